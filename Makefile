@@ -1,0 +1,40 @@
+# hwnas: `make demo` and `make test` do all the set-up on a fresh Debian 12 with Python >= 3.11.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: setup demo test test-slow check bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("hwnas needs Python >= 3.11, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || (echo "python3-venv is missing: apt-get install python3-venv" && exit 1)
+	$(BIN)/pip install --disable-pip-version-check --quiet -e '.[dev]'
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/hwnas specialize
+
+test: check
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/python tools/check_data.py
+
+bench: setup
+	$(BIN)/python tools/bench_start.py
+	$(BIN)/python tools/bench_export.py
+	$(BIN)/python tools/bench_measuring.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
