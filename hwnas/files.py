@@ -1,0 +1,66 @@
+"""Writing files so that a kill at any moment leaves the old or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import platformdirs
+
+T = TypeVar("T")
+
+
+def home() -> Path:
+    """Return the folder of what hwnas keeps between runs (``HWNAS_HOME`` overrides it)."""
+    return Path(os.environ.get("HWNAS_HOME") or platformdirs.user_data_dir("hwnas"))
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``data`` to a temporary name beside ``path``, flush it to disk, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write any plain data as indented JSON, atomically."""
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+
+
+def append_line(path: Path, value: object) -> None:
+    """Append one JSON line to a journal and flush it to disk.
+
+    A line that a kill left half written is first closed with a newline, so that it can only
+    spoil itself; `read_lines` passes over it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        if file.tell() and _last_byte(file.fileno(), file.tell()) != b"\n":
+            file.write(b"\n")
+        file.write(msgspec.json.encode(value) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
+    """Yield the whole lines of a journal; a half-written one (a kill) is passed over."""
+    if not path.exists():
+        return
+    decoder = msgspec.json.Decoder(kind)
+    for line in path.read_bytes().split(b"\n"):
+        if line.strip():
+            try:
+                yield decoder.decode(line)
+            except msgspec.DecodeError:
+                continue
+
+
+def _last_byte(descriptor: int, size: int) -> bytes:
+    return os.pread(descriptor, 1, size - 1)
