@@ -1,0 +1,70 @@
+"""Bringing images to the size and the channels that a network takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwnas.errors import InvalidFile
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Shape = tuple[int, int, int]
+"""``(C, H, W)``; C is 1 (grey) or 3 (RGB)."""
+
+MEMORY_BYTES = 8_000_000_000
+"""Decoded images beyond this are refused: they are held in memory, and training needs some too."""
+
+
+def fit_images(images: np.ndarray, shape: Shape) -> np.ndarray:
+    """Return uint8 ``[N, C, H, W]`` of the given shape from images of any size, 1 or 3 channels."""
+    if images.shape[1:] == shape:
+        return images
+    from PIL import Image
+
+    fitted = np.empty((len(images), *shape), dtype=np.uint8)
+    for index, planes in enumerate(images):
+        pixels = planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
+        fitted[index] = fit_image(Image.fromarray(pixels), shape)
+    return fitted
+
+
+def fit_image(image: Image, shape: Shape) -> np.ndarray:
+    """Return one image (mode L or RGB) as uint8 ``[C, H, W]``.
+
+    The largest centred box of the wanted proportions is resized by antialiased bilinear
+    interpolation: what resizing the shorter side and a centre crop give, without the pixels that
+    would be thrown away. Grey becomes RGB by repetition, RGB becomes grey by luma
+    (0.299 R + 0.587 G + 0.114 B).
+    """
+    from PIL.Image import Resampling
+
+    channels, height, width = shape
+    if channels == 1 and image.mode != "L":
+        image = image.convert("L")
+    if image.size != (width, height):
+        box = _centre_box(image.width, image.height, width / height)
+        image = image.resize((width, height), Resampling.BILINEAR, box=box)
+    pixels = np.asarray(image)
+    planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return np.broadcast_to(planes, shape)
+
+
+def check_memory(where: str, count: int, shape: Shape) -> None:
+    """Raise `InvalidFile` if ``count`` decoded images of that shape do not fit `MEMORY_BYTES`."""
+    channels, height, width = shape
+    found = count * channels * height * width
+    if found > MEMORY_BYTES:
+        why = f"{count} images of {channels}x{height}x{width} are {found / 1e9:.1f} GB decoded"
+        limit = f"expected at most {MEMORY_BYTES / 1e9:g} GB: use fewer images or a smaller size"
+        raise InvalidFile(where, f"{why}, {limit}")
+
+
+def _centre_box(width: int, height: int, aspect: float) -> tuple[float, float, float, float]:
+    """Return left, upper, right, lower of the largest centred box with width = aspect * height."""
+    box_width = min(float(width), height * aspect)
+    box_height = min(float(height), width / aspect)
+    left, upper = (width - box_width) / 2, (height - box_height) / 2
+    return left, upper, min(left + box_width, width), min(upper + box_height, height)
