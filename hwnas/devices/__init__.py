@@ -1,0 +1,1 @@
+"""Devices: their profiles, and the runners that measure model files on them."""

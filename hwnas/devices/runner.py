@@ -1,0 +1,89 @@
+"""Runners: what measures model files on a device, whatever the way to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from hwnas.devices.profile import DeviceProfile, Runtime
+from hwnas.errors import DeviceError, UsageError
+from hwnas.measurement import Environment, Measurement
+from hwnas.shipped import shipped
+
+SUFFIXES: dict[Runtime, str] = {"onnxruntime": ".onnx", "litert": ".tflite"}
+"""The format that each runtime takes."""
+
+Progress = Callable[[int, int], None]
+"""Called with visits done and visits in sight; the second may grow while models are unsteady."""
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """A model file to be measured."""
+
+    name: str
+    path: Path
+
+
+class Runner(Protocol):
+    """The way to one device. All methods raise `DeviceError` for a device that is not there."""
+
+    def probe(self) -> Environment:
+        """Return what the device is and runs; raises if device or runtime are missing."""
+        ...
+
+    def measure(
+        self,
+        subjects: Sequence[Subject],
+        *,
+        calibrated_reference_ms: float | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[Measurement]:
+        """Measure all files interleaved in one fresh process; results in the order given."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_runner(profile: DeviceProfile) -> Runner:
+    """Return the runner for a profile's transport."""
+    if profile.transport == "local":
+        from hwnas.devices.local import LocalRunner
+
+        return LocalRunner(profile)
+    if profile.transport == "simulated":
+        from hwnas.devices.simulated import SimulatedRunner
+
+        return SimulatedRunner(profile)
+    raise DeviceError(
+        f"{profile.name}: transport {profile.transport!r} is not available in this version, so "
+        "nothing can be measured there; it can be a target where a latency table of it is "
+        "shipped, e.g. pixel1"
+    )
+
+
+def reference_file(runtime: Runtime) -> Path:
+    """Return the shipped reference model in the format of a runtime."""
+    file = Path(str(shipped("export") / "kits" / f"reference{SUFFIXES[runtime]}"))
+    if not file.is_file():
+        raise DeviceError(f"{file}: the reference model is missing; install hwnas again")
+    return file
+
+
+def check_file(subject: Subject, profile: DeviceProfile) -> None:
+    """Raise `UsageError` for a file that is not there or not in the target's format."""
+    wanted = SUFFIXES[profile.runtime]
+    if subject.path.suffix != wanted:
+        raise UsageError(
+            f"{subject.path}: {profile.name} runs {profile.runtime} and takes {wanted} files"
+        )
+    if not subject.path.is_file():
+        raise UsageError(f"{subject.path}: no such file")
+
+
+def file_sha256(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()

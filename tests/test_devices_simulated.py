@@ -1,0 +1,76 @@
+"""A simulated device: arithmetic over the operators of real files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hwnas.devices.profile import DeviceProfile, find_profile
+from hwnas.devices.runner import Subject
+from hwnas.devices.simulated import Operator, SimulatedRunner, latency_ms, read_operators
+from hwnas.errors import InvalidFile, UsageError
+
+NetWriter = Callable[..., Path]
+PHONE = find_profile("simulated-phone")
+ONNX_PHONE = msgspec.structs.replace(PHONE, runtime="onnxruntime")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+def test_macs_are_counted_from_the_file(tmp_path: Path, write_net: NetWriter, suffix: str) -> None:
+    dense = read_operators(write_net(tmp_path / f"a{suffix}"))
+    macs = [16 * 16 * 9 * 3 * 8, 16 * 16 * 9 * 8 * 8]
+    assert [one.macs for one in dense if one.macs] == macs
+    deep = read_operators(write_net(tmp_path / f"b{suffix}", depthwise=True))
+    assert [one.macs for one in deep if one.depthwise] == [16 * 16 * 9 * 8]
+
+
+@pytest.mark.parametrize(("profile", "suffix"), [(PHONE, ".tflite"), (ONNX_PHONE, ".onnx")])
+def test_a_measurement_is_deterministic_and_never_called_measured(
+    tmp_path: Path, write_net: NetWriter, profile: DeviceProfile, suffix: str
+) -> None:
+    runner = SimulatedRunner(profile, write_net(tmp_path / f"reference{suffix}", channels=16))
+    subjects = [Subject("a", write_net(tmp_path / f"a{suffix}"))]
+    first, again = runner.measure(subjects), runner.measure(subjects, seed=1)
+    assert first == again
+    assert first[0].kind == "simulated"
+    assert first[0].cv > 0
+
+
+def test_noise_leaves_the_latency_where_the_formula_has_it(
+    tmp_path: Path, write_net: NetWriter
+) -> None:
+    file = write_net(tmp_path / "a.tflite")
+    [found] = SimulatedRunner(PHONE, file).measure([Subject("a", file)])
+    assert PHONE.simulation is not None
+    exact_ms = latency_ms(read_operators(file), PHONE.simulation)
+    assert found.raw_median_ms == pytest.approx(exact_ms, rel=0.01)
+    assert found.ratio == pytest.approx(1.0, rel=0.02)
+
+
+def test_depthwise_convolutions_are_slow_for_their_arithmetic() -> None:
+    simulation = PHONE.simulation
+    assert simulation is not None
+    dense_ms = latency_ms([Operator(10**7, depthwise=False)], simulation)
+    assert latency_ms([Operator(10**7, depthwise=True)], simulation) > 10 * dense_ms
+    assert latency_ms([], simulation) == simulation.call_ms
+
+
+@pytest.mark.parametrize(("profile", "suffix"), [(PHONE, ".tflite"), (ONNX_PHONE, ".onnx")])
+def test_a_corrupt_file_is_named(
+    tmp_path: Path, write_net: NetWriter, profile: DeviceProfile, suffix: str
+) -> None:
+    runner = SimulatedRunner(profile, write_net(tmp_path / f"reference{suffix}"))
+    broken = tmp_path / f"broken{suffix}"
+    for content in (b"", b"this is no model", b"\x1c\0\0\0TFL3" + b"\xff" * 40):
+        broken.write_bytes(content)
+        with pytest.raises(InvalidFile, match=f"broken{suffix}: not a readable {suffix} model"):
+            runner.measure([Subject("broken", broken)])
+
+
+def test_a_file_of_another_format_is_refused(tmp_path: Path, write_net: NetWriter) -> None:
+    runner = SimulatedRunner(PHONE, write_net(tmp_path / "reference.tflite"))
+    with pytest.raises(UsageError, match=r"simulated-phone runs litert and takes \.tflite files"):
+        runner.measure([Subject("a", tmp_path / "a.onnx")])
