@@ -1,0 +1,1 @@
+"""The compiler: a PyTorch module as a verified ONNX or TFLite file."""

@@ -1,0 +1,83 @@
+"""From a PyTorch module to a verified model file, or to no file at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from hwnas.artifact import Artifact, Format
+from hwnas.devices.worker import open_model
+from hwnas.errors import ExportError
+from hwnas.export.graph import trace
+from hwnas.export.nodes import Graph
+from hwnas.export.onnx import write_onnx
+from hwnas.export.recipe import OnnxRecipe, Recipe, find_recipe
+from hwnas.export.tflite import write_tflite
+from hwnas.export.verify import verify
+
+Array = np.ndarray[Any, Any]
+
+
+def compile_model(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    format: Format,
+    path: Path,
+    images: Array | None = None,
+    labels: Array | None = None,
+) -> Artifact:
+    """Compile ``module`` for one image of ``input_shape`` and write it to ``path``.
+
+    Verified on normalised ``images`` ``[N, C, H, W]`` and ``labels`` ``[N]`` if they are given,
+    else only opened in the runtime. The file appears under its name when all of that is done;
+    after an `ExportError` there is none (one that was there before stays).
+    """
+    if (images is None) != (labels is None):
+        raise ValueError("to verify takes both images and labels")
+    recipe = find_recipe(format)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        _write(trace(module, input_shape), recipe, temporary)
+        version = _runtime_version(temporary, recipe)
+        parity = None
+        if images is not None and labels is not None:
+            parity = verify(temporary, format, module, images, labels)
+        data = temporary.read_bytes()
+        os.replace(temporary, path)
+    except ExportError as error:
+        raise ExportError(str(error).replace(str(temporary), str(path))) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Artifact(
+        path=str(path),
+        format=format,
+        precision=recipe.precision,
+        runtime=recipe.runtime,
+        runtime_version=version,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        parity=parity,
+    )
+
+
+def _write(graph: Graph, recipe: Recipe, path: Path) -> None:
+    if isinstance(recipe, OnnxRecipe):
+        write_onnx(graph, path, opset=recipe.opset, ir_version=recipe.ir_version)
+    else:
+        write_tflite(graph, path, schema_version=recipe.schema_version)
+
+
+def _runtime_version(path: Path, recipe: Recipe) -> str:
+    """Open the file, so that one which the runtime refuses is an error; return its version."""
+    try:
+        return open_model(str(path), recipe.runtime, 1).version
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"{path}: {recipe.runtime} cannot open it: {getattr(error, 'why', error)}"
+        ) from error

@@ -1,0 +1,58 @@
+"""Recipes: one TOML file in ``export/recipes`` says what a format and precision are made of."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources.abc import Traversable
+from typing import Literal
+
+import msgspec
+
+from hwnas.artifact import Format, Precision
+from hwnas.errors import InvalidFile, UnknownName
+from hwnas.shipped import shipped
+
+
+class OnnxRecipe(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag="onnx"
+):
+    precision: Precision
+    runtime: Literal["onnxruntime"]
+    layout: Literal["NCHW"]
+    opset: int
+    ir_version: int
+    max_relative_error: float
+    """Limit of `Parity.max_relative_error`; a file above it is not kept."""
+
+
+class TfliteRecipe(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag="tflite"
+):
+    precision: Precision
+    runtime: Literal["litert"]
+    layout: Literal["NHWC"]
+    schema_version: int
+    max_relative_error: float
+    """Limit of `Parity.max_relative_error`; a file above it is not kept."""
+
+
+Recipe = OnnxRecipe | TfliteRecipe
+
+
+@cache
+def find_recipe(format: Format, precision: Precision = "fp32") -> Recipe:
+    """Return the shipped recipe of a format and precision."""
+    folder = shipped("export") / "recipes"
+    files = {file.name.removesuffix(".toml"): file for file in folder.iterdir()}
+    name = f"{format}-{precision}"
+    if name not in files:
+        raise UnknownName("recipe", name, files)
+    return read_recipe(files[name])
+
+
+def read_recipe(file: Traversable) -> Recipe:
+    """Read one recipe; a wrong or unknown field is named with its path."""
+    try:
+        return msgspec.toml.decode(file.read_bytes(), type=Recipe)  # type: ignore[arg-type]
+    except msgspec.DecodeError as error:
+        raise InvalidFile(str(file), str(error)) from None
