@@ -1,0 +1,1 @@
+"""PyTorch modules of the blocks, networks built from architectures, and supernets."""

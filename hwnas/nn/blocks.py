@@ -1,0 +1,151 @@
+"""`Block` (plain data) as PyTorch modules; images are ``[N, C, H, W]`` everywhere.
+
+MBConv: Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381. Squeeze-excite and h-swish as
+in Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244. Fused MBConv: Gupta and
+Tan, "EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwnas.architecture import Block
+from hwnas.errors import UnknownName
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hswish": nn.Hardswish,
+}
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, batch norm and, if named, an activation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        activation: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            kernel_size // 2,
+            groups=groups,
+            bias=False,
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+        if activation is not None:
+            self.act = ACTIVATIONS[activation]()
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate computed from the global average of all."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.act = nn.ReLU()
+        self.excite = nn.Conv2d(squeezed, channels, 1)
+        self.gate = nn.Hardsigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = F.adaptive_avg_pool2d(x, 1)
+        return x * self.gate(self.excite(self.act(self.squeeze(pooled))))
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck: expand 1x1, depthwise, (squeeze-excite,) project 1x1, shortcut."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        mid, act = block.mid_channels, block.activation
+        self.residual = block.residual
+        self.layers = nn.Sequential()
+        if block.expand_ratio != 1:
+            self.layers.add_module("expand", ConvNorm(block.in_channels, mid, 1, activation=act))
+        self.layers.add_module(
+            "depthwise", ConvNorm(mid, mid, block.kernel_size, block.stride, mid, activation=act)
+        )
+        if block.squeeze_excite:
+            self.layers.add_module("se", SqueezeExcite(mid, block.se_channels))
+        self.layers.add_module("project", ConvNorm(mid, block.out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layers(x)
+        return x + y if self.residual else y
+
+
+class FusedMBConv(nn.Module):
+    """Expansion and depthwise convolution fused into one dense convolution, then project."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        mid, act = block.mid_channels, block.activation
+        self.residual = block.residual
+        self.layers = nn.Sequential()
+        if block.expand_ratio == 1:
+            self.layers.add_module(
+                "dense",
+                ConvNorm(
+                    block.in_channels, block.out_channels, block.kernel_size, block.stride,
+                    activation=act,
+                ),
+            )  # fmt: skip
+        else:
+            self.layers.add_module(
+                "dense",
+                ConvNorm(block.in_channels, mid, block.kernel_size, block.stride, activation=act),
+            )
+            self.layers.add_module("project", ConvNorm(mid, block.out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layers(x)
+        return x + y if self.residual else y
+
+
+class Logits(nn.Module):
+    """Global average pool, dropout and the linear layer: ``[N, C, H, W]`` to ``[N, classes]``."""
+
+    def __init__(self, block: Block, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(block.in_channels, block.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.dropout(self.flatten(self.pool(x))))
+
+
+def _conv(block: Block) -> nn.Module:
+    return ConvNorm(
+        block.in_channels, block.out_channels, block.kernel_size, block.stride,
+        activation=block.activation,
+    )  # fmt: skip
+
+
+_MODULES: dict[str, Callable[[Block], nn.Module]] = {
+    "conv": _conv,
+    "mbconv": MBConv,
+    "fused_mbconv": FusedMBConv,
+    "identity": lambda block: nn.Identity(),
+    "logits": Logits,
+}
+
+
+def block_module(block: Block) -> nn.Module:
+    """Return the module that computes ``block``, with PyTorch's initial weights."""
+    if block.op not in _MODULES:
+        raise UnknownName("block op", block.op, _MODULES)
+    return _MODULES[block.op](block)

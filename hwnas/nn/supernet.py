@@ -1,0 +1,161 @@
+"""The over-parameterised network: every candidate of every decision, one path at a time.
+
+With ``share_weights`` the MBConv candidates of a decision are cut from one set of weights: the
+first ``expand_ratio * in_channels`` channels, and the centre of the largest kernel, as in
+Once-for-All (Cai et al., ICLR 2020, arXiv:1908.09791) and slimmable networks; each candidate has
+its own batch norms. Without, each candidate owns all its weights, as in ProxylessNAS. Short
+searches need the sharing: a path is otherwise trained too rarely to be judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwnas.architecture import Block, Genotype
+from hwnas.nn.blocks import ACTIVATIONS, ConvNorm, MBConv, SqueezeExcite, block_module
+from hwnas.nn.build import Network, build, initialise
+from hwnas.spaces.space import SearchSpace
+
+Mix = Callable[[int, "MixedOp", Tensor, int], Tensor]
+"""Computes a decision's output from (decision, its candidates, input, active candidate)."""
+
+
+class MixedOp(nn.Module):
+    """One decision: all its candidates, of which a forward pass runs one."""
+
+    def __init__(self, blocks: Sequence[Block], share_weights: bool) -> None:
+        super().__init__()
+        mbconvs = [block for block in blocks if block.op == "mbconv"]
+        share = share_weights and len(mbconvs) > 1
+        self.shared = SharedMBConv(mbconvs) if share else None
+        self.candidates = nn.ModuleList(
+            SlicedMBConv(block) if share and block.op == "mbconv" else block_module(block)
+            for block in blocks
+        )
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def forward(self, x: Tensor, choice: int) -> Tensor:
+        candidate = self.candidates[choice]
+        return candidate(x, self.shared) if isinstance(candidate, SlicedMBConv) else candidate(x)
+
+
+class SharedMBConv(nn.Module):
+    """The convolutions of the largest MBConv of a decision, from which the others are cut."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        super().__init__()
+        first = blocks[0]
+        mid = max(block.mid_channels for block in blocks)
+        kernel_size = max(block.kernel_size for block in blocks)
+        self.expand = nn.Conv2d(first.in_channels, mid, 1, bias=False)
+        self.depthwise = nn.Conv2d(mid, mid, kernel_size, groups=mid, bias=False)
+        self.project = nn.Conv2d(mid, first.out_channels, 1, bias=False)
+
+    def kernels(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the expand, depthwise and project weights of one candidate, as views."""
+        mid, kernel_size = block.mid_channels, block.kernel_size
+        edge = (self.depthwise.kernel_size[0] - kernel_size) // 2
+        centre = slice(edge, edge + kernel_size)
+        return (
+            self.expand.weight[:mid],
+            self.depthwise.weight[:mid, :, centre, centre],
+            self.project.weight[:, :mid],
+        )
+
+
+class SlicedMBConv(nn.Module):
+    """One MBConv candidate on shared convolutions, with its own batch norms."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+        mid = block.mid_channels
+        self.expand_norm = nn.BatchNorm2d(mid)
+        self.depthwise_norm = nn.BatchNorm2d(mid)
+        self.project_norm = nn.BatchNorm2d(block.out_channels)
+        self.act = ACTIVATIONS[block.activation]()
+        self.se = SqueezeExcite(mid, block.se_channels) if block.squeeze_excite else nn.Identity()
+
+    def forward(self, x: Tensor, shared: SharedMBConv) -> Tensor:
+        block = self.block
+        expand, depthwise, project = shared.kernels(block)
+        y = self.act(self.expand_norm(F.conv2d(x, expand))) if block.expand_ratio != 1 else x
+        y = F.conv2d(
+            y, depthwise, None, block.stride, block.kernel_size // 2, 1, block.mid_channels
+        )
+        y = self.se(self.act(self.depthwise_norm(y)))
+        y = self.project_norm(F.conv2d(y, project))
+        return x + y if block.residual else y
+
+    @torch.no_grad()
+    def copy_to(self, mbconv: MBConv, shared: SharedMBConv) -> None:
+        """Write this candidate's weights and statistics into a stand-alone block."""
+        convs = shared.kernels(self.block)
+        norms = (self.expand_norm, self.depthwise_norm, self.project_norm)
+        for name, weight, norm in zip(
+            ("expand", "depthwise", "project"), convs, norms, strict=True
+        ):
+            if hasattr(mbconv.layers, name):
+                layer: ConvNorm = getattr(mbconv.layers, name)
+                layer.conv.weight.copy_(weight)
+                layer.norm.load_state_dict(norm.state_dict())
+        if self.block.squeeze_excite:
+            mbconv.layers.get_submodule("se").load_state_dict(self.se.state_dict())
+
+
+class Supernet(nn.Module):
+    """All networks of a chain space in one: images ``[N, C, H, W]`` to logits ``[N, classes]``."""
+
+    def __init__(self, space: SearchSpace, share_weights: bool = True) -> None:
+        super().__init__()
+        self.space = space
+        head = tuple(block for block in space.fixed if _is_head(block, space.fixed))
+        stem = space.fixed[: len(space.fixed) - len(head)]
+        rows: list[list[Block]] = [[] for _ in space.decisions]
+        for site in space.sites():
+            rows[site.decision].append(site.block)
+        self.stem = nn.Sequential(*(block_module(block) for block in stem))
+        self.mixed = nn.ModuleList(MixedOp(row, share_weights) for row in rows)
+        self.head = nn.Sequential(*(block_module(block) for block in head))
+        initialise(self)
+
+    def forward(self, images: Tensor, choices: Sequence[int], mix: Mix | None = None) -> Tensor:
+        """Run the path of ``choices``; ``mix`` may replace how a decision's output is computed."""
+        x = self.stem(images)
+        for place, (op, choice) in enumerate(zip(self.ops, choices, strict=True)):
+            x = mix(place, op, x, choice) if mix is not None else op(x, choice)
+        return self.head(x)
+
+    @property
+    def ops(self) -> list[MixedOp]:
+        """The decisions' candidates, in the order of the space."""
+        return cast(list[MixedOp], list(self.mixed))
+
+    @torch.no_grad()
+    def extract(self, genotype: Genotype) -> Network:
+        """Return the stand-alone network of a genotype with a copy of this supernet's weights."""
+        network = build(self.space.architecture(genotype))
+        targets = list(network.blocks)
+        chosen = targets[len(self.stem) : len(targets) - len(self.head)]
+        for op, choice, target in zip(self.ops, genotype.choices, chosen, strict=True):
+            candidate = op.candidates[choice]
+            if isinstance(candidate, SlicedMBConv):
+                candidate.copy_to(cast(MBConv, target), cast(SharedMBConv, op.shared))
+            else:
+                target.load_state_dict(candidate.state_dict())
+        fixed = [*targets[: len(self.stem)], *targets[-len(self.head) :]]
+        for source, target in zip([*self.stem, *self.head], fixed, strict=True):
+            target.load_state_dict(source.state_dict())
+        return network
+
+
+def _is_head(block: Block, fixed: tuple[Block, ...]) -> bool:
+    """The head is the classifier and the convolution right before it."""
+    return block in fixed[-2:]

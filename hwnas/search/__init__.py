@@ -1,0 +1,1 @@
+"""Search strategies over spaces. Latency enters as a table of floats: no device, no predictor."""

@@ -1,0 +1,157 @@
+"""The loop that every strategy runs in: warm-up, search, log, checkpoint, resume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from hwnas.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.errors import HwnasError
+from hwnas.files import read_lines, write_atomic
+from hwnas.search.strategy import StepLog, Strategy
+from hwnas.training import Batch, Data, batches, derived_seed
+
+
+class SearchPlan(msgspec.Struct, frozen=True):
+    """How long and how fast a supernet is trained and searched."""
+
+    warmup_epochs: int = 6
+    """Weights only, on paths that are still nearly uniform."""
+    search_epochs: int = 4
+    batch_size: int = 64
+    warmup_learning_rate: float = 0.1
+    """Falls along a cosine to zero during the warm-up, after a rise over its first tenth."""
+    search_learning_rate: float = 0.025
+    """Falls along a cosine to a tenth during the search; later rounds keep that."""
+    weight_steps: int = 2
+    """Weight steps before each architecture step."""
+    flip: bool = True
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line of ``search/log.jsonl``."""
+
+    epoch: int
+    step: int
+    phase: str
+    """``warm-up`` or ``search``."""
+    loss: float
+    accuracy: float
+    entropy: float | None
+    expected_ms: float | None
+    multiplier: float | None
+
+
+class SearchFiles(msgspec.Struct, frozen=True):
+    """Where a search keeps what it has done."""
+
+    checkpoint: Path
+    log: Path
+
+
+def run_search(
+    strategy: Strategy,
+    train: Data,
+    valid: Data,
+    plan: SearchPlan,
+    seed: int,
+    files: SearchFiles,
+    rounds: int = 1,
+    on_line: Callable[[LogLine], None] | None = None,
+) -> None:
+    """Run warm-up and search, and a search's half length again for each further round.
+
+    What ``files`` says was done is not done again. Every epoch's randomness follows from ``seed``
+    and its number. Raises `HwnasError` when the loss is not finite; the last checkpoint stays.
+    """
+    done = _resume(strategy, files)
+    end = plan.warmup_epochs + plan.search_epochs + (rounds - 1) * further_epochs(plan)
+    for epoch in range(done, end):
+        strategy.generator.manual_seed(derived_seed(seed, "paths", epoch))
+        lines = list(_epoch(strategy, train, valid, plan, seed, epoch, on_line))
+        with open(files.log, "ab") as file:
+            file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+        save_checkpoint(files.checkpoint, strategy.state_dict(), {"epochs": str(epoch + 1)})
+
+
+def further_epochs(plan: SearchPlan) -> int:
+    """Return the search epochs of each round after the first."""
+    return max(1, plan.search_epochs // 2)
+
+
+def read_log(files: SearchFiles) -> list[LogLine]:
+    return list(read_lines(files.log, LogLine))
+
+
+def _epoch(
+    strategy: Strategy,
+    train: Data,
+    valid: Data,
+    plan: SearchPlan,
+    seed: int,
+    epoch: int,
+    on_line: Callable[[LogLine], None] | None,
+) -> Iterator[LogLine]:
+    """Run one epoch; yield the mean of the weight steps and a line for each architecture step."""
+    warm_up = epoch < plan.warmup_epochs
+    phase = "warm-up" if warm_up else "search"
+    steps = max(1, len(train.images) // plan.batch_size)
+    generator = strategy.generator
+    valid_batches = _endless(valid, plan, generator)
+    for number, batch in enumerate(batches(train, plan.batch_size, generator, plan.flip)):
+        step = epoch * steps + number
+        done = strategy.weight_step(batch, _learning_rate(plan, step, steps))
+        if not warm_up and (number + 1) % plan.weight_steps == 0:
+            done = strategy.architecture_step(next(valid_batches)) or done
+        elif number % plan.weight_steps:
+            continue
+        if not math.isfinite(done.loss):
+            raise HwnasError(f"the {phase} loss is not finite at step {step}; the run stops here")
+        line = _line(done, epoch, step, phase)
+        if on_line is not None:
+            on_line(line)
+        yield line
+
+
+def _line(done: StepLog, epoch: int, step: int, phase: str) -> LogLine:
+    return LogLine(
+        epoch,
+        step,
+        phase,
+        done.loss,
+        done.accuracy,
+        done.entropy,
+        done.expected_ms,
+        done.multiplier,
+    )
+
+
+def _endless(data: Data, plan: SearchPlan, generator) -> Iterator[Batch]:
+    while True:
+        yield from batches(data, plan.batch_size, generator, plan.flip)
+
+
+def _learning_rate(plan: SearchPlan, step: int, steps: int) -> float:
+    """Return the rate of a step, ``steps`` being those of an epoch."""
+    warmup, search = plan.warmup_epochs * steps, plan.search_epochs * steps
+    if step < warmup:
+        rise = min(1.0, (step + 1) / (0.1 * warmup))
+        return rise * plan.warmup_learning_rate * 0.5 * (1 + math.cos(math.pi * step / warmup))
+    share = min(1.0, (step - warmup) / max(1, search))
+    return plan.search_learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
+
+
+def _resume(strategy: Strategy, files: SearchFiles) -> int:
+    """Load the checkpoint if there is one; drop log lines of the epoch that was cut off."""
+    if not files.checkpoint.exists():
+        write_atomic(files.log, b"")
+        return 0
+    state, notes = load_checkpoint(files.checkpoint)
+    strategy.load_state_dict(state)
+    done = int(notes["epochs"])
+    lines = [line for line in read_lines(files.log, LogLine) if line.epoch < done]
+    write_atomic(files.log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    return done

@@ -1,0 +1,68 @@
+"""Random search inside the latency window: the baseline that every search must beat.
+
+Li and Talwalkar, UAI 2019, arXiv:1902.07638: random search with weight sharing is strong.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hwnas.architecture import Genotype
+from hwnas.latency_models.cost import CostTable
+from hwnas.nn.supernet import Supernet
+from hwnas.search.derive import window_samples
+from hwnas.search.strategy import Batch, StepLog
+from hwnas.search.weights import PathTraining, State
+
+
+class RandomSearch:
+    """Trains the supernet on uniform paths; its candidates are uniform in the window."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        costs: CostTable,
+        budget_ms: float,
+        generator: torch.Generator,
+        arch_learning_rate: float = 0.0,
+        **training: float,
+    ) -> None:
+        """``arch_learning_rate`` is taken for the strategies' common form; nothing learns by it."""
+        self.weights = PathTraining(supernet, **training)
+        self.generator = generator
+        self.set_costs(costs, budget_ms)
+
+    def set_costs(self, costs: CostTable, budget_ms: float) -> None:
+        self.costs, self.budget_ms = costs, budget_ms
+
+    @property
+    def supernet(self) -> Supernet:
+        return self.weights.supernet
+
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+        choices = [
+            int(torch.randint(len(row), (), generator=self.generator)) for row in self.costs.mean_ms
+        ]
+        loss, logits = self.weights.step(batch, choices, learning_rate)
+        return StepLog(loss.item(), (logits.argmax(1) == batch[1]).float().mean().item())
+
+    def architecture_step(self, batch: Batch) -> StepLog | None:
+        """Nothing is learnt about architectures."""
+        return None
+
+    def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
+        rng = np.random.default_rng(seed)
+        level = [[0.0] * len(row) for row in self.costs.mean_ms]
+        # one more than asked: the first is the knapsack's own answer among equals, not a draw
+        samples = window_samples(level, self.costs, low_ms, high_ms, count + 1, rng)[1:]
+        return [Genotype(self.supernet.space.name, choices) for choices in samples]
+
+    def preferences(self) -> None:
+        return None
+
+    def state_dict(self) -> State:
+        return self.weights.state_dict()
+
+    def load_state_dict(self, state: State) -> None:
+        self.weights.load_state_dict(state)

@@ -1,0 +1,70 @@
+"""Training a supernet's weights, one sampled path a step: shared by all strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hwnas.nn.supernet import Supernet
+from hwnas.search.strategy import Batch
+
+State = dict[str, Tensor]
+
+
+class PathTraining:
+    """SGD with Nesterov momentum on the weights of the path that a step runs, and only those."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        momentum: float = 0.9,
+        weight_decay: float = 4e-5,
+        label_smoothing: float = 0.1,
+    ) -> None:
+        self.supernet = supernet
+        self.label_smoothing = label_smoothing
+        self.optimizer = torch.optim.SGD(
+            supernet.parameters(), 0.0, momentum, weight_decay=weight_decay, nesterov=True
+        )
+
+    def step(
+        self, batch: Batch, choices: Sequence[int], learning_rate: float
+    ) -> tuple[Tensor, Tensor]:
+        """Train the path of ``choices``; return the loss and the logits ``[N, classes]``."""
+        images, labels = batch
+        self.supernet.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        logits = self.supernet(images, choices)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        # set to None: neither momentum nor weight decay touches candidates outside the path
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach(), logits.detach()
+
+    def state_dict(self) -> State:
+        state = {f"supernet.{name}": value for name, value in self.supernet.state_dict().items()}
+        for name, parameter in self.supernet.named_parameters():
+            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if momentum is not None:
+                state[f"momentum.{name}"] = momentum
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        self.supernet.load_state_dict(below("supernet.", state))
+        self.optimizer.state.clear()
+        momenta = below("momentum.", state)
+        for name, parameter in self.supernet.named_parameters():
+            if name in momenta:
+                self.optimizer.state[parameter]["momentum_buffer"] = momenta[name].clone()
+
+
+def below(prefix: str, state: State) -> State:
+    """Return the entries of ``state`` whose names start with ``prefix``, without it."""
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }

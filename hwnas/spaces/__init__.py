@@ -1,0 +1,1 @@
+"""Search spaces: what may be chosen, and which blocks a choice means. Free of torch."""

@@ -1,0 +1,245 @@
+"""Training, evaluating and recalibrating a network; every epoch can be repeated exactly.
+
+All randomness of an epoch (order, augmentation, dropout) follows from the seed, a name and the
+epoch's number, so a run that is resumed at an epoch's start goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwnas.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.datasets import Dataset, Split
+from hwnas.errors import HwnasError
+
+Batch = tuple[Tensor, Tensor]
+"""Normalised images ``[N, C, H, W]`` and labels ``[N]``."""
+
+
+class Data(NamedTuple):
+    """Images as bytes with what it takes to normalise a batch of them."""
+
+    images: Tensor
+    """uint8 ``[N, C, H, W]``, channels last in memory."""
+    labels: Tensor
+    """int64 ``[N]``."""
+    mean: Tensor
+    """Of each channel, ``[C, 1, 1]``, in 0..1."""
+    std: Tensor
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return float images as the network takes them."""
+        return (images.float() / 255 - self.mean) / self.std
+
+    def part(self, rows: slice) -> Data:
+        return self._replace(images=self.images[rows], labels=self.labels[rows])
+
+    def whole(self, batch_size: int = 250) -> Iterator[Batch]:
+        """Yield all images in their order."""
+        for images, labels in zip(
+            self.images.split(batch_size), self.labels.split(batch_size), strict=True
+        ):
+            yield self.normalised(images), labels
+
+
+class TrainingPlan(msgspec.Struct, frozen=True):
+    """How a network is trained from scratch."""
+
+    epochs: int = 15
+    batch_size: int = 64
+    peak_learning_rate: float = 0.1
+    rise: float = 0.2
+    """Share of the steps in which the learning rate rises; then it falls along a cosine."""
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    """Of convolutions and the linear layer; none on batch norms and biases."""
+    label_smoothing: float = 0.05
+    dropout: float = 0.1
+    flip: bool = True
+
+
+class EpochLog(msgspec.Struct, frozen=True):
+    """What one epoch of training did."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    """Share of the (augmented) training images that were right on the way."""
+
+
+def seeded(seed: int, *words: str | int) -> torch.Generator:
+    """Return a generator that depends on ``seed`` and ``words`` only."""
+    return torch.Generator().manual_seed(derived_seed(seed, *words))
+
+
+def derived_seed(seed: int, *words: str | int) -> int:
+    """Return 63 bits from ``seed`` and ``words``, the same on every machine."""
+    said = "/".join(map(str, (seed, *words))).encode()
+    return int.from_bytes(hashlib.sha256(said).digest()[:8], "big") >> 1
+
+
+def as_data(split: Split, dataset: Dataset) -> Data:
+    """Return a split of ``dataset`` as tensors."""
+    channel = (-1, 1, 1)
+    return Data(
+        torch.from_numpy(split.images).contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(np.ascontiguousarray(split.labels)),
+        torch.tensor(dataset.mean).view(channel),
+        torch.tensor(dataset.std).view(channel),
+    )
+
+
+def batches(
+    data: Data, batch_size: int, generator: torch.Generator, flip: bool = True
+) -> Iterator[Batch]:
+    """Yield augmented batches of one shuffled pass; an incomplete last batch is left out.
+
+    Each image is shifted by up to a fourteenth of its size, and mirrored in half of the cases.
+    """
+    batch_size = min(batch_size, len(data.images))
+    order = torch.randperm(len(data.images), generator=generator)
+    for start in range(0, len(order) - batch_size + 1, batch_size):
+        rows = order[start : start + batch_size]
+        images = augment(data.images[rows], generator, flip)
+        yield data.normalised(images), data.labels[rows]
+
+
+def augment(images: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
+    """Shift and mirror each image of ``[N, C, H, W]`` on its own; edges fill with the border."""
+    count, _, size, _ = images.shape
+    reach = max(1, size // 14)
+    shift = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator)
+    rows, columns = (torch.arange(size) + shift).clamp_(0, size - 1)
+    if flip:
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        columns[mirrored] = columns[mirrored].flip(1)
+    channels_last = images.permute(0, 2, 3, 1)
+    picked = channels_last[
+        torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
+    return picked.permute(0, 3, 1, 2)
+
+
+def one_cycle(step: int, steps: int, peak: float, rise: float) -> float:
+    """Learning rate of a step: linear from peak/25 to the peak, then a cosine to zero."""
+    rising = max(1.0, rise * steps)
+    if step < rising:
+        return peak * (0.04 + 0.96 * step / rising)
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
+
+
+def train(
+    network: nn.Module,
+    data: Data,
+    plan: TrainingPlan,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochLog], None] | None = None,
+) -> None:
+    """Train ``network`` in place; goes on from ``checkpoint`` where that exists.
+
+    Raises `HwnasError` when the loss is not finite; the last good checkpoint stays.
+    """
+    optimizer = _optimizer(network, plan)
+    start = _resume(network, optimizer, checkpoint)
+    steps_per_epoch = max(1, len(data.images) // plan.batch_size)
+    steps = plan.epochs * steps_per_epoch
+    for epoch in range(start, plan.epochs):
+        torch.manual_seed(derived_seed(seed, "dropout", epoch))
+        network.train()
+        generator = seeded(seed, "train", epoch)
+        loss_sum = right = seen = 0.0
+        for number, (images, labels) in enumerate(
+            batches(data, plan.batch_size, generator, plan.flip)
+        ):
+            rate = one_cycle(
+                epoch * steps_per_epoch + number, steps, plan.peak_learning_rate, plan.rise
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            logits = network(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=plan.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            loss_sum += loss.item() * len(labels)
+            right += (logits.argmax(1) == labels).sum().item()
+            seen += len(labels)
+        if not math.isfinite(loss_sum):
+            raise HwnasError(
+                f"the training loss is not finite in epoch {epoch + 1}; try a lower learning rate "
+                f"than {plan.peak_learning_rate:g}"
+            )
+        if checkpoint is not None:
+            _save(network, optimizer, checkpoint, epoch + 1)
+        if on_epoch is not None:
+            on_epoch(EpochLog(epoch + 1, plan.epochs, loss_sum / seen, right / seen))
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, data: Data) -> float:
+    """Return the share of images whose largest logit is the label's, in evaluation mode."""
+    network.eval()
+    hits = ((network(images).argmax(1) == labels).sum().item() for images, labels in data.whole())
+    return sum(hits) / len(data.labels)
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, data: Data) -> None:
+    """Set all batch norm statistics to the averages over ``data`` under the present weights.
+
+    A path cut from a supernet has statistics of other paths: without this it is near chance.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    network.train()
+    for images, _ in data.whole(128):
+        network(images)
+    for norm in norms:
+        norm.momentum = 0.1
+    network.eval()
+
+
+def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.SGD:
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": plan.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, plan.peak_learning_rate, plan.momentum, nesterov=True)
+
+
+def _save(network: nn.Module, optimizer: torch.optim.SGD, path: Path, epoch: int) -> None:
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
+        if buffer is not None:
+            state[f"momentum.{name}"] = buffer
+    save_checkpoint(path, state, {"epoch": str(epoch)})
+
+
+def _resume(network: nn.Module, optimizer: torch.optim.SGD, path: Path | None) -> int:
+    if path is None or not path.exists():
+        return 0
+    state, notes = load_checkpoint(path)
+    network.load_state_dict(
+        {name[8:]: value for name, value in state.items() if name.startswith("network.")}
+    )
+    for name, parameter in network.named_parameters():
+        if f"momentum.{name}" in state:
+            optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{name}"]
+    return int(notes["epoch"])
