@@ -1,0 +1,1 @@
+"""Latency models: from measurements of blocks and networks to a table of costs. Free of torch."""
