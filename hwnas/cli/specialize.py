@@ -1,0 +1,155 @@
+"""`hwnas specialize`: the main job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hwnas.errors import BudgetError, TooNoisy, UsageError
+
+if TYPE_CHECKING:
+    from hwnas.pipeline.run import Config
+    from hwnas.report.report import Report
+
+TOO_NOISY = 0.25
+"""Half-width of the 95 % interval over the median from which there is no verdict."""
+
+
+@click.command("specialize")
+@click.option("--target", help="Device name or profile file.  [default: host-cpu]")
+@click.option("--budget", help="Latency like 80ms, 900us, or 50% of the largest network.")
+@click.option("--data", help="Data set name, image folder or .npz.  [default: fashion-mnist-6k]")
+@click.option("--space", help="Search space.  [default: mobile]")
+@click.option("--strategy", help="proxyless or random.  [default: proxyless]")
+@click.option("--precision", help="fp32.  [default: fp32]")
+@click.option("--effort", help="trial, quick, standard or full.  [default: quick]")
+@click.option("--seed", type=int, help="Of everything drawn.  [default: 0]")
+@click.option("--threads", type=click.IntRange(1), help="For the supernet.  [default: all cores]")
+@click.option("--flip/--no-flip", default=None, help="Mirror training images.  [default: flip]")
+@click.option("--separate-weights", is_flag=True, default=None, help="No sharing by slicing.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/TARGET]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and what is reachable.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def specialize(
+    out: Path | None, resume: bool, dry_run: bool, as_json: bool, quiet: bool, **asked: object
+) -> None:
+    """Make a model for a device, a latency budget and a data set.
+
+    Searches an architecture, trains it, compiles it to ONNX and TFLite, measures the file on the
+    device and writes a report. Without options: the embedded data on this machine's processor,
+    with the latency of a uniform MobileNetV2-like network as the budget.
+    """
+    from hwnas.pipeline.console import console
+    from hwnas.pipeline.planning import plan
+
+    if dry_run:
+        from hwnas.cli.tables import print_json
+
+        document = plan(_config(None, asked), console(quiet))
+        if as_json:
+            print_json(document)
+        else:
+            _print_plan(document)
+        return
+    folder = _folder(out, str(asked["target"] or "host-cpu"), resume)
+    _run(_config(folder if resume else None, asked), folder, resume, as_json, quiet)
+
+
+def _run(config: Config, folder: Path, resume: bool, as_json: bool, quiet: bool) -> None:
+    import sys
+
+    from hwnas.pipeline.console import console
+    from hwnas.report.summary import summary
+    from hwnas.specialize import specialize as run
+
+    try:
+        report = run(config, folder, console(quiet), resume)
+    except KeyboardInterrupt:
+        click.echo(
+            f"hwnas: interrupted; go on with: hwnas specialize --resume --out {folder}", err=True
+        )
+        sys.exit(130)
+    click.echo((folder / "report.json").read_text() if as_json else summary(report, folder))
+    _judge(report)
+
+
+def _judge(report: Report) -> None:
+    """Raise for a verdict that is not a success; everything is written already."""
+    for result in report.results:
+        latency = result.latency
+        if latency is not None and latency.ci95_ms is not None:
+            low_ms, high_ms = latency.ci95_ms
+            if (high_ms - low_ms) / 2 > TOO_NOISY * latency.median_ms:
+                raise TooNoisy(
+                    f"the latency is known to {low_ms:.4g} to {high_ms:.4g} ms only; close other "
+                    "programs and measure again"
+                )
+        if result.verdict == "missed":
+            raise BudgetError(result.reason)
+
+
+def _config(folder: Path | None, asked: dict[str, object]) -> Config:
+    """Return the configuration of a new run, or of the one to resume, which must agree."""
+    import msgspec
+
+    from hwnas.pipeline.run import Config, read_config
+
+    given = {name: value for name, value in asked.items() if value is not None}
+    if (separate := given.pop("separate_weights", None)) is not None:
+        given["share_weights"] = not separate
+    if folder is None:
+        defaults = {"target": "host-cpu", "data": "fashion-mnist-6k", "threads": _cores()}
+        return msgspec.convert({**defaults, **given}, Config)
+    kept = read_config(folder)
+    for name, value in given.items():
+        if getattr(kept, name) != value:
+            raise UsageError(
+                f"{folder}: the run to resume has {name} = {getattr(kept, name)!r}, not {value!r}; "
+                "leave the option out, or begin a new run with another --out"
+            )
+    return kept
+
+
+def _folder(out: Path | None, target: str, resume: bool) -> Path:
+    """Return the run's folder: as given, else the next free (or the newest) one of the target."""
+    if out is not None:
+        return out
+    stem = Path(target).stem
+    number, folder = 1, Path("runs") / stem
+    newest: Path | None = None
+    while (folder / "config.toml").exists():
+        newest = folder
+        number += 1
+        folder = Path("runs") / f"{stem}-{number}"
+    return (newest or folder) if resume else folder
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _print_plan(document: dict[str, object]) -> None:
+    for result in document["results"]:  # type: ignore[attr-defined]
+        low_ms, middle_ms, high_ms = result["range_ms"]
+        click.echo(f"{result['target']} ({result['runtime']}, {result['precision']})")
+        click.echo(
+            f"  the space's {result['networks']:.3g} networks take {low_ms:.4g} to {high_ms:.4g} "
+            f"ms, half of the random ones up to {middle_ms:.4g} ms ({result['latency']['kind']})"
+        )
+        click.echo(f"  source: {result['source']}")
+        click.echo(f"  budget: {result['budget_ms']:.4g} ms")
+    search, training = document["search"], document["training"]
+    data: dict[str, object] = document["data"]  # type: ignore[assignment]
+    click.echo(
+        f"{data['name']}: {data['train']} training, {data['valid']} validation, {data['test']} "
+        f"test images of {'x'.join(map(str, data['input_shape']))}"  # type: ignore[call-overload]
+    )
+    click.echo(
+        f"work: warm-up {search.warmup_epochs} and search {search.search_epochs} epochs, "  # type: ignore[attr-defined]
+        f"training {training.epochs} epochs a network; nothing was trained"  # type: ignore[attr-defined]
+    )

@@ -1,0 +1,58 @@
+"""`hwnas train`: train one architecture from scratch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hwnas.training import EpochLog
+
+
+@click.command("train")
+@click.option("--architecture", required=True, type=click.Path(path_type=Path), help="JSON file.")
+@click.option("--data", required=True, help="Data set by name, image folder or .npz file.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.option("--epochs", type=click.IntRange(1), help="[default: as in a quick run]")
+@click.option("--batch-size", type=click.IntRange(2), help="[default: as in a quick run]")
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--resume", is_flag=True, help="Go on with the training in --out.")
+def train(
+    architecture: Path,
+    data: str,
+    out: Path,
+    epochs: int | None,
+    batch_size: int | None,
+    flip: bool,
+    seed: int,
+    threads: int,
+    resume: bool,
+) -> None:
+    """Train an architecture from scratch and write its weights.
+
+    OUT gets network.safetensors, log.jsonl and result.json (accuracies, shares of 1).
+    """
+    from hwnas.pipeline.training_job import TrainJob, run_training, watch_parent
+
+    if parent := os.environ.get("HWNAS_PARENT"):
+        watch_parent(int(parent))
+    job = TrainJob(
+        architecture=str(architecture), data=data, out=str(out), epochs=epochs,
+        batch_size=batch_size, flip=flip, seed=seed, threads=threads,
+    )  # fmt: skip
+    result = run_training(job, resume, None if parent else _say)
+    if not parent:
+        click.echo(f"validation accuracy {result.validation_accuracy:.2%}")
+        click.echo(f"{out / 'network.safetensors'}")
+
+
+def _say(line: EpochLog) -> None:
+    click.echo(
+        f"epoch {line.epoch} of {line.epochs}: loss {line.loss:.4f}, accuracy {line.accuracy:.2%}",
+        err=True,
+    )

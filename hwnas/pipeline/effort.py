@@ -1,0 +1,68 @@
+"""How much work a run does: in passes over images, so that it fits data of any size."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hwnas.errors import UnknownName
+from hwnas.search.loop import SearchPlan
+from hwnas.training import TrainingPlan
+
+REFERENCE_MACS = 5_000_000
+"""The passes of an `Effort` hold for networks of this size; larger ones get fewer."""
+
+
+class Effort(msgspec.Struct, frozen=True):
+    """Work to be spent, for networks of `REFERENCE_MACS`."""
+
+    warmup_passes: int
+    """Images shown to the supernet before architectures are searched."""
+    search_passes: int
+    training_passes: int
+    """Images shown to each network that is trained from scratch."""
+    arch_learning_rate: float
+    screened: int
+    """Networks that are exported and measured before any is trained."""
+    trained: int
+    """Networks of these that are trained to the end."""
+    baselines: int
+    """Uniform networks that are trained beside them."""
+
+
+EFFORTS = {
+    # a look: the whole search, but one network and a short training
+    "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0),
+    "quick": Effort(24_000, 16_000, 44_000, 0.1, 8, 3, 1),
+    "standard": Effort(200_000, 150_000, 400_000, 0.03, 12, 4, 2),
+    # ProxylessNAS on ImageNet: 40 + 120 + 300 epochs of 1.23 M images
+    "full": Effort(49_000_000, 148_000_000, 369_000_000, 0.001, 16, 4, 2),
+}
+
+
+def find_effort(name: str) -> Effort:
+    if name not in EFFORTS:
+        raise UnknownName("effort", name, EFFORTS)
+    return EFFORTS[name]
+
+
+def plans(effort: Effort, images: int, macs: float, flip: bool) -> tuple[SearchPlan, TrainingPlan]:
+    """Return the plans for ``images`` training images and networks of ``macs``."""
+    share = min(1.0, REFERENCE_MACS / macs)
+    batch_size = max(4, min(64, images // 8))
+
+    def epochs(passes: int, least: int) -> int:
+        return max(least, round(passes * share / images))
+
+    search = SearchPlan(
+        warmup_epochs=epochs(effort.warmup_passes, 1),
+        search_epochs=epochs(effort.search_passes, 1),
+        batch_size=batch_size,
+        flip=flip,
+    )
+    training = TrainingPlan(
+        epochs=epochs(effort.training_passes, 3),
+        batch_size=batch_size,
+        peak_learning_rate=0.1 * batch_size / 64,
+        flip=flip,
+    )
+    return search, training

@@ -1,0 +1,234 @@
+"""The last steps: train the networks that keep the budget, compile, verify, measure, choose."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from hwnas.artifact import Artifact, Format
+from hwnas.datasets import normalise
+from hwnas.errors import HwnasError
+from hwnas.export.compile import compile_model
+from hwnas.files import read_lines, write_json
+from hwnas.latency_models.table import LatencyTable
+from hwnas.measurement import Measurement
+from hwnas.pipeline.console import Update
+from hwnas.pipeline.job import Found, Job
+from hwnas.pipeline.screening import Screened, measure
+from hwnas.pipeline.searching import FAR_UNDER
+from hwnas.pipeline.training_job import TrainResult, trained_network
+from hwnas.profiling import FORMATS
+from hwnas.training import EpochLog
+
+
+class Trained(NamedTuple):
+    """A trained network, its file for the target, and what was measured of that file."""
+
+    found: Found
+    result: TrainResult
+    artifact: Artifact
+    measurement: Measurement | None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Measured where the target can be, else predicted."""
+        return self.found.predicted_ms if self.measurement is None else self.measurement.median_ms
+
+
+class Delivered(NamedTuple):
+    """What a run hands over."""
+
+    chosen: Trained
+    trained: tuple[Trained, ...]
+    """All, the baselines included."""
+    artifacts: tuple[Artifact, ...]
+    """The chosen network's files, the target's format first."""
+    kept: bool | None
+    """Whether the budget was kept when measured; ``None``: not measured."""
+
+
+def choose_to_train(screened: Screened, job: Job) -> list[Found]:
+    """Return the networks worth training: searched ones inside the budget, then baselines.
+
+    Measured ones come before predicted ones; of those that keep the budget the supernet's most
+    accurate, and where none does the fastest.
+    """
+    budget_ms, effort = job.budget_ms, job.effort
+    searched = [one for one in screened.found if one.origin == "search"]
+
+    def latency_ms(one: Found) -> float:
+        known = one.predicted_ms if one.measured_ms is None else one.measured_ms
+        return float("inf") if known is None else known
+
+    inside = [one for one in searched if latency_ms(one) <= budget_ms]
+    inside.sort(key=lambda one: (latency_ms(one) < FAR_UNDER * budget_ms, -_promise(one)))
+    chosen = inside[: effort.trained] or [min(searched, key=latency_ms)]
+    uniform = [
+        one for one in screened.found if one.origin == "uniform" and latency_ms(one) <= budget_ms
+    ]
+    families: dict[str, Found] = {}
+    for one in sorted(uniform, key=latency_ms):  # the slowest of each family that still keeps it
+        families[one.name.rsplit(" ", 1)[0]] = one
+    return chosen + list(families.values())[: effort.baselines]
+
+
+def train_all(job: Job, chosen: list[Found]) -> list[TrainResult]:
+    """Train each network in a process of its own, as many at once as there are cores."""
+    folder = job.run.folder / "training"
+    waiting = [
+        one for one in chosen if not (folder / one.architecture.digest / "result.json").exists()
+    ]
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    with job.console.step(f"training {len(chosen)} networks") as update, job.run.stage("train"):
+        try:
+            while waiting or running:
+                while waiting and len(running) < _cores():
+                    one = waiting.pop(0)
+                    running[one.architecture.digest] = _start(job, one, folder)
+                time.sleep(0.2)
+                for digest, process in list(running.items()):
+                    if process.poll() is not None:
+                        _check_ended(process, folder / digest)
+                        del running[digest]
+                _tell(update, chosen, folder, job.training_plan.epochs)
+        finally:
+            for process in running.values():
+                process.kill()
+                process.wait()
+    return [_result(folder / one.architecture.digest) for one in chosen]
+
+
+def deliver(
+    job: Job, table: LatencyTable, chosen: list[Found], results: list[TrainResult]
+) -> Delivered:
+    """Compile and verify every trained network, measure the files, choose by validation accuracy.
+
+    The choice is the most accurate searched network whose measured median keeps the budget; where
+    none does, the fastest.
+    """
+    format = FORMATS[job.target.profile.runtime]
+    with job.console.step("compile, verify, measure"), job.run.stage("deliver"):
+        artifacts = [_compile(job, one, format) for one in chosen]
+        measured: dict[str, Measurement] = {}
+        if job.target.runner is not None:
+            files = {
+                one.architecture.digest: Path(artifact.path)
+                for one, artifact in zip(chosen, artifacts, strict=True)
+            }
+            measured = measure(job, table, "final", files)
+        trained = tuple(
+            Trained(one, result, artifact, measured.get(one.architecture.digest))
+            for one, result, artifact in zip(chosen, results, artifacts, strict=True)
+        )
+        best = _choose(trained, job.budget_ms)
+        files = _final_files(job, best)
+    kept = None if best.measurement is None else best.measurement.median_ms <= job.budget_ms
+    return Delivered(best, trained, files, kept)
+
+
+def _choose(trained: tuple[Trained, ...], budget_ms: float) -> Trained:
+    searched = [one for one in trained if one.found.origin == "search"]
+    inside = [one for one in searched if (one.latency_ms or 0.0) <= budget_ms]
+    if inside:
+        return max(inside, key=lambda one: one.result.validation_accuracy)
+    return min(searched, key=lambda one: one.latency_ms or 0.0)
+
+
+def _promise(one: Found) -> float:
+    return one.supernet_accuracy or 0.0
+
+
+def _compile(job: Job, one: Found, format: Format) -> Artifact:
+    architecture = one.architecture
+    folder = job.run.folder / "training" / architecture.digest
+    return compile_model(
+        trained_network(architecture, folder),
+        architecture.input_shape,
+        format,
+        folder / f"model.{format}",
+        normalise(job.dataset.test.images, job.dataset),
+        job.dataset.test.labels,
+    )
+
+
+def _final_files(job: Job, best: Trained) -> tuple[Artifact, ...]:
+    """Write the chosen network in every format to ``export/``, the target's first."""
+    folder = job.run.folder / "export"
+    architecture = best.found.architecture
+    network = trained_network(architecture, job.run.folder / "training" / architecture.digest)
+    images = normalise(job.dataset.test.images, job.dataset)
+    first = FORMATS[job.target.profile.runtime]
+    formats = sorted(set(FORMATS.values()), key=lambda format: format != first)
+    files = [
+        compile_model(
+            network,
+            architecture.input_shape,
+            format,
+            folder / f"model.{format}",
+            images,
+            job.dataset.test.labels,
+        )
+        for format in formats
+    ]
+    if files[0].sha256 != best.artifact.sha256:
+        raise HwnasError(f"{files[0].path}: compiling the same network twice gave two files")
+    write_json(job.run.folder / "search" / "architecture.json", architecture)
+    return tuple(files)
+
+
+def _start(job: Job, one: Found, folder: Path) -> subprocess.Popen[bytes]:
+    """Start ``hwnas train`` for one network; it ends when this process does."""
+    out = folder / one.architecture.digest
+    write_json(out / "architecture.json", one.architecture)
+    config = job.run.config
+    command = [
+        sys.executable, "-m", "hwnas", "train",
+        "--architecture", str(out / "architecture.json"),
+        "--data", config.data,
+        "--out", str(out),
+        "--epochs", str(job.training_plan.epochs),
+        "--batch-size", str(job.training_plan.batch_size),
+        "--seed", str(config.seed),
+        "--flip" if config.flip else "--no-flip",
+        "--resume",
+    ]  # fmt: skip
+    with open(out / "stderr.txt", "wb") as stderr:
+        return subprocess.Popen(
+            command,
+            env={**os.environ, "HWNAS_PARENT": str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+
+
+def _check_ended(process: subprocess.Popen[bytes], folder: Path) -> None:
+    if process.returncode != 0:
+        said = (folder / "stderr.txt").read_text(errors="replace").strip().splitlines()
+        raise HwnasError(
+            f"training {folder.name} ended with status {process.returncode}: "
+            f"{said[-1] if said else 'it said nothing'}"
+        )
+
+
+def _result(folder: Path) -> TrainResult:
+    return msgspec.json.decode((folder / "result.json").read_bytes(), type=TrainResult)
+
+
+def _tell(update: Update, chosen: list[Found], folder: Path, epochs: int) -> None:
+    lines = [
+        list(read_lines(folder / one.architecture.digest / "log.jsonl", EpochLog)) for one in chosen
+    ]
+    done = sum(map(len, lines))
+    last = [f"{epoch[-1].accuracy:.0%}" for epoch in lines if epoch]
+    update(done, epochs * len(chosen), "training accuracy " + ", ".join(last) if last else "")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

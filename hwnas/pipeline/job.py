@@ -1,0 +1,44 @@
+"""What the steps of a run work with, and the networks they hand on."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from hwnas.architecture import Architecture
+from hwnas.datasets import Dataset
+from hwnas.pipeline.console import Console
+from hwnas.pipeline.effort import Effort
+from hwnas.pipeline.run import Run
+from hwnas.pipeline.target import Target
+from hwnas.search.loop import SearchPlan
+from hwnas.spaces.mobile import MobileSpace
+from hwnas.training import TrainingPlan
+
+
+class Job(NamedTuple):
+    """Everything that is settled before the search begins."""
+
+    run: Run
+    target: Target
+    dataset: Dataset
+    space: MobileSpace
+    budget_ms: float
+    effort: Effort
+    search_plan: SearchPlan
+    training_plan: TrainingPlan
+    console: Console
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A network that may be trained, and what is known of it before."""
+
+    name: str
+    origin: Literal["search", "uniform", "random"]
+    architecture: Architecture
+    predicted_ms: float | None
+    supernet_accuracy: float | None = None
+    """On validation images, with the supernet's weights and recalibrated statistics."""
+    measured_ms: float | None = None
+    """With inherited or fresh weights; the trained file is measured again."""

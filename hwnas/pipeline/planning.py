@@ -1,0 +1,145 @@
+"""What is settled before a search: device, data, space, latency table, budget, work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from statistics import fmean
+
+import msgspec
+
+from hwnas.datasets import Dataset, load_dataset
+from hwnas.devices.profile import DeviceProfile
+from hwnas.errors import UsageError
+from hwnas.files import write_atomic
+from hwnas.latency_models.cost import CostTable
+from hwnas.latency_models.table import LatencyTable
+from hwnas.pipeline.budget import parse_budget, resolve_budget
+from hwnas.pipeline.console import Console
+from hwnas.pipeline.effort import find_effort, plans
+from hwnas.pipeline.job import Job
+from hwnas.pipeline.reporting import latency_range
+from hwnas.pipeline.run import Config, open_run
+from hwnas.pipeline.target import Target, find_target, table_of
+from hwnas.plugins import load, names
+from hwnas.spaces.mobile import Candidate, MobileSpace
+
+PRECISIONS = ("fp32",)
+
+
+def prepare(
+    config: Config, folder: Path, console: Console, resume: bool
+) -> tuple[Job, LatencyTable]:
+    """Settle everything, open the run folder, and return the job and its latency table."""
+    target, dataset, space = _asked(config)
+    run = open_run(folder, config, resume)
+    with run.stage("profile"):
+        table = table_of(target, space, console, run)
+    costs = table.cost_table(space)
+    _check_repeat(folder, dataset)
+    budget_ms = resolve_budget(config.budget or None, costs, default_budget_ms(space, costs))
+    effort = find_effort(config.effort)
+    search_plan, training_plan = plans(
+        effort, len(dataset.train.labels), _mean_macs(space), config.flip
+    )
+    console.say(
+        f"{target.profile.name}: budget {budget_ms:.4g} ms of {costs.smallest_ms:.4g} to "
+        f"{costs.largest_ms:.4g} ms; {dataset.name}: {len(dataset.train.labels)} training, "
+        f"{len(dataset.valid.labels)} validation, {len(dataset.test.labels)} test images"
+    )
+    job = Job(run, target, dataset, space, budget_ms, effort, search_plan, training_plan, console)
+    return job, table
+
+
+def plan(config: Config, console: Console) -> dict[str, object]:
+    """Return what a run would do and the space's range on the target; measures a table if none."""
+    target, dataset, space = _asked(config)
+    table = table_of(target, space, console)
+    costs = table.cost_table(space)
+    budget_ms = resolve_budget(config.budget or None, costs, default_budget_ms(space, costs))
+    search_plan, training_plan = plans(
+        find_effort(config.effort), len(dataset.train.labels), _mean_macs(space), config.flip
+    )
+    return {
+        "schema": 1,
+        "dry_run": True,
+        "results": [
+            {
+                "target": target.profile.name,
+                "runtime": target.profile.runtime,
+                "precision": config.precision,
+                "budget_ms": budget_ms,
+                "range_ms": latency_range(space, costs),
+                "latency": {"kind": "table" if table.kind == "table" else "predicted"},
+                "networks": space.size,
+                "source": table.source,
+            }
+        ],
+        "data": {
+            "name": dataset.name,
+            "train": len(dataset.train.labels),
+            "valid": len(dataset.valid.labels),
+            "test": len(dataset.test.labels),
+            "input_shape": dataset.input_shape,
+        },
+        "search": search_plan,
+        "training": training_plan,
+    }
+
+
+def default_budget_ms(space: MobileSpace, costs: CostTable) -> float:
+    """Return what the space's uniform MobileNetV2-like network takes: as fast, but better."""
+    return costs.network_ms(space.uniform(Candidate("mbconv", 3, 6)).choices)
+
+
+def load_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> MobileSpace:
+    return load("space", name)(input_shape, num_classes)
+
+
+def _asked(config: Config) -> tuple[Target, Dataset, MobileSpace]:
+    """Find what the configuration names; every error here comes before any work."""
+    find_effort(config.effort)
+    if config.budget:
+        parse_budget(config.budget)
+    if config.strategy not in names("strategy"):
+        load("strategy", config.strategy)
+    if config.precision not in PRECISIONS:
+        raise UsageError(
+            f"--precision {config.precision!r}: this version compiles {', '.join(PRECISIONS)}"
+        )
+    target = find_target(config.target)
+    dataset = load_dataset(config.data, input_shape=target.profile.default_input)
+    space = load_space(config.space, dataset.input_shape, dataset.num_classes)
+    _check_limits(space, target.profile)
+    return target, dataset, space
+
+
+def _check_limits(space: MobileSpace, profile: DeviceProfile) -> None:
+    """Raise `UsageError` for a space with operations that the device does not run."""
+    allowed = profile.limits.ops
+    used = {site.block.op for site in space.sites()} | {block.op for block in space.fixed}
+    if allowed is not None and (refused := sorted(used - set(allowed))):
+        raise UsageError(
+            f"{profile.name} runs {', '.join(allowed)}; the space {space.name!r} needs "
+            f"{', '.join(refused)} too"
+        )
+
+
+def _check_repeat(folder: Path, dataset: Dataset) -> None:
+    """Refuse to resume a run whose data have changed."""
+    path = folder / "data.json"
+    now = {"name": dataset.name, "digest": dataset.digest}
+    if not path.exists():
+        write_atomic(path, msgspec.json.encode(now))
+        return
+    then = msgspec.json.decode(path.read_bytes())
+    if then != now:
+        raise UsageError(
+            f"{folder}: the run was begun with other images (digest {then.get('digest')}, now "
+            f"{now['digest']}); begin a new one with another --out"
+        )
+
+
+def _mean_macs(space: MobileSpace) -> float:
+    rng = Random(0)
+    return fmean(space.architecture(space.random(rng)).macs for _ in range(64))

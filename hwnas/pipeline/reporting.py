@@ -1,0 +1,363 @@
+"""From what a run did to its report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from statistics import median
+
+from hwnas import __version__
+from hwnas.architecture import Architecture
+from hwnas.artifact import Artifact
+from hwnas.devices.fingerprint import hardware
+from hwnas.latency_models.cost import CostTable
+from hwnas.latency_models.table import LatencyTable
+from hwnas.measurement import DRIFT_LIMIT, Kind
+from hwnas.pipeline.finishing import Delivered, Trained
+from hwnas.pipeline.job import Found, Job
+from hwnas.pipeline.run import command_line, versions
+from hwnas.pipeline.screening import Probabilities, Screened
+from hwnas.pipeline.searching import search_files
+from hwnas.report.collect import accuracy_of, architecture_of, block_row, latency_of
+from hwnas.report.report import Command, DatasetSummary, Report, Result, SearchPoint, Verdict
+from hwnas.report.rows import (
+    Accuracy,
+    ArtifactRow,
+    BlockRow,
+    CandidateRow,
+    CandidateShare,
+    Latency,
+    LatencyModelSummary,
+)
+from hwnas.search.loop import read_log
+from hwnas.spaces.mobile import MobileSpace
+
+RANDOM_NETWORKS = 1001
+CURVE_POINTS = 400
+"""Points that the report keeps of a search's log; the log keeps all."""
+
+
+def latency_range(space: MobileSpace, costs: CostTable) -> tuple[float, float, float]:
+    """Return the least, median and greatest predicted latency; the median of random networks."""
+    rng = Random(0)
+    drawn = (costs.network_ms(space.random(rng).choices) for _ in range(RANDOM_NETWORKS))
+    return costs.smallest_ms, median(drawn), costs.largest_ms
+
+
+def compose(job: Job, screened: Screened, delivered: Delivered) -> Report:
+    """Return the report of a run that is through."""
+    config = job.run.config
+    return Report(
+        command=command_line(config),
+        hwnas_version=__version__,
+        created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        seed=config.seed,
+        effort=config.effort,
+        results=(_result(job, screened, delivered),),
+        stages_s=job.run.stages_s(),
+        environment=_environment(),
+        dataset=_dataset(job),
+        search=_curve(job),
+        commands=_commands(job, delivered),
+        notes=_notes(job, screened, delivered),
+    )
+
+
+def _result(job: Job, screened: Screened, delivered: Delivered) -> Result:
+    chosen, profile, table = delivered.chosen, job.target.profile, screened.table
+    verdicts: dict[bool | None, Verdict] = {True: "kept", False: "missed", None: "not measured"}
+    return Result(
+        target=profile.name,
+        title=profile.title,
+        runtime=profile.runtime,
+        precision=job.run.config.precision,
+        budget_ms=job.budget_ms,
+        verdict=verdicts[delivered.kept],
+        reason=_reason(job, delivered),
+        range_ms=latency_range(job.space, table.cost_table(job.space)),
+        architecture=architecture_of(
+            chosen.found.architecture, _blocks(job.space, chosen, table, screened.probabilities)
+        ),
+        latency=_latency(chosen, table),
+        accuracy=_accuracy(job, delivered),
+        artifacts=tuple(_artifact(job, one) for one in delivered.artifacts),
+        rounds=screened.round,
+        candidates=_candidates(job, screened, delivered),
+        latency_model=_model(table),
+    )
+
+
+def _reason(job: Job, delivered: Delivered) -> str:
+    chosen = delivered.chosen
+    if chosen.measurement is None:
+        return (
+            f"{job.target.profile.name} cannot be reached from here: the latency is the sum of a "
+            "table's rows, nothing was measured."
+        )
+    share = chosen.measurement.median_ms / job.budget_ms
+    kind = chosen.measurement.kind
+    if delivered.kept:
+        return (
+            f"The {kind} median is {share:.1%} of the budget; of the networks that keep it this "
+            "one is the most accurate on the validation images."
+        )
+    return f"No trained network keeps the budget; the fastest is {share - 1:.1%} over it ({kind})."
+
+
+def _latency(chosen: Trained, table: LatencyTable) -> Latency:
+    predicted_ms = chosen.found.predicted_ms or 0.0
+    std_ms = table.std_ms(predicted_ms)
+    if chosen.measurement is None:
+        return Latency(
+            kind="table" if table.kind == "table" else "predicted",
+            median_ms=predicted_ms,
+            predicted_ms=predicted_ms,
+            predicted_std_ms=std_ms,
+            source=table.source,
+        )
+    return latency_of(
+        chosen.measurement,
+        predicted_ms=predicted_ms,
+        predicted_std_ms=std_ms,
+        source=f"{chosen.measurement.kind} of the delivered file in this run",
+    )
+
+
+def _accuracy(job: Job, delivered: Delivered) -> Accuracy | None:
+    parity = delivered.artifacts[0].parity
+    if parity is None:
+        return None
+    return accuracy_of(
+        len(job.dataset.test.labels),
+        parity.accuracy_torch,
+        parity.accuracy_artifact,
+        delivered.chosen.result.validation_accuracy,
+    )
+
+
+def _artifact(job: Job, artifact: Artifact) -> ArtifactRow:
+    parity = artifact.parity
+    return ArtifactRow(
+        path=os.path.relpath(artifact.path, job.run.folder),
+        format=artifact.format,
+        precision=artifact.precision,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        max_relative_error=None if parity is None else parity.max_relative_error,
+        accuracy=None if parity is None else parity.accuracy_artifact,
+    )
+
+
+def _blocks(
+    space: MobileSpace, chosen: Trained, table: LatencyTable, found: Probabilities | None
+) -> list[BlockRow]:
+    architecture = chosen.found.architecture
+    first = len(space.stem)
+    rows: list[BlockRow] = []
+    for place, block in enumerate(architecture.blocks):
+        cost_ms = table.block_ms(block)
+        number = place - first
+        if not 0 <= number < len(space.decisions):
+            rows.append(block_row(block, predicted_ms=cost_ms))
+            continue
+        decision = space.decisions[number]
+        shares = (
+            []
+            if found is None
+            else [
+                CandidateShare(*row)
+                for row in zip(
+                    decision.candidates, found.probs[number], found.cost_ms[number], strict=True
+                )
+            ]
+        )
+        name = decision.candidates[architecture.genotype.choices[number]]
+        rows.append(
+            block_row(
+                block,
+                predicted_ms=cost_ms,
+                decision=decision.name,
+                chosen=name,
+                candidates=shares,
+            )
+        )
+    return rows
+
+
+def _candidates(job: Job, screened: Screened, delivered: Delivered) -> tuple[CandidateRow, ...]:
+    """Return the trained networks, then those that were only derived and measured."""
+    rows = [_trained_row(one, job, delivered, screened.table) for one in delivered.trained]
+    trained = {one.found.architecture.digest for one in delivered.trained}
+    rows += [
+        _found_row(one, job, screened.table)
+        for one in screened.found
+        if one.architecture.digest not in trained and one.origin == "search"
+    ]
+    return tuple(rows)
+
+
+def _trained_row(one: Trained, job: Job, delivered: Delivered, table: LatencyTable) -> CandidateRow:
+    measurement, architecture = one.measurement, one.found.architecture
+    return CandidateRow(
+        name=one.found.name,
+        origin=one.found.origin,
+        digest=architecture.digest,
+        params=architecture.params,
+        macs=architecture.macs,
+        predicted_ms=one.found.predicted_ms,
+        predicted_std_ms=_std_ms(one.found.predicted_ms, table),
+        measured_ms=None if measurement is None else measurement.median_ms,
+        ci95_ms=None if measurement is None else measurement.ci95_ms,
+        kind=_kind(table) if measurement is None else measurement.kind,
+        validation_accuracy=one.result.validation_accuracy,
+        keeps_budget=None if one.latency_ms is None else one.latency_ms <= job.budget_ms,
+        chosen=one is delivered.chosen,
+    )
+
+
+def _found_row(one: Found, job: Job, table: LatencyTable) -> CandidateRow:
+    architecture: Architecture = one.architecture
+    known = one.predicted_ms if one.measured_ms is None else one.measured_ms
+    simulated: Kind = "simulated" if table.kind == "simulated" else "measured"
+    return CandidateRow(
+        name=one.name,
+        origin=one.origin,
+        digest=architecture.digest,
+        params=architecture.params,
+        macs=architecture.macs,
+        predicted_ms=one.predicted_ms,
+        predicted_std_ms=_std_ms(one.predicted_ms, table),
+        measured_ms=one.measured_ms,
+        kind=_kind(table) if one.measured_ms is None else simulated,
+        keeps_budget=None if known is None else known <= job.budget_ms,
+    )
+
+
+def _kind(table: LatencyTable) -> Kind:
+    return "table" if table.kind == "table" else "predicted"
+
+
+def _std_ms(predicted_ms: float | None, table: LatencyTable) -> float | None:
+    return None if predicted_ms is None else table.std_ms(predicted_ms)
+
+
+def _model(table: LatencyTable) -> LatencyModelSummary:
+    error = table.held_out
+    return LatencyModelSummary(
+        kind=table.kind,
+        source=table.source,
+        made=table.made,
+        blocks=len(table.isolated_ms) or len(table.rows_ms),
+        networks=len(table.observed),
+        held_out=None if error is None else error.networks,
+        within_5=None if error is None else error.within_5,
+        within_10=None if error is None else error.within_10,
+        rmspe=None if error is None else error.rmspe,
+        spearman=None if error is None else error.spearman,
+        reference_ms=None if table.conditions is None else table.conditions.reference_ms,
+    )
+
+
+def _curve(job: Job) -> tuple[SearchPoint, ...]:
+    """Return the search's log, thinned evenly."""
+    lines = read_log(search_files(job))
+    every = max(1, len(lines) // CURVE_POINTS)
+    return tuple(
+        SearchPoint(
+            step=line.step,
+            phase="warm-up" if line.phase == "warm-up" else "search",
+            loss=line.loss,
+            accuracy=line.accuracy,
+            entropy=line.entropy,
+            expected_ms=line.expected_ms,
+            multiplier=line.multiplier,
+            budget_ms=job.budget_ms,
+            target=job.target.profile.name,
+        )
+        for line in lines[::every]
+    )
+
+
+def _environment() -> dict[str, str | int | float | None]:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "python": platform.python_version(),
+        **versions(),
+        "hardware": hardware(),
+        "system": platform.platform(),
+        "load at the end": load,
+    }
+
+
+def _dataset(job: Job) -> DatasetSummary:
+    data = job.dataset
+    return DatasetSummary(
+        name=data.name,
+        digest=data.digest,
+        classes=data.num_classes,
+        train=len(data.train.labels),
+        valid=len(data.valid.labels),
+        test=len(data.test.labels),
+        input_shape=data.input_shape,
+    )
+
+
+def _commands(job: Job, delivered: Delivered) -> tuple[Command, ...]:
+    import shlex
+
+    folder, target = job.run.folder, job.target
+    file = Path(delivered.artifacts[0].path)
+    commands = [Command("repeat this run", command_line(job.run.config))]
+    if target.runner is not None:
+        line = shlex.join(["hwnas", "benchmark", str(file), "--target", target.profile.name])
+        commands.append(Command("measure the file again", line))
+    commands.append(Command("print this report", shlex.join(["hwnas", "report", str(folder)])))
+    return tuple(commands)
+
+
+def _notes(job: Job, screened: Screened, delivered: Delivered) -> tuple[str, ...]:
+    data = job.dataset
+    mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (data.mean, data.std))
+    layout = "NHWC" if job.target.profile.runtime == "litert" else "NCHW"
+    notes = [
+        f"The files take (pixel / 255 - mean) / std as float32, batch 1, with mean {mean} and "
+        f"std {std} of the channels; model.tflite in NHWC order, model.onnx in NCHW "
+        f"(here: {layout}).",
+        *data.notes,
+    ]
+    measurement = delivered.chosen.measurement
+    if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
+        notes.append(
+            f"The reference model ran {measurement.drift:+.0%} against its calibration: this "
+            "machine's speed has changed since, the ratios hold, the milliseconds are those of "
+            "the calibration. `hwnas latency measure --again` settles it."
+        )
+    if screened.table.kind == "table":
+        notes.append(_bound_note(job, screened.table))
+    notes += _better_baselines(delivered)
+    return tuple(note for note in notes if note)
+
+
+def _bound_note(job: Job, table: LatencyTable) -> str:
+    logits = job.space.fixed[-1]
+    if logits.key in table.rows_ms:
+        return ""
+    return (
+        f"The table has no row for {logits.key!r}; the classifier is charged as the table's next "
+        "larger one, which is an upper bound."
+    )
+
+
+def _better_baselines(delivered: Delivered) -> list[str]:
+    """Say it where a uniform network beat the searched one on validation images."""
+    chosen = delivered.chosen.result.validation_accuracy
+    return [
+        f"The baseline {one.found.name!r} reached {one.result.validation_accuracy:.1%} on the "
+        f"validation images, the searched network {chosen:.1%}; its files are in "
+        f"training/{one.found.architecture.digest}/."
+        for one in delivered.trained
+        if one.found.origin == "uniform" and one.result.validation_accuracy > chosen
+    ]

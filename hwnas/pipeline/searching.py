@@ -1,0 +1,123 @@
+"""The closed loop of a search: what is predicted is measured before anything is trained."""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+
+from hwnas.files import write_json
+from hwnas.latency_models.fit import observe
+from hwnas.latency_models.table import LatencyTable, NetworkMeasured
+from hwnas.nn.supernet import Supernet
+from hwnas.pipeline.job import Found, Job
+from hwnas.pipeline.screening import Screened, screen
+from hwnas.plugins import load
+from hwnas.profiling import block_keys
+from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, further_epochs, run_search
+from hwnas.search.strategy import Strategy
+from hwnas.training import Data, as_data, derived_seed, seeded
+
+ROUNDS = 3
+"""Search, measure, re-fit: at most so often."""
+
+FAR_UNDER = 0.85
+"""A network that uses less of the budget than this share wastes it."""
+
+
+def search_rounds(job: Job, table: LatencyTable) -> Screened:
+    """Search, derive, measure; where too few networks keep the budget, re-fit and search on.
+
+    Returns the last round, whose networks are measured where the target can be.
+    """
+    strategy = _strategy(job, table)
+    train, valid = (as_data(split, job.dataset) for split in (job.dataset.train, job.dataset.valid))
+    for number in range(1, ROUNDS + 1):
+        path = job.run.folder / "search" / f"round-{number}.json"
+        if path.exists():
+            screened = msgspec.json.decode(path.read_bytes(), type=Screened)
+        else:
+            strategy.set_costs(table.cost_table(job.space), job.budget_ms)
+            _search(job, strategy, number, train, valid)
+            screened = screen(job, strategy, table, number, train, valid)
+            write_json(path, screened)
+        if job.target.runner is None or enough(screened, job) or number == ROUNDS:
+            return screened
+        table = _refit(job, screened)
+        job.console.say(
+            f"round {number}: {len(keeping(screened, job.budget_ms))} of "
+            f"{sum(one.origin == 'search' for one in screened.found)} networks keep "
+            f"{job.budget_ms:.4g} ms when measured; the latency table is corrected and the search "
+            "goes on"
+        )
+    raise AssertionError("the last round returns")
+
+
+def keeping(screened: Screened, budget_ms: float) -> list[Found]:
+    """Return the searched networks whose measured median keeps the budget and uses it."""
+    return [
+        one
+        for one in screened.found
+        if one.origin == "search"
+        and one.measured_ms is not None
+        and FAR_UNDER * budget_ms <= one.measured_ms <= budget_ms
+    ]
+
+
+def enough(screened: Screened, job: Job) -> bool:
+    """Whether a round leaves as many networks inside the budget as are to be trained."""
+    searched = [one for one in screened.found if one.origin == "search"]
+    return len(keeping(screened, job.budget_ms)) >= min(job.effort.trained, len(searched))
+
+
+def search_files(job: Job) -> SearchFiles:
+    folder = job.run.folder
+    return SearchFiles(
+        folder / "checkpoints" / "search.safetensors", folder / "search" / "log.jsonl"
+    )
+
+
+def search_epochs(plan: SearchPlan, rounds: int) -> int:
+    """Return the epochs of warm-up and search up to the end of a round."""
+    return plan.warmup_epochs + plan.search_epochs + (rounds - 1) * further_epochs(plan)
+
+
+def _strategy(job: Job, table: LatencyTable) -> Strategy:
+    config = job.run.config
+    torch.manual_seed(derived_seed(config.seed, "supernet"))
+    supernet = Supernet(job.space, config.share_weights)
+    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return load("strategy", config.strategy)(
+        supernet,
+        table.cost_table(job.space),
+        job.budget_ms,
+        seeded(config.seed, "paths"),
+        arch_learning_rate=job.effort.arch_learning_rate,
+    )
+
+
+def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data) -> None:
+    plan, files = job.search_plan, search_files(job)
+    files.log.parent.mkdir(parents=True, exist_ok=True)
+    total = search_epochs(plan, number) * max(1, len(train.images) // plan.batch_size)
+    title = "search" if number == 1 else f"search, round {number}"
+    torch.set_num_threads(job.run.config.threads)
+    with job.console.step(title) as update, job.run.stage("search"):
+
+        def on_line(line: LogLine) -> None:
+            expected = "" if line.expected_ms is None else f", expected {line.expected_ms:.4g} ms"
+            update(line.step, total, f"{line.phase}: loss {line.loss:.3f}{expected}")
+
+        run_search(strategy, train, valid, plan, job.run.config.seed, files, number, on_line)
+
+
+def _refit(job: Job, screened: Screened) -> LatencyTable:
+    """Return the round's table, corrected by the networks that it measured."""
+    measured = job.run.measured(f"screen-{screened.round}")
+    added = [
+        NetworkMeasured(
+            block_keys(one.architecture), measurement.median_ms, measurement.standard_error
+        )
+        for one in screened.found
+        if (measurement := measured.get(one.architecture.digest)) is not None
+    ]
+    return observe(screened.table, added)

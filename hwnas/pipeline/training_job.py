@@ -1,0 +1,146 @@
+"""`hwnas train`: one architecture from scratch, resumable, alone in its folder."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import torch
+
+from hwnas.architecture import Architecture
+from hwnas.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.datasets import load_dataset
+from hwnas.errors import HwnasError, InvalidFile, UsageError
+from hwnas.files import append_line, read_lines, write_atomic, write_json
+from hwnas.nn.build import Network, build
+from hwnas.pipeline.effort import EFFORTS, plans
+from hwnas.pipeline.run import lock_folder
+from hwnas.training import EpochLog, TrainingPlan, accuracy, as_data, derived_seed, train
+
+
+class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What to train, on what, and where to put it."""
+
+    architecture: str
+    data: str
+    out: str
+    epochs: int | None = None
+    """``None``: as in a quick run."""
+    batch_size: int | None = None
+    flip: bool = True
+    seed: int = 0
+    threads: int = 1
+
+
+class TrainResult(msgspec.Struct, frozen=True):
+    """``result.json`` of a training; accuracies are shares of 1."""
+
+    digest: str
+    validation_accuracy: float
+    epochs: int
+    seconds: float
+
+
+def run_training(
+    job: TrainJob, resume: bool, on_epoch: Callable[[EpochLog], None] | None = None
+) -> TrainResult:
+    """Train, judge on validation images, and write weights and result.
+
+    The same job gives the same weights, also when it was cut off and resumed.
+    """
+    out = Path(job.out)
+    done = out / "result.json"
+    if done.exists():
+        if not resume:
+            raise UsageError(f"{out}: a training is there already; add --resume or another --out")
+        return msgspec.json.decode(done.read_bytes(), type=TrainResult)
+    architecture = read_architecture(Path(job.architecture))
+    dataset = load_dataset(job.data, input_shape=architecture.input_shape)
+    if dataset.num_classes != architecture.num_classes:
+        raise UsageError(
+            f"{job.architecture} tells {architecture.num_classes} classes apart, "
+            f"{job.data} has {dataset.num_classes}"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock_folder(out)
+    except OSError as error:
+        raise HwnasError(f"{out}: cannot be written ({error.strerror or error})") from None
+    torch.set_num_threads(job.threads)
+    data = as_data(dataset.train, dataset)
+    plan = _plan(job, len(data.labels), architecture)
+    torch.manual_seed(derived_seed(job.seed, "weights", architecture.digest))
+    network = build(architecture, plan.dropout)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    log, checkpoint = out / "log.jsonl", out / "checkpoint.safetensors"
+    _drop_cut_off(log, checkpoint)
+    start = time.perf_counter()
+
+    def note(line: EpochLog) -> None:
+        append_line(log, line)
+        if on_epoch is not None:
+            on_epoch(line)
+
+    train(network, data, plan, derived_seed(job.seed, architecture.digest), checkpoint, note)
+    valid = accuracy(network, as_data(dataset.valid, dataset))
+    save_checkpoint(
+        out / "network.safetensors", network.state_dict(), {"architecture": architecture.digest}
+    )
+    seconds = time.perf_counter() - start
+    result = TrainResult(architecture.digest, valid, plan.epochs, seconds)
+    write_json(done, result)
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def trained_network(architecture: Architecture, folder: Path) -> Network:
+    """Return the network with the weights that a training left in ``folder``."""
+    network = build(architecture)
+    weights, notes = load_checkpoint(folder / "network.safetensors")
+    if notes.get("architecture") != architecture.digest:
+        raise InvalidFile(str(folder / "network.safetensors"), "holds another architecture")
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def read_architecture(path: Path) -> Architecture:
+    """Read an architecture's JSON. Raises `InvalidFile` naming the wrong field."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Architecture)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidFile(str(path), str(error)) from None
+    except OSError as error:
+        raise InvalidFile(str(path), error.strerror or str(error)) from None
+
+
+def watch_parent(parent: int) -> None:
+    """End this process when the one that started it is gone (it may have been killed)."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(130)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _plan(job: TrainJob, images: int, architecture: Architecture) -> TrainingPlan:
+    plan = plans(EFFORTS["quick"], images, architecture.macs, job.flip)[1]
+    if job.epochs is not None:
+        plan = msgspec.structs.replace(plan, epochs=job.epochs)
+    if job.batch_size is not None:
+        plan = msgspec.structs.replace(
+            plan, batch_size=job.batch_size, peak_learning_rate=0.1 * job.batch_size / 64
+        )
+    return plan
+
+
+def _drop_cut_off(log: Path, checkpoint: Path) -> None:
+    """Keep the log lines of epochs that the checkpoint holds."""
+    done = int(load_checkpoint(checkpoint)[1]["epoch"]) if checkpoint.exists() else 0
+    lines = [line for line in read_lines(log, EpochLog) if line.epoch <= done]
+    write_atomic(log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))

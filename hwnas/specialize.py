@@ -1,0 +1,33 @@
+"""`hwnas specialize`: device, budget and data in; a measured model file and its report out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwnas.pipeline.console import Console
+from hwnas.pipeline.finishing import choose_to_train, deliver, train_all
+from hwnas.pipeline.planning import prepare
+from hwnas.pipeline.reporting import compose
+from hwnas.pipeline.run import Config
+from hwnas.pipeline.searching import search_rounds
+from hwnas.report.report import Report, write
+
+
+def specialize(config: Config, folder: Path, console: Console, resume: bool = False) -> Report:
+    """Find, train, compile and measure a network for one device and one latency budget.
+
+    Every step leaves its result in ``folder`` and is not repeated when the run is resumed.
+    Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
+    """
+    # device, data, space, latency table, budget: all that can be wrong is said before any training
+    job, table = prepare(config, folder, console, resume)
+    # search, derive networks inside the budget, measure them; re-fit and go on where they miss it
+    screened = search_rounds(job, table)
+    # train the best of them, each in a process of its own
+    chosen = choose_to_train(screened, job)
+    results = train_all(job, chosen)
+    # compile to ONNX and TFLite, verify against PyTorch on real images, measure the very files
+    delivered = deliver(job, screened.table, chosen, results)
+    report = compose(job, screened, delivered)
+    write(report, folder)
+    return report
