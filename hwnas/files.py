@@ -58,7 +58,7 @@ def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
         if line.strip():
             try:
                 yield decoder.decode(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
 
 

@@ -28,7 +28,7 @@ from hwnas.latency_models.fit import fitted
 from hwnas.latency_models.store import outdated, read_measured, set_aside, write_measured
 from hwnas.latency_models.table import SCHEMA, Conditions, LatencyTable, NetworkMeasured
 from hwnas.measurement import Environment, Measurement, quantile
-from hwnas.nn.build import Network
+from hwnas.nn.build import untrained
 from hwnas.search.derive import window_samples
 from hwnas.spaces.space import SearchSpace
 
@@ -194,12 +194,14 @@ def _measure_all(
 def _subject(
     job: tuple[tuple[str, ...], bool, tuple[Block, ...]], profile: DeviceProfile, stem: Path
 ) -> Subject:
-    """Export blocks with fresh weights, for their latency only."""
+    """Export blocks untrained, for their latency only."""
     keys, network, blocks = job
     format = FORMATS[profile.runtime]
     first = blocks[0]
     path = stem.with_suffix(f".{format}")
-    compile_model(Network(blocks), (first.in_channels, first.in_size, first.in_size), format, path)
+    compile_model(
+        untrained(blocks), (first.in_channels, first.in_size, first.in_size), format, path
+    )
     return Subject("network" if network else keys[0], path)
 
 
@@ -211,6 +213,8 @@ def _journal_outdated(folder: Path, now: Environment, reference_sha256: str) -> 
                 f"it was begun on {then.hardware} with {then.runtime} {then.runtime_version}, "
                 f"this is {now.hardware} with {now.runtime_version}"
             )
+        if then.threads != now.threads:
+            return f"it was begun with {then.threads} threads, the profile now says {now.threads}"
         if entry.reference_sha256 != reference_sha256:
             return "the reference model has changed since it was begun"
     return None

@@ -326,7 +326,7 @@ def test_a_drift_over_the_limit_is_told() -> None:
     for drift, told in ((0.05, False), (-0.12, True)):
         drifted = msgspec.structs.replace(latency, reference_drift=drift)
         result = msgspec.structs.replace(measured_result(), latency=drifted)
-        assert ("hwnas latency check" in " ".join(words.certainty(result))) == told
+        assert ("hwnas latency measure --again" in " ".join(words.certainty(result))) == told
 
 
 def test_baselines_whose_intervals_overlap_are_a_tie() -> None:

@@ -46,14 +46,13 @@ def run_benchmark(
     seed: int = 0,
     out: str | None = None,
     as_json: bool = False,
-    calibrated_reference_ms: float | None = None,
 ) -> None:
     """Measure, print, and raise `TooNoisy` if an interval is too wide for any use."""
     from hwnas.devices.profile import find_profile
     from hwnas.files import write_json
 
     profile = find_profile(target)
-    measurements = _measured(files, profile, seed, calibrated_reference_ms)
+    measurements = _calibrated(_measured(files, profile, seed), profile)
     document = summary(measurements, profile, raw)
     if out:
         write_json(Path(out), {**document, "measurements": measurements})
@@ -91,7 +90,6 @@ def _measured(
     files: Sequence[str],
     profile: DeviceProfile,
     seed: int,
-    calibrated_reference_ms: float | None,
 ) -> list[Measurement]:
     from rich.console import Console
     from rich.progress import Progress
@@ -105,12 +103,23 @@ def _measured(
             task = bar.add_task("measuring", total=None)
             return runner.measure(
                 subjects,
-                calibrated_reference_ms=calibrated_reference_ms,
                 seed=seed,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     finally:
         runner.close()
+
+
+def _calibrated(measurements: list[Measurement], profile: DeviceProfile) -> list[Measurement]:
+    """Express latencies in the milliseconds of the device's calibration, if there is one."""
+    import msgspec
+
+    from hwnas.devices.runner import file_sha256, reference_file
+    from hwnas.latency_models.store import calibration
+
+    reference = file_sha256(reference_file(profile.runtime))
+    found_ms = calibration(measurements[0].environment, reference)
+    return [msgspec.structs.replace(one, calibrated_reference_ms=found_ms) for one in measurements]
 
 
 def _row(one: Measurement, first: Measurement, raw: bool) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ TOO_NOISY = 0.25
 @click.option("--precision", help="fp32.  [default: fp32]")
 @click.option("--effort", help="trial, quick, standard or full.  [default: quick]")
 @click.option("--seed", type=int, help="Of everything drawn.  [default: 0]")
-@click.option("--threads", type=click.IntRange(1), help="For the supernet.  [default: all cores]")
+@click.option("--threads", type=click.IntRange(1), help="For the supernet.  [default: 1]")
 @click.option("--flip/--no-flip", default=None, help="Mirror training images.  [default: flip]")
 @click.option("--separate-weights", is_flag=True, default=None, help="No sharing by slicing.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/TARGET]")
@@ -61,6 +60,7 @@ def specialize(
 
 
 def _run(config: Config, folder: Path, resume: bool, as_json: bool, quiet: bool) -> None:
+    import shlex
     import sys
 
     from hwnas.pipeline.console import console
@@ -70,9 +70,8 @@ def _run(config: Config, folder: Path, resume: bool, as_json: bool, quiet: bool)
     try:
         report = run(config, folder, console(quiet), resume)
     except KeyboardInterrupt:
-        click.echo(
-            f"hwnas: interrupted; go on with: hwnas specialize --resume --out {folder}", err=True
-        )
+        command = shlex.join(["hwnas", "specialize", "--resume", "--out", str(folder)])
+        click.echo(f"hwnas: interrupted; go on with: {command}", err=True)
         sys.exit(130)
     click.echo((folder / "report.json").read_text() if as_json else summary(report, folder))
     _judge(report)
@@ -97,13 +96,16 @@ def _config(folder: Path | None, asked: dict[str, object]) -> Config:
     """Return the configuration of a new run, or of the one to resume, which must agree."""
     import msgspec
 
+    from hwnas.pipeline.budget import parse_budget
     from hwnas.pipeline.run import Config, read_config
 
     given = {name: value for name, value in asked.items() if value is not None}
     if (separate := given.pop("separate_weights", None)) is not None:
         given["share_weights"] = not separate
+    if "budget" in given:
+        parse_budget(str(given["budget"]))
     if folder is None:
-        defaults = {"target": "host-cpu", "data": "fashion-mnist-6k", "threads": _cores()}
+        defaults = {"target": "host-cpu", "data": "fashion-mnist-6k", "threads": 1}
         return msgspec.convert({**defaults, **given}, Config)
     kept = read_config(folder)
     for name, value in given.items():
@@ -127,10 +129,6 @@ def _folder(out: Path | None, target: str, resume: bool) -> Path:
         number += 1
         folder = Path("runs") / f"{stem}-{number}"
     return (newest or folder) if resume else folder
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _print_plan(document: dict[str, object]) -> None:

@@ -62,7 +62,10 @@ def outdated(table: LatencyTable, now: Environment, reference_sha256: str) -> st
     if then is None:
         return None
     if then.fingerprint != now.fingerprint:
-        return f"it was made on {then.hardware}, this is {now.hardware}"
+        return (
+            f"it was made on {then.hardware} (fingerprint {then.fingerprint}), this is "
+            f"{now.hardware} ({now.fingerprint})"
+        )
     if then.runtime_version != now.runtime_version:
         return f"{then.runtime} was {then.runtime_version} and is {now.runtime_version} now"
     if then.threads != now.threads:
@@ -70,6 +73,18 @@ def outdated(table: LatencyTable, now: Environment, reference_sha256: str) -> st
     if then.reference_sha256 != reference_sha256:
         return "the reference model has changed since"
     return None
+
+
+def calibration(now: Environment, reference_sha256: str) -> float | None:
+    """Return the reference's latency from the newest table that holds under ``now``, if any."""
+    tables = [
+        table
+        for path in sorted((home() / "latency_models" / now.device).glob("*/table.json"))
+        if (table := read_table(path)).conditions is not None
+        and outdated(table, now, reference_sha256) is None
+    ]
+    newest = max(tables, key=lambda table: table.made, default=None)
+    return None if newest is None or newest.conditions is None else newest.conditions.reference_ms
 
 
 def set_aside(folder: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from hwnas.architecture import Architecture, Block
-from hwnas.nn.blocks import FusedMBConv, Logits, MBConv, block_module
+from hwnas.nn.blocks import ConvNorm, FusedMBConv, Logits, MBConv, block_module
 
 
 class Network(nn.Module):
@@ -31,12 +32,21 @@ def build(architecture: Architecture, dropout: float = 0.0) -> Network:
     return network
 
 
+def untrained(blocks: tuple[Block, ...]) -> Network:
+    """Return a network to be timed: the same weights, so the same file, whatever ran before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Network(blocks)
+
+
 def initialise(network: nn.Module) -> None:
     """Set weights as in the ProxylessNAS code (section 1.3), residual branches starting at zero.
 
-    Convolutions N(0, sqrt(2 / (k*k*out))), the linear layer uniform in +-1/sqrt(in). The last
-    batch norm of a residual branch starts with gain 0, so that every such block starts as the
-    identity (Goyal et al. 2017, arXiv:1706.02677): short trainings gain from it.
+    Convolutions N(0, sqrt(2 / (k*k*out))), the linear layer uniform in +-1/sqrt(in). A batch norm
+    that ends a residual branch starts with gain 0, so that the block starts as the identity
+    (Goyal et al. 2017, arXiv:1706.02677): short trainings gain from it. Where an activation
+    follows (fused MBConv of expansion 1), the gain stays 1: ReLU has no gradient at 0, and the
+    block would remain the identity for ever.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -50,5 +60,6 @@ def initialise(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     for module in network.modules():
         if isinstance(module, MBConv | FusedMBConv) and module.residual:
-            last = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)][-1]
-            nn.init.zeros_(last.weight)
+            last = module.layers[-1]
+            if isinstance(last, ConvNorm) and not hasattr(last, "act"):
+                nn.init.zeros_(last.norm.weight)

@@ -116,8 +116,8 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace, share_weights: bool = True) -> None:
         super().__init__()
         self.space = space
-        head = tuple(block for block in space.fixed if _is_head(block, space.fixed))
-        stem = space.fixed[: len(space.fixed) - len(head)]
+        # the head is the classifier and the convolution right before it
+        stem, head = space.fixed[:-2], space.fixed[-2:]
         rows: list[list[Block]] = [[] for _ in space.decisions]
         for site in space.sites():
             rows[site.decision].append(site.block)
@@ -154,8 +154,3 @@ class Supernet(nn.Module):
         for source, target in zip([*self.stem, *self.head], fixed, strict=True):
             target.load_state_dict(source.state_dict())
         return network
-
-
-def _is_head(block: Block, fixed: tuple[Block, ...]) -> bool:
-    """The head is the classifier and the convolution right before it."""
-    return block in fixed[-2:]

@@ -13,7 +13,7 @@ FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|%)")
 
 def parse_budget(text: str) -> tuple[float, bool]:
     """Return milliseconds, or a share of the largest network's latency and ``True``."""
-    found = FORM.fullmatch(text.strip())
+    found = FORM.fullmatch(text.strip().replace("\N{GREEK SMALL LETTER MU}", "µ"))
     if found is None or float(found[1]) <= 0:
         raise UsageError(
             f"--budget {text!r}: expected a positive number with its unit, like 80ms, 900us, 0.1s, "

@@ -27,15 +27,18 @@ class Effort(msgspec.Struct, frozen=True):
     """Networks of these that are trained to the end."""
     baselines: int
     """Uniform networks that are trained beside them."""
+    most_epochs: int = 60
+    """Of a training; warm-up and search get at most half of it each: small data sets only
+    learn by heart what they are shown more often."""
 
 
 EFFORTS = {
     # a look: the whole search, but one network and a short training
-    "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0),
-    "quick": Effort(24_000, 16_000, 44_000, 0.1, 8, 3, 1),
-    "standard": Effort(200_000, 150_000, 400_000, 0.03, 12, 4, 2),
+    "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0, 20),
+    "quick": Effort(24_000, 16_000, 44_000, 0.1, 8, 3, 1, 60),
+    "standard": Effort(200_000, 150_000, 400_000, 0.03, 12, 4, 2, 150),
     # ProxylessNAS on ImageNet: 40 + 120 + 300 epochs of 1.23 M images
-    "full": Effort(49_000_000, 148_000_000, 369_000_000, 0.001, 16, 4, 2),
+    "full": Effort(49_000_000, 148_000_000, 369_000_000, 0.001, 16, 4, 2, 300),
 }
 
 
@@ -50,17 +53,17 @@ def plans(effort: Effort, images: int, macs: float, flip: bool) -> tuple[SearchP
     share = min(1.0, REFERENCE_MACS / macs)
     batch_size = max(4, min(64, images // 8))
 
-    def epochs(passes: int, least: int) -> int:
-        return max(least, round(passes * share / images))
+    def epochs(passes: int, least: int, most: int) -> int:
+        return min(most, max(least, round(passes * share / images)))
 
     search = SearchPlan(
-        warmup_epochs=epochs(effort.warmup_passes, 1),
-        search_epochs=epochs(effort.search_passes, 1),
+        warmup_epochs=epochs(effort.warmup_passes, 1, effort.most_epochs // 2),
+        search_epochs=epochs(effort.search_passes, 1, effort.most_epochs // 2),
         batch_size=batch_size,
         flip=flip,
     )
     training = TrainingPlan(
-        epochs=epochs(effort.training_passes, 3),
+        epochs=epochs(effort.training_passes, 3, effort.most_epochs),
         batch_size=batch_size,
         peak_learning_rate=0.1 * batch_size / 64,
         flip=flip,

@@ -13,9 +13,12 @@ import msgspec
 
 from hwnas.artifact import Artifact, Format
 from hwnas.datasets import normalise
+from hwnas.devices.profile import profile_files, read_profile
+from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_file
 from hwnas.errors import HwnasError
 from hwnas.export.compile import compile_model
 from hwnas.files import read_lines, write_json
+from hwnas.latency_models.store import calibration
 from hwnas.latency_models.table import LatencyTable
 from hwnas.measurement import Measurement
 from hwnas.pipeline.console import Update
@@ -25,6 +28,9 @@ from hwnas.pipeline.searching import FAR_UNDER
 from hwnas.pipeline.training_job import TrainResult, trained_network
 from hwnas.profiling import FORMATS
 from hwnas.training import EpochLog
+
+SAFE = 0.985
+"""Up to this share of the budget a network keeps it when it is measured again."""
 
 
 class Trained(NamedTuple):
@@ -56,8 +62,8 @@ class Delivered(NamedTuple):
 def choose_to_train(screened: Screened, job: Job) -> list[Found]:
     """Return the networks worth training: searched ones inside the budget, then baselines.
 
-    Measured ones come before predicted ones; of those that keep the budget the supernet's most
-    accurate, and where none does the fastest.
+    Of those that keep the budget, first the ones with a margin that use most of it, by the
+    supernet's accuracy; where none keeps it, the fastest.
     """
     budget_ms, effort = job.budget_ms, job.effort
     searched = [one for one in screened.found if one.origin == "search"]
@@ -66,8 +72,12 @@ def choose_to_train(screened: Screened, job: Job) -> list[Found]:
         known = one.predicted_ms if one.measured_ms is None else one.measured_ms
         return float("inf") if known is None else known
 
-    inside = [one for one in searched if latency_ms(one) <= budget_ms]
-    inside.sort(key=lambda one: (latency_ms(one) < FAR_UNDER * budget_ms, -_promise(one)))
+    def rank(one: Found) -> tuple[bool, bool, float]:
+        share = latency_ms(one) / budget_ms
+        close = one.measured_ms is not None and share > SAFE
+        return close, share < FAR_UNDER, -_promise(one)
+
+    inside = sorted((one for one in searched if latency_ms(one) <= budget_ms), key=rank)
     chosen = inside[: effort.trained] or [min(searched, key=latency_ms)]
     uniform = [
         one for one in screened.found if one.origin == "uniform" and latency_ms(one) <= budget_ms
@@ -128,6 +138,8 @@ def deliver(
         )
         best = _choose(trained, job.budget_ms)
         files = _final_files(job, best)
+        if job.target.profile.transport == "local":
+            _measure_elsewhere(job, files)
     kept = None if best.measurement is None else best.measurement.median_ms <= job.budget_ms
     return Delivered(best, trained, files, kept)
 
@@ -180,6 +192,23 @@ def _final_files(job: Job, best: Trained) -> tuple[Artifact, ...]:
         raise HwnasError(f"{files[0].path}: compiling the same network twice gave two files")
     write_json(job.run.folder / "search" / "architecture.json", architecture)
     return tuple(files)
+
+
+def _measure_elsewhere(job: Job, files: tuple[Artifact, ...]) -> None:
+    """Journal the other formats' latency in this machine's other runtimes; it judges nothing."""
+    profiles = [read_profile(file) for file in profile_files()]
+    others = {one.runtime: one for one in profiles if one.transport == "local"}
+    for artifact in files[1:]:
+        profile = others.get(artifact.runtime)  # type: ignore[call-overload]
+        if profile is None or job.run.measured(f"other-{artifact.runtime}"):
+            continue
+        runner = open_runner(profile)
+        reference = file_sha256(reference_file(profile.runtime))
+        [measured] = runner.measure(
+            [Subject(artifact.format, Path(artifact.path))],
+            calibrated_reference_ms=calibration(runner.probe(), reference),
+        )
+        job.run.journal(f"other-{artifact.runtime}", artifact.format, measured)
 
 
 def _start(job: Job, one: Found, folder: Path) -> subprocess.Popen[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -10,7 +11,7 @@ import msgspec
 
 from hwnas.datasets import Dataset, load_dataset
 from hwnas.devices.profile import DeviceProfile
-from hwnas.errors import UsageError
+from hwnas.errors import DeviceError, UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.cost import CostTable
 from hwnas.latency_models.table import LatencyTable
@@ -25,6 +26,8 @@ from hwnas.plugins import load, names
 from hwnas.spaces.mobile import Candidate, MobileSpace
 
 PRECISIONS = ("fp32",)
+RUNTIMES = {"onnxruntime": "onnxruntime", "ai_edge_litert": "ai-edge-litert"}
+"""What files are written and verified with: module and package."""
 
 
 def prepare(
@@ -111,6 +114,7 @@ def _asked(config: Config) -> tuple[Target, Dataset, MobileSpace]:
     dataset = load_dataset(config.data, input_shape=target.profile.default_input)
     space = load_space(config.space, dataset.input_shape, dataset.num_classes)
     _check_limits(space, target.profile)
+    _check_runtimes(target.profile)
     return target, dataset, space
 
 
@@ -123,6 +127,18 @@ def _check_limits(space: MobileSpace, profile: DeviceProfile) -> None:
             f"{profile.name} runs {', '.join(allowed)}; the space {space.name!r} needs "
             f"{', '.join(refused)} too"
         )
+
+
+def _check_runtimes(profile: DeviceProfile) -> None:
+    """Raise `DeviceError` for a missing runtime, which would stop a run at its end only."""
+    for module, package in RUNTIMES.items():
+        try:
+            import_module(module)
+        except ImportError:
+            raise DeviceError(
+                f"{profile.name}: files are verified in ONNX Runtime and in LiteRT, and {module} "
+                f"is not installed here: pip install {package}"
+            ) from None
 
 
 def _check_repeat(folder: Path, dataset: Dataset) -> None:

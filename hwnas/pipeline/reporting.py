@@ -31,6 +31,7 @@ from hwnas.report.rows import (
     CandidateShare,
     Latency,
     LatencyModelSummary,
+    OtherRuntime,
 )
 from hwnas.search.loop import read_log
 from hwnas.spaces.mobile import MobileSpace
@@ -83,6 +84,7 @@ def _result(job: Job, screened: Screened, delivered: Delivered) -> Result:
         ),
         latency=_latency(chosen, table),
         accuracy=_accuracy(job, delivered),
+        other_runtimes=tuple(_other(job, one) for one in delivered.artifacts[1:]),
         artifacts=tuple(_artifact(job, one) for one in delivered.artifacts),
         rounds=screened.round,
         candidates=_candidates(job, screened, delivered),
@@ -148,6 +150,20 @@ def _artifact(job: Job, artifact: Artifact) -> ArtifactRow:
         size_bytes=artifact.size_bytes,
         max_relative_error=None if parity is None else parity.max_relative_error,
         accuracy=None if parity is None else parity.accuracy_artifact,
+    )
+
+
+def _other(job: Job, artifact: Artifact) -> OtherRuntime:
+    """Return what is known of the network in a format that the target does not take."""
+    measured = job.run.measured(f"other-{artifact.runtime}").get(artifact.format)
+    return OtherRuntime(
+        runtime=artifact.runtime,
+        format=artifact.format,
+        precision=artifact.precision,
+        kind="predicted" if measured is None else measured.kind,
+        median_ms=None if measured is None else measured.median_ms,
+        ci95_ms=None if measured is None else measured.ci95_ms,
+        accuracy=None if artifact.parity is None else artifact.parity.accuracy_artifact,
     )
 
 

@@ -157,10 +157,9 @@ def command_line(config: Config) -> str:
         words += ["--budget", config.budget]
     words += ["--data", config.data]
     defaults = Config(target=config.target, data=config.data)
-    for name in ("space", "strategy", "precision", "effort", "seed"):
+    for name in ("space", "strategy", "precision", "effort", "seed", "threads"):
         if getattr(config, name) != getattr(defaults, name):
             words += [f"--{name}", str(getattr(config, name))]
-    words += ["--threads", str(config.threads)]
     words += [] if config.flip else ["--no-flip"]
     words += [] if config.share_weights else ["--separate-weights"]
     return shlex.join(words)

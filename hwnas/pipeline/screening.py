@@ -13,18 +13,15 @@ from hwnas.errors import HwnasError
 from hwnas.export.compile import compile_model
 from hwnas.latency_models.table import LatencyTable
 from hwnas.measurement import Measurement
-from hwnas.nn.build import Network
+from hwnas.nn.build import untrained
 from hwnas.pipeline.job import Found, Job
 from hwnas.profiling import FORMATS
 from hwnas.search.strategy import Strategy
 from hwnas.spaces.mobile import Candidate, MobileSpace, mobilenet_v2_like
-from hwnas.training import Data, accuracy, derived_seed, recalibrate
+from hwnas.training import RECALIBRATED, Data, accuracy, derived_seed, recalibrate
 
 WINDOW = 0.95
 """Networks are derived with a predicted latency from this share of the budget up to all of it."""
-
-RECALIBRATED = 1024
-"""Training images that batch norm statistics are averaged over, at most."""
 
 WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 """Width multipliers of the uniform networks that are measured as baselines."""
@@ -121,7 +118,7 @@ def _judged(
 ) -> Found:
     """Say what the latency table and the supernet say of a genotype."""
     network = strategy.supernet.extract(genotype)
-    recalibrate(network, train.part(slice(0, RECALIBRATED)))
+    recalibrate(network, train.drawn(RECALIBRATED // 2, job.run.config.seed))
     architecture = job.space.architecture(genotype)
     return Found(
         name=name,
@@ -141,14 +138,14 @@ def _prediction(architecture: Architecture, table: LatencyTable) -> float | None
 
 
 def _measured(job: Job, table: LatencyTable, found: list[Found], number: int) -> list[Found]:
-    """Measure all of ``found`` with fresh weights: latency does not depend on them."""
+    """Measure all of ``found`` untrained: latency does not depend on the weights."""
     format = FORMATS[job.target.profile.runtime]
     with tempfile.TemporaryDirectory() as scratch:
         files: dict[str, Path] = {}
         for one in found:
             architecture = one.architecture
             path = Path(scratch) / f"{architecture.digest}.{format}"
-            compile_model(Network(architecture.blocks), architecture.input_shape, format, path)
+            compile_model(untrained(architecture.blocks), architecture.input_shape, format, path)
             files[architecture.digest] = path
         measured = measure(job, table, f"screen-{number}", files)
     return [

@@ -15,7 +15,7 @@ from hwnas.plugins import load
 from hwnas.profiling import block_keys
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, further_epochs, run_search
 from hwnas.search.strategy import Strategy
-from hwnas.training import Data, as_data, derived_seed, seeded
+from hwnas.training import Data, as_data, derived_seed, keep_freed_memory, seeded
 
 ROUNDS = 3
 """Search, measure, re-fit: at most so often."""
@@ -43,12 +43,18 @@ def search_rounds(job: Job, table: LatencyTable) -> Screened:
         if job.target.runner is None or enough(screened, job) or number == ROUNDS:
             return screened
         table = _refit(job, screened)
-        job.console.say(
+        said = (
             f"round {number}: {len(keeping(screened, job.budget_ms))} of "
             f"{sum(one.origin == 'search' for one in screened.found)} networks keep "
-            f"{job.budget_ms:.4g} ms when measured; the latency table is corrected and the search "
-            "goes on"
+            f"{job.budget_ms:.4g} ms when measured; "
         )
+        if (fastest_ms := table.cost_table(job.space).smallest_ms) > job.budget_ms:
+            job.console.say(
+                f"{said}by the corrected latency table the fastest network of the space takes "
+                f"{fastest_ms:.4g} ms, so the search ends"
+            )
+            return screened
+        job.console.say(f"{said}the latency table is corrected and the search goes on")
     raise AssertionError("the last round returns")
 
 
@@ -101,6 +107,7 @@ def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data)
     total = search_epochs(plan, number) * max(1, len(train.images) // plan.batch_size)
     title = "search" if number == 1 else f"search, round {number}"
     torch.set_num_threads(job.run.config.threads)
+    keep_freed_memory()
     with job.console.step(title) as update, job.run.stage("search"):
 
         def on_line(line: LogLine) -> None:

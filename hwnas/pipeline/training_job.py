@@ -19,7 +19,17 @@ from hwnas.files import append_line, read_lines, write_atomic, write_json
 from hwnas.nn.build import Network, build
 from hwnas.pipeline.effort import EFFORTS, plans
 from hwnas.pipeline.run import lock_folder
-from hwnas.training import EpochLog, TrainingPlan, accuracy, as_data, derived_seed, train
+from hwnas.training import (
+    RECALIBRATED,
+    EpochLog,
+    TrainingPlan,
+    accuracy,
+    as_data,
+    derived_seed,
+    keep_freed_memory,
+    recalibrate,
+    train,
+)
 
 
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +81,7 @@ def run_training(
     except OSError as error:
         raise HwnasError(f"{out}: cannot be written ({error.strerror or error})") from None
     torch.set_num_threads(job.threads)
+    keep_freed_memory()
     data = as_data(dataset.train, dataset)
     plan = _plan(job, len(data.labels), architecture)
     torch.manual_seed(derived_seed(job.seed, "weights", architecture.digest))
@@ -86,6 +97,8 @@ def run_training(
             on_epoch(line)
 
     train(network, data, plan, derived_seed(job.seed, architecture.digest), checkpoint, note)
+    # the running averages of a short training lag behind its weights
+    recalibrate(network, data.drawn(RECALIBRATED, job.seed))
     valid = accuracy(network, as_data(dataset.valid, dataset))
     save_checkpoint(
         out / "network.safetensors", network.state_dict(), {"architecture": architecture.digest}

@@ -35,7 +35,7 @@ def window_knapsack(
             f"the fastest network takes {costs.smallest_ms:.4g} ms, over the budget of "
             f"{high_ms:.4g} ms"
         )
-    cell_ms = free_ms / CELLS if free_ms > 0 else 1.0
+    cell_ms = max(free_ms, 1e-9) / CELLS
     cells = [[_cells(cost_ms, cell_ms) for cost_ms in row] for row in costs.mean_ms]
     best, picks = _forward(scores, cells)
     for end in _ends(best, low_ms - costs.fixed_ms, cell_ms):

@@ -95,7 +95,8 @@ def _epoch(
     epoch: int,
     on_line: Callable[[LogLine], None] | None,
 ) -> Iterator[LogLine]:
-    """Run one epoch; yield the mean of the weight steps and a line for each architecture step."""
+    """Run one epoch; yield a line for the first of ``plan.weight_steps`` steps and, in the search,
+    for the architecture step after the last of them."""
     warm_up = epoch < plan.warmup_epochs
     phase = "warm-up" if warm_up else "search"
     steps = max(1, len(train.images) // plan.batch_size)
@@ -103,17 +104,21 @@ def _epoch(
     valid_batches = _endless(valid, plan, generator)
     for number, batch in enumerate(batches(train, plan.batch_size, generator, plan.flip)):
         step = epoch * steps + number
-        done = strategy.weight_step(batch, _learning_rate(plan, step, steps))
+        done = _finite(strategy.weight_step(batch, _learning_rate(plan, step, steps)), phase, step)
         if not warm_up and (number + 1) % plan.weight_steps == 0:
-            done = strategy.architecture_step(next(valid_batches)) or done
+            done = _finite(strategy.architecture_step(next(valid_batches)) or done, phase, step)
         elif number % plan.weight_steps:
             continue
-        if not math.isfinite(done.loss):
-            raise HwnasError(f"the {phase} loss is not finite at step {step}; the run stops here")
         line = _line(done, epoch, step, phase)
         if on_line is not None:
             on_line(line)
         yield line
+
+
+def _finite(done: StepLog, phase: str, step: int) -> StepLog:
+    if not math.isfinite(done.loss):
+        raise HwnasError(f"the {phase} loss is not finite at step {step}; the run stops here")
+    return done
 
 
 def _line(done: StepLog, epoch: int, step: int, phase: str) -> LogLine:

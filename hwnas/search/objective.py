@@ -46,6 +46,6 @@ class Lagrangian:
         return task_loss + self.multiplier * (latency_ms / self.budget_ms - 1)
 
     def update(self, latency_ms: float) -> None:
-        """Ascend after an architecture step that ended at the expected ``latency_ms``."""
+        """Ascend after an architecture step that started from the expected ``latency_ms``."""
         risen = self.multiplier + self.rate * (latency_ms / self.budget_ms - 1)
         self.multiplier = max(-self.limit, min(self.limit, risen))

@@ -54,8 +54,9 @@ class RandomSearch:
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         rng = np.random.default_rng(seed)
         level = [[0.0] * len(row) for row in self.costs.mean_ms]
-        # one more than asked: the first is the knapsack's own answer among equals, not a draw
-        samples = window_samples(level, self.costs, low_ms, high_ms, count + 1, rng)[1:]
+        first, *draws = window_samples(level, self.costs, low_ms, high_ms, count + 1, rng)
+        # the first is the knapsack's own answer among equals, not a draw: taken only if needed
+        samples = [*draws, first][:count]
         return [Genotype(self.supernet.space.name, choices) for choices in samples]
 
     def preferences(self) -> None:
