@@ -73,10 +73,13 @@ def latency_table(
     table = read_measured(folder)
     if table is not None:
         reason = outdated(table, now, reference)
-        if reason is None:
+        if reason is not None:
+            say(f"the latency table of {profile.name} is refused: {reason}; measuring again")
+            set_aside(folder)
+        elif missing := [one.key for one in distinct_blocks(space) if one.key not in table.rows_ms]:
+            say(f"the latency table of {profile.name} lacks {len(missing)} blocks: measuring them")
+        else:
             return table
-        say(f"the latency table of {profile.name} is refused: {reason}; measuring again")
-        set_aside(folder)
     elif (reason := _journal_outdated(folder, now, reference)) is not None:
         say(f"the journal of {profile.name} is refused: {reason}; measuring again")
         set_aside(folder)

@@ -168,3 +168,12 @@ def test_the_order_of_networks_does_not_matter_to_rows() -> None:
 
 def predict_by(found: LatencyTable, keys: Sequence[str]) -> float:
     return found.overhead_ms + sum(found.rows_ms[key] for key in keys)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.05, 1.25])
+def test_few_networks_of_a_changed_device_outweigh_the_many_of_before(factor: float) -> None:
+    before = table(networks(24))
+    after = observe(before, [scaled(one, factor) for one in networks(8, seed=1)])
+    for one in networks(12, seed=2):
+        predicted_ms = after.overhead_ms + sum(after.rows_ms[key] for key in one.keys)
+        assert predicted_ms == pytest.approx(factor * one.ms, rel=0.03)

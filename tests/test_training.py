@@ -12,8 +12,17 @@ from hwnas.checkpoint import load_checkpoint
 from hwnas.errors import HwnasError
 from hwnas.nn.build import Network, build
 from hwnas.training import (
-    Data, EpochLog, TrainingPlan, accuracy, augment, batches, derived_seed, one_cycle,
-    recalibrate, seeded, train,
+    Data,
+    EpochLog,
+    TrainingPlan,
+    accuracy,
+    augment,
+    batches,
+    derived_seed,
+    one_cycle,
+    recalibrate,
+    seeded,
+    train,
 )  # fmt: skip
 from tests.tiny import tiny_data, tiny_space
 
@@ -90,7 +99,7 @@ def test_a_loss_that_is_not_finite_stops_in_one_line_and_keeps_the_checkpoint(
             with torch.no_grad():
                 network.get_parameter("blocks.0.conv.weight").fill_(torch.nan)
 
-    with pytest.raises(HwnasError, match="not finite in epoch 3; try a lower .* than 0.1$"):
+    with pytest.raises(HwnasError, match=r"not finite in epoch 3; try a lower .* than 0\.1$"):
         train(network, DATA, PLAN, 0, path, poison)
     state, notes = load_checkpoint(path)
     assert notes == {"epoch": "2"}

@@ -43,11 +43,13 @@ def specialize(
     device and writes a report. Without options: the embedded data on this machine's processor,
     with the latency of a uniform MobileNetV2-like network as the budget.
     """
+    from hwnas.devices.profile import find_profile
     from hwnas.pipeline.console import console
-    from hwnas.pipeline.planning import plan
 
+    find_profile(str(asked["target"] or "host-cpu"))  # a misspelt name is told before torch loads
     if dry_run:
         from hwnas.cli.tables import print_json
+        from hwnas.pipeline.planning import plan
 
         document = plan(_config(None, asked), console(quiet))
         if as_json:
@@ -104,6 +106,8 @@ def _config(folder: Path | None, asked: dict[str, object]) -> Config:
         given["share_weights"] = not separate
     if "budget" in given:
         parse_budget(str(given["budget"]))
+    if "data" in given and Path(str(given["data"])).exists():
+        given["data"] = str(Path(str(given["data"])).resolve())  # a resume may come from elsewhere
     if folder is None:
         defaults = {"target": "host-cpu", "data": "fashion-mnist-6k", "threads": 1}
         return msgspec.convert({**defaults, **given}, Config)

@@ -29,7 +29,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
@@ -182,7 +182,7 @@ class LiteRtThreadsModel(LiteRtModel):
 
 
 @contextmanager
-def _without_chatter() -> Iterator[None]:
+def _without_chatter() -> Generator[None]:
     """Keep what native code writes to stderr away: LiteRT greets on opening a model.
 
     Its errors are not lost: they come as exceptions.

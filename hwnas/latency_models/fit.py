@@ -80,9 +80,31 @@ def fitted(table: LatencyTable, observed: Sequence[NetworkMeasured]) -> LatencyT
 
 
 def observe(table: LatencyTable, added: Sequence[NetworkMeasured]) -> LatencyTable:
-    """Return the table corrected by further measured networks of known blocks."""
-    known = [one for one in added if all(key in table.isolated_ms for key in one.keys)]
-    return fitted(table, [*table.observed, *known])
+    """Return the table corrected by further measured networks of known blocks.
+
+    The table is the prior: first all rows follow the median ratio of measured to predicted (what
+    the networks have in common), then step 2 explains the rest block by block. Networks near the
+    budget so count for more than the many that the table was once fitted to.
+    """
+    known = [one for one in added if all(key in table.rows_ms for key in one.keys)]
+    if not known:
+        return table
+    _check(table.rows_ms, known)
+    keys = list(table.rows_ms)
+    counts = _counts(keys, known)
+    rows = np.array([table.rows_ms[key] for key in keys])
+    measured = np.array([one.ms for one in known])
+    ratio = float(np.median(measured / (counts @ rows + table.overhead_ms)))
+    noise = np.array([max(NOISE_FLOOR, one.standard_error) for one in known])
+    overhead_ms = ratio * table.overhead_ms
+    rows = _posterior(counts, ratio * rows, measured - overhead_ms, noise * measured)
+    return msgspec.structs.replace(
+        table,
+        rows_ms=dict(zip(keys, rows.tolist(), strict=True)),
+        overhead_ms=overhead_ms,
+        scale=ratio * table.scale,
+        observed=(*table.observed, *known),
+    )
 
 
 def held_out(isolated_ms: dict[str, float], networks: Sequence[NetworkMeasured]) -> HeldOut | None:
@@ -104,7 +126,7 @@ def held_out(isolated_ms: dict[str, float], networks: Sequence[NetworkMeasured])
         within_5=float((errors <= 0.05).mean()),
         within_10=float((errors <= 0.10).mean()),
         rmspe=float(np.sqrt((errors**2).mean())),
-        spearman=float(rank.statistic),
+        spearman=0.0 if np.isnan(rank.statistic) else float(rank.statistic),
         folds=folds,
     )
 

@@ -98,6 +98,10 @@ class LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidFile(
                 file, f"row {wrong!r} is {table.rows_ms[wrong]}, expected milliseconds >= 0"
             )
+        if not 0 <= table.overhead_ms < 1e7:
+            raise InvalidFile(
+                file, f"overhead_ms is {table.overhead_ms}, expected milliseconds >= 0"
+            )
         return table
 
     @property

@@ -27,10 +27,12 @@ FAR_UNDER = 0.85
 def search_rounds(job: Job, table: LatencyTable) -> Screened:
     """Search, derive, measure; where too few networks keep the budget, re-fit and search on.
 
-    Returns the last round, whose networks are measured where the target can be.
+    Returns the last round with the networks of earlier ones that kept the budget; all are
+    measured where the target can be.
     """
     strategy = _strategy(job, table)
     train, valid = (as_data(split, job.dataset) for split in (job.dataset.train, job.dataset.valid))
+    earlier: list[Found] = []
     for number in range(1, ROUNDS + 1):
         path = job.run.folder / "search" / f"round-{number}.json"
         if path.exists():
@@ -40,8 +42,10 @@ def search_rounds(job: Job, table: LatencyTable) -> Screened:
             _search(job, strategy, number, train, valid)
             screened = screen(job, strategy, table, number, train, valid)
             write_json(path, screened)
-        if job.target.runner is None or enough(screened, job) or number == ROUNDS:
-            return screened
+        whole = _with(screened, earlier)
+        if job.target.runner is None or enough(whole, job) or number == ROUNDS:
+            return whole
+        earlier += keeping(screened, job.budget_ms)
         table = _refit(job, screened)
         said = (
             f"round {number}: {len(keeping(screened, job.budget_ms))} of "
@@ -53,7 +57,7 @@ def search_rounds(job: Job, table: LatencyTable) -> Screened:
                 f"{said}by the corrected latency table the fastest network of the space takes "
                 f"{fastest_ms:.4g} ms, so the search ends"
             )
-            return screened
+            return whole
         job.console.say(f"{said}the latency table is corrected and the search goes on")
     raise AssertionError("the last round returns")
 
@@ -73,6 +77,13 @@ def enough(screened: Screened, job: Job) -> bool:
     """Whether a round leaves as many networks inside the budget as are to be trained."""
     searched = [one for one in screened.found if one.origin == "search"]
     return len(keeping(screened, job.budget_ms)) >= min(job.effort.trained, len(searched))
+
+
+def _with(screened: Screened, earlier: list[Found]) -> Screened:
+    """Add networks of earlier rounds, each architecture once."""
+    known = {one.architecture.digest for one in screened.found}
+    added = [one for one in earlier if one.architecture.digest not in known]
+    return msgspec.structs.replace(screened, found=(*screened.found, *added))
 
 
 def search_files(job: Job) -> SearchFiles:
