@@ -1,0 +1,142 @@
+"""Rows of the report: the chosen network's blocks and files, and what it was compared with."""
+
+from __future__ import annotations
+
+import os
+
+from hwnas.architecture import Architecture
+from hwnas.artifact import Artifact
+from hwnas.latency_models.table import LatencyTable
+from hwnas.measurement import Kind
+from hwnas.pipeline.finishing import Delivered, Trained
+from hwnas.pipeline.job import Found, Job
+from hwnas.pipeline.screening import Probabilities, Screened
+from hwnas.report.collect import block_row
+from hwnas.report.rows import (
+    ArtifactRow,
+    BlockRow,
+    CandidateRow,
+    CandidateShare,
+    OtherRuntime,
+)
+from hwnas.spaces.mobile import MobileSpace
+
+
+def block_rows(
+    space: MobileSpace, chosen: Trained, table: LatencyTable, found: Probabilities | None
+) -> list[BlockRow]:
+    architecture = chosen.found.architecture
+    first = len(space.stem)
+    rows: list[BlockRow] = []
+    for place, block in enumerate(architecture.blocks):
+        cost_ms = table.block_ms(block)
+        number = place - first
+        if not 0 <= number < len(space.decisions):
+            rows.append(block_row(block, predicted_ms=cost_ms))
+            continue
+        decision = space.decisions[number]
+        shares = (
+            []
+            if found is None
+            else [
+                CandidateShare(*row)
+                for row in zip(
+                    decision.candidates, found.probs[number], found.cost_ms[number], strict=True
+                )
+            ]
+        )
+        name = decision.candidates[architecture.genotype.choices[number]]
+        rows.append(
+            block_row(
+                block,
+                predicted_ms=cost_ms,
+                decision=decision.name,
+                chosen=name,
+                candidates=shares,
+            )
+        )
+    return rows
+
+
+def candidate_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[CandidateRow, ...]:
+    """Return the trained networks, then those that were only derived and measured."""
+    rows = [_trained_row(one, job, delivered, screened.table) for one in delivered.trained]
+    trained = {one.found.architecture.digest for one in delivered.trained}
+    rows += [
+        _found_row(one, job, screened.table)
+        for one in screened.found
+        if one.architecture.digest not in trained and one.origin == "search"
+    ]
+    return tuple(rows)
+
+
+def _trained_row(one: Trained, job: Job, delivered: Delivered, table: LatencyTable) -> CandidateRow:
+    measurement, architecture = one.measurement, one.found.architecture
+    return CandidateRow(
+        name=one.found.name,
+        origin=one.found.origin,
+        digest=architecture.digest,
+        params=architecture.params,
+        macs=architecture.macs,
+        predicted_ms=one.found.predicted_ms,
+        predicted_std_ms=_std_ms(one.found.predicted_ms, table),
+        measured_ms=None if measurement is None else measurement.median_ms,
+        ci95_ms=None if measurement is None else measurement.ci95_ms,
+        kind=_kind(table) if measurement is None else measurement.kind,
+        validation_accuracy=one.result.validation_accuracy,
+        keeps_budget=None if one.latency_ms is None else one.latency_ms <= job.budget_ms,
+        chosen=one is delivered.chosen,
+    )
+
+
+def _found_row(one: Found, job: Job, table: LatencyTable) -> CandidateRow:
+    architecture: Architecture = one.architecture
+    known = one.predicted_ms if one.measured_ms is None else one.measured_ms
+    simulated: Kind = "simulated" if table.kind == "simulated" else "measured"
+    return CandidateRow(
+        name=one.name,
+        origin=one.origin,
+        digest=architecture.digest,
+        params=architecture.params,
+        macs=architecture.macs,
+        predicted_ms=one.predicted_ms,
+        predicted_std_ms=_std_ms(one.predicted_ms, table),
+        measured_ms=one.measured_ms,
+        kind=_kind(table) if one.measured_ms is None else simulated,
+        keeps_budget=None if known is None else known <= job.budget_ms,
+    )
+
+
+def _kind(table: LatencyTable) -> Kind:
+    return "table" if table.kind == "table" else "predicted"
+
+
+def _std_ms(predicted_ms: float | None, table: LatencyTable) -> float | None:
+    return None if predicted_ms is None else table.std_ms(predicted_ms)
+
+
+def artifact_row(job: Job, artifact: Artifact) -> ArtifactRow:
+    parity = artifact.parity
+    return ArtifactRow(
+        path=os.path.relpath(artifact.path, job.run.folder),
+        format=artifact.format,
+        precision=artifact.precision,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        max_relative_error=None if parity is None else parity.max_relative_error,
+        accuracy=None if parity is None else parity.accuracy_artifact,
+    )
+
+
+def other_row(job: Job, artifact: Artifact) -> OtherRuntime:
+    """Return what is known of the network in a format that the target does not take."""
+    measured = job.run.measured(f"other-{artifact.runtime}").get(artifact.format)
+    return OtherRuntime(
+        runtime=artifact.runtime,
+        format=artifact.format,
+        precision=artifact.precision,
+        kind="predicted" if measured is None else measured.kind,
+        median_ms=None if measured is None else measured.median_ms,
+        ci95_ms=None if measured is None else measured.ci95_ms,
+        accuracy=None if artifact.parity is None else artifact.parity.accuracy_artifact,
+    )
