@@ -233,11 +233,6 @@ def test_what_is_measured_counts_and_not_what_was_predicted(idle: Job) -> None:
     assert chosen(idle, slow, fast) == ["fast"]
 
 
-def test_a_network_at_the_edge_of_the_budget_comes_after_those_with_a_margin(idle: Job) -> None:
-    edge, safe = found("edge", 0.999, 0.9), found("safe", 0.95, 0.4)
-    assert chosen(idle, edge, safe) == ["safe", "edge"]
-
-
 def test_a_network_that_wastes_the_budget_comes_last(idle: Job) -> None:
     wasteful, full = found("wasteful", 0.5, 0.9), found("full", 0.95, 0.4)
     assert chosen(idle, wasteful, full) == ["full", "wasteful"]

@@ -29,9 +29,6 @@ from hwnas.pipeline.training_job import TrainResult, trained_network
 from hwnas.profiling import FORMATS
 from hwnas.training import EpochLog
 
-SAFE = 0.985
-"""Up to this share of the budget a network keeps it when it is measured again."""
-
 
 class Trained(NamedTuple):
     """A trained network, its file for the target, and what was measured of that file."""
@@ -62,8 +59,8 @@ class Delivered(NamedTuple):
 def choose_to_train(screened: Screened, job: Job) -> list[Found]:
     """Return the networks worth training: searched ones inside the budget, then baselines.
 
-    Of those that keep the budget, first the ones with a margin that use most of it, by the
-    supernet's accuracy; where none keeps it, the fastest.
+    Of those that keep the budget, first the ones that use most of it, by the supernet's accuracy;
+    where none keeps it, the fastest.
     """
     budget_ms, effort = job.budget_ms, job.effort
     searched = [one for one in screened.found if one.origin == "search"]
@@ -72,12 +69,8 @@ def choose_to_train(screened: Screened, job: Job) -> list[Found]:
         known = one.predicted_ms if one.measured_ms is None else one.measured_ms
         return float("inf") if known is None else known
 
-    def rank(one: Found) -> tuple[bool, bool, float]:
-        share = latency_ms(one) / budget_ms
-        close = one.measured_ms is not None and share > SAFE
-        return close, share < FAR_UNDER, -_promise(one)
-
-    inside = sorted((one for one in searched if latency_ms(one) <= budget_ms), key=rank)
+    inside = [one for one in searched if latency_ms(one) <= budget_ms]
+    inside.sort(key=lambda one: (latency_ms(one) < FAR_UNDER * budget_ms, -_promise(one)))
     chosen = inside[: effort.trained] or [min(searched, key=latency_ms)]
     uniform = [
         one for one in screened.found if one.origin == "uniform" and latency_ms(one) <= budget_ms
