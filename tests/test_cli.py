@@ -291,3 +291,10 @@ def test_a_latency_too_noisy_to_decide_is_exit_6() -> None:
     with pytest.raises(TooNoisy, match="the latency is known to 2 to 7 ms only") as caught:
         _judge(report)
     assert caught.value.exit_code == 6
+
+
+def test_a_wrong_profile_is_exit_2_also_from_a_sub_command(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("name = 1\n")
+    assert process("devices", "check", str(wrong)).code == 2
+    assert process("--version").code == 0

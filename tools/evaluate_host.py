@@ -55,11 +55,14 @@ def cli() -> None:
 @click.option("--work", required=True, type=click.Path(path_type=Path))
 @click.option("--effort", default="trial", show_default=True)
 @click.option("--seeds", default=3, show_default=True)
+@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path))
-def budgets(work: Path, effort: str, seeds: int, out: Path | None) -> None:
+def budgets(
+    work: Path, effort: str, seeds: int, targets: tuple[str, ...], out: Path | None
+) -> None:
     """Specialise for 35, 50 and 70 % of the largest network on both runtimes."""
     rows: list[dict[str, object]] = []
-    for target in TARGETS:
+    for target in targets:
         for share in SHARES:
             for seed in range(seeds):
                 report = _specialised(work, target, share, seed, effort)
@@ -77,25 +80,28 @@ def budgets(work: Path, effort: str, seeds: int, out: Path | None) -> None:
 
 @cli.command()
 @click.option("--work", required=True, type=click.Path(path_type=Path))
+@click.option("--effort", default="trial", show_default=True)
+@click.option("--seeds", default=3, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path))
-def cross(work: Path, out: Path | None) -> None:
-    """Measure each runtime's networks on the other runtime, interleaved."""
-    reports = [Report.read(path) for path in sorted((work / "budgets").glob("*/report.json"))]
-    nets = {
-        (report.results[0].target, _share(report), report.seed): _architecture(work, report)
-        for report in reports
+def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
+    """Specialise for each runtime at the default budget; measure all on both, interleaved."""
+    reports = {
+        (target, seed): _specialised(work, target, 0, seed, effort)
+        for target in TARGETS
+        for seed in range(seeds)
     }
+    nets = {key: _architecture(work, *key, 0) for key in reports}
     rows: list[dict[str, object]] = []
     for target in TARGETS:
         measured = _measure(target, list(nets.values()), work / "cross" / target)
-        for share in SHARES:
-            rows.append(_cross_row(target, share, nets, measured))
+        rows.append(_cross_row(target, nets, measured, reports))
     text = (
-        "`own / other`: latency on this runtime of the networks specialised for it over that of "
-        "those specialised for the other one, at the same share of each one's range; paired "
-        "rounds of one batch, geometric mean over seeds. Accuracies: test images, short training."
+        "Budget of each run: the latency of the uniform MobileNetV2-like network on its runtime. "
+        "`other / own`: latency on this runtime of the networks specialised for the other one over "
+        "that of its own; paired rounds of one batch, geometric mean over seeds. Accuracy: test "
+        "images, mean over seeds."
     )
-    _write("cross", rows, text, "", out)
+    _write("cross", rows, text, f"--effort {effort} --seeds {seeds}", out)
 
 
 @cli.command()
@@ -138,7 +144,8 @@ def _specialised(work: Path, target: str, share: int, seed: int, effort: str) ->
     folder = work / "budgets" / f"{target}-{share}-{seed}"
     if not (folder / "report.json").exists():
         command = [sys.executable, "-m", "hwnas", "specialize", "--quiet", "--out", str(folder)]
-        asked = ["--target", target, "--budget", f"{share}%", "--seed", str(seed)]
+        asked = ["--target", target, "--seed", str(seed)]
+        asked += ["--budget", f"{share}%"] if share else []
         begun = (folder / "config.toml").exists()
         command += ["--resume"] if begun else [*asked, "--effort", effort]
         ended = subprocess.run(command, stdout=subprocess.DEVNULL)
@@ -170,15 +177,9 @@ def _budget_row(report: Report, share: int) -> dict[str, object]:
     }
 
 
-def _architecture(work: Path, report: Report) -> Architecture:
-    folder = f"{report.results[0].target}-{_share(report)}-{report.seed}"
-    path = work / "budgets" / folder / "search" / "architecture.json"
+def _architecture(work: Path, target: str, seed: int, share: int) -> Architecture:
+    path = work / "budgets" / f"{target}-{share}-{seed}" / "search" / "architecture.json"
     return msgspec.json.decode(path.read_bytes(), type=Architecture)
-
-
-def _share(report: Report) -> int:
-    """Return the budget's share of the largest network, in percent, as it was asked for."""
-    return int(report.command.split("--budget ")[1].split("%")[0].strip("'"))
 
 
 def _measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, Measurement]:
@@ -199,25 +200,35 @@ def _table(target: str) -> LatencyTable:
 
 def _cross_row(
     target: str,
-    share: int,
-    nets: dict[tuple[str, int, int], Architecture],
+    nets: dict[tuple[str, int], Architecture],
     measured: dict[str, Measurement],
+    reports: dict[tuple[str, int], Report],
 ) -> dict[str, object]:
     other = next(name for name in TARGETS if name != target)
-    pairs = [
-        (measured[nets[target, share, seed].digest], measured[nets[other, share, seed].digest])
-        for seed in sorted({key[2] for key in nets})
-        if (target, share, seed) in nets and (other, share, seed) in nets
-    ]
-    ratios = [compare(own, foreign).ratio for own, foreign in pairs]
+    seeds = sorted({seed for _, seed in nets})
+    own = [measured[nets[target, seed].digest] for seed in seeds]
+    foreign = [measured[nets[other, seed].digest] for seed in seeds]
+    ratios = [compare(a, b).ratio for a, b in zip(foreign, own, strict=True)]
     return {
         "measured on": target,
-        "budget": f"{share} %",
-        "own_ms": round(fmean(own.median_ms for own, _ in pairs), 4),
-        "other_ms": round(fmean(foreign.median_ms for _, foreign in pairs), 4),
-        "other / own": round(1 / float(np.exp(np.mean(np.log(ratios)))), 2),
-        "each": ", ".join(f"{1 / ratio:.2f}" for ratio in ratios),
+        "own_ms": round(fmean(one.median_ms for one in own), 4),
+        "other's_ms": round(fmean(one.median_ms for one in foreign), 4),
+        "other / own": round(float(np.exp(np.mean(np.log(ratios)))), 2),
+        "each": ", ".join(f"{ratio:.2f}" for ratio in ratios),
+        "own accuracy": round(fmean(_accuracy(reports[target, seed]) for seed in seeds), 3),
+        "other's accuracy": round(fmean(_accuracy(reports[other, seed]) for seed in seeds), 3),
+        "7x7 in own": sum(_sevens(nets[target, seed]) for seed in seeds),
+        "7x7 in other's": sum(_sevens(nets[other, seed]) for seed in seeds),
     }
+
+
+def _accuracy(report: Report) -> float:
+    found = report.results[0].accuracy
+    return 0.0 if found is None else found.artifact or found.torch
+
+
+def _sevens(one: Architecture) -> int:
+    return sum(block.kernel_size == 7 for block in one.blocks)
 
 
 def _groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[Architecture]]:

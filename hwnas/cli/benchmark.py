@@ -99,7 +99,8 @@ def _measured(
     runner = open_runner(profile)
     subjects = [Subject(name=file, path=Path(file)) for file in files]
     try:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("measuring", total=None)
             return runner.measure(
                 subjects,

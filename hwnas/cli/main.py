@@ -63,12 +63,11 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; an error of hwnas is one line on stderr and its exit code."""
     try:
-        cli.main(standalone_mode=False)
+        ended = cli.main(standalone_mode=False)  # what `ctx.exit` was called with, if it was
+        sys.exit(ended if isinstance(ended, int) else 0)
     except HwnasError as error:
         click.echo(f"hwnas: {error}", err=True)
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
