@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from hwnas.search.objective import Lagrangian, expected_ms, padded_costs
 from tests.tiny import tiny_costs, tiny_space
@@ -29,6 +30,25 @@ def test_the_gradient_of_expected_latency_is_the_cost_table() -> None:
     probs = (mask / mask.sum(1, keepdim=True)).requires_grad_()
     expected_ms(probs, cost_ms, costs.fixed_ms).backward()
     torch.testing.assert_close(probs.grad, cost_ms)
+
+
+def test_the_slope_of_expected_latency_in_the_logits_is_that_of_finite_differences() -> None:
+    costs = tiny_costs(SPACE)
+    cost_ms, mask = padded_costs(costs)
+
+    def latency_ms(logits: Tensor) -> Tensor:
+        probs = logits.masked_fill(~mask, -torch.inf).softmax(dim=1)
+        return expected_ms(probs, cost_ms.double(), costs.fixed_ms)
+
+    generator, step = torch.Generator().manual_seed(0), 1e-5
+    start = torch.randn(mask.shape, dtype=torch.float64, generator=generator, requires_grad=True)
+    (slope,) = torch.autograd.grad(latency_ms(start), start)
+    assert (slope.abs() > 1e-3).sum() > 10
+    for place in mask.nonzero().tolist():
+        nudge = torch.zeros_like(start)
+        nudge[tuple(place)] = step
+        rise = (latency_ms(start + nudge) - latency_ms(start - nudge)).item() / (2 * step)
+        assert slope[tuple(place)].item() == pytest.approx(rise, rel=1e-6, abs=1e-9)
 
 
 def test_the_multiplier_rises_over_the_budget_falls_under_it_and_stays_in_its_limits() -> None:
