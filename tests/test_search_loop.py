@@ -123,6 +123,16 @@ def test_log_lines_say_what_each_step_did(kind, tmp_path: Path) -> None:
         assert lines[-1].multiplier != 0
 
 
+@both
+def test_every_epoch_has_its_own_order_and_paths(kind, tmp_path: Path) -> None:
+    """With a learning rate of 0, equal epochs would have equal losses."""
+    plan = SearchPlan(3, 0, 8, warmup_learning_rate=0.0, weight_steps=1)
+    files = files_in(tmp_path)
+    run_search(started(kind), TRAIN, VALID, plan, 0, files)
+    epochs = [[line.loss for line in read_log(files) if line.epoch == n] for n in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["first line", "second line", "last line"])
 @pytest.mark.parametrize("epoch", [1, 3], ids=["warm-up", "search"])
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(

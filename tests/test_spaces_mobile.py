@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 
 from hwnas.architecture import Block, Genotype
@@ -23,6 +24,8 @@ from hwnas.spaces.mobile import (
 
 PAPER = mobile_space((3, 224, 224), 1000)
 SMALL = mobile_space((1, 28, 28), 10)
+LEVEL = msgspec.structs.replace(SMALL, stages=(Stage(16, 2, 2), Stage(16, 2, 1)))
+"""A space whose stride falls between blocks of one width."""
 PROXYLESS_MOBILE = (1, 0, 6, 6, 2, 0, 1, 1, 5, 1, 1, 1, 4, 1, 1, 1, 5, 5, 2, 2, 5)
 """The choices of the published network: candidate 6 is a skip."""
 
@@ -67,7 +70,7 @@ def test_the_small_space_has_10_decisions_and_59_blocks_to_measure() -> None:
     assert len({block.key for block in blocks if block.op != "identity"}) == 59
 
 
-@pytest.mark.parametrize("space", [PAPER, SMALL], ids=["224 px", "28 px"])
+@pytest.mark.parametrize("space", [PAPER, SMALL, LEVEL], ids=["224 px", "28 px", "one width"])
 def test_skip_is_a_candidate_exactly_where_shapes_agree(space: MobileSpace) -> None:
     for decision, blocks in zip(space.decisions, space.blocks, strict=True):
         first = blocks[0]
