@@ -33,6 +33,7 @@ check: setup
 bench: setup
 	$(BIN)/python tools/bench_start.py
 	$(BIN)/python tools/bench_export.py
+	$(BIN)/python tools/bench_latency_model.py
 	$(BIN)/python tools/bench_measuring.py
 
 clean:

@@ -53,6 +53,8 @@ class Round(msgspec.Struct, frozen=True):
 
     samples_ms: tuple[float, ...]
     reference_ms: tuple[float, ...]
+    process: int = 0
+    """Number of the worker process, of those that one model's rounds were spread over."""
 
     @property
     def ratio(self) -> float:
@@ -141,7 +143,7 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
 
     def raw(self) -> Measurement:
         """Return the same samples as the clock gave them: a reference that never varies."""
-        rounds = tuple(Round(round.samples_ms, (1.0,)) for round in self.rounds)
+        rounds = tuple(Round(round.samples_ms, (1.0,), round.process) for round in self.rounds)
         return msgspec.structs.replace(self, rounds=rounds, calibrated_reference_ms=1.0)
 
     @cached_property
@@ -171,13 +173,23 @@ class Comparison(msgspec.Struct, frozen=True):
 def compare(a: Measurement, b: Measurement) -> Comparison:
     """Return the latency of ``a`` over that of ``b``, by ratios of paired rounds.
 
-    Rounds are paired by their index: in one batch the rounds of one index were taken one after
-    the other. A model that became steady early has fewer rounds, so only the rounds that both
-    have are compared. Of two batches any pairing is as good as another, and the interval is wider.
+    Rounds are paired by their index in a process: in one batch the rounds of one index were taken
+    one after the other. A model that became steady early has fewer rounds, so only the rounds that
+    both have are compared. Of two batches any pairing is as good as another, and the interval is
+    wider.
     """
-    pairs = zip(a.rounds, b.rounds, strict=False)
-    ratios = sorted(mine.ratio / other.ratio for mine, other in pairs)
+    ratios = sorted(mine.ratio / other.ratio for mine, other in _pairs(a.rounds, b.rounds))
     return Comparison(median(ratios), *median_interval(ratios))
+
+
+def _pairs(a: tuple[Round, ...], b: tuple[Round, ...]) -> list[tuple[Round, Round]]:
+    """Pair rounds that were taken in one process, in order; any rounds where there is no such."""
+    pairs: list[tuple[Round, Round]] = []
+    for process in sorted({round.process for round in a} & {round.process for round in b}):
+        mine = [round for round in a if round.process == process]
+        others = [round for round in b if round.process == process]
+        pairs += zip(mine, others, strict=False)
+    return pairs or list(zip(a, b, strict=False))
 
 
 def quantile(ordered: list[float], share: float) -> float:

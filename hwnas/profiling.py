@@ -1,8 +1,9 @@
-"""From a device and a space to a latency table: export, measure, journal, fit.
+"""From a device and a space to a latency model: export, measure, journal, fit.
 
-Every distinct block of the space is measured alone, then some whole networks spread evenly over
-the range of latencies (a search ends near its edges, where a correction learnt from random
-networks of the middle fails). Each batch of measurements is written to a journal before the next
+The null model and every distinct block of the space are measured alone, then whole networks: some
+spread evenly over the range of latencies (a search ends near its edges, where a correction learnt
+from random networks of the middle fails), then those that lower the uncertainty most, until the
+interval is narrow enough. Each batch of measurements is written to a journal before the next
 begins, so nothing measured is lost and a run that was cut off goes on.
 """
 
@@ -10,31 +11,46 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from random import Random
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
+from torch import nn
 
 from hwnas.architecture import Architecture, Block, Genotype
 from hwnas.artifact import Format
+from hwnas.block import FREE_OPS
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject, file_sha256, reference_file
 from hwnas.export.compile import compile_model
-from hwnas.files import append_line, read_lines
+from hwnas.files import append_line
 from hwnas.latency_models.cost import CostTable, cost_table
-from hwnas.latency_models.fit import fitted
+from hwnas.latency_models.journal import (
+    JOURNAL,
+    Entry,
+    fit_entries,
+    journal_outdated,
+    read_journal,
+)
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.plan import half_width, next_networks
 from hwnas.latency_models.store import outdated, read_measured, set_aside, write_measured
-from hwnas.latency_models.table import SCHEMA, Conditions, LatencyTable, NetworkMeasured
-from hwnas.measurement import Environment, Measurement, quantile
 from hwnas.nn.build import untrained
 from hwnas.search.derive import window_samples
 from hwnas.spaces.space import SearchSpace
 
 NETWORKS = 24
-BATCH = 16
-"""Models that one worker process measures interleaved."""
+"""Whole networks, at most."""
+FIRST = 12
+"""Networks of the first design; those after it are chosen by the model."""
+CHOSEN = 6
+"""Networks that are chosen at a time."""
+POOL = 200
+GOAL = 0.03
+"""Relative half-width of the 90 % interval at which no further network is measured."""
+BATCH = 64
+"""Models that are measured before they are written to the journal."""
 
 FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
 
@@ -43,18 +59,17 @@ Progress = Callable[[int, int], None]
 """Called with measured and planned models."""
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One line of the journal: what was measured, and all samples."""
+class Job(NamedTuple):
+    """A model to be measured; without blocks it is the null model."""
 
     keys: tuple[str, ...]
-    """Keys of the blocks that compute something; one for a block alone."""
     network: bool
-    reference_sha256: str
-    """Of the reference model's file: ratios to another one do not mix with these."""
-    measurement: Measurement
+    blocks: tuple[Block, ...]
+    inputs: tuple[tuple[int, ...], ...] = ()
+    """Wiring, as in `Architecture`."""
 
 
-def latency_table(
+def latency_model(
     profile: DeviceProfile,
     runner: Runner,
     space: SearchSpace,
@@ -63,87 +78,50 @@ def latency_table(
     progress: Progress | None = None,
     networks: int = NETWORKS,
     seed: int = 0,
-) -> LatencyTable:
-    """Return the table kept in ``folder``, measuring what is missing.
+    goal: float = GOAL,
+    further: bool = False,
+) -> LatencyModel:
+    """Return the model kept in ``folder``, measuring what is missing.
 
-    A table or journal made under other conditions is set aside, and ``say`` is told why.
+    A model or journal made under other conditions is set aside, and ``say`` is told why. With
+    ``further`` a model that is there is not enough: it is measured on until it has as many
+    ``networks``, or an interval as narrow as ``goal``.
     """
     now = runner.probe()
     reference = file_sha256(reference_file(profile.runtime))
-    table = read_measured(folder)
-    if table is not None:
-        reason = outdated(table, now, reference)
+    model = read_measured(folder)
+    if model is not None:
+        reason = outdated(model, now, reference)
         if reason is not None:
-            say(f"the latency table of {profile.name} is refused: {reason}; measuring again")
+            say(f"the latency model of {profile.name} is refused: {reason}; measuring again")
             set_aside(folder)
-        elif missing := [one.key for one in distinct_blocks(space) if one.key not in table.rows_ms]:
-            say(f"the latency table of {profile.name} lacks {len(missing)} blocks: measuring them")
-        else:
-            return table
-    elif (reason := _journal_outdated(folder, now, reference)) is not None:
+        elif missing := [one.key for one in distinct_blocks(space) if one.key not in model.rows_ms]:
+            say(f"the latency model of {profile.name} lacks {len(missing)} blocks: measuring them")
+        elif not further:
+            return model
+    elif (reason := journal_outdated(read_journal(folder), now, reference)) is not None:
         say(f"the journal of {profile.name} is refused: {reason}; measuring again")
         set_aside(folder)
-    entries = _measure_all(profile, runner, space, folder, progress, networks, seed, reference)
-    table = fit_entries(profile.name, entries)
-    write_measured(table, folder)
-    return table
-
-
-def fit_entries(device: str, entries: Sequence[Entry]) -> LatencyTable:
-    """Fit a table to all measurements of a journal."""
-    environment = entries[0].measurement.environment
-    references = sorted(
-        median(round.reference_ms) for entry in entries for round in entry.measurement.rounds
-    )
-    reference_ms = median(references)
-    alone = {
-        entry.keys[0]: entry.measurement.ratio * reference_ms
-        for entry in entries
-        if not entry.network
-    }
-    whole = [
-        NetworkMeasured(
-            entry.keys, entry.measurement.ratio * reference_ms, entry.measurement.standard_error
-        )
-        for entry in entries
-        if entry.network
-    ]
-    spread = (quantile(references, 0.75) - quantile(references, 0.25)) / reference_ms
-    kind = "simulated" if entries[0].measurement.kind == "simulated" else "measured"
-    table = LatencyTable(
-        schema=SCHEMA,
-        device=device,
-        kind=kind,
-        source=f"{kind} by hwnas: {len(alone)} blocks alone, {len(whole)} whole networks",
-        made=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-        rows_ms=alone,
-        isolated_ms=alone,
-        conditions=Conditions(
-            fingerprint=environment.fingerprint,
-            hardware=environment.hardware,
-            runtime=environment.runtime,
-            runtime_version=environment.runtime_version,
-            threads=environment.threads,
-            reference_ms=reference_ms,
-            reference_spread=spread,
-            reference_sha256=entries[0].reference_sha256,
-        ),
-    )
-    return fitted(table, whole)
-
-
-def read_journal(folder: Path) -> list[Entry]:
-    return list(read_lines(folder / "journal.jsonl", Entry))
+    bench = Bench(profile, runner, folder, progress, seed, reference)
+    before = len(read_journal(folder))
+    entries = _measure_all(bench, space, networks, goal)
+    if model is None or len(entries) > before:
+        model = fit_entries(profile.name, entries)
+        write_measured(model, folder)
+    return model
 
 
 def block_keys(architecture: Architecture) -> tuple[str, ...]:
     """Return the keys of the blocks that compute something, in order."""
-    return tuple(block.key for block in architecture.blocks if block.op != "identity")
+    return tuple(block.key for block in architecture.blocks if block.op not in FREE_OPS)
 
 
 def distinct_blocks(space: SearchSpace) -> list[Block]:
     """Return every block that a network of ``space`` may have, each once."""
-    blocks = [*space.fixed, *(site.block for site in space.sites() if site.block.op != "identity")]
+    blocks = [
+        *space.fixed,
+        *(site.block for site in space.sites() if site.block.op not in FREE_OPS),
+    ]
     return list({block.key: block for block in blocks}.values())
 
 
@@ -156,68 +134,91 @@ def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int)
     return [Genotype(space.name, choices) for choices in drawn]
 
 
-def _measure_all(
-    profile: DeviceProfile,
-    runner: Runner,
-    space: SearchSpace,
-    folder: Path,
-    progress: Progress | None,
-    networks: int,
-    seed: int,
-    reference_sha256: str,
-) -> list[Entry]:
-    blocks = distinct_blocks(space)
-    planned = len(blocks) + networks
-    journal = folder / "journal.jsonl"
+class Bench:
+    """Measures jobs that the journal lacks."""
 
-    def measure(jobs: list[tuple[tuple[str, ...], bool, tuple[Block, ...]]]) -> list[Entry]:
-        """Measure what the journal lacks; return all entries."""
-        known = {(entry.keys, entry.network) for entry in read_journal(folder)}
+    def __init__(
+        self, profile: DeviceProfile, runner: Runner, folder: Path, progress: Progress | None,
+        seed: int, reference_sha256: str, journal: str = JOURNAL, session: int = 0,
+    ) -> None:  # fmt: skip
+        self.profile, self.runner, self.progress = profile, runner, progress
+        self.journal, self.folder = journal, folder
+        self.session = session
+        self.seed, self.reference_sha256 = seed, reference_sha256
+        self.planned = 0
+
+    def measure(self, jobs: Sequence[Job]) -> list[Entry]:
+        """Measure in batches, each kept before the next begins; return the whole journal."""
+        kept = self.entries()
+        known = {(entry.keys, entry.network) for entry in kept}
         missing = [job for job in jobs if (job[0], job[1]) not in known]
+        batch = max((entry.batch for entry in kept), default=0)
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
+            batch += 1
             with tempfile.TemporaryDirectory() as scratch:
                 subjects = [
-                    _subject(job, profile, Path(scratch) / str(n)) for n, job in enumerate(part)
+                    _subject(job, self.profile, Path(scratch) / str(n))
+                    for n, job in enumerate(part)
                 ]
-                measured = runner.measure(subjects, seed=seed + start)
-            for (keys, network, _), one in zip(part, measured, strict=True):
-                append_line(journal, Entry(keys, network, reference_sha256, one))
-            if progress is not None:
-                progress(len(read_journal(folder)), planned)
-        return read_journal(folder)
+                measured = self.runner.measure(subjects, seed=self.seed + start)
+            for job, one in zip(part, measured, strict=True):
+                entry = Entry(
+                    job.keys, job.network, self.reference_sha256, one, batch, self.session
+                )
+                append_line(self.folder / self.journal, entry)
+            if self.progress is not None:
+                self.progress(len(self.entries()), self.planned)
+        return self.entries()
 
-    entries = measure([((block.key,), False, (block,)) for block in blocks])
-    alone = {entry.keys[0]: entry.measurement.ratio for entry in entries if not entry.network}
+    def entries(self) -> list[Entry]:
+        return read_journal(self.folder, self.journal)
+
+
+def _measure_all(bench: Bench, space: SearchSpace, networks: int, goal: float) -> list[Entry]:
+    blocks = distinct_blocks(space)
+    bench.planned = 1 + len(blocks) + networks
+    null = Job((), False, ())
+    entries = bench.measure([null, *(Job((block.key,), False, (block,)) for block in blocks)])
+    alone = {e.keys[0]: e.measurement.ratio for e in entries if not e.network and e.keys}
     costs = cost_table(space, lambda block: alone[block.key], 0.0)
-    chosen = [space.architecture(one) for one in spread_networks(space, costs, networks, seed)]
-    return measure([(block_keys(one), True, one.blocks) for one in chosen])
+    first = spread_networks(space, costs, min(FIRST, networks), bench.seed)
+    taken = [network_job(space.architecture(one)) for one in first]
+    entries = bench.measure(taken)
+    rng = Random(bench.seed)
+    while len(taken) < networks:
+        # from the first networks only: a run that was cut off chooses the same ones again
+        seen = {job[0] for job in taken}
+        model = fit_entries(
+            bench.profile.name, [e for e in entries if not e.network or e.keys in seen], False
+        )
+        pool = [space.architecture(space.random(rng)) for _ in range(POOL)]
+        targets = [space.architecture(one) for one in spread_networks(space, costs, 24, 1)]
+        if half_width(model, [one.blocks for one in targets]) <= goal:
+            break
+        count = min(CHOSEN, networks - len(taken))
+        pool = [one for one in pool if block_keys(one) not in seen]
+        order = next_networks(
+            model, [one.blocks for one in pool], [one.blocks for one in targets], count
+        )
+        taken += [network_job(pool[number]) for number in order]
+        entries = bench.measure(taken)
+    return entries
 
 
-def _subject(
-    job: tuple[tuple[str, ...], bool, tuple[Block, ...]], profile: DeviceProfile, stem: Path
-) -> Subject:
+def network_job(architecture: Architecture) -> Job:
+    return Job(block_keys(architecture), True, architecture.blocks, architecture.inputs)
+
+
+def _subject(job: Job, profile: DeviceProfile, stem: Path) -> Subject:
     """Export blocks untrained, for their latency only."""
-    keys, network, blocks = job
+    keys, network, blocks, inputs = job
     format = FORMATS[profile.runtime]
-    first = blocks[0]
     path = stem.with_suffix(f".{format}")
-    compile_model(
-        untrained(blocks), (first.in_channels, first.in_size, first.in_size), format, path
-    )
+    if not blocks:
+        compile_model(nn.Sequential(nn.ReLU()), (1, 1, 1), format, path)
+        return Subject("null model", path)
+    first = blocks[0]
+    shape = (first.in_channels, first.in_size, first.in_size)
+    compile_model(untrained(blocks, inputs), shape, format, path)
     return Subject("network" if network else keys[0], path)
-
-
-def _journal_outdated(folder: Path, now: Environment, reference_sha256: str) -> str | None:
-    for entry in read_journal(folder)[:1]:
-        then = entry.measurement.environment
-        if (then.fingerprint, then.runtime_version) != (now.fingerprint, now.runtime_version):
-            return (
-                f"it was begun on {then.hardware} with {then.runtime} {then.runtime_version}, "
-                f"this is {now.hardware} with {now.runtime_version}"
-            )
-        if then.threads != now.threads:
-            return f"it was begun with {then.threads} threads, the profile now says {now.threads}"
-        if entry.reference_sha256 != reference_sha256:
-            return "the reference model has changed since it was begun"
-    return None

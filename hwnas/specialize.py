@@ -19,15 +19,15 @@ def specialize(config: Config, folder: Path, console: Console, resume: bool = Fa
     Every step leaves its result in ``folder`` and is not repeated when the run is resumed.
     Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
     """
-    # device, data, space, latency table, budget: all that can be wrong is said before any training
-    job, table = prepare(config, folder, console, resume)
+    # device, data, space, latency model, budget: all that can be wrong is said before any training
+    job, model = prepare(config, folder, console, resume)
     # search, derive networks inside the budget, measure them; re-fit and go on where they miss it
-    screened = search_rounds(job, table)
+    screened = search_rounds(job, model)
     # train the best of them, each in a process of its own
     chosen = choose_to_train(screened, job)
     results = train_all(job, chosen)
     # compile to ONNX and TFLite, verify against PyTorch on real images, measure the very files
-    delivered = deliver(job, screened.table, chosen, results)
+    delivered = deliver(job, screened.model, chosen, results)
     report = compose(job, screened, delivered)
     write(report, folder)
     return report

@@ -1,4 +1,4 @@
-"""A run that takes seconds: tiny images, a tiny effort, the simulated phone and its table."""
+"""A run that takes seconds: tiny images, a tiny effort, the simulated phone and its model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hwnas.latency_models.store import measured_folder
 from hwnas.measurement import Environment, Measurement, Round
 from hwnas.pipeline import screening
 from hwnas.pipeline.effort import EFFORTS, Effort
-from hwnas.profiling import latency_table
+from hwnas.profiling import latency_model
 from hwnas.spaces.mobile import mobile_space
 
 PHONE = find_profile("simulated-phone")
@@ -71,7 +71,7 @@ def write_images(path: Path, train: int = 240, test: int = 60) -> Path:
 
 
 def put_phone_table() -> Path:
-    """Put the simulated phone's table of `SPACE` where hwnas looks for it; return its folder."""
+    """Put the simulated phone's model of `SPACE` where hwnas looks for it; return its folder."""
     folder = measured_folder(PHONE.name, SPACE)
     assert tempfile.gettempdir() in str(home()), "HWNAS_HOME must be a temporary folder in tests"
     folder.mkdir(parents=True)
@@ -83,7 +83,7 @@ def put_phone_table() -> Path:
 @cache
 def _phone_files() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as made:
-        latency_table(PHONE, open_runner(PHONE), SPACE, Path(made), said_nothing, networks=12)
+        latency_model(PHONE, open_runner(PHONE), SPACE, Path(made), said_nothing, networks=12)
         return {file.name: file.read_bytes() for file in Path(made).iterdir()}
 
 

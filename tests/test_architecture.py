@@ -23,6 +23,19 @@ BLOCKS = (
     Block("fused_mbconv", 8, 16, 3, 2, 2, 9, "hswish"),
     Block("identity", 8, 8, 1, 1, 1, 7),
     Block("logits", 8, 5, 1, 1, 1, 7),
+    Block("conv_bn", 3, 8, 3, 2, 1, 9),
+    Block("relu_conv_bn", 8, 6, 1, 1, 1, 7, "relu"),
+    Block("factorized_reduce", 8, 6, 1, 2, 1, 8, "relu"),
+    *(Block("sep_conv", 8, 8, k, s, 1, 9, "relu") for k, s in ((3, 1), (5, 2), (7, 2))),
+    *(Block("dil_conv", 8, 6, k, s, 1, 9, "relu") for k, s in ((3, 1), (5, 2))),
+    *(Block("conv_7x1_1x7", 8, 8, 7, s, 1, 9, "relu") for s in (1, 2)),
+    *(Block(op, 8, 8, 3, s, 1, 9) for op in ("max_pool", "avg_pool_bn") for s in (1, 2)),
+    Block("avg_pool", 8, 8, 3, 2, 1, 8),
+    Block("max_pool_bn", 8, 8, 3, 2, 1, 8),
+    Block("identity_bn", 8, 8, 1, 1, 1, 7),
+    Block("none", 8, 8, 1, 2, 1, 7),
+    Block("add", 8, 8, 1, 1, 3, 7),
+    Block("concat", 8, 32, 1, 1, 4, 7),
 )
 every_block = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.key)
 
@@ -49,6 +62,28 @@ def test_macs_and_params_of_a_block_are_those_of_its_module(block: Block) -> Non
     images = torch.zeros(2, block.in_channels, block.in_size, block.in_size)
     assert block.params == sum(parameter.numel() for parameter in module.parameters())
     assert block.macs == counted_macs(module, images)
+
+
+@every_block
+def test_the_output_of_a_module_has_the_shape_that_its_block_says(block: Block) -> None:
+    images = torch.zeros(2, block.in_channels, block.in_size, block.in_size)
+    shape = tuple(block_module(block).eval()(images).shape)
+    size = block.out_size
+    logits = (2, block.out_channels)
+    assert shape == (logits if block.op == "logits" else (*logits, size, size))
+
+
+@every_block
+def test_a_block_can_be_had_from_its_key(block: Block) -> None:
+    assert Block.from_key(block.key) == block
+
+
+def test_the_number_of_inputs_of_a_join_is_part_of_its_key() -> None:
+    for op in ("add", "concat"):
+        keys = {Block(op, 8, 8, 1, 1, arity, 7).key for arity in (2, 3, 4)}
+        assert len(keys) == 3
+        assert [Block(op, 8, 8, 1, 1, arity, 7).arity for arity in (2, 3)] == [2, 3]
+    assert {block.arity for block in BLOCKS if block.op not in ("add", "concat")} == {1}
 
 
 def test_macs_of_an_inverted_bottleneck_are_the_hand_count() -> None:

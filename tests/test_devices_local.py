@@ -57,7 +57,7 @@ def test_a_much_larger_model_is_slower_and_a_model_ties_with_itself(
     assert 0.7 < compare(a, again).ratio < 1.4
     assert b.kind == "measured"
     assert b.median_ms == pytest.approx(b.ratio)
-    assert (len(b.rounds), len(b.samples_ms)) == (9, 45)
+    assert (len(b.rounds), len(b.samples_ms)) == (10, 50)
     assert b.load_ms and b.first_run_ms
     assert len(b.sha256) == 64 and a.sha256 == again.sha256 != b.sha256
     assert seen and all(done <= total for done, total in seen)

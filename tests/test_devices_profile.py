@@ -42,7 +42,7 @@ def test_every_field_is_in_the_readme() -> None:
         ("threads = 1", 'threads = "one"', r"Expected `int`, got `str` - at `\$.measure.threads`"),
         ("threads = 1", "threads = 0", r"`int` >= 1 - at `\$.measure.threads`"),
         ("threads = 1", "thread = 1", r"unknown field `thread` - at `\$.measure`"),
-        ("threads = 1", "max_rounds = 3", r"at least min_rounds = 9, got 3"),
+        ("threads = 1", "max_rounds = 3", r"at least min_rounds = 10, got 3"),
         ('"litert"', '"litret"', r"Invalid enum value 'litret' - at `\$.runtime`"),
         ('"simulated-phone"', '"phone"', r"Expected name 'simulated-phone' as the file's"),
         ('transport = "simulated"', 'transport = "local"', r"\[simulation\] table exactly where"),
@@ -63,7 +63,7 @@ def test_a_missing_file_is_one_clear_error() -> None:
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:
-    with pytest.raises(UnknownName, match=r"no device named 'pixel', did you mean 'pixel1'\?"):
+    with pytest.raises(UnknownName, match=r"no device named 'pixel', did you mean 'pixel[12]'\?"):
         find_profile("pixel")
 
 

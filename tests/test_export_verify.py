@@ -44,14 +44,14 @@ def write_changed(change: Any) -> Any:
     """Return a writer that changes the weights of every convolution on the way."""
     write = hwnas.export.compile._write
 
-    def changed(graph: Graph, recipe: Any, path: Path) -> None:
+    def changed(graph: Graph, recipe: Any, path: Path, notes: dict[str, bytes]) -> None:
         nodes = tuple(
             msgspec.structs.replace(node, weight=change(node.weight))
             if isinstance(node, Conv)
             else node
             for node in graph.nodes
         )
-        write(msgspec.structs.replace(graph, nodes=nodes), recipe, path)
+        write(msgspec.structs.replace(graph, nodes=nodes), recipe, path, notes)
 
     return changed
 
@@ -110,7 +110,7 @@ def test_a_file_with_wrong_weights_is_refused_and_does_not_remain(
 def test_a_file_that_the_runtime_cannot_open_is_refused_and_does_not_remain(
     format: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nonsense(graph: Graph, recipe: Any, path: Path) -> None:
+    def nonsense(graph: Graph, recipe: Any, path: Path, notes: dict[str, bytes]) -> None:
         path.write_bytes(b"nonsense" * 10)
 
     monkeypatch.setattr(hwnas.export.compile, "_write", nonsense)

@@ -10,12 +10,14 @@ import hwnas
 
 ROOT = Path(hwnas.__file__).parent
 
-PLAIN = "architecture artifact files measurement plugins shipped"
+PLAIN = "architecture artifact block files measurement plugins shipped wiring"
 TORCH_FREE = f"errors {PLAIN} spaces latency_models devices report"
 DATA = "checkpoint data_sources datasets image_folder images splits training nn"
 MAY_IMPORT = {
     "errors": "",
     **dict.fromkeys(PLAIN.split(), "errors"),
+    "wiring": "errors block",
+    "architecture": "errors block wiring",
     "spaces": f"errors {PLAIN}",
     "latency_models": f"errors {PLAIN} spaces",
     "devices": f"errors {PLAIN} spaces",

@@ -26,7 +26,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *sessions_ms: float) -> list[str]:
     """Let the device answer with these medians, one a session; return the sessions asked for."""
     asked: list[str] = []
 
-    def measure(job: object, table: object, stage: str, files: object) -> dict[str, Measurement]:
+    def measure(job: object, model: object, stage: str, files: object) -> dict[str, Measurement]:
         rounds = (Round((sessions_ms[len(asked)],), (1.0,)),) * 9
         asked.append(stage)
         return {NET.digest: Measurement("a", rounds, HERE, calibrated_reference_ms=1.0)}
@@ -37,9 +37,9 @@ def answers(monkeypatch: pytest.MonkeyPatch, *sessions_ms: float) -> list[str]:
 
 def final_ms() -> float:
     job: Any = SimpleNamespace(console=SimpleNamespace(say=lambda text: None))
-    table: Any = None
+    model: Any = None
     files = {NET.digest: Path("a.tflite")}
-    return finishing._measure_agreeing(job, table, [SCREENED], files)[NET.digest].median_ms
+    return finishing._measure_agreeing(job, model, [SCREENED], files)[NET.digest].median_ms
 
 
 def test_a_latency_that_agrees_with_its_screening_is_measured_once(

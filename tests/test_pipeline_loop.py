@@ -1,4 +1,4 @@
-"""The closed loop: what is measured corrects the table, and the search goes on."""
+"""The closed loop: what is measured corrects the model, and the search goes on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from hwnas.latency_models.store import read_table
-from hwnas.latency_models.table import LatencyTable
+from hwnas.latency_models.fit import fit_model
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.observation import Observation
+from hwnas.latency_models.store import read_model
 from hwnas.measurement import Measurement
 from hwnas.pipeline import screening
 from hwnas.pipeline.console import QuietConsole
@@ -37,7 +39,7 @@ class Heard(QuietConsole):
 
 class Begun(NamedTuple):
     job: Job
-    table: LatencyTable
+    model: LatencyModel
     runner: StandIn
 
 
@@ -47,7 +49,7 @@ EFFORT = msgspec.structs.replace(TINY, screened=4, trained=2)
 
 @pytest.fixture(scope="module", autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One home for all tests here: no run changes the phone's table in it."""
+    """One home for all tests here: no run changes the phone's model in it."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(home))
@@ -59,18 +61,26 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def begin(own_home: Path) -> Iterator[Begin]:
-    """Prepare a run whose networks take ``factor`` times what the table says of their blocks."""
+    """Prepare a run whose networks take ``factor`` times what the model says of their blocks."""
     data = write_images(own_home / "images.npz", train=120, test=30)
 
     def make(name: str, factor: float = 1.0, resume: bool = False, **asked: str) -> Begun:
         wanted = {"target": PHONE.name, "data": str(data), "budget": "60%", **asked}
         config = msgspec.convert(wanted, Config)
-        job, table = prepare(config, own_home / "runs" / name, Heard(), resume)
+        job, model = prepare(config, own_home / "runs" / name, Heard(), resume)
         assert job.target.runner is not None
         runner = StandIn(job.target.runner, lambda one: factor)
         # as if only blocks had been measured so far, and they behaved alone as inside
-        blocks_only = msgspec.structs.replace(
-            table, isolated_ms=table.rows_ms, observed=(), scale=1.0, call_ms=0.0, held_out=None
+        blocks_only = fit_model(
+            model.device,
+            [
+                Observation("alone", (), model.overhead_ms),
+                *(Observation("inside", (key,), ms) for key, ms in model.rows_ms.items()),
+            ],
+            kind=model.kind,
+            source=model.source,
+            conditions=model.conditions,
+            made=model.made,
         )
         return Begun(job._replace(target=Target(PHONE, runner)), blocks_only, runner)
 
@@ -82,7 +92,7 @@ def begin(own_home: Path) -> Iterator[Begin]:
 def slower(begin: Begin) -> tuple[Begun, Screened]:
     """A finished loop on a device whose networks are 25 % slower than their blocks say."""
     begun = begin("slower", 1.25)
-    return begun, search_rounds(begun.job, begun.table)
+    return begun, search_rounds(begun.job, begun.model)
 
 
 @pytest.fixture(scope="module")
@@ -116,14 +126,14 @@ def found(
 
 
 def chosen(job: Job, *networks: Found, budget_ms: float = 1.0) -> list[str]:
-    table = read_table(job.run.folder / "latency_table.json")
-    screened = Screened(round=1, found=networks, table=table, probabilities=None)
+    model = read_model(job.run.folder / "latency_model.json")
+    screened = Screened(round=1, found=networks, model=model, probabilities=None)
     return [one.name for one in choose_to_train(screened, job._replace(budget_ms=budget_ms))]
 
 
 def test_a_true_table_needs_one_round(begin: Begin) -> None:
-    job, table, runner = begin("true")
-    screened = search_rounds(job, table)
+    job, model, runner = begin("true")
+    screened = search_rounds(job, model)
     assert screened.round == len(runner.asked) == 1
     assert enough(screened, job)
     assert {line.epoch for line in log(job)} == set(range(search_epochs(job.search_plan, 1)))
@@ -132,7 +142,7 @@ def test_a_true_table_needs_one_round(begin: Begin) -> None:
 def test_networks_slower_than_their_blocks_correct_the_table_until_they_keep_the_budget(
     slower: tuple[Begun, Screened],
 ) -> None:
-    (job, table, runner), screened = slower
+    (job, model, runner), screened = slower
     path = job.run.folder / "search" / "round-1.json"
     first = msgspec.json.decode(path.read_bytes(), type=Screened)
     assert keeping(first, job.budget_ms) == []
@@ -142,9 +152,10 @@ def test_networks_slower_than_their_blocks_correct_the_table_until_they_keep_the
     assert len(kept) >= 2
     for one in kept:
         assert one.predicted_ms == pytest.approx(one.measured_ms, rel=0.05)
-        # the table as it was would have called the same network too fast
-        assert table.network_ms(one.architecture.blocks) < 0.87 * job.budget_ms
-    assert screened.table.scale == pytest.approx(1.25, rel=0.1)
+        # the model as it was would have called the same network too fast
+        assert model.network_ms(one.architecture.blocks) < 0.87 * job.budget_ms
+    ratios = [screened.model.rows_ms[key] / ms for key, ms in model.rows_ms.items()]
+    assert sum(ratios) / len(ratios) == pytest.approx(1.25, rel=0.1)
 
 
 def test_a_further_round_goes_on_from_where_the_search_is(slower: tuple[Begun, Screened]) -> None:
@@ -158,7 +169,7 @@ def test_a_further_round_goes_on_from_where_the_search_is(slower: tuple[Begun, S
     assert warm == set(range(job.search_plan.warmup_epochs))
     again = next(line for line in lines if line.epoch == search_epochs(job.search_plan, 1))
     before = next(line for line in reversed(lines) if line.step < again.step)
-    # as decided as before, and the expected latency is that of the corrected table
+    # as decided as before, and the expected latency is that of the corrected model
     assert again.entropy == pytest.approx(before.entropy, abs=0.05)
     assert again.expected_ms is not None and before.expected_ms is not None
     assert again.expected_ms > 1.1 * before.expected_ms
@@ -167,7 +178,7 @@ def test_a_further_round_goes_on_from_where_the_search_is(slower: tuple[Begun, S
 def test_a_loop_that_was_cut_off_between_rounds_ends_as_an_undisturbed_one(
     begin: Begin, slower: tuple[Begun, Screened]
 ) -> None:
-    job, table, runner = begin("cut", 1.25)
+    job, model, runner = begin("cut", 1.25)
 
     def dies_in_the_second_round(one: Measurement) -> float:
         if len(runner.asked) > 1:
@@ -176,24 +187,24 @@ def test_a_loop_that_was_cut_off_between_rounds_ends_as_an_undisturbed_one(
 
     runner.factor = dies_in_the_second_round
     with pytest.raises(KeyboardInterrupt):
-        search_rounds(job, table)
+        search_rounds(job, model)
     unlock_all()
-    job, table, runner = begin("cut", 1.25, resume=True)
-    assert search_rounds(job, table) == slower[1]
+    job, model, runner = begin("cut", 1.25, resume=True)
+    assert search_rounds(job, model) == slower[1]
     assert len(runner.asked) == slower[1].round - 1
 
 
 def test_networks_faster_than_their_blocks_do_not_waste_the_budget(begin: Begin) -> None:
-    job, table, _ = begin("faster", 0.75)
-    screened = search_rounds(job, table)
+    job, model, _ = begin("faster", 0.75)
+    screened = search_rounds(job, model)
     assert screened.round > 1
     assert len(keeping(screened, job.budget_ms)) >= 2
 
 
 def test_rounds_are_bounded_on_a_device_that_slows_down_each_time(begin: Begin) -> None:
-    job, table, runner = begin("slowing")
+    job, model, runner = begin("slowing")
     runner.factor = lambda one: 1.3 ** len(runner.asked)
-    screened = search_rounds(job, table)
+    screened = search_rounds(job, model)
     assert screened.round == len(runner.asked) == ROUNDS
     assert keeping(screened, job.budget_ms) == []
     assert choose_to_train(screened, job)
@@ -202,10 +213,10 @@ def test_rounds_are_bounded_on_a_device_that_slows_down_each_time(begin: Begin) 
 def test_a_budget_that_turns_out_to_be_out_of_reach_ends_the_rounds_and_not_the_run(
     begin: Begin,
 ) -> None:
-    job, table, _ = begin("unreachable", 3.0, budget="0.25ms")
-    screened = search_rounds(job, table)
+    job, model, _ = begin("unreachable", 3.0, budget="0.25ms")
+    screened = search_rounds(job, model)
     assert screened.round == 1
-    assert "by the corrected latency table the fastest network of the space" in heard(job)[-1]
+    assert "by the corrected latency model the fastest network of the space" in heard(job)[-1]
     fastest_ms = min(one.measured_ms or 0.0 for one in screened.found if one.origin == "search")
     assert fastest_ms > job.budget_ms
     assert [one.measured_ms for one in choose_to_train(screened, job)] == [fastest_ms]
@@ -214,9 +225,9 @@ def test_a_budget_that_turns_out_to_be_out_of_reach_ends_the_rounds_and_not_the_
 def test_random_search_goes_through_the_loop_also_with_a_window_of_one_network(
     begin: Begin,
 ) -> None:
-    least_ms = begin("least").table.cost_table(SPACE).smallest_ms
-    job, table, _ = begin("random", strategy="random", budget=f"{1.0001 * least_ms:.9f}ms")
-    screened = search_rounds(job, table)
+    least_ms = begin("least").model.cost_table(SPACE).smallest_ms
+    job, model, _ = begin("random", strategy="random", budget=f"{1.0001 * least_ms:.9f}ms")
+    screened = search_rounds(job, model)
     assert screened.probabilities is None
     searched = [one for one in screened.found if one.origin == "search"]
     assert [one.predicted_ms for one in searched] == [pytest.approx(least_ms)]
@@ -258,12 +269,13 @@ def test_without_a_way_to_the_device_predictions_choose(idle: Job) -> None:
     assert chosen(idle, over, inside) == ["b"]
 
 
-def test_uniform_networks_of_other_widths_have_no_prediction_and_are_no_duplicates(
+def test_uniform_networks_of_other_widths_are_predicted_with_less_certainty_and_are_no_duplicates(
     idle: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(screening, "WIDTHS", (0.5, 0.55, 1.0, 2.0))
-    networks = uniform_networks(SPACE, read_table(idle.run.folder / "latency_table.json"))
+    networks = uniform_networks(SPACE, read_model(idle.run.folder / "latency_model.json"))
     digests = [one.architecture.digest for one in networks]
     assert len(set(digests)) == len(digests)
-    known = {one.name for one in networks if one.predicted_ms is not None}
-    assert known == {"uniform mb k3 e6 x1", "uniform mb k3 e3 x1"}
+    spread = {one.name: one.predicted_std_ms / one.predicted_ms for one in networks}  # type: ignore[operator]
+    assert spread["uniform mb k3 e6 x0.5"] > spread["uniform mb k3 e6 x1"]
+    assert spread["uniform mb k3 e3 x2"] > spread["uniform mb k3 e3 x1"]

@@ -11,7 +11,7 @@ import torch
 
 from hwnas.errors import BudgetError
 from hwnas.latency_models.cost import CostTable
-from hwnas.latency_models.store import published_table
+from hwnas.latency_models.store import published_model
 from hwnas.nn.supernet import Supernet
 from hwnas.search.derive import CELLS, window_knapsack, window_samples
 from hwnas.search.random import RandomSearch
@@ -148,9 +148,9 @@ def test_random_search_gives_every_network_of_a_small_window() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_on_the_pixel_1_the_network_for_60_ms_takes_57_to_60_ms(seed: int) -> None:
     space = mobile_space((3, 224, 224), 1000)
-    table = published_table("pixel1", space)
-    assert table is not None
-    costs, rng = table.cost_table(space), np.random.default_rng(seed)
+    model = published_model("pixel1", space)
+    assert model is not None
+    costs, rng = model.cost_table(space), np.random.default_rng(seed)
     scores = [np.log(rng.dirichlet(np.ones(len(row)))).tolist() for row in costs.mean_ms]
     for choices in window_samples(scores, costs, 57, 60, 3, rng):
         assert 57 <= costs.network_ms(choices) <= 60

@@ -9,8 +9,8 @@ import pytest
 
 from hwnas.architecture import Block, Genotype
 from hwnas.errors import UsageError
-from hwnas.latency_models.store import published_table
-from hwnas.latency_models.table import LatencyTable
+from hwnas.latency_models.model import LatencyModel
+from hwnas.shipped import shipped
 from hwnas.spaces.mobile import (
     FUSED,
     MBCONVS,
@@ -39,10 +39,9 @@ def of_depth(candidate: Candidate, depth: int) -> Genotype:
     return Genotype("mobile", tuple(choices))
 
 
-def pixel1() -> LatencyTable:
-    table = published_table("pixel1", PAPER)
-    assert table is not None
-    return table
+def pixel1() -> LatencyModel:
+    file = shipped("latency_models") / "pixel1" / "table-2018.json"
+    return LatencyModel.from_json(file.read_bytes(), file.name)
 
 
 def test_at_224_px_it_is_the_space_of_the_paper() -> None:
@@ -162,7 +161,7 @@ def test_a_width_multiplier_rounds_to_8_and_never_narrows_the_head() -> None:
         assert (two.in_channels, two.in_size) == (one.out_channels, one.out_size)
 
 
-# k3 e3 ... k7 e6 are candidates 0 ... 5; sums of the published table (reference: golden sums)
+# k3 e3 ... k7 e6 are candidates 0 ... 5; sums of the published model (reference: golden sums)
 @pytest.mark.parametrize(
     ("candidate", "depth", "params", "macs", "ms"),
     [
@@ -174,7 +173,7 @@ def test_a_width_multiplier_rounds_to_8_and_never_narrows_the_head() -> None:
         (4, 2, 3_388_392, 290_782_976, 89.67),
     ],
 )
-def test_uniform_networks_have_the_counts_and_latencies_of_the_published_table(
+def test_uniform_networks_have_the_counts_and_latencies_of_the_published_model(
     candidate: int, depth: int, params: int, macs: int, ms: float
 ) -> None:
     network = PAPER.architecture(of_depth(MBCONVS[candidate], depth))

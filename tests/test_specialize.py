@@ -24,9 +24,10 @@ from hwnas.datasets import load_dataset, normalise
 from hwnas.devices.worker import open_model
 from hwnas.errors import BudgetError, UsageError
 from hwnas.pipeline import planning
+from hwnas.pipeline.named_network import read_architecture
 from hwnas.pipeline.run import unlock_all
 from hwnas.pipeline.target import Target, find_target
-from hwnas.pipeline.training_job import read_architecture, trained_network
+from hwnas.pipeline.training_job import trained_network
 from tests.sample_run import DRIVER, ROOT, StandIn, make_small, put_phone_table, write_images
 
 CONTRACT = {

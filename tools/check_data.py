@@ -1,4 +1,4 @@
-"""Check every file in the data folders: profiles, latency tables, recipes, embedded images.
+"""Check every file in the data folders: profiles, latency models, recipes, embedded images.
 
 python tools/check_data.py
 """
@@ -13,14 +13,14 @@ from hwnas.datasets import load_dataset
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.errors import HwnasError
 from hwnas.export.recipe import find_recipe
-from hwnas.latency_models.table import LatencyTable
+from hwnas.latency_models.model import LatencyModel
 from hwnas.shipped import shipped
 
 
 @click.command()
 def main() -> None:
     """Read everything that is shipped; one line for each file that is wrong."""
-    wrong = [*_profiles(), *_tables(), *_recipes(), *_images()]
+    wrong = [*_profiles(), *_models(), *_recipes(), *_images()]
     for line in wrong:
         click.echo(line, err=True)
     sys.exit(1 if wrong else 0)
@@ -30,16 +30,17 @@ def _profiles() -> list[str]:
     return [line for file in profile_files() if (line := _problem(lambda f=file: read_profile(f)))]
 
 
-def _tables() -> list[str]:
+def _models() -> list[str]:
     wrong: list[str] = []
     for folder in shipped("latency_models").iterdir():
         if not folder.is_dir():
             continue
-        if not (folder / "card.md").is_file():
-            wrong.append(f"{folder}: card.md is missing: say where the numbers come from")
         for file in folder.iterdir():
             if file.name.endswith(".json"):
-                read = lambda f=file: LatencyTable.from_json(f.read_bytes(), str(f))  # noqa: E731
+                about = file.name.removesuffix(".json") + ".md"
+                if not (folder / about).is_file():
+                    wrong.append(f"{folder}/{about} is missing: say where the numbers come from")
+                read = lambda f=file: LatencyModel.from_json(f.read_bytes(), str(f))  # noqa: E731
                 wrong += [line for line in [_problem(read)] if line]
     return wrong
 

@@ -4,7 +4,7 @@
     python tools/evaluate_host.py cross    --work DIR
     python tools/evaluate_host.py accuracy --work DIR [--data NAME] [--epochs 3] [--seeds 5]
 
-Each part goes on where it was cut off, prints its table and writes it to
+Each part goes on where it was cut off, prints its model and writes it to
 tools/results/evaluate_host_PART.md (``--json OUT``: the rows as JSON too). ``cross`` and
 ``accuracy`` use the networks that ``budgets`` found.
 """
@@ -29,8 +29,8 @@ from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.export.compile import compile_model
 from hwnas.files import home, write_json
-from hwnas.latency_models.store import read_table
-from hwnas.latency_models.table import LatencyTable
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.store import read_model
 from hwnas.measurement import Measurement, compare
 from hwnas.nn.build import Network
 from hwnas.pipeline.training_job import TrainResult
@@ -189,13 +189,13 @@ def _measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, M
     subjects = [Subject(one.digest, folder / f"{one.digest}.{format}") for one in nets]
     for one, subject in zip(nets, subjects, strict=True):
         compile_model(Network(one.blocks), one.input_shape, format, subject.path)
-    reference_ms = _table(target).conditions.reference_ms  # type: ignore[union-attr]
+    reference_ms = _model_of(target).conditions.reference_ms  # type: ignore[union-attr]
     measured = open_runner(profile).measure(subjects, calibrated_reference_ms=reference_ms)
     return {one.name: one for one in measured}
 
 
-def _table(target: str) -> LatencyTable:
-    return read_table(home() / "latency_models" / target / "mobile-1x28-10" / "table.json")
+def _model_of(target: str) -> LatencyModel:
+    return read_model(home() / "latency_models" / target / "mobile-1x28-10" / "model.json")
 
 
 def _cross_row(
@@ -233,8 +233,8 @@ def _sevens(one: Architecture) -> int:
 
 def _groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[Architecture]]:
     """Return networks of equal latency on a target: searched, random, uniform of each family."""
-    table = _table(target)
-    costs = table.cost_table(SPACE)
+    model = _model_of(target)
+    costs = model.cost_table(SPACE)
     budget_ms = share / 100 * costs.largest_ms
     searched = [
         msgspec.json.decode(path.read_bytes(), type=Architecture)
@@ -326,9 +326,9 @@ def _write(
     lines += [f"| {' | '.join(str(row[title]) for title in titles)} |" for row in rows]
     command = f"`python tools/evaluate_host.py {part} --work DIR {options}`".replace(" `", "`")
     head = f"# Evaluation on one machine: {part}\n\n{command}, {date.today()}, {hardware()}."
-    table = "\n".join(lines)
-    click.echo(f"{text}\n\n{table}")
-    (RESULTS / f"evaluate_host_{part}.md").write_text(f"{head}\n\n{text}\n\n{table}\n")
+    model = "\n".join(lines)
+    click.echo(f"{text}\n\n{model}")
+    (RESULTS / f"evaluate_host_{part}.md").write_text(f"{head}\n\n{text}\n\n{model}\n")
     if out is not None:
         write_json(out, rows)
 

@@ -1,15 +1,18 @@
-"""`hwnas latency`: latency tables of devices."""
+"""`hwnas latency`: latency models of devices; `measure` makes one, its siblings use it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
+
+from hwnas.cli.latency_check import check
+from hwnas.cli.latency_fit import fit
+from hwnas.cli.latency_import import adapt, import_
+from hwnas.cli.latency_predict import predict
 
 
 @click.group("latency")
 def latency() -> None:
-    """Latency tables: measure."""
+    """Latency models: measure, fit, check, predict, import, adapt."""
 
 
 @latency.command("measure")
@@ -18,37 +21,53 @@ def latency() -> None:
 @click.option(
     "--data", default="fashion-mnist-6k", show_default=True, help="Gives input and classes."
 )
-@click.option("--again", is_flag=True, help="Set the present table aside and measure anew.")
-@click.option("--json", "as_json", is_flag=True, help="The table as one JSON document on stdout.")
+@click.option(
+    "--networks", default=24, show_default=True, type=click.IntRange(0), help="Whole ones, at most."
+)
+@click.option(
+    "--interval",
+    default="3%",
+    show_default=True,
+    help="Stop when the 90 % interval is within +- this share.",
+)
+@click.option("--again", is_flag=True, help="Set the present model aside and measure anew.")
+@click.option("--json", "as_json", is_flag=True, help="The model as one JSON document on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-def measure(target: str, space: str, data: str, again: bool, as_json: bool, quiet: bool) -> None:
-    """Measure every block of a space on a device, and some whole networks; fit a table.
+def measure(
+    target: str, space: str, data: str, networks: int, interval: str, again: bool, as_json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Measure every block of a space on a device, and some whole networks; fit a model.
 
     What was measured is kept in a journal: a measurement that was cut off goes on where it was.
     """
-    from hwnas.datasets import load_dataset
-    from hwnas.errors import DeviceError
-    from hwnas.latency_models.store import card, measured_folder, set_aside
+    from hwnas.cli.latency_fit import place_of, reachable, share_of
+    from hwnas.latency_models.card import card
+    from hwnas.latency_models.store import set_aside
     from hwnas.pipeline.console import console
-    from hwnas.pipeline.planning import load_space
-    from hwnas.pipeline.target import find_target, table_of
+    from hwnas.profiling import latency_model
 
-    device = find_target(target)
-    if device.runner is None:
-        raise DeviceError(
-            f"{device.profile.name}: transport {device.profile.transport!r} is not available in "
-            "this version, nothing can be measured there"
-        )
-    dataset = load_dataset(data, input_shape=device.profile.default_input)
-    searched = load_space(space, dataset.input_shape, dataset.num_classes)
-    folder = measured_folder(device.profile.name, searched)
+    goal = share_of("--interval", interval)
+    place = place_of(target, space, data)
+    runner = reachable(place)
     if again:
-        set_aside(folder)
-    table = table_of(device, searched, console(quiet))
+        set_aside(place.folder)
+    shown = console(quiet)
+    with shown.step(f"latency model of {place.profile.name}") as update:
+        model = latency_model(
+            place.profile, runner, place.space, place.folder, shown.say,
+            lambda done, planned: update(done, planned, f"{done} of {planned} models"),
+            networks=networks, goal=goal,
+        )  # fmt: skip
     if as_json:
         from hwnas.cli.tables import print_json
 
-        print_json(table)
+        print_json(model)
         return
-    click.echo(card(table))
-    click.echo(f"table: {Path(folder) / 'table.json'}")
+    click.echo(card(model))
+    click.echo(f"model: {place.folder / 'model.json'}")
+    click.echo(f"next: hwnas latency check --target {target}")
+
+
+for command in (fit, check, predict, import_, adapt):
+    latency.add_command(command)

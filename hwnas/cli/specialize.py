@@ -25,6 +25,7 @@ TOO_NOISY = 0.25
 @click.option("--strategy", help="proxyless or random.  [default: proxyless]")
 @click.option("--precision", help="fp32.  [default: fp32]")
 @click.option("--effort", help="trial, quick, standard or full.  [default: quick]")
+@click.option("--latency-model", help="File or name, e.g. pixel1/table-2018.  [default: own]")
 @click.option("--seed", type=int, help="Of everything drawn.  [default: 0]")
 @click.option("--threads", type=click.IntRange(1), help="For the supernet.  [default: 1]")
 @click.option("--flip/--no-flip", default=None, help="Mirror training images.  [default: flip]")

@@ -46,9 +46,13 @@ class MeasureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Calls of every model before anything is timed, at least."""
     warmup_s: NotNegative = 0.5
     """Length of the warm-up of a batch of models, at least."""
+    processes: Count = 5
+    """Fresh processes over which a model's rounds are spread, each in other company: the ratio of
+    two models differs from one process to the next by a percent or three, however many rounds each
+    takes, and the same for the same models in the same order."""
     runs: Count = 7
     """Timed calls of a model, and of the reference beside it, in one round."""
-    min_rounds: Count = 9
+    min_rounds: Count = 10
     max_rounds: Count = 40
     ci: NotNegative = 0.02
     """Stop when the 95 % interval's half-width is below this share of the median."""

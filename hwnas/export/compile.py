@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from hwnas.architecture import Architecture
 from hwnas.artifact import Artifact, Format
 from hwnas.devices.worker import open_model
 from hwnas.errors import ExportError
+from hwnas.export.embedded import notes_of
 from hwnas.export.graph import trace
 from hwnas.export.nodes import Graph
 from hwnas.export.onnx import write_onnx
@@ -30,12 +32,14 @@ def compile_model(
     path: Path,
     images: Array | None = None,
     labels: Array | None = None,
+    architecture: Architecture | None = None,
 ) -> Artifact:
     """Compile ``module`` for one image of ``input_shape`` and write it to ``path``.
 
     Verified on normalised ``images`` ``[N, C, H, W]`` and ``labels`` ``[N]`` if they are given,
-    else only opened in the runtime. The file appears under its name when all of that is done;
-    after an `ExportError` there is none (one that was there before stays).
+    else only opened in the runtime. ``architecture`` is written into it, see `embedded`. The file
+    appears under its name when all of that is done; after an `ExportError` there is none (one that
+    was there before stays).
     """
     if (images is None) != (labels is None):
         raise ValueError("to verify takes both images and labels")
@@ -43,7 +47,8 @@ def compile_model(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        _write(trace(module, input_shape), recipe, temporary)
+        notes = notes_of(architecture) if architecture is not None else {}
+        _write(trace(module, input_shape), recipe, temporary, notes)
         version = _runtime_version(temporary, recipe)
         parity = None
         if images is not None and labels is not None:
@@ -66,11 +71,11 @@ def compile_model(
     )
 
 
-def _write(graph: Graph, recipe: Recipe, path: Path) -> None:
+def _write(graph: Graph, recipe: Recipe, path: Path, notes: dict[str, bytes]) -> None:
     if isinstance(recipe, OnnxRecipe):
-        write_onnx(graph, path, opset=recipe.opset, ir_version=recipe.ir_version)
+        write_onnx(graph, path, opset=recipe.opset, ir_version=recipe.ir_version, notes=notes)
     else:
-        write_tflite(graph, path, schema_version=recipe.schema_version)
+        write_tflite(graph, path, schema_version=recipe.schema_version, notes=notes)
 
 
 def _runtime_version(path: Path, recipe: Recipe) -> str:

@@ -8,7 +8,7 @@ import msgspec
 from torch import fx, nn
 
 from hwnas.errors import ExportError
-from hwnas.export.nodes import INPUT, OUTPUT, Graph, Node
+from hwnas.export.nodes import INPUT, OUTPUT, Graph, Node, Slice, Zeros
 from hwnas.export.ops import LOWER, OPS, in_place, known_ops, module_type, op_name
 
 Shape = tuple[int, ...]
@@ -31,6 +31,8 @@ class Lowering:
         self.values: dict[fx.Node, str] = {}
         """The value that each traced node gives; several may give the same."""
         self.users: dict[str, list[fx.Node]] = {}
+        self.activated: dict[tuple[str, str], str] = {}
+        """Which value is a given activation of another."""
         self.input_shape: Shape = ()
 
     def graph(self, input_shape: tuple[int, int, int]) -> Graph:
@@ -74,6 +76,10 @@ class Lowering:
         given = node.args[place] if place < len(node.args) else None
         if given is None and place == 0:
             given = node.kwargs.get("input")
+        return self.value(node, given)
+
+    def value(self, node: fx.Node, given: Any) -> str:
+        """Return the value that ``given``, an argument of ``node``, is."""
         if not isinstance(given, fx.Node) or given not in self.values:
             self.refuse(node, f"with {given!r} as an operand is not supported, only with a tensor")
         return self.values[given]
@@ -100,6 +106,8 @@ class Lowering:
             raise ExportError(f"the network returns {returned!r}; one tensor is supported")
         if self.values[returned] == INPUT:
             raise ExportError("the network returns its input: there is nothing to compile")
+        if isinstance(self.nodes[self.values[returned]], Zeros):
+            raise ExportError("the network returns zeros: there is nothing to compile")
         return self.values[returned]
 
     def _renamed(self, last: str) -> tuple[Node, ...]:
@@ -115,6 +123,8 @@ class Lowering:
 
     def _check_in_place(self, node: fx.Node, part: nn.Module | None) -> None:
         """A value overwritten in place must not be read afterwards under its old name."""
+        if in_place(node, part) and isinstance(self.nodes.get(self.operand(node)), Slice):
+            self.refuse(node, "in place overwrites part of a value")
         if in_place(node, part) and any(
             self.order[user] > self.order[node] for user in self.users[self.operand(node)]
         ):

@@ -70,6 +70,30 @@ class Pool(Node, frozen=True, eq=False, kw_only=True):
     """Mean over height and width, to ``[1, C, 1, 1]`` or ``[1, C]``."""
 
 
+class WindowPool(Node, frozen=True, eq=False, kw_only=True):
+    """Largest value or mean in each window; what is added at the sides counts in neither."""
+
+    op: Literal["max", "mean"]
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    """Added at each of the two sides."""
+
+
+class Slice(Node, frozen=True, eq=False, kw_only=True):
+    """All but the first rows and columns."""
+
+    begin: tuple[int, int]
+
+
+class Concat(Node, frozen=True, eq=False, kw_only=True):
+    """The channels of all inputs, in order."""
+
+
+class Zeros(Node, frozen=True, eq=False, kw_only=True):
+    """A constant, without inputs."""
+
+
 class Flatten(Node, frozen=True, eq=False, kw_only=True):
     """``[1, C, 1, 1]`` to ``[1, C]``."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import singledispatchmethod
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,30 @@ from hwnas.export.nodes import (
     OUTPUT,
     Activation,
     Arithmetic,
+    Concat,
     Conv,
     Flatten,
     Graph,
     Linear,
     Node,
     Pool,
+    Slice,
+    WindowPool,
+    Zeros,
 )
 
 
-def write_onnx(graph: Graph, path: Path, *, opset: int = 17, ir_version: int = 9) -> None:
+def write_onnx(
+    graph: Graph,
+    path: Path,
+    *,
+    opset: int = 17,
+    ir_version: int = 9,
+    notes: Mapping[str, bytes] | None = None,
+) -> None:
     """Write and check a model with input ``images`` ``[1, C, H, W]`` and output ``logits``.
 
-    The same graph gives the same bytes.
+    The same graph gives the same bytes. ``notes`` (UTF-8) become metadata.
     """
     import onnx
     from onnx import helper
@@ -40,6 +52,7 @@ def write_onnx(graph: Graph, path: Path, *, opset: int = 17, ir_version: int = 9
     model = helper.make_model(
         body, opset_imports=opsets, ir_version=ir_version, producer_name="hwnas"
     )
+    helper.set_model_props(model, {name: said.decode() for name, said in (notes or {}).items()})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -103,6 +116,40 @@ class _Writer:
     @write.register
     def _flatten(self, node: Flatten) -> None:
         self._add("Flatten", node.inputs, node.name)
+
+    @write.register
+    def _window_pool(self, node: WindowPool) -> None:
+        vertical, horizontal = node.padding
+        exclusive: dict[str, Any] = {} if node.op == "max" else {"count_include_pad": 0}
+        self._add(
+            {"max": "MaxPool", "mean": "AveragePool"}[node.op],
+            node.inputs,
+            node.name,
+            kernel_shape=node.size,
+            strides=node.stride,
+            pads=(vertical, horizontal, vertical, horizontal),
+            **exclusive,
+        )
+
+    @write.register
+    def _slice(self, node: Slice) -> None:
+        largest = np.iinfo(np.int64).max
+        bounds = {"begin": node.begin, "end": (largest, largest), "axes": (2, 3)}
+        inputs = [
+            self._weight(f"{node.name}.{what}", np.array(values, np.int64))
+            for what, values in bounds.items()
+        ]
+        self._add("Slice", (*node.inputs, *inputs), node.name)
+
+    @write.register
+    def _concat(self, node: Concat) -> None:
+        self._add("Concat", node.inputs, node.name, axis=1)
+
+    @write.register
+    def _zeros(self, node: Zeros) -> None:
+        from onnx import numpy_helper
+
+        self.weights.append(numpy_helper.from_array(np.zeros(node.shape, np.float32), node.name))
 
     def _fusing(
         self, node: Conv | Linear | Arithmetic, op: str, inputs: tuple[str, ...], **attributes: Any

@@ -10,9 +10,12 @@ import msgspec
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from hwnas.export.nodes import Activation, Arithmetic, Array, Conv, Flatten, Linear, Pool
+from hwnas.export.map_ops import concat, getitem, window_pool, zeros
+from hwnas.export.nodes import Activation, Arithmetic, Conv, Flatten, Linear, Pool
+from hwnas.export.norms import norm
+from hwnas.export.weights import array
 
 if TYPE_CHECKING:
     from hwnas.export.lowering import Lowering
@@ -34,6 +37,11 @@ OPS: dict[object, str] = {
     **dict.fromkeys((nn.Flatten, torch.flatten, "flatten", "view", "reshape"), "flatten"),
     **dict.fromkeys((nn.Dropout, nn.Dropout2d, F.dropout, F.dropout2d), "dropout"),
     **dict.fromkeys((nn.Identity, "contiguous"), "identity"),
+    nn.MaxPool2d: "max_pool2d",
+    nn.AvgPool2d: "avg_pool2d",
+    operator.getitem: "getitem",
+    **dict.fromkeys((torch.cat, torch.concat), "cat"),
+    "new_zeros": "zeros",
 }
 """Module types, functions and method names that can be compiled, and what each computes."""
 
@@ -50,12 +58,12 @@ def _conv(lowering: Lowering, node: fx.Node, part: Any) -> None:
         )
     if part.padding_mode != "zeros":
         lowering.refuse(node, f"with padding_mode={part.padding_mode!r} is not supported: 'zeros'")
-    bias = np.zeros(part.out_channels, np.float32) if part.bias is None else _array(part.bias)
+    bias = np.zeros(part.out_channels, np.float32) if part.bias is None else array(part.bias)
     lowering.emit(
         node,
         Conv,
         (lowering.operand(node),),
-        weight=_array(part.weight),
+        weight=array(part.weight),
         bias=bias,
         stride=part.stride,
         padding=_padding(lowering, node, part),
@@ -73,45 +81,30 @@ def _padding(lowering: Lowering, node: fx.Node, part: Any) -> tuple[int, int]:
     return (reach[0] // 2, reach[1] // 2) if part.padding == "same" else (0, 0)
 
 
-def _norm(lowering: Lowering, node: fx.Node, part: Any) -> None:
-    """Fold ``(y - mean) / sqrt(var + eps) * gain + shift`` into the convolution that gives y."""
-    value = lowering.operand(node)
-    conv = lowering.nodes.get(value)
-    if not isinstance(conv, Conv) or conv.fused:
-        lowering.refuse(node, "is supported only directly after a convolution")
-    if len(lowering.users[value]) > 1:
-        lowering.refuse(node, f"cannot be folded: the output of {value} has other users")
-    if part.running_var is None:
-        lowering.refuse(node, "without running statistics is not supported")
-    gain = 1.0 if part.weight is None else _array(part.weight, np.float64)
-    shift = 0.0 if part.bias is None else _array(part.bias, np.float64)
-    scale = gain / np.sqrt(_array(part.running_var, np.float64) + part.eps)
-    weight = conv.weight * scale[:, None, None, None]
-    bias = (conv.bias - _array(part.running_mean, np.float64)) * scale + shift
-    lowering.nodes[value] = msgspec.structs.replace(
-        conv, weight=_normal(weight), bias=_normal(bias)
-    )
-    lowering.become(node, value)
-
-
 def _linear(lowering: Lowering, node: fx.Node, part: Any) -> None:
     if len(lowering.shapes[node]) != 2:
         lowering.refuse(node, f"to shape {lowering.shapes[node]} is not supported: flatten first")
-    bias = np.zeros(part.out_features, np.float32) if part.bias is None else _array(part.bias)
+    bias = np.zeros(part.out_features, np.float32) if part.bias is None else array(part.bias)
     inputs = (lowering.operand(node),)
-    lowering.emit(node, Linear, inputs, weight=_array(part.weight), bias=bias)
+    lowering.emit(node, Linear, inputs, weight=array(part.weight), bias=bias)
 
 
 def _fusible(lowering: Lowering, node: fx.Node, part: Any) -> None:
-    """Relu and relu6 go into the node before, if nothing else uses its output."""
+    """Relu and relu6 go into the node before, if nothing else uses its output.
+
+    Else the same activation of the same value is computed once.
+    """
     value, op = lowering.operand(node), OPS[node.target if part is None else module_type(part)]
     before = lowering.nodes.get(value)
     alone = len(lowering.users[value]) == 1
     if isinstance(before, Conv | Linear | Arithmetic) and before.fused is None and alone:
         lowering.nodes[value] = msgspec.structs.replace(before, fused=op)
         lowering.become(node, value)
+    elif (op, value) in lowering.activated:
+        lowering.become(node, lowering.activated[op, value])
     else:
         lowering.emit(node, Activation, (value,), op=op)
+        lowering.activated[op, value] = lowering.values[node]
 
 
 def _activation(lowering: Lowering, node: fx.Node, part: Any) -> None:
@@ -176,7 +169,7 @@ def _identity(lowering: Lowering, node: fx.Node, part: Any) -> None:
 
 LOWER: dict[str, Callable[[Lowering, fx.Node, Any], None]] = {
     "conv2d": _conv,
-    "batchnorm": _norm,
+    "batchnorm": norm,
     "linear": _linear,
     "relu": _fusible,
     "relu6": _fusible,
@@ -190,6 +183,11 @@ LOWER: dict[str, Callable[[Lowering, fx.Node, Any], None]] = {
     "flatten": _flatten,
     "dropout": _dropout,
     "identity": _identity,
+    "max_pool2d": window_pool,
+    "avg_pool2d": window_pool,
+    "getitem": getitem,
+    "cat": concat,
+    "zeros": zeros,
 }
 """Each takes the lowering, the traced node and, for a module, the module."""
 
@@ -232,14 +230,3 @@ def in_place(node: fx.Node, part: nn.Module | None) -> bool:
     flag = OPS[node.target] in ACTIVATIONS and any(given is True for given in node.args[1:])
     given = flag or node.kwargs.get("inplace", False)
     return bool(given) or name.endswith("_") or node.target in (operator.iadd, operator.imul)
-
-
-def _array(tensor: Tensor, dtype: Any = np.float32) -> Any:
-    return tensor.detach().to("cpu", torch.float64).numpy().astype(dtype)
-
-
-def _normal(weights: Any) -> Array:
-    """Round to float32; what would be denormal (slow on many processors, no effect) becomes 0."""
-    rounded = weights.astype(np.float32)
-    rounded[np.abs(rounded) < np.finfo(np.float32).tiny] = 0.0
-    return rounded

@@ -7,6 +7,7 @@ after; where the two differ there is an explicit PAD.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import singledispatchmethod
 from pathlib import Path
 from typing import Any
@@ -18,24 +19,38 @@ from hwnas.export.nodes import (
     OUTPUT,
     Activation,
     Arithmetic,
+    Concat,
     Conv,
     Flatten,
     Graph,
     Linear,
     Node,
     Pool,
+    Slice,
+    WindowPool,
+    Zeros,
 )
 from hwnas.export.tflite_buffers import Flatbuffer
+from hwnas.export.tflite_padding import amounts, counts, is_same
 
 
-def write_tflite(graph: Graph, path: Path, *, schema_version: int = 3) -> None:
+def write_tflite(
+    graph: Graph,
+    path: Path,
+    *,
+    schema_version: int = 3,
+    notes: Mapping[str, bytes] | None = None,
+) -> None:
     """Write a model with input ``images`` ``[1, H, W, C]`` and output ``logits`` (NHWC if 4-D).
 
-    The same graph gives the same bytes. It has the signature ``serving_default``.
+    The same graph gives the same bytes. It has the signature ``serving_default``. ``notes`` become
+    metadata.
     """
     writer = _Writer(graph)
     for node in graph.nodes:
         writer.write(node)
+    for name, said in (notes or {}).items():
+        writer.file.note(name, said)
     path.write_bytes(writer.file.packed(schema_version, INPUT, OUTPUT))
 
 
@@ -56,7 +71,7 @@ class _Writer:
 
     @write.register
     def _conv(self, node: Conv) -> None:
-        value, padding = self._padded(node)
+        value, padding = self._padded(node, node.weight.shape[2:])
         weight = (
             node.weight.transpose(1, 2, 3, 0)
             if node.depthwise
@@ -146,30 +161,77 @@ class _Writer:
             newShape=list(node.shape),
         )
 
-    def _padded(self, node: Conv) -> tuple[str, int]:
-        """Return the value to convolve and TFLite's padding that together are ``node.padding``."""
+    @write.register
+    def _window_pool(self, node: WindowPool) -> None:
+        """TFLite's pools leave padding out, but only where SAME puts it: see `_padded`."""
+        value, padding = self._padded(node, node.size, fill=_LOWEST if node.op == "max" else 0.0)
+        partial = node.op == "mean" and value != node.inputs[0]
+        output = f"{node.name}.sums" if partial else node.name
+        self.file.operator(
+            {"max": "MAX_POOL_2D", "mean": "AVERAGE_POOL_2D"}[node.op],
+            "Pool2DOptions",
+            (value,),
+            self.file.tensor(output, _nhwc(node.shape)),
+            padding=padding,
+            strideH=node.stride[0],
+            strideW=node.stride[1],
+            filterHeight=node.size[0],
+            filterWidth=node.size[1],
+        )
+        if partial:
+            self._recount(node, output)
+
+    def _recount(self, node: WindowPool, means: str) -> None:
+        """Zeros that were added explicitly have been counted: scale to the means of the others."""
+        sizes = self.file.shapes[node.inputs[0]][1:3]
+        known = [counts(*axis) for axis in zip(sizes, *_axes(node, node.size), strict=True)]
+        scale = node.size[0] * node.size[1] / np.outer(*known)
+        scale = self._constant(node, "scale", scale[None, :, :, None].astype(np.float32))
+        self.file.operator("MUL", "MulOptions", (means, scale), self._output(node))
+
+    @write.register
+    def _slice(self, node: Slice) -> None:
+        shape = _nhwc(node.shape)
+        begin = self._constant(node, "begin", np.array((0, *node.begin, 0), np.int32))
+        size = self._constant(node, "size", np.array(shape, np.int32))
+        self.file.operator("SLICE", "SliceOptions", (*node.inputs, begin, size), self._output(node))
+
+    @write.register
+    def _concat(self, node: Concat) -> None:
+        axis = len(node.shape) - 1
+        self.file.operator(
+            "CONCATENATION", "ConcatenationOptions", node.inputs, self._output(node), axis=axis
+        )
+
+    @write.register
+    def _zeros(self, node: Zeros) -> None:
+        self.file.value(node.name, np.zeros(_nhwc(node.shape), np.float32))
+
+    def _padded(
+        self, node: Conv | WindowPool, window: tuple[int, int], fill: float = 0.0
+    ) -> tuple[str, int]:
+        """Return the value to slide over and TFLite's padding that together are PyTorch's."""
         if node.padding == (0, 0):
             return node.inputs[0], _VALID
-        height, width = self.file.shapes[node.inputs[0]][1:3]
-        if all(
-            _is_same(size, *axis)
-            for size, axis in zip(
-                (height, width),
-                zip(node.padding, node.weight.shape[2:], node.stride, node.dilation, strict=True),
-                strict=True,
-            )
-        ):
+        _, height, width, channels = self.file.shapes[node.inputs[0]]
+        axes = list(zip((height, width), *_axes(node, window), strict=True))
+        if all(is_same(*axis) for axis in axes):
             return node.inputs[0], _SAME
-        return self._pad(node, height, width), _VALID
-
-    def _pad(self, node: Conv, height: int, width: int) -> str:
-        (vertical, horizontal), channels = node.padding, self.file.shapes[node.inputs[0]][3]
-        amounts = np.array([[0, 0], [vertical] * 2, [horizontal] * 2, [0, 0]], np.int32)
-        shape = (1, height + 2 * vertical, width + 2 * horizontal, channels)
+        if isinstance(node, Conv):
+            # in full, though a stride may never reach the end: latency tables were measured so
+            rows, columns = ((added, added) for added in node.padding)
+        else:
+            rows, columns = (amounts(*axis) for axis in axes)
+        shape = (1, height + sum(rows), width + sum(columns), channels)
         padded = self.file.tensor(f"{node.name}.padded", shape)
-        inputs = node.inputs[0], self._constant(node, "padding", amounts)
-        self.file.operator("PAD", "PadOptions", inputs, padded)
-        return padded
+        paddings = np.array([(0, 0), rows, columns, (0, 0)], np.int32)
+        inputs = node.inputs[0], self._constant(node, "padding", paddings)
+        if fill:
+            fill_value = self.file.constant(f"fill {fill}", np.array([fill], np.float32))
+            self.file.operator("PADV2", "PadV2Options", (*inputs, fill_value), padded)
+        else:
+            self.file.operator("PAD", "PadOptions", inputs, padded)
+        return padded, _VALID
 
     def _output(self, node: Node) -> str:
         return self.file.tensor(node.name, _nhwc(node.shape))
@@ -182,8 +244,11 @@ _SAME, _VALID = 0, 1
 _FUSED = {None: 0, "relu": 1, "relu6": 3}
 """Numbers of the schema's enums ``Padding`` and ``ActivationFunctionType``."""
 
+_LOWEST = float(np.finfo(np.float32).min)
+"""What a maximum never is, unless all are."""
 
-def _is_same(size: int, padding: int, kernel: int, stride: int, dilation: int) -> bool:
-    """Whether ``padding`` at both sides is what TFLite's SAME adds along this axis."""
-    steps = -(-size // stride)
-    return max((steps - 1) * stride + (kernel - 1) * dilation + 1 - size, 0) == 2 * padding
+
+def _axes(node: Conv | WindowPool, window: tuple[int, int]) -> Iterator[tuple[int, ...]]:
+    """Yield padding, window, stride and dilation, each of (height, width)."""
+    yield from (node.padding, window, node.stride)
+    yield node.dilation if isinstance(node, Conv) else (1, 1)

@@ -27,6 +27,7 @@ class Flatbuffer:
         self._operators: list[Any] = []
         self._buffers: list[Any] = [schema.BufferT()]
         self._codes: dict[tuple[str, int], Any] = {}
+        self._notes: list[Any] = []
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> str:
         """Add a value; buffer 0, the empty one, says that it is computed."""
@@ -40,7 +41,10 @@ class Flatbuffer:
 
     def constant(self, name: str, values: Any) -> str:
         """Add a value with its numbers, once: a second one of the same name is the first."""
-        name = f"{name}:constant"
+        return self.value(f"{name}:constant", values)
+
+    def value(self, name: str, values: Any) -> str:
+        """Add a constant that is called ``name``."""
         if name not in self._index:
             self.tensor(name, values.shape, str(values.dtype))
             buffer = self._aligned()
@@ -65,6 +69,13 @@ class Flatbuffer:
                 setattr(operator.builtinOptions, field, value)
         self._operators.append(operator)
 
+    def note(self, name: str, said: bytes) -> None:
+        """Add an entry of the model's metadata; the runtime passes over it."""
+        entry, buffer = self._schema.MetadataT(), self._aligned()
+        entry.name, entry.buffer, buffer.data = name, len(self._buffers), said
+        self._buffers.append(buffer)
+        self._notes.append(entry)
+
     def packed(self, version: int, first: str, last: str) -> bytes:
         """Return the file, with ``first`` as input and ``last`` as output."""
         import flatbuffers
@@ -76,6 +87,8 @@ class Flatbuffer:
         model.version, model.description = version, "hwnas"
         model.subgraphs, model.buffers = [graph], self._buffers
         model.operatorCodes = list(self._codes.values())
+        if self._notes:
+            model.metadata = self._notes
         model.signatureDefs = [self._signature(first, last)]
         size = sum(len(buffer.data) for buffer in self._buffers if buffer.data is not None)
         builder = flatbuffers.Builder(size + 65536)

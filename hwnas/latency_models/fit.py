@@ -1,190 +1,235 @@
-"""Fitting a block table to measurements of blocks alone and of whole networks.
-
-Let ``y_b`` be a block alone, ``y_n`` a network with blocks ``b in n``. In two steps:
-
-1.  ``y_n = scale * sum_b (y_b - call) + overhead``: what a block alone costs more than inside (the
-    call) and what it costs less (colder caches). Ridge regression on relative errors, with weak
-    priors scale 1 +- 0.3, call and overhead 0 +- 2 % of a typical network; call, overhead >= 0.
-2.  ``theta = m + deviation`` with ``m_b = scale * (y_b - call)``, deviations N(0, (0.05 m_b)^2) a
-    priori: the posterior mean given the networks, a linear Gaussian model in closed form.
-
-The covariance of step 2 is diagonal here; shared deviations of like blocks (reference: a Gaussian
-process over block features) take its place with the full model.
-"""
+"""From observations to a latency model, and how well it predicts what it did not see."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from scipy import optimize, stats  # pyright: ignore[reportMissingTypeStubs]
+from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
+from hwnas.architecture import Block
 from hwnas.errors import HwnasError
-from hwnas.latency_models.table import HeldOut, LatencyTable, NetworkMeasured
-
-Floats = NDArray[np.float64]
+from hwnas.latency_models.correction import fit_correction, posterior, uncorrected
+from hwnas.latency_models.evidence import (
+    bias_of,
+    field_over,
+    null_of,
+    observed_blocks,
+    seen_over,
+    timed_blocks,
+)
+from hwnas.latency_models.features import Floats
+from hwnas.latency_models.model import (
+    SCHEMA,
+    Conditions,
+    HeldOut,
+    LatencyModel,
+    Predictions,
+)
+from hwnas.latency_models.observation import Observation
+from hwnas.latency_models.prior import BlockPrior, amounts_of, fit_prior, weigh
 
 FOLDS = 6
-SCALE_STD = 0.3
-SHARE_STD = 0.02
-DEVIATION = 0.05
-NOISE_FLOOR = 0.01
-"""Relative noise of a network's measurement that is assumed at least."""
+LEAST_BLOCKS, LEAST_NETWORKS = 2, 3
+"""Fewer blocks with times of their own and fewer networks are too few for a model."""
+
+UNITS = 50.0
+"""Networks that differ from the sum of their blocks by more than this factor have another unit."""
 
 
-class Fit(msgspec.Struct, frozen=True):
-    """Rows of a table and what was learnt on the way."""
+def fit_model(
+    device: str,
+    observations: Sequence[Observation],
+    *,
+    kind: Literal["measured", "table", "adapted", "simulated"] = "measured",
+    source: str,
+    sources: Sequence[LatencyModel] = (),
+    conditions: Conditions | None = None,
+    made: str | None = None,
+    validate: bool = True,
+) -> LatencyModel:
+    """Fit a model; with ``validate`` also cross-validate it over the networks.
 
-    rows_ms: dict[str, float]
-    overhead_ms: float
-    scale: float
-    call_ms: float
-
-
-def fit_table(isolated_ms: dict[str, float], networks: Sequence[NetworkMeasured]) -> Fit:
-    """Return the latency of each block inside a network.
-
-    Raises `HwnasError` for latencies that are not positive and for networks with blocks that were
-    never measured alone.
+    Raises `HwnasError` for observations that cannot be: see `check`.
     """
-    _check(isolated_ms, networks)
-    keys = list(isolated_ms)
-    alone = np.array([isolated_ms[key] for key in keys])
-    if not networks:
-        return Fit(dict(isolated_ms), 0.0, 1.0, 0.0)
-    counts = _counts(keys, networks)
-    observed = np.array([network.ms for network in networks])
-    noise = np.array([max(NOISE_FLOOR, network.standard_error) for network in networks])
-    scale, call_ms, overhead_ms = _correction(counts, alone, observed, noise)
-    inside = np.maximum(scale * (alone - call_ms), 0.05 * alone)
-    inside = _posterior(counts, inside, observed - overhead_ms, noise * observed)
-    rows = dict(zip(keys, inside.tolist(), strict=True))
-    return Fit(rows, overhead_ms, scale, call_ms)
+    check(observations)
+    observations = tuple(map(_plain, observations))
+    timed = timed_blocks(observations)
+    known = observed_blocks(observations)
+    first = timed.blocks or known
+    amounts = amounts_of(first, [one.predicted_ms(first) for one in sources])
+    if timed.blocks:
+        prior = fit_prior(timed, amounts)
+    else:
+        seen = seen_over(observations, known)
+        prior = BlockPrior(tuple(weigh(seen.counts @ amounts, seen.ms).tolist()))
+    field = field_over(observations, prior, sources, known)
+    seen = seen_over(observations, field.blocks)
+    if seen.network.any():
+        correction = fit_correction(seen, field)
+        found = posterior(correction, seen, field)
+    else:
+        correction, found = None, uncorrected(field, bias_of(observations))
+    costs = {block.key: float(ms) for block, ms in zip(field.blocks, found.ms, strict=True)}
+    model = LatencyModel(
+        schema=SCHEMA,
+        device=device,
+        kind=kind,
+        source=source,
+        made=made or datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        rows_ms={block.key: costs[block.key] for block in known},
+        overhead_ms=found.overhead_ms,
+        observations=observations,
+        prior=prior,
+        correction=correction,
+        sources=tuple(sources),
+        held_out=cross_validated(device, observations, sources) if validate else None,
+        conditions=conditions,
+    )
+    return sealed(model)
 
 
-def fitted(table: LatencyTable, observed: Sequence[NetworkMeasured]) -> LatencyTable:
-    """Return ``table`` with its rows fitted to its blocks alone and to ``observed``."""
-    fit = fit_table(table.isolated_ms, observed)
-    return msgspec.structs.replace(
-        table,
-        rows_ms=fit.rows_ms,
-        overhead_ms=fit.overhead_ms,
-        scale=fit.scale,
-        call_ms=fit.call_ms,
-        observed=tuple(observed),
-        held_out=held_out(table.isolated_ms, observed),
+def sealed(model: LatencyModel) -> LatencyModel:
+    """Return the model with the hash of its content."""
+    return msgspec.structs.replace(model, sha256=model.content_sha256)
+
+
+def observe(model: LatencyModel, added: Sequence[Observation]) -> LatencyModel:
+    """Return the model fitted again with further observations, as a session of their own.
+
+    What the new networks have in common (the machine's state today) holds for all predictions;
+    what they say of blocks is weighed against what the old ones said.
+    """
+    session = 1 + max((one.session for one in model.observations), default=0)
+    later = [msgspec.structs.replace(one, session=session) for one in added]
+    return fit_model(
+        model.device,
+        [*model.observations, *later],
+        kind=model.kind,
+        source=model.source,
+        sources=model.sources,
+        conditions=model.conditions,
+        made=model.made,
+        validate=False,
     )
 
 
-def observe(table: LatencyTable, added: Sequence[NetworkMeasured]) -> LatencyTable:
-    """Return the table corrected by further measured networks of known blocks.
-
-    The table is the prior: first all rows follow the median ratio of measured to predicted (what
-    the networks have in common), then step 2 explains the rest block by block. Networks near the
-    budget so count for more than the many that the table was once fitted to.
-    """
-    known = [one for one in added if all(key in table.rows_ms for key in one.keys)]
-    if not known:
-        return table
-    _check(table.rows_ms, known)
-    keys = list(table.rows_ms)
-    counts = _counts(keys, known)
-    rows = np.array([table.rows_ms[key] for key in keys])
-    measured = np.array([one.ms for one in known])
-    ratio = float(np.median(measured / (counts @ rows + table.overhead_ms)))
-    noise = np.array([max(NOISE_FLOOR, one.standard_error) for one in known])
-    overhead_ms = ratio * table.overhead_ms
-    rows = _posterior(counts, ratio * rows, measured - overhead_ms, noise * measured)
-    return msgspec.structs.replace(
-        table,
-        rows_ms=dict(zip(keys, rows.tolist(), strict=True)),
-        overhead_ms=overhead_ms,
-        scale=ratio * table.scale,
-        observed=(*table.observed, *known),
-    )
-
-
-def held_out(isolated_ms: dict[str, float], networks: Sequence[NetworkMeasured]) -> HeldOut | None:
-    """Cross-validate `fit_table` over networks; ``None`` with too few to leave any out."""
-    folds = min(FOLDS, len(networks))
-    if len(networks) < 6:
+def cross_validated(
+    device: str, observations: Sequence[Observation], sources: Sequence[LatencyModel] = ()
+) -> HeldOut | None:
+    """Score `left_out` predictions; ``None`` with fewer than six networks."""
+    predicted = left_out(device, observations, sources)
+    if predicted is None:
         return None
-    predicted = np.empty(len(networks))
-    for fold in range(folds):
-        rest = [net for number, net in enumerate(networks) if number % folds != fold]
-        fit = fit_table(isolated_ms, rest)
-        for number in range(fold, len(networks), folds):
-            predicted[number] = predict(fit, networks[number].keys)
-    observed = np.array([network.ms for network in networks])
-    errors = np.abs(predicted / observed - 1)
-    rank: Any = cast(Any, stats).spearmanr(predicted, observed)
+    measured = np.array([one.ms for one in observations if one.what == "network"])
+    return score(predicted, measured, FOLDS)
+
+
+def left_out(
+    device: str, observations: Sequence[Observation], sources: Sequence[LatencyModel] = ()
+) -> Predictions | None:
+    """Predict every network by a model of the others; ``None`` with fewer than six networks.
+
+    A network that was measured several times is left out with all its measurements.
+    """
+    places = [number for number, one in enumerate(observations) if one.what == "network"]
+    kinds = {kind: number for number, kind in enumerate(_different(observations))}
+    if len(kinds) < FOLDS:
+        return None
+    folds = np.array([kinds[_kind(observations[number])] % FOLDS for number in places])
+    means, stds = np.empty(len(places)), np.empty(len(places))
+    for fold in range(FOLDS):
+        chosen = [places[number] for number in np.flatnonzero(folds == fold)]
+        rest = [one for number, one in enumerate(observations) if number not in set(chosen)]
+        model = fit_model(device, rest, source="", sources=sources, validate=False)
+        found = model.predict([blocks_of(observations[number]) for number in chosen])
+        means[folds == fold], stds[folds == fold] = found.mean_ms, found.std_ms
+    return Predictions(means, stds)
+
+
+def score(predicted: Predictions, measured_ms: Floats, folds: int = 0) -> HeldOut:
+    """Compare predictions with measurements of networks that were not fitted."""
+    errors = np.abs(predicted.mean_ms / measured_ms - 1)
+    low, high = predicted.interval_ms(0.9)
+    # where all are equal there is no rank
+    ranked = np.ptp(predicted.mean_ms) > 0 and np.ptp(measured_ms) > 0
+    rank: Any = cast(Any, stats).spearmanr(predicted.mean_ms, measured_ms) if ranked else None
     return HeldOut(
-        networks=len(networks),
+        networks=len(measured_ms),
         within_5=float((errors <= 0.05).mean()),
         within_10=float((errors <= 0.10).mean()),
         rmspe=float(np.sqrt((errors**2).mean())),
-        spearman=0.0 if np.isnan(rank.statistic) else float(rank.statistic),
+        spearman=float(rank.statistic) if ranked else 0.0,
         folds=folds,
+        covered_90=float(((low <= measured_ms) & (measured_ms <= high)).mean()),
     )
 
 
-def predict(fit: Fit, keys: Sequence[str]) -> float:
-    """Return the latency of a network, in ms."""
-    return fit.overhead_ms + sum(fit.rows_ms[key] for key in keys)
+def blocks_of(one: Observation) -> list[Block]:
+    return [Block.from_key(key) for key in one.keys]
 
 
-def _counts(keys: list[str], networks: Sequence[NetworkMeasured]) -> Floats:
-    place = {key: number for number, key in enumerate(keys)}
-    counts = np.zeros((len(networks), len(keys)))
-    for row, network in enumerate(networks):
-        for key in network.keys:
-            counts[row, place[key]] += 1
-    return counts
+def check(observations: Sequence[Observation]) -> None:
+    """Raise `HwnasError` for observations of which no model can be made."""
+    if not observations:
+        raise HwnasError("nothing was measured: there are no observations to fit")
+    for one in observations:
+        name = "a network" if one.what == "network" else (one.keys or ("the null model",))[0]
+        if not (one.ms > 0 and np.isfinite(one.ms)):
+            raise HwnasError(f"{name} has the latency {one.ms} ms, expected a positive number")
+        if not (one.standard_error >= 0 and np.isfinite(one.standard_error)):
+            raise HwnasError(
+                f"{name} has the standard error {one.standard_error}, expected a number >= 0"
+            )
+        if (len(one.keys) > 1 and one.what != "network") or (not one.keys and one.what == "inside"):
+            raise HwnasError(
+                f"an observation {one.what!r} has {len(one.keys)} blocks, expected one"
+            )
+    networks = [one for one in observations if one.what == "network"]
+    timed = timed_blocks(observations)
+    different = len(_different(networks))
+    if len(timed.blocks) < LEAST_BLOCKS and different < LEAST_NETWORKS:
+        raise HwnasError(
+            f"{len(timed.blocks)} timed blocks and {different} different networks are too few for "
+            f"a model, expected at least {LEAST_BLOCKS} blocks or {LEAST_NETWORKS} networks"
+        )
+    if different > LEAST_NETWORKS and len({one.ms for one in networks}) == 1:
+        raise HwnasError(
+            f"all {len(networks)} networks take exactly {networks[0].ms:g} ms although their "
+            "blocks differ: this was not measured"
+        )
+    _check_units(observations, networks)
 
 
-def _correction(
-    counts: Floats, alone: Floats, observed: Floats, noise: Floats
-) -> tuple[float, float, float]:
-    """Step 1: scale, call and overhead, non-negative, with priors as pseudo-observations."""
-    size_ms = float(np.median(observed))
-    blocks = counts.sum(1)
-    # unknowns: scale; scale * call (per block); overhead. y = scale * sum - call' * blocks + o
-    design = np.column_stack([counts @ alone, -blocks, np.ones(len(observed))])
-    weight = 1 / (noise * observed)
-    typical = float(np.median(blocks))
-    prior = np.diag([1 / SCALE_STD, typical / (5 * SHARE_STD * size_ms), 1 / (SHARE_STD * size_ms)])
-    rows = np.vstack([design * weight[:, None], prior])
-    target = np.concatenate([observed * weight, [1 / SCALE_STD, 0.0, 0.0]])
-    scale, call, overhead_ms = _non_negative(rows, target)
-    scale = max(scale, 0.1)
-    # the call may cost at most most of the cheapest block: a row must stay positive
-    call_ms = min(call / scale, 0.9 * float(alone.min()))
-    return scale, call_ms, overhead_ms
+def _different(observations: Sequence[Observation]) -> list[tuple[str, ...]]:
+    """Return what networks were measured, each once."""
+    return list(dict.fromkeys(_kind(one) for one in observations if one.what == "network"))
 
 
-def _non_negative(design: Floats, target: Floats) -> list[float]:
-    """Least squares with non-negative unknowns."""
-    solution: Floats = cast(Any, optimize).nnls(design, target)[0]
-    return solution.tolist()
+def _kind(one: Observation) -> tuple[str, ...]:
+    return tuple(sorted(one.keys))
 
 
-def _posterior(counts: Floats, mean: Floats, observed: Floats, noise_ms: Floats) -> Floats:
-    """Step 2: ``mean + V S^T (S V S^T + N)^-1 (y - S mean)`` with ``V = diag((0.05 mean)^2)``."""
-    variance = (DEVIATION * mean) ** 2
-    spread = (counts * variance) @ counts.T + np.diag(noise_ms**2)
-    gain = (counts * variance).T @ np.linalg.solve(spread, observed - counts @ mean)
-    return np.maximum(mean + gain, 0.2 * mean)
+def _plain(one: Observation) -> Observation:
+    """Numbers of numpy and whole numbers would not survive the file as they are."""
+    return msgspec.structs.replace(
+        one, ms=float(one.ms), standard_error=float(one.standard_error), session=int(one.session)
+    )
 
 
-def _check(isolated_ms: dict[str, float], networks: Sequence[NetworkMeasured]) -> None:
-    if not isolated_ms:
-        raise HwnasError("no block was measured: there is nothing to fit")
-    for name, ms in [*isolated_ms.items(), *(("a network", net.ms) for net in networks)]:
-        if not (ms > 0 and np.isfinite(ms)):
-            raise HwnasError(f"{name} has the latency {ms} ms, expected a positive number")
-    for network in networks:
-        if missing := [key for key in network.keys if key not in isolated_ms]:
-            raise HwnasError(f"block {missing[0]!r} of a network was never measured alone")
+def _check_units(observations: Sequence[Observation], networks: Sequence[Observation]) -> None:
+    timed = timed_blocks(observations)
+    alone = dict(zip((block.key for block in timed.blocks), timed.ms.tolist(), strict=True))
+    ratios = [
+        (one.ms - (null_of(observations) or 0.0)) / sum(alone[key] for key in one.keys)
+        for one in networks
+        if one.keys and all(key in alone for key in one.keys)
+    ]
+    if ratios and not 1 / UNITS < (ratio := float(np.median(ratios))) < UNITS:
+        raise HwnasError(
+            f"networks take {ratio:.3g} times the sum of their blocks: the one or the other is not "
+            "in milliseconds"
+        )

@@ -1,64 +1,107 @@
-"""Where latency tables are kept: measured ones in the user's folder, published ones shipped."""
+"""Where latency models are kept: measured ones in the user's folder, published ones shipped."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from hwnas.errors import HwnasError, InvalidFile
 from hwnas.files import home, write_atomic, write_json
-from hwnas.latency_models.table import Conditions, HeldOut, LatencyTable
+from hwnas.latency_models.card import card
+from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import Environment
 from hwnas.shipped import shipped
 from hwnas.spaces.space import SearchSpace
 
 
 def measured_folder(device: str, space: SearchSpace) -> Path:
-    """Return the folder of this machine's own table and journal for a device and a space."""
+    """Return the folder of this machine's own model and journal for a device and a space."""
     channels, size, _ = space.input_shape
     name = f"{space.name}-{channels}x{size}-{space.num_classes}"
     return home() / "latency_models" / device / name
 
 
-def read_measured(folder: Path) -> LatencyTable | None:
-    """Return the table in ``folder``, if one was made."""
-    path = folder / "table.json"
-    return LatencyTable.from_json(path.read_bytes(), str(path)) if path.exists() else None
+def read_measured(folder: Path) -> LatencyModel | None:
+    """Return the model in ``folder``, if one was made."""
+    path = folder / "model.json"
+    return LatencyModel.from_json(path.read_bytes(), str(path)) if path.exists() else None
 
 
-def write_measured(table: LatencyTable, folder: Path) -> None:
-    """Write ``table.json`` and the card that says what it is worth."""
-    write_json(folder / "table.json", table)
-    write_atomic(folder / "card.md", card(table))
+def write_measured(model: LatencyModel, folder: Path) -> None:
+    """Write ``model.json`` and the card that says what it is worth."""
+    write_json(folder / "model.json", model)
+    write_atomic(folder / "card.md", card(model))
 
 
-def published_table(device: str, space: SearchSpace) -> LatencyTable | None:
-    """Return a shipped table that covers ``space``; ``None`` if the device has none at all.
+def own_folder(device: str) -> Path:
+    """Return the folder of the user's own models of a device."""
+    return home() / "latency_models" / device
 
-    Raises `HwnasError` naming the block if the device's tables do not cover the space.
+
+def model_files(device: str) -> list[Traversable]:
+    """Return a device's model files: the user's (imported, adapted), then the shipped ones.
+
+    The first that covers a space is the default: the newest of the user's; of the shipped ones a
+    published table, as it is and for its blocks only, then the one adapted to later software.
     """
+    own = sorted(own_folder(device).glob("*.json"), key=lambda path: -path.stat().st_mtime)
     folder = shipped("latency_models") / device
-    if not folder.is_dir():
-        return None
-    files = sorted(
-        (file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda f: f.name
-    )
+    files = [file for file in folder.iterdir() if _is_json(file)] if folder.is_dir() else []
+    return [
+        *own,
+        *sorted(files, key=lambda file: (file.name.startswith("adapted"), file.name)),
+    ]
+
+
+def own_model(device: str, space: SearchSpace) -> tuple[Path, LatencyModel] | None:
+    """Return the model that the user brought (`import`, `adapt`) and that covers ``space``."""
+    for file in sorted(own_folder(device).glob("*.json"), key=lambda path: -path.stat().st_mtime):
+        model = read_model(file)
+        if _uncovered(model, space) is None:
+            return file, model
+    return None
+
+
+def published_model(device: str, space: SearchSpace) -> LatencyModel | None:
+    """Return a model that covers ``space``, of the user's own or shipped.
+
+    ``None`` if the device has none at all. Raises `HwnasError` naming the block if the device's
+    models do not cover the space.
+    """
     uncovered: HwnasError | None = None
-    for file in files:
-        table = LatencyTable.from_json(file.read_bytes(), str(file))
-        try:
-            table.cost_table(space)
-        except HwnasError as error:
-            uncovered = error
-        else:
-            return table
+    for file in model_files(device):
+        model = read_file(file)
+        error = _uncovered(model, space)
+        if error is None:
+            return model
+        uncovered = error
     if uncovered is not None:
         raise uncovered
     return None
 
 
-def outdated(table: LatencyTable, now: Environment, reference_sha256: str) -> str | None:
-    """Return why ``table`` does not hold under the conditions of ``now``, or ``None``."""
-    then = table.conditions
+def _uncovered(model: LatencyModel, space: SearchSpace) -> HwnasError | None:
+    try:
+        model.cost_table(space)
+    except HwnasError as error:
+        return error
+    return None
+
+
+def _is_json(file: Traversable) -> bool:
+    return file.name.endswith(".json")
+
+
+def write_own(model: LatencyModel, path: Path, notes: Iterable[str] = ()) -> None:
+    """Write a model and its card beside it, ``NAME.json`` and ``NAME.md``."""
+    write_json(path, model)
+    write_atomic(path.with_suffix(".md"), card(model) + "".join(f"- {note}\n" for note in notes))
+
+
+def outdated(model: LatencyModel, now: Environment, reference_sha256: str) -> str | None:
+    """Return why ``model`` does not hold under the conditions of ``now``, or ``None``."""
+    then = model.conditions
     if then is None:
         return None
     if then.fingerprint != now.fingerprint:
@@ -76,20 +119,20 @@ def outdated(table: LatencyTable, now: Environment, reference_sha256: str) -> st
 
 
 def calibration(now: Environment, reference_sha256: str) -> float | None:
-    """Return the reference's latency from the newest table that holds under ``now``, if any."""
-    tables = [
-        table
-        for path in sorted((home() / "latency_models" / now.device).glob("*/table.json"))
-        if (table := read_table(path)).conditions is not None
-        and outdated(table, now, reference_sha256) is None
+    """Return the reference's latency from the newest model that holds under ``now``, if any."""
+    models = [
+        model
+        for path in sorted((home() / "latency_models" / now.device).glob("*/model.json"))
+        if (model := read_model(path)).conditions is not None
+        and outdated(model, now, reference_sha256) is None
     ]
-    newest = max(tables, key=lambda table: table.made, default=None)
+    newest = max(models, key=lambda model: model.made, default=None)
     return None if newest is None or newest.conditions is None else newest.conditions.reference_ms
 
 
 def set_aside(folder: Path) -> None:
-    """Rename an outdated table and its journal, so that nothing measured is lost."""
-    for name in ("table.json", "journal.jsonl", "card.md"):
+    """Rename an outdated model and its journal, so that nothing measured is lost."""
+    for name in ("model.json", "journal.jsonl", "card.md"):
         path = folder / name
         if path.exists():
             stem, suffix = name.split(".")
@@ -99,48 +142,14 @@ def set_aside(folder: Path) -> None:
             path.rename(kept)
 
 
-def read_table(path: Path) -> LatencyTable:
-    """Read a table from any file."""
+def read_model(path: Path) -> LatencyModel:
+    """Read a model from any file."""
+    return read_file(path)
+
+
+def read_file(file: Traversable) -> LatencyModel:
+    """Read a model from a file, shipped or not."""
     try:
-        return LatencyTable.from_json(path.read_bytes(), str(path))
+        return LatencyModel.from_json(file.read_bytes(), str(file))
     except OSError as error:
-        raise InvalidFile(str(path), error.strerror or str(error)) from None
-
-
-def card(table: LatencyTable) -> str:
-    """Say in Markdown where a table comes from and how far it can be trusted."""
-    lines = [
-        f"# Latency table of {table.device}",
-        "",
-        f"- source: {table.source}",
-        f"- made: {table.made}",
-        f"- kind: {table.kind}",
-        f"- rows: {len(table.rows_ms)} blocks; whole networks in the fit: {len(table.observed)}",
-        f"- in a network a block costs {table.scale:.3f} x (alone - {table.call_ms:.4f} ms); "
-        f"a network of no blocks {table.overhead_ms:.4f} ms",
-        *_error_lines(table.held_out),
-        *_condition_lines(table.conditions),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _error_lines(held_out: HeldOut | None) -> list[str]:
-    if held_out is None:
-        return ["- held-out error: not known, no whole network was measured"]
-    return [
-        f"- held-out error over {held_out.networks} networks ({held_out.folds}-fold): within 5 % "
-        f"{held_out.within_5:.0%}, within 10 % {held_out.within_10:.0%}, RMSPE "
-        f"{held_out.rmspe:.1%}, Spearman {held_out.spearman:.3f}"
-    ]
-
-
-def _condition_lines(conditions: Conditions | None) -> list[str]:
-    if conditions is None:
-        return []
-    return [
-        f"- device: {conditions.hardware} (fingerprint {conditions.fingerprint})",
-        f"- runtime: {conditions.runtime} {conditions.runtime_version}, "
-        f"{conditions.threads} thread(s)",
-        f"- reference model: {conditions.reference_ms:.4f} ms, interquartile range "
-        f"{conditions.reference_spread:.1%} of it, sha256 {conditions.reference_sha256[:12]}",
-    ]
+        raise InvalidFile(str(file), error.strerror or str(error)) from None

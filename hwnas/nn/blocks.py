@@ -1,8 +1,8 @@
 """`Block` (plain data) as PyTorch modules; images are ``[N, C, H, W]`` everywhere.
 
-MBConv: Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381. Squeeze-excite and h-swish as
-in Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244. Fused MBConv: Gupta and
-Tan, "EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution.
+MBConv: Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381. Squeeze-excite, h-swish and
+`Mix` as in Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244. Fused MBConv:
+Gupta and Tan, "EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hwnas.architecture import Block
 from hwnas.errors import UnknownName
+from hwnas.nn.cell_ops import CELL_OPS, cell_op
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -114,12 +115,22 @@ class FusedMBConv(nn.Module):
         return x + y if self.residual else y
 
 
+class Mix(nn.Sequential):
+    """Global average pool, convolution 1x1 without norm or bias, and the activation."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.conv = nn.Conv2d(block.in_channels, block.out_channels, 1, bias=False)
+        self.act = ACTIVATIONS[block.activation]()
+
+
 class Logits(nn.Module):
     """Global average pool, dropout and the linear layer: ``[N, C, H, W]`` to ``[N, classes]``."""
 
     def __init__(self, block: Block, dropout: float = 0.0) -> None:
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool = nn.AdaptiveAvgPool2d(1) if block.in_size > 1 else nn.Identity()
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(block.in_channels, block.out_channels)
@@ -139,8 +150,9 @@ _MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "conv": _conv,
     "mbconv": MBConv,
     "fused_mbconv": FusedMBConv,
-    "identity": lambda block: nn.Identity(),
+    "mix": Mix,
     "logits": Logits,
+    **dict.fromkeys(CELL_OPS, cell_op),
 }
 
 

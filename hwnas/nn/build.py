@@ -5,38 +5,36 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hwnas.architecture import Architecture, Block
-from hwnas.nn.blocks import ConvNorm, FusedMBConv, Logits, MBConv, block_module
+from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv
+from hwnas.nn.network import Network, WiredNetwork
+from hwnas.wiring import Inputs
 
-
-class Network(nn.Module):
-    """Blocks in a row: images ``[N, C, H, W]`` to logits ``[N, classes]``."""
-
-    def __init__(self, blocks: tuple[Block, ...], dropout: float = 0.0) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*(block_module(block) for block in blocks))
-        for module in self.modules():
-            if isinstance(module, Logits):
-                module.dropout.p = dropout
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.blocks(images)
+__all__ = ["Network", "WiredNetwork", "build", "initialise", "untrained"]
 
 
 def build(architecture: Architecture, dropout: float = 0.0) -> Network:
-    """Build the network of ``architecture`` with fresh weights from torch's global generator."""
-    network = Network(architecture.blocks, dropout)
-    initialise(network)
+    """Build the network of ``architecture`` with fresh weights from torch's global generator.
+
+    Chains start as in the ProxylessNAS code, cells as in DARTS's: with PyTorch's own weights.
+    """
+    network = _network(architecture.blocks, architecture.inputs, dropout)
+    if not architecture.inputs:
+        initialise(network)
     return network
 
 
-def untrained(blocks: tuple[Block, ...]) -> Network:
+def untrained(blocks: tuple[Block, ...], inputs: Inputs = ()) -> Network:
     """Return a network to be timed: the same weights, so the same file, whatever ran before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Network(blocks)
+        return _network(blocks, inputs)
+
+
+def _network(blocks: tuple[Block, ...], inputs: Inputs, dropout: float = 0.0) -> Network:
+    return WiredNetwork(blocks, inputs, dropout) if inputs else Network(blocks, dropout)
 
 
 def initialise(network: nn.Module) -> None:

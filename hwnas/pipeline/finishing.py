@@ -18,8 +18,8 @@ from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_fi
 from hwnas.errors import HwnasError
 from hwnas.export.compile import compile_model
 from hwnas.files import read_lines, write_json
+from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.store import calibration
-from hwnas.latency_models.table import LatencyTable
 from hwnas.measurement import Measurement
 from hwnas.pipeline.console import Update
 from hwnas.pipeline.job import Found, Job
@@ -65,8 +65,8 @@ class Delivered(NamedTuple):
 def choose_to_train(screened: Screened, job: Job) -> list[Found]:
     """Return the networks worth training: searched ones inside the budget, then baselines.
 
-    Of those that keep the budget, first the ones that use most of it, by the supernet's accuracy;
-    where none keeps it, the fastest.
+    Of those that keep the budget, first the ones that use most of it and keep it with their whole
+    confidence interval, by the supernet's accuracy; where none keeps it, the fastest.
     """
     budget_ms, effort = job.budget_ms, job.effort
     searched = [one for one in screened.found if one.origin == "search"]
@@ -76,7 +76,13 @@ def choose_to_train(screened: Screened, job: Job) -> list[Found]:
         return float("inf") if known is None else known
 
     inside = [one for one in searched if latency_ms(one) <= budget_ms]
-    inside.sort(key=lambda one: (latency_ms(one) < FAR_UNDER * budget_ms, -_promise(one)))
+    inside.sort(
+        key=lambda one: (
+            latency_ms(one) < FAR_UNDER * budget_ms,
+            (one.measured_high_ms or latency_ms(one)) > budget_ms,  # kept by luck, perhaps
+            -_promise(one),
+        )
+    )
     chosen = inside[: effort.trained] or [min(searched, key=latency_ms)]
     uniform = [
         one for one in screened.found if one.origin == "uniform" and latency_ms(one) <= budget_ms
@@ -114,7 +120,7 @@ def train_all(job: Job, chosen: list[Found]) -> list[TrainResult]:
 
 
 def deliver(
-    job: Job, table: LatencyTable, chosen: list[Found], results: list[TrainResult]
+    job: Job, model: LatencyModel, chosen: list[Found], results: list[TrainResult]
 ) -> Delivered:
     """Compile and verify every trained network, measure the files, choose by validation accuracy.
 
@@ -130,7 +136,7 @@ def deliver(
                 one.architecture.digest: Path(artifact.path)
                 for one, artifact in zip(chosen, artifacts, strict=True)
             }
-            measured = _measure_agreeing(job, table, chosen, files)
+            measured = _measure_agreeing(job, model, chosen, files)
         trained = tuple(
             Trained(one, result, artifact, measured.get(one.architecture.digest))
             for one, result, artifact in zip(chosen, results, artifacts, strict=True)
@@ -144,7 +150,7 @@ def deliver(
 
 
 def _measure_agreeing(
-    job: Job, table: LatencyTable, chosen: list[Found], files: dict[str, Path]
+    job: Job, model: LatencyModel, chosen: list[Found], files: dict[str, Path]
 ) -> dict[str, Measurement]:
     """Measure the trained files; again, all of them, while one disagrees with its screening.
 
@@ -152,7 +158,7 @@ def _measure_agreeing(
     the ratio to the reference does not always absorb. All rounds of all sessions count alike.
     """
     screened_ms = {one.architecture.digest: one.measured_ms for one in chosen}
-    measured = measure(job, table, "final", files)
+    measured = measure(job, model, "final", files)
     for session in range(2, SESSIONS + 1):
         if all(
             abs(one.median_ms / (screened_ms[digest] or one.median_ms) - 1) <= DISAGREEMENT
@@ -160,7 +166,7 @@ def _measure_agreeing(
         ):
             break
         job.console.say("a latency disagrees with its screening: all files are measured again")
-        again = measure(job, table, f"final-{session}", files)
+        again = measure(job, model, f"final-{session}", files)
         measured = {
             digest: msgspec.structs.replace(one, rounds=one.rounds + again[digest].rounds)
             for digest, one in measured.items()
@@ -190,6 +196,7 @@ def _compile(job: Job, one: Found, format: Format) -> Artifact:
         folder / f"model.{format}",
         normalise(job.dataset.test.images, job.dataset),
         job.dataset.test.labels,
+        architecture,
     )
 
 
@@ -209,6 +216,7 @@ def _final_files(job: Job, best: Trained) -> tuple[Artifact, ...]:
             folder / f"model.{format}",
             images,
             job.dataset.test.labels,
+            architecture,
         )
         for format in formats
     ]

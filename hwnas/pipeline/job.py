@@ -38,7 +38,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     origin: Literal["search", "uniform", "random"]
     architecture: Architecture
     predicted_ms: float | None
+    predicted_std_ms: float | None = None
+    """Standard deviation of a measurement around the prediction."""
     supernet_accuracy: float | None = None
     """On validation images, with the supernet's weights and recalibrated statistics."""
     measured_ms: float | None = None
     """With inherited or fresh weights; the trained file is measured again."""
+    measured_high_ms: float | None = None
+    """Upper end of the median's 95 % interval."""

@@ -1,4 +1,4 @@
-"""What is settled before a search: device, data, space, latency table, budget, work."""
+"""What is settled before a search: device, data, space, latency model, budget, work."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import DeviceError, UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.cost import CostTable
-from hwnas.latency_models.table import LatencyTable
+from hwnas.latency_models.model import LatencyModel
 from hwnas.pipeline.budget import parse_budget, resolve_budget
 from hwnas.pipeline.console import Console
 from hwnas.pipeline.effort import find_effort, plans
 from hwnas.pipeline.job import Job
 from hwnas.pipeline.reporting import latency_range
 from hwnas.pipeline.run import Config, open_run
-from hwnas.pipeline.target import Target, find_target, table_of
+from hwnas.pipeline.target import Target, find_target, model_of
 from hwnas.plugins import load, names
 from hwnas.spaces.mobile import Candidate, MobileSpace
 
@@ -32,13 +32,13 @@ RUNTIMES = {"onnxruntime": "onnxruntime", "ai_edge_litert": "ai-edge-litert"}
 
 def prepare(
     config: Config, folder: Path, console: Console, resume: bool
-) -> tuple[Job, LatencyTable]:
-    """Settle everything, open the run folder, and return the job and its latency table."""
+) -> tuple[Job, LatencyModel]:
+    """Settle everything, open the run folder, and return the job and its latency model."""
     target, dataset, space = _asked(config)
     run = open_run(folder, config, resume)
     with run.stage("profile"):
-        table = table_of(target, space, console, run)
-    costs = table.cost_table(space)
+        model = model_of(target, space, console, run, config.latency_model)
+    costs = model.cost_table(space)
     _check_repeat(folder, dataset)
     budget_ms = resolve_budget(config.budget or None, costs, default_budget_ms(space, costs))
     effort = find_effort(config.effort)
@@ -51,14 +51,14 @@ def prepare(
         f"{len(dataset.valid.labels)} validation, {len(dataset.test.labels)} test images"
     )
     job = Job(run, target, dataset, space, budget_ms, effort, search_plan, training_plan, console)
-    return job, table
+    return job, model
 
 
 def plan(config: Config, console: Console) -> dict[str, object]:
-    """Return what a run would do and the space's range on the target; measures a table if none."""
+    """Return what a run would do and the space's range on the target; measures a model if none."""
     target, dataset, space = _asked(config)
-    table = table_of(target, space, console)
-    costs = table.cost_table(space)
+    model = model_of(target, space, console, asked=config.latency_model)
+    costs = model.cost_table(space)
     budget_ms = resolve_budget(config.budget or None, costs, default_budget_ms(space, costs))
     search_plan, training_plan = plans(
         find_effort(config.effort), len(dataset.train.labels), _mean_macs(space), config.flip
@@ -73,9 +73,9 @@ def plan(config: Config, console: Console) -> dict[str, object]:
                 "precision": config.precision,
                 "budget_ms": budget_ms,
                 "range_ms": latency_range(space, costs),
-                "latency": {"kind": "table" if table.kind == "table" else "predicted"},
+                "latency": {"kind": "table" if model.kind == "table" else "predicted"},
                 "networks": space.size,
-                "source": table.source,
+                "source": model.source,
             }
         ],
         "data": {

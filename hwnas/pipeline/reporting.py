@@ -12,7 +12,7 @@ from statistics import median
 from hwnas import __version__
 from hwnas.devices.fingerprint import hardware
 from hwnas.latency_models.cost import CostTable
-from hwnas.latency_models.table import LatencyTable
+from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import DRIFT_LIMIT
 from hwnas.pipeline.finishing import Delivered, Trained
 from hwnas.pipeline.job import Job
@@ -62,7 +62,7 @@ def compose(job: Job, screened: Screened, delivered: Delivered) -> Report:
 
 
 def _result(job: Job, screened: Screened, delivered: Delivered) -> Result:
-    chosen, profile, table = delivered.chosen, job.target.profile, screened.table
+    chosen, profile, model = delivered.chosen, job.target.profile, screened.model
     verdicts: dict[bool | None, Verdict] = {True: "kept", False: "missed", None: "not measured"}
     return Result(
         target=profile.name,
@@ -72,17 +72,17 @@ def _result(job: Job, screened: Screened, delivered: Delivered) -> Result:
         budget_ms=job.budget_ms,
         verdict=verdicts[delivered.kept],
         reason=_reason(job, delivered),
-        range_ms=latency_range(job.space, table.cost_table(job.space)),
+        range_ms=latency_range(job.space, model.cost_table(job.space)),
         architecture=architecture_of(
-            chosen.found.architecture, block_rows(job.space, chosen, table, screened.probabilities)
+            chosen.found.architecture, block_rows(job.space, chosen, model, screened.probabilities)
         ),
-        latency=_latency(chosen, table),
+        latency=_latency(chosen, model),
         accuracy=_accuracy(job, delivered),
         other_runtimes=tuple(other_row(job, one) for one in delivered.artifacts[1:]),
         artifacts=tuple(artifact_row(job, one) for one in delivered.artifacts),
         rounds=screened.round,
         candidates=candidate_rows(job, screened, delivered),
-        latency_model=_model(table),
+        latency_model=_model(model),
     )
 
 
@@ -103,16 +103,16 @@ def _reason(job: Job, delivered: Delivered) -> str:
     return f"No trained network keeps the budget; the fastest is {share - 1:.1%} over it ({kind})."
 
 
-def _latency(chosen: Trained, table: LatencyTable) -> Latency:
+def _latency(chosen: Trained, model: LatencyModel) -> Latency:
     predicted_ms = chosen.found.predicted_ms or 0.0
-    std_ms = table.std_ms(predicted_ms)
+    std_ms = chosen.found.predicted_std_ms
     if chosen.measurement is None:
         return Latency(
-            kind="table" if table.kind == "table" else "predicted",
+            kind="table" if model.kind == "table" else "predicted",
             median_ms=predicted_ms,
             predicted_ms=predicted_ms,
             predicted_std_ms=std_ms,
-            source=table.source,
+            source=model.source,
         )
     return latency_of(
         chosen.measurement,
@@ -134,20 +134,21 @@ def _accuracy(job: Job, delivered: Delivered) -> Accuracy | None:
     )
 
 
-def _model(table: LatencyTable) -> LatencyModelSummary:
-    error = table.held_out
+def _model(model: LatencyModel) -> LatencyModelSummary:
+    error = model.held_out
     return LatencyModelSummary(
-        kind=table.kind,
-        source=table.source,
-        made=table.made,
-        blocks=len(table.isolated_ms) or len(table.rows_ms),
-        networks=len(table.observed),
+        kind=model.kind,
+        source=model.source,
+        made=model.made,
+        blocks=len(model.rows_ms),
+        networks=len(model.networks),
         held_out=None if error is None else error.networks,
         within_5=None if error is None else error.within_5,
         within_10=None if error is None else error.within_10,
         rmspe=None if error is None else error.rmspe,
         spearman=None if error is None else error.spearman,
-        reference_ms=None if table.conditions is None else table.conditions.reference_ms,
+        covered_90=None if error is None else error.covered_90,
+        reference_ms=None if model.conditions is None else model.conditions.reference_ms,
     )
 
 
@@ -225,15 +226,15 @@ def _notes(job: Job, screened: Screened, delivered: Delivered) -> tuple[str, ...
             "machine's speed has changed since, the ratios hold, the milliseconds are those of "
             "the calibration. `hwnas latency measure --again` settles it."
         )
-    if screened.table.kind == "table":
-        notes.append(_bound_note(job, screened.table))
+    if screened.model.kind == "table":
+        notes.append(_bound_note(job, screened.model))
     notes += _better_baselines(delivered)
     return tuple(note for note in notes if note)
 
 
-def _bound_note(job: Job, table: LatencyTable) -> str:
+def _bound_note(job: Job, model: LatencyModel) -> str:
     logits = job.space.fixed[-1]
-    if logits.key in table.rows_ms:
+    if logits.key in model.rows_ms:
         return ""
     return (
         f"The table has no row for {logits.key!r}; the classifier is charged as the table's next "

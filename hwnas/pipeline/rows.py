@@ -6,7 +6,7 @@ import os
 
 from hwnas.architecture import Architecture
 from hwnas.artifact import Artifact
-from hwnas.latency_models.table import LatencyTable
+from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import Kind
 from hwnas.pipeline.finishing import Delivered, Trained
 from hwnas.pipeline.job import Found, Job
@@ -23,13 +23,13 @@ from hwnas.spaces.mobile import MobileSpace
 
 
 def block_rows(
-    space: MobileSpace, chosen: Trained, table: LatencyTable, found: Probabilities | None
+    space: MobileSpace, chosen: Trained, model: LatencyModel, found: Probabilities | None
 ) -> list[BlockRow]:
     architecture = chosen.found.architecture
     first = len(space.stem)
     rows: list[BlockRow] = []
     for place, block in enumerate(architecture.blocks):
-        cost_ms = table.block_ms(block)
+        cost_ms = model.block_ms(block)
         number = place - first
         if not 0 <= number < len(space.decisions):
             rows.append(block_row(block, predicted_ms=cost_ms))
@@ -60,17 +60,17 @@ def block_rows(
 
 def candidate_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[CandidateRow, ...]:
     """Return the trained networks, then those that were only derived and measured."""
-    rows = [_trained_row(one, job, delivered, screened.table) for one in delivered.trained]
+    rows = [_trained_row(one, job, delivered, screened.model) for one in delivered.trained]
     trained = {one.found.architecture.digest for one in delivered.trained}
     rows += [
-        _found_row(one, job, screened.table)
+        _found_row(one, job, screened.model)
         for one in screened.found
         if one.architecture.digest not in trained and one.origin == "search"
     ]
     return tuple(rows)
 
 
-def _trained_row(one: Trained, job: Job, delivered: Delivered, table: LatencyTable) -> CandidateRow:
+def _trained_row(one: Trained, job: Job, delivered: Delivered, model: LatencyModel) -> CandidateRow:
     measurement, architecture = one.measurement, one.found.architecture
     return CandidateRow(
         name=one.found.name,
@@ -79,20 +79,20 @@ def _trained_row(one: Trained, job: Job, delivered: Delivered, table: LatencyTab
         params=architecture.params,
         macs=architecture.macs,
         predicted_ms=one.found.predicted_ms,
-        predicted_std_ms=_std_ms(one.found.predicted_ms, table),
+        predicted_std_ms=one.found.predicted_std_ms,
         measured_ms=None if measurement is None else measurement.median_ms,
         ci95_ms=None if measurement is None else measurement.ci95_ms,
-        kind=_kind(table) if measurement is None else measurement.kind,
+        kind=_kind(model) if measurement is None else measurement.kind,
         validation_accuracy=one.result.validation_accuracy,
         keeps_budget=None if one.latency_ms is None else one.latency_ms <= job.budget_ms,
         chosen=one is delivered.chosen,
     )
 
 
-def _found_row(one: Found, job: Job, table: LatencyTable) -> CandidateRow:
+def _found_row(one: Found, job: Job, model: LatencyModel) -> CandidateRow:
     architecture: Architecture = one.architecture
     known = one.predicted_ms if one.measured_ms is None else one.measured_ms
-    simulated: Kind = "simulated" if table.kind == "simulated" else "measured"
+    simulated: Kind = "simulated" if model.kind == "simulated" else "measured"
     return CandidateRow(
         name=one.name,
         origin=one.origin,
@@ -100,19 +100,15 @@ def _found_row(one: Found, job: Job, table: LatencyTable) -> CandidateRow:
         params=architecture.params,
         macs=architecture.macs,
         predicted_ms=one.predicted_ms,
-        predicted_std_ms=_std_ms(one.predicted_ms, table),
+        predicted_std_ms=one.predicted_std_ms,
         measured_ms=one.measured_ms,
-        kind=_kind(table) if one.measured_ms is None else simulated,
+        kind=_kind(model) if one.measured_ms is None else simulated,
         keeps_budget=None if known is None else known <= job.budget_ms,
     )
 
 
-def _kind(table: LatencyTable) -> Kind:
-    return "table" if table.kind == "table" else "predicted"
-
-
-def _std_ms(predicted_ms: float | None, table: LatencyTable) -> float | None:
-    return None if predicted_ms is None else table.std_ms(predicted_ms)
+def _kind(model: LatencyModel) -> Kind:
+    return "table" if model.kind == "table" else "predicted"
 
 
 def artifact_row(job: Job, artifact: Artifact) -> ArtifactRow:

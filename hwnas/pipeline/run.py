@@ -38,6 +38,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Whether images may be mirrored in training."""
     share_weights: bool = True
     """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
+    latency_model: str = ""
+    """File or name of the latency model to use; empty: the device's own."""
     threads: int = 1
     """Threads of the supernet's training; part of what makes a result repeatable."""
 

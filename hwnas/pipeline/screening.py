@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from hwnas.architecture import Architecture, Genotype
 from hwnas.devices.runner import Subject
 from hwnas.errors import HwnasError
 from hwnas.export.compile import compile_model
-from hwnas.latency_models.table import LatencyTable
+from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import Measurement
 from hwnas.nn.build import untrained
 from hwnas.pipeline.job import Found, Job
@@ -20,10 +23,14 @@ from hwnas.search.strategy import Strategy
 from hwnas.spaces.mobile import Candidate, MobileSpace, mobilenet_v2_like
 from hwnas.training import RECALIBRATED, Data, accuracy, derived_seed, recalibrate
 
-WINDOW = (0.95, 0.98)
-"""Networks are derived with a predicted latency between these shares of the budget. Not up to all
-of it: a network measured again moves by a percent or two, and the same seed should give the same
-network."""
+MARGIN = (0.02, 0.06)
+"""Networks are derived with a predicted latency of at least so much, at most so much, below the
+budget; in between as much as keeps it with `CONFIDENCE`. A network measured again moves by a
+percent or two, and the same seed should give the same network."""
+
+CONFIDENCE = 0.9
+WIDTH = 0.03
+"""Width of the window, as a share of the budget."""
 
 WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 """Width multipliers of the uniform networks that are measured as baselines."""
@@ -44,36 +51,52 @@ class Screened(msgspec.Struct, frozen=True, kw_only=True):
 
     round: int
     found: tuple[Found, ...]
-    table: LatencyTable
+    model: LatencyModel
     """With which the networks of this round were predicted."""
     probabilities: Probabilities | None
 
 
 def screen(
-    job: Job, strategy: Strategy, table: LatencyTable, number: int, train: Data, valid: Data
+    job: Job, strategy: Strategy, model: LatencyModel, number: int, train: Data, valid: Data
 ) -> Screened:
     """Derive networks near the budget, judge them on the supernet, measure their latency."""
     seed = derived_seed(job.run.config.seed, "derive", number)
-    low_ms, high_ms = (share * job.budget_ms for share in WINDOW)
-    if table.cost_table(job.space).smallest_ms > high_ms:
+    low_ms, high_ms = (share * job.budget_ms for share in window(job, model))
+    if model.cost_table(job.space).smallest_ms > high_ms:
         high_ms = job.budget_ms  # only the fastest networks keep it
     genotypes = strategy.candidates(job.effort.screened, low_ms, high_ms, seed)
     found = [
         _judged(
-            f"{job.run.config.strategy} {number}.{rank}", one, job, table, strategy, train, valid
+            f"{job.run.config.strategy} {number}.{rank}", one, job, model, strategy, train, valid
         )
         for rank, one in enumerate(genotypes, 1)
     ]
-    found += uniform_networks(job.space, table)
+    found += uniform_networks(job.space, model)
     if job.target.runner is not None:
         with job.console.step(f"measuring {len(found)} networks"), job.run.stage("measure"):
-            found = _measured(job, table, found, number)
+            found = _measured(job, model, found, number)
     return Screened(
-        round=number, found=tuple(found), table=table, probabilities=_probabilities(strategy)
+        round=number, found=tuple(found), model=model, probabilities=_probabilities(strategy)
     )
 
 
-def uniform_networks(space: MobileSpace, table: LatencyTable) -> list[Found]:
+def window(job: Job, model: LatencyModel) -> tuple[float, float]:
+    """Return the shares of the budget between which networks are derived.
+
+    The better the model knows the device, the nearer to the budget. Where nothing can be measured
+    the prediction itself is judged, so the smallest margin is enough.
+    """
+    margin = MARGIN[0]
+    if job.target.runner is not None:
+        rng = Random(0)
+        networks = [job.space.architecture(job.space.random(rng)).blocks for _ in range(16)]
+        found = model.predict(networks)
+        share = float(np.median(found.bound_ms(CONFIDENCE) / found.mean_ms))
+        margin = min(max(1 - 1 / share, MARGIN[0]), MARGIN[1])
+    return 1 - margin - WIDTH, 1 - margin
+
+
+def uniform_networks(space: MobileSpace, model: LatencyModel) -> list[Found]:
     """Return the baselines: uniform networks of several widths, each architecture once."""
     found: dict[str, Found] = {}
     for candidate in UNIFORM:
@@ -85,21 +108,21 @@ def uniform_networks(space: MobileSpace, table: LatencyTable) -> list[Found]:
                     name=f"uniform {candidate.name} x{width_mult:g}",
                     origin="uniform",
                     architecture=one,
-                    predicted_ms=_prediction(one, table),
+                    **_prediction(one, model),
                 ),
             )
     return list(found.values())
 
 
 def measure(
-    job: Job, table: LatencyTable, stage: str, files: dict[str, Path]
+    job: Job, model: LatencyModel, stage: str, files: dict[str, Path]
 ) -> dict[str, Measurement]:
     """Measure files (by their architectures' digests) interleaved; what is journaled is reused."""
     assert job.target.runner is not None
     known = job.run.measured(stage)
     missing = {digest: path for digest, path in files.items() if digest not in known}
     if missing:
-        calibrated_ms = table.conditions.reference_ms if table.conditions else None
+        calibrated_ms = model.conditions.reference_ms if model.conditions else None
         measured = job.target.runner.measure(
             [Subject(digest, path) for digest, path in missing.items()],
             calibrated_reference_ms=calibrated_ms,
@@ -114,12 +137,12 @@ def _judged(
     name: str,
     genotype: Genotype,
     job: Job,
-    table: LatencyTable,
+    model: LatencyModel,
     strategy: Strategy,
     train: Data,
     valid: Data,
 ) -> Found:
-    """Say what the latency table and the supernet say of a genotype."""
+    """Say what the latency model and the supernet say of a genotype."""
     network = strategy.supernet.extract(genotype)
     recalibrate(network, train.drawn(RECALIBRATED // 2, job.run.config.seed))
     architecture = job.space.architecture(genotype)
@@ -127,20 +150,23 @@ def _judged(
         name=name,
         origin="search",
         architecture=architecture,
-        predicted_ms=table.network_ms(architecture.blocks),
+        **_prediction(architecture, model),
         supernet_accuracy=accuracy(network, valid),
     )
 
 
-def _prediction(architecture: Architecture, table: LatencyTable) -> float | None:
-    """Return the table's latency, or ``None`` where the table lacks a block."""
+def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, Any]:
+    """Return the fields of `Found` that the model fills; none where it knows nothing of a block."""
     try:
-        return table.network_ms(architecture.blocks)
+        return {
+            "predicted_ms": model.network_ms(architecture.blocks),
+            "predicted_std_ms": model.std_ms(architecture.blocks),
+        }
     except HwnasError:
-        return None
+        return {"predicted_ms": None}
 
 
-def _measured(job: Job, table: LatencyTable, found: list[Found], number: int) -> list[Found]:
+def _measured(job: Job, model: LatencyModel, found: list[Found], number: int) -> list[Found]:
     """Measure all of ``found`` untrained: latency does not depend on the weights."""
     format = FORMATS[job.target.profile.runtime]
     with tempfile.TemporaryDirectory() as scratch:
@@ -150,9 +176,13 @@ def _measured(job: Job, table: LatencyTable, found: list[Found], number: int) ->
             path = Path(scratch) / f"{architecture.digest}.{format}"
             compile_model(untrained(architecture.blocks), architecture.input_shape, format, path)
             files[architecture.digest] = path
-        measured = measure(job, table, f"screen-{number}", files)
+        measured = measure(job, model, f"screen-{number}", files)
     return [
-        msgspec.structs.replace(one, measured_ms=measured[one.architecture.digest].median_ms)
+        msgspec.structs.replace(
+            one,
+            measured_ms=measured[one.architecture.digest].median_ms,
+            measured_high_ms=measured[one.architecture.digest].ci95_ms[1],
+        )
         for one in found
     ]
 

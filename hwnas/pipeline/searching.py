@@ -7,7 +7,8 @@ import torch
 
 from hwnas.files import write_json
 from hwnas.latency_models.fit import observe
-from hwnas.latency_models.table import LatencyTable, NetworkMeasured
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.observation import Observation
 from hwnas.nn.supernet import Supernet
 from hwnas.pipeline.job import Found, Job
 from hwnas.pipeline.screening import Screened, screen
@@ -24,13 +25,13 @@ FAR_UNDER = 0.85
 """A network that uses less of the budget than this share wastes it."""
 
 
-def search_rounds(job: Job, table: LatencyTable) -> Screened:
+def search_rounds(job: Job, model: LatencyModel) -> Screened:
     """Search, derive, measure; where too few networks keep the budget, re-fit and search on.
 
     Returns the last round with the networks of earlier ones that kept the budget; all are
     measured where the target can be.
     """
-    strategy = _strategy(job, table)
+    strategy = _strategy(job, model)
     train, valid = (as_data(split, job.dataset) for split in (job.dataset.train, job.dataset.valid))
     earlier: list[Found] = []
     for number in range(1, ROUNDS + 1):
@@ -38,27 +39,27 @@ def search_rounds(job: Job, table: LatencyTable) -> Screened:
         if path.exists():
             screened = msgspec.json.decode(path.read_bytes(), type=Screened)
         else:
-            strategy.set_costs(table.cost_table(job.space), job.budget_ms)
+            strategy.set_costs(model.cost_table(job.space), job.budget_ms)
             _search(job, strategy, number, train, valid)
-            screened = screen(job, strategy, table, number, train, valid)
+            screened = screen(job, strategy, model, number, train, valid)
             write_json(path, screened)
         whole = _with(screened, earlier)
         if job.target.runner is None or enough(whole, job) or number == ROUNDS:
             return whole
         earlier += keeping(screened, job.budget_ms)
-        table = _refit(job, screened)
+        model = _refit(job, screened)
         said = (
             f"round {number}: {len(keeping(screened, job.budget_ms))} of "
             f"{sum(one.origin == 'search' for one in screened.found)} networks keep "
             f"{job.budget_ms:.4g} ms when measured; "
         )
-        if (fastest_ms := table.cost_table(job.space).smallest_ms) > job.budget_ms:
+        if (fastest_ms := model.cost_table(job.space).smallest_ms) > job.budget_ms:
             job.console.say(
-                f"{said}by the corrected latency table the fastest network of the space takes "
+                f"{said}by the corrected latency model the fastest network of the space takes "
                 f"{fastest_ms:.4g} ms, so the search ends"
             )
             return whole
-        job.console.say(f"{said}the latency table is corrected and the search goes on")
+        job.console.say(f"{said}the latency model is corrected and the search goes on")
     raise AssertionError("the last round returns")
 
 
@@ -98,14 +99,14 @@ def search_epochs(plan: SearchPlan, rounds: int) -> int:
     return plan.warmup_epochs + plan.search_epochs + (rounds - 1) * further_epochs(plan)
 
 
-def _strategy(job: Job, table: LatencyTable) -> Strategy:
+def _strategy(job: Job, model: LatencyModel) -> Strategy:
     config = job.run.config
     torch.manual_seed(derived_seed(config.seed, "supernet"))
     supernet = Supernet(job.space, config.share_weights)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return load("strategy", config.strategy)(
         supernet,
-        table.cost_table(job.space),
+        model.cost_table(job.space),
         job.budget_ms,
         seeded(config.seed, "paths"),
         arch_learning_rate=job.effort.arch_learning_rate,
@@ -128,14 +129,17 @@ def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data)
         run_search(strategy, train, valid, plan, job.run.config.seed, files, number, on_line)
 
 
-def _refit(job: Job, screened: Screened) -> LatencyTable:
-    """Return the round's table, corrected by the networks that it measured."""
+def _refit(job: Job, screened: Screened) -> LatencyModel:
+    """Return the round's model, corrected by the networks that it measured."""
     measured = job.run.measured(f"screen-{screened.round}")
     added = [
-        NetworkMeasured(
-            block_keys(one.architecture), measurement.median_ms, measurement.standard_error
+        Observation(
+            "network",
+            block_keys(one.architecture),
+            measurement.median_ms,
+            measurement.standard_error,
         )
         for one in screened.found
         if (measurement := measured.get(one.architecture.digest)) is not None
     ]
-    return observe(screened.table, added)
+    return observe(screened.model, added)

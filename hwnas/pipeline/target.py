@@ -1,4 +1,4 @@
-"""The device of a run: its profile, the way to it, its latency table."""
+"""The device of a run: its profile, the way to it, its latency model."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from typing import NamedTuple
 
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Runner, open_runner
-from hwnas.errors import DeviceError
+from hwnas.errors import DeviceError, HwnasError, UsageError
 from hwnas.files import write_json
-from hwnas.latency_models.store import measured_folder, published_table, read_table
-from hwnas.latency_models.table import LatencyTable
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.names import find_model
+from hwnas.latency_models.store import measured_folder, published_model, read_model
 from hwnas.pipeline.console import Console
 from hwnas.pipeline.run import Run
-from hwnas.profiling import latency_table
+from hwnas.profiling import latency_model
 from hwnas.spaces.space import SearchSpace
 
 
 class Target(NamedTuple):
-    """A device; ``runner`` is ``None`` where it can't be reached and only a table is known."""
+    """A device; ``runner`` is ``None`` where it can't be reached and only a model is known."""
 
     profile: DeviceProfile
     runner: Runner | None
@@ -31,34 +32,51 @@ def find_target(name: str) -> Target:
     return Target(profile, None)
 
 
-def table_of(
-    target: Target, space: SearchSpace, console: Console, run: Run | None = None
-) -> LatencyTable:
-    """Return the latency table for a target and a space, measuring it where there is none yet.
+def model_of(
+    target: Target,
+    space: SearchSpace,
+    console: Console,
+    run: Run | None = None,
+    asked: str = "",
+) -> LatencyModel:
+    """Return the latency model for a target and a space, measuring it where there is none yet.
 
     A run keeps its own copy, so that it goes on with the same numbers when it is resumed.
     """
-    kept = run.folder / "latency_table.json" if run is not None else None
+    kept = run.folder / "latency_model.json" if run is not None else None
     if kept is not None and kept.exists():
-        return read_table(kept)
-    table = _measured(target, space, console) or published_table(target.profile.name, space)
-    if table is None:
+        return read_model(kept)
+    if asked:
+        model = _asked(asked, space)
+    else:
+        model = _measured(target, space, console) or published_model(target.profile.name, space)
+    if model is None:
         raise DeviceError(
             f"{target.profile.name}: transport {target.profile.transport!r} is not available in "
-            "this version and no latency table of this device is shipped, so nothing is known of "
+            "this version and no latency model of this device is shipped, so nothing is known of "
             "it; devices with either: `hwnas devices list`"
         )
     if kept is not None:
-        write_json(kept, table)
-    return table
+        write_json(kept, model)
+    return model
 
 
-def _measured(target: Target, space: SearchSpace, console: Console) -> LatencyTable | None:
+def _asked(name: str, space: SearchSpace) -> LatencyModel:
+    """Return the model of that file or name. Raises `UsageError` if it lacks a block."""
+    said, model = find_model(name, [*space.fixed, *(site.block for site in space.sites())])
+    try:
+        model.cost_table(space)
+    except HwnasError as error:
+        raise UsageError(f"--latency-model {said}: {error}") from None
+    return model
+
+
+def _measured(target: Target, space: SearchSpace, console: Console) -> LatencyModel | None:
     if target.runner is None:
         return None
     folder = measured_folder(target.profile.name, space)
-    with console.step(f"latency table of {target.profile.name}") as update:
-        return latency_table(
+    with console.step(f"latency model of {target.profile.name}") as update:
+        return latency_model(
             target.profile,
             target.runner,
             space,

@@ -18,6 +18,7 @@ from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.files import append_line, read_lines, write_atomic, write_json
 from hwnas.nn.build import Network, build
 from hwnas.pipeline.effort import EFFORTS, plans
+from hwnas.pipeline.named_network import read_architecture
 from hwnas.pipeline.run import lock_folder
 from hwnas.training import (
     RECALIBRATED,
@@ -118,16 +119,6 @@ def trained_network(architecture: Architecture, folder: Path) -> Network:
         raise InvalidFile(str(folder / "network.safetensors"), "holds another architecture")
     network.load_state_dict(weights)
     return network.eval()
-
-
-def read_architecture(path: Path) -> Architecture:
-    """Read an architecture's JSON. Raises `InvalidFile` naming the wrong field."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Architecture)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(str(path), str(error)) from None
-    except OSError as error:
-        raise InvalidFile(str(path), error.strerror or str(error)) from None
 
 
 def watch_parent(parent: int) -> None:

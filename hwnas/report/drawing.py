@@ -28,6 +28,7 @@ _NAMES = {
     "fused_mbconv": "fused MBConv",
     "identity": "skipped",
     "logits": "pool and linear",
+    "mix": "pool and 1x1 convolution",
 }
 
 

@@ -157,8 +157,8 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
 class LatencyModelSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The model that predicted, and its error on networks it was not fitted to."""
 
-    kind: Kind
-    """``table`` where it only adds up a published table."""
+    kind: Kind | Literal["adapted"]
+    """``table`` where it only adds up a published table; ``adapted`` from another device's."""
     source: str
     made: str = ""
     """When, ISO 8601."""
@@ -167,13 +167,15 @@ class LatencyModelSummary(msgspec.Struct, frozen=True, kw_only=True):
     networks: int = 0
     """Whole networks measured."""
     held_out: int | None = None
-    """Networks behind the four errors below."""
+    """Networks behind the errors below."""
     within_5: float | None = None
     """Share of held-out networks predicted within 5 %."""
     within_10: float | None = None
     rmspe: float | None = None
     """Root mean square of the relative error: a share."""
     spearman: float | None = None
+    covered_90: float | None = None
+    """Share of held-out networks inside the 90 % interval of their prediction."""
     reference_ms: float | None = None
     """Calibrated latency of the reference model."""
 

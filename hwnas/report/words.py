@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from math import floor, log10
 from statistics import NormalDist
 
-from hwnas.measurement import DRIFT_LIMIT, Kind
+from hwnas.measurement import DRIFT_LIMIT
 from hwnas.report.report import Result
 from hwnas.report.rows import ArchitectureSummary, CandidateRow, Latency, wilson
 
-KIND_WORDS: dict[Kind, str] = {
+KIND_WORDS: dict[str, str] = {
     "measured": "measured",
     "table": "from a table, not measured",
     "predicted": "predicted, not measured",
+    "adapted": "adapted from another device's, not measured",
     "simulated": "simulated, not measured",
     "emulated": "emulated, not measured",
 }

@@ -19,7 +19,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Site(NamedTuple):
-    """The block that one candidate of one decision puts into the network."""
+    """A block that one candidate of one decision puts into the network, and how often."""
 
     decision: int
     candidate: int
@@ -50,7 +50,10 @@ class SearchSpace(Protocol):
         ...
 
     def sites(self) -> Iterable[Site]:
-        """Yield the block of every candidate, decision by decision; ``identity`` is a skip."""
+        """Yield the blocks of every candidate, decision by decision; ``identity`` is a skip.
+
+        In a chain a candidate is one block; in cells it is several, at several sizes.
+        """
         ...
 
     def architecture(self, genotype: Genotype) -> Architecture: ...

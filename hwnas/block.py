@@ -1,0 +1,250 @@
+"""Blocks as plain data: an operation at one place with all shapes, the row of a latency table.
+
+MACs count convolutions and the linear layer (1 MAC = 2 FLOPs); batch norm, activations, pooling
+and additions count nothing. Parameters: convolutions have no bias, batch norm has 2 a channel,
+the linear layer and the squeeze-excite convolutions have a bias; ``mix`` has neither norm nor bias.
+These are the counting rules of the published ProxylessNAS and Once-for-all figures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from hwnas.errors import UsageError
+
+_KEY = re.compile(
+    r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)( se)?(?: (\w+))?", re.ASCII
+)
+
+
+class Block(msgspec.Struct, frozen=True):
+    """One block at one place of a network; everything its latency may depend on.
+
+    ``op`` is ``conv`` (convolution, batch norm, activation), ``mbconv``, ``fused_mbconv``,
+    ``identity`` (a skipped block: nothing is computed), ``mix`` (global average pool, convolution
+    1x1 and activation: MobileNetV3 has it before the classifier), ``logits`` (global average
+    pool and linear layer; ``out_channels`` is the number of classes), or one of a DARTS cell.
+    There ReLU comes first, which ``activation="relu"`` says:
+
+    * ``sep_conv``, ``dil_conv``, ``conv_7x1_1x7``, ``max_pool``, ``avg_pool`` as in the papers
+      (dilation is 2; nothing comes after a pool, only ``max_pool_bn``, ``avg_pool_bn`` and
+      ``identity_bn`` end in a batch norm, as in ISTA-NAS);
+    * ``none``: zeros in the shape of the output;
+    * ``factorized_reduce``: the skip of stride 2, also between cells of different size;
+    * ``relu_conv_bn``: the preprocessing of a cell's input; ``conv_bn``: the same without ReLU;
+    * ``add``, ``concat``: of ``expand_ratio`` inputs, each of ``in_channels``.
+    """
+
+    op: str
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    stride: int
+    expand_ratio: float
+    in_size: int
+    """Height and width of the input feature map, in pixels."""
+    activation: str = "relu6"
+    """``relu6``, ``relu`` or ``hswish``."""
+    squeeze_excite: bool = False
+    """Squeeze-excite after the depthwise convolution (``mbconv`` only)."""
+
+    @property
+    def key(self) -> str:
+        """Stable row name in a latency table, e.g. ``mbconv k5 s2 e6 32>64 @56``."""
+        flags = (" se" if self.squeeze_excite else "") + (
+            "" if self.activation == "relu6" else f" {self.activation}"
+        )
+        return (
+            f"{self.op} k{self.kernel_size} s{self.stride} e{self.expand_ratio:g} "
+            f"{self.in_channels}>{self.out_channels} @{self.in_size}{flags}"
+        )
+
+    @classmethod
+    def from_key(cls, key: str) -> Block:
+        """Return the block that ``key`` names. Raises `UsageError` for what is not a block key."""
+        found = _KEY.fullmatch(key)
+        if found is None:
+            raise UsageError(
+                f"{key!r} is not a block key, expected e.g. 'mbconv k5 s2 e6 32>64 @56' "
+                "(operation, kernel, stride, expansion, channels, input size)"
+            )
+        op, kernel, stride, expand, c_in, c_out, size, se, activation = found.groups()
+        return cls(
+            op, int(c_in), int(c_out), int(kernel), int(stride), float(expand), int(size),
+            activation or "relu6", se is not None,
+        )  # fmt: skip
+
+    @property
+    def out_size(self) -> int:
+        """Height and width of the output feature map, in pixels (1 after ``mix``, ``logits``)."""
+        return 1 if self.op in ("mix", "logits") else (self.in_size - 1) // self.stride + 1
+
+    @property
+    def arity(self) -> int:
+        """How many inputs the block takes."""
+        return int(self.expand_ratio) if self.op in ("add", "concat") else 1
+
+    @property
+    def mid_channels(self) -> int:
+        """Channels between expansion and projection."""
+        return int(self.in_channels * self.expand_ratio + 0.5)
+
+    @property
+    def se_channels(self) -> int:
+        """Channels of the squeeze-excite bottleneck: a quarter of its input, rounded to 8."""
+        return round_channels(self.mid_channels / 4)
+
+    @property
+    def residual(self) -> bool:
+        """Whether the block adds its input to its output."""
+        return (
+            self.op in ("mbconv", "fused_mbconv")
+            and self.stride == 1
+            and self.in_channels == self.out_channels
+        )
+
+    @property
+    def macs(self) -> int:
+        return _MACS[self.op](self)
+
+    @property
+    def params(self) -> int:
+        return _PARAMS[self.op](self)
+
+
+def expand_ratio(in_channels: int, mid_channels: int) -> float:
+    """Return the `Block.expand_ratio` that gives exactly ``mid_channels`` (up to 99,999).
+
+    It has six digits as in `Block.key`, so that a block read back from its key is the same block.
+    """
+    return float(f"{mid_channels / in_channels:g}")
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """Round half up to a multiple of ``divisor``, never more than 10 % below ``channels``."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def _conv_macs(block: Block) -> int:
+    return block.out_size**2 * block.kernel_size**2 * block.in_channels * block.out_channels
+
+
+def _se_macs(block: Block) -> int:
+    return 2 * block.mid_channels * block.se_channels if block.squeeze_excite else 0
+
+
+def _mbconv_macs(block: Block) -> int:
+    mid = block.mid_channels
+    expand = block.in_size**2 * block.in_channels * mid if block.expand_ratio != 1 else 0
+    depthwise = block.out_size**2 * block.kernel_size**2 * mid
+    return expand + depthwise + block.out_size**2 * mid * block.out_channels + _se_macs(block)
+
+
+def _fused_macs(block: Block) -> int:
+    if block.expand_ratio == 1:
+        return _conv_macs(block)
+    mid = block.mid_channels
+    dense = block.out_size**2 * block.kernel_size**2 * block.in_channels * mid
+    return dense + block.out_size**2 * mid * block.out_channels
+
+
+def _conv_params(block: Block) -> int:
+    weights = block.kernel_size**2 * block.in_channels * block.out_channels
+    return weights + 2 * block.out_channels
+
+
+def _se_params(block: Block) -> int:
+    mid, squeezed = block.mid_channels, block.se_channels
+    return 2 * mid * squeezed + mid + squeezed if block.squeeze_excite else 0
+
+
+def _mbconv_params(block: Block) -> int:
+    mid = block.mid_channels
+    expand = block.in_channels * mid + 2 * mid if block.expand_ratio != 1 else 0
+    depthwise = block.kernel_size**2 * mid + 2 * mid
+    project = mid * block.out_channels + 2 * block.out_channels
+    return expand + depthwise + project + _se_params(block)
+
+
+def _fused_params(block: Block) -> int:
+    if block.expand_ratio == 1:
+        return _conv_params(block)
+    mid = block.mid_channels
+    dense = block.kernel_size**2 * block.in_channels * mid + 2 * mid
+    project = mid * block.out_channels + 2 * block.out_channels
+    return dense + project
+
+
+def _sep_conv_macs(block: Block) -> int:
+    weights = block.in_channels * (2 * block.kernel_size**2 + block.in_channels)
+    return block.out_size**2 * (weights + block.in_channels * block.out_channels)
+
+
+def _sep_conv_params(block: Block) -> int:
+    c_in, c_out = block.in_channels, block.out_channels
+    return c_in * (2 * block.kernel_size**2 + c_in + c_out) + 2 * (c_in + c_out)
+
+
+def _dil_conv_weights(block: Block) -> int:
+    return block.in_channels * (block.kernel_size**2 + block.out_channels)
+
+
+def _conv_7x1_1x7_macs(block: Block) -> int:
+    """The 1x7 convolution strides over the width only, the 7x1 then over the height."""
+    pixels = (block.in_size + block.out_size) * block.out_size
+    return pixels * 7 * block.in_channels * block.out_channels
+
+
+def _norm_params(block: Block) -> int:
+    return 2 * block.out_channels
+
+
+def _nothing(block: Block) -> int:
+    return 0
+
+
+_WITHOUT_WEIGHTS = ("max_pool", "avg_pool", "none", "add", "concat")
+_WITH_NORM_ONLY = ("max_pool_bn", "avg_pool_bn", "identity_bn")
+_MACS: dict[str, Callable[[Block], int]] = {
+    "conv": _conv_macs,
+    "mbconv": _mbconv_macs,
+    "fused_mbconv": _fused_macs,
+    "identity": _nothing,
+    "mix": lambda block: block.in_channels * block.out_channels,
+    "logits": lambda block: block.in_channels * block.out_channels,
+    "conv_bn": _conv_macs,
+    "relu_conv_bn": _conv_macs,
+    "factorized_reduce": _conv_macs,
+    "sep_conv": _sep_conv_macs,
+    "dil_conv": lambda block: block.out_size**2 * _dil_conv_weights(block),
+    "conv_7x1_1x7": _conv_7x1_1x7_macs,
+    **dict.fromkeys(_WITHOUT_WEIGHTS, _nothing),
+    **dict.fromkeys(_WITH_NORM_ONLY, _nothing),
+}
+_PARAMS: dict[str, Callable[[Block], int]] = {
+    "conv": _conv_params,
+    "mbconv": _mbconv_params,
+    "fused_mbconv": _fused_params,
+    "identity": _nothing,
+    "mix": lambda block: block.in_channels * block.out_channels,
+    "logits": lambda block: (block.in_channels + 1) * block.out_channels,
+    "conv_bn": _conv_params,
+    "relu_conv_bn": _conv_params,
+    "factorized_reduce": _conv_params,
+    "sep_conv": _sep_conv_params,
+    "dil_conv": lambda block: _dil_conv_weights(block) + _norm_params(block),
+    "conv_7x1_1x7": lambda block: 14 * block.in_channels * block.out_channels + _norm_params(block),
+    **dict.fromkeys(_WITHOUT_WEIGHTS, _nothing),
+    **dict.fromkeys(_WITH_NORM_ONLY, _norm_params),
+}
+
+OPS = tuple(_MACS)
+"""All values of `Block.op`."""
+FREE_OPS = ("identity", "none")
+"""Those that compute nothing: no row in a latency table, and nothing in a file."""
+ACTIVATIONS = ("relu6", "relu", "hswish")
+"""All values of `Block.activation`."""

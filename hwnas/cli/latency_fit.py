@@ -1,0 +1,136 @@
+"""`hwnas latency fit`: a model from what was measured, and where it is worst."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from hwnas.devices.profile import DeviceProfile
+    from hwnas.devices.runner import Runner
+    from hwnas.latency_models.model import LatencyModel
+    from hwnas.spaces.mobile import MobileSpace
+
+
+class Place(NamedTuple):
+    """A device and a space, and where its measurements are."""
+
+    profile: DeviceProfile
+    runner: Runner | None
+    space: MobileSpace
+    folder: Path
+
+
+def place_of(target: str, space: str, data: str) -> Place:
+    """Find device, data and space by name."""
+    from hwnas.datasets import load_dataset
+    from hwnas.latency_models.store import measured_folder
+    from hwnas.pipeline.planning import load_space
+    from hwnas.pipeline.target import find_target
+
+    device = find_target(target)
+    dataset = load_dataset(data, input_shape=device.profile.default_input)
+    searched = load_space(space, dataset.input_shape, dataset.num_classes)
+    folder = measured_folder(device.profile.name, searched)
+    return Place(device.profile, device.runner, searched, folder)
+
+
+def reachable(place: Place) -> Runner:
+    """Return the way to the device. Raises `DeviceError` where there is none."""
+    from hwnas.errors import DeviceError
+
+    if place.runner is None:
+        raise DeviceError(
+            f"{place.profile.name}: transport {place.profile.transport!r} is not available in "
+            "this version, nothing can be measured there"
+        )
+    return place.runner
+
+
+def share_of(option: str, text: str) -> float:
+    """Return ``5%`` as 0.05."""
+    from hwnas.errors import UsageError
+
+    try:
+        share = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        share = 0.0
+    if not text.strip().endswith("%") or not 0 < share < 1:
+        raise UsageError(f"{option} {text!r}: expected a share between 0% and 100%, like 5%")
+    return share
+
+
+@click.command("fit")
+@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--target", default="host-cpu", show_default=True, help="Whose journal, without SOURCE."
+)
+@click.option("--space", default="mobile", show_default=True)
+@click.option("--data", default="fashion-mnist-6k", show_default=True)
+@click.option("--device", help="Name of the device that SOURCE is of.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the model to this file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def fit(
+    source: Path | None, target: str, space: str, data: str, device: str | None, out: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Fit a model to SOURCE and say how wrong it is.
+
+    SOURCE is a journal, the folder of one, or a table that `hwnas latency import` reads; without
+    it the journal of --target, whose model is written anew.
+    """
+    from hwnas.cli.tables import print_json, print_table
+    from hwnas.files import write_json
+    from hwnas.latency_models.card import card
+    from hwnas.latency_models.cases import validated
+    from hwnas.latency_models.store import write_measured
+
+    folder = None if source is not None else place_of(target, space, data).folder
+    model, cases = validated(_fitted(source or folder or Path(), device or target))
+    if folder is not None:
+        write_measured(model, folder)
+    if out is not None:
+        write_json(out, model)
+    if as_json:
+        print_json({"model": model, "cases": cases})
+        return
+    click.echo(card(model))
+    if cases.networks:
+        rows = [
+            [f"{n.measured_ms:.4g}", f"{n.predicted_ms:.4g}", f"{n.error:+.1%}", n.mostly]
+            for n in cases.networks
+        ]
+        click.echo("worst networks, each predicted by a model of the others:")
+        print_table(["measured, ms", "predicted, ms", "error", "mostly"], rows)
+    if cases.ops:
+        rows = [
+            [o.op, str(o.blocks), f"{o.typical_error:.1%}", f"{o.worst_error:+.1%}", o.worst]
+            for o in cases.ops
+        ]
+        click.echo("blocks, each predicted from all others (as if it had not been timed):")
+        print_table(["operation", "blocks", "typical error", "worst", "block"], rows)
+    written = out or (folder / "model.json" if folder else None)
+    click.echo(f"model: {written}" if written else "not written: --out FILE keeps the model")
+
+
+def _fitted(source: Path, device: str) -> LatencyModel:
+    from hwnas.errors import InvalidFile
+    from hwnas.latency_models.fit import fit_model
+    from hwnas.latency_models.importers import read_observations
+    from hwnas.latency_models.journal import JOURNAL, fit_entries, read_journal
+
+    if source.is_dir() and not any(source.glob("*.yaml")):
+        source = source / JOURNAL
+    if source.suffix == ".jsonl":
+        if not source.is_file():
+            raise InvalidFile(str(source), "no such journal: `hwnas latency measure` makes one")
+        return fit_entries(device, read_journal(source.parent, source.name), validate=False)
+    found = read_observations(source)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    return fit_model(
+        device, found.observations, kind="table", source=f"{source.name} ({found.dialect})",
+        validate=False,
+    )  # fmt: skip

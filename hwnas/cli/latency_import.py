@@ -1,0 +1,148 @@
+"""`hwnas latency import` and `adapt`: models from other people's tables, and from other devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hwnas.block import Block
+    from hwnas.latency_models.model import LatencyModel
+    from hwnas.latency_models.observation import Observation
+
+HALVES = (0.10, 0.05, 0.03)
+"""Half-widths of the 90 % interval for which `adapt` says how many more networks they take."""
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--device", required=True, help="Name of the device that the table is of.")
+@click.option("--dialect", help="proxylessnas, ofa, nn-meter or csv.  [default: by content]")
+@click.option("--resolution", type=int, help="Of several tables the one for this input, in pixels.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the model to this file.")
+@click.option("--force", is_flag=True, help="Overwrite a model of that name.")
+@click.option("--json", "as_json", is_flag=True, help="The model as one JSON document.")
+def import_(
+    file: Path, device: str, dialect: str | None, resolution: int | None, out: Path | None,
+    force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make a latency model of a published table in FILE: its rows as they are."""
+    from typing import cast
+
+    from hwnas.errors import UnknownName
+    from hwnas.latency_models.fit import fit_model
+    from hwnas.latency_models.importers import DIALECTS, Dialect, read_observations
+    from hwnas.latency_models.names import model_name
+
+    if dialect is not None and dialect not in DIALECTS:
+        raise UnknownName("dialect", dialect, DIALECTS)
+    path = _target(device, model_name(file.stem), out, force)
+    found = read_observations(file, cast("Dialect | None", dialect), resolution)
+    model = fit_model(
+        device, found.observations, kind="table", source=f"{file.name} ({found.dialect})"
+    )
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    _keep(model, path, as_json)
+
+
+@click.command("adapt")
+@click.option("--from", "source", required=True, help="Device, model name or model file.")
+@click.option("--to", "device", required=True, help="Name of the new device.")
+@click.option("--observations", type=click.Path(path_type=Path), help="What was measured there.")
+@click.option("--networks", default=10, show_default=True, type=click.IntRange(3))
+@click.option("--space", default="mobile", show_default=True)
+@click.option("--data", default="fashion-mnist-6k", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the model to this file.")
+@click.option("--force", is_flag=True, help="Overwrite a model of that name.")
+@click.option("--json", "as_json", is_flag=True, help="The model as one JSON document.")
+def adapt(
+    source: str, device: str, observations: Path | None, networks: int, space: str, data: str,
+    out: Path | None, force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make a model of a new device from another's and a few measurements.
+
+    With --observations from a table of networks or blocks measured there (`key,ms` in CSV), else
+    by measuring some networks on the device now.
+    """
+    from hwnas.latency_models.fit import blocks_of, fit_model
+    from hwnas.latency_models.importers import read_observations
+    from hwnas.latency_models.names import find_model, model_name
+
+    path = _target(device, f"adapted-from-{model_name(Path(source).stem)}", out, force)
+    name, origin = find_model(source)
+    if observations is not None:
+        seen = list(read_observations(observations).observations)
+    else:
+        seen = _measured(device, space, data, networks)
+    model = fit_model(
+        model_name(device), seen, kind="adapted", sources=[origin],
+        source=f"{len(seen)} measurements on {device}; block costs from {name}",
+    )  # fmt: skip
+    _keep(model, path, as_json)
+    if not as_json:
+        _tell_more(model, [blocks_of(one) for one in seen if one.what == "network"])
+
+
+def _measured(device: str, space: str, data: str, networks: int) -> list[Observation]:
+    """Measure random networks of the space on the device."""
+    from random import Random
+
+    from hwnas.cli.latency_fit import place_of, reachable
+    from hwnas.devices.runner import file_sha256, reference_file
+    from hwnas.latency_models.journal import observations_of
+    from hwnas.profiling import Bench, network_job
+
+    place = place_of(device, space, data)
+    runner, rng = reachable(place), Random(0)
+    drawn = [place.space.architecture(place.space.random(rng)) for _ in range(networks)]
+    reference = file_sha256(reference_file(place.profile.runtime))
+    bench = Bench(
+        place.profile, runner, place.folder, None, 0, reference, journal="journal-adapt.jsonl"
+    )
+    return observations_of(bench.measure([network_job(one) for one in drawn]))
+
+
+def _tell_more(model: LatencyModel, networks: list[list[Block]]) -> None:
+    """Say how wide the interval is and how many more networks would narrow it."""
+    from hwnas.latency_models.plan import further_networks, half_width
+
+    if len(networks) < 3:
+        return
+    now = half_width(model, networks)
+    click.echo(f"90 % interval of such networks: ±{now:.1%}")
+    for goal in HALVES:
+        if goal < now:
+            count = further_networks(model, networks * 8, networks, goal)
+            click.echo(
+                f"about {count} more networks would bring it to ±{goal:.0%}"
+                if count
+                else f"more networks alone are not expected to bring it to ±{goal:.0%}; time blocks"
+            )
+
+
+def _target(device: str, stem: str, out: Path | None, force: bool) -> Path:
+    from hwnas.errors import UsageError
+    from hwnas.latency_models.names import model_name
+    from hwnas.latency_models.store import own_folder
+
+    path = out or own_folder(model_name(device)) / f"{stem}.json"
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already: --force overwrites it, --out names another")
+    return path
+
+
+def _keep(model: LatencyModel, path: Path, as_json: bool) -> None:
+    from hwnas.cli.tables import print_json
+    from hwnas.files import write_atomic, write_json
+    from hwnas.latency_models.card import card
+
+    write_json(path, model)
+    write_atomic(path.with_suffix(".md"), card(model))
+    if as_json:
+        print_json(model)
+        return
+    click.echo(card(model))
+    click.echo(f"model: {path}")

@@ -1,0 +1,123 @@
+"""CSV files: a header, a place for every row, and units in the names of columns.
+
+The file is UTF-8 with commas; empty lines and lines that begin with ``#`` are passed over. A
+column of latencies or deviations is called ``ms``, ``us`` or ``s``, or ends in ``_ms``, ``_us`` or
+``_s``: ``median_us``, ``std_ms``. A latency without a unit is not guessed.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from hwnas.errors import InvalidFile
+
+MS_PER = {"ms": 1.0, "us": 1e-3, "s": 1e3}
+"""Milliseconds in one of each unit."""
+
+Row = Mapping[str, str]
+
+
+class Table(NamedTuple):
+    """Column names and rows of a CSV file, each row with its place in the file."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, Row], ...]
+
+
+class Timed(NamedTuple):
+    """A column with a unit."""
+
+    column: str
+    ms_per_unit: float
+
+
+def read_csv(file: str, text: str) -> Table:
+    """Read header and rows. Raises `InvalidFile` for rows of another length than the header."""
+    lines = ("" if line.startswith("#") else line for line in text.splitlines(keepends=True))
+    reader = csv.reader(lines, strict=True, skipinitialspace=True)
+    header: tuple[str, ...] = ()
+    rows: list[tuple[str, Row]] = []
+    try:
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            if not header:
+                header = _header(file, values)
+            elif len(values) != len(header):
+                raise InvalidFile(
+                    file, f"line {reader.line_num} has {len(values)} values, the header names "
+                    f"{len(header)} columns"
+                )  # fmt: skip
+            else:
+                row = dict(zip(header, (value.strip() for value in values), strict=True))
+                rows.append((f"line {reader.line_num}", row))
+    except csv.Error as error:
+        raise InvalidFile(file, f"line {reader.line_num}: {error}") from None
+    if not rows:
+        raise InvalidFile(file, "has no rows, expected a header and at least one row")
+    return Table(header, tuple(rows))
+
+
+def unit_of(column: str) -> str | None:
+    """Return the unit that a column's name ends in."""
+    last = column.rsplit("_", 1)[-1]
+    return last if last in MS_PER else None
+
+
+def latency_column(file: str, columns: Sequence[str]) -> Timed:
+    """Return the one column of latencies. Raises `InvalidFile` where there is none, or a choice."""
+    timed = [column for column in columns if unit_of(column) and not column.startswith("std")]
+    if not timed:
+        raise InvalidFile(
+            file, "has no column of latencies with its unit in the name; expected one of ms, us, "
+            f"s or one that ends in _ms, _us or _s; found: {', '.join(columns)}"
+        )  # fmt: skip
+    if len(timed) > 1:
+        raise InvalidFile(
+            file, f"has {len(timed)} columns with a unit, {', '.join(timed)}; expected one latency"
+        )  # fmt: skip
+    return _timed(timed[0])
+
+
+def deviation_column(file: str, columns: Iterable[str]) -> Timed | None:
+    """Return the column of standard deviations (``std_ms``, ``std_us``, ``std_s``), if any."""
+    named = [
+        column for column in columns if column.startswith("std") and column != "standard_error"
+    ]
+    if any(unit_of(column) is None for column in named) or len(named) > 1:
+        raise InvalidFile(
+            file, f"has {', '.join(named)}; expected one column std_ms, std_us or std_s"
+        )
+    return _timed(named[0]) if named else None
+
+
+def check_columns(
+    file: str, columns: Iterable[str], known: Sequence[str], needed: Sequence[str]
+) -> None:
+    """Raise `InvalidFile` for a column that is not known, or one that is missing."""
+    columns = list(columns)
+    for column in columns:
+        if column not in known:
+            near = get_close_matches(column, known, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise InvalidFile(file, f"column {column!r} is not known{hint}; {', '.join(known)} are")
+    missing = [column for column in needed if column not in columns]
+    if missing:
+        raise InvalidFile(file, f"has no column {', '.join(missing)}; found: {', '.join(columns)}")
+
+
+def _header(file: str, values: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(value.strip() for value in values)
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise InvalidFile(file, f"the header is {names[0]!r}, expected commas between columns")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or "" in names:
+        raise InvalidFile(file, f"the header has {(twice or [''])[0]!r} twice or an empty name")
+    return names
+
+
+def _timed(column: str) -> Timed:
+    return Timed(column, MS_PER[unit_of(column) or "ms"])

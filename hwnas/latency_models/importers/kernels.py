@@ -1,0 +1,135 @@
+"""Kernels as nn-Meter times them, in CSV.
+
+Zhang et al., "nn-Meter", MobiSys 2021: a model is cut into kernels, and each is timed alone. Its
+own export has one kernel a file, in the columns ``model_path`` (``conv-bn-relu_prior_YB2F4N``),
+``HW``, ``CIN``, ``COUT``, ``KERNEL_SIZE``, ``STRIDES``, ``feature_0``, … (not read) and
+``latency``, in ms. Also read: a column ``kernel`` for ``model_path``, a latency column with a unit
+(`columns`), and a latency written ``37.53 +- 0.314``, mean and deviation. How many runs it is the
+mean of is not written, so the deviation is taken as the standard error: too large, never too small.
+
+================================================  ==================================
+kernel                                            block
+================================================  ==================================
+conv-bn-relu, conv-relu                           ``conv … relu``
+conv-bn-relu6, conv-relu6                         ``conv …``
+conv-bn-hswish, conv-hswish                       ``conv … hswish``
+fc                                                ``logits … @1``
+================================================  ==================================
+
+The others are part of a block only (a depthwise convolution, an addition); a sum of kernels needs
+the runtime's fusion rules, so they are passed over, and notes say how many.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hwnas.architecture import Block
+from hwnas.errors import InvalidFile
+from hwnas.latency_models.importers.columns import (
+    Row,
+    Table,
+    Timed,
+    check_columns,
+    latency_column,
+)
+from hwnas.latency_models.importers.rows import (
+    Found,
+    WrongRow,
+    collect,
+    latency_ms,
+    sensible,
+    spread,
+    whole,
+)
+from hwnas.latency_models.observation import Observation
+
+CONVOLUTIONS = {
+    "conv-bn-relu": "relu",
+    "conv-relu": "relu",
+    "conv-bn-relu6": "relu6",
+    "conv-relu6": "relu6",
+    "conv-bn-hswish": "hswish",
+    "conv-hswish": "hswish",
+}
+"""Kernels that are our block ``conv``, with its activation."""
+
+PARTS = (
+    "conv-bn", "conv-block", "dwconv-bn", "dwconv-relu", "dwconv-relu6", "dwconv-bn-relu",
+    "dwconv-bn-relu6", "dwconv-block", "dwconv-bn-hswish", "maxpool", "avgpool", "concat", "split",
+    "channelshuffle", "se", "global-avgpool", "bnrelu", "bn", "hswish", "relu", "addrelu", "add",
+)  # fmt: skip
+"""Kernels that are no block of ours."""
+
+CONFIGURATION = (
+    "HW", "CIN", "COUT", "KERNEL_SIZE", "STRIDES", "POOL_STRIDES", "CIN1", "CIN2", "CIN3", "CIN4",
+)  # fmt: skip
+
+
+def is_kernels(table: Table) -> bool:
+    """Whether a CSV file is of kernels."""
+    return "CIN" in table.columns or "CIN1" in table.columns
+
+
+def read_kernels(file: str, table: Table) -> tuple[list[Observation], list[str]]:
+    """Return the kernels that are blocks, and notes on those that are not."""
+    reader = _Reader(file, table.columns)
+    observations, notes = collect(file, table.rows, reader.read)
+    passed = ", ".join(f"{count} {kernel}" for kernel, count in sorted(reader.passed.items()))
+    if not observations:
+        raise InvalidFile(file, f"no kernel is a block of ours: {passed}")
+    if passed:
+        notes.append(f"rows passed over, part of a block only: {passed}")
+    return observations, [*notes, *reader.notes]
+
+
+class _Reader:
+    """Reads the rows of one file."""
+
+    def __init__(self, file: str, columns: tuple[str, ...]) -> None:
+        plain = [name for name in columns if not name.startswith("feature_")]
+        self.notes: list[str] = []
+        if "latency" in columns:
+            self.latency = Timed("latency", 1.0)
+            self.notes.append("column 'latency' taken as milliseconds, as nn-Meter writes it")
+        else:
+            self.latency = latency_column(file, plain)
+        self.named = "kernel" if "kernel" in columns else "model_path"
+        known = (self.named, *CONFIGURATION, self.latency.column, "model_path")
+        check_columns(file, plain, known, (self.named,))
+        self.passed: Counter[str] = Counter()
+
+    def read(self, row: Row) -> list[Found]:
+        kernel = row[self.named].split("_")[0]
+        if kernel in PARTS:
+            self.passed[kernel] += 1
+            return []
+        block = sensible(_block(kernel, row))
+        ms, error = self._latency(row[self.latency.column])
+        # two kernels may be one block: batch norm is folded into the convolution
+        return [Found(f"{kernel} {block.key}", Observation("alone", (block.key,), ms, error))]
+
+    def _latency(self, given: str) -> tuple[float, float]:
+        """Return milliseconds and their relative error."""
+        mean, _, deviation = given.partition("+-")
+        ms = latency_ms(self.latency.column, mean.strip(), self.latency.ms_per_unit)
+        if not deviation:
+            return ms, 0.0
+        return ms, spread("the deviation", deviation.strip()) * self.latency.ms_per_unit / ms
+
+
+def _block(kernel: str, row: Row) -> Block:
+    def value(name: str) -> int:
+        if not row.get(name):
+            raise WrongRow(f"kernel {kernel!r} needs a value in column {name}")
+        return whole(name, row[name])
+
+    if kernel == "fc":
+        return Block("logits", value("CIN"), value("COUT"), 1, 1, 1, 1)
+    if kernel not in CONVOLUTIONS:
+        known = ", ".join((*CONVOLUTIONS, "fc", *PARTS))
+        raise WrongRow(f"kernel is {kernel!r}, expected one of {known}")
+    return Block(
+        "conv", value("CIN"), value("COUT"), value("KERNEL_SIZE"), value("STRIDES"), 1,
+        value("HW"), CONVOLUTIONS[kernel],
+    )  # fmt: skip

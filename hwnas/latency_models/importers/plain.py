@@ -1,0 +1,142 @@
+"""Plain CSV: one block, or one whole network, a row.
+
+* ``key``: a block key, e.g. ``mbconv k5 s2 e6 32>64 @56``; several with ``;`` between are a whole
+  network; none, with ``what`` ``alone``, is the null model. Instead of it: ``op``,
+  ``in_channels``, ``out_channels``, ``kernel_size``, ``stride``, ``expand_ratio``, ``in_size`` and,
+  if wanted, ``activation`` (relu6) and ``squeeze_excite`` (0).
+* One column of latencies with the unit in its name: ``ms``, ``median_us``, ``mean_s``, …
+
+Optional:
+
+* ``standard_error``: relative, 0.02 is 2 %. Or ``std_ms``, ``std_us``, ``std_s``: the deviation of
+  single runs, which gives the standard error together with ``count``, the number of runs.
+* ``what``: ``alone``, ``inside`` or ``network``, see `Observation`; without it one block is
+  ``inside`` and several are a ``network``.
+* ``comment``: not read.
+"""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+from hwnas.architecture import Block
+from hwnas.block import FREE_OPS
+from hwnas.errors import UsageError
+from hwnas.latency_models.importers.columns import (
+    Row,
+    Table,
+    Timed,
+    check_columns,
+    deviation_column,
+    latency_column,
+)
+from hwnas.latency_models.importers.rows import (
+    Found,
+    WrongRow,
+    collect,
+    error_of_mean,
+    latency_ms,
+    number,
+    sensible,
+    spread,
+    whole,
+)
+from hwnas.latency_models.observation import Observation, What
+
+FIELDS = (
+    "op", "in_channels", "out_channels", "kernel_size", "stride", "expand_ratio", "in_size",
+)  # fmt: skip
+FLAGS = ("activation", "squeeze_excite")
+OPTIONAL = ("standard_error", "count", "what", "comment")
+
+
+def read_plain(file: str, table: Table) -> tuple[list[Observation], list[str]]:
+    """Return the observations of a plain CSV file, and notes on them."""
+    reader = _Reader(file, table.columns)
+    observations, notes = collect(file, table.rows, reader.read)
+    if "what" not in table.columns:
+        networks = sum(found.what == "network" for found in observations)
+        notes.append(
+            f"no column 'what': {len(observations) - networks} blocks taken as 'inside' (without "
+            f"the cost of a call), {networks} rows of several blocks as networks"
+        )
+    return observations, notes
+
+
+class _Reader:
+    """Reads the rows of one file."""
+
+    def __init__(self, file: str, columns: tuple[str, ...]) -> None:
+        self.latency = latency_column(file, columns)
+        self.deviation = deviation_column(file, columns)
+        self.by_key = "key" in columns
+        timed = [one.column for one in (self.latency, self.deviation) if one is not None]
+        named = ("key",) if self.by_key else FIELDS
+        flags = () if self.by_key else FLAGS
+        check_columns(file, columns, (*named, *flags, *timed, *OPTIONAL), named)
+
+    def read(self, row: Row) -> list[Found]:
+        blocks = _keyed(row["key"]) if self.by_key else [_fields(row)]
+        keys = tuple(block.key for block in blocks)
+        what = _what(row.get("what", ""), len(keys))
+        if not keys and what != "alone":
+            raise WrongRow("key is empty, expected a block key (or what 'alone': the null model)")
+        ms = latency_ms(self.latency.column, row[self.latency.column], self.latency.ms_per_unit)
+        observation = Observation(what, keys, ms, _standard_error(row, self.deviation, ms))
+        return [Found(f"{what} {'; '.join(keys)}", observation)]
+
+
+def _keyed(keys: str) -> list[Block]:
+    """Return the blocks of a row; skipped ones compute nothing and may be in a network."""
+    try:
+        blocks = [Block.from_key(key.strip()) for key in keys.split(";") if key.strip()]
+    except (UsageError, ValueError) as error:
+        # ValueError: Python converts no text of thousands of digits
+        raise WrongRow(str(error)) from None
+    if len(blocks) > 1:
+        blocks = [block for block in blocks if block.op not in FREE_OPS]
+    return [sensible(block) for block in blocks]
+
+
+def _fields(row: Row) -> Block:
+    sizes = {name: whole(name, row[name]) for name in FIELDS if name not in ("op", "expand_ratio")}
+    ratio = number("expand_ratio", row["expand_ratio"])
+    # as a key writes it: a block must be the one that its key names
+    ratio = float(f"{ratio:g}")
+    flag = row.get("squeeze_excite", "").lower()
+    if flag not in ("", "0", "1", "false", "true"):
+        raise WrongRow(f"squeeze_excite is {flag!r}, expected 0 or 1")
+    block = Block(
+        op=row["op"],
+        expand_ratio=ratio,
+        activation=row.get("activation", "") or "relu6",
+        squeeze_excite=flag in ("1", "true"),
+        **sizes,
+    )
+    return sensible(block)
+
+
+def _what(given: str, blocks: int) -> What:
+    if given and given not in get_args(What):
+        raise WrongRow(f"what is {given!r}, expected {', '.join(get_args(What))}")
+    what = cast(What, given) if given else "network" if blocks > 1 else "inside"
+    if what != "network" and blocks > 1:
+        raise WrongRow(f"what is {what!r} for {blocks} blocks, expected 'network'")
+    return what
+
+
+def _standard_error(row: Row, deviation: Timed | None, ms: float) -> float:
+    """Return the relative standard error of a row, 0 where nothing tells it."""
+    given = row.get("standard_error", "")
+    count = whole("count", row["count"]) if row.get("count") else None
+    std = row[deviation.column] if deviation is not None else ""
+    if given and std:
+        raise WrongRow("has both standard_error and std, expected one of them")
+    if given:
+        error = spread("standard_error", given)
+        if error >= 1:
+            raise WrongRow(f"standard_error is {given}, expected a share below 1 (0.02 is 2 %)")
+        return error
+    if deviation is None or not std or count is None:
+        return 0.0
+    return error_of_mean(spread(deviation.column, std) * deviation.ms_per_unit, count, ms)

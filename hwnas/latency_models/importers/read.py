@@ -1,0 +1,160 @@
+"""Read other people's latency tables, whichever of four dialects they are written in.
+
+``proxylessnas`` and ``ofa``: YAML or JSON by layers (`layer_tables`); ``nn-meter``: kernels in CSV
+(`kernels`); ``csv``: plain CSV (`plain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Literal, get_args
+
+import msgspec
+
+from hwnas.architecture import Block
+from hwnas.errors import InvalidFile, UnknownName
+from hwnas.latency_models.importers.columns import read_csv
+from hwnas.latency_models.importers.kernels import is_kernels, read_kernels
+from hwnas.latency_models.importers.layer_tables import Table, guess, read_tables, tables_of
+from hwnas.latency_models.importers.mappings import read_mapping
+from hwnas.latency_models.importers.plain import read_plain
+from hwnas.latency_models.observation import Observation
+
+Dialect = Literal["proxylessnas", "ofa", "nn-meter", "csv"]
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
+
+SLOWEST, FASTEST = 5e7, 5e12
+"""Plausible MACs a second at batch 1: a microcontroller, a large GPU."""
+OTHER_UNIT = 300
+"""A block whose rate differs by such a factor from the file's median has another unit."""
+ENOUGH_MACS = 1_000_000
+"""Below it a block's latency has little to do with its MACs."""
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """What a file says, in which dialect, and what its user should know about it."""
+
+    observations: tuple[Observation, ...]
+    dialect: Dialect
+    notes: tuple[str, ...]
+
+
+def read_observations(
+    path: Path, dialect: Dialect | None = None, resolution: int | None = None
+) -> Imported:
+    """Read a file, or a folder with a table of layers for each input size.
+
+    The dialect is told from the content if not given. ``resolution`` takes the table for one input
+    size, in pixels, of those that are there. Raises `InvalidFile` with the row for anything that
+    cannot be read as it stands.
+    """
+    if dialect is not None and dialect not in DIALECTS:
+        raise UnknownName("dialect", dialect, DIALECTS)
+    if dialect in ("proxylessnas", "ofa") or (dialect is None and _is_layers(path)):
+        observations, dialect, notes = _layers(path, dialect, resolution)
+    else:
+        if resolution is not None:
+            raise InvalidFile(str(path), "is CSV, which has no table for each resolution")
+        observations, dialect, notes = _csv(path, dialect)
+    if not observations:
+        raise InvalidFile(str(path), "has no rows, expected at least one latency")
+    return Imported(tuple(observations), dialect, (*notes, *_doubts(observations)))
+
+
+def _is_layers(path: Path) -> bool:
+    """Whether a file has nested mappings; CSV is what has a comma in its first line."""
+    if path.is_dir() or path.suffix.lower() in (".yaml", ".yml", ".json"):
+        return True
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return False
+    lines = (line.strip() for line in _text(path).splitlines())
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    return first.startswith("{") or first.endswith(":") or ("-input:" in first and "," not in first)
+
+
+def _layers(
+    path: Path, dialect: Dialect | None, resolution: int | None
+) -> tuple[list[Observation], Dialect, list[str]]:
+    tables: list[tuple[str, Table]] = []
+    for file in _files(path):
+        tables += [
+            (str(file), table)
+            for table in tables_of(str(file), read_mapping(str(file), _text(file)))
+        ]
+    said = dialect or guess([table for _, table in tables])
+    if said not in ("proxylessnas", "ofa"):
+        raise InvalidFile(
+            str(path),
+            "is no latency table: no row is called as a layer, e.g. 'Conv_1-input:7x7x320-output:"
+            f"7x7x1280'; known dialects: {', '.join(DIALECTS)}",
+        )
+    if resolution is not None:
+        there = [str(table.resolution) for _, table in tables]
+        tables = [(file, table) for file, table in tables if table.resolution == resolution]
+        if not tables:
+            raise UnknownName(f"table in {path}", f"{resolution} px", [f"{px} px" for px in there])
+    observations: list[Observation] = []
+    notes: list[str] = []
+    for file, table in tables:
+        found, more = read_tables(file, [table], said)
+        observations += found
+        notes += more
+    return observations, said, notes
+
+
+def _csv(path: Path, dialect: Dialect | None) -> tuple[list[Observation], Dialect, list[str]]:
+    table = read_csv(str(path), _text(path))
+    if dialect == "nn-meter" or (dialect is None and is_kernels(table)):
+        observations, notes = read_kernels(str(path), table)
+        return observations, "nn-meter", notes
+    observations, notes = read_plain(str(path), table)
+    return observations, "csv", notes
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    kinds = (".yaml", ".yml", ".json")
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in kinds)
+    if not files:
+        raise InvalidFile(str(path), f"has no file that ends in {', '.join(kinds)}")
+    return files
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidFile(str(path), error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise InvalidFile(str(path), f"is not UTF-8 text: {error.reason}") from None
+    if not text.strip():
+        raise InvalidFile(str(path), "is empty")
+    return text
+
+
+def _doubts(observations: Sequence[Observation]) -> list[str]:
+    """Say where latencies are too high or too low for what is computed to be milliseconds."""
+    rates = [
+        (observation, macs / (observation.ms / 1e3))
+        for observation in observations
+        if (macs := sum(Block.from_key(key).macs for key in observation.keys)) >= ENOUGH_MACS
+    ]
+    if not rates:
+        return []
+    middle = median(rate for _, rate in rates)
+    notes: list[str] = []
+    if not SLOWEST < middle < FASTEST:
+        notes.append(
+            f"the median row computes {middle / 1e9:.3g} billion MACs a second, which is "
+            f"{'slow' if middle <= SLOWEST else 'fast'} for any processor: is the unit right?"
+        )
+    odd = [one for one, rate in rates if not 1 / OTHER_UNIT < rate / middle < OTHER_UNIT]
+    if odd:
+        notes.append(
+            f"{len(odd)} row(s) differ from the others by a factor above {OTHER_UNIT}, as if in "
+            f"another unit, e.g. {'; '.join(odd[0].keys)}: {odd[0].ms:g} ms"
+        )
+    return notes

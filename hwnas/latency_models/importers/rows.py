@@ -1,0 +1,122 @@
+"""What all dialects share: one row to observations, duplicates, and errors that name the row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import inf, isfinite, sqrt
+from reprlib import repr as shortened
+from typing import NamedTuple, TypeVar
+
+from hwnas.architecture import ACTIVATIONS, OPS, Block
+from hwnas.errors import InvalidFile
+from hwnas.latency_models.observation import Observation
+
+LARGEST_MS = 1e7
+"""Almost three hours: no inference takes longer, so it is a mistake."""
+LARGEST_SIZE = 99_999
+"""Of channels and pixels; `expand_ratio` is exact up to it."""
+
+R = TypeVar("R")
+
+
+class WrongRow(Exception):
+    """Why a row cannot be read; whoever knows file and row makes an `InvalidFile` of it."""
+
+
+class Found(NamedTuple):
+    """An observation and what it is of: another row may not say something else of the same."""
+
+    of: str
+    observation: Observation
+
+
+def collect(
+    file: str, rows: Iterable[tuple[str, R]], read: Callable[[R], list[Found]]
+) -> tuple[list[Observation], list[str]]:
+    """Read all ``rows``, each with its place in the file; return observations and notes.
+
+    Rows that repeat an earlier one exactly are merged and noted. Raises `InvalidFile` for the
+    first wrong row, which also lists the places of the others.
+    """
+    first: dict[str, tuple[str, Observation]] = {}
+    wrong: list[tuple[str, str]] = []
+    repeated: list[str] = []
+    for place, row in rows:
+        try:
+            for of, observation in read(row):
+                before, known = first.setdefault(of, (place, observation))
+                if known != observation:
+                    raise WrongRow(
+                        f"{of!r} is {observation.ms:g} ms and was {known.ms:g} ms in {before}; "
+                        "expected one row, or two that say the same"
+                    )
+                if known is not observation:
+                    repeated.append(place)
+        except WrongRow as error:
+            wrong.append((place, str(error)))
+    if wrong:
+        others = ", ".join(place for place, _ in wrong[1:6]) + (", …" if len(wrong) > 6 else "")
+        more = f" ({len(wrong) - 1} more wrong: {others})" if len(wrong) > 1 else ""
+        raise InvalidFile(file, f"{wrong[0][0]}: {wrong[0][1]}{more}")
+    notes = [f"merged with an equal row before: {', '.join(repeated)}"] if repeated else []
+    return [observation for _, observation in first.values()], notes
+
+
+def number(what: str, given: object) -> float:
+    """Return ``given``, a number or its text, as a float that is finite."""
+    try:
+        value = float(given) if isinstance(given, int | float | str) else inf
+    except (ValueError, OverflowError):
+        value = inf
+    if not isfinite(value) or isinstance(given, bool):
+        raise WrongRow(f"{what} is {shortened(given)}, expected a number")
+    return value
+
+
+def whole(what: str, given: object) -> int:
+    """Return ``given`` as an integer of at least 1."""
+    value = number(what, given)
+    if value != int(value) or value < 1:
+        raise WrongRow(f"{what} is {shortened(given)}, expected a whole number of at least 1")
+    return int(value)
+
+
+def latency_ms(what: str, given: object, ms_per_unit: float = 1.0) -> float:
+    """Return a latency in ms; zero and negative ones are wrong, not fast."""
+    value = number(what, given) * ms_per_unit
+    if not 0 < value < LARGEST_MS:
+        raise WrongRow(f"{what} is {given}, expected a latency above 0")
+    return value
+
+
+def spread(what: str, given: object) -> float:
+    """Return a variance, deviation or relative error; negative ones are wrong."""
+    value = number(what, given)
+    if value < 0:
+        raise WrongRow(f"{what} is {given}, expected 0 or more")
+    return value
+
+
+def error_of_mean(std_ms: float, count: int, mean_ms: float) -> float:
+    """Return the relative standard error of a mean of ``count`` samples."""
+    return std_ms / sqrt(count) / mean_ms
+
+
+def sensible(block: Block) -> Block:
+    """Return ``block`` if it can be computed, else raise `WrongRow`."""
+    said = f"block {block.key!r}"
+    if block.op not in OPS or block.op == "identity":
+        known = ", ".join(op for op in OPS if op != "identity")
+        raise WrongRow(f"{said}: operation is {block.op!r}, expected one of {known}")
+    if block.activation not in ACTIVATIONS:
+        raise WrongRow(
+            f"{said}: activation is {block.activation!r}, expected one of {', '.join(ACTIVATIONS)}"
+        )
+    sizes = (block.in_channels, block.out_channels, block.kernel_size, block.stride, block.in_size)
+    if min(sizes) < 1 or max(sizes) > LARGEST_SIZE:
+        raise WrongRow(f"{said}: channels, kernel, stride and size must be 1 to {LARGEST_SIZE:,}")
+    if not 1e-3 <= block.expand_ratio <= 1e3 or block.mid_channels < 1:
+        raise WrongRow(f"{said}: expansion is {block.expand_ratio:g}, expected 0.001 to 1000")
+    if block.squeeze_excite and block.op != "mbconv":
+        raise WrongRow(f"{said}: only mbconv has squeeze-excite")
+    return block

@@ -1,0 +1,175 @@
+"""What each block probably costs, from its features and from timings of single blocks.
+
+``log y_b = log(phi_b . w) + h_b + e_b``: ``phi`` are the block's resources (and, for a model that
+is adapted from other devices', its latency there: a coregionalised process), ``w >= 0``;
+``Cov(h) = s_w^2 P P^T + s_f^2 Matern52`` with the shares ``P`` of the resources, ``e ~ N(0,
+s_e^2)`` for each block. In logarithms, because a kernel size may cost ten times its neighbour's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
+
+from hwnas.architecture import Block
+from hwnas.latency_models.features import SHAPE_GROUPS, Floats, resources, shapes, shares
+from hwnas.latency_models.gaussian import (
+    Prior,
+    Scales,
+    factorise,
+    fit_scales,
+    leave_one_out,
+    matern52,
+    solve,
+)
+
+RIDGE = 1e-3
+HYPERS = (
+    Prior("shares", 0.2), Prior("shape", 0.2), Prior("each", 0.04),
+    *(Prior(f"length {group}", 2.0, 0.6) for group in SHAPE_GROUPS),
+)  # fmt: skip
+FITTED = 250
+"""Hyper-parameters are found on at most so many blocks; the posterior uses all."""
+
+WILD = 4.0
+"""Leave-one-out errors over so many standard deviations are told."""
+
+
+class BlockPrior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights of the resources and hyper-parameters; with the timings it is the posterior."""
+
+    weights: tuple[float, ...]
+    """ms for each unit of `RESOURCES`, then for each ms on a source device."""
+    shares: float = HYPERS[0].median
+    shape: float = HYPERS[1].median
+    each: float = HYPERS[2].median
+    lengths: tuple[float, ...] = tuple(prior.median for prior in HYPERS[3:])
+    wild: tuple[str, ...] = ()
+    """Keys of blocks whose timing disagrees with all others: widened, not dropped."""
+
+
+class Timed(NamedTuple):
+    """Blocks with a time of their own, free of the runtime's call."""
+
+    blocks: list[Block]
+    ms: Floats
+    error: Floats
+    """Relative standard error."""
+
+
+class Rows(NamedTuple):
+    """Costs of blocks: ``ms [B]`` and the covariance ``[B, B]`` of their relative errors."""
+
+    ms: Floats
+    covariance: Floats
+
+
+def amounts_of(blocks: Sequence[Block], source_ms: Sequence[Floats]) -> Floats:
+    """Return ``[B, J]``: resources, then the latency on each source device."""
+    return np.column_stack([resources(blocks), *source_ms])
+
+
+def fit_prior(timed: Timed, amounts: Floats) -> BlockPrior:
+    """Find weights and hyper-parameters from the timings of single blocks."""
+    weights = weigh(amounts, timed.ms)
+    chosen = np.linspace(0, len(timed.ms) - 1, min(len(timed.ms), FITTED)).astype(int)
+    order = np.argsort(timed.ms)[chosen]
+    part = shares(amounts[order], weights)
+    coordinates, groups = shapes([timed.blocks[int(place)] for place in order])
+    residual = np.log(timed.ms[order] / (amounts[order] @ weights))
+    gram, noise = part @ part.T, np.diag(timed.error[order] ** 2)
+    own = np.eye(len(order))
+
+    def covariance(hypers: Floats) -> tuple[Floats, list[Floats]]:
+        shape, slopes = matern52(coordinates, coordinates, hypers[3:], groups)
+        terms = [hypers[0] ** 2 * gram, hypers[1] ** 2 * shape, hypers[2] ** 2 * own]
+        longer = [hypers[1] ** 2 * slope for slope in slopes]
+        return np.sum(terms, axis=0) + noise, [*(2 * term for term in terms), *longer]
+
+    found = fit_scales(residual, covariance, HYPERS) if len(order) > 2 else _medians()
+    s_w, s_f, s_e, *lengths = found.best.tolist()
+    error, variance = leave_one_out(residual, covariance(found.best)[0])
+    odd = np.abs(error) > WILD * np.sqrt(variance)
+    wild = tuple(timed.blocks[int(place)].key for place in order[odd])
+    return BlockPrior(tuple(weights.tolist()), s_w, s_f, s_e, tuple(lengths), wild)
+
+
+def weigh(amounts: Floats, ms: Floats) -> Floats:
+    """Return weights >= 0 with ``amounts @ weights`` near ``ms`` in relative error."""
+    relative = amounts / ms[:, None]
+    typical = np.maximum(np.abs(relative).mean(axis=0), 1e-300)
+    rows, columns = relative.shape
+    design = np.vstack([relative / typical, np.sqrt(RIDGE * rows) * np.eye(columns)])
+    target = np.concatenate([np.ones(rows), np.zeros(columns)])
+    solved: Floats = cast(Any, optimize).nnls(design, target)[0]
+    return solved / typical
+
+
+def kernel(
+    prior: BlockPrior, blocks: Sequence[Block], amounts: Floats, others: int | None = None
+) -> Floats:
+    """Return the prior covariance of the logarithms, ``[B, B]`` or ``[B, others]``.
+
+    With ``others`` the second axis holds the first ``others`` blocks only.
+    """
+    part = shares(amounts, np.array(prior.weights))
+    coordinates, groups = shapes(blocks)
+    end = len(blocks) if others is None else others
+    shape, _ = matern52(coordinates, coordinates[:end], np.array(prior.lengths), groups)
+    own = np.eye(len(blocks))[:, :end]
+    return prior.shares**2 * (part @ part[:end].T) + prior.shape**2 * shape + prior.each**2 * own
+
+
+def rows(prior: BlockPrior, timed: Timed, asked: Sequence[Block], amounts: Floats) -> Rows:
+    """Return the cost of every block of ``asked``, given the timings.
+
+    ``amounts`` are those of the timed blocks, then of ``asked``. A timed block keeps its time, with
+    the posterior's variance; the others have the posterior's median.
+    """
+    known = len(timed.blocks)
+    mean_ms = np.maximum(amounts @ np.array(prior.weights), 1e-9)
+    if known == 0:
+        return Rows(mean_ms, np.zeros((len(asked), len(asked))))
+    place = {block: number for number, block in enumerate(timed.blocks)}
+    fresh = [number for number, block in enumerate(asked) if block not in place]
+    blocks = [*timed.blocks, *(asked[number] for number in fresh)]
+    chosen = [*range(known), *(known + number for number in fresh)]
+    whole = kernel(prior, blocks, amounts[chosen])
+    noise = timed.error**2
+    factor, _ = factorise(whole[:known, :known] + np.diag(noise))
+    residual = np.log(timed.ms / mean_ms[:known])
+    gain = solve(factor, whole[:known]).T
+    logs = np.log(mean_ms[chosen]) + gain @ residual
+    covariance = whole - gain @ whole[:known]
+    _widen_wild(prior, timed, factor, residual, covariance)
+    ms = np.exp(logs)
+    ms[:known] = timed.ms
+    new = {number: known + rank for rank, number in enumerate(fresh)}
+    taken = [place.get(block, new.get(number, 0)) for number, block in enumerate(asked)]
+    return Rows(ms[taken], covariance[np.ix_(taken, taken)])
+
+
+def _widen_wild(
+    prior: BlockPrior, timed: Timed, factor: Floats, residual: Floats, covariance: Floats
+) -> None:
+    """Let a wild timing be overruled: its variance covers what the other blocks say of it."""
+    if not prior.wild:
+        return
+    inverse = solve(factor, np.eye(len(residual)))
+    error = (inverse @ residual) / np.diag(inverse)
+    for number, block in enumerate(timed.blocks):
+        if block.key in prior.wild:
+            covariance[number, number] += float(error[number]) ** 2
+
+
+def _medians() -> Scales:
+    best = np.array([prior.median for prior in HYPERS])
+    return Scales(best, best[None, :], np.ones(1), 0.0)
+
+
+Index = NDArray[np.intp]

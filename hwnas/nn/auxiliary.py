@@ -1,0 +1,64 @@
+"""The auxiliary classifier that helps to train deep stacks of cells, and is then thrown away.
+
+As in DARTS's code (arXiv:1806.09055) after GoogLeNet (Szegedy et al., CVPR 2015, arXiv:1409.4842):
+its loss is added with weight 0.4. It is no part of the architecture, nor of any count.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hwnas.architecture import Genotype
+from hwnas.errors import UsageError
+from hwnas.nn.network import WiredNetwork
+from hwnas.spaces.cell_genotype import CellGenotype
+from hwnas.spaces.cells import CellSpace
+
+WINDOW = 5
+"""Pixels of the average pool."""
+
+
+class AuxiliaryHead(nn.Sequential):
+    """``[N, C, size, size]`` to logits ``[N, classes]``, by way of 2x2 pooled windows.
+
+    DARTS's two variants: 8 px (stride 3), and, for ImageNet, 7 px (stride 2) without the last
+    batch norm.
+    """
+
+    def __init__(self, channels: int, size: int, num_classes: int, last_norm: bool = True) -> None:
+        super().__init__()
+        if size <= WINDOW:
+            raise UsageError(
+                f"the auxiliary head takes feature maps of at least {WINDOW + 1} px, got {size} px"
+            )
+        self.act = nn.ReLU()
+        self.pool = nn.AvgPool2d(WINDOW, size - WINDOW, count_include_pad=False)
+        self.squeeze = nn.Conv2d(channels, 128, 1, bias=False)
+        self.squeeze_norm = nn.BatchNorm2d(128)
+        self.squeeze_act = nn.ReLU()
+        self.gather = nn.Conv2d(128, 768, 2, bias=False)
+        self.gather_norm = nn.BatchNorm2d(768) if last_norm else nn.Identity()
+        self.gather_act = nn.ReLU()
+        self.flatten = nn.Flatten()
+        self.linear = nn.Linear(768, num_classes)
+
+
+class WithAuxiliary(nn.Module):
+    """A network in training: logits and auxiliary logits; in evaluation the logits alone."""
+
+    def __init__(
+        self, network: WiredNetwork, space: CellSpace, genotype: Genotype | CellGenotype
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.place = space.auxiliary_place(genotype)
+        block = space.architecture(genotype).blocks[self.place]
+        self.head = AuxiliaryHead(
+            block.out_channels, block.out_size, space.num_classes, space.stem == "cifar"
+        )
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if not self.training:
+            return self.network(images)
+        logits, tapped = self.network.outputs(images, (self.place,))
+        return logits, self.head(tapped)

@@ -1,0 +1,114 @@
+"""DARTS's search net: on every edge of every cell all operations, summed with given weights.
+
+Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055, section 2.2. The weights are of the kind of
+cell, not of the cell; what they are (a softmax, sparse gates) is the strategy's business. Batch
+norms of the cells have no gain and shift, or they would undo the weights; pools end in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from hwnas.nn.blocks import block_module
+from hwnas.nn.cell_ops import cell_op
+from hwnas.spaces.cell_genotype import CELL_INPUTS, DARTS_OPS, Edge
+from hwnas.spaces.cell_layout import CellPlace, cell_places, edge_block, logits_block, stem_blocks
+from hwnas.spaces.cells import CellSpace
+
+Mask = Sequence[Sequence[bool]]
+"""``[E, K]``: which operations to compute."""
+
+
+class CellSupernet(nn.Module):
+    """All networks of a cell space in one: images ``[N, C, H, W]`` to logits ``[N, classes]``."""
+
+    def __init__(self, space: CellSpace, ops: Sequence[str] = DARTS_OPS) -> None:
+        super().__init__()
+        self.space = space
+        self.ops = tuple(ops)
+        """The columns of the weights."""
+        self.stem = nn.ModuleList(block_module(block) for block in stem_blocks(space.stack))
+        places = cell_places(space.stack, space.nodes, space.nodes)
+        self.cells = nn.ModuleList(MixedCell(place, space.nodes, self.ops) for place in places)
+        last = places[-1]
+        head = logits_block(space.nodes * last.channels, last.out_size, space.num_classes)
+        self.head = block_module(head)
+
+    def forward(
+        self,
+        images: Tensor,
+        normal: Tensor,
+        reduction: Tensor,
+        computed: tuple[Mask, Mask] | None = None,
+    ) -> Tensor:
+        """Sum with weights ``[E, K]``, edges in the order node 2 from 0, from 1, node 3 from 0, ….
+
+        Only operations that ``computed`` (normal, reduction) allows are run; without it all.
+        """
+        outputs = [images]
+        for block in self.stem:
+            outputs.append(block(outputs[-1]))
+        s0, s1 = (outputs[-1], outputs[-1]) if self.space.stem == "cifar" else outputs[-2:]
+        for cell in cast(list[MixedCell], list(self.cells)):
+            kind = int(cell.reduction)
+            mask = None if computed is None else computed[kind]
+            s0, s1 = s1, cell(s0, s1, (normal, reduction)[kind], mask)
+        return self.head(s1)
+
+
+class MixedCell(nn.Module):
+    """One cell in which every node takes every operation of every node before."""
+
+    def __init__(self, place: CellPlace, nodes: int, ops: Sequence[str]) -> None:
+        super().__init__()
+        self.reduction = place.reduction
+        self.preprocess = nn.ModuleList(cell_op(block, False) for block in place.preprocess)
+        self.edges = nn.ModuleList(
+            MixedEdge(place, source, ops)
+            for node in range(CELL_INPUTS, CELL_INPUTS + nodes)
+            for source in range(node)
+        )
+        self.nodes = range(CELL_INPUTS, CELL_INPUTS + nodes)
+
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, mask: Mask | None) -> Tensor:
+        first, second = self.preprocess
+        states = [first(s0), second(s1)]
+        edge = 0
+        for node in self.nodes:
+            total = None
+            for source in range(node):
+                row = None if mask is None else mask[edge]
+                term = self.edges[edge](states[source], weights[edge], row)
+                total = term if total is None else total + term
+                edge += 1
+            states.append(total)
+        return torch.cat(states[CELL_INPUTS:], dim=1)
+
+
+class MixedEdge(nn.Module):
+    """All operations on one source; ``none`` has a weight but nothing to add."""
+
+    def __init__(self, place: CellPlace, source: int, ops: Sequence[str]) -> None:
+        super().__init__()
+        self.stride = 2 if place.reduction and source < CELL_INPUTS else 1
+        self.ops = nn.ModuleDict(
+            {
+                op: cell_op(edge_block(Edge(op, source), place, "pool"), affine=False)
+                for op in ops
+                if op != "none"
+            }
+        )
+        self.columns = {op: column for column, op in enumerate(ops)}
+
+    def forward(self, x: Tensor, weights: Tensor, mask: Sequence[bool] | None) -> Tensor:
+        total = None
+        for name, op in self.ops.items():
+            column = self.columns[name]
+            if mask is None or mask[column]:
+                term = weights[column] * op(x)
+                total = term if total is None else total + term
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride]) if total is None else total

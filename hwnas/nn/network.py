@@ -1,0 +1,77 @@
+"""Networks of blocks: in a row, or with branches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hwnas.architecture import Block
+from hwnas.nn.blocks import Logits, block_module
+from hwnas.wiring import IMAGE, Inputs
+
+
+class Network(nn.Module):
+    """Blocks in a row: images ``[N, C, H, W]`` to logits ``[N, classes]``."""
+
+    def __init__(self, blocks: tuple[Block, ...], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(block_module(block) for block in blocks))
+        for module in self.modules():
+            if isinstance(module, Logits):
+                module.dropout.p = dropout
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.blocks(images)
+
+
+class WiredNetwork(Network):
+    """Blocks as ``inputs`` connects them: images ``[N, C, H, W]`` to logits ``[N, classes]``."""
+
+    def __init__(self, blocks: tuple[Block, ...], inputs: Inputs, dropout: float = 0.0) -> None:
+        super().__init__(blocks, dropout)
+        self.inputs = inputs
+        self.drop_path = 0.0
+        """Probability that a training image goes without one branch of a sum, see `drop_path`."""
+        self.branches = _branches(blocks, inputs)
+        self._last_use = _last_use(inputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.outputs(images, ())[0]
+
+    def outputs(self, images: Tensor, places: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Return the last block's output, then those of the blocks at ``places``."""
+        values: dict[int, Tensor] = {IMAGE: images}
+        for place, (block, sources) in enumerate(zip(self.blocks, self.inputs, strict=True)):
+            value = block(*(values[source] for source in sources))
+            if self.training and self.drop_path and place in self.branches:
+                value = drop_path(value, self.drop_path)
+            values[place] = value
+            for source in set(sources):
+                # what nobody takes any more need not be kept, other than for its gradient
+                if self._last_use[source] == place and source not in places:
+                    del values[source]
+        return tuple(values[place] for place in (len(self.inputs) - 1, *places))
+
+
+def drop_path(branch: Tensor, probability: float) -> Tensor:
+    """Zero whole images of ``branch`` ``[N, C, H, W]``, and scale the others by ``1 / kept``.
+
+    As in FractalNet (Larsson et al., ICLR 2017, arXiv:1605.07648) and DARTS's final training.
+    """
+    kept = 1.0 - probability
+    return branch * torch.bernoulli(branch.new_full((len(branch), 1, 1, 1), kept)) / kept
+
+
+def _branches(blocks: tuple[Block, ...], inputs: Inputs) -> frozenset[int]:
+    """Blocks whose output is a term of a sum; an identity is never dropped."""
+    terms = {
+        source
+        for block, sources in zip(blocks, inputs, strict=True)
+        if block.op == "add"
+        for source in sources
+    }
+    return frozenset(place for place in terms if place != IMAGE and blocks[place].op != "identity")
+
+
+def _last_use(inputs: Inputs) -> dict[int, int]:
+    return {source: place for place, sources in enumerate(inputs) for source in sources}

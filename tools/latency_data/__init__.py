@@ -1,0 +1,1 @@
+"""Published latencies as networks that are sums of items, for `evaluate_latency.py`."""

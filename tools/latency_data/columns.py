@@ -1,0 +1,110 @@
+"""Every device column: few measured networks, all others predicted, beside plain methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import click
+import numpy as np
+
+from latency_data import learn
+from latency_data.bench import Bench, Index
+from latency_data.choice import at_random, chosen
+from latency_data.score import FIGURES, Cache, figures, scores, table, without_interval
+
+COUNTS = (10, 20, 50, 100, 900)
+LARGE = 900
+TESTED = 1000
+"""Networks predicted in each run, drawn from all that were not measured."""
+
+PLAIN = {
+    "line on MACs": learn.line,
+    "ridge on counts": learn.counted,
+    "additive table": learn.placed,
+    "random forest": learn.trees,
+}
+CHOICES: dict[str, Callable[[Bench, int, int], Index]] = {
+    "model, random networks": at_random,
+    "model, chosen networks": chosen,
+}
+
+
+def run(
+    bench: Bench, cache: Cache, counts: Sequence[int], seeds: int, few: int, columns: Sequence[str]
+) -> None:
+    """Fill the cache; ``few`` seeds for what is slow: random forests, and 900 networks."""
+    for count in counts:
+        if count + 50 > len(bench.rows):
+            continue
+        repeats = few if count >= LARGE else seeds
+        picks = {
+            (name, seed): choose(bench, count, seed)
+            for name, choose in CHOICES.items()
+            for seed in range(repeats)
+        }
+        for column in columns:
+            for seed in range(repeats):
+                for name in CHOICES:
+                    _model(bench, cache, column, name, picks[name, seed], seed)
+                for name in PLAIN:
+                    if name != "random forest" or (seed < few and learn.has_trees()):
+                        train = picks["model, random networks", seed]
+                        _plain(bench, cache, column, name, train, seed)
+        click.echo(f"{bench.name}: {count} networks done", err=True)
+
+
+def _model(bench: Bench, cache: Cache, column: str, name: str, train: Index, seed: int) -> None:
+    key = f"{bench.name}/{column}/{len(train)}/{name}/{seed}"
+    if key not in cache.rows:
+        test, ms = tested(bench, train, seed), bench.ms[column]
+        cache.add(key, scores(learn.gaussian(bench, train, test, ms), ms[test]))
+
+
+def _plain(bench: Bench, cache: Cache, column: str, name: str, train: Index, seed: int) -> None:
+    key = f"{bench.name}/{column}/{len(train)}/{name}/{seed}"
+    if key not in cache.rows:
+        test, ms = tested(bench, train, seed), bench.ms[column]
+        cache.add(key, without_interval(PLAIN[name](bench, train, test, ms), ms[test]))
+
+
+def tested(bench: Bench, train: Index, seed: int) -> Index:
+    rest = np.setdiff1d(bench.rows, train)
+    return np.random.default_rng([seed, 1]).permutation(rest)[:TESTED]
+
+
+def mean(cache: Cache, bench: str, column: str, count: int, name: str) -> list[float] | None:
+    """Return the mean over seeds, or ``None`` where nothing was run."""
+    begin = f"{bench}/{column}/{count}/{name}/"
+    found = [values for key, values in cache.rows.items() if key.startswith(begin)]
+    return np.mean(found, axis=0).tolist() if found else None
+
+
+def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Return a table of the median and the worst column, and one of all columns."""
+    names = [*CHOICES, *PLAIN]
+    short: list[list[str]] = []
+    long: list[list[str]] = []
+    for count in COUNTS:
+        for name in names:
+            found = {column: mean(cache, bench.name, column, count, name) for column in columns}
+            rows = {column: row for column, row in found.items() if row is not None}
+            if not rows:
+                continue
+            every = np.array(list(rows.values()))
+            worst = min(rows, key=lambda column: rows[column][1])
+            head = [str(count), name]
+            short.append(
+                [
+                    *head,
+                    *figures(np.median(every, axis=0).tolist()),
+                    f"{every[:, 3].mean():.4f}",
+                    worst,
+                    *figures(rows[worst])[:4],
+                ]
+            )
+            long += [[*head, column, *figures(row)] for column, row in rows.items()]
+    titles = ["K", "method", *FIGURES, "mean Spearman", "worst column", *FIGURES[:4]]
+    return [
+        (f"{bench.name}: median of {len(columns)} columns, and the worst", table(titles, short)),
+        (f"{bench.name}: each column", table(["K", "method", "column", *FIGURES], long)),
+    ]
