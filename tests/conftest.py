@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# small matrices: threads that spin for each other cost minutes where another program is busy
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
