@@ -16,9 +16,9 @@ from hwnas.devices.runner import Progress, Runner, Subject, open_runner
 from hwnas.files import home
 from hwnas.latency_models.store import measured_folder
 from hwnas.measurement import Environment, Measurement, Round
-from hwnas.pipeline import screening
 from hwnas.pipeline.effort import EFFORTS, Effort
 from hwnas.profiling import latency_model
+from hwnas.spaces import mobile
 from hwnas.spaces.mobile import mobile_space
 
 PHONE = find_profile("simulated-phone")
@@ -39,7 +39,7 @@ TINY = Effort(
 def make_small(patch: pytest.MonkeyPatch) -> None:
     """Let a quick run of this process be `TINY`, with one width of each uniform network."""
     patch.setitem(EFFORTS, "quick", TINY)
-    patch.setattr(screening, "WIDTHS", (1.0,))
+    patch.setattr(mobile, "WIDTHS", (1.0,))
 
 
 DRIVER = """

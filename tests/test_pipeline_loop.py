@@ -15,17 +15,17 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.store import read_model
 from hwnas.measurement import Measurement
-from hwnas.pipeline import screening
 from hwnas.pipeline.console import QuietConsole
 from hwnas.pipeline.effort import EFFORTS
 from hwnas.pipeline.finishing import choose_to_train
 from hwnas.pipeline.job import Found, Job
 from hwnas.pipeline.planning import prepare
 from hwnas.pipeline.run import Config, unlock_all
-from hwnas.pipeline.screening import Screened, uniform_networks
+from hwnas.pipeline.screening import Screened, baseline_networks
 from hwnas.pipeline.searching import ROUNDS, enough, keeping, search_epochs, search_rounds
 from hwnas.pipeline.target import Target
 from hwnas.search.loop import LogLine
+from hwnas.spaces import mobile
 from tests.sample_run import PHONE, SPACE, TINY, StandIn, put_phone_table, write_images
 
 
@@ -54,7 +54,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(home))
         patch.setitem(EFFORTS, "quick", EFFORT)
-        patch.setattr(screening, "WIDTHS", (1.0,))
+        patch.setattr(mobile, "WIDTHS", (1.0,))
         put_phone_table()
         yield home
 
@@ -272,8 +272,8 @@ def test_without_a_way_to_the_device_predictions_choose(idle: Job) -> None:
 def test_uniform_networks_of_other_widths_are_predicted_with_less_certainty_and_are_no_duplicates(
     idle: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(screening, "WIDTHS", (0.5, 0.55, 1.0, 2.0))
-    networks = uniform_networks(SPACE, read_model(idle.run.folder / "latency_model.json"))
+    monkeypatch.setattr(mobile, "WIDTHS", (0.5, 0.55, 1.0, 2.0))
+    networks = baseline_networks(SPACE, read_model(idle.run.folder / "latency_model.json"))
     digests = [one.architecture.digest for one in networks]
     assert len(set(digests)) == len(digests)
     spread = {one.name: one.predicted_std_ms / one.predicted_ms for one in networks}  # type: ignore[operator]

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from hwnas.errors import HwnasError
-from hwnas.nn.supernet import Supernet
+from hwnas.errors import HwnasError, UsageError
+from hwnas.latency_models.cost import CostTable
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, _learning_rate, read_log, run_search
 from hwnas.search.proxyless import ProxylessGradient
 from hwnas.search.random import RandomSearch
-from hwnas.search.strategy import Strategy
+from hwnas.search.strategy import Setting
+from hwnas.spaces.cells import cell_space
 from hwnas.spaces.mobile import FUSED
 from tests.tiny import MB33, MB76, tiny_costs, tiny_data, tiny_space
 
@@ -31,11 +32,21 @@ class Killed(Exception):
     """What a test raises in the place of a kill."""
 
 
-def started(kind: type[ProxylessGradient] | type[RandomSearch]) -> Strategy:
+Chain = ProxylessGradient | RandomSearch
+
+
+def started(kind: type[Chain]) -> Chain:
     torch.manual_seed(0)
-    supernet = Supernet(SPACE)
     generator = torch.Generator().manual_seed(0)
-    return kind(supernet, tiny_costs(SPACE), 2.5, generator, arch_learning_rate=0.05)
+    return kind.begin(Setting(SPACE, tiny_costs(SPACE), 2.5, generator, 0.05))
+
+
+@both
+def test_a_search_over_chains_refuses_a_space_of_cells(kind: type[Chain]) -> None:
+    space = cell_space((1, 28, 28), 10)
+    costs = CostTable(tuple((1.0,) * len(one.candidates) for one in space.decisions), 0.0)
+    with pytest.raises(UsageError, match="'cells' is not a chain"):
+        kind.begin(Setting(space, costs, 2.5, torch.Generator()))
 
 
 def files_in(folder: Path) -> SearchFiles:
@@ -56,7 +67,7 @@ def kill_in(epoch: int):
     return on_line
 
 
-def run(strategy: Strategy, files: SearchFiles, on_line=None, rounds: int = 1) -> dict[str, Tensor]:
+def run(strategy: Chain, files: SearchFiles, on_line=None, rounds: int = 1) -> dict[str, Tensor]:
     run_search(strategy, TRAIN, VALID, PLAN, 0, files, rounds, on_line)
     return {name: value.clone() for name, value in strategy.state_dict().items()}
 

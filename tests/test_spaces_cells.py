@@ -264,3 +264,22 @@ def test_the_auxiliary_head_comes_after_the_second_reduction() -> None:
     for genotype in (published_genotype("DARTS_V2"), CIFAR.random(Random(0))):
         block = CIFAR.architecture(genotype).blocks[CIFAR.auxiliary_place(genotype)]
         assert (block.op, block.out_channels, block.out_size) == ("concat", 576, 8)
+
+
+def test_the_usual_network_is_darts_own_and_lacking_its_operations_a_separable_one() -> None:
+    space = cell_space((1, 28, 28), 10)
+    assert space.cells(space.usual) == published_genotype("DARTS_V2")
+    small = msgspec.structs.replace(space, ops=("skip_connect", "sep_conv_3x3"))
+    edges = [edge for node in small.cells(small.usual).normal.nodes for edge in node]
+    assert {edge.op for edge in edges} == {"sep_conv_3x3"}
+
+
+def test_baselines_are_published_cells_that_grow_in_width() -> None:
+    space = cell_space((1, 28, 28), 10)
+    families: dict[str, list[int]] = {}
+    for name, origin, one in space.baselines():
+        assert origin == "published"
+        families.setdefault(name.split()[0], []).append(one.params)
+    assert len(families) == 2
+    for params in families.values():
+        assert params == sorted(set(params))

@@ -200,3 +200,18 @@ def test_proxyless_mobile_has_its_published_counts(width: int, params: int, macs
     assert (network.params, network.macs) == (params, macs)
     if width == 24:
         assert pixel1().network_ms(network.blocks) == pytest.approx(82.52, abs=0.005)
+
+
+def test_the_block_of_a_decision_is_found_in_the_network_by_its_place() -> None:
+    one = SMALL.architecture(SMALL.random(Random(3)))
+    for block, decision in zip(one.blocks, SMALL.decided(one), strict=True):
+        if decision is None:
+            assert block in SMALL.fixed
+        else:
+            assert block == SMALL.blocks[decision][one.genotype.choices[decision]]
+
+
+def test_a_space_without_mobilenets_block_has_a_usual_network_all_the_same() -> None:
+    dense = msgspec.structs.replace(SMALL, candidates=FUSED)
+    assert dense.usual == dense.uniform(FUSED[0])
+    assert SMALL.usual == SMALL.uniform(Candidate("mbconv", 3, 6))

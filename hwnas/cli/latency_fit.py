@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hwnas.devices.profile import DeviceProfile
     from hwnas.devices.runner import Runner
     from hwnas.latency_models.model import LatencyModel
-    from hwnas.spaces.mobile import MobileSpace
+    from hwnas.spaces.space import SearchSpace
 
 
 class Place(NamedTuple):
@@ -19,7 +19,7 @@ class Place(NamedTuple):
 
     profile: DeviceProfile
     runner: Runner | None
-    space: MobileSpace
+    space: SearchSpace
     folder: Path
 
 

@@ -84,11 +84,11 @@ def choose_to_train(screened: Screened, job: Job) -> list[Found]:
         )
     )
     chosen = inside[: effort.trained] or [min(searched, key=latency_ms)]
-    uniform = [
-        one for one in screened.found if one.origin == "uniform" and latency_ms(one) <= budget_ms
+    hand_made = [
+        one for one in screened.found if one.origin != "search" and latency_ms(one) <= budget_ms
     ]
     families: dict[str, Found] = {}
-    for one in sorted(uniform, key=latency_ms):  # the slowest of each family that still keeps it
+    for one in sorted(hand_made, key=latency_ms):  # the slowest of each family that still keeps it
         families[one.name.rsplit(" ", 1)[0]] = one
     return chosen + list(families.values())[: effort.baselines]
 

@@ -13,7 +13,7 @@ from hwnas.pipeline.effort import Effort
 from hwnas.pipeline.run import Run
 from hwnas.pipeline.target import Target
 from hwnas.search.loop import SearchPlan
-from hwnas.spaces.mobile import MobileSpace
+from hwnas.spaces.space import SearchSpace
 from hwnas.training import TrainingPlan
 
 
@@ -23,7 +23,7 @@ class Job(NamedTuple):
     run: Run
     target: Target
     dataset: Dataset
-    space: MobileSpace
+    space: SearchSpace
     budget_ms: float
     effort: Effort
     search_plan: SearchPlan
@@ -35,7 +35,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A network that may be trained, and what is known of it before."""
 
     name: str
-    origin: Literal["search", "uniform", "random"]
+    origin: Literal["search", "uniform", "published", "random"]
     architecture: Architecture
     predicted_ms: float | None
     predicted_std_ms: float | None = None

@@ -97,12 +97,7 @@ def _placed(
 ) -> Architecture:
     if input_shape is None or num_classes is None:
         raise UsageError("a genotype says no shapes: --data gives input size and classes")
-    if space == "cells":
-        from hwnas.spaces.cells import cell_space
-
-        made = cell_space(input_shape, num_classes)
-    else:
-        made = load("space", space)(input_shape, num_classes)
+    made = load("space", space)(input_shape, num_classes)
     try:
         return made.architecture(genotype)
     except HwnasError as error:

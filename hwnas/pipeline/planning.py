@@ -13,7 +13,6 @@ from hwnas.datasets import Dataset, load_dataset
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import DeviceError, UsageError
 from hwnas.files import write_atomic
-from hwnas.latency_models.cost import CostTable
 from hwnas.latency_models.model import LatencyModel
 from hwnas.pipeline.budget import parse_budget, resolve_budget
 from hwnas.pipeline.console import Console
@@ -23,7 +22,7 @@ from hwnas.pipeline.reporting import latency_range
 from hwnas.pipeline.run import Config, open_run
 from hwnas.pipeline.target import Target, find_target, model_of
 from hwnas.plugins import load, names
-from hwnas.spaces.mobile import Candidate, MobileSpace
+from hwnas.spaces.space import SearchSpace
 
 PRECISIONS = ("fp32",)
 RUNTIMES = {"onnxruntime": "onnxruntime", "ai_edge_litert": "ai-edge-litert"}
@@ -40,7 +39,7 @@ def prepare(
         model = model_of(target, space, console, run, config.latency_model)
     costs = model.cost_table(space)
     _check_repeat(folder, dataset)
-    budget_ms = resolve_budget(config.budget or None, costs, default_budget_ms(space, costs))
+    budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
     effort = find_effort(config.effort)
     search_plan, training_plan = plans(
         effort, len(dataset.train.labels), _mean_macs(space), config.flip
@@ -59,7 +58,7 @@ def plan(config: Config, console: Console) -> dict[str, object]:
     target, dataset, space = _asked(config)
     model = model_of(target, space, console, asked=config.latency_model)
     costs = model.cost_table(space)
-    budget_ms = resolve_budget(config.budget or None, costs, default_budget_ms(space, costs))
+    budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
     search_plan, training_plan = plans(
         find_effort(config.effort), len(dataset.train.labels), _mean_macs(space), config.flip
     )
@@ -90,16 +89,11 @@ def plan(config: Config, console: Console) -> dict[str, object]:
     }
 
 
-def default_budget_ms(space: MobileSpace, costs: CostTable) -> float:
-    """Return what the space's uniform MobileNetV2-like network takes: as fast, but better."""
-    return costs.network_ms(space.uniform(Candidate("mbconv", 3, 6)).choices)
-
-
-def load_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> MobileSpace:
+def load_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> SearchSpace:
     return load("space", name)(input_shape, num_classes)
 
 
-def _asked(config: Config) -> tuple[Target, Dataset, MobileSpace]:
+def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
     """Find what the configuration names; every error here comes before any work."""
     find_effort(config.effort)
     if config.budget:
@@ -118,7 +112,7 @@ def _asked(config: Config) -> tuple[Target, Dataset, MobileSpace]:
     return target, dataset, space
 
 
-def _check_limits(space: MobileSpace, profile: DeviceProfile) -> None:
+def _check_limits(space: SearchSpace, profile: DeviceProfile) -> None:
     """Raise `UsageError` for a space with operations that the device does not run."""
     allowed = profile.limits.ops
     used = {site.block.op for site in space.sites()} | {block.op for block in space.fixed}
@@ -156,6 +150,6 @@ def _check_repeat(folder: Path, dataset: Dataset) -> None:
         )
 
 
-def _mean_macs(space: MobileSpace) -> float:
+def _mean_macs(space: SearchSpace) -> float:
     rng = Random(0)
     return fmean(space.architecture(space.random(rng)).macs for _ in range(64))

@@ -28,14 +28,14 @@ from hwnas.report.rows import (
     LatencyModelSummary,
 )
 from hwnas.search.loop import read_log
-from hwnas.spaces.mobile import MobileSpace
+from hwnas.spaces.space import SearchSpace
 
 RANDOM_NETWORKS = 1001
 CURVE_POINTS = 400
 """Points that the report keeps of a search's log; the log keeps all."""
 
 
-def latency_range(space: MobileSpace, costs: CostTable) -> tuple[float, float, float]:
+def latency_range(space: SearchSpace, costs: CostTable) -> tuple[float, float, float]:
     """Return the least, median and greatest predicted latency; the median of random networks."""
     rng = Random(0)
     drawn = (costs.network_ms(space.random(rng).choices) for _ in range(RANDOM_NETWORKS))
@@ -243,12 +243,12 @@ def _bound_note(job: Job, model: LatencyModel) -> str:
 
 
 def _better_baselines(delivered: Delivered) -> list[str]:
-    """Say it where a uniform network beat the searched one on validation images."""
+    """Say it where a baseline beat the searched one on validation images."""
     chosen = delivered.chosen.result.validation_accuracy
     return [
         f"The baseline {one.found.name!r} reached {one.result.validation_accuracy:.1%} on the "
         f"validation images, the searched network {chosen:.1%}; its files are in "
         f"training/{one.found.architecture.digest}/."
         for one in delivered.trained
-        if one.found.origin == "uniform" and one.result.validation_accuracy > chosen
+        if one.found.origin != "search" and one.result.validation_accuracy > chosen
     ]

@@ -19,19 +19,17 @@ from hwnas.report.rows import (
     CandidateShare,
     OtherRuntime,
 )
-from hwnas.spaces.mobile import MobileSpace
+from hwnas.spaces.space import SearchSpace
 
 
 def block_rows(
-    space: MobileSpace, chosen: Trained, model: LatencyModel, found: Probabilities | None
+    space: SearchSpace, chosen: Trained, model: LatencyModel, found: Probabilities | None
 ) -> list[BlockRow]:
     architecture = chosen.found.architecture
-    first = len(space.stem)
     rows: list[BlockRow] = []
-    for place, block in enumerate(architecture.blocks):
+    for block, number in zip(architecture.blocks, space.decided(architecture), strict=True):
         cost_ms = model.block_ms(block)
-        number = place - first
-        if not 0 <= number < len(space.decisions):
+        if number is None:
             rows.append(block_row(block, predicted_ms=cost_ms))
             continue
         decision = space.decisions[number]

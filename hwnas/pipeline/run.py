@@ -28,7 +28,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     target: str
     data: str
     budget: str = ""
-    """As given; empty: the latency of the space's uniform MobileNetV2-like network."""
+    """As given; empty: the latency of the space's usual network."""
     space: str = "mobile"
     strategy: str = "proxyless"
     precision: str = "fp32"

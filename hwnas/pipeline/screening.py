@@ -20,7 +20,7 @@ from hwnas.nn.build import untrained
 from hwnas.pipeline.job import Found, Job
 from hwnas.profiling import FORMATS
 from hwnas.search.strategy import Strategy
-from hwnas.spaces.mobile import Candidate, MobileSpace, mobilenet_v2_like
+from hwnas.spaces.space import SearchSpace
 from hwnas.training import RECALIBRATED, Data, accuracy, derived_seed, recalibrate
 
 MARGIN = (0.02, 0.06)
@@ -31,12 +31,6 @@ percent or two, and the same seed should give the same network."""
 CONFIDENCE = 0.9
 WIDTH = 0.03
 """Width of the window, as a share of the budget."""
-
-WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
-"""Width multipliers of the uniform networks that are measured as baselines."""
-
-UNIFORM = (Candidate("mbconv", 3, 6), Candidate("mbconv", 3, 3))
-"""MobileNetV2's own block, and its half."""
 
 
 class Probabilities(msgspec.Struct, frozen=True):
@@ -71,7 +65,7 @@ def screen(
         )
         for rank, one in enumerate(genotypes, 1)
     ]
-    found += uniform_networks(job.space, model)
+    found += baseline_networks(job.space, model)
     if job.target.runner is not None:
         with job.console.step(f"measuring {len(found)} networks"), job.run.stage("measure"):
             found = _measured(job, model, found, number)
@@ -96,20 +90,13 @@ def window(job: Job, model: LatencyModel) -> tuple[float, float]:
     return 1 - margin - WIDTH, 1 - margin
 
 
-def uniform_networks(space: MobileSpace, model: LatencyModel) -> list[Found]:
-    """Return the baselines: uniform networks of several widths, each architecture once."""
+def baseline_networks(space: SearchSpace, model: LatencyModel) -> list[Found]:
+    """Return the space's baselines, each architecture once."""
     found: dict[str, Found] = {}
-    for candidate in UNIFORM:
-        for width_mult in WIDTHS:
-            one = mobilenet_v2_like(space, candidate, width_mult)
-            found.setdefault(
-                one.digest,
-                Found(
-                    name=f"uniform {candidate.name} x{width_mult:g}",
-                    origin="uniform",
-                    architecture=one,
-                    **_prediction(one, model),
-                ),
+    for name, origin, one in space.baselines():
+        if one.digest not in found:
+            found[one.digest] = Found(
+                name=name, origin=origin, architecture=one, **_prediction(one, model)
             )
     return list(found.values())
 
@@ -143,7 +130,7 @@ def _judged(
     valid: Data,
 ) -> Found:
     """Say what the latency model and the supernet say of a genotype."""
-    network = strategy.supernet.extract(genotype)
+    network = strategy.network(genotype)
     recalibrate(network, train.drawn(RECALIBRATED // 2, job.run.config.seed))
     architecture = job.space.architecture(genotype)
     return Found(
@@ -174,7 +161,8 @@ def _measured(job: Job, model: LatencyModel, found: list[Found], number: int) ->
         for one in found:
             architecture = one.architecture
             path = Path(scratch) / f"{architecture.digest}.{format}"
-            compile_model(untrained(architecture.blocks), architecture.input_shape, format, path)
+            network = untrained(architecture.blocks, architecture.inputs)
+            compile_model(network, architecture.input_shape, format, path)
             files[architecture.digest] = path
         measured = measure(job, model, f"screen-{number}", files)
     return [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 import torch
 
@@ -9,13 +11,19 @@ from hwnas.files import write_json
 from hwnas.latency_models.fit import observe
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from hwnas.nn.supernet import Supernet
 from hwnas.pipeline.job import Found, Job
 from hwnas.pipeline.screening import Screened, screen
 from hwnas.plugins import load
 from hwnas.profiling import block_keys
-from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, further_epochs, run_search
-from hwnas.search.strategy import Strategy
+from hwnas.search.loop import (
+    LogLine,
+    OwnLoop,
+    SearchFiles,
+    SearchPlan,
+    further_epochs,
+    run_search,
+)
+from hwnas.search.strategy import Setting, SteppedStrategy, Strategy
 from hwnas.training import Data, as_data, derived_seed, keep_freed_memory, seeded
 
 ROUNDS = 3
@@ -102,15 +110,15 @@ def search_epochs(plan: SearchPlan, rounds: int) -> int:
 def _strategy(job: Job, model: LatencyModel) -> Strategy:
     config = job.run.config
     torch.manual_seed(derived_seed(config.seed, "supernet"))
-    supernet = Supernet(job.space, config.share_weights)
-    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return load("strategy", config.strategy)(
-        supernet,
+    setting = Setting(
+        job.space,
         model.cost_table(job.space),
         job.budget_ms,
         seeded(config.seed, "paths"),
-        arch_learning_rate=job.effort.arch_learning_rate,
+        job.effort.arch_learning_rate,
+        config.share_weights,
     )
+    return load("strategy", config.strategy).begin(setting)
 
 
 def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data) -> None:
@@ -126,7 +134,12 @@ def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data)
             expected = "" if line.expected_ms is None else f", expected {line.expected_ms:.4g} ms"
             update(line.step, total, f"{line.phase}: loss {line.loss:.3f}{expected}")
 
-        run_search(strategy, train, valid, plan, job.run.config.seed, files, number, on_line)
+        seed = job.run.config.seed
+        if isinstance(strategy, OwnLoop):
+            strategy.search(train, valid, plan, seed, files, number, on_line)
+        else:
+            stepped = cast(SteppedStrategy, strategy)
+            run_search(stepped, train, valid, plan, seed, files, number, on_line)
 
 
 def _refit(job: Job, screened: Screened) -> LatencyModel:

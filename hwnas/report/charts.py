@@ -17,6 +17,7 @@ from hwnas.report.search_charts import decisions, search_curves
 _STYLE: dict[Origin, tuple[str, str, str]] = {
     "search": ("found by the search", BLUE, "circle"),
     "uniform": ("uniform: one choice everywhere", ORANGE, "square"),
+    "published": ("published cells", ORANGE, "square"),
     "random": ("random choices", GREY, "diamond"),
 }
 

@@ -14,7 +14,7 @@ import msgspec
 
 from hwnas.measurement import Kind
 
-Origin = Literal["search", "uniform", "random"]
+Origin = Literal["search", "uniform", "published", "random"]
 """How a candidate was found: by the search, by one choice everywhere, by chance."""
 
 

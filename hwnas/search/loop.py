@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.errors import HwnasError
 from hwnas.files import read_lines, write_atomic
-from hwnas.search.strategy import StepLog, Strategy
+from hwnas.search.strategy import StepLog, SteppedStrategy
 from hwnas.training import Batch, Data, batches, derived_seed
 
 
@@ -52,8 +53,27 @@ class SearchFiles(msgspec.Struct, frozen=True):
     log: Path
 
 
+@runtime_checkable
+class OwnLoop(Protocol):
+    """A strategy whose search is no alternation of steps, e.g. one that trains whole networks."""
+
+    def search(
+        self,
+        train: Data,
+        valid: Data,
+        plan: SearchPlan,
+        seed: int,
+        files: SearchFiles,
+        rounds: int = 1,
+        on_line: Callable[[LogLine], None] | None = None,
+    ) -> None:
+        """Search up to the end of round ``rounds``, as `run_search` does; what ``files`` says was
+        done is not done again."""
+        ...
+
+
 def run_search(
-    strategy: Strategy,
+    strategy: SteppedStrategy,
     train: Data,
     valid: Data,
     plan: SearchPlan,
@@ -87,7 +107,7 @@ def read_log(files: SearchFiles) -> list[LogLine]:
 
 
 def _epoch(
-    strategy: Strategy,
+    strategy: SteppedStrategy,
     train: Data,
     valid: Data,
     plan: SearchPlan,
@@ -149,7 +169,7 @@ def _learning_rate(plan: SearchPlan, step: int, steps: int) -> float:
     return plan.search_learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
 
 
-def _resume(strategy: Strategy, files: SearchFiles) -> int:
+def _resume(strategy: SteppedStrategy, files: SearchFiles) -> int:
     """Load the checkpoint if there is one; drop log lines of the epoch that was cut off."""
     if not files.checkpoint.exists():
         write_atomic(files.log, b"")

@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -25,11 +26,12 @@ from torch import Tensor, nn
 
 from hwnas.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
+from hwnas.nn.build import Network
 from hwnas.nn.supernet import MixedOp, Supernet
 from hwnas.search.derive import window_samples
 from hwnas.search.objective import Lagrangian, expected_ms, padded_costs
-from hwnas.search.strategy import Batch, StepLog
-from hwnas.search.weights import PathTraining, State, below
+from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.search.weights import PathTraining, State, below, chain_supernet
 
 
 class ProxylessGradient:
@@ -52,6 +54,13 @@ class ProxylessGradient:
         # beta1 = 0: the logit of a candidate that has no gradient must not move
         self.arch_optimizer = torch.optim.Adam(
             [self.arch_logits], arch_learning_rate, betas=(0.0, 0.999)
+        )
+
+    @classmethod
+    def begin(cls, setting: Setting) -> Self:
+        supernet, budget_ms = chain_supernet(setting), setting.budget_ms
+        return cls(
+            supernet, setting.costs, budget_ms, setting.generator, setting.arch_learning_rate
         )
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
@@ -94,6 +103,9 @@ class ProxylessGradient:
         rng = np.random.default_rng(seed)
         samples = window_samples(scores, self.costs, low_ms, high_ms, count, rng)
         return [Genotype(self.supernet.space.name, choices) for choices in samples]
+
+    def network(self, genotype: Genotype) -> Network:
+        return self.supernet.extract(genotype)
 
     def preferences(self) -> tuple[list[list[float]], CostTable]:
         probs = self.probs.detach().double().tolist()

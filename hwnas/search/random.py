@@ -5,15 +5,18 @@ Li and Talwalkar, UAI 2019, arXiv:1902.07638: random search with weight sharing 
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import torch
 
 from hwnas.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
+from hwnas.nn.build import Network
 from hwnas.nn.supernet import Supernet
 from hwnas.search.derive import window_samples
-from hwnas.search.strategy import Batch, StepLog
-from hwnas.search.weights import PathTraining, State
+from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.search.weights import PathTraining, State, chain_supernet
 
 
 class RandomSearch:
@@ -25,13 +28,16 @@ class RandomSearch:
         costs: CostTable,
         budget_ms: float,
         generator: torch.Generator,
-        arch_learning_rate: float = 0.0,
         **training: float,
     ) -> None:
-        """``arch_learning_rate`` is taken for the strategies' common form; nothing learns by it."""
         self.weights = PathTraining(supernet, **training)
         self.generator = generator
         self.set_costs(costs, budget_ms)
+
+    @classmethod
+    def begin(cls, setting: Setting) -> Self:
+        supernet, budget_ms = chain_supernet(setting), setting.budget_ms
+        return cls(supernet, setting.costs, budget_ms, setting.generator)
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
         self.costs, self.budget_ms = costs, budget_ms
@@ -58,6 +64,9 @@ class RandomSearch:
         # the first is the knapsack's own answer among equals, not a draw: taken only if needed
         samples = [*draws, first][:count]
         return [Genotype(self.supernet.space.name, choices) for choices in samples]
+
+    def network(self, genotype: Genotype) -> Network:
+        return self.supernet.extract(genotype)
 
     def preferences(self) -> None:
         return None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
-from hwnas.nn.supernet import Supernet
+from hwnas.spaces.space import SearchSpace
 
 Batch = tuple[Tensor, Tensor]
 """Images ``[N, C, H, W]`` and labels ``[N]``."""
@@ -28,23 +28,31 @@ class StepLog(msgspec.Struct, frozen=True):
     multiplier: float | None = None
 
 
+class Setting(NamedTuple):
+    """What a search begins from."""
+
+    space: SearchSpace
+    costs: CostTable
+    budget_ms: float
+    generator: torch.Generator
+    arch_learning_rate: float = 1e-3
+    share_weights: bool = True
+    """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
+
+
 class Strategy(Protocol):
     """A search algorithm. It sees batches and a table of costs, never a device."""
 
-    generator: torch.Generator
-    """Draws paths; the loop seeds it at the start of each epoch."""
+    @classmethod
+    def begin(cls, setting: Setting) -> Self:
+        """Return the search before its first step; weights are drawn from torch's generator.
 
-    @property
-    def supernet(self) -> Supernet:
-        """The weights that candidates are judged with."""
+        Raises `UsageError` for a space that this search is not for.
+        """
         ...
 
-    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
-        """Train the weights on a batch of training data."""
-        ...
-
-    def architecture_step(self, batch: Batch) -> StepLog | None:
-        """Train what decides on a batch of validation data; ``None`` where nothing does."""
+    def network(self, genotype: Genotype) -> nn.Module:
+        """Return the stand-alone network of a genotype with a copy of the search's weights."""
         ...
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
@@ -57,6 +65,21 @@ class Strategy(Protocol):
 
     def preferences(self) -> tuple[list[list[float]], CostTable] | None:
         """Return the probability of each candidate and the costs they were learnt under."""
+        ...
+
+
+class SteppedStrategy(Strategy, Protocol):
+    """A search of alternating steps, which `hwnas.search.loop.run_search` runs."""
+
+    generator: torch.Generator
+    """Draws paths; the loop seeds it at the start of each epoch."""
+
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+        """Train the weights on a batch of training data."""
+        ...
+
+    def architecture_step(self, batch: Batch) -> StepLog | None:
+        """Train what decides on a batch of validation data; ``None`` where nothing does."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]: ...

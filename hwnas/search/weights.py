@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hwnas.errors import UsageError
 from hwnas.nn.supernet import Supernet
-from hwnas.search.strategy import Batch
+from hwnas.search.strategy import Batch, Setting
 
 State = dict[str, Tensor]
+
+
+def chain_supernet(setting: Setting) -> Supernet:
+    """Return the supernet of a chain space. Raises `UsageError` for a space of another kind."""
+    space = setting.space
+    if space.architecture(space.random(Random(0))).inputs:
+        raise UsageError(
+            f"the space {space.name!r} is not a chain of blocks, and this strategy searches chains "
+            "only, like the space 'mobile'"
+        )
+    supernet = Supernet(space, setting.share_weights)
+    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return supernet
 
 
 class PathTraining:

@@ -17,7 +17,14 @@ import msgspec
 
 from hwnas.architecture import Architecture, Block, Genotype
 from hwnas.errors import UsageError
-from hwnas.spaces.cell_genotype import CELL_INPUTS, DARTS_OPS, Cell, CellGenotype, Edge
+from hwnas.spaces.cell_genotype import (
+    CELL_INPUTS,
+    DARTS_OPS,
+    Cell,
+    CellGenotype,
+    Edge,
+    published_genotype,
+)
 from hwnas.spaces.cell_layout import (
     CellPlace,
     Norm,
@@ -31,12 +38,17 @@ from hwnas.spaces.cell_layout import (
     logits_block,
     stem_blocks,
 )
-from hwnas.spaces.space import Decision, Site
+from hwnas.spaces.space import Baseline, Decision, Site
 
 EDGES = 2
 """Operations that a node of the space sums."""
 LARGEST_SMALL_INPUT = 96
 """Up to this input size, in pixels, `cell_space` takes the stem for small images."""
+USUAL = "DARTS_V2"
+PUBLISHED = (USUAL, "ISTA_twostage")
+"""Published cells that are measured as baselines."""
+WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""What their channels are multiplied with."""
 
 
 def cell_space(
@@ -127,6 +139,18 @@ class CellSpace(msgspec.Struct, frozen=True, dict=True):
         return prod(each) ** 2
 
     @property
+    def usual(self) -> Genotype:
+        """DARTS's own cells; where the space lacks some of their operations, separable ones."""
+        try:
+            return self.genotype(published_genotype(USUAL))
+        except UsageError:
+            first = self.ops[0]
+            wanted = "sep_conv_3x3" if "sep_conv_3x3" in self.ops else first
+            edges = [(Edge(wanted, 0), Edge(wanted, 1)) for _ in range(self.nodes)]
+            cell = Cell(tuple(edges), tuple(self._nodes))
+            return self.genotype(CellGenotype(cell, cell))
+
+    @property
     def fixed(self) -> tuple[Block, ...]:
         """Stem, preprocessing, sums, concatenations and classifier."""
         blocks = [*stem_blocks(self.stack)]
@@ -191,6 +215,19 @@ class CellSpace(msgspec.Struct, frozen=True, dict=True):
                     raise UsageError(f"{kind} cell: node {node} ({said}) is not in the space")
                 choices += [options.index(edge) for edge in edges]
         return Genotype(self.name, tuple(choices))
+
+    def decided(self, architecture: Architecture) -> tuple[int | None, ...]:
+        """A block of a cell stands for a decision that many cells share: none is told."""
+        return (None,) * len(architecture.blocks)
+
+    def baselines(self) -> Iterable[Baseline]:
+        """Yield networks of published cells, as deep as the space's, of all `WIDTHS`."""
+        for name in PUBLISHED:
+            cells = published_genotype(name)
+            for width_mult in WIDTHS:
+                channels = max(2, round(self.channels * width_mult / 2) * 2)
+                wide = msgspec.structs.replace(self, channels=channels)
+                yield Baseline(f"{name} C{channels}", "published", wide.architecture(cells))
 
     def random(self, rng: Random) -> Genotype:
         """Draw uniformly from the networks whose nodes take two different sources."""

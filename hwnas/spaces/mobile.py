@@ -16,7 +16,7 @@ import msgspec
 
 from hwnas.architecture import Architecture, Block, Genotype, round_channels
 from hwnas.errors import UsageError
-from hwnas.spaces.space import Decision, Site
+from hwnas.spaces.space import Baseline, Decision, Site
 
 LARGEST_SMALL_INPUT = 96
 """Up to this input size, in pixels, `mobile_space` gives the small chain."""
@@ -53,6 +53,12 @@ class Stage(msgspec.Struct, frozen=True):
 SKIP = Candidate("identity")
 MBCONVS = tuple(Candidate("mbconv", k, e) for e in (3, 6) for k in (3, 5, 7))
 FUSED = tuple(Candidate("fused_mbconv", 3, e) for e in (1, 2))
+
+UNIFORM = (Candidate("mbconv", 3, 6), Candidate("mbconv", 3, 3))
+"""MobileNetV2's own block, and its half."""
+
+WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+"""Width multipliers of the uniform networks that are measured as baselines."""
 
 
 def mobile_space(input_shape: tuple[int, int, int], num_classes: int) -> MobileSpace:
@@ -166,6 +172,11 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
         return product
 
     @property
+    def usual(self) -> Genotype:
+        """MobileNetV2's block everywhere; where the space has none, its first candidate."""
+        return self.uniform(UNIFORM[0] if UNIFORM[0] in self.candidates else self.candidates[0])
+
+    @property
     def fixed(self) -> tuple[Block, ...]:
         return (*self.stem, *self._head_blocks)
 
@@ -196,6 +207,18 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
         chosen = (row[choice] for row, choice in zip(self.blocks, choices, strict=True))
         blocks = (*self.stem, *chosen, *self._head_blocks)
         return Architecture(genotype, blocks, self.input_shape, self.num_classes)
+
+    def decided(self, architecture: Architecture) -> tuple[int | None, ...]:
+        first, decisions = len(self.stem), len(self.places)
+        places = (number - first for number in range(len(architecture.blocks)))
+        return tuple(place if 0 <= place < decisions else None for place in places)
+
+    def baselines(self) -> Iterable[Baseline]:
+        """Yield uniform networks of all `WIDTHS`."""
+        for candidate in UNIFORM:
+            for width_mult in WIDTHS:
+                one = mobilenet_v2_like(self, candidate, width_mult)
+                yield Baseline(f"uniform {candidate.name} x{width_mult:g}", "uniform", one)
 
     def random(self, rng: Random) -> Genotype:
         return Genotype(self.name, tuple(rng.randrange(len(row)) for row in self.options))

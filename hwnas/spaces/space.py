@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -27,6 +27,15 @@ class Site(NamedTuple):
     multiplicity: int = 1
 
 
+class Baseline(NamedTuple):
+    """A network that needs no search, to be compared with."""
+
+    name: str
+    """Its family and, as the last word, its width."""
+    origin: Literal["uniform", "published"]
+    architecture: Architecture
+
+
 class SearchSpace(Protocol):
     """A set of architectures, described by independent decisions."""
 
@@ -45,6 +54,16 @@ class SearchSpace(Protocol):
     def decisions(self) -> tuple[Decision, ...]: ...
 
     @property
+    def size(self) -> int:
+        """Number of networks."""
+        ...
+
+    @property
+    def usual(self) -> Genotype:
+        """The network that one would take without a search; its latency is the default budget."""
+        ...
+
+    @property
     def fixed(self) -> tuple[Block, ...]:
         """Blocks that every architecture of the space has."""
         ...
@@ -57,6 +76,14 @@ class SearchSpace(Protocol):
         ...
 
     def architecture(self, genotype: Genotype) -> Architecture: ...
+
+    def decided(self, architecture: Architecture) -> tuple[int | None, ...]:
+        """Return the decision that each block comes from, ``None`` where it is no single one."""
+        ...
+
+    def baselines(self) -> Iterable[Baseline]:
+        """Yield hand-made networks on the space's stages, of several widths."""
+        ...
 
     def random(self, rng: Random) -> Genotype:
         """Draw uniformly from the candidates of each decision."""
