@@ -1,13 +1,27 @@
-"""How latency enters the loss: the expected latency, and the multiplier that holds a budget."""
+"""How latency enters a search: expected latency, objectives, the multiplier that holds a budget."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hwnas.search.objective import Lagrangian, expected_ms, padded_costs
+from hwnas.errors import UnknownName
+from hwnas.search.objective import (
+    OBJECTIVES,
+    Hinge,
+    Lagrangian,
+    Linear,
+    Log,
+    expected_ms,
+    objective,
+    padded_costs,
+    positive_log,
+)
 from tests.tiny import tiny_costs, tiny_space
 
 SPACE = tiny_space(widths=(8, 16, 16))
@@ -78,3 +92,92 @@ def test_the_expected_latency_settles_at_the_budget_from_both_sides(wanted_ms: f
         objective.update(latency_ms.item())
     assert latency_ms.item() == pytest.approx(10, rel=0.02)
     assert (objective.multiplier > 0) == (wanted_ms > 10)
+
+
+def logits_and_loss(name: str, detached: bool) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the logits, and the logits, for an objective over its budget."""
+    costs = tiny_costs(SPACE)
+    cost_ms, mask = padded_costs(costs)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(mask.shape, dtype=torch.float64, generator=generator, requires_grad=True)
+    probs = logits.masked_fill(~mask, -torch.inf).softmax(dim=1)
+    latency_ms = expected_ms(probs, cost_ms.double(), costs.fixed_ms)
+    chosen = objective(name, budget_ms=0.8 * latency_ms.item())
+    chosen.multiplier = chosen.multiplier or 0.5
+    entered_ms = latency_ms.detach() if detached else latency_ms
+    task_loss = torch.tensor(1.5, dtype=torch.float64) + 0 * logits.sum()
+    return torch.autograd.grad(chosen.loss(task_loss, entered_ms), logits)[0], logits
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_latency_gradient_reaches_the_logits_and_a_detached_latency_has_none(name: str) -> None:
+    """dE/dalpha_i is p_i * (cost_i - E of its decision), times a positive number."""
+    gradient, logits = logits_and_loss(name, detached=False)
+    cost_ms, mask = padded_costs(tiny_costs(SPACE))
+    probs = logits.detach().masked_fill(~mask, -torch.inf).softmax(dim=1)
+    closed = probs * (cost_ms.double() - (probs * cost_ms.double()).sum(1, keepdim=True))
+    factor = (gradient * closed).sum() / closed.square().sum()
+    assert factor > 1e-3
+    torch.testing.assert_close(gradient, factor * closed, rtol=1e-9, atol=1e-12)
+    # the widely copied mistake: probabilities wrapped into a new tensor, which cuts the graph
+    assert torch.count_nonzero(logits_and_loss(name, detached=True)[0]) == 0
+
+
+def test_the_objectives_are_their_formulas() -> None:
+    task_loss, over_ms, under_ms = torch.tensor(2.0), torch.tensor(100.0), torch.tensor(60.0)
+    assert Linear(80).loss(task_loss, over_ms).item() == pytest.approx(2 + 0.1 * 0.25)
+    assert Linear(80).loss(task_loss, under_ms).item() == pytest.approx(2 - 0.1 * 0.25)
+    assert Hinge(80).loss(task_loss, over_ms).item() == pytest.approx(2.25)
+    assert Hinge(80).loss(task_loss, under_ms).item() == 2
+    logged = 0.2 * 2 * (math.log(100) / math.log(80)) ** 0.3
+    assert Log(80).loss(task_loss, over_ms).item() == pytest.approx(logged)
+    risen = Lagrangian(80)
+    assert risen.loss(task_loss, over_ms).item() == 2
+    risen.update(100)
+    assert risen.loss(task_loss, over_ms).item() == pytest.approx(2 + 0.1 * 0.25 * 0.25)
+
+
+def test_the_rewards_are_their_formulas() -> None:
+    assert Log(80).reward(0.7, 100) == pytest.approx(0.7 * 0.8**0.1)
+    assert Log(80, reward_exponent=0.07).reward(0.7, 40) == pytest.approx(0.7 * 2**0.07)
+    assert Linear(80).reward(0.7, 100) == pytest.approx(0.7 - 0.1 * 0.25)
+    assert Hinge(80).reward(0.7, 100) == pytest.approx(0.7 - 0.25)
+    assert Hinge(80).reward(0.7, 79) == Lagrangian(80).reward(0.7, 79) == 0.7
+    for name in OBJECTIVES:
+        chosen = objective(name, 80)
+        assert chosen.reward(0.7, 80) == pytest.approx(0.7), name
+
+
+def test_mul_log_is_positive_and_rises_with_latency_below_one_millisecond_too() -> None:
+    latencies_ms = torch.logspace(-4, 4, 400, dtype=torch.float64, requires_grad=True)
+    for budget_ms in (0.01, 0.9, 1.0, 80.0):
+        losses = Log(budget_ms).loss(torch.ones(()), latencies_ms)
+        (slope,) = torch.autograd.grad(losses.sum(), latencies_ms)
+        assert losses.isfinite().all() and (losses > 0).all() and (slope > 0).all()
+
+
+def test_the_positive_logarithm_is_the_logarithm_from_e_on_and_smooth_there() -> None:
+    x = torch.tensor([math.e - 1e-6, math.e, math.e + 1e-6, 10], dtype=torch.float64)
+    x.requires_grad_()
+    y = positive_log(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(y[1:], x[1:].log())
+    torch.testing.assert_close(slope, 1 / x, rtol=1e-6, atol=0)
+
+
+def test_an_unknown_objective_gets_the_nearest_name() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'add#linear'"):
+        objective("add-linear", 80)
+
+
+def test_expected_latency_is_the_mean_of_sampled_networks() -> None:
+    costs = tiny_costs(SPACE)
+    cost_ms, mask = padded_costs(costs)
+    noise = torch.randn(mask.shape, generator=torch.Generator().manual_seed(2))
+    probs = noise.masked_fill(~mask, -torch.inf).softmax(dim=1)
+    paths = torch.multinomial(probs, 100_000, True, generator=torch.Generator().manual_seed(3))
+    sampled_ms = costs.networks_ms(paths.T.numpy())
+    error_ms = float(np.std(sampled_ms)) / math.sqrt(len(sampled_ms))
+    expected = expected_ms(probs, cost_ms, costs.fixed_ms).item()
+    assert sampled_ms.mean() == pytest.approx(expected, abs=4 * error_ms)
+    assert error_ms < 0.01

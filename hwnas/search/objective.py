@@ -1,10 +1,21 @@
-"""How latency enters the loss of a search."""
+"""How latency enters a search: expected latency, and the objectives that every strategy can use.
+
+A gradient search descends `Objective.loss`, one that samples networks ascends `Objective.reward`.
+``add#linear`` and ``mul#log`` are those of the ProxylessNAS code, and the reward
+``accuracy * (budget / latency) ** w`` is that of its REINFORCE form (Cai, Zhu and Han, ICLR 2019,
+arXiv:1812.00332, section 3.3; first in MnasNet, Tan et al., CVPR 2019, arXiv:1807.11626).
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from hwnas.errors import UnknownName
 from hwnas.latency_models.cost import CostTable
 
 
@@ -27,8 +38,104 @@ def padded_costs(table: CostTable) -> tuple[Tensor, Tensor]:
     return cost_ms, mask
 
 
-class Lagrangian:
-    """``task_loss + multiplier * (expected / budget - 1)`` with dual ascent on the multiplier.
+class Objective(Protocol):
+    """What a search optimises under a budget. ``loss`` keeps the graph of both its arguments."""
+
+    multiplier: float
+    """Weight of the latency at present."""
+
+    def loss(self, task_loss: Tensor, latency_ms: Tensor) -> Tensor:
+        """Return what to descend, for an expected latency that hangs on the architecture."""
+        ...
+
+    def reward(self, accuracy: float, latency_ms: float) -> float:
+        """Return what to ascend, for one network; ``accuracy`` in 0..1."""
+        ...
+
+    def update(self, latency_ms: float) -> None:
+        """Learn from the expected latency that an architecture step started from."""
+        ...
+
+
+def objective(name: str, budget_ms: float) -> Objective:
+    """Return the objective of a name, with its defaults. Raises `UnknownName`."""
+    if name not in OBJECTIVES:
+        raise UnknownName("objective", name, OBJECTIVES)
+    return OBJECTIVES[name](budget_ms)
+
+
+class Linear:
+    """``add#linear``: ``task_loss + multiplier * (latency / budget - 1)``.
+
+    It also pays for being faster than the budget, and no fixed multiplier ends at it.
+    """
+
+    def __init__(self, budget_ms: float, multiplier: float = 0.1) -> None:
+        self.budget_ms = budget_ms
+        self.multiplier = multiplier
+
+    def loss(self, task_loss: Tensor, latency_ms: Tensor) -> Tensor:
+        return task_loss + self.multiplier * (latency_ms / self.budget_ms - 1)
+
+    def reward(self, accuracy: float, latency_ms: float) -> float:
+        return accuracy - self.multiplier * (latency_ms / self.budget_ms - 1)
+
+    def update(self, latency_ms: float) -> None:
+        """The multiplier is fixed."""
+
+
+class Hinge(Linear):
+    """``hinge``: as `Linear` over the budget, nothing below it."""
+
+    def __init__(self, budget_ms: float, multiplier: float = 1.0) -> None:
+        super().__init__(budget_ms, multiplier)
+
+    def loss(self, task_loss: Tensor, latency_ms: Tensor) -> Tensor:
+        return task_loss + self.multiplier * (latency_ms / self.budget_ms - 1).clamp_min(0)
+
+    def reward(self, accuracy: float, latency_ms: float) -> float:
+        return accuracy - self.multiplier * max(0.0, latency_ms / self.budget_ms - 1)
+
+
+class Log:
+    """``mul#log``: ``scale * task_loss * (ln latency / ln budget) ** multiplier``.
+
+    Below e ms the logarithm goes on as its tangent, see `positive_log`: the term stays positive
+    and differentiable for networks of less than a millisecond. As a reward it is
+    ``accuracy * (budget / latency) ** reward_exponent``.
+    """
+
+    def __init__(
+        self,
+        budget_ms: float,
+        multiplier: float = 0.3,
+        scale: float = 0.2,
+        reward_exponent: float = 0.1,
+    ) -> None:
+        self.budget_ms = budget_ms
+        self.multiplier = multiplier
+        self.scale = scale
+        self.reward_exponent = reward_exponent
+
+    def loss(self, task_loss: Tensor, latency_ms: Tensor) -> Tensor:
+        budget = positive_log(torch.as_tensor(self.budget_ms, dtype=latency_ms.dtype))
+        ratio = positive_log(latency_ms) / budget
+        return self.scale * task_loss * ratio**self.multiplier
+
+    def reward(self, accuracy: float, latency_ms: float) -> float:
+        return accuracy * (self.budget_ms / latency_ms) ** self.reward_exponent
+
+    def update(self, latency_ms: float) -> None:
+        """The exponent is fixed."""
+
+
+def positive_log(x: Tensor) -> Tensor:
+    """Return ``ln x`` where ``x >= e``, and its tangent at e, ``x / e``, below: never under 0."""
+    return torch.where(x > math.e, x.clamp_min(math.e).log(), x / math.e)
+
+
+class Lagrangian(Linear):
+    """``lagrangian``: `Linear` with dual ascent on the multiplier.
 
     The multiplier rises while the expected latency is over the budget and falls, also below
     zero, while the budget is not used, so nobody tunes it. The step of the dual variable is
@@ -37,15 +144,20 @@ class Lagrangian:
     """
 
     def __init__(self, budget_ms: float, rate: float = 0.1, limit: float = 2.0) -> None:
-        self.budget_ms = budget_ms
+        super().__init__(budget_ms, 0.0)
         self.rate = rate
         self.limit = limit
-        self.multiplier = 0.0
-
-    def loss(self, task_loss: Tensor, latency_ms: Tensor) -> Tensor:
-        return task_loss + self.multiplier * (latency_ms / self.budget_ms - 1)
 
     def update(self, latency_ms: float) -> None:
         """Ascend after an architecture step that started from the expected ``latency_ms``."""
         risen = self.multiplier + self.rate * (latency_ms / self.budget_ms - 1)
         self.multiplier = max(-self.limit, min(self.limit, risen))
+
+
+OBJECTIVES: dict[str, Callable[[float], Objective]] = {
+    "lagrangian": Lagrangian,
+    "add#linear": Linear,
+    "mul#log": Log,
+    "hinge": Hinge,
+}
+"""By name, made from a budget in ms; the first one is the default."""
