@@ -20,7 +20,7 @@ from hwnas.pipeline.effort import EFFORTS
 from hwnas.pipeline.finishing import choose_to_train
 from hwnas.pipeline.job import Found, Job
 from hwnas.pipeline.planning import prepare
-from hwnas.pipeline.run import Config, unlock_all
+from hwnas.pipeline.run import Config, command_line, unlock_all
 from hwnas.pipeline.screening import Screened, baseline_networks
 from hwnas.pipeline.searching import ROUNDS, enough, keeping, search_epochs, search_rounds
 from hwnas.pipeline.target import Target
@@ -64,7 +64,7 @@ def begin(own_home: Path) -> Iterator[Begin]:
     """Prepare a run whose networks take ``factor`` times what the model says of their blocks."""
     data = write_images(own_home / "images.npz", train=120, test=30)
 
-    def make(name: str, factor: float = 1.0, resume: bool = False, **asked: str) -> Begun:
+    def make(name: str, factor: float = 1.0, resume: bool = False, **asked: object) -> Begun:
         wanted = {"target": PHONE.name, "data": str(data), "budget": "60%", **asked}
         config = msgspec.convert(wanted, Config)
         job, model = prepare(config, own_home / "runs" / name, Heard(), resume)
@@ -137,6 +137,18 @@ def test_a_true_table_needs_one_round(begin: Begin) -> None:
     assert screened.round == len(runner.asked) == 1
     assert enough(screened, job)
     assert {line.epoch for line in log(job)} == set(range(search_epochs(job.search_plan, 1)))
+
+
+def test_a_raw_run_is_judged_on_its_own_clock_and_any_other_on_the_calibrated_one(
+    begin: Begin, slower: tuple[Begun, Screened]
+) -> None:
+    job, model, _ = begin("raw", raw=True)
+    search_rounds(job, model)
+    raw = job.run.measured("screen-1").values()
+    assert raw and all(one.calibrated_reference_ms is None for one in raw)
+    calibrated = slower[0].job.run.measured("screen-1").values()
+    assert calibrated and all(one.calibrated_reference_ms for one in calibrated)
+    assert "--raw" in command_line(job.run.config)
 
 
 def test_networks_slower_than_their_blocks_correct_the_table_until_they_keep_the_budget(

@@ -30,6 +30,7 @@ TOO_NOISY = 0.25
 @click.option("--threads", type=click.IntRange(1), help="For the supernet.  [default: 1]")
 @click.option("--flip/--no-flip", default=None, help="Mirror training images.  [default: flip]")
 @click.option("--separate-weights", is_flag=True, default=None, help="No sharing by slicing.")
+@click.option("--raw", is_flag=True, default=None, help="Judge this run's clock, not calibrated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/TARGET]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what is reachable.")

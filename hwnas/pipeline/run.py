@@ -40,6 +40,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
     latency_model: str = ""
     """File or name of the latency model to use; empty: the device's own."""
+    raw: bool = False
+    """Whether budgets are judged on this run's own clock, not on the calibrated milliseconds."""
     threads: int = 1
     """Threads of the supernet's training; part of what makes a result repeatable."""
 
@@ -163,6 +165,7 @@ def command_line(config: Config) -> str:
         if getattr(config, name) != getattr(defaults, name):
             words += [f"--{name}", str(getattr(config, name))]
     words += [] if config.flip else ["--no-flip"]
+    words += ["--raw"] if config.raw else []
     words += [] if config.share_weights else ["--separate-weights"]
     return shlex.join(words)
 

@@ -109,15 +109,19 @@ def measure(
     known = job.run.measured(stage)
     missing = {digest: path for digest, path in files.items() if digest not in known}
     if missing:
-        calibrated_ms = model.conditions.reference_ms if model.conditions else None
         measured = job.target.runner.measure(
             [Subject(digest, path) for digest, path in missing.items()],
-            calibrated_reference_ms=calibrated_ms,
+            calibrated_reference_ms=calibration_of(job, model),
             seed=job.run.config.seed,
         )
         for one in measured:
             job.run.journal(stage, one.name, one)
     return job.run.measured(stage)
+
+
+def calibration_of(job: Job, model: LatencyModel) -> float | None:
+    """Return the reference's ms that measurements are scaled to; ``None``: this run's own clock."""
+    return model.conditions.reference_ms if model.conditions and not job.run.config.raw else None
 
 
 def _judged(
