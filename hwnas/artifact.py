@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 Format = Literal["onnx", "tflite"]
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "int8"]
 
 
 class Parity(msgspec.Struct, frozen=True):
@@ -19,6 +19,8 @@ class Parity(msgspec.Struct, frozen=True):
     accuracy_torch: float
     """Top-1 on these images, 0 to 1."""
     accuracy_artifact: float
+    label_agreement: float | None = None
+    """Share of images in which both see the same class; ``None``: not counted."""
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -34,3 +36,7 @@ class Artifact(msgspec.Struct, frozen=True):
     size_bytes: int
     parity: Parity | None
     """``None``: not verified, as for blocks that are compiled only to be timed."""
+    calibration: str = ""
+    """Of an int8 file: how the ranges of its values were found."""
+    float_layers: tuple[str, ...] = ()
+    """Of an int8 file: layers that were left in float32."""

@@ -168,7 +168,9 @@ def test_the_limit_is_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_every_shipped_recipe_reads_and_is_called_as_its_file() -> None:
     files = list((shipped("export") / "recipes").iterdir())
     names = {f"{file.name.removesuffix('.toml')}": read_recipe(file) for file in files}
-    assert set(names) == {f"{format}-fp32" for format in FORMATS}
+    assert set(names) == {
+        f"{format}-{precision}" for format in FORMATS for precision in ("fp32", "int8")
+    }
     assert all(find_recipe(format) is not None for format in FORMATS)
     assert all(recipe.max_relative_error == LIMIT for recipe in names.values())
 
@@ -181,7 +183,7 @@ def test_a_misspelt_field_of_a_recipe_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match="known: onnx-fp32, tflite-fp32"):
+    with pytest.raises(UnknownName, match="known: onnx-fp32, onnx-int8, tflite-fp32, tf"):
         find_recipe("caffe")  # type: ignore[arg-type]
 
 

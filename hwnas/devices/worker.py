@@ -126,7 +126,7 @@ class LiteRtModel:
     def __init__(self, path: str) -> None:
         interpreter, self.version = _import_interpreter()
         try:
-            with _without_chatter():
+            with without_chatter():
                 self._interpreter = interpreter(model_path=path, num_threads=1)
                 self._interpreter.allocate_tensors()
         except Exception as error:
@@ -162,7 +162,7 @@ class LiteRtThreadsModel(LiteRtModel):
             cpu_options=compiled.CpuOptions(num_threads=threads),
         )
         try:
-            with _without_chatter():
+            with without_chatter():
                 self._model = compiled.CompiledModel.from_file(path, options=options)
         except Exception as error:
             raise BadModel(path, error) from None
@@ -182,7 +182,7 @@ class LiteRtThreadsModel(LiteRtModel):
 
 
 @contextmanager
-def _without_chatter() -> Generator[None]:
+def without_chatter() -> Generator[None]:
     """Keep what native code writes to stderr away: LiteRT greets on opening a model.
 
     Its errors are not lost: they come as exceptions.

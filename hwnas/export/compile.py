@@ -11,14 +11,16 @@ import numpy as np
 from torch import nn
 
 from hwnas.architecture import Architecture
-from hwnas.artifact import Artifact, Format
+from hwnas.artifact import Artifact, Format, Parity, Precision
 from hwnas.devices.worker import open_model
 from hwnas.errors import ExportError
+from hwnas.export.agreement import agreement
 from hwnas.export.embedded import notes_of
 from hwnas.export.graph import trace
 from hwnas.export.nodes import Graph
 from hwnas.export.onnx import write_onnx
-from hwnas.export.recipe import OnnxRecipe, Recipe, find_recipe
+from hwnas.export.quantize import quantization_of, quantize
+from hwnas.export.recipe import OnnxRecipe, Quantization, Recipe, find_recipe
 from hwnas.export.tflite import write_tflite
 from hwnas.export.verify import verify
 
@@ -33,6 +35,11 @@ def compile_model(
     images: Array | None = None,
     labels: Array | None = None,
     architecture: Architecture | None = None,
+    *,
+    precision: Precision = "fp32",
+    calibration: Array | None = None,
+    quantization: Quantization | None = None,
+    float_layers: tuple[str, ...] = (),
 ) -> Artifact:
     """Compile ``module`` for one image of ``input_shape`` and write it to ``path``.
 
@@ -40,19 +47,31 @@ def compile_model(
     else only opened in the runtime. ``architecture`` is written into it, see `embedded`. The file
     appears under its name when all of that is done; after an `ExportError` there is none (one that
     was there before stays).
+
+    ``int8`` takes ``calibration`` images ``[N, C, H, W]``, which are not those that it is verified
+    on; ``quantization`` instead of the recipe's; and layers that stay in float32, see `quantize`.
     """
     if (images is None) != (labels is None):
         raise ValueError("to verify takes both images and labels")
-    recipe = find_recipe(format)
+    if (precision == "int8") != (calibration is not None):
+        raise ValueError("int8, and nothing else, takes calibration images")
+    recipe = find_recipe(format, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         notes = notes_of(architecture) if architecture is not None else {}
         _write(trace(module, input_shape), recipe, temporary, notes)
+        if calibration is not None:
+            quantization = quantization or quantization_of(format)
+            quantize(temporary, temporary, format, calibration, quantization, float_layers)
         version = _runtime_version(temporary, recipe)
-        parity = None
+        parity: Parity | None = None
         if images is not None and labels is not None:
-            parity = verify(temporary, format, module, images, labels)
+            parity = (
+                verify(temporary, format, module, images, labels)
+                if quantization is None
+                else agreement(temporary, format, module, images, labels, quantization)
+            )
         data = temporary.read_bytes()
         os.replace(temporary, path)
     except ExportError as error:
@@ -68,6 +87,8 @@ def compile_model(
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),
         parity=parity,
+        calibration="" if quantization is None else quantization.calibration,
+        float_layers=float_layers,
     )
 
 

@@ -12,6 +12,23 @@ from hwnas.artifact import Format, Precision
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.shipped import shipped
 
+Calibration = Literal["minmax", "percentile", "entropy"]
+
+
+class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How an int8 file is made, and what it must be worth to be kept."""
+
+    calibration: Calibration
+    """``entropy`` is for ONNX only."""
+    percentile: float
+    """Share of an activation's values, in percent, that its range holds; of ``percentile``."""
+    reduce_range: bool = False
+    """Weights of 7 bits; for ONNX only."""
+    min_label_agreement: float
+    """Smallest share of images in which the file sees the class that PyTorch sees."""
+    max_drop: float
+    """Largest loss of top-1 accuracy against PyTorch, as a share of 1."""
+
 
 class OnnxRecipe(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag="onnx"
@@ -21,8 +38,10 @@ class OnnxRecipe(
     layout: Literal["NCHW"]
     opset: int
     ir_version: int
-    max_relative_error: float
-    """Limit of `Parity.max_relative_error`; a file above it is not kept."""
+    max_relative_error: float | None = None
+    """Limit of `Parity.max_relative_error`; a file above it is not kept. ``None`` for int8."""
+    quantization: Quantization | None = None
+    """Of int8."""
 
 
 class TfliteRecipe(
@@ -32,8 +51,10 @@ class TfliteRecipe(
     runtime: Literal["litert"]
     layout: Literal["NHWC"]
     schema_version: int
-    max_relative_error: float
-    """Limit of `Parity.max_relative_error`; a file above it is not kept."""
+    max_relative_error: float | None = None
+    """Limit of `Parity.max_relative_error`; a file above it is not kept. ``None`` for int8."""
+    quantization: Quantization | None = None
+    """Of int8."""
 
 
 Recipe = OnnxRecipe | TfliteRecipe

@@ -38,6 +38,7 @@ def verify(
             f"{path}: gives outputs {list(got.shape)} for PyTorch's {list(expected.shape)}; "
             "both must be logits [N, classes]"
         )
+    assert limit is not None, "an fp32 recipe without its limit"
     error = _checked(got, expected, limit, _names(path, format))
     return Parity(
         images=len(images),
