@@ -177,18 +177,22 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            loss_sum += loss.item() * len(labels)
+            loss_sum += _finite(loss.item(), epoch, number, plan) * len(labels)
             right += (logits.argmax(1) == labels).sum().item()
             seen += len(labels)
-        if not math.isfinite(loss_sum):
-            raise HwnasError(
-                f"the training loss is not finite in epoch {epoch + 1}; try a lower learning rate "
-                f"than {plan.peak_learning_rate:g}"
-            )
         if checkpoint is not None:
             _save(network, optimizer, checkpoint, epoch + 1)
         if on_epoch is not None:
             on_epoch(EpochLog(epoch + 1, plan.epochs, loss_sum / seen, right / seen))
+
+
+def _finite(loss: float, epoch: int, number: int, plan: TrainingPlan) -> float:
+    if not math.isfinite(loss):
+        raise HwnasError(
+            f"the training loss is not finite in epoch {epoch + 1}, step {number + 1}; try a lower "
+            f"learning rate than {plan.peak_learning_rate:g}"
+        )
+    return loss
 
 
 def keep_freed_memory() -> None:

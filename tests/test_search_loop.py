@@ -15,6 +15,7 @@ from hwnas.latency_models.cost import CostTable
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, _learning_rate, read_log, run_search
 from hwnas.search.proxyless import ProxylessGradient
 from hwnas.search.random import RandomSearch
+from hwnas.search.reinforce import Reinforce
 from hwnas.search.strategy import Setting
 from hwnas.spaces.cells import cell_space
 from hwnas.spaces.mobile import FUSED
@@ -24,15 +25,15 @@ SPACE = tiny_space(MB33, MB76, FUSED[1])
 PLAN = SearchPlan(warmup_epochs=2, search_epochs=2, batch_size=8)
 TRAIN, VALID = tiny_data(48), tiny_data(20, seed=1)
 EPOCHS = PLAN.warmup_epochs + PLAN.search_epochs
-STRATEGIES = (ProxylessGradient, RandomSearch)
-both = pytest.mark.parametrize("kind", STRATEGIES, ids=lambda kind: kind.__name__)
+STRATEGIES = (ProxylessGradient, Reinforce, RandomSearch)
+each = pytest.mark.parametrize("kind", STRATEGIES, ids=lambda kind: kind.__name__)
 
 
 class Killed(Exception):
     """What a test raises in the place of a kill."""
 
 
-Chain = ProxylessGradient | RandomSearch
+Chain = ProxylessGradient | Reinforce | RandomSearch
 
 
 def started(kind: type[Chain]) -> Chain:
@@ -41,7 +42,7 @@ def started(kind: type[Chain]) -> Chain:
     return kind.begin(Setting(SPACE, tiny_costs(SPACE), 2.5, generator, 0.05))
 
 
-@both
+@each
 def test_a_search_over_chains_refuses_a_space_of_cells(kind: type[Chain]) -> None:
     space = cell_space((1, 28, 28), 10)
     costs = CostTable(tuple((1.0,) * len(one.candidates) for one in space.decisions), 0.0)
@@ -72,7 +73,7 @@ def run(strategy: Chain, files: SearchFiles, on_line=None, rounds: int = 1) -> d
     return {name: value.clone() for name, value in strategy.state_dict().items()}
 
 
-@both
+@each
 def test_a_search_cut_off_in_any_epoch_ends_as_the_undisturbed_one(kind, tmp_path: Path) -> None:
     whole = files_in(tmp_path / "whole")
     expected = run(started(kind), whole)
@@ -91,7 +92,7 @@ def test_a_search_cut_off_in_any_epoch_ends_as_the_undisturbed_one(kind, tmp_pat
         assert files.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
 
 
-@both
+@each
 def test_a_finished_search_is_not_run_again(kind, tmp_path: Path) -> None:
     files = files_in(tmp_path)
     expected, log = run(started(kind), files), files.log.read_bytes()
@@ -111,7 +112,7 @@ def test_a_further_round_goes_on_half_as_long_whether_resumed_or_not(tmp_path: P
     assert all(torch.equal(value, expected[name]) for name, value in state.items())
 
 
-@both
+@each
 def test_log_lines_say_what_each_step_did(kind, tmp_path: Path) -> None:
     files, told = files_in(tmp_path), []
     run(started(kind), files, told.append)
@@ -134,7 +135,7 @@ def test_log_lines_say_what_each_step_did(kind, tmp_path: Path) -> None:
         assert lines[-1].multiplier != 0
 
 
-@both
+@each
 def test_every_epoch_has_its_own_order_and_paths(kind, tmp_path: Path) -> None:
     """With a learning rate of 0, equal epochs would have equal losses."""
     plan = SearchPlan(3, 0, 8, warmup_learning_rate=0.0, weight_steps=1)

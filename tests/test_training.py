@@ -99,7 +99,9 @@ def test_a_loss_that_is_not_finite_stops_in_one_line_and_keeps_the_checkpoint(
             with torch.no_grad():
                 network.get_parameter("blocks.0.conv.weight").fill_(torch.nan)
 
-    with pytest.raises(HwnasError, match=r"not finite in epoch 3; try a lower .* than 0\.1$"):
+    with pytest.raises(
+        HwnasError, match=r"not finite in epoch 3, step 1; try a lower .* than 0\.1$"
+    ):
         train(network, DATA, PLAN, 0, path, poison)
     state, notes = load_checkpoint(path)
     assert notes == {"epoch": "2"}

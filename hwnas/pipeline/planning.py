@@ -11,7 +11,7 @@ import msgspec
 
 from hwnas.datasets import Dataset, load_dataset
 from hwnas.devices.profile import DeviceProfile
-from hwnas.errors import DeviceError, UsageError
+from hwnas.errors import DeviceError, UnknownName, UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
 from hwnas.pipeline.budget import parse_budget, resolve_budget
@@ -22,6 +22,8 @@ from hwnas.pipeline.reporting import latency_range
 from hwnas.pipeline.run import Config, open_run
 from hwnas.pipeline.target import Target, find_target, model_of
 from hwnas.plugins import load, names
+from hwnas.search.objective import OBJECTIVES
+from hwnas.search.proxyless import ESTIMATORS
 from hwnas.spaces.space import SearchSpace
 
 PRECISIONS = ("fp32",)
@@ -100,6 +102,7 @@ def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
         parse_budget(config.budget)
     if config.strategy not in names("strategy"):
         load("strategy", config.strategy)
+    _check_search(config)
     if config.precision not in PRECISIONS:
         raise UsageError(
             f"--precision {config.precision!r}: this version compiles {', '.join(PRECISIONS)}"
@@ -110,6 +113,19 @@ def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
     _check_limits(space, target.profile)
     _check_runtimes(target.profile)
     return target, dataset, space
+
+
+def _check_search(config: Config) -> None:
+    """Raise `UsageError` for an objective or an estimator that is not there, or not for this."""
+    if config.objective and config.objective not in OBJECTIVES:
+        raise UnknownName("objective", config.objective, OBJECTIVES)
+    if config.estimator not in ESTIMATORS:
+        raise UnknownName("estimator", config.estimator, ESTIMATORS)
+    if config.estimator != ESTIMATORS[0] and config.strategy != "proxyless":
+        raise UsageError(
+            f"--estimator {config.estimator}: strategy {config.strategy!r} has no such estimator, "
+            "only proxyless has"
+        )
 
 
 def _check_limits(space: SearchSpace, profile: DeviceProfile) -> None:

@@ -38,6 +38,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Whether images may be mirrored in training."""
     share_weights: bool = True
     """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
+    objective: str = ""
+    """How latency enters the search; empty: the strategy's own way."""
+    estimator: str = "full"
+    """Of the gradient of strategy ``proxyless``: ``full`` or ``two``."""
     latency_model: str = ""
     """File or name of the latency model to use; empty: the device's own."""
     raw: bool = False
@@ -161,7 +165,8 @@ def command_line(config: Config) -> str:
         words += ["--budget", config.budget]
     words += ["--data", config.data]
     defaults = Config(target=config.target, data=config.data)
-    for name in ("space", "strategy", "precision", "effort", "seed", "threads"):
+    options = "space strategy precision effort objective estimator seed threads"
+    for name in options.split():
         if getattr(config, name) != getattr(defaults, name):
             words += [f"--{name}", str(getattr(config, name))]
     words += [] if config.flip else ["--no-flip"]

@@ -117,6 +117,8 @@ def _strategy(job: Job, model: LatencyModel) -> Strategy:
         seeded(config.seed, "paths"),
         job.effort.arch_learning_rate,
         config.share_weights,
+        config.objective,
+        config.estimator,
     )
     return load("strategy", config.strategy).begin(setting)
 

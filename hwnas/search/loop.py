@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
+from torch import Tensor
 
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.errors import HwnasError
@@ -92,9 +93,11 @@ def run_search(
     for epoch in range(done, end):
         strategy.generator.manual_seed(derived_seed(seed, "paths", epoch))
         lines = list(_epoch(strategy, train, valid, plan, seed, epoch, on_line))
+        state = strategy.state_dict()
+        _check_finite(state, epoch)
         with open(files.log, "ab") as file:
             file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-        save_checkpoint(files.checkpoint, strategy.state_dict(), {"epochs": str(epoch + 1)})
+        save_checkpoint(files.checkpoint, state, {"epochs": str(epoch + 1)})
 
 
 def further_epochs(plan: SearchPlan) -> int:
@@ -139,6 +142,15 @@ def _finite(done: StepLog, phase: str, step: int) -> StepLog:
     if not math.isfinite(done.loss):
         raise HwnasError(f"the {phase} loss is not finite at step {step}; the run stops here")
     return done
+
+
+def _check_finite(state: dict[str, Tensor], epoch: int) -> None:
+    """Raise `HwnasError` for an epoch whose last step had a finite loss and broke the weights."""
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise HwnasError(
+                f"{name} is not finite after the last step of epoch {epoch + 1}; the run stops here"
+            )
 
 
 def _line(done: StepLog, epoch: int, step: int, phase: str) -> LogLine:

@@ -41,6 +41,8 @@ def padded_costs(table: CostTable) -> tuple[Tensor, Tensor]:
 class Objective(Protocol):
     """What a search optimises under a budget. ``loss`` keeps the graph of both its arguments."""
 
+    budget_ms: float
+    """May change while a search goes on."""
     multiplier: float
     """Weight of the latency at present."""
 

@@ -6,6 +6,10 @@ other candidate's output once without graph (one at a time), so memory is that o
 
     dL/dalpha_i = sum_j dL/dg_j * p_j * (delta_ij - p_i),   dL/dg_j = <dL/dy, o_j(x)>   (eq. 4)
 
+That is the estimator ``full``. With ``two`` (section 3.2.1) a decision draws two candidates, of
+which one runs; the same formula holds with ``q``, the softmax of these two alone, and the step
+moves probability between them only (`hwnas.search.gates`). It costs one recomputed candidate.
+
 The candidate outputs ``o_j`` are those of whole blocks, shortcut included; a skip is ``o = x``.
 The shortcut adds the same ``<dL/dy, x>`` to every ``dL/dg_j``, which the formula cancels, so the
 skip needs no special case (the released code crashes or stops learning there).
@@ -25,13 +29,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture import Genotype
+from hwnas.errors import UnknownName
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.build import Network
-from hwnas.nn.supernet import MixedOp, Supernet
+from hwnas.nn.supernet import Supernet
 from hwnas.search.derive import window_samples
-from hwnas.search.objective import Lagrangian, expected_ms, padded_costs
+from hwnas.search.gates import draw_pairs, gated, rescaled
+from hwnas.search.objective import expected_ms, objective, padded_costs
 from hwnas.search.strategy import Batch, Setting, StepLog
 from hwnas.search.weights import PathTraining, State, below, chain_supernet
+
+ESTIMATORS = ("full", "two")
+"""Of the gradient of the logits: all candidates of a decision, or two of them."""
 
 
 class ProxylessGradient:
@@ -44,11 +53,17 @@ class ProxylessGradient:
         budget_ms: float,
         generator: torch.Generator,
         arch_learning_rate: float = 1e-3,
+        objective_name: str = "lagrangian",
+        estimator: str = "full",
         **training: float,
     ) -> None:
+        if estimator not in ESTIMATORS:
+            raise UnknownName("estimator", estimator, ESTIMATORS)
         self.weights = PathTraining(supernet, **training)
         self.generator = generator
         """Draws the paths; the loop seeds it anew each epoch."""
+        self.objective = objective(objective_name, budget_ms)
+        self.estimator = estimator
         self.set_costs(costs, budget_ms)
         self.arch_logits = nn.Parameter(1e-3 * torch.randn(self.mask.shape, generator=generator))
         # beta1 = 0: the logit of a candidate that has no gradient must not move
@@ -58,17 +73,20 @@ class ProxylessGradient:
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:
-        supernet, budget_ms = chain_supernet(setting), setting.budget_ms
         return cls(
-            supernet, setting.costs, budget_ms, setting.generator, setting.arch_learning_rate
+            chain_supernet(setting),
+            setting.costs,
+            setting.budget_ms,
+            setting.generator,
+            setting.arch_learning_rate,
+            setting.objective or "lagrangian",
+            setting.estimator,
         )
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
-        multiplier = self.objective.multiplier if hasattr(self, "objective") else 0.0
         self.costs = costs
         self.cost_ms, self.mask = padded_costs(costs)
-        self.objective = Lagrangian(budget_ms)
-        self.objective.multiplier = multiplier
+        self.objective.budget_ms = budget_ms
 
     @property
     def probs(self) -> Tensor:
@@ -86,17 +104,41 @@ class ProxylessGradient:
     def architecture_step(self, batch: Batch) -> StepLog:
         images, labels = batch
         self.supernet.train()
+        pairs = draw_pairs(self.probs.detach(), self.generator) if self.estimator == "two" else None
         with frozen(self.supernet):
-            probs = self.probs
-            logits = self.supernet(images, self._sample(), partial(_mix, probs))
+            probs, latency_ms = self._involved(pairs)
+            path = self._sample() if pairs is None else self._active(pairs, probs)
+            logits = self.supernet(images, path, partial(gated, probs, pairs))
             task_loss = F.cross_entropy(logits, labels)
-            latency_ms = expected_ms(probs, self.cost_ms, self.costs.fixed_ms)
             loss = self.objective.loss(task_loss, latency_ms)
             self.arch_optimizer.zero_grad()
             loss.backward()
+        before = self.arch_logits.detach().clone()
         self.arch_optimizer.step()
+        if pairs is not None:
+            with torch.no_grad():
+                self.arch_logits.copy_(rescaled(before, self.arch_logits, pairs))
         self.objective.update(latency_ms.item())
         return self._log(task_loss, logits, labels)
+
+    def _involved(self, pairs: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the probabilities of the candidates in question and the expected latency.
+
+        With pairs: ``q [P, 2]``, and the latency's gradient is that of the pairs as in the paper,
+        its value that of all candidates, so that what depends on the value is not noise.
+        """
+        if pairs is None:
+            probs = self.probs
+            return probs, expected_ms(probs, self.cost_ms, self.costs.fixed_ms)
+        probs = self.arch_logits.gather(1, pairs).softmax(dim=1)
+        of_pairs_ms = (probs * self.cost_ms.gather(1, pairs)).sum()
+        whole_ms = expected_ms(self.probs.detach(), self.cost_ms, self.costs.fixed_ms)
+        return probs, whole_ms + of_pairs_ms - of_pairs_ms.detach()
+
+    @torch.no_grad()
+    def _active(self, pairs: Tensor, probs: Tensor) -> list[int]:
+        """Draw the running candidate of each pair ``[P, 2]`` by ``probs``."""
+        return pairs.gather(1, torch.multinomial(probs, 1, generator=self.generator))[:, 0].tolist()
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         scores = [[math.log(max(prob, 1e-12)) for prob in row] for row in self.preferences()[0]]
@@ -143,36 +185,6 @@ class ProxylessGradient:
             expected_ms=expected_ms(probs, self.cost_ms, self.costs.fixed_ms).item(),
             multiplier=self.objective.multiplier,
         )
-
-
-class RecomputedGates(torch.autograd.Function):
-    """Passes the active candidate's output through and gives ``probs [K]`` their gradient.
-
-    Going back, ``dL/dg_j`` is computed for every candidate from its output, recomputed without
-    graph. The straight-through estimator hands it to ``probs``; the softmax does the rest.
-    """
-
-    @staticmethod
-    def forward(ctx, probs: Tensor, y: Tensor, x: Tensor, op: MixedOp, active: int) -> Tensor:  # type: ignore[override]
-        ctx.op, ctx.active = op, active
-        ctx.save_for_backward(x, y)
-        ctx.width = len(probs)
-        return y.view_as(y)
-
-    @staticmethod
-    def backward(ctx, grad_y: Tensor):  # type: ignore[override]
-        x, y = ctx.saved_tensors
-        grad_gates = grad_y.new_zeros(ctx.width)
-        with torch.no_grad():
-            for candidate in range(len(ctx.op)):
-                output = y if candidate == ctx.active else ctx.op(x, candidate)
-                grad_gates[candidate] = (grad_y * output).sum()
-        return grad_gates, grad_y, None, None, None
-
-
-def _mix(probs: Tensor, place: int, op: MixedOp, x: Tensor, active: int) -> Tensor:
-    result: Tensor = RecomputedGates.apply(probs[place], op(x, active), x.detach(), op, active)  # type: ignore[assignment]
-    return result
 
 
 @contextmanager

@@ -38,6 +38,10 @@ class Setting(NamedTuple):
     arch_learning_rate: float = 1e-3
     share_weights: bool = True
     """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
+    objective: str = ""
+    """How latency enters (`hwnas.search.objective.OBJECTIVES`); empty: the strategy's own way."""
+    estimator: str = "full"
+    """Of the gradient of ProxylessNAS (`hwnas.search.proxyless.ESTIMATORS`)."""
 
 
 class Strategy(Protocol):
