@@ -54,6 +54,12 @@ class BudgetError(HwnasError):
     exit_code = 5
 
 
+class Regression(HwnasError):
+    """A model file that has become slower than its baseline allows."""
+
+    exit_code = 5
+
+
 class TooNoisy(HwnasError):
     """Measurements whose spread does not allow a verdict."""
 

@@ -8,6 +8,7 @@ headline is the median of the rounds' ratios. Nothing is dropped as an outlier.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from math import comb
 from statistics import fmean, median, stdev
@@ -15,11 +16,19 @@ from typing import Literal
 
 import msgspec
 
+from hwnas.intervals import ratio_interval
+
 Kind = Literal["measured", "table", "predicted", "simulated", "emulated"]
 """Where a latency comes from. Only a run of the file on the real device is ``measured``."""
 
 DRIFT_LIMIT = 0.10
 """Relative change of the reference's speed since its calibration that a report must tell."""
+
+RESOLUTION = 0.01
+"""A difference is only claimed where its 95 % interval lies beyond this."""
+
+PROCESSES_NEEDED = 3
+"""Fewer processes than these say nothing of the spread between processes."""
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -166,8 +175,8 @@ class Comparison(msgspec.Struct, frozen=True):
 
     @property
     def tie(self) -> bool:
-        """Whether the data leave open which of the two is faster."""
-        return self.low <= 1 <= self.high
+        """Whether the data leave open which of the two is faster by more than `RESOLUTION`."""
+        return self.low <= 1 + RESOLUTION and self.high >= 1 - RESOLUTION
 
 
 def compare(a: Measurement, b: Measurement) -> Comparison:
@@ -176,20 +185,34 @@ def compare(a: Measurement, b: Measurement) -> Comparison:
     Rounds are paired by their index in a process: in one batch the rounds of one index were taken
     one after the other. A model that became steady early has fewer rounds, so only the rounds that
     both have are compared. Of two batches any pairing is as good as another, and the interval is
-    wider.
+    wider. The processes of a batch are the independent repetitions, so the interval is over their
+    medians; with fewer than three of them it is over rounds.
     """
-    ratios = sorted(mine.ratio / other.ratio for mine, other in _pairs(a.rounds, b.rounds))
+    paired = _pairs(a.rounds, b.rounds)
+    if len(paired) >= PROCESSES_NEEDED:
+        return Comparison(*ratio_interval([median(ratios) for ratios in paired]))
+    ratios = sorted(ratio for process in paired for ratio in process)
     return Comparison(median(ratios), *median_interval(ratios))
 
 
-def _pairs(a: tuple[Round, ...], b: tuple[Round, ...]) -> list[tuple[Round, Round]]:
-    """Pair rounds that were taken in one process, in order; any rounds where there is no such."""
-    pairs: list[tuple[Round, Round]] = []
-    for process in sorted({round.process for round in a} & {round.process for round in b}):
-        mine = [round for round in a if round.process == process]
-        others = [round for round in b if round.process == process]
-        pairs += zip(mine, others, strict=False)
-    return pairs or list(zip(a, b, strict=False))
+def _pairs(a: tuple[Round, ...], b: tuple[Round, ...]) -> list[list[float]]:
+    """Return the ratios of rounds paired in order, process by process.
+
+    Where the two share no process, all rounds are paired as if of one.
+    """
+    shared = sorted({round.process for round in a} & {round.process for round in b})
+    paired = [
+        _ratios(
+            [round for round in a if round.process == process],
+            [round for round in b if round.process == process],
+        )
+        for process in shared
+    ]
+    return paired or [_ratios(a, b)]
+
+
+def _ratios(a: Sequence[Round], b: Sequence[Round]) -> list[float]:
+    return [mine.ratio / other.ratio for mine, other in zip(a, b, strict=False)]
 
 
 def quantile(ordered: list[float], share: float) -> float:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hwnas.cli.benchmark import benchmark, summary
+from hwnas.cli.benchmark import benchmark
+from hwnas.cli.benchmark_table import summary
 from hwnas.cli.devices import devices
 from hwnas.devices.profile import find_profile
 from hwnas.errors import InvalidFile, TooNoisy, UnknownName, UsageError

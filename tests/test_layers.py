@@ -10,12 +10,14 @@ import hwnas
 
 ROOT = Path(hwnas.__file__).parent
 
-PLAIN = "architecture artifact block files measurement plugins shipped wiring"
+PLAIN = "architecture artifact block files intervals measurement plugins regression shipped wiring"
 TORCH_FREE = f"errors {PLAIN} spaces latency_models devices report"
 DATA = "checkpoint data_sources datasets image_folder images splits training nn"
 MAY_IMPORT = {
     "errors": "",
     **dict.fromkeys(PLAIN.split(), "errors"),
+    "measurement": "errors intervals",
+    "regression": "errors intervals measurement",
     "wiring": "errors block",
     "architecture": "errors block wiring",
     "spaces": f"errors {PLAIN}",

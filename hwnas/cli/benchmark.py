@@ -8,34 +8,55 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwnas.cli.benchmark_table import digits, print_document, summary
 from hwnas.cli.tables import print_json, print_table
+from hwnas.errors import TooNoisy, UsageError
 
 if TYPE_CHECKING:
-    from hwnas.devices.profile import DeviceProfile
+    from hwnas.devices.memory import PeakMemory
+    from hwnas.devices.profile import DeviceProfile, Runtime
+    from hwnas.devices.runner import Subject
     from hwnas.measurement import Measurement
 
-UNSTEADY = 0.05
-"""Half-width of the 95 % interval over the median from which a latency is flagged."""
-
 TOO_NOISY = 0.25
-"""The same, from which it is no latency at all."""
+"""Half-width of the 95 % interval over the median, from which it is no latency at all."""
+
+
+def _share(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """Read ``5%`` or ``0.05``."""
+    try:
+        share = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 10:
+        raise click.BadParameter(f"{value!r}: expected a share such as 5% or 0.05")
+    return share
 
 
 @click.command("benchmark")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--target", default="host-cpu", show_default=True, help="Device name or profile.")
 @click.option("--raw", is_flag=True, help="This run's clock, not scaled by the reference model.")
+@click.option("--per-op", is_flag=True, help="Also the time of each operator, on this machine.")
+@click.option("--baseline", type=click.Path(), help="Judge each FILE against this earlier run.")
+@click.option("--max-regress", default="5%", show_default=True, callback=_share, metavar="SHARE",
+              help="How much slower than its baseline a FILE may be.")  # fmt: skip
+@click.option("--save-baseline", type=click.Path(dir_okay=False), help="Write this run as one.")
+@click.option("--junit", type=click.Path(dir_okay=False), help="Write the verdicts as JUnit XML.")
+@click.option("--markdown", type=click.Path(dir_okay=False), help="Write the table as Markdown.")
 @click.option("--seed", default=0, show_default=True, help="Of inputs and order.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write all samples as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def benchmark(
-    files: tuple[str, ...], target: str, raw: bool, seed: int, out: str | None, as_json: bool
-) -> None:
+def benchmark(files: tuple[str, ...], target: str, as_json: bool, **options: Any) -> None:
     """Measure model files on a device, interleaved in one process, and compare them.
 
-    Ratios are to the first FILE; "tie" where their 95 % interval includes 1.
+    Ratios are to the first FILE; "tie" where their 95 % interval leaves it open. ONNX and TFLite
+    files go together on a device that has both runtimes, as this machine.
+
+    With --baseline the exit code is 5 for a FILE that is slower than allowed beyond doubt, and 6
+    where the noise forbids a verdict after measuring three times.
     """
-    run_benchmark(files, target, raw=raw, seed=seed, out=out, as_json=as_json)
+    run_benchmark(files, target, as_json=as_json, **options)
 
 
 def run_benchmark(
@@ -43,61 +64,87 @@ def run_benchmark(
     target: str,
     *,
     raw: bool = False,
+    per_op: bool = False,
+    baseline: str | None = None,
+    max_regress: float = 0.05,
+    save_baseline: str | None = None,
+    junit: str | None = None,
+    markdown: str | None = None,
     seed: int = 0,
     out: str | None = None,
     as_json: bool = False,
 ) -> None:
-    """Measure, print, and raise `TooNoisy` if an interval is too wide for any use."""
+    """Measure, print, and raise `Regression` or `TooNoisy` where that is the verdict."""
+    from hwnas.cli.benchmark_gate import Gate, markdown_of, save, write_junit
     from hwnas.devices.profile import find_profile
-    from hwnas.files import write_json
+    from hwnas.devices.runner import file_sha256, reference_file
+    from hwnas.files import write_atomic, write_json
 
     profile = find_profile(target)
-    measurements = _calibrated(_measured(files, profile, seed), profile)
-    document = summary(measurements, profile, raw)
+    subjects = _subjects(files, profile)
+    if per_op and profile.transport != "local":
+        raise UsageError(
+            f"--per-op profiles on this machine; {profile.name} is reached by {profile.transport}"
+        )
+    reference = file_sha256(reference_file(profile.runtime))
+    gate = Gate(baseline, max_regress, raw, reference, files) if baseline else None
+
+    def measure(attempt: int) -> list[Measurement]:
+        return _calibrated(_measured(subjects, profile, seed + 1000 * attempt), profile, reference)
+
+    measurements = measure(0)
+    if gate:
+        measurements = gate.decide(measurements, measure)
+    memory = _peak_memory(subjects, profile)
+    document = summary(measurements, profile, raw, [one.path for one in subjects], memory)
+    if per_op:
+        document["operators"] = _operators(subjects, profile)
+    if gate:
+        document["gate"] = gate.said()
     if out:
         write_json(Path(out), {**document, "measurements": measurements})
+    if junit:
+        write_junit(Path(junit), document)
+    if markdown:
+        write_atomic(Path(markdown), markdown_of(document))
     if as_json:
         print_json(document)
     else:
-        _print(document)
+        print_document(document)
+        _print_operators(document)
         if out:
             click.echo(f"all samples: {out}")
-    _refuse_noise(document)
+    if gate:
+        gate.refuse()
+    else:
+        _refuse_noise(document)
+    if save_baseline:
+        save(Path(save_baseline), measurements, measure, reference)
+        click.echo(f"baseline: {save_baseline}", err=as_json)
 
 
-def summary(
-    measurements: Sequence[Measurement], profile: DeviceProfile, raw: bool = False
-) -> dict[str, Any]:
-    """Return what is reported of measurements of one batch, as plain data."""
-    environment = measurements[0].environment
-    return {
-        "schema": 1,
-        "target": profile.name,
-        "title": profile.title,
-        "kind": measurements[0].kind,
-        "scale": "raw" if raw or not measurements[0].calibrated_reference_ms else "calibrated",
-        "environment": environment,
-        "reference": {
-            "median_ms": measurements[0].reference_ms,
-            "calibrated_ms": measurements[0].calibrated_reference_ms,
-            "drift": max((one.drift for one in measurements), key=abs),
-        },
-        "results": [_row(one, measurements[0], raw) for one in measurements],
-    }
+def _subjects(files: Sequence[str], profile: DeviceProfile) -> list[Subject]:
+    """Return the files to be measured, each with its own runtime where the device has both."""
+    from hwnas.devices.runner import SUFFIXES, Subject, check_file
+
+    runtimes: dict[str, Runtime] = {suffix: runtime for runtime, suffix in SUFFIXES.items()}
+    both = profile.transport in ("local", "simulated")
+    subjects = [
+        Subject(file, Path(file), runtimes.get(Path(file).suffix) if both else None)
+        for file in files
+    ]
+    for subject in subjects:
+        check_file(subject, profile)
+    return subjects
 
 
-def _measured(
-    files: Sequence[str],
-    profile: DeviceProfile,
-    seed: int,
-) -> list[Measurement]:
+def _measured(subjects: Sequence[Subject], profile: DeviceProfile, seed: int) -> list[Measurement]:
     from rich.console import Console
     from rich.progress import Progress
 
-    from hwnas.devices.runner import Subject, open_runner
+    from hwnas.devices.runner import open_runner
 
     runner = open_runner(profile)
-    subjects = [Subject(name=file, path=Path(file)) for file in files]
     try:
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -111,113 +158,63 @@ def _measured(
         runner.close()
 
 
-def _calibrated(measurements: list[Measurement], profile: DeviceProfile) -> list[Measurement]:
-    """Express latencies in the milliseconds of the device's calibration, if there is one."""
+def _calibrated(
+    measurements: list[Measurement], profile: DeviceProfile, reference: str
+) -> list[Measurement]:
+    """Express latencies in the milliseconds of the device's calibration, if there is one.
+
+    Files of both formats were measured beside the reference of the device's own runtime.
+    """
     import msgspec
 
-    from hwnas.devices.runner import file_sha256, reference_file
     from hwnas.latency_models.store import calibration
 
-    reference = file_sha256(reference_file(profile.runtime))
-    found_ms = calibration(measurements[0].environment, reference)
+    own = next((m for m in measurements if m.environment.runtime == profile.runtime), None)
+    found_ms = calibration(own.environment, reference) if own else None
     return [msgspec.structs.replace(one, calibrated_reference_ms=found_ms) for one in measurements]
 
 
-def _row(one: Measurement, first: Measurement, raw: bool) -> dict[str, Any]:
-    from hwnas.measurement import compare
+def _peak_memory(subjects: Sequence[Subject], profile: DeviceProfile) -> list[PeakMemory] | None:
+    """Return what the files take in memory; known of this machine only."""
+    from hwnas.devices.memory import peak_memory
 
-    scaled = one.raw() if raw else one
-    low, high = scaled.ci95_ms
-    half_width = (high - low) / 2 / scaled.median_ms
-    against = compare(one, first)
-    return {
-        "file": one.name,
-        "sha256": one.sha256,
-        "median_ms": scaled.median_ms,
-        "ci95_ms": [low, high],
-        "p90_ms": scaled.p90_ms,
-        "p99_ms": scaled.p99_ms,
-        "min_ms": scaled.min_ms,
-        "cv": scaled.cv,
-        "ratio": against.ratio,
-        "ratio_ci95": [against.low, against.high],
-        "tie": one is not first and against.tie,
-        "raw_median_ms": one.raw_median_ms,
-        "first_run_ms": one.first_run_ms,
-        "load_ms": one.load_ms,
-        "rounds": len(one.rounds),
-        "samples": len(one.samples_ms),
-        "half_width": half_width,
-        "unsteady": half_width > UNSTEADY,
-    }
+    if profile.transport != "local":
+        return None
+    files: list[tuple[Path, Runtime]] = [
+        (one.path, one.runtime or profile.runtime) for one in subjects
+    ]
+    return peak_memory(files, profile.measure.threads)
+
+
+def _operators(subjects: Sequence[Subject], profile: DeviceProfile) -> list[dict[str, Any]]:
+    from hwnas.devices.operators import operator_times
+
+    return [
+        {
+            "file": one.name,
+            "rows": operator_times(
+                one.path, one.runtime or profile.runtime, profile.measure.threads
+            ),
+        }
+        for one in subjects
+    ]
+
+
+def _print_operators(document: dict[str, Any]) -> None:
+    for one in document.get("operators", ()):
+        click.echo(f"\n{one['file']}, operator by operator (profiled apart from the timing)")
+        titles = ["operator", "kind", "provider", "median ms", "share"]
+        rows = [
+            [row.name, row.kind, row.provider, digits(row.median_ms), f"{row.share:.1%}"]
+            for row in one["rows"]
+        ]
+        print_table(titles, rows, left=3)
 
 
 def _refuse_noise(document: dict[str, Any]) -> None:
-    from hwnas.errors import TooNoisy
-
     worst = max(document["results"], key=lambda row: row["half_width"])
     if worst["half_width"] > TOO_NOISY:
         raise TooNoisy(
             f"{worst['file']}: the 95 % interval is ±{worst['half_width']:.0%} of the median, more "
             f"than ±{TOO_NOISY:.0%} says nothing; close other programs and measure again"
         )
-
-
-def _print(document: dict[str, Any]) -> None:
-    click.echo(_header(document))
-    titles = ["file", "median ms", "95 % CI", "p90", "p99", "min", "CV", "ratio to the first", ""]
-    rows = [_cells(row, first=index == 0) for index, row in enumerate(document["results"])]
-    print_table(titles, rows)
-    for note in _notes(document):
-        click.echo(note)
-
-
-def _cells(row: dict[str, Any], first: bool) -> list[str]:
-    low, high = row["ci95_ms"]
-    ratio_low, ratio_high = row["ratio_ci95"]
-    tie = ", tie" if row["tie"] else ""
-    ratio = f"{row['ratio']:.3f} ({ratio_low:.3f} to {ratio_high:.3f}{tie})"
-    return [
-        row["file"],
-        _digits(row["median_ms"]),
-        f"{_digits(low)} to {_digits(high)}",
-        *(_digits(row[name]) for name in ("p90_ms", "p99_ms", "min_ms")),
-        f"{row['cv']:.1%}",
-        "1" if first else ratio,
-        "unsteady" if row["unsteady"] else "",
-    ]
-
-
-def _header(document: dict[str, Any]) -> str:
-    said = document["environment"]
-    cores = ", ".join(map(str, said.affinity))
-    parts = [
-        f"{document['target']}: {said.hardware}",
-        f"{said.runtime} {said.runtime_version}",
-        f"{said.threads} thread{'s' if said.threads > 1 else ''}",
-        f"pinned to core {cores}" if cores else "not pinned",
-        f"governor {said.governor or 'unknown'}",
-        f"load {said.load_before:.2f}" if said.load_before is not None else "load unknown",
-    ]
-    return " · ".join(parts)
-
-
-def _notes(document: dict[str, Any]) -> list[str]:
-    from hwnas.measurement import DRIFT_LIMIT
-
-    notes: list[str] = []
-    if document["kind"] != "measured":
-        notes.append(f"These latencies are {document['kind']}, not measured.")
-    drift = document["reference"]["drift"]
-    if document["reference"]["calibrated_ms"]:
-        beyond = abs(drift) > DRIFT_LIMIT
-        advice = "; over 10 %: `hwnas latency measure --again` calibrates anew" if beyond else ""
-        notes.append(f"The reference model ran {drift:+.1%} against its calibration{advice}.")
-    if any(row["unsteady"] for row in document["results"]):
-        notes.append(f"unsteady: the 95 % interval is wider than ±{UNSTEADY:.0%} of the median.")
-    return notes
-
-
-def _digits(milliseconds: float) -> str:
-    """Four significant digits, never an exponent."""
-    return f"{milliseconds:.3f}" if milliseconds < 10 else f"{milliseconds:.4g}"

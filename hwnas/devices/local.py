@@ -83,7 +83,11 @@ class LocalRunner:
             Measurement(
                 name=subject.name,
                 rounds=tuple(rounds[place]),
-                environment=environment,
+                environment=msgspec.structs.replace(
+                    environment,
+                    runtime=subject.runtime or self.profile.runtime,
+                    runtime_version=said[place]["runtime_version"],
+                ),
                 calibrated_reference_ms=calibrated_reference_ms,
                 sha256=file_sha256(subject.path),
                 first_run_ms=said[place]["first_run_ms"],
@@ -106,7 +110,10 @@ class LocalRunner:
             "runtime": self.profile.runtime,
             "threads": spec.threads,
             "affinity": _cores(spec.threads) if spec.pin else None,
-            "models": [{"name": one.name, "path": str(one.path)} for one in subjects],
+            "models": [
+                {"name": one.name, "path": str(one.path), "runtime": one.runtime}
+                for one in subjects
+            ],
             "reference": str(self.reference),
             "spec": spec,
             "seed": seed,

@@ -26,6 +26,8 @@ class Subject(msgspec.Struct, frozen=True):
 
     name: str
     path: Path
+    runtime: Runtime | None = None
+    """Other than the profile's, where a device has both; ``None``: the profile's."""
 
 
 class Runner(Protocol):
@@ -76,11 +78,10 @@ def reference_file(runtime: Runtime) -> Path:
 
 def check_file(subject: Subject, profile: DeviceProfile) -> None:
     """Raise `UsageError` for a file that is not there or not in the target's format."""
-    wanted = SUFFIXES[profile.runtime]
+    runtime = subject.runtime or profile.runtime
+    wanted = SUFFIXES[runtime]
     if subject.path.suffix != wanted:
-        raise UsageError(
-            f"{subject.path}: {profile.name} runs {profile.runtime} and takes {wanted} files"
-        )
+        raise UsageError(f"{subject.path}: {profile.name} runs {runtime} and takes {wanted} files")
     if not subject.path.is_file():
         raise UsageError(f"{subject.path}: no such file")
 

@@ -89,7 +89,9 @@ class SimulatedRunner:
                 )
                 for _ in range(spec.min_rounds)
             ),
-            environment=self.probe(),
+            environment=msgspec.structs.replace(
+                self.probe(), runtime=subject.runtime or self.profile.runtime
+            ),
             calibrated_reference_ms=calibrated_reference_ms,
             kind="simulated",
             sha256=file_sha256(subject.path),

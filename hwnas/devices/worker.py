@@ -7,9 +7,10 @@ file. Reads one JSON request from stdin::
      "models": [{"name": "a", "path": "a.onnx"}, ...], "reference": "reference.onnx",
      "spec": {"warmup_runs", "warmup_s", "runs", "min_rounds", "max_rounds", "ci", "max_s"}}
 
-and writes JSON lines to stdout: ``{"progress": [visits done, visits in sight]}`` now and then, at
-the end ``{"result": {"models": [...], "environment": {...}}}``, or ``{"error": "..."}`` (with
-``"file"`` where a model file is to blame) and exit status 1.
+(a model may name another ``"runtime"`` than the request's) and writes JSON lines to stdout:
+``{"progress": [visits done, visits in sight]}`` now and then, at the end
+``{"result": {"models": [...], "environment": {...}}}``, or ``{"error": "..."}`` (with ``"file"``
+where a model file is to blame) and exit status 1.
 
 A visit to a model is a burst of ``runs`` timed calls between two half-bursts of the reference: of
 four orders this one's ratios spread least from round to round in three trials of four (2 to 6 %;
@@ -86,14 +87,9 @@ class OnnxModel:
     """ONNX Runtime on the CPU, input and outputs bound, threads that wait without spinning."""
 
     def __init__(self, path: str, threads: int = 1) -> None:
-        self._ort = _import_onnxruntime()
+        self._ort = import_onnxruntime()
         self.version: str = self._ort.__version__
-        options = self._ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = self._ort.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = onnx_options(self._ort, threads)
         providers = ["CPUExecutionProvider"]
         try:
             self._session = self._ort.InferenceSession(path, options, providers=providers)
@@ -120,11 +116,22 @@ class OnnxModel:
         return np.array(self._binding.copy_outputs_to_cpu()[0])
 
 
+def onnx_options(ort: Any, threads: int) -> Any:
+    """Return the options of every session: in sequence, quiet, no thread that spins."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
 class LiteRtModel:
     """LiteRT's interpreter, one thread."""
 
     def __init__(self, path: str) -> None:
-        interpreter, self.version = _import_interpreter()
+        interpreter, self.version = import_interpreter()
         try:
             with without_chatter():
                 self._interpreter = interpreter(model_path=path, num_threads=1)
@@ -199,7 +206,7 @@ def without_chatter() -> Generator[None]:
         os.close(nowhere)
 
 
-def _import_onnxruntime() -> Any:
+def import_onnxruntime() -> Any:
     try:
         return importlib.import_module("onnxruntime")
     except ImportError:
@@ -208,7 +215,7 @@ def _import_onnxruntime() -> Any:
         ) from None
 
 
-def _import_interpreter() -> tuple[Any, str]:
+def import_interpreter() -> tuple[Any, str]:
     """Return the interpreter class of the first package there is, and its version."""
     for package in LITERT_PACKAGES:
         try:
@@ -267,6 +274,7 @@ class _Subject:
     def said(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "runtime_version": self.model.version,
             "load_ms": self.load_ms,
             "first_run_ms": self.first_run_ms,
             "rounds": [{"samples_ms": own, "reference_ms": ref} for own, ref in self.rounds],
@@ -283,7 +291,8 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
     reference = _Subject("reference", request["reference"], runtime, threads, seed)
     subjects: list[_Subject] = []
     for model in request["models"]:
-        subjects.append(_Subject(model["name"], model["path"], runtime, threads, seed))
+        own = model.get("runtime") or runtime
+        subjects.append(_Subject(model["name"], model["path"], own, threads, seed))
         progress(0, len(request["models"]) * request["spec"]["min_rounds"])
     _warm_up([reference, *subjects], request["spec"])
     _take_rounds(reference, subjects, request["spec"], seed, progress)

@@ -1,0 +1,57 @@
+"""Confidence intervals from few independent values, without a statistics package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import atan, cos, exp, log, pi, sin, sqrt
+from statistics import fmean, variance
+
+WIDEST = 1e4
+"""The quantile is looked for below this; with one degree of freedom that is 99.99 %."""
+
+
+def ratio_interval(ratios: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return the geometric mean of at least two independent ratios, and Student's interval."""
+    logs = [log(ratio) for ratio in ratios]
+    centre, half = fmean(logs), sqrt(variance(logs) / len(logs))
+    half *= student_quantile(len(logs) - 1, confidence)
+    return exp(centre), exp(centre - half), exp(centre + half)
+
+
+def change_interval(
+    old: Sequence[float], new: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Return how many times as large ``new`` is as ``old``, and the interval of Welch's test.
+
+    Both hold at least two independent positive values; unpaired, of unlike spread (Welch,
+    Biometrika 1947). Degrees of freedom are rounded down, which widens the interval.
+    """
+    old_logs, new_logs = [log(value) for value in old], [log(value) for value in new]
+    old_error, new_error = variance(old_logs) / len(old), variance(new_logs) / len(new)
+    centre, error = fmean(new_logs) - fmean(old_logs), old_error + new_error
+    if not error:
+        return exp(centre), exp(centre), exp(centre)
+    freedom = error**2 / (old_error**2 / (len(old) - 1) + new_error**2 / (len(new) - 1))
+    half = sqrt(error) * student_quantile(max(1, int(freedom)), confidence)
+    return exp(centre), exp(centre - half), exp(centre + half)
+
+
+def student_quantile(freedom: int, confidence: float) -> float:
+    """Return ``t`` with ``P(|T| <= t) = confidence`` for Student's T, by bisection."""
+    low, high = 0.0, WIDEST
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _inside(middle, freedom) < confidence else (low, middle)
+    return high
+
+
+def _inside(t: float, freedom: int) -> float:
+    """P(|T| <= t), exact for whole degrees of freedom (Abramowitz & Stegun 26.7.3, 26.7.4)."""
+    angle = atan(t / sqrt(freedom))
+    odd = freedom % 2
+    term = cos(angle) if odd else 1.0
+    total = 0.0
+    for power in range(1 + odd, freedom, 2):
+        total += term
+        term *= cos(angle) ** 2 * power / (power + 1)
+    return 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
