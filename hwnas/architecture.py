@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
 import msgspec
 
@@ -51,6 +52,11 @@ class Architecture(msgspec.Struct, frozen=True):
         if self.inputs and self.inputs != chained(self.blocks):
             said += msgspec.json.encode(self.inputs)
         return hashlib.sha256(said).hexdigest()[:16]
+
+    @property
+    def precision(self) -> Literal["fp32", "int8"]:
+        """Of the file that it is to be compiled to: ``int8`` if any block is."""
+        return "int8" if any(block.precision == "int8" for block in self.blocks) else "fp32"
 
     @property
     def macs(self) -> int:

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
 from hwnas.errors import UsageError
 
 _KEY = re.compile(
-    r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)( se)?(?: (\w+))?", re.ASCII
+    r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)( se)?"
+    r"(?: (?!int8\b)(\w+))?( int8)?",
+    re.ASCII,
 )
 
 
@@ -50,6 +53,8 @@ class Block(msgspec.Struct, frozen=True):
     """``relu6``, ``relu`` or ``hswish``."""
     squeeze_excite: bool = False
     """Squeeze-excite after the depthwise convolution (``mbconv`` only)."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """That it runs in; the key of ``fp32`` does not say it."""
 
     @property
     def key(self) -> str:
@@ -57,6 +62,7 @@ class Block(msgspec.Struct, frozen=True):
         flags = (" se" if self.squeeze_excite else "") + (
             "" if self.activation == "relu6" else f" {self.activation}"
         )
+        flags += " int8" if self.precision == "int8" else ""
         return (
             f"{self.op} k{self.kernel_size} s{self.stride} e{self.expand_ratio:g} "
             f"{self.in_channels}>{self.out_channels} @{self.in_size}{flags}"
@@ -71,10 +77,10 @@ class Block(msgspec.Struct, frozen=True):
                 f"{key!r} is not a block key, expected e.g. 'mbconv k5 s2 e6 32>64 @56' "
                 "(operation, kernel, stride, expansion, channels, input size)"
             )
-        op, kernel, stride, expand, c_in, c_out, size, se, activation = found.groups()
+        op, kernel, stride, expand, c_in, c_out, size, se, activation, int8 = found.groups()
         return cls(
             op, int(c_in), int(c_out), int(kernel), int(stride), float(expand), int(size),
-            activation or "relu6", se is not None,
+            activation or "relu6", se is not None, "fp32" if int8 is None else "int8",
         )  # fmt: skip
 
     @property

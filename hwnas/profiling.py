@@ -218,7 +218,22 @@ def _subject(job: Job, profile: DeviceProfile, stem: Path) -> Subject:
     if not blocks:
         compile_model(nn.Sequential(nn.ReLU()), (1, 1, 1), format, path)
         return Subject("null model", path)
+    compile_untrained(blocks, inputs, format, path)
+    return Subject("network" if network else keys[0], path)
+
+
+def compile_untrained(
+    blocks: Sequence[Block], inputs: tuple[tuple[int, ...], ...], format: Format, path: Path
+) -> None:
+    """Write a network of fresh weights, in the blocks' precision: latency does not depend on them.
+
+    Nor does it on the ranges of an int8 file, so noise is enough to find some.
+    """
     first = blocks[0]
     shape = (first.in_channels, first.in_size, first.in_size)
-    compile_model(untrained(blocks, inputs), shape, format, path)
-    return Subject("network" if network else keys[0], path)
+    network = untrained(tuple(blocks), inputs)
+    if any(block.precision == "int8" for block in blocks):
+        noise = np.random.default_rng(0).standard_normal((2, *shape), np.float32)
+        compile_model(network, shape, format, path, precision="int8", calibration=noise)
+    else:
+        compile_model(network, shape, format, path)

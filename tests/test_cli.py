@@ -147,7 +147,7 @@ def test_a_budget_that_makes_no_sense_is_exit_2(phone: list[str], call: Call, bu
         (["--space", "mobil"], "no space named 'mobil', did you mean 'mobile'?"),
         (["--strategy", "proxy"], "no strategy named 'proxy'"),
         (["--effort", "quik"], "no effort named 'quik', did you mean 'quick'?"),
-        (["--precision", "int4"], "--precision 'int4': this version compiles fp32"),
+        (["--precision", "int4"], "--precision 'int4': this version compiles fp32, int8"),
         (["--resume", "--out", "{empty}"], "{empty}: there is no run to resume"),
     ],
 )

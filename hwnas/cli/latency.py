@@ -9,6 +9,8 @@ from hwnas.cli.latency_fit import fit
 from hwnas.cli.latency_import import adapt, import_
 from hwnas.cli.latency_predict import predict
 
+PRECISION = click.Choice(["fp32", "int8"])
+
 
 @click.group("latency")
 def latency() -> None:
@@ -21,6 +23,7 @@ def latency() -> None:
 @click.option(
     "--data", default="fashion-mnist-6k", show_default=True, help="Gives input and classes."
 )
+@click.option("--precision", default="fp32", show_default=True, type=PRECISION)
 @click.option(
     "--networks", default=24, show_default=True, type=click.IntRange(0), help="Whole ones, at most."
 )
@@ -34,8 +37,8 @@ def latency() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The model as one JSON document on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def measure(
-    target: str, space: str, data: str, networks: int, interval: str, again: bool, as_json: bool,
-    quiet: bool,
+    target: str, space: str, data: str, precision: str, networks: int, interval: str, again: bool,
+    as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure every block of a space on a device, and some whole networks; fit a model.
 
@@ -48,7 +51,7 @@ def measure(
     from hwnas.profiling import latency_model
 
     goal = share_of("--interval", interval)
-    place = place_of(target, space, data)
+    place = place_of(target, space, data, precision)
     runner = reachable(place)
     if again:
         set_aside(place.folder)

@@ -13,12 +13,20 @@ LEAST_INSIDE = 7
 @click.option("--target", default="host-cpu", show_default=True, help="Device name or profile.")
 @click.option("--space", default="mobile", show_default=True, help="Search space.")
 @click.option("--data", default="fashion-mnist-6k", show_default=True)
+@click.option("--precision", default="fp32", show_default=True, help="fp32 or int8.")
 @click.option("--seed", default=0, show_default=True, help="Of the networks drawn.")
 @click.option("--add", is_flag=True, help="Correct the model by what was measured.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def check(
-    target: str, space: str, data: str, seed: int, add: bool, as_json: bool, quiet: bool
+    target: str,
+    space: str,
+    data: str,
+    precision: str,
+    seed: int,
+    add: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Measure ten fresh networks now and compare them with the model's predictions.
 
@@ -42,9 +50,10 @@ def check(
     from hwnas.pipeline.console import console
     from hwnas.profiling import Bench, block_keys, network_job
 
-    place = place_of(target, space, data)
+    place = place_of(target, space, data, precision)
     runner, model = reachable(place), read_measured(place.folder)
     again = f"hwnas latency measure --target {target}"
+    again += f" --precision {precision}" if precision != "fp32" else ""
     if model is None or model.conditions is None:
         raise HwnasError(f"{place.profile.name}: no measured latency model yet: `{again}` makes it")
     reference = file_sha256(reference_file(place.profile.runtime))

@@ -23,7 +23,7 @@ class Place(NamedTuple):
     folder: Path
 
 
-def place_of(target: str, space: str, data: str) -> Place:
+def place_of(target: str, space: str, data: str, precision: str = "fp32") -> Place:
     """Find device, data and space by name."""
     from hwnas.datasets import load_dataset
     from hwnas.latency_models.store import measured_folder
@@ -32,7 +32,7 @@ def place_of(target: str, space: str, data: str) -> Place:
 
     device = find_target(target)
     dataset = load_dataset(data, input_shape=device.profile.default_input)
-    searched = load_space(space, dataset.input_shape, dataset.num_classes)
+    searched = load_space(space, dataset.input_shape, dataset.num_classes, precision)
     folder = measured_folder(device.profile.name, searched)
     return Place(device.profile, device.runner, searched, folder)
 

@@ -25,7 +25,9 @@ TOO_NOISY = 0.25
 @click.option("--strategy", help="proxyless, reinforce or random.  [default: proxyless]")
 @click.option("--objective", help="lagrangian, add#linear, mul#log, hinge.  [default: its own]")
 @click.option("--estimator", help="full or two paths, for proxyless.  [default: full]")
-@click.option("--precision", help="fp32.  [default: fp32]")
+@click.option("--precision", help="fp32 or int8.  [default: fp32]")
+@click.option("--max-drop", help="Accuracy that int8 may lose, like 1%.  [default: 2%]")
+@click.option("--tune-epochs", type=click.IntRange(0), help="Where int8 loses more.  [default: 2]")
 @click.option("--effort", help="trial, quick, standard or full.  [default: quick]")
 @click.option("--latency-model", help="File or name, e.g. pixel1/table-2018.  [default: own]")
 @click.option("--seed", type=int, help="Of everything drawn.  [default: 0]")
@@ -108,6 +110,10 @@ def _config(folder: Path | None, asked: dict[str, object]) -> Config:
     given = {name: value for name, value in asked.items() if value is not None}
     if (separate := given.pop("separate_weights", None)) is not None:
         given["share_weights"] = not separate
+    if "max_drop" in given:
+        from hwnas.cli.latency_fit import share_of
+
+        given["max_drop"] = share_of("--max-drop", str(given["max_drop"]))
     if "budget" in given:
         parse_budget(str(given["budget"]))
     if "data" in given and Path(str(given["data"])).exists():

@@ -54,6 +54,8 @@ def quantize_onnx(
             extra_options=options,
         )
     model = onnx.load(str(target))
+    for layer in float_layers:
+        _keep_float(model, layer)
     kept = {n.key: n.value for n in model.metadata_props if n.key not in _ITS_NOTES}
     onnx.helper.set_model_props(model, kept)
     model.producer_name, model.producer_version = "hwnas", ""
@@ -64,6 +66,27 @@ def quantize_onnx(
 def _nodes_of(layer: str) -> tuple[str, str]:
     """Return the names that a layer's node may have: an activation that it carries has its own."""
     return layer, f"{layer}.before"
+
+
+def _keep_float(model: Any, layer: str) -> None:
+    """Put a sum of one value between a dequantised input and the layer.
+
+    ONNX Runtime quantises the float weights of a convolution that it finds between dequantisation
+    and quantisation when it opens a file (its ``WeightBiasQuantization``).
+    """
+    from onnx import helper
+
+    made = {output: node for node in model.graph.node for output in node.output}
+    for place, node in enumerate(model.graph.node):
+        if node.name not in _nodes_of(layer) or node.op_type not in ("Conv", "Gemm"):
+            continue
+        source = made.get(node.input[0])
+        if source is not None and source.op_type == "DequantizeLinear":
+            value = f"{layer}.float"
+            between = helper.make_node("Sum", [node.input[0]], [value], name=value)
+            node.input[0] = value
+            model.graph.node.insert(place, between)
+        return
 
 
 def _reader(ort: Any, images: Array) -> Any:

@@ -44,7 +44,7 @@ def shapes(blocks: Sequence[Block]) -> tuple[Floats, NDArray[np.intp]]:
     """Return coordinates ``[B, D]`` and the group (index into `SHAPE_GROUPS`) of each column."""
     names = [*OPS, *sorted({block.op for block in blocks} - set(OPS))]
     rows = [_shape(block, names) for block in blocks]
-    groups = [0, 0, 0, 1, 2, *([3] * (4 + len(names)))]
+    groups = [0, 0, 0, 1, 2, *([3] * (5 + len(names)))]
     return np.array(rows, dtype=float).reshape(len(rows), len(groups)), np.array(groups)
 
 
@@ -67,11 +67,16 @@ def _values(block: Block) -> list[str]:
     values = [f"{block.op} kernel {block.kernel_size}", f"{block.op} stride {block.stride}"]
     if block.squeeze_excite:
         values.append("squeeze-excite")
+    if block.precision == "int8":
+        values.append("int8")
     return [*values, "h-swish" if block.activation == "hswish" else "ReLU"]
 
 
 def _shape(block: Block, names: Sequence[str]) -> list[float]:
-    flags = [block.stride - 1, block.residual, block.squeeze_excite, block.activation == "hswish"]
+    flags = [
+        block.stride - 1, block.residual, block.squeeze_excite, block.activation == "hswish",
+        block.precision == "int8",
+    ]  # fmt: skip
     return [
         log2(max(block.in_channels, 1)),
         log2(max(block.out_channels, 1)),

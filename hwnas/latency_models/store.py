@@ -19,6 +19,8 @@ def measured_folder(device: str, space: SearchSpace) -> Path:
     """Return the folder of this machine's own model and journal for a device and a space."""
     channels, size, _ = space.input_shape
     name = f"{space.name}-{channels}x{size}-{space.num_classes}"
+    if any(block.precision == "int8" for block in space.fixed):
+        name += "-int8"
     return home() / "latency_models" / device / name
 
 

@@ -12,20 +12,19 @@ from typing import NamedTuple
 import msgspec
 
 from hwnas.artifact import Artifact, Format
-from hwnas.datasets import normalise
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_file
 from hwnas.errors import HwnasError
-from hwnas.export.compile import compile_model
 from hwnas.files import read_lines, write_json
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.store import calibration
 from hwnas.measurement import Measurement
 from hwnas.pipeline.console import Update
 from hwnas.pipeline.job import Found, Job
+from hwnas.pipeline.quantizing import compile_trained
 from hwnas.pipeline.screening import Screened, measure
 from hwnas.pipeline.searching import FAR_UNDER
-from hwnas.pipeline.training_job import TrainResult, trained_network
+from hwnas.pipeline.training_job import TrainResult
 from hwnas.profiling import FORMATS
 from hwnas.training import EpochLog
 
@@ -187,38 +186,18 @@ def _promise(one: Found) -> float:
 
 
 def _compile(job: Job, one: Found, format: Format) -> Artifact:
-    architecture = one.architecture
-    folder = job.run.folder / "training" / architecture.digest
-    return compile_model(
-        trained_network(architecture, folder),
-        architecture.input_shape,
-        format,
-        folder / f"model.{format}",
-        normalise(job.dataset.test.images, job.dataset),
-        job.dataset.test.labels,
-        architecture,
-    )
+    folder = job.run.folder / "training" / one.architecture.digest
+    return compile_trained(job, one.architecture, format, folder / f"model.{format}")
 
 
 def _final_files(job: Job, best: Trained) -> tuple[Artifact, ...]:
     """Write the chosen network in every format to ``export/``, the target's first."""
     folder = job.run.folder / "export"
     architecture = best.found.architecture
-    network = trained_network(architecture, job.run.folder / "training" / architecture.digest)
-    images = normalise(job.dataset.test.images, job.dataset)
     first = FORMATS[job.target.profile.runtime]
     formats = sorted(set(FORMATS.values()), key=lambda format: format != first)
     files = [
-        compile_model(
-            network,
-            architecture.input_shape,
-            format,
-            folder / f"model.{format}",
-            images,
-            job.dataset.test.labels,
-            architecture,
-        )
-        for format in formats
+        compile_trained(job, architecture, format, folder / f"model.{format}") for format in formats
     ]
     if files[0].sha256 != best.artifact.sha256:
         raise HwnasError(f"{files[0].path}: compiling the same network twice gave two files")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -24,9 +25,10 @@ from hwnas.pipeline.target import Target, find_target, model_of
 from hwnas.plugins import load, names
 from hwnas.search.objective import OBJECTIVES
 from hwnas.search.proxyless import ESTIMATORS
+from hwnas.spaces.int8 import in_precision
 from hwnas.spaces.space import SearchSpace
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
 RUNTIMES = {"onnxruntime": "onnxruntime", "ai_edge_litert": "ai-edge-litert"}
 """What files are written and verified with: module and package."""
 
@@ -91,8 +93,10 @@ def plan(config: Config, console: Console) -> dict[str, object]:
     }
 
 
-def load_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> SearchSpace:
-    return load("space", name)(input_shape, num_classes)
+def load_space(
+    name: str, input_shape: tuple[int, int, int], num_classes: int, precision: str = "fp32"
+) -> SearchSpace:
+    return in_precision(load("space", name)(input_shape, num_classes), precision)
 
 
 def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
@@ -109,7 +113,8 @@ def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
         )
     target = find_target(config.target)
     dataset = load_dataset(config.data, input_shape=target.profile.default_input)
-    space = load_space(config.space, dataset.input_shape, dataset.num_classes)
+    _check_precision(config.precision, target.profile)
+    space = load_space(config.space, dataset.input_shape, dataset.num_classes, config.precision)
     _check_limits(space, target.profile)
     _check_runtimes(target.profile)
     return target, dataset, space
@@ -126,6 +131,18 @@ def _check_search(config: Config) -> None:
             f"--estimator {config.estimator}: strategy {config.strategy!r} has no such estimator, "
             "only proxyless has"
         )
+
+
+def _check_precision(precision: str, profile: DeviceProfile) -> None:
+    """Raise `UsageError` for a device that does not run int8, or a missing quantiser."""
+    if precision != "int8":
+        return
+    if "int8" not in profile.limits.dtypes:
+        raise UsageError(
+            f"--precision int8: {profile.name} runs {', '.join(profile.limits.dtypes)}"
+        )
+    if find_spec("ai_edge_quantizer") is None:
+        raise UsageError('--precision int8 needs ai-edge-quantizer: pip install "hwnas[int8]"')
 
 
 def _check_limits(space: SearchSpace, profile: DeviceProfile) -> None:

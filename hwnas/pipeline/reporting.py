@@ -209,6 +209,23 @@ def _commands(job: Job, delivered: Delivered) -> tuple[Command, ...]:
     return tuple(commands)
 
 
+def _int8_notes(delivered: Delivered) -> list[str]:
+    notes = [
+        f"{Path(one.path).name}: {len(one.float_layers)} layers stay in float32, where int8 lost "
+        f"too much accuracy: {', '.join(one.float_layers)}."
+        for one in delivered.artifacts
+        if one.float_layers
+    ]
+    if any(one.precision == "int8" for one in delivered.artifacts):
+        notes.insert(
+            0,
+            "The files are int8 by post-training quantisation with ranges measured on training "
+            "images. model.tflite takes and gives int8: its tensors say scale and zero point; "
+            "model.onnx takes and gives float32.",
+        )
+    return notes
+
+
 def _notes(job: Job, screened: Screened, delivered: Delivered) -> tuple[str, ...]:
     data = job.dataset
     mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (data.mean, data.std))
@@ -219,6 +236,7 @@ def _notes(job: Job, screened: Screened, delivered: Delivered) -> tuple[str, ...
         f"(here: {layout}).",
         *data.notes,
     ]
+    notes += _int8_notes(delivered)
     measurement = delivered.chosen.measurement
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
         notes.append(

@@ -32,6 +32,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     space: str = "mobile"
     strategy: str = "proxyless"
     precision: str = "fp32"
+    max_drop: float = 0.02
+    """Accuracy, as a share of 1, that int8 may lose on validation images before more is done."""
+    tune_epochs: int = 2
+    """Of fine-tuning where int8 loses more; 0: layers are left in float32 at once."""
     effort: str = "quick"
     seed: int = 0
     flip: bool = True
@@ -165,10 +169,13 @@ def command_line(config: Config) -> str:
         words += ["--budget", config.budget]
     words += ["--data", config.data]
     defaults = Config(target=config.target, data=config.data)
-    options = "space strategy precision effort objective estimator seed threads"
+    options = (
+        "space strategy precision max-drop tune-epochs effort objective estimator seed threads"
+    )
     for name in options.split():
-        if getattr(config, name) != getattr(defaults, name):
-            words += [f"--{name}", str(getattr(config, name))]
+        value = getattr(config, name.replace("-", "_"))
+        if value != getattr(defaults, name.replace("-", "_")):
+            words += [f"--{name}", f"{100 * value:g}%" if name == "max-drop" else str(value)]
     words += [] if config.flip else ["--no-flip"]
     words += ["--raw"] if config.raw else []
     words += [] if config.share_weights else ["--separate-weights"]

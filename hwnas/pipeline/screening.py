@@ -13,12 +13,10 @@ import numpy as np
 from hwnas.architecture import Architecture, Genotype
 from hwnas.devices.runner import Subject
 from hwnas.errors import HwnasError
-from hwnas.export.compile import compile_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import Measurement
-from hwnas.nn.build import untrained
 from hwnas.pipeline.job import Found, Job
-from hwnas.profiling import FORMATS
+from hwnas.profiling import FORMATS, compile_untrained
 from hwnas.search.strategy import Strategy
 from hwnas.spaces.space import SearchSpace
 from hwnas.training import RECALIBRATED, Data, accuracy, derived_seed, recalibrate
@@ -165,8 +163,7 @@ def _measured(job: Job, model: LatencyModel, found: list[Found], number: int) ->
         for one in found:
             architecture = one.architecture
             path = Path(scratch) / f"{architecture.digest}.{format}"
-            network = untrained(architecture.blocks, architecture.inputs)
-            compile_model(network, architecture.input_shape, format, path)
+            compile_untrained(architecture.blocks, architecture.inputs, format, path)
             files[architecture.digest] = path
         measured = measure(job, model, f"screen-{number}", files)
     return [

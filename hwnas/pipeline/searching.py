@@ -24,6 +24,7 @@ from hwnas.search.loop import (
     run_search,
 )
 from hwnas.search.strategy import Setting, SteppedStrategy, Strategy
+from hwnas.spaces.int8 import in_float
 from hwnas.training import Data, as_data, derived_seed, keep_freed_memory, seeded
 
 ROUNDS = 3
@@ -111,7 +112,7 @@ def _strategy(job: Job, model: LatencyModel) -> Strategy:
     config = job.run.config
     torch.manual_seed(derived_seed(config.seed, "supernet"))
     setting = Setting(
-        job.space,
+        in_float(job.space),
         model.cost_table(job.space),
         job.budget_ms,
         seeded(config.seed, "paths"),

@@ -17,7 +17,7 @@ Optional:
 
 from __future__ import annotations
 
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from hwnas.architecture import Block
 from hwnas.block import FREE_OPS
@@ -99,7 +99,9 @@ def _keyed(keys: str) -> list[Block]:
 
 
 def _fields(row: Row) -> Block:
-    sizes = {name: whole(name, row[name]) for name in FIELDS if name not in ("op", "expand_ratio")}
+    sizes: dict[str, Any] = {
+        name: whole(name, row[name]) for name in FIELDS if name not in ("op", "expand_ratio")
+    }
     ratio = number("expand_ratio", row["expand_ratio"])
     # as a key writes it: a block must be the one that its key names
     ratio = float(f"{ratio:g}")
