@@ -80,12 +80,14 @@ def test_a_loss_over_the_limit_is_tuned_away_or_leaves_layers_in_float(
     monkeypatch.setattr(quantizing, "drop", lambda *arguments: next(lost))
     monkeypatch.setattr(quantizing, "layers_to_keep", lambda model, *rest: ("blocks.0.conv",))
     out = home / "tuned"
-    specialize(out, home / "images.npz", "--tune-epochs", "1")
+    specialize(out, home / "images.npz", "--tune-epochs", "1", "--pixels")
     notes = json.loads((out / "report.json").read_bytes())["notes"]
     decisions = [json.loads(path.read_bytes()) for path in out.glob("training/*/int8-*.json")]
     assert len(decisions) == 2
     for decision in decisions:
         assert decision["drop"] == 0.2 and decision["float_layers"] == ["blocks.0.conv"]
+    files = json.loads((out / "export" / "manifest.json").read_bytes())["files"]
+    assert {one["input"]["takes"] for one in files} == {"pixels"}
     assert any("stay in float32" in note and "blocks.0.conv" in note for note in notes)
 
 

@@ -28,6 +28,7 @@ TOO_NOISY = 0.25
 @click.option("--precision", help="fp32 or int8.  [default: fp32]")
 @click.option("--max-drop", help="Accuracy that int8 may lose, like 1%.  [default: 2%]")
 @click.option("--tune-epochs", type=click.IntRange(0), help="Where int8 loses more.  [default: 2]")
+@click.option("--pixels", is_flag=True, default=None, help="Files take 0 to 255.")
 @click.option("--effort", help="trial, quick, standard or full.  [default: quick]")
 @click.option("--latency-model", help="File or name, e.g. pixel1/table-2018.  [default: own]")
 @click.option("--seed", type=int, help="Of everything drawn.  [default: 0]")

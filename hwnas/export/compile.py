@@ -19,6 +19,7 @@ from hwnas.export.embedded import notes_of
 from hwnas.export.graph import trace
 from hwnas.export.nodes import Graph
 from hwnas.export.onnx import write_onnx
+from hwnas.export.preprocessing import Preprocessing, folded, input_note, taking_pixels
 from hwnas.export.quantize import quantization_of, quantize
 from hwnas.export.recipe import OnnxRecipe, Quantization, Recipe, find_recipe
 from hwnas.export.tflite import write_tflite
@@ -40,6 +41,7 @@ def compile_model(
     calibration: Array | None = None,
     quantization: Quantization | None = None,
     float_layers: tuple[str, ...] = (),
+    preprocessing: Preprocessing | None = None,
 ) -> Artifact:
     """Compile ``module`` for one image of ``input_shape`` and write it to ``path``.
 
@@ -50,17 +52,26 @@ def compile_model(
 
     ``int8`` takes ``calibration`` images ``[N, C, H, W]``, which are not those that it is verified
     on; ``quantization`` instead of the recipe's; and layers that stay in float32, see `quantize`.
+
+    ``preprocessing`` is written into the file; one ``inside`` is compiled before the module, and
+    all images are pixels from 0 to 255 then.
     """
     if (images is None) != (labels is None):
         raise ValueError("to verify takes both images and labels")
     if (precision == "int8") != (calibration is not None):
         raise ValueError("int8, and nothing else, takes calibration images")
+    if preprocessing is not None and preprocessing.inside:
+        module = taking_pixels(module, preprocessing)
     recipe = find_recipe(format, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         notes = notes_of(architecture) if architecture is not None else {}
-        _write(trace(module, input_shape), recipe, temporary, notes)
+        graph = trace(module, input_shape)
+        if preprocessing is not None:
+            notes |= input_note(preprocessing, format, input_shape)
+            graph = folded(graph) if preprocessing.inside else graph
+        _write(graph, recipe, temporary, notes)
         if calibration is not None:
             quantization = quantization or quantization_of(format)
             quantize(temporary, temporary, format, calibration, quantization, float_layers)

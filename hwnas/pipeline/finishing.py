@@ -15,13 +15,14 @@ from hwnas.artifact import Artifact, Format
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_file
 from hwnas.errors import HwnasError
+from hwnas.export.manifest import manifest
 from hwnas.files import read_lines, write_json
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.store import calibration
 from hwnas.measurement import Measurement
 from hwnas.pipeline.console import Update
 from hwnas.pipeline.job import Found, Job
-from hwnas.pipeline.quantizing import compile_trained
+from hwnas.pipeline.quantizing import compile_trained, preprocessing
 from hwnas.pipeline.screening import Screened, measure
 from hwnas.pipeline.searching import FAR_UNDER
 from hwnas.pipeline.training_job import TrainResult
@@ -202,6 +203,8 @@ def _final_files(job: Job, best: Trained) -> tuple[Artifact, ...]:
     if files[0].sha256 != best.artifact.sha256:
         raise HwnasError(f"{files[0].path}: compiling the same network twice gave two files")
     write_json(job.run.folder / "search" / "architecture.json", architecture)
+    said = manifest(tuple(files), preprocessing(job), architecture.input_shape)
+    write_json(folder / "manifest.json", said)
     return tuple(files)
 
 

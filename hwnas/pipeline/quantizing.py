@@ -12,12 +12,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from torch import nn
 
 from hwnas.architecture import Architecture
 from hwnas.artifact import Artifact, Format
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.datasets import Dataset, Split, normalise
+from hwnas.datasets import Split, normalise
 from hwnas.export.compile import compile_model
+from hwnas.export.preprocessing import Preprocessing, taking_pixels
 from hwnas.export.qat import quantisation_aware
 from hwnas.export.quantize import quantization_of
 from hwnas.export.sensitivity import Model, drop, layers_to_keep
@@ -58,11 +60,14 @@ class Decision(msgspec.Struct, frozen=True):
 def compile_trained(job: Job, architecture: Architecture, format: Format, path: Path) -> Artifact:
     """Compile a trained network in its precision; the same network gives the same file again."""
     folder = job.run.folder / "training" / architecture.digest
-    images, labels = normalise(job.dataset.test.images, job.dataset), job.dataset.test.labels
+    said = preprocessing(job)
+    images, labels = taken(job, job.dataset.test.images), job.dataset.test.labels
     network = trained_network(architecture, folder)
     shape = architecture.input_shape
     if architecture.precision == "fp32":
-        return compile_model(network, shape, format, path, images, labels, architecture)
+        return compile_model(
+            network, shape, format, path, images, labels, architecture, preprocessing=said
+        )
     decision = _decided(job, network, format, folder)
     if decision.tuned_epochs:
         weights, _ = load_checkpoint(folder / f"int8-{format}.safetensors")
@@ -76,16 +81,28 @@ def compile_trained(job: Job, architecture: Architecture, format: Format, path: 
         labels,
         architecture,
         precision="int8",
-        calibration=calibration_images(job.dataset, job.run.config.seed),
+        calibration=_calibration_images(job),
         float_layers=decision.float_layers,
+        preprocessing=said,
     )
 
 
-def calibration_images(dataset: Dataset, seed: int, count: int = CALIBRATING) -> Array:
-    """Return normalised training images ``[N, C, H, W]``, drawn at random."""
-    rng = np.random.default_rng(derived_seed(seed, "calibration"))
-    rows = rng.permutation(len(dataset.train.labels))[:count]
-    return normalise(dataset.train.images[rows], dataset)
+def preprocessing(job: Job) -> Preprocessing:
+    """Return what a file of this run takes."""
+    data = job.dataset
+    return Preprocessing(data.mean, data.std, data.classes, job.run.config.pixels)
+
+
+def taken(job: Job, images: Array) -> Array:
+    """Return uint8 images as a file of this run takes them."""
+    return images.astype(np.float32) if job.run.config.pixels else normalise(images, job.dataset)
+
+
+def _calibration_images(job: Job) -> Array:
+    """Return training images ``[N, C, H, W]``, drawn at random, as the file takes them."""
+    rng = np.random.default_rng(derived_seed(job.run.config.seed, "calibration"))
+    train = job.dataset.train
+    return taken(job, train.images[rng.permutation(len(train.labels))[:CALIBRATING]])
 
 
 def _decided(job: Job, network: Network, format: Format, folder: Path) -> Decision:
@@ -101,12 +118,14 @@ def _decided(job: Job, network: Network, format: Format, folder: Path) -> Decisi
 def _decide(job: Job, network: Network, format: Format, folder: Path) -> Decision:
     config = job.run.config
     valid: Split = job.dataset.valid
-    images, labels = normalise(valid.images, job.dataset), valid.labels
+    images, labels = taken(job, valid.images), valid.labels
+    said = preprocessing(job)
+    module = taking_pixels(network, said) if said.inside else network
     model = Model(
-        network,
+        module,
         job.space.input_shape,
         format,
-        calibration_images(job.dataset, config.seed),
+        _calibration_images(job),
         quantization_of(format),
     )
     lost = drop(model, images, labels)
@@ -118,9 +137,9 @@ def _decide(job: Job, network: Network, format: Format, folder: Path) -> Decisio
             f"{config.max_drop:.1%}; trained on for {config.tune_epochs} epochs with rounded values"
         )
         before = {name: value.clone() for name, value in network.state_dict().items()}
-        float_accuracy = _accuracy(network, images, labels)
+        float_accuracy = _accuracy(module, images, labels)
         tune(network, job, model.how.reduce_range)
-        tuned = float_accuracy - _accuracy(network, images, labels) + drop(model, images, labels)
+        tuned = float_accuracy - _accuracy(module, images, labels) + drop(model, images, labels)
         if tuned < lost:
             save_checkpoint(folder / f"int8-{format}.safetensors", network.state_dict(), {})
         else:
@@ -151,7 +170,7 @@ def tune(network: Network, job: Job, seven_bits: bool) -> None:
     network.eval()
 
 
-def _accuracy(network: Network, images: Array, labels: Array) -> float:
+def _accuracy(network: nn.Module, images: Array, labels: Array) -> float:
     from hwnas.export.verify import torch_outputs
 
     return float((torch_outputs(network, images).argmax(axis=1) == labels).mean())

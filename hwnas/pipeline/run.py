@@ -36,6 +36,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Accuracy, as a share of 1, that int8 may lose on validation images before more is done."""
     tune_epochs: int = 2
     """Of fine-tuning where int8 loses more; 0: layers are left in float32 at once."""
+    pixels: bool = False
+    """Whether the files take pixels from 0 to 255 and normalise them themselves."""
     effort: str = "quick"
     seed: int = 0
     flip: bool = True
@@ -178,6 +180,7 @@ def command_line(config: Config) -> str:
             words += [f"--{name}", f"{100 * value:g}%" if name == "max-drop" else str(value)]
     words += [] if config.flip else ["--no-flip"]
     words += ["--raw"] if config.raw else []
+    words += ["--pixels"] if config.pixels else []
     words += [] if config.share_weights else ["--separate-weights"]
     return shlex.join(words)
 
