@@ -213,5 +213,5 @@ def test_the_block_of_a_decision_is_found_in_the_network_by_its_place() -> None:
 
 def test_a_space_without_mobilenets_block_has_a_usual_network_all_the_same() -> None:
     dense = msgspec.structs.replace(SMALL, candidates=FUSED)
-    assert dense.usual == dense.uniform(FUSED[0])
+    assert dense.usual == dense.uniform(FUSED[1])  # its expansion is nearer
     assert SMALL.usual == SMALL.uniform(Candidate("mbconv", 3, 6))

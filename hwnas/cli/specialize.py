@@ -21,7 +21,7 @@ TOO_NOISY = 0.25
 @click.option("--target", help="Device name or profile file.  [default: host-cpu]")
 @click.option("--budget", help="Latency like 80ms, 900us, or 50% of the largest network.")
 @click.option("--data", help="Data set name, image folder or .npz.  [default: fashion-mnist-6k]")
-@click.option("--space", help="Search space.  [default: mobile]")
+@click.option("--space", help="Search space: name or TOML file.  [default: mobile]")
 @click.option("--strategy", help="proxyless (default), reinforce, evolution, nsga2, random.")
 @click.option("--objective", help="lagrangian, add#linear, mul#log, hinge.  [default: its own]")
 @click.option("--estimator", help="full or two paths, for proxyless.  [default: full]")
@@ -119,6 +119,8 @@ def _config(folder: Path | None, asked: dict[str, object]) -> Config:
         parse_budget(str(given["budget"]))
     if "data" in given and Path(str(given["data"])).exists():
         given["data"] = str(Path(str(given["data"])).resolve())  # a resume may come from elsewhere
+    if str(given.get("space", "")).endswith(".toml"):
+        given["space"] = str(Path(str(given["space"])).resolve())
     if folder is None:
         defaults = {"target": "host-cpu", "data": "fashion-mnist-6k", "threads": 1}
         return msgspec.convert({**defaults, **given}, Config)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@click.option("--architecture", required=True, type=click.Path(path_type=Path), help="JSON file.")
+@click.option("--architecture", required=True, help="JSON file, run folder or published name.")
 @click.option("--data", required=True, help="Data set by name, image folder or .npz file.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @click.option("--epochs", type=click.IntRange(1), help="[default: as in a quick run]")
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--resume", is_flag=True, help="Go on with the training in --out.")
 def train(
-    architecture: Path,
+    architecture: str,
     data: str,
     out: Path,
     epochs: int | None,
@@ -42,7 +42,7 @@ def train(
     if parent := os.environ.get("HWNAS_PARENT"):
         watch_parent(int(parent))
     job = TrainJob(
-        architecture=str(architecture), data=data, out=str(out), epochs=epochs,
+        architecture=architecture, data=data, out=str(out), epochs=epochs,
         batch_size=batch_size, flip=flip, seed=seed, threads=threads,
     )  # fmt: skip
     result = run_training(job, resume, None if parent else _say)

@@ -116,8 +116,9 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace, share_weights: bool = True) -> None:
         super().__init__()
         self.space = space
-        # the head is the classifier and the convolution right before it
-        stem, head = space.fixed[:-2], space.fixed[-2:]
+        # the head begins with the last convolution of the fixed blocks
+        first = max(n for n, block in enumerate(space.fixed) if block.op == "conv")
+        stem, head = space.fixed[:first], space.fixed[first:]
         rows: list[list[Block]] = [[] for _ in space.decisions]
         for site in space.sites():
             rows[site.decision].append(site.block)

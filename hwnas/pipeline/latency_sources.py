@@ -15,7 +15,7 @@ from hwnas.latency_models.journal import Entry, fit_entries, read_journal, speed
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.store import measured_folder
-from hwnas.plugins import load
+from hwnas.spaces.find import find_space
 from hwnas.spaces.space import SearchSpace
 
 
@@ -30,7 +30,7 @@ def space_for(target: str, space: str, data: str) -> tuple[SearchSpace, Path]:
     """Return a space for the images of ``data`` and the folder of the target's model of it."""
     profile = find_profile(target)
     dataset = load_dataset(data, input_shape=profile.default_input)
-    found: SearchSpace = load("space", space)(dataset.input_shape, dataset.num_classes)
+    found: SearchSpace = find_space(space, dataset.input_shape, dataset.num_classes)
     return found, measured_folder(profile.name, found)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from hwnas.architecture import Architecture, Genotype
 from hwnas.errors import HwnasError, InvalidFile, UnknownName, UsageError
-from hwnas.plugins import load
 from hwnas.spaces.cell_genotype import CellGenotype, published_cells
+from hwnas.spaces.find import find_space
 from hwnas.spaces.published import published, published_names
 
 FILES = (".onnx", ".tflite")
@@ -97,7 +97,7 @@ def _placed(
 ) -> Architecture:
     if input_shape is None or num_classes is None:
         raise UsageError("a genotype says no shapes: --data gives input size and classes")
-    made = load("space", space)(input_shape, num_classes)
+    made: Any = find_space(space, input_shape, num_classes)  # cells take genotypes of two kinds
     try:
         return made.architecture(genotype)
     except HwnasError as error:

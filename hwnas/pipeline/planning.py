@@ -25,6 +25,7 @@ from hwnas.pipeline.target import Target, find_target, model_of
 from hwnas.plugins import load, names
 from hwnas.search.objective import OBJECTIVES
 from hwnas.search.proxyless import ESTIMATORS
+from hwnas.spaces.find import find_space
 from hwnas.spaces.int8 import in_precision
 from hwnas.spaces.space import SearchSpace
 
@@ -96,7 +97,7 @@ def plan(config: Config, console: Console) -> dict[str, object]:
 def load_space(
     name: str, input_shape: tuple[int, int, int], num_classes: int, precision: str = "fp32"
 ) -> SearchSpace:
-    return in_precision(load("space", name)(input_shape, num_classes), precision)
+    return in_precision(find_space(name, input_shape, num_classes), precision)
 
 
 def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:

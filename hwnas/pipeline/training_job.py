@@ -13,13 +13,14 @@ import torch
 
 from hwnas.architecture import Architecture
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.datasets import load_dataset
+from hwnas.datasets import Dataset, load_dataset
 from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.files import append_line, read_lines, write_atomic, write_json
 from hwnas.nn.build import Network, build
 from hwnas.pipeline.effort import EFFORTS, plans
-from hwnas.pipeline.named_network import read_architecture
+from hwnas.pipeline.named_network import find_network, needs_shape
 from hwnas.pipeline.run import lock_folder
+from hwnas.spaces.published import adapted, published_names
 from hwnas.training import (
     RECALIBRATED,
     EpochLog,
@@ -69,8 +70,7 @@ def run_training(
         if not resume:
             raise UsageError(f"{out}: a training is there already; add --resume or another --out")
         return msgspec.json.decode(done.read_bytes(), type=TrainResult)
-    architecture = read_architecture(Path(job.architecture))
-    dataset = load_dataset(job.data, input_shape=architecture.input_shape)
+    architecture, dataset = _asked(job)
     if dataset.num_classes != architecture.num_classes:
         raise UsageError(
             f"{job.architecture} tells {architecture.num_classes} classes apart, "
@@ -130,6 +130,20 @@ def watch_parent(parent: int) -> None:
         os._exit(130)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _asked(job: TrainJob) -> tuple[Architecture, Dataset]:
+    """Return the network, a published one with the images' size and classes, and the data."""
+    if needs_shape(job.architecture):
+        dataset = load_dataset(job.data)
+        return find_network(
+            job.architecture, input_shape=dataset.input_shape, num_classes=dataset.num_classes
+        ), dataset
+    architecture = find_network(job.architecture)
+    dataset = load_dataset(job.data, input_shape=architecture.input_shape)
+    if job.architecture in published_names():
+        architecture = adapted(architecture, dataset.input_shape, dataset.num_classes)
+    return architecture, dataset
 
 
 def _plan(job: TrainJob, images: int, architecture: Architecture) -> TrainingPlan:

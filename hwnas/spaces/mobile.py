@@ -48,6 +48,10 @@ class Stage(msgspec.Struct, frozen=True):
     width: int
     depth: int
     stride: int
+    least_depth: int = 0
+    """So many blocks are always there; those after them can be skipped where a shortcut exists."""
+    candidates: tuple[Candidate, ...] = ()
+    """Of this stage; empty: the space's."""
 
 
 SKIP = Candidate("identity")
@@ -134,6 +138,9 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
     stages: tuple[Stage, ...]
     candidates: tuple[Candidate, ...]
     head_width: int
+    head_activation: str = "relu6"
+    mix_width: int | None = None
+    """Of MobileNetV3's second 1x1 convolution, after the pool; ``None``: there is none."""
 
     @cached_property
     def places(self) -> tuple[tuple[str, int, int, int, int], ...]:
@@ -151,10 +158,15 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def options(self) -> tuple[tuple[Candidate, ...], ...]:
         """The candidates of each decision; skip only where input and output agree in shape."""
-        return tuple(
-            (*self.candidates, SKIP) if stride == 1 and c_in == c_out else self.candidates
-            for _, c_in, c_out, stride, _ in self.places
-        )
+        rows: list[tuple[Candidate, ...]] = []
+        places = iter(self.places)
+        for stage in self.stages:
+            own = stage.candidates or self.candidates
+            for depth in range(stage.depth):
+                _, c_in, c_out, stride, _ = next(places)
+                skippable = stride == 1 and c_in == c_out and depth >= stage.least_depth
+                rows.append((*own, SKIP) if skippable else own)
+        return tuple(rows)
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -173,8 +185,20 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def usual(self) -> Genotype:
-        """MobileNetV2's block everywhere; where the space has none, its first candidate."""
-        return self.uniform(UNIFORM[0] if UNIFORM[0] in self.candidates else self.candidates[0])
+        """MobileNetV2's block everywhere, or of each decision the candidate most like it."""
+        wanted = UNIFORM[0]
+        choices = (
+            min(
+                range(len(row)),
+                key=lambda number: (
+                    row[number].op != wanted.op,
+                    abs(row[number].kernel_size - wanted.kernel_size),
+                    abs(row[number].expand_ratio - wanted.expand_ratio),
+                ),
+            )
+            for row in self.options
+        )
+        return Genotype(self.name, tuple(choices))
 
     @property
     def fixed(self) -> tuple[Block, ...]:
@@ -239,9 +263,14 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
     def _head_blocks(self) -> tuple[Block, ...]:
         _, _, channels, stride, size = self.places[-1]
         size = (size - 1) // stride + 1
+        act = self.head_activation
+        conv = Block("conv", channels, self.head_width, 1, 1, 1, size, act)
+        if self.mix_width is None:
+            return (conv, Block("logits", self.head_width, self.num_classes, 1, 1, 1, size))
         return (
-            Block("conv", channels, self.head_width, 1, 1, 1, size),
-            Block("logits", self.head_width, self.num_classes, 1, 1, 1, size),
+            conv,
+            Block("mix", self.head_width, self.mix_width, 1, 1, 1, size, act),
+            Block("logits", self.mix_width, self.num_classes, 1, 1, 1, 1),
         )
 
 

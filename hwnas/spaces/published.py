@@ -1,7 +1,7 @@
 """Networks that others published, by name: block lists with their sources and figures.
 
-The ProxylessNAS networks (Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332) for ImageNet. A skipped
-block is there as ``identity``.
+The ProxylessNAS networks (Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332) for ImageNet, and
+MobileNetV2 as their baseline. A skipped block is there as ``identity``.
 """
 
 from __future__ import annotations
@@ -48,6 +48,24 @@ class PublishedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def architecture(self) -> Architecture:
         blocks = tuple(map(Block.from_key, self.blocks))
         return Architecture(Genotype(self.name, ()), blocks, self.input_shape, self.num_classes)
+
+
+def adapted(
+    architecture: Architecture, input_shape: tuple[int, int, int], num_classes: int
+) -> Architecture:
+    """Return a chain of blocks for images of another size and for other classes.
+
+    Strides and widths stay; the first block takes the images' channels, the last gives the classes.
+    """
+    channels, size, _ = input_shape
+    blocks: list[Block] = []
+    for block in architecture.blocks:
+        width = num_classes if block.op == "logits" else block.out_channels
+        blocks.append(
+            msgspec.structs.replace(block, in_channels=channels, in_size=size, out_channels=width)
+        )
+        channels, size = width, blocks[-1].out_size
+    return Architecture(architecture.genotype, tuple(blocks), input_shape, num_classes)
 
 
 def published_names() -> tuple[str, ...]:
