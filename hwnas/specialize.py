@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hwnas.pipeline.console import Console
 from hwnas.pipeline.finishing import choose_to_train, deliver, train_all
+from hwnas.pipeline.pairs import pairs_of, specialize_pairs
 from hwnas.pipeline.planning import prepare
 from hwnas.pipeline.reporting import compose
 from hwnas.pipeline.run import Config
@@ -16,9 +17,19 @@ from hwnas.report.report import Report, write
 def specialize(config: Config, folder: Path, console: Console, resume: bool = False) -> Report:
     """Find, train, compile and measure a network for one device and one latency budget.
 
+    Several precisions or resolutions are several such runs, of which the best is handed over.
     Every step leaves its result in ``folder`` and is not repeated when the run is resumed.
     Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
     """
+    pairs = pairs_of(config, folder)
+    if len(pairs) > 1:
+        report = specialize_pairs(config, folder, console, resume, _specialize_one)
+        write(report, folder)
+        return report
+    return _specialize_one(pairs[0].config, folder, console, resume)
+
+
+def _specialize_one(config: Config, folder: Path, console: Console, resume: bool) -> Report:
     # device, data, space, latency model, budget: all that can be wrong is said before any training
     job, model = prepare(config, folder, console, resume)
     # search, derive networks inside the budget, measure them; re-fit and go on where they miss it

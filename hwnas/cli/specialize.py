@@ -25,7 +25,8 @@ TOO_NOISY = 0.25
 @click.option("--strategy", help="proxyless (default), reinforce, evolution, nsga2, random.")
 @click.option("--objective", help="lagrangian, add#linear, mul#log, hinge.  [default: its own]")
 @click.option("--estimator", help="full or two paths, for proxyless.  [default: full]")
-@click.option("--precision", help="fp32 or int8.  [default: fp32]")
+@click.option("--precision", help="fp32, int8, fp32,int8 or auto: both.  [default: fp32]")
+@click.option("--resolution", help="Pixels, like 24,28,32.  [default: the data's]")
 @click.option("--max-drop", help="Accuracy that int8 may lose, like 1%.  [default: 2%]")
 @click.option("--tune-epochs", type=click.IntRange(0), help="Where int8 loses more.  [default: 2]")
 @click.option("--pixels", is_flag=True, default=None, help="Files take 0 to 255.")
@@ -56,9 +57,9 @@ def specialize(
     find_profile(str(asked["target"] or "host-cpu"))  # a misspelt name is told before torch loads
     if dry_run:
         from hwnas.cli.tables import print_json
-        from hwnas.pipeline.planning import plan
+        from hwnas.pipeline.pairs import plan_all
 
-        document = plan(_config(None, asked), console(quiet))
+        document = plan_all(_config(None, asked), console(quiet))
         if as_json:
             print_json(document)
         else:

@@ -11,7 +11,7 @@ from statistics import fmean
 import msgspec
 
 from hwnas.datasets import Dataset, load_dataset
-from hwnas.devices.profile import DeviceProfile
+from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.errors import DeviceError, UnknownName, UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
@@ -94,6 +94,16 @@ def plan(config: Config, console: Console) -> dict[str, object]:
     }
 
 
+def load_images(config: Config, profile: DeviceProfile | None = None) -> Dataset:
+    """Return the images of a run, in its resolution."""
+    profile = profile or find_profile(config.target)
+    dataset = load_dataset(config.data, input_shape=profile.default_input)
+    if not config.resolution or int(config.resolution) == dataset.input_shape[1]:
+        return dataset
+    size = int(config.resolution)
+    return load_dataset(config.data, input_shape=(dataset.input_shape[0], size, size))
+
+
 def load_space(
     name: str, input_shape: tuple[int, int, int], num_classes: int, precision: str = "fp32"
 ) -> SearchSpace:
@@ -113,7 +123,7 @@ def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
             f"--precision {config.precision!r}: this version compiles {', '.join(PRECISIONS)}"
         )
     target = find_target(config.target)
-    dataset = load_dataset(config.data, input_shape=target.profile.default_input)
+    dataset = load_images(config, target.profile)
     _check_precision(config.precision, target.profile)
     space = load_space(config.space, dataset.input_shape, dataset.num_classes, config.precision)
     _check_limits(space, target.profile)

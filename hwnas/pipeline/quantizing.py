@@ -17,7 +17,7 @@ from torch import nn
 from hwnas.architecture import Architecture
 from hwnas.artifact import Artifact, Format
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.datasets import Split, normalise
+from hwnas.datasets import Dataset, Split, normalise
 from hwnas.export.compile import compile_model
 from hwnas.export.preprocessing import Preprocessing, taking_pixels
 from hwnas.export.qat import quantisation_aware
@@ -95,7 +95,12 @@ def preprocessing(job: Job) -> Preprocessing:
 
 def taken(job: Job, images: Array) -> Array:
     """Return uint8 images as a file of this run takes them."""
-    return images.astype(np.float32) if job.run.config.pixels else normalise(images, job.dataset)
+    return as_taken(job.dataset, images, job.run.config.pixels)
+
+
+def as_taken(dataset: Dataset, images: Array, pixels: bool) -> Array:
+    """Return uint8 images as they are, in float32, for a file of ``pixels``; else normalised."""
+    return images.astype(np.float32) if pixels else normalise(images, dataset)
 
 
 def _calibration_images(job: Job) -> Array:

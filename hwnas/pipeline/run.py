@@ -32,6 +32,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     space: str = "mobile"
     strategy: str = "proxyless"
     precision: str = "fp32"
+    resolution: str = ""
+    """Height and width of the images in pixels, or several; empty: as the data set is."""
     max_drop: float = 0.02
     """Accuracy, as a share of 1, that int8 may lose on validation images before more is done."""
     tune_epochs: int = 2
@@ -171,10 +173,8 @@ def command_line(config: Config) -> str:
         words += ["--budget", config.budget]
     words += ["--data", config.data]
     defaults = Config(target=config.target, data=config.data)
-    options = (
-        "space strategy precision max-drop tune-epochs effort objective estimator seed threads"
-    )
-    for name in options.split():
+    options = "space strategy precision resolution max-drop tune-epochs effort objective estimator"
+    for name in (*options.split(), "seed", "threads"):
         value = getattr(config, name.replace("-", "_"))
         if value != getattr(defaults, name.replace("-", "_")):
             words += [f"--{name}", f"{100 * value:g}%" if name == "max-drop" else str(value)]
