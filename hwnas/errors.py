@@ -42,6 +42,10 @@ class DeviceError(HwnasError):
     exit_code = 3
 
 
+class DeviceLost(DeviceError):
+    """A device that stopped answering in the middle of a command."""
+
+
 class ExportError(HwnasError):
     """A network that cannot be compiled, or a file that failed its verification."""
 

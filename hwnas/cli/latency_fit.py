@@ -43,8 +43,8 @@ def reachable(place: Place) -> Runner:
 
     if place.runner is None:
         raise DeviceError(
-            f"{place.profile.name}: transport {place.profile.transport!r} is not available in "
-            "this version, nothing can be measured there"
+            f"{place.profile.name}: its profile says no way to it (no [remote] table), so nothing "
+            "can be measured there"
         )
     return place.runner
 

@@ -7,6 +7,8 @@ import os
 import platform
 from pathlib import Path
 
+from hwnas.devices.transport import Facts
+
 
 def fingerprint() -> str:
     """Return 12 hex digits of all hardware that a latency depends on.
@@ -22,6 +24,20 @@ def hardware() -> str:
     """Return the same in words, e.g. ``AMD EPYC, x86_64, 2 logical processors, 8 GB``."""
     ram = f", {_ram_gb()} GB" if _ram_gb() else ""
     return f"{_cpu_model()}, {platform.machine()}, {os.cpu_count()} logical processors{ram}"
+
+
+def remote_fingerprint(facts: Facts) -> str:
+    """Return the same of a device that was probed."""
+    flags = " ".join(sorted(set((facts.cpu("flags") or facts.cpu("Features")).split())))
+    said = (facts.name, facts.machine, flags, str(facts.cores), str(round(facts.ram_bytes / 1e9)))
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:12]
+
+
+def remote_hardware(facts: Facts) -> str:
+    return (
+        f"{facts.name}, {facts.machine}, {facts.cores} logical processors, "
+        f"{round(facts.ram_bytes / 1e9)} GB"
+    )
 
 
 def _cpu_model() -> str:

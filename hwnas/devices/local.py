@@ -9,10 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from math import ceil
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from random import Random
 from threading import Thread
 from typing import IO, Any
 
@@ -20,6 +18,7 @@ import msgspec
 
 from hwnas.devices.fingerprint import fingerprint, hardware
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
+from hwnas.devices.schedule import company, part_of, shared
 from hwnas.devices.runner import (
     Progress,
     Subject,
@@ -31,9 +30,6 @@ from hwnas.errors import DeviceError, HwnasError, InvalidFile
 from hwnas.measurement import Environment, Measurement, Round
 
 WORKER = Path(__file__).with_name("worker.py")
-
-COMPANY = 16
-"""Models that one worker process measures interleaved, at most."""
 
 SILENCE_S = 120.0
 """A worker writes a line at each visit to a model; one that is silent for so long hangs."""
@@ -64,12 +60,12 @@ class LocalRunner:
         if not subjects:
             return []
         when, spec = _now(), self.profile.measure
-        share, plan = _shared(spec), _company(len(subjects), spec.processes, seed)
+        share, plan = shared(spec), company(len(subjects), spec.processes, seed)
         rounds: list[list[Round]] = [[] for _ in subjects]
         said: dict[int, dict[str, Any]] = {}
         environments: list[dict[str, Any]] = []
         for number, (process, places) in enumerate(plan):
-            told = _part_of(progress, number, len(plan))
+            told = part_of(progress, number, len(plan))
             result = self._ask([subjects[place] for place in places], share, seed + process, told)
             environments.append(result["environment"])
             for place, model in zip(places, result["models"], strict=True):
@@ -143,34 +139,6 @@ class LocalRunner:
             affinity=tuple(said["affinity"]),
             **{name: said[name] for name in _AS_SAID},
         )
-
-
-def _shared(spec: MeasureSpec) -> MeasureSpec:
-    """Return what each of the processes does."""
-    return msgspec.structs.replace(
-        spec,
-        min_rounds=ceil(spec.min_rounds / spec.processes),
-        max_rounds=ceil(spec.max_rounds / spec.processes),
-        max_s=spec.max_s / spec.processes,
-    )
-
-
-def _company(count: int, processes: int, seed: int) -> list[tuple[int, list[int]]]:
-    """Return which models are measured together: ``processes`` times all, shuffled anew."""
-    shuffler = Random(seed)
-    plan: list[tuple[int, list[int]]] = []
-    for process in range(processes):
-        places = list(range(count))
-        shuffler.shuffle(places)
-        plan += [(process, places[at : at + COMPANY]) for at in range(0, count, COMPANY)]
-    return plan
-
-
-def _part_of(progress: Progress | None, number: int, parts: int) -> Progress | None:
-    """Return the progress of one process as that of all."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(number * total + done, parts * total)
 
 
 _AS_SAID = (

@@ -75,6 +75,36 @@ class Simulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Relative standard deviation of a single call; deterministic in file and call number."""
 
 
+class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The way to a device that is not this machine, and what runs there."""
+
+    serial: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*)?$")] = ""
+    """adb: as `adb devices` lists it; ``HOST:PORT`` is connected first. Empty: the only device."""
+    host: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.@:%-]*)?$")] = ""
+    """ssh: as after ``ssh``, a name of the user's own configuration too."""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    identity_file: str | None = None
+    known_hosts_file: str | None = None
+    folder: str = ""
+    """Where files go on the device; empty: ``/data/local/tmp/hwnas``, of a host ``.hwnas``."""
+    python: str = "python3"
+    """Of a host: an interpreter that has numpy and the runtime."""
+    program: Literal["worker", "native", "benchmark_model"] | None = None
+    """What measures there; by default the Python worker on hosts, the native runner on phones."""
+    kits: dict[str, str] = {}
+    """Folder of the native runner by ABI, e.g. ``arm64-v8a``; else where ``hwnas kit`` put it."""
+    benchmark_binary: dict[str, str] = {}
+    """TFLite's ``benchmark_model`` by ABI; a file here."""
+    benchmark_flags: tuple[str, ...] = ()
+    """Further flags of ``benchmark_model``, e.g. ``--use_gpu=true``."""
+    cores: tuple[int, ...] = ()
+    """Cores to pin to; empty: the last ones."""
+    limit_s: Positive = 1800.0
+    """Time limit on the device for one process of measuring."""
+    patience_s: NotNegative = 20.0
+    """How long a lost device is waited for before the measuring ends."""
+
+
 class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One device, one runtime, one way to measure."""
 
@@ -89,6 +119,17 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     measure: MeasureSpec = MeasureSpec()
     simulation: Simulation | None = None
+    remote: Remote | None = None
+    """Needed to reach a device by adb or ssh; without it only its latency models are known."""
+    runner: str = ""
+    """Name of the runner (entry point `hwnas.runners`) if not that of the transport."""
+    emulated: bool = False
+    """Runs the files, but not at a real device's speed: latencies are never ``measured``."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether there is a way to the device, not only knowledge of it."""
+        return bool(self.runner) or self.transport in ("local", "simulated") or bool(self.remote)
 
 
 def read_profile(file: Traversable) -> DeviceProfile:
@@ -113,9 +154,41 @@ def read_profile(file: Traversable) -> DeviceProfile:
             f"Expected at least min_rounds = {spec.min_rounds}, got {spec.max_rounds}"
             " - at `$.measure.max_rounds`"
         )
+    elif (remote_why := _wrong_remote(profile)) is not None:
+        why = remote_why
     else:
         return profile
     raise InvalidFile(str(file), why)
+
+
+def _wrong_remote(profile: DeviceProfile) -> str | None:
+    remote = profile.remote
+    if remote is None:
+        if profile.transport == "ssh" and not profile.runner:
+            return 'Expected a [remote] table with `host`, since transport = "ssh" - at `$.remote`'
+        return None
+    if profile.transport not in ("adb", "ssh"):
+        return (
+            f"Expected no [remote] table, since transport = {profile.transport!r} - at `$.remote`"
+        )
+    if profile.transport == "ssh" and not remote.host:
+        return "Expected the name of a host - at `$.remote.host`"
+    for name, given in (("host", remote.host), ("serial", remote.serial)):
+        if given and name != {"adb": "serial", "ssh": "host"}[profile.transport]:
+            return f"Expected no {name}, since transport = {profile.transport!r} - at `$.remote`"
+    if ".." in remote.folder.split("/") or remote.folder == "/" or "\0" in remote.folder:
+        return f"Expected a folder of its own, got {remote.folder!r} - at `$.remote.folder`"
+    if remote.program == "benchmark_model" and not remote.benchmark_binary:
+        return "Expected a file for each ABI - at `$.remote.benchmark_binary`"
+    if remote.program in ("native", "benchmark_model") and profile.runtime != "litert":
+        return f"{remote.program!r} needs runtime = 'litert' - at `$.remote.program`"
+    if remote.program == "worker" and profile.transport == "adb":
+        return (
+            "A phone has no Python: expected 'native' or 'benchmark_model' - at `$.remote.program`"
+        )
+    if bad := [one for one in remote.benchmark_flags if not one.startswith("--")]:
+        return f"Expected flags like --use_gpu=true, got {bad[0]!r} - at `$.remote.benchmark_flags`"
+    return None
 
 
 def find_profile(name: str) -> DeviceProfile:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from hwnas import plugins
 from hwnas.devices.profile import DeviceProfile, Runtime
 from hwnas.errors import DeviceError, UsageError
 from hwnas.measurement import Environment, Measurement
@@ -52,20 +53,14 @@ class Runner(Protocol):
 
 
 def open_runner(profile: DeviceProfile) -> Runner:
-    """Return the runner for a profile's transport."""
-    if profile.transport == "local":
-        from hwnas.devices.local import LocalRunner
-
-        return LocalRunner(profile)
-    if profile.transport == "simulated":
-        from hwnas.devices.simulated import SimulatedRunner
-
-        return SimulatedRunner(profile)
-    raise DeviceError(
-        f"{profile.name}: transport {profile.transport!r} is not available in this version, so "
-        "nothing can be measured there; it can be a target where a latency table of it is "
-        "shipped, e.g. pixel1"
-    )
+    """Return the runner that a profile names, else that of its transport."""
+    if not profile.reachable:
+        raise DeviceError(
+            f"{profile.name}: its profile says no way to it (no [remote] table), so nothing can be "
+            "measured there; it can be a target where a latency model of it is known, or copy the "
+            "profile and add [remote]"
+        )
+    return plugins.load("runner", profile.runner or profile.transport)(profile)
 
 
 def reference_file(runtime: Runtime) -> Path:

@@ -44,7 +44,7 @@ def fit_model(
     device: str,
     observations: Sequence[Observation],
     *,
-    kind: Literal["measured", "table", "adapted", "simulated"] = "measured",
+    kind: Literal["measured", "table", "adapted", "simulated", "emulated"] = "measured",
     source: str,
     sources: Sequence[LatencyModel] = (),
     conditions: Conditions | None = None,

@@ -49,7 +49,8 @@ def fit_entries(device: str, entries: Sequence[Entry], validate: bool = True) ->
     references = _references(entries)
     reference_ms = median(references)
     spread = (quantile(references, 0.75) - quantile(references, 0.25)) / reference_ms
-    kind = "simulated" if entries[0].measurement.kind == "simulated" else "measured"
+    said = entries[0].measurement.kind
+    kind = said if said in ("simulated", "emulated") else "measured"
     alone = sum(not entry.network and bool(entry.keys) for entry in entries)
     return fit_model(
         device,

@@ -86,7 +86,7 @@ class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
 
     schema: int
     device: str
-    kind: Literal["measured", "table", "adapted", "simulated"]
+    kind: Literal["measured", "table", "adapted", "simulated", "emulated"]
     source: str
     """Where the observations come from."""
     made: str

@@ -90,7 +90,7 @@ def _trained_row(one: Trained, job: Job, delivered: Delivered, model: LatencyMod
 def _found_row(one: Found, job: Job, model: LatencyModel) -> CandidateRow:
     architecture: Architecture = one.architecture
     known = one.predicted_ms if one.measured_ms is None else one.measured_ms
-    simulated: Kind = "simulated" if model.kind == "simulated" else "measured"
+    answered: Kind = model.kind if model.kind in ("simulated", "emulated") else "measured"
     return CandidateRow(
         name=one.name,
         origin=one.origin,
@@ -100,7 +100,7 @@ def _found_row(one: Found, job: Job, model: LatencyModel) -> CandidateRow:
         predicted_ms=one.predicted_ms,
         predicted_std_ms=one.predicted_std_ms,
         measured_ms=one.measured_ms,
-        kind=_kind(model) if one.measured_ms is None else simulated,
+        kind=_kind(model) if one.measured_ms is None else answered,
         keeps_budget=None if known is None else known <= job.budget_ms,
     )
 

@@ -27,7 +27,7 @@ class Target(NamedTuple):
 def find_target(name: str) -> Target:
     """Find a device by name or profile file, and the way to it if there is one."""
     profile = find_profile(name)
-    if profile.transport in ("local", "simulated"):
+    if profile.reachable:
         return Target(profile, open_runner(profile))
     return Target(profile, None)
 
@@ -52,9 +52,9 @@ def model_of(
         model = _measured(target, space, console) or published_model(target.profile.name, space)
     if model is None:
         raise DeviceError(
-            f"{target.profile.name}: transport {target.profile.transport!r} is not available in "
-            "this version and no latency model of this device is shipped, so nothing is known of "
-            "it; devices with either: `hwnas devices list`"
+            f"{target.profile.name}: the profile says no way to it (no [remote] table) and no latency "
+            "model of this device is known, so nothing is known of it; devices with either: "
+            "`hwnas devices list`"
         )
     if kept is not None:
         write_json(kept, model)

@@ -1,0 +1,107 @@
+"""One client process (adb, ssh, sh) whose output is read line by line, within limits."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from queue import Empty, Queue
+from threading import Thread
+from typing import IO, Self
+
+from hwnas.errors import DeviceError
+
+LONGEST_LINE = 2**20
+KEPT_ERR = 2**16
+"""Bytes of stderr that are kept, the last ones."""
+
+
+class Client:
+    """Runs ``argv`` with ``stdin``; leaves no process behind when it is left."""
+
+    def __init__(
+        self,
+        argv: list[str],
+        stdin: bytes,
+        limit_s: float,
+        silence_s: float | None = None,
+        most_bytes: int = 2**26,
+    ) -> None:
+        self._limit_s, self._silence_s, self._most = limit_s, silence_s, most_bytes
+        self._end = time.monotonic() + limit_s
+        self._err = b""
+        self._lines: Queue[bytes] = Queue(maxsize=4096)
+        try:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        except FileNotFoundError:
+            raise DeviceError(f"{argv[0]} is not installed here") from None
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._closing = False
+        self._threads = [
+            Thread(target=_feed, args=(self._process.stdin, stdin), daemon=True),
+            Thread(target=self._pump, args=(self._process.stdout,), daemon=True),
+            Thread(target=self._keep, args=(self._process.stderr,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def err(self) -> bytes:
+        """The end of what was said on stderr; complete after `lines` has ended."""
+        return self._err
+
+    def lines(self, device: str, shown: str) -> Iterator[bytes]:
+        """Yield lines of stdout; raises `DeviceError` beyond a limit."""
+        total = 0
+        while line := self._next(device, shown):
+            total += len(line)
+            if total > self._most:
+                raise DeviceError(f"{device}: {shown} said more than {self._most:,} bytes")
+            yield line
+        self._threads[2].join(timeout=0.3)  # a connection that persists holds it open
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing = True
+        self._process.kill()
+        self._process.wait()
+        while self._threads[1].is_alive():
+            try:
+                self._lines.get(timeout=0.05)  # lets a pump that waits for room end
+            except Empty:
+                self._threads[1].join(timeout=0.05)
+                break  # a grandchild holds the pipe: the thread is a daemon
+
+    def _next(self, device: str, shown: str) -> bytes:
+        left_s = self._end - time.monotonic()
+        silent = self._silence_s is not None and self._silence_s < left_s
+        try:
+            return self._lines.get(timeout=max(self._silence_s if silent else left_s, 0.01))  # type: ignore[type-var]
+        except Empty:
+            pass
+        if silent:
+            raise DeviceError(f"{device}: {shown} was silent for {self._silence_s:.0f} s")
+        raise DeviceError(f"{device}: {shown} gave no end within {self._limit_s:.0f} s")
+
+    def _pump(self, pipe: IO[bytes]) -> None:
+        with pipe:
+            while not self._closing and (line := pipe.readline(LONGEST_LINE)):
+                self._lines.put(line)
+        self._lines.put(b"")
+
+    def _keep(self, pipe: IO[bytes]) -> None:
+        with pipe:
+            while part := pipe.read1(2**14):  # type: ignore[attr-defined]
+                self._err = (self._err + part)[-KEPT_ERR:]
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    try:
+        with pipe:
+            pipe.write(data)
+    except (BrokenPipeError, ValueError, OSError):
+        pass  # it ended first; its status says more

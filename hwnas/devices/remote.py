@@ -1,0 +1,378 @@
+"""Measuring on a phone or a host, by the same interleaved rounds as on this machine.
+
+What runs there is `hwnas.devices.worker` (hosts), the native runner of ``export/kits/`` (phones)
+or the user's ``benchmark_model``. Each process's result is spooled as soon as it is there: a device
+that is lost and comes back in time goes on, and after an error the same measurement, begun again, takes
+what was spooled.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hwnas.devices.fingerprint import remote_fingerprint, remote_hardware
+from hwnas.devices.kit import kit_folder
+from hwnas.devices.profile import DeviceProfile, MeasureSpec, Remote
+from hwnas.devices.runner import Progress, Subject, check_file, file_sha256, reference_file
+from hwnas.devices.schedule import company, part_of, shared
+from hwnas.devices.transport import Answer, Facts, Transport, open_transport
+from hwnas.errors import DeviceError, DeviceLost, InvalidFile, UsageError
+from hwnas.files import home, write_json
+from hwnas.measurement import Environment, Kind, Measurement, Round
+
+WORKER = Path(__file__).with_name("worker.py")
+
+SILENCE_S = 180.0
+"""What measures there tells of its progress; one that is silent for so long hangs."""
+SPOOLED_S = 6 * 3600.0
+"""What was spooled longer ago is not taken."""
+TRIES = 4
+"""A process that is lost is begun again so many times, if the device comes back."""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What one process on the device measured; output of a device is data, so it is checked."""
+
+    class Model(msgspec.Struct, frozen=True):
+        rounds: tuple[Round, ...]
+        load_ms: float | None = None
+        first_run_ms: float | None = None
+
+    class Conditions(msgspec.Struct, frozen=True):
+        runtime_version: str
+        affinity: tuple[int, ...] = ()
+        governor: str | None = None
+        frequency_mhz: float | None = None
+        temperature_c: float | None = None
+        load_before: float | None = None
+        load_after: float | None = None
+        steal_s: float | None = None
+
+    models: tuple[Model, ...]
+    environment: Conditions
+
+
+class RemoteRunner:
+    """Measures by way of a `Transport`."""
+
+    def __init__(
+        self,
+        profile: DeviceProfile,
+        reference: Path | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        if profile.remote is None:
+            raise UsageError(f"{profile.name}: the profile has no [remote] table")
+        self.profile, self.remote = profile, profile.remote
+        self.reference = reference or reference_file(profile.runtime)
+        self.transport = transport or open_transport(profile)
+        self._facts: Facts | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return "emulated" if self.profile.emulated else "measured"
+
+    def facts(self) -> Facts:
+        """Return what the device is; asked once."""
+        if self._facts is None:
+            self._facts = self.transport.probe()
+        return self._facts
+
+    def probe(self) -> Environment:
+        spec = msgspec.structs.replace(self.profile.measure, warmup_runs=0, warmup_s=0.0)
+        when = _now()
+        return self._environment(self._ask([], spec, 0, None).environment, when)
+
+    def measure(
+        self,
+        subjects: Sequence[Subject],
+        *,
+        calibrated_reference_ms: float | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[Measurement]:
+        for subject in subjects:
+            check_file(subject, self.profile)
+        if not subjects:
+            return []
+        when, spec = _now(), self.profile.measure
+        share, plan = shared(spec), company(len(subjects), spec.processes, seed)
+        rounds: list[list[Round]] = [[] for _ in subjects]
+        first: dict[int, Said.Model] = {}
+        answers: list[Said] = []
+        spool = _Spool(self.profile, self.facts(), self.reference)
+        for number, (process, places) in enumerate(plan):
+            told = part_of(progress, number, len(plan))
+            asked = [subjects[place] for place in places]
+            said = spool.read(asked, share, seed + process)
+            if said is None:
+                said = self._ask_again(asked, share, seed + process, told, number, len(plan))
+                spool.write(asked, share, seed + process, said)
+            answers.append(said)
+            for place, model in zip(places, said.models, strict=True):
+                first.setdefault(place, model)
+                rounds[place] += [
+                    msgspec.structs.replace(one, process=process) for one in model.rounds
+                ]
+        environment = self._environment(
+            msgspec.structs.replace(
+                answers[0].environment, load_after=answers[-1].environment.load_after
+            ),
+            when,
+        )
+        spool.clear()
+        return [
+            Measurement(
+                name=subject.name,
+                rounds=tuple(rounds[place]),
+                environment=environment,
+                calibrated_reference_ms=calibrated_reference_ms,
+                kind=self.kind,
+                sha256=file_sha256(subject.path),
+                first_run_ms=first[place].first_run_ms,
+                load_ms=first[place].load_ms,
+            )
+            for place, subject in enumerate(subjects)
+        ]
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def _ask_again(
+        self,
+        subjects: Sequence[Subject],
+        spec: MeasureSpec,
+        seed: int,
+        progress: Progress | None,
+        done: int,
+        planned: int,
+    ) -> Said:
+        """Ask; a device that is lost and comes back within its patience is asked again."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                return self._ask(subjects, spec, seed, progress)
+            except DeviceLost as error:
+                if attempt == TRIES or not self._back():
+                    raise DeviceLost(
+                        f"{error}; {done} of {planned} processes of this measurement had ended and "
+                        "are kept: the same command goes on with them"
+                    ) from None
+        raise AssertionError("the last attempt returns or raises")
+
+    def _back(self) -> bool:
+        end = time.monotonic() + self.remote.patience_s
+        while time.monotonic() < end:
+            if self.transport.alive():
+                return True
+            time.sleep(0.5)
+        return False
+
+    def _ask(
+        self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int, progress: Progress | None
+    ) -> Said:
+        facts = self.facts()
+        program = self.remote.program or ("worker" if self.profile.transport == "ssh" else "native")
+        reference = self.transport.push(self.reference)
+        paths = [self.transport.push(subject.path) for subject in subjects]
+        cores = self._cores(facts) if spec.pin else []
+        if program == "benchmark_model":
+            from hwnas.devices.benchmark_model import ask_benchmark_model
+
+            binary = self.transport.push(_of_abi(self.remote.benchmark_binary, facts), "benchmark")
+            said = ask_benchmark_model(
+                self.transport, binary, paths, reference, spec, seed, self.remote, progress
+            )
+            return self._checked(said, len(paths))
+        if program == "worker":
+            worker = self.transport.push(WORKER, "worker.py")
+            script = shlex.join(["env", "PYTHONDONTWRITEBYTECODE=1", self.remote.python, worker])
+            request = msgspec.json.encode({
+                "runtime": self.profile.runtime, "threads": spec.threads,
+                "affinity": cores or None, "reference": reference, "spec": spec, "seed": seed,
+                "models": [{"name": path, "path": path} for path in paths],
+            })  # fmt: skip
+        else:
+            script, request = self._native(facts, paths, reference, spec, seed, cores)
+        names = {path: subject.path for path, subject in zip(paths, subjects, strict=True)}
+        return self._converse(script, request, names, len(paths), progress)
+
+    def _native(
+        self, facts: Facts, paths: list[str], reference: str, spec: MeasureSpec, seed: int,
+        cores: list[int],
+    ) -> tuple[str, bytes]:  # fmt: skip
+        """Return the native runner's command, and its flags, which it reads from stdin."""
+        program, libraries = push_kit(self.transport, self.remote, facts)
+        flags = {
+            "reference": reference, "num_threads": spec.threads, "warmup_runs": spec.warmup_runs,
+            "warmup_min_secs": spec.warmup_s, "runs": spec.runs, "min_rounds": spec.min_rounds,
+            "max_rounds": spec.max_rounds, "ci": spec.ci, "max_secs": spec.max_s, "seed": seed,
+            "cores": ",".join(map(str, cores)),
+        }  # fmt: skip
+        lines = [f"--{name}={value}" for name, value in flags.items() if value != ""]
+        lines += [f"--graph={path}" for path in paths]
+        command = ["env", f"LD_LIBRARY_PATH={libraries}", program, "--flags=-"]
+        return shlex.join(command), ("\n".join(lines) + "\n").encode()
+
+    def _converse(
+        self, script: str, request: bytes, names: dict[str, Path], count: int,
+        progress: Progress | None,
+    ) -> Said:  # fmt: skip
+        said: Said | None = None
+        blamed: dict[str, Any] | None = None
+        talk = self.transport.talk(
+            script, stdin=request, limit_s=self.remote.limit_s, silence_s=SILENCE_S
+        )
+        while True:
+            try:
+                line = next(talk)
+            except StopIteration as end:
+                status, err = end.value
+                break
+            message = _decoded(line)
+            if message is None:
+                raise DeviceError(f"{self.profile.name}: the runner there wrote {line[:80]!r}")
+            if "result" in message:
+                said = self._checked(message["result"], count)
+            elif "error" in message:
+                blamed = message
+            elif progress and _is_pair(message.get("progress")):
+                progress(*message["progress"])
+        if blamed is not None:
+            why = str(blamed["error"])[:300]
+            if path := names.get(str(blamed.get("file"))):
+                raise InvalidFile(str(path), why)
+            raise DeviceError(f"{self.profile.name}: {why}")
+        if status or said is None:
+            raise DeviceError(
+                f"{self.profile.name}: the runner there ended with {_status(status)}; its last "
+                f"words: {Answer(status, b'', err).last_words}"
+            )
+        return said
+
+    def _checked(self, result: object, count: int) -> Said:
+        try:
+            said = msgspec.convert(result, Said)
+        except msgspec.ValidationError as error:
+            raise DeviceError(
+                f"{self.profile.name}: the runner's result is wrong: {error}"
+            ) from None
+        samples = [
+            sample
+            for model in said.models
+            for one in model.rounds
+            for part in (one.samples_ms, one.reference_ms)
+            for sample in part or (0.0,)
+        ]
+        if len(said.models) != count or not all(0 < sample < 1e9 for sample in samples):
+            raise DeviceError(
+                f"{self.profile.name}: the runner's result is wrong: {len(said.models)} of {count} "
+                f"models, samples from {min(samples, default=0)} to {max(samples, default=0)} ms"
+            )
+        return said
+
+    def _cores(self, facts: Facts) -> list[int]:
+        """Return the cores to pin to: as the profile says, else the last ones (often the big)."""
+        threads = self.profile.measure.threads
+        return list(self.remote.cores) or list(range(max(0, facts.cores - threads), facts.cores))
+
+    def _environment(self, said: Said.Conditions, when: str) -> Environment:
+        facts = self.facts()
+        return Environment(
+            device=self.profile.name,
+            fingerprint=remote_fingerprint(facts),
+            hardware=remote_hardware(facts) + (", emulated" if self.profile.emulated else ""),
+            runtime=self.profile.runtime,
+            threads=self.profile.measure.threads,
+            when=when,
+            system=facts.system,
+            **msgspec.structs.asdict(said),
+        )
+
+
+def push_kit(transport: Transport, remote: Remote, facts: Facts) -> tuple[str, str]:
+    """Push the native runner and its library; returns its path and the library's folder there."""
+    folder = kit_folder(facts.abi, remote.kits)
+    library = transport.push(folder / "libLiteRt.so", "libLiteRt.so")
+    return transport.push(folder / "litert_runner", "litert_runner"), library.rpartition("/")[0]
+
+
+class _Spool:
+    """Results of the processes of one measurement, kept until it is complete."""
+
+    def __init__(self, profile: DeviceProfile, facts: Facts, reference: Path) -> None:
+        self.folder = home() / "spool" / profile.name
+        self._what = msgspec.json.encode(
+            (profile.runtime, remote_fingerprint(facts), file_sha256(reference))
+        )
+        self._files: list[Path] = []
+
+    def read(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int) -> Said | None:
+        path = self._path(subjects, spec, seed)
+        try:
+            if time.time() - path.stat().st_mtime > SPOOLED_S:
+                return None
+            said = msgspec.json.decode(path.read_bytes(), type=Said)
+        except (OSError, msgspec.DecodeError):
+            return None
+        self._files.append(path)
+        return said
+
+    def write(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int, said: Said) -> None:
+        path = self._path(subjects, spec, seed)
+        write_json(path, said)
+        self._files.append(path)
+
+    def clear(self) -> None:
+        for path in self._files:
+            path.unlink(missing_ok=True)
+
+    def _path(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int) -> Path:
+        files = [file_sha256(subject.path) for subject in subjects]
+        asked = self._what + msgspec.json.encode((files, spec, seed))
+        return self.folder / f"{sha256(asked).hexdigest()[:24]}.json"
+
+
+def _of_abi(files: dict[str, str], facts: Facts) -> Path:
+    if facts.abi not in files:
+        raise DeviceError(
+            f"no benchmark_binary for {facts.abi} in the profile; there is one for "
+            f"{', '.join(sorted(files)) or 'none'}"
+        )
+    return Path(files[facts.abi])
+
+
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and [type(one) for one in value] == [int, int]  # type: ignore[misc]
+
+
+_STATUSES = {
+    126: "not executable: built for another processor?",
+    127: "not found, or a library is missing",
+    132: "illegal instruction: built for another processor?",
+    134: "aborted",
+    139: "crashed: segmentation fault",
+}
+
+
+def _status(status: int) -> str:
+    """Return a status in words: a shell gives a crash as 128 and the signal."""
+    return f"status {status}" + (f" ({_STATUSES[status]})" if status in _STATUSES else "")
+
+
+def _now() -> str:
+    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
