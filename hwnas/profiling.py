@@ -161,7 +161,7 @@ class Bench:
                     _subject(job, self.profile, Path(scratch) / str(n))
                     for n, job in enumerate(part)
                 ]
-                measured = self.runner.measure(subjects, seed=self.seed + start)
+                measured = self.runner.measure(subjects, seed=self.seed + batch)
             for job, one in zip(part, measured, strict=True):
                 entry = Entry(
                     job.keys, job.network, self.reference_sha256, one, batch, self.session

@@ -148,6 +148,6 @@ def test_a_worker_that_hangs_is_ended(
         runner("host-cpu", ".onnx").probe()
 
 
-def test_a_transport_of_a_later_version_is_named() -> None:
-    with pytest.raises(DeviceError, match=r"pixel1: transport 'adb' is not available in this"):
+def test_a_profile_that_says_no_way_to_its_device_is_named() -> None:
+    with pytest.raises(DeviceError, match=r"pixel1: its profile says no way to it"):
         open_runner(find_profile("pixel1"))

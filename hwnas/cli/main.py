@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("hwnas.cli.train:train", "Train one architecture from scratch."),
     "benchmark": ("hwnas.cli.benchmark:benchmark", "Measure model files and compare them."),
     "show": ("hwnas.cli.show:show", "Show an architecture, block by block."),
+    "kit": ("hwnas.cli.kit:kit", "Build the native runner that measures on phones."),
     "report": ("hwnas.cli.report:report", "Render a run's report again and print its results."),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -95,7 +96,7 @@ class Client:
 
     def _keep(self, pipe: IO[bytes]) -> None:
         with pipe:
-            while part := pipe.read1(2**14):  # type: ignore[attr-defined]
+            while part := os.read(pipe.fileno(), 2**14):
                 self._err = (self._err + part)[-KEPT_ERR:]
 
 

@@ -15,6 +15,8 @@ from hwnas.shipped import shipped
 
 COMPILERS = {"x86_64": "gcc", "arm64-v8a": "aarch64-linux-gnu-gcc"}
 LIBRARY = "libLiteRt.so"
+MACHINES = {3: "x86", 40: "armeabi-v7a", 62: "x86_64", 183: "arm64-v8a", 243: "riscv64"}
+"""ABIs by the machine number of ELF."""
 
 
 def kit_folder(abi: str, own: dict[str, str]) -> Path:
@@ -29,7 +31,22 @@ def kit_folder(abi: str, own: dict[str, str]) -> Path:
             f"{folder}: no native runner for {abi} ({', '.join(missing)} missing); `hwnas kit "
             f"--abi {abi}` makes it"
         )
+    check_processor(folder / "litert_runner", abi)
     return folder
+
+
+def check_processor(program: Path, abi: str) -> None:
+    """Raise `DeviceError` for an ELF file of another processor than the device's.
+
+    A shell would take such a file for a script of its own.
+    """
+    with open(program, "rb") as file:
+        head = file.read(20)
+    machine = MACHINES.get(int.from_bytes(head[18:20], "little"), "another processor")
+    if head.startswith(b"\x7fELF") and machine != abi:
+        raise DeviceError(
+            f"{program.name} is built for {machine}, the device is a {abi}: {program}"
+        )
 
 
 def build_kit(abi: str, wheel: Path | None = None, compiler: str = "") -> Path:
@@ -49,9 +66,10 @@ def build_kit(abi: str, wheel: Path | None = None, compiler: str = "") -> Path:
     write_atomic(folder / LIBRARY, library)
     source = Path(str(shipped("export") / "kits"))
     command = [
-        compiler, "-O2", "-Wall", "-Wextra", f'-DLITERT_VERSION="ai_edge_litert {of}, native"', "-o", str(folder / "litert_runner"),
+        compiler, "-O2", "-Wall", "-Wextra", f'-DLITERT_VERSION="ai_edge_litert {of}, native"',
         str(source / "rounds.c"), str(source / "litert_runner.c"), "-I", str(source),
         "-L", str(folder), "-lLiteRt", "-lm", "-Wl,--allow-shlib-undefined",
+        "-o", str(folder / "litert_runner"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

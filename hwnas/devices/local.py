@@ -18,7 +18,6 @@ import msgspec
 
 from hwnas.devices.fingerprint import fingerprint, hardware
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
-from hwnas.devices.schedule import company, part_of, shared
 from hwnas.devices.runner import (
     Progress,
     Subject,
@@ -26,6 +25,7 @@ from hwnas.devices.runner import (
     file_sha256,
     reference_file,
 )
+from hwnas.devices.schedule import company, part_of, shared
 from hwnas.errors import DeviceError, HwnasError, InvalidFile
 from hwnas.measurement import Environment, Measurement, Round
 

@@ -164,8 +164,6 @@ def read_profile(file: Traversable) -> DeviceProfile:
 def _wrong_remote(profile: DeviceProfile) -> str | None:
     remote = profile.remote
     if remote is None:
-        if profile.transport == "ssh" and not profile.runner:
-            return 'Expected a [remote] table with `host`, since transport = "ssh" - at `$.remote`'
         return None
     if profile.transport not in ("adb", "ssh"):
         return (

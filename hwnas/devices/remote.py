@@ -2,8 +2,8 @@
 
 What runs there is `hwnas.devices.worker` (hosts), the native runner of ``export/kits/`` (phones)
 or the user's ``benchmark_model``. Each process's result is spooled as soon as it is there: a device
-that is lost and comes back in time goes on, and after an error the same measurement, begun again, takes
-what was spooled.
+that is lost and comes back in time goes on, and after an error the same measurement, begun again,
+takes what was spooled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from hwnas.devices.fingerprint import remote_fingerprint, remote_hardware
-from hwnas.devices.kit import kit_folder
+from hwnas.devices.kit import check_processor, kit_folder
 from hwnas.devices.profile import DeviceProfile, MeasureSpec, Remote
 from hwnas.devices.runner import Progress, Subject, check_file, file_sha256, reference_file
 from hwnas.devices.schedule import company, part_of, shared
@@ -45,6 +45,7 @@ class Said(msgspec.Struct, frozen=True):
         rounds: tuple[Round, ...]
         load_ms: float | None = None
         first_run_ms: float | None = None
+        runtime_version: str = ""
 
     class Conditions(msgspec.Struct, frozen=True):
         runtime_version: str
@@ -80,6 +81,11 @@ class RemoteRunner:
     def kind(self) -> Kind:
         return "emulated" if self.profile.emulated else "measured"
 
+    @property
+    def program(self) -> str:
+        """What measures there."""
+        return self.remote.program or ("worker" if self.profile.transport == "ssh" else "native")
+
     def facts(self) -> Facts:
         """Return what the device is; asked once."""
         if self._facts is None:
@@ -101,6 +107,8 @@ class RemoteRunner:
     ) -> list[Measurement]:
         for subject in subjects:
             check_file(subject, self.profile)
+            if subject.runtime not in (None, self.profile.runtime) and self.program != "worker":
+                raise UsageError(f"{subject.path}: {self.profile.name} runs LiteRT only")
         if not subjects:
             return []
         when, spec = _now(), self.profile.measure
@@ -133,7 +141,11 @@ class RemoteRunner:
             Measurement(
                 name=subject.name,
                 rounds=tuple(rounds[place]),
-                environment=environment,
+                environment=msgspec.structs.replace(
+                    environment,
+                    runtime=subject.runtime or self.profile.runtime,
+                    runtime_version=first[place].runtime_version or environment.runtime_version,
+                ),
                 calibrated_reference_ms=calibrated_reference_ms,
                 kind=self.kind,
                 sha256=file_sha256(subject.path),
@@ -179,11 +191,10 @@ class RemoteRunner:
         self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int, progress: Progress | None
     ) -> Said:
         facts = self.facts()
-        program = self.remote.program or ("worker" if self.profile.transport == "ssh" else "native")
         reference = self.transport.push(self.reference)
         paths = [self.transport.push(subject.path) for subject in subjects]
         cores = self._cores(facts) if spec.pin else []
-        if program == "benchmark_model":
+        if self.program == "benchmark_model":
             from hwnas.devices.benchmark_model import ask_benchmark_model
 
             binary = self.transport.push(_of_abi(self.remote.benchmark_binary, facts), "benchmark")
@@ -191,13 +202,16 @@ class RemoteRunner:
                 self.transport, binary, paths, reference, spec, seed, self.remote, progress
             )
             return self._checked(said, len(paths))
-        if program == "worker":
+        if self.program == "worker":
             worker = self.transport.push(WORKER, "worker.py")
             script = shlex.join(["env", "PYTHONDONTWRITEBYTECODE=1", self.remote.python, worker])
             request = msgspec.json.encode({
                 "runtime": self.profile.runtime, "threads": spec.threads,
                 "affinity": cores or None, "reference": reference, "spec": spec, "seed": seed,
-                "models": [{"name": path, "path": path} for path in paths],
+                "models": [
+                    {"name": path, "path": path, "runtime": subject.runtime}
+                    for path, subject in zip(paths, subjects, strict=True)
+                ],
             })  # fmt: skip
         else:
             script, request = self._native(facts, paths, reference, spec, seed, cores)
@@ -346,7 +360,11 @@ def _of_abi(files: dict[str, str], facts: Facts) -> Path:
             f"no benchmark_binary for {facts.abi} in the profile; there is one for "
             f"{', '.join(sorted(files)) or 'none'}"
         )
-    return Path(files[facts.abi])
+    program = Path(files[facts.abi])
+    if not program.is_file():
+        raise UsageError(f"{program}: no such file; it is the profile's benchmark_binary")
+    check_processor(program, facts.abi)
+    return program
 
 
 def _decoded(line: bytes) -> dict[str, Any] | None:

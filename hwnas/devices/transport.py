@@ -1,8 +1,8 @@
 """Transports: run commands on a device and move files, whatever the way to it.
 
 A client may exit 0 when the device is lost in mid-command (`adb shell` does), and its own time
-limit ends nothing on the device. So every command runs under ``timeout`` on the device and ends with
-a sentinel line that carries its status; a missing sentinel means that the device is lost.
+limit ends nothing on the device. So every command runs under ``timeout`` on the device and ends
+with a sentinel line that carries its status; a missing sentinel means that the device is lost.
 """
 
 from __future__ import annotations

@@ -145,7 +145,9 @@ def deliver(
         files = _final_files(job, best)
         if job.target.profile.transport == "local":
             _measure_elsewhere(job, files)
-    kept = None if best.measurement is None else best.measurement.median_ms <= job.budget_ms
+    kept = None
+    if best.measurement is not None and best.measurement.kind != "emulated":
+        kept = best.measurement.median_ms <= job.budget_ms
     return Delivered(best, trained, files, kept)
 
 

@@ -52,8 +52,8 @@ def model_of(
         model = _measured(target, space, console) or published_model(target.profile.name, space)
     if model is None:
         raise DeviceError(
-            f"{target.profile.name}: the profile says no way to it (no [remote] table) and no latency "
-            "model of this device is known, so nothing is known of it; devices with either: "
+            f"{target.profile.name}: the profile says no way to it (no [remote] table) and no "
+            "latency model of this device is known; devices with either: "
             "`hwnas devices list`"
         )
     if kept is not None:

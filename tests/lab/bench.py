@@ -17,6 +17,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from hwnas.devices.profile import DeviceProfile, Hardware, MeasureSpec, Remote
+
+QUICK = MeasureSpec(
+    warmup_runs=1, warmup_s=0.0, processes=2, runs=3, min_rounds=4, max_rounds=4, ci=0.0
+)
+
 QEMU_MAGIC = (
     r":qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
     r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:{}:"
@@ -196,6 +202,43 @@ class Host:
 
     def remove(self) -> None:
         self.net.remove()
+
+
+def phone_profile(phone: Phone, **changes: object) -> DeviceProfile:
+    remote = {"serial": phone.serial, "patience_s": 15.0, **changes}
+    return DeviceProfile(
+        name="lab-phone",
+        title="lab phone",
+        kind="android",
+        runtime="litert",
+        transport="adb",
+        hardware=Hardware(source="lab"),
+        measure=QUICK,
+        remote=Remote(**remote),  # type: ignore[arg-type]
+        emulated=phone.abi != "x86_64",
+    )
+
+
+def host_profile(host: Host, **changes: object) -> DeviceProfile:
+    remote = {
+        "host": f"root@{host.net.address}",
+        "identity_file": str(host.identity),
+        "known_hosts_file": str(host.known_hosts),
+        "python": sys.executable,
+        "folder": str(host.root / "there"),
+        "patience_s": 15.0,
+        **changes,
+    }
+    return DeviceProfile(
+        name="lab-host",
+        title="lab host",
+        kind="cpu",
+        runtime="onnxruntime",
+        transport="ssh",
+        hardware=Hardware(source="lab"),
+        measure=QUICK,
+        remote=Remote(**remote),  # type: ignore[arg-type]
+    )
 
 
 def _ip(*words: str) -> None:

@@ -5,23 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from bench import Host, Phone, why_not
-
 from hwnas.devices.kit import build_kit
-from hwnas.devices.profile import DeviceProfile, Hardware, MeasureSpec, Remote
-
-QUICK = MeasureSpec(
-    warmup_runs=1, warmup_s=0.0, processes=2, runs=3, min_rounds=4, max_rounds=4, ci=0.0
-)
-
-ProfileOf = Callable[..., DeviceProfile]
+from tests.lab.bench import Host, Phone, why_not
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,43 +52,6 @@ def arm_phone(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     made = Phone(lab / "arm", "arm64-v8a")
     yield made
     made.remove()
-
-
-def phone_profile(phone: Phone, **changes: object) -> DeviceProfile:
-    remote = {"serial": phone.serial, "patience_s": 15.0, **changes}
-    return DeviceProfile(
-        name="lab-phone",
-        title="lab phone",
-        kind="android",
-        runtime="litert",
-        transport="adb",
-        hardware=Hardware(source="lab"),
-        measure=QUICK,
-        remote=Remote(**remote),  # type: ignore[arg-type]
-        emulated=phone.abi != "x86_64",
-    )
-
-
-def host_profile(host: Host, **changes: object) -> DeviceProfile:
-    remote = {
-        "host": f"root@{host.net.address}",
-        "identity_file": str(host.identity),
-        "known_hosts_file": str(host.known_hosts),
-        "python": sys.executable,
-        "folder": str(host.root / "there"),
-        "patience_s": 15.0,
-        **changes,
-    }
-    return DeviceProfile(
-        name="lab-host",
-        title="lab host",
-        kind="cpu",
-        runtime="onnxruntime",
-        transport="ssh",
-        hardware=Hardware(source="lab"),
-        measure=QUICK,
-        remote=Remote(**remote),  # type: ignore[arg-type]
-    )
 
 
 def _arm_wheel(folder: Path) -> Path:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from bench import Host, Phone
-from conftest import host_profile, phone_profile
 
 from hwnas.devices.profile import Remote
 from hwnas.devices.transport import Transport, open_transport
 from hwnas.errors import DeviceError, DeviceLost
+from tests.lab.bench import Host, Phone, host_profile, phone_profile
 
 HOSTILE = [
     "two words",

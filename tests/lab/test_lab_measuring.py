@@ -1,0 +1,285 @@
+"""Measuring, deploying and losing devices in the middle of it, on a real adbd and a real sshd."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from hwnas.devices.profile import DeviceProfile
+from hwnas.devices.remote import RemoteRunner, push_kit
+from hwnas.devices.runner import Subject, open_runner
+from hwnas.devices.worker import open_model
+from hwnas.errors import DeviceError, InvalidFile
+from hwnas.latency_models.journal import read_journal
+from hwnas.measurement import compare
+from hwnas.profiling import Bench, Job, distinct_blocks
+from tests.lab.bench import Host, Phone, host_profile, phone_profile
+
+NetWriter = Callable[..., Path]
+
+
+@pytest.fixture(params=["adb", "ssh"])
+def profile(request: pytest.FixtureRequest, phone: Phone, host: Host) -> DeviceProfile:
+    return phone_profile(phone) if request.param == "adb" else host_profile(host)
+
+
+def suffix(profile: DeviceProfile) -> str:
+    return ".tflite" if profile.runtime == "litert" else ".onnx"
+
+
+def test_a_much_larger_model_is_slower_and_a_model_ties_with_itself(
+    profile: DeviceProfile, tmp_path: Path, write_net: NetWriter
+) -> None:
+    small = write_net(tmp_path / f"small{suffix(profile)}")
+    large = write_net(tmp_path / f"large{suffix(profile)}", channels=48, layers=6)
+    seen: list[tuple[int, int]] = []
+    runner = open_runner(profile)
+    try:
+        a, b, again = runner.measure(
+            [Subject("small", small), Subject("large", large), Subject("again", small)],
+            calibrated_reference_ms=1.0,
+            progress=lambda *state: seen.append(state),
+        )
+    finally:
+        runner.close()
+    assert compare(b, a).low > 1.5
+    assert 0.5 < compare(a, again).ratio < 2
+    assert (len(b.rounds), len(b.samples_ms), {one.process for one in b.rounds}) == (4, 12, {0, 1})
+    assert b.kind == "measured" and b.median_ms == pytest.approx(b.ratio)
+    assert b.environment.runtime_version and b.environment.affinity and b.load_ms
+    assert seen and all(done <= total for done, total in seen)
+
+
+def test_the_environment_is_the_devices(profile: DeviceProfile) -> None:
+    runner = open_runner(profile)
+    said = runner.probe()
+    runner.close()
+    assert (said.device, said.runtime) == (profile.name, profile.runtime)
+    assert "logical processors" in said.hardware and len(said.fingerprint) == 12
+
+
+def test_a_corrupt_file_is_named_as_the_users(profile: DeviceProfile, tmp_path: Path) -> None:
+    broken = tmp_path / f"broken{suffix(profile)}"
+    broken.write_bytes(b"this is no model")
+    runner = open_runner(profile)
+    with pytest.raises(InvalidFile, match=rf"broken{suffix(profile)}: "):
+        runner.measure([Subject("broken", broken)])
+    runner.close()
+
+
+def test_a_runner_for_another_processor_is_told(phone: Phone, tmp_path: Path) -> None:
+    foreign = tmp_path / "kit"
+    foreign.mkdir()
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xf3\x00" + bytes(200)  # RISC-V
+    for name in ("litert_runner", "libLiteRt.so"):
+        (foreign / name).write_bytes(header)
+    runner = open_runner(phone_profile(phone, kits={"x86_64": str(foreign)}))
+    with pytest.raises(
+        DeviceError, match=r"litert_runner is built for riscv64, the device is a x86_64"
+    ):
+        runner.probe()
+
+
+def test_a_missing_kit_says_how_to_make_one(phone: Phone, tmp_path: Path) -> None:
+    runner = open_runner(phone_profile(phone, kits={"x86_64": str(tmp_path)}))
+    with pytest.raises(DeviceError, match=r"no native runner for x86_64 .*hwnas kit --abi x86_64"):
+        runner.probe()
+
+
+def test_a_runner_that_crashes_is_told(phone: Phone, tmp_path: Path) -> None:
+    (tmp_path / "litert_runner").write_text("#!/bin/sh\nkill -SEGV $$\n")
+    (tmp_path / "libLiteRt.so").write_bytes(b"")
+    runner = open_runner(phone_profile(phone, kits={"x86_64": str(tmp_path)}))
+    with pytest.raises(DeviceError, match=r"ended with status 139 \(crashed"):
+        runner.probe()
+
+
+def test_a_runner_that_hangs_is_ended(phone: Phone, tmp_path: Path) -> None:
+    (tmp_path / "litert_runner").write_text("#!/bin/sh\nsleep 60\n")
+    (tmp_path / "libLiteRt.so").write_bytes(b"")
+    runner = open_runner(phone_profile(phone, kits={"x86_64": str(tmp_path)}, limit_s=1.0))
+    with pytest.raises(DeviceError, match="was ended after its limit of 1 s"):
+        runner.probe()
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["nonsense", '{"result": 3}', '{"result": {"models": [], "environment": {}}}', "[" * 5000],
+)
+def test_a_runner_that_talks_nonsense_is_told(phone: Phone, tmp_path: Path, said: str) -> None:
+    (tmp_path / "litert_runner").write_text(f"#!/bin/sh\necho '{said}'\n")
+    (tmp_path / "libLiteRt.so").write_bytes(b"")
+    runner = open_runner(phone_profile(phone, kits={"x86_64": str(tmp_path)}))
+    with pytest.raises(DeviceError, match="lab-phone: the runner"):
+        runner.probe()
+
+
+def test_a_host_without_the_runtime_says_what_to_install(host: Host, tmp_path: Path) -> None:
+    bare = tmp_path / "python"
+    bare.write_text(
+        "#!/bin/sh\nread -r request\n"
+        'echo \'{"error": "ONNX Runtime is not installed here"}\'; exit 1\n'
+    )
+    bare.chmod(0o755)
+    runner = open_runner(host_profile(host, python=str(bare)))
+    with pytest.raises(DeviceError, match="lab-host: ONNX Runtime is not installed here"):
+        runner.probe()
+
+
+def test_benchmark_model_given_by_the_user_measures_too(
+    phone: Phone, tmp_path: Path, write_net: NetWriter
+) -> None:
+    """A script plays the binary, which no package holds; its output is that of a real run."""
+    binary = tmp_path / "benchmark_model"
+    binary.write_text(
+        "#!/bin/sh\necho 'INFO: STARTING!'\n"
+        "echo 'INFO: count=9 first=9 curr=9 min=7 max=20 avg=9.5 std=1 p5=7 median=9 p95=18'\n"
+        "echo 'INFO: Inference timings in us: Init: 6395, First inference: 2761, "
+        "Warmup (avg): 10, Inference (avg): 9.5'\n"
+    )
+    given = {"program": "benchmark_model", "benchmark_binary": {"x86_64": str(binary)}}
+    model = write_net(tmp_path / "small.tflite")
+    [one] = open_runner(phone_profile(phone, **given)).measure([Subject("small", model)])
+    assert (one.ratio, one.raw_median_ms, one.load_ms) == (1.0, 0.009, 6.395)
+    runner = open_runner(phone_profile(phone, **given, benchmark_flags=("--use_gpu=true",)))
+    with pytest.raises(DeviceError, match="took none of the model's operators"):
+        runner.measure([Subject("small", model)])
+
+
+def test_twenty_drop_outs_while_sixty_blocks_are_measured_lose_nothing(
+    phone: Phone, tmp_path: Path
+) -> None:
+    """The phone is killed every while and comes back empty; each block is measured all the same."""
+    from hwnas.spaces.mobile import mobile_space
+
+    jobs = [
+        Job((one.key,), False, (one,)) for one in distinct_blocks(mobile_space((3, 32, 32), 10))
+    ]
+    jobs = jobs[:60]
+    profile = phone_profile(phone, patience_s=30.0)
+    spec = msgspec.structs.replace(profile.measure, runs=1, min_rounds=2, max_rounds=2)
+    profile = msgspec.structs.replace(profile, measure=spec)
+    runner = RemoteRunner(profile)
+    drops, over = 0, threading.Event()
+
+    def disturb() -> None:
+        nonlocal drops
+        while drops < 20 and not over.is_set():
+            time.sleep(0.6)
+            phone.kill()
+            phone.start()
+            drops += 1
+
+    def measure() -> None:
+        while True:
+            try:
+                Bench(profile, runner, tmp_path, None, 0, "reference").measure(jobs)
+                return
+            except DeviceError:
+                continue  # as a user who types the command again
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        measure()
+        thread.join(timeout=60)
+    finally:
+        over.set()
+        thread.join()
+    entries = read_journal(tmp_path)
+    assert drops == 20
+    assert [entry.keys for entry in entries] == [job.keys for job in jobs]
+    assert all(len(entry.measurement.rounds) == 2 for entry in entries)
+
+
+def test_what_was_measured_before_a_loss_is_not_measured_again(
+    phone: Phone, tmp_path: Path, write_net: NetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_net(tmp_path / "small.tflite")
+    runner = RemoteRunner(phone_profile(phone, patience_s=0.0))
+    asked: list[int] = []
+    ask = runner._ask
+
+    def lost_at_the_second(*words: object):
+        asked.append(1)
+        if len(asked) == 2:
+            phone.kill()
+        return ask(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "_ask", lost_at_the_second)
+    try:
+        with pytest.raises(DeviceError, match=r"1 of 2 processes .* are kept|offline|missing"):
+            runner.measure([Subject("small", model)])
+    finally:
+        phone.start()
+    [one] = runner.measure([Subject("small", model)])
+    assert len(asked) == 3
+    assert len(one.rounds) == 4
+
+
+def test_an_arm64_phone_computes_what_x86_computes_and_measures_nothing(
+    arm_phone: Phone, tmp_path: Path, write_net: NetWriter
+) -> None:
+    profile = phone_profile(arm_phone)
+    runner = RemoteRunner(profile)
+    facts = runner.facts()
+    assert (facts.abi, facts.machine, facts.cpu("CPU part")) == ("arm64-v8a", "aarch64", "0xd08")
+    model = write_net(tmp_path / "net.tflite")
+    there, put = runner.transport, np.random.default_rng(0).normal(size=(1, 16, 16, 3))
+    (tmp_path / "in.bin").write_bytes(put.astype(np.float32).tobytes())
+    program, libraries = push_kit(there, runner.remote, facts)
+    output = f"{there.folder}/out.bin"
+    said = there.run([
+        "env", f"LD_LIBRARY_PATH={libraries}", program, f"--graph={there.push(model)}",
+        f"--input_file={there.push(tmp_path / 'in.bin')}", f"--output_filepath={output}",
+    ])  # fmt: skip
+    assert said.status == 0, said
+    there.pull(output, tmp_path / "out.bin")
+    here = open_model(str(model), "litert")
+    here.set_input(put.astype(np.float32))
+    here.run()
+    got = np.frombuffer((tmp_path / "out.bin").read_bytes(), np.float32)
+    assert np.abs(got - here.output().ravel()).max() < 1e-5
+    [one] = runner.measure([Subject("net", model)])
+    assert one.kind == "emulated" and "emulated" in one.environment.hardware
+
+
+def test_the_command_line_measures_on_the_phone(
+    phone: Phone, tmp_path: Path, write_net: NetWriter
+) -> None:
+    profile = tmp_path / "lab-phone.toml"
+    profile.write_bytes(msgspec.toml.encode(_without_none(phone_profile(phone))))
+    a, b = (write_net(tmp_path / f"{name}.tflite") for name in "ab")
+    said = hwnas("benchmark", a, b, "--target", profile, "--json", ok=(0, 6))
+    if said:
+        document = json.loads(said)
+        assert document["target"] == "lab-phone" and len(document["results"]) == 2
+    gone = profile.read_text().replace(phone.serial, "no-such-phone")
+    profile.write_text(gone)
+    assert "no-such-phone is missing" in hwnas("benchmark", a, "--target", profile, ok=(3,))
+
+
+def hwnas(*words: object, ok: tuple[int, ...]) -> str:
+    import sys
+
+    command = [sys.executable, "-m", "hwnas", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode in ok, done.stderr
+    return done.stdout if done.returncode == 0 else done.stderr if 3 in ok else done.stdout
+
+
+def _without_none(profile: DeviceProfile) -> dict[str, object]:
+    def drop(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: drop(item) for key, item in value.items() if item is not None}
+        return value
+
+    return drop(msgspec.to_builtins(profile))  # type: ignore[return-value]
