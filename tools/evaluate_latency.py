@@ -1,19 +1,30 @@
 """The latency model on published measurements, beside plain methods.
 
-    python tools/evaluate_latency.py columns  [--data DIR] [--bench NAME] [--work DIR]
-    python tools/evaluate_latency.py transfer [--data DIR]
+    python tools/evaluate_latency.py columns  [--data DIR] [--bench NAME] [--work DIR] [--seeds N]
+    python tools/evaluate_latency.py transfer [--data DIR] [--bench NAME] [--work DIR] [--seeds N]
+    python tools/evaluate_latency.py tables   [--data DIR] [--work DIR] [--seeds N]
+    python tools/evaluate_latency.py cnn      [--data DIR] [--work DIR] [--seeds N]
 
-Each part prints its tables and writes them to tools/results/latency_PART.md (``--json OUT``: the
-figures as JSON too). ``columns`` keeps what it did in ``--work`` and goes on there. What the data
-are, and where they come from: README.md in the folder of the data.
+``columns``: few networks of a device known, all others predicted. ``transfer``: block tables of
+other devices are known, too. ``tables``: blocks or resolutions of a published table hidden, and
+published networks predicted from tables. ``cnn``: real networks on phones, one family left out.
+
+Each writes its tables to tools/results/latency_PART.md (``--json OUT``: the figures, too). What was
+done is kept in ``--work``; a run that was cut off goes on there, and ``--seeds 0`` writes what is
+there. What the data are, and where they come from: README.md in the folder of the data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 from latency_data import columns as columns_part
+from latency_data import tables as tables_part
+from latency_data import transfer as transfer_part
+from latency_data.bench import Bench
 from latency_data.mobile import fbnet, ofa
 from latency_data.nb201 import nb201, oneproxy
 from latency_data.score import Cache, write
@@ -21,14 +32,32 @@ from latency_data.score import Cache, write
 from hwnas.files import write_json
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
-BENCHES = {"nb201": nb201, "fbnet": fbnet, "ofa": ofa, "oneproxy": oneproxy}
+BENCHES: dict[str, Callable[[Path], Bench]] = {
+    "nb201": nb201, "fbnet": fbnet, "ofa": ofa, "oneproxy": oneproxy,
+}  # fmt: skip
 SUMS = {"fbnet": ("pixel3",)}
 """Columns that are sums of block timings by construction: a good score there proves nothing."""
 
-data_option = click.option(
-    "--data", default=DATA, type=click.Path(exists=True, path_type=Path), help="Published data."
-)
-json_option = click.option("--json", "out", type=click.Path(path_type=Path))
+
+def options(seeds: int) -> Callable[[Callable[..., None]], Any]:
+    """Return the options that all parts have."""
+    found = [
+        click.option("--data", default=DATA, type=click.Path(exists=True, path_type=Path)),
+        click.option("--work", default=Path("build/evaluate_latency"),
+                     type=click.Path(path_type=Path)),
+        click.option("--seeds", default=seeds, show_default=True),
+        click.option("--json", "out", type=click.Path(path_type=Path)),
+    ]  # fmt: skip
+
+    def with_all(command: Callable[..., None]) -> Any:
+        for one in found:
+            command = one(command)
+        return command
+
+    return with_all
+
+
+few_option = click.option("--few", default=5, show_default=True, help="Seeds of what is slow.")
 
 
 @click.group()
@@ -37,32 +66,100 @@ def cli() -> None:
 
 
 @cli.command()
-@data_option
-@json_option
+@options(seeds=20)
+@few_option
 @click.option("--bench", "benches", multiple=True, default=tuple(BENCHES), show_default=True)
-@click.option("--work", default=Path("build/evaluate_latency"), type=click.Path(path_type=Path))
-@click.option("--seeds", default=20, show_default=True)
-@click.option("--few", default=5, show_default=True, help="Seeds of what is slow.")
 def columns(
-    data: Path, out: Path | None, benches: tuple[str, ...], work: Path, seeds: int, few: int
+    data: Path, work: Path, seeds: int, few: int, benches: tuple[str, ...], out: Path | None
 ) -> None:
     """Predict every device column from few of its networks."""
     for name in benches:
-        bench = BENCHES[name](data)
-        used = [column for column in bench.ms if column not in SUMS.get(name, ())]
-        cache = Cache(work / f"{name}.jsonl")
+        bench, cache, used = _bench(name, data, work / f"{name}.jsonl")
         columns_part.run(bench, cache, columns_part.COUNTS, seeds, few, used)
         text = (
-            f"K measured networks of {len(bench.rows)}, {columns_part.TESTED} others predicted. "
-            f"Mean of {seeds} seeds, of {few} for random forests and K = {columns_part.LARGE}. "
-            "The plain methods see the random networks. " + NOTES[name]
+            f"K measured networks of {len(bench.rows)}, {columns_part.TESTED} others predicted; "
+            "means over the seeds that are named. The plain methods see the random networks. "
+            + NOTES[name]
         )
-        command = f"python tools/evaluate_latency.py columns --bench {name} --seeds {seeds}"
         found = columns_part.sections(bench, cache, used)
-        click.echo(write(name, command, text, found[:1]) if out is None else "")
-        write(name, command, text, found)
-        if out is not None:
-            write_json(out, cache.rows)
+        _write(name, f"columns --bench {name}", text, found, cache, out)
+
+
+@cli.command()
+@options(seeds=20)
+@click.option("--bench", "benches", multiple=True, default=("fbnet", "nb201"), show_default=True)
+def transfer(
+    data: Path, work: Path, seeds: int, benches: tuple[str, ...], out: Path | None
+) -> None:
+    """Predict a device that was left out, from few networks and other devices' block tables."""
+    for name in benches:
+        bench, cache, used = _bench(name, data, work / f"transfer_{name}.jsonl")
+        transfer_part.run(bench, cache, seeds, used)
+        text = (
+            f"K chosen networks of a device, {columns_part.TESTED} others predicted, with block "
+            f"tables of other devices, each fitted to {transfer_part.SHIPPED} networks measured "
+            "there. Never among them: the device itself at another batch size. " + NOTES[name]
+        )
+        found = transfer_part.sections(bench, cache, used)
+        _write(f"transfer_{name}", f"transfer --bench {name}", text, found, cache, out)
+
+
+@cli.command()
+@options(seeds=20)
+def tables(data: Path, work: Path, seeds: int, out: Path | None) -> None:
+    """Hide blocks and resolutions of published tables; predict published networks."""
+    cache = Cache(work / "tables.jsonl")
+    found = [
+        tables_part.hidden(data, cache, seeds),
+        tables_part.resolutions(data, cache),
+        *tables_part.networks(data),
+    ]
+    text = (
+        "Errors and coverage are those of blocks in the first two tables, of whole networks in the "
+        "others. Published networks have whole milliseconds; the adapted model of the Pixel 1 is "
+        "the shipped one, which holds 22 MobileNetV2 of an older software, too."
+    )
+    _write("tables", "tables", text, found, cache, out)
+
+
+@cli.command()
+@options(seeds=20)
+@few_option
+def cnn(data: Path, work: Path, seeds: int, few: int, out: Path | None) -> None:
+    """Predict a family of real networks from few networks of other families."""
+    from latency_data import cnn as cnn_part
+
+    cache = Cache(work / "cnn.jsonl")
+    bench, names = cnn_part.phones(data, work)
+    cnn_part.run(bench, names, cache, seeds, few)
+    text = (
+        f"{len(names)} networks in {len(cnn_part.FAMILIES)} families "
+        f"({', '.join(cnn_part.FAMILIES)}). Every family is predicted by a model of K networks of "
+        "the others; the figures are over all networks. Operators are analysed from definitions "
+        "by pytorchcv, at 224 x 224, as TFLite's converter fuses them."
+    )
+    _write("cnn", "cnn", text, cnn_part.sections(bench, cache), cache, out)
+
+
+def _bench(name: str, data: Path, path: Path) -> tuple[Bench, Cache, list[str]]:
+    if name not in BENCHES:
+        raise click.UsageError(f"no bench {name!r}; known: {', '.join(BENCHES)}")
+    bench = BENCHES[name](data)
+    return bench, Cache(path), [one for one in bench.ms if one not in SUMS.get(name, ())]
+
+
+def _write(
+    part: str,
+    arguments: str,
+    text: str,
+    found: list[tuple[str, str]],
+    cache: Cache,
+    out: Path | None,
+) -> None:
+    write(part, f"python tools/evaluate_latency.py {arguments}", text, found)
+    click.echo("\n\n".join(f"{title}\n\n{content}" for title, content in found))
+    if out is not None:
+        write_json(out, cache.rows)
 
 
 NOTES = {

@@ -11,6 +11,7 @@ linear and Gaussian, so the posterior mean is linear in block counts: it is the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import msgspec
@@ -113,12 +114,17 @@ def fit_correction(seen: Seen, field: Field) -> Correction:
     fitted = np.linspace(0, len(seen.ms) - 1, min(len(seen.ms), FITTED)).astype(int)
     some = np.ix_(fitted, fitted)
     parts = [gram[some] for gram in grams]
+    used = [bool(part.any()) for part in parts]
+    nothing = np.zeros((1, 1))
     while True:
         fixed = _fixed(seen, field, residual, wild)
 
         def covariance(scales: Floats, fixed: Floats = fixed[some]) -> tuple[Floats, list[Floats]]:
-            terms = [scale**2 * part for scale, part in zip(scales, parts, strict=True)]
-            return fixed + np.sum(terms, axis=0), [2 * term for term in terms]
+            slopes = [
+                2 * scale**2 * part if there else nothing
+                for scale, part, there in zip(scales, parts, used, strict=True)
+            ]
+            return fixed + 0.5 * np.sum(list(compress(slopes, used)), axis=0), slopes
 
         scales = fit_scales(residual[fitted], covariance, _priors(field), DRAWS)
         matrix = fixed + np.sum(

@@ -30,13 +30,17 @@ def chosen(bench: Bench, count: int, seed: int) -> Index:
     eighth = max(len(pool) // 8, count // 4)
     ends = (order[:eighth], order[-eighth:])
     taken: list[int] = []
-    left = covariance.copy()
+    variance, free = np.diag(covariance).copy(), np.ones(len(pool), dtype=bool)
+    factor = np.zeros((len(pool), count))  # a pivoted Cholesky factor: one column a network
     for number in range(count):
         allowed = ends[number % 2] if number < 2 * (count // 4) else np.arange(len(pool))
-        free = np.setdiff1d(allowed, taken)
-        best = int(free[np.argmax(np.diag(left)[free])])
+        allowed = allowed[free[allowed]]
+        best = int(allowed[np.argmax(variance[allowed])])
         taken.append(best)
-        left -= np.outer(left[best], left[best]) / (left[best, best] + NOISE**2)
+        free[best] = False
+        left = covariance[best] - factor[:, :number] @ factor[best, :number]
+        factor[:, number] = left / np.sqrt(variance[best] + NOISE**2)
+        variance -= factor[:, number] ** 2
     return pool[taken]
 
 

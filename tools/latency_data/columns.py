@@ -32,25 +32,19 @@ CHOICES: dict[str, Callable[[Bench, int, int], Index]] = {
 def run(
     bench: Bench, cache: Cache, counts: Sequence[int], seeds: int, few: int, columns: Sequence[str]
 ) -> None:
-    """Fill the cache; ``few`` seeds for what is slow: random forests, and 900 networks."""
-    for count in counts:
-        if count + 50 > len(bench.rows):
-            continue
-        repeats = few if count >= LARGE else seeds
-        picks = {
-            (name, seed): choose(bench, count, seed)
-            for name, choose in CHOICES.items()
-            for seed in range(repeats)
-        }
-        for column in columns:
-            for seed in range(repeats):
+    """Fill the cache, seed after seed; ``few`` of what is slow: random forests, 900 networks."""
+    for seed in range(seeds):
+        for count in counts:
+            if count + 50 > len(bench.rows) or (count >= LARGE and seed >= few):
+                continue
+            picks = {name: choose(bench, count, seed) for name, choose in CHOICES.items()}
+            for column in columns:
                 for name in CHOICES:
-                    _model(bench, cache, column, name, picks[name, seed], seed)
+                    _model(bench, cache, column, name, picks[name], seed)
                 for name in PLAIN:
                     if name != "random forest" or (seed < few and learn.has_trees()):
-                        train = picks["model, random networks", seed]
-                        _plain(bench, cache, column, name, train, seed)
-        click.echo(f"{bench.name}: {count} networks done", err=True)
+                        _plain(bench, cache, column, name, picks["model, random networks"], seed)
+        click.echo(f"{bench.name}: {seed + 1} of {seeds} seeds done", err=True)
 
 
 def _model(bench: Bench, cache: Cache, column: str, name: str, train: Index, seed: int) -> None:
@@ -72,11 +66,10 @@ def tested(bench: Bench, train: Index, seed: int) -> Index:
     return np.random.default_rng([seed, 1]).permutation(rest)[:TESTED]
 
 
-def mean(cache: Cache, bench: str, column: str, count: int, name: str) -> list[float] | None:
-    """Return the mean over seeds, or ``None`` where nothing was run."""
+def seeds_of(cache: Cache, bench: str, column: str, count: int, name: str) -> list[list[float]]:
+    """Return the figures of every seed that was run."""
     begin = f"{bench}/{column}/{count}/{name}/"
-    found = [values for key, values in cache.rows.items() if key.startswith(begin)]
-    return np.mean(found, axis=0).tolist() if found else None
+    return [values for key, values in cache.rows.items() if key.startswith(begin)]
 
 
 def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[str, str]]:
@@ -86,13 +79,14 @@ def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[s
     long: list[list[str]] = []
     for count in COUNTS:
         for name in names:
-            found = {column: mean(cache, bench.name, column, count, name) for column in columns}
-            rows = {column: row for column, row in found.items() if row is not None}
-            if not rows:
+            found = {column: seeds_of(cache, bench.name, column, count, name) for column in columns}
+            run = min(map(len, found.values()))
+            if run == 0:
                 continue
+            rows = {column: np.mean(values, axis=0).tolist() for column, values in found.items()}
             every = np.array(list(rows.values()))
             worst = min(rows, key=lambda column: rows[column][1])
-            head = [str(count), name]
+            head = [str(count), name, str(run)]
             short.append(
                 [
                     *head,
@@ -103,8 +97,8 @@ def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[s
                 ]
             )
             long += [[*head, column, *figures(row)] for column, row in rows.items()]
-    titles = ["K", "method", *FIGURES, "mean Spearman", "worst column", *FIGURES[:4]]
+    titles = ["K", "method", "seeds", *FIGURES, "mean Spearman", "worst column", *FIGURES[:4]]
     return [
         (f"{bench.name}: median of {len(columns)} columns, and the worst", table(titles, short)),
-        (f"{bench.name}: each column", table(["K", "method", "column", *FIGURES], long)),
+        (f"{bench.name}: each column", table(["K", "method", "seeds", "column", *FIGURES], long)),
     ]

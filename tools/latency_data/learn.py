@@ -7,10 +7,11 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from hwnas.latency_models.correction import Field, Seen, Terms, fit_correction
 from hwnas.latency_models.features import Floats
-from hwnas.latency_models.gaussian import factorise, solve
+from hwnas.latency_models.gaussian import factorise
 from hwnas.latency_models.model import FLOOR, Predictions
 from hwnas.latency_models.prior import BlockPrior, Rows, weigh
 from latency_data.bench import Bench, Index, Items
@@ -24,14 +25,18 @@ class Found(NamedTuple):
 
 
 def gaussian(
-    bench: Bench, train: Index, test: Index, ms: Floats, sources: Sequence[Floats] = ()
+    bench: Bench, train: Index, test: Index, ms: Floats, sources: Sequence[Sequence[Floats]] = ()
 ) -> Predictions:
-    """Predict networks ``test`` from networks ``train``, with other devices' tables ``[B]``.
+    """Predict networks ``test`` from networks ``train``.
 
-    ``ms`` are the column's latencies of all networks; those of ``test`` are not looked at. Several
-    kinds of items are averaged, by their probability before times the marginal likelihood.
+    ``sources`` are other devices' tables, a ``[B]`` for each of the bench's kinds of items. ``ms``
+    are the column's latencies of all networks; those of ``test`` are not looked at. Several kinds
+    of items are averaged, by their probability before times the marginal likelihood.
     """
-    found = [_with(items, train, test, ms[train], sources) for items in bench.items]
+    found = [
+        _with(items, train, test, ms[train], [one[number] for one in sources])
+        for number, items in enumerate(bench.items)
+    ]
     likely = np.array(
         [one.evidence + np.log(items.prior) for one, items in zip(found, bench.items, strict=True)]
     )
@@ -61,48 +66,88 @@ def _with(items: Items, train: Index, test: Index, ms: Floats, sources: Sequence
 def predict(field: Field, seen: Seen, counts: Floats) -> tuple[Predictions, float]:
     """Fit the correction; predict networks ``[M, B]`` without their blocks' joint covariance.
 
-    Also returns the logarithm of the marginal likelihood.
+    Also returns the logarithm of the marginal likelihood. Where there are more networks than items
+    the state's covariance is inverted, not the observations': the same numbers, and faster.
     """
     correction = fit_correction(seen, field)
     terms = Terms(seen, field, correction.overhead_ms)
-    grams, residual = terms.grams(), seen.ms - seen.counts @ field.rows.ms
-    scaled = counts * field.rows.ms
-    spread, total = scaled @ terms.part, scaled.sum(axis=1)
-    own_shape = np.array([_quadratic(row, terms.shape) for row in scaled])
-    squares = (scaled**2).sum(axis=1)
-    to_shape, to_each = scaled @ terms.to_shape, scaled @ terms.scaled.T
-    fixed = np.diag((seen.error * seen.ms) ** 2)
+    residual = seen.ms - seen.counts @ field.rows.ms
+    fixed = (seen.error * seen.ms) ** 2
     for place in correction.wild:
-        fixed[place, place] += max(residual[place] ** 2, (0.1 * seen.ms[place]) ** 2)
-    means, variances, noises, likely = [], [], [], []
-    for s in correction.draws:
-        matrix = fixed + np.sum([one**2 * gram for one, gram in zip(s, grams, strict=True)], 0)
+        fixed[place] += max(residual[place] ** 2, (0.1 * seen.ms[place]) ** 2)
+    scaled = counts * field.rows.ms
+    total = scaled.sum(axis=1)
+    fewer = terms.size < len(seen.ms)
+    given = (_InState if fewer else _InObservations)(terms, scaled, residual, fixed)
+    found = [given.posterior(scales) for scales in correction.draws]
+    weights = np.array(correction.weights)
+    means = np.array([mean for mean, _, _ in found])
+    mean = weights @ means
+    variance = weights @ np.array([one for _, one, _ in found]) + weights @ (means - mean) ** 2
+    mean = np.maximum(total + mean, 0.05 * total)
+    noise = (float(weights @ np.array(correction.draws)[:, 5]) * mean) ** 2
+    std = np.sqrt(correction.inflation * np.maximum(variance, 0) + noise)
+    evidence = float(weights @ np.array([likely for _, _, likely in found]))
+    return Predictions(mean, np.maximum(std, FLOOR * mean)), evidence
+
+
+class _InObservations:
+    """The posterior of networks by the covariance ``[N, N]`` of what was observed."""
+
+    def __init__(self, terms: Terms, scaled: Floats, residual: Floats, fixed: Floats) -> None:
+        self.terms, self.scaled, self.residual, self.fixed = terms, scaled, residual, fixed
+        self.grams = terms.grams()
+        self.total, self.spread = scaled.sum(axis=1), scaled @ terms.part
+        self.to_shape, self.to_each = scaled @ terms.to_shape, scaled @ terms.scaled.T
+        self.own_shape = ((scaled @ terms.shape) * scaled).sum(axis=1)
+
+    def posterior(self, s: Sequence[float]) -> tuple[Floats, Floats, float]:
+        terms, spread = self.terms, self.spread
+        matrix = np.diag(self.fixed)
+        for scale, gram in zip(s, self.grams, strict=True):
+            if gram.any():
+                matrix += scale**2 * gram
         factor, _ = factorise(matrix)
-        overhead = (s[4] * correction.overhead_ms) ** 2
+        overhead = (s[4] * terms.overhead_ms) ** 2
         cross = (
-            s[0] ** 2 * np.outer(total, terms.total) + s[1] ** 2 * spread @ terms.spread.T
-            + s[2] ** 2 * to_shape + s[3] ** 2 * to_each + overhead
+            s[0] ** 2 * np.outer(self.total, terms.total) + s[1] ** 2 * spread @ terms.spread.T
+            + s[2] ** 2 * self.to_shape + s[3] ** 2 * self.to_each + overhead
         )  # fmt: skip
         before = (
-            s[0] ** 2 * total**2 + s[1] ** 2 * (spread**2).sum(axis=1) + s[2] ** 2 * own_shape
-            + s[3] ** 2 * squares + overhead
+            s[0] ** 2 * self.total**2 + s[1] ** 2 * (spread**2).sum(axis=1)
+            + s[2] ** 2 * self.own_shape + s[3] ** 2 * (self.scaled**2).sum(axis=1) + overhead
         )  # fmt: skip
-        solved = solve(factor, np.column_stack([residual, cross.T]))
-        means.append(cross @ solved[:, 0])
-        variances.append(before - np.einsum("mn,nm->m", cross, solved[:, 1:]))
-        noises.append(s[5])
-        likely.append(-0.5 * residual @ solved[:, 0] - np.log(np.diag(factor)).sum())
-    weights = np.array(correction.weights)
-    mean = weights @ np.array(means)
-    variance = weights @ np.array(variances) + weights @ (np.array(means) - mean) ** 2
-    mean = np.maximum(total + mean, 0.05 * total)
-    noise = (float(weights @ np.array(noises)) * mean) ** 2
-    std = np.sqrt(correction.inflation * np.maximum(variance, 0) + noise)
-    return Predictions(mean, np.maximum(std, FLOOR * mean)), float(weights @ np.array(likely))
+        half = solve_triangular(factor, np.column_stack([self.residual, cross.T]), lower=True)
+        likely = -0.5 * half[:, 0] @ half[:, 0] - np.log(np.diag(factor)).sum()
+        return half[:, 1:].T @ half[:, 0], before - (half[:, 1:] ** 2).sum(axis=0), float(likely)
 
 
-def table_of(items: Items, train: Index, ms: Floats) -> Floats:
-    """Return the cost of every item ``[B]`` that these networks give: what a toolkit could ship."""
+class _InState:
+    """The same by the covariance ``[B + 1, B + 1]`` of the state (the matrix inversion lemma)."""
+
+    def __init__(self, terms: Terms, scaled: Floats, residual: Floats, fixed: Floats) -> None:
+        self.terms, self.residual, self.fixed = terms, residual, fixed
+        self.seen = np.column_stack([terms.scaled, np.ones(len(residual))])
+        self.asked = np.column_stack([scaled, np.ones(len(scaled))])
+
+    def posterior(self, s: Sequence[float]) -> tuple[Floats, Floats, float]:
+        state, _ = factorise(self.terms.prior(s))
+        noise = np.sqrt(self.fixed + (s[5] * self.terms.seen.ms) ** 2)
+        whitened, residual = (self.seen @ state) / noise[:, None], self.residual / noise
+        inner, _ = factorise(np.eye(state.shape[0]) + whitened.T @ whitened)
+        explained = solve_triangular(inner, whitened.T @ residual, lower=True)
+        asked = solve_triangular(inner, (self.asked @ state).T, lower=True)
+        likely = -0.5 * (residual @ residual - explained @ explained)
+        likely -= float(np.log(np.diag(inner)).sum() + np.log(noise).sum())
+        return asked.T @ explained, (asked**2).sum(axis=0), float(likely)
+
+
+def tables_of(bench: Bench, train: Index, ms: Floats) -> list[Floats]:
+    """Return the costs of the items ``[B]`` that these networks give: what a toolkit could ship."""
+    return [_table(items, train, ms) for items in bench.items]
+
+
+def _table(items: Items, train: Index, ms: Floats) -> Floats:
     amounts, counts = items.amounts, items.counts[train]
     weights = weigh(counts @ amounts, ms[train])
     cost = np.maximum(amounts @ weights, 1e-9)
@@ -114,11 +159,6 @@ def table_of(items: Items, train: Index, ms: Floats) -> Floats:
 
 RIDGE = 0.05
 """Of a shipped table, towards what the features say."""
-
-
-def _quadratic(row: Floats, kernel: Floats) -> float:
-    taken = np.flatnonzero(row)
-    return float(row[taken] @ kernel[np.ix_(taken, taken)] @ row[taken])
 
 
 Method = Callable[[Bench, Index, Index, Floats], Floats]
@@ -140,7 +180,7 @@ def placed(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
 
 
 def has_trees() -> bool:
-    """Say whether scikit-learn is there (``pip install hwnas[dev]``): nothing else needs it."""
+    """Say whether scikit-learn is there (``pip install hwnas[evaluation]``)."""
     return find_spec("sklearn") is not None
 
 

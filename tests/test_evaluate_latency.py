@@ -1,0 +1,101 @@
+"""The evaluation of latency models: two ways to the same numbers, and what a network is made of."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+TOOLS = Path(__file__).parent.parent / "tools"
+
+
+@pytest.fixture(autouse=True)
+def tools_are_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    yield
+    for name in [one for one in sys.modules if one.startswith("latency_data")]:
+        del sys.modules[name]
+
+
+def _bench(networks: int = 60, items: int = 9):
+    from latency_data.bench import Bench, Items
+
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 3, (networks, items)).astype(float)
+    amounts = np.column_stack([np.ones(items), rng.uniform(0.5, 5, (items, 2))])
+    at, groups = rng.uniform(0, 5, (items, 5)), np.array([0, 0, 1, 2, 3])
+    cost = amounts @ np.array([0.1, 0.3, 0.2]) * rng.uniform(0.9, 1.1, items)
+    ms = (counts @ cost + 0.2) * rng.normal(1, 0.01, networks)
+    made = Items("", counts, amounts, at, groups)
+    every = np.arange(networks)
+    return Bench("made up", (made,), counts @ amounts[:, 1], counts, counts, {"it": ms}, every)
+
+
+def test_the_posterior_is_the_same_in_the_state_and_in_the_observations() -> None:
+    from latency_data import learn
+
+    bench = _bench()
+    items, ms, train = bench.items[0], bench.ms["it"], np.arange(30)
+    weights = learn.weigh(items.counts[train] @ items.amounts, ms[train])
+    cost = items.amounts @ weights
+    zeros = np.zeros((len(cost), len(cost)))
+    prior = learn.BlockPrior(tuple(weights.tolist()))
+    field = learn.Field(
+        (), learn.Rows(cost, zeros), items.amounts, prior, 0.0, (items.coordinates, items.groups)
+    )
+    alone = [0] * len(train)
+    seen = learn.Seen(items.counts[train], ms[train], np.full(30, 1e-3), np.ones(30), alone, alone)
+    terms = learn.Terms(seen, field, 0.05)
+    scaled = items.counts[30:] * cost
+    given = (terms, scaled, ms[train] - items.counts[train] @ cost, (1e-3 * ms[train]) ** 2)
+    scales = (0.1, 0.5, 0.2, 0.04, 1.0, 0.01, 0.0, 0.0, 0.0, 0.0)
+    one = learn._InState(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
+    other = learn._InObservations(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_networks_are_predicted_better_than_by_a_line_on_macs() -> None:
+    from latency_data import learn
+
+    bench, train, test = _bench(), np.arange(20), np.arange(20, 60)
+    ms = bench.ms["it"]
+    errors = learn.gaussian(bench, train, test, ms).mean_ms / ms[test] - 1
+    line = learn.line(bench, train, test, ms) / ms[test] - 1
+    assert np.sqrt((errors**2).mean()) < 0.5 * np.sqrt((line**2).mean())
+
+
+def test_chosen_networks_are_different_ones_from_both_ends() -> None:
+    from latency_data.choice import chosen
+
+    bench = _bench()
+    found = chosen(bench, 12, 0)
+    assert len(set(found.tolist())) == 12
+    order = np.argsort(np.argsort(bench.macs))[found]
+    assert (order < 8).sum() >= 3 and (order >= 52).sum() >= 3
+
+
+def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None:
+    from latency_data.operators import Operator, macs_of, operators_of
+
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6(),
+        nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 16, 1, groups=2), nn.Hardswish(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
+    ).to("meta")  # fmt: skip
+    found = operators_of(module, 32)
+    assert set(found) == {
+        Operator("dense", 3, 8, 3, 2, 1, 32, 16),
+        Operator("depthwise", 8, 8, 3, 1, 8, 16, 16),
+        Operator("grouped", 8, 16, 1, 1, 2, 16, 16),
+        Operator("activate", 16, 16, 1, 1, 1, 16, 16),
+        Operator("mean", 16, 16, 1, 1, 1, 16, 1),
+        Operator("linear", 16, 10),
+        Operator("fixed", 1, 1),
+    }
+    by_hand = 256 * (27 * 8 + 9 * 8 + 4 * 16) + 160
+    assert macs_of(found) == pytest.approx(by_hand / 1e6)
