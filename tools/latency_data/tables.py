@@ -31,20 +31,19 @@ def hidden(data: Path, cache: Cache, seeds: int) -> tuple[str, str]:
     """
     pixel1 = read_observations(data / "proxylessnas" / "pixel1_mobile_trim.yaml").observations
     path = data / "ofa" / "lut_note10_17res.json"
-    note10 = {size: _note10(path, size) for size in (192, 224)}
-    tables = {"pixel1": pixel1, **{f"note10 @{size}": rows for size, rows in note10.items()}}
-    rows: list[list[str]] = []
+    tables = {"pixel1": pixel1, **{f"note10 @{n}": _note10(path, n) for n in (192, 224)}}
+    shown: list[list[str]] = []
     for share in SHARES:
-        for name, observations in tables.items():
+        for name, rows in tables.items():
             found = [
-                _cached(cache, f"hidden mbconv/{name}/{share}/{seed}", _split(observations, share, seed))
+                _cached(cache, f"hidden/mbconv/{name}/{share}/{seed}", _split(rows, share, seed))
                 for seed in range(seeds)
             ]
             mean = np.mean(found, axis=0).tolist()
-            count = len(_with_a_choice(observations))
-            rows.append([f"{share:.0%}", name, str(count), str(seeds), *_shown(mean)])
+            count = len(_with_a_choice(rows))
+            shown.append([f"{share:.0%}", name, str(count), str(seeds), *_shown(mean)])
     titles = ["hidden", "table", "blocks", "seeds", *FIGURES]
-    return "Blocks hidden at random", table(titles, rows)
+    return "Blocks hidden at random", table(titles, shown)
 
 
 def resolutions(data: Path, cache: Cache) -> tuple[str, str]:
