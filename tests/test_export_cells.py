@@ -17,7 +17,7 @@ from hwnas.architecture import Block
 from hwnas.artifact import Format
 from hwnas.export.compile import compile_model
 from hwnas.export.graph import trace
-from hwnas.export.nodes import Activation, Concat, Conv, Graph, Slice, WindowPool, Zeros
+from hwnas.export.nodes import Activation, Concat, Constant, Conv, Graph, Slice, WindowPool
 from hwnas.export.tflite import write_tflite
 from hwnas.export.tflite_padding import amounts, counts, is_same
 from hwnas.export.verify import file_outputs, relative_error, torch_outputs
@@ -183,7 +183,7 @@ def test_zeros_are_constants_of_the_file_and_not_computed(tmp_path: Path) -> Non
     reduced = cell_space((3, 8, 8), 10, 4, 3).architecture(published_genotype("FairDARTS_a"))
     assert not any(block.op == "none" for block in architecture.blocks)
     graph = trace(build(reduced), (3, 8, 8))
-    zeros = [node for node in graph.nodes if isinstance(node, Zeros)]
+    zeros = [node for node in graph.nodes if isinstance(node, Constant)]
     assert len(zeros) == 1 and zeros[0].inputs == ()
 
 
@@ -215,17 +215,21 @@ def test_a_mean_is_corrected_only_where_zeros_were_added(tmp_path: Path) -> None
 
 def test_padding_in_tflites_terms_by_hand() -> None:
     # 8 px, window 3, stride 2, 1 added: windows start at -1, 1, 3, 5, and the last ends with 7
-    assert not is_same(8, 1, 3, 2, 1)
-    assert amounts(8, 1, 3, 2, 1) == (1, 0)
-    assert counts(8, 1, 3, 2, 1).tolist() == [2, 3, 3, 3]
+    assert not is_same(8, (1, 1), 3, 2, 1)
+    assert amounts(8, (1, 1), 3, 2, 1) == (1, 0)
+    assert counts(8, (1, 1), 3, 2, 1).tolist() == [2, 3, 3, 3]
     # 7 px: they end at 8, one beyond
-    assert is_same(7, 1, 3, 2, 1)
-    assert amounts(7, 1, 3, 2, 1) == (1, 1)
-    assert counts(7, 1, 3, 2, 1).tolist() == [2, 3, 3, 2]
+    assert is_same(7, (1, 1), 3, 2, 1)
+    assert amounts(7, (1, 1), 3, 2, 1) == (1, 1)
+    assert counts(7, (1, 1), 3, 2, 1).tolist() == [2, 3, 3, 2]
     # dilation 2: a window of 3 spans 5
-    assert is_same(8, 2, 3, 1, 2) and amounts(8, 2, 3, 1, 2) == (2, 2)
+    assert is_same(8, (2, 2), 3, 1, 2) and amounts(8, (2, 2), 3, 1, 2) == (2, 2)
     # 5 px, window 2, stride 2, 1 added: the last window starts at 3
-    assert amounts(5, 1, 2, 2, 1) == (1, 0) and counts(5, 1, 2, 2, 1).tolist() == [1, 2, 2]
+    assert amounts(5, (1, 1), 2, 2, 1) == (1, 0) and counts(5, (1, 1), 2, 2, 1).tolist() == [
+        1,
+        2,
+        2,
+    ]
 
 
 @both

@@ -10,36 +10,51 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from hwnas.errors import ExportError
-from hwnas.export.lowering import Lowering, Shape
-from hwnas.export.nodes import Graph
+from hwnas.export.lowering import Known, Lowering
+from hwnas.export.nodes import Constant, Graph
 from hwnas.export.ops import OPS, module_type
 
-__all__ = ["Graph", "evaluating", "trace"]
+__all__ = ["Graph", "evaluating", "trace", "traced_values"]
 
 T = TypeVar("T")
+FALL_BACK = "; a fall-back for such networks: hwnas export --via torch-onnx or litert-torch"
 
 
 def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
     """Return the graph of ``module`` in evaluation mode for images ``[1, *input_shape]``.
 
     The module is left as it was, its training flags included. Raises `ExportError` for a module
-    that cannot be traced, does not take this input, or holds anything outside `OPS`.
+    that cannot be traced, does not take this input, has a weight that is not finite, or holds
+    anything outside `OPS`.
     """
-    name, tracer = type(module).__name__, _Tracer()
-    if module_type(module) in OPS:
-        module = nn.Sequential(module)
+    module = _wrapped(module)
     with evaluating(module), torch.no_grad():
-        traced = _attempt(lambda: tracer.trace(module), f"{name} cannot be traced")
-        _check_inputs(traced, name)
-        _drop_unused(traced)
-        run = _Shapes(module, traced)
-        images = torch.zeros(1, *input_shape, **_kind_of_weights(module))
-        _attempt(lambda: run.run(images), f"{name} does not take an input of shape {input_shape}")
-        return Lowering(module, traced, tracer, run.shapes).graph(input_shape)
+        lowering, _ = _lowered(module, input_shape)
+    return _checked(lowering.result)
+
+
+def traced_values(
+    module: nn.Module, input_shape: tuple[int, int, int], image: Tensor
+) -> dict[str, Any]:
+    """Return what each value of the graph is in PyTorch for one ``image`` ``[C, H, W]``.
+
+    By the value's name and in the order of the graph; constants are left out.
+    """
+    module = _wrapped(module)
+    with evaluating(module), torch.no_grad():
+        lowering, run = _lowered(module, input_shape)
+        run.keeps = set(lowering.sources.values())
+        run.run(image[None].to(**_kind_of_weights(module)))
+    return {
+        node.name: lowering.plain(lowering.sources[name], run.kept).reshape(node.shape)
+        for name, node in zip(lowering.nodes, lowering.result.nodes, strict=True)
+        if not isinstance(node, Constant)
+    }
 
 
 @contextmanager
@@ -55,6 +70,24 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+def _wrapped(module: nn.Module) -> nn.Module:
+    return nn.Sequential(module) if module_type(module) in OPS else module
+
+
+def _lowered(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Lowering, _Run]:
+    inner = module[0] if type(module) is nn.Sequential and len(module) == 1 else module
+    name, tracer = type(inner).__name__, _Tracer()
+    traced = _attempt(lambda: tracer.trace(module), f"{name} cannot be traced", FALL_BACK)
+    _check_inputs(traced, name)
+    _drop_unused(traced)
+    run = _Run(module, traced)
+    images = torch.zeros(1, *input_shape, **_kind_of_weights(module))
+    _attempt(lambda: run.run(images), f"{name} does not take an input of shape {input_shape}")
+    lowering = Lowering(module, traced, tracer, run.known)
+    lowering.lower(input_shape)
+    return lowering, run
+
+
 class _Tracer(fx.Tracer):
     """Does not look into modules of `OPS`, subclasses that compute the same included."""
 
@@ -62,27 +95,40 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or module_type(m) in OPS
 
 
-class _Shapes(fx.Interpreter):
-    """Runs the traced graph once and keeps the shape of every tensor."""
+class _Run(fx.Interpreter):
+    """Runs the traced graph and keeps what the lowering needs of every node."""
 
     def __init__(self, module: nn.Module, traced: fx.Graph) -> None:
         super().__init__(module, graph=traced)
-        self.shapes: dict[fx.Node, Shape] = {}
+        self.known = Known()
+        self.keeps: set[fx.Node] = set()
+        self.kept: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.shapes[n] = tuple(result.shape)
+        self.known.keep(n, result)
+        if n in self.keeps:
+            self.kept[n] = result.detach().to("cpu", torch.float32, copy=True).numpy()
         return result
 
 
-def _attempt(attempt: Callable[[], T], failing: str) -> T:
+def _attempt(attempt: Callable[[], T], failing: str, hint: str = "") -> T:
     """Whatever a user's ``forward`` raises becomes one line."""
     try:
         return attempt()
     except Exception as error:
         first = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise ExportError(f"{failing}: {first}") from error
+        raise ExportError(f"{failing}: {first}{hint}") from error
+
+
+def _checked(graph: Graph) -> Graph:
+    """Raise for a number in the graph that is not finite."""
+    for node in graph.nodes:
+        for field in ("weight", "bias", "gain", "shift", "slope", "value"):
+            values = getattr(node, field, None)
+            if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+                raise ExportError(f"{node.name}: its {field} holds a value that is not finite")
+    return graph
 
 
 def _check_inputs(traced: fx.Graph, name: str) -> None:

@@ -1,21 +1,22 @@
-"""Batch norm: folded into the convolutions that give its input, else a convolution of its own."""
+"""Norms: batch norm folded where it can be, layer norm over the channels of each pixel."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
+import torch
 from torch import fx
 
-from hwnas.export.nodes import Concat, Conv
-from hwnas.export.weights import array, normal
+from hwnas.export.folding import depthwise, fold
+from hwnas.export.nodes import LayerNorm
+from hwnas.export.weights import array
 
 if TYPE_CHECKING:
     from hwnas.export.lowering import Lowering
 
 
-def norm(lowering: Lowering, node: fx.Node, part: Any) -> None:
+def batch_norm(lowering: Lowering, node: fx.Node, part: Any) -> None:
     """Compute ``y * scale + shift`` with the statistics of the training.
 
     ``scale = gain / sqrt(var + eps)``, ``shift = bias - mean * scale``, for each channel.
@@ -23,46 +24,45 @@ def norm(lowering: Lowering, node: fx.Node, part: Any) -> None:
     if part.running_var is None:
         lowering.refuse(node, "without running statistics is not supported")
     value = lowering.operand(node)
-    if len(lowering.shape(value)) != 4:
-        lowering.refuse(node, f"of shape {lowering.shape(value)} is not supported: [N, C, H, W]")
+    shape = lowering.shape(value)
+    if len(shape) not in (2, 4):
+        lowering.refuse(node, f"of shape {shape} is not supported: [N, C, H, W] or [N, C]")
     gain = 1.0 if part.weight is None else array(part.weight, np.float64)
     bias = 0.0 if part.bias is None else array(part.bias, np.float64)
     scale = gain / np.sqrt(array(part.running_var, np.float64) + part.eps)
     shift = bias - array(part.running_mean, np.float64) * scale
-    convs = _foldable(lowering, value)
-    if not convs:
-        _depthwise(lowering, node, value, scale, shift)
-        return
-    ends = np.cumsum([len(conv.bias) for conv in convs])[:-1]
-    for conv, one, other in zip(convs, np.split(scale, ends), np.split(shift, ends), strict=True):
-        weight = normal(conv.weight * one[:, None, None, None])
-        folded = msgspec.structs.replace(conv, weight=weight, bias=normal(conv.bias * one + other))
-        lowering.nodes[conv.name] = folded
-    lowering.become(node, value)
+    if fold(lowering, value, scale, shift):
+        lowering.become(node, value)
+    elif len(shape) == 4:
+        depthwise(lowering, node, value, scale, shift)
+    else:
+        lowering.refuse(node, "of [N, C] is not supported, only right after a linear layer")
 
 
-def _foldable(lowering: Lowering, value: str) -> list[Conv]:
-    """Return the convolutions whose outputs, one after the other, are ``value`` and nothing else's.
-
-    That is one convolution, or those of a concatenation; none if any has other users.
-    """
-    made = lowering.nodes.get(value)
-    names = made.inputs if isinstance(made, Concat) else (value,)
-    convs = [made for name in names if isinstance(made := lowering.nodes.get(name), Conv)]
-    alone = all(len(lowering.users[name]) == 1 for name in {value, *names})
-    unfused = all(conv.fused is None for conv in convs)
-    return convs if len(convs) == len(names) == len(set(names)) and alone and unfused else []
-
-
-def _depthwise(lowering: Lowering, node: fx.Node, value: str, scale: Any, shift: Any) -> None:
+def layer_norm(lowering: Lowering, node: fx.Node, part: Any) -> None:
+    """Only over the channels, which must be the last axis: ``[1, H, W, C]`` or ``[1, C]``."""
+    if part is None:
+        given = lowering.arguments(node, "normalized_shape", "weight", "bias", "eps")
+        over, eps = tuple(given["normalized_shape"]), given.get("eps", 1e-5)
+        weight, bias = (lowering.constant(given.get(name)) for name in ("weight", "bias"))
+    else:
+        over, eps, weight, bias = part.normalized_shape, part.eps, part.weight, part.bias
+    view = lowering.views.get(lowering.given(node))
+    value = lowering.value(node, lowering.given(node), view)
+    shape = lowering.shape(value)
+    last = view is not None and view.kind == "channels last"
+    if tuple(over) != shape[1:2] or not (last or (view is None and len(shape) == 2)):
+        lowering.refuse(
+            node, f"over {tuple(over)} of {lowering.shapes[node]} is not supported, only over the "
+            "channels where they are the last axis",
+        )  # fmt: skip
+    channels = shape[1]
     lowering.emit(
         node,
-        Conv,
+        LayerNorm,
         (value,),
-        weight=normal(scale[:, None, None, None]),
-        bias=normal(shift),
-        stride=(1, 1),
-        padding=(0, 0),
-        dilation=(1, 1),
-        depthwise=True,
+        view,
+        gain=np.ones(channels, np.float32) if weight is None else array(torch.as_tensor(weight)),
+        shift=np.zeros(channels, np.float32) if bias is None else array(torch.as_tensor(bias)),
+        eps=float(eps),
     )
