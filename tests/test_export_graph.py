@@ -224,7 +224,7 @@ def test_a_function_outside_the_set_is_named_with_the_module_that_calls_it() -> 
         (Calls(lambda y: y.permute(0, 2, 1, 3)), "to the order \\(0, 2, 1, 3\\) is not supported"),
         (Calls(lambda y: y.view(4, 64)), "the batch must stay"),
         (Calls(lambda y: y.permute(0, 2, 3, 1)), "of a tensor channels last is not supported"),
-        (nn.LayerNorm((3, 8, 8)), "LayerNorm over \\(3, 8, 8\\) .* only over the channels"),
+        (nn.LayerNorm([3, 8, 8]), "LayerNorm over \\(3, 8, 8\\) .* only over the channels"),
         (nn.ELU(0.5), "ELU with alpha=0.5 is not supported"),
         (nn.Softmax(2), "Softmax over dim 2 is not supported"),
         (nn.Upsample(scale_factor=1.3), "Upsample by 1.3 from 8 to 10 pixels is not supported"),

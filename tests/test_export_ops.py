@@ -50,7 +50,7 @@ def normalised(x: Tensor) -> Tensor:
 
 def pieces(x: Tensor) -> Tensor:
     first, second = x.chunk(2, dim=1)
-    a, b, c = torch.split(x, (1, 2, 1), 1)
+    a, b, c = torch.split(x, [1, 2, 1], 1)
     return torch.cat((second, F.relu(first), c, b, a), 1)
 
 
@@ -226,7 +226,7 @@ def test_a_running_variance_that_is_not_finite_is_named() -> None:
     module = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1))
     assert module[1].running_var is not None
     module[1].running_var.fill_(torch.nan)  # type: ignore[operator]
-    with pytest.raises(ExportError, match="^0: its weight holds a value that is not finite"):
+    with pytest.raises(ExportError, match=r"^0: its weight holds a value that is not finite"):
         trace(module, MAP)
 
 

@@ -31,7 +31,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         partial(models.ResNet, Bottleneck, [1, 1, 1, 1], groups=4, width_per_group=8), 32,
     ),
     "regnet_y_400mf": (models.regnet_y_400mf, 32),
-    "densenet": (partial(models.DenseNet, 8, (2, 3), 16), 32),
+    "densenet": (partial(models.DenseNet, 8, (2, 2, 2, 2), 16), 32),
     "efficientnet_b0": (models.efficientnet_b0, 32),
     "googlenet": (
         partial(models.googlenet, init_weights=False, aux_logits=False, transform_input=True), 64,

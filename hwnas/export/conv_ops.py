@@ -20,13 +20,12 @@ def conv(lowering: Lowering, node: fx.Node, part: Any) -> None:
         lowering.refuse(node, f"with padding_mode={part.padding_mode!r} is not supported: 'zeros'")
     value, padding = lowering.operand(node), _padding(part)
     before = lowering.nodes.get(value)
-    if isinstance(before, Pad) and before.value == 0.0 and _only_pixels(before):
-        if lowering.alone(value):
-            (top, bottom), (left, right) = before.sides[2:]
-            (up, down), (west, east) = padding
-            padding = ((top + up, bottom + down), (left + west, right + east))
-            lowering.drop(value, node)
-            value = before.inputs[0]
+    if isinstance(before, Pad) and _only_zeros(before) and lowering.alone(value):
+        (top, bottom), (left, right) = before.sides[2:]
+        (up, down), (west, east) = padding
+        padding = ((top + up, bottom + down), (left + west, right + east))
+        lowering.drop(value, node)
+        value = before.inputs[0]
     lowering.emit(
         node,
         Conv,
@@ -95,5 +94,6 @@ def _padding(part: Any) -> Sides:
     return (vertical // 2, vertical - vertical // 2), (horizontal // 2, -(-horizontal // 2))
 
 
-def _only_pixels(pad: Pad) -> bool:
-    return len(pad.sides) == 4 and pad.sides[:2] == ((0, 0), (0, 0))
+def _only_zeros(pad: Pad) -> bool:
+    """Whether it adds zeros above, below and beside a map."""
+    return pad.value == 0.0 and len(pad.sides) == 4 and pad.sides[:2] == ((0, 0), (0, 0))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def permute(lowering: Lowering, node: fx.Node, part: Any) -> None:
     dims = lowering.arguments(node, "dims").get("dims")
-    order = tuple(dims) if isinstance(dims, list | tuple) else node.args[1:]
+    order: Any = dims if isinstance(dims, list | tuple) else node.args[1:]
     _reordered(lowering, node, tuple(dim % len(order) for dim in order))
 
 
@@ -72,7 +72,7 @@ def getitem(lowering: Lowering, node: fx.Node, part: Any) -> None:
     if source in lowering.pieces:
         _piece(lowering, node, source, index)
         return
-    parts = index if isinstance(index, tuple) else (index,)
+    parts: tuple[Any, ...] = index if isinstance(index, tuple) else (index,)
     value = lowering.operand(node)
     shape = lowering.shape(value)
     if len(shape) == 2 and parts == (slice(None), slice(None), None, None):
@@ -92,7 +92,7 @@ def getitem(lowering: Lowering, node: fx.Node, part: Any) -> None:
     if not all(_whole_numbers(one) for one in parts) or parts[0] != slice(None):
         lowering.refuse(node, f"with {index!r} is not supported, only slices as x[:, :, 1:, ::2]")
     ranges = [range(*one.indices(size)) for one, size in zip(parts, shape, strict=True)]
-    fields = {
+    fields: dict[str, Any] = {
         "begin": tuple(one.start for one in ranges),
         "step": tuple(one.step for one in ranges),
     }

@@ -6,6 +6,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 
 from hwnas.errors import ExportError
 from hwnas.export.lowerings import LOWER
@@ -154,7 +155,7 @@ class Lowering:
         """Return the arguments after the first, by the names given, with sizes as numbers."""
         found = {**dict(zip(names, node.args[1:], strict=False)), **node.kwargs}
         found.pop("input", None)
-        return dict(fx.node.map_arg(found, lambda one: self.known.plain.get(one, one)))
+        return dict(map_arg(found, lambda one: self.known.plain.get(one, one)))
 
     def constant(self, given: Any) -> Any:
         """Return the tensor or number that an argument is, if no image changes it, else None."""

@@ -23,7 +23,7 @@ PADS = {nn.ZeroPad2d: "constant", nn.ConstantPad2d: "constant", nn.ReflectionPad
 
 
 def window_pool(lowering: Lowering, node: fx.Node, part: Any) -> None:
-    op = find_op(node, part)
+    op = find_op(node, part) or ""
     names = POOL_ARGUMENTS[op]
     given = (
         lowering.arguments(node, *names)

@@ -135,8 +135,8 @@ class _Writer:
         """The whole result (VALID), of which what PyTorch keeps is cut out, unless SAME is that."""
         if node.groups > 1:
             raise ExportError(
-                f"{node.name}: a transposed convolution in {node.groups} groups is not supported in "
-                "TFLite; fall-back: --via litert-torch"
+                f"{node.name}: a transposed convolution in {node.groups} groups is not supported "
+                "in TFLite; fall-back: --via litert-torch"
             )
         weight = _spread(node.weight, node.dilation).transpose(1, 2, 3, 0)
         given, kept = self.file.shapes[node.inputs[0]][1:3], node.shape[2:]
@@ -252,9 +252,8 @@ class _Writer:
         if node.op == "hardsigmoid":
             self._hardsigmoid(node)
             return
-        op, options, fields = _ACTIVATIONS[node.op]
-        if node.op == "leaky_relu":
-            fields = {"alpha": node.slope}
+        op, options, known = _ACTIVATIONS[node.op]
+        fields: dict[str, Any] = {"alpha": node.slope} if node.op == "leaky_relu" else known
         self.file.operator(op, options, node.inputs, self._output(node), **fields)
 
     @write.register
@@ -478,7 +477,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 """What a maximum never is, unless all are."""
 
 
-def _axes(node: Conv | WindowPool, window: tuple[int, int]) -> Iterator[tuple[int, ...]]:
+def _axes(node: Conv | WindowPool, window: tuple[int, int]) -> Iterator[tuple[Any, ...]]:
     """Yield padding, window, stride and dilation, each of (height, width)."""
     yield from (node.padding, window, node.stride)
     yield node.dilation if isinstance(node, Conv) else (1, 1)

@@ -130,7 +130,7 @@ def arithmetic(lowering: Lowering, node: fx.Node, part: Any) -> None:
     """Of two tensors, or of one and a number or parameter, which is folded where it can be."""
     if node.kwargs.keys() - {"input", "other"}:
         lowering.refuse(node, f"with {', '.join(node.kwargs)} given by name is not supported")
-    op, left, right = find_op(node, part), lowering.given(node), lowering.given(node, 1)
+    op, left, right = find_op(node, part) or "", lowering.given(node), lowering.given(node, 1)
     fixed = [lowering.constant(one) for one in (left, right)]
     if fixed[0] is None and fixed[1] is None:
         view = lowering.views.get(left) if isinstance(left, fx.Node) else None
@@ -182,8 +182,9 @@ def _with_constant(
 ) -> None:
     view = lowering.views.get(given)
     value = _seen_as(lowering, node, given, view)
-    shape, own = lowering.shape(value), lowering.shapes[node]
-    numbers = array(torch.as_tensor(fixed), np.float64)
+    shape: Any = lowering.shape(value)
+    own = lowering.shapes[node]
+    numbers: Any = array(torch.as_tensor(fixed), np.float64)
     if numbers.ndim > len(own):
         lowering.refuse(node, f"of tensors of rank {len(own)} and {numbers.ndim} is not supported")
     numbers = numbers.reshape(*(1,) * (len(own) - numbers.ndim), *numbers.shape)

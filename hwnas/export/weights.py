@@ -12,7 +12,9 @@ from hwnas.export.nodes import Array
 
 
 def array(tensor: Tensor, dtype: Any = np.float32) -> Any:
-    return tensor.detach().to("cpu", torch.float64).numpy().astype(dtype)
+    """Return a copy, so that a later change of the module does not reach the graph."""
+    kind = torch.float32 if dtype is np.float32 else torch.float64
+    return tensor.detach().to("cpu", kind, copy=True).contiguous().numpy()
 
 
 def normal(weights: Any) -> Array:
