@@ -63,7 +63,7 @@ def test_a_missing_file_is_one_clear_error() -> None:
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:
-    with pytest.raises(UnknownName, match=r"no device named 'pixel', did you mean 'pixel[12]'\?"):
+    with pytest.raises(UnknownName, match=r"no device named 'pixel', did you mean 'pixel[1-4]'\?"):
         find_profile("pixel")
 
 

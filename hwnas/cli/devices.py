@@ -1,4 +1,4 @@
-"""`hwnas devices`: which devices there are, and whether a profile is right."""
+"""`hwnas devices`: which devices there are, what is attached, and whether all is right."""
 
 from __future__ import annotations
 
@@ -12,18 +12,38 @@ from hwnas.cli.tables import print_json, print_table
 
 @click.group("devices")
 def devices() -> None:
-    """Devices that can be targets: list, show, check."""
+    """Devices that can be targets: list, show, check, add, doctor."""
 
 
 @devices.command("list")
+@click.option("--attached", "only_attached", is_flag=True, help="Phones and GPUs, no profiles.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def list_devices(as_json: bool) -> None:
-    """List all known devices."""
+def list_devices(only_attached: bool, as_json: bool) -> None:
+    """List all known devices, and what is attached to this machine now."""
+    attached = _attached() if only_attached or not as_json else []
+    if as_json:
+        print_json(attached if only_attached else _known())
+        return
+    if not only_attached:
+        titles = ["name", "title", "kind", "runtime", "transport", "latency model"]
+        keys = [title.replace(" ", "_") for title in titles]
+        print_table(titles, [[row[key] or "" for key in keys] for row in _known()], left=6)
+    if attached:
+        click.echo("Attached now:")
+        rows = [[str(cell) for cell in row.values()] for row in attached]
+        print_table(list(attached[0]), rows, left=4)
+    elif only_attached:
+        click.echo("Nothing is attached (no adb server with a phone, no GPU by nvidia-smi).")
+
+
+def _known() -> list[dict[str, Any]]:
     from hwnas.devices.profile import profile_files, read_profile
+    from hwnas.latency_models.ages import newest_model
 
     profiles: dict[str, dict[str, Any]] = {}
     for file in profile_files():
         profile = read_profile(file)
+        model = newest_model(profile.name)
         profiles[profile.name] = {
             "name": profile.name,
             "title": profile.title,
@@ -31,12 +51,66 @@ def list_devices(as_json: bool) -> None:
             "runtime": profile.runtime,
             "transport": profile.transport,
             "threads": profile.measure.threads,
+            "latency_model": model.said if model else None,
+            "latency_model_age_days": model.age_days if model else None,
         }
-    rows = sorted(profiles.values(), key=lambda row: row["name"])
+    return sorted(profiles.values(), key=lambda row: row["name"])
+
+
+def _attached() -> list[dict[str, Any]]:
+    from hwnas.devices.attached import attached_gpus, attached_phones
+
+    phones = [
+        {"way": f"adb:{one.serial}", "name": one.model, "state": one.said}
+        for one in attached_phones()
+    ]
+    gpus = [
+        {"way": f"gpu:{one.number}", "name": one.name, "state": f"ready, driver {one.driver}"}
+        for one in attached_gpus()
+    ]
+    return [*phones, *gpus]
+
+
+@devices.command("add")
+@click.argument("name")
+@click.option("--from", "source", required=True, metavar="here|adb[:SERIAL]|ssh:HOST",
+              help="The device that is asked what it is.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Write over a profile of that name.")
+def add_device(name: str, source: str, force: bool) -> None:
+    """Write the profile NAME.toml from a probe, into $HWNAS_DEVICES or the current folder."""
+    import os
+    from pathlib import Path
+
+    from hwnas.devices.probe import probed_profile
+    from hwnas.devices.profile import read_profile
+    from hwnas.errors import UsageError
+    from hwnas.files import write_atomic
+
+    text = probed_profile(name, source)
+    file = Path(os.environ.get("HWNAS_DEVICES") or ".") / f"{name}.toml"
+    if file.exists() and not force:
+        raise UsageError(f"{file}: exists already; --force writes over it")
+    write_atomic(file, text)
+    read_profile(file)
+    click.echo(f"{file}\nnext: hwnas devices doctor {file if '/' in str(file) else f'./{file}'}")
+
+
+@devices.command("doctor")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.pass_context
+def doctor(context: click.Context, name: str | None, as_json: bool) -> None:
+    """Check this machine, and the way to the device NAME; exit status 3 if something is missing."""
+    from hwnas.devices.doctor import examine
+    from hwnas.devices.profile import find_profile
+
+    checks = examine(find_profile(name) if name else None)
     if as_json:
-        print_json(rows)
+        print_json([one._asdict() for one in checks])
     else:
-        print_table(list(rows[0]), [[str(cell) for cell in row.values()] for row in rows], left=5)
+        print_table(["check", "", "found", "what to do"], [list(one) for one in checks], left=4)
+    if any(one.state == "failed" for one in checks):
+        context.exit(3)
 
 
 @devices.command("show")

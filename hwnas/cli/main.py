@@ -12,7 +12,7 @@ from hwnas.errors import HwnasError
 
 COMMANDS = {
     "specialize": ("hwnas.cli.specialize:specialize", "Make a model for a device and a budget."),
-    "devices": ("hwnas.cli.devices:devices", "List, show and check device profiles."),
+    "devices": ("hwnas.cli.devices:devices", "List, add, check and examine devices."),
     "latency": ("hwnas.cli.latency:latency", "Measure, check and ask latency models."),
     "train": ("hwnas.cli.train:train", "Train one architecture from scratch."),
     "benchmark": ("hwnas.cli.benchmark:benchmark", "Measure model files and compare them."),

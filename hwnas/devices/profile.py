@@ -149,6 +149,11 @@ def read_profile(file: Traversable) -> DeviceProfile:
             'Expected a [simulation] table exactly where transport = "simulated"'
             " - at `$.simulation`"
         )
+    elif profile.kind == "gpu" and profile.transport == "local" and not profile.runner:
+        why = (
+            "Expected another transport, or a plug-in in `runner`: this version measures no GPU"
+            " - at `$.transport`"
+        )
     elif spec.max_rounds < spec.min_rounds:
         why = (
             f"Expected at least min_rounds = {spec.min_rounds}, got {spec.max_rounds}"
