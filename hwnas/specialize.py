@@ -10,6 +10,7 @@ from hwnas.pipeline.pairs import pairs_of, specialize_pairs
 from hwnas.pipeline.planning import prepare
 from hwnas.pipeline.reporting import compose
 from hwnas.pipeline.run import Config
+from hwnas.pipeline.scenarios import scenarios_of, specialize_scenarios
 from hwnas.pipeline.searching import search_rounds
 from hwnas.report.report import Report, write
 
@@ -17,10 +18,15 @@ from hwnas.report.report import Report, write
 def specialize(config: Config, folder: Path, console: Console, resume: bool = False) -> Report:
     """Find, train, compile and measure a network for one device and one latency budget.
 
-    Several precisions or resolutions are several such runs, of which the best is handed over.
+    Several targets or budgets are several such runs with one supernet, each with its result.
+    Several precisions or resolutions are several runs, of which the best is handed over.
     Every step leaves its result in ``folder`` and is not repeated when the run is resumed.
     Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
     """
+    if len(scenarios_of(config, folder)) > 1:
+        report = specialize_scenarios(config, folder, console, resume, specialize)
+        write(report, folder)
+        return report
     pairs = pairs_of(config, folder)
     if len(pairs) > 1:
         report = specialize_pairs(config, folder, console, resume, _specialize_one)

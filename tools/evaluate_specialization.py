@@ -23,6 +23,7 @@ from latency_data.score import hardware, table
 from specialization import across as across_part
 from specialization import learned, nb201, ofa
 
+from hwnas.errors import UnknownName
 from hwnas.files import write_json
 from hwnas.search.pareto import nsga2
 from hwnas.search.population import Judged, Problem, evolution, random_search, regularised_evolution
@@ -57,12 +58,13 @@ def cli() -> None:
 @json_option
 @click.option("--seeds", default=10, show_default=True)
 @click.option("--few", default=3, show_default=True, help="Seeds of all but evolution.")
-def ofa_part(data: Path, out: Path | None, seeds: int, few: int) -> None:
+@click.option("--device", "names", multiple=True, help="[default: all in the data]")
+def ofa_part(data: Path, out: Path | None, seeds: int, few: int, names: Sequence[str]) -> None:
     """Accuracy at a latency on every device with tables of Once-for-all's blocks."""
     predictor = ofa.Predictor(data / "ofa" / "acc_predictor_mbv3.npz")
     sections: list[tuple[str, str]] = []
     figures: list[dict[str, object]] = []
-    for device in _tables(data):
+    for device in _tables(data, names):
         rows: list[list[object]] = []
         for limit_ms in _limits(device, predictor):
             for name, search in _searches(device, predictor).items():
@@ -90,7 +92,8 @@ def ofa_part(data: Path, out: Path | None, seeds: int, few: int) -> None:
         + "; the released tutorial 81.71 % at 24.73 ms in 15 to 20 s. The front of NSGA-II is one "
         "run for all limits; its time is that of the whole run. One BLAS thread."
     )
-    _write("ofa", f"ofa --seeds {seeds} --few {few}", text, sections)
+    command = f"ofa --seeds {seeds} --few {few}" + "".join(f" --device {one}" for one in names)
+    _write("ofa", command, text, sections)
     if out is not None:
         write_json(out, figures)
 
@@ -218,8 +221,12 @@ def _timed(search: Search, limit_ms: float, seed: int) -> list[float]:
     return [inside[best], judged.latency_ms[best], float(len(inside)), seconds]
 
 
-def _tables(data: Path) -> list[ofa.Table]:
-    return [ofa.Table(path) for path in sorted((data / "ofa").glob("lut_*_17res.json"))]
+def _tables(data: Path, names: Sequence[str] = ()) -> list[ofa.Table]:
+    found = [ofa.Table(path) for path in sorted((data / "ofa").glob("lut_*_17res.json"))]
+    for name in names:
+        if name not in {table.name for table in found}:
+            raise UnknownName("device with tables", name, [table.name for table in found])
+    return [table for table in found if not names or table.name in names]
 
 
 def _limits(device: ofa.Table, predictor: ofa.Predictor) -> tuple[float, ...]:

@@ -18,8 +18,8 @@ TOO_NOISY = 0.25
 
 
 @click.command("specialize")
-@click.option("--target", help="Device name or profile file.  [default: host-cpu]")
-@click.option("--budget", help="Latency like 80ms, 900us, or 50% of the largest network.")
+@click.option("--target", multiple=True, help="Device name or profile; several: one network each.")
+@click.option("--budget", help="Like 80ms, 900us, 50% of the largest network, or 10ms,20ms.")
 @click.option("--data", help="Data set name, image folder or .npz.  [default: fashion-mnist-6k]")
 @click.option("--space", help="Search space: name or TOML file.  [default: mobile]")
 @click.option("--strategy", help="proxyless (default), reinforce, evolution, nsga2, random.")
@@ -54,18 +54,21 @@ def specialize(
     from hwnas.devices.profile import find_profile
     from hwnas.pipeline.console import console
 
-    find_profile(str(asked["target"] or "host-cpu"))  # a misspelt name is told before torch loads
+    asked["target"] = ",".join(asked["target"]) or None  # type: ignore[arg-type]
+    target = str(asked["target"] or "host-cpu")
+    for name in target.split(","):
+        find_profile(name)  # a misspelt name is told before torch loads
     if dry_run:
         from hwnas.cli.tables import print_json
-        from hwnas.pipeline.pairs import plan_all
+        from hwnas.pipeline.scenarios import plan_scenarios
 
-        document = plan_all(_config(None, asked), console(quiet))
+        document = plan_scenarios(_config(None, asked), console(quiet))
         if as_json:
             print_json(document)
         else:
             _print_plan(document)
         return
-    folder = _folder(out, str(asked["target"] or "host-cpu"), resume)
+    folder = _folder(out, target, resume)
     _run(_config(folder if resume else None, asked), folder, resume, as_json, quiet)
 
 
@@ -117,7 +120,8 @@ def _config(folder: Path | None, asked: dict[str, object]) -> Config:
 
         given["max_drop"] = share_of("--max-drop", str(given["max_drop"]))
     if "budget" in given:
-        parse_budget(str(given["budget"]))
+        for budget in str(given["budget"]).split(","):
+            parse_budget(budget)
     if "data" in given and Path(str(given["data"])).exists():
         given["data"] = str(Path(str(given["data"])).resolve())  # a resume may come from elsewhere
     if str(given.get("space", "")).endswith(".toml"):
@@ -139,7 +143,7 @@ def _folder(out: Path | None, target: str, resume: bool) -> Path:
     """Return the run's folder: as given, else the next free (or the newest) one of the target."""
     if out is not None:
         return out
-    stem = Path(target).stem
+    stem = "+".join(Path(name).stem for name in target.split(","))
     number, folder = 1, Path("runs") / stem
     newest: Path | None = None
     while (folder / "config.toml").exists():

@@ -97,7 +97,16 @@ def run_search(
         _check_finite(state, epoch)
         with open(files.log, "ab") as file:
             file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-        save_checkpoint(files.checkpoint, state, {"epochs": str(epoch + 1)})
+        notes = {"epochs": str(epoch + 1)}
+        if epoch + 1 == plan.warmup_epochs:
+            save_checkpoint(warm_up_checkpoint(files.checkpoint), state, notes)
+        save_checkpoint(files.checkpoint, state, notes)
+
+
+def warm_up_checkpoint(checkpoint: Path) -> Path:
+    """Return where a search keeps its state at the end of the warm-up: no latency is in it, so it
+    is where a search for another device or budget can begin."""
+    return checkpoint.with_name(f"warm-up{checkpoint.suffix}")
 
 
 def further_epochs(plan: SearchPlan) -> int:
