@@ -15,6 +15,7 @@ from hwnas.artifact import Artifact, Format, Parity, Precision
 from hwnas.devices.worker import open_model
 from hwnas.errors import ExportError
 from hwnas.export.agreement import agreement
+from hwnas.export.bisect import located
 from hwnas.export.embedded import notes_of
 from hwnas.export.graph import trace
 from hwnas.export.nodes import Graph
@@ -42,6 +43,7 @@ def compile_model(
     quantization: Quantization | None = None,
     float_layers: tuple[str, ...] = (),
     preprocessing: Preprocessing | None = None,
+    recipe: Recipe | None = None,
 ) -> Artifact:
     """Compile ``module`` for one image of ``input_shape`` and write it to ``path``.
 
@@ -53,6 +55,8 @@ def compile_model(
     ``int8`` takes ``calibration`` images ``[N, C, H, W]``, which are not those that it is verified
     on; ``quantization`` instead of the recipe's; and layers that stay in float32, see `quantize`.
 
+    ``recipe`` is another than the shipped one of the format and precision.
+
     ``preprocessing`` is written into the file; one ``inside`` is compiled before the module, and
     all images are pixels from 0 to 255 then.
     """
@@ -62,7 +66,7 @@ def compile_model(
         raise ValueError("int8, and nothing else, takes calibration images")
     if preprocessing is not None and preprocessing.inside:
         module = taking_pixels(module, preprocessing)
-    recipe = find_recipe(format, precision)
+    recipe = recipe or find_recipe(format, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -78,11 +82,11 @@ def compile_model(
         version = _runtime_version(temporary, recipe)
         parity: Parity | None = None
         if images is not None and labels is not None:
-            parity = (
-                verify(temporary, format, module, images, labels)
-                if quantization is None
-                else agreement(temporary, format, module, images, labels, quantization)
-            )
+            if quantization is None:
+                with located(temporary, format, module, images):
+                    parity = verify(temporary, format, module, images, labels)
+            else:
+                parity = agreement(temporary, format, module, images, labels, quantization)
         data = temporary.read_bytes()
         os.replace(temporary, path)
     except ExportError as error:
@@ -105,7 +109,14 @@ def compile_model(
 
 def _write(graph: Graph, recipe: Recipe, path: Path, notes: dict[str, bytes]) -> None:
     if isinstance(recipe, OnnxRecipe):
-        write_onnx(graph, path, opset=recipe.opset, ir_version=recipe.ir_version, notes=notes)
+        write_onnx(
+            graph,
+            path,
+            opset=recipe.opset,
+            ir_version=recipe.ir_version,
+            notes=notes,
+            dynamic_batch=recipe.dynamic_batch,
+        )
     else:
         write_tflite(graph, path, schema_version=recipe.schema_version, notes=notes)
 

@@ -42,6 +42,8 @@ class OnnxRecipe(
     """Limit of `Parity.max_relative_error`; a file above it is not kept. ``None`` for int8."""
     quantization: Quantization | None = None
     """Of int8."""
+    dynamic_batch: bool = False
+    """Whether the file takes any number of images at once."""
 
 
 class TfliteRecipe(

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from hwnas.artifact import Format, Parity
-from hwnas.devices.worker import Model, open_model
 from hwnas.errors import ExportError
 from hwnas.export.graph import evaluating
 from hwnas.export.recipe import find_recipe
+from hwnas.export.running import file_outputs, runtime_name
 
 Array = np.ndarray[Any, Any]
 BATCH = 256
@@ -30,8 +30,31 @@ def verify(
     Raises `ExportError` if an output is not finite, the relative error is above the recipe's
     limit, or the best class of any image differs and PyTorch's two best are not a tie.
     """
-    limit = find_recipe(format).max_relative_error
     got = file_outputs(path, format, images, threads=threads)
+    return _judged(path, format, module, images, labels, got)
+
+
+def compare(
+    path: Path, format: Format, module: nn.Module, images: Array, labels: Array | None
+) -> Parity:
+    """Do the same with a file of unknown origin, which runs in a process of its own.
+
+    Without ``labels`` PyTorch's own classes are taken for them. An `ExportError` for a difference
+    names the first layer that differs.
+    """
+    from hwnas.export.bisect import located
+    from hwnas.export.foreign import foreign_outputs
+
+    got = foreign_outputs(path, format, images)
+    known = torch_outputs(module, images).argmax(axis=1) if labels is None else labels
+    with located(path, format, module, images):
+        return _judged(path, format, module, images, known, got)
+
+
+def _judged(
+    path: Path, format: Format, module: nn.Module, images: Array, labels: Array, got: Array
+) -> Parity:
+    limit = find_recipe(format).max_relative_error
     expected = torch_outputs(module, images)
     if expected.ndim != 2 or got.shape != expected.shape:
         raise ExportError(
@@ -39,27 +62,14 @@ def verify(
             "both must be logits [N, classes]"
         )
     assert limit is not None, "an fp32 recipe without its limit"
-    error = _checked(got, expected, limit, _names(path, format))
+    error = _checked(got, expected, limit, runtime_name(path, format))
     return Parity(
         images=len(images),
         max_relative_error=error,
         accuracy_torch=float((expected.argmax(axis=1) == labels).mean()),
         accuracy_artifact=float((got.argmax(axis=1) == labels).mean()),
+        label_agreement=float((got.argmax(axis=1) == expected.argmax(axis=1)).mean()),
     )
-
-
-def file_outputs(path: Path, format: Format, images: Array, *, threads: int = 1) -> Array:
-    """Return what the file gives for ``images`` ``[N, C, H, W]``, one by one, in NCHW order."""
-    if not len(images):
-        raise ValueError("no images to run")
-    try:
-        model = open_model(str(path), find_recipe(format).runtime, threads)
-        _check_input(path, model, format, images)
-        outputs = np.concatenate([_output(model, format, image) for image in images])
-    except (RuntimeError, ValueError) as error:
-        why = getattr(error, "why", error)
-        raise ExportError(f"{_names(path, format)} cannot run it: {why}") from error
-    return outputs.transpose(0, 3, 1, 2) if format == "tflite" and outputs.ndim == 4 else outputs
 
 
 def torch_outputs(module: nn.Module, images: Array) -> Array:
@@ -99,20 +109,3 @@ def _checked(got: Array, expected: Array, limit: float, names: str) -> float:
                 f"difference of any logit is {difference.max():.3g}"
             )
     return error
-
-
-def _check_input(path: Path, model: Model, format: Format, images: Array) -> None:
-    _, channels, height, width = images.shape
-    shape = (1, height, width, channels) if format == "tflite" else (1, channels, height, width)
-    if tuple(model.input_shape) != shape:
-        raise ValueError(f"its input is {tuple(model.input_shape)}, the images make {shape}")
-
-
-def _output(model: Model, format: Format, image: Array) -> Array:
-    model.set_input((image.transpose(1, 2, 0) if format == "tflite" else image)[None])
-    model.run()
-    return model.output()
-
-
-def _names(path: Path, format: Format) -> str:
-    return f"{path}: {find_recipe(format).runtime}"

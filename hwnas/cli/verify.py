@@ -1,0 +1,49 @@
+"""`hwnas verify`: does a model file do what its network does in PyTorch?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hwnas.errors import InvalidFile
+
+
+@click.command("verify")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", required=True,
+              help="Run folder, architecture, or module:factory (your code).")  # fmt: skip
+@click.option("--input-shape", help="Of a module of your own, e.g. 3x224x224.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights (.safetensors).")
+@click.option("--data", help="Verify on its validation images.  [default: noise]")
+@click.option("--images", default=16, show_default=True, type=click.IntRange(1))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def verify(
+    file: Path, model: str, input_shape: str | None, checkpoint: Path | None, data: str | None,
+    images: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Compare FILE (.onnx or .tflite, float32) with its network in PyTorch, image by image.
+
+    A difference is exit status 4, with the first layer that differs. The file runs in a process of
+    its own, which a damaged one may crash.
+    """
+    if file.suffix not in (".onnx", ".tflite"):
+        raise InvalidFile(str(file), "expected an .onnx or .tflite file")
+    if not file.is_file():
+        raise InvalidFile(str(file), "no such file")
+    from hwnas.cli.export import parse_shape
+    from hwnas.cli.tables import print_json
+    from hwnas.export.verify import compare
+    from hwnas.pipeline.exporting import find_images, find_module
+
+    named = find_module(model, parse_shape(input_shape), checkpoint)
+    found = find_images(data, images, named.input_shape)
+    format = "onnx" if file.suffix == ".onnx" else "tflite"
+    parity = compare(file, format, named.module, found.images, found.labels)
+    if as_json:
+        print_json({"file": str(file), "verified_on": found.source, "parity": parity})
+        return
+    click.echo(
+        f"{file}: error {parity.max_relative_error:.1e} of the largest output on {found.source}, "
+        f"the same class in {parity.label_agreement:.0%}"
+    )

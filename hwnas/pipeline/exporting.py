@@ -1,0 +1,103 @@
+"""What `hwnas export` compiles: a run's network, an architecture's, or a module of the user's."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from hwnas.architecture import Architecture
+from hwnas.checkpoint import load_checkpoint
+from hwnas.datasets import load_dataset, normalise
+from hwnas.errors import InvalidFile, UsageError
+from hwnas.nn.build import build
+from hwnas.pipeline.named_network import find_network
+from hwnas.pipeline.training_job import trained_network
+
+Shape = tuple[int, int, int]
+
+
+class Named(NamedTuple):
+    """A network to compile."""
+
+    module: nn.Module
+    input_shape: Shape
+    architecture: Architecture | None
+    trained: bool
+    """False: its weights are random."""
+
+
+class Images(NamedTuple):
+    """What a file is verified on."""
+
+    images: np.ndarray
+    """Normalised, ``[N, C, H, W]``."""
+    labels: np.ndarray | None
+    source: str
+
+
+def find_module(what: str, input_shape: Shape | None, checkpoint: Path | None) -> Named:
+    """Return the network that ``what`` names: see the command's help.
+
+    ``module:factory`` runs the user's own code: the module is imported, also from the current
+    folder, and its factory called. Raises `UsageError` for what cannot be meant.
+    """
+    if ":" in what and not Path(what).exists():
+        return _own(what, input_shape, checkpoint)
+    architecture = find_network(what, input_shape=input_shape)
+    if input_shape not in (None, architecture.input_shape):
+        raise UsageError(f"{what} takes images of {architecture.input_shape}, not {input_shape}")
+    trained = Path(what) / "training" / architecture.digest
+    if checkpoint is None and (trained / "network.safetensors").exists():
+        network = trained_network(architecture, trained)
+        return Named(network, architecture.input_shape, architecture, True)
+    network = build(architecture)
+    _load(network, checkpoint)
+    return Named(network.eval(), architecture.input_shape, architecture, checkpoint is not None)
+
+
+def find_images(data: str | None, count: int, shape: Shape) -> Images:
+    """Return validation images of a data set, else noise of a fixed seed."""
+    if data is None:
+        noise = np.random.default_rng(0).standard_normal((count, *shape)).astype(np.float32)
+        return Images(noise, None, f"{count} images of noise")
+    dataset = load_dataset(data, input_shape=shape)
+    images = normalise(dataset.valid.images[:count], dataset)
+    if not len(images):
+        raise UsageError(f"{data}: has no images to verify with")
+    return Images(images, dataset.valid.labels[:count], f"{len(images)} images of {dataset.name}")
+
+
+def _own(what: str, input_shape: Shape | None, checkpoint: Path | None) -> Named:
+    if input_shape is None:
+        raise UsageError(f"{what}: a module of your own needs --input-shape, e.g. 3x224x224")
+    name, _, factory = what.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        make: Any = getattr(import_module(name), factory)
+    except ImportError as error:
+        raise UsageError(f"{what}: cannot import {name!r} ({error})") from None
+    except AttributeError:
+        raise UsageError(f"{what}: {name!r} has no {factory!r}") from None
+    module = make() if callable(make) and not isinstance(make, nn.Module) else make
+    if not isinstance(module, nn.Module):
+        kind = type(module).__name__
+        raise UsageError(f"{what}: expected a torch.nn.Module, got {kind}")
+    _load(module, checkpoint)
+    return Named(module.eval(), input_shape, None, True)
+
+
+def _load(module: nn.Module, checkpoint: Path | None) -> None:
+    if checkpoint is None:
+        return
+    weights, _ = load_checkpoint(checkpoint)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise InvalidFile(str(checkpoint), f"does not fit this network: {first}") from None
