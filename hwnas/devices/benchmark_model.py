@@ -145,8 +145,7 @@ def _operator(line: str, columns: int) -> OperatorRow | None:
             return None
         kind, average, calls, name = cells[0], cells[2], cells[6], cells[7].replace("\t", ",")
     else:
-        words = line.split("\t") if line.startswith("\t") else []
-        cells = [word.strip() for word in words[1:]]
+        cells = [word.strip() for word in line.strip().split("\t")]
         if columns == 0 or len(cells) != columns + 2:
             return None
         if columns == 7:

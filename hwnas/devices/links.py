@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import time
 
 from hwnas.devices.profile import Remote
 from hwnas.errors import DeviceError
@@ -25,6 +24,9 @@ class LocalLink:
 
     def argv(self, script: str) -> list[str]:
         return ["sh", "-c", script]
+
+    def typed(self, script: str) -> list[str]:
+        return self.argv(script)
 
     def why(self, said: str) -> str:
         return ""
@@ -59,6 +61,9 @@ class AdbLink:
 
     def argv(self, script: str) -> list[str]:
         return ["adb", "-s", self.serial, "shell", script]
+
+    def typed(self, script: str) -> list[str]:
+        return self.argv(script)
 
     def why(self, said: str) -> str:
         if "unauthorized" in said:
@@ -100,6 +105,9 @@ class SshLink:
     def argv(self, script: str) -> list[str]:
         return [*self._ssh(), "--", self.remote.host, f"exec sh -c {shlex.quote(script)}"]
 
+    def typed(self, script: str) -> list[str]:
+        return ["ssh", *self._named(), "--", self.remote.host, script]
+
     def why(self, said: str) -> str:
         for sign, why in _SSH_FAILURES.items():
             if sign in said:
@@ -111,7 +119,6 @@ class SshLink:
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _ssh(self) -> list[str]:
-        remote = self.remote
         options = {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",
@@ -122,15 +129,19 @@ class SshLink:
             "ControlPath": f"{self._sockets}/%C",
             "ControlPersist": "60",
         }
-        if remote.known_hosts_file:
-            options["UserKnownHostsFile"] = f'"{remote.known_hosts_file}"'
-        if remote.identity_file:
-            options["IdentitiesOnly"] = "yes"
         words = ["ssh", "-T"]
         for name, value in options.items():
             words += ["-o", f"{name}={value}"]
-        words += ["-p", str(remote.port)] if remote.port else []
-        return words + (["-i", remote.identity_file] if remote.identity_file else [])
+        return words + self._named()
+
+    def _named(self) -> list[str]:
+        """Return what the profile says beside the user's own configuration."""
+        remote, words = self.remote, list[str]()
+        if remote.known_hosts_file:
+            words += ["-o", f'UserKnownHostsFile="{remote.known_hosts_file}"']
+        if remote.identity_file:
+            words += ["-o", "IdentitiesOnly=yes", "-i", remote.identity_file]
+        return words + (["-p", str(remote.port)] if remote.port else [])
 
     def _control(self, what: str) -> None:
         argv = [*self._ssh(), "-O", what, "--", self.remote.host]
@@ -139,7 +150,7 @@ class SshLink:
         except FileNotFoundError:
             raise DeviceError(f"{self.name}: ssh is not installed here") from None
         except subprocess.TimeoutExpired:
-            time.sleep(0)
+            pass  # a hanging master ends by its own ServerAlive limits
 
 
 _SSH_FAILURES = {

@@ -86,6 +86,10 @@ class Link(Protocol):
         """Return the client's command that runs a POSIX shell script on the device."""
         ...
 
+    def typed(self, script: str) -> list[str]:
+        """Return the same as a person would type it, without hwnas's own connection."""
+        ...
+
     def why(self, said: str) -> str:
         """Return what the client's last words mean, in the user's terms; empty: nothing known."""
         ...

@@ -166,6 +166,8 @@ def test_a_phone_that_is_not_there_is_named(phone: Phone) -> None:
 
 
 def test_one_phone_needs_no_serial_and_two_do(phone: Phone, lab: Path) -> None:
+    subprocess.run(["adb", "disconnect"], capture_output=True)
+    subprocess.run(["adb", "connect", phone.serial], capture_output=True)
     transport = open_transport(phone_profile(phone, serial=""))
     assert transport.run(["true"]).status == 0
     second = Phone(lab / "second")

@@ -1,0 +1,94 @@
+"""Handing a model over to a phone and to a host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+
+import msgspec
+import numpy as np
+import pytest
+
+from hwnas.datasets import load_dataset, normalise
+from hwnas.devices.profile import DeviceProfile
+from hwnas.errors import ExportError, UsageError
+from hwnas.export.compile import compile_model
+from hwnas.nn.build import build
+from hwnas.pipeline.bundle import read_bundle, write_bundle
+from hwnas.pipeline.deploying import deploy, verify_here
+from hwnas.spaces.mobile import mobile_space
+from tests.lab.bench import Host, Phone, host_profile, phone_profile
+
+
+def bundle_for(profile: DeviceProfile, folder: Path) -> Path:
+    data = load_dataset("fashion-mnist-6k")
+    space = mobile_space(data.input_shape, data.num_classes)
+    network = build(space.architecture(space.random(Random(0))))
+    format = "tflite" if profile.runtime == "litert" else "onnx"
+    images = normalise(data.test.images[:8], data)
+    made = compile_model(
+        network, data.input_shape, format, folder / f"m.{format}", images, data.test.labels[:8]
+    )
+    write_bundle(folder / "bundle", Path(made.path), profile.runtime, data, profile.name, 5.0, 4.0)
+    return folder / "bundle"
+
+
+@pytest.mark.parametrize("kind", ["phone", "host"])
+def test_a_bundle_computes_there_what_it_computes_here(
+    phone: Phone, host: Host, tmp_path: Path, kind: str
+) -> None:
+    profile = phone_profile(phone) if kind == "phone" else host_profile(host)
+    bundle = bundle_for(profile, tmp_path)
+    done = deploy(bundle, profile)
+    assert done.agreement.images == 32
+    assert done.agreement.max_relative_error < 1e-5
+    assert done.agreement.accuracy == done.agreement.promised_accuracy
+    again = subprocess.run(done.command, shell=True, capture_output=True, timeout=60)
+    assert again.returncode == 0
+    assert verify_here(bundle).max_relative_error == 0
+
+
+@pytest.mark.slow
+def test_an_arm64_phone_computes_what_this_machine_computes(
+    arm_phone: Phone, tmp_path: Path
+) -> None:
+    profile = phone_profile(arm_phone)
+    bundle = bundle_for(profile, tmp_path)
+    assert deploy(bundle, profile).agreement.max_relative_error < 1e-4
+
+
+def test_a_changed_file_and_another_output_are_refused(host: Host, tmp_path: Path) -> None:
+    bundle = bundle_for(host_profile(host), tmp_path)
+    labels = bundle / "labels.txt"
+    kept = labels.read_text()
+    labels.write_text(kept + "cat\n")
+    with pytest.raises(ExportError, match=r"labels\.txt: not the file that was handed over"):
+        read_bundle(bundle)
+    labels.write_text(kept)
+    with np.load(bundle / "samples.npz") as file:
+        samples = dict(file)
+    np.savez(bundle / "samples.npz", **{**samples, "outputs": samples["outputs"] + 1})
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    digest = sha256((bundle / "samples.npz").read_bytes()).hexdigest()
+    manifest["files"]["samples.npz"] = digest
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ExportError, match="outputs differ by"):
+        deploy(bundle, host_profile(host))
+    manifest["files"]["../outside"] = digest
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match="not the name of a file in the bundle"):
+        read_bundle(bundle)
+
+
+def test_the_command_verifies_a_bundle(host: Host, tmp_path: Path) -> None:
+    bundle = bundle_for(host_profile(host), tmp_path)
+    words = [sys.executable, "-m", "hwnas", "verify", str(bundle), "--no-latency", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert msgspec.json.decode(done.stdout)["agreement"]["max_relative_error"] == 0
+    (bundle / "model.onnx").write_bytes(b"")
+    assert subprocess.run(words, capture_output=True).returncode == 4
