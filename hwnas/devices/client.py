@@ -53,6 +53,13 @@ class Client:
         """The end of what was said on stderr; complete after `lines` has ended."""
         return self._err
 
+    def err_until(self, mark: bytes) -> bytes:
+        """Return stderr up to a mark that the command's end wrote there; waits for it, briefly."""
+        end = time.monotonic() + 5.0
+        while mark not in self._err and time.monotonic() < end:
+            time.sleep(0.005)
+        return self._err.partition(mark)[0]
+
     def lines(self, device: str, shown: str) -> Iterator[bytes]:
         """Yield lines of stdout; raises `DeviceError` beyond a limit."""
         total = 0

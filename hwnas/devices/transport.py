@@ -151,7 +151,8 @@ class Transport:
         self._connect()
         mark = f"HWNAS-{secrets.token_hex(6)}-STATUS="
         limited = (
-            f"timeout -k 2 {limit_s:.0f} sh -c {shlex.quote(script)}; printf '\\n%s%d\\n' {mark} $?"
+            f"timeout -k 2 {limit_s:.0f} sh -c {shlex.quote(script)}; status=$?; "
+            f"echo {mark} >&2; printf '\\n%s%d\\n' {mark} $status"
         )
         shown = f"`{script if len(script) <= 120 else script[:117] + '...'}`"
         held = b""  # the newline before the sentinel is not the command's
@@ -167,7 +168,7 @@ class Transport:
                         raise DeviceError(
                             f"{self.name}: {shown} was ended after its limit of {limit_s:.0f} s"
                         )
-                    return status, client.err
+                    return status, client.err_until(mark.encode())
                 if held:
                     yield held
                 held = line
@@ -193,7 +194,8 @@ class Transport:
         quoted, part = shlex.quote(path), shlex.quote(f"{path}.part")
         if self.shell(f"sha256sum < {quoted}").out[:64] != digest.encode():
             said = self.shell(
-                f"mkdir -p {shlex.quote(path.rpartition('/')[0])} && cat > {part} && "
+                f"mkdir -p {shlex.quote(path.rpartition('/')[0])} && "
+                f"{{ cat > {part} || {{ cat > /dev/null; false; }}; }} && "
                 f"sha256sum < {part} && chmod 755 {part} && mv {part} {quoted}",
                 stdin=data,
                 limit_s=COPY_S,
