@@ -1,4 +1,4 @@
-"""`hwnas deploy` and `hwnas verify`: hand a model over as a bundle, and check one later."""
+"""`hwnas deploy` and `hwnas bundle`: hand a model over as a bundle, and check one later."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def deploy(
     click.echo(f"there: {done.folder}\nbundle: {folder}\nrun it: {done.command}")
 
 
-@click.command("verify")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command("bundle")
+@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path))
 @click.option("--target", help="Device to measure on; default: that of the bundle.")
 @click.option("--no-latency", is_flag=True, help="Hashes and outputs only.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def verify(bundle: Path, target: str | None, no_latency: bool, as_json: bool) -> None:
+def bundle(folder: Path, target: str | None, no_latency: bool, as_json: bool) -> None:
     """Check what BUNDLE promises: hashes, outputs, accuracy, and the latency on its target.
 
     Exit 4 for a file or an output that is another one, 5 for a budget that is not kept.
@@ -70,7 +70,7 @@ def verify(bundle: Path, target: str | None, no_latency: bool, as_json: bool) ->
     from hwnas.pipeline.bundle import read_bundle
     from hwnas.pipeline.deploying import verify_here
 
-    manifest, found = read_bundle(bundle), verify_here(bundle)
+    manifest, found = read_bundle(folder), verify_here(folder)
     measured = None
     profile = find_profile(target or manifest.target) if not no_latency else None
     if profile is not None and profile.reachable:
@@ -78,7 +78,7 @@ def verify(bundle: Path, target: str | None, no_latency: bool, as_json: bool) ->
         try:
             reference = file_sha256(reference_file(profile.runtime))
             [measured] = runner.measure(
-                [Subject(manifest.model, bundle / manifest.model)],
+                [Subject(manifest.model, folder / manifest.model)],
                 calibrated_reference_ms=calibration(runner.probe(), reference),
             )
         finally:
@@ -95,7 +95,7 @@ def verify(bundle: Path, target: str | None, no_latency: bool, as_json: bool) ->
         }
     )
     if as_json:
-        print_json({"bundle": str(bundle), "agreement": found, "latency": latency})
+        print_json({"bundle": str(folder), "agreement": found, "latency": latency})
     else:
         click.echo(
             f"{len(manifest.files)} files as handed over; {found.images} outputs within "

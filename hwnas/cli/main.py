@@ -20,7 +20,7 @@ COMMANDS = {
     "benchmark": ("hwnas.cli.benchmark:benchmark", "Measure model files and compare them."),
     "show": ("hwnas.cli.show:show", "Show an architecture, block by block."),
     "deploy": ("hwnas.cli.deploy:deploy", "Bring a model to a device and try it there."),
-    "verify": ("hwnas.cli.deploy:verify", "Check what a bundle promises."),
+    "bundle": ("hwnas.cli.deploy:bundle", "Check what a bundle promises."),
     "kit": ("hwnas.cli.kit:kit", "Build the native runner that measures on phones."),
     "report": ("hwnas.cli.report:report", "Render a run's report again and print its results."),
 }
