@@ -8,6 +8,7 @@ norms of the cells have no gain and shift, or they would undo the weights; pools
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import cast
 
 import torch
@@ -112,3 +113,18 @@ class MixedEdge(nn.Module):
                 term = weights[column] * op(x)
                 total = term if total is None else total + term
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride]) if total is None else total
+
+
+class CellPath(nn.Module):
+    """A search net with fixed weights of the edges, of which only those not zero are run."""
+
+    def __init__(self, supernet: CellSupernet, normal: Tensor, reduction: Tensor) -> None:
+        super().__init__()
+        self.supernet = deepcopy(supernet)
+        self.register_buffer("normal", normal.detach().clone())
+        self.register_buffer("reduction", reduction.detach().clone())
+        self.computed: tuple[Mask, Mask] = ((normal != 0).tolist(), (reduction != 0).tolist())
+
+    def forward(self, images: Tensor) -> Tensor:
+        normal, reduction = cast(Tensor, self.normal), cast(Tensor, self.reduction)
+        return self.supernet(images, normal, reduction, self.computed)

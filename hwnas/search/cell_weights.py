@@ -1,0 +1,152 @@
+"""What searches on cells share: the search net's training, paths, and derivation in the window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hwnas.architecture import Genotype
+from hwnas.errors import UsageError
+from hwnas.latency_models.cost import CostTable
+from hwnas.nn.cell_supernet import CellSupernet
+from hwnas.search.cell_costs import joint_choices
+from hwnas.search.derive import window_samples
+from hwnas.search.strategy import Batch, Setting
+from hwnas.search.weights import State, below
+from hwnas.spaces.cell_alpha import edge_count
+from hwnas.spaces.cell_genotype import CELL_INPUTS
+from hwnas.spaces.cells import EDGES, CellSpace
+
+
+def cell_supernet(setting: Setting, strategy: str, none: bool) -> CellSupernet:
+    """Return the search net of a cell space, with or without the operation ``none``.
+
+    Raises `UsageError` for a space of another kind.
+    """
+    space = setting.space
+    if not isinstance(space, CellSpace):
+        raise UsageError(
+            f"the strategy {strategy!r} chooses operations of a cell's nodes, and the space "
+            f"{space.name!r} has no nodes; use --space cells"
+        )
+    supernet = CellSupernet(space, (("none",) if none else ()) + space.ops)
+    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return supernet
+
+
+class CellTraining:
+    """SGD with momentum on the search net, gradients clipped, as in DARTS's code."""
+
+    def __init__(
+        self,
+        supernet: CellSupernet,
+        momentum: float = 0.9,
+        weight_decay: float = 3e-4,
+        clip: float = 5.0,
+    ) -> None:
+        self.supernet = supernet
+        self.momentum, self.weight_decay, self.clip = momentum, weight_decay, clip
+        self.learning_rate = 0.0
+        """Of the last step."""
+        self.optimizer = torch.optim.SGD(
+            supernet.parameters(), 0.0, momentum, weight_decay=weight_decay
+        )
+
+    def step(
+        self, batch: Batch, run: Callable[[Tensor], Tensor], learning_rate: float
+    ) -> tuple[Tensor, Tensor]:
+        """Train the weights under what ``run`` computes; return the loss and the logits."""
+        images, labels = batch
+        self.supernet.train()
+        self.learning_rate = learning_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        logits = run(images)
+        loss = F.cross_entropy(logits, labels)
+        # set to None: what did not run is neither moved by momentum nor decayed
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), self.clip)
+        self.optimizer.step()
+        return loss.detach(), logits.detach()
+
+    @property
+    def momenta(self) -> dict[str, Tensor]:
+        """Momentum buffers by the names of the weights."""
+        return {
+            name: buffer
+            for name, parameter in self.supernet.named_parameters()
+            if (buffer := self.optimizer.state.get(parameter, {}).get("momentum_buffer"))
+            is not None
+        }
+
+    def state_dict(self) -> State:
+        state = {f"supernet.{name}": value for name, value in self.supernet.state_dict().items()}
+        state |= {f"momentum.{name}": value for name, value in self.momenta.items()}
+        state["learning_rate"] = torch.tensor(self.learning_rate, dtype=torch.float64)
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        self.supernet.load_state_dict(below("supernet.", state))
+        self.learning_rate = state["learning_rate"].item()
+        self.optimizer.state.clear()
+        momenta = below("momentum.", state)
+        for name, parameter in self.supernet.named_parameters():
+            if name in momenta:
+                self.optimizer.state[parameter]["momentum_buffer"] = momenta[name].clone()
+
+
+def path_weights(space: CellSpace, genotype: Genotype, ops: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return weights ``[E, K]``, normal and reduction: 1 for each operation of the genotype."""
+    kinds: list[Tensor] = []
+    cells = space.cells(genotype)
+    for cell in (cells.normal, cells.reduction):
+        weights = torch.zeros(edge_count(space.nodes), len(ops))
+        for node, edges in enumerate(cell.nodes):
+            for edge in edges:
+                weights[edge_count(node) + edge.source, ops.index(edge.op)] += 1
+        kinds.append(weights)
+    return kinds[0], kinds[1]
+
+
+def derived(
+    space: CellSpace,
+    scores: Sequence[Sequence[float]],
+    costs: CostTable,
+    window_ms: tuple[float, float],
+    count: int,
+    seed: int,
+    distinct_sources: bool,
+) -> list[Genotype]:
+    """Return up to ``count`` genotypes in the window, that of the greatest score first.
+
+    ``scores`` has a row for each node (normal, then reduction), with a number for each of
+    `CellSpace.options`; a pair of operations scores their sum.
+    """
+    joint = joint_choices(space, costs, distinct_sources)
+    rows = [
+        [row[a] + row[b] for a, b in pairs] for row, pairs in zip(scores, joint.pairs, strict=True)
+    ]
+    rng = np.random.default_rng(seed)
+    found = window_samples(rows, joint.costs, *window_ms, count, rng)
+    return [Genotype(space.name, joint.choices(options)) for options in found]
+
+
+def node_rows(space: CellSpace, normal: Tensor, reduction: Tensor) -> list[list[float]]:
+    """Return a row for each node (normal, then reduction) from ``[E, K]``, without ``none``."""
+    rows: list[list[float]] = []
+    for values in (normal, reduction):
+        real = values.detach().double()[:, -len(space.ops) :]
+        for node in range(space.nodes):
+            first = edge_count(node)
+            rows.append(real[first : first + CELL_INPUTS + node].flatten().tolist())
+    return rows
+
+
+def per_decision(rows: list[list[float]]) -> list[list[float]]:
+    """Return the row of each decision of the space: a node's, once for each of its operations."""
+    return [row for row in rows for _ in range(EDGES)]
