@@ -38,7 +38,16 @@ class Block(msgspec.Struct, frozen=True):
     * ``none``: zeros in the shape of the output;
     * ``factorized_reduce``: the skip of stride 2, also between cells of different size;
     * ``relu_conv_bn``: the preprocessing of a cell's input; ``conv_bn``: the same without ReLU;
-    * ``add``, ``concat``: of ``expand_ratio`` inputs, each of ``in_channels``.
+    * ``add``, ``concat``: of ``expand_ratio`` inputs, each of ``in_channels``;
+
+    or one of a plain or a densely connected network (EAS):
+
+    * ``max_pool`` and ``avg_pool`` of an even kernel have no padding; ``global_pool``;
+    * ``dense_layer``: a bottleneck layer of DenseNet-BC, its input included in its output: batch
+      norm, ReLU, convolution 1x1 to ``expand_ratio`` times the growth, and again, with
+      ``kernel_size``, to the growth, which is ``out_channels - in_channels``;
+    * ``transition``: batch norm, ReLU, convolution 1x1, average pool of ``kernel_size``;
+    * ``bare_conv``: a convolution alone; ``norm_logits``: batch norm, ReLU, ``logits``.
     """
 
     op: str
@@ -85,8 +94,11 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def out_size(self) -> int:
-        """Height and width of the output feature map, in pixels (1 after ``mix``, ``logits``)."""
-        return 1 if self.op in ("mix", "logits") else (self.in_size - 1) // self.stride + 1
+        """Height and width of the output feature map, in pixels; 1 after a global pool."""
+        if self.op in POOLED:
+            return 1
+        unpadded = 1 - self.kernel_size % 2  # an even kernel loses a pixel
+        return (self.in_size - 1 - unpadded * (self.kernel_size - 1)) // self.stride + 1
 
     @property
     def arity(self) -> int:
@@ -95,8 +107,14 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def mid_channels(self) -> int:
-        """Channels between expansion and projection."""
-        return int(self.in_channels * self.expand_ratio + 0.5)
+        """Channels between expansion and projection; of a ``dense_layer``'s bottleneck."""
+        widened = self.growth if self.op == "dense_layer" else self.in_channels
+        return int(widened * self.expand_ratio + 0.5)
+
+    @property
+    def growth(self) -> int:
+        """Channels that a ``dense_layer`` adds to its input."""
+        return self.out_channels - self.in_channels
 
     @property
     def se_channels(self) -> int:
@@ -205,6 +223,19 @@ def _conv_7x1_1x7_macs(block: Block) -> int:
     return pixels * 7 * block.in_channels * block.out_channels
 
 
+def _dense_layer_weights(block: Block) -> int:
+    mid = block.mid_channels
+    return mid * (block.in_channels + block.kernel_size**2 * block.growth)
+
+
+def _dense_layer_params(block: Block) -> int:
+    return _dense_layer_weights(block) + 2 * (block.in_channels + block.mid_channels)
+
+
+def _logits_params(block: Block) -> int:
+    return (block.in_channels + 1) * block.out_channels
+
+
 def _norm_params(block: Block) -> int:
     return 2 * block.out_channels
 
@@ -213,7 +244,7 @@ def _nothing(block: Block) -> int:
     return 0
 
 
-_WITHOUT_WEIGHTS = ("max_pool", "avg_pool", "none", "add", "concat")
+_WITHOUT_WEIGHTS = ("max_pool", "avg_pool", "global_pool", "none", "add", "concat")
 _WITH_NORM_ONLY = ("max_pool_bn", "avg_pool_bn", "identity_bn")
 _MACS: dict[str, Callable[[Block], int]] = {
     "conv": _conv_macs,
@@ -228,6 +259,10 @@ _MACS: dict[str, Callable[[Block], int]] = {
     "sep_conv": _sep_conv_macs,
     "dil_conv": lambda block: block.out_size**2 * _dil_conv_weights(block),
     "conv_7x1_1x7": _conv_7x1_1x7_macs,
+    "bare_conv": _conv_macs,
+    "dense_layer": lambda block: block.in_size**2 * _dense_layer_weights(block),
+    "transition": lambda block: block.in_size**2 * block.in_channels * block.out_channels,
+    "norm_logits": lambda block: block.in_channels * block.out_channels,
     **dict.fromkeys(_WITHOUT_WEIGHTS, _nothing),
     **dict.fromkeys(_WITH_NORM_ONLY, _nothing),
 }
@@ -237,19 +272,25 @@ _PARAMS: dict[str, Callable[[Block], int]] = {
     "fused_mbconv": _fused_params,
     "identity": _nothing,
     "mix": lambda block: block.in_channels * block.out_channels,
-    "logits": lambda block: (block.in_channels + 1) * block.out_channels,
+    "logits": _logits_params,
     "conv_bn": _conv_params,
     "relu_conv_bn": _conv_params,
     "factorized_reduce": _conv_params,
     "sep_conv": _sep_conv_params,
     "dil_conv": lambda block: _dil_conv_weights(block) + _norm_params(block),
     "conv_7x1_1x7": lambda block: 14 * block.in_channels * block.out_channels + _norm_params(block),
+    "bare_conv": lambda block: _conv_params(block) - _norm_params(block),
+    "dense_layer": _dense_layer_params,
+    "transition": lambda block: block.in_channels * (2 + block.out_channels),
+    "norm_logits": lambda block: 2 * block.in_channels + _logits_params(block),
     **dict.fromkeys(_WITHOUT_WEIGHTS, _nothing),
     **dict.fromkeys(_WITH_NORM_ONLY, _norm_params),
 }
 
 OPS = tuple(_MACS)
 """All values of `Block.op`."""
+POOLED = ("mix", "logits", "norm_logits", "global_pool")
+"""Those that begin with a global pool: one pixel is left."""
 FREE_OPS = ("identity", "none")
 """Those that compute nothing: no row in a latency table, and nothing in a file."""
 ACTIVATIONS = ("relu6", "relu", "hswish")

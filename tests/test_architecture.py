@@ -36,6 +36,14 @@ BLOCKS = (
     Block("none", 8, 8, 1, 2, 1, 7),
     Block("add", 8, 8, 1, 1, 3, 7),
     Block("concat", 8, 32, 1, 1, 4, 7),
+    *(Block("max_pool", 8, 8, k, k, 1, size) for k, size in ((2, 9), (2, 8), (4, 9))),
+    Block("global_pool", 8, 8, 1, 1, 1, 7),
+    Block("conv", 8, 6, 1, 1, 1, 1, "relu"),
+    Block("bare_conv", 3, 8, 3, 1, 1, 7),
+    Block("dense_layer", 8, 13, 3, 1, 4, 7, "relu"),
+    Block("dense_layer", 8, 12, 5, 1, 2, 7, "relu"),
+    *(Block("transition", 8, 6, 2, 2, 1, size, "relu") for size in (8, 9)),
+    Block("norm_logits", 8, 5, 1, 1, 1, 7, "relu"),
 )
 every_block = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.key)
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.block import FREE_OPS, Block
+from hwnas.block import FREE_OPS, POOLED, Block
 from hwnas.latency_models.parts import Part, parts_of
 
 Floats = NDArray[np.float64]
@@ -81,7 +81,7 @@ def _shape(block: Block, names: Sequence[str]) -> list[float]:
         log2(max(block.in_channels, 1)),
         log2(max(block.out_channels, 1)),
         log2(max(block.mid_channels, 1)),
-        2 * log2(max(block.in_size if block.op in ("logits", "mix") else block.out_size, 1)),
+        2 * log2(max(block.in_size if block.op in POOLED else block.out_size, 1)),
         1.5 * log2(block.kernel_size),
         *(2.0 * flag for flag in flags),
         *(2.0 * (block.op == name) for name in names),

@@ -165,6 +165,33 @@ def _concat(block: Block) -> list[Part]:
     return [Part(elements=2 * block.out_size**2 * block.out_channels)]
 
 
+def _global_pool(block: Block) -> list[Part]:
+    return [Part(elements=block.in_size**2 * block.in_channels)]
+
+
+def _norm_relu(block: Block) -> list[Part]:
+    """A batch norm that folds into nothing, and its ReLU, both on the input."""
+    part = Part(elements=2 * block.in_size**2 * block.in_channels)
+    return [part, part]
+
+
+def _dense_layer(block: Block) -> list[Part]:
+    mid, size = block.mid_channels, block.in_size
+    return [
+        *_norm_relu(block),
+        _dense(block, block.in_channels, mid, 1, 1, size),
+        _dense(block, mid, block.growth, block.kernel_size, 1, size),
+        *_concat(block),
+    ]
+
+
+def _transition(block: Block) -> list[Part]:
+    c_out, size = block.out_channels, block.in_size
+    made = block.out_size**2 * c_out
+    pool = Part(elements=size**2 * c_out + made, window_elements=made * block.kernel_size**2)
+    return [*_norm_relu(block), _dense(block, block.in_channels, c_out, 1, 1, size), pool]
+
+
 def _nothing(block: Block) -> list[Part]:
     return []
 
@@ -188,6 +215,11 @@ _PARTS: dict[str, Callable[[Block], list[Part]]] = {
     "max_pool_bn": lambda block: [*_pool(block), _norm(block)],
     "avg_pool_bn": lambda block: [*_pool(block), _norm(block)],
     "identity_bn": lambda block: [_norm(block)],
+    "global_pool": _global_pool,
+    "bare_conv": _conv,
+    "dense_layer": _dense_layer,
+    "transition": _transition,
+    "norm_logits": lambda block: [*_norm_relu(block), *_logits(block)],
     "add": _add,
     "concat": _concat,
 }

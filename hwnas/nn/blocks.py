@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hwnas.architecture import Block
 from hwnas.errors import UnknownName
 from hwnas.nn.cell_ops import CELL_OPS, cell_op
+from hwnas.nn.dense_ops import BareConv, DenseLayer, NormRelu, Transition
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -139,6 +140,14 @@ class Logits(nn.Module):
         return self.linear(self.dropout(self.flatten(self.pool(x))))
 
 
+class NormLogits(NormRelu):
+    """The end of a pre-activated network: batch norm and ReLU before `Logits`."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__(block.in_channels)
+        self.logits = Logits(block)
+
+
 def _conv(block: Block) -> nn.Module:
     return ConvNorm(
         block.in_channels, block.out_channels, block.kernel_size, block.stride,
@@ -152,6 +161,11 @@ _MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "fused_mbconv": FusedMBConv,
     "mix": Mix,
     "logits": Logits,
+    "norm_logits": NormLogits,
+    "global_pool": lambda block: nn.AdaptiveAvgPool2d(1),
+    "bare_conv": BareConv,
+    "dense_layer": DenseLayer,
+    "transition": Transition,
     **dict.fromkeys(CELL_OPS, cell_op),
 }
 

@@ -134,12 +134,16 @@ def _dil_conv(block: Block, affine: bool) -> nn.Module:
 
 
 def _max_pool(block: Block, affine: bool) -> nn.Module:
-    return nn.MaxPool2d(block.kernel_size, block.stride, block.kernel_size // 2)
+    return nn.MaxPool2d(block.kernel_size, block.stride, _pool_padding(block))
 
 
 def _avg_pool(block: Block, affine: bool) -> nn.Module:
-    padding = block.kernel_size // 2
+    padding = _pool_padding(block)
     return nn.AvgPool2d(block.kernel_size, block.stride, padding, count_include_pad=False)
+
+
+def _pool_padding(block: Block) -> int:
+    return block.kernel_size // 2 if block.kernel_size % 2 else 0
 
 
 def _normed(op: Callable[[Block, bool], nn.Module]) -> Callable[[Block, bool], nn.Module]:

@@ -29,6 +29,12 @@ _NAMES = {
     "identity": "skipped",
     "logits": "pool and linear",
     "mix": "pool and 1x1 convolution",
+    "dense_layer": "dense layer (its input kept)",
+    "transition": "transition (1x1 convolution, pool)",
+    "bare_conv": "convolution alone",
+    "global_pool": "global pool",
+    "max_pool": "max pool",
+    "norm_logits": "norm, pool and linear",
 }
 
 
@@ -118,8 +124,10 @@ def _box(block: BlockRow, left: float, width: float, blocks: Sequence[BlockRow])
 def _inside(block: BlockRow) -> list[str]:
     if block.op == "identity":
         return ["skip"]
-    if block.op == "logits":
+    if block.op in ("logits", "norm_logits"):
         return ["linear"]
+    if block.op == "global_pool":
+        return ["pool"]
     lines = [f"k{block.kernel_size}"]
     if block.expand_ratio != 1 or block.op != "conv":
         lines.append(f"e{block.expand_ratio:g}")
