@@ -78,7 +78,8 @@ def test_the_output_of_a_module_has_the_shape_that_its_block_says(block: Block) 
     shape = tuple(block_module(block).eval()(images).shape)
     size = block.out_size
     logits = (2, block.out_channels)
-    assert shape == (logits if block.op == "logits" else (*logits, size, size))
+    flat = block.op in ("logits", "norm_logits")
+    assert shape == (logits if flat else (*logits, size, size))
 
 
 @every_block

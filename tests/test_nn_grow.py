@@ -141,13 +141,13 @@ def test_copies_share_what_their_consumer_takes() -> None:
     """The example of the reference: 3 and 4 channels, the 4 widened to 6."""
     taken = torch.tensor([0, 1, 2, 3, 1, 3]) + 3
     remap = Remap.of(torch.cat((torch.arange(3), taken)))
-    assert remap.index.tolist() == [0, 1, 2, 3, 4, 5, 6, 4, 6]
+    assert remap.source.tolist() == [0, 1, 2, 3, 4, 5, 6, 4, 6]
     assert remap.share.tolist() == [1, 1, 1, 1, 0.5, 1, 0.5, 0.5, 0.5]
 
 
 def test_the_shares_of_the_copies_of_a_channel_sum_to_one() -> None:
     remap = Remap.drawn(5, 40, torch.Generator().manual_seed(3))
-    sums = torch.zeros(5, dtype=torch.float64).index_add(0, remap.index, remap.share)
+    sums = torch.zeros(5, dtype=torch.float64).index_add(0, remap.source, remap.share)
     torch.testing.assert_close(sums, torch.ones(5, dtype=torch.float64))
 
 

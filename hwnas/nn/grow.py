@@ -52,7 +52,7 @@ class Remap(NamedTuple):
     The shares of the copies of one channel sum to 1, so consumers see the same sum as before.
     """
 
-    index: Tensor
+    source: Tensor
     """int64 ``[new]``"""
     share: Tensor
     """``[new]``"""
@@ -71,7 +71,7 @@ class Remap(NamedTuple):
     def inputs(self, kernel: Tensor) -> Tensor:
         """Return a consumer's ``kernel [O, I, ...]`` for the new channels."""
         share = self.share.to(kernel.dtype).view(1, -1, *[1] * (kernel.ndim - 2))
-        return kernel[:, self.index] * share
+        return kernel[:, self.source] * share
 
 
 def remap_outputs(weights: dict[str, Tensor], names: tuple[str, ...], index: Tensor) -> None:

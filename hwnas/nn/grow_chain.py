@@ -25,7 +25,7 @@ from hwnas.nn.grow import (
 )
 
 IDEMPOTENT = {"relu", "relu6"}
-"""Activations with ``act(act(x)) = act(x)``; after others an identity layer changes the function."""
+"""Activations with ``act(act(x)) = act(x)``; after others an identity layer is none."""
 
 POOLS = ("max_pool", "avg_pool", "global_pool")
 
@@ -42,7 +42,7 @@ def wider(net: Net, place: int, width: int, generator: torch.Generator, noise: f
     remap = Remap.drawn(block.out_channels, width, generator)
     weights, blocks = dict(net.weights), net.blocks
     own = f"blocks.{place}"
-    remap_outputs(weights, (f"{own}.conv", f"{own}.norm"), remap.index)
+    remap_outputs(weights, (f"{own}.conv", f"{own}.norm"), remap.source)
     disturb(weights, f"{own}.conv.weight", block.out_channels, noise, generator)
     blocks = replaced(blocks, place, msgspec.structs.replace(block, out_channels=width))
     for later in range(place + 1, len(blocks)):

@@ -23,7 +23,6 @@ from hwnas.nn.grow import (
     with_inputs,
 )
 
-
 REDUCTION = 0.5
 """Channels out over channels in of a transition, rounded down: DenseNet-BC's."""
 
@@ -41,13 +40,13 @@ def dense_wider(
     mid = Remap.drawn(block.mid_channels, wide.mid_channels, generator)
     out = Remap.drawn(block.growth, growth, generator)
     weights, own = dict(net.weights), f"blocks.{place}"
-    remap_outputs(weights, (f"{own}.bottleneck.conv", f"{own}.grow.norm"), mid.index)
+    remap_outputs(weights, (f"{own}.bottleneck.conv", f"{own}.grow.norm"), mid.source)
     disturb(weights, f"{own}.bottleneck.conv.weight", block.mid_channels, noise, generator)
     kernel = mid.inputs(weights[f"{own}.grow.conv.weight"])
-    weights[f"{own}.grow.conv.weight"] = kernel[out.index]
+    weights[f"{own}.grow.conv.weight"] = kernel[out.source]
     disturb(weights, f"{own}.grow.conv.weight", block.growth, noise, generator)
     taken = torch.arange(block.in_channels)
-    index = torch.cat((taken, block.in_channels + out.index))
+    index = torch.cat((taken, block.in_channels + out.source))
     grown = Net(replaced(net.blocks, place, wide), weights)
     return _follow(grown, place + 1, index, generator)
 
@@ -70,7 +69,9 @@ def dense_deeper(net: Net, place: int, generator: torch.Generator, noise: float 
     fresh = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
     for name, value in fresh.items():
         norm = weights[f"{new}.bottleneck.norm.{name}"]
-        weights[f"{new}.bottleneck.norm.{name}"] = torch.cat((norm, norm.new_full((growth,), value)))
+        weights[f"{new}.bottleneck.norm.{name}"] = torch.cat(
+            (norm, norm.new_full((growth,), value))
+        )
     kernel = weights[f"{new}.bottleneck.conv.weight"]
     blind = kernel.new_zeros(len(kernel), growth, 1, 1)
     weights[f"{new}.bottleneck.conv.weight"] = torch.cat((kernel, blind), dim=1)
@@ -99,8 +100,8 @@ def _follow(net: Net, place: int, index: Tensor, generator: torch.Generator) -> 
         elif block.op == "transition":
             width = max(block.out_channels, int(REDUCTION * len(index)))
             out = Remap.drawn(block.out_channels, width, generator)
-            remap_outputs(weights, (f"{own}.conv",), out.index)
-            block, index = msgspec.structs.replace(block, out_channels=width), out.index
+            remap_outputs(weights, (f"{own}.conv",), out.source)
+            block, index = msgspec.structs.replace(block, out_channels=width), out.source
         blocks = replaced(blocks, later, block)
     return Net(blocks, weights)
 

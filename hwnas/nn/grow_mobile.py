@@ -43,7 +43,7 @@ def wider_expansion(
     weights, own = dict(net.weights), f"blocks.{place}.layers"
     first = "expand" if block.op == "mbconv" else "dense"
     inner = (f"{own}.{first}", f"{own}.depthwise") if block.op == "mbconv" else (f"{own}.{first}",)
-    remap_outputs(weights, inner, mid.index)
+    remap_outputs(weights, inner, mid.source)
     disturb(weights, f"{own}.{first}.conv.weight", block.mid_channels, noise, generator)
     if block.squeeze_excite:
         gates = Remap.drawn(block.se_channels, wide.se_channels, generator)
@@ -93,5 +93,5 @@ def _remap_gate(weights: dict[str, torch.Tensor], own: str, mid: Remap, gates: R
     squeeze, excite = f"{own}.squeeze.weight", f"{own}.excite.weight"
     weights[squeeze] = mid.inputs(weights[squeeze])
     weights[excite] = gates.inputs(weights[excite])
-    remap_outputs(weights, (f"{own}.squeeze",), gates.index)
-    remap_outputs(weights, (f"{own}.excite",), mid.index)
+    remap_outputs(weights, (f"{own}.squeeze",), gates.source)
+    remap_outputs(weights, (f"{own}.excite",), mid.source)
