@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
+import msgspec
 import pytest
 import torch
 
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.nn.cell_supernet import CellSupernet
-from hwnas.search.darts import Darts, DartsSecond
+from hwnas.search.cell_weights import skips
+from hwnas.search.darts import SKIP_CAP, Darts, DartsSecond
 from hwnas.search.loop import SearchFiles, SearchPlan, run_search
 from hwnas.search.strategy import Setting
 from hwnas.spaces.cell_alpha import genotype_from_alpha
-from hwnas.spaces.cells import CellSpace
+from hwnas.spaces.cells import CellSpace, cell_space
 from tests.tiny import tiny_batch, tiny_costs, tiny_data, tiny_space
 
 OPS = ("skip_connect", "sep_conv_3x3")
@@ -58,6 +61,7 @@ def test_the_second_order_is_another_gradient_than_the_first() -> None:
 
 def test_without_a_budget_the_derived_cells_are_those_of_the_paper() -> None:
     strategy = searcher()
+    strategy.skip_cap = 8
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
         for part in strategy.alpha:
@@ -119,3 +123,27 @@ def test_a_space_without_nodes_is_refused() -> None:
     setting = Setting(space, tiny_costs(space), 2.0, torch.Generator())
     with pytest.raises(UsageError, match="space 'tiny' has no nodes; use --space cells"):
         Darts.begin(setting)
+
+
+def test_cells_of_many_skips_come_after_all_others() -> None:
+    space = cell_space((1, 12, 12), 3, channels=4, layers=2)
+    costs = cost_table(space, lambda block: 1.0 + block.macs / 1e5, 0.0)
+    setting = Setting(space, costs, costs.largest_ms, torch.Generator().manual_seed(0))
+    strategy = Darts.begin(setting)
+    with torch.no_grad():
+        strategy.alpha[0][:, strategy.supernet.ops.index("skip_connect")] = 2.0
+    found = strategy.candidates(12, 0.0, 2 * costs.largest_ms, seed=0)
+    over = [skips(space.cells(one)) > SKIP_CAP for one in found]
+    assert over == sorted(over)
+    assert not over[0]
+    log = strategy.weight_step(tiny_batch(), 0.05)
+    assert log.skips == 8  # the cells that the logits alone derive are all skips
+
+
+def test_a_step_computes_all_operations_of_all_edges() -> None:
+    one = SPACE.architecture(SPACE.random(Random(0))).macs
+    assert Darts.step_macs(SPACE) > one
+    only = msgspec.structs.replace(SPACE, ops=("sep_conv_3x3",), nodes=1)
+    # a node of two edges, both kept: the search net is the network
+    network = only.architecture(only.random(Random(0)))
+    assert Darts.step_macs(only) == network.macs

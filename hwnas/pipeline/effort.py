@@ -48,22 +48,29 @@ def find_effort(name: str) -> Effort:
     return EFFORTS[name]
 
 
-def plans(effort: Effort, images: int, macs: float, flip: bool) -> tuple[SearchPlan, TrainingPlan]:
-    """Return the plans for ``images`` training images and networks of ``macs``."""
-    share = min(1.0, REFERENCE_MACS / macs)
+def plans(
+    effort: Effort, images: int, macs: float, flip: bool, step_macs: float | None = None
+) -> tuple[SearchPlan, TrainingPlan]:
+    """Return the plans for ``images`` training images and networks of ``macs``.
+
+    ``step_macs`` is what a step of the search computes on an image, where that is not one network.
+    """
     batch_size = max(4, min(64, images // 8))
 
-    def epochs(passes: int, least: int, most: int) -> int:
+    def epochs(passes: int, macs: float, least: int, most: int) -> int:
+        share = min(1.0, REFERENCE_MACS / macs)
         return min(most, max(least, round(passes * share / images)))
 
+    step_macs = step_macs or macs
+
     search = SearchPlan(
-        warmup_epochs=epochs(effort.warmup_passes, 1, effort.most_epochs // 2),
-        search_epochs=epochs(effort.search_passes, 1, effort.most_epochs // 2),
+        warmup_epochs=epochs(effort.warmup_passes, step_macs, 1, effort.most_epochs // 2),
+        search_epochs=epochs(effort.search_passes, step_macs, 1, effort.most_epochs // 2),
         batch_size=batch_size,
         flip=flip,
     )
     training = TrainingPlan(
-        epochs=epochs(effort.training_passes, 3, effort.most_epochs),
+        epochs=epochs(effort.training_passes, macs, 3, effort.most_epochs),
         batch_size=batch_size,
         peak_learning_rate=0.1 * batch_size / 64,
         flip=flip,

@@ -23,11 +23,13 @@ from hwnas.pipeline.reporting import latency_range
 from hwnas.pipeline.run import Config, open_run
 from hwnas.pipeline.target import Target, find_target, model_of
 from hwnas.plugins import load, names
+from hwnas.search.loop import SearchPlan
 from hwnas.search.objective import OBJECTIVES
 from hwnas.search.proxyless import ESTIMATORS
 from hwnas.spaces.find import find_space
 from hwnas.spaces.int8 import in_precision
 from hwnas.spaces.space import SearchSpace
+from hwnas.training import TrainingPlan
 
 PRECISIONS = ("fp32", "int8")
 RUNTIMES = {"onnxruntime": "onnxruntime", "ai_edge_litert": "ai-edge-litert"}
@@ -46,9 +48,7 @@ def prepare(
     _check_repeat(folder, dataset)
     budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
     effort = find_effort(config.effort)
-    search_plan, training_plan = plans(
-        effort, len(dataset.train.labels), _mean_macs(space), config.flip
-    )
+    search_plan, training_plan = _plans(config, dataset, space)
     console.say(
         f"{target.profile.name}: budget {budget_ms:.4g} ms of {costs.smallest_ms:.4g} to "
         f"{costs.largest_ms:.4g} ms; {dataset.name}: {len(dataset.train.labels)} training, "
@@ -64,9 +64,7 @@ def plan(config: Config, console: Console) -> dict[str, object]:
     model = model_of(target, space, console, asked=config.latency_model)
     costs = model.cost_table(space)
     budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
-    search_plan, training_plan = plans(
-        find_effort(config.effort), len(dataset.train.labels), _mean_macs(space), config.flip
-    )
+    search_plan, training_plan = _plans(config, dataset, space)
     return {
         "schema": 1,
         "dry_run": True,
@@ -192,6 +190,19 @@ def _check_repeat(folder: Path, dataset: Dataset) -> None:
             f"{folder}: the run was begun with other images (digest {then.get('digest')}, now "
             f"{now['digest']}); begin a new one with another --out"
         )
+
+
+def _plans(config: Config, dataset: Dataset, space: SearchSpace) -> tuple[SearchPlan, TrainingPlan]:
+    """Return what is searched and trained how long; a strategy may say what its step computes."""
+    macs = _mean_macs(space)
+    step_macs = getattr(load("strategy", config.strategy), "step_macs", None)
+    return plans(
+        find_effort(config.effort),
+        len(dataset.train.labels),
+        macs,
+        config.flip,
+        None if step_macs is None else step_macs(space),
+    )
 
 
 def _mean_macs(space: SearchSpace) -> float:

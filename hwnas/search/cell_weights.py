@@ -18,7 +18,7 @@ from hwnas.search.derive import window_samples
 from hwnas.search.strategy import Batch, Setting
 from hwnas.search.weights import State, below
 from hwnas.spaces.cell_alpha import edge_count
-from hwnas.spaces.cell_genotype import CELL_INPUTS
+from hwnas.spaces.cell_genotype import CELL_INPUTS, CellGenotype
 from hwnas.spaces.cells import EDGES, CellSpace
 
 
@@ -134,6 +134,11 @@ def derived(
     rng = np.random.default_rng(seed)
     found = window_samples(rows, joint.costs, *window_ms, count, rng)
     return [Genotype(space.name, joint.choices(options)) for options in found]
+
+
+def skips(cells: CellGenotype) -> int:
+    """Return how many operations of the normal cell are skips."""
+    return sum(edge.op == "skip_connect" for node in cells.normal.nodes for edge in node)
 
 
 def node_rows(space: CellSpace, normal: Tensor, reduction: Tensor) -> list[list[float]]:

@@ -4,7 +4,8 @@ Every edge computes all operations, weighed by ``softmax(alpha)``. Weights learn
 ``alpha`` on validation data with the gradient of `hwnas.search.unrolled`; the expected latency of
 `hwnas.search.cell_costs` is part of the validation loss. A node keeps the two operations of
 different sources with the most probable pair that the budget allows; without a budget that is
-DARTS's own rule.
+DARTS's own rule. Skips train fastest and tend to take over: cells with more than `SKIP_CAP` of
+them in the normal cell come last (Liang et al., "DARTS+", arXiv:1909.06035).
 """
 
 from __future__ import annotations
@@ -27,12 +28,19 @@ from hwnas.search.cell_weights import (
     node_rows,
     path_weights,
     per_decision,
+    skips,
 )
 from hwnas.search.objective import objective
 from hwnas.search.proxyless import frozen, mean_entropy
 from hwnas.search.strategy import Batch, Setting, StepLog
 from hwnas.search.unrolled import Order, VirtualStep, Weights, architecture_gradient
 from hwnas.search.weights import State, below
+from hwnas.spaces.cell_alpha import genotype_from_alpha
+from hwnas.spaces.cells import EDGES, CellSpace
+
+SKIP_CAP = 2
+DRAWN = 3
+"""Times as many cells are derived as are wanted, so that some are left under the cap."""
 
 ARCH_RATE = 0.3
 """Learning rate of ``alpha`` over that of ProxylessNAS: 3e-4 over 1e-3 in the papers."""
@@ -63,6 +71,7 @@ class Darts:
         self.arch_optimizer = torch.optim.Adam(
             self.alpha, arch_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3
         )
+        self.skip_cap = SKIP_CAP
         self._last: Batch | None = None
 
     @classmethod
@@ -75,6 +84,12 @@ class Darts:
             ARCH_RATE * setting.arch_learning_rate,
             setting.objective or "lagrangian",
         )
+
+    @staticmethod
+    def step_macs(space: CellSpace) -> float:
+        """Return the MACs of the search net on one image: all operations of all edges."""
+        ops = sum(site.multiplicity * site.block.macs for site in space.sites())
+        return ops / EDGES + sum(block.macs for block in space.fixed)
 
     @property
     def supernet(self) -> CellSupernet:
@@ -128,7 +143,9 @@ class Darts:
         logs = [probs.clamp_min(1e-12).log() for probs in self._probs(self.alpha)]
         space = self.supernet.space
         scores = node_rows(space, *logs)
-        return derived(space, scores, self.costs, (low_ms, high_ms), count, seed, True)
+        window_ms = low_ms, high_ms
+        found = derived(space, scores, self.costs, window_ms, DRAWN * count, seed, True)
+        return sorted(found, key=lambda one: skips(space.cells(one)) > self.skip_cap)[:count]
 
     def network(self, genotype: Genotype) -> CellPath:
         """Return the search net cut to a genotype: its operations with weight 1."""
@@ -172,12 +189,14 @@ class Darts:
     @torch.no_grad()
     def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
         probs = torch.cat(self._probs(self.alpha))
+        normal, reduction = (alpha.tolist() for alpha in self.alpha)
         return StepLog(
             loss=loss.item(),
             accuracy=(logits.argmax(1) == labels).float().mean().item(),
             entropy=mean_entropy(probs, torch.ones_like(probs, dtype=torch.bool)),
             expected_ms=self._expected_ms(self.alpha).item(),
             multiplier=self.objective.multiplier,
+            skips=skips(genotype_from_alpha(normal, reduction, self.supernet.ops)),
         )
 
 

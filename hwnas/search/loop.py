@@ -45,6 +45,8 @@ class LogLine(msgspec.Struct, frozen=True):
     entropy: float | None
     expected_ms: float | None
     multiplier: float | None
+    skips: int | None = None
+    """Of a search on cells: in the normal cell that would be derived now."""
 
 
 class SearchFiles(msgspec.Struct, frozen=True):
@@ -172,6 +174,7 @@ def _line(done: StepLog, epoch: int, step: int, phase: str) -> LogLine:
         done.entropy,
         done.expected_ms,
         done.multiplier,
+        done.skips,
     )
 
 

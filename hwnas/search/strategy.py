@@ -26,6 +26,8 @@ class StepLog(msgspec.Struct, frozen=True):
     """Mean over decisions of H(p) / ln K: 1 uniform, 0 decided."""
     expected_ms: float | None = None
     multiplier: float | None = None
+    skips: int | None = None
+    """Skips in the normal cell that would be derived now: the sign of a collapse."""
 
 
 class Setting(NamedTuple):

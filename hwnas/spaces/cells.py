@@ -77,6 +77,17 @@ def cell_space(
     return space
 
 
+def searched_cells(input_shape: tuple[int, int, int], num_classes: int) -> CellSpace:
+    """Return the space that a run searches by default: five cells, 8 wide, for small images.
+
+    There a search net computes about ten times what a network does, and 8 cells of 16 channels
+    would take a processor hours; for larger images it is the size of `cell_space`.
+    """
+    if input_shape[1] > LARGEST_SMALL_INPUT:
+        return cell_space(input_shape, num_classes)
+    return cell_space(input_shape, num_classes, channels=8, layers=5)
+
+
 class CellSpace(msgspec.Struct, frozen=True, dict=True):
     """All stacks of a normal and a reduction cell with ``nodes`` nodes of two operations each.
 
