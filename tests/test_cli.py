@@ -101,6 +101,12 @@ def test_an_unwritable_folder_is_exit_1(phone: list[str]) -> None:
     assert only_line(said) == "hwnas: /dev/null/x: cannot be written (Not a directory)"
 
 
+def at(target: str, phone: list[str]) -> list[str]:
+    """Return the same words for another target; a second ``--target`` would be one more."""
+    place = phone.index("--target") + 1
+    return [*phone[:place], target, *phone[place + 1 :]]
+
+
 @pytest.mark.parametrize(
     ("package", "target"), [("onnxruntime", "host-cpu"), ("ai_edge_litert", "simulated-phone")]
 )
@@ -110,7 +116,8 @@ def test_a_missing_runtime_is_exit_3_and_says_what_to_install(
     stub = tmp_path / "stub" / package
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("raise ImportError(name=__name__)")
-    said = process(*phone, "--target", target, "--quiet", PYTHONPATH=str(stub.parent))
+    asked = at(target, phone)
+    said = process(*asked, "--quiet", PYTHONPATH=str(stub.parent))
     assert said.code == 3, said.err
     assert f"hwnas: {target}: " in only_line(said) and "pip install" in said.err
     assert not list(tmp_path.glob("runs/*/checkpoints"))
@@ -144,7 +151,7 @@ def test_a_budget_that_makes_no_sense_is_exit_2(phone: list[str], call: Call, bu
         (["--data", "fashion-mnist-6"], "did you mean 'fashion-mnist-6k'"),
         (["--data", "none.npz"], "none.npz: does not exist, expected a folder of images"),
         (["--data", "{empty}"], "{empty}: "),
-        (["--space", "mobil"], "no space named 'mobil', did you mean 'mobile'?"),
+        (["--space", "mobil"], "no space (or .toml file) named 'mobil', did you mean 'mobile'?"),
         (["--strategy", "proxy"], "no strategy named 'proxy'"),
         (["--effort", "quik"], "no effort named 'quik', did you mean 'quick'?"),
         (["--precision", "int4"], "--precision 'int4': this version compiles fp32, int8"),
@@ -216,7 +223,7 @@ def test_a_dry_run_says_the_range_of_the_simulated_phone(phone: list[str], call:
 
 
 def test_a_dry_run_says_the_published_range_of_the_pixel_1(phone: list[str], call: Call) -> None:
-    said = call(*phone, "--target", "pixel1", "--dry-run", "--json")
+    said = call(*at("pixel1", phone), "--dry-run", "--json")
     assert (said.code, said.err) == (0, "")
     document = json.loads(said.out)
     low_ms, _, high_ms = document["results"][0]["range_ms"]

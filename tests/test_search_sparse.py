@@ -38,7 +38,7 @@ def test_shrinking_moves_towards_zero_and_not_beyond() -> None:
 def test_every_step_of_ista_lowers_the_objective() -> None:
     a, b, _ = problem(7, 28, 2, 0)
     penalty = np.linspace(0.001, 0.1, 28)
-    z, size = np.random.default_rng(1).standard_normal(28), 1 / np.linalg.norm(a, 2) ** 2
+    z, size = np.random.default_rng(1).standard_normal(28), 1 / float(np.linalg.norm(a, 2)) ** 2
     values = [objective(a, b, z, penalty)]
     for _ in range(200):
         z = ista_step(a, b, z, penalty, size)
@@ -49,7 +49,7 @@ def test_every_step_of_ista_lowers_the_objective() -> None:
 def test_twice_the_longest_safe_step_can_raise_it() -> None:
     a, b, _ = problem(7, 28, 2, 0)
     z = np.random.default_rng(1).standard_normal(28)
-    size = 3 / np.linalg.norm(a, 2) ** 2
+    size = 3 / float(np.linalg.norm(a, 2)) ** 2
     values = [objective(a, b, z := ista_step(a, b, z, 1e-3, size), 1e-3) for _ in range(50)]
     assert max(np.diff(values)) > 0
 

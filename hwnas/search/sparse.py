@@ -66,7 +66,7 @@ def recover(
     Ends before ``steps`` when a step moves ``z`` by less than ``tolerance`` of its length. With
     ``accelerated`` it is FISTA, whose momentum is dropped where it points uphill.
     """
-    size = float(1.0 / np.linalg.norm(a, 2) ** 2)
+    size = 1.0 / float(np.linalg.norm(a, 2)) ** 2
     z = np.zeros(a.shape[1]) if start is None else start.astype(np.float64)
     ahead, speed = z, 1.0
     for _ in range(steps):
