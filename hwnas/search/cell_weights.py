@@ -12,7 +12,7 @@ from torch import Tensor
 from hwnas.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import CostTable
-from hwnas.nn.cell_supernet import CellSupernet
+from hwnas.nn.cell_supernet import CellSupernet, Mask
 from hwnas.search.cell_costs import joint_choices
 from hwnas.search.derive import window_samples
 from hwnas.search.strategy import Batch, Setting
@@ -134,6 +134,12 @@ def derived(
     rng = np.random.default_rng(seed)
     found = window_samples(rows, joint.costs, *window_ms, count, rng)
     return [Genotype(space.name, joint.choices(options)) for options in found]
+
+
+def running(gates: tuple[Tensor, Tensor]) -> tuple[Mask, Mask]:
+    """Return which operations gates ``[E, K]`` let through at all."""
+    normal, reduction = gates
+    return (normal != 0).tolist(), (reduction != 0).tolist()
 
 
 def skips(cells: CellGenotype) -> int:

@@ -75,6 +75,13 @@ class OwnLoop(Protocol):
         ...
 
 
+@runtime_checkable
+class Epochs(Protocol):
+    """A strategy that settles something at the start of each epoch."""
+
+    def begin_epoch(self) -> None: ...
+
+
 def run_search(
     strategy: SteppedStrategy,
     train: Data,
@@ -94,6 +101,8 @@ def run_search(
     end = plan.warmup_epochs + plan.search_epochs + (rounds - 1) * further_epochs(plan)
     for epoch in range(done, end):
         strategy.generator.manual_seed(derived_seed(seed, "paths", epoch))
+        if isinstance(strategy, Epochs):
+            strategy.begin_epoch()
         lines = list(_epoch(strategy, train, valid, plan, seed, epoch, on_line))
         state = strategy.state_dict()
         _check_finite(state, epoch)

@@ -1,0 +1,215 @@
+"""ISTA-NAS, two-stage: Yang et al., NeurIPS 2020, arXiv:2010.06176, section 3.2, under a budget.
+
+The strengths of a node's candidates are a sparse ``z [n]``, of which only ``b = A z`` is learnt,
+with a fixed random ``A [m, n]``. At the start of each epoch ``z`` is recovered from ``b``
+(`hwnas.search.sparse`), two operations a node are kept, and only those are computed until the next
+recovery, with gates that hang on ``b``:
+
+    gate_S = A_S' b - [(A'A - I) z_S]_S            (one step of ISTA from the kept z_S)
+
+So a step costs what a network costs. Latency enters twice: the penalty of an operation grows with
+its cost, and the two operations of each node are those of the greatest ``|z|`` whose network keeps
+the budget, found exactly by the window knapsack. A node may take both from one source.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwnas.architecture import Genotype
+from hwnas.latency_models.cost import CostTable
+from hwnas.nn.cell_supernet import CellPath, CellSupernet
+from hwnas.search.cell_costs import joint_choices
+from hwnas.search.cell_weights import (
+    CellTraining,
+    cell_supernet,
+    derived,
+    path_weights,
+    running,
+    skips,
+)
+from hwnas.search.derive import window_knapsack
+from hwnas.search.proxyless import frozen
+from hwnas.search.sparse import Array, MatrixKind, gate_bias, measurement_matrix, recover
+from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.search.weights import State, below
+from hwnas.spaces.cell_alpha import edge_count
+from hwnas.spaces.cell_genotype import CELL_INPUTS
+from hwnas.spaces.cells import EDGES
+
+ARCH_RATE = 0.6
+"""Learning rate of ``b`` over that of ProxylessNAS: 6e-4 over 1e-3 in the papers."""
+MEASUREMENTS = 7
+"""Rows of ``A`` in the paper's code; fewer where a node has fewer candidates."""
+FAINT = 1e-3
+"""What is not recovered at all still has this share of the strongest candidate of its node."""
+
+
+class Ista:
+    """Trains a search net of which two operations a node are computed, and ``b [m]`` of each."""
+
+    def __init__(
+        self,
+        supernet: CellSupernet,
+        costs: CostTable,
+        budget_ms: float,
+        generator: torch.Generator,
+        arch_learning_rate: float = 6e-4,
+        penalty: float = 1e-5,
+        cost_weight: float = 1.0,
+        matrix: MatrixKind = "gauss_unit",
+    ) -> None:
+        """A candidate's penalty is ``penalty * (1 + cost_weight * its ms / the dearest's)``."""
+        self.weights = CellTraining(supernet)
+        self.generator = generator
+        self.penalty, self.cost_weight = penalty, cost_weight
+        drawn = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+        columns = [len(supernet.ops) * (CELL_INPUTS + node) for node in self._nodes(supernet)]
+        self.matrices = [
+            measurement_matrix(min(MEASUREMENTS, n), n, drawn, matrix) for n in columns
+        ]
+        self.b = [
+            nn.Parameter(1e-3 * torch.randn(len(a), generator=generator, dtype=torch.float64))
+            for a in self.matrices
+        ]
+        self.arch_optimizer = torch.optim.Adam(
+            self.b, arch_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3
+        )
+        self.set_costs(costs, budget_ms)
+        self.begin_epoch()
+
+    @classmethod
+    def begin(cls, setting: Setting) -> Self:
+        return cls(
+            cell_supernet(setting, "ista", none=False),
+            setting.costs,
+            setting.budget_ms,
+            setting.generator,
+            ARCH_RATE * setting.arch_learning_rate,
+        )
+
+    @property
+    def supernet(self) -> CellSupernet:
+        return self.weights.supernet
+
+    def set_costs(self, costs: CostTable, budget_ms: float) -> None:
+        self.costs, self.budget_ms = costs, budget_ms
+        self.joint = joint_choices(self.supernet.space, costs, distinct_sources=False)
+
+    def begin_epoch(self) -> None:
+        """Recover the strengths, keep two operations a node, and hold them until the next call."""
+        self.z = self.recovered()
+        rows = [np.abs(z) for z in self.z]
+        scores = [
+            [float(row[i] + row[j]) for i, j in pairs]
+            for row, pairs in zip(rows, self.joint.pairs, strict=True)
+        ]
+        options = window_knapsack(scores, self.joint.costs, 0.0, self.budget_ms)
+        self.choices = self.joint.choices(options)
+        self.support = [
+            tuple(self.choices[at : at + EDGES]) for at in range(0, len(self.choices), EDGES)
+        ]
+        self.bias = [
+            torch.from_numpy(gate_bias(a, z, kept))
+            for a, z, kept in zip(self.matrices, self.z, self.support, strict=True)
+        ]
+
+    def recovered(self) -> list[Array]:
+        """Return ``z [n]`` of each node; dearer operations are shrunk more."""
+        found: list[Array] = []
+        for node, (a, b) in enumerate(zip(self.matrices, self.b, strict=True)):
+            cost_ms = np.array(self.costs.mean_ms[EDGES * node])
+            relative = cost_ms / max(float(cost_ms.max()), 1e-12)
+            penalty = self.penalty * (1 + self.cost_weight * relative)
+            found.append(recover(a, b.detach().numpy(), penalty))
+        return found
+
+    def gates(self) -> tuple[Tensor, Tensor]:
+        """Return the weights of the operations, ``[E, K]`` of both kinds; zero if not kept."""
+        space, ops = self.supernet.space, len(self.supernet.ops)
+        kinds: list[Tensor] = []
+        for kind in range(2):
+            rows = torch.zeros(edge_count(space.nodes) * ops, dtype=torch.float64)
+            for node in range(space.nodes):
+                number = kind * space.nodes + node
+                kept = torch.tensor(self.support[number])
+                columns = torch.from_numpy(self.matrices[number])[:, kept]
+                values = columns.T @ self.b[number] - self.bias[number]
+                rows = rows.index_put((edge_count(node) * ops + kept,), values)
+            kinds.append(rows.view(-1, ops).to(torch.float32))
+        return kinds[0], kinds[1]
+
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+        normal, reduction = (gates.detach() for gates in self.gates())
+        computed = running((normal, reduction))
+        loss, logits = self.weights.step(
+            batch, lambda images: self.supernet(images, normal, reduction, computed), learning_rate
+        )
+        return self._log(loss, logits, batch[1])
+
+    def architecture_step(self, batch: Batch) -> StepLog:
+        images, labels = batch
+        self.supernet.train()
+        with frozen(self.supernet):
+            gates = self.gates()
+            logits = self.supernet(images, *gates, running(gates))
+            loss = F.cross_entropy(logits, labels)
+            self.arch_optimizer.zero_grad()
+            loss.backward()
+        self.arch_optimizer.step()
+        return self._log(loss.detach(), logits.detach(), labels)
+
+    def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
+        rows: list[list[float]] = []
+        for z in self.recovered():
+            strength = np.abs(z)
+            least = FAINT * max(float(strength.max()), 1e-12)
+            rows.append(np.log(np.maximum(strength, least)).tolist())
+        space = self.supernet.space
+        return derived(space, rows, self.costs, (low_ms, high_ms), count, seed, False)
+
+    def network(self, genotype: Genotype) -> CellPath:
+        """Return the search net cut to a genotype: its operations with weight 1."""
+        space, ops = self.supernet.space, self.supernet.ops
+        return CellPath(self.supernet, *path_weights(space, genotype, ops))
+
+    def preferences(self) -> None:
+        """Strengths are no probabilities of the space's candidates."""
+        return None
+
+    def state_dict(self) -> State:
+        state = self.weights.state_dict()
+        for number, (a, b) in enumerate(zip(self.matrices, self.b, strict=True)):
+            state[f"matrix.{number}"] = torch.from_numpy(a)
+            state[f"b.{number}"] = b.detach()
+            for name, value in self.arch_optimizer.state.get(b, {}).items():
+                state[f"adam.{number}.{name}"] = value
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        self.weights.load_state_dict(state)
+        self.arch_optimizer.state.clear()
+        for number, b in enumerate(self.b):
+            self.matrices[number] = state[f"matrix.{number}"].numpy()
+            b.data.copy_(state[f"b.{number}"])
+            if adam := below(f"adam.{number}.", state):
+                self.arch_optimizer.state[b] = {k: v.clone() for k, v in adam.items()}
+        self.begin_epoch()
+
+    @staticmethod
+    def _nodes(supernet: CellSupernet) -> list[int]:
+        return list(range(supernet.space.nodes)) * 2
+
+    def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
+        space = self.supernet.space
+        return StepLog(
+            loss=loss.item(),
+            accuracy=(logits.argmax(1) == labels).float().mean().item(),
+            expected_ms=self.costs.network_ms(self.choices),
+            skips=skips(space.cells(Genotype(space.name, self.choices))),
+        )
