@@ -22,7 +22,10 @@ TOO_NOISY = 0.25
 @click.option("--budget", help="Like 80ms, 900us, 50% of the largest network, or 10ms,20ms.")
 @click.option("--data", help="Data set name, image folder or .npz.  [default: fashion-mnist-6k]")
 @click.option("--space", help="Search space: name or TOML file.  [default: mobile]")
-@click.option("--strategy", help="proxyless (default), reinforce, evolution, nsga2, random.")
+@click.option(
+    "--strategy",
+    help="proxyless (default), reinforce, evolution, nsga2, random; on cells darts, ista.",
+)
 @click.option("--objective", help="lagrangian, add#linear, mul#log, hinge.  [default: its own]")
 @click.option("--estimator", help="full or two paths, for proxyless.  [default: full]")
 @click.option("--precision", help="fp32, int8, fp32,int8 or auto: both.  [default: fp32]")
