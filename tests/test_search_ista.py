@@ -148,3 +148,10 @@ def test_a_space_without_nodes_is_refused() -> None:
     space = tiny_space()
     with pytest.raises(UsageError, match="'ista' chooses operations of a cell's nodes"):
         Ista.begin(Setting(space, tiny_costs(space), 2.5, torch.Generator()))
+
+
+def test_a_few_steps_on_the_weights_already_learn() -> None:
+    # gates of 1e-3, as the paper's code begins with, leave the classifier without a signal
+    strategy, batch = searcher(), next(tiny_data(48).whole())
+    losses = [strategy.weight_step(batch, 0.05).loss for _ in range(25)]
+    assert min(losses[-3:]) < 0.8 * losses[0]

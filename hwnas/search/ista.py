@@ -46,6 +46,9 @@ ARCH_RATE = 0.6
 """Learning rate of ``b`` over that of ProxylessNAS: 6e-4 over 1e-3 in the papers."""
 MEASUREMENTS = 7
 """Rows of ``A`` in the paper's code; fewer where a node has fewer candidates."""
+START = 0.5
+"""Spread of ``b`` at first. The paper's code begins with 1e-3, which the last cell passes on to the
+classifier: it then learns nothing for thousands of steps, and a short search never begins."""
 FAINT = 1e-3
 """What is not recovered at all still has this share of the strongest candidate of its node."""
 
@@ -74,7 +77,7 @@ class Ista:
             measurement_matrix(min(MEASUREMENTS, n), n, drawn, matrix) for n in columns
         ]
         self.b = [
-            nn.Parameter(1e-3 * torch.randn(len(a), generator=generator, dtype=torch.float64))
+            nn.Parameter(START * torch.randn(len(a), generator=generator, dtype=torch.float64))
             for a in self.matrices
         ]
         self.arch_optimizer = torch.optim.Adam(
