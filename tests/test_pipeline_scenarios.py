@@ -10,11 +10,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from hwnas.checkpoint import load_checkpoint
+from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.cli.main import cli
 from hwnas.pipeline.run import Config, unlock_all
 from hwnas.pipeline.scenarios import Scenario, scenarios_of, share_supernet
-from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
+from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search, warm_up_checkpoint
 from hwnas.search.proxyless import ProxylessGradient
 from hwnas.search.random import RandomSearch
 from hwnas.search.strategy import Setting
@@ -75,6 +75,19 @@ def test_a_search_on_another_ones_supernet_is_the_search_of_a_separate_run(
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert read_log(files_of(other)) == read_log(files_of(alone))
+
+
+def test_a_warm_up_that_only_runs_what_the_budget_allows_is_not_shared(tmp_path: Path) -> None:
+    for name, shared in (("darts", True), ("ista", False)):
+        config = msgspec.structs.replace(CONFIG, strategy=name, space="cells")
+        one, other = (Scenario(config, tmp_path / name / part) for part in "ab")
+        kept = one.folder / "checkpoints" / "search.safetensors"
+        save_checkpoint(kept, {"weights": torch.zeros(1)}, {"epochs": "1"})
+        save_checkpoint(warm_up_checkpoint(kept), {"weights": torch.zeros(1)}, {"epochs": "1"})
+        (one.folder / "search").mkdir()
+        (one.folder / "search" / "log.jsonl").write_bytes(b"")
+        share_supernet(one, other)
+        assert (other.folder / "checkpoints" / "search.safetensors").exists() == shared
 
 
 @pytest.mark.slow

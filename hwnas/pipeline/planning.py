@@ -27,7 +27,7 @@ from hwnas.search.loop import SearchPlan
 from hwnas.search.objective import OBJECTIVES
 from hwnas.search.proxyless import ESTIMATORS
 from hwnas.spaces.find import find_space
-from hwnas.spaces.int8 import in_precision
+from hwnas.spaces.int8 import in_float, in_precision
 from hwnas.spaces.space import SearchSpace
 from hwnas.training import TrainingPlan
 
@@ -114,7 +114,7 @@ def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
     if config.budget:
         parse_budget(config.budget)
     if config.strategy not in names("strategy"):
-        load("strategy", config.strategy)
+        raise UnknownName("strategy", config.strategy, names("strategy"))
     _check_search(config)
     if config.precision not in PRECISIONS:
         raise UsageError(
@@ -124,6 +124,7 @@ def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
     dataset = load_images(config, target.profile)
     _check_precision(config.precision, target.profile)
     space = load_space(config.space, dataset.input_shape, dataset.num_classes, config.precision)
+    load("strategy", config.strategy).check(in_float(space))
     _check_limits(space, target.profile)
     _check_runtimes(target.profile)
     return target, dataset, space

@@ -2,8 +2,9 @@
 
 Each pair is a run in a folder of its own inside the run's. The supernet is trained in the first
 one: a search whose weights know no latency (`hwnas.search.random` and what judges networks on such
-a supernet) is taken over whole, any other after its warm-up, which knows none either. Both are
-what the pair would have computed itself, so the result is the same as that of separate runs.
+a supernet) is taken over whole, any other after its warm-up, which knows none either (where it
+does, as in ISTA-NAS, nothing is). Both are what the pair would have computed itself, so the result
+is the same as that of separate runs.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ def share_supernet(source: Scenario, to: Scenario) -> None:
     kept, log = source.folder / "checkpoints" / "search.safetensors", "search/log.jsonl"
     lines = list(read_lines(source.folder / log, LogLine))
     kind: Any = load("strategy", to.config.strategy)
+    if getattr(kind, "warm_up_knows_costs", False):
+        return
     if not (isinstance(kind, type) and issubclass(kind, RandomSearch)):
         kept = warm_up_checkpoint(kept)
         lines = [line for line in lines if line.phase == "warm-up"]

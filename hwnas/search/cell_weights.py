@@ -16,10 +16,21 @@ from hwnas.nn.cell_supernet import CellSupernet, Mask
 from hwnas.search.cell_costs import joint_choices
 from hwnas.search.derive import window_samples
 from hwnas.search.strategy import Batch, Setting
-from hwnas.search.weights import State, below
+from hwnas.search.weights import State, load_weights, momenta, weights_state
 from hwnas.spaces.cell_alpha import edge_count
 from hwnas.spaces.cell_genotype import CELL_INPUTS, CellGenotype
 from hwnas.spaces.cells import EDGES, CellSpace
+from hwnas.spaces.space import SearchSpace
+
+
+def check_cells(space: SearchSpace, strategy: str) -> CellSpace:
+    """Return the space if it is one of cells, else raise `UsageError`."""
+    if not isinstance(space, CellSpace):
+        raise UsageError(
+            f"the strategy {strategy!r} chooses operations of a cell's nodes, and the space "
+            f"{space.name!r} has no nodes; use --space cells"
+        )
+    return space
 
 
 def cell_supernet(setting: Setting, strategy: str, none: bool) -> CellSupernet:
@@ -27,12 +38,7 @@ def cell_supernet(setting: Setting, strategy: str, none: bool) -> CellSupernet:
 
     Raises `UsageError` for a space of another kind.
     """
-    space = setting.space
-    if not isinstance(space, CellSpace):
-        raise UsageError(
-            f"the strategy {strategy!r} chooses operations of a cell's nodes, and the space "
-            f"{space.name!r} has no nodes; use --space cells"
-        )
+    space = check_cells(setting.space, strategy)
     supernet = CellSupernet(space, (("none",) if none else ()) + space.ops)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return supernet
@@ -77,27 +83,16 @@ class CellTraining:
     @property
     def momenta(self) -> dict[str, Tensor]:
         """Momentum buffers by the names of the weights."""
-        return {
-            name: buffer
-            for name, parameter in self.supernet.named_parameters()
-            if (buffer := self.optimizer.state.get(parameter, {}).get("momentum_buffer"))
-            is not None
-        }
+        return momenta(self.supernet, self.optimizer)
 
     def state_dict(self) -> State:
-        state = {f"supernet.{name}": value for name, value in self.supernet.state_dict().items()}
-        state |= {f"momentum.{name}": value for name, value in self.momenta.items()}
+        state = weights_state(self.supernet, self.optimizer)
         state["learning_rate"] = torch.tensor(self.learning_rate, dtype=torch.float64)
         return state
 
     def load_state_dict(self, state: State) -> None:
-        self.supernet.load_state_dict(below("supernet.", state))
+        load_weights(self.supernet, self.optimizer, state)
         self.learning_rate = state["learning_rate"].item()
-        self.optimizer.state.clear()
-        momenta = below("momentum.", state)
-        for name, parameter in self.supernet.named_parameters():
-            if name in momenta:
-                self.optimizer.state[parameter]["momentum_buffer"] = momenta[name].clone()
 
 
 def path_weights(space: CellSpace, genotype: Genotype, ops: Sequence[str]) -> tuple[Tensor, Tensor]:

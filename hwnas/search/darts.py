@@ -24,6 +24,7 @@ from hwnas.search.cell_costs import cell_costs, cell_expected_ms
 from hwnas.search.cell_weights import (
     CellTraining,
     cell_supernet,
+    check_cells,
     derived,
     node_rows,
     path_weights,
@@ -37,6 +38,7 @@ from hwnas.search.unrolled import Order, VirtualStep, Weights, architecture_grad
 from hwnas.search.weights import State, below
 from hwnas.spaces.cell_alpha import genotype_from_alpha
 from hwnas.spaces.cells import EDGES, CellSpace
+from hwnas.spaces.space import SearchSpace
 
 SKIP_CAP = 2
 DRAWN = 3
@@ -73,6 +75,10 @@ class Darts:
         )
         self.skip_cap = SKIP_CAP
         self._last: Batch | None = None
+
+    @staticmethod
+    def check(space: SearchSpace) -> None:
+        check_cells(space, "darts")
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:

@@ -28,6 +28,7 @@ from hwnas.search.cell_costs import joint_choices
 from hwnas.search.cell_weights import (
     CellTraining,
     cell_supernet,
+    check_cells,
     derived,
     path_weights,
     running,
@@ -41,6 +42,7 @@ from hwnas.search.weights import State, below
 from hwnas.spaces.cell_alpha import edge_count
 from hwnas.spaces.cell_genotype import CELL_INPUTS
 from hwnas.spaces.cells import EDGES
+from hwnas.spaces.space import SearchSpace
 
 ARCH_RATE = 0.6
 """Learning rate of ``b`` over that of ProxylessNAS: 6e-4 over 1e-3 in the papers."""
@@ -55,6 +57,9 @@ FAINT = 1e-3
 
 class Ista:
     """Trains a search net of which two operations a node are computed, and ``b [m]`` of each."""
+
+    warm_up_knows_costs = True
+    """What runs in a warm-up is what the budget lets through."""
 
     def __init__(
         self,
@@ -85,6 +90,10 @@ class Ista:
         )
         self.set_costs(costs, budget_ms)
         self.begin_epoch()
+
+    @staticmethod
+    def check(space: SearchSpace) -> None:
+        check_cells(space, "ista")
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:

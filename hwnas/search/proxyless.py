@@ -37,7 +37,7 @@ from hwnas.search.derive import window_samples
 from hwnas.search.gates import draw_pairs, gated, rescaled
 from hwnas.search.objective import expected_ms, objective, padded_costs
 from hwnas.search.strategy import Batch, Setting, StepLog
-from hwnas.search.weights import PathTraining, State, below, chain_supernet
+from hwnas.search.weights import PathTraining, State, below, chain_supernet, check_chain
 
 ESTIMATORS = ("full", "two")
 """Of the gradient of the logits: all candidates of a decision, or two of them."""
@@ -70,6 +70,8 @@ class ProxylessGradient:
         self.arch_optimizer = torch.optim.Adam(
             [self.arch_logits], arch_learning_rate, betas=(0.0, 0.999)
         )
+
+    check = staticmethod(check_chain)
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:

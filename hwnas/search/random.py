@@ -16,7 +16,7 @@ from hwnas.nn.build import Network
 from hwnas.nn.supernet import Supernet
 from hwnas.search.derive import window_samples
 from hwnas.search.strategy import Batch, Setting, StepLog
-from hwnas.search.weights import PathTraining, State, chain_supernet
+from hwnas.search.weights import PathTraining, State, chain_supernet, check_chain
 
 
 class RandomSearch:
@@ -33,6 +33,8 @@ class RandomSearch:
         self.weights = PathTraining(supernet, **training)
         self.generator = generator
         self.set_costs(costs, budget_ms)
+
+    check = staticmethod(check_chain)
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:

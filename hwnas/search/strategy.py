@@ -49,11 +49,16 @@ class Setting(NamedTuple):
 class Strategy(Protocol):
     """A search algorithm. It sees batches and a table of costs, never a device."""
 
+    @staticmethod
+    def check(space: SearchSpace) -> None:
+        """Raise `UsageError` for a space that this search is not for."""
+        ...
+
     @classmethod
     def begin(cls, setting: Setting) -> Self:
         """Return the search before its first step; weights are drawn from torch's generator.
 
-        Raises `UsageError` for a space that this search is not for.
+        The space is checked here too.
         """
         ...
 

@@ -7,24 +7,29 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.errors import UsageError
 from hwnas.nn.supernet import Supernet
 from hwnas.search.strategy import Batch, Setting
+from hwnas.spaces.space import SearchSpace
 
 State = dict[str, Tensor]
 
 
-def chain_supernet(setting: Setting) -> Supernet:
-    """Return the supernet of a chain space. Raises `UsageError` for a space of another kind."""
-    space = setting.space
+def check_chain(space: SearchSpace) -> None:
+    """Raise `UsageError` for a space that is no chain."""
     if space.architecture(space.random(Random(0))).inputs:
         raise UsageError(
             f"the space {space.name!r} is not a chain of blocks, and this strategy searches chains "
             "only, like the space 'mobile'"
         )
-    supernet = Supernet(space, setting.share_weights)
+
+
+def chain_supernet(setting: Setting) -> Supernet:
+    """Return the supernet of a chain space. Raises `UsageError` for a space of another kind."""
+    check_chain(setting.space)
+    supernet = Supernet(setting.space, setting.share_weights)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return supernet
 
@@ -62,20 +67,36 @@ class PathTraining:
         return loss.detach(), logits.detach()
 
     def state_dict(self) -> State:
-        state = {f"supernet.{name}": value for name, value in self.supernet.state_dict().items()}
-        for name, parameter in self.supernet.named_parameters():
-            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                state[f"momentum.{name}"] = momentum
-        return state
+        return weights_state(self.supernet, self.optimizer)
 
     def load_state_dict(self, state: State) -> None:
-        self.supernet.load_state_dict(below("supernet.", state))
-        self.optimizer.state.clear()
-        momenta = below("momentum.", state)
-        for name, parameter in self.supernet.named_parameters():
-            if name in momenta:
-                self.optimizer.state[parameter]["momentum_buffer"] = momenta[name].clone()
+        load_weights(self.supernet, self.optimizer, state)
+
+
+def momenta(module: nn.Module, optimizer: torch.optim.SGD) -> State:
+    """Return the momentum buffers by the names of the weights; missing where there is none yet."""
+    return {
+        name: buffer
+        for name, parameter in module.named_parameters()
+        if (buffer := optimizer.state.get(parameter, {}).get("momentum_buffer")) is not None
+    }
+
+
+def weights_state(supernet: nn.Module, optimizer: torch.optim.SGD) -> State:
+    """Return weights, statistics and momenta, under ``supernet.`` and ``momentum.``."""
+    state = {f"supernet.{name}": value for name, value in supernet.state_dict().items()}
+    found = momenta(supernet, optimizer)
+    return state | {f"momentum.{name}": value for name, value in found.items()}
+
+
+def load_weights(supernet: nn.Module, optimizer: torch.optim.SGD, state: State) -> None:
+    """Put back what `weights_state` returned."""
+    supernet.load_state_dict(below("supernet.", state))
+    optimizer.state.clear()
+    kept = below("momentum.", state)
+    for name, parameter in supernet.named_parameters():
+        if name in kept:
+            optimizer.state[parameter]["momentum_buffer"] = kept[name].clone()
 
 
 def below(prefix: str, state: State) -> State:
