@@ -14,6 +14,7 @@ from hwnas.architecture import Block, Genotype
 from hwnas.errors import UnknownName
 from hwnas.nn.blocks import FusedMBConv, MBConv, block_module
 from hwnas.nn.build import build
+from hwnas.nn.depthwise import depthwise_conv2d
 from hwnas.nn.supernet import MixedOp, Supernet
 from hwnas.search.weights import PathTraining
 from hwnas.spaces.mobile import FUSED, MBCONVS, Candidate, MobileSpace, mobile_space
@@ -243,3 +244,22 @@ def test_a_weight_step_leaves_what_is_outside_the_path_as_it_was(share: bool) ->
     for name, tensors in before.items():
         same = all(map(torch.equal, tensors, after[name]))
         assert same != name.startswith(inside), name
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "stride"), [(4, 7, 1), (4, 5, 2), (3, 5, 1), (1, 3, 1), (7, 5, 2)]
+)
+def test_depthwise_gradients_equal_those_of_pytorch(size: int, kernel_size: int, stride: int):
+    torch.manual_seed(0)
+    x = torch.randn(3, 6, size, size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(6, 1, kernel_size, kernel_size, dtype=torch.float64, requires_grad=True)
+    ours = depthwise_conv2d(x, weight, stride)
+    theirs = F.conv2d(x, weight, None, stride, kernel_size // 2, 1, 6)
+    grad = torch.randn_like(theirs)
+    assert torch.equal(ours, theirs)
+    for mine, right in zip(
+        torch.autograd.grad(ours, (x, weight), grad),
+        torch.autograd.grad(theirs, (x, weight), grad),
+        strict=True,
+    ):
+        assert torch.allclose(mine, right, rtol=1e-12, atol=1e-12)

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from hwnas.errors import ExportError
 from hwnas.export.lowering import Known, Lowering
 from hwnas.export.nodes import Constant, Graph
-from hwnas.export.ops import OPS, module_type
+from hwnas.export.ops import OPS, LeafTracer, module_type
 
 __all__ = ["Graph", "evaluating", "trace", "traced_values"]
 
@@ -76,7 +76,7 @@ def _wrapped(module: nn.Module) -> nn.Module:
 
 def _lowered(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Lowering, _Run]:
     inner = module[0] if type(module) is nn.Sequential and len(module) == 1 else module
-    name, tracer = type(inner).__name__, _Tracer()
+    name, tracer = type(inner).__name__, LeafTracer()
     traced = _attempt(lambda: tracer.trace(module), f"{name} cannot be traced", FALL_BACK)
     _check_inputs(traced, name)
     _drop_unused(traced)
@@ -86,13 +86,6 @@ def _lowered(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Lowe
     lowering = Lowering(module, traced, tracer, run.known)
     lowering.lower(input_shape)
     return lowering, run
-
-
-class _Tracer(fx.Tracer):
-    """Does not look into modules of `OPS`, subclasses that compute the same included."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or module_type(m) in OPS
 
 
 class _Run(fx.Interpreter):

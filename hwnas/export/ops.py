@@ -105,6 +105,9 @@ def find_op(node: fx.Node, part: nn.Module | None) -> str | None:
 def module_type(part: nn.Module) -> type[nn.Module]:
     """Return the type of `OPS` that ``part`` computes the same as, else its own."""
     own = type(part)
+    said: type[nn.Module] | None = getattr(own, "computes", None)
+    if said is not None and said in OPS:
+        return said
     for base in own.__mro__:
         if base in OPS and all(
             getattr(own, name, None) is getattr(base, name, None)
@@ -112,6 +115,13 @@ def module_type(part: nn.Module) -> type[nn.Module]:
         ):
             return base
     return own
+
+
+class LeafTracer(fx.Tracer):
+    """Does not look into modules of `OPS`, subclasses that compute the same included."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return super().is_leaf_module(m, module_qualified_name) or module_type(m) in OPS
 
 
 def op_name(node: fx.Node, part: nn.Module | None) -> str:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
+from hwnas.export.ops import LeafTracer
+
 MOMENTUM = 0.05
 """With which the ranges of activations follow the batches."""
 
@@ -66,7 +68,7 @@ def quantisation_aware(network: nn.Module, weight_bits: int = 8) -> Iterator[fx.
 
     When it ends the roundings are gone and the network has the trained weights.
     """
-    traced = fx.symbolic_trace(network)
+    traced = fx.GraphModule(network, LeafTracer().trace(network))
     parts = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         if _is_a_value(node, parts):

@@ -16,6 +16,7 @@ from hwnas.architecture import Block
 from hwnas.errors import UnknownName
 from hwnas.nn.cell_ops import CELL_OPS, cell_op
 from hwnas.nn.dense_ops import BareConv, DenseLayer, NormRelu, Transition
+from hwnas.nn.depthwise import DepthwiseConv2d
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -33,18 +34,16 @@ class ConvNorm(nn.Sequential):
         out_channels: int,
         kernel_size: int,
         stride: int = 1,
-        groups: int = 1,
+        depthwise: bool = False,
         activation: str | None = None,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            kernel_size // 2,
-            groups=groups,
-            bias=False,
+        self.conv = (
+            DepthwiseConv2d(in_channels, kernel_size, stride)
+            if depthwise
+            else nn.Conv2d(
+                in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False
+            )
         )
         self.norm = nn.BatchNorm2d(out_channels)
         if activation is not None:
@@ -77,7 +76,7 @@ class MBConv(nn.Module):
         if block.expand_ratio != 1:
             self.layers.add_module("expand", ConvNorm(block.in_channels, mid, 1, activation=act))
         self.layers.add_module(
-            "depthwise", ConvNorm(mid, mid, block.kernel_size, block.stride, mid, activation=act)
+            "depthwise", ConvNorm(mid, mid, block.kernel_size, block.stride, True, activation=act)
         )
         if block.squeeze_excite:
             self.layers.add_module("se", SqueezeExcite(mid, block.se_channels))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hwnas.architecture import Block, Genotype
 from hwnas.nn.blocks import ACTIVATIONS, ConvNorm, MBConv, SqueezeExcite, block_module
 from hwnas.nn.build import Network, build, initialise
+from hwnas.nn.depthwise import depthwise_conv2d
 from hwnas.spaces.space import SearchSpace
 
 Mix = Callable[[int, "MixedOp", Tensor, int], Tensor]
@@ -87,9 +88,7 @@ class SlicedMBConv(nn.Module):
         block = self.block
         expand, depthwise, project = shared.kernels(block)
         y = self.act(self.expand_norm(F.conv2d(x, expand))) if block.expand_ratio != 1 else x
-        y = F.conv2d(
-            y, depthwise, None, block.stride, block.kernel_size // 2, 1, block.mid_channels
-        )
+        y = depthwise_conv2d(y, depthwise, block.stride)
         y = self.se(self.act(self.depthwise_norm(y)))
         y = self.project_norm(F.conv2d(y, project))
         return x + y if block.residual else y
