@@ -28,7 +28,7 @@ from hwnas.devices.fingerprint import hardware
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.export.compile import compile_model
-from hwnas.files import home, write_json
+from hwnas.files import append_line, home, read_lines, write_json
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.store import read_model
 from hwnas.measurement import Measurement, compare
@@ -117,22 +117,26 @@ def accuracy(
     work: Path, data: str, epochs: int, seeds: int, share: int, targets: tuple[str, ...],
     workers: int, out: Path | None,
 ) -> None:  # fmt: skip
-    """Train searched, uniform and random networks of equal measured latency alike."""
+    """Train searched, uniform and random networks of equal measured latency alike.
+
+    The networks with their latencies and every finished training are kept in tools/results/, so
+    that the trainings can go on in another folder or on another machine.
+    """
     rows: list[dict[str, object]] = []
     for target in targets:
-        groups = _groups(work, target, share, seeds)
+        groups = _kept_groups(work, target, share, seeds)
         jobs = [
-            (name, one, seed) for seed in range(seeds) for name, nets in groups.items()
-            for one in [nets[seed % len(nets)]]
-        ]  # fmt: skip
+            (name, nets[seed % len(nets)], seed)
+            for seed in range(seeds)
+            for name, nets in groups.items()
+        ]
         with ThreadPoolExecutor(workers) as pool:
             accuracies = list(
-                pool.map(lambda job: _trained(work, job[1], data, epochs, job[2]), jobs)
+                pool.map(
+                    lambda job: _trained(work, job[1].architecture, data, epochs, job[2]), jobs
+                )
             )
-        nets = list({one.digest: one for _, one, _ in jobs}.values())
-        measured = _measure(target, nets, work / "accuracy" / target)
-        for name in groups:
-            rows.append(_group_row(target, share, name, jobs, accuracies, measured))
+        rows += [_group_row(target, share, name, jobs, accuracies) for name in groups]
     text = (
         f"{data}, {epochs} epochs each, {seeds} trainings a group, accuracy on the test images; "
         "latency measured interleaved. ±: standard deviation over trainings."
@@ -231,6 +235,28 @@ def _sevens(one: Architecture) -> int:
     return sum(block.kernel_size == 7 for block in one.blocks)
 
 
+class Member(msgspec.Struct, frozen=True):
+    """A network of a group, with its latency measured in turns with all others of its target."""
+
+    architecture: Architecture
+    median_ms: float
+
+
+def _kept_groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[Member]]:
+    kept = RESULTS / f"evaluate_host_{target}_{share}.json"
+    if kept.exists():
+        return msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
+    groups = _groups(work, target, share, seeds)
+    nets = list({one.digest: one for group in groups.values() for one in group}.values())
+    measured = _measure(target, nets, work / "accuracy" / target)
+    members = {
+        name: [Member(one, measured[one.digest].median_ms) for one in group]
+        for name, group in groups.items()
+    }
+    write_json(kept, members)
+    return members
+
+
 def _groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[Architecture]]:
     """Return networks of equal latency on a target: searched, random, uniform of each family."""
     model = _model_of(target)
@@ -271,18 +297,33 @@ def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architectur
     return best
 
 
+class Training(msgspec.Struct, frozen=True):
+    """One finished training of ``trainings.jsonl``."""
+
+    digest: str
+    data: str
+    epochs: int
+    seed: int
+    test_accuracy: float
+
+
+TRAININGS = RESULTS / "evaluate_host_trainings.jsonl"
+
+
 def _trained(work: Path, one: Architecture, data: str, epochs: int, seed: int) -> float:
     """Train one network and return its accuracy on the test images."""
+    for done in read_lines(TRAININGS, Training):
+        if (done.digest, done.data, done.epochs, done.seed) == (one.digest, data, epochs, seed):
+            return done.test_accuracy
     folder = work / "accuracy" / f"{data}-{epochs}" / f"{one.digest}-{seed}"
-    score = folder / "test.json"
-    if not score.exists():
-        write_json(folder / "architecture.json", one)
-        command = [sys.executable, "-m", "hwnas", "train", "--resume", "--epochs", str(epochs)]
-        command += ["--architecture", str(folder / "architecture.json"), "--data", data]
-        command += ["--out", str(folder), "--seed", str(seed)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        write_json(score, _test_accuracy(one, folder, data))
-    return msgspec.json.decode(score.read_bytes(), type=float)
+    write_json(folder / "architecture.json", one)
+    command = [sys.executable, "-m", "hwnas", "train", "--resume", "--epochs", str(epochs)]
+    command += ["--architecture", str(folder / "architecture.json"), "--data", data]
+    command += ["--out", str(folder), "--seed", str(seed)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found = _test_accuracy(one, folder, data)
+    append_line(TRAININGS, Training(one.digest, data, epochs, seed, found))
+    return found
 
 
 def _test_accuracy(one: Architecture, folder: Path, data: str) -> float:
@@ -299,22 +340,21 @@ def _group_row(
     target: str,
     share: int,
     name: str,
-    jobs: list[tuple[str, Architecture, int]],
+    jobs: list[tuple[str, Member, int]],
     accuracies: list[float],
-    measured: dict[str, Measurement],
 ) -> dict[str, object]:
     mine = [number for number, job in enumerate(jobs) if job[0] == name]
     scores = [100 * accuracies[number] for number in mine]
-    nets = {jobs[number][1].digest: jobs[number][1] for number in mine}
+    nets = {jobs[number][1].architecture.digest: jobs[number][1] for number in mine}.values()
     return {
         "target": target,
         "budget": f"{share} %",
         "group": name,
         "networks": len(nets),
-        "ms": round(fmean(measured[digest].median_ms for digest in nets), 4),
+        "ms": round(fmean(one.median_ms for one in nets), 4),
         "test accuracy %": f"{fmean(scores):.2f} ± {stdev(scores) if len(scores) > 1 else 0:.2f}",
         "each": ", ".join(f"{score:.2f}" for score in scores),
-        "M MACs": round(fmean(one.macs for one in nets.values()) / 1e6, 2),
+        "M MACs": round(fmean(one.architecture.macs for one in nets) / 1e6, 2),
     }
 
 

@@ -48,7 +48,7 @@ class Flatbuffer:
         if name not in self._index:
             self.tensor(name, values.shape, str(values.dtype))
             buffer = self._aligned()
-            buffer.data = np.ascontiguousarray(values).tobytes()
+            buffer.data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
             self._tensors[-1].buffer = len(self._buffers)
             self._buffers.append(buffer)
         return name
@@ -76,8 +76,8 @@ class Flatbuffer:
         self._buffers.append(buffer)
         self._notes.append(entry)
 
-    def packed(self, version: int, first: str, last: str) -> bytes:
-        """Return the file, with ``first`` as input and ``last`` as output."""
+    def packed(self, version: int, first: str, last: str) -> memoryview:
+        """Return the file's bytes, with ``first`` as input and ``last`` as output."""
         import flatbuffers
 
         graph = self._schema.SubGraphT()
@@ -93,7 +93,7 @@ class Flatbuffer:
         size = sum(len(buffer.data) for buffer in self._buffers if buffer.data is not None)
         builder = flatbuffers.Builder(size + 65536)
         builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        return memoryview(builder.Bytes)[builder.Head() :]  # not Output(): it copies
 
     def _code(self, op: str, version: int) -> int:
         if (op, version) not in self._codes:
