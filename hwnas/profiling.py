@@ -38,6 +38,8 @@ from hwnas.latency_models.plan import half_width, next_networks
 from hwnas.latency_models.store import outdated, read_measured, set_aside, write_measured
 from hwnas.nn.build import untrained
 from hwnas.search.derive import window_samples
+from hwnas.spaces.grown import GrownSpace
+from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 
 NETWORKS = 24
@@ -126,7 +128,12 @@ def distinct_blocks(space: SearchSpace) -> list[Block]:
 
 
 def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int) -> list[Genotype]:
-    """Return networks spread evenly over the logarithm of the latency, from end to end."""
+    """Return networks spread evenly over the logarithm of the latency, from end to end.
+
+    In a space that is grown, where ``costs`` has a part of the blocks only, over that of the MACs.
+    """
+    if isinstance(inner := in_float(space), GrownSpace):
+        return inner.spread(count, Random(seed))
     rng = np.random.default_rng(seed)
     level = [[0.0] * len(row) for row in costs.mean_ms]
     targets_ms = np.geomspace(costs.smallest_ms * 1.05, costs.largest_ms, count)

@@ -1,15 +1,21 @@
-"""The table of costs that a search strategy sees: milliseconds, no devices, no predictors."""
+"""The costs that a search strategy sees: milliseconds, no devices, no predictors.
+
+Where decisions are independent they are a table, `CostTable`. Where a block depends on the choices
+before it (`hwnas.spaces.grown`) each network has its own price, `NetworkCosts`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.architecture import Block
+from hwnas.architecture import Block, Genotype
 from hwnas.block import FREE_OPS
+from hwnas.spaces.grown import GrownSpace
+from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 
 
@@ -43,6 +49,59 @@ class CostTable(msgspec.Struct, frozen=True):
     @property
     def largest_ms(self) -> float:
         return self.fixed_ms + sum(map(max, self.mean_ms))
+
+
+class NetworkCosts:
+    """Latency of whole networks of a space that is grown; each block is asked for once."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        blocks_ms: Callable[[Sequence[Block]], Mapping[str, float]],
+        overhead_ms: float,
+    ) -> None:
+        """``blocks_ms`` gives the costs of many blocks by their keys, at once."""
+        self._space, self._ask_ms, self._overhead_ms = space, blocks_ms, overhead_ms
+        self._blocks_ms: dict[Block, float] = {}
+        self._networks_ms: dict[tuple[int, ...], float] = {}
+
+    def network_ms(self, choices: Sequence[int]) -> float:
+        """Return the latency of one choice for each decision."""
+        return self.networks_ms([choices])[0]
+
+    def networks_ms(self, rows: Iterable[Sequence[int]]) -> list[float]:
+        """Return the latencies of many networks; quicker than one after the other."""
+        names = [tuple(map(int, row)) for row in rows]
+        new = {name: self._blocks(name) for name in names if name not in self._networks_ms}
+        fresh = {block for blocks in new.values() for block in blocks} - self._blocks_ms.keys()
+        if fresh:
+            ordered = sorted(fresh, key=lambda block: block.key)
+            found = self._ask_ms(ordered)
+            self._blocks_ms.update((block, found.get(block.key, 0.0)) for block in ordered)
+        for name, blocks in new.items():
+            total_ms = sum(self._blocks_ms[block] for block in blocks)
+            self._networks_ms[name] = self._overhead_ms + total_ms
+        return [self._networks_ms[name] for name in names]
+
+    def _blocks(self, choices: tuple[int, ...]) -> tuple[Block, ...]:
+        return self._space.architecture(Genotype(self._space.name, choices)).blocks
+
+    @property
+    def smallest_ms(self) -> float:
+        return self.network_ms(_grown(self._space).smallest.choices)
+
+    @property
+    def largest_ms(self) -> float:
+        return self.network_ms(_grown(self._space).largest.choices)
+
+
+Costs = CostTable | NetworkCosts
+
+
+def _grown(space: SearchSpace) -> GrownSpace:
+    inner = in_float(space)
+    assert isinstance(inner, GrownSpace)
+    return inner
 
 
 def cost_table(

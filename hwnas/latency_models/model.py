@@ -20,11 +20,13 @@ from hwnas.architecture import Block
 from hwnas.block import FREE_OPS
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.latency_models.correction import Correction, Posterior, posterior, uncorrected
-from hwnas.latency_models.cost import CostTable, cost_table
+from hwnas.latency_models.cost import Costs, CostTable, NetworkCosts, cost_table
 from hwnas.latency_models.evidence import bias_of, field_over, null_of, seen_over
 from hwnas.latency_models.features import Floats, unsupported
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.prior import BlockPrior
+from hwnas.spaces.grown import GrownSpace
+from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 
 SCHEMA = 2
@@ -217,6 +219,13 @@ class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     def unsupported(self, blocks: Iterable[Block]) -> list[str]:
         """Return the kinds of operation and kernel in ``blocks`` that nothing measured has."""
         return unsupported(blocks, self.support)
+
+    def costs(self, space: SearchSpace) -> Costs:
+        """Return what networks of ``space`` cost: a table where its decisions are independent."""
+        if not isinstance(in_float(space), GrownSpace):
+            return self.cost_table(space)
+        self.blocks_ms([*space.fixed, *(site.block for site in space.sites())])  # what it lacks
+        return NetworkCosts(space, self.blocks_ms, self.overhead_ms)
 
     def cost_table(self, space: SearchSpace) -> CostTable:
         """Return the costs of all candidates of ``space``: exact for every network of it."""

@@ -85,7 +85,7 @@ def published_model(device: str, space: SearchSpace) -> LatencyModel | None:
 
 def _uncovered(model: LatencyModel, space: SearchSpace) -> HwnasError | None:
     try:
-        model.cost_table(space)
+        model.costs(space)
     except HwnasError as error:
         return error
     return None

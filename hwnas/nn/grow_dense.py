@@ -22,9 +22,7 @@ from hwnas.nn.grow import (
     spread,
     with_inputs,
 )
-
-REDUCTION = 0.5
-"""Channels out over channels in of a transition, rounded down: DenseNet-BC's."""
+from hwnas.spaces.densenet import REDUCTION
 
 
 def dense_wider(

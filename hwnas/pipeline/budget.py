@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from hwnas.errors import BudgetError, UsageError
-from hwnas.latency_models.cost import CostTable
+from hwnas.latency_models.cost import Costs
 
 UNITS_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|%)")
@@ -24,7 +24,7 @@ def parse_budget(text: str) -> tuple[float, bool]:
     return float(found[1]) * UNITS_MS[found[2]], False
 
 
-def resolve_budget(text: str | None, costs: CostTable, default_ms: float) -> float:
+def resolve_budget(text: str | None, costs: Costs, default_ms: float) -> float:
     """Return the budget in ms. Raises `BudgetError` with the range if no network can keep it.
 
     A budget over the largest network's latency is kept by every network: it is an error too,

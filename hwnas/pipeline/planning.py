@@ -27,6 +27,7 @@ from hwnas.search.loop import SearchPlan
 from hwnas.search.objective import OBJECTIVES
 from hwnas.search.proxyless import ESTIMATORS
 from hwnas.spaces.find import find_space
+from hwnas.spaces.grown import GrownSpace
 from hwnas.spaces.int8 import in_float, in_precision
 from hwnas.spaces.space import SearchSpace
 from hwnas.training import TrainingPlan
@@ -44,7 +45,7 @@ def prepare(
     run = open_run(folder, config, resume)
     with run.stage("profile"):
         model = model_of(target, space, console, run, config.latency_model)
-    costs = model.cost_table(space)
+    costs = model.costs(space)
     _check_repeat(folder, dataset)
     budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
     effort = find_effort(config.effort)
@@ -62,7 +63,7 @@ def plan(config: Config, console: Console) -> dict[str, object]:
     """Return what a run would do and the space's range on the target; measures a model if none."""
     target, dataset, space = _asked(config)
     model = model_of(target, space, console, asked=config.latency_model)
-    costs = model.cost_table(space)
+    costs = model.costs(space)
     budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
     search_plan, training_plan = _plans(config, dataset, space)
     return {
@@ -207,5 +208,9 @@ def _plans(config: Config, dataset: Dataset, space: SearchSpace) -> tuple[Search
 
 
 def _mean_macs(space: SearchSpace) -> float:
+    """Return the MACs of a random network; of a space that is grown those of the usual one: its
+    largest networks are far beyond what a search meets."""
+    if isinstance(in_float(space), GrownSpace):
+        return space.architecture(space.usual).macs
     rng = Random(0)
     return fmean(space.architecture(space.random(rng)).macs for _ in range(64))

@@ -7,11 +7,12 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from statistics import median
+
+import numpy as np
 
 from hwnas import __version__
 from hwnas.devices.fingerprint import hardware
-from hwnas.latency_models.cost import CostTable
+from hwnas.latency_models.cost import Costs
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import DRIFT_LIMIT
 from hwnas.pipeline.finishing import Delivered, Trained
@@ -35,11 +36,12 @@ CURVE_POINTS = 400
 """Points that the report keeps of a search's log; the log keeps all."""
 
 
-def latency_range(space: SearchSpace, costs: CostTable) -> tuple[float, float, float]:
+def latency_range(space: SearchSpace, costs: Costs) -> tuple[float, float, float]:
     """Return the least, median and greatest predicted latency; the median of random networks."""
     rng = Random(0)
-    drawn = (costs.network_ms(space.random(rng).choices) for _ in range(RANDOM_NETWORKS))
-    return costs.smallest_ms, median(drawn), costs.largest_ms
+    drawn = [space.random(rng).choices for _ in range(RANDOM_NETWORKS)]
+    drawn_ms = costs.networks_ms(np.array(drawn))
+    return costs.smallest_ms, float(np.median(drawn_ms)), costs.largest_ms
 
 
 def compose(job: Job, screened: Screened, delivered: Delivered) -> Report:
@@ -72,7 +74,7 @@ def _result(job: Job, screened: Screened, delivered: Delivered) -> Result:
         budget_ms=job.budget_ms,
         verdict=verdicts[delivered.kept],
         reason=_reason(job, delivered),
-        range_ms=latency_range(job.space, model.cost_table(job.space)),
+        range_ms=latency_range(job.space, model.costs(job.space)),
         architecture=architecture_of(
             chosen.found.architecture, block_rows(job.space, chosen, model, screened.probabilities)
         ),

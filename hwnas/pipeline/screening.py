@@ -54,7 +54,7 @@ def screen(
     """Derive networks near the budget, judge them on the supernet, measure their latency."""
     seed = derived_seed(job.run.config.seed, "derive", number)
     low_ms, high_ms = (share * job.budget_ms for share in window(job, model))
-    if model.cost_table(job.space).smallest_ms > high_ms:
+    if model.costs(job.space).smallest_ms > high_ms:
         high_ms = job.budget_ms  # only the fastest networks keep it
     genotypes = strategy.candidates(job.effort.screened, low_ms, high_ms, seed)
     found = [

@@ -48,7 +48,7 @@ def search_rounds(job: Job, model: LatencyModel) -> Screened:
         if path.exists():
             screened = msgspec.json.decode(path.read_bytes(), type=Screened)
         else:
-            strategy.set_costs(model.cost_table(job.space), job.budget_ms)
+            strategy.set_costs(model.costs(job.space), job.budget_ms)
             _search(job, strategy, number, train, valid)
             screened = screen(job, strategy, model, number, train, valid)
             write_json(path, screened)
@@ -62,7 +62,7 @@ def search_rounds(job: Job, model: LatencyModel) -> Screened:
             f"{sum(one.origin == 'search' for one in screened.found)} networks keep "
             f"{job.budget_ms:.4g} ms when measured; "
         )
-        if (fastest_ms := model.cost_table(job.space).smallest_ms) > job.budget_ms:
+        if (fastest_ms := model.costs(job.space).smallest_ms) > job.budget_ms:
             job.console.say(
                 f"{said}by the corrected latency model the fastest network of the space takes "
                 f"{fastest_ms:.4g} ms, so the search ends"
@@ -113,7 +113,7 @@ def _strategy(job: Job, model: LatencyModel) -> Strategy:
     torch.manual_seed(derived_seed(config.seed, "supernet"))
     setting = Setting(
         in_float(job.space),
-        model.cost_table(job.space),
+        model.costs(job.space),
         job.budget_ms,
         seeded(config.seed, "paths"),
         job.effort.arch_learning_rate,

@@ -65,7 +65,7 @@ def _asked(name: str, space: SearchSpace) -> LatencyModel:
     """Return the model of that file or name. Raises `UsageError` if it lacks a block."""
     said, model = find_model(name, [*space.fixed, *(site.block for site in space.sites())])
     try:
-        model.cost_table(space)
+        model.costs(space)
     except HwnasError as error:
         raise UsageError(f"--latency-model {said}: {error}") from None
     return model

@@ -84,7 +84,7 @@ class Darts:
     def begin(cls, setting: Setting) -> Self:
         return cls(
             cell_supernet(setting, "darts", none=True),
-            setting.costs,
+            setting.table,
             setting.budget_ms,
             setting.generator,
             ARCH_RATE * setting.arch_learning_rate,

@@ -99,7 +99,7 @@ class Ista:
     def begin(cls, setting: Setting) -> Self:
         return cls(
             cell_supernet(setting, "ista", none=False),
-            setting.costs,
+            setting.table,
             setting.budget_ms,
             setting.generator,
             ARCH_RATE * setting.arch_learning_rate,

@@ -39,7 +39,7 @@ class RandomSearch:
     @classmethod
     def begin(cls, setting: Setting) -> Self:
         supernet, budget_ms = chain_supernet(setting), setting.budget_ms
-        return cls(supernet, setting.costs, budget_ms, setting.generator)
+        return cls(supernet, setting.table, budget_ms, setting.generator)
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
         self.costs, self.budget_ms = costs, budget_ms

@@ -51,7 +51,7 @@ class Reinforce(ProxylessGradient):
     def begin(cls, setting: Setting) -> Self:
         return cls(
             chain_supernet(setting),
-            setting.costs,
+            setting.table,
             setting.budget_ms,
             setting.generator,
             setting.arch_learning_rate,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
 from hwnas.architecture import Genotype
-from hwnas.latency_models.cost import CostTable
+from hwnas.errors import UsageError
+from hwnas.latency_models.cost import Costs, CostTable
 from hwnas.spaces.space import SearchSpace
 
 Batch = tuple[Tensor, Tensor]
@@ -34,7 +35,7 @@ class Setting(NamedTuple):
     """What a search begins from."""
 
     space: SearchSpace
-    costs: CostTable
+    costs: Costs
     budget_ms: float
     generator: torch.Generator
     arch_learning_rate: float = 1e-3
@@ -44,6 +45,16 @@ class Setting(NamedTuple):
     """How latency enters (`hwnas.search.objective.OBJECTIVES`); empty: the strategy's own way."""
     estimator: str = "full"
     """Of the gradient of ProxylessNAS (`hwnas.search.proxyless.ESTIMATORS`)."""
+
+    @property
+    def table(self) -> CostTable:
+        """The costs of a space of independent decisions. Raises `UsageError` for another space."""
+        if not isinstance(self.costs, CostTable):
+            raise UsageError(
+                f"the layers of the space {self.space.name!r} depend on each other: it has no "
+                "table of costs, and only strategy 'eas' searches it"
+            )
+        return self.costs
 
 
 class Strategy(Protocol):
@@ -66,8 +77,8 @@ class Strategy(Protocol):
         """Return the stand-alone network of a genotype with a copy of the search's weights."""
         ...
 
-    def set_costs(self, costs: CostTable, budget_ms: float) -> None:
-        """Go on under another table, e.g. one corrected by measurements."""
+    def set_costs(self, costs: Any, budget_ms: float) -> None:
+        """Go on under other costs (those of a `Setting`), e.g. corrected by measurements."""
         ...
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:

@@ -12,13 +12,19 @@ from torch import Tensor, nn
 from hwnas.errors import UsageError
 from hwnas.nn.supernet import Supernet
 from hwnas.search.strategy import Batch, Setting
+from hwnas.spaces.grown import GrownSpace
 from hwnas.spaces.space import SearchSpace
 
 State = dict[str, Tensor]
 
 
 def check_chain(space: SearchSpace) -> None:
-    """Raise `UsageError` for a space that is no chain."""
+    """Raise `UsageError` for a space that is no chain of independent blocks."""
+    if isinstance(space, GrownSpace):
+        raise UsageError(
+            f"the layers of the space {space.name!r} depend on each other, and this strategy "
+            "chooses each alone: strategy 'eas' searches it by growing networks"
+        )
     if space.architecture(space.random(Random(0))).inputs:
         raise UsageError(
             f"the space {space.name!r} is not a chain of blocks, and this strategy searches chains "
