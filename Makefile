@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow check bench clean
+.PHONY: setup demo test test-slow test-runtimes check bench clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,17 @@ test: check
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
+# TFLite files in older runtimes; make test runs them in those that are installed
+test-runtimes: setup .venv-runtimes/tflite_runtime/.installed .venv-runtimes/tensorflow/.installed
+	$(BIN)/python -m pytest tests/test_export_runtimes.py
+
+.venv-runtimes/tflite_runtime/.installed: PACKAGES = tflite_runtime 'numpy<2'
+.venv-runtimes/tensorflow/.installed: PACKAGES = tensorflow-cpu
+.venv-runtimes/%/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --disable-pip-version-check --quiet $(PACKAGES)
+	touch $@
+
 check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -37,5 +48,5 @@ bench: setup
 	$(BIN)/python tools/bench_measuring.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache dist build
+	rm -rf $(VENV) .venv-runtimes .pytest_cache .ruff_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
