@@ -47,7 +47,14 @@ class Block(msgspec.Struct, frozen=True):
       norm, ReLU, convolution 1x1 to ``expand_ratio`` times the growth, and again, with
       ``kernel_size``, to the growth, which is ``out_channels - in_channels``;
     * ``transition``: batch norm, ReLU, convolution 1x1, average pool of ``kernel_size``;
-    * ``bare_conv``: a convolution alone; ``norm_logits``: batch norm, ReLU, ``logits``.
+    * ``bare_conv``: a convolution alone; ``norm_logits``: batch norm, ReLU, ``logits``;
+
+    or one of a tree (`hwnas.spaces.tree`), which say what they are made of, in order:
+
+    * ``bn_conv``, ``bn_relu_conv_bn``; ``bn_relu_group_conv`` in `GROUPS` groups of channels, which
+      are shuffled after it; ``bn_relu_sep_conv`` and ``bn_relu_dil_conv`` (dilation 2) depthwise,
+      then 1x1;
+    * ``first_half``, ``second_half`` of the channels; ``pad_channels``: with zeros after them.
     """
 
     op: str
@@ -240,11 +247,24 @@ def _norm_params(block: Block) -> int:
     return 2 * block.out_channels
 
 
+def _bn_conv_params(block: Block) -> int:
+    return _conv_params(block) - _norm_params(block) + 2 * block.in_channels
+
+
+def _group_conv_params(block: Block) -> int:
+    return _conv_macs(block) // block.out_size**2 // GROUPS + 2 * block.in_channels
+
+
 def _nothing(block: Block) -> int:
     return 0
 
 
-_WITHOUT_WEIGHTS = ("max_pool", "avg_pool", "global_pool", "none", "add", "concat")
+GROUPS = 2
+"""Of ``bn_relu_group_conv``."""
+_WITHOUT_WEIGHTS = (
+    "max_pool", "avg_pool", "global_pool", "none", "add", "concat", "first_half", "second_half",
+    "pad_channels",
+)  # fmt: skip
 _WITH_NORM_ONLY = ("max_pool_bn", "avg_pool_bn", "identity_bn")
 _MACS: dict[str, Callable[[Block], int]] = {
     "conv": _conv_macs,
@@ -263,6 +283,11 @@ _MACS: dict[str, Callable[[Block], int]] = {
     "dense_layer": lambda block: block.in_size**2 * _dense_layer_weights(block),
     "transition": lambda block: block.in_size**2 * block.in_channels * block.out_channels,
     "norm_logits": lambda block: block.in_channels * block.out_channels,
+    "bn_conv": _conv_macs,
+    "bn_relu_conv_bn": _conv_macs,
+    "bn_relu_group_conv": lambda block: _conv_macs(block) // GROUPS,
+    "bn_relu_sep_conv": lambda block: block.out_size**2 * _dil_conv_weights(block),
+    "bn_relu_dil_conv": lambda block: block.out_size**2 * _dil_conv_weights(block),
     **dict.fromkeys(_WITHOUT_WEIGHTS, _nothing),
     **dict.fromkeys(_WITH_NORM_ONLY, _nothing),
 }
@@ -283,6 +308,11 @@ _PARAMS: dict[str, Callable[[Block], int]] = {
     "dense_layer": _dense_layer_params,
     "transition": lambda block: block.in_channels * (2 + block.out_channels),
     "norm_logits": lambda block: 2 * block.in_channels + _logits_params(block),
+    "bn_conv": _bn_conv_params,
+    "bn_relu_conv_bn": lambda block: _conv_params(block) + 2 * block.in_channels,
+    "bn_relu_group_conv": _group_conv_params,
+    "bn_relu_sep_conv": lambda block: _dil_conv_weights(block) + 2 * block.in_channels,
+    "bn_relu_dil_conv": lambda block: _dil_conv_weights(block) + 2 * block.in_channels,
     **dict.fromkeys(_WITHOUT_WEIGHTS, _nothing),
     **dict.fromkeys(_WITH_NORM_ONLY, _norm_params),
 }

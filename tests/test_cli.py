@@ -152,7 +152,10 @@ def test_a_budget_that_makes_no_sense_is_exit_2(phone: list[str], call: Call, bu
         (["--data", "none.npz"], "none.npz: does not exist, expected a folder of images"),
         (["--data", "{empty}"], "{empty}: "),
         (["--strategy", "ista"], "the strategy 'ista' chooses operations of a cell's nodes"),
-        (["--strategy", "random", "--space", "cells"], "the space 'cells' is not a chain"),
+        (
+            ["--strategy", "random", "--space", "cells"],
+            "the space 'cells' has decisions that several",
+        ),
         (["--space", "mobil"], "no space (or .toml file) named 'mobil', did you mean 'mobile'?"),
         (["--strategy", "proxy"], "no strategy named 'proxy'"),
         (["--effort", "quik"], "no effort named 'quik', did you mean 'quick'?"),

@@ -46,7 +46,7 @@ def started(kind: type[Chain]) -> Chain:
 def test_a_search_over_chains_refuses_a_space_of_cells(kind: type[Chain]) -> None:
     space = cell_space((1, 28, 28), 10)
     costs = CostTable(tuple((1.0,) * len(one.candidates) for one in space.decisions), 0.0)
-    with pytest.raises(UsageError, match="'cells' is not a chain"):
+    with pytest.raises(UsageError, match="'cells' has decisions that several"):
         kind.begin(Setting(space, costs, 2.5, torch.Generator()))
 
 

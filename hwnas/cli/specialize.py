@@ -157,12 +157,15 @@ def _folder(out: Path | None, target: str, resume: bool) -> Path:
 
 
 def _print_plan(document: dict[str, object]) -> None:
+    from decimal import Decimal
+
     for result in document["results"]:  # type: ignore[attr-defined]
         low_ms, middle_ms, high_ms = result["range_ms"]
         click.echo(f"{result['target']} ({result['runtime']}, {result['precision']})")
         click.echo(
-            f"  the space's {result['networks']:.3g} networks take {low_ms:.4g} to {high_ms:.4g} "
-            f"ms, half of the random ones up to {middle_ms:.4g} ms ({result['latency']['kind']})"
+            f"  the space's {Decimal(result['networks']):.3g} networks take {low_ms:.4g} to "
+            f"{high_ms:.4g} ms, half of the random ones up to {middle_ms:.4g} ms "
+            f"({result['latency']['kind']})"
         )
         click.echo(f"  source: {result['source']}")
         click.echo(f"  budget: {result['budget_ms']:.4g} ms")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hwnas.block import Block
+from hwnas.block import GROUPS, Block
 from hwnas.errors import UsageError
 
 WIDE_KERNEL = 7
@@ -192,6 +192,19 @@ def _transition(block: Block) -> list[Part]:
     return [*_norm_relu(block), _dense(block, block.in_channels, c_out, 1, 1, size), pool]
 
 
+def _bn_relu_depthwise(block: Block) -> list[Part]:
+    c_in, c_out, out = block.in_channels, block.out_channels, block.out_size
+    depthwise = _depthwise(block, c_in, block.stride, block.in_size)
+    return [*_norm_relu(block), depthwise, _dense(block, c_in, c_out, 1, 1, out)]
+
+
+def _group_conv(block: Block) -> list[Part]:
+    """Half of the weights of a dense one, and the shuffle."""
+    [dense] = _conv(block)
+    half = dense._replace(dense_macs=dense.dense_macs / GROUPS, weights=dense.weights / GROUPS)
+    return [*_norm_relu(block), half, *_concat(block)]
+
+
 def _nothing(block: Block) -> list[Part]:
     return []
 
@@ -222,4 +235,12 @@ _PARTS: dict[str, Callable[[Block], list[Part]]] = {
     "norm_logits": lambda block: [*_norm_relu(block), *_logits(block)],
     "add": _add,
     "concat": _concat,
+    "bn_conv": lambda block: [*_norm_relu(block)[1:], *_conv(block)],
+    "bn_relu_conv_bn": lambda block: [*_norm_relu(block), *_conv(block)],
+    "bn_relu_group_conv": _group_conv,
+    "bn_relu_sep_conv": _bn_relu_depthwise,
+    "bn_relu_dil_conv": _bn_relu_depthwise,
+    "first_half": _concat,
+    "second_half": _concat,
+    "pad_channels": _concat,
 }

@@ -17,6 +17,7 @@ from hwnas.errors import UnknownName
 from hwnas.nn.cell_ops import CELL_OPS, cell_op
 from hwnas.nn.dense_ops import BareConv, DenseLayer, NormRelu, Transition
 from hwnas.nn.depthwise import DepthwiseConv2d
+from hwnas.nn.tree_ops import TREE_OPS, tree_op
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -166,6 +167,7 @@ _MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "dense_layer": DenseLayer,
     "transition": Transition,
     **dict.fromkeys(CELL_OPS, cell_op),
+    **dict.fromkeys(TREE_OPS, tree_op),
 }
 
 

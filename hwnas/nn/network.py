@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -33,24 +35,38 @@ class WiredNetwork(Network):
         self.drop_path = 0.0
         """Probability that a training image goes without one branch of a sum, see `drop_path`."""
         self.branches = _branches(blocks, inputs)
-        self._last_use = _last_use(inputs)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.outputs(images, ())[0]
 
     def outputs(self, images: Tensor, places: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Return the last block's output, then those of the blocks at ``places``."""
-        values: dict[int, Tensor] = {IMAGE: images}
-        for place, (block, sources) in enumerate(zip(self.blocks, self.inputs, strict=True)):
-            value = block(*(values[source] for source in sources))
+
+        def run(place: int, *given: Tensor) -> Tensor:
+            value = self.blocks[place](*given)
             if self.training and self.drop_path and place in self.branches:
                 value = drop_path(value, self.drop_path)
-            values[place] = value
-            for source in set(sources):
-                # what nobody takes any more need not be kept, other than for its gradient
-                if self._last_use[source] == place and source not in places:
-                    del values[source]
-        return tuple(values[place] for place in (len(self.inputs) - 1, *places))
+            return value
+
+        return run_wired(self.inputs, images, run, places)
+
+
+def run_wired(
+    inputs: Inputs,
+    images: Tensor,
+    run: Callable[..., Tensor],
+    places: tuple[int, ...] = (),
+) -> tuple[Tensor, ...]:
+    """Call ``run(place, *inputs)`` for each block in turn; return the last output, then those at
+    ``places``. What nobody takes any more is not kept, other than for its gradient."""
+    last_use = {source: place for place, sources in enumerate(inputs) for source in sources}
+    values: dict[int, Tensor] = {IMAGE: images}
+    for place, sources in enumerate(inputs):
+        values[place] = run(place, *(values[source] for source in sources))
+        for source in set(sources):
+            if last_use[source] == place and source not in places:
+                del values[source]
+    return tuple(values[place] for place in (len(inputs) - 1, *places))
 
 
 def drop_path(branch: Tensor, probability: float) -> Tensor:
@@ -71,7 +87,3 @@ def _branches(blocks: tuple[Block, ...], inputs: Inputs) -> frozenset[int]:
         for source in sources
     }
     return frozenset(place for place in terms if place != IMAGE and blocks[place].op != "identity")
-
-
-def _last_use(inputs: Inputs) -> dict[int, int]:
-    return {source: place for place, sources in enumerate(inputs) for source in sources}

@@ -20,7 +20,9 @@ from hwnas.architecture import Block, Genotype
 from hwnas.nn.blocks import ACTIVATIONS, ConvNorm, MBConv, SqueezeExcite, block_module
 from hwnas.nn.build import Network, build, initialise
 from hwnas.nn.depthwise import depthwise_conv2d
+from hwnas.nn.network import run_wired
 from hwnas.spaces.space import SearchSpace
+from hwnas.wiring import chained
 
 Mix = Callable[[int, "MixedOp", Tensor, int], Tensor]
 """Computes a decision's output from (decision, its candidates, input, active candidate)."""
@@ -110,47 +112,68 @@ class SlicedMBConv(nn.Module):
 
 
 class Supernet(nn.Module):
-    """All networks of a chain space in one: images ``[N, C, H, W]`` to logits ``[N, classes]``."""
+    """All networks of a space in one: images ``[N, C, H, W]`` to logits ``[N, classes]``.
+
+    The space's blocks must be wired alike in all networks, each chosen by at most one decision.
+    """
 
     def __init__(self, space: SearchSpace, share_weights: bool = True) -> None:
         super().__init__()
         self.space = space
-        # the head begins with the last convolution of the fixed blocks
-        first = max(n for n, block in enumerate(space.fixed) if block.op == "conv")
-        stem, head = space.fixed[:first], space.fixed[first:]
+        usual = space.architecture(space.usual)
+        self.inputs = usual.inputs or chained(usual.blocks)
+        self.decided = space.decided(usual)
+        """The decision of each block, ``None`` for the fixed ones."""
         rows: list[list[Block]] = [[] for _ in space.decisions]
         for site in space.sites():
             rows[site.decision].append(site.block)
-        self.stem = nn.Sequential(*(block_module(block) for block in stem))
+        first = self.decided.index(0)
+        fixed = [
+            block for block, one in zip(usual.blocks, self.decided, strict=True) if one is None
+        ]
+        self.stem = nn.Sequential(*(block_module(block) for block in fixed[:first]))
         self.mixed = nn.ModuleList(MixedOp(row, share_weights) for row in rows)
-        self.head = nn.Sequential(*(block_module(block) for block in head))
-        initialise(self)
+        self.head = nn.Sequential(*(block_module(block) for block in fixed[first:]))
+        """The fixed blocks after the first decision."""
+        if not usual.inputs:
+            initialise(self)
 
     def forward(self, images: Tensor, choices: Sequence[int], mix: Mix | None = None) -> Tensor:
         """Run the path of ``choices``; ``mix`` may replace how a decision's output is computed."""
-        x = self.stem(images)
-        for place, (op, choice) in enumerate(zip(self.ops, choices, strict=True)):
-            x = mix(place, op, x, choice) if mix is not None else op(x, choice)
-        return self.head(x)
+        fixed, ops = iter(self.fixed), self.ops
+
+        def run(place: int, *given: Tensor) -> Tensor:
+            decision = self.decided[place]
+            if decision is None:
+                return next(fixed)(*given)
+            op, [x], choice = ops[decision], given, choices[decision]
+            return mix(decision, op, x, choice) if mix is not None else op(x, choice)
+
+        return run_wired(self.inputs, images, run)[0]
 
     @property
     def ops(self) -> list[MixedOp]:
         """The decisions' candidates, in the order of the space."""
         return cast(list[MixedOp], list(self.mixed))
 
+    @property
+    def fixed(self) -> list[nn.Module]:
+        """The blocks that all networks have, in their order."""
+        return [*self.stem, *self.head]
+
     @torch.no_grad()
     def extract(self, genotype: Genotype) -> Network:
         """Return the stand-alone network of a genotype with a copy of this supernet's weights."""
         network = build(self.space.architecture(genotype))
-        targets = list(network.blocks)
-        chosen = targets[len(self.stem) : len(targets) - len(self.head)]
-        for op, choice, target in zip(self.ops, genotype.choices, chosen, strict=True):
-            candidate = op.candidates[choice]
+        fixed, ops = iter(self.fixed), self.ops
+        for target, decision in zip(network.blocks, self.decided, strict=True):
+            if decision is None:
+                target.load_state_dict(next(fixed).state_dict())
+                continue
+            op = ops[decision]
+            candidate = op.candidates[genotype.choices[decision]]
             if isinstance(candidate, SlicedMBConv):
                 candidate.copy_to(cast(MBConv, target), cast(SharedMBConv, op.shared))
             else:
                 target.load_state_dict(candidate.state_dict())
-        fixed = [*targets[: len(self.stem)], *targets[-len(self.head) :]]
-        for source, target in zip([*self.stem, *self.head], fixed, strict=True):
-            target.load_state_dict(source.state_dict())
         return network

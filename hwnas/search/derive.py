@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from hwnas.errors import BudgetError
 from hwnas.latency_models.cost import CostTable
 
-CELLS = 4000
-"""Latency cells up to the budget: rounding costs less than decisions / cells of it (0.5 %)."""
+CELLS, CELLS_EACH = 4000, 100
+"""Latency cells up to the budget, at least so many for each decision: rounding costs less than
+decisions / cells of the budget (1 %)."""
 
 
 def window_knapsack(
@@ -35,9 +36,10 @@ def window_knapsack(
             f"the fastest network takes {costs.smallest_ms:.4g} ms, over the budget of "
             f"{high_ms:.4g} ms"
         )
-    cell_ms = max(free_ms, 1e-9) / CELLS
+    count = max(CELLS, CELLS_EACH * len(costs.mean_ms))
+    cell_ms = max(free_ms, 1e-9) / count
     cells = [[_cells(cost_ms, cell_ms) for cost_ms in row] for row in costs.mean_ms]
-    best, picks = _forward(scores, cells)
+    best, picks = _forward(scores, cells, count)
     for end in _ends(best, low_ms - costs.fixed_ms, cell_ms):
         choices = _backward(end, cells, picks)
         if costs.network_ms(choices) >= low_ms:
@@ -54,17 +56,18 @@ def _cells(cost_ms: float, cell_ms: float) -> int:
 
 
 def _forward(
-    scores: list[list[float]], cells: list[list[int]]
+    scores: list[list[float]], cells: list[list[int]], count: int
 ) -> tuple[NDArray[np.float64], list[NDArray[np.int16]]]:
-    """Fill ``best[c]``, the greatest score that uses exactly ``c`` cells, decision by decision."""
-    best = np.full(CELLS + 1, -np.inf)
+    """Fill ``best[c]``, the greatest score that uses exactly ``c`` of ``count`` cells, decision by
+    decision."""
+    best = np.full(count + 1, -np.inf)
     best[0] = 0.0
     picks: list[NDArray[np.int16]] = []
     for row_scores, row_cells in zip(scores, cells, strict=True):
-        options = np.full((len(row_cells), CELLS + 1), -np.inf)
+        options = np.full((len(row_cells), count + 1), -np.inf)
         for candidate, (score, used) in enumerate(zip(row_scores, row_cells, strict=True)):
-            if used <= CELLS:
-                options[candidate, used:] = best[: CELLS + 1 - used] + score
+            if used <= count:
+                options[candidate, used:] = best[: count + 1 - used] + score
         picks.append(options.argmax(0).astype(np.int16))
         best = options.max(0)
     return best, picks
@@ -73,7 +76,7 @@ def _forward(
 def _ends(best: NDArray[np.float64], low_ms: float, cell_ms: float) -> Iterator[int]:
     """Yield the reached cells of the window, best score first (of equals the fullest)."""
     first = max(0, math.floor(low_ms / cell_ms))
-    reached = [cell for cell in range(first, CELLS + 1) if np.isfinite(best[cell])]
+    reached = [cell for cell in range(first, len(best)) if np.isfinite(best[cell])]
     yield from sorted(reached, key=lambda cell: (-best[cell], -cell))
 
 

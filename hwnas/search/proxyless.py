@@ -37,7 +37,7 @@ from hwnas.search.derive import window_samples
 from hwnas.search.gates import draw_pairs, gated, rescaled
 from hwnas.search.objective import expected_ms, objective, padded_costs
 from hwnas.search.strategy import Batch, Setting, StepLog
-from hwnas.search.weights import PathTraining, State, below, chain_supernet, check_chain
+from hwnas.search.weights import PathTraining, State, below, check_paths, path_supernet
 
 ESTIMATORS = ("full", "two")
 """Of the gradient of the logits: all candidates of a decision, or two of them."""
@@ -71,12 +71,12 @@ class ProxylessGradient:
             [self.arch_logits], arch_learning_rate, betas=(0.0, 0.999)
         )
 
-    check = staticmethod(check_chain)
+    check = staticmethod(check_paths)
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:
         return cls(
-            chain_supernet(setting),
+            path_supernet(setting),
             setting.table,
             setting.budget_ms,
             setting.generator,

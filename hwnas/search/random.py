@@ -16,7 +16,7 @@ from hwnas.nn.build import Network
 from hwnas.nn.supernet import Supernet
 from hwnas.search.derive import window_samples
 from hwnas.search.strategy import Batch, Setting, StepLog
-from hwnas.search.weights import PathTraining, State, chain_supernet, check_chain
+from hwnas.search.weights import PathTraining, State, check_paths, path_supernet
 
 
 class RandomSearch:
@@ -34,11 +34,11 @@ class RandomSearch:
         self.generator = generator
         self.set_costs(costs, budget_ms)
 
-    check = staticmethod(check_chain)
+    check = staticmethod(check_paths)
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:
-        supernet, budget_ms = chain_supernet(setting), setting.budget_ms
+        supernet, budget_ms = path_supernet(setting), setting.budget_ms
         return cls(supernet, setting.table, budget_ms, setting.generator)
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:

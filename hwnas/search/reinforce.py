@@ -22,7 +22,7 @@ from hwnas.nn.supernet import Supernet
 from hwnas.search.objective import expected_ms
 from hwnas.search.proxyless import ProxylessGradient, frozen
 from hwnas.search.strategy import Batch, Setting, StepLog
-from hwnas.search.weights import State, chain_supernet
+from hwnas.search.weights import State, path_supernet
 
 
 class Reinforce(ProxylessGradient):
@@ -50,7 +50,7 @@ class Reinforce(ProxylessGradient):
     @classmethod
     def begin(cls, setting: Setting) -> Self:
         return cls(
-            chain_supernet(setting),
+            path_supernet(setting),
             setting.table,
             setting.budget_ms,
             setting.generator,

@@ -18,23 +18,24 @@ from hwnas.spaces.space import SearchSpace
 State = dict[str, Tensor]
 
 
-def check_chain(space: SearchSpace) -> None:
-    """Raise `UsageError` for a space that is no chain of independent blocks."""
+def check_paths(space: SearchSpace) -> None:
+    """Raise `UsageError` for a space in which a path is not one block for each decision."""
     if isinstance(space, GrownSpace):
         raise UsageError(
             f"the layers of the space {space.name!r} depend on each other, and this strategy "
             "chooses each alone: strategy 'eas' searches it by growing networks"
         )
-    if space.architecture(space.random(Random(0))).inputs:
+    decided = space.decided(space.architecture(space.random(Random(0))))
+    if {one for one in decided if one is not None} != set(range(len(space.decisions))):
         raise UsageError(
-            f"the space {space.name!r} is not a chain of blocks, and this strategy searches chains "
-            "only, like the space 'mobile'"
+            f"the space {space.name!r} has decisions that several blocks share, and this strategy "
+            "needs one block for each, as in the spaces 'mobile' and 'tree'"
         )
 
 
-def chain_supernet(setting: Setting) -> Supernet:
-    """Return the supernet of a chain space. Raises `UsageError` for a space of another kind."""
-    check_chain(setting.space)
+def path_supernet(setting: Setting) -> Supernet:
+    """Return the supernet of a space. Raises `UsageError` for one that has no paths."""
+    check_paths(setting.space)
     supernet = Supernet(setting.space, setting.share_weights)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return supernet

@@ -58,7 +58,7 @@ class Layout(NamedTuple):
 
 def lay_out(stack: Stack, genotype: CellGenotype) -> Layout:
     """Stack the cells. Raises `UsageError` for a size that cannot be halved."""
-    net = _Network()
+    net = Draft()
     stem = stem_blocks(stack)
     before = net.chain(stem)
     # the last two outputs: s0 and s1 of the next cell
@@ -154,7 +154,7 @@ def _half(c_in: int, c_out: int, size: int) -> Block:
     return Block("factorized_reduce", c_in, c_out, 1, 2, 1, size, "relu")
 
 
-def _cell(net: _Network, place: CellPlace, cell: Cell, states: tuple[int, int], norm: Norm) -> int:
+def _cell(net: Draft, place: CellPlace, cell: Cell, states: tuple[int, int], norm: Norm) -> int:
     nodes = [net.add(block, state) for block, state in zip(place.preprocess, states, strict=True)]
     # an empty node's zeros need something to take their size from: an input that is used anyway
     used = next(edge.source for edge in cell.edges if edge.source < CELL_INPUTS)
@@ -168,7 +168,7 @@ def _cell(net: _Network, place: CellPlace, cell: Cell, states: tuple[int, int], 
     return net.add(concat_block(len(given), place), *given) if len(given) > 1 else given[0]
 
 
-class _Network:
+class Draft:
     """Blocks and their inputs, in the making."""
 
     def __init__(self) -> None:

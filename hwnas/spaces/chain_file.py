@@ -80,6 +80,16 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     most: Positive
     step: Positive = 1
 
+    def check(self, name: str, input_shape: tuple[int, int, int]) -> None:
+        """Raise `UsageError` for images that the space of that name is not for."""
+        _, height, width = input_shape
+        if height != width or height not in range(self.least, self.most + 1, self.step):
+            step = f" in steps of {self.step}" if self.step > 1 else ""
+            raise UsageError(
+                f"{name}: resolution is {self.least} to {self.most} px{step}, the images have "
+                f"{height}x{width}"
+            )
+
 
 class ChainFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A space as it stands in a file."""
@@ -122,15 +132,8 @@ def chain_space(name: str, input_shape: tuple[int, int, int], num_classes: int) 
     Raises `UsageError` for an image size that the file does not allow.
     """
     chain, digest = find_chain(name)
-    channels, height, width = input_shape
-    sizes = chain.resolution
-    allowed = height == width and height in range(sizes.least, sizes.most + 1, sizes.step)
-    if not allowed:
-        step = f" in steps of {sizes.step}" if sizes.step > 1 else ""
-        raise UsageError(
-            f"{name}: resolution is {sizes.least} to {sizes.most} px{step}, the images have "
-            f"{height}x{width}"
-        )
+    chain.resolution.check(name, input_shape)
+    channels, height, _ = input_shape
     return MobileSpace(
         name=f"{chain.name}-{digest[:6]}",
         input_shape=input_shape,

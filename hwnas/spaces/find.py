@@ -1,12 +1,20 @@
-"""A space as a user names it: a plug-in, a chain that comes with hwnas, or a TOML file."""
+"""A space as a user names it: a plug-in, a file that comes with hwnas, or a TOML file."""
 
 from __future__ import annotations
 
-from hwnas.errors import UnknownName
+from pathlib import Path
+
+import msgspec
+
+from hwnas.errors import InvalidFile, UnknownName
 from hwnas.plugins import load, names
 from hwnas.spaces.chain_file import chain_names, chain_space
-from hwnas.spaces.plain_file import is_plain_file, plain_file_space
+from hwnas.spaces.plain_file import plain_file_space
 from hwnas.spaces.space import SearchSpace
+from hwnas.spaces.tree_file import tree_names, tree_space
+
+FAMILIES = {None: chain_space, "plain": plain_file_space, "tree": tree_space}
+"""Readers of TOML files by what they say as their ``family``."""
 
 
 def find_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> SearchSpace:
@@ -14,10 +22,29 @@ def find_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -
 
     Raises `UnknownName` with the nearest name, `InvalidFile`, or the space's own `UsageError`.
     """
-    if name.endswith(".toml") and is_plain_file(name):
-        return plain_file_space(name, input_shape, num_classes)
-    if name.endswith(".toml") or name in chain_names():
+    if name.endswith(".toml"):
+        return FAMILIES[_family(name)](name, input_shape, num_classes)
+    if name in tree_names():
+        return tree_space(name, input_shape, num_classes)
+    if name in chain_names():
         return chain_space(name, input_shape, num_classes)
     if name not in names("space"):
-        raise UnknownName("space (or .toml file)", name, [*names("space"), *chain_names()])
+        known = [*names("space"), *chain_names(), *tree_names()]
+        raise UnknownName("space (or .toml file)", name, known)
     return load("space", name)(input_shape, num_classes)
+
+
+class _Family(msgspec.Struct):
+    family: object = None
+
+
+def _family(file: str) -> str | None:
+    """Return what kind of space a file says it is; what cannot be read is its reader's to tell."""
+    try:
+        family = msgspec.toml.decode(Path(file).read_bytes(), type=_Family).family
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if family is not None and family not in FAMILIES:
+        expected = " or ".join(f'"{one}"' for one in FAMILIES if one)
+        raise InvalidFile(file, f"expected {expected} or none, got {family!r} - at `$.family`")
+    return family  # type: ignore[return-value]

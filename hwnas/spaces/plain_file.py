@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -53,15 +53,6 @@ class PlainFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     kernel_size: Annotated[tuple[Literal[1, 3, 5, 7], ...], msgspec.Meta(min_length=1)]
     stages: Annotated[tuple[PlainStage, ...], msgspec.Meta(min_length=1)]
     fully_connected: FullyConnected | None = None
-
-
-def is_plain_file(name: str) -> bool:
-    """Return whether a TOML file says that it is of this family; unreadable ones do not."""
-    try:
-        found: Any = msgspec.toml.decode(Path(name).read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    return found.get("family") == "plain"
 
 
 def plain_file_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> GrownSpace:

@@ -1,7 +1,7 @@
 """Networks that others published, by name: block lists with their sources and figures.
 
-The ProxylessNAS networks (Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332) for ImageNet, and
-MobileNetV2 as their baseline. A skipped block is there as ``identity``.
+The ProxylessNAS networks (Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332) for ImageNet and
+CIFAR-10, and MobileNetV2 as their baseline. A skipped block is there as ``identity``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import msgspec
 
 from hwnas.architecture import Architecture, Block, Genotype
 from hwnas.errors import UnknownName
+from hwnas.spaces.tree_file import tree_space
+from hwnas.wiring import IMAGE, chained
 
 
 class PublishedLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,38 +36,53 @@ class PublishedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where accuracy and latencies are stated."""
     input_shape: tuple[int, int, int]
     num_classes: int
-    blocks: tuple[str, ...]
-    """Block keys."""
     dropout: float
     """Before the classifier, in the authors' training."""
     top1: float
     """Percent, on ImageNet's validation set."""
     top5: float | None
     latencies: tuple[PublishedLatency, ...]
+    blocks: tuple[str, ...] = ()
+    """Block keys of a chain."""
+    cells: tuple[str, ...] = ()
+    """Of a network of the space `tree`: the twelve edges of each cell, in the space's order."""
     note: str = ""
 
     @property
     def architecture(self) -> Architecture:
-        blocks = tuple(map(Block.from_key, self.blocks))
-        return Architecture(Genotype(self.name, ()), blocks, self.input_shape, self.num_classes)
+        genotype = Genotype(self.name, ())
+        if not self.cells:
+            blocks = tuple(map(Block.from_key, self.blocks))
+            return Architecture(genotype, blocks, self.input_shape, self.num_classes)
+        space = tree_space("tree", self.input_shape, self.num_classes)
+        edges = (edge for cell in self.cells for edge in cell.split())
+        choices = Genotype(space.name, tuple(map(space.candidates.index, edges)))
+        return msgspec.structs.replace(space.architecture(choices), genotype=genotype)
 
 
 def adapted(
     architecture: Architecture, input_shape: tuple[int, int, int], num_classes: int
 ) -> Architecture:
-    """Return a chain of blocks for images of another size and for other classes.
+    """Return the same blocks for images of another size and for other classes.
 
-    Strides and widths stay; the first block takes the images' channels, the last gives the classes.
+    Strides and widths stay; a block takes channels and size from what it is wired to, the last one
+    gives the classes.
     """
-    channels, size, _ = input_shape
     blocks: list[Block] = []
-    for block in architecture.blocks:
-        width = num_classes if block.op == "logits" else block.out_channels
+    for block, sources in zip(
+        architecture.blocks, architecture.inputs or chained(architecture.blocks), strict=True
+    ):
+        channels, size = input_shape[:2]
+        if sources[0] != IMAGE:
+            channels, size = blocks[sources[0]].out_channels, blocks[sources[0]].out_size
+        last = block.op in ("logits", "norm_logits")
+        width = num_classes if last else block.out_channels
         blocks.append(
             msgspec.structs.replace(block, in_channels=channels, in_size=size, out_channels=width)
         )
-        channels, size = width, blocks[-1].out_size
-    return Architecture(architecture.genotype, tuple(blocks), input_shape, num_classes)
+    return Architecture(
+        architecture.genotype, tuple(blocks), input_shape, num_classes, architecture.inputs
+    )
 
 
 def published_names() -> tuple[str, ...]:
