@@ -236,6 +236,12 @@ def test_a_file_of_ones_own_is_a_space(tmp_path: Path) -> None:
         find_space(str(path), (1, 14, 14), 3)
 
 
+def test_a_tree_that_narrows_is_one_clear_error() -> None:
+    narrow = msgspec.structs.replace(TINY, stem_width=48)
+    with pytest.raises(UsageError, match="stage 1 cell 1 is 24 wide and takes 48 channels"):
+        narrow.architecture(narrow.usual)
+
+
 def test_a_size_that_cannot_be_halved_is_one_clear_error() -> None:
     odd = msgspec.structs.replace(TINY, input_shape=(1, 13, 13))
     with pytest.raises(UsageError, match="stage 2 cell 1 halves 13 px"):

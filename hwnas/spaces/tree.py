@@ -109,6 +109,7 @@ class TreeSpace(msgspec.Struct, frozen=True, dict=True):
             scaled = msgspec.structs.replace(
                 self,
                 name="uniform",
+                stem_width=round(self.stem_width * width_mult),
                 base_width=round(self.base_width * width_mult),
                 last_width=round(self.last_width * width_mult),
                 candidates=(USUAL,),
@@ -196,6 +197,8 @@ def _block(
     c_in, c_out, size = before.out_channels, EXPANSION * width, before.out_size
     if size % stride:
         raise UsageError(f"{name} halves {size} px, which is odd")
+    if c_out < c_in:
+        raise UsageError(f"{name} is {c_out} wide and takes {c_in} channels: trees only widen")
     out = size // stride
     inner = net.add(Block("bn_conv", c_in, width, 1, 1, 1, size), source)
     root = net.add(Block("bn_relu_group_conv", width, 2 * width, 3, stride, 1, size, "relu"), inner)
