@@ -18,7 +18,7 @@ from hwnas.latency_models.observation import Observation
 from hwnas.nn.build import build
 from hwnas.profiling import block_keys, distinct_blocks
 from hwnas.search.strategy import Setting
-from hwnas.search.weights import check_chain
+from hwnas.search.weights import check_paths
 from hwnas.spaces.chain import LARGE, LARGE_UNITS, SMALL, SMALL_UNITS, chain, chain_large
 from hwnas.spaces.densenet import GROWTHS, densenet
 from hwnas.spaces.find import find_space
@@ -196,7 +196,7 @@ def test_costs_are_those_of_whole_networks() -> None:
 def test_strategies_that_choose_each_layer_alone_refuse_the_space() -> None:
     space = chain((1, 8, 8), 3)
     with pytest.raises(UsageError, match=r"'chain' depend on each other.*'eas'"):
-        check_chain(space)
+        check_paths(space)
     costs = NetworkCosts(space, lambda blocks: {}, 1.0)
     with pytest.raises(UsageError, match="no table of costs"):
         _ = Setting(space, costs, 1.0, seeded(0, "paths")).table

@@ -213,7 +213,10 @@ candidates = ["sep3", "skip"]
         (("cells = [1, 1]", "depth = 2"), r"unknown field `depth`|missing required field `cells`"),
         (('"sep3", "skip"', '"sep9"'), r"Invalid enum value 'sep9' - at `\$.candidates\[0\]`"),
         (('"sep3", "skip"', '"skip", "skip"'), r"each candidate once - at `\$.candidates`"),
-        (('"tree"', '"three"'), r'expected "plain" or "tree" or none, got \'three\' - at `\$.family`'),
+        (
+            ('"tree"', '"three"'),
+            r'expected "plain" or "tree" or none, got \'three\' - at `\$.family`',
+        ),
         (("last_width = 40", "last_width = 4"), r">= 8 - at `\$.last_width`"),
     ],
 )
