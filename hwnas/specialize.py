@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwnas.pipeline.console import Console
-from hwnas.pipeline.finishing import choose_to_train, deliver, train_all
+from hwnas.pipeline.finishing import (
+    also_worth_training,
+    choose_to_train,
+    deliver,
+    train_all,
+)
 from hwnas.pipeline.pairs import pairs_of, specialize_pairs
 from hwnas.pipeline.planning import prepare
 from hwnas.pipeline.reporting import compose
@@ -45,6 +50,11 @@ def _specialize_one(config: Config, folder: Path, console: Console, resume: bool
     results = train_all(job, chosen)
     # compile to ONNX and TFLite, verify against PyTorch on real images, measure the very files
     delivered = deliver(job, screened.model, chosen, results)
+    # the files may have answered otherwise than their screening: then the next best ones
+    while more := also_worth_training(screened, job, delivered):
+        chosen += more
+        results += train_all(job, more)
+        delivered = deliver(job, screened.model, chosen, results)
     report = compose(job, screened, delivered)
     write(report, folder)
     return report

@@ -63,3 +63,54 @@ def test_a_network_that_really_is_slower_stays_so(monkeypatch: pytest.MonkeyPatc
     asked = answers(monkeypatch, 1.3, 1.31, 1.3)
     assert final_ms() == pytest.approx(1.3)
     assert len(asked) == finishing.SESSIONS
+
+
+def delivered(used: float, *trained: Found) -> Any:
+    """What a run hands over whose files all take ``used`` times what their screening said."""
+    files = [
+        SimpleNamespace(
+            found=one,
+            latency_ms=used * (one.measured_ms or 0.0),
+            measurement=SimpleNamespace(kind="measured"),
+        )
+        for one in trained
+    ]
+    return SimpleNamespace(chosen=files[0], trained=tuple(files))
+
+
+def further(used: float, trained: int = 1, first: int = 0) -> list[str]:
+    nets = [SPACE.architecture(SPACE.random(Random(seed))) for seed in range(9)]
+    found = [
+        Found(
+            name=str(number), origin="search", architecture=net, predicted_ms=1.0,
+            measured_ms=0.99 - 0.02 * number, supernet_accuracy=0.5 + 0.01 * (number % 7),
+        )
+        for number, net in enumerate(nets)
+    ]  # fmt: skip
+    job: Any = SimpleNamespace(budget_ms=1.0, effort=SimpleNamespace(trained=1))
+    screened: Any = SimpleNamespace(found=tuple(found))
+    result = delivered(used, *found[first : first + trained])
+    return [one.name for one in finishing.also_worth_training(screened, job, result)]
+
+
+def test_a_file_that_keeps_the_budget_ends_the_run() -> None:
+    assert further(1.0) == []
+
+
+def test_a_file_over_the_budget_is_followed_by_one_that_should_keep_it() -> None:
+    # 6 % slower than screened: number 2 would take 1.007 of the budget, 3 to 8 lie within it
+    assert further(1.06) == ["6"]
+
+
+def test_a_file_far_under_the_budget_is_followed_by_one_that_uses_more() -> None:
+    assert further(1.0, first=8) == ["6"]  # 8 uses 83 % of the budget, 6 87 %
+
+
+def test_where_no_other_network_would_fit_the_run_ends() -> None:
+    assert further(0.7) == []  # all others would stay far under as well
+    assert further(1.3) == []
+
+
+def test_the_number_of_attempts_is_bounded() -> None:
+    assert further(1.06, trained=2) == ["6"]
+    assert further(1.06, trained=finishing.ATTEMPTS) == []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import msgspec
@@ -31,6 +32,9 @@ from hwnas.training import EpochLog
 
 DISAGREEMENT = 0.05
 """Relative difference of two measurements of one network from which a third is wanted."""
+
+ATTEMPTS = 3
+"""So many times as many networks as the effort names are trained where files miss the budget."""
 
 SESSIONS = 3
 """The delivered files are measured in at most so many processes."""
@@ -91,6 +95,32 @@ def choose_to_train(screened: Screened, job: Job) -> list[Found]:
     for one in sorted(hand_made, key=latency_ms):  # the slowest of each family that still keeps it
         families[one.name.rsplit(" ", 1)[0]] = one
     return chosen + list(families.values())[: effort.baselines]
+
+
+def also_worth_training(screened: Screened, job: Job, delivered: Delivered) -> list[Found]:
+    """Return further networks where the chosen file misses the budget or stays far under it.
+
+    What the trained files showed (median of measured over screened latency) is held against the
+    networks that were screened but not trained; those that should lie within the budget are worth
+    it, first the ones that use most of it. At most `ATTEMPTS` times, and only where the device can
+    be measured.
+    """
+    if delivered.chosen.measurement is None or delivered.chosen.measurement.kind == "emulated":
+        return []
+    known = {one.found.architecture.digest for one in delivered.trained}
+    trained = [one for one in delivered.trained if one.found.origin == "search"]
+    used = (delivered.chosen.latency_ms or 0.0) / job.budget_ms
+    if FAR_UNDER <= used <= 1 or len(trained) >= ATTEMPTS * job.effort.trained:
+        return []
+    shift = median((one.latency_ms or 0.0) / (one.found.measured_ms or 1.0) for one in trained)
+    waiting = [
+        (shift * one.measured_ms / job.budget_ms, one)
+        for one in screened.found
+        if one.origin == "search" and one.measured_ms and one.architecture.digest not in known
+    ]
+    inside = [(share, one) for share, one in waiting if FAR_UNDER <= share <= 1]
+    inside.sort(key=lambda pair: -_promise(pair[1]))
+    return [one for _, one in inside[: job.effort.trained]]
 
 
 def train_all(job: Job, chosen: list[Found]) -> list[TrainResult]:
