@@ -150,9 +150,11 @@ def train(
     seed: int,
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochLog], None] | None = None,
+    teacher: nn.Module | None = None,
 ) -> None:
     """Train ``network`` in place; goes on from ``checkpoint`` where that exists.
 
+    With a ``teacher``, half of the loss is to give its probabilities (`distillation`).
     Raises `HwnasError` when the loss is not finite; the last good checkpoint stays.
     """
     optimizer = _optimizer(network, plan)
@@ -174,6 +176,8 @@ def train(
                 group["lr"] = rate
             logits = network(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=plan.label_smoothing)
+            if teacher is not None:
+                loss = 0.5 * loss + 0.5 * distillation(logits, teacher, images)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -184,6 +188,21 @@ def train(
             _save(network, optimizer, checkpoint, epoch + 1)
         if on_epoch is not None:
             on_epoch(EpochLog(epoch + 1, plan.epochs, loss_sum / seen, right / seen))
+
+
+TEMPERATURE = 4.0
+
+
+def distillation(logits: Tensor, teacher: nn.Module, images: Tensor) -> Tensor:
+    """Return the divergence of softened probabilities from the teacher's, times T^2.
+
+    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531.
+    """
+    teacher.eval()
+    with torch.no_grad():
+        wanted = F.log_softmax(teacher(images) / TEMPERATURE, dim=1)
+    given = F.log_softmax(logits / TEMPERATURE, dim=1)
+    return TEMPERATURE**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
 
 
 def _finite(loss: float, epoch: int, number: int, plan: TrainingPlan) -> float:
@@ -232,7 +251,8 @@ def recalibrate(network: nn.Module, data: Data) -> None:
         norm.momentum = None  # a plain average over the batches
     network.train()
     for images, _ in data.whole(128):
-        network(images)
+        if len(images) > 1:  # on one pixel a single image has no variance
+            network(images)
     for norm in norms:
         norm.momentum = 0.1
     network.eval()

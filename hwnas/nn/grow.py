@@ -74,6 +74,15 @@ class Remap(NamedTuple):
         return kernel[:, self.source] * share
 
 
+def strongest(kernel: Tensor, count: int) -> Tensor:
+    """Return which ``count`` filters of ``kernel [O, I, ...]`` have the greatest L1 norm, in order.
+
+    Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710.
+    """
+    norms = kernel.abs().flatten(1).sum(1)
+    return norms.argsort(descending=True, stable=True)[:count].sort().values
+
+
 def remap_outputs(weights: dict[str, Tensor], names: tuple[str, ...], index: Tensor) -> None:
     """Give the tensors called ``names`` or below them the channels ``index`` (axis 0)."""
     for name, value in list(weights.items()):

@@ -48,7 +48,7 @@ def wider(net: Net, place: int, width: int, generator: torch.Generator, noise: f
     for later in range(place + 1, len(blocks)):
         blocks = replaced(blocks, later, with_inputs(blocks[later], width))
         if blocks[later].op not in POOLS:
-            name = _taking(blocks[later], later)
+            name = taking(blocks[later], later)
             weights[name] = remap.inputs(weights[name])
             return Net(blocks, weights)
     raise UsageError(f"block {place} ({block.key}): nothing takes its output")
@@ -111,7 +111,8 @@ def activation_statistics(net: Net, place: int, images: Tensor) -> tuple[Tensor,
     return values.mean((0, 2, 3)), values.var((0, 2, 3), unbiased=False)
 
 
-def _taking(block: Block, place: int) -> str:
+def taking(block: Block, place: int) -> str:
+    """Return the name of the kernel that takes a block's input. Raises `UsageError` for others."""
     if block.op == "conv":
         return f"blocks.{place}.conv.weight"
     if block.op == "logits":

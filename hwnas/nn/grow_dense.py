@@ -20,6 +20,7 @@ from hwnas.nn.grow import (
     remap_outputs,
     replaced,
     spread,
+    strongest,
     with_inputs,
 )
 from hwnas.spaces.densenet import REDUCTION
@@ -46,7 +47,7 @@ def dense_wider(
     taken = torch.arange(block.in_channels)
     index = torch.cat((taken, block.in_channels + out.source))
     grown = Net(replaced(net.blocks, place, wide), weights)
-    return _follow(grown, place + 1, index, generator)
+    return follow(grown, place + 1, index, generator)
 
 
 def dense_deeper(net: Net, place: int, generator: torch.Generator, noise: float = 0.0) -> Net:
@@ -77,13 +78,14 @@ def dense_deeper(net: Net, place: int, generator: torch.Generator, noise: float 
     disturb(weights, f"{new}.grow.conv.weight", 0, noise, generator)
     behind = torch.cat((torch.arange(block.out_channels), block.in_channels + index))
     grown = Net((*net.blocks[: place + 1], added, *net.blocks[place + 1 :]), weights)
-    return _follow(grown, place + 2, behind, generator)
+    return follow(grown, place + 2, behind, generator)
 
 
-def _follow(net: Net, place: int, index: Tensor, generator: torch.Generator) -> Net:
+def follow(net: Net, place: int, index: Tensor, generator: torch.Generator) -> Net:
     """Give all blocks from ``place`` on the channels ``index`` of the features they took.
 
-    Transitions are widened to what `REDUCTION` leaves of their wider input.
+    Transitions get as many channels as `REDUCTION` leaves of their input: copies where it is wider,
+    the strongest filters (`strongest`) where channels were left out.
     """
     blocks, weights = net.blocks, dict(net.weights)
     for later in range(place, len(blocks)):
@@ -96,10 +98,14 @@ def _follow(net: Net, place: int, index: Tensor, generator: torch.Generator) -> 
         if block.op == "dense_layer":
             index = torch.cat((index, blocks[later].in_channels + torch.arange(block.growth)))
         elif block.op == "transition":
-            width = max(block.out_channels, int(REDUCTION * len(index)))
-            out = Remap.drawn(block.out_channels, width, generator)
-            remap_outputs(weights, (f"{own}.conv",), out.source)
-            block, index = msgspec.structs.replace(block, out_channels=width), out.source
+            old, width = block.out_channels, int(REDUCTION * len(index))
+            if width < old and len(index) < blocks[later].in_channels:
+                out = strongest(weights[f"{own}.conv.weight"], width)
+            else:
+                width = max(old, width)
+                out = Remap.drawn(old, width, generator).source
+            remap_outputs(weights, (f"{own}.conv",), out)
+            block, index = msgspec.structs.replace(block, out_channels=width), out
         blocks = replaced(blocks, later, block)
     return Net(blocks, weights)
 

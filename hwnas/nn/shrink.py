@@ -1,0 +1,87 @@
+"""Taking away from trained networks: fewer filters, one layer less.
+
+The opposite of `hwnas.nn.grow_chain` and `hwnas.nn.grow_dense`, and not function preserving: what
+remains begins near the old function, and is to be trained with it as the teacher
+(`hwnas.training.train`). The filters that remain are the `strongest`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import torch
+from torch import Tensor
+
+from hwnas.architecture import Block
+from hwnas.errors import UsageError
+from hwnas.nn.grow import (
+    Net,
+    found_block,
+    remap_outputs,
+    replaced,
+    spread,
+    strongest,
+    with_inputs,
+)
+from hwnas.nn.grow_chain import POOLS, taking
+from hwnas.nn.grow_dense import follow
+
+LAYERS = ("conv", "dense_layer")
+
+
+def narrower(net: Net, place: int, width: int) -> Net:
+    """Return the network whose convolution ``place`` has ``width`` filters, or whose dense layer
+    adds as many channels. Raises `UsageError` for a width that is not less."""
+    block = found_block(net, place, LAYERS)
+    now = block.growth if block.op == "dense_layer" else block.out_channels
+    if not 0 < width < now:
+        raise UsageError(f"block {place} ({block.key}) has a width of {now}: {width} is not less")
+    weights, own = dict(net.weights), f"blocks.{place}"
+    if block.op == "conv":
+        kept = strongest(weights[f"{own}.conv.weight"], width)
+        remap_outputs(weights, (f"{own}.conv", f"{own}.norm"), kept)
+        thin = msgspec.structs.replace(block, out_channels=width)
+        return _given(Net(replaced(net.blocks, place, thin), weights), place + 1, kept)
+    thin = msgspec.structs.replace(block, out_channels=block.in_channels + width)
+    mid = strongest(weights[f"{own}.bottleneck.conv.weight"], thin.mid_channels)
+    kept = strongest(weights[f"{own}.grow.conv.weight"], width)
+    remap_outputs(weights, (f"{own}.bottleneck.conv", f"{own}.grow.norm"), mid)
+    weights[f"{own}.grow.conv.weight"] = weights[f"{own}.grow.conv.weight"][kept][:, mid]
+    index = torch.cat((torch.arange(block.in_channels), block.in_channels + kept))
+    left = Net(replaced(net.blocks, place, thin), weights)
+    return follow(left, place + 1, index, torch.Generator())
+
+
+def shallower(net: Net, place: int) -> Net:
+    """Return the network without the convolution or the dense layer ``place``.
+
+    What took its output takes its input: of a convolution the first channels, as far as there are
+    as many. Raises `UsageError` for a stride, which no other layer would make up for.
+    """
+    block = found_block(net, place, LAYERS)
+    if block.stride != 1:
+        raise UsageError(f"block {place} ({block.key}) has a stride: it cannot be left out")
+    own = f"blocks.{place}."
+    others = {name: value for name, value in net.weights.items() if not name.startswith(own)}
+    left = Net((*net.blocks[:place], *net.blocks[place + 1 :]), spread(others, place, -1))
+    if block.op == "dense_layer":
+        return follow(left, place, torch.arange(block.in_channels), torch.Generator())
+    common = torch.arange(min(block.in_channels, block.out_channels))
+    return _given(left, place, common, block.in_channels)
+
+
+def _given(net: Net, place: int, index: Tensor, channels: int | None = None) -> Net:
+    """Give what takes channels, from ``place`` on, the old ones of ``index`` and then, up to
+    ``channels``, such as it has no weights for yet."""
+    channels = len(index) if channels is None else channels
+    blocks: tuple[Block, ...] = net.blocks
+    weights = dict(net.weights)
+    for later in range(place, len(blocks)):
+        block = with_inputs(blocks[later], channels)
+        blocks = replaced(blocks, later, block)
+        if block.op not in POOLS:
+            name = taking(block, later)
+            kernel = weights[name][:, index]
+            blind = kernel.new_zeros(len(kernel), channels - len(index), *kernel.shape[2:])
+            weights[name] = torch.cat((kernel, blind), dim=1)
+            break
+    return Net(blocks, weights)
