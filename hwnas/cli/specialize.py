@@ -24,10 +24,12 @@ TOO_NOISY = 0.25
 @click.option("--space", help="Search space: name or TOML file.  [default: mobile]")
 @click.option(
     "--strategy",
-    help="proxyless (default), reinforce, evolution, nsga2, random; on cells darts, ista.",
+    help="proxyless (default), reinforce, evolution, nsga2, random, eas; on cells darts, ista.",
 )
 @click.option("--objective", help="lagrangian, add#linear, mul#log, hinge.  [default: its own]")
 @click.option("--estimator", help="full or two paths, for proxyless.  [default: full]")
+@click.option("--ray", help="HOST:PORT of a Ray cluster, for eas.  [default: processes here]")
+@click.option("--shrink/--no-shrink", default=None, help="eas: a start over the budget.")
 @click.option("--precision", help="fp32, int8, fp32,int8 or auto: both.  [default: fp32]")
 @click.option("--resolution", help="Pixels, like 24,28,32.  [default: the data's]")
 @click.option("--max-drop", help="Accuracy that int8 may lose, like 1%.  [default: 2%]")
@@ -134,7 +136,9 @@ def _config(folder: Path | None, asked: dict[str, object]) -> Config:
         return msgspec.convert({**defaults, **given}, Config)
     kept = read_config(folder)
     for name, value in given.items():
-        if getattr(kept, name) != value:
+        if name == "ray":  # where something is trained changes no result
+            kept = msgspec.structs.replace(kept, ray=value)
+        elif getattr(kept, name) != value:
             raise UsageError(
                 f"{folder}: the run to resume has {name} = {getattr(kept, name)!r}, not {value!r}; "
                 "leave the option out, or begin a new run with another --out"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @click.option("--epochs", type=click.IntRange(1), help="[default: as in a quick run]")
 @click.option("--batch-size", type=click.IntRange(2), help="[default: as in a quick run]")
+@click.option("--weights", help="Begin with the weights of this file (.safetensors).")
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
@@ -28,22 +29,24 @@ def train(
     out: Path,
     epochs: int | None,
     batch_size: int | None,
+    weights: str | None,
     flip: bool,
     seed: int,
     threads: int,
     resume: bool,
 ) -> None:
-    """Train an architecture from scratch and write its weights.
+    """Train an architecture, from scratch without --weights, and write its weights.
 
     OUT gets network.safetensors, log.jsonl and result.json (accuracies, shares of 1).
     """
-    from hwnas.pipeline.training_job import TrainJob, run_training, watch_parent
+    from hwnas.pipeline.training_job import TrainJob, run_training
+    from hwnas.processes import watch_parent
 
     if parent := os.environ.get("HWNAS_PARENT"):
         watch_parent(int(parent))
     job = TrainJob(
         architecture=architecture, data=data, out=str(out), epochs=epochs,
-        batch_size=batch_size, flip=flip, seed=seed, threads=threads,
+        batch_size=batch_size, weights=weights, flip=flip, seed=seed, threads=threads,
     )  # fmt: skip
     result = run_training(job, resume, None if parent else _say)
     if not parent:

@@ -30,15 +30,19 @@ class Effort(msgspec.Struct, frozen=True):
     most_epochs: int = 60
     """Of a training; warm-up and search get at most half of it each: small data sets only
     learn by heart what they are shown more often."""
+    children: int = 40
+    """Networks that EAS trains in a search."""
+    child_epochs: int = 3
+    """Of each of them."""
 
 
 EFFORTS = {
     # a look: the whole search, but one network and a short training
-    "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0, 20),
-    "quick": Effort(24_000, 16_000, 44_000, 0.1, 8, 3, 1, 60),
-    "standard": Effort(200_000, 150_000, 400_000, 0.03, 12, 4, 2, 150),
-    # ProxylessNAS on ImageNet: 40 + 120 + 300 epochs of 1.23 M images
-    "full": Effort(49_000_000, 148_000_000, 369_000_000, 0.001, 16, 4, 2, 300),
+    "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0, 20, 8, 2),
+    "quick": Effort(24_000, 16_000, 44_000, 0.1, 8, 3, 1, 60, 40, 3),
+    "standard": Effort(200_000, 150_000, 400_000, 0.03, 12, 4, 2, 150, 150, 8),
+    # ProxylessNAS on ImageNet: 40 + 120 + 300 epochs of 1.23 M images; EAS on CIFAR-10: 20 epochs
+    "full": Effort(49_000_000, 148_000_000, 369_000_000, 0.001, 16, 4, 2, 300, 450, 20),
 }
 
 
@@ -68,6 +72,8 @@ def plans(
         search_epochs=epochs(effort.search_passes, step_macs, 1, effort.most_epochs // 2),
         batch_size=batch_size,
         flip=flip,
+        children=effort.children,
+        child_epochs=effort.child_epochs,
     )
     training = TrainingPlan(
         epochs=epochs(effort.training_passes, macs, 3, effort.most_epochs),

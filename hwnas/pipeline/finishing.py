@@ -24,9 +24,10 @@ from hwnas.measurement import Measurement
 from hwnas.pipeline.console import Update
 from hwnas.pipeline.job import Found, Job
 from hwnas.pipeline.quantizing import compile_trained, preprocessing
-from hwnas.pipeline.screening import Screened, measure
+from hwnas.pipeline.screening import Screened, inherited_weights, measure
 from hwnas.pipeline.searching import FAR_UNDER
 from hwnas.pipeline.training_job import TrainResult
+from hwnas.processes import cores
 from hwnas.profiling import FORMATS
 from hwnas.training import EpochLog
 
@@ -133,7 +134,7 @@ def train_all(job: Job, chosen: list[Found]) -> list[TrainResult]:
     with job.console.step(f"training {len(chosen)} networks") as update, job.run.stage("train"):
         try:
             while waiting or running:
-                while waiting and len(running) < _cores():
+                while waiting and len(running) < cores():
                     one = waiting.pop(0)
                     running[one.architecture.digest] = _start(job, one, folder)
                 time.sleep(0.2)
@@ -273,6 +274,8 @@ def _start(job: Job, one: Found, folder: Path) -> subprocess.Popen[bytes]:
         "--flip" if config.flip else "--no-flip",
         "--resume",
     ]  # fmt: skip
+    if (weights := inherited_weights(job, one.architecture)).exists():
+        command += ["--weights", str(weights)]
     with open(out / "stderr.txt", "wb") as stderr:
         return subprocess.Popen(
             command,
@@ -303,7 +306,3 @@ def _tell(update: Update, chosen: list[Found], folder: Path, epochs: int) -> Non
     done = sum(map(len, lines))
     last = [f"{epoch[-1].accuracy:.0%}" for epoch in lines if epoch]
     update(done, epochs * len(chosen), "training accuracy " + ", ".join(last) if last else "")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -26,6 +26,7 @@ from hwnas.plugins import load, names
 from hwnas.search.loop import SearchPlan
 from hwnas.search.objective import OBJECTIVES
 from hwnas.search.proxyless import ESTIMATORS
+from hwnas.search.workers import check_cluster
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown import GrownSpace
 from hwnas.spaces.int8 import in_float, in_precision
@@ -137,6 +138,13 @@ def _check_search(config: Config) -> None:
         raise UnknownName("objective", config.objective, OBJECTIVES)
     if config.estimator not in ESTIMATORS:
         raise UnknownName("estimator", config.estimator, ESTIMATORS)
+    if config.ray:
+        if not getattr(load("strategy", config.strategy), "inherits", False):
+            raise UsageError(
+                f"--ray {config.ray}: strategy {config.strategy!r} trains no networks of their own "
+                "that a cluster could train, only eas does"
+            )
+        check_cluster(config.ray)
     if config.estimator != ESTIMATORS[0] and config.strategy != "proxyless":
         raise UsageError(
             f"--estimator {config.estimator}: strategy {config.strategy!r} has no such estimator, "

@@ -17,7 +17,13 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import DRIFT_LIMIT
 from hwnas.pipeline.finishing import Delivered, Trained
 from hwnas.pipeline.job import Job
-from hwnas.pipeline.rows import artifact_row, block_rows, candidate_rows, other_row
+from hwnas.pipeline.rows import (
+    artifact_row,
+    block_rows,
+    candidate_rows,
+    family_rows,
+    other_row,
+)
 from hwnas.pipeline.run import command_line, versions
 from hwnas.pipeline.screening import Screened
 from hwnas.pipeline.searching import search_files
@@ -85,6 +91,7 @@ def _result(job: Job, screened: Screened, delivered: Delivered) -> Result:
         rounds=screened.round,
         candidates=candidate_rows(job, screened, delivered),
         latency_model=_model(model),
+        family=family_rows(job, screened, delivered),
     )
 
 

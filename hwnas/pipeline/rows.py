@@ -17,8 +17,10 @@ from hwnas.report.rows import (
     BlockRow,
     CandidateRow,
     CandidateShare,
+    FamilyRow,
     OtherRuntime,
 )
+from hwnas.search.nursery import read_family
 from hwnas.spaces.space import SearchSpace
 
 
@@ -102,6 +104,35 @@ def _found_row(one: Found, job: Job, model: LatencyModel) -> CandidateRow:
         measured_ms=one.measured_ms,
         kind=_kind(model) if one.measured_ms is None else answered,
         keeps_budget=None if known is None else known <= job.budget_ms,
+    )
+
+
+def family_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[FamilyRow, ...]:
+    """Return the networks of a search that grows them, with what was measured since."""
+    chosen = delivered.chosen.found.architecture.digest
+    measured = {one.architecture.digest: one.measured_ms for one in screened.found}
+    measured |= {
+        one.found.architecture.digest: one.measurement.median_ms
+        for one in delivered.trained
+        if one.measurement is not None
+    }
+    members = read_family(job.run.folder / "search" / "children")
+    last = {one.digest: one.name for one in members}  # whose weights are trained on
+    return tuple(
+        FamilyRow(
+            name=one.name,
+            parent=one.parent,
+            steps=one.steps,
+            digest=one.digest,
+            params=one.params,
+            macs=one.macs,
+            state=one.state,
+            latency_ms=one.latency_ms,
+            measured_ms=measured.get(one.digest),
+            accuracy=one.accuracy,
+            chosen=one.digest == chosen and last[chosen] == one.name,
+        )
+        for one in members
     )
 
 

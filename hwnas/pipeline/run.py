@@ -54,6 +54,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """File or name of the latency model to use; empty: the device's own."""
     raw: bool = False
     """Whether budgets are judged on this run's own clock, not on the calibrated milliseconds."""
+    ray: str = ""
+    """Address of a Ray cluster that trains the networks of strategy ``eas``; empty: processes here.
+    It changes no result."""
+    shrink: bool = True
+    """Whether strategy ``eas`` may make a start network smaller that is over the budget."""
     threads: int = 1
     """Threads of the supernet's training; part of what makes a result repeatable."""
 
@@ -173,12 +178,15 @@ def command_line(config: Config) -> str:
         words += ["--budget", config.budget]
     words += ["--data", config.data]
     defaults = Config(target=config.target, data=config.data)
-    options = "space strategy precision resolution max-drop tune-epochs effort objective estimator"
+    options = (
+        "space strategy ray precision resolution max-drop tune-epochs effort objective estimator"
+    )
     for name in (*options.split(), "seed", "threads"):
         value = getattr(config, name.replace("-", "_"))
         if value != getattr(defaults, name.replace("-", "_")):
             words += [f"--{name}", f"{100 * value:g}%" if name == "max-drop" else str(value)]
     words += [] if config.flip else ["--no-flip"]
+    words += [] if config.shrink else ["--no-shrink"]
     words += ["--raw"] if config.raw else []
     words += ["--pixels"] if config.pixels else []
     words += [] if config.share_weights else ["--separate-weights"]

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture import Architecture, Genotype
+from hwnas.checkpoint import save_checkpoint
 from hwnas.devices.runner import Subject
 from hwnas.errors import HwnasError
 from hwnas.latency_models.model import LatencyModel
@@ -122,6 +123,11 @@ def calibration_of(job: Job, model: LatencyModel) -> float | None:
     return model.conditions.reference_ms if model.conditions and not job.run.config.raw else None
 
 
+def inherited_weights(job: Job, architecture: Architecture) -> Path:
+    """Return the file of the weights that a network's training begins with, if it is there."""
+    return job.run.folder / "search" / "inherited" / f"{architecture.digest}.safetensors"
+
+
 def _judged(
     name: str,
     genotype: Genotype,
@@ -133,8 +139,10 @@ def _judged(
 ) -> Found:
     """Say what the latency model and the supernet say of a genotype."""
     network = strategy.network(genotype)
-    recalibrate(network, train.drawn(RECALIBRATED // 2, job.run.config.seed))
     architecture = job.space.architecture(genotype)
+    if getattr(strategy, "inherits", False):
+        save_checkpoint(inherited_weights(job, architecture), network.state_dict(), {})
+    recalibrate(network, train.drawn(RECALIBRATED // 2, job.run.config.seed))
     return Found(
         name=name,
         origin="search",

@@ -120,6 +120,9 @@ def _strategy(job: Job, model: LatencyModel) -> Strategy:
         config.share_weights,
         config.objective,
         config.estimator,
+        config.ray,
+        config.shrink,
+        job.console.say,
     )
     return load("strategy", config.strategy).begin(setting)
 
@@ -127,7 +130,12 @@ def _strategy(job: Job, model: LatencyModel) -> Strategy:
 def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data) -> None:
     plan, files = job.search_plan, search_files(job)
     files.log.parent.mkdir(parents=True, exist_ok=True)
-    total = search_epochs(plan, number) * max(1, len(train.images) // plan.batch_size)
+    steps = getattr(strategy, "steps", None)
+    total = (
+        search_epochs(plan, number) * max(1, len(train.images) // plan.batch_size)
+        if steps is None
+        else steps(plan, number)
+    )
     title = "search" if number == 1 else f"search, round {number}"
     torch.set_num_threads(job.run.config.threads)
     keep_freed_memory()

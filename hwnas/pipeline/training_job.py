@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +41,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int | None = None
     """``None``: as in a quick run."""
     batch_size: int | None = None
+    weights: str | None = None
+    """File to begin with; ``None``: fresh ones."""
     flip: bool = True
     seed: int = 0
     threads: int = 1
@@ -87,6 +87,8 @@ def run_training(
     plan = _plan(job, len(data.labels), architecture)
     torch.manual_seed(derived_seed(job.seed, "weights", architecture.digest))
     network = build(architecture, plan.dropout)
+    if job.weights is not None:
+        _begin_with(network, Path(job.weights))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     log, checkpoint = out / "log.jsonl", out / "checkpoint.safetensors"
     _drop_cut_off(log, checkpoint)
@@ -121,15 +123,13 @@ def trained_network(architecture: Architecture, folder: Path) -> Network:
     return network.eval()
 
 
-def watch_parent(parent: int) -> None:
-    """End this process when the one that started it is gone (it may have been killed)."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(130)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _begin_with(network: Network, path: Path) -> None:
+    weights, _ = load_checkpoint(path)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        why = str(error).strip().splitlines()[-1].strip()
+        raise InvalidFile(str(path), f"its weights are not those of the network: {why}") from None
 
 
 def _asked(job: TrainJob) -> tuple[Architecture, Dataset]:

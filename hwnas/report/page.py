@@ -21,6 +21,7 @@ from markupsafe import Markup
 from hwnas.report import words
 from hwnas.report.charts import figures
 from hwnas.report.drawing import drawing, legend
+from hwnas.report.family import tree
 from hwnas.report.report import Report, Result
 from hwnas.report.strip import strip
 from hwnas.report.summary import accuracy_line
@@ -80,6 +81,7 @@ def _view(report: Report, result: Result) -> dict[str, Any]:
         "legend": legend(blocks),
         "charts": {name: Markup(_inline_json(figure)) for name, figure in charts.items()},
         "widths": {name: _widths(figure) for name, figure in charts.items()},
+        "family": tree(result.family),
         "places": words.places([block.predicted_ms for block in blocks]),
     }
 

@@ -17,6 +17,7 @@ from hwnas.report.rows import (
     ArchitectureSummary,
     ArtifactRow,
     CandidateRow,
+    FamilyRow,
     Latency,
     LatencyModelSummary,
     OtherRuntime,
@@ -52,6 +53,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """How often networks were exported, measured and the latency model corrected."""
     candidates: tuple[CandidateRow, ...] = ()
     latency_model: LatencyModelSummary | None = None
+    family: tuple[FamilyRow, ...] = ()
+    """Of a search that grows networks from each other: who grew from whom."""
 
 
 class SearchPoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -154,6 +154,27 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
         return self.predicted_ms if self.measured_ms is None else self.measured_ms
 
 
+class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One network of a search that grows networks from each other."""
+
+    name: str
+    parent: str = ""
+    """Name of the network that it grew from; empty: the start network."""
+    steps: tuple[str, ...] = ()
+    """What was done to the parent, e.g. ``wider 2.1 to 24`` (stage, layer), ``deeper 1.1 k3``."""
+    digest: str
+    params: int
+    macs: int
+    state: Literal["trained", "failed", "derived"]
+    """``derived``: grown on without training, with its parent's weights."""
+    latency_ms: float
+    """Predicted."""
+    measured_ms: float | None = None
+    accuracy: float | None = None
+    """On validation images, after the few epochs of the search."""
+    chosen: bool = False
+
+
 class LatencyModelSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The model that predicted, and its error on networks it was not fitted to."""
 

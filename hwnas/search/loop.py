@@ -31,6 +31,10 @@ class SearchPlan(msgspec.Struct, frozen=True):
     weight_steps: int = 2
     """Weight steps before each architecture step."""
     flip: bool = True
+    children: int = 40
+    """Networks that a search trains which trains whole networks (`hwnas.search.eas`)."""
+    child_epochs: int = 3
+    """Of each of them; the network that they grow from is trained ``warmup_epochs``."""
 
 
 class LogLine(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
@@ -31,6 +32,10 @@ class StepLog(msgspec.Struct, frozen=True):
     """Skips in the normal cell that would be derived now: the sign of a collapse."""
 
 
+def _silent(text: str) -> None:
+    pass
+
+
 class Setting(NamedTuple):
     """What a search begins from."""
 
@@ -45,6 +50,13 @@ class Setting(NamedTuple):
     """How latency enters (`hwnas.search.objective.OBJECTIVES`); empty: the strategy's own way."""
     estimator: str = "full"
     """Of the gradient of ProxylessNAS (`hwnas.search.proxyless.ESTIMATORS`)."""
+
+    workers: str = ""
+    """Address of a Ray cluster that trains whole networks; empty: processes on this machine."""
+    shrink: bool = True
+    """Whether a start network over the budget may be made smaller (`hwnas.search.eas`)."""
+    say: Callable[[str], None] = _silent
+    """Told in one line what went wrong without stopping the search."""
 
     @property
     def table(self) -> CostTable:

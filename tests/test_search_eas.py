@@ -1,0 +1,407 @@
+"""EAS: children are trained once and never lost, the budget is kept, a search can be cut off."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from hwnas.errors import BudgetError, DeviceError, HwnasError, UsageError
+from hwnas.latency_models.cost import NetworkCosts
+from hwnas.nn.build import build
+from hwnas.nn.grow import net_of
+from hwnas.plugins import load
+from hwnas.search import workers
+from hwnas.search.child import OUTPUTS, train_child
+from hwnas.search.eas import Eas, EasRandom
+from hwnas.search.growth_plan import Schedule
+from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, read_log
+from hwnas.search.nursery import Birth, Member, Nursery, read_family
+from hwnas.search.strategy import Setting
+from hwnas.search.workers import Ended, LocalWorkers, RayWorkers, workers_at
+from hwnas.spaces.mobile import mobile_space
+from hwnas.training import TrainingPlan, accuracy, seeded
+from tests.grown import small_space
+from tests.tiny import tiny_data
+
+SPACE = small_space(depth=5, widths=(4, 8, 12, 16))
+TRAIN, VALID = tiny_data(48), tiny_data(24, seed=1)
+PLAN = SearchPlan(warmup_epochs=8, batch_size=8, children=8, child_epochs=2)
+MACS_PER_MS = 1e5
+
+
+def costs() -> NetworkCosts:
+    return NetworkCosts(
+        SPACE, lambda blocks: {one.key: one.macs / MACS_PER_MS for one in blocks}, 0.01
+    )
+
+
+class InProcess:
+    """Trains at once, where it is; ``broken`` says how often a child's training fails, by turn."""
+
+    def __init__(self, broken: dict[int, int] | None = None) -> None:
+        self.trained: list[str] = []
+        self.broken = broken or {}
+        self._turns: dict[str, int] = {}
+
+    def train(self, folders: Sequence[Path]) -> Iterator[Ended]:
+        for folder in folders:
+            turn = self._turns.setdefault(folder.name, len(self._turns))
+            if self.broken.get(turn, 0) > 0:
+                self.broken[turn] -= 1
+                yield folder, "killed by SIGKILL (out of memory?)"
+                continue
+            train_child(folder, folder.parent / "data.safetensors")
+            self.trained.append(folder.name)
+            yield folder, ""
+
+
+def files(folder: Path) -> SearchFiles:
+    (folder / "search").mkdir(exist_ok=True)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    return SearchFiles(folder / "checkpoints" / "search.safetensors", folder / "search/log.jsonl")
+
+
+class Searched:
+    """A strategy and what it was told."""
+
+    def __init__(
+        self,
+        folder: Path,
+        patch: pytest.MonkeyPatch,
+        budget_ms: float = 6.0,
+        pool: InProcess | None = None,
+        kind: type[Eas] = Eas,
+        **setting: Any,
+    ) -> None:
+        self.pool, self.said, self.files = pool or InProcess(), [], files(folder)
+        patch.setattr("hwnas.search.eas.workers_at", lambda address: self.pool)
+        torch.manual_seed(0)
+        asked = Setting(
+            SPACE, costs(), budget_ms, seeded(0, "paths"), say=self.said.append, **setting
+        )
+        self.strategy = kind.begin(asked)
+
+    def run(self, rounds: int = 1) -> Searched:
+        self.strategy.search(TRAIN, VALID, PLAN, 0, self.files, rounds)
+        return self
+
+    @property
+    def family(self) -> list[Member]:
+        return read_family(self.files.log.parent / "children")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    with pytest.MonkeyPatch.context() as patch:
+        return Searched(tmp_path_factory.mktemp("whole"), patch).run()
+
+
+def tree(searched: Searched) -> list[tuple[object, ...]]:
+    """What has to be the same in a search that was cut off."""
+    return [(m.name, m.key, m.parent, m.steps, m.choices, m.accuracy) for m in searched.family]
+
+
+def test_a_schedule_has_four_phases_and_spends_what_it_is_given() -> None:
+    assert Schedule.of(SearchPlan(children=8)) == Schedule(2, 4)
+    assert Schedule.of(SearchPlan(children=450)) == Schedule(10, 45)
+    assert Schedule.of(SearchPlan(children=450)).phase == 11
+    assert Schedule(10, 4).end(3) == 8
+
+
+def test_the_family_grows_from_the_start_within_the_budget(whole: Searched) -> None:
+    root, *children = whole.family
+    assert (root.name, root.parent, root.choices) == ("n0", "", SPACE.start.choices)
+    names = {one.name for one in whole.family}
+    assert all(one.parent in names and one.accuracy is not None for one in children)
+    assert all(one.latency_ms <= 0.97 * 6.0 for one in whole.family)
+    assert any(one.steps and one.params > root.params for one in children)
+    assert len({one.parent for one in children}) > 1  # the network to grow from moves on
+
+
+def test_the_log_has_a_line_for_each_trained_network(whole: Searched) -> None:
+    lines = read_log(whole.files)
+    assert [line.step for line in lines] == list(range(Eas.steps(PLAN, 1)))
+    assert [line.phase for line in lines][:2] == ["warm-up", "search"]
+    assert all(line.expected_ms is not None for line in lines)
+
+
+def test_a_child_begins_with_the_function_of_its_parent(whole: Searched) -> None:
+    """Its noise is small: before any training it is about as accurate."""
+    strategy = whole.strategy
+    member = max(whole.family, key=lambda one: len(one.steps))
+    parent = strategy._member(member.parent)
+    rng_steps = strategy._layers(parent), strategy._net(parent)
+    filled = strategy.candidates(2, 5.4, 5.8, 1)
+    derived = [one for one in whole.family if one.state == "derived"]
+    assert derived and rng_steps
+    for one in derived:
+        genotype = next(g for g in filled if g.choices == one.choices)
+        found = accuracy(strategy.network(genotype), VALID)
+        assert one.accuracy is not None and abs(found - one.accuracy) <= 1 / len(VALID.labels)
+
+
+def test_candidates_fill_the_window_and_the_best_comes_first(whole: Searched) -> None:
+    found = whole.strategy.candidates(3, 5.4, 5.8, 0)
+    ms = [whole.strategy.costs.network_ms(one.choices) for one in found]
+    assert len({SPACE.architecture(one).digest for one in found}) == len(found) == 3
+    assert all(5.4 <= one <= 5.8 for one in ms)
+    with torch.no_grad():
+        assert whole.strategy.network(found[0]).eval()(torch.zeros(1, 1, 12, 12)).shape == (1, 3)
+
+
+def test_where_nothing_is_fast_enough_the_fastest_is_told(whole: Searched) -> None:
+    [only] = whole.strategy.candidates(3, 0.01, 0.02, 0)
+    trained = [one for one in whole.family if one.state == "trained"]
+    fastest = min(trained, key=lambda one: one.latency_ms)
+    assert SPACE.architecture(only).digest == fastest.digest
+
+
+def test_a_search_that_was_cut_off_ends_with_the_same_family(
+    whole: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutOff(Exception):
+        pass
+
+    class Dying(InProcess):
+        def train(self, folders: Sequence[Path]) -> Iterator[Ended]:
+            for ended in super().train(folders):
+                if len(self.trained) == 6:
+                    raise CutOff
+                yield ended
+
+    first = Searched(tmp_path, monkeypatch, pool=Dying())
+    with pytest.raises(CutOff):
+        first.run()
+    again = Searched(tmp_path, monkeypatch).run()
+    known = [one for one in tree(whole) if one[5] is not None][: len(tree(again))]
+    assert tree(again) == known
+    assert not set(first.pool.trained) & set(again.pool.trained)  # nothing is trained twice
+    assert read_log(again.files) == read_log(whole.files)
+
+
+def test_a_second_round_goes_on_from_the_first_and_trains_half_as_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Searched(tmp_path, monkeypatch).run()
+    before = len(first.family)
+    again = Searched(tmp_path, monkeypatch, budget_ms=5.0).run(rounds=2)
+    assert 0 < len(again.family) - before <= 4
+    assert all(one.latency_ms <= 0.97 * 5.0 for one in again.family[before:])
+    assert [line.epoch for line in read_log(again.files)][-1] == 5
+
+
+def test_a_start_over_the_budget_is_made_smaller_and_distilled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_ms = costs().network_ms(SPACE.usual.choices)
+    monkeypatch.setattr(type(SPACE), "start", property(lambda space: space.usual))
+    searched = Searched(tmp_path, monkeypatch, budget_ms=0.8 * whole_ms).run()
+    root, small, *others = searched.family
+    assert root.latency_ms > 0.8 * whole_ms and small.latency_ms <= 0.7 * 0.8 * whole_ms
+    assert small.parent == "n0" and all(step.startswith("narrower") for step in small.steps)
+    assert all(one.latency_ms <= 0.97 * 0.8 * whole_ms for one in others)
+    (tmp_path / "b").mkdir()
+    refused = Searched(tmp_path / "b", monkeypatch, budget_ms=0.8 * whole_ms, shrink=False)
+    with pytest.raises(BudgetError, match=r"start network of small takes .* without --no-shrink"):
+        refused.run()
+    assert refused.family == []  # said before any training
+    (tmp_path / "c").mkdir()
+    with pytest.raises(BudgetError, match="so does the smallest"):
+        Searched(tmp_path / "c", monkeypatch, budget_ms=0.02).run()
+
+
+def test_a_worker_that_crashes_costs_one_retry_and_at_most_one_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = Searched(tmp_path, monkeypatch, pool=InProcess({1: 1, 3: 2})).run()
+    states = [one.state for one in searched.family]
+    assert states.count("failed") == 1 and states[1] == "trained"
+    assert [("again" in said, "left out" in said) for said in searched.said] == [
+        (True, False), (True, False), (False, True),
+    ]  # fmt: skip
+    assert "out of memory?" in searched.said[-1] and "\n" not in searched.said[-1]
+    failed = next(one for one in searched.family if one.state == "failed")
+    assert failed.error.startswith("killed by SIGKILL")
+    assert failed.name not in {one.parent for one in searched.family}
+
+
+def test_a_search_of_which_no_child_can_be_trained_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = InProcess(dict.fromkeys(range(1, 20), 2))
+    with pytest.raises(HwnasError, match=r"all 2 networks of the search failed: killed by"):
+        Searched(tmp_path, monkeypatch, pool=broken).run()
+
+
+def test_random_actions_learn_nothing_and_cost_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = Searched(tmp_path, monkeypatch, kind=EasRandom)
+    before = {k: v.clone() for k, v in searched.strategy.controller.state_dict().items()}
+    searched.run()
+    after = searched.strategy.controller.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert len(read_log(searched.files)) == 9
+
+
+def test_the_controller_learns_from_every_episode(whole: Searched) -> None:
+    torch.manual_seed(0)
+    fresh = Eas(SPACE, costs(), 6.0).controller.state_dict()
+    learnt = whole.strategy.controller.state_dict()
+    assert any(not torch.equal(fresh[name], learnt[name]) for name in fresh)
+
+
+def births(count: int, epochs: int = 1) -> list[Birth]:
+    plan = TrainingPlan(epochs=epochs, batch_size=8)
+    torch.manual_seed(0)
+    one = SPACE.architecture(SPACE.start)
+    nets = [net_of(one.blocks, build(one)) for _ in range(count)]
+    return [Birth(one, net, "", (), 1.0, plan) for net in nets]
+
+
+def nursery(folder: Path, pool: workers.Workers) -> Nursery:
+    return Nursery(folder / "children", TRAIN, VALID, 0, lambda: pool, lambda text: None)
+
+
+def test_a_child_is_trained_once_for_its_architecture_budget_and_weights(tmp_path: Path) -> None:
+    pool = InProcess()
+    home, (one, other) = nursery(tmp_path, pool), births(2)
+    first = home.evaluate([one, other, one])
+    assert first[0] == first[2] != first[1] and len(pool.trained) == 2
+    assert home.evaluate([one]) == first[:1]
+    assert nursery(tmp_path, pool).evaluate([other, one]) == [first[1], first[0]]
+    assert len(pool.trained) == 2
+    longer = one._replace(plan=msgspec.structs.replace(one.plan, epochs=2))
+    home.evaluate([longer])
+    assert len(pool.trained) == 3
+
+
+def test_processes_train_what_the_same_code_does_here(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    here, there = nursery(tmp_path / "a", InProcess()), nursery(tmp_path / "b", LocalWorkers(2))
+    one, two = here.evaluate(births(1)), there.evaluate(births(1))
+    weights = [
+        (home.folder / found[0].key / "network.safetensors").read_bytes()
+        for home, found in ((here, one), (there, two))
+    ]
+    assert weights[0] == weights[1] and one[0].accuracy == two[0].accuracy
+
+
+def test_a_process_that_ends_badly_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "killed.py"
+    code.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setattr(workers, "MODULE", "killed")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "child").mkdir()
+    assert list(LocalWorkers(1).train([tmp_path / "child"])) == [
+        (tmp_path / "child", "killed by SIGKILL (out of memory?)")
+    ]
+    code.write_text("import sys\nsys.exit('out of memory')\n")
+    assert [said for _, said in LocalWorkers(1).train([tmp_path / "child"])] == ["out of memory"]
+
+
+class FakeRay(ModuleType):
+    """As much of Ray as is used; tasks run when they are waited for."""
+
+    def __init__(self, broken: int = 0) -> None:
+        super().__init__("ray")
+        self.broken, self.addresses = broken, list[str]()
+
+    def init(self, address: str, **options: object) -> None:
+        self.addresses.append(address)
+
+    def put(self, value: object) -> object:
+        return value
+
+    def remote(self, function: Any) -> Any:
+        fake = self
+
+        class Task:
+            def options(self, **given: object) -> Task:
+                assert given["num_cpus"] == 1
+                return self
+
+            def remote(self, *arguments: Any) -> Any:
+                return lambda: fake._run(function, arguments)
+
+        return Task()
+
+    def wait(self, tasks: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        return tasks[-1:], tasks[:-1]  # not in the order of the call
+
+    def get(self, task: Any) -> Any:
+        return task()
+
+    def _run(self, function: Any, arguments: Any) -> Any:
+        if self.broken:
+            self.broken -= 1
+            raise RuntimeError("The worker died unexpectedly\n  while executing a task.")
+        return function(*arguments)
+
+
+@pytest.fixture
+def listening() -> Iterator[str]:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_ray_trains_the_same_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: str
+) -> None:
+    ray = FakeRay(broken=1)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    here = nursery(tmp_path / "a", InProcess())
+    said: list[str] = []
+    there = Nursery(
+        tmp_path / "b/children", TRAIN, VALID, 0, lambda: workers_at(listening), said.append
+    )
+    one, two = here.evaluate(births(2)), there.evaluate(births(2))
+    assert ray.addresses == [listening]
+    assert [m.accuracy for m in one] == [m.accuracy for m in two]
+    assert len(said) == 1 and "while executing a task." in said[0]
+    for name in OUTPUTS[:1]:
+        files = [(n.folder / m.key / name).read_bytes() for n in (here, there) for m in one]
+        assert files[:2] == files[2:]
+
+
+def test_an_address_that_does_not_answer_is_exit_3_with_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", FakeRay())
+    with pytest.raises(DeviceError, match=r"no Ray cluster answers at 127\.0\.0\.1:1: ") as error:
+        RayWorkers("127.0.0.1:1")
+    assert error.value.exit_code == 3
+    with pytest.raises(DeviceError, match="ray://127"):
+        RayWorkers("ray://127.0.0.1:1")
+    with pytest.raises(UsageError, match="expected HOST:PORT, ray://HOST:PORT or auto"):
+        RayWorkers("somewhere")
+
+
+def test_without_ray_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r'pip install "hwnas\[ray\]"'):
+        workers_at("127.0.0.1:1")
+
+
+def test_it_is_for_spaces_that_are_grown_only() -> None:
+    assert load("strategy", "eas") is Eas and load("strategy", "eas-random") is EasRandom
+    with pytest.raises(UsageError, match=r"the space 'mobile' is not made for; .* densenet"):
+        Eas.check(mobile_space((1, 28, 28), 10))
+
+
+def test_lines_of_a_log_are_those_of_every_strategy(whole: Searched) -> None:
+    assert all(isinstance(line, LogLine) and line.accuracy <= 1 for line in read_log(whole.files))
