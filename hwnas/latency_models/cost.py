@@ -51,6 +51,10 @@ class CostTable(msgspec.Struct, frozen=True):
         return self.fixed_ms + sum(map(max, self.mean_ms))
 
 
+ASKED = 500
+"""Blocks that are asked for at once: what a latency model needs for it grows with their square."""
+
+
 class NetworkCosts:
     """Latency of whole networks of a space that is grown; each block is asked for once."""
 
@@ -74,10 +78,11 @@ class NetworkCosts:
         names = [tuple(map(int, row)) for row in rows]
         new = {name: self._blocks(name) for name in names if name not in self._networks_ms}
         fresh = {block for blocks in new.values() for block in blocks} - self._blocks_ms.keys()
-        if fresh:
-            ordered = sorted(fresh, key=lambda block: block.key)
-            found = self._ask_ms(ordered)
-            self._blocks_ms.update((block, found.get(block.key, 0.0)) for block in ordered)
+        ordered = sorted(fresh, key=lambda block: block.key)
+        for first in range(0, len(ordered), ASKED):
+            part = ordered[first : first + ASKED]
+            found = self._ask_ms(part)
+            self._blocks_ms.update((block, found.get(block.key, 0.0)) for block in part)
         for name, blocks in new.items():
             total_ms = sum(self._blocks_ms[block] for block in blocks)
             self._networks_ms[name] = self._overhead_ms + total_ms

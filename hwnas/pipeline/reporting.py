@@ -12,7 +12,7 @@ import numpy as np
 
 from hwnas import __version__
 from hwnas.devices.fingerprint import hardware
-from hwnas.latency_models.cost import Costs
+from hwnas.latency_models.cost import Costs, NetworkCosts
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import DRIFT_LIMIT
 from hwnas.pipeline.finishing import Delivered, Trained
@@ -37,7 +37,8 @@ from hwnas.report.rows import (
 from hwnas.search.loop import read_log
 from hwnas.spaces.space import SearchSpace
 
-RANDOM_NETWORKS = 1001
+RANDOM_NETWORKS, RANDOM_GROWN = 1001, 101
+"""Behind the median of a space; fewer where each has blocks of its own."""
 CURVE_POINTS = 400
 """Points that the report keeps of a search's log; the log keeps all."""
 
@@ -45,7 +46,8 @@ CURVE_POINTS = 400
 def latency_range(space: SearchSpace, costs: Costs) -> tuple[float, float, float]:
     """Return the least, median and greatest predicted latency; the median of random networks."""
     rng = Random(0)
-    drawn = [space.random(rng).choices for _ in range(RANDOM_NETWORKS)]
+    count = RANDOM_GROWN if isinstance(costs, NetworkCosts) else RANDOM_NETWORKS
+    drawn = [space.random(rng).choices for _ in range(count)]
     drawn_ms = costs.networks_ms(np.array(drawn))
     return costs.smallest_ms, float(np.median(drawn_ms)), costs.largest_ms
 
