@@ -108,16 +108,19 @@ def _found_row(one: Found, job: Job, model: LatencyModel) -> CandidateRow:
 
 
 def family_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[FamilyRow, ...]:
-    """Return the networks of a search that grows them, with what was measured since."""
-    chosen = delivered.chosen.found.architecture.digest
-    measured = {one.architecture.digest: one.measured_ms for one in screened.found}
+    """Return the networks of a search that grows them, with what was measured since.
+
+    They are told apart by their choices: what is delivered may be of another precision.
+    """
+    measured = {one.architecture.genotype.choices: one.measured_ms for one in screened.found}
     measured |= {
-        one.found.architecture.digest: one.measurement.median_ms
+        one.found.architecture.genotype.choices: one.measurement.median_ms
         for one in delivered.trained
         if one.measurement is not None
     }
+    chosen = delivered.chosen.found.architecture.genotype.choices
     members = read_family(job.run.folder / "search" / "children")
-    last = {one.digest: one.name for one in members}  # whose weights are trained on
+    last = {one.choices: one.name for one in members}  # whose weights are trained on
     return tuple(
         FamilyRow(
             name=one.name,
@@ -128,9 +131,9 @@ def family_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[Fam
             macs=one.macs,
             state=one.state,
             latency_ms=one.latency_ms,
-            measured_ms=measured.get(one.digest),
+            measured_ms=measured.get(one.choices),
             accuracy=one.accuracy,
-            chosen=one.digest == chosen and last[chosen] == one.name,
+            chosen=one.choices == chosen and last[chosen] == one.name,
         )
         for one in members
     )

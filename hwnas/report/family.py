@@ -20,7 +20,7 @@ class Branch(NamedTuple):
 
     @property
     def said(self) -> str:
-        """What was done to the parent, equal steps counted once."""
+        """What was done to the parent."""
         return ", ".join(self.row.steps) or ("start" if not self.row.parent else "trained on")
 
 
