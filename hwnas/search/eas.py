@@ -31,7 +31,7 @@ from hwnas.latency_models.cost import Costs
 from hwnas.nn.grow import Net
 from hwnas.nn.growing import grown_net
 from hwnas.search.controller import Controller, Trajectory, grow, sampling
-from hwnas.search.growth_plan import WITHIN, Schedule, child_plan, filling, shrinking
+from hwnas.search.growth_plan import GROWABLE, WITHIN, Schedule, child_plan, filling, shrinking
 from hwnas.search.growth_reward import LATENCY_EXPONENT, Learner, reward
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan
 from hwnas.search.nursery import Birth, Member, Nursery, best_of
@@ -74,6 +74,7 @@ class Eas:
             self.controller.indifferent()
         self.learner = Learner(self.controller, convention)
         self.latency_exponent, self.noise = latency_exponent, noise
+        self.may_shrink = setting is None or setting.shrink
         self.start = ""
         self.set_costs(costs, budget_ms)
 
@@ -128,7 +129,9 @@ class Eas:
             if not self.start:
                 lines.append(_line(self._begin(), 0, 0, "warm-up", None))
             elif episode % schedule.phase == 0 or not self._inside(self._member(self.start)):
-                self.start = self._best().name
+                best = self._best()
+                over = not self._inside(best)  # by corrected costs all that were trained are
+                self.start = (self._smaller(best) if over and self.may_shrink else best).name
             lines += self._episode(episode, schedule.children)
             for line in lines:
                 if on_line is not None:
@@ -197,25 +200,32 @@ class Eas:
         """
         genotype = self.space.start
         layers = self.space.layers(genotype)
-        steps: list[Step] = []
-        if self._layers_ms(layers) > WITHIN * self.budget_ms:
-            allowed = self.setting is None or self.setting.shrink
-            steps = shrinking(self.space, layers, self._layers_ms, self.budget_ms, allowed)
+        if over := self._layers_ms(layers) > WITHIN * self.budget_ms:
+            self._shrinking(layers)  # what cannot be is said before any training
         plan = child_plan(self.plan, max(1, self.plan.warmup_epochs))
         architecture = self.space.architecture(genotype)
         root = Birth(architecture, None, "", (), self._layers_ms(layers), plan)
         [member] = self.nursery.evaluate([root])
-        best_of([member], lambda one: 0.0)
-        if steps:
-            net = self._net(member)
-            small = self._grown(layers, net, steps, member.name)
-            for step in steps:
-                layers = stepped(self.space, layers, step)
-            birth = self._birth(member, layers, steps, small, plan)
-            [member] = self.nursery.evaluate([birth._replace(teacher=net)])
-            best_of([member], lambda one: 0.0)
+        best_of([member], lambda one: 0.0)  # raises where it failed
+        if over:
+            member = self._smaller(member)
         self.start = member.name
         return member
+
+    def _smaller(self, member: Member) -> Member:
+        """Return the network that a member becomes with room to grow, taught by the member."""
+        layers, net = self._layers(member), self._net(member)
+        steps = self._shrinking(layers)
+        small = self._grown(layers, net, steps, member.name)
+        for step in steps:
+            layers = stepped(self.space, layers, step)
+        plan = child_plan(self.plan, max(1, self.plan.warmup_epochs))
+        birth = self._birth(member, layers, steps, small, plan)
+        [taught] = self.nursery.evaluate([birth._replace(teacher=net)])
+        return best_of([taught], lambda one: 0.0)
+
+    def _shrinking(self, layers: Layers) -> list[Step]:
+        return shrinking(self.space, layers, self._layers_ms, self.budget_ms, self.may_shrink)
 
     def _episode(self, number: int, children: int) -> list[LogLine]:
         """Grow and train ``children`` networks, learn from them, and return a line for each."""
@@ -284,12 +294,14 @@ class Eas:
         return Birth(architecture, net, parent.name, said, self._layers_ms(layers), plan)
 
     def _best(self) -> Member:
-        """Return the network to grow from: of those inside the budget the most rewarded."""
-        inside = [one for one in self.nursery.members if self._inside(one)]
+        """Return the network to grow from: the most rewarded of those that leave room to grow, or
+        else of those inside the budget; the fastest where none is."""
+        trained = [one for one in self.nursery.members if one.state == "trained"]
+        inside = [one for one in trained if self._inside(one)]
+        roomy = [one for one in inside if self._ms(one) <= GROWABLE * self.budget_ms]
         if not inside:
-            trained = [one for one in self.nursery.members if one.state == "trained"]
             return min(trained, key=self._ms)
-        return best_of(inside, self._worth)
+        return best_of(roomy or inside, self._worth)
 
     def _inside(self, member: Member) -> bool:
         return member.state == "trained" and self._ms(member) <= WITHIN * self.budget_ms
