@@ -51,6 +51,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("hwnas.search.eas.workers_at", lambda address: InProcess())
         patch.setattr("hwnas.profiling.NETWORKS", 12)
         patch.setattr("hwnas.spaces.grown.SAMPLED", 2)
+        patch.setattr("hwnas.spaces.densenet.DEPTH", 3)
+        patch.setattr("hwnas.spaces.densenet.GROWTHS", (4, 6, 8, 12))
         write_images(folder / "images.npz")
         (folder / "small.toml").write_text(SMALL)
         yield folder
@@ -112,7 +114,19 @@ def test_the_report_has_the_family_tree_and_the_chosen_network_in_it(finished: P
 def test_training_goes_on_from_the_inherited_weights(finished: Path) -> None:
     digest = result_of(finished)["architecture"]["digest"]
     inherited = finished / "search" / "inherited" / f"{digest}.safetensors"
-    assert inherited.exists()
+    [chosen] = [one for one in result_of(finished)["family"] if one["chosen"]]
+    trained = json.loads((finished / "training" / digest / "result.json").read_bytes())
+    assert trained["validation_accuracy"] >= chosen["accuracy"] - 0.05  # and not undone
+    common = ["train", "--architecture", str(finished / "training" / digest / "architecture.json")]
+    common += ["--data", str(finished.parent / "images.npz"), "--epochs", "1", "--out"]
+    found: list[float] = []
+    for name, more in (("fresh", []), ("given", ["--weights", str(inherited)])):
+        out = finished.parent / name
+        assert CliRunner().invoke(cli, [*common, str(out), *more]).exit_code == 0
+        unlock_all()
+        result = json.loads((out / "result.json").read_bytes())
+        found.append(result["validation_accuracy"])
+    assert found[1] > found[0] + 0.1  # an epoch alone teaches less
     wrong = CliRunner().invoke(
         cli,
         ["train", "--architecture", "mobilenet_v2", "--data", str(finished.parent / "images.npz"),

@@ -32,6 +32,11 @@ from hwnas.training import (
 )
 
 
+GIVEN_RATE = 0.2
+"""Share of the usual learning rate for weights that were trained before: 0.02, at which EAS trains
+its children; the whole rate undoes in one epoch what they know."""
+
+
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to train, on what, and where to put it."""
 
@@ -154,6 +159,9 @@ def _plan(job: TrainJob, images: int, architecture: Architecture) -> TrainingPla
         plan = msgspec.structs.replace(
             plan, batch_size=job.batch_size, peak_learning_rate=0.1 * job.batch_size / 64
         )
+    if job.weights is not None:
+        rate = GIVEN_RATE * plan.peak_learning_rate
+        plan = msgspec.structs.replace(plan, peak_learning_rate=rate)
     return plan
 
 
