@@ -33,6 +33,8 @@ def test_children_come_after_their_parent_the_best_first() -> None:
     ]  # fmt: skip
     said = {one.row.name: one.said for one in tree(FAMILY)}
     assert said["n1"] == "wider 1.1 to 8, deeper 1.1 k3"
+    many = row("n5", "n0", steps=tuple(f"wider 1.1 to {n}" for n in range(8, 16)))
+    assert tree([FAMILY[0], many])[1].said.endswith("wider 1.1 to 12, … 3 more")
     assert (said["n0"], said["n4"]) == ("start", "trained on")
 
 

@@ -31,7 +31,6 @@ from hwnas.training import (
     train,
 )
 
-
 GIVEN_RATE = 0.2
 """Share of the usual learning rate for weights that were trained before: 0.02, at which EAS trains
 its children; the whole rate undoes in one epoch what they know."""

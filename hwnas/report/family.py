@@ -11,6 +11,10 @@ SHOWN = 60
 """Networks that a page shows at most; ``report.json`` has all."""
 
 
+LISTED = 5
+"""Steps of a network that a page lists; all are in ``report.json``."""
+
+
 class Branch(NamedTuple):
     """A network at its place in the tree."""
 
@@ -20,8 +24,12 @@ class Branch(NamedTuple):
 
     @property
     def said(self) -> str:
-        """What was done to the parent."""
-        return ", ".join(self.row.steps) or ("start" if not self.row.parent else "trained on")
+        """What was done to the parent; of many steps the first."""
+        steps = self.row.steps
+        if not steps:
+            return "trained on" if self.row.parent else "start"
+        more = [f"… {len(steps) - LISTED} more"] if len(steps) > LISTED else []
+        return ", ".join([*steps[:LISTED], *more])
 
 
 def tree(family: Iterable[FamilyRow]) -> list[Branch]:

@@ -161,14 +161,17 @@ class Eas:
         if not inside:
             return [self._genotype(min(trained, key=self._ms))]
         inside.sort(key=lambda one: -(one.accuracy or 0.0))
+        tries = [(turn, one) for turn in range(8) for one in inside[: max(2, count // 2)]]
         found: dict[str, Genotype] = {}
-        for turn in range(4):
-            for one in inside[:count]:
-                if len(found) < count:
-                    rng = Random(derived_seed(seed, "fill", one.name, turn))
-                    filled = self._filled(one, low_ms, high_ms, rng)
-                    genotype = self._genotype(filled)
-                    found.setdefault(filled.digest, genotype)
+        for least_ms in (low_ms, 0.0):
+            for turn, one in tries:
+                rng = Random(derived_seed(seed, "fill", one.name, turn))
+                if len(found) < count and (
+                    filled := self._filled(one, least_ms, low_ms, high_ms, rng)
+                ):
+                    found.setdefault(filled.digest, self._genotype(filled))
+            if found:
+                break
         return list(found.values())
 
     def preferences(self) -> None:
@@ -264,15 +267,20 @@ class Eas:
             for place, (path, member) in enumerate(through)
         ]
 
-    def _filled(self, member: Member, low_ms: float, high_ms: float, rng: Random) -> Member:
-        """Return the member, or one that is grown from it, untrained, up to ``low_ms``."""
+    def _filled(
+        self, member: Member, least_ms: float, low_ms: float, high_ms: float, rng: Random
+    ) -> Member | None:
+        """Return the member, or one that is grown from it, untrained, up to ``low_ms``; ``None``
+        where that one takes less than ``least_ms``."""
         layers = self._layers(member)
         steps = filling(self.space, layers, self._layers_ms, low_ms, high_ms, rng)
-        if not steps:
-            return member
-        net = self._grown(layers, self._net(member), steps, member.name)
         for step in steps:
             layers = stepped(self.space, layers, step)
+        if self._layers_ms(layers) < least_ms:
+            return None
+        if not steps:
+            return member
+        net = self._grown(self._layers(member), self._net(member), steps, member.name)
         plan = child_plan(self.plan, 0)
         return self.nursery.derive(self._birth(member, layers, steps, net, plan), member.accuracy)
 

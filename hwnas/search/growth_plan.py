@@ -24,6 +24,9 @@ GROWABLE = 0.8
 ROOM = 0.7
 """A start over the budget is made smaller until it takes this share of it: the rest is to grow."""
 
+WIDENING = 0.8
+"""Share of the steps that fill a budget which widen a layer, as long as one can be."""
+
 Price = Callable[[Layers], float]
 """Predicted latency of a whole network, ms."""
 
@@ -96,14 +99,17 @@ def filling(
 ) -> list[Step]:
     """Return random steps of growth until a network takes ``low_ms``; none leads over ``high_ms``.
 
-    They end below ``low_ms`` where nothing more fits.
+    Most of them widen: a plain network of many thin layers hardly trains. They end below ``low_ms``
+    where nothing more fits.
     """
     steps: list[Step] = []
     while price(layers) < low_ms:
         places = [Place(n, m) for n, row in enumerate(layers) for m in range(len(row))]
-        options = [step for at in places for step in deeper_steps(space, layers, at)]
-        options += [step for at in places if (step := wider_step(space, layers, at))]
-        rng.shuffle(options)
+        deep = [step for at in places for step in deeper_steps(space, layers, at)]
+        wide = [step for at in places if (step := wider_step(space, layers, at))]
+        rng.shuffle(deep)
+        rng.shuffle(wide)
+        options = [*wide, *deep] if rng.random() < WIDENING else [*deep, *wide]
         grown = ((one, stepped(space, layers, one)) for one in options)
         fitting = next((pair for pair in grown if price(pair[1]) <= high_ms), None)
         if fitting is None:
