@@ -31,6 +31,46 @@ PROCESSES_NEEDED = 3
 """Fewer processes than these say nothing of the spread between processes."""
 
 
+class Gpu(msgspec.Struct, frozen=True):
+    """What NVML says of a GPU, after the last run. ``None``: this driver does not say."""
+
+    name: str
+    uuid: str = ""
+    driver: str = ""
+    memory_bytes: int | None = None
+    sm_clock_mhz: float | None = None
+    max_sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    slowed_by: tuple[str, ...] = ()
+    """What kept its clock down, before or after: power cap, heat…"""
+    persistence: bool | None = None
+    ecc: bool | None = None
+    mig: bool | None = None
+    others: int | None = None
+    """Processes of others that computed on it."""
+
+
+class OnGpu(msgspec.Struct, frozen=True):
+    """How a model ran on a GPU. Samples are of the computing alone, its input being there."""
+
+    provider: str
+    precision: str
+    clock: str
+    """What took the samples, e.g. ``CUDA events``."""
+    batch: int
+    wall_ms: float | None
+    """The same runs by the machine's clock: launches and waiting included."""
+    to_gpu_ms: float
+    """Copying the input there, not in the samples."""
+    from_gpu_ms: float
+    """Copying the outputs back, not in the samples."""
+    nodes: dict[str, int] = {}
+    """How many nodes each provider computed, where the runtime tells."""
+
+
 class Environment(msgspec.Struct, frozen=True):
     """The conditions of a measurement. ``None``: this system does not say."""
 
@@ -55,6 +95,7 @@ class Environment(msgspec.Struct, frozen=True):
     load_after: float | None = None
     steal_s: float | None = None
     """Time during the measurement that the hypervisor gave to others."""
+    gpu: Gpu | None = None
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -86,6 +127,9 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
     first_run_ms: float | None = None
     load_ms: float | None = None
     """Time to make the session or interpreter from the file."""
+    batch: int = 1
+    """Inputs that one call computes."""
+    on_gpu: OnGpu | None = None
 
     @property
     def samples_ms(self) -> tuple[float, ...]:

@@ -30,7 +30,9 @@ def test_every_shipped_profile_reads_and_is_called_as_its_file() -> None:
 def test_every_field_is_in_the_readme() -> None:
     readme = (shipped("devices") / "README.md").read_text()
     profile = find_profile("simulated-phone")
-    for part in (profile, profile.hardware, profile.limits, profile.measure, profile.simulation):
+    gpu = find_profile("host-gpu").gpu
+    parts = (profile, profile.hardware, profile.limits, profile.measure, profile.simulation, gpu)
+    for part in parts:
         assert part is not None
         for field in part.__struct_fields__:
             assert f"`{field}`" in readme or f"[{field}]" in readme, field

@@ -52,6 +52,17 @@ def main() -> None:
         assert made.parity is not None
         error = made.parity.max_relative_error
         print(f"{path}: {made.size_bytes} bytes, sha256 {made.sha256}, relative error {error:.1e}")
+    path = folder / "reference.pt2"
+    if not path.exists():  # the zip holds the time and PyTorch's version
+        write_program(network, path)
+
+
+def write_program(network: nn.Module, path: Path) -> None:
+    """Write a program of ``torch.export`` without the places in the source that it remembers."""
+    program = torch.export.export(network, (torch.zeros(1, *INPUT_SHAPE),))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    torch.export.save(program, path)
 
 
 def reference_network() -> nn.Module:

@@ -33,9 +33,19 @@ def _share(context: click.Context, parameter: click.Parameter, value: str) -> fl
     return share
 
 
+def _batches(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Read ``1,8,32``."""
+    words = [word.strip() for word in value.split(",")]
+    if not all(word.isdecimal() and 0 < int(word) <= 65536 for word in words):
+        raise click.BadParameter(f"{value!r}: expected numbers from 1 on, such as 1,8,32,64")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
 @click.command("benchmark")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--target", default="host-cpu", show_default=True, help="Device name or profile.")
+@click.option("--batch", "batches", default="1", show_default=True, callback=_batches,
+              help="Inputs at once, e.g. 1,8,32,64: each FILE with each.")  # fmt: skip
 @click.option("--raw", is_flag=True, help="This run's clock, not scaled by the reference model.")
 @click.option("--per-op", is_flag=True, help="Also the time of each operator, on this machine.")
 @click.option("--baseline", type=click.Path(), help="Judge each FILE against this earlier run.")
@@ -50,8 +60,8 @@ def _share(context: click.Context, parameter: click.Parameter, value: str) -> fl
 def benchmark(files: tuple[str, ...], target: str, as_json: bool, **options: Any) -> None:
     """Measure model files on a device, interleaved in one process, and compare them.
 
-    Ratios are to the first FILE; "tie" where their 95 % interval leaves it open. ONNX and TFLite
-    files go together on a device that has both runtimes, as this machine.
+    Ratios are to the first FILE; "tie" where their 95 % interval leaves it open. ONNX, TFLite
+    and PyTorch (.pt2) files go together on a device that has their runtimes, as this machine.
 
     With --baseline the exit code is 5 for a FILE that is slower than allowed beyond doubt, and 6
     where the noise forbids a verdict after measuring three times.
@@ -63,6 +73,7 @@ def run_benchmark(
     files: Sequence[str],
     target: str,
     *,
+    batches: Sequence[int] = (1,),
     raw: bool = False,
     per_op: bool = False,
     baseline: str | None = None,
@@ -81,13 +92,12 @@ def run_benchmark(
     from hwnas.files import write_atomic, write_json
 
     profile = find_profile(target)
-    subjects = _subjects(files, profile)
-    if per_op and profile.transport != "local":
-        raise UsageError(
-            f"--per-op profiles on this machine; {profile.name} is reached by {profile.transport}"
-        )
+    subjects = _subjects(files, batches, profile)
+    if per_op:
+        _check_per_op(subjects, profile)
     reference = file_sha256(reference_file(profile.runtime))
-    gate = Gate(baseline, max_regress, raw, reference, files) if baseline else None
+    names = [one.name for one in subjects]
+    gate = Gate(baseline, max_regress, raw, reference, names) if baseline else None
 
     def measure(attempt: int) -> list[Measurement]:
         return _calibrated(_measured(subjects, profile, seed + 1000 * attempt), profile, reference)
@@ -123,15 +133,38 @@ def run_benchmark(
         click.echo(f"baseline: {save_baseline}", err=as_json)
 
 
-def _subjects(files: Sequence[str], profile: DeviceProfile) -> list[Subject]:
-    """Return the files to be measured, each with its own runtime where the device has both."""
+def _check_per_op(subjects: Sequence[Subject], profile: DeviceProfile) -> None:
+    if profile.gpu is not None:
+        raise UsageError(
+            f"--per-op: of {profile.name} a profile tells when kernels are launched, not how long "
+            "they take"
+        )
+    if profile.transport != "local":
+        raise UsageError(
+            f"--per-op profiles on this machine; {profile.name} is reached by {profile.transport}"
+        )
+    for one in subjects:
+        if one.path.suffix == ".pt2":
+            raise UsageError(f"--per-op: {one.path}: of .onnx and .tflite files only")
+
+
+def _subjects(
+    files: Sequence[str], batches: Sequence[int], profile: DeviceProfile
+) -> list[Subject]:
+    """Return the files to be measured, each with its own runtime where the device has several."""
     from hwnas.devices.runner import SUFFIXES, Subject, check_file
 
     runtimes: dict[str, Runtime] = {suffix: runtime for runtime, suffix in SUFFIXES.items()}
-    both = profile.transport in ("local", "simulated")
+    own = profile.transport in ("local", "simulated") and profile.gpu is None
     subjects = [
-        Subject(file, Path(file), runtimes.get(Path(file).suffix) if both else None)
+        Subject(
+            file if batch == 1 else f"{file} x{batch}",
+            Path(file),
+            runtimes.get(Path(file).suffix) if own else None,
+            batch,
+        )
         for file in files
+        for batch in batches
     ]
     for subject in subjects:
         check_file(subject, profile)
@@ -178,12 +211,14 @@ def _peak_memory(subjects: Sequence[Subject], profile: DeviceProfile) -> list[Pe
     """Return what the files take in memory; known of this machine only."""
     from hwnas.devices.memory import peak_memory
 
-    if profile.transport != "local":
+    if profile.transport != "local" or profile.gpu is not None:
         return None
     files: list[tuple[Path, Runtime]] = [
         (one.path, one.runtime or profile.runtime) for one in subjects
     ]
-    return peak_memory(files, profile.measure.threads)
+    once = list(dict.fromkeys(files))
+    found = dict(zip(once, peak_memory(once, profile.measure.threads), strict=True))
+    return [found[file] for file in files]
 
 
 def _operators(subjects: Sequence[Subject], profile: DeviceProfile) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from hwnas.cli.tables import print_table
 if TYPE_CHECKING:
     from hwnas.devices.memory import PeakMemory
     from hwnas.devices.profile import DeviceProfile
-    from hwnas.measurement import Measurement
+    from hwnas.measurement import Gpu, Measurement
 
 UNSTEADY = 0.05
 """Half-width of the 95 % interval over the median from which a latency is flagged."""
@@ -64,6 +64,9 @@ def _row(one: Measurement, first: Measurement, raw: bool) -> dict[str, Any]:
         "sha256": one.sha256,
         "runtime": one.environment.runtime,
         "runtime_version": one.environment.runtime_version,
+        "batch": one.batch,
+        "inputs_per_s": one.batch * 1e3 / scaled.median_ms,
+        "on_gpu": one.on_gpu,
         "size_bytes": None,
         "peak_memory_bytes": None,
         "process_memory_bytes": None,
@@ -113,6 +116,7 @@ def print_document(document: dict[str, Any]) -> None:
               "ratio to the first", ""]  # fmt: skip
     rows = [_cells(row, first=index == 0) for index, row in enumerate(document["results"])]
     print_table(titles, rows)
+    _print_batches(document["results"])
     for note in (*_said_differences(document), *_said_gate(document), *notes(document)):
         click.echo(note)
 
@@ -130,6 +134,21 @@ def _cells(row: dict[str, Any], first: bool) -> list[str]:
         "1" if first else ratio_text(row),
         "unsteady" if row["unsteady"] else "",
     ]
+
+
+def _print_batches(results: Sequence[dict[str, Any]]) -> None:
+    """Print throughput and transfers where there is a batch or a GPU."""
+    if not any(row["batch"] > 1 or row["on_gpu"] for row in results):
+        return
+    titles = ["file", "computed by", "batch", "inputs / s", "wall ms", "input there ms", "back ms"]
+    rows: list[list[str]] = []
+    for row in results:
+        gpu = row["on_gpu"]
+        taken = (gpu.wall_ms, gpu.to_gpu_ms, gpu.from_gpu_ms) if gpu else (None, None, None)
+        who = f"{gpu.provider} {gpu.precision}" if gpu else row["runtime"]
+        numbers = ["" if one is None else digits(one) for one in taken]
+        rows.append([row["file"], who, str(row["batch"]), f"{row['inputs_per_s']:.4g}", *numbers])
+    print_table(titles, rows, left=2)
 
 
 def ratio_text(row: dict[str, Any]) -> str:
@@ -150,8 +169,25 @@ def _header(document: dict[str, Any]) -> str:
         f"pinned to core {cores}" if cores else "not pinned",
         f"governor {said.governor or 'unknown'}",
         f"load {said.load_before:.2f}" if said.load_before is not None else "load unknown",
+        *_gpu_words(said.gpu),
     ]
     return " · ".join(parts)
+
+
+def _gpu_words(gpu: Gpu | None) -> list[str]:
+    """Say what the GPU did at the end of the measurement, as far as its driver does."""
+    if gpu is None:
+        return []
+    pairs = [
+        (gpu.sm_clock_mhz, gpu.max_sm_clock_mhz, "MHz"),
+        (gpu.power_w, gpu.power_limit_w, "W"),
+    ]
+    said = [
+        f"{now:.0f}{f' of {most:.0f}' if most else ''} {unit}"
+        for now, most, unit in pairs
+        if now is not None
+    ]
+    return [*said, *([f"{gpu.temperature_c:.0f} °C"] if gpu.temperature_c is not None else [])]
 
 
 def _said_differences(document: dict[str, Any]) -> list[str]:
@@ -199,6 +235,13 @@ def notes(document: dict[str, Any]) -> list[str]:
         beyond = abs(drift) > DRIFT_LIMIT
         advice = "; over 10 %: `hwnas latency measure --again` calibrates anew" if beyond else ""
         said.append(f"The reference model ran {drift:+.1%} against its calibration{advice}.")
+    gpu = document["environment"].gpu
+    if gpu is not None and gpu.slowed_by:
+        said.append(f"The GPU's clock was held down by: {', '.join(gpu.slowed_by)}.")
+    if gpu is not None and gpu.others:
+        said.append(f"{gpu.others} other process(es) computed on the GPU.")
+    if any(row["on_gpu"] for row in document["results"]):
+        said.append("Latencies are of the computing on the GPU; transfers are apart, not in them.")
     if any(row["unsteady"] for row in document["results"]):
         said.append(f"unsteady: the 95 % interval is wider than ±{UNSTEADY:.0%} of the median.")
     if any(row["peak_memory_bytes"] is not None for row in document["results"]):

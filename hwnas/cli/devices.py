@@ -73,7 +73,7 @@ def _attached() -> list[dict[str, Any]]:
 
 @devices.command("add")
 @click.argument("name")
-@click.option("--from", "source", required=True, metavar="here|adb[:SERIAL]|ssh:HOST",
+@click.option("--from", "source", required=True, metavar="here|gpu[:N]|adb[:SERIAL]|ssh:HOST",
               help="The device that is asked what it is.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Write over a profile of that name.")
 def add_device(name: str, source: str, force: bool) -> None:

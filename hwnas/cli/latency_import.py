@@ -19,25 +19,38 @@ HALVES = (0.10, 0.05, 0.03)
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--device", required=True, help="Name of the device that the table is of.")
-@click.option("--dialect", help="proxylessnas, ofa, nn-meter or csv.  [default: by content]")
+@click.option(
+    "--dialect", help="proxylessnas, ofa, nn-meter, csv or trtexec.  [default: by content]"
+)
+@click.option("--network", help="trtexec: the network that the log is of (file, run or name).")
 @click.option("--resolution", type=int, help="Of several tables the one for this input, in pixels.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the model to this file.")
 @click.option("--force", is_flag=True, help="Overwrite a model of that name.")
 @click.option("--json", "as_json", is_flag=True, help="The model as one JSON document.")
 def import_(
-    file: Path, device: str, dialect: str | None, resolution: int | None, out: Path | None,
-    force: bool, as_json: bool,
+    file: Path, device: str, dialect: str | None, network: str | None, resolution: int | None,
+    out: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Make a latency model of a published table in FILE: its rows as they are."""
+    """Make a latency model of a published table in FILE: its rows as they are.
+
+    What trtexec printed is one network's latency: it is added to the device's observations, from
+    which `hwnas latency adapt` makes a model.
+    """
     from typing import cast
 
     from hwnas.errors import UnknownName
     from hwnas.latency_models.fit import fit_model
     from hwnas.latency_models.importers import DIALECTS, Dialect, read_observations
+    from hwnas.latency_models.importers.trtexec import is_trtexec
     from hwnas.latency_models.names import model_name
 
+    if dialect == "trtexec" or (dialect is None and is_trtexec(file)):
+        from hwnas.cli.latency_trtexec import import_trtexec
+
+        import_trtexec(file, device, network, out, as_json)
+        return
     if dialect is not None and dialect not in DIALECTS:
-        raise UnknownName("dialect", dialect, DIALECTS)
+        raise UnknownName("dialect", dialect, (*DIALECTS, "trtexec"))
     path = _target(device, model_name(file.stem), out, force)
     found = read_observations(file, cast("Dialect | None", dialect), resolution)
     model = fit_model(

@@ -7,7 +7,9 @@ import os
 import platform
 from pathlib import Path
 
+from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.transport import Facts
+from hwnas.measurement import Gpu
 
 
 def fingerprint() -> str:
@@ -38,6 +40,23 @@ def remote_hardware(facts: Facts) -> str:
         f"{facts.name}, {facts.machine}, {facts.cores} logical processors, "
         f"{round(facts.ram_bytes / 1e9)} GB"
     )
+
+
+def with_gpu(machine: str, profile: DeviceProfile, gpu: Gpu | None) -> str:
+    """Return the fingerprint of a machine with its GPU, where a profile has one."""
+    if profile.gpu is None:
+        return machine
+    asked = (profile.gpu.provider, profile.gpu.precision)
+    known = (gpu.name, str(gpu.memory_bytes)) if gpu else ("NVML says nothing",)
+    return hashlib.sha256("\n".join((machine, *asked, *known)).encode()).hexdigest()[:12]
+
+
+def named_gpu(machine: str, profile: DeviceProfile, gpu: Gpu | None) -> str:
+    """Return a machine in words, with its GPU first where a profile has one."""
+    if profile.gpu is None:
+        return machine
+    name = gpu.name if gpu else f"GPU {profile.gpu.number}, of which NVML says nothing"
+    return f"{name} ({profile.gpu.provider}, {profile.gpu.precision}) in {machine}"
 
 
 def _cpu_model() -> str:

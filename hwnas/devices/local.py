@@ -16,27 +16,32 @@ from typing import IO, Any
 
 import msgspec
 
-from hwnas.devices.fingerprint import fingerprint, hardware
+from hwnas.devices.fingerprint import fingerprint, hardware, named_gpu, with_gpu
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
 from hwnas.devices.runner import (
     Progress,
     Subject,
     check_file,
     file_sha256,
+    gpu_request,
     reference_file,
 )
 from hwnas.devices.schedule import company, part_of, shared
 from hwnas.errors import DeviceError, HwnasError, InvalidFile
-from hwnas.measurement import Environment, Measurement, Round
+from hwnas.files import home
+from hwnas.measurement import Environment, Gpu, Measurement, OnGpu, Round
 
-WORKER = Path(__file__).with_name("worker.py")
+WORKER = Path(__file__).with_name("worker_main.py")
 
 SILENCE_S = 120.0
 """A worker writes a line at each visit to a model; one that is silent for so long hangs."""
 
 
 class LocalRunner:
-    """Runs `hwnas.devices.worker` with this interpreter, pinned to fixed cores."""
+    """Runs `hwnas.devices.worker` with this interpreter, pinned to fixed cores.
+
+    On a GPU of this machine where the profile has a ``[gpu]`` table.
+    """
 
     def __init__(self, profile: DeviceProfile, reference: Path | None = None) -> None:
         self.profile = profile
@@ -88,6 +93,8 @@ class LocalRunner:
                 sha256=file_sha256(subject.path),
                 first_run_ms=said[place]["first_run_ms"],
                 load_ms=said[place]["load_ms"],
+                batch=subject.batch,
+                on_gpu=msgspec.convert(said[place].get("on_gpu"), OnGpu | None),
             )
             for place, subject in enumerate(subjects)
         ]
@@ -106,8 +113,14 @@ class LocalRunner:
             "runtime": self.profile.runtime,
             "threads": spec.threads,
             "affinity": _cores(spec.threads) if spec.pin else None,
+            "gpu": gpu_request(self.profile.gpu, str(home() / "engines")),
             "models": [
-                {"name": one.name, "path": str(one.path), "runtime": one.runtime}
+                {
+                    "name": one.name,
+                    "path": str(one.path),
+                    "runtime": one.runtime,
+                    "batch": one.batch,
+                }
                 for one in subjects
             ],
             "reference": str(self.reference),
@@ -129,10 +142,12 @@ class LocalRunner:
         return DeviceError(f"{self.profile.name}: {message['error']}")
 
     def _environment(self, said: dict[str, Any], when: str) -> Environment:
+        gpu = msgspec.convert(said.get("gpu"), Gpu | None)
         return Environment(
             device=self.profile.name,
-            fingerprint=fingerprint(),
-            hardware=hardware(),
+            fingerprint=with_gpu(fingerprint(), self.profile, gpu),
+            hardware=named_gpu(hardware(), self.profile, gpu),
+            gpu=gpu,
             runtime=self.profile.runtime,
             threads=self.profile.measure.threads,
             when=when,

@@ -58,6 +58,8 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
     if path is None:
         if runtime == "onnxruntime":
             import_onnxruntime()
+        elif runtime == "torch":
+            importlib.import_module("torch")
         else:
             import_interpreter()
             if threads > 1:

@@ -1,4 +1,4 @@
-"""A profile from what a device says of itself: Android's properties, /proc/cpuinfo."""
+"""A profile from what a device says of itself: Android's properties, cpuinfo, nvidia-smi."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
-from hwnas.devices.attached import LONGEST, Phone, attached_phones
+from hwnas.devices.attached import (
+    LONGEST,
+    NvidiaGpu,
+    Phone,
+    attached_gpus,
+    attached_phones,
+)
 from hwnas.errors import DeviceError, UsageError
 
 PATIENCE_S = 20.0
@@ -35,7 +41,7 @@ class Processor(NamedTuple):
 
 
 def probed_profile(name: str, source: str) -> str:
-    """Return the TOML of a profile for ``here``, ``adb[:SERIAL]`` or ``ssh:HOST``.
+    """Return the TOML of a profile for ``here``, ``gpu[:N]``, ``adb[:SERIAL]`` or ``ssh:HOST``.
 
     Raises `DeviceError` for a device that is not there, `UsageError` for another source.
     """
@@ -44,11 +50,13 @@ def probed_profile(name: str, source: str) -> str:
     kind, _, which = source.partition(":")
     if kind == "here" and not which:
         return to_toml(here(name))
+    if kind == "gpu" and (not which or which.isdecimal()):
+        return to_toml(gpu(name, _gpu(attached_gpus(), int(which or "0"))))
     if kind == "adb":
         return to_toml(android(name, _one(attached_phones(), which)))
     if kind == "ssh" and which:
         return to_toml(linux(name, which, _ssh(which)))
-    raise UsageError(f"--from {source!r}: expected here, adb, adb:SERIAL or ssh:HOST")
+    raise UsageError(f"--from {source!r}: expected here, gpu:N, adb, adb:SERIAL or ssh:HOST")
 
 
 def to_toml(profile: dict[str, Any]) -> str:
@@ -68,6 +76,27 @@ def here(name: str) -> dict[str, Any]:
         "runtime": "onnxruntime",
         "transport": "local",
         "hardware": _hardware("probe of this machine", found, parse_memory(memory)),
+        "measure": {"threads": 1},
+    }
+
+
+def gpu(name: str, found: NvidiaGpu) -> dict[str, Any]:
+    hardware: dict[str, Any] = {
+        "source": f"probe by nvidia-smi, driver {found.driver}",
+        "isa": f"compute capability {found.compute_capability}",
+    }
+    if found.clock_hz:
+        hardware["clock_hz"] = found.clock_hz
+    if found.memory_bytes:
+        hardware["ram_bytes"] = found.memory_bytes
+    return {
+        "name": name,
+        "title": f"{found.name}, ONNX Runtime's CUDA provider",
+        "kind": "gpu",
+        "runtime": "onnxruntime",
+        "transport": "local",
+        "hardware": hardware,
+        "gpu": {"provider": "cuda", "number": found.number},
         "measure": {"threads": 1},
     }
 
@@ -176,6 +205,15 @@ def _one(phones: Sequence[Phone], serial: str) -> Phone:
     if found[0].state != "device":
         raise DeviceError(f"{found[0].serial}: {found[0].said}")
     return found[0]
+
+
+def _gpu(gpus: Sequence[NvidiaGpu], number: int) -> NvidiaGpu:
+    """Return the GPU of that number. Raises `DeviceError`."""
+    for one in gpus:
+        if one.number == number:
+            return one
+    known = ", ".join(f"{one.number} ({one.name})" for one in gpus) or "none"
+    raise DeviceError(f"no GPU {number}; by nvidia-smi: {known}")
 
 
 def _ssh(host: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.shipped import shipped
 
-Runtime = Literal["onnxruntime", "litert"]
+Runtime = Literal["onnxruntime", "litert", "torch"]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -105,6 +105,16 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a lost device is waited for before the measuring ends."""
 
 
+class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An NVIDIA GPU of the machine that the transport leads to, and what computes on it."""
+
+    provider: Literal["cuda", "tensorrt", "torch"] = "cuda"
+    """``cuda`` and ``tensorrt`` are ONNX Runtime's."""
+    number: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """As `nvidia-smi` counts."""
+    precision: Literal["fp32", "tf32", "fp16"] = "fp32"
+
+
 class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One device, one runtime, one way to measure."""
 
@@ -119,6 +129,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     measure: MeasureSpec = MeasureSpec()
     simulation: Simulation | None = None
+    gpu: Gpu | None = None
+    """Exactly where ``kind = "gpu"``, except with a runner of one's own."""
     remote: Remote | None = None
     """Needed to reach a device by adb or ssh; without it only its latency models are known."""
     runner: str = ""
@@ -149,11 +161,8 @@ def read_profile(file: Traversable) -> DeviceProfile:
             'Expected a [simulation] table exactly where transport = "simulated"'
             " - at `$.simulation`"
         )
-    elif profile.kind == "gpu" and profile.transport == "local" and not profile.runner:
-        why = (
-            "Expected another transport, or a plug-in in `runner`: this version measures no GPU"
-            " - at `$.transport`"
-        )
+    elif (gpu_why := _wrong_gpu(profile)) is not None:
+        why = gpu_why
     elif spec.max_rounds < spec.min_rounds:
         why = (
             f"Expected at least min_rounds = {spec.min_rounds}, got {spec.max_rounds}"
@@ -164,6 +173,30 @@ def read_profile(file: Traversable) -> DeviceProfile:
     else:
         return profile
     raise InvalidFile(str(file), why)
+
+
+def _wrong_gpu(profile: DeviceProfile) -> str | None:
+    gpu = profile.gpu
+    if gpu is None:
+        if profile.kind == "gpu" and profile.transport == "local" and not profile.runner:
+            return 'Expected a [gpu] table where kind = "gpu" - at `$.gpu`'
+        return None
+    if profile.kind != "gpu" or profile.transport not in ("local", "ssh"):
+        return (
+            'Expected a [gpu] table only where kind = "gpu" and transport is local or ssh'
+            " - at `$.gpu`"
+        )
+    wanted = "torch" if gpu.provider == "torch" else "onnxruntime"
+    if profile.runtime != wanted:
+        return f"{gpu.provider!r} needs runtime = {wanted!r} - at `$.gpu.provider`"
+    if gpu.provider == "cuda" and gpu.precision == "fp16":
+        return (
+            "The CUDA provider computes as the file says: expected fp32 or tf32 (fp16 is of "
+            "tensorrt and torch) - at `$.gpu.precision`"
+        )
+    if profile.remote is not None and profile.remote.program not in (None, "worker"):
+        return f"{profile.remote.program!r} measures no GPU, 'worker' does - at `$.remote.program`"
+    return None
 
 
 def _wrong_remote(profile: DeviceProfile) -> str | None:

@@ -18,17 +18,28 @@ from typing import Any
 
 import msgspec
 
-from hwnas.devices.fingerprint import remote_fingerprint, remote_hardware
+from hwnas.devices.archive import worker_archive
+from hwnas.devices.fingerprint import (
+    named_gpu,
+    remote_fingerprint,
+    remote_hardware,
+    with_gpu,
+)
 from hwnas.devices.kit import check_processor, kit_folder
 from hwnas.devices.profile import DeviceProfile, MeasureSpec, Remote
-from hwnas.devices.runner import Progress, Subject, check_file, file_sha256, reference_file
+from hwnas.devices.runner import (
+    Progress,
+    Subject,
+    check_file,
+    file_sha256,
+    gpu_request,
+    reference_file,
+)
 from hwnas.devices.schedule import company, part_of, shared
 from hwnas.devices.transport import Answer, Facts, Transport, open_transport
 from hwnas.errors import DeviceError, DeviceLost, InvalidFile, UsageError
-from hwnas.files import home, write_json
-from hwnas.measurement import Environment, Kind, Measurement, Round
-
-WORKER = Path(__file__).with_name("worker.py")
+from hwnas.files import home, write_atomic, write_json
+from hwnas.measurement import Environment, Gpu, Kind, Measurement, OnGpu, Round
 
 SILENCE_S = 180.0
 """What measures there tells of its progress; one that is silent for so long hangs."""
@@ -46,6 +57,7 @@ class Said(msgspec.Struct, frozen=True):
         load_ms: float | None = None
         first_run_ms: float | None = None
         runtime_version: str = ""
+        on_gpu: OnGpu | None = None
 
     class Conditions(msgspec.Struct, frozen=True):
         runtime_version: str
@@ -56,6 +68,7 @@ class Said(msgspec.Struct, frozen=True):
         load_before: float | None = None
         load_after: float | None = None
         steal_s: float | None = None
+        gpu: Gpu | None = None
 
     models: tuple[Model, ...]
     environment: Conditions
@@ -109,6 +122,11 @@ class RemoteRunner:
             check_file(subject, self.profile)
             if subject.runtime not in (None, self.profile.runtime) and self.program != "worker":
                 raise UsageError(f"{subject.path}: {self.profile.name} runs LiteRT only")
+            if subject.batch != 1 and self.program != "worker":
+                raise UsageError(
+                    f"{subject.path}: {self.profile.name} measures one input a call, not "
+                    f"{subject.batch}"
+                )
         if not subjects:
             return []
         when, spec = _now(), self.profile.measure
@@ -151,6 +169,8 @@ class RemoteRunner:
                 sha256=file_sha256(subject.path),
                 first_run_ms=first[place].first_run_ms,
                 load_ms=first[place].load_ms,
+                batch=subject.batch,
+                on_gpu=first[place].on_gpu,
             )
             for place, subject in enumerate(subjects)
         ]
@@ -203,13 +223,18 @@ class RemoteRunner:
             )
             return self._checked(said, len(paths))
         if self.program == "worker":
-            worker = self.transport.push(WORKER, "worker.py")
+            write_atomic(home() / "worker.pyz", worker_archive())
+            worker = self.transport.push(home() / "worker.pyz", "worker.pyz")
             script = shlex.join(["env", "PYTHONDONTWRITEBYTECODE=1", self.remote.python, worker])
             request = msgspec.json.encode({
                 "runtime": self.profile.runtime, "threads": spec.threads,
                 "affinity": cores or None, "reference": reference, "spec": spec, "seed": seed,
+                "gpu": gpu_request(self.profile.gpu, f"{self.transport.folder}/engines"),
                 "models": [
-                    {"name": path, "path": path, "runtime": subject.runtime}
+                    {
+                        "name": path, "path": path, "runtime": subject.runtime,
+                        "batch": subject.batch,
+                    }
                     for path, subject in zip(paths, subjects, strict=True)
                 ],
             })  # fmt: skip
@@ -301,8 +326,9 @@ class RemoteRunner:
         facts = self.facts()
         return Environment(
             device=self.profile.name,
-            fingerprint=remote_fingerprint(facts),
-            hardware=remote_hardware(facts) + (", emulated" if self.profile.emulated else ""),
+            fingerprint=with_gpu(remote_fingerprint(facts), self.profile, said.gpu),
+            hardware=named_gpu(remote_hardware(facts), self.profile, said.gpu)
+            + (", emulated" if self.profile.emulated else ""),
             runtime=self.profile.runtime,
             threads=self.profile.measure.threads,
             when=when,
@@ -324,7 +350,7 @@ class _Spool:
     def __init__(self, profile: DeviceProfile, facts: Facts, reference: Path) -> None:
         self.folder = home() / "spool" / profile.name
         self._what = msgspec.json.encode(
-            (profile.runtime, remote_fingerprint(facts), file_sha256(reference))
+            (profile.runtime, profile.gpu, remote_fingerprint(facts), file_sha256(reference))
         )
         self._files: list[Path] = []
 
@@ -349,7 +375,7 @@ class _Spool:
             path.unlink(missing_ok=True)
 
     def _path(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int) -> Path:
-        files = [file_sha256(subject.path) for subject in subjects]
+        files = [(file_sha256(subject.path), subject.batch) for subject in subjects]
         asked = self._what + msgspec.json.encode((files, spec, seed))
         return self.folder / f"{sha256(asked).hexdigest()[:24]}.json"
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from hwnas import plugins
-from hwnas.devices.profile import DeviceProfile, Runtime
+from hwnas.devices.profile import DeviceProfile, Gpu, Runtime
 from hwnas.errors import DeviceError, UsageError
 from hwnas.measurement import Environment, Measurement
 from hwnas.shipped import shipped
 
-SUFFIXES: dict[Runtime, str] = {"onnxruntime": ".onnx", "litert": ".tflite"}
+SUFFIXES: dict[Runtime, str] = {
+    "onnxruntime": ".onnx",
+    "litert": ".tflite",
+    "torch": ".pt2",
+}
 """The format that each runtime takes."""
 
 Progress = Callable[[int, int], None]
@@ -29,6 +33,8 @@ class Subject(msgspec.Struct, frozen=True):
     path: Path
     runtime: Runtime | None = None
     """Other than the profile's, where a device has both; ``None``: the profile's."""
+    batch: int = 1
+    """Inputs that one call computes; the file must take them."""
 
 
 class Runner(Protocol):
@@ -79,6 +85,18 @@ def check_file(subject: Subject, profile: DeviceProfile) -> None:
         raise UsageError(f"{subject.path}: {profile.name} runs {runtime} and takes {wanted} files")
     if not subject.path.is_file():
         raise UsageError(f"{subject.path}: no such file")
+
+
+def gpu_request(gpu: Gpu | None, engines: str) -> dict[str, Any] | None:
+    """Return what the worker is told of a GPU; ``engines`` keeps TensorRT's, a folder there."""
+    if gpu is None:
+        return None
+    return {
+        "provider": gpu.provider,
+        "number": gpu.number,
+        "precision": gpu.precision,
+        "engines": engines,
+    }
 
 
 def file_sha256(path: Path) -> str:

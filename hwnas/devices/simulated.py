@@ -79,7 +79,7 @@ class SimulatedRunner:
 
     def _measurement(self, subject: Subject, calibrated_reference_ms: float | None) -> Measurement:
         spec = self.profile.measure
-        own, reference = self._calls(subject.path), self._calls(self.reference)
+        own, reference = self._calls(subject.path, subject.batch), self._calls(self.reference)
         return Measurement(
             name=subject.name,
             rounds=tuple(
@@ -96,11 +96,13 @@ class SimulatedRunner:
             kind="simulated",
             sha256=file_sha256(subject.path),
             first_run_ms=None,
+            batch=subject.batch,
         )
 
-    def _calls(self, path: Path) -> Iterator[float]:
+    def _calls(self, path: Path, batch: int = 1) -> Iterator[float]:
         """Yield the latency of call after call, in ms."""
-        exact_ms = latency_ms(read_operators(path), self.simulation)
+        operators = [one._replace(macs=one.macs * batch) for one in read_operators(path)]
+        exact_ms = latency_ms(operators, self.simulation)
         noise = Random(file_sha256(path))
         while True:
             factor = 1 + self.simulation.noise * noise.gauss()

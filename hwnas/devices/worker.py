@@ -1,13 +1,15 @@
 """Measures model files in a fresh process on the device itself.
 
-Needs the standard library, numpy and the runtime only, so that it can go to another host as one
-file. Reads one JSON request from stdin::
+Needs the standard library, numpy and the runtime only, so that it can go to another host (with its
+parts, see `hwnas.devices.archive`). Reads one JSON request from stdin::
 
-    {"runtime": "onnxruntime" | "litert", "threads": 1, "affinity": [3] | null, "seed": 0,
+    {"runtime": "onnxruntime" | "litert" | "torch", "threads": 1, "affinity": [3] | null,
+     "gpu": {"provider", "number", "precision", "engines"} | null, "seed": 0,
      "models": [{"name": "a", "path": "a.onnx"}, ...], "reference": "reference.onnx",
      "spec": {"warmup_runs", "warmup_s", "runs", "min_rounds", "max_rounds", "ci", "max_s"}}
 
-(a model may name another ``"runtime"`` than the request's) and writes JSON lines to stdout:
+(a model may name another ``"runtime"`` than the request's, and a ``"batch"`` where it takes any)
+and writes JSON lines to stdout:
 ``{"progress": [visits done, visits in sight]}`` now and then, at the end
 ``{"result": {"models": [...], "environment": {...}}}``, or ``{"error": "..."}`` (with ``"file"``
 where a model file is to blame) and exit status 1.
@@ -32,7 +34,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 import numpy as np
 
@@ -70,23 +72,59 @@ class Model(Protocol):
         ...
 
 
-def open_model(path: str, runtime: str, threads: int = 1) -> Model:
-    """Open a model file.
+@runtime_checkable
+class GpuRun(Protocol):
+    """A run that is timed by events on the GPU."""
 
-    Raises `BadModel` for a file that the runtime refuses, RuntimeError where the runtime is not
-    installed.
+    def __call__(self) -> None: ...
+
+    def timed_ms(self, calls: int) -> list[float]: ...
+
+
+@runtime_checkable
+class GpuModel(Protocol):
+    """A `Model` on a GPU: ``run`` is a `GpuRun`, and transfers are told apart."""
+
+    def check(self) -> None:
+        """Raise `BadModel` or RuntimeError where not all of it runs on the GPU."""
+        ...
+
+    def said(self) -> dict[str, Any]:
+        """Return what `hwnas.measurement.OnGpu` holds; measures the transfers now."""
+        ...
+
+
+def open_model(
+    path: str, runtime: str, threads: int = 1, batch: int = 1, gpu: dict[str, Any] | None = None
+) -> Model:
+    """Open a model file for ``batch`` inputs at once, on the processor or on a GPU.
+
+    Raises `BadModel` for a file that the runtime refuses, RuntimeError where the runtime, or its
+    way to the GPU, is not installed.
     """
+    if runtime == "torch":
+        from hwnas.devices.worker_torch import TorchModel
+
+        return TorchModel(path, threads, batch, gpu)
+    if runtime == "onnxruntime" and gpu is not None:
+        from hwnas.devices.worker_gpu import OnnxGpuModel
+
+        return OnnxGpuModel(path, threads, batch, gpu)
     if runtime == "onnxruntime":
-        return OnnxModel(path, threads)
+        return OnnxModel(path, threads, batch)
+    if runtime == "litert" and gpu is not None:
+        raise RuntimeError("LiteRT runs on the processor here; on a GPU: onnxruntime, torch")
     if runtime == "litert":
-        return LiteRtModel(path) if threads == 1 else LiteRtThreadsModel(path, threads)
-    raise RuntimeError(f"no runtime named {runtime!r}; known: litert, onnxruntime")
+        model = LiteRtModel(path) if threads == 1 else LiteRtThreadsModel(path, threads)
+        check_batch(path, model.input_shape, batch)
+        return model
+    raise RuntimeError(f"no runtime named {runtime!r}; known: litert, onnxruntime, torch")
 
 
 class OnnxModel:
     """ONNX Runtime on the CPU, input and outputs bound, threads that wait without spinning."""
 
-    def __init__(self, path: str, threads: int = 1) -> None:
+    def __init__(self, path: str, threads: int = 1, batch: int = 1) -> None:
         self._ort = import_onnxruntime()
         self.version: str = self._ort.__version__
         options = onnx_options(self._ort, threads)
@@ -97,16 +135,15 @@ class OnnxModel:
             raise BadModel(path, error) from None
         if self._session.get_providers() != providers:
             raise RuntimeError(f"ONNX Runtime took {self._session.get_providers()} for {providers}")
-        self._input = _only_input(path, self._session.get_inputs())
-        self.input_shape = _fixed(self._input.shape)
+        self._input = only_input(path, self._session.get_inputs())
+        self.input_shape = fixed_shape(self._input.shape, batch)
+        check_batch(path, self.input_shape, batch)
         self._binding = self._session.io_binding()
         for output in self._session.get_outputs():
             self._binding.bind_output(output.name, "cpu")
 
     def set_input(self, array: Array) -> None:
-        kind = self._input.type.removeprefix("tensor(").removesuffix(")")
-        dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
-        value = self._ort.OrtValue.ortvalue_from_numpy(np.array(array, dtype=dtype, order="C"))
+        value = self._ort.OrtValue.ortvalue_from_numpy(onnx_array(array, self._input))
         self._binding.bind_ortvalue_input(self._input.name, value)
 
     def run(self) -> None:
@@ -114,6 +151,13 @@ class OnnxModel:
 
     def output(self) -> Array:
         return np.array(self._binding.copy_outputs_to_cpu()[0])
+
+
+def onnx_array(array: Array, tensor: Any) -> Array:
+    """Return the array in the type of an input of a session."""
+    kind = tensor.type.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
+    return np.array(array, dtype=dtype, order="C")
 
 
 def onnx_options(ort: Any, threads: int) -> Any:
@@ -138,9 +182,9 @@ class LiteRtModel:
                 self._interpreter.allocate_tensors()
         except Exception as error:
             raise BadModel(path, error) from None
-        self._input = _only_input(path, self._interpreter.get_input_details())
+        self._input = only_input(path, self._interpreter.get_input_details())
         self._output = self._interpreter.get_output_details()[0]
-        self.input_shape = _fixed(self._input["shape"])
+        self.input_shape = fixed_shape(self._input["shape"])
 
     def set_input(self, array: Array) -> None:
         self._interpreter.set_tensor(self._input["index"], _quantized(array, self._input))
@@ -183,7 +227,7 @@ class LiteRtThreadsModel(LiteRtModel):
         self._model.run_by_index(0, self._inputs, self._outputs)
 
     def output(self) -> Array:
-        shape = _fixed(self._output["shape"])
+        shape = fixed_shape(self._output["shape"])
         raw = self._outputs[0].read(math.prod(shape), self._output["dtype"])
         return _floats(raw.reshape(shape), self._output)
 
@@ -229,16 +273,28 @@ def import_interpreter() -> tuple[Any, str]:
     raise RuntimeError('LiteRT is not installed here: pip install "ai-edge-litert>=2.1"')
 
 
-def _only_input(path: str, inputs: Sequence[Any]) -> Any:
+def only_input(path: str, inputs: Sequence[Any]) -> Any:
     if len(inputs) != 1:
         raise BadModel(path, f"expected a model of one input, got {len(inputs)}")
     return inputs[0]
 
 
-def _fixed(shape: Sequence[Any]) -> tuple[int, ...]:
+def fixed_shape(shape: Sequence[Any], batch: int = 1) -> tuple[int, ...]:
+    """Return a shape with ``batch`` for a free first axis and 1 for other free ones."""
     return tuple(
-        1 if axis is None or isinstance(axis, str) else max(1, int(axis)) for axis in shape
+        (1 if place else batch) if axis is None or isinstance(axis, str) else max(1, int(axis))
+        for place, axis in enumerate(shape)
     )
+
+
+def check_batch(path: str, shape: Sequence[int], batch: int) -> None:
+    """Raise `BadModel` for a file that takes another batch than is asked for."""
+    if batch != 1 and shape[0] != batch:
+        raise BadModel(
+            path,
+            f"takes {shape[0]} input{'s' if shape[0] > 1 else ''} at once, not {batch}; "
+            "`hwnas export --format onnx --dynamic-batch` writes files that take any number",
+        )
 
 
 def _quantized(array: Array, tensor: dict[str, Any]) -> Array:
@@ -258,17 +314,23 @@ def _floats(array: Array, tensor: dict[str, Any]) -> Array:
 class _Subject:
     """One model of the batch and its rounds so far."""
 
-    def __init__(self, name: str, path: str, runtime: str, threads: int, seed: int) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, path: str, runtime: str, request: dict[str, Any], batch: int = 1
+    ) -> None:
+        self.name, threads, seed = name, request["threads"], request["seed"]
         start = time.perf_counter_ns()
-        self.model = open_model(path, runtime, threads)
+        self.model = open_model(path, runtime, threads, batch, request.get("gpu"))
         self.load_ms = _ms(time.perf_counter_ns() - start)
         noise = np.random.default_rng(seed).standard_normal(self.model.input_shape, np.float32)
         try:
             self.model.set_input(noise)
-            self.first_run_ms = timed_ms(self.model.run, 1)[0]
+            start = time.perf_counter_ns()
+            self.model.run()
+            self.first_run_ms = _ms(time.perf_counter_ns() - start)
         except Exception as error:
             raise BadModel(path, error) from None
+        if isinstance(self.model, GpuModel):
+            self.model.check()
         self.rounds: list[tuple[list[float], list[float]]] = []
 
     def said(self) -> dict[str, Any]:
@@ -278,6 +340,7 @@ class _Subject:
             "load_ms": self.load_ms,
             "first_run_ms": self.first_run_ms,
             "rounds": [{"samples_ms": own, "reference_ms": ref} for own, ref in self.rounds],
+            "on_gpu": self.model.said() if isinstance(self.model, GpuModel) else None,
         }
 
 
@@ -287,12 +350,13 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
     if affinity:
         os.sched_setaffinity(0, affinity)
     before = _conditions()
-    runtime, threads, seed = request["runtime"], request["threads"], request["seed"]
-    reference = _Subject("reference", request["reference"], runtime, threads, seed)
+    runtime, seed, gpu = request["runtime"], request["seed"], request.get("gpu")
+    watch = _gpu_watch(gpu)
+    reference = _Subject("reference", request["reference"], runtime, request)
     subjects: list[_Subject] = []
     for model in request["models"]:
-        own = model.get("runtime") or runtime
-        subjects.append(_Subject(model["name"], model["path"], own, threads, seed))
+        own, batch = model.get("runtime") or runtime, model.get("batch") or 1
+        subjects.append(_Subject(model["name"], model["path"], own, request, batch))
         progress(0, len(request["models"]) * request["spec"]["min_rounds"])
     _warm_up([reference, *subjects], request["spec"])
     _take_rounds(reference, subjects, request["spec"], seed, progress)
@@ -301,8 +365,17 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
         "affinity": sorted(_allowed()) if affinity else [],
         "runtime_version": reference.model.version,
         **_changes(before, _conditions()),
+        "gpu": watch() if watch else None,
     }
     return {"models": [subject.said() for subject in subjects], "environment": environment}
+
+
+def _gpu_watch(gpu: dict[str, Any] | None) -> Callable[[], dict[str, Any] | None] | None:
+    if gpu is None:
+        return None
+    from hwnas.devices.worker_nvml import watch
+
+    return watch(gpu["number"])
 
 
 def _warm_up(subjects: list[_Subject], spec: dict[str, Any]) -> None:
@@ -356,6 +429,9 @@ def visit(
 
 
 def timed_ms(run: Callable[[], None], calls: int) -> list[float]:
+    """Return the time of each call, by this machine's clock or the GPU's own (`GpuRun`)."""
+    if isinstance(run, GpuRun):
+        return run.timed_ms(calls)
     clock, samples = time.perf_counter_ns, [0] * calls
     for call in range(calls):
         start = clock()
@@ -499,7 +575,3 @@ def main() -> int:
         return 1
     _send(channel, {"result": result})
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

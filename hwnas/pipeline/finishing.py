@@ -244,7 +244,7 @@ def _final_files(job: Job, best: Trained) -> tuple[Artifact, ...]:
 def _measure_elsewhere(job: Job, files: tuple[Artifact, ...]) -> None:
     """Journal the other formats' latency in this machine's other runtimes; it judges nothing."""
     profiles = [read_profile(file) for file in profile_files()]
-    others = {one.runtime: one for one in profiles if one.transport == "local"}
+    others = {one.runtime: one for one in profiles if one.transport == "local" and not one.gpu}
     for artifact in files[1:]:
         profile = others.get(artifact.runtime)  # type: ignore[call-overload]
         if profile is None or job.run.measured(f"other-{artifact.runtime}"):

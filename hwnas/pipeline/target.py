@@ -27,6 +27,11 @@ class Target(NamedTuple):
 def find_target(name: str) -> Target:
     """Find a device by name or profile file, and the way to it if there is one."""
     profile = find_profile(name)
+    if profile.runtime == "torch":
+        raise UsageError(
+            f"{name}: networks are compiled to .onnx and .tflite, so a device with runtime = "
+            "'torch' is no target; `hwnas benchmark FILE.pt2` measures on it"
+        )
     if profile.reachable:
         return Target(profile, open_runner(profile))
     return Target(profile, None)

@@ -1,0 +1,123 @@
+"""Events and streams of an NVIDIA GPU, by ctypes on the driver's own library: no toolkit needed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable
+from ctypes import byref, c_char_p, c_float, c_int, c_uint, c_void_p
+from statistics import median
+from typing import Any
+
+LIBRARY = "libcuda.so.1"
+NON_BLOCKING = 1
+"""Flag of a stream that does not wait for the default one."""
+
+
+def driver() -> ctypes.CDLL:
+    """Return the driver's library, initialised. Raises RuntimeError where there is none."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # GPUs numbered as nvidia-smi does
+    try:
+        library = ctypes.CDLL(LIBRARY)
+    except OSError:
+        raise RuntimeError(
+            f"there is no NVIDIA driver here ({LIBRARY} is missing); `nvidia-smi` says more"
+        ) from None
+    library.cuStreamCreate.argtypes = (c_void_p, c_uint)
+    library.cuEventCreate.argtypes = (c_void_p, c_uint)
+    library.cuEventRecord.argtypes = (c_void_p, c_void_p)
+    library.cuEventSynchronize.argtypes = (c_void_p,)
+    library.cuEventElapsedTime.argtypes = (c_void_p, c_void_p, c_void_p)
+    library.cuCtxSetCurrent.argtypes = (c_void_p,)
+    _call(library, "cuInit", c_uint(0))
+    return library
+
+
+def pci_bus_id(number: int) -> str:
+    """Return where a GPU sits, e.g. ``0000:3b:00.0``: the same GPU for CUDA and for NVML."""
+    library, device, text = driver(), c_int(), ctypes.create_string_buffer(32)
+    _call(library, "cuDeviceGet", byref(device), c_int(number))
+    _call(library, "cuDeviceGetPCIBusId", text, c_int(32), device)
+    return text.value.decode(errors="replace")
+
+
+class EventClock:
+    """A stream of a GPU, and a pair of events around what runs on it."""
+
+    name = "CUDA events"
+
+    def __init__(self, number: int) -> None:
+        self._library = driver()
+        device, context, stream = c_int(), c_void_p(), c_void_p()
+        self._call("cuDeviceGet", byref(device), c_int(number))
+        self._call("cuDevicePrimaryCtxRetain", byref(context), device)
+        self._call("cuCtxSetCurrent", context)
+        self._call("cuStreamCreate", byref(stream), NON_BLOCKING)
+        self._stream, self._events = stream, (c_void_p(), c_void_p())
+        for event in self._events:
+            self._call("cuEventCreate", byref(event), 0)
+
+    @property
+    def stream(self) -> int:
+        """The stream's address, as runtimes take it."""
+        return self._stream.value or 0
+
+    def elapsed_ms(self, run: Callable[[], None]) -> float:
+        """Return what a run takes on the GPU, from its first kernel to its last."""
+        start, end = self._events
+        self._call("cuEventRecord", start, self._stream)
+        run()
+        self._call("cuEventRecord", end, self._stream)
+        self._call("cuEventSynchronize", end)
+        taken_ms = c_float()
+        self._call("cuEventElapsedTime", byref(taken_ms), start, end)
+        return taken_ms.value
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        _call(self._library, name, *arguments)
+
+
+class TimedRun:
+    """A run on a GPU (`worker.GpuRun`): timed by events, and by the machine's clock too."""
+
+    def __init__(self, run: Callable[[], None], clock: Any) -> None:
+        self._run, self._clock = run, clock
+        self._wall_ms: list[float] = []
+
+    def __call__(self) -> None:
+        self._run()
+
+    def timed_ms(self, calls: int) -> list[float]:
+        samples_ms: list[float] = []
+        for _ in range(calls):
+            start = time.perf_counter_ns()
+            taken_ms = self._clock.elapsed_ms(self._run)
+            self._wall_ms.append((time.perf_counter_ns() - start) / 1e6)
+            samples_ms.append(max(round(taken_ms, 5), 1e-5))
+        return samples_ms
+
+    @property
+    def wall_ms(self) -> float | None:
+        """The median by this machine's clock: launches and waiting included."""
+        return round(median(self._wall_ms), 5) if self._wall_ms else None
+
+
+def median_ms(act: Callable[[], object], times: int = 20) -> float:
+    """Return the median time of ``act`` by this machine's clock."""
+    samples: list[float] = []
+    act()
+    for _ in range(times):
+        start = time.perf_counter_ns()
+        act()
+        samples.append((time.perf_counter_ns() - start) / 1e6)
+    return round(median(samples), 5)
+
+
+def _call(library: ctypes.CDLL, name: str, *arguments: Any) -> None:
+    status = getattr(library, name)(*arguments)
+    if status:
+        said = c_char_p()
+        library.cuGetErrorString(c_int(status), byref(said))
+        why = (said.value or b"unknown").decode(errors="replace")
+        raise RuntimeError(f"NVIDIA's driver: {name} failed with status {status} ({why})")
