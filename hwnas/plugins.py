@@ -1,13 +1,17 @@
-"""Extensions by entry points: built-ins are named in the same form and imported when asked for."""
+"""Extensions by entry points: built-ins are named in the same form and imported when asked for.
+
+Two packages may declare one name: hwnas's own wins, then the first by package name.
+"""
 
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
-from hwnas.errors import UnknownName
+from hwnas.errors import HwnasError, UnknownName
 
 GROUPS = {
+    "device": "hwnas.devices",
     "strategy": "hwnas.strategies",
     "space": "hwnas.spaces",
     "runner": "hwnas.runners",
@@ -16,18 +20,69 @@ GROUPS = {
 }
 
 
+class Plugin(NamedTuple):
+    """An extension that is installed, and what is wrong with it."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    value: str
+    """Module and attribute, e.g. ``acme.search:Annealing``."""
+    problem: str
+    """Why it cannot be used; empty: it loads."""
+
+
 def names(kind: str) -> list[str]:
     """Return the names installed of a kind, sorted."""
     return sorted({point.name for point in _points(kind)})
 
 
 def load(kind: str, name: str) -> Any:
-    """Import and return the extension of that kind and name."""
+    """Import and return the extension of that kind and name.
+
+    Raises `UnknownName`, or `HwnasError` for one that is declared and cannot be imported.
+    """
     for point in _points(kind):
         if point.name == name:
-            return point.load()
+            found, problem = _loaded(point)
+            if problem:
+                raise HwnasError(f"{kind} {name!r} of package {_package(point)}: {problem}")
+            return found
     raise UnknownName(kind, name, names(kind))
 
 
+def installed() -> list[Plugin]:
+    """Load every extension there is; broken and hidden ones say why."""
+    found: list[Plugin] = []
+    for kind in GROUPS:
+        first: dict[str, str] = {}
+        for point in _points(kind):
+            package, version = _package(point), point.dist.version if point.dist else "?"
+            if (other := first.get(point.name)) is not None:
+                problem = f"hidden by the one of the same name in {other}"
+            else:
+                first[point.name], problem = package, _loaded(point)[1]
+            found.append(Plugin(kind, point.name, package, version, point.value, problem))
+    return found
+
+
+def _loaded(point: EntryPoint) -> tuple[Any, str]:
+    """Return what an entry point names, or why there is nothing: its import runs foreign code."""
+    try:
+        return point.load(), ""
+    except Exception as error:
+        said = str(error).strip().splitlines()[:1] or ["no reason given"]
+        return None, f"{point.value} cannot be loaded: {type(error).__name__}: {said[0]}"
+
+
 def _points(kind: str) -> list[EntryPoint]:
-    return list(entry_points(group=GROUPS[kind]))
+    """Return the entry points of a kind in the order in which one of a name is taken."""
+    points = entry_points(group=GROUPS[kind])
+    return sorted(
+        points, key=lambda point: (point.name, _package(point) != "hwnas", _package(point))
+    )
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "?"

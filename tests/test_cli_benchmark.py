@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from hwnas.cli import benchmark as command
 from hwnas.cli.benchmark import benchmark
 from hwnas.devices.memory import peak_memory
-from hwnas.devices.operators import onnx_runs, operator_times
+from hwnas.devices.operators import operator_times
+from hwnas.devices.worker_operators import onnx_runs
 from hwnas.errors import InvalidFile, Regression, TooNoisy, UnknownName, UsageError
 from hwnas.measurement import Environment, Measurement, Round
 from hwnas.shipped import shipped

@@ -11,7 +11,7 @@ import pytest
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Subject
 from hwnas.devices.simulated import Operator, SimulatedRunner, latency_ms, read_operators
-from hwnas.errors import InvalidFile, UsageError
+from hwnas.errors import DeviceLost, InvalidFile, UsageError
 
 NetWriter = Callable[..., Path]
 PHONE = find_profile("simulated-phone")
@@ -74,3 +74,43 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path, write_net: NetWrite
     runner = SimulatedRunner(PHONE, write_net(tmp_path / "reference.tflite"))
     with pytest.raises(UsageError, match=r"simulated-phone runs litert and takes \.tflite files"):
         runner.measure([Subject("a", tmp_path / "a.onnx")])
+
+
+def befallen(**faults: float) -> DeviceProfile:
+    assert PHONE.simulation is not None
+    simulation = msgspec.structs.replace(PHONE.simulation, noise=0.0, **faults)
+    return msgspec.structs.replace(PHONE, simulation=simulation)
+
+
+def test_a_hot_device_is_slower_by_its_clock_and_not_in_units_of_the_reference(
+    tmp_path: Path, write_net: NetWriter
+) -> None:
+    reference = write_net(tmp_path / "reference.tflite", channels=16)
+    subject = Subject("a", write_net(tmp_path / "a.tflite"))
+    calls = PHONE.measure.runs * PHONE.measure.min_rounds
+    runner = SimulatedRunner(befallen(throttle_after_calls=calls, throttled_speed=0.5), reference)
+    cool, hot = runner.measure([subject, subject], calibrated_reference_ms=1.0)
+    assert hot.raw_median_ms == pytest.approx(2 * cool.raw_median_ms, rel=1e-3)
+    assert hot.median_ms == pytest.approx(cool.median_ms, rel=1e-3)
+    assert hot.drift > 0.9 + cool.drift
+
+
+def test_a_device_is_lost_so_often_and_then_stays(
+    tmp_path: Path, write_net: NetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+    reference = write_net(tmp_path / "reference.tflite", channels=16)
+    subjects = [Subject(name, write_net(tmp_path / f"{name}.tflite")) for name in "abcd"]
+    for number in (1, 2):
+        runner = SimulatedRunner(befallen(drop_outs=2), reference)  # as in a new process
+        with pytest.raises(DeviceLost, match=rf"lost while it ran c; simulated drop-out {number}"):
+            runner.measure(subjects)
+    assert len(SimulatedRunner(befallen(drop_outs=2), reference).measure(subjects)) == 4
+
+
+def test_what_befalls_a_device_does_not_make_it_another(tmp_path: Path) -> None:
+    prints = {
+        SimulatedRunner(befallen(**faults)).probe().fingerprint
+        for faults in ({}, {"drop_outs": 3}, {"throttle_after_calls": 5})
+    }
+    assert len(prints) == 1

@@ -86,7 +86,7 @@ def test_a_log_becomes_an_observation_that_adapt_reads(tmp_path: Path) -> None:
     call("--network", "proxyless_gpu")  # measured again: its row is replaced
     told = json.loads(call("--network", "proxyless_mobile", "--json"))
     assert told["times"]["compute"]["median_ms"] == 0.81
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert len(rows) == 2 and rows[0]["comment"] == "trt.log"
     first, _ = read_observations(out).observations
     assert (first.what, first.ms) == ("network", 0.81)

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "pipeline": f"{TORCH_FREE} {DATA} search export profiling",
     "specialize": f"{TORCH_FREE} {DATA} search export profiling pipeline",
     "cli": f"{TORCH_FREE} {DATA} search export profiling pipeline specialize",
+    "testing": f"{TORCH_FREE} {DATA} search export",
     "__main__": "cli",
 }
 """What each part may import; a part may always import itself and the version in `hwnas`."""

@@ -4,6 +4,7 @@
  * The API is not stable yet: older libraries take no environment to open a model (compile with
  * -DMODEL_WITHOUT_ENVIRONMENT), so a runner belongs to the library it was built against.
  */
+#define _GNU_SOURCE
 #include "rounds.h"
 
 #include <stdint.h>
@@ -44,13 +45,14 @@ Status LiteRtLockTensorBuffer(Handle, void **, int);
 Status LiteRtUnlockTensorBuffer(Handle);
 Status LiteRtRunCompiledModel(Handle, size_t, size_t, Handle *, size_t, Handle *);
 Status LiteRtCompiledModelGetProfiler(Handle, Handle *);
+Status LiteRtResetProfiler(Handle);
 Status LiteRtStartProfiler(Handle);
 Status LiteRtStopProfiler(Handle);
 Status LiteRtGetNumProfilerEvents(Handle, int *);
 Status LiteRtGetProfilerEvents(Handle, int, void *);
 
 #define MOST_TENSORS 16
-enum { LOCK_READ = 0, LOCK_WRITE = 1, ON_CPU = 1, OPERATOR_EVENT = 8 };
+enum { LOCK_READ = 0, LOCK_WRITE = 1, ON_CPU = 1, OPERATOR_EVENT = 2, DELEGATED_EVENT = 8 };
 
 typedef struct {
   const char *tag;
@@ -148,23 +150,40 @@ void model_write_output(Model *made, const char *path) {
   OK(LiteRtUnlockTensorBuffer(made->buffers[1][0]));
 }
 
-void model_print_operators(Model *made) {
-  Handle profiler;
-  int count = 0, printed = 0;
-  OK(LiteRtCompiledModelGetProfiler(made->compiled, &profiler));
-  if (!profiler) fail(made->path, "this library has no profiler", 0);
-  OK(LiteRtStartProfiler(profiler));
-  model_run(made);
-  OK(LiteRtStopProfiler(profiler));
+/* the operators inside a delegate where it tells of them, else those of the graph */
+static void print_run(Model *made, Handle profiler) {
+  int count = 0, printed = 0, inside = 0;
   OK(LiteRtGetNumProfilerEvents(profiler, &count));
   Event *events = calloc((size_t)count + 1, sizeof *events);
   OK(LiteRtGetProfilerEvents(profiler, count, events));
+  for (int i = 0; i < count; i++) inside |= events[i].type == DELEGATED_EVENT;
   printf("{\"operators\":[");
   for (int i = 0; i < count; i++) {
-    if (events[i].type != OPERATOR_EVENT) continue;
-    printf("%s{\"kind\":", printed++ ? "," : "");
-    print_quoted(events[i].tag ? events[i].tag : "");
-    printf(",\"elapsed_us\":%llu}", (unsigned long long)events[i].elapsed_us);
+    char name[256];
+    const char *tag = events[i].tag ? events[i].tag : "?";
+    int delegated = events[i].type == DELEGATED_EVENT;
+    if (!delegated && (events[i].type != OPERATOR_EVENT || (inside && strcasestr(tag, "delegate")))) continue;
+    snprintf(name, sizeof name, "%.200s:%d", tag, printed);
+    printf("%s{\"name\":", printed++ ? "," : "");
+    print_quoted(name);
+    printf(",\"kind\":");
+    print_quoted(tag);
+    printf(",\"provider\":\"%s\",\"elapsed_us\":%llu}", delegated ? "XNNPACK" : "LiteRT",
+           (unsigned long long)events[i].elapsed_us);
   }
   printf("]}\n");
+  free(events);
+}
+
+void model_print_operators(Model *made, int runs) {
+  Handle profiler;
+  OK(LiteRtCompiledModelGetProfiler(made->compiled, &profiler));
+  if (!profiler) fail(made->path, "this library has no profiler", 0);
+  for (int i = 0; i < runs; i++) {
+    OK(LiteRtResetProfiler(profiler));
+    OK(LiteRtStartProfiler(profiler));
+    model_run(made);
+    OK(LiteRtStopProfiler(profiler));
+    print_run(made, profiler);
+  }
 }

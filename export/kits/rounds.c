@@ -4,7 +4,7 @@
  *   --graph=FILE (again for each model) --reference=FILE --num_threads=1 --cores=2,3 --seed=0
  *   --warmup_runs=5 --warmup_min_secs=0.5 --runs=7 --min_rounds=10 --max_rounds=40 --ci=0.02 --max_secs=60
  *   --input_file=RAW --output_filepath=RAW   run the first graph once on this input instead
- *   --enable_op_profiling=true               print the first graph's operators instead
+ *   --enable_op_profiling=true               print the first graph's operators in each of --runs instead
  *
  * Writes JSON lines: {"progress":[done,planned]}, at the end {"result":...} or {"error":...}.
  */
@@ -253,7 +253,7 @@ static int run_once(const char *graph) {
   Model *model = model_open(graph, (int)number("num_threads", "1"), profiled);
   fill_input(model, input);
   for (int i = 0; i < (profiled ? (int)number("warmup_runs", "5") : 1); i++) model_run(model);
-  if (profiled) model_print_operators(model);
+  if (profiled) model_print_operators(model, (int)number("runs", "7"));
   if (output) model_write_output(model, output);
   return 1;
 }

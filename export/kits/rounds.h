@@ -12,8 +12,8 @@ void *model_input(Model *model, size_t *bytes);
 void model_input_done(Model *model);
 void model_run(Model *model);
 void model_write_output(Model *model, const char *path);
-/* Runs once and writes {"operators":[...]} with times in microseconds. */
-void model_print_operators(Model *model);
+/* Runs so often; writes a line for each run: {"operators":[{"name","kind","provider","elapsed_us"}]} */
+void model_print_operators(Model *model, int runs);
 const char *runtime_version(void);
 
 /* Write {"error":..., "file":...} and exit with status 1; file may be NULL. */

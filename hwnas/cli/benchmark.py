@@ -47,7 +47,9 @@ def _batches(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.option("--batch", "batches", default="1", show_default=True, callback=_batches,
               help="Inputs at once, e.g. 1,8,32,64: each FILE with each.")  # fmt: skip
 @click.option("--raw", is_flag=True, help="This run's clock, not scaled by the reference model.")
-@click.option("--per-op", is_flag=True, help="Also the time of each operator, on this machine.")
+@click.option("--per-op", is_flag=True, help="Also the time of each operator.")
+@click.option("--benchmark-binary", type=click.Path(dir_okay=False), metavar="FILE",
+              help="TFLite's benchmark_model for the device: measures there.")  # fmt: skip
 @click.option("--baseline", type=click.Path(), help="Judge each FILE against this earlier run.")
 @click.option("--max-regress", default="5%", show_default=True, callback=_share, metavar="SHARE",
               help="How much slower than its baseline a FILE may be.")  # fmt: skip
@@ -76,6 +78,7 @@ def run_benchmark(
     batches: Sequence[int] = (1,),
     raw: bool = False,
     per_op: bool = False,
+    benchmark_binary: str | None = None,
     baseline: str | None = None,
     max_regress: float = 0.05,
     save_baseline: str | None = None,
@@ -87,11 +90,13 @@ def run_benchmark(
 ) -> None:
     """Measure, print, and raise `Regression` or `TooNoisy` where that is the verdict."""
     from hwnas.cli.benchmark_gate import Gate, markdown_of, save, write_junit
-    from hwnas.devices.profile import find_profile
+    from hwnas.devices.profile import find_profile, with_benchmark_binary
     from hwnas.devices.runner import file_sha256, reference_file
     from hwnas.files import write_atomic, write_json
 
     profile = find_profile(target)
+    if benchmark_binary is not None:
+        profile = with_benchmark_binary(profile, benchmark_binary)
     subjects = _subjects(files, batches, profile)
     if per_op:
         _check_per_op(subjects, profile)
@@ -139,10 +144,8 @@ def _check_per_op(subjects: Sequence[Subject], profile: DeviceProfile) -> None:
             f"--per-op: of {profile.name} a profile tells when kernels are launched, not how long "
             "they take"
         )
-    if profile.transport != "local":
-        raise UsageError(
-            f"--per-op profiles on this machine; {profile.name} is reached by {profile.transport}"
-        )
+    if profile.transport == "simulated" or profile.runner:
+        raise UsageError(f"--per-op: {profile.name} has no profiler")
     for one in subjects:
         if one.path.suffix == ".pt2":
             raise UsageError(f"--per-op: {one.path}: of .onnx and .tflite files only")
@@ -152,6 +155,7 @@ def _subjects(
     files: Sequence[str], batches: Sequence[int], profile: DeviceProfile
 ) -> list[Subject]:
     """Return the files to be measured, each with its own runtime where the device has several."""
+    from hwnas.devices.limits import check_size
     from hwnas.devices.runner import SUFFIXES, Subject, check_file
 
     runtimes: dict[str, Runtime] = {suffix: runtime for runtime, suffix in SUFFIXES.items()}
@@ -168,6 +172,7 @@ def _subjects(
     ]
     for subject in subjects:
         check_file(subject, profile)
+        check_size(str(subject.path), subject.path.stat().st_size, profile)
     return subjects
 
 
@@ -224,6 +229,8 @@ def _peak_memory(subjects: Sequence[Subject], profile: DeviceProfile) -> list[Pe
 def _operators(subjects: Sequence[Subject], profile: DeviceProfile) -> list[dict[str, Any]]:
     from hwnas.devices.operators import operator_times
 
+    if profile.transport != "local":
+        return _operators_there(subjects, profile)
     return [
         {
             "file": one.name,
@@ -233,6 +240,17 @@ def _operators(subjects: Sequence[Subject], profile: DeviceProfile) -> list[dict
         }
         for one in subjects
     ]
+
+
+def _operators_there(subjects: Sequence[Subject], profile: DeviceProfile) -> list[dict[str, Any]]:
+    from hwnas.devices.operators_remote import operator_times_there
+    from hwnas.devices.remote import RemoteRunner
+
+    runner = RemoteRunner(profile)
+    try:
+        return [{"file": one.name, "rows": operator_times_there(runner, one)} for one in subjects]
+    finally:
+        runner.close()
 
 
 def _print_operators(document: dict[str, Any]) -> None:

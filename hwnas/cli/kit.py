@@ -9,11 +9,13 @@ import click
 
 @click.command("kit")
 @click.option("--abi", default="arm64-v8a", show_default=True, help="Processor of the device.")
+@click.option("--runtime", default="litert", show_default=True,
+              type=click.Choice(["litert", "onnxruntime"]))  # fmt: skip
 @click.option(
-    "--wheel", type=click.Path(path_type=Path), help="ai-edge-litert for that ABI, for its library."
+    "--wheel", type=click.Path(path_type=Path), help="The runtime's for that ABI, for its library."
 )
 @click.option("--compiler", default="", help="C compiler, e.g. the NDK's clang for the device.")
-def kit(abi: str, wheel: Path | None, compiler: str) -> None:
+def kit(abi: str, runtime: str, wheel: Path | None, compiler: str) -> None:
     """Compile the native runner for a kind of device; runs on it are pushed from there.
 
     \b
@@ -21,7 +23,7 @@ def kit(abi: str, wheel: Path | None, compiler: str) -> None:
       pip download --no-deps --only-binary=:all: --platform manylinux_2_27_aarch64 ai-edge-litert
       hwnas kit --abi arm64-v8a --wheel ai_edge_litert-*.whl
     """
-    from hwnas.devices.kit import build_kit
+    from hwnas.devices.kit import KITS, build_kit
 
-    folder = build_kit(abi, wheel, compiler)
-    click.echo(f"{folder}: litert_runner and libLiteRt.so for {abi}")
+    folder = build_kit(abi, wheel, compiler, runtime)
+    click.echo(f"{folder}: {KITS[runtime].program} and {KITS[runtime].library} for {abi}")

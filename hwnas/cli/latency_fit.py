@@ -26,11 +26,13 @@ class Place(NamedTuple):
 def place_of(target: str, space: str, data: str, precision: str = "fp32") -> Place:
     """Find device, data and space by name."""
     from hwnas.datasets import load_dataset
+    from hwnas.devices.limits import check_precision
     from hwnas.latency_models.store import measured_folder
     from hwnas.pipeline.planning import load_space
     from hwnas.pipeline.target import find_target
 
     device = find_target(target)
+    check_precision(precision, device.profile)
     dataset = load_dataset(data, input_shape=device.profile.default_input)
     searched = load_space(space, dataset.input_shape, dataset.num_classes, precision)
     folder = measured_folder(device.profile.name, searched)

@@ -22,6 +22,7 @@ COMMANDS = {
     "deploy": ("hwnas.cli.deploy:deploy", "Bring a model to a device and try it there."),
     "bundle": ("hwnas.cli.deploy:bundle", "Check what a bundle promises."),
     "kit": ("hwnas.cli.kit:kit", "Build the native runner that measures on phones."),
+    "plugins": ("hwnas.cli.plugins:plugins", "List extensions, and which are broken."),
     "report": ("hwnas.cli.report:report", "Render a run's report again and print its results."),
 }
 

@@ -8,30 +8,50 @@ import zipfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from hwnas.errors import DeviceError, UsageError
 from hwnas.files import home, write_atomic
 from hwnas.shipped import shipped
 
 COMPILERS = {"x86_64": "gcc", "arm64-v8a": "aarch64-linux-gnu-gcc"}
-LIBRARY = "libLiteRt.so"
 MACHINES = {3: "x86", 40: "armeabi-v7a", 62: "x86_64", 183: "arm64-v8a", 243: "riscv64"}
 """ABIs by the machine number of ELF."""
 
 
-def kit_folder(abi: str, own: dict[str, str]) -> Path:
-    """Return the folder with ``litert_runner`` and its library for an ABI.
+class Kit(NamedTuple):
+    """What the native runner of a runtime is made of."""
+
+    package: str
+    """On PyPI, whose wheel holds the library."""
+    library: str
+    """Its name on the device."""
+    program: str
+    source: str
+
+
+KITS: dict[str, Kit] = {
+    "litert": Kit("ai-edge-litert", "libLiteRt.so", "litert_runner", "litert_runner.c"),
+    "onnxruntime": Kit(
+        "onnxruntime", "libonnxruntime.so.1", "onnxruntime_runner", "onnxruntime_runner.c"
+    ),
+}
+
+
+def kit_folder(abi: str, own: dict[str, str], runtime: str = "litert") -> Path:
+    """Return the folder with the native runner of a runtime and its library for an ABI.
 
     Raises `DeviceError` that says how to make one.
     """
-    folder = Path(own[abi]) if abi in own else home() / "kits" / abi
-    missing = [one for one in ("litert_runner", LIBRARY) if not (folder / one).is_file()]
+    folder, kit = Path(own[abi]) if abi in own else home() / "kits" / abi, KITS[runtime]
+    missing = [one for one in (kit.program, kit.library) if not (folder / one).is_file()]
     if missing:
+        more = "" if runtime == "litert" else f" --runtime {runtime}"
         raise DeviceError(
             f"{folder}: no native runner for {abi} ({', '.join(missing)} missing); `hwnas kit "
-            f"--abi {abi}` makes it"
+            f"--abi {abi}{more}` makes it"
         )
-    check_processor(folder / "litert_runner", abi)
+    check_processor(folder / kit.program, abi)
     return folder
 
 
@@ -49,8 +69,10 @@ def check_processor(program: Path, abi: str) -> None:
         )
 
 
-def build_kit(abi: str, wheel: Path | None = None, compiler: str = "") -> Path:
-    """Compile the native runner against the library of an ``ai-edge-litert`` wheel.
+def build_kit(
+    abi: str, wheel: Path | None = None, compiler: str = "", runtime: str = "litert"
+) -> Path:
+    """Compile the native runner against the library of a wheel of ai-edge-litert or onnxruntime.
 
     Without ``wheel`` the library is that of the installed package, which is this machine's.
     Raises `UsageError` where compiler, wheel or library are not there or do not fit.
@@ -61,15 +83,15 @@ def build_kit(abi: str, wheel: Path | None = None, compiler: str = "") -> Path:
     if shutil.which(compiler) is None:
         package = "gcc" if compiler == "gcc" else "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
         raise UsageError(f"{compiler} is not installed here: apt-get install {package}")
-    folder = home() / "kits" / abi
-    library, of = _library(wheel)
-    write_atomic(folder / LIBRARY, library)
+    kit, folder = KITS[runtime], home() / "kits" / abi
+    library, of = _library(kit, wheel)
+    write_atomic(folder / kit.library, library)
     source = Path(str(shipped("export") / "kits"))
     command = [
         compiler, "-O2", "-Wall", "-Wextra", f'-DLITERT_VERSION="ai_edge_litert {of}, native"',
-        str(source / "rounds.c"), str(source / "litert_runner.c"), "-I", str(source),
-        "-L", str(folder), "-lLiteRt", "-lm", "-Wl,--allow-shlib-undefined",
-        "-o", str(folder / "litert_runner"),
+        str(source / "rounds.c"), str(source / kit.source), "-I", str(source),
+        "-L", str(folder), f"-l:{kit.library}", "-lm", "-Wl,--allow-shlib-undefined",
+        "-o", str(folder / kit.program),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -78,20 +100,26 @@ def build_kit(abi: str, wheel: Path | None = None, compiler: str = "") -> Path:
     return folder
 
 
-def _library(wheel: Path | None) -> tuple[bytes, str]:
-    """Return the library and its version."""
+def _library(kit: Kit, wheel: Path | None) -> tuple[bytes, str]:
+    """Return the library and its version; in the package its name may say the whole version."""
+    module = kit.package.replace("-", "_")
+    inside = (
+        f"{module}/capi/{kit.library}" if module == "onnxruntime" else f"{module}/{kit.library}"
+    )
     if wheel is None:
-        found = find_spec("ai_edge_litert")
-        path = Path(found.origin).with_name(LIBRARY) if found and found.origin else Path(LIBRARY)
-        if not path.is_file():
-            raise UsageError("the native runner needs LiteRT: pip install ai-edge-litert")
-        return path.read_bytes(), version("ai-edge-litert")
+        found = find_spec(module)
+        root = Path(found.origin).parents[1] if found and found.origin else Path()
+        files = sorted((root / inside).parent.glob(f"{kit.library}*"))
+        if not files:
+            raise UsageError(f"the native runner needs {kit.package}: pip install {kit.package}")
+        return files[0].read_bytes(), version(kit.package)
     try:
         with zipfile.ZipFile(wheel) as file:
-            return file.read(f"ai_edge_litert/{LIBRARY}"), _plain(wheel.name.split("-")[1])
-    except (OSError, zipfile.BadZipFile, KeyError, IndexError) as error:
+            name = min(one for one in file.namelist() if one.startswith(inside))
+            return file.read(name), _plain(wheel.name.split("-")[1])
+    except (OSError, zipfile.BadZipFile, ValueError, IndexError) as error:
         raise UsageError(
-            f"{wheel}: not a wheel of ai-edge-litert with {LIBRARY} ({error})"
+            f"{wheel}: not a wheel of {kit.package} with {kit.library} ({error})"
         ) from None
 
 

@@ -6,28 +6,15 @@ A profiled run is slower than a timed one, so the shares are what counts; latenc
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from hwnas.devices.child import answer, ask_child
 from hwnas.devices.profile import Runtime
-from hwnas.devices.worker import (
-    BadModel,
-    Model,
-    OnnxModel,
-    import_onnxruntime,
-    onnx_options,
-)
-
-WARMUP_RUNS = 10
-PROFILED_RUNS = 30
+from hwnas.devices.worker_operators import profile
 
 
 class OperatorTime(msgspec.Struct, frozen=True):
@@ -50,85 +37,14 @@ def operator_times(path: Path, runtime: Runtime, threads: int = 1) -> list[Opera
     profiler is missing.
     """
     request = {"path": str(path), "runtime": runtime, "threads": threads}
-    rows = ask_child("hwnas.devices.operators", request)["rows"]
+    return shared_out(ask_child("hwnas.devices.operators", request)["rows"])
+
+
+def shared_out(rows: Sequence[dict[str, Any]]) -> list[OperatorTime]:
+    """Return rows of name, kind, provider and ``median_ms`` with the share of each."""
     total_ms = sum(row["median_ms"] for row in rows) or 1.0
     return [OperatorTime(share=row["median_ms"] / total_ms, **row) for row in rows]
 
 
-def _profile(request: dict[str, Any]) -> dict[str, Any]:
-    path, threads = request["path"], request["threads"]
-    if request["runtime"] == "onnxruntime":
-        return {"rows": _onnx_rows(path, threads)}
-    from hwnas.devices.operators_litert import litert_runs
-
-    return {"rows": _rows(litert_runs(path, threads, WARMUP_RUNS, PROFILED_RUNS))}
-
-
-def _onnx_rows(path: str, threads: int) -> list[dict[str, Any]]:
-    ort = import_onnxruntime()
-    with TemporaryDirectory() as folder:
-        options = onnx_options(ort, threads)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        model = OnnxModel(path, threads)  # says what is wrong with a file, and its input's shape
-        try:
-            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise BadModel(path, error) from None
-        feed = _feed(session, model)
-        for _ in range(WARMUP_RUNS + PROFILED_RUNS):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return _rows(onnx_runs(events)[WARMUP_RUNS:])
-
-
-def _feed(session: Any, model: Model) -> dict[str, Any]:
-    one = session.get_inputs()[0]
-    kind = one.type.removeprefix("tensor(").removesuffix(")")
-    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
-    return {one.name: np.zeros(model.input_shape, dtype)}
-
-
-Call = tuple[str, str, str, float]
-"""Name, kind, provider, ms."""
-
-
-def onnx_runs(events: Iterable[dict[str, Any]]) -> list[list[Call]]:
-    """Return the operator calls of each run from the events of ONNX Runtime's profile.
-
-    A run ends with its ``model_run`` event, whose duration encloses its operators'.
-    """
-    runs: list[list[Call]] = []
-    calls: list[tuple[float, Call]] = []
-    ordered = [event for event in events if isinstance(event.get("dur"), int | float)]
-    for event in ordered:
-        if event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time"):
-            said = event.get("args", {})
-            name = event["name"].removesuffix("_kernel_time")
-            kind = said.get("op_name", "?")
-            calls.append((event["ts"], (name, kind, said.get("provider", "?"), event["dur"] / 1e3)))
-        elif event.get("name") == "model_run" and calls:
-            calls.sort(key=lambda timed: timed[0])
-            runs.append([call for _, call in calls])
-            calls = []
-    return runs
-
-
-def _rows(runs: list[list[Call]]) -> list[dict[str, Any]]:
-    """Return the median of each operator over runs; all runs have the same operators."""
-    if not runs or not runs[0]:
-        raise RuntimeError("the runtime's profiler reported no operators")
-    whole = [run for run in runs if len(run) == len(runs[0])]
-    return [
-        {
-            "name": runs[0][place][0],
-            "kind": runs[0][place][1],
-            "provider": runs[0][place][2],
-            "median_ms": median(run[place][3] for run in whole),
-        }
-        for place in range(len(runs[0]))
-    ]
-
-
 if __name__ == "__main__":
-    answer(_profile)
+    answer(profile)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from hwnas import plugins
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.shipped import shipped
 
@@ -73,6 +74,13 @@ class Simulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     depthwise_macs_per_ms: Positive
     noise: NotNegative = 0.0
     """Relative standard deviation of a single call; deterministic in file and call number."""
+    throttle_after_calls: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Calls of all models together after which the device is hot and runs slower."""
+    throttled_speed: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
+    """Speed of a hot device, as a share."""
+    drop_outs: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How often the device is lost in the middle of a measurement, before it stays. What was lost
+    is counted in hwnas's own folder, so a command that is called again goes on."""
 
 
 class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,7 +102,7 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kits: dict[str, str] = {}
     """Folder of the native runner by ABI, e.g. ``arm64-v8a``; else where ``hwnas kit`` put it."""
     benchmark_binary: dict[str, str] = {}
-    """TFLite's ``benchmark_model`` by ABI; a file here."""
+    """TFLite's ``benchmark_model`` by ABI, or of ``any``; a file here."""
     benchmark_flags: tuple[str, ...] = ()
     """Further flags of ``benchmark_model``, e.g. ``--use_gpu=true``."""
     cores: tuple[int, ...] = ()
@@ -216,8 +224,11 @@ def _wrong_remote(profile: DeviceProfile) -> str | None:
         return f"Expected a folder of its own, got {remote.folder!r} - at `$.remote.folder`"
     if remote.program == "benchmark_model" and not remote.benchmark_binary:
         return "Expected a file for each ABI - at `$.remote.benchmark_binary`"
-    if remote.program in ("native", "benchmark_model") and profile.runtime != "litert":
-        return f"{remote.program!r} needs runtime = 'litert' - at `$.remote.program`"
+    if remote.program == "benchmark_model" and profile.runtime != "litert":
+        return "'benchmark_model' needs runtime = 'litert' - at `$.remote.program`"
+    native = remote.program == "native" or profile.transport == "adb"
+    if native and profile.runtime == "torch":
+        return "The native runner has no PyTorch: expected litert or onnxruntime - at `$.runtime`"
     if remote.program == "worker" and profile.transport == "adb":
         return (
             "A phone has no Python: expected 'native' or 'benchmark_model' - at `$.remote.program`"
@@ -225,6 +236,26 @@ def _wrong_remote(profile: DeviceProfile) -> str | None:
     if bad := [one for one in remote.benchmark_flags if not one.startswith("--")]:
         return f"Expected flags like --use_gpu=true, got {bad[0]!r} - at `$.remote.benchmark_flags`"
     return None
+
+
+def with_benchmark_binary(profile: DeviceProfile, file: str) -> DeviceProfile:
+    """Return the profile with the user's own ``benchmark_model`` as what measures there.
+
+    Raises `UsageError` for a device that takes none.
+    """
+    if profile.remote is None or profile.transport not in ("adb", "ssh"):
+        raise UsageError(
+            f"--benchmark-binary: is for devices by adb or ssh; {profile.name} has no [remote]"
+        )
+    remote = msgspec.structs.replace(
+        profile.remote, program="benchmark_model", benchmark_binary={"any": file}
+    )
+    changed = msgspec.structs.replace(profile, remote=remote)
+    if (why := _wrong_remote(changed)) is not None:
+        raise UsageError(f"--benchmark-binary: {profile.name}: {why}")
+    if not Path(file).is_file():
+        raise UsageError(f"--benchmark-binary: {file}: no such file")
+    return changed
 
 
 def find_profile(name: str) -> DeviceProfile:
@@ -238,8 +269,17 @@ def find_profile(name: str) -> DeviceProfile:
 
 
 def profile_files() -> Iterator[Traversable]:
-    """Yield all known profiles; those in ``$HWNAS_DEVICES`` come last and so win."""
+    """Yield all known profiles; those in ``$HWNAS_DEVICES`` come last and so win.
+
+    Between them are those of packages: an entry point of ``hwnas.devices`` names a function that
+    returns a folder. A broken package hides no other device; `hwnas plugins` tells of it.
+    """
     yield from _toml_files(shipped("devices"))
+    for name in plugins.names("device"):
+        try:
+            yield from _toml_files(plugins.load("device", name)())
+        except Exception:
+            continue
     if own := os.environ.get("HWNAS_DEVICES"):
         if not Path(own).is_dir():
             raise UsageError(f"HWNAS_DEVICES: {own} is not a folder")

@@ -25,8 +25,8 @@ from hwnas.devices.fingerprint import (
     remote_hardware,
     with_gpu,
 )
-from hwnas.devices.kit import check_processor, kit_folder
-from hwnas.devices.profile import DeviceProfile, MeasureSpec, Remote
+from hwnas.devices.kit import KITS, check_processor, kit_folder
+from hwnas.devices.profile import DeviceProfile, MeasureSpec, Remote, Runtime
 from hwnas.devices.runner import (
     Progress,
     Subject,
@@ -121,7 +121,9 @@ class RemoteRunner:
         for subject in subjects:
             check_file(subject, self.profile)
             if subject.runtime not in (None, self.profile.runtime) and self.program != "worker":
-                raise UsageError(f"{subject.path}: {self.profile.name} runs LiteRT only")
+                raise UsageError(
+                    f"{subject.path}: {self.profile.name} runs {self.profile.runtime} only"
+                )
             if subject.batch != 1 and self.program != "worker":
                 raise UsageError(
                     f"{subject.path}: {self.profile.name} measures one input a call, not "
@@ -217,14 +219,13 @@ class RemoteRunner:
         if self.program == "benchmark_model":
             from hwnas.devices.benchmark_model import ask_benchmark_model
 
-            binary = self.transport.push(_of_abi(self.remote.benchmark_binary, facts), "benchmark")
+            binary = benchmark_binary(self.transport, self.remote, facts)
             said = ask_benchmark_model(
                 self.transport, binary, paths, reference, spec, seed, self.remote, progress
             )
             return self._checked(said, len(paths))
         if self.program == "worker":
-            write_atomic(home() / "worker.pyz", worker_archive())
-            worker = self.transport.push(home() / "worker.pyz", "worker.pyz")
+            worker = push_worker(self.transport)
             script = shlex.join(["env", "PYTHONDONTWRITEBYTECODE=1", self.remote.python, worker])
             request = msgspec.json.encode({
                 "runtime": self.profile.runtime, "threads": spec.threads,
@@ -248,7 +249,7 @@ class RemoteRunner:
         cores: list[int],
     ) -> tuple[str, bytes]:  # fmt: skip
         """Return the native runner's command, and its flags, which it reads from stdin."""
-        program, libraries = push_kit(self.transport, self.remote, facts)
+        program, libraries = push_kit(self.transport, self.remote, facts, self.profile.runtime)
         flags = {
             "reference": reference, "num_threads": spec.threads, "warmup_runs": spec.warmup_runs,
             "warmup_min_secs": spec.warmup_s, "runs": spec.runs, "min_rounds": spec.min_rounds,
@@ -337,11 +338,24 @@ class RemoteRunner:
         )
 
 
-def push_kit(transport: Transport, remote: Remote, facts: Facts) -> tuple[str, str]:
+def push_kit(
+    transport: Transport, remote: Remote, facts: Facts, runtime: Runtime
+) -> tuple[str, str]:
     """Push the native runner and its library; returns its path and the library's folder there."""
-    folder = kit_folder(facts.abi, remote.kits)
-    library = transport.push(folder / "libLiteRt.so", "libLiteRt.so")
-    return transport.push(folder / "litert_runner", "litert_runner"), library.rpartition("/")[0]
+    kit, folder = KITS[runtime], kit_folder(facts.abi, remote.kits, runtime)
+    library = transport.push(folder / kit.library, kit.library)
+    return transport.push(folder / kit.program, kit.program), library.rpartition("/")[0]
+
+
+def push_worker(transport: Transport) -> str:
+    """Push the Python worker; returns its path there."""
+    write_atomic(home() / "worker.pyz", worker_archive())
+    return transport.push(home() / "worker.pyz", "worker.pyz")
+
+
+def benchmark_binary(transport: Transport, remote: Remote, facts: Facts) -> str:
+    """Push the user's ``benchmark_model``; returns its path there."""
+    return transport.push(_of_abi(remote.benchmark_binary, facts), "benchmark")
 
 
 class _Spool:
@@ -381,12 +395,13 @@ class _Spool:
 
 
 def _of_abi(files: dict[str, str], facts: Facts) -> Path:
-    if facts.abi not in files:
+    found = files.get(facts.abi) or files.get("any")
+    if found is None:
         raise DeviceError(
             f"no benchmark_binary for {facts.abi} in the profile; there is one for "
             f"{', '.join(sorted(files)) or 'none'}"
         )
-    program = Path(files[facts.abi])
+    program = Path(found)
     if not program.is_file():
         raise UsageError(f"{program}: no such file; it is the profile's benchmark_binary")
     check_processor(program, facts.abi)

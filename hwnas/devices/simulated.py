@@ -2,7 +2,7 @@
 
 Latency of a call: ``call_ms + sum over operators of (op_ms + macs / speed)`` with one speed for
 depthwise convolutions and one for all else, times ``1 + noise * N(0, 1)``. Nothing sleeps; the
-same file always gives the same samples.
+same file always gives the same samples, on a device that neither gets hot nor is lost.
 """
 
 from __future__ import annotations
@@ -26,8 +26,12 @@ from hwnas.devices.runner import (
     file_sha256,
     reference_file,
 )
-from hwnas.errors import InvalidFile, UsageError
+from hwnas.errors import DeviceLost, InvalidFile, UsageError
+from hwnas.files import home, write_atomic
 from hwnas.measurement import Environment, Measurement, Round
+
+SPEEDS = ("call_ms", "op_ms", "macs_per_ms", "depthwise_macs_per_ms", "noise")
+"""Fields of `Simulation` that are the device; the others are what befalls it."""
 
 
 class Operator(NamedTuple):
@@ -43,9 +47,11 @@ class SimulatedRunner:
             raise UsageError(f"{profile.name}: a simulated device needs a [simulation] table")
         self.profile, self.simulation = profile, profile.simulation
         self.reference = reference or reference_file(profile.runtime)
+        self._calls_done = 0
 
     def probe(self) -> Environment:
-        said = msgspec.json.encode((self.profile.runtime, self.simulation))
+        speeds = {name: getattr(self.simulation, name) for name in SPEEDS}
+        said = msgspec.json.encode((self.profile.runtime, speeds))
         return Environment(
             device=self.profile.name,
             fingerprint=sha256(said).hexdigest()[:12],
@@ -68,7 +74,10 @@ class SimulatedRunner:
         for subject in subjects:
             check_file(subject, self.profile)
         measurements: list[Measurement] = []
+        lost = self._lost() if subjects else None
         for done, subject in enumerate(subjects, start=1):
+            if lost and done > len(subjects) // 2:
+                raise DeviceLost(f"{self.profile.name}: lost while it ran {subject.name}; {lost}")
             measurements.append(self._measurement(subject, calibrated_reference_ms))
             if progress:
                 progress(done, len(subjects))
@@ -82,13 +91,7 @@ class SimulatedRunner:
         own, reference = self._calls(subject.path, subject.batch), self._calls(self.reference)
         return Measurement(
             name=subject.name,
-            rounds=tuple(
-                Round(
-                    samples_ms=tuple(next(own) for _ in range(spec.runs)),
-                    reference_ms=tuple(next(reference) for _ in range(spec.runs)),
-                )
-                for _ in range(spec.min_rounds)
-            ),
+            rounds=tuple(self._round(own, reference, spec.runs) for _ in range(spec.min_rounds)),
             environment=msgspec.structs.replace(
                 self.probe(), runtime=subject.runtime or self.profile.runtime
             ),
@@ -98,6 +101,39 @@ class SimulatedRunner:
             first_run_ms=None,
             batch=subject.batch,
         )
+
+    def _round(self, own: Iterator[float], reference: Iterator[float], runs: int) -> Round:
+        """Take a visit; a hot device runs both models slower, call by call alike."""
+        pairs: list[tuple[float, float]] = []
+        for _ in range(runs):
+            slower = self._slower()
+            pairs.append((next(own) * slower, next(reference) * slower))
+        mine, other = zip(*pairs, strict=True)
+        return Round(
+            samples_ms=tuple(round(ms, 5) for ms in mine),
+            reference_ms=tuple(round(ms, 5) for ms in other),
+        )
+
+    def _slower(self) -> float:
+        self._calls_done += 1
+        after = self.simulation.throttle_after_calls
+        hot = after is not None and self._calls_done > after
+        return 1 / self.simulation.throttled_speed if hot else 1.0
+
+    def _lost(self) -> str | None:
+        """Say which loss of the device this measurement ends with, and count it; None: it stays."""
+        if not self.simulation.drop_outs:
+            return None
+        path = home() / "spool" / self.profile.name / f"{self.probe().fingerprint}-drop-outs"
+        try:
+            done = int(path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            done = 0
+        if done >= self.simulation.drop_outs:
+            return None
+        write_atomic(path, str(done + 1))
+        count = f"{done + 1} of {self.simulation.drop_outs}"
+        return f"simulated drop-out {count}; the same command goes on"
 
     def _calls(self, path: Path, batch: int = 1) -> Iterator[float]:
         """Yield the latency of call after call, in ms."""

@@ -566,7 +566,13 @@ def main() -> int:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        result = measure(json.load(sys.stdin), _Progress(channel))
+        request = json.load(sys.stdin)
+        if "operators" in request:
+            from hwnas.devices.worker_operators import profile
+
+            result = profile(request["operators"])
+        else:
+            result = measure(request, _Progress(channel))
     except BadModel as error:
         _send(channel, {"error": error.why, "file": error.path})
         return 1

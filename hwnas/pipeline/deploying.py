@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from hwnas.devices.limits import check_precision, check_size
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.remote import push_kit
 from hwnas.devices.transport import Transport, open_transport
@@ -49,6 +50,9 @@ def deploy(bundle: Path, profile: DeviceProfile) -> Deployed:
         raise UsageError(
             f"{bundle}: made for {manifest.runtime}, {profile.name} runs {profile.runtime}"
         )
+    model = bundle / manifest.model
+    check_size(str(model), model.stat().st_size, profile)
+    check_precision(manifest.precision, profile)
     transport = open_transport(profile)
     try:
         folder = _push_all(transport, bundle, manifest)
@@ -101,7 +105,7 @@ def _on_phone(
     transport: Transport, profile: DeviceProfile, bundle: Path, manifest: Manifest, folder: str
 ) -> tuple[np.ndarray, str]:
     assert profile.remote is not None
-    program, libraries = push_kit(transport, profile.remote, transport.probe())
+    program, libraries = push_kit(transport, profile.remote, transport.probe(), manifest.runtime)
     output = f"{folder}/output.raw"
     outputs: list[np.ndarray] = []
     command: list[str] = []

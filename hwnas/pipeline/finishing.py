@@ -13,9 +13,10 @@ from typing import NamedTuple
 import msgspec
 
 from hwnas.artifact import Artifact, Format
+from hwnas.devices.limits import unfit
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_file
-from hwnas.errors import HwnasError
+from hwnas.errors import ExportError, HwnasError
 from hwnas.export.manifest import manifest
 from hwnas.files import read_lines, write_json
 from hwnas.latency_models.model import LatencyModel
@@ -172,7 +173,7 @@ def deliver(
             Trained(one, result, artifact, measured.get(one.architecture.digest))
             for one, result, artifact in zip(chosen, results, artifacts, strict=True)
         )
-        best = _choose(trained, job.budget_ms)
+        best = _choose(_fitting(job, trained), job.budget_ms)
         files = _final_files(job, best)
         if job.target.profile.transport == "local":
             _measure_elsewhere(job, files)
@@ -205,6 +206,18 @@ def _measure_agreeing(
             for digest, one in measured.items()
         }
     return measured
+
+
+def _fitting(job: Job, trained: tuple[Trained, ...]) -> tuple[Trained, ...]:
+    """Return the networks whose files the device takes. Raises `ExportError` where none is."""
+    problems = [unfit(one.artifact, job.target.profile) for one in trained]
+    for one, problem in zip(trained, problems, strict=True):
+        if problem is not None:
+            job.console.say(f"{one.artifact.path}: {problem}; it is not delivered")
+    kept = tuple(one for one, why in zip(trained, problems, strict=True) if why is None)
+    if not any(one.found.origin == "search" for one in kept):
+        raise ExportError(f"{trained[0].artifact.path}: {problems[0]}; no other file fits either")
+    return kept
 
 
 def _choose(trained: tuple[Trained, ...], budget_ms: float) -> Trained:

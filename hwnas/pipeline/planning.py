@@ -11,6 +11,7 @@ from statistics import fmean
 import msgspec
 
 from hwnas.datasets import Dataset, load_dataset
+from hwnas.devices.limits import check_precision, check_space_size
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.errors import DeviceError, UnknownName, UsageError
 from hwnas.files import write_atomic
@@ -153,19 +154,18 @@ def _check_search(config: Config) -> None:
 
 
 def _check_precision(precision: str, profile: DeviceProfile) -> None:
-    """Raise `UsageError` for a device that does not run int8, or a missing quantiser."""
+    """Raise `UsageError` for a device that does not run it, or a missing quantiser."""
+    check_precision(precision, profile)
     if precision != "int8":
         return
-    if "int8" not in profile.limits.dtypes:
-        raise UsageError(
-            f"--precision int8: {profile.name} runs {', '.join(profile.limits.dtypes)}"
-        )
     if find_spec("ai_edge_quantizer") is None:
         raise UsageError('--precision int8 needs ai-edge-quantizer: pip install "hwnas[int8]"')
 
 
 def _check_limits(space: SearchSpace, profile: DeviceProfile) -> None:
-    """Raise `UsageError` for a space with operations that the device does not run."""
+    """Raise `UsageError` for a space with operations that the device does not run, or of networks
+    that are all too large for it."""
+    check_space_size(space, profile)
     allowed = profile.limits.ops
     used = {site.block.op for site in space.sites()} | {block.op for block in space.fixed}
     if allowed is not None and (refused := sorted(used - set(allowed))):

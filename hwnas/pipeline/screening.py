@@ -12,8 +12,9 @@ import numpy as np
 
 from hwnas.architecture import Architecture, Genotype
 from hwnas.checkpoint import save_checkpoint
+from hwnas.devices.limits import weights_fit
 from hwnas.devices.runner import Subject
-from hwnas.errors import HwnasError
+from hwnas.errors import ExportError, HwnasError
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import Measurement
 from hwnas.pipeline.job import Found, Job
@@ -65,12 +66,31 @@ def screen(
         for rank, one in enumerate(genotypes, 1)
     ]
     found += baseline_networks(job.space, model)
+    found = _small_enough(job, found)
     if job.target.runner is not None:
         with job.console.step(f"measuring {len(found)} networks"), job.run.stage("measure"):
             found = _measured(job, model, found, number)
     return Screened(
         round=number, found=tuple(found), model=model, probabilities=_probabilities(strategy)
     )
+
+
+def _small_enough(job: Job, found: list[Found]) -> list[Found]:
+    """Leave out networks whose weights alone are too large for the device, before training."""
+    profile = job.target.profile
+    kept = [one for one in found if weights_fit(one.architecture, profile)]
+    if len(kept) < len(found):
+        job.console.say(
+            f"{len(found) - len(kept)} of {len(found)} networks are larger than the "
+            f"{profile.limits.model_bytes:,} bytes that {profile.name} takes: left out"
+        )
+    if not any(one.origin == "search" for one in kept):
+        raise ExportError(
+            f"no network that was found has a file of at most {profile.limits.model_bytes:,} bytes "
+            f"({profile.name}, [limits] model_bytes): a smaller --space, --precision int8 or a "
+            "smaller budget may give one"
+        )
+    return kept
 
 
 def window(job: Job, model: LatencyModel) -> tuple[float, float]:

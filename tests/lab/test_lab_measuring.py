@@ -235,7 +235,7 @@ def test_an_arm64_phone_computes_what_x86_computes_and_measures_nothing(
     model = write_net(tmp_path / "net.tflite")
     there, put = runner.transport, np.random.default_rng(0).normal(size=(1, 16, 16, 3))
     (tmp_path / "in.bin").write_bytes(put.astype(np.float32).tobytes())
-    program, libraries = push_kit(there, runner.remote, facts)
+    program, libraries = push_kit(there, runner.remote, facts, "litert")
     output = f"{there.folder}/out.bin"
     said = there.run([
         "env", f"LD_LIBRARY_PATH={libraries}", program, f"--graph={there.push(model)}",

@@ -1,0 +1,22 @@
+"""Helpers for tests of your own devices, spaces and strategies: public, and kept stable.
+
+``simulated_device`` and ``write_model`` need no hardware. Each ``check_…`` takes what you made and
+raises `ContractBroken` with the sentence that does not hold.
+"""
+
+from hwnas.testing.contract import ContractBroken
+from hwnas.testing.device import simulated_device, write_model
+from hwnas.testing.runner import check_runner
+from hwnas.testing.space import check_space
+from hwnas.testing.strategy import check_strategy
+from hwnas.testing.transport import check_transport
+
+__all__ = [
+    "ContractBroken",
+    "check_runner",
+    "check_space",
+    "check_strategy",
+    "check_transport",
+    "simulated_device",
+    "write_model",
+]

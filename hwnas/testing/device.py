@@ -1,0 +1,69 @@
+"""A device without hardware, and model files to measure on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+
+from hwnas.architecture import Block
+from hwnas.artifact import Format
+from hwnas.devices.profile import DeviceProfile, Hardware, Limits, MeasureSpec, Simulation
+from hwnas.export.compile import compile_model
+from hwnas.nn.build import Network
+
+
+def simulated_device(
+    name: str = "simulated",
+    *,
+    runtime: Literal["onnxruntime", "litert"] = "litert",
+    call_ms: float = 0.05,
+    op_ms: float = 0.01,
+    macs_per_ms: float = 1e6,
+    depthwise_macs_per_ms: float = 1e5,
+    noise: float = 0.0,
+    limits: Limits | None = None,
+    measure: MeasureSpec | None = None,
+    **faults: float,
+) -> DeviceProfile:
+    """Return the profile of a device that is arithmetic over a file's operators.
+
+    `hwnas.devices.runner.open_runner` measures on it in no time; the same file always gives the
+    same samples. ``faults`` are fields of `Simulation`: ``throttle_after_calls``, ``drop_outs``…
+    """
+    simulation = Simulation(
+        call_ms=call_ms,
+        op_ms=op_ms,
+        macs_per_ms=macs_per_ms,
+        depthwise_macs_per_ms=depthwise_macs_per_ms,
+        noise=noise,
+        **faults,  # type: ignore[arg-type]
+    )
+    return DeviceProfile(
+        name=name,
+        title=f"{name}: arithmetic for tests",
+        kind="simulated",
+        runtime=runtime,
+        transport="simulated",
+        hardware=Hardware(source="none: it is simulated"),
+        limits=limits or Limits(),
+        measure=measure or MeasureSpec(),
+        simulation=simulation,
+    )
+
+
+def write_model(path: Path, channels: int = 8, layers: int = 2, size: int = 16) -> Path:
+    """Write a small network with random weights, as .onnx or .tflite by the suffix of ``path``.
+
+    Input ``[1, 3, size, size]``; more channels and layers take longer.
+    """
+    blocks = [Block("conv", 3, channels, 3, 1, 1, size)]
+    blocks += [Block("conv", channels, channels, 3, 1, 1, size) for _ in range(layers - 1)]
+    blocks.append(Block("logits", channels, 10, 1, 1, 1, size))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Network(tuple(blocks)).eval()
+    format = cast(Format, path.suffix.removeprefix("."))
+    compile_model(network, (3, size, size), format, path)
+    return path
