@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from hwnas.devices.limits import (
     check_precision,
     check_size,
     check_space_size,
+    smallest_bytes,
     unfit,
     weight_bytes,
     weights_fit,
@@ -62,8 +64,14 @@ def test_in_int8_four_times_the_weights_fit() -> None:
         check_space_size(SPACE, limited(model_bytes=smallest() // 4 + 1))
 
 
-def test_of_cells_whose_weights_are_no_sum_nothing_is_said() -> None:
-    check_space_size(find_space("cells", (1, 28, 28), 10), limited(model_bytes=1))
+@pytest.mark.parametrize("name", ["mobile", "cells", "ofa"])
+def test_no_network_is_smaller_than_what_is_said_to_be_the_smallest(name: str) -> None:
+    space = find_space(name, (3, 128, 128), 10)
+    least = smallest_bytes(space)
+    rng = Random(1)
+    drawn = [space.architecture(space.random(rng)).blocks for _ in range(30)]
+    assert least is None or 0 < least <= min(map(weight_bytes, drawn))
+    assert least is not None or name == "cells"
 
 
 def test_a_network_is_weighed_before_it_is_trained() -> None:

@@ -221,9 +221,7 @@ def _peak_memory(subjects: Sequence[Subject], profile: DeviceProfile) -> list[Pe
     files: list[tuple[Path, Runtime]] = [
         (one.path, one.runtime or profile.runtime) for one in subjects
     ]
-    once = list(dict.fromkeys(files))
-    found = dict(zip(once, peak_memory(once, profile.measure.threads), strict=True))
-    return [found[file] for file in files]
+    return peak_memory(files, profile.measure.threads, [one.batch for one in subjects])
 
 
 def _operators(subjects: Sequence[Subject], profile: DeviceProfile) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from random import Random
 
 from hwnas.architecture import Architecture, Block
 from hwnas.artifact import Artifact
@@ -13,6 +14,8 @@ from hwnas.spaces.space import SearchSpace
 
 DTYPES = {"fp32": "float32", "int8": "int8"}
 """The type of a file's numbers by its precision."""
+TRIED = 8
+"""Random networks by which it is seen whether all are a sum of what is chosen."""
 
 
 def check_precision(precision: str, profile: DeviceProfile) -> None:
@@ -29,24 +32,35 @@ def check_size(file: str, size_bytes: int, profile: DeviceProfile) -> None:
 
 
 def check_space_size(space: SearchSpace, profile: DeviceProfile) -> None:
-    """Raise `UsageError` for a space whose smallest network is too large by its weights alone.
-
-    Of spaces whose networks are no sum of what is chosen (cells) nothing is said.
-    """
-    sites: dict[int, dict[int, list[Block]]] = {}
-    for site in space.sites():
-        row = sites.setdefault(site.decision, {})
-        row.setdefault(site.candidate, []).extend([site.block] * site.multiplicity)
-    usual, choices = space.architecture(space.usual).blocks, space.usual.choices
-    chosen = [block for place, row in sites.items() for block in row.get(choices[place], ())]
-    if Counter((*space.fixed, *chosen)) != Counter(usual):
-        return
-    least = sum(min(map(weight_bytes, row.values())) for row in sites.values())
-    if (problem := too_large(weight_bytes(space.fixed) + least, profile)) is not None:
+    """Raise `UsageError` for a space whose smallest network is too large by its weights alone."""
+    least = smallest_bytes(space)
+    if least is not None and (problem := too_large(least, profile)) is not None:
         raise UsageError(
             f"the smallest network of the space {space.name!r} is too large by its weights alone: "
             f"{problem}; a smaller space or --precision int8 may fit"
         )
+
+
+def smallest_bytes(space: SearchSpace) -> int | None:
+    """Return the weights of a space's smallest network; ``None`` where networks are no sum of what
+    is chosen, so that it is not known without building all."""
+    sites: dict[int, dict[int, list[Block]]] = {}
+    for site in space.sites():
+        row = sites.setdefault(site.decision, {})
+        row.setdefault(site.candidate, []).extend([site.block] * site.multiplicity)
+    rng = Random(0)
+    for genotype in (space.usual, *(space.random(rng) for _ in range(TRIED))):
+        chosen = [
+            block
+            for place, row in sites.items()
+            if place < len(genotype.choices)
+            for block in row.get(genotype.choices[place], ())
+        ]
+        if Counter((*space.fixed, *chosen)) != Counter(space.architecture(genotype).blocks):
+            return None
+    return weight_bytes(space.fixed) + sum(
+        min(map(weight_bytes, row.values())) for row in sites.values()
+    )
 
 
 def weights_fit(architecture: Architecture, profile: DeviceProfile) -> bool:

@@ -31,8 +31,10 @@ class PeakMemory(msgspec.Struct, frozen=True):
         return max(0, self.total_bytes - self.empty_bytes)
 
 
-def peak_memory(files: Sequence[tuple[Path, Runtime]], threads: int) -> list[PeakMemory]:
-    """Open and run each file in a fresh process of this machine.
+def peak_memory(
+    files: Sequence[tuple[Path, Runtime]], threads: int, batches: Sequence[int] = ()
+) -> list[PeakMemory]:
+    """Open and run each file in a fresh process of this machine, for so many inputs at once.
 
     Raises `InvalidFile` for a file that the runtime refuses, `DeviceError` without the runtime.
     """
@@ -42,10 +44,12 @@ def peak_memory(files: Sequence[tuple[Path, Runtime]], threads: int) -> list[Pea
     }
     return [
         PeakMemory(
-            total_bytes=_peak_bytes({"runtime": runtime, "threads": threads, "path": str(path)}),
+            total_bytes=_peak_bytes(
+                {"runtime": runtime, "threads": threads, "path": str(path), "batch": batch}
+            ),
             empty_bytes=empty[runtime],
         )
-        for path, runtime in files
+        for (path, runtime), batch in zip(files, batches or [1] * len(files), strict=True)
     ]
 
 
@@ -65,7 +69,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
             if threads > 1:
                 importlib.import_module("ai_edge_litert.compiled_model")
     else:
-        model = open_model(path, runtime, threads)
+        model = open_model(path, runtime, threads, request["batch"])
         model.set_input(np.zeros(model.input_shape, np.float32))
         for _ in range(RUNS):
             model.run()

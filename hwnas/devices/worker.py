@@ -375,6 +375,7 @@ def _gpu_watch(gpu: dict[str, Any] | None) -> Callable[[], dict[str, Any] | None
         return None
     from hwnas.devices.worker_nvml import watch
 
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbered as nvidia-smi does
     return watch(gpu["number"])
 
 
