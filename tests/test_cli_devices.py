@@ -39,6 +39,7 @@ def quick(tmp_path: Path, write_net: NetWriter, monkeypatch: pytest.MonkeyPatch)
         text = (shipped("devices") / f"{name}.toml").read_text()
         (folder / f"{name}.toml").write_text(text.replace("threads = 1", QUICK))
     monkeypatch.setenv("HWNAS_DEVICES", str(folder))
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))  # no calibration of the user's
     files = {
         "onnxruntime": write_net(tmp_path / "reference.onnx", channels=16),
         "litert": write_net(tmp_path / "reference.tflite", channels=16),

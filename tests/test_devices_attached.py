@@ -17,7 +17,6 @@ from hwnas.devices.attached import attached_phones, parse_gpus, parse_phones
 from hwnas.devices.doctor import examine
 from hwnas.devices.probe import (
     android,
-    here,
     linux,
     parse_cpuinfo,
     parse_getprop,
@@ -26,7 +25,7 @@ from hwnas.devices.probe import (
     to_toml,
 )
 from hwnas.devices.profile import find_profile, read_profile
-from hwnas.errors import DeviceError, InvalidFile, UsageError
+from hwnas.errors import DeviceError, UsageError
 from hwnas.latency_models.ages import Known, newest_model
 
 PHONES = (
@@ -148,16 +147,6 @@ def test_a_boards_probe_makes_a_valid_profile_whatever_the_board_says(tmp_path: 
     assert read_profile(file).hardware.isa == "aarch64"
     file.write_text(to_toml(linux("pi", "pi@board", "")))
     assert read_profile(file).title == "pi@board, LiteRT"
-
-
-def test_a_gpu_of_this_machine_is_refused_and_never_measured_on_its_processor(
-    tmp_path: Path,
-) -> None:
-    text = to_toml(here("t4")).replace('kind = "cpu"', 'kind = "gpu"')
-    file = tmp_path / "t4.toml"
-    file.write_text(text)
-    with pytest.raises(InvalidFile, match="this version measures no GPU"):
-        read_profile(file)
 
 
 def test_add_writes_a_profile_of_this_machine_and_does_not_overwrite_one(
