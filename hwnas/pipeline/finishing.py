@@ -215,8 +215,11 @@ def _fitting(job: Job, trained: tuple[Trained, ...]) -> tuple[Trained, ...]:
         if problem is not None:
             job.console.say(f"{one.artifact.path}: {problem}; it is not delivered")
     kept = tuple(one for one, why in zip(trained, problems, strict=True) if why is None)
-    if not any(one.found.origin == "search" for one in kept):
-        raise ExportError(f"{trained[0].artifact.path}: {problems[0]}; no other file fits either")
+    if len(kept) < len(trained) and not any(one.found.origin == "search" for one in kept):
+        path, problem = next(
+            (one.artifact.path, why) for one, why in zip(trained, problems, strict=True) if why
+        )
+        raise ExportError(f"{path}: {problem}; no other file fits either")
     return kept
 
 

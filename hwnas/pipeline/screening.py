@@ -79,11 +79,12 @@ def _small_enough(job: Job, found: list[Found]) -> list[Found]:
     """Leave out networks whose weights alone are too large for the device, before training."""
     profile = job.target.profile
     kept = [one for one in found if weights_fit(one.architecture, profile)]
-    if len(kept) < len(found):
-        job.console.say(
-            f"{len(found) - len(kept)} of {len(found)} networks are larger than the "
-            f"{profile.limits.model_bytes:,} bytes that {profile.name} takes: left out"
-        )
+    if len(kept) == len(found):
+        return found
+    job.console.say(
+        f"{len(found) - len(kept)} of {len(found)} networks are larger than the "
+        f"{profile.limits.model_bytes:,} bytes that {profile.name} takes: left out"
+    )
     if not any(one.origin == "search" for one in kept):
         raise ExportError(
             f"no network that was found has a file of at most {profile.limits.model_bytes:,} bytes "
