@@ -45,7 +45,7 @@ def test_the_summary_is_read_with_transfers_and_the_warning() -> None:
     assert times.to_gpu is not None and times.from_gpu is not None and times.latency is not None
     assert (times.to_gpu.median_ms, times.from_gpu.median_ms) == (0.05, 0.005)
     assert (times.latency.median_ms, times.throughput_per_s) == (0.9, 1210.33)
-    assert times.runs == round(2978.24 / 0.82)
+    assert times.runs is not None and times.runs == round(2978.24 / 0.82)
     assert times.unstable_cv == pytest.approx(0.0758)
     assert times.standard_error == pytest.approx(1.2533 * 0.0758 / times.runs**0.5)
 

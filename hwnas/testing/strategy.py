@@ -52,10 +52,10 @@ def check_strategy(kind: Any, space: SearchSpace | None = None) -> None:
     low_ms, high_ms = 0.0, costs.network_ms([len(row) - 1 for row in costs.mean_ms]) * 2
     kind.check(space)
     strategy = _begun(kind, space, costs, high_ms)
+    strategy.set_costs(costs, high_ms)
     if not isinstance(strategy, OwnLoop):
         _check_steps(kind, strategy, space, costs, high_ms)
         _check_candidates(strategy, space, costs, low_ms, high_ms)
-    strategy.set_costs(CostTable(costs.mean_ms, costs.fixed_ms + 1), high_ms + 1)
 
 
 def _begun(kind: Any, space: SearchSpace, costs: CostTable, budget_ms: float) -> Any:
