@@ -206,10 +206,14 @@ def test_a_run_of_the_profile_ends_with_its_model_run() -> None:
     assert first == second == [("a", "Conv", "CPU", 0.005), ("b", "Conv", "CPU", 0.005)]
 
 
-def test_operators_are_profiled_on_this_machine_only(tmp_path: Path, write_net: NetWriter) -> None:
+def test_operators_are_not_told_where_nothing_profiles_them(
+    tmp_path: Path, write_net: NetWriter
+) -> None:
     file = write_net(tmp_path / "a.tflite")
     error = call(file, "--target", "simulated-phone", "--per-op").exception
-    assert isinstance(error, UsageError) and "--per-op profiles on this machine" in str(error)
+    assert isinstance(error, UsageError) and "simulated-phone has no profiler" in str(error)
+    error = call(write_net(tmp_path / "a.onnx"), "--target", "host-gpu", "--per-op").exception
+    assert isinstance(error, UsageError) and "when kernels are launched" in str(error)
 
 
 def test_a_phone_takes_its_own_format_only(tmp_path: Path, write_net: NetWriter) -> None:
