@@ -10,7 +10,10 @@ import hwnas
 
 ROOT = Path(hwnas.__file__).parent
 
-PLAIN = "architecture artifact block files intervals measurement plugins regression shipped wiring"
+PLAIN = (
+    "architecture artifact block files intervals measurement plugins processes regression shipped "
+    "wiring"
+)
 TORCH_FREE = f"errors {PLAIN} spaces latency_models devices report"
 DATA = "checkpoint data_sources datasets image_folder images splits training nn"
 MAY_IMPORT = {
