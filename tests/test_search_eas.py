@@ -188,6 +188,24 @@ def test_a_search_that_was_cut_off_ends_with_the_same_family(
     assert read_log(again.files) == read_log(whole.files)
 
 
+def test_what_an_episode_had_journaled_when_it_was_cut_off_does_not_choose_its_start(
+    whole: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutOff(Exception):
+        pass
+
+    def dying(nursery: Nursery, member: Member, add: Any = Nursery._add) -> Member:
+        if len(nursery.members) == 4:  # in the middle of an episode's lines
+            raise CutOff
+        return add(nursery, member)
+
+    with monkeypatch.context() as patch, pytest.raises(CutOff):
+        patch.setattr(Nursery, "_add", dying)
+        Searched(tmp_path, patch).run()
+    again = Searched(tmp_path, monkeypatch).run()
+    assert tree(again) == tree(whole)[: len(tree(again))]
+
+
 def test_a_second_round_goes_on_from_the_first_and_trains_half_as_much(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ episodes the best network so far becomes the one to grow from. Ours, beside the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Self
 
@@ -76,6 +76,9 @@ class Eas:
         self.latency_exponent, self.noise = latency_exponent, noise
         self.may_shrink = setting is None or setting.shrink
         self.start = ""
+        self.settled = 0
+        """Members that were there at the end of the last episode: a choice after a resume knows no
+        others either."""
         self.set_costs(costs, budget_ms)
 
     @staticmethod
@@ -138,7 +141,12 @@ class Eas:
                     on_line(line)
             with open(files.log, "ab") as file:
                 file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-            notes = {"episodes": str(episode + 1), "start": self.start}
+            self.settled = len(self.nursery.members)
+            notes = {
+                "episodes": str(episode + 1),
+                "start": self.start,
+                "members": str(self.settled),
+            }
             save_checkpoint(files.checkpoint, self.state_dict(), notes)
 
     def network(self, genotype: Genotype) -> nn.Module:
@@ -284,7 +292,7 @@ class Eas:
         plan = child_plan(self.plan, 0)
         return self.nursery.derive(self._birth(member, layers, steps, net, plan), member.accuracy)
 
-    def _grown(self, layers: Layers, net: Net, steps: list[Step] | tuple[Step, ...], name: str):
+    def _grown(self, layers: Layers, net: Net, steps: Sequence[Step], name: str) -> Net:
         said = [step.said for step in steps]
         generator = seeded(self.seed, "grown", name, *said)
         return grown_net(self.space, layers, net, steps, self.images, generator, self.noise)
@@ -293,7 +301,7 @@ class Eas:
         self,
         parent: Member,
         layers: Layers,
-        steps: list[Step] | tuple[Step, ...],
+        steps: Sequence[Step],
         net: Net,
         plan: TrainingPlan,
     ) -> Birth:
@@ -304,7 +312,8 @@ class Eas:
     def _best(self) -> Member:
         """Return the network to grow from: the most rewarded of those that leave room to grow, or
         else of those inside the budget; the fastest where none is."""
-        trained = [one for one in self.nursery.members if one.state == "trained"]
+        settled = self.nursery.members[: self.settled]
+        trained = [one for one in settled if one.state == "trained"]
         inside = [one for one in trained if self._inside(one)]
         roomy = [one for one in inside if self._ms(one) <= GROWABLE * self.budget_ms]
         if not inside:
@@ -343,7 +352,7 @@ class Eas:
             return 0
         state, notes = load_checkpoint(files.checkpoint)
         self.load_state_dict(state)
-        self.start = notes["start"]
+        self.start, self.settled = notes["start"], int(notes["members"])
         done = int(notes["episodes"])
         lines = [line for line in read_lines(files.log, LogLine) if line.epoch < done]
         write_atomic(files.log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
