@@ -22,6 +22,16 @@ from torch import Tensor, nn
 
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.datasets import Dataset, Split
+from hwnas.distributed import (
+    average_gradients,
+    averaged,
+    rank,
+    ranks,
+    share,
+    synced_norms,
+    told,
+    told_state,
+)
 from hwnas.errors import HwnasError
 
 Batch = tuple[Tensor, Tensor]
@@ -155,39 +165,71 @@ def train(
     """Train ``network`` in place; goes on from ``checkpoint`` where that exists.
 
     With a ``teacher``, half of the loss is to give its probabilities (`distillation`).
-    Raises `HwnasError` when the loss is not finite; the last good checkpoint stays.
+    Of several ranks (`hwnas.distributed`) the first may have a checkpoint; all end with the same
+    weights. Raises `HwnasError` when the loss is not finite; the last good checkpoint stays.
     """
     optimizer = _optimizer(network, plan)
     start = _resume(network, optimizer, checkpoint)
+    if ranks() > 1:
+        start = told(start)
+        _put(network, optimizer, told_state(_state(network, optimizer)))
     steps_per_epoch = max(1, len(data.images) // plan.batch_size)
     steps = plan.epochs * steps_per_epoch
     for epoch in range(start, plan.epochs):
-        torch.manual_seed(derived_seed(seed, "dropout", epoch))
+        # each rank drops units of its own images
+        torch.manual_seed(derived_seed(seed, "dropout", epoch, *([rank()] if rank() else [])))
         network.train()
         generator = seeded(seed, "train", epoch)
         loss_sum = right = seen = 0.0
-        for number, (images, labels) in enumerate(
-            batches(data, plan.batch_size, generator, plan.flip)
-        ):
-            rate = one_cycle(
-                epoch * steps_per_epoch + number, steps, plan.peak_learning_rate, plan.rise
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            logits = network(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=plan.label_smoothing)
-            if teacher is not None:
-                loss = 0.5 * loss + 0.5 * distillation(logits, teacher, images)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            loss_sum += _finite(loss.item(), epoch, number, plan) * len(labels)
-            right += (logits.argmax(1) == labels).sum().item()
-            seen += len(labels)
+        with synced_norms(network):
+            for number, batch in enumerate(batches(data, plan.batch_size, generator, plan.flip)):
+                step = epoch * steps_per_epoch + number
+                rate = one_cycle(step, steps, plan.peak_learning_rate, plan.rise)
+                loss, hits = _step(network, optimizer, share(*batch), rate, plan, teacher)
+                count = len(batch[1])
+                loss_sum += _finite(loss, epoch, number, plan) * count
+                right += hits * count
+                seen += count
+        _check_weights(network, epoch)
         if checkpoint is not None:
             _save(network, optimizer, checkpoint, epoch + 1)
         if on_epoch is not None:
             on_epoch(EpochLog(epoch + 1, plan.epochs, loss_sum / seen, right / seen))
+
+
+def _step(
+    network: nn.Module,
+    optimizer: torch.optim.SGD,
+    batch: Batch,
+    rate: float,
+    plan: TrainingPlan,
+    teacher: nn.Module | None,
+) -> tuple[float, float]:
+    """Train on a batch, or this rank's part of one; return loss and accuracy of the whole."""
+    images, labels = batch
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    logits = network(images)
+    loss = F.cross_entropy(logits, labels, label_smoothing=plan.label_smoothing)
+    if teacher is not None:
+        loss = 0.5 * loss + 0.5 * distillation(logits, teacher, images)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    average_gradients(network.parameters())
+    optimizer.step()
+    hits = (logits.argmax(1) == labels).float().mean().item()
+    whole = averaged([loss.item(), hits])
+    return whole[0], whole[1]
+
+
+def _check_weights(network: nn.Module, epoch: int) -> None:
+    """Raise `HwnasError` for an epoch whose last step had a finite loss and broke the weights."""
+    for name, value in network.state_dict().items():
+        if not value.isfinite().all():
+            raise HwnasError(
+                f"{name} is not finite after the last step of epoch {epoch + 1}; the last good "
+                "checkpoint stays"
+            )
 
 
 TEMPERATURE = 4.0
@@ -269,22 +311,32 @@ def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.SGD:
 
 
 def _save(network: nn.Module, optimizer: torch.optim.SGD, path: Path, epoch: int) -> None:
-    state = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for name, parameter in network.named_parameters():
-        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            state[f"momentum.{name}"] = buffer
-    save_checkpoint(path, state, {"epoch": str(epoch)})
+    save_checkpoint(path, _state(network, optimizer), {"epoch": str(epoch)})
 
 
 def _resume(network: nn.Module, optimizer: torch.optim.SGD, path: Path | None) -> int:
     if path is None or not path.exists():
         return 0
     state, notes = load_checkpoint(path)
+    _put(network, optimizer, state)
+    return int(notes["epoch"])
+
+
+def _state(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+    """Return weights, statistics and momenta."""
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
+        if buffer is not None:
+            state[f"momentum.{name}"] = buffer
+    return state
+
+
+def _put(network: nn.Module, optimizer: torch.optim.SGD, state: dict[str, Tensor]) -> None:
+    """Put back what `_state` returned."""
     network.load_state_dict(
         {name[8:]: value for name, value in state.items() if name.startswith("network.")}
     )
     for name, parameter in network.named_parameters():
         if f"momentum.{name}" in state:
             optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{name}"]
-    return int(notes["epoch"])

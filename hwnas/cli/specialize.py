@@ -54,7 +54,8 @@ def specialize(
 
     Searches an architecture, trains it, compiles it to ONNX and TFLite, measures the file on the
     device and writes a report. Without options: the embedded data on this machine's processor,
-    with the latency of a uniform MobileNetV2-like network as the budget.
+    with the latency of a uniform MobileNetV2-like network as the budget. Started by
+    `torchrun --nproc-per-node N -m hwnas specialize …`, N processes train together.
     """
     from hwnas.devices.profile import find_profile
     from hwnas.pipeline.console import console
@@ -82,11 +83,15 @@ def _run(config: Config, folder: Path, resume: bool, as_json: bool, quiet: bool)
     import sys
 
     from hwnas.pipeline.console import console
+    from hwnas.pipeline.ranks import leading
     from hwnas.report.summary import summary
     from hwnas.specialize import specialize as run
 
     try:
-        report = run(config, folder, console(quiet), resume)
+        with leading() as first:
+            if not first:
+                return
+            report = run(config, folder, console(quiet), resume)
     except KeyboardInterrupt:
         command = shlex.join(["hwnas", "specialize", "--resume", "--out", str(folder)])
         click.echo(f"hwnas: interrupted; go on with: {command}", err=True)

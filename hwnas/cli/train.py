@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--data", required=True, help="Data set by name, image folder or .npz file.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @click.option("--epochs", type=click.IntRange(1), help="[default: as in a quick run]")
-@click.option("--batch-size", type=click.IntRange(2), help="[default: as in a quick run]")
+@click.option("--batch-size", type=click.IntRange(2), help="[default: what fits, at most 64]")
 @click.option("--weights", help="Begin with the weights of this file (.safetensors).")
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images.")
 @click.option("--seed", default=0, show_default=True)
@@ -37,8 +37,10 @@ def train(
 ) -> None:
     """Train an architecture, from scratch without --weights, and write its weights.
 
-    OUT gets network.safetensors, log.jsonl and result.json (accuracies, shares of 1).
+    OUT gets network.safetensors, log.jsonl and result.json (accuracies, shares of 1). Started by
+    `torchrun --nproc-per-node N -m hwnas train …`, N processes share every batch.
     """
+    from hwnas.pipeline.ranks import leading
     from hwnas.pipeline.training_job import TrainJob, run_training
     from hwnas.processes import watch_parent
 
@@ -48,10 +50,17 @@ def train(
         architecture=architecture, data=data, out=str(out), epochs=epochs,
         batch_size=batch_size, weights=weights, flip=flip, seed=seed, threads=threads,
     )  # fmt: skip
-    result = run_training(job, resume, None if parent else _say)
+    with leading() as first:
+        if not first:
+            return
+        result = run_training(job, resume, None if parent else _say, _tell)
     if not parent:
         click.echo(f"validation accuracy {result.validation_accuracy:.2%}")
         click.echo(f"{out / 'network.safetensors'}")
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _say(line: EpochLog) -> None:

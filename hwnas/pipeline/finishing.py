@@ -16,6 +16,7 @@ from hwnas.artifact import Artifact, Format
 from hwnas.devices.limits import unfit
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_file
+from hwnas.distributed import ranks
 from hwnas.errors import ExportError, HwnasError
 from hwnas.export.manifest import manifest
 from hwnas.files import read_lines, write_json
@@ -27,7 +28,7 @@ from hwnas.pipeline.job import Found, Job
 from hwnas.pipeline.quantizing import compile_trained, preprocessing
 from hwnas.pipeline.screening import Screened, inherited_weights, measure
 from hwnas.pipeline.searching import FAR_UNDER
-from hwnas.pipeline.training_job import TrainResult
+from hwnas.pipeline.training_job import TrainJob, TrainResult, run_training
 from hwnas.processes import cores
 from hwnas.profiling import FORMATS
 from hwnas.training import EpochLog
@@ -126,11 +127,17 @@ def also_worth_training(screened: Screened, job: Job, delivered: Delivered) -> l
 
 
 def train_all(job: Job, chosen: list[Found]) -> list[TrainResult]:
-    """Train each network in a process of its own, as many at once as there are cores."""
+    """Train each network in a process of its own, as many at once as there are cores.
+
+    Several ranks train them together instead, one after the other.
+    """
     folder = job.run.folder / "training"
     waiting = [
         one for one in chosen if not (folder / one.architecture.digest / "result.json").exists()
     ]
+    if ranks() > 1:
+        _train_together(job, waiting, chosen, folder)
+        return [_result(folder / one.architecture.digest) for one in chosen]
     running: dict[str, subprocess.Popen[bytes]] = {}
     with job.console.step(f"training {len(chosen)} networks") as update, job.run.stage("train"):
         try:
@@ -149,6 +156,27 @@ def train_all(job: Job, chosen: list[Found]) -> list[TrainResult]:
                 process.kill()
                 process.wait()
     return [_result(folder / one.architecture.digest) for one in chosen]
+
+
+def _train_together(job: Job, waiting: list[Found], chosen: list[Found], folder: Path) -> None:
+    title = f"training {len(chosen)} networks on {ranks()} ranks"
+    plan, config = job.training_plan, job.run.config
+    with job.console.step(title) as update, job.run.stage("train"):
+        for one in waiting:
+            out = folder / one.architecture.digest
+            write_json(out / "architecture.json", one.architecture)
+            weights = inherited_weights(job, one.architecture)
+            training = TrainJob(
+                architecture=str(out / "architecture.json"),
+                data=config.data,
+                out=str(out),
+                epochs=plan.epochs,
+                batch_size=plan.batch_size,
+                weights=str(weights) if weights.exists() else None,
+                flip=config.flip,
+                seed=config.seed,
+            )
+            run_training(training, True, lambda _: _tell(update, chosen, folder, plan.epochs))
 
 
 def deliver(

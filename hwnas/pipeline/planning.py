@@ -13,6 +13,7 @@ import msgspec
 from hwnas.datasets import Dataset, load_dataset
 from hwnas.devices.limits import check_precision, check_space_size
 from hwnas.devices.profile import DeviceProfile, find_profile
+from hwnas.distributed import ranks
 from hwnas.errors import DeviceError, UnknownName, UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
@@ -118,6 +119,10 @@ def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
         parse_budget(config.budget)
     if config.strategy not in names("strategy"):
         raise UnknownName("strategy", config.strategy, names("strategy"))
+    if ranks() > 1 and not getattr(load("strategy", config.strategy), "parallel", False):
+        raise UsageError(
+            f"strategy {config.strategy!r} searches in one process: start it without torchrun"
+        )
     _check_search(config)
     if config.precision not in PRECISIONS:
         raise UsageError(

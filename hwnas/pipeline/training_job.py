@@ -15,9 +15,11 @@ from hwnas.datasets import Dataset, load_dataset
 from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.files import append_line, read_lines, write_atomic, write_json
 from hwnas.nn.build import Network, build
+from hwnas.pipeline.batch_size import fitting, free_bytes, image_bytes
 from hwnas.pipeline.effort import EFFORTS, plans
 from hwnas.pipeline.named_network import find_network, needs_shape
 from hwnas.pipeline.run import lock_folder
+from hwnas.pipeline.tasks import TrainTask, tell
 from hwnas.spaces.published import adapted, published_names
 from hwnas.training import (
     RECALIBRATED,
@@ -45,6 +47,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int | None = None
     """``None``: as in a quick run."""
     batch_size: int | None = None
+    """``None``: as in a quick run, or what fits the memory (`hwnas.pipeline.batch_size`)."""
     weights: str | None = None
     """File to begin with; ``None``: fresh ones."""
     flip: bool = True
@@ -62,7 +65,10 @@ class TrainResult(msgspec.Struct, frozen=True):
 
 
 def run_training(
-    job: TrainJob, resume: bool, on_epoch: Callable[[EpochLog], None] | None = None
+    job: TrainJob,
+    resume: bool,
+    on_epoch: Callable[[EpochLog], None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> TrainResult:
     """Train, judge on validation images, and write weights and result.
 
@@ -88,7 +94,7 @@ def run_training(
     torch.set_num_threads(job.threads)
     keep_freed_memory()
     data = as_data(dataset.train, dataset)
-    plan = _plan(job, len(data.labels), architecture)
+    plan = _plan(job, len(data.labels), architecture, say)
     torch.manual_seed(derived_seed(job.seed, "weights", architecture.digest))
     network = build(architecture, plan.dropout)
     if job.weights is not None:
@@ -103,7 +109,9 @@ def run_training(
         if on_epoch is not None:
             on_epoch(line)
 
-    train(network, data, plan, derived_seed(job.seed, architecture.digest), checkpoint, note)
+    seed = derived_seed(job.seed, architecture.digest)
+    tell(TrainTask(architecture, job.data, plan, seed, job.threads))
+    train(network, data, plan, seed, checkpoint, note)
     # the running averages of a short training lag behind its weights
     recalibrate(network, data.drawn(RECALIBRATED, job.seed))
     valid = accuracy(network, as_data(dataset.valid, dataset))
@@ -150,18 +158,38 @@ def _asked(job: TrainJob) -> tuple[Architecture, Dataset]:
     return architecture, dataset
 
 
-def _plan(job: TrainJob, images: int, architecture: Architecture) -> TrainingPlan:
+def _plan(
+    job: TrainJob, images: int, architecture: Architecture, say: Callable[[str], None]
+) -> TrainingPlan:
     plan = plans(EFFORTS["quick"], images, architecture.macs, job.flip)[1]
     if job.epochs is not None:
         plan = msgspec.structs.replace(plan, epochs=job.epochs)
-    if job.batch_size is not None:
-        plan = msgspec.structs.replace(
-            plan, batch_size=job.batch_size, peak_learning_rate=0.1 * job.batch_size / 64
-        )
+    size = job.batch_size or _batch_size(Path(job.out), plan.batch_size, architecture, say)
+    if size != plan.batch_size:
+        plan = msgspec.structs.replace(plan, batch_size=size, peak_learning_rate=0.1 * size / 64)
     if job.weights is not None:
         rate = GIVEN_RATE * plan.peak_learning_rate
         plan = msgspec.structs.replace(plan, peak_learning_rate=rate)
     return plan
+
+
+def _batch_size(
+    out: Path, wanted: int, architecture: Architecture, say: Callable[[str], None]
+) -> int:
+    """Return the batch size that the training was begun with, else one that fits the memory."""
+    kept = out / "batch_size.json"
+    if kept.exists():
+        return msgspec.json.decode(kept.read_bytes(), type=int)
+    each, free = image_bytes(architecture), free_bytes()
+    size = fitting(wanted, each, free)
+    if size < wanted:
+        say(
+            f"batches of {size} images instead of {wanted}: an image takes about "
+            f"{each / 1e6:.0f} MB in training, and {free / 1e9:.1f} GB are free; --batch-size "
+            "decides otherwise"
+        )
+    write_json(kept, size)
+    return size
 
 
 def _drop_cut_off(log: Path, checkpoint: Path) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.errors import HwnasError
+from hwnas.distributed import averaged, ranks, share, synced_norms, told, told_state
+from hwnas.errors import HwnasError, UsageError
 from hwnas.files import read_lines, write_atomic
+from hwnas.latency_models.cost import CostTable
 from hwnas.search.strategy import StepLog, SteppedStrategy
 from hwnas.training import Batch, Data, batches, derived_seed
 
@@ -80,6 +83,17 @@ class OwnLoop(Protocol):
 
 
 @runtime_checkable
+class Parallel(Protocol):
+    """A strategy whose steps are those of the whole batch when several ranks share it."""
+
+    parallel: Literal[True]
+    costs: CostTable
+
+    @property
+    def supernet(self) -> nn.Module: ...
+
+
+@runtime_checkable
 class Epochs(Protocol):
     """A strategy that settles something at the start of each epoch."""
 
@@ -92,30 +106,49 @@ def run_search(
     valid: Data,
     plan: SearchPlan,
     seed: int,
-    files: SearchFiles,
+    files: SearchFiles | None,
     rounds: int = 1,
     on_line: Callable[[LogLine], None] | None = None,
 ) -> None:
     """Run warm-up and search, and a search's half length again for each further round.
 
-    What ``files`` says was done is not done again. Every epoch's randomness follows from ``seed``
-    and its number. Raises `HwnasError` when the loss is not finite; the last checkpoint stays.
+    What ``files`` says was done is not done again. Of several ranks (`hwnas.distributed`) only the
+    first has files; the others run with ``None`` beside it, and all end with the same state. Every
+    epoch's randomness follows from ``seed`` and its number. Raises `HwnasError` when the loss is
+    not finite; the last checkpoint stays.
     """
-    done = _resume(strategy, files)
+    done = 0 if files is None else _resume(strategy, files)
+    if ranks() > 1:
+        done = told(done)
+        strategy.load_state_dict(told_state(strategy.state_dict()))
     end = plan.warmup_epochs + plan.search_epochs + (rounds - 1) * further_epochs(plan)
     for epoch in range(done, end):
         strategy.generator.manual_seed(derived_seed(seed, "paths", epoch))
         if isinstance(strategy, Epochs):
             strategy.begin_epoch()
-        lines = list(_epoch(strategy, train, valid, plan, seed, epoch, on_line))
+        with _norms(strategy):
+            lines = list(_epoch(strategy, train, valid, plan, seed, epoch, on_line))
         state = strategy.state_dict()
         _check_finite(state, epoch)
+        if files is None:
+            continue
         with open(files.log, "ab") as file:
             file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
         notes = {"epochs": str(epoch + 1)}
         if epoch + 1 == plan.warmup_epochs:
             save_checkpoint(warm_up_checkpoint(files.checkpoint), state, notes)
         save_checkpoint(files.checkpoint, state, notes)
+
+
+def _norms(strategy: SteppedStrategy) -> AbstractContextManager[None]:
+    """Let the batch norms of several ranks work together."""
+    if ranks() == 1:
+        return nullcontext()
+    if not isinstance(strategy, Parallel):
+        raise UsageError(
+            f"{type(strategy).__name__} searches in one process: start it without torchrun"
+        )
+    return synced_norms(strategy.supernet)
 
 
 def warm_up_checkpoint(checkpoint: Path) -> Path:
@@ -151,9 +184,11 @@ def _epoch(
     valid_batches = _endless(valid, plan, generator)
     for number, batch in enumerate(batches(train, plan.batch_size, generator, plan.flip)):
         step = epoch * steps + number
-        done = _finite(strategy.weight_step(batch, _learning_rate(plan, step, steps)), phase, step)
+        rate = _learning_rate(plan, step, steps)
+        done = _finite(strategy.weight_step(share(*batch), rate), phase, step)
         if not warm_up and (number + 1) % plan.weight_steps == 0:
-            done = _finite(strategy.architecture_step(next(valid_batches)) or done, phase, step)
+            decided = strategy.architecture_step(share(*next(valid_batches)))
+            done = done if decided is None else _finite(decided, phase, step)
         elif number % plan.weight_steps:
             continue
         line = _line(done, epoch, step, phase)
@@ -163,8 +198,14 @@ def _epoch(
 
 
 def _finite(done: StepLog, phase: str, step: int) -> StepLog:
+    """Return what a step did, over the parts of all ranks."""
+    loss, accuracy = averaged([done.loss, done.accuracy])
+    done = msgspec.structs.replace(done, loss=loss, accuracy=accuracy)
     if not math.isfinite(done.loss):
-        raise HwnasError(f"the {phase} loss is not finite at step {step}; the run stops here")
+        raise HwnasError(
+            f"the {phase} loss is not finite at step {step}; the run stops here, "
+            "its last checkpoint is kept"
+        )
     return done
 
 

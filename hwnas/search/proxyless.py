@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture import Genotype
+from hwnas.distributed import average_gradients
 from hwnas.errors import UnknownName
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.build import Network
@@ -71,6 +72,7 @@ class ProxylessGradient:
             [self.arch_logits], arch_learning_rate, betas=(0.0, 0.999)
         )
 
+    parallel = True
     check = staticmethod(check_paths)
 
     @classmethod
@@ -115,6 +117,7 @@ class ProxylessGradient:
             loss = self.objective.loss(task_loss, latency_ms)
             self.arch_optimizer.zero_grad()
             loss.backward()
+        average_gradients([self.arch_logits])
         before = self.arch_logits.detach().clone()
         self.arch_optimizer.step()
         if pairs is not None:

@@ -34,6 +34,7 @@ class RandomSearch:
         self.generator = generator
         self.set_costs(costs, budget_ms)
 
+    parallel = True
     check = staticmethod(check_paths)
 
     @classmethod

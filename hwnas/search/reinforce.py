@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hwnas.distributed import averaged
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
 from hwnas.search.objective import expected_ms
@@ -62,7 +63,7 @@ class Reinforce(ProxylessGradient):
         paths = [self._sample() for _ in range(self.networks)]
         logits = self._judged(batch[0], paths)
         labels = batch[1].repeat(self.networks)
-        right = (logits.argmax(2) == batch[1]).float().mean(1).tolist()
+        right = averaged((logits.argmax(2) == batch[1]).float().mean(1).tolist())
         rewards = [
             self.objective.reward(accuracy, self.costs.network_ms(path))
             for accuracy, path in zip(right, paths, strict=True)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hwnas.distributed import average_gradients
 from hwnas.errors import UsageError
 from hwnas.nn.supernet import Supernet
 from hwnas.search.strategy import Batch, Setting
@@ -60,7 +61,10 @@ class PathTraining:
     def step(
         self, batch: Batch, choices: Sequence[int], learning_rate: float
     ) -> tuple[Tensor, Tensor]:
-        """Train the path of ``choices``; return the loss and the logits ``[N, classes]``."""
+        """Train the path of ``choices``; return the loss and the logits ``[N, classes]``.
+
+        Of several ranks each trains on its part of the batch; all end with the same weights.
+        """
         images, labels = batch
         self.supernet.train()
         for group in self.optimizer.param_groups:
@@ -70,6 +74,7 @@ class PathTraining:
         # set to None: neither momentum nor weight decay touches candidates outside the path
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.supernet.parameters())
         self.optimizer.step()
         return loss.detach(), logits.detach()
 

@@ -1,0 +1,46 @@
+"""What rank 0 tells the other ranks to do with it (`hwnas.pipeline.ranks`)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hwnas.architecture import Architecture
+from hwnas.distributed import ranks, told
+from hwnas.latency_models.cost import CostTable
+from hwnas.pipeline.run import Config
+from hwnas.search.loop import SearchPlan
+from hwnas.training import TrainingPlan
+
+
+class SearchTask(msgspec.Struct, frozen=True, tag="search"):
+    """A supernet to train, up to the end of a round."""
+
+    config: Config
+    costs: CostTable
+    budget_ms: float
+    arch_learning_rate: float
+    plan: SearchPlan
+    round: int
+
+
+class TrainTask(msgspec.Struct, frozen=True, tag="train"):
+    """A network to train from scratch."""
+
+    architecture: Architecture
+    data: str
+    plan: TrainingPlan
+    seed: int
+    threads: int
+
+
+class End(msgspec.Struct, frozen=True, tag="end"):
+    """Nothing more is to be done."""
+
+
+Task = SearchTask | TrainTask | End
+
+
+def tell(task: Task) -> None:
+    """Let the other ranks, if there are any, begin the same work."""
+    if ranks() > 1:
+        told(msgspec.to_builtins(task))

@@ -1,0 +1,193 @@
+"""Two processes that share every batch do what one does with the whole batch, and end alike."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hwnas.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.distributed import joined, rank, share, told, told_state
+from hwnas.errors import UsageError
+from hwnas.files import write_json
+from hwnas.nn.build import build
+from hwnas.nn.supernet import Supernet
+from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
+from hwnas.search.proxyless import ProxylessGradient
+from hwnas.search.reinforce import Reinforce
+from hwnas.training import TrainingPlan, train
+from tests.tiny import tiny_costs, tiny_data, tiny_space
+
+SPACE = tiny_space(widths=(8, 16))
+PLAN = SearchPlan(
+    warmup_epochs=1, search_epochs=1, batch_size=16, warmup_learning_rate=0.05, flip=False
+)
+SEARCHES = ("proxyless full", "proxyless two", "reinforce")
+
+
+def searched(kind: str, folder: Path) -> dict[str, Tensor]:
+    """Return the state after a short search; the ranks begin with different weights."""
+    torch.manual_seed(rank())
+    supernet, generator = Supernet(SPACE), torch.Generator().manual_seed(rank())
+    costs = tiny_costs(SPACE)
+    if kind == "reinforce":
+        strategy = Reinforce(supernet, costs, 2.0, generator, 0.05, networks=3)
+    else:
+        strategy = ProxylessGradient(
+            supernet, costs, 2.0, generator, 0.05, estimator=kind.split()[1]
+        )
+    files = SearchFiles(folder / f"{kind}.safetensors", folder / f"{kind}.jsonl")
+    data = tiny_data(64), tiny_data(32, seed=1)
+    run_search(strategy, *data, PLAN, 0, files if rank() == 0 else None)
+    return strategy.state_dict()
+
+
+def trained() -> dict[str, Tensor]:
+    torch.manual_seed(rank())
+    network = build(SPACE.architecture(SPACE.usual))
+    plan = TrainingPlan(epochs=2, batch_size=16, peak_learning_rate=0.05, dropout=0.0, flip=False)
+    train(network, tiny_data(64), plan, seed=0)
+    return network.state_dict()
+
+
+def everything(folder: Path) -> None:
+    """Search and train, and leave the final states in ``folder``, one file a rank."""
+    torch.set_num_threads(1)
+    for kind in SEARCHES:
+        save_checkpoint(folder / f"{kind}-{rank()}.safetensors", searched(kind, folder), {})
+    save_checkpoint(folder / f"trained-{rank()}.safetensors", trained(), {})
+
+
+def on_rank(number: int, port: int, folder: Path) -> None:
+    os.environ.update(rank_environment(number, port))
+    with joined():
+        everything(folder)
+        with pytest.raises(UsageError, match="a batch of 3 images has no 2 equal parts"):
+            share(torch.zeros(3, 1, 2, 2), torch.zeros(3))
+        assert told({"epoch": 3} if number == 0 else None) == {"epoch": 3}
+        mine = {"x": torch.full((2,), float(number)), "n": torch.tensor(number)}
+        state = told_state(mine)
+        assert state["x"].tolist() == [0.0, 0.0] and state["n"].item() == 0
+
+
+def rank_environment(number: int, port: int) -> dict[str, str]:
+    """Return what ``torchrun`` tells its processes."""
+    return {
+        "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What one process leaves, and what two leave."""
+    alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    both = [context.Process(target=on_rank, args=(n, port, together)) for n in range(2)]
+    for process in both:
+        process.start()
+    everything(alone)
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    return alone, together
+
+
+@pytest.mark.parametrize("kind", [*SEARCHES, "trained"])
+def test_two_ranks_end_alike_and_as_one_process(kind: str, folders: tuple[Path, Path]) -> None:
+    """Weights, batch norm statistics, logits, momenta, multiplier."""
+    alone, together = folders
+    expected, _ = load_checkpoint(alone / f"{kind}-0.safetensors")
+    first, _ = load_checkpoint(together / f"{kind}-0.safetensors")
+    second, _ = load_checkpoint(together / f"{kind}-1.safetensors")
+    assert expected.keys() == first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        torch.testing.assert_close(value, expected[name], rtol=2e-3, atol=2e-4, msg=name)
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_the_first_rank_alone_writes_the_log_and_its_numbers_are_of_the_whole_batch(
+    kind: str, folders: tuple[Path, Path]
+) -> None:
+    alone, together = (
+        read_log(SearchFiles(folder / f"{kind}.safetensors", folder / f"{kind}.jsonl"))
+        for folder in folders
+    )
+    assert len(alone) == len(together) > 2
+    for one, two in zip(alone, together, strict=True):
+        assert (one.epoch, one.step, one.phase) == (two.epoch, two.step, two.phase)
+        assert two.loss == pytest.approx(one.loss, rel=1e-3)
+        assert two.accuracy == pytest.approx(one.accuracy)
+
+
+def train_command(folder: Path, epochs: int) -> list[str]:
+    return [
+        "hwnas", "train", "--architecture", str(folder / "architecture.json"),
+        "--data", str(folder / "images.npz"), "--out", str(folder / "out"),
+        "--epochs", str(epochs), "--batch-size", "16",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An architecture and its images, to be trained by the command."""
+    write_json(tmp_path / "architecture.json", SPACE.architecture(SPACE.usual))
+    data = tiny_data(96)
+    images = data.images.numpy().transpose(0, 2, 3, 1)
+    labels = data.labels.numpy()
+    np.savez(
+        tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images[:12],
+        y_test=labels[:12],
+    )  # fmt: skip
+    return tmp_path
+
+
+def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(
+    folder: Path,
+) -> None:
+    port, command = free_port(), [sys.executable, "-m", *train_command(folder, 100_000)]
+    both = [
+        subprocess.Popen(
+            command, env={**os.environ, **rank_environment(number, port)}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    checkpoint = folder / "out" / "checkpoint.safetensors"
+    while not checkpoint.exists() and all(one.poll() is None for one in both):
+        time.sleep(0.05)
+    both[1].send_signal(signal.SIGKILL)
+    said = both[0].communicate()[1].splitlines()
+    both[1].communicate()
+    assert both[0].returncode == 1
+    said = [line for line in said if not line.startswith("epoch ")]
+    assert len(said) == 1, said
+    assert said[0].startswith("hwnas: rank 0 of 2: another rank is lost")
+
+    done = int(load_checkpoint(checkpoint)[1]["epoch"])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    whole = [*torchrun, "--nproc-per-node", "2", "-m", *train_command(folder, done + 1)]
+    subprocess.run([*whole, "--resume"], check=True, capture_output=True)
+    result = json.loads((folder / "out" / "result.json").read_bytes())
+    assert result["epochs"] == done + 1
+    log = (folder / "out" / "log.jsonl").read_text().splitlines()
+    assert [msgspec.json.decode(line)["epoch"] for line in log] == list(range(1, done + 2))
