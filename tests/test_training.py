@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
@@ -106,6 +107,16 @@ def test_a_loss_that_is_not_finite_stops_in_one_line_and_keeps_the_checkpoint(
     state, notes = load_checkpoint(path)
     assert notes == {"epoch": "2"}
     assert all(value.isfinite().all() for value in state.values())
+
+
+def test_weights_that_a_last_step_broke_are_not_kept(tmp_path: Path) -> None:
+    """The loss of a step is that before it: the next one, which would tell, never comes."""
+    path, network = tmp_path / "a.safetensors", fresh()
+    images = len(DATA.labels)
+    plan = msgspec.structs.replace(PLAN, epochs=1, batch_size=images, peak_learning_rate=1e38)
+    with pytest.raises(HwnasError, match=r"is not finite after the last step of epoch 1; the last"):
+        train(network, DATA, plan, 0, path)
+    assert not path.exists()
 
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_zero() -> None:
