@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
 
+from hwnas import training
 from hwnas.checkpoint import load_checkpoint
 from hwnas.errors import HwnasError
 from hwnas.nn.build import Network, build
@@ -109,13 +110,20 @@ def test_a_loss_that_is_not_finite_stops_in_one_line_and_keeps_the_checkpoint(
     assert all(value.isfinite().all() for value in state.values())
 
 
-def test_weights_that_a_last_step_broke_are_not_kept(tmp_path: Path) -> None:
+def test_weights_that_a_last_step_broke_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The loss of a step is that before it: the next one, which would tell, never comes."""
     path, network = tmp_path / "a.safetensors", fresh()
-    images = len(DATA.labels)
-    plan = msgspec.structs.replace(PLAN, epochs=1, batch_size=images, peak_learning_rate=1e38)
-    with pytest.raises(HwnasError, match=r"is not finite after the last step of epoch 1; the last"):
-        train(network, DATA, plan, 0, path)
+
+    def broken(*parts: Any) -> tuple[float, float]:
+        with torch.no_grad():
+            network.get_parameter("blocks.0.conv.weight").fill_(torch.nan)
+        return 1.0, 0.5
+
+    monkeypatch.setattr(training, "_step", broken)
+    with pytest.raises(HwnasError, match=r"weight is not finite after the last step of epoch 1; "):
+        train(network, DATA, PLAN, 0, path)
     assert not path.exists()
 
 
