@@ -22,7 +22,7 @@ from hwnas.search.child import OUTPUTS, train_child
 from hwnas.search.eas import Eas, EasRandom
 from hwnas.search.growth_plan import Schedule
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, read_log
-from hwnas.search.nursery import Birth, Member, Nursery, read_family
+from hwnas.search.nursery import Birth, Member, Nursery, handed_on, read_family
 from hwnas.search.strategy import Setting
 from hwnas.search.workers import Ended, LocalWorkers, RayWorkers, workers_at
 from hwnas.spaces.mobile import mobile_space
@@ -315,6 +315,15 @@ def test_a_child_is_trained_once_for_its_architecture_budget_and_weights(tmp_pat
     longer = one._replace(plan=msgspec.structs.replace(one.plan, epochs=2))
     home.evaluate([longer])
     assert len(pool.trained) == 3
+
+
+def test_of_members_of_one_architecture_the_most_accurate_hands_its_weights_on() -> None:
+    one = Member("n1", "a", "n0", (), (0, 1), "00", 1, 1, "trained", 1.0, 0.5)
+    better = msgspec.structs.replace(one, name="n2", accuracy=0.7)
+    later = msgspec.structs.replace(one, name="n3", accuracy=0.6)
+    failed = msgspec.structs.replace(one, name="n4", state="failed", accuracy=None)
+    other = msgspec.structs.replace(better, name="n5", choices=(0, 2), accuracy=0.9)
+    assert handed_on([one, better, later, failed, other], (0, 1)) == better
 
 
 def test_processes_train_what_the_same_code_does_here(tmp_path: Path) -> None:

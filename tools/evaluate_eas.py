@@ -110,7 +110,8 @@ def inherit(
     text = (
         f"Start network trained {epochs} epochs, grown by random steps to a middle network "
         f"({fmean(one.macs for one in found):,.0f} MACs), which is trained alike from both "
-        f"beginnings; validation accuracy, mean ± deviation over {seeds} seeds."
+        f"beginnings, at the children's learning rate of 0.02; validation accuracy, mean ± "
+        f"deviation over {seeds} seeds."
     )
     options = f"--data {data} --space {space} --images {images} --epochs {epochs} --seeds {seeds}"
     _write("inherit", rows, text, options, out)

@@ -20,7 +20,7 @@ from hwnas.report.rows import (
     FamilyRow,
     OtherRuntime,
 )
-from hwnas.search.nursery import read_family
+from hwnas.search.nursery import handed_on, read_family
 from hwnas.spaces.space import SearchSpace
 
 
@@ -120,7 +120,8 @@ def family_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[Fam
     }
     chosen = delivered.chosen.found.architecture.genotype.choices
     members = read_family(job.run.folder / "search" / "children")
-    last = {one.choices: one.name for one in members}  # whose weights are trained on
+    known = any(one.choices == chosen for one in members)
+    trained_on = handed_on(members, chosen).name if known else ""
     return tuple(
         FamilyRow(
             name=one.name,
@@ -133,7 +134,7 @@ def family_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[Fam
             latency_ms=one.latency_ms,
             measured_ms=measured.get(one.choices),
             accuracy=one.accuracy,
-            chosen=one.choices == chosen and last[chosen] == one.name,
+            chosen=one.name == trained_on,
         )
         for one in members
     )

@@ -34,7 +34,7 @@ from hwnas.search.controller import Controller, Trajectory, grow, sampling
 from hwnas.search.growth_plan import GROWABLE, WITHIN, Schedule, child_plan, filling, shrinking
 from hwnas.search.growth_reward import LATENCY_EXPONENT, Learner, reward
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan
-from hwnas.search.nursery import Birth, Member, Nursery, best_of
+from hwnas.search.nursery import Birth, Member, Nursery, best_of, handed_on
 from hwnas.search.strategy import Setting
 from hwnas.search.weights import State, below
 from hwnas.search.workers import workers_at
@@ -151,11 +151,7 @@ class Eas:
 
     def network(self, genotype: Genotype) -> nn.Module:
         """Return the network with the weights that it has in the family."""
-        member = next(
-            one
-            for one in reversed(self.nursery.members)
-            if one.choices == genotype.choices and one.state != "failed"
-        )
+        member = handed_on(self.nursery.members, genotype.choices)
         return self._net(member).network()
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:

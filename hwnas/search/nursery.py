@@ -213,6 +213,13 @@ def best_of(members: Sequence[Member], worth: Callable[[Member], float]) -> Memb
     return max(trained, key=worth)
 
 
+def handed_on(members: Sequence[Member], choices: tuple[int, ...]) -> Member:
+    """Return which of the members of one architecture has the weights that go on: several may have
+    grown into it, the most accurate is taken."""
+    alike = [one for one in members if one.choices == choices and one.state != "failed"]
+    return max(alike, key=lambda one: one.accuracy or 0.0)
+
+
 def _weights_digest(net: Net | None) -> str:
     if net is None:
         return ""
