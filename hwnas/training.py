@@ -121,7 +121,8 @@ def batches(
 
     Each image is shifted by up to a fourteenth of its size, and mirrored in half of the cases.
     """
-    batch_size = min(batch_size, len(data.images))
+    if batch_size > len(data.images):
+        batch_size = len(data.images) - len(data.images) % ranks()
     order = torch.randperm(len(data.images), generator=generator)
     for start in range(0, len(order) - batch_size + 1, batch_size):
         rows = order[start : start + batch_size]

@@ -22,12 +22,19 @@ from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.distributed import joined, rank, share, told, told_state
 from hwnas.errors import UsageError
 from hwnas.files import write_json
+from hwnas.latency_models.cost import cost_table
 from hwnas.nn.build import build
 from hwnas.nn.supernet import Supernet
+from hwnas.pipeline.effort import EFFORTS, plans
+from hwnas.pipeline.planning import load_images, load_space
+from hwnas.pipeline.ranks import leading
+from hwnas.pipeline.run import Config
+from hwnas.pipeline.tasks import SearchTask, tell
 from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
 from hwnas.search.proxyless import ProxylessGradient
 from hwnas.search.reinforce import Reinforce
-from hwnas.training import TrainingPlan, train
+from hwnas.search.strategy import Setting
+from hwnas.training import TrainingPlan, as_data, train
 from tests.tiny import tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 16))
@@ -76,10 +83,30 @@ def on_rank(number: int, port: int, folder: Path) -> None:
         everything(folder)
         with pytest.raises(UsageError, match="a batch of 3 images has no 2 equal parts"):
             share(torch.zeros(3, 1, 2, 2), torch.zeros(3))
+        assert plans(EFFORTS["quick"], 79, 1e6, False)[1].batch_size == 8  # 9 has no equal parts
         assert told({"epoch": 3} if number == 0 else None) == {"epoch": 3}
         mine = {"x": torch.full((2,), float(number)), "n": torch.tensor(number)}
         state = told_state(mine)
         assert state["x"].tolist() == [0.0, 0.0] and state["n"].item() == 0
+
+
+def commanded(number: int, port: int, folder: Path) -> None:
+    """Rank 0 tells the other to search a supernet, and searches it as well."""
+    os.environ.update(rank_environment(number, port))
+    with leading() as first:
+        if not first:
+            return
+        config = Config(target="host-cpu", data=str(folder / "images.npz"), strategy="proxyless")
+        dataset = load_images(config)
+        space = load_space("mobile", dataset.input_shape, dataset.num_classes)
+        costs = cost_table(space, lambda block: 1e-3 + 1e-9 * block.macs, 0.0)
+        plan = SearchPlan(warmup_epochs=1, search_epochs=1, batch_size=16)
+        tell(SearchTask(config, costs, 0.01, 0.01, plan, 1))
+        setting = Setting(space, costs, 0.01, torch.Generator(), 0.01)
+        strategy = ProxylessGradient.begin(setting)
+        data = as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
+        files = SearchFiles(folder / "search.safetensors", folder / "log.jsonl")
+        run_search(strategy, *data, plan, config.seed, files)
 
 
 def rank_environment(number: int, port: int) -> dict[str, str]:
@@ -159,6 +186,20 @@ def folder(tmp_path: Path) -> Path:
         y_test=labels[:12],
     )  # fmt: skip
     return tmp_path
+
+
+def test_other_ranks_search_what_the_first_one_tells_and_end_with_it(tmp_path: Path) -> None:
+    data = tiny_data(48, size=16)
+    images, labels = data.images.numpy().transpose(0, 2, 3, 1), data.labels.numpy()
+    np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    both = [context.Process(target=commanded, args=(n, port, tmp_path)) for n in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert load_checkpoint(tmp_path / "search.safetensors")[1] == {"epochs": "2"}
 
 
 def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from hwnas.distributed import ranks
 from hwnas.errors import UnknownName
 from hwnas.search.loop import SearchPlan
 from hwnas.training import TrainingPlan
@@ -60,6 +61,7 @@ def plans(
     ``step_macs`` is what a step of the search computes on an image, where that is not one network.
     """
     batch_size = max(4, min(64, images // 8))
+    batch_size = max(ranks(), batch_size - batch_size % ranks())  # equal parts
 
     def epochs(passes: int, macs: float, least: int, most: int) -> int:
         share = min(1.0, REFERENCE_MACS / macs)
