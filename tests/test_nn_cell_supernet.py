@@ -12,6 +12,7 @@ from hwnas.nn.cell_supernet import CellSupernet, MixedCell, MixedEdge
 from hwnas.nn.network import WiredNetwork
 from hwnas.spaces.cell_alpha import edge_count
 from hwnas.spaces.cell_genotype import DARTS_OPS, Cell, published_genotype
+from hwnas.spaces.cell_layout import lay_out
 from hwnas.spaces.cells import cell_space
 
 GENOTYPE = published_genotype("ptdarts_cifar10")
@@ -65,20 +66,11 @@ def test_certain_weights_make_it_the_network_that_they_choose() -> None:
 
 
 def _copy(supernet: CellSupernet, child: WiredNetwork) -> None:
-    """Write the weights of the chosen operations into the child, in the order of its blocks."""
-    sources: list[nn.Module] = [supernet.stem[0]]
-    for cell in cast(list[MixedCell], list(supernet.cells)):
-        sources += cell.preprocess
-        chosen = GENOTYPE.reduction if cell.reduction else GENOTYPE.normal
-        for node, edges in enumerate(chosen.nodes):
-            for edge in edges:
-                mixed = cast(MixedEdge, cell.edges[edge_count(node) + edge.source])
-                sources.append(mixed.ops[edge.op])
-    sources.append(supernet.head)
-    weighted = [block for block in child.blocks if params(block)]
-    # batch norms of the search net have no gain and shift: the child keeps its 1 and 0
-    for source, target in zip([s for s in sources if s.state_dict()], weighted, strict=True):
-        target.load_state_dict(source.state_dict(), strict=False)
+    """Write the weights of the chosen operations into the child."""
+    for name, target in zip(lay_out(SPACE.stack, GENOTYPE).names, child.blocks, strict=True):
+        if name:
+            # batch norms of the search net have no gain and shift: the child keeps its 1 and 0
+            target.load_state_dict(supernet.get_submodule(name).state_dict(), strict=False)
 
 
 def test_the_weight_of_none_changes_nothing_and_has_gradient_zero() -> None:

@@ -13,6 +13,7 @@ from hwnas.errors import UsageError
 from hwnas.nn.auxiliary import AuxiliaryHead, WithAuxiliary
 from hwnas.nn.blocks import block_module
 from hwnas.nn.build import Network, WiredNetwork, build, untrained
+from hwnas.nn.cell_ops import FactorizedReduce
 from hwnas.nn.network import drop_path
 from hwnas.spaces.cell_genotype import Cell, CellGenotype, Edge, published_genotype
 from hwnas.spaces.cell_layout import Norm
@@ -217,3 +218,19 @@ def test_an_architecture_read_from_json_builds_the_same_network() -> None:
     one, other = (untrained(a.blocks, a.inputs).eval() for a in (before, after))
     x = torch.randn(1, 3, 16, 16)
     assert torch.equal(one(x), other(x))
+
+
+def test_a_narrow_reduction_trains_in_channels_last_as_in_any_layout() -> None:
+    # PyTorch's own gradient writes beyond its memory here
+    for channels in (2, 4, 6):
+        op = FactorizedReduce(Block("factorized_reduce", channels, 8, 1, 2, 1, 6, "relu"))
+        gradients = []
+        for layout in (torch.contiguous_format, torch.channels_last):
+            op.to(memory_format=layout)  # type: ignore[call-overload]
+            torch.manual_seed(0)
+            x = torch.randn(4, channels, 6, 6).to(memory_format=layout).requires_grad_()
+            op.zero_grad()
+            op(x).square().sum().backward()
+            assert x.grad is not None and op.even.weight.grad is not None
+            gradients.append((x.grad, op.even.weight.grad.clone()))
+        torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)

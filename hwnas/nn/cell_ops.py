@@ -9,8 +9,10 @@ norms have no gain and shift (``affine=False``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture import Block
@@ -66,6 +68,25 @@ class Conv7x1And1x7(nn.Sequential):
         self.norm = nn.BatchNorm2d(channels, affine=affine)
 
 
+class StridedPointwise(nn.Conv2d):
+    """`torch.nn.Conv2d` of 1x1 with stride 2, without bias.
+
+    Going back with fewer than 8 input channels, channels last, PyTorch's (2.14, oneDNN, AVX-512)
+    writes beyond its memory. To train, the pixels are therefore picked first: the same numbers.
+    """
+
+    computes: ClassVar = nn.Conv2d
+    """What the compiler may take it for."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1, 2, bias=False)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.in_channels < 8 and torch.is_grad_enabled():
+            return F.conv2d(input[:, :, ::2, ::2], weight)
+        return super()._conv_forward(input, weight, bias)
+
+
 class FactorizedReduce(nn.Module):
     """Half the size without losing pixels: two 1x1 convolutions, one shifted by a pixel."""
 
@@ -73,8 +94,8 @@ class FactorizedReduce(nn.Module):
         super().__init__()
         half = block.out_channels // 2
         self.act = nn.ReLU()
-        self.even = nn.Conv2d(block.in_channels, half, 1, 2, bias=False)
-        self.odd = nn.Conv2d(block.in_channels, block.out_channels - half, 1, 2, bias=False)
+        self.even = StridedPointwise(block.in_channels, half)
+        self.odd = StridedPointwise(block.in_channels, block.out_channels - half)
         self.norm = nn.BatchNorm2d(block.out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ stride 2, the inputs being the second's and the third's output.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from hwnas.architecture import Block
 from hwnas.errors import UsageError
+from hwnas.spaces.cell_alpha import edge_count
 from hwnas.spaces.cell_genotype import CELL_INPUTS, Cell, CellGenotype, Edge
 from hwnas.wiring import IMAGE, Inputs
 
@@ -49,28 +49,32 @@ class CellPlace(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A network of cells; ``outputs`` are the places of the blocks that give the cells' outputs."""
+    """A network of cells."""
 
     blocks: tuple[Block, ...]
     inputs: Inputs
     outputs: tuple[int, ...]
+    """Places of the blocks that give the cells' outputs."""
+    names: tuple[str, ...]
+    """What each block is called in a search net (`hwnas.nn.cell_supernet`); empty: it has none."""
 
 
 def lay_out(stack: Stack, genotype: CellGenotype) -> Layout:
     """Stack the cells. Raises `UsageError` for a size that cannot be halved."""
     net = Draft()
     stem = stem_blocks(stack)
-    before = net.chain(stem)
+    before = [net.add(block, n - 1, name=f"stem.{n}") for n, block in enumerate(stem)]
     # the last two outputs: s0 and s1 of the next cell
     states = (before[-1], before[-1]) if stack.stem == "cifar" else (before[-2], before[-1])
     outputs: list[int] = []
     width = len(genotype.normal.concat), len(genotype.reduction.concat)
-    for place in cell_places(stack, *width):
+    for number, place in enumerate(cell_places(stack, *width)):
         cell = genotype.reduction if place.reduction else genotype.normal
-        outputs.append(_cell(net, place, cell, states, stack.norm))
+        outputs.append(_cell(net, f"cells.{number}", place, cell, states, stack.norm))
         states = (states[1], outputs[-1])
     last = net.blocks[states[1]]
-    net.add(logits_block(last.out_channels, last.out_size, stack.num_classes), states[1])
+    head = logits_block(last.out_channels, last.out_size, stack.num_classes)
+    net.add(head, states[1], name="head")
     return net.layout(outputs)
 
 
@@ -154,12 +158,29 @@ def _half(c_in: int, c_out: int, size: int) -> Block:
     return Block("factorized_reduce", c_in, c_out, 1, 2, 1, size, "relu")
 
 
-def _cell(net: Draft, place: CellPlace, cell: Cell, states: tuple[int, int], norm: Norm) -> int:
-    nodes = [net.add(block, state) for block, state in zip(place.preprocess, states, strict=True)]
+def _cell(
+    net: Draft,
+    name: str,
+    place: CellPlace,
+    cell: Cell,
+    states: tuple[int, int],
+    norm: Norm,
+) -> int:
+    nodes = [
+        net.add(block, state, name=f"{name}.preprocess.{n}")
+        for n, (block, state) in enumerate(zip(place.preprocess, states, strict=True))
+    ]
     # an empty node's zeros need something to take their size from: an input that is used anyway
     used = next(edge.source for edge in cell.edges if edge.source < CELL_INPUTS)
-    for edges in cell.nodes:
-        terms = [net.add(edge_block(edge, place, norm), nodes[edge.source]) for edge in edges]
+    for node, edges in enumerate(cell.nodes):
+        terms = [
+            net.add(
+                edge_block(edge, place, norm),
+                nodes[edge.source],
+                name=f"{name}.edges.{edge_count(node) + edge.source}.ops.{edge.op}",
+            )
+            for edge in edges
+        ]
         if not terms:
             terms = [net.add(zero_block(place), nodes[used])]
         several = len(terms) > 1
@@ -174,14 +195,13 @@ class Draft:
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.inputs: list[tuple[int, ...]] = []
+        self.names: list[str] = []
 
-    def add(self, block: Block, *sources: int) -> int:
+    def add(self, block: Block, *sources: int, name: str = "") -> int:
         self.blocks.append(block)
         self.inputs.append(sources)
+        self.names.append(name)
         return len(self.blocks) - 1
-
-    def chain(self, blocks: Iterable[Block]) -> list[int]:
-        return [self.add(block, len(self.blocks) - 1) for block in blocks]
 
     def layout(self, outputs: list[int]) -> Layout:
         """Return what the last block needs; what nobody takes is not built."""
@@ -195,6 +215,7 @@ class Draft:
             tuple(self.blocks[place] for place in kept),
             tuple(tuple(new[source] for source in self.inputs[place]) for place in kept),
             tuple(new[place] for place in outputs if place in new),
+            tuple(self.names[place] for place in kept),
         )
 
 
