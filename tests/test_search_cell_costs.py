@@ -20,6 +20,7 @@ from hwnas.search.cell_costs import (
 from hwnas.spaces.cell_alpha import edge_count
 from hwnas.spaces.cell_genotype import CELL_INPUTS, DARTS_OPS
 from hwnas.spaces.cells import CellSpace, cell_space
+from hwnas.spaces.int8 import Int8Space
 
 SPACE = cell_space((1, 28, 28), 10, channels=8, layers=5)
 
@@ -113,3 +114,28 @@ def test_a_joint_choice_costs_what_its_network_costs(distinct: bool) -> None:
     sources = (2, 3, 4, 5)
     pairs = [n * (n - 1) // 2 * 49 if distinct else 7 * n * (7 * n - 1) // 2 for n in sources]
     assert [len(row) for row in joint.pairs] == pairs * 2
+
+
+def test_the_reachable_range_is_that_of_all_networks_of_two_sources() -> None:
+    ops = ("skip_connect", "sep_conv_3x3")
+    space = CellSpace("cells", (1, 12, 12), 3, 4, 3, "cifar", "none", ops, 2)
+    costs = costs_of(space)
+    each: list[list[float]] = []
+    for at in range(0, len(space.decisions), 2):
+        options = space.options(2 + (at // 2) % space.nodes)
+        each.append(
+            [
+                costs.mean_ms[at][a] + costs.mean_ms[at][b]
+                for a, b in combinations(range(len(options)), 2)
+                if options[a].source != options[b].source
+            ]
+        )
+    found = [costs.fixed_ms + sum(pick) for pick in product(*each)]
+    assert costs.smallest_ms == pytest.approx(min(found))
+    assert costs.largest_ms == pytest.approx(max(found))
+    # one operation twice would be faster, and is no network of the space
+    assert costs.fixed_ms + sum(map(min, costs.mean_ms)) < costs.smallest_ms - 1e-3
+    for distinct in (True, False):
+        joint = joint_choices(space, costs, distinct).costs
+        assert joint.smallest_ms <= costs.smallest_ms + 1e-9
+    assert cost_table(Int8Space(space), lambda _: 1.0, 0.0).reach_ms is not None

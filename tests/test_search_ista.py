@@ -10,6 +10,7 @@ import torch
 
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
+from hwnas.nn.cell_supernet import CellSupernet
 from hwnas.search.cell_costs import joint_choices
 from hwnas.search.ista import Ista
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, run_search
@@ -85,7 +86,7 @@ def test_a_budget_that_excludes_the_strongest_operation_flips_the_choice() -> No
             z = np.full(a.shape[1], 1e-4)
             z[[column, len(OPS) + column]] = 1.0
             b.data.copy_(torch.from_numpy(a @ z))
-        strategy.begin_epoch()
+        strategy.begin_epoch(False)
         return {OPS[one % len(OPS)] for one in strategy.choices}
 
     assert "sep_conv_3x3" in ops(searcher())
@@ -148,6 +149,13 @@ def test_a_space_without_nodes_is_refused() -> None:
     space = tiny_space()
     with pytest.raises(UsageError, match="'ista' chooses operations of a cell's nodes"):
         Ista.begin(Setting(space, tiny_costs(space), 2.5, torch.Generator()))
+
+
+def test_more_measurements_than_candidates_are_refused() -> None:
+    # node 2 has two sources of three operations
+    with pytest.raises(UsageError, match="7 measurements of 6 operations: expected 1 to 6"):
+        Ista(CellSupernet(SPACE, OPS), COSTS, FREE_MS, torch.Generator(), measurements=7)
+    assert [len(b) for b in searcher().b] == [6, 7] * 2
 
 
 def test_a_few_steps_on_the_weights_already_learn() -> None:

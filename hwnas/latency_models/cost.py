@@ -25,6 +25,8 @@ class CostTable(msgspec.Struct, frozen=True):
     mean_ms: tuple[tuple[float, ...], ...]
     fixed_ms: float
     """What every network of the space costs: fixed blocks and overhead."""
+    reach_ms: tuple[float, float] | None = None
+    """Least and greatest cost of what is chosen, where decisions depend on each other."""
 
     def network_ms(self, choices: Sequence[int]) -> float:
         """Return the latency of one choice for each decision."""
@@ -44,11 +46,13 @@ class CostTable(msgspec.Struct, frozen=True):
 
     @property
     def smallest_ms(self) -> float:
-        return self.fixed_ms + sum(map(min, self.mean_ms))
+        """Of the fastest network."""
+        return self.fixed_ms + (self.reach_ms[0] if self.reach_ms else sum(map(min, self.mean_ms)))
 
     @property
     def largest_ms(self) -> float:
-        return self.fixed_ms + sum(map(max, self.mean_ms))
+        """Of the slowest network."""
+        return self.fixed_ms + (self.reach_ms[1] if self.reach_ms else sum(map(max, self.mean_ms)))
 
 
 ASKED = 500
@@ -114,11 +118,15 @@ def cost_table(
 ) -> CostTable:
     """Ask ``block_ms`` for every candidate and fixed block of ``space``; a skip costs nothing.
 
-    A candidate of several sites costs the sum over them, each as often as it is there.
+    A candidate of several sites costs the sum over them, each as often as it is there. A space
+    whose decisions depend on each other says by its ``reach_ms`` what its networks cost at least
+    and at most, given the rows.
     """
     rows = [[0.0] * len(decision.candidates) for decision in space.decisions]
     for site in space.sites():
         if site.block.op not in FREE_OPS:
             rows[site.decision][site.candidate] += site.multiplicity * block_ms(site.block)
     fixed_ms = sum(block_ms(block) for block in space.fixed if block.op not in FREE_OPS)
-    return CostTable(tuple(map(tuple, rows)), overhead_ms + fixed_ms)
+    reach = getattr(in_float(space), "reach_ms", None)
+    reach_ms = None if reach is None else reach(rows)
+    return CostTable(tuple(map(tuple, rows)), overhead_ms + fixed_ms, reach_ms)

@@ -5,6 +5,8 @@ to sum all edges counts 14 for 8. Here a node keeps the edges ``{e, f}`` with pr
 
     pi({e, f}) = exp(u_e + u_f) / sum over pairs,   u_e = log(1 - p_{e, none})
 
+(``beta_e`` where the edges have weights of their own, as in PC-DARTS)
+
 so that ``q_e = sum_f pi({e, f})`` adds up to two over the node's edges, and
 
     E = fixed + sum_kinds sum_e q_e sum_{o != none} p_{e, o} / (1 - p_{e, none}) * cost_ms[e, o].
@@ -75,16 +77,29 @@ def keep_probabilities(scores: Tensor) -> Tensor:
     return torch.zeros_like(scores).index_add(0, first, together).index_add(0, second, together)
 
 
-def kind_expected_ms(probs: Tensor, edge_ms: Tensor, none: int | None) -> Tensor:
+def by_node(beta: Tensor) -> Tensor:
+    """Return the weights of edges ``[E]``: a softmax of ``beta`` over those into each node."""
+    parts: list[Tensor] = []
+    start, node = 0, CELL_INPUTS
+    while start < len(beta):
+        parts.append(beta[start : start + node].softmax(0))
+        start, node = start + node, node + 1
+    return torch.cat(parts)
+
+
+def kind_expected_ms(
+    probs: Tensor, edge_ms: Tensor, none: int | None, beta: Tensor | None = None
+) -> Tensor:
     """Return the expected latency of all cells of a kind, differentiable in ``probs [E, K]``.
 
-    ``none`` is the column of the operation that computes nothing, if there is one.
+    ``none`` is the column of the operation that computes nothing, if there is one; ``beta [E]``
+    are the logits of edges.
     """
     probs = probs.to(edge_ms.dtype)
     dropped = probs[:, none] if none is not None else torch.zeros_like(probs[:, 0])
     some = (1 - dropped).clamp_min(1e-12)
     each_ms = (probs * edge_ms).sum(1) / some
-    scores = some.log()
+    scores = some.log() if beta is None else beta.to(edge_ms.dtype)
     total = each_ms.new_zeros(())
     start, node = 0, CELL_INPUTS
     while start < len(probs):
@@ -95,15 +110,18 @@ def kind_expected_ms(probs: Tensor, edge_ms: Tensor, none: int | None) -> Tensor
 
 
 def cell_expected_ms(
-    normal: Tensor, reduction: Tensor, costs: CellCosts, none: int | None
+    normal: Tensor,
+    reduction: Tensor,
+    costs: CellCosts,
+    none: int | None,
+    edges: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Return the expected latency of the network whose cells have these probabilities."""
-    of_normal_ms, of_reduction_ms = costs.edge_ms
-    return (
-        costs.fixed_ms
-        + kind_expected_ms(normal, of_normal_ms, none)
-        + kind_expected_ms(reduction, of_reduction_ms, none)
-    )
+    total = torch.as_tensor(costs.fixed_ms, dtype=torch.float64)
+    for kind, probs in enumerate((normal, reduction)):
+        beta = None if edges is None else edges[kind]
+        total = total + kind_expected_ms(probs, costs.edge_ms[kind], none, beta)
+    return total
 
 
 def joint_choices(space: CellSpace, costs: CostTable, distinct_sources: bool) -> JointChoices:

@@ -33,13 +33,16 @@ def check_cells(space: SearchSpace, strategy: str) -> CellSpace:
     return space
 
 
-def cell_supernet(setting: Setting, strategy: str, none: bool) -> CellSupernet:
+def cell_supernet(
+    setting: Setting, strategy: str, none: bool, affine: bool = False, partial: int = 1
+) -> CellSupernet:
     """Return the search net of a cell space, with or without the operation ``none``.
 
     Raises `UsageError` for a space of another kind.
     """
     space = check_cells(setting.space, strategy)
-    supernet = CellSupernet(space, (("none",) if none else ()) + space.ops)
+    ops = (("none",) if none else ()) + space.ops
+    supernet = CellSupernet(space, ops, affine, partial)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return supernet
 
@@ -137,9 +140,13 @@ def running(gates: tuple[Tensor, Tensor]) -> tuple[Mask, Mask]:
     return (normal != 0).tolist(), (reduction != 0).tolist()
 
 
-def skips(cells: CellGenotype) -> int:
-    """Return how many operations of the normal cell are skips."""
-    return sum(edge.op == "skip_connect" for node in cells.normal.nodes for edge in node)
+def skips(cells: CellGenotype) -> tuple[int, int]:
+    """Return how many operations of the normal and of the reduction cell are skips."""
+    normal, reduction = (
+        sum(edge.op == "skip_connect" for edge in cell.edges)
+        for cell in (cells.normal, cells.reduction)
+    )
+    return normal, reduction
 
 
 def node_rows(space: CellSpace, normal: Tensor, reduction: Tensor) -> list[list[float]]:

@@ -5,13 +5,16 @@ Every edge computes all operations, weighed by ``softmax(alpha)``. Weights learn
 `hwnas.search.cell_costs` is part of the validation loss. A node keeps the two operations of
 different sources with the most probable pair that the budget allows; without a budget that is
 DARTS's own rule. Skips train fastest and tend to take over: cells with more than `SKIP_CAP` of
-them in the normal cell come last (Liang et al., "DARTS+", arXiv:1909.06035).
+them in the normal cell come last (Liang et al., "DARTS+", arXiv:1909.06035). And where the
+curvature in ``alpha`` grows fast, the search ends (`hwnas.search.eigen_stop`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Self
 
+import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +23,7 @@ from torch.func import functional_call
 from hwnas.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cell_supernet import CellPath, CellSupernet
-from hwnas.search.cell_costs import cell_costs, cell_expected_ms
+from hwnas.search.cell_costs import by_node, cell_costs, cell_expected_ms
 from hwnas.search.cell_weights import (
     CellTraining,
     cell_supernet,
@@ -31,18 +34,30 @@ from hwnas.search.cell_weights import (
     per_decision,
     skips,
 )
+from hwnas.search.eigen_stop import EigenStop
 from hwnas.search.objective import objective
 from hwnas.search.proxyless import frozen, mean_entropy
 from hwnas.search.strategy import Batch, Setting, StepLog
-from hwnas.search.unrolled import Order, VirtualStep, Weights, architecture_gradient
+from hwnas.search.unrolled import (
+    Order,
+    VirtualStep,
+    Weights,
+    architecture_gradient,
+    dominant_eigenvalue,
+)
 from hwnas.search.weights import State, below
 from hwnas.spaces.cell_alpha import genotype_from_alpha
 from hwnas.spaces.cells import EDGES, CellSpace
 from hwnas.spaces.space import SearchSpace
 
 SKIP_CAP = 2
+EIGEN_IMAGES, EIGEN_STEPS = 16, 8
+"""Validation images, and steps of the power iteration, for one eigenvalue."""
 DRAWN = 3
 """Times as many cells are derived as are wanted, so that some are left under the cap."""
+
+NAMES = ("alpha.normal", "alpha.reduction", "beta.normal", "beta.reduction")
+"""What decides, in a checkpoint."""
 
 ARCH_RATE = 0.3
 """Learning rate of ``alpha`` over that of ProxylessNAS: 3e-4 over 1e-3 in the papers."""
@@ -51,7 +66,11 @@ ARCH_RATE = 0.3
 class Darts:
     """Trains a search net's weights, and ``alpha [E, K]`` of both kinds of cells."""
 
+    name = "darts"
     order: Order = "first"
+    partial = 1
+    """One of how many parts of an edge's channels go through its operations."""
+    weighs_edges = False
 
     def __init__(
         self,
@@ -70,20 +89,26 @@ class Darts:
         self.alpha = [
             nn.Parameter(1e-3 * torch.randn(shape, generator=generator)) for _ in range(2)
         ]
+        self.beta = [
+            nn.Parameter(1e-3 * torch.randn(shape[:1], generator=generator))
+            for _ in range(2 if self.weighs_edges else 0)
+        ]
         self.arch_optimizer = torch.optim.Adam(
-            self.alpha, arch_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3
+            self.arch, arch_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3
         )
         self.skip_cap = SKIP_CAP
+        self.eigen_stop = EigenStop()
         self._last: Batch | None = None
+        self._watch = False
 
-    @staticmethod
-    def check(space: SearchSpace) -> None:
-        check_cells(space, "darts")
+    @classmethod
+    def check(cls, space: SearchSpace) -> None:
+        check_cells(space, cls.name)
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:
         return cls(
-            cell_supernet(setting, "darts", none=True),
+            cell_supernet(setting, cls.name, none=True, partial=cls.partial),
             setting.table,
             setting.budget_ms,
             setting.generator,
@@ -91,40 +116,83 @@ class Darts:
             setting.objective or "lagrangian",
         )
 
-    @staticmethod
-    def step_macs(space: CellSpace) -> float:
+    @classmethod
+    def step_macs(cls, space: CellSpace) -> float:
         """Return the MACs of the search net on one image: all operations of all edges."""
-        ops = sum(site.multiplicity * site.block.macs for site in space.sites())
+        narrow = msgspec.structs.replace(space, channels=space.channels // cls.partial)
+        ops = sum(site.multiplicity * site.block.macs for site in narrow.sites())
         return ops / EDGES + sum(block.macs for block in space.fixed)
 
     @property
     def supernet(self) -> CellSupernet:
         return self.weights.supernet
 
+    @property
+    def arch(self) -> list[nn.Parameter]:
+        """What decides: ``alpha``, and ``beta [E]`` of both kinds where edges have weights."""
+        return [*self.alpha, *self.beta]
+
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
         self.costs, self.objective.budget_ms = costs, budget_ms
         self.cell_costs = cell_costs(self.supernet.space, costs, self.supernet.ops)
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
-        normal, reduction = (probs.detach() for probs in self._probs(self.alpha))
+        with torch.no_grad():
+            normal, reduction = self._probs(self.alpha)
+            edges = self._edges(self.beta)
         loss, logits = self.weights.step(
-            batch, lambda images: self.supernet(images, normal, reduction), learning_rate
+            batch,
+            lambda images: self.supernet(images, normal, reduction, None, edges),
+            learning_rate,
         )
         self._last = batch
         return self._log(loss, logits, batch[1])
 
-    def architecture_step(self, batch: Batch) -> StepLog:
-        """Look one step ahead on the last training batch (not in the first order)."""
+    def begin_epoch(self, warm_up: bool) -> None:
+        """Look at the curvature once in each epoch of the search."""
+        self._watch = not warm_up and not self.eigen_stop.stopped
+
+    def architecture_step(self, batch: Batch) -> StepLog | None:
+        """Look one step ahead on the last training batch (not in the first order).
+
+        After a stop by the eigenvalue nothing is decided any more.
+        """
+        if self.eigen_stop.stopped:
+            return None
+        if not self._watch:
+            return self._decide(batch)
+        self._watch = False
+        value = self.eigenvalue(batch)
+        back = self.eigen_stop.add(value, self.arch)
+        log = self._decide(batch)
+        if back is not None:
+            for parameter, kept in zip(self.arch, back, strict=True):
+                parameter.data.copy_(kept)
+        return msgspec.structs.replace(log, eigenvalue=value)
+
+    def eigenvalue(self, batch: Batch) -> float:
+        """Return the dominant eigenvalue of the Hessian of the loss in what decides.
+
+        On a part of the batch, to about a tenth: it is a sign of growth, and costs some steps.
+        """
+        images, labels = (part[:EIGEN_IMAGES] for part in batch)
+        self.supernet.train()
+        with frozen(self.supernet):
+            weights = dict(self.supernet.named_parameters())
+            loss = F.cross_entropy(self._run(weights, self.arch, images), labels)
+            return dominant_eigenvalue(loss, self.arch, self.generator, EIGEN_STEPS, 0.1)
+
+    def _decide(self, batch: Batch) -> StepLog:
         logits: list[Tensor] = []
 
-        def valid_loss(weights: Weights, alpha) -> Tensor:
-            logits.append(self._run(weights, alpha, batch[0]))
+        def valid_loss(weights: Weights, arch: Sequence[Tensor]) -> Tensor:
+            logits.append(self._run(weights, arch, batch[0]))
             loss = F.cross_entropy(logits[-1], batch[1])
-            return self.objective.loss(loss, self._expected_ms(alpha))
+            return self.objective.loss(loss, self._expected_ms(arch))
 
-        def train_loss(weights: Weights, alpha) -> Tensor:
+        def train_loss(weights: Weights, arch: Sequence[Tensor]) -> Tensor:
             images, labels = self._last or batch
-            return F.cross_entropy(self._run(weights, alpha, images), labels)
+            return F.cross_entropy(self._run(weights, arch, images), labels)
 
         training = self.weights
         step = VirtualStep(
@@ -133,12 +201,12 @@ class Darts:
         weights = dict(self.supernet.named_parameters())
         self.supernet.train()
         with torch.no_grad():
-            latency_ms = self._expected_ms(self.alpha).item()
+            latency_ms = self._expected_ms(self.arch).item()
         with frozen(self.supernet):
             _, gradients = architecture_gradient(
-                train_loss, valid_loss, weights, self.alpha, step, self.order
+                train_loss, valid_loss, weights, self.arch, step, self.order
             )
-        for parameter, gradient in zip(self.alpha, gradients, strict=True):
+        for parameter, gradient in zip(self.arch, gradients, strict=True):
             parameter.grad = gradient
         self.arch_optimizer.step()
         self.objective.update(latency_ms)
@@ -146,12 +214,12 @@ class Darts:
         return self._log(F.cross_entropy(seen, batch[1]), seen, batch[1])
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
-        logs = [probs.clamp_min(1e-12).log() for probs in self._probs(self.alpha)]
+        logs = [probs.clamp_min(1e-12).log() for probs in self._scores()]
         space = self.supernet.space
         scores = node_rows(space, *logs)
         window_ms = low_ms, high_ms
         found = derived(space, scores, self.costs, window_ms, DRAWN * count, seed, True)
-        return sorted(found, key=lambda one: skips(space.cells(one)) > self.skip_cap)[:count]
+        return sorted(found, key=lambda one: skips(space.cells(one))[0] > self.skip_cap)[:count]
 
     def network(self, genotype: Genotype) -> CellPath:
         """Return the search net cut to a genotype: its operations with weight 1."""
@@ -160,53 +228,77 @@ class Darts:
         )
 
     def preferences(self) -> tuple[list[list[float]], CostTable]:
-        rows = node_rows(self.supernet.space, *self._probs(self.alpha))
+        rows = node_rows(self.supernet.space, *self._scores())
         shares = [[value / max(sum(row), 1e-12) for value in row] for row in rows]
         return per_decision(shares), self.costs
 
     def state_dict(self) -> State:
         state = self.weights.state_dict()
         state["multiplier"] = torch.tensor(self.objective.multiplier, dtype=torch.float64)
-        for kind, parameter in zip(("normal", "reduction"), self.alpha, strict=True):
-            state[f"alpha.{kind}"] = parameter.detach()
+        for kind, parameter in zip(NAMES, self.arch, strict=False):
+            state[kind] = parameter.detach()
             for name, value in self.arch_optimizer.state.get(parameter, {}).items():
                 state[f"adam.{kind}.{name}"] = value
-        return state
+        watched = self.eigen_stop.state_dict()
+        return state | {f"eigen.{name}": value for name, value in watched.items()}
 
     def load_state_dict(self, state: State) -> None:
         self.weights.load_state_dict(state)
+        self.eigen_stop.load_state_dict(below("eigen.", state))
         self.objective.multiplier = state["multiplier"].item()
         self.arch_optimizer.state.clear()
-        for kind, parameter in zip(("normal", "reduction"), self.alpha, strict=True):
-            parameter.data.copy_(state[f"alpha.{kind}"])
+        for kind, parameter in zip(NAMES, self.arch, strict=False):
+            parameter.data.copy_(state[kind])
             if adam := below(f"adam.{kind}.", state):
                 self.arch_optimizer.state[parameter] = {k: v.clone() for k, v in adam.items()}
 
-    def _probs(self, alpha) -> list[Tensor]:
+    def _probs(self, alpha: Sequence[Tensor]) -> list[Tensor]:
         return [part.softmax(1) for part in alpha]
 
-    def _run(self, weights: Weights, alpha, images: Tensor) -> Tensor:
-        return functional_call(self.supernet, weights, (images, *self._probs(alpha)))
+    def _edges(self, beta: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Return the weights of the edges ``[E]``, a softmax over those into each node."""
+        if not beta:
+            return None
+        normal, reduction = (by_node(part) for part in beta)
+        return normal, reduction
 
-    def _expected_ms(self, alpha) -> Tensor:
-        normal, reduction = self._probs(alpha)
-        return cell_expected_ms(normal, reduction, self.cell_costs, none=0)
+    @torch.no_grad()
+    def _scores(self) -> list[Tensor]:
+        """Return ``[E, K]`` of both kinds: how much each operation of each edge is wanted."""
+        probs, edges = self._probs(self.alpha), self._edges(self.beta)
+        if edges is None:
+            return probs
+        return [part * of[:, None] for part, of in zip(probs, edges, strict=True)]
+
+    def _run(self, weights: Mapping[str, Tensor], arch: Sequence[Tensor], images: Tensor) -> Tensor:
+        inputs = (images, *self._probs(arch[:2]), None, self._edges(arch[2:]))
+        return functional_call(self.supernet, dict(weights), inputs)
+
+    def _expected_ms(self, arch: Sequence[Tensor]) -> Tensor:
+        normal, reduction = self._probs(arch[:2])
+        edges = (arch[2], arch[3]) if len(arch) > 2 else None
+        return cell_expected_ms(normal, reduction, self.cell_costs, none=0, edges=edges)
 
     @torch.no_grad()
     def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
         probs = torch.cat(self._probs(self.alpha))
-        normal, reduction = (alpha.tolist() for alpha in self.alpha)
+        scores = [part.tolist() for part in self._scores()]
+        normal, reduction = skips(
+            genotype_from_alpha(scores[0], scores[1], self.supernet.ops, "raw")
+        )
         return StepLog(
             loss=loss.item(),
             accuracy=(logits.argmax(1) == labels).float().mean().item(),
             entropy=mean_entropy(probs, torch.ones_like(probs, dtype=torch.bool)),
-            expected_ms=self._expected_ms(self.alpha).item(),
+            expected_ms=self._expected_ms(self.arch).item(),
             multiplier=self.objective.multiplier,
-            skips=skips(genotype_from_alpha(normal, reduction, self.supernet.ops)),
+            skips=normal,
+            reduction_skips=reduction,
         )
 
 
 class DartsSecond(Darts):
     """With the second order by a central difference: about three times the time of a step."""
 
+    name = "darts-2"
     order: Order = "second"

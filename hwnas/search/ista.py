@@ -58,6 +58,8 @@ FAINT = 1e-3
 class Ista:
     """Trains a search net of which two operations a node are computed, and ``b [m]`` of each."""
 
+    uses_objective = False
+    """Costs enter by the penalty and the knapsack, in no loss."""
     warm_up_knows_costs = True
     """What runs in a warm-up is what the budget lets through."""
 
@@ -71,15 +73,21 @@ class Ista:
         penalty: float = 1e-5,
         cost_weight: float = 1.0,
         matrix: MatrixKind = "gauss_unit",
+        measurements: int | None = None,
     ) -> None:
-        """A candidate's penalty is ``penalty * (1 + cost_weight * its ms / the dearest's)``."""
+        """A candidate's penalty is ``penalty * (1 + cost_weight * its ms / the dearest's)``.
+
+        Raises `UsageError` for more ``measurements`` than a node has candidates; without it they
+        are `MEASUREMENTS`, or as many as there are candidates.
+        """
         self.weights = CellTraining(supernet)
         self.generator = generator
         self.penalty, self.cost_weight = penalty, cost_weight
         drawn = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         columns = [len(supernet.ops) * (CELL_INPUTS + node) for node in self._nodes(supernet)]
         self.matrices = [
-            measurement_matrix(min(MEASUREMENTS, n), n, drawn, matrix) for n in columns
+            measurement_matrix(measurements or min(MEASUREMENTS, n), n, drawn, matrix)
+            for n in columns
         ]
         self.b = [
             nn.Parameter(START * torch.randn(len(a), generator=generator, dtype=torch.float64))
@@ -89,7 +97,7 @@ class Ista:
             self.b, arch_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3
         )
         self.set_costs(costs, budget_ms)
-        self.begin_epoch()
+        self._hold_strongest()
 
     @staticmethod
     def check(space: SearchSpace) -> None:
@@ -113,19 +121,26 @@ class Ista:
         self.costs, self.budget_ms = costs, budget_ms
         self.joint = joint_choices(self.supernet.space, costs, distinct_sources=False)
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, warm_up: bool) -> None:
         """Recover the strengths, keep two operations a node, and hold them until the next call."""
+        self._hold_strongest()
+
+    def _hold_strongest(self) -> None:
         self.z = self.recovered()
-        rows = [np.abs(z) for z in self.z]
-        scores = [
+        options = window_knapsack(self._pair_scores(), self.joint.costs, 0.0, self.budget_ms)
+        self._hold(self.joint.choices(options))
+
+    def _pair_scores(self) -> list[list[float]]:
+        """Return for each node what its pairs of operations are worth."""
+        return [
             [float(row[i] + row[j]) for i, j in pairs]
-            for row, pairs in zip(rows, self.joint.pairs, strict=True)
+            for row, pairs in zip(map(np.abs, self.z), self.joint.pairs, strict=True)
         ]
-        options = window_knapsack(scores, self.joint.costs, 0.0, self.budget_ms)
-        self.choices = self.joint.choices(options)
-        self.support = [
-            tuple(self.choices[at : at + EDGES]) for at in range(0, len(self.choices), EDGES)
-        ]
+
+    def _hold(self, choices: tuple[int, ...]) -> None:
+        """Compute these operations, with gates that begin at their strengths."""
+        self.choices = choices
+        self.support = [tuple(choices[at : at + EDGES]) for at in range(0, len(choices), EDGES)]
         self.bias = [
             torch.from_numpy(gate_bias(a, z, kept))
             for a, z, kept in zip(self.matrices, self.z, self.support, strict=True)
@@ -133,13 +148,13 @@ class Ista:
 
     def recovered(self) -> list[Array]:
         """Return ``z [n]`` of each node; dearer operations are shrunk more."""
-        found: list[Array] = []
-        for node, (a, b) in enumerate(zip(self.matrices, self.b, strict=True)):
-            cost_ms = np.array(self.costs.mean_ms[EDGES * node])
-            relative = cost_ms / max(float(cost_ms.max()), 1e-12)
-            penalty = self.penalty * (1 + self.cost_weight * relative)
-            found.append(recover(a, b.detach().numpy(), penalty))
-        return found
+        return [self._recovered(number) for number in range(len(self.b))]
+
+    def _recovered(self, number: int) -> Array:
+        cost_ms = np.array(self.costs.mean_ms[EDGES * number])
+        relative = cost_ms / max(float(cost_ms.max()), 1e-12)
+        penalty = self.penalty * (1 + self.cost_weight * relative)
+        return recover(self.matrices[number], self.b[number].detach().numpy(), penalty)
 
     def gates(self) -> tuple[Tensor, Tensor]:
         """Return the weights of the operations, ``[E, K]`` of both kinds; zero if not kept."""
@@ -164,7 +179,7 @@ class Ista:
         )
         return self._log(loss, logits, batch[1])
 
-    def architecture_step(self, batch: Batch) -> StepLog:
+    def architecture_step(self, batch: Batch) -> StepLog | None:
         images, labels = batch
         self.supernet.train()
         with frozen(self.supernet):
@@ -185,7 +200,7 @@ class Ista:
         space = self.supernet.space
         return derived(space, rows, self.costs, (low_ms, high_ms), count, seed, False)
 
-    def network(self, genotype: Genotype) -> CellPath:
+    def network(self, genotype: Genotype) -> nn.Module:
         """Return the search net cut to a genotype: its operations with weight 1."""
         space, ops = self.supernet.space, self.supernet.ops
         return CellPath(self.supernet, *path_weights(space, genotype, ops))
@@ -211,7 +226,7 @@ class Ista:
             b.data.copy_(state[f"b.{number}"])
             if adam := below(f"adam.{number}.", state):
                 self.arch_optimizer.state[b] = {k: v.clone() for k, v in adam.items()}
-        self.begin_epoch()
+        self._hold_strongest()
 
     @staticmethod
     def _nodes(supernet: CellSupernet) -> list[int]:
@@ -219,9 +234,11 @@ class Ista:
 
     def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
         space = self.supernet.space
+        normal, reduction = skips(space.cells(Genotype(space.name, self.choices)))
         return StepLog(
             loss=loss.item(),
             accuracy=(logits.argmax(1) == labels).float().mean().item(),
             expected_ms=self.costs.network_ms(self.choices),
-            skips=skips(space.cells(Genotype(space.name, self.choices))),
+            skips=normal,
+            reduction_skips=reduction,
         )

@@ -54,6 +54,9 @@ class LogLine(msgspec.Struct, frozen=True):
     multiplier: float | None
     skips: int | None = None
     """Of a search on cells: in the normal cell that would be derived now."""
+    reduction_skips: int | None = None
+    eigenvalue: float | None = None
+    live_nodes: int | None = None
 
 
 class SearchFiles(msgspec.Struct, frozen=True):
@@ -97,7 +100,7 @@ class Parallel(Protocol):
 class Epochs(Protocol):
     """A strategy that settles something at the start of each epoch."""
 
-    def begin_epoch(self) -> None: ...
+    def begin_epoch(self, warm_up: bool) -> None: ...
 
 
 def run_search(
@@ -125,7 +128,7 @@ def run_search(
     for epoch in range(done, end):
         strategy.generator.manual_seed(derived_seed(seed, "paths", epoch))
         if isinstance(strategy, Epochs):
-            strategy.begin_epoch()
+            strategy.begin_epoch(epoch < plan.warmup_epochs)
         with _norms(strategy):
             lines = list(_epoch(strategy, train, valid, plan, seed, epoch, on_line))
         state = strategy.state_dict()
@@ -229,6 +232,9 @@ def _line(done: StepLog, epoch: int, step: int, phase: str) -> LogLine:
         done.expected_ms,
         done.multiplier,
         done.skips,
+        done.reduction_skips,
+        done.eigenvalue,
+        done.live_nodes,
     )
 
 

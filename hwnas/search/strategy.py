@@ -30,6 +30,11 @@ class StepLog(msgspec.Struct, frozen=True):
     multiplier: float | None = None
     skips: int | None = None
     """Skips in the normal cell that would be derived now: the sign of a collapse."""
+    reduction_skips: int | None = None
+    eigenvalue: float | None = None
+    """The greatest of the validation loss' Hessian in the architecture parameters."""
+    live_nodes: int | None = None
+    """Of one-stage ISTA: nodes whose operations have not settled yet."""
 
 
 def _silent(text: str) -> None:

@@ -8,7 +8,7 @@ each on the output of any node before; the cells of one kind are all alike.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from math import comb, prod
 from random import Random
@@ -86,6 +86,13 @@ def searched_cells(input_shape: tuple[int, int, int], num_classes: int) -> CellS
     if input_shape[1] > LARGEST_SMALL_INPUT:
         return cell_space(input_shape, num_classes)
     return cell_space(input_shape, num_classes, channels=8, layers=5)
+
+
+def normed_cells(input_shape: tuple[int, int, int], num_classes: int) -> CellSpace:
+    """Return `searched_cells` with a batch norm after pools and skips too, as ISTA-NAS's one-stage
+    search trains them: there every operation must take a gate."""
+    space = searched_cells(input_shape, num_classes)
+    return msgspec.structs.replace(space, name="cells-norm", norm="pool and skip")
 
 
 class CellSpace(msgspec.Struct, frozen=True, dict=True):
@@ -180,6 +187,19 @@ class CellSpace(msgspec.Struct, frozen=True, dict=True):
                 blocks = Counter(edge_block(edge, place, self.norm) for place in places)
                 for block, cells in blocks.items():
                     yield Site(decision, candidate, block, cells)
+
+    def reach_ms(self, rows: Sequence[Sequence[float]]) -> tuple[float, float]:
+        """Return the least and the greatest cost of the operations of a network, given ``[P][K]``.
+
+        Of the networks that every search of cells can find: nodes take two different sources. One
+        that may take both from one source can be faster still.
+        """
+        kinds, least, greatest = len(self.ops), 0.0, 0.0
+        for row in rows[::EDGES]:
+            by_source = [row[at : at + kinds] for at in range(0, len(row), kinds)]
+            least += sum(sorted(map(min, by_source))[:EDGES])
+            greatest += sum(sorted(map(max, by_source))[-EDGES:])
+        return least, greatest
 
     def architecture(self, genotype: Genotype | CellGenotype) -> Architecture:
         """Return the network of a genotype: of the space, or any other cells."""
