@@ -153,9 +153,19 @@ def test_a_budget_that_makes_no_sense_is_exit_2(phone: list[str], call: Call, bu
         (["--data", "{empty}"], "{empty}: "),
         (["--strategy", "ista"], "the strategy 'ista' chooses operations of a cell's nodes"),
         (
-            ["--strategy", "random", "--space", "cells"],
+            ["--strategy", "reinforce", "--space", "cells"],
             "the space 'cells' has decisions that several",
         ),
+        (
+            ["--strategy", "nsga2", "--space", "cells"],
+            "the space 'cells' has decisions that several",
+        ),
+        (["--strategy", "ista-one-stage", "--space", "cells"], "use --space cells-norm"),
+        (
+            ["--strategy", "ista", "--space", "cells", "--objective", "hinge"],
+            "--objective hinge: strategy 'ista' has no loss or reward",
+        ),
+        (["--strategy", "random", "--objective", "hinge"], "--objective hinge: strategy 'random'"),
         (["--space", "mobil"], "no space (or .toml file) named 'mobil', did you mean 'mobile'?"),
         (["--strategy", "proxy"], "no strategy named 'proxy'"),
         (["--effort", "quik"], "no effort named 'quik', did you mean 'quick'?"),
@@ -310,3 +320,28 @@ def test_a_wrong_profile_is_exit_2_also_from_a_sub_command(tmp_path: Path) -> No
     wrong.write_text("name = 1\n")
     assert process("devices", "check", str(wrong)).code == 2
     assert process("--version").code == 0
+
+
+@pytest.mark.parametrize(
+    ("edges", "said"),
+    [
+        ('["sep_conv_3x4", 0]', "normal cell, node 2: no cell op named 'sep_conv_3x4', did you"),
+        ('["skip_connect", 2]', "normal cell: node 2 takes its own output: a cycle"),
+        ('["skip_connect", 3]', "normal cell: node 2 takes node 3, which comes after it: a cycle"),
+        ("", "normal cell: no node has an input"),
+    ],
+)
+def test_a_genotype_that_cannot_be_is_one_line_with_file_and_place_and_exit_2(
+    tmp_path: Path, call: Call, edges: str, said: str
+) -> None:
+    path = tmp_path / "genotype.json"
+    cell = '{"nodes": [[%s], []], "concat": [2, 3]}'
+    good = cell % '["skip_connect", 0]'
+    path.write_text(f'{{"normal": {cell % edges}, "reduction": {good}}}')
+    out = tmp_path / "out"
+    found = call(
+        "train", "--architecture", str(path), "--data", "fashion-mnist-6k", "--out", str(out)
+    )
+    assert found.code == 2
+    assert f"{path}: " in only_line(found) and said in found.err
+    assert not out.exists()

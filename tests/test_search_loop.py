@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hwnas.errors import HwnasError, UsageError
 from hwnas.latency_models.cost import CostTable
+from hwnas.nn.supernet import Supernet
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, _learning_rate, read_log, run_search
 from hwnas.search.proxyless import ProxylessGradient
 from hwnas.search.random import RandomSearch
@@ -160,6 +161,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(
         if line.epoch == epoch:
             if seen == place:
                 kept.append(files.checkpoint.read_bytes())
+                assert isinstance(strategy.supernet, Supernet)
                 with torch.no_grad():
                     strategy.supernet.stem.get_parameter("0.conv.weight").fill_(torch.nan)
             seen += 1

@@ -99,6 +99,7 @@ def test_with_one_decision_the_gradient_follows_from_the_candidates_outputs(
 ) -> None:
     strategy, (images, labels) = exact(ONE), tiny_batch()
     supernet, probs = strategy.supernet.train(), strategy.probs.detach()[0]
+    assert isinstance(supernet, Supernet)
     with torch.no_grad():
         x = supernet.stem(images.double())
         outputs = [supernet.ops[0](x, candidate) for candidate in range(5)]
@@ -217,6 +218,7 @@ def test_an_architecture_step_keeps_one_path_in_memory_however_many_candidates()
 def test_with_equal_ops_the_search_learns_the_fastest() -> None:
     space = tiny_space(MBCONVS[0], MBCONVS[0], MBCONVS[0], widths=(16, 24))
     strategy = searcher(space, rate=0.1, share=False)
+    assert isinstance(strategy.supernet, Supernet)
     for op in strategy.supernet.ops:
         for candidate in op.candidates:
             candidate.load_state_dict(op.candidates[0].state_dict())

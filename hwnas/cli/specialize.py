@@ -24,7 +24,8 @@ TOO_NOISY = 0.25
 @click.option("--space", help="Search space: name or TOML file.  [default: mobile]")
 @click.option(
     "--strategy",
-    help="proxyless (default), reinforce, evolution, nsga2, random, eas; on cells darts, ista.",
+    help="proxyless (default), random, reinforce, evolution, nsga2, eas; on cells proxyless, "
+    "random, darts, darts-2, pc-darts, ista; on cells-norm ista-one-stage.",
 )
 @click.option("--objective", help="lagrangian, add#linear, mul#log, hinge.  [default: its own]")
 @click.option("--estimator", help="full or two paths, for proxyless.  [default: full]")

@@ -142,6 +142,11 @@ def _check_search(config: Config) -> None:
     """Raise `UsageError` for an objective or an estimator that is not there, or not for this."""
     if config.objective and config.objective not in OBJECTIVES:
         raise UnknownName("objective", config.objective, OBJECTIVES)
+    if config.objective and not getattr(load("strategy", config.strategy), "uses_objective", True):
+        raise UsageError(
+            f"--objective {config.objective}: strategy {config.strategy!r} has no loss or reward "
+            "that latency could enter; it keeps the budget in its choice of networks"
+        )
     if config.estimator not in ESTIMATORS:
         raise UnknownName("estimator", config.estimator, ESTIMATORS)
     if config.ray:

@@ -26,6 +26,7 @@ from hwnas.search.population import (
     regularised_evolution,
 )
 from hwnas.search.random import RandomSearch
+from hwnas.search.weights import check_paths
 from hwnas.training import Data, accuracy, recalibrate
 
 RECALIBRATED, SCORED = 256, 1000
@@ -54,6 +55,7 @@ class SupernetJudge:
 class Evolution(RandomSearch):
     """Regularised evolution inside the latency window (Real et al., AAAI 2019)."""
 
+    check = staticmethod(check_paths)
     queries = 80
     """Networks that are judged for one call of `candidates`."""
     judge: Callable[[Choices], Figures]

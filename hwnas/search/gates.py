@@ -6,20 +6,27 @@ runs; going back, the others that are in question are run once without graph, on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from hwnas.nn.supernet import MixedOp
+
+class Candidates(Protocol):
+    """What a decision chooses from, e.g. `hwnas.nn.supernet.MixedOp`."""
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, x: Any, choice: int, /) -> Tensor: ...
 
 
 class RecomputedGates(torch.autograd.Function):
     """Passes the active candidate's output through and gives ``probs`` their gradient.
 
     ``probs [K]`` belong to ``candidates``, of which there may be fewer (padding). Going back,
-    ``dL/dg_j`` is computed for each of them from its output, recomputed without graph. The
-    straight-through estimator hands it to ``probs``; the softmax does the rest.
+    ``dL/dg_j`` is computed for each of them from its output, recomputed by ``run`` without graph.
+    The straight-through estimator hands it to ``probs``; the softmax does the rest.
     """
 
     @staticmethod
@@ -27,39 +34,45 @@ class RecomputedGates(torch.autograd.Function):
         ctx,
         probs: Tensor,
         y: Tensor,
-        x: Tensor,
-        op: MixedOp,
+        run: Callable[[int], Tensor],
         candidates: Sequence[int],
         active: int,
     ) -> Tensor:
-        ctx.op, ctx.candidates, ctx.active = op, candidates, active
-        ctx.save_for_backward(x, y)
+        ctx.run, ctx.candidates, ctx.active = run, candidates, active
+        ctx.save_for_backward(y)
         ctx.width = len(probs)
         return y.view_as(y)
 
     @staticmethod
     def backward(ctx, grad_y: Tensor):  # type: ignore[override]
-        x, y = ctx.saved_tensors
+        (y,) = ctx.saved_tensors
         grad_gates = grad_y.new_zeros(ctx.width)
         with torch.no_grad():
             for gate, candidate in enumerate(ctx.candidates):
-                output = y if candidate == ctx.active else ctx.op(x, candidate)
+                output = y if candidate == ctx.active else ctx.run(candidate)
                 grad_gates[gate] = (grad_y * output).sum()
-        return grad_gates, grad_y, None, None, None, None
+        return grad_gates, grad_y, None, None, None
 
 
 def gated(
-    probs: Tensor, pairs: Tensor | None, place: int, op: MixedOp, x: Tensor, active: int
+    probs: Tensor,
+    pairs: Tensor | None,
+    place: int,
+    op: Candidates,
+    x: Tensor | Sequence[Tensor],
+    active: int,
 ) -> Tensor:
     """Run a decision's active candidate, with the gradient of ``probs[place]``.
 
-    ``probs`` are ``[P, K]``, or with ``pairs [P, 2]`` those of the pairs, ``[P, 2]``.
+    ``probs`` are ``[P, K]``, or with ``pairs [P, 2]`` those of the pairs, ``[P, 2]``. ``x`` is what
+    the candidates take: one output, or those of all nodes before.
     """
     candidates = range(len(op)) if pairs is None else pairs[place].tolist()
-    result: Tensor = RecomputedGates.apply(  # type: ignore[assignment]
-        probs[place], op(x, active), x.detach(), op, candidates, active
+    held = x.detach() if isinstance(x, Tensor) else [one.detach() for one in x]
+    output = RecomputedGates.apply(
+        probs[place], op(x, active), lambda candidate: op(held, candidate), candidates, active
     )
-    return result
+    return cast(Tensor, output)
 
 
 def draw_pairs(probs: Tensor, generator: torch.Generator) -> Tensor:

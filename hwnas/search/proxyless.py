@@ -32,13 +32,21 @@ from hwnas.architecture import Genotype
 from hwnas.distributed import average_gradients
 from hwnas.errors import UnknownName
 from hwnas.latency_models.cost import CostTable
-from hwnas.nn.build import Network
-from hwnas.nn.supernet import Supernet
-from hwnas.search.derive import window_samples
+from hwnas.nn.cell_supernet import CellPath
+from hwnas.nn.network import Network
 from hwnas.search.gates import draw_pairs, gated, rescaled
 from hwnas.search.objective import expected_ms, objective, padded_costs
+from hwnas.search.paths import (
+    Paths,
+    check_sampled,
+    cut,
+    derived_paths,
+    drawn_path,
+    path_skips,
+    sampled_supernet,
+)
 from hwnas.search.strategy import Batch, Setting, StepLog
-from hwnas.search.weights import PathTraining, State, below, check_paths, path_supernet
+from hwnas.search.weights import PathTraining, State, below
 
 ESTIMATORS = ("full", "two")
 """Of the gradient of the logits: all candidates of a decision, or two of them."""
@@ -49,7 +57,7 @@ class ProxylessGradient:
 
     def __init__(
         self,
-        supernet: Supernet,
+        supernet: Paths,
         costs: CostTable,
         budget_ms: float,
         generator: torch.Generator,
@@ -73,12 +81,12 @@ class ProxylessGradient:
         )
 
     parallel = True
-    check = staticmethod(check_paths)
+    check = staticmethod(check_sampled)
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:
         return cls(
-            path_supernet(setting),
+            sampled_supernet(setting),
             setting.table,
             setting.budget_ms,
             setting.generator,
@@ -98,7 +106,7 @@ class ProxylessGradient:
         return self.arch_logits.masked_fill(~self.mask, -torch.inf).softmax(dim=1)
 
     @property
-    def supernet(self) -> Supernet:
+    def supernet(self) -> Paths:
         return self.weights.supernet
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
@@ -148,11 +156,10 @@ class ProxylessGradient:
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         scores = [[math.log(max(prob, 1e-12)) for prob in row] for row in self.preferences()[0]]
         rng = np.random.default_rng(seed)
-        samples = window_samples(scores, self.costs, low_ms, high_ms, count, rng)
-        return [Genotype(self.supernet.space.name, choices) for choices in samples]
+        return derived_paths(self.supernet.space, scores, self.costs, (low_ms, high_ms), count, rng)
 
-    def network(self, genotype: Genotype) -> Network:
-        return self.supernet.extract(genotype)
+    def network(self, genotype: Genotype) -> Network | CellPath:
+        return cut(self.supernet, genotype)
 
     def preferences(self) -> tuple[list[list[float]], CostTable]:
         probs = self.probs.detach().double().tolist()
@@ -176,19 +183,21 @@ class ProxylessGradient:
         if adam := below("adam.", state):
             self.arch_optimizer.state[self.arch_logits] = {k: v.clone() for k, v in adam.items()}
 
-    @torch.no_grad()
     def _sample(self) -> list[int]:
-        return torch.multinomial(self.probs, 1, generator=self.generator)[:, 0].tolist()
+        return drawn_path(self.supernet.space, self.probs.detach(), self.generator)
 
     @torch.no_grad()
     def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
         probs = self.probs
+        counted = path_skips(self.supernet.space, probs.argmax(1).tolist()) or (None, None)
         return StepLog(
             loss=loss.item(),
             accuracy=(logits.argmax(1) == labels).float().mean().item(),
             entropy=mean_entropy(probs, self.mask),
             expected_ms=expected_ms(probs, self.cost_ms, self.costs.fixed_ms).item(),
             multiplier=self.objective.multiplier,
+            skips=counted[0],
+            reduction_skips=counted[1],
         )
 
 

@@ -12,19 +12,28 @@ import torch
 
 from hwnas.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
-from hwnas.nn.build import Network
-from hwnas.nn.supernet import Supernet
-from hwnas.search.derive import window_samples
+from hwnas.nn.cell_supernet import CellPath
+from hwnas.nn.network import Network
+from hwnas.search.paths import (
+    Paths,
+    check_sampled,
+    cut,
+    derived_paths,
+    sampled_supernet,
+    uniform_path,
+)
 from hwnas.search.strategy import Batch, Setting, StepLog
-from hwnas.search.weights import PathTraining, State, check_paths, path_supernet
+from hwnas.search.weights import PathTraining, State
 
 
 class RandomSearch:
     """Trains the supernet on uniform paths; its candidates are uniform in the window."""
 
+    uses_objective = False
+
     def __init__(
         self,
-        supernet: Supernet,
+        supernet: Paths,
         costs: CostTable,
         budget_ms: float,
         generator: torch.Generator,
@@ -35,24 +44,23 @@ class RandomSearch:
         self.set_costs(costs, budget_ms)
 
     parallel = True
-    check = staticmethod(check_paths)
+    check = staticmethod(check_sampled)
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:
-        supernet, budget_ms = path_supernet(setting), setting.budget_ms
+        cls.check(setting.space)
+        supernet, budget_ms = sampled_supernet(setting), setting.budget_ms
         return cls(supernet, setting.table, budget_ms, setting.generator)
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
         self.costs, self.budget_ms = costs, budget_ms
 
     @property
-    def supernet(self) -> Supernet:
+    def supernet(self) -> Paths:
         return self.weights.supernet
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
-        choices = [
-            int(torch.randint(len(row), (), generator=self.generator)) for row in self.costs.mean_ms
-        ]
+        choices = uniform_path(self.supernet.space, self.costs, self.generator)
         loss, logits = self.weights.step(batch, choices, learning_rate)
         return StepLog(loss.item(), (logits.argmax(1) == batch[1]).float().mean().item())
 
@@ -63,13 +71,14 @@ class RandomSearch:
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         rng = np.random.default_rng(seed)
         level = [[0.0] * len(row) for row in self.costs.mean_ms]
-        first, *draws = window_samples(level, self.costs, low_ms, high_ms, count + 1, rng)
+        first, *draws = derived_paths(
+            self.supernet.space, level, self.costs, (low_ms, high_ms), count + 1, rng
+        )
         # the first is the knapsack's own answer among equals, not a draw: taken only if needed
-        samples = [*draws, first][:count]
-        return [Genotype(self.supernet.space.name, choices) for choices in samples]
+        return [*draws, first][:count]
 
-    def network(self, genotype: Genotype) -> Network:
-        return self.supernet.extract(genotype)
+    def network(self, genotype: Genotype) -> Network | CellPath:
+        return cut(self.supernet, genotype)
 
     def preferences(self) -> None:
         return None

@@ -23,7 +23,7 @@ from hwnas.nn.supernet import Supernet
 from hwnas.search.objective import expected_ms
 from hwnas.search.proxyless import ProxylessGradient, frozen
 from hwnas.search.strategy import Batch, Setting, StepLog
-from hwnas.search.weights import State, path_supernet
+from hwnas.search.weights import State, check_paths, path_supernet
 
 
 class Reinforce(ProxylessGradient):
@@ -47,6 +47,8 @@ class Reinforce(ProxylessGradient):
         self.networks = networks
         self.baseline_weight_new = baseline_weight_new
         self.baseline: float | None = None
+
+    check = staticmethod(check_paths)
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -42,12 +43,15 @@ def path_supernet(setting: Setting) -> Supernet:
     return supernet
 
 
-class PathTraining:
+Net = TypeVar("Net", bound=nn.Module)
+
+
+class PathTraining(Generic[Net]):
     """SGD with Nesterov momentum on the weights of the path that a step runs, and only those."""
 
     def __init__(
         self,
-        supernet: Supernet,
+        supernet: Net,
         momentum: float = 0.9,
         weight_decay: float = 4e-5,
         label_smoothing: float = 0.1,
