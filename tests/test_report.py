@@ -17,6 +17,7 @@ from hwnas.cli.report import report as command
 from hwnas.errors import InvalidFile
 from hwnas.report import words
 from hwnas.report.charts import figures
+from hwnas.report.collapse_chart import collapse
 from hwnas.report.collect import latency_of
 from hwnas.report.drawing import drawing
 from hwnas.report.page import html, markdown
@@ -378,3 +379,30 @@ def test_a_missing_run_is_an_error_of_use(tmp_path: Path) -> None:
     assert isinstance(result.exception, InvalidFile)
     assert result.exception.exit_code == 2
     assert "expected a run folder" in str(result.exception)
+
+
+def test_a_search_of_cells_shows_skips_and_curvature_and_a_chain_does_not() -> None:
+    report = measured_report()
+    assert collapse(report.search) is None
+    points = tuple(
+        msgspec.structs.replace(
+            point,
+            skips=number % 3,
+            reduction_skips=1,
+            eigenvalue=0.1 * number if number % 5 == 0 else None,
+        )
+        for number, point in enumerate(report.search)
+    )
+    figure = collapse(points)
+    assert figure is not None
+    named = {trace["name"]: trace["y"] for trace in figure["data"]}
+    assert named["skips in the normal cell"] == [point.skips for point in points]
+    assert named["dominant eigenvalue"] == [point.eigenvalue for point in points]
+    assert "nodes not settled" not in named
+    assert "Did the search collapse?" in html(msgspec.structs.replace(report, search=points))
+    assert "Did the search collapse?" not in html(report)
+    # a search without probabilities has one panel
+    bare = [msgspec.structs.replace(one, entropy=None, eigenvalue=None) for one in points]
+    alone = collapse(bare)
+    assert alone is not None and alone["layout"]["yaxis"]["domain"] == [0, 1]
+    assert "yaxis3" not in alone["layout"]

@@ -164,7 +164,7 @@ def _model(model: LatencyModel) -> LatencyModelSummary:
 
 
 def _curve(job: Job) -> tuple[SearchPoint, ...]:
-    """Return the search's log, thinned evenly."""
+    """Return the search's log, thinned evenly, with every eigenvalue that was looked at."""
     lines = read_log(search_files(job))
     every = max(1, len(lines) // CURVE_POINTS)
     return tuple(
@@ -176,10 +176,15 @@ def _curve(job: Job) -> tuple[SearchPoint, ...]:
             entropy=line.entropy,
             expected_ms=line.expected_ms,
             multiplier=line.multiplier,
+            skips=line.skips,
+            reduction_skips=line.reduction_skips,
+            eigenvalue=line.eigenvalue,
+            live_nodes=line.live_nodes,
             budget_ms=job.budget_ms,
             target=job.target.profile.name,
         )
-        for line in lines[::every]
+        for number, line in enumerate(lines)
+        if number % every == 0 or line.eigenvalue is not None
     )
 
 

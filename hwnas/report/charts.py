@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwnas.report import words
+from hwnas.report.collapse_chart import collapse
 from hwnas.report.layout import BLUE, GREEN, GREY, ORANGE, RED, Figure, layout, mark_budget
 from hwnas.report.report import Result, SearchPoint
 from hwnas.report.rows import CandidateRow, Origin, wilson
@@ -28,6 +29,7 @@ def figures(result: Result, search: Sequence[SearchPoint], valid_images: int) ->
         "accuracy": accuracy_against_latency(result, valid_images),
         "prediction": predicted_against_measured(result),
         "search": search_curves(search),
+        "collapse": collapse(search),
         "decisions": decisions(result.architecture.blocks),
     }
     return {name: figure for name, figure in made.items() if figure is not None}

@@ -67,10 +67,12 @@ def fenced(line: str) -> Markup:
 def _view(report: Report, result: Result) -> dict[str, Any]:
     """Collect what the templates need and plain data does not say."""
     valid = report.dataset.valid if report.dataset else 0
-    charts = figures(result, report.search_of(result), valid)
+    search = report.search_of(result)
+    charts = figures(result, search, valid)
     blocks = result.architecture.blocks
     return {
         "result": result,
+        "settles": any(point.live_nodes is not None for point in search),
         "headline": words.headline(result),
         "certainty": words.certainty(result),
         "surprise": words.surprise(result.latency) if result.latency else "",

@@ -69,6 +69,13 @@ class SearchPoint(msgspec.Struct, frozen=True, kw_only=True):
     expected_ms: float | None = None
     """Predicted latency, in expectation over the choices."""
     multiplier: float | None = None
+    skips: int | None = None
+    """In the normal cell that would be derived at this step."""
+    reduction_skips: int | None = None
+    eigenvalue: float | None = None
+    """The greatest of the validation loss' Hessian in the architecture parameters."""
+    live_nodes: int | None = None
+    """Whose operations may still change, where a search settles them one by one."""
     budget_ms: float | None = None
     target: str = ""
     """The result it belongs to; empty: to all."""
