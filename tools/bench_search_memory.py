@@ -108,7 +108,7 @@ def _measure(name: str, count: int, rounds: int, answer: Any) -> None:
         step()
         times.append(perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    kept = _kept_bytes(step, weights)  # last: it holds on to what a step would have freed
+    kept = kept_bytes(step, weights)  # last: it holds on to what a step would have freed
     answer.send({"activation_bytes": kept, "rss_bytes": peak - before, "step_s": median(times)})
 
 
@@ -125,9 +125,7 @@ def _step(name: str, chain: MobileSpace) -> tuple[Callable[[], object], Sequence
     images = images.to(memory_format=torch.channels_last)
     path = [0] * len(chain.decisions)
     if name == "plain training":
-        return _trained(
-            build(chain.architecture(Genotype(chain.name, tuple(path)))), images, labels
-        )
+        return trained(build(chain.architecture(Genotype(chain.name, tuple(path)))), images, labels)
     supernet = Supernet(chain, share_weights=False)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     costs = CostTable(tuple((1.0,) * len(row) for row in chain.options), 0.0)
@@ -143,7 +141,7 @@ def _step(name: str, chain: MobileSpace) -> tuple[Callable[[], object], Sequence
     return lambda: search.architecture_step((images, labels)), list(supernet.parameters())
 
 
-def _trained(
+def trained(
     network: nn.Module, images: Tensor, labels: Tensor
 ) -> tuple[Callable[[], None], Sequence[Tensor]]:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -162,6 +160,7 @@ def _all_paths(
     search: ProxylessGradient, images: Tensor, labels: Tensor
 ) -> tuple[Callable[[], None], Sequence[Tensor]]:
     supernet = search.supernet.train()
+    assert isinstance(supernet, Supernet)
     sgd = torch.optim.SGD(supernet.parameters(), 0.01, 0.9, weight_decay=4e-5, nesterov=True)
 
     def step() -> None:
@@ -183,7 +182,7 @@ def _all_paths(
     return step, list(supernet.parameters())
 
 
-def _kept_bytes(step: Callable[[], object], weights: Sequence[Tensor]) -> int:
+def kept_bytes(step: Callable[[], object], weights: Sequence[Tensor]) -> int:
     """Return the bytes of the storages that autograd keeps in a step, without weights."""
     known = {weight.untyped_storage().data_ptr() for weight in weights}
     kept: dict[int, int] = {}

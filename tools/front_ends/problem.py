@@ -1,0 +1,124 @@
+"""What is searched, on what, for how long: the same for every method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+
+from hwnas.datasets import Dataset, load_dataset
+from hwnas.latency_models.cost import CostTable, cost_table
+from hwnas.pipeline.console import QuietConsole
+from hwnas.pipeline.target import find_target, model_of
+from hwnas.spaces.cell_layout import Norm
+from hwnas.spaces.cells import CellSpace, cell_space
+from hwnas.training import Data, as_data, derived_seed
+
+METHODS = {
+    "DARTS, first order": "darts",
+    "DARTS, second order": "darts-2",
+    "PC-DARTS": "pc-darts",
+    "ISTA-NAS, two-stage": "ista",
+    "ISTA-NAS, one-stage": "ista-one-stage",
+    "ProxylessNAS": "proxyless",
+    "random search": "random",
+}
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How large everything is; part of each result, so that other sizes are other results."""
+
+    channels: int = 8
+    layers: int = 5
+    train_images: int = 4000
+    """Of the training split, drawn once; the children are trained on all of them."""
+    valid_images: int = 1000
+    batch_size: int = 64
+    search_minutes: float = 5.0
+    """Processor time of each search."""
+    child_epochs: int = 12
+    budget_share: float = 1.0
+    """Of the cost of DARTS's own published cells."""
+    ranked: int = 8
+    """Architectures for the rank correlation."""
+    arch_learning_rate: float = 0.03
+
+
+class Problem(NamedTuple):
+    """One data set with its space and costs."""
+
+    name: str
+    size: Size
+    dataset: Dataset
+    train: Data
+    valid: Data
+    test: Data
+    spaces: dict[Norm, CellSpace]
+    costs: dict[Norm, CostTable]
+    budget_ms: float
+
+    def norm_of(self, strategy: str) -> Norm:
+        return "pool and skip" if strategy == "ista-one-stage" else "none"
+
+    @property
+    def window_ms(self) -> tuple[float, float]:
+        return 0.8 * self.budget_ms, self.budget_ms
+
+
+def make_problem(data: str, size: Size, costs: str) -> Problem:
+    """Load images and costs: ``macs`` counts 1 ms a million MACs, else a target's latency model."""
+    dataset = load_dataset(data)
+    train, valid, test = (
+        as_data(split, dataset) for split in (dataset.train, dataset.valid, dataset.test)
+    )
+    norms: tuple[Norm, ...] = ("none", "pool and skip")
+    spaces: dict[Norm, CellSpace] = {
+        norm: cell_space(
+            dataset.input_shape, dataset.num_classes, size.channels, size.layers, norm=norm
+        )
+        for norm in norms
+    }
+    tables: dict[Norm, CostTable] = {norm: _costs(space, costs) for norm, space in spaces.items()}
+    plain = spaces["none"]
+    budget_ms = size.budget_share * tables["none"].network_ms(plain.usual.choices)
+    return Problem(
+        dataset.name,
+        size,
+        dataset,
+        train.drawn(size.train_images, derived_seed(0, "front ends")),
+        valid.drawn(size.valid_images, derived_seed(0, "front ends")),
+        test,
+        spaces,
+        tables,
+        budget_ms,
+    )
+
+
+def _costs(space: CellSpace, costs: str) -> CostTable:
+    if costs == "macs":
+        return cost_table(space, lambda block: block.macs / 1e6, 0.0)
+    return model_of(find_target(costs), space, QuietConsole()).cost_table(space)
+
+
+def folder_of(work: Path, problem: Problem) -> Path:
+    """Return where results of this data set and size are kept."""
+    digest = derived_seed(0, problem.name, msgspec.json.encode(problem.size).decode()) % 10**8
+    folder = work / f"{problem.name}-{digest:08d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def ranked_architectures(problem: Problem) -> list[tuple[int, ...]]:
+    """Return choices drawn in the window, the same for every method and seed."""
+    rng, costs = Random(0), problem.costs["none"]
+    low_ms, high_ms = 0.5 * problem.budget_ms, 1.5 * problem.budget_ms
+    found: list[tuple[int, ...]] = []
+    for _ in range(10_000):
+        choices = problem.spaces["none"].random(rng).choices
+        if low_ms <= costs.network_ms(choices) <= high_ms and choices not in found:
+            found.append(choices)
+        if len(found) == problem.size.ranked:
+            return found
+    raise SystemExit("too few networks lie in the window of the budget")
