@@ -13,6 +13,7 @@ from torch import Tensor
 from hwnas.errors import HwnasError, UsageError
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
+from hwnas.search.evolution import Evolution
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, _learning_rate, read_log, run_search
 from hwnas.search.proxyless import ProxylessGradient
 from hwnas.search.random import RandomSearch
@@ -43,8 +44,10 @@ def started(kind: type[Chain]) -> Chain:
     return kind.begin(Setting(SPACE, tiny_costs(SPACE), 2.5, generator, 0.05))
 
 
-@each
-def test_a_search_over_chains_refuses_a_space_of_cells(kind: type[Chain]) -> None:
+@pytest.mark.parametrize("kind", [Reinforce, Evolution])
+def test_a_search_over_chains_refuses_a_space_of_cells(
+    kind: type[Reinforce] | type[Evolution],
+) -> None:
     space = cell_space((1, 28, 28), 10)
     costs = CostTable(tuple((1.0,) * len(one.candidates) for one in space.decisions), 0.0)
     with pytest.raises(UsageError, match="'cells' has decisions that several"):
