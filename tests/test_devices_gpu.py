@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from hwnas.cli.benchmark import benchmark
@@ -247,6 +248,7 @@ def test_pytorch_computes_what_onnx_runtime_computes() -> None:
         model.run()
         outputs.append(model.output())
     assert np.abs(outputs[0] - outputs[1]).max() < 1e-4 * np.abs(outputs[0]).max()
+    assert torch.is_grad_enabled()  # the process may train afterwards
 
 
 def test_a_file_that_is_no_program_is_named(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ class Program:
         self._torch = _import_torch()
         self.version: str = self._torch.__version__
         self._torch.set_num_threads(threads)
-        self._torch.set_grad_enabled(False)
         try:
             program = self._load(path)
             taken = set(program.graph_signature.user_inputs)
@@ -60,7 +59,8 @@ class Program:
         return importlib.import_module("torch.export").load(path)
 
     def _run(self) -> None:
-        found = self._module(self._input)
+        with self._torch.no_grad():
+            found = self._module(self._input)
         self._output = found[0] if isinstance(found, tuple | list) else found
 
 
