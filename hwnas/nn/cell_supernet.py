@@ -141,10 +141,12 @@ class MixedCell(nn.Module):
             total = None
             for source in range(node):
                 row = None if mask is None else mask[edge]
-                term = self.edges[edge](states[source], weights[edge], row)
-                if of_edges is not None:
-                    term = of_edges[edge] * term
-                total = term if total is None else total + term
+                idle = row is not None and not any(row)
+                if not idle or (total is None and source == node - 1):  # a node of no edge is zero
+                    term = self.edges[edge](states[source], weights[edge], row)
+                    if of_edges is not None:
+                        term = of_edges[edge] * term
+                    total = term if total is None else total + term
                 edge += 1
             states.append(total)
         return torch.cat(states[CELL_INPUTS:], dim=1)
