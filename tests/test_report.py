@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from hwnas.cli.report import report as command
 from hwnas.errors import InvalidFile
+from hwnas.report import drawing as drawing_module
 from hwnas.report import words
 from hwnas.report.charts import figures
 from hwnas.report.collapse_chart import collapse
@@ -34,6 +35,7 @@ from tests.sample_report import (
     table_result,
 )
 
+STYLE = (Path(drawing_module.__file__).parent / "templates" / "page.css").read_text()
 SCRIPTS = re.compile(r"<(script|style)\b.*?</\1>", flags=re.S)
 KINDS = "measured|table|predicted|simulated|emulated"
 CONTRACT = {
@@ -274,6 +276,13 @@ def test_each_result_shows_the_search_that_led_to_it() -> None:
     assert {point.target for point in kept} == {"host-cpu"}
     assert {point.target for point in missed} == {"raspberrypi4"}
     assert table == ()
+
+
+@pytest.mark.parametrize("op", ["conv", "mbconv", "max_pool", "global_pool", "dense_layer", "new"])
+def test_every_kind_of_block_has_a_colour(op: str) -> None:
+    block = msgspec.structs.replace(measured_result().architecture.blocks[1], op=op)
+    [colour] = re.findall(r'class="box (op-\w+)"', drawing([block]))
+    assert f".{colour} {{ fill:" in STYLE
 
 
 @pytest.mark.parametrize(("make", "count"), [(measured_result, 10), (table_result, 24)])

@@ -36,6 +36,12 @@ _NAMES = {
     "max_pool": "max pool",
     "norm_logits": "norm, pool and linear",
 }
+_COLOURS = {
+    **dict.fromkeys(("conv", "bare_conv", "dense_layer", "transition"), "conv"),
+    **dict.fromkeys(("logits", "norm_logits"), "logits"),
+    **{op: op for op in ("mbconv", "fused_mbconv", "identity")},
+}
+"""The page's style sheet has a colour for each of these values, and for all else."""
 
 
 def drawing(blocks: Sequence[BlockRow]) -> str:
@@ -129,7 +135,7 @@ def _inside(block: BlockRow) -> list[str]:
     if block.op == "global_pool":
         return ["pool"]
     lines = [f"k{block.kernel_size}"]
-    if block.expand_ratio != 1 or block.op != "conv":
+    if block.op in ("mbconv", "fused_mbconv"):
         lines.append(f"e{block.expand_ratio:g}")
     return [*lines, "s2"] if block.stride == 2 else lines
 
@@ -172,4 +178,4 @@ def _bars(blocks: Sequence[BlockRow], lefts: list[float], widths: list[float]) -
 
 
 def _css(op: str) -> str:
-    return f"op-{op}" if op in _NAMES else "op-other"
+    return f"op-{_COLOURS.get(op, 'other')}"
