@@ -1,7 +1,7 @@
 """Depthwise convolution whose weights' gradient stays fast where the kernel exceeds the image.
 
-oneDNN takes 4 to 6 times as long there as a matrix product a channel does (AVX2, one thread, 64
-images: 7x7 on 240 channels of 4x4 40 and 6 ms, 5x5 on 384 channels 41 and 11 ms; equal at 7x7).
+oneDNN takes 3 to 6 times as long there, forward pass included, as a matrix product a channel does;
+where the kernel fits, ours is oneDNN's (tools/bench_depthwise.py).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ DISAGREEMENT = 0.05
 """Relative difference of two measurements of one network from which a third is wanted."""
 
 ATTEMPTS = 3
-"""So many times as many networks as the effort names are trained where files miss the budget."""
+"""At most so many times the networks that the effort names are trained where files miss."""
 
 SESSIONS = 3
 """The delivered files are measured in at most so many processes."""
@@ -105,8 +105,7 @@ def also_worth_training(screened: Screened, job: Job, delivered: Delivered) -> l
 
     What the trained files showed (median of measured over screened latency) is held against the
     networks that were screened but not trained; those that should lie within the budget are worth
-    it, first the ones that use most of it. At most `ATTEMPTS` times, and only where the device can
-    be measured.
+    it, by the supernet's accuracy. Only where the device can be measured.
     """
     if delivered.chosen.measurement is None or delivered.chosen.measurement.kind == "emulated":
         return []
@@ -115,7 +114,14 @@ def also_worth_training(screened: Screened, job: Job, delivered: Delivered) -> l
     used = (delivered.chosen.latency_ms or 0.0) / job.budget_ms
     if FAR_UNDER <= used <= 1 or len(trained) >= ATTEMPTS * job.effort.trained:
         return []
-    shift = median((one.latency_ms or 0.0) / (one.found.measured_ms or 1.0) for one in trained)
+    shifts = [
+        one.latency_ms / one.found.measured_ms
+        for one in trained
+        if one.latency_ms and one.found.measured_ms
+    ]
+    if not shifts:
+        return []
+    shift = median(shifts)
     waiting = [
         (shift * one.measured_ms / job.budget_ms, one)
         for one in screened.found
