@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hwnas.architecture import Architecture
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.distributed import joined, rank, share, told, told_state
 from hwnas.errors import UsageError
@@ -29,7 +30,7 @@ from hwnas.pipeline.effort import EFFORTS, plans
 from hwnas.pipeline.planning import load_images, load_space
 from hwnas.pipeline.ranks import leading
 from hwnas.pipeline.run import Config
-from hwnas.pipeline.tasks import SearchTask, tell
+from hwnas.pipeline.tasks import SearchTask, TrainTask, tell, together
 from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
 from hwnas.search.proxyless import ProxylessGradient
 from hwnas.search.reinforce import Reinforce
@@ -109,6 +110,20 @@ def commanded(number: int, port: int, folder: Path) -> None:
         run_search(strategy, *data, plan, config.seed, files)
 
 
+def failing(number: int, port: int, folder: Path) -> None:
+    """Rank 0 cannot go on in the midst of a training that both are in."""
+    os.environ.update(rank_environment(number, port))
+    with leading() as first:
+        if first:
+            plan = TrainingPlan(epochs=50, batch_size=16, flip=False)
+            architecture = msgspec.json.decode(
+                (folder / "architecture.json").read_bytes(), type=Architecture
+            )
+            data = str(folder / "images.npz")
+            with together(TrainTask(architecture, data, plan, 0, 1)):
+                raise OSError("no space left")
+
+
 def rank_environment(number: int, port: int) -> dict[str, str]:
     """Return what ``torchrun`` tells its processes."""
     return {
@@ -133,7 +148,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         process.start()
     everything(alone)
     for process in both:
-        process.join()
+        process.join(300)
     assert [process.exitcode for process in both] == [0, 0]
     return alone, together
 
@@ -197,9 +212,20 @@ def test_other_ranks_search_what_the_first_one_tells_and_end_with_it(tmp_path: P
     for process in both:
         process.start()
     for process in both:
-        process.join()
+        process.join(300)
     assert [process.exitcode for process in both] == [0, 0]
     assert load_checkpoint(tmp_path / "search.safetensors")[1] == {"epochs": "2"}
+
+
+def test_an_error_of_the_first_rank_alone_ends_the_others(folder: Path) -> None:
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    both = [context.Process(target=failing, args=(n, port, folder)) for n in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        process.kill()
+    assert [process.exitcode for process in both] == [1, 1]
 
 
 def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(
@@ -217,7 +243,7 @@ def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(
     while not checkpoint.exists() and all(one.poll() is None for one in both):
         time.sleep(0.05)
     both[1].send_signal(signal.SIGKILL)
-    said = both[0].communicate()[1].splitlines()
+    said = both[0].communicate(timeout=300)[1].splitlines()
     both[1].communicate()
     assert both[0].returncode == 1
     said = [line for line in said if not line.startswith("epoch ")]

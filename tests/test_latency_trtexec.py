@@ -94,6 +94,16 @@ def test_a_log_becomes_an_observation_that_adapt_reads(tmp_path: Path) -> None:
     assert first.keys == tuple(one.key for one in blocks if one.op != "identity")
 
 
+def test_a_file_of_other_columns_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "trt.log").write_text(NEW)
+    out = tmp_path / "mine.csv"
+    out.write_text("key,median_us\nconv,850\n")
+    words = ["import", str(tmp_path / "trt.log"), "--device", "orin", "--network", "proxyless_gpu"]
+    with pytest.raises(UsageError, match=r"mine\.csv: has the columns key,median_us, expected key"):
+        CliRunner().invoke(latency, [*words, "--out", str(out)], catch_exceptions=False)
+    assert out.read_text() == "key,median_us\nconv,850\n"
+
+
 def test_a_log_without_its_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "trt.log").write_text(NEW)
     with pytest.raises(UsageError, match="--network names the"):

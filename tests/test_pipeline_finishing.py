@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hwnas.measurement import Environment, Measurement, Round
-from hwnas.pipeline import finishing
+from hwnas.pipeline import finishing, screening
 from hwnas.pipeline.job import Found
 from hwnas.spaces.mobile import mobile_space
 
@@ -114,3 +114,14 @@ def test_where_no_other_network_would_fit_the_run_ends() -> None:
 def test_the_number_of_attempts_is_bounded() -> None:
     assert further(1.06, trained=2) == ["6"]
     assert further(1.06, trained=finishing.ATTEMPTS) == []
+
+
+def test_only_what_was_asked_for_is_given_though_more_was_measured_before() -> None:
+    # a resumed run: the journal holds networks that were trained further on
+    known = {digest: Measurement(digest, (), HERE) for digest in ("first", "later")}
+    job: Any = SimpleNamespace(
+        target=SimpleNamespace(runner=object()),
+        run=SimpleNamespace(measured=lambda stage: known),
+    )
+    model: Any = None
+    assert set(screening.measure(job, model, "final", {"first": Path("a.onnx")})) == {"first"}

@@ -136,3 +136,14 @@ def test_a_strategy_that_repeats_itself_is_told() -> None:
 
     with pytest.raises(ContractBroken, match="no genotype twice"):
         check_strategy(Repeating)
+
+
+def test_a_strategy_that_passes_over_the_window_is_told() -> None:
+    random: Any = load("strategy", "random")
+
+    class Careless(random):
+        def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> Any:
+            return super().candidates(count, high_ms, 10 * high_ms, seed)
+
+    with pytest.raises(ContractBroken, match="inside the latency window"):
+        check_strategy(Careless)

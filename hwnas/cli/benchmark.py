@@ -149,6 +149,8 @@ def _check_per_op(subjects: Sequence[Subject], profile: DeviceProfile) -> None:
     for one in subjects:
         if one.path.suffix == ".pt2":
             raise UsageError(f"--per-op: {one.path}: of .onnx and .tflite files only")
+        if one.batch != 1:
+            raise UsageError(f"--per-op: operators are timed on one image, not on {one.batch}")
 
 
 def _subjects(

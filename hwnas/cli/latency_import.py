@@ -38,7 +38,7 @@ def import_(
     """
     from typing import cast
 
-    from hwnas.errors import UnknownName
+    from hwnas.errors import UnknownName, UsageError
     from hwnas.latency_models.fit import fit_model
     from hwnas.latency_models.importers import DIALECTS, Dialect, read_observations
     from hwnas.latency_models.importers.trtexec import is_trtexec
@@ -47,8 +47,14 @@ def import_(
     if dialect == "trtexec" or (dialect is None and is_trtexec(file)):
         from hwnas.cli.latency_trtexec import import_trtexec
 
+        if force or resolution is not None:
+            raise UsageError(
+                f"{file} is trtexec's output: --force and --resolution are for tables of blocks"
+            )
         import_trtexec(file, device, network, out, as_json)
         return
+    if network is not None:
+        raise UsageError(f"--network is for trtexec's output, which {file} is not")
     if dialect is not None and dialect not in DIALECTS:
         raise UnknownName("dialect", dialect, (*DIALECTS, "trtexec"))
     path = _target(device, model_name(file.stem), out, force)

@@ -60,12 +60,22 @@ def import_trtexec(
 
 
 def _add(path: Path, row: tuple[str, ...]) -> int:
-    """Add a row, or put it in the place of one of the same log; returns how many there are."""
+    """Add a row, or put it in the place of that of the same network; returns how many there are.
+
+    Raises `InvalidFile` for a file with other columns: its numbers may be in another unit.
+    """
+    from hwnas.errors import InvalidFile
     from hwnas.files import write_atomic
 
     rows: list[list[str]] = []
     if path.exists():
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))[1:]
+        titles, *rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) or [[]]
+        if tuple(titles) != FIELDS:
+            raise InvalidFile(
+                str(path),
+                f"has the columns {','.join(titles)}, expected {','.join(FIELDS)}; name another "
+                "file with --out",
+            )
     rows = [one for one in rows if one and one[0] != row[0]]
     held = io.StringIO()
     csv.writer(held, lineterminator="\n").writerows([FIELDS, *rows, row])

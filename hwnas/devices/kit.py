@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import zipfile
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -112,7 +112,7 @@ def _library(kit: Kit, wheel: Path | None) -> tuple[bytes, str]:
         files = sorted((root / inside).parent.glob(f"{kit.library}*"))
         if not files:
             raise UsageError(f"the native runner needs {kit.package}: pip install {kit.package}")
-        return files[0].read_bytes(), version(kit.package)
+        return files[0].read_bytes(), _version(kit.package)
     try:
         with zipfile.ZipFile(wheel) as file:
             name = min(one for one in file.namelist() if one.startswith(inside))
@@ -121,6 +121,12 @@ def _library(kit: Kit, wheel: Path | None) -> tuple[bytes, str]:
         raise UsageError(
             f"{wheel}: not a wheel of {kit.package} with {kit.library} ({error})"
         ) from None
+
+
+def _version(package: str) -> str:
+    """``onnxruntime-gpu`` and its kin bring the same module under another name."""
+    names = packages_distributions().get(package.replace("-", "_"), [package])
+    return version(package if package in names else names[0])
 
 
 def _plain(text: str) -> str:

@@ -123,6 +123,11 @@ def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
         raise UsageError(
             f"strategy {config.strategy!r} searches in one process: start it without torchrun"
         )
+    if ranks() > 1 and config.precision != "fp32":
+        raise UsageError(
+            f"--precision {config.precision}: int8 files are tuned in one process: start it "
+            "without torchrun"
+        )
     _check_search(config)
     if config.precision not in PRECISIONS:
         raise UsageError(
@@ -149,6 +154,10 @@ def _check_search(config: Config) -> None:
         )
     if config.estimator not in ESTIMATORS:
         raise UnknownName("estimator", config.estimator, ESTIMATORS)
+    if not config.shrink and not getattr(load("strategy", config.strategy), "inherits", False):
+        raise UsageError(
+            f"--no-shrink: strategy {config.strategy!r} has no network to start from, only eas has"
+        )
     if config.ray:
         if not getattr(load("strategy", config.strategy), "inherits", False):
             raise UsageError(

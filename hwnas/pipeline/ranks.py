@@ -17,7 +17,7 @@ from hwnas.datasets import load_dataset
 from hwnas.distributed import RankLost, joined, rank, told
 from hwnas.nn.build import build
 from hwnas.pipeline.planning import load_images, load_space
-from hwnas.pipeline.tasks import End, SearchTask, Task, TrainTask, tell
+from hwnas.pipeline.tasks import End, SearchTask, Task, TrainTask, broken, tell
 from hwnas.plugins import load
 from hwnas.search.loop import run_search
 from hwnas.search.strategy import Setting, SteppedStrategy
@@ -37,8 +37,9 @@ def leading() -> Iterator[bool]:
         try:
             yield True
         finally:
-            with suppress(RankLost):
-                tell(End())
+            if not broken():  # else the closed connection ends the others in the midst of it
+                with suppress(RankLost):
+                    tell(End())
 
 
 def _serve() -> None:

@@ -13,7 +13,7 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.pipeline.job import Found, Job
 from hwnas.pipeline.screening import Screened, screen
-from hwnas.pipeline.tasks import SearchTask, tell
+from hwnas.pipeline.tasks import SearchTask, together
 from hwnas.plugins import load
 from hwnas.profiling import block_keys
 from hwnas.search.loop import (
@@ -148,27 +148,26 @@ def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data)
             update(line.step, total, f"{line.phase}: loss {line.loss:.3f}{expected}")
 
         seed = job.run.config.seed
-        _tell_others(job, strategy, number)
-        if isinstance(strategy, OwnLoop):
-            strategy.search(train, valid, plan, seed, files, number, on_line)
-        else:
-            stepped = cast(SteppedStrategy, strategy)
-            run_search(stepped, train, valid, plan, seed, files, number, on_line)
+        with together(_shared(job, strategy, number)):
+            if isinstance(strategy, OwnLoop):
+                strategy.search(train, valid, plan, seed, files, number, on_line)
+            else:
+                stepped = cast(SteppedStrategy, strategy)
+                run_search(stepped, train, valid, plan, seed, files, number, on_line)
 
 
-def _tell_others(job: Job, strategy: Strategy, number: int) -> None:
-    """Let the other ranks train the same supernet, up to the end of the round."""
-    if isinstance(strategy, Parallel):
-        tell(
-            SearchTask(
-                job.run.config,
-                strategy.costs,
-                job.budget_ms,
-                job.effort.arch_learning_rate,
-                job.search_plan,
-                number,
-            )
-        )
+def _shared(job: Job, strategy: Strategy, number: int) -> SearchTask | None:
+    """Return what the other ranks do: train the same supernet, up to the end of the round."""
+    if not isinstance(strategy, Parallel):
+        return None
+    return SearchTask(
+        job.run.config,
+        strategy.costs,
+        job.budget_ms,
+        job.effort.arch_learning_rate,
+        job.search_plan,
+        number,
+    )
 
 
 def _refit(job: Job, screened: Screened) -> LatencyModel:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import msgspec
 
 from hwnas.architecture import Architecture
@@ -44,3 +47,24 @@ def tell(task: Task) -> None:
     """Let the other ranks, if there are any, begin the same work."""
     if ranks() > 1:
         told(msgspec.to_builtins(task))
+
+
+class _Shared:
+    """Whether all ranks are in a task: it stays so where this one's part ended in an error."""
+
+    running = False
+
+
+def broken() -> bool:
+    """Whether this rank left a task that the others are still in, and listen to nothing else."""
+    return _Shared.running
+
+
+@contextmanager
+def together(task: Task | None) -> Iterator[None]:
+    """Tell the other ranks of ``task``, and do this rank's part of it in the body."""
+    if task is not None:
+        tell(task)
+    _Shared.running = task is not None
+    yield
+    _Shared.running = False

@@ -12,6 +12,7 @@ import torch
 from hwnas.architecture import Architecture
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.datasets import Dataset, load_dataset
+from hwnas.distributed import ranks
 from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.files import append_line, read_lines, write_atomic, write_json
 from hwnas.nn.build import Network, build
@@ -19,7 +20,7 @@ from hwnas.pipeline.batch_size import fitting, free_bytes, image_bytes
 from hwnas.pipeline.effort import EFFORTS, plans
 from hwnas.pipeline.named_network import find_network, needs_shape
 from hwnas.pipeline.run import lock_folder
-from hwnas.pipeline.tasks import TrainTask, tell
+from hwnas.pipeline.tasks import TrainTask, together
 from hwnas.spaces.published import adapted, published_names
 from hwnas.training import (
     RECALIBRATED,
@@ -110,8 +111,8 @@ def run_training(
             on_epoch(line)
 
     seed = derived_seed(job.seed, architecture.digest)
-    tell(TrainTask(architecture, job.data, plan, seed, job.threads))
-    train(network, data, plan, seed, checkpoint, note)
+    with together(TrainTask(architecture, job.data, plan, seed, job.threads)):
+        train(network, data, plan, seed, checkpoint, note)
     # the running averages of a short training lag behind its weights
     recalibrate(network, data.drawn(RECALIBRATED, job.seed))
     valid = accuracy(network, as_data(dataset.valid, dataset))
@@ -182,6 +183,7 @@ def _batch_size(
         return msgspec.json.decode(kept.read_bytes(), type=int)
     each, free = image_bytes(architecture), free_bytes()
     size = fitting(wanted, each, free)
+    size = max(1, size // ranks()) * ranks()  # equal parts
     if size < wanted:
         say(
             f"batches of {size} images instead of {wanted}: an image takes about "

@@ -16,6 +16,14 @@ def check_runner(runner: Runner, suffix: str, folder: Path) -> None:
 
     ``folder`` is for the files. Measures three of them; the runner is closed at the end.
     """
+    try:
+        _check(runner, suffix, folder)
+    finally:
+        runner.close()
+    runner.close()  # a second time does nothing
+
+
+def _check(runner: Runner, suffix: str, folder: Path) -> None:
     small = write_model(folder / f"small{suffix}")
     large = write_model(folder / f"large{suffix}", channels=64, layers=8, size=32)
     said = runner.probe()
@@ -25,8 +33,6 @@ def check_runner(runner: Runner, suffix: str, folder: Path) -> None:
     holds(runner.measure([]) == [], "measuring nothing gives nothing")
     _check_measuring(runner, small, large)
     _check_errors(runner, small, suffix, folder)
-    runner.close()
-    runner.close()  # a second time does nothing
 
 
 def _check_measuring(runner: Runner, small: Path, large: Path) -> None:

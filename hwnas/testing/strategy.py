@@ -16,6 +16,8 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.testing.contract import holds
 
 COUNT = 3
+WINDOW = (0.3, 0.8)
+"""Between the smallest and the largest network; candidates must lie there."""
 
 
 def small_space() -> MobileSpace:
@@ -49,7 +51,8 @@ def check_strategy(kind: Any, space: SearchSpace | None = None) -> None:
     """
     space = space or small_space()
     costs = small_costs(space)
-    low_ms, high_ms = 0.0, costs.network_ms([len(row) - 1 for row in costs.mean_ms]) * 2
+    span_ms = costs.largest_ms - costs.smallest_ms
+    low_ms, high_ms = (costs.smallest_ms + share * span_ms for share in WINDOW)
     kind.check(space)
     strategy = _begun(kind, space, costs, high_ms)
     strategy.set_costs(costs, high_ms)

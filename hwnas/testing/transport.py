@@ -21,13 +21,15 @@ def check_transport(transport: Transport, folder: Path) -> None:
 
     ``folder`` is for files on this machine.
     """
-    _check_commands(transport)
-    _check_limits(transport)
-    _check_files(transport, folder)
-    facts = transport.probe()
-    holds(facts.machine and facts.abi and facts.cores > 0, "probe() says what the device is")
-    holds(transport.alive(), "a device that answers is alive")
-    transport.close()
+    try:
+        _check_commands(transport)
+        _check_limits(transport)
+        _check_files(transport, folder)
+        facts = transport.probe()
+        holds(facts.machine and facts.abi and facts.cores > 0, "probe() says what the device is")
+        holds(transport.alive(), "a device that answers is alive")
+    finally:
+        transport.close()
 
 
 def _check_commands(transport: Transport) -> None:
