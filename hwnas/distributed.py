@@ -45,6 +45,11 @@ def joined() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
+    # Its functions have the group of the moment of their import as a default argument, and the
+    # first optimizer imports it: imported any later, the group and its threads would live on after
+    # it is destroyed, and a thread that frees a tensor while Python ends would abort the process.
+    import torch.distributed.nn.functional  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
     _told(lambda: dist.init_process_group("gloo", timeout=WAIT))
     try:
         yield

@@ -89,6 +89,13 @@ def on_rank(number: int, port: int, folder: Path) -> None:
         mine = {"x": torch.full((2,), float(number)), "n": torch.tensor(number)}
         state = told_state(mine)
         assert state["x"].tolist() == [0.0, 0.0] and state["n"].item() == 0
+        assert threads_of_gloo()
+    assert not threads_of_gloo()  # one that frees a tensor while Python ends aborts the process
+
+
+def threads_of_gloo() -> list[str]:
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
 
 
 def commanded(number: int, port: int, folder: Path) -> None:
