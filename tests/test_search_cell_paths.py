@@ -15,6 +15,7 @@ from hwnas.architecture import Genotype
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.cell_paths import CellPaths
 from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
+from hwnas.search.objective import Linear
 from hwnas.search.paths import cut, drawn_path, uniform_path
 from hwnas.search.proxyless import ProxylessGradient
 from hwnas.search.random import RandomSearch
@@ -54,7 +55,7 @@ def test_the_gradient_of_the_logits_is_that_of_all_candidates_with_gates() -> No
     images, labels = tiny_batch()
     path = list(choices())
     strategy._sample = lambda: path
-    strategy.objective.multiplier = 0.0
+    strategy.objective = Linear(strategy.objective.budget_ms, 0.0)
     probs = strategy.probs.detach()
     strategy.architecture_step((images.double(), labels))
 
@@ -118,7 +119,7 @@ def test_a_pair_scores_in_the_better_order() -> None:
 def test_latency_alone_moves_the_search_to_fast_operations(estimator: str) -> None:
     strategy = ProxylessGradient.begin(setting(0.1)._replace(estimator=estimator))
     strategy.set_costs(COSTS, COSTS.smallest_ms)
-    strategy.objective.multiplier = 2.0
+    strategy.objective = Linear(strategy.objective.budget_ms, 2.0)
     before = strategy.weight_step(tiny_batch(), 0.05).expected_ms
     log = [strategy.architecture_step(tiny_batch()) for _ in range(10)][-1]
     assert before is not None and log.expected_ms is not None

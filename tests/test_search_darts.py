@@ -15,6 +15,7 @@ from hwnas.nn.cell_supernet import CellSupernet
 from hwnas.search.cell_weights import skips
 from hwnas.search.darts import SKIP_CAP, Darts, DartsSecond
 from hwnas.search.loop import SearchFiles, SearchPlan, run_search
+from hwnas.search.objective import Linear
 from hwnas.search.strategy import Setting
 from hwnas.spaces.cell_alpha import genotype_from_alpha
 from hwnas.spaces.cells import CellSpace, cell_space
@@ -85,7 +86,7 @@ def test_a_budget_that_excludes_the_preferred_operation_flips_the_choice() -> No
 def test_latency_alone_moves_the_search_to_the_fast_operation() -> None:
     strategy = searcher(rate=0.1)
     strategy.set_costs(COSTS, COSTS.smallest_ms)
-    strategy.objective.multiplier = 2.0
+    strategy.objective = Linear(strategy.objective.budget_ms, 2.0)
     before = strategy._expected_ms(strategy.alpha).item()
     for _ in range(15):
         strategy.architecture_step(tiny_batch())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hwnas.nn.supernet import Supernet
 from hwnas.search.gates import draw_pairs, gated, rescaled
+from hwnas.search.objective import Linear
 from hwnas.search.proxyless import ProxylessGradient
 from tests.tiny import tiny_batch, tiny_costs, tiny_space
 
@@ -134,7 +135,7 @@ def test_a_decision_of_one_candidate_has_nothing_to_learn() -> None:
 def test_the_gradient_of_two_paths_is_the_formula_of_these_two() -> None:
     """``dL/dalpha_i = sum_j dL/dg_j q_j (delta_ij - q_i)``; the latency's is q_i (c_i - E_q)."""
     strategy, (images, labels) = two_paths(), tiny_batch()
-    strategy.objective.multiplier = 0.7
+    strategy.objective = Linear(strategy.objective.budget_ms, 0.7)
     probs, start = strategy.probs.detach(), strategy.arch_logits.detach().clone()
     pairs = draw_pairs(probs, torch.Generator().manual_seed(5))
     path = pairs[:, 1].tolist()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import MixedOp, Supernet
+from hwnas.search.objective import Linear
 from hwnas.search.proxyless import ProxylessGradient, mean_entropy
 from hwnas.spaces.mobile import MBCONVS, Candidate, MobileSpace
 from tests.tiny import tiny_batch, tiny_costs, tiny_space
@@ -35,8 +36,9 @@ def searcher(
 
 
 def exact(space: MobileSpace, share: bool = True) -> ProxylessGradient:
-    """Return a searcher in float64 whose logits are far from equal."""
+    """Return a searcher in float64 with logits far from equal; its latency has no weight."""
     strategy = searcher(space, share=share)
+    strategy.objective = Linear(strategy.objective.budget_ms, 0.0)
     strategy.supernet.double()
     noise = torch.randn(strategy.mask.shape, generator=torch.Generator().manual_seed(1))
     strategy.arch_logits.data = noise.double()
@@ -112,7 +114,7 @@ def test_with_one_decision_the_gradient_follows_from_the_candidates_outputs(
 
 def test_the_latency_part_of_the_gradient_is_the_closed_form() -> None:
     without, weighted = exact(THREE), exact(THREE)
-    weighted.objective.multiplier = 0.7
+    weighted.objective = Linear(weighted.objective.budget_ms, 0.7)
     path = (1, 0, SKIP)
     difference = gradient(weighted, path) - gradient(without, path)
     probs = exact(THREE).probs.detach()

@@ -21,6 +21,7 @@ from hwnas.nn.blocks import block_module
 from hwnas.nn.build import build, untrained
 from hwnas.nn.supernet import MixedOp, Supernet
 from hwnas.search.derive import window_knapsack
+from hwnas.search.objective import Linear
 from hwnas.search.proxyless import ProxylessGradient
 from hwnas.spaces.find import find_space
 from hwnas.spaces.tree import TreeSpace, inner_widths
@@ -138,7 +139,7 @@ def test_the_gradient_of_the_logits_is_the_formula_on_a_tree_too() -> None:
     probs = strategy.probs.detach()
     expected = probs * (by_gates - (probs * by_gates).sum(1, keepdim=True))
     strategy._sample = lambda: path  # pyright: ignore[reportPrivateUsage]
-    strategy.objective.multiplier = 0.0
+    strategy.objective = Linear(strategy.objective.budget_ms, 0.0)
     strategy.architecture_step((images, labels))
     torch.testing.assert_close(strategy.arch_logits.grad, expected)
 

@@ -142,13 +142,24 @@ class Lagrangian(Linear):
     The multiplier rises while the expected latency is over the budget and falls, also below
     zero, while the budget is not used, so nobody tunes it. The step of the dual variable is
     projected to ``[-limit, limit]`` (Boyd and Vandenberghe, Convex Optimization, section 5.5;
-    the signed form holds an equality).
+    the signed form holds an equality). Dual ascent alone swings about the budget; the gradient of
+    the augmented Lagrangian (Nocedal and Wright, Numerical Optimization, section 17.3) damps it:
+    the latency weighs ``multiplier + damping * (latency / budget - 1)``, in the same limits, so
+    that a budget far away doesn't fill Adam's second moments.
     """
 
-    def __init__(self, budget_ms: float, rate: float = 0.1, limit: float = 2.0) -> None:
+    def __init__(
+        self, budget_ms: float, rate: float = 0.1, limit: float = 2.0, damping: float = 3.0
+    ) -> None:
         super().__init__(budget_ms, 0.0)
         self.rate = rate
         self.limit = limit
+        self.damping = damping
+
+    def loss(self, task_loss: Tensor, latency_ms: Tensor) -> Tensor:
+        over = latency_ms / self.budget_ms - 1
+        weight = self.multiplier + self.damping * over.detach()
+        return task_loss + weight.clamp(-self.limit, self.limit) * over
 
     def update(self, latency_ms: float) -> None:
         """Ascend after an architecture step that started from the expected ``latency_ms``."""
