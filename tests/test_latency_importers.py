@@ -315,7 +315,8 @@ def test_the_null_model_is_a_row_without_a_key(tmp_path: Path) -> None:
     [
         ("key,latency\nconv k3 s2 e1 3>32 @224,1\n", "has no column of latencies with its unit"),
         ("key,ms,us\nconv k3 s2 e1 3>32 @224,1,1000\n", "has 2 columns with a unit, ms, us"),
-        ("key,ms,batch\nlogits k1 s1 e1 8>10 @7,1,1\n", "column 'batch' is not known"),
+        ("key,ms,pixels\nlogits k1 s1 e1 8>10 @7,1,1\n", "column 'pixels' is not known"),
+        ("key,ms,batch\nlogits k1 s1 e1 8>10 @7,1,0\n", "batch is '0', expected a whole number"),
         ("ms\n1\n", "has no column op, in_channels"),
         ("op,ms\nconv,1\n", "has no column in_channels, out_channels"),
         ("key,ms\n", "has no rows, expected a header and at least one row"),

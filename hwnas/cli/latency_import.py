@@ -23,18 +23,21 @@ HALVES = (0.10, 0.05, 0.03)
     "--dialect", help="proxylessnas, ofa, nn-meter, csv or trtexec.  [default: by content]"
 )
 @click.option("--network", help="trtexec: the network that the log is of (file, run or name).")
+@click.option(
+    "--batch", type=click.IntRange(1), help="trtexec: inputs of a call, if the log doesn't say it."
+)
 @click.option("--resolution", type=int, help="Of several tables the one for this input, in pixels.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the model to this file.")
 @click.option("--force", is_flag=True, help="Overwrite a model of that name.")
 @click.option("--json", "as_json", is_flag=True, help="The model as one JSON document.")
 def import_(
-    file: Path, device: str, dialect: str | None, network: str | None, resolution: int | None,
-    out: Path | None, force: bool, as_json: bool,
+    file: Path, device: str, dialect: str | None, network: str | None, batch: int | None,
+    resolution: int | None, out: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a latency model of a published table in FILE: its rows as they are.
 
     What trtexec printed is one network's latency: it is added to the device's observations, from
-    which `hwnas latency adapt` makes a model.
+    which `hwnas latency adapt` makes a model. At a batch of 8, say, those of NAME-batch8.
     """
     from typing import cast
 
@@ -51,10 +54,10 @@ def import_(
             raise UsageError(
                 f"{file} is trtexec's output: --force and --resolution are for tables of blocks"
             )
-        import_trtexec(file, device, network, out, as_json)
+        import_trtexec(file, device, network, batch, out, as_json)
         return
-    if network is not None:
-        raise UsageError(f"--network is for trtexec's output, which {file} is not")
+    if network is not None or batch is not None:
+        raise UsageError(f"--network and --batch are for trtexec's output, which {file} is not")
     if dialect is not None and dialect not in DIALECTS:
         raise UnknownName("dialect", dialect, (*DIALECTS, "trtexec"))
     path = _target(device, model_name(file.stem), out, force)

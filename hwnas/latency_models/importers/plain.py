@@ -12,6 +12,7 @@ Optional:
   single runs, which gives the standard error together with ``count``, the number of runs.
 * ``what``: ``alone``, ``inside`` or ``network``, see `Observation`; without it one block is
   ``inside`` and several are a ``network``.
+* ``batch``: inputs of a call, the same in all rows; without it 1. Latencies are those of a call.
 * ``comment``: not read.
 """
 
@@ -21,7 +22,7 @@ from typing import Any, cast, get_args
 
 from hwnas.architecture import Block
 from hwnas.block import FREE_OPS
-from hwnas.errors import UsageError
+from hwnas.errors import InvalidFile, UsageError
 from hwnas.latency_models.importers.columns import (
     Row,
     Table,
@@ -47,13 +48,21 @@ FIELDS = (
     "op", "in_channels", "out_channels", "kernel_size", "stride", "expand_ratio", "in_size",
 )  # fmt: skip
 FLAGS = ("activation", "squeeze_excite")
-OPTIONAL = ("standard_error", "count", "what", "comment")
+OPTIONAL = ("standard_error", "count", "what", "batch", "comment")
 
 
 def read_plain(file: str, table: Table) -> tuple[list[Observation], list[str]]:
     """Return the observations of a plain CSV file, and notes on them."""
     reader = _Reader(file, table.columns)
     observations, notes = collect(file, table.rows, reader.read)
+    batches = sorted(reader.batches)
+    if len(batches) > 1:
+        raise InvalidFile(
+            file, f"has latencies at the batches {', '.join(map(str, batches))}, which are those "
+            "of as many devices; expected one"
+        )  # fmt: skip
+    if batches and batches != [1]:
+        notes.append(f"latencies of calls of {batches[0]} inputs")
     if "what" not in table.columns:
         networks = sum(found.what == "network" for found in observations)
         notes.append(
@@ -74,6 +83,8 @@ class _Reader:
         named = ("key",) if self.by_key else FIELDS
         flags = () if self.by_key else FLAGS
         check_columns(file, columns, (*named, *flags, *timed, *OPTIONAL), named)
+        self.batches: set[int] = set()
+        """Of the rows read."""
 
     def read(self, row: Row) -> list[Found]:
         blocks = _keyed(row["key"]) if self.by_key else [_fields(row)]
@@ -81,6 +92,7 @@ class _Reader:
         what = _what(row.get("what", ""), len(keys))
         if not keys and what != "alone":
             raise WrongRow("key is empty, expected a block key (or what 'alone': the null model)")
+        self.batches.add(whole("batch", row["batch"]) if row.get("batch") else 1)
         ms = latency_ms(self.latency.column, row[self.latency.column], self.latency.ms_per_unit)
         observation = Observation(what, keys, ms, _standard_error(row, self.deviation, ms))
         return [Found(f"{what} {'; '.join(keys)}", observation)]

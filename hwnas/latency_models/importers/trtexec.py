@@ -1,7 +1,8 @@
 """What TensorRT's ``trtexec`` prints of a network: one observation, with its transfers apart.
 
 The performance summary of TensorRT 7 to 10. The latency is the median of "GPU Compute Time", as
-hwnas measures GPUs; copies, enqueueing and throughput are told beside it.
+hwnas measures GPUs; copies, enqueueing and throughput are told beside it. All times are of one
+call, which computes a whole batch (`trtexec_inputs`).
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from pathlib import Path
 import msgspec
 
 from hwnas.errors import InvalidFile
+from hwnas.latency_models.importers.trtexec_inputs import TimedInputs, read_inputs
 from hwnas.latency_models.observation import Observation
 
 LARGEST_MS = 1e7
 LONGEST = 64 * 2**20
 """Bytes of a log that are read, at most; a verbose one is long."""
+RUN_BEGINS = "&&&& RUNNING"
 _NUMBER = r"[-+]?\d{1,12}(?:\.\d{1,12})?(?:[eE][-+]?\d{1,3})?"
 _LINE = re.compile(
     r"(?P<what>GPU Compute(?: Time)?|Latency|Enqueue Time|H2D Latency|D2H Latency): "
@@ -54,10 +57,17 @@ class TrtexecTimes(msgspec.Struct, frozen=True):
     from_gpu: Spread | None = None
     enqueue: Spread | None = None
     throughput_per_s: float | None = None
-    """Of runs, each a whole batch."""
+    """As printed, see `inputs_per_s`."""
     runs: int | None = None
     unstable_cv: float | None = None
     """``trtexec``'s own warning that the compute time varies so much."""
+    inputs: TimedInputs = TimedInputs()
+
+    def inputs_per_s(self, batch: int) -> float | None:
+        """Return the throughput in inputs: ``trtexec`` counts calls, times its option --batch."""
+        if self.throughput_per_s is None:
+            return None
+        return self.throughput_per_s * batch / max(self.inputs.option or 1, 1)
 
     @property
     def standard_error(self) -> float:
@@ -94,7 +104,8 @@ def read_trtexec(path: Path) -> TrtexecTimes:
 
 
 def parse_trtexec(text: str) -> TrtexecTimes | None:
-    """Read the last summary of a log; None where it has none that can be."""
+    """Read the summary of the last run of a log; None where it has none that can be read."""
+    text = text.rpartition(RUN_BEGINS)[2]
     spreads: dict[str, Spread] = {}
     for line in text.splitlines():
         if (match := _LINE.search(line)) and (spread := _spread(match["said"])) is not None:
@@ -112,6 +123,7 @@ def parse_trtexec(text: str) -> TrtexecTimes | None:
         throughput_per_s=_last(_THROUGHPUT, text),
         runs=round(total_s * 1e3 / compute.mean_ms) if total_s else None,
         unstable_cv=cv / 100 if cv else None,
+        inputs=read_inputs(text),
     )
 
 
