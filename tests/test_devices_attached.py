@@ -46,8 +46,8 @@ PI4 = (
 )
 MEMORY = "MemTotal:        3884396 kB\nMemFree:          115456 kB\n"
 GPUS = (
-    "0, Tesla T4, GPU-1b2c, 535.104.05, 15360, 1590, 7.5\n"
-    "1, NVIDIA Graphics Device, GPU-77, 535.104.05, [N/A], [Not Supported], 9.0\n"
+    "0, Tesla T4, GPU-1b2c, 535.104.05, 15360, 1590, 7.5, 00000000:3B:00.0\n"
+    "1, NVIDIA Graphics Device, GPU-77, 535.104.05, [N/A], [Not Supported], 9.0, 00000000:5E:00.0\n"
     "No devices were found\n"
 )
 
@@ -112,6 +112,7 @@ def test_gpus_are_read_line_by_line() -> None:
     t4, other = parse_gpus(GPUS)
     assert (t4.name, t4.memory_bytes, t4.clock_hz) == ("Tesla T4", 15360 * 1024**2, 1_590_000_000)
     assert (other.memory_bytes, other.clock_hz) == (None, None)
+    assert (t4.pci_bus_id, other.pci_bus_id) == ("0000:3b:00.0", "0000:5e:00.0")
 
 
 def test_a_processor_is_named_by_its_board_or_its_cores() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwnas.cli.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from hwnas.devices.attached import NvidiaGpu
 
 
 @click.group("devices")
@@ -64,11 +67,19 @@ def _attached() -> list[dict[str, Any]]:
         {"way": f"adb:{one.serial}", "name": one.model, "state": one.said}
         for one in attached_phones()
     ]
-    gpus = [
-        {"way": f"gpu:{one.number}", "name": one.name, "state": f"ready, driver {one.driver}"}
-        for one in attached_gpus()
-    ]
-    return [*phones, *gpus]
+    return [*phones, *map(_gpu, attached_gpus())]
+
+
+def _gpu(gpu: NvidiaGpu) -> dict[str, Any]:
+    from hwnas.devices.attached import cuda_number
+    from hwnas.devices.worker_cuda import restricted
+
+    number, state = cuda_number(gpu), f"ready, driver {gpu.driver}"
+    if number is None:
+        state = f"CUDA does not see it{restricted()}"
+    elif number != gpu.number:
+        state += f", number {number} for CUDA"
+    return {"way": f"gpu:{gpu.number}", "name": gpu.name, "state": state}
 
 
 @devices.command("add")

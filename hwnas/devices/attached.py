@@ -11,12 +11,14 @@ import socket
 import subprocess
 from typing import NamedTuple
 
+from hwnas.devices.worker_cuda import cuda_gpus
+
 ADB_PORT = 5037
 PATIENCE_S = 3.0
 LONGEST = 65_536
 """Bytes of an answer that are read, at most."""
 
-GPU_FIELDS = "index,name,uuid,driver_version,memory.total,clocks.max.sm,compute_cap"
+GPU_FIELDS = "index,name,uuid,driver_version,memory.total,clocks.max.sm,compute_cap,pci.bus_id"
 ADVICE = {
     "device": "ready",
     "unauthorized": "unauthorised: unlock the phone and accept this computer's key",
@@ -40,12 +42,15 @@ class Phone(NamedTuple):
 
 class NvidiaGpu(NamedTuple):
     number: int
+    """nvidia-smi's; see `cuda_number`."""
     name: str
     uuid: str
     driver: str
     memory_bytes: int | None
     clock_hz: int | None
     compute_capability: str
+    pci_bus_id: str
+    """As CUDA writes it: ``0000:3b:00.0``."""
 
 
 def attached_phones() -> list[Phone]:
@@ -108,6 +113,21 @@ def attached_gpus() -> list[NvidiaGpu]:
     return parse_gpus(done.stdout[:LONGEST].decode(errors="replace")) if not done.returncode else []
 
 
+def cuda_number(gpu: NvidiaGpu) -> int | None:
+    """Return a GPU's number in profiles, which is CUDA's; None where CUDA does not see it.
+
+    It differs from nvidia-smi's where ``CUDA_VISIBLE_DEVICES`` or ``CUDA_DEVICE_ORDER`` is set.
+    """
+    by_bus = os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID") == "PCI_BUS_ID"
+    if by_bus and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        return gpu.number
+    try:
+        places = [one.pci_bus_id for one in cuda_gpus()]
+    except RuntimeError:
+        return None
+    return places.index(gpu.pci_bus_id) if gpu.pci_bus_id in places else None
+
+
 def parse_gpus(text: str) -> list[NvidiaGpu]:
     """Read the lines of `GPU_FIELDS`; what a driver doesn't know is ``[N/A]``."""
     gpus: list[NvidiaGpu] = []
@@ -125,6 +145,7 @@ def parse_gpus(text: str) -> list[NvidiaGpu]:
                 memory_bytes=memory * 1024**2 if memory else None,
                 clock_hz=clock * 1_000_000 if clock else None,
                 compute_capability=cells[6],
+                pci_bus_id=cells[7].lower()[-len("0000:00:00.0") :],  # nvidia-smi: 00000000:3B:00.0
             )
         )
     return gpus

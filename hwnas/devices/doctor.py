@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from hwnas.devices.attached import attached_gpus, attached_phones
-from hwnas.devices.profile import DeviceProfile, Gpu
+from hwnas.devices.check import Check
+from hwnas.devices.profile import DeviceProfile
 from hwnas.files import home
 
-State = Literal["ok", "note", "warning", "failed"]
 FREE_BYTES = 2_000_000_000
 """Free disk space below which a run may end early."""
 BUSY = 0.3
@@ -21,13 +19,6 @@ BUSY = 0.3
 HOT_C = 80.0
 SLOW = 0.7
 """Share of its highest clock below which a processor is throttled or saves power."""
-
-
-class Check(NamedTuple):
-    what: str
-    state: State
-    found: str
-    advice: str = ""
 
 
 def examine(profile: DeviceProfile | None = None, root: Path = Path("/")) -> list[Check]:
@@ -181,47 +172,10 @@ def _device(profile: DeviceProfile) -> list[Check]:
         found = f"{profile.measure.threads} threads on {os.cpu_count()} processors"
         checks.append(Check("threads", "warning", found, "ask for fewer in [measure]"))
     if profile.gpu is not None and profile.transport == "local":
-        checks += _gpu(profile.name, profile.gpu)
+        from hwnas.devices.doctor_gpu import examine_gpu
+
+        checks += examine_gpu(profile.name, profile.gpu)
     return checks
-
-
-def _gpu(name: str, wanted: Gpu) -> list[Check]:
-    """Check that a GPU of this machine is there, can be used, and is not held down."""
-    from hwnas.devices.worker_gpu import PACKAGE, PROVIDERS
-    from hwnas.devices.worker_nvml import find_gpu, open_nvml, state
-
-    checks: list[Check] = []
-    if wanted.number not in [one.number for one in attached_gpus()]:
-        advice = "install NVIDIA's driver; `nvidia-smi` must list it"
-        checks.append(Check(name, "failed", f"no GPU {wanted.number} by nvidia-smi", advice))
-    if wanted.provider in PROVIDERS:
-        listed = _providers()
-        there = PROVIDERS[wanted.provider] in listed
-        said = ", ".join(listed) or "no ONNX Runtime"
-        advice = "" if there else PACKAGE
-        checks.append(Check(PROVIDERS[wanted.provider], "ok" if there else "failed", said, advice))
-    nvml = open_nvml()
-    handle = None if nvml is None else find_gpu(nvml, wanted.number)
-    if nvml is None or handle is None:
-        advice = "pip install nvidia-ml-py, for clocks, power and heat"
-        return [*checks, Check("NVML", "note", "says nothing", advice)]
-    now = state(nvml, handle)
-    if now["slowed_by"]:
-        found, advice = ", ".join(now["slowed_by"]), "cool it, or raise its power limit"
-        checks.append(Check("GPU clock", "warning", f"held down by {found}", advice))
-    if now["others"]:
-        found = f"{now['others']} processes of others compute on it"
-        checks.append(Check("GPU load", "warning", found, "end them: `nvidia-smi`"))
-    if now["persistence"] is False:
-        checks.append(Check("GPU persistence", "note", "off", "nvidia-smi -pm 1 (as root)"))
-    return checks
-
-
-def _providers() -> list[str]:
-    try:
-        return list(import_module("onnxruntime").get_available_providers())
-    except ImportError:
-        return []
 
 
 def _text(path: Path) -> str:

@@ -17,7 +17,9 @@ from hwnas.devices.attached import (
     Phone,
     attached_gpus,
     attached_phones,
+    cuda_number,
 )
+from hwnas.devices.worker_cuda import restricted
 from hwnas.errors import DeviceError, UsageError
 
 PATIENCE_S = 20.0
@@ -81,6 +83,10 @@ def here(name: str) -> dict[str, Any]:
 
 
 def gpu(name: str, found: NvidiaGpu) -> dict[str, Any]:
+    """Return the profile of a GPU. Raises `DeviceError` for one that CUDA does not see."""
+    number = cuda_number(found)
+    if number is None:
+        raise DeviceError(f"GPU {found.number} ({found.name}): CUDA does not see it{restricted()}")
     hardware: dict[str, Any] = {
         "source": f"probe by nvidia-smi, driver {found.driver}",
         "isa": f"compute capability {found.compute_capability}",
@@ -96,7 +102,7 @@ def gpu(name: str, found: NvidiaGpu) -> dict[str, Any]:
         "runtime": "onnxruntime",
         "transport": "local",
         "hardware": hardware,
-        "gpu": {"provider": "cuda", "number": found.number},
+        "gpu": {"provider": "cuda", "number": number},
         "measure": {"threads": 1},
     }
 

@@ -373,9 +373,10 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
 def _gpu_watch(gpu: dict[str, Any] | None) -> Callable[[], dict[str, Any] | None] | None:
     if gpu is None:
         return None
+    from hwnas.devices.worker_cuda import number_as_nvidia_smi
     from hwnas.devices.worker_nvml import watch
 
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbered as nvidia-smi does
+    number_as_nvidia_smi()
     return watch(gpu["number"])
 
 

@@ -1,4 +1,8 @@
-"""Events and streams of an NVIDIA GPU, by ctypes on the driver's own library: no toolkit needed."""
+"""NVIDIA GPUs by ctypes on the driver's own library: which there are, events, streams.
+
+No toolkit is needed. A GPU's number is CUDA's: nvidia-smi's, unless ``CUDA_VISIBLE_DEVICES`` names
+some of them (by numbers, UUIDs, or an instance ``MIG-…``), then the place in that list.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,26 @@ import time
 from collections.abc import Callable
 from ctypes import byref, c_char_p, c_float, c_int, c_uint, c_void_p
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 LIBRARY = "libcuda.so.1"
 NON_BLOCKING = 1
 """Flag of a stream that does not wait for the default one."""
 
 
+class CudaGpu(NamedTuple):
+    """A GPU, or an instance of one (MIG), that CUDA may use."""
+
+    pci_bus_id: str
+    """E.g. ``0000:3b:00.0``: the same for CUDA, NVML and nvidia-smi; an instance has its GPU's."""
+    uuid: str
+    """Without ``GPU-`` or ``MIG-``; empty where the driver (before 470) says none of instances."""
+
+
 def driver() -> ctypes.CDLL:
-    """Return the driver's library, initialised. Raises RuntimeError where there is none."""
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # GPUs numbered as nvidia-smi does
+    """Return the driver's library, initialised. Raises RuntimeError where it is of no use."""
+    number_as_nvidia_smi()
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError:
@@ -30,16 +44,49 @@ def driver() -> ctypes.CDLL:
     library.cuEventSynchronize.argtypes = (c_void_p,)
     library.cuEventElapsedTime.argtypes = (c_void_p, c_void_p, c_void_p)
     library.cuCtxSetCurrent.argtypes = (c_void_p,)
-    _call(library, "cuInit", c_uint(0))
+    try:
+        _call(library, "cuInit", c_uint(0))
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}{restricted()}") from None
     return library
 
 
-def pci_bus_id(number: int) -> str:
-    """Return where a GPU sits, e.g. ``0000:3b:00.0``: the same GPU for CUDA and for NVML."""
-    library, device, text = driver(), c_int(), ctypes.create_string_buffer(32)
-    _call(library, "cuDeviceGet", byref(device), c_int(number))
-    _call(library, "cuDeviceGetPCIBusId", text, c_int(32), device)
-    return text.value.decode(errors="replace")
+def number_as_nvidia_smi() -> None:
+    """Have CUDA count GPUs by their place on the bus, before it starts; the user may differ."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+
+
+def restricted() -> str:
+    """Return what an error about a missing GPU should add: the variable that hides some."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if visible is None else f"; CUDA_VISIBLE_DEVICES is {visible[:200]!r}"
+
+
+def cuda_gpus() -> list[CudaGpu]:
+    """Return what CUDA sees, each at its number. Raises RuntimeError where it sees nothing."""
+    library, count = driver(), c_int()
+    _call(library, "cuDeviceGetCount", byref(count))
+    found: list[CudaGpu] = []
+    for number in range(count.value):
+        device, text, uuid = c_int(), ctypes.create_string_buffer(32), (ctypes.c_ubyte * 16)()
+        _call(library, "cuDeviceGet", byref(device), c_int(number))
+        _call(library, "cuDeviceGetPCIBusId", text, c_int(32), device)
+        known = hasattr(library, "cuDeviceGetUuid_v2")
+        if known:
+            _call(library, "cuDeviceGetUuid_v2", byref(uuid), device)
+        name = str(UUID(bytes=bytes(uuid))) if known else ""
+        found.append(CudaGpu(text.value.decode(errors="replace").lower(), name))
+    return found
+
+
+def find_cuda_gpu(number: int) -> CudaGpu:
+    """Return the GPU of that number. Raises RuntimeError, saying what there is."""
+    gpus = cuda_gpus()
+    if number >= len(gpus):
+        raise RuntimeError(
+            f"there is no GPU {number}: CUDA sees {len(gpus)}, counted from 0{restricted()}"
+        )
+    return gpus[number]
 
 
 class EventClock:

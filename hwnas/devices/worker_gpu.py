@@ -29,7 +29,7 @@ from hwnas.devices.worker import (
     onnx_array,
     onnx_options,
 )
-from hwnas.devices.worker_cuda import EventClock, TimedRun, median_ms
+from hwnas.devices.worker_cuda import EventClock, TimedRun, find_cuda_gpu, median_ms
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 HELPERS = {"cuda": (), "tensorrt": ("CUDAExecutionProvider",)}
@@ -139,6 +139,7 @@ def check_provider(ort: Any, provider: str, number: int) -> None:
         raise RuntimeError(
             f"this ONNX Runtime has no {wanted}, it has {', '.join(listed)}; {PACKAGE}"
         )
+    find_cuda_gpu(number)
     options = onnx_options(ort, 1)
     asked = [(wanted, {"device_id": str(number)})]
     try:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from hwnas.devices.worker_cuda import pci_bus_id
+from hwnas.devices.worker_cuda import find_cuda_gpu
 
 SLOWED_BY = {
     0x002: "application clocks",
@@ -26,16 +26,25 @@ SLOWED_BY = {
 """Bits of NVML's clocks event reasons; 1 is an idle GPU, which slows nothing that runs."""
 
 
+class Handles(NamedTuple):
+    """NVML's handles of what is measured."""
+
+    named: Any
+    """The GPU, or an instance of it (MIG), which has a name, a UUID and memory of its own."""
+    whole: Any
+    """The GPU: an instance has no clocks, heat and power of its own."""
+
+
 def watch(number: int) -> Callable[[], dict[str, Any] | None]:
     """Look at a GPU now; what is returned looks again and says `hwnas.measurement.Gpu`."""
     nvml = open_nvml()
-    handle = None if nvml is None else find_gpu(nvml, number)
-    if nvml is None or handle is None:
+    gpu = None if nvml is None else find_gpu(nvml, number)
+    if nvml is None or gpu is None:
         return lambda: None
-    before = state(nvml, handle)
+    before = state(nvml, gpu)
 
     def after() -> dict[str, Any]:
-        now = state(nvml, handle)
+        now = state(nvml, gpu)
         slowed = dict.fromkeys((*before["slowed_by"], *now["slowed_by"]))
         return {**now, "slowed_by": list(slowed)}
 
@@ -52,30 +61,46 @@ def open_nvml() -> Any:
     return nvml
 
 
-def find_gpu(nvml: Any, number: int) -> Any:
-    """Return NVML's handle of CUDA's GPU of that number, or None."""
+def find_gpu(nvml: Any, number: int) -> Handles | None:
+    """Return CUDA's GPU of that number, by its UUID or its place on the bus.
+
+    Never by NVML's own numbers: it counts all GPUs, whatever ``CUDA_VISIBLE_DEVICES`` says.
+    """
     try:
-        place = pci_bus_id(number)
+        gpu = find_cuda_gpu(number)
     except (RuntimeError, AttributeError):
-        return _asked(nvml, "nvmlDeviceGetHandleByIndex", number)
-    return _asked(nvml, "nvmlDeviceGetHandleByPciBusId", place.encode())
+        return None
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    names = [f"MIG-{gpu.uuid}"] if gpu.uuid else []
+    names += [first] if first.startswith("MIG-") else []  # CUDA sees no other beside an instance
+    for name in names:
+        instance = _asked(nvml, "nvmlDeviceGetHandleByUUID", name.encode())
+        if instance is not None:
+            whole = _asked(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", instance)
+            return Handles(instance, instance if whole is None else whole)
+    handle = _asked(nvml, "nvmlDeviceGetHandleByPciBusId", gpu.pci_bus_id.encode())
+    return None if handle is None else Handles(handle, handle)
 
 
-def state(nvml: Any, handle: Any) -> dict[str, Any]:
+def state(nvml: Any, gpu: Handles) -> dict[str, Any]:
     """Return a GPU's state; None for what the driver doesn't say."""
 
     def ask(name: str, *arguments: Any) -> Any:
-        return _asked(nvml, name, handle, *arguments)
+        return _asked(nvml, name, gpu.whole, *arguments)
+
+    def ask_named(name: str) -> Any:
+        return _asked(nvml, name, gpu.named)
 
     bits = ask("nvmlDeviceGetCurrentClocksEventReasons")
     if bits is None:  # its name until driver 535
         bits = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-    memory, running = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetComputeRunningProcesses")
+    memory = ask_named("nvmlDeviceGetMemoryInfo")
+    running = ask_named("nvmlDeviceGetComputeRunningProcesses")
     ecc, mig = ask("nvmlDeviceGetEccMode"), ask("nvmlDeviceGetMigMode")
     persistence = ask("nvmlDeviceGetPersistenceMode")
     return {
-        "name": _text(ask("nvmlDeviceGetName")) or "NVIDIA GPU",
-        "uuid": _text(ask("nvmlDeviceGetUUID")),
+        "name": _text(ask_named("nvmlDeviceGetName")) or "NVIDIA GPU",
+        "uuid": _text(ask_named("nvmlDeviceGetUUID")),
         "driver": _text(_asked(nvml, "nvmlSystemGetDriverVersion")),
         "memory_bytes": None if memory is None else int(memory.total),
         "sm_clock_mhz": ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.devices.worker import Array, BadModel, check_batch, fixed_shape
-from hwnas.devices.worker_cuda import TimedRun, median_ms
+from hwnas.devices.worker_cuda import TimedRun, median_ms, number_as_nvidia_smi, restricted
 
 DEVICE = "cuda:{}"
 
@@ -68,11 +68,13 @@ class GpuProgram(Program):
     """The same on a GPU (`worker.GpuModel`), timed by PyTorch's CUDA events."""
 
     def __init__(self, path: str, threads: int, batch: int, gpu: dict[str, Any]) -> None:
+        number_as_nvidia_smi()
         torch = _import_torch()
         if not torch.cuda.is_available() or gpu["number"] >= torch.cuda.device_count():
             raise RuntimeError(
                 f"PyTorch {torch.__version__} sees no GPU {gpu['number']} here "
                 f"({torch.cuda.device_count() if torch.cuda.is_available() else 0} in all)"
+                f"{restricted()}"
             )
         self.device, self._gpu = DEVICE.format(gpu["number"]), gpu
         torch.cuda.set_device(gpu["number"])
