@@ -41,17 +41,21 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(params=RUNTIMES)
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> RemoteRunner:
+    return shell_runner(request.param, tmp_path)
+
+
+def shell_runner(runtime: Runtime, folder: Path) -> RemoteRunner:
     profile = DeviceProfile(
         name="shell",
         title="this machine, as if a phone",
         kind="android",
-        runtime=request.param,
+        runtime=runtime,
         transport="adb",
         hardware=Hardware(source="test"),
         measure=QUICK,
         remote=Remote(),
     )
-    transport = Transport("shell", LocalLink(), str(tmp_path / "there"))
+    transport = Transport("shell", LocalLink(), str(folder / "there"))
     return RemoteRunner(profile, transport=transport)
 
 
@@ -103,6 +107,26 @@ def test_it_tells_the_time_of_each_operator(
     assert sum(row.share for row in rows) == pytest.approx(1)
     assert {row.provider for row in rows} <= {"CPUExecutionProvider", "XNNPACK", "LiteRT"}
     assert sum(row.share for row in convolutions) > 0.3
+
+
+def test_it_tells_every_operator_of_a_network_of_thousands(tmp_path: Path) -> None:
+    """More than 4096, and a name that is longer than 255 characters."""
+    onnx = pytest.importorskip("onnx")
+    count, long_name = 4200, "block/" * 60
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    names = [f"{long_name if place == 4100 else 'n'}{place}" for place in range(count)]
+    nodes = [  # two operators that no optimiser fuses or takes away
+        helper.make_node(("Sin", "Neg")[place % 2], [f"x{place}"], [f"x{place + 1}"], name=name)
+        for place, name in enumerate(names)
+    ]
+    ends = [helper.make_tensor_value_info(f"x{place}", kind, [1, 4]) for place in (0, count)]
+    graph = helper.make_graph(nodes, "long", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 17)]
+    file = tmp_path / "long.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), file)
+    rows = operator_times_there(shell_runner("onnxruntime", tmp_path), Subject("long", file))
+    assert [row.name for row in rows] == names
+    assert [row.kind for row in rows] == ["Sin", "Neg"] * (count // 2)
 
 
 def test_a_file_that_is_no_model_is_named_as_the_users(

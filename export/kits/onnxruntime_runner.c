@@ -9,7 +9,6 @@
 
 #define MOST_TENSORS 16
 #define MOST_AXES 16
-#define MOST_EVENTS 4096
 
 struct Model {
   const char *path;
@@ -135,44 +134,88 @@ void model_write_output(Model *made, const char *path) {
   if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file)) fail(path, "cannot be written", 0);
 }
 
-/* copy the text of a field of one event, as ONNX Runtime writes it: "name" :"text" */
-static int text_of(const char *line, const char *field, char *text, size_t size) {
+/* where the text of a field of one event begins, as ONNX Runtime writes it: "name" :"text" */
+static const char *text_of(const char *line, const char *field, size_t *length) {
   char key[64];
   snprintf(key, sizeof key, "\"%s\"", field);
   const char *at = strstr(line, key);
-  if (!at || !(at = strchr(at + strlen(key), '"'))) return 0;
-  size_t length = 0;
-  for (at++; *at && *at != '"' && length + 1 < size; at++) text[length++] = *at;
-  text[length] = 0;
-  return 1;
+  if (!at || !(at = strchr(at + strlen(key), '"'))) return NULL;
+  *length = strcspn(++at, "\"");
+  return at;
+}
+
+/* the same as a copy, which lasts; "?" where there is no such field */
+static char *copy_of(const char *line, const char *field) {
+  size_t length;
+  const char *text = text_of(line, field, &length);
+  char *copy = text ? strndup(text, length) : strdup("?");
+  if (!copy) fail(NULL, "no memory for the profile", 0);
+  return copy;
 }
 
 typedef struct {
-  char name[256], kind[64], provider[64];
+  char *name, *kind, *provider;
   double elapsed_us;
 } Operator;
 
-static void print_operators(const Operator *operators, int count) {
+/* the operators of one run: as many as the network has */
+typedef struct {
+  Operator *list;
+  size_t count, room;
+} Operators;
+
+static Operator *next_operator(Operators *all) {
+  if (all->count == all->room) {
+    all->room = all->room ? 2 * all->room : 256;
+    all->list = realloc(all->list, all->room * sizeof *all->list);
+    if (!all->list) fail(NULL, "no memory for the profile", 0);
+  }
+  return &all->list[all->count++];
+}
+
+static void print_operators(const Operators *all) {
   printf("{\"operators\":[");
-  for (int i = 0; i < count; i++) {
+  for (size_t i = 0; i < all->count; i++) {
     printf("%s{\"name\":", i ? "," : "");
-    print_quoted(operators[i].name);
+    print_quoted(all->list[i].name);
     printf(",\"kind\":");
-    print_quoted(operators[i].kind);
+    print_quoted(all->list[i].kind);
     printf(",\"provider\":");
-    print_quoted(operators[i].provider);
-    printf(",\"elapsed_us\":%.1f}", operators[i].elapsed_us);
+    print_quoted(all->list[i].provider);
+    printf(",\"elapsed_us\":%.1f}", all->list[i].elapsed_us);
   }
   printf("]}\n");
 }
 
+static void forget_operators(Operators *all) {
+  for (size_t i = 0; i < all->count; i++) {
+    free(all->list[i].name);
+    free(all->list[i].kind);
+    free(all->list[i].provider);
+  }
+  all->count = 0;
+}
+
+/* take an event for an operator if it is the time of its kernel */
+static void add_operator(Operators *all, const char *line) {
+  const char *ending = "_kernel_time", *taken = strstr(line, "\"dur\"");
+  size_t length, end = strlen(ending);
+  const char *name = text_of(line, "name", &length);
+  if (!name || length <= end || strncmp(name + length - end, ending, end)) return;
+  Operator *one = next_operator(all);
+  one->name = copy_of(line, "name");
+  one->name[length - end] = 0;
+  one->kind = copy_of(line, "op_name");
+  one->provider = copy_of(line, "provider");
+  one->elapsed_us = taken && strchr(taken, ':') ? atof(strchr(taken, ':') + 1) : 0;
+}
+
 /* a run's operators stand before its event model_run; warm-up runs are passed over */
 void model_print_operators(Model *made, int runs) {
-  static Operator operators[MOST_EVENTS];
-  char *file_name, *line = NULL, name[256];
-  const char *ending = "_kernel_time";
+  Operators all = {0};
+  char *file_name, *line = NULL;
   size_t size = 0;
-  int count = 0, seen = 0, total = 0;
+  int seen = 0, total = 0;
   for (int i = 0; i < runs; i++) model_run(made);
   OK(ort_end_profiling(made->session, allocator, &file_name));
   FILE *file = fopen(file_name, "r");
@@ -182,19 +225,14 @@ void model_print_operators(Model *made, int runs) {
   rewind(file);
   while (getline(&line, &size, file) > 0) {
     if (strstr(line, "\"model_run\"")) {
-      if (++seen > total - runs) print_operators(operators, count);
-      count = 0;
-    } else if (text_of(line, "name", name, sizeof name) && strlen(name) > strlen(ending) &&
-               !strcmp(name + strlen(name) - strlen(ending), ending) && count < MOST_EVENTS) {
-      const char *taken = strstr(line, "\"dur\"");
-      Operator *one = &operators[count++];
-      name[strlen(name) - strlen(ending)] = 0;
-      memcpy(one->name, name, sizeof name);
-      if (!text_of(line, "op_name", one->kind, sizeof one->kind)) strcpy(one->kind, "?");
-      if (!text_of(line, "provider", one->provider, sizeof one->provider)) strcpy(one->provider, "?");
-      one->elapsed_us = taken && strchr(taken, ':') ? atof(strchr(taken, ':') + 1) : 0;
+      if (++seen > total - runs) print_operators(&all);
+      forget_operators(&all);
+    } else {
+      add_operator(&all, line);
     }
   }
+  forget_operators(&all);
+  free(all.list);
   free(line);
   fclose(file);
   remove(file_name);

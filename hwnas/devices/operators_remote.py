@@ -19,8 +19,8 @@ from hwnas.devices.transport import Answer
 from hwnas.devices.worker_operators import PROFILED_RUNS, WARMUP_RUNS, rows_of
 from hwnas.errors import DeviceError, InvalidFile
 
-LONGEST = 2**24
-"""Bytes of an answer that are read, at most."""
+LONGEST = 2**27
+"""Bytes of an answer that are read, at most: every run names every operator."""
 
 
 class Run(msgspec.Struct, frozen=True):
