@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
+from hwnas.errors import ExportError
 from hwnas.export.graph import trace
 from hwnas.export.tflite import write_tflite
-from hwnas.export.tflite_buffers import ALIGNMENT_BYTES
+from hwnas.export.tflite_buffers import ALIGNMENT_BYTES, Flatbuffer
 from hwnas.nn.blocks import SqueezeExcite
 
 SHAPE = (3, 12, 10)
@@ -101,3 +103,11 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     write_tflite(trace(small_net(), SHAPE), first)
     write_tflite(trace(small_net(), SHAPE), second)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_file_over_two_gibibytes_is_refused() -> None:
+    file = Flatbuffer()
+    file.tensor("images", (1, 4))
+    file.value("logits", np.broadcast_to(np.float32(1), (1 << 29,)))
+    with pytest.raises(ExportError, match=r"2\.15 GB are more than a \.tflite file can have"):
+        list(file.packed(3, "images", "logits"))

@@ -9,7 +9,7 @@ import numpy as np
 from torch import fx
 
 from hwnas.export.nodes import Concat, Conv, ConvTranspose, Linear, Node
-from hwnas.export.weights import normal
+from hwnas.export.weights import normal, scaled
 
 if TYPE_CHECKING:
     from hwnas.export.lowering import Lowering
@@ -70,10 +70,8 @@ def _fused(made: Node) -> bool:
 
 def _scaled(made: Foldable, scale: Any, shift: Any) -> Foldable:
     bias = normal(made.bias * scale + shift)
-    if isinstance(made, ConvTranspose):  # the output channels are the second axis, per group
-        groups, (_, channels, *_) = made.groups, made.weight.shape
-        rows = np.repeat(scale.reshape(groups, channels), len(made.weight) // groups, axis=0)
-        return msgspec.structs.replace(made, weight=normal(made.weight * rows[..., None, None]),
-                                       bias=bias)  # fmt: skip
     rows = scale.reshape(-1, *(1,) * (made.weight.ndim - 1))
-    return msgspec.structs.replace(made, weight=normal(made.weight * rows), bias=bias)
+    if isinstance(made, ConvTranspose):  # the output channels are the second axis, per group
+        groups, (inputs, channels, *_) = made.groups, made.weight.shape
+        rows = np.repeat(scale.reshape(groups, channels), inputs // groups, axis=0)[..., None, None]
+    return msgspec.structs.replace(made, weight=scaled(made.weight, rows), bias=bias)

@@ -1,4 +1,4 @@
-"""From a PyTorch module to the compiler's graph: trace it, run it once for the shapes, lower it.
+"""From a PyTorch module to the compiler's graph: trace it, find the shapes, lower it.
 
 The set of operations is closed (`hwnas.export.ops.OPS`). Whatever is outside it is an
 `ExportError` that names the module and the operation; nothing is approximated.
@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from hwnas.errors import ExportError
-from hwnas.export.lowering import Known, Lowering
-from hwnas.export.nodes import Constant, Graph
+from hwnas.export.lowering import Lowering
+from hwnas.export.nodes import Constant, Graph, Node
 from hwnas.export.ops import OPS, LeafTracer, module_type
+from hwnas.export.shapes import known_of
+from hwnas.export.weights import own
 
 __all__ = ["Graph", "evaluating", "trace", "traced_values"]
 
@@ -35,7 +38,7 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
     module = _wrapped(module)
     with evaluating(module), torch.no_grad():
         lowering, _ = _lowered(module, input_shape)
-    return _checked(lowering.result)
+    return _finished(lowering.result)
 
 
 def traced_values(
@@ -47,8 +50,8 @@ def traced_values(
     """
     module = _wrapped(module)
     with evaluating(module), torch.no_grad():
-        lowering, run = _lowered(module, input_shape)
-        run.keeps = set(lowering.sources.values())
+        lowering, traced = _lowered(module, input_shape)
+        run = _Values(module, traced, set(lowering.sources.values()))
         run.run(image[None].to(**_kind_of_weights(module)))
     return {
         node.name: lowering.plain(lowering.sources[name], run.kept).reshape(node.shape)
@@ -74,32 +77,31 @@ def _wrapped(module: nn.Module) -> nn.Module:
     return nn.Sequential(module) if module_type(module) in OPS else module
 
 
-def _lowered(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Lowering, _Run]:
+def _lowered(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Lowering, fx.Graph]:
     inner = module[0] if type(module) is nn.Sequential and len(module) == 1 else module
     name, tracer = type(inner).__name__, LeafTracer()
     traced = _attempt(lambda: tracer.trace(module), f"{name} cannot be traced", FALL_BACK)
     _check_inputs(traced, name)
     _drop_unused(traced)
-    run = _Run(module, traced)
-    images = torch.zeros(1, *input_shape, **_kind_of_weights(module))
-    _attempt(lambda: run.run(images), f"{name} does not take an input of shape {input_shape}")
-    lowering = Lowering(module, traced, tracer, run.known)
+    known = _attempt(
+        lambda: known_of(module, traced, input_shape, **_kind_of_weights(module)),
+        f"{name} does not take an input of shape {input_shape}",
+    )
+    lowering = Lowering(module, traced, tracer, known)
     lowering.lower(input_shape)
-    return lowering, run
+    return lowering, traced
 
 
-class _Run(fx.Interpreter):
-    """Runs the traced graph and keeps what the lowering needs of every node."""
+class _Values(fx.Interpreter):
+    """Runs the traced graph on an image and keeps what some of its nodes give."""
 
-    def __init__(self, module: nn.Module, traced: fx.Graph) -> None:
+    def __init__(self, module: nn.Module, traced: fx.Graph, keeps: set[fx.Node]) -> None:
         super().__init__(module, graph=traced)
-        self.known = Known()
-        self.keeps: set[fx.Node] = set()
+        self.keeps = keeps
         self.kept: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        self.known.keep(n, result)
         if n in self.keeps:
             self.kept[n] = result.detach().to("cpu", torch.float32, copy=True).numpy()
         return result
@@ -114,14 +116,20 @@ def _attempt(attempt: Callable[[], T], failing: str, hint: str = "") -> T:
         raise ExportError(f"{failing}: {first}{hint}") from error
 
 
-def _checked(graph: Graph) -> Graph:
-    """Raise for a number in the graph that is not finite."""
-    for node in graph.nodes:
-        for field in ("weight", "bias", "gain", "shift", "slope", "value"):
-            values = getattr(node, field, None)
-            if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+def _finished(graph: Graph) -> Graph:
+    """Return the graph with all numbers its own. Raises for one that is not finite."""
+    return msgspec.structs.replace(graph, nodes=tuple(map(_own, graph.nodes)))
+
+
+def _own(node: Node) -> Node:
+    found: dict[str, Any] = {}
+    for field in ("weight", "bias", "gain", "shift", "slope", "value"):
+        values = getattr(node, field, None)
+        if isinstance(values, np.ndarray):
+            if not np.isfinite(values).all():
                 raise ExportError(f"{node.name}: its {field} holds a value that is not finite")
-    return graph
+            found[field] = own(values)
+    return msgspec.structs.replace(node, **found) if found else node
 
 
 def _check_inputs(traced: fx.Graph, name: str) -> None:

@@ -5,47 +5,18 @@ from __future__ import annotations
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx.node import map_arg
 
 from hwnas.errors import ExportError
 from hwnas.export.lowerings import LOWER
 from hwnas.export.nodes import INPUT, OUTPUT, Constant, Graph, Node, Reshape, Slice
 from hwnas.export.ops import ALIASES, find_op, in_place, known_ops, op_name
+from hwnas.export.shapes import Known, Shape
 from hwnas.export.views import LAST, View
 
-Shape = tuple[int, ...]
 N = TypeVar("N", bound=Node)
 FALL_BACK = "fall-back: --via torch-onnx or litert-torch"
-
-
-class Known:
-    """What one run has shown of the traced nodes."""
-
-    def __init__(self) -> None:
-        self.shapes: dict[fx.Node, Shape] = {}
-        """Of those that give a tensor."""
-        self.pieces: dict[fx.Node, list[Shape]] = {}
-        """Of those that give several."""
-        self.constants: dict[fx.Node, Tensor] = {}
-        """Those that no image changes: parameters, and what is computed of them alone."""
-        self.plain: dict[fx.Node, Any] = {}
-        """Those that are no tensors, such as sizes."""
-
-    def keep(self, node: fx.Node, result: Any) -> None:
-        if isinstance(result, Tensor):
-            self.shapes[node] = tuple(result.shape)
-            needs = node.all_input_nodes
-            computed = node.op in ("call_function", "call_method") and any(
-                one in self.constants for one in needs
-            )
-            fixed = all(one in self.constants or one in self.plain for one in needs)
-            if node.op == "get_attr" or (computed and fixed):
-                self.constants[node] = result
-        elif isinstance(result, tuple | list) and result and isinstance(result[0], Tensor):
-            self.pieces[node] = [tuple(one.shape) for one in result]
-        else:
-            self.plain[node] = result
 
 
 class Lowering:

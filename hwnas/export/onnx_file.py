@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 BATCH = "batch"
 """What a free first axis is called."""
 
@@ -17,9 +15,8 @@ class OnnxFile:
     def __init__(self, opset: int, dynamic_batch: bool) -> None:
         self.opset, self.dynamic_batch = opset, dynamic_batch
         self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-        self.known: set[str] = set()
-        """Names of the constants."""
+        self.known: dict[str, Any] = {}
+        """The constants' values."""
         self.shapes: dict[str, tuple[int, ...]] = {}
         """Of the graph's values, with a batch of 1."""
 
@@ -34,12 +31,7 @@ class OnnxFile:
 
     def value(self, name: str, values: Any) -> str:
         """Add a constant that is called ``name``."""
-        from onnx import numpy_helper
-
-        if name not in self.known:
-            self.known.add(name)
-            values = np.ascontiguousarray(values).reshape(np.shape(values))
-            self.weights.append(numpy_helper.from_array(values, name))
+        self.known.setdefault(name, values)
         return name
 
     def packed(
@@ -61,7 +53,7 @@ class OnnxFile:
             )
             for name, shape in zip(names, shapes, strict=True)
         ]
-        body = helper.make_graph(self.nodes, "hwnas", ends[:1], ends[1:], self.weights)
+        body = helper.make_graph(self.nodes, "hwnas", ends[:1], ends[1:])
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(
             body,
@@ -70,5 +62,16 @@ class OnnxFile:
             producer_name="hwnas",
         )
         helper.set_model_props(model, {name: said.decode() for name, said in notes.items()})
-        onnx.checker.check_model(model, full_check=True)
-        return model.SerializeToString(deterministic=True)
+        for name, values in self.known.items():  # in the model itself: they are copied once
+            _put(model.graph.initializer.add(), name, values)
+        data = model.SerializeToString(deterministic=True)
+        onnx.checker.check_model(data, full_check=True)
+        return data
+
+
+def _put(tensor: Any, name: str, values: Any) -> None:
+    from onnx import helper
+
+    tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(values.dtype)
+    tensor.dims.extend(values.shape)
+    tensor.raw_data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -104,7 +105,11 @@ def find_op(node: fx.Node, part: nn.Module | None) -> str | None:
 
 def module_type(part: nn.Module) -> type[nn.Module]:
     """Return the type of `OPS` that ``part`` computes the same as, else its own."""
-    own = type(part)
+    return _computed_by(type(part))
+
+
+@lru_cache(maxsize=1024)
+def _computed_by(own: type[nn.Module]) -> type[nn.Module]:
     said: type[nn.Module] | None = getattr(own, "computes", None)
     if said is not None and said in OPS:
         return said

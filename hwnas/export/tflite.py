@@ -62,7 +62,8 @@ def write_tflite(
         writer.write(node)
     for name, said in (notes or {}).items():
         writer.file.note(name, said)
-    path.write_bytes(writer.file.packed(schema_version, INPUT, OUTPUT))
+    with path.open("wb") as file:
+        file.writelines(writer.file.packed(schema_version, INPUT, OUTPUT))
 
 
 def _nhwc(shape: tuple[Any, ...]) -> tuple[Any, ...]:

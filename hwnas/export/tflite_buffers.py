@@ -5,12 +5,18 @@ The schema comes with LiteRT (`ai_edge_litert.schema_py_generated`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from hwnas.errors import ExportError
+
 ALIGNMENT_BYTES = 16
 """Of weights from the file's start: the schema asks for it, so that they can be used in place."""
+
+ROOM_BYTES = 4096
+"""More than what a tensor or an operator takes without its numbers."""
 
 
 class Flatbuffer:
@@ -20,7 +26,9 @@ class Flatbuffer:
         from ai_edge_litert import schema_py_generated as schema
 
         self._schema = schema
-        self._aligned = _aligned_buffer(schema)
+        self._weights: list[tuple[int, Any]] = []
+        """Weights with their offsets from the file's end, which grow."""
+        self._aligned = _aligned_buffer(schema, self._weights)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._index: dict[str, int] = {}
         self._tensors: list[Any] = []
@@ -48,7 +56,7 @@ class Flatbuffer:
         if name not in self._index:
             self.tensor(name, values.shape, str(values.dtype))
             buffer = self._aligned()
-            buffer.data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+            buffer.data = values
             self._tensors[-1].buffer = len(self._buffers)
             self._buffers.append(buffer)
         return name
@@ -72,12 +80,19 @@ class Flatbuffer:
     def note(self, name: str, said: bytes) -> None:
         """Add an entry of the model's metadata; the runtime passes over it."""
         entry, buffer = self._schema.MetadataT(), self._aligned()
-        entry.name, entry.buffer, buffer.data = name, len(self._buffers), said
+        entry.name, entry.buffer, buffer.data = (
+            name,
+            len(self._buffers),
+            np.frombuffer(said, np.uint8),
+        )
         self._buffers.append(buffer)
         self._notes.append(entry)
 
-    def packed(self, version: int, first: str, last: str) -> memoryview:
-        """Return the file's bytes, with ``first`` as input and ``last`` as output."""
+    def packed(self, version: int, first: str, last: str) -> Iterator[Any]:
+        """Yield the file's bytes in pieces, with ``first`` as input and ``last`` as output.
+
+        Weights are pieces of their own: the builder leaves room for them, which is never touched.
+        """
         import flatbuffers
 
         graph = self._schema.SubGraphT()
@@ -90,10 +105,19 @@ class Flatbuffer:
         if self._notes:
             model.metadata = self._notes
         model.signatureDefs = [self._signature(first, last)]
-        size = sum(len(buffer.data) for buffer in self._buffers if buffer.data is not None)
-        builder = flatbuffers.Builder(size + 65536)
+        size = sum(buffer.data.nbytes for buffer in self._buffers[1:])
+        size += ROOM_BYTES * (1 + len(self._tensors) + len(self._operators))
+        if size >= flatbuffers.Builder.MAX_BUFFER_SIZE:
+            raise ExportError(f"{size / 1e9:.2f} GB are more than a .tflite file can have: 2 GiB")
+        builder: Any = flatbuffers.Builder(0)
+        builder.Bytes, builder.head = np.empty(size, np.uint8).data, size
         builder.Finish(model.Pack(builder), b"TFL3")
-        return memoryview(builder.Bytes)[builder.Head() :]  # not Output(): it copies
+        done, end = builder.Head(), len(builder.Bytes)
+        for offset, values in reversed(self._weights):
+            yield builder.Bytes[done : end - offset]
+            yield np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+            done = end - offset + values.nbytes
+        yield builder.Bytes[done:]
 
     def _code(self, op: str, version: int) -> int:
         if (op, version) not in self._codes:
@@ -117,15 +141,15 @@ class Flatbuffer:
         return named
 
 
-def _aligned_buffer(schema: Any) -> Any:
+def _aligned_buffer(schema: Any, weights: list[tuple[int, Any]]) -> Any:
     class AlignedBuffer(schema.BufferT):
-        """The generated one ignores the schema's ``force_align``."""
+        """The generated one ignores the schema's ``force_align``, and copies."""
 
         def Pack(self, builder: Any) -> int:
-            size = len(self.data)
+            size = self.data.nbytes
             builder.StartVector(1, size, ALIGNMENT_BYTES)
             builder.head -= size
-            builder.Bytes[builder.head : builder.head + size] = self.data
+            weights.append((builder.Offset(), self.data))
             data = builder.EndVector()
             schema.BufferStart(builder)
             schema.BufferAddData(builder, data)
