@@ -13,7 +13,8 @@ from torch import nn
 
 from hwnas.errors import ExportError
 from hwnas.export.graph import trace
-from hwnas.export.tflite import write_tflite
+from hwnas.export.nodes import Node
+from hwnas.export.tflite import WRITE, write_tflite
 from hwnas.export.tflite_buffers import ALIGNMENT_BYTES, Flatbuffer
 from hwnas.nn.blocks import SqueezeExcite
 
@@ -111,3 +112,7 @@ def test_a_file_over_two_gibibytes_is_refused() -> None:
     file.value("logits", np.broadcast_to(np.float32(1), (1 << 29,)))
     with pytest.raises(ExportError, match=r"2\.15 GB are more than a \.tflite file can have"):
         list(file.packed(3, "images", "logits"))
+
+
+def test_every_node_of_the_graph_can_be_written() -> None:
+    assert set(WRITE) == set(Node.__subclasses__())
