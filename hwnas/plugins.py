@@ -5,8 +5,9 @@ Two packages may declare one name: hwnas's own wins, then the first by package n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hwnas.errors import HwnasError, UnknownName
 
@@ -20,8 +21,13 @@ GROUPS = {
 }
 
 
+State = Literal["ok", "hidden", "broken"]
+Check = Callable[[str, Any], str]
+"""Takes a kind and what an entry point names; returns a note, or raises what is wrong."""
+
+
 class Plugin(NamedTuple):
-    """An extension that is installed, and what is wrong with it."""
+    """An extension that is installed, and whether it can be used."""
 
     kind: str
     name: str
@@ -29,8 +35,10 @@ class Plugin(NamedTuple):
     version: str
     value: str
     """Module and attribute, e.g. ``acme.search:Annealing``."""
-    problem: str
-    """Why it cannot be used; empty: it loads."""
+    state: State
+    """``hidden``: another one of that name is used, which is no fault of either."""
+    note: str = ""
+    """Why it is broken, what hides it, or what else is to be known."""
 
 
 def names(kind: str) -> list[str]:
@@ -52,19 +60,29 @@ def load(kind: str, name: str) -> Any:
     raise UnknownName(kind, name, names(kind))
 
 
-def installed() -> list[Plugin]:
-    """Load every extension there is; broken and hidden ones say why."""
+def installed(check: Check) -> list[Plugin]:
+    """Load and check every extension there is; hidden ones are not loaded."""
     found: list[Plugin] = []
     for kind in GROUPS:
         first: dict[str, str] = {}
         for point in _points(kind):
             package, version = _package(point), point.dist.version if point.dist else "?"
-            if (other := first.get(point.name)) is not None:
-                problem = f"hidden by the one of the same name in {other}"
-            else:
-                first[point.name], problem = package, _loaded(point)[1]
-            found.append(Plugin(kind, point.name, package, version, point.value, problem))
+            state, note = "hidden", f"by the one of the same name in {first.get(point.name)}"
+            if point.name not in first:
+                first[point.name] = package
+                state, note = _checked(kind, point, check)
+            found.append(Plugin(kind, point.name, package, version, point.value, state, note))
     return found
+
+
+def _checked(kind: str, point: EntryPoint, check: Check) -> tuple[State, str]:
+    extension, problem = _loaded(point)
+    if problem:
+        return "broken", problem
+    try:
+        return "ok", check(kind, extension)
+    except Exception as error:
+        return "broken", f"{point.value}: {error}"
 
 
 def _loaded(point: EntryPoint) -> tuple[Any, str]:

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "profiling": f"{TORCH_FREE} {DATA} search export",
     "pipeline": f"{TORCH_FREE} {DATA} search export profiling",
     "specialize": f"{TORCH_FREE} {DATA} search export profiling pipeline",
-    "cli": f"{TORCH_FREE} {DATA} search export profiling pipeline specialize",
+    "cli": f"{TORCH_FREE} {DATA} search export profiling pipeline specialize testing",
     "testing": f"{TORCH_FREE} {DATA} search export",
     "__main__": "cli",
 }

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from hwnas.cli.devices import devices
 from hwnas.cli.plugins import plugins as command
 from hwnas.devices.profile import find_profile
 from hwnas.errors import HwnasError, UnknownName
 from hwnas.plugins import GROUPS, load, names
 from hwnas.shipped import shipped
+from hwnas.testing import ContractBroken, check_interface
 
 
 @pytest.mark.parametrize("kind", [kind for kind in GROUPS if kind != "device"])
@@ -46,17 +50,16 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "gone = acme:Gone\nproxyless = acme:devices\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    for module in ("acme", "acme.old"):  # another test's package of that name
+        monkeypatch.delitem(sys.modules, module, raising=False)
 
 
 def test_a_package_brings_devices(acme: None) -> None:
     assert find_profile("acme-board").name == "acme-board"
 
 
-def test_a_broken_package_hides_no_device(
-    acme: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_package_hides_no_device(acme: None, tmp_path: Path) -> None:
     (tmp_path / "acme" / "__init__.py").write_text("1 / 0\n")
-    monkeypatch.delitem(sys.modules, "acme", raising=False)
     assert find_profile("host-cpu").name == "host-cpu"
 
 
@@ -71,20 +74,112 @@ def test_hwnas_own_extension_wins_over_one_of_the_same_name(acme: None) -> None:
     assert load("strategy", "proxyless").__module__ == "hwnas.search.proxyless"
 
 
+def rows_of(output: str) -> dict[tuple[str, str, str], dict[str, str]]:
+    return {(row["kind"], row["name"], row["package"]): row for row in json.loads(output)}
+
+
 def test_the_command_lists_what_is_there_and_why_what_is_not_is_not(acme: None) -> None:
     said = CliRunner().invoke(command, ["--json"])
     assert said.exit_code == 1
-    rows = {(row["kind"], row["name"], row["package"]): row for row in json.loads(said.stdout)}
-    assert rows["runner", "local", "hwnas"]["problem"] == ""
+    rows = rows_of(said.stdout)
+    assert {row["state"] for row in rows.values() if row["package"] == "hwnas"} == {"ok"}
     assert rows["device", "boards", "acme"] == {
         "kind": "device", "name": "boards", "package": "acme", "version": "1.2",
-        "value": "acme:devices", "problem": "",
+        "value": "acme:devices", "state": "ok", "note": "acme-board",
     }  # fmt: skip
-    assert "No module named 'no_such_module'" in rows["strategy", "old", "acme"]["problem"]
-    assert "has no attribute 'Gone'" in rows["strategy", "gone", "acme"]["problem"]
-    assert (
-        (rows["strategy", "proxyless", "acme"]["problem"])
-        == "hidden by the one of the same name in hwnas"
-    )
+    assert "No module named 'no_such_module'" in rows["strategy", "old", "acme"]["note"]
+    assert "has no attribute 'Gone'" in rows["strategy", "gone", "acme"]["note"]
+    assert rows["strategy", "proxyless", "acme"]["state"] == "hidden"
     table = CliRunner().invoke(command, [])
     assert "acme 1.2" in table.stdout and "no_such_module" in table.stdout
+
+
+def test_a_name_that_another_package_has_is_told_and_is_no_failure(
+    acme: None, tmp_path: Path
+) -> None:
+    (tmp_path / "acme-1.2.dist-info" / "entry_points.txt").write_text(
+        "[hwnas.devices]\nboards = acme:devices\n\n[hwnas.strategies]\nproxyless = acme:Mine\n"
+    )
+    text = (shipped("devices") / "host-cpu.toml").read_text()
+    (tmp_path / "acme" / "host-cpu.toml").write_text(text)
+    said = CliRunner().invoke(command, ["--json"])
+    rows = rows_of(said.stdout)
+    hidden = rows["strategy", "proxyless", "acme"]
+    assert (hidden["state"], hidden["note"]) == ("hidden", "by the one of the same name in hwnas")
+    note = rows["device", "boards", "acme"]["note"]
+    assert note.startswith("acme-board, host-cpu; hidden by ")
+    assert note.endswith("devices/host-cpu.toml") and "acme/host-cpu" not in note
+    assert said.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("def devices():\n    return '/tmp'\n", "returns a folder of profiles, .* returns str"),
+        ("def devices():\n    return 1 / 0\n", "it raises ZeroDivisionError: division by zero"),
+        ("def devices(where):\n    return where\n", "it raises TypeError: .*'where'"),
+        ("devices = 'boards'\n", "devices are called; this is str"),
+        ("from pathlib import Path\ndef devices():\n    return Path('/gone')\n", "/gone"),
+    ],
+)
+def test_a_function_that_gives_no_devices_is_broken(
+    acme: None, tmp_path: Path, code: str, why: str
+) -> None:
+    (tmp_path / "acme" / "__init__.py").write_text(code)
+    said = CliRunner().invoke(command, ["--json"])
+    row = rows_of(said.stdout)["device", "boards", "acme"]
+    assert row["state"] == "broken" and re.search(why, row["note"]), row
+    assert find_profile("host-cpu").name == "host-cpu", "a broken package hides nothing"
+
+
+def test_a_wrong_profile_of_a_package_is_told_and_the_list_goes_on(
+    acme: None, tmp_path: Path
+) -> None:
+    (tmp_path / "acme" / "acme-board.toml").write_text("nmae = 'acme-board'\n")
+    row = rows_of(CliRunner().invoke(command, ["--json"]).stdout)["device", "boards", "acme"]
+    assert row["state"] == "broken" and "acme-board.toml" in row["note"]
+    said = CliRunner().invoke(devices, ["list", "--json"])
+    assert said.exit_code == 0 and "host-cpu" in said.stdout
+    assert "left out: " in said.stderr and "acme-board.toml" in said.stderr
+
+
+class Careless:
+    """A runner whose measure() takes no seed, and a strategy that has two methods."""
+
+    def __init__(self, profile: Any) -> None: ...
+
+    def probe(self) -> None: ...
+
+    def measure(self, subjects: Any, *, calibrated_reference_ms: Any, progress: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+    def begin(self) -> None: ...
+
+
+class Shapeless:
+    input_shape, num_classes = (3, 32, 32), 10
+
+    def random(self, rng: object) -> str:
+        return "genotype"
+
+    def architecture(self, genotype: str) -> str:
+        return "architecture"
+
+
+@pytest.mark.parametrize(
+    ("kind", "extension", "why"),
+    [
+        ("runner", Careless, r"measure\(subjects, .*seed=….* can be called; got an unexpected"),
+        ("runner", lambda: None, "a runner is made with a profile; too many positional"),
+        ("runner", Shapeless, "a runner is made with a profile"),
+        ("strategy", Careless, "a strategy has check, network, set_costs"),
+        ("space", lambda shape, classes: Shapeless(), "is an Architecture"),
+        ("space", lambda shape: Shapeless(), "it raises TypeError"),
+        ("exporter", "onnx", "exporters are called; this is str"),
+    ],
+)
+def test_an_interface_that_is_not_kept_is_one_sentence(kind: str, extension: Any, why: str) -> None:
+    with pytest.raises(ContractBroken, match=why) as told:
+        check_interface(kind, extension)
+    assert "\n" not in str(told.value)

@@ -41,11 +41,16 @@ def list_devices(only_attached: bool, as_json: bool) -> None:
 
 def _known() -> list[dict[str, Any]]:
     from hwnas.devices.profile import profile_files, read_profile
+    from hwnas.errors import InvalidFile
     from hwnas.latency_models.ages import newest_model
 
     profiles: dict[str, dict[str, Any]] = {}
-    for file in profile_files():
-        profile = read_profile(file)
+    for file in {file.name: file for file in profile_files()}.values():
+        try:
+            profile = read_profile(file)
+        except InvalidFile as error:
+            click.echo(f"left out: {error}", err=True)
+            continue
         model = newest_model(profile.name)
         profiles[profile.name] = {
             "name": profile.name,

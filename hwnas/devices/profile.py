@@ -269,23 +269,25 @@ def find_profile(name: str) -> DeviceProfile:
 
 
 def profile_files() -> Iterator[Traversable]:
-    """Yield all known profiles; those in ``$HWNAS_DEVICES`` come last and so win.
+    """Yield all known profiles; of one name the last wins.
 
-    Between them are those of packages: an entry point of ``hwnas.devices`` names a function that
-    returns a folder. A broken package hides no other device; `hwnas plugins` tells of it.
+    First those of packages: an entry point of ``hwnas.devices`` names a function that returns a
+    folder (of two packages the first by name wins). Then hwnas's own, then those in
+    ``$HWNAS_DEVICES``. A broken package hides no other device; `hwnas plugins` tells of it.
     """
-    yield from _toml_files(shipped("devices"))
-    for name in plugins.names("device"):
+    for name in reversed(plugins.names("device")):
         try:
-            yield from _toml_files(plugins.load("device", name)())
+            yield from toml_files(plugins.load("device", name)())
         except Exception:
             continue
+    yield from toml_files(shipped("devices"))
     if own := os.environ.get("HWNAS_DEVICES"):
         if not Path(own).is_dir():
             raise UsageError(f"HWNAS_DEVICES: {own} is not a folder")
-        yield from _toml_files(Path(own))
+        yield from toml_files(Path(own))
 
 
-def _toml_files(folder: Traversable) -> list[Traversable]:
+def toml_files(folder: Traversable) -> list[Traversable]:
+    """Return the profiles of a folder, by name."""
     files = [file for file in folder.iterdir() if file.name.endswith(".toml")]
     return sorted(files, key=lambda file: file.name)

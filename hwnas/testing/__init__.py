@@ -6,6 +6,7 @@ raises `ContractBroken` with the sentence that does not hold.
 
 from hwnas.testing.contract import ContractBroken
 from hwnas.testing.device import simulated_device, write_model
+from hwnas.testing.interface import check_interface
 from hwnas.testing.runner import check_runner
 from hwnas.testing.space import check_space
 from hwnas.testing.strategy import check_strategy
@@ -13,6 +14,7 @@ from hwnas.testing.transport import check_transport
 
 __all__ = [
     "ContractBroken",
+    "check_interface",
     "check_runner",
     "check_space",
     "check_strategy",
