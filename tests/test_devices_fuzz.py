@@ -13,8 +13,7 @@ from hwnas.devices.attached import parse_gpus, parse_phones
 from hwnas.devices.benchmark_model import parse
 from hwnas.devices.operators_remote import native_rows
 from hwnas.devices.probe import parse_cpuinfo, parse_getprop, parse_memory
-from hwnas.devices.profile import DeviceProfile, Hardware, Remote
-from hwnas.devices.remote import RemoteRunner
+from hwnas.devices.remote_result import checked
 from hwnas.devices.transport import Answer
 from hwnas.errors import HwnasError
 from hwnas.latency_models.importers.trtexec import parse_trtexec
@@ -101,11 +100,8 @@ def test_operators_are_numbers_or_an_error(out: bytes) -> None:
 @quick
 @hypothesis.given(JSON, st.integers(0, 3))
 def test_a_result_is_checked_or_an_error(result: object, count: int) -> None:
-    profile = DeviceProfile(
-        "phone", "a phone", "android", "litert", "adb", Hardware(source="test"), remote=Remote()
-    )
     try:
-        said = RemoteRunner(profile)._checked(result, count)
+        said = checked(result, count, "phone")
     except HwnasError as error:
         assert "phone: the runner's result is wrong" in str(error)
     else:

@@ -13,7 +13,8 @@ from hwnas.devices.kit import KITS, build_kit, kit_folder
 from hwnas.devices.links import LocalLink
 from hwnas.devices.operators_remote import native_rows, operator_times_there
 from hwnas.devices.profile import DeviceProfile, Hardware, MeasureSpec, Remote, Runtime
-from hwnas.devices.remote import RemoteRunner, push_kit
+from hwnas.devices.remote import RemoteRunner
+from hwnas.devices.remote_programs import push_kit
 from hwnas.devices.runner import SUFFIXES, Subject
 from hwnas.devices.transport import Answer, Transport
 from hwnas.devices.worker import open_model

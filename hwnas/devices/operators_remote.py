@@ -13,7 +13,8 @@ import msgspec
 
 from hwnas.devices.benchmark_model import parse
 from hwnas.devices.operators import OperatorTime, shared_out
-from hwnas.devices.remote import RemoteRunner, benchmark_binary, push_kit, push_worker
+from hwnas.devices.remote import RemoteRunner
+from hwnas.devices.remote_programs import benchmark_binary, push_kit, push_worker
 from hwnas.devices.runner import Subject
 from hwnas.devices.transport import Answer
 from hwnas.devices.worker_operators import PROFILED_RUNS, WARMUP_RUNS, rows_of

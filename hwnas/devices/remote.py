@@ -1,9 +1,8 @@
 """Measuring on a phone or a host, by the same interleaved rounds as on this machine.
 
 What runs there is `hwnas.devices.worker` (hosts), the native runner of ``export/kits/`` (phones)
-or the user's ``benchmark_model``. Each process's result is spooled as soon as it is there: a device
-that is lost and comes back in time goes on, and after an error the same measurement, begun again,
-takes what was spooled.
+or the user's ``benchmark_model``. Each process's result is spooled as soon as it is there
+(`remote_spool`): a device that is lost and comes back in time goes on.
 """
 
 from __future__ import annotations
@@ -12,21 +11,21 @@ import shlex
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hwnas.devices.archive import worker_archive
 from hwnas.devices.fingerprint import (
     named_gpu,
     remote_fingerprint,
     remote_hardware,
     with_gpu,
 )
-from hwnas.devices.kit import KITS, check_processor, kit_folder
-from hwnas.devices.profile import DeviceProfile, MeasureSpec, Remote, Runtime
+from hwnas.devices.profile import DeviceProfile, MeasureSpec
+from hwnas.devices.remote_programs import benchmark_binary, push_kit, push_worker
+from hwnas.devices.remote_result import Said, checked, decoded, is_pair, status_in_words
+from hwnas.devices.remote_spool import Spool
 from hwnas.devices.runner import (
     Progress,
     Subject,
@@ -38,40 +37,12 @@ from hwnas.devices.runner import (
 from hwnas.devices.schedule import company, part_of, shared
 from hwnas.devices.transport import Answer, Facts, Transport, open_transport
 from hwnas.errors import DeviceError, DeviceLost, InvalidFile, UsageError
-from hwnas.files import home, write_atomic, write_json
-from hwnas.measurement import Environment, Gpu, Kind, Measurement, OnGpu, Round
+from hwnas.measurement import Environment, Kind, Measurement, Round
 
 SILENCE_S = 180.0
 """What measures there tells of its progress; one that is silent for so long hangs."""
-SPOOLED_S = 6 * 3600.0
-"""What was spooled longer ago is not taken."""
 TRIES = 4
 """A process that is lost is begun again so many times, if the device comes back."""
-
-
-class Said(msgspec.Struct, frozen=True):
-    """What one process on the device measured; output of a device is data, so it is checked."""
-
-    class Model(msgspec.Struct, frozen=True):
-        rounds: tuple[Round, ...]
-        load_ms: float | None = None
-        first_run_ms: float | None = None
-        runtime_version: str = ""
-        on_gpu: OnGpu | None = None
-
-    class Conditions(msgspec.Struct, frozen=True):
-        runtime_version: str
-        affinity: tuple[int, ...] = ()
-        governor: str | None = None
-        frequency_mhz: float | None = None
-        temperature_c: float | None = None
-        load_before: float | None = None
-        load_after: float | None = None
-        steal_s: float | None = None
-        gpu: Gpu | None = None
-
-    models: tuple[Model, ...]
-    environment: Conditions
 
 
 class RemoteRunner:
@@ -136,7 +107,7 @@ class RemoteRunner:
         rounds: list[list[Round]] = [[] for _ in subjects]
         first: dict[int, Said.Model] = {}
         answers: list[Said] = []
-        spool = _Spool(self.profile, self.facts(), self.reference)
+        spool = Spool(self.profile, self.facts(), self.reference)
         for number, (process, places) in enumerate(plan):
             told = part_of(progress, number, len(plan))
             asked = [subjects[place] for place in places]
@@ -223,7 +194,7 @@ class RemoteRunner:
             said = ask_benchmark_model(
                 self.transport, binary, paths, reference, spec, seed, self.remote, progress
             )
-            return self._checked(said, len(paths))
+            return checked(said, len(paths), self.profile.name)
         if self.program == "worker":
             worker = push_worker(self.transport)
             script = shlex.join(["env", "PYTHONDONTWRITEBYTECODE=1", self.remote.python, worker])
@@ -276,14 +247,14 @@ class RemoteRunner:
             except StopIteration as end:
                 status, err = end.value
                 break
-            message = _decoded(line)
+            message = decoded(line)
             if message is None:
                 raise DeviceError(f"{self.profile.name}: the runner there wrote {line[:80]!r}")
             if "result" in message:
-                said = self._checked(message["result"], count)
+                said = checked(message["result"], count, self.profile.name)
             elif "error" in message:
                 blamed = message
-            elif progress and _is_pair(message.get("progress")):
+            elif progress and is_pair(message.get("progress")):
                 progress(*message["progress"])
         if blamed is not None:
             why = str(blamed["error"])[:300]
@@ -292,29 +263,8 @@ class RemoteRunner:
             raise DeviceError(f"{self.profile.name}: {why}")
         if status or said is None:
             raise DeviceError(
-                f"{self.profile.name}: the runner there ended with {_status(status)}; its last "
-                f"words: {Answer(status, b'', err).last_words}"
-            )
-        return said
-
-    def _checked(self, result: object, count: int) -> Said:
-        try:
-            said = msgspec.convert(result, Said)
-        except msgspec.ValidationError as error:
-            raise DeviceError(
-                f"{self.profile.name}: the runner's result is wrong: {error}"
-            ) from None
-        samples = [
-            sample
-            for model in said.models
-            for one in model.rounds
-            for part in (one.samples_ms, one.reference_ms)
-            for sample in part or (0.0,)
-        ]
-        if len(said.models) != count or not all(0 < sample < 1e9 for sample in samples):
-            raise DeviceError(
-                f"{self.profile.name}: the runner's result is wrong: {len(said.models)} of {count} "
-                f"models, samples from {min(samples, default=0)} to {max(samples, default=0)} ms"
+                f"{self.profile.name}: the runner there ended with {status_in_words(status)}; its "
+                f"last words: {Answer(status, b'', err).last_words}"
             )
         return said
 
@@ -336,101 +286,6 @@ class RemoteRunner:
             system=facts.system,
             **msgspec.structs.asdict(said),
         )
-
-
-def push_kit(
-    transport: Transport, remote: Remote, facts: Facts, runtime: Runtime
-) -> tuple[str, str]:
-    """Push the native runner and its library; returns its path and the library's folder there."""
-    kit, folder = KITS[runtime], kit_folder(facts.abi, remote.kits, runtime)
-    library = transport.push(folder / kit.library, kit.library)
-    return transport.push(folder / kit.program, kit.program), library.rpartition("/")[0]
-
-
-def push_worker(transport: Transport) -> str:
-    """Push the Python worker; returns its path there."""
-    write_atomic(home() / "worker.pyz", worker_archive())
-    return transport.push(home() / "worker.pyz", "worker.pyz")
-
-
-def benchmark_binary(transport: Transport, remote: Remote, facts: Facts) -> str:
-    """Push the user's ``benchmark_model``; returns its path there."""
-    return transport.push(_of_abi(remote.benchmark_binary, facts), "benchmark")
-
-
-class _Spool:
-    """Results of the processes of one measurement, kept until it is complete."""
-
-    def __init__(self, profile: DeviceProfile, facts: Facts, reference: Path) -> None:
-        self.folder = home() / "spool" / profile.name
-        self._what = msgspec.json.encode(
-            (profile.runtime, profile.gpu, remote_fingerprint(facts), file_sha256(reference))
-        )
-        self._files: list[Path] = []
-
-    def read(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int) -> Said | None:
-        path = self._path(subjects, spec, seed)
-        try:
-            if time.time() - path.stat().st_mtime > SPOOLED_S:
-                return None
-            said = msgspec.json.decode(path.read_bytes(), type=Said)
-        except (OSError, msgspec.DecodeError):
-            return None
-        self._files.append(path)
-        return said
-
-    def write(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int, said: Said) -> None:
-        path = self._path(subjects, spec, seed)
-        write_json(path, said)
-        self._files.append(path)
-
-    def clear(self) -> None:
-        for path in self._files:
-            path.unlink(missing_ok=True)
-
-    def _path(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int) -> Path:
-        files = [(file_sha256(subject.path), subject.batch) for subject in subjects]
-        asked = self._what + msgspec.json.encode((files, spec, seed))
-        return self.folder / f"{sha256(asked).hexdigest()[:24]}.json"
-
-
-def _of_abi(files: dict[str, str], facts: Facts) -> Path:
-    found = files.get(facts.abi) or files.get("any")
-    if found is None:
-        raise DeviceError(
-            f"no benchmark_binary for {facts.abi} in the profile; there is one for "
-            f"{', '.join(sorted(files)) or 'none'}"
-        )
-    program = Path(found)
-    if not program.is_file():
-        raise UsageError(f"{program}: no such file; it is the profile's benchmark_binary")
-    check_processor(program, facts.abi)
-    return program
-
-
-def _decoded(line: bytes) -> dict[str, Any] | None:
-    try:
-        return msgspec.json.decode(line, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and [type(one) for one in value] == [int, int]  # type: ignore[misc]
-
-
-_STATUSES = {
-    126: "not executable: built for another processor?",
-    127: "not found, or a library is missing",
-    132: "illegal instruction: built for another processor?",
-    134: "aborted",
-    139: "crashed: segmentation fault",
-}
-
-
-def _status(status: int) -> str:
-    """Return a status in words: a shell gives a crash as 128 and the signal."""
-    return f"status {status}" + (f" ({_STATUSES[status]})" if status in _STATUSES else "")
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hwnas.devices.limits import check_precision, check_size
 from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.remote import push_kit
+from hwnas.devices.remote_programs import push_kit
 from hwnas.devices.transport import Transport, open_transport
 from hwnas.errors import ExportError, UsageError
 from hwnas.pipeline.bundle import (

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.remote import RemoteRunner, push_kit
+from hwnas.devices.remote import RemoteRunner
+from hwnas.devices.remote_programs import push_kit
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.devices.worker import open_model
 from hwnas.errors import DeviceError, InvalidFile
