@@ -1,13 +1,14 @@
 """Runs TFLite files in whatever runtime this Python has; the standard library and numpy only.
 
-    python run_files.py WORKER FOLDER RUNTIME
+    python run_files.py ARCHIVE FOLDER RUNTIME
 
 ``FOLDER/NAME.tflite`` is run on each image of ``FOLDER/NAME.images.npy`` ``[N, H, W, C]`` with
-``WORKER`` (`hwnas/devices/worker.py`), and its outputs go to ``FOLDER/NAME.outputs.npy``.
+the worker in ``ARCHIVE`` (`hwnas.devices.archive`); outputs go to ``FOLDER/NAME.outputs.npy``.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -15,11 +16,9 @@ from pathlib import Path
 import numpy as np
 
 
-def main(worker_file: str, folder: str, package: str) -> None:
-    spec = importlib.util.spec_from_file_location("worker", worker_file)
-    assert spec is not None and spec.loader is not None
-    worker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(worker)
+def main(archive: str, folder: str, package: str) -> None:
+    sys.path.insert(0, archive)
+    worker = importlib.import_module("hwnas.devices.worker_model")
     assert importlib.util.find_spec("ai_edge_litert") is None, "not another runtime"
     for path in sorted(Path(folder).glob("*.tflite")):
         model = worker.open_model(str(path), "litert")

@@ -22,9 +22,9 @@ from hwnas.devices.local import LocalRunner
 from hwnas.devices.probe import gpu
 from hwnas.devices.profile import DeviceProfile, MeasureSpec, find_profile, read_profile
 from hwnas.devices.runner import Subject, reference_file
-from hwnas.devices.worker import BadModel, open_model
 from hwnas.devices.worker_cuda import EventClock, TimedRun
 from hwnas.devices.worker_gpu import provider_options, providers_of
+from hwnas.devices.worker_model import BadModel, open_model
 from hwnas.errors import DeviceError, InvalidFile, UsageError
 from hwnas.measurement import Gpu, compare
 

@@ -17,7 +17,7 @@ from hwnas.devices.remote import RemoteRunner
 from hwnas.devices.remote_programs import push_kit
 from hwnas.devices.runner import SUFFIXES, Subject
 from hwnas.devices.transport import Answer, Transport
-from hwnas.devices.worker import open_model
+from hwnas.devices.worker_model import open_model
 from hwnas.errors import DeviceError, InvalidFile, UsageError
 from hwnas.measurement import compare
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwnas.devices import worker
-from hwnas.devices.worker import BadModel, Model, open_model
+from hwnas.devices import worker_litert, worker_rounds
+from hwnas.devices.worker_model import BadModel, Model, open_model
 
 NetWriter = Callable[..., Path]
 FORMATS = [("onnxruntime", ".onnx"), ("litert", ".tflite")]
@@ -85,14 +85,16 @@ def test_an_unknown_runtime_names_the_known_ones() -> None:
 
 def test_integer_tensors_are_reached_through_their_scale() -> None:
     tensor = {"quantization": (0.5, -3), "dtype": np.int8}
-    quantized = worker._quantized(np.array([0.0, 1.0, -1.24, 1e6]), tensor)
+    quantized = worker_litert._quantized(np.array([0.0, 1.0, -1.24, 1e6]), tensor)
     assert quantized.tolist() == [-3, -1, -5, 127]
-    assert worker._floats(quantized, tensor).tolist() == [0.0, 1.0, -1.0, 65.0]
+    assert worker_litert._floats(quantized, tensor).tolist() == [0.0, 1.0, -1.0, 65.0]
 
 
 def test_a_visit_surrounds_the_model_with_the_reference() -> None:
     calls: list[str] = []
-    samples, reference = worker.visit(lambda: calls.append("m"), lambda: calls.append("r"), 7)
+    samples, reference = worker_rounds.visit(
+        lambda: calls.append("m"), lambda: calls.append("r"), 7
+    )
     assert (len(samples), len(reference)) == (7, 7)
     assert "".join(calls) == "r" + "rrr" + "m" + "mmmmmmm" + "r" + "rrrr"
 
@@ -114,17 +116,17 @@ def test_a_steady_model_leaves_the_rounds_and_an_unsteady_one_stays(
         seen.append(run is steady.run)
         return [1.0 if seen[-1] else 1.0 + next(noise) % 5] * runs, [1.0] * runs
 
-    monkeypatch.setattr(worker, "visit", visit)
+    monkeypatch.setattr(worker_rounds, "visit", visit)
     spec = {"runs": 3, "min_rounds": 6, "max_rounds": 15, "ci": 0.02, "max_s": 60.0}
-    worker._take_rounds(fake(), [steady, noisy], spec, 0, lambda done, total: None)
+    worker_rounds.take_rounds(fake(), [steady, noisy], spec, 0, lambda done, total: None)
     assert (len(steady.rounds), len(noisy.rounds)) == (6, 15)
     assert len(set(seen[0:12:2])) == 2, "the order of a round is shuffled"
 
 
 def test_time_is_up_only_after_the_least_number_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = iter(range(1, 10_000))
-    monkeypatch.setattr(worker, "visit", lambda run, reference, runs: ([next(noise)], [1.0]))
+    monkeypatch.setattr(worker_rounds, "visit", lambda run, reference, runs: ([next(noise)], [1.0]))
     spec = {"runs": 1, "min_rounds": 4, "max_rounds": 40, "ci": 0.0, "max_s": 0.0}
     subject = fake()
-    worker._take_rounds(fake(), [subject], spec, 0, lambda done, total: None)
+    worker_rounds.take_rounds(fake(), [subject], spec, 0, lambda done, total: None)
     assert len(subject.rounds) == 4

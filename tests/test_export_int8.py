@@ -14,7 +14,7 @@ from torch import nn
 
 from hwnas.artifact import Format
 from hwnas.block import Block
-from hwnas.devices.worker import open_model
+from hwnas.devices.worker_model import open_model
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.agreement import compared
 from hwnas.export.compile import compile_model

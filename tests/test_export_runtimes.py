@@ -12,7 +12,7 @@ import pytest
 from torch import nn
 
 from hwnas.architecture import Block
-from hwnas.devices import worker
+from hwnas.devices.archive import worker_archive
 from hwnas.export.compile import compile_model
 from hwnas.export.verify import relative_error, torch_outputs
 from hwnas.nn.blocks import block_module
@@ -68,7 +68,9 @@ def test_files_give_in_older_runtimes_what_pytorch_gives(package: str, folder: P
     if not python.exists():
         pytest.skip(f"no {python.relative_to(PYTHONS.parent)}: make test-runtimes")
     script = Path(__file__).parent / "run_files.py"
-    command = [python, script, str(worker.__file__), str(folder), package]
+    archive = folder / "worker.pyz"
+    archive.write_bytes(worker_archive())
+    command = [python, script, str(archive), str(folder), package]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     names = [path.stem for path in folder.glob("*.tflite")]

@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from hwnas.devices.worker import half_width
+from hwnas.devices.worker_rounds import half_width
 from hwnas.measurement import (
     Environment,
     Measurement,

@@ -21,7 +21,7 @@ from PIL import Image
 
 from hwnas.cli.main import cli
 from hwnas.datasets import load_dataset, normalise
-from hwnas.devices.worker import open_model
+from hwnas.devices.worker_model import open_model
 from hwnas.errors import BudgetError, UsageError
 from hwnas.pipeline import planning
 from hwnas.pipeline.named_network import read_architecture

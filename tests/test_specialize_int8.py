@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from hwnas.cli.main import cli
-from hwnas.devices.worker import open_model
+from hwnas.devices.worker_model import open_model
 from hwnas.errors import UsageError
 from hwnas.pipeline.run import unlock_all
 from tests.sample_run import make_small, write_images

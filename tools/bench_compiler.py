@@ -176,7 +176,8 @@ def compared(name: str, format: Any, folder: Path, options: argparse.Namespace) 
 
 def latency_ratio(own: Path, theirs: Path, runtime: str, rounds: int) -> float:
     """Return the median over rounds of our latency over theirs, measured in turns."""
-    from hwnas.devices.worker import open_model, visit
+    from hwnas.devices.worker_model import open_model
+    from hwnas.devices.worker_rounds import visit
 
     models = [open_model(str(path), runtime) for path in (own, theirs)]
     for model in models:

@@ -33,9 +33,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hwnas.devices import worker
+from hwnas.devices import worker, worker_rounds
 from hwnas.devices.profile import Runtime
 from hwnas.devices.runner import SUFFIXES, reference_file
+from hwnas.devices.worker_rounds import timed_ms
 from hwnas.measurement import quantile
 
 RESULTS = Path(__file__).parent / "results" / "measuring_repeatability.md"
@@ -55,9 +56,9 @@ Samples = tuple[list[float], list[float]]
 def bursts(run: Run, reference: Run, runs: int) -> Samples:
     """All of the reference, then all of the model."""
     reference()
-    reference_ms = worker.timed_ms(reference, runs)
+    reference_ms = timed_ms(reference, runs)
     run()
-    return worker.timed_ms(run, runs), reference_ms
+    return timed_ms(run, runs), reference_ms
 
 
 def half_bursts(run: Run, reference: Run, runs: int) -> Samples:
@@ -71,12 +72,12 @@ def call_by_call(run: Run, reference: Run, runs: int) -> Samples:
     """Reference and model in turn: each finds the other's data in the caches."""
     reference()
     run()
-    pairs = [(worker.timed_ms(reference, 1)[0], worker.timed_ms(run, 1)[0]) for _ in range(runs)]
+    pairs = [(timed_ms(reference, 1)[0], timed_ms(run, 1)[0]) for _ in range(runs)]
     return [own for _, own in pairs], [ref for ref, _ in pairs]
 
 
 ORDERS: dict[str, Callable[[Run, Run, int], Samples]] = {
-    "sandwich": worker.visit,
+    "sandwich": worker_rounds.visit,
     "bursts": bursts,
     "half_bursts": half_bursts,
     "call_by_call": call_by_call,
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--order", choices=ORDERS, help="be a worker (the program calls itself)")
     asked = parser.parse_args(arguments)
     if asked.order:
-        worker.visit = ORDERS[asked.order]
+        worker_rounds.visit = ORDERS[asked.order]
         sys.exit(worker.main())
     with TemporaryDirectory() as folder:
         files = compiled(Path(folder), asked.runtime)

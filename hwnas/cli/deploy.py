@@ -155,7 +155,7 @@ def bundle_of(run: Path, folder: Path, target: str | None) -> Path:
 
 def _shape(model: Path, runtime: Runtime) -> tuple[int, int, int]:
     """Return channels, height and width of a file's input."""
-    from hwnas.devices.worker import open_model
+    from hwnas.devices.worker_model import open_model
 
     _, *axes = open_model(str(model), runtime).input_shape
     a, b, c = axes

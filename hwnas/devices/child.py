@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hwnas
-from hwnas.devices.worker import BadModel
+from hwnas.devices.worker_model import BadModel
 from hwnas.errors import DeviceError, InvalidFile
 
 PATIENCE_S = 180.0

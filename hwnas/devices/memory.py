@@ -14,7 +14,9 @@ import numpy as np
 
 from hwnas.devices.child import answer, ask_child
 from hwnas.devices.profile import Runtime
-from hwnas.devices.worker import import_interpreter, import_onnxruntime, open_model
+from hwnas.devices.worker_litert import import_interpreter
+from hwnas.devices.worker_model import open_model
+from hwnas.devices.worker_onnx import import_onnxruntime
 
 RUNS = 3
 

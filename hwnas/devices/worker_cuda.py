@@ -126,7 +126,7 @@ class EventClock:
 
 
 class TimedRun:
-    """A run on a GPU (`worker.GpuRun`): timed by events, and by the machine's clock too."""
+    """A run on a GPU (`worker_model.GpuRun`): timed by events, and by the machine's clock too."""
 
     def __init__(self, run: Callable[[], None], clock: Any) -> None:
         self._run, self._clock = run, clock

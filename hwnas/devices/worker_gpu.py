@@ -19,17 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.devices.worker import (
-    Array,
-    BadModel,
-    check_batch,
-    fixed_shape,
-    import_onnxruntime,
-    only_input,
-    onnx_array,
-    onnx_options,
-)
 from hwnas.devices.worker_cuda import EventClock, TimedRun, find_cuda_gpu, median_ms
+from hwnas.devices.worker_model import Array, BadModel, check_batch, fixed_shape, only_input
+from hwnas.devices.worker_onnx import import_onnxruntime, onnx_array, onnx_options
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 HELPERS = {"cuda": (), "tensorrt": ("CUDAExecutionProvider",)}
@@ -43,7 +35,7 @@ ONE_RELU = bytes.fromhex(
 
 
 class OnnxGpuModel:
-    """A session of the CUDA or TensorRT provider (`worker.Model` and `worker.GpuModel`)."""
+    """A session of the CUDA or TensorRT provider (a `Model` and `GpuModel` of `worker_model`)."""
 
     def __init__(self, path: str, threads: int, batch: int, gpu: dict[str, Any]) -> None:
         self._ort, self._path, self._threads, self._gpu = import_onnxruntime(), path, threads, gpu

@@ -11,14 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.devices.worker import (
-    BadModel,
-    Model,
-    OnnxModel,
-    import_onnxruntime,
-    onnx_array,
-    onnx_options,
-)
+from hwnas.devices.worker_model import BadModel, Model
+from hwnas.devices.worker_onnx import OnnxModel, import_onnxruntime, onnx_array, onnx_options
 
 WARMUP_RUNS = 10
 PROFILED_RUNS = 30

@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hwnas.devices.worker import open_model, without_chatter
+from hwnas.devices.worker_litert import without_chatter
+from hwnas.devices.worker_model import open_model
 
 CPU = 1
 WRITE = 1

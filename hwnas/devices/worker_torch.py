@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.devices.worker import Array, BadModel, check_batch, fixed_shape
 from hwnas.devices.worker_cuda import TimedRun, median_ms, number_as_nvidia_smi, restricted
+from hwnas.devices.worker_model import Array, BadModel, check_batch, fixed_shape
 
 DEVICE = "cuda:{}"
 
 
 def TorchModel(path: str, threads: int, batch: int, gpu: dict[str, Any] | None) -> Any:
-    """Open a program; see `hwnas.devices.worker.open_model` for what it raises."""
+    """Open a program; see `hwnas.devices.worker_model.open_model` for what it raises."""
     return Program(path, threads, batch) if gpu is None else GpuProgram(path, threads, batch, gpu)
 
 
 class Program:
-    """A program on the processor (`worker.Model`)."""
+    """A program on the processor (`worker_model.Model`)."""
 
     device = "cpu"
 
@@ -65,7 +65,7 @@ class Program:
 
 
 class GpuProgram(Program):
-    """The same on a GPU (`worker.GpuModel`), timed by PyTorch's CUDA events."""
+    """The same on a GPU (`worker_model.GpuModel`), timed by PyTorch's CUDA events."""
 
     def __init__(self, path: str, threads: int, batch: int, gpu: dict[str, Any]) -> None:
         number_as_nvidia_smi()

@@ -12,7 +12,7 @@ from torch import nn
 
 from hwnas.architecture import Architecture
 from hwnas.artifact import Artifact, Format, Parity, Precision
-from hwnas.devices.worker import open_model
+from hwnas.devices.worker_model import open_model
 from hwnas.errors import ExportError
 from hwnas.export.agreement import agreement
 from hwnas.export.bisect import located

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.artifact import Artifact
-from hwnas.devices.worker import without_chatter
+from hwnas.devices.worker_litert import without_chatter
 from hwnas.export.nodes import OUTPUT
 from hwnas.export.preprocessing import Preprocessing, input_note
 

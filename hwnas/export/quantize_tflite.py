@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.devices.worker import without_chatter
+from hwnas.devices.worker_litert import without_chatter
 from hwnas.errors import ExportError
 from hwnas.export.recipe import Quantization
 

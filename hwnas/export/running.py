@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.artifact import Format
-from hwnas.devices.worker import Model, open_model
+from hwnas.devices.worker_model import Model, open_model
 from hwnas.errors import ExportError
 from hwnas.export.recipe import find_recipe
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from hwnas.artifact import Artifact, Format
-from hwnas.devices.worker import open_model
+from hwnas.devices.worker_model import open_model
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.graph import evaluating
 from hwnas.export.recipe import find_recipe

@@ -18,7 +18,7 @@ import numpy as np
 from hwnas.datasets import Dataset
 from hwnas.devices.profile import Runtime
 from hwnas.devices.runner import SUFFIXES, file_sha256
-from hwnas.devices.worker import open_model
+from hwnas.devices.worker_model import open_model
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.files import write_atomic, write_json
 from hwnas.shipped import shipped

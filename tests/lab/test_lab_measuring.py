@@ -17,7 +17,7 @@ from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.remote import RemoteRunner
 from hwnas.devices.remote_programs import push_kit
 from hwnas.devices.runner import Subject, open_runner
-from hwnas.devices.worker import open_model
+from hwnas.devices.worker_model import open_model
 from hwnas.errors import DeviceError, InvalidFile
 from hwnas.latency_models.journal import read_journal
 from hwnas.measurement import compare

@@ -1,0 +1,90 @@
+"""What the machine that measures is, and what disturbs it; the standard library only."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in _read("/proc/cpuinfo").splitlines()
+        if line.startswith(("model name", "Model", "Hardware"))
+    ]
+    return {
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def conditions() -> dict[str, Any]:
+    """Read what disturbs a measurement; None for what this system does not say."""
+    core = min(allowed_cores(), default=0)
+    folder = f"/sys/devices/system/cpu/cpu{core}/cpufreq"
+    clock_khz = _number(f"{folder}/scaling_cur_freq")
+    return {
+        "governor": _read(f"{folder}/scaling_governor") or None,
+        "frequency_mhz": clock_khz / 1e3 if clock_khz else _cpuinfo_mhz(core),
+        "temperature_c": _temperature_c(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "steal_s": _steal_s(),
+    }
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    steal = None
+    if before["steal_s"] is not None and after["steal_s"] is not None:
+        steal = round(after["steal_s"] - before["steal_s"], 3)
+    return {
+        **{key: after[key] for key in ("governor", "frequency_mhz", "temperature_c")},
+        "load_before": before["load"],
+        "load_after": after["load"],
+        "steal_s": steal,
+    }
+
+
+def allowed_cores() -> set[int]:
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
+
+
+def _cpuinfo_mhz(core: int) -> float | None:
+    clocks = [
+        float(line.split(":")[1])
+        for line in _read("/proc/cpuinfo").splitlines()
+        if line.startswith("cpu MHz")
+    ]
+    return clocks[core] if core < len(clocks) else None
+
+
+def _temperature_c() -> float | None:
+    """The hottest thermal zone."""
+    root = "/sys/class/thermal"
+    zones = os.listdir(root) if os.path.isdir(root) else []
+    heats = [_number(f"{root}/{zone}/temp") for zone in zones if zone.startswith("thermal_zone")]
+    return max((heat / 1e3 for heat in heats if heat is not None), default=None)
+
+
+def _steal_s() -> float | None:
+    """Time that the hypervisor took from the allowed cores since the machine's start."""
+    allowed = {f"cpu{core}" for core in allowed_cores()}
+    rows = [line.split() for line in _read("/proc/stat").splitlines() if line.startswith("cpu")]
+    ticks = [int(row[8]) for row in rows if row[0] in allowed and len(row) > 8]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
+
+
+def _number(path: str) -> float | None:
+    try:
+        return float(_read(path))
+    except ValueError:
+        return None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
