@@ -136,7 +136,7 @@ def test_images_of_another_shape_are_refused(format: Format, tmp_path: Path) -> 
 
 
 def test_what_is_not_logits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"both must be logits \[N, classes\]"):
+    with pytest.raises(ExportError, match=r"only logits \[N, classes\] can be verified"):
         compile_model(nn.Conv2d(2, 3, 1), SHAPE, "onnx", tmp_path / "model.onnx", *data())
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
-from hwnas.cli.main import COMMANDS
+from hwnas.cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,6 +25,23 @@ def test_the_quickstart_of_twenty_lines_runs(
     exec(compile(code, "README.md", "exec"), {})
     assert re.fullmatch(r"[\d,]+ MACs, 0*\d*\.\d+ ms, 95 % \(.*\)\n", capsys.readouterr().out)
     assert (tmp_path / "network.onnx").exists()
+
+
+def test_the_commands_for_a_network_of_ones_own_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ai_edge_quantizer")
+    [(code, commands)] = re.findall(r"```py\n(.*?)```\s+```sh\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "nets.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for line in commands.splitlines():
+        cli.main(shlex.split(line, comments=True)[1:], standalone_mode=False)
+    sys.modules.pop("nets")
+    assert {one.name for one in tmp_path.glob("net*.*[xe]")} == {
+        "net.onnx", "net.tflite", "net8.onnx", "net8.tflite",
+    }  # fmt: skip
+    assert len(capsys.readouterr().out.splitlines()) == 5
 
 
 def test_every_command_that_the_readme_types_exists() -> None:

@@ -10,6 +10,8 @@ import click
 from hwnas.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hwnas.artifact import Artifact
     from hwnas.pipeline.exporting import Images, Named
 
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 @click.option("--input-shape", help="Of a module of your own, e.g. 3x224x224.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights (.safetensors).")
 @click.option("--data", help="Verify on its validation images.  [default: noise]")
-@click.option("--images", default=16, show_default=True, type=click.IntRange(1),
-              help="To verify with.")  # fmt: skip
+@click.option("--images", type=click.IntRange(1),
+              help="To verify with.  [default: 16; int8: 256]")  # fmt: skip
+@click.option("--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "int8"]),
+              help="int8 takes the ranges of values from training images of --data.")  # fmt: skip
 @click.option("--opset", type=click.IntRange(13), help="Of ONNX.  [default: the recipe's]")
 @click.option("--dynamic-batch", is_flag=True, help="ONNX: any number of images at once.")
 @click.option("--via", type=click.Choice(["torch-onnx", "litert-torch"]),
@@ -32,8 +36,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def export(
     model: str, formats: tuple[str, ...], out: Path, input_shape: str | None,
-    checkpoint: Path | None, data: str | None, images: int, opset: int | None,
-    dynamic_batch: bool, via: str | None, as_json: bool,
+    checkpoint: Path | None, data: str | None, images: int | None, precision: str,
+    opset: int | None, dynamic_batch: bool, via: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL to ONNX and TFLite, each file verified in its runtime against PyTorch.
 
@@ -41,14 +45,22 @@ def export(
     function that returns a torch.nn.Module: that imports and runs your code.
     """
     from hwnas.cli.tables import print_json
-    from hwnas.pipeline.exporting import find_images, find_module
+    from hwnas.pipeline.exporting import calibration_images, find_images, find_module
 
+    made = _formats(formats, via, opset, dynamic_batch)
+    if precision == "int8" and (data is None or via is not None):
+        raise UsageError(
+            "--precision int8 needs --data, for images to calibrate with, and is not for --via"
+        )
     named = find_module(model, parse_shape(input_shape), checkpoint)
-    found = find_images(data, images, named.input_shape)
+    count = images or (256 if precision == "int8" else 16)
+    found = find_images(data, count, named.input_shape)
+    calibration = None
+    if data is not None and precision == "int8":
+        calibration = calibration_images(data, named.input_shape)
     if not named.trained:
         click.echo("no checkpoint: the weights are random, good for latency only", err=True)
-    artifacts = _written(named, found, _formats(formats, via, opset, dynamic_batch), out, opset,
-                         dynamic_batch, via)  # fmt: skip
+    artifacts = _written(named, found, calibration, made, out, opset, dynamic_batch, via)
     if as_json:
         print_json({"verified_on": found.source, "artifacts": artifacts})
         return
@@ -83,8 +95,8 @@ def _formats(
 
 
 def _written(
-    named: Named, found: Images, formats: tuple[str, ...], out: Path, opset: int | None,
-    dynamic_batch: bool, via: str | None,
+    named: Named, found: Images, calibration: np.ndarray | None, formats: tuple[str, ...],
+    out: Path, opset: int | None, dynamic_batch: bool, via: str | None,
 ) -> list[Artifact]:  # fmt: skip
     import msgspec
 
@@ -105,7 +117,8 @@ def _written(
                 compile_via(via, named.module, shape, path, found.images, labels)  # type: ignore[arg-type]
             )
             continue
-        recipe = find_recipe(format)  # type: ignore[arg-type]
+        precision = "fp32" if calibration is None else "int8"
+        recipe = find_recipe(format, precision)  # type: ignore[arg-type]
         if isinstance(recipe, OnnxRecipe):
             recipe = msgspec.structs.replace(
                 recipe, opset=opset or recipe.opset, dynamic_batch=dynamic_batch
@@ -120,6 +133,8 @@ def _written(
                 labels,  # type: ignore[arg-type]
                 named.architecture,
                 recipe=recipe,
+                precision=precision,
+                calibration=calibration,
             )
         )
     return artifacts

@@ -15,7 +15,7 @@ from torch import nn
 from hwnas.artifact import Format, Parity
 from hwnas.errors import ExportError
 from hwnas.export.recipe import Quantization
-from hwnas.export.verify import file_outputs, relative_error, torch_outputs
+from hwnas.export.verify import check_logits, file_outputs, relative_error, torch_outputs
 
 Array = np.ndarray[Any, Any]
 
@@ -46,11 +46,7 @@ def agreement(
 def compared(path: Path, format: Format, module: nn.Module, images: Array, labels: Array) -> Parity:
     """Return how the file compares with the module; judges nothing but that it is finite."""
     expected, got = torch_outputs(module, images), file_outputs(path, format, images)
-    if expected.ndim != 2 or got.shape != expected.shape:
-        raise ExportError(
-            f"{path}: gives outputs {list(got.shape)} for PyTorch's {list(expected.shape)}; "
-            "both must be logits [N, classes]"
-        )
+    check_logits(path, got, expected)
     if not np.isfinite(got).all():
         raise ExportError(f"{path}: gives a value that is not finite")
     seen, wanted = got.argmax(axis=1), expected.argmax(axis=1)

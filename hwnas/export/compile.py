@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,6 @@ def compile_model(
     if preprocessing is not None and preprocessing.inside:
         module = taking_pixels(module, preprocessing)
     recipe = recipe or find_recipe(format, precision)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         notes = notes_of(architecture) if architecture is not None else {}
@@ -75,6 +75,7 @@ def compile_model(
         if preprocessing is not None:
             notes |= input_note(preprocessing, format, input_shape)
             graph = folded(graph) if preprocessing.inside else graph
+        path.parent.mkdir(parents=True, exist_ok=True)
         _write(graph, recipe, temporary, notes)
         if calibration is not None:
             quantization = quantization or quantization_of(format)
@@ -91,8 +92,11 @@ def compile_model(
         os.replace(temporary, path)
     except ExportError as error:
         raise ExportError(str(error).replace(str(temporary), str(path))) from error
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return Artifact(
         path=str(path),
         format=format,

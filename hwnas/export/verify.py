@@ -56,11 +56,7 @@ def _judged(
 ) -> Parity:
     limit = find_recipe(format).max_relative_error
     expected = torch_outputs(module, images)
-    if expected.ndim != 2 or got.shape != expected.shape:
-        raise ExportError(
-            f"{path}: gives outputs {list(got.shape)} for PyTorch's {list(expected.shape)}; "
-            "both must be logits [N, classes]"
-        )
+    check_logits(path, got, expected)
     assert limit is not None, "an fp32 recipe without its limit"
     error = _checked(got, expected, limit, runtime_name(path, format))
     return Parity(
@@ -72,13 +68,42 @@ def _judged(
     )
 
 
+def check_logits(path: Path, got: Array, expected: Array) -> None:
+    """Raise unless the file and PyTorch give logits ``[N, classes]``, both the same number."""
+    if expected.ndim != 2:
+        raise ExportError(
+            f"{path}: the network gives {list(expected.shape)}; only logits [N, classes] can be "
+            "verified"
+        )
+    if got.shape != expected.shape:
+        raise ExportError(
+            f"{path}: gives outputs {list(got.shape)} for PyTorch's {list(expected.shape)}"
+        )
+
+
 def torch_outputs(module: nn.Module, images: Array) -> Array:
-    """Return what the module gives for ``images`` ``[N, C, H, W]`` in evaluation mode."""
+    """Return what the module gives for ``images`` ``[N, C, H, W]`` in evaluation mode.
+
+    Raises `ExportError` with the first line of what the module raises.
+    """
     weight = next(module.parameters(), torch.zeros(()))
     batches = torch.from_numpy(np.ascontiguousarray(images)).split(BATCH)
     with evaluating(module), torch.no_grad():
-        outputs = [module(batch.to(weight.device, weight.dtype)).cpu().numpy() for batch in batches]
+        outputs = [_given(module, batch.to(weight.device, weight.dtype)) for batch in batches]
     return np.concatenate(outputs)
+
+
+def _given(module: nn.Module, batch: torch.Tensor) -> Array:
+    name, shape = type(module).__name__, list(batch.shape)
+    try:
+        given = module(batch)
+    except Exception as error:  # a user's code may raise anything
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ExportError(f"{name} cannot compute images {shape}: {first}") from error
+    if not isinstance(given, torch.Tensor) or given.shape[:1] != batch.shape[:1]:
+        found = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+        raise ExportError(f"{name} gives {found} for images {shape}; expected [N, classes]")
+    return given.cpu().numpy()
 
 
 def relative_error(got: Array, expected: Array) -> float:

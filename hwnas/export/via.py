@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -42,9 +43,9 @@ def compile_via(
         import_module(NEEDS[via])
     except ImportError:
         raise UsageError(f'--via {via} needs more: pip install "hwnas[{via}]"') from None
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with evaluating(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _convert(via, module, torch.zeros(1, *input_shape), temporary)
@@ -54,11 +55,14 @@ def compile_via(
         os.replace(temporary, path)
     except ExportError as error:
         raise ExportError(str(error).replace(str(temporary), str(path))) from error
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be written ({error.strerror or error})") from error
     except Exception as error:  # whatever a converter makes of the network
         first = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise ExportError(f"{path}: {via} failed: {first}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return Artifact(
         path=str(path),
         format=format,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from hwnas.datasets import load_dataset, normalise
 from hwnas.errors import InvalidFile, UsageError
 from hwnas.nn.build import build
 from hwnas.pipeline.named_network import find_network
+from hwnas.pipeline.quantizing import CALIBRATING
 from hwnas.pipeline.training_job import trained_network
 
 Shape = tuple[int, int, int]
@@ -48,6 +51,11 @@ def find_module(what: str, input_shape: Shape | None, checkpoint: Path | None) -
     """
     if ":" in what and not Path(what).exists():
         return _own(what, input_shape, checkpoint)
+    if what.endswith(".py") or Path(f"{what}.py").is_file():
+        raise UsageError(
+            f"{what}: a module of your own is module:factory, e.g. {_stem(what)}:NAME (run in its "
+            "folder)"
+        )
     architecture = find_network(what, input_shape=input_shape)
     if input_shape not in (None, architecture.input_shape):
         raise UsageError(f"{what} takes images of {architecture.input_shape}, not {input_shape}")
@@ -72,24 +80,54 @@ def find_images(data: str | None, count: int, shape: Shape) -> Images:
     return Images(images, dataset.valid.labels[:count], f"{len(images)} images of {dataset.name}")
 
 
+def calibration_images(data: str, shape: Shape) -> np.ndarray:
+    """Return training images to find the ranges of int8 with, normalised ``[N, C, H, W]``."""
+    dataset = load_dataset(data, input_shape=shape)
+    order = np.random.default_rng(0).permutation(len(dataset.train.labels))[:CALIBRATING]
+    return normalise(dataset.train.images[order], dataset)
+
+
 def _own(what: str, input_shape: Shape | None, checkpoint: Path | None) -> Named:
+    name, _, factory = what.partition(":")
+    if not name or not factory or "/" in name or name.endswith(".py"):
+        raise UsageError(f"{what}: expected module:factory, e.g. {_stem(name)}:{factory or 'NAME'}")
     if input_shape is None:
         raise UsageError(f"{what}: a module of your own needs --input-shape, e.g. 3x224x224")
-    name, _, factory = what.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        make: Any = getattr(import_module(name), factory)
+        found = import_module(name)
     except ImportError as error:
         raise UsageError(f"{what}: cannot import {name!r} ({error})") from None
-    except AttributeError:
-        raise UsageError(f"{what}: {name!r} has no {factory!r}") from None
-    module = make() if callable(make) and not isinstance(make, nn.Module) else make
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{what}: importing {name!r} raised {_said(error)}") from error
+    if not hasattr(found, factory):
+        near = get_close_matches(factory, vars(found), n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{what}: {name!r} has no {factory!r}{hint}")
+    make: Any = getattr(found, factory)
+    try:
+        module = make() if callable(make) and not isinstance(make, nn.Module) else make
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{what}: {factory}() raised {_said(error)}") from error
     if not isinstance(module, nn.Module):
         kind = type(module).__name__
         raise UsageError(f"{what}: expected a torch.nn.Module, got {kind}")
     _load(module, checkpoint)
     return Named(module.eval(), input_shape, None, True)
+
+
+def _said(error: BaseException) -> str:
+    """Return in one line what a user's code raised, and where."""
+    first = (str(error).strip().splitlines() or ["nothing said"])[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    return f"{type(error).__name__}: {first}{'' if isinstance(error, SyntaxError) else place}"
+
+
+def _stem(name: str) -> str:
+    """Return how a file of Python is imported, from its folder."""
+    return Path(name).name.removesuffix(".py") or "MODULE"
 
 
 def _load(module: nn.Module, checkpoint: Path | None) -> None:
