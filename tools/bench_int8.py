@@ -155,7 +155,7 @@ def trained(name: str, genotype: Genotype, dataset: Dataset, asked: Any) -> Net:
     file = asked.work / (re.sub(r"\W+", "-", words) + ".safetensors")
 
     def done(log: EpochLog) -> None:
-        said(f"{name}: epoch {log.epoch + 1} of {log.epochs}, training accuracy {log.accuracy:.2%}")
+        said(f"{name}: epoch {log.epoch} of {log.epochs}, training accuracy {log.accuracy:.2%}")
 
     train(network, data, TrainingPlan(epochs=asked.epochs), asked.seed, file, done)
     recalibrate(network, data.drawn(RECALIBRATED, asked.seed))
