@@ -44,7 +44,7 @@ def reinforce(table: Table, predictor: Predictor, limit_ms: float, seed: int) ->
 def gradient(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> Judged:
     """Descend the predictor's loss and the expected latency, in percent and shares of the limit."""
     search = problem(table, predictor)
-    judge, objective = Judge(search), Lagrangian(limit_ms, rate=0.5, limit=50)
+    judge, objective = Judge(search), Lagrangian(limit_ms, rate=0.5, limit=50, damping=0.0)
     generator = torch.Generator().manual_seed(seed)
     logits, mask = _logits(search.sizes)
     adam = torch.optim.Adam([logits], 0.05, betas=(0.0, 0.999))
