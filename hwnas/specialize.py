@@ -24,7 +24,7 @@ def specialize(config: Config, folder: Path, console: Console, resume: bool = Fa
     """Find, train, compile and measure a network for one device and one latency budget.
 
     Several targets or budgets are several such runs with one supernet, each with its result.
-    Several precisions or resolutions are several runs, of which the best is handed over.
+    Several precisions, resolutions or widths are several runs, of which the best is handed over.
     Every step leaves its result in ``folder`` and is not repeated when the run is resumed.
     Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
     """

@@ -1,4 +1,4 @@
-"""A training plans its batches by the memory that is free, and says so."""
+"""Trainings and whole runs plan their batches by the memory that is free, and say so."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 
 from hwnas.files import write_json
-from hwnas.pipeline import training_job
+from hwnas.pipeline import batch_size
 from hwnas.pipeline.batch_size import SHARE, fitting, image_bytes
-from hwnas.pipeline.run import unlock_all
+from hwnas.pipeline.console import QuietConsole
+from hwnas.pipeline.planning import prepare
+from hwnas.pipeline.run import Config, unlock_all
 from hwnas.pipeline.training_job import TrainJob, run_training
+from hwnas.processes import cores
 from hwnas.spaces.published import published
 from hwnas.training import EpochLog
+from tests.sample_run import SPACE as PHONE_SPACE
+from tests.sample_run import put_phone_table, write_images
 from tests.tiny import tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8,))
@@ -50,7 +55,7 @@ def test_a_training_in_little_memory_says_its_batch_size_and_keeps_it_when_resum
         epochs=2,
     )
     free = 5 * image_bytes(ONE) / SHARE
-    monkeypatch.setattr(training_job, "free_bytes", lambda: free)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
     said: list[str] = []
 
     def cut_off(line: EpochLog) -> None:
@@ -60,7 +65,39 @@ def test_a_training_in_little_memory_says_its_batch_size_and_keeps_it_when_resum
         run_training(job, False, cut_off, said.append)
     assert len(said) == 1 and said[0].startswith("batches of 4 images instead of 9: an image takes")
     unlock_all()
-    monkeypatch.setattr(training_job, "free_bytes", lambda: 1e12)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda: 1e12)
     run_training(job, True, None, said.append)
     assert len(said) == 1
     assert msgspec.json.decode((tmp_path / "out" / "batch_size.json").read_bytes()) == 4
+
+
+class Listening(QuietConsole):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_run_in_little_memory_searches_and_trains_in_smaller_batches_when_resumed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+    put_phone_table()
+    data = write_images(tmp_path / "images.npz")
+    config, console = Config(target="simulated-phone", data=str(data)), Listening()
+    usual = image_bytes(PHONE_SPACE.architecture(PHONE_SPACE.usual))
+    free = 20 * cores() * usual / SHARE
+    monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
+    job, _ = prepare(config, tmp_path / "run", console, False)
+    [said] = [line for line in console.said if line.startswith("batches of")]
+    wanted = int(said.split(" instead of ")[1].split(":")[0])
+    size = job.search_plan.batch_size
+    assert size in (wanted // 2, wanted // 4) and size <= 20 < wanted
+    assert job.training_plan.batch_size == size
+    assert job.training_plan.peak_learning_rate == pytest.approx(0.1 * size / 64)
+    unlock_all()
+    monkeypatch.setattr(batch_size, "free_bytes", lambda: 1e12)
+    again, _ = prepare(config, tmp_path / "run", console, True)
+    unlock_all()
+    assert (again.search_plan, again.training_plan) == (job.search_plan, job.training_plan)

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.architecture import Genotype
+from hwnas.checkpoint import save_checkpoint
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
+from hwnas.nn.build import build
 from hwnas.nn.cell_child import absorbed, last_norm
 from hwnas.nn.cell_supernet import MixedEdge
+from hwnas.pipeline.training_job import begin_with
 from hwnas.search.cell_weights import running
 from hwnas.search.ista_one_stage import IstaOneStage
 from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
@@ -66,6 +69,24 @@ def test_the_child_computes_what_the_search_net_does(train: bool) -> None:
     strategy.supernet.train(train)
     found, wanted = outputs(strategy, child.train(train), tiny_batch()[0])
     assert (found - wanted).norm() <= 1e-6 * wanted.norm()
+
+
+def test_the_training_of_what_was_searched_begins_where_the_search_ended(tmp_path: Path) -> None:
+    strategy = trained(searcher())
+    handed_on = tmp_path / "inherited.safetensors"
+    save_checkpoint(handed_on, strategy.network(chosen(strategy)).state_dict(), {})
+    child = build(SPACE.architecture(chosen(strategy)), dropout=0.0)
+    begin_with(child, handed_on)
+    strategy.supernet.eval()
+    found, wanted = outputs(strategy, child.eval(), tiny_batch()[0])
+    assert (found - wanted).norm() <= 1e-6 * wanted.norm()
+
+
+def test_only_what_was_searched_hands_on_its_weights() -> None:
+    strategy = searcher()
+    first, *others = strategy.candidates(4, 0.0, 2 * COSTS.largest_ms, seed=0)
+    assert strategy.inherits(first) and first == chosen(strategy)
+    assert others and not any(map(strategy.inherits, others))
 
 
 def test_the_child_has_gains_and_shifts_times_the_gates() -> None:

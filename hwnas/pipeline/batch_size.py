@@ -7,12 +7,18 @@ takes more than that: `OVER_KEPT` is the measured memory of `mobilenet_v2` at 22
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
 import psutil
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from hwnas.architecture import Architecture
+from hwnas.distributed import ranks
+from hwnas.files import write_json
 from hwnas.nn.build import build
 
 OVER_KEPT = 1.8
@@ -45,6 +51,29 @@ def fitting(wanted: int, image_bytes: float, free_bytes: float) -> int:
     size = wanted
     while size // 2 >= LEAST and size * image_bytes > SHARE * free_bytes:
         size //= 2
+    return size
+
+
+def settled(
+    file: Path | None, wanted: int, image_bytes: float, say: Callable[[str], None], hint: str = ""
+) -> int:
+    """Return the batch size that ``file`` says a run was begun with, else one that fits the memory.
+
+    The latter is written to ``file``: a resumed run has the same. Batches have equal parts for all
+    ranks.
+    """
+    if file is not None and file.exists():
+        return msgspec.json.decode(file.read_bytes(), type=int)
+    free = free_bytes()
+    size = fitting(wanted, image_bytes, free)
+    size = max(1, size // ranks()) * ranks()
+    if size < wanted:
+        say(
+            f"batches of {size} images instead of {wanted}: an image takes about "
+            f"{image_bytes / 1e6:.0f} MB in training, and {free / 1e9:.1f} GB are free{hint}"
+        )
+    if file is not None:
+        write_json(file, size)
     return size
 
 

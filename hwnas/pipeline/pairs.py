@@ -1,9 +1,11 @@
-"""Several precisions and resolutions: one search for each pair, the best measured file of all.
+"""Several precisions, resolutions, widths: a search for each combination, the best file of all.
 
 ``--precision auto`` is ``fp32,int8``: int8 is not always faster, so both are searched and measured
-at the same budget. Each pair has a supernet and a run folder of its own inside the run's. What is
-chosen is what a user would choose with all files in hand: of those that keep the budget, the one
-that sees most validation images right in its runtime.
+at the same budget. Image size and width multiplier set the scale of a space, which its decisions
+do not change (Lin et al., "MCUNet", NeurIPS 2020, arXiv:2007.10319, section 3.1). Each combination
+has a supernet and a run folder of its own inside the run's. What is chosen is what a user would
+choose with all files in hand: of those that keep the budget, the one that sees most validation
+images right in its runtime.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     precision: str
     resolution: str
+    width_mult: str
     verdict: str
     median_ms: float | None = None
     validation_accuracy: float | None = None
@@ -43,6 +46,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def said(self) -> str:
         name = f"{self.precision}{' at ' + self.resolution + ' px' if self.resolution else ''}"
+        name += f" x{self.width_mult}" if self.width_mult else ""
         if self.validation_accuracy is None:
             return f"{name}: {self.verdict}; {self.reason}"
         latency = "" if self.median_ms is None else f"{self.median_ms:.4g} ms, "
@@ -58,6 +62,7 @@ def pairs_of(config: Config, folder: Path) -> list[Pair]:
     """Return the runs that ``config`` stands for; one, in ``folder`` itself, where it is plain."""
     asked = "fp32,int8" if config.precision == "auto" else config.precision
     precisions, resolutions = _listed(asked), _listed(config.resolution) or [""]
+    widths = _listed(config.width_mult) or [""]
     for text in precisions:
         if text not in PRECISIONS:
             known = ", ".join(PRECISIONS)
@@ -65,13 +70,23 @@ def pairs_of(config: Config, folder: Path) -> list[Pair]:
     for text in filter(None, resolutions):
         if not text.isdecimal() or int(text) < 1:
             raise UsageError(f"--resolution {config.resolution!r}: expected pixels, like 24,28,32")
+    for text in filter(None, widths):
+        if not _positive(text):
+            raise UsageError(f"--width-mult {config.width_mult!r}: expected numbers, like 0.75,1")
     found = [
-        msgspec.structs.replace(config, precision=precision, resolution=resolution)
-        for precision, resolution in product(precisions, resolutions)
+        msgspec.structs.replace(
+            config, precision=precision, resolution=resolution, width_mult=width_mult
+        )
+        for precision, resolution, width_mult in product(precisions, resolutions, widths)
     ]
     if len(found) == 1:
         return [Pair(found[0], folder)]
-    names = ["-".join(filter(None, (one.precision, one.resolution))) for one in found]
+    names = [
+        "-".join(
+            filter(None, (one.precision, one.resolution, one.width_mult and f"x{one.width_mult}"))
+        )
+        for one in found
+    ]
     return [Pair(one, folder / "pairs" / name) for one, name in zip(found, names, strict=True)]
 
 
@@ -154,9 +169,10 @@ def _report_of(
 
 def _outcome(pair: Pair, report: Report | None, budget_ms: float) -> Outcome:
     config = pair.config
+    combined = config.precision, config.resolution, config.width_mult
     if report is None:
         reason = f"even the fastest network takes longer than {budget_ms:.4g} ms"
-        return Outcome(config.precision, config.resolution, "not searched", reason=reason)
+        return Outcome(*combined, "not searched", reason=reason)
     result: Result = report.results[0]
     file = result.artifacts[0]
     dataset = load_images(config)
@@ -164,11 +180,18 @@ def _outcome(pair: Pair, report: Report | None, budget_ms: float) -> Outcome:
     logits = file_outputs(pair.folder / file.path, file.format, images)  # type: ignore[arg-type]
     right = float((logits.argmax(axis=1) == dataset.valid.labels).mean())
     latency = None if result.latency is None else result.latency.median_ms
-    return Outcome(config.precision, config.resolution, result.verdict, latency, right)
+    return Outcome(*combined, result.verdict, latency, right)
 
 
 def _first(document: dict[str, object]) -> dict[str, Any]:
     return document["results"][0]  # type: ignore[index]
+
+
+def _positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
 
 
 def _listed(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from hwnas.distributed import ranks
 from hwnas.errors import DeviceError, UnknownName, UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
+from hwnas.pipeline.batch_size import image_bytes, settled
 from hwnas.pipeline.budget import parse_budget, resolve_budget
 from hwnas.pipeline.console import Console
 from hwnas.pipeline.effort import find_effort, plans
@@ -25,6 +26,7 @@ from hwnas.pipeline.reporting import latency_range
 from hwnas.pipeline.run import Config, open_run
 from hwnas.pipeline.target import Target, find_target, model_of
 from hwnas.plugins import load, names
+from hwnas.processes import cores
 from hwnas.search.loop import SearchPlan
 from hwnas.search.objective import OBJECTIVES
 from hwnas.search.proxyless import ESTIMATORS
@@ -32,6 +34,7 @@ from hwnas.search.workers import check_cluster
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown import GrownSpace
 from hwnas.spaces.int8 import in_float, in_precision
+from hwnas.spaces.mobile import MobileSpace, scaled
 from hwnas.spaces.space import SearchSpace
 from hwnas.training import TrainingPlan
 
@@ -52,7 +55,7 @@ def prepare(
     _check_repeat(folder, dataset)
     budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
     effort = find_effort(config.effort)
-    search_plan, training_plan = _plans(config, dataset, space)
+    search_plan, training_plan = _plans(config, dataset, space, folder, console)
     console.say(
         f"{target.profile.name}: budget {budget_ms:.4g} ms of {costs.smallest_ms:.4g} to "
         f"{costs.largest_ms:.4g} ms; {dataset.name}: {len(dataset.train.labels)} training, "
@@ -68,7 +71,7 @@ def plan(config: Config, console: Console) -> dict[str, object]:
     model = model_of(target, space, console, asked=config.latency_model)
     costs = model.costs(space)
     budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
-    search_plan, training_plan = _plans(config, dataset, space)
+    search_plan, training_plan = _plans(config, dataset, space, None, console)
     return {
         "schema": 1,
         "dry_run": True,
@@ -107,9 +110,25 @@ def load_images(config: Config, profile: DeviceProfile | None = None) -> Dataset
 
 
 def load_space(
-    name: str, input_shape: tuple[int, int, int], num_classes: int, precision: str = "fp32"
+    name: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    precision: str = "fp32",
+    width_mult: str = "",
 ) -> SearchSpace:
-    return in_precision(find_space(name, input_shape, num_classes), precision)
+    """Return the space of that name, its widths multiplied.
+
+    Raises `UsageError` for a space whose widths are not to be.
+    """
+    space = find_space(name, input_shape, num_classes)
+    if width_mult and float(width_mult) != 1:
+        if not isinstance(space, MobileSpace):
+            raise UsageError(
+                f"--width-mult {width_mult}: the space {space.name!r} is no chain of blocks whose "
+                "widths could be multiplied; mobile, ofa, proxyless and TOML chains are"
+            )
+        space = scaled(space, float(width_mult))
+    return in_precision(space, precision)
 
 
 def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
@@ -136,7 +155,9 @@ def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
     target = find_target(config.target)
     dataset = load_images(config, target.profile)
     _check_precision(config.precision, target.profile)
-    space = load_space(config.space, dataset.input_shape, dataset.num_classes, config.precision)
+    space = load_space(
+        config.space, dataset.input_shape, dataset.num_classes, config.precision, config.width_mult
+    )
     load("strategy", config.strategy).check(in_float(space))
     _check_limits(space, target.profile)
     _check_runtimes(target.profile)
@@ -154,12 +175,12 @@ def _check_search(config: Config) -> None:
         )
     if config.estimator not in ESTIMATORS:
         raise UnknownName("estimator", config.estimator, ESTIMATORS)
-    if not config.shrink and not getattr(load("strategy", config.strategy), "inherits", False):
+    if not config.shrink and not getattr(load("strategy", config.strategy), "grows", False):
         raise UsageError(
             f"--no-shrink: strategy {config.strategy!r} has no network to start from, only eas has"
         )
     if config.ray:
-        if not getattr(load("strategy", config.strategy), "inherits", False):
+        if not getattr(load("strategy", config.strategy), "grows", False):
             raise UsageError(
                 f"--ray {config.ray}: strategy {config.strategy!r} trains no networks of their own "
                 "that a cluster could train, only eas does"
@@ -221,17 +242,42 @@ def _check_repeat(folder: Path, dataset: Dataset) -> None:
         )
 
 
-def _plans(config: Config, dataset: Dataset, space: SearchSpace) -> tuple[SearchPlan, TrainingPlan]:
-    """Return what is searched and trained how long; a strategy may say what its step computes."""
+def _plans(
+    config: Config, dataset: Dataset, space: SearchSpace, folder: Path | None, console: Console
+) -> tuple[SearchPlan, TrainingPlan]:
+    """Return what is searched and trained how long, in batches that fit the memory.
+
+    A strategy may say what its step computes. ``folder`` keeps the batch size for a resumed run.
+    """
     macs = _mean_macs(space)
     step_macs = getattr(load("strategy", config.strategy), "step_macs", None)
-    return plans(
-        find_effort(config.effort),
-        len(dataset.train.labels),
-        macs,
-        config.flip,
-        None if step_macs is None else step_macs(space),
+    search_macs = macs if step_macs is None else step_macs(space)
+    search, training = plans(
+        find_effort(config.effort), len(dataset.train.labels), macs, config.flip, search_macs
     )
+    # networks are trained several at once; a search net may compute more than one
+    at_once = max(1 if ranks() > 1 else cores(), search_macs / macs)
+    size = settled(
+        None if folder is None else folder / "batch_size.json",
+        search.batch_size,
+        at_once * _most_bytes(space),
+        console.say,
+    )
+    if size == search.batch_size:
+        return search, training
+    rate = training.peak_learning_rate * size / search.batch_size
+    return (
+        msgspec.structs.replace(search, batch_size=size),
+        msgspec.structs.replace(training, batch_size=size, peak_learning_rate=rate),
+    )
+
+
+def _most_bytes(space: SearchSpace) -> float:
+    """Return what an image takes in the training of the usual network, or of the largest of a few
+    random ones."""
+    inner, rng = in_float(space), Random(0)
+    drawn = [] if isinstance(inner, GrownSpace) else [inner.random(rng) for _ in range(4)]
+    return max(image_bytes(inner.architecture(one)) for one in (inner.usual, *drawn))
 
 
 def _mean_macs(space: SearchSpace) -> float:

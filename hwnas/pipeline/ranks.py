@@ -57,7 +57,9 @@ def _search(task: SearchTask) -> None:
     config = task.config
     dataset = load_images(config)
     train_data, valid = (as_data(split, dataset) for split in (dataset.train, dataset.valid))
-    space = load_space(config.space, dataset.input_shape, dataset.num_classes, config.precision)
+    space = load_space(
+        config.space, dataset.input_shape, dataset.num_classes, config.precision, config.width_mult
+    )
     setting = Setting(
         in_float(space),
         task.costs,

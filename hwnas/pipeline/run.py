@@ -34,6 +34,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     precision: str = "fp32"
     resolution: str = ""
     """Height and width of the images in pixels, or several; empty: as the data set is."""
+    width_mult: str = ""
+    """Times all widths of the space, or several; empty: as the space is."""
     max_drop: float = 0.02
     """Accuracy, as a share of 1, that int8 may lose on validation images before more is done."""
     tune_epochs: int = 2
@@ -179,7 +181,8 @@ def command_line(config: Config) -> str:
     words += ["--data", config.data]
     defaults = Config(target=config.target, data=config.data)
     options = (
-        "space strategy ray precision resolution max-drop tune-epochs effort objective estimator"
+        "space strategy ray precision resolution width-mult max-drop tune-epochs effort objective "
+        "estimator"
     )
     for name in (*options.split(), "seed", "threads"):
         value = getattr(config, name.replace("-", "_"))

@@ -162,7 +162,8 @@ def _judged(
     """Say what the latency model and the supernet say of a genotype."""
     network = strategy.network(genotype)
     architecture = job.space.architecture(genotype)
-    if getattr(strategy, "inherits", False):
+    inherits = getattr(strategy, "inherits", None)
+    if inherits is not None and inherits(genotype):
         save_checkpoint(inherited_weights(job, architecture), network.state_dict(), {})
     recalibrate(network, train.drawn(RECALIBRATED // 2, job.run.config.seed))
     return Found(

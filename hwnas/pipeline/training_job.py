@@ -12,11 +12,10 @@ import torch
 from hwnas.architecture import Architecture
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.datasets import Dataset, load_dataset
-from hwnas.distributed import ranks
 from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.files import append_line, read_lines, write_atomic, write_json
 from hwnas.nn.build import Network, build
-from hwnas.pipeline.batch_size import fitting, free_bytes, image_bytes
+from hwnas.pipeline.batch_size import image_bytes, settled
 from hwnas.pipeline.effort import EFFORTS, plans
 from hwnas.pipeline.named_network import find_network, needs_shape
 from hwnas.pipeline.run import lock_folder
@@ -99,7 +98,7 @@ def run_training(
     torch.manual_seed(derived_seed(job.seed, "weights", architecture.digest))
     network = build(architecture, plan.dropout)
     if job.weights is not None:
-        _begin_with(network, Path(job.weights))
+        begin_with(network, Path(job.weights))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     log, checkpoint = out / "log.jsonl", out / "checkpoint.safetensors"
     _drop_cut_off(log, checkpoint)
@@ -136,7 +135,8 @@ def trained_network(architecture: Architecture, folder: Path) -> Network:
     return network.eval()
 
 
-def _begin_with(network: Network, path: Path) -> None:
+def begin_with(network: Network, path: Path) -> None:
+    """Load the weights of a file. Raises `InvalidFile` for those of another network."""
     weights, _ = load_checkpoint(path)
     try:
         network.load_state_dict(weights)
@@ -165,33 +165,16 @@ def _plan(
     plan = plans(EFFORTS["quick"], images, architecture.macs, job.flip)[1]
     if job.epochs is not None:
         plan = msgspec.structs.replace(plan, epochs=job.epochs)
-    size = job.batch_size or _batch_size(Path(job.out), plan.batch_size, architecture, say)
+    size = job.batch_size or settled(
+        Path(job.out) / "batch_size.json", plan.batch_size, image_bytes(architecture), say,
+        "; --batch-size decides otherwise",
+    )  # fmt: skip
     if size != plan.batch_size:
         plan = msgspec.structs.replace(plan, batch_size=size, peak_learning_rate=0.1 * size / 64)
     if job.weights is not None:
         rate = GIVEN_RATE * plan.peak_learning_rate
         plan = msgspec.structs.replace(plan, peak_learning_rate=rate)
     return plan
-
-
-def _batch_size(
-    out: Path, wanted: int, architecture: Architecture, say: Callable[[str], None]
-) -> int:
-    """Return the batch size that the training was begun with, else one that fits the memory."""
-    kept = out / "batch_size.json"
-    if kept.exists():
-        return msgspec.json.decode(kept.read_bytes(), type=int)
-    each, free = image_bytes(architecture), free_bytes()
-    size = fitting(wanted, each, free)
-    size = max(1, size // ranks()) * ranks()  # equal parts
-    if size < wanted:
-        say(
-            f"batches of {size} images instead of {wanted}: an image takes about "
-            f"{each / 1e6:.0f} MB in training, and {free / 1e9:.1f} GB are free; --batch-size "
-            "decides otherwise"
-        )
-    write_json(kept, size)
-    return size
 
 
 def _drop_cut_off(log: Path, checkpoint: Path) -> None:

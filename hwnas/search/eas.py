@@ -53,8 +53,8 @@ class Eas:
     learns = True
     warm_up_knows_costs = True
     """What is grown is what the budget lets through: nothing is shared with another budget."""
-    inherits = True
-    """A network of `network` is trained on from its weights, not from fresh ones."""
+    grows = True
+    """It has a network to start from, and trains networks of their own."""
 
     def __init__(
         self,
@@ -177,6 +177,10 @@ class Eas:
             if found:
                 break
         return list(found.values())
+
+    def inherits(self, genotype: Genotype) -> bool:
+        """Whether a network of `network` is trained on from its weights, not from fresh ones."""
+        return True
 
     def preferences(self) -> None:
         return None

@@ -112,6 +112,13 @@ class IstaOneStage(Ista):
         """Return the network of a genotype; gates that were not learnt are 1."""
         return absorbed(self.supernet, genotype, *self.gates())
 
+    def inherits(self, genotype: Genotype) -> bool:
+        """Whether a network is the one that was searched: its training goes on from its weights.
+
+        Other pairs of operations were not trained together.
+        """
+        return genotype.choices == self.choices
+
     def state_dict(self) -> State:
         state = super().state_dict()
         state["settled"] = torch.tensor(self.settled, dtype=torch.int64)

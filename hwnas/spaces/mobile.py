@@ -102,19 +102,26 @@ def mobilenet_v2_like(space: MobileSpace, candidate: Candidate, width_mult: floa
 
     The hand-made baseline of every comparison; widths are rounded to 8 as in MobileNetV2.
     """
-    stem = _scaled_chain(space.stem, width_mult)
-    scaled = msgspec.structs.replace(
+    wide = scaled(space, width_mult)
+    plain = tuple(Stage(stage.width, stage.depth, stage.stride) for stage in wide.stages)
+    uniform = msgspec.structs.replace(wide, name="uniform", stages=plain, candidates=(candidate,))
+    return uniform.architecture(uniform.uniform(candidate))
+
+
+def scaled(space: MobileSpace, width_mult: float) -> MobileSpace:
+    """Return the space with all widths multiplied and rounded to 8; the head never shrinks."""
+    head = max(1.0, width_mult)
+    return msgspec.structs.replace(
         space,
-        name="uniform",
-        stem=stem,
+        name=f"{space.name}-x{width_mult:g}",
+        stem=_scaled_chain(space.stem, width_mult),
         stages=tuple(
-            Stage(round_channels(stage.width * width_mult), stage.depth, stage.stride)
+            msgspec.structs.replace(stage, width=round_channels(stage.width * width_mult))
             for stage in space.stages
         ),
-        candidates=(candidate,),
-        head_width=round_channels(space.head_width * max(1.0, width_mult)),
+        head_width=round_channels(space.head_width * head),
+        mix_width=space.mix_width and round_channels(space.mix_width * head),
     )
-    return scaled.architecture(scaled.uniform(candidate))
 
 
 def _scaled_chain(blocks: tuple[Block, ...], width_mult: float) -> tuple[Block, ...]:
