@@ -94,7 +94,7 @@ def step(net: Net, rng: Random, statistics: Tensor, generator: torch.Generator) 
             options.append(lambda p=place, k=kernel: larger_kernel(net, p, k))
         if block.op == "identity":
             new = msgspec.structs.replace(block, op="mbconv", kernel_size=5, expand_ratio=3)
-            options.append(lambda p=place, b=new: added_block(net, p, b))
+            options.append(lambda p=place, b=new: added_block(net, p, b, generator))
     return rng.choice(options)()
 
 
@@ -220,8 +220,8 @@ def test_what_is_not_legal_is_refused_in_one_line() -> None:
         (lambda: deeper(plain, 0, 2, images(PLAIN, 1)), "an odd one"),
         (lambda: dense_deeper(plain, 0, generator), "this step is for dense_layer"),
         (lambda: larger_kernel(mobile, 1, 3), "3 is not more"),
-        (lambda: added_block(mobile, 2, one), "ends in an activation"),
-        (lambda: added_block(mobile, 2, MOBILE[3]), "cannot stand for"),
+        (lambda: added_block(mobile, 2, one, torch.Generator()), "ends in an activation"),
+        (lambda: added_block(mobile, 2, MOBILE[3], torch.Generator()), "cannot stand for"),
     ):
         with pytest.raises(UsageError, match=said) as refused:
             attempt()

@@ -118,30 +118,3 @@ def test_a_run_of_two_budgets_has_two_results_and_their_files(
     ]
     warm = [[line for line in log.read_text().splitlines() if '"warm-up"' in line] for log in logs]
     assert warm[0] == warm[1] != []
-
-
-@pytest.mark.slow
-def test_a_front_on_one_supernet_gives_a_network_for_every_target_and_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
-    make_small(monkeypatch)
-    data, out = write_images(tmp_path / "images.npz"), tmp_path / "run"
-    command = [
-        "specialize", "--target", "host-cpu", "--target", "simulated-phone", "--budget", "50%,80%",
-        "--strategy", "nsga2", "--quiet", "--out", str(out), "--data", str(data),
-    ]  # fmt: skip
-    result = CliRunner().invoke(cli, command)
-    unlock_all()
-    assert result.exit_code in (0, 5, 6), result.stderr
-    results = json.loads((out / "report.json").read_bytes())["results"]
-    assert [one["target"] for one in results] == ["host-cpu"] * 2 + ["simulated-phone"] * 2
-    for one in results:
-        assert 0.75 * one["budget_ms"] <= one["latency"]["predicted_ms"] <= one["budget_ms"]
-    assert len({one["architecture"]["digest"] for one in results}) > 1
-    folders = sorted((out / "scenarios").iterdir())
-    assert len(folders) == 4
-    supernets = [load_checkpoint(one / "checkpoints" / "search.safetensors")[0] for one in folders]
-    for supernet in supernets[1:]:
-        assert supernet.keys() == supernets[0].keys()
-        assert all(torch.equal(value, supernets[0][name]) for name, value in supernet.items())

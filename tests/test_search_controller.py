@@ -15,6 +15,7 @@ from hwnas.search.growth_reward import Baseline, Learner, growth_loss, reward
 from hwnas.spaces.chain import chain
 from hwnas.spaces.densenet import densenet
 from hwnas.spaces.grown import GrownSpace, Layer, Layers, Place
+from hwnas.spaces.grown_mobile import growable
 from hwnas.spaces.growth import (
     Step,
     deeper_steps,
@@ -24,6 +25,7 @@ from hwnas.spaces.growth import (
     vocabulary,
     wider_step,
 )
+from hwnas.spaces.mobile import mobile_space
 from hwnas.training import seeded
 from tests.grown import small_space
 
@@ -182,14 +184,20 @@ def test_a_wider_decision_counts_in_the_budget_of_those_after_it() -> None:
 
 
 def test_an_episode_of_the_paper_grows_every_space_within_its_bounds() -> None:
-    for space in (chain((1, 28, 28), 10), densenet((1, 28, 28), 10)):
+    mobile = growable(mobile_space((1, 28, 28), 10))
+    for space in (chain((1, 28, 28), 10), densenet((1, 28, 28), 10), mobile):
         torch.manual_seed(0)
         start, choose = space.layers(space.start), sampling(seeded(0, "episode"))
         with torch.no_grad():
-            one = grow(Controller(space), space, start, always, choose, space.wider_actions, 5)
+            one = grow(
+                Controller(space), space, start, always, choose, space.wider_actions, 5,
+                space.larger_actions,
+            )  # fmt: skip
         space.genotype(one.layers)  # inside the space
         kinds = [step.kind for step in one.steps]
-        assert kinds.count("deeper") == 5 and kinds == sorted(kinds, reverse=True)
+        order = ("wider", "larger", "deeper")
+        assert kinds.count("deeper") == 5 and kinds == sorted(kinds, key=order.index)
+        assert ("larger" in kinds) == (space.family == "mobile")
         layers = start
         for step in one.steps:
             layers = stepped(space, layers, step)

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 import torch
 
+from hwnas.architecture import Block
 from hwnas.errors import BudgetError, DeviceError, HwnasError, UsageError
-from hwnas.latency_models.cost import NetworkCosts
+from hwnas.latency_models.cost import NetworkCosts, cost_table
 from hwnas.nn.build import build
 from hwnas.nn.grow import net_of
 from hwnas.plugins import load
@@ -25,7 +26,8 @@ from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, read_log
 from hwnas.search.nursery import Birth, Member, Nursery, handed_on, read_family
 from hwnas.search.strategy import Setting
 from hwnas.search.workers import Ended, LocalWorkers, RayWorkers, workers_at
-from hwnas.spaces.mobile import mobile_space
+from hwnas.spaces.cells import cell_space
+from hwnas.spaces.mobile import Candidate, MobileSpace, Stage
 from hwnas.training import TrainingPlan, accuracy, seeded
 from tests.grown import small_space
 from tests.tiny import tiny_data
@@ -442,8 +444,34 @@ def test_without_ray_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
 
 def test_it_is_for_spaces_that_are_grown_only() -> None:
     assert load("strategy", "eas") is Eas and load("strategy", "eas-random") is EasRandom
-    with pytest.raises(UsageError, match=r"the space 'mobile' is not made for; .* densenet"):
-        Eas.check(mobile_space((1, 28, 28), 10))
+    with pytest.raises(UsageError, match=r"the space 'cells' is not made for; .* densenet"):
+        Eas.check(cell_space((1, 28, 28), 10))
+
+
+def test_a_chain_of_mbconvs_grows_within_the_budget_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = MobileSpace(
+        "small", (1, 12, 12), 3, (Block("conv", 1, 8, 3, 2, 1, 12),),
+        (Stage(8, 2, 1), Stage(16, 2, 2)),
+        tuple(Candidate("mbconv", kernel, ratio) for kernel in (3, 5) for ratio in (2, 4)),
+        16,
+    )  # fmt: skip
+    costs = cost_table(space, lambda block: block.macs / MACS_PER_MS, 0.01)
+    pool, budget_ms = InProcess(), 0.7 * costs.largest_ms
+    monkeypatch.setattr("hwnas.search.eas.workers_at", lambda address: pool)
+    torch.manual_seed(0)
+    strategy = Eas.begin(Setting(space, costs, budget_ms, seeded(0, "paths")))
+    strategy.search(TRAIN, VALID, PLAN, 0, files(tmp_path))
+    root, *children = read_family(tmp_path / "search" / "children")
+    assert root.latency_ms < 0.5 * budget_ms
+    assert children and all(one.latency_ms <= 0.94 * budget_ms for one in children)
+    kinds = {step.split()[0] for one in children for step in one.steps}
+    assert kinds == {"wider", "larger", "deeper"}
+    found = strategy.candidates(3, 0.9 * budget_ms, budget_ms, seed=0)
+    assert all(0.9 * budget_ms <= costs.network_ms(one.choices) <= budget_ms for one in found)
+    network = build(space.architecture(found[0]))
+    network.load_state_dict(strategy.network(found[0]).state_dict())  # what is trained on
 
 
 def test_lines_of_a_log_are_those_of_every_strategy(whole: Searched) -> None:

@@ -167,6 +167,19 @@ def test_densenet_goes_the_whole_way_too(home: Path) -> None:
     assert any(block["op"] == "dense_layer" for block in result["architecture"]["blocks"])
 
 
+@pytest.mark.slow
+def test_a_chain_of_mbconvs_goes_the_whole_way_too(home: Path) -> None:
+    done = call(home, "mobile", "mobile", "--budget", "50%")
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    result = result_of(home / "mobile")
+    assert result["verdict"] == "kept"
+    root, *children = result["family"]
+    assert root["parent"] == "" and any(one["steps"] for one in children)
+    assert [one["digest"] for one in children if one["chosen"]] == [
+        result["architecture"]["digest"]
+    ]
+
+
 def test_a_start_over_the_budget_without_shrinking_is_one_line(home: Path, finished: Path) -> None:
     space = str(home / "large.toml")
     text = SMALL.replace("start = [4]\nusual = [16]", "start = [16, 16, 16]\nusual = [16]")

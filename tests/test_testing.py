@@ -17,6 +17,7 @@ from hwnas.devices.simulated import SimulatedRunner
 from hwnas.devices.transport import Answer, Transport, open_transport
 from hwnas.measurement import Measurement
 from hwnas.plugins import load
+from hwnas.spaces.grown import GrownSpace, GrownStage, Layer
 from hwnas.spaces.mobile import MobileSpace
 from hwnas.testing import (
     ContractBroken,
@@ -120,6 +121,38 @@ def test_a_space_that_miscounts_is_told() -> None:
     fields = msgspec.structs.asdict(small_space())
     with pytest.raises(ContractBroken, match="the size is the product of the candidates"):
         check_space(Biased(**fields))
+
+
+@pytest.mark.parametrize("name", ["chain", "chain-large", "densenet"])
+def test_spaces_that_are_grown_keep_the_contract(name: str) -> None:
+    check_space(load("space", name)((1, 28, 28), 10))
+
+
+class Shifted(GrownSpace, frozen=True):
+    def layers(self, genotype: Genotype) -> Any:
+        return super().layers(genotype)[::-1]
+
+
+class Shrunken(GrownSpace, frozen=True):
+    @property
+    def largest(self) -> Genotype:
+        return self.smallest
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (Shifted, "undo each other"),
+        (Shrunken, "no network computes less than the smallest or more than the largest"),
+    ],
+)
+def test_a_grown_space_that_breaks_a_promise_is_told_which(kind: Any, sentence: str) -> None:
+    same = GrownStage(
+        widths=(4, 8), kernels=(1, 3), depth=2, start=(Layer(4, 3),), usual=(Layer(8, 3),)
+    )
+    check_space(GrownSpace("two", (1, 12, 12), 3, (same, same), "plain"))
+    with pytest.raises(ContractBroken, match=sentence):
+        check_space(kind("two", (1, 12, 12), 3, (same, same), "plain"))
 
 
 @pytest.mark.parametrize("name", ["random", "proxyless", "reinforce"])

@@ -112,6 +112,18 @@ def spread(weights: Weights, place: int, by: int = 1) -> dict[str, Tensor]:
     return moved
 
 
+def moved_block(net: Net, place: int, to: int) -> Net:
+    """Return the network whose block ``place`` stands at ``to``; those in between make room."""
+    order = list(range(len(net.blocks)))
+    order.insert(to, order.pop(place))
+    now = {old: new for new, old in enumerate(order)}
+    weights: dict[str, Tensor] = {}
+    for name, value in net.weights.items():
+        _, number, rest = name.split(".", 2)
+        weights[f"blocks.{now[int(number)]}.{rest}"] = value
+    return Net(tuple(net.blocks[old] for old in order), weights)
+
+
 def replaced(blocks: tuple[Block, ...], place: int, block: Block) -> tuple[Block, ...]:
     return (*blocks[:place], block, *blocks[place + 1 :])
 

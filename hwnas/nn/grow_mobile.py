@@ -19,6 +19,7 @@ from hwnas.nn.grow import (
     check_grows,
     disturb,
     found_block,
+    moved_block,
     remap_outputs,
     replaced,
 )
@@ -66,12 +67,32 @@ def larger_kernel(net: Net, place: int, kernel_size: int) -> Net:
     return Net(replaced(net.blocks, place, larger), weights)
 
 
-def added_block(net: Net, place: int, block: Block) -> Net:
+def block_after(net: Net, place: int, kernel_size: int, generator: torch.Generator) -> Net:
+    """Return the network with one more block after ``place``, like it but for the kernel.
+
+    It takes the place of the first skip behind; the blocks in between move back by one. Raises
+    `UsageError` where there is no skip.
+    """
+    block = found_block(net, place, GROWING)
+    skip = next((n for n in range(place, len(net.blocks)) if net.blocks[n].op == "identity"), None)
+    if skip is None:
+        raise UsageError(f"no block is skipped after block {place} ({block.key})")
+    like = msgspec.structs.replace(
+        block,
+        in_channels=block.out_channels,
+        kernel_size=kernel_size,
+        stride=1,
+        in_size=block.out_size,
+    )
+    return added_block(moved_block(net, skip, place + 1), place + 1, like, generator)
+
+
+def added_block(net: Net, place: int, block: Block, generator: torch.Generator) -> Net:
     """Return the network with ``block`` where one is skipped (``identity``).
 
-    Its branch ends in a batch norm of gain 0, so it adds nothing to its shortcut until it learns;
-    its weights come from torch's global generator. Raises `UsageError` for a block without
-    shortcut, and for one whose branch ends in an activation: ReLU has no gradient at 0.
+    Its branch ends in a batch norm of gain 0, so it adds nothing to its shortcut until it learns.
+    Raises `UsageError` for a block without shortcut, and for one whose branch ends in an
+    activation: ReLU has no gradient at 0.
     """
     skipped = found_block(net, place, ("identity",))
     shape = skipped.in_channels, skipped.out_channels, skipped.in_size
@@ -79,7 +100,9 @@ def added_block(net: Net, place: int, block: Block) -> Net:
         raise UsageError(f"{block.key} cannot stand for block {place} ({skipped.key})")
     if block.op == "fused_mbconv" and block.expand_ratio == 1:
         raise UsageError(f"{block.key} ends in an activation, it would remain the identity")
-    module = block_module(block)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        module = block_module(block)
     last = module.get_submodule("layers.project.norm")
     assert isinstance(last, nn.BatchNorm2d)
     nn.init.zeros_(last.weight)

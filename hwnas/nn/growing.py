@@ -10,13 +10,14 @@ from torch import Tensor
 from hwnas.nn.grow import DEEPER_NOISE, WIDER_NOISE, Net
 from hwnas.nn.grow_chain import deeper, wider
 from hwnas.nn.grow_dense import dense_deeper, dense_wider
-from hwnas.nn.shrink import narrower, shallower
-from hwnas.spaces.grown import GrownSpace, Layers, Place
-from hwnas.spaces.growth import Step, stepped
+from hwnas.nn.grow_mobile import block_after, larger_kernel, wider_expansion
+from hwnas.nn.shrink import narrower, narrower_expansion, shallower, skipped_block
+from hwnas.spaces.grown import Layers, Place
+from hwnas.spaces.growth import Growable, Step, stepped
 
 
 def grown_net(
-    space: GrownSpace,
+    space: Growable,
     layers: Layers,
     net: Net,
     steps: Sequence[Step],
@@ -36,7 +37,7 @@ def grown_net(
 
 
 def _stepped(
-    space: GrownSpace,
+    space: Growable,
     layers: Layers,
     net: Net,
     step: Step,
@@ -45,7 +46,11 @@ def _stepped(
     noise: float,
 ) -> Net:
     wanted = Place(step.stage, step.layer)
-    place = next(n for n, (_, at) in enumerate(space.laid_out(layers)) if at == wanted)
+    places = [at for _, at in space.laid_out(layers)]
+    place = places.index(wanted)
+    if space.family == "mobile":
+        last = places.index(Place(step.stage, len(layers[step.stage]) - 1))
+        return _mobile(net, place, last, step, generator, noise)
     dense = space.family == "dense"
     if step.kind == "narrower":
         return narrower(net, place, step.value)
@@ -57,3 +62,18 @@ def _stepped(
     if dense:
         return dense_deeper(net, place, generator, noise * DEEPER_NOISE)
     return deeper(net, place, step.value, images, generator, noise * DEEPER_NOISE)
+
+
+def _mobile(
+    net: Net, place: int, last: int, step: Step, generator: torch.Generator, noise: float
+) -> Net:
+    """Take ``step`` at the MBConv ``place``; the last block of its stage is ``last``."""
+    if step.kind == "narrower":
+        return narrower_expansion(net, place, step.value)
+    if step.kind == "shallower":
+        return skipped_block(net, place, last)
+    if step.kind == "wider":
+        return wider_expansion(net, place, step.value, generator, noise * WIDER_NOISE)
+    if step.kind == "larger":
+        return larger_kernel(net, place, step.value)
+    return block_after(net, place, step.value, generator)

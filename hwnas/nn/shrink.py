@@ -16,6 +16,7 @@ from hwnas.errors import UsageError
 from hwnas.nn.grow import (
     Net,
     found_block,
+    moved_block,
     remap_outputs,
     replaced,
     spread,
@@ -67,6 +68,46 @@ def shallower(net: Net, place: int) -> Net:
         return follow(left, place, torch.arange(block.in_channels), torch.Generator())
     common = torch.arange(min(block.in_channels, block.out_channels))
     return _given(left, place, common, block.in_channels)
+
+
+def narrower_expansion(net: Net, place: int, expand_ratio: float) -> Net:
+    """Return the network whose MBConv ``place`` expands less.
+
+    The inner channels that the projection weighs most remain, as Once-for-all sorts them (Cai et
+    al., ICLR 2020, arXiv:1908.09791, section 3.3). Raises `UsageError` for a ratio that is none.
+    """
+    block = found_block(net, place, ("mbconv",))
+    if not 1 < expand_ratio < block.expand_ratio:
+        raise UsageError(
+            f"block {place} ({block.key}) expands {block.expand_ratio:g} times: {expand_ratio:g} "
+            "is not less, or leaves no expansion layer"
+        )
+    thin = msgspec.structs.replace(block, expand_ratio=expand_ratio)
+    weights, own = dict(net.weights), f"blocks.{place}.layers"
+    project = weights[f"{own}.project.conv.weight"]
+    kept = strongest(project.transpose(0, 1), thin.mid_channels)
+    remap_outputs(weights, (f"{own}.expand", f"{own}.depthwise"), kept)
+    weights[f"{own}.project.conv.weight"] = project[:, kept]
+    if block.squeeze_excite:
+        squeeze, excite = f"{own}.se.squeeze", f"{own}.se.excite"
+        gates = strongest(weights[f"{excite}.weight"].transpose(0, 1), thin.se_channels)
+        remap_outputs(weights, (squeeze,), gates)
+        remap_outputs(weights, (excite,), kept)
+        weights[f"{squeeze}.weight"] = weights[f"{squeeze}.weight"][:, kept]
+        weights[f"{excite}.weight"] = weights[f"{excite}.weight"][:, gates]
+    return Net(replaced(net.blocks, place, thin), weights)
+
+
+def skipped_block(net: Net, place: int, last: int) -> Net:
+    """Return the network without the block ``place`` but its shortcut, which stands behind the
+    block ``last``. Raises `UsageError` for a block without shortcut."""
+    block = found_block(net, place, ("mbconv", "fused_mbconv"))
+    if not block.residual:
+        raise UsageError(f"block {place} ({block.key}) has no shortcut: it cannot be left out")
+    own = f"blocks.{place}."
+    others = {name: value for name, value in net.weights.items() if not name.startswith(own)}
+    skip = Block("identity", block.in_channels, block.out_channels, 1, 1, 1, block.in_size)
+    return moved_block(Net(replaced(net.blocks, place, skip), others), place, last)
 
 
 def _given(net: Net, place: int, index: Tensor, channels: int | None = None) -> Net:

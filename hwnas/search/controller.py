@@ -4,6 +4,7 @@ Cai et al., AAAI 2018, arXiv:1707.04873, section 3, with the sizes of the paper'
 of 16, a bidirectional LSTM of 50 units each way, and two actors on it. Net2Wider decides for each
 layer alone, by a sigmoid, whether it gets the next width. Net2Deeper decides in turn, by an LSTM
 begun with the encoder's last state, on the stage, the layer and the kernel size of a new layer.
+Chains of MBConv have a third one like the first, for the next kernel size of each block.
 
 Decisions that are not possible, or lead to a network that is not allowed (over the budget), are
 masked: they are never taken, and have no part in the probability of what is.
@@ -18,10 +19,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hwnas.spaces.grown import GrownSpace, Layers, Place
+from hwnas.spaces.grown import Layers, Place
 from hwnas.spaces.growth import (
+    Growable,
     Step,
     deeper_steps,
+    larger_step,
     sentence,
     stepped,
     vocabulary,
@@ -39,7 +42,7 @@ Choose = Callable[[Tensor], int]
 class Controller(nn.Module):
     """Encoder and actors for the networks of one space."""
 
-    def __init__(self, space: GrownSpace, embedding: int = EMBEDDING, units: int = UNITS) -> None:
+    def __init__(self, space: Growable, embedding: int = EMBEDDING, units: int = UNITS) -> None:
         super().__init__()
         self.words = vocabulary(space)
         self.kernels = sorted({kernel for stage in space.stages for kernel in stage.kernels})
@@ -52,6 +55,7 @@ class Controller(nn.Module):
         nn.init.uniform_(self.embedding.weight, -math.sqrt(3), math.sqrt(3))
         self.encoder = nn.LSTM(embedding, units, bidirectional=True)
         self.wider = nn.Linear(2 * units, 1)
+        self.larger = nn.Linear(2 * units, 1) if space.larger_actions else None
         self.decoder = nn.LSTMCell(embedding, 2 * units)
         self.deeper = nn.ModuleList(nn.Linear(2 * units, count) for count in outputs)
         self.decided = nn.ModuleList(nn.Embedding(count, embedding) for count in outputs[:2])
@@ -64,9 +68,10 @@ class Controller(nn.Module):
 
     def indifferent(self) -> Controller:
         """Make all that is possible equally likely: EAS with random actions."""
-        for head in (self.wider, *self.deeper):
-            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+        for head in (self.wider, self.larger, *self.deeper):
+            if head is not None:
+                nn.init.zeros_(head.weight)  # type: ignore[arg-type]
+                nn.init.zeros_(head.bias)  # type: ignore[arg-type]
         return self
 
 
@@ -85,17 +90,21 @@ class Trajectory(NamedTuple):
 
 def grow(
     controller: Controller,
-    space: GrownSpace,
+    space: Growable,
     start: Layers,
     allowed: Allowed,
     choose: Choose,
     wider_actions: int,
     deeper_actions: int,
+    larger_actions: int = 0,
 ) -> Trajectory:
-    """Grow ``start`` by so many actions of the one kind, then of the other."""
+    """Grow ``start`` by so many actions of each kind: wider, larger kernels, deeper."""
     episode = _Episode(controller, space, start, allowed, choose)
     for _ in range(wider_actions):
-        episode.widen()
+        episode.grow_each(controller.wider, wider_step)
+    for _ in range(larger_actions):
+        assert controller.larger is not None
+        episode.grow_each(controller.larger, larger_step)
     for _ in range(deeper_actions):
         episode.deepen()
     logs, entropies = episode.log_probs, episode.entropies
@@ -120,7 +129,7 @@ class _Episode:
     def __init__(
         self,
         controller: Controller,
-        space: GrownSpace,
+        space: Growable,
         layers: Layers,
         allowed: Allowed,
         choose: Choose,
@@ -132,19 +141,21 @@ class _Episode:
         self.entropies: list[Tensor] = []
         self.relative: list[float] = []
 
-    def widen(self) -> None:
+    def grow_each(
+        self, actor: nn.Module, step_of: Callable[[Growable, Layers, Place], Step | None]
+    ) -> None:
         """Decide for each layer, in order; each decision counts with those before it in the budget.
 
         All probabilities come from the network as it was.
         """
         words = sentence(self.space, self.layers)
         outputs, _ = self.controller.encode([word for word, _ in words])
-        logits = self.controller.wider(outputs).squeeze(1)
+        logits = actor(outputs).squeeze(1)
         for logit, (_, place) in zip(logits, words, strict=True):
-            step = None if place is None else wider_step(self.space, self.layers, place)
+            step = None if place is None else step_of(self.space, self.layers, place)
             if step is not None and self._may(step):
-                wider = torch.sigmoid(logit)
-                if self._decide(torch.stack((1 - wider, wider))):
+                more = torch.sigmoid(logit)
+                if self._decide(torch.stack((1 - more, more))):
                     self._take(step)
 
     def deepen(self) -> None:

@@ -25,7 +25,6 @@ from torch import nn
 
 from hwnas.architecture import Genotype
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.errors import UsageError
 from hwnas.files import read_lines, write_atomic
 from hwnas.latency_models.cost import Costs
 from hwnas.nn.grow import Net
@@ -38,8 +37,9 @@ from hwnas.search.nursery import Birth, Member, Nursery, best_of, handed_on
 from hwnas.search.strategy import Setting
 from hwnas.search.weights import State, below
 from hwnas.search.workers import workers_at
-from hwnas.spaces.grown import GrownSpace, Layers
-from hwnas.spaces.growth import Step, stepped
+from hwnas.spaces.grown import Layers
+from hwnas.spaces.grown_mobile import growable
+from hwnas.spaces.growth import Growable, Step, stepped
 from hwnas.spaces.space import SearchSpace
 from hwnas.training import Data, TrainingPlan, derived_seed, seeded
 
@@ -58,7 +58,7 @@ class Eas:
 
     def __init__(
         self,
-        space: GrownSpace,
+        space: Growable,
         costs: Costs,
         budget_ms: float,
         setting: Setting | None = None,
@@ -84,18 +84,11 @@ class Eas:
     @staticmethod
     def check(space: SearchSpace) -> None:
         """Raise `UsageError` for a space whose networks are not grown."""
-        if not isinstance(space, GrownSpace):
-            raise UsageError(
-                f"strategy 'eas' grows networks layer by layer, which the space {space.name!r} is "
-                "not made for; spaces that are: chain, chain-large, densenet, and TOML files with "
-                'family = "plain"'
-            )
+        growable(space)
 
     @classmethod
     def begin(cls, setting: Setting) -> Self:
-        cls.check(setting.space)
-        assert isinstance(setting.space, GrownSpace)
-        return cls(setting.space, setting.costs, setting.budget_ms, setting)
+        return cls(growable(setting.space), setting.costs, setting.budget_ms, setting)
 
     def set_costs(self, costs: Costs, budget_ms: float) -> None:
         self.costs, self.budget_ms = costs, budget_ms
@@ -249,6 +242,7 @@ class Eas:
                 self.controller, self.space, layers,
                 lambda one: self._layers_ms(one) <= limit_ms,
                 choose, self.space.wider_actions, self.space.deeper_actions,
+                self.space.larger_actions,
             )
             for _ in range(children)
         ]  # fmt: skip

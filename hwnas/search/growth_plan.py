@@ -8,8 +8,16 @@ from typing import NamedTuple
 
 from hwnas.errors import BudgetError
 from hwnas.search.loop import SearchPlan
-from hwnas.spaces.grown import GrownSpace, Layers, Place
-from hwnas.spaces.growth import Step, deeper_steps, smaller_steps, stepped, wider_step
+from hwnas.spaces.grown import Layers, Place
+from hwnas.spaces.growth import (
+    Growable,
+    Step,
+    deeper_steps,
+    larger_step,
+    smaller_steps,
+    stepped,
+    wider_step,
+)
 from hwnas.training import TrainingPlan
 
 CHILDREN = 10
@@ -25,7 +33,8 @@ ROOM = 0.7
 """A start over the budget is made smaller until it takes this share of it: the rest is to grow."""
 
 WIDENING = 0.8
-"""Share of the steps that fill a budget which widen a layer, as long as one can be."""
+"""Share of the steps that fill a budget which widen a layer or its kernel, as long as one can be.
+"""
 
 Price = Callable[[Layers], float]
 """Predicted latency of a whole network, ms."""
@@ -70,7 +79,7 @@ def child_plan(plan: SearchPlan, epochs: int) -> TrainingPlan:
 
 
 def shrinking(
-    space: GrownSpace, layers: Layers, price: Price, budget_ms: float, allowed: bool
+    space: Growable, layers: Layers, price: Price, budget_ms: float, allowed: bool
 ) -> list[Step]:
     """Return the steps from a network over the budget to one with room to grow, the greatest
     saving first. Raises `BudgetError` where it is not ``allowed``, or not enough."""
@@ -95,7 +104,7 @@ def shrinking(
 
 
 def filling(
-    space: GrownSpace, layers: Layers, price: Price, low_ms: float, high_ms: float, rng: Random
+    space: Growable, layers: Layers, price: Price, low_ms: float, high_ms: float, rng: Random
 ) -> list[Step]:
     """Return random steps of growth until a network takes ``low_ms``; none leads over ``high_ms``.
 
@@ -106,7 +115,12 @@ def filling(
     while price(layers) < low_ms:
         places = [Place(n, m) for n, row in enumerate(layers) for m in range(len(row))]
         deep = [step for at in places for step in deeper_steps(space, layers, at)]
-        wide = [step for at in places if (step := wider_step(space, layers, at))]
+        wide = [
+            step
+            for at in places
+            for step in (wider_step(space, layers, at), larger_step(space, layers, at))
+            if step
+        ]
         rng.shuffle(deep)
         rng.shuffle(wide)
         options = [*wide, *deep] if rng.random() < WIDENING else [*deep, *wide]

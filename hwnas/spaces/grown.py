@@ -30,7 +30,8 @@ DEPTH = 2
 
 class Layer(msgspec.Struct, frozen=True):
     width: int
-    """Filters of a convolution, units of a fully connected layer, growth of a dense layer."""
+    """Filters of a convolution, units of a fully connected layer, growth of a dense layer,
+    expansion of an MBConv."""
     kernel_size: int
 
 
@@ -52,7 +53,7 @@ class GrownStage(msgspec.Struct, frozen=True, kw_only=True):
     """Rising: a layer is widened from one to the next."""
     kernels: tuple[int, ...]
     depth: int
-    """Layers at most; at least it has one."""
+    """Layers at most."""
     start: tuple[Layer, ...]
     usual: tuple[Layer, ...]
     stride: int = 1
@@ -61,6 +62,8 @@ class GrownStage(msgspec.Struct, frozen=True, kw_only=True):
     """Kernel and stride of the max pool after the stage; 1: none."""
     fully_connected: bool = False
     """Behind the global pool: convolutions of kernel 1 on its one pixel."""
+    least: int = 1
+    """Layers at least."""
 
     @property
     def options(self) -> tuple[Layer, ...]:
@@ -85,6 +88,8 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
     wider_actions: int = 4
     """Of an episode of EAS; the paper's code has 4 for plain networks and 10 for dense ones."""
     deeper_actions: int = 5
+    larger_actions: int = 0
+    """Kernels stay as they are put in."""
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
