@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -102,18 +103,23 @@ def test_the_rounded_network_is_nearer_to_the_int8_file_than_the_float_one(tmp_p
     assert np.abs(got - file).mean() < 0.85 * np.abs(plain - file).mean()
 
 
-def test_a_network_learns_to_live_with_weights_of_two_bits() -> None:
-    data = tiny_data(96)
-    one = network()
-    train(one, data, TrainingPlan(epochs=12, batch_size=16), seed=0)
+def left_of_the_loss(seed: int) -> float:
+    """Return the loss with weights of two bits after training with them, over that before."""
+    torch.manual_seed(seed)
+    data, one = tiny_data(96), network()
+    train(one, data, TrainingPlan(epochs=12, batch_size=16), seed=seed)
+    plan = TrainingPlan(epochs=24, batch_size=16, peak_learning_rate=0.05)
     with quantisation_aware(one, weight_bits=2) as rounded:
         rounded.train()
         images, labels = next(data.whole())
         with torch.no_grad():
             before = F.cross_entropy(rounded(images), labels).item()
-        train(rounded, data, TrainingPlan(epochs=12, batch_size=16), seed=1)
-        after = F.cross_entropy(rounded(images), labels).item()
-    assert after < 0.9 * before
+        train(rounded, data, plan, seed=seed + 1)
+        return F.cross_entropy(rounded(images), labels).item() / before
+
+
+def test_networks_learn_to_live_with_weights_of_two_bits() -> None:
+    assert fmean(map(left_of_the_loss, range(4))) < 0.9
 
 
 class Spoilt(nn.Module):

@@ -195,8 +195,8 @@ def test_options_of_eas_are_refused_where_they_mean_nothing(
 ) -> None:
     import sys
 
-    said = refused(call(home, "mobile", "x"), 2)
-    assert "which the space 'mobile' is not made for" in said
+    said = refused(call(home, "cells", "x"), 2)
+    assert "which the space 'cells' is not made for" in said
     monkeypatch.setitem(sys.modules, "ray", FakeRay())
     ray = ("--ray", "127.0.0.1:1")
     assert "127.0.0.1:1" in refused(call(home, "chain", "x", *ray), 3)
