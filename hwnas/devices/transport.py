@@ -150,8 +150,10 @@ class Transport:
         """Yield stdout line by line while a script runs; returns (status, end of stderr)."""
         self._connect()
         mark = f"HWNAS-{secrets.token_hex(6)}-STATUS="
+        # adbd drops the rest of stdout where a program has ended before all its stdin was written
+        rest = "cat >/dev/null; " if stdin else ""
         limited = (
-            f"timeout -k 2 {limit_s:.0f} sh -c {shlex.quote(script)}; status=$?; "
+            f"timeout -k 2 {limit_s:.0f} sh -c {shlex.quote(script)}; status=$?; {rest}"
             f"echo {mark} >&2; printf '\\n%s%d\\n' {mark} $status"
         )
         shown = f"`{script if len(script) <= 120 else script[:117] + '...'}`"
