@@ -246,9 +246,11 @@ def _notes(job: Job, screened: Screened, delivered: Delivered) -> tuple[str, ...
     data = job.dataset
     mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (data.mean, data.std))
     layout = "NHWC" if job.target.profile.runtime == "litert" else "NCHW"
+    taken = "(pixel / 255 - mean) / std"
+    if job.run.config.pixels:
+        taken = f"pixels from 0 to 255 and make {taken} of them"
     notes = [
-        f"The files take {'pixels from 0 to 255 and make' if job.run.config.pixels else ''} "
-        f"(pixel / 255 - mean) / std of them, batch 1, with mean {mean} and "
+        f"The files take {taken}, batch 1, with mean {mean} and "
         f"std {std} of the channels; model.tflite in NHWC order, model.onnx in NCHW "
         f"(here: {layout}).",
         *data.notes,
