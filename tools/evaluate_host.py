@@ -138,7 +138,7 @@ def accuracy(
             )
         rows += [_group_row(target, share, name, jobs, accuracies) for name in groups]
     text = (
-        f"{data}, {epochs} epochs each, {seeds} trainings a group, accuracy on the test images; "
+        f"{data}, epochs: {epochs}, {seeds} trainings a group, accuracy on the test images; "
         "latency measured interleaved. ±: standard deviation over trainings."
     )
     _write("accuracy", rows, text, f"--data {data} --epochs {epochs} --seeds {seeds}", out)
