@@ -6,12 +6,10 @@ from random import Random
 
 import pytest
 import torch
-from torch import nn
 
 from hwnas.architecture import Block, Genotype
 from hwnas.errors import UsageError
-from hwnas.nn.build import build
-from hwnas.nn.grow import Net, net_of
+from hwnas.nn.grow import Net
 from hwnas.nn.growing import grown_net
 from hwnas.nn.shrink import narrower_expansion, skipped_block
 from hwnas.spaces.cells import cell_space
@@ -28,6 +26,7 @@ from hwnas.spaces.growth import (
     wider_step,
 )
 from hwnas.spaces.mobile import FUSED, Candidate, MobileSpace, Stage, mobile_space
+from tests.test_nn_grow import trained as trained_blocks
 
 SIZE = 12
 
@@ -57,18 +56,7 @@ SPACES = {
 
 
 def trained(space: GrownMobile, layers: Layers) -> Net:
-    """Weights, gains and statistics as a training leaves them, in double precision."""
-    torch.manual_seed(0)
-    architecture = space.architecture(space.genotype(layers))
-    network = build(architecture).double()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.3)
-            assert module.running_mean is not None and module.running_var is not None
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
-    return net_of(architecture.blocks, network)
+    return trained_blocks(space.architecture(space.genotype(layers)).blocks)
 
 
 def images(seed: int) -> torch.Tensor:

@@ -44,6 +44,13 @@ def test_status_output_and_errors_come_apart(transport: Transport) -> None:
     assert (said.status, said.out, said.err.strip()) == (7, b"out\n", b"err")
 
 
+def test_a_program_that_does_not_read_its_input_keeps_its_output(transport: Transport) -> None:
+    """adbd drops what it has not sent yet when it cannot write a program's input."""
+    for _ in range(5):
+        said = transport.shell("echo out; exit 7", stdin=bytes(2**20))
+        assert (said.status, said.out) == (7, b"out\n")
+
+
 def test_output_is_kept_byte_by_byte(transport: Transport) -> None:
     data = bytes(range(256)) * 40
     assert transport.run(["cat"], stdin=data).out == data
