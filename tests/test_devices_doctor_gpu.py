@@ -59,6 +59,18 @@ def test_what_holds_a_gpu_down_is_told(
     assert checks["GPU load"].state == "warning" and checks["GPU persistence"].state == "note"
 
 
+@pytest.mark.parametrize(
+    ("found", "advised"), [(None, "pip install nvidia-ml-py"), (object(), "driver does not answer")]
+)
+def test_a_silent_nvml_is_blamed_on_what_is_missing(
+    found: object, advised: str, machine: Visible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("1,0")
+    monkeypatch.setattr(doctor_gpu, "open_nvml", lambda: None)
+    monkeypatch.setattr(doctor_gpu, "find_spec", {"pynvml": found}.get)
+    assert advised in said(Gpu(number=1))["NVML"].advice
+
+
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Play:
     """Let PyTorch say that it has GPUs; what is made on them is made on the processor."""

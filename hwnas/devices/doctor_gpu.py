@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from hwnas.devices.attached import attached_gpus
@@ -110,6 +111,8 @@ def _conditions(wanted: Gpu) -> list[Check]:
     gpu = None if nvml is None else find_gpu(nvml, wanted.number)
     if nvml is None or gpu is None:
         advice = "pip install nvidia-ml-py, for clocks, power and heat"
+        if find_spec("pynvml") is not None:
+            advice = "nvidia-ml-py is there; its driver does not answer: `nvidia-smi` may say why"
         return [Check("NVML", "note", "says nothing", advice)]
     now, checks = state(nvml, gpu), list[Check]()
     if now["slowed_by"]:

@@ -226,7 +226,9 @@ def test_a_host_lost_in_mid_command_is_an_error(host: Host) -> None:
     with pytest.raises(DeviceLost, match=r"lab-host: lost while it ran `sleep 30`"):
         transport.run(["sleep", "30"], limit_s=40)
     host.start()
-    time.sleep(0.3)
+    ends_s = time.monotonic() + 20  # sshd listens after a while
+    while not transport.alive() and time.monotonic() < ends_s:
+        time.sleep(0.2)
     assert transport.alive()
     transport.close()
 

@@ -1,0 +1,108 @@
+"""Networks of equal measured latency on a target: searched, random, uniform ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import msgspec
+import numpy as np
+
+from host_runs.specialised import all_found
+from hwnas.architecture import Architecture, Genotype
+from hwnas.devices.profile import find_profile
+from hwnas.devices.runner import Subject, open_runner
+from hwnas.export.compile import compile_model
+from hwnas.files import home, write_json
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.store import read_model
+from hwnas.measurement import Measurement
+from hwnas.nn.build import Network
+from hwnas.profiling import FORMATS
+from hwnas.search.derive import window_samples
+from hwnas.spaces.mobile import FUSED, Candidate, mobile_space, mobilenet_v2_like
+
+RESULTS = Path(__file__).parents[1] / "results"
+FAMILIES = (Candidate("mbconv", 3, 3), Candidate("mbconv", 3, 6), *FUSED)
+SPACE = mobile_space((1, 28, 28), 10)
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A network of a group, with its latency measured in turns with all others of its target."""
+
+    architecture: Architecture
+    median_ms: float
+
+
+def kept_groups(
+    work: Path, target: str, share: int, seeds: int, width_mult: str
+) -> dict[str, list[Member]]:
+    kept = RESULTS / f"evaluate_host_{target}_{share}.json"
+    if kept.exists():
+        return msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
+    groups = _groups(work, target, share, seeds, width_mult)
+    nets = list({one.digest: one for group in groups.values() for one in group}.values())
+    measured = measure(target, nets, work / "accuracy" / target)
+    members = {
+        name: [Member(one, measured[one.digest].median_ms) for one in group]
+        for name, group in groups.items()
+    }
+    write_json(kept, members)
+    return members
+
+
+def _groups(
+    work: Path, target: str, share: int, seeds: int, width_mult: str
+) -> dict[str, list[Architecture]]:
+    """Return networks of equal latency on a target: searched, random, uniform of each family."""
+    model = model_of(target)
+    costs = model.cost_table(SPACE)
+    budget_ms = share / 100 * costs.largest_ms
+    level = [[0.0] * len(row) for row in costs.mean_ms]
+    rng = np.random.default_rng(Random(0).randrange(2**32))
+    draws = window_samples(level, costs, 0.95 * budget_ms, budget_ms, seeds + 1, rng)[1:]
+    random = [SPACE.architecture(Genotype(SPACE.name, choices)) for choices in draws]
+    uniform = _uniform(work, target, budget_ms)
+    found = {"searched": all_found(work, target, share)}
+    if width_mult:
+        found[f"searched, widths {width_mult}"] = all_found(work, target, share, width_mult)
+    return found | {"random": random} | {name: [one] for name, one in uniform.items()}
+
+
+def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architecture]:
+    """Return of each uniform family the widest network whose measured latency keeps the budget."""
+    nets = {
+        (family.name, width): mobilenet_v2_like(SPACE, family, width)
+        for family in FAMILIES
+        for width in np.arange(0.25, 3.01, 0.125).tolist()
+    }
+    distinct = list({one.digest: one for one in nets.values()}.values())
+    cached = work / "accuracy" / f"{target}-uniform.json"
+    if cached.exists():
+        latency_ms = msgspec.json.decode(cached.read_bytes(), type=dict[str, float])
+    else:
+        measured = measure(target, distinct, work / "accuracy" / target)
+        latency_ms = {digest: one.median_ms for digest, one in measured.items()}
+        write_json(cached, latency_ms)
+    best: dict[str, Architecture] = {}
+    for (family, width), one in nets.items():
+        if latency_ms[one.digest] <= budget_ms:
+            best[f"uniform {family}"] = one
+            del width
+    return best
+
+
+def measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, Measurement]:
+    """Compile networks with fresh weights and measure them in one interleaved batch."""
+    profile = find_profile(target)
+    format = FORMATS[profile.runtime]
+    subjects = [Subject(one.digest, folder / f"{one.digest}.{format}") for one in nets]
+    for one, subject in zip(nets, subjects, strict=True):
+        compile_model(Network(one.blocks), one.input_shape, format, subject.path)
+    reference_ms = model_of(target).conditions.reference_ms  # type: ignore[union-attr]
+    measured = open_runner(profile).measure(subjects, calibrated_reference_ms=reference_ms)
+    return {one.name: one for one in measured}
+
+
+def model_of(target: str) -> LatencyModel:
+    return read_model(home() / "latency_models" / target / "mobile-1x28-10" / "model.json")
