@@ -5,9 +5,9 @@
     python tools/evaluate_eas.py final   --work DIR [--data NAME] [--effort trial] [--budget 0.5ms]
 
 Each part goes on where it was cut off, prints its table and writes it to
-tools/results/eas_PART.md (``--json OUT``: the rows as JSON too). The first two know no device:
-their budget is in MACs. Small by default: the paper trained children for 20 epochs on 45,000
-images.
+tools/results/eas_PART.md, of other data to eas_PART_DATA.md (``--json OUT``: the rows as JSON too).
+The first two know no device: their budget is in MACs. Small by default: the paper trained children
+for 20 epochs on 45,000 images.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from hwnas.spaces.growth import stepped
 from hwnas.training import Data, EpochLog, accuracy, as_data, recalibrate, seeded, train
 
 RESULTS = Path(__file__).parent / "results"
+DATA = "fashion-mnist-6k"
 Row = dict[str, object]
 
 
@@ -73,7 +74,7 @@ def cli() -> None:
 def common(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--work", required=True, type=click.Path(path_type=Path)),
-        click.option("--data", default="fashion-mnist-6k", show_default=True),
+        click.option("--data", default=DATA, show_default=True),
         click.option("--space", default="chain", show_default=True),
         click.option("--json", "out", type=click.Path(path_type=Path)),
     ):
@@ -114,7 +115,7 @@ def inherit(
         f"deviation over {seeds} seeds."
     )
     options = f"--data {data} --space {space} --images {images} --epochs {epochs} --seeds {seeds}"
-    _write("inherit", rows, text, options, out)
+    _write(_named("inherit", data), rows, text, options, out)
 
 
 @cli.command()
@@ -153,7 +154,7 @@ def actions(
         "the mean of the last quarter of the children."
     )
     options = f"--data {data} --space {space} --images {images} --children {children} "
-    _write("actions", rows, text, options + f"--epochs {epochs} --seeds {seeds}", out)
+    _write(_named("actions", data), rows, text, options + f"--epochs {epochs} --seeds {seeds}", out)
 
 
 @cli.command()
@@ -182,7 +183,7 @@ def final(
         "training (two workers on two cores where networks are trained)."
     )
     options = f"--data {data} --space {space} --effort {effort} --target {target} "
-    _write("final", rows, text, options + f"--budget {budget} --seeds {seeds}", out)
+    _write(_named("final", data), rows, text, options + f"--budget {budget} --seeds {seeds}", out)
 
 
 def _data(name: str, images: int, seed: int) -> tuple[Data, Data, tuple[int, int, int], int]:
@@ -293,11 +294,15 @@ def _mean(values: list[float]) -> str:
     return f"{fmean(values):.3f}{spread}"
 
 
+def _named(part: str, data: str) -> str:
+    return part if data == DATA else f"{part}_{Path(data).stem}"
+
+
 def _write(part: str, rows: list[Row], text: str, options: str, out: Path | None) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    command = f"`python tools/evaluate_eas.py {part} --work DIR {options}`"
+    command = f"`python tools/evaluate_eas.py {part.split('_')[0]} --work DIR {options}`"
     lines = [
-        f"# EAS: {part}",
+        f"# EAS: {part.replace('_', ', ')}",
         f"{command}, {date.today().isoformat()}, {hardware()}.",
         text,
         "\n".join(
