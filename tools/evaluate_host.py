@@ -22,7 +22,7 @@ import click
 import msgspec
 import numpy as np
 from host_runs.groups import RESULTS, Member, kept_groups, measure
-from host_runs.specialised import folder_of, found_by, outcomes_of, specialised
+from host_runs.specialised import all_found, folder_of, found_by, outcomes_of, specialised
 from host_runs.trainings import trained
 
 from hwnas.architecture import Architecture
@@ -32,7 +32,7 @@ from hwnas.measurement import Measurement, compare
 from hwnas.report.report import Report
 
 TARGETS = ("host-cpu", "host-cpu-litert")
-SHARES = (35, 50, 70)
+BUDGETS = ("35%", "50%", "70%")
 
 
 @click.group()
@@ -52,10 +52,10 @@ def budgets(
     """Specialise for 35, 50 and 70 % of the largest network on both runtimes."""
     rows: list[dict[str, object]] = []
     for target in targets:
-        for share in SHARES:
+        for budget in BUDGETS:
             for seed in range(seeds):
-                report = specialised(work, target, share, seed, effort)
-                rows.append(_budget_row(report, share))
+                report = specialised(work, target, budget, seed, effort)
+                rows.append(_budget_row(report, budget))
                 click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
     kept = sum(row["verdict"] == "kept" for row in rows)
     filled = sum(row["used"] >= 0.85 and row["verdict"] == "kept" for row in rows)  # type: ignore[operator]
@@ -75,11 +75,11 @@ def budgets(
 def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
     """Specialise for each runtime at the default budget; measure all on both, interleaved."""
     reports = {
-        (target, seed): specialised(work, target, 0, seed, effort)
+        (target, seed): specialised(work, target, "", seed, effort)
         for target in TARGETS
         for seed in range(seeds)
     }
-    nets = {key: found_by(folder_of(work, key[0], 0, key[1])) for key in reports}
+    nets = {key: found_by(folder_of(work, key[0], "", key[1])) for key in reports}
     rows: list[dict[str, object]] = []
     for target in TARGETS:
         measured = measure(target, list(nets.values()), work / "cross" / target)
@@ -97,24 +97,24 @@ def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
 @click.option("--work", required=True, type=click.Path(path_type=Path))
 @click.option("--effort", default="trial", show_default=True)
 @click.option("--seeds", default=3, show_default=True)
-@click.option("--share", default=50, show_default=True, help="Budget, percent of the largest.")
+@click.option("--budget", default="50%", show_default=True)
 @click.option("--width-mult", default="1,2,3", show_default=True)
 @click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path))
 def widths(
-    work: Path, effort: str, seeds: int, share: int, width_mult: str, targets: tuple[str, ...],
+    work: Path, effort: str, seeds: int, budget: str, width_mult: str, targets: tuple[str, ...],
     out: Path | None,
 ) -> None:  # fmt: skip
     """Specialise with several width multipliers: which one is handed over."""
     rows: list[dict[str, object]] = []
     for target in targets:
         for seed in range(seeds):
-            report = specialised(work, target, share, seed, effort, width_mult)
-            outcomes = outcomes_of(folder_of(work, target, share, seed, width_mult))
+            report = specialised(work, target, budget, seed, effort, width_mult)
+            outcomes = outcomes_of(folder_of(work, target, budget, seed, width_mult))
             each = "; ".join(one.said for one in outcomes)
-            rows.append(_budget_row(report, share) | {"of": each})
+            rows.append(_budget_row(report, budget) | {"of": each})
             click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
-    options = f"--effort {effort} --seeds {seeds} --share {share} --width-mult {width_mult}"
+    options = f"--effort {effort} --seeds {seeds} --budget {budget} --width-mult {width_mult}"
     text = "`of`: what each width came to; one is chosen by its validation images."
     _write("widths", rows, text, options, out)
 
@@ -126,12 +126,13 @@ def widths(
 @click.option("--seeds", default=5, show_default=True)
 @click.option("--share", default=50, show_default=True, help="Budget, percent of the largest.")
 @click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
-@click.option("--width-mult", default="", help="Also what `widths` found with these.")
+@click.option("--width-mult", default="", help="Also what `widths` found with these, at ...")
+@click.option("--width-budget", default="50%", show_default=True)
 @click.option("--workers", default=2, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path))
 def accuracy(
     work: Path, data: str, epochs: int, seeds: int, share: int, targets: tuple[str, ...],
-    width_mult: str, workers: int, out: Path | None,
+    width_mult: str, width_budget: str, workers: int, out: Path | None,
 ) -> None:  # fmt: skip
     """Train searched, uniform and random networks of equal measured latency alike.
 
@@ -140,7 +141,9 @@ def accuracy(
     """
     rows: list[dict[str, object]] = []
     for target in targets:
-        groups = kept_groups(work, target, share, seeds, width_mult)
+        wide = all_found(work, target, width_budget, width_mult) if width_mult else []
+        further = {f"searched, --width-mult {width_mult}": wide} if wide else {}
+        groups = kept_groups(work, target, share, seeds, further)
         jobs = [
             (name, nets[seed % len(nets)], seed)
             for seed in range(seeds)
@@ -158,14 +161,14 @@ def accuracy(
     _write("accuracy", rows, text, f"--data {data} --epochs {epochs} --seeds {seeds}", out)
 
 
-def _budget_row(report: Report, share: int) -> dict[str, object]:
+def _budget_row(report: Report, budget: str) -> dict[str, object]:
     result = report.results[0]
     latency, budget_ms = result.latency, result.budget_ms
     assert latency is not None and budget_ms is not None and result.accuracy is not None
     predicted_ms = latency.predicted_ms or 0.0
     return {
         "target": result.target,
-        "budget": f"{share} %",
+        "budget": budget.replace("%", " %"),
         "seed": report.seed,
         "budget_ms": round(budget_ms, 4),
         "measured_ms": round(latency.median_ms, 4),

@@ -35,12 +35,17 @@ class Member(msgspec.Struct, frozen=True):
 
 
 def kept_groups(
-    work: Path, target: str, share: int, seeds: int, width_mult: str
+    work: Path, target: str, share: int, seeds: int, further: dict[str, list[Architecture]]
 ) -> dict[str, list[Member]]:
+    """Return the groups; where they lack one of ``further``, all are measured again with it."""
     kept = RESULTS / f"evaluate_host_{target}_{share}.json"
+    known: dict[str, list[Member]] = {}
     if kept.exists():
-        return msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
-    groups = _groups(work, target, share, seeds, width_mult)
+        known = msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
+        if further.keys() <= known.keys():
+            return known
+    groups = {name: [one.architecture for one in group] for name, group in known.items()}
+    groups = (groups or _groups(work, target, share, seeds)) | further
     nets = list({one.digest: one for group in groups.values() for one in group}.values())
     measured = measure(target, nets, work / "accuracy" / target)
     members = {
@@ -51,9 +56,7 @@ def kept_groups(
     return members
 
 
-def _groups(
-    work: Path, target: str, share: int, seeds: int, width_mult: str
-) -> dict[str, list[Architecture]]:
+def _groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[Architecture]]:
     """Return networks of equal latency on a target: searched, random, uniform of each family."""
     model = model_of(target)
     costs = model.cost_table(SPACE)
@@ -63,10 +66,8 @@ def _groups(
     draws = window_samples(level, costs, 0.95 * budget_ms, budget_ms, seeds + 1, rng)[1:]
     random = [SPACE.architecture(Genotype(SPACE.name, choices)) for choices in draws]
     uniform = _uniform(work, target, budget_ms)
-    found = {"searched": all_found(work, target, share)}
-    if width_mult:
-        found[f"searched, widths {width_mult}"] = all_found(work, target, share, width_mult)
-    return found | {"random": random} | {name: [one] for name, one in uniform.items()}
+    searched = all_found(work, target, f"{share}%")
+    return {"searched": searched, "random": random, **{k: [v] for k, v in uniform.items()}}
 
 
 def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architecture]:

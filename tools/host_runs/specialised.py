@@ -13,20 +13,20 @@ from hwnas.pipeline.pairs import Outcome, choose
 from hwnas.report.report import Report
 
 
-def folder_of(work: Path, target: str, share: int, seed: int, width_mult: str = "") -> Path:
-    name = "-".join(filter(None, (target, str(share), str(seed), width_mult)))
+def folder_of(work: Path, target: str, budget: str, seed: int, width_mult: str = "") -> Path:
+    name = "-".join(filter(None, (target, budget.rstrip("%") or "0", str(seed), width_mult)))
     return work / "budgets" / name
 
 
 def specialised(
-    work: Path, target: str, share: int, seed: int, effort: str, width_mult: str = ""
+    work: Path, target: str, budget: str, seed: int, effort: str, width_mult: str = ""
 ) -> Report:
-    """Return the report of a run for ``share`` percent of the largest network; 0: the default."""
-    folder = folder_of(work, target, share, seed, width_mult)
+    """Return the report of a run; an empty budget is the default one."""
+    folder = folder_of(work, target, budget, seed, width_mult)
     if not (folder / "report.json").exists():
         command = [sys.executable, "-m", "hwnas", "specialize", "--quiet", "--out", str(folder)]
         asked = ["--target", target, "--seed", str(seed)]
-        asked += ["--budget", f"{share}%"] if share else []
+        asked += ["--budget", budget] if budget else []
         asked += ["--width-mult", width_mult] if width_mult else []
         begun = (folder / "config.toml").exists()
         command += ["--resume"] if begun else [*asked, "--effort", effort]
@@ -45,22 +45,12 @@ def found_by(folder: Path) -> Architecture:
     """Return the network that a run handed over."""
     if (folder / "pairs.json").exists():
         outcomes = outcomes_of(folder)
-        folder = pair_of(folder, outcomes[choose(outcomes)].width_mult)
+        folder = folder / "pairs" / f"fp32-x{outcomes[choose(outcomes)].width_mult}"
     path = folder / "search" / "architecture.json"
     return msgspec.json.decode(path.read_bytes(), type=Architecture)
 
 
-def pair_of(folder: Path, width_mult: str) -> Path:
-    return folder / "pairs" / f"fp32-x{width_mult}"
-
-
-def all_found(work: Path, target: str, share: int, width_mult: str = "") -> list[Architecture]:
-    """Return what the runs of all seeds handed over.
-
-    A run with several widths, of which 1 is one, has made the run with the space's own as well.
-    """
-    folders = [folder_of(work, target, share, seed, width_mult) for seed in range(100)]
-    if not width_mult and not any(one.exists() for one in folders):
-        wide = (work / "budgets").glob(f"{target}-{share}-*")
-        folders = sorted(pair_of(one, "1") for one in wide)
+def all_found(work: Path, target: str, budget: str, width_mult: str = "") -> list[Architecture]:
+    """Return what the runs of all seeds handed over."""
+    folders = [folder_of(work, target, budget, seed, width_mult) for seed in range(100)]
     return [found_by(one) for one in folders if (one / "report.json").exists()]
