@@ -1,0 +1,1 @@
+"""`bench_compiler.py` in parts: networks, what a file is like, the other converters."""

@@ -1,0 +1,79 @@
+"""What a converted file is like, and ours."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from hwnas.artifact import Format
+
+Row = dict[str, Any]
+
+
+def ours(
+    module: nn.Module, size: int, format: Format, path: Path, count: int, repeats: int = 1
+) -> Row:
+    """Compile, open and compare; the seconds are of tracing and writing."""
+    from hwnas.errors import ExportError
+    from hwnas.export.graph import trace
+    from hwnas.export.onnx import write_onnx
+    from hwnas.export.tflite import write_tflite
+
+    write: Any = {"onnx": write_onnx, "tflite": write_tflite}[format]
+    taken: list[float] = []
+    try:
+        for _ in range(repeats):
+            start = time.perf_counter()
+            write(trace(module, (3, size, size)), path)
+            taken.append(time.perf_counter() - start)
+    except ExportError as error:
+        return {"failed": str(error)}
+    return {"seconds": median(taken), **facts(module, size, format, path, count)}
+
+
+def facts(module: nn.Module, size: int, format: Format, path: Path, count: int) -> Row:
+    """Return error against PyTorch on noise, operators by kind and bytes of a file."""
+    from hwnas.export.verify import file_outputs, relative_error, torch_outputs
+
+    images = np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
+    error = relative_error(file_outputs(path, format, images), torch_outputs(module, images))
+    return {"error": error, "ops": operators(path), "bytes": path.stat().st_size}
+
+
+def operators(path: Path) -> dict[str, int]:
+    """Return how many operators of each kind a file has."""
+    if path.suffix == ".onnx":
+        import onnx
+
+        graph = onnx.load(path, load_external_data=False).graph
+        return Counter(node.op_type for node in graph.node)
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items()}
+    model: Any = schema.Model.GetRootAs(path.read_bytes(), 0)
+    codes = [
+        names[model.OperatorCodes(at).BuiltinCode()] for at in range(model.OperatorCodesLength())
+    ]
+    graph = model.Subgraphs(0)
+    return Counter(
+        codes[graph.Operators(at).OpcodeIndex()] for at in range(graph.OperatorsLength())
+    )
+
+
+def latency_ratio(own: Path, theirs: Path, runtime: str, rounds: int) -> float:
+    """Return the median over rounds of our latency over theirs, measured in turns."""
+    from hwnas.devices.worker_model import open_model
+    from hwnas.devices.worker_rounds import visit
+
+    models = [open_model(str(path), runtime) for path in (own, theirs)]
+    for model in models:
+        model.set_input(np.random.default_rng(0).standard_normal(model.input_shape, np.float32))
+        model.run()
+    visits = [visit(models[0].run, models[1].run, 4) for _ in range(rounds)]
+    return median(median(one) / median(other) for one, other in visits)
