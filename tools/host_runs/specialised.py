@@ -37,14 +37,15 @@ def specialised(
 
 
 def outcomes_of(folder: Path) -> list[Outcome]:
-    """Return what each width of a run with several came to."""
+    """Return what each width of a run came to; of one with one width nothing is kept."""
+    if not (folder / "pairs.json").exists():
+        return []
     return msgspec.json.decode((folder / "pairs.json").read_bytes(), type=list[Outcome])
 
 
 def found_by(folder: Path) -> Architecture:
     """Return the network that a run handed over."""
-    if (folder / "pairs.json").exists():
-        outcomes = outcomes_of(folder)
+    if outcomes := outcomes_of(folder):
         folder = folder / "pairs" / f"fp32-x{outcomes[choose(outcomes)].width_mult}"
     path = folder / "search" / "architecture.json"
     return msgspec.json.decode(path.read_bytes(), type=Architecture)
