@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--tensorflow", type=Path, help="Python with onnx2tf.")
     parser.add_argument("--timeout-s", type=float, default=300.0, help="Of one peer's conversion.")
     parser.add_argument("--latency", action="store_true")
-    parser.add_argument("--rounds", type=int, default=60, help="Of the latency.")
+    parser.add_argument("--rounds", type=int, default=20, help="Of the latency.")
     parser.add_argument("--out", type=Path, default=Path("tools/results/compiler_coverage.md"))
     parser.add_argument("--repeats", type=int, default=5, help="Of our conversion; the median.")
     parser.add_argument("--work", type=Path, default=Path("build/bench_compiler"))
@@ -169,7 +169,7 @@ def report(
         f"of {options.repeats}, beside one conversion by the peer in a process of its own; both "
         "have converted a small network before. onnx2tf (TensorFlow's converter) begins with the "
         "file of torch.onnx.export(dynamo=True); its seconds are without that. Latency: ours over "
-        f"the peer's, median of {options.rounds} rounds in turns.\n",
+        f"the peer's, {options.rounds} rounds in turns, either one in the middle.\n",
         "Command: `OMP_NUM_THREADS=1 PYTHONPATH=. python tools/bench_compiler.py --peers PYTHON "
         "--tensorflow PYTHON --latency`\n",
         "| network | format | by | error | ops | transposes | MB | s | times ours | our latency |",
