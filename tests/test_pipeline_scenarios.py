@@ -118,3 +118,8 @@ def test_a_run_of_two_budgets_has_two_results_and_their_files(
     ]
     warm = [[line for line in log.read_text().splitlines() if '"warm-up"' in line] for log in logs]
     assert warm[0] == warm[1] != []
+    lines = [one["line"] for one in report["commands"]]
+    assert lines[0] == report["command"] and "40%,70%" in lines[0]
+    for row, line in zip((first, second), lines[1:3], strict=True):
+        assert str(out / row["artifacts"][0]["path"]) in line
+    assert lines[3] == f"hwnas report {out}"

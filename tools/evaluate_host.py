@@ -158,7 +158,10 @@ def accuracy(
         f"{data}, epochs: {epochs}, {seeds} trainings a group, accuracy on the test images; "
         "latency measured interleaved. ±: standard deviation over trainings."
     )
-    _write("accuracy", rows, text, f"--data {data} --epochs {epochs} --seeds {seeds}", out)
+    options = f"--data {data} --epochs {epochs} --seeds {seeds}"
+    if width_mult:
+        options += f" --width-mult {width_mult} --width-budget {width_budget}"
+    _write("accuracy", rows, text, options, out)
 
 
 def _budget_row(report: Report, budget: str) -> dict[str, object]:

@@ -22,6 +22,7 @@ from hwnas.errors import BudgetError, UsageError
 from hwnas.export.verify import file_outputs
 from hwnas.files import write_json
 from hwnas.pipeline.console import Console
+from hwnas.pipeline.next_commands import next_commands
 from hwnas.pipeline.planning import PRECISIONS, load_images, plan
 from hwnas.pipeline.quantizing import as_taken
 from hwnas.pipeline.run import Config, command_line, open_run
@@ -131,6 +132,7 @@ def specialize_pairs(
         report,
         command=command_line(run.config),
         results=(kept,),
+        commands=next_commands(run.config, folder, [kept]),
         notes=(*notes, *(outcome.said for outcome in outcomes), *report.notes),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -16,6 +15,7 @@ from hwnas.latency_models.cost import Costs, NetworkCosts
 from hwnas.latency_models.model import LatencyModel
 from hwnas.pipeline.finishing import Delivered, Trained
 from hwnas.pipeline.job import Job
+from hwnas.pipeline.next_commands import next_commands
 from hwnas.pipeline.notes import notes_of
 from hwnas.pipeline.rows import (
     artifact_row,
@@ -28,7 +28,7 @@ from hwnas.pipeline.run import command_line, versions
 from hwnas.pipeline.screening import Screened
 from hwnas.pipeline.searching import search_files
 from hwnas.report.collect import accuracy_of, architecture_of, latency_of
-from hwnas.report.report import Command, DatasetSummary, Report, Result, SearchPoint, Verdict
+from hwnas.report.report import DatasetSummary, Report, Result, SearchPoint, Verdict
 from hwnas.report.rows import (
     Accuracy,
     Latency,
@@ -54,19 +54,19 @@ def latency_range(space: SearchSpace, costs: Costs) -> tuple[float, float, float
 
 def compose(job: Job, screened: Screened, delivered: Delivered) -> Report:
     """Return the report of a run that is through."""
-    config = job.run.config
+    config, result = job.run.config, _result(job, screened, delivered)
     return Report(
         command=command_line(config),
         hwnas_version=__version__,
         created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
         seed=config.seed,
         effort=config.effort,
-        results=(_result(job, screened, delivered),),
+        results=(result,),
         stages_s=job.run.stages_s(),
         environment=_environment(),
         dataset=_dataset(job),
         search=_curve(job),
-        commands=_commands(job, delivered),
+        commands=next_commands(config, job.run.folder, [result]),
         notes=notes_of(job, screened, delivered),
     )
 
@@ -210,16 +210,3 @@ def _dataset(job: Job) -> DatasetSummary:
         test=len(data.test.labels),
         input_shape=data.input_shape,
     )
-
-
-def _commands(job: Job, delivered: Delivered) -> tuple[Command, ...]:
-    import shlex
-
-    folder, target = job.run.folder, job.target
-    file = Path(delivered.artifacts[0].path)
-    commands = [Command("repeat this run", command_line(job.run.config))]
-    if target.runner is not None:
-        line = shlex.join(["hwnas", "benchmark", str(file), "--target", target.profile.name])
-        commands.append(Command("measure the file again", line))
-    commands.append(Command("print this report", shlex.join(["hwnas", "report", str(folder)])))
-    return tuple(commands)

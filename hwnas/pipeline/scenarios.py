@@ -20,6 +20,7 @@ import msgspec
 from hwnas.devices.profile import find_profile
 from hwnas.files import read_lines, write_atomic
 from hwnas.pipeline.console import Console
+from hwnas.pipeline.next_commands import next_commands
 from hwnas.pipeline.pairs import pairs_of, plan_all
 from hwnas.pipeline.run import Config, command_line, open_run
 from hwnas.plugins import load
@@ -81,7 +82,10 @@ def specialize_scenarios(
             share_supernet(scenarios[0], scenario)
         begun = (scenario.folder / "config.toml").exists()
         reports.append(one(scenario.config, scenario.folder, console, begun))
-    return merged(reports, scenarios, command_line(run.config))
+    report = merged(reports, scenarios, command_line(run.config))
+    return msgspec.structs.replace(
+        report, commands=next_commands(run.config, folder, report.results)
+    )
 
 
 def share_supernet(source: Scenario, to: Scenario) -> None:
