@@ -192,7 +192,8 @@ def test_the_first_rank_alone_writes_the_log_and_its_numbers_are_of_the_whole_ba
         read_log(SearchFiles(folder / f"{kind}.safetensors", folder / f"{kind}.jsonl"))
         for folder in folders
     )
-    assert len(alone) == len(together) > 1
+    least = 1 if kind == "cells full" else 2  # its search has one step of each kind
+    assert len(alone) == len(together) > least
     for one, two in zip(alone, together, strict=True):
         assert (one.epoch, one.step, one.phase) == (two.epoch, two.step, two.phase)
         assert two.loss == pytest.approx(one.loss, rel=1e-3)

@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/bench_compiler"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.rounds < 2:
+        parser.error(f"--rounds {options.rounds}: expected 2 at least, one for each order")
     peers = pythons(parser, options)
     cases = [
         Case(name, format, by)
@@ -75,13 +77,13 @@ def main() -> None:
     ]
     options.work.mkdir(parents=True, exist_ok=True)
     write_onnx(trace(small(), (3, 32, 32)), options.work / "small.onnx")
-    rows: dict[Case, Row] = read_rows(options.work / "rows.jsonl")
+    rows: dict[Case, Row] = read_rows(options.work / "rows.jsonl", converting(options))
     for number, case in enumerate(cases, 1):
         if case not in rows:
             rows[case] = row_of(case, peers.get(case.by), options)
-            keep(options.work / "rows.jsonl", case, rows[case])
+            keep(options.work / "rows.jsonl", converting(options), case, rows[case])
             said(number, len(cases), case, rows[case])
-    ratios: dict[Case, Row] = read_rows(options.work / "latency.jsonl")
+    ratios: dict[Case, Row] = read_rows(options.work / "latency.jsonl", [options.rounds])
     if options.latency:
         others = [case for case in cases if case.by != OURS and "failed" not in rows[case]]
         for number, case in enumerate(others, 1):
@@ -89,7 +91,7 @@ def main() -> None:
                 own, theirs = (file_of(case._replace(by=by), options) for by in (OURS, case.by))
                 ratio = latency_ratio(own, theirs, RUNTIMES[case.format], options.rounds)
                 ratios[case] = {"ratio": ratio}
-                keep(options.work / "latency.jsonl", case, ratios[case])
+                keep(options.work / "latency.jsonl", [options.rounds], case, ratios[case])
                 said(number, len(others), case, ratios[case])
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(options.out, report(cases, rows, ratios, options).encode())
@@ -135,20 +137,27 @@ def file_of(case: Case, options: argparse.Namespace) -> Path:
     return options.work / f"{case.name}.{case.by}.{case.format}"
 
 
-def read_rows(path: Path) -> dict[Case, Row]:
+def converting(options: argparse.Namespace) -> list[Any]:
+    """Return what the figures of a conversion depend on."""
+    return [options.images, options.repeats, options.timeout_s]
+
+
+def read_rows(path: Path, settings: list[Any]) -> dict[Case, Row]:
+    """Return the rows of the same settings; a peer that failed is tried again, a slow one not."""
     found: dict[Case, Row] = {}
     for text in path.read_text().splitlines() if path.exists() else ():
         try:
-            case, row = json.loads(text)
+            asked, case, row = json.loads(text)
         except ValueError:
             continue  # the line that was being written
-        found[Case(*case)] = row
+        if asked == settings and row.get("failed", "over").startswith("over"):
+            found[Case(*case)] = row
     return found
 
 
-def keep(path: Path, case: Case, row: Row) -> None:
+def keep(path: Path, settings: list[Any], case: Case, row: Row) -> None:
     with path.open("a") as file:
-        file.write(json.dumps((case, row)) + "\n")
+        file.write(json.dumps((settings, case, row)) + "\n")
 
 
 def said(number: int, count: int, case: Case, row: Row) -> None:
@@ -171,7 +180,7 @@ def report(
         "file of torch.onnx.export(dynamo=True); its seconds are without that. Latency: ours over "
         f"the peer's, {options.rounds} rounds in turns, either one in the middle.\n",
         "Command: `OMP_NUM_THREADS=1 PYTHONPATH=. python tools/bench_compiler.py --peers PYTHON "
-        "--tensorflow PYTHON --latency`\n",
+        f"--tensorflow PYTHON --latency --rounds {options.rounds}`\n",
         "| network | format | by | error | ops | transposes | MB | s | times ours | our latency |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -142,6 +142,11 @@ def accuracy(
     rows: list[dict[str, object]] = []
     for target in targets:
         wide = all_found(work, target, width_budget, width_mult) if width_mult else []
+        if width_mult and not wide:
+            click.echo(
+                f"{target}: no run of `widths --width-mult {width_mult}` at {width_budget}",
+                err=True,
+            )
         further = {f"searched, --width-mult {width_mult}": wide} if wide else {}
         groups = kept_groups(work, target, share, seeds, further)
         jobs = [

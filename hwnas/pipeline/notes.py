@@ -33,6 +33,7 @@ def _int8_notes(delivered: Delivered) -> list[str]:
 
 
 def notes_of(job: Job, screened: Screened, delivered: Delivered) -> tuple[str, ...]:
+    """Return what a run's report says of its files, its device's clock, its table and baselines."""
     data = job.dataset
     mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (data.mean, data.std))
     layout = "NHWC" if job.target.profile.runtime == "litert" else "NCHW"
