@@ -4,6 +4,7 @@
     python tools/evaluate_host.py cross    --work DIR
     python tools/evaluate_host.py widths   --work DIR [--width-mult 1,2,3]
     python tools/evaluate_host.py accuracy --work DIR [--data NAME] [--epochs 3] [--seeds 5]
+    python tools/evaluate_host.py standard --work DIR [--epochs 3] [--seeds 5]
 
 Each part goes on where it was cut off, prints its model and writes it to
 tools/results/evaluate_host_PART.md (``--json OUT``: the rows as JSON too). ``cross`` and
@@ -21,7 +22,7 @@ from statistics import fmean, stdev
 import click
 import msgspec
 import numpy as np
-from host_runs.groups import RESULTS, Member, kept_groups, measure
+from host_runs.groups import RESULTS, Member, kept_groups, measure, standard_groups
 from host_runs.specialised import all_found, folder_of, found_by, outcomes_of, specialised
 from host_runs.trainings import trained
 
@@ -79,7 +80,7 @@ def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
         for target in TARGETS
         for seed in range(seeds)
     }
-    nets = {key: found_by(folder_of(work, key[0], "", key[1])) for key in reports}
+    nets = {key: found_by(folder_of(work, key[0], "", key[1], effort=effort)) for key in reports}
     rows: list[dict[str, object]] = []
     for target in TARGETS:
         measured = measure(target, list(nets.values()), work / "cross" / target)
@@ -110,7 +111,7 @@ def widths(
     for target in targets:
         for seed in range(seeds):
             report = specialised(work, target, budget, seed, effort, width_mult)
-            outcomes = outcomes_of(folder_of(work, target, budget, seed, width_mult))
+            outcomes = outcomes_of(folder_of(work, target, budget, seed, width_mult, effort))
             each = "; ".join(one.said for one in outcomes)
             rows.append(_budget_row(report, budget) | {"of": each})
             click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
@@ -149,16 +150,7 @@ def accuracy(
             )
         further = {f"searched, --width-mult {width_mult}": wide} if wide else {}
         groups = kept_groups(work, target, share, seeds, further)
-        jobs = [
-            (name, nets[seed % len(nets)], seed)
-            for seed in range(seeds)
-            for name, nets in groups.items()
-        ]
-        with ThreadPoolExecutor(workers) as pool:
-            accuracies = list(
-                pool.map(lambda job: trained(work, job[1].architecture, data, epochs, job[2]), jobs)
-            )
-        rows += [_group_row(target, share, name, jobs, accuracies) for name in groups]
+        rows += _trained_groups(work, target, f"{share} %", groups, data, epochs, seeds, workers)
     text = (
         f"{data}, epochs: {epochs}, {seeds} trainings a group, accuracy on the test images; "
         "latency measured interleaved. ±: standard deviation over trainings."
@@ -167,6 +159,59 @@ def accuracy(
     if width_mult:
         options += f" --width-mult {width_mult} --width-budget {width_budget}"
     _write("accuracy", rows, text, options, out)
+
+
+@cli.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path))
+@click.option("--data", default="fashion-mnist", show_default=True)
+@click.option("--epochs", default=3, show_default=True, help="Of each training.")
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
+@click.option("--width-mult", default="", help="Of the search on all targets.")
+@click.option("--workers", default=2, show_default=True)
+@click.option("--json", "out", type=click.Path(path_type=Path))
+def standard(
+    work: Path, data: str, epochs: int, seeds: int, targets: tuple[str, ...], width_mult: str,
+    workers: int, out: Path | None,
+) -> None:  # fmt: skip
+    """Train what `--effort standard` found at its default budget, uniform and random ones alike."""
+    rows: list[dict[str, object]] = []
+    for target in targets:
+        report = specialised(work, target, "", 0, "standard", width_mult, data)
+        found = found_by(folder_of(work, target, "", 0, width_mult, "standard"))
+        budget_ms = report.results[0].budget_ms
+        assert budget_ms is not None
+        groups = standard_groups(work, target, budget_ms, seeds, found)
+        budget = f"{budget_ms:.4f} ms"
+        rows += _trained_groups(work, target, budget, groups, data, epochs, seeds, workers)
+    text = (
+        f"{data}, `searched`: the network that `hwnas specialize --effort standard` handed over at "
+        f"its default budget (the latency of the uniform MobileNetV2-like network); all trained "
+        f"{epochs} epochs, {seeds} trainings a group, accuracy on the test images; latency "
+        "measured interleaved. ±: standard deviation over trainings."
+    )
+    options = (
+        f"--data {data} --epochs {epochs} --seeds {seeds} --target {' --target '.join(targets)}"
+    )
+    _write(
+        "standard", rows, text, options + (f" --width-mult {width_mult}" * bool(width_mult)), out
+    )
+
+
+def _trained_groups(
+    work: Path, target: str, budget: str, groups: dict[str, list[Member]], data: str, epochs: int,
+    seeds: int, workers: int,
+) -> list[dict[str, object]]:  # fmt: skip
+    jobs = [
+        (name, nets[seed % len(nets)], seed)
+        for seed in range(seeds)
+        for name, nets in groups.items()
+    ]
+    with ThreadPoolExecutor(workers) as pool:
+        accuracies = list(
+            pool.map(lambda job: trained(work, job[1].architecture, data, epochs, job[2]), jobs)
+        )
+    return [_group_row(target, budget, name, jobs, accuracies) for name in groups]
 
 
 def _budget_row(report: Report, budget: str) -> dict[str, object]:
@@ -227,7 +272,7 @@ def _sevens(one: Architecture) -> int:
 
 def _group_row(
     target: str,
-    share: int,
+    budget: str,
     name: str,
     jobs: list[tuple[str, Member, int]],
     accuracies: list[float],
@@ -237,7 +282,7 @@ def _group_row(
     nets = {jobs[number][1].architecture.digest: jobs[number][1] for number in mine}.values()
     return {
         "target": target,
-        "budget": f"{share} %",
+        "budget": budget,
         "group": name,
         "networks": len(nets),
         "ms": round(fmean(one.median_ms for one in nets), 4),

@@ -46,28 +46,54 @@ def kept_groups(
             return known
     groups = {name: [one.architecture for one in group] for name, group in known.items()}
     groups = (groups or _groups(work, target, share, seeds)) | further
-    nets = list({one.digest: one for group in groups.values() for one in group}.values())
-    measured = measure(target, nets, work / "accuracy" / target)
-    members = {
-        name: [Member(one, measured[one.digest].median_ms) for one in group]
-        for name, group in groups.items()
-    }
+    members = _members(work, target, groups)
     write_json(kept, members)
     return members
 
 
+def standard_groups(
+    work: Path, target: str, budget_ms: float, seeds: int, found: Architecture
+) -> dict[str, list[Member]]:
+    """Return what a search handed over, random and uniform MBConv networks that keep its budget."""
+    kept = RESULTS / f"evaluate_host_{target}_standard.json"
+    if kept.exists():
+        return msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
+    uniform = _uniform(work, target, budget_ms)
+    groups = {"searched": [found], "random": _random(target, budget_ms, seeds)}
+    groups |= {name: [one] for name, one in uniform.items() if " mb " in name}
+    members = _members(work, target, groups)
+    write_json(kept, members)
+    return members
+
+
+def _members(
+    work: Path, target: str, groups: dict[str, list[Architecture]]
+) -> dict[str, list[Member]]:
+    """Measure the networks of all groups in turns."""
+    nets = list({one.digest: one for group in groups.values() for one in group}.values())
+    measured = measure(target, nets, work / "accuracy" / target)
+    return {
+        name: [Member(one, measured[one.digest].median_ms) for one in group]
+        for name, group in groups.items()
+    }
+
+
 def _groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[Architecture]]:
     """Return networks of equal latency on a target: searched, random, uniform of each family."""
-    model = model_of(target)
-    costs = model.cost_table(SPACE)
-    budget_ms = share / 100 * costs.largest_ms
-    level = [[0.0] * len(row) for row in costs.mean_ms]
-    rng = np.random.default_rng(Random(0).randrange(2**32))
-    draws = window_samples(level, costs, 0.95 * budget_ms, budget_ms, seeds + 1, rng)[1:]
-    random = [SPACE.architecture(Genotype(SPACE.name, choices)) for choices in draws]
+    budget_ms = share / 100 * model_of(target).cost_table(SPACE).largest_ms
     uniform = _uniform(work, target, budget_ms)
     searched = all_found(work, target, f"{share}%")
+    random = _random(target, budget_ms, seeds)
     return {"searched": searched, "random": random, **{k: [v] for k, v in uniform.items()}}
+
+
+def _random(target: str, budget_ms: float, count: int) -> list[Architecture]:
+    """Return random networks of the space between 95 % and all of a budget."""
+    costs = model_of(target).cost_table(SPACE)
+    level = [[0.0] * len(row) for row in costs.mean_ms]
+    rng = np.random.default_rng(Random(0).randrange(2**32))
+    draws = window_samples(level, costs, 0.95 * budget_ms, budget_ms, count + 1, rng)[1:]
+    return [SPACE.architecture(Genotype(SPACE.name, choices)) for choices in draws]
 
 
 def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architecture]:

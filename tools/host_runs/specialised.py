@@ -13,21 +13,32 @@ from hwnas.pipeline.pairs import Outcome, choose
 from hwnas.report.report import Report
 
 
-def folder_of(work: Path, target: str, budget: str, seed: int, width_mult: str = "") -> Path:
-    name = "-".join(filter(None, (target, budget.rstrip("%") or "0", str(seed), width_mult)))
+def folder_of(
+    work: Path, target: str, budget: str, seed: int, width_mult: str = "", effort: str = "trial"
+) -> Path:
+    further = "" if effort == "trial" else effort
+    parts = (target, budget.rstrip("%") or "0", str(seed), width_mult, further)
+    name = "-".join(filter(None, parts))
     return work / "budgets" / name
 
 
 def specialised(
-    work: Path, target: str, budget: str, seed: int, effort: str, width_mult: str = ""
+    work: Path,
+    target: str,
+    budget: str,
+    seed: int,
+    effort: str,
+    width_mult: str = "",
+    data: str = "",
 ) -> Report:
-    """Return the report of a run; an empty budget is the default one."""
-    folder = folder_of(work, target, budget, seed, width_mult)
+    """Return the report of a run; an empty budget or data set is the default one."""
+    folder = folder_of(work, target, budget, seed, width_mult, effort)
     if not (folder / "report.json").exists():
         command = [sys.executable, "-m", "hwnas", "specialize", "--quiet", "--out", str(folder)]
         asked = ["--target", target, "--seed", str(seed)]
         asked += ["--budget", budget] if budget else []
         asked += ["--width-mult", width_mult] if width_mult else []
+        asked += ["--data", data] if data else []
         begun = (folder / "config.toml").exists()
         command += ["--resume"] if begun else [*asked, "--effort", effort]
         ended = subprocess.run(command, stdout=subprocess.DEVNULL)
