@@ -188,7 +188,7 @@ def test_of_two_widths_at_one_budget_the_better_file_is_delivered(
     assert spaces == ["mobile-x0.5", "mobile"]
     report = json.loads((out / "report.json").read_bytes())
     [chosen] = report["results"]
-    repeat, measure, show = (one["line"] for one in report["commands"])
+    measure, repeat, show = (one["line"] for one in report["commands"])
     assert "--width-mult 0.5,1" in repeat and "pairs" not in measure + show
     digests = [one["architecture"]["digest"] for one in reports]
     best = choose([msgspec.convert(one, Outcome) for one in outcomes])

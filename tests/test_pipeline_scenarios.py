@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.cli.main import cli
+from hwnas.errors import UsageError
 from hwnas.pipeline.run import Config, unlock_all
 from hwnas.pipeline.scenarios import Scenario, scenarios_of, share_supernet
 from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search, warm_up_checkpoint
@@ -119,7 +120,10 @@ def test_a_run_of_two_budgets_has_two_results_and_their_files(
     warm = [[line for line in log.read_text().splitlines() if '"warm-up"' in line] for log in logs]
     assert warm[0] == warm[1] != []
     lines = [one["line"] for one in report["commands"]]
-    assert lines[0] == report["command"] and "40%,70%" in lines[0]
-    for row, line in zip((first, second), lines[1:3], strict=True):
+    assert lines[2] == report["command"] and "40%,70%" in lines[2]
+    for row, line in zip((first, second), lines[:2], strict=True):
         assert str(out / row["artifacts"][0]["path"]) in line
     assert lines[3] == f"hwnas report {out}"
+    several = CliRunner().invoke(cli, ["deploy", str(out), "--no-device"])
+    assert isinstance(several.exception, UsageError)
+    assert f"name that of one: {out / 'scenarios/simulated-phone-40%'}" in str(several.exception)

@@ -165,7 +165,19 @@ def test_the_last_lines_are_files_and_commands(finished: Path) -> None:
     said = (finished / "said.txt").read_text()
     for name in ("export/model.tflite", "export/model.onnx", "report.html"):
         assert str(finished / name) in said and (finished / name).exists()
-    assert "hwnas benchmark" in said and f"hwnas report {finished}" in said
+    assert "hwnas benchmark" in said and f"hwnas report {finished}  # print this report" in said
+
+
+def test_the_run_is_handed_over_as_a_bundle(finished: Path, tmp_path: Path) -> None:
+    result = call("deploy", str(finished), "--no-device", "--out", str(tmp_path / "bundle"))
+    assert result.exit_code == 0, result.stderr
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["budget_ms"] == result_of(finished)["budget_ms"]
+    assert (tmp_path / "bundle" / manifest["model"]).is_file()
+    again = call("verify", str(tmp_path / "bundle"), "--no-latency")
+    assert again.exit_code == 0 and "files as handed over" in again.stdout
+    refused = call("verify", str(tmp_path / "bundle"), "--model", "mobilenet_v2").exception
+    assert isinstance(refused, UsageError) and "a bundle is compared with" in str(refused)
 
 
 def test_a_second_run_in_the_same_folder_is_refused(finished: Path, data: Path) -> None:

@@ -201,7 +201,7 @@ def _readme(name: str, runtime: Runtime, target: str) -> str:
         f"    pip install numpy {package}\n"
         "    python run.py                 # the samples in this folder: outputs and accuracy\n"
         "    python run.py IMAGE.npy ...   # uint8 images [C, H, W]: labels\n"
-        "    hwnas bundle .                # hashes, outputs, and the latency on the target\n\n"
+        "    hwnas verify .                # hashes, outputs, and the latency on the target\n\n"
         "`preprocess.json` says how pixels become inputs, `labels.txt` what outputs mean, "
         "`manifest.json` what was promised.\n"
     )

@@ -15,7 +15,8 @@ def summary(report: Report, folder: Path | None = None) -> str:
     if folder is not None:
         parts.append([f"report  {folder / 'report.html'}"])
     if report.commands:
-        parts.append(["next", *(f"  {command.line}" for command in report.commands)])
+        lines = [f"  {command.line}  # {command.title}" for command in report.commands]
+        parts.append(["next", *lines])
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 

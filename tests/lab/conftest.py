@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hwnas.devices.kit import build_kit
+from hwnas.devices.kit import KITS, build_kit
 from tests.lab.bench import Host, Phone, why_not
 
 
@@ -48,22 +48,24 @@ def host(lab: Path) -> Iterator[Host]:
 def arm_phone(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
     if reason := why_not(arm=True):
         pytest.skip(f"no arm64 phone: {reason}")
-    build_kit("arm64-v8a", _arm_wheel(tmp_path_factory.mktemp("wheel")))
+    for runtime in KITS:
+        wheel = _arm_wheel(tmp_path_factory.mktemp("wheel"), KITS[runtime].package)
+        build_kit("arm64-v8a", wheel, runtime=runtime)
     made = Phone(lab / "arm", "arm64-v8a")
     yield made
     made.remove()
 
 
-def _arm_wheel(folder: Path) -> Path:
+def _arm_wheel(folder: Path, package: str) -> Path:
     from importlib.metadata import version
 
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-        "--platform", "manylinux_2_27_aarch64", "--python-version", "3.11", "-d", str(folder),
-        f"ai-edge-litert=={version('ai-edge-litert')}",
+        "--platform", "manylinux_2_27_aarch64", "--platform", "manylinux_2_28_aarch64",
+        "--python-version", "3.11", "-d", str(folder), f"{package}=={version(package)}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if not wheels:
-        pytest.skip(f"LiteRT's arm64 wheel could not be fetched: {done.stderr[-200:]}")
+        pytest.skip(f"the arm64 wheel of {package} could not be fetched: {done.stderr[-200:]}")
     return wheels[0]

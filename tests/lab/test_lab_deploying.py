@@ -86,7 +86,7 @@ def test_a_changed_file_and_another_output_are_refused(host: Host, tmp_path: Pat
 
 def test_the_command_verifies_a_bundle(host: Host, tmp_path: Path) -> None:
     bundle = bundle_for(host_profile(host), tmp_path)
-    words = [sys.executable, "-m", "hwnas", "bundle", str(bundle), "--no-latency", "--json"]
+    words = [sys.executable, "-m", "hwnas", "verify", str(bundle), "--no-latency", "--json"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert msgspec.json.decode(done.stdout)["agreement"]["max_relative_error"] == 0

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from hwnas.devices.profile import DeviceProfile
+from hwnas.devices.profile import DeviceProfile, Runtime
 from hwnas.devices.remote import RemoteRunner
 from hwnas.devices.remote_programs import push_kit
 from hwnas.devices.runner import Subject, open_runner
@@ -226,17 +226,19 @@ def test_what_was_measured_before_a_loss_is_not_measured_again(
     assert len(one.rounds) == 4
 
 
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
 def test_an_arm64_phone_computes_what_x86_computes_and_measures_nothing(
-    arm_phone: Phone, tmp_path: Path, write_net: NetWriter
+    arm_phone: Phone, tmp_path: Path, write_net: NetWriter, runtime: Runtime
 ) -> None:
-    profile = phone_profile(arm_phone)
+    profile = msgspec.structs.replace(phone_profile(arm_phone), runtime=runtime)
     runner = RemoteRunner(profile)
     facts = runner.facts()
     assert (facts.abi, facts.machine, facts.cpu("CPU part")) == ("arm64-v8a", "aarch64", "0xd08")
-    model = write_net(tmp_path / "net.tflite")
-    there, put = runner.transport, np.random.default_rng(0).normal(size=(1, 16, 16, 3))
+    model = write_net(tmp_path / f"net{suffix(profile)}")
+    shape = (1, 16, 16, 3) if runtime == "litert" else (1, 3, 16, 16)
+    there, put = runner.transport, np.random.default_rng(0).normal(size=shape)
     (tmp_path / "in.bin").write_bytes(put.astype(np.float32).tobytes())
-    program, libraries = push_kit(there, runner.remote, facts, "litert")
+    program, libraries = push_kit(there, runner.remote, facts, runtime)
     output = f"{there.folder}/out.bin"
     said = there.run([
         "env", f"LD_LIBRARY_PATH={libraries}", program, f"--graph={there.push(model)}",
@@ -244,7 +246,7 @@ def test_an_arm64_phone_computes_what_x86_computes_and_measures_nothing(
     ])  # fmt: skip
     assert said.status == 0, said
     there.pull(output, tmp_path / "out.bin")
-    here = open_model(str(model), "litert")
+    here = open_model(str(model), runtime)
     here.set_input(put.astype(np.float32))
     here.run()
     got = np.frombuffer((tmp_path / "out.bin").read_bytes(), np.float32)
