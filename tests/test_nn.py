@@ -247,7 +247,8 @@ def test_a_weight_step_leaves_what_is_outside_the_path_as_it_was(share: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel_size", "stride"), [(4, 7, 1), (4, 5, 2), (3, 5, 1), (1, 3, 1), (7, 5, 2)]
+    ("size", "kernel_size", "stride"),
+    [(4, 7, 1), (4, 5, 2), (3, 5, 1), (1, 3, 1), (7, 5, 2), (7, 7, 1), (9, 7, 2), (8, 3, 1)],
 )
 def test_depthwise_gradients_equal_those_of_pytorch(size: int, kernel_size: int, stride: int):
     torch.manual_seed(0)

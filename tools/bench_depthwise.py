@@ -22,8 +22,9 @@ from hwnas.devices.fingerprint import hardware
 from hwnas.nn.depthwise import depthwise_conv2d
 from hwnas.training import keep_freed_memory
 
-LAYERS = ((384, 4, 5), (240, 4, 7), (120, 4, 5), (120, 2, 3), (72, 6, 7), (144, 7, 7), (48, 14, 5))
-"""Channels, height and width, kernel size; the last two do not exceed their maps."""
+LAYERS = ((384, 4, 5), (240, 4, 7), (120, 4, 5), (120, 2, 3), (72, 6, 7), (144, 7, 7),
+          (144, 7, 5), (144, 7, 3), (48, 14, 5))  # fmt: skip
+"""Channels, height and width, kernel size; the last two are oneDNN's in both columns."""
 ROUNDS = 15
 OUT = Path("tools/results/depthwise.md")
 

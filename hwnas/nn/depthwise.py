@@ -1,7 +1,7 @@
-"""Depthwise convolution whose weights' gradient stays fast where the kernel exceeds the image.
+"""Depthwise convolution whose weights' gradient stays fast on images that its kernel nearly covers.
 
-oneDNN takes 3 to 6 times as long there, forward pass included, as a matrix product a channel does;
-where the kernel fits, ours is oneDNN's (tools/bench_depthwise.py).
+oneDNN takes 2 to 6 times as long there, forward pass included, as a matrix product a channel does;
+elsewhere ours is oneDNN's (tools/bench_depthwise.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
 
     Zeros around the image keep its size at stride 1.
     """
-    if weight.requires_grad and weight.shape[-1] > max(x.shape[-2:]):
+    if weight.requires_grad and _small(x, weight.shape[-1]):
         return _SmallImage.apply(x, weight, stride)  # type: ignore[no-any-return]
     return _forward(x, weight, stride)
 
@@ -63,20 +63,29 @@ class _SmallImage(torch.autograd.Function):
                 grad, x, weight, None, stride, padding, (1, 1), False, (0, 0), channels,
                 (True, False, False),
             )  # fmt: skip
-        products = torch.bmm(_by_pixel(x), _by_pixel(grad).transpose(1, 2))  # [C, HW, HW out]
+        products = torch.bmm(_by_channel(x).transpose(1, 2), _by_channel(grad))  # [C, HW, HW out]
         taps = _taps(kernel_size, ctx.stride, tuple(x.shape[-2:]), tuple(grad.shape[-2:]))
         sums = weight.new_zeros(channels, kernel_size**2 + 1)
         sums.index_add_(1, taps.to(weight.device), products.flatten(1))
         return x_grad, sums[:, :-1].reshape(weight.shape), None
 
 
+def _small(x: Tensor, kernel_size: int) -> bool:
+    """Where a product of all pairs of pixels takes less time than oneDNN's sums."""
+    height, width = x.shape[-2:]
+    pixels = int(height) * int(width)
+    return kernel_size > max(height, width) or (kernel_size > 3 and pixels <= 2 * kernel_size**2)
+
+
 def _forward(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, 1, weight.shape[0])
 
 
-def _by_pixel(images: Tensor) -> Tensor:
-    """``[N, C, H, W]`` to ``[C, H*W, N]``."""
-    return images.permute(1, 2, 3, 0).flatten(1, 2)
+def _by_channel(images: Tensor) -> Tensor:
+    """``[N, C, H, W]``, channels last in memory, to ``[C, N, H*W]``."""
+    count, channels, height, width = images.shape
+    rows = images.permute(0, 2, 3, 1).reshape(-1, channels)
+    return rows.t().contiguous().view(channels, count, height * width)
 
 
 @lru_cache

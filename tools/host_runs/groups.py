@@ -54,13 +54,14 @@ def kept_groups(
 def standard_groups(
     work: Path, target: str, budget_ms: float, seeds: int, found: Architecture
 ) -> dict[str, list[Member]]:
-    """Return what a search handed over, random and uniform MBConv networks that keep its budget."""
+    """Return what a search found, random networks and the widest uniform one of its budget."""
     kept = RESULTS / f"evaluate_host_{target}_standard.json"
     if kept.exists():
         return msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
     uniform = _uniform(work, target, budget_ms)
     groups = {"searched": [found], "random": _random(target, budget_ms, seeds)}
-    groups |= {name: [one] for name, one in uniform.items() if " mb " in name}
+    name = f"uniform {FAMILIES[0].name}"
+    groups[name] = [uniform[name]]
     members = _members(work, target, groups)
     write_json(kept, members)
     return members
