@@ -17,6 +17,7 @@ from hwnas.pipeline.reporting import compose
 from hwnas.pipeline.run import Config
 from hwnas.pipeline.scenarios import scenarios_of, specialize_scenarios
 from hwnas.pipeline.searching import search_rounds
+from hwnas.pipeline.widening import widened
 from hwnas.report.report import Report, write
 
 
@@ -25,6 +26,7 @@ def specialize(config: Config, folder: Path, console: Console, resume: bool = Fa
 
     Several targets or budgets are several such runs with one supernet, each with its result.
     Several precisions, resolutions or widths are several runs, of which the best is handed over.
+    A budget in ms that is generous widens the space, unless a width was asked for.
     Every step leaves its result in ``folder`` and is not repeated when the run is resumed.
     Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
     """
@@ -32,6 +34,7 @@ def specialize(config: Config, folder: Path, console: Console, resume: bool = Fa
         report = specialize_scenarios(config, folder, console, resume, specialize)
         write(report, folder)
         return report
+    config = widened(config, console, folder)
     pairs = pairs_of(config, folder)
     if len(pairs) > 1:
         report = specialize_pairs(config, folder, console, resume, _specialize_one)

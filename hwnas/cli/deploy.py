@@ -74,12 +74,13 @@ def bundle_of(run: Path, folder: Path, target: str | None) -> Path:
         raise UsageError(f"{run}: the run has no report yet: it has not ended") from None
     except msgspec.DecodeError as error:
         raise InvalidFile(str(path), str(error)) from None
-    if len(report.results) > 1:
-        folders = [str(result_folder(run, one)) for one in report.results if one.artifacts]
+    results = list(report.results)
+    if len(results) > 1:
+        folders = [str(result_folder(run, one)) for one in results if one.artifacts]
         raise UsageError(
             f"{run} is a run of several targets or budgets; name that of one: {', '.join(folders)}"
         )
-    [result] = report.results
+    result = results[0]
     profile = find_profile(target or config.target)
     suffix = SUFFIXES[profile.runtime]
     files = [run / one.path for one in result.artifacts if one.path.endswith(suffix)]

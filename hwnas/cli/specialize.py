@@ -33,7 +33,8 @@ TOO_NOISY = 0.25
 @click.option("--shrink/--no-shrink", default=None, help="eas: a start over the budget.")
 @click.option("--precision", help="fp32, int8, fp32,int8 or auto: both.  [default: fp32]")
 @click.option("--resolution", help="Pixels, like 24,28,32.  [default: the data's]")
-@click.option("--width-mult", help="Times the space's widths, like 0.75,1,1.5.  [default: 1]")
+@click.option("--width-mult", help="Times the space's widths, like 0.75,1,1.5.  [default: 1; with "
+              "--effort standard up to 3 where a budget in ms allows it]")  # fmt: skip
 @click.option("--max-drop", help="Accuracy that int8 may lose, like 1%.  [default: 2%]")
 @click.option("--tune-epochs", type=click.IntRange(0), help="Where int8 loses more.  [default: 2]")
 @click.option("--pixels", is_flag=True, default=None, help="Files take 0 to 255.")

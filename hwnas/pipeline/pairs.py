@@ -26,6 +26,7 @@ from hwnas.pipeline.next_commands import next_commands
 from hwnas.pipeline.planning import PRECISIONS, load_images, plan
 from hwnas.pipeline.quantizing import as_taken
 from hwnas.pipeline.run import Config, command_line, open_run
+from hwnas.pipeline.widening import widened
 from hwnas.report.report import Report, Result
 
 NARROWLY = 0.999
@@ -93,7 +94,7 @@ def pairs_of(config: Config, folder: Path) -> list[Pair]:
 
 def plan_all(config: Config, console: Console) -> dict[str, object]:
     """Return the plan of a run, with a result for each of its pairs."""
-    plans = [plan(one.config, console) for one in pairs_of(config, Path())]
+    plans = [plan(one.config, console) for one in pairs_of(widened(config, console), Path())]
     results = [result for one in plans for result in one["results"]]  # type: ignore[attr-defined]
     return {**plans[0], "results": results}
 

@@ -47,7 +47,7 @@ def prepare(
     config: Config, folder: Path, console: Console, resume: bool
 ) -> tuple[Job, LatencyModel]:
     """Settle everything, open the run folder, and return the job and its latency model."""
-    target, dataset, space = _asked(config)
+    target, dataset, space = asked_of(config)
     run = open_run(folder, config, resume)
     with run.stage("profile"):
         model = model_of(target, space, console, run, config.latency_model)
@@ -67,7 +67,7 @@ def prepare(
 
 def plan(config: Config, console: Console) -> dict[str, object]:
     """Return what a run would do and the space's range on the target; measures a model if none."""
-    target, dataset, space = _asked(config)
+    target, dataset, space = asked_of(config)
     model = model_of(target, space, console, asked=config.latency_model)
     costs = model.costs(space)
     budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
@@ -131,7 +131,7 @@ def load_space(
     return in_precision(space, precision)
 
 
-def _asked(config: Config) -> tuple[Target, Dataset, SearchSpace]:
+def asked_of(config: Config) -> tuple[Target, Dataset, SearchSpace]:
     """Find what the configuration names; every error here comes before any work."""
     find_effort(config.effort)
     if config.budget:

@@ -35,7 +35,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     resolution: str = ""
     """Height and width of the images in pixels, or several; empty: as the data set is."""
     width_mult: str = ""
-    """Times all widths of the space, or several; empty: as the space is."""
+    """Times all widths of the space, or several; empty: 1, or what `hwnas.pipeline.widening` finds
+    for a budget in ms."""
     max_drop: float = 0.02
     """Accuracy, as a share of 1, that int8 may lose on validation images before more is done."""
     tune_epochs: int = 2

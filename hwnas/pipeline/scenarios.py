@@ -35,7 +35,10 @@ class Scenario(NamedTuple):
 
 
 def scenarios_of(config: Config, folder: Path) -> list[Scenario]:
-    """Return the runs that ``config`` stands for; one, in ``folder`` itself, where it is plain."""
+    """Return the runs that ``config`` stands for; one, in ``folder`` itself, where it is plain.
+
+    Several share the space as it is: its width is that asked for, or 1.
+    """
     targets = config.target.split(",")
     budgets = config.budget.split(",")
     found = [
@@ -44,6 +47,8 @@ def scenarios_of(config: Config, folder: Path) -> list[Scenario]:
     ]
     if len(found) == 1:
         return [Scenario(found[0], folder)]
+    width = config.width_mult or "1"
+    found = [msgspec.structs.replace(one, width_mult=width) for one in found]
     names = ["-".join(filter(None, (Path(one.target).stem, one.budget))) for one in found]
     return [
         Scenario(one, folder / "scenarios" / name) for one, name in zip(found, names, strict=True)
