@@ -97,7 +97,57 @@ def test_a_device_is_adapted_from_another_and_more_networks_are_counted() -> Non
     )
     assert said.exit_code == 0, said.exception
     assert "- adapted from: note10" in said.stdout
-    assert "90 % interval of such networks" in said.stdout
+    assert "90 % interval of a network: ±" in said.stdout
+    again = call(
+        "adapt", "--from", "note10", "--to", "simulated-phone", "--networks", "10", "--force"
+    )
+    assert "10 networks simulated by hwnas" in again.stdout
+
+
+def test_a_table_of_several_inputs_a_call_is_another_device(tmp_path: Path) -> None:
+    key = "mbconv k3 s1 e3 16>16 @14"
+    table = tmp_path / "eight.csv"
+    table.write_text(f"key,ms,batch\n{key},1.5,8\nmbconv k5 s1 e3 16>16 @14,2.5,8\n")
+    wrong = "latencies of calls of 8 inputs, which board is not called after; expected board-batch8"
+    assert wrong in refused("import", str(table), "--device", "board")
+    adapt = ("adapt", "--from", "note10", "--to", "board", "--observations", str(table))
+    assert wrong in refused(*adapt)
+    assert call("import", str(table), "--device", "board-batch8").exit_code == 0
+
+
+def test_a_journal_is_told_apart_from_what_it_should_be(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / JOURNAL).read_text().splitlines()
+    odd = tmp_path / JOURNAL
+    odd.write_text("\n".join([*lines, *lines[:3], '{"keys": ["cut', ""]))
+    said = call("fit", str(odd)).stderr
+    assert "3 lines repeat an earlier one exactly: merged" in said
+    assert "1 of " in said and "cut off or no measurement: skipped" in said
+    entries = [json.loads(line) for line in lines]
+    for entry in entries[len(entries) // 2 :]:
+        for one in entry["measurement"]["rounds"]:
+            one["reference_ms"] = [1.4 * ms for ms in one["reference_ms"]]
+            one["samples_ms"] = [1.4 * ms for ms in one["samples_ms"]]
+    odd.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    stepped = call("fit", str(odd))
+    assert (
+        stepped.exit_code == 0 and "the device's speed stepped: from measurement" in stepped.stderr
+    )
+    entries[0]["measurement"]["environment"]["fingerprint"] = "another"
+    odd.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert "mixes measurements of 2 machines" in refused("fit", str(odd))
+    table = tmp_path / "mine.csv"
+    table.write_text("key,ms\nmbconv k3 s1 e3 16>16 @14,1.5\n")
+    assert "name the device with --device" in refused("fit", str(table))
+
+
+def test_a_check_of_a_device_that_is_another_now_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwnas.pipeline.latency_check.outdated", lambda *_: "it was made elsewhere")
+    said = call("check", *PHONE, "--quiet", "--seed", "9")
+    assert "note: the conditions changed: it was made elsewhere" in said.stdout
+    [*_, last] = sorted(folder.glob("check-*.jsonl"))
+    assert len(last.read_text().splitlines()) == 10
 
 
 @pytest.mark.parametrize(
@@ -133,7 +183,7 @@ def test_an_edited_model_and_one_of_another_version_are_refused(
 
 def test_an_empty_journal_and_wrong_shares_get_one_line(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_text("")
-    assert "journal is empty" in refused("fit", str(tmp_path / JOURNAL))
-    assert "no such journal" in refused("fit", str(tmp_path / "none.jsonl"))
+    assert "is empty: nothing was measured" in refused("fit", str(tmp_path / JOURNAL))
+    assert "no such file" in refused("fit", str(tmp_path / "none.jsonl"))
     assert "--interval '3'" in refused("measure", *PHONE, "--interval", "3")
     assert "pixel1" in refused("measure", "--target", "pixel1")

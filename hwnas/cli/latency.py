@@ -46,8 +46,10 @@ def measure(
     """
     from hwnas.cli.latency_fit import place_of, reachable, share_of
     from hwnas.latency_models.card import card
+    from hwnas.latency_models.journal import JOURNAL
     from hwnas.latency_models.store import set_aside
     from hwnas.pipeline.console import console
+    from hwnas.pipeline.latency_sources import whole_entries
     from hwnas.profiling import latency_model
 
     goal = share_of("--interval", interval)
@@ -62,6 +64,8 @@ def measure(
             lambda done, planned: update(done, planned, f"{done} of {planned} models"),
             networks=networks, goal=goal,
         )  # fmt: skip
+    for note in whole_entries(place.folder / JOURNAL)[1]:
+        click.echo(f"note: {note}", err=True)
     if as_json:
         from hwnas.cli.tables import print_json
 

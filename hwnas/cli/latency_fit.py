@@ -10,7 +10,6 @@ import click
 if TYPE_CHECKING:
     from hwnas.devices.profile import DeviceProfile
     from hwnas.devices.runner import Runner
-    from hwnas.latency_models.model import LatencyModel
     from hwnas.spaces.space import SearchSpace
 
 
@@ -87,10 +86,15 @@ def fit(
     from hwnas.files import write_json
     from hwnas.latency_models.card import card
     from hwnas.latency_models.cases import validated
+    from hwnas.latency_models.journal import JOURNAL
     from hwnas.latency_models.store import write_measured
+    from hwnas.pipeline.latency_sources import fit_source
 
     folder = None if source is not None else place_of(target, space, data).folder
-    model, cases = validated(_fitted(source or folder or Path(), device or target))
+    found = fit_source(source or (folder or Path()) / JOURNAL, device)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    model, cases = validated(found.model)
     if folder is not None:
         write_measured(model, folder)
     if out is not None:
@@ -115,24 +119,3 @@ def fit(
         print_table(["operation", "blocks", "typical error", "worst", "block"], rows)
     written = out or (folder / "model.json" if folder else None)
     click.echo(f"model: {written}" if written else "not written: --out FILE keeps the model")
-
-
-def _fitted(source: Path, device: str) -> LatencyModel:
-    from hwnas.errors import InvalidFile
-    from hwnas.latency_models.fit import fit_model
-    from hwnas.latency_models.importers import read_observations
-    from hwnas.latency_models.journal import JOURNAL, fit_entries, read_journal
-
-    if source.is_dir() and not any(source.glob("*.yaml")):
-        source = source / JOURNAL
-    if source.suffix == ".jsonl":
-        if not source.is_file():
-            raise InvalidFile(str(source), "no such journal: `hwnas latency measure` makes one")
-        return fit_entries(device, read_journal(source.parent, source.name), validate=False)
-    found = read_observations(source)
-    for note in found.notes:
-        click.echo(f"note: {note}", err=True)
-    return fit_model(
-        device, found.observations, kind="table", source=f"{source.name} ({found.dialect})",
-        validate=False,
-    )  # fmt: skip

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from hwnas.block import Block
     from hwnas.latency_models.model import LatencyModel
-    from hwnas.latency_models.observation import Observation
 
-HALVES = (0.10, 0.05, 0.03)
-"""Half-widths of the 90 % interval for which `adapt` says how many more networks they take."""
+FEW = 3
+"""Networks below which nothing is said of their intervals."""
 
 
 @click.command("import")
@@ -46,6 +44,7 @@ def import_(
     from hwnas.latency_models.importers import DIALECTS, Dialect, read_observations
     from hwnas.latency_models.importers.trtexec import is_trtexec
     from hwnas.latency_models.names import model_name
+    from hwnas.pipeline.latency_sources import check_batch
 
     if dialect == "trtexec" or (dialect is None and is_trtexec(file)):
         from hwnas.cli.latency_trtexec import import_trtexec
@@ -62,6 +61,7 @@ def import_(
         raise UnknownName("dialect", dialect, (*DIALECTS, "trtexec"))
     path = _target(device, model_name(file.stem), out, force)
     found = read_observations(file, cast("Dialect | None", dialect), resolution)
+    check_batch(file, found.batch, model_name(device))
     model = fit_model(
         device, found.observations, kind="table", source=f"{file.name} ({found.dialect})"
     )
@@ -89,60 +89,41 @@ def adapt(
     With --observations from a table of networks or blocks measured there (`key,ms` in CSV), else
     by measuring some networks on the device now.
     """
-    from hwnas.latency_models.fit import blocks_of, fit_model
-    from hwnas.latency_models.importers import read_observations
+    from hwnas.errors import HwnasError
     from hwnas.latency_models.names import find_model, model_name
+    from hwnas.pipeline.latency_adapt import (
+        adapted_model,
+        measure_adapted,
+        outlook,
+        outlook_of_own,
+        outlook_words,
+    )
+    from hwnas.pipeline.latency_sources import observations_in
 
     path = _target(device, f"adapted-from-{model_name(Path(source).stem)}", out, force)
-    name, origin = find_model(source)
+    _, origin = find_model(source)
     if observations is not None:
-        seen = list(read_observations(observations).observations)
+        seen, said, notes = observations_in(observations, model_name(device))
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+        try:
+            model = adapted_model(model_name(device), origin, seen, said)
+        except HwnasError as error:
+            raise HwnasError(f"{observations}: {error}") from None
+        found = outlook_of_own(model) if len(model.networks) >= FEW else None
     else:
-        seen = _measured(device, space, data, networks)
-    model = fit_model(
-        model_name(device), seen, kind="adapted", sources=[origin],
-        source=f"{len(seen)} measurements on {device}; block costs from {name}",
-    )  # fmt: skip
+        from hwnas.cli.latency_fit import place_of, reachable
+        from hwnas.pipeline.console import console
+
+        place = place_of(device, space, data)
+        model = measure_adapted(
+            origin, place.profile, reachable(place), place.space, place.folder, console(as_json),
+            networks,
+        )  # fmt: skip
+        found = outlook(model, place.space)
     _keep(model, path, as_json)
-    if not as_json:
-        _tell_more(model, [blocks_of(one) for one in seen if one.what == "network"])
-
-
-def _measured(device: str, space: str, data: str, networks: int) -> list[Observation]:
-    """Measure random networks of the space on the device."""
-    from random import Random
-
-    from hwnas.cli.latency_fit import place_of, reachable
-    from hwnas.devices.runner import file_sha256, reference_file
-    from hwnas.latency_models.journal import observations_of
-    from hwnas.profiling import Bench, network_job
-
-    place = place_of(device, space, data)
-    runner, rng = reachable(place), Random(0)
-    drawn = [place.space.architecture(place.space.random(rng)) for _ in range(networks)]
-    reference = file_sha256(reference_file(place.profile.runtime))
-    bench = Bench(
-        place.profile, runner, place.folder, None, 0, reference, journal="journal-adapt.jsonl"
-    )
-    return observations_of(bench.measure([network_job(one) for one in drawn]))
-
-
-def _tell_more(model: LatencyModel, networks: list[list[Block]]) -> None:
-    """Say how wide the interval is and how many more networks would narrow it."""
-    from hwnas.latency_models.plan import further_networks, half_width
-
-    if len(networks) < 3:
-        return
-    now = half_width(model, networks)
-    click.echo(f"90 % interval of such networks: ±{now:.1%}")
-    for goal in HALVES:
-        if goal < now:
-            count = further_networks(model, networks * 8, networks, goal)
-            click.echo(
-                f"about {count} more networks would bring it to ±{goal:.0%}"
-                if count
-                else f"more networks alone are not expected to bring it to ±{goal:.0%}; time blocks"
-            )
+    if not as_json and found is not None:
+        click.echo(outlook_words(found))
 
 
 def _target(device: str, stem: str, out: Path | None, force: bool) -> Path:
@@ -158,11 +139,10 @@ def _target(device: str, stem: str, out: Path | None, force: bool) -> Path:
 
 def _keep(model: LatencyModel, path: Path, as_json: bool) -> None:
     from hwnas.cli.tables import print_json
-    from hwnas.files import write_atomic, write_json
     from hwnas.latency_models.card import card
+    from hwnas.latency_models.store import write_own
 
-    write_json(path, model)
-    write_atomic(path.with_suffix(".md"), card(model))
+    write_own(model, path)
     if as_json:
         print_json(model)
         return

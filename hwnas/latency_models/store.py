@@ -56,15 +56,6 @@ def model_files(device: str) -> list[Traversable]:
     ]
 
 
-def own_model(device: str, space: SearchSpace) -> tuple[Path, LatencyModel] | None:
-    """Return the model that the user brought (`import`, `adapt`) and that covers ``space``."""
-    for file in sorted(own_folder(device).glob("*.json"), key=lambda path: -path.stat().st_mtime):
-        model = read_model(file)
-        if _uncovered(model, space) is None:
-            return file, model
-    return None
-
-
 def published_model(device: str, space: SearchSpace) -> LatencyModel | None:
     """Return a model that covers ``space``, of the user's own or shipped.
 

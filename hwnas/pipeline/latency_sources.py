@@ -1,4 +1,4 @@
-"""Where latency commands take a space, observations and journals from; free of torch."""
+"""Where latency commands take observations and journals from; free of torch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from hwnas.datasets import load_dataset
-from hwnas.devices.profile import find_profile
-from hwnas.errors import HwnasError, InvalidFile
+from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.latency_models.fit import fit_model
 from hwnas.latency_models.importers import read_observations
-from hwnas.latency_models.journal import Entry, fit_entries, read_journal, speed_step
+from hwnas.latency_models.importers.trtexec_inputs import batch_device
+from hwnas.latency_models.journal import (
+    JOURNAL,
+    Entry,
+    fit_entries,
+    observations_of,
+    read_journal,
+    speed_step,
+)
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from hwnas.latency_models.store import measured_folder
-from hwnas.spaces.find import find_space
-from hwnas.spaces.space import SearchSpace
 
 
 class Read(NamedTuple):
@@ -26,21 +29,13 @@ class Read(NamedTuple):
     notes: tuple[str, ...]
 
 
-def space_for(target: str, space: str, data: str) -> tuple[SearchSpace, Path]:
-    """Return a space for the images of ``data`` and the folder of the target's model of it."""
-    profile = find_profile(target)
-    dataset = load_dataset(data, input_shape=profile.default_input)
-    found: SearchSpace = find_space(space, dataset.input_shape, dataset.num_classes)
-    return found, measured_folder(profile.name, found)
-
-
 def fit_source(source: Path, device: str | None) -> Read:
     """Fit a model to a journal, a folder with one, or a table; not validated yet.
 
     Raises `InvalidFile` for what holds no observations, `HwnasError` for those of which no model
     can be made.
     """
-    path = source / "journal.jsonl" if (source / "journal.jsonl").is_file() else source
+    path = source / JOURNAL if (source / JOURNAL).is_file() else source
     if path.suffix == ".jsonl":
         entries, notes = whole_entries(path)
         name = device or entries[0].measurement.environment.device
@@ -48,26 +43,37 @@ def fit_source(source: Path, device: str | None) -> Read:
             return Read(fit_entries(name, entries, validate=False), tuple(notes))
         except HwnasError as error:
             raise InvalidFile(str(path), str(error)) from None
-    observations, said, notes = observations_in(path)
     if device is None:
-        raise HwnasError(f"{path}: whose latencies are these? name the device with --device NAME")
+        raise UsageError(f"{path}: whose latencies are these? name the device with --device NAME")
+    observations, said, notes = observations_in(path, device)
     try:
-        model = fit_model(device, observations, source=said, validate=False)
+        model = fit_model(device, observations, kind="table", source=said, validate=False)
     except HwnasError as error:
         raise InvalidFile(str(path), str(error)) from None
     return Read(model, tuple(notes))
 
 
-def observations_in(path: Path) -> tuple[list[Observation], str, list[str]]:
-    """Return the observations of a table or a journal, where they are from, and notes."""
-    if path.suffix == ".jsonl" or (path / "journal.jsonl").is_file():
-        from hwnas.latency_models.journal import observations_of
+def observations_in(path: Path, device: str) -> tuple[list[Observation], str, list[str]]:
+    """Return the observations of a table or a journal, where they are from, and notes.
 
-        journal = path if path.suffix == ".jsonl" else path / "journal.jsonl"
+    Raises `UsageError` for latencies of calls of several inputs where ``device`` does not say so.
+    """
+    journal = path / JOURNAL if (path / JOURNAL).is_file() else path
+    if journal.suffix == ".jsonl":
         entries, notes = whole_entries(journal)
         return observations_of(entries), f"measurements of {journal.name}", notes
     found = read_observations(path)
+    check_batch(path, found.batch, device)
     return list(found.observations), f"{path.name} ({found.dialect})", list(found.notes)
+
+
+def check_batch(path: Path, batch: int, device: str) -> None:
+    """Raise `UsageError` where a table is of another batch than its device's name says."""
+    if (name := batch_device(device, batch)) != device:
+        raise UsageError(
+            f"{path}: latencies of calls of {batch} inputs, which {device} is not called after; "
+            f"expected {name}"
+        )
 
 
 def whole_entries(path: Path) -> tuple[list[Entry], list[str]]:

@@ -51,8 +51,8 @@ FLAGS = ("activation", "squeeze_excite")
 OPTIONAL = ("standard_error", "count", "what", "batch", "comment")
 
 
-def read_plain(file: str, table: Table) -> tuple[list[Observation], list[str]]:
-    """Return the observations of a plain CSV file, and notes on them."""
+def read_plain(file: str, table: Table) -> tuple[list[Observation], list[str], int]:
+    """Return the observations of a plain CSV file, notes on them, and the inputs of a call."""
     reader = _Reader(file, table.columns)
     observations, notes = collect(file, table.rows, reader.read)
     batches = sorted(reader.batches)
@@ -69,7 +69,7 @@ def read_plain(file: str, table: Table) -> tuple[list[Observation], list[str]]:
             f"no column 'what': {len(observations) - networks} blocks taken as 'inside' (without "
             f"the cost of a call), {networks} rows of several blocks as networks"
         )
-    return observations, notes
+    return observations, notes, max(batches, default=1)
 
 
 class _Reader:

@@ -39,6 +39,8 @@ class Imported(msgspec.Struct, frozen=True):
     observations: tuple[Observation, ...]
     dialect: Dialect
     notes: tuple[str, ...]
+    batch: int = 1
+    """Inputs of a call."""
 
 
 def read_observations(
@@ -52,15 +54,16 @@ def read_observations(
     """
     if dialect is not None and dialect not in DIALECTS:
         raise UnknownName("dialect", dialect, DIALECTS)
+    batch = 1
     if dialect in ("proxylessnas", "ofa") or (dialect is None and _is_layers(path)):
         observations, dialect, notes = _layers(path, dialect, resolution)
     else:
         if resolution is not None:
             raise InvalidFile(str(path), "is CSV, which has no table for each resolution")
-        observations, dialect, notes = _csv(path, dialect)
+        observations, dialect, notes, batch = _csv(path, dialect)
     if not observations:
         raise InvalidFile(str(path), "has no rows, expected at least one latency")
-    return Imported(tuple(observations), dialect, (*notes, *_doubts(observations)))
+    return Imported(tuple(observations), dialect, (*notes, *_doubts(observations)), batch)
 
 
 def _is_layers(path: Path) -> bool:
@@ -104,13 +107,13 @@ def _layers(
     return observations, said, notes
 
 
-def _csv(path: Path, dialect: Dialect | None) -> tuple[list[Observation], Dialect, list[str]]:
+def _csv(path: Path, dialect: Dialect | None) -> tuple[list[Observation], Dialect, list[str], int]:
     table = read_csv(str(path), _text(path))
     if dialect == "nn-meter" or (dialect is None and is_kernels(table)):
         observations, notes = read_kernels(str(path), table)
-        return observations, "nn-meter", notes
-    observations, notes = read_plain(str(path), table)
-    return observations, "csv", notes
+        return observations, "nn-meter", notes, 1
+    observations, notes, batch = read_plain(str(path), table)
+    return observations, "csv", notes, batch
 
 
 def _files(path: Path) -> list[Path]:
