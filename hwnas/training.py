@@ -33,6 +33,7 @@ from hwnas.distributed import (
     told_state,
 )
 from hwnas.errors import HwnasError
+from hwnas.nn.network import WiredNetwork
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images ``[N, C, H, W]`` and labels ``[N]``."""
@@ -80,6 +81,11 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     label_smoothing: float = 0.05
     dropout: float = 0.1
     flip: bool = True
+    auxiliary: float = 0.0
+    """Of cells: what the loss of a second classifier counts (`hwnas.nn.auxiliary`); DARTS: 0.4."""
+    drop_path: float = 0.0
+    """Of cells: probability that an image goes without a branch, rising from zero to this; DARTS:
+    0.2."""
 
 
 class EpochLog(msgspec.Struct, frozen=True):
@@ -180,6 +186,7 @@ def train(
         # each rank drops units of its own images
         torch.manual_seed(derived_seed(seed, "dropout", epoch, *([rank()] if rank() else [])))
         network.train()
+        _drop_paths(network, plan.drop_path * epoch / plan.epochs)
         generator = seeded(seed, "train", epoch)
         loss_sum = right = seen = 0.0
         with synced_norms(network):
@@ -196,6 +203,13 @@ def train(
             _save(network, optimizer, checkpoint, epoch + 1)
         if on_epoch is not None:
             on_epoch(EpochLog(epoch + 1, plan.epochs, loss_sum / seen, right / seen))
+    _drop_paths(network, 0.0)
+
+
+def _drop_paths(network: nn.Module, probability: float) -> None:
+    for module in network.modules():
+        if isinstance(module, WiredNetwork):
+            module.drop_path = probability
 
 
 def _step(
@@ -210,8 +224,12 @@ def _step(
     images, labels = batch
     for group in optimizer.param_groups:
         group["lr"] = rate
-    logits = network(images)
+    given = network(images)
+    logits, auxiliary = given if isinstance(given, tuple) else (given, None)
     loss = F.cross_entropy(logits, labels, label_smoothing=plan.label_smoothing)
+    if auxiliary is not None:
+        more = F.cross_entropy(auxiliary, labels, label_smoothing=plan.label_smoothing)
+        loss = loss + plan.auxiliary * more
     if teacher is not None:
         loss = 0.5 * loss + 0.5 * distillation(logits, teacher, images)
     optimizer.zero_grad(set_to_none=True)

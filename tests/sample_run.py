@@ -54,12 +54,12 @@ main()
 ROOT = Path(__file__).parent.parent
 
 
-def write_images(path: Path, train: int = 240, test: int = 60) -> Path:
-    """Write grey images of 16 px whose class says which third is bright."""
+def write_images(path: Path, train: int = 240, test: int = 60, size: int = 16) -> Path:
+    """Write grey images whose class says which third is bright."""
     labels = np.arange(train + test) % 3
-    images = np.random.default_rng(0).integers(0, 90, (train + test, 16, 16), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 90, (train + test, size, size), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
-        image[5 * label : 5 * label + 5] += 120
+        image[size // 3 * label : size // 3 * (label + 1)] += 120
     np.savez(
         path,
         x_train=images[:train],

@@ -20,6 +20,7 @@ from hwnas.spaces.cell_layout import Norm
 from hwnas.spaces.cells import CellSpace, cell_space
 from hwnas.wiring import chained
 from tests.published_cells import COUNTS
+from tests.tiny import tiny_space
 
 CIFAR = cell_space((3, 32, 32), 10, channels=36, layers=20)
 IMAGENET = cell_space((3, 224, 224), 1000, channels=48, layers=14)
@@ -178,7 +179,7 @@ def test_drop_path_is_for_training_only() -> None:
 def test_the_auxiliary_head_has_the_published_count() -> None:
     assert params(AuxiliaryHead(576, 8, 10)) == 476_426
     with torch.device("meta"):
-        with_head = WithAuxiliary(network_of(CIFAR), CIFAR, DARTS)
+        with_head = WithAuxiliary(network_of(CIFAR), CIFAR.architecture(DARTS))
     assert params(with_head) == 3_349_342 + 476_426
 
 
@@ -190,12 +191,15 @@ def test_the_auxiliary_head_takes_any_size_of_at_least_6_px(size: int) -> None:
 
 def test_the_auxiliary_head_says_that_a_map_is_too_small() -> None:
     with pytest.raises(UsageError, match="at least 6 px, got 4 px"):
-        WithAuxiliary(network_of(TINY), TINY, DARTS)
+        WithAuxiliary(network_of(TINY), TINY.architecture(DARTS))
+    chain = tiny_space()
+    with pytest.raises(UsageError, match="for networks of cells; this one is a chain"):
+        WithAuxiliary(build(chain.architecture(chain.usual)), chain.architecture(chain.usual))
 
 
 def test_auxiliary_logits_are_given_in_training_and_only_there() -> None:
     space = cell_space((3, 32, 32), 10, 4, 3)
-    network = WithAuxiliary(network_of(space), space, DARTS)
+    network = WithAuxiliary(network_of(space), space.architecture(DARTS))
     x = torch.randn(2, 3, 32, 32)
     logits, auxiliary = network(x)
     assert logits.shape == auxiliary.shape == (2, 10)
@@ -205,7 +209,7 @@ def test_auxiliary_logits_are_given_in_training_and_only_there() -> None:
 
 def test_the_auxiliary_head_sees_the_output_of_the_second_reduction() -> None:
     space = cell_space((3, 32, 32), 10, 4, 5)
-    network = WithAuxiliary(network_of(space), space, DARTS).eval()
+    network = WithAuxiliary(network_of(space), space.architecture(DARTS)).eval()
     (_, tapped) = network.network.outputs(torch.randn(1, 3, 32, 32), (network.place,))
     assert tapped.shape == (1, 4 * 16, 8, 8)
 

@@ -11,6 +11,7 @@ import pytest
 
 from hwnas.architecture import Architecture, Block, Genotype
 from hwnas.errors import UsageError
+from hwnas.nn.auxiliary import auxiliary_place
 from hwnas.spaces.cell_genotype import (
     Cell,
     CellGenotype,
@@ -262,7 +263,8 @@ def test_keys_of_all_blocks_name_them() -> None:
 
 def test_the_auxiliary_head_comes_after_the_second_reduction() -> None:
     for genotype in (published_genotype("DARTS_V2"), CIFAR.random(Random(0))):
-        block = CIFAR.architecture(genotype).blocks[CIFAR.auxiliary_place(genotype)]
+        architecture = CIFAR.architecture(genotype)
+        block = architecture.blocks[auxiliary_place(architecture)]
         assert (block.op, block.out_channels, block.out_size) == ("concat", 576, 8)
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(2), help="[default: what fits, at most 64]")
 @click.option("--weights", help="Begin with the weights of this file (.safetensors).")
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images.")
+@click.option("--auxiliary", default=0.0, type=click.FloatRange(0),
+              help="Of cells: weight of a second classifier's loss; DARTS: 0.4.")  # fmt: skip
+@click.option("--drop-path", default=0.0, type=click.FloatRange(0, 1, max_open=True),
+              help="Of cells: probability, at the end; DARTS: 0.2.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--resume", is_flag=True, help="Go on with the training in --out.")
@@ -31,6 +35,8 @@ def train(
     batch_size: int | None,
     weights: str | None,
     flip: bool,
+    auxiliary: float,
+    drop_path: float,
     seed: int,
     threads: int,
     resume: bool,
@@ -48,7 +54,8 @@ def train(
         watch_parent(int(parent))
     job = TrainJob(
         architecture=architecture, data=data, out=str(out), epochs=epochs,
-        batch_size=batch_size, weights=weights, flip=flip, seed=seed, threads=threads,
+        batch_size=batch_size, weights=weights, flip=flip, auxiliary=auxiliary,
+        drop_path=drop_path, seed=seed, threads=threads,
     )  # fmt: skip
     with leading() as first:
         if not first:

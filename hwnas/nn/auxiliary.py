@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hwnas.architecture import Genotype
+from hwnas.architecture import Architecture
 from hwnas.errors import UsageError
-from hwnas.nn.network import WiredNetwork
-from hwnas.spaces.cell_genotype import CellGenotype
-from hwnas.spaces.cells import CellSpace
+from hwnas.nn.network import Network, WiredNetwork
 
 WINDOW = 5
 """Pixels of the average pool."""
@@ -44,17 +42,21 @@ class AuxiliaryHead(nn.Sequential):
 
 
 class WithAuxiliary(nn.Module):
-    """A network in training: logits and auxiliary logits; in evaluation the logits alone."""
+    """A network in training: logits and auxiliary logits; in evaluation the logits alone.
 
-    def __init__(
-        self, network: WiredNetwork, space: CellSpace, genotype: Genotype | CellGenotype
-    ) -> None:
+    Raises `UsageError` for a network without cells, or whose last maps are too small.
+    """
+
+    def __init__(self, network: Network, architecture: Architecture) -> None:
         super().__init__()
+        if not isinstance(network, WiredNetwork):
+            raise UsageError("an auxiliary head is for networks of cells; this one is a chain")
         self.network = network
-        self.place = space.auxiliary_place(genotype)
-        block = space.architecture(genotype).blocks[self.place]
+        self.place = auxiliary_place(architecture)
+        block = architecture.blocks[self.place]
+        cifar = architecture.blocks[0].stride == 1
         self.head = AuxiliaryHead(
-            block.out_channels, block.out_size, space.num_classes, space.stem == "cifar"
+            block.out_channels, block.out_size, architecture.num_classes, last_norm=cifar
         )
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -62,3 +64,17 @@ class WithAuxiliary(nn.Module):
             return self.network(images)
         logits, tapped = self.network.outputs(images, (self.place,))
         return logits, self.head(tapped)
+
+
+def auxiliary_place(architecture: Architecture) -> int:
+    """Return the block after which the head comes: the first cell's output on the smallest maps,
+    which is that of the second reduction."""
+    outputs = [n for n, block in enumerate(architecture.blocks) if block.op == "concat"]
+    if not outputs:
+        raise UsageError("an auxiliary head is for networks of cells; this one has none")
+    return min(outputs, key=lambda place: architecture.blocks[place].out_size)
+
+
+def trainee(network: Network, architecture: Architecture, auxiliary: float) -> nn.Module:
+    """Return what is trained for the sake of ``network``: with a head where its loss counts."""
+    return WithAuxiliary(network, architecture) if auxiliary else network

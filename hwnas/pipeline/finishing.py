@@ -180,6 +180,8 @@ def _train_together(job: Job, waiting: list[Found], chosen: list[Found], folder:
                 batch_size=plan.batch_size,
                 weights=str(weights) if weights.exists() else None,
                 flip=config.flip,
+                auxiliary=plan.auxiliary,
+                drop_path=plan.drop_path,
                 seed=config.seed,
             )
             run_training(training, True, lambda _: _tell(update, chosen, folder, plan.epochs))
@@ -320,6 +322,8 @@ def _start(job: Job, one: Found, folder: Path) -> subprocess.Popen[bytes]:
         "--out", str(out),
         "--epochs", str(job.training_plan.epochs),
         "--batch-size", str(job.training_plan.batch_size),
+        "--auxiliary", str(job.training_plan.auxiliary),
+        "--drop-path", str(job.training_plan.drop_path),
         "--seed", str(config.seed),
         "--flip" if config.flip else "--no-flip",
         "--resume",

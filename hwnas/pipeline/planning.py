@@ -17,6 +17,7 @@ from hwnas.distributed import ranks
 from hwnas.errors import DeviceError, UnknownName, UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
+from hwnas.nn.auxiliary import WINDOW
 from hwnas.pipeline.batch_size import image_bytes, settled
 from hwnas.pipeline.budget import parse_budget, resolve_budget
 from hwnas.pipeline.console import Console
@@ -31,6 +32,7 @@ from hwnas.search.loop import SearchPlan
 from hwnas.search.objective import OBJECTIVES
 from hwnas.search.proxyless import ESTIMATORS
 from hwnas.search.workers import check_cluster
+from hwnas.spaces.cells import CellSpace
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown import GrownSpace
 from hwnas.spaces.int8 import in_float, in_precision
@@ -39,6 +41,8 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.training import TrainingPlan
 
 PRECISIONS = ("fp32", "int8")
+AUXILIARY, DROP_PATH = 0.4, 0.2
+"""Of cells that are trained for hundreds of epochs: DARTS (arXiv:1806.09055, appendix A.2)."""
 RUNTIMES = {"onnxruntime": "onnxruntime", "ai_edge_litert": "ai-edge-litert"}
 """What files are written and verified with: module and package."""
 
@@ -255,6 +259,14 @@ def _plans(
     search, training = plans(
         find_effort(config.effort), len(dataset.train.labels), macs, config.flip, search_macs
     )
+    if config.effort == "full" and isinstance(inner := in_float(space), CellSpace):
+        outputs = [
+            block for block in inner.architecture(inner.usual).blocks if block.op == "concat"
+        ]
+        deep = outputs[-1].out_size > WINDOW
+        training = msgspec.structs.replace(
+            training, drop_path=DROP_PATH, auxiliary=AUXILIARY if deep else 0.0
+        )
     # networks are trained several at once; a search net may compute more than one
     at_once = max(1 if ranks() > 1 else cores(), search_macs / macs)
     size = settled(

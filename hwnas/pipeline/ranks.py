@@ -15,6 +15,7 @@ import torch
 
 from hwnas.datasets import load_dataset
 from hwnas.distributed import RankLost, joined, rank, told
+from hwnas.nn.auxiliary import trainee
 from hwnas.nn.build import build
 from hwnas.pipeline.planning import load_images, load_space
 from hwnas.pipeline.tasks import End, SearchTask, Task, TrainTask, broken, tell
@@ -81,5 +82,6 @@ def _train(task: TrainTask) -> None:
     torch.set_num_threads(task.threads)
     keep_freed_memory()
     network = build(task.architecture, task.plan.dropout)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    train(network, as_data(dataset.train, dataset), task.plan, task.seed)
+    trained = trainee(network, task.architecture, task.plan.auxiliary)
+    trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    train(trained, as_data(dataset.train, dataset), task.plan, task.seed)

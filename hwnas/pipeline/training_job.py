@@ -14,6 +14,7 @@ from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.datasets import Dataset, load_dataset
 from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.files import append_line, read_lines, write_atomic, write_json
+from hwnas.nn.auxiliary import trainee
 from hwnas.nn.build import Network, build
 from hwnas.pipeline.batch_size import image_bytes, settled
 from hwnas.pipeline.effort import EFFORTS, plans
@@ -51,6 +52,10 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True):
     weights: str | None = None
     """File to begin with; ``None``: fresh ones."""
     flip: bool = True
+    auxiliary: float = 0.0
+    """What a second classifier counts in the training of cells (`hwnas.nn.auxiliary`)."""
+    drop_path: float = 0.0
+    """Probability that an image goes without a branch of a cell at the end."""
     seed: int = 0
     threads: int = 1
 
@@ -99,7 +104,8 @@ def run_training(
     network = build(architecture, plan.dropout)
     if job.weights is not None:
         begin_with(network, Path(job.weights))
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = trainee(network, architecture, plan.auxiliary)
+    trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     log, checkpoint = out / "log.jsonl", out / "checkpoint.safetensors"
     _drop_cut_off(log, checkpoint)
     start = time.perf_counter()
@@ -111,7 +117,7 @@ def run_training(
 
     seed = derived_seed(job.seed, architecture.digest)
     with together(TrainTask(architecture, job.data, plan, seed, job.threads)):
-        train(network, data, plan, seed, checkpoint, note)
+        train(trained, data, plan, seed, checkpoint, note)
     # the running averages of a short training lag behind its weights
     recalibrate(network, data.drawn(RECALIBRATED, job.seed))
     valid = accuracy(network, as_data(dataset.valid, dataset))
@@ -163,6 +169,7 @@ def _plan(
     job: TrainJob, images: int, architecture: Architecture, say: Callable[[str], None]
 ) -> TrainingPlan:
     plan = plans(EFFORTS["quick"], images, architecture.macs, job.flip)[1]
+    plan = msgspec.structs.replace(plan, auxiliary=job.auxiliary, drop_path=job.drop_path)
     if job.epochs is not None:
         plan = msgspec.structs.replace(plan, epochs=job.epochs)
     size = job.batch_size or settled(

@@ -280,14 +280,6 @@ class CellSpace(msgspec.Struct, frozen=True, dict=True):
                     changed = (*choices[:place], candidate, *choices[place + 1 :])
                     yield Genotype(self.name, changed)
 
-    def auxiliary_place(self, genotype: Genotype | CellGenotype) -> int:
-        """Return the place of the block after which the auxiliary head of the training comes.
-
-        It is the output of the second reduction.
-        """
-        cells = self.cells(genotype) if isinstance(genotype, Genotype) else genotype
-        return lay_out(self.stack, cells).outputs[2 * self.layers // 3]
-
     @property
     def _nodes(self) -> range:
         return range(CELL_INPUTS, CELL_INPUTS + self.nodes)
