@@ -72,8 +72,10 @@ def share(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over the ranks; all have gradients of the same ones."""
+    if ranks() == 1:
+        return  # a supernet has thousands of parameters: to list them takes as long as a layer
     grads = [one.grad for one in parameters if one.grad is not None]
-    if ranks() == 1 or not grads:
+    if not grads:
         return
     flat = torch.cat([grad.flatten() for grad in grads])
     _sum_(flat)

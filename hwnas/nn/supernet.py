@@ -10,7 +10,7 @@ searches need the sharing: a path is otherwise trained too rarely to be judged.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +137,11 @@ class Supernet(nn.Module):
         """The fixed blocks after the first decision."""
         if not usual.inputs:
             initialise(self)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules, unless this one is in it already: there are thousands, and
+        networks that are judged are copies."""
+        return self if self.training == mode else super().train(mode)
 
     def forward(self, images: Tensor, choices: Sequence[int], mix: Mix | None = None) -> Tensor:
         """Run the path of ``choices``; ``mix`` may replace how a decision's output is computed."""
