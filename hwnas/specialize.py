@@ -9,7 +9,6 @@ from hwnas.pipeline.finishing import (
     also_worth_training,
     choose_to_train,
     deliver,
-    train_all,
 )
 from hwnas.pipeline.pairs import pairs_of, specialize_pairs
 from hwnas.pipeline.planning import prepare
@@ -17,6 +16,7 @@ from hwnas.pipeline.reporting import compose
 from hwnas.pipeline.run import Config
 from hwnas.pipeline.scenarios import scenarios_of, specialize_scenarios
 from hwnas.pipeline.searching import search_rounds
+from hwnas.pipeline.trainings import train_all
 from hwnas.pipeline.widening import widened
 from hwnas.report.report import Report, write
 
