@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hwnas.architecture import Architecture
+from hwnas.batches import as_data
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.distributed import joined, rank, share, told, told_state
 from hwnas.errors import UsageError
@@ -37,7 +38,7 @@ from hwnas.search.random import RandomSearch
 from hwnas.search.reinforce import Reinforce
 from hwnas.search.strategy import Setting
 from hwnas.spaces.cells import cell_space
-from hwnas.training import TrainingPlan, as_data, train
+from hwnas.training import TrainingPlan, train
 from tests.tiny import tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 16))

@@ -15,7 +15,7 @@ PLAIN = (
     "wiring"
 )
 TORCH_FREE = f"errors {PLAIN} spaces latency_models devices report"
-DATA = "checkpoint data_sources datasets distributed image_folder images splits training nn"
+DATA = "batches checkpoint data_sources datasets distributed image_folder images splits training nn"
 MAY_IMPORT = {
     "errors": "",
     **dict.fromkeys(PLAIN.split(), "errors"),

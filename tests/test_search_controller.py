@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hwnas.batches import seeded
 from hwnas.errors import UsageError
 from hwnas.search.controller import Choose, Controller, Trajectory, grow, sampling
 from hwnas.search.growth_reward import Baseline, Learner, growth_loss, reward
@@ -26,7 +27,6 @@ from hwnas.spaces.growth import (
     wider_step,
 )
 from hwnas.spaces.mobile import mobile_space
-from hwnas.training import seeded
 from tests.grown import small_space
 
 SPACE = small_space()

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hwnas.architecture import Block
+from hwnas.batches import seeded
 from hwnas.errors import BudgetError, DeviceError, HwnasError, UsageError
 from hwnas.latency_models.cost import NetworkCosts, cost_table
 from hwnas.nn.build import build
@@ -28,7 +29,7 @@ from hwnas.search.strategy import Setting
 from hwnas.search.workers import Ended, LocalWorkers, RayWorkers, workers_at
 from hwnas.spaces.cells import cell_space
 from hwnas.spaces.mobile import Candidate, MobileSpace, Stage
-from hwnas.training import TrainingPlan, accuracy, seeded
+from hwnas.training import TrainingPlan, accuracy
 from tests.grown import small_space
 from tests.tiny import tiny_data
 

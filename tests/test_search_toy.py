@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from hwnas.architecture import Genotype
+from hwnas.batches import Data
 from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.plugins import load, names
 from hwnas.search.loop import OwnLoop, SearchFiles, SearchPlan, run_search
@@ -21,7 +22,7 @@ from hwnas.search.strategy import Setting
 from hwnas.spaces.cells import CellSpace
 from hwnas.spaces.mobile import Candidate
 from hwnas.spaces.space import SearchSpace
-from hwnas.training import Data, accuracy, recalibrate
+from hwnas.training import accuracy, recalibrate
 from tests.tiny import tiny_space
 
 SIZE = 8

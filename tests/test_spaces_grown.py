@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from hwnas.architecture import Block, Genotype
+from hwnas.batches import seeded
 from hwnas.errors import InvalidFile, UsageError
 from hwnas.latency_models.cost import NetworkCosts
 from hwnas.latency_models.fit import fit_model
@@ -23,7 +24,6 @@ from hwnas.spaces.chain import LARGE, LARGE_UNITS, SMALL, SMALL_UNITS, chain, ch
 from hwnas.spaces.densenet import GROWTHS, densenet
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown import GrownSpace, Layer
-from hwnas.training import seeded
 
 CIFAR = (3, 32, 32)
 SPACES = ("chain", "chain-large", "densenet")

@@ -10,22 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from hwnas import training
+from hwnas.batches import Data, augment, batches, derived_seed, seeded
 from hwnas.checkpoint import load_checkpoint
 from hwnas.errors import HwnasError
 from hwnas.nn.build import Network, build
 from hwnas.training import (
-    Data,
     EpochLog,
     TrainingPlan,
     accuracy,
-    augment,
-    batches,
-    derived_seed,
     one_cycle,
     recalibrate,
-    seeded,
     train,
-)  # fmt: skip
+)
 from tests.tiny import tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 8))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from hwnas.architecture import Block
+from hwnas.batches import Batch, Data
 from hwnas.latency_models.cost import CostTable
 from hwnas.spaces.mobile import FUSED, Candidate, MobileSpace, Stage
-from hwnas.training import Batch, Data
 
 MB33, MB36, MB73, MB76 = (Candidate("mbconv", k, e) for k in (3, 7) for e in (3, 6))
 

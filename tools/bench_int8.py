@@ -36,6 +36,7 @@ from torch import nn
 
 from hwnas.architecture import Genotype
 from hwnas.artifact import Artifact, Format
+from hwnas.batches import as_data
 from hwnas.block import Block
 from hwnas.datasets import Dataset, load_dataset, normalise
 from hwnas.devices.fingerprint import hardware
@@ -48,7 +49,13 @@ from hwnas.files import write_atomic
 from hwnas.measurement import compare
 from hwnas.nn.build import build, untrained
 from hwnas.spaces.mobile import mobile_space
-from hwnas.training import RECALIBRATED, EpochLog, TrainingPlan, as_data, recalibrate, train
+from hwnas.training import (
+    RECALIBRATED,
+    EpochLog,
+    TrainingPlan,
+    recalibrate,
+    train,
+)
 
 OUT = Path(__file__).with_name("results") / "int8.md"
 PROFILES: dict[Format, str] = {"onnx": "host-cpu", "tflite": "host-cpu-litert"}

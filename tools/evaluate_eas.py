@@ -24,6 +24,7 @@ import click
 import msgspec
 import torch
 
+from hwnas.batches import Data, as_data, seeded
 from hwnas.datasets import load_dataset
 from hwnas.devices.fingerprint import hardware
 from hwnas.files import write_json
@@ -40,7 +41,7 @@ from hwnas.search.strategy import Setting
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown import GrownSpace, Layers
 from hwnas.spaces.growth import stepped
-from hwnas.training import Data, EpochLog, accuracy, as_data, recalibrate, seeded, train
+from hwnas.training import EpochLog, accuracy, recalibrate, train
 
 RESULTS = Path(__file__).parent / "results"
 DATA = "fashion-mnist-6k"

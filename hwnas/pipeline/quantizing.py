@@ -16,6 +16,7 @@ from torch import nn
 
 from hwnas.architecture import Architecture
 from hwnas.artifact import Artifact, Format
+from hwnas.batches import as_data, derived_seed
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.datasets import Dataset, Split, normalise
 from hwnas.export.compile import compile_model
@@ -27,14 +28,7 @@ from hwnas.files import write_json
 from hwnas.nn.build import Network
 from hwnas.pipeline.job import Job
 from hwnas.pipeline.training_job import trained_network
-from hwnas.training import (
-    RECALIBRATED,
-    TrainingPlan,
-    as_data,
-    derived_seed,
-    recalibrate,
-    train,
-)
+from hwnas.training import RECALIBRATED, TrainingPlan, recalibrate, train
 
 Array = np.ndarray[Any, Any]
 

@@ -13,6 +13,7 @@ from typing import cast
 import msgspec
 import torch
 
+from hwnas.batches import as_data, seeded
 from hwnas.datasets import load_dataset
 from hwnas.distributed import RankLost, joined, rank, told
 from hwnas.nn.auxiliary import trainee
@@ -23,7 +24,7 @@ from hwnas.plugins import load
 from hwnas.search.loop import run_search
 from hwnas.search.strategy import Setting, SteppedStrategy
 from hwnas.spaces.int8 import in_float
-from hwnas.training import as_data, keep_freed_memory, seeded, train
+from hwnas.training import keep_freed_memory, train
 
 
 @contextmanager

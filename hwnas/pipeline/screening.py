@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture import Architecture, Genotype
+from hwnas.batches import Data, derived_seed
 from hwnas.checkpoint import save_checkpoint
 from hwnas.devices.limits import weights_fit
 from hwnas.devices.runner import Subject
@@ -21,7 +22,7 @@ from hwnas.pipeline.job import Found, Job
 from hwnas.profiling import FORMATS, compile_untrained
 from hwnas.search.strategy import Strategy
 from hwnas.spaces.space import SearchSpace
-from hwnas.training import RECALIBRATED, Data, accuracy, derived_seed, recalibrate
+from hwnas.training import RECALIBRATED, accuracy, recalibrate
 
 MARGIN = (0.02, 0.06)
 """Networks are derived with a predicted latency of at least so much, at most so much, below the

@@ -7,6 +7,7 @@ from typing import cast
 import msgspec
 import torch
 
+from hwnas.batches import Data, as_data, derived_seed, seeded
 from hwnas.files import write_json
 from hwnas.latency_models.fit import observe
 from hwnas.latency_models.model import LatencyModel
@@ -27,7 +28,7 @@ from hwnas.search.loop import (
 )
 from hwnas.search.strategy import Setting, SteppedStrategy, Strategy
 from hwnas.spaces.int8 import in_float
-from hwnas.training import Data, as_data, derived_seed, keep_freed_memory, seeded
+from hwnas.training import keep_freed_memory
 
 ROUNDS = 3
 """Search, measure, re-fit: at most so often."""

@@ -10,6 +10,7 @@ import msgspec
 import torch
 
 from hwnas.architecture import Architecture
+from hwnas.batches import as_data, derived_seed
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.datasets import Dataset, load_dataset
 from hwnas.errors import HwnasError, InvalidFile, UsageError
@@ -27,8 +28,6 @@ from hwnas.training import (
     EpochLog,
     TrainingPlan,
     accuracy,
-    as_data,
-    derived_seed,
     keep_freed_memory,
     recalibrate,
     train,

@@ -17,6 +17,7 @@ import msgspec
 import torch
 
 from hwnas.architecture import Architecture, Block
+from hwnas.batches import Data, derived_seed
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.files import write_atomic, write_json
 from hwnas.nn.build import build
@@ -24,11 +25,9 @@ from hwnas.nn.grow import Net
 from hwnas.processes import watch_parent
 from hwnas.training import (
     RECALIBRATED,
-    Data,
     EpochLog,
     TrainingPlan,
     accuracy,
-    derived_seed,
     keep_freed_memory,
     recalibrate,
     train,

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from hwnas.architecture import Genotype
+from hwnas.batches import Data, derived_seed, seeded
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.files import read_lines, write_atomic
 from hwnas.latency_models.cost import Costs
@@ -41,7 +42,7 @@ from hwnas.spaces.grown import Layers
 from hwnas.spaces.grown_mobile import growable
 from hwnas.spaces.growth import Growable, Step, stepped
 from hwnas.spaces.space import SearchSpace
-from hwnas.training import Data, TrainingPlan, derived_seed, seeded
+from hwnas.training import TrainingPlan
 
 STATISTICS = 256
 """Training images that the batch norms of added layers are set by."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hwnas.architecture import Genotype
+from hwnas.batches import Data
 from hwnas.latency_models.cost import CostTable
 from hwnas.search.derive import window_samples
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, run_search
@@ -27,7 +28,7 @@ from hwnas.search.population import (
 )
 from hwnas.search.random import RandomSearch
 from hwnas.search.weights import check_paths
-from hwnas.training import Data, accuracy, recalibrate
+from hwnas.training import accuracy, recalibrate
 
 RECALIBRATED, SCORED = 256, 1000
 """Training images for the statistics of a network, and validation images for its score."""

@@ -11,13 +11,13 @@ from typing import Literal, Protocol, runtime_checkable
 import msgspec
 from torch import Tensor, nn
 
+from hwnas.batches import Batch, Data, batches, derived_seed
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.distributed import averaged, ranks, share, synced_norms, told, told_state
 from hwnas.errors import HwnasError, UsageError
 from hwnas.files import read_lines, write_atomic
 from hwnas.latency_models.cost import CostTable
 from hwnas.search.strategy import StepLog, SteppedStrategy
-from hwnas.training import Batch, Data, batches, derived_seed
 
 
 class SearchPlan(msgspec.Struct, frozen=True):

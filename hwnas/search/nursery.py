@@ -17,13 +17,14 @@ import msgspec
 from torch import Tensor
 
 from hwnas.architecture import Architecture
+from hwnas.batches import Data
 from hwnas.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.errors import HwnasError
 from hwnas.files import append_line, read_lines, write_json
 from hwnas.nn.grow import Net
 from hwnas.search.child import INPUTS, ChildJob, ChildResult, put_teacher, write_data
 from hwnas.search.workers import Workers
-from hwnas.training import Data, TrainingPlan
+from hwnas.training import TrainingPlan
 
 ATTEMPTS = 2
 """A child whose worker crashed is trained once more."""

@@ -11,6 +11,7 @@ import torch
 
 from front_ends.problem import Problem
 from hwnas.architecture import Architecture
+from hwnas.batches import derived_seed
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.files import write_json
@@ -20,7 +21,6 @@ from hwnas.training import (
     RECALIBRATED,
     TrainingPlan,
     accuracy,
-    derived_seed,
     recalibrate,
     train,
 )

@@ -44,9 +44,10 @@ def trained(work: Path, one: Architecture, data: str, epochs: int, seed: int) ->
 
 
 def _test_accuracy(one: Architecture, folder: Path, data: str) -> float:
+    from hwnas.batches import as_data
     from hwnas.datasets import load_dataset
     from hwnas.pipeline.training_job import trained_network
-    from hwnas.training import accuracy, as_data
+    from hwnas.training import accuracy
 
     msgspec.json.decode((folder / "result.json").read_bytes(), type=TrainResult)
     dataset = load_dataset(data, input_shape=one.input_shape)
