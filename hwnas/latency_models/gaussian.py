@@ -70,14 +70,6 @@ def solve(factor: Floats, right: Floats) -> Floats:
     return _triangular(factor, lower, True)
 
 
-def log_marginal(residual: Floats, covariance: Floats) -> float:
-    """Return ``log N(residual; 0, covariance)``."""
-    factor, _ = factorise(covariance)
-    alpha = solve(factor, residual)
-    determinant = 2 * float(np.log(np.diag(factor)).sum())
-    return -0.5 * (float(residual @ alpha) + determinant + len(residual) * float(np.log(2 * np.pi)))
-
-
 def leave_one_out(residual: Floats, covariance: Floats) -> tuple[Floats, Floats]:
     """Return error and variance of every observation predicted from all others."""
     factor, _ = factorise(covariance)
@@ -122,16 +114,6 @@ def negative_log_posterior(
     off = (logs - medians) / widths
     value = 0.5 * (float(residual @ alpha) + determinant + float(off @ off))
     return value, gradient + off / widths
-
-
-def sum_of_terms(grams: Sequence[Floats], noise: Floats) -> Covariance:
-    """Return the covariance ``sum_j s_j^2 G_j + diag(noise)``."""
-
-    def covariance(scales: Floats) -> tuple[Floats, list[Floats]]:
-        parts = [scale**2 * gram for scale, gram in zip(scales, grams, strict=True)]
-        return np.sum(parts, axis=0) + np.diag(noise), [2 * part for part in parts]
-
-    return covariance
 
 
 def matern52(

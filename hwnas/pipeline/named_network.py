@@ -9,7 +9,7 @@ import msgspec
 
 from hwnas.architecture import Architecture, Genotype
 from hwnas.errors import HwnasError, InvalidFile, UnknownName, UsageError
-from hwnas.spaces.cell_genotype import CellGenotype, published_cells
+from hwnas.spaces.cell_genotype import CellGenotype, published_cells, read_genotype
 from hwnas.spaces.find import find_space
 from hwnas.spaces.published import published, published_names
 
@@ -80,7 +80,7 @@ def _from_json(
         genotype = _decoded(path, Genotype)
         return _placed(genotype, genotype.space or space, input_shape, num_classes, str(path))
     if keys.normal is not None:
-        cells = _decoded(path, CellGenotype)
+        cells = read_genotype(path.read_bytes(), str(path))
         return _placed(cells, "cells", input_shape, num_classes, str(path))
     raise InvalidFile(
         str(path), "is neither an architecture (blocks) nor a genotype (space and choices, or "
