@@ -25,6 +25,7 @@ from hwnas.report.page import html, markdown
 from hwnas.report.report import Report, write
 from hwnas.report.rows import Latency, wilson
 from hwnas.report.search_charts import search_curves
+from hwnas.report.strip import strip
 from hwnas.report.summary import summary
 from tests.sample_report import (
     fleet_report,
@@ -302,6 +303,24 @@ def test_a_missed_budget_is_said_first_and_why() -> None:
     assert words.headline(result).startswith("MISSED 0.208 ms of 0.200 ms (measured)")
     assert "all of it over the budget" in words.certainty(result)[0]
     assert 'class="hero missed"' in html(fleet_report())
+
+
+def test_a_slow_call_in_a_hundred_does_not_squeeze_the_picture() -> None:
+    result = measured_result()
+    assert result.latency is not None and result.budget_ms is not None
+
+    def budget_at(p99_ms: float) -> tuple[float, str]:
+        assert result.latency is not None
+        latency = msgspec.structs.replace(result.latency, p99_ms=p99_ms)
+        drawn = strip(msgspec.structs.replace(result, latency=latency))
+        [at] = re.findall(r'class="budget" d="M([0-9.]+) ', drawn)
+        return float(at), drawn
+
+    near, drawn = budget_at(1.2 * result.budget_ms)
+    assert "p99" in drawn and ">p99" not in drawn
+    far, drawn = budget_at(30 * result.budget_ms)
+    assert far > near > 100
+    assert f">p99 {words.ms(30 * result.budget_ms)} ms</text>" in drawn
 
 
 def test_a_table_gives_no_quantiles_and_a_chance_instead_of_a_verdict() -> None:

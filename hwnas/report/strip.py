@@ -9,13 +9,16 @@ from hwnas.report.rows import Latency
 from hwnas.report.words import headline, ms
 
 _LEFT, _RIGHT = 12.0, 588.0
+FAR = 1.5
+"""A p99 of more than so many times everything else would squeeze that: it is told, not drawn."""
 
 
 def strip(result: Result) -> str:
     """Return the ``<svg>`` element; empty where there is no latency.
 
-    Drawn: calls from min to p99 (thin), the 95 % interval (thick), the median (dot), two standard
-    deviations of the prediction to each side (yellow), the budget (upright line).
+    Drawn: calls from min to p99 (thin; an arrow where that is far off), the 95 % interval (thick),
+    the median (dot), two standard deviations of the prediction to each side (yellow), the budget
+    (upright line).
     """
     latency = result.latency
     if latency is None:
@@ -25,8 +28,7 @@ def strip(result: Result) -> str:
     if result.budget_ms is not None:
         parts += _budget(result.budget_ms, x(result.budget_ms))
     if latency.min_ms is not None and latency.p99_ms is not None:
-        calls = x(latency.min_ms), x(latency.p99_ms)
-        parts.append(_segment("calls", calls, 46, "fastest call to p99"))
+        parts += _calls(x(latency.min_ms), x(latency.p99_ms), latency.p99_ms)
     if latency.ci95_ms is not None:
         parts.append(
             _segment("ci", (x(latency.ci95_ms[0]), x(latency.ci95_ms[1])), 46, "95 % interval")
@@ -39,13 +41,27 @@ def strip(result: Result) -> str:
 
 def _scale(latency: Latency, budget_ms: float | None) -> Callable[[float], float]:
     """Return the map from milliseconds to the picture in which all marks have room."""
-    marks = [latency.median_ms, latency.min_ms, latency.p99_ms, budget_ms]
+    marks = [latency.median_ms, latency.min_ms, budget_ms]
     known = [mark for mark in (*marks, *(latency.ci95_ms or ())) if mark is not None]
     low_ms, high_ms = _guess(latency)
     low_ms, high_ms = min(low_ms, *known), max(high_ms, *known)
+    if latency.p99_ms is not None and latency.p99_ms <= FAR * high_ms:
+        high_ms = max(high_ms, latency.p99_ms)
     air_ms = 0.08 * (high_ms - low_ms) or 0.05 * high_ms
     low_ms, high_ms = low_ms - air_ms, high_ms + air_ms
     return lambda value_ms: _LEFT + (_RIGHT - _LEFT) * (value_ms - low_ms) / (high_ms - low_ms)
+
+
+def _calls(fastest: float, p99: float, p99_ms: float) -> list[str]:
+    """Draw the range of calls; an arrow to the edge where its end is beyond the picture."""
+    if p99 <= _RIGHT:
+        return [_segment("calls", (fastest, p99), 46, "fastest call to p99")]
+    tip = f"M{_RIGHT - 6:.1f} 41L{_RIGHT:.1f} 46L{_RIGHT - 6:.1f} 51"
+    return [
+        _segment("calls", (fastest, _RIGHT), 46, f"fastest call to p99, {ms(p99_ms)} ms"),
+        f'<path class="calls" fill="none" d="{tip}"/>',
+        _label(_RIGHT, 64, f"p99 {ms(p99_ms)} ms"),
+    ]
 
 
 def _guess(latency: Latency) -> tuple[float, float]:
