@@ -42,7 +42,7 @@ class Effort(msgspec.Struct, frozen=True):
 EFFORTS = {
     # a look: the whole search, but one network and a short training
     "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0, 20, 8, 2),
-    "quick": Effort(16_000, 12_000, 28_000, 0.1, 8, 3, 1, 60, 40, 3),
+    "quick": Effort(16_000, 12_000, 32_000, 0.1, 8, 3, 1, 60, 40, 3),
     "standard": Effort(100_000, 100_000, 150_000, 0.03, 12, 3, 1, 150, 150, 8, True),
     # ProxylessNAS on ImageNet: 40 + 120 + 300 epochs of 1.23 M images; EAS on CIFAR-10: 20 epochs
     "full": Effort(49_000_000, 148_000_000, 369_000_000, 0.001, 16, 4, 2, 300, 450, 20, True),
