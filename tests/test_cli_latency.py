@@ -140,14 +140,17 @@ def test_a_journal_is_told_apart_from_what_it_should_be(folder: Path, tmp_path: 
     assert "name the device with --device" in refused("fit", str(table))
 
 
-def test_a_check_of_a_device_that_is_another_now_says_so(
+def test_a_check_of_a_device_that_is_another_now_is_refused_and_adds_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = (folder / JOURNAL).read_bytes()
     monkeypatch.setattr("hwnas.pipeline.latency_check.outdated", lambda *_: "it was made elsewhere")
-    said = call("check", *PHONE, "--quiet", "--seed", "9")
-    assert "note: the conditions changed: it was made elsewhere" in said.stdout
-    [*_, last] = sorted(folder.glob("check-*.jsonl"))
-    assert len(last.read_text().splitlines()) == 10
+    said = refused("check", *PHONE, "--quiet", "--seed", "9", "--add")
+    assert said == (
+        "the latency model does not hold: it was made elsewhere; "
+        "`hwnas latency measure --target simulated-phone` makes a new one"
+    )
+    assert (folder / JOURNAL).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,7 @@ def test_an_edited_model_and_one_of_another_version_are_refused(
 
 def test_an_empty_journal_and_wrong_shares_get_one_line(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_text("")
-    assert "is empty: nothing was measured" in refused("fit", str(tmp_path / JOURNAL))
-    assert "no such file" in refused("fit", str(tmp_path / "none.jsonl"))
+    assert "journal is empty" in refused("fit", str(tmp_path / JOURNAL))
+    assert "no such journal" in refused("fit", str(tmp_path / "none.jsonl"))
     assert "--interval '3'" in refused("measure", *PHONE, "--interval", "3")
     assert "pixel1" in refused("measure", "--target", "pixel1")

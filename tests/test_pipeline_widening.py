@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hwnas.devices.limits import smallest_bytes
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.pipeline.console import QuietConsole
@@ -14,7 +15,8 @@ from hwnas.pipeline.run import Config, open_run, unlock_all
 from hwnas.pipeline.scenarios import scenarios_of
 from hwnas.pipeline.widening import BLOCK, WIDTHS, widened
 from hwnas.profiling import compile_untrained
-from hwnas.spaces.mobile import mobile_space, mobilenet_v2_like
+from hwnas.shipped import shipped
+from hwnas.spaces.mobile import mobile_space, mobilenet_v2_like, scaled
 
 CONFIG = Config(target="simulated-phone", data="fashion-mnist-6k", effort="standard")
 
@@ -48,6 +50,20 @@ def test_a_budget_widens_the_space_up_to_where_the_uniform_network_keeps_it(
         for ms in (0.8 * narrow, 1.1 * narrow, 1.1 * middle, 1.1 * wide, 9 * wide)
     }
     assert list(found.values()) == ["", "1.5", "2", "3", "3"]
+
+
+def test_a_width_whose_files_the_device_does_not_take_is_left_out(
+    uniform_ms: dict[float, float], tmp_path: Path
+) -> None:
+    profile = (shipped("devices") / "simulated-phone.toml").read_text()
+    space = mobile_space((1, 28, 28), 10)
+    most = [smallest_bytes(scaled(space, width)) for width in WIDTHS]
+    assert most[1] is not None and most[2] is not None and most[1] < most[2]
+    limited = tmp_path / "simulated-phone.toml"
+    assert profile.count("[limits]\n") == 1
+    limited.write_text(profile.replace("[limits]\n", f"[limits]\nmodel_bytes = {most[2] - 1}\n"))
+    budget = f"{1.1 * uniform_ms[WIDTHS[2]]:.5f}ms"
+    assert widened(asked(budget, target=str(limited)), QuietConsole()).width_mult == "2"
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def standard(
         found = found_by(folder_of(work, target, "", 0, width_mult, "standard"))
         budget_ms = report.results[0].budget_ms
         assert budget_ms is not None
-        groups = standard_groups(work, target, budget_ms, seeds, found)
+        groups = standard_groups(work, target, budget_ms, seeds, found, width_mult)
         budget = f"{budget_ms:.4f} ms"
         rows += _trained_groups(work, target, budget, groups, data, epochs, seeds, workers)
     text = (

@@ -64,7 +64,8 @@ def measure(
             lambda done, planned: update(done, planned, f"{done} of {planned} models"),
             networks=networks, goal=goal,
         )  # fmt: skip
-    for note in whole_entries(place.folder / JOURNAL)[1]:
+    journal = place.folder / JOURNAL
+    for note in whole_entries(journal)[1] if journal.is_file() else ():
         click.echo(f"note: {note}", err=True)
     if as_json:
         from hwnas.cli.tables import print_json

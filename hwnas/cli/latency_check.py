@@ -42,7 +42,7 @@ def check(
     from hwnas.errors import HwnasError
     from hwnas.latency_models.store import published_model, read_measured
     from hwnas.pipeline.console import console
-    from hwnas.pipeline.latency_check import add_to_model, check_model
+    from hwnas.pipeline.latency_check import ModelOutdated, add_to_model, check_model
 
     place = place_of(target, space, data, precision)
     runner, name = reachable(place), place.profile.name
@@ -54,11 +54,14 @@ def check(
         raise HwnasError(f"{name}: no latency model yet: `{again}` makes it")
     if add and measured is None:
         raise HwnasError(f"--add: the model of {name} was not measured here: `{again}` does it")
-    done = check_model(
-        model, place.profile, runner, place.space, place.folder, console(quiet), NETWORKS, seed
-    )
+    try:
+        done = check_model(
+            model, place.profile, runner, place.space, place.folder, console(quiet), NETWORKS, seed
+        )
+    except ModelOutdated as error:
+        raise HwnasError(f"{error}; `{again}` makes a new one") from None
     if add:
-        add_to_model(model, done, place.folder / "model.json")
+        add_to_model(model, done, place.folder)
     found = done.comparison
     if as_json:
         print_json({

@@ -12,12 +12,13 @@ import msgspec
 from hwnas.architecture import Architecture
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, file_sha256, reference_file
+from hwnas.errors import HwnasError
 from hwnas.files import append_line
 from hwnas.latency_models.comparison import Comparison, compare_fresh
 from hwnas.latency_models.fit import observe
 from hwnas.latency_models.journal import JOURNAL, Entry, fit_entries, observation_of, read_journal
 from hwnas.latency_models.model import LatencyModel
-from hwnas.latency_models.store import outdated, write_measured, write_own
+from hwnas.latency_models.store import outdated, write_measured
 from hwnas.measurement import DRIFT_LIMIT
 from hwnas.pipeline.console import Console
 from hwnas.profiling import Bench, block_keys, network_job
@@ -25,6 +26,10 @@ from hwnas.spaces.space import SearchSpace
 
 POOL = 400
 """Random networks among which the fresh ones are picked, spread over the range."""
+
+
+class ModelOutdated(HwnasError):
+    """A model that was made under other conditions than those of now."""
 
 
 class Checked(NamedTuple):
@@ -50,10 +55,12 @@ def check_model(
 ) -> Checked:
     """Measure ``count`` networks that the model never saw and compare.
 
-    Every measurement goes to a new ``check-N.jsonl`` in ``folder``.
+    Every measurement goes to a new ``check-N.jsonl`` in ``folder``. Raises `ModelOutdated` for a
+    model that was made under other conditions: its milliseconds mean something else.
     """
     reference = file_sha256(reference_file(profile.runtime))
-    reason = outdated(model, runner.probe(), reference)
+    if (reason := outdated(model, runner.probe(), reference)) is not None:
+        raise ModelOutdated(f"the latency model does not hold: {reason}")
     fresh = fresh_networks(model, space, count, seed)
     journal = _free_name(folder)
     session = 1 + max((one.session for one in model.observations), default=0)
@@ -71,9 +78,7 @@ def check_model(
         model, [one.blocks for one in fresh], [measured[block_keys(one)] for one in fresh]
     )
     drift = median(one.measurement.reference_ms for one in entries) / calibrated_ms - 1
-    return Checked(
-        comparison, tuple(entries), folder / journal, drift, tuple(_notes(reason, drift))
-    )
+    return Checked(comparison, tuple(entries), folder / journal, drift, tuple(_notes(drift)))
 
 
 def fresh_networks(
@@ -98,13 +103,12 @@ def reference_ms(model: LatencyModel, entries: list[Entry]) -> float:
     return median(one.measurement.reference_ms for one in entries)
 
 
-def add_to_model(model: LatencyModel, checked: Checked, file: Path) -> LatencyModel:
-    """Fit the model of ``file`` again with what a check measured, as a session of its own.
+def add_to_model(model: LatencyModel, checked: Checked, folder: Path) -> LatencyModel:
+    """Fit the measured model of ``folder`` again with what a check measured, a session of its own.
 
-    A measured model's journal takes the measurements, so that every later fit has them, too.
+    The journal, where there is one, takes the measurements, so that every later fit has them, too.
     """
-    folder = file.parent
-    if file.name == "model.json" and (kept := read_journal(folder)):
+    if kept := read_journal(folder):
         session = 1 + max(one.session for one in kept)
         batch = max(one.batch for one in kept)
         later = [
@@ -118,14 +122,12 @@ def add_to_model(model: LatencyModel, checked: Checked, file: Path) -> LatencyMo
         return made
     calibrated_ms = reference_ms(model, list(checked.entries))
     made = observe(model, [observation_of(one, calibrated_ms) for one in checked.entries])
-    write_own(made, file)
+    write_measured(made, folder)
     return made
 
 
-def _notes(reason: str | None, drift: float) -> list[str]:
+def _notes(drift: float) -> list[str]:
     notes: list[str] = []
-    if reason is not None:
-        notes.append(f"the conditions changed: {reason}")
     if abs(drift) > DRIFT_LIMIT:
         notes.append(
             f"the reference model runs {drift:+.1%} against its calibration: the clock shows other "

@@ -79,13 +79,13 @@ def check_batch(path: Path, batch: int, device: str) -> None:
 def whole_entries(path: Path) -> tuple[list[Entry], list[str]]:
     """Return a journal's measurements, repeated lines once, and notes on what was odd."""
     if not path.is_file():
-        raise InvalidFile(str(path), "no such file")
+        raise InvalidFile(str(path), "no such journal: `hwnas latency measure` makes one")
     lines = sum(bool(line.strip()) for line in path.read_bytes().split(b"\n"))
     read = read_journal(path.parent, path.name)
     if not read:
         raise InvalidFile(
             str(path), f"has no measurement in {lines} lines, expected a journal"
-            if lines else "is empty: nothing was measured"
+            if lines else "the journal is empty: nothing was measured"
         )  # fmt: skip
     entries = list(dict.fromkeys(read))
     notes: list[str] = []

@@ -17,7 +17,7 @@ from hwnas.distributed import ranks
 from hwnas.errors import DeviceError, UnknownName, UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
-from hwnas.nn.auxiliary import WINDOW
+from hwnas.nn.auxiliary import WINDOW, auxiliary_place
 from hwnas.pipeline.batch_size import image_bytes, settled
 from hwnas.pipeline.budget import parse_budget, resolve_budget
 from hwnas.pipeline.console import Console
@@ -260,10 +260,8 @@ def _plans(
         find_effort(config.effort), len(dataset.train.labels), macs, config.flip, search_macs
     )
     if config.effort == "full" and isinstance(inner := in_float(space), CellSpace):
-        outputs = [
-            block for block in inner.architecture(inner.usual).blocks if block.op == "concat"
-        ]
-        deep = outputs[-1].out_size > WINDOW
+        usual = inner.architecture(inner.usual)
+        deep = usual.blocks[auxiliary_place(usual)].out_size > WINDOW
         training = msgspec.structs.replace(
             training, drop_path=DROP_PATH, auxiliary=AUXILIARY if deep else 0.0
         )

@@ -10,11 +10,15 @@ stays at the space's own width.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from hwnas.devices.limits import check_space_size
+from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import SUFFIXES, Runner, Subject, file_sha256, reference_file
+from hwnas.errors import UsageError
 from hwnas.latency_models.store import calibration
 from hwnas.pipeline.budget import parse_budget
 from hwnas.pipeline.console import Console
@@ -24,7 +28,7 @@ from hwnas.pipeline.run import Config, read_config
 from hwnas.pipeline.target import Target
 from hwnas.profiling import FORMATS, compile_untrained
 from hwnas.spaces.int8 import in_float
-from hwnas.spaces.mobile import UNIFORM, MobileSpace, mobilenet_v2_like
+from hwnas.spaces.mobile import UNIFORM, MobileSpace, mobilenet_v2_like, scaled
 
 WIDTHS = (1.5, 2.0, 3.0)
 BLOCK = UNIFORM[0]
@@ -51,7 +55,11 @@ def widened(config: Config, console: Console, folder: Path | None = None) -> Con
     if not isinstance(inner, MobileSpace) or target.runner is None or config.latency_model:
         return config
     budget_ms = parse_budget(config.budget)[0]
-    latencies_ms = _uniform_ms(target, target.runner, inner)
+    widths = [one for one in WIDTHS if _fits(scaled(inner, one), target.profile)]
+    try:
+        latencies_ms = _uniform_ms(target, target.runner, inner, widths)
+    finally:
+        target.runner.close()
     width = max((one for one, ms in latencies_ms.items() if ms <= budget_ms), default=0.0)
     if not width:
         return config
@@ -62,12 +70,25 @@ def widened(config: Config, console: Console, folder: Path | None = None) -> Con
     return msgspec.structs.replace(config, width_mult=f"{width:g}")
 
 
-def _uniform_ms(target: Target, runner: Runner, space: MobileSpace) -> dict[float, float]:
+def _fits(space: MobileSpace, profile: DeviceProfile) -> bool:
+    """Whether the device takes files of such a space at all."""
+    try:
+        check_space_size(space, profile)
+    except UsageError:
+        return False
+    return True
+
+
+def _uniform_ms(
+    target: Target, runner: Runner, space: MobileSpace, widths: Sequence[float]
+) -> dict[float, float]:
     """Measure the uniform network of each width on the target."""
+    if not widths:
+        return {}
     runtime = target.profile.runtime
     with tempfile.TemporaryDirectory() as scratch:
         subjects: list[Subject] = []
-        for width in WIDTHS:
+        for width in widths:
             one = mobilenet_v2_like(space, BLOCK, width)
             file = Path(scratch) / f"uniform-{width:g}{SUFFIXES[runtime]}"
             compile_untrained(one.blocks, one.inputs, FORMATS[runtime], file)

@@ -13,14 +13,21 @@ from hwnas.architecture import Architecture, Genotype
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.export.compile import compile_model
-from hwnas.files import home, write_json
+from hwnas.files import write_json
 from hwnas.latency_models.model import LatencyModel
-from hwnas.latency_models.store import read_model
+from hwnas.latency_models.store import measured_folder, read_model
 from hwnas.measurement import Measurement
 from hwnas.nn.build import Network
 from hwnas.profiling import FORMATS
 from hwnas.search.derive import window_samples
-from hwnas.spaces.mobile import FUSED, Candidate, mobile_space, mobilenet_v2_like
+from hwnas.spaces.mobile import (
+    FUSED,
+    Candidate,
+    MobileSpace,
+    mobile_space,
+    mobilenet_v2_like,
+    scaled,
+)
 
 RESULTS = Path(__file__).parents[1] / "results"
 FAMILIES = (Candidate("mbconv", 3, 3), Candidate("mbconv", 3, 6), *FUSED)
@@ -52,14 +59,21 @@ def kept_groups(
 
 
 def standard_groups(
-    work: Path, target: str, budget_ms: float, seeds: int, found: Architecture
+    work: Path, target: str, budget_ms: float, seeds: int, found: Architecture, width_mult: str
 ) -> dict[str, list[Member]]:
-    """Return what a search found, random networks and the widest uniform one of its budget."""
-    kept = RESULTS / f"evaluate_host_{target}_standard.json"
+    """Return what a search found, random networks and the widest uniform one of its budget.
+
+    Those that are kept are taken where they are of this network and as many random ones.
+    """
+    kept = RESULTS / f"evaluate_host_{target}_standard{width_mult and f'_x{width_mult}'}.json"
     if kept.exists():
-        return msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
+        known = msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
+        same = known["searched"][0].architecture.digest == found.digest
+        if same and len(known["random"]) == seeds:
+            return known
     uniform = _uniform(work, target, budget_ms)
-    groups = {"searched": [found], "random": _random(target, budget_ms, seeds)}
+    space = scaled(SPACE, float(width_mult)) if width_mult else SPACE
+    groups = {"searched": [found], "random": _random(target, budget_ms, seeds, space)}
     name = f"uniform {FAMILIES[0].name}"
     groups[name] = [uniform[name]]
     members = _members(work, target, groups)
@@ -84,17 +98,17 @@ def _groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[A
     budget_ms = share / 100 * model_of(target).cost_table(SPACE).largest_ms
     uniform = _uniform(work, target, budget_ms)
     searched = all_found(work, target, f"{share}%")
-    random = _random(target, budget_ms, seeds)
+    random = _random(target, budget_ms, seeds, SPACE)
     return {"searched": searched, "random": random, **{k: [v] for k, v in uniform.items()}}
 
 
-def _random(target: str, budget_ms: float, count: int) -> list[Architecture]:
-    """Return random networks of the space between 95 % and all of a budget."""
-    costs = model_of(target).cost_table(SPACE)
+def _random(target: str, budget_ms: float, count: int, space: MobileSpace) -> list[Architecture]:
+    """Return random networks of a space between 95 % and all of a budget."""
+    costs = model_of(target, space).cost_table(space)
     level = [[0.0] * len(row) for row in costs.mean_ms]
     rng = np.random.default_rng(Random(0).randrange(2**32))
     draws = window_samples(level, costs, 0.95 * budget_ms, budget_ms, count + 1, rng)[1:]
-    return [SPACE.architecture(Genotype(SPACE.name, choices)) for choices in draws]
+    return [space.architecture(Genotype(space.name, choices)) for choices in draws]
 
 
 def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architecture]:
@@ -132,5 +146,5 @@ def measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, Me
     return {one.name: one for one in measured}
 
 
-def model_of(target: str) -> LatencyModel:
-    return read_model(home() / "latency_models" / target / "mobile-1x28-10" / "model.json")
+def model_of(target: str, space: MobileSpace = SPACE) -> LatencyModel:
+    return read_model(measured_folder(target, space) / "model.json")
