@@ -21,6 +21,7 @@ from hwnas.pipeline.rows import (
     artifact_row,
     block_rows,
     candidate_rows,
+    cell_rows,
     family_rows,
     other_row,
 )
@@ -84,7 +85,9 @@ def _result(job: Job, screened: Screened, delivered: Delivered) -> Result:
         reason=_reason(job, delivered),
         range_ms=latency_range(job.space, model.costs(job.space)),
         architecture=architecture_of(
-            chosen.found.architecture, block_rows(job.space, chosen, model, screened.probabilities)
+            chosen.found.architecture,
+            block_rows(job.space, chosen.found.architecture, model, screened.probabilities),
+            cell_rows(job.space, chosen.found.architecture, model, screened.probabilities),
         ),
         latency=_latency(chosen, model),
         accuracy=_accuracy(job, delivered),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import msgspec
+
 from hwnas.architecture import Architecture
 from hwnas.artifact import Artifact
 from hwnas.latency_models.model import LatencyModel
@@ -17,45 +19,90 @@ from hwnas.report.rows import (
     BlockRow,
     CandidateRow,
     CandidateShare,
+    CellRow,
+    EdgeRow,
     FamilyRow,
     OtherRuntime,
 )
 from hwnas.search.nursery import handed_on, read_family
-from hwnas.spaces.space import SearchSpace
+from hwnas.spaces.cells import CellSpace
+from hwnas.spaces.int8 import in_float
+from hwnas.spaces.space import Decision, SearchSpace
 
 
 def block_rows(
-    space: SearchSpace, chosen: Trained, model: LatencyModel, found: Probabilities | None
+    space: SearchSpace, architecture: Architecture, model: LatencyModel, found: Probabilities | None
 ) -> list[BlockRow]:
-    architecture = chosen.found.architecture
+    """Return a row for each block; where several come from one decision the first has the shares.
+
+    ``found`` is what the search preferred, where it has preferences.
+    """
+    decided, cells = space.decided(architecture), _cell_of(space, architecture)
     rows: list[BlockRow] = []
-    for block, number in zip(architecture.blocks, space.decided(architecture), strict=True):
-        cost_ms = model.block_ms(block)
+    for place, block in enumerate(architecture.blocks):
+        cost_ms, number = model.block_ms(block), decided[place]
         if number is None:
-            rows.append(block_row(block, predicted_ms=cost_ms))
+            rows.append(block_row(block, predicted_ms=cost_ms, cell=cells[place]))
             continue
         decision = space.decisions[number]
-        shares = (
-            []
-            if found is None
-            else [
-                CandidateShare(*row)
-                for row in zip(
-                    decision.candidates, found.probs[number], found.cost_ms[number], strict=True
-                )
-            ]
+        shares = [] if found is None else _shares(decision, number, found)
+        row = block_row(
+            block,
+            predicted_ms=cost_ms,
+            decision=decision.name,
+            chosen=decision.candidates[architecture.genotype.choices[number]],
+            candidates=shares,
+            cell=cells[place],
         )
-        name = decision.candidates[architecture.genotype.choices[number]]
-        rows.append(
-            block_row(
-                block,
-                predicted_ms=cost_ms,
-                decision=decision.name,
-                chosen=name,
-                candidates=shares,
-            )
-        )
+        told = number in decided[:place]
+        rows.append(msgspec.structs.replace(row, candidates=()) if told else row)
     return rows
+
+
+def cell_rows(
+    space: SearchSpace, architecture: Architecture, model: LatencyModel, found: Probabilities | None
+) -> list[CellRow]:
+    """Return the two kinds of cells of a network that stacks them, nothing for another one."""
+    inner = in_float(space)
+    if not isinstance(inner, CellSpace) or architecture.genotype.space != inner.name:
+        return []
+    cells = inner.cells(architecture.genotype)
+    cost_ms = [0.0] * len(architecture.genotype.choices)
+    for block, number in zip(architecture.blocks, inner.decided(architecture), strict=True):
+        if number is not None:
+            cost_ms[number] += model.block_ms(block)
+    rows: list[CellRow] = []
+    edges = iter(enumerate(architecture.genotype.choices))
+    for kind, cell in (("normal", cells.normal), ("reduction", cells.reduction)):
+        nodes: list[tuple[EdgeRow, ...]] = []
+        for node in cell.nodes:
+            numbered = [(edge, *next(edges)) for edge in node]
+            nodes.append(
+                tuple(
+                    EdgeRow(
+                        edge.op,
+                        edge.source,
+                        None if found is None else found.probs[number][choice],
+                        cost_ms[number],
+                    )
+                    for edge, number, choice in numbered
+                )
+            )
+        copies = sum(place.reduction == (kind == "reduction") for place in inner.places)
+        rows.append(CellRow(kind, copies, tuple(nodes), cell.concat))
+    return [row for row in rows if row.copies]
+
+
+def _cell_of(space: SearchSpace, architecture: Architecture) -> tuple[int | None, ...]:
+    inner = in_float(space)
+    if isinstance(inner, CellSpace):
+        return inner.cell_of(architecture)
+    return (None,) * len(architecture.blocks)
+
+
+def _shares(decision: Decision, number: int, found: Probabilities) -> list[CandidateShare]:
+    rows = zip(decision.candidates, found.probs[number], found.cost_ms[number], strict=True)
+    return [CandidateShare(*row) for row in rows]
 
 
 def candidate_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[CandidateRow, ...]:

@@ -11,6 +11,7 @@ from hwnas.report.rows import (
     ArchitectureSummary,
     BlockRow,
     CandidateShare,
+    CellRow,
     Latency,
     wilson,
 )
@@ -85,7 +86,9 @@ def accuracy_of(
 
 
 def architecture_of(
-    architecture: Architecture, rows: Sequence[BlockRow] | None = None
+    architecture: Architecture,
+    rows: Sequence[BlockRow] | None = None,
+    cells: Sequence[CellRow] = (),
 ) -> ArchitectureSummary:
     """Return the summary of an architecture; ``rows`` where more than the shapes is known."""
     return ArchitectureSummary(
@@ -96,6 +99,7 @@ def architecture_of(
         input_shape=architecture.input_shape,
         num_classes=architecture.num_classes,
         blocks=tuple(rows) if rows is not None else tuple(map(block_row, architecture.blocks)),
+        cells=tuple(cells),
     )
 
 
@@ -107,6 +111,7 @@ def block_row(
     decision: str | None = None,
     chosen: str | None = None,
     candidates: Sequence[CandidateShare] = (),
+    cell: int | None = None,
 ) -> BlockRow:
     """Return one row; the probability is that of the candidate named ``chosen``."""
     shares = {candidate.name: candidate.probability for candidate in candidates}
@@ -129,6 +134,7 @@ def block_row(
         decision=decision,
         chosen=chosen,
         candidates=tuple(candidates),
+        cell=cell,
     )
 
 

@@ -35,19 +35,29 @@ _NAMES = {
     "global_pool": "global pool",
     "max_pool": "max pool",
     "norm_logits": "norm, pool and linear",
+    "cell": "cell (its operations are below)",
+    "conv_bn": "convolution",
+    "relu_conv_bn": "ReLU, convolution",
 }
 _COLOURS = {
-    **dict.fromkeys(("conv", "bare_conv", "dense_layer", "transition"), "conv"),
+    **dict.fromkeys(
+        ("conv", "bare_conv", "conv_bn", "dense_layer", "relu_conv_bn", "transition"), "conv"
+    ),
     **dict.fromkeys(("logits", "norm_logits"), "logits"),
     **{op: op for op in ("mbconv", "fused_mbconv", "identity")},
+    "cell": "fused_mbconv",
 }
 """The page's style sheet has a colour for each of these values, and for all else."""
 
 
 def drawing(blocks: Sequence[BlockRow]) -> str:
-    """Return the ``<svg>`` element of a network; empty for a network of no blocks."""
+    """Return the ``<svg>`` element of a network; empty for a network of no blocks.
+
+    The blocks of a cell are one box.
+    """
     if not blocks:
         return ""
+    blocks = _gathered(blocks)
     widths = _widths(blocks)
     lefts = [sum(widths[:i]) + _GAP * i for i in range(len(blocks))]
     total = lefts[-1] + widths[-1]
@@ -67,7 +77,37 @@ def drawing(blocks: Sequence[BlockRow]) -> str:
 
 def legend(blocks: Sequence[BlockRow]) -> list[tuple[str, str]]:
     """Return (CSS class, words) of the ops that are in the picture."""
-    return [(_css(op), _NAMES.get(op, op)) for op in dict.fromkeys(block.op for block in blocks)]
+    shown = dict.fromkeys(block.op for block in _gathered(blocks))
+    return [(_css(op), _NAMES.get(op, op)) for op in shown]
+
+
+def _gathered(blocks: Sequence[BlockRow]) -> list[BlockRow]:
+    """Return the rows with those of each cell made one."""
+    rows: list[BlockRow] = []
+    for cell, group in groupby(blocks, key=lambda block: block.cell):
+        inside = list(group)
+        rows += inside if cell is None else [_gather(cell, inside)]
+    return rows
+
+
+def _gather(cell: int, inside: list[BlockRow]) -> BlockRow:
+    # the first input of a cell after a reduction is still twice the size
+    in_size, last = min(block.in_size for block in inside[:2]), inside[-1]
+    costs_ms = [block.predicted_ms or 0.0 for block in inside]
+    return BlockRow(
+        key=f"cell {cell + 1}: {len(inside)} blocks",
+        op="cell",
+        kernel_size=1,
+        stride=in_size // last.out_size,
+        expand_ratio=1,
+        in_channels=inside[0].in_channels,
+        out_channels=last.out_channels,
+        in_size=in_size,
+        out_size=last.out_size,
+        macs=sum(block.macs for block in inside),
+        params=sum(block.params for block in inside),
+        predicted_ms=sum(costs_ms) if any(costs_ms) else None,
+    )
 
 
 def _widths(blocks: Sequence[BlockRow]) -> list[float]:
@@ -134,6 +174,8 @@ def _inside(block: BlockRow) -> list[str]:
         return ["linear"]
     if block.op == "global_pool":
         return ["pool"]
+    if block.op == "cell":
+        return ["cell", "s2"] if block.stride == 2 else ["cell"]
     lines = [f"k{block.kernel_size}"]
     if block.op in ("mbconv", "fused_mbconv"):
         lines.append(f"e{block.expand_ratio:g}")

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hwnas.report import words
+from hwnas.report.cell_drawing import cell_drawings, cell_legend
 from hwnas.report.charts import figures
 from hwnas.report.drawing import drawing, legend
 from hwnas.report.family import tree
@@ -81,6 +82,8 @@ def _view(report: Report, result: Result) -> dict[str, Any]:
         "strip": Markup(strip(result)),
         "drawing": Markup(drawing(blocks)),
         "legend": legend(blocks),
+        "cells": [(title, Markup(svg)) for title, svg in cell_drawings(result.architecture.cells)],
+        "cell_legend": cell_legend(result.architecture.cells),
         "charts": {name: Markup(_inline_json(figure)) for name, figure in charts.items()},
         "widths": {name: _widths(figure) for name, figure in charts.items()},
         "family": tree(result.family),

@@ -91,6 +91,31 @@ class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
     chosen: str | None = None
     """Name of the chosen candidate, one of ``candidates``."""
     candidates: tuple[CandidateShare, ...] = ()
+    """Told at the first block of the decision where several blocks come from one."""
+    cell: int | None = None
+    """Which cell of a stack it is in, from 0."""
+
+
+class EdgeRow(msgspec.Struct, frozen=True):
+    """An operation of a cell, on the output of one node."""
+
+    op: str
+    source: int
+    probability: float | None = None
+    """At the end of the search."""
+    predicted_ms: float | None = None
+    """In all cells of this kind together."""
+
+
+class CellRow(msgspec.Struct, frozen=True):
+    """One of the two kinds of cells that are stacked, numbered as `hwnas.spaces.cell_genotype`."""
+
+    kind: Literal["normal", "reduction"]
+    copies: int
+    nodes: tuple[tuple[EdgeRow, ...], ...]
+    """What each node sums; the first of them is node 2."""
+    concat: tuple[int, ...]
+    """Nodes whose channels are the cell's output."""
 
 
 class ArchitectureSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +127,8 @@ class ArchitectureSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Channels, height, width."""
     num_classes: int
     blocks: tuple[BlockRow, ...] = ()
+    cells: tuple[CellRow, ...] = ()
+    """Of a network that stacks cells."""
 
 
 class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):

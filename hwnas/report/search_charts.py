@@ -25,6 +25,9 @@ from hwnas.report.layout import (
 from hwnas.report.report import SearchPoint
 from hwnas.report.rows import BlockRow
 
+MOST_NAMES = 20
+"""Rows of the chart of decisions: in cells an operation on each node is a candidate."""
+
 
 def search_curves(search: Sequence[SearchPoint]) -> Figure | None:
     """Three panels over the steps: latency and multiplier, loss and accuracy, entropy."""
@@ -65,7 +68,7 @@ def decisions(blocks: Sequence[BlockRow]) -> Figure | None:
     decided = [block for block in blocks if block.candidates]
     if not decided:
         return None
-    names = list(dict.fromkeys(c.name for block in decided for c in block.candidates))[::-1]
+    names = _names(decided)[::-1]
     labels = [block.decision or block.key for block in decided]
     shares = _grid(decided, names, "probability")
     costs = _grid(decided, names, "cost_ms")
@@ -98,6 +101,20 @@ def decisions(blocks: Sequence[BlockRow]) -> Figure | None:
     ]
     with_costs = any(value is not None for row in costs for value in row)
     return {"data": [likely, costly] if with_costs else [likely], "layout": drawn}
+
+
+def _names(blocks: list[BlockRow]) -> list[str]:
+    """Return the candidates; of very many only those that were likeliest somewhere or chosen."""
+    names = list(dict.fromkeys(c.name for block in blocks for c in block.candidates))
+    if len(names) <= MOST_NAMES:
+        return names
+    peak = {c.name: 0.0 for block in blocks for c in block.candidates}
+    for block in blocks:
+        for candidate in block.candidates:
+            peak[candidate.name] = max(peak[candidate.name], candidate.probability)
+    likely = sorted(peak, key=lambda name: -peak[name])[:MOST_NAMES]
+    chosen = {block.chosen for block in blocks}
+    return [name for name in names if name in likely or name in chosen]
 
 
 def _grid(blocks: list[BlockRow], names: list[str], field: str) -> list[list[float | None]]:

@@ -57,6 +57,10 @@ class Layout(NamedTuple):
     """Places of the blocks that give the cells' outputs."""
     names: tuple[str, ...]
     """What each block is called in a search net (`hwnas.nn.cell_supernet`); empty: it has none."""
+    cells: tuple[int | None, ...]
+    """Which cell each block is in, ``None`` for stem and head."""
+    edges: tuple[int | None, ...]
+    """Which edge of the genotype each block is, the normal cell's first; ``None``: no edge."""
 
 
 def lay_out(stack: Stack, genotype: CellGenotype) -> Layout:
@@ -70,9 +74,10 @@ def lay_out(stack: Stack, genotype: CellGenotype) -> Layout:
     width = len(genotype.normal.concat), len(genotype.reduction.concat)
     for number, place in enumerate(cell_places(stack, *width)):
         cell = genotype.reduction if place.reduction else genotype.normal
+        net.cell, net.edge = number, len(genotype.normal.edges) if place.reduction else 0
         outputs.append(_cell(net, f"cells.{number}", place, cell, states, stack.norm))
         states = (states[1], outputs[-1])
-    last = net.blocks[states[1]]
+    net.cell, last = None, net.blocks[states[1]]
     head = logits_block(last.out_channels, last.out_size, stack.num_classes)
     net.add(head, states[1], name="head")
     return net.layout(outputs)
@@ -174,10 +179,10 @@ def _cell(
     used = next(edge.source for edge in cell.edges if edge.source < CELL_INPUTS)
     for node, edges in enumerate(cell.nodes):
         terms = [
-            net.add(
+            net.add_edge(
                 edge_block(edge, place, norm),
                 nodes[edge.source],
-                name=f"{name}.edges.{edge_count(node) + edge.source}.ops.{edge.op}",
+                f"{name}.edges.{edge_count(node) + edge.source}.ops.{edge.op}",
             )
             for edge in edges
         ]
@@ -196,12 +201,26 @@ class Draft:
         self.blocks: list[Block] = []
         self.inputs: list[tuple[int, ...]] = []
         self.names: list[str] = []
+        self.cells: list[int | None] = []
+        self.edges: list[int | None] = []
+        self.cell: int | None = None
+        """The cell that is being added."""
+        self.edge = 0
+        """The edge of the genotype that comes next."""
 
     def add(self, block: Block, *sources: int, name: str = "") -> int:
         self.blocks.append(block)
         self.inputs.append(sources)
         self.names.append(name)
+        self.cells.append(self.cell)
+        self.edges.append(None)
         return len(self.blocks) - 1
+
+    def add_edge(self, block: Block, source: int, name: str) -> int:
+        added = self.add(block, source, name=name)
+        self.edges[added] = self.edge
+        self.edge += 1
+        return added
 
     def layout(self, outputs: list[int]) -> Layout:
         """Return what the last block needs; what nobody takes is not built."""
@@ -216,6 +235,8 @@ class Draft:
             tuple(tuple(new[source] for source in self.inputs[place]) for place in kept),
             tuple(new[place] for place in outputs if place in new),
             tuple(self.names[place] for place in kept),
+            tuple(self.cells[place] for place in kept),
+            tuple(self.edges[place] for place in kept),
         )
 
 

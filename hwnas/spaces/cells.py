@@ -248,8 +248,16 @@ class CellSpace(msgspec.Struct, frozen=True, dict=True):
         return Genotype(self.name, tuple(choices))
 
     def decided(self, architecture: Architecture) -> tuple[int | None, ...]:
-        """A block of a cell stands for a decision that many cells share: none is told."""
-        return (None,) * len(architecture.blocks)
+        """Several blocks come from one decision: all cells of its kind have it."""
+        if architecture.genotype.space != self.name:
+            return (None,) * len(architecture.blocks)
+        return lay_out(self.stack, self.cells(architecture.genotype)).edges
+
+    def cell_of(self, architecture: Architecture) -> tuple[int | None, ...]:
+        """Return the cell that each block is in, ``None`` for stem and head."""
+        if architecture.genotype.space != self.name:
+            return (None,) * len(architecture.blocks)
+        return lay_out(self.stack, self.cells(architecture.genotype)).cells
 
     def baselines(self) -> Iterable[Baseline]:
         """Yield networks of published cells, as deep as the space's, of all `WIDTHS`."""
