@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from torch import nn
 
 TOOLS = Path(__file__).parent.parent / "tools"
@@ -99,3 +100,35 @@ def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None
     }
     by_hand = 256 * (27 * 8 + 9 * 8 + 4 * 16) + 160
     assert macs_of(found) == pytest.approx(by_hand / 1e6)
+
+
+def test_cells_that_compute_the_same_are_one_group_and_others_are_not() -> None:
+    from latency_data import repeats
+
+    conv3, pool, skip = 3, 4, 1
+    # edges: 0-1, 0-2, 1-2, 0-3, 1-3, 2-3
+    by_one = [conv3, 0, 0, skip, pool, 0]
+    by_two = [0, conv3, 0, skip, 0, pool]
+    through = [conv3, 0, skip, skip, 0, pool]
+    other = [pool, 0, 0, skip, conv3, 0]
+    dead = [conv3, conv3, 0, skip, pool, 0]
+    assert repeats.expression(by_one) == "(4(3(x))+x)" == repeats.expression(by_two)
+    assert repeats.expression(through) == repeats.expression(by_one)
+    assert repeats.expression([0, 0, conv3, 0, 0, conv3]) == "0"
+    rows = np.array([by_one, by_two, through, other, dead])
+    # a skip more and a convolution that nothing takes are other work
+    assert repeats.equal_cells(rows, np.arange(5)) == [[0, 1]]
+
+
+def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
+    from latency_data import repeats
+
+    rng = np.random.default_rng(0)
+    groups = [[3 * n, 3 * n + 1, 3 * n + 2] for n in range(2000)]
+    true = np.repeat(np.exp(rng.normal(0, 0.3, 2000)), 3)
+    ms = true * np.exp(rng.normal(0, 0.1, 6000))
+    rank, one = repeats.noise(groups, ms)
+    assert one == pytest.approx(0.1, rel=0.05)
+    best = float(spearmanr(true, ms)[0])
+    assert np.sqrt(rank) == pytest.approx(best, abs=0.01)
+    assert repeats.noise(groups, true) == (pytest.approx(1.0), 0.0)

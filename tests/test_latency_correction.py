@@ -34,7 +34,7 @@ def small_field() -> Field:
     blocks = [BLOCKS[0], BLOCKS[5], BLOCKS[20], BLOCKS[33]]
     root = 0.05 * np.random.default_rng(0).standard_normal((4, 4))
     found = Rows(np.array([0.01, 0.05, 0.02, 0.04]), root @ root.T)
-    prior = BlockPrior(tuple(WEIGHTS.tolist()), lengths=(2.0, 1.5, 1.0, 3.0))
+    prior = BlockPrior(tuple(WEIGHTS.tolist()), lengths=(2.0, 1.5, 1.0, 3.0, 0.7))
     return Field(blocks, found, resources(blocks), prior, NULL_MS)
 
 
@@ -66,7 +66,7 @@ def conditioned(
     share = field.amounts * np.array(field.prior.weights)
     share /= share.sum(axis=1, keepdims=True)
     coordinates, groups = shapes(field.blocks)
-    shape, _ = matern52(coordinates, coordinates, np.array(field.prior.lengths), groups)
+    shape, _ = matern52(coordinates, coordinates, field.prior.shape_lengths, groups)
     ms = field.rows.ms
     own, eye = np.diag(ms), np.eye(blocks)
     ran = list(zip(seen.session, seen.process, strict=True))

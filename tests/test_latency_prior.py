@@ -10,9 +10,25 @@ import numpy as np
 import pytest
 
 from hwnas.architecture import Block
-from hwnas.latency_models.features import RESOURCES, Floats, resources, shapes, unsupported
+from hwnas.latency_models.features import (
+    RESOURCES,
+    SHAPE_GROUPS,
+    Floats,
+    resources,
+    shapes,
+    unsupported,
+)
 from hwnas.latency_models.fit import fit_model
-from hwnas.latency_models.prior import BlockPrior, Rows, Timed, amounts_of, fit_prior, rows, weigh
+from hwnas.latency_models.prior import (
+    BlockPrior,
+    Rows,
+    Timed,
+    amounts_of,
+    fit_prior,
+    kernel,
+    rows,
+    weigh,
+)
 from hwnas.spaces.mobile import mobile_space
 from tests.synthetic import BLOCKS, COSTS_MS, WEIGHTS, alone, costs_ms, networks
 
@@ -59,7 +75,7 @@ def by_hand(prior: BlockPrior, blocks: Sequence[Block]) -> Floats:
     coordinates, groups = shapes(blocks)
     parts = resources(blocks) * np.array(prior.weights)
     parts /= parts.sum(axis=1, keepdims=True)
-    lengths = np.array(prior.lengths)[groups]
+    lengths = prior.shape_lengths[groups]
     whole = np.empty((len(blocks), len(blocks)))
     for i in range(len(blocks)):
         for j in range(len(blocks)):
@@ -70,8 +86,21 @@ def by_hand(prior: BlockPrior, blocks: Sequence[Block]) -> Floats:
     return whole
 
 
+def test_a_model_of_four_lengths_has_that_of_the_channels_for_hidden_widths() -> None:
+    four = BlockPrior(tuple(WEIGHTS.tolist()), lengths=(2.0, 1.5, 1.0, 3.0))
+    five = BlockPrior(tuple(WEIGHTS.tolist()), lengths=(2.0, 1.5, 1.0, 3.0, 2.0))
+    own = BlockPrior(tuple(WEIGHTS.tolist()), lengths=(2.0, 1.5, 1.0, 3.0, 0.2))
+    amounts = resources(BLOCKS)
+    assert (kernel(four, BLOCKS, amounts) == kernel(five, BLOCKS, amounts)).all()
+    narrow, wide = Block("mbconv", 16, 16, 3, 1, 1, 28), Block("mbconv", 16, 16, 3, 1, 3, 28)
+    pair = [narrow, wide]
+    assert shapes(pair)[1].tolist().count(SHAPE_GROUPS.index("hidden")) == 1
+    near, far = (kernel(one, pair, resources(pair)) for one in (five, own))
+    assert far[0, 1] < near[0, 1] and far[0, 0] == pytest.approx(near[0, 0])
+
+
 def test_unseen_blocks_are_those_of_conditioning_the_joint_gaussian() -> None:
-    prior = BlockPrior(tuple((1.3 * WEIGHTS).tolist()), 0.2, 0.15, 0.05, (2.0, 1.5, 1.0, 3.0))
+    prior = BlockPrior(tuple((1.3 * WEIGHTS).tolist()), 0.2, 0.15, 0.05, (2.0, 1.5, 1.0, 3.0, 0.7))
     seen, unseen = timed(BLOCKS[3:11]), BLOCKS[11:16]
     found = prior_rows(prior, seen, unseen)
     joint = by_hand(prior, [*seen.blocks, *unseen])

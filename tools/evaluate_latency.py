@@ -4,10 +4,12 @@
     python tools/evaluate_latency.py transfer [--data DIR] [--bench NAME] [--work DIR] [--seeds N]
     python tools/evaluate_latency.py tables   [--data DIR] [--work DIR] [--seeds N]
     python tools/evaluate_latency.py cnn      [--data DIR] [--work DIR] [--seeds N]
+    python tools/evaluate_latency.py repeats  [--data DIR]
 
 ``columns``: few networks of a device known, all others predicted. ``transfer``: block tables of
 other devices are known, too. ``tables``: blocks or resolutions of a published table hidden, and
 published networks predicted from tables. ``cnn``: real networks on phones, one family left out.
+``repeats``: how far two measurements of equal networks differ, which no prediction can better.
 
 Each writes its tables to tools/results/latency_PART.md (``--json OUT``: the figures, too). What was
 done is kept in ``--work``; a run that was cut off goes on there, and ``--seeds 0`` writes what is
@@ -22,6 +24,7 @@ from typing import Any
 
 import click
 from latency_data import columns as columns_part
+from latency_data import repeats as repeats_part
 from latency_data import tables as tables_part
 from latency_data import transfer as transfer_part
 from latency_data.bench import Bench
@@ -139,6 +142,23 @@ def cnn(data: Path, work: Path, seeds: int, few: int, out: Path | None) -> None:
         "by pytorchcv, at 224 x 224, as TFLite's converter fuses them."
     )
     _write("cnn", "cnn", text, cnn_part.sections(bench, cache), cache, out)
+
+
+@cli.command()
+@click.option("--data", default=DATA, type=click.Path(exists=True, path_type=Path))
+def repeats(data: Path) -> None:
+    """Compare measurements of equal networks: what the noise of each column leaves to predict."""
+    found = [repeats_part.section(nb201(data), data)]
+    text = (
+        "Cells of NAS-Bench-201 that compute the same with the same operations, each measured on "
+        "its own; a pair of each group is drawn, the figures are means of "
+        f"{repeats_part.DRAWS} draws. A prediction of the true latency correlates with one "
+        "measurement as the square root of the correlation of two at most. Noise: standard "
+        "deviation of the logarithm of one measurement. Groups differ in their range of latencies "
+        "from all cells, so a model may come out somewhat above (pixel3, whose noise has outliers)."
+    )
+    write("nb201_repeats", "python tools/evaluate_latency.py repeats", text, found)
+    click.echo("\n\n".join(f"{title}\n\n{content}" for title, content in found))
 
 
 def _bench(name: str, data: Path, path: Path) -> tuple[Bench, Cache, list[str]]:

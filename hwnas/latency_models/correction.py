@@ -205,7 +205,7 @@ class Terms:
         self.own = field.rows.covariance
         self.part = shares(field.amounts, np.array(field.prior.weights))
         coordinates, groups = field.coordinates or shapes(field.blocks)
-        self.shape, _ = matern52(coordinates, coordinates, np.array(field.prior.lengths), groups)
+        self.shape, _ = matern52(coordinates, coordinates, field.prior.shape_lengths, groups)
         self.to_own = self.own @ self.scaled.T
         self.to_shape = self.shape @ self.scaled.T
         self.spread = self.scaled @ self.part

@@ -23,8 +23,12 @@ Floats = NDArray[np.float64]
 RESOURCES = ("operators", *Part._fields)
 """Columns of `resources`; all but the first in millions."""
 
-SHAPE_GROUPS = ("channels", "size", "kernel", "flags")
-"""What has a length scale of its own in the kernel over `shape`."""
+SHAPE_GROUPS = ("channels", "size", "kernel", "flags", "hidden")
+"""What has a length scale of its own in the kernel over `shape`.
+
+``hidden``, the width inside a block, is not one of ``channels``: a block that does not expand is
+another thing than one that does, and of the same width outside.
+"""
 
 OPS = ("conv", "mbconv", "fused_mbconv", "logits")
 """Operations with a flag of their own; others get one by their name's place after these."""
@@ -44,7 +48,7 @@ def shapes(blocks: Sequence[Block]) -> tuple[Floats, NDArray[np.intp]]:
     """Return coordinates ``[B, D]`` and the group (index into `SHAPE_GROUPS`) of each column."""
     names = [*OPS, *sorted({block.op for block in blocks} - set(OPS))]
     rows = [_shape(block, names) for block in blocks]
-    groups = [0, 0, 0, 1, 2, *([3] * (5 + len(names)))]
+    groups = [0, 0, 4, 1, 2, *([3] * (5 + len(names)))]
     return np.array(rows, dtype=float).reshape(len(rows), len(groups)), np.array(groups)
 
 

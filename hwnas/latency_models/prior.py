@@ -52,6 +52,12 @@ class BlockPrior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wild: tuple[str, ...] = ()
     """Keys of blocks whose timing disagrees with all others: widened, not dropped."""
 
+    @property
+    def shape_lengths(self) -> Floats:
+        """Those of all `SHAPE_GROUPS`; a model of four, made before hidden widths had their own,
+        has that of the channels for them."""
+        return np.array([*self.lengths, self.lengths[0]][: len(SHAPE_GROUPS)])
+
 
 class Timed(NamedTuple):
     """Blocks with a time of their own, free of the runtime's call."""
@@ -120,7 +126,7 @@ def kernel(
     part = shares(amounts, np.array(prior.weights))
     coordinates, groups = shapes(blocks)
     end = len(blocks) if others is None else others
-    shape, _ = matern52(coordinates, coordinates[:end], np.array(prior.lengths), groups)
+    shape, _ = matern52(coordinates, coordinates[:end], prior.shape_lengths, groups)
     own = np.eye(len(blocks))[:, :end]
     return prior.shares**2 * (part @ part[:end].T) + prior.shape**2 * shape + prior.each**2 * own
 

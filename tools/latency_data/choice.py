@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hwnas.latency_models.features import shares
+from hwnas.latency_models.features import SHAPE_GROUPS, shares
 from hwnas.latency_models.gaussian import matern52
 from latency_data.bench import Bench, Floats, Index, Items
 
@@ -53,7 +53,7 @@ def _covariance(items: Items, pool: Index) -> Floats:
     scaled = counts * cost
     scaled /= scaled.sum(axis=1, keepdims=True)
     spread = scaled @ shares(items.amounts, weights)
-    lengths = np.full(4, LENGTH)
+    lengths = np.full(len(SHAPE_GROUPS), LENGTH)
     used = np.flatnonzero(scaled.any(axis=0))
     at, scaled = items.coordinates[used], scaled[:, used]
     shape, _ = matern52(at, at, lengths, items.groups)
