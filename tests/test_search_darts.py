@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -9,10 +10,12 @@ import msgspec
 import pytest
 import torch
 
+from hwnas.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.nn.cell_supernet import CellSupernet
-from hwnas.search.cell_weights import skips
+from hwnas.search.cell_costs import joint_choices
+from hwnas.search.cell_weights import derived, node_rows, skips
 from hwnas.search.darts import SKIP_CAP, Darts, DartsSecond
 from hwnas.search.loop import SearchFiles, SearchPlan, run_search
 from hwnas.search.objective import Linear
@@ -126,7 +129,7 @@ def test_a_space_without_nodes_is_refused() -> None:
         Darts.begin(setting)
 
 
-def test_cells_of_many_skips_come_after_all_others() -> None:
+def test_no_derived_cell_has_more_skips_than_the_cap() -> None:
     space = cell_space((1, 12, 12), 3, channels=4, layers=2)
     costs = cost_table(space, lambda block: 1.0 + block.macs / 1e5, 0.0)
     setting = Setting(space, costs, costs.largest_ms, torch.Generator().manual_seed(0))
@@ -134,11 +137,47 @@ def test_cells_of_many_skips_come_after_all_others() -> None:
     with torch.no_grad():
         strategy.alpha[0][:, strategy.supernet.ops.index("skip_connect")] = 2.0
     found = strategy.candidates(12, 0.0, 2 * costs.largest_ms, seed=0)
-    over = [skips(space.cells(one))[0] > SKIP_CAP for one in found]
-    assert over == sorted(over)
-    assert not over[0]
+    assert max(skips(space.cells(one))[0] for one in found) == SKIP_CAP
     log = strategy.weight_step(tiny_batch(), 0.05)
     assert log.skips == 8  # the cells that the logits alone derive are all skips
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_under_the_cap_the_most_probable_cell_is_found_and_not_a_drawn_one(seed: int) -> None:
+    space = CellSpace("cells", (1, 12, 12), 3, 4, 3, "cifar", "none", OPS, 2)
+    costs = cost_table(space, lambda block: 1.0 if block.op == "sep_conv" else 0.1, 0.0)
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randn(5, 2, generator=generator).double() for _ in range(2)]
+    rows[0][:, 0] += 2.0  # all of the normal cell would be skips
+    scores = node_rows(space, rows[0], rows[1])
+    window_ms = 0.0, 0.7 * costs.largest_ms
+    joint = joint_choices(space, costs, True)
+
+    def worth(options: tuple[int, ...]) -> float:
+        return sum(
+            row[a] + row[b]
+            for row, (a, b) in zip(
+                scores,
+                [pairs[k] for pairs, k in zip(joint.pairs, options, strict=True)],
+                strict=True,
+            )
+        )
+
+    every = list(product(*(range(len(pairs)) for pairs in joint.pairs)))
+    inside = [one for one in every if joint.costs.network_ms(one) <= window_ms[1]]
+    for cap in (0, 1, 2, 4):
+        allowed = [
+            one
+            for one in inside
+            if skips(space.cells(Genotype("cells", joint.choices(one))))[0] <= cap
+        ]
+        for drawn in (0, 7):
+            found = derived(space, scores, costs, window_ms, 1, drawn, True, cap)
+            best = joint.choices(max(allowed or inside, key=worth))
+            assert found == [Genotype("cells", best)]
+    # no network as fast as the fastest has that few skips: the budget comes first
+    [fast] = derived(space, scores, costs, (0.0, costs.smallest_ms * 1.001), 1, 0, True, 0)
+    assert skips(space.cells(fast))[0] > 0
 
 
 def test_a_step_computes_all_operations_of_all_edges() -> None:

@@ -13,7 +13,7 @@ from hwnas.errors import BudgetError
 from hwnas.latency_models.cost import CostTable
 from hwnas.latency_models.store import published_model
 from hwnas.nn.supernet import Supernet
-from hwnas.search.derive import CELLS, window_knapsack, window_samples
+from hwnas.search.derive import CELLS, Limit, window_knapsack, window_samples
 from hwnas.search.random import RandomSearch
 from hwnas.spaces.mobile import mobile_space
 from tests.tiny import tiny_costs, tiny_space
@@ -62,6 +62,28 @@ def test_it_finds_what_trying_every_choice_finds(seed: int, low_share: float) ->
     else:
         nearest_ms = max(map(costs.network_ms, in_window(costs, 0, BUDGET_MS)))
         assert costs.network_ms(found) == nearest_ms
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 9])
+@pytest.mark.parametrize("seed", range(12))
+def test_under_a_limit_it_finds_what_trying_every_choice_finds(seed: int, most: int) -> None:
+    scores, costs = problem(seed)
+    rng = np.random.default_rng(seed)
+    limit = Limit([rng.integers(0, 3, len(row)).tolist() for row in scores], most)
+
+    def kept(choices: tuple[int, ...]) -> bool:
+        return sum(row[c] for row, c in zip(limit.uses, choices, strict=True)) <= most
+
+    within = [one for one in in_window(costs, 0, BUDGET_MS) if kept(one)]
+    if not within:
+        with pytest.raises(BudgetError, match=f"at most {most} such choices"):
+            window_knapsack(scores, costs, 0, BUDGET_MS, limit)
+        return
+    best = max(score(scores, one) for one in within)
+    found = window_knapsack(scores, costs, 0, BUDGET_MS, limit)
+    assert found in within and score(scores, found) == pytest.approx(best, rel=1e-12)
+    drawn = window_samples(scores, costs, 0, BUDGET_MS, 8, np.random.default_rng(0), limit)
+    assert drawn[0] == found and set(drawn) <= set(within)
 
 
 def test_the_problems_above_have_windows_that_bind_and_windows_that_are_empty() -> None:

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hwnas.architecture import Genotype
-from hwnas.errors import UsageError
+from hwnas.errors import BudgetError, UsageError
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cell_supernet import CellSupernet, Mask
-from hwnas.search.cell_costs import joint_choices
-from hwnas.search.derive import window_samples
+from hwnas.search.cell_costs import JointChoices, joint_choices
+from hwnas.search.derive import Limit, window_samples
 from hwnas.search.strategy import Batch, Setting
 from hwnas.search.weights import State, load_weights, momenta, weights_state
 from hwnas.spaces.cell_alpha import edge_count
@@ -119,19 +119,37 @@ def derived(
     count: int,
     seed: int,
     distinct_sources: bool,
+    skip_cap: int | None = None,
 ) -> list[Genotype]:
     """Return up to ``count`` genotypes in the window, that of the greatest score first.
 
     ``scores`` has a row for each node (normal, then reduction), with a number for each of
-    `CellSpace.options`; a pair of operations scores their sum.
+    `CellSpace.options`; a pair of operations scores their sum. A normal cell has at most
+    ``skip_cap`` skips, unless every network that keeps the budget has more.
     """
     joint = joint_choices(space, costs, distinct_sources)
     rows = [
         [row[a] + row[b] for a, b in pairs] for row, pairs in zip(scores, joint.pairs, strict=True)
     ]
     rng = np.random.default_rng(seed)
-    found = window_samples(rows, joint.costs, *window_ms, count, rng)
+    limit = None if skip_cap is None else _skip_limit(space, joint, skip_cap)
+    try:
+        found = window_samples(rows, joint.costs, *window_ms, count, rng, limit)
+    except BudgetError:
+        if limit is None:
+            raise
+        found = window_samples(rows, joint.costs, *window_ms, count, rng)
     return [Genotype(space.name, joint.choices(options)) for options in found]
+
+
+def _skip_limit(space: CellSpace, joint: JointChoices, most: int) -> Limit:
+    uses: list[list[int]] = []
+    for number, pairs in enumerate(joint.pairs):
+        options = space.options(CELL_INPUTS + number % space.nodes)
+        normal = number < space.nodes
+        skip = [normal and one.op == "skip_connect" for one in options]
+        uses.append([skip[a] + skip[b] for a, b in pairs])
+    return Limit(uses, most)
 
 
 def running(gates: tuple[Tensor, Tensor]) -> tuple[Mask, Mask]:

@@ -4,8 +4,8 @@ Every edge computes all operations, weighed by ``softmax(alpha)``. Weights learn
 ``alpha`` on validation data with the gradient of `hwnas.search.unrolled`; the expected latency of
 `hwnas.search.cell_costs` is part of the validation loss. A node keeps the two operations of
 different sources with the most probable pair that the budget allows; without a budget that is
-DARTS's own rule. Skips train fastest and tend to take over: cells with more than `SKIP_CAP` of
-them in the normal cell come last (Liang et al., "DARTS+", arXiv:1909.06035). And where the
+DARTS's own rule. Skips train fastest and tend to take over: a normal cell has at most `SKIP_CAP`
+of them, as far as the budget can be kept so (Liang et al., "DARTS+", arXiv:1909.06035). Where the
 curvature in ``alpha`` grows fast, the search ends (`hwnas.search.eigen_stop`).
 """
 
@@ -53,8 +53,6 @@ from hwnas.spaces.space import SearchSpace
 SKIP_CAP = 2
 EIGEN_IMAGES, EIGEN_STEPS = 16, 8
 """Validation images, and steps of the power iteration, for one eigenvalue."""
-DRAWN = 3
-"""Times as many cells are derived as are wanted, so that some are left under the cap."""
 
 NAMES = ("alpha.normal", "alpha.reduction", "beta.normal", "beta.reduction")
 """What decides, in a checkpoint."""
@@ -215,11 +213,9 @@ class Darts:
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         logs = [probs.clamp_min(1e-12).log() for probs in self._scores()]
-        space = self.supernet.space
+        space, window_ms = self.supernet.space, (low_ms, high_ms)
         scores = node_rows(space, *logs)
-        window_ms = low_ms, high_ms
-        found = derived(space, scores, self.costs, window_ms, DRAWN * count, seed, True)
-        return sorted(found, key=lambda one: skips(space.cells(one))[0] > self.skip_cap)[:count]
+        return derived(space, scores, self.costs, window_ms, count, seed, True, self.skip_cap)
 
     def network(self, genotype: Genotype) -> CellPath:
         """Return the search net cut to a genotype: its operations with weight 1."""

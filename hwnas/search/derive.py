@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,27 @@ CELLS, CELLS_EACH = 4000, 100
 decisions / cells of the budget (1 %)."""
 
 
+class Limit(NamedTuple):
+    """At most so many of something in a network, e.g. of skips."""
+
+    uses: list[list[int]]
+    """``[P][K]``: how many an option has of them."""
+    most: int
+
+
 def window_knapsack(
-    scores: list[list[float]], costs: CostTable, low_ms: float, high_ms: float
+    scores: list[list[float]],
+    costs: CostTable,
+    low_ms: float,
+    high_ms: float,
+    limit: Limit | None = None,
 ) -> tuple[int, ...]:
     """Return the choices of greatest total score with a latency in ``[low_ms, high_ms]``.
 
     ``scores[P][K]`` is a log-probability (or any additive score). Costs are rounded up to cells,
     so the budget is never passed. If no network lies in the window, the best of the nearest ones
-    below it is returned. Raises `BudgetError` if even the fastest network is over ``high_ms``.
+    below it is returned. Raises `BudgetError` if even the fastest network is over ``high_ms``, or
+    if all that are not break ``limit``.
     """
     free_ms = high_ms - costs.fixed_ms
     if costs.smallest_ms > high_ms:
@@ -39,15 +53,24 @@ def window_knapsack(
     count = max(CELLS, CELLS_EACH * len(costs.mean_ms))
     cell_ms = max(free_ms, 1e-9) / count
     cells = [[_cells(cost_ms, cell_ms) for cost_ms in row] for row in costs.mean_ms]
-    best, picks = _forward(scores, cells, count)
-    for end in _ends(best, low_ms - costs.fixed_ms, cell_ms):
-        choices = _backward(end, cells, picks)
+    limit = limit or Limit([[0] * len(row) for row in cells], 0)
+    best, picks = _forward(scores, cells, count, limit)
+    peak, used = best.max(0), best.argmax(0)
+    for end in _ends(peak, low_ms - costs.fixed_ms, cell_ms):
+        choices = _backward(end, int(used[end]), cells, limit, picks)
         if costs.network_ms(choices) >= low_ms:
             return choices
-    reached = np.flatnonzero(np.isfinite(best))
-    if not len(reached):  # only by the rounding: the fastest network just fits
-        return tuple(row.index(min(row)) for row in costs.mean_ms)
-    return _backward(int(reached.max()), cells, picks)
+    reached = np.flatnonzero(np.isfinite(peak))
+    if len(reached):
+        end = int(reached.max())
+        return _backward(end, int(used[end]), cells, limit, picks)
+    # only by the rounding: the fastest network just fits
+    fastest = tuple(row.index(min(row)) for row in costs.mean_ms)
+    if sum(row[choice] for row, choice in zip(limit.uses, fastest, strict=True)) > limit.most:
+        raise BudgetError(
+            f"no network within {high_ms:.4g} ms has at most {limit.most} such choices"
+        )
+    return fastest
 
 
 def _cells(cost_ms: float, cell_ms: float) -> int:
@@ -56,18 +79,21 @@ def _cells(cost_ms: float, cell_ms: float) -> int:
 
 
 def _forward(
-    scores: list[list[float]], cells: list[list[int]], count: int
+    scores: list[list[float]], cells: list[list[int]], count: int, limit: Limit
 ) -> tuple[NDArray[np.float64], list[NDArray[np.int16]]]:
-    """Fill ``best[c]``, the greatest score that uses exactly ``c`` of ``count`` cells, decision by
-    decision."""
-    best = np.full(count + 1, -np.inf)
-    best[0] = 0.0
+    """Fill ``best[u, c]``, the greatest score that uses exactly ``u`` of what is limited and ``c``
+    of ``count`` cells, decision by decision."""
+    most = limit.most
+    best = np.full((most + 1, count + 1), -np.inf)
+    best[0, 0] = 0.0
     picks: list[NDArray[np.int16]] = []
-    for row_scores, row_cells in zip(scores, cells, strict=True):
-        options = np.full((len(row_cells), count + 1), -np.inf)
-        for candidate, (score, used) in enumerate(zip(row_scores, row_cells, strict=True)):
-            if used <= count:
-                options[candidate, used:] = best[: count + 1 - used] + score
+    for row_scores, row_cells, row_uses in zip(scores, cells, limit.uses, strict=True):
+        options = np.full((len(row_cells), most + 1, count + 1), -np.inf)
+        rows = zip(row_scores, row_cells, row_uses, strict=True)
+        for candidate, (score, cell, uses) in enumerate(rows):
+            if cell <= count and uses <= most:
+                before = best[: most + 1 - uses, : count + 1 - cell]
+                options[candidate, uses:, cell:] = before + score
         picks.append(options.argmax(0).astype(np.int16))
         best = options.max(0)
     return best, picks
@@ -80,12 +106,16 @@ def _ends(best: NDArray[np.float64], low_ms: float, cell_ms: float) -> Iterator[
     yield from sorted(reached, key=lambda cell: (-best[cell], -cell))
 
 
-def _backward(end: int, cells: list[list[int]], picks: list[NDArray[np.int16]]) -> tuple[int, ...]:
+def _backward(
+    end: int, used: int, cells: list[list[int]], limit: Limit, picks: list[NDArray[np.int16]]
+) -> tuple[int, ...]:
     choices: list[int] = []
-    for row_cells, row_picks in zip(reversed(cells), reversed(picks), strict=True):
-        choice = int(row_picks[end])
+    rows = list(zip(cells, limit.uses, picks, strict=True))
+    for row_cells, row_uses, row_picks in reversed(rows):
+        choice = int(row_picks[used, end])
         choices.append(choice)
         end -= row_cells[choice]
+        used -= row_uses[choice]
     return tuple(reversed(choices))
 
 
@@ -96,6 +126,7 @@ def window_samples(
     high_ms: float,
     count: int,
     rng: np.random.Generator,
+    limit: Limit | None = None,
 ) -> list[tuple[int, ...]]:
     """Return up to ``count`` distinct choices of the window: the best, then perturbed ones.
 
@@ -103,12 +134,12 @@ def window_samples(
     distribution that the scores define, restricted to the window (perturb and MAP:
     Papandreou and Yuille, ICCV 2011).
     """
-    found = [window_knapsack(scores, costs, low_ms, high_ms)]
+    found = [window_knapsack(scores, costs, low_ms, high_ms, limit)]
     for _ in range(20 * count):
         if len(found) >= count:
             break
         noisy = [[score + rng.gumbel() for score in row] for row in scores]
-        choices = window_knapsack(noisy, costs, low_ms, high_ms)
+        choices = window_knapsack(noisy, costs, low_ms, high_ms, limit)
         if choices not in found:
             found.append(choices)
     return found
