@@ -175,7 +175,13 @@ def standard(
     workers: int, out: Path | None,
 ) -> None:  # fmt: skip
     """Train what `--effort standard` found at its default budget, uniform and random ones alike."""
-    rows: list[dict[str, object]] = []
+    text = (
+        f"{data}, `searched`: the network that `hwnas specialize --effort standard` handed over at "
+        f"its default budget (the latency of the uniform MobileNetV2-like network); all trained "
+        f"{epochs} epochs, {seeds} trainings a group, accuracy on the test images; latency "
+        "measured interleaved. ±: standard deviation over trainings."
+    )
+    every: list[dict[str, object]] = []
     for target in targets:
         report = specialised(work, target, "", 0, "standard", width_mult, data)
         found = found_by(folder_of(work, target, "", 0, width_mult, "standard"))
@@ -183,19 +189,13 @@ def standard(
         assert budget_ms is not None
         groups = standard_groups(work, target, budget_ms, seeds, found, width_mult)
         budget = f"{budget_ms:.4f} ms"
-        rows += _trained_groups(work, target, budget, groups, data, epochs, seeds, workers)
-    text = (
-        f"{data}, `searched`: the network that `hwnas specialize --effort standard` handed over at "
-        f"its default budget (the latency of the uniform MobileNetV2-like network); all trained "
-        f"{epochs} epochs, {seeds} trainings a group, accuracy on the test images; latency "
-        "measured interleaved. ±: standard deviation over trainings."
-    )
-    options = (
-        f"--data {data} --epochs {epochs} --seeds {seeds} --target {' --target '.join(targets)}"
-    )
-    _write(
-        "standard", rows, text, options + (f" --width-mult {width_mult}" * bool(width_mult)), out
-    )
+        rows = _trained_groups(work, target, budget, groups, data, epochs, seeds, workers)
+        options = f"--data {data} --epochs {epochs} --seeds {seeds} --target {target}"
+        options += f" --width-mult {width_mult}" * bool(width_mult)
+        _write("standard", rows, text, options, None, f"_{target}")
+        every += rows
+    if out is not None:
+        write_json(out, every)
 
 
 def _trained_groups(
@@ -293,8 +293,9 @@ def _group_row(
 
 
 def _write(
-    part: str, rows: list[dict[str, object]], text: str, options: str, out: Path | None
-) -> None:
+    part: str, rows: list[dict[str, object]], text: str, options: str, out: Path | None,
+    suffix: str = "",
+) -> None:  # fmt: skip
     titles = list(rows[0])
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     lines += [f"| {' | '.join(str(row[title]) for title in titles)} |" for row in rows]
@@ -302,7 +303,7 @@ def _write(
     head = f"# Evaluation on one machine: {part}\n\n{command}, {date.today()}, {hardware()}."
     model = "\n".join(lines)
     click.echo(f"{text}\n\n{model}")
-    (RESULTS / f"evaluate_host_{part}.md").write_text(f"{head}\n\n{text}\n\n{model}\n")
+    (RESULTS / f"evaluate_host_{part}{suffix}.md").write_text(f"{head}\n\n{text}\n\n{model}\n")
     if out is not None:
         write_json(out, rows)
 
