@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 import msgspec
 
@@ -25,6 +26,7 @@ from hwnas.report.rows import (
     OtherRuntime,
 )
 from hwnas.search.nursery import handed_on, read_family
+from hwnas.spaces.cell_genotype import Cell
 from hwnas.spaces.cells import CellSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import Decision, SearchSpace
@@ -73,7 +75,11 @@ def cell_rows(
             cost_ms[number] += model.block_ms(block)
     rows: list[CellRow] = []
     edges = iter(enumerate(architecture.genotype.choices))
-    for kind, cell in (("normal", cells.normal), ("reduction", cells.reduction)):
+    kinds: tuple[tuple[Literal["normal", "reduction"], Cell], ...] = (
+        ("normal", cells.normal),
+        ("reduction", cells.reduction),
+    )
+    for kind, cell in kinds:
         nodes: list[tuple[EdgeRow, ...]] = []
         for node in cell.nodes:
             numbered = [(edge, *next(edges)) for edge in node]
