@@ -150,7 +150,8 @@ def across(data: Path, out: Path | None, seeds: int) -> None:
 @json_option
 @click.option("--seeds", default=100, show_default=True)
 @click.option("--device", "names", multiple=True, help="[default: all in the file]")
-def nb201_part(data: Path, out: Path | None, seeds: int, names: Sequence[str]) -> None:
+@click.option("--part", default="nb201", show_default=True, help="Name of the table.")
+def nb201_part(data: Path, out: Path | None, seeds: int, names: Sequence[str], part: str) -> None:
     """Regret against queries on NAS-Bench-201 under measured latencies."""
     cells = nb201.read(data)
     sections: list[tuple[str, str]] = []
@@ -182,7 +183,8 @@ def nb201_part(data: Path, out: Path | None, seeds: int, names: Sequence[str]) -
         f"by the measured latency: {violations}."
     )
     command = f"nb201 --seeds {seeds}" + "".join(f" --device {name}" for name in names)
-    _write("nb201", command, text, sections)
+    command += "" if part == "nb201" else f" --part {part}"
+    _write(part, command, text, sections)
     if out is not None:
         write_json(out, figures)
 
