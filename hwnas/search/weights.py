@@ -28,7 +28,7 @@ def check_paths(space: SearchSpace) -> None:
             "chooses each alone: strategy 'eas' searches it by growing networks"
         )
     decided = space.decided(space.architecture(space.random(Random(0))))
-    if {one for one in decided if one is not None} != set(range(len(space.decisions))):
+    if sorted(one for one in decided if one is not None) != list(range(len(space.decisions))):
         raise UsageError(
             f"the space {space.name!r} has decisions that several blocks share, and this strategy "
             "needs one block for each, as in the spaces 'mobile' and 'tree'"

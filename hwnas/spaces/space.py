@@ -78,7 +78,7 @@ class SearchSpace(Protocol):
     def architecture(self, genotype: Genotype) -> Architecture: ...
 
     def decided(self, architecture: Architecture) -> tuple[int | None, ...]:
-        """Return the decision that each block comes from, ``None`` where it is no single one."""
+        """Return the decision that each block comes from, ``None`` for one of all networks."""
         ...
 
     def baselines(self) -> Iterable[Baseline]:
