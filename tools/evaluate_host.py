@@ -22,7 +22,7 @@ from statistics import fmean, stdev
 import click
 import msgspec
 import numpy as np
-from host_runs.groups import RESULTS, Member, kept_groups, measure, standard_groups
+from host_runs.groups import FAMILIES, RESULTS, Member, kept_groups, measure, standard_groups
 from host_runs.specialised import all_found, folder_of, found_by, outcomes_of, specialised
 from host_runs.trainings import trained
 
@@ -167,13 +167,29 @@ def accuracy(
 @click.option("--epochs", default=3, show_default=True, help="Of each training.")
 @click.option("--seeds", default=5, show_default=True)
 @click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    default=[one.name for one in FAMILIES],
+    show_default=True,
+    type=click.Choice([one.name for one in FAMILIES]),
+    help="Of uniform networks.",
+)
 @click.option("--width-mult", default="", help="Of the search on all targets.")
 @click.option("--workers", default=2, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path))
 def standard(
-    work: Path, data: str, epochs: int, seeds: int, targets: tuple[str, ...], width_mult: str,
-    workers: int, out: Path | None,
-) -> None:  # fmt: skip
+    work: Path,
+    data: str,
+    epochs: int,
+    seeds: int,
+    targets: tuple[str, ...],
+    width_mult: str,
+    families: tuple[str, ...],
+    workers: int,
+    out: Path | None,
+) -> None:
     """Train what `--effort standard` found at its default budget, uniform and random ones alike."""
     text = (
         f"{data}, `searched`: the network that `hwnas specialize --effort standard` handed over at "
@@ -187,11 +203,12 @@ def standard(
         found = found_by(folder_of(work, target, "", 0, width_mult, "standard"))
         budget_ms = report.results[0].budget_ms
         assert budget_ms is not None
-        groups = standard_groups(work, target, budget_ms, seeds, found, width_mult)
+        groups = standard_groups(work, target, budget_ms, seeds, found, width_mult, families)
         budget = f"{budget_ms:.4f} ms"
         rows = _trained_groups(work, target, budget, groups, data, epochs, seeds, workers)
         options = f"--data {data} --epochs {epochs} --seeds {seeds} --target {target}"
         options += f" --width-mult {width_mult}" * bool(width_mult)
+        options += "".join(f" --family '{one}'" for one in families)
         _write("standard", rows, text, options, None, f"_{target}")
         every += rows
     if out is not None:

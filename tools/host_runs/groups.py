@@ -59,23 +59,25 @@ def kept_groups(
 
 
 def standard_groups(
-    work: Path, target: str, budget_ms: float, seeds: int, found: Architecture, width_mult: str
-) -> dict[str, list[Member]]:
-    """Return what a search found, random networks and the widest uniform one of its budget.
+    work: Path, target: str, budget_ms: float, seeds: int, found: Architecture, width_mult: str,
+    families: tuple[str, ...],
+) -> dict[str, list[Member]]:  # fmt: skip
+    """Return what a search found, random networks and the widest uniform ones of its budget.
 
-    Those that are kept are taken where they are of this network and as many random ones.
+    Those that are kept are taken where they are of this network, as many random ones and all
+    ``families``.
     """
+    names = [f"uniform {family}" for family in families]
     kept = RESULTS / f"evaluate_host_{target}_standard{width_mult and f'_x{width_mult}'}.json"
     if kept.exists():
         known = msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
         same = known["searched"][0].architecture.digest == found.digest
-        if same and len(known["random"]) == seeds:
+        if same and len(known["random"]) == seeds and known.keys() >= {*names}:
             return known
     uniform = _uniform(work, target, budget_ms)
     space = scaled(SPACE, float(width_mult)) if width_mult else SPACE
     groups = {"searched": [found], "random": _random(target, budget_ms, seeds, space)}
-    name = f"uniform {FAMILIES[0].name}"
-    groups[name] = [uniform[name]]
+    groups |= {name: [uniform[name]] for name in names if name in uniform}
     members = _members(work, target, groups)
     write_json(kept, members)
     return members
