@@ -9,10 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from hwnas.architecture import Block
-from hwnas.latency_models.correction import BIAS, Field, Seen
+from hwnas.latency_models.correction import BIAS
 from hwnas.latency_models.features import Floats
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.prior import BlockPrior, Timed, amounts_of, rows
+from hwnas.latency_models.terms import Field, Seen
 
 LEAST = 0.1
 """A block keeps at least this share of its time alone when the null model is subtracted."""

@@ -30,7 +30,7 @@ from hwnas.latency_models.model import (
     Predictions,
 )
 from hwnas.latency_models.observation import Observation
-from hwnas.latency_models.prior import BlockPrior, amounts_of, fit_prior, weigh
+from hwnas.latency_models.prior import amounts_of, fit_prior, untimed_prior
 
 FOLDS = 6
 LEAST_BLOCKS, LEAST_NETWORKS = 2, 3
@@ -65,7 +65,7 @@ def fit_model(
         prior = fit_prior(timed, amounts)
     else:
         seen = seen_over(observations, known)
-        prior = BlockPrior(tuple(weigh(seen.counts @ amounts, seen.ms).tolist()))
+        prior = untimed_prior(seen.counts, amounts, seen.ms)
     field = field_over(observations, prior, sources, known)
     seen = seen_over(observations, field.blocks)
     if seen.network.any():

@@ -40,6 +40,11 @@ WILD = 4.0
 """Leave-one-out errors over so many standard deviations are told."""
 
 
+SMOOTH = 4.0
+"""Length scale of all groups where no block was timed, so that nothing says what it is: that of
+devices whose blocks were timed is 1.5 to 7."""
+
+
 class BlockPrior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights of the resources and hyper-parameters; with the timings it is the posterior."""
 
@@ -103,6 +108,12 @@ def fit_prior(timed: Timed, amounts: Floats) -> BlockPrior:
     odd = np.abs(error) > WILD * np.sqrt(variance)
     wild = tuple(timed.blocks[int(place)].key for place in order[odd])
     return BlockPrior(tuple(weights.tolist()), s_w, s_f, s_e, tuple(lengths), wild)
+
+
+def untimed_prior(counts: Floats, amounts: Floats, ms: Floats) -> BlockPrior:
+    """Return the prior where only whole networks ``counts [N, B]`` were measured: ``ms [N]``."""
+    weights = weigh(counts @ amounts, ms)
+    return BlockPrior(tuple(weights.tolist()), lengths=(SMOOTH,) * len(SHAPE_GROUPS))
 
 
 def weigh(amounts: Floats, ms: Floats) -> Floats:

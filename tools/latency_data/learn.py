@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from hwnas.latency_models.correction import Field, Seen, Terms, fit_correction
+from hwnas.latency_models.correction import fit_correction
 from hwnas.latency_models.features import Floats
 from hwnas.latency_models.gaussian import factorise
 from hwnas.latency_models.model import FLOOR, Predictions
-from hwnas.latency_models.prior import BlockPrior, Rows, weigh
+from hwnas.latency_models.prior import Rows, untimed_prior, weigh
+from hwnas.latency_models.terms import Field, Seen, Terms
 from latency_data.bench import Bench, Index, Items
 
 
@@ -51,9 +52,8 @@ def gaussian(
 def _with(items: Items, train: Index, test: Index, ms: Floats, sources: Sequence[Floats]) -> Found:
     amounts = np.column_stack([items.amounts, *sources])
     counts = items.counts[train]
-    weights = weigh(counts @ amounts, ms)
-    cost = np.maximum(amounts @ weights, 1e-9)
-    prior = BlockPrior(tuple(weights.tolist()))
+    prior = untimed_prior(counts, amounts, ms)
+    cost = np.maximum(amounts @ np.array(prior.weights), 1e-9)
     rows = Rows(cost, np.zeros((len(cost), len(cost))))
     field = Field((), rows, amounts, prior, 0.0, (items.coordinates, items.groups))
     error = np.full(len(train), 1e-3)

@@ -1,0 +1,143 @@
+"""The terms of the correction's covariance: what blocks' deviations inside networks have in common.
+
+``Cov(g) = s_0^2 11^T + s_w^2 P P^T + s_f^2 Matern52 + s_i^2 I + s_c^2 u u^T``, beside the block
+prior's own uncertainty: what all blocks have in common inside networks, what the resources and what
+like blocks have in common, each block's own, and what blocks have in common whose time alone is
+hardly more than that of a call of the runtime, ``u_b = c / (m_b + c)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hwnas.architecture import Block
+from hwnas.latency_models.features import Floats, shapes, shares
+from hwnas.latency_models.gaussian import Prior, matern52
+from hwnas.latency_models.prior import BlockPrior, Index, Rows
+
+TERMS = (
+    Prior("common", 0.1), Prior("shares", 0.1), Prior("shape", 0.1), Prior("each", 0.04),
+    Prior("overhead", 1.0), Prior("noise", 0.02, 1.0), Prior("session", 0.01, 1.0),
+    Prior("profiler", 0.1), Prior("profiler noise", 0.05), Prior("process", 0.01, 0.4),
+    Prior("call", 0.2, 0.5),
+)  # fmt: skip
+
+CALLS = 4.0
+"""A block that takes as long as so many calls of the null model has half of what a call leaves in
+a block's time alone (``c`` above), a long one next to nothing of it."""
+
+
+Scales = Sequence[float] | Floats
+"""One number for each of `TERMS`."""
+
+
+class Seen(NamedTuple):
+    """Observations of networks, and of blocks inside them, over a list of blocks."""
+
+    counts: Floats
+    """``[N, B]``."""
+    ms: Floats
+    error: Floats
+    """Relative standard error."""
+    network: Floats
+    """1 where a whole network was measured, 0 for a block inside one."""
+    session: Sequence[int]
+    process: Sequence[int]
+
+
+class Field(NamedTuple):
+    """The blocks that the correction is over: prior rows and how their deviations are related."""
+
+    blocks: Sequence[Block]
+    rows: Rows
+    amounts: Floats
+    prior: BlockPrior
+    null_ms: float
+    coordinates: tuple[Floats, Index] | None = None
+    """Of the kernel over shapes, and their groups, where they are not those of `shapes`."""
+
+
+class Terms:
+    """The terms of the covariance, between observations and from the state to observations.
+
+    The state is ``(g, o)``: relative deviations of the blocks, and the overhead above the null
+    model's, in ms.
+    """
+
+    def __init__(self, seen: Seen, field: Field, overhead_ms: float) -> None:
+        self.seen, self.size = seen, len(field.rows.ms)
+        self.scaled = seen.counts * field.rows.ms
+        self.total = self.scaled.sum(axis=1)
+        self.overhead_ms = overhead_ms
+        self.own = field.rows.covariance
+        self.part = shares(field.amounts, np.array(field.prior.weights))
+        coordinates, groups = field.coordinates or shapes(field.blocks)
+        self.shape, _ = matern52(coordinates, coordinates, field.prior.shape_lengths, groups)
+        self.to_own = self.own @ self.scaled.T
+        self.to_shape = self.shape @ self.scaled.T
+        self.spread = self.scaled @ self.part
+        call_ms = CALLS * field.null_ms
+        self.brief = np.divide(call_ms, field.rows.ms + call_ms) * float(call_ms > 0)
+        self.briefly = self.scaled @ self.brief
+        latest = max(seen.session, default=0)
+        sessions = np.array(seen.session)
+        several = len(set(seen.session)) > 1
+        same = sessions[:, None] == sessions[None, :]
+        self.together = same * float(several)
+        self.latest = (sessions == latest) * float(several)
+        process = np.array(seen.process)
+        # every session may count its processes from one
+        self.beside = same * (process[:, None] == process[None, :]) * (process > 0)
+
+    def grams(self) -> list[Floats]:
+        """Return ``[N, N]`` for each of `TERMS`."""
+        network, inside = self.seen.network, 1 - self.seen.network
+        both = np.outer(self.total, self.total)
+        return [
+            both,
+            self.spread @ self.spread.T,
+            self.scaled @ self.to_shape,
+            self.scaled @ self.scaled.T,
+            self.overhead_ms**2 * np.outer(network, network),
+            np.diag(network * self.seen.ms**2),
+            both * np.outer(network, network) * self.together,
+            both * np.outer(inside, inside),
+            np.diag(inside * self.seen.ms**2),
+            both * np.outer(network, network) * self.beside,
+            np.outer(self.briefly, self.briefly),
+        ]
+
+    def cross(self, scales: Scales) -> Floats:
+        """Return the prior covariance ``[B + 1, N]`` of state and observations."""
+        s_0, s_w, s_f, s_i, s_o, _, s_d, *_, s_c = scales
+        to_blocks = (
+            self.to_own
+            + s_0**2 * self.total
+            + s_w**2 * self.part @ self.spread.T
+            + s_f**2 * self.to_shape
+            + s_i**2 * self.scaled.T
+            + s_d**2 * (self.total * self.latest * self.seen.network)
+            + s_c**2 * np.outer(self.brief, self.briefly)
+        )
+        to_overhead = s_o**2 * self.overhead_ms**2 * self.seen.network
+        return np.vstack([to_blocks, to_overhead])
+
+    def prior(self, scales: Scales) -> Floats:
+        """Return the prior covariance ``[B + 1, B + 1]`` of the state."""
+        s_0, s_w, s_f, s_i, s_o, _, s_d, *_, s_c = scales
+        several = float(self.latest.any())
+        whole = np.zeros((self.size + 1, self.size + 1))
+        whole[:-1, :-1] = (
+            self.own
+            + s_0**2
+            + s_w**2 * self.part @ self.part.T
+            + s_f**2 * self.shape
+            + s_i**2 * np.eye(self.size)
+            + s_d**2 * several
+            + s_c**2 * np.outer(self.brief, self.brief)
+        )
+        whole[-1, -1] = s_o**2 * self.overhead_ms**2
+        return whole
