@@ -4,7 +4,7 @@
 
 Measures every block of a space alone, a design of networks, and fresh networks that no fit sees,
 twice, in fresh processes; fits models to parts of the first pass and predicts the fresh networks.
-Goes on where it was cut off; writes tools/results/latency_host.md (``--json OUT``: the rows).
+Goes on where it was cut off; writes tools/results/latency_host_SPACE.md (``--json OUT``: the rows).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from random import Random
 import click
 import msgspec
 import numpy as np
+from latency_data import designs
+from latency_data.designs import Seen
 from numpy.typing import NDArray
 
 from hwnas.architecture import Architecture
@@ -26,11 +28,10 @@ from hwnas.devices.runner import file_sha256, open_runner, reference_file
 from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
 from hwnas.latency_models.evidence import timed_blocks
-from hwnas.latency_models.fit import fit_model, score
+from hwnas.latency_models.fit import score
 from hwnas.latency_models.journal import Entry, observations_of
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from hwnas.latency_models.plan import next_networks
 from hwnas.profiling import (
     FIRST,
     Bench,
@@ -50,8 +51,12 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
     "cells": lambda: cell_space((1, 28, 28), 10, channels=16, layers=5),
 }
 TARGETS = ("host-cpu", "host-cpu-litert")
-POOL, FRESH, ENDS, PLAIN = 60, 60, 16, 20
+POOL, FRESH, ENDS, PLAIN = 60, 60, 16, 27
 """Networks to choose from, fresh ones, fresh ones of either end, networks without 7x7."""
+DESIGNS = 10
+"""Choices of the networks that are fitted to, of each kind."""
+TARGETED = 40
+"""Networks that a choice without any block is for: random ones, neither measured nor fresh."""
 
 
 class Networks(msgspec.Struct, frozen=True):
@@ -64,6 +69,8 @@ class Networks(msgspec.Struct, frozen=True):
     slowest: tuple[Architecture, ...]
     plain: tuple[Architecture, ...]
     """Without any 7x7."""
+    targets: tuple[Architecture, ...]
+    """Never measured: only what the choice without blocks is for."""
 
 
 @click.command()
@@ -129,6 +136,7 @@ def _networks(space: SearchSpace, ratio: dict[str, float]) -> Networks:
         fastest=tuple(rest[n] for n in spread),
         slowest=tuple(rest[-1 - n] for n in spread),
         plain=tuple(plain),
+        targets=tuple(space.architecture(space.random(rng)) for _ in range(TARGETED)),
     )
 
 
@@ -139,52 +147,58 @@ def _all(networks: Networks) -> list[Architecture]:
     )
 
 
-Seen = dict[tuple[str, ...], Observation]
+Method = LatencyModel | Callable[[Architecture], float]
 
 
 def _rows(
     space: SearchSpace, networks: Networks, first: Seen, second: Seen
 ) -> list[dict[str, object]]:
     alone = [one for one in first.values() if one.what == "alone"]
-    design = [first[block_keys(one)] for one in _design(networks, first, alone, 20)]
-    some = [first[block_keys(one)] for one in _design(networks, first, alone, 10)]
-    random20 = [first[block_keys(one)] for one in networks.pool[:20]]
-    plain = [first[block_keys(one)] for one in networks.plain]
-    full = _fit([*alone, *design])
-    sevens = [n for n in networks.fresh if any(b.kernel_size == 7 for b in n.blocks)]
-    fresh = list(networks.fresh)
-    cases: list[tuple[str, LatencyModel | Callable[[Architecture], float], list[Architecture]]] = [
+    fresh, fastest, slowest = map(list, (networks.fresh, networks.fastest, networks.slowest))
+    sevens = [n for n in fresh if any(block.kernel_size == 7 for block in n.blocks)]
+    line, pool = networks.first, networks.pool
+    choices = {
+        "20": designs.with_blocks(line, pool, first, 20),
+        "10": designs.with_blocks(line, pool, first, 10),
+        "bare": designs.without_blocks(line, pool, networks.targets, first, 20),
+        "random": designs.at_random(pool, 20),
+        "plain": designs.at_random(networks.plain, 20),
+    }
+    seen = {
+        name: [[first[block_keys(one)] for one in choose(seed)] for seed in range(DESIGNS)]
+        for name, choose in choices.items()
+        if name != "plain" or networks.plain
+    }
+    full = [designs.fit([*alone, *design]) for design in seen["20"]]
+    scaled = [_summed(alone, design) for design in seen["20"]]
+    cases: list[tuple[str, Sequence[Method], list[Architecture]]] = [
         ("blocks, null model, 20 networks", full, fresh),
-        ("blocks, null model, 10 networks", _fit([*alone, *some]), fresh),
-        ("20 networks, no blocks", _fit(design), fresh),
-        ("blocks, null model, 20 random networks", _fit([*alone, *random20]), fresh),
-        ("blocks, null model", _fit(alone), fresh),
-        ("... 20 networks: fastest eighth", full, list(networks.fastest)),
-        ("... 20 networks: slowest eighth", full, list(networks.slowest)),
-        ("baseline: sum of blocks alone", _summed(alone, []), fresh),
-        ("baseline: (sum - null model) x scale, 20 networks", _summed(alone, design), fresh),
-        ("baseline: the same: fastest eighth", _summed(alone, design), list(networks.fastest)),
+        (
+            "blocks, null model, 10 networks",
+            [designs.fit([*alone, *design]) for design in seen["10"]],
+            fresh,
+        ),
+        ("20 networks, no blocks", [designs.fit(design) for design in seen["bare"]], fresh),
+        ("20 random networks, no blocks", list(map(designs.fit, seen["random"])), fresh),
+        (
+            "blocks, null model, 20 random networks",
+            [designs.fit([*alone, *design]) for design in seen["random"]],
+            fresh,
+        ),
+        ("blocks, null model", [designs.fit(alone)], fresh),
+        ("... 20 networks: fastest eighth", full, fastest),
+        ("... 20 networks: slowest eighth", full, slowest),
+        ("baseline: sum of blocks alone", [_summed(alone, [])], fresh),
+        ("baseline: (sum - null model) x scale, 20 networks", scaled, fresh),
+        ("baseline: the same: fastest eighth", scaled, fastest),
+        ("baseline: the same: slowest eighth", scaled, slowest),
     ]
-    if plain:
-        cases.append(("7x7: blocks, 20 networks without", _fit([*alone, *plain]), sevens))
-    return [_row(name, model, tested, first) for name, model, tested in cases] + [
+    if networks.plain:
+        without = [designs.fit([*alone, *design]) for design in seen["plain"]]
+        cases.append(("7x7: blocks, 20 networks without", without, sevens))
+    return [_row(name, methods, tested, first) for name, methods, tested in cases] + [
         _again(fresh, first, second, "measured again (one common scale)")
     ]
-
-
-def _design(
-    networks: Networks, first: Seen, alone: list[Observation], count: int
-) -> list[Architecture]:
-    """Return our own choice of networks: half spread from end to end, half by the model."""
-    chosen = list(networks.first[:: max(1, FIRST * 2 // count)][: count // 2])
-    model = _fit([*alone, *(first[block_keys(one)] for one in chosen)])
-    targets = [one.blocks for one in networks.first]
-    order = next_networks(model, [one.blocks for one in networks.pool], targets, count // 2)
-    return [*chosen, *(networks.pool[number] for number in order)]
-
-
-def _fit(observations: list[Observation]) -> LatencyModel:
-    return fit_model("here", observations, source="evaluation", validate=False)
 
 
 def _summed(
@@ -201,41 +215,54 @@ def _summed(
 
 
 def _row(
-    name: str,
-    model: LatencyModel | Callable[[Architecture], float],
-    tested: list[Architecture],
-    measured: Seen,
+    name: str, methods: Sequence[Method], tested: list[Architecture], measured: Seen
 ) -> dict[str, object]:
+    """Return the mean over the choices of networks that ``methods`` are fitted to."""
     truth = np.array([measured[block_keys(one)].ms for one in tested])
-    if not isinstance(model, LatencyModel):
-        return _errors(name, np.array([model(one) for one in tested]), truth)
-    found = model.predict([one.blocks for one in tested])
-    said = score(found, truth)
+    errors: list[Floats] = []
+    sure: list[tuple[float, float]] = []
+    for method in methods:
+        if isinstance(method, LatencyModel):
+            found = method.predict([one.blocks for one in tested])
+            share = score(found, truth).covered_90
+            sure.append((share, float(np.mean(found.std_ms / found.mean_ms))))
+            errors.append(_errors(found.mean_ms, truth))
+        else:
+            errors.append(_errors(np.array([method(one) for one in tested]), truth))
+    covered, std = np.mean(sure, axis=0) if sure else (None, None)
     return {
-        **_errors(name, found.mean_ms, truth),
-        "in the 90 % interval": f"{said.covered_90:.0%}",
-        "std": f"{float(np.mean(found.std_ms / found.mean_ms)):.1%}",
+        **_titled(name, len(methods), len(tested), np.mean(errors, axis=0)),
+        "in the 90 % interval": "" if covered is None else f"{covered:.0%}",
+        "std": "" if std is None else f"{std:.1%}",
     }
 
 
 def _again(tested: list[Architecture], first: Seen, second: Seen, name: str) -> dict[str, object]:
     once = np.array([first[block_keys(one)].ms for one in tested])
     again = np.array([second[block_keys(one)].ms for one in tested])
-    return _errors(name, again / np.median(again / once), once)
+    found = _errors(again / np.median(again / once), once)
+    return {**_titled(name, 1, len(tested), found), "in the 90 % interval": "", "std": ""}
 
 
-def _errors(name: str, predicted: Floats, truth: Floats) -> dict[str, object]:
+def _errors(predicted: Floats, truth: Floats) -> Floats:
+    """Return the shares within 5 and 10 %, RMSPE and Spearman."""
     errors = np.abs(predicted / truth - 1)
     ranks = [np.argsort(np.argsort(values)) for values in (predicted, truth)]
+    spearman = np.corrcoef(ranks[0], ranks[1])[0, 1]
+    return np.array(
+        [(errors <= 0.05).mean(), (errors <= 0.10).mean(), np.sqrt((errors**2).mean()), spearman]
+    )
+
+
+def _titled(name: str, choices: int, tested: int, found: Floats) -> dict[str, object]:
     return {
         "fitted to": name,
-        "networks": len(truth),
-        "within 5 %": f"{(errors <= 0.05).mean():.1%}",
-        "within 10 %": f"{(errors <= 0.10).mean():.1%}",
-        "RMSPE": f"{np.sqrt((errors**2).mean()):.2%}",
-        "Spearman": f"{np.corrcoef(ranks[0], ranks[1])[0, 1]:.3f}",
-        "in the 90 % interval": "",
-        "std": "",
+        "choices": choices,
+        "networks": tested,
+        "within 5 %": f"{found[0]:.1%}",
+        "within 10 %": f"{found[1]:.1%}",
+        "RMSPE": f"{found[2]:.2%}",
+        "Spearman": f"{found[3]:.3f}",
     }
 
 
@@ -248,7 +275,9 @@ def _write(space: str, rows: list[dict[str, object]], out: Path | None) -> None:
         f"`python tools/evaluate_latency_host.py --work DIR --space {space}`, {date.today()}, "
         f"{hardware()}. "
         f"Space `{space}`, 28x28, {FRESH} fresh random networks of one pass; every model is fitted "
-        "to measurements of the same pass, taken in other processes minutes apart.\n\n"
+        "to measurements of the same pass, taken in other processes minutes apart. Figures are "
+        f"means over {DESIGNS} choices of the networks fitted to, each from another part of "
+        f"{POOL}.\n\n"
     )
     text = head + "\n".join(lines) + "\n"
     click.echo(text)

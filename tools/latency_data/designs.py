@@ -1,0 +1,94 @@
+"""Which networks of this machine to fit to: several choices of each kind, none by its latency.
+
+A choice may take any of a random part of the pool only, so that choices differ and their mean says
+more than one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hwnas.architecture import Architecture
+from hwnas.latency_models.fit import fit_model
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.observation import Observation
+from hwnas.latency_models.plan import next_networks
+from hwnas.profiling import block_keys
+
+PART = 0.75
+"""Share of the pool that one choice may take from."""
+
+Seen = dict[tuple[str, ...], Observation]
+"""Observations by block keys."""
+
+Choose = Callable[[int], list[Architecture]]
+"""From a seed to networks."""
+
+
+def fit(observations: Sequence[Observation]) -> LatencyModel:
+    return fit_model("here", observations, source="evaluation", validate=False)
+
+
+def with_blocks(
+    line: Sequence[Architecture], pool: Sequence[Architecture], seen: Seen, count: int
+) -> Choose:
+    """Return choices of ``count``: half of ``line`` from end to end, half by the model.
+
+    ``line`` are networks in the order of their latency.
+    """
+    alone = [one for one in seen.values() if one.what == "alone"]
+
+    def choose(seed: int) -> list[Architecture]:
+        chosen, some = spread(line, count // 2), part_of(pool, seed)
+        model = fit([*alone, *(seen[block_keys(one)] for one in chosen)])
+        return [*chosen, *_next(model, some, line, count - len(chosen))]
+
+    return choose
+
+
+def without_blocks(
+    line: Sequence[Architecture],
+    pool: Sequence[Architecture],
+    targets: Sequence[Architecture],
+    seen: Seen,
+    count: int,
+) -> Choose:
+    """Return choices of ``count`` where no block is measured: three of ``line``, then by the model.
+
+    A model of few networks alone knows little, so it is fitted again after each few that it chose;
+    ``targets`` are what it is to predict well.
+    """
+
+    def choose(seed: int) -> list[Architecture]:
+        chosen, some = spread(line, 3), part_of(pool, seed)
+        while len(chosen) < count:
+            model = fit([seen[block_keys(one)] for one in chosen])
+            left = [one for one in some if one not in chosen]
+            chosen += _next(model, left, targets, min(count // 5, count - len(chosen)))
+        return chosen
+
+    return choose
+
+
+def at_random(pool: Sequence[Architecture], count: int) -> Choose:
+    return lambda seed: part_of(pool, seed)[:count]
+
+
+def spread(line: Sequence[Architecture], count: int) -> list[Architecture]:
+    """Return ``count`` of ``line`` at equal distances, the first and the last too."""
+    return [line[int(place)] for place in np.linspace(0, len(line) - 1, count).round()]
+
+
+def part_of(pool: Sequence[Architecture], seed: int) -> list[Architecture]:
+    order = np.random.default_rng(seed).permutation(len(pool))
+    return [pool[int(place)] for place in order[: round(PART * len(pool))]]
+
+
+def _next(
+    model: LatencyModel, pool: Sequence[Architecture], targets: Sequence[Architecture], count: int
+) -> list[Architecture]:
+    blocks = [one.blocks for one in pool]
+    order = next_networks(model, blocks, [one.blocks for one in targets], count)
+    return [pool[number] for number in order]
