@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from torch import nn
+from torch import Tensor, nn
 
 TOOLS = Path(__file__).parent.parent / "tools"
 
@@ -100,6 +100,30 @@ def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None
     }
     by_hand = 256 * (27 * 8 + 9 * 8 + 4 * 16) + 160
     assert macs_of(found) == pytest.approx(by_hand / 1e6)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_an_activation_that_is_written_out_is_the_operator_that_a_converter_makes_of_it(
+    inplace: bool,
+) -> None:
+    from latency_data.operators import Operator, operators_of
+
+    class WrittenOut(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * nn.functional.relu6(x + 3.0, inplace=inplace) / 6.0
+
+    class NotIt(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + x) * nn.functional.relu6(x + 3.0, inplace=inplace) / 6.0
+
+    conv = nn.Conv2d(3, 8, 3, 2, 1)
+    written = nn.Sequential(conv, WrittenOut(), nn.Conv2d(8, 8, 1), WrittenOut()).to("meta")
+    called = nn.Sequential(conv, nn.Hardswish(), nn.Conv2d(8, 8, 1), nn.Hardswish()).to("meta")
+    assert operators_of(written, 32) == operators_of(called, 32)
+    activate = Operator("activate", 8, 8, 1, 1, 1, 16, 16)
+    assert operators_of(written, 32)[activate] == 2
+    other = operators_of(nn.Sequential(conv, NotIt()).to("meta"), 32)
+    assert other.total() == operators_of(written, 32).total() + 1
 
 
 def test_cells_that_compute_the_same_are_one_group_and_others_are_not() -> None:

@@ -2,8 +2,9 @@
 
 A network is run once on the meta device (shapes only, no numbers) and every operation that PyTorch
 dispatches is noted. As TFLite's converter does, a batch norm is folded into the convolution before
-it, ReLU and ReLU6 into what they follow, and reshapes cost nothing. A convolution of several groups
-that is not depthwise is what the converter makes of it: slices, a convolution for each, a concat.
+it, ReLU and ReLU6 into what they follow, h-swish that is written out becomes one operator, and
+reshapes cost nothing. A convolution of several groups that is not depthwise is what the converter
+makes of it: slices, a convolution for each, a concat.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.found: list[Operator] = []
         self.made: dict[int, str] = {}
+        self.last: list[_Step] = []
         self.alive: list[Any] = []  # ids stay those of their tensors
 
     def __torch_dispatch__(
@@ -111,12 +113,42 @@ class _Recorder(TorchDispatchMode):
         before = self.made.get(id(args[0]), "") if args else ""
         one = _operator(name, before, args, result)
         outputs = result if isinstance(result, (tuple, list)) else (result,)
+        made = one.kind if one is not None else before or name
         for output in outputs:
-            self.made[id(output)] = one.kind if one is not None else before or name
+            self.made[id(output)] = "join" if name in JOINS else made  # also by a number
         self.alive.append((args, result))
         if one is not None:
             self.found.append(one)
+        tensors = tuple(id(arg) for arg in args if isinstance(arg, Tensor))
+        self.last = [*self.last[-3:], _Step(name, tensors, id(result), len(self.found))]
+        if _is_hswish(self.last):
+            before = self.last[0].recorded - 1  # without what the shift was recorded as
+            self.found = [*self.found[:before], self.found[-1]]
         return result
+
+
+class _Step(NamedTuple):
+    """One operation as it was dispatched."""
+
+    name: str
+    tensors: tuple[int, ...]
+    result: int
+    recorded: int
+    """Operators that were noted up to and with it."""
+
+
+def _is_hswish(steps: Sequence[_Step]) -> bool:
+    """Say whether ``x * relu6(x + 3) / 6`` was just written out."""
+    if [step.name for step in steps] != ["add", "hardtanh", "mul", "div"]:
+        return False
+    shift, clip, product, scale = steps
+    x = shift.tensors
+    return (
+        len(x) == 1
+        and clip.tensors == (shift.result,)
+        and set(product.tensors) == {*x, clip.result}
+        and scale.tensors == (product.result,)
+    )
 
 
 def _operator(name: str, before: str, args: tuple[Any, ...], result: Any) -> Operator | None:
