@@ -122,8 +122,8 @@ class _Recorder(TorchDispatchMode):
         tensors = tuple(id(arg) for arg in args if isinstance(arg, Tensor))
         self.last = [*self.last[-3:], _Step(name, tensors, id(result), len(self.found))]
         if _is_hswish(self.last):
-            before = self.last[0].recorded - 1  # without what the shift was recorded as
-            self.found = [*self.found[:before], self.found[-1]]
+            kept = self.last[0].recorded - 1  # without what the shift was noted as
+            self.found = [*self.found[:kept], self.found[-1]]
         return result
 
 
