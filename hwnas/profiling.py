@@ -21,6 +21,7 @@ from torch import nn
 from hwnas.architecture import Architecture, Block, Genotype
 from hwnas.artifact import Format
 from hwnas.block import FREE_OPS
+from hwnas.block_times import block_shares
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject, file_sha256, reference_file
 from hwnas.export.compile import compile_model
@@ -82,12 +83,14 @@ def latency_model(
     seed: int = 0,
     goal: float = GOAL,
     further: bool = False,
+    profiled: int = 0,
 ) -> LatencyModel:
     """Return the model kept in ``folder``, measuring what is missing.
 
     A model or journal made under other conditions is set aside, and ``say`` is told why. With
     ``further`` a model that is there is not enough: it is measured on until it has as many
-    ``networks``, or an interval as narrow as ``goal``.
+    ``networks``, or an interval as narrow as ``goal``. The first ``profiled`` networks (chains, on
+    this machine) are run by the runtime's profiler, too: what it says of their blocks is learnt.
     """
     now = runner.probe()
     reference = file_sha256(reference_file(profile.runtime))
@@ -106,6 +109,7 @@ def latency_model(
         set_aside(folder)
     bench = Bench(profile, runner, folder, progress, seed, reference)
     before = len(read_journal(folder))
+    bench.profiled = profiled - sum(bool(one.shares) for one in bench.entries())
     entries = _measure_all(bench, space, networks, goal)
     if model is None or len(entries) > before:
         model = fit_entries(profile.name, entries)
@@ -153,6 +157,8 @@ class Bench:
         self.session = session
         self.seed, self.reference_sha256 = seed, reference_sha256
         self.planned = 0
+        self.profiled = 0
+        """Networks that are still to be profiled, too."""
 
     def measure(self, jobs: Sequence[Job]) -> list[Entry]:
         """Measure in batches, each kept before the next begins; return the whole journal."""
@@ -169,14 +175,22 @@ class Bench:
                     for n, job in enumerate(part)
                 ]
                 measured = self.runner.measure(subjects, seed=self.seed + batch)
-            for job, one in zip(part, measured, strict=True):
+                shares = [self._shares(*pair) for pair in zip(part, subjects, strict=True)]
+            for job, one, share in zip(part, measured, shares, strict=True):
                 entry = Entry(
-                    job.keys, job.network, self.reference_sha256, one, batch, self.session
+                    job.keys, job.network, self.reference_sha256, one, batch, self.session, share
                 )
                 append_line(self.folder / self.journal, entry)
             if self.progress is not None:
                 self.progress(len(self.entries()), self.planned)
         return self.entries()
+
+    def _shares(self, job: Job, subject: Subject) -> tuple[float, ...]:
+        """Profile a network, if it is one of the first that shall be."""
+        if not job.network or job.inputs or self.profiled <= 0:
+            return ()
+        self.profiled -= 1
+        return block_shares(subject.path, self.profile, job.blocks)
 
     def entries(self) -> list[Entry]:
         return read_journal(self.folder, self.journal)

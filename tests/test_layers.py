@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "search": f"errors {PLAIN} spaces {DATA} latency_models",
     # files are opened with the device worker's runtimes, see ONLY
     "export": f"errors {PLAIN} spaces {DATA} devices",
-    "profiling": f"{TORCH_FREE} {DATA} search export",
+    "block_times": TORCH_FREE,
+    "profiling": f"{TORCH_FREE} {DATA} search export block_times",
     "pipeline": f"{TORCH_FREE} {DATA} search export profiling",
     "specialize": f"{TORCH_FREE} {DATA} search export profiling pipeline",
     "cli": f"{TORCH_FREE} {DATA} search export profiling pipeline specialize testing",

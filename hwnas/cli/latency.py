@@ -33,18 +33,27 @@ def latency() -> None:
     show_default=True,
     help="Stop when the 90 % interval is within +- this share.",
 )
+@click.option(
+    "--profile",
+    "profiled",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Networks whose blocks are timed by the runtime's profiler, too.",
+)
 @click.option("--again", is_flag=True, help="Set the present model aside and measure anew.")
 @click.option("--json", "as_json", is_flag=True, help="The model as one JSON document on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def measure(
-    target: str, space: str, data: str, precision: str, networks: int, interval: str, again: bool,
-    as_json: bool, quiet: bool,
+    target: str, space: str, data: str, precision: str, networks: int, interval: str, profiled: int,
+    again: bool, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure every block of a space on a device, and some whole networks; fit a model.
 
     What was measured is kept in a journal: a measurement that was cut off goes on where it was.
     """
     from hwnas.cli.latency_fit import place_of, reachable, share_of
+    from hwnas.errors import UsageError
     from hwnas.latency_models.card import card
     from hwnas.latency_models.journal import JOURNAL
     from hwnas.latency_models.store import set_aside
@@ -54,6 +63,11 @@ def measure(
 
     goal = share_of("--interval", interval)
     place = place_of(target, space, data, precision)
+    if profiled and (place.profile.transport != "local" or precision != "fp32"):
+        raise UsageError(
+            f"--profile {profiled}: the runtime's profiler is read of fp32 networks on this "
+            f"machine only, {target} is {place.profile.transport}, {precision}"
+        )
     runner = reachable(place)
     if again:
         set_aside(place.folder)
@@ -62,7 +76,7 @@ def measure(
         model = latency_model(
             place.profile, runner, place.space, place.folder, shown.say,
             lambda done, planned: update(done, planned, f"{done} of {planned} models"),
-            networks=networks, goal=goal,
+            networks=networks, goal=goal, profiled=profiled,
         )  # fmt: skip
     journal = place.folder / JOURNAL
     for note in whole_entries(journal)[1] if journal.is_file() else ():

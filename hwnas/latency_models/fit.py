@@ -133,7 +133,8 @@ def left_out(
 ) -> Predictions | None:
     """Predict every network by a model of the others; ``None`` with fewer than six networks.
 
-    A network that was measured several times is left out with all its measurements.
+    A network that was measured several times is left out with all its measurements, and with a
+    profiler's figures of what was measured beside it: some are its own.
     """
     places = [number for number, one in enumerate(observations) if one.what == "network"]
     kinds = {kind: number for number, kind in enumerate(_different(observations))}
@@ -143,11 +144,21 @@ def left_out(
     means, stds = np.empty(len(places)), np.empty(len(places))
     for fold in range(FOLDS):
         chosen = [places[number] for number in np.flatnonzero(folds == fold)]
-        rest = [one for number, one in enumerate(observations) if number not in set(chosen)]
+        beside = {(observations[n].session, observations[n].process) for n in chosen}
+        rest = [
+            one
+            for number, one in enumerate(observations)
+            if number not in set(chosen) and not _profiled(one, beside)
+        ]
         model = fit_model(device, rest, source="", sources=sources, validate=False)
         found = model.predict([blocks_of(observations[number]) for number in chosen])
         means[folds == fold], stds[folds == fold] = found.mean_ms, found.std_ms
     return Predictions(means, stds)
+
+
+def _profiled(one: Observation, beside: set[tuple[int, int]]) -> bool:
+    """Say whether it is a profiler's figure of these sessions and processes; tables have none."""
+    return one.what == "inside" and one.process > 0 and (one.session, one.process) in beside
 
 
 def score(predicted: Predictions, measured_ms: Floats, folds: int = 0) -> HeldOut:

@@ -35,6 +35,8 @@ class Entry(msgspec.Struct, frozen=True):
     """Which worker processes it was measured in, from 1 on."""
     session: int = 0
     """0 is what the model was first made of; each `check` that was added is one more."""
+    shares: tuple[float, ...] = ()
+    """Of a network's time, for each of ``keys``, by the runtime's profiler; empty: not profiled."""
 
 
 def read_journal(folder: Path, name: str = JOURNAL) -> list[Entry]:
@@ -66,7 +68,13 @@ def fit_entries(device: str, entries: Sequence[Entry], validate: bool = True) ->
 def observations_of(entries: Sequence[Entry]) -> list[Observation]:
     """Return measurements in ms of the reference's median speed in the first session."""
     reference_ms = median(_references(entries))
-    return [observation_of(entry, reference_ms) for entry in entries]
+    whole = [observation_of(entry, reference_ms) for entry in entries]
+    profiled = [
+        one
+        for entry, network in zip(entries, whole, strict=True)
+        for one in profiled_blocks(entry, network)
+    ]
+    return [*whole, *profiled]
 
 
 def observation_of(entry: Entry, reference_ms: float) -> Observation:
@@ -78,6 +86,22 @@ def observation_of(entry: Entry, reference_ms: float) -> Observation:
         session=entry.session,
         process=entry.batch,
     )
+
+
+def profiled_blocks(entry: Entry, network: Observation) -> list[Observation]:
+    """Return what a profiler says of a network's blocks: its shares of the measured latency.
+
+    So their sum is the network's, whatever profiling adds. What they have in common and how far
+    each is off are scales of their own in the model (`TERMS`), which no network shares.
+    """
+    found: dict[str, list[float]] = {}
+    for key, share in zip(entry.keys, entry.shares, strict=bool(entry.shares)):
+        found.setdefault(key, []).append(share * network.ms)
+    return [
+        msgspec.structs.replace(network, what="inside", keys=(key,), ms=sum(ms) / len(ms))
+        for key, ms in found.items()
+        if sum(ms) > 0
+    ]
 
 
 def conditions_of(

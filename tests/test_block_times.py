@@ -1,0 +1,137 @@
+"""A network's time by blocks, from the runtimes' profilers, and what a model learns of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from hwnas import block_times
+from hwnas.architecture import Block
+from hwnas.artifact import Format
+from hwnas.block_times import block_shares
+from hwnas.cli.latency import latency
+from hwnas.devices.operators import OperatorTime
+from hwnas.devices.profile import find_profile
+from hwnas.errors import UsageError
+from hwnas.export.compile import compile_model
+from hwnas.latency_models import fit as fitting
+from hwnas.latency_models.fit import fit_model, left_out
+from hwnas.latency_models.journal import Entry, observations_of, profiled_blocks
+from hwnas.latency_models.observation import Observation
+from hwnas.nn.build import untrained
+from hwnas.spaces.mobile import mobile_space
+from tests.sample_report import host_measurement
+from tests.synthetic import alone, networks
+
+CHAIN = (
+    Block("conv", 1, 16, 3, 2, 1, 28),
+    Block("mbconv", 16, 16, 3, 1, 3, 14),
+    Block("identity", 16, 16, 1, 1, 1, 14),
+    Block("logits", 16, 10, 1, 1, 1, 14),
+)
+
+
+def rows(*named: tuple[str, float]) -> list[OperatorTime]:
+    return [OperatorTime(name, name.split(":")[0], ms, 0.0, "") for name, ms in named]
+
+
+def profiled(monkeypatch: pytest.MonkeyPatch, found: list[OperatorTime]) -> None:
+    monkeypatch.setattr(block_times, "operator_times", lambda *_: found)
+
+
+def test_an_operator_without_a_name_belongs_to_the_block_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = rows(
+        ("blocks.0.conv_nchwc", 1.0), ("blocks.1.layers.expand.conv", 2.0), ("add", 1.0),
+        ("ReorderOutput", 2.0), ("blocks.3.pool", 1.0), ("logits", 3.0),
+    )  # fmt: skip
+    profiled(monkeypatch, found)
+    shares = block_shares(Path("a.onnx"), find_profile("host-cpu"), CHAIN)
+    assert shares == pytest.approx((0.1, 0.5, 0.4))
+
+
+def test_operators_without_names_are_counted_off_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = rows(
+        ("IGEMM:0", 1.0), ("GEMM:1", 1.0), ("DWConv:2", 1.0), ("GEMM:3", 1.0), ("Add:4", 1.0),
+        ("Mean:5", 2.0), ("Static Reshape:6", 1.0), ("GEMM:7", 2.0),
+    )  # fmt: skip
+    profiled(monkeypatch, found)
+    shares = block_shares(Path("a.tflite"), find_profile("host-cpu-litert"), CHAIN)
+    assert shares == pytest.approx((0.1, 0.4, 0.5))
+
+
+def test_operators_that_do_not_fit_the_blocks_are_not_guessed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    profiled(monkeypatch, rows(("IGEMM:0", 1.0), ("GEMM:1", 1.0)))
+    assert block_shares(Path("a.tflite"), find_profile("host-cpu-litert"), CHAIN) == ()
+    profiled(monkeypatch, rows(("a", 1.0), ("b", 1.0)))
+    assert block_shares(Path("a.onnx"), find_profile("host-cpu"), CHAIN) == ()
+
+
+@pytest.mark.parametrize(
+    ("target", "format"), [("host-cpu", "onnx"), ("host-cpu-litert", "tflite")]
+)
+def test_every_computing_block_has_a_share_in_the_real_runtime(
+    tmp_path: Path, target: str, format: Format
+) -> None:
+    space = mobile_space((1, 28, 28), 10)
+    blocks = space.architecture(space.random(Random(0))).blocks
+    path = tmp_path / f"network.{format}"
+    compile_model(untrained(blocks), (1, 28, 28), format, path)
+    shares = block_shares(path, find_profile(target), blocks)
+    assert len(shares) == sum(block.op != "identity" for block in blocks)
+    assert sum(shares) == pytest.approx(1.0)
+
+
+def entry(shares: tuple[float, ...]) -> Entry:
+    return Entry(("a", "b", "a"), True, "0" * 64, host_measurement("measured"), 3, 1, shares)
+
+
+def test_a_profiled_network_says_what_its_blocks_take_of_the_measured_latency() -> None:
+    whole, *blocks = observations_of([entry((0.2, 0.5, 0.3))])
+    assert [one.keys for one in blocks] == [("a",), ("b",)]
+    assert [one.ms / whole.ms for one in blocks] == pytest.approx([0.25, 0.5])
+    assert {(one.what, one.session, one.process) for one in blocks} == {("inside", 1, 3)}
+
+
+def test_a_network_without_shares_is_one_observation() -> None:
+    assert len(observations_of([entry(())])) == 1
+    assert profiled_blocks(entry(()), Observation("network", ("a", "b", "a"), 1.0)) == []
+
+
+def test_a_network_that_is_left_out_takes_its_profile_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = [
+        msgspec.structs.replace(one, process=number % 2 + 1)
+        for number, one in enumerate(networks(12, 0))
+    ]
+    inside = [
+        msgspec.structs.replace(one, what="inside", keys=one.keys[:1], ms=0.1 * one.ms)
+        for one in whole
+    ]
+    fitted: list[set[int]] = []
+
+    def spy(device: str, observations: list[Observation], **options: object) -> object:
+        fitted.append({one.process for one in observations if one.what == "inside"})
+        return fit_model(device, observations, **options)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(fitting, "fit_model", spy)
+    left_out("phone", [*alone(), *whole, *inside])
+    assert fitted and all(len(one) < 2 for one in fitted)
+
+
+def test_a_profile_of_another_device_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path))
+    asked = ["measure", "--target", "simulated-phone", "--profile", "2"]
+    said = CliRunner().invoke(latency, asked, standalone_mode=False)
+    assert isinstance(said.exception, UsageError)
+    assert "simulated-phone is simulated" in str(said.exception)
