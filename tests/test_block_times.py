@@ -22,6 +22,7 @@ from hwnas.latency_models import fit as fitting
 from hwnas.latency_models.fit import fit_model, left_out
 from hwnas.latency_models.journal import Entry, observations_of, profiled_blocks
 from hwnas.latency_models.observation import Observation
+from hwnas.latency_models.parts import parts_of
 from hwnas.nn.build import untrained
 from hwnas.spaces.mobile import mobile_space
 from tests.sample_report import host_measurement
@@ -89,20 +90,28 @@ def test_every_computing_block_has_a_share_in_the_real_runtime(
     assert sum(shares) == pytest.approx(1.0)
 
 
+A, B = CHAIN[0].key, CHAIN[1].key
+
+
 def entry(shares: tuple[float, ...]) -> Entry:
-    return Entry(("a", "b", "a"), True, "0" * 64, host_measurement("measured"), 3, 1, shares)
+    return Entry((A, B, A), True, "0" * 64, host_measurement("measured"), 3, 1, shares)
 
 
 def test_a_profiled_network_says_what_its_blocks_take_of_the_measured_latency() -> None:
     whole, *blocks = observations_of([entry((0.2, 0.5, 0.3))])
-    assert [one.keys for one in blocks] == [("a",), ("b",)]
+    assert [one.keys for one in blocks] == [(A,), (B,)]
     assert [one.ms / whole.ms for one in blocks] == pytest.approx([0.25, 0.5])
     assert {(one.what, one.session, one.process) for one in blocks} == {("inside", 1, 3)}
+    for one in blocks:
+        # a microsecond for each operator
+        unresolved = 0.001 * len(parts_of(Block.from_key(one.keys[0]))) / one.ms
+        assert one.standard_error**2 == pytest.approx(whole.standard_error**2 + unresolved**2)
+        assert unresolved > 0
 
 
 def test_a_network_without_shares_is_one_observation() -> None:
     assert len(observations_of([entry(())])) == 1
-    assert profiled_blocks(entry(()), Observation("network", ("a", "b", "a"), 1.0)) == []
+    assert profiled_blocks(entry(()), Observation("network", (A, B, A), 1.0)) == []
 
 
 def test_a_network_that_is_left_out_takes_its_profile_along(

@@ -7,19 +7,25 @@ what a millisecond means, stays that of the first one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import hypot
 from pathlib import Path
 from statistics import median
 
 import msgspec
 
+from hwnas.architecture import Block
 from hwnas.errors import HwnasError
 from hwnas.files import read_lines
 from hwnas.latency_models.fit import fit_model
 from hwnas.latency_models.model import Conditions, LatencyModel
 from hwnas.latency_models.observation import Observation
+from hwnas.latency_models.parts import parts_of
 from hwnas.measurement import DRIFT_LIMIT, Environment, Measurement, quantile
 
 JOURNAL = "journal.jsonl"
+
+RESOLUTION_MS = 0.001
+"""Profilers count in whole microseconds."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -92,16 +98,24 @@ def profiled_blocks(entry: Entry, network: Observation) -> list[Observation]:
     """Return what a profiler says of a network's blocks: its shares of the measured latency.
 
     So their sum is the network's, whatever profiling adds. What they have in common and how far
-    each is off are scales of their own in the model (`TERMS`), which no network shares.
+    each is off are scales of their own in the model (`TERMS`), which no network shares; each
+    operator is off by `RESOLUTION_MS`, too, which is much of a short one.
     """
     found: dict[str, list[float]] = {}
     for key, share in zip(entry.keys, entry.shares, strict=bool(entry.shares)):
         found.setdefault(key, []).append(share * network.ms)
+    means = {key: sum(ms) / len(ms) for key, ms in found.items() if sum(ms) > 0}
     return [
-        msgspec.structs.replace(network, what="inside", keys=(key,), ms=sum(ms) / len(ms))
-        for key, ms in found.items()
-        if sum(ms) > 0
-    ]
+        msgspec.structs.replace(
+            network, what="inside", keys=(key,), ms=ms,
+            standard_error=hypot(network.standard_error, _unresolved_ms(key) / ms),
+        )
+        for key, ms in means.items()
+    ]  # fmt: skip
+
+
+def _unresolved_ms(key: str) -> float:
+    return RESOLUTION_MS * len(parts_of(Block.from_key(key)))
 
 
 def conditions_of(
