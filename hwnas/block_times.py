@@ -28,9 +28,9 @@ def block_shares(path: Path, profile: DeviceProfile, blocks: Sequence[Block]) ->
     """
     rows = operator_times(path, profile.runtime, profile.measure.threads)
     owners = _by_name(rows) if profile.runtime == "onnxruntime" else _by_order(rows, blocks)
-    if not owners:
-        return ()
     total_ms = sum(row.median_ms for row in rows)
+    if not owners or total_ms == 0:  # profilers count whole microseconds
+        return ()
     shares = [0.0] * len(blocks)
     for owner, row in zip(owners, rows, strict=True):
         shares[owner] += row.median_ms / total_ms

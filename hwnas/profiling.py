@@ -103,18 +103,33 @@ def latency_model(
         elif missing := [one.key for one in distinct_blocks(space) if one.key not in model.rows_ms]:
             say(f"the latency model of {profile.name} lacks {len(missing)} blocks: measuring them")
         elif not further:
+            _tell_profiled(read_journal(folder), profiled, say)
             return model
     elif (reason := journal_outdated(read_journal(folder), now, reference)) is not None:
         say(f"the journal of {profile.name} is refused: {reason}; measuring again")
         set_aside(folder)
     bench = Bench(profile, runner, folder, progress, seed, reference)
     before = len(read_journal(folder))
-    bench.profiled = profiled - sum(bool(one.shares) for one in bench.entries())
+    bench.profiled = profiled - _profiled(bench.entries())
     entries = _measure_all(bench, space, networks, goal)
+    _tell_profiled(entries, profiled, say)
     if model is None or len(entries) > before:
         model = fit_entries(profile.name, entries)
         write_measured(model, folder)
     return model
+
+
+def _profiled(entries: Sequence[Entry]) -> int:
+    return sum(bool(one.shares) for one in entries)
+
+
+def _tell_profiled(entries: Sequence[Entry], asked: int, say: Say) -> None:
+    """Say where fewer networks than asked for were profiled."""
+    if (found := _profiled(entries)) < asked:
+        say(
+            f"{found} of {asked} networks are profiled: those measured before are not run again, "
+            "networks of cells and operators that cannot be told apart are left out"
+        )
 
 
 def block_keys(architecture: Architecture) -> tuple[str, ...]:
@@ -174,8 +189,9 @@ class Bench:
                     _subject(job, self.profile, Path(scratch) / str(n))
                     for n, job in enumerate(part)
                 ]
-                measured = self.runner.measure(subjects, seed=self.seed + batch)
+                # first, so that a profiler that fails loses nothing measured
                 shares = [self._shares(*pair) for pair in zip(part, subjects, strict=True)]
+                measured = self.runner.measure(subjects, seed=self.seed + batch)
             for job, one, share in zip(part, measured, shares, strict=True):
                 entry = Entry(
                     job.keys, job.network, self.reference_sha256, one, batch, self.session, share

@@ -9,21 +9,23 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from hwnas import block_times
+from hwnas import block_times, profiling
 from hwnas.architecture import Block
 from hwnas.artifact import Format
 from hwnas.block_times import block_shares
 from hwnas.cli.latency import latency
 from hwnas.devices.operators import OperatorTime
 from hwnas.devices.profile import find_profile
-from hwnas.errors import UsageError
+from hwnas.errors import DeviceError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.latency_models import fit as fitting
 from hwnas.latency_models.fit import fit_model, left_out
 from hwnas.latency_models.journal import Entry, observations_of, profiled_blocks
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.parts import parts_of
+from hwnas.measurement import Measurement
 from hwnas.nn.build import untrained
+from hwnas.profiling import _tell_profiled  # pyright: ignore[reportPrivateUsage]
 from hwnas.spaces.mobile import mobile_space
 from tests.sample_report import host_measurement
 from tests.synthetic import alone, networks
@@ -134,6 +136,54 @@ def test_a_network_that_is_left_out_takes_its_profile_along(
     monkeypatch.setattr(fitting, "fit_model", spy)
     left_out("phone", [*alone(), *whole, *inside])
     assert fitted and all(len(one) < 2 for one in fitted)
+
+
+def test_a_network_below_the_profilers_resolution_has_no_shares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    profiled(monkeypatch, rows(("blocks.0.conv", 0.0), ("blocks.1.layers.expand.conv", 0.0)))
+    assert block_shares(Path("a.onnx"), find_profile("host-cpu"), CHAIN) == ()
+
+
+def test_fewer_profiled_networks_than_asked_for_are_told() -> None:
+    said: list[str] = []
+    measured = [entry((0.2, 0.5, 0.3)), entry(()), entry(())]
+    _tell_profiled(measured, 1, said.append)
+    assert said == []
+    _tell_profiled(measured, 3, said.append)
+    assert said[0].startswith("1 of 3 networks are profiled")
+
+
+def test_a_profiler_that_fails_is_asked_before_anything_of_its_batch_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> tuple[float, ...]:
+        raise DeviceError("no profiler here")
+
+    class Unasked:
+        def measure(self, *_: object, **__: object) -> list[Measurement]:
+            raise AssertionError("measured before it was profiled")
+
+    monkeypatch.setattr(profiling, "block_shares", failing)
+    bench = profiling.Bench(find_profile("host-cpu"), Unasked(), tmp_path, None, 0, "0" * 64)  # pyright: ignore[reportArgumentType]
+    bench.profiled = 1
+    space = mobile_space((1, 28, 28), 10)
+    job = profiling.network_job(space.architecture(space.random(Random(0))))
+    with pytest.raises(DeviceError, match="no profiler here"):
+        bench.measure([job])
+
+
+def test_a_profile_of_a_gpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path))
+    file = tmp_path / "board.toml"
+    file.write_text(
+        'name = "board"\ntitle = "a board"\nkind = "gpu"\nruntime = "onnxruntime"\n'
+        'transport = "local"\n[hardware]\nsource = "a test"\n[gpu]\nprovider = "cuda"\n'
+    )
+    asked = ["measure", "--target", str(file), "--profile", "2"]
+    said = CliRunner().invoke(latency, asked, standalone_mode=False)
+    assert isinstance(said.exception, UsageError)
+    assert "is a GPU" in str(said.exception)
 
 
 def test_a_profile_of_another_device_is_refused(

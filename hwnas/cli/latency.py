@@ -63,10 +63,11 @@ def measure(
 
     goal = share_of("--interval", interval)
     place = place_of(target, space, data, precision)
-    if profiled and (place.profile.transport != "local" or precision != "fp32"):
+    where = "a GPU" if place.profile.gpu else place.profile.runner or place.profile.transport
+    if profiled and (where != "local" or precision != "fp32"):
         raise UsageError(
             f"--profile {profiled}: the runtime's profiler is read of fp32 networks on this "
-            f"machine only, {target} is {place.profile.transport}, {precision}"
+            f"machine's processor only, {target} is {where}, {precision}"
         )
     runner = reachable(place)
     if again:
