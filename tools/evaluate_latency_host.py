@@ -1,10 +1,11 @@
 """Is a network's latency on this machine what the latency model says?
 
-    python tools/evaluate_latency_host.py --work DIR [--target host-cpu] [--space mobile]
+    python tools/evaluate_latency_host.py --work DIR [--work DIR2 ...] [--space mobile]
 
 Measures every block of a space alone, a design of networks, and fresh networks that no fit sees,
-twice, in fresh processes; fits models to parts of the first pass and predicts the fresh networks.
-Goes on where it was cut off; writes tools/results/latency_host_SPACE.md (``--json OUT``: the rows).
+and all networks again in further processes; fits models to parts of the first and predicts the
+fresh networks. Figures are means over the directories, each measured by itself. Goes on where
+it was cut off; writes tools/results/latency_host_SPACE.md (``--json OUT``: the rows).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 import numpy as np
 from latency_data import designs
 from latency_data.designs import Seen
+from latency_data.fresh import Method, Row, again, row, titled
 from numpy.typing import NDArray
 
 from hwnas.architecture import Architecture
@@ -28,9 +30,7 @@ from hwnas.devices.runner import file_sha256, open_runner, reference_file
 from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
 from hwnas.latency_models.evidence import timed_blocks
-from hwnas.latency_models.fit import score
-from hwnas.latency_models.journal import Entry, observations_of
-from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.journal import Entry, observation_of, reference_ms_of
 from hwnas.latency_models.observation import Observation
 from hwnas.profiling import (
     FIRST,
@@ -74,23 +74,25 @@ class Networks(msgspec.Struct, frozen=True):
 
 
 @click.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path))
+@click.option("--work", "works", required=True, multiple=True, type=click.Path(path_type=Path))
 @click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
 @click.option("--space", "space_name", type=click.Choice(["mobile", "cells"]), default="mobile")
 @click.option("--json", "out", type=click.Path(path_type=Path))
-def main(work: Path, targets: Sequence[str], space_name: str, out: Path | None) -> None:
+def main(works: Sequence[Path], targets: Sequence[str], space_name: str, out: Path | None) -> None:
     """Measure, fit, predict; print the table."""
     space = SPACES[space_name]()
     rows: list[dict[str, object]] = []
     for target in targets:
-        networks, first, second = _measured(space, target, work / space_name / target)
-        rows += [{"target": target, **row} for row in _rows(space, networks, first, second)]
-    _write(space_name, rows, out)
+        runs = [
+            _rows(space, *_measured(space, target, work / space_name / target)) for work in works
+        ]
+        for run in zip(*runs, strict=True):
+            figures = np.mean([one.figures for one in run], axis=0)
+            rows.append({"target": target, **titled(run[0], len(works), figures)})
+    _write(space_name, len(works), rows, out)
 
 
-def _measured(
-    space: SearchSpace, target: str, folder: Path
-) -> tuple[Networks, dict[tuple[str, ...], Observation], dict[tuple[str, ...], Observation]]:
+def _measured(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, Seen, Seen]:
     """Return the networks and both passes' observations, by block keys."""
     blocks = distinct_blocks(space)
     alone = [Job((), False, ()), *(Job((one.key,), False, (one,)) for one in blocks)]
@@ -100,7 +102,8 @@ def _measured(
     whole = [Job(block_keys(one), True, one.blocks, one.inputs) for one in _all(networks)]
     first = _bench(target, folder / "first", 0).measure([*alone, *whole])
     second = _bench(target, folder / "second", 1).measure(whole)
-    return networks, _by_keys(first), _by_keys(second)
+    reference_ms = reference_ms_of(first)
+    return networks, _by_keys(first, reference_ms), _by_keys(second, reference_ms)
 
 
 def _bench(target: str, folder: Path, seed: int) -> Bench:
@@ -110,8 +113,9 @@ def _bench(target: str, folder: Path, seed: int) -> Bench:
     return Bench(profile, open_runner(profile), folder, said, seed, reference)
 
 
-def _by_keys(entries: Sequence[Entry]) -> dict[tuple[str, ...], Observation]:
-    return {one.keys: one for one in observations_of(entries)}
+def _by_keys(entries: Sequence[Entry], reference_ms: float) -> Seen:
+    """Return observations in ms of the first pass's calibration, as a model's user has them."""
+    return {one.keys: observation_of(one, reference_ms) for one in entries}
 
 
 def _networks(space: SearchSpace, ratio: dict[str, float]) -> Networks:
@@ -147,12 +151,7 @@ def _all(networks: Networks) -> list[Architecture]:
     )
 
 
-Method = LatencyModel | Callable[[Architecture], float]
-
-
-def _rows(
-    space: SearchSpace, networks: Networks, first: Seen, second: Seen
-) -> list[dict[str, object]]:
+def _rows(space: SearchSpace, networks: Networks, first: Seen, second: Seen) -> list[Row]:
     alone = [one for one in first.values() if one.what == "alone"]
     fresh, fastest, slowest = map(list, (networks.fresh, networks.fastest, networks.slowest))
     sevens = [n for n in fresh if any(block.kernel_size == 7 for block in n.blocks)]
@@ -196,8 +195,8 @@ def _rows(
     if networks.plain:
         without = [designs.fit([*alone, *design]) for design in seen["plain"]]
         cases.append(("7x7: blocks, 20 networks without", without, sevens))
-    return [_row(name, methods, tested, first) for name, methods, tested in cases] + [
-        _again(fresh, first, second, "measured again (one common scale)")
+    return [row(name, methods, tested, first, second) for name, methods, tested in cases] + [
+        again(fresh, first, second, "measured again, in another process")
     ]
 
 
@@ -214,70 +213,20 @@ def _summed(
     return lambda one: scale * sum(free[key] for key in block_keys(one))
 
 
-def _row(
-    name: str, methods: Sequence[Method], tested: list[Architecture], measured: Seen
-) -> dict[str, object]:
-    """Return the mean over the choices of networks that ``methods`` are fitted to."""
-    truth = np.array([measured[block_keys(one)].ms for one in tested])
-    errors: list[Floats] = []
-    sure: list[tuple[float, float]] = []
-    for method in methods:
-        if isinstance(method, LatencyModel):
-            found = method.predict([one.blocks for one in tested])
-            share = score(found, truth).covered_90
-            sure.append((share, float(np.mean(found.std_ms / found.mean_ms))))
-            errors.append(_errors(found.mean_ms, truth))
-        else:
-            errors.append(_errors(np.array([method(one) for one in tested]), truth))
-    covered, std = np.mean(sure, axis=0) if sure else (None, None)
-    return {
-        **_titled(name, len(methods), len(tested), np.mean(errors, axis=0)),
-        "in the 90 % interval": "" if covered is None else f"{covered:.0%}",
-        "std": "" if std is None else f"{std:.1%}",
-    }
-
-
-def _again(tested: list[Architecture], first: Seen, second: Seen, name: str) -> dict[str, object]:
-    once = np.array([first[block_keys(one)].ms for one in tested])
-    again = np.array([second[block_keys(one)].ms for one in tested])
-    found = _errors(again / np.median(again / once), once)
-    return {**_titled(name, 1, len(tested), found), "in the 90 % interval": "", "std": ""}
-
-
-def _errors(predicted: Floats, truth: Floats) -> Floats:
-    """Return the shares within 5 and 10 %, RMSPE and Spearman."""
-    errors = np.abs(predicted / truth - 1)
-    ranks = [np.argsort(np.argsort(values)) for values in (predicted, truth)]
-    spearman = np.corrcoef(ranks[0], ranks[1])[0, 1]
-    return np.array(
-        [(errors <= 0.05).mean(), (errors <= 0.10).mean(), np.sqrt((errors**2).mean()), spearman]
-    )
-
-
-def _titled(name: str, choices: int, tested: int, found: Floats) -> dict[str, object]:
-    return {
-        "fitted to": name,
-        "choices": choices,
-        "networks": tested,
-        "within 5 %": f"{found[0]:.1%}",
-        "within 10 %": f"{found[1]:.1%}",
-        "RMSPE": f"{found[2]:.2%}",
-        "Spearman": f"{found[3]:.3f}",
-    }
-
-
-def _write(space: str, rows: list[dict[str, object]], out: Path | None) -> None:
+def _write(space: str, runs: int, rows: list[dict[str, object]], out: Path | None) -> None:
     titles = list(rows[0])
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     lines += [f"| {' | '.join(str(row[title]) for title in titles)} |" for row in rows]
     head = (
         "# Latency of fresh networks: predicted and measured on this machine\n\n"
-        f"`python tools/evaluate_latency_host.py --work DIR --space {space}`, {date.today()}, "
-        f"{hardware()}. "
-        f"Space `{space}`, 28x28, {FRESH} fresh random networks of one pass; every model is fitted "
-        "to measurements of the same pass, taken in other processes minutes apart. Figures are "
-        f"means over {DESIGNS} choices of the networks fitted to, each from another part of "
-        f"{POOL}.\n\n"
+        f"`python tools/evaluate_latency_host.py{' --work DIR' * runs} --space {space}`, "
+        f"{date.today()}, {hardware()}. "
+        f"Space `{space}`, 28x28, {FRESH} fresh random networks, measured on {runs} occasions; "
+        "every model is fitted to measurements of one of them. Other process: the same networks "
+        "measured again, minutes later, in processes that no fit saw. "
+        "90 % interval: the share of measurements inside. "
+        f"Figures are means over {DESIGNS} choices of the networks fitted to, each from another "
+        f"part of {POOL}.\n\n"
     )
     text = head + "\n".join(lines) + "\n"
     click.echo(text)

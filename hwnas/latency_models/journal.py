@@ -73,7 +73,7 @@ def fit_entries(device: str, entries: Sequence[Entry], validate: bool = True) ->
 
 def observations_of(entries: Sequence[Entry]) -> list[Observation]:
     """Return measurements in ms of the reference's median speed in the first session."""
-    reference_ms = median(_references(entries))
+    reference_ms = reference_ms_of(entries)
     whole = [observation_of(entry, reference_ms) for entry in entries]
     profiled = [
         one
@@ -81,6 +81,11 @@ def observations_of(entries: Sequence[Entry]) -> list[Observation]:
         for one in profiled_blocks(entry, network)
     ]
     return [*whole, *profiled]
+
+
+def reference_ms_of(entries: Sequence[Entry]) -> float:
+    """Return the reference's median latency over all rounds of the first session."""
+    return median(_references(entries))
 
 
 def observation_of(entry: Entry, reference_ms: float) -> Observation:

@@ -27,5 +27,5 @@ class Observation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session: int = 0
     """Networks of one session share what the machine's state does, e.g. its software."""
     process: int = 0
-    """Networks measured in one worker process share what its memory layout does, a percent or two;
-    0: not known, each for itself."""
+    """Networks measured in one worker process share what its memory layout does, a few tenths of a
+    percent, sometimes one; 0: not known, each for itself."""

@@ -21,7 +21,7 @@ from hwnas.latency_models.prior import BlockPrior, Index, Rows
 TERMS = (
     Prior("common", 0.1), Prior("shares", 0.1), Prior("shape", 0.1), Prior("each", 0.04),
     Prior("overhead", 1.0), Prior("noise", 0.02, 1.0), Prior("session", 0.01, 1.0),
-    Prior("profiler", 0.1), Prior("profiler noise", 0.05), Prior("process", 0.01, 0.4),
+    Prior("profiler", 0.1), Prior("profiler noise", 0.05), Prior("process", 0.006, 0.5),
     Prior("call", 0.2, 0.5),
 )  # fmt: skip
 
