@@ -102,6 +102,20 @@ def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None
     assert macs_of(found) == pytest.approx(by_hand / 1e6)
 
 
+def test_a_join_reads_both_of_its_inputs() -> None:
+    from latency_data.operators import AMOUNTS, operators_of
+
+    class Gated(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + x.relu()) * x.mean((2, 3), keepdim=True)
+
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), Gated()).to("meta")
+    elements = AMOUNTS.index("elements")
+    moved = sorted(one.amounts[elements] for one in operators_of(module, 32) if one.kind == "join")
+    whole = 32 * 32 * 8
+    assert moved == pytest.approx([(2 * whole + 8) / 1e6, 3 * whole / 1e6])
+
+
 @pytest.mark.parametrize("inplace", [False, True])
 def test_an_activation_that_is_written_out_is_the_operator_that_a_converter_makes_of_it(
     inplace: bool,

@@ -138,8 +138,9 @@ def cnn(data: Path, work: Path, seeds: int, few: int, out: Path | None) -> None:
     text = (
         f"{len(names)} networks in {len(cnn_part.FAMILIES)} families "
         f"({', '.join(cnn_part.FAMILIES)}). Every family is predicted by a model of K networks of "
-        "the others; the figures are over all networks. Operators are analysed from definitions "
-        "by pytorchcv, at 224 x 224, as TFLite's converter fuses them."
+        f"the others, each seed's from a random {cnn_part.PART:.0%} of them; the figures are over "
+        "all networks. Operators are analysed from definitions by pytorchcv, at 224 x 224, as "
+        "TFLite's converter fuses them."
     )
     _write("cnn", "cnn", text, cnn_part.sections(bench, cache), cache, out)
 

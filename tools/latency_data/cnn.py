@@ -31,6 +31,9 @@ Families = NDArray[np.str_]
 MAIN = "pixel4|1large|float"
 COUNTS = (10, 20, 40)
 SIZE = 224
+PART = 0.75
+"""Share of the other families' networks, drawn by the seed, that may be measured."""
+
 FAMILIES = {
     "mobilenet": r"(fd)?mobilenetb?_w",
     "mobilenetv2": r"mobilenetv2",
@@ -135,8 +138,11 @@ class _Picks:
     def of(self, left: str, name: str) -> Index:
         choice = name if name in CHOICES else "model, random networks"
         if (left, choice) not in self.found:
-            others = self.bench._replace(rows=np.flatnonzero(self.family != left))
-            self.found[left, choice] = CHOICES[choice](others, self.count, self.seed)
+            others = np.random.default_rng(self.seed).permutation(
+                np.flatnonzero(self.family != left)
+            )
+            some = self.bench._replace(rows=others[: round(PART * len(others))])
+            self.found[left, choice] = CHOICES[choice](some, self.count, self.seed)
         return self.found[left, choice]
 
 

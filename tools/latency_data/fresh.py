@@ -41,7 +41,9 @@ FIGURES = {
     "90 % interval": ".1%",
     "90 % interval, other process": ".1%",
     "std": ".1%",
+    "error and weights": "+.2f",
 }
+"""The last is a correlation, over networks, of the relative error and the number of parameters."""
 
 
 def row(
@@ -56,6 +58,7 @@ def row(
     ``second`` has the same networks as ``first``, measured in other processes.
     """
     once, twice = (np.array([seen[block_keys(n)].ms for n in tested]) for seen in (first, second))
+    weights = [sum(block.params for block in one.blocks) for one in tested]
     errors: list[Floats] = []
     sure: list[list[float]] = []
     for method in methods:
@@ -63,18 +66,19 @@ def row(
             found = method.predict([one.blocks for one in tested])
             mean_ms = found.mean_ms
             covered = [score(found, truth).covered_90 for truth in (once, twice)]
-            sure.append([*covered, float(np.mean(found.std_ms / mean_ms))])
+            related = np.corrcoef(mean_ms / once, weights)[0, 1]
+            sure.append([*covered, float(np.mean(found.std_ms / mean_ms)), float(related)])
         else:
             mean_ms = np.array([method(one) for one in tested])
         errors.append(np.append(_errors(mean_ms, once), _errors(mean_ms, twice)[2]))
-    shares = np.mean(sure, axis=0) if sure else np.full(3, np.nan)
+    shares = np.mean(sure, axis=0) if sure else np.full(4, np.nan)
     figures = np.append(np.mean(errors, axis=0), shares)
     return Row(name, len(methods), len(tested), figures)
 
 
 def again(tested: list[Architecture], first: Seen, second: Seen, name: str) -> Row:
     once, twice = (np.array([seen[block_keys(n)].ms for n in tested]) for seen in (first, second))
-    return Row(name, 1, len(tested), np.append(_errors(twice, once), [np.nan] * 4))
+    return Row(name, 1, len(tested), np.append(_errors(twice, once), [np.nan] * 5))
 
 
 def _errors(predicted: Floats, truth: Floats) -> Floats:

@@ -43,11 +43,13 @@ class Operator(NamedTuple):
     groups: int = 1
     size_in: int = 1
     size_out: int = 1
+    further: int = 0
+    """Elements of the inputs after the first."""
 
     @property
     def amounts(self) -> list[float]:
         """What it takes, in the columns of `AMOUNTS`, in millions but for the operators."""
-        moved = self.size_in**2 * self.c_in + self.size_out**2 * self.c_out
+        moved = self.size_in**2 * self.c_in + self.size_out**2 * self.c_out + self.further
         taps = self.kernel**2 * self.c_in // self.groups
         weights, pixels = taps * self.c_out, self.size_out**2
         macs, columns, started = pixels * weights, 0, 1
@@ -174,15 +176,14 @@ def _operator(name: str, before: str, args: tuple[Any, ...], result: Any) -> Ope
     kind = _kind(name)
     if kind == "concat":
         return Operator(kind, c_out, c_out, size_in=size_out, size_out=size_out)
-    source = next((one for one in args if isinstance(one, Tensor)), output)
+    source, *others = [one for one in args if isinstance(one, Tensor)] or [output]
     c_in, size_in = source.shape[1] if source.dim() > 1 else 1, _side(source)
-    if kind == "join":
-        tensors = [one for one in args if isinstance(one, Tensor)]
-        if len(tensors) < 2:
-            kind = "activate"  # by a number: part of a hard sigmoid
+    if kind == "join" and not others:
+        kind = "activate"  # by a number: part of a hard sigmoid
+    further = sum(one.numel() for one in others) if kind == "join" else 0
     kernel = int(args[1][0]) if kind == "pool" else 1
     stride = max(1, size_in // max(size_out, 1)) if kind == "pool" else 1
-    return Operator(kind, c_in, c_out, kernel, stride, 1, size_in, size_out)
+    return Operator(kind, c_in, c_out, kernel, stride, 1, size_in, size_out, further)
 
 
 def _conv(args: tuple[Any, ...], result: Tensor) -> Operator:
