@@ -53,7 +53,7 @@ def test_the_posterior_is_the_same_in_the_state_and_in_the_observations() -> Non
     terms = learn.Terms(seen, field, 0.05)
     scaled = items.counts[30:] * cost
     given = (terms, scaled, ms[train] - items.counts[train] @ cost, (1e-3 * ms[train]) ** 2)
-    scales = (0.1, 0.5, 0.2, 0.04, 1.0, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0)
+    scales = (0.1, 0.5, 0.2, 0.04, 1.0, 0.01, *([0.0] * 6))
     one = learn._InState(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
     other = learn._InObservations(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
     for mine, theirs in zip(one, other, strict=True):

@@ -43,7 +43,7 @@ class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hyper-parameters of the correction, and what calibrates its intervals."""
 
     draws: tuple[tuple[float, ...], ...]
-    """Draws of the scales, in the order of `TERMS`; older models lack the last of them."""
+    """Draws of the scales, in the order of `TERMS`; older models lack the last ones."""
     weights: tuple[float, ...]
     overhead_ms: float
     """Standard deviation of the overhead's prior for a scale of 1."""

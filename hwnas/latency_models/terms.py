@@ -1,9 +1,8 @@
 """The terms of the correction's covariance: what blocks' deviations inside networks have in common.
 
-``Cov(g) = s_0^2 11^T + s_w^2 P P^T + s_f^2 Matern52 + s_i^2 I + s_c^2 u u^T``, beside the block
-prior's own uncertainty: what all blocks have in common inside networks, what the resources and what
-like blocks have in common, each block's own, and what blocks have in common whose time alone is
-hardly more than that of a call of the runtime, ``u_b = c / (m_b + c)``.
+``Cov(g) = s_0^2 11^T + s_w^2 P P^T + s_f^2 Matern52 + s_i^2 I + sum_j s_j^2 u_j u_j^T``, beside
+the block prior's own uncertainty: what all blocks have in common inside networks, what resources
+and what like blocks have in common, each block's own, and what goes with a number of it (`along`).
 """
 
 from __future__ import annotations
@@ -22,12 +21,18 @@ TERMS = (
     Prior("common", 0.1), Prior("shares", 0.1), Prior("shape", 0.1), Prior("each", 0.04),
     Prior("overhead", 1.0), Prior("noise", 0.02, 1.0), Prior("session", 0.01, 1.0),
     Prior("profiler", 0.1), Prior("profiler noise", 0.05), Prior("process", 0.006, 0.5),
-    Prior("call", 0.2, 0.5),
+    Prior("call", 0.2, 0.5), Prior("weights", 0.04),
 )  # fmt: skip
+
+FIRST = 10
+"""Place in `TERMS` of the first of those that are `along` a number of a block."""
 
 CALLS = 4.0
 """A block that takes as long as so many calls of the null model has half of what a call leaves in
-a block's time alone (``c`` above), a long one next to nothing of it."""
+a block's time alone, a long one next to nothing of it."""
+
+WEIGHTS = 1000.0
+"""Below so many parameters each one counts the same, above each doubling."""
 
 
 Scales = Sequence[float] | Floats
@@ -60,6 +65,21 @@ class Field(NamedTuple):
     """Of the kernel over shapes, and their groups, where they are not those of `shapes`."""
 
 
+def along(seen: Seen, field: Field) -> Floats:
+    """Return the directions ``u_j``, ``[2, B]``, of blocks that were timed alone; else zeros.
+
+    A call's rest in a short block's time, ``c / (m + c)`` with ``c`` the time of `CALLS` null
+    calls; and the weights ``w``, which stay in the caches where a block runs alone,
+    ``log(1 + w / WEIGHTS)`` less its mean over the networks' time.
+    """
+    ms, spent = field.rows.ms, seen.network @ seen.counts * field.rows.ms
+    if field.null_ms <= 0 or not spent.any():
+        return np.zeros((2, len(ms)))
+    call_ms = CALLS * field.null_ms
+    weights = np.log1p(np.array([block.params for block in field.blocks]) / WEIGHTS)
+    return np.array([call_ms / (ms + call_ms), weights - np.average(weights, weights=spent)])
+
+
 class Terms:
     """The terms of the covariance, between observations and from the state to observations.
 
@@ -79,9 +99,8 @@ class Terms:
         self.to_own = self.own @ self.scaled.T
         self.to_shape = self.shape @ self.scaled.T
         self.spread = self.scaled @ self.part
-        call_ms = CALLS * field.null_ms
-        self.brief = np.divide(call_ms, field.rows.ms + call_ms) * float(call_ms > 0)
-        self.briefly = self.scaled @ self.brief
+        self.along = along(seen, field)
+        self.to_along = self.scaled @ self.along.T
         latest = max(seen.session, default=0)
         sessions = np.array(seen.session)
         several = len(set(seen.session)) > 1
@@ -107,12 +126,12 @@ class Terms:
             both * np.outer(inside, inside),
             np.diag(inside * self.seen.ms**2),
             both * np.outer(network, network) * self.beside,
-            np.outer(self.briefly, self.briefly),
+            *(np.outer(effect, effect) for effect in self.to_along.T),
         ]
 
     def cross(self, scales: Scales) -> Floats:
         """Return the prior covariance ``[B + 1, N]`` of state and observations."""
-        s_0, s_w, s_f, s_i, s_o, _, s_d, *_, s_c = scales
+        s_0, s_w, s_f, s_i, s_o, _, s_d = scales[:7]
         to_blocks = (
             self.to_own
             + s_0**2 * self.total
@@ -120,14 +139,14 @@ class Terms:
             + s_f**2 * self.to_shape
             + s_i**2 * self.scaled.T
             + s_d**2 * (self.total * self.latest * self.seen.network)
-            + s_c**2 * np.outer(self.brief, self.briefly)
+            + (self.along.T * np.square(scales[FIRST:])) @ self.to_along.T
         )
         to_overhead = s_o**2 * self.overhead_ms**2 * self.seen.network
         return np.vstack([to_blocks, to_overhead])
 
     def prior(self, scales: Scales) -> Floats:
         """Return the prior covariance ``[B + 1, B + 1]`` of the state."""
-        s_0, s_w, s_f, s_i, s_o, _, s_d, *_, s_c = scales
+        s_0, s_w, s_f, s_i, s_o, _, s_d = scales[:7]
         several = float(self.latest.any())
         whole = np.zeros((self.size + 1, self.size + 1))
         whole[:-1, :-1] = (
@@ -137,7 +156,7 @@ class Terms:
             + s_f**2 * self.shape
             + s_i**2 * np.eye(self.size)
             + s_d**2 * several
-            + s_c**2 * np.outer(self.brief, self.brief)
+            + (self.along.T * np.square(scales[FIRST:])) @ self.along
         )
         whole[-1, -1] = s_o**2 * self.overhead_ms**2
         return whole
