@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from torch import Tensor, nn
+
+from hwnas.spaces.mobile import mobile_space
 
 TOOLS = Path(__file__).parent.parent / "tools"
 
@@ -170,3 +173,25 @@ def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
     best: Any = spearmanr(true, ms)
     assert np.sqrt(rank) == pytest.approx(best.statistic, abs=0.01)
     assert repeats.noise(groups, true) == (pytest.approx(1.0), 0.0)
+
+
+def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
+    from latency_data.fresh import FIGURES, again, row, titled
+
+    from hwnas.latency_models.observation import Observation
+    from hwnas.profiling import block_keys
+
+    space = mobile_space((1, 28, 28), 10)
+    networks = [space.architecture(space.random(Random(seed))) for seed in range(10)]
+    ms = {block_keys(one): 1.0 + number for number, one in enumerate(networks)}
+    first = {keys: Observation("network", keys, one) for keys, one in ms.items()}
+    second = {keys: Observation("network", keys, 1.2 * one) for keys, one in ms.items()}
+    exact, high = (lambda n: ms[block_keys(n)]), (lambda n: 1.08 * ms[block_keys(n)])
+    found = row("sums", [exact, high], networks, first, second)
+    told = titled(found, 3, found.figures)
+    assert (told["choices"], told["networks"], told["90 % interval"]) == (6, 30, "")
+    assert (told["within 5 %"], told["within 10 %"]) == ("50.0%", "100.0%")
+    assert (told["RMSPE"], told["RMSPE, other process"]) == ("4.00%", "13.33%")
+    repeated = again(networks, first, second, "again")
+    assert repeated.figures[2] == pytest.approx(0.2)
+    assert len(repeated.figures) == len(found.figures) == len(FIGURES)
