@@ -55,7 +55,8 @@ def predict(
             "network": what, "model": name, "kind": model.kind, "device": model.device,
             "mean_ms": found.mean_ms, "std_ms": found.std_ms, "interval_90_ms": found.interval_ms,
             "overhead_ms": found.overhead_ms, "blocks": found.blocks,
-            "never_measured": found.never_measured, "budget_ms": budget_ms, "probability": chance,
+            "never_measured": found.never_measured, "only_alone": found.only_alone,
+            "budget_ms": budget_ms, "probability": chance,
         })  # fmt: skip
     else:
         print_table(
@@ -63,7 +64,8 @@ def predict(
             [
                 [one.block, f"{one.ms:.4g}",
                  f"{one.interval_ms[0]:.4g} to {one.interval_ms[1]:.4g}",
-                 f"{one.share:.1%}", one.known + (" (!)" if one.never_measured else "")]
+                 f"{one.share:.1%}",
+                 one.known + (" (!)" if one.never_measured or one.only_alone else "")]
                 for one in found.blocks
             ],
         )  # fmt: skip
@@ -75,6 +77,8 @@ def predict(
         )
         for kind in found.never_measured:
             click.echo(f"never measured there: {kind}: its cost is a guess")
+        for kind in found.only_alone:
+            click.echo(f"timed alone, in no measured network: {kind}: less sure inside one")
         if chance is not None:
             click.echo(
                 f"within {budget_ms:.4g} ms with probability {chance:.0%}, asked for {wanted:.0%}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from hwnas.architecture import Block
 from hwnas.block import FREE_OPS
-from hwnas.latency_models.features import Floats
+from hwnas.latency_models.features import Floats, unsupported
 from hwnas.latency_models.model import LatencyModel, Predictions
 
 Known = Literal["alone", "inside", "in networks", "predicted", "bound", "nothing"]
@@ -33,6 +33,8 @@ class BlockCost(msgspec.Struct, frozen=True):
     known: Known
     never_measured: tuple[str, ...] = ()
     """Kinds of operation and kernel that no observed block has: a blind spot."""
+    only_alone: tuple[str, ...] = ()
+    """Kinds that blocks timed alone have, but no measured network."""
 
 
 class Breakdown(msgspec.Struct, frozen=True):
@@ -52,6 +54,10 @@ class Breakdown(msgspec.Struct, frozen=True):
     def never_measured(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(kind for one in self.blocks for kind in one.never_measured))
 
+    @property
+    def only_alone(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(kind for one in self.blocks for kind in one.only_alone))
+
     def confidence(self, budget_ms: float) -> float:
         """Return the probability that a measurement stays within the budget."""
         return NormalDist(self.mean_ms, self.std_ms).cdf(budget_ms)
@@ -69,6 +75,7 @@ def breakdown(model: LatencyModel, blocks: Sequence[Block]) -> Breakdown:
     mean_ms = overhead_ms + sum(float(ms[place[one]]) for one in blocks if one in place)
     std_ms = float(total.std_ms[0]) * mean_ms / float(total.mean_ms[0])
     alone, inside = _keys(model, "alone"), _keys(model, "inside")
+    networks = [Block.from_key(key) for key in _keys(model, "network")]
     rows: list[BlockCost] = []
     for block in blocks:
         if block not in place:
@@ -84,7 +91,9 @@ def breakdown(model: LatencyModel, blocks: Sequence[Block]) -> Breakdown:
             else "predicted"
         )  # fmt: skip
         never = () if known != "predicted" else tuple(model.unsupported([block]))
-        rows.append(BlockCost(block.key, cost, _interval(cost, std), cost / mean_ms, known, never))
+        only = tuple(unsupported([block], networks)) if known == "alone" and networks else ()
+        share = cost / mean_ms
+        rows.append(BlockCost(block.key, cost, _interval(cost, std), share, known, never, only))
     return Breakdown(tuple(rows), overhead_ms, mean_ms, std_ms)
 
 
