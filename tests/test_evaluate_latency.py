@@ -176,7 +176,7 @@ def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
 
 
 def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
-    from latency_data.fresh import FIGURES, again, row, titled
+    from latency_data.fresh import FIGURES, judge, judge_again, titled
 
     from hwnas.latency_models.observation import Observation
     from hwnas.profiling import block_keys
@@ -187,11 +187,11 @@ def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
     first = {keys: Observation("network", keys, one) for keys, one in ms.items()}
     second = {keys: Observation("network", keys, 1.2 * one) for keys, one in ms.items()}
     exact, high = (lambda n: ms[block_keys(n)]), (lambda n: 1.08 * ms[block_keys(n)])
-    found = row("sums", [exact, high], networks, first, second)
+    found = judge("sums", [exact, high], networks, first, second)
     told = titled(found, 3, found.figures)
     assert (told["choices"], told["networks"], told["90 % interval"]) == (6, 30, "")
     assert (told["within 5 %"], told["within 10 %"]) == ("50.0%", "100.0%")
     assert (told["RMSPE"], told["RMSPE, other process"]) == ("4.00%", "13.33%")
-    repeated = again(networks, first, second, "again")
+    repeated = judge_again(networks, first, second, "again")
     assert repeated.figures[2] == pytest.approx(0.2)
     assert len(repeated.figures) == len(found.figures) == len(FIGURES)

@@ -39,6 +39,7 @@ from hwnas.files import write_atomic
 
 RUNTIMES: dict[Format, str] = {"onnx": "onnxruntime", "tflite": "litert"}
 OURS = "hwnas"
+RESULTS = Path(__file__).parent / "results"
 SCRIPT = Path(__file__).parent / "compilers" / "peers.py"
 
 
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--timeout-s", type=float, default=300.0, help="Of one peer's conversion.")
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--rounds", type=int, default=20, help="Of the latency.")
-    parser.add_argument("--out", type=Path, default=Path("tools/results/compiler_coverage.md"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "compiler_coverage.md")
     parser.add_argument("--repeats", type=int, default=5, help="Of our conversion; the median.")
     parser.add_argument("--work", type=Path, default=Path("build/bench_compiler"))
     options = parser.parse_args()

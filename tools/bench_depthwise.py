@@ -26,7 +26,7 @@ LAYERS = ((384, 4, 5), (240, 4, 7), (120, 4, 5), (120, 2, 3), (72, 6, 7), (144, 
           (144, 7, 5), (144, 7, 3), (48, 14, 5))  # fmt: skip
 """Channels, height and width, kernel size; the last two are oneDNN's in both columns."""
 ROUNDS = 15
-OUT = Path("tools/results/depthwise.md")
+OUT = Path(__file__).parent / "results" / "depthwise.md"
 
 
 def main() -> None:

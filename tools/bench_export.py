@@ -28,13 +28,15 @@ from hwnas.export.tflite import write_tflite
 Case = tuple[str, tuple[int, int, int], nn.Module]
 WRITERS: dict[str, Callable[[Graph, Path], None]] = {"onnx": write_onnx, "tflite": write_tflite}
 
+RESULTS = Path(__file__).parent / "results" / "export_speed.md"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("tools/results/export_speed.md"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     cases = blocks()

@@ -29,6 +29,7 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.spaces.mobile import MBCONVS, MobileSpace, mobile_space
 
+RESULTS = Path(__file__).parent / "results" / "latency_model_speed.md"
 BLOCKS, NETWORKS, BATCH = 100, 60, 1_000_000
 WEIGHTS = (0.002, 0.02, 0.15, 0.15, 0.3, 0.4, 0.1, 0.3, 0.3)
 """ms for each of `features.RESOURCES`: an invented device."""
@@ -39,7 +40,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("tools/results/latency_model_speed.md"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     gated = [msgspec.structs.replace(one, squeeze_excite=True) for one in MBCONVS]
     space = msgspec.structs.replace(

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from latency_data import designs
 from latency_data.designs import Seen
-from latency_data.fresh import Method, Row, again, row, titled
+from latency_data.fresh import Method, Row, judge, judge_again, titled
 from numpy.typing import NDArray
 
 from hwnas.architecture import Architecture
@@ -195,8 +195,8 @@ def _rows(space: SearchSpace, networks: Networks, first: Seen, second: Seen) -> 
     if networks.plain:
         without = [designs.fit([*alone, *design]) for design in seen["plain"]]
         cases.append(("7x7: blocks, 20 networks without", without, sevens))
-    return [row(name, methods, tested, first, second) for name, methods, tested in cases] + [
-        again(fresh, first, second, "measured again, in another process")
+    return [judge(name, methods, tested, first, second) for name, methods, tested in cases] + [
+        judge_again(fresh, first, second, "measured again, in another process")
     ]
 
 
@@ -224,7 +224,8 @@ def _write(space: str, runs: int, rows: list[dict[str, object]], out: Path | Non
         f"Space `{space}`, 28x28, {FRESH} fresh random networks, measured on {runs} occasions; "
         "every model is fitted to measurements of one of them. Other process: the same networks "
         "measured again, minutes later, in processes that no fit saw. "
-        "90 % interval: the share of measurements inside. "
+        "90 % interval: the share of measurements inside. Error and weights: their correlation "
+        "over networks. "
         f"Figures are means over {DESIGNS} choices of the networks fitted to, each from another "
         f"part of {POOL}.\n\n"
     )

@@ -46,7 +46,7 @@ FIGURES = {
 """The last is a correlation, over networks, of the relative error and the number of parameters."""
 
 
-def row(
+def judge(
     name: str,
     methods: Sequence[Method],
     tested: list[Architecture],
@@ -76,7 +76,7 @@ def row(
     return Row(name, len(methods), len(tested), figures)
 
 
-def again(tested: list[Architecture], first: Seen, second: Seen, name: str) -> Row:
+def judge_again(tested: list[Architecture], first: Seen, second: Seen, name: str) -> Row:
     once, twice = (np.array([seen[block_keys(n)].ms for n in tested]) for seen in (first, second))
     return Row(name, 1, len(tested), np.append(_errors(twice, once), [np.nan] * 5))
 
