@@ -1,19 +1,13 @@
-"""Blocks as plain data: an operation at one place with all shapes, the row of a latency table.
-
-MACs count convolutions and the linear layer (1 MAC = 2 FLOPs); batch norm, activations, pooling
-and additions count nothing. Parameters: convolutions have no bias, batch norm has 2 a channel,
-the linear layer and the squeeze-excite convolutions have a bias; ``mix`` has neither norm nor bias.
-These are the counting rules of the published ProxylessNAS and Once-for-all figures.
-"""
+"""Blocks as plain data: an operation at one place with all shapes, the row of a latency table."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
+from hwnas.block_counts import COUNTS
 from hwnas.errors import UsageError
 
 _KEY = re.compile(
@@ -51,8 +45,8 @@ class Block(msgspec.Struct, frozen=True):
 
     or one of a tree (`hwnas.spaces.tree`), which say what they are made of, in order:
 
-    * ``bn_conv``, ``bn_relu_conv_bn``; ``bn_relu_group_conv`` in `GROUPS` groups of channels, which
-      are shuffled after it; ``bn_relu_sep_conv`` and ``bn_relu_dil_conv`` (dilation 2) depthwise,
+    * ``bn_conv``, ``bn_relu_conv_bn``; ``bn_relu_group_conv`` in two groups of channels, which are
+      shuffled after it; ``bn_relu_sep_conv`` and ``bn_relu_dil_conv`` (dilation 2) depthwise,
       then 1x1;
     * ``first_half``, ``second_half`` of the channels; ``pad_channels``: with zeros after them.
     """
@@ -139,11 +133,13 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def macs(self) -> int:
-        return _MACS[self.op](self)
+        """Multiply-accumulates of one image, by the rules of `hwnas.block_counts`."""
+        return COUNTS[self.op][0](self)
 
     @property
     def params(self) -> int:
-        return _PARAMS[self.op](self)
+        """Trained numbers, by the rules of `hwnas.block_counts`."""
+        return COUNTS[self.op][1](self)
 
 
 def expand_ratio(in_channels: int, mid_channels: int) -> float:
@@ -160,164 +156,7 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-def _conv_macs(block: Block) -> int:
-    return block.out_size**2 * block.kernel_size**2 * block.in_channels * block.out_channels
-
-
-def _se_macs(block: Block) -> int:
-    return 2 * block.mid_channels * block.se_channels if block.squeeze_excite else 0
-
-
-def _mbconv_macs(block: Block) -> int:
-    mid = block.mid_channels
-    expand = block.in_size**2 * block.in_channels * mid if block.expand_ratio != 1 else 0
-    depthwise = block.out_size**2 * block.kernel_size**2 * mid
-    return expand + depthwise + block.out_size**2 * mid * block.out_channels + _se_macs(block)
-
-
-def _fused_macs(block: Block) -> int:
-    if block.expand_ratio == 1:
-        return _conv_macs(block)
-    mid = block.mid_channels
-    dense = block.out_size**2 * block.kernel_size**2 * block.in_channels * mid
-    return dense + block.out_size**2 * mid * block.out_channels
-
-
-def _conv_params(block: Block) -> int:
-    weights = block.kernel_size**2 * block.in_channels * block.out_channels
-    return weights + 2 * block.out_channels
-
-
-def _se_params(block: Block) -> int:
-    mid, squeezed = block.mid_channels, block.se_channels
-    return 2 * mid * squeezed + mid + squeezed if block.squeeze_excite else 0
-
-
-def _mbconv_params(block: Block) -> int:
-    mid = block.mid_channels
-    expand = block.in_channels * mid + 2 * mid if block.expand_ratio != 1 else 0
-    depthwise = block.kernel_size**2 * mid + 2 * mid
-    project = mid * block.out_channels + 2 * block.out_channels
-    return expand + depthwise + project + _se_params(block)
-
-
-def _fused_params(block: Block) -> int:
-    if block.expand_ratio == 1:
-        return _conv_params(block)
-    mid = block.mid_channels
-    dense = block.kernel_size**2 * block.in_channels * mid + 2 * mid
-    project = mid * block.out_channels + 2 * block.out_channels
-    return dense + project
-
-
-def _sep_conv_macs(block: Block) -> int:
-    weights = block.in_channels * (2 * block.kernel_size**2 + block.in_channels)
-    return block.out_size**2 * (weights + block.in_channels * block.out_channels)
-
-
-def _sep_conv_params(block: Block) -> int:
-    c_in, c_out = block.in_channels, block.out_channels
-    return c_in * (2 * block.kernel_size**2 + c_in + c_out) + 2 * (c_in + c_out)
-
-
-def _dil_conv_weights(block: Block) -> int:
-    return block.in_channels * (block.kernel_size**2 + block.out_channels)
-
-
-def _conv_7x1_1x7_macs(block: Block) -> int:
-    """The 1x7 convolution strides over the width only, the 7x1 then over the height."""
-    pixels = (block.in_size + block.out_size) * block.out_size
-    return pixels * 7 * block.in_channels * block.out_channels
-
-
-def _dense_layer_weights(block: Block) -> int:
-    mid = block.mid_channels
-    return mid * (block.in_channels + block.kernel_size**2 * block.growth)
-
-
-def _dense_layer_params(block: Block) -> int:
-    return _dense_layer_weights(block) + 2 * (block.in_channels + block.mid_channels)
-
-
-def _logits_params(block: Block) -> int:
-    return (block.in_channels + 1) * block.out_channels
-
-
-def _norm_params(block: Block) -> int:
-    return 2 * block.out_channels
-
-
-def _bn_conv_params(block: Block) -> int:
-    return _conv_params(block) - _norm_params(block) + 2 * block.in_channels
-
-
-def _group_conv_params(block: Block) -> int:
-    return _conv_macs(block) // block.out_size**2 // GROUPS + 2 * block.in_channels
-
-
-def _nothing(block: Block) -> int:
-    return 0
-
-
-GROUPS = 2
-"""Of ``bn_relu_group_conv``."""
-_WITHOUT_WEIGHTS = (
-    "max_pool", "avg_pool", "global_pool", "none", "add", "concat", "first_half", "second_half",
-    "pad_channels",
-)  # fmt: skip
-_WITH_NORM_ONLY = ("max_pool_bn", "avg_pool_bn", "identity_bn")
-_MACS: dict[str, Callable[[Block], int]] = {
-    "conv": _conv_macs,
-    "mbconv": _mbconv_macs,
-    "fused_mbconv": _fused_macs,
-    "identity": _nothing,
-    "mix": lambda block: block.in_channels * block.out_channels,
-    "logits": lambda block: block.in_channels * block.out_channels,
-    "conv_bn": _conv_macs,
-    "relu_conv_bn": _conv_macs,
-    "factorized_reduce": _conv_macs,
-    "sep_conv": _sep_conv_macs,
-    "dil_conv": lambda block: block.out_size**2 * _dil_conv_weights(block),
-    "conv_7x1_1x7": _conv_7x1_1x7_macs,
-    "bare_conv": _conv_macs,
-    "dense_layer": lambda block: block.in_size**2 * _dense_layer_weights(block),
-    "transition": lambda block: block.in_size**2 * block.in_channels * block.out_channels,
-    "norm_logits": lambda block: block.in_channels * block.out_channels,
-    "bn_conv": _conv_macs,
-    "bn_relu_conv_bn": _conv_macs,
-    "bn_relu_group_conv": lambda block: _conv_macs(block) // GROUPS,
-    "bn_relu_sep_conv": lambda block: block.out_size**2 * _dil_conv_weights(block),
-    "bn_relu_dil_conv": lambda block: block.out_size**2 * _dil_conv_weights(block),
-    **dict.fromkeys(_WITHOUT_WEIGHTS, _nothing),
-    **dict.fromkeys(_WITH_NORM_ONLY, _nothing),
-}
-_PARAMS: dict[str, Callable[[Block], int]] = {
-    "conv": _conv_params,
-    "mbconv": _mbconv_params,
-    "fused_mbconv": _fused_params,
-    "identity": _nothing,
-    "mix": lambda block: block.in_channels * block.out_channels,
-    "logits": _logits_params,
-    "conv_bn": _conv_params,
-    "relu_conv_bn": _conv_params,
-    "factorized_reduce": _conv_params,
-    "sep_conv": _sep_conv_params,
-    "dil_conv": lambda block: _dil_conv_weights(block) + _norm_params(block),
-    "conv_7x1_1x7": lambda block: 14 * block.in_channels * block.out_channels + _norm_params(block),
-    "bare_conv": lambda block: _conv_params(block) - _norm_params(block),
-    "dense_layer": _dense_layer_params,
-    "transition": lambda block: block.in_channels * (2 + block.out_channels),
-    "norm_logits": lambda block: 2 * block.in_channels + _logits_params(block),
-    "bn_conv": _bn_conv_params,
-    "bn_relu_conv_bn": lambda block: _conv_params(block) + 2 * block.in_channels,
-    "bn_relu_group_conv": _group_conv_params,
-    "bn_relu_sep_conv": lambda block: _dil_conv_weights(block) + 2 * block.in_channels,
-    "bn_relu_dil_conv": lambda block: _dil_conv_weights(block) + 2 * block.in_channels,
-    **dict.fromkeys(_WITHOUT_WEIGHTS, _nothing),
-    **dict.fromkeys(_WITH_NORM_ONLY, _norm_params),
-}
-
-OPS = tuple(_MACS)
+OPS = tuple(COUNTS)
 """All values of `Block.op`."""
 POOLED = ("mix", "logits", "norm_logits", "global_pool")
 """Those that begin with a global pool: one pixel is left."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hwnas.block import GROUPS, Block
+from hwnas.block import Block
+from hwnas.block_counts import GROUPS
 from hwnas.errors import UsageError
 
 WIDE_KERNEL = 7

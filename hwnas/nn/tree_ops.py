@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture import Block
-from hwnas.block import GROUPS
+from hwnas.block_counts import GROUPS
 from hwnas.nn.depthwise import DepthwiseConv2d
 
 
