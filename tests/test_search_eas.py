@@ -2,102 +2,39 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 
 from hwnas.architecture import Block
 from hwnas.batches import seeded
-from hwnas.errors import BudgetError, DeviceError, HwnasError, UsageError
-from hwnas.latency_models.cost import NetworkCosts, cost_table
+from hwnas.errors import BudgetError, HwnasError, UsageError
+from hwnas.latency_models.cost import cost_table
 from hwnas.nn.build import build
-from hwnas.nn.grow import net_of
 from hwnas.plugins import load
-from hwnas.search import workers
-from hwnas.search.child import OUTPUTS, train_child
 from hwnas.search.eas import Eas, EasRandom
 from hwnas.search.growth_plan import Schedule
-from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, read_log
-from hwnas.search.nursery import Birth, Member, Nursery, handed_on, read_family
+from hwnas.search.loop import LogLine, SearchPlan, read_log
+from hwnas.search.nursery import Member, Nursery, read_family
 from hwnas.search.strategy import Setting
-from hwnas.search.workers import Ended, LocalWorkers, RayWorkers, workers_at
+from hwnas.search.workers import Ended
 from hwnas.spaces.cells import cell_space
 from hwnas.spaces.mobile import Candidate, MobileSpace, Stage
-from hwnas.training import TrainingPlan, accuracy
-from tests.grown import small_space
-from tests.tiny import tiny_data
-
-SPACE = small_space(depth=5, widths=(4, 8, 12, 16))
-TRAIN, VALID = tiny_data(48), tiny_data(24, seed=1)
-PLAN = SearchPlan(warmup_epochs=8, batch_size=8, children=8, child_epochs=2)
-MACS_PER_MS = 1e5
-
-
-def costs() -> NetworkCosts:
-    return NetworkCosts(
-        SPACE, lambda blocks: {one.key: one.macs / MACS_PER_MS for one in blocks}, 0.01
-    )
-
-
-class InProcess:
-    """Trains at once, where it is; ``broken`` says how often a child's training fails, by turn."""
-
-    def __init__(self, broken: dict[int, int] | None = None) -> None:
-        self.trained: list[str] = []
-        self.broken = broken or {}
-        self._turns: dict[str, int] = {}
-
-    def train(self, folders: Sequence[Path]) -> Iterator[Ended]:
-        for folder in folders:
-            turn = self._turns.setdefault(folder.name, len(self._turns))
-            if self.broken.get(turn, 0) > 0:
-                self.broken[turn] -= 1
-                yield folder, "killed by SIGKILL (out of memory?)"
-                continue
-            train_child(folder, folder.parent / "data.safetensors")
-            self.trained.append(folder.name)
-            yield folder, ""
-
-
-def files(folder: Path) -> SearchFiles:
-    (folder / "search").mkdir(exist_ok=True)
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    return SearchFiles(folder / "checkpoints" / "search.safetensors", folder / "search/log.jsonl")
-
-
-class Searched:
-    """A strategy and what it was told."""
-
-    def __init__(
-        self,
-        folder: Path,
-        patch: pytest.MonkeyPatch,
-        budget_ms: float = 6.0,
-        pool: InProcess | None = None,
-        kind: type[Eas] = Eas,
-        **setting: Any,
-    ) -> None:
-        self.pool, self.said, self.files = pool or InProcess(), [], files(folder)
-        patch.setattr("hwnas.search.eas.workers_at", lambda address: self.pool)
-        torch.manual_seed(0)
-        asked = Setting(
-            SPACE, costs(), budget_ms, seeded(0, "paths"), say=self.said.append, **setting
-        )
-        self.strategy = kind.begin(asked)
-
-    def run(self, rounds: int = 1) -> Searched:
-        self.strategy.search(TRAIN, VALID, PLAN, 0, self.files, rounds)
-        return self
-
-    @property
-    def family(self) -> list[Member]:
-        return read_family(self.files.log.parent / "children")
+from hwnas.training import accuracy
+from tests.eas_search import (
+    MACS_PER_MS,
+    PLAN,
+    SPACE,
+    TRAIN,
+    VALID,
+    InProcess,
+    Searched,
+    costs,
+    files,
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +78,8 @@ def test_a_child_begins_with_the_function_of_its_parent(whole: Searched) -> None
     """Its noise is small: before any training it is about as accurate."""
     strategy = whole.strategy
     member = max(whole.family, key=lambda one: len(one.steps))
-    parent = strategy._member(member.parent)
-    rng_steps = strategy._layers(parent), strategy._net(parent)
+    parent = strategy.family.member(member.parent)
+    rng_steps = strategy.family.layers(parent), strategy.family.net(parent)
     filled = strategy.candidates(2, 5.4, 5.8, 1)
     derived = [one for one in whole.family if one.state == "derived"]
     assert derived and rng_steps
@@ -293,154 +230,6 @@ def test_the_controller_learns_from_every_episode(whole: Searched) -> None:
     fresh = Eas(SPACE, costs(), 6.0).controller.state_dict()
     learnt = whole.strategy.controller.state_dict()
     assert any(not torch.equal(fresh[name], learnt[name]) for name in fresh)
-
-
-def births(count: int, epochs: int = 1) -> list[Birth]:
-    plan = TrainingPlan(epochs=epochs, batch_size=8)
-    torch.manual_seed(0)
-    one = SPACE.architecture(SPACE.start)
-    nets = [net_of(one.blocks, build(one)) for _ in range(count)]
-    return [Birth(one, net, "", (), 1.0, plan) for net in nets]
-
-
-def nursery(folder: Path, pool: workers.Workers) -> Nursery:
-    return Nursery(folder / "children", TRAIN, VALID, 0, lambda: pool, lambda text: None)
-
-
-def test_a_child_is_trained_once_for_its_architecture_budget_and_weights(tmp_path: Path) -> None:
-    pool = InProcess()
-    home, (one, other) = nursery(tmp_path, pool), births(2)
-    first = home.evaluate([one, other, one])
-    assert first[0] == first[2] != first[1] and len(pool.trained) == 2
-    assert home.evaluate([one]) == first[:1]
-    assert nursery(tmp_path, pool).evaluate([other, one]) == [first[1], first[0]]
-    assert len(pool.trained) == 2
-    longer = one._replace(plan=msgspec.structs.replace(one.plan, epochs=2))
-    home.evaluate([longer])
-    assert len(pool.trained) == 3
-
-
-def test_of_members_of_one_architecture_the_most_accurate_hands_its_weights_on() -> None:
-    one = Member("n1", "a", "n0", (), (0, 1), "00", 1, 1, "trained", 1.0, 0.5)
-    better = msgspec.structs.replace(one, name="n2", accuracy=0.7)
-    later = msgspec.structs.replace(one, name="n3", accuracy=0.6)
-    failed = msgspec.structs.replace(one, name="n4", state="failed", accuracy=None)
-    other = msgspec.structs.replace(better, name="n5", choices=(0, 2), accuracy=0.9)
-    assert handed_on([one, better, later, failed, other], (0, 1)) == better
-
-
-def test_processes_train_what_the_same_code_does_here(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    here, there = nursery(tmp_path / "a", InProcess()), nursery(tmp_path / "b", LocalWorkers(2))
-    one, two = here.evaluate(births(1)), there.evaluate(births(1))
-    weights = [
-        (home.folder / found[0].key / "network.safetensors").read_bytes()
-        for home, found in ((here, one), (there, two))
-    ]
-    assert weights[0] == weights[1] and one[0].accuracy == two[0].accuracy
-
-
-def test_a_process_that_ends_badly_is_told_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = tmp_path / "killed.py"
-    code.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    monkeypatch.setattr(workers, "MODULE", "killed")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "child").mkdir()
-    assert list(LocalWorkers(1).train([tmp_path / "child"])) == [
-        (tmp_path / "child", "killed by SIGKILL (out of memory?)")
-    ]
-    code.write_text("import sys\nsys.exit('out of memory')\n")
-    assert [said for _, said in LocalWorkers(1).train([tmp_path / "child"])] == ["out of memory"]
-
-
-class FakeRay(ModuleType):
-    """As much of Ray as is used; tasks run when they are waited for."""
-
-    def __init__(self, broken: int = 0) -> None:
-        super().__init__("ray")
-        self.broken, self.addresses = broken, list[str]()
-
-    def init(self, address: str, **options: object) -> None:
-        self.addresses.append(address)
-
-    def put(self, value: object) -> object:
-        return value
-
-    def remote(self, function: Any) -> Any:
-        fake = self
-
-        class Task:
-            def options(self, **given: object) -> Task:
-                assert given["num_cpus"] == 1
-                return self
-
-            def remote(self, *arguments: Any) -> Any:
-                return lambda: fake._run(function, arguments)
-
-        return Task()
-
-    def wait(self, tasks: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
-        return tasks[-1:], tasks[:-1]  # not in the order of the call
-
-    def get(self, task: Any) -> Any:
-        return task()
-
-    def _run(self, function: Any, arguments: Any) -> Any:
-        if self.broken:
-            self.broken -= 1
-            raise RuntimeError("The worker died unexpectedly\n  while executing a task.")
-        return function(*arguments)
-
-
-@pytest.fixture
-def listening() -> Iterator[str]:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-
-
-def test_ray_trains_the_same_networks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: str
-) -> None:
-    ray = FakeRay(broken=1)
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    here = nursery(tmp_path / "a", InProcess())
-    said: list[str] = []
-    there = Nursery(
-        tmp_path / "b/children", TRAIN, VALID, 0, lambda: workers_at(listening), said.append
-    )
-    one, two = here.evaluate(births(2)), there.evaluate(births(2))
-    assert ray.addresses == [listening]
-    assert [m.accuracy for m in one] == [m.accuracy for m in two]
-    assert len(said) == 1 and "while executing a task." in said[0]
-    for name in OUTPUTS[:1]:
-        files = [(n.folder / m.key / name).read_bytes() for n in (here, there) for m in one]
-        assert files[:2] == files[2:]
-
-
-def test_an_address_that_does_not_answer_is_exit_3_with_the_address(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "ray", FakeRay())
-    with pytest.raises(DeviceError, match=r"no Ray cluster answers at 127\.0\.0\.1:1: ") as error:
-        RayWorkers("127.0.0.1:1")
-    assert error.value.exit_code == 3
-    with pytest.raises(DeviceError, match="ray://127"):
-        RayWorkers("ray://127.0.0.1:1")
-    with pytest.raises(UsageError, match="expected HOST:PORT, ray://HOST:PORT or auto"):
-        RayWorkers("somewhere")
-
-
-def test_without_ray_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r'pip install "hwnas\[ray\]"'):
-        workers_at("127.0.0.1:1")
 
 
 def test_it_is_for_spaces_that_are_grown_only() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hwnas.search.controller import Controller, Trajectory
 from hwnas.search.reinforce import moved
+from hwnas.search.weights import State, below
 
 MOST = 0.999
 """Accuracy from which the reward rises no more: tan(pi / 2) is infinite."""
@@ -83,3 +84,22 @@ class Learner:
         if loss.requires_grad:  # where nothing could be decided there is nothing to learn
             loss.backward()
             self.optimizer.step()
+
+    def state_dict(self) -> State:
+        """Return the moments of Adam and the baseline, as tensors by name."""
+        state: State = {}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            state |= {f"adam.{number}.{name}": value for name, value in values.items()}
+        if self.baseline.value is not None:
+            state["baseline"] = torch.tensor(self.baseline.value, dtype=torch.float64)
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a `state_dict`; other names in it are left alone."""
+        moments: dict[int, State] = {}
+        for name, value in below("adam.", state).items():
+            number, field = name.split(".", 1)
+            moments.setdefault(int(number), {})[field] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        if "baseline" in state:
+            self.baseline.value = state["baseline"].item()
