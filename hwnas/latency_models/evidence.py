@@ -12,7 +12,7 @@ from hwnas.architecture import Block
 from hwnas.latency_models.correction import BIAS
 from hwnas.latency_models.features import Floats
 from hwnas.latency_models.observation import Observation
-from hwnas.latency_models.prior import BlockPrior, Timed, amounts_of, rows
+from hwnas.latency_models.prior import BlockPrior, Left, Timed, amounts_of, rows
 from hwnas.latency_models.terms import Field, Seen
 
 LEAST = 0.1
@@ -61,6 +61,27 @@ def timed_blocks(observations: Sequence[Observation]) -> Timed:
         means.append(float(weight @ np.array([value for value, _ in values]) / weight.sum()))
         errors.append(float(weight.sum() ** -0.5))
     return Timed(blocks, np.array(means), np.array(errors))
+
+
+def left_over(
+    observations: Sequence[Observation], timed: Timed, sources: Sequence[Source] = ()
+) -> Left | None:
+    """Return what timed blocks leave of the latency of networks most of whose blocks were never
+    timed (of others it would be the errors of the timed ones); ``None`` where there are none."""
+    known = dict(zip((block.key for block in timed.blocks), timed.ms.tolist(), strict=True))
+    call_ms = null_of(observations) or 0.0
+    rows: list[Floats] = []
+    ms: list[float] = []
+    total_ms: list[float] = []
+    for one in observations:
+        rest = [Block.from_key(key) for key in one.keys if key not in known]
+        if one.what != "network" or 2 * len(rest) <= len(one.keys):
+            continue
+        told_ms = call_ms + sum(known.get(key, 0.0) for key in one.keys)
+        rows.append(amounts_of(rest, [s.predicted_ms(rest) for s in sources]).sum(axis=0))
+        ms.append(max(one.ms - told_ms, 0.0))
+        total_ms.append(one.ms)
+    return Left(np.array(rows), np.array(ms), np.array(total_ms)) if rows else None
 
 
 def seen_over(observations: Sequence[Observation], blocks: Sequence[Block]) -> Seen:

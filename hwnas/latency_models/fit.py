@@ -16,6 +16,7 @@ from hwnas.latency_models.correction import fit_correction, posterior, uncorrect
 from hwnas.latency_models.evidence import (
     bias_of,
     field_over,
+    left_over,
     null_of,
     observed_blocks,
     seen_over,
@@ -62,7 +63,7 @@ def fit_model(
     first = timed.blocks or known
     amounts = amounts_of(first, [one.predicted_ms(first) for one in sources])
     if timed.blocks:
-        prior = fit_prior(timed, amounts)
+        prior = fit_prior(timed, amounts, left_over(observations, timed, sources))
     else:
         seen = seen_over(observations, known)
         prior = untimed_prior(seen.counts, amounts, seen.ms)

@@ -85,9 +85,28 @@ def amounts_of(blocks: Sequence[Block], source_ms: Sequence[Floats]) -> Floats:
     return np.column_stack([resources(blocks), *source_ms])
 
 
-def fit_prior(timed: Timed, amounts: Floats) -> BlockPrior:
-    """Find weights and hyper-parameters from the timings of single blocks."""
-    weights = weigh(amounts, timed.ms)
+class Left(NamedTuple):
+    """What networks say of their blocks that were never timed."""
+
+    amounts: Floats
+    """``[N, J]``: of those blocks."""
+    ms: Floats
+    """What the timed blocks and the call leave of the network's latency."""
+    total_ms: Floats
+    """The network's latency, of which the error is a share."""
+
+
+def fit_prior(timed: Timed, amounts: Floats, left: Left | None = None) -> BlockPrior:
+    """Find weights and hyper-parameters from the timings of single blocks.
+
+    The weights are to fit what networks ``left``, too: a few timed blocks alone may not have what
+    most of the others take.
+    """
+    if left is None:
+        weights = weigh(amounts, timed.ms)
+    else:
+        both, ms = np.vstack([amounts, left.amounts]), np.append(timed.ms, left.ms)
+        weights = weigh(both, ms, np.append(timed.ms, left.total_ms))
     chosen = np.linspace(0, len(timed.ms) - 1, min(len(timed.ms), FITTED)).astype(int)
     order = np.argsort(timed.ms)[chosen]
     part = shares(amounts[order], weights)
@@ -116,13 +135,15 @@ def untimed_prior(counts: Floats, amounts: Floats, ms: Floats) -> BlockPrior:
     return BlockPrior(tuple(weights.tolist()), lengths=(SMOOTH,) * len(SHAPE_GROUPS))
 
 
-def weigh(amounts: Floats, ms: Floats) -> Floats:
-    """Return weights >= 0 with ``amounts @ weights`` near ``ms`` in relative error."""
-    relative = amounts / ms[:, None]
+def weigh(amounts: Floats, ms: Floats, unit_ms: Floats | None = None) -> Floats:
+    """Return weights >= 0 with ``amounts @ weights`` near ``ms``, by errors relative to ``unit_ms``
+    (``None``: to ``ms``)."""
+    unit_ms = ms if unit_ms is None else unit_ms
+    relative = amounts / unit_ms[:, None]
     typical = np.maximum(np.abs(relative).mean(axis=0), 1e-300)
     rows, columns = relative.shape
     design = np.vstack([relative / typical, np.sqrt(RIDGE * rows) * np.eye(columns)])
-    target = np.concatenate([np.ones(rows), np.zeros(columns)])
+    target = np.concatenate([ms / unit_ms, np.zeros(columns)])
     solved: Floats = cast(Any, optimize).nnls(design, target)[0]
     return solved / typical
 
