@@ -8,7 +8,7 @@ linear and Gaussian, so the posterior mean is linear in block counts: it is the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -121,14 +121,10 @@ def posterior(correction: Correction, seen: Seen, field: Field) -> Posterior:
 
     The mixture over the draws of the scales is summed up by its mean and covariance.
     """
-    terms = Terms(seen, field, correction.overhead_ms)
-    grams, residual = terms.grams(), _residual(seen, field)
-    fixed = _fixed(seen, field, residual, correction.wild)
+    terms, residual = Terms(seen, field, correction.overhead_ms), _residual(seen, field)
     means: list[Floats] = []
     covariances: list[Floats] = []
-    for scales in correction.scales:
-        matrix = fixed + np.sum([s**2 * gram for s, gram in zip(scales, grams, strict=True)], 0)
-        factor, _ = factorise(matrix)
+    for scales, factor in _factors(correction, terms, residual):
         cross = terms.cross(scales)
         means.append(cross @ solve(factor, residual))
         covariances.append(terms.prior(scales) - cross @ solve(factor, cross.T))
@@ -146,6 +142,40 @@ def posterior(correction: Correction, seen: Seen, field: Field) -> Posterior:
         correction.inflation * joint * np.outer(unit, unit),
         noise,
     )
+
+
+def alone_covariance(correction: Correction, seen: Seen, field: Field) -> tuple[Floats, Floats]:
+    """Return what timing blocks alone would tell: covariances in ms^2, given all observations.
+
+    ``[B + 1, B]`` of the costs (overhead is last) and the blocks' times alone, and ``[B, B]`` of
+    those times. They are the prior rows: their error is a part of that of the costs, beside which
+    the deviation inside networks stays.
+    """
+    terms, residual = Terms(seen, field, correction.overhead_ms), _residual(seen, field)
+    size = terms.size
+    across, within = np.zeros((size + 1, size)), np.zeros((size, size))
+    draws = zip(correction.weights, _factors(correction, terms, residual), strict=True)
+    for weight, (scales, factor) in draws:
+        told = solve(factor, terms.to_own.T)
+        across[:-1] += weight * terms.own
+        across -= weight * terms.cross(scales) @ told
+        within += weight * (terms.own - terms.to_own @ told)
+    unit = field.rows.ms
+    return (
+        correction.inflation * across * np.outer(np.append(unit, 1.0), unit),
+        correction.inflation * within * np.outer(unit, unit),
+    )
+
+
+def _factors(
+    correction: Correction, terms: Terms, residual: Floats
+) -> Iterator[tuple[Floats, Floats]]:
+    """Yield each draw of the scales, and the factor of the observations' covariance under it."""
+    grams = terms.grams()
+    fixed = _fixed(terms.seen, terms.field, residual, correction.wild)
+    for scales in correction.scales:
+        matrix = fixed + np.sum([s**2 * gram for s, gram in zip(scales, grams, strict=True)], 0)
+        yield scales, factorise(matrix)[0]
 
 
 def uncorrected(field: Field, bias: float) -> Posterior:

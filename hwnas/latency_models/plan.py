@@ -1,7 +1,7 @@
-"""What to measure next: the networks that lower the uncertainty where it matters.
+"""What to measure next: blocks and networks that lower the uncertainty where it matters.
 
 Active learning by expected reduction of variance (Cohn, Ghahramani and Jordan 1996, section 3): the
-posterior covariance of a Gaussian process does not depend on the values measured, so the gain of a
+covariance of a Gaussian process does not depend on the values measured, so the gain of a
 measurement at the target networks (those near the budget) is known before it is taken.
 """
 
@@ -13,10 +13,42 @@ import numpy as np
 
 from hwnas.architecture import Block
 from hwnas.block import FREE_OPS
-from hwnas.latency_models.features import Floats
+from hwnas.latency_models.correction import alone_covariance
+from hwnas.latency_models.evidence import field_over, seen_over
+from hwnas.latency_models.features import Floats, shapes, unsupported
+from hwnas.latency_models.gaussian import matern52
 from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.prior import BlockPrior
 
 Network = Sequence[Block]
+
+UNTIMED = 0.01
+"""Relative error that is supposed of a block's time before any was measured."""
+
+
+def covering(blocks: Sequence[Block], least: int) -> list[int]:
+    """Return which of ``blocks`` to time first, at least ``least``, and one of every kind.
+
+    Those that tell most of all, by the covariance that blocks have before any is timed; first those
+    with most kinds (`unsupported`) that none before has.
+    """
+    prior = BlockPrior(())
+    coordinates, groups = shapes(blocks)
+    like, _ = matern52(coordinates, coordinates, prior.shape_lengths, groups)
+    within = prior.shape**2 * like + prior.each**2 * np.eye(len(blocks))
+    chosen: list[int] = []
+    while len(chosen) < len(blocks):
+        known = [blocks[place] for place in chosen]
+        kinds = np.array([len(unsupported([block], known)) for block in blocks])
+        if len(chosen) >= least and not kinds.any():
+            break
+        variance = np.diag(within) + UNTIMED**2
+        gain = (within**2).sum(axis=1) / variance
+        gain[chosen] = -1.0
+        best = int(np.argmax(np.where(kinds == kinds.max(), gain, -1.0)))
+        chosen.append(best)
+        within = within - np.outer(within[:, best], within[best]) / variance[best]
+    return chosen
 
 
 def next_networks(
@@ -26,15 +58,34 @@ def next_networks(
 
     Each is chosen given the ones before it, so two alike are not both chosen.
     """
-    joint, means = _covariance(model, [*pool, *targets])
-    split = len(pool)
+    return next_models(model, (), pool, targets, count)
+
+
+def next_models(
+    model: LatencyModel,
+    blocks: Sequence[Block],
+    pool: Sequence[Network],
+    targets: Sequence[Network],
+    count: int,
+    seconds: Sequence[float] | None = None,
+) -> list[int]:
+    """Return what to measure next, best first: places in ``[*blocks, *pool]``.
+
+    What lowers the targets' variance most for the ``seconds`` that each takes (``None``: as long).
+
+    A block's time alone says its part of the cost that the prior rows have, not what it deviates by
+    inside networks; a network says the sum of all it has.
+    """
+    joint, means = _covariance(model, [*pool, *targets], blocks)
+    split = len(blocks) + len(pool)
     within, across = joint[:split, :split], joint[:split, split:]
     weights = 1 / means[split:] ** 2  # relative errors of the targets count alike
     noise = (_noise(model) * means[:split]) ** 2
+    cost = np.ones(split) if seconds is None else np.array(seconds)
     chosen: list[int] = []
     for _ in range(min(count, split)):
         variance = np.diag(within) + noise
-        gain = (across**2 @ weights) / variance
+        gain = (across**2 @ weights) / variance / cost
         gain[chosen] = -1.0
         best = int(np.argmax(gain))
         chosen.append(best)
@@ -77,10 +128,13 @@ def further_networks(
     return None
 
 
-def _covariance(model: LatencyModel, networks: Sequence[Network]) -> tuple[Floats, Floats]:
-    """Return the posterior covariance ``[N, N]`` of networks and their means."""
-    blocks = list(dict.fromkeys(block for one in networks for block in one))
-    blocks = [block for block in blocks if block.op not in FREE_OPS]
+def _covariance(
+    model: LatencyModel, networks: Sequence[Network], alone: Sequence[Block] = ()
+) -> tuple[Floats, Floats]:
+    """Return the posterior covariance ``[A + N, A + N]`` of times alone and of networks, in ms^2,
+    and their means."""
+    needed = dict.fromkeys([*alone, *(block for one in networks for block in one)])
+    blocks = [block for block in needed if block.op not in FREE_OPS]
     found = model.posterior_over(blocks)
     place = {block: number for number, block in enumerate(blocks)}
     counts = np.zeros((len(networks), len(blocks) + 1))
@@ -90,7 +144,29 @@ def _covariance(model: LatencyModel, networks: Sequence[Network]) -> tuple[Float
             if block in place:
                 row[place[block]] += 1
     means = counts @ np.append(found.ms, found.overhead_ms)
-    return counts @ found.covariance @ counts.T, means
+    whole = counts @ found.covariance @ counts.T
+    if not alone:
+        return whole, means
+    timed = [place[block] for block in alone]
+    costs, times = _alone_covariance(model, blocks)
+    across = counts @ costs[:, timed]
+    joint = np.block([[times[np.ix_(timed, timed)], across.T], [across, whole]])
+    return joint, np.append(found.ms[timed], means)
+
+
+def _alone_covariance(model: LatencyModel, blocks: Sequence[Block]) -> tuple[Floats, Floats]:
+    """Return `alone_covariance` of ``blocks``, in their order."""
+    blocks = [Block.from_key(block.key) for block in blocks]
+    field = field_over(model.observations, model.prior, model.sources, blocks)
+    place = {block: number for number, block in enumerate(field.blocks)}
+    taken = [place[block] for block in blocks]
+    if model.correction is None:
+        times = field.rows.covariance * np.outer(field.rows.ms, field.rows.ms)
+        costs = np.vstack([times, np.zeros(len(times))])
+    else:
+        seen = seen_over(model.observations, field.blocks)
+        costs, times = alone_covariance(model.correction, seen, field)
+    return costs[np.ix_([*taken, len(field.blocks)], taken)], times[np.ix_(taken, taken)]
 
 
 def _noise(model: LatencyModel) -> float:

@@ -89,7 +89,7 @@ class Terms:
     """
 
     def __init__(self, seen: Seen, field: Field, overhead_ms: float) -> None:
-        self.seen, self.size = seen, len(field.rows.ms)
+        self.seen, self.field, self.size = seen, field, len(field.rows.ms)
         self.scaled = seen.counts * field.rows.ms
         self.total = self.scaled.sum(axis=1)
         self.overhead_ms = overhead_ms
