@@ -17,7 +17,7 @@ from hwnas.files import home
 from hwnas.latency_models.store import measured_folder
 from hwnas.measurement import Environment, Measurement, Round
 from hwnas.pipeline.effort import EFFORTS, Effort
-from hwnas.profiling import latency_model
+from hwnas.profiling.measure import latency_model
 from hwnas.spaces import mobile
 from hwnas.spaces.mobile import mobile_space
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from hwnas import block_times, profiling
+from hwnas import block_times
 from hwnas.architecture import Block
 from hwnas.artifact import Format
 from hwnas.block_times import block_shares
@@ -25,7 +25,8 @@ from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.parts import parts_of
 from hwnas.measurement import Measurement
 from hwnas.nn.build import untrained
-from hwnas.profiling import _tell_profiled  # pyright: ignore[reportPrivateUsage]
+from hwnas.profiling import bench as bench_module
+from hwnas.profiling.measure import _tell_profiled  # pyright: ignore[reportPrivateUsage]
 from hwnas.spaces.mobile import mobile_space
 from tests.sample_report import host_measurement
 from tests.synthetic import alone, networks
@@ -164,11 +165,11 @@ def test_a_profiler_that_fails_is_asked_before_anything_of_its_batch_is_measured
         def measure(self, *_: object, **__: object) -> list[Measurement]:
             raise AssertionError("measured before it was profiled")
 
-    monkeypatch.setattr(profiling, "block_shares", failing)
-    bench = profiling.Bench(find_profile("host-cpu"), Unasked(), tmp_path, None, 0, "0" * 64)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(bench_module, "block_shares", failing)
+    bench = bench_module.Bench(find_profile("host-cpu"), Unasked(), tmp_path, None, 0, "0" * 64)  # pyright: ignore[reportArgumentType]
     bench.profiled = 1
     space = mobile_space((1, 28, 28), 10)
-    job = profiling.network_job(space.architecture(space.random(Random(0))))
+    job = bench_module.network_job(space.architecture(space.random(Random(0))))
     with pytest.raises(DeviceError, match="no profiler here"):
         bench.measure([job])
 

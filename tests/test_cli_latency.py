@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
@@ -190,3 +191,15 @@ def test_an_empty_journal_and_wrong_shares_get_one_line(tmp_path: Path) -> None:
     assert "no such journal" in refused("fit", str(tmp_path / "none.jsonl"))
     assert "--interval '3'" in refused("measure", *PHONE, "--interval", "3")
     assert "pixel1" in refused("measure", "--target", "pixel1")
+
+
+def test_a_measurement_ends_when_its_minutes_are_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path))
+    said = call("measure", *PHONE, "--minutes", "0.001", "--quiet")
+    assert said.exit_code == 0, said.output
+    assert "time is up: 0 of 59 blocks and " in said.stderr
+    assert "whole networks" in said.stdout and "next: hwnas latency check" in said.stdout
+    wrong = call("measure", *PHONE, "--minutes", "0").exception
+    assert isinstance(wrong, click.BadParameter) and "is not in the range x>0" in wrong.message

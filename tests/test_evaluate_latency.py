@@ -179,7 +179,7 @@ def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
     from latency_data.fresh import FIGURES, judge, judge_again, titled
 
     from hwnas.latency_models.observation import Observation
-    from hwnas.profiling import block_keys
+    from hwnas.profiling.bench import block_keys
 
     space = mobile_space((1, 28, 28), 10)
     networks = [space.architecture(space.random(Random(seed))) for seed in range(10)]
@@ -195,3 +195,33 @@ def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
     repeated = judge_again(networks, first, second, "again")
     assert repeated.figures[2] == pytest.approx(0.2)
     assert len(repeated.figures) == len(found.figures) == len(FIGURES)
+
+
+@pytest.mark.parametrize(("budget", "network"), [(20.0, 1.0), (90.0, 1.0), (60.0, 4.0)])
+def test_a_measurement_of_little_time_takes_what_it_has_time_for(
+    budget: float, network: float
+) -> None:
+    from latency_data import designs
+
+    from hwnas.latency_models.observation import Observation
+    from hwnas.profiling.bench import block_keys
+    from tests.synthetic import BLOCKS, COSTS_MS, OVERHEAD_MS, SPACE, alone
+
+    rng = Random(0)
+    pool = [SPACE.architecture(SPACE.random(rng)) for _ in range(30)]
+    targets = [SPACE.architecture(SPACE.random(rng)) for _ in range(10)]
+    seen = {one.keys: one for one in alone(noise=0.01)}
+    for one in pool:
+        ms = OVERHEAD_MS + sum(COSTS_MS[key] for key in block_keys(one))
+        seen[block_keys(one)] = Observation("network", block_keys(one), ms, 0.01)
+    taken = designs.limited(BLOCKS, pool[:8], pool, targets, seen, budget, network, 0)
+    assert len({one.keys for one in taken}) == len(taken) and taken[0].keys == ()
+    nets = sum(one.what == "network" for one in taken)
+    blocks = len(taken) - 1 - nets
+    if budget > 80:  # there is no more
+        assert blocks == len(BLOCKS) and nets >= 22
+    else:
+        assert 0 <= budget - (1 + blocks + network * nets) < network
+        assert (blocks > 0) == (network > 1)
+    half = designs.half_and_half(BLOCKS, pool, seen, budget, network, 0)
+    assert sum(one.what == "network" for one in half) == min(int(budget / 2 / network), 22)

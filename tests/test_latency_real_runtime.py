@@ -13,7 +13,8 @@ from hwnas.devices.local import LocalRunner
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject
 from hwnas.latency_models.cost import CostTable, cost_table
-from hwnas.profiling import compile_untrained, distinct_blocks
+from hwnas.profiling.bench import compile_untrained
+from hwnas.profiling.spread import distinct_blocks
 from hwnas.search.derive import window_samples
 from hwnas.spaces.int8 import in_precision
 from hwnas.spaces.mobile import Candidate, MobileSpace, Stage

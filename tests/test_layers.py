@@ -11,8 +11,8 @@ import hwnas
 ROOT = Path(hwnas.__file__).parent
 
 PLAIN = (
-    "architecture artifact block files intervals measurement plugins processes regression shipped "
-    "wiring"
+    "architecture artifact block block_counts files intervals measurement plugins processes "
+    "regression shipped wiring"
 )
 TORCH_FREE = f"errors {PLAIN} spaces latency_models devices report"
 DATA = "batches checkpoint data_sources datasets distributed image_folder images splits training nn"
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     **dict.fromkeys(PLAIN.split(), "errors"),
     "measurement": "errors intervals",
     "regression": "errors intervals measurement",
+    "block": "errors block_counts",
     "wiring": "errors block",
     "architecture": "errors block wiring",
     "spaces": f"errors {PLAIN}",

@@ -14,7 +14,7 @@ from hwnas.pipeline.console import QuietConsole
 from hwnas.pipeline.run import Config, open_run, unlock_all
 from hwnas.pipeline.scenarios import scenarios_of
 from hwnas.pipeline.widening import BLOCK, WIDTHS, widened
-from hwnas.profiling import compile_untrained
+from hwnas.profiling.bench import compile_untrained
 from hwnas.shipped import shipped
 from hwnas.spaces.mobile import mobile_space, mobilenet_v2_like, scaled
 

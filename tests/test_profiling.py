@@ -13,16 +13,13 @@ import pytest
 
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject, open_runner
+from hwnas.latency_models.journal import read_journal
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.store import measured_folder, read_model
 from hwnas.measurement import Measurement
-from hwnas.profiling import (
-    block_keys,
-    distinct_blocks,
-    latency_model,
-    read_journal,
-    spread_networks,
-)
+from hwnas.profiling.bench import block_keys
+from hwnas.profiling.measure import latency_model
+from hwnas.profiling.spread import distinct_blocks, spread_networks
 from tests.sample_run import PHONE, SPACE, StandIn, put_phone_table, said_nothing
 
 NETWORKS = 12

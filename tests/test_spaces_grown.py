@@ -17,7 +17,8 @@ from hwnas.latency_models.cost import NetworkCosts
 from hwnas.latency_models.fit import fit_model
 from hwnas.latency_models.observation import Observation
 from hwnas.nn.build import build
-from hwnas.profiling import block_keys, distinct_blocks
+from hwnas.profiling.bench import block_keys
+from hwnas.profiling.spread import distinct_blocks
 from hwnas.search.strategy import Setting
 from hwnas.search.weights import check_paths
 from hwnas.spaces.chain import LARGE, LARGE_UNITS, SMALL, SMALL_UNITS, chain, chain_large

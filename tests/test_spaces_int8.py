@@ -10,7 +10,8 @@ import pytest
 from hwnas.block import Block
 from hwnas.latency_models.features import shapes, unsupported
 from hwnas.latency_models.store import measured_folder
-from hwnas.profiling import compile_untrained, distinct_blocks
+from hwnas.profiling.bench import compile_untrained
+from hwnas.profiling.spread import distinct_blocks
 from hwnas.spaces.cells import cell_space
 from hwnas.spaces.int8 import in_float, in_precision
 from hwnas.spaces.mobile import mobile_space

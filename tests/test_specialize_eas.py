@@ -15,8 +15,8 @@ from hwnas.cli.main import cli
 from hwnas.errors import HwnasError
 from hwnas.pipeline.effort import EFFORTS
 from hwnas.pipeline.run import unlock_all
+from tests.eas_search import FakeRay, InProcess
 from tests.sample_run import TINY, write_images
-from tests.test_search_eas import FakeRay, InProcess
 
 SMALL = """
 family = "plain"
@@ -49,7 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HWNAS_HOME", str(folder))
         patch.setitem(EFFORTS, "quick", effort)
         patch.setattr("hwnas.search.eas.workers_at", lambda address: InProcess())
-        patch.setattr("hwnas.profiling.NETWORKS", 12)
+        patch.setattr("hwnas.profiling.measure.NETWORKS", 12)
         patch.setattr("hwnas.spaces.grown.SAMPLED", 2)
         patch.setattr("hwnas.spaces.densenet.DEPTH", 3)
         patch.setattr("hwnas.spaces.densenet.GROWTHS", (4, 6, 8, 12))

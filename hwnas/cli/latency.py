@@ -34,6 +34,11 @@ def latency() -> None:
     help="Stop when the 90 % interval is within +- this share.",
 )
 @click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Stop after so many; what tells most is measured first.  [default: no limit]",
+)
+@click.option(
     "--profile",
     "profiled",
     default=0,
@@ -45,12 +50,13 @@ def latency() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The model as one JSON document on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def measure(
-    target: str, space: str, data: str, precision: str, networks: int, interval: str, profiled: int,
-    again: bool, as_json: bool, quiet: bool,
+    target: str, space: str, data: str, precision: str, networks: int, interval: str,
+    minutes: float | None, profiled: int, again: bool, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure every block of a space on a device, and some whole networks; fit a model.
 
-    What was measured is kept in a journal: a measurement that was cut off goes on where it was.
+    What was measured is kept in a journal: a measurement that was cut off, or had no time left,
+    goes on where it was.
     """
     from hwnas.cli.latency_fit import place_of, reachable, share_of
     from hwnas.errors import UsageError
@@ -59,7 +65,7 @@ def measure(
     from hwnas.latency_models.store import set_aside
     from hwnas.pipeline.console import console
     from hwnas.pipeline.latency_sources import whole_entries
-    from hwnas.profiling import latency_model
+    from hwnas.profiling.measure import latency_model
 
     goal = share_of("--interval", interval)
     place = place_of(target, space, data, precision)
@@ -77,7 +83,7 @@ def measure(
         model = latency_model(
             place.profile, runner, place.space, place.folder, shown.say,
             lambda done, planned: update(done, planned, f"{done} of {planned} models"),
-            networks=networks, goal=goal, profiled=profiled,
+            networks=networks, goal=goal, profiled=profiled, minutes=minutes,
         )  # fmt: skip
     journal = place.folder / JOURNAL
     for note in whole_entries(journal)[1] if journal.is_file() else ():

@@ -23,7 +23,7 @@ from hwnas.pipeline.quantizing import compile_trained, preprocessing
 from hwnas.pipeline.screening import Screened, measure
 from hwnas.pipeline.searching import FAR_UNDER
 from hwnas.pipeline.training_job import TrainResult
-from hwnas.profiling import FORMATS
+from hwnas.profiling.bench import FORMATS
 
 DISAGREEMENT = 0.05
 """Relative difference of two measurements of one network from which a third is wanted."""

@@ -10,11 +10,9 @@ from statistics import median
 import msgspec
 
 from hwnas.architecture import Block
-from hwnas.block import FREE_OPS
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, file_sha256, reference_file
 from hwnas.errors import HwnasError
-from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.latency_models.fit import fit_model, sealed
 from hwnas.latency_models.journal import (
     conditions_of,
@@ -27,7 +25,8 @@ from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.plan import further_networks, half_width
 from hwnas.measurement import quantile
 from hwnas.pipeline.console import Console
-from hwnas.profiling import Bench, block_keys, distinct_blocks, network_job, spread_networks
+from hwnas.profiling.bench import Bench, block_keys, network_job
+from hwnas.profiling.spread import predicted_costs, spread_networks
 from hwnas.spaces.space import SearchSpace
 
 POOL, TARGETS = 120, 24
@@ -84,7 +83,7 @@ def measure_adapted(
         )
     chosen = [
         space.architecture(one)
-        for one in spread_networks(space, source_costs(source, space), count, seed)
+        for one in spread_networks(space, predicted_costs(source, space), count, seed)
     ]
     with console.step(f"measuring {len(chosen)} networks on {profile.name}") as update:
         bench = Bench(
@@ -111,19 +110,6 @@ def measure_adapted(
         entries[0].measurement.environment, median(references), spread, reference
     )
     return sealed(msgspec.structs.replace(model, conditions=conditions))
-
-
-def source_costs(source: LatencyModel, space: SearchSpace) -> CostTable:
-    """Return the source's costs of a space; kinds of blocks it never saw are predicted, too."""
-    blocks = distinct_blocks(space)
-    costs = {
-        one.key: ms for one, ms in zip(blocks, source.predicted_ms(blocks).tolist(), strict=True)
-    }
-    return cost_table(
-        space,
-        lambda block: 0.0 if block.op in FREE_OPS else costs[block.key],
-        source.overhead_ms,
-    )
 
 
 def outlook(model: LatencyModel, space: SearchSpace, seed: int = 0) -> Outlook:

@@ -21,7 +21,7 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.store import outdated, write_measured
 from hwnas.measurement import DRIFT_LIMIT
 from hwnas.pipeline.console import Console
-from hwnas.profiling import Bench, block_keys, network_job
+from hwnas.profiling.bench import Bench, block_keys, network_job
 from hwnas.spaces.space import SearchSpace
 
 POOL = 400

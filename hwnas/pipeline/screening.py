@@ -19,7 +19,7 @@ from hwnas.errors import ExportError, HwnasError
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement import Measurement
 from hwnas.pipeline.job import Found, Job
-from hwnas.profiling import FORMATS, compile_untrained
+from hwnas.profiling.bench import FORMATS, compile_untrained
 from hwnas.search.strategy import Strategy
 from hwnas.spaces.space import SearchSpace
 from hwnas.training import RECALIBRATED, accuracy, recalibrate

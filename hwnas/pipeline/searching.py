@@ -16,7 +16,7 @@ from hwnas.pipeline.job import Found, Job
 from hwnas.pipeline.screening import Screened, screen
 from hwnas.pipeline.tasks import SearchTask, together
 from hwnas.plugins import load
-from hwnas.profiling import block_keys
+from hwnas.profiling.bench import block_keys
 from hwnas.search.loop import (
     LogLine,
     OwnLoop,

@@ -13,8 +13,12 @@ from hwnas.latency_models.names import find_model
 from hwnas.latency_models.store import measured_folder, published_model, read_model
 from hwnas.pipeline.console import Console
 from hwnas.pipeline.run import Run
-from hwnas.profiling import latency_model
+from hwnas.profiling.measure import latency_model
 from hwnas.spaces.space import SearchSpace
+
+ENOUGH = 0.1
+"""Relative half-width of the 90 % interval with which a model is used that `hwnas latency measure
+--minutes` had no time to complete: what is delivered is measured, and corrects the search."""
 
 
 class Target(NamedTuple):
@@ -88,4 +92,5 @@ def _measured(target: Target, space: SearchSpace, console: Console) -> LatencyMo
             folder,
             console.say,
             lambda done, planned: update(done, planned, f"{done} of {planned} models"),
+            enough=ENOUGH,
         )

@@ -26,7 +26,7 @@ from hwnas.pipeline.effort import find_effort
 from hwnas.pipeline.planning import PRECISIONS, asked_of
 from hwnas.pipeline.run import Config, read_config
 from hwnas.pipeline.target import Target
-from hwnas.profiling import FORMATS, compile_untrained
+from hwnas.profiling.bench import FORMATS, compile_untrained
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile import UNIFORM, MobileSpace, mobilenet_v2_like, scaled
 

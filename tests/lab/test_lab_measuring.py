@@ -21,7 +21,8 @@ from hwnas.devices.worker_model import open_model
 from hwnas.errors import DeviceError, InvalidFile
 from hwnas.latency_models.journal import read_journal
 from hwnas.measurement import compare
-from hwnas.profiling import Bench, Job, distinct_blocks
+from hwnas.profiling.bench import Bench, Job
+from hwnas.profiling.spread import distinct_blocks
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
 
 NetWriter = Callable[..., Path]
