@@ -32,14 +32,9 @@ from hwnas.latency_models.cost import cost_table
 from hwnas.latency_models.evidence import timed_blocks
 from hwnas.latency_models.journal import Entry, observation_of, reference_ms_of
 from hwnas.latency_models.observation import Observation
-from hwnas.profiling import (
-    FIRST,
-    Bench,
-    Job,
-    block_keys,
-    distinct_blocks,
-    spread_networks,
-)
+from hwnas.profiling.bench import Bench, Job, block_keys
+from hwnas.profiling.measure import FIRST
+from hwnas.profiling.spread import distinct_blocks, spread_networks
 from hwnas.spaces.cells import cell_space
 from hwnas.spaces.mobile import mobile_space
 from hwnas.spaces.space import SearchSpace
@@ -84,7 +79,7 @@ def main(works: Sequence[Path], targets: Sequence[str], space_name: str, out: Pa
     rows: list[dict[str, object]] = []
     for target in targets:
         runs = [
-            _rows(space, *_measured(space, target, work / space_name / target)) for work in works
+            _rows(space, *measured(space, target, work / space_name / target)) for work in works
         ]
         for run in zip(*runs, strict=True):
             figures = np.mean([one.figures for one in run], axis=0)
@@ -92,7 +87,7 @@ def main(works: Sequence[Path], targets: Sequence[str], space_name: str, out: Pa
     _write(space_name, len(works), rows, out)
 
 
-def _measured(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, Seen, Seen]:
+def measured(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, Seen, Seen]:
     """Return the networks and both passes' observations, by block keys."""
     blocks = distinct_blocks(space)
     alone = [Job((), False, ()), *(Job((one.key,), False, (one,)) for one in blocks)]

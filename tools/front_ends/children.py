@@ -16,7 +16,7 @@ from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.files import write_json
 from hwnas.nn.build import build
-from hwnas.profiling import FORMATS, compile_untrained
+from hwnas.profiling.bench import FORMATS, compile_untrained
 from hwnas.training import (
     RECALIBRATED,
     TrainingPlan,

@@ -18,7 +18,7 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.store import measured_folder, read_model
 from hwnas.measurement import Measurement
 from hwnas.nn.build import Network
-from hwnas.profiling import FORMATS
+from hwnas.profiling.bench import FORMATS
 from hwnas.search.derive import window_samples
 from hwnas.spaces.mobile import (
     FUSED,

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hwnas.architecture import Architecture
+from hwnas.architecture import Architecture, Block
 from hwnas.latency_models.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.plan import next_networks
-from hwnas.profiling import block_keys
+from hwnas.profiling.bench import block_keys
+from hwnas.profiling.minutes import SPREAD, next_step
 
 PART = 0.75
 """Share of the pool that one choice may take from."""
@@ -72,8 +73,63 @@ def without_blocks(
     return choose
 
 
+def limited(
+    blocks: Sequence[Block],
+    line: Sequence[Architecture],
+    pool: Sequence[Architecture],
+    targets: Sequence[Architecture],
+    seen: Seen,
+    budget: float,
+    network: float,
+    seed: int,
+) -> list[Observation]:
+    """Return what a measurement of so much time takes, as `hwnas.profiling.minutes` decides.
+
+    ``budget`` and what each ``network`` takes are in the time of a block alone.
+    """
+    taken = [seen[()], *(seen[block_keys(one)] for one in spread(line, SPREAD))]
+    left, some = budget - 1 - SPREAD * network, part_of(pool, seed)
+    while True:
+        known = {one.keys for one in taken}
+        alone = [block for block in blocks if (block.key,) not in known]
+        nets = [one for one in some if block_keys(one) not in known]
+        costs = [*(1.0 for _ in alone), *(network for _ in nets)]
+        timed = any(one.what == "alone" and one.keys for one in taken)
+        order = next_step(
+            fit(taken), alone, [one.blocks for one in nets], [one.blocks for one in targets],
+            costs, left, timed,
+        )  # fmt: skip
+        keys = [*((block.key,) for block in alone), *map(block_keys, nets)]
+        before = len(taken)
+        for place in order:
+            if costs[place] <= left:
+                left -= costs[place]
+                taken.append(seen[keys[place]])
+        if len(taken) == before:
+            return taken
+
+
+def half_and_half(
+    blocks: Sequence[Block],
+    pool: Sequence[Architecture],
+    seen: Seen,
+    budget: float,
+    network: float,
+    seed: int,
+) -> list[Observation]:
+    """Return random blocks for half of the time, and random networks for the other half."""
+    order = np.random.default_rng(seed).permutation(len(blocks))[: int(budget / 2 - 1)]
+    alone = [seen[blocks[int(place)].key,] for place in order]
+    nets = at_random(pool, int(budget / 2 / network))(seed)
+    return [seen[()], *alone, *(seen[block_keys(one)] for one in nets)]
+
+
 def at_random(pool: Sequence[Architecture], count: int) -> Choose:
     return lambda seed: part_of(pool, seed)[:count]
+
+
+def networks_of(seen: Seen, networks: Sequence[Architecture]) -> list[Observation]:
+    return [seen[block_keys(one)] for one in networks]
 
 
 def spread(line: Sequence[Architecture], count: int) -> list[Architecture]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hwnas.architecture import Architecture
 from hwnas.latency_models.fit import score
 from hwnas.latency_models.model import LatencyModel
-from hwnas.profiling import block_keys
+from hwnas.profiling.bench import block_keys
 from latency_data.designs import Seen
 
 Floats = NDArray[np.float64]
