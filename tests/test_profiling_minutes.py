@@ -193,3 +193,12 @@ def test_a_kind_that_was_never_measured_is_measured_however_sure_the_rest(
         f"lacks {sevens} of {len(BLOCKS)} blocks, e.g. any mbconv kernel 7: measuring on"
     )
     assert counted(read_journal(tmp_path)) == (len(BLOCKS), 6)
+
+
+def test_no_block_is_timed_where_there_is_no_time_for_enough_of_them(
+    slow: Timed, tmp_path: Path
+) -> None:
+    limited(slow, tmp_path, minutes=0)
+    first_s = slow.now_s
+    limited(slow, tmp_path / "more", minutes=1.1 * first_s / 60)
+    assert counted(read_journal(tmp_path / "more"))[0] == 0

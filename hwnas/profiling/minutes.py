@@ -116,15 +116,18 @@ def next_step(
 ) -> list[int]:
     """Return what to measure in the next step, best first: places in ``[*alone, *pool]``.
 
-    All blocks ``alone`` where there is time for them. While none is ``timed``, a few that cover
-    them where networks take long; without, only networks can be chosen (a model of networks alone
-    supposes all of a block's deviation to be inside them). ``seconds``: of each; 0: not known.
+    All blocks ``alone`` where there is time for them. While none is ``timed``, some that cover
+    them where networks take long, and there is time for all of those: fewer are worse than none.
+    Without, only networks can be chosen (a model of networks alone supposes all of a block's
+    deviation to be inside them). ``seconds``: of each; 0: not known.
     """
     blocks_s, networks_s = seconds[: len(alone)], seconds[len(alone) :]
     if alone and 0 < sum(blocks_s) <= left_s:
         return list(range(len(alone)))
     if alone and not timed and (not pool or median(networks_s) > LONG * median(blocks_s)):
-        return covering(alone, COVER)
+        cover = covering(alone, COVER)
+        if not pool or sum(seconds[place] for place in cover) <= left_s:
+            return cover
     return next_models(model, alone, pool, targets, STEP, seconds if any(seconds) else None)
 
 
