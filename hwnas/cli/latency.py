@@ -25,7 +25,9 @@ def latency() -> None:
 )
 @click.option("--precision", default="fp32", show_default=True, type=PRECISION)
 @click.option(
-    "--networks", default=24, show_default=True, type=click.IntRange(0), help="Whole ones, at most."
+    "--networks",
+    type=click.IntRange(0),
+    help="Whole ones, at most.  [default: 24; with --minutes as many as there is time for]",
 )
 @click.option(
     "--interval",
@@ -50,7 +52,7 @@ def latency() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The model as one JSON document on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def measure(
-    target: str, space: str, data: str, precision: str, networks: int, interval: str,
+    target: str, space: str, data: str, precision: str, networks: int | None, interval: str,
     minutes: float | None, profiled: int, again: bool, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Measure every block of a space on a device, and some whole networks; fit a model.

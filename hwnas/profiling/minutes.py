@@ -126,8 +126,10 @@ def next_step(
         return list(range(len(alone)))
     if alone and not timed and (not pool or median(networks_s) > LONG * median(blocks_s)):
         cover = covering(alone, COVER)
-        if not pool or sum(seconds[place] for place in cover) <= left_s:
+        if sum(seconds[place] for place in cover) <= left_s:
             return cover
+        if not pool:
+            return []
     return next_models(model, alone, pool, targets, STEP, seconds if any(seconds) else None)
 
 
