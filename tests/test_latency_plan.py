@@ -34,11 +34,11 @@ def drawn(count: int, seed: int) -> list[Network]:
     return [SPACE.architecture(SPACE.random(rng)).blocks for _ in range(count)]
 
 
-def quiet(correction: Correction) -> Correction:
-    """Without the noise that only whole networks have, beside their standard error."""
-    draws = np.array(correction.draws)
-    draws[:, NOISES] = 0.0
-    return msgspec.structs.replace(correction, draws=tuple(map(tuple, draws.tolist())))
+def plain(correction: Correction) -> Correction:
+    """With one draw of the scales, and without the noise that only whole networks have."""
+    draw = np.array(correction.weights) @ np.array(correction.draws)
+    draw[NOISES] = 0.0
+    return msgspec.structs.replace(correction, draws=(tuple(draw.tolist()),), weights=(1.0,))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def known() -> LatencyModel:
     observed = [*alone(noise=NOISE)[: 1 + TIMED], *networks(6, seed=0, noise=NOISE)]
     model = fit_model("here", observed, source="test", validate=False)
     assert model.correction is not None
-    return msgspec.structs.replace(model, correction=quiet(model.correction))
+    return msgspec.structs.replace(model, correction=plain(model.correction))
 
 
 def told(model: LatencyModel, one: Network, network: bool) -> LatencyModel:
@@ -66,23 +66,23 @@ def told(model: LatencyModel, one: Network, network: bool) -> LatencyModel:
     return msgspec.structs.replace(model, observations=observations, rows_ms={})
 
 
-def left(model: LatencyModel, targets: list[Network]) -> float:
-    """The mean of the targets' relative variances."""
+def left(model: LatencyModel, targets: list[Network], before: LatencyModel) -> float:
+    """The mean of the targets' variances, relative to what was predicted ``before``."""
     blocks = list(dict.fromkeys(block for one in targets for block in one))
     blocks = [block for block in blocks if block.op != "identity"]
     found = model.posterior_over(blocks)
     counts = np.array([[one.count(block) for block in blocks] + [1] for one in targets], float)
-    means = counts @ np.append(found.ms, found.overhead_ms)
+    means = before.predict(targets).mean_ms
     return float(np.mean(np.diag(counts @ found.covariance @ counts.T) / means**2))
 
 
 def test_what_is_chosen_leaves_the_least_uncertainty(known: LatencyModel) -> None:
     fresh, pool, targets = list(BLOCKS[TIMED::4]), drawn(6, seed=1), drawn(12, seed=2)
     after = [
-        *(left(told(known, (block,), network=False), targets) for block in fresh),
-        *(left(told(known, one, network=True), targets) for one in pool),
+        *(left(told(known, (block,), network=False), targets, known) for block in fresh),
+        *(left(told(known, one, network=True), targets, known) for one in pool),
     ]
-    assert max(after) < left(known, targets)
+    assert max(after) < left(known, targets, known)
     assert next_models(known, fresh, pool, targets, 1) == [int(np.argmin(after))]
     # each kind by itself, too, so that both are compared with something
     [block] = next_models(known, fresh, (), targets, 1)
@@ -96,7 +96,7 @@ def test_the_second_is_chosen_for_what_the_first_left(known: LatencyModel) -> No
     first, second = next_models(known, fresh, (), targets, 2)
     then = told(known, (fresh[first],), network=False)
     after = [
-        left(told(then, (block,), network=False), targets) if place != first else np.inf
+        left(told(then, (block,), network=False), targets, known) if place != first else np.inf
         for place, block in enumerate(fresh)
     ]
     assert second == int(np.argmin(after))
@@ -105,10 +105,10 @@ def test_the_second_is_chosen_for_what_the_first_left(known: LatencyModel) -> No
 def test_a_kernel_of_which_nothing_is_known_comes_first() -> None:
     """And where all blocks are timed none is timed again."""
     targets = drawn(12, seed=2)
-    plain = [one for one in networks(60, seed=0, noise=NOISE) if " k7 " not in " ".join(one.keys)]
+    without = [one for one in networks(60, seed=0, noise=NOISE) if " k7 " not in " ".join(one.keys)]
     timed = [one for one in alone(noise=NOISE) if " k7 " not in " ".join(one.keys)]
-    model = fit_model("here", [*timed, *plain], source="test", validate=False)
-    pool = [[Block.from_key(key) for key in one.keys] for one in plain]
+    model = fit_model("here", [*timed, *without], source="test", validate=False)
+    pool = [[Block.from_key(key) for key in one.keys] for one in without]
     chosen = next_models(model, BLOCKS, pool, targets, 2)
     assert {BLOCKS[place].kernel_size for place in chosen} == {7}  # IndexError for a network
     model = fit_model("here", alone(noise=NOISE), source="test", validate=False)

@@ -69,7 +69,7 @@ def next_models(
     count: int,
     seconds: Sequence[float] | None = None,
 ) -> list[int]:
-    """Return what to measure next, best first: places in ``[*blocks, *pool]``.
+    """Return what to measure next, at most ``count``, best first: places in ``[*blocks, *pool]``.
 
     What lowers the targets' variance most for the ``seconds`` that each takes (``None``: as long).
 
@@ -88,6 +88,8 @@ def next_models(
         gain = (across**2 @ weights) / variance / cost
         gain[chosen] = -1.0
         best = int(np.argmax(gain))
+        if gain[best] <= 0:
+            break  # nothing else tells anything
         chosen.append(best)
         across = across - np.outer(within[:, best], across[best]) / variance[best]
         within = within - np.outer(within[:, best], within[best]) / variance[best]

@@ -20,7 +20,6 @@ from hwnas.architecture import Block
 from hwnas.latency_models.features import SHAPE_GROUPS, Floats, resources, shapes, shares
 from hwnas.latency_models.gaussian import (
     Prior,
-    Scales,
     factorise,
     fit_scales,
     leave_one_out,
@@ -40,9 +39,13 @@ WILD = 4.0
 """Leave-one-out errors over so many standard deviations are told."""
 
 
+MEDIANS = np.array([prior.median for prior in HYPERS])
 SMOOTH = 4.0
 """Length scale of all groups where no block was timed, so that nothing says what it is: that of
 devices whose blocks were timed is 1.5 to 7."""
+SUPPOSED = np.array([1.0, 0.25, HYPERS[2].median, *(SMOOTH for _ in SHAPE_GROUPS)])
+"""`HYPERS` where few blocks were timed: resources may take what they will, and like blocks are as
+alike as on devices whose blocks were timed (shape 0.2 to 0.4)."""
 
 
 class BlockPrior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,8 +102,9 @@ class Left(NamedTuple):
 def fit_prior(timed: Timed, amounts: Floats, left: Left | None = None) -> BlockPrior:
     """Find weights and hyper-parameters from the timings of single blocks.
 
-    The weights are to fit what networks ``left``, too: a few timed blocks alone may not have what
-    most of the others take.
+    Where networks left something, most of their blocks were never timed. Then the weights are to
+    fit that, too (a few timed blocks may not have what the others take), and the hyper-parameters
+    are `SUPPOSED`, as if none was timed.
     """
     if left is None:
         weights = weigh(amounts, timed.ms)
@@ -121,9 +125,12 @@ def fit_prior(timed: Timed, amounts: Floats, left: Left | None = None) -> BlockP
         longer = [hypers[1] ** 2 * slope for slope in slopes]
         return np.sum(terms, axis=0) + noise, [*(2 * term for term in terms), *longer]
 
-    found = fit_scales(residual, covariance, HYPERS) if len(order) > 2 else _medians()
-    s_w, s_f, s_e, *lengths = found.best.tolist()
-    error, variance = leave_one_out(residual, covariance(found.best)[0])
+    if left is not None:
+        best = SUPPOSED
+    else:
+        best = fit_scales(residual, covariance, HYPERS).best if len(order) > 2 else MEDIANS
+    s_w, s_f, s_e, *lengths = best.tolist()
+    error, variance = leave_one_out(residual, covariance(best)[0])
     odd = np.abs(error) > WILD * np.sqrt(variance)
     wild = tuple(timed.blocks[int(place)].key for place in order[odd])
     return BlockPrior(tuple(weights.tolist()), s_w, s_f, s_e, tuple(lengths), wild)
@@ -203,11 +210,6 @@ def _widen_wild(
     for number, block in enumerate(timed.blocks):
         if block.key in prior.wild:
             covariance[number, number] += float(error[number]) ** 2
-
-
-def _medians() -> Scales:
-    best = np.array([prior.median for prior in HYPERS])
-    return Scales(best, best[None, :], np.ones(1), 0.0)
 
 
 Index = NDArray[np.intp]

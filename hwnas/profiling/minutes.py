@@ -27,7 +27,7 @@ POOL = 200
 """Random networks to choose from."""
 SPREAD = 6
 """Networks of the first design, beside those that have a kind of block which none of them has."""
-COVER = 15
+COVER = 6
 """Blocks that are timed first, at least, where a network takes long to measure."""
 LONG = 2.0
 """That many times as long as a block."""
@@ -117,7 +117,7 @@ def next_step(
     """Return what to measure in the next step, best first: places in ``[*alone, *pool]``.
 
     All blocks ``alone`` where there is time for them. While none is ``timed``, some that cover
-    them where networks take long, and there is time for all of those: fewer are worse than none.
+    them where networks take long, and there is time for all of those.
     Without, only networks can be chosen (a model of networks alone supposes all of a block's
     deviation to be inside them). ``seconds``: of each; 0: not known.
     """
