@@ -152,6 +152,13 @@ def test_never_more_networks_than_asked_for(phone: Timed, tmp_path: Path) -> Non
     assert counted(read_journal(tmp_path)) == (len(BLOCKS), 9)
 
 
+def test_without_networks_blocks_are_timed(phone: Timed, tmp_path: Path) -> None:
+    model, said = limited(phone, tmp_path, minutes=0.5, networks=0)
+    blocks, nets = counted(read_journal(tmp_path))
+    assert nets == 0 and blocks > COVER and "time is up" in said[0] and phone.now_s <= 30
+    assert unsupported(BLOCKS, model.known) == []
+
+
 def test_more_minutes_go_on_where_time_was_up(phone: Timed, tmp_path: Path) -> None:
     limited(phone, tmp_path, minutes=0.2)
     before, at_s, asked = read_journal(tmp_path), phone.now_s, len(phone.asked)

@@ -16,6 +16,7 @@ from hwnas.architecture import Architecture, Block
 from hwnas.block import FREE_OPS
 from hwnas.latency_models.cost import cost_table
 from hwnas.latency_models.features import unsupported
+from hwnas.latency_models.fit import LEAST_NETWORKS
 from hwnas.latency_models.journal import Entry, fit_entries
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.plan import covering, half_width, next_models
@@ -50,14 +51,17 @@ def measure_until(
 ) -> list[Entry]:
     """Measure until networks are sure to ``goal``, or nothing more can end within ``minutes``.
 
-    The null model and a first design of networks are measured however short the time; after that
-    at most so many ``networks`` in all. ``say`` is told when time is up.
+    The null model and a first design of networks are measured however short the time (blocks, where
+    ``networks`` allows too few of them). ``say`` is told when time is up.
     """
     pace = _Pace(bench, minutes)
     blocks, rng = distinct_blocks(space), Random(bench.seed)
     first = [Job((), False, ())]
-    if not any(one.network for one in bench.entries()):
-        first += [network_job(one) for one in first_networks(space, blocks, bench.seed)]
+    if len(bench.entries()) < 1 + LEAST_NETWORKS:
+        nets = first_networks(space, blocks, bench.seed)[:networks]
+        few = len(nets) < LEAST_NETWORKS
+        cover = [blocks[place] for place in covering(blocks, COVER)] if few else []
+        first += [*map(alone_job, cover), *map(network_job, nets)]
     entries = pace.measure(first)
     while True:
         model = fit_entries(bench.profile.name, entries, False)
