@@ -60,7 +60,7 @@ def latency_model(
     this machine) are run by the runtime's profiler, too: what it says of their blocks is learnt.
 
     With ``minutes`` see `measure_until`. Blocks that were never timed are predicted then; a model
-    that lacks some is measured on where its interval is wider than ``enough`` (``None``: ``goal``).
+    of that kind is measured on where its interval is wider than ``enough`` (``None``: ``goal``).
     """
     now = runner.probe()
     reference = file_sha256(reference_file(profile.runtime))
@@ -115,18 +115,18 @@ class _Lack(NamedTuple):
 
     said: str
     width: float
-    """Relative half-width of the 90 % interval of networks; 0 where no block is lacking."""
+    """Relative half-width of the 90 % interval of networks; 0 where all blocks were timed."""
 
 
 def _lacking(model: LatencyModel, space: SearchSpace, seed: int) -> _Lack:
-    """Say which blocks were never measured, and how sure networks are without."""
-    blocks = distinct_blocks(space)
-    missing = [one for one in blocks if one.key not in model.rows_ms]
+    """Say which blocks were never timed alone, and how sure networks are without."""
+    blocks, timed = distinct_blocks(space), model.isolated_ms()
+    missing = [one for one in blocks if one.key not in timed]
     if not missing:
         return _Lack("", 0.0)
-    said = f"lacks {len(missing)} of {len(blocks)} blocks"
+    said = f"has no time of {len(missing)} of {len(blocks)} blocks"
     if kinds := model.unsupported(missing):
-        return _Lack(f"{said}, e.g. any {kinds[0]}", math.inf)
+        return _Lack(f"{said}, e.g. of any {kinds[0]}", math.inf)
     width = half_width(model, target_networks(model, space, seed))
     return _Lack(f"{said} and is sure to +-{width:.1%}", width)
 
