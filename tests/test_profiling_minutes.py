@@ -19,7 +19,7 @@ from hwnas.measurement import Measurement
 from hwnas.profiling import minutes
 from hwnas.profiling.bench import Bench, Job, alone_job
 from hwnas.profiling.measure import latency_model
-from hwnas.profiling.minutes import COVER, SPREAD, STEP, UNKNOWN, first_networks
+from hwnas.profiling.minutes import COVER, MANY, SPREAD, STEP, UNKNOWN, first_networks
 from hwnas.profiling.spread import distinct_blocks
 from tests.sample_run import PHONE, SPACE, StandIn, put_phone_table, said_nothing
 
@@ -137,6 +137,12 @@ def test_where_time_is_enough_all_blocks_are_timed_before_further_networks(
     assert kinds[: len(FIRST)] == [True] * len(FIRST)
     assert not any(kinds[len(FIRST) : len(FIRST) + len(BLOCKS)])
     assert all(kinds[len(FIRST) + len(BLOCKS) :]) and 118 < phone.now_s <= 120
+
+
+def test_after_many_networks_blocks_tell_more(phone: Timed, tmp_path: Path) -> None:
+    limited(phone, tmp_path, minutes=0.95)
+    blocks, nets = counted(read_journal(tmp_path))
+    assert nets >= MANY and COVER <= blocks < len(BLOCKS) and phone.now_s <= 57
 
 
 def test_it_ends_before_time_where_networks_are_sure_enough(phone: Timed, tmp_path: Path) -> None:

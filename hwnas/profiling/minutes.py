@@ -32,6 +32,8 @@ COVER = 6
 """Blocks that are timed first, at least, where a network takes long to measure."""
 LONG = 2.0
 """That many times as long as a block."""
+MANY = 40
+"""Networks from which on blocks tell more, however long a network takes."""
 STEP = 12
 """Blocks and networks that are chosen at a time."""
 
@@ -121,16 +123,17 @@ def next_step(
     """Return what to measure in the next step, best first: places in ``[*alone, *pool]``.
 
     All blocks ``alone`` where there is time for them. While none is ``timed``, some that cover
-    them where networks take long, and there is time for all of those.
-    Without, only networks can be chosen (a model of networks alone supposes all of a block's
-    deviation to be inside them). ``seconds``: of each; 0: not known.
+    them, where networks take long or are many already, and there is time for all of those. Without,
+    only networks can be chosen (a model of networks alone supposes all of a block's deviation to be
+    inside them). ``seconds``: of each; 0: not known.
     """
     blocks_s, networks_s = seconds[: len(alone)], seconds[len(alone) :]
     if alone and 0 < sum(blocks_s) <= left_s:
         return list(range(len(alone)))
-    if alone and not timed and (not pool or median(networks_s) > LONG * median(blocks_s)):
-        cover = covering(alone, COVER)
-        if sum(seconds[place] for place in cover) <= left_s:
+    if alone and not timed:
+        long = not pool or median(networks_s) > LONG * median(blocks_s)
+        cover = covering(alone, COVER) if long or len(model.networks) >= MANY else []
+        if cover and sum(seconds[place] for place in cover) <= left_s:
             return cover
         if not pool:
             return []
