@@ -83,7 +83,7 @@ def test_both_stages_give_the_fit_the_gradient_of_their_covariance(
 
     monkeypatch.setattr(module, "fit_scales", recorded)
     profiled = inside()[::7]
-    observed = [*alone(noise=0.01)[::3], *profiled, *networks(7, 0, 0.02)]
+    observed = [*alone(noise=0.01)[:50], *profiled, *networks(7, 0, 0.02)]
     fit_model("d", observed, source="s", validate=False)
     residual, covariance, priors, *_ = asked[0]
     check_gradient(residual, covariance, list(priors))

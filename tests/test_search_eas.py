@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,17 @@ def test_random_actions_learn_nothing_and_cost_the_same(
     after = searched.strategy.controller.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert len(read_log(searched.files)) == 9
+
+
+def test_a_search_that_runs_again_from_its_start_trains_nothing_anew(
+    tmp_path: Path, whole: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All members are there from the first episode on, those of later ones too."""
+    shutil.copytree(whole.files.log.parent, tmp_path / "search")
+    (tmp_path / "search" / whole.files.log.name).unlink()
+    again = Searched(tmp_path, monkeypatch).run()
+    assert again.pool.trained == []
+    assert tree(again) == tree(whole)
 
 
 def test_the_controller_learns_from_every_episode(whole: Searched) -> None:

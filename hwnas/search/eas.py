@@ -76,8 +76,8 @@ class Eas:
         self.may_shrink = setting is None or setting.shrink
         self.start = ""
         self.settled = 0
-        """Members that were there at the end of the last episode: a choice after a resume knows no
-        others either."""
+        """Members that were there at the end of the last episode: a choice after a resume, or in a
+        search that runs again from its start, knows no others either."""
 
     @staticmethod
     def check(space: SearchSpace) -> None:
@@ -133,7 +133,7 @@ class Eas:
                     on_line(line)
             with open(files.log, "ab") as file:
                 file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-            self.settled = len(nursery.members)
+            self.settled = max(self.settled, nursery.reached)
             notes = {
                 "episodes": str(episode + 1),
                 "start": self.start,

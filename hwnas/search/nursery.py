@@ -92,6 +92,9 @@ class Nursery:
         self._data = train, valid
         self.data_digest = _digest_of([*train, *valid])
         self.members = list({one.key: one for one in read_family(folder)}.values())
+        self.reached = 0
+        """Members up to the last one that was asked for: a search that runs again from its start
+        finds those that it made later, too."""
 
     def evaluate(self, births: Sequence[Birth]) -> list[Member]:
         """Return the members that ``births`` become, training those that are new."""
@@ -103,8 +106,9 @@ class Nursery:
         wrong = self._trained([self.folder / key for key in new])
         for key, birth in new.items():
             self._add(self._member(key, birth, wrong.get(key, "")))
-        found = {one.key: one for one in self.members}
-        return [found[key] for key in keys]
+        found = {one.key: place for place, one in enumerate(self.members)}
+        self.reached = max([self.reached, *(1 + found[key] for key in keys)])
+        return [self.members[found[key]] for key in keys]
 
     def derive(self, birth: Birth, accuracy: float | None) -> Member:
         """Keep a network that is not trained; its initial weights are its weights."""
