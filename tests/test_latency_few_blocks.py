@@ -55,6 +55,21 @@ def test_networks_of_timed_blocks_leave_nothing() -> None:
     assert left_over(every[:9], timed_blocks(every[:9])) is None
 
 
+def test_a_network_of_another_kind_beside_many_changes_nothing_of_the_prior() -> None:
+    every, many = alone(noise=0.005), networks(20, seed=1, noise=0.005)
+    other = tuple(key.replace("16>16 @14", "24>24 @28") for key in DENSE[1:] if "16>16" in key)
+    odd = Observation("network", 6 * other, 3.0, 0.01)
+    assert other and not set(other) & {one.keys[0] for one in every if one.keys}
+    assert left_over([*every, *many, odd], timed_blocks(every)) is None
+    priors = [
+        fit_model("here", observed, source="test", validate=False).prior
+        for observed in ([*every, *many], [*every, *many, odd])
+    ]
+    assert priors[0] == priors[1]
+    few = left_over([*SOME, *many, odd], timed_blocks(SOME))
+    assert few is not None and len(few.ms) == len(many) + 1
+
+
 def test_weights_are_found_where_each_kind_of_row_alone_has_not_enough() -> None:
     timed = timed_blocks([Observation("alone", (key,), COSTS_MS[key] / SCALE) for key in DENSE])
     rows = [Block.from_key(key) for one in networks(30, seed=2) for key in one.keys]

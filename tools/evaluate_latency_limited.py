@@ -5,7 +5,7 @@
 Reads what `evaluate_latency_host.py` measured into the same directories, and takes from it what
 `hwnas latency measure --minutes` would, for budgets in the time of a block alone: where a network
 takes as long (this machine) and where it takes four times as long (a slow device). Beside it random
-choices. Writes tools/results/latency_host_limited.md.
+choices. Writes tools/results/latency_limited_SPACE.md.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main(works: Sequence[Path], space_name: str) -> None:
     )
     text += "\n".join(lines) + "\n"
     click.echo(text)
-    (RESULTS / "latency_host_limited.md").write_text(text)
+    (RESULTS / f"latency_limited_{space_name}.md").write_text(text)
 
 
 def ways(blocks: Sequence[Block]) -> dict[str, Take]:

@@ -17,6 +17,8 @@ from hwnas.latency_models.terms import Field, Seen
 
 LEAST = 0.1
 """A block keeps at least this share of its time alone when the null model is subtracted."""
+ODD = 0.25
+"""Share of networks' blocks up to which those never timed are exceptions."""
 
 
 class Source(Protocol):
@@ -67,15 +69,23 @@ def left_over(
     observations: Sequence[Observation], timed: Timed, sources: Sequence[Source] = ()
 ) -> Left | None:
     """Return what timed blocks leave of the latency of networks most of whose blocks were never
-    timed (of others it would be the errors of the timed ones); ``None`` where there are none."""
+    timed (of others it would be the errors of the timed ones).
+
+    ``None`` where there are none, or where at most `ODD` of all blocks in networks were never
+    timed: a network of another kind beside many says nothing of how alike their blocks are.
+    """
     known = dict(zip((block.key for block in timed.blocks), timed.ms.tolist(), strict=True))
     call_ms = null_of(observations) or 0.0
     rows: list[Floats] = []
     ms: list[float] = []
     total_ms: list[float] = []
-    for one in observations:
+    networks = [one for one in observations if one.what == "network"]
+    keys = [key for one in networks for key in one.keys]
+    if sum(key not in known for key in keys) <= ODD * len(keys):
+        return None
+    for one in networks:
         rest = [Block.from_key(key) for key in one.keys if key not in known]
-        if one.what != "network" or 2 * len(rest) <= len(one.keys):
+        if 2 * len(rest) <= len(one.keys):
             continue
         told_ms = call_ms + sum(known.get(key, 0.0) for key in one.keys)
         rows.append(amounts_of(rest, [s.predicted_ms(rest) for s in sources]).sum(axis=0))

@@ -44,8 +44,8 @@ SMOOTH = 4.0
 """Length scale of all groups where no block was timed, so that nothing says what it is: that of
 devices whose blocks were timed is 1.5 to 7."""
 SUPPOSED = np.array([1.0, 0.25, HYPERS[2].median, *(SMOOTH for _ in SHAPE_GROUPS)])
-"""`HYPERS` where few blocks were timed: resources may take what they will, and like blocks are as
-alike as on devices whose blocks were timed (shape 0.2 to 0.4)."""
+"""`HYPERS` where most blocks of the networks were never timed: resources may take what they will,
+and like blocks are as alike as on devices whose blocks were timed (shape 0.2 to 0.4)."""
 
 
 class BlockPrior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,8 +103,8 @@ def fit_prior(timed: Timed, amounts: Floats, left: Left | None = None) -> BlockP
     """Find weights and hyper-parameters from the timings of single blocks.
 
     Where networks left something, most of their blocks were never timed. Then the weights are to
-    fit that, too (a few timed blocks may not have what the others take), and the hyper-parameters
-    are `SUPPOSED`, as if none was timed.
+    fit that, too (the timed blocks may not have what the others take), and the hyper-parameters are
+    `SUPPOSED`, as if none was timed.
     """
     if left is None:
         weights = weigh(amounts, timed.ms)

@@ -32,6 +32,7 @@ FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
 
 Progress = Callable[[int, int], None]
 """Called with measured and planned models."""
+Say = Callable[[str], None]
 
 
 class Job(NamedTuple):

@@ -21,9 +21,9 @@ from hwnas.latency_models.journal import Entry, fit_entries, journal_outdated, r
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.plan import half_width, next_networks
 from hwnas.latency_models.store import outdated, read_measured, set_aside, write_measured
-from hwnas.profiling.bench import Bench, Job, Progress, alone_job, block_keys, network_job
-from hwnas.profiling.minutes import POOL, Say, measure_until
-from hwnas.profiling.spread import TARGETS, distinct_blocks, spread_networks, target_networks
+from hwnas.profiling.bench import Bench, Job, Progress, Say, alone_job, block_keys, network_job
+from hwnas.profiling.minutes import measure_until
+from hwnas.profiling.spread import POOL, TARGETS, distinct_blocks, spread_networks, target_networks
 from hwnas.spaces.space import SearchSpace
 
 NETWORKS = 24
@@ -70,7 +70,7 @@ def latency_model(
         if reason is not None:
             say(f"the latency model of {profile.name} is refused: {reason}; measuring again")
             set_aside(folder)
-        elif (lack := _lacking(model, space, seed)).width > (enough or goal):
+        elif (lack := _lacking(model, space, seed)).width > (goal if enough is None else enough):
             say(f"the latency model of {profile.name} {lack.said}: measuring on")
         elif not further:
             if lack.width > goal:

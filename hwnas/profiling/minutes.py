@@ -1,13 +1,13 @@
 """A latency model in so many minutes: what tells most for its time first, until time is up.
 
-Measured on an Intel Xeon (`tools/results/latency_host_limited.md`): where a network takes about as
-long to measure as a block alone, networks tell more until all blocks can be timed; where it takes
-several times as long, some blocks that cover the space and then either, by gain for its time.
+Measured on an Intel Xeon (`tools/results/latency_limited_mobile.md`): where a network takes about
+as long to measure as a block alone, some forty networks tell more unless all blocks can be timed;
+where it takes several times as long, some blocks that cover the space, then either by its gain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from statistics import median
 from time import monotonic
@@ -20,12 +20,10 @@ from hwnas.latency_models.fit import LEAST_NETWORKS
 from hwnas.latency_models.journal import Entry, fit_entries
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.plan import covering, half_width, next_models
-from hwnas.profiling.bench import Bench, Job, alone_job, block_keys, network_job
-from hwnas.profiling.spread import distinct_blocks, spread_networks, target_networks
+from hwnas.profiling.bench import Bench, Job, Say, alone_job, block_keys, network_job
+from hwnas.profiling.spread import POOL, distinct_blocks, spread_networks, target_networks
 from hwnas.spaces.space import SearchSpace
 
-POOL = 200
-"""Random networks to choose from."""
 SPREAD = 6
 """Networks of the first design, beside those that have a kind of block which none of them has."""
 COVER = 6
@@ -36,11 +34,8 @@ MANY = 40
 """Networks from which on blocks tell more, however long a network takes."""
 STEP = 12
 """Blocks and networks that are chosen at a time."""
-
 UNKNOWN = 2
 """Models that are measured at once while nothing says how long they take."""
-
-Say = Callable[[str], None]
 
 
 def measure_until(

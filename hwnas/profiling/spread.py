@@ -17,6 +17,8 @@ from hwnas.spaces.space import SearchSpace
 
 TARGETS = 24
 """Networks whose interval is to be narrow."""
+POOL = 200
+"""Random networks to choose from."""
 
 
 def distinct_blocks(space: SearchSpace) -> list[Block]:
