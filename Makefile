@@ -26,7 +26,7 @@ test-slow: setup
 
 # TFLite files in older runtimes; make test runs them in those that are installed
 test-runtimes: setup .venv-runtimes/tflite_runtime/.installed .venv-runtimes/tensorflow/.installed
-	$(BIN)/python -m pytest tests/test_export_runtimes.py
+	$(BIN)/python -m pytest tests/export/test_older_runtimes.py
 
 .venv-runtimes/tflite_runtime/.installed: PACKAGES = tflite_runtime 'numpy<2'
 .venv-runtimes/tensorflow/.installed: PACKAGES = tensorflow-cpu

@@ -10,45 +10,48 @@ import hwnas
 
 ROOT = Path(hwnas.__file__).parent
 
-PLAIN = (
-    "architecture artifact block block_counts files intervals measurement plugins processes "
-    "regression shipped wiring"
-)
+PLAIN = "architecture files measurement plugins processes shipped"
 TORCH_FREE = f"errors {PLAIN} spaces latency_models devices report"
-DATA = "batches checkpoint data_sources datasets distributed image_folder images splits training nn"
+DATA = "data training nn"
 MAY_IMPORT = {
     "errors": "",
     **dict.fromkeys(PLAIN.split(), "errors"),
-    "measurement": "errors intervals",
-    "regression": "errors intervals measurement",
-    "block": "errors block_counts",
-    "wiring": "errors block",
-    "architecture": "errors block wiring",
     "spaces": f"errors {PLAIN}",
     "latency_models": f"errors {PLAIN} spaces",
     "devices": f"errors {PLAIN} spaces",
     "report": f"errors {PLAIN} spaces",
-    **dict.fromkeys(DATA.split(), f"errors {PLAIN} spaces {DATA}"),
+    "data": f"errors {PLAIN}",
+    "nn": f"errors {PLAIN} spaces",
+    "training": f"errors {PLAIN} spaces data nn",
     # costs enter a search as a table of floats, see ONLY
     "search": f"errors {PLAIN} spaces {DATA} latency_models",
     # files are opened with the device worker's runtimes, see ONLY
     "export": f"errors {PLAIN} spaces {DATA} devices",
-    "block_times": TORCH_FREE,
-    "profiling": f"{TORCH_FREE} {DATA} search export block_times",
-    "pipeline": f"{TORCH_FREE} {DATA} search export profiling",
-    "specialize": f"{TORCH_FREE} {DATA} search export profiling pipeline",
-    "cli": f"{TORCH_FREE} {DATA} search export profiling pipeline specialize testing",
+    "console": "errors",
+    "profiling": f"{TORCH_FREE} {DATA} search export console",
+    "networks": f"errors {PLAIN} spaces {DATA} export",
+    "deploy": f"{TORCH_FREE} {DATA} export networks",
+    "specialize": f"{TORCH_FREE} {DATA} search export console profiling networks deploy",
     "testing": f"{TORCH_FREE} {DATA} search export",
+    "cli": f"{TORCH_FREE} {DATA} search export console profiling networks deploy specialize "
+    "testing",
     "__main__": "cli",
 }
 """What each part may import; a part may always import itself and the version in `hwnas`."""
 
 ONLY = {
     ("search", "latency_models"): ("hwnas.latency_models.cost",),
-    ("export", "devices"): ("hwnas.devices.worker_model", "hwnas.devices.worker_litert"),
-    ("profiling", "search"): ("hwnas.search.derive",),
+    ("export", "devices"): (
+        "hwnas.devices.worker.model",
+        "hwnas.devices.worker.runtimes.open",
+        "hwnas.devices.worker.runtimes.litert",
+    ),
+    ("profiling", "search"): ("hwnas.search.knapsack",),
 }
 """Where these modules of a part are all that may be imported."""
+
+MAX_FILES = 12
+"""Python files in a folder, without ``__init__.py``."""
 
 HEAVY = {"torch", "torchvision", "safetensors", "onnx", "onnxruntime", "lightning"}
 
@@ -108,10 +111,56 @@ def test_the_agreed_direction_has_no_circle() -> None:
     def reached(name: str, path: tuple[str, ...] = ()) -> None:
         assert name not in path, f"{' -> '.join(path)} -> {name}"
         for below in MAY_IMPORT[name].split():
-            if not {name, below} <= set(DATA.split()):
-                reached(below, (*path, name))
+            reached(below, (*path, name))
 
     reached("__main__")
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    names = {name for name, _ in modules()}
+    below = {name: {b for b in imports(tree) if b in names} - {name} for name, tree in modules()}
+    visited: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"{' -> '.join(path[path.index(name) :])} -> {name}"
+        if name not in visited:
+            for other in sorted(below[name]):
+                visit(other, (*path, name))
+            visited.add(name)
+
+    for name in sorted(names):
+        visit(name, ())
+
+
+def folders() -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder of the package with the names of its Python files."""
+    for folder in sorted({file.parent for file in ROOT.rglob("*.py")}):
+        yield folder, sorted(f.stem for f in folder.glob("*.py") if not f.stem.startswith("__"))
+
+
+def groups(folder: Path) -> Iterator[str]:
+    """Yield the names of the folders in a folder and beside it, in singular and plural."""
+    for parent in {folder, folder.parent} - {ROOT.parent}:
+        for inner in parent.iterdir():
+            if inner.is_dir() and (inner / "__init__.py").exists():
+                yield from (inner.name, inner.name.removesuffix("s"))
+
+
+def test_no_file_name_begins_with_the_name_of_its_folder_or_of_a_neighbour() -> None:
+    """A prefix is a folder: ``tflite/writer.py``, not ``tflite_writer.py``."""
+    wrong = [
+        str(folder.relative_to(ROOT) / name)
+        for folder, names in folders()
+        for name in names
+        for group in {*(folder.name, folder.name.removesuffix("s")), *groups(folder), *names}
+        if name.startswith(f"{group}_")
+    ]
+    assert wrong == []
+
+
+def test_no_folder_is_a_drawer() -> None:
+    wrong = {str(folder): len(names) for folder, names in folders() if len(names) > MAX_FILES}
+    assert wrong == {}
 
 
 def test_plain_data_spaces_latency_models_devices_and_report_know_no_torch() -> None:

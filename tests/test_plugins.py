@@ -71,7 +71,7 @@ def test_a_broken_extension_is_told_in_one_line_with_its_package(acme: None) -> 
 
 
 def test_hwnas_own_extension_wins_over_one_of_the_same_name(acme: None) -> None:
-    assert load("strategy", "proxyless").__module__ == "hwnas.search.proxyless"
+    assert load("strategy", "proxyless").__module__ == "hwnas.search.proxyless.gradient"
 
 
 def rows_of(output: str) -> dict[tuple[str, str, str], dict[str, str]]:

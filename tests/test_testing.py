@@ -10,15 +10,16 @@ import msgspec
 import pytest
 import torch
 
-from hwnas.architecture import Genotype
+from hwnas.architecture.architecture import Genotype
 from hwnas.devices.profile import MeasureSpec, find_profile
 from hwnas.devices.runner import Subject, open_runner
-from hwnas.devices.simulated import SimulatedRunner
-from hwnas.devices.transport import Answer, Transport, open_transport
-from hwnas.measurement import Measurement
+from hwnas.devices.runners.simulated import SimulatedRunner
+from hwnas.devices.transports.transport import Answer, Transport, open_transport
+from hwnas.measurement.measurement import Measurement
 from hwnas.plugins import load
-from hwnas.spaces.grown import GrownSpace, GrownStage, Layer
-from hwnas.spaces.mobile import MobileSpace
+from hwnas.spaces.grown.chain import plain_blocks
+from hwnas.spaces.grown.space import GrownSpace, GrownStage, Layer
+from hwnas.spaces.mobile.space import MobileSpace
 from hwnas.testing import (
     ContractBroken,
     check_runner,
@@ -150,9 +151,9 @@ def test_a_grown_space_that_breaks_a_promise_is_told_which(kind: Any, sentence: 
     same = GrownStage(
         widths=(4, 8), kernels=(1, 3), depth=2, start=(Layer(4, 3),), usual=(Layer(8, 3),)
     )
-    check_space(GrownSpace("two", (1, 12, 12), 3, (same, same), "plain"))
+    check_space(GrownSpace("two", (1, 12, 12), 3, (same, same), "plain", plain_blocks))
     with pytest.raises(ContractBroken, match=sentence):
-        check_space(kind("two", (1, 12, 12), 3, (same, same), "plain"))
+        check_space(kind("two", (1, 12, 12), 3, (same, same), "plain", plain_blocks))
 
 
 @pytest.mark.parametrize("name", ["random", "proxyless", "reinforce"])

@@ -31,10 +31,10 @@ from compilers.files import Row, facts, latency_ratio, ours
 from compilers.networks import MODELS, network, small
 from compilers.peers import NEEDED, PEERS, converted, ended
 
-from hwnas.artifact import Format
+from hwnas.architecture.artifact import Format
 from hwnas.devices.fingerprint import hardware
-from hwnas.export.graph import trace
-from hwnas.export.onnx import write_onnx
+from hwnas.export.graph.trace import trace
+from hwnas.export.onnx.emitter import write_onnx
 from hwnas.files import write_atomic
 
 RUNTIMES: dict[Format, str] = {"onnx": "onnxruntime", "tflite": "litert"}

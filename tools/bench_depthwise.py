@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hwnas.devices.fingerprint import hardware
 from hwnas.nn.depthwise import depthwise_conv2d
-from hwnas.training import keep_freed_memory
+from hwnas.training.loop import keep_freed_memory
 
 LAYERS = ((384, 4, 5), (240, 4, 7), (120, 4, 5), (120, 2, 3), (72, 6, 7), (144, 7, 7),
           (144, 7, 5), (144, 7, 3), (48, 14, 5))  # fmt: skip

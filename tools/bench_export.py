@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from hwnas.export.graph import Graph, trace
-from hwnas.export.onnx import write_onnx
-from hwnas.export.tflite import write_tflite
+from hwnas.export.graph.trace import Graph, trace
+from hwnas.export.onnx.emitter import write_onnx
+from hwnas.export.tflite.emitter import write_tflite
 
 Case = tuple[str, tuple[int, int, int], nn.Module]
 WRITERS: dict[str, Callable[[Graph, Path], None]] = {"onnx": write_onnx, "tflite": write_tflite}

@@ -34,22 +34,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hwnas.architecture import Genotype
-from hwnas.artifact import Artifact, Format
-from hwnas.batches import as_data
-from hwnas.block import Block
-from hwnas.datasets import Dataset, load_dataset, normalise
+from hwnas.architecture.architecture import Genotype
+from hwnas.architecture.artifact import Artifact, Format
+from hwnas.architecture.block import Block
+from hwnas.data.datasets import Dataset, load_dataset, normalise
 from hwnas.devices.fingerprint import hardware
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
-from hwnas.export.agreement import compared
 from hwnas.export.compile import compile_model
-from hwnas.export.quantize import quantization_of
+from hwnas.export.quantization.ptq import quantization_of
+from hwnas.export.verification.int8_agreement import compared
 from hwnas.files import write_atomic
-from hwnas.measurement import compare
+from hwnas.measurement.measurement import compare
 from hwnas.nn.build import build, untrained
-from hwnas.spaces.mobile import mobile_space
-from hwnas.training import (
+from hwnas.spaces.mobile.space import mobile_space
+from hwnas.training.loader import as_data
+from hwnas.training.loop import (
     RECALIBRATED,
     EpochLog,
     TrainingPlan,

@@ -22,12 +22,12 @@ import msgspec
 import numpy as np
 import scipy
 
-from hwnas.architecture import Block
+from hwnas.architecture.architecture import Block
 from hwnas.latency_models.features import resources
-from hwnas.latency_models.fit import fit_model
+from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from hwnas.spaces.mobile import MBCONVS, MobileSpace, mobile_space
+from hwnas.spaces.mobile.space import MBCONVS, MobileSpace, mobile_space
 
 RESULTS = Path(__file__).parent / "results" / "latency_model_speed.md"
 BLOCKS, NETWORKS, BATCH = 100, 60, 1_000_000

@@ -33,11 +33,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hwnas.devices import worker, worker_rounds
 from hwnas.devices.profile import Runtime
 from hwnas.devices.runner import SUFFIXES, reference_file
-from hwnas.devices.worker_rounds import timed_ms
-from hwnas.measurement import quantile
+from hwnas.devices.worker import main as worker
+from hwnas.devices.worker import rounds
+from hwnas.devices.worker.rounds import timed_ms
+from hwnas.measurement.measurement import quantile
 
 RESULTS = Path(__file__).parent / "results" / "measuring_repeatability.md"
 SPEC = {
@@ -77,7 +78,7 @@ def call_by_call(run: Run, reference: Run, runs: int) -> Samples:
 
 
 ORDERS: dict[str, Callable[[Run, Run, int], Samples]] = {
-    "sandwich": worker_rounds.visit,
+    "sandwich": rounds.visit,
     "bursts": bursts,
     "half_bursts": half_bursts,
     "call_by_call": call_by_call,
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--order", choices=ORDERS, help="be a worker (the program calls itself)")
     asked = parser.parse_args(arguments)
     if asked.order:
-        worker_rounds.visit = ORDERS[asked.order]
+        rounds.visit = ORDERS[asked.order]
         sys.exit(worker.main())
     with TemporaryDirectory() as folder:
         files = compiled(Path(folder), asked.runtime)
@@ -109,7 +110,7 @@ def compiled(folder: Path, runtime: Runtime) -> list[Path]:
     """Write the six files: unlike each other in size and in kind of operator."""
     from hwnas.export.compile import compile_model
     from hwnas.nn.build import Network, build
-    from hwnas.spaces.mobile import FUSED, MBCONVS, mobile_space
+    from hwnas.spaces.mobile.space import FUSED, MBCONVS, mobile_space
 
     space = mobile_space((1, 28, 28), 10)
     modules: dict[str, tuple[Any, tuple[int, int, int]]] = {}

@@ -35,9 +35,9 @@ from typing import Any
 from hwnas.devices.fingerprint import hardware
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
-from hwnas.devices.worker_model import open_model
-from hwnas.devices.worker_rounds import timed_ms
-from hwnas.measurement import compare
+from hwnas.devices.worker.rounds import timed_ms
+from hwnas.devices.worker.runtimes.open import open_model
+from hwnas.measurement.measurement import compare
 
 RESULTS = Path(__file__).parent / "results" / "repeatability.md"
 WANTED = 1.05

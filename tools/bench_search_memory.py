@@ -24,13 +24,13 @@ import torch.nn.functional as F
 from latency_data.score import hardware, table
 from torch import Tensor, nn
 
-from hwnas.architecture import Block, Genotype
+from hwnas.architecture.architecture import Block, Genotype
 from hwnas.files import write_json
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.build import build
 from hwnas.nn.supernet import MixedOp, Supernet
-from hwnas.search.proxyless import ProxylessGradient
-from hwnas.spaces.mobile import Candidate, MobileSpace, Stage
+from hwnas.search.proxyless.gradient import ProxylessGradient
+from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 
 RESULTS = Path(__file__).parent / "results" / "search_memory.md"
 COUNTS = tuple(range(2, 10))

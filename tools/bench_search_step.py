@@ -23,14 +23,14 @@ import torch
 from bench_search_memory import kept_bytes, trained
 from latency_data.score import hardware, table
 
-from hwnas.architecture import Genotype
+from hwnas.architecture.architecture import Genotype
 from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.build import build
 from hwnas.plugins import load
 from hwnas.search.strategy import Batch, Setting
-from hwnas.spaces.cells import CellSpace, cell_space
-from hwnas.training import keep_freed_memory
+from hwnas.spaces.cells.space import CellSpace, cell_space
+from hwnas.training.loop import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "search_step.md"
 SIZE = 32

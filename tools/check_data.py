@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from hwnas.datasets import load_dataset
+from hwnas.data.datasets import load_dataset
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.errors import HwnasError
 from hwnas.export.recipe import find_recipe

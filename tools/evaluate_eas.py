@@ -24,24 +24,24 @@ import click
 import msgspec
 import torch
 
-from hwnas.batches import Data, as_data, seeded
-from hwnas.datasets import load_dataset
+from hwnas.data.datasets import load_dataset
 from hwnas.devices.fingerprint import hardware
 from hwnas.files import write_json
 from hwnas.latency_models.cost import NetworkCosts
 from hwnas.nn.build import build
-from hwnas.nn.grow import net_of
-from hwnas.nn.growing import grown_net
+from hwnas.nn.growth.apply import grown_net
+from hwnas.nn.growth.transforms import net_of
 from hwnas.report.report import Report
-from hwnas.search.eas import Eas, EasRandom
-from hwnas.search.growth_plan import child_plan, filling
+from hwnas.search.eas.model_pool import read_family
+from hwnas.search.eas.schedule import child_plan, filling
+from hwnas.search.eas.strategy import Eas, EasRandom
 from hwnas.search.loop import SearchFiles, SearchPlan
-from hwnas.search.nursery import read_family
 from hwnas.search.strategy import Setting
 from hwnas.spaces.find import find_space
-from hwnas.spaces.grown import GrownSpace, Layers
-from hwnas.spaces.growth import stepped
-from hwnas.training import EpochLog, accuracy, recalibrate, train
+from hwnas.spaces.grown.space import GrownSpace, Layers
+from hwnas.spaces.grown.steps import stepped
+from hwnas.training.loader import Data, as_data, seeded
+from hwnas.training.loop import EpochLog, accuracy, recalibrate, train
 
 RESULTS = Path(__file__).parent / "results"
 DATA = "fashion-mnist-6k"

@@ -28,9 +28,9 @@ from front_ends.searches import Search, search
 from latency_data.score import hardware, table
 from scipy.stats import kendalltau
 
-from hwnas.architecture import Architecture, Genotype
+from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.files import write_json
-from hwnas.training import keep_freed_memory
+from hwnas.training.loop import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "front_ends.md"
 PUBLISHED = (

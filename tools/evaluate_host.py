@@ -26,10 +26,10 @@ from host_runs.groups import FAMILIES, RESULTS, Member, kept_groups, measure, st
 from host_runs.specialised import all_found, folder_of, found_by, outcomes_of, specialised
 from host_runs.trainings import trained
 
-from hwnas.architecture import Architecture
+from hwnas.architecture.architecture import Architecture
 from hwnas.devices.fingerprint import hardware
 from hwnas.files import write_json
-from hwnas.measurement import Measurement, compare
+from hwnas.measurement.measurement import Measurement, compare
 from hwnas.report.report import Report
 
 TARGETS = ("host-cpu", "host-cpu-litert")

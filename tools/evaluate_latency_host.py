@@ -23,20 +23,20 @@ from latency_data.designs import Seen
 from latency_data.fresh import Method, Row, judge, judge_again, titled
 from numpy.typing import NDArray
 
-from hwnas.architecture import Architecture
+from hwnas.architecture.architecture import Architecture
 from hwnas.devices.fingerprint import hardware
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import file_sha256, open_runner, reference_file
 from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
-from hwnas.latency_models.evidence import timed_blocks
-from hwnas.latency_models.journal import Entry, observation_of, reference_ms_of
+from hwnas.latency_models.fitting.design_matrix import timed_blocks
 from hwnas.latency_models.observation import Observation
+from hwnas.latency_models.storage.journal import Entry, observation_of, reference_ms_of
 from hwnas.profiling.bench import Bench, Job, block_keys
 from hwnas.profiling.measure import FIRST
-from hwnas.profiling.spread import distinct_blocks, spread_networks
-from hwnas.spaces.cells import cell_space
-from hwnas.spaces.mobile import mobile_space
+from hwnas.profiling.sampling import distinct_blocks, spread_networks
+from hwnas.spaces.cells.space import cell_space
+from hwnas.spaces.mobile.space import mobile_space
 from hwnas.spaces.space import SearchSpace
 
 Floats = NDArray[np.float64]

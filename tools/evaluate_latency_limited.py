@@ -21,10 +21,10 @@ from latency_data import designs
 from latency_data.designs import Seen
 from latency_data.fresh import judge
 
-from hwnas.architecture import Block
+from hwnas.architecture.architecture import Block
 from hwnas.devices.fingerprint import hardware
 from hwnas.latency_models.observation import Observation
-from hwnas.profiling.spread import distinct_blocks
+from hwnas.profiling.sampling import distinct_blocks
 
 RESULTS = Path(__file__).parent / "results"
 CASES = {1.0: (24, 40, 80), 4.0: (60, 100, 140)}

@@ -25,8 +25,14 @@ from specialization import learned, nb201, ofa
 
 from hwnas.errors import UnknownName
 from hwnas.files import write_json
-from hwnas.search.pareto import nsga2
-from hwnas.search.population import Judged, Problem, evolution, random_search, regularised_evolution
+from hwnas.search.blackbox.evolution import (
+    Judged,
+    Problem,
+    evolution,
+    random_search,
+    regularised_evolution,
+)
+from hwnas.search.blackbox.nsga2 import nsga2
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results"

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas.data_sources import DEBIAN_FASHION_MNIST, FASHION_MNIST_CLASSES, read_idx
+from hwnas.data.array_sources import DEBIAN_FASHION_MNIST, FASHION_MNIST_CLASSES, read_idx
 from hwnas.files import write_atomic
 
 SEED = 0
 PER_CLASS = {"train": 500, "t10k": 100}
 LARGEST_BYTES = 3_000_000
-OUT = Path(__file__).parents[1] / "hwnas" / "data" / "fashion-mnist-6k.npz"
+OUT = Path(__file__).parents[1] / "hwnas" / "data" / "embedded" / "fashion-mnist-6k.npz"
 SOURCE_SHA256 = {
     "train-images-idx3-ubyte": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
     "train-labels-idx1-ubyte": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",

@@ -19,14 +19,14 @@ import click
 import msgspec
 import numpy as np
 
-from hwnas.architecture import Block, round_channels
+from hwnas.architecture.architecture import Block, round_channels
 from hwnas.files import write_atomic, write_json
-from hwnas.latency_models.card import card, error_words
-from hwnas.latency_models.fit import fit_model, score, sealed
+from hwnas.latency_models.fitting.fit import fit_model, score, sealed
 from hwnas.latency_models.importers import read_observations
 from hwnas.latency_models.model import LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
-from hwnas.spaces.network_files import DescribedNetwork, read_once_for_all
+from hwnas.latency_models.storage.card import card, error_words
+from hwnas.spaces.json_networks import DescribedNetwork, read_once_for_all
 
 OUT = Path(__file__).parent.parent / "latency_models"
 RESOLUTIONS = range(160, 225, 16)

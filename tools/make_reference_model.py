@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hwnas.architecture import Block
-from hwnas.artifact import Format
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.artifact import Format
 from hwnas.export.compile import compile_model
 from hwnas.nn.build import Network
 

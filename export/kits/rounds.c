@@ -1,4 +1,4 @@
-/* Measures model files in shuffled rounds beside a reference model, as hwnas/devices/worker_rounds.py does.
+/* Measures model files in shuffled rounds beside a reference model, as hwnas/devices/worker/rounds.py does.
  *
  * Flags, as words or as lines of stdin after --flags=- :
  *   --graph=FILE (again for each model) --reference=FILE --num_threads=1 --cores=2,3 --seed=0

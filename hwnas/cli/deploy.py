@@ -27,9 +27,9 @@ def deploy(
     The bundle holds model, labels, preprocessing, a script that runs it, sample images with
     expected outputs, and a manifest with hashes. On the device outputs and accuracy are compared.
     """
+    from hwnas.deploy.bundle import read_bundle
+    from hwnas.deploy.device import deploy as bring
     from hwnas.devices.profile import find_profile
-    from hwnas.pipeline.bundle import read_bundle
-    from hwnas.pipeline.deploying import deploy as bring
 
     folder = source
     if not (source / "manifest.json").exists() or (source / "config.toml").exists():
@@ -57,14 +57,14 @@ def bundle_of(run: Path, folder: Path, target: str | None) -> Path:
     """Write the bundle of a run's delivered file for ``target`` (default: the run's)."""
     import msgspec
 
-    from hwnas.datasets import load_dataset
+    from hwnas.data.datasets import load_dataset
+    from hwnas.deploy.bundle import write_bundle
     from hwnas.devices.profile import find_profile
     from hwnas.devices.runner import SUFFIXES
     from hwnas.errors import InvalidFile, UsageError
-    from hwnas.pipeline.bundle import write_bundle
-    from hwnas.pipeline.next_commands import result_folder
-    from hwnas.pipeline.run import read_config
     from hwnas.report.report import Report
+    from hwnas.specialize.results.next_commands import result_folder
+    from hwnas.specialize.run_folder import read_config
 
     config = read_config(run)
     path = run / "report.json"
@@ -101,7 +101,7 @@ def bundle_of(run: Path, folder: Path, target: str | None) -> Path:
 
 def _shape(model: Path, runtime: Runtime) -> tuple[int, int, int]:
     """Return channels, height and width of a file's input."""
-    from hwnas.devices.worker_model import open_model
+    from hwnas.devices.worker.runtimes.open import open_model
 
     _, *axes = open_model(str(model), runtime).input_shape
     a, b, c = axes

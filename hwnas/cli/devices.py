@@ -10,7 +10,7 @@ import click
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from hwnas.devices.attached import NvidiaGpu
+    from hwnas.devices.discovery.attached import NvidiaGpu
 
 
 @click.group("devices")
@@ -42,7 +42,7 @@ def list_devices(only_attached: bool, as_json: bool) -> None:
 def _known() -> list[dict[str, Any]]:
     from hwnas.devices.profile import profile_files, read_profile
     from hwnas.errors import InvalidFile
-    from hwnas.latency_models.ages import newest_model
+    from hwnas.latency_models.storage.age import newest_model
 
     profiles: dict[str, dict[str, Any]] = {}
     for file in {file.name: file for file in profile_files()}.values():
@@ -66,7 +66,7 @@ def _known() -> list[dict[str, Any]]:
 
 
 def _attached() -> list[dict[str, Any]]:
-    from hwnas.devices.attached import attached_gpus, attached_phones
+    from hwnas.devices.discovery.attached import attached_gpus, attached_phones
 
     phones = [
         {"way": f"adb:{one.serial}", "name": one.model, "state": one.said}
@@ -76,8 +76,8 @@ def _attached() -> list[dict[str, Any]]:
 
 
 def _gpu(gpu: NvidiaGpu) -> dict[str, Any]:
-    from hwnas.devices.attached import cuda_number
-    from hwnas.devices.worker_cuda import restricted
+    from hwnas.devices.discovery.attached import cuda_number
+    from hwnas.devices.worker.runtimes.cuda import restricted
 
     number, state = cuda_number(gpu), f"ready, driver {gpu.driver}"
     if number is None:
@@ -97,7 +97,7 @@ def add_device(name: str, source: str, force: bool) -> None:
     import os
     from pathlib import Path
 
-    from hwnas.devices.probe import probed_profile
+    from hwnas.devices.discovery.probe import probed_profile
     from hwnas.devices.profile import read_profile
     from hwnas.errors import UsageError
     from hwnas.files import write_atomic
@@ -117,7 +117,7 @@ def add_device(name: str, source: str, force: bool) -> None:
 @click.pass_context
 def doctor(context: click.Context, name: str | None, as_json: bool) -> None:
     """Check this machine, and the way to the device NAME; exit status 3 if something is missing."""
-    from hwnas.devices.doctor import examine
+    from hwnas.devices.discovery.doctor import examine
     from hwnas.devices.profile import find_profile
 
     checks = examine(find_profile(name) if name else None)

@@ -12,8 +12,8 @@ from hwnas.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from hwnas.artifact import Artifact
-    from hwnas.pipeline.exporting import Images, Named
+    from hwnas.architecture.artifact import Artifact
+    from hwnas.networks.user_module import Images, Named
 
 
 @click.command("export")
@@ -45,7 +45,7 @@ def export(
     function that returns a torch.nn.Module: that imports and runs your code.
     """
     from hwnas.cli.tables import print_json
-    from hwnas.pipeline.exporting import calibration_images, find_images, find_module
+    from hwnas.networks.user_module import calibration_images, find_images, find_module
 
     made = _formats(formats, via, opset, dynamic_batch)
     if precision == "int8" and (data is None or via is not None):
@@ -82,7 +82,7 @@ def parse_shape(text: str | None) -> tuple[int, int, int] | None:
 def _formats(
     formats: tuple[str, ...], via: str | None, opset: int | None, dynamic_batch: bool
 ) -> tuple[str, ...]:
-    from hwnas.export.via import MAKES
+    from hwnas.export.converters import MAKES
 
     made = None if via is None else MAKES[via]  # type: ignore[index]
     if made is not None and formats and set(formats) != {made}:
@@ -101,9 +101,9 @@ def _written(
     import msgspec
 
     from hwnas.export.compile import compile_model
+    from hwnas.export.converters import compile_via
     from hwnas.export.recipe import OnnxRecipe, find_recipe
-    from hwnas.export.verify import torch_outputs
-    from hwnas.export.via import compile_via
+    from hwnas.export.verification.verify import torch_outputs
 
     labels = found.labels
     if labels is None:  # PyTorch's own answers: the accuracy is how often the file agrees

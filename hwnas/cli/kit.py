@@ -23,7 +23,7 @@ def kit(abi: str, runtime: str, wheel: Path | None, compiler: str) -> None:
       pip download --no-deps --only-binary=:all: --platform manylinux_2_27_aarch64 ai-edge-litert
       hwnas kit --abi arm64-v8a --wheel ai_edge_litert-*.whl
     """
-    from hwnas.devices.kit import KITS, build_kit
+    from hwnas.devices.runners.native_kit import KITS, build_kit
 
     folder = build_kit(abi, wheel, compiler, runtime)
     click.echo(f"{folder}: {KITS[runtime].program} and {KITS[runtime].library} for {abi}")

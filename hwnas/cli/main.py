@@ -13,14 +13,14 @@ from hwnas.errors import HwnasError
 COMMANDS = {
     "specialize": ("hwnas.cli.specialize:specialize", "Make a model for a device and a budget."),
     "devices": ("hwnas.cli.devices:devices", "List, add, check and examine devices."),
-    "latency": ("hwnas.cli.latency:latency", "Measure, check and ask latency models."),
+    "latency": ("hwnas.cli.latency.group:latency", "Measure, check and ask latency models."),
     "export": ("hwnas.cli.export:export", "Compile a network, or your own module, to model files."),
     "train": ("hwnas.cli.train:train", "Train one architecture from scratch."),
     "verify": (
-        "hwnas.cli.verify:verify",
+        "hwnas.cli.verify.command:verify",
         "Compare a file with its network, a bundle with its word.",
     ),
-    "benchmark": ("hwnas.cli.benchmark:benchmark", "Measure model files and compare them."),
+    "benchmark": ("hwnas.cli.benchmark.command:benchmark", "Measure model files and compare them."),
     "show": ("hwnas.cli.show:show", "Show an architecture, block by block."),
     "deploy": ("hwnas.cli.deploy:deploy", "Bring a model to a device and try it there."),
     "kit": ("hwnas.cli.kit:kit", "Build the native runner that measures on phones."),

@@ -25,7 +25,8 @@ def report(run: Path, as_json: bool) -> None:
 
     RUN is a run folder or its report.json, which stays as it is.
     """
-    from hwnas.report.report import Report, render
+    from hwnas.report.render import render
+    from hwnas.report.report import Report
 
     path = run / "report.json" if run.is_dir() else run
     if not path.exists():
@@ -64,15 +65,15 @@ def _table(results: tuple[Result, ...]) -> Table:
 
 
 def _cells(result: Result) -> list[str]:
-    from hwnas.report import words
+    from hwnas.report import formatting
 
     latency = result.latency
     return [
         result.target,
         result.verdict,
-        words.ms(latency.median_ms if latency else None),
+        formatting.ms(latency.median_ms if latency else None),
         latency.kind if latency else "–",  # noqa: RUF001
-        words.ms(result.budget_ms),
-        words.ms(latency.p90_ms if latency else None),
-        words.percent(words.shown_accuracy(result)),
+        formatting.ms(result.budget_ms),
+        formatting.ms(latency.p90_ms if latency else None),
+        formatting.percent(formatting.shown_accuracy(result)),
     ]

@@ -15,7 +15,7 @@ from hwnas.errors import UsageError
 def show(architecture: Path, as_json: bool) -> None:
     """Show an ARCHITECTURE (a JSON file, or a run folder: what the run found)."""
     from hwnas.cli.tables import print_json, print_table
-    from hwnas.pipeline.named_network import read_architecture
+    from hwnas.networks.resolve import read_architecture
 
     path = architecture / "search" / "architecture.json" if architecture.is_dir() else architecture
     if not path.exists():

@@ -10,8 +10,8 @@ import click
 from hwnas.errors import BudgetError, TooNoisy, UsageError
 
 if TYPE_CHECKING:
-    from hwnas.pipeline.run import Config
     from hwnas.report.report import Report
+    from hwnas.specialize.run_folder import Config
 
 TOO_NOISY = 0.25
 """Half-width of the 95 % interval over the median from which there is no verdict."""
@@ -60,8 +60,8 @@ def specialize(
     with the latency of a uniform MobileNetV2-like network as the budget. Started by
     `torchrun --nproc-per-node N -m hwnas specialize …`, N processes train together.
     """
+    from hwnas.console import console
     from hwnas.devices.profile import find_profile
-    from hwnas.pipeline.console import console
 
     asked["target"] = ",".join(asked["target"]) or None  # type: ignore[arg-type]
     target = str(asked["target"] or "host-cpu")
@@ -69,7 +69,7 @@ def specialize(
         find_profile(name)  # a misspelt name is told before torch loads
     if dry_run:
         from hwnas.cli.tables import print_json
-        from hwnas.pipeline.scenarios import plan_scenarios
+        from hwnas.specialize.scenarios import plan_scenarios
 
         document = plan_scenarios(_config(None, asked), console(quiet))
         if as_json:
@@ -85,10 +85,10 @@ def _run(config: Config, folder: Path, resume: bool, as_json: bool, quiet: bool)
     import shlex
     import sys
 
-    from hwnas.pipeline.console import console
-    from hwnas.pipeline.ranks import leading
+    from hwnas.console import console
     from hwnas.report.summary import summary
-    from hwnas.specialize import specialize as run
+    from hwnas.specialize.distributed.ranks import leading
+    from hwnas.specialize.flow import specialize as run
 
     try:
         with leading() as first:
@@ -122,14 +122,14 @@ def _config(folder: Path | None, asked: dict[str, object]) -> Config:
     """Return the configuration of a new run, or of the one to resume, which must agree."""
     import msgspec
 
-    from hwnas.pipeline.budget import parse_budget
-    from hwnas.pipeline.run import Config, read_config
+    from hwnas.specialize.run_folder import Config, read_config
+    from hwnas.specialize.setup.budget import parse_budget
 
     given = {name: value for name, value in asked.items() if value is not None}
     if (separate := given.pop("separate_weights", None)) is not None:
         given["share_weights"] = not separate
     if "max_drop" in given:
-        from hwnas.cli.latency_fit import share_of
+        from hwnas.cli.latency.fit import share_of
 
         given["max_drop"] = share_of("--max-drop", str(given["max_drop"]))
     if "budget" in given:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from hwnas.training import EpochLog
+    from hwnas.training.loop import EpochLog
 
 
 @click.command("train")
@@ -46,9 +46,9 @@ def train(
     OUT gets network.safetensors, log.jsonl and result.json (accuracies, shares of 1). Started by
     `torchrun --nproc-per-node N -m hwnas train …`, N processes share every batch.
     """
-    from hwnas.pipeline.ranks import leading
-    from hwnas.pipeline.training_job import TrainJob, run_training
     from hwnas.processes import watch_parent
+    from hwnas.specialize.distributed.ranks import leading
+    from hwnas.specialize.steps.train_job import TrainJob, run_training
 
     if parent := os.environ.get("HWNAS_PARENT"):
         watch_parent(int(parent))

@@ -8,8 +8,8 @@ import platform
 from pathlib import Path
 
 from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.transport import Facts
-from hwnas.measurement import Gpu
+from hwnas.devices.transports.transport import Facts
+from hwnas.measurement.measurement import Gpu
 
 
 def fingerprint() -> str:

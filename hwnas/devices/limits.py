@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from random import Random
 
-from hwnas.architecture import Architecture, Block
-from hwnas.artifact import Artifact
+from hwnas.architecture.architecture import Architecture, Block
+from hwnas.architecture.artifact import Artifact
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import UsageError
 from hwnas.spaces.space import SearchSpace

@@ -119,7 +119,7 @@ class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     provider: Literal["cuda", "tensorrt", "torch"] = "cuda"
     """``cuda`` and ``tensorrt`` are ONNX Runtime's."""
     number: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """As CUDA counts, see `hwnas.devices.worker_cuda`."""
+    """As CUDA counts, see `hwnas.devices.worker.runtimes.cuda`."""
     precision: Literal["fp32", "tf32", "fp16"] = "fp32"
 
 

@@ -12,7 +12,7 @@ import msgspec
 from hwnas import plugins
 from hwnas.devices.profile import DeviceProfile, Gpu, Runtime
 from hwnas.errors import DeviceError, UsageError
-from hwnas.measurement import Environment, Measurement
+from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.shipped import shipped
 
 SUFFIXES: dict[Runtime, str] = {

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hwnas.architecture import Architecture
-from hwnas.artifact import Artifact, Format, Parity, Precision
-from hwnas.devices.worker_model import open_model
+from hwnas.architecture.architecture import Architecture
+from hwnas.architecture.artifact import Artifact, Format, Parity, Precision
+from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError
-from hwnas.export.agreement import agreement
-from hwnas.export.bisect import located
-from hwnas.export.embedded import notes_of
-from hwnas.export.graph import trace
-from hwnas.export.nodes import Graph
-from hwnas.export.onnx import write_onnx
-from hwnas.export.preprocessing import Preprocessing, folded, input_note, taking_pixels
-from hwnas.export.quantize import quantization_of, quantize
+from hwnas.export.graph.nodes import Graph
+from hwnas.export.graph.trace import trace
+from hwnas.export.metadata.architecture import notes_of
+from hwnas.export.metadata.preprocessing import Preprocessing, folded, input_note, taking_pixels
+from hwnas.export.onnx.emitter import write_onnx
+from hwnas.export.quantization.ptq import quantization_of, quantize
 from hwnas.export.recipe import OnnxRecipe, Quantization, Recipe, find_recipe
-from hwnas.export.tflite import write_tflite
-from hwnas.export.verify import verify
+from hwnas.export.tflite.emitter import write_tflite
+from hwnas.export.verification.bisect import located
+from hwnas.export.verification.int8_agreement import agreement
+from hwnas.export.verification.verify import verify
 
 Array = np.ndarray[Any, Any]
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from hwnas.artifact import Format, Precision
+from hwnas.architecture.artifact import Format, Precision
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.shipped import shipped
 

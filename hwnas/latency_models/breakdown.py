@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from hwnas.architecture import Block
-from hwnas.block import FREE_OPS
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.block import FREE_OPS
 from hwnas.latency_models.features import Floats, unsupported
 from hwnas.latency_models.model import LatencyModel, Predictions
 

@@ -1,7 +1,7 @@
 """The costs that a search strategy sees: milliseconds, no devices, no predictors.
 
 Where decisions are independent they are a table, `CostTable`. Where a block depends on the choices
-before it (`hwnas.spaces.grown`) each network has its own price, `NetworkCosts`.
+before it (`hwnas.spaces.grown.space`) each network has its own price, `NetworkCosts`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.architecture import Block, Genotype
-from hwnas.block import FREE_OPS
-from hwnas.spaces.grown import GrownSpace
+from hwnas.architecture.architecture import Block, Genotype
+from hwnas.architecture.block import FREE_OPS
+from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 

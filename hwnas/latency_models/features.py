@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.block import FREE_OPS, POOLED, Block
-from hwnas.latency_models.parts import Part, parts_of
+from hwnas.architecture.block import FREE_OPS, POOLED, Block
+from hwnas.architecture.op_kernels import Part, parts_of
 
 Floats = NDArray[np.float64]
 

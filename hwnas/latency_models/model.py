@@ -16,16 +16,21 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from hwnas.architecture import Block
-from hwnas.block import FREE_OPS
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.block import FREE_OPS
 from hwnas.errors import InvalidFile, UnknownName
-from hwnas.latency_models.correction import Correction, Posterior, posterior, uncorrected
 from hwnas.latency_models.cost import Costs, CostTable, NetworkCosts, cost_table
-from hwnas.latency_models.evidence import bias_of, field_over, null_of, seen_over
 from hwnas.latency_models.features import Floats, unsupported
+from hwnas.latency_models.fitting.block_prior import BlockPrior
+from hwnas.latency_models.fitting.design_matrix import bias_of, field_over, null_of, seen_over
+from hwnas.latency_models.fitting.network_correction import (
+    Correction,
+    Posterior,
+    posterior,
+    uncorrected,
+)
 from hwnas.latency_models.observation import Observation
-from hwnas.latency_models.prior import BlockPrior
-from hwnas.spaces.grown import GrownSpace
+from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 
@@ -84,7 +89,7 @@ class Predictions(NamedTuple):
 
 
 class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """A fitted model; `hwnas.latency_models.fit` makes it."""
+    """A fitted model; `hwnas.latency_models.fitting.fit` makes it."""
 
     schema: int
     device: str

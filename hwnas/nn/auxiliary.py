@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hwnas.architecture import Architecture
+from hwnas.architecture.architecture import Architecture
 from hwnas.errors import UsageError
 from hwnas.nn.network import Network, WiredNetwork
 

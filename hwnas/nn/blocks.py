@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwnas.architecture import Block
+from hwnas.architecture.architecture import Block
 from hwnas.errors import UnknownName
-from hwnas.nn.cell_ops import CELL_OPS, cell_op
+from hwnas.nn.cells.ops import CELL_OPS, cell_op
 from hwnas.nn.dense_ops import BareConv, DenseLayer, NormRelu, Transition
 from hwnas.nn.depthwise import DepthwiseConv2d
 from hwnas.nn.tree_ops import TREE_OPS, tree_op

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import nn
 
-from hwnas.architecture import Architecture, Block
+from hwnas.architecture.architecture import Architecture, Block
+from hwnas.architecture.graph import Inputs
 from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv
 from hwnas.nn.network import Network, WiredNetwork
-from hwnas.wiring import Inputs
 
 __all__ = ["Network", "WiredNetwork", "build", "initialise", "untrained"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hwnas.architecture import Block
+from hwnas.architecture.architecture import Block
 
 
 class BareConv(nn.Sequential):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hwnas.architecture import Block
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.graph import IMAGE, Inputs
 from hwnas.nn.blocks import Logits, block_module
-from hwnas.wiring import IMAGE, Inputs
 
 
 class Network(nn.Module):

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwnas.architecture import Block, Genotype
+from hwnas.architecture.architecture import Block, Genotype
+from hwnas.architecture.graph import chained
 from hwnas.nn.blocks import ACTIVATIONS, ConvNorm, MBConv, SqueezeExcite, block_module
 from hwnas.nn.build import Network, build, initialise
 from hwnas.nn.depthwise import depthwise_conv2d
 from hwnas.nn.network import run_wired
 from hwnas.spaces.space import SearchSpace
-from hwnas.wiring import chained
 
 Mix = Callable[[int, "MixedOp", Tensor, int], Tensor]
 """Computes a decision's output from (decision, its candidates, input, active candidate)."""

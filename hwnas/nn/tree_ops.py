@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwnas.architecture import Block
-from hwnas.block_counts import GROUPS
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.op_counts import GROUPS
 from hwnas.nn.depthwise import DepthwiseConv2d
 
 

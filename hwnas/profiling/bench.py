@@ -14,16 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from hwnas.architecture import Architecture, Block
-from hwnas.artifact import Format
-from hwnas.block import FREE_OPS
-from hwnas.block_times import block_shares
+from hwnas.architecture.architecture import Architecture, Block
+from hwnas.architecture.artifact import Format
+from hwnas.architecture.block import FREE_OPS
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject
 from hwnas.export.compile import compile_model
 from hwnas.files import append_line
-from hwnas.latency_models.journal import JOURNAL, Entry, read_journal
+from hwnas.latency_models.storage.journal import JOURNAL, Entry, read_journal
 from hwnas.nn.build import untrained
+from hwnas.profiling.block_times import block_shares
 
 BATCH = 64
 """Models that are measured before they are written to the journal."""

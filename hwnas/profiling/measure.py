@@ -3,7 +3,7 @@
 The null model and every distinct block of the space are measured alone, then whole networks: some
 spread evenly over the range of latencies (a search ends near its edges, where a correction learnt
 from random networks of the middle fails), then those that lower the uncertainty most, until the
-interval is narrow enough. With a limit of time it is another order: `hwnas.profiling.minutes`.
+interval is narrow enough. With a limit of time it is another order: `hwnas.profiling.time_limited`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ from typing import NamedTuple
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, file_sha256, reference_file
 from hwnas.latency_models.cost import cost_table
-from hwnas.latency_models.journal import Entry, fit_entries, journal_outdated, read_journal
+from hwnas.latency_models.fitting.active_learning import half_width, next_networks
 from hwnas.latency_models.model import LatencyModel
-from hwnas.latency_models.plan import half_width, next_networks
-from hwnas.latency_models.store import outdated, read_measured, set_aside, write_measured
+from hwnas.latency_models.storage.journal import Entry, fit_entries, journal_outdated, read_journal
+from hwnas.latency_models.storage.store import outdated, read_measured, set_aside, write_measured
 from hwnas.profiling.bench import Bench, Job, Progress, Say, alone_job, block_keys, network_job
-from hwnas.profiling.minutes import measure_until
-from hwnas.profiling.spread import POOL, TARGETS, distinct_blocks, spread_networks, target_networks
+from hwnas.profiling.sampling import (
+    POOL,
+    TARGETS,
+    distinct_blocks,
+    spread_networks,
+    target_networks,
+)
+from hwnas.profiling.time_limited import measure_until
 from hwnas.spaces.space import SearchSpace
 
 NETWORKS = 24

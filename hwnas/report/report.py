@@ -1,6 +1,6 @@
 """The report as plain data: ``report.json`` is its encoding, and a contract for other programs.
 
-The parts of a result are in `hwnas.report.rows`, with the units of all numbers.
+The parts of a result are in `hwnas.report.schema`, with the units of all numbers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Literal, Self
 import msgspec
 
 from hwnas.errors import InvalidFile
-from hwnas.files import write_atomic, write_json
-from hwnas.report.rows import (
+from hwnas.report.schema import (
     Accuracy,
     ArchitectureSummary,
     ArtifactRow,
@@ -141,17 +140,3 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Version(msgspec.Struct):
     schema: int
-
-
-def write(report: Report, folder: Path) -> None:
-    """Write ``report.json`` and its renderings; each file is whole at any moment."""
-    write_json(folder / "report.json", report)
-    render(report, folder)
-
-
-def render(report: Report, folder: Path) -> None:
-    """Write ``report.md`` and ``report.html`` only."""
-    from hwnas.report.page import html, markdown
-
-    write_atomic(folder / "report.md", markdown(report))
-    write_atomic(folder / "report.html", html(report))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hwnas.report import words
+from hwnas.report import formatting
 from hwnas.report.report import Report, Result
 
 
@@ -23,20 +23,20 @@ def summary(report: Report, folder: Path | None = None) -> str:
 def _result_lines(result: Result, folder: Path | None) -> list[str]:
     lines = [
         f"{result.target} · {result.runtime} {result.precision}",
-        f"  {words.headline(result)}",
+        f"  {formatting.headline(result)}",
     ]
     if result.reason:
         lines.append(f"  {result.reason}")
     latency = result.latency
     if latency and latency.ci95_ms:
-        lines.append(f"  95 % interval {words.interval(latency.ci95_ms)} ms ({latency.kind})")
-    if latency and (surprise := words.surprise(latency)):
+        lines.append(f"  95 % interval {formatting.interval(latency.ci95_ms)} ms ({latency.kind})")
+    if latency and (surprise := formatting.surprise(latency)):
         lines.append(f"  {surprise}")
     if result.accuracy:
         lines.append(f"  {accuracy_line(result)}")
     for file in result.artifacts:
         path = file.path if folder is None else str(folder / file.path)
-        lines.append(f"  {path}  {words.size(file.size_bytes)}  sha256 {file.sha256[:12]}")
+        lines.append(f"  {path}  {formatting.size(file.size_bytes)}  sha256 {file.sha256[:12]}")
     return lines
 
 
@@ -45,7 +45,7 @@ def accuracy_line(result: Result) -> str:
     accuracy = result.accuracy
     if accuracy is None:
         return "accuracy not known"
-    bounds = f" (95 % {words.percent_interval(accuracy.ci95)})" if accuracy.ci95 else ""
+    bounds = f" (95 % {formatting.percent_interval(accuracy.ci95)})" if accuracy.ci95 else ""
     which = "in torch; the file was not run" if accuracy.artifact is None else "the file itself"
-    shown = words.percent(words.shown_accuracy(result))
+    shown = formatting.percent(formatting.shown_accuracy(result))
     return f"accuracy {shown}{bounds} on {accuracy.test_images} test images, {which}"

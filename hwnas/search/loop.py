@@ -11,13 +11,13 @@ from typing import Literal, Protocol, runtime_checkable
 import msgspec
 from torch import Tensor, nn
 
-from hwnas.batches import Batch, Data, batches, derived_seed
-from hwnas.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.distributed import averaged, ranks, share, synced_norms, told, told_state
 from hwnas.errors import HwnasError, UsageError
 from hwnas.files import read_lines, write_atomic
 from hwnas.latency_models.cost import CostTable
 from hwnas.search.strategy import StepLog, SteppedStrategy
+from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.distributed import averaged, ranks, share, synced_norms, told, told_state
+from hwnas.training.loader import Batch, Data, batches, derived_seed
 
 
 class SearchPlan(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class SearchPlan(msgspec.Struct, frozen=True):
     """Weight steps before each architecture step."""
     flip: bool = True
     children: int = 40
-    """Networks that a search trains which trains whole networks (`hwnas.search.eas`)."""
+    """Networks that a search trains which trains whole networks (`hwnas.search.eas.strategy`)."""
     child_epochs: int = 3
     """Of each of them; the network that they grow from is trained ``warmup_epochs``."""
 
@@ -115,10 +115,10 @@ def run_search(
 ) -> None:
     """Run warm-up and search, and a search's half length again for each further round.
 
-    What ``files`` says was done is not done again. Of several ranks (`hwnas.distributed`) only the
-    first has files; the others run with ``None`` beside it, and all end with the same state. Every
-    epoch's randomness follows from ``seed`` and its number. Raises `HwnasError` when the loss is
-    not finite; the last checkpoint stays.
+    What ``files`` says was done is not done again. Of several ranks (`hwnas.training.distributed`)
+    only the first has files; the others run with ``None`` beside it, and all end with the same
+    state. Every epoch's randomness follows from ``seed`` and its number. Raises `HwnasError` when
+    the loss is not finite; the last checkpoint stays.
     """
     done = 0 if files is None else _resume(strategy, files)
     if ranks() > 1:

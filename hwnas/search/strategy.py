@@ -9,7 +9,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from hwnas.architecture import Genotype
+from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import Costs, CostTable
 from hwnas.spaces.space import SearchSpace
@@ -54,12 +54,12 @@ class Setting(NamedTuple):
     objective: str = ""
     """How latency enters (`hwnas.search.objective.OBJECTIVES`); empty: the strategy's own way."""
     estimator: str = "full"
-    """Of the gradient of ProxylessNAS (`hwnas.search.proxyless.ESTIMATORS`)."""
+    """Of the gradient of ProxylessNAS (`hwnas.search.proxyless.gradient.ESTIMATORS`)."""
 
     workers: str = ""
     """Address of a Ray cluster that trains whole networks; empty: processes on this machine."""
     shrink: bool = True
-    """Whether a start network over the budget may be made smaller (`hwnas.search.eas`)."""
+    """Whether a start network over the budget may be made smaller (`hwnas.search.eas.strategy`)."""
     say: Callable[[str], None] = _silent
     """Told in one line what went wrong without stopping the search."""
 

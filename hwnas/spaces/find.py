@@ -8,10 +8,10 @@ import msgspec
 
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.plugins import load, names
-from hwnas.spaces.chain_file import chain_names, chain_space
-from hwnas.spaces.plain_file import plain_file_space
+from hwnas.spaces.grown.toml_file import plain_file_space
+from hwnas.spaces.mobile.toml_file import chain_names, chain_space
 from hwnas.spaces.space import SearchSpace
-from hwnas.spaces.tree_file import tree_names, tree_space
+from hwnas.spaces.tree.toml_file import tree_names, tree_space
 
 FAMILIES = {None: chain_space, "plain": plain_file_space, "tree": tree_space}
 """Readers of TOML files by what they say as their ``family``."""

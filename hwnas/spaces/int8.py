@@ -7,7 +7,7 @@ from random import Random
 
 import msgspec
 
-from hwnas.architecture import Architecture, Block, Genotype
+from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.spaces.space import Baseline, Decision, SearchSpace, Site
 
 

@@ -11,10 +11,10 @@ from importlib.resources import files
 
 import msgspec
 
-from hwnas.architecture import Architecture, Block, Genotype
+from hwnas.architecture.architecture import Architecture, Block, Genotype
+from hwnas.architecture.graph import IMAGE, chained
 from hwnas.errors import UnknownName
-from hwnas.spaces.tree_file import tree_space
-from hwnas.wiring import IMAGE, chained
+from hwnas.spaces.tree.toml_file import tree_space
 
 
 class PublishedLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from hwnas.architecture import Architecture, Block, Genotype
+from hwnas.architecture.architecture import Architecture, Block, Genotype
 
 
 class Decision(msgspec.Struct, frozen=True):

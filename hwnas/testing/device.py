@@ -7,8 +7,8 @@ from typing import Literal, cast
 
 import torch
 
-from hwnas.architecture import Block
-from hwnas.artifact import Format
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.artifact import Format
 from hwnas.devices.profile import DeviceProfile, Hardware, Limits, MeasureSpec, Simulation
 from hwnas.export.compile import compile_model
 from hwnas.nn.build import Network

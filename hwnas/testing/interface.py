@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from hwnas.architecture import Architecture
+from hwnas.architecture.architecture import Architecture
 from hwnas.devices.profile import profile_files, read_profile, toml_files
 from hwnas.errors import HwnasError, UsageError
 from hwnas.testing.contract import ContractBroken, holds

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hwnas.devices.runner import Runner, Subject, file_sha256
 from hwnas.errors import HwnasError
-from hwnas.measurement import compare
+from hwnas.measurement.measurement import compare
 from hwnas.testing.contract import holds, raises
 from hwnas.testing.device import write_model
 

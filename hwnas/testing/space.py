@@ -8,9 +8,9 @@ from random import Random
 
 import msgspec
 
-from hwnas.architecture import Architecture
-from hwnas.spaces.grown import GrownSpace, Place
-from hwnas.spaces.growth import deeper_steps, stepped, wider_step
+from hwnas.architecture.architecture import Architecture
+from hwnas.spaces.grown.space import GrownSpace, Place
+from hwnas.spaces.grown.steps import deeper_steps, stepped, wider_step
 from hwnas.spaces.space import SearchSpace
 from hwnas.testing.contract import holds
 
@@ -20,8 +20,8 @@ TRIED = 20
 def check_space(space: SearchSpace) -> None:
     """Check a space: its genotypes, its networks, and that its sites are what it chooses from.
 
-    Where networks are grown layer by layer (`hwnas.spaces.grown`), decisions depend on each other:
-    several genotypes are one network, and sites are a sample.
+    Where networks are grown layer by layer (`hwnas.spaces.grown.space`), decisions depend on each
+    other: several genotypes are one network, and sites are a sample.
     """
     sizes = [len(decision.candidates) for decision in space.decisions]
     grown = isinstance(space, GrownSpace)

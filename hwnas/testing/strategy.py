@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from hwnas.architecture import Block
-from hwnas.block import FREE_OPS
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.block import FREE_OPS
 from hwnas.latency_models.cost import CostTable
 from hwnas.search.loop import OwnLoop
 from hwnas.search.strategy import Batch, Setting
-from hwnas.spaces.mobile import Candidate, MobileSpace, Stage
+from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 from hwnas.spaces.space import SearchSpace
 from hwnas.testing.contract import holds
 

@@ -1,11 +1,11 @@
-"""What every way to a device promises (`hwnas.devices.transport.Transport`)."""
+"""What every way to a device promises (`hwnas.devices.transports.transport.Transport`)."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from hwnas.devices.transport import Transport
+from hwnas.devices.transports.transport import Transport
 from hwnas.errors import DeviceError, UsageError
 from hwnas.testing.contract import holds, raises
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hwnas.devices.kit import KITS, build_kit
+from hwnas.devices.runners.native_kit import KITS, build_kit
 from tests.lab.bench import Host, Phone, why_not
 
 

@@ -13,14 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from hwnas.datasets import load_dataset, normalise
+from hwnas.data.datasets import load_dataset, normalise
+from hwnas.deploy.bundle import read_bundle, write_bundle
+from hwnas.deploy.device import deploy, verify_here
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.nn.build import build
-from hwnas.pipeline.bundle import read_bundle, write_bundle
-from hwnas.pipeline.deploying import deploy, verify_here
-from hwnas.spaces.mobile import mobile_space
+from hwnas.spaces.mobile.space import mobile_space
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
 
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from hwnas.devices.profile import DeviceProfile, Runtime
-from hwnas.devices.remote import RemoteRunner
-from hwnas.devices.remote_programs import push_kit
 from hwnas.devices.runner import Subject, open_runner
-from hwnas.devices.worker_model import open_model
+from hwnas.devices.runners.programs import push_kit
+from hwnas.devices.runners.remote import RemoteRunner
+from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import DeviceError, InvalidFile
-from hwnas.latency_models.journal import read_journal
-from hwnas.measurement import compare
+from hwnas.latency_models.storage.journal import read_journal
+from hwnas.measurement.measurement import compare
 from hwnas.profiling.bench import Bench, Job
-from hwnas.profiling.spread import distinct_blocks
+from hwnas.profiling.sampling import distinct_blocks
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
 
 NetWriter = Callable[..., Path]
@@ -160,7 +160,7 @@ def test_twenty_drop_outs_while_sixty_blocks_are_measured_lose_nothing(
     phone: Phone, tmp_path: Path
 ) -> None:
     """The phone is killed every while and comes back empty; each block is measured all the same."""
-    from hwnas.spaces.mobile import mobile_space
+    from hwnas.spaces.mobile.space import mobile_space
 
     jobs = [
         Job((one.key,), False, (one,)) for one in distinct_blocks(mobile_space((3, 32, 32), 10))

@@ -10,15 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 from hwnas.cli.main import cli
-from hwnas.devices.kit import build_kit
-from hwnas.devices.operators_remote import operator_times_there
-from hwnas.devices.remote import RemoteRunner
+from hwnas.devices.op_profile.remote import operator_times_there
 from hwnas.devices.runner import Subject
-from hwnas.pipeline.run import unlock_all
+from hwnas.devices.runners.native_kit import build_kit
+from hwnas.devices.runners.remote import RemoteRunner
+from hwnas.specialize.run_folder import unlock_all
 from tests.conftest import write_chain
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
 from tests.lab.test_lab_measuring import _without_none as without_none
-from tests.sample_run import make_small, write_images
+from tests.support.sample_run import make_small, write_images
 
 SPACE = """name = "two"
 title = "two blocks"

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from hwnas.devices.profile import Remote
-from hwnas.devices.transport import Transport, open_transport
+from hwnas.devices.transports.transport import Transport, open_transport
 from hwnas.errors import DeviceError, DeviceLost
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
 

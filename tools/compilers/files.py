@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hwnas.artifact import Format
+from hwnas.architecture.artifact import Format
 
 Row = dict[str, Any]
 
@@ -21,9 +21,9 @@ def ours(
 ) -> Row:
     """Compile, open and compare; the seconds are of tracing and writing."""
     from hwnas.errors import ExportError
-    from hwnas.export.graph import trace
-    from hwnas.export.onnx import write_onnx
-    from hwnas.export.tflite import write_tflite
+    from hwnas.export.graph.trace import trace
+    from hwnas.export.onnx.emitter import write_onnx
+    from hwnas.export.tflite.emitter import write_tflite
 
     write: Any = {"onnx": write_onnx, "tflite": write_tflite}[format]
     taken: list[float] = []
@@ -39,7 +39,8 @@ def ours(
 
 def facts(module: nn.Module, size: int, format: Format, path: Path, count: int) -> Row:
     """Return error against PyTorch on noise, operators by kind and bytes of a file."""
-    from hwnas.export.verify import file_outputs, relative_error, torch_outputs
+    from hwnas.export.verification.metrics import relative_error
+    from hwnas.export.verification.verify import file_outputs, torch_outputs
 
     images = np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
     error = relative_error(file_outputs(path, format, images), torch_outputs(module, images))
@@ -73,8 +74,8 @@ def latency_ratio(own: Path, theirs: Path, runtime: str, rounds: int) -> float:
     ends, so each is in the middle of every second round; the result is the geometric mean of both
     medians.
     """
-    from hwnas.devices.worker_model import open_model
-    from hwnas.devices.worker_rounds import visit
+    from hwnas.devices.worker.rounds import visit
+    from hwnas.devices.worker.runtimes.open import open_model
 
     models = [open_model(str(path), runtime) for path in (own, theirs)]
     for model in models:

@@ -10,14 +10,14 @@ import msgspec
 import torch
 
 from front_ends.problem import Problem
-from hwnas.architecture import Architecture
-from hwnas.batches import derived_seed
+from hwnas.architecture.architecture import Architecture
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.files import write_json
 from hwnas.nn.build import build
 from hwnas.profiling.bench import FORMATS, compile_untrained
-from hwnas.training import (
+from hwnas.training.loader import derived_seed
+from hwnas.training.loop import (
     RECALIBRATED,
     TrainingPlan,
     accuracy,

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from hwnas.batches import Data, as_data, derived_seed
-from hwnas.datasets import Dataset, load_dataset
+from hwnas.console import QuietConsole
+from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.latency_models.cost import CostTable, cost_table
-from hwnas.pipeline.console import QuietConsole
-from hwnas.pipeline.target import find_target, model_of
-from hwnas.spaces.cell_layout import Norm
-from hwnas.spaces.cells import CellSpace, cell_space
+from hwnas.spaces.cells.layout import Norm
+from hwnas.spaces.cells.space import CellSpace, cell_space
+from hwnas.specialize.setup.target import find_target, model_of
+from hwnas.training.loader import Data, as_data, derived_seed
 
 METHODS = {
     "DARTS, first order": "darts",

@@ -10,14 +10,14 @@ import msgspec
 import torch
 
 from front_ends.problem import Problem, ranked_architectures
-from hwnas.architecture import Genotype
-from hwnas.batches import derived_seed, seeded
+from hwnas.architecture.architecture import Genotype
 from hwnas.files import write_json
 from hwnas.plugins import load
-from hwnas.search.cell_weights import skips
+from hwnas.search.cells.training import skips
 from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, run_search
 from hwnas.search.strategy import Setting
-from hwnas.training import RECALIBRATED, accuracy, recalibrate
+from hwnas.training.loader import derived_seed, seeded
+from hwnas.training.loop import RECALIBRATED, accuracy, recalibrate
 
 WARM_UP = 0.4
 """Share of the epochs, in which weights are trained only."""

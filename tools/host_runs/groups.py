@@ -9,18 +9,18 @@ import msgspec
 import numpy as np
 
 from host_runs.specialised import all_found
-from hwnas.architecture import Architecture, Genotype
+from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.export.compile import compile_model
 from hwnas.files import write_json
 from hwnas.latency_models.model import LatencyModel
-from hwnas.latency_models.store import measured_folder, read_model
-from hwnas.measurement import Measurement
+from hwnas.latency_models.storage.store import measured_folder, read_model
+from hwnas.measurement.measurement import Measurement
 from hwnas.nn.build import Network
 from hwnas.profiling.bench import FORMATS
-from hwnas.search.derive import window_samples
-from hwnas.spaces.mobile import (
+from hwnas.search.knapsack import window_samples
+from hwnas.spaces.mobile.space import (
     FUSED,
     Candidate,
     MobileSpace,

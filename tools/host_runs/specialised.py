@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from hwnas.architecture import Architecture
-from hwnas.pipeline.pairs import Outcome, choose
+from hwnas.architecture.architecture import Architecture
 from hwnas.report.report import Report
+from hwnas.specialize.pairs import Outcome, choose
 
 
 def folder_of(

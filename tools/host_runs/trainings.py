@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from host_runs.groups import RESULTS
-from hwnas.architecture import Architecture
+from hwnas.architecture.architecture import Architecture
 from hwnas.files import append_line, read_lines, write_json
-from hwnas.pipeline.training_job import TrainResult
+from hwnas.specialize.steps.train_job import TrainResult
 
 
 class Training(msgspec.Struct, frozen=True):
@@ -44,10 +44,10 @@ def trained(work: Path, one: Architecture, data: str, epochs: int, seed: int) ->
 
 
 def _test_accuracy(one: Architecture, folder: Path, data: str) -> float:
-    from hwnas.batches import as_data
-    from hwnas.datasets import load_dataset
-    from hwnas.pipeline.training_job import trained_network
-    from hwnas.training import accuracy
+    from hwnas.data.datasets import load_dataset
+    from hwnas.networks.trained import trained_network
+    from hwnas.training.loader import as_data
+    from hwnas.training.loop import accuracy
 
     msgspec.json.decode((folder / "result.json").read_bytes(), type=TrainResult)
     dataset = load_dataset(data, input_shape=one.input_shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hwnas.latency_models.features import SHAPE_GROUPS, shares
-from hwnas.latency_models.gaussian import matern52
+from hwnas.latency_models.fitting.gaussian import matern52
 from latency_data.bench import Bench, Floats, Index, Items
 
 CANDIDATES = 400

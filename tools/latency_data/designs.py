@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hwnas.architecture import Architecture, Block
-from hwnas.latency_models.fit import fit_model
+from hwnas.architecture.architecture import Architecture, Block
+from hwnas.latency_models.fitting.active_learning import next_networks
+from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from hwnas.latency_models.plan import next_networks
 from hwnas.profiling.bench import block_keys
-from hwnas.profiling.minutes import SPREAD, next_step
+from hwnas.profiling.time_limited import SPREAD, next_step
 
 PART = 0.75
 """Share of the pool that one choice may take from."""
@@ -83,7 +83,7 @@ def limited(
     network: float,
     seed: int,
 ) -> list[Observation]:
-    """Return what a measurement of so much time takes, as `hwnas.profiling.minutes` decides.
+    """Return what a measurement of so much time takes, as `hwnas.profiling.time_limited` decides.
 
     ``budget`` and what each ``network`` takes are in the time of a block alone.
     """

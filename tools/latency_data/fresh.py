@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.architecture import Architecture
-from hwnas.latency_models.fit import score
+from hwnas.architecture.architecture import Architecture
+from hwnas.latency_models.fitting.fit import score
 from hwnas.latency_models.model import LatencyModel
 from hwnas.profiling.bench import block_keys
 from latency_data.designs import Seen

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from hwnas.latency_models.correction import fit_correction
 from hwnas.latency_models.features import Floats
-from hwnas.latency_models.gaussian import factorise
+from hwnas.latency_models.fitting.block_prior import Rows, untimed_prior, weigh
+from hwnas.latency_models.fitting.covariance_terms import Field, Seen, Terms
+from hwnas.latency_models.fitting.gaussian import factorise
+from hwnas.latency_models.fitting.network_correction import fit_correction
 from hwnas.latency_models.model import FLOOR, Predictions
-from hwnas.latency_models.prior import Rows, untimed_prior, weigh
-from hwnas.latency_models.terms import Field, Seen, Terms
 from latency_data.bench import Bench, Index, Items
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas.architecture import Block, round_channels
+from hwnas.architecture.architecture import Block, round_channels
 from hwnas.latency_models.features import resources, shapes
 from latency_data.bench import Bench, Floats, Items
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas.architecture import Block
-from hwnas.latency_models.fit import fit_model
+from hwnas.architecture.architecture import Block
+from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.importers import read_observations
 from hwnas.latency_models.model import Predictions
-from hwnas.latency_models.names import find_model
 from hwnas.latency_models.observation import Observation
-from hwnas.spaces.network_files import DescribedNetwork, read_once_for_all
+from hwnas.latency_models.storage.registry import find_model
+from hwnas.spaces.json_networks import DescribedNetwork, read_once_for_all
 from latency_data.bench import Floats
 from latency_data.score import Cache, figures, scores, table
 

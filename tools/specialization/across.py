@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from hwnas.search.population import Choices, Judged, Problem, evolution
+from hwnas.search.blackbox.evolution import Choices, Judged, Problem, evolution
 from specialization.ofa import BLOCKS, DEPTHS, KERNELS, RATIOS, SLOTS, Predictor, Table, problem
 
 CELL, GAP, LEFT, TOP = 26, 4, 150, 34

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hwnas.search.blackbox.evolution import Judge, Judged
 from hwnas.search.objective import Lagrangian, Log
-from hwnas.search.population import Judge, Judged
-from hwnas.search.reinforce import moved, policy_loss
+from hwnas.search.proxyless.reinforce import moved, policy_loss
 from specialization.ofa import BLOCKS, DEPTHS, LEAST, RATIOS, STEP, Predictor, Table, problem
 
 STEPS, NETWORKS = 300, 64

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwnas.search.population import (
+from hwnas.search.blackbox.bayesian import Features, model_based_search
+from hwnas.search.blackbox.evolution import (
     Choices,
     Figures,
     Judged,
@@ -22,7 +23,6 @@ from hwnas.search.population import (
     random_search,
     regularised_evolution,
 )
-from hwnas.search.surrogate import Features, model_based_search
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 NONE, SKIP = 0, 1

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import InvalidFile
-from hwnas.search.population import Choices, Figures, Problem
+from hwnas.search.blackbox.evolution import Choices, Figures, Problem
 
 KERNELS, RATIOS, DEPTHS = (3, 5, 7), (3, 4, 6), (2, 3, 4)
 WIDTHS = (24, 32, 48, 96, 136, 192)

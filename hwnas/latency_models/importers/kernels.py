@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hwnas.architecture import Block
+from hwnas.architecture.architecture import Block
 from hwnas.errors import InvalidFile
 from hwnas.latency_models.importers.columns import (
     Row,

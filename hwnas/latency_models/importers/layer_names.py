@@ -29,7 +29,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from hwnas.architecture import Block, expand_ratio
+from hwnas.architecture.architecture import Block, expand_ratio
 from hwnas.latency_models.importers.rows import WrongRow, sensible
 
 LayerDialect = Literal["proxylessnas", "ofa"]

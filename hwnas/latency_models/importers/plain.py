@@ -20,8 +20,8 @@ from __future__ import annotations
 
 from typing import Any, cast, get_args
 
-from hwnas.architecture import Block
-from hwnas.block import FREE_OPS
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.block import FREE_OPS
 from hwnas.errors import InvalidFile, UsageError
 from hwnas.latency_models.importers.columns import (
     Row,

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from hwnas.architecture import Block
+from hwnas.architecture.architecture import Block
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.latency_models.importers.columns import read_csv
 from hwnas.latency_models.importers.kernels import is_kernels, read_kernels

@@ -7,7 +7,7 @@ from math import inf, isfinite, sqrt
 from reprlib import repr as shortened
 from typing import NamedTuple, TypeVar
 
-from hwnas.architecture import ACTIVATIONS, OPS, Block
+from hwnas.architecture.architecture import ACTIVATIONS, OPS, Block
 from hwnas.errors import InvalidFile
 from hwnas.latency_models.observation import Observation
 

@@ -1,0 +1,1 @@
+"""Architectures as plain data: blocks, their counts and kernels, the graph that joins them."""

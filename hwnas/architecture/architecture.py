@@ -1,0 +1,67 @@
+"""Architectures as plain data: no torch, no devices."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from hwnas.architecture.block import ACTIVATIONS, FREE_OPS, OPS, Block, expand_ratio, round_channels
+from hwnas.architecture.graph import Inputs, chained, check_wiring
+
+__all__ = [
+    "ACTIVATIONS",
+    "FREE_OPS",
+    "OPS",
+    "Architecture",
+    "Block",
+    "Genotype",
+    "expand_ratio",
+    "round_channels",
+]
+
+
+class Genotype(msgspec.Struct, frozen=True):
+    """The choices made: one candidate index for each decision of a space, in its order."""
+
+    space: str
+    choices: tuple[int, ...]
+
+
+class Architecture(msgspec.Struct, frozen=True):
+    """A genotype with all shapes: what is built, exported and measured."""
+
+    genotype: Genotype
+    blocks: tuple[Block, ...]
+    input_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    num_classes: int
+    inputs: Inputs = ()
+    """Whose outputs each block takes, see `hwnas.architecture.graph`; empty: a chain."""
+
+    def __post_init__(self) -> None:
+        if self.inputs:
+            check_wiring(self.blocks, self.inputs, self.input_shape)
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits that name what is computed (not how it was found)."""
+        keys = [block.key for block in self.blocks]
+        said = msgspec.json.encode((keys, self.input_shape, self.num_classes))
+        if self.inputs and self.inputs != chained(self.blocks):
+            said += msgspec.json.encode(self.inputs)
+        return hashlib.sha256(said).hexdigest()[:16]
+
+    @property
+    def precision(self) -> Literal["fp32", "int8"]:
+        """Of the file that it is to be compiled to: ``int8`` if any block is."""
+        return "int8" if any(block.precision == "int8" for block in self.blocks) else "fp32"
+
+    @property
+    def macs(self) -> int:
+        return sum(block.macs for block in self.blocks)
+
+    @property
+    def params(self) -> int:
+        return sum(block.params for block in self.blocks)

@@ -1,0 +1,1 @@
+"""`hwnas benchmark`: the command, its table and its regression gate."""

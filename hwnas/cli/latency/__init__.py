@@ -1,0 +1,1 @@
+"""`hwnas latency` and its subcommands."""

@@ -1,0 +1,1 @@
+"""`hwnas verify`: a file against its network, a bundle against its manifest."""

@@ -1,0 +1,1 @@
+"""Data sets: where images come from, how they are split and resized. Free of the network."""

@@ -1,0 +1,1 @@
+"""Runners: each measures model files on one kind of device."""

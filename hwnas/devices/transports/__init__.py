@@ -1,0 +1,1 @@
+"""Transports: commands and files to a device by a shell, adb or ssh."""

@@ -1,0 +1,12 @@
+"""Start of the worker process on this machine; `archive` has that of another host."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[3]))
+    from hwnas.devices.worker.main import main
+
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The worker's operator profilers: ONNX Runtime's and LiteRT's."""

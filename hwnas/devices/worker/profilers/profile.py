@@ -1,0 +1,96 @@
+"""The part of the worker that profiles: the time of each operator, run by run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from hwnas.devices.worker.model import BadModel, Model
+from hwnas.devices.worker.runtimes.onnxruntime_cpu import (
+    OnnxModel,
+    import_onnxruntime,
+    onnx_array,
+    onnx_options,
+)
+
+WARMUP_RUNS = 10
+PROFILED_RUNS = 30
+
+Call = tuple[str, str, str, float]
+"""Name, kind, provider, ms."""
+
+
+def profile(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the ``rows`` of a file: request has ``path``, ``runtime`` and ``threads``."""
+    path, threads = request["path"], request["threads"]
+    if request["runtime"] == "onnxruntime":
+        return {"rows": _onnx_rows(path, threads)}
+    from hwnas.devices.worker.profilers.litert import litert_runs
+
+    return {"rows": rows_of(litert_runs(path, threads, WARMUP_RUNS, PROFILED_RUNS))}
+
+
+def _onnx_rows(path: str, threads: int) -> list[dict[str, Any]]:
+    ort = import_onnxruntime()
+    with TemporaryDirectory() as folder:
+        options = onnx_options(ort, threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        model = OnnxModel(path, threads)  # says what is wrong with a file, and its input's shape
+        try:
+            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise BadModel(path, error) from None
+        feed = _feed(session, model)
+        for _ in range(WARMUP_RUNS + PROFILED_RUNS):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return rows_of(onnx_runs(events)[WARMUP_RUNS:])
+
+
+def _feed(session: Any, model: Model) -> dict[str, Any]:
+    one = session.get_inputs()[0]
+    return {one.name: onnx_array(np.zeros(model.input_shape), one)}
+
+
+def onnx_runs(events: Iterable[dict[str, Any]]) -> list[list[Call]]:
+    """Return the operator calls of each run from the events of ONNX Runtime's profile.
+
+    A run ends with its ``model_run`` event, whose duration encloses its operators'.
+    """
+    runs: list[list[Call]] = []
+    calls: list[tuple[float, Call]] = []
+    ordered = [event for event in events if isinstance(event.get("dur"), int | float)]
+    for event in ordered:
+        if event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time"):
+            said = event.get("args", {})
+            name = event["name"].removesuffix("_kernel_time")
+            kind = said.get("op_name", "?")
+            calls.append((event["ts"], (name, kind, said.get("provider", "?"), event["dur"] / 1e3)))
+        elif event.get("name") == "model_run" and calls:
+            calls.sort(key=lambda timed: timed[0])
+            runs.append([call for _, call in calls])
+            calls = []
+    return runs
+
+
+def rows_of(runs: list[list[Call]]) -> list[dict[str, Any]]:
+    """Return the median of each operator over runs; all runs have the same operators."""
+    if not runs or not runs[0]:
+        raise RuntimeError("the runtime's profiler reported no operators")
+    whole = [run for run in runs if len(run) == len(runs[0])]
+    return [
+        {
+            "name": runs[0][place][0],
+            "kind": runs[0][place][1],
+            "provider": runs[0][place][2],
+            "median_ms": median(run[place][3] for run in whole),
+        }
+        for place in range(len(runs[0]))
+    ]

@@ -1,0 +1,164 @@
+"""ONNX Runtime on an NVIDIA GPU: its CUDA and TensorRT providers, and never the CPU unseen.
+
+Input and output stay on the GPU; a run is timed by events on a stream of its own. That the GPU
+computes is checked three times: a session on a model of one operator (a library that lists a
+provider may not be able to start it, and then takes the CPU without a word), the session's own
+providers, and the provider of every node of a profiled run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.devices.worker.model import Array, BadModel, check_batch, fixed_shape, only_input
+from hwnas.devices.worker.runtimes.cuda import EventClock, TimedRun, find_cuda_gpu, median_ms
+from hwnas.devices.worker.runtimes.onnxruntime_cpu import (
+    import_onnxruntime,
+    onnx_array,
+    onnx_options,
+)
+
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+HELPERS = {"cuda": (), "tensorrt": ("CUDAExecutionProvider",)}
+"""Who may compute what the provider does not take: for TensorRT, CUDA on the same GPU."""
+PACKAGE = "pip uninstall -y onnxruntime; pip install onnxruntime-gpu"
+ONE_RELU = bytes.fromhex(
+    "080712003a330a0c0a0178120179220452656c751201675a0f0a0178120a0a08"
+    "080112040a020801620f0a0179120a0a08080112040a02080142040a00100d"
+)
+"""An ONNX file of one operator on one number."""
+
+
+class OnnxGpuModel:
+    """A session of the CUDA or TensorRT provider (a `Model` and `GpuModel` of `worker_model`)."""
+
+    def __init__(self, path: str, threads: int, batch: int, gpu: dict[str, Any]) -> None:
+        self._ort, self._path, self._threads, self._gpu = import_onnxruntime(), path, threads, gpu
+        self.version = f"{self._ort.__version__}, {PROVIDERS[gpu['provider']]}"
+        check_provider(self._ort, gpu["provider"], gpu["number"])
+        self._clock = EventClock(gpu["number"])
+        self._session = self._open(profiled=None)
+        if self._session.get_providers()[0] != PROVIDERS[gpu["provider"]]:
+            raise RuntimeError(_fallen(gpu["provider"], self._session.get_providers()))
+        self._input = only_input(path, self._session.get_inputs())
+        self.input_shape = fixed_shape(self._input.shape, batch)
+        check_batch(path, self.input_shape, batch)
+        self.run = TimedRun(self._run, self._clock)
+        self._nodes: dict[str, int] = {}
+
+    def set_input(self, array: Array) -> None:
+        self._array = onnx_array(array, self._input)
+        self._value = self._ort.OrtValue.ortvalue_from_numpy(
+            self._array, "cuda", self._gpu["number"]
+        )
+        self._binding = self._session.io_binding()
+        self._binding.bind_ortvalue_input(self._input.name, self._value)
+        for output in self._session.get_outputs():
+            self._binding.bind_output(output.name, "cuda", self._gpu["number"])
+
+    def output(self) -> Array:
+        return np.array(self._binding.copy_outputs_to_cpu()[0])
+
+    def check(self) -> None:
+        """Raise `BadModel` for nodes that another provider computes. Call it after `set_input`."""
+        with tempfile.TemporaryDirectory() as folder:
+            session = self._open(profiled=str(Path(folder) / "profile"))
+            session.run(None, {self._input.name: self._array})
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        providers = providers_of(events)
+        allowed = {PROVIDERS[self._gpu["provider"]], *HELPERS[self._gpu["provider"]]}
+        astray = [f"{node} ({who})" for node, who in providers.items() if who not in allowed]
+        if astray or not providers:
+            named = ", ".join(astray[:5]) + (f", {len(astray) - 5} more" if astray[5:] else "")
+            raise BadModel(
+                self._path,
+                f"{len(astray)} of {len(providers)} nodes do not run on the GPU: "
+                f"{named or 'the profile names no node'}",
+            )
+        self._nodes = dict(Counter(providers.values()))
+
+    def said(self) -> dict[str, Any]:
+        return {
+            "provider": PROVIDERS[self._gpu["provider"]],
+            "precision": self._gpu["precision"],
+            "clock": self._clock.name,
+            "batch": self.input_shape[0],
+            "wall_ms": self.run.wall_ms,
+            "to_gpu_ms": median_ms(lambda: self._value.update_inplace(self._array)),
+            "from_gpu_ms": median_ms(self._binding.copy_outputs_to_cpu),
+            "nodes": self._nodes,
+        }
+
+    def _run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+    def _open(self, profiled: str | None) -> Any:
+        options = onnx_options(self._ort, self._threads)
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if profiled is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = profiled
+        providers = provider_options(self._gpu, self._clock.stream)
+        try:
+            return self._ort.InferenceSession(self._path, options, providers=providers)
+        except Exception as error:
+            raise BadModel(self._path, error) from None
+
+
+def provider_options(gpu: dict[str, Any], stream: int) -> list[tuple[str, dict[str, str]]]:
+    """Return what a session is asked for, the wanted provider first."""
+    shared = {"device_id": str(gpu["number"]), "user_compute_stream": str(stream)}
+    cuda = {**shared, "use_tf32": "1" if gpu["precision"] == "tf32" else "0"}
+    if gpu["provider"] == "cuda":
+        return [(PROVIDERS["cuda"], cuda)]
+    engines = {"trt_fp16_enable": "True" if gpu["precision"] == "fp16" else "False"}
+    if gpu["engines"]:  # building one takes minutes: the next process finds it
+        os.makedirs(gpu["engines"], exist_ok=True)
+        engines |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": gpu["engines"]}
+    return [(PROVIDERS["tensorrt"], {**shared, **engines}), (PROVIDERS["cuda"], cuda)]
+
+
+@cache
+def check_provider(ort: Any, provider: str, number: int) -> None:
+    """Raise RuntimeError for a provider that is not there, or is listed and cannot start."""
+    wanted, listed = PROVIDERS[provider], ort.get_available_providers()
+    if wanted not in listed:
+        raise RuntimeError(
+            f"this ONNX Runtime has no {wanted}, it has {', '.join(listed)}; {PACKAGE}"
+        )
+    find_cuda_gpu(number)
+    options = onnx_options(ort, 1)
+    asked = [(wanted, {"device_id": str(number)})]
+    try:
+        got = ort.InferenceSession(ONE_RELU, options, providers=asked).get_providers()
+    except Exception as error:
+        raise RuntimeError(f"{wanted} cannot start: {str(error).splitlines()[0]}") from None
+    if got[0] != wanted:
+        raise RuntimeError(_fallen(provider, got))
+
+
+def providers_of(events: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Return which provider computed each node, from the events of ONNX Runtime's profile."""
+    return {
+        str(event["name"]).removesuffix("_kernel_time"): str(
+            event.get("args", {}).get("provider", "?")
+        )
+        for event in events
+        if event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time")
+    }
+
+
+def _fallen(provider: str, got: list[str]) -> str:
+    return (
+        f"{PROVIDERS[provider]} is listed but cannot start, ONNX Runtime fell back to {got[0]}: "
+        "are the CUDA, cuDNN and TensorRT libraries of its version installed?"
+    )

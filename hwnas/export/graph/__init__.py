@@ -1,0 +1,1 @@
+"""The graph of operations that the compiler lowers a module to."""

@@ -1,0 +1,1 @@
+"""Lowerings: PyTorch modules and functions as nodes of the graph."""

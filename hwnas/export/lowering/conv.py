@@ -1,0 +1,97 @@
+"""Layers with weights: convolutions, transposed ones, and linear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from hwnas.export.graph.nodes import Conv, ConvTranspose, Linear, Pad, Sides
+from hwnas.export.graph.weights import array
+from hwnas.export.lowering.lowering import Lowering
+
+
+def conv(lowering: Lowering, node: fx.Node, part: Any) -> None:
+    """A convolution; zeros that were added before and that nothing else uses become its padding."""
+    if part.padding_mode != "zeros":
+        lowering.refuse(node, f"with padding_mode={part.padding_mode!r} is not supported: 'zeros'")
+    value, padding = lowering.operand(node), _padding(part)
+    before = lowering.nodes.get(value)
+    if isinstance(before, Pad) and _only_zeros(before) and lowering.alone(value):
+        (top, bottom), (left, right) = before.sides[2:]
+        (up, down), (west, east) = padding
+        padding = ((top + up, bottom + down), (left + west, right + east))
+        lowering.drop(value, node)
+        value = before.inputs[0]
+    lowering.emit(
+        node,
+        Conv,
+        (value,),
+        weight=array(part.weight),
+        bias=_bias(part, part.out_channels),
+        stride=part.stride,
+        padding=padding,
+        dilation=part.dilation,
+        groups=part.groups,
+    )
+
+
+def conv_transpose(lowering: Lowering, node: fx.Node, part: Any) -> None:
+    if len(node.args) > 1 or node.kwargs:
+        lowering.refuse(node, "with an output_size is not supported")
+    lowering.emit(
+        node,
+        ConvTranspose,
+        (lowering.operand(node),),
+        weight=array(part.weight),
+        bias=_bias(part, part.out_channels),
+        stride=part.stride,
+        begin=part.padding,
+        dilation=part.dilation,
+        groups=part.groups,
+    )
+
+
+def linear(lowering: Lowering, node: fx.Node, part: Any) -> None:
+    """Of ``[1, I]``; of the channels of each pixel (the last axis) it is a 1x1 convolution."""
+    bias, weight = _bias(part, part.out_features), array(part.weight)
+    view = lowering.views.get(lowering.given(node))
+    if view is not None and view.kind == "channels last":
+        lowering.emit(
+            node,
+            Conv,
+            (lowering.value(node, lowering.given(node), view),),
+            view,
+            weight=weight[:, :, None, None],
+            bias=bias,
+            stride=(1, 1),
+            padding=((0, 0), (0, 0)),
+            dilation=(1, 1),
+        )
+        return
+    if len(lowering.shapes[node]) != 2:
+        lowering.refuse(node, f"to shape {lowering.shapes[node]} is not supported: flatten first")
+    lowering.emit(node, Linear, (lowering.operand(node),), weight=weight, bias=bias)
+
+
+def _bias(part: Any, count: int) -> Any:
+    return np.zeros(count, np.float32) if part.bias is None else array(part.bias)
+
+
+def _padding(part: Any) -> Sides:
+    """Where 'same' is uneven, PyTorch adds one more at the end."""
+    if not isinstance(part.padding, str):
+        vertical, horizontal = part.padding
+        return (vertical, vertical), (horizontal, horizontal)
+    if part.padding == "valid":
+        return (0, 0), (0, 0)
+    vertical, horizontal = (
+        d * (k - 1) for d, k in zip(part.dilation, part.kernel_size, strict=True)
+    )
+    return (vertical // 2, vertical - vertical // 2), (horizontal // 2, -(-horizontal // 2))
+
+
+def _only_zeros(pad: Pad) -> bool:
+    """Whether it adds zeros above, below and beside a map."""
+    return pad.value == 0.0 and len(pad.sides) == 4 and pad.sides[:2] == ((0, 0), (0, 0))

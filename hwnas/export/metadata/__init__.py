@@ -1,0 +1,1 @@
+"""What a model file and its manifest say about themselves: architecture, input, origin."""

@@ -1,0 +1,1 @@
+"""The ONNX emitter and the int8 quantisation of ONNX files."""

@@ -1,0 +1,1 @@
+"""Int8: post-training quantisation, quantisation-aware fine-tuning, sensitive layers."""

@@ -1,0 +1,106 @@
+"""Quantisation-aware fine-tuning: train on while every value is rounded as the int8 file will.
+
+Fake quantisation with straight-through gradients (Jacob et al., CVPR 2018, arXiv:1712.05877).
+Weights are rounded per output channel and symmetrically, before the batch norm is folded: folding
+multiplies a channel by a constant, and the channel's step by the same, so the grid is the file's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
+
+from hwnas.export.graph.ops import LeafTracer
+
+MOMENTUM = 0.05
+"""With which the ranges of activations follow the batches."""
+
+LEVELS = 255
+_WEIGHTS = (nn.Conv2d, nn.Linear)
+_NORMS = (nn.BatchNorm2d,)
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid)
+
+
+class FakeActivation(nn.Module):
+    """Rounds a value to 256 levels of the range seen in training."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+
+    def forward(self, value: Tensor) -> Tensor:
+        if self.training:
+            low, high = value.detach().aminmax()
+            first = bool(self.low == self.high)
+            self.low.lerp_(low.clamp(max=0), 1.0 if first else MOMENTUM)
+            self.high.lerp_(high.clamp(min=0), 1.0 if first else MOMENTUM)
+        scale = (self.high - self.low).clamp(min=1e-8) / LEVELS
+        zero = (-self.low / scale).round().clamp(0, LEVELS)
+        return torch.fake_quantize_per_tensor_affine(value, scale, zero.int(), 0, LEVELS)
+
+
+class FakeWeight(nn.Module):
+    """Rounds weights ``[O, ...]`` to ``bits`` signed bits, each output channel by its own step."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.limit = 2 ** (bits - 1) - 1
+
+    def forward(self, weight: Tensor) -> Tensor:
+        scale = weight.detach().flatten(1).abs().amax(1).clamp(min=1e-12) / self.limit
+        zeros = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+        return torch.fake_quantize_per_channel_affine(
+            weight, scale, zeros, 0, -self.limit, self.limit
+        )
+
+
+@contextmanager
+def quantisation_aware(network: nn.Module, weight_bits: int = 8) -> Iterator[fx.GraphModule]:
+    """Yield ``network`` with all roundings in place, to be trained; its weights are the network's.
+
+    When it ends the roundings are gone and the network has the trained weights.
+    """
+    traced = fx.GraphModule(network, LeafTracer().trace(network))
+    parts = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        if _is_a_value(node, parts):
+            name = f"rounded_{node.name}"
+            traced.add_submodule(name, FakeActivation())
+            with traced.graph.inserting_after(node):
+                rounded = traced.graph.call_module(name, (node,))
+            node.replace_all_uses_with(rounded, lambda user, new=rounded: user is not new)
+    traced.recompile()
+    layers = [part for part in network.modules() if isinstance(part, _WEIGHTS)]
+    for layer in layers:
+        parametrize.register_parametrization(layer, "weight", FakeWeight(weight_bits))
+    try:
+        yield traced
+    finally:
+        for layer in layers:
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+
+
+def _is_a_value(node: fx.Node, parts: Mapping[str, nn.Module]) -> bool:
+    """Whether the int8 file rounds here: not between a convolution, its norm and its activation."""
+    if node.op not in ("placeholder", "call_module", "call_function", "call_method"):
+        return False
+    if node.op == "call_module" and isinstance(parts[str(node.target)], nn.Dropout | nn.Identity):
+        return False
+    followed = [_part(user, parts) for user in node.users]
+    part = _part(node, parts)
+    after = followed[0] if len(followed) == 1 else None
+    if isinstance(part, _WEIGHTS):
+        return not isinstance(after, _NORMS + _ACTIVATIONS)
+    return not (isinstance(part, _NORMS) and isinstance(after, _ACTIVATIONS))
+
+
+def _part(node: fx.Node, parts: Mapping[str, nn.Module]) -> nn.Module | None:
+    return parts[str(node.target)] if node.op == "call_module" else None

@@ -1,0 +1,1 @@
+"""The TFLite emitter and the int8 quantisation of TFLite files."""

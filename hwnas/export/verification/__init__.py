@@ -1,0 +1,1 @@
+"""Verification: model files run in their runtime beside PyTorch."""

@@ -1,0 +1,105 @@
+"""Where a latency model is worst: networks held out from the fit, blocks left out one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import numpy as np
+
+from hwnas.architecture.architecture import Block
+from hwnas.latency_models.fitting.block_prior import amounts_of, kernel
+from hwnas.latency_models.fitting.design_matrix import timed_blocks
+from hwnas.latency_models.fitting.fit import FOLDS, left_out, score, sealed
+from hwnas.latency_models.fitting.gaussian import leave_one_out
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.observation import Observation
+
+WORST = 3
+"""Networks that are named."""
+
+
+class NetworkCase(msgspec.Struct, frozen=True):
+    """A network, predicted by a model of the others."""
+
+    measured_ms: float
+    predicted_ms: float
+    std_ms: float
+    blocks: int
+    mostly: str
+    """The operation that takes the largest part of it, and the part."""
+
+    @property
+    def error(self) -> float:
+        return self.predicted_ms / self.measured_ms - 1
+
+
+class OpCase(msgspec.Struct, frozen=True):
+    """The blocks of one operation, each predicted from all others timed alone."""
+
+    op: str
+    blocks: int
+    typical_error: float
+    """Root mean square of the relative errors."""
+    worst: str
+    """Block key."""
+    worst_error: float
+
+
+class Cases(msgspec.Struct, frozen=True):
+    networks: tuple[NetworkCase, ...]
+    """The worst ones, worst first."""
+    ops: tuple[OpCase, ...]
+
+
+def validated(model: LatencyModel) -> tuple[LatencyModel, Cases]:
+    """Return the model with its held-out error, and its worst cases."""
+    networks: tuple[NetworkCase, ...] = ()
+    predicted = left_out(model.device, model.observations, model.sources)
+    if predicted is not None:
+        measured = np.array([one.ms for one in model.networks])
+        held_out = score(predicted, measured, FOLDS)
+        model = sealed(msgspec.structs.replace(model, held_out=held_out))
+        errors = np.abs(predicted.mean_ms / measured - 1)
+        worst: list[int] = np.argsort(-errors)[:WORST].tolist()
+        networks = tuple(
+            NetworkCase(
+                measured_ms=float(measured[place]),
+                predicted_ms=float(predicted.mean_ms[place]),
+                std_ms=float(predicted.std_ms[place]),
+                blocks=len(model.networks[place].keys),
+                mostly=_mostly(model, model.networks[place]),
+            )
+            for place in worst
+        )
+    return model, Cases(networks, tuple(_by_op(*block_errors(model))))
+
+
+def block_errors(model: LatencyModel) -> tuple[list[Block], list[float]]:
+    """Return the blocks with times of their own, and how wrong the others predict each."""
+    timed = timed_blocks(model.observations)
+    if len(timed.blocks) < WORST:
+        return [], []
+    amounts = amounts_of(timed.blocks, [one.predicted_ms(timed.blocks) for one in model.sources])
+    mean_ms = np.maximum(amounts @ np.array(model.prior.weights), 1e-9)
+    covariance = kernel(model.prior, timed.blocks, amounts) + np.diag(timed.error**2)
+    error, _ = leave_one_out(np.log(timed.ms / mean_ms), covariance)
+    return timed.blocks, (np.exp(-error) - 1).tolist()
+
+
+def _by_op(blocks: Sequence[Block], errors: Sequence[float]) -> Iterable[OpCase]:
+    for op in sorted({block.op for block in blocks}):
+        mine = [(abs(error), error, block) for block, error in zip(blocks, errors, strict=True)
+                if block.op == op]  # fmt: skip
+        worst = max(mine, key=lambda case: case[0])
+        typical = float(np.sqrt(np.mean([error**2 for _, error, _ in mine])))
+        yield OpCase(op, len(mine), typical, worst[2].key, worst[1])
+
+
+def _mostly(model: LatencyModel, one: Observation) -> str:
+    parts: dict[str, float] = {}
+    for key in one.keys:
+        op = key.split(" ")[0]
+        parts[op] = parts.get(op, 0.0) + model.rows_ms[key]
+    op = max(parts, key=lambda name: parts[name])
+    return f"{op} {parts[op] / sum(parts.values()):.0%}"

@@ -1,0 +1,1 @@
+"""Fitting latency models: Gaussian processes over blocks and whole networks."""

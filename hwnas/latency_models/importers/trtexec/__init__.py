@@ -1,0 +1,1 @@
+"""What `trtexec` prints, as observations of whole networks."""

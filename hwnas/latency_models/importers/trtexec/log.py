@@ -1,0 +1,154 @@
+"""What TensorRT's ``trtexec`` prints of a network: one observation, with its transfers apart.
+
+The performance summary of TensorRT 7 to 10. The latency is the median of "GPU Compute Time", as
+hwnas measures GPUs; copies, enqueueing and throughput are told beside it. All times are of one
+call, which computes a whole batch (`trtexec_inputs`).
+"""
+
+from __future__ import annotations
+
+import re
+from math import isfinite
+from pathlib import Path
+
+import msgspec
+
+from hwnas.errors import InvalidFile
+from hwnas.latency_models.importers.trtexec.inputs import TimedInputs, read_inputs
+from hwnas.latency_models.observation import Observation
+
+LARGEST_MS = 1e7
+LONGEST = 64 * 2**20
+"""Bytes of a log that are read, at most; a verbose one is long."""
+RUN_BEGINS = "&&&& RUNNING"
+_NUMBER = r"[-+]?\d{1,12}(?:\.\d{1,12})?(?:[eE][-+]?\d{1,3})?"
+_LINE = re.compile(
+    r"(?P<what>GPU Compute(?: Time)?|Latency|Enqueue Time|H2D Latency|D2H Latency): "
+    rf"(?P<said>min = {_NUMBER} ms, .*)$"
+)
+_PAIR = re.compile(rf"(?P<name>min|max|mean|median) = (?P<ms>{_NUMBER}) ms")
+_PERCENTILE = re.compile(
+    rf"percentile\((?P<share>\d{{1,2}}(?:\.\d{{1,4}})?)%\) = (?P<ms>{_NUMBER}) ms"
+    rf"|percentile: (?P<old_ms>{_NUMBER}) ms at (?P<old_share>\d{{1,2}}(?:\.\d{{1,4}})?)%"
+)
+_THROUGHPUT = re.compile(rf"Throughput: ({_NUMBER}) qps")
+_TOTAL = re.compile(rf"Total GPU Compute Time: ({_NUMBER}) s")
+_UNSTABLE = re.compile(rf"coefficient of variance = ({_NUMBER})%")
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Statistics of one time."""
+
+    median_ms: float
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    percentiles_ms: dict[str, float] = {}
+    """By share in percent, e.g. ``{"90": 1.2}``; which ones differs from version to version."""
+
+
+class TrtexecTimes(msgspec.Struct, frozen=True):
+    """The performance summary of a run of ``trtexec``."""
+
+    compute: Spread
+    latency: Spread | None = None
+    """From the input on the host to the outputs on the host."""
+    to_gpu: Spread | None = None
+    from_gpu: Spread | None = None
+    enqueue: Spread | None = None
+    throughput_per_s: float | None = None
+    """As printed, see `inputs_per_s`."""
+    runs: int | None = None
+    unstable_cv: float | None = None
+    """``trtexec``'s own warning that the compute time varies so much."""
+    inputs: TimedInputs = TimedInputs()
+
+    def inputs_per_s(self, batch: int) -> float | None:
+        """Return the throughput in inputs: ``trtexec`` counts calls, times its option --batch."""
+        if self.throughput_per_s is None:
+            return None
+        return self.throughput_per_s * batch / max(self.inputs.option or 1, 1)
+
+    @property
+    def standard_error(self) -> float:
+        """Relative, of the median: from the warning's CV, else from the 90 % percentile."""
+        p90_ms = self.compute.percentiles_ms.get("90")
+        spread = self.unstable_cv or 0.0
+        if p90_ms is not None and p90_ms > self.compute.median_ms:
+            spread = max(spread, (p90_ms / self.compute.median_ms - 1) / 1.2816)
+        return 1.2533 * spread / max(self.runs or 1, 1) ** 0.5
+
+
+def is_trtexec(path: Path) -> bool:
+    """Whether a file is the output of ``trtexec``."""
+    try:
+        with path.open("rb") as file:
+            return b"GPU Compute" in file.read(LONGEST)
+    except OSError:
+        return False
+
+
+def read_trtexec(path: Path) -> TrtexecTimes:
+    """Read a log. Raises `InvalidFile` where it has no summary."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(LONGEST).decode(errors="replace")
+    except OSError as error:
+        raise InvalidFile(str(path), error.strerror or str(error)) from None
+    found = parse_trtexec(text)
+    if found is None:
+        raise InvalidFile(
+            str(path), "has no line 'GPU Compute Time: min = … ms, …', expected trtexec's output"
+        )
+    return found
+
+
+def parse_trtexec(text: str) -> TrtexecTimes | None:
+    """Read the summary of the last run of a log; None where it has none that can be read."""
+    text = text.rpartition(RUN_BEGINS)[2]
+    spreads: dict[str, Spread] = {}
+    for line in text.splitlines():
+        if (match := _LINE.search(line)) and (spread := _spread(match["said"])) is not None:
+            spreads[match["what"].removesuffix(" Time").removesuffix(" Latency")] = spread
+    compute = spreads.get("GPU Compute")
+    if compute is None:
+        return None
+    total_s, cv = _last(_TOTAL, text), _last(_UNSTABLE, text)
+    return TrtexecTimes(
+        compute=compute,
+        latency=spreads.get("Latency"),
+        to_gpu=spreads.get("H2D"),
+        from_gpu=spreads.get("D2H"),
+        enqueue=spreads.get("Enqueue"),
+        throughput_per_s=_last(_THROUGHPUT, text),
+        runs=round(total_s * 1e3 / compute.mean_ms) if total_s else None,
+        unstable_cv=cv / 100 if cv else None,
+        inputs=read_inputs(text),
+    )
+
+
+def observation_of(times: TrtexecTimes, keys: tuple[str, ...]) -> Observation:
+    """Return the network of these blocks with its compute time."""
+    return Observation(
+        "network", keys, times.compute.median_ms, standard_error=times.standard_error
+    )
+
+
+def _spread(said: str) -> Spread | None:
+    values = {match["name"]: float(match["ms"]) for match in _PAIR.finditer(said)}
+    percentiles = {
+        (match["share"] or match["old_share"]): float(match["ms"] or match["old_ms"])
+        for match in _PERCENTILE.finditer(said)
+    }
+    if not {"min", "max", "mean"} <= values.keys():
+        return None
+    all_ms = (*values.values(), *percentiles.values())
+    if not all(isfinite(ms) and 0 <= ms < LARGEST_MS for ms in all_ms) or not values["mean"]:
+        return None
+    median_ms = values.get("median") or values["mean"]  # the oldest print no median
+    return Spread(median_ms, values["mean"], values["min"], values["max"], percentiles)
+
+
+def _last(pattern: re.Pattern[str], text: str) -> float | None:
+    found = pattern.findall(text)
+    return float(found[-1]) if found else None

@@ -1,0 +1,1 @@
+"""Where latency models and measurements are stored, and which model a name means."""

@@ -1,0 +1,104 @@
+"""What a latency model is worth, in Markdown: sources, conditions, held-out error, what was odd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hwnas.latency_models.fitting.design_matrix import bias_of, null_of
+from hwnas.latency_models.model import Conditions, HeldOut, LatencyModel
+
+
+def card(model: LatencyModel) -> str:
+    """Say where a model comes from and how far it can be trusted."""
+    counts = [
+        (sum(one.what == what and bool(one.keys) for one in model.observations), words)
+        for what, words in (
+            ("alone", "blocks alone"), ("inside", "blocks inside networks"),
+            ("network", "whole networks"),
+        )
+    ]  # fmt: skip
+    said = ", ".join(f"{count} {words}" for count, words in counts if count)
+    lines = [
+        f"# Latency model of {model.device}",
+        "",
+        f"- source: {model.source}",
+        f"- made: {model.made}",
+        f"- kind: {model.kind}",
+        f"- observations: {said}; rows: {len(model.rows_ms)} blocks",
+        *(f"- adapted from: {one.device} ({one.source})" for one in model.sources),
+        *_learnt(model),
+        *_error_lines(model),
+        *_odd(model),
+        *_condition_lines(model.conditions),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def error_words(held_out: HeldOut) -> str:
+    """Say a held-out error in one line."""
+    how = f"{held_out.folds}-fold" if held_out.folds else "never fitted"
+    return (
+        f"{held_out.networks} networks ({how}): within 5 % {held_out.within_5:.0%}, within 10 % "
+        f"{held_out.within_10:.0%}, RMSPE {held_out.rmspe:.1%}, Spearman {held_out.spearman:.3f}, "
+        f"inside the 90 % interval {held_out.covered_90:.0%}"
+    )
+
+
+def _learnt(model: LatencyModel) -> Iterator[str]:
+    null_ms = null_of(model.observations)
+    if null_ms is not None:
+        yield f"- a call that computes nothing: {null_ms:.4f} ms, taken off every block alone"
+    alone = model.isolated_ms()
+    if model.correction is not None and alone:
+        inside = sum(model.rows_ms[key] for key in alone)
+        ratio = inside / sum(alone.values())
+        yield f"- inside networks blocks cost {ratio:.3f} x what they cost alone"
+    yield f"- added to every network: {model.overhead_ms:.4f} ms (learnt, no meaning of its own)"
+
+
+def _error_lines(model: LatencyModel) -> Iterator[str]:
+    if model.held_out is not None:
+        yield f"- held-out error over {error_words(model.held_out)}"
+    elif model.correction is None:
+        bias = bias_of(model.observations)
+        yield (
+            "- held-out error: not known, no whole network was measured; all rows together are "
+            f"taken to be off by {bias:.0%} (standard deviation)"
+        )
+    else:
+        yield "- held-out error: not known, too few whole networks were measured"
+
+
+def _odd(model: LatencyModel) -> Iterator[str]:
+    if model.prior.wild:
+        keys = _some(model.prior.wild)
+        yield f"- timings of blocks that disagree with all others, widened, not dropped: {keys}"
+    correction = model.correction
+    if correction is None:
+        return
+    if correction.wild:
+        yield (
+            f"- {len(correction.wild)} of {len(model.networks)} networks disagree with all others "
+            "by more than four standard deviations: widened, not dropped"
+        )
+    if correction.inflation > 1:
+        yield f"- variances are widened by {correction.inflation:.2f} (leave-one-out errors)"
+    if correction.jitter > 0:
+        yield f"- numerical help: {correction.jitter:.0e} of its mean added to the diagonal"
+
+
+def _some(keys: tuple[str, ...]) -> str:
+    listed = "; ".join(keys[:3])
+    return listed + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _condition_lines(conditions: Conditions | None) -> list[str]:
+    if conditions is None:
+        return []
+    return [
+        f"- device: {conditions.hardware} (fingerprint {conditions.fingerprint})",
+        f"- runtime: {conditions.runtime} {conditions.runtime_version}, "
+        f"{conditions.threads} thread(s)",
+        f"- reference model: {conditions.reference_ms:.4f} ms, interquartile range "
+        f"{conditions.reference_spread:.1%} of it, sha256 {conditions.reference_sha256[:12]}",
+    ]

@@ -1,0 +1,186 @@
+"""The journal of a device's measurements: one line each with all samples, and a model made of it.
+
+Lines of a later session (`hwnas latency check --add`) stand in the same journal; the calibration,
+what a millisecond means, stays that of the first one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import hypot
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.op_kernels import parts_of
+from hwnas.errors import HwnasError
+from hwnas.files import read_lines
+from hwnas.latency_models.fitting.fit import fit_model
+from hwnas.latency_models.model import Conditions, LatencyModel
+from hwnas.latency_models.observation import Observation
+from hwnas.measurement.measurement import DRIFT_LIMIT, Environment, Measurement, quantile
+
+JOURNAL = "journal.jsonl"
+
+RESOLUTION_MS = 0.001
+"""Profilers count in whole microseconds."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of the journal: what was measured, and all samples."""
+
+    keys: tuple[str, ...]
+    """Keys of the blocks that compute something; one for a block alone, none for the null model."""
+    network: bool
+    reference_sha256: str
+    """Of the reference model's file: ratios to another one do not mix with these."""
+    measurement: Measurement
+    batch: int = 0
+    """Which worker processes it was measured in, from 1 on."""
+    session: int = 0
+    """0 is what the model was first made of; each `check` that was added is one more."""
+    shares: tuple[float, ...] = ()
+    """Of a network's time, for each of ``keys``, by the runtime's profiler; empty: not profiled."""
+
+
+def read_journal(folder: Path, name: str = JOURNAL) -> list[Entry]:
+    return list(read_lines(folder / name, Entry))
+
+
+def fit_entries(device: str, entries: Sequence[Entry], validate: bool = True) -> LatencyModel:
+    """Fit a model to measurements of a journal."""
+    if not entries:
+        raise HwnasError(f"{device}: the journal is empty, nothing was measured")
+    environment = entries[0].measurement.environment
+    references = _references(entries)
+    reference_ms = median(references)
+    spread = (quantile(references, 0.75) - quantile(references, 0.25)) / reference_ms
+    said = entries[0].measurement.kind
+    kind = said if said in ("simulated", "emulated") else "measured"
+    alone = sum(not entry.network and bool(entry.keys) for entry in entries)
+    return fit_model(
+        device,
+        observations_of(entries),
+        kind=kind,
+        source=f"{kind} by hwnas: {alone} blocks alone, "
+        f"{sum(entry.network for entry in entries)} whole networks",
+        conditions=conditions_of(environment, reference_ms, spread, entries[0].reference_sha256),
+        validate=validate,
+    )
+
+
+def observations_of(entries: Sequence[Entry]) -> list[Observation]:
+    """Return measurements in ms of the reference's median speed in the first session."""
+    reference_ms = reference_ms_of(entries)
+    whole = [observation_of(entry, reference_ms) for entry in entries]
+    profiled = [
+        one
+        for entry, network in zip(entries, whole, strict=True)
+        for one in profiled_blocks(entry, network)
+    ]
+    return [*whole, *profiled]
+
+
+def reference_ms_of(entries: Sequence[Entry]) -> float:
+    """Return the reference's median latency over all rounds of the first session."""
+    return median(_references(entries))
+
+
+def observation_of(entry: Entry, reference_ms: float) -> Observation:
+    return Observation(
+        "network" if entry.network else "alone",
+        entry.keys,
+        entry.measurement.ratio * reference_ms,
+        entry.measurement.standard_error,
+        session=entry.session,
+        process=entry.batch,
+    )
+
+
+def profiled_blocks(entry: Entry, network: Observation) -> list[Observation]:
+    """Return what a profiler says of a network's blocks: its shares of the measured latency.
+
+    So their sum is the network's, whatever profiling adds. What they have in common and how far
+    each is off are scales of their own in the model (`TERMS`), which no network shares; each
+    operator is off by `RESOLUTION_MS`, too, which is much of a short one.
+    """
+    found: dict[str, list[float]] = {}
+    for key, share in zip(entry.keys, entry.shares, strict=bool(entry.shares)):
+        found.setdefault(key, []).append(share * network.ms)
+    means = {key: sum(ms) / len(ms) for key, ms in found.items() if sum(ms) > 0}
+    return [
+        msgspec.structs.replace(
+            network, what="inside", keys=(key,), ms=ms,
+            standard_error=hypot(network.standard_error, _unresolved_ms(key) / ms),
+        )
+        for key, ms in means.items()
+    ]  # fmt: skip
+
+
+def _unresolved_ms(key: str) -> float:
+    return RESOLUTION_MS * len(parts_of(Block.from_key(key)))
+
+
+def conditions_of(
+    environment: Environment, reference_ms: float, spread: float, reference_sha256: str
+) -> Conditions:
+    return Conditions(
+        fingerprint=environment.fingerprint,
+        hardware=environment.hardware,
+        runtime=environment.runtime,
+        runtime_version=environment.runtime_version,
+        threads=environment.threads,
+        reference_ms=reference_ms,
+        reference_spread=spread,
+        reference_sha256=reference_sha256,
+    )
+
+
+def journal_outdated(
+    entries: Sequence[Entry], now: Environment, reference_sha256: str
+) -> str | None:
+    """Return why measurements of ``now`` cannot stand beside those of the journal, or ``None``."""
+    for entry in entries[:1]:
+        then = entry.measurement.environment
+        if (then.fingerprint, then.runtime_version) != (now.fingerprint, now.runtime_version):
+            return (
+                f"it was begun on {then.hardware} with {then.runtime} {then.runtime_version}, "
+                f"this is {now.hardware} with {now.runtime_version}"
+            )
+        if then.threads != now.threads:
+            return f"it was begun with {then.threads} threads, the profile now says {now.threads}"
+        if entry.reference_sha256 != reference_sha256:
+            return "the reference model has changed since it was begun"
+    return None
+
+
+def speed_step(entries: Sequence[Entry]) -> str | None:
+    """Say where the device's speed stepped while it measured; ``None`` if it was steady.
+
+    The step is where the medians of the reference before and after differ most.
+    """
+    speeds = [entry.measurement.reference_ms for entry in entries]
+    splits = range(3, len(speeds) - 2)
+    if not splits:
+        return None
+    sides = [(median(speeds[:place]), median(speeds[place:]), place) for place in splits]
+    before, after, place = max(sides, key=lambda side: abs(side[1] / side[0] - 1))
+    if abs(after / before - 1) <= DRIFT_LIMIT:
+        return None
+    return (
+        f"the device's speed stepped: from measurement {place + 1} of {len(speeds)} on the "
+        f"reference model took {after:.4g} ms, not {before:.4g} ms ({after / before - 1:+.0%}); "
+        "latencies are ratios to it, so they stand as far as all models slowed alike"
+    )
+
+
+def _references(entries: Sequence[Entry]) -> list[float]:
+    """Return the reference's latency in every round of the first session, sorted."""
+    return sorted(
+        median(round.reference_ms)
+        for entry in entries
+        if entry.session == entries[0].session
+        for round in entry.measurement.rounds
+    )

@@ -1,0 +1,1 @@
+"""Measured latencies and their statistics: intervals, comparisons, the regression gate."""

@@ -1,0 +1,1 @@
+"""Networks by name, file or factory, with their weights."""

@@ -1,0 +1,1 @@
+"""Modules of cells: operations, the supernet, its paths and children."""

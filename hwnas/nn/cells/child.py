@@ -1,0 +1,59 @@
+"""The network that a search net of cells stands for, its gates absorbed into batch norms.
+
+Yang et al., "ISTA-NAS", NeurIPS 2020, arXiv:2010.06176, section 3.3: the batch norm that ends an
+operation takes its gate, ``gate * (gain * x + shift) = (gate * gain) * x + gate * shift``, so that
+the network computes what the search net did and is trained on from there.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from hwnas.architecture.architecture import Genotype
+from hwnas.errors import UsageError
+from hwnas.nn.build import build
+from hwnas.nn.cells.supernet import CellSupernet
+from hwnas.nn.network import WiredNetwork
+from hwnas.spaces.cells.layout import lay_out
+
+
+@torch.no_grad()
+def absorbed(
+    supernet: CellSupernet, genotype: Genotype, normal: Tensor, reduction: Tensor
+) -> WiredNetwork:
+    """Return the network of ``genotype`` with a copy of the search net's weights.
+
+    Gates ``[E, K]``; one that is zero counts as 1: it was not learnt. Raises `UsageError` where an
+    operation of the networks does not end in a batch norm.
+    """
+    space = supernet.space
+    if space.norm != "pool and skip":
+        raise UsageError(
+            f"networks of the space {space.name!r} have operations without a batch norm, which "
+            "cannot take a gate"
+        )
+    network = cast(WiredNetwork, build(space.architecture(genotype)))
+    layout = lay_out(space.stack, space.cells(genotype))
+    for name, target in zip(layout.names, network.blocks, strict=True):
+        if not name:
+            continue
+        # a search net without gain and shift leaves the network's 1 and 0
+        target.load_state_dict(supernet.get_submodule(name).state_dict(), strict=False)
+        _, number, part, *rest = [*name.split("."), "", ""]
+        if part == "edges":
+            reduces = supernet.mixed[int(number)].reduction
+            column = supernet.ops.index(rest[2])
+            gate = (reduction if reduces else normal)[int(rest[0]), column]
+            if gate != 0:
+                norm = last_norm(target)
+                norm.weight.mul_(gate)
+                norm.bias.mul_(gate)
+    return network
+
+
+def last_norm(op: nn.Module) -> nn.BatchNorm2d:
+    """Return the batch norm that ends an operation."""
+    return [module for module in op.modules() if isinstance(module, nn.BatchNorm2d)][-1]

@@ -1,0 +1,1 @@
+"""Function-preserving transformations of trained networks."""

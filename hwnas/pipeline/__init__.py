@@ -1,1 +1,0 @@
-"""The steps of `hwnas.specialize`, each of which can be cut off and resumed."""

@@ -1,0 +1,63 @@
+"""Blocks of a space, and networks of it from the fastest to the slowest."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+
+from hwnas.architecture.architecture import Block, Genotype
+from hwnas.architecture.block import FREE_OPS
+from hwnas.latency_models.cost import CostTable, cost_table
+from hwnas.latency_models.model import LatencyModel
+from hwnas.search.knapsack import window_samples
+from hwnas.spaces.grown.space import GrownSpace
+from hwnas.spaces.int8 import in_float
+from hwnas.spaces.space import SearchSpace
+
+TARGETS = 24
+"""Networks whose interval is to be narrow."""
+POOL = 200
+"""Random networks to choose from."""
+
+
+def distinct_blocks(space: SearchSpace) -> list[Block]:
+    """Return every block that a network of ``space`` may have, each once."""
+    blocks = [
+        *space.fixed,
+        *(site.block for site in space.sites() if site.block.op not in FREE_OPS),
+    ]
+    return list({block.key: block for block in blocks}.values())
+
+
+def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int) -> list[Genotype]:
+    """Return networks spread evenly over the logarithm of the latency, from end to end.
+
+    In a space that is grown, where ``costs`` has a part of the blocks only, over that of the MACs.
+    """
+    if isinstance(inner := in_float(space), GrownSpace):
+        return inner.spread(count, Random(seed))
+    rng = np.random.default_rng(seed)
+    level = [[0.0] * len(row) for row in costs.mean_ms]
+    targets_ms = np.geomspace(costs.smallest_ms * 1.05, costs.largest_ms, count)
+    drawn = (window_samples(level, costs, 0.9 * t, t, 2, rng)[-1] for t in targets_ms.tolist())
+    return [Genotype(space.name, choices) for choices in drawn]
+
+
+def predicted_costs(model: LatencyModel, space: SearchSpace) -> CostTable:
+    """Return the model's costs of a space; kinds of blocks it never saw are predicted, too."""
+    blocks = distinct_blocks(space)
+    costs = {
+        one.key: ms for one, ms in zip(blocks, model.predicted_ms(blocks).tolist(), strict=True)
+    }
+    return cost_table(
+        space,
+        lambda block: 0.0 if block.op in FREE_OPS else costs[block.key],
+        model.overhead_ms,
+    )
+
+
+def target_networks(model: LatencyModel, space: SearchSpace, seed: int) -> list[tuple[Block, ...]]:
+    """Return the blocks of networks from end to end of the space, by the model."""
+    drawn = spread_networks(space, predicted_costs(model, space), TARGETS, seed + 1)
+    return [space.architecture(one).blocks for one in drawn]

@@ -1,0 +1,1 @@
+"""Searches that see accuracy and latency only: random, evolution, NSGA-II, Bayesian."""

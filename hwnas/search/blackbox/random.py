@@ -1,0 +1,90 @@
+"""Random search inside the latency window: the baseline that every search must beat.
+
+Li and Talwalkar, UAI 2019, arXiv:1902.07638: random search with weight sharing is strong.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import torch
+
+from hwnas.architecture.architecture import Genotype
+from hwnas.latency_models.cost import CostTable
+from hwnas.nn.cells.supernet import CellPath
+from hwnas.nn.network import Network
+from hwnas.search.path_training import PathTraining, State
+from hwnas.search.sampled_paths import (
+    Paths,
+    check_sampled,
+    cut,
+    derived_paths,
+    sampled_supernet,
+    uniform_path,
+)
+from hwnas.search.strategy import Batch, Setting, StepLog
+
+
+class RandomSearch:
+    """Trains the supernet on uniform paths; its candidates are uniform in the window."""
+
+    uses_objective = False
+
+    def __init__(
+        self,
+        supernet: Paths,
+        costs: CostTable,
+        budget_ms: float,
+        generator: torch.Generator,
+        **training: float,
+    ) -> None:
+        self.weights = PathTraining(supernet, **training)
+        self.generator = generator
+        self.set_costs(costs, budget_ms)
+
+    parallel = True
+    check = staticmethod(check_sampled)
+
+    @classmethod
+    def begin(cls, setting: Setting) -> Self:
+        cls.check(setting.space)
+        supernet, budget_ms = sampled_supernet(setting), setting.budget_ms
+        return cls(supernet, setting.table, budget_ms, setting.generator)
+
+    def set_costs(self, costs: CostTable, budget_ms: float) -> None:
+        self.costs, self.budget_ms = costs, budget_ms
+
+    @property
+    def supernet(self) -> Paths:
+        return self.weights.supernet
+
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+        choices = uniform_path(self.supernet.space, self.costs, self.generator)
+        loss, logits = self.weights.step(batch, choices, learning_rate)
+        return StepLog(loss.item(), (logits.argmax(1) == batch[1]).float().mean().item())
+
+    def architecture_step(self, batch: Batch) -> StepLog | None:
+        """Nothing is learnt about architectures."""
+        return None
+
+    def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
+        rng = np.random.default_rng(seed)
+        level = [[0.0] * len(row) for row in self.costs.mean_ms]
+        first, *draws = derived_paths(
+            self.supernet.space, level, self.costs, (low_ms, high_ms), count + 1, rng
+        )
+        # the first is the knapsack's own answer among equals, not a draw: taken only if needed
+        return [*draws, first][:count]
+
+    def network(self, genotype: Genotype) -> Network | CellPath:
+        return cut(self.supernet, genotype)
+
+    def preferences(self) -> None:
+        return None
+
+    def state_dict(self) -> State:
+        return self.weights.state_dict()
+
+    def load_state_dict(self, state: State) -> None:
+        self.weights.load_state_dict(state)

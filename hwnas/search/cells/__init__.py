@@ -1,0 +1,1 @@
+"""Searches over cells: DARTS, PC-DARTS, ISTA-NAS."""

@@ -1,0 +1,300 @@
+"""DARTS: Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055, under a latency budget.
+
+Every edge computes all operations, weighed by ``softmax(alpha)``. Weights learn on training data,
+``alpha`` on validation data with the gradient of `hwnas.search.cells.unrolled_gradient`; the
+expected latency of `hwnas.search.cells.costs` is part of the validation loss. A node keeps the two
+operations of different sources with the most probable pair that the budget allows; without a budget
+that is DARTS's own rule. Skips train fastest and tend to take over: a normal cell has at most
+`SKIP_CAP` of them, as far as the budget can be kept so (Liang et al., "DARTS+", arXiv:1909.06035).
+Where the curvature in ``alpha`` grows fast, the search ends (`hwnas.search.cells.early_stopping`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hwnas.architecture.architecture import Genotype
+from hwnas.latency_models.cost import CostTable
+from hwnas.nn.cells.supernet import CellPath, CellSupernet
+from hwnas.search.cells.costs import by_node, cell_costs, cell_expected_ms
+from hwnas.search.cells.early_stopping import EigenStop
+from hwnas.search.cells.training import (
+    CellTraining,
+    cell_supernet,
+    check_cells,
+    derived,
+    node_rows,
+    path_weights,
+    per_decision,
+    skips,
+)
+from hwnas.search.cells.unrolled_gradient import (
+    Order,
+    VirtualStep,
+    Weights,
+    architecture_gradient,
+    dominant_eigenvalue,
+)
+from hwnas.search.objective import objective
+from hwnas.search.path_training import State, below
+from hwnas.search.proxyless.gradient import frozen, mean_entropy
+from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.spaces.cells.alpha import genotype_from_alpha
+from hwnas.spaces.cells.space import EDGES, CellSpace
+from hwnas.spaces.space import SearchSpace
+
+SKIP_CAP = 2
+EIGEN_IMAGES, EIGEN_STEPS = 16, 8
+"""Validation images, and steps of the power iteration, for one eigenvalue."""
+
+NAMES = ("alpha.normal", "alpha.reduction", "beta.normal", "beta.reduction")
+"""What decides, in a checkpoint."""
+
+ARCH_RATE = 0.3
+"""Learning rate of ``alpha`` over that of ProxylessNAS: 3e-4 over 1e-3 in the papers."""
+
+
+class Darts:
+    """Trains a search net's weights, and ``alpha [E, K]`` of both kinds of cells."""
+
+    name = "darts"
+    order: Order = "first"
+    partial = 1
+    """One of how many parts of an edge's channels go through its operations."""
+    weighs_edges = False
+
+    def __init__(
+        self,
+        supernet: CellSupernet,
+        costs: CostTable,
+        budget_ms: float,
+        generator: torch.Generator,
+        arch_learning_rate: float = 3e-4,
+        objective_name: str = "lagrangian",
+    ) -> None:
+        self.weights = CellTraining(supernet)
+        self.generator = generator
+        self.objective = objective(objective_name, budget_ms)
+        self.set_costs(costs, budget_ms)
+        shape = self.cell_costs.edge_ms[0].shape
+        self.alpha = [
+            nn.Parameter(1e-3 * torch.randn(shape, generator=generator)) for _ in range(2)
+        ]
+        self.beta = [
+            nn.Parameter(1e-3 * torch.randn(shape[:1], generator=generator))
+            for _ in range(2 if self.weighs_edges else 0)
+        ]
+        self.arch_optimizer = torch.optim.Adam(
+            self.arch, arch_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3
+        )
+        self.skip_cap = SKIP_CAP
+        self.eigen_stop = EigenStop()
+        self._last: Batch | None = None
+        self._watch = False
+
+    @classmethod
+    def check(cls, space: SearchSpace) -> None:
+        check_cells(space, cls.name)
+
+    @classmethod
+    def begin(cls, setting: Setting) -> Self:
+        return cls(
+            cell_supernet(setting, cls.name, none=True, partial=cls.partial),
+            setting.table,
+            setting.budget_ms,
+            setting.generator,
+            ARCH_RATE * setting.arch_learning_rate,
+            setting.objective or "lagrangian",
+        )
+
+    @classmethod
+    def step_macs(cls, space: CellSpace) -> float:
+        """Return the MACs of the search net on one image: all operations of all edges."""
+        narrow = msgspec.structs.replace(space, channels=space.channels // cls.partial)
+        ops = sum(site.multiplicity * site.block.macs for site in narrow.sites())
+        return ops / EDGES + sum(block.macs for block in space.fixed)
+
+    @property
+    def supernet(self) -> CellSupernet:
+        return self.weights.supernet
+
+    @property
+    def arch(self) -> list[nn.Parameter]:
+        """What decides: ``alpha``, and ``beta [E]`` of both kinds where edges have weights."""
+        return [*self.alpha, *self.beta]
+
+    def set_costs(self, costs: CostTable, budget_ms: float) -> None:
+        self.costs, self.objective.budget_ms = costs, budget_ms
+        self.cell_costs = cell_costs(self.supernet.space, costs, self.supernet.ops)
+
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+        with torch.no_grad():
+            normal, reduction = self._probs(self.alpha)
+            edges = self._edges(self.beta)
+        loss, logits = self.weights.step(
+            batch,
+            lambda images: self.supernet(images, normal, reduction, None, edges),
+            learning_rate,
+        )
+        self._last = batch
+        return self._log(loss, logits, batch[1])
+
+    def begin_epoch(self, warm_up: bool) -> None:
+        """Look at the curvature once in each epoch of the search."""
+        self._watch = not warm_up and not self.eigen_stop.stopped
+
+    def architecture_step(self, batch: Batch) -> StepLog | None:
+        """Look one step ahead on the last training batch (not in the first order).
+
+        After a stop by the eigenvalue nothing is decided any more.
+        """
+        if self.eigen_stop.stopped:
+            return None
+        if not self._watch:
+            return self._decide(batch)
+        self._watch = False
+        value = self.eigenvalue(batch)
+        back = self.eigen_stop.add(value, self.arch)
+        log = self._decide(batch)
+        if back is not None:
+            for parameter, kept in zip(self.arch, back, strict=True):
+                parameter.data.copy_(kept)
+        return msgspec.structs.replace(log, eigenvalue=value)
+
+    def eigenvalue(self, batch: Batch) -> float:
+        """Return the dominant eigenvalue of the Hessian of the loss in what decides.
+
+        On a part of the batch, to about a tenth: it is a sign of growth, and costs some steps.
+        """
+        images, labels = (part[:EIGEN_IMAGES] for part in batch)
+        self.supernet.train()
+        with frozen(self.supernet):
+            weights = dict(self.supernet.named_parameters())
+            loss = F.cross_entropy(self._run(weights, self.arch, images), labels)
+            return dominant_eigenvalue(loss, self.arch, self.generator, EIGEN_STEPS, 0.1)
+
+    def _decide(self, batch: Batch) -> StepLog:
+        logits: list[Tensor] = []
+
+        def valid_loss(weights: Weights, arch: Sequence[Tensor]) -> Tensor:
+            logits.append(self._run(weights, arch, batch[0]))
+            loss = F.cross_entropy(logits[-1], batch[1])
+            return self.objective.loss(loss, self._expected_ms(arch))
+
+        def train_loss(weights: Weights, arch: Sequence[Tensor]) -> Tensor:
+            images, labels = self._last or batch
+            return F.cross_entropy(self._run(weights, arch, images), labels)
+
+        training = self.weights
+        step = VirtualStep(
+            training.learning_rate, training.momentum, training.weight_decay, training.momenta
+        )
+        weights = dict(self.supernet.named_parameters())
+        self.supernet.train()
+        with torch.no_grad():
+            latency_ms = self._expected_ms(self.arch).item()
+        with frozen(self.supernet):
+            _, gradients = architecture_gradient(
+                train_loss, valid_loss, weights, self.arch, step, self.order
+            )
+        for parameter, gradient in zip(self.arch, gradients, strict=True):
+            parameter.grad = gradient
+        self.arch_optimizer.step()
+        self.objective.update(latency_ms)
+        seen = logits[-1].detach()
+        return self._log(F.cross_entropy(seen, batch[1]), seen, batch[1])
+
+    def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
+        logs = [probs.clamp_min(1e-12).log() for probs in self._scores()]
+        space, window_ms = self.supernet.space, (low_ms, high_ms)
+        scores = node_rows(space, *logs)
+        return derived(space, scores, self.costs, window_ms, count, seed, True, self.skip_cap)
+
+    def network(self, genotype: Genotype) -> CellPath:
+        """Return the search net cut to a genotype: its operations with weight 1."""
+        return CellPath(
+            self.supernet, *path_weights(self.supernet.space, genotype, self.supernet.ops)
+        )
+
+    def preferences(self) -> tuple[list[list[float]], CostTable]:
+        rows = node_rows(self.supernet.space, *self._scores())
+        shares = [[value / max(sum(row), 1e-12) for value in row] for row in rows]
+        return per_decision(shares), self.costs
+
+    def state_dict(self) -> State:
+        state = self.weights.state_dict()
+        state["multiplier"] = torch.tensor(self.objective.multiplier, dtype=torch.float64)
+        for kind, parameter in zip(NAMES, self.arch, strict=False):
+            state[kind] = parameter.detach()
+            for name, value in self.arch_optimizer.state.get(parameter, {}).items():
+                state[f"adam.{kind}.{name}"] = value
+        watched = self.eigen_stop.state_dict()
+        return state | {f"eigen.{name}": value for name, value in watched.items()}
+
+    def load_state_dict(self, state: State) -> None:
+        self.weights.load_state_dict(state)
+        self.eigen_stop.load_state_dict(below("eigen.", state))
+        self.objective.multiplier = state["multiplier"].item()
+        self.arch_optimizer.state.clear()
+        for kind, parameter in zip(NAMES, self.arch, strict=False):
+            parameter.data.copy_(state[kind])
+            if adam := below(f"adam.{kind}.", state):
+                self.arch_optimizer.state[parameter] = {k: v.clone() for k, v in adam.items()}
+
+    def _probs(self, alpha: Sequence[Tensor]) -> list[Tensor]:
+        return [part.softmax(1) for part in alpha]
+
+    def _edges(self, beta: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Return the weights of the edges ``[E]``, a softmax over those into each node."""
+        if not beta:
+            return None
+        normal, reduction = (by_node(part) for part in beta)
+        return normal, reduction
+
+    @torch.no_grad()
+    def _scores(self) -> list[Tensor]:
+        """Return ``[E, K]`` of both kinds: how much each operation of each edge is wanted."""
+        probs, edges = self._probs(self.alpha), self._edges(self.beta)
+        if edges is None:
+            return probs
+        return [part * of[:, None] for part, of in zip(probs, edges, strict=True)]
+
+    def _run(self, weights: Mapping[str, Tensor], arch: Sequence[Tensor], images: Tensor) -> Tensor:
+        inputs = (images, *self._probs(arch[:2]), None, self._edges(arch[2:]))
+        return functional_call(self.supernet, dict(weights), inputs)
+
+    def _expected_ms(self, arch: Sequence[Tensor]) -> Tensor:
+        normal, reduction = self._probs(arch[:2])
+        edges = (arch[2], arch[3]) if len(arch) > 2 else None
+        return cell_expected_ms(normal, reduction, self.cell_costs, none=0, edges=edges)
+
+    @torch.no_grad()
+    def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
+        probs = torch.cat(self._probs(self.alpha))
+        scores = [part.tolist() for part in self._scores()]
+        normal, reduction = skips(
+            genotype_from_alpha(scores[0], scores[1], self.supernet.ops, "raw")
+        )
+        return StepLog(
+            loss=loss.item(),
+            accuracy=(logits.argmax(1) == labels).float().mean().item(),
+            entropy=mean_entropy(probs, torch.ones_like(probs, dtype=torch.bool)),
+            expected_ms=self._expected_ms(self.arch).item(),
+            multiplier=self.objective.multiplier,
+            skips=normal,
+            reduction_skips=reduction,
+        )
+
+
+class DartsSecond(Darts):
+    """With the second order by a central difference: about three times the time of a step."""
+
+    name = "darts-2"
+    order: Order = "second"

@@ -1,0 +1,1 @@
+"""ISTA-NAS: search as sparse coding, in two stages and in one."""

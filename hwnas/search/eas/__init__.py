@@ -1,0 +1,1 @@
+"""EAS: networks grown from trained networks by a reinforcement-learned controller."""

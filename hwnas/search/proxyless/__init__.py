@@ -1,0 +1,1 @@
+"""ProxylessNAS: path-level gradients and REINFORCE on a supernet."""

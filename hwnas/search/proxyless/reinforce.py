@@ -1,0 +1,115 @@
+"""ProxylessNAS by REINFORCE: Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332, section 3.3.2.
+
+Supernet, weights and probabilities are those of the gradient form. An architecture step samples
+networks, rewards each for its accuracy on one batch and its latency, and follows
+
+    mean over networks of (reward - baseline) * grad log p(network)   (Williams, 1992)
+
+A network is judged with the statistics of the batch itself, so no batch norm has statistics of
+other paths.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hwnas.latency_models.cost import CostTable
+from hwnas.nn.supernet import Supernet
+from hwnas.search.objective import expected_ms
+from hwnas.search.path_training import State, check_paths, path_supernet
+from hwnas.search.proxyless.gradient import ProxylessGradient, frozen
+from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.training.distributed import averaged
+
+
+class Reinforce(ProxylessGradient):
+    """Trains a supernet's weights as `ProxylessGradient` does, its ``arch_logits`` by rewards."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        costs: CostTable,
+        budget_ms: float,
+        generator: torch.Generator,
+        arch_learning_rate: float = 1e-3,
+        objective_name: str = "mul#log",
+        networks: int = 10,
+        baseline_weight_new: float = 0.99,
+    ) -> None:
+        """``networks`` are sampled for an update. The baseline moves by ``baseline_weight_new`` of
+        the way to their mean reward before it is used: 0.99 is nearly that mean, as in the released
+        code, where the number is called a decay."""
+        super().__init__(supernet, costs, budget_ms, generator, arch_learning_rate, objective_name)
+        self.networks = networks
+        self.baseline_weight_new = baseline_weight_new
+        self.baseline: float | None = None
+
+    check = staticmethod(check_paths)
+
+    @classmethod
+    def begin(cls, setting: Setting) -> Self:
+        return cls(
+            path_supernet(setting),
+            setting.table,
+            setting.budget_ms,
+            setting.generator,
+            setting.arch_learning_rate,
+            setting.objective or "mul#log",
+        )
+
+    def architecture_step(self, batch: Batch) -> StepLog:
+        paths = [self._sample() for _ in range(self.networks)]
+        logits = self._judged(batch[0], paths)
+        labels = batch[1].repeat(self.networks)
+        right = averaged((logits.argmax(2) == batch[1]).float().mean(1).tolist())
+        rewards = [
+            self.objective.reward(accuracy, self.costs.network_ms(path))
+            for accuracy, path in zip(right, paths, strict=True)
+        ]
+        mean = sum(rewards) / len(rewards)
+        self.baseline = moved(self.baseline, mean, self.baseline_weight_new)
+        probs = self.probs
+        latency_ms = expected_ms(probs.detach(), self.cost_ms, self.costs.fixed_ms)
+        self.arch_optimizer.zero_grad()
+        advantages = torch.tensor(rewards) - self.baseline
+        policy_loss(probs, torch.tensor(paths), advantages).backward()
+        self.arch_optimizer.step()
+        self.objective.update(latency_ms.item())
+        flat = logits.flatten(0, 1)
+        return self._log(F.cross_entropy(flat, labels), flat, labels)
+
+    @torch.no_grad()
+    def _judged(self, images: Tensor, paths: list[list[int]]) -> Tensor:
+        """Return the logits of each path's network, ``[networks, N, classes]``."""
+        self.supernet.train()
+        with frozen(self.supernet):
+            return torch.stack([self.supernet(images, path) for path in paths])
+
+    def state_dict(self) -> State:
+        state = super().state_dict()
+        if self.baseline is not None:
+            state["baseline"] = torch.tensor(self.baseline, dtype=torch.float64)
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        super().load_state_dict(state)
+        self.baseline = state["baseline"].item() if "baseline" in state else None
+
+
+def policy_loss(probs: Tensor, paths: Tensor, advantages: Tensor) -> Tensor:
+    """Return ``-mean_m advantages[m] * log p(paths[m])``; paths are ``[M, P]``, probs ``[P, K]``.
+
+    Its gradient, turned around, estimates that of the expected reward.
+    """
+    places = torch.arange(probs.shape[0])
+    log_probs = probs[places, paths].log().sum(1)
+    return -(advantages.to(log_probs.dtype) * log_probs).mean()
+
+
+def moved(baseline: float | None, reward: float, weight_new: float) -> float:
+    """Move the baseline to the newest mean reward; the first one is taken whole."""
+    return reward if baseline is None else baseline + weight_new * (reward - baseline)

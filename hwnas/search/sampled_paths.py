@@ -1,0 +1,111 @@
+"""What searches that run one path at a time need of a space: one block a decision, or cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hwnas.architecture.architecture import Genotype
+from hwnas.latency_models.cost import CostTable
+from hwnas.nn.cells.paths import CellPaths
+from hwnas.nn.cells.supernet import CellPath
+from hwnas.nn.network import Network
+from hwnas.nn.supernet import Supernet
+from hwnas.search.cells.costs import joint_choices
+from hwnas.search.cells.training import path_weights, skips
+from hwnas.search.knapsack import window_samples
+from hwnas.search.path_training import check_paths, path_supernet
+from hwnas.search.strategy import Setting
+from hwnas.spaces.cells.space import EDGES, CellSpace
+from hwnas.spaces.space import SearchSpace
+
+Paths = Supernet | CellPaths
+"""Of which a forward pass runs one candidate of each decision."""
+
+
+def check_sampled(space: SearchSpace) -> None:
+    """Raise `UsageError` for a space that is not of cells, nor has one block a decision."""
+    if not isinstance(space, CellSpace):
+        check_paths(space)
+
+
+def sampled_supernet(setting: Setting) -> Paths:
+    """Return the supernet of a space. Raises `UsageError` for a space of another kind."""
+    if not isinstance(setting.space, CellSpace):
+        return path_supernet(setting)
+    supernet = CellPaths(setting.space)
+    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return supernet
+
+
+def cut(supernet: Paths, genotype: Genotype) -> Network | CellPath:
+    """Return the stand-alone network of a genotype with a copy of the supernet's weights."""
+    if isinstance(supernet, Supernet):
+        return supernet.extract(genotype)
+    net = supernet.net
+    return CellPath(net, *path_weights(supernet.space, genotype, net.ops))
+
+
+@torch.no_grad()
+def drawn_path(space: SearchSpace, probs: Tensor, generator: torch.Generator) -> list[int]:
+    """Draw a candidate of each decision by ``probs [P, K]``.
+
+    The second operation of a cell's node is drawn from all but the first one.
+    """
+    choices: list[int] = torch.multinomial(probs, 1, generator=generator)[:, 0].tolist()
+    if isinstance(space, CellSpace):
+        for place in range(0, len(choices), EDGES):
+            if choices[place] == choices[place + 1]:
+                others = probs[place + 1].clone()
+                others[: len(space.decisions[place].candidates)] += 1e-9
+                others[choices[place]] = 0
+                choices[place + 1] = int(torch.multinomial(others, 1, generator=generator))
+    return choices
+
+
+def uniform_path(space: SearchSpace, costs: CostTable, generator: torch.Generator) -> list[int]:
+    """Draw a path uniformly: of candidates, or of cells whose nodes take two sources."""
+    if isinstance(space, CellSpace):
+        seed = int(torch.randint(2**62, (), generator=generator))
+        return list(space.random(Random(seed)).choices)
+    return [int(torch.randint(len(row), (), generator=generator)) for row in costs.mean_ms]
+
+
+def derived_paths(
+    space: SearchSpace,
+    scores: Sequence[Sequence[float]],
+    costs: CostTable,
+    window_ms: tuple[float, float],
+    count: int,
+    rng: np.random.Generator,
+) -> list[Genotype]:
+    """Return up to ``count`` genotypes in the window, that of the greatest score first.
+
+    ``scores`` has a row for each decision. A cell's node takes its operations from two sources, in
+    whichever order scores higher.
+    """
+    if not isinstance(space, CellSpace):
+        rows = [list(row) for row in scores]
+        found = window_samples(rows, costs, *window_ms, count, rng)
+        return [Genotype(space.name, choices) for choices in found]
+    joint = joint_choices(space, costs, distinct_sources=True)
+    rows = [
+        [
+            max(scores[at][a] + scores[at + 1][b], scores[at][b] + scores[at + 1][a])
+            for a, b in pairs
+        ]
+        for at, pairs in zip(range(0, len(scores), EDGES), joint.pairs, strict=True)
+    ]
+    found = window_samples(rows, joint.costs, *window_ms, count, rng)
+    return [Genotype(space.name, joint.choices(options)) for options in found]
+
+
+def path_skips(space: SearchSpace, choices: Sequence[int]) -> tuple[int, int] | None:
+    """Return the skips in the cells of a path; ``None`` where there are none."""
+    if not isinstance(space, CellSpace):
+        return None
+    return skips(space.cells(Genotype(space.name, tuple(choices))))

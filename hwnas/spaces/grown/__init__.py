@@ -1,0 +1,1 @@
+"""Spaces of networks that are grown from a start network, layer by layer."""

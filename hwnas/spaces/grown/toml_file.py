@@ -1,0 +1,117 @@
+"""Plain chains that people write: a TOML file with ``family = "plain"`` is such a space.
+
+Fields: `hwnas/spaces/chains`. Image size and classes come from the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from hwnas.errors import InvalidFile, UsageError
+from hwnas.spaces.grown.chain import plain_blocks, square
+from hwnas.spaces.grown.space import GrownSpace, GrownStage, Layer
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Levels = Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)]
+
+
+class PlainStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A run of convolutions, and the pool after it."""
+
+    start: Levels
+    """Widths of the layers of the start network."""
+    usual: tuple[Positive, ...] = ()
+    """Of the network that one would take without a search; empty: the start's."""
+    kernel_size: Literal[1, 3, 5, 7] = 3
+    """Of the layers of both."""
+    depth: Positive = 10
+    stride: Literal[1, 2] = 1
+    """Of the first layer."""
+    pool: Positive = 1
+    """Kernel and stride of the max pool after the stage; 1: none."""
+
+
+class FullyConnected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    units: Levels
+    start: Levels
+    usual: tuple[Positive, ...] = ()
+    depth: Positive = 3
+
+
+class PlainFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A space as it stands in a file."""
+
+    family: Literal["plain"]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+    title: str = ""
+    source: str = ""
+    widths: Levels
+    kernel_size: Annotated[tuple[Literal[1, 3, 5, 7], ...], msgspec.Meta(min_length=1)]
+    stages: Annotated[tuple[PlainStage, ...], msgspec.Meta(min_length=1)]
+    fully_connected: FullyConnected | None = None
+
+
+def plain_file_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> GrownSpace:
+    """Return the space of a file for images of ``input_shape`` (channels, height, width).
+
+    Its name has the file's digest, so that nothing measured for another version is taken for it.
+    Raises `InvalidFile` with the field, also where strides and pools leave no pixels.
+    """
+    text = Path(name).read_bytes()
+    try:
+        file = msgspec.toml.decode(text, type=PlainFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidFile(name, str(error)) from None
+    square(name, input_shape, 1)
+    stages = [_stage(row, file) for row in file.stages]
+    if file.fully_connected is not None:
+        stages.append(_fully_connected(file.fully_connected))
+    space = GrownSpace(
+        f"{file.name}-{hashlib.sha256(text).hexdigest()[:6]}",
+        input_shape,
+        num_classes,
+        tuple(stages),
+        "plain",
+        plain_blocks,
+    )
+    for where, levels in [("widths", file.widths), *_units(file)]:
+        if list(levels) != sorted(set(levels)):
+            raise InvalidFile(name, f"expected rising numbers, got {list(levels)} - at `$.{where}`")
+    try:
+        for genotype in (space.start, space.usual):
+            space.architecture(genotype)
+    except UsageError as error:
+        raise InvalidFile(name, str(error)) from None
+    return space
+
+
+def _stage(row: PlainStage, file: PlainFile) -> GrownStage:
+    return GrownStage(
+        widths=file.widths,
+        kernels=tuple(sorted(set(file.kernel_size))),
+        depth=row.depth,
+        start=tuple(Layer(width, row.kernel_size) for width in row.start),
+        usual=tuple(Layer(width, row.kernel_size) for width in row.usual or row.start),
+        stride=row.stride,
+        pool=row.pool,
+    )
+
+
+def _fully_connected(row: FullyConnected) -> GrownStage:
+    return GrownStage(
+        widths=row.units,
+        kernels=(1,),
+        depth=row.depth,
+        start=tuple(Layer(width, 1) for width in row.start),
+        usual=tuple(Layer(width, 1) for width in row.usual or row.start),
+        fully_connected=True,
+    )
+
+
+def _units(file: PlainFile) -> list[tuple[str, tuple[int, ...]]]:
+    found = file.fully_connected
+    return [] if found is None else [("fully_connected.units", found.units)]

@@ -1,0 +1,1 @@
+"""Spaces of MBConv chains: `mobile`, `ofa` and TOML files."""

@@ -1,0 +1,1 @@
+"""Spaces of tree cells on residual networks: `tree` and TOML files."""

@@ -1,0 +1,1 @@
+"""What a run reports: rows, notes and the next commands."""

@@ -1,0 +1,215 @@
+"""From what a run did to its report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from random import Random
+
+import numpy as np
+
+from hwnas import __version__
+from hwnas.devices.fingerprint import hardware
+from hwnas.latency_models.cost import Costs, NetworkCosts
+from hwnas.latency_models.model import LatencyModel
+from hwnas.report.builders import accuracy_of, architecture_of, latency_of
+from hwnas.report.report import DatasetSummary, Report, Result, SearchPoint, Verdict
+from hwnas.report.schema import (
+    Accuracy,
+    Latency,
+    LatencyModelSummary,
+)
+from hwnas.search.loop import read_log
+from hwnas.spaces.space import SearchSpace
+from hwnas.specialize.context import Job
+from hwnas.specialize.results.next_commands import next_commands
+from hwnas.specialize.results.notes import notes_of
+from hwnas.specialize.results.rows import (
+    artifact_row,
+    block_rows,
+    candidate_rows,
+    cell_rows,
+    family_rows,
+    other_row,
+)
+from hwnas.specialize.run_folder import command_line, versions
+from hwnas.specialize.steps.deliver import Delivered, Trained
+from hwnas.specialize.steps.screening import Screened
+from hwnas.specialize.steps.search_rounds import search_files
+
+RANDOM_NETWORKS, RANDOM_GROWN = 1001, 101
+"""Behind the median of a space; fewer where each has blocks of its own."""
+CURVE_POINTS = 400
+"""Points that the report keeps of a search's log; the log keeps all."""
+
+
+def latency_range(space: SearchSpace, costs: Costs) -> tuple[float, float, float]:
+    """Return the least, median and greatest predicted latency; the median of random networks."""
+    rng = Random(0)
+    count = RANDOM_GROWN if isinstance(costs, NetworkCosts) else RANDOM_NETWORKS
+    drawn = [space.random(rng).choices for _ in range(count)]
+    drawn_ms = costs.networks_ms(np.array(drawn))
+    return costs.smallest_ms, float(np.median(drawn_ms)), costs.largest_ms
+
+
+def compose(job: Job, screened: Screened, delivered: Delivered) -> Report:
+    """Return the report of a run that is through."""
+    config, result = job.run.config, _result(job, screened, delivered)
+    return Report(
+        command=command_line(config),
+        hwnas_version=__version__,
+        created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        seed=config.seed,
+        effort=config.effort,
+        results=(result,),
+        stages_s=job.run.stages_s(),
+        environment=_environment(),
+        dataset=_dataset(job),
+        search=_curve(job),
+        commands=next_commands(config, job.run.folder, [result]),
+        notes=notes_of(job, screened, delivered),
+    )
+
+
+def _result(job: Job, screened: Screened, delivered: Delivered) -> Result:
+    chosen, profile, model = delivered.chosen, job.target.profile, screened.model
+    verdicts: dict[bool | None, Verdict] = {True: "kept", False: "missed", None: "not measured"}
+    return Result(
+        target=profile.name,
+        title=profile.title,
+        runtime=profile.runtime,
+        precision=job.run.config.precision,
+        budget_ms=job.budget_ms,
+        verdict=verdicts[delivered.kept],
+        reason=_reason(job, delivered),
+        range_ms=latency_range(job.space, model.costs(job.space)),
+        architecture=architecture_of(
+            chosen.found.architecture,
+            block_rows(job.space, chosen.found.architecture, model, screened.probabilities),
+            cell_rows(job.space, chosen.found.architecture, model, screened.probabilities),
+        ),
+        latency=_latency(chosen, model),
+        accuracy=_accuracy(job, delivered),
+        other_runtimes=tuple(other_row(job, one) for one in delivered.artifacts[1:]),
+        artifacts=tuple(artifact_row(job, one) for one in delivered.artifacts),
+        rounds=screened.round,
+        candidates=candidate_rows(job, screened, delivered),
+        latency_model=_model(model),
+        family=family_rows(job, screened, delivered),
+    )
+
+
+def _reason(job: Job, delivered: Delivered) -> str:
+    chosen = delivered.chosen
+    if chosen.measurement is None:
+        return (
+            f"{job.target.profile.name} cannot be reached from here: the latency is the sum of a "
+            "table's rows, nothing was measured."
+        )
+    share = chosen.measurement.median_ms / job.budget_ms
+    kind = chosen.measurement.kind
+    if delivered.kept:
+        return (
+            f"The {kind} median is {share:.1%} of the budget; of the networks that keep it this "
+            "one is the most accurate on the validation images."
+        )
+    return f"No trained network keeps the budget; the fastest is {share - 1:.1%} over it ({kind})."
+
+
+def _latency(chosen: Trained, model: LatencyModel) -> Latency:
+    predicted_ms = chosen.found.predicted_ms or 0.0
+    std_ms = chosen.found.predicted_std_ms
+    if chosen.measurement is None:
+        return Latency(
+            kind="table" if model.kind == "table" else "predicted",
+            median_ms=predicted_ms,
+            predicted_ms=predicted_ms,
+            predicted_std_ms=std_ms,
+            source=model.source,
+        )
+    return latency_of(
+        chosen.measurement,
+        predicted_ms=predicted_ms,
+        predicted_std_ms=std_ms,
+        source=f"{chosen.measurement.kind} of the delivered file in this run",
+    )
+
+
+def _accuracy(job: Job, delivered: Delivered) -> Accuracy | None:
+    parity = delivered.artifacts[0].parity
+    if parity is None:
+        return None
+    return accuracy_of(
+        len(job.dataset.test.labels),
+        parity.accuracy_torch,
+        parity.accuracy_artifact,
+        delivered.chosen.result.validation_accuracy,
+    )
+
+
+def _model(model: LatencyModel) -> LatencyModelSummary:
+    error = model.held_out
+    return LatencyModelSummary(
+        kind=model.kind,
+        source=model.source,
+        made=model.made,
+        blocks=len(model.rows_ms),
+        networks=len(model.networks),
+        held_out=None if error is None else error.networks,
+        within_5=None if error is None else error.within_5,
+        within_10=None if error is None else error.within_10,
+        rmspe=None if error is None else error.rmspe,
+        spearman=None if error is None else error.spearman,
+        covered_90=None if error is None else error.covered_90,
+        reference_ms=None if model.conditions is None else model.conditions.reference_ms,
+    )
+
+
+def _curve(job: Job) -> tuple[SearchPoint, ...]:
+    """Return the search's log, thinned evenly, with every eigenvalue that was looked at."""
+    lines = read_log(search_files(job))
+    every = max(1, len(lines) // CURVE_POINTS)
+    return tuple(
+        SearchPoint(
+            step=line.step,
+            phase="warm-up" if line.phase == "warm-up" else "search",
+            loss=line.loss,
+            accuracy=line.accuracy,
+            entropy=line.entropy,
+            expected_ms=line.expected_ms,
+            multiplier=line.multiplier,
+            skips=line.skips,
+            reduction_skips=line.reduction_skips,
+            eigenvalue=line.eigenvalue,
+            live_nodes=line.live_nodes,
+            budget_ms=job.budget_ms,
+            target=job.target.profile.name,
+        )
+        for number, line in enumerate(lines)
+        if number % every == 0 or line.eigenvalue is not None
+    )
+
+
+def _environment() -> dict[str, str | int | float | None]:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "python": platform.python_version(),
+        **versions(),
+        "hardware": hardware(),
+        "system": platform.platform(),
+        "load at the end": load,
+    }
+
+
+def _dataset(job: Job) -> DatasetSummary:
+    data = job.dataset
+    return DatasetSummary(
+        name=data.name,
+        digest=data.digest,
+        classes=data.num_classes,
+        train=len(data.train.labels),
+        valid=len(data.valid.labels),
+        test=len(data.test.labels),
+        input_shape=data.input_shape,
+    )

@@ -1,0 +1,1 @@
+"""The steps of a run: search, screening, training, quantisation, delivery."""

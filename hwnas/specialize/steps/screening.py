@@ -1,0 +1,216 @@
+"""Deriving networks at the end of a round, judging them cheaply, and measuring their latency."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hwnas.architecture.architecture import Architecture, Genotype
+from hwnas.devices.limits import weights_fit
+from hwnas.devices.runner import Subject
+from hwnas.errors import ExportError, HwnasError
+from hwnas.latency_models.model import LatencyModel
+from hwnas.measurement.measurement import Measurement
+from hwnas.profiling.bench import FORMATS, compile_untrained
+from hwnas.search.strategy import Strategy
+from hwnas.spaces.space import SearchSpace
+from hwnas.specialize.context import Found, Job
+from hwnas.training.checkpoint import save_checkpoint
+from hwnas.training.loader import Data, derived_seed
+from hwnas.training.loop import RECALIBRATED, accuracy, recalibrate
+
+MARGIN = (0.02, 0.06)
+"""Networks are derived with a predicted latency of at least so much, at most so much, below the
+budget; in between as much as keeps it with `CONFIDENCE`. A network measured again moves by a
+percent or two, and the same seed should give the same network."""
+
+CONFIDENCE = 0.9
+WIDTH = 0.03
+"""Width of the window, as a share of the budget."""
+
+
+class Probabilities(msgspec.Struct, frozen=True):
+    """What the search preferred at its end: ``[P][K]`` each."""
+
+    probs: tuple[tuple[float, ...], ...]
+    cost_ms: tuple[tuple[float, ...], ...]
+
+
+class Screened(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a round: ``search/round-N.json``."""
+
+    round: int
+    found: tuple[Found, ...]
+    model: LatencyModel
+    """With which the networks of this round were predicted."""
+    probabilities: Probabilities | None
+
+
+def screen(
+    job: Job, strategy: Strategy, model: LatencyModel, number: int, train: Data, valid: Data
+) -> Screened:
+    """Derive networks near the budget, judge them on the supernet, measure their latency."""
+    seed = derived_seed(job.run.config.seed, "derive", number)
+    low_ms, high_ms = (share * job.budget_ms for share in window(job, model))
+    if model.costs(job.space).smallest_ms > high_ms:
+        high_ms = job.budget_ms  # only the fastest networks keep it
+    genotypes = strategy.candidates(job.effort.screened, low_ms, high_ms, seed)
+    found = [
+        _judged(
+            f"{job.run.config.strategy} {number}.{rank}", one, job, model, strategy, train, valid
+        )
+        for rank, one in enumerate(genotypes, 1)
+    ]
+    found += baseline_networks(job.space, model)
+    found = _small_enough(job, found)
+    if job.target.runner is not None:
+        with job.console.step(f"measuring {len(found)} networks"), job.run.stage("measure"):
+            found = _measured(job, model, found, number)
+    return Screened(
+        round=number, found=tuple(found), model=model, probabilities=_probabilities(strategy)
+    )
+
+
+def _small_enough(job: Job, found: list[Found]) -> list[Found]:
+    """Leave out networks whose weights alone are too large for the device, before training."""
+    profile = job.target.profile
+    kept = [one for one in found if weights_fit(one.architecture, profile)]
+    if len(kept) == len(found):
+        return found
+    job.console.say(
+        f"{len(found) - len(kept)} of {len(found)} networks are larger than the "
+        f"{profile.limits.model_bytes:,} bytes that {profile.name} takes: left out"
+    )
+    if not any(one.origin == "search" for one in kept):
+        raise ExportError(
+            f"no network that was found has a file of at most {profile.limits.model_bytes:,} bytes "
+            f"({profile.name}, [limits] model_bytes): a smaller --space, --precision int8 or a "
+            "smaller budget may give one"
+        )
+    return kept
+
+
+def window(job: Job, model: LatencyModel) -> tuple[float, float]:
+    """Return the shares of the budget between which networks are derived.
+
+    The better the model knows the device, the nearer to the budget. Where nothing can be measured
+    the prediction itself is judged, so the smallest margin is enough.
+    """
+    margin = MARGIN[0]
+    if job.target.runner is not None:
+        rng = Random(0)
+        networks = [job.space.architecture(job.space.random(rng)).blocks for _ in range(16)]
+        found = model.predict(networks)
+        share = float(np.median(found.bound_ms(CONFIDENCE) / found.mean_ms))
+        margin = min(max(1 - 1 / share, MARGIN[0]), MARGIN[1])
+    return 1 - margin - WIDTH, 1 - margin
+
+
+def baseline_networks(space: SearchSpace, model: LatencyModel) -> list[Found]:
+    """Return the space's baselines, each architecture once."""
+    found: dict[str, Found] = {}
+    for name, origin, one in space.baselines():
+        if one.digest not in found:
+            found[one.digest] = Found(
+                name=name, origin=origin, architecture=one, **_prediction(one, model)
+            )
+    return list(found.values())
+
+
+def measure(
+    job: Job, model: LatencyModel, stage: str, files: dict[str, Path]
+) -> dict[str, Measurement]:
+    """Measure files (by their architectures' digests) interleaved; what is journaled is reused."""
+    assert job.target.runner is not None
+    known = job.run.measured(stage)
+    missing = {digest: path for digest, path in files.items() if digest not in known}
+    if missing:
+        measured = job.target.runner.measure(
+            [Subject(digest, path) for digest, path in missing.items()],
+            calibrated_reference_ms=calibration_of(job, model),
+            seed=job.run.config.seed,
+        )
+        for one in measured:
+            job.run.journal(stage, one.name, one)
+    known = job.run.measured(stage)
+    return {digest: known[digest] for digest in files}
+
+
+def calibration_of(job: Job, model: LatencyModel) -> float | None:
+    """Return the reference's ms that measurements are scaled to; ``None``: this run's own clock."""
+    return model.conditions.reference_ms if model.conditions and not job.run.config.raw else None
+
+
+def inherited_weights(job: Job, architecture: Architecture) -> Path:
+    """Return the file of the weights that a network's training begins with, if it is there."""
+    return job.run.folder / "search" / "inherited" / f"{architecture.digest}.safetensors"
+
+
+def _judged(
+    name: str,
+    genotype: Genotype,
+    job: Job,
+    model: LatencyModel,
+    strategy: Strategy,
+    train: Data,
+    valid: Data,
+) -> Found:
+    """Say what the latency model and the supernet say of a genotype."""
+    network = strategy.network(genotype)
+    architecture = job.space.architecture(genotype)
+    inherits = getattr(strategy, "inherits", None)
+    if inherits is not None and inherits(genotype):
+        save_checkpoint(inherited_weights(job, architecture), network.state_dict(), {})
+    recalibrate(network, train.drawn(RECALIBRATED // 2, job.run.config.seed))
+    return Found(
+        name=name,
+        origin="search",
+        architecture=architecture,
+        **_prediction(architecture, model),
+        supernet_accuracy=accuracy(network, valid),
+    )
+
+
+def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, Any]:
+    """Return the fields of `Found` that the model fills; none where it knows nothing of a block."""
+    try:
+        return {
+            "predicted_ms": model.network_ms(architecture.blocks),
+            "predicted_std_ms": model.std_ms(architecture.blocks),
+        }
+    except HwnasError:
+        return {"predicted_ms": None}
+
+
+def _measured(job: Job, model: LatencyModel, found: list[Found], number: int) -> list[Found]:
+    """Measure all of ``found`` untrained: latency does not depend on the weights."""
+    format = FORMATS[job.target.profile.runtime]
+    with tempfile.TemporaryDirectory() as scratch:
+        files: dict[str, Path] = {}
+        for one in found:
+            architecture = one.architecture
+            path = Path(scratch) / f"{architecture.digest}.{format}"
+            compile_untrained(architecture.blocks, architecture.inputs, format, path)
+            files[architecture.digest] = path
+        measured = measure(job, model, f"screen-{number}", files)
+    return [
+        msgspec.structs.replace(
+            one,
+            measured_ms=measured[one.architecture.digest].median_ms,
+            measured_high_ms=measured[one.architecture.digest].ci95_ms[1],
+        )
+        for one in found
+    ]
+
+
+def _probabilities(strategy: Strategy) -> Probabilities | None:
+    preferred = strategy.preferences()
+    if preferred is None:
+        return None
+    probs, costs = preferred
+    return Probabilities(tuple(map(tuple, probs)), costs.mean_ms)

@@ -1,0 +1,187 @@
+"""The closed loop of a search: what is predicted is measured before anything is trained."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+import torch
+
+from hwnas.files import write_json
+from hwnas.latency_models.fitting.fit import observe
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.observation import Observation
+from hwnas.plugins import load
+from hwnas.profiling.bench import block_keys
+from hwnas.search.loop import (
+    LogLine,
+    OwnLoop,
+    Parallel,
+    SearchFiles,
+    SearchPlan,
+    further_epochs,
+    run_search,
+)
+from hwnas.search.strategy import Setting, SteppedStrategy, Strategy
+from hwnas.spaces.int8 import in_float
+from hwnas.specialize.context import Found, Job
+from hwnas.specialize.distributed.tasks import SearchTask, together
+from hwnas.specialize.steps.screening import Screened, screen
+from hwnas.training.loader import Data, as_data, derived_seed, seeded
+from hwnas.training.loop import keep_freed_memory
+
+ROUNDS = 3
+"""Search, measure, re-fit: at most so often."""
+
+FAR_UNDER = 0.85
+"""A network that uses less of the budget than this share wastes it."""
+
+
+def search_rounds(job: Job, model: LatencyModel) -> Screened:
+    """Search, derive, measure; where too few networks keep the budget, re-fit and search on.
+
+    Returns the last round with the networks of earlier ones that kept the budget; all are
+    measured where the target can be.
+    """
+    strategy = _strategy(job, model)
+    train, valid = (as_data(split, job.dataset) for split in (job.dataset.train, job.dataset.valid))
+    earlier: list[Found] = []
+    for number in range(1, ROUNDS + 1):
+        path = job.run.folder / "search" / f"round-{number}.json"
+        if path.exists():
+            screened = msgspec.json.decode(path.read_bytes(), type=Screened)
+        else:
+            strategy.set_costs(model.costs(job.space), job.budget_ms)
+            _search(job, strategy, number, train, valid)
+            screened = screen(job, strategy, model, number, train, valid)
+            write_json(path, screened)
+        whole = _with(screened, earlier)
+        if job.target.runner is None or enough(whole, job) or number == ROUNDS:
+            return whole
+        earlier += keeping(screened, job.budget_ms)
+        model = _refit(job, screened)
+        said = (
+            f"round {number}: {len(keeping(screened, job.budget_ms))} of "
+            f"{sum(one.origin == 'search' for one in screened.found)} networks keep "
+            f"{job.budget_ms:.4g} ms when measured; "
+        )
+        if (fastest_ms := model.costs(job.space).smallest_ms) > job.budget_ms:
+            job.console.say(
+                f"{said}by the corrected latency model the fastest network of the space takes "
+                f"{fastest_ms:.4g} ms, so the search ends"
+            )
+            return whole
+        job.console.say(f"{said}the latency model is corrected and the search goes on")
+    raise AssertionError("the last round returns")
+
+
+def keeping(screened: Screened, budget_ms: float) -> list[Found]:
+    """Return the searched networks whose measured median keeps the budget and uses it."""
+    return [
+        one
+        for one in screened.found
+        if one.origin == "search"
+        and one.measured_ms is not None
+        and FAR_UNDER * budget_ms <= one.measured_ms <= budget_ms
+    ]
+
+
+def enough(screened: Screened, job: Job) -> bool:
+    """Whether a round leaves as many networks inside the budget as are to be trained."""
+    searched = [one for one in screened.found if one.origin == "search"]
+    return len(keeping(screened, job.budget_ms)) >= min(job.effort.trained, len(searched))
+
+
+def _with(screened: Screened, earlier: list[Found]) -> Screened:
+    """Add networks of earlier rounds, each architecture once."""
+    known = {one.architecture.digest for one in screened.found}
+    added = [one for one in earlier if one.architecture.digest not in known]
+    return msgspec.structs.replace(screened, found=(*screened.found, *added))
+
+
+def search_files(job: Job) -> SearchFiles:
+    folder = job.run.folder
+    return SearchFiles(
+        folder / "checkpoints" / "search.safetensors", folder / "search" / "log.jsonl"
+    )
+
+
+def search_epochs(plan: SearchPlan, rounds: int) -> int:
+    """Return the epochs of warm-up and search up to the end of a round."""
+    return plan.warmup_epochs + plan.search_epochs + (rounds - 1) * further_epochs(plan)
+
+
+def _strategy(job: Job, model: LatencyModel) -> Strategy:
+    config = job.run.config
+    torch.manual_seed(derived_seed(config.seed, "supernet"))
+    setting = Setting(
+        in_float(job.space),
+        model.costs(job.space),
+        job.budget_ms,
+        seeded(config.seed, "paths"),
+        job.effort.arch_learning_rate,
+        config.share_weights,
+        config.objective,
+        config.estimator,
+        config.ray,
+        config.shrink,
+        job.console.say,
+    )
+    return load("strategy", config.strategy).begin(setting)
+
+
+def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data) -> None:
+    plan, files = job.search_plan, search_files(job)
+    files.log.parent.mkdir(parents=True, exist_ok=True)
+    steps = getattr(strategy, "steps", None)
+    total = (
+        search_epochs(plan, number) * max(1, len(train.images) // plan.batch_size)
+        if steps is None
+        else steps(plan, number)
+    )
+    title = "search" if number == 1 else f"search, round {number}"
+    torch.set_num_threads(job.run.config.threads)
+    keep_freed_memory()
+    with job.console.step(title) as update, job.run.stage("search"):
+
+        def on_line(line: LogLine) -> None:
+            expected = "" if line.expected_ms is None else f", expected {line.expected_ms:.4g} ms"
+            update(line.step, total, f"{line.phase}: loss {line.loss:.3f}{expected}")
+
+        seed = job.run.config.seed
+        with together(_shared(job, strategy, number)):
+            if isinstance(strategy, OwnLoop):
+                strategy.search(train, valid, plan, seed, files, number, on_line)
+            else:
+                stepped = cast(SteppedStrategy, strategy)
+                run_search(stepped, train, valid, plan, seed, files, number, on_line)
+
+
+def _shared(job: Job, strategy: Strategy, number: int) -> SearchTask | None:
+    """Return what the other ranks do: train the same supernet, up to the end of the round."""
+    if not isinstance(strategy, Parallel):
+        return None
+    return SearchTask(
+        job.run.config,
+        strategy.costs,
+        job.budget_ms,
+        job.effort.arch_learning_rate,
+        job.search_plan,
+        number,
+    )
+
+
+def _refit(job: Job, screened: Screened) -> LatencyModel:
+    """Return the round's model, corrected by the networks that it measured."""
+    measured = job.run.measured(f"screen-{screened.round}")
+    added = [
+        Observation(
+            "network",
+            block_keys(one.architecture),
+            measurement.median_ms,
+            measurement.standard_error,
+        )
+        for one in screened.found
+        if (measurement := measured.get(one.architecture.digest)) is not None
+    ]
+    return observe(screened.model, added)

@@ -1,0 +1,1 @@
+"""Training a network: batches, the loop, checkpoints, several processes."""

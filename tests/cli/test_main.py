@@ -1,0 +1,347 @@
+"""The command line: one clear line for what is wrong, the right exit code, a quick start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from hwnas.cli.main import COMMANDS, cli, main
+from hwnas.cli.specialize import _judge
+from hwnas.errors import ExportError, TooNoisy
+from hwnas.report.report import Report
+from hwnas.specialize import run_folder as runs
+from hwnas.specialize.run_folder import Config, open_run, unlock_all
+from tests.support.sample_report import measured_report, measured_result
+from tests.support.sample_run import PHONE, ROOT, put_phone_table, write_images
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Call ``hwnas`` in this process."""
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["hwnas", *arguments])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            unlock_all()
+        assert isinstance(code, int)
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def phone(tmp_path: Path) -> list[str]:
+    """Options of a run on the simulated phone, whose table is there."""
+    put_phone_table()
+    data = write_images(tmp_path / "images.npz", train=60, test=12)
+    return ["specialize", "--target", PHONE.name, "--data", str(data), "--threads", "1"]
+
+
+def process(*arguments: str, **environment: str) -> Said:
+    """Call ``hwnas`` in a process of its own."""
+    command = [sys.executable, "-m", "hwnas", *arguments]
+    paths = [path for path in (environment.pop("PYTHONPATH", ""), str(ROOT)) if path]
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def only_line(said: Said) -> str:
+    """Return what was said, which has to be one line of error."""
+    assert said.out == ""
+    [line] = said.err.splitlines()
+    assert line.startswith("hwnas: ")
+    return line
+
+
+def test_an_unknown_target_is_exit_2_with_the_nearest_name() -> None:
+    said = process("specialize", "--target", "hots-cpu")
+    assert said.code == 2
+    assert "no device named 'hots-cpu', did you mean 'host-cpu'?" in only_line(said)
+
+
+def test_an_unwritable_folder_is_exit_1(phone: list[str]) -> None:
+    said = process(*phone, "--out", "/dev/null/x")
+    assert said.code == 1
+    assert only_line(said) == "hwnas: /dev/null/x: cannot be written (Not a directory)"
+
+
+def at(target: str, phone: list[str]) -> list[str]:
+    """Return the same words for another target; a second ``--target`` would be one more."""
+    place = phone.index("--target") + 1
+    return [*phone[:place], target, *phone[place + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("package", "target"), [("onnxruntime", "host-cpu"), ("ai_edge_litert", "simulated-phone")]
+)
+def test_a_missing_runtime_is_exit_3_and_says_what_to_install(
+    tmp_path: Path, phone: list[str], package: str, target: str
+) -> None:
+    stub = tmp_path / "stub" / package
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("raise ImportError(name=__name__)")
+    asked = at(target, phone)
+    said = process(*asked, "--quiet", PYTHONPATH=str(stub.parent))
+    assert said.code == 3, said.err
+    assert f"hwnas: {target}: " in only_line(said) and "pip install" in said.err
+    assert not list(tmp_path.glob("runs/*/checkpoints"))
+
+
+def test_a_budget_out_of_reach_is_exit_5_with_the_range_before_any_training(
+    tmp_path: Path, phone: list[str]
+) -> None:
+    said = process(*phone, "--budget", "1us", "--out", "run", "--quiet")
+    assert said.code == 5
+    line = only_line(said)
+    assert "a budget of 0.001 ms is below the fastest network of the space; reachable are" in line
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_budget_that_every_network_keeps_is_exit_5_too(phone: list[str], call: Call) -> None:
+    said = call(*phone, "--budget", "1s", "--dry-run", "--quiet")
+    assert (said.code, "above the largest network of the space" in only_line(said)) == (5, True)
+
+
+@pytest.mark.parametrize("budget", ["80", "ms", "-3ms", "0ms", "5 parsecs", "nan ms", "1e3ms", ""])
+def test_a_budget_that_makes_no_sense_is_exit_2(phone: list[str], call: Call, budget: str) -> None:
+    said = call(*phone, "--budget", budget)
+    assert said.code == 2
+    assert f"--budget {budget!r}: expected a positive number with its unit" in only_line(said)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--data", "fashion-mnist-6"], "did you mean 'fashion-mnist-6k'"),
+        (["--data", "none.npz"], "none.npz: does not exist, expected a folder of images"),
+        (["--data", "{empty}"], "{empty}: "),
+        (["--strategy", "ista"], "the strategy 'ista' chooses operations of a cell's nodes"),
+        (
+            ["--strategy", "reinforce", "--space", "cells"],
+            "the space 'cells' has decisions that several",
+        ),
+        (
+            ["--strategy", "nsga2", "--space", "cells"],
+            "the space 'cells' has decisions that several",
+        ),
+        (["--strategy", "ista-one-stage", "--space", "cells"], "use --space cells-norm"),
+        (
+            ["--strategy", "ista", "--space", "cells", "--objective", "hinge"],
+            "--objective hinge: strategy 'ista' has no loss or reward",
+        ),
+        (["--strategy", "random", "--objective", "hinge"], "--objective hinge: strategy 'random'"),
+        (["--space", "mobil"], "no space (or .toml file) named 'mobil', did you mean 'mobile'?"),
+        (["--strategy", "proxy"], "no strategy named 'proxy'"),
+        (["--effort", "quik"], "no effort named 'quik', did you mean 'quick'?"),
+        (["--precision", "int4"], "--precision 'int4': this version compiles fp32, int8"),
+        (["--resume", "--out", "{empty}"], "{empty}: there is no run to resume"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_exit_2(
+    tmp_path: Path, phone: list[str], call: Call, options: list[str], said: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    empty = str(tmp_path / "empty")
+    found = call(*phone, *(option.format(empty=empty) for option in options))
+    assert found.code == 2
+    assert said.format(empty=empty) in only_line(found)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_without_images_says_what_was_expected(
+    tmp_path: Path, phone: list[str], call: Call
+) -> None:
+    (tmp_path / "texts" / "a").mkdir(parents=True)
+    (tmp_path / "texts" / "a" / "note.txt").write_text("no image")
+    said = call(*phone, "--data", str(tmp_path / "texts"))
+    assert said.code == 2
+    assert "image" in only_line(said) and str(tmp_path / "texts") in said.err
+
+
+def test_an_unknown_command_is_exit_2_with_the_nearest_name(call: Call) -> None:
+    said = call("specialise")
+    assert said.code == 2
+    assert "no command named 'specialise', did you mean 'specialize'?" in said.err
+
+
+def test_every_command_has_help_that_says_what_it_does() -> None:
+    groups = {"devices": ["list", "show", "check"], "latency": ["measure"]}
+    for name, (_, line) in COMMANDS.items():
+        for words in ([name], *([name, below] for below in groups.get(name, []))):
+            said = CliRunner().invoke(cli, [*words, "--help"])
+            assert said.exit_code == 0, words
+            assert said.stdout.startswith(f"Usage: cli {' '.join(words)}")
+        assert line in CliRunner().invoke(cli, ["--help"]).stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["devices", "list"], ["specialize", "--help"]])
+def test_quick_answers_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from hwnas.cli.main import main\n"
+        f"sys.argv = ['hwnas', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "heavy = 'torch torchvision onnx onnxruntime ai_edge_litert plotly scipy numpy'.split()\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_dry_run_says_the_range_of_the_simulated_phone(phone: list[str], call: Call) -> None:
+    said = call(*phone, "--budget", "50%", "--dry-run", "--json", "--quiet")
+    assert said.code == 0
+    document = json.loads(said.out)
+    [result] = document["results"]
+    low_ms, middle_ms, high_ms = result["range_ms"]
+    assert 0 < low_ms < middle_ms < high_ms
+    assert result["budget_ms"] == pytest.approx(0.5 * high_ms)
+    assert result["latency"]["kind"] == "predicted"
+    assert document["data"]["input_shape"] == [1, 16, 16]
+    assert not Path("runs").exists()
+
+
+def test_a_dry_run_says_the_published_range_of_the_pixel_1(phone: list[str], call: Call) -> None:
+    said = call(*at("pixel1", phone), "--dry-run", "--json")
+    assert (said.code, said.err) == (0, "")
+    document = json.loads(said.out)
+    low_ms, _, high_ms = document["results"][0]["range_ms"]
+    assert (round(low_ms, 1), round(high_ms)) == (29.6, 191)
+    assert document["results"][0]["latency"]["kind"] == "table"
+    assert document["data"]["input_shape"] == [3, 224, 224]
+    people = call(*phone, "--target", "pixel1", "--dry-run").out
+    assert "29.61 to 191 ms" in people and "nothing was trained" in people
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        (["--seed", "1"], "seed = 0, not 1"),
+        (["--budget", "5ms"], "budget = '', not '5ms'"),
+        (["--target", "pixel1"], "target = 'simulated-phone', not 'pixel1'"),
+        (["--no-flip"], "flip = True, not False"),
+        (["--separate-weights"], "share_weights = True, not False"),
+    ],
+)
+def test_resuming_with_another_option_is_refused_by_its_name(
+    tmp_path: Path, call: Call, option: list[str], name: str
+) -> None:
+    open_run(tmp_path / "run", Config(target=PHONE.name, data="x.npz"), resume=False)
+    unlock_all()
+    said = call("specialize", "--resume", "--out", "run", *option)
+    assert said.code == 2
+    assert f"the run to resume has {name}" in only_line(said)
+
+
+def test_a_folder_in_which_another_process_works_is_refused(
+    tmp_path: Path, phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = runs.lock_folder
+    monkeypatch.setattr(runs, "lock_folder", lambda folder: lock(folder, wait_s=0.2))
+    code = (
+        "import sys; from pathlib import Path; from hwnas.specialize.run_folder import lock_folder\n"  # noqa: E501
+        "lock_folder(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline() == b"locked\n"
+        said = call(*phone, "--out", str(folder))
+    assert said.code == 2
+    assert only_line(said) == f"hwnas: {folder}: another process is working in it"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ExportError("no such op"), 4), (KeyboardInterrupt(), 130)]
+)
+def test_what_ends_a_run_has_its_exit_code(
+    phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def ends(*asked: object) -> Report:
+        raise error
+
+    monkeypatch.setattr("hwnas.specialize.flow.specialize", ends)
+    said = call(*phone, "--out", "my run")
+    assert said.code == code
+    resume = "interrupted; go on with: hwnas specialize --resume --out 'my run'"
+    assert (str(error) or resume) in only_line(said)
+
+
+def test_a_latency_too_noisy_to_decide_is_exit_6() -> None:
+    result = measured_result()
+    assert result.latency is not None
+    wide = msgspec.structs.replace(result.latency, median_ms=4.0, ci95_ms=(2.0, 7.0))
+    result = msgspec.structs.replace(result, latency=wide, verdict="missed")
+    report = msgspec.structs.replace(measured_report(), results=(result,))
+    with pytest.raises(TooNoisy, match="the latency is known to 2 to 7 ms only") as caught:
+        _judge(report)
+    assert caught.value.exit_code == 6
+
+
+def test_a_wrong_profile_is_exit_2_also_from_a_sub_command(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("name = 1\n")
+    assert process("devices", "check", str(wrong)).code == 2
+    assert process("--version").code == 0
+
+
+@pytest.mark.parametrize(
+    ("edges", "said"),
+    [
+        ('["sep_conv_3x4", 0]', "normal cell, node 2: no cell op named 'sep_conv_3x4', did you"),
+        ('["skip_connect", 2]', "normal cell: node 2 takes its own output: a cycle"),
+        ('["skip_connect", 3]', "normal cell: node 2 takes node 3, which comes after it: a cycle"),
+        ("", "normal cell: no node has an input"),
+    ],
+)
+def test_a_genotype_that_cannot_be_is_one_line_with_file_and_place_and_exit_2(
+    tmp_path: Path, call: Call, edges: str, said: str
+) -> None:
+    path = tmp_path / "genotype.json"
+    cell = '{"nodes": [[%s], []], "concat": [2, 3]}'
+    good = cell % '["skip_connect", 0]'
+    path.write_text(f'{{"normal": {cell % edges}, "reduction": {good}}}')
+    out = tmp_path / "out"
+    found = call(
+        "train", "--architecture", str(path), "--data", "fashion-mnist-6k", "--out", str(out)
+    )
+    assert found.code == 2
+    assert f"{path}: " in only_line(found) and said in found.err
+    assert not out.exists()

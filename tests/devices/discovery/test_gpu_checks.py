@@ -1,0 +1,152 @@
+"""What the doctor says of a GPU: by the fakes of the driver and of NVML, and a patched PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwnas.devices.discovery import gpu_checks
+from hwnas.devices.discovery.check import Check
+from hwnas.devices.discovery.doctor import examine
+from hwnas.devices.discovery.gpu_checks import examine_gpu, runs_on
+from hwnas.devices.profile import Gpu, find_profile
+from tests.support.gpu_machine import Visible, load_fake_nvml, make_gpu_machine
+from tests.support.paths import ROOT
+
+TORCH = Gpu(provider="torch")
+Play = Callable[..., None]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visible:
+    return make_gpu_machine(tmp_path, monkeypatch)
+
+
+def said(wanted: Gpu) -> dict[str, Check]:
+    return {one.what: one for one in examine_gpu("mine", wanted)}
+
+
+def test_the_doctor_says_what_a_gpu_lacks() -> None:
+    checks = {one.what: one for one in examine(find_profile("host-gpu"))}
+    assert checks["host-gpu"].state == "failed"
+    assert checks["CUDAExecutionProvider"].state == "failed"
+    assert "onnxruntime-gpu" in checks["CUDAExecutionProvider"].advice
+    assert checks["NVML"].state == "note"
+
+
+def test_a_number_is_told_as_the_gpu_it_means(machine: Visible) -> None:
+    machine("2,0")
+    found = said(Gpu(number=1))["mine"]
+    assert (found.state, found.found) == ("ok", "number 1 is Tesla T4, nvidia-smi's 0")
+    found = said(Gpu(number=2))["mine"]
+    assert found.state == "failed" and "CUDA_VISIBLE_DEVICES is '2,0'" in found.found
+    assert "nvidia-smi lists 0 (Tesla T4), 1 (NVIDIA A100)" in found.advice
+    machine("MIG-5e11")
+    assert "an instance (MIG) of NVIDIA A100, nvidia-smi's 1" in said(Gpu())["mine"].found
+
+
+def test_what_holds_a_gpu_down_is_told(
+    machine: Visible,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine("1,0")
+    monkeypatch.setattr(gpu_checks, "open_nvml", load_fake_nvml)
+    checks = said(Gpu(number=1))
+    assert checks["GPU clock"].found == "held down by power cap"
+    assert checks["GPU load"].state == "warning" and checks["GPU persistence"].state == "note"
+
+
+@pytest.mark.parametrize(
+    ("found", "advised"), [(None, "pip install nvidia-ml-py"), (object(), "driver does not answer")]
+)
+def test_a_silent_nvml_is_blamed_on_what_is_missing(
+    found: object, advised: str, machine: Visible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("1,0")
+    monkeypatch.setattr(gpu_checks, "open_nvml", lambda: None)
+    monkeypatch.setattr(gpu_checks, "find_spec", {"pynvml": found}.get)
+    assert advised in said(Gpu(number=1))["NVML"].advice
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Let PyTorch say that it has GPUs; what is made on them is made on the processor."""
+    torch = importlib.import_module("torch")
+    ones = torch.ones
+
+    def patch(
+        seen: int = 1, cuda: str | None = "12.4", built: tuple[str, ...] = ("sm_75",),
+        error: Exception | None = None, result: float = 1.0,
+    ) -> None:  # fmt: skip
+        def made(size: int, device: str) -> Any:
+            assert device == f"cuda:{seen - 1}"
+            if error:
+                raise error
+            return ones(size) * result
+
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: seen > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (7, 5))
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: list(built))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "Tesla T4")
+        monkeypatch.setattr(torch, "ones", made)
+
+    return patch
+
+
+def test_pytorch_without_cuda_is_told_with_what_to_install(play: Play) -> None:
+    play(cuda=None)
+    checks = said(TORCH)
+    assert checks["PyTorch"].state == "failed" and "built without CUDA" in checks["PyTorch"].found
+    assert "pytorch.org" in checks["PyTorch"].advice
+    assert "CUDAExecutionProvider" not in checks, "ONNX Runtime is not asked for"
+
+
+def test_a_gpu_that_pytorch_computes_on_is_right(play: Play) -> None:
+    play(seen=2)
+    found = said(Gpu(provider="torch", number=1))["PyTorch CUDA"]
+    assert (found.state, found.found) == ("ok", "Tesla T4, compute capability 7.5, computes")
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"seen": 0}, "sees 0 GPUs, not 0"),
+        (
+            {"built": ("sm_80", "sm_90", "compute_90")},
+            "capability 7.5, built for sm_80, sm_90, com",
+        ),
+        ({"error": RuntimeError("CUDA error: device busy\nmore")}, "7.5: CUDA error: device busy"),
+        ({"result": 7.0}, "3 times 1 + 1 gave 24"),
+    ],
+)
+def test_a_gpu_that_pytorch_cannot_use_says_why(
+    play: Play, changes: dict[str, Any], found: str
+) -> None:
+    play(**changes)
+    check = said(TORCH)["PyTorch CUDA"]
+    assert check.state == "failed" and found in check.found
+
+
+def test_code_runs_on_its_generation_and_ptx_on_all_later_ones() -> None:
+    assert runs_on(["sm_70", "sm_75"], (7, 5)) and runs_on(["sm_80"], (8, 9))
+    assert not runs_on(["sm_80"], (7, 5)) and not runs_on(["sm_80"], (9, 0))
+    assert runs_on(["sm_80", "compute_80"], (12, 0)) and not runs_on(["compute_90"], (8, 0))
+    assert runs_on(["sm_90a"], (9, 0)) and not runs_on(["sm_100f", "x"], (10, 3))
+    assert runs_on(["sm_120"], (12, 0))
+
+
+def test_the_command_takes_a_profile_of_pytorch(tmp_path: Path, play: Play) -> None:
+    play(cuda=None)
+    text = (ROOT / "devices" / "host-gpu.toml").read_text()
+    text = text.replace('"onnxruntime"', '"torch"').replace(
+        'provider = "cuda"', 'provider = "torch"'
+    )
+    (tmp_path / "host-gpu.toml").write_text(text)
+    checks = {one.what: one for one in examine(find_profile(str(tmp_path / "host-gpu.toml")))}
+    assert checks["PyTorch"].state == "failed"

@@ -1,0 +1,136 @@
+"""A profile's `[limits]`: what is too large, or of other numbers, is told before it costs time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from hwnas.architecture.artifact import Artifact
+from hwnas.cli.benchmark.command import benchmark
+from hwnas.devices.limits import (
+    check_precision,
+    check_size,
+    check_space_size,
+    smallest_bytes,
+    unfit,
+    weight_bytes,
+    weights_fit,
+)
+from hwnas.devices.profile import DeviceProfile, Limits, find_profile, with_benchmark_binary
+from hwnas.errors import UsageError
+from hwnas.spaces.find import find_space
+from hwnas.spaces.int8 import Int8Space
+
+NetWriter = Callable[..., Path]
+SPACE = find_space("mobile", (1, 28, 28), 10)
+
+
+def limited(**limits: object) -> DeviceProfile:
+    profile = find_profile("simulated-phone")
+    return msgspec.structs.replace(profile, limits=Limits(**limits))  # type: ignore[arg-type]
+
+
+def smallest() -> int:
+    """Return the bytes of the smallest network's weights, by trying each choice alone."""
+    choices = list(SPACE.usual.choices)
+    for place, decision in enumerate(SPACE.decisions):
+        tried = [
+            msgspec.structs.replace(
+                SPACE.usual, choices=(*choices[:place], one, *choices[place + 1 :])
+            )
+            for one in range(len(decision.candidates))
+        ]
+        sizes = [weight_bytes(SPACE.architecture(one).blocks) for one in tried]
+        choices[place] = sizes.index(min(sizes))
+    found = msgspec.structs.replace(SPACE.usual, choices=tuple(choices))
+    return weight_bytes(SPACE.architecture(found).blocks)
+
+
+def test_a_space_is_refused_from_just_below_its_smallest_network() -> None:
+    check_space_size(SPACE, limited())
+    check_space_size(SPACE, limited(model_bytes=smallest()))
+    with pytest.raises(UsageError, match=r"smallest network of the space 'mobile' is too large"):
+        check_space_size(SPACE, limited(model_bytes=smallest() - 1))
+
+
+def test_in_int8_four_times_the_weights_fit() -> None:
+    check_space_size(Int8Space(SPACE), limited(model_bytes=smallest() // 4 + 1))
+    with pytest.raises(UsageError):
+        check_space_size(SPACE, limited(model_bytes=smallest() // 4 + 1))
+
+
+@pytest.mark.parametrize("name", ["mobile", "cells", "ofa"])
+def test_no_network_is_smaller_than_what_is_said_to_be_the_smallest(name: str) -> None:
+    space = find_space(name, (3, 128, 128), 10)
+    least = smallest_bytes(space)
+    rng = Random(1)
+    drawn = [space.architecture(space.random(rng)).blocks for _ in range(30)]
+    assert least is None or 0 < least <= min(map(weight_bytes, drawn))
+    assert least is not None or name == "cells"
+
+
+def test_a_network_is_weighed_before_it_is_trained() -> None:
+    usual = SPACE.architecture(SPACE.usual)
+    size = weight_bytes(usual.blocks)
+    assert size >= 4 * usual.params * 0.99
+    assert weights_fit(usual, limited(model_bytes=size))
+    assert not weights_fit(usual, limited(model_bytes=size - 1))
+
+
+def test_a_precision_that_the_device_does_not_compute_with_is_refused() -> None:
+    check_precision("int8", limited(dtypes=("int8",)))
+    with pytest.raises(UsageError, match="--precision fp32: simulated-phone runs int8"):
+        check_precision("fp32", limited(dtypes=("int8",)))
+    with pytest.raises(UsageError, match="--precision int8: simulated-phone runs float32"):
+        check_precision("int8", limited())
+
+
+def test_a_file_is_judged_by_its_size_and_by_layers_that_stayed_in_float() -> None:
+    made = Artifact("m.tflite", "tflite", "int8", "litert", "2", "ab", 1000, None)
+    assert unfit(made, limited(model_bytes=1000, dtypes=("int8",))) is None
+    assert "1,000 bytes, simulated-phone takes 999" in str(unfit(made, limited(model_bytes=999)))
+    mixed = msgspec.structs.replace(made, float_layers=("head",))
+    assert "1 of its layers stayed in float32" in str(unfit(mixed, limited(dtypes=("int8",))))
+    assert unfit(mixed, limited(dtypes=("float32", "int8"))) is None
+
+
+def test_a_file_that_is_too_large_is_not_measured(tmp_path: Path, write_net: NetWriter) -> None:
+    file = write_net(tmp_path / "a.tflite")
+    with pytest.raises(UsageError, match=r"a\.tflite: [\d,]+ bytes, simulated-phone takes 100 at"):
+        check_size(str(file), file.stat().st_size, limited(model_bytes=100))
+    profile = tmp_path / "small-phone.toml"
+    text = Path("devices/simulated-phone.toml").read_text()
+    profile.write_text(
+        text.replace('"simulated-phone"', '"small-phone"').replace(
+            "[limits]", "[limits]\nmodel_bytes = 100"
+        )
+    )
+    said = CliRunner().invoke(benchmark, [str(file), "--target", str(profile)])
+    assert isinstance(said.exception, UsageError) and said.exception.exit_code == 2
+    assert "small-phone takes 100 at most" in str(said.exception)
+
+
+def test_benchmark_binary_is_for_devices_that_can_run_it(tmp_path: Path) -> None:
+    binary = tmp_path / "benchmark_model"
+    with pytest.raises(UsageError, match=r"host-cpu has no \[remote\]"):
+        with_benchmark_binary(find_profile("host-cpu"), str(binary))
+    phone = tmp_path / "phone.toml"
+    phone.write_text(
+        'name = "phone"\ntitle = "a phone"\nkind = "android"\nruntime = "litert"\n'
+        'transport = "adb"\n[hardware]\nsource = "none"\n[remote]\n'
+    )
+    profile = find_profile(str(phone))
+    with pytest.raises(UsageError, match=r"benchmark_model: no such file"):
+        with_benchmark_binary(profile, str(binary))
+    binary.write_bytes(b"")
+    remote = with_benchmark_binary(profile, str(binary)).remote
+    assert remote is not None
+    assert (remote.program, remote.benchmark_binary) == ("benchmark_model", {"any": str(binary)})
+    onnx = msgspec.structs.replace(profile, runtime="onnxruntime")
+    with pytest.raises(UsageError, match="needs runtime = 'litert'"):
+        with_benchmark_binary(onnx, str(binary))

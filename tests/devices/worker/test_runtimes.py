@@ -1,0 +1,132 @@
+"""The worker's models in the real runtimes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwnas.devices.worker import rounds
+from hwnas.devices.worker.model import BadModel, Model
+from hwnas.devices.worker.runtimes import litert
+from hwnas.devices.worker.runtimes.open import open_model
+
+NetWriter = Callable[..., Path]
+FORMATS = [("onnxruntime", ".onnx"), ("litert", ".tflite")]
+
+
+def answer(model: Model, images: np.ndarray) -> np.ndarray:
+    """Run on ``[N, C, H, W]`` images; returns ``[N, C, H, W]`` whatever the file's layout."""
+    channels_last = model.input_shape[-1] == 3
+    model.set_input(images.transpose(0, 2, 3, 1) if channels_last else images)
+    model.run()
+    return model.output().transpose(0, 3, 1, 2) if channels_last else model.output()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_both_runtimes_compute_the_same_on_any_number_of_threads(
+    tmp_path: Path, write_net: NetWriter, threads: int
+) -> None:
+    images = np.random.default_rng(0).standard_normal((1, 3, 16, 16), np.float32)
+    expected = answer(open_model(str(write_net(tmp_path / "a.onnx")), "onnxruntime", 1), images)
+    for runtime, suffix in FORMATS:
+        model = open_model(str(write_net(tmp_path / f"a{suffix}")), runtime, threads)
+        np.testing.assert_allclose(answer(model, images), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("runtime", "suffix"), FORMATS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_input_and_output_are_copies(
+    tmp_path: Path, write_net: NetWriter, runtime: str, suffix: str, threads: int
+) -> None:
+    model = open_model(str(write_net(tmp_path / f"a{suffix}")), runtime, threads)
+    images = np.ones(model.input_shape, np.float32)
+    model.set_input(images)
+    images[:] = 7.0
+    model.run()
+    first = model.output()
+    kept = first.copy()
+    model.set_input(2 * np.ones(model.input_shape, np.float32))
+    model.run()
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_allclose(model.output(), 2 * kept, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("runtime", "suffix"), FORMATS)
+def test_a_corrupt_file_is_named(tmp_path: Path, runtime: str, suffix: str) -> None:
+    file = tmp_path / f"broken{suffix}"
+    file.write_bytes(b"this is no model")
+    with pytest.raises(BadModel, match=f"broken{suffix}: ") as caught:
+        open_model(str(file), runtime)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "line"), [("onnxruntime", "onnxruntime>=1.18"), ("litert", "ai-edge-litert>=2.1")]
+)
+def test_a_missing_runtime_names_the_pip_line(
+    monkeypatch: pytest.MonkeyPatch, runtime: str, line: str
+) -> None:
+    def nothing(name: str) -> ModuleType:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", nothing)
+    with pytest.raises(RuntimeError, match=f'not installed here: pip install "{line}"'):
+        open_model("any", runtime)
+
+
+def test_an_unknown_runtime_names_the_known_ones() -> None:
+    with pytest.raises(RuntimeError, match="no runtime named 'tvm'; known: litert, onnxruntime"):
+        open_model("any", "tvm")
+
+
+def test_integer_tensors_are_reached_through_their_scale() -> None:
+    tensor = {"quantization": (0.5, -3), "dtype": np.int8}
+    quantized = litert._quantized(np.array([0.0, 1.0, -1.24, 1e6]), tensor)
+    assert quantized.tolist() == [-3, -1, -5, 127]
+    assert litert._floats(quantized, tensor).tolist() == [0.0, 1.0, -1.0, 65.0]
+
+
+def test_a_visit_surrounds_the_model_with_the_reference() -> None:
+    calls: list[str] = []
+    samples, reference = rounds.visit(lambda: calls.append("m"), lambda: calls.append("r"), 7)
+    assert (len(samples), len(reference)) == (7, 7)
+    assert "".join(calls) == "r" + "rrr" + "m" + "mmmmmmm" + "r" + "rrrr"
+
+
+def fake() -> Any:
+    """Stand in for an opened model; a function of its own tells one from another."""
+    one = SimpleNamespace(rounds=[], run=lambda: None)
+    one.model = one
+    return one
+
+
+def test_a_steady_model_leaves_the_rounds_and_an_unsteady_one_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steady, noisy, noise = fake(), fake(), iter(range(10_000))
+    seen: list[bool] = []
+
+    def visit(run: object, reference: object, runs: int) -> tuple[list[float], list[float]]:
+        seen.append(run is steady.run)
+        return [1.0 if seen[-1] else 1.0 + next(noise) % 5] * runs, [1.0] * runs
+
+    monkeypatch.setattr(rounds, "visit", visit)
+    spec = {"runs": 3, "min_rounds": 6, "max_rounds": 15, "ci": 0.02, "max_s": 60.0}
+    rounds.take_rounds(fake(), [steady, noisy], spec, 0, lambda done, total: None)
+    assert (len(steady.rounds), len(noisy.rounds)) == (6, 15)
+    assert len(set(seen[0:12:2])) == 2, "the order of a round is shuffled"
+
+
+def test_time_is_up_only_after_the_least_number_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = iter(range(1, 10_000))
+    monkeypatch.setattr(rounds, "visit", lambda run, reference, runs: ([next(noise)], [1.0]))
+    spec = {"runs": 1, "min_rounds": 4, "max_rounds": 40, "ci": 0.0, "max_s": 0.0}
+    subject = fake()
+    rounds.take_rounds(fake(), [subject], spec, 0, lambda done, total: None)
+    assert len(subject.rounds) == 4

@@ -1,0 +1,82 @@
+"""ONNX files of every opset from 13 on, and with a free batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwnas.errors import ExportError
+from hwnas.export.graph.trace import trace
+from hwnas.export.onnx.emitter import write_onnx
+from hwnas.export.verification.metrics import relative_error
+from hwnas.export.verification.verify import torch_outputs
+from tests.export.lowering.test_ops import ChannelsLast, shuffled
+from tests.export.test_parity import FLOAT32_ERROR, Function, randomise
+
+NEWEST = min(onnx.defs.onnx_opset_version(), 26)
+"""ONNX Runtime 1.32 knows these."""
+
+
+class Everything(nn.Module):
+    """What changed between opsets, and what a free batch could break."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.gelu = ChannelsLast(), nn.GELU("tanh")
+        self.norm, self.head = nn.LayerNorm(4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.pad(shuffled(self.block(F.hardswish(x))), (0, 1, 1, 0))
+        y = (
+            F.interpolate(self.gelu(y), (9, 5), mode="bilinear")
+            * y.mean((1, 2), keepdim=True)[..., :5]
+        )
+        pooled = y.mean((2, 3))
+        return self.head(self.norm(pooled.view(-1, 4, 1, 1).flatten(1) + pooled))
+
+
+def outputs(path: Path, images: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": images})[0]
+
+
+@pytest.mark.parametrize("opset", range(13, NEWEST + 1))
+def test_every_opset(opset: int, tmp_path: Path) -> None:
+    module = randomise(Everything())
+    images = np.random.default_rng(0).normal(0, 2, (3, 4, 6, 7)).astype(np.float32)
+    graph = trace(module, (4, 6, 7))
+    write_onnx(graph, tmp_path / "net.onnx", opset=opset)
+    model = onnx.load(tmp_path / "net.onnx")
+    assert model.opset_import[0].version == opset
+    got = np.concatenate([outputs(tmp_path / "net.onnx", image[None]) for image in images])
+    assert relative_error(got, torch_outputs(module, images)) < FLOAT32_ERROR
+
+
+def test_a_free_batch_takes_any_number_of_images(tmp_path: Path) -> None:
+    module = randomise(Everything())
+    write_onnx(trace(module, (4, 6, 7)), tmp_path / "net.onnx", opset=18, dynamic_batch=True)
+    for count in (1, 5):
+        images = np.random.default_rng(count).normal(0, 2, (count, 4, 6, 7)).astype(np.float32)
+        got = outputs(tmp_path / "net.onnx", images)
+        assert got.shape == (count, 3)
+        assert relative_error(got, torch_outputs(module, images)) < FLOAT32_ERROR
+
+
+def test_what_cannot_have_a_free_batch_is_an_error(tmp_path: Path) -> None:
+    joined = Function(lambda x: torch.cat((x, x.new_zeros(1, 2, 6, 7)), 1))
+    with pytest.raises(ExportError, match="a constant cannot be joined to a free batch"):
+        write_onnx(trace(joined, (4, 6, 7)), tmp_path / "net.onnx", dynamic_batch=True)
+    resized = nn.Upsample((9, 9))
+    with pytest.raises(ExportError, match="needs opset 18 or later"):
+        write_onnx(trace(resized, (4, 6, 7)), tmp_path / "net.onnx", dynamic_batch=True)
+    assert not list(tmp_path.iterdir())

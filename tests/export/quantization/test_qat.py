@@ -1,0 +1,157 @@
+"""Fine-tuning with rounded values: the roundings are the file's, and training gets used to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from hwnas.architecture.block import Block
+from hwnas.export.compile import compile_model
+from hwnas.export.quantization.ptq import quantization_of
+from hwnas.export.quantization.qat import FakeActivation, FakeWeight, quantisation_aware
+from hwnas.export.quantization.sensitivity import Model, drop, layers_to_keep, sensitivities
+from hwnas.export.verification.verify import file_outputs, torch_outputs
+from hwnas.nn.build import untrained
+from hwnas.training.loop import TrainingPlan, train
+from tests.support.tiny import tiny_data
+
+BLOCKS = (
+    Block("conv", 1, 8, 3, 2, 1, 12),
+    Block("mbconv", 8, 8, 3, 1, 3, 6),
+    Block("mbconv", 8, 8, 3, 1, 3, 6, "hswish", True),
+    Block("logits", 8, 3, 1, 1, 1, 6),
+)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return untrained(BLOCKS)
+
+
+def test_a_weight_moves_by_at_most_half_a_step_of_its_own_channel() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(6, 4, 3, 3) * torch.logspace(-3, 2, 6)[:, None, None, None]
+    moved = (FakeWeight(8)(weight) - weight).abs().flatten(1).amax(1)
+    steps = weight.abs().flatten(1).amax(1) / 127
+    assert (moved <= steps * 0.501).all() and (moved > 0.2 * steps).all()
+
+
+def test_rounding_before_the_norm_is_folded_is_rounding_after_it() -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(3, 5, 3, bias=False), nn.BatchNorm2d(5).eval()
+    nn.init.uniform_(norm.weight, -2, 2)
+    assert norm.running_mean is not None and norm.running_var is not None
+    nn.init.uniform_(norm.running_var, 0.1, 3)
+    rounding = FakeWeight(8)
+
+    mean, variance = norm.running_mean, norm.running_var
+
+    def folded(weight: torch.Tensor) -> torch.Tensor:
+        return fuse_conv_bn_weights(weight, None, mean, variance, norm.eps, norm.weight, norm.bias)[
+            0
+        ]
+
+    torch.testing.assert_close(folded(rounding(conv.weight)), rounding(folded(conv.weight)))
+
+
+def test_an_activation_range_always_holds_zero() -> None:
+    rounding = FakeActivation().train()
+    got = rounding(torch.tensor([2.0, 5.0]))
+    assert (rounding.low, rounding.high) == (0, 5)
+    torch.testing.assert_close(got, torch.tensor([2.0, 5.0]), atol=5 / 255 / 2, rtol=0)
+    assert rounding.eval()(torch.tensor([9.0])).item() == pytest.approx(5)
+
+
+def test_afterwards_the_network_is_as_before_but_trained() -> None:
+    one = network()
+    names = list(one.state_dict())
+    before = {name: value.clone() for name, value in one.state_dict().items()}
+    with quantisation_aware(one) as rounded:
+        assert any(parametrize.is_parametrized(part) for part in one.modules())
+        train(rounded, tiny_data(), TrainingPlan(epochs=1, batch_size=16), seed=0)
+    assert set(one.state_dict()) == set(names)
+    assert not any(parametrize.is_parametrized(part) for part in one.modules())
+    changed = [name for name in names if not torch.equal(before[name], one.state_dict()[name])]
+    assert len(changed) > len(names) / 2
+
+
+def test_the_rounded_network_is_nearer_to_the_int8_file_than_the_float_one(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_quantizer")
+    data = tiny_data(96)
+    one = network()
+    train(one, data, TrainingPlan(epochs=6, batch_size=16, dropout=0), seed=0)
+    one.eval()
+    images = next(data.whole())[0].numpy()
+    path = tmp_path / "model.tflite"
+    compile_model(one, (1, 12, 12), "tflite", path, precision="int8", calibration=images)
+    file = file_outputs(path, "tflite", images)
+    plain = torch_outputs(one, images)
+    with quantisation_aware(one) as rounded, torch.no_grad():
+        for part in rounded.modules():
+            part.training = isinstance(part, FakeActivation)  # ranges are seen, norms are not moved
+        rounded(torch.from_numpy(images))
+        rounded.eval()
+        got = rounded(torch.from_numpy(images)).numpy()
+    assert np.abs(got - file).mean() < 0.85 * np.abs(plain - file).mean()
+
+
+def left_of_the_loss(seed: int) -> float:
+    """Return the loss with weights of two bits after training with them, over that before."""
+    torch.manual_seed(seed)
+    data, one = tiny_data(96), network()
+    train(one, data, TrainingPlan(epochs=12, batch_size=16), seed=seed)
+    plan = TrainingPlan(epochs=24, batch_size=16, peak_learning_rate=0.05)
+    with quantisation_aware(one, weight_bits=2) as rounded:
+        rounded.train()
+        images, labels = next(data.whole())
+        with torch.no_grad():
+            before = F.cross_entropy(rounded(images), labels).item()
+        train(rounded, data, plan, seed=seed + 1)
+        return F.cross_entropy(rounded(images), labels).item() / before
+
+
+def test_networks_learn_to_live_with_weights_of_two_bits() -> None:
+    assert fmean(map(left_of_the_loss, range(4))) < 0.9
+
+
+class Spoilt(nn.Module):
+    """Its second layer has a weight a thousand times larger, of a channel that is always zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(1, 8, 3, 2, 1), nn.Conv2d(8, 8, 1)
+        self.third, self.head = nn.Conv2d(8, 8, 3, 2, 1), nn.Linear(8, 3)
+        with torch.no_grad():
+            self.first.weight[0], self.first.bias[0] = 0, -1.0  # type: ignore[index]
+            self.second.weight[:, 0] = 300.0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        value = self.second(F.relu(self.first(images)))
+        return self.head(F.relu(self.third(F.relu(value))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("format", ["onnx", "tflite"])
+def test_the_spoilt_layer_is_found_and_left_in_float(format: str) -> None:
+    pytest.importorskip("ai_edge_quantizer")
+    one = Spoilt().eval()
+    images = np.random.default_rng(0).normal(size=(96, 1, 12, 12)).astype(np.float32)
+    logits = torch_outputs(one, images)
+    one.head.bias.data -= torch.from_numpy(np.median(logits, axis=0))
+    one.head.weight.data *= 1.0
+    labels = torch_outputs(one, images).argmax(axis=1)
+    model = Model(one, (1, 12, 12), format, images[:32], quantization_of(format))  # type: ignore[arg-type]
+    ranked = sensitivities(model, images)
+    assert ranked[0].layer == "second" and ranked[0].gain_db > ranked[1].gain_db + 6
+    lost = drop(model, images, labels)
+    assert lost > 0.1
+    assert layers_to_keep(model, images, labels, 0.1) == ("second",)
+    assert drop(model, images, labels, ("second",)) <= 0.1

@@ -1,0 +1,184 @@
+"""Broken inputs: each a clear error, no crash of this process, no file left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+import hwnas.export.compile
+from hwnas.architecture.artifact import Format
+from hwnas.errors import ExportError, UsageError
+from hwnas.export.compile import compile_model
+from hwnas.export.verification.bisect import first_difference
+from hwnas.export.verification.verify import compare
+from hwnas.networks.user_module import find_images, find_module
+from tests.export.test_parity import both
+from tests.export.verification.test_verify import SHAPE, data, write_changed
+
+OWN = """
+import torch
+from torch import nn
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Hardswish(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )
+
+def outside():
+    return nn.Sequential(nn.Conv2d(2, 3, 1), nn.CELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+number = 3
+"""
+
+
+def small() -> nn.Module:
+    space: dict[str, Any] = {}
+    exec(OWN, space)
+    return space["small"]()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "own_networks.py").write_text(OWN)
+    return tmp_path
+
+
+def hwnas_in(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    root = str(Path(hwnas.export.compile.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "hwnas", *args]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+def test_a_module_of_the_users_own_becomes_both_files(folder: Path) -> None:
+    own = ("own_networks:small", "--input-shape", "2x8x8")
+    done = hwnas_in(folder, "export", *own, "--out", "made/net")
+    assert done.returncode == 0, done.stderr
+    assert sorted(one.name for one in (folder / "made").iterdir()) == ["net.onnx", "net.tflite"]
+    assert "on 16 images of noise, the same class in 100%" in done.stdout
+    checked = hwnas_in(folder, "verify", "made/net.tflite", "--model", own[0], *own[1:])
+    assert checked.returncode == 0 and "the same class in 100%" in checked.stdout
+    damaged = folder / "made" / "net.tflite"
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    refused = hwnas_in(folder, "verify", "made/net.tflite", "--model", own[0], *own[1:])
+    assert refused.returncode == 4 and len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_what_is_outside_is_exit_4_with_path_op_and_fall_back(folder: Path) -> None:
+    done = hwnas_in(folder, "export", "own_networks:outside", "--input-shape", "2x8x8")
+    assert done.returncode == 4
+    assert done.stderr.startswith("hwnas: 1: torch.nn.CELU is outside the compiler's ops")
+    assert "--via torch-onnx" in done.stderr
+    assert [one.name for one in folder.iterdir() if one.is_file()] == ["own_networks.py"]
+
+
+@both
+@pytest.mark.parametrize("share", [0.1, 0.95])
+def test_a_truncated_file_is_an_error(format: Format, share: float, tmp_path: Path) -> None:
+    path = tmp_path / f"net.{format}"
+    compile_model(small(), SHAPE, format, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ExportError) as raised:
+        compare(path, format, small(), data(4)[0], None)
+    assert "\n" not in str(raised.value) and path.name in str(raised.value)
+
+
+@both
+def test_flipped_bits_never_end_this_process(format: Format, tmp_path: Path) -> None:
+    path, rng = tmp_path / f"net.{format}", np.random.default_rng(0)
+    compile_model(small(), SHAPE, format, path)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(3):
+        damaged = whole.copy()
+        damaged[rng.integers(len(whole), size=12)] ^= 0x55
+        path.write_bytes(damaged.tobytes())
+        try:
+            parity = compare(path, format, small(), data(4)[0], None)
+        except ExportError as error:
+            assert "\n" not in str(error)
+        else:
+            assert parity.max_relative_error <= 1e-4  # the bits meant nothing
+
+
+@both
+def test_images_of_another_shape_are_an_error(format: Format, tmp_path: Path) -> None:
+    path = tmp_path / f"net.{format}"
+    compile_model(small(), SHAPE, format, path)
+    with pytest.raises(ExportError, match=r"its input is .* the images make"):
+        compare(path, format, small(), data(4)[0][:, :, :6], None)
+
+
+@both
+def test_weights_that_are_not_finite_leave_no_file(format: Format, tmp_path: Path) -> None:
+    module = small()
+    nn.init.constant_(module[2].weight, torch.nan)  # type: ignore[index]
+    with pytest.raises(ExportError, match=r"^2: its weight holds a value that is not finite"):
+        compile_model(module, SHAPE, format, tmp_path / f"net.{format}", *data())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_layer_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    compile_model(small(), SHAPE, "onnx", path)
+    model = onnx.load(path)
+    [weight] = [one for one in model.graph.initializer if one.name == "2.weight:constant"]
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    onnx.save(model, path)
+    with pytest.raises(ExportError, match="the first tensor that differs is 2, by"):
+        compare(path, "onnx", small(), data(4)[0], None)
+
+
+@both
+def test_a_failed_verification_names_the_first_layer_that_differs(
+    format: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hwnas.export.compile, "_write", write_changed(np.negative))
+    with pytest.raises(ExportError, match="the first tensor that differs is 0, by"):
+        compile_model(small(), SHAPE, format, tmp_path / f"net.{format}", *data())
+    assert not list(tmp_path.iterdir())
+
+
+@both
+def test_nothing_differs_in_a_good_file(format: Format, tmp_path: Path) -> None:
+    path = tmp_path / f"net.{format}"
+    compile_model(small(), SHAPE, format, path)
+    assert first_difference(path, format, small(), data(1)[0][0], 1e-5) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "shape", "message"),
+    [
+        ("no_such_module_here:net", SHAPE, "cannot import 'no_such_module_here'"),
+        ("math:pi", SHAPE, "expected a torch.nn.Module, got float"),
+        ("math:tau_of_nothing", SHAPE, "has no 'tau_of_nothing'"),
+        ("torch.nn:ReLU", None, "needs --input-shape"),
+        ("nothing-of-this-name", None, "no published network"),
+    ],
+)
+def test_what_is_no_network_is_said(what: str, shape: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find_module(what, shape, None)
+
+
+def test_an_empty_or_unreadable_set_of_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        find_images(str(tmp_path), 4, SHAPE)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(UsageError):
+        find_images(str(tmp_path), 4, (3, 8, 8))

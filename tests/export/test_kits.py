@@ -1,0 +1,142 @@
+"""The examples in ``export/kits`` see in an image what PyTorch sees in it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from hwnas.architecture.artifact import Format
+from hwnas.architecture.block import Block
+from hwnas.export.compile import compile_model
+from hwnas.export.metadata.preprocessing import Preprocessing
+from hwnas.export.verification.verify import torch_outputs
+from hwnas.nn.build import untrained
+from hwnas.shipped import shipped
+
+KITS = Path(str(shipped("export") / "kits"))
+SHAPE = (3, 12, 12)
+LABELS = ("ant", "bee", "cat", "dog", "eel")
+BLOCKS = (Block("conv", 3, 8, 3, 2, 1, 12), Block("logits", 8, 5, 1, 1, 1, 6))
+
+
+@pytest.fixture(scope="module")
+def images() -> Any:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 64, (5, *SHAPE), dtype=np.uint8)
+    noise[1, 0] += 150
+    noise[2, 1] += 150
+    noise[3, 2] += 150
+    noise[4] += 150
+    return noise
+
+
+@pytest.fixture(scope="module")
+def network(images: Any) -> nn.Module:
+    """Its head is set so that it tells the images apart by a wide margin."""
+    torch.manual_seed(0)
+    one = untrained(BLOCKS).eval()
+    heads: list[torch.Tensor] = []
+    linear = [part for part in one.modules() if isinstance(part, nn.Linear)][-1]
+    linear.register_forward_pre_hook(lambda _, taken: heads.append(taken[0]))
+    torch_outputs(one, normalised(images))
+    features = heads[0]
+    with torch.no_grad():
+        centred = features - features.mean(0)
+        linear.weight.copy_(torch.linalg.pinv(centred).T)
+        linear.bias.copy_(-linear.weight @ features.mean(0))
+    linear._forward_pre_hooks.clear()
+    assert torch_outputs(one, normalised(images)).argmax(1).tolist() == [0, 1, 2, 3, 4]
+    return one
+
+
+def normalised(images: Any) -> Any:
+    return ((images / 255 - 0.5) / 0.25).astype(np.float32)
+
+
+def compiled(
+    network: nn.Module, images: Any, format: Format, precision: Any, pixels: bool, folder: Path
+) -> Path:
+    path = folder / f"model.{format}"
+    said = Preprocessing((0.5,) * 3, (0.25,) * 3, LABELS, inside=pixels)
+    calibration = images.astype(np.float32) if pixels else normalised(images)
+    compile_model(
+        network, SHAPE, format, path, precision=precision, preprocessing=said,
+        calibration=calibration if precision == "int8" else None,
+    )  # fmt: skip
+    return path
+
+
+def saved(images: Any, folder: Path, suffix: str) -> list[str]:
+    paths = [folder / f"{number}{suffix}" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image.transpose(1, 2, 0)).save(path)
+    return [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("format", ["onnx", "tflite"])
+def test_the_python_examples_name_the_class_of_every_image(
+    format: Format, precision: str, pixels: bool, network: nn.Module, images: Any, tmp_path: Path
+) -> None:
+    if precision == "int8":
+        pytest.importorskip("ai_edge_quantizer")
+    path = compiled(network, images, format, precision, pixels, tmp_path)
+    script = KITS / {"onnx": "classify_onnxruntime.py", "tflite": "classify_litert.py"}[format]
+    shown = saved(images, tmp_path, ".png")
+    done = subprocess.run(
+        [sys.executable, str(script), str(path), *shown], capture_output=True, text=True, check=True
+    )
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == list(LABELS)
+
+
+@pytest.fixture(scope="module")
+def classify(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec, compiler = find_spec("ai_edge_litert"), shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or spec is None or spec.origin is None:
+        pytest.skip("no C compiler here")
+    folder = Path(spec.origin).parent
+    if not (folder / "libLiteRt.so").exists():
+        pytest.skip("this ai-edge-litert has no libLiteRt.so")
+    made = tmp_path_factory.mktemp("kit") / "classify"
+    subprocess.run(
+        [compiler, "-Wall", "-Werror", str(KITS / "classify_litert.c"), "-o", str(made),
+         "-lm", str(folder / "libLiteRt.so"), f"-Wl,-rpath,{folder}"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_c_example_numbers_the_class_of_every_image(
+    precision: str, classify: Path, network: nn.Module, images: Any, tmp_path: Path
+) -> None:
+    if precision == "int8":
+        pytest.importorskip("ai_edge_quantizer")
+    path = compiled(network, images, "tflite", precision, True, tmp_path)
+    said = [
+        subprocess.run(
+            [str(classify), str(path), image], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for image in saved(images, tmp_path, ".ppm")
+    ]
+    assert said == ["0", "1", "2", "3", "4"]
+
+
+def test_the_c_example_refuses_an_image_of_another_size(
+    classify: Path, network: nn.Module, images: Any, tmp_path: Path
+) -> None:
+    path = compiled(network, images, "tflite", "fp32", True, tmp_path)
+    [small] = saved(images[:1, :, :6, :6], tmp_path, ".ppm")
+    done = subprocess.run([str(classify), str(path), small], capture_output=True, text=True)
+    assert done.returncode == 1 and "the image has 108 values" in done.stderr

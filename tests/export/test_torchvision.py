@@ -1,0 +1,63 @@
+"""Published networks, in small: both files give what PyTorch gives. All of them, with their own
+sizes, are in tools/bench_compiler.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import onnx
+import pytest
+from torch import nn
+from torchvision import models
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.resnet import Bottleneck
+
+from hwnas.architecture.artifact import Format
+from hwnas.export.graph.trace import trace
+from hwnas.export.onnx.emitter import write_onnx
+from tests.export.test_cell_networks import operators
+from tests.export.test_parity import both, error_of
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "mobilenet_v2": (partial(models.mobilenet_v2, width_mult=0.25), 32),
+    "mobilenet_v3_small": (partial(models.mobilenet_v3_small, num_classes=10), 32),
+    "mnasnet0_5": (models.mnasnet0_5, 32),
+    "shufflenet_v2": (models.shufflenet_v2_x0_5, 32),
+    "squeezenet1_1": (models.squeezenet1_1, 64),
+    "resnext": (
+        partial(models.ResNet, Bottleneck, [1, 1, 1, 1], groups=4, width_per_group=8), 32,
+    ),
+    "regnet_y_400mf": (models.regnet_y_400mf, 32),
+    "densenet": (partial(models.DenseNet, 8, (2, 2, 2, 2), 16), 32),
+    "efficientnet_b0": (models.efficientnet_b0, 32),
+    "googlenet": (
+        partial(models.googlenet, init_weights=False, aux_logits=False, transform_input=True), 64,
+    ),
+    "convnext": (
+        partial(ConvNeXt, [CNBlockConfig(16, 32, 2), CNBlockConfig(32, None, 2)], 0.3), 32,
+    ),
+}  # fmt: skip
+
+
+@both
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_torchvision(format: Format, name: str, tmp_path: Path) -> None:
+    make, size = NETWORKS[name]
+    assert error_of(make(), (3, size, size), format, tmp_path) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["convnext", "densenet", "mobilenet_v3_small", "shufflenet_v2"])
+def test_they_hold_a_transpose_only_where_channels_are_shuffled(name: str, tmp_path: Path) -> None:
+    make, size = NETWORKS[name]
+    ops = operators(trace(make(), (3, size, size)), tmp_path / "net.tflite")
+    assert ops.count("TRANSPOSE") == (16 if name == "shufflenet_v2" else 0)
+
+
+def test_the_scale_of_convnexts_layers_is_in_the_weights(tmp_path: Path) -> None:
+    make, size = NETWORKS["convnext"]
+    write_onnx(trace(make(), (3, size, size)), tmp_path / "net.onnx", opset=20)
+    ops = [node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node]
+    assert "Mul" not in ops and ops.count("Gelu") == 4

@@ -1,0 +1,88 @@
+"""A few blocks timed alone, and networks most of whose blocks were never timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hwnas.architecture.architecture import Block
+from hwnas.latency_models.features import resources
+from hwnas.latency_models.fitting import fit as module
+from hwnas.latency_models.fitting.block_prior import Left, fit_prior, weigh
+from hwnas.latency_models.fitting.design_matrix import left_over, timed_blocks
+from hwnas.latency_models.fitting.fit import blocks_of, fit_model
+from hwnas.latency_models.observation import Observation
+from tests.support.synthetic import BLOCKS, CALL_MS, COSTS_MS, SCALE, WEIGHTS, alone, networks
+
+DENSE = [block.key for block in BLOCKS if block.op != "mbconv"]
+"""Blocks without a depthwise convolution."""
+SOME = [one for one in alone(noise=0.005) if not one.keys or one.keys[0] in DENSE[:5]]
+
+
+def rmspe(observed: list[Observation]) -> float:
+    model = fit_model("here", observed, source="test", validate=False)
+    fresh = networks(40, seed=9)
+    found = model.predict([blocks_of(one) for one in fresh]).mean_ms
+    return float(np.sqrt(np.mean((found / np.array([one.ms for one in fresh]) - 1) ** 2)))
+
+
+def test_what_was_never_timed_is_learnt_from_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed = [*SOME, *networks(20, seed=1, noise=0.005)]
+    found = rmspe(observed)
+    assert found < 0.06
+    monkeypatch.setattr(module, "left_over", lambda *_: None)
+    assert rmspe(observed) > 2 * found  # by those that were timed alone
+
+
+def test_what_networks_leave_is_exact() -> None:
+    known = {one.keys[0]: one.ms - CALL_MS for one in SOME if one.keys}
+    [network] = networks(1, seed=3)
+    left = left_over([*SOME, network], timed_blocks(SOME))
+    assert left is not None and left.amounts.shape == (1, len(WEIGHTS))
+    rest = [Block.from_key(key) for key in network.keys if key not in known]
+    assert left.amounts[0] == pytest.approx(resources(rest).sum(axis=0))
+    spent_ms = CALL_MS + sum(known.get(key, 0.0) for key in network.keys)
+    assert left.ms[0] == pytest.approx(network.ms - spent_ms)
+    assert left.total_ms[0] == network.ms
+
+
+def test_networks_of_timed_blocks_leave_nothing() -> None:
+    every, [network] = alone(), networks(1, seed=3)
+    assert left_over([*every, network], timed_blocks(every)) is None
+    half = len(network.keys) // 2 + 1
+    most = [one for one in every if not one.keys or one.keys[0] in network.keys[:half]]
+    assert left_over([*most, network], timed_blocks(most)) is None
+    assert left_over(every[:9], timed_blocks(every[:9])) is None
+
+
+def test_a_network_of_another_kind_beside_many_changes_nothing_of_the_prior() -> None:
+    every, many = alone(noise=0.005), networks(20, seed=1, noise=0.005)
+    other = tuple(key.replace("16>16 @14", "24>24 @28") for key in DENSE[1:] if "16>16" in key)
+    odd = Observation("network", 6 * other, 3.0, 0.01)
+    assert other and not set(other) & {one.keys[0] for one in every if one.keys}
+    assert left_over([*every, *many, odd], timed_blocks(every)) is None
+    priors = [
+        fit_model("here", observed, source="test", validate=False).prior
+        for observed in ([*every, *many], [*every, *many, odd])
+    ]
+    assert priors[0] == priors[1]
+    few = left_over([*SOME, *many, odd], timed_blocks(SOME))
+    assert few is not None and len(few.ms) == len(many) + 1
+
+
+def test_weights_are_found_where_each_kind_of_row_alone_has_not_enough() -> None:
+    timed = timed_blocks([Observation("alone", (key,), COSTS_MS[key] / SCALE) for key in DENSE])
+    rows = [Block.from_key(key) for one in networks(30, seed=2) for key in one.keys]
+    deep = np.array([resources(rows[place : place + 8]).sum(axis=0) for place in range(0, 200, 8)])
+    ms = deep @ WEIGHTS
+    prior = fit_prior(timed, resources(timed.blocks), Left(deep, ms, ms))
+    assert np.array(prior.weights) @ deep.T == pytest.approx(ms, rel=0.2)
+    without = np.array(fit_prior(timed, resources(timed.blocks)).weights) @ deep.T
+    assert np.abs(without / ms - 1).mean() > 2 * np.abs(prior.weights @ deep.T / ms - 1).mean()
+
+
+def test_a_unit_of_its_own_weighs_a_row_down() -> None:
+    amounts, ms = np.array([[1.0], [1.0]]), np.array([1.0, 2.0])
+    assert weigh(amounts, ms, np.array([1.0, 100.0]))[0] == pytest.approx(1.0, abs=0.01)
+    assert weigh(amounts, ms, np.array([100.0, 1.0]))[0] == pytest.approx(2.0, abs=0.01)
+    assert weigh(amounts, ms) == pytest.approx(weigh(amounts, ms, ms))

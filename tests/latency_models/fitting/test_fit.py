@@ -1,0 +1,313 @@
+"""Fitting: what is refused, what later sessions change, and what held-out errors are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+
+from hwnas.architecture.architecture import Block
+from hwnas.errors import HwnasError
+from hwnas.latency_models.fitting import fit as module
+from hwnas.latency_models.fitting.design_matrix import timed_blocks
+from hwnas.latency_models.fitting.fit import (
+    blocks_of,
+    check,
+    cross_validated,
+    fit_model,
+    observe,
+    score,
+)
+from hwnas.latency_models.model import LatencyModel, Predictions
+from hwnas.latency_models.observation import Observation
+from tests.support.synthetic import BLOCKS, CALL_MS, COSTS_MS, alone, inside, networks
+
+DEEP = BLOCKS[5].key
+
+
+def fitted(observed: Sequence[Observation], validate: bool = False) -> LatencyModel:
+    return fit_model("phone", observed, source="a test", made="2026", validate=validate)
+
+
+def scaled(one: Observation, factor: float) -> Observation:
+    return msgspec.structs.replace(one, ms=factor * one.ms)
+
+
+def errors(model: LatencyModel, fresh: Sequence[Observation]) -> np.ndarray:
+    predicted = model.predict([blocks_of(one) for one in fresh]).mean_ms
+    return predicted / np.array([one.ms for one in fresh]) - 1
+
+
+def test_nothing_measured_is_refused() -> None:
+    with pytest.raises(HwnasError, match="nothing was measured: there are no observations to fit"):
+        fitted([])
+
+
+@pytest.mark.parametrize(
+    "observed", [alone()[:1], alone()[:2], inside()[:1], networks(1, 0), networks(2, 0)]
+)
+def test_too_few_observations_are_refused(observed: list[Observation]) -> None:
+    blocks = sum(one.what != "network" and bool(one.keys) for one in observed)
+    nets = sum(one.what == "network" for one in observed)
+    said = f"{blocks} timed blocks and {nets} different networks are too few for a model, expected"
+    with pytest.raises(HwnasError, match=said):
+        fitted(observed)
+
+
+@pytest.mark.parametrize("observed", [alone()[1:3], inside()[:2], networks(3, 0)])
+def test_the_fewest_that_are_enough_make_a_model(observed: list[Observation]) -> None:
+    model = fitted(observed)
+    assert min(model.rows_ms.values()) > 0
+    predicted = model.predict([blocks_of(one) for one in networks(5, 9)])
+    assert np.isfinite(predicted.std_ms).all() and (predicted.mean_ms > 0).all()
+
+
+@pytest.mark.parametrize("ms", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_latency_that_is_none_is_refused(ms: float) -> None:
+    cases = {
+        DEEP: Observation("alone", (DEEP,), ms),
+        "a network": Observation("network", (DEEP, DEEP), ms),
+        "the null model": Observation("alone", (), ms),
+    }
+    for name, wrong in cases.items():
+        with pytest.raises(HwnasError) as caught:
+            fitted([*alone(), wrong])
+        assert str(caught.value) == f"{name} has the latency {ms} ms, expected a positive number"
+
+
+@pytest.mark.parametrize("error", [-0.01, float("nan"), float("inf")])
+def test_a_standard_error_that_is_none_is_refused(error: float) -> None:
+    wrong = Observation("alone", (DEEP,), 1.0, error)
+    with pytest.raises(HwnasError, match=f"{DEEP} has the standard error {error}, expected"):
+        fitted([*alone(), wrong])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (Observation("alone", (DEEP, DEEP), 1.0), "an observation 'alone' has 2 blocks, expected"),
+        (Observation("inside", (DEEP, DEEP), 1.0), "'inside' has 2 blocks, expected one"),
+        (Observation("inside", (), 1.0), "'inside' has 0 blocks, expected one"),
+        (Observation("alone", ("a fast block",), 1.0), "'a fast block' is not a block key"),
+        (Observation("network", ("a fast block",), 1.0), "'a fast block' is not a block key"),
+    ],
+)
+def test_an_observation_that_is_of_nothing_known_is_refused(wrong: Observation, said: str) -> None:
+    with pytest.raises(HwnasError, match=said):
+        fitted([*alone(), *networks(3, 0), wrong])
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e-3])
+def test_networks_in_microseconds_against_blocks_in_milliseconds_are_refused(
+    factor: float,
+) -> None:
+    wrong = [scaled(one, factor) for one in networks(8, 0)]
+    said = "the one or the other is not in milliseconds"
+    with pytest.raises(HwnasError, match=said):
+        fitted([*alone(), *wrong])
+    check([*alone(), *networks(8, 0)])
+
+
+def test_networks_that_are_all_the_same_are_too_few() -> None:
+    same = networks(1, 0) * 8
+    with pytest.raises(HwnasError, match="0 timed blocks and 1 different networks are too few"):
+        fitted(same)
+    check([*alone(), *same])
+
+
+def test_different_networks_with_one_and_the_same_latency_are_refused() -> None:
+    constant = [msgspec.structs.replace(one, ms=2.5) for one in networks(8, 0)]
+    said = r"all 8 networks take exactly 2\.5 ms although their blocks differ"
+    for observed in (constant, [*alone(), *constant]):
+        with pytest.raises(HwnasError, match=said):
+            fitted(observed)
+
+
+def test_measurements_of_the_same_network_are_left_out_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[set[tuple[str, ...]]] = []
+
+    def fit(device: str, rest: list[Observation], **settings: object) -> LatencyModel:
+        model = fitted(rest)
+        seen.append({one.keys for one in model.networks})
+        return model
+
+    monkeypatch.setattr(module, "fit_model", fit)
+    blocks, observed = alone(noise=0.01)[::4], networks(7, 0, 0.01)
+    again = [scaled(one, 1.01) for one in observed]
+    found = cross_validated("phone", [*blocks, *observed, *again[:3]])
+    assert found is not None and found.networks == 10
+    assert [7 - len(one) for one in seen] == [2, 1, 1, 1, 1, 1]
+    assert cross_validated("phone", [*blocks, *observed[:5], *again[:5]]) is None
+
+
+def test_repeated_timings_of_a_block_are_averaged_by_their_precision() -> None:
+    twice = [Observation("inside", (DEEP,), 1.0, 0.01), Observation("inside", (DEEP,), 2.0, 0.02)]
+    found = timed_blocks([*twice, Observation("inside", (BLOCKS[6].key,), 3.0, 0.05)])
+    assert [block.key for block in found.blocks] == [DEEP, BLOCKS[6].key]
+    assert found.ms.tolist() == pytest.approx([(1.0 / 0.01**2 + 2.0 / 0.02**2) / 12_500, 3.0])
+    assert found.error.tolist() == pytest.approx([12_500**-0.5, 0.05])
+
+
+def test_the_call_of_the_runtime_is_taken_off_blocks_alone() -> None:
+    observed = [
+        Observation("alone", (), 0.25, 0.0),
+        Observation("alone", (DEEP,), 1.25, 0.01),
+        # as fast as a call: it keeps a tenth, and is not sure of it
+        Observation("alone", (BLOCKS[6].key,), 0.25, 0.01),
+    ]
+    found = timed_blocks(observed)
+    assert found.ms.tolist() == pytest.approx([1.0, 0.025])
+    assert found.error.tolist() == pytest.approx([0.0125, 0.1])
+
+
+def test_a_table_keeps_its_rows_where_nothing_else_was_observed() -> None:
+    model = fitted(inside())
+    assert model.rows_ms == pytest.approx(COSTS_MS, rel=1e-12)
+    assert model.overhead_ms == 0.0
+    assert fitted(alone()).overhead_ms == CALL_MS
+    # a time inside networks has no call of the runtime in it
+    assert fitted([*inside(), alone()[0]]).rows_ms == pytest.approx(COSTS_MS, rel=1e-12)
+
+
+def test_profiled_blocks_say_how_blocks_share_the_time_of_networks() -> None:
+    """Blocks cost inside networks more or less than alone; few networks can't tell which."""
+    rng = np.random.default_rng(0)
+    truth = {key: ms * float(np.exp(0.08 * rng.standard_normal())) for key, ms in COSTS_MS.items()}
+    seen = [*alone(noise=0.01), *networks(5, 0, 0.01, truth)]
+
+    def missed(model: LatencyModel) -> float:
+        return float(np.median([abs(model.rows_ms[key] / ms - 1) for key, ms in truth.items()]))
+
+    # a profiler slows everything down by a tenth
+    profiled = [scaled(one, 1.1) for one in inside(truth)]
+    assert missed(fitted([*seen, *profiled])) < 0.6 * missed(fitted(seen))
+
+
+def test_no_held_out_error_is_claimed_for_fewer_than_six_networks() -> None:
+    blocks = alone(noise=0.01)[::4]
+    assert fitted([*blocks, *networks(5, 0, 0.01)], validate=True).held_out is None
+    six = fitted([*blocks, *networks(6, 0, 0.01)], validate=True).held_out
+    assert six is not None and (six.networks, six.folds) == (6, 6)
+
+
+def test_held_out_error_is_of_networks_that_the_fit_did_not_see(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[list[Observation]] = []
+    predicted: list[list[Block]] = []
+    real = LatencyModel.predict
+
+    def fit(device: str, rest: list[Observation], **settings: object) -> LatencyModel:
+        seen.append(rest)
+        return fitted(rest)
+
+    def predict(self: LatencyModel, nets: Sequence[list[Block]]) -> Predictions:
+        learnt = {one.keys for one in self.networks}
+        asked = [tuple(block.key for block in net) for net in nets]
+        assert not learnt & set(asked)
+        predicted.extend(nets)
+        return real(self, nets)
+
+    monkeypatch.setattr(module, "fit_model", fit)
+    monkeypatch.setattr(LatencyModel, "predict", predict)
+    blocks, observed = alone(noise=0.01)[::4], networks(14, 0, 0.01)
+    found = cross_validated("phone", [*blocks, *observed])
+    assert found is not None and (found.networks, found.folds) == (14, 6)
+    assert len(seen) == 6 and all(set(blocks) <= set(rest) for rest in seen)
+    left_out = [one for rest in seen for one in observed if one not in rest]
+    assert sorted(left_out, key=observed.index) == observed
+    assert len(predicted) == 14
+
+
+def test_every_network_is_compared_with_its_own_prediction() -> None:
+    """Networks whose order is mixed up between the folds would be off by the space's width."""
+    found = fitted([*alone(noise=0.01), *networks(14, 0, 0.01)], validate=True).held_out
+    assert found is not None
+    assert found.within_10 == 1.0 and found.spearman > 0.9
+    assert found.rmspe < 0.04
+
+
+def test_an_absurd_network_has_an_absurd_held_out_error() -> None:
+    observed = networks(18, 0, 0.01)
+    absurd = [*observed[:9], scaled(observed[9], 0.1), *observed[10:]]
+    found = fitted([*alone(noise=0.01), *absurd], validate=True).held_out
+    assert found is not None
+    # it is predicted from the others, at ten times what it says
+    assert found.rmspe > 0.8 * 9 / 18**0.5
+    assert found.within_10 < 1
+
+
+def test_a_score_is_what_it_says() -> None:
+    predicted = Predictions(np.array([1.04, 2.16, 3.6, 4.0]), np.array([0.1, 0.05, 0.4, 0.1]))
+    found = score(predicted, np.array([1.0, 2.0, 3.0, 4.0]))
+    assert (found.networks, found.within_5, found.within_10) == (4, 0.5, 0.75)
+    assert found.rmspe == pytest.approx(((0.04**2 + 0.08**2 + 0.2**2) / 4) ** 0.5)
+    assert found.spearman == pytest.approx(1.0)
+    assert found.covered_90 == 0.75
+    assert found.folds == 0
+
+
+def test_equal_latencies_have_no_rank() -> None:
+    same, rising = np.full(3, 2.0), np.array([1.0, 2.0, 3.0])
+    for mean, measured in ((same, rising), (rising, same), (same[:1], same[:1])):
+        assert score(Predictions(mean, 0.1 * mean), measured).spearman == 0.0
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_four_networks_of_a_changed_device_outweigh_the_many_of_before(factor: float) -> None:
+    before = fitted([*alone(noise=0.01), *networks(24, 0, 0.01)])
+    after = observe(before, [scaled(one, factor) for one in networks(4, 1, 0.01)])
+    fresh = [scaled(one, factor) for one in networks(20, 2)]
+    assert np.abs(errors(after, fresh)).max() < 0.05
+    assert len(after.networks) == 28
+    assert {one.session for one in after.networks} == {0, 1}
+
+
+def test_a_device_that_comes_back_is_followed_back() -> None:
+    model = fitted([*alone(noise=0.01), *networks(16, 0, 0.01)])
+    for seed, factor in ((1, 1.25), (2, 1.0)):
+        model = observe(model, [scaled(one, factor) for one in networks(4, seed, 0.01)])
+    assert np.abs(errors(model, networks(20, 3))).max() < 0.05
+    assert {one.session for one in model.networks} == {0, 1, 2}
+
+
+def test_observing_what_was_predicted_changes_hardly_anything() -> None:
+    before = fitted([*alone(noise=0.01), *networks(24, 0, 0.01)])
+    fresh = networks(4, 1)
+    predicted = before.predict([blocks_of(one) for one in fresh]).mean_ms.tolist()
+    said = [msgspec.structs.replace(o, ms=ms) for o, ms in zip(fresh, predicted, strict=True)]
+    after = observe(before, said)
+    assert np.abs(errors(after, said)).max() < 0.005
+    assert after.cost_table  # the same blocks
+    assert list(after.rows_ms) == list(before.rows_ms)
+
+
+def test_observed_networks_may_have_blocks_that_were_never_measured() -> None:
+    before = fitted([one for one in alone(noise=0.01) if DEEP not in one.keys])
+    fresh = [one for one in networks(60, 1, 0.01) if DEEP in one.keys][:6]
+    after = observe(before, fresh)
+    assert DEEP not in before.rows_ms
+    assert after.rows_ms[DEEP] == pytest.approx(COSTS_MS[DEEP], rel=0.25)
+
+
+def test_observing_keeps_what_the_model_is() -> None:
+    before = fitted([*alone(noise=0.01)[::3], *networks(3, 0, 0.01)])
+    after = observe(before, networks(3, 1, 0.01))
+    for name in ("device", "kind", "source", "made", "sources", "conditions"):
+        assert getattr(after, name) == getattr(before, name)
+    assert after.sha256 == after.content_sha256 != before.sha256
+
+
+def test_the_order_of_observations_does_not_matter() -> None:
+    observed = [*alone(noise=0.01)[::2], *networks(12, 0, 0.02)]
+    mixed = [observed[place] for place in np.random.default_rng(0).permutation(len(observed))]
+    there, back = fitted(observed), fitted(mixed)
+    assert back.rows_ms == pytest.approx(there.rows_ms, rel=1e-3)
+    nets = [blocks_of(one) for one in networks(5, 1)]
+    first, second = there.predict(nets), back.predict(nets)
+    np.testing.assert_allclose(second.mean_ms, first.mean_ms, rtol=1e-3)
+    np.testing.assert_allclose(second.std_ms, first.std_ms, rtol=0.05)

@@ -1,0 +1,191 @@
+"""From a device to its latency model, on the simulated phone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hwnas.devices.profile import DeviceProfile
+from hwnas.devices.runner import Runner, Subject, open_runner
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.storage.journal import read_journal
+from hwnas.latency_models.storage.store import measured_folder, read_model
+from hwnas.measurement.measurement import Measurement
+from hwnas.profiling.bench import block_keys
+from hwnas.profiling.measure import latency_model
+from hwnas.profiling.sampling import distinct_blocks, spread_networks
+from tests.support.sample_run import PHONE, SPACE, StandIn, put_phone_table, said_nothing
+
+NETWORKS = 12
+"""As many as `put_phone_table` has."""
+BLOCKS = 1 + len(distinct_blocks(SPACE))  # and the null model
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def folder() -> Path:
+    return put_phone_table()
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+class DiesAt(StandIn):
+    """A runner whose process is killed at its n-th batch."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__(open_runner(PHONE), lambda one: 1.0)
+        self.batch = batch
+
+    def measure(self, subjects: Sequence[Subject], **options: Any) -> list[Measurement]:
+        if len(self.asked) + 1 == self.batch:
+            raise Killed
+        return super().measure(subjects, **options)
+
+
+def steady() -> StandIn:
+    return StandIn(open_runner(PHONE), lambda one: 1.0)
+
+
+def profiled(runner: Runner, folder: Path, profile: DeviceProfile = PHONE) -> LatencyModel:
+    return latency_model(profile, runner, SPACE, folder, said_nothing, networks=NETWORKS)
+
+
+def numbers(model: LatencyModel) -> LatencyModel:
+    return msgspec.structs.replace(model, made="", sha256="")
+
+
+def test_every_distinct_block_is_measured_once_and_all_is_journaled(folder: Path) -> None:
+    entries = read_journal(folder)
+    keys = Counter(entry.keys for entry in entries)
+    assert set(keys.values()) == {1}
+    alone = {entry.keys[0] for entry in entries if not entry.network and entry.keys}
+    assert sum(not entry.keys for entry in entries) == 1  # the null model
+    assert alone == {block.key for block in distinct_blocks(SPACE)}
+    assert sum(entry.network for entry in entries) == NETWORKS
+    needed = {site.block.key for site in SPACE.sites()} | {block.key for block in SPACE.fixed}
+    assert {key for key in needed if not key.startswith("identity")} == alone
+
+
+def test_the_model_of_a_simulated_phone_says_simulated(folder: Path) -> None:
+    model = read_model(folder / "model.json")
+    assert model.kind == "simulated"
+    assert "measured" not in model.source
+    assert {entry.measurement.kind for entry in read_journal(folder)} == {"simulated"}
+
+
+def test_networks_that_were_held_out_are_predicted_within_10_percent(folder: Path) -> None:
+    found = read_model(folder / "model.json").held_out
+    assert found is not None
+    assert (found.networks, found.within_10) == (NETWORKS, 1.0)
+
+
+def test_a_block_costs_less_inside_a_network_than_alone_by_about_a_call(folder: Path) -> None:
+    model, simulation = read_model(folder / "model.json"), PHONE.simulation
+    assert simulation is not None
+    gains = [model.isolated_ms()[key] - ms for key, ms in model.rows_ms.items()]
+    assert sum(gains) / len(gains) == pytest.approx(simulation.call_ms, rel=0.2)
+
+
+def test_a_model_that_is_there_is_used_without_measuring(folder: Path) -> None:
+    runner = steady()
+    assert profiled(runner, folder) == read_model(folder / "model.json")
+    assert runner.asked == []
+
+
+def test_a_kill_between_batches_costs_only_the_batch_that_was_cut_off(
+    tmp_path: Path, folder: Path
+) -> None:
+    whole, cut = read_model(folder / "model.json"), tmp_path / "cut"
+    with pytest.raises(Killed):
+        profiled(DiesAt(2), cut)
+    assert len(read_journal(cut)) == BLOCKS
+    assert not (cut / "model.json").exists()
+    journal = cut / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"keys": ["half a li')  # a kill while writing
+    done: list[tuple[int, int]] = []
+    runner = steady()
+    again = latency_model(
+        PHONE, runner, SPACE, cut, said_nothing, lambda *state: done.append(state), NETWORKS
+    )
+    assert sum(map(len, runner.asked)) == NETWORKS
+    assert done[-1] == (BLOCKS + NETWORKS, BLOCKS + NETWORKS)
+    assert [planned for _, planned in done] == [BLOCKS + NETWORKS] * len(done)
+    assert numbers(again) == numbers(whole)
+
+
+def test_an_outdated_model_is_refused_with_its_reason_and_set_aside(folder: Path) -> None:
+    old = read_model(folder / "model.json")
+    assert PHONE.simulation is not None
+    faster = msgspec.structs.replace(PHONE.simulation, macs_per_ms=16e6)
+    phone = msgspec.structs.replace(PHONE, simulation=faster)
+    said: list[str] = []
+    new = latency_model(phone, open_runner(phone), SPACE, folder, said.append, networks=6)
+    assert len(said) == 1
+    assert "the latency model of simulated-phone is refused: it was made on a simulated" in said[0]
+    assert said[0].endswith("measuring again")
+    assert read_model(folder / "model-1.json") == old
+    assert (folder / "journal-1.jsonl").exists()
+    assert len(read_journal(folder)) == BLOCKS + 6
+    assert sum(new.rows_ms.values()) < sum(old.rows_ms.values())
+    assert read_model(folder / "model.json") == new
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fingerprint": "other", "hardware": "another phone"}, "it was begun on another phone"),
+        ({"runtime_version": "1.0"}, "with litert 1.0, this is"),
+        ({"threads": 4}, "it was begun with 4 threads, the profile now says 1"),
+        (None, "the reference model has changed since it was begun"),
+    ],
+)
+def test_an_outdated_journal_is_refused_with_its_reason_and_set_aside(
+    folder: Path, changes: dict[str, object] | None, said: str
+) -> None:
+    (folder / "model.json").unlink()
+    first = read_journal(folder)[0]
+    environment = msgspec.structs.replace(first.measurement.environment, **(changes or {}))
+    other = msgspec.structs.replace(
+        first,
+        measurement=msgspec.structs.replace(first.measurement, environment=environment),
+        reference_sha256=first.reference_sha256 if changes else "other",
+    )
+    (folder / "journal.jsonl").write_bytes(msgspec.json.encode(other) + b"\n")
+    reasons: list[str] = []
+    with pytest.raises(Killed):
+        latency_model(PHONE, DiesAt(1), SPACE, folder, reasons.append, networks=6)
+    assert len(reasons) == 1
+    assert "the journal of simulated-phone is refused: " in reasons[0] and said in reasons[0]
+    assert read_journal(folder) == []
+    assert (folder / "journal-1.jsonl").exists()
+
+
+def test_each_device_space_and_class_count_has_a_folder_of_its_own(folder: Path) -> None:
+    assert folder == measured_folder("simulated-phone", SPACE)
+    assert measured_folder("host-cpu", SPACE) != folder
+
+
+@pytest.mark.parametrize("count", [6, 24])
+def test_networks_are_spread_from_end_to_end(folder: Path, count: int) -> None:
+    costs = read_model(folder / "model.json").cost_table(SPACE)
+    genotypes = spread_networks(SPACE, costs, count, seed=0)
+    assert len({block_keys(SPACE.architecture(one)) for one in genotypes}) == count
+    latencies_ms = [costs.network_ms(one.choices) for one in genotypes]
+    assert latencies_ms == sorted(latencies_ms)
+    assert latencies_ms[0] < 1.1 * costs.smallest_ms
+    assert latencies_ms[-1] > 0.88 * costs.largest_ms
+    even = (costs.largest_ms / costs.smallest_ms) ** (1 / (count - 1))
+    steps = [b / a for a, b in pairwise(latencies_ms)]
+    assert max(steps) < 1.2 * even

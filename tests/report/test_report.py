@@ -1,0 +1,317 @@
+"""The report: a contract as JSON, honest as a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from math import isclose
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from hwnas.cli.report import report as command
+from hwnas.errors import InvalidFile
+from hwnas.report import formatting
+from hwnas.report.builders import latency_of
+from hwnas.report.charts.result import figures
+from hwnas.report.html import html, markdown
+from hwnas.report.render import write
+from hwnas.report.report import Report
+from hwnas.report.schema import Latency, wilson
+from hwnas.report.summary import summary
+from tests.support.sample_report import (
+    fleet_report,
+    host_measurement,
+    measured_report,
+    measured_result,
+    table_report,
+    table_result,
+)
+
+SCRIPTS = re.compile(r"<(script|style)\b.*?</\1>", flags=re.S)
+KINDS = "measured|table|predicted|simulated|emulated"
+CONTRACT = {
+    "result": "target runtime precision budget_ms verdict architecture latency accuracy artifacts "
+    "rounds candidates",
+    "architecture": "digest params macs",
+    "latency": "kind median_ms ci95_ms p90_ms p99_ms cv predicted_ms predicted_std_ms",
+    "accuracy": "test_images torch artifact",
+    "artifact": "path format sha256 size_bytes max_relative_error",
+}
+
+
+class Tags(HTMLParser):
+    """Collects what a browser would act on: tags, their attributes, and the text between."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def count(self, name: str) -> int:
+        return sum(tag == name for tag, _ in self.tags)
+
+    def handle_data(self, data: str) -> None:
+        if self.tags[-1:] and self.tags[-1][0] not in ("script", "style"):
+            self.text.append(data)
+
+
+def simulated_report() -> Report:
+    return measured_report("simulated")
+
+
+REPORTS = [measured_report, table_report, fleet_report, simulated_report]
+
+
+def test_the_json_document_has_the_names_other_programs_rely_on(tmp_path: Path) -> None:
+    write(measured_report(), tmp_path)
+    document = json.loads((tmp_path / "report.json").read_text())
+    assert {"schema", "command", "results", "stages_s", "environment"} <= document.keys()
+    assert document["schema"] == 1
+    result = document["results"][0]
+    parts = result | {"result": result, "artifact": result["artifacts"][0]}
+    for part, names in CONTRACT.items():
+        assert set(names.split()) <= parts[part].keys()
+
+
+@pytest.mark.parametrize("make", REPORTS)
+def test_a_report_reads_back_as_it_was_written(make, tmp_path: Path) -> None:
+    write(make(), tmp_path)
+    assert Report.read(tmp_path / "report.json") == make()
+    assert {file.name for file in tmp_path.iterdir()} == {"report.json", "report.md", "report.html"}
+
+
+def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
+    later = json.loads(msgspec.json.encode(measured_report())) | {"colour": "blue"}
+    (tmp_path / "report.json").write_text(json.dumps(later))
+    assert Report.read(tmp_path / "report.json") == measured_report()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "truncated"),
+        ('{"schema": 2}', "Expected schema 1, got 2"),
+        ('{"schema": 1, "command": 3}', r"Expected `str`, got `int` - at `\$.command`"),
+    ],
+)
+def test_a_wrong_document_is_named_with_its_reason(text: str, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(InvalidFile, match=why):
+        Report.read(path)
+
+
+def test_the_wilson_interval_has_the_values_made_by_hand() -> None:
+    # 8 of 10 at z = 1.96: centre (0.8 + 0.19207) / 1.38415, half width 0.22663.
+    low, high = wilson(0.8, 10)
+    assert low == pytest.approx(0.4902, abs=1e-4)
+    assert high == pytest.approx(0.9433, abs=1e-4)
+    # No failure in n: the lower end is n / (n + z²); the upper is 1.
+    assert wilson(1.0, 100) == (pytest.approx(100 / (100 + 1.959964**2)), 1.0)
+    assert wilson(0.0, 100)[0] == 0.0
+    assert wilson(0.0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("make", REPORTS)
+def test_every_latency_of_the_markdown_says_its_kind(make) -> None:
+    lines = markdown(make()).splitlines()
+    for line in lines:
+        if re.search(r"\d ms\b", line):
+            assert re.search(KINDS, line), line
+    tables = [line for line, rule in pairwise(lines) if rule.startswith("|---")]
+    assert len(tables) >= 3
+    for header in tables:
+        _check_columns([cell.strip() for cell in header.strip("|").split("|")])
+
+
+@pytest.mark.parametrize("make", REPORTS)
+def test_every_latency_of_the_page_says_its_kind(make) -> None:
+    body = SCRIPTS.sub("", html(make()))
+    for sentence in re.findall(
+        r"<(?:p|li|dd|text|title|h2)\b.*?</(?:p|li|dd|text|title|h2)>", body
+    ):
+        if re.search(r"\d ms\b", sentence) and "budget" not in sentence:
+            assert re.search(KINDS, sentence), sentence
+    for head in re.findall(r"<thead>.*?</thead>", body, flags=re.S):
+        _check_columns(re.findall(r"<th(?: [^>]*)?>(.*?)</th>", head))
+
+
+def _check_columns(titles: list[str]) -> None:
+    """A column of milliseconds has its kind in its title, or in a column of its own."""
+    for title in titles:
+        if "ms" in title.split() and "budget" not in title and "calibrated" not in title:
+            assert re.search(KINDS, title) or "kind" in titles, titles
+
+
+@pytest.mark.parametrize("kind", ["simulated", "emulated"])
+def test_what_no_real_device_answered_is_never_called_measured(kind) -> None:
+    report = measured_report(kind)
+    axes = figures(report.results[0], report.search, 360)["accuracy"]["layout"]["xaxis"]
+    assert kind in axes["title"]["text"] and "measured" not in axes["title"]["text"]
+    assert formatting.headline(report.results[0]).endswith(f"({kind}, not measured)")
+    pages = markdown(report) + SCRIPTS.sub("", html(report))
+    for line in pages.splitlines():
+        # "measured" may stand in "not measured" and in the name of the journal, nowhere else.
+        rest = re.sub(r"not measured|measurements?", "", line)
+        assert not re.search(r"\bmeasured\b", rest), line
+
+
+def test_names_that_users_give_cannot_become_markup() -> None:
+    evil = "</script><script>alert('x')</script>|`<img src=x>`"
+    report = measured_report()
+    result = report.results[0]
+    blocks = [
+        msgspec.structs.replace(b, key=evil, decision=evil) for b in result.architecture.blocks
+    ]
+    result = msgspec.structs.replace(
+        result,
+        title=evil,
+        target=evil,
+        reason=evil,
+        candidates=tuple(msgspec.structs.replace(row, name=evil) for row in result.candidates),
+        artifacts=(msgspec.structs.replace(result.artifacts[0], path="javascript:alert(1)|"),),
+        architecture=msgspec.structs.replace(result.architecture, blocks=tuple(blocks)),
+    )
+    report = msgspec.structs.replace(
+        report,
+        dataset=msgspec.structs.replace(report.dataset, name=evil) if report.dataset else None,
+        command=evil,
+        results=(result,),
+        search=tuple(msgspec.structs.replace(point, target="") for point in report.search),
+        notes=(evil + "\n# heading",),
+        environment={evil: evil},
+    )
+    plain, page = Tags(html(measured_report())), Tags(html(report))
+    assert page.count("script") == plain.count("script")
+    assert page.count("img") == 0
+    assert not [a for _, a in page.tags if (a.get("href") or "").startswith("javascript:")]
+    assert evil in "".join(page.text)
+
+    text = re.sub(r"^(`{3,})\n.*?\n\1$", "", markdown(report), flags=re.S | re.M)
+    assert "<script" not in text and "<img" not in text
+    assert "\n# heading" not in text
+    sizes = {
+        len(re.findall(r"(?<!\\)\|", line))
+        for line in text.splitlines()
+        if line.startswith("| ") and "onnx" in line and "javascript" in line
+    }
+    assert sizes == {8}
+
+
+@pytest.mark.parametrize("make", REPORTS)
+def test_the_page_asks_the_network_for_nothing(make) -> None:
+    page = html(make())
+    for tag, attributes in Tags(page).tags:
+        assert tag not in ("link", "iframe", "img", "object", "embed")
+        for name in ("src", "href", "srcset", "action", "data"):
+            assert not re.match(r"(https?:)?//", attributes.get(name) or "")
+    assert not re.search(
+        r"url\(|@import|https?://", re.sub(r'<script type="text/plain".*', "", page)
+    )
+    assert "default-src 'none'" in page
+
+
+def test_a_missed_budget_is_said_first_and_why() -> None:
+    result = fleet_report().results[1]
+    assert formatting.headline(result).startswith("MISSED 0.208 ms of 0.200 ms (measured)")
+    assert "all of it over the budget" in formatting.certainty(result)[0]
+    assert 'class="hero missed"' in html(fleet_report())
+
+
+def test_a_table_gives_no_quantiles_and_a_chance_instead_of_a_verdict() -> None:
+    text = markdown(table_report())
+    assert "NOT MEASURED 78.4 ms of 80.0 ms (from a table, not measured)" in text
+    assert "One call in ten" not in text
+    # Normal distribution: (80 - 78.4) / 2.6 = 0.615 standard deviations: 73 %.
+    assert "chance that the device keeps the budget is 73 %" in text
+
+
+def test_a_result_without_any_number_still_gives_a_page() -> None:
+    bare = msgspec.structs.replace(
+        table_result(), latency=None, accuracy=None, artifacts=(), latency_model=None, range_ms=None
+    )
+    report = msgspec.structs.replace(table_report(), results=(bare,), dataset=None, stages_s={})
+    assert "nothing was measured" in html(report)
+    assert "nothing was measured" in markdown(report)
+    assert "NOT MEASURED" in summary(report)
+    empty = msgspec.structs.replace(report, results=())
+    assert "no result" in html(empty) and markdown(empty)
+
+
+def test_a_budget_inside_the_interval_is_not_called_safe() -> None:
+    close = Latency(kind="measured", median_ms=0.9, ci95_ms=(0.8, 1.1), samples=63, rounds=9)
+    result = msgspec.structs.replace(measured_result(), latency=close, budget_ms=1.0)
+    assert "another run may decide otherwise" in formatting.certainty(result)[0]
+
+
+def test_a_drift_over_the_limit_is_told() -> None:
+    latency = measured_result().latency
+    assert latency is not None
+    for drift, told in ((0.05, False), (-0.12, True)):
+        drifted = msgspec.structs.replace(latency, reference_drift=drift)
+        result = msgspec.structs.replace(measured_result(), latency=drifted)
+        assert ("hwnas latency measure --again" in " ".join(formatting.certainty(result))) == told
+
+
+def test_baselines_whose_intervals_overlap_are_a_tie() -> None:
+    assert "this is a tie" in formatting.against_baselines(measured_result(), 360)
+    assert "is better" in formatting.against_baselines(measured_result(), 360_000)
+    assert formatting.against_baselines(table_result(), 360) == ""
+
+
+def test_numbers_are_said_with_the_digits_that_matter() -> None:
+    assert [formatting.ms(v) for v in (0.2119, 78.4, 80.0, 1234.5, 0.0123, 0, None)] == [
+        "0.212", "78.4", "80.0", "1234", "0.0123", "0", "–",  # noqa: RUF001
+    ]  # fmt: skip
+    assert formatting.distinct(79.96, 80.0) == ("79.96", "80.00")
+    assert [formatting.count(v) for v in (970, 56_400, 3_713_000)] == ["970", "56.4 k", "3.71 M"]
+    assert [formatting.seconds(v) for v in (41.2, 512, 7322)] == [
+        "41.2 s",
+        "8 min 32 s",
+        "2 h 02 min",
+    ]
+    assert formatting.size(412_331) == "412 kB"
+
+
+def test_the_latency_of_a_raw_verdict_is_the_clocks() -> None:
+
+    calibrated, raw = (latency_of(host_measurement("measured"), raw=raw) for raw in (False, True))
+    assert raw.judged == "raw" and calibrated.judged == "calibrated"
+    assert raw.raw_median_ms is not None and isclose(raw.median_ms, raw.raw_median_ms)
+    assert calibrated.reference_drift == pytest.approx(raw.reference_drift)
+    assert calibrated.median_ms != raw.median_ms
+
+
+def test_the_command_renders_again_and_leaves_the_document_alone(tmp_path: Path) -> None:
+    write(fleet_report(), tmp_path)
+    before = (tmp_path / "report.json").read_bytes()
+    (tmp_path / "report.html").unlink()
+    for run in (tmp_path, tmp_path / "report.json"):
+        result = CliRunner().invoke(command, [str(run)])
+        assert result.exit_code == 0, result.output
+        assert "KEPT 0.208 ms of 0.250 ms (measured)" in result.stdout
+        assert "hwnas benchmark runs/digits" in result.stdout
+    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "report.json").read_bytes() == before
+
+
+def test_the_command_prints_one_json_document(tmp_path: Path) -> None:
+    write(measured_report(), tmp_path)
+    result = CliRunner().invoke(command, [str(tmp_path), "--json"])
+    assert msgspec.json.decode(result.stdout.encode(), type=Report) == measured_report()
+
+
+def test_a_missing_run_is_an_error_of_use(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, [str(tmp_path / "nowhere")])
+    assert isinstance(result.exception, InvalidFile)
+    assert result.exception.exit_code == 2
+    assert "expected a run folder" in str(result.exception)

@@ -1,0 +1,104 @@
+"""The early stop by curvature: when it comes, what it goes back to, and that the search obeys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hwnas.search.cells.darts import Darts
+from hwnas.search.cells.early_stopping import BACK, EigenStop
+from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
+from hwnas.search.proxyless.gradient import frozen
+from tests.search.cells.test_darts import searcher
+from tests.support.tiny import tiny_batch, tiny_data
+
+
+def fed(values: list[float], stop: EigenStop | None = None) -> tuple[EigenStop, list[int]]:
+    """Return the stop after these values, and the evaluation whose architecture it goes back to."""
+    stop = stop or EigenStop()
+    back: list[int] = []
+    for number, value in enumerate(values):
+        found = stop.add(value, [torch.tensor([float(number)])])
+        if found is not None:
+            back.append(int(found[0]))
+            break
+    return stop, back
+
+
+def test_level_curvature_never_stops() -> None:
+    stop, back = fed([1.0] * 40)
+    assert not stop.stopped and not back
+
+
+def test_it_stops_when_the_average_of_five_has_grown_by_a_third_in_four_evaluations() -> None:
+    # averages of the last five: 1 up to number 11, then 1.2, 1.4 (over 1.3 of that at 9)
+    stop, back = fed([1.0] * 12 + [2.0] * 9)
+    assert stop.stopped
+    assert len(stop.values) == 14
+    assert back == [13 - BACK]
+
+
+def test_nothing_is_considered_before_the_tenth_evaluation() -> None:
+    stop, _ = fed([10.0**number for number in range(9)])
+    assert not stop.stopped
+    assert fed([1e9], stop)[0].stopped
+
+
+def test_the_sign_of_an_eigenvalue_does_not_matter() -> None:
+    assert fed([-1.0] * 12 + [-2.0] * 9)[1] == fed([1.0] * 12 + [2.0] * 9)[1]
+
+
+def test_a_stop_saved_and_loaded_is_the_same() -> None:
+    first, _ = fed([1.0] * 11)
+    second = EigenStop()
+    second.load_state_dict(first.state_dict())
+    assert fed([2.0] * 5, first)[1] == fed([2.0] * 5, second)[1] != []
+
+
+def test_the_eigenvalue_is_that_of_the_whole_hessian() -> None:
+    strategy = searcher()
+    strategy.weight_step(tiny_batch(), 0.05)
+    images, labels = tiny_batch()
+    weights = dict(strategy.supernet.named_parameters())
+    shape = strategy.alpha[1].shape
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(
+            strategy._run(weights, [strategy.alpha[0].detach(), flat.view(shape)], images), labels
+        )
+
+    with frozen(strategy.supernet):
+        # one cell, a reduction: the normal alpha has no part in the loss
+        hessian = torch.autograd.functional.hessian(loss, strategy.alpha[1].detach().flatten())
+    assert isinstance(hessian, torch.Tensor)
+    wanted = torch.linalg.eigvalsh(hessian).abs().max().item()
+    assert abs(strategy.eigenvalue((images, labels))) == pytest.approx(wanted, rel=0.15)
+
+
+class Third(EigenStop):
+    """Stops at the third look, and goes back to the first."""
+
+    first_arch: list[torch.Tensor]
+
+    def add(self, value: float, arch: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
+        self.values.append(value)
+        if len(self.values) == 1:
+            self.first_arch = [part.detach().clone() for part in arch]
+        self.stopped = len(self.values) == 3
+        return self.first_arch if self.stopped else None
+
+
+def test_a_search_looks_once_an_epoch_and_decides_no_more_once_stopped(tmp_path: Path) -> None:
+    strategy = searcher(Darts)
+    stop = strategy.eigen_stop = Third()
+    files = SearchFiles(tmp_path / "s", tmp_path / "l")
+    plan = SearchPlan(warmup_epochs=1, search_epochs=4, batch_size=8)
+    run_search(strategy, tiny_data(32), tiny_data(32, seed=1), plan, 0, files)
+    looked = [line.epoch for line in read_log(files) if line.eigenvalue is not None]
+    assert looked == [1, 2, 3]
+    for part, kept in zip(strategy.arch, stop.first_arch, strict=True):
+        assert torch.equal(part, kept)

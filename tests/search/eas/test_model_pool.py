@@ -1,0 +1,130 @@
+"""Children are trained once, here, in processes or through Ray, and their failures are told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from hwnas.errors import DeviceError, UsageError
+from hwnas.nn.build import build
+from hwnas.nn.growth.transforms import net_of
+from hwnas.search.eas import worker_pool
+from hwnas.search.eas.model_pool import Birth, Member, Nursery, handed_on
+from hwnas.search.eas.train_worker import OUTPUTS
+from hwnas.search.eas.worker_pool import LocalWorkers, RayWorkers, workers_at
+from hwnas.training.loop import TrainingPlan
+from tests.support.eas_search import SPACE, TRAIN, VALID, FakeRay, InProcess
+
+
+def births(count: int, epochs: int = 1) -> list[Birth]:
+    plan = TrainingPlan(epochs=epochs, batch_size=8)
+    torch.manual_seed(0)
+    one = SPACE.architecture(SPACE.start)
+    nets = [net_of(one.blocks, build(one)) for _ in range(count)]
+    return [Birth(one, net, "", (), 1.0, plan) for net in nets]
+
+
+def nursery(folder: Path, pool: worker_pool.Workers) -> Nursery:
+    return Nursery(folder / "children", TRAIN, VALID, 0, lambda: pool, lambda text: None)
+
+
+def test_a_child_is_trained_once_for_its_architecture_budget_and_weights(tmp_path: Path) -> None:
+    pool = InProcess()
+    home, (one, other) = nursery(tmp_path, pool), births(2)
+    first = home.evaluate([one, other, one])
+    assert first[0] == first[2] != first[1] and len(pool.trained) == 2
+    assert home.evaluate([one]) == first[:1]
+    assert nursery(tmp_path, pool).evaluate([other, one]) == [first[1], first[0]]
+    assert len(pool.trained) == 2
+    longer = one._replace(plan=msgspec.structs.replace(one.plan, epochs=2))
+    home.evaluate([longer])
+    assert len(pool.trained) == 3
+
+
+def test_of_members_of_one_architecture_the_most_accurate_hands_its_weights_on() -> None:
+    one = Member("n1", "a", "n0", (), (0, 1), "00", 1, 1, "trained", 1.0, 0.5)
+    better = msgspec.structs.replace(one, name="n2", accuracy=0.7)
+    later = msgspec.structs.replace(one, name="n3", accuracy=0.6)
+    failed = msgspec.structs.replace(one, name="n4", state="failed", accuracy=None)
+    other = msgspec.structs.replace(better, name="n5", choices=(0, 2), accuracy=0.9)
+    assert handed_on([one, better, later, failed, other], (0, 1)) == better
+
+
+def test_processes_train_what_the_same_code_does_here(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    here, there = nursery(tmp_path / "a", InProcess()), nursery(tmp_path / "b", LocalWorkers(2))
+    one, two = here.evaluate(births(1)), there.evaluate(births(1))
+    weights = [
+        (home.folder / found[0].key / "network.safetensors").read_bytes()
+        for home, found in ((here, one), (there, two))
+    ]
+    assert weights[0] == weights[1] and one[0].accuracy == two[0].accuracy
+
+
+def test_a_process_that_ends_badly_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "killed.py"
+    code.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setattr(worker_pool, "MODULE", "killed")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "child").mkdir()
+    assert list(LocalWorkers(1).train([tmp_path / "child"])) == [
+        (tmp_path / "child", "killed by SIGKILL (out of memory?)")
+    ]
+    code.write_text("import sys\nsys.exit('out of memory')\n")
+    assert [said for _, said in LocalWorkers(1).train([tmp_path / "child"])] == ["out of memory"]
+
+
+@pytest.fixture
+def listening() -> Iterator[str]:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_ray_trains_the_same_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: str
+) -> None:
+    ray = FakeRay(broken=1)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    here = nursery(tmp_path / "a", InProcess())
+    said: list[str] = []
+    there = Nursery(
+        tmp_path / "b/children", TRAIN, VALID, 0, lambda: workers_at(listening), said.append
+    )
+    one, two = here.evaluate(births(2)), there.evaluate(births(2))
+    assert ray.addresses == [listening]
+    assert [m.accuracy for m in one] == [m.accuracy for m in two]
+    assert len(said) == 1 and "while executing a task." in said[0]
+    for name in OUTPUTS[:1]:
+        files = [(n.folder / m.key / name).read_bytes() for n in (here, there) for m in one]
+        assert files[:2] == files[2:]
+
+
+def test_an_address_that_does_not_answer_is_exit_3_with_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", FakeRay())
+    with pytest.raises(DeviceError, match=r"no Ray cluster answers at 127\.0\.0\.1:1: ") as error:
+        RayWorkers("127.0.0.1:1")
+    assert error.value.exit_code == 3
+    with pytest.raises(DeviceError, match="ray://127"):
+        RayWorkers("ray://127.0.0.1:1")
+    with pytest.raises(UsageError, match="expected HOST:PORT, ray://HOST:PORT or auto"):
+        RayWorkers("somewhere")
+
+
+def test_without_ray_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r'pip install "hwnas\[ray\]"'):
+        workers_at("127.0.0.1:1")

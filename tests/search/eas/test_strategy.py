@@ -1,0 +1,280 @@
+"""EAS: children are trained once and never lost, the budget is kept, a search can be cut off."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hwnas.architecture.architecture import Block
+from hwnas.errors import BudgetError, HwnasError, UsageError
+from hwnas.latency_models.cost import cost_table
+from hwnas.nn.build import build
+from hwnas.plugins import load
+from hwnas.search.eas.model_pool import Member, Nursery, read_family
+from hwnas.search.eas.schedule import Schedule
+from hwnas.search.eas.strategy import Eas, EasRandom
+from hwnas.search.eas.worker_pool import Ended
+from hwnas.search.loop import LogLine, SearchPlan, read_log
+from hwnas.search.strategy import Setting
+from hwnas.spaces.cells.space import cell_space
+from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
+from hwnas.training.loader import seeded
+from hwnas.training.loop import accuracy
+from tests.support.eas_search import (
+    MACS_PER_MS,
+    PLAN,
+    SPACE,
+    TRAIN,
+    VALID,
+    InProcess,
+    Searched,
+    costs,
+    files,
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    with pytest.MonkeyPatch.context() as patch:
+        return Searched(tmp_path_factory.mktemp("whole"), patch).run()
+
+
+def tree(searched: Searched) -> list[tuple[object, ...]]:
+    """What has to be the same in a search that was cut off."""
+    return [(m.name, m.key, m.parent, m.steps, m.choices, m.accuracy) for m in searched.family]
+
+
+def test_a_schedule_has_four_phases_and_spends_what_it_is_given() -> None:
+    assert Schedule.of(SearchPlan(children=8)) == Schedule(2, 4)
+    assert Schedule.of(SearchPlan(children=450)) == Schedule(10, 45)
+    assert Schedule.of(SearchPlan(children=450)).phase == 11
+    assert Schedule(10, 4).end(3) == 8
+
+
+def test_the_family_grows_from_the_start_within_the_budget(whole: Searched) -> None:
+    root, *children = whole.family
+    assert (root.name, root.parent, root.choices) == ("n0", "", SPACE.start.choices)
+    names = {one.name for one in whole.family}
+    assert all(one.parent in names and one.accuracy is not None for one in children)
+    assert all(one.latency_ms <= 0.94 * 6.0 for one in whole.family)
+    assert any(one.steps and one.params > root.params for one in children)
+    grown_from = {one.parent for one in children}
+    assert len(grown_from) > 1  # the network to grow from moves on, while it leaves room
+    assert all(one.latency_ms <= 0.8 * 6.0 for one in whole.family if one.name in grown_from)
+
+
+def test_the_log_has_a_line_for_each_trained_network(whole: Searched) -> None:
+    lines = read_log(whole.files)
+    assert [line.step for line in lines] == list(range(Eas.steps(PLAN, 1)))
+    assert [line.phase for line in lines][:2] == ["warm-up", "search"]
+    assert all(line.expected_ms is not None for line in lines)
+
+
+def test_a_child_begins_with_the_function_of_its_parent(whole: Searched) -> None:
+    """Its noise is small: before any training it is about as accurate."""
+    strategy = whole.strategy
+    member = max(whole.family, key=lambda one: len(one.steps))
+    parent = strategy.family.member(member.parent)
+    rng_steps = strategy.family.layers(parent), strategy.family.net(parent)
+    filled = strategy.candidates(2, 5.4, 5.8, 1)
+    derived = [one for one in whole.family if one.state == "derived"]
+    assert derived and rng_steps
+    for one in derived:
+        genotype = next(g for g in filled if g.choices == one.choices)
+        found = accuracy(strategy.network(genotype), VALID)
+        assert one.accuracy is not None and abs(found - one.accuracy) <= 1 / len(VALID.labels)
+
+
+def test_candidates_fill_the_window_and_the_best_comes_first(whole: Searched) -> None:
+    found = whole.strategy.candidates(3, 5.4, 5.8, 0)
+    ms = [whole.strategy.costs.network_ms(one.choices) for one in found]
+    assert len({SPACE.architecture(one).digest for one in found}) == len(found) == 3
+    assert all(5.4 <= one <= 5.8 for one in ms)
+    with torch.no_grad():
+        assert whole.strategy.network(found[0]).eval()(torch.zeros(1, 1, 12, 12)).shape == (1, 3)
+
+
+def test_where_nothing_is_fast_enough_the_fastest_is_told(whole: Searched) -> None:
+    [only] = whole.strategy.candidates(3, 0.01, 0.02, 0)
+    trained = [one for one in whole.family if one.state == "trained"]
+    fastest = min(trained, key=lambda one: one.latency_ms)
+    assert SPACE.architecture(only).digest == fastest.digest
+
+
+def test_a_search_that_was_cut_off_ends_with_the_same_family(
+    whole: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutOff(Exception):
+        pass
+
+    class Dying(InProcess):
+        def train(self, folders: Sequence[Path]) -> Iterator[Ended]:
+            for ended in super().train(folders):
+                if len(self.trained) == 6:
+                    raise CutOff
+                yield ended
+
+    first = Searched(tmp_path, monkeypatch, pool=Dying())
+    with pytest.raises(CutOff):
+        first.run()
+    again = Searched(tmp_path, monkeypatch).run()
+    known = [one for one in tree(whole) if one[5] is not None][: len(tree(again))]
+    assert tree(again) == known
+    assert not set(first.pool.trained) & set(again.pool.trained)  # nothing is trained twice
+    assert read_log(again.files) == read_log(whole.files)
+
+
+def test_what_an_episode_had_journaled_when_it_was_cut_off_does_not_choose_its_start(
+    whole: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutOff(Exception):
+        pass
+
+    def dying(nursery: Nursery, member: Member, add: Any = Nursery._add) -> Member:
+        if len(nursery.members) == 4:  # in the middle of an episode's lines
+            raise CutOff
+        return add(nursery, member)
+
+    with monkeypatch.context() as patch, pytest.raises(CutOff):
+        patch.setattr(Nursery, "_add", dying)
+        Searched(tmp_path, patch).run()
+    again = Searched(tmp_path, monkeypatch).run()
+    assert tree(again) == tree(whole)[: len(tree(again))]
+
+
+def test_a_second_round_goes_on_from_the_first_and_trains_half_as_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Searched(tmp_path, monkeypatch).run()
+    before = len(first.family)
+    again = Searched(tmp_path, monkeypatch, budget_ms=5.0).run(rounds=2)
+    assert 0 < len(again.family) - before <= 4
+    assert all(one.latency_ms <= 0.94 * 5.0 for one in again.family[before:])
+    assert [line.epoch for line in read_log(again.files)][-1] == 5
+
+
+def test_a_start_over_the_budget_is_made_smaller_and_distilled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_ms = costs().network_ms(SPACE.usual.choices)
+    monkeypatch.setattr(type(SPACE), "start", property(lambda space: space.usual))
+    searched = Searched(tmp_path, monkeypatch, budget_ms=0.8 * whole_ms).run()
+    root, small, *others = searched.family
+    assert root.latency_ms > 0.8 * whole_ms and small.latency_ms <= 0.7 * 0.8 * whole_ms
+    assert small.parent == "n0" and all(step.startswith("narrower") for step in small.steps)
+    assert all(one.latency_ms <= 0.94 * 0.8 * whole_ms for one in others)
+    (tmp_path / "b").mkdir()
+    refused = Searched(tmp_path / "b", monkeypatch, budget_ms=0.8 * whole_ms, shrink=False)
+    with pytest.raises(
+        BudgetError, match=r"network of small to grow from takes .* without --no-shrink"
+    ):
+        refused.run()
+    assert refused.family == []  # said before any training
+    (tmp_path / "c").mkdir()
+    with pytest.raises(BudgetError, match="so does the smallest"):
+        Searched(tmp_path / "c", monkeypatch, budget_ms=0.02).run()
+
+
+def test_where_corrected_costs_leave_nothing_inside_the_best_is_made_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(SPACE), "start", property(lambda space: space.usual))
+    first = Searched(tmp_path, monkeypatch, budget_ms=0.4).run()
+    before = len(first.family)
+    again = Searched(tmp_path, monkeypatch, budget_ms=0.2).run(rounds=2)
+    small, *others = again.family[before:]
+    assert small.steps[0].startswith("narrower") and small.latency_ms <= 0.7 * 0.2
+    assert all(one.latency_ms <= 0.94 * 0.2 for one in others)
+
+
+def test_a_worker_that_crashes_costs_one_retry_and_at_most_one_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = Searched(tmp_path, monkeypatch, pool=InProcess({1: 1, 3: 2})).run()
+    states = [one.state for one in searched.family]
+    assert states.count("failed") == 1 and states[1] == "trained"
+    assert [("again" in said, "left out" in said) for said in searched.said] == [
+        (True, False), (True, False), (False, True),
+    ]  # fmt: skip
+    assert "out of memory?" in searched.said[-1] and "\n" not in searched.said[-1]
+    failed = next(one for one in searched.family if one.state == "failed")
+    assert failed.error.startswith("killed by SIGKILL")
+    assert failed.name not in {one.parent for one in searched.family}
+
+
+def test_a_search_of_which_no_child_can_be_trained_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = InProcess(dict.fromkeys(range(1, 20), 2))
+    with pytest.raises(HwnasError, match=r"all 2 networks of the search failed: killed by"):
+        Searched(tmp_path, monkeypatch, pool=broken).run()
+
+
+def test_random_actions_learn_nothing_and_cost_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = Searched(tmp_path, monkeypatch, kind=EasRandom)
+    before = {k: v.clone() for k, v in searched.strategy.controller.state_dict().items()}
+    searched.run()
+    after = searched.strategy.controller.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert len(read_log(searched.files)) == 9
+
+
+def test_a_search_that_runs_again_from_its_start_trains_nothing_anew(
+    tmp_path: Path, whole: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All members are there from the first episode on, those of later ones too."""
+    shutil.copytree(whole.files.log.parent, tmp_path / "search")
+    (tmp_path / "search" / whole.files.log.name).unlink()
+    again = Searched(tmp_path, monkeypatch).run()
+    assert again.pool.trained == []
+    assert tree(again) == tree(whole)
+
+
+def test_the_controller_learns_from_every_episode(whole: Searched) -> None:
+    torch.manual_seed(0)
+    fresh = Eas(SPACE, costs(), 6.0).controller.state_dict()
+    learnt = whole.strategy.controller.state_dict()
+    assert any(not torch.equal(fresh[name], learnt[name]) for name in fresh)
+
+
+def test_it_is_for_spaces_that_are_grown_only() -> None:
+    assert load("strategy", "eas") is Eas and load("strategy", "eas-random") is EasRandom
+    with pytest.raises(UsageError, match=r"the space 'cells' is not made for; .* densenet"):
+        Eas.check(cell_space((1, 28, 28), 10))
+
+
+def test_a_chain_of_mbconvs_grows_within_the_budget_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = MobileSpace(
+        "small", (1, 12, 12), 3, (Block("conv", 1, 8, 3, 2, 1, 12),),
+        (Stage(8, 2, 1), Stage(16, 2, 2)),
+        tuple(Candidate("mbconv", kernel, ratio) for kernel in (3, 5) for ratio in (2, 4)),
+        16,
+    )  # fmt: skip
+    costs = cost_table(space, lambda block: block.macs / MACS_PER_MS, 0.01)
+    pool, budget_ms = InProcess(), 0.7 * costs.largest_ms
+    monkeypatch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: pool)
+    torch.manual_seed(0)
+    strategy = Eas.begin(Setting(space, costs, budget_ms, seeded(0, "paths")))
+    strategy.search(TRAIN, VALID, PLAN, 0, files(tmp_path))
+    root, *children = read_family(tmp_path / "search" / "children")
+    assert root.latency_ms < 0.5 * budget_ms
+    assert children and all(one.latency_ms <= 0.94 * budget_ms for one in children)
+    kinds = {step.split()[0] for one in children for step in one.steps}
+    assert kinds == {"wider", "larger", "deeper"}
+    found = strategy.candidates(3, 0.9 * budget_ms, budget_ms, seed=0)
+    assert all(0.9 * budget_ms <= costs.network_ms(one.choices) <= budget_ms for one in found)
+    network = build(space.architecture(found[0]))
+    network.load_state_dict(strategy.network(found[0]).state_dict())  # what is trained on
+
+
+def test_lines_of_a_log_are_those_of_every_strategy(whole: Searched) -> None:
+    assert all(isinstance(line, LogLine) and line.accuracy <= 1 for line in read_log(whole.files))

@@ -1,0 +1,149 @@
+"""ProxylessNAS and random search on cells: one operation a decision, in all cells of its kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hwnas.architecture.architecture import Genotype
+from hwnas.latency_models.cost import cost_table
+from hwnas.nn.cells.paths import CellPaths
+from hwnas.search.blackbox.random import RandomSearch
+from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
+from hwnas.search.objective import Linear
+from hwnas.search.proxyless.gradient import ProxylessGradient
+from hwnas.search.sampled_paths import cut, drawn_path, uniform_path
+from hwnas.search.strategy import Setting
+from hwnas.spaces.cells.space import EDGES, CellSpace
+from tests.support.tiny import tiny_batch, tiny_data
+
+OPS = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
+SPACE = CellSpace("cells", (1, 12, 12), 3, 4, 3, "cifar", "none", OPS, 2)
+COSTS = cost_table(SPACE, lambda block: 1.0 if block.op == "sep_conv" else 0.1, 0.0)
+PLACES = len(SPACE.decisions)
+
+
+def setting(rate: float = 0.05, budget_ms: float = 0.6 * COSTS.largest_ms) -> Setting:
+    torch.manual_seed(0)
+    return Setting(SPACE, COSTS, budget_ms, torch.Generator().manual_seed(0), rate)
+
+
+def choices(seed: int = 0) -> tuple[int, ...]:
+    return SPACE.random(Random(seed)).choices
+
+
+def test_a_path_computes_what_the_network_cut_from_it_does() -> None:
+    supernet = CellPaths(SPACE).eval()
+    x = tiny_batch()[0]
+    for seed in range(3):
+        network = cut(supernet, Genotype("cells", choices(seed))).eval()
+        torch.testing.assert_close(supernet(x, choices(seed)), network(x))
+
+
+def test_the_gradient_of_the_logits_is_that_of_all_candidates_with_gates() -> None:
+    strategy = ProxylessGradient.begin(setting())
+    strategy.supernet.double()
+    strategy.cost_ms = strategy.cost_ms.double()
+    noise = torch.randn(strategy.mask.shape, generator=torch.Generator().manual_seed(1))
+    strategy.arch_logits.data = noise.double()
+    images, labels = tiny_batch()
+    path = list(choices())
+    strategy._sample = lambda: path
+    strategy.objective = Linear(strategy.objective.budget_ms, 0.0)
+    probs = strategy.probs.detach()
+    strategy.architecture_step((images.double(), labels))
+
+    gates = F.one_hot(torch.tensor(path), probs.shape[1]).double().requires_grad_()
+
+    def mix(place: int, ops, states, active: int) -> Tensor:
+        terms = [gates[place, one] * ops(states, one) for one in range(len(ops))]
+        return torch.stack(terms).sum(0)
+
+    F.cross_entropy(strategy.supernet.train()(images.double(), path, mix), labels).backward()
+    slope = gates.grad
+    assert slope is not None
+    wanted = probs * (slope - (probs * slope).sum(1, keepdim=True))
+    assert strategy.arch_logits.grad is not None
+    torch.testing.assert_close(strategy.arch_logits.grad, wanted, rtol=1e-8, atol=1e-12)
+
+
+def test_a_node_never_draws_one_operation_twice() -> None:
+    probs = torch.zeros(PLACES, 9)
+    for place, decision in enumerate(SPACE.decisions):
+        probs[place, : len(decision.candidates)] = 0.1
+        probs[place, 1] = 0.9
+        probs[place] /= probs[place].sum()
+    generator = torch.Generator().manual_seed(0)
+    drawn = [drawn_path(SPACE, probs, generator) for _ in range(300)]
+    pairs = [tuple(path[at : at + EDGES]) for path in drawn for at in range(0, PLACES, EDGES)]
+    assert all(a != b for a, b in pairs)
+    firsts = Counter(path[0] for path in drawn)
+    assert 0.55 < firsts[1] / 300 < 0.75  # 0.9 of 1.4
+    certain = torch.zeros_like(probs)
+    certain[:, 2] = 1.0
+    path = drawn_path(SPACE, certain, generator)
+    assert path[0] == 2 != path[1] < len(SPACE.decisions[1].candidates)
+
+
+def test_random_paths_and_candidates_take_two_sources_at_each_node() -> None:
+    strategy = RandomSearch.begin(setting())
+    low_ms, high_ms = 0.5 * COSTS.largest_ms, 0.6 * COSTS.largest_ms
+    found = [one.choices for one in strategy.candidates(6, low_ms, high_ms, seed=0)]
+    assert len(set(found)) == 6
+    assert all(low_ms <= COSTS.network_ms(one) <= high_ms for one in found)
+    drawn = [tuple(uniform_path(SPACE, COSTS, strategy.generator)) for _ in range(20)]
+    assert len(set(drawn)) > 15
+    for path in (*found, *drawn):
+        sources = [choice // len(OPS) for choice in path]
+        assert all(sources[at] != sources[at + 1] for at in range(0, PLACES, EDGES))
+
+
+def test_a_pair_scores_in_the_better_order() -> None:
+    strategy = ProxylessGradient.begin(setting())
+    with torch.no_grad():
+        strategy.arch_logits.zero_()
+        # both decisions of each node want a convolution of source 0, one also likes one of source 1
+        strategy.arch_logits[:, 1] = 4.0
+        strategy.arch_logits[::2, 1 + len(OPS)] = 3.0
+    [found] = strategy.candidates(1, 0.0, 2 * COSTS.largest_ms, seed=0)
+    assert set(found.choices[:2]) == {1, 1 + len(OPS)}
+
+
+@pytest.mark.parametrize("estimator", ["full", "two"])
+def test_latency_alone_moves_the_search_to_fast_operations(estimator: str) -> None:
+    strategy = ProxylessGradient.begin(setting(0.1)._replace(estimator=estimator))
+    strategy.set_costs(COSTS, COSTS.smallest_ms)
+    strategy.objective = Linear(strategy.objective.budget_ms, 2.0)
+    before = strategy.weight_step(tiny_batch(), 0.05).expected_ms
+    log = [strategy.architecture_step(tiny_batch()) for _ in range(10)][-1]
+    assert before is not None and log.expected_ms is not None
+    assert log.expected_ms < before - 0.3
+    assert log.skips is not None and log.reduction_skips is not None
+
+
+@pytest.mark.parametrize("kind", [ProxylessGradient, RandomSearch])
+def test_a_search_saved_and_loaded_goes_on_as_if_nothing_had_happened(
+    kind: type[ProxylessGradient] | type[RandomSearch], tmp_path: Path
+) -> None:
+    plan = SearchPlan(warmup_epochs=1, search_epochs=2, batch_size=8)
+    data = tiny_data(16), tiny_data(16, seed=1)
+
+    def run(folder: str, number: int) -> dict[str, Tensor]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        strategy = kind.begin(setting())
+        files = SearchFiles(tmp_path / folder / "s", tmp_path / folder / "l")
+        run_search(strategy, *data, plan, 0, files, number)
+        assert len(read_log(files)) > 2
+        return strategy.state_dict()
+
+    whole = run("whole", 2)
+    run("cut", 1)
+    cut_off = run("cut", 2)
+    assert whole.keys() == cut_off.keys()
+    assert all(torch.equal(value, cut_off[name]) for name, value in whole.items())

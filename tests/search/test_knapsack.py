@@ -1,0 +1,178 @@
+"""The window knapsack is exact, never over the budget, and fills it."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from hwnas.errors import BudgetError
+from hwnas.latency_models.cost import CostTable
+from hwnas.latency_models.storage.store import published_model
+from hwnas.nn.supernet import Supernet
+from hwnas.search.blackbox.random import RandomSearch
+from hwnas.search.knapsack import CELLS, Limit, window_knapsack, window_samples
+from hwnas.spaces.mobile.space import mobile_space
+from tests.support.tiny import tiny_costs, tiny_space
+
+Problem = tuple[list[list[float]], CostTable]
+CELL_MS = 1 / 64
+"""Costs are whole cells and exact in binary, so nothing is rounded."""
+FIXED_MS = 2.0
+BUDGET_MS = FIXED_MS + CELLS * CELL_MS
+
+
+def problem(seed: int, whole_cells: bool = True) -> Problem:
+    """Return up to 5 decisions of 2 to 5 candidates, about half of whose networks are too slow."""
+    rng = np.random.default_rng(seed)
+    widths = rng.integers(2, 6, rng.integers(2, 6)).tolist()
+    top = 2 * CELLS // len(widths)
+    scores = [np.log(rng.dirichlet(np.ones(width))).tolist() for width in widths]
+    cells = [rng.integers(0, top, width) + (0 if whole_cells else rng.random()) for width in widths]
+    costs = tuple(tuple((CELL_MS * row).tolist()) for row in cells)
+    return scores, CostTable(costs, FIXED_MS)
+
+
+def score(scores: list[list[float]], choices: tuple[int, ...]) -> float:
+    return sum(row[choice] for row, choice in zip(scores, choices, strict=True))
+
+
+def every_choice(costs: CostTable) -> list[tuple[int, ...]]:
+    return list(product(*(range(len(row)) for row in costs.mean_ms)))
+
+
+def in_window(costs: CostTable, low_ms: float, high_ms: float) -> list[tuple[int, ...]]:
+    return [c for c in every_choice(costs) if low_ms <= costs.network_ms(c) <= high_ms]
+
+
+@pytest.mark.parametrize("low_share", [0.0, 0.8, 0.95])
+@pytest.mark.parametrize("seed", range(12))
+def test_it_finds_what_trying_every_choice_finds(seed: int, low_share: float) -> None:
+    scores, costs = problem(seed)
+    low_ms = low_share * BUDGET_MS
+    allowed = in_window(costs, low_ms, BUDGET_MS)
+    found = window_knapsack(scores, costs, low_ms, BUDGET_MS)
+    if allowed:
+        assert found in allowed
+        best = max(score(scores, choices) for choices in allowed)
+        assert score(scores, found) == pytest.approx(best, rel=1e-12)
+    else:
+        nearest_ms = max(map(costs.network_ms, in_window(costs, 0, BUDGET_MS)))
+        assert costs.network_ms(found) == nearest_ms
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 9])
+@pytest.mark.parametrize("seed", range(12))
+def test_under_a_limit_it_finds_what_trying_every_choice_finds(seed: int, most: int) -> None:
+    scores, costs = problem(seed)
+    rng = np.random.default_rng(seed)
+    limit = Limit([rng.integers(0, 3, len(row)).tolist() for row in scores], most)
+
+    def kept(choices: tuple[int, ...]) -> bool:
+        return sum(row[c] for row, c in zip(limit.uses, choices, strict=True)) <= most
+
+    within = [one for one in in_window(costs, 0, BUDGET_MS) if kept(one)]
+    if not within:
+        with pytest.raises(BudgetError, match=f"at most {most} such choices"):
+            window_knapsack(scores, costs, 0, BUDGET_MS, limit)
+        return
+    best = max(score(scores, one) for one in within)
+    found = window_knapsack(scores, costs, 0, BUDGET_MS, limit)
+    assert found in within and score(scores, found) == pytest.approx(best, rel=1e-12)
+    drawn = window_samples(scores, costs, 0, BUDGET_MS, 8, np.random.default_rng(0), limit)
+    assert drawn[0] == found and set(drawn) <= set(within)
+
+
+def test_the_problems_above_have_windows_that_bind_and_windows_that_are_empty() -> None:
+    kinds: set[str] = set()
+    for seed in range(12):
+        scores, costs = problem(seed)
+        free = max(in_window(costs, 0, BUDGET_MS), key=lambda c: score(scores, c))
+        allowed = in_window(costs, 0.95 * BUDGET_MS, BUDGET_MS)
+        kinds.add("empty" if not allowed else "slack" if free in allowed else "binding")
+        assert len(in_window(costs, 0, BUDGET_MS)) < len(every_choice(costs))
+    assert kinds == {"empty", "slack", "binding"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_costs_that_are_no_whole_cells_never_pass_the_budget(seed: int) -> None:
+    scores, costs = problem(seed, whole_cells=False)
+    for budget_ms in np.linspace(costs.smallest_ms, costs.largest_ms, 15).tolist():
+        found = window_knapsack(scores, costs, 0.95 * budget_ms, budget_ms)
+        assert costs.network_ms(found) <= budget_ms * (1 + 1e-9)
+        slack_ms = (budget_ms - FIXED_MS) * len(scores) / CELLS  # what rounding up may cost
+        allowed = in_window(costs, 0.95 * budget_ms, budget_ms - slack_ms)
+        if allowed:
+            assert costs.network_ms(found) >= 0.95 * budget_ms
+            assert score(scores, found) >= max(score(scores, c) for c in allowed) - 1e-12
+
+
+def test_a_budget_that_the_fixed_blocks_use_up_leaves_what_costs_nothing() -> None:
+    costs = CostTable(((0.3, 0.0), (0.0, 0.2)), 5.0)
+    scores = [[0.0, -9.0], [-9.0, 0.0]]
+    assert window_knapsack(scores, costs, 4.5, 5.0) == (1, 0)
+
+
+def test_the_fastest_network_is_found_where_only_it_fits() -> None:
+    costs = CostTable(((0.1, 0.7), (0.1, 0.7), (0.1, 0.7)), 0.2)
+    assert window_knapsack([[-9.0, 0.0]] * 3, costs, 0.4, costs.smallest_ms) == (0, 0, 0)
+
+
+def test_a_budget_below_the_fastest_network_names_its_latency() -> None:
+    _, costs = problem(0)
+    with pytest.raises(BudgetError, match=rf"takes {costs.smallest_ms:.4g} ms, over .* 2 ms"):
+        window_knapsack([[0.0] * len(row) for row in costs.mean_ms], costs, 0, 2.0)
+
+
+def test_of_equal_scores_the_one_that_fills_the_budget_is_taken() -> None:
+    costs = CostTable(((1.0, 2.0, 3.0), (1.0, 2.0, 3.0)), 0.0)
+    level = [[0.0] * 3] * 2
+    for budget_ms in (2.0, 3.2, 4.5, 5.0, 6.0):
+        found = window_knapsack(level, costs, 0.0, budget_ms)
+        assert costs.network_ms(found) == math.floor(budget_ms)
+
+
+def test_samples_are_distinct_in_the_window_and_follow_the_seed() -> None:
+    scores, costs = problem(2)
+    low_ms = 0.7 * BUDGET_MS
+    allowed = in_window(costs, low_ms, BUDGET_MS)
+    assert len(allowed) > 20
+
+    def drawn(seed: int) -> list[tuple[int, ...]]:
+        return window_samples(scores, costs, low_ms, BUDGET_MS, 12, np.random.default_rng(seed))
+
+    samples = drawn(0)
+    assert len(set(samples)) == len(samples) == 12
+    assert set(samples) <= set(allowed)
+    assert samples[0] == window_knapsack(scores, costs, low_ms, BUDGET_MS)
+    assert drawn(0) == samples != drawn(1)
+
+
+def test_a_window_of_few_networks_gives_each_once() -> None:
+    costs = CostTable(((1.0, 2.0, 3.0), (1.0, 2.0, 3.0)), 0.0)
+    samples = window_samples([[0.0] * 3] * 2, costs, 4.5, 5.0, 8, np.random.default_rng(0))
+    assert sorted(samples) == [(1, 2), (2, 1)]
+
+
+def test_random_search_gives_every_network_of_a_small_window() -> None:
+    space = tiny_space(widths=(8,))
+    costs = tiny_costs(space)
+    strategy = RandomSearch(Supernet(space), costs, 2.0, torch.Generator())
+    for low_ms, high_ms in ((1.7, 1.8), (1.6, 2.3), (0.0, 9.0)):
+        found = strategy.candidates(8, low_ms, high_ms, seed=0)
+        assert sorted(g.choices for g in found) == sorted(in_window(costs, low_ms, high_ms))
+        assert len(strategy.candidates(1, low_ms, high_ms, seed=0)) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_on_the_pixel_1_the_network_for_60_ms_takes_57_to_60_ms(seed: int) -> None:
+    space = mobile_space((3, 224, 224), 1000)
+    model = published_model("pixel1", space)
+    assert model is not None
+    costs, rng = model.cost_table(space), np.random.default_rng(seed)
+    scores = [np.log(rng.dirichlet(np.ones(len(row)))).tolist() for row in costs.mean_ms]
+    for choices in window_samples(scores, costs, 57, 60, 3, rng):
+        assert 57 <= costs.network_ms(choices) <= 60

@@ -1,0 +1,123 @@
+"""A problem with a known answer: stripes lie or stand, which a skip cannot tell, a convolution can.
+
+The stem is held to the pixel itself, so whatever sees neighbours was chosen by the search. With
+a budget that lets a convolution through, it must be found; with one that does not, the skip.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hwnas.architecture.architecture import Genotype
+from hwnas.latency_models.cost import CostTable, cost_table
+from hwnas.plugins import load, names
+from hwnas.search.loop import OwnLoop, SearchFiles, SearchPlan, run_search
+from hwnas.search.strategy import Setting
+from hwnas.spaces.cells.space import CellSpace
+from hwnas.spaces.mobile.space import Candidate
+from hwnas.spaces.space import SearchSpace
+from hwnas.training.loader import Data
+from hwnas.training.loop import accuracy, recalibrate
+from tests.support.tiny import tiny_space
+
+SIZE = 8
+OPS = ("skip_connect", "sep_conv_3x3")
+CELLS = CellSpace("cells", (1, SIZE, SIZE), 2, 8, 1, "cifar", "none", OPS, 1)
+NORMED = CellSpace("cells-norm", (1, SIZE, SIZE), 2, 8, 1, "cifar", "pool and skip", OPS, 1)
+CHAIN = tiny_space(Candidate("mbconv", 3, 3), size=SIZE, widths=(8,))
+ON_CELLS = {"darts", "darts-2", "pc-darts", "ista"}
+CASES = [
+    *((name, CELLS, "full") for name in sorted(ON_CELLS)),
+    ("ista-one-stage", NORMED, "full"),
+    *((name, CELLS, "full") for name in ("proxyless", "random")),
+    ("proxyless", CELLS, "two"),
+    ("proxyless", CHAIN, "full"),
+    ("proxyless", CHAIN, "two"),
+    *((name, CHAIN, "full") for name in ("reinforce", "evolution", "nsga2", "random")),
+]
+PLAN = SearchPlan(
+    warmup_epochs=4, search_epochs=8, batch_size=32, flip=False, weight_steps=1,
+    warmup_learning_rate=0.1, search_learning_rate=0.05,
+)  # fmt: skip
+
+
+def stripes(count: int, seed: int) -> Data:
+    """Return lines of random grey, lying (label 0) or standing (1): pixel by pixel alike."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    lines = torch.randint(0, 256, (count, 1, SIZE, 1), generator=generator).expand(-1, -1, -1, SIZE)
+    images = torch.where(labels.view(-1, 1, 1, 1) == 0, lines, lines.transpose(2, 3))
+    channel = torch.full((1, 1, 1), 0.5)
+    return Data(images.to(torch.uint8), labels, channel, 0.6 * channel)
+
+
+def costs_of(space: SearchSpace) -> CostTable:
+    """A convolution costs 1 ms a place, everything else nothing."""
+    return cost_table(space, lambda one: float(one.op in ("sep_conv", "mbconv")), 0.0)
+
+
+def chosen(name: str, space: SearchSpace, estimator: str, budget_ms: float, at: Path) -> set[str]:
+    """Search, and return the operations of the network that a run would take."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    costs = costs_of(space)
+    strategy: Any = load("strategy", name).begin(
+        # a hinge has no opinion inside the budget: there accuracy alone decides
+        Setting(space, costs, budget_ms, generator, 0.1, objective="hinge", estimator=estimator)
+    )
+    blind(strategy.supernet)
+    train, valid = stripes(128, 0), stripes(64, 1)
+    files = SearchFiles(at / "s", at / "l")
+    own: object = strategy
+    if isinstance(own, OwnLoop):
+        own.search(train, valid, PLAN, 0, files)
+    else:
+        run_search(strategy, train, valid, PLAN, 0, files)
+    found: list[Genotype] = strategy.candidates(4 if name == "random" else 1, 0.0, budget_ms, 0)
+    best = max(found, key=lambda one: judged(strategy, one, train, valid))
+    assert costs.network_ms(best.choices) <= budget_ms
+    blocks = space.architecture(best).blocks
+    return {"conv" for one in blocks if one.op in ("sep_conv", "mbconv")} or {"skip"}
+
+
+def blind(supernet: nn.Module) -> None:
+    """Let the stem see its pixel only."""
+    first = next(module for module in supernet.modules() if isinstance(module, nn.Conv2d))
+    assert first.kernel_size == (3, 3)
+    first.weight.register_hook(centre)
+    with torch.no_grad():
+        first.weight.copy_(centre(first.weight))
+
+
+def centre(weight: torch.Tensor) -> torch.Tensor:
+    only = torch.zeros_like(weight)
+    only[:, :, 1, 1] = weight[:, :, 1, 1]
+    return only
+
+
+def judged(strategy: Any, genotype: Genotype, train: Data, valid: Data) -> float:
+    network = strategy.network(genotype)
+    recalibrate(network, train)
+    return accuracy(network, valid)
+
+
+def test_no_strategy_is_left_out() -> None:
+    # EAS trains whole networks of spaces that are grown; its toys are in its own tests
+    assert {name for name, _, _ in CASES} >= set(names("strategy")) - {"eas", "eas-random"}
+
+
+IDS = ["-".join((name, space.name, estimator)) for name, space, estimator in CASES]
+
+
+@pytest.mark.parametrize(("name", "space", "estimator"), CASES, ids=IDS)
+def test_the_useful_operation_is_found_unless_the_budget_excludes_it(
+    name: str, space: SearchSpace, estimator: str, tmp_path: Path
+) -> None:
+    largest_ms = costs_of(space).largest_ms
+    assert chosen(name, space, estimator, 1.1 * largest_ms, tmp_path) == {"conv"}
+    assert chosen(name, space, estimator, 0.4, tmp_path) == {"skip"}

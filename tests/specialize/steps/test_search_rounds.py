@@ -1,0 +1,299 @@
+"""The closed loop: what is measured corrects the model, and the search goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from hwnas.console import QuietConsole
+from hwnas.latency_models.fitting.fit import fit_model
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.observation import Observation
+from hwnas.latency_models.storage.store import read_model
+from hwnas.measurement.measurement import Measurement
+from hwnas.search.loop import LogLine
+from hwnas.spaces.mobile import space as mobile_module
+from hwnas.specialize.context import Found, Job
+from hwnas.specialize.run_folder import Config, command_line, unlock_all
+from hwnas.specialize.setup.effort import EFFORTS
+from hwnas.specialize.setup.plan import prepare
+from hwnas.specialize.setup.target import Target
+from hwnas.specialize.steps.deliver import choose_to_train
+from hwnas.specialize.steps.screening import Screened, baseline_networks
+from hwnas.specialize.steps.search_rounds import (
+    ROUNDS,
+    enough,
+    keeping,
+    search_epochs,
+    search_rounds,
+)
+from tests.support.sample_run import PHONE, SPACE, TINY, StandIn, put_phone_table, write_images
+
+
+class Heard(QuietConsole):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Begun(NamedTuple):
+    job: Job
+    model: LatencyModel
+    runner: StandIn
+
+
+Begin = Callable[..., Begun]
+EFFORT = msgspec.structs.replace(TINY, screened=4, trained=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One home for all tests here: no run changes the phone's model in it."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWNAS_HOME", str(home))
+        patch.setitem(EFFORTS, "quick", EFFORT)
+        patch.setattr(mobile_module, "WIDTHS", (1.0,))
+        put_phone_table()
+        yield home
+
+
+@pytest.fixture(scope="module")
+def begin(own_home: Path) -> Iterator[Begin]:
+    """Prepare a run whose networks take ``factor`` times what the model says of their blocks."""
+    data = write_images(own_home / "images.npz", train=120, test=30)
+
+    def make(name: str, factor: float = 1.0, resume: bool = False, **asked: object) -> Begun:
+        wanted = {"target": PHONE.name, "data": str(data), "budget": "60%", **asked}
+        config = msgspec.convert(wanted, Config)
+        job, model = prepare(config, own_home / "runs" / name, Heard(), resume)
+        assert job.target.runner is not None
+        runner = StandIn(job.target.runner, lambda one: factor)
+        # as if only blocks had been measured so far, and they behaved alone as inside
+        blocks_only = fit_model(
+            model.device,
+            [
+                Observation("alone", (), model.overhead_ms),
+                *(Observation("inside", (key,), ms) for key, ms in model.rows_ms.items()),
+            ],
+            kind=model.kind,
+            source=model.source,
+            conditions=model.conditions,
+            made=model.made,
+        )
+        return Begun(job._replace(target=Target(PHONE, runner)), blocks_only, runner)
+
+    yield make
+    unlock_all()
+
+
+@pytest.fixture(scope="module")
+def slower(begin: Begin) -> tuple[Begun, Screened]:
+    """A finished loop on a device whose networks are 25 % slower than their blocks say."""
+    begun = begin("slower", 1.25)
+    return begun, search_rounds(begun.job, begun.model)
+
+
+@pytest.fixture(scope="module")
+def idle(begin: Begin) -> Job:
+    """A job that only lends its budget and its effort."""
+    return begin("idle").job
+
+
+def heard(job: Job) -> list[str]:
+    assert isinstance(job.console, Heard)
+    return job.console.lines
+
+
+def log(job: Job) -> list[LogLine]:
+    lines = (job.run.folder / "search" / "log.jsonl").read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=LogLine) for line in lines]
+
+
+def found(
+    name: str,
+    measured_ms: float | None,
+    promise: float | None = 0.5,
+    origin: str = "search",
+    predicted_ms: float = 1.0,
+) -> Found:
+    architecture = SPACE.architecture(SPACE.random(Random(name)))
+    return Found(
+        name=name, origin=origin, architecture=architecture, predicted_ms=predicted_ms,  # type: ignore[arg-type]
+        supernet_accuracy=promise, measured_ms=measured_ms,
+    )  # fmt: skip
+
+
+def chosen(job: Job, *networks: Found, budget_ms: float = 1.0) -> list[str]:
+    model = read_model(job.run.folder / "latency_model.json")
+    screened = Screened(round=1, found=networks, model=model, probabilities=None)
+    return [one.name for one in choose_to_train(screened, job._replace(budget_ms=budget_ms))]
+
+
+def test_a_true_table_needs_one_round(begin: Begin) -> None:
+    job, model, runner = begin("true")
+    screened = search_rounds(job, model)
+    assert screened.round == len(runner.asked) == 1
+    assert enough(screened, job)
+    assert {line.epoch for line in log(job)} == set(range(search_epochs(job.search_plan, 1)))
+
+
+def test_a_raw_run_is_judged_on_its_own_clock_and_any_other_on_the_calibrated_one(
+    begin: Begin, slower: tuple[Begun, Screened]
+) -> None:
+    job, model, _ = begin("raw", raw=True)
+    search_rounds(job, model)
+    raw = job.run.measured("screen-1").values()
+    assert raw and all(one.calibrated_reference_ms is None for one in raw)
+    calibrated = slower[0].job.run.measured("screen-1").values()
+    assert calibrated and all(one.calibrated_reference_ms for one in calibrated)
+    assert "--raw" in command_line(job.run.config)
+
+
+def test_networks_slower_than_their_blocks_correct_the_table_until_they_keep_the_budget(
+    slower: tuple[Begun, Screened],
+) -> None:
+    (job, model, runner), screened = slower
+    path = job.run.folder / "search" / "round-1.json"
+    first = msgspec.json.decode(path.read_bytes(), type=Screened)
+    assert keeping(first, job.budget_ms) == []
+    assert "round 1: 0 of 4 networks keep" in "\n".join(heard(job))
+    assert screened.round == len(runner.asked) > 1
+    kept = keeping(screened, job.budget_ms)
+    assert len(kept) >= 2
+    for one in kept:
+        assert one.predicted_ms == pytest.approx(one.measured_ms, rel=0.05)
+        # the model as it was would have called the same network too fast
+        assert model.network_ms(one.architecture.blocks) < 0.87 * job.budget_ms
+    ratios = [screened.model.rows_ms[key] / ms for key, ms in model.rows_ms.items()]
+    assert sum(ratios) / len(ratios) == pytest.approx(1.25, rel=0.1)
+
+
+def test_a_further_round_goes_on_from_where_the_search_is(slower: tuple[Begun, Screened]) -> None:
+    (job, _, _), screened = slower
+    lines = log(job)
+    steps = [line.step for line in lines]
+    assert steps == sorted(set(steps))
+    epochs = search_epochs(job.search_plan, screened.round)
+    assert {line.epoch for line in lines} == set(range(epochs))
+    warm = {line.epoch for line in lines if line.phase == "warm-up"}
+    assert warm == set(range(job.search_plan.warmup_epochs))
+    again = next(line for line in lines if line.epoch == search_epochs(job.search_plan, 1))
+    before = next(line for line in reversed(lines) if line.step < again.step)
+    # as decided as before, and the expected latency is that of the corrected model
+    assert again.entropy == pytest.approx(before.entropy, abs=0.05)
+    assert again.expected_ms is not None and before.expected_ms is not None
+    assert again.expected_ms > 1.1 * before.expected_ms
+
+
+def test_a_loop_that_was_cut_off_between_rounds_ends_as_an_undisturbed_one(
+    begin: Begin, slower: tuple[Begun, Screened]
+) -> None:
+    job, model, runner = begin("cut", 1.25)
+
+    def dies_in_the_second_round(one: Measurement) -> float:
+        if len(runner.asked) > 1:
+            raise KeyboardInterrupt
+        return 1.25
+
+    runner.factor = dies_in_the_second_round
+    with pytest.raises(KeyboardInterrupt):
+        search_rounds(job, model)
+    unlock_all()
+    job, model, runner = begin("cut", 1.25, resume=True)
+    assert search_rounds(job, model) == slower[1]
+    assert len(runner.asked) == slower[1].round - 1
+
+
+def test_networks_faster_than_their_blocks_do_not_waste_the_budget(begin: Begin) -> None:
+    job, model, _ = begin("faster", 0.75)
+    screened = search_rounds(job, model)
+    assert screened.round > 1
+    assert len(keeping(screened, job.budget_ms)) >= 2
+
+
+def test_rounds_are_bounded_on_a_device_that_slows_down_each_time(begin: Begin) -> None:
+    job, model, runner = begin("slowing")
+    runner.factor = lambda one: 1.3 ** len(runner.asked)
+    screened = search_rounds(job, model)
+    assert screened.round == len(runner.asked) == ROUNDS
+    assert keeping(screened, job.budget_ms) == []
+    assert choose_to_train(screened, job)
+
+
+def test_a_budget_that_turns_out_to_be_out_of_reach_ends_the_rounds_and_not_the_run(
+    begin: Begin,
+) -> None:
+    job, model, _ = begin("unreachable", 3.0, budget="0.25ms")
+    screened = search_rounds(job, model)
+    assert screened.round == 1
+    assert "by the corrected latency model the fastest network of the space" in heard(job)[-1]
+    fastest_ms = min(one.measured_ms or 0.0 for one in screened.found if one.origin == "search")
+    assert fastest_ms > job.budget_ms
+    assert [one.measured_ms for one in choose_to_train(screened, job)] == [fastest_ms]
+
+
+def test_random_search_goes_through_the_loop_also_with_a_window_of_one_network(
+    begin: Begin,
+) -> None:
+    least_ms = begin("least").model.cost_table(SPACE).smallest_ms
+    job, model, _ = begin("random", strategy="random", budget=f"{1.0001 * least_ms:.9f}ms")
+    screened = search_rounds(job, model)
+    assert screened.probabilities is None
+    searched = [one for one in screened.found if one.origin == "search"]
+    assert [one.predicted_ms for one in searched] == [pytest.approx(least_ms)]
+    assert choose_to_train(screened, job)
+
+
+def test_of_networks_inside_the_budget_the_most_promising_are_trained(idle: Job) -> None:
+    networks = [found("a", 0.96, 0.6), found("b", 1.01, 0.9), found("c", 0.98, 0.8)]
+    assert chosen(idle, *networks, found("d", 0.97, 0.7)) == ["c", "d"]
+
+
+def test_what_is_measured_counts_and_not_what_was_predicted(idle: Job) -> None:
+    slow, fast = found("slow", 1.1, 0.9, predicted_ms=0.9), found("fast", 0.9, predicted_ms=1.1)
+    assert chosen(idle, slow, fast) == ["fast"]
+
+
+def test_a_network_that_wastes_the_budget_comes_last(idle: Job) -> None:
+    wasteful, full = found("wasteful", 0.5, 0.9), found("full", 0.95, 0.4)
+    assert chosen(idle, wasteful, full) == ["full", "wasteful"]
+
+
+def test_where_none_keeps_the_budget_the_fastest_is_trained(idle: Job) -> None:
+    assert chosen(idle, found("a", 1.3, 0.9), found("b", 1.1, 0.1), found("c", 1.2)) == ["b"]
+
+
+def test_baselines_are_the_slowest_uniform_networks_inside_the_budget(idle: Job) -> None:
+    job = idle._replace(effort=msgspec.structs.replace(idle.effort, baselines=2))
+    uniform = [
+        found(f"uniform {family} x{width:g}", ms, None, "uniform")
+        for family, factor in (("mb k3 e6", 1.0), ("mb k3 e3", 0.7))
+        for width, ms in ((0.5, 0.5 * factor), (1.0, 0.9 * factor), (2.0, 2.0 * factor))
+    ]
+    names = chosen(job, found("a", 0.9), *uniform)
+    assert (names[0], set(names[1:])) == ("a", {"uniform mb k3 e6 x1", "uniform mb k3 e3 x1"})
+
+
+def test_without_a_way_to_the_device_predictions_choose(idle: Job) -> None:
+    over, inside = found("a", None, 0.9, predicted_ms=1.1), found("b", None, predicted_ms=0.98)
+    assert chosen(idle, over, inside) == ["b"]
+
+
+def test_uniform_networks_of_other_widths_are_predicted_with_less_certainty_and_are_no_duplicates(
+    idle: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mobile_module, "WIDTHS", (0.5, 0.55, 1.0, 2.0))
+    networks = baseline_networks(SPACE, read_model(idle.run.folder / "latency_model.json"))
+    digests = [one.architecture.digest for one in networks]
+    assert len(set(digests)) == len(digests)
+    spread = {one.name: one.predicted_std_ms / one.predicted_ms for one in networks}  # type: ignore[operator]
+    assert spread["uniform mb k3 e6 x0.5"] > spread["uniform mb k3 e6 x1"]
+    assert spread["uniform mb k3 e3 x2"] > spread["uniform mb k3 e3 x1"]

@@ -1,0 +1,318 @@
+"""`hwnas specialize` from images to a verified file, cut off and resumed, kept and missed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from hwnas.cli.main import cli
+from hwnas.data.datasets import load_dataset, normalise
+from hwnas.devices.worker.runtimes.open import open_model
+from hwnas.errors import BudgetError, UsageError
+from hwnas.networks.resolve import read_architecture
+from hwnas.networks.trained import trained_network
+from hwnas.specialize.run_folder import unlock_all
+from hwnas.specialize.setup import plan as plan_module
+from hwnas.specialize.setup.target import Target, find_target
+from tests.support.sample_run import (
+    DRIVER,
+    ROOT,
+    StandIn,
+    make_small,
+    put_phone_table,
+    write_images,
+)
+
+CONTRACT = {
+    "": "schema command results stages_s environment",
+    "result": "target runtime precision budget_ms verdict architecture latency accuracy artifacts "
+    "rounds candidates",
+    "architecture": "digest params macs",
+    "latency": "kind median_ms ci95_ms p90_ms p99_ms cv predicted_ms predicted_std_ms",
+    "accuracy": "test_images torch artifact",
+    "artifact": "path format sha256 size_bytes max_relative_error",
+}
+"""design.md, section 7."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWNAS_HOME", str(folder))
+        make_small(patch)
+        put_phone_table()
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def data(home: Path) -> Path:
+    return write_images(home / "images.npz")
+
+
+def options(out: Path, data: Path, *more: str) -> list[str]:
+    run = ["--out", str(out), "--data", str(data), "--target", "simulated-phone", "--threads", "1"]
+    return ["specialize", *run, "--budget", "30%", *more]
+
+
+def call(*arguments: str) -> Result:
+    try:
+        return CliRunner().invoke(cli, arguments)
+    finally:
+        unlock_all()
+
+
+@pytest.fixture(scope="module")
+def finished(home: Path, data: Path) -> Path:
+    """The folder of an undisturbed run."""
+    out = home / "runs" / "whole"
+    result = call(*options(out, data, "--quiet"))
+    assert result.exit_code == 0, result.stderr
+    (out / "said.txt").write_text(result.stdout)
+    return out
+
+
+def report(out: Path) -> dict[str, Any]:
+    return json.loads((out / "report.json").read_bytes())
+
+
+def result_of(out: Path) -> dict[str, Any]:
+    return report(out)["results"][0]
+
+
+def outcome(out: Path) -> list[str]:
+    """Return what has to be the same in a run that was cut off: architecture and files."""
+    result = result_of(out)
+    files = [artifact["sha256"] for artifact in result["artifacts"]]
+    return [result["architecture"]["digest"], *files]
+
+
+def test_the_report_has_every_field_of_the_contract(finished: Path) -> None:
+    document, result = report(finished), result_of(finished)
+    parts = {
+        "": document,
+        "result": result,
+        "architecture": result["architecture"],
+        "latency": result["latency"],
+        "accuracy": result["accuracy"],
+        "artifact": result["artifacts"][0],
+    }
+    for name, fields in CONTRACT.items():
+        missing = [field for field in fields.split() if parts[name].get(field) is None]
+        assert missing == [], name
+    assert (document["schema"], len(document["results"])) == (1, 1)
+    assert (result["target"], result["runtime"]) == ("simulated-phone", "litert")
+
+
+def test_the_budget_is_kept_and_used(finished: Path) -> None:
+    result = result_of(finished)
+    assert result["verdict"] == "kept"
+    assert 0.85 < result["latency"]["median_ms"] / result["budget_ms"] <= 1
+    least_ms, _, largest_ms = result["range_ms"]
+    assert least_ms < result["budget_ms"] == pytest.approx(0.3 * largest_ms)
+    assert result["latency"]["predicted_ms"] == pytest.approx(
+        result["latency"]["median_ms"], rel=0.1
+    )
+
+
+def test_a_simulated_latency_is_never_called_measured(finished: Path) -> None:
+    document, result = report(finished), result_of(finished)
+    assert result["latency"]["kind"] == result["latency_model"]["kind"] == "simulated"
+    kinds = {row["kind"] for row in result["candidates"]}
+    assert kinds <= {"simulated", "predicted"}
+    for name in ("said.txt", "report.md"):
+        text = (finished / name).read_text()
+        assert "simulated" in text
+        assert "measured" not in text.replace("not measured", "").replace("never measured", "")
+    assert '"kind": "measured"' not in json.dumps(document)
+
+
+def test_easy_images_are_learnt_and_the_files_say_what_torch_says(
+    finished: Path, data: Path
+) -> None:
+    result, dataset = result_of(finished), load_dataset(str(data))
+    architecture = read_architecture(finished / "search" / "architecture.json")
+    assert architecture.digest == result["architecture"]["digest"]
+    network = trained_network(architecture, finished / "training" / architecture.digest)
+    images = normalise(dataset.test.images, dataset)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).numpy()
+    assert (expected.argmax(1) == dataset.test.labels).mean() == result["accuracy"]["torch"] > 0.8
+    assert result["accuracy"]["test_images"] == len(dataset.test.labels)
+    runtimes = {"onnx": "onnxruntime", "tflite": "litert"}
+    assert [one["format"] for one in result["artifacts"]] == ["tflite", "onnx"]
+    for artifact in result["artifacts"]:
+        path = finished / artifact["path"]
+        assert path.stat().st_size == artifact["size_bytes"]
+        assert artifact["max_relative_error"] <= 1e-4
+        model = open_model(str(path), runtimes[artifact["format"]], 1)
+        for image, logits in zip(images[:8], expected[:8], strict=True):
+            planes = image if artifact["format"] == "onnx" else image.transpose(1, 2, 0)
+            model.set_input(np.ascontiguousarray(planes[None]))
+            model.run()
+            limit = 1e-4 * np.abs(expected).max()
+            np.testing.assert_allclose(model.output()[0], logits, atol=limit, rtol=0)
+
+
+def test_the_last_lines_are_files_and_commands(finished: Path) -> None:
+    said = (finished / "said.txt").read_text()
+    for name in ("export/model.tflite", "export/model.onnx", "report.html"):
+        assert str(finished / name) in said and (finished / name).exists()
+    assert "hwnas benchmark" in said and f"hwnas report {finished}  # print this report" in said
+
+
+def test_the_run_is_handed_over_as_a_bundle(finished: Path, tmp_path: Path) -> None:
+    result = call("deploy", str(finished), "--no-device", "--out", str(tmp_path / "bundle"))
+    assert result.exit_code == 0, result.stderr
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["budget_ms"] == result_of(finished)["budget_ms"]
+    assert (tmp_path / "bundle" / manifest["model"]).is_file()
+    again = call("verify", str(tmp_path / "bundle"), "--no-latency")
+    assert again.exit_code == 0 and "files as handed over" in again.stdout
+    refused = call("verify", str(tmp_path / "bundle"), "--model", "mobilenet_v2").exception
+    assert isinstance(refused, UsageError) and "a bundle is compared with" in str(refused)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(finished: Path, data: Path) -> None:
+    before = outcome(finished)
+    error = call(*options(finished, data)).exception
+    assert isinstance(error, UsageError)
+    assert "a run is there already; add --resume" in str(error)
+    assert outcome(finished) == before
+
+
+def test_resuming_a_finished_run_renders_it_again_and_trains_nothing(finished: Path) -> None:
+    def state() -> dict[str, int]:
+        kept = [*finished.glob("training/*/*.safetensors"), *finished.glob("search/*.json*")]
+        kept += [*finished.glob("checkpoints/*"), finished / "measurements.jsonl"]
+        # what is written again is written alike
+        return {
+            str(path): path.stat().st_mtime_ns for path in kept if "architecture" not in path.name
+        }
+
+    before, files = state(), outcome(finished)
+    (finished / "report.html").unlink()
+    (finished / "report.md").unlink()
+    result = call("specialize", "--resume", "--out", str(finished), "--json", "--quiet")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == report(finished)
+    assert (finished / "report.html").exists() and (finished / "report.md").exists()
+    assert (state(), outcome(finished)) == (before, files)
+
+
+def test_a_missed_budget_is_exit_5_with_everything_written(
+    home: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = home / "runs" / "missed"
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns("export", "report.*"))
+    budget_ms = result_of(finished)["budget_ms"]
+    # the trained files turn out slower than all that was measured before
+    lines = (out / "measurements.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "measurements.jsonl").write_bytes(
+        b"".join(one for one in lines if b'"final"' not in one)
+    )
+    profile, runner = find_target("simulated-phone")
+    assert runner is not None
+    slow = StandIn(runner, lambda one: 1.3 * budget_ms / one.median_ms)
+    monkeypatch.setattr(plan_module, "find_target", lambda name: Target(profile, slow))
+    result = call("specialize", "--resume", "--out", str(out), "--quiet")
+    assert isinstance(result.exception, BudgetError)
+    assert result.exception.exit_code == 5
+    assert str(result.exception) == (
+        "No trained network keeps the budget; the fastest is 30.0% over it (simulated)."
+    )
+    found = result_of(out)
+    assert (found["verdict"], found["reason"]) == ("missed", str(result.exception))
+    assert "30.0% over it" in result.stdout
+    assert outcome(out) == outcome(finished)
+    for artifact in found["artifacts"]:
+        assert (out / artifact["path"]).stat().st_size == artifact["size_bytes"]
+    assert (out / "report.html").exists() and (out / "report.md").exists()
+
+
+SEARCH, TRAINING, COMPILE = "search/log.jsonl", "training/*/log.jsonl", "export"
+"""What appears in a run folder when the step is under way."""
+
+
+@pytest.mark.parametrize(
+    "moments", [[TRAINING], pytest.param([SEARCH, TRAINING, COMPILE], marks=pytest.mark.slow)]
+)
+def test_a_run_that_is_killed_and_resumed_ends_as_an_undisturbed_one(
+    tmp_path: Path, data: Path, finished: Path, moments: list[str]
+) -> None:
+    out = tmp_path / "run"
+    for number, moment in enumerate(moments):
+        process = start(*options(out, data, *(["--resume"] if number else [])))
+        killed_when(process, out, moment)
+        assert not (out / "report.json").exists()
+    process = start("specialize", "--resume", "--out", str(out))
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said.decode()
+    assert outcome(out) == outcome(finished)
+    names = {path.name for path in (out / "training").iterdir()}
+    assert names == {path.name for path in (finished / "training").iterdir()}
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    """Start ``hwnas`` with the tiny effort in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def killed_when(process: subprocess.Popen[bytes], out: Path, pattern: str) -> None:
+    """Kill a run when a file that is not empty matches ``pattern`` in its folder."""
+    try:
+        deadline = time.monotonic() + 300
+        while not any(path.stat().st_size for path in out.glob(pattern)):
+            assert process.poll() is None, process.communicate()[1].decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_phone_that_cannot_be_reached_gets_a_file_with_the_latency_of_its_table(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        colour = ("red", "blue")[number % 2]
+        pixels = rng.integers(0, 90, (48, 64, 3), dtype=np.uint8)
+        pixels[:, :, 0 if colour == "red" else 2] += 150
+        path = tmp_path / "images" / colour / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    out = tmp_path / "run"
+    arguments = ["--target", "pixel1", "--data", str(tmp_path / "images"), "--budget", "60ms"]
+    result = call("specialize", *arguments, "--out", str(out), "--threads", "1", "--quiet")
+    assert result.exit_code == 0, result.stderr
+    found = result_of(out)
+    assert (found["verdict"], found["latency"]["kind"]) == ("not measured", "table")
+    assert 0.9 * 60 < found["latency"]["median_ms"] <= 60
+    assert found["latency"]["ci95_ms"] is None
+    assert {row["kind"] for row in found["candidates"]} == {"table"}
+    assert found["architecture"]["input_shape"] == [3, 224, 224]
+    assert [one["format"] for one in found["artifacts"]] == ["tflite", "onnx"]
+    assert all(one["max_relative_error"] <= 1e-4 for one in found["artifacts"])
+    assert "not measured" in result.stdout
+    assert not (out / "measurements.jsonl").exists()

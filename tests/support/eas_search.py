@@ -1,0 +1,127 @@
+"""A small EAS search: its space, images and plan, and workers that train in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from hwnas.latency_models.cost import NetworkCosts
+from hwnas.search.eas.model_pool import Member, read_family
+from hwnas.search.eas.strategy import Eas
+from hwnas.search.eas.train_worker import train_child
+from hwnas.search.eas.worker_pool import Ended
+from hwnas.search.loop import SearchFiles, SearchPlan
+from hwnas.search.strategy import Setting
+from hwnas.training.loader import seeded
+from tests.support.grown import small_space
+from tests.support.tiny import tiny_data
+
+SPACE = small_space(depth=5, widths=(4, 8, 12, 16))
+TRAIN, VALID = tiny_data(48), tiny_data(24, seed=1)
+PLAN = SearchPlan(warmup_epochs=8, batch_size=8, children=8, child_epochs=2)
+MACS_PER_MS = 1e5
+
+
+def costs() -> NetworkCosts:
+    return NetworkCosts(
+        SPACE, lambda blocks: {one.key: one.macs / MACS_PER_MS for one in blocks}, 0.01
+    )
+
+
+class InProcess:
+    """Trains at once, where it is; ``broken`` says how often a child's training fails, by turn."""
+
+    def __init__(self, broken: dict[int, int] | None = None) -> None:
+        self.trained: list[str] = []
+        self.broken = broken or {}
+        self._turns: dict[str, int] = {}
+
+    def train(self, folders: Sequence[Path]) -> Iterator[Ended]:
+        for folder in folders:
+            turn = self._turns.setdefault(folder.name, len(self._turns))
+            if self.broken.get(turn, 0) > 0:
+                self.broken[turn] -= 1
+                yield folder, "killed by SIGKILL (out of memory?)"
+                continue
+            train_child(folder, folder.parent / "data.safetensors")
+            self.trained.append(folder.name)
+            yield folder, ""
+
+
+def files(folder: Path) -> SearchFiles:
+    (folder / "search").mkdir(exist_ok=True)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    return SearchFiles(folder / "checkpoints" / "search.safetensors", folder / "search/log.jsonl")
+
+
+class Searched:
+    """A strategy and what it was told."""
+
+    def __init__(
+        self,
+        folder: Path,
+        patch: pytest.MonkeyPatch,
+        budget_ms: float = 6.0,
+        pool: InProcess | None = None,
+        kind: type[Eas] = Eas,
+        **setting: Any,
+    ) -> None:
+        self.pool, self.said, self.files = pool or InProcess(), [], files(folder)
+        patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: self.pool)
+        torch.manual_seed(0)
+        asked = Setting(
+            SPACE, costs(), budget_ms, seeded(0, "paths"), say=self.said.append, **setting
+        )
+        self.strategy = kind.begin(asked)
+
+    def run(self, rounds: int = 1) -> Searched:
+        self.strategy.search(TRAIN, VALID, PLAN, 0, self.files, rounds)
+        return self
+
+    @property
+    def family(self) -> list[Member]:
+        return read_family(self.files.log.parent / "children")
+
+
+class FakeRay(ModuleType):
+    """As much of Ray as is used; tasks run when they are waited for."""
+
+    def __init__(self, broken: int = 0) -> None:
+        super().__init__("ray")
+        self.broken, self.addresses = broken, list[str]()
+
+    def init(self, address: str, **options: object) -> None:
+        self.addresses.append(address)
+
+    def put(self, value: object) -> object:
+        return value
+
+    def remote(self, function: Any) -> Any:
+        fake = self
+
+        class Task:
+            def options(self, **given: object) -> Task:
+                assert given["num_cpus"] == 1
+                return self
+
+            def remote(self, *arguments: Any) -> Any:
+                return lambda: fake._run(function, arguments)
+
+        return Task()
+
+    def wait(self, tasks: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        return tasks[-1:], tasks[:-1]  # not in the order of the call
+
+    def get(self, task: Any) -> Any:
+        return task()
+
+    def _run(self, function: Any, arguments: Any) -> Any:
+        if self.broken:
+            self.broken -= 1
+            raise RuntimeError("The worker died unexpectedly\n  while executing a task.")
+        return function(*arguments)

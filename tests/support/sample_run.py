@@ -1,0 +1,127 @@
+"""A run that takes seconds: tiny images, a tiny effort, the simulated phone and its model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from hwnas.devices.profile import find_profile
+from hwnas.devices.runner import Progress, Runner, Subject, open_runner
+from hwnas.files import home
+from hwnas.latency_models.storage.store import measured_folder
+from hwnas.measurement.measurement import Environment, Measurement, Round
+from hwnas.profiling.measure import latency_model
+from hwnas.spaces.mobile import space as mobile_module
+from hwnas.spaces.mobile.space import mobile_space
+from hwnas.specialize.setup.effort import EFFORTS, Effort
+
+PHONE = find_profile("simulated-phone")
+SPACE = mobile_space((1, 16, 16), 3)
+"""What the images of `write_images` give."""
+
+TINY = Effort(
+    warmup_passes=90,
+    search_passes=180,
+    training_passes=1200,
+    arch_learning_rate=0.1,
+    screened=3,
+    trained=1,
+    baselines=0,
+)
+
+
+def make_small(patch: pytest.MonkeyPatch) -> None:
+    """Let a quick run of this process be `TINY`, with one width of each uniform network."""
+    patch.setitem(EFFORTS, "quick", TINY)
+    patch.setattr(mobile_module, "WIDTHS", (1.0,))
+
+
+DRIVER = """
+import pytest
+from hwnas.cli.main import main
+from tests.support.sample_run import make_small
+make_small(pytest.MonkeyPatch())
+main()
+"""
+"""`hwnas` for a process of its own, with ``PYTHONPATH`` set to `ROOT`."""
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_images(path: Path, train: int = 240, test: int = 60, size: int = 16) -> Path:
+    """Write grey images whose class says which third is bright."""
+    labels = np.arange(train + test) % 3
+    images = np.random.default_rng(0).integers(0, 90, (train + test, size, size), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[size // 3 * label : size // 3 * (label + 1)] += 120
+    np.savez(
+        path,
+        x_train=images[:train],
+        y_train=labels[:train],
+        x_test=images[train:],
+        y_test=labels[train:],
+    )
+    return path
+
+
+def put_phone_table() -> Path:
+    """Put the simulated phone's model of `SPACE` where hwnas looks for it; return its folder."""
+    folder = measured_folder(PHONE.name, SPACE)
+    assert tempfile.gettempdir() in str(home()), "HWNAS_HOME must be a temporary folder in tests"
+    folder.mkdir(parents=True)
+    for name, content in _phone_files().items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@cache
+def _phone_files() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as made:
+        latency_model(PHONE, open_runner(PHONE), SPACE, Path(made), said_nothing, networks=12)
+        return {file.name: file.read_bytes() for file in Path(made).iterdir()}
+
+
+def said_nothing(text: str) -> None:
+    raise AssertionError(f"there was nothing to say, but: {text}")
+
+
+class StandIn:
+    """A runner that changes what another one says, and keeps what it was asked."""
+
+    def __init__(self, inner: Runner, factor: Callable[[Measurement], float]) -> None:
+        self.inner, self.factor = inner, factor
+        self.asked: list[list[str]] = []
+
+    def probe(self) -> Environment:
+        return self.inner.probe()
+
+    def measure(
+        self,
+        subjects: Sequence[Subject],
+        *,
+        calibrated_reference_ms: float | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[Measurement]:
+        self.asked.append([one.name for one in subjects])
+        measured = self.inner.measure(
+            subjects, calibrated_reference_ms=calibrated_reference_ms, seed=seed, progress=progress
+        )
+        return [_scaled(one, self.factor(one)) for one in measured]
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def _scaled(one: Measurement, factor: float) -> Measurement:
+    rounds = tuple(
+        Round(tuple(factor * sample for sample in round.samples_ms), round.reference_ms)
+        for round in one.rounds
+    )
+    return msgspec.structs.replace(one, rounds=rounds)

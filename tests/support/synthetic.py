@@ -1,0 +1,73 @@
+"""A device whose costs are known, so that what a latency model learns can be compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from random import Random
+
+import numpy as np
+
+from hwnas.architecture.architecture import Block
+from hwnas.latency_models.features import resources
+from hwnas.latency_models.observation import Observation
+from hwnas.spaces.mobile.space import mobile_space
+
+SPACE = mobile_space((1, 28, 28), 10)
+BLOCKS = tuple(
+    dict.fromkeys(
+        [*SPACE.fixed, *(site.block for site in SPACE.sites() if site.block.op != "identity")]
+    )
+)
+WEIGHTS = np.array([0.002, 0.02, 0.15, 0.15, 0.3, 0.4, 0.1, 0.3, 0.3])
+"""ms for each of `RESOURCES`."""
+SCALE, CALL_MS, OVERHEAD_MS = 0.85, 0.03, 0.035
+"""A block costs ``SCALE`` of what it takes alone; a call, and what networks have beside blocks."""
+
+
+def costs_ms(blocks: Sequence[Block] = BLOCKS, own: float = 0.03) -> dict[str, float]:
+    """Return what blocks cost inside networks: by their resources, and ``own`` of each block."""
+    deviation = np.random.default_rng(0).standard_normal(len(blocks))
+    ms = (resources(blocks) @ WEIGHTS) * np.exp(own * deviation)
+    return {block.key: float(one) for block, one in zip(blocks, ms, strict=True)}
+
+
+COSTS_MS = costs_ms()
+
+
+def alone(
+    costs: dict[str, float] = COSTS_MS, noise: float = 0.0, seed: int = 0
+) -> list[Observation]:
+    """Return the null model and every block, measured alone."""
+    rng = np.random.default_rng(seed)
+    blocks = [
+        Observation("alone", (key,), (ms / SCALE + CALL_MS) * noisy(rng, noise), max(noise, 0.002))
+        for key, ms in costs.items()
+    ]
+    return [Observation("alone", (), CALL_MS, 0.002), *blocks]
+
+
+def inside(costs: dict[str, float] = COSTS_MS) -> list[Observation]:
+    """Return every block's time inside networks, as a published table has it."""
+    return [Observation("inside", (key,), ms, 0.002) for key, ms in costs.items()]
+
+
+def networks(
+    count: int, seed: int, noise: float = 0.0, costs: dict[str, float] = COSTS_MS
+) -> list[Observation]:
+    """Return random networks of the space, measured with a relative ``noise``."""
+    rng, draw = np.random.default_rng(seed), Random(seed)
+    found: list[Observation] = []
+    for _ in range(count):
+        keys = keys_of(SPACE.architecture(SPACE.random(draw)).blocks)
+        ms = (OVERHEAD_MS + sum(costs[key] for key in keys)) * noisy(rng, noise)
+        found.append(Observation("network", keys, ms, max(noise, 0.002)))
+    return found
+
+
+def keys_of(blocks: Iterable[Block]) -> tuple[str, ...]:
+    """Return the keys of the blocks that compute something."""
+    return tuple(block.key for block in blocks if block.op != "identity")
+
+
+def noisy(rng: np.random.Generator, noise: float) -> float:
+    return float(np.exp(noise * rng.standard_normal()))

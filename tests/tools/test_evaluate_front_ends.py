@@ -1,0 +1,63 @@
+"""The comparison of searches on cells: rows of all methods, kept work, honest words."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from tests.support.paths import TOOLS
+from tests.support.sample_run import write_images
+
+PARTS = ("front_ends", "latency_data", "evaluate_front_ends")
+
+
+@pytest.fixture(autouse=True)
+def tools_are_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    yield
+    for name in [one for one in sys.modules if one.startswith(PARTS)]:
+        del sys.modules[name]
+
+
+def run(work: Path, *more: str) -> tuple[str, list[dict[str, object]]]:
+    from evaluate_front_ends import main
+
+    data, rows = work / "images.npz", work / "rows.json"
+    if not data.exists():
+        write_images(data)
+    arguments = [
+        "--work", str(work), "--data", str(data), "--images", "64", "--layers", "3",
+        "--channels", "2", "--minutes", "0.001", "--child-epochs", "1", "--ranked", "3",
+        "--no-latency", "--results", str(work / "table.md"), "--json", str(rows), *more,
+    ]  # fmt: skip
+    said = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert said.exit_code == 0, said.output
+    return (work / "table.md").read_text(), msgspec.json.decode(rows.read_bytes())
+
+
+def test_every_asked_method_and_seed_has_its_row_and_nothing_is_done_twice(tmp_path: Path) -> None:
+    asked = ["--method", "ista", "--method", "random", "--seeds", "2"]
+    text, rows = run(tmp_path, *asked)
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        ("ISTA-NAS, two-stage", 0), ("random search", 0),
+        ("ISTA-NAS, two-stage", 1), ("random search", 1),
+    ]  # fmt: skip
+    assert all(0 <= float(str(row["accuracy"])) <= 1 for row in rows)
+    assert "Against random search: ISTA-NAS, two-stage" in text
+    assert "Nothing of that size was run here" in text
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-*.json")}
+    assert len([path for path in kept if path.name.startswith("search-")]) == 4
+    assert run(tmp_path, *asked)[1] == rows
+    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-*.json")}
+    # another size is other work
+    assert run(tmp_path, "--method", "random", "--seeds", "1", "--images", "48")[1] != rows
+
+
+def test_one_seed_is_said_to_tell_nothing(tmp_path: Path) -> None:
+    text, _ = run(tmp_path, "--method", "random", "--seeds", "1", "--ranked", "0")
+    assert "One seed tells no spread" in text

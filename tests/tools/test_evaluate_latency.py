@@ -1,0 +1,225 @@
+"""The evaluation of latency models: two ways to the same numbers, and what a network is made of."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from hwnas.spaces.mobile.space import mobile_space
+from tests.support.paths import TOOLS
+
+
+@pytest.fixture(autouse=True)
+def tools_are_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    yield
+    for name in [one for one in sys.modules if one.startswith("latency_data")]:
+        del sys.modules[name]
+
+
+def _bench(networks: int = 60, items: int = 9):
+    from latency_data.bench import Bench, Items
+
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 3, (networks, items)).astype(float)
+    amounts = np.column_stack([np.ones(items), rng.uniform(0.5, 5, (items, 2))])
+    at, groups = rng.uniform(0, 5, (items, 5)), np.array([0, 0, 1, 2, 3])
+    cost = amounts @ np.array([0.1, 0.3, 0.2]) * rng.uniform(0.9, 1.1, items)
+    ms = (counts @ cost + 0.2) * rng.normal(1, 0.01, networks)
+    made = Items("", counts, amounts, at, groups)
+    every = np.arange(networks)
+    return Bench("made up", (made,), counts @ amounts[:, 1], counts, counts, {"it": ms}, every)
+
+
+def test_the_posterior_is_the_same_in_the_state_and_in_the_observations() -> None:
+    from latency_data import learn
+
+    bench = _bench()
+    items, ms, train = bench.items[0], bench.ms["it"], np.arange(30)
+    prior = learn.untimed_prior(items.counts[train], items.amounts, ms[train])
+    cost = items.amounts @ np.array(prior.weights)
+    zeros = np.zeros((len(cost), len(cost)))
+    field = learn.Field(
+        (), learn.Rows(cost, zeros), items.amounts, prior, 0.0, (items.coordinates, items.groups)
+    )
+    alone = [0] * len(train)
+    seen = learn.Seen(items.counts[train], ms[train], np.full(30, 1e-3), np.ones(30), alone, alone)
+    terms = learn.Terms(seen, field, 0.05)
+    scaled = items.counts[30:] * cost
+    given = (terms, scaled, ms[train] - items.counts[train] @ cost, (1e-3 * ms[train]) ** 2)
+    scales = (0.1, 0.5, 0.2, 0.04, 1.0, 0.01, *([0.0] * 6))
+    one = learn._InState(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
+    other = learn._InObservations(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_networks_are_predicted_better_than_by_a_line_on_macs() -> None:
+    from latency_data import learn
+
+    bench, train, test = _bench(), np.arange(20), np.arange(20, 60)
+    ms = bench.ms["it"]
+    errors = learn.gaussian(bench, train, test, ms).mean_ms / ms[test] - 1
+    line = learn.line(bench, train, test, ms) / ms[test] - 1
+    assert np.sqrt((errors**2).mean()) < 0.5 * np.sqrt((line**2).mean())
+
+
+def test_chosen_networks_are_different_ones_from_both_ends() -> None:
+    from latency_data.choice import chosen
+
+    bench = _bench()
+    found = chosen(bench, 12, 0)
+    assert len(set(found.tolist())) == 12
+    order = np.argsort(np.argsort(bench.macs))[found]
+    assert (order < 8).sum() >= 3 and (order >= 52).sum() >= 3
+
+
+def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None:
+    from latency_data.operators import Operator, macs_of, operators_of
+
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6(),
+        nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 16, 1, groups=2), nn.Hardswish(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
+    ).to("meta")  # fmt: skip
+    found = operators_of(module, 32)
+    assert set(found) == {
+        Operator("dense", 3, 8, 3, 2, 1, 32, 16),
+        Operator("depthwise", 8, 8, 3, 1, 8, 16, 16),
+        Operator("grouped", 8, 16, 1, 1, 2, 16, 16),
+        Operator("activate", 16, 16, 1, 1, 1, 16, 16),
+        Operator("mean", 16, 16, 1, 1, 1, 16, 1),
+        Operator("linear", 16, 10),
+        Operator("fixed", 1, 1),
+    }
+    by_hand = 256 * (27 * 8 + 9 * 8 + 4 * 16) + 160
+    assert macs_of(found) == pytest.approx(by_hand / 1e6)
+
+
+def test_a_join_reads_both_of_its_inputs() -> None:
+    from latency_data.operators import AMOUNTS, operators_of
+
+    class Gated(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + x.relu()) * x.mean((2, 3), keepdim=True)
+
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), Gated()).to("meta")
+    elements = AMOUNTS.index("elements")
+    moved = sorted(one.amounts[elements] for one in operators_of(module, 32) if one.kind == "join")
+    whole = 32 * 32 * 8
+    assert moved == pytest.approx([(2 * whole + 8) / 1e6, 3 * whole / 1e6])
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_an_activation_that_is_written_out_is_the_operator_that_a_converter_makes_of_it(
+    inplace: bool,
+) -> None:
+    from latency_data.operators import Operator, operators_of
+
+    class WrittenOut(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * nn.functional.relu6(x + 3.0, inplace=inplace) / 6.0
+
+    class NotIt(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + x) * nn.functional.relu6(x + 3.0, inplace=inplace) / 6.0
+
+    conv = nn.Conv2d(3, 8, 3, 2, 1)
+    written = nn.Sequential(conv, WrittenOut(), nn.Conv2d(8, 8, 1), WrittenOut()).to("meta")
+    called = nn.Sequential(conv, nn.Hardswish(), nn.Conv2d(8, 8, 1), nn.Hardswish()).to("meta")
+    assert operators_of(written, 32) == operators_of(called, 32)
+    activate = Operator("activate", 8, 8, 1, 1, 1, 16, 16)
+    assert operators_of(written, 32)[activate] == 2
+    other = operators_of(nn.Sequential(conv, NotIt()).to("meta"), 32)
+    assert other.total() == operators_of(written, 32).total() + 1
+
+
+def test_cells_that_compute_the_same_are_one_group_and_others_are_not() -> None:
+    from latency_data import repeats
+
+    conv3, pool, skip = 3, 4, 1
+    # edges: 0-1, 0-2, 1-2, 0-3, 1-3, 2-3
+    by_one = [conv3, 0, 0, skip, pool, 0]
+    by_two = [0, conv3, 0, skip, 0, pool]
+    through = [conv3, 0, skip, skip, 0, pool]
+    other = [pool, 0, 0, skip, conv3, 0]
+    dead = [conv3, conv3, 0, skip, pool, 0]
+    assert repeats.expression(by_one) == "(4(3(x))+x)" == repeats.expression(by_two)
+    assert repeats.expression(through) == repeats.expression(by_one)
+    assert repeats.expression([0, 0, conv3, 0, 0, conv3]) == "0"
+    rows = np.array([by_one, by_two, through, other, dead])
+    # a skip more and a convolution that nothing takes are other work
+    assert repeats.equal_cells(rows, np.arange(5)) == [[0, 1]]
+
+
+def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
+    from latency_data import repeats
+
+    rng = np.random.default_rng(0)
+    groups = [[3 * n, 3 * n + 1, 3 * n + 2] for n in range(2000)]
+    true = np.repeat(np.exp(rng.normal(0, 0.3, 2000)), 3)
+    ms = true * np.exp(rng.normal(0, 0.1, 6000))
+    rank, one = repeats.noise(groups, ms)
+    assert one == pytest.approx(0.1, rel=0.05)
+    best: Any = spearmanr(true, ms)
+    assert np.sqrt(rank) == pytest.approx(best.statistic, abs=0.01)
+    assert repeats.noise(groups, true) == (pytest.approx(1.0), 0.0)
+
+
+def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
+    from latency_data.fresh import FIGURES, judge, judge_again, titled
+
+    from hwnas.latency_models.observation import Observation
+    from hwnas.profiling.bench import block_keys
+
+    space = mobile_space((1, 28, 28), 10)
+    networks = [space.architecture(space.random(Random(seed))) for seed in range(10)]
+    ms = {block_keys(one): 1.0 + number for number, one in enumerate(networks)}
+    first = {keys: Observation("network", keys, one) for keys, one in ms.items()}
+    second = {keys: Observation("network", keys, 1.2 * one) for keys, one in ms.items()}
+    exact, high = (lambda n: ms[block_keys(n)]), (lambda n: 1.08 * ms[block_keys(n)])
+    found = judge("sums", [exact, high], networks, first, second)
+    told = titled(found, 3, found.figures)
+    assert (told["choices"], told["networks"], told["90 % interval"]) == (6, 30, "")
+    assert (told["within 5 %"], told["within 10 %"]) == ("50.0%", "100.0%")
+    assert (told["RMSPE"], told["RMSPE, other process"]) == ("4.00%", "13.33%")
+    repeated = judge_again(networks, first, second, "again")
+    assert repeated.figures[2] == pytest.approx(0.2)
+    assert len(repeated.figures) == len(found.figures) == len(FIGURES)
+
+
+@pytest.mark.parametrize(("budget", "network"), [(20.0, 1.0), (90.0, 1.0), (60.0, 4.0)])
+def test_a_measurement_of_little_time_takes_what_it_has_time_for(
+    budget: float, network: float
+) -> None:
+    from latency_data import designs
+
+    from hwnas.latency_models.observation import Observation
+    from hwnas.profiling.bench import block_keys
+    from tests.support.synthetic import BLOCKS, COSTS_MS, OVERHEAD_MS, SPACE, alone
+
+    rng = Random(0)
+    pool = [SPACE.architecture(SPACE.random(rng)) for _ in range(30)]
+    targets = [SPACE.architecture(SPACE.random(rng)) for _ in range(10)]
+    seen = {one.keys: one for one in alone(noise=0.01)}
+    for one in pool:
+        ms = OVERHEAD_MS + sum(COSTS_MS[key] for key in block_keys(one))
+        seen[block_keys(one)] = Observation("network", block_keys(one), ms, 0.01)
+    taken = designs.limited(BLOCKS, pool[:8], pool, targets, seen, budget, network, 0)
+    assert len({one.keys for one in taken}) == len(taken) and taken[0].keys == ()
+    nets = sum(one.what == "network" for one in taken)
+    blocks = len(taken) - 1 - nets
+    if budget > 80:  # there is no more
+        assert blocks == len(BLOCKS) and nets >= 22
+    else:
+        assert 0 <= budget - (1 + blocks + network * nets) < network
+        assert (blocks > 0) == (network > 1)
+    half = designs.half_and_half(BLOCKS, pool, seen, budget, network, 0)
+    assert sum(one.what == "network" for one in half) == min(int(budget / 2 / network), 22)

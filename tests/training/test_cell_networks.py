@@ -1,0 +1,129 @@
+"""The final training of cells: the auxiliary classifier's loss, and paths that are dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hwnas.console import QuietConsole
+from hwnas.errors import UsageError
+from hwnas.files import write_json
+from hwnas.networks.trained import trained_network
+from hwnas.nn.auxiliary import WithAuxiliary, trainee
+from hwnas.nn.build import build
+from hwnas.nn.network import WiredNetwork
+from hwnas.spaces.cells.genotype import published_genotype
+from hwnas.spaces.cells.space import cell_space
+from hwnas.specialize.run_folder import Config, unlock_all
+from hwnas.specialize.setup.plan import plan
+from hwnas.specialize.steps.train_job import TrainJob, run_training
+from hwnas.training import loop
+from hwnas.training.loop import TrainingPlan, train
+from tests.support.sample_run import write_images
+from tests.support.tiny import tiny_data
+
+SPACE = cell_space((1, 24, 24), 3, 4, 3)
+ARCHITECTURE = SPACE.architecture(published_genotype("DARTS_V2"))
+
+
+def fresh() -> WiredNetwork:
+    torch.manual_seed(0)
+    network = build(ARCHITECTURE)
+    assert isinstance(network, WiredNetwork)
+    return network
+
+
+def test_the_loss_counts_the_auxiliary_logits_by_their_weight() -> None:
+    asked = TrainingPlan(auxiliary=0.4, label_smoothing=0.0, weight_decay=0.0)
+    network = WithAuxiliary(fresh(), ARCHITECTURE)
+    images, labels = torch.randn(6, 1, 24, 24), torch.arange(6) % 3
+    logits, auxiliary = network.train()(images)
+    expected = F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(auxiliary, labels)
+    expected.backward()
+    inside = network.network.blocks[0]
+    wanted = [parameter.grad.clone() for parameter in inside.parameters()]  # type: ignore[union-attr]
+    optimizer = torch.optim.SGD(network.parameters(), 0.0)
+    loss, _ = loop._step(network, optimizer, (images, labels), 0.0, asked, None)  # pyright: ignore[reportPrivateUsage]
+    assert loss == pytest.approx(expected.item(), rel=1e-6)
+    for parameter, grad in zip(inside.parameters(), wanted, strict=True):
+        assert torch.allclose(parameter.grad, grad, rtol=1e-4, atol=1e-7)  # type: ignore[arg-type]
+
+
+def test_paths_are_dropped_more_and_more_often_and_no_more_in_the_end() -> None:
+    network, seen = fresh(), list[float]()
+    asked = TrainingPlan(epochs=4, batch_size=8, drop_path=0.2)
+    train(
+        network,
+        tiny_data(16, 24),
+        asked,
+        0,
+        on_epoch=lambda _: seen.append(network.drop_path),
+    )
+    assert seen == pytest.approx([0.0, 0.05, 0.1, 0.15])
+    assert network.drop_path == 0.0
+
+
+def test_without_a_weight_nothing_is_added() -> None:
+    network = fresh()
+    assert trainee(network, ARCHITECTURE, 0.0) is network
+    assert isinstance(trainee(network, ARCHITECTURE, 0.4), WithAuxiliary)
+
+
+def test_a_training_with_both_goes_on_after_a_cut_and_leaves_the_network_alone(
+    tmp_path: Path,
+) -> None:
+    data = write_images(tmp_path / "images.npz", 40, 20, size=24)
+    write_json(tmp_path / "net.json", ARCHITECTURE)
+
+    def job(out: str) -> TrainJob:
+        return TrainJob(
+            architecture=str(tmp_path / "net.json"), data=str(data), out=str(tmp_path / out),
+            epochs=3, batch_size=8, auxiliary=0.4, drop_path=0.3,
+        )  # fmt: skip
+
+    class Killed(Exception):
+        pass
+
+    def die(line: loop.EpochLog) -> None:
+        if line.epoch == 2:
+            raise Killed
+
+    try:
+        whole = run_training(job("whole"), False)
+        unlock_all()
+        with pytest.raises(Killed):
+            run_training(job("cut"), False, die)
+        unlock_all()
+        assert run_training(job("cut"), True).validation_accuracy == whole.validation_accuracy
+    finally:
+        unlock_all()
+    one, other = (trained_network(ARCHITECTURE, tmp_path / name) for name in ("whole", "cut"))
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_a_chain_has_no_place_for_a_second_classifier(tmp_path: Path) -> None:
+    job = TrainJob(
+        architecture="mobilenet_v2", data="fashion-mnist-6k", out=str(tmp_path / "out"),
+        auxiliary=0.4,
+    )  # fmt: skip
+    try:
+        with pytest.raises(UsageError, match="for networks of cells; this one is a chain"):
+            run_training(job, False)
+    finally:
+        unlock_all()
+
+
+def test_only_the_full_effort_trains_cells_as_darts_does() -> None:
+    config = Config(target="simulated-phone", data="fashion-mnist-6k", space="cells")
+
+    def trained(effort: str) -> TrainingPlan:
+        asked = msgspec.structs.replace(config, effort=effort)
+        return plan(asked, QuietConsole())["training"]  # type: ignore[return-value]
+
+    assert (trained("full").auxiliary, trained("full").drop_path) == (0.4, 0.2)
+    assert (trained("quick").auxiliary, trained("quick").drop_path) == (0.0, 0.0)

@@ -1,0 +1,280 @@
+"""Two processes that share every batch do what one does with the whole batch, and end alike."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hwnas.architecture.architecture import Architecture
+from hwnas.errors import UsageError
+from hwnas.files import write_json
+from hwnas.latency_models.cost import cost_table
+from hwnas.nn.build import build
+from hwnas.nn.supernet import Supernet
+from hwnas.search.blackbox.random import RandomSearch
+from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
+from hwnas.search.proxyless.gradient import ProxylessGradient
+from hwnas.search.proxyless.reinforce import Reinforce
+from hwnas.search.strategy import Setting
+from hwnas.spaces.cells.space import cell_space
+from hwnas.specialize.distributed.ranks import leading
+from hwnas.specialize.distributed.tasks import SearchTask, TrainTask, tell, together
+from hwnas.specialize.run_folder import Config
+from hwnas.specialize.setup.effort import EFFORTS, plans
+from hwnas.specialize.setup.plan import load_images, load_space
+from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.distributed import joined, rank, share, told, told_state
+from hwnas.training.loader import as_data
+from hwnas.training.loop import TrainingPlan, train
+from tests.support.tiny import tiny_costs, tiny_data, tiny_space
+
+SPACE = tiny_space(widths=(8, 16))
+PLAN = SearchPlan(
+    warmup_epochs=1, search_epochs=1, batch_size=16, warmup_learning_rate=0.05, flip=False
+)
+CELLS = cell_space((1, 12, 12), 4, channels=4, layers=3)
+SEARCHES = ("proxyless full", "proxyless two", "reinforce", "cells full", "random")
+
+
+def searched(kind: str, folder: Path) -> dict[str, Tensor]:
+    """Return the state after a short search; the ranks begin with different weights."""
+    torch.manual_seed(rank())
+    supernet, generator = Supernet(SPACE), torch.Generator().manual_seed(rank())
+    costs = tiny_costs(SPACE)
+    if kind == "cells full":
+        costs = cost_table(CELLS, lambda block: 1e-6 * block.macs, 0.0)
+        budget_ms = costs.network_ms(CELLS.usual.choices)
+        strategy = ProxylessGradient.begin(Setting(CELLS, costs, budget_ms, generator, 0.05))
+    elif kind == "random":
+        strategy = RandomSearch.begin(Setting(SPACE, costs, 2.0, generator, 0.05))
+    elif kind == "reinforce":
+        strategy = Reinforce(supernet, costs, 2.0, generator, 0.05, networks=3)
+    else:
+        strategy = ProxylessGradient(
+            supernet, costs, 2.0, generator, 0.05, estimator=kind.split()[1]
+        )
+    files = SearchFiles(folder / f"{kind}.safetensors", folder / f"{kind}.jsonl")
+    data = tiny_data(64), tiny_data(32, seed=1)
+    if kind == "cells full":  # of pooling and many norms: rounding grows tenfold a step
+        data = tiny_data(16), tiny_data(16, seed=1)
+    run_search(strategy, *data, PLAN, 0, files if rank() == 0 else None)
+    return strategy.state_dict()
+
+
+def trained() -> dict[str, Tensor]:
+    torch.manual_seed(rank())
+    network = build(SPACE.architecture(SPACE.usual))
+    plan = TrainingPlan(epochs=2, batch_size=16, peak_learning_rate=0.05, dropout=0.0, flip=False)
+    train(network, tiny_data(64), plan, seed=0)
+    return network.state_dict()
+
+
+def everything(folder: Path) -> None:
+    """Search and train, and leave the final states in ``folder``, one file a rank."""
+    torch.set_num_threads(1)
+    for kind in SEARCHES:
+        save_checkpoint(folder / f"{kind}-{rank()}.safetensors", searched(kind, folder), {})
+    save_checkpoint(folder / f"trained-{rank()}.safetensors", trained(), {})
+
+
+def on_rank(number: int, port: int, folder: Path) -> None:
+    os.environ.update(rank_environment(number, port))
+    with joined():
+        everything(folder)
+        with pytest.raises(UsageError, match="a batch of 3 images has no 2 equal parts"):
+            share(torch.zeros(3, 1, 2, 2), torch.zeros(3))
+        assert plans(EFFORTS["quick"], 79, 1e6, False)[1].batch_size == 8  # 9 has no equal parts
+        assert told({"epoch": 3} if number == 0 else None) == {"epoch": 3}
+        mine = {"x": torch.full((2,), float(number)), "n": torch.tensor(number)}
+        state = told_state(mine)
+        assert state["x"].tolist() == [0.0, 0.0] and state["n"].item() == 0
+        assert threads_of_gloo()
+    assert not threads_of_gloo()  # one that frees a tensor while Python ends aborts the process
+
+
+def threads_of_gloo() -> list[str]:
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def commanded(number: int, port: int, folder: Path) -> None:
+    """Rank 0 tells the other to search a supernet, and searches it as well."""
+    os.environ.update(rank_environment(number, port))
+    with leading() as first:
+        if not first:
+            return
+        config = Config(target="host-cpu", data=str(folder / "images.npz"), strategy="proxyless")
+        dataset = load_images(config)
+        space = load_space("mobile", dataset.input_shape, dataset.num_classes)
+        costs = cost_table(space, lambda block: 1e-3 + 1e-9 * block.macs, 0.0)
+        plan = SearchPlan(warmup_epochs=1, search_epochs=1, batch_size=16)
+        tell(SearchTask(config, costs, 0.01, 0.01, plan, 1))
+        setting = Setting(space, costs, 0.01, torch.Generator(), 0.01)
+        strategy = ProxylessGradient.begin(setting)
+        data = as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
+        files = SearchFiles(folder / "search.safetensors", folder / "log.jsonl")
+        run_search(strategy, *data, plan, config.seed, files)
+
+
+def failing(number: int, port: int, folder: Path) -> None:
+    """Rank 0 cannot go on in the midst of a training that both are in."""
+    os.environ.update(rank_environment(number, port))
+    with leading() as first:
+        if first:
+            plan = TrainingPlan(epochs=50, batch_size=16, flip=False)
+            architecture = msgspec.json.decode(
+                (folder / "architecture.json").read_bytes(), type=Architecture
+            )
+            data = str(folder / "images.npz")
+            with together(TrainTask(architecture, data, plan, 0, 1)):
+                raise OSError("no space left")
+
+
+def rank_environment(number: int, port: int) -> dict[str, str]:
+    """Return what ``torchrun`` tells its processes."""
+    return {
+        "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What one process leaves, and what two leave."""
+    alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    both = [context.Process(target=on_rank, args=(n, port, together)) for n in range(2)]
+    for process in both:
+        process.start()
+    everything(alone)
+    for process in both:
+        process.join(300)
+    assert [process.exitcode for process in both] == [0, 0]
+    return alone, together
+
+
+@pytest.mark.parametrize("kind", [*SEARCHES, "trained"])
+def test_two_ranks_end_alike_and_as_one_process(kind: str, folders: tuple[Path, Path]) -> None:
+    """Weights, batch norm statistics, logits, momenta, multiplier."""
+    alone, together = folders
+    expected, _ = load_checkpoint(alone / f"{kind}-0.safetensors")
+    first, _ = load_checkpoint(together / f"{kind}-0.safetensors")
+    second, _ = load_checkpoint(together / f"{kind}-1.safetensors")
+    assert expected.keys() == first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        torch.testing.assert_close(value, expected[name], rtol=2e-3, atol=2e-4, msg=name)
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_the_first_rank_alone_writes_the_log_and_its_numbers_are_of_the_whole_batch(
+    kind: str, folders: tuple[Path, Path]
+) -> None:
+    alone, together = (
+        read_log(SearchFiles(folder / f"{kind}.safetensors", folder / f"{kind}.jsonl"))
+        for folder in folders
+    )
+    least = 1 if kind == "cells full" else 2  # its search has one step of each kind
+    assert len(alone) == len(together) > least
+    for one, two in zip(alone, together, strict=True):
+        assert (one.epoch, one.step, one.phase) == (two.epoch, two.step, two.phase)
+        assert two.loss == pytest.approx(one.loss, rel=1e-3)
+        assert two.accuracy == pytest.approx(one.accuracy)
+
+
+def train_command(folder: Path, epochs: int) -> list[str]:
+    return [
+        "hwnas", "train", "--architecture", str(folder / "architecture.json"),
+        "--data", str(folder / "images.npz"), "--out", str(folder / "out"),
+        "--epochs", str(epochs), "--batch-size", "16",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An architecture and its images, to be trained by the command."""
+    write_json(tmp_path / "architecture.json", SPACE.architecture(SPACE.usual))
+    data = tiny_data(96)
+    images = data.images.numpy().transpose(0, 2, 3, 1)
+    labels = data.labels.numpy()
+    np.savez(
+        tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images[:12],
+        y_test=labels[:12],
+    )  # fmt: skip
+    return tmp_path
+
+
+def test_other_ranks_search_what_the_first_one_tells_and_end_with_it(tmp_path: Path) -> None:
+    data = tiny_data(48, size=16)
+    images, labels = data.images.numpy().transpose(0, 2, 3, 1), data.labels.numpy()
+    np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    both = [context.Process(target=commanded, args=(n, port, tmp_path)) for n in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(300)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert load_checkpoint(tmp_path / "search.safetensors")[1] == {"epochs": "2"}
+
+
+def test_an_error_of_the_first_rank_alone_ends_the_others(folder: Path) -> None:
+    context, port = multiprocessing.get_context("spawn"), free_port()
+    both = [context.Process(target=failing, args=(n, port, folder)) for n in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        process.kill()
+    assert [process.exitcode for process in both] == [1, 1]
+
+
+def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(
+    folder: Path,
+) -> None:
+    port, command = free_port(), [sys.executable, "-m", *train_command(folder, 100_000)]
+    both = [
+        subprocess.Popen(
+            command, env={**os.environ, **rank_environment(number, port)}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    checkpoint = folder / "out" / "checkpoint.safetensors"
+    while not checkpoint.exists() and all(one.poll() is None for one in both):
+        time.sleep(0.05)
+    both[1].send_signal(signal.SIGKILL)
+    said = both[0].communicate(timeout=300)[1].splitlines()
+    both[1].communicate()
+    assert both[0].returncode == 1
+    said = [line for line in said if not line.startswith("epoch ")]
+    assert len(said) == 1, said
+    assert said[0].startswith("hwnas: rank 0 of 2: another rank is lost")
+
+    done = int(load_checkpoint(checkpoint)[1]["epoch"])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    whole = [*torchrun, "--nproc-per-node", "2", "-m", *train_command(folder, done + 1)]
+    subprocess.run([*whole, "--resume"], check=True, capture_output=True)
+    result = json.loads((folder / "out" / "result.json").read_bytes())
+    assert result["epochs"] == done + 1
+    log = (folder / "out" / "log.jsonl").read_text().splitlines()
+    assert [msgspec.json.decode(line)["epoch"] for line in log] == list(range(1, done + 2))
