@@ -45,7 +45,7 @@ def quick(tmp_path: Path, write_net: NetWriter, monkeypatch: pytest.MonkeyPatch)
         "litert": write_net(tmp_path / "reference.tflite", channels=16),
     }
     for module in ("local", "simulated"):
-        monkeypatch.setattr(f"hwnas.devices.{module}.reference_file", files.__getitem__)
+        monkeypatch.setattr(f"hwnas.devices.runners.{module}.reference_file", files.__getitem__)
 
 
 def test_the_list_names_all_devices() -> None:

@@ -319,7 +319,7 @@ def test_an_idx_file_that_is_broken_or_has_other_axes_is_named(tmp_path: Path) -
 
 
 def test_the_embedded_file_is_small_and_names_its_source() -> None:
-    file = Path(str(files("hwnas") / "data" / "fashion-mnist-6k.npz"))
+    file = Path(str(files("hwnas.data") / "embedded" / "fashion-mnist-6k.npz"))
     assert file.stat().st_size <= 3_000_000
     with np.load(file) as archive:
         assert len(archive["source_sha256"]) == 4
@@ -329,7 +329,7 @@ def test_the_embedded_file_is_small_and_names_its_source() -> None:
 
 @needs_debian
 def test_the_embedded_images_are_the_official_ones_at_their_positions() -> None:
-    with np.load(Path(str(files("hwnas") / "data" / "fashion-mnist-6k.npz"))) as archive:
+    with np.load(Path(str(files("hwnas.data") / "embedded" / "fashion-mnist-6k.npz"))) as archive:
         for source, part in (("train", "train"), ("t10k", "test")):
             official = read_idx(DEBIAN_FASHION_MNIST / f"{source}-images-idx3-ubyte.gz", 3)
             labels = read_idx(DEBIAN_FASHION_MNIST / f"{source}-labels-idx1-ubyte.gz", 1)

@@ -24,7 +24,7 @@ from tests.support.sample_report import (
     table_result,
 )
 
-STYLE = (Path(drawing_module.__file__).parent / "templates" / "page.css").read_text()
+STYLE = (Path(drawing_module.__file__).parents[1] / "templates" / "page.css").read_text()
 
 
 def test_plotly_is_inside_once_and_only_where_there_is_a_chart() -> None:

@@ -33,8 +33,8 @@ def nvml() -> ModuleType:
 
 
 def seen(nvml: ModuleType, number: int) -> Gpu | None:
-    handles = nvml.find_gpu(nvml, number)
-    return None if handles is None else msgspec.convert(nvml.state(nvml, handles), Gpu)
+    handles = nvml_module.find_gpu(nvml, number)
+    return None if handles is None else msgspec.convert(nvml_module.state(nvml, handles), Gpu)
 
 
 @pytest.mark.parametrize(
