@@ -8,29 +8,38 @@ from importlib import import_module
 import click
 
 from hwnas import __version__
-from hwnas.errors import HwnasError
+from hwnas.cli.framework.command import Group
+from hwnas.errors import HwnasError, UnknownName
 
-COMMANDS = {
-    "specialize": ("hwnas.cli.specialize:specialize", "Make a model for a device and a budget."),
-    "devices": ("hwnas.cli.devices:devices", "List, add, check and examine devices."),
-    "latency": ("hwnas.cli.latency.group:latency", "Measure, check and ask latency models."),
-    "export": ("hwnas.cli.export:export", "Compile a network, or your own module, to model files."),
-    "train": ("hwnas.cli.train:train", "Train one architecture from scratch."),
-    "verify": (
-        "hwnas.cli.verify.command:verify",
-        "Compare a file with its network, a bundle with its word.",
-    ),
-    "benchmark": ("hwnas.cli.benchmark.command:benchmark", "Measure model files and compare them."),
-    "show": ("hwnas.cli.show:show", "Show an architecture, block by block."),
-    "deploy": ("hwnas.cli.deploy:deploy", "Bring a model to a device and try it there."),
-    "kit": ("hwnas.cli.kit:kit", "Build the native runner that measures on phones."),
-    "plugins": ("hwnas.cli.plugins:plugins", "List extensions, and which are broken."),
-    "report": ("hwnas.cli.report:report", "Render a run's report again and print its results."),
+SECTIONS = {
+    "Make a model": {
+        "specialize": ("hwnas.cli.specialize:specialize", "Make a model for a device and budget."),
+        "train": ("hwnas.cli.train:train", "Train one architecture."),
+        "export": ("hwnas.cli.export:export", "Compile a network to ONNX and TFLite files."),
+        "report": ("hwnas.cli.report:report", "Print and render the report of a run."),
+        "show": ("hwnas.cli.show:show", "Show an architecture, block by block."),
+    },
+    "Measure": {
+        "devices": ("hwnas.cli.devices:devices", "List, add, check and diagnose devices."),
+        "latency": ("hwnas.cli.latency.group:latency", "Measure, fit and query latency models."),
+        "benchmark": ("hwnas.cli.benchmark.command:benchmark", "Measure and compare model files."),
+    },
+    "Deliver": {
+        "verify": ("hwnas.cli.verify.command:verify", "Verify a model file or a bundle."),
+        "deploy": ("hwnas.cli.deploy:deploy", "Copy a model to a device and test it there."),
+    },
+    "Extend": {
+        "kit": ("hwnas.cli.kit:kit", "Build the native runner that measures on phones."),
+        "plugins": ("hwnas.cli.plugins:plugins", "List and check installed extensions."),
+    },
 }
+"""Where each command is and its line in the help, in sections."""
+
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands' names and one line on each, and imports one when needed."""
+class LazyGroup(Group):
+    """A group that knows its commands by name and imports one when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -42,42 +51,59 @@ class LazyGroup(click.Group):
         return getattr(import_module(module), name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{n:{width}}", line) for n, (_, line) in section.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from hwnas.errors import UnknownName
-
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            raise click.UsageError(str(UnknownName("command", args[0], COMMANDS)), ctx)
+            raise UnknownName("command", args[0], COMMANDS)
         return super().resolve_command(ctx, args)
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    example="hwnas specialize --target host-cpu --budget 2ms --data fashion-mnist-6k",
+)
 @click.version_option(__version__, prog_name="hwnas")
 def cli() -> None:
-    """Give it a device, a latency budget and a data set; it gives back a model file that was
-    measured on that device and keeps the budget.
+    """Give it a device, a latency budget and a data set: hwnas searches, trains and compiles a
+    network, and measures the model file on that device.
 
     \b
-    Exit codes: 0 ok, 1 failure, 2 usage or bad configuration, 3 device missing or lost,
-    4 export or verification failed, 5 budget not kept, 6 measurement too noisy,
-    130 interrupted (resumable).
+    Exit codes:
+      0    success
+      1    failure
+      2    wrong usage or configuration
+      3    device missing or lost
+      4    export or verification failed
+      5    budget exceeded, or slower than the baseline
+      6    measurement too noisy for a verdict
+      130  interrupted (can be resumed)
+
+    \b
+    Shell completion (bash; zsh and fish likewise):
+      eval "$(_HWNAS_COMPLETE=bash_source hwnas)"
     """
 
 
 def main() -> None:
-    """Run the command line; an error of hwnas is one line on stderr and its exit code."""
+    """Run the command line; an error is one line on stderr, and its exit code."""
     try:
-        ended = cli.main(standalone_mode=False)  # what `ctx.exit` was called with, if it was
-        sys.exit(ended if isinstance(ended, int) else 0)
+        status = cli.main(prog_name="hwnas", standalone_mode=False)  # the argument of `ctx.exit`
+        sys.exit(status if isinstance(status, int) else 0)
     except HwnasError as error:
         click.echo(f"hwnas: {error}", err=True)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"hwnas: {_one_line(error)}", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("hwnas: interrupted", err=True)
@@ -85,3 +111,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _one_line(error: click.ClickException) -> str:
+    """Return the message of a usage error, with the command whose help explains its options."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{message}; see `{error.ctx.command_path} --help`"
+    return message

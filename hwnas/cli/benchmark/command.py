@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwnas.cli.benchmark.table import digits, print_document, summary
+from hwnas.cli.framework.command import option
+from hwnas.cli.framework.params import TARGET
 from hwnas.cli.tables import print_json, print_table
 from hwnas.errors import TooNoisy, UsageError
 
@@ -43,7 +45,7 @@ def _batches(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 @click.command("benchmark")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--target", default="host-cpu", show_default=True, help="Device name or profile.")
+@option("--target", type=TARGET, default="host-cpu", help="Device to measure on.")
 @click.option("--batch", "batches", default="1", show_default=True, callback=_batches,
               help="Inputs at once, e.g. 1,8,32,64: each FILE with each.")  # fmt: skip
 @click.option("--raw", is_flag=True, help="This run's clock, not scaled by the reference model.")

@@ -1,0 +1,1 @@
+"""What all commands share: help in groups, types of values, shell completion."""

@@ -1,0 +1,112 @@
+"""Commands whose help shows options in groups and an example, and which complete in the shell.
+
+A command is declared as with click; `command` and `option` take the place of ``click.command`` and
+``click.option``, and inside a `Group` its ``command`` method does::
+
+    @command("benchmark", example="hwnas benchmark a.onnx b.tflite --batch 1,8")
+    @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+    @option("--target", group="Device", type=TARGET, default="host-cpu", help="Where to measure.")
+    @option("--format", group="Output", type=click.Choice(["onnx", "tflite"]), help="Format.")
+    @option("--images", type=click.IntRange(1), default_help="16; int8: 256", help="To verify.")
+    @json_option
+    def benchmark(files: tuple[str, ...], target: str, ...) -> None:
+
+* ``group`` is the heading under which the help lists an option; without it that is "Options".
+  Groups appear in the order of their first option, "Output" and "Options" at the end.
+* Defaults are shown without being asked for. ``default_help`` describes a default that is no
+  fixed value, e.g. ``default_help="the data set's"``.
+* Types of values with units (`SHARE`, `DURATION`, `SHAPE`) and of names that complete (`TARGET`,
+  `SPACE`, `DATA`, ...) are in `hwnas.cli.framework.params`; a closed set is a ``click.Choice``.
+* ``example`` is a line, or several, that works as it stands; a test parses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+PLAIN_METAVARS = {"INTEGER": "N", "INTEGER RANGE": "N", "FLOAT": "NUMBER", "FLOAT RANGE": "NUMBER"}
+"""Placeholders for values of click's own types."""
+
+
+class Option(click.Option):
+    """An option that belongs to a group of the help and shows its default."""
+
+    def __init__(
+        self, *args: Any, group: str = "Options", default_help: str | None = None, **attrs: Any
+    ) -> None:
+        attrs.setdefault("show_default", True)
+        super().__init__(*args, **attrs)
+        self.group = group
+        self.default_help = default_help
+
+    def make_metavar(self, ctx: click.Context) -> str:
+        metavar = super().make_metavar(ctx)
+        return PLAIN_METAVARS.get(metavar, metavar)
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)  # an error message names it
+        if self.default_help is not None:
+            extra["default"] = self.default_help
+        return extra
+
+
+class _Help(click.Command):
+    """Help with the options in groups, and examples."""
+
+    def __init__(self, *args: Any, example: str | tuple[str, ...] = (), **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self.examples = (example,) if isinstance(example, str) else example
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                groups.setdefault(getattr(param, "group", "Options"), []).append(record)
+        for last in ("Output", "Options"):  # every command has these
+            if last in groups:
+                groups[last] = groups.pop(last)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Example" if len(self.examples) == 1 else "Examples"):
+                for line in self.examples:  # written whole, to be copied
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+        super().format_epilog(ctx, formatter)
+
+
+class Command(_Help):
+    """A command of hwnas."""
+
+
+class Group(_Help, click.Group):
+    """A command that has sub-commands, e.g. ``hwnas devices``."""
+
+    command_class = Command
+
+
+def command(name: str, example: str | tuple[str, ...] = (), **attrs: Any) -> Callable[..., Command]:
+    """Return a decorator that makes a function a command."""
+    return click.command(name, cls=Command, example=example, **attrs)
+
+
+def option(
+    *names: str, group: str = "Options", default_help: str | None = None, **attrs: Any
+) -> Callable[[Any], Any]:
+    """Return a decorator that adds an option; ``attrs`` as for `click.option`."""
+    return click.option(*names, cls=Option, group=group, default_help=default_help, **attrs)
+
+
+json_option = option(
+    "--json", "as_json", group="Output", is_flag=True, help="Print one JSON document on stdout."
+)
+quiet_option = option("--quiet", group="Output", is_flag=True, help="Show no progress.")

@@ -1,0 +1,143 @@
+"""Types of the values that commands take: names that complete in the shell, numbers with units.
+
+A name is not checked here: the function that looks it up raises `UnknownName` with the nearest
+one. Names are listed without importing torch, so that completion is quick.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+
+class Name(click.ParamType):
+    """A name that is known to some registry, or a path."""
+
+    def __init__(self, metavar: str, known: Callable[[], Iterable[str]], paths: bool = True):
+        self.name, self.known, self.paths = metavar, known, paths
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return self.name
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that continue the last word of a list such as ``fp32,in``."""
+        before, comma, word = incomplete.rpartition(",")
+        items = [
+            CompletionItem(f"{before}{comma}{name}")
+            for name in sorted(self.known())
+            if name.startswith(word)
+        ]
+        return [*items, CompletionItem(incomplete, type="file")] if self.paths else items
+
+
+class Value(click.ParamType):
+    """A value that ``parse`` reads from a word; it returns ``None`` for a word that it can't."""
+
+    def __init__(self, metavar: str, parse: Callable[[str], Any], expected: str) -> None:
+        self.name, self.parse, self.expected = metavar, parse, expected
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):  # a default
+            return value
+        result = self.parse(value)
+        if result is None:
+            self.fail(f"{value!r}: expected {self.expected}", param, ctx)
+        return result
+
+
+def parse_share(text: str) -> float | None:
+    """Read ``5%`` or ``0.05``."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return None
+    return share if 0 <= share < 10 else None
+
+
+def parse_duration_ms(text: str) -> float | None:
+    """Read ``80ms``, ``900us`` or ``1.5s``."""
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(us|µs|ms|s)", text.strip())
+    if match is None:
+        return None
+    value_ms = float(match[1]) * {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
+    return value_ms if 0 < value_ms < math.inf else None
+
+
+def parse_shape(text: str) -> tuple[int, int, int] | None:
+    """Read ``3x224x224``: channels, height, width."""
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text.lower())
+    if match is None or not all(map(int, match.groups())):
+        return None
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def parse_counts(text: str) -> tuple[int, ...] | None:
+    """Read ``1,8,32``, without repeats."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch("[0-9]{1,5}", word) and 0 < int(word) <= 65536 for word in words):
+        return None
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _devices() -> Iterable[str]:
+    from hwnas.devices.profile import profile_files
+
+    return {file.name.removesuffix(".toml") for file in profile_files()}
+
+
+def _spaces() -> Iterable[str]:
+    from hwnas.plugins import names
+    from hwnas.spaces.mobile.toml_file import chain_names
+    from hwnas.spaces.tree.toml_file import tree_names
+
+    return {*names("space"), *chain_names(), *tree_names()}
+
+
+def _strategies() -> Iterable[str]:
+    from hwnas.plugins import names
+
+    return names("strategy")
+
+
+def _data() -> Iterable[str]:
+    from hwnas.data.datasets import NAMED
+
+    return NAMED
+
+
+def _networks() -> Iterable[str]:
+    from hwnas.spaces.cells.genotype import published_cells
+    from hwnas.spaces.published import published_names
+
+    return {*published_names(), *published_cells()}
+
+
+def _latency_models() -> Iterable[str]:
+    from hwnas.latency_models.storage.registry import known_models
+
+    return known_models()
+
+
+TARGET = Name("DEVICE", _devices)
+SPACE = Name("SPACE", _spaces)
+STRATEGY = Name("STRATEGY", _strategies, paths=False)
+DATA = Name("DATA", _data)
+NETWORK = Name("NETWORK", _networks)
+LATENCY_MODEL = Name("MODEL", _latency_models)
+
+SHARE = Value("SHARE", parse_share, "a share such as 5% or 0.05")
+"""A float, 0.05 for ``5%``."""
+DURATION = Value("DURATION", parse_duration_ms, "a positive time with its unit, such as 80ms")
+"""A float, in milliseconds."""
+SHAPE = Value("CxHxW", parse_shape, "channels, height and width, such as 3x224x224")
+COUNTS = Value("N,N...", parse_counts, "numbers from 1 on, such as 1,8,32,64")
