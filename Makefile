@@ -39,13 +39,13 @@ check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
-	$(BIN)/python tools/check_data.py
+	$(BIN)/python -m tools.data.check
 
 bench: setup
-	$(BIN)/python tools/bench_start.py
-	$(BIN)/python tools/bench_export.py
-	$(BIN)/python tools/bench_latency_model.py
-	$(BIN)/python tools/bench_measuring.py
+	$(BIN)/python -m tools.bench.start
+	$(BIN)/python -m tools.bench.compiler.speed
+	$(BIN)/python -m tools.bench.latency_model
+	$(BIN)/python -m tools.bench.measuring.orders
 
 clean:
 	rm -rf $(VENV) .venv-runtimes .pytest_cache .ruff_cache dist build

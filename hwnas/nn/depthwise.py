@@ -1,7 +1,7 @@
 """Depthwise convolution whose weights' gradient stays fast on images that its kernel nearly covers.
 
 oneDNN takes 2 to 6 times as long there, forward pass included, as a matrix product a channel does;
-elsewhere ours is oneDNN's (tools/bench_depthwise.py).
+elsewhere ours is oneDNN's (tools/bench/search/depthwise.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A latency model in so many minutes: what tells most for its time first, until time is up.
 
-Measured on an Intel Xeon (`tools/results/latency_limited_mobile.md`): where a network takes about
+Measured on an Intel Xeon (`latency_host/results/limited_mobile.md`): where a network takes about
 as long to measure as a block alone, some forty networks tell more unless all blocks can be timed;
 where it takes several times as long, some blocks that cover the space, then either by its gain.
 """

@@ -1,5 +1,5 @@
 """Published networks, in small: both files give what PyTorch gives. All of them, with their own
-sizes, are in tools/bench_compiler.py.
+sizes, are in tools/bench/compiler/coverage.py.
 """
 
 from __future__ import annotations

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import pytest
 from click.testing import CliRunner
 
-from tests.support.paths import TOOLS
 from tests.support.sample_run import write_images
 
 PARTS = ("front_ends", "latency_data", "evaluate_front_ends")
 
 
-@pytest.fixture(autouse=True)
-def tools_are_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    yield
-    for name in [one for one in sys.modules if one.startswith(PARTS)]:
-        del sys.modules[name]
-
-
 def run(work: Path, *more: str) -> tuple[str, list[dict[str, object]]]:
-    from evaluate_front_ends import main
+    from tools.evaluate.cells.run import main
 
     data, rows = work / "images.npz", work / "rows.json"
     if not data.exists():

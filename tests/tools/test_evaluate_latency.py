@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -13,19 +11,10 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from hwnas.spaces.mobile.space import mobile_space
-from tests.support.paths import TOOLS
-
-
-@pytest.fixture(autouse=True)
-def tools_are_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    yield
-    for name in [one for one in sys.modules if one.startswith("latency_data")]:
-        del sys.modules[name]
 
 
 def _bench(networks: int = 60, items: int = 9):
-    from latency_data.bench import Bench, Items
+    from tools.lib.latency.bench import Bench, Items
 
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 3, (networks, items)).astype(float)
@@ -39,7 +28,7 @@ def _bench(networks: int = 60, items: int = 9):
 
 
 def test_the_posterior_is_the_same_in_the_state_and_in_the_observations() -> None:
-    from latency_data import learn
+    from tools.lib.latency import learn
 
     bench = _bench()
     items, ms, train = bench.items[0], bench.ms["it"], np.arange(30)
@@ -62,7 +51,7 @@ def test_the_posterior_is_the_same_in_the_state_and_in_the_observations() -> Non
 
 
 def test_networks_are_predicted_better_than_by_a_line_on_macs() -> None:
-    from latency_data import learn
+    from tools.lib.latency import learn
 
     bench, train, test = _bench(), np.arange(20), np.arange(20, 60)
     ms = bench.ms["it"]
@@ -72,7 +61,7 @@ def test_networks_are_predicted_better_than_by_a_line_on_macs() -> None:
 
 
 def test_chosen_networks_are_different_ones_from_both_ends() -> None:
-    from latency_data.choice import chosen
+    from tools.lib.latency.choice import chosen
 
     bench = _bench()
     found = chosen(bench, 12, 0)
@@ -82,7 +71,7 @@ def test_chosen_networks_are_different_ones_from_both_ends() -> None:
 
 
 def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None:
-    from latency_data.operators import Operator, macs_of, operators_of
+    from tools.evaluate.latency_published.operators import Operator, macs_of, operators_of
 
     module = nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6(),
@@ -104,7 +93,7 @@ def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None
 
 
 def test_a_join_reads_both_of_its_inputs() -> None:
-    from latency_data.operators import AMOUNTS, operators_of
+    from tools.evaluate.latency_published.operators import AMOUNTS, operators_of
 
     class Gated(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -121,7 +110,7 @@ def test_a_join_reads_both_of_its_inputs() -> None:
 def test_an_activation_that_is_written_out_is_the_operator_that_a_converter_makes_of_it(
     inplace: bool,
 ) -> None:
-    from latency_data.operators import Operator, operators_of
+    from tools.evaluate.latency_published.operators import Operator, operators_of
 
     class WrittenOut(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -142,7 +131,7 @@ def test_an_activation_that_is_written_out_is_the_operator_that_a_converter_make
 
 
 def test_cells_that_compute_the_same_are_one_group_and_others_are_not() -> None:
-    from latency_data import repeats
+    from tools.evaluate.latency_published import repeats
 
     conv3, pool, skip = 3, 4, 1
     # edges: 0-1, 0-2, 1-2, 0-3, 1-3, 2-3
@@ -160,7 +149,7 @@ def test_cells_that_compute_the_same_are_one_group_and_others_are_not() -> None:
 
 
 def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
-    from latency_data import repeats
+    from tools.evaluate.latency_published import repeats
 
     rng = np.random.default_rng(0)
     groups = [[3 * n, 3 * n + 1, 3 * n + 2] for n in range(2000)]
@@ -174,10 +163,9 @@ def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
 
 
 def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
-    from latency_data.fresh import FIGURES, judge, judge_again, titled
-
     from hwnas.latency_models.observation import Observation
     from hwnas.profiling.bench import block_keys
+    from tools.evaluate.latency_host.fresh import FIGURES, judge, judge_again, titled
 
     space = mobile_space((1, 28, 28), 10)
     networks = [space.architecture(space.random(Random(seed))) for seed in range(10)]
@@ -199,11 +187,10 @@ def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
 def test_a_measurement_of_little_time_takes_what_it_has_time_for(
     budget: float, network: float
 ) -> None:
-    from latency_data import designs
-
     from hwnas.latency_models.observation import Observation
     from hwnas.profiling.bench import block_keys
     from tests.support.synthetic import BLOCKS, COSTS_MS, OVERHEAD_MS, SPACE, alone
+    from tools.evaluate.latency_host import designs
 
     rng = Random(0)
     pool = [SPACE.architecture(SPACE.random(rng)) for _ in range(30)]

@@ -3,7 +3,7 @@
 A visit to a model is a burst of ``runs`` timed calls between two half-bursts of the reference: of
 four orders this one's ratios spread least from round to round in three trials of four (2 to 6 %;
 alternation call by call 4 to 10 % and biased by cold caches). Between fresh processes the ratio
-repeats within 2 to 7 %, the plain median within 11 to 18 % (tools/bench_measuring.py).
+repeats within 2 to 7 %, the plain median within 11 to 18 % (tools/bench/measuring/orders.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Programs for maintainers: evaluation, benchmarks, shipped data. `python -m tools` lists them."""

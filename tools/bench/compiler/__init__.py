@@ -1,0 +1,1 @@
+"""Converting published networks: coverage, speed and int8, beside other converters."""

@@ -1,0 +1,146 @@
+"""How long does the compiler take for a block? Writes ``tools/bench/compiler/results/speed.md``.
+
+    OMP_NUM_THREADS=1 python -m tools.bench.compiler.speed
+
+Times, for each of about 60 blocks, the trace and the writing of the file, in rounds over all
+blocks, and prints the median over blocks of each block's median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from hwnas.export.graph.trace import Graph, trace
+from hwnas.export.onnx.emitter import write_onnx
+from hwnas.export.tflite.emitter import write_tflite
+
+Case = tuple[str, tuple[int, int, int], nn.Module]
+WRITERS: dict[str, Callable[[Graph, Path], None]] = {"onnx": write_onnx, "tflite": write_tflite}
+
+RESULTS = Path(__file__).parent / "results" / "speed.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cases = blocks()
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            timed(case, Path(folder))
+        rounds = [[timed(case, Path(folder)) for case in cases] for _ in range(options.rounds)]
+    text = table(rounds, len(cases))
+    print(text)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text)
+
+
+def timed(case: Case, folder: Path) -> dict[str, float]:
+    """Return the milliseconds of a trace, and of each writer's file of its graph."""
+    _, shape, module = case
+    start = perf_counter()
+    graph = trace(module, shape)
+    taken_ms = {"trace": (perf_counter() - start) * 1e3}
+    for format, write in WRITERS.items():
+        start = perf_counter()
+        write(graph, folder / f"block.{format}")
+        taken_ms[format] = (perf_counter() - start) * 1e3
+    return taken_ms
+
+
+def table(rounds: list[list[dict[str, float]]], count: int) -> str:
+    def row(name: str, *steps: str) -> str:
+        blocks_ms = [
+            median(sum(times[case][step] for step in steps) for times in rounds)
+            for case in range(count)
+        ]
+        low, high = np.quantile(blocks_ms, (0.1, 0.9))
+        return (
+            f"| {name} | {median(blocks_ms):.1f} | {low:.1f} | {high:.1f} | {max(blocks_ms):.1f} |"
+        )
+
+    return "\n".join(
+        (
+            "# Compiling one block, ms\n",
+            f"{count} blocks (MBConv k3/5/7 e3/6 stride 1/2 at four places, half of them with",
+            f"squeeze-excite and h-swish; dense 3x3), {len(rounds)} rounds, one thread, "
+            f"torch {torch.__version__}.\n",
+            f"Command: `OMP_NUM_THREADS=1 PYTHONPATH=. python {' '.join(sys.argv)}`\n",
+            "| step | median | 10 % | 90 % | max |",
+            "|---|---|---|---|---|",
+            row("trace", "trace"),
+            row("trace + ONNX file", "trace", "onnx"),
+            row("trace + TFLite file", "trace", "tflite"),
+            "",
+        )
+    )
+
+
+def blocks() -> list[Case]:
+    """Return blocks of plain modules, from 16 channels at 56 px to 96 channels at 7 px."""
+    torch.manual_seed(0)
+    cases: list[Case] = []
+    places = ((16, 56), (32, 28), (64, 14), (96, 7))
+    for (channels, size), k, expand, stride in product(places, (3, 5, 7), (3, 6), (1, 2)):
+        rich = (k + expand + stride) % 2 == 0
+        name = f"mbconv k{k} e{expand} s{stride} {channels} @{size}"
+        cases.append((name, (channels, size, size), mbconv(channels, k, expand, stride, rich)))
+    for (channels, size), stride in product(places, (1, 2, 3)):
+        dense = nn.Sequential(*conv(channels, channels, 3, stride), nn.ReLU6())
+        cases.append((f"dense s{stride} {channels} @{size}", (channels, size, size), dense))
+    return cases
+
+
+def conv(c_in: int, c_out: int, k: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, ...]:
+    layer = nn.Conv2d(c_in, c_out, k, stride, k // 2, groups=groups, bias=False)
+    return layer, nn.BatchNorm2d(c_out)
+
+
+def mbconv(channels: int, k: int, expand: int, stride: int, rich: bool) -> nn.Module:
+    mid = channels * expand
+    act = nn.Hardswish if rich else nn.ReLU6
+    layers = [*conv(channels, mid, 1), act(), *conv(mid, mid, k, stride, mid), act()]
+    if rich:
+        layers.append(Gate(mid))
+    body = nn.Sequential(*layers, *conv(mid, channels, 1))
+    return Residual(body) if stride == 1 else body
+
+
+class Gate(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels // 4, 1), nn.ReLU(),
+            nn.Conv2d(channels // 4, channels, 1), nn.Hardsigmoid(),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.layers(x)
+
+
+class Residual(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x)
+
+
+if __name__ == "__main__":
+    main()

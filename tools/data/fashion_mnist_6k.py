@@ -1,0 +1,110 @@
+"""Make the embedded data set: 5,000 + 1,000 images of Fashion-MNIST.
+
+    python -m tools.data.fashion_mnist_6k [--source DIR] [--out FILE]
+
+The source is the folder of the four gzipped IDX files; Debian's package ``dataset-fashion-mnist``
+installs it. The same files give the same arrays always, and the same bytes with the same zlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import zipfile
+from hashlib import blake2b, sha256
+from pathlib import Path
+
+import numpy as np
+
+from hwnas.data.array_sources import DEBIAN_FASHION_MNIST, FASHION_MNIST_CLASSES, read_idx
+from hwnas.files import write_atomic
+from tools.lib.results import ROOT
+
+SEED = 0
+PER_CLASS = {"train": 500, "t10k": 100}
+LARGEST_BYTES = 3_000_000
+OUT = ROOT / "hwnas" / "data" / "embedded" / "fashion-mnist-6k.npz"
+SOURCE_SHA256 = {
+    "train-images-idx3-ubyte": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    "train-labels-idx1-ubyte": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    "t10k-images-idx3-ubyte": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    "t10k-labels-idx1-ubyte": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+}
+"""Of the gzipped files as Debian and Zalando distribute them."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="make hwnas's embedded data set")
+    parser.add_argument("--source", type=Path, default=DEBIAN_FASHION_MNIST)
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    check_source(arguments.source)
+    content = packed(chosen_arrays(arguments.source))
+    if len(content) > LARGEST_BYTES:
+        raise SystemExit(f"{len(content)} bytes, expected at most {LARGEST_BYTES}")
+    write_atomic(arguments.out, content)
+    print(f"{arguments.out}: {len(content)} bytes, sha256 {sha256(content).hexdigest()}")
+
+
+def check_source(folder: Path) -> None:
+    """Stop if a source file is not the official one, byte for byte."""
+    for name, expected in SOURCE_SHA256.items():
+        found = sha256((folder / f"{name}.gz").read_bytes()).hexdigest()
+        if found != expected:
+            raise SystemExit(f"{folder / name}.gz: sha256 {found}, expected {expected}")
+
+
+def chosen_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of the file; ``index_*`` are positions in the official sets."""
+    arrays: dict[str, np.ndarray] = {}
+    for source, part in (("train", "train"), ("t10k", "test")):
+        images = read_idx(folder / f"{source}-images-idx3-ubyte.gz", 3)
+        labels = read_idx(folder / f"{source}-labels-idx1-ubyte.gz", 1)
+        index = chosen(source, labels)
+        arrays[f"x_{part}"] = images[index]
+        arrays[f"y_{part}"] = labels[index]
+        arrays[f"index_{part}"] = index
+    arrays["classes"] = np.array(FASHION_MNIST_CLASSES)
+    sums = [f"{sha}  {name}.gz" for name, sha in SOURCE_SHA256.items()]
+    arrays["source_sha256"] = np.array(sums)
+    return arrays
+
+
+def chosen(source: str, labels: np.ndarray) -> np.ndarray:
+    """Return the positions of the chosen images, int32 ``[N]``.
+
+    A hash of seed, source and position puts each class in a fixed random order; one image of each
+    class at a time is taken, shuffled, so every prefix of whole tens is exactly balanced.
+    """
+    key = {index: drawn(source, index) for index in range(len(labels))}
+    classes = [
+        sorted(np.flatnonzero(labels == label).tolist(), key=key.__getitem__)[: PER_CLASS[source]]
+        for label in range(len(FASHION_MNIST_CLASSES))
+    ]
+    # The order within the ten is drawn anew: the first images of the classes have small hashes.
+    tens = zip(*classes, strict=True)
+    order = [
+        index for ten in tens for index in sorted(ten, key=lambda i: drawn(f"{source} ten", i))
+    ]
+    return np.array(order, dtype=np.int32)
+
+
+def drawn(source: str, index: int) -> bytes:
+    return blake2b(f"{SEED} {source} {index}".encode(), digest_size=8).digest()
+
+
+def packed(arrays: dict[str, np.ndarray]) -> bytes:
+    """Return an ``.npz`` without time stamps, which `numpy.savez_compressed` does not promise."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=9)
+    return content.getvalue()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Evaluations: is the promise kept, and how well."""

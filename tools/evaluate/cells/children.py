@@ -1,0 +1,94 @@
+"""The networks that were found: trained alike, and measured on both runtimes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import torch
+
+from hwnas.architecture.architecture import Architecture
+from hwnas.devices.profile import find_profile
+from hwnas.devices.runner import Subject, open_runner
+from hwnas.files import write_json
+from hwnas.nn.build import build
+from hwnas.profiling.bench import FORMATS, compile_untrained
+from hwnas.training.loader import derived_seed
+from hwnas.training.loop import (
+    RECALIBRATED,
+    TrainingPlan,
+    accuracy,
+    recalibrate,
+    train,
+)
+from tools.evaluate.cells.problem import Problem
+
+TARGETS = ("host-cpu", "host-cpu-litert")
+
+
+class Child(msgspec.Struct, frozen=True, kw_only=True):
+    """A network trained from scratch; accuracies are shares of 1, after the last epoch."""
+
+    digest: str
+    seed: int
+    params: int
+    macs: int
+    valid_accuracy: float
+    test_accuracy: float
+
+
+def trained_child(problem: Problem, one: Architecture, seed: int, folder: Path) -> Child:
+    """Train a network, or return what an earlier call did; one that was cut off goes on."""
+    path = folder / f"child-{one.digest}-{seed}.json"
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=Child)
+    size = problem.size
+    plan = TrainingPlan(
+        epochs=size.child_epochs,
+        batch_size=size.batch_size,
+        peak_learning_rate=0.1 * size.batch_size / 64,
+    )
+    torch.manual_seed(derived_seed(seed, "child"))
+    network = build(one, plan.dropout)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checkpoint = path.with_suffix(".safetensors")
+    train(network, problem.train, plan, derived_seed(seed, "child"), checkpoint)
+    recalibrate(network, problem.train.drawn(RECALIBRATED, 0))
+    child = Child(
+        digest=one.digest,
+        seed=seed,
+        params=one.params,
+        macs=one.macs,
+        valid_accuracy=accuracy(network, problem.valid),
+        test_accuracy=accuracy(network, problem.test),
+    )
+    write_json(path, child)
+    checkpoint.unlink(missing_ok=True)
+    return child
+
+
+def measured_ms(networks: Iterable[Architecture], folder: Path) -> dict[str, dict[str, float]]:
+    """Return median latencies by target and digest, all networks interleaved; kept in a file."""
+    path = folder / "latency.json"
+    known: dict[str, dict[str, float]] = (
+        msgspec.json.decode(path.read_bytes()) if path.exists() else {}
+    )
+    wanted = {one.digest: one for one in networks}
+    for target in TARGETS:
+        found = known.get(target, {})
+        if wanted.keys() <= found.keys():
+            continue
+        profile = find_profile(target)
+        format = FORMATS[profile.runtime]
+        with tempfile.TemporaryDirectory() as scratch:
+            subjects: list[Subject] = []
+            for digest, one in wanted.items():
+                file = Path(scratch) / f"{digest}.{format}"
+                compile_untrained(one.blocks, one.inputs, format, file)
+                subjects.append(Subject(digest, file))
+            measured = open_runner(profile).measure(subjects)
+        known[target] = {one.name: one.median_ms for one in measured}
+        write_json(path, known)
+    return known

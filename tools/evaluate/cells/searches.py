@@ -1,0 +1,155 @@
+"""One search of a given processor time, and how it ranks networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import msgspec
+import torch
+
+from hwnas.architecture.architecture import Genotype
+from hwnas.files import write_json
+from hwnas.plugins import load
+from hwnas.search.cells.training import skips
+from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, run_search
+from hwnas.search.strategy import Setting
+from hwnas.training.loader import derived_seed, seeded
+from hwnas.training.loop import RECALIBRATED, accuracy, recalibrate
+from tools.evaluate.cells.problem import Problem, ranked_architectures
+
+WARM_UP = 0.4
+"""Share of the epochs, in which weights are trained only."""
+JUDGED = 8
+"""Candidates of random search, of which the supernet takes the best."""
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search found and what it cost."""
+
+    method: str
+    seed: int
+    choices: tuple[int, ...]
+    cost_ms: float
+    """By the table, beside the budget."""
+    skips: int
+    reduction_skips: int
+    epochs: int
+    core_minutes: float
+    """Of the search, without the ranking."""
+    ranking: tuple[float, ...]
+    """Accuracy of the ranked architectures with the search net's weights."""
+
+
+def search(problem: Problem, method: str, seed: int, folder: Path) -> Search:
+    """Search, or return what an earlier call found; a search that was cut off goes on."""
+    path = folder / f"search-{method}-{seed}.json"
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=Search)
+    size = problem.size
+    clock = Clock(folder / f"spent-{method}-{seed}.json")
+    plan = _plan(problem, method, folder)
+    strategy = _begun(problem, method, seed)
+    files = SearchFiles(
+        folder / f"search-{method}-{seed}.safetensors", folder / f"search-{method}-{seed}.jsonl"
+    )
+    run_search(strategy, problem.train, problem.valid, plan, seed, files, on_line=clock.note)
+    wanted = JUDGED if method == "random" else 1
+    found = strategy.candidates(wanted, *problem.window_ms, derived_seed(seed, "derive"))
+    if method == "random":
+        found.sort(key=lambda one: -_judged(problem, strategy, one))
+    best: Genotype = found[0]
+    spent_s = clock.spent_s
+    space = problem.spaces[problem.norm_of(method)]
+    normal, reduction = skips(space.cells(best))
+    result = Search(
+        method=method,
+        seed=seed,
+        choices=best.choices,
+        cost_ms=problem.costs[problem.norm_of(method)].network_ms(best.choices),
+        skips=normal,
+        reduction_skips=reduction,
+        epochs=plan.warmup_epochs + plan.search_epochs,
+        core_minutes=spent_s / 60,
+        ranking=tuple(
+            _judged(problem, strategy, Genotype(space.name, choices))
+            for choices in (ranked_architectures(problem) if size.ranked else ())
+        ),
+    )
+    write_json(path, result)
+    files.checkpoint.unlink(missing_ok=True)
+    return result
+
+
+class Clock:
+    """Processor seconds of a search, also of one that was cut off: kept at each epoch's end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before_s = msgspec.json.decode(path.read_bytes()) if path.exists() else 0.0
+        self.start_s = process_time()
+        self.epoch = -1
+
+    @property
+    def spent_s(self) -> float:
+        return self.before_s + process_time() - self.start_s
+
+    def note(self, line: LogLine) -> None:
+        if line.epoch != self.epoch:
+            self.epoch = line.epoch
+            write_json(self.path, self.spent_s)
+
+
+def _begun(problem: Problem, method: str, seed: int) -> Any:
+    norm = problem.norm_of(method)
+    torch.manual_seed(derived_seed(seed, "supernet"))
+    return load("strategy", method).begin(
+        Setting(
+            problem.spaces[norm],
+            problem.costs[norm],
+            problem.budget_ms,
+            seeded(seed, "paths"),
+            problem.size.arch_learning_rate,
+        )
+    )
+
+
+def _plan(problem: Problem, method: str, folder: Path) -> SearchPlan:
+    """Return a plan of the asked processor time, from the time of three steps; kept for seeds."""
+    path = folder / f"step-{method}.json"
+    if not path.exists():
+        write_json(path, _step_s(problem, method))
+    step_s = msgspec.json.decode(path.read_bytes())
+    size = problem.size
+    steps = max(1, len(problem.train.labels) // size.batch_size)
+    epochs = max(2, round(60 * size.search_minutes / (steps * step_s)))
+    warm_up = max(1, round(WARM_UP * epochs))
+    return SearchPlan(
+        warmup_epochs=warm_up, search_epochs=epochs - warm_up, batch_size=size.batch_size
+    )
+
+
+def _step_s(problem: Problem, method: str) -> float:
+    """Return the mean processor time of a weight step with its share of the rest."""
+    strategy, rows = _begun(problem, method, 0), slice(problem.size.batch_size)
+    batch = problem.train.normalised(problem.train.images[rows]), problem.train.labels[rows]
+    share = 0.5 * (1 - WARM_UP)  # an architecture step to two weight steps, after the warm-up
+    strategy.weight_step(batch, 0.01)
+    if method != "random":
+        strategy.architecture_step(batch)
+    start_s = process_time()
+    for _ in range(3):
+        strategy.weight_step(batch, 0.01)
+    middle_s = process_time()
+    if method != "random":
+        for _ in range(2):
+            strategy.architecture_step(batch)
+    return (middle_s - start_s) / 3 + share * (process_time() - middle_s) / 2
+
+
+def _judged(problem: Problem, strategy: Any, genotype: Genotype) -> float:
+    """Return the validation accuracy with the search net's weights."""
+    network = strategy.network(genotype)
+    recalibrate(network, problem.train.drawn(RECALIBRATED // 4, 0))
+    return accuracy(network, problem.valid)

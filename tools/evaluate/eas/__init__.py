@@ -1,0 +1,1 @@
+"""EAS: inherited weights, learned actions, the end result."""

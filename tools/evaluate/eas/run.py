@@ -1,0 +1,326 @@
+"""Does EAS pay: inherited weights, a controller that learns, and the end beside ProxylessNAS?
+
+    python -m tools.evaluate.eas.run inherit --work DIR [--data NAME] [--images 2000] [--seeds 3]
+    python -m tools.evaluate.eas.run actions --work DIR [--data NAME] [--images 2000] [--seeds 3]
+    python -m tools.evaluate.eas.run final   --work DIR \
+        [--data NAME] [--effort trial] [--budget 0.5ms]
+
+Each part goes on where it was cut off, prints its table and writes it to
+results/PART.md, of other data to PART_DATA.md (``--json OUT``: the rows as JSON too).
+The first two know no device: their budget is in MACs. Small by default: the paper trained children
+for 20 epochs on 45,000 images.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from random import Random
+from statistics import fmean, stdev
+
+import click
+import msgspec
+import torch
+
+from hwnas.data.datasets import load_dataset
+from hwnas.devices.fingerprint import hardware
+from hwnas.files import write_json
+from hwnas.latency_models.cost import NetworkCosts
+from hwnas.nn.build import build
+from hwnas.nn.growth.apply import grown_net
+from hwnas.nn.growth.transforms import net_of
+from hwnas.report.report import Report
+from hwnas.search.eas.model_pool import read_family
+from hwnas.search.eas.schedule import child_plan, filling
+from hwnas.search.eas.strategy import Eas, EasRandom
+from hwnas.search.loop import SearchFiles, SearchPlan
+from hwnas.search.strategy import Setting
+from hwnas.spaces.find import find_space
+from hwnas.spaces.grown.space import GrownSpace, Layers
+from hwnas.spaces.grown.steps import stepped
+from hwnas.training.loader import Data, as_data, seeded
+from hwnas.training.loop import EpochLog, accuracy, recalibrate, train
+
+RESULTS = Path(__file__).parent / "results"
+DATA = "fashion-mnist-6k"
+Row = dict[str, object]
+
+
+class Curves(msgspec.Struct):
+    """Validation accuracy of one grown child after each epoch, with and without inheritance."""
+
+    start: float
+    """Of the network that it grew from."""
+    inherited: list[float]
+    scratch: list[float]
+    macs: int
+
+
+class Ended(msgspec.Struct):
+    """What a search came to."""
+
+    best: float
+    mean: float
+    """Of the last quarter of its children."""
+    trained: int
+
+
+@click.group()
+def cli() -> None:
+    """Evaluate EAS."""
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--work", required=True, type=click.Path(path_type=Path)),
+        click.option("--data", default=DATA, show_default=True),
+        click.option("--space", default="chain", show_default=True),
+        click.option("--json", "out", type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
+
+
+sized = click.option("--images", default=2000, show_default=True, help="Training images.")
+seeded_runs = click.option("--seeds", default=3, show_default=True)
+
+
+@cli.command()
+@common
+@sized
+@seeded_runs
+@click.option("--epochs", default=4, show_default=True, help="Of the start, and of the child.")
+def inherit(
+    work: Path, data: str, space: str, out: Path | None, images: int, seeds: int, epochs: int
+) -> None:
+    """Accuracy against epochs: a grown child with its parent's weights, and from scratch."""
+    found: list[Curves] = []
+    for seed in range(seeds):
+        done = work / f"inherit-{data}-{space}-{images}-{epochs}-{seed}.json"
+        if not done.exists():
+            write_json(done, _curves(data, space, images, epochs, seed))
+        found.append(msgspec.json.decode(done.read_bytes(), type=Curves))
+    rows: list[Row] = []
+    rows.append({"": "start network", "inherited": _mean([one.start for one in found])})
+    for n in range(epochs):
+        row: Row = {"": f"epoch {n + 1}"}
+        row["inherited"] = _mean([one.inherited[n] for one in found])
+        row["from scratch"] = _mean([one.scratch[n] for one in found])
+        rows.append(row)
+    text = (
+        f"Start network trained {epochs} epochs, grown by random steps to a middle network "
+        f"({fmean(one.macs for one in found):,.0f} MACs), which is trained alike from both "
+        f"beginnings, at the children's learning rate of 0.02; validation accuracy, mean ± "
+        f"deviation over {seeds} seeds."
+    )
+    options = f"--data {data} --space {space} --images {images} --epochs {epochs} --seeds {seeds}"
+    _write(_named("inherit", data), rows, text, options, out)
+
+
+@cli.command()
+@common
+@sized
+@seeded_runs
+@click.option("--children", default=16, show_default=True)
+@click.option("--epochs", default=1, show_default=True, help="Of each child.")
+def actions(
+    work: Path, data: str, space: str, out: Path | None, images: int, seeds: int, children: int,
+    epochs: int,
+) -> None:  # fmt: skip
+    """EAS beside EAS with random actions: the same children, epochs and budget."""
+    rows: list[Row] = []
+    name = f"{data}-{space}-{images}-{children}-{epochs}"
+    plan = SearchPlan(warmup_epochs=4, children=children, child_epochs=epochs)
+    for kind in (Eas, EasRandom):
+        found: list[Ended] = []
+        for seed in range(seeds):
+            folder = work / f"{kind.__name__}-{name}-{seed}"
+            done = folder.with_suffix(".json")
+            if not done.exists():
+                write_json(done, _searched(kind, folder, data, space, images, seed, plan))
+            found.append(msgspec.json.decode(done.read_bytes(), type=Ended))
+        rows.append(
+            {
+                "actions": "learnt" if kind is Eas else "random",
+                "best": _mean([one.best for one in found]),
+                "last quarter": _mean([one.mean for one in found]),
+                "trained": sum(one.trained for one in found),
+            }
+        )
+    text = (
+        f"`learnt`: the meta-controller; `random`: all possible actions equally likely. Validation "
+        f"accuracy of the best of {children} children, mean ± deviation over {seeds} seeds, and "
+        "the mean of the last quarter of the children."
+    )
+    options = f"--data {data} --space {space} --images {images} --children {children} "
+    _write(_named("actions", data), rows, text, options + f"--epochs {epochs} --seeds {seeds}", out)
+
+
+@cli.command()
+@common
+@click.option("--effort", default="trial", show_default=True)
+@click.option("--target", default="host-cpu-litert", show_default=True)
+@click.option("--budget", default="0.5ms", show_default=True)
+@click.option("--seeds", default=1, show_default=True)
+def final(
+    work: Path, data: str, space: str, out: Path | None, effort: str, target: str, budget: str,
+    seeds: int,
+) -> None:  # fmt: skip
+    """The delivered networks of EAS and of ProxylessNAS at one budget, on one device."""
+    rows: list[Row] = []
+    for strategy, where in (("eas", space), ("proxyless", "mobile")):
+        for seed in range(seeds):
+            asked = {
+                "--strategy": strategy, "--space": where, "--data": data, "--target": target,
+                "--budget": budget, "--effort": effort, "--seed": str(seed),
+            }  # fmt: skip
+            rows.append(
+                _final_row(_specialised(work / f"{strategy}-{seed}", asked), strategy, seed)
+            )
+    text = (
+        "Test accuracy of the delivered file, its measured latency, and the minutes of search and "
+        "training (two workers on two cores where networks are trained)."
+    )
+    options = f"--data {data} --space {space} --effort {effort} --target {target} "
+    _write(_named("final", data), rows, text, options + f"--budget {budget} --seeds {seeds}", out)
+
+
+def _data(name: str, images: int, seed: int) -> tuple[Data, Data, tuple[int, int, int], int]:
+    dataset = load_dataset(name)
+    train_images = as_data(dataset.train, dataset).drawn(images, seed)
+    valid = as_data(dataset.valid, dataset)
+    return train_images, valid, dataset.input_shape, dataset.num_classes
+
+
+def _grown_space(name: str, shape: tuple[int, int, int], classes: int) -> GrownSpace:
+    space = find_space(name, shape, classes)
+    if not isinstance(space, GrownSpace):
+        raise click.UsageError(f"--space {name}: networks of it are not grown")
+    return space
+
+
+def _curves(data: str, name: str, images: int, epochs: int, seed: int) -> Curves:
+    train_images, valid, shape, classes = _data(data, images, seed)
+    space = _grown_space(name, shape, classes)
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    layers = space.layers(space.start)
+    plan = child_plan(SearchPlan(), epochs)
+    start = build(space.architecture(space.start))
+    train(start, train_images, plan, seed)
+    recalibrate(start, train_images)
+    begun = accuracy(start, valid)
+
+    def macs(one: Layers) -> float:
+        return float(space.architecture(space.genotype(one)).macs)
+
+    usual = space.architecture(space.usual).macs
+    steps = filling(space, layers, macs, 0.9 * usual, usual, Random(seed))
+    net = net_of(space.blocks(layers), start)
+    statistics = train_images.normalised(train_images.images[:256])
+    grown = grown_net(space, layers, net, steps, statistics, seeded(seed, "grown"))
+    for step in steps:
+        layers = stepped(space, layers, step)
+    child = space.architecture(space.genotype(layers))
+    return Curves(
+        begun,
+        _curve(grown.network(), train_images, valid, epochs, seed),
+        _curve(build(child), train_images, valid, epochs, seed),
+        child.macs,
+    )
+
+
+def _curve(
+    network: torch.nn.Module, data: Data, valid: Data, epochs: int, seed: int
+) -> list[float]:
+    found: list[float] = []
+
+    def note(line: EpochLog) -> None:
+        recalibrate(network, data)
+        found.append(accuracy(network, valid))
+        network.train()
+
+    train(network, data, child_plan(SearchPlan(), epochs), seed, None, note)
+    return found
+
+
+def _searched(
+    kind: type[Eas], folder: Path, data: str, name: str, images: int, seed: int, plan: SearchPlan
+) -> Ended:
+    train_images, valid, shape, classes = _data(data, images, seed)
+    space = _grown_space(name, shape, classes)
+    costs = NetworkCosts(space, lambda blocks: {one.key: one.macs / 1e6 for one in blocks}, 0.0)
+    budget = costs.network_ms(space.usual.choices)
+    torch.manual_seed(seed)
+    (folder / "search").mkdir(parents=True, exist_ok=True)
+    files = SearchFiles(folder / "search.safetensors", folder / "search" / "log.jsonl")
+    strategy = kind.begin(Setting(space, costs, budget, seeded(seed, "paths"), say=click.echo))
+    strategy.search(train_images, valid, plan, seed, files)
+    members = [one for one in read_family(folder / "search" / "children") if one.steps]
+    accuracies = [one.accuracy for one in members if one.accuracy is not None]
+    last = accuracies[-max(1, len(accuracies) // 4) :]
+    return Ended(max(accuracies), fmean(last), len(accuracies))
+
+
+def _specialised(folder: Path, asked: dict[str, str]) -> Report:
+    if not (folder / "report.json").exists():
+        command = [sys.executable, "-m", "hwnas", "specialize", "--out", str(folder), "--quiet"]
+        command += [word for pair in asked.items() for word in pair]
+        command += ["--resume"] if (folder / "config.toml").exists() else []
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    return Report.read(folder / "report.json")
+
+
+def _final_row(report: Report, strategy: str, seed: int) -> Row:
+    [result] = report.results
+    spent = sum(report.stages_s.get(stage, 0.0) for stage in ("search", "train"))
+    latency, found = result.latency, result.accuracy
+    return {
+        "strategy": strategy,
+        "seed": seed,
+        "verdict": result.verdict,
+        "accuracy": None if found is None else round(found.artifact or found.torch, 4),
+        "params": result.architecture.params,
+        "macs": result.architecture.macs,
+        "budget_ms": result.budget_ms,
+        "measured_ms": None if latency is None else round(latency.median_ms, 4),
+        "minutes": round(spent / 60, 1),
+    }
+
+
+def _mean(values: list[float]) -> str:
+    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{fmean(values):.3f}{spread}"
+
+
+def _named(part: str, data: str) -> str:
+    return part if data == DATA else f"{part}_{Path(data).stem}"
+
+
+def _write(part: str, rows: list[Row], text: str, options: str, out: Path | None) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    command = f"`python -m tools.evaluate.eas.run {part.split('_')[0]} --work DIR {options}`"
+    lines = [
+        f"# EAS: {part.replace('_', ', ')}",
+        f"{command}, {date.today().isoformat()}, {hardware()}.",
+        text,
+        "\n".join(
+            [
+                "| " + " | ".join(columns) + " |",
+                "|" + " --- |" * len(columns),
+                *("| " + " | ".join(str(row.get(n, "")) for n in columns) + " |" for row in rows),
+            ]
+        ),
+    ]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{part}.md").write_text("\n\n".join(lines) + "\n")
+    click.echo("\n\n".join(lines))
+    if out is not None:
+        write_json(out, rows)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,130 @@
+"""`kill -9` at random moments, then `--resume`: does the run reach the same result?
+
+    python -m tools.evaluate.faults.kill_and_resume --work DIR \
+        [--kills 10] [--target host-cpu] [--effort trial]
+
+One run is left alone. Each of the others is killed at its own random moment (with everything it
+started) and resumed; architecture digest and the sha256 of the model file are compared. Writes
+results/kill_and_resume_TARGET.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from random import Random
+
+import click
+import msgspec
+
+from hwnas.devices.fingerprint import hardware
+from hwnas.files import write_json
+from hwnas.report.report import Report
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One run."""
+
+    killed_after_s: float | None
+    """``None``: left alone."""
+    during: str
+    """The newest file when it was killed."""
+    digest: str
+    sha256: str
+
+
+@click.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path))
+@click.option("--kills", default=10, show_default=True)
+@click.option("--target", default="host-cpu", show_default=True)
+@click.option("--effort", default="trial", show_default=True)
+@click.option("--json", "out", type=click.Path(path_type=Path))
+def main(work: Path, kills: int, target: str, effort: str, out: Path | None) -> None:
+    """Kill and resume; print a table."""
+    words = ["specialize", "--quiet", "--target", target, "--effort", effort]
+    alone = _whole(work / "alone", words)
+    rng = Random(0)
+    rows = [alone[0]]
+    for number in range(kills):
+        moment_s = rng.uniform(0.02, 0.98) * alone[1]
+        rows.append(_killed(work / f"killed-{number}", words, moment_s))
+        click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
+    same = sum((row.digest, row.sha256) == (rows[0].digest, rows[0].sha256) for row in rows[1:])
+    _write(rows, same, kills, target, effort)
+    if out is not None:
+        write_json(out, rows)
+    sys.exit(0 if same == kills else 1)
+
+
+def _whole(folder: Path, words: list[str]) -> tuple[Row, float]:
+    cached = folder / "seconds.json"
+    if not cached.exists():
+        start = time.monotonic()
+        _run([*words, "--out", str(folder)]).wait()
+        write_json(cached, time.monotonic() - start)
+    return _row(folder, None, ""), msgspec.json.decode(cached.read_bytes(), type=float)
+
+
+def _killed(folder: Path, words: list[str], moment_s: float) -> Row:
+    cached = folder / "row.json"
+    if cached.exists():
+        return msgspec.json.decode(cached.read_bytes(), type=Row)
+    process = _run([*words, "--out", str(folder)])
+    time.sleep(moment_s)
+    during = _newest(folder)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    begun = (folder / "config.toml").exists()
+    again = ["specialize", "--quiet", "--resume"] if begun else words
+    _run([*again, "--out", str(folder)]).wait()
+    row = _row(folder, round(moment_s, 1), during)
+    write_json(cached, row)
+    return row
+
+
+def _run(words: list[str]) -> subprocess.Popen[bytes]:
+    """Start hwnas in a process group of its own."""
+    command = [sys.executable, "-m", "hwnas", *words]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def _row(folder: Path, killed_after_s: float | None, during: str) -> Row:
+    result = Report.read(folder / "report.json").results[0]
+    return Row(killed_after_s, during, result.architecture.digest, result.artifacts[0].sha256[:16])
+
+
+def _newest(folder: Path) -> str:
+    files = [path for path in folder.rglob("*") if path.is_file() and ".tmp" not in path.name]
+    if not files:
+        return "nothing written"
+    newest = max(files, key=lambda path: path.stat().st_mtime).relative_to(folder)
+    return str(newest.parent / newest.name)
+
+
+def _write(rows: list[Row], same: int, kills: int, target: str, effort: str) -> None:
+    lines = ["| killed after s | newest file | architecture | model file |", "|---|---|---|---|"]
+    lines += [
+        f"| {row.killed_after_s or 'left alone'} | {row.during} | {row.digest} | {row.sha256} |"
+        for row in rows
+    ]
+    text = f"{same} of {kills} killed runs reach the architecture and the weights of the first."
+    command = (
+        f"`python -m tools.evaluate.faults.kill_and_resume --work DIR --kills {kills} "
+        f"--target {target} "
+        f"--effort {effort}`"
+    )
+    click.echo("\n".join([text, "", *lines]))
+    head = f"# Kill and resume: {target}\n\n{command}, {date.today()}, {hardware()}."
+    result = RESULTS / f"kill_and_resume_{target}.md"
+    result.write_text(f"{head}\n\n{text}\n\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

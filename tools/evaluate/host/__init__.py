@@ -1,0 +1,1 @@
+"""Budgets and accuracy of `hwnas specialize` on this machine's two runtimes."""

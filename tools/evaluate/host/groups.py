@@ -1,0 +1,152 @@
+"""Networks of equal measured latency on a target: searched, random, uniform ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import msgspec
+import numpy as np
+
+from hwnas.architecture.architecture import Architecture, Genotype
+from hwnas.devices.profile import find_profile
+from hwnas.devices.runner import Subject, open_runner
+from hwnas.export.compile import compile_model
+from hwnas.files import write_json
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.storage.store import measured_folder, read_model
+from hwnas.measurement.measurement import Measurement
+from hwnas.nn.build import Network
+from hwnas.profiling.bench import FORMATS
+from hwnas.search.knapsack import window_samples
+from hwnas.spaces.mobile.space import (
+    FUSED,
+    Candidate,
+    MobileSpace,
+    mobile_space,
+    mobilenet_v2_like,
+    scaled,
+)
+from tools.evaluate.host.specialised import all_found
+
+RESULTS = Path(__file__).parent / "results"
+FAMILIES = (Candidate("mbconv", 3, 3), Candidate("mbconv", 3, 6), *FUSED)
+SPACE = mobile_space((1, 28, 28), 10)
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A network of a group, with its latency measured in turns with all others of its target."""
+
+    architecture: Architecture
+    median_ms: float
+
+
+def kept_groups(
+    work: Path, target: str, share: int, seeds: int, further: dict[str, list[Architecture]]
+) -> dict[str, list[Member]]:
+    """Return the groups; where they lack one of ``further``, all are measured again with it."""
+    kept = RESULTS / f"{target}_{share}.json"
+    known: dict[str, list[Member]] = {}
+    if kept.exists():
+        known = msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
+        if further.keys() <= known.keys():
+            return known
+    groups = {name: [one.architecture for one in group] for name, group in known.items()}
+    groups = (groups or _groups(work, target, share, seeds)) | further
+    members = _members(work, target, groups)
+    write_json(kept, members)
+    return members
+
+
+def standard_groups(
+    work: Path, target: str, budget_ms: float, seeds: int, found: Architecture, width_mult: str,
+    families: tuple[str, ...],
+) -> dict[str, list[Member]]:  # fmt: skip
+    """Return what a search found, random networks and the widest uniform ones of its budget.
+
+    Those that are kept are taken where they are of this network, as many random ones and all
+    ``families``.
+    """
+    names = [f"uniform {family}" for family in families]
+    kept = RESULTS / f"{target}_standard{width_mult and f'_x{width_mult}'}.json"
+    if kept.exists():
+        known = msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
+        same = known["searched"][0].architecture.digest == found.digest
+        if same and len(known["random"]) == seeds and known.keys() >= {*names}:
+            return known
+    uniform = _uniform(work, target, budget_ms)
+    space = scaled(SPACE, float(width_mult)) if width_mult else SPACE
+    groups = {"searched": [found], "random": _random(target, budget_ms, seeds, space)}
+    groups |= {name: [uniform[name]] for name in names if name in uniform}
+    members = _members(work, target, groups)
+    write_json(kept, members)
+    return members
+
+
+def _members(
+    work: Path, target: str, groups: dict[str, list[Architecture]]
+) -> dict[str, list[Member]]:
+    """Measure the networks of all groups in turns."""
+    nets = list({one.digest: one for group in groups.values() for one in group}.values())
+    measured = measure(target, nets, work / "accuracy" / target)
+    return {
+        name: [Member(one, measured[one.digest].median_ms) for one in group]
+        for name, group in groups.items()
+    }
+
+
+def _groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[Architecture]]:
+    """Return networks of equal latency on a target: searched, random, uniform of each family."""
+    budget_ms = share / 100 * model_of(target).cost_table(SPACE).largest_ms
+    uniform = _uniform(work, target, budget_ms)
+    searched = all_found(work, target, f"{share}%")
+    random = _random(target, budget_ms, seeds, SPACE)
+    return {"searched": searched, "random": random, **{k: [v] for k, v in uniform.items()}}
+
+
+def _random(target: str, budget_ms: float, count: int, space: MobileSpace) -> list[Architecture]:
+    """Return random networks of a space between 95 % and all of a budget."""
+    costs = model_of(target, space).cost_table(space)
+    level = [[0.0] * len(row) for row in costs.mean_ms]
+    rng = np.random.default_rng(Random(0).randrange(2**32))
+    draws = window_samples(level, costs, 0.95 * budget_ms, budget_ms, count + 1, rng)[1:]
+    return [space.architecture(Genotype(space.name, choices)) for choices in draws]
+
+
+def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architecture]:
+    """Return of each uniform family the widest network whose measured latency keeps the budget."""
+    nets = {
+        (family.name, width): mobilenet_v2_like(SPACE, family, width)
+        for family in FAMILIES
+        for width in np.arange(0.25, 3.01, 0.125).tolist()
+    }
+    distinct = list({one.digest: one for one in nets.values()}.values())
+    cached = work / "accuracy" / f"{target}-uniform.json"
+    if cached.exists():
+        latency_ms = msgspec.json.decode(cached.read_bytes(), type=dict[str, float])
+    else:
+        measured = measure(target, distinct, work / "accuracy" / target)
+        latency_ms = {digest: one.median_ms for digest, one in measured.items()}
+        write_json(cached, latency_ms)
+    best: dict[str, Architecture] = {}
+    for (family, width), one in nets.items():
+        if latency_ms[one.digest] <= budget_ms:
+            best[f"uniform {family}"] = one
+            del width
+    return best
+
+
+def measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, Measurement]:
+    """Compile networks with fresh weights and measure them in one interleaved batch."""
+    profile = find_profile(target)
+    format = FORMATS[profile.runtime]
+    subjects = [Subject(one.digest, folder / f"{one.digest}.{format}") for one in nets]
+    for one, subject in zip(nets, subjects, strict=True):
+        compile_model(Network(one.blocks), one.input_shape, format, subject.path)
+    reference_ms = model_of(target).conditions.reference_ms  # type: ignore[union-attr]
+    measured = open_runner(profile).measure(subjects, calibrated_reference_ms=reference_ms)
+    return {one.name: one for one in measured}
+
+
+def model_of(target: str, space: MobileSpace = SPACE) -> LatencyModel:
+    return read_model(measured_folder(target, space) / "model.json")

@@ -1,0 +1,336 @@
+"""Does the budget hold, and what does the search gain, on this machine's two runtimes?
+
+    python -m tools.evaluate.host.run budgets  --work DIR [--effort trial] [--seeds 3]
+    python -m tools.evaluate.host.run cross    --work DIR
+    python -m tools.evaluate.host.run widths   --work DIR [--width-mult 1,2,3]
+    python -m tools.evaluate.host.run accuracy --work DIR [--data NAME] [--epochs 3] [--seeds 5]
+    python -m tools.evaluate.host.run standard --work DIR [--epochs 3] [--seeds 5]
+
+Each part goes on where it was cut off, prints its model and writes it to
+results/PART.md (``--json OUT``: the rows as JSON too). ``cross`` and
+``accuracy`` use the networks that ``budgets`` found, ``accuracy --width-mult`` those of ``widths``
+too.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+from statistics import fmean, stdev
+
+import click
+import msgspec
+import numpy as np
+
+from hwnas.architecture.architecture import Architecture
+from hwnas.devices.fingerprint import hardware
+from hwnas.files import write_json
+from hwnas.measurement.measurement import Measurement, compare
+from hwnas.report.report import Report
+from tools.evaluate.host.groups import (
+    FAMILIES,
+    RESULTS,
+    Member,
+    kept_groups,
+    measure,
+    standard_groups,
+)
+from tools.evaluate.host.specialised import all_found, folder_of, found_by, outcomes_of, specialised
+from tools.evaluate.host.trainings import trained
+
+TARGETS = ("host-cpu", "host-cpu-litert")
+BUDGETS = ("35%", "50%", "70%")
+
+
+@click.group()
+def cli() -> None:
+    """Evaluate on this machine."""
+
+
+@cli.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path))
+@click.option("--effort", default="trial", show_default=True)
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
+@click.option("--json", "out", type=click.Path(path_type=Path))
+def budgets(
+    work: Path, effort: str, seeds: int, targets: tuple[str, ...], out: Path | None
+) -> None:
+    """Specialise for 35, 50 and 70 % of the largest network on both runtimes."""
+    rows: list[dict[str, object]] = []
+    for target in targets:
+        for budget in BUDGETS:
+            for seed in range(seeds):
+                report = specialised(work, target, budget, seed, effort)
+                rows.append(_budget_row(report, budget))
+                click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
+    kept = sum(row["verdict"] == "kept" for row in rows)
+    filled = sum(row["used"] >= 0.85 and row["verdict"] == "kept" for row in rows)  # type: ignore[operator]
+    close = sum(abs(row["error"]) <= 0.10 for row in rows)  # type: ignore[arg-type]
+    summary = (
+        f"{kept} of {len(rows)} keep the budget, {filled} of them use at least 85 % of it; "
+        f"predicted within 10 % of measured in {close}."
+    )
+    _write("budgets", rows, summary, f"--effort {effort} --seeds {seeds}", out)
+
+
+@cli.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path))
+@click.option("--effort", default="trial", show_default=True)
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--json", "out", type=click.Path(path_type=Path))
+def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
+    """Specialise for each runtime at the default budget; measure all on both, interleaved."""
+    reports = {
+        (target, seed): specialised(work, target, "", seed, effort)
+        for target in TARGETS
+        for seed in range(seeds)
+    }
+    nets = {key: found_by(folder_of(work, key[0], "", key[1], effort=effort)) for key in reports}
+    rows: list[dict[str, object]] = []
+    for target in TARGETS:
+        measured = measure(target, list(nets.values()), work / "cross" / target)
+        rows.append(_cross_row(target, nets, measured, reports))
+    text = (
+        "Budget of each run: the latency of the uniform MobileNetV2-like network on its runtime. "
+        "`other / own`: latency on this runtime of the networks specialised for the other one over "
+        "that of its own; paired rounds of one batch, geometric mean over seeds. Accuracy: test "
+        "images, mean over seeds."
+    )
+    _write("cross", rows, text, f"--effort {effort} --seeds {seeds}", out)
+
+
+@cli.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path))
+@click.option("--effort", default="trial", show_default=True)
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--budget", default="50%", show_default=True)
+@click.option("--width-mult", default="1,2,3", show_default=True)
+@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
+@click.option("--json", "out", type=click.Path(path_type=Path))
+def widths(
+    work: Path, effort: str, seeds: int, budget: str, width_mult: str, targets: tuple[str, ...],
+    out: Path | None,
+) -> None:  # fmt: skip
+    """Specialise with several width multipliers: which one is handed over."""
+    rows: list[dict[str, object]] = []
+    for target in targets:
+        for seed in range(seeds):
+            report = specialised(work, target, budget, seed, effort, width_mult)
+            outcomes = outcomes_of(folder_of(work, target, budget, seed, width_mult, effort))
+            each = "; ".join(one.said for one in outcomes)
+            rows.append(_budget_row(report, budget) | {"of": each})
+            click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
+    options = f"--effort {effort} --seeds {seeds} --budget {budget} --width-mult {width_mult}"
+    text = "`of`: what each width came to; one is chosen by its validation images."
+    _write("widths", rows, text, options, out)
+
+
+@cli.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path))
+@click.option("--data", default="fashion-mnist", show_default=True)
+@click.option("--epochs", default=3, show_default=True)
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--share", default=50, show_default=True, help="Budget, percent of the largest.")
+@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
+@click.option("--width-mult", default="", help="Also what `widths` found with these, at ...")
+@click.option("--width-budget", default="50%", show_default=True)
+@click.option("--workers", default=2, show_default=True)
+@click.option("--json", "out", type=click.Path(path_type=Path))
+def accuracy(
+    work: Path, data: str, epochs: int, seeds: int, share: int, targets: tuple[str, ...],
+    width_mult: str, width_budget: str, workers: int, out: Path | None,
+) -> None:  # fmt: skip
+    """Train searched, uniform and random networks of equal measured latency alike.
+
+    The networks with their latencies and every finished training are kept in results/, so
+    that the trainings can go on in another folder or on another machine.
+    """
+    rows: list[dict[str, object]] = []
+    for target in targets:
+        wide = all_found(work, target, width_budget, width_mult) if width_mult else []
+        if width_mult and not wide:
+            click.echo(
+                f"{target}: no run of `widths --width-mult {width_mult}` at {width_budget}",
+                err=True,
+            )
+        further = {f"searched, --width-mult {width_mult}": wide} if wide else {}
+        groups = kept_groups(work, target, share, seeds, further)
+        rows += _trained_groups(work, target, f"{share} %", groups, data, epochs, seeds, workers)
+    text = (
+        f"{data}, epochs: {epochs}, {seeds} trainings a group, accuracy on the test images; "
+        "latency measured interleaved. ±: standard deviation over trainings."
+    )
+    options = f"--data {data} --epochs {epochs} --seeds {seeds}"
+    if width_mult:
+        options += f" --width-mult {width_mult} --width-budget {width_budget}"
+    _write("accuracy", rows, text, options, out)
+
+
+@cli.command()
+@click.option("--work", required=True, type=click.Path(path_type=Path))
+@click.option("--data", default="fashion-mnist", show_default=True)
+@click.option("--epochs", default=3, show_default=True, help="Of each training.")
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    default=[one.name for one in FAMILIES],
+    show_default=True,
+    type=click.Choice([one.name for one in FAMILIES]),
+    help="Of uniform networks.",
+)
+@click.option("--width-mult", default="", help="Of the search on all targets.")
+@click.option("--workers", default=2, show_default=True)
+@click.option("--json", "out", type=click.Path(path_type=Path))
+def standard(
+    work: Path,
+    data: str,
+    epochs: int,
+    seeds: int,
+    targets: tuple[str, ...],
+    width_mult: str,
+    families: tuple[str, ...],
+    workers: int,
+    out: Path | None,
+) -> None:
+    """Train what `--effort standard` found at its default budget, uniform and random ones alike."""
+    text = (
+        f"{data}, `searched`: the network that `hwnas specialize --effort standard` handed over at "
+        f"its default budget (the latency of the uniform MobileNetV2-like network); all trained "
+        f"{epochs} epochs, {seeds} trainings a group, accuracy on the test images; latency "
+        "measured interleaved. ±: standard deviation over trainings."
+    )
+    every: list[dict[str, object]] = []
+    for target in targets:
+        report = specialised(work, target, "", 0, "standard", width_mult, data)
+        found = found_by(folder_of(work, target, "", 0, width_mult, "standard"))
+        budget_ms = report.results[0].budget_ms
+        assert budget_ms is not None
+        groups = standard_groups(work, target, budget_ms, seeds, found, width_mult, families)
+        budget = f"{budget_ms:.4f} ms"
+        rows = _trained_groups(work, target, budget, groups, data, epochs, seeds, workers)
+        options = f"--data {data} --epochs {epochs} --seeds {seeds} --target {target}"
+        options += f" --width-mult {width_mult}" * bool(width_mult)
+        options += "".join(f" --family '{one}'" for one in families)
+        _write("standard", rows, text, options, None, f"_{target}")
+        every += rows
+    if out is not None:
+        write_json(out, every)
+
+
+def _trained_groups(
+    work: Path, target: str, budget: str, groups: dict[str, list[Member]], data: str, epochs: int,
+    seeds: int, workers: int,
+) -> list[dict[str, object]]:  # fmt: skip
+    jobs = [
+        (name, nets[seed % len(nets)], seed)
+        for seed in range(seeds)
+        for name, nets in groups.items()
+    ]
+    with ThreadPoolExecutor(workers) as pool:
+        accuracies = list(
+            pool.map(lambda job: trained(work, job[1].architecture, data, epochs, job[2]), jobs)
+        )
+    return [_group_row(target, budget, name, jobs, accuracies) for name in groups]
+
+
+def _budget_row(report: Report, budget: str) -> dict[str, object]:
+    result = report.results[0]
+    latency, budget_ms = result.latency, result.budget_ms
+    assert latency is not None and budget_ms is not None and result.accuracy is not None
+    predicted_ms = latency.predicted_ms or 0.0
+    return {
+        "target": result.target,
+        "budget": budget.replace("%", " %"),
+        "seed": report.seed,
+        "budget_ms": round(budget_ms, 4),
+        "measured_ms": round(latency.median_ms, 4),
+        "predicted_ms": round(predicted_ms, 4),
+        "used": round(latency.median_ms / budget_ms, 3),
+        "error": round(predicted_ms / latency.median_ms - 1, 3),
+        "verdict": result.verdict,
+        "rounds": result.rounds,
+        "drift": round(latency.reference_drift or 0.0, 3),
+        "k7": sum(block.kernel_size == 7 for block in result.architecture.blocks),
+        "test_accuracy": round(result.accuracy.artifact or 0.0, 3),
+        "minutes": round(sum(report.stages_s.values()) / 60, 1),
+    }
+
+
+def _cross_row(
+    target: str,
+    nets: dict[tuple[str, int], Architecture],
+    measured: dict[str, Measurement],
+    reports: dict[tuple[str, int], Report],
+) -> dict[str, object]:
+    other = next(name for name in TARGETS if name != target)
+    seeds = sorted({seed for _, seed in nets})
+    own = [measured[nets[target, seed].digest] for seed in seeds]
+    foreign = [measured[nets[other, seed].digest] for seed in seeds]
+    ratios = [compare(a, b).ratio for a, b in zip(foreign, own, strict=True)]
+    return {
+        "measured on": target,
+        "own_ms": round(fmean(one.median_ms for one in own), 4),
+        "other's_ms": round(fmean(one.median_ms for one in foreign), 4),
+        "other / own": round(float(np.exp(np.mean(np.log(ratios)))), 2),
+        "each": ", ".join(f"{ratio:.2f}" for ratio in ratios),
+        "own accuracy": round(fmean(_accuracy(reports[target, seed]) for seed in seeds), 3),
+        "other's accuracy": round(fmean(_accuracy(reports[other, seed]) for seed in seeds), 3),
+        "7x7 in own": sum(_sevens(nets[target, seed]) for seed in seeds),
+        "7x7 in other's": sum(_sevens(nets[other, seed]) for seed in seeds),
+    }
+
+
+def _accuracy(report: Report) -> float:
+    found = report.results[0].accuracy
+    return 0.0 if found is None else found.artifact or found.torch
+
+
+def _sevens(one: Architecture) -> int:
+    return sum(block.kernel_size == 7 for block in one.blocks)
+
+
+def _group_row(
+    target: str,
+    budget: str,
+    name: str,
+    jobs: list[tuple[str, Member, int]],
+    accuracies: list[float],
+) -> dict[str, object]:
+    mine = [number for number, job in enumerate(jobs) if job[0] == name]
+    scores = [100 * accuracies[number] for number in mine]
+    nets = {jobs[number][1].architecture.digest: jobs[number][1] for number in mine}.values()
+    return {
+        "target": target,
+        "budget": budget,
+        "group": name,
+        "networks": len(nets),
+        "ms": round(fmean(one.median_ms for one in nets), 4),
+        "test accuracy %": f"{fmean(scores):.2f} ± {stdev(scores) if len(scores) > 1 else 0:.2f}",
+        "each": ", ".join(f"{score:.2f}" for score in scores),
+        "M MACs": round(fmean(one.architecture.macs for one in nets) / 1e6, 2),
+    }
+
+
+def _write(
+    part: str, rows: list[dict[str, object]], text: str, options: str, out: Path | None,
+    suffix: str = "",
+) -> None:  # fmt: skip
+    titles = list(rows[0])
+    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+    lines += [f"| {' | '.join(str(row[title]) for title in titles)} |" for row in rows]
+    command = f"`python -m tools.evaluate.host.run {part} --work DIR {options}`".replace(" `", "`")
+    head = f"# Evaluation on one machine: {part}\n\n{command}, {date.today()}, {hardware()}."
+    model = "\n".join(lines)
+    click.echo(f"{text}\n\n{model}")
+    (RESULTS / f"{part}{suffix}.md").write_text(f"{head}\n\n{text}\n\n{model}\n")
+    if out is not None:
+        write_json(out, rows)
+
+
+if __name__ == "__main__":
+    cli()

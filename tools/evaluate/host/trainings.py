@@ -1,0 +1,54 @@
+"""Trainings of an evaluation, each done once: on another day or machine they go on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from hwnas.architecture.architecture import Architecture
+from hwnas.files import append_line, read_lines, write_json
+from hwnas.specialize.steps.train_job import TrainResult
+from tools.evaluate.host.groups import RESULTS
+
+
+class Training(msgspec.Struct, frozen=True):
+    """One finished training of ``trainings.jsonl``."""
+
+    digest: str
+    data: str
+    epochs: int
+    seed: int
+    test_accuracy: float
+
+
+TRAININGS = RESULTS / "trainings.jsonl"
+
+
+def trained(work: Path, one: Architecture, data: str, epochs: int, seed: int) -> float:
+    """Train one network and return its accuracy on the test images."""
+    for done in read_lines(TRAININGS, Training):
+        if (done.digest, done.data, done.epochs, done.seed) == (one.digest, data, epochs, seed):
+            return done.test_accuracy
+    folder = work / "accuracy" / f"{data}-{epochs}" / f"{one.digest}-{seed}"
+    write_json(folder / "architecture.json", one)
+    command = [sys.executable, "-m", "hwnas", "train", "--resume", "--epochs", str(epochs)]
+    command += ["--architecture", str(folder / "architecture.json"), "--data", data]
+    command += ["--out", str(folder), "--seed", str(seed)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found = _test_accuracy(one, folder, data)
+    append_line(TRAININGS, Training(one.digest, data, epochs, seed, found))
+    return found
+
+
+def _test_accuracy(one: Architecture, folder: Path, data: str) -> float:
+    from hwnas.data.datasets import load_dataset
+    from hwnas.networks.trained import trained_network
+    from hwnas.training.loader import as_data
+    from hwnas.training.loop import accuracy
+
+    msgspec.json.decode((folder / "result.json").read_bytes(), type=TrainResult)
+    dataset = load_dataset(data, input_shape=one.input_shape)
+    return accuracy(trained_network(one, folder), as_data(dataset.test, dataset))

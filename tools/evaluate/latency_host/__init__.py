@@ -1,0 +1,1 @@
+"""Predicted latency against measured latency on this machine."""

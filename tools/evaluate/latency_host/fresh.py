@@ -1,0 +1,105 @@
+"""How well fresh networks are predicted: measured beside the fitted ones, and in other processes.
+
+A model is fitted to a first pass. Fresh networks of that pass were measured in much the same
+processes; the second pass measures them again, in processes that no fit saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.architecture.architecture import Architecture
+from hwnas.latency_models.fitting.fit import score
+from hwnas.latency_models.model import LatencyModel
+from hwnas.profiling.bench import block_keys
+from tools.evaluate.latency_host.designs import Seen
+
+Floats = NDArray[np.float64]
+Method = LatencyModel | Callable[[Architecture], float]
+
+
+class Row(NamedTuple):
+    """What one directory's measurements say of a way to predict."""
+
+    name: str
+    choices: int
+    networks: int
+    figures: Floats
+    """In the order of `FIGURES`; NaN: this way has none."""
+
+
+FIGURES = {
+    "within 5 %": ".1%",
+    "within 10 %": ".1%",
+    "RMSPE": ".2%",
+    "Spearman": ".3f",
+    "RMSPE, other process": ".2%",
+    "90 % interval": ".1%",
+    "90 % interval, other process": ".1%",
+    "std": ".1%",
+    "error and weights": "+.2f",
+}
+"""The last is a correlation, over networks, of the relative error and the number of parameters."""
+
+
+def judge(
+    name: str,
+    methods: Sequence[Method],
+    tested: list[Architecture],
+    first: Seen,
+    second: Seen,
+) -> Row:
+    """Return the mean over the choices of networks that ``methods`` are fitted to.
+
+    ``second`` has the same networks as ``first``, measured in other processes.
+    """
+    once, twice = (np.array([seen[block_keys(n)].ms for n in tested]) for seen in (first, second))
+    weights = [sum(block.params for block in one.blocks) for one in tested]
+    errors: list[Floats] = []
+    sure: list[list[float]] = []
+    for method in methods:
+        if isinstance(method, LatencyModel):
+            found = method.predict([one.blocks for one in tested])
+            mean_ms = found.mean_ms
+            covered = [score(found, truth).covered_90 for truth in (once, twice)]
+            related = np.corrcoef(mean_ms / once, weights)[0, 1]
+            sure.append([*covered, float(np.mean(found.std_ms / mean_ms)), float(related)])
+        else:
+            mean_ms = np.array([method(one) for one in tested])
+        errors.append(np.append(_errors(mean_ms, once), _errors(mean_ms, twice)[2]))
+    shares = np.mean(sure, axis=0) if sure else np.full(4, np.nan)
+    figures = np.append(np.mean(errors, axis=0), shares)
+    return Row(name, len(methods), len(tested), figures)
+
+
+def judge_again(tested: list[Architecture], first: Seen, second: Seen, name: str) -> Row:
+    once, twice = (np.array([seen[block_keys(n)].ms for n in tested]) for seen in (first, second))
+    return Row(name, 1, len(tested), np.append(_errors(twice, once), [np.nan] * 5))
+
+
+def _errors(predicted: Floats, truth: Floats) -> Floats:
+    """Return the shares within 5 and 10 %, RMSPE and Spearman."""
+    errors = np.abs(predicted / truth - 1)
+    ranks = [np.argsort(np.argsort(values)) for values in (predicted, truth)]
+    spearman = np.corrcoef(ranks[0], ranks[1])[0, 1]
+    return np.array(
+        [(errors <= 0.05).mean(), (errors <= 0.10).mean(), np.sqrt((errors**2).mean()), spearman]
+    )
+
+
+def titled(row: Row, runs: int, figures: Floats) -> dict[str, object]:
+    """Return the row's titles and the mean figures of all ``runs``."""
+    said = {
+        title: "" if np.isnan(figure) else f"{figure:{form}}"
+        for (title, form), figure in zip(FIGURES.items(), figures, strict=True)
+    }
+    return {
+        "fitted to": row.name,
+        "choices": row.choices * runs,
+        "networks": row.networks * runs,
+        **said,
+    }

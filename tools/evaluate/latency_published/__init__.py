@@ -1,0 +1,1 @@
+"""The latency model on published measurements, beside plain methods."""

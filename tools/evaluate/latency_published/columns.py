@@ -1,0 +1,104 @@
+"""Every device column: few measured networks, all others predicted, beside plain methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import click
+import numpy as np
+
+from tools.lib.latency import learn
+from tools.lib.latency.bench import Bench, Index
+from tools.lib.latency.choice import at_random, chosen
+from tools.lib.latency.score import FIGURES, Cache, figures, scores, table, without_interval
+
+COUNTS = (10, 20, 50, 100, 900)
+LARGE = 900
+TESTED = 1000
+"""Networks predicted in each run, drawn from all that were not measured."""
+
+PLAIN = {
+    "line on MACs": learn.line,
+    "ridge on counts": learn.counted,
+    "additive table": learn.placed,
+    "random forest": learn.trees,
+}
+CHOICES: dict[str, Callable[[Bench, int, int], Index]] = {
+    "model, random networks": at_random,
+    "model, chosen networks": chosen,
+}
+
+
+def run(
+    bench: Bench, cache: Cache, counts: Sequence[int], seeds: int, few: int, columns: Sequence[str]
+) -> None:
+    """Fill the cache, seed after seed; ``few`` of what is slow: random forests, 900 networks."""
+    for seed in range(seeds):
+        for count in counts:
+            if count + 50 > len(bench.rows) or (count >= LARGE and seed >= few):
+                continue
+            picks = {name: choose(bench, count, seed) for name, choose in CHOICES.items()}
+            for column in columns:
+                for name in CHOICES:
+                    _model(bench, cache, column, name, picks[name], seed)
+                for name in PLAIN:
+                    if name != "random forest" or (seed < few and learn.has_trees()):
+                        _plain(bench, cache, column, name, picks["model, random networks"], seed)
+        click.echo(f"{bench.name}: {seed + 1} of {seeds} seeds done", err=True)
+
+
+def _model(bench: Bench, cache: Cache, column: str, name: str, train: Index, seed: int) -> None:
+    key = f"{bench.name}/{column}/{len(train)}/{name}/{seed}"
+    if key not in cache.rows:
+        test, ms = tested(bench, train, seed), bench.ms[column]
+        cache.add(key, scores(learn.gaussian(bench, train, test, ms), ms[test]))
+
+
+def _plain(bench: Bench, cache: Cache, column: str, name: str, train: Index, seed: int) -> None:
+    key = f"{bench.name}/{column}/{len(train)}/{name}/{seed}"
+    if key not in cache.rows:
+        test, ms = tested(bench, train, seed), bench.ms[column]
+        cache.add(key, without_interval(PLAIN[name](bench, train, test, ms), ms[test]))
+
+
+def tested(bench: Bench, train: Index, seed: int) -> Index:
+    rest = np.setdiff1d(bench.rows, train)
+    return np.random.default_rng([seed, 1]).permutation(rest)[:TESTED]
+
+
+def seeds_of(cache: Cache, bench: str, column: str, count: int, name: str) -> list[list[float]]:
+    """Return the figures of every seed that was run."""
+    begin = f"{bench}/{column}/{count}/{name}/"
+    return [values for key, values in cache.rows.items() if key.startswith(begin)]
+
+
+def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Return a table of the median and the worst column, and one of all columns."""
+    names = [*CHOICES, *PLAIN]
+    short: list[list[str]] = []
+    long: list[list[str]] = []
+    for count in COUNTS:
+        for name in names:
+            found = {column: seeds_of(cache, bench.name, column, count, name) for column in columns}
+            run = min(map(len, found.values()))
+            if run == 0:
+                continue
+            rows = {column: np.mean(values, axis=0).tolist() for column, values in found.items()}
+            every = np.array(list(rows.values()))
+            worst = min(rows, key=lambda column: rows[column][1])
+            head = [str(count), name, str(run)]
+            short.append(
+                [
+                    *head,
+                    *figures(np.median(every, axis=0).tolist()),
+                    f"{every[:, 3].mean():.4f}",
+                    worst,
+                    *figures(rows[worst])[:4],
+                ]
+            )
+            long += [[*head, column, *figures(row)] for column, row in rows.items()]
+    titles = ["K", "method", "seeds", *FIGURES, "mean Spearman", "worst column", *FIGURES[:4]]
+    return [
+        (f"{bench.name}: median of {len(columns)} columns, and the worst", table(titles, short)),
+        (f"{bench.name}: each column", table(["K", "method", "seeds", "column", *FIGURES], long)),
+    ]

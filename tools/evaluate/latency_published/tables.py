@@ -1,0 +1,153 @@
+"""Published block tables with blocks hidden, and published networks predicted from tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hwnas.architecture.architecture import Block
+from hwnas.latency_models.fitting.fit import fit_model
+from hwnas.latency_models.importers import read_observations
+from hwnas.latency_models.model import Predictions
+from hwnas.latency_models.observation import Observation
+from hwnas.latency_models.storage.registry import find_model
+from hwnas.spaces.json_networks import DescribedNetwork, read_once_for_all
+from tools.lib.latency.bench import Floats
+from tools.lib.latency.score import Cache, figures, scores, table
+
+SHARES = (0.2, 0.5, 0.8)
+RESOLUTIONS = (160, 192, 224)
+"""Resolutions of the Note10's table that are known; all others are predicted."""
+FIGURES = ("±5 %", "±10 %", "RMSPE", "Spearman", "cover 90")
+
+
+def hidden(data: Path, cache: Cache, seeds: int) -> tuple[str, str]:
+    """Hide blocks of a table at random and predict them from the rest.
+
+    Only of those that have a choice: of stem, last convolution and classifier there is one each,
+    which nothing else in the table speaks of.
+    """
+    pixel1 = read_observations(data / "proxylessnas" / "pixel1_mobile_trim.yaml").observations
+    path = data / "ofa" / "lut_note10_17res.json"
+    tables = {"pixel1": pixel1, **{f"note10 @{n}": _note10(path, n) for n in (192, 224)}}
+    shown: list[list[str]] = []
+    for share in SHARES:
+        for name, rows in tables.items():
+            found = [
+                _cached(cache, f"hidden/mbconv/{name}/{share}/{seed}", _split(rows, share, seed))
+                for seed in range(seeds)
+            ]
+            mean = np.mean(found, axis=0).tolist()
+            count = len(_with_a_choice(rows))
+            shown.append([f"{share:.0%}", name, str(count), str(seeds), *_shown(mean)])
+    titles = ["hidden", "table", "blocks", "seeds", *FIGURES]
+    return "Blocks hidden at random", table(titles, shown)
+
+
+def resolutions(data: Path, cache: Cache) -> tuple[str, str]:
+    """Predict whole tables of resolutions that lie between, or beyond, the known ones."""
+    path = data / "ofa" / "lut_note10_17res.json"
+    every = {size: _note10(path, size) for size in range(160, 225, 4)}
+    rows: list[list[str]] = []
+    for known in ((224,), (160, 224), RESOLUTIONS):
+        fresh = [size for size in every if size not in known]
+        given = _once([one for size in known for one in every[size]])
+        keys = {one.keys for one in given}
+        asked = _once([one for n in fresh for one in every[n] if one.keys not in keys])
+        found = _cached(cache, f"resolutions/{known}", (given, asked))
+        said = ", ".join(map(str, known))
+        rows.append([said, str(len(fresh)), str(len(asked)), *_shown(found)])
+    titles = ["known, px", "resolutions predicted", "blocks predicted", *FIGURES]
+    return "Note10: resolutions that are not in the table", table(titles, rows)
+
+
+def networks(data: Path) -> list[tuple[str, str]]:
+    """Predict published networks: Note10's by its table, Pixel 1's each from the other six."""
+    every = read_once_for_all(data / "ofa" / "ofa_specialized.json")
+    note10, pixel1 = find_model("note10/table")[1], find_model("pixel1/adapted")[1]
+    mine = _published(every, "note10")
+    direct = note10.predict([one.architecture.blocks for one in mine])
+    theirs = _published(every, "pixel1")
+    own = {one.keys: one for one in pixel1.networks}
+    scaled = note10.predict([one.architecture.blocks for one in theirs]).mean_ms
+    measured = np.array([one.published_ms for one in theirs], dtype=float)
+    factors = [float(np.median(np.delete(measured / scaled, n))) for n in range(len(theirs))]
+    adapted: list[Predictions] = []
+    for one in theirs:
+        left = own[_block_keys(one)]
+        rest = [other for other in pixel1.observations if other is not left]
+        model = fit_model(
+            "pixel1", rest, kind="adapted", source="", sources=pixel1.sources, validate=False
+        )
+        adapted.append(model.predict([one.architecture.blocks]))
+    rows = [
+        [one.name, f"{measured[n]:g}",
+         f"{scaled[n] * factors[n]:.1f} ({scaled[n] * factors[n] / measured[n] - 1:+.1%})",
+         _said(adapted[n], 0, measured[n])]
+        for n, one in enumerate(theirs)
+    ]  # fmt: skip
+    titles = ["network", "published, ms", "Note10's table x scale of the others",
+              "adapted model without it"]  # fmt: skip
+    first = [
+        [one.name, f"{one.published_ms:g}", _said(direct, n, float(one.published_ms or 0))]
+        for n, one in enumerate(mine)
+    ]
+    direct_titles = [*titles[:2], "predicted"]
+    return [
+        ("Note10's published networks, from its table alone", table(direct_titles, first)),
+        ("Pixel 1's published networks, each from the other six", table(titles, rows)),
+    ]
+
+
+def _note10(path: Path, size: int) -> Sequence[Observation]:
+    return read_observations(path, resolution=size).observations
+
+
+def _once(observations: Sequence[Observation]) -> list[Observation]:
+    """Return one observation of each block: some of its shapes are the same at two resolutions."""
+    return list({one.keys: one for one in reversed(observations)}.values())[::-1]
+
+
+def _with_a_choice(observations: Sequence[Observation]) -> list[int]:
+    return [n for n, one in enumerate(observations) if one.keys[0].startswith("mbconv")]
+
+
+def _split(
+    observations: Sequence[Observation], share: float, seed: int
+) -> tuple[list[Observation], list[Observation]]:
+    order = np.random.default_rng(seed).permutation(_with_a_choice(observations)).tolist()
+    out = set(order[: round(share * len(order))])
+    rest = [one for number, one in enumerate(observations) if number not in out]
+    return rest, [observations[number] for number in sorted(out)]
+
+
+def _cached(
+    cache: Cache, key: str, split: tuple[Sequence[Observation], Sequence[Observation]]
+) -> list[float]:
+    if key in cache.rows:
+        return cache.rows[key]
+    known, asked = split
+    model = fit_model("here", known, kind="measured", source="", validate=False)
+    found = model.posterior_over([Block.from_key(one.keys[0]) for one in asked])
+    std = np.sqrt(np.diag(found.covariance)[:-1])
+    measured: Floats = np.array([one.ms for one in asked])
+    return cache.add(key, scores(Predictions(found.ms, std), measured))
+
+
+def _published(every: Sequence[DescribedNetwork], device: str) -> list[DescribedNetwork]:
+    return [one for one in every if one.device == device and one.published_ms is not None]
+
+
+def _block_keys(one: DescribedNetwork) -> tuple[str, ...]:
+    return tuple(block.key for block in one.architecture.blocks if block.op != "identity")
+
+
+def _said(found: Predictions, number: int, measured_ms: float) -> str:
+    mean, std = found.mean_ms[number], found.std_ms[number]
+    return f"{mean:.1f} ± {std:.1f} ({mean / measured_ms - 1:+.1%})"
+
+
+def _shown(values: Sequence[float]) -> list[str]:
+    return figures(values)[: len(FIGURES)]

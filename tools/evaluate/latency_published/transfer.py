@@ -1,0 +1,98 @@
+"""A device left out: few of its networks, and block tables of other devices.
+
+The tables are fitted to networks of the other devices, as a toolkit could ship them; the column
+that is predicted, its other batch sizes and, in the second part, all columns of its class are not
+among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import click
+import numpy as np
+
+from tools.evaluate.latency_published.columns import seeds_of, tested
+from tools.lib.latency import learn
+from tools.lib.latency.bench import Bench, Floats
+from tools.lib.latency.choice import chosen
+from tools.lib.latency.score import FIGURES, Cache, figures, scores, table
+
+COUNTS = (10, 20, 50)
+SHIPPED = 1000
+"""Networks that another device's table is fitted to."""
+CLASSES = {"GPU": ("1080ti", "2080ti", "titanx", "titan_xp"), "Xeon": ("silver", "gold"),
+           "phone": ("pixel3", "samsung", "essential")}  # fmt: skip
+
+
+def class_of(column: str) -> str:
+    return next((name for name, begin in CLASSES.items() if column.startswith(begin)), "other")
+
+
+def device_of(column: str) -> str:
+    """Return what is one device: a GPU at every batch size."""
+    return column.rsplit("_", 1)[0] if class_of(column) == "GPU" else column
+
+
+PARTS: dict[str, Callable[[str, str], bool]] = {
+    "no table": lambda mine, other: False,
+    "tables of other devices": lambda mine, other: device_of(mine) != device_of(other),
+    "tables of other classes": lambda mine, other: class_of(mine) != class_of(other),
+}
+
+
+def run(bench: Bench, cache: Cache, seeds: int, columns: Sequence[str]) -> None:
+    """Fill the cache, seed after seed."""
+    for seed in range(seeds):
+        tables = _Tables(bench, seed)
+        for count in COUNTS:
+            train = chosen(bench, count, seed)
+            test = tested(bench, train, seed)
+            for column in columns:
+                for part, among in PARTS.items():
+                    key = f"{bench.name}/{column}/{count}/{part}/{seed}"
+                    if key in cache.rows:
+                        continue
+                    sources = [tables.of(one) for one in columns if among(column, one)]
+                    found = learn.gaussian(bench, train, test, bench.ms[column], sources)
+                    cache.add(key, scores(found, bench.ms[column][test]))
+        click.echo(f"{bench.name}: {seed + 1} of {seeds} seeds done", err=True)
+
+
+class _Tables:
+    """Tables of all columns, each fitted when it is first asked for."""
+
+    def __init__(self, bench: Bench, seed: int) -> None:
+        self.bench, self.found = bench, dict[str, list[Floats]]()
+        self.train = np.random.default_rng([seed, 2]).permutation(bench.rows)[:SHIPPED]
+
+    def of(self, column: str) -> list[Floats]:
+        if column not in self.found:
+            ms = self.bench.ms[column]
+            self.found[column] = learn.tables_of(self.bench, self.train, ms)
+        return self.found[column]
+
+
+def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Return a table of the mean over each class of devices, and one of all columns."""
+    short: list[list[str]] = []
+    long: list[list[str]] = []
+    for count in COUNTS:
+        for part in PARTS:
+            found = {one: seeds_of(cache, bench.name, one, count, part) for one in columns}
+            rows = {one: np.mean(rows, axis=0).tolist() for one, rows in found.items() if rows}
+            for name in CLASSES:
+                mine = [row for one, row in rows.items() if class_of(one) == name]
+                run = min((len(found[one]) for one in rows if class_of(one) == name), default=0)
+                if mine:
+                    head = [str(count), name, part, str(run)]
+                    short.append([*head, *figures(np.mean(mine, axis=0).tolist())])
+            long += [
+                [str(count), one, part, str(len(found[one])), *figures(row)]
+                for one, row in rows.items()
+            ]
+    titles = ["K", "class", "known beside the K networks", "seeds", *FIGURES]
+    return [
+        (f"{bench.name}: mean of each class of devices", table(titles, short)),
+        (f"{bench.name}: each column", table([titles[0], "column", *titles[2:]], long)),
+    ]

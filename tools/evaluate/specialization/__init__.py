@@ -1,0 +1,1 @@
+"""Searches on published tables of real devices."""

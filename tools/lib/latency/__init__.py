@@ -1,0 +1,1 @@
+"""Fits, scores and choices of networks that the latency evaluations share."""

@@ -1,0 +1,60 @@
+"""Which networks to measure: at random, or the ends of the space and what is least certain."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwnas.latency_models.features import SHAPE_GROUPS, shares
+from hwnas.latency_models.fitting.gaussian import matern52
+from tools.lib.latency.bench import Bench, Floats, Index, Items
+
+CANDIDATES = 400
+SHAPE, EACH, NOISE, LENGTH = 0.1, 0.04, 0.03, 2.0
+"""Relative standard deviations before anything was measured; length scales of the kernel."""
+
+
+def at_random(bench: Bench, count: int, seed: int) -> Index:
+    return np.random.default_rng(seed).permutation(bench.rows)[:count]
+
+
+def chosen(bench: Bench, count: int, seed: int) -> Index:
+    """Choose among random candidates, by features only: no latency is looked at.
+
+    A quarter of the networks is from the eighth with the fewest MACs and a quarter from the one
+    with the most; each next one, there and in the rest, is what the chosen ones say least of.
+    """
+    rng = np.random.default_rng(seed)
+    pool = rng.permutation(bench.rows)[: max(CANDIDATES, 2 * count)]
+    covariance = np.mean([_covariance(items, pool) for items in bench.items], axis=0)
+    order = np.argsort(bench.macs[pool], kind="stable")
+    eighth = max(len(pool) // 8, count // 4)
+    ends = (order[:eighth], order[-eighth:])
+    taken: list[int] = []
+    variance, free = np.diag(covariance).copy(), np.ones(len(pool), dtype=bool)
+    factor = np.zeros((len(pool), count))  # a pivoted Cholesky factor: one column a network
+    for number in range(count):
+        allowed = ends[number % 2] if number < 2 * (count // 4) else np.arange(len(pool))
+        allowed = allowed[free[allowed]]
+        best = int(allowed[np.argmax(variance[allowed])])
+        taken.append(best)
+        free[best] = False
+        left = covariance[best] - factor[:, :number] @ factor[best, :number]
+        factor[:, number] = left / np.sqrt(variance[best] + NOISE**2)
+        variance -= factor[:, number] ** 2
+    return pool[taken]
+
+
+def _covariance(items: Items, pool: Index) -> Floats:
+    """Return the prior covariance of relative latencies: every resource has the same share."""
+    counts = items.counts[pool]
+    typical = (counts @ items.amounts).mean(axis=0)
+    weights = np.divide(1.0, typical, out=np.zeros_like(typical), where=typical > 0)
+    cost = items.amounts @ weights
+    scaled = counts * cost
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    spread = scaled @ shares(items.amounts, weights)
+    lengths = np.full(len(SHAPE_GROUPS), LENGTH)
+    used = np.flatnonzero(scaled.any(axis=0))
+    at, scaled = items.coordinates[used], scaled[:, used]
+    shape, _ = matern52(at, at, lengths, items.groups)
+    return spread @ spread.T + SHAPE**2 * scaled @ shape @ scaled.T + EACH**2 * scaled @ scaled.T

@@ -1,0 +1,203 @@
+"""The latency model's numerics on any items, and the plain methods that stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from hwnas.latency_models.features import Floats
+from hwnas.latency_models.fitting.block_prior import Rows, untimed_prior, weigh
+from hwnas.latency_models.fitting.covariance_terms import Field, Seen, Terms
+from hwnas.latency_models.fitting.gaussian import factorise
+from hwnas.latency_models.fitting.network_correction import fit_correction
+from hwnas.latency_models.model import FLOOR, Predictions
+from tools.lib.latency.bench import Bench, Index, Items
+
+
+class Found(NamedTuple):
+    """Predictions of the model, and how probable the measurements were under it."""
+
+    predicted: Predictions
+    evidence: float
+
+
+def gaussian(
+    bench: Bench, train: Index, test: Index, ms: Floats, sources: Sequence[Sequence[Floats]] = ()
+) -> Predictions:
+    """Predict networks ``test`` from networks ``train``.
+
+    ``sources`` are other devices' tables, a ``[B]`` for each of the bench's kinds of items. ``ms``
+    are the column's latencies of all networks; those of ``test`` are not looked at. Several kinds
+    of items are averaged, by their probability before times the marginal likelihood.
+    """
+    found = [
+        _with(items, train, test, ms[train], [one[number] for one in sources])
+        for number, items in enumerate(bench.items)
+    ]
+    likely = np.array(
+        [one.evidence + np.log(items.prior) for one, items in zip(found, bench.items, strict=True)]
+    )
+    weights = np.exp(likely - likely.max())
+    weights /= weights.sum()
+    means = np.array([one.predicted.mean_ms for one in found])
+    stds = np.array([one.predicted.std_ms for one in found])
+    mean = weights @ means
+    return Predictions(mean, np.sqrt(weights @ (stds**2 + (means - mean) ** 2)))
+
+
+def _with(items: Items, train: Index, test: Index, ms: Floats, sources: Sequence[Floats]) -> Found:
+    amounts = np.column_stack([items.amounts, *sources])
+    counts = items.counts[train]
+    prior = untimed_prior(counts, amounts, ms)
+    cost = np.maximum(amounts @ np.array(prior.weights), 1e-9)
+    rows = Rows(cost, np.zeros((len(cost), len(cost))))
+    field = Field((), rows, amounts, prior, 0.0, (items.coordinates, items.groups))
+    error = np.full(len(train), 1e-3)
+    together = [0] * len(train)
+    seen = Seen(counts, ms, error, np.ones(len(train)), together, together)
+    predicted, evidence = predict(field, seen, items.counts[test])
+    return Found(predicted, evidence)
+
+
+def predict(field: Field, seen: Seen, counts: Floats) -> tuple[Predictions, float]:
+    """Fit the correction; predict networks ``[M, B]`` without their blocks' joint covariance.
+
+    Also returns the logarithm of the marginal likelihood. Where there are more networks than items
+    the state's covariance is inverted, not the observations': the same numbers, and faster.
+    """
+    correction = fit_correction(seen, field)
+    terms = Terms(seen, field, correction.overhead_ms)
+    residual = seen.ms - seen.counts @ field.rows.ms
+    fixed = (seen.error * seen.ms) ** 2
+    for place in correction.wild:
+        fixed[place] += max(residual[place] ** 2, (0.1 * seen.ms[place]) ** 2)
+    scaled = counts * field.rows.ms
+    total = scaled.sum(axis=1)
+    fewer = terms.size < len(seen.ms)
+    given = (_InState if fewer else _InObservations)(terms, scaled, residual, fixed)
+    found = [given.posterior(scales) for scales in correction.draws]
+    weights = np.array(correction.weights)
+    means = np.array([mean for mean, _, _ in found])
+    mean = weights @ means
+    variance = weights @ np.array([one for _, one, _ in found]) + weights @ (means - mean) ** 2
+    mean = np.maximum(total + mean, 0.05 * total)
+    noise = (float(weights @ np.array(correction.draws)[:, 5]) * mean) ** 2
+    std = np.sqrt(correction.inflation * np.maximum(variance, 0) + noise)
+    evidence = float(weights @ np.array([likely for _, _, likely in found]))
+    return Predictions(mean, np.maximum(std, FLOOR * mean)), evidence
+
+
+class _InObservations:
+    """The posterior of networks by the covariance ``[N, N]`` of what was observed."""
+
+    def __init__(self, terms: Terms, scaled: Floats, residual: Floats, fixed: Floats) -> None:
+        self.terms, self.scaled, self.residual, self.fixed = terms, scaled, residual, fixed
+        self.grams = terms.grams()
+        self.total, self.spread = scaled.sum(axis=1), scaled @ terms.part
+        self.to_shape, self.to_each = scaled @ terms.to_shape, scaled @ terms.scaled.T
+        self.own_shape = ((scaled @ terms.shape) * scaled).sum(axis=1)
+
+    def posterior(self, s: Sequence[float]) -> tuple[Floats, Floats, float]:
+        terms, spread = self.terms, self.spread
+        matrix = np.diag(self.fixed)
+        for scale, gram in zip(s, self.grams, strict=True):
+            if gram.any():
+                matrix += scale**2 * gram
+        factor, _ = factorise(matrix)
+        overhead = (s[4] * terms.overhead_ms) ** 2
+        cross = (
+            s[0] ** 2 * np.outer(self.total, terms.total) + s[1] ** 2 * spread @ terms.spread.T
+            + s[2] ** 2 * self.to_shape + s[3] ** 2 * self.to_each + overhead
+        )  # fmt: skip
+        before = (
+            s[0] ** 2 * self.total**2 + s[1] ** 2 * (spread**2).sum(axis=1)
+            + s[2] ** 2 * self.own_shape + s[3] ** 2 * (self.scaled**2).sum(axis=1) + overhead
+        )  # fmt: skip
+        half = solve_triangular(factor, np.column_stack([self.residual, cross.T]), lower=True)
+        likely = -0.5 * half[:, 0] @ half[:, 0] - np.log(np.diag(factor)).sum()
+        return half[:, 1:].T @ half[:, 0], before - (half[:, 1:] ** 2).sum(axis=0), float(likely)
+
+
+class _InState:
+    """The same by the covariance ``[B + 1, B + 1]`` of the state (the matrix inversion lemma)."""
+
+    def __init__(self, terms: Terms, scaled: Floats, residual: Floats, fixed: Floats) -> None:
+        self.terms, self.residual, self.fixed = terms, residual, fixed
+        self.seen = np.column_stack([terms.scaled, np.ones(len(residual))])
+        self.asked = np.column_stack([scaled, np.ones(len(scaled))])
+
+    def posterior(self, s: Sequence[float]) -> tuple[Floats, Floats, float]:
+        state, _ = factorise(self.terms.prior(s))
+        noise = np.sqrt(self.fixed + (s[5] * self.terms.seen.ms) ** 2)
+        whitened, residual = (self.seen @ state) / noise[:, None], self.residual / noise
+        inner, _ = factorise(np.eye(state.shape[0]) + whitened.T @ whitened)
+        explained = solve_triangular(inner, whitened.T @ residual, lower=True)
+        asked = solve_triangular(inner, (self.asked @ state).T, lower=True)
+        likely = -0.5 * (residual @ residual - explained @ explained)
+        likely -= float(np.log(np.diag(inner)).sum() + np.log(noise).sum())
+        return asked.T @ explained, (asked**2).sum(axis=0), float(likely)
+
+
+def tables_of(bench: Bench, train: Index, ms: Floats) -> list[Floats]:
+    """Return the costs of the items ``[B]`` that these networks give: what a toolkit could ship."""
+    return [_table(items, train, ms) for items in bench.items]
+
+
+def _table(items: Items, train: Index, ms: Floats) -> Floats:
+    amounts, counts = items.amounts, items.counts[train]
+    weights = weigh(counts @ amounts, ms[train])
+    cost = np.maximum(amounts @ weights, 1e-9)
+    design = counts * cost / ms[train][:, None]
+    target = 1 - counts @ cost / ms[train]
+    gram = design.T @ design + RIDGE * np.eye(len(cost))
+    return cost * np.maximum(1 + np.linalg.solve(gram, design.T @ target), 0.05)
+
+
+RIDGE = 0.05
+"""Of a shipped table, towards what the features say."""
+
+
+Method = Callable[[Bench, Index, Index, Floats], Floats]
+
+
+def line(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
+    """A straight line on MACs."""
+    return _ridge(bench.macs[:, None], train, test, ms, 1e-9)
+
+
+def counted(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
+    """Ridge regression on counts of operations."""
+    return _ridge(bench.operations, train, test, ms, 1.0)
+
+
+def placed(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
+    """An additive block table: ridge regression on operation and place."""
+    return _ridge(bench.places, train, test, ms, 1.0)
+
+
+def has_trees() -> bool:
+    """Say whether scikit-learn is there (``pip install hwnas[evaluation]``)."""
+    return find_spec("sklearn") is not None
+
+
+def trees(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
+    """A random forest (extremely randomised) on the same features, in logarithms."""
+    from sklearn.ensemble import ExtraTreesRegressor  # pyright: ignore
+
+    x = np.column_stack([bench.macs, bench.operations, bench.places])
+    forest: Any = cast(Any, ExtraTreesRegressor)(100, random_state=0)
+    return np.exp(forest.fit(x[train], np.log(ms[train])).predict(x[test]))
+
+
+def _ridge(x: Floats, train: Index, test: Index, ms: Floats, strength: float) -> Floats:
+    middle, width = x[train].mean(axis=0), x[train].std(axis=0)
+    keep = width > 1e-12
+    design = (x[:, keep] - middle[keep]) / width[keep]
+    level = ms[train].mean()
+    gram = design[train].T @ design[train] + strength * np.eye(int(keep.sum()))
+    slope = np.linalg.solve(gram, design[train].T @ (ms[train] - level))
+    return np.maximum(level + design[test] @ slope, 1e-3 * level)
