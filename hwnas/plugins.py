@@ -16,8 +16,6 @@ GROUPS = {
     "strategy": "hwnas.strategies",
     "space": "hwnas.spaces",
     "runner": "hwnas.runners",
-    "exporter": "hwnas.exporters",
-    "latency model": "hwnas.latency_models",
 }
 
 

@@ -118,7 +118,7 @@ def test_a_name_that_another_package_has_is_told_and_is_no_failure(
         ("def devices():\n    return '/tmp'\n", "returns a folder of profiles, .* returns str"),
         ("def devices():\n    return 1 / 0\n", "it raises ZeroDivisionError: division by zero"),
         ("def devices(where):\n    return where\n", "it raises TypeError: .*'where'"),
-        ("devices = 'boards'\n", "devices are called; this is str"),
+        ("devices = 'boards'\n", "a device is callable; this is str"),
         ("from pathlib import Path\ndef devices():\n    return Path('/gone')\n", "/gone"),
     ],
 )
@@ -154,6 +154,10 @@ class Careless:
 
     def close(self) -> None: ...
 
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
     def begin(self) -> None: ...
 
 
@@ -176,7 +180,7 @@ class Shapeless:
         ("strategy", Careless, "a strategy has check, network, set_costs"),
         ("space", lambda shape, classes: Shapeless(), "is an Architecture"),
         ("space", lambda shape: Shapeless(), "it raises TypeError"),
-        ("exporter", "onnx", "exporters are called; this is str"),
+        ("strategy", "random", "a strategy is callable; this is str"),
     ],
 )
 def test_an_interface_that_is_not_kept_is_one_sentence(kind: str, extension: Any, why: str) -> None:

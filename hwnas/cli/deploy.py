@@ -10,7 +10,7 @@ import click
 from hwnas.cli.tables import print_json
 
 if TYPE_CHECKING:
-    from hwnas.devices.profile import Runtime
+    from hwnas.architecture.runtimes import RuntimeName
 
 
 @click.command("deploy")
@@ -57,10 +57,10 @@ def bundle_of(run: Path, folder: Path, target: str | None) -> Path:
     """Write the bundle of a run's delivered file for ``target`` (default: the run's)."""
     import msgspec
 
+    from hwnas.architecture.runtimes import RUNTIMES
     from hwnas.data.datasets import load_dataset
     from hwnas.deploy.bundle import write_bundle
     from hwnas.devices.profile import find_profile
-    from hwnas.devices.runner import SUFFIXES
     from hwnas.errors import InvalidFile, UsageError
     from hwnas.report.report import Report
     from hwnas.specialize.results.next_commands import result_folder
@@ -82,7 +82,7 @@ def bundle_of(run: Path, folder: Path, target: str | None) -> Path:
         )
     result = results[0]
     profile = find_profile(target or config.target)
-    suffix = SUFFIXES[profile.runtime]
+    suffix = RUNTIMES[profile.runtime].suffix
     files = [run / one.path for one in result.artifacts if one.path.endswith(suffix)]
     if not files:
         raise UsageError(f"{run}: no {suffix} file was delivered, {profile.name} takes no other")
@@ -99,10 +99,9 @@ def bundle_of(run: Path, folder: Path, target: str | None) -> Path:
     return folder
 
 
-def _shape(model: Path, runtime: Runtime) -> tuple[int, int, int]:
+def _shape(model: Path, runtime: RuntimeName) -> tuple[int, int, int]:
     """Return channels, height and width of a file's input."""
+    from hwnas.architecture.runtimes import RUNTIMES
     from hwnas.devices.worker.runtimes.open import open_model
 
-    _, *axes = open_model(str(model), runtime).input_shape
-    a, b, c = axes
-    return (c, a, b) if runtime == "litert" else (a, b, c)
+    return RUNTIMES[runtime].image_shape(open_model(str(model), runtime).input_shape)

@@ -82,9 +82,9 @@ def parse_shape(text: str | None) -> tuple[int, int, int] | None:
 def _formats(
     formats: tuple[str, ...], via: str | None, opset: int | None, dynamic_batch: bool
 ) -> tuple[str, ...]:
-    from hwnas.export.converters import MAKES
+    from hwnas.export.converters import CONVERTERS
 
-    made = None if via is None else MAKES[via]  # type: ignore[index]
+    made = None if via is None else CONVERTERS[via].format  # type: ignore[index]
     if made is not None and formats and set(formats) != {made}:
         raise UsageError(f"--via {via} makes {made} only")
     if made is not None and (dynamic_batch or opset is not None):

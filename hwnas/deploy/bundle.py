@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
 from hwnas.data.datasets import Dataset
-from hwnas.devices.profile import Runtime
-from hwnas.devices.runner import SUFFIXES, file_sha256
+from hwnas.devices.runner import file_sha256
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.files import write_atomic, write_json
@@ -35,7 +35,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle holds and promises."""
 
     model: str
-    runtime: Runtime
+    runtime: RuntimeName
     target: str
     input_shape: tuple[int, int, int]
     """Channels, height, width."""
@@ -68,7 +68,7 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 def write_bundle(
-    folder: Path, model: Path, runtime: Runtime, data: Dataset, target: str,
+    folder: Path, model: Path, runtime: RuntimeName, data: Dataset, target: str,
     budget_ms: float | None = None, median_ms: float | None = None, precision: str = "fp32",
     pixels: bool = False,
 ) -> Manifest:  # fmt: skip
@@ -84,14 +84,14 @@ def write_bundle(
     outputs = run_here(model, runtime, _prepared(images, mean, std, scale))
     samples = BytesIO()
     np.savez_compressed(samples, images=images, labels=labels, outputs=outputs)
-    name = f"model{SUFFIXES[runtime]}"
+    name = f"model{RUNTIMES[runtime].suffix}"
     kits = shipped("export") / "kits"
     contents: dict[str, bytes] = {
         name: model.read_bytes(),
         "labels.txt": ("\n".join(data.classes) + "\n").encode(),
         "preprocess.json": msgspec.json.encode({
             "shape": data.input_shape, "mean": mean, "std": std, "scale": scale,
-            "layout": "NHWC" if runtime == "litert" else "NCHW", "runtime": runtime,
+            "layout": RUNTIMES[runtime].layout, "runtime": runtime,
         }),
         "run.py": (kits / "run.py").read_bytes(),
         "samples.npz": samples.getvalue(),
@@ -155,20 +155,15 @@ def _prepared(
     return ((images.astype(np.float32) / np.float32(scale) - shift) / width).astype(np.float32)
 
 
-def run_here(model: Path, runtime: Runtime, inputs: np.ndarray) -> np.ndarray:
+def run_here(model: Path, runtime: RuntimeName, inputs: np.ndarray) -> np.ndarray:
     """Return outputs ``[N, K]`` of inputs ``[N, C, H, W]`` in this machine's runtime."""
     opened = open_model(str(model), runtime)
     outputs: list[np.ndarray] = []
-    for one in laid_out(inputs, runtime):
+    for one in np.ascontiguousarray(RUNTIMES[runtime].from_nchw(inputs)):
         opened.set_input(one[None])
         opened.run()
         outputs.append(opened.output().reshape(-1))
     return np.stack(outputs).astype(np.float32)
-
-
-def laid_out(inputs: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Return inputs in the runtime's own order of axes."""
-    return np.ascontiguousarray(inputs.transpose(0, 2, 3, 1) if runtime == "litert" else inputs)
 
 
 def agreement(outputs: np.ndarray, samples: Samples, manifest: Manifest) -> Agreement:
@@ -194,11 +189,10 @@ def agreement(outputs: np.ndarray, samples: Samples, manifest: Manifest) -> Agre
     return found
 
 
-def _readme(name: str, runtime: Runtime, target: str) -> str:
-    package = "ai-edge-litert" if runtime == "litert" else "onnxruntime"
+def _readme(name: str, runtime: RuntimeName, target: str) -> str:
     return (
         f"# {name}, made for {target}\n\n"
-        f"    pip install numpy {package}\n"
+        f"    pip install numpy {RUNTIMES[runtime].package}\n"
         "    python run.py                 # the samples in this folder: outputs and accuracy\n"
         "    python run.py IMAGE.npy ...   # uint8 images [C, H, W]: labels\n"
         "    hwnas verify .                # hashes, outputs, and the latency on the target\n\n"

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.deploy.bundle import (
     Agreement,
     Manifest,
     agreement,
-    laid_out,
     read_bundle,
     read_samples,
     run_here,
@@ -53,13 +53,10 @@ def deploy(bundle: Path, profile: DeviceProfile) -> Deployed:
     model = bundle / manifest.model
     check_size(str(model), model.stat().st_size, profile)
     check_precision(manifest.precision, profile)
-    transport = open_transport(profile)
-    try:
+    with open_transport(profile) as transport:
         folder = _push_all(transport, bundle, manifest)
-        there = _on_phone if profile.transport == "adb" else _on_host
-        outputs, command = there(transport, profile, bundle, manifest, folder)
-    finally:
-        transport.close()
+        run = _on_phone if profile.transport == "adb" else _on_host
+        outputs, command = run(transport, profile, bundle, manifest, folder)
     found = agreement(outputs, read_samples(bundle), manifest)
     return Deployed(profile.name, folder, command, found)
 
@@ -109,8 +106,9 @@ def _on_phone(
     output = f"{folder}/output.raw"
     outputs: list[np.ndarray] = []
     command: list[str] = []
+    inputs = RUNTIMES[manifest.runtime].from_nchw(read_samples(bundle).inputs)
     with tempfile.TemporaryDirectory() as scratch:
-        for number, one in enumerate(laid_out(read_samples(bundle).inputs, manifest.runtime)):
+        for number, one in enumerate(inputs):
             raw = Path(scratch) / f"{number}.raw"
             raw.write_bytes(one.astype(np.float32).tobytes())
             command = [

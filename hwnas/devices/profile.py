@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from hwnas import plugins
+from hwnas.architecture.runtimes import RuntimeName
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.shipped import shipped
 
-Runtime = Literal["onnxruntime", "litert", "torch"]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -129,7 +129,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     title: str
     kind: Literal["cpu", "gpu", "android", "simulated"]
-    runtime: Runtime
+    runtime: RuntimeName
     transport: Literal["local", "adb", "ssh", "simulated"]
     hardware: Hardware
     default_input: tuple[int, int, int] | None = None

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
 from hwnas import plugins
-from hwnas.devices.profile import DeviceProfile, Gpu, Runtime
+from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
+from hwnas.devices.profile import DeviceProfile, Gpu
 from hwnas.errors import DeviceError, UsageError
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.shipped import shipped
-
-SUFFIXES: dict[Runtime, str] = {
-    "onnxruntime": ".onnx",
-    "litert": ".tflite",
-    "torch": ".pt2",
-}
-"""The format that each runtime takes."""
 
 Progress = Callable[[int, int], None]
 """Called with visits done and visits in sight; the second may grow while models are unsteady."""
@@ -31,14 +25,18 @@ class Subject(msgspec.Struct, frozen=True):
 
     name: str
     path: Path
-    runtime: Runtime | None = None
+    runtime: RuntimeName | None = None
     """Other than the profile's, where a device has both; ``None``: the profile's."""
     batch: int = 1
     """Inputs that one call computes; the file must take them."""
 
 
 class Runner(Protocol):
-    """The way to one device. All methods raise `DeviceError` for a device that is not there."""
+    """Measures model files on one device. A context manager: leaving it calls `close`.
+
+    Making one connects to nothing; all other methods raise `DeviceError` for a device that does
+    not answer.
+    """
 
     def probe(self) -> Environment:
         """Return what the device is and runs; raises if device or runtime are missing."""
@@ -55,11 +53,20 @@ class Runner(Protocol):
         """Measure all files interleaved in one fresh process; results in the order given."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release connections and temporary files; a second call does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 def open_runner(profile: DeviceProfile) -> Runner:
-    """Return the runner that a profile names, else that of its transport."""
+    """Return the runner that a profile names, else that of its transport.
+
+    Use it as ``with open_runner(profile) as runner:``.
+    """
     if not profile.reachable:
         raise DeviceError(
             f"{profile.name}: its profile says no way to it (no [remote] table), so nothing can be "
@@ -69,9 +76,9 @@ def open_runner(profile: DeviceProfile) -> Runner:
     return plugins.load("runner", profile.runner or profile.transport)(profile)
 
 
-def reference_file(runtime: Runtime) -> Path:
+def reference_file(runtime: RuntimeName) -> Path:
     """Return the shipped reference model in the format of a runtime."""
-    file = Path(str(shipped("export") / "kits" / f"reference{SUFFIXES[runtime]}"))
+    file = Path(str(shipped("export") / "kits" / f"reference{RUNTIMES[runtime].suffix}"))
     if not file.is_file():
         raise DeviceError(f"{file}: the reference model is missing; install hwnas again")
     return file
@@ -80,7 +87,7 @@ def reference_file(runtime: Runtime) -> Path:
 def check_file(subject: Subject, profile: DeviceProfile) -> None:
     """Raise `UsageError` for a file that is not there or not in the target's format."""
     runtime = subject.runtime or profile.runtime
-    wanted = SUFFIXES[runtime]
+    wanted = RUNTIMES[runtime].suffix
     if subject.path.suffix != wanted:
         raise UsageError(f"{subject.path}: {profile.name} runs {runtime} and takes {wanted} files")
     if not subject.path.is_file():

@@ -8,7 +8,7 @@ import warnings
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +23,19 @@ from hwnas.export.verification.verify import verify
 
 Array = np.ndarray[Any, Any]
 Via = Literal["torch-onnx", "litert-torch"]
-MAKES: dict[Via, Format] = {"torch-onnx": "onnx", "litert-torch": "tflite"}
-NEEDS: dict[Via, str] = {"torch-onnx": "onnxscript", "litert-torch": "litert_torch"}
-assert set(MAKES) == set(get_args(Via))
+
+
+class Converter(NamedTuple):
+    """A converter of another package, and the format that it writes."""
+
+    format: Format
+    module: str
+
+
+CONVERTERS: dict[Via, Converter] = {
+    "torch-onnx": Converter("onnx", "onnxscript"),
+    "litert-torch": Converter("tflite", "litert_torch"),
+}
 
 
 def compile_via(
@@ -37,10 +47,10 @@ def compile_via(
     Raises `UsageError` where its package is not installed, `ExportError` where it or the
     verification fails.
     """
-    format = MAKES[via]
+    format, module_name = CONVERTERS[via]
     recipe = find_recipe(format)
     try:
-        import_module(NEEDS[via])
+        import_module(module_name)
     except ImportError:
         raise UsageError(f'--via {via} needs more: pip install "hwnas[{via}]"') from None
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")

@@ -17,6 +17,7 @@ from torch import nn
 from hwnas.architecture.architecture import Architecture, Block
 from hwnas.architecture.artifact import Format
 from hwnas.architecture.block import FREE_OPS
+from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject
 from hwnas.export.compile import compile_model
@@ -27,8 +28,6 @@ from hwnas.profiling.block_times import block_shares
 
 BATCH = 64
 """Models that are measured before they are written to the journal."""
-
-FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
 
 Progress = Callable[[int, int], None]
 """Called with measured and planned models."""
@@ -113,7 +112,7 @@ class Bench:
 def _subject(job: Job, profile: DeviceProfile, stem: Path) -> Subject:
     """Export blocks untrained, for their latency only."""
     keys, network, blocks, inputs = job
-    format = FORMATS[profile.runtime]
+    format = RUNTIMES[profile.runtime].format
     path = stem.with_suffix(f".{format}")
     if not blocks:
         compile_model(nn.Sequential(nn.ReLU()), (1, 1, 1), format, path)

@@ -23,6 +23,8 @@ RUNNER = {
     "probe": ((), ()),
     "measure": (("subjects",), ("calibrated_reference_ms", "seed", "progress")),
     "close": ((), ()),
+    "__enter__": ((), ()),
+    "__exit__": (("kind", "error", "traceback"), ()),
 }
 """Arguments by place, and by name, of a runner's methods."""
 
@@ -32,10 +34,8 @@ def check_interface(kind: str, extension: Any) -> str:
 
     Calls the functions of devices and spaces. Raises `ContractBroken`.
     """
-    holds(callable(extension), f"{kind}s are called; this is {type(extension).__name__}")
+    holds(callable(extension), f"a {kind} is callable; this is {type(extension).__name__}")
     checks = {"device": _device, "space": _space, "strategy": _strategy, "runner": _runner}
-    if kind not in checks:
-        return ""
     try:
         return checks[kind](extension)
     except (ContractBroken, HwnasError):

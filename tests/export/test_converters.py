@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hwnas.errors import ExportError, UsageError
-from hwnas.export.converters import MAKES, NEEDS, Via, compile_via
+from hwnas.export.converters import CONVERTERS, Converter, Via, compile_via
 from hwnas.export.verification.run_model import file_outputs
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
@@ -37,16 +37,16 @@ def network(sneaky: bool = False) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(4, 5), Doubling(sneaky)).eval()
 
 
-@pytest.mark.parametrize("via", MAKES)
+@pytest.mark.parametrize("via", CONVERTERS)
 def test_an_operation_outside_ours_is_converted_and_verified(via: Via, tmp_path: Path) -> None:
-    if find_spec(NEEDS[via]) is None:
-        pytest.skip(f"{NEEDS[via]} is not installed")
-    module, path = network(), tmp_path / f"model.{MAKES[via]}"
+    if find_spec(CONVERTERS[via].module) is None:
+        pytest.skip(f"{CONVERTERS[via].module} is not installed")
+    module, path = network(), tmp_path / f"model.{CONVERTERS[via].format}"
     artifact = compile_via(via, module, (3, 8, 8), path, IMAGES, LABELS)
     assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-5
     with torch.no_grad():
         expected = module(torch.from_numpy(IMAGES)).numpy()
-    found = file_outputs(path, MAKES[via], IMAGES)
+    found = file_outputs(path, CONVERTERS[via].format, IMAGES)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -61,6 +61,6 @@ def test_a_file_that_computes_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_converter_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(NEEDS, "litert-torch", "no_such_package")
+    monkeypatch.setitem(CONVERTERS, "litert-torch", Converter("tflite", "no_such_package"))
     with pytest.raises(UsageError, match=r'pip install "hwnas\[litert-torch\]"'):
         compile_via("litert-torch", network(), (3, 8, 8), tmp_path / "m.tflite", IMAGES, LABELS)

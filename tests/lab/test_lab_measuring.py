@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from hwnas.devices.profile import DeviceProfile, Runtime
+from hwnas.architecture.runtimes import RuntimeName
+from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.devices.runners.programs import push_kit
 from hwnas.devices.runners.remote import RemoteRunner
@@ -229,7 +230,7 @@ def test_what_was_measured_before_a_loss_is_not_measured_again(
 
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
 def test_an_arm64_phone_computes_what_x86_computes_and_measures_nothing(
-    arm_phone: Phone, tmp_path: Path, write_net: NetWriter, runtime: Runtime
+    arm_phone: Phone, tmp_path: Path, write_net: NetWriter, runtime: RuntimeName
 ) -> None:
     profile = msgspec.structs.replace(phone_profile(arm_phone), runtime=runtime)
     runner = RemoteRunner(profile)

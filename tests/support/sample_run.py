@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -117,6 +118,12 @@ class StandIn:
 
     def close(self) -> None:
         self.inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def _scaled(one: Measurement, factor: float) -> Measurement:

@@ -15,7 +15,8 @@ from hwnas.cli.tables import print_json, print_table
 from hwnas.errors import TooNoisy, UsageError
 
 if TYPE_CHECKING:
-    from hwnas.devices.profile import DeviceProfile, Runtime
+    from hwnas.architecture.runtimes import RuntimeName
+    from hwnas.devices.profile import DeviceProfile
     from hwnas.devices.runner import Subject
     from hwnas.devices.runners.memory import PeakMemory
     from hwnas.measurement.measurement import Measurement
@@ -159,10 +160,13 @@ def _subjects(
     files: Sequence[str], batches: Sequence[int], profile: DeviceProfile
 ) -> list[Subject]:
     """Return the files to be measured, each with its own runtime where the device has several."""
+    from hwnas.architecture.runtimes import RUNTIMES
     from hwnas.devices.limits import check_size
-    from hwnas.devices.runner import SUFFIXES, Subject, check_file
+    from hwnas.devices.runner import Subject, check_file
 
-    runtimes: dict[str, Runtime] = {suffix: runtime for runtime, suffix in SUFFIXES.items()}
+    runtimes: dict[str, RuntimeName] = {
+        runtime.suffix: runtime.name for runtime in RUNTIMES.values()
+    }
     own = profile.transport in ("local", "simulated") and profile.gpu is None
     subjects = [
         Subject(
@@ -186,18 +190,18 @@ def _measured(subjects: Sequence[Subject], profile: DeviceProfile, seed: int) ->
 
     from hwnas.devices.runner import open_runner
 
-    runner = open_runner(profile)
-    try:
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("measuring", total=None)
-            return runner.measure(
-                subjects,
-                seed=seed,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    finally:
-        runner.close()
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    with (
+        open_runner(profile) as runner,
+        Progress(console=console, transient=True, disable=hidden) as bar,
+    ):
+        task = bar.add_task("measuring", total=None)
+        return runner.measure(
+            subjects,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
 
 
 def _calibrated(
@@ -222,7 +226,7 @@ def _peak_memory(subjects: Sequence[Subject], profile: DeviceProfile) -> list[Pe
 
     if profile.transport != "local" or profile.gpu is not None:
         return None
-    files: list[tuple[Path, Runtime]] = [
+    files: list[tuple[Path, RuntimeName]] = [
         (one.path, one.runtime or profile.runtime) for one in subjects
     ]
     return peak_memory(files, profile.measure.threads, [one.batch for one in subjects])
@@ -248,11 +252,8 @@ def _operators_there(subjects: Sequence[Subject], profile: DeviceProfile) -> lis
     from hwnas.devices.op_profile.remote import operator_times_there
     from hwnas.devices.runners.remote import RemoteRunner
 
-    runner = RemoteRunner(profile)
-    try:
+    with RemoteRunner(profile) as runner:
         return [{"file": one.name, "rows": operator_times_there(runner, one)} for one in subjects]
-    finally:
-        runner.close()
 
 
 def _print_operators(document: dict[str, Any]) -> None:

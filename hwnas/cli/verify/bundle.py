@@ -25,15 +25,12 @@ def verify_bundle(folder: Path, target: str | None, no_latency: bool, as_json: b
     measured = None
     profile = find_profile(target or manifest.target) if not no_latency else None
     if profile is not None and profile.reachable:
-        runner = open_runner(profile)
-        try:
-            reference = file_sha256(reference_file(profile.runtime))
+        reference = file_sha256(reference_file(profile.runtime))
+        with open_runner(profile) as runner:
             [measured] = runner.measure(
                 [Subject(manifest.model, folder / manifest.model)],
                 calibrated_reference_ms=calibration(runner.probe(), reference),
             )
-        finally:
-            runner.close()
     latency = (
         None
         if measured is None

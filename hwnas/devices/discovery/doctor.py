@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hwnas.devices.discovery.attached import attached_gpus, attached_phones
@@ -47,19 +47,7 @@ def _packages() -> list[Check]:
                 "pip uninstall onnxruntime onnxruntime-gpu; pip install onnxruntime-gpu",
             )
         )
-    if _is_other_hwnas():
-        advice = "pip uninstall slimnet; then install hwnas again"
-        checks.append(Check("slimnet", "failed", "overwrites the package hwnas", advice))
     return checks
-
-
-def _is_other_hwnas() -> bool:
-    """Whether the package of another project, whose code is called hwnas too, is installed."""
-    try:
-        files = distribution("slimnet").files or ()
-    except PackageNotFoundError:
-        return False
-    return any(file.parts[:1] == ("hwnas",) for file in files)
 
 
 def _version(package: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from hwnas.devices.profile import Runtime
+from hwnas.architecture.runtimes import RuntimeName
 from hwnas.devices.runners.child_process import answer, ask_child
 from hwnas.devices.worker.profilers.profile import profile
 
@@ -30,7 +30,7 @@ class OperatorTime(msgspec.Struct, frozen=True):
     """What computes it, e.g. ``CPUExecutionProvider`` or ``XNNPACK``."""
 
 
-def operator_times(path: Path, runtime: Runtime, threads: int = 1) -> list[OperatorTime]:
+def operator_times(path: Path, runtime: RuntimeName, threads: int = 1) -> list[OperatorTime]:
     """Profile a file in a fresh process; operators in the order they run.
 
     Raises `InvalidFile` for a file that the runtime refuses, `DeviceError` where the runtime or its

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import msgspec
 
@@ -101,6 +101,12 @@ class LocalRunner:
 
     def close(self) -> None:
         """Nothing to do: no worker outlives its request."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _ask(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hwnas.devices.profile import Runtime
+from hwnas.architecture.runtimes import RuntimeName
 from hwnas.devices.runners.child_process import answer, ask_child
 from hwnas.devices.worker.runtimes.litert import import_interpreter
 from hwnas.devices.worker.runtimes.onnxruntime_cpu import import_onnxruntime
@@ -34,7 +34,7 @@ class PeakMemory(msgspec.Struct, frozen=True):
 
 
 def peak_memory(
-    files: Sequence[tuple[Path, Runtime]], threads: int, batches: Sequence[int] = ()
+    files: Sequence[tuple[Path, RuntimeName]], threads: int, batches: Sequence[int] = ()
 ) -> list[PeakMemory]:
     """Open and run each file in a fresh process of this machine, for so many inputs at once.
 

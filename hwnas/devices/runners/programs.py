@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hwnas.devices.profile import Remote, Runtime
+from hwnas.architecture.runtimes import RuntimeName
+from hwnas.devices.profile import Remote
 from hwnas.devices.runners.native_kit import KITS, check_processor, kit_folder
 from hwnas.devices.transports.transport import Facts, Transport
 from hwnas.devices.worker.archive import worker_archive
@@ -13,7 +14,7 @@ from hwnas.files import home, write_atomic
 
 
 def push_kit(
-    transport: Transport, remote: Remote, facts: Facts, runtime: Runtime
+    transport: Transport, remote: Remote, facts: Facts, runtime: RuntimeName
 ) -> tuple[str, str]:
     """Push the native runner and its library; returns its path and the library's folder there."""
     kit, folder = KITS[runtime], kit_folder(facts.abi, remote.kits, runtime)

@@ -14,7 +14,7 @@ from importlib import import_module
 from math import prod
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -85,6 +85,12 @@ class SimulatedRunner:
 
     def close(self) -> None:
         """Nothing to do."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _measurement(self, subject: Subject, calibrated_reference_ms: float | None) -> Measurement:
         spec = self.profile.measure

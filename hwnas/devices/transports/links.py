@@ -96,10 +96,12 @@ class SshLink:
 
     def __init__(self, name: str, remote: Remote) -> None:
         self.name, self.remote = name, remote
-        self._sockets = tempfile.mkdtemp(prefix="hwnas-ssh-")
+        self._sockets = ""
+        """Folder of the shared connection's socket; `connect` makes it, `close` removes it."""
 
     def connect(self) -> None:
-        """Drop a connection that may hang; what is wrong is said by the first command."""
+        """Drop a connection that may hang; the first command reports what is wrong."""
+        self._sockets = self._sockets or tempfile.mkdtemp(prefix="hwnas-ssh-")
         self._control("exit")
 
     def argv(self, script: str) -> list[str]:
@@ -115,10 +117,13 @@ class SshLink:
         return ""
 
     def close(self) -> None:
-        self._control("exit")
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        if self._sockets:
+            self._control("exit")
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            self._sockets = ""
 
     def _ssh(self) -> list[str]:
+        assert self._sockets, "connect() comes first"
         options = {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",

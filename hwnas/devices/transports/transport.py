@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
@@ -98,7 +98,10 @@ class Link(Protocol):
 
 
 class Transport:
-    """The way to one device: `run`, `push`, `pull`, `probe`, `alive`, `close`."""
+    """Runs commands on one device and copies files; a context manager.
+
+    Connects when it is first used.
+    """
 
     def __init__(self, name: str, link: Link, folder: str) -> None:
         self.name, self.link, self.folder = name, link, folder
@@ -250,6 +253,13 @@ class Transport:
 
     def close(self) -> None:
         self.link.close()
+        self._connected = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _connect(self) -> None:
         if not self._connected:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from hwnas.architecture.artifact import Format
+from hwnas.architecture.runtimes import COMPILED
 from hwnas.export.graph.nodes import INPUT, Conv, Graph
 
 NAME = "hwnas.input"
@@ -49,12 +50,11 @@ def input_note(
     said: Preprocessing, format: Format, input_shape: tuple[int, int, int]
 ) -> dict[str, bytes]:
     """Return what to write into a file, by its name."""
-    channels, height, width = input_shape
-    nhwc = format == "tflite"
+    runtime = COMPILED[format]
     note = InputNote(
         INPUT,
-        "NHWC" if nhwc else "NCHW",
-        (1, height, width, channels) if nhwc else (1, *input_shape),
+        runtime.layout,
+        runtime.batch_shape(input_shape),
         "pixels" if said.inside else "normalised",
         said.mean,
         said.std,

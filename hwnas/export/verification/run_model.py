@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.architecture.artifact import Format
+from hwnas.architecture.runtimes import COMPILED
 from hwnas.devices.worker.model import Model
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError
@@ -27,18 +28,17 @@ def file_outputs(path: Path, format: Format, images: Array, *, threads: int = 1)
     except (RuntimeError, ValueError) as error:
         why = getattr(error, "why", error)
         raise ExportError(f"{runtime_name(path, format)} cannot run it: {why}") from error
-    return outputs.transpose(0, 3, 1, 2) if format == "tflite" and outputs.ndim == 4 else outputs
+    return COMPILED[format].to_nchw(outputs) if outputs.ndim == 4 else outputs
 
 
 def _check_input(path: Path, model: Model, format: Format, images: Array) -> None:
-    _, channels, height, width = images.shape
-    shape = (1, height, width, channels) if format == "tflite" else (1, channels, height, width)
+    shape = COMPILED[format].batch_shape(images.shape[1:])
     if tuple(model.input_shape) != shape:
         raise ValueError(f"its input is {tuple(model.input_shape)}, the images make {shape}")
 
 
 def _output(model: Model, format: Format, image: Array) -> Array:
-    model.set_input((image.transpose(1, 2, 0) if format == "tflite" else image)[None])
+    model.set_input(COMPILED[format].from_nchw(image[None]))
     model.run()
     return model.output()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement.measurement import DRIFT_LIMIT
 from hwnas.spaces.int8 import in_float
@@ -36,7 +37,7 @@ def notes_of(job: Job, screened: Screened, delivered: Delivered) -> tuple[str, .
     """Return what a run's report says of its files, its device's clock, its table and baselines."""
     data = job.dataset
     mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (data.mean, data.std))
-    layout = "NHWC" if job.target.profile.runtime == "litert" else "NCHW"
+    layout = RUNTIMES[job.target.profile.runtime].layout
     taken = "(pixel / 255 - mean) / std"
     if job.run.config.pixels:
         taken = f"pixels from 0 to 255 and make {taken} of them"

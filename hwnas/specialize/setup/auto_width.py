@@ -15,13 +15,14 @@ from pathlib import Path
 
 import msgspec
 
+from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.console import Console
 from hwnas.devices.limits import check_space_size
 from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.runner import SUFFIXES, Runner, Subject, file_sha256, reference_file
+from hwnas.devices.runner import Runner, Subject, file_sha256, reference_file
 from hwnas.errors import UsageError
 from hwnas.latency_models.storage.store import calibration
-from hwnas.profiling.bench import FORMATS, compile_untrained
+from hwnas.profiling.bench import compile_untrained
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import UNIFORM, MobileSpace, mobilenet_v2_like, scaled
 from hwnas.specialize.run_folder import Config, read_config
@@ -85,15 +86,15 @@ def _uniform_ms(
     """Measure the uniform network of each width on the target."""
     if not widths:
         return {}
-    runtime = target.profile.runtime
+    runtime = RUNTIMES[target.profile.runtime]
     with tempfile.TemporaryDirectory() as scratch:
         subjects: list[Subject] = []
         for width in widths:
             one = mobilenet_v2_like(space, BLOCK, width)
-            file = Path(scratch) / f"uniform-{width:g}{SUFFIXES[runtime]}"
-            compile_untrained(one.blocks, one.inputs, FORMATS[runtime], file)
+            file = Path(scratch) / f"uniform-{width:g}{runtime.suffix}"
+            compile_untrained(one.blocks, one.inputs, runtime.format, file)
             subjects.append(Subject(f"{width:g}", file))
-        reference = file_sha256(reference_file(runtime))
+        reference = file_sha256(reference_file(runtime.name))
         measured = runner.measure(
             subjects, calibrated_reference_ms=calibration(runner.probe(), reference)
         )

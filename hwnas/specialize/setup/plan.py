@@ -10,6 +10,7 @@ from statistics import fmean
 
 import msgspec
 
+from hwnas.architecture.runtimes import COMPILED
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.devices.limits import check_precision, check_space_size
@@ -43,7 +44,6 @@ from hwnas.training.loop import TrainingPlan
 PRECISIONS = ("fp32", "int8")
 AUXILIARY, DROP_PATH = 0.4, 0.2
 """Of cells that are trained for hundreds of epochs: DARTS (arXiv:1806.09055, appendix A.2)."""
-RUNTIMES = {"onnxruntime": "onnxruntime", "ai_edge_litert": "ai-edge-litert"}
 """What files are written and verified with: module and package."""
 
 
@@ -221,13 +221,13 @@ def _check_limits(space: SearchSpace, profile: DeviceProfile) -> None:
 
 def _check_runtimes(profile: DeviceProfile) -> None:
     """Raise `DeviceError` for a missing runtime, which would stop a run at its end only."""
-    for module, package in RUNTIMES.items():
+    for runtime in COMPILED.values():
         try:
-            import_module(module)
+            import_module(runtime.module)
         except ImportError:
             raise DeviceError(
-                f"{profile.name}: files are verified in ONNX Runtime and in LiteRT, and {module} "
-                f"is not installed here: pip install {package}"
+                f"{profile.name}: files are verified in ONNX Runtime and in LiteRT, and "
+                f"{runtime.module} is not installed here: pip install {runtime.package}"
             ) from None
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from hwnas.architecture.artifact import Artifact, Format
+from hwnas.architecture.runtimes import COMPILED, RUNTIMES
 from hwnas.devices.limits import unfit
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_file
@@ -18,7 +19,6 @@ from hwnas.files import write_json
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.store import calibration
 from hwnas.measurement.measurement import Measurement
-from hwnas.profiling.bench import FORMATS
 from hwnas.specialize.context import Found, Job
 from hwnas.specialize.steps.quantize import compile_trained, preprocessing
 from hwnas.specialize.steps.screening import Screened, measure
@@ -132,7 +132,7 @@ def deliver(
     The choice is the most accurate searched network whose measured median keeps the budget; where
     none does, the fastest.
     """
-    format = FORMATS[job.target.profile.runtime]
+    format = RUNTIMES[job.target.profile.runtime].format
     with job.console.step("compile, verify, measure"), job.run.stage("deliver"):
         artifacts = [_compile(job, one, format) for one in chosen]
         measured: dict[str, Measurement] = {}
@@ -217,8 +217,8 @@ def _final_files(job: Job, best: Trained) -> tuple[Artifact, ...]:
     """Write the chosen network in every format to ``export/``, the target's first."""
     folder = job.run.folder / "export"
     architecture = best.found.architecture
-    first = FORMATS[job.target.profile.runtime]
-    formats = sorted(set(FORMATS.values()), key=lambda format: format != first)
+    first = RUNTIMES[job.target.profile.runtime].format
+    formats = sorted(COMPILED, key=lambda format: format != first)
     files = [
         compile_trained(job, architecture, format, folder / f"model.{format}") for format in formats
     ]

@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture.architecture import Architecture, Genotype
+from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.devices.limits import weights_fit
 from hwnas.devices.runner import Subject
 from hwnas.errors import ExportError, HwnasError
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement.measurement import Measurement
-from hwnas.profiling.bench import FORMATS, compile_untrained
+from hwnas.profiling.bench import compile_untrained
 from hwnas.search.strategy import Strategy
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import Found, Job
@@ -189,7 +190,7 @@ def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, An
 
 def _measured(job: Job, model: LatencyModel, found: list[Found], number: int) -> list[Found]:
     """Measure all of ``found`` untrained: latency does not depend on the weights."""
-    format = FORMATS[job.target.profile.runtime]
+    format = RUNTIMES[job.target.profile.runtime].format
     with tempfile.TemporaryDirectory() as scratch:
         files: dict[str, Path] = {}
         for one in found:

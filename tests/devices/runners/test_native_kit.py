@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
 from hwnas.devices.op_profile.remote import native_rows, operator_times_there
-from hwnas.devices.profile import DeviceProfile, Hardware, MeasureSpec, Remote, Runtime
-from hwnas.devices.runner import SUFFIXES, Subject
+from hwnas.devices.profile import DeviceProfile, Hardware, MeasureSpec, Remote
+from hwnas.devices.runner import Subject
 from hwnas.devices.runners.native_kit import KITS, build_kit, kit_folder
 from hwnas.devices.runners.programs import push_kit
 from hwnas.devices.runners.remote import RemoteRunner
@@ -22,7 +23,7 @@ from hwnas.errors import DeviceError, InvalidFile, UsageError
 from hwnas.measurement.measurement import compare
 
 NetWriter = Callable[..., Path]
-RUNTIMES: tuple[Runtime, ...] = ("litert", "onnxruntime")
+WITH_KITS: tuple[RuntimeName, ...] = ("litert", "onnxruntime")
 QUICK = MeasureSpec(
     warmup_runs=1, warmup_s=0.0, processes=2, runs=5, min_rounds=6, max_rounds=6, ci=0.0
 )
@@ -35,17 +36,17 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(home))
-        for runtime in RUNTIMES:
+        for runtime in WITH_KITS:
             build_kit("x86_64", runtime=runtime)
         yield home
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture(params=WITH_KITS)
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> RemoteRunner:
     return shell_runner(request.param, tmp_path)
 
 
-def shell_runner(runtime: Runtime, folder: Path) -> RemoteRunner:
+def shell_runner(runtime: RuntimeName, folder: Path) -> RemoteRunner:
     profile = DeviceProfile(
         name="shell",
         title="this machine, as if a phone",
@@ -61,7 +62,7 @@ def shell_runner(runtime: Runtime, folder: Path) -> RemoteRunner:
 
 
 def write(runner: RemoteRunner, write_net: NetWriter, path: Path, **shape: int) -> Path:
-    return write_net(path.with_suffix(SUFFIXES[runner.profile.runtime]), **shape)
+    return write_net(path.with_suffix(RUNTIMES[runner.profile.runtime].suffix), **shape)
 
 
 def test_it_measures_as_the_worker_does(
@@ -133,7 +134,7 @@ def test_it_tells_every_operator_of_a_network_of_thousands(tmp_path: Path) -> No
 def test_a_file_that_is_no_model_is_named_as_the_users(
     runner: RemoteRunner, tmp_path: Path
 ) -> None:
-    broken = tmp_path / f"broken{SUFFIXES[runner.profile.runtime]}"
+    broken = tmp_path / f"broken{RUNTIMES[runner.profile.runtime].suffix}"
     broken.write_bytes(b"this is no model")
     with pytest.raises(InvalidFile, match=r"broken\.\w+: "):
         runner.measure([Subject("broken", broken)])

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import torch
 
 from hwnas.architecture.artifact import Format
+from hwnas.architecture.runtimes import COMPILED
 from hwnas.devices.fingerprint import hardware
 from hwnas.export.graph.trace import trace
 from hwnas.export.onnx.emitter import write_onnx
@@ -37,7 +38,6 @@ from tools.bench.compiler.files import Row, facts, latency_ratio, ours
 from tools.bench.compiler.networks import MODELS, network, small
 from tools.bench.compiler.peers import NEEDED, PEERS, converted, ended
 
-RUNTIMES: dict[Format, str] = {"onnx": "onnxruntime", "tflite": "litert"}
 OURS = "hwnas"
 RESULTS = Path(__file__).parent / "results"
 SCRIPT = Path(__file__).with_name("peers.py")
@@ -73,7 +73,7 @@ def main() -> None:
     cases = [
         Case(name, format, by)
         for name in options.models
-        for format in RUNTIMES
+        for format in COMPILED
         for by in (OURS, *(one for one in PEERS[format] if one in peers))
     ]
     options.work.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def main() -> None:
         for number, case in enumerate(others, 1):
             if case not in ratios:
                 own, theirs = (file_of(case._replace(by=by), options) for by in (OURS, case.by))
-                ratio = latency_ratio(own, theirs, RUNTIMES[case.format], options.rounds)
+                ratio = latency_ratio(own, theirs, COMPILED[case.format].name, options.rounds)
                 ratios[case] = {"ratio": ratio}
                 keep(options.work / "latency.jsonl", [options.rounds], case, ratios[case])
                 said(number, len(others), case, ratios[case])

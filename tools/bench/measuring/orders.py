@@ -33,8 +33,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hwnas.devices.profile import Runtime
-from hwnas.devices.runner import SUFFIXES, reference_file
+from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
+from hwnas.devices.runner import reference_file
 from hwnas.devices.worker import main as worker
 from hwnas.devices.worker import rounds
 from hwnas.devices.worker.rounds import timed_ms
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         file.write(text + "\n")
 
 
-def compiled(folder: Path, runtime: Runtime) -> list[Path]:
+def compiled(folder: Path, runtime: RuntimeName) -> list[Path]:
     """Write the six files: unlike each other in size and in kind of operator."""
     from hwnas.export.compile import compile_model
     from hwnas.nn.build import Network, build
@@ -123,14 +123,16 @@ def compiled(folder: Path, runtime: Runtime) -> list[Path]:
         block = place[0]
         shape = block.in_channels, block.in_size, block.in_size
         modules[block.key] = Network((block,)), shape
-    suffix = SUFFIXES[runtime]
+    suffix = RUNTIMES[runtime].suffix
     files = [folder / f"{index}{suffix}" for index in range(len(modules))]
     for (module, shape), file in zip(modules.values(), files, strict=True):
         compile_model(module.eval(), shape, "onnx" if suffix == ".onnx" else "tflite", file)
     return files
 
 
-def collect(files: list[Path], runtime: Runtime, processes: int) -> dict[str, list[dict[str, Any]]]:
+def collect(
+    files: list[Path], runtime: RuntimeName, processes: int
+) -> dict[str, list[dict[str, Any]]]:
     """Return the results of all processes, by burst order."""
     found: dict[str, list[dict[str, Any]]] = {order: [] for order in ORDERS}
     for process in range(processes):

@@ -10,11 +10,12 @@ import msgspec
 import torch
 
 from hwnas.architecture.architecture import Architecture
+from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.files import write_json
 from hwnas.nn.build import build
-from hwnas.profiling.bench import FORMATS, compile_untrained
+from hwnas.profiling.bench import compile_untrained
 from hwnas.training.loader import derived_seed
 from hwnas.training.loop import (
     RECALIBRATED,
@@ -81,7 +82,7 @@ def measured_ms(networks: Iterable[Architecture], folder: Path) -> dict[str, dic
         if wanted.keys() <= found.keys():
             continue
         profile = find_profile(target)
-        format = FORMATS[profile.runtime]
+        format = RUNTIMES[profile.runtime].format
         with tempfile.TemporaryDirectory() as scratch:
             subjects: list[Subject] = []
             for digest, one in wanted.items():

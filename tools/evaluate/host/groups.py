@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture.architecture import Architecture, Genotype
+from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.export.compile import compile_model
@@ -17,7 +18,6 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.store import measured_folder, read_model
 from hwnas.measurement.measurement import Measurement
 from hwnas.nn.build import Network
-from hwnas.profiling.bench import FORMATS
 from hwnas.search.knapsack import window_samples
 from hwnas.spaces.mobile.space import (
     FUSED,
@@ -139,7 +139,7 @@ def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architectur
 def measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, Measurement]:
     """Compile networks with fresh weights and measure them in one interleaved batch."""
     profile = find_profile(target)
-    format = FORMATS[profile.runtime]
+    format = RUNTIMES[profile.runtime].format
     subjects = [Subject(one.digest, folder / f"{one.digest}.{format}") for one in nets]
     for one, subject in zip(nets, subjects, strict=True):
         compile_model(Network(one.blocks), one.input_shape, format, subject.path)
