@@ -11,16 +11,17 @@ from hwnas.console import Console
 from hwnas.data.datasets import Dataset
 from hwnas.search.loop import SearchPlan
 from hwnas.spaces.space import SearchSpace
-from hwnas.specialize.run_folder import Run
+from hwnas.specialize.run_folder import Config, RunFolder
 from hwnas.specialize.setup.effort import Effort
 from hwnas.specialize.setup.target import Target
 from hwnas.training.loop import TrainingPlan
 
 
-class Job(NamedTuple):
+class RunContext(NamedTuple):
     """Everything that is settled before the search begins."""
 
-    run: Run
+    spec: Config
+    folder: RunFolder
     target: Target
     dataset: Dataset
     space: SearchSpace
@@ -31,7 +32,7 @@ class Job(NamedTuple):
     console: Console
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A network that may be trained, and what is known of it before."""
 
     name: str

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwnas.console import Console
+from hwnas.latency_models.model import LatencyModel
 from hwnas.report.render import write
 from hwnas.report.report import Report
+from hwnas.specialize.context import RunContext
 from hwnas.specialize.pairs import pairs_of, specialize_pairs
 from hwnas.specialize.results.compose import compose
 from hwnas.specialize.run_folder import Config
 from hwnas.specialize.scenarios import scenarios_of, specialize_scenarios
 from hwnas.specialize.setup.auto_width import widened
-from hwnas.specialize.setup.plan import prepare
+from hwnas.specialize.setup.plan import open_run
 from hwnas.specialize.steps.deliver import (
     also_worth_training,
     choose_to_train,
@@ -46,19 +48,23 @@ def specialize(config: Config, folder: Path, console: Console, resume: bool = Fa
 
 def _specialize_one(config: Config, folder: Path, console: Console, resume: bool) -> Report:
     # device, data, space, latency model, budget: all that can be wrong is said before any training
-    job, model = prepare(config, folder, console, resume)
+    with open_run(config, folder, console, resume) as (run, model):
+        return _steps(run, model)
+
+
+def _steps(run: RunContext, model: LatencyModel) -> Report:
     # search, derive networks inside the budget, measure them; re-fit and go on where they miss it
-    screened = search_rounds(job, model)
+    screened = search_rounds(run, model)
     # train the best of them, each in a process of its own
-    chosen = choose_to_train(screened, job)
-    results = train_all(job, chosen)
+    chosen = choose_to_train(screened, run)
+    results = train_all(run, chosen)
     # compile to ONNX and TFLite, verify against PyTorch on real images, measure the very files
-    delivered = deliver(job, screened.model, chosen, results)
+    delivered = deliver(run, screened.model, chosen, results)
     # the files may have answered otherwise than their screening: then the next best ones
-    while more := also_worth_training(screened, job, delivered):
+    while more := also_worth_training(screened, run, delivered):
         chosen += more
-        results += train_all(job, more)
-        delivered = deliver(job, screened.model, chosen, results)
-    report = compose(job, screened, delivered)
-    write(report, folder)
+        results += train_all(run, more)
+        delivered = deliver(run, screened.model, chosen, results)
+    report = compose(run, screened, delivered)
+    write(report, run.folder.path)
     return report

@@ -24,7 +24,7 @@ from hwnas.export.verification.verify import file_outputs
 from hwnas.files import write_json
 from hwnas.report.report import Report, Result
 from hwnas.specialize.results.next_commands import next_commands
-from hwnas.specialize.run_folder import Config, command_line, open_run
+from hwnas.specialize.run_folder import Config, RunFolder, command_line
 from hwnas.specialize.setup.auto_width import widened
 from hwnas.specialize.setup.plan import PRECISIONS, load_images, plan
 from hwnas.specialize.steps.quantize import as_taken
@@ -110,7 +110,16 @@ def specialize_pairs(
 
     The budget of all is the one asked for, by the range of the first pair.
     """
-    run = open_run(folder, config, resume)
+    with RunFolder.open(folder, config, resume):
+        return _run_pairs(config, folder, console, one)
+
+
+def _run_pairs(
+    config: Config,
+    folder: Path,
+    console: Console,
+    one: Callable[[Config, Path, Console, bool], Report],
+) -> Report:
     pairs = pairs_of(config, folder)
     budget_ms = _first(plan(pairs[0].config, console))["budget_ms"]
     outcomes: list[Outcome] = []
@@ -131,9 +140,9 @@ def specialize_pairs(
     notes = [f"Chosen of {len(pairs)} searches, by the files' own accuracy on validation images:"]
     return msgspec.structs.replace(
         report,
-        command=command_line(run.config),
+        command=command_line(config),
         results=(kept,),
-        commands=next_commands(run.config, folder, [kept]),
+        commands=next_commands(config, folder, [kept]),
         notes=(*notes, *(outcome.said for outcome in outcomes), *report.notes),
     )
 

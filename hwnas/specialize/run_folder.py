@@ -7,10 +7,11 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -80,19 +81,48 @@ class StageTime(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Run:
-    """One run folder, locked for this process as long as it lives."""
+class RunFolder:
+    """The folder of one run; no other process can open it until it is closed."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, config: Config, lock: ExitStack) -> None:
+        self.path = path
         self.config = config
+        self.lock = lock
+
+    @classmethod
+    def open(cls, path: Path, config: Config, resume: bool) -> Self:
+        """Make a run folder, or open the one that exists, and lock it.
+
+        Raises `UsageError` if it holds another run or is in use, `HwnasError` if it can't be
+        written.
+        """
+        if (path / "config.toml").exists() and not resume:
+            raise UsageError(
+                f"{path}: a run is there already; add --resume to go on with it, or choose another "
+                "--out"
+            )
+        with ExitStack() as lock:
+            lock.enter_context(lock_folder(path))
+            if not (path / "config.toml").exists():
+                write_json(path / "manifest.json", manifest(config))
+                write_atomic(path / "config.toml", msgspec.toml.encode(config))
+            return cls(path, config, lock.pop_all())
+
+    def close(self) -> None:
+        self.lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def measurements(self) -> Path:
-        return self.folder / "measurements.jsonl"
+        return self.path / "measurements.jsonl"
 
     def measured(self, stage: str) -> dict[str, Measurement]:
-        """Return what the journal has of a stage, by the architectures' digests."""
+        """Return the journaled measurements of a stage, by the architectures' digests."""
         events = read_lines(self.measurements, Event)
         return {event.digest: event.measurement for event in events if event.stage == stage}
 
@@ -101,41 +131,19 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent to the stage's, also when it is cut off by an error."""
+        """Add the time spent in the body to the stage's, also when an error ends it."""
         start = time.perf_counter()
         try:
             yield
         finally:
             spent = StageTime(name, time.perf_counter() - start)
-            append_line(self.folder / "stages.jsonl", spent)
+            append_line(self.path / "stages.jsonl", spent)
 
     def stages_s(self) -> dict[str, float]:
         times: dict[str, float] = {}
-        for line in read_lines(self.folder / "stages.jsonl", StageTime):
+        for line in read_lines(self.path / "stages.jsonl", StageTime):
             times[line.stage] = times.get(line.stage, 0.0) + line.seconds
         return times
-
-
-def open_run(folder: Path, config: Config, resume: bool) -> Run:
-    """Make a run folder, or go on with the one that is there. Locks it.
-
-    Raises `UsageError` if it holds another run or is in use, `HwnasError` if it can't be written.
-    """
-    kept = folder / "config.toml"
-    if kept.exists() and not resume:
-        raise UsageError(
-            f"{folder}: a run is there already; add --resume to go on with it, or choose another "
-            "--out"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock_folder(folder)
-        if not kept.exists():
-            write_json(folder / "manifest.json", manifest(config))
-            write_atomic(kept, msgspec.toml.encode(config))
-    except OSError as error:
-        raise HwnasError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    return Run(folder, config)
 
 
 def read_config(folder: Path) -> Config:
@@ -197,27 +205,35 @@ def command_line(config: Config) -> str:
     return shlex.join(words)
 
 
-_locks: list[int] = []
-"""Open lock files; the system lets go of them when the process ends, however it ends."""
+LOCK_WAIT_S = 5.0
 
 
-def lock_folder(folder: Path, wait_s: float = 5.0) -> None:
-    """Keep other processes out of ``folder`` until this one ends, however it ends."""
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + wait_s
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and keep other processes out of it for the body.
+
+    The system releases the lock when the process ends, however it ends. Raises `UsageError` if
+    another process has it, `HwnasError` if the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise HwnasError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _locks.append(descriptor)
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                os.close(descriptor)
                 raise UsageError(f"{folder}: another process is working in it") from None
             time.sleep(0.1)
-
-
-def unlock_all() -> None:
-    """Let go of all run folders of this process."""
-    while _locks:
-        os.close(_locks.pop())

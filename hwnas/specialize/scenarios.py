@@ -26,7 +26,7 @@ from hwnas.search.blackbox.random import RandomSearch
 from hwnas.search.loop import LogLine, warm_up_checkpoint
 from hwnas.specialize.pairs import pairs_of, plan_all
 from hwnas.specialize.results.next_commands import next_commands
-from hwnas.specialize.run_folder import Config, command_line, open_run
+from hwnas.specialize.run_folder import Config, RunFolder, command_line
 
 
 class Scenario(NamedTuple):
@@ -74,7 +74,16 @@ def specialize_scenarios(
     A budget that cannot be kept on one of the targets is an error before any training.
     """
     plan_scenarios(config, console)
-    run = open_run(folder, config, resume)
+    with RunFolder.open(folder, config, resume):
+        return _run_scenarios(config, folder, console, one)
+
+
+def _run_scenarios(
+    config: Config,
+    folder: Path,
+    console: Console,
+    one: Callable[[Config, Path, Console, bool], Report],
+) -> Report:
     scenarios = scenarios_of(config, folder)
     reports: list[Report] = []
     for scenario in scenarios:
@@ -87,10 +96,8 @@ def specialize_scenarios(
             share_supernet(scenarios[0], scenario)
         begun = (scenario.folder / "config.toml").exists()
         reports.append(one(scenario.config, scenario.folder, console, begun))
-    report = merged(reports, scenarios, command_line(run.config))
-    return msgspec.structs.replace(
-        report, commands=next_commands(run.config, folder, report.results)
-    )
+    report = merged(reports, scenarios, command_line(config))
+    return msgspec.structs.replace(report, commands=next_commands(config, folder, report.results))
 
 
 def share_supernet(source: Scenario, to: Scenario) -> None:

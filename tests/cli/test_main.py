@@ -19,7 +19,7 @@ from hwnas.cli.specialize import _judge
 from hwnas.errors import ExportError, TooNoisy
 from hwnas.report.report import Report
 from hwnas.specialize import run_folder as runs
-from hwnas.specialize.run_folder import Config, open_run, unlock_all
+from hwnas.specialize.run_folder import Config, RunFolder
 from tests.support.sample_report import measured_report, measured_result
 from tests.support.sample_run import PHONE, ROOT, put_phone_table, write_images
 
@@ -50,8 +50,6 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             main()
         except SystemExit as ended:
             code = ended.code
-        finally:
-            unlock_all()
         assert isinstance(code, int)
         captured = capsys.readouterr()
         return Said(code, captured.out, captured.err)
@@ -262,8 +260,7 @@ def test_a_dry_run_says_the_published_range_of_the_pixel_1(phone: list[str], cal
 def test_resuming_with_another_option_is_refused_by_its_name(
     tmp_path: Path, call: Call, option: list[str], name: str
 ) -> None:
-    open_run(tmp_path / "run", Config(target=PHONE.name, data="x.npz"), resume=False)
-    unlock_all()
+    RunFolder.open(tmp_path / "run", Config(target=PHONE.name, data="x.npz"), resume=False).close()
     said = call("specialize", "--resume", "--out", "run", *option)
     assert said.code == 2
     assert f"the run to resume has {name}" in only_line(said)
@@ -272,11 +269,10 @@ def test_resuming_with_another_option_is_refused_by_its_name(
 def test_a_folder_in_which_another_process_works_is_refused(
     tmp_path: Path, phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = runs.lock_folder
-    monkeypatch.setattr(runs, "lock_folder", lambda folder: lock(folder, wait_s=0.2))
+    monkeypatch.setattr(runs, "LOCK_WAIT_S", 0.2)
     code = (
         "import sys; from pathlib import Path; from hwnas.specialize.run_folder import lock_folder\n"  # noqa: E501
-        "lock_folder(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
+        "with lock_folder(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     folder = tmp_path / "run"
     folder.mkdir()

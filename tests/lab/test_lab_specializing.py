@@ -14,7 +14,6 @@ from hwnas.devices.op_profile.remote import operator_times_there
 from hwnas.devices.runner import Subject
 from hwnas.devices.runners.native_kit import build_kit
 from hwnas.devices.runners.remote import RemoteRunner
-from hwnas.specialize.run_folder import unlock_all
 from tests.conftest import write_chain
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
 from tests.lab.test_lab_measuring import _without_none as without_none
@@ -43,10 +42,7 @@ def target(phone: Phone, tmp_path: Path) -> Path:
 
 
 def call(*words: object) -> str:
-    try:
-        said = CliRunner().invoke(cli, [str(word) for word in words])
-    finally:
-        unlock_all()
+    said = CliRunner().invoke(cli, [str(word) for word in words])
     # a latency of two rounds may miss the budget or be too noisy: then the run ended all the same
     code = getattr(said.exception, "exit_code", said.exit_code)
     assert code in (0, 5, 6), (said.output, said.exception)

@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 
 from hwnas.cli.main import cli
 from hwnas.errors import HwnasError
-from hwnas.specialize.run_folder import unlock_all
 from hwnas.specialize.setup.effort import EFFORTS
 from tests.support.eas_search import FakeRay, InProcess
 from tests.support.sample_run import TINY, write_images
@@ -61,10 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def call(home: Path, space: str, out: str, *more: str) -> Result:
     run = ["--out", str(home / out), "--data", str(home / "images.npz"), "--quiet"]
     device = ["--target", "simulated-phone", "--strategy", "eas", "--space", space]
-    try:
-        return CliRunner().invoke(cli, ["specialize", *run, *device, *more])
-    finally:
-        unlock_all()
+    return CliRunner().invoke(cli, ["specialize", *run, *device, *more])
 
 
 def refused(done: Result, exit_code: int) -> str:
@@ -123,7 +119,6 @@ def test_training_goes_on_from_the_inherited_weights(finished: Path) -> None:
     for name, more in (("fresh", []), ("given", ["--weights", str(inherited)])):
         out = finished.parent / name
         assert CliRunner().invoke(cli, [*common, str(out), *more]).exit_code == 0
-        unlock_all()
         result = json.loads((out / "result.json").read_bytes())
         found.append(result["validation_accuracy"])
     assert found[1] > found[0] + 0.1  # an epoch alone teaches less
@@ -132,7 +127,6 @@ def test_training_goes_on_from_the_inherited_weights(finished: Path) -> None:
         ["train", "--architecture", "mobilenet_v2", "--data", str(finished.parent / "images.npz"),
          "--out", str(finished.parent / "wrong"), "--epochs", "1", "--weights", str(inherited)],
     )  # fmt: skip
-    unlock_all()
     assert "not those of the network" in refused(wrong, 2)
 
 

@@ -25,7 +25,6 @@ from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import BudgetError, UsageError
 from hwnas.networks.resolve import read_architecture
 from hwnas.networks.trained import trained_network
-from hwnas.specialize.run_folder import unlock_all
 from hwnas.specialize.setup import plan as plan_module
 from hwnas.specialize.setup.target import Target, find_target
 from tests.support.sample_run import (
@@ -70,10 +69,7 @@ def options(out: Path, data: Path, *more: str) -> list[str]:
 
 
 def call(*arguments: str) -> Result:
-    try:
-        return CliRunner().invoke(cli, arguments)
-    finally:
-        unlock_all()
+    return CliRunner().invoke(cli, arguments)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 from hwnas.cli.main import cli
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import UsageError
-from hwnas.specialize.run_folder import unlock_all
 from hwnas.specialize.steps import quantize
 from tests.support.sample_run import make_small, write_images
 
@@ -32,10 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def specialize(out: Path, data: Path, *more: str) -> dict[str, Any]:
     arguments = ["specialize", "--target", "simulated-phone", "--budget", "30%", "--quiet"]
     arguments += ["--out", str(out), "--data", str(data), "--precision", "int8", *more]
-    try:
-        result = CliRunner().invoke(cli, arguments)
-    finally:
-        unlock_all()
+    result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.stderr
     return json.loads((out / "report.json").read_bytes())["results"][0]
 

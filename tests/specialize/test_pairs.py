@@ -19,7 +19,7 @@ from hwnas.latency_models.cost import cost_table
 from hwnas.search.knapsack import window_knapsack
 from hwnas.spaces.mobile.space import MobileSpace, scaled
 from hwnas.specialize.pairs import Outcome, choose, pairs_of
-from hwnas.specialize.run_folder import Config, unlock_all
+from hwnas.specialize.run_folder import Config
 from hwnas.specialize.setup.plan import load_images, load_space
 from tests.support.sample_run import make_small, write_images
 from tests.support.tiny import tiny_space
@@ -146,7 +146,6 @@ def test_auto_delivers_the_better_of_two_runs(
         "--out", str(out), "--data", str(data), "--precision", "auto",
     ]  # fmt: skip
     result = CliRunner().invoke(cli, command)
-    unlock_all()
     assert result.exit_code == 0, result.stderr
     outcomes = json.loads((out / "pairs.json").read_bytes())
     assert [one["precision"] for one in outcomes] == ["fp32", "int8"]
@@ -156,7 +155,6 @@ def test_auto_delivers_the_better_of_two_runs(
     for artifact in chosen["artifacts"]:
         assert (out / artifact["path"]).is_file()
     again = CliRunner().invoke(cli, [*command, "--resume"])
-    unlock_all()
     assert again.exit_code == 0, again.stderr
     assert json.loads((out / "pairs.json").read_bytes()) == outcomes
 
@@ -173,7 +171,6 @@ def test_of_two_widths_at_one_budget_the_better_file_is_delivered(
         str(out), "--data", str(data), "--width-mult", "0.5,1", "--strategy", "random",
     ]  # fmt: skip
     result = CliRunner().invoke(cli, command)
-    unlock_all()
     assert result.exit_code == 0, result.stderr
     outcomes = json.loads((out / "pairs.json").read_bytes())
     assert [one["width_mult"] for one in outcomes] == ["0.5", "1"]

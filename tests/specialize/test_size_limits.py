@@ -38,7 +38,7 @@ def trained(origin: str, size_bytes: int, float_layers: tuple[str, ...] = ()) ->
         f"{size_bytes}.tflite", "tflite", "int8", "litert", "2", "ab", size_bytes, None,
         float_layers=float_layers,
     )  # fmt: skip
-    return SimpleNamespace(found=found(origin), artifact=made)
+    return SimpleNamespace(candidate=found(origin), artifact=made)
 
 
 def test_networks_that_are_too_large_are_left_out_before_they_are_trained() -> None:

@@ -18,7 +18,7 @@ from hwnas.nn.build import build
 from hwnas.nn.network import WiredNetwork
 from hwnas.spaces.cells.genotype import published_genotype
 from hwnas.spaces.cells.space import cell_space
-from hwnas.specialize.run_folder import Config, unlock_all
+from hwnas.specialize.run_folder import Config
 from hwnas.specialize.setup.plan import plan
 from hwnas.specialize.steps.train_job import TrainJob, run_training
 from hwnas.training import loop
@@ -92,15 +92,10 @@ def test_a_training_with_both_goes_on_after_a_cut_and_leaves_the_network_alone(
         if line.epoch == 2:
             raise Killed
 
-    try:
-        whole = run_training(job("whole"), False)
-        unlock_all()
-        with pytest.raises(Killed):
-            run_training(job("cut"), False, die)
-        unlock_all()
-        assert run_training(job("cut"), True).validation_accuracy == whole.validation_accuracy
-    finally:
-        unlock_all()
+    whole = run_training(job("whole"), False)
+    with pytest.raises(Killed):
+        run_training(job("cut"), False, die)
+    assert run_training(job("cut"), True).validation_accuracy == whole.validation_accuracy
     one, other = (trained_network(ARCHITECTURE, tmp_path / name) for name in ("whole", "cut"))
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
@@ -111,11 +106,8 @@ def test_a_chain_has_no_place_for_a_second_classifier(tmp_path: Path) -> None:
         architecture="mobilenet_v2", data="fashion-mnist-6k", out=str(tmp_path / "out"),
         auxiliary=0.4,
     )  # fmt: skip
-    try:
-        with pytest.raises(UsageError, match="for networks of cells; this one is a chain"):
-            run_training(job, False)
-    finally:
-        unlock_all()
+    with pytest.raises(UsageError, match="for networks of cells; this one is a chain"):
+        run_training(job, False)
 
 
 def test_only_the_full_effort_trains_cells_as_darts_does() -> None:

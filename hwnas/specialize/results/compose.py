@@ -22,7 +22,7 @@ from hwnas.report.schema import (
 )
 from hwnas.search.loop import read_log
 from hwnas.spaces.space import SearchSpace
-from hwnas.specialize.context import Job
+from hwnas.specialize.context import RunContext
 from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.results.notes import notes_of
 from hwnas.specialize.results.rows import (
@@ -53,9 +53,9 @@ def latency_range(space: SearchSpace, costs: Costs) -> tuple[float, float, float
     return costs.smallest_ms, float(np.median(drawn_ms)), costs.largest_ms
 
 
-def compose(job: Job, screened: Screened, delivered: Delivered) -> Report:
+def compose(run: RunContext, screened: Screened, delivered: Delivered) -> Report:
     """Return the report of a run that is through."""
-    config, result = job.run.config, _result(job, screened, delivered)
+    config, result = run.spec, _result(run, screened, delivered)
     return Report(
         command=command_line(config),
         hwnas_version=__version__,
@@ -63,51 +63,51 @@ def compose(job: Job, screened: Screened, delivered: Delivered) -> Report:
         seed=config.seed,
         effort=config.effort,
         results=(result,),
-        stages_s=job.run.stages_s(),
+        stages_s=run.folder.stages_s(),
         environment=_environment(),
-        dataset=_dataset(job),
-        search=_curve(job),
-        commands=next_commands(config, job.run.folder, [result]),
-        notes=notes_of(job, screened, delivered),
+        dataset=_dataset(run),
+        search=_curve(run),
+        commands=next_commands(config, run.folder.path, [result]),
+        notes=notes_of(run, screened, delivered),
     )
 
 
-def _result(job: Job, screened: Screened, delivered: Delivered) -> Result:
-    chosen, profile, model = delivered.chosen, job.target.profile, screened.model
+def _result(run: RunContext, screened: Screened, delivered: Delivered) -> Result:
+    chosen, profile, model = delivered.chosen, run.target.profile, screened.model
     verdicts: dict[bool | None, Verdict] = {True: "kept", False: "missed", None: "not measured"}
     return Result(
         target=profile.name,
         title=profile.title,
         runtime=profile.runtime,
-        precision=job.run.config.precision,
-        budget_ms=job.budget_ms,
+        precision=run.spec.precision,
+        budget_ms=run.budget_ms,
         verdict=verdicts[delivered.kept],
-        reason=_reason(job, delivered),
-        range_ms=latency_range(job.space, model.costs(job.space)),
+        reason=_reason(run, delivered),
+        range_ms=latency_range(run.space, model.costs(run.space)),
         architecture=architecture_of(
-            chosen.found.architecture,
-            block_rows(job.space, chosen.found.architecture, model, screened.probabilities),
-            cell_rows(job.space, chosen.found.architecture, model, screened.probabilities),
+            chosen.candidate.architecture,
+            block_rows(run.space, chosen.candidate.architecture, model, screened.probabilities),
+            cell_rows(run.space, chosen.candidate.architecture, model, screened.probabilities),
         ),
         latency=_latency(chosen, model),
-        accuracy=_accuracy(job, delivered),
-        other_runtimes=tuple(other_row(job, one) for one in delivered.artifacts[1:]),
-        artifacts=tuple(artifact_row(job, one) for one in delivered.artifacts),
+        accuracy=_accuracy(run, delivered),
+        other_runtimes=tuple(other_row(run, one) for one in delivered.artifacts[1:]),
+        artifacts=tuple(artifact_row(run, one) for one in delivered.artifacts),
         rounds=screened.round,
-        candidates=candidate_rows(job, screened, delivered),
+        candidates=candidate_rows(run, screened, delivered),
         latency_model=_model(model),
-        family=family_rows(job, screened, delivered),
+        family=family_rows(run, screened, delivered),
     )
 
 
-def _reason(job: Job, delivered: Delivered) -> str:
+def _reason(run: RunContext, delivered: Delivered) -> str:
     chosen = delivered.chosen
     if chosen.measurement is None:
         return (
-            f"{job.target.profile.name} cannot be reached from here: the latency is the sum of a "
+            f"{run.target.profile.name} cannot be reached from here: the latency is the sum of a "
             "table's rows, nothing was measured."
         )
-    share = chosen.measurement.median_ms / job.budget_ms
+    share = chosen.measurement.median_ms / run.budget_ms
     kind = chosen.measurement.kind
     if delivered.kept:
         return (
@@ -118,8 +118,8 @@ def _reason(job: Job, delivered: Delivered) -> str:
 
 
 def _latency(chosen: Trained, model: LatencyModel) -> Latency:
-    predicted_ms = chosen.found.predicted_ms or 0.0
-    std_ms = chosen.found.predicted_std_ms
+    predicted_ms = chosen.candidate.predicted_ms or 0.0
+    std_ms = chosen.candidate.predicted_std_ms
     if chosen.measurement is None:
         return Latency(
             kind="table" if model.kind == "table" else "predicted",
@@ -136,12 +136,12 @@ def _latency(chosen: Trained, model: LatencyModel) -> Latency:
     )
 
 
-def _accuracy(job: Job, delivered: Delivered) -> Accuracy | None:
+def _accuracy(run: RunContext, delivered: Delivered) -> Accuracy | None:
     parity = delivered.artifacts[0].parity
     if parity is None:
         return None
     return accuracy_of(
-        len(job.dataset.test.labels),
+        len(run.dataset.test.labels),
         parity.accuracy_torch,
         parity.accuracy_artifact,
         delivered.chosen.result.validation_accuracy,
@@ -166,9 +166,9 @@ def _model(model: LatencyModel) -> LatencyModelSummary:
     )
 
 
-def _curve(job: Job) -> tuple[SearchPoint, ...]:
+def _curve(run: RunContext) -> tuple[SearchPoint, ...]:
     """Return the search's log, thinned evenly, with every eigenvalue that was looked at."""
-    lines = read_log(search_files(job))
+    lines = read_log(search_files(run))
     every = max(1, len(lines) // CURVE_POINTS)
     return tuple(
         SearchPoint(
@@ -183,8 +183,8 @@ def _curve(job: Job) -> tuple[SearchPoint, ...]:
             reduction_skips=line.reduction_skips,
             eigenvalue=line.eigenvalue,
             live_nodes=line.live_nodes,
-            budget_ms=job.budget_ms,
-            target=job.target.profile.name,
+            budget_ms=run.budget_ms,
+            target=run.target.profile.name,
         )
         for number, line in enumerate(lines)
         if number % every == 0 or line.eigenvalue is not None
@@ -202,8 +202,8 @@ def _environment() -> dict[str, str | int | float | None]:
     }
 
 
-def _dataset(job: Job) -> DatasetSummary:
-    data = job.dataset
+def _dataset(run: RunContext) -> DatasetSummary:
+    data = run.dataset
     return DatasetSummary(
         name=data.name,
         digest=data.digest,

@@ -11,7 +11,7 @@ from hwnas.measurement.measurement import DRIFT_LIMIT
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import MobileSpace
 from hwnas.spaces.space import SearchSpace
-from hwnas.specialize.context import Job
+from hwnas.specialize.context import RunContext
 from hwnas.specialize.steps.deliver import Delivered
 from hwnas.specialize.steps.screening import Screened
 
@@ -33,13 +33,13 @@ def _int8_notes(delivered: Delivered) -> list[str]:
     return notes
 
 
-def notes_of(job: Job, screened: Screened, delivered: Delivered) -> tuple[str, ...]:
+def notes_of(run: RunContext, screened: Screened, delivered: Delivered) -> tuple[str, ...]:
     """Return what a run's report says of its files, its device's clock, its table and baselines."""
-    data = job.dataset
+    data = run.dataset
     mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (data.mean, data.std))
-    layout = RUNTIMES[job.target.profile.runtime].layout
+    layout = RUNTIMES[run.target.profile.runtime].layout
     taken = "(pixel / 255 - mean) / std"
-    if job.run.config.pixels:
+    if run.spec.pixels:
         taken = f"pixels from 0 to 255 and make {taken} of them"
     notes = [
         f"The files take {taken}, batch 1, with mean {mean} and "
@@ -56,13 +56,13 @@ def notes_of(job: Job, screened: Screened, delivered: Delivered) -> tuple[str, .
             "the calibration. `hwnas latency measure --again` settles it."
         )
     if screened.model.kind == "table":
-        notes.append(_bound_note(job, screened.model))
-    notes += _better_baselines(job, delivered)
+        notes.append(_bound_note(run, screened.model))
+    notes += _better_baselines(run, delivered)
     return tuple(note for note in notes if note)
 
 
-def _bound_note(job: Job, model: LatencyModel) -> str:
-    logits = job.space.fixed[-1]
+def _bound_note(run: RunContext, model: LatencyModel) -> str:
+    logits = run.space.fixed[-1]
     if logits.key in model.rows_ms:
         return ""
     return (
@@ -71,15 +71,16 @@ def _bound_note(job: Job, model: LatencyModel) -> str:
     )
 
 
-def _better_baselines(job: Job, delivered: Delivered) -> list[str]:
+def _better_baselines(run: RunContext, delivered: Delivered) -> list[str]:
     """Say it where a baseline beat the searched one on validation images."""
-    chosen, asked = delivered.chosen.result.validation_accuracy, job.run.config.width_mult
+    chosen, asked = delivered.chosen.result.validation_accuracy, run.spec.width_mult
     return [
-        f"The baseline {one.found.name!r} reached {one.result.validation_accuracy:.1%} on the "
+        f"The baseline {one.candidate.name!r} reached {one.result.validation_accuracy:.1%} on the "
         f"validation images, the searched network {chosen:.1%}; its files are in "
-        f"training/{one.found.architecture.digest}/.{width_hint(job.space, asked, one.found.name)}"
+        f"training/{one.candidate.architecture.digest}/."
+        f"{width_hint(run.space, asked, one.candidate.name)}"
         for one in delivered.trained
-        if one.found.origin != "search" and one.result.validation_accuracy > chosen
+        if one.candidate.origin != "search" and one.result.validation_accuracy > chosen
     ]
 
 

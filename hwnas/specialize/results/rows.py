@@ -27,7 +27,7 @@ from hwnas.spaces.cells.genotype import Cell
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import Decision, SearchSpace
-from hwnas.specialize.context import Found, Job
+from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.steps.deliver import Delivered, Trained
 from hwnas.specialize.steps.screening import Probabilities, Screened
 
@@ -111,38 +111,42 @@ def _shares(decision: Decision, number: int, found: Probabilities) -> list[Candi
     return [CandidateShare(*row) for row in rows]
 
 
-def candidate_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[CandidateRow, ...]:
+def candidate_rows(
+    run: RunContext, screened: Screened, delivered: Delivered
+) -> tuple[CandidateRow, ...]:
     """Return the trained networks, then those that were only derived and measured."""
-    rows = [_trained_row(one, job, delivered, screened.model) for one in delivered.trained]
-    trained = {one.found.architecture.digest for one in delivered.trained}
+    rows = [_trained_row(one, run, delivered, screened.model) for one in delivered.trained]
+    trained = {one.candidate.architecture.digest for one in delivered.trained}
     rows += [
-        _found_row(one, job, screened.model)
-        for one in screened.found
+        _found_row(one, run, screened.model)
+        for one in screened.candidates
         if one.architecture.digest not in trained and one.origin == "search"
     ]
     return tuple(rows)
 
 
-def _trained_row(one: Trained, job: Job, delivered: Delivered, model: LatencyModel) -> CandidateRow:
-    measurement, architecture = one.measurement, one.found.architecture
+def _trained_row(
+    one: Trained, run: RunContext, delivered: Delivered, model: LatencyModel
+) -> CandidateRow:
+    measurement, architecture = one.measurement, one.candidate.architecture
     return CandidateRow(
-        name=one.found.name,
-        origin=one.found.origin,
+        name=one.candidate.name,
+        origin=one.candidate.origin,
         digest=architecture.digest,
         params=architecture.params,
         macs=architecture.macs,
-        predicted_ms=one.found.predicted_ms,
-        predicted_std_ms=one.found.predicted_std_ms,
+        predicted_ms=one.candidate.predicted_ms,
+        predicted_std_ms=one.candidate.predicted_std_ms,
         measured_ms=None if measurement is None else measurement.median_ms,
         ci95_ms=None if measurement is None else measurement.ci95_ms,
         kind=_kind(model) if measurement is None else measurement.kind,
         validation_accuracy=one.result.validation_accuracy,
-        keeps_budget=None if one.latency_ms is None else one.latency_ms <= job.budget_ms,
+        keeps_budget=None if one.latency_ms is None else one.latency_ms <= run.budget_ms,
         chosen=one is delivered.chosen,
     )
 
 
-def _found_row(one: Found, job: Job, model: LatencyModel) -> CandidateRow:
+def _found_row(one: Candidate, run: RunContext, model: LatencyModel) -> CandidateRow:
     architecture: Architecture = one.architecture
     known = one.predicted_ms if one.measured_ms is None else one.measured_ms
     answered: Kind = model.kind if model.kind in ("simulated", "emulated") else "measured"
@@ -156,23 +160,23 @@ def _found_row(one: Found, job: Job, model: LatencyModel) -> CandidateRow:
         predicted_std_ms=one.predicted_std_ms,
         measured_ms=one.measured_ms,
         kind=_kind(model) if one.measured_ms is None else answered,
-        keeps_budget=None if known is None else known <= job.budget_ms,
+        keeps_budget=None if known is None else known <= run.budget_ms,
     )
 
 
-def family_rows(job: Job, screened: Screened, delivered: Delivered) -> tuple[FamilyRow, ...]:
+def family_rows(run: RunContext, screened: Screened, delivered: Delivered) -> tuple[FamilyRow, ...]:
     """Return the networks of a search that grows them, with what was measured since.
 
     They are told apart by their choices: what is delivered may be of another precision.
     """
-    measured = {one.architecture.genotype.choices: one.measured_ms for one in screened.found}
+    measured = {one.architecture.genotype.choices: one.measured_ms for one in screened.candidates}
     measured |= {
-        one.found.architecture.genotype.choices: one.measurement.median_ms
+        one.candidate.architecture.genotype.choices: one.measurement.median_ms
         for one in delivered.trained
         if one.measurement is not None
     }
-    chosen = delivered.chosen.found.architecture.genotype.choices
-    members = read_family(job.run.folder / "search" / "children")
+    chosen = delivered.chosen.candidate.architecture.genotype.choices
+    members = read_family(run.folder.path / "search" / "children")
     known = any(one.choices == chosen for one in members)
     trained_on = handed_on(members, chosen).name if known else ""
     return tuple(
@@ -197,10 +201,10 @@ def _kind(model: LatencyModel) -> Kind:
     return "table" if model.kind == "table" else "predicted"
 
 
-def artifact_row(job: Job, artifact: Artifact) -> ArtifactRow:
+def artifact_row(run: RunContext, artifact: Artifact) -> ArtifactRow:
     parity = artifact.parity
     return ArtifactRow(
-        path=os.path.relpath(artifact.path, job.run.folder),
+        path=os.path.relpath(artifact.path, run.folder.path),
         format=artifact.format,
         precision=artifact.precision,
         sha256=artifact.sha256,
@@ -210,9 +214,9 @@ def artifact_row(job: Job, artifact: Artifact) -> ArtifactRow:
     )
 
 
-def other_row(job: Job, artifact: Artifact) -> OtherRuntime:
+def other_row(run: RunContext, artifact: Artifact) -> OtherRuntime:
     """Return what is known of the network in a format that the target does not take."""
-    measured = job.run.measured(f"other-{artifact.runtime}").get(artifact.format)
+    measured = run.folder.measured(f"other-{artifact.runtime}").get(artifact.format)
     return OtherRuntime(
         runtime=artifact.runtime,
         format=artifact.format,

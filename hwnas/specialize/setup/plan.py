@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,9 +33,9 @@ from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.int8 import in_float, in_precision
 from hwnas.spaces.mobile.space import MobileSpace, scaled
 from hwnas.spaces.space import SearchSpace
-from hwnas.specialize.context import Job
+from hwnas.specialize.context import RunContext
 from hwnas.specialize.results.compose import latency_range
-from hwnas.specialize.run_folder import Config, open_run
+from hwnas.specialize.run_folder import Config, RunFolder
 from hwnas.specialize.setup.batch_size import image_bytes, settled
 from hwnas.specialize.setup.budget import parse_budget, resolve_budget
 from hwnas.specialize.setup.effort import find_effort, plans
@@ -47,26 +49,51 @@ AUXILIARY, DROP_PATH = 0.4, 0.2
 """What files are written and verified with: module and package."""
 
 
-def prepare(
-    config: Config, folder: Path, console: Console, resume: bool
-) -> tuple[Job, LatencyModel]:
-    """Settle everything, open the run folder, and return the job and its latency model."""
+@contextmanager
+def open_run(
+    config: Config, path: Path, console: Console, resume: bool
+) -> Iterator[tuple[RunContext, LatencyModel]]:
+    """Resolve what a run needs and open its folder for the body, with its latency model."""
     target, dataset, space = asked_of(config)
-    run = open_run(folder, config, resume)
-    with run.stage("profile"):
-        model = model_of(target, space, console, run, config.latency_model)
-    costs = model.costs(space)
-    _check_repeat(folder, dataset)
+    with ExitStack() as resources:
+        if target.runner is not None:
+            resources.callback(target.runner.close)
+        folder = resources.enter_context(RunFolder.open(path, config, resume))
+        with folder.stage("profile"):
+            model = model_of(target, space, console, folder, config.latency_model)
+        yield _context(folder, target, dataset, space, model, console), model
+
+
+def _context(
+    folder: RunFolder,
+    target: Target,
+    dataset: Dataset,
+    space: SearchSpace,
+    model: LatencyModel,
+    console: Console,
+) -> RunContext:
+    config, costs = folder.config, model.costs(space)
+    _check_repeat(folder.path, dataset)
     budget_ms = resolve_budget(config.budget or None, costs, costs.network_ms(space.usual.choices))
     effort = find_effort(config.effort)
-    search_plan, training_plan = _plans(config, dataset, space, folder, console)
+    search_plan, training_plan = _plans(config, dataset, space, folder.path, console)
     console.say(
         f"{target.profile.name}: budget {budget_ms:.4g} ms of {costs.smallest_ms:.4g} to "
         f"{costs.largest_ms:.4g} ms; {dataset.name}: {len(dataset.train.labels)} training, "
         f"{len(dataset.valid.labels)} validation, {len(dataset.test.labels)} test images"
     )
-    job = Job(run, target, dataset, space, budget_ms, effort, search_plan, training_plan, console)
-    return job, model
+    return RunContext(
+        config,
+        folder,
+        target,
+        dataset,
+        space,
+        budget_ms,
+        effort,
+        search_plan,
+        training_plan,
+        console,
+    )
 
 
 def plan(config: Config, console: Console) -> dict[str, object]:

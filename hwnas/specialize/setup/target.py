@@ -14,7 +14,7 @@ from hwnas.latency_models.storage.registry import find_model
 from hwnas.latency_models.storage.store import measured_folder, published_model, read_model
 from hwnas.profiling.measure import latency_model
 from hwnas.spaces.space import SearchSpace
-from hwnas.specialize.run_folder import Run
+from hwnas.specialize.run_folder import RunFolder
 
 ENOUGH = 0.1
 """Relative half-width of the 90 % interval with which a model is used that `hwnas latency measure
@@ -45,14 +45,14 @@ def model_of(
     target: Target,
     space: SearchSpace,
     console: Console,
-    run: Run | None = None,
+    folder: RunFolder | None = None,
     asked: str = "",
 ) -> LatencyModel:
     """Return the latency model for a target and a space, measuring it where there is none yet.
 
     A run keeps its own copy, so that it goes on with the same numbers when it is resumed.
     """
-    kept = run.folder / "latency_model.json" if run is not None else None
+    kept = folder.path / "latency_model.json" if folder is not None else None
     if kept is not None and kept.exists():
         return read_model(kept)
     if asked:

@@ -25,7 +25,7 @@ from hwnas.export.quantization.sensitivity import Model, drop, layers_to_keep
 from hwnas.files import write_json
 from hwnas.networks.trained import trained_network
 from hwnas.nn.build import Network
-from hwnas.specialize.context import Job
+from hwnas.specialize.context import RunContext
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.loader import as_data, derived_seed
 from hwnas.training.loop import RECALIBRATED, TrainingPlan, recalibrate, train
@@ -49,18 +49,20 @@ class Decision(msgspec.Struct, frozen=True):
     float_layers: tuple[str, ...] = ()
 
 
-def compile_trained(job: Job, architecture: Architecture, format: Format, path: Path) -> Artifact:
+def compile_trained(
+    run: RunContext, architecture: Architecture, format: Format, path: Path
+) -> Artifact:
     """Compile a trained network in its precision; the same network gives the same file again."""
-    folder = job.run.folder / "training" / architecture.digest
-    said = preprocessing(job)
-    images, labels = taken(job, job.dataset.test.images), job.dataset.test.labels
+    folder = run.folder.path / "training" / architecture.digest
+    said = preprocessing(run)
+    images, labels = taken(run, run.dataset.test.images), run.dataset.test.labels
     network = trained_network(architecture, folder)
     shape = architecture.input_shape
     if architecture.precision == "fp32":
         return compile_model(
             network, shape, format, path, images, labels, architecture, preprocessing=said
         )
-    decision = _decided(job, network, format, folder)
+    decision = _decided(run, network, format, folder)
     if decision.tuned_epochs:
         weights, _ = load_checkpoint(folder / f"int8-{format}.safetensors")
         network.load_state_dict(weights)
@@ -73,21 +75,21 @@ def compile_trained(job: Job, architecture: Architecture, format: Format, path: 
         labels,
         architecture,
         precision="int8",
-        calibration=_calibration_images(job),
+        calibration=_calibration_images(run),
         float_layers=decision.float_layers,
         preprocessing=said,
     )
 
 
-def preprocessing(job: Job) -> Preprocessing:
+def preprocessing(run: RunContext) -> Preprocessing:
     """Return what a file of this run takes."""
-    data = job.dataset
-    return Preprocessing(data.mean, data.std, data.classes, job.run.config.pixels)
+    data = run.dataset
+    return Preprocessing(data.mean, data.std, data.classes, run.spec.pixels)
 
 
-def taken(job: Job, images: Array) -> Array:
+def taken(run: RunContext, images: Array) -> Array:
     """Return uint8 images as a file of this run takes them."""
-    return as_taken(job.dataset, images, job.run.config.pixels)
+    return as_taken(run.dataset, images, run.spec.pixels)
 
 
 def as_taken(dataset: Dataset, images: Array, pixels: bool) -> Array:
@@ -95,47 +97,47 @@ def as_taken(dataset: Dataset, images: Array, pixels: bool) -> Array:
     return images.astype(np.float32) if pixels else normalise(images, dataset)
 
 
-def _calibration_images(job: Job) -> Array:
+def _calibration_images(run: RunContext) -> Array:
     """Return training images ``[N, C, H, W]``, drawn at random, as the file takes them."""
-    rng = np.random.default_rng(derived_seed(job.run.config.seed, "calibration"))
-    train = job.dataset.train
-    return taken(job, train.images[rng.permutation(len(train.labels))[:CALIBRATION_IMAGES]])
+    rng = np.random.default_rng(derived_seed(run.spec.seed, "calibration"))
+    train = run.dataset.train
+    return taken(run, train.images[rng.permutation(len(train.labels))[:CALIBRATION_IMAGES]])
 
 
-def _decided(job: Job, network: Network, format: Format, folder: Path) -> Decision:
+def _decided(run: RunContext, network: Network, format: Format, folder: Path) -> Decision:
     """Return what was decided before, or decide; ``network`` may be changed by it."""
     path = folder / f"int8-{format}.json"
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Decision)
-    decision = _decide(job, network, format, folder)
+    decision = _decide(run, network, format, folder)
     write_json(path, decision)
     return decision
 
 
-def _decide(job: Job, network: Network, format: Format, folder: Path) -> Decision:
-    config = job.run.config
-    valid: Split = job.dataset.valid
-    images, labels = taken(job, valid.images), valid.labels
-    said = preprocessing(job)
+def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> Decision:
+    config = run.spec
+    valid: Split = run.dataset.valid
+    images, labels = taken(run, valid.images), valid.labels
+    said = preprocessing(run)
     module = taking_pixels(network, said) if said.inside else network
     model = Model(
         module,
-        job.space.input_shape,
+        run.space.input_shape,
         format,
-        _calibration_images(job),
+        _calibration_images(run),
         quantization_of(format),
     )
     lost = drop(model, images, labels)
     if lost <= config.max_drop:
         return Decision(lost)
     if config.tune_epochs:
-        job.console.say(
+        run.console.say(
             f"{folder.name}: int8 loses {lost:.1%} of validation accuracy, asked is at most "
             f"{config.max_drop:.1%}; trained on for {config.tune_epochs} epochs with rounded values"
         )
         before = {name: value.clone() for name, value in network.state_dict().items()}
         float_accuracy = _accuracy(module, images, labels)
-        tune(network, job, model.how.reduce_range)
+        tune(network, run, model.how.reduce_range)
         tuned = float_accuracy - _accuracy(module, images, labels) + drop(model, images, labels)
         if tuned < lost:
             save_checkpoint(folder / f"int8-{format}.safetensors", network.state_dict(), {})
@@ -147,17 +149,17 @@ def _decide(job: Job, network: Network, format: Format, folder: Path) -> Decisio
     else:
         tuned, epochs = None, 0
     kept = layers_to_keep(model, images, labels, config.max_drop)
-    job.console.say(f"{folder.name}: {len(kept)} layers stay in float32: {', '.join(kept)}")
+    run.console.say(f"{folder.name}: {len(kept)} layers stay in float32: {', '.join(kept)}")
     return Decision(lost, epochs, tuned, kept)
 
 
-def tune(network: Network, job: Job, seven_bits: bool) -> None:
+def tune(network: Network, run: RunContext, seven_bits: bool) -> None:
     """Train ``network`` on with its values rounded, in place."""
-    config = job.run.config
-    data = as_data(job.dataset.train, job.dataset)
+    config = run.spec
+    data = as_data(run.dataset.train, run.dataset)
     plan = TrainingPlan(
         epochs=config.tune_epochs,
-        batch_size=job.training_plan.batch_size,
+        batch_size=run.training_plan.batch_size,
         peak_learning_rate=PEAK_LEARNING_RATE,
         flip=config.flip,
     )

@@ -20,7 +20,7 @@ from hwnas.measurement.measurement import Measurement
 from hwnas.profiling.bench import compile_untrained
 from hwnas.search.strategy import Strategy
 from hwnas.spaces.space import SearchSpace
-from hwnas.specialize.context import Found, Job
+from hwnas.specialize.context import Candidate, RunContext
 from hwnas.training.checkpoint import save_checkpoint
 from hwnas.training.loader import Data, derived_seed
 from hwnas.training.loop import RECALIBRATED, accuracy, recalibrate
@@ -46,44 +46,42 @@ class Screened(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a round: ``search/round-N.json``."""
 
     round: int
-    found: tuple[Found, ...]
+    candidates: tuple[Candidate, ...]
     model: LatencyModel
     """With which the networks of this round were predicted."""
     probabilities: Probabilities | None
 
 
 def screen(
-    job: Job, strategy: Strategy, model: LatencyModel, number: int, train: Data, valid: Data
+    run: RunContext, strategy: Strategy, model: LatencyModel, number: int, train: Data, valid: Data
 ) -> Screened:
     """Derive networks near the budget, judge them on the supernet, measure their latency."""
-    seed = derived_seed(job.run.config.seed, "derive", number)
-    low_ms, high_ms = (share * job.budget_ms for share in window(job, model))
-    if model.costs(job.space).smallest_ms > high_ms:
-        high_ms = job.budget_ms  # only the fastest networks keep it
-    genotypes = strategy.candidates(job.effort.screened, low_ms, high_ms, seed)
+    seed = derived_seed(run.spec.seed, "derive", number)
+    low_ms, high_ms = (share * run.budget_ms for share in window(run, model))
+    if model.costs(run.space).smallest_ms > high_ms:
+        high_ms = run.budget_ms  # only the fastest networks keep it
+    genotypes = strategy.candidates(run.effort.screened, low_ms, high_ms, seed)
     found = [
-        _judged(
-            f"{job.run.config.strategy} {number}.{rank}", one, job, model, strategy, train, valid
-        )
+        _judged(f"{run.spec.strategy} {number}.{rank}", one, run, model, strategy, train, valid)
         for rank, one in enumerate(genotypes, 1)
     ]
-    found += baseline_networks(job.space, model)
-    found = _small_enough(job, found)
-    if job.target.runner is not None:
-        with job.console.step(f"measuring {len(found)} networks"), job.run.stage("measure"):
-            found = _measured(job, model, found, number)
+    found += baseline_networks(run.space, model)
+    found = _small_enough(run, found)
+    if run.target.runner is not None:
+        with run.console.step(f"measuring {len(found)} networks"), run.folder.stage("measure"):
+            found = _measured(run, model, found, number)
     return Screened(
-        round=number, found=tuple(found), model=model, probabilities=_probabilities(strategy)
+        round=number, candidates=tuple(found), model=model, probabilities=_probabilities(strategy)
     )
 
 
-def _small_enough(job: Job, found: list[Found]) -> list[Found]:
+def _small_enough(run: RunContext, found: list[Candidate]) -> list[Candidate]:
     """Leave out networks whose weights alone are too large for the device, before training."""
-    profile = job.target.profile
+    profile = run.target.profile
     kept = [one for one in found if weights_fit(one.architecture, profile)]
     if len(kept) == len(found):
         return found
-    job.console.say(
+    run.console.say(
         f"{len(found) - len(kept)} of {len(found)} networks are larger than the "
         f"{profile.limits.model_bytes:,} bytes that {profile.name} takes: left out"
     )
@@ -96,79 +94,79 @@ def _small_enough(job: Job, found: list[Found]) -> list[Found]:
     return kept
 
 
-def window(job: Job, model: LatencyModel) -> tuple[float, float]:
+def window(run: RunContext, model: LatencyModel) -> tuple[float, float]:
     """Return the shares of the budget between which networks are derived.
 
     The better the model knows the device, the nearer to the budget. Where nothing can be measured
     the prediction itself is judged, so the smallest margin is enough.
     """
     margin = MARGIN[0]
-    if job.target.runner is not None:
+    if run.target.runner is not None:
         rng = Random(0)
-        networks = [job.space.architecture(job.space.random(rng)).blocks for _ in range(16)]
+        networks = [run.space.architecture(run.space.random(rng)).blocks for _ in range(16)]
         found = model.predict(networks)
         share = float(np.median(found.bound_ms(CONFIDENCE) / found.mean_ms))
         margin = min(max(1 - 1 / share, MARGIN[0]), MARGIN[1])
     return 1 - margin - WIDTH, 1 - margin
 
 
-def baseline_networks(space: SearchSpace, model: LatencyModel) -> list[Found]:
+def baseline_networks(space: SearchSpace, model: LatencyModel) -> list[Candidate]:
     """Return the space's baselines, each architecture once."""
-    found: dict[str, Found] = {}
+    found: dict[str, Candidate] = {}
     for name, origin, one in space.baselines():
         if one.digest not in found:
-            found[one.digest] = Found(
+            found[one.digest] = Candidate(
                 name=name, origin=origin, architecture=one, **_prediction(one, model)
             )
     return list(found.values())
 
 
 def measure(
-    job: Job, model: LatencyModel, stage: str, files: dict[str, Path]
+    run: RunContext, model: LatencyModel, stage: str, files: dict[str, Path]
 ) -> dict[str, Measurement]:
     """Measure files (by their architectures' digests) interleaved; what is journaled is reused."""
-    assert job.target.runner is not None
-    known = job.run.measured(stage)
+    assert run.target.runner is not None
+    known = run.folder.measured(stage)
     missing = {digest: path for digest, path in files.items() if digest not in known}
     if missing:
-        measured = job.target.runner.measure(
+        measured = run.target.runner.measure(
             [Subject(digest, path) for digest, path in missing.items()],
-            calibrated_reference_ms=calibration_of(job, model),
-            seed=job.run.config.seed,
+            calibrated_reference_ms=calibration_of(run, model),
+            seed=run.spec.seed,
         )
         for one in measured:
-            job.run.journal(stage, one.name, one)
-    known = job.run.measured(stage)
+            run.folder.journal(stage, one.name, one)
+    known = run.folder.measured(stage)
     return {digest: known[digest] for digest in files}
 
 
-def calibration_of(job: Job, model: LatencyModel) -> float | None:
+def calibration_of(run: RunContext, model: LatencyModel) -> float | None:
     """Return the reference's ms that measurements are scaled to; ``None``: this run's own clock."""
-    return model.conditions.reference_ms if model.conditions and not job.run.config.raw else None
+    return model.conditions.reference_ms if model.conditions and not run.spec.raw else None
 
 
-def inherited_weights(job: Job, architecture: Architecture) -> Path:
+def inherited_weights(run: RunContext, architecture: Architecture) -> Path:
     """Return the file of the weights that a network's training begins with, if it is there."""
-    return job.run.folder / "search" / "inherited" / f"{architecture.digest}.safetensors"
+    return run.folder.path / "search" / "inherited" / f"{architecture.digest}.safetensors"
 
 
 def _judged(
     name: str,
     genotype: Genotype,
-    job: Job,
+    run: RunContext,
     model: LatencyModel,
     strategy: Strategy,
     train: Data,
     valid: Data,
-) -> Found:
+) -> Candidate:
     """Say what the latency model and the supernet say of a genotype."""
     network = strategy.network(genotype)
-    architecture = job.space.architecture(genotype)
+    architecture = run.space.architecture(genotype)
     inherits = getattr(strategy, "inherits", None)
     if inherits is not None and inherits(genotype):
-        save_checkpoint(inherited_weights(job, architecture), network.state_dict(), {})
-    recalibrate(network, train.drawn(RECALIBRATED // 2, job.run.config.seed))
-    return Found(
+        save_checkpoint(inherited_weights(run, architecture), network.state_dict(), {})
+    recalibrate(network, train.drawn(RECALIBRATED // 2, run.spec.seed))
+    return Candidate(
         name=name,
         origin="search",
         architecture=architecture,
@@ -178,7 +176,7 @@ def _judged(
 
 
 def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, Any]:
-    """Return the fields of `Found` that the model fills; none where it knows nothing of a block."""
+    """Return the predicted fields of a `Candidate`; none where the model lacks a block."""
     try:
         return {
             "predicted_ms": model.network_ms(architecture.blocks),
@@ -188,9 +186,11 @@ def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, An
         return {"predicted_ms": None}
 
 
-def _measured(job: Job, model: LatencyModel, found: list[Found], number: int) -> list[Found]:
+def _measured(
+    run: RunContext, model: LatencyModel, found: list[Candidate], number: int
+) -> list[Candidate]:
     """Measure all of ``found`` untrained: latency does not depend on the weights."""
-    format = RUNTIMES[job.target.profile.runtime].format
+    format = RUNTIMES[run.target.profile.runtime].format
     with tempfile.TemporaryDirectory() as scratch:
         files: dict[str, Path] = {}
         for one in found:
@@ -198,7 +198,7 @@ def _measured(job: Job, model: LatencyModel, found: list[Found], number: int) ->
             path = Path(scratch) / f"{architecture.digest}.{format}"
             compile_untrained(architecture.blocks, architecture.inputs, format, path)
             files[architecture.digest] = path
-        measured = measure(job, model, f"screen-{number}", files)
+        measured = measure(run, model, f"screen-{number}", files)
     return [
         msgspec.structs.replace(
             one,

@@ -24,7 +24,7 @@ from hwnas.search.loop import (
 )
 from hwnas.search.strategy import Setting, SteppedStrategy, Strategy
 from hwnas.spaces.int8 import in_float
-from hwnas.specialize.context import Found, Job
+from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.distributed.tasks import SearchTask, together
 from hwnas.specialize.steps.screening import Screened, screen
 from hwnas.training.loader import Data, as_data, derived_seed, seeded
@@ -37,70 +37,70 @@ FAR_UNDER = 0.85
 """A network that uses less of the budget than this share wastes it."""
 
 
-def search_rounds(job: Job, model: LatencyModel) -> Screened:
+def search_rounds(run: RunContext, model: LatencyModel) -> Screened:
     """Search, derive, measure; where too few networks keep the budget, re-fit and search on.
 
     Returns the last round with the networks of earlier ones that kept the budget; all are
     measured where the target can be.
     """
-    strategy = _strategy(job, model)
-    train, valid = (as_data(split, job.dataset) for split in (job.dataset.train, job.dataset.valid))
-    earlier: list[Found] = []
+    strategy = _strategy(run, model)
+    train, valid = (as_data(split, run.dataset) for split in (run.dataset.train, run.dataset.valid))
+    earlier: list[Candidate] = []
     for number in range(1, ROUNDS + 1):
-        path = job.run.folder / "search" / f"round-{number}.json"
+        path = run.folder.path / "search" / f"round-{number}.json"
         if path.exists():
             screened = msgspec.json.decode(path.read_bytes(), type=Screened)
         else:
-            strategy.set_costs(model.costs(job.space), job.budget_ms)
-            _search(job, strategy, number, train, valid)
-            screened = screen(job, strategy, model, number, train, valid)
+            strategy.set_costs(model.costs(run.space), run.budget_ms)
+            _search(run, strategy, number, train, valid)
+            screened = screen(run, strategy, model, number, train, valid)
             write_json(path, screened)
         whole = _with(screened, earlier)
-        if job.target.runner is None or enough(whole, job) or number == ROUNDS:
+        if run.target.runner is None or enough(whole, run) or number == ROUNDS:
             return whole
-        earlier += keeping(screened, job.budget_ms)
-        model = _refit(job, screened)
+        earlier += keeping(screened, run.budget_ms)
+        model = _refit(run, screened)
         said = (
-            f"round {number}: {len(keeping(screened, job.budget_ms))} of "
-            f"{sum(one.origin == 'search' for one in screened.found)} networks keep "
-            f"{job.budget_ms:.4g} ms when measured; "
+            f"round {number}: {len(keeping(screened, run.budget_ms))} of "
+            f"{sum(one.origin == 'search' for one in screened.candidates)} networks keep "
+            f"{run.budget_ms:.4g} ms when measured; "
         )
-        if (fastest_ms := model.costs(job.space).smallest_ms) > job.budget_ms:
-            job.console.say(
+        if (fastest_ms := model.costs(run.space).smallest_ms) > run.budget_ms:
+            run.console.say(
                 f"{said}by the corrected latency model the fastest network of the space takes "
                 f"{fastest_ms:.4g} ms, so the search ends"
             )
             return whole
-        job.console.say(f"{said}the latency model is corrected and the search goes on")
+        run.console.say(f"{said}the latency model is corrected and the search goes on")
     raise AssertionError("the last round returns")
 
 
-def keeping(screened: Screened, budget_ms: float) -> list[Found]:
+def keeping(screened: Screened, budget_ms: float) -> list[Candidate]:
     """Return the searched networks whose measured median keeps the budget and uses it."""
     return [
         one
-        for one in screened.found
+        for one in screened.candidates
         if one.origin == "search"
         and one.measured_ms is not None
         and FAR_UNDER * budget_ms <= one.measured_ms <= budget_ms
     ]
 
 
-def enough(screened: Screened, job: Job) -> bool:
+def enough(screened: Screened, run: RunContext) -> bool:
     """Whether a round leaves as many networks inside the budget as are to be trained."""
-    searched = [one for one in screened.found if one.origin == "search"]
-    return len(keeping(screened, job.budget_ms)) >= min(job.effort.trained, len(searched))
+    searched = [one for one in screened.candidates if one.origin == "search"]
+    return len(keeping(screened, run.budget_ms)) >= min(run.effort.trained, len(searched))
 
 
-def _with(screened: Screened, earlier: list[Found]) -> Screened:
+def _with(screened: Screened, earlier: list[Candidate]) -> Screened:
     """Add networks of earlier rounds, each architecture once."""
-    known = {one.architecture.digest for one in screened.found}
+    known = {one.architecture.digest for one in screened.candidates}
     added = [one for one in earlier if one.architecture.digest not in known]
-    return msgspec.structs.replace(screened, found=(*screened.found, *added))
+    return msgspec.structs.replace(screened, candidates=(*screened.candidates, *added))
 
 
-def search_files(job: Job) -> SearchFiles:
-    folder = job.run.folder
+def search_files(run: RunContext) -> SearchFiles:
+    folder = run.folder.path
     return SearchFiles(
         folder / "checkpoints" / "search.safetensors", folder / "search" / "log.jsonl"
     )
@@ -111,27 +111,27 @@ def search_epochs(plan: SearchPlan, rounds: int) -> int:
     return plan.warmup_epochs + plan.search_epochs + (rounds - 1) * further_epochs(plan)
 
 
-def _strategy(job: Job, model: LatencyModel) -> Strategy:
-    config = job.run.config
+def _strategy(run: RunContext, model: LatencyModel) -> Strategy:
+    config = run.spec
     torch.manual_seed(derived_seed(config.seed, "supernet"))
     setting = Setting(
-        in_float(job.space),
-        model.costs(job.space),
-        job.budget_ms,
+        in_float(run.space),
+        model.costs(run.space),
+        run.budget_ms,
         seeded(config.seed, "paths"),
-        job.effort.arch_learning_rate,
+        run.effort.arch_learning_rate,
         config.share_weights,
         config.objective,
         config.estimator,
         config.ray,
         config.shrink,
-        job.console.say,
+        run.console.say,
     )
     return load("strategy", config.strategy).begin(setting)
 
 
-def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data) -> None:
-    plan, files = job.search_plan, search_files(job)
+def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid: Data) -> None:
+    plan, files = run.search_plan, search_files(run)
     files.log.parent.mkdir(parents=True, exist_ok=True)
     steps = getattr(strategy, "steps", None)
     total = (
@@ -140,16 +140,16 @@ def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data)
         else steps(plan, number)
     )
     title = "search" if number == 1 else f"search, round {number}"
-    torch.set_num_threads(job.run.config.threads)
+    torch.set_num_threads(run.spec.threads)
     keep_freed_memory()
-    with job.console.step(title) as update, job.run.stage("search"):
+    with run.console.step(title) as update, run.folder.stage("search"):
 
         def on_line(line: LogLine) -> None:
             expected = "" if line.expected_ms is None else f", expected {line.expected_ms:.4g} ms"
             update(line.step, total, f"{line.phase}: loss {line.loss:.3f}{expected}")
 
-        seed = job.run.config.seed
-        with together(_shared(job, strategy, number)):
+        seed = run.spec.seed
+        with together(_shared(run, strategy, number)):
             if isinstance(strategy, OwnLoop):
                 strategy.search(train, valid, plan, seed, files, number, on_line)
             else:
@@ -157,23 +157,23 @@ def _search(job: Job, strategy: Strategy, number: int, train: Data, valid: Data)
                 run_search(stepped, train, valid, plan, seed, files, number, on_line)
 
 
-def _shared(job: Job, strategy: Strategy, number: int) -> SearchTask | None:
+def _shared(run: RunContext, strategy: Strategy, number: int) -> SearchTask | None:
     """Return what the other ranks do: train the same supernet, up to the end of the round."""
     if not isinstance(strategy, Parallel):
         return None
     return SearchTask(
-        job.run.config,
+        run.spec,
         strategy.costs,
-        job.budget_ms,
-        job.effort.arch_learning_rate,
-        job.search_plan,
+        run.budget_ms,
+        run.effort.arch_learning_rate,
+        run.search_plan,
         number,
     )
 
 
-def _refit(job: Job, screened: Screened) -> LatencyModel:
+def _refit(run: RunContext, screened: Screened) -> LatencyModel:
     """Return the round's model, corrected by the networks that it measured."""
-    measured = job.run.measured(f"screen-{screened.round}")
+    measured = run.folder.measured(f"screen-{screened.round}")
     added = [
         Observation(
             "network",
@@ -181,7 +181,7 @@ def _refit(job: Job, screened: Screened) -> LatencyModel:
             measurement.median_ms,
             measurement.standard_error,
         )
-        for one in screened.found
+        for one in screened.candidates
         if (measurement := measured.get(one.architecture.digest)) is not None
     ]
     return observe(screened.model, added)

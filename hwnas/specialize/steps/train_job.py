@@ -11,7 +11,7 @@ import torch
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.data.datasets import Dataset, load_dataset
-from hwnas.errors import HwnasError, UsageError
+from hwnas.errors import UsageError
 from hwnas.files import append_line, read_lines, write_atomic, write_json
 from hwnas.networks.resolve import find_network, needs_shape
 from hwnas.networks.trained import begin_with
@@ -91,11 +91,18 @@ def run_training(
             f"{job.architecture} tells {architecture.num_classes} classes apart, "
             f"{job.data} has {dataset.num_classes}"
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock_folder(out)
-    except OSError as error:
-        raise HwnasError(f"{out}: cannot be written ({error.strerror or error})") from None
+    with lock_folder(out):
+        return _train(job, architecture, dataset, on_epoch, say)
+
+
+def _train(
+    job: TrainJob,
+    architecture: Architecture,
+    dataset: Dataset,
+    on_epoch: Callable[[EpochLog], None] | None,
+    say: Callable[[str], None],
+) -> TrainResult:
+    out = Path(job.out)
     torch.set_num_threads(job.threads)
     keep_freed_memory()
     data = as_data(dataset.train, dataset)
@@ -126,7 +133,7 @@ def run_training(
     )
     seconds = time.perf_counter() - start
     result = TrainResult(architecture.digest, valid, plan.epochs, seconds)
-    write_json(done, result)
+    write_json(out / "result.json", result)
     checkpoint.unlink(missing_ok=True)
     return result
 

@@ -14,7 +14,7 @@ from hwnas.devices.runner import Subject, open_runner
 from hwnas.profiling.bench import compile_untrained
 from hwnas.shipped import shipped
 from hwnas.spaces.mobile.space import mobile_space, mobilenet_v2_like, scaled
-from hwnas.specialize.run_folder import Config, open_run, unlock_all
+from hwnas.specialize.run_folder import Config, RunFolder
 from hwnas.specialize.scenarios import scenarios_of
 from hwnas.specialize.setup.auto_width import BLOCK, WIDTHS, widened
 
@@ -86,10 +86,9 @@ def test_it_stays_as_asked_otherwise(changes: dict[str, str]) -> None:
 
 def test_a_run_that_was_begun_keeps_its_width(tmp_path: Path) -> None:
     config = asked("500ms")
-    try:
-        open_run(tmp_path, msgspec.structs.replace(config, width_mult="1.5"), resume=False)
-    finally:
-        unlock_all()
+    RunFolder.open(
+        tmp_path, msgspec.structs.replace(config, width_mult="1.5"), resume=False
+    ).close()
     assert widened(config, QuietConsole(), tmp_path).width_mult == "1.5"
 
 

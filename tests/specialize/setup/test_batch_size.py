@@ -12,10 +12,10 @@ from hwnas.console import QuietConsole
 from hwnas.files import write_json
 from hwnas.processes import cores
 from hwnas.spaces.published import published
-from hwnas.specialize.run_folder import Config, unlock_all
+from hwnas.specialize.run_folder import Config
 from hwnas.specialize.setup import batch_size
 from hwnas.specialize.setup.batch_size import SHARE, fitting, image_bytes
-from hwnas.specialize.setup.plan import prepare
+from hwnas.specialize.setup.plan import open_run
 from hwnas.specialize.steps.train_job import TrainJob, run_training
 from hwnas.training.loop import EpochLog
 from tests.support.sample_run import SPACE as PHONE_SPACE
@@ -64,7 +64,6 @@ def test_a_training_in_little_memory_says_its_batch_size_and_keeps_it_when_resum
     with pytest.raises(InterruptedError):
         run_training(job, False, cut_off, said.append)
     assert len(said) == 1 and said[0].startswith("batches of 4 images instead of 9: an image takes")
-    unlock_all()
     monkeypatch.setattr(batch_size, "free_bytes", lambda: 1e12)
     run_training(job, True, None, said.append)
     assert len(said) == 1
@@ -89,15 +88,15 @@ def test_a_run_in_little_memory_searches_and_trains_in_smaller_batches_when_resu
     usual = image_bytes(PHONE_SPACE.architecture(PHONE_SPACE.usual))
     free = 20 * cores() * usual / SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
-    job, _ = prepare(config, tmp_path / "run", console, False)
+    with open_run(config, tmp_path / "run", console, False) as (run, _):
+        pass
     [said] = [line for line in console.said if line.startswith("batches of")]
     wanted = int(said.split(" instead of ")[1].split(":")[0])
-    size = job.search_plan.batch_size
+    size = run.search_plan.batch_size
     assert size in (wanted // 2, wanted // 4) and size <= 20 < wanted
-    assert job.training_plan.batch_size == size
-    assert job.training_plan.peak_learning_rate == pytest.approx(0.1 * size / 64)
-    unlock_all()
+    assert run.training_plan.batch_size == size
+    assert run.training_plan.peak_learning_rate == pytest.approx(0.1 * size / 64)
     monkeypatch.setattr(batch_size, "free_bytes", lambda: 1e12)
-    again, _ = prepare(config, tmp_path / "run", console, True)
-    unlock_all()
-    assert (again.search_plan, again.training_plan) == (job.search_plan, job.training_plan)
+    with open_run(config, tmp_path / "run", console, True) as (again, _):
+        pass
+    assert (again.search_plan, again.training_plan) == (run.search_plan, run.training_plan)

@@ -11,13 +11,13 @@ import pytest
 
 from hwnas.measurement.measurement import Environment, Measurement, Round
 from hwnas.spaces.mobile.space import mobile_space
-from hwnas.specialize.context import Found
+from hwnas.specialize.context import Candidate
 from hwnas.specialize.steps import deliver, screening
 from hwnas.specialize.steps import deliver as deliver_module
 
 SPACE = mobile_space((1, 28, 28), 10)
 NET = SPACE.architecture(SPACE.random(Random(0)))
-SCREENED = Found(
+SCREENED = Candidate(
     name="a", origin="search", architecture=NET, predicted_ms=1.0, measured_ms=1.0
 )  # fmt: skip
 HERE = Environment("d", "f", "h", "litert", "1", 1, "2026-11-22T00:00:00+00:00")
@@ -27,7 +27,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *sessions_ms: float) -> list[str]:
     """Let the device answer with these medians, one a session; return the sessions asked for."""
     asked: list[str] = []
 
-    def measure(job: object, model: object, stage: str, files: object) -> dict[str, Measurement]:
+    def measure(run: object, model: object, stage: str, files: object) -> dict[str, Measurement]:
         rounds = (Round((sessions_ms[len(asked)],), (1.0,)),) * 9
         asked.append(stage)
         return {NET.digest: Measurement("a", rounds, HERE, calibrated_reference_ms=1.0)}
@@ -37,10 +37,10 @@ def answers(monkeypatch: pytest.MonkeyPatch, *sessions_ms: float) -> list[str]:
 
 
 def final_ms() -> float:
-    job: Any = SimpleNamespace(console=SimpleNamespace(say=lambda text: None))
+    run: Any = SimpleNamespace(console=SimpleNamespace(say=lambda text: None))
     model: Any = None
     files = {NET.digest: Path("a.tflite")}
-    return deliver._measure_agreeing(job, model, [SCREENED], files)[NET.digest].median_ms
+    return deliver._measure_agreeing(run, model, [SCREENED], files)[NET.digest].median_ms
 
 
 def test_a_latency_that_agrees_with_its_screening_is_measured_once(
@@ -66,11 +66,11 @@ def test_a_network_that_really_is_slower_stays_so(monkeypatch: pytest.MonkeyPatc
     assert len(asked) == deliver.SESSIONS
 
 
-def delivered(used: float, *trained: Found) -> Any:
+def delivered(used: float, *trained: Candidate) -> Any:
     """What a run hands over whose files all take ``used`` times what their screening said."""
     files = [
         SimpleNamespace(
-            found=one,
+            candidate=one,
             latency_ms=used * (one.measured_ms or 0.0),
             measurement=SimpleNamespace(kind="measured"),
         )
@@ -82,16 +82,16 @@ def delivered(used: float, *trained: Found) -> Any:
 def further(used: float, trained: int = 1, first: int = 0) -> list[str]:
     nets = [SPACE.architecture(SPACE.random(Random(seed))) for seed in range(9)]
     found = [
-        Found(
+        Candidate(
             name=str(number), origin="search", architecture=net, predicted_ms=1.0,
             measured_ms=0.99 - 0.02 * number, supernet_accuracy=0.5 + 0.01 * (number % 7),
         )
         for number, net in enumerate(nets)
     ]  # fmt: skip
-    job: Any = SimpleNamespace(budget_ms=1.0, effort=SimpleNamespace(trained=1))
-    screened: Any = SimpleNamespace(found=tuple(found))
+    run: Any = SimpleNamespace(budget_ms=1.0, effort=SimpleNamespace(trained=1))
+    screened: Any = SimpleNamespace(candidates=tuple(found))
     result = delivered(used, *found[first : first + trained])
-    return [one.name for one in deliver.also_worth_training(screened, job, result)]
+    return [one.name for one in deliver.also_worth_training(screened, run, result)]
 
 
 def test_a_file_that_keeps_the_budget_ends_the_run() -> None:
@@ -120,9 +120,9 @@ def test_the_number_of_attempts_is_bounded() -> None:
 def test_only_what_was_asked_for_is_given_though_more_was_measured_before() -> None:
     # a resumed run: the journal holds networks that were trained further on
     known = {digest: Measurement(digest, (), HERE) for digest in ("first", "later")}
-    job: Any = SimpleNamespace(
+    run: Any = SimpleNamespace(
         target=SimpleNamespace(runner=object()),
-        run=SimpleNamespace(measured=lambda stage: known),
+        folder=SimpleNamespace(measured=lambda stage: known),
     )
     model: Any = None
-    assert set(screening.measure(job, model, "final", {"first": Path("a.onnx")})) == {"first"}
+    assert set(screening.measure(run, model, "final", {"first": Path("a.onnx")})) == {"first"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -18,10 +19,10 @@ from hwnas.latency_models.storage.store import read_model
 from hwnas.measurement.measurement import Measurement
 from hwnas.search.loop import LogLine
 from hwnas.spaces.mobile import space as mobile_module
-from hwnas.specialize.context import Found, Job
-from hwnas.specialize.run_folder import Config, command_line, unlock_all
+from hwnas.specialize.context import Candidate, RunContext
+from hwnas.specialize.run_folder import Config, command_line
 from hwnas.specialize.setup.effort import EFFORTS
-from hwnas.specialize.setup.plan import prepare
+from hwnas.specialize.setup.plan import open_run
 from hwnas.specialize.setup.target import Target
 from hwnas.specialize.steps.deliver import choose_to_train
 from hwnas.specialize.steps.screening import Screened, baseline_networks
@@ -44,7 +45,7 @@ class Heard(QuietConsole):
 
 
 class Begun(NamedTuple):
-    job: Job
+    run: RunContext
     model: LatencyModel
     runner: StandIn
 
@@ -73,9 +74,10 @@ def begin(own_home: Path) -> Iterator[Begin]:
     def make(name: str, factor: float = 1.0, resume: bool = False, **asked: object) -> Begun:
         wanted = {"target": PHONE.name, "data": str(data), "budget": "60%", **asked}
         config = msgspec.convert(wanted, Config)
-        job, model = prepare(config, own_home / "runs" / name, Heard(), resume)
-        assert job.target.runner is not None
-        runner = StandIn(job.target.runner, lambda one: factor)
+        path = own_home / "runs" / name
+        run, model = runs.enter_context(open_run(config, path, Heard(), resume))
+        assert run.target.runner is not None
+        runner = StandIn(run.target.runner, lambda one: factor)
         # as if only blocks had been measured so far, and they behaved alone as inside
         blocks_only = fit_model(
             model.device,
@@ -88,32 +90,32 @@ def begin(own_home: Path) -> Iterator[Begin]:
             conditions=model.conditions,
             made=model.made,
         )
-        return Begun(job._replace(target=Target(PHONE, runner)), blocks_only, runner)
+        return Begun(run._replace(target=Target(PHONE, runner)), blocks_only, runner)
 
-    yield make
-    unlock_all()
+    with ExitStack() as runs:
+        yield make
 
 
 @pytest.fixture(scope="module")
 def slower(begin: Begin) -> tuple[Begun, Screened]:
     """A finished loop on a device whose networks are 25 % slower than their blocks say."""
     begun = begin("slower", 1.25)
-    return begun, search_rounds(begun.job, begun.model)
+    return begun, search_rounds(begun.run, begun.model)
 
 
 @pytest.fixture(scope="module")
-def idle(begin: Begin) -> Job:
-    """A job that only lends its budget and its effort."""
-    return begin("idle").job
+def idle(begin: Begin) -> RunContext:
+    """A run that only lends its budget and its effort."""
+    return begin("idle").run
 
 
-def heard(job: Job) -> list[str]:
-    assert isinstance(job.console, Heard)
-    return job.console.lines
+def heard(run: RunContext) -> list[str]:
+    assert isinstance(run.console, Heard)
+    return run.console.lines
 
 
-def log(job: Job) -> list[LogLine]:
-    lines = (job.run.folder / "search" / "log.jsonl").read_bytes().splitlines()
+def log(run: RunContext) -> list[LogLine]:
+    lines = (run.folder.path / "search" / "log.jsonl").read_bytes().splitlines()
     return [msgspec.json.decode(line, type=LogLine) for line in lines]
 
 
@@ -123,69 +125,69 @@ def found(
     promise: float | None = 0.5,
     origin: str = "search",
     predicted_ms: float = 1.0,
-) -> Found:
+) -> Candidate:
     architecture = SPACE.architecture(SPACE.random(Random(name)))
-    return Found(
+    return Candidate(
         name=name, origin=origin, architecture=architecture, predicted_ms=predicted_ms,  # type: ignore[arg-type]
         supernet_accuracy=promise, measured_ms=measured_ms,
     )  # fmt: skip
 
 
-def chosen(job: Job, *networks: Found, budget_ms: float = 1.0) -> list[str]:
-    model = read_model(job.run.folder / "latency_model.json")
-    screened = Screened(round=1, found=networks, model=model, probabilities=None)
-    return [one.name for one in choose_to_train(screened, job._replace(budget_ms=budget_ms))]
+def chosen(run: RunContext, *networks: Candidate, budget_ms: float = 1.0) -> list[str]:
+    model = read_model(run.folder.path / "latency_model.json")
+    screened = Screened(round=1, candidates=networks, model=model, probabilities=None)
+    return [one.name for one in choose_to_train(screened, run._replace(budget_ms=budget_ms))]
 
 
 def test_a_true_table_needs_one_round(begin: Begin) -> None:
-    job, model, runner = begin("true")
-    screened = search_rounds(job, model)
+    run, model, runner = begin("true")
+    screened = search_rounds(run, model)
     assert screened.round == len(runner.asked) == 1
-    assert enough(screened, job)
-    assert {line.epoch for line in log(job)} == set(range(search_epochs(job.search_plan, 1)))
+    assert enough(screened, run)
+    assert {line.epoch for line in log(run)} == set(range(search_epochs(run.search_plan, 1)))
 
 
 def test_a_raw_run_is_judged_on_its_own_clock_and_any_other_on_the_calibrated_one(
     begin: Begin, slower: tuple[Begun, Screened]
 ) -> None:
-    job, model, _ = begin("raw", raw=True)
-    search_rounds(job, model)
-    raw = job.run.measured("screen-1").values()
+    run, model, _ = begin("raw", raw=True)
+    search_rounds(run, model)
+    raw = run.folder.measured("screen-1").values()
     assert raw and all(one.calibrated_reference_ms is None for one in raw)
-    calibrated = slower[0].job.run.measured("screen-1").values()
+    calibrated = slower[0].run.folder.measured("screen-1").values()
     assert calibrated and all(one.calibrated_reference_ms for one in calibrated)
-    assert "--raw" in command_line(job.run.config)
+    assert "--raw" in command_line(run.spec)
 
 
 def test_networks_slower_than_their_blocks_correct_the_table_until_they_keep_the_budget(
     slower: tuple[Begun, Screened],
 ) -> None:
-    (job, model, runner), screened = slower
-    path = job.run.folder / "search" / "round-1.json"
+    (run, model, runner), screened = slower
+    path = run.folder.path / "search" / "round-1.json"
     first = msgspec.json.decode(path.read_bytes(), type=Screened)
-    assert keeping(first, job.budget_ms) == []
-    assert "round 1: 0 of 4 networks keep" in "\n".join(heard(job))
+    assert keeping(first, run.budget_ms) == []
+    assert "round 1: 0 of 4 networks keep" in "\n".join(heard(run))
     assert screened.round == len(runner.asked) > 1
-    kept = keeping(screened, job.budget_ms)
+    kept = keeping(screened, run.budget_ms)
     assert len(kept) >= 2
     for one in kept:
         assert one.predicted_ms == pytest.approx(one.measured_ms, rel=0.05)
         # the model as it was would have called the same network too fast
-        assert model.network_ms(one.architecture.blocks) < 0.87 * job.budget_ms
+        assert model.network_ms(one.architecture.blocks) < 0.87 * run.budget_ms
     ratios = [screened.model.rows_ms[key] / ms for key, ms in model.rows_ms.items()]
     assert sum(ratios) / len(ratios) == pytest.approx(1.25, rel=0.1)
 
 
 def test_a_further_round_goes_on_from_where_the_search_is(slower: tuple[Begun, Screened]) -> None:
-    (job, _, _), screened = slower
-    lines = log(job)
+    (run, _, _), screened = slower
+    lines = log(run)
     steps = [line.step for line in lines]
     assert steps == sorted(set(steps))
-    epochs = search_epochs(job.search_plan, screened.round)
+    epochs = search_epochs(run.search_plan, screened.round)
     assert {line.epoch for line in lines} == set(range(epochs))
     warm = {line.epoch for line in lines if line.phase == "warm-up"}
-    assert warm == set(range(job.search_plan.warmup_epochs))
-    again = next(line for line in lines if line.epoch == search_epochs(job.search_plan, 1))
+    assert warm == set(range(run.search_plan.warmup_epochs))
+    again = next(line for line in lines if line.epoch == search_epochs(run.search_plan, 1))
     before = next(line for line in reversed(lines) if line.step < again.step)
     # as decided as before, and the expected latency is that of the corrected model
     assert again.entropy == pytest.approx(before.entropy, abs=0.05)
@@ -196,7 +198,7 @@ def test_a_further_round_goes_on_from_where_the_search_is(slower: tuple[Begun, S
 def test_a_loop_that_was_cut_off_between_rounds_ends_as_an_undisturbed_one(
     begin: Begin, slower: tuple[Begun, Screened]
 ) -> None:
-    job, model, runner = begin("cut", 1.25)
+    run, model, runner = begin("cut", 1.25)
 
     def dies_in_the_second_round(one: Measurement) -> float:
         if len(runner.asked) > 1:
@@ -205,93 +207,95 @@ def test_a_loop_that_was_cut_off_between_rounds_ends_as_an_undisturbed_one(
 
     runner.factor = dies_in_the_second_round
     with pytest.raises(KeyboardInterrupt):
-        search_rounds(job, model)
-    unlock_all()
-    job, model, runner = begin("cut", 1.25, resume=True)
-    assert search_rounds(job, model) == slower[1]
+        search_rounds(run, model)
+    run.folder.close()
+    run, model, runner = begin("cut", 1.25, resume=True)
+    assert search_rounds(run, model) == slower[1]
     assert len(runner.asked) == slower[1].round - 1
 
 
 def test_networks_faster_than_their_blocks_do_not_waste_the_budget(begin: Begin) -> None:
-    job, model, _ = begin("faster", 0.75)
-    screened = search_rounds(job, model)
+    run, model, _ = begin("faster", 0.75)
+    screened = search_rounds(run, model)
     assert screened.round > 1
-    assert len(keeping(screened, job.budget_ms)) >= 2
+    assert len(keeping(screened, run.budget_ms)) >= 2
 
 
 def test_rounds_are_bounded_on_a_device_that_slows_down_each_time(begin: Begin) -> None:
-    job, model, runner = begin("slowing")
+    run, model, runner = begin("slowing")
     runner.factor = lambda one: 1.3 ** len(runner.asked)
-    screened = search_rounds(job, model)
+    screened = search_rounds(run, model)
     assert screened.round == len(runner.asked) == ROUNDS
-    assert keeping(screened, job.budget_ms) == []
-    assert choose_to_train(screened, job)
+    assert keeping(screened, run.budget_ms) == []
+    assert choose_to_train(screened, run)
 
 
 def test_a_budget_that_turns_out_to_be_out_of_reach_ends_the_rounds_and_not_the_run(
     begin: Begin,
 ) -> None:
-    job, model, _ = begin("unreachable", 3.0, budget="0.25ms")
-    screened = search_rounds(job, model)
+    run, model, _ = begin("unreachable", 3.0, budget="0.25ms")
+    screened = search_rounds(run, model)
     assert screened.round == 1
-    assert "by the corrected latency model the fastest network of the space" in heard(job)[-1]
-    fastest_ms = min(one.measured_ms or 0.0 for one in screened.found if one.origin == "search")
-    assert fastest_ms > job.budget_ms
-    assert [one.measured_ms for one in choose_to_train(screened, job)] == [fastest_ms]
+    assert "by the corrected latency model the fastest network of the space" in heard(run)[-1]
+    fastest_ms = min(
+        one.measured_ms or 0.0 for one in screened.candidates if one.origin == "search"
+    )
+    assert fastest_ms > run.budget_ms
+    assert [one.measured_ms for one in choose_to_train(screened, run)] == [fastest_ms]
 
 
 def test_random_search_goes_through_the_loop_also_with_a_window_of_one_network(
     begin: Begin,
 ) -> None:
     least_ms = begin("least").model.cost_table(SPACE).smallest_ms
-    job, model, _ = begin("random", strategy="random", budget=f"{1.0001 * least_ms:.9f}ms")
-    screened = search_rounds(job, model)
+    run, model, _ = begin("random", strategy="random", budget=f"{1.0001 * least_ms:.9f}ms")
+    screened = search_rounds(run, model)
     assert screened.probabilities is None
-    searched = [one for one in screened.found if one.origin == "search"]
+    searched = [one for one in screened.candidates if one.origin == "search"]
     assert [one.predicted_ms for one in searched] == [pytest.approx(least_ms)]
-    assert choose_to_train(screened, job)
+    assert choose_to_train(screened, run)
 
 
-def test_of_networks_inside_the_budget_the_most_promising_are_trained(idle: Job) -> None:
+def test_of_networks_inside_the_budget_the_most_promising_are_trained(idle: RunContext) -> None:
     networks = [found("a", 0.96, 0.6), found("b", 1.01, 0.9), found("c", 0.98, 0.8)]
     assert chosen(idle, *networks, found("d", 0.97, 0.7)) == ["c", "d"]
 
 
-def test_what_is_measured_counts_and_not_what_was_predicted(idle: Job) -> None:
+def test_what_is_measured_counts_and_not_what_was_predicted(idle: RunContext) -> None:
     slow, fast = found("slow", 1.1, 0.9, predicted_ms=0.9), found("fast", 0.9, predicted_ms=1.1)
     assert chosen(idle, slow, fast) == ["fast"]
 
 
-def test_a_network_that_wastes_the_budget_comes_last(idle: Job) -> None:
+def test_a_network_that_wastes_the_budget_comes_last(idle: RunContext) -> None:
     wasteful, full = found("wasteful", 0.5, 0.9), found("full", 0.95, 0.4)
     assert chosen(idle, wasteful, full) == ["full", "wasteful"]
 
 
-def test_where_none_keeps_the_budget_the_fastest_is_trained(idle: Job) -> None:
+def test_where_none_keeps_the_budget_the_fastest_is_trained(idle: RunContext) -> None:
     assert chosen(idle, found("a", 1.3, 0.9), found("b", 1.1, 0.1), found("c", 1.2)) == ["b"]
 
 
-def test_baselines_are_the_slowest_uniform_networks_inside_the_budget(idle: Job) -> None:
-    job = idle._replace(effort=msgspec.structs.replace(idle.effort, baselines=2))
+def test_baselines_are_the_slowest_uniform_networks_inside_the_budget(idle: RunContext) -> None:
+    run = idle._replace(effort=msgspec.structs.replace(idle.effort, baselines=2))
     uniform = [
         found(f"uniform {family} x{width:g}", ms, None, "uniform")
         for family, factor in (("mb k3 e6", 1.0), ("mb k3 e3", 0.7))
         for width, ms in ((0.5, 0.5 * factor), (1.0, 0.9 * factor), (2.0, 2.0 * factor))
     ]
-    names = chosen(job, found("a", 0.9), *uniform)
+    names = chosen(run, found("a", 0.9), *uniform)
     assert (names[0], set(names[1:])) == ("a", {"uniform mb k3 e6 x1", "uniform mb k3 e3 x1"})
 
 
-def test_without_a_way_to_the_device_predictions_choose(idle: Job) -> None:
+def test_without_a_way_to_the_device_predictions_choose(idle: RunContext) -> None:
     over, inside = found("a", None, 0.9, predicted_ms=1.1), found("b", None, predicted_ms=0.98)
     assert chosen(idle, over, inside) == ["b"]
 
 
 def test_uniform_networks_of_other_widths_are_predicted_with_less_certainty_and_are_no_duplicates(
-    idle: Job, monkeypatch: pytest.MonkeyPatch
+    idle: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mobile_module, "WIDTHS", (0.5, 0.55, 1.0, 2.0))
-    networks = baseline_networks(SPACE, read_model(idle.run.folder / "latency_model.json"))
+    networks = baseline_networks(SPACE, read_model(idle.folder.path / "latency_model.json"))
     digests = [one.architecture.digest for one in networks]
     assert len(set(digests)) == len(digests)
     spread = {one.name: one.predicted_std_ms / one.predicted_ms for one in networks}  # type: ignore[operator]
