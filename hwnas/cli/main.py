@@ -22,7 +22,7 @@ SECTIONS = {
     "Measure": {
         "devices": ("hwnas.cli.devices:devices", "List, add, check and diagnose devices."),
         "latency": ("hwnas.cli.latency.group:latency", "Measure, fit and query latency models."),
-        "benchmark": ("hwnas.cli.benchmark.command:benchmark", "Measure and compare model files."),
+        "benchmark": ("hwnas.cli.benchmark:benchmark", "Measure and compare model files."),
     },
     "Deliver": {
         "verify": ("hwnas.cli.verify.command:verify", "Verify a model file or a bundle."),

@@ -27,6 +27,9 @@ DRIFT_LIMIT = 0.10
 RESOLUTION = 0.01
 """A difference is only claimed where its 95 % interval lies beyond this."""
 
+TOO_NOISY_HALF_WIDTH = 0.25
+"""Half-width of the 95 % interval over the median beyond which a latency has no verdict."""
+
 PROCESSES_NEEDED = 3
 """Fewer processes than these say nothing of the spread between processes."""
 

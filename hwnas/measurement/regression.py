@@ -19,7 +19,7 @@ from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.measurement.measurement import PROCESSES_NEEDED, Environment, Measurement
 from hwnas.measurement.statistics import change_interval
 
-Verdict = Literal["kept", "regressed", "undecided"]
+Verdict = Literal["passed", "regressed", "undecided"]
 SCHEMA = 1
 
 
@@ -147,14 +147,14 @@ def judge(
 ) -> Judgement:
     """Say whether ``measured`` takes more than ``1 + max_regress`` times the baseline.
 
-    ``regressed`` where the whole interval lies above the limit, ``kept`` where it lies below,
+    ``regressed`` where the whole interval lies above the limit, ``passed`` where it lies below,
     ``undecided`` where the limit is inside.
     """
     then = baseline.raw_ms if raw else baseline.ratios
     now = independent(measured.raw() if raw else measured)
     ratio, low, high = change_interval(then, now, confidence)
     limit = 1 + max_regress
-    verdict: Verdict = "kept" if high <= limit else "regressed" if low > limit else "undecided"
+    verdict: Verdict = "passed" if high <= limit else "regressed" if low > limit else "undecided"
     same = baseline.sha256 == measured.sha256
     return Judgement(baseline.name, verdict, ratio, low, high, limit, same)
 

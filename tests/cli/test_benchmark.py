@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner, Result
 
-from hwnas.cli.benchmark import command as command
-from hwnas.cli.benchmark.command import benchmark
+from hwnas.benchmarking import run as benchmarking
+from hwnas.cli.benchmark import benchmark
 from hwnas.devices.op_profile.local import operator_times
 from hwnas.devices.runners.memory import peak_memory
 from hwnas.devices.worker.profilers.profile import onnx_runs
@@ -24,25 +24,27 @@ NetWriter = Callable[..., Path]
 
 
 def call(*arguments: object) -> Result:
-    return CliRunner().invoke(benchmark, [str(one) for one in arguments])
+    return CliRunner().invoke(benchmark, [str(argument) for argument in arguments])
 
 
 class Steps:
     """Measurements by a script instead of a device: for each batch, each process's ratio."""
 
     def __init__(self, *batches: Sequence[float]) -> None:
-        self.batches, self.taken = batches, 0
+        self.batches, self.measured = batches, 0
 
-    def __call__(self, subjects: Sequence[Any], profile: Any, seed: int) -> list[Measurement]:
-        ratios = self.batches[min(self.taken, len(self.batches) - 1)]
-        self.taken += 1
+    def __call__(
+        self, subjects: Sequence[Any], profile: Any, seed: int, progress: object
+    ) -> list[Measurement]:
+        ratios = self.batches[min(self.measured, len(self.batches) - 1)]
+        self.measured += 1
         environment = Environment(profile.name, "f", "h", profile.runtime, "1", 1, "now")
         rounds = tuple(
             Round((ratio,), (1.0,), process)
             for process, ratio in enumerate(ratios)
             for _ in range(3)
         )
-        return [Measurement(one.name, rounds, environment, sha256="s") for one in subjects]
+        return [Measurement(subject.name, rounds, environment, sha256="s") for subject in subjects]
 
 
 STEADY = (1.0, 1.004, 0.996, 1.002, 0.998)
@@ -53,12 +55,12 @@ def gate(tmp_path: Path, write_net: NetWriter, monkeypatch: pytest.MonkeyPatch) 
     """Return ``run(*batches, options)``: measures ``a.tflite`` against a baseline of `STEADY`."""
     file, baseline = write_net(tmp_path / "a.tflite"), tmp_path / "baseline.json"
     arguments = (file, "--target", "simulated-phone")
-    monkeypatch.setattr(command, "_measured", Steps(STEADY))
+    monkeypatch.setattr(benchmarking, "measure_subjects", Steps(STEADY))
     assert call(*arguments, "--save-baseline", baseline).exit_code == 0
 
     def run(*batches: Sequence[float], options: Sequence[object] = ()) -> tuple[Result, Steps]:
         steps = Steps(*batches)
-        monkeypatch.setattr(command, "_measured", steps)
+        monkeypatch.setattr(benchmarking, "measure_subjects", steps)
         return call(*arguments, "--baseline", baseline, *options), steps
 
     return run
@@ -66,8 +68,8 @@ def gate(tmp_path: Path, write_net: NetWriter, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_steady_file_passes_with_one_batch(gate: Any) -> None:
     result, steps = gate(STEADY)
-    assert (result.exit_code, steps.taken) == (0, 1)
-    assert "a.tflite: kept, 1.000" in result.stdout
+    assert (result.exit_code, steps.measured) == (0, 1)
+    assert "a.tflite: passed, 1.000" in result.stdout
 
 
 def test_a_slower_file_is_exit_code_5(gate: Any) -> None:
@@ -75,7 +77,7 @@ def test_a_slower_file_is_exit_code_5(gate: Any) -> None:
     assert isinstance(result.exception, Regression) and result.exception.exit_code == 5
     assert "a.tflite: slower, +10.0%" in str(result.exception)
     assert "+5.0% allowed; the file is the same" in str(result.exception)
-    assert steps.taken == 1
+    assert steps.measured == 1
 
 
 def test_a_slower_file_inside_the_allowed_share_passes(gate: Any) -> None:
@@ -83,18 +85,18 @@ def test_a_slower_file_inside_the_allowed_share_passes(gate: Any) -> None:
     assert result.exit_code == 0
 
 
-def test_noise_is_measured_again_and_at_last_exit_code_6(gate: Any) -> None:
+def test_noise_is_measured_three_times_then_exit_code_6(gate: Any) -> None:
     noisy = (0.8, 1.3, 0.9, 1.2, 1.0)
     result, steps = gate(noisy)
     assert isinstance(result.exception, TooNoisy) and result.exception.exit_code == 6
     assert "too noisy for a verdict" in str(result.exception)
-    assert steps.taken == 3
+    assert steps.measured == 3
 
 
-def test_more_batches_decide_what_one_left_open(gate: Any) -> None:
+def test_a_second_batch_decides_an_open_verdict(gate: Any) -> None:
     result, steps = gate((1.0, 1.05, 0.97, 1.06, 1.0), STEADY)
     assert result.exit_code == 0
-    assert 1 < steps.taken <= 3
+    assert 1 < steps.measured <= 3
 
 
 def test_the_verdicts_are_in_junit_markdown_and_json(gate: Any, tmp_path: Path) -> None:
@@ -106,8 +108,8 @@ def test_the_verdicts_are_in_junit_markdown_and_json(gate: Any, tmp_path: Path) 
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "1", "0")
     assert "slower, +10.0%" in (failure.get("message") or "")
     assert "regressed: +10.0%" in markdown.read_text()
-    [said] = json.loads(result.stdout)["gate"]["judgements"]
-    assert (said["verdict"], said["limit"]) == ("regressed", 1.05)
+    [judgement] = json.loads(result.stdout)["gate"]["judgements"]
+    assert (judgement["verdict"], judgement["limit"]) == ("regressed", 1.05)
 
 
 def test_a_regressed_file_makes_no_new_baseline(gate: Any, tmp_path: Path) -> None:
@@ -125,11 +127,11 @@ def test_a_file_that_the_baseline_lacks_is_named_before_measuring(
     result, steps = gate(STEADY, options=[other])
     assert isinstance(result.exception, UnknownName)
     assert "no file of the baseline named 'b.tflite'" in str(result.exception)
-    assert steps.taken == 0
+    assert steps.measured == 0
 
 
 @pytest.mark.parametrize("share", ["much", "-5%", "nan"])
-def test_a_share_that_is_none_is_a_usage_error(gate: Any, share: str) -> None:
+def test_a_wrong_share_is_a_usage_error(gate: Any, share: str) -> None:
     result, _ = gate(STEADY, options=["--max-regress", share])
     assert result.exit_code == 2 and "expected a share such as 5% or 0.05" in result.stderr
 
@@ -151,7 +153,7 @@ def test_both_formats_are_measured_beside_each_other(
     assert [row["size_bytes"] for row in (a, b)] == [file.stat().st_size for file in files]
     assert 0 < a["peak_memory_bytes"] < a["process_memory_bytes"]
     assert len(document["differences"]) == 1
-    assert [one["file"] for one in document["operators"]] == [str(file) for file in files]
+    assert [table["file"] for table in document["operators"]] == [str(file) for file in files]
 
 
 @pytest.mark.parametrize("name", ["a.onnx", "a.tflite"])
@@ -187,8 +189,8 @@ def test_a_larger_model_takes_more_memory(tmp_path: Path, write_net: NetWriter) 
 
 def test_a_run_of_the_profile_ends_with_its_model_run() -> None:
     def node(name: str, start: int) -> dict[str, Any]:
-        said = {"op_name": "Conv", "provider": "CPU"}
-        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": start, "dur": 5, "args": said}
+        args = {"op_name": "Conv", "provider": "CPU"}
+        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": start, "dur": 5, "args": args}
 
     run = {"cat": "Session", "name": "model_run", "ts": 0, "dur": 20}
     fence = {"cat": "Node", "name": "x_fence_before", "ts": 0, "dur": 1}
@@ -206,7 +208,7 @@ def test_a_run_of_the_profile_ends_with_its_model_run() -> None:
     assert first == second == [("a", "Conv", "CPU", 0.005), ("b", "Conv", "CPU", 0.005)]
 
 
-def test_operators_are_not_told_where_nothing_profiles_them(
+def test_per_op_is_refused_for_a_device_without_a_profiler(
     tmp_path: Path, write_net: NetWriter
 ) -> None:
     file = write_net(tmp_path / "a.tflite")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hwnas.cli.benchmark.command import benchmark
-from hwnas.cli.benchmark.table import summary
+from hwnas.benchmarking.result import FileResult, make_result
+from hwnas.cli.benchmark import benchmark
 from hwnas.cli.devices import devices
 from hwnas.devices.profile import find_profile
 from hwnas.errors import InvalidFile, TooNoisy, UnknownName, UsageError
@@ -126,17 +126,15 @@ def test_a_wrong_file_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_noise_beyond_use_is_exit_code_6_and_less_of_it_a_flag() -> None:
-    from hwnas.cli.benchmark.command import _refuse_noise
-
-    def row(spread: float) -> dict:
+    def row(spread: float) -> FileResult:
         rounds = tuple(Round((1 + spread * step,), (1.0,)) for step in range(-4, 5))
         environment = Environment("d", "f", "h", "r", "1", 1, "")
-        document = summary([Measurement("m", rounds, environment)], find_profile("host-cpu"))
-        _refuse_noise(document)
-        return document["results"][0]
+        result = make_result([Measurement("m", rounds, environment)], find_profile("host-cpu"))
+        result.check_noise()
+        return result.results[0]
 
-    assert not row(0.01)["unsteady"]
-    assert row(0.03)["unsteady"]
+    assert not row(0.01).unsteady
+    assert row(0.03).unsteady
     with pytest.raises(TooNoisy, match="m: the 95 % interval is ±30% of the median") as caught:
         row(0.1)
     assert caught.value.exit_code == 6
@@ -144,7 +142,7 @@ def test_noise_beyond_use_is_exit_code_6_and_less_of_it_a_flag() -> None:
 
 def test_the_commands_import_nothing_heavy() -> None:
     code = (
-        "import sys, hwnas.cli.devices, hwnas.cli.benchmark.command\n"
+        "import sys, hwnas.cli.devices, hwnas.cli.benchmark\n"
         "heavy = {'numpy', 'rich', 'onnxruntime', 'torch', 'msgspec'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

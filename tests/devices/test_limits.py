@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from hwnas.architecture.artifact import Artifact
-from hwnas.cli.benchmark.command import benchmark
+from hwnas.cli.benchmark import benchmark
 from hwnas.devices.limits import (
     check_precision,
     check_size,

@@ -77,11 +77,11 @@ def test_less_than_one_percent_is_a_tie_however_steady() -> None:
 @pytest.mark.parametrize(
     ("now", "verdict"),
     [
-        ([1.0, 1.01, 0.99, 1.0, 1.01], "kept"),
+        ([1.0, 1.01, 0.99, 1.0, 1.01], "passed"),
         ([1.08, 1.09, 1.10, 1.09, 1.08], "regressed"),
         ([1.03, 1.07, 1.04, 1.06, 1.05], "undecided"),
         ([0.8, 1.3, 0.9, 1.2, 1.0], "undecided"),
-        ([0.5, 0.51, 0.5, 0.49, 0.5], "kept"),
+        ([0.5, 0.51, 0.5, 0.49, 0.5], "passed"),
     ],
 )
 def test_a_verdict_needs_the_whole_interval_on_one_side(now: list[float], verdict: str) -> None:
@@ -98,7 +98,7 @@ def test_a_slower_machine_accuses_no_model_but_its_raw_clock_does() -> None:
         for one in measured([1.0, 1.01, 0.99]).rounds
     )
     today = msgspec.structs.replace(measured([1.0]), rounds=slow)
-    assert judge(baseline.models[0], today, 0.05).verdict == "kept"
+    assert judge(baseline.models[0], today, 0.05).verdict == "passed"
     assert judge(baseline.models[0], today, 0.05, raw=True).verdict == "regressed"
 
 

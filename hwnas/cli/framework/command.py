@@ -31,6 +31,10 @@ PLAIN_METAVARS = {"INTEGER": "N", "INTEGER RANGE": "N", "FLOAT": "NUMBER", "FLOA
 """Placeholders for values of click's own types."""
 
 
+MAX_NAME = 28
+"""Characters of an option in the help whose description begins on the same line."""
+
+
 class Option(click.Option):
     """An option that belongs to a group of the help and shows its default."""
 
@@ -72,9 +76,11 @@ class _Help(click.Command):
                 groups[last] = groups.pop(last)
         if isinstance(self, click.Group):
             self.format_commands(ctx, formatter)
+        names = [name for records in groups.values() for name, _ in records]
+        width = max((len(name) for name in names if len(name) <= MAX_NAME), default=0)
         for title, records in groups.items():
             with formatter.section(title):
-                formatter.write_dl(records)
+                formatter.write_dl([(f"{name:{width}}", text) for name, text in records], MAX_NAME)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:

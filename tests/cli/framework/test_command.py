@@ -26,11 +26,11 @@ Device:
   --batch N        Inputs of a call.  [default: the file's]
 
 Output:
-  --json  Print one JSON document on stdout.
+  --json           Print one JSON document on stdout.
 
 Options:
-  --seed N  Random seed.  [default: 0]
-  --help    Show this message and exit.
+  --seed N         Random seed.  [default: 0]
+  --help           Show this message and exit.
 
 Example:
   hwnas bench --target pixel1

@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from hwnas.cli.benchmark.command import benchmark
+from hwnas.cli.benchmark import benchmark
 from hwnas.devices.discovery.attached import NvidiaGpu
 from hwnas.devices.discovery.probe import gpu
 from hwnas.devices.profile import DeviceProfile, MeasureSpec, find_profile, read_profile
@@ -183,7 +183,7 @@ def test_the_command_says_throughput_transfers_and_what_holds_the_clock_down(
     assert said.exit_code in (0, 6) or "95 % interval" in str(said.exception), said.exception
     for words in (
         "Tesla T4 (cuda, fp32)", "1200 of 1590 MHz", "70 of 70 W", "71 °C", "a.onnx x32",
-        "inputs / s", "held down by: power cap", "1 other process(es)", "transfers are apart",
+        "inputs / s", "throttled by: power cap", "1 other process(es)", "without copies",
     ):  # fmt: skip
         assert words in text, words
 

@@ -1,0 +1,1 @@
+"""Measure model files on a device, compare them, and judge them against a baseline."""

@@ -1,0 +1,211 @@
+"""Measuring model files on one device, interleaved, so that they can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
+from hwnas.benchmarking.gate import Gate, JoinedMeasurements
+from hwnas.benchmarking.result import BenchmarkResult, OperatorTable, make_result
+from hwnas.devices.limits import check_size
+from hwnas.devices.op_profile.local import operator_times
+from hwnas.devices.op_profile.remote import operator_times_there
+from hwnas.devices.profile import DeviceProfile, find_profile, with_benchmark_binary
+from hwnas.devices.runner import (
+    Progress,
+    Subject,
+    check_file,
+    file_sha256,
+    open_runner,
+    reference_file,
+)
+from hwnas.devices.runners.memory import PeakMemory, peak_memory
+from hwnas.devices.runners.remote import RemoteRunner
+from hwnas.errors import UsageError
+from hwnas.files import write_json
+from hwnas.latency_models.storage.store import calibration
+from hwnas.measurement.measurement import Measurement
+from hwnas.measurement.regression import make_baseline
+
+BASELINE_BATCHES = 2
+"""A baseline judges many later runs, so it is measured at least this often."""
+
+
+class BenchmarkRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which files are measured where, and how."""
+
+    files: tuple[str, ...]
+    target: str = "host-cpu"
+    """Name of a device profile, or the path of one."""
+    batches: tuple[int, ...] = (1,)
+    """Inputs of a call; every file is measured with each of them."""
+    raw: bool = False
+    """Milliseconds of this run's clock, not scaled by the reference model."""
+    per_op: bool = False
+    """Also profile the time of each operator."""
+    benchmark_binary: str | None = None
+    """TFLite's ``benchmark_model`` for the device, which then measures there."""
+    baseline: str | None = None
+    """A file that `Benchmark.save_baseline` wrote; the files are judged against it."""
+    max_regress: float = 0.05
+    """How much slower than its baseline a file may be, as a share."""
+    seed: int = 0
+    """Seed of inputs and order."""
+
+
+class Benchmark:
+    """Files on a device, checked before anything is measured.
+
+    Raises `HwnasError`s: an unknown device, a file that it does not run, a baseline without one of
+    the files.
+    """
+
+    def __init__(self, request: BenchmarkRequest, progress: Progress | None = None) -> None:
+        profile = find_profile(request.target)
+        if request.benchmark_binary is not None:
+            profile = with_benchmark_binary(profile, request.benchmark_binary)
+        self.request, self.profile, self.progress = request, profile, progress
+        self.subjects = find_subjects(request.files, request.batches, profile)
+        if request.per_op:
+            check_per_op(self.subjects, profile)
+        self.reference_sha256 = file_sha256(reference_file(profile.runtime))
+        names = [subject.name for subject in self.subjects]
+        self.gate = (
+            Gate(request.baseline, request.max_regress, request.raw, self.reference_sha256, names)
+            if request.baseline
+            else None
+        )
+        self.measured = JoinedMeasurements(self._measure)
+
+    def run(self) -> BenchmarkResult:
+        """Measure all files; against a baseline again, while the noise leaves a verdict open."""
+        self.measured.measure()
+        gate = self.gate.decide(self.measured) if self.gate else None
+        result = make_result(
+            self.measured.measurements,
+            self.profile,
+            raw=self.request.raw,
+            files=[subject.path for subject in self.subjects],
+            memory=_peak_memory(self.subjects, self.profile),
+        )
+        operators = _operators(self.subjects, self.profile) if self.request.per_op else ()
+        return msgspec.structs.replace(result, gate=gate, operators=operators)
+
+    def check(self, result: BenchmarkResult) -> None:
+        """Raise `Regression` or `TooNoisy` for a result that is no success."""
+        if self.gate:
+            self.gate.check()
+        else:
+            result.check_noise()
+
+    def save_baseline(self, path: Path) -> None:
+        """Write the measurements as a baseline, measuring until there are enough of them."""
+        for batch in range(1, BASELINE_BATCHES):
+            self.measured.measure(100 + batch)
+        write_json(path, make_baseline(self.measured.measurements, self.reference_sha256))
+
+    def _measure(self, batch: int) -> list[Measurement]:
+        seed = self.request.seed + 1000 * batch
+        measurements = measure_subjects(self.subjects, self.profile, seed, self.progress)
+        return calibrated(measurements, self.profile, self.reference_sha256)
+
+
+def run_benchmark(request: BenchmarkRequest, progress: Progress | None = None) -> BenchmarkResult:
+    """Measure files on a device and return their latencies and how they compare.
+
+    ``progress`` is called with visits done and planned. A verdict that is no success does not
+    raise here; see `Benchmark.check`.
+    """
+    return Benchmark(request, progress).run()
+
+
+def find_subjects(
+    files: Sequence[str], batches: Sequence[int], profile: DeviceProfile
+) -> list[Subject]:
+    """Return the files to measure, each with its own runtime where the device has several."""
+    runtimes: dict[str, RuntimeName] = {
+        runtime.suffix: runtime.name for runtime in RUNTIMES.values()
+    }
+    several = profile.transport in ("local", "simulated") and profile.gpu is None
+    subjects = [
+        Subject(
+            file if batch == 1 else f"{file} x{batch}",
+            Path(file),
+            runtimes.get(Path(file).suffix) if several else None,
+            batch,
+        )
+        for file in files
+        for batch in batches
+    ]
+    for subject in subjects:
+        check_file(subject, profile)
+        check_size(str(subject.path), subject.path.stat().st_size, profile)
+    return subjects
+
+
+def check_per_op(subjects: Sequence[Subject], profile: DeviceProfile) -> None:
+    """Raise `UsageError` where the time of operators cannot be profiled."""
+    if profile.gpu is not None:
+        raise UsageError(
+            f"--per-op: on {profile.name} a profile shows when kernels are launched, not how long "
+            "they take"
+        )
+    if profile.transport == "simulated" or profile.runner:
+        raise UsageError(f"--per-op: {profile.name} has no profiler")
+    for subject in subjects:
+        if subject.path.suffix == ".pt2":
+            raise UsageError(f"--per-op: {subject.path}: expected an .onnx or .tflite file")
+        if subject.batch != 1:
+            raise UsageError(f"--per-op: expected batch size 1, got {subject.batch}")
+
+
+def measure_subjects(
+    subjects: Sequence[Subject], profile: DeviceProfile, seed: int, progress: Progress | None
+) -> list[Measurement]:
+    with open_runner(profile) as runner:
+        return runner.measure(subjects, seed=seed, progress=progress)
+
+
+def calibrated(
+    measurements: Sequence[Measurement], profile: DeviceProfile, reference_sha256: str
+) -> list[Measurement]:
+    """Express latencies in the milliseconds of the device's calibration, if there is one.
+
+    Files of both formats were measured beside the reference model of the device's own runtime.
+    """
+    own = next((m for m in measurements if m.environment.runtime == profile.runtime), None)
+    reference_ms = calibration(own.environment, reference_sha256) if own else None
+    return [
+        msgspec.structs.replace(measurement, calibrated_reference_ms=reference_ms)
+        for measurement in measurements
+    ]
+
+
+def _peak_memory(subjects: Sequence[Subject], profile: DeviceProfile) -> list[PeakMemory]:
+    """Return the peak memory of the files; empty on other machines and GPUs, where none is read."""
+    if profile.transport != "local" or profile.gpu is not None:
+        return []
+    files: list[tuple[Path, RuntimeName]] = [
+        (subject.path, subject.runtime or profile.runtime) for subject in subjects
+    ]
+    return peak_memory(files, profile.measure.threads, [subject.batch for subject in subjects])
+
+
+def _operators(subjects: Sequence[Subject], profile: DeviceProfile) -> tuple[OperatorTable, ...]:
+    if profile.transport == "local":
+        threads = profile.measure.threads
+        return tuple(
+            OperatorTable(
+                subject.name,
+                tuple(operator_times(subject.path, subject.runtime or profile.runtime, threads)),
+            )
+            for subject in subjects
+        )
+    with RemoteRunner(profile) as runner:
+        return tuple(
+            OperatorTable(subject.name, tuple(operator_times_there(runner, subject)))
+            for subject in subjects
+        )

@@ -1,0 +1,152 @@
+"""`hwnas benchmark`: measure model files on a device and compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.params import COUNTS, SHARE, TARGET
+from hwnas.cli.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from hwnas.benchmarking.result import BenchmarkResult
+    from hwnas.devices.runner import Progress
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@command(
+    "benchmark",
+    example=(
+        "hwnas benchmark before.onnx after.onnx",
+        "hwnas benchmark model.tflite --target pixel1 --baseline base.json --junit verdict.xml",
+    ),
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
+@option(
+    "--target",
+    group="Measurement",
+    type=TARGET,
+    default="host-cpu",
+    help="Device to measure on: a name or a profile.",
+)
+@option(
+    "--batch",
+    "batches",
+    group="Measurement",
+    type=COUNTS,
+    default="1",
+    help="Batch sizes; every FILE is measured with each.",
+)
+@option(
+    "--raw",
+    group="Measurement",
+    is_flag=True,
+    help="Report this run's clock, without scaling by the reference model.",
+)
+@option("--per-op", group="Measurement", is_flag=True, help="Profile the time of each operator.")
+@option(
+    "--benchmark-binary",
+    group="Measurement",
+    type=FILE,
+    help="Measure with this build of TFLite's benchmark_model for the device.",
+)
+@option("--seed", group="Measurement", default=0, help="Random seed of inputs and order.")
+@option(
+    "--baseline",
+    group="Regression gate",
+    type=FILE,
+    help="Judge every FILE against this baseline.",
+)
+@option(
+    "--max-regress",
+    group="Regression gate",
+    type=SHARE,
+    default="5%",
+    help="How much slower than its baseline a FILE may be.",
+)
+@option(
+    "--save-baseline",
+    group="Regression gate",
+    type=FILE,
+    help="Write a baseline, unless a FILE failed.",
+)
+@option("--junit", group="Output", type=FILE, help="Write the verdicts as JUnit XML.")
+@option("--markdown", group="Output", type=FILE, help="Write the table as Markdown.")
+@option("--out", group="Output", type=FILE, help="Write the result with all samples as JSON.")
+@json_option
+def benchmark(
+    files: tuple[str, ...],
+    save_baseline: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
+    out: Path | None,
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Measure model files on a device, interleaved, and compare them.
+
+    Ratios are to the first FILE; "tie" means that the 95 % interval includes equal speed. ONNX,
+    TFLite and PyTorch (.pt2) files can be mixed on a device that has their runtimes.
+
+    With --baseline the exit code is 5 if a FILE is slower than allowed, and 6 if the noise permits
+    no verdict after measuring three times.
+    """
+    from hwnas.benchmarking import text
+    from hwnas.benchmarking.run import Benchmark, BenchmarkRequest
+    from hwnas.files import write_atomic, write_json
+
+    given = {
+        name: str(value) if isinstance(value, Path) else value for name, value in options.items()
+    }
+    request = BenchmarkRequest(files=files, **given)  # type: ignore[arg-type]
+    with _progress_bar() as progress:
+        run = Benchmark(request, progress)
+        result = run.run()
+    if out:
+        write_json(out, result)
+    if junit:
+        write_atomic(junit, text.junit(result))
+    if markdown:
+        write_atomic(markdown, text.markdown(result))
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        _print(result)
+        if out:
+            click.echo(f"All samples: {out}")
+    run.check(result)
+    if save_baseline:
+        with _progress_bar() as run.progress:
+            run.save_baseline(save_baseline)
+        click.echo(f"Baseline: {save_baseline}", err=as_json)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("measuring", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print(result: BenchmarkResult) -> None:
+    from hwnas.benchmarking import text
+
+    click.echo(text.header(result))
+    print_table(*text.latency_table(result))
+    if batches := text.batch_table(result):
+        print_table(*batches, left=2)
+    for line in text.sentences(result):
+        click.echo(line)
+    for caption, table in text.operator_tables(result):
+        click.echo(f"\n{caption}")
+        print_table(*table, left=3)

@@ -1,1 +1,0 @@
-"""`hwnas benchmark`: the command, its table and its regression gate."""
