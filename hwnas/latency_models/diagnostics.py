@@ -8,9 +8,14 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture.architecture import Block
-from hwnas.latency_models.fitting.block_prior import amounts_of, kernel
+from hwnas.latency_models.fitting.block_prior import cost_regressors, prior_covariance
 from hwnas.latency_models.fitting.design_matrix import timed_blocks
-from hwnas.latency_models.fitting.fit import FOLDS, left_out, score, sealed
+from hwnas.latency_models.fitting.fit import (
+    NUM_FOLDS,
+    held_out_predictions,
+    score_predictions,
+    seal,
+)
 from hwnas.latency_models.fitting.gaussian import leave_one_out
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
@@ -55,11 +60,11 @@ class Cases(msgspec.Struct, frozen=True):
 def validated(model: LatencyModel) -> tuple[LatencyModel, Cases]:
     """Return the model with its held-out error, and its worst cases."""
     networks: tuple[NetworkCase, ...] = ()
-    predicted = left_out(model.device, model.observations, model.sources)
+    predicted = held_out_predictions(model.device, model.observations, model.sources)
     if predicted is not None:
         measured = np.array([one.ms for one in model.networks])
-        held_out = score(predicted, measured, FOLDS)
-        model = sealed(msgspec.structs.replace(model, held_out=held_out))
+        held_out = score_predictions(predicted, measured, NUM_FOLDS)
+        model = seal(msgspec.structs.replace(model, held_out=held_out))
         errors = np.abs(predicted.mean_ms / measured - 1)
         worst: list[int] = np.argsort(-errors)[:WORST].tolist()
         networks = tuple(
@@ -80,9 +85,13 @@ def block_errors(model: LatencyModel) -> tuple[list[Block], list[float]]:
     timed = timed_blocks(model.observations)
     if len(timed.blocks) < WORST:
         return [], []
-    amounts = amounts_of(timed.blocks, [one.predicted_ms(timed.blocks) for one in model.sources])
+    amounts = cost_regressors(
+        timed.blocks, [one.predicted_ms(timed.blocks) for one in model.sources]
+    )
     mean_ms = np.maximum(amounts @ np.array(model.prior.weights), 1e-9)
-    covariance = kernel(model.prior, timed.blocks, amounts) + np.diag(timed.error**2)
+    covariance = prior_covariance(model.prior, timed.blocks, amounts) + np.diag(
+        timed.relative_error**2
+    )
     error, _ = leave_one_out(np.log(timed.ms / mean_ms), covariance)
     return timed.blocks, (np.exp(-error) - 1).tolist()
 

@@ -22,7 +22,12 @@ from hwnas.errors import InvalidFile, UnknownName
 from hwnas.latency_models.cost import Costs, CostTable, NetworkCosts, cost_table
 from hwnas.latency_models.features import Floats, unsupported
 from hwnas.latency_models.fitting.block_prior import BlockPrior
-from hwnas.latency_models.fitting.design_matrix import bias_of, field_over, null_of, seen_over
+from hwnas.latency_models.fitting.design_matrix import (
+    block_grid,
+    common_bias_std,
+    network_data,
+    null_latency_ms,
+)
 from hwnas.latency_models.fitting.network_correction import (
     Correction,
     Posterior,
@@ -154,7 +159,7 @@ class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     @property
     def null_ms(self) -> float | None:
         """Latency of the model that computes nothing; ``None`` if it was not measured."""
-        return null_of(self.observations)
+        return null_latency_ms(self.observations)
 
     def isolated_ms(self) -> dict[str, float]:
         """Return the blocks that were measured alone, by key, as they were measured."""
@@ -254,11 +259,11 @@ class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """Return the costs of ``blocks``, in their order, and how sure they are."""
         # a key has six digits of the expansion: what has the same key is the same block
         blocks = [Block.from_key(block.key) for block in blocks]
-        field = field_over(self.observations, self.prior, self.sources, blocks)
+        field = block_grid(self.observations, self.prior, self.sources, blocks)
         if self.correction is None:
-            found = uncorrected(field, bias_of(self.observations))
+            found = uncorrected(field, common_bias_std(self.observations))
         else:
-            found = posterior(self.correction, seen_over(self.observations, field.blocks), field)
+            found = posterior(self.correction, network_data(self.observations, field.blocks), field)
         place = {block: number for number, block in enumerate(field.blocks)}
         taken = [place[block] for block in blocks]
         joint = [*taken, len(field.blocks)]

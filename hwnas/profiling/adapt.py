@@ -14,8 +14,8 @@ from hwnas.console import Console
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, file_sha256, reference_file
 from hwnas.errors import HwnasError
-from hwnas.latency_models.fitting.active_learning import further_networks, half_width
-from hwnas.latency_models.fitting.fit import fit_model, sealed
+from hwnas.latency_models.fitting.active_learning import count_further_networks, median_half_width
+from hwnas.latency_models.fitting.fit import fit_model, seal
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.journal import (
@@ -109,7 +109,7 @@ def measure_adapted(
     conditions = conditions_of(
         entries[0].measurement.environment, median(references), spread, reference
     )
-    return sealed(msgspec.structs.replace(model, conditions=conditions))
+    return seal(msgspec.structs.replace(model, conditions=conditions))
 
 
 def outlook(model: LatencyModel, space: SearchSpace, seed: int = 0) -> Outlook:
@@ -129,10 +129,10 @@ def outlook_over(
     model: LatencyModel, pool: Sequence[Sequence[Block]], targets: Sequence[Sequence[Block]]
 ) -> Outlook:
     """Say it for ``targets``, if networks of ``pool`` were measured further."""
-    width = half_width(model, targets)
+    width = median_half_width(model, targets)
     for goal in GOALS:
         if goal <= WORTH * width:
-            found = further_networks(model, pool, targets, goal)
+            found = count_further_networks(model, pool, targets, goal)
             return Outlook(width, found or None, goal)
     return Outlook(width, 0, None)
 

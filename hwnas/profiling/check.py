@@ -16,7 +16,7 @@ from hwnas.devices.runner import Runner, file_sha256, reference_file
 from hwnas.errors import HwnasError
 from hwnas.files import append_line
 from hwnas.latency_models.drift_check import Comparison, compare_fresh
-from hwnas.latency_models.fitting.fit import observe
+from hwnas.latency_models.fitting.fit import update_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.journal import (
     JOURNAL,
@@ -127,7 +127,7 @@ def add_to_model(model: LatencyModel, checked: Checked, folder: Path) -> Latency
         write_measured(made, folder)
         return made
     calibrated_ms = reference_ms(model, list(checked.entries))
-    made = observe(model, [observation_of(one, calibrated_ms) for one in checked.entries])
+    made = update_model(model, [observation_of(one, calibrated_ms) for one in checked.entries])
     write_measured(made, folder)
     return made
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, file_sha256, reference_file
 from hwnas.latency_models.cost import cost_table
-from hwnas.latency_models.fitting.active_learning import half_width, next_networks
+from hwnas.latency_models.fitting.active_learning import median_half_width, select_networks
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.journal import Entry, fit_entries, journal_outdated, read_journal
 from hwnas.latency_models.storage.store import outdated, read_measured, set_aside, write_measured
@@ -133,7 +133,7 @@ def _lacking(model: LatencyModel, space: SearchSpace, seed: int) -> _Lack:
     said = f"has no time of {len(missing)} of {len(blocks)} blocks"
     if kinds := model.unsupported(missing):
         return _Lack(f"{said}, e.g. of any {kinds[0]}", math.inf)
-    width = half_width(model, target_networks(model, space, seed))
+    width = median_half_width(model, target_networks(model, space, seed))
     return _Lack(f"{said} and is sure to +-{width:.1%}", width)
 
 
@@ -156,11 +156,11 @@ def _measure_all(bench: Bench, space: SearchSpace, networks: int, goal: float) -
         )
         pool = [space.architecture(space.random(rng)) for _ in range(POOL)]
         targets = [space.architecture(one) for one in spread_networks(space, costs, TARGETS, 1)]
-        if half_width(model, [one.blocks for one in targets]) <= goal:
+        if median_half_width(model, [one.blocks for one in targets]) <= goal:
             break
         count = min(CHOSEN, networks - len(taken))
         pool = [one for one in pool if block_keys(one) not in seen]
-        order = next_networks(
+        order = select_networks(
             model, [one.blocks for one in pool], [one.blocks for one in targets], count
         )
         taken += [network_job(pool[number]) for number in order]

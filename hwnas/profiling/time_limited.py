@@ -16,8 +16,12 @@ from hwnas.architecture.architecture import Architecture, Block
 from hwnas.architecture.block import FREE_OPS
 from hwnas.latency_models.cost import cost_table
 from hwnas.latency_models.features import unsupported
-from hwnas.latency_models.fitting.active_learning import covering, half_width, next_models
-from hwnas.latency_models.fitting.fit import LEAST_NETWORKS
+from hwnas.latency_models.fitting.active_learning import (
+    median_half_width,
+    select_initial_blocks,
+    select_measurements,
+)
+from hwnas.latency_models.fitting.fit import MIN_NETWORKS
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.journal import Entry, fit_entries
 from hwnas.profiling.bench import Bench, Job, Say, alone_job, block_keys, network_job
@@ -54,16 +58,16 @@ def measure_until(
     pace = _Pace(bench, minutes)
     blocks, rng = distinct_blocks(space), Random(bench.seed)
     first = [Job((), False, ())]
-    if len(bench.entries()) < 1 + LEAST_NETWORKS:
+    if len(bench.entries()) < 1 + MIN_NETWORKS:
         nets = first_networks(space, blocks, bench.seed)[:networks]
-        few = len(nets) < LEAST_NETWORKS
-        cover = [blocks[place] for place in covering(blocks, COVER)] if few else []
+        few = len(nets) < MIN_NETWORKS
+        cover = [blocks[place] for place in select_initial_blocks(blocks, COVER)] if few else []
         first += [*map(alone_job, cover), *map(network_job, nets)]
     entries = pace.measure(first)
     while True:
         model = fit_entries(bench.profile.name, entries, False)
         targets = target_networks(model, space, bench.seed)
-        width = half_width(model, targets)
+        width = median_half_width(model, targets)
         timed = {one.keys[0] for one in entries if not one.network and one.keys}
         whole = {one.keys for one in entries if one.network}
         alone = [one for one in blocks if one.key not in timed]
@@ -127,12 +131,12 @@ def next_step(
         return list(range(len(alone)))
     if alone and not timed:
         long = not pool or median(networks_s) > LONG * median(blocks_s)
-        cover = covering(alone, COVER) if long or len(model.networks) >= MANY else []
+        cover = select_initial_blocks(alone, COVER) if long or len(model.networks) >= MANY else []
         if cover and sum(seconds[place] for place in cover) <= left_s:
             return cover
         if not pool:
             return []
-    return next_models(model, alone, pool, targets, STEP, seconds if any(seconds) else None)
+    return select_measurements(model, alone, pool, targets, STEP, seconds if any(seconds) else None)
 
 
 def _at_most(jobs: Sequence[Job], networks: int) -> list[Job]:

@@ -12,7 +12,7 @@ import pytest
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import InvalidFile, UnknownName
-from hwnas.latency_models.fitting.fit import blocks_of, fit_model, observe, sealed
+from hwnas.latency_models.fitting.fit import blocks_of, fit_model, seal, update_model
 from hwnas.latency_models.model import FLOOR, SCHEMA, LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
 from tests.support.synthetic import (
@@ -34,7 +34,7 @@ def model() -> LatencyModel:
     """Blocks alone, 20 networks, and two later sessions of five."""
     found = fitted([*alone(noise=0.01), *networks(20, 0, 0.01)])
     slower = [msgspec.structs.replace(one, ms=1.05 * one.ms) for one in networks(5, 1, 0.01)]
-    return observe(observe(found, slower), networks(5, 2, 0.01))
+    return update_model(update_model(found, slower), networks(5, 2, 0.01))
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_the_digest_names_the_numbers_and_not_their_order_or_date(model: Latency
 
 
 def test_the_hash_of_the_content_is_that_of_everything_but_itself(model: LatencyModel) -> None:
-    assert sealed(model) == model
+    assert seal(model) == model
     assert msgspec.structs.replace(model, sha256="").content_sha256 == model.sha256
     assert msgspec.structs.replace(model, made="2027").content_sha256 != model.sha256
 

@@ -18,7 +18,7 @@ from hwnas.devices.profile import find_profile
 from hwnas.errors import DeviceError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.latency_models.fitting import fit as fitting
-from hwnas.latency_models.fitting.fit import fit_model, left_out
+from hwnas.latency_models.fitting.fit import fit_model, held_out_predictions
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.journal import Entry, observations_of, profiled_blocks
 from hwnas.measurement.measurement import Measurement
@@ -135,7 +135,7 @@ def test_a_network_that_is_left_out_takes_its_profile_along(
         return fit_model(device, observations, **options)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(fitting, "fit_model", spy)
-    left_out("phone", [*alone(), *whole, *inside])
+    held_out_predictions("phone", [*alone(), *whole, *inside])
     assert fitted and all(len(one) < 2 for one in fitted)
 
 

@@ -35,15 +35,16 @@ def test_the_posterior_is_the_same_in_the_state_and_in_the_observations() -> Non
     prior = learn.untimed_prior(items.counts[train], items.amounts, ms[train])
     cost = items.amounts @ np.array(prior.weights)
     zeros = np.zeros((len(cost), len(cost)))
-    field = learn.Field(
-        (), learn.Rows(cost, zeros), items.amounts, prior, 0.0, (items.coordinates, items.groups)
-    )
-    alone = [0] * len(train)
-    seen = learn.Seen(items.counts[train], ms[train], np.full(30, 1e-3), np.ones(30), alone, alone)
-    terms = learn.Terms(seen, field, 0.05)
+    costs, params = learn.BlockCosts(cost, zeros), np.zeros(len(cost))
+    features = learn.BlockFeatures(items.amounts, items.coordinates, items.groups, params)
+    grid = learn.BlockGrid((), costs, features, prior, null_ms=0.0)
+    error, is_network, none = np.full(30, 1e-3), np.ones(30), [0] * 30
+    data = learn.NetworkData(items.counts[train], ms[train], error, is_network, none, none)
+    names = ["common", "shares", "shape", "each", "overhead", "noise"]
+    terms = learn.CovarianceTerms(learn.Design(data, grid, 0.05), names)
     scaled = items.counts[30:] * cost
     given = (terms, scaled, ms[train] - items.counts[train] @ cost, (1e-3 * ms[train]) ** 2)
-    scales = (0.1, 0.5, 0.2, 0.04, 1.0, 0.01, *([0.0] * 6))
+    scales = dict(zip(names, (0.1, 0.5, 0.2, 0.04, 1.0, 0.01), strict=True))
     one = learn._InState(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
     other = learn._InObservations(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
     for mine, theirs in zip(one, other, strict=True):

@@ -21,7 +21,7 @@ import numpy as np
 
 from hwnas.architecture.architecture import Block, round_channels
 from hwnas.files import write_atomic, write_json
-from hwnas.latency_models.fitting.fit import fit_model, score, sealed
+from hwnas.latency_models.fitting.fit import fit_model, score_predictions, seal
 from hwnas.latency_models.importers import read_observations
 from hwnas.latency_models.model import LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
@@ -195,17 +195,19 @@ def _adapted(
     """Adapt the Note10's model; its error is of each network predicted from the others."""
     observations = [_observation(one) for one in networks]
     predicted: list[Predictions] = []
-    for left_out in range(len(networks)):
-        rest = [one for number, one in enumerate(observations) if number != left_out]
+    for held_out in range(len(networks)):
+        rest = [one for number, one in enumerate(observations) if number != held_out]
         model = _fit(device, [*older, *rest], note10)
-        predicted.append(model.predict([networks[left_out].architecture.blocks]))
+        predicted.append(model.predict([networks[held_out].architecture.blocks]))
     measured = np.array([one.ms for one in observations])
     found = Predictions(
         np.concatenate([one.mean_ms for one in predicted]),
         np.concatenate([one.std_ms for one in predicted]),
     )
     model = _fit(device, [*older, *observations], note10)
-    model = sealed(msgspec.structs.replace(model, held_out=score(found, measured, len(networks))))
+    model = seal(
+        msgspec.structs.replace(model, held_out=score_predictions(found, measured, len(networks)))
+    )
     rows = [
         f"| {one.name} | {measured[n]:g} | {found.mean_ms[n]:.1f} ± {found.std_ms[n]:.1f} | "
         f"{found.mean_ms[n] / measured[n] - 1:+.1%} |"
@@ -222,7 +224,7 @@ def _note10_note(note10: LatencyModel, networks: list[DescribedNetwork]) -> str:
         f"| {one.name} | {ms:g} | {mean:.1f} | {mean / ms - 1:+.1%} |"
         for one, ms, mean in zip(mine, measured, found.mean_ms, strict=True)
     ]
-    said = error_words(score(found, measured))
+    said = error_words(score_predictions(found, measured))
     return f"{NOTE10_NOTE}- error on {said}\n\n{TABLE_HEAD}" + "\n".join(rows) + "\n"
 
 

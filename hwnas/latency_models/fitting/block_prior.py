@@ -1,9 +1,10 @@
-"""What each block probably costs, from its features and from timings of single blocks.
+"""The prior cost of each block, from its features and from timings of single blocks.
 
-``log y_b = log(phi_b . w) + h_b + e_b``: ``phi`` are the block's resources (and, for a model that
-is adapted from other devices', its latency there: a coregionalised process), ``w >= 0``;
-``Cov(h) = s_w^2 P P^T + s_f^2 Matern52`` with the shares ``P`` of the resources, ``e ~ N(0,
-s_e^2)`` for each block. In logarithms, because a kernel size may cost ten times its neighbour's.
+``log y_b = log(phi_b . w) + h_b + e_b``: ``phi`` are the block's resources and, for a model adapted
+from other devices, its latency there (a coregionalised process); ``w >= 0``;
+``Cov(h) = s_w^2 P P^T + s_f^2 Matern52`` with the shares ``P`` of the resources, and
+``e ~ N(0, s_e^2)`` for each block. In logarithms, because a kernel size may cost ten times as much
+as the next one.
 """
 
 from __future__ import annotations
@@ -27,189 +28,190 @@ from hwnas.latency_models.fitting.gaussian import (
     solve,
 )
 
-RIDGE = 1e-3
-HYPERS = (
-    Prior("shares", 0.2), Prior("shape", 0.2), Prior("each", 0.04),
-    *(Prior(f"length {group}", 2.0, 0.6) for group in SHAPE_GROUPS),
-)  # fmt: skip
-FITTED = 250
-"""Hyper-parameters are found on at most so many blocks; the posterior uses all."""
+Index = NDArray[np.intp]
 
-WILD = 4.0
-"""Leave-one-out errors over so many standard deviations are told."""
+RIDGE_STRENGTH = 1e-3
+MAX_FIT_BLOCKS = 250
+"""Hyper-parameters are fitted to at most this many blocks; the posterior uses all of them."""
 
+OUTLIER_SIGMA = 4.0
+"""A timing with a larger leave-one-out error, in standard deviations, is an outlier."""
 
-MEDIANS = np.array([prior.median for prior in HYPERS])
-SMOOTH = 4.0
-"""Length scale of all groups where no block was timed, so that nothing says what it is: that of
-devices whose blocks were timed is 1.5 to 7."""
-SUPPOSED = np.array([1.0, 0.25, HYPERS[2].median, *(SMOOTH for _ in SHAPE_GROUPS)])
-"""`HYPERS` where most blocks of the networks were never timed: resources may take what they will,
-and like blocks are as alike as on devices whose blocks were timed (shape 0.2 to 0.4)."""
+UNTIMED_LENGTH_SCALE = 4.0
+"""Of all groups where no block was timed; devices whose blocks were timed have 1.5 to 7."""
+
+SHARES, SHAPE, EACH, LENGTH = Prior(0.2), Prior(0.2), Prior(0.04), Prior(2.0, 0.6)
+"""Priors of the scales ``s_w``, ``s_f`` and ``s_e`` and of each length scale."""
 
 
 class BlockPrior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Weights of the resources and hyper-parameters; with the timings it is the posterior."""
+    """Weights of the regressors and hyper-parameters; with the timings they are the posterior."""
 
     weights: tuple[float, ...]
     """ms for each unit of `RESOURCES`, then for each ms on a source device."""
-    shares: float = HYPERS[0].median
-    shape: float = HYPERS[1].median
-    each: float = HYPERS[2].median
-    lengths: tuple[float, ...] = tuple(prior.median for prior in HYPERS[3:])
-    wild: tuple[str, ...] = ()
-    """Keys of blocks whose timing disagrees with all others: widened, not dropped."""
-
-    @property
-    def shape_lengths(self) -> Floats:
-        """Those of all `SHAPE_GROUPS`; a model of four, made before hidden widths had their own,
-        has that of the channels for them."""
-        return np.array([*self.lengths, self.lengths[0]][: len(SHAPE_GROUPS)])
+    shares: float = SHARES.median
+    shape: float = SHAPE.median
+    each: float = EACH.median
+    lengths: tuple[float, ...] = (LENGTH.median,) * len(SHAPE_GROUPS)
+    """Length scale of each of `SHAPE_GROUPS`."""
+    outliers: tuple[str, ...] = ()
+    """Keys of blocks whose timing disagrees with all others: they count for less."""
 
 
-class Timed(NamedTuple):
-    """Blocks with a time of their own, free of the runtime's call."""
+class TimedBlocks(NamedTuple):
+    """Blocks that were timed one by one; the runtime's call is subtracted."""
 
     blocks: list[Block]
     ms: Floats
-    error: Floats
-    """Relative standard error."""
+    relative_error: Floats
+    """Standard error of each time, relative to it."""
 
 
-class Rows(NamedTuple):
+class BlockCosts(NamedTuple):
     """Costs of blocks: ``ms [B]`` and the covariance ``[B, B]`` of their relative errors."""
 
     ms: Floats
     covariance: Floats
 
 
-def amounts_of(blocks: Sequence[Block], source_ms: Sequence[Floats]) -> Floats:
-    """Return ``[B, J]``: resources, then the latency on each source device."""
+class Residuals(NamedTuple):
+    """What the latencies of networks say about blocks that were never timed."""
+
+    regressors: Floats
+    """``[N, J]``, summed over those blocks of each network."""
+    ms: Floats
+    """Latency of each network less its timed blocks and the call."""
+    total_ms: Floats
+    """Latency of each network, to which errors are relative."""
+
+
+def cost_regressors(blocks: Sequence[Block], source_ms: Sequence[Floats]) -> Floats:
+    """Return ``[B, J]``: the resources of each block, then its latency on each source device."""
     return np.column_stack([resources(blocks), *source_ms])
 
 
-class Left(NamedTuple):
-    """What networks say of their blocks that were never timed."""
+def fit_prior(
+    timed: TimedBlocks, regressors: Floats, residuals: Residuals | None = None
+) -> BlockPrior:
+    """Fit weights and hyper-parameters to the timings of single blocks.
 
-    amounts: Floats
-    """``[N, J]``: of those blocks."""
-    ms: Floats
-    """What the timed blocks and the call leave of the network's latency."""
-    total_ms: Floats
-    """The network's latency, of which the error is a share."""
-
-
-def fit_prior(timed: Timed, amounts: Floats, left: Left | None = None) -> BlockPrior:
-    """Find weights and hyper-parameters from the timings of single blocks.
-
-    Where networks left something, most of their blocks were never timed. Then the weights are to
-    fit that, too (the timed blocks may not have what the others take), and the hyper-parameters are
-    `SUPPOSED`, as if none was timed.
+    With ``residuals`` most blocks of the networks were never timed. Then the weights fit them, too
+    (the timed blocks may lack what the others take), and the hyper-parameters are not fitted but
+    those of blocks that were never timed: resources cost what they will, and similar blocks are as
+    alike as on devices whose blocks were timed (shape 0.2 to 0.4).
     """
-    if left is None:
-        weights = weigh(amounts, timed.ms)
+    if residuals is None:
+        weights = fit_nnls(regressors, timed.ms)
     else:
-        both, ms = np.vstack([amounts, left.amounts]), np.append(timed.ms, left.ms)
-        weights = weigh(both, ms, np.append(timed.ms, left.total_ms))
-    chosen = np.linspace(0, len(timed.ms) - 1, min(len(timed.ms), FITTED)).astype(int)
-    order = np.argsort(timed.ms)[chosen]
-    part = shares(amounts[order], weights)
+        both = np.vstack([regressors, residuals.regressors])
+        ms = np.append(timed.ms, residuals.ms)
+        weights = fit_nnls(both, ms, np.append(timed.ms, residuals.total_ms))
+    subset = np.linspace(0, len(timed.ms) - 1, min(len(timed.ms), MAX_FIT_BLOCKS)).astype(int)
+    order = np.argsort(timed.ms)[subset]
+    by_share = shares(regressors[order], weights)
     coordinates, groups = shapes([timed.blocks[int(place)] for place in order])
-    residual = np.log(timed.ms[order] / (amounts[order] @ weights))
-    gram, noise = part @ part.T, np.diag(timed.error[order] ** 2)
-    own = np.eye(len(order))
+    residual = np.log(timed.ms[order] / (regressors[order] @ weights))
+    gram, noise = by_share @ by_share.T, np.diag(timed.relative_error[order] ** 2)
+    identity = np.eye(len(order))
 
     def covariance(hypers: Floats) -> tuple[Floats, list[Floats]]:
-        shape, slopes = matern52(coordinates, coordinates, hypers[3:], groups)
-        terms = [hypers[0] ** 2 * gram, hypers[1] ** 2 * shape, hypers[2] ** 2 * own]
-        longer = [hypers[1] ** 2 * slope for slope in slopes]
-        return np.sum(terms, axis=0) + noise, [*(2 * term for term in terms), *longer]
+        s_w, s_f, s_e = hypers[:3]
+        similarity, slopes = matern52(coordinates, coordinates, hypers[3:], groups)
+        terms = [s_w**2 * gram, s_f**2 * similarity, s_e**2 * identity]
+        by_length = [s_f**2 * slope for slope in slopes]
+        return np.sum(terms, axis=0) + noise, [*(2 * term for term in terms), *by_length]
 
-    if left is not None:
-        best = SUPPOSED
+    priors = [SHARES, SHAPE, EACH, *([LENGTH] * len(SHAPE_GROUPS))]
+    if residuals is not None:
+        best = np.array([1.0, 0.25, EACH.median, *([UNTIMED_LENGTH_SCALE] * len(SHAPE_GROUPS))])
+    elif len(order) > 2:
+        best = fit_scales(residual, covariance, priors).best
     else:
-        best = fit_scales(residual, covariance, HYPERS).best if len(order) > 2 else MEDIANS
+        best = np.array([prior.median for prior in priors])
     s_w, s_f, s_e, *lengths = best.tolist()
     error, variance = leave_one_out(residual, covariance(best)[0])
-    odd = np.abs(error) > WILD * np.sqrt(variance)
-    wild = tuple(timed.blocks[int(place)].key for place in order[odd])
-    return BlockPrior(tuple(weights.tolist()), s_w, s_f, s_e, tuple(lengths), wild)
+    is_outlier = np.abs(error) > OUTLIER_SIGMA * np.sqrt(variance)
+    outliers = tuple(timed.blocks[int(place)].key for place in order[is_outlier])
+    return BlockPrior(tuple(weights.tolist()), s_w, s_f, s_e, tuple(lengths), outliers)
 
 
-def untimed_prior(counts: Floats, amounts: Floats, ms: Floats) -> BlockPrior:
+def untimed_prior(counts: Floats, regressors: Floats, ms: Floats) -> BlockPrior:
     """Return the prior where only whole networks ``counts [N, B]`` were measured: ``ms [N]``."""
-    weights = weigh(counts @ amounts, ms)
-    return BlockPrior(tuple(weights.tolist()), lengths=(SMOOTH,) * len(SHAPE_GROUPS))
+    weights = fit_nnls(counts @ regressors, ms)
+    lengths = (UNTIMED_LENGTH_SCALE,) * len(SHAPE_GROUPS)
+    return BlockPrior(tuple(weights.tolist()), lengths=lengths)
 
 
-def weigh(amounts: Floats, ms: Floats, unit_ms: Floats | None = None) -> Floats:
-    """Return weights >= 0 with ``amounts @ weights`` near ``ms``, by errors relative to ``unit_ms``
-    (``None``: to ``ms``)."""
+def fit_nnls(regressors: Floats, ms: Floats, unit_ms: Floats | None = None) -> Floats:
+    """Return weights >= 0 with ``regressors @ weights`` near ``ms`` (ridge, non-negative).
+
+    Errors are relative to ``unit_ms``; ``None``: to ``ms``.
+    """
     unit_ms = ms if unit_ms is None else unit_ms
-    relative = amounts / unit_ms[:, None]
+    relative = regressors / unit_ms[:, None]
     typical = np.maximum(np.abs(relative).mean(axis=0), 1e-300)
     rows, columns = relative.shape
-    design = np.vstack([relative / typical, np.sqrt(RIDGE * rows) * np.eye(columns)])
+    design = np.vstack([relative / typical, np.sqrt(RIDGE_STRENGTH * rows) * np.eye(columns)])
     target = np.concatenate([ms / unit_ms, np.zeros(columns)])
     solved: Floats = cast(Any, optimize).nnls(design, target)[0]
     return solved / typical
 
 
-def kernel(
-    prior: BlockPrior, blocks: Sequence[Block], amounts: Floats, others: int | None = None
+def prior_covariance(
+    prior: BlockPrior, blocks: Sequence[Block], regressors: Floats, columns: int | None = None
 ) -> Floats:
-    """Return the prior covariance of the logarithms, ``[B, B]`` or ``[B, others]``.
-
-    With ``others`` the second axis holds the first ``others`` blocks only.
-    """
-    part = shares(amounts, np.array(prior.weights))
+    """Return the prior covariance of the logarithms, ``[B, B]`` or its first ``columns``."""
+    by_share = shares(regressors, np.array(prior.weights))
     coordinates, groups = shapes(blocks)
-    end = len(blocks) if others is None else others
-    shape, _ = matern52(coordinates, coordinates[:end], prior.shape_lengths, groups)
-    own = np.eye(len(blocks))[:, :end]
-    return prior.shares**2 * (part @ part[:end].T) + prior.shape**2 * shape + prior.each**2 * own
+    end = len(blocks) if columns is None else columns
+    similarity, _ = matern52(coordinates, coordinates[:end], np.array(prior.lengths), groups)
+    identity = np.eye(len(blocks))[:, :end]
+    return (
+        prior.shares**2 * (by_share @ by_share[:end].T)
+        + prior.shape**2 * similarity
+        + prior.each**2 * identity
+    )
 
 
-def rows(prior: BlockPrior, timed: Timed, asked: Sequence[Block], amounts: Floats) -> Rows:
-    """Return the cost of every block of ``asked``, given the timings.
+def posterior_costs(
+    prior: BlockPrior, timed: TimedBlocks, blocks: Sequence[Block], regressors: Floats
+) -> BlockCosts:
+    """Return the cost of each of ``blocks``, given the timings.
 
-    ``amounts`` are those of the timed blocks, then of ``asked``. A timed block keeps its time, with
-    the posterior's variance; the others have the posterior's median.
+    ``regressors`` are those of the timed blocks, then of ``blocks``. A timed block costs its time,
+    with the posterior's variance; the others cost the posterior's median.
     """
     known = len(timed.blocks)
-    mean_ms = np.maximum(amounts @ np.array(prior.weights), 1e-9)
+    mean_ms = np.maximum(regressors @ np.array(prior.weights), 1e-9)
     if known == 0:
-        return Rows(mean_ms, np.zeros((len(asked), len(asked))))
+        return BlockCosts(mean_ms, np.zeros((len(blocks), len(blocks))))
     place = {block: number for number, block in enumerate(timed.blocks)}
-    fresh = [number for number, block in enumerate(asked) if block not in place]
-    blocks = [*timed.blocks, *(asked[number] for number in fresh)]
-    chosen = [*range(known), *(known + number for number in fresh)]
-    whole = kernel(prior, blocks, amounts[chosen])
-    noise = timed.error**2
+    untimed = [number for number, block in enumerate(blocks) if block not in place]
+    distinct = [*timed.blocks, *(blocks[number] for number in untimed)]
+    rows = [*range(known), *(known + number for number in untimed)]
+    whole = prior_covariance(prior, distinct, regressors[rows])
+    noise = timed.relative_error**2
     factor, _ = factorise(whole[:known, :known] + np.diag(noise))
     residual = np.log(timed.ms / mean_ms[:known])
     gain = solve(factor, whole[:known]).T
-    logs = np.log(mean_ms[chosen]) + gain @ residual
+    logs = np.log(mean_ms[rows]) + gain @ residual
     covariance = whole - gain @ whole[:known]
-    _widen_wild(prior, timed, factor, residual, covariance)
+    _widen_outliers(prior, timed, factor, residual, covariance)
     ms = np.exp(logs)
     ms[:known] = timed.ms
-    new = {number: known + rank for rank, number in enumerate(fresh)}
-    taken = [place.get(block, new.get(number, 0)) for number, block in enumerate(asked)]
-    return Rows(ms[taken], covariance[np.ix_(taken, taken)])
+    ranks = {number: known + rank for rank, number in enumerate(untimed)}
+    order = [place.get(block, ranks.get(number, 0)) for number, block in enumerate(blocks)]
+    return BlockCosts(ms[order], covariance[np.ix_(order, order)])
 
 
-def _widen_wild(
-    prior: BlockPrior, timed: Timed, factor: Floats, residual: Floats, covariance: Floats
+def _widen_outliers(
+    prior: BlockPrior, timed: TimedBlocks, factor: Floats, residual: Floats, covariance: Floats
 ) -> None:
-    """Let a wild timing be overruled: its variance covers what the other blocks say of it."""
-    if not prior.wild:
+    """Let networks overrule an outlier: its variance covers what the other blocks predict."""
+    if not prior.outliers:
         return
     inverse = solve(factor, np.eye(len(residual)))
     error = (inverse @ residual) / np.diag(inverse)
     for number, block in enumerate(timed.blocks):
-        if block.key in prior.wild:
+        if block.key in prior.outliers:
             covariance[number, number] += float(error[number]) ** 2
-
-
-Index = NDArray[np.intp]

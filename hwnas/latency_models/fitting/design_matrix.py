@@ -1,4 +1,4 @@
-"""Observations as the arrays that `prior` and `correction` work on."""
+"""Observations as the arrays that `block_prior` and `network_correction` work on."""
 
 from __future__ import annotations
 
@@ -9,131 +9,147 @@ from typing import Protocol
 import numpy as np
 
 from hwnas.architecture.architecture import Block
-from hwnas.latency_models.features import Floats
-from hwnas.latency_models.fitting.block_prior import BlockPrior, Left, Timed, amounts_of, rows
-from hwnas.latency_models.fitting.covariance_terms import Field, Seen
-from hwnas.latency_models.fitting.network_correction import BIAS
+from hwnas.latency_models.features import Floats, shapes
+from hwnas.latency_models.fitting.block_prior import (
+    BlockPrior,
+    Residuals,
+    TimedBlocks,
+    cost_regressors,
+    posterior_costs,
+)
+from hwnas.latency_models.fitting.covariance_terms import BlockFeatures, BlockGrid, NetworkData
+from hwnas.latency_models.fitting.network_correction import COMMON_BIAS_STD
 from hwnas.latency_models.observation import Observation
 
-LEAST = 0.1
-"""A block keeps at least this share of its time alone when the null model is subtracted."""
-ODD = 0.25
-"""Share of networks' blocks up to which those never timed are exceptions."""
+MIN_TIME_SHARE = 0.1
+"""An isolated block keeps at least this share of its time when the null model is subtracted."""
+MAX_UNTIMED_SHARE = 0.25
+"""Up to this share of the networks' blocks, those never timed are exceptions."""
+MIN_RELATIVE_ERROR = 1e-3
+"""No observation counts as more precise."""
 
 
-class Source(Protocol):
-    """A model of another device."""
+class SourceModel(Protocol):
+    """A latency model of another device."""
 
     def predicted_ms(self, blocks: Sequence[Block]) -> Floats: ...
 
 
-def null_of(observations: Sequence[Observation]) -> float | None:
-    """Return the latency of the null model, if it was measured."""
-    found = [one.ms for one in observations if one.what == "alone" and not one.keys]
-    return float(np.median(found)) if found else None
+def null_latency_ms(observations: Sequence[Observation]) -> float | None:
+    """Return the latency of the null model, or ``None`` if it was not measured."""
+    null_ms = [item.ms for item in observations if item.what == "alone" and not item.keys]
+    return float(np.median(null_ms)) if null_ms else None
 
 
-def bias_of(observations: Sequence[Observation]) -> float:
-    """Return how far all rows may be off together while no network was measured."""
-    if any(one.what == "alone" and one.keys for one in observations):
-        return BIAS["alone"] if null_of(observations) is None else BIAS["null"]
-    return BIAS["inside"]
+def common_bias_std(observations: Sequence[Observation]) -> float:
+    """Return how far all costs together may be off while no network was measured, relative."""
+    if not _isolated(observations):
+        return COMMON_BIAS_STD["in network"]
+    return COMMON_BIAS_STD["isolated" if null_latency_ms(observations) is None else "less call"]
 
 
-def timed_blocks(observations: Sequence[Observation]) -> Timed:
-    """Return the blocks with times of their own: alone without the call, else inside networks.
+def timed_blocks(observations: Sequence[Observation]) -> TimedBlocks:
+    """Return the blocks that were timed in isolation, less the call; else those inside networks.
 
     Several timings of a block are weighted by their precision.
     """
-    alone = [one for one in observations if one.what == "alone" and one.keys]
-    null_ms = null_of(observations) or 0.0
-    found = alone or [one for one in observations if one.what == "inside"]
-    if not alone:
-        null_ms = 0.0
+    isolated = _isolated(observations)
+    null_ms = (null_latency_ms(observations) or 0.0) if isolated else 0.0
     times: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for one in found:
-        ms = max(one.ms - null_ms, LEAST * one.ms)
-        times[one.keys[0]].append((ms, max(one.standard_error, 1e-3) * one.ms / ms))
-    blocks: list[Block] = []
+    for item in isolated or [item for item in observations if item.what == "inside"]:
+        ms = max(item.ms - null_ms, MIN_TIME_SHARE * item.ms)
+        error = max(item.standard_error, MIN_RELATIVE_ERROR)
+        times[item.keys[0]].append((ms, error * item.ms / ms))
     means: list[float] = []
     errors: list[float] = []
-    for key, values in times.items():
-        weight = np.array([1 / relative**2 for _, relative in values])
-        blocks.append(Block.from_key(key))
-        means.append(float(weight @ np.array([value for value, _ in values]) / weight.sum()))
-        errors.append(float(weight.sum() ** -0.5))
-    return Timed(blocks, np.array(means), np.array(errors))
+    for values in times.values():
+        precision = np.array([1 / relative**2 for _, relative in values])
+        means.append(float(precision @ np.array([ms for ms, _ in values]) / precision.sum()))
+        errors.append(float(precision.sum() ** -0.5))
+    return TimedBlocks(list(map(Block.from_key, times)), np.array(means), np.array(errors))
 
 
-def left_over(
-    observations: Sequence[Observation], timed: Timed, sources: Sequence[Source] = ()
-) -> Left | None:
-    """Return what timed blocks leave of the latency of networks most of whose blocks were never
-    timed (of others it would be the errors of the timed ones).
+def network_residuals(
+    observations: Sequence[Observation], timed: TimedBlocks, sources: Sequence[SourceModel] = ()
+) -> Residuals | None:
+    """Return the residual latency of networks with mostly untimed blocks, or ``None``.
 
-    ``None`` where there are none, or where at most `ODD` of all blocks in networks were never
-    timed: a network of another kind beside many says nothing of how alike their blocks are.
+    ``None`` where no network is of that kind, or where at most `MAX_UNTIMED_SHARE` of the networks'
+    blocks were never timed: one odd network says little about how alike the blocks of the others
+    are. Networks of mostly timed blocks would contribute the errors of those.
     """
-    known = dict(zip((block.key for block in timed.blocks), timed.ms.tolist(), strict=True))
-    call_ms = null_of(observations) or 0.0
-    rows: list[Floats] = []
-    ms: list[float] = []
-    total_ms: list[float] = []
-    networks = [one for one in observations if one.what == "network"]
-    keys = [key for one in networks for key in one.keys]
-    if sum(key not in known for key in keys) <= ODD * len(keys):
+    known_ms = dict(zip((block.key for block in timed.blocks), timed.ms.tolist(), strict=True))
+    call_ms = null_latency_ms(observations) or 0.0
+    networks = [item for item in observations if item.what == "network"]
+    keys = [key for network in networks for key in network.keys]
+    if sum(key not in known_ms for key in keys) <= MAX_UNTIMED_SHARE * len(keys):
         return None
-    for one in networks:
-        rest = [Block.from_key(key) for key in one.keys if key not in known]
-        if 2 * len(rest) <= len(one.keys):
+    regressors: list[Floats] = []
+    residual_ms: list[float] = []
+    total_ms: list[float] = []
+    for network in networks:
+        untimed = [Block.from_key(key) for key in network.keys if key not in known_ms]
+        if 2 * len(untimed) <= len(network.keys):
             continue
-        told_ms = call_ms + sum(known.get(key, 0.0) for key in one.keys)
-        rows.append(amounts_of(rest, [s.predicted_ms(rest) for s in sources]).sum(axis=0))
-        ms.append(max(one.ms - told_ms, 0.0))
-        total_ms.append(one.ms)
-    return Left(np.array(rows), np.array(ms), np.array(total_ms)) if rows else None
+        explained_ms = call_ms + sum(known_ms.get(key, 0.0) for key in network.keys)
+        regressors.append(_regressors(untimed, sources).sum(axis=0))
+        residual_ms.append(max(network.ms - explained_ms, 0.0))
+        total_ms.append(network.ms)
+    if not regressors:
+        return None
+    return Residuals(np.array(regressors), np.array(residual_ms), np.array(total_ms))
 
 
-def seen_over(observations: Sequence[Observation], blocks: Sequence[Block]) -> Seen:
-    """Return networks, and profiled blocks where others were timed alone, as counts of blocks."""
-    alone = any(one.what == "alone" and one.keys for one in observations)
-    chosen = [
-        one for one in observations if one.what == "network" or (one.what == "inside" and alone)
-    ]
+def network_data(observations: Sequence[Observation], blocks: Sequence[Block]) -> NetworkData:
+    """Return the observations that the correction is fitted to, as counts of ``blocks``.
+
+    These are the networks and, where blocks were timed in isolation, also those inside networks.
+    """
+    kinds = ("network", "inside") if _isolated(observations) else ("network",)
+    chosen = [item for item in observations if item.what in kinds]
     place = {block.key: number for number, block in enumerate(blocks)}
     counts = np.zeros((len(chosen), len(blocks)))
-    for row, one in zip(counts, chosen, strict=True):
-        for key in one.keys:
+    for row, item in zip(counts, chosen, strict=True):
+        for key in item.keys:
             row[place[key]] += 1
-    return Seen(
+    return NetworkData(
         counts,
-        np.array([one.ms for one in chosen]),
-        np.array([max(one.standard_error, 1e-3) for one in chosen]),
-        np.array([float(one.what == "network") for one in chosen]),
-        [one.session for one in chosen],
-        [one.process for one in chosen],
+        np.array([item.ms for item in chosen]),
+        np.array([max(item.standard_error, MIN_RELATIVE_ERROR) for item in chosen]),
+        np.array([float(item.what == "network") for item in chosen]),
+        [item.session for item in chosen],
+        [item.process for item in chosen],
     )
 
 
 def observed_blocks(observations: Sequence[Observation]) -> list[Block]:
-    """Return every block of the observations, each once."""
-    keys = dict.fromkeys(key for one in observations for key in one.keys)
+    """Return the distinct blocks of the observations."""
+    keys = dict.fromkeys(key for item in observations for key in item.keys)
     return [Block.from_key(key) for key in keys]
 
 
-def field_over(
+def block_grid(
     observations: Sequence[Observation],
     prior: BlockPrior,
-    sources: Sequence[Source],
-    asked: Sequence[Block] = (),
-) -> Field:
-    """Return prior rows of every block of the networks, and of those asked for."""
+    sources: Sequence[SourceModel],
+    further: Sequence[Block] = (),
+) -> BlockGrid:
+    """Return the grid of every block of the networks, and of ``further`` blocks."""
     timed = timed_blocks(observations)
-    needed = observed_blocks([one for one in observations if one.what == "network"])
-    blocks = list(dict.fromkeys([*needed, *asked]))
-    both = [*timed.blocks, *blocks]
-    amounts = amounts_of(both, [source.predicted_ms(both) for source in sources])
-    found = rows(prior, timed, blocks, amounts)
-    own = amounts[len(timed.blocks) :]
-    null_ms = null_of(observations) or 0.0
-    return Field(blocks, found, own, prior, null_ms)
+    needed = observed_blocks([item for item in observations if item.what == "network"])
+    blocks = list(dict.fromkeys([*needed, *further]))
+    regressors = _regressors([*timed.blocks, *blocks], sources)
+    costs = posterior_costs(prior, timed, blocks, regressors)
+    coordinates, groups = shapes(blocks)
+    params = np.array([float(block.params) for block in blocks])
+    features = BlockFeatures(regressors[len(timed.blocks) :], coordinates, groups, params)
+    return BlockGrid(blocks, costs, features, prior, null_latency_ms(observations) or 0.0)
+
+
+def _isolated(observations: Sequence[Observation]) -> list[Observation]:
+    """Return the observations of isolated blocks, without the null model."""
+    return [item for item in observations if item.what == "alone" and item.keys]
+
+
+def _regressors(blocks: Sequence[Block], sources: Sequence[SourceModel]) -> Floats:
+    return cost_regressors(blocks, [source.predicted_ms(blocks) for source in sources])

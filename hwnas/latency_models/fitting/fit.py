@@ -1,4 +1,4 @@
-"""From observations to a latency model, and how well it predicts what it did not see."""
+"""Fitting a latency model to observations, and cross-validating it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 from hwnas.architecture.architecture import Block
 from hwnas.errors import HwnasError
 from hwnas.latency_models.features import Floats
-from hwnas.latency_models.fitting.block_prior import amounts_of, fit_prior, untimed_prior
+from hwnas.latency_models.fitting.block_prior import (
+    BlockPrior,
+    cost_regressors,
+    fit_prior,
+    untimed_prior,
+)
 from hwnas.latency_models.fitting.design_matrix import (
-    bias_of,
-    field_over,
-    left_over,
-    null_of,
+    block_grid,
+    common_bias_std,
+    network_data,
+    network_residuals,
+    null_latency_ms,
     observed_blocks,
-    seen_over,
     timed_blocks,
 )
 from hwnas.latency_models.fitting.network_correction import fit_correction, posterior, uncorrected
@@ -33,12 +38,12 @@ from hwnas.latency_models.model import (
 )
 from hwnas.latency_models.observation import Observation
 
-FOLDS = 6
-LEAST_BLOCKS, LEAST_NETWORKS = 2, 3
-"""Fewer blocks with times of their own and fewer networks are too few for a model."""
+NUM_FOLDS = 6
+MIN_BLOCKS, MIN_NETWORKS = 2, 3
+"""A model needs at least this many timed blocks, or this many different networks."""
 
-UNITS = 50.0
-"""Networks that differ from the sum of their blocks by more than this factor have another unit."""
+MAX_UNIT_RATIO = 50.0
+"""Networks that differ from the sum of their blocks by a larger factor have another unit."""
 
 
 def fit_model(
@@ -52,60 +57,66 @@ def fit_model(
     made: str | None = None,
     validate: bool = True,
 ) -> LatencyModel:
-    """Fit a model; with ``validate`` also cross-validate it over the networks.
+    """Fit a model, and cross-validate it over the networks if ``validate``.
 
-    Raises `HwnasError` for observations that cannot be: see `check`.
+    ``source`` says where the observations come from, ``sources`` are models of other devices that
+    this one is adapted from. Raises `HwnasError` for observations that no model can be fitted to.
     """
-    check(observations)
-    observations = tuple(map(_plain, observations))
-    timed = timed_blocks(observations)
-    known = observed_blocks(observations)
-    first = timed.blocks or known
-    amounts = amounts_of(first, [one.predicted_ms(first) for one in sources])
-    if timed.blocks:
-        prior = fit_prior(timed, amounts, left_over(observations, timed, sources))
+    check_observations(observations)
+    observations = tuple(map(_with_python_numbers, observations))
+    observed = observed_blocks(observations)
+    prior = _fit_prior(observations, observed, sources)
+    grid = block_grid(observations, prior, sources, observed)
+    data = network_data(observations, grid.blocks)
+    if data.is_network.any():
+        correction = fit_correction(data, grid)
+        costs = posterior(correction, data, grid)
     else:
-        seen = seen_over(observations, known)
-        prior = untimed_prior(seen.counts, amounts, seen.ms)
-    field = field_over(observations, prior, sources, known)
-    seen = seen_over(observations, field.blocks)
-    if seen.network.any():
-        correction = fit_correction(seen, field)
-        found = posterior(correction, seen, field)
-    else:
-        correction, found = None, uncorrected(field, bias_of(observations))
-    costs = {block.key: float(ms) for block, ms in zip(field.blocks, found.ms, strict=True)}
+        correction, costs = None, uncorrected(grid, common_bias_std(observations))
+    ms = {block.key: float(ms) for block, ms in zip(grid.blocks, costs.ms, strict=True)}
     model = LatencyModel(
         schema=SCHEMA,
         device=device,
         kind=kind,
         source=source,
         made=made or datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-        rows_ms={block.key: costs[block.key] for block in known},
-        overhead_ms=found.overhead_ms,
+        rows_ms={block.key: ms[block.key] for block in observed},
+        overhead_ms=costs.overhead_ms,
         observations=observations,
         prior=prior,
         correction=correction,
         sources=tuple(sources),
-        held_out=cross_validated(device, observations, sources) if validate else None,
+        held_out=cross_validate(device, observations, sources) if validate else None,
         conditions=conditions,
     )
-    return sealed(model)
+    return seal(model)
 
 
-def sealed(model: LatencyModel) -> LatencyModel:
+def _fit_prior(
+    observations: Sequence[Observation], observed: list[Block], sources: Sequence[LatencyModel]
+) -> BlockPrior:
+    timed = timed_blocks(observations)
+    blocks = timed.blocks or observed
+    regressors = cost_regressors(blocks, [source.predicted_ms(blocks) for source in sources])
+    if timed.blocks:
+        return fit_prior(timed, regressors, network_residuals(observations, timed, sources))
+    data = network_data(observations, observed)
+    return untimed_prior(data.counts, regressors, data.ms)
+
+
+def seal(model: LatencyModel) -> LatencyModel:
     """Return the model with the hash of its content."""
     return msgspec.structs.replace(model, sha256=model.content_sha256)
 
 
-def observe(model: LatencyModel, added: Sequence[Observation]) -> LatencyModel:
+def update_model(model: LatencyModel, added: Sequence[Observation]) -> LatencyModel:
     """Return the model fitted again with further observations, as a session of their own.
 
-    What the new networks have in common (the machine's state today) holds for all predictions;
-    what they say of blocks is weighed against what the old ones said.
+    What the new networks have in common (the state of the machine today) holds for all predictions;
+    what they tell about single blocks is weighed against the earlier observations.
     """
-    session = 1 + max((one.session for one in model.observations), default=0)
-    later = [msgspec.structs.replace(one, session=session) for one in added]
+    session = 1 + max((item.session for item in model.observations), default=0)
+    later = [msgspec.structs.replace(item, session=session) for item in added]
     return fit_model(
         model.device,
         [*model.observations, *later],
@@ -118,55 +129,55 @@ def observe(model: LatencyModel, added: Sequence[Observation]) -> LatencyModel:
     )
 
 
-def cross_validated(
+def cross_validate(
     device: str, observations: Sequence[Observation], sources: Sequence[LatencyModel] = ()
 ) -> HeldOut | None:
-    """Score `left_out` predictions; ``None`` with fewer than six networks."""
-    predicted = left_out(device, observations, sources)
+    """Score `held_out_predictions`; ``None`` with fewer than six different networks."""
+    predicted = held_out_predictions(device, observations, sources)
     if predicted is None:
         return None
-    measured = np.array([one.ms for one in observations if one.what == "network"])
-    return score(predicted, measured, FOLDS)
+    measured = np.array([item.ms for item in observations if item.what == "network"])
+    return score_predictions(predicted, measured, NUM_FOLDS)
 
 
-def left_out(
+def held_out_predictions(
     device: str, observations: Sequence[Observation], sources: Sequence[LatencyModel] = ()
 ) -> Predictions | None:
-    """Predict every network by a model of the others; ``None`` with fewer than six networks.
+    """Predict every network by a model of the others; ``None`` with fewer than six of them.
 
-    A network that was measured several times is left out with all its measurements, and with a
-    profiler's figures of what was measured beside it: some are its own.
+    A network that was measured several times is held out with all its measurements, and with the
+    profiler's times of the processes that it ran in: some of those are its own.
     """
-    places = [number for number, one in enumerate(observations) if one.what == "network"]
-    kinds = {kind: number for number, kind in enumerate(_different(observations))}
-    if len(kinds) < FOLDS:
+    places = [number for number, item in enumerate(observations) if item.what == "network"]
+    indices = {network: index for index, network in enumerate(_distinct_networks(observations))}
+    if len(indices) < NUM_FOLDS:
         return None
-    folds = np.array([kinds[_kind(observations[number])] % FOLDS for number in places])
+    folds = np.array([indices[_identity(observations[place])] % NUM_FOLDS for place in places])
     means, stds = np.empty(len(places)), np.empty(len(places))
-    for fold in range(FOLDS):
-        chosen = [places[number] for number in np.flatnonzero(folds == fold)]
-        beside = {(observations[n].session, observations[n].process) for n in chosen}
+    for fold in range(NUM_FOLDS):
+        held_out = [places[number] for number in np.flatnonzero(folds == fold)]
+        processes = {(observations[n].session, observations[n].process) for n in held_out}
         rest = [
-            one
-            for number, one in enumerate(observations)
-            if number not in set(chosen) and not _profiled(one, beside)
+            item
+            for number, item in enumerate(observations)
+            if number not in set(held_out) and not _is_profiled_in(item, processes)
         ]
         model = fit_model(device, rest, source="", sources=sources, validate=False)
-        found = model.predict([blocks_of(observations[number]) for number in chosen])
-        means[folds == fold], stds[folds == fold] = found.mean_ms, found.std_ms
+        predicted = model.predict([blocks_of(observations[number]) for number in held_out])
+        means[folds == fold], stds[folds == fold] = predicted.mean_ms, predicted.std_ms
     return Predictions(means, stds)
 
 
-def _profiled(one: Observation, beside: set[tuple[int, int]]) -> bool:
-    """Say whether it is a profiler's figure of these sessions and processes; tables have none."""
-    return one.what == "inside" and one.process > 0 and (one.session, one.process) in beside
+def _is_profiled_in(item: Observation, processes: set[tuple[int, int]]) -> bool:
+    """Whether a profiler reported it in one of these sessions and processes; tables have none."""
+    return item.what == "inside" and item.process > 0 and (item.session, item.process) in processes
 
 
-def score(predicted: Predictions, measured_ms: Floats, folds: int = 0) -> HeldOut:
-    """Compare predictions with measurements of networks that were not fitted."""
+def score_predictions(predicted: Predictions, measured_ms: Floats, folds: int = 0) -> HeldOut:
+    """Compare predictions with measurements of networks that the fit did not see."""
     errors = np.abs(predicted.mean_ms / measured_ms - 1)
     low, high = predicted.interval_ms(0.9)
-    # where all are equal there is no rank
+    # equal values have no ranks
     ranked = np.ptp(predicted.mean_ms) > 0 and np.ptp(measured_ms) > 0
     rank: Any = cast(Any, stats).spearmanr(predicted.mean_ms, measured_ms) if ranked else None
     return HeldOut(
@@ -180,68 +191,69 @@ def score(predicted: Predictions, measured_ms: Floats, folds: int = 0) -> HeldOu
     )
 
 
-def blocks_of(one: Observation) -> list[Block]:
-    return [Block.from_key(key) for key in one.keys]
+def blocks_of(item: Observation) -> list[Block]:
+    return [Block.from_key(key) for key in item.keys]
 
 
-def check(observations: Sequence[Observation]) -> None:
-    """Raise `HwnasError` for observations of which no model can be made."""
+def check_observations(observations: Sequence[Observation]) -> None:
+    """Raise `HwnasError` for observations that no model can be fitted to."""
     if not observations:
-        raise HwnasError("nothing was measured: there are no observations to fit")
-    for one in observations:
-        name = "a network" if one.what == "network" else (one.keys or ("the null model",))[0]
-        if not (one.ms > 0 and np.isfinite(one.ms)):
-            raise HwnasError(f"{name} has the latency {one.ms} ms, expected a positive number")
-        if not (one.standard_error >= 0 and np.isfinite(one.standard_error)):
-            raise HwnasError(
-                f"{name} has the standard error {one.standard_error}, expected a number >= 0"
-            )
-        if (len(one.keys) > 1 and one.what != "network") or (not one.keys and one.what == "inside"):
-            raise HwnasError(
-                f"an observation {one.what!r} has {len(one.keys)} blocks, expected one"
-            )
-    networks = [one for one in observations if one.what == "network"]
-    timed = timed_blocks(observations)
-    different = len(_different(networks))
-    if len(timed.blocks) < LEAST_BLOCKS and different < LEAST_NETWORKS:
+        raise HwnasError("there are no observations to fit: nothing was measured")
+    for item in observations:
+        _check_observation(item)
+    networks = [item for item in observations if item.what == "network"]
+    timed, distinct = len(timed_blocks(observations).blocks), len(_distinct_networks(networks))
+    if timed < MIN_BLOCKS and distinct < MIN_NETWORKS:
         raise HwnasError(
-            f"{len(timed.blocks)} timed blocks and {different} different networks are too few for "
-            f"a model, expected at least {LEAST_BLOCKS} blocks or {LEAST_NETWORKS} networks"
+            f"{timed} timed blocks and {distinct} different networks are too few for a model, "
+            f"expected at least {MIN_BLOCKS} blocks or {MIN_NETWORKS} networks"
         )
-    if different > LEAST_NETWORKS and len({one.ms for one in networks}) == 1:
+    if distinct > MIN_NETWORKS and len({network.ms for network in networks}) == 1:
         raise HwnasError(
             f"all {len(networks)} networks take exactly {networks[0].ms:g} ms although their "
-            "blocks differ: this was not measured"
+            "blocks differ: these are no measurements"
         )
     _check_units(observations, networks)
 
 
-def _different(observations: Sequence[Observation]) -> list[tuple[str, ...]]:
-    """Return what networks were measured, each once."""
-    return list(dict.fromkeys(_kind(one) for one in observations if one.what == "network"))
-
-
-def _kind(one: Observation) -> tuple[str, ...]:
-    return tuple(sorted(one.keys))
-
-
-def _plain(one: Observation) -> Observation:
-    """Numbers of numpy and whole numbers would not survive the file as they are."""
-    return msgspec.structs.replace(
-        one, ms=float(one.ms), standard_error=float(one.standard_error), session=int(one.session)
-    )
+def _check_observation(item: Observation) -> None:
+    name = "a network" if item.what == "network" else (item.keys or ("the null model",))[0]
+    if not (item.ms > 0 and np.isfinite(item.ms)):
+        raise HwnasError(f"{name} has the latency {item.ms} ms, expected a positive number")
+    if not (item.standard_error >= 0 and np.isfinite(item.standard_error)):
+        raise HwnasError(
+            f"{name} has the standard error {item.standard_error}, expected a number >= 0"
+        )
+    if (len(item.keys) > 1 and item.what != "network") or (not item.keys and item.what == "inside"):
+        raise HwnasError(f"an observation {item.what!r} has {len(item.keys)} blocks, expected one")
 
 
 def _check_units(observations: Sequence[Observation], networks: Sequence[Observation]) -> None:
-    timed = timed_blocks(observations)
-    alone = dict(zip((block.key for block in timed.blocks), timed.ms.tolist(), strict=True))
+    timed, null_ms = timed_blocks(observations), null_latency_ms(observations) or 0.0
+    times_ms = dict(zip((block.key for block in timed.blocks), timed.ms.tolist(), strict=True))
     ratios = [
-        (one.ms - (null_of(observations) or 0.0)) / sum(alone[key] for key in one.keys)
-        for one in networks
-        if one.keys and all(key in alone for key in one.keys)
+        (network.ms - null_ms) / sum(times_ms[key] for key in network.keys)
+        for network in networks
+        if network.keys and all(key in times_ms for key in network.keys)
     ]
-    if ratios and not 1 / UNITS < (ratio := float(np.median(ratios))) < UNITS:
+    ratio = float(np.median(ratios)) if ratios else 1.0
+    if not 1 / MAX_UNIT_RATIO < ratio < MAX_UNIT_RATIO:
         raise HwnasError(
-            f"networks take {ratio:.3g} times the sum of their blocks: the one or the other is not "
-            "in milliseconds"
+            f"networks take {ratio:.3g} times as long as the sum of their blocks: one of the two "
+            "is not in milliseconds"
         )
+
+
+def _distinct_networks(observations: Sequence[Observation]) -> list[tuple[str, ...]]:
+    return list(dict.fromkeys(_identity(item) for item in observations if item.what == "network"))
+
+
+def _identity(item: Observation) -> tuple[str, ...]:
+    """Return what is the same for all measurements of a network."""
+    return tuple(sorted(item.keys))
+
+
+def _with_python_numbers(item: Observation) -> Observation:
+    """Convert numbers of NumPy and integers, which would not survive the model's file."""
+    ms, error = float(item.ms), float(item.standard_error)
+    return msgspec.structs.replace(item, ms=ms, standard_error=error, session=int(item.session))

@@ -2,8 +2,8 @@
 
 Rasmussen and Williams, Gaussian Processes for Machine Learning (2006): the posterior is equations
 2.23 and 2.24, the marginal likelihood 5.8, its gradient 5.9, leave-one-out 5.10 to 5.12. A
-covariance is a sum of terms ``s_j^2 G_j``; all scales are found on a logarithmic axis under
-log-normal priors, and their uncertainty is kept as draws from a Laplace approximation.
+covariance is a sum of terms ``s_j^2 G_j``; all scales are fitted on a logarithmic axis under
+log-normal priors, and their uncertainty is given by draws from a Laplace approximation.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 
 Floats = NDArray[np.float64]
 
-JITTER = 1e-10
-"""Added to a covariance's diagonal, relative to its mean, when it can't be factorised."""
+MIN_JITTER = 1e-10
+"""First value added to the diagonal, relative to its mean, of a covariance that has no factor."""
 
 
 class Prior(NamedTuple):
     """Log-normal prior of a positive hyper-parameter."""
 
-    name: str
     median: float
     log_std: float = 0.7
 
 
-class Scales(NamedTuple):
-    """Hyper-parameters: the most probable, and draws that say how sure they are."""
+class ScaleFit(NamedTuple):
+    """Hyper-parameters: the most probable ones, and draws from their posterior."""
 
     best: Floats
     draws: Floats
@@ -41,16 +40,16 @@ class Scales(NamedTuple):
 
 
 Covariance = Callable[[Floats], tuple[Floats, list[Floats]]]
-"""From hyper-parameters to a covariance ``[N, N]`` and its derivatives by their logarithms."""
+"""Maps hyper-parameters to a covariance ``[N, N]`` and its derivatives by their logarithms."""
 
 
 def factorise(covariance: Floats) -> tuple[Floats, float]:
-    """Return the lower Cholesky factor and the jitter that was needed, relative to the diagonal.
+    """Return the lower Cholesky factor and the jitter that it needed, relative to the diagonal.
 
-    Raises `numpy.linalg.LinAlgError` where even 1e-4 does not help.
+    Raises `numpy.linalg.LinAlgError` where even a jitter of 1e-4 does not help.
     """
-    if not np.isfinite(covariance).all():  # LAPACK may factorise it without a word
-        raise np.linalg.LinAlgError("the covariance has entries that are no numbers")
+    if not np.isfinite(covariance).all():  # LAPACK may factorise it without an error
+        raise np.linalg.LinAlgError("the covariance has entries that are not finite")
     scale = float(np.mean(np.diag(covariance))) if len(covariance) else 1.0
     jitter = 0.0
     while True:
@@ -61,7 +60,7 @@ def factorise(covariance: Floats) -> tuple[Floats, float]:
         except np.linalg.LinAlgError:
             if jitter > 1e-4:
                 raise
-            jitter = JITTER if jitter == 0 else 10 * jitter
+            jitter = MIN_JITTER if jitter == 0 else 10 * jitter
 
 
 def solve(factor: Floats, right: Floats) -> Floats:
@@ -80,8 +79,8 @@ def leave_one_out(residual: Floats, covariance: Floats) -> tuple[Floats, Floats]
 
 def fit_scales(
     residual: Floats, covariance: Covariance, priors: Sequence[Prior], draws: int = 0
-) -> Scales:
-    """Maximise marginal likelihood times priors; draw from the Laplace approximation."""
+) -> ScaleFit:
+    """Maximise marginal likelihood times priors, and draw from the Laplace approximation."""
     medians = np.log([prior.median for prior in priors])
     widths = np.array([prior.log_std for prior in priors])
 
@@ -89,12 +88,12 @@ def fit_scales(
         return negative_log_posterior(logs, residual, covariance, medians, widths)
 
     bounds = [(middle - 5.0, middle + 5.0) for middle in medians]
-    found = cast(Any, optimize).minimize(
+    result = cast(Any, optimize).minimize(
         objective, medians, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}
     )
-    best = np.asarray(found.x, dtype=float)
+    best = np.asarray(result.x, dtype=float)
     sampled, weights = _laplace(best, objective, widths, draws)
-    return Scales(np.exp(best), np.exp(sampled), weights, float(found.fun))
+    return ScaleFit(np.exp(best), np.exp(sampled), weights, float(result.fun))
 
 
 def negative_log_posterior(
@@ -144,7 +143,7 @@ def _laplace(
     widths: Floats,
     draws: int,
 ) -> tuple[Floats, Floats]:
-    """Draw around the optimum by the curvature there; weigh the draws by importance."""
+    """Draw around the optimum by the curvature there, and weight the draws by importance."""
     if draws == 0:
         return best[None, :], np.ones(1)
     step = 1e-3
@@ -156,11 +155,11 @@ def _laplace(
         curvature[place] = (objective(best + shift)[1] - objective(best - shift)[1]) / (2 * step)
     curvature = (curvature + curvature.T) / 2
     values, vectors = np.linalg.eigh(curvature)
-    # the prior alone has curvature 1 / widths^2: nothing is less certain than it
+    # the prior alone has curvature 1 / widths^2: no posterior is less certain
     values = np.maximum(values, 1 / float(widths.max()) ** 2)
     normal = np.random.default_rng(0).standard_normal((draws, count))
     sampled = best + (normal / np.sqrt(values)) @ vectors.T
-    logs = np.array([-objective(one)[0] for one in sampled]) + 0.5 * (normal**2).sum(axis=1)
+    logs = np.array([-objective(draw)[0] for draw in sampled]) + 0.5 * (normal**2).sum(axis=1)
     weights = np.exp(np.minimum(logs - logs.max(), 0.0))
     return sampled, weights / weights.sum()
 

@@ -1,9 +1,9 @@
 """What whole networks say about the costs of their blocks.
 
-``theta_b = m_b (1 + g_b)`` with the block prior's costs ``m``; a network takes ``S theta + o``.
-`Terms` has the covariance of ``g``. ``o ~ N(null, tau^2)``. Networks measured in one session share
-a factor ``1 + d``, those of one process another one, a profiler's figures a third. All of it is
-linear and Gaussian, so the posterior mean is linear in block counts: it is the cost table.
+``theta_b = m_b (1 + g_b)`` with the block prior's costs ``m``; a network takes ``S theta + o``,
+where ``S`` counts its blocks. `covariance_terms` defines the covariance of ``g``, of the overhead
+``o`` and of errors that measurements share. The model is linear and Gaussian, so the posterior mean
+is linear in the block counts: it is the cost table.
 """
 
 from __future__ import annotations
@@ -15,50 +15,66 @@ import msgspec
 import numpy as np
 
 from hwnas.latency_models.features import Floats
-from hwnas.latency_models.fitting.covariance_terms import TERMS, Field, Seen, Terms
+from hwnas.latency_models.fitting.covariance_terms import (
+    TERMS,
+    BlockGrid,
+    CovarianceTerms,
+    Design,
+    NetworkData,
+    Scales,
+)
 from hwnas.latency_models.fitting.gaussian import (
     Prior,
+    ScaleFit,
     factorise,
     fit_scales,
     leave_one_out,
     solve,
 )
 
-DRAWS = 24
-FITTED = 200
-"""The scales are found on at most so many observations; the posterior uses all."""
+NUM_DRAWS = 24
+MAX_FIT_OBSERVATIONS = 200
+"""The scales are fitted to at most this many observations; the posterior uses all of them."""
 
-PSEUDO = 10
-"""Observations that "the intervals are right" counts for against the leave-one-out errors."""
+CALIBRATION_PSEUDO_COUNT = 10
+"""Weight of "the intervals are right" against the leave-one-out errors, in observations."""
 
-WILD = 4.0
-"""Networks whose leave-one-out error is over so many standard deviations are told and widened."""
+OUTLIER_SIGMA = 4.0
+"""An observation with a larger leave-one-out error, in standard deviations, is an outlier."""
 
-BIAS = {"alone": 0.15, "null": 0.07, "inside": 0.03}
-"""Relative standard deviation of all rows together before any network was measured: for blocks
-measured alone, alone with the null model subtracted, and inside networks."""
+COMMON_BIAS_STD = {"isolated": 0.15, "less call": 0.07, "in network": 0.03}
+"""Relative standard deviation of all costs together while no network was measured: for isolated
+blocks, isolated blocks less the null model, and blocks inside networks."""
 
 
 class Correction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hyper-parameters of the correction, and what calibrates its intervals."""
+    """The scales of the covariance's terms, and what calibrates the intervals."""
 
-    draws: tuple[tuple[float, ...], ...]
-    """Draws of the scales, in the order of `TERMS`; older models lack the last ones."""
+    scales: dict[str, tuple[float, ...]]
+    """Draws of each scale, by the term's name in `TERMS`; terms without an effect are left out."""
     weights: tuple[float, ...]
+    """Of the draws; they sum to 1."""
     overhead_ms: float
     """Standard deviation of the overhead's prior for a scale of 1."""
     inflation: float = 1.0
     """Factor on variances, from leave-one-out errors of networks; at least 1."""
-    wild: tuple[int, ...] = ()
-    """Observations (by index) that disagree with all others: widened, not dropped."""
+    outliers: tuple[int, ...] = ()
+    """Indices of observations that disagree with all others: they count for less."""
     jitter: float = 0.0
-    """What was added to the covariance's diagonal, relative, to factorise it."""
+    """Added to the covariance's diagonal to factorise it, relative to its mean."""
 
-    @property
-    def scales(self) -> Floats:
-        """``[draws, terms]``, 0 for a term that the model lacks."""
-        draws = np.array(self.draws)
-        return np.pad(draws, ((0, 0), (0, len(TERMS) - draws.shape[1])))
+    def __post_init__(self) -> None:
+        if unknown := set(self.scales) - set(TERMS):
+            raise ValueError(f"unknown covariance terms {sorted(unknown)}, expected {[*TERMS]}")
+
+    def draws(self) -> Iterator[tuple[float, Scales]]:
+        """Yield the weight and the scales of each draw."""
+        for number, weight in enumerate(self.weights):
+            yield weight, {name: values[number] for name, values in self.scales.items()}
+
+    def mean_square(self, name: str) -> float:
+        """Return the mean of a term's squared scale over the draws."""
+        return float(np.array(self.weights) @ np.square(self.scales[name]))
 
 
 class Posterior(NamedTuple):
@@ -69,143 +85,155 @@ class Posterior(NamedTuple):
     covariance: Floats
     """ms^2."""
     noise: float
-    """Relative standard deviation that a network's measurement has beside its standard error."""
+    """Relative standard deviation of a network's measurement, beside its standard error."""
 
 
-def fit_correction(seen: Seen, field: Field) -> Correction:
-    """Find the scales by marginal likelihood; widen what is wild, calibrate the intervals."""
-    whole = seen.network > 0
-    typical_ms = float(np.median(seen.ms[whole])) if whole.any() else 1.0
-    overhead_ms = (0.02 if field.null_ms > 0 else 0.05) * typical_ms
-    grams = Terms(seen, field, overhead_ms).grams()
-    residual = _residual(seen, field)
-    wild: tuple[int, ...] = ()
-    fitted = np.linspace(0, len(seen.ms) - 1, min(len(seen.ms), FITTED)).astype(int)
-    some = np.ix_(fitted, fitted)
-    used = [place for place, gram in enumerate(grams) if gram.any()]
-    parts = [grams[place][some] for place in used]
-    priors = _priors(field)
-    while True:
-        fixed = _fixed(seen, field, residual, wild)
-
-        def covariance(scales: Floats, fixed: Floats = fixed[some]) -> tuple[Floats, list[Floats]]:
-            slopes = [2 * scale**2 * part for scale, part in zip(scales, parts, strict=True)]
-            return fixed + 0.5 * np.sum(slopes, axis=0), slopes
-
-        scales = fit_scales(residual[fitted], covariance, [priors[place] for place in used], DRAWS)
-        matrix = fixed + np.sum(
-            [s**2 * grams[place] for s, place in zip(scales.best, used, strict=True)], 0
-        )
-        error, variance = leave_one_out(residual, matrix)
-        scores = error / np.sqrt(variance)
-        odd = tuple(int(place) for place in np.flatnonzero(np.abs(scores) > WILD))
-        if wild or not odd or len(odd) > max(1, len(scores) // 5):
-            break
-        wild = odd
-    counted = [scores[n] for n in np.flatnonzero(whole) if n not in wild]
-    inflation = (PSEUDO + float(np.square(counted).sum())) / (PSEUDO + len(counted))
-    draws = np.tile([prior.median for prior in priors], (DRAWS, 1))
-    draws[:, used] = scales.draws
+def fit_correction(data: NetworkData, grid: BlockGrid) -> Correction:
+    """Fit the scales by marginal likelihood, widen outliers and calibrate the intervals."""
+    networks = data.is_network > 0
+    typical_ms = float(np.median(data.ms[networks])) if networks.any() else 1.0
+    overhead_ms = (0.02 if grid.null_ms > 0 else 0.05) * typical_ms
+    terms = CovarianceTerms(Design(data, grid, overhead_ms))
+    fit = _fit(terms, ())
+    if outliers := _outliers(fit.scores):
+        fit = _fit(terms, outliers)
+    calibrating = [fit.scores[n] for n in np.flatnonzero(networks) if n not in outliers]
+    squares = float(np.square(calibrating).sum())
+    inflation = (CALIBRATION_PSEUDO_COUNT + squares) / (CALIBRATION_PSEUDO_COUNT + len(calibrating))
+    draws = zip(fit.names, fit.scales.draws.T.tolist(), strict=True)
     return Correction(
-        tuple(map(tuple, draws.tolist())),
-        tuple(scales.weights.tolist()),
+        {name: tuple(values) for name, values in draws},
+        tuple(fit.scales.weights.tolist()),
         overhead_ms,
-        max(1.0, float(inflation)),
-        wild,
-        factorise(matrix)[1],
+        max(1.0, inflation),
+        outliers,
+        factorise(fit.covariance)[1],
     )
 
 
-def posterior(correction: Correction, seen: Seen, field: Field) -> Posterior:
-    """Return the costs of the field's blocks given all observations.
+class _Fit(NamedTuple):
+    """Fitted scales of those terms that have an effect on the observations."""
 
-    The mixture over the draws of the scales is summed up by its mean and covariance.
+    names: tuple[str, ...]
+    scales: ScaleFit
+    covariance: Floats
+    """Of the observations, for the most probable scales."""
+    scores: Floats
+    """Leave-one-out errors in standard deviations."""
+
+
+def _fit(terms: CovarianceTerms, outliers: Sequence[int]) -> _Fit:
+    data, grid = terms.design.data, terms.design.grid
+    residual = _residual(data, grid)
+    fixed = _fixed_covariance(terms.design, residual, outliers)
+    subset = np.linspace(0, len(data.ms) - 1, min(len(data.ms), MAX_FIT_OBSERVATIONS)).astype(int)
+    block = np.ix_(subset, subset)
+    grams = {name: gram for name, gram in terms.grams.items() if gram.any()}
+    parts = [gram[block] for gram in grams.values()]
+
+    def covariance(scales: Floats) -> tuple[Floats, list[Floats]]:
+        slopes = [2 * scale**2 * part for scale, part in zip(scales, parts, strict=True)]
+        return fixed[block] + 0.5 * np.sum(slopes, axis=0), slopes
+
+    priors = [_prior(name, grid) for name in grams]
+    scales = fit_scales(residual[subset], covariance, priors, NUM_DRAWS)
+    weighted = [s**2 * gram for s, gram in zip(scales.best, grams.values(), strict=True)]
+    whole = fixed + np.sum(weighted, axis=0)
+    error, variance = leave_one_out(residual, whole)
+    return _Fit(tuple(grams), scales, whole, error / np.sqrt(variance))
+
+
+def _outliers(scores: Floats) -> tuple[int, ...]:
+    """Return the observations that disagree with all others; none if they are too many for that."""
+    outliers = tuple(int(place) for place in np.flatnonzero(np.abs(scores) > OUTLIER_SIGMA))
+    return outliers if len(outliers) <= max(1, len(scores) // 5) else ()
+
+
+def _prior(name: str, grid: BlockGrid) -> Prior:
+    term, is_timed = TERMS[name], grid.costs.covariance.any()
+    return term.prior if is_timed or term.untimed_prior is None else term.untimed_prior
+
+
+def posterior(correction: Correction, data: NetworkData, grid: BlockGrid) -> Posterior:
+    """Return the costs of the grid's blocks given all observations.
+
+    The mixture over the draws of the scales is summarised by its mean and covariance.
     """
-    terms, residual = Terms(seen, field, correction.overhead_ms), _residual(seen, field)
+    terms, residual = _terms(correction, data, grid), _residual(data, grid)
     means: list[Floats] = []
     covariances: list[Floats] = []
-    for scales, factor in _factors(correction, terms, residual):
+    for _, scales, factor in _factors(correction, terms, residual):
         cross = terms.cross(scales)
         means.append(cross @ solve(factor, residual))
-        covariances.append(terms.prior(scales) - cross @ solve(factor, cross.T))
+        covariances.append(terms.state(scales) - cross @ solve(factor, cross.T))
     weights = np.array(correction.weights)
     mean = weights @ np.array(means)
-    spread = np.array(means) - mean
-    joint = np.tensordot(weights, np.array(covariances), 1) + (spread.T * weights) @ spread
-    unit = np.append(field.rows.ms, 1.0)
-    squares = weights @ np.square(correction.scales)
-    noise = float(np.sqrt(squares[5] + (squares[9] if any(seen.process) else 0.0)))
-    ms = np.maximum(field.rows.ms * (1 + mean[:-1]), 0.05 * field.rows.ms)
+    centred = np.array(means) - mean
+    joint = np.tensordot(weights, np.array(covariances), 1) + (centred.T * weights) @ centred
+    unit = np.append(grid.costs.ms, 1.0)
     return Posterior(
-        ms,
-        field.null_ms + float(mean[-1]),
+        np.maximum(grid.costs.ms * (1 + mean[:-1]), 0.05 * grid.costs.ms),
+        grid.null_ms + float(mean[-1]),
         correction.inflation * joint * np.outer(unit, unit),
-        noise,
+        sum(correction.mean_square(n) for n in terms.effects if TERMS[n].is_noise) ** 0.5,
     )
 
 
-def alone_covariance(correction: Correction, seen: Seen, field: Field) -> tuple[Floats, Floats]:
-    """Return what timing blocks alone would tell: covariances in ms^2, given all observations.
+def isolated_covariance(
+    correction: Correction, data: NetworkData, grid: BlockGrid
+) -> tuple[Floats, Floats]:
+    """Return the covariances in ms^2 of the times of isolated blocks, given all observations.
 
-    ``[B + 1, B]`` of the costs (overhead is last) and the blocks' times alone, and ``[B, B]`` of
-    those times. They are the prior rows: their error is a part of that of the costs, beside which
-    the deviation inside networks stays.
+    ``[B + 1, B]`` of costs (overhead is last) and isolated times, and ``[B, B]`` of the times. The
+    prior costs are isolated times: their error is a part of that of the costs, beside which the
+    deviation inside networks remains.
     """
-    terms, residual = Terms(seen, field, correction.overhead_ms), _residual(seen, field)
-    size = terms.size
+    terms, residual = _terms(correction, data, grid), _residual(data, grid)
+    size, prior = terms.design.size, grid.costs.covariance
+    to_prior = terms.prior_costs.cross()[:-1]
     across, within = np.zeros((size + 1, size)), np.zeros((size, size))
-    draws = zip(correction.weights, _factors(correction, terms, residual), strict=True)
-    for weight, (scales, factor) in draws:
-        told = solve(factor, terms.to_own.T)
-        across[:-1] += weight * terms.own
-        across -= weight * terms.cross(scales) @ told
-        within += weight * (terms.own - terms.to_own @ told)
-    unit = field.rows.ms
+    for weight, scales, factor in _factors(correction, terms, residual):
+        explained = solve(factor, to_prior.T)
+        across[:-1] += weight * prior
+        across -= weight * terms.cross(scales) @ explained
+        within += weight * (prior - to_prior @ explained)
+    unit = grid.costs.ms
     return (
         correction.inflation * across * np.outer(np.append(unit, 1.0), unit),
         correction.inflation * within * np.outer(unit, unit),
     )
 
 
+def uncorrected(grid: BlockGrid, bias_std: float) -> Posterior:
+    """Return what is known while no network was measured: the prior, with a common bias."""
+    unit = np.append(grid.costs.ms, 0.0)
+    covariance = np.zeros((len(unit), len(unit)))
+    covariance[:-1, :-1] = grid.costs.covariance
+    covariance = (covariance + bias_std**2) * np.outer(unit, unit)
+    return Posterior(grid.costs.ms, grid.null_ms, covariance, TERMS["noise"].prior.median)
+
+
+def _terms(correction: Correction, data: NetworkData, grid: BlockGrid) -> CovarianceTerms:
+    return CovarianceTerms(Design(data, grid, correction.overhead_ms), correction.scales)
+
+
 def _factors(
-    correction: Correction, terms: Terms, residual: Floats
-) -> Iterator[tuple[Floats, Floats]]:
-    """Yield each draw of the scales, and the factor of the observations' covariance under it."""
-    grams = terms.grams()
-    fixed = _fixed(terms.seen, terms.field, residual, correction.wild)
-    for scales in correction.scales:
-        matrix = fixed + np.sum([s**2 * gram for s, gram in zip(scales, grams, strict=True)], 0)
-        yield scales, factorise(matrix)[0]
+    correction: Correction, terms: CovarianceTerms, residual: Floats
+) -> Iterator[tuple[float, Scales, Floats]]:
+    """Yield each draw with its weight, and the factor of the observations' covariance under it."""
+    fixed = _fixed_covariance(terms.design, residual, correction.outliers)
+    for weight, scales in correction.draws():
+        yield weight, scales, factorise(fixed + terms.gram(scales))[0]
 
 
-def uncorrected(field: Field, bias: float) -> Posterior:
-    """Return what is known where no network was measured: the prior, and a common bias."""
-    unit = np.append(field.rows.ms, 0.0)
-    own = np.zeros((len(unit), len(unit)))
-    own[:-1, :-1] = field.rows.covariance
-    return Posterior(
-        field.rows.ms, field.null_ms, (own + bias**2) * np.outer(unit, unit), TERMS[5].median
-    )
+def _residual(data: NetworkData, grid: BlockGrid) -> Floats:
+    return data.ms - data.counts @ grid.costs.ms - data.is_network * grid.null_ms
 
 
-def _residual(seen: Seen, field: Field) -> Floats:
-    return seen.ms - seen.counts @ field.rows.ms - seen.network * field.null_ms
-
-
-def _fixed(seen: Seen, field: Field, residual: Floats, wild: Sequence[int]) -> Floats:
-    """Return the part of the covariance that no scale multiplies; wild ones count for little."""
-    scaled = seen.counts * field.rows.ms
-    noise = (seen.error * seen.ms) ** 2
-    for place in wild:
-        noise[place] += max(float(residual[place]) ** 2, (0.1 * float(seen.ms[place])) ** 2)
-    return scaled @ field.rows.covariance @ scaled.T + np.diag(noise)
-
-
-def _priors(field: Field) -> tuple[Prior, ...]:
-    """With no block timed, weights came from these very networks: their deviation stays wide.
-
-    What like blocks have in common is then that of blocks alone as devices show it, 0.2 to 0.4.
-    """
-    if field.rows.covariance.any():
-        return TERMS
-    return (TERMS[0], Prior("shares", 1.0, 0.05), Prior("shape", 0.25), *TERMS[3:])
+def _fixed_covariance(design: Design, residual: Floats, outliers: Sequence[int]) -> Floats:
+    """Return the part of the covariance that no scale multiplies, with outliers widened."""
+    data, block_ms = design.data, design.block_ms
+    noise = (data.relative_error * data.ms) ** 2
+    for place in outliers:
+        noise[place] += max(float(residual[place]) ** 2, (0.1 * float(data.ms[place])) ** 2)
+    return block_ms @ design.grid.costs.covariance @ block_ms.T + np.diag(noise)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hwnas.latency_models.fitting.design_matrix import bias_of, null_of
+from hwnas.latency_models.fitting.design_matrix import common_bias_std, null_latency_ms
 from hwnas.latency_models.model import Conditions, HeldOut, LatencyModel
 
 
@@ -45,7 +45,7 @@ def error_words(held_out: HeldOut) -> str:
 
 
 def _learnt(model: LatencyModel) -> Iterator[str]:
-    null_ms = null_of(model.observations)
+    null_ms = null_latency_ms(model.observations)
     if null_ms is not None:
         yield f"- a call that computes nothing: {null_ms:.4f} ms, taken off every block alone"
     alone = model.isolated_ms()
@@ -60,7 +60,7 @@ def _error_lines(model: LatencyModel) -> Iterator[str]:
     if model.held_out is not None:
         yield f"- held-out error over {error_words(model.held_out)}"
     elif model.correction is None:
-        bias = bias_of(model.observations)
+        bias = common_bias_std(model.observations)
         yield (
             "- held-out error: not known, no whole network was measured; all rows together are "
             f"taken to be off by {bias:.0%} (standard deviation)"
@@ -70,16 +70,16 @@ def _error_lines(model: LatencyModel) -> Iterator[str]:
 
 
 def _odd(model: LatencyModel) -> Iterator[str]:
-    if model.prior.wild:
-        keys = _some(model.prior.wild)
+    if model.prior.outliers:
+        keys = _some(model.prior.outliers)
         yield f"- timings of blocks that disagree with all others, widened, not dropped: {keys}"
     correction = model.correction
     if correction is None:
         return
-    if correction.wild:
+    if correction.outliers:
         yield (
-            f"- {len(correction.wild)} of {len(model.networks)} networks disagree with all others "
-            "by more than four standard deviations: widened, not dropped"
+            f"- {len(correction.outliers)} of {len(model.networks)} networks disagree with all "
+            "others by more than four standard deviations: widened, not dropped"
         )
     if correction.inflation > 1:
         yield f"- variances are widened by {correction.inflation:.2f} (leave-one-out errors)"

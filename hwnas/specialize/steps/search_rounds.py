@@ -8,7 +8,7 @@ import msgspec
 import torch
 
 from hwnas.files import write_json
-from hwnas.latency_models.fitting.fit import observe
+from hwnas.latency_models.fitting.fit import update_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.plugins import load
@@ -184,4 +184,4 @@ def _refit(run: RunContext, screened: Screened) -> LatencyModel:
         for one in screened.candidates
         if (measurement := measured.get(one.architecture.digest)) is not None
     ]
-    return observe(screened.model, added)
+    return update_model(screened.model, added)

@@ -11,14 +11,14 @@ import pytest
 from hwnas.architecture.architecture import Block
 from hwnas.latency_models.features import shapes, unsupported
 from hwnas.latency_models.fitting.active_learning import (
-    covering,
-    half_width,
-    next_models,
-    next_networks,
+    median_half_width,
+    select_initial_blocks,
+    select_measurements,
+    select_networks,
 )
 from hwnas.latency_models.fitting.block_prior import BlockPrior
 from hwnas.latency_models.fitting.covariance_terms import TERMS
-from hwnas.latency_models.fitting.design_matrix import field_over
+from hwnas.latency_models.fitting.design_matrix import block_grid
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.fitting.gaussian import matern52
 from hwnas.latency_models.fitting.network_correction import Correction
@@ -29,7 +29,6 @@ from tests.support.synthetic import BLOCKS, SPACE, alone, keys_of, networks
 NOISE = 0.01
 """That a plan supposes of every measurement."""
 TIMED = 20
-NOISES = [place for place, term in enumerate(TERMS) if term.name in ("noise", "process")]
 
 Network = tuple[Block, ...]
 
@@ -41,9 +40,10 @@ def drawn(count: int, seed: int) -> list[Network]:
 
 def plain(correction: Correction) -> Correction:
     """With one draw of the scales, and without the noise that only whole networks have."""
-    draw = np.array(correction.weights) @ np.array(correction.draws)
-    draw[NOISES] = 0.0
-    return msgspec.structs.replace(correction, draws=(tuple(draw.tolist()),), weights=(1.0,))
+    weights = np.array(correction.weights)
+    means = {name: float(weights @ np.array(draws)) for name, draws in correction.scales.items()}
+    scales = {name: (0.0 if TERMS[name].is_noise else mean,) for name, mean in means.items()}
+    return msgspec.structs.replace(correction, scales=scales, weights=(1.0,))
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def told(model: LatencyModel, one: Network, network: bool) -> LatencyModel:
         added = Observation("network", keys_of(one), mean_ms, NOISE)
     else:
         # alone it takes what the prior rows say; the error counts for the time without the call
-        field = field_over(model.observations, model.prior, (), one)
-        ms = float(field.rows.ms[field.blocks.index(one[0])])
+        grid = block_grid(model.observations, model.prior, (), one)
+        ms = float(grid.costs.ms[grid.blocks.index(one[0])])
         added = Observation("alone", (one[0].key,), ms + null_ms, NOISE * ms / (ms + null_ms))
     observations = (*model.observations, added)
     return msgspec.structs.replace(model, observations=observations, rows_ms={})
@@ -88,17 +88,17 @@ def test_what_is_chosen_leaves_the_least_uncertainty(known: LatencyModel) -> Non
         *(left(told(known, one, network=True), targets, known) for one in pool),
     ]
     assert max(after) < left(known, targets, known)
-    assert next_models(known, fresh, pool, targets, 1) == [int(np.argmin(after))]
+    assert select_measurements(known, fresh, pool, targets, 1) == [int(np.argmin(after))]
     # each kind by itself, too, so that both are compared with something
-    [block] = next_models(known, fresh, (), targets, 1)
-    [network] = next_networks(known, pool, targets, 1)
+    [block] = select_measurements(known, fresh, (), targets, 1)
+    [network] = select_networks(known, pool, targets, 1)
     assert block == int(np.argmin(after[: len(fresh)]))
     assert network == int(np.argmin(after[len(fresh) :]))
 
 
 def test_the_second_is_chosen_for_what_the_first_left(known: LatencyModel) -> None:
     fresh, targets = list(BLOCKS[TIMED::4]), drawn(12, seed=2)
-    first, second = next_models(known, fresh, (), targets, 2)
+    first, second = select_measurements(known, fresh, (), targets, 2)
     then = told(known, (fresh[first],), network=False)
     after = [
         left(told(then, (block,), network=False), targets, known) if place != first else np.inf
@@ -114,39 +114,39 @@ def test_a_kernel_of_which_nothing_is_known_comes_first() -> None:
     timed = [one for one in alone(noise=NOISE) if " k7 " not in " ".join(one.keys)]
     model = fit_model("here", [*timed, *without], source="test", validate=False)
     pool = [[Block.from_key(key) for key in one.keys] for one in without]
-    chosen = next_models(model, BLOCKS, pool, targets, 2)
+    chosen = select_measurements(model, BLOCKS, pool, targets, 2)
     assert {BLOCKS[place].kernel_size for place in chosen} == {7}  # IndexError for a network
     model = fit_model("here", alone(noise=NOISE), source="test", validate=False)
-    assert min(next_models(model, BLOCKS, drawn(12, seed=1), targets, 3)) >= len(BLOCKS)
+    assert min(select_measurements(model, BLOCKS, drawn(12, seed=1), targets, 3)) >= len(BLOCKS)
 
 
 def test_fewer_candidates_than_asked_for_are_all_chosen(known: LatencyModel) -> None:
-    chosen = next_models(known, BLOCKS[-2:], drawn(2, seed=1), drawn(3, seed=2), 9)
+    chosen = select_measurements(known, BLOCKS[-2:], drawn(2, seed=1), drawn(3, seed=2), 9)
     assert sorted(chosen) == [0, 1, 2, 3]
 
 
 def test_a_covering_design_has_every_kind_and_no_block_twice() -> None:
-    places = covering(BLOCKS, 15)
+    places = select_initial_blocks(BLOCKS, 15)
     assert len(places) == len(set(places)) >= 15
     chosen = [BLOCKS[place] for place in places]
     assert unsupported(BLOCKS, chosen) == []
-    kinds = covering(BLOCKS, 0)
+    kinds = select_initial_blocks(BLOCKS, 0)
     assert unsupported(BLOCKS, [BLOCKS[place] for place in kinds]) == []
     assert places[: len(kinds)] == kinds and len(kinds) < len(places)
-    assert sorted(covering(BLOCKS[:4], 15)) == [0, 1, 2, 3]
+    assert sorted(select_initial_blocks(BLOCKS[:4], 15)) == [0, 1, 2, 3]
 
 
 def test_a_covering_design_leaves_less_unknown_than_any_random_one() -> None:
     rng = np.random.default_rng(0)
     drawn = [rng.permutation(len(BLOCKS))[:15].tolist() for _ in range(30)]
-    assert unknown(covering(BLOCKS, 15)) < 0.9 * min(map(unknown, drawn))
+    assert unknown(select_initial_blocks(BLOCKS, 15)) < 0.9 * min(map(unknown, drawn))
 
 
 def unknown(places: list[int]) -> float:
     """The variance of all blocks when these were timed, by plain conditioning."""
     prior = BlockPrior(())
     points, groups = shapes(BLOCKS)
-    like, _ = matern52(points, points, prior.shape_lengths, groups)
+    like, _ = matern52(points, points, np.array(prior.lengths), groups)
     whole = prior.shape**2 * like + prior.each**2 * np.eye(len(BLOCKS))
     seen = whole[np.ix_(places, places)] + 1e-4 * np.eye(len(places))
     return float(np.trace(whole - whole[:, places] @ np.linalg.solve(seen, whole[places])))
@@ -155,15 +155,15 @@ def unknown(places: list[int]) -> float:
 def test_what_takes_long_is_chosen_for_a_large_gain_only(known: LatencyModel) -> None:
     fresh, pool, targets = list(BLOCKS[TIMED::4]), drawn(6, seed=1), drawn(12, seed=2)
     cheap = [1.0] * len(fresh) + [1e3] * len(pool)
-    assert max(next_models(known, fresh, pool, targets, 4, cheap)) < len(fresh)
+    assert max(select_measurements(known, fresh, pool, targets, 4, cheap)) < len(fresh)
     dear = [1e3] * len(fresh) + [1.0] * len(pool)
-    assert min(next_models(known, fresh, pool, targets, 4, dear)) >= len(fresh)
+    assert min(select_measurements(known, fresh, pool, targets, 4, dear)) >= len(fresh)
 
 
 def test_an_interval_narrows_with_every_network_that_is_told(known: LatencyModel) -> None:
     targets, pool = drawn(12, seed=2), drawn(6, seed=1)
-    widths, model = [half_width(known, targets)], known
-    for place in next_networks(known, pool, targets, 3):
+    widths, model = [median_half_width(known, targets)], known
+    for place in select_networks(known, pool, targets, 3):
         model = told(model, pool[place], network=True)
-        widths.append(half_width(model, targets))
+        widths.append(median_half_width(model, targets))
     assert widths == sorted(widths, reverse=True) and widths[-1] < widths[0]

@@ -8,8 +8,8 @@ import pytest
 from hwnas.architecture.architecture import Block
 from hwnas.latency_models.features import resources
 from hwnas.latency_models.fitting import fit as module
-from hwnas.latency_models.fitting.block_prior import Left, fit_prior, weigh
-from hwnas.latency_models.fitting.design_matrix import left_over, timed_blocks
+from hwnas.latency_models.fitting.block_prior import Residuals, fit_nnls, fit_prior
+from hwnas.latency_models.fitting.design_matrix import network_residuals, timed_blocks
 from hwnas.latency_models.fitting.fit import blocks_of, fit_model
 from hwnas.latency_models.observation import Observation
 from tests.support.synthetic import BLOCKS, CALL_MS, COSTS_MS, SCALE, WEIGHTS, alone, networks
@@ -30,29 +30,29 @@ def test_what_was_never_timed_is_learnt_from_networks(monkeypatch: pytest.Monkey
     observed = [*SOME, *networks(20, seed=1, noise=0.005)]
     found = rmspe(observed)
     assert found < 0.06
-    monkeypatch.setattr(module, "left_over", lambda *_: None)
+    monkeypatch.setattr(module, "network_residuals", lambda *_: None)
     assert rmspe(observed) > 2 * found  # by those that were timed alone
 
 
 def test_what_networks_leave_is_exact() -> None:
     known = {one.keys[0]: one.ms - CALL_MS for one in SOME if one.keys}
     [network] = networks(1, seed=3)
-    left = left_over([*SOME, network], timed_blocks(SOME))
-    assert left is not None and left.amounts.shape == (1, len(WEIGHTS))
+    residuals = network_residuals([*SOME, network], timed_blocks(SOME))
+    assert residuals is not None and residuals.regressors.shape == (1, len(WEIGHTS))
     rest = [Block.from_key(key) for key in network.keys if key not in known]
-    assert left.amounts[0] == pytest.approx(resources(rest).sum(axis=0))
+    assert residuals.regressors[0] == pytest.approx(resources(rest).sum(axis=0))
     spent_ms = CALL_MS + sum(known.get(key, 0.0) for key in network.keys)
-    assert left.ms[0] == pytest.approx(network.ms - spent_ms)
-    assert left.total_ms[0] == network.ms
+    assert residuals.ms[0] == pytest.approx(network.ms - spent_ms)
+    assert residuals.total_ms[0] == network.ms
 
 
 def test_networks_of_timed_blocks_leave_nothing() -> None:
     every, [network] = alone(), networks(1, seed=3)
-    assert left_over([*every, network], timed_blocks(every)) is None
+    assert network_residuals([*every, network], timed_blocks(every)) is None
     half = len(network.keys) // 2 + 1
     most = [one for one in every if not one.keys or one.keys[0] in network.keys[:half]]
-    assert left_over([*most, network], timed_blocks(most)) is None
-    assert left_over(every[:9], timed_blocks(every[:9])) is None
+    assert network_residuals([*most, network], timed_blocks(most)) is None
+    assert network_residuals(every[:9], timed_blocks(every[:9])) is None
 
 
 def test_a_network_of_another_kind_beside_many_changes_nothing_of_the_prior() -> None:
@@ -60,13 +60,13 @@ def test_a_network_of_another_kind_beside_many_changes_nothing_of_the_prior() ->
     other = tuple(key.replace("16>16 @14", "24>24 @28") for key in DENSE[1:] if "16>16" in key)
     odd = Observation("network", 6 * other, 3.0, 0.01)
     assert other and not set(other) & {one.keys[0] for one in every if one.keys}
-    assert left_over([*every, *many, odd], timed_blocks(every)) is None
+    assert network_residuals([*every, *many, odd], timed_blocks(every)) is None
     priors = [
         fit_model("here", observed, source="test", validate=False).prior
         for observed in ([*every, *many], [*every, *many, odd])
     ]
     assert priors[0] == priors[1]
-    few = left_over([*SOME, *many, odd], timed_blocks(SOME))
+    few = network_residuals([*SOME, *many, odd], timed_blocks(SOME))
     assert few is not None and len(few.ms) == len(many) + 1
 
 
@@ -75,14 +75,14 @@ def test_weights_are_found_where_each_kind_of_row_alone_has_not_enough() -> None
     rows = [Block.from_key(key) for one in networks(30, seed=2) for key in one.keys]
     deep = np.array([resources(rows[place : place + 8]).sum(axis=0) for place in range(0, 200, 8)])
     ms = deep @ WEIGHTS
-    prior = fit_prior(timed, resources(timed.blocks), Left(deep, ms, ms))
+    prior = fit_prior(timed, resources(timed.blocks), Residuals(deep, ms, ms))
     assert np.array(prior.weights) @ deep.T == pytest.approx(ms, rel=0.2)
     without = np.array(fit_prior(timed, resources(timed.blocks)).weights) @ deep.T
     assert np.abs(without / ms - 1).mean() > 2 * np.abs(prior.weights @ deep.T / ms - 1).mean()
 
 
 def test_a_unit_of_its_own_weighs_a_row_down() -> None:
-    amounts, ms = np.array([[1.0], [1.0]]), np.array([1.0, 2.0])
-    assert weigh(amounts, ms, np.array([1.0, 100.0]))[0] == pytest.approx(1.0, abs=0.01)
-    assert weigh(amounts, ms, np.array([100.0, 1.0]))[0] == pytest.approx(2.0, abs=0.01)
-    assert weigh(amounts, ms) == pytest.approx(weigh(amounts, ms, ms))
+    regressors, ms = np.array([[1.0], [1.0]]), np.array([1.0, 2.0])
+    assert fit_nnls(regressors, ms, np.array([1.0, 100.0]))[0] == pytest.approx(1.0, abs=0.01)
+    assert fit_nnls(regressors, ms, np.array([100.0, 1.0]))[0] == pytest.approx(2.0, abs=0.01)
+    assert fit_nnls(regressors, ms) == pytest.approx(fit_nnls(regressors, ms, ms))

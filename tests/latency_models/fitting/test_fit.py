@@ -14,11 +14,11 @@ from hwnas.latency_models.fitting import fit as module
 from hwnas.latency_models.fitting.design_matrix import timed_blocks
 from hwnas.latency_models.fitting.fit import (
     blocks_of,
-    check,
-    cross_validated,
+    check_observations,
+    cross_validate,
     fit_model,
-    observe,
-    score,
+    score_predictions,
+    update_model,
 )
 from hwnas.latency_models.model import LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
@@ -41,7 +41,7 @@ def errors(model: LatencyModel, fresh: Sequence[Observation]) -> np.ndarray:
 
 
 def test_nothing_measured_is_refused() -> None:
-    with pytest.raises(HwnasError, match="nothing was measured: there are no observations to fit"):
+    with pytest.raises(HwnasError, match="there are no observations to fit: nothing was measured"):
         fitted([])
 
 
@@ -104,17 +104,17 @@ def test_networks_in_microseconds_against_blocks_in_milliseconds_are_refused(
     factor: float,
 ) -> None:
     wrong = [scaled(one, factor) for one in networks(8, 0)]
-    said = "the one or the other is not in milliseconds"
+    said = "one of the two is not in milliseconds"
     with pytest.raises(HwnasError, match=said):
         fitted([*alone(), *wrong])
-    check([*alone(), *networks(8, 0)])
+    check_observations([*alone(), *networks(8, 0)])
 
 
 def test_networks_that_are_all_the_same_are_too_few() -> None:
     same = networks(1, 0) * 8
     with pytest.raises(HwnasError, match="0 timed blocks and 1 different networks are too few"):
         fitted(same)
-    check([*alone(), *same])
+    check_observations([*alone(), *same])
 
 
 def test_different_networks_with_one_and_the_same_latency_are_refused() -> None:
@@ -138,10 +138,10 @@ def test_measurements_of_the_same_network_are_left_out_together(
     monkeypatch.setattr(module, "fit_model", fit)
     blocks, observed = alone(noise=0.01)[::4], networks(7, 0, 0.01)
     again = [scaled(one, 1.01) for one in observed]
-    found = cross_validated("phone", [*blocks, *observed, *again[:3]])
+    found = cross_validate("phone", [*blocks, *observed, *again[:3]])
     assert found is not None and found.networks == 10
     assert [7 - len(one) for one in seen] == [2, 1, 1, 1, 1, 1]
-    assert cross_validated("phone", [*blocks, *observed[:5], *again[:5]]) is None
+    assert cross_validate("phone", [*blocks, *observed[:5], *again[:5]]) is None
 
 
 def test_repeated_timings_of_a_block_are_averaged_by_their_precision() -> None:
@@ -149,7 +149,7 @@ def test_repeated_timings_of_a_block_are_averaged_by_their_precision() -> None:
     found = timed_blocks([*twice, Observation("inside", (BLOCKS[6].key,), 3.0, 0.05)])
     assert [block.key for block in found.blocks] == [DEEP, BLOCKS[6].key]
     assert found.ms.tolist() == pytest.approx([(1.0 / 0.01**2 + 2.0 / 0.02**2) / 12_500, 3.0])
-    assert found.error.tolist() == pytest.approx([12_500**-0.5, 0.05])
+    assert found.relative_error.tolist() == pytest.approx([12_500**-0.5, 0.05])
 
 
 def test_the_call_of_the_runtime_is_taken_off_blocks_alone() -> None:
@@ -161,7 +161,7 @@ def test_the_call_of_the_runtime_is_taken_off_blocks_alone() -> None:
     ]
     found = timed_blocks(observed)
     assert found.ms.tolist() == pytest.approx([1.0, 0.025])
-    assert found.error.tolist() == pytest.approx([0.0125, 0.1])
+    assert found.relative_error.tolist() == pytest.approx([0.0125, 0.1])
 
 
 def test_a_table_keeps_its_rows_where_nothing_else_was_observed() -> None:
@@ -215,11 +215,11 @@ def test_held_out_error_is_of_networks_that_the_fit_did_not_see(
     monkeypatch.setattr(module, "fit_model", fit)
     monkeypatch.setattr(LatencyModel, "predict", predict)
     blocks, observed = alone(noise=0.01)[::4], networks(14, 0, 0.01)
-    found = cross_validated("phone", [*blocks, *observed])
+    found = cross_validate("phone", [*blocks, *observed])
     assert found is not None and (found.networks, found.folds) == (14, 6)
     assert len(seen) == 6 and all(set(blocks) <= set(rest) for rest in seen)
-    left_out = [one for rest in seen for one in observed if one not in rest]
-    assert sorted(left_out, key=observed.index) == observed
+    held_out = [one for rest in seen for one in observed if one not in rest]
+    assert sorted(held_out, key=observed.index) == observed
     assert len(predicted) == 14
 
 
@@ -243,7 +243,7 @@ def test_an_absurd_network_has_an_absurd_held_out_error() -> None:
 
 def test_a_score_is_what_it_says() -> None:
     predicted = Predictions(np.array([1.04, 2.16, 3.6, 4.0]), np.array([0.1, 0.05, 0.4, 0.1]))
-    found = score(predicted, np.array([1.0, 2.0, 3.0, 4.0]))
+    found = score_predictions(predicted, np.array([1.0, 2.0, 3.0, 4.0]))
     assert (found.networks, found.within_5, found.within_10) == (4, 0.5, 0.75)
     assert found.rmspe == pytest.approx(((0.04**2 + 0.08**2 + 0.2**2) / 4) ** 0.5)
     assert found.spearman == pytest.approx(1.0)
@@ -254,13 +254,13 @@ def test_a_score_is_what_it_says() -> None:
 def test_equal_latencies_have_no_rank() -> None:
     same, rising = np.full(3, 2.0), np.array([1.0, 2.0, 3.0])
     for mean, measured in ((same, rising), (rising, same), (same[:1], same[:1])):
-        assert score(Predictions(mean, 0.1 * mean), measured).spearman == 0.0
+        assert score_predictions(Predictions(mean, 0.1 * mean), measured).spearman == 0.0
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.25])
 def test_four_networks_of_a_changed_device_outweigh_the_many_of_before(factor: float) -> None:
     before = fitted([*alone(noise=0.01), *networks(24, 0, 0.01)])
-    after = observe(before, [scaled(one, factor) for one in networks(4, 1, 0.01)])
+    after = update_model(before, [scaled(one, factor) for one in networks(4, 1, 0.01)])
     fresh = [scaled(one, factor) for one in networks(20, 2)]
     assert np.abs(errors(after, fresh)).max() < 0.05
     assert len(after.networks) == 28
@@ -270,7 +270,7 @@ def test_four_networks_of_a_changed_device_outweigh_the_many_of_before(factor: f
 def test_a_device_that_comes_back_is_followed_back() -> None:
     model = fitted([*alone(noise=0.01), *networks(16, 0, 0.01)])
     for seed, factor in ((1, 1.25), (2, 1.0)):
-        model = observe(model, [scaled(one, factor) for one in networks(4, seed, 0.01)])
+        model = update_model(model, [scaled(one, factor) for one in networks(4, seed, 0.01)])
     assert np.abs(errors(model, networks(20, 3))).max() < 0.05
     assert {one.session for one in model.networks} == {0, 1, 2}
 
@@ -280,7 +280,7 @@ def test_observing_what_was_predicted_changes_hardly_anything() -> None:
     fresh = networks(4, 1)
     predicted = before.predict([blocks_of(one) for one in fresh]).mean_ms.tolist()
     said = [msgspec.structs.replace(o, ms=ms) for o, ms in zip(fresh, predicted, strict=True)]
-    after = observe(before, said)
+    after = update_model(before, said)
     assert np.abs(errors(after, said)).max() < 0.005
     assert after.cost_table  # the same blocks
     assert list(after.rows_ms) == list(before.rows_ms)
@@ -289,14 +289,14 @@ def test_observing_what_was_predicted_changes_hardly_anything() -> None:
 def test_observed_networks_may_have_blocks_that_were_never_measured() -> None:
     before = fitted([one for one in alone(noise=0.01) if DEEP not in one.keys])
     fresh = [one for one in networks(60, 1, 0.01) if DEEP in one.keys][:6]
-    after = observe(before, fresh)
+    after = update_model(before, fresh)
     assert DEEP not in before.rows_ms
     assert after.rows_ms[DEEP] == pytest.approx(COSTS_MS[DEEP], rel=0.25)
 
 
 def test_observing_keeps_what_the_model_is() -> None:
     before = fitted([*alone(noise=0.01)[::3], *networks(3, 0, 0.01)])
-    after = observe(before, networks(3, 1, 0.01))
+    after = update_model(before, networks(3, 1, 0.01))
     for name in ("device", "kind", "source", "made", "sources", "conditions"):
         assert getattr(after, name) == getattr(before, name)
     assert after.sha256 == after.content_sha256 != before.sha256

@@ -17,7 +17,7 @@ from hwnas.latency_models.fitting.gaussian import (
     Covariance,
     Floats,
     Prior,
-    Scales,
+    ScaleFit,
     _laplace,
     factorise,
     fit_scales,
@@ -67,7 +67,7 @@ def test_the_gradient_of_the_marginal_likelihood_is_that_of_finite_differences()
         longer = [hypers[1] ** 2 * slope for slope in slopes]
         return np.sum(terms, axis=0) + np.diag(noise), [*(2 * term for term in terms), *longer]
 
-    priors = [Prior("gram", 0.5), Prior("shape", 1.0), Prior("a", 1.5), Prior("b", 0.8, 0.4)]
+    priors = [Prior(0.5), Prior(1.0), Prior(1.5), Prior(0.8, 0.4)]
     check_gradient(rng.standard_normal(12), covariance, priors)
 
 
@@ -77,7 +77,7 @@ def test_both_stages_give_the_fit_the_gradient_of_their_covariance(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def recorded(*given: Any) -> Scales:
+    def recorded(*given: Any) -> ScaleFit:
         asked.append(given)
         return fit_scales(*given)
 
@@ -190,7 +190,7 @@ def test_nothing_is_less_certain_than_its_prior() -> None:
 
 
 def test_where_observations_say_nothing_the_scales_are_the_priors() -> None:
-    priors = [Prior("a", 0.2, 0.5), Prior("b", 3.0, 0.5)]
+    priors = [Prior(0.2, 0.5), Prior(3.0, 0.5)]
     nothing = [np.zeros((4, 4))] * 2
     found = fit_scales(np.zeros(4), lambda scales: (np.eye(4), nothing), priors, draws=4_000)
     np.testing.assert_allclose(found.best, [0.2, 3.0], rtol=1e-4)
@@ -204,7 +204,7 @@ def test_the_scales_of_synthetic_data_are_recovered() -> None:
     true = np.array([0.5, 0.1])
     residual = true[0] * features @ rng.standard_normal(40) + true[1] * rng.standard_normal(300)
     covariance = sum_of_terms([features @ features.T, np.eye(300)], np.full(300, 1e-6))
-    found = fit_scales(residual, covariance, [Prior("a", 0.1, 2.0), Prior("b", 0.5, 2.0)])
+    found = fit_scales(residual, covariance, [Prior(0.1, 2.0), Prior(0.5, 2.0)])
     np.testing.assert_allclose(found.best, true, rtol=0.2)
 
 

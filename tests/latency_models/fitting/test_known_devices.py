@@ -9,29 +9,29 @@ import numpy as np
 import pytest
 
 from hwnas.latency_models.features import Floats
-from hwnas.latency_models.fitting.covariance_terms import CALLS, WEIGHTS
-from hwnas.latency_models.fitting.fit import blocks_of, fit_model, score
-from hwnas.latency_models.fitting.network_correction import BIAS
+from hwnas.latency_models.fitting.covariance_terms import HALF_OVERHEAD_CALLS, PARAMS_KNEE
+from hwnas.latency_models.fitting.fit import blocks_of, fit_model, score_predictions
+from hwnas.latency_models.fitting.network_correction import COMMON_BIAS_STD
 from hwnas.latency_models.model import HeldOut, LatencyModel
 from hwnas.latency_models.observation import Observation
 from tests.support.synthetic import BLOCKS, COSTS_MS, alone, inside, networks
 
 
 @pytest.mark.parametrize("factor", [0.3, 3.0])
-def test_a_wild_network_is_told_and_the_others_are_still_predicted(factor: float) -> None:
+def test_an_outlying_network_is_named_and_the_others_are_still_predicted(factor: float) -> None:
     observed, fresh = networks(20, 0, 0.01), networks(30, 1)
-    wild = msgspec.structs.replace(observed[7], ms=factor * observed[7].ms)
-    model = fitted([*alone(noise=0.01), *observed[:7], wild, *observed[8:]])
+    outlier = msgspec.structs.replace(observed[7], ms=factor * observed[7].ms)
+    model = fitted([*alone(noise=0.01), *observed[:7], outlier, *observed[8:]])
     assert model.correction is not None
-    assert model.correction.wild == (7,)
+    assert model.correction.outliers == (7,)
     errors = predicted_over_true(model, fresh) - 1
     assert np.abs(errors).max() < 0.05
 
 
-def test_networks_that_agree_are_none_of_them_wild() -> None:
+def test_networks_that_agree_have_no_outlier() -> None:
     model = fitted([*alone(noise=0.01), *networks(20, 0, 0.01)])
     assert model.correction is not None
-    assert model.correction.wild == ()
+    assert model.correction.outliers == ()
 
 
 def test_intervals_are_never_made_narrower_by_calibration() -> None:
@@ -68,7 +68,7 @@ def test_ninety_percent_intervals_hold_about_ninety_percent(blocks: bool, count:
         model = fitted([*measured, *networks(count, seed, 0.02, inside_ms)])
         fresh = networks(60, 50 + seed, 0.02, inside_ms)
         predicted = model.predict([blocks_of(one) for one in fresh])
-        found.append(score(predicted, np.array([one.ms for one in fresh])))
+        found.append(score_predictions(predicted, np.array([one.ms for one in fresh])))
     assert sum(one.networks for one in found) >= 1500
     assert 0.85 <= np.mean([one.covered_90 for one in found]) <= 0.98
     # measuring again differs by 2 %
@@ -95,9 +95,9 @@ def test_more_networks_make_a_prediction_surer() -> None:
 @pytest.mark.parametrize(
     ("observed", "bias"),
     [
-        (alone(noise=0.01)[1:], BIAS["alone"]),
-        (alone(noise=0.01), BIAS["null"]),
-        (inside(), BIAS["inside"]),
+        (alone(noise=0.01)[1:], COMMON_BIAS_STD["isolated"]),
+        (alone(noise=0.01), COMMON_BIAS_STD["less call"]),
+        (inside(), COMMON_BIAS_STD["in network"]),
     ],
 )
 def test_without_any_network_the_common_bias_is_in_the_spread(
@@ -120,7 +120,7 @@ def test_what_a_call_leaves_in_short_blocks_is_no_factor_on_long_ones() -> None:
     short, long = by_cost[:-4], by_cost[-4:]
     null_ms = 0.003
     own = {block.key: COSTS_MS[block.key] * (20 if block in long else 1) for block in by_cost}
-    call_ms = CALLS * null_ms
+    call_ms = HALF_OVERHEAD_CALLS * null_ms
     costs = {key: ms * (1 - 0.3 * call_ms / (ms + call_ms)) for key, ms in own.items()}
     observed = [Observation("alone", (), null_ms, 0.002)]
     observed += [Observation("alone", (key,), ms + null_ms, 0.002) for key, ms in own.items()]
@@ -137,7 +137,7 @@ def test_what_a_call_leaves_in_short_blocks_is_no_factor_on_long_ones() -> None:
 
 def test_blocks_that_are_slower_inside_by_their_weights_are_learnt_as_such() -> None:
     """Alone they are too fast by their weights, 5 % for each factor e; without the term 1.8 %."""
-    slower = {b.key: 1 + 0.05 * (np.log1p(b.params / WEIGHTS) - 2) for b in BLOCKS}
+    slower = {b.key: 1 + 0.05 * (np.log1p(b.params / PARAMS_KNEE) - 2) for b in BLOCKS}
     inside_ms = {key: float(ms * slower[key]) for key, ms in COSTS_MS.items()}
     heavy = [block for block in BLOCKS if block.params > 20_000]
     errors: list[float] = []

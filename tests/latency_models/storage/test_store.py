@@ -10,7 +10,7 @@ import pytest
 
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.files import home
-from hwnas.latency_models.fitting.fit import fit_model, sealed
+from hwnas.latency_models.fitting.fit import fit_model, seal
 from hwnas.latency_models.model import Conditions, HeldOut, LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.card import card
@@ -102,7 +102,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 def test_setting_aside_loses_nothing(tmp_path: Path) -> None:
     for number in range(3):
-        write_measured(sealed(msgspec.structs.replace(MODEL, made=str(number))), tmp_path)
+        write_measured(seal(msgspec.structs.replace(MODEL, made=str(number))), tmp_path)
         (tmp_path / "journal.jsonl").write_text(f"line {number}\n")
         set_aside(tmp_path)
         assert read_measured(tmp_path) is None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hwnas.architecture.architecture import Architecture, Block
-from hwnas.latency_models.fitting.active_learning import next_networks
+from hwnas.latency_models.fitting.active_learning import select_networks
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
@@ -146,5 +146,5 @@ def _next(
     model: LatencyModel, pool: Sequence[Architecture], targets: Sequence[Architecture], count: int
 ) -> list[Architecture]:
     blocks = [one.blocks for one in pool]
-    order = next_networks(model, blocks, [one.blocks for one in targets], count)
+    order = select_networks(model, blocks, [one.blocks for one in targets], count)
     return [pool[number] for number in order]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.latency_models.fitting.fit import score
+from hwnas.latency_models.fitting.fit import score_predictions
 from hwnas.latency_models.model import LatencyModel
 from hwnas.profiling.bench import block_keys
 from tools.evaluate.latency_host.designs import Seen
@@ -65,7 +65,7 @@ def judge(
         if isinstance(method, LatencyModel):
             found = method.predict([one.blocks for one in tested])
             mean_ms = found.mean_ms
-            covered = [score(found, truth).covered_90 for truth in (once, twice)]
+            covered = [score_predictions(found, truth).covered_90 for truth in (once, twice)]
             related = np.corrcoef(mean_ms / once, weights)[0, 1]
             sure.append([*covered, float(np.mean(found.std_ms / mean_ms)), float(related)])
         else:

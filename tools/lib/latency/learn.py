@@ -10,8 +10,16 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from hwnas.latency_models.features import Floats
-from hwnas.latency_models.fitting.block_prior import Rows, untimed_prior, weigh
-from hwnas.latency_models.fitting.covariance_terms import Field, Seen, Terms
+from hwnas.latency_models.fitting.block_prior import BlockCosts, fit_nnls, untimed_prior
+from hwnas.latency_models.fitting.covariance_terms import (
+    BlockFeatures,
+    BlockGrid,
+    CovarianceTerms,
+    Design,
+    Effect,
+    NetworkData,
+    Scales,
+)
 from hwnas.latency_models.fitting.gaussian import factorise
 from hwnas.latency_models.fitting.network_correction import fit_correction
 from hwnas.latency_models.model import FLOOR, Predictions
@@ -54,92 +62,93 @@ def _with(items: Items, train: Index, test: Index, ms: Floats, sources: Sequence
     counts = items.counts[train]
     prior = untimed_prior(counts, amounts, ms)
     cost = np.maximum(amounts @ np.array(prior.weights), 1e-9)
-    rows = Rows(cost, np.zeros((len(cost), len(cost))))
-    field = Field((), rows, amounts, prior, 0.0, (items.coordinates, items.groups))
-    error = np.full(len(train), 1e-3)
-    together = [0] * len(train)
-    seen = Seen(counts, ms, error, np.ones(len(train)), together, together)
-    predicted, evidence = predict(field, seen, items.counts[test])
+    costs = BlockCosts(cost, np.zeros((len(cost), len(cost))))
+    features = BlockFeatures(amounts, items.coordinates, items.groups, np.zeros(len(cost)))
+    grid = BlockGrid((), costs, features, prior, null_ms=0.0)
+    error, zeros = np.full(len(train), 1e-3), [0] * len(train)
+    data = NetworkData(counts, ms, error, np.ones(len(train)), session=zeros, process=zeros)
+    predicted, evidence = predict(grid, data, items.counts[test])
     return Found(predicted, evidence)
 
 
-def predict(field: Field, seen: Seen, counts: Floats) -> tuple[Predictions, float]:
+def predict(grid: BlockGrid, data: NetworkData, counts: Floats) -> tuple[Predictions, float]:
     """Fit the correction; predict networks ``[M, B]`` without their blocks' joint covariance.
 
     Also returns the logarithm of the marginal likelihood. Where there are more networks than items
     the state's covariance is inverted, not the observations': the same numbers, and faster.
     """
-    correction = fit_correction(seen, field)
-    terms = Terms(seen, field, correction.overhead_ms)
-    residual = seen.ms - seen.counts @ field.rows.ms
-    fixed = (seen.error * seen.ms) ** 2
-    for place in correction.wild:
-        fixed[place] += max(residual[place] ** 2, (0.1 * seen.ms[place]) ** 2)
-    scaled = counts * field.rows.ms
+    correction = fit_correction(data, grid)
+    terms = CovarianceTerms(Design(data, grid, correction.overhead_ms), correction.scales)
+    residual = data.ms - data.counts @ grid.costs.ms
+    fixed = (data.relative_error * data.ms) ** 2
+    for place in correction.outliers:
+        fixed[place] += max(residual[place] ** 2, (0.1 * data.ms[place]) ** 2)
+    scaled = counts * grid.costs.ms
     total = scaled.sum(axis=1)
-    fewer = terms.size < len(seen.ms)
-    given = (_InState if fewer else _InObservations)(terms, scaled, residual, fixed)
-    found = [given.posterior(scales) for scales in correction.draws]
+    form = _InState if terms.design.size < len(data.ms) else _InObservations
+    conditioned = form(terms, scaled, residual, fixed)
+    draws = [conditioned.posterior(scales) for _, scales in correction.draws()]
     weights = np.array(correction.weights)
-    means = np.array([mean for mean, _, _ in found])
+    means = np.array([mean for mean, _, _ in draws])
     mean = weights @ means
-    variance = weights @ np.array([one for _, one, _ in found]) + weights @ (means - mean) ** 2
+    variance = weights @ np.array([var for _, var, _ in draws]) + weights @ (means - mean) ** 2
     mean = np.maximum(total + mean, 0.05 * total)
-    noise = (float(weights @ np.array(correction.draws)[:, 5]) * mean) ** 2
+    noise = (float(weights @ np.array(correction.scales["noise"])) * mean) ** 2
     std = np.sqrt(correction.inflation * np.maximum(variance, 0) + noise)
-    evidence = float(weights @ np.array([likely for _, _, likely in found]))
+    evidence = float(weights @ np.array([likely for _, _, likely in draws]))
     return Predictions(mean, np.maximum(std, FLOOR * mean)), evidence
 
 
 class _InObservations:
-    """The posterior of networks by the covariance ``[N, N]`` of what was observed."""
+    """The posterior of networks by the covariance ``[N, N]`` of the observations."""
 
-    def __init__(self, terms: Terms, scaled: Floats, residual: Floats, fixed: Floats) -> None:
-        self.terms, self.scaled, self.residual, self.fixed = terms, scaled, residual, fixed
-        self.grams = terms.grams()
-        self.total, self.spread = scaled.sum(axis=1), scaled @ terms.part
-        self.to_shape, self.to_each = scaled @ terms.to_shape, scaled @ terms.scaled.T
-        self.own_shape = ((scaled @ terms.shape) * scaled).sum(axis=1)
+    def __init__(
+        self, terms: CovarianceTerms, scaled: Floats, residual: Floats, fixed: Floats
+    ) -> None:
+        self.terms, self.residual, self.fixed = terms, residual, fixed
+        networks = np.column_stack([scaled, np.ones(len(scaled))])
+        effects = {n: e for n, e in terms.effects.items() if e.on_state is not None}
+        self.crosses = {name: networks @ effect.cross() for name, effect in effects.items()}
+        self.variances = {name: _variance(networks, effect) for name, effect in effects.items()}
 
-    def posterior(self, s: Sequence[float]) -> tuple[Floats, Floats, float]:
-        terms, spread = self.terms, self.spread
-        matrix = np.diag(self.fixed)
-        for scale, gram in zip(s, self.grams, strict=True):
-            if gram.any():
-                matrix += scale**2 * gram
-        factor, _ = factorise(matrix)
-        overhead = (s[4] * terms.overhead_ms) ** 2
-        cross = (
-            s[0] ** 2 * np.outer(self.total, terms.total) + s[1] ** 2 * spread @ terms.spread.T
-            + s[2] ** 2 * self.to_shape + s[3] ** 2 * self.to_each + overhead
-        )  # fmt: skip
-        before = (
-            s[0] ** 2 * self.total**2 + s[1] ** 2 * (spread**2).sum(axis=1)
-            + s[2] ** 2 * self.own_shape + s[3] ** 2 * (self.scaled**2).sum(axis=1) + overhead
-        )  # fmt: skip
+    def posterior(self, scales: Scales) -> tuple[Floats, Floats, float]:
+        factor, _ = factorise(np.diag(self.fixed) + self.terms.gram(scales))
+        cross = np.sum([scales[n] ** 2 * part for n, part in self.crosses.items()], axis=0)
+        before = np.sum([scales[n] ** 2 * part for n, part in self.variances.items()], axis=0)
         half = solve_triangular(factor, np.column_stack([self.residual, cross.T]), lower=True)
         likely = -0.5 * half[:, 0] @ half[:, 0] - np.log(np.diag(factor)).sum()
         return half[:, 1:].T @ half[:, 0], before - (half[:, 1:] ** 2).sum(axis=0), float(likely)
 
 
+def _variance(networks: Floats, effect: Effect) -> Floats:
+    """Return the variance of each network by the causes of one term."""
+    assert effect.on_state is not None
+    on_networks = networks @ effect.on_state
+    if effect.covariance is None:
+        return (on_networks**2).sum(axis=1)
+    return ((on_networks @ effect.covariance) * on_networks).sum(axis=1)
+
+
 class _InState:
     """The same by the covariance ``[B + 1, B + 1]`` of the state (the matrix inversion lemma)."""
 
-    def __init__(self, terms: Terms, scaled: Floats, residual: Floats, fixed: Floats) -> None:
+    def __init__(
+        self, terms: CovarianceTerms, scaled: Floats, residual: Floats, fixed: Floats
+    ) -> None:
         self.terms, self.residual, self.fixed = terms, residual, fixed
-        self.seen = np.column_stack([terms.scaled, np.ones(len(residual))])
-        self.asked = np.column_stack([scaled, np.ones(len(scaled))])
+        self.observed = np.column_stack([terms.design.block_ms, np.ones(len(residual))])
+        self.networks = np.column_stack([scaled, np.ones(len(scaled))])
 
-    def posterior(self, s: Sequence[float]) -> tuple[Floats, Floats, float]:
-        state, _ = factorise(self.terms.prior(s))
-        noise = np.sqrt(self.fixed + (s[5] * self.terms.seen.ms) ** 2)
-        whitened, residual = (self.seen @ state) / noise[:, None], self.residual / noise
+    def posterior(self, scales: Scales) -> tuple[Floats, Floats, float]:
+        state, _ = factorise(self.terms.state(scales))
+        noise = np.sqrt(self.fixed + (scales["noise"] * self.terms.design.data.ms) ** 2)
+        whitened, residual = (self.observed @ state) / noise[:, None], self.residual / noise
         inner, _ = factorise(np.eye(state.shape[0]) + whitened.T @ whitened)
         explained = solve_triangular(inner, whitened.T @ residual, lower=True)
-        asked = solve_triangular(inner, (self.asked @ state).T, lower=True)
+        spread = solve_triangular(inner, (self.networks @ state).T, lower=True)
         likely = -0.5 * (residual @ residual - explained @ explained)
         likely -= float(np.log(np.diag(inner)).sum() + np.log(noise).sum())
-        return asked.T @ explained, (asked**2).sum(axis=0), float(likely)
+        return spread.T @ explained, (spread**2).sum(axis=0), float(likely)
 
 
 def tables_of(bench: Bench, train: Index, ms: Floats) -> list[Floats]:
@@ -149,7 +158,7 @@ def tables_of(bench: Bench, train: Index, ms: Floats) -> list[Floats]:
 
 def _table(items: Items, train: Index, ms: Floats) -> Floats:
     amounts, counts = items.amounts, items.counts[train]
-    weights = weigh(counts @ amounts, ms[train])
+    weights = fit_nnls(counts @ amounts, ms[train])
     cost = np.maximum(amounts @ weights, 1e-9)
     design = counts * cost / ms[train][:, None]
     target = 1 - counts @ cost / ms[train]
