@@ -68,3 +68,8 @@ class TooNoisy(HwnasError):
     """Measurements whose spread does not allow a verdict."""
 
     exit_code = 6
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].strip()

@@ -118,11 +118,11 @@ def _write(graph: Graph, recipe: Recipe, path: Path, notes: dict[str, bytes]) ->
             path,
             opset=recipe.opset,
             ir_version=recipe.ir_version,
-            notes=notes,
+            metadata=notes,
             dynamic_batch=recipe.dynamic_batch,
         )
     else:
-        write_tflite(graph, path, schema_version=recipe.schema_version, notes=notes)
+        write_tflite(graph, path, schema_version=recipe.schema_version, metadata=notes)
 
 
 def _runtime_version(path: Path, recipe: Recipe) -> str:

@@ -7,7 +7,7 @@ elsewhere ours is oneDNN's (tools/bench/search/depthwise.py).
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +27,6 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
 
 class DepthwiseConv2d(nn.Conv2d):
     """`torch.nn.Conv2d` with a group for each channel, without bias."""
-
-    computes: ClassVar = nn.Conv2d
-    """What the compiler may take it for."""
 
     def __init__(self, channels: int, kernel_size: int, stride: int = 1) -> None:
         super().__init__(

@@ -125,7 +125,7 @@ def test_images_of_another_shape_are_an_error(format: Format, tmp_path: Path) ->
 def test_weights_that_are_not_finite_leave_no_file(format: Format, tmp_path: Path) -> None:
     module = small()
     nn.init.constant_(module[2].weight, torch.nan)  # type: ignore[index]
-    with pytest.raises(ExportError, match=r"^2: its weight holds a value that is not finite"):
+    with pytest.raises(ExportError, match=r"^2: its weight contains a value that is not finite"):
         compile_model(module, SHAPE, format, tmp_path / f"net.{format}", *data())
     assert not list(tmp_path.iterdir())
 

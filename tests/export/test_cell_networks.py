@@ -19,7 +19,7 @@ from hwnas.export.compile import compile_model
 from hwnas.export.graph.nodes import Activation, Concat, Constant, Conv, Graph, Slice, WindowPool
 from hwnas.export.graph.trace import trace
 from hwnas.export.tflite.emitter import write_tflite
-from hwnas.export.tflite.padding import amounts, counts, is_same
+from hwnas.export.tflite.padding import explicit_padding, is_same, pixels_in_window
 from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.verify import file_outputs, torch_outputs
 from hwnas.nn.blocks import block_module
@@ -217,20 +217,17 @@ def test_a_mean_is_corrected_only_where_zeros_were_added(tmp_path: Path) -> None
 def test_padding_in_tflites_terms_by_hand() -> None:
     # 8 px, window 3, stride 2, 1 added: windows start at -1, 1, 3, 5, and the last ends with 7
     assert not is_same(8, (1, 1), 3, 2, 1)
-    assert amounts(8, (1, 1), 3, 2, 1) == (1, 0)
-    assert counts(8, (1, 1), 3, 2, 1).tolist() == [2, 3, 3, 3]
+    assert explicit_padding(8, (1, 1), 3, 2, 1) == (1, 0)
+    assert pixels_in_window(8, (1, 1), 3, 2, 1).tolist() == [2, 3, 3, 3]
     # 7 px: they end at 8, one beyond
     assert is_same(7, (1, 1), 3, 2, 1)
-    assert amounts(7, (1, 1), 3, 2, 1) == (1, 1)
-    assert counts(7, (1, 1), 3, 2, 1).tolist() == [2, 3, 3, 2]
+    assert explicit_padding(7, (1, 1), 3, 2, 1) == (1, 1)
+    assert pixels_in_window(7, (1, 1), 3, 2, 1).tolist() == [2, 3, 3, 2]
     # dilation 2: a window of 3 spans 5
-    assert is_same(8, (2, 2), 3, 1, 2) and amounts(8, (2, 2), 3, 1, 2) == (2, 2)
+    assert is_same(8, (2, 2), 3, 1, 2) and explicit_padding(8, (2, 2), 3, 1, 2) == (2, 2)
     # 5 px, window 2, stride 2, 1 added: the last window starts at 3
-    assert amounts(5, (1, 1), 2, 2, 1) == (1, 0) and counts(5, (1, 1), 2, 2, 1).tolist() == [
-        1,
-        2,
-        2,
-    ]
+    assert explicit_padding(5, (1, 1), 2, 2, 1) == (1, 0)
+    assert pixels_in_window(5, (1, 1), 2, 2, 1).tolist() == [1, 2, 2]
 
 
 @both

@@ -1,8 +1,8 @@
-"""What lies between PyTorch and a file: a graph of plain nodes with all shapes and weights known.
+"""The compiler's graph, between PyTorch and a file: nodes with all their shapes and weights.
 
-Values are float32 and have PyTorch's order of axes, ``[1, C, H, W]`` or ``[1, C]``; a writer for
-another layout transposes the weights, never the values. Batch norm is folded into the convolutions
-before.
+Values are float32 in PyTorch's order of axes, ``[1, C, H, W]`` or ``[1, C]``; an emitter for
+another layout transposes the weights, never the values. Batch norm is folded into the convolution
+before it.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Fused = Literal["relu", "relu6"]
-"""What a node may apply to its own output."""
+"""Activation that a node may apply to its own output."""
 
 Sides = tuple[tuple[int, int], tuple[int, int]]
 """Pixels at (top, bottom) and at (left, right)."""
 
 INPUT, OUTPUT = "images", "logits"
-"""Names of the graph's input and output, in every format."""
+"""Names of a model's input and output, in every format."""
 
 
 class Node(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """One operation and its only output, both called ``name``."""
+    """An operation and its only output, both called ``name``."""
 
     name: str
     inputs: tuple[str, ...]
     shape: tuple[int, ...]
-    """Of the output."""
+    """Shape of the output."""
 
 
 class Conv(Node, frozen=True, eq=False, kw_only=True):
@@ -47,12 +47,12 @@ class Conv(Node, frozen=True, eq=False, kw_only=True):
 
     @property
     def depthwise(self) -> bool:
-        """Whether every output channel sees one of several input channels."""
+        """Whether every output channel reads a single one of several input channels."""
         return self.groups > 1 and self.weight.shape[1] == 1
 
 
 class ConvTranspose(Node, frozen=True, eq=False, kw_only=True):
-    """Transposed convolution; ``shape`` says how many rows and columns are kept at the end."""
+    """Transposed convolution, cropped to ``shape`` from ``begin`` on."""
 
     weight: Array
     """``[I, O / groups, h, w]``"""
@@ -60,13 +60,13 @@ class ConvTranspose(Node, frozen=True, eq=False, kw_only=True):
     """``[O]``"""
     stride: tuple[int, int]
     begin: tuple[int, int]
-    """Rows and columns that are cut off at the start."""
+    """Number of rows and columns that are cropped at the start."""
     dilation: tuple[int, int]
     groups: int = 1
 
 
 class Linear(Node, frozen=True, eq=False, kw_only=True):
-    """``[1, I]`` to ``[1, O]``."""
+    """Linear layer from ``[1, I]`` to ``[1, O]``."""
 
     weight: Array
     """``[O, I]``"""
@@ -76,7 +76,7 @@ class Linear(Node, frozen=True, eq=False, kw_only=True):
 
 
 class LayerNorm(Node, frozen=True, eq=False, kw_only=True):
-    """Over the channels, at each pixel: to mean 0 and variance 1, then gain and shift."""
+    """``(x - mean) / sqrt(var + eps) * gain + shift`` over the channels of each pixel."""
 
     gain: Array
     """``[C]``"""
@@ -86,25 +86,40 @@ class LayerNorm(Node, frozen=True, eq=False, kw_only=True):
 
 
 class Arithmetic(Node, frozen=True, eq=False, kw_only=True):
-    """Elementwise, of two values of the same rank; sizes of 1 are broadcast."""
+    """Elementwise operation on two values of the same rank; axes of size 1 are broadcast."""
 
     op: Literal["add", "sub", "mul", "div", "minimum", "maximum"]
     fused: Fused | None = None
-    """Never of ``minimum`` and ``maximum``."""
+    """Always None for ``minimum`` and ``maximum``."""
 
 
 ActivationOp = Literal[
-    "relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu", "gelu_tanh", "elu",
-    "leaky_relu", "exp", "log", "sqrt", "abs", "neg", "softmax", "log_softmax",
-]  # fmt: skip
+    "relu",
+    "relu6",
+    "hardswish",
+    "hardsigmoid",
+    "sigmoid",
+    "tanh",
+    "gelu",
+    "gelu_tanh",
+    "elu",
+    "leaky_relu",
+    "exp",
+    "log",
+    "sqrt",
+    "abs",
+    "neg",
+    "softmax",
+    "log_softmax",
+]
 
 
 class Activation(Node, frozen=True, eq=False, kw_only=True):
-    """A function of one value that no other node carries; softmax is over the channels."""
+    """Elementwise function that is not fused into another node; softmax is over the channels."""
 
     op: ActivationOp
     slope: float = 0.0
-    """Of ``leaky_relu`` below 0."""
+    """Slope of ``leaky_relu`` below 0."""
 
 
 class Prelu(Node, frozen=True, eq=False, kw_only=True):
@@ -125,65 +140,65 @@ class Mean(Node, frozen=True, eq=False, kw_only=True):
 
 
 class WindowPool(Node, frozen=True, eq=False, kw_only=True):
-    """Largest value or mean in each window."""
+    """Maximum or mean of each window."""
 
     op: Literal["max", "mean"]
     size: tuple[int, int]
     stride: tuple[int, int]
     padding: Sides
     counts_padding: bool = False
-    """Whether a mean is of zeros at the sides too; else they count in neither sum nor number."""
+    """Whether a mean counts the padding as pixels of value 0; else it leaves them out."""
 
 
 class Slice(Node, frozen=True, eq=False, kw_only=True):
-    """Every ``step``-th element from ``begin`` on of each axis, as many as ``shape`` says."""
+    """Every ``step``-th element of each axis from ``begin`` on, ``shape`` elements in all."""
 
     begin: tuple[int, ...]
     step: tuple[int, ...]
 
 
 class Pad(Node, frozen=True, eq=False, kw_only=True):
-    """More elements at the sides: a constant, or (``value=None``) mirrored without the edge."""
+    """Padding with a constant or, if ``value`` is None, by reflection without the edge."""
 
     sides: tuple[tuple[int, int], ...]
-    """Of each axis."""
+    """Number of elements before and after, for each axis."""
     value: float | None
 
 
 class Resize(Node, frozen=True, eq=False, kw_only=True):
-    """To another height and width; bilinear where it is not the nearest (rounded down) pixel."""
+    """Resize of height and width, bilinear or to the nearest pixel (rounded down)."""
 
     nearest: bool
     align_corners: bool
 
 
 class Shuffle(Node, frozen=True, eq=False, kw_only=True):
-    """Channels as rows of ``groups``, read by columns (Zhang et al., arXiv:1707.01083)."""
+    """Channel shuffle (Zhang et al., CVPR 2018, arXiv:1707.01083)."""
 
     groups: int
 
 
 class Concat(Node, frozen=True, eq=False, kw_only=True):
-    """All inputs, in order, along ``axis``."""
+    """Concatenation of all inputs, in order, along ``axis``."""
 
     axis: int = 1
 
 
 class Constant(Node, frozen=True, eq=False, kw_only=True):
-    """Known before any image, without inputs."""
+    """A constant; it has no inputs."""
 
     value: Array
 
 
 class Reshape(Node, frozen=True, eq=False, kw_only=True):
-    """The same elements in the same order, channels first."""
+    """Reshape that keeps the elements in the order of NCHW."""
 
 
 class Graph(msgspec.Struct, frozen=True, eq=False):
-    """Nodes in an order in which they can run; the last value is called ``logits``."""
+    """Nodes in an order of execution; the output is called ``logits``."""
 
     input_shape: tuple[int, int, int]
-    """Channels, height, width of the value called ``images``."""
+    """Channels, height and width of the input, called ``images``."""
     nodes: tuple[Node, ...]
 
     @property

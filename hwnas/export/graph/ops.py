@@ -1,4 +1,4 @@
-"""The compiler's operations: how each looks in PyTorch."""
+"""The operations that can be compiled, by the PyTorch modules and functions that compute them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from hwnas.nn.cells.ops import StridedPointwise
+from hwnas.nn.depthwise import DepthwiseConv2d
+
 OPS: dict[object, str] = {
-    nn.Conv2d: "conv2d",
+    **dict.fromkeys((nn.Conv2d, DepthwiseConv2d, StridedPointwise), "conv2d"),
     nn.ConvTranspose2d: "conv_transpose2d",
     **dict.fromkeys((nn.BatchNorm2d, nn.BatchNorm1d, nn.SyncBatchNorm), "batchnorm"),
     **dict.fromkeys((nn.LayerNorm, F.layer_norm), "layer_norm"),
@@ -74,14 +77,12 @@ OPS: dict[object, str] = {
     nn.ChannelShuffle: "channel_shuffle",
     "new_zeros": "zeros",
 }  # fmt: skip
-"""Module types, functions and method names that can be compiled, and what each computes."""
+"""Operation of each module type, function and method name that can be compiled."""
 
 NAMED_OPS = {"torchvision.ops.stochastic_depth.stochastic_depth": "dropout"}
-"""Functions of packages that are not imported here, by their full names."""
+"""Functions of packages that are not imported here, by their qualified names."""
 
-ALIASES = {
-    "reshape", "permute", "transpose", "getitem", "chunk", "identity", "dropout",
-}  # fmt: skip
+ALIASES = {"reshape", "permute", "transpose", "getitem", "chunk", "identity", "dropout"}
 """Operations whose result may share the memory of their operand."""
 
 ACTIVATIONS = {"relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "elu", "leaky_relu", "silu"}
@@ -93,7 +94,7 @@ def known_ops() -> list[str]:
 
 
 def find_op(node: fx.Node, part: nn.Module | None) -> str | None:
-    """Return the name of what a traced node computes, if it can be compiled."""
+    """Return the operation of a traced node, or None if it cannot be compiled."""
     if part is not None:
         return OPS.get(module_type(part))
     if node.op not in ("call_function", "call_method"):
@@ -104,15 +105,12 @@ def find_op(node: fx.Node, part: nn.Module | None) -> str | None:
 
 
 def module_type(part: nn.Module) -> type[nn.Module]:
-    """Return the type of `OPS` that ``part`` computes the same as, else its own."""
-    return _computed_by(type(part))
+    """Return the type in `OPS` whose ``forward`` ``part`` inherits, else its own type."""
+    return _known_base(type(part))
 
 
 @lru_cache(maxsize=1024)
-def _computed_by(own: type[nn.Module]) -> type[nn.Module]:
-    said: type[nn.Module] | None = getattr(own, "computes", None)
-    if said is not None and said in OPS:
-        return said
+def _known_base(own: type[nn.Module]) -> type[nn.Module]:
     for base in own.__mro__:
         if base in OPS and all(
             getattr(own, name, None) is getattr(base, name, None)
@@ -123,14 +121,14 @@ def _computed_by(own: type[nn.Module]) -> type[nn.Module]:
 
 
 class LeafTracer(fx.Tracer):
-    """Does not look into modules of `OPS`, subclasses that compute the same included."""
+    """A tracer that treats the modules in `OPS`, and their subclasses, as leaves."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return super().is_leaf_module(m, module_qualified_name) or module_type(m) in OPS
 
 
 def op_name(node: fx.Node, part: nn.Module | None) -> str:
-    """Name what a traced node calls, as its user knows it, e.g. ``torch.nn.GELU``."""
+    """Return the name that users know an operation by, e.g. ``torch.nn.GELU``."""
     if part is not None:
         kind = type(part)
         return f"torch.nn.{kind.__name__}" if hasattr(nn, kind.__name__) else kind.__qualname__
@@ -143,14 +141,14 @@ def op_name(node: fx.Node, part: nn.Module | None) -> str:
 
 
 def in_place(node: fx.Node, part: nn.Module | None) -> bool:
-    """Whether ``node`` overwrites its first operand."""
+    """Return whether ``node`` overwrites its first operand."""
     op = find_op(node, part)
     if part is not None:
         return bool(getattr(part, "inplace", False)) and op != "dropout"
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    flag = op in ACTIVATIONS and any(given is True for given in node.args[1:])
-    given = flag or node.kwargs.get("inplace", False)
-    return bool(given) or name.endswith("_") or node.target in _OVERWRITING
+    positional = op in ACTIVATIONS and any(argument is True for argument in node.args[1:])
+    inplace = positional or bool(node.kwargs.get("inplace", False))
+    return inplace or name.endswith("_") or node.target in IN_PLACE_OPERATORS
 
 
-_OVERWRITING = (operator.iadd, operator.imul, operator.isub, operator.itruediv)
+IN_PLACE_OPERATORS = (operator.iadd, operator.imul, operator.isub, operator.itruediv)

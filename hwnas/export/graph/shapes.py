@@ -1,7 +1,7 @@
-"""The shapes in a traced network, found without computing any value that depends on the image.
+"""The shapes in a traced network, without computing any value that depends on the image.
 
-Such values are stand-ins on PyTorch's ``meta`` device, which have a shape and nothing in it.
-Parameters, and what is computed of them alone, are real.
+Such values are tensors on PyTorch's ``meta`` device, which have a shape but no data. Parameters,
+and values computed from parameters alone, are real.
 """
 
 from __future__ import annotations
@@ -20,61 +20,62 @@ Shape = tuple[int, ...]
 META = torch.device("meta")
 
 
-class Known:
-    """What is known of the traced nodes."""
+class NodeValues:
+    """What the nodes of a traced network give, as far as it does not depend on the image."""
 
     def __init__(self) -> None:
         self.shapes: dict[fx.Node, Shape] = {}
-        """Of those that give a tensor."""
+        """Shapes of the nodes that give a tensor."""
         self.pieces: dict[fx.Node, list[Shape]] = {}
-        """Of those that give several."""
+        """Shapes of the nodes that give several tensors."""
         self.constants: dict[fx.Node, Tensor] = {}
-        """Those that no image changes: parameters, and what is computed of them alone."""
+        """Values of the nodes that depend on parameters alone."""
         self.plain: dict[fx.Node, Any] = {}
-        """Those that are no tensors, such as sizes."""
+        """Values of the nodes that give no tensor, such as sizes."""
 
-    def keep(self, node: fx.Node, result: Any) -> None:
+    def record(self, node: fx.Node, result: Any) -> None:
         if isinstance(result, Tensor):
             self.shapes[node] = tuple(result.shape)
-            needs = node.all_input_nodes
-            computed = node.op in ("call_function", "call_method") and any(
-                one in self.constants for one in needs
+            inputs = node.all_input_nodes
+            is_call = node.op in ("call_function", "call_method")
+            folds = any(source in self.constants for source in inputs) and all(
+                source in self.constants or source in self.plain for source in inputs
             )
-            fixed = all(one in self.constants or one in self.plain for one in needs)
-            if node.op == "get_attr" or (computed and fixed):
+            if node.op == "get_attr" or (is_call and folds):
                 self.constants[node] = result
         elif isinstance(result, tuple | list) and result and isinstance(result[0], Tensor):
-            self.pieces[node] = [tuple(one.shape) for one in result]
+            self.pieces[node] = [tuple(tensor.shape) for tensor in result]
         else:
             self.plain[node] = result
 
 
-def known_of(
+def infer_shapes(
     module: nn.Module,
     traced: fx.Graph,
     input_shape: Shape,
     device: torch.device,
     dtype: torch.dtype,
-) -> Known:
-    """Go through a network, traced in evaluation mode, with a stand-in for an image.
+) -> NodeValues:
+    """Run a network, traced in evaluation mode, on a ``meta`` tensor in place of an image.
 
     ``device`` and ``dtype`` are those of the parameters. Raises what the network raises for an
     image of a wrong shape.
     """
-    run = _Run(module, device)
+    interpreter = _MetaInterpreter(module, device)
     image = torch.empty(1, *input_shape, dtype=dtype, device=META)
     for node in traced.nodes:
         if node.op != "output":
-            run.values[node] = image if node.op == "placeholder" else run.result(node)
-            run.known.keep(node, run.values[node])
-    return run.known
+            result = image if node.op == "placeholder" else interpreter.result(node)
+            interpreter.values[node] = result
+            interpreter.known.record(node, result)
+    return interpreter.known
 
 
-class _Run:
+class _MetaInterpreter:
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self.module, self.device = module, device
         self.parts = dict(module.named_modules())
-        self.known = Known()
+        self.known = NodeValues()
         self.values: dict[fx.Node, Any] = {}
 
     def result(self, node: fx.Node) -> Any:
@@ -85,43 +86,44 @@ class _Run:
         kwargs: Any = map_arg(node.kwargs, self.values.__getitem__)
         if _keeps_shape(find_op(node, part), part, args):
             return args[0]
-        if (found := _linear(part, args)) is not None:
-            return torch.empty(found, dtype=args[0].dtype, device=META)
-        result = self._computed(node, _function(node, part), args, kwargs)
+        if (shape := _linear_shape(part, args)) is not None:
+            return torch.empty(shape, dtype=args[0].dtype, device=META)
+        result = self._call(node, _function(node, part), args, kwargs)
         if isinstance(result, torch.device) and result == META:
-            return self.device  # the network asks where its image is
+            return self.device  # the network asks for the device of its image
         return result
 
-    def _computed(self, node: fx.Node, function: Any, args: Any, kwargs: Any) -> Any:
-        given = [self.values[one] for one in node.all_input_nodes]
-        if not any(map(_is_stand_in, given)):
+    def _call(self, node: fx.Node, function: Any, args: Any, kwargs: Any) -> Any:
+        if not any(_is_meta(self.values[source]) for source in node.all_input_nodes):
             return function(*args, **kwargs)
         try:
-            result = _on(_stand_in, function, args, kwargs)
-        except Exception:  # unknown there, or wrong: then PyTorch says what is
+            result = _apply(_to_meta, function, args, kwargs)
+        except Exception:  # not implemented on meta, or an error that real tensors report better
             result = None
         if result is None or (isinstance(result, Tensor) and not result.numel()):
-            result = map_aggregate(_on(self._zeros, function, args, kwargs), _stand_in)
+            result = map_aggregate(_apply(self._to_zeros, function, args, kwargs), _to_meta)
         return result
 
-    def _zeros(self, one: Any) -> Any:
-        if not _is_stand_in(one):
-            return one
-        made = torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=self.device)
-        return made.zero_()
+    def _to_zeros(self, value: Any) -> Any:
+        if not _is_meta(value):
+            return value
+        zeros = torch.empty_strided(
+            value.shape, value.stride(), dtype=value.dtype, device=self.device
+        )
+        return zeros.zero_()
 
 
 UNARY = {
-    "dropout", "elu", "gelu", "hardsigmoid", "hardswish", "leaky_relu", "mish", "relu",
-    "relu6", "sigmoid", "silu", "softplus", "tanh",
-}  # fmt: skip
-"""Operations that give the shape, and the order in memory, of their operand."""
+    *("dropout", "elu", "gelu", "hardsigmoid", "hardswish", "leaky_relu", "mish"),
+    *("relu", "relu6", "sigmoid", "silu", "softplus", "tanh"),
+}
+"""Operations that keep the shape, and the order in memory, of their operand."""
 ARITHMETIC = {"add", "sub", "mul", "div", "minimum", "maximum"}
 
 
 def _keeps_shape(op: str | None, part: Any, args: tuple[Any, ...]) -> bool:
-    """Whether the result has the shape of the first operand, a stand-in, for sure."""
-    if not args or not _is_stand_in(args[0]):
+    """Return whether the result surely has the shape of the first operand, a ``meta`` tensor."""
+    if not args or not _is_meta(args[0]):
         return False
     shape = args[0].shape
     if op == "batchnorm":
@@ -133,9 +135,9 @@ def _keeps_shape(op: str | None, part: Any, args: tuple[Any, ...]) -> bool:
     return op in UNARY
 
 
-def _linear(part: Any, args: tuple[Any, ...]) -> Shape | None:
-    """Return the shape that a linear layer gives; ``meta`` refuses its real weights."""
-    if type(part) is not nn.Linear or not args or not _is_stand_in(args[0]):
+def _linear_shape(part: Any, args: tuple[Any, ...]) -> Shape | None:
+    """Return the output shape of a linear layer, whose real weights ``meta`` would refuse."""
+    if type(part) is not nn.Linear or not args or not _is_meta(args[0]):
         return None
     shape = args[0].shape
     return (*shape[:-1], part.out_features) if shape[-1:] == (part.in_features,) else None
@@ -147,13 +149,13 @@ def _function(node: fx.Node, part: nn.Module | None) -> Any:
     return node.target if part is None else part
 
 
-def _on(move: Callable[[Any], Any], function: Any, args: Any, kwargs: Any) -> Any:
-    return function(*map_aggregate(args, move), **map_aggregate(kwargs, move))
+def _apply(convert: Callable[[Any], Any], function: Any, args: Any, kwargs: Any) -> Any:
+    return function(*map_aggregate(args, convert), **map_aggregate(kwargs, convert))
 
 
-def _is_stand_in(one: Any) -> bool:
-    return isinstance(one, Tensor) and one.is_meta
+def _is_meta(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_meta
 
 
-def _stand_in(one: Any) -> Any:
-    return one.to(META) if isinstance(one, Tensor) else one
+def _to_meta(value: Any) -> Any:
+    return value.to(META) if isinstance(value, Tensor) else value

@@ -1,15 +1,28 @@
-"""How a traced tensor shows a value of the graph where its axes are not the value's own."""
+"""How a traced tensor views a value of the graph: the same elements under other axes."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from enum import Enum
+from typing import NamedTuple
+
+
+class Layout(Enum):
+    """Axes of a traced tensor that views a value ``[N, C, H, W]``."""
+
+    NHWC = "NHWC"
+    NGCHW = "NGCHW"
+    """``[N, G, C / G, H, W]``: the channels are split into G groups."""
+    NCGHW = "NCGHW"
+    """``[N, C / G, G, H, W]``: so split, then the two axes swapped."""
+    NHW = "NHW"
+    """A single channel, whose axis is dropped."""
 
 
 class View(NamedTuple):
-    """Such a tensor costs nothing: what reads it reads the value."""
+    """A view needs no operator: whatever reads the tensor reads the value."""
 
-    kind: Literal["channels last", "in groups", "of swapped groups", "without channel axis"]
+    layout: Layout
     groups: int = 1
 
 
-LAST = View("channels last")
+NHWC = View(Layout.NHWC)

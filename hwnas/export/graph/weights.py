@@ -1,4 +1,4 @@
-"""From PyTorch's tensors to the arrays of the compiler's graph."""
+"""Conversion of PyTorch's tensors to the arrays of the compiler's graph."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from torch import Tensor
 
 from hwnas.export.graph.nodes import Array
 
-CHUNK = 1 << 16
-"""Weights that are computed at once: few enough for the processor's cache."""
+CHUNK_WEIGHTS = 1 << 16
+"""Number of weights that are scaled at once: few enough for the processor's cache."""
 
 
-def array(tensor: Tensor, dtype: Any = np.float32) -> Any:
-    """Return the tensor's values; read-only where they are the module's own memory."""
-    kind = torch.float32 if dtype is np.float32 else torch.float64
-    values = tensor.detach().to("cpu", kind).contiguous().numpy()
+def to_array(tensor: Tensor, dtype: Any = np.float32) -> Any:
+    """Return the tensor as an array, read-only where it shares the module's memory."""
+    torch_dtype = torch.float32 if dtype is np.float32 else torch.float64
+    values = tensor.detach().to("cpu", torch_dtype).contiguous().numpy()
     if values.ctypes.data == tensor.data_ptr():
         values.setflags(write=False)
     return values
 
 
-def own(values: Array) -> Array:
-    """Return a copy of what is the module's memory, so that its later changes stay there."""
+def detached_copy(values: Array) -> Array:
+    """Copy an array that shares the module's memory; return any other as it is."""
     return values if values.flags.writeable else values.copy()
 
 
-def scaled(weights: Array, scale: Any) -> Array:
-    """Multiply along the first axis by ``scale``, float64, whose other axes are of size 1."""
-    found = np.empty_like(weights)
-    step = max(1, CHUNK * len(weights) // max(1, weights.size))
-    for at in range(0, len(weights), step):
-        found[at : at + step] = normal(weights[at : at + step] * scale[at : at + step])
-    return found
+def scale_weights(weights: Array, scale: Any) -> Array:
+    """Multiply by ``scale``, a float64 array ``[len(weights), 1, ...]``, and round to float32."""
+    result = np.empty_like(weights)
+    step = max(1, CHUNK_WEIGHTS * len(weights) // max(1, weights.size))
+    for start in range(0, len(weights), step):
+        rows = slice(start, start + step)
+        result[rows] = flush_denormals(weights[rows] * scale[rows])
+    return result
 
 
-def normal(weights: Any) -> Array:
-    """Round to float32; what would be denormal (slow on many processors, no effect) becomes 0."""
+def flush_denormals(weights: Any) -> Array:
+    """Round to float32 and set denormals to 0: they are slow on many processors, to no effect."""
     rounded = weights.astype(np.float32)
     rounded[np.abs(rounded) < np.finfo(np.float32).tiny] = 0.0
     return rounded

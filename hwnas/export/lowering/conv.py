@@ -1,4 +1,4 @@
-"""Layers with weights: convolutions, transposed ones, and linear."""
+"""Lowering of layers with weights: convolutions, transposed convolutions, linear layers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import numpy as np
 from torch import fx
 
 from hwnas.export.graph.nodes import Conv, ConvTranspose, Linear, Pad, Sides
-from hwnas.export.graph.weights import array
+from hwnas.export.graph.views import NHWC
+from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.lowering import Lowering
 
 
 def conv(lowering: Lowering, node: fx.Node, part: Any) -> None:
-    """A convolution; zeros that were added before and that nothing else uses become its padding."""
+    """Lower a convolution; a zero padding before it that has no other user is merged into it."""
     if part.padding_mode != "zeros":
-        lowering.refuse(node, f"with padding_mode={part.padding_mode!r} is not supported: 'zeros'")
+        lowering.refuse(
+            node, f"with padding_mode={part.padding_mode!r} is not supported, only 'zeros'"
+        )
     value, padding = lowering.operand(node), _padding(part)
     before = lowering.nodes.get(value)
-    if isinstance(before, Pad) and _only_zeros(before) and lowering.alone(value):
+    if isinstance(before, Pad) and _only_zeros(before) and lowering.has_one_user(value):
         (top, bottom), (left, right) = before.sides[2:]
         (up, down), (west, east) = padding
         padding = ((top + up, bottom + down), (left + west, right + east))
@@ -28,7 +31,7 @@ def conv(lowering: Lowering, node: fx.Node, part: Any) -> None:
         node,
         Conv,
         (value,),
-        weight=array(part.weight),
+        weight=to_array(part.weight),
         bias=_bias(part, part.out_channels),
         stride=part.stride,
         padding=padding,
@@ -44,7 +47,7 @@ def conv_transpose(lowering: Lowering, node: fx.Node, part: Any) -> None:
         node,
         ConvTranspose,
         (lowering.operand(node),),
-        weight=array(part.weight),
+        weight=to_array(part.weight),
         bias=_bias(part, part.out_channels),
         stride=part.stride,
         begin=part.padding,
@@ -54,14 +57,14 @@ def conv_transpose(lowering: Lowering, node: fx.Node, part: Any) -> None:
 
 
 def linear(lowering: Lowering, node: fx.Node, part: Any) -> None:
-    """Of ``[1, I]``; of the channels of each pixel (the last axis) it is a 1x1 convolution."""
-    bias, weight = _bias(part, part.out_features), array(part.weight)
-    view = lowering.views.get(lowering.given(node))
-    if view is not None and view.kind == "channels last":
+    """Lower a linear layer; on the last axis of an NHWC tensor it is a 1x1 convolution."""
+    bias, weight = _bias(part, part.out_features), to_array(part.weight)
+    view = lowering.views.get(lowering.argument(node))
+    if view == NHWC:
         lowering.emit(
             node,
             Conv,
-            (lowering.value(node, lowering.given(node), view),),
+            (lowering.value(node, lowering.argument(node), view),),
             view,
             weight=weight[:, :, None, None],
             bias=bias,
@@ -71,16 +74,16 @@ def linear(lowering: Lowering, node: fx.Node, part: Any) -> None:
         )
         return
     if len(lowering.shapes[node]) != 2:
-        lowering.refuse(node, f"to shape {lowering.shapes[node]} is not supported: flatten first")
+        lowering.refuse(node, f"to shape {lowering.shapes[node]} is not supported; flatten first")
     lowering.emit(node, Linear, (lowering.operand(node),), weight=weight, bias=bias)
 
 
 def _bias(part: Any, count: int) -> Any:
-    return np.zeros(count, np.float32) if part.bias is None else array(part.bias)
+    return np.zeros(count, np.float32) if part.bias is None else to_array(part.bias)
 
 
 def _padding(part: Any) -> Sides:
-    """Where 'same' is uneven, PyTorch adds one more at the end."""
+    """Return the padding of a module; PyTorch's 'same' adds an odd pixel at the end."""
     if not isinstance(part.padding, str):
         vertical, horizontal = part.padding
         return (vertical, vertical), (horizontal, horizontal)
@@ -93,5 +96,5 @@ def _padding(part: Any) -> Sides:
 
 
 def _only_zeros(pad: Pad) -> bool:
-    """Whether it adds zeros above, below and beside a map."""
+    """Return whether ``pad`` adds zeros to height and width alone."""
     return pad.value == 0.0 and len(pad.sides) == 4 and pad.sides[:2] == ((0, 0), (0, 0))

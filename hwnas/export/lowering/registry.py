@@ -1,4 +1,4 @@
-"""How each of the compiler's operations becomes a node of its graph."""
+"""The lowering of each operation, by its name in `hwnas.export.graph.ops.OPS`."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ LOWER: dict[str, Lower] = {
     "cat": spatial.concat,
     "zeros": spatial.zeros,
 }
-"""Each takes the lowering, the traced node and, for a module, the module."""
+"""Functions that take the lowering, the traced node and the module that it calls, if any."""

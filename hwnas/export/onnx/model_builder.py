@@ -1,47 +1,52 @@
-"""An ONNX file in the making: operators and constants by name, checked when packed."""
+"""An ONNX model under construction: operators and constants by name, checked when serialised."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-BATCH = "batch"
-"""What a free first axis is called."""
+from hwnas.export.emitters import Emitters
+from hwnas.export.graph.nodes import INPUT, OUTPUT, Graph, Node
+
+BATCH_AXIS = "batch"
+"""Name of a dynamic first axis."""
 
 
-class OnnxFile:
-    """One graph, built in order."""
+class OnnxBuilder:
+    """Collects the operators of one graph, in order; values keep the names of the graph."""
 
-    def __init__(self, opset: int, dynamic_batch: bool) -> None:
+    def __init__(self, graph: Graph, opset: int, dynamic_batch: bool) -> None:
         self.opset, self.dynamic_batch = opset, dynamic_batch
         self.nodes: list[Any] = []
-        self.known: dict[str, Any] = {}
-        """The constants' values."""
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        """Of the graph's values, with a batch of 1."""
+        self.initializers: dict[str, Any] = {}
+        """Values of the constants, by name."""
+        self.shapes: dict[str, tuple[int, ...]] = {
+            INPUT: (1, *graph.input_shape),
+            **{node.name: node.shape for node in graph.nodes},
+        }
+        """Shapes of the graph's values, with a batch of 1."""
 
     def add(self, op: str, inputs: tuple[str, ...], output: str, **attributes: Any) -> None:
+        """Add an operator that is called like its only output."""
         from onnx import helper
 
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
 
     def constant(self, name: str, values: Any) -> str:
-        """Add a constant, once: a second one of the same name is the first."""
+        """Add a constant once: a later one of the same name refers to the first."""
         return self.value(f"{name}:constant", values)
 
+    def node_constant(self, node: Node, name: str, values: Any) -> str:
+        """Add a constant that belongs to ``node``, such as its weight."""
+        return self.constant(f"{node.name}.{name}", values)
+
     def value(self, name: str, values: Any) -> str:
-        """Add a constant that is called ``name``."""
-        self.known.setdefault(name, values)
+        """Add a constant under exactly this name."""
+        self.initializers.setdefault(name, values)
         return name
 
-    def packed(
-        self,
-        names: tuple[str, str],
-        shapes: tuple[tuple[int, ...], tuple[int, ...]],
-        ir_version: int,
-        notes: Mapping[str, bytes],
-    ) -> bytes:
-        """Return the checked file; ``names`` and ``shapes`` are of its input and output."""
+    def serialise(self, ir_version: int, metadata: Mapping[str, bytes]) -> bytes:
+        """Return the bytes of the file, after ONNX's checker and shape inference accepted it."""
         import onnx
         from onnx import helper
 
@@ -49,9 +54,9 @@ class OnnxFile:
             helper.make_tensor_value_info(
                 name,
                 onnx.TensorProto.FLOAT,
-                (BATCH, *shape[1:]) if self.dynamic_batch else shape,
+                (BATCH_AXIS, *shape[1:]) if self.dynamic_batch else shape,
             )
-            for name, shape in zip(names, shapes, strict=True)
+            for name, shape in ((INPUT, self.shapes[INPUT]), (OUTPUT, self.shapes[OUTPUT]))
         ]
         body = helper.make_graph(self.nodes, "hwnas", ends[:1], ends[1:])
         opsets = [helper.make_opsetid("", self.opset)]
@@ -61,15 +66,20 @@ class OnnxFile:
             ir_version=max(ir_version, helper.find_min_ir_version_for(opsets)),
             producer_name="hwnas",
         )
-        helper.set_model_props(model, {name: said.decode() for name, said in notes.items()})
-        for name, values in self.known.items():  # in the model itself: they are copied once
-            _put(model.graph.initializer.add(), name, values)
+        helper.set_model_props(model, {name: text.decode() for name, text in metadata.items()})
+        # written into the model itself, so that large weights are copied only once
+        for name, values in self.initializers.items():
+            _fill(model.graph.initializer.add(), name, values)
         data = model.SerializeToString(deterministic=True)
         onnx.checker.check_model(data, full_check=True)
         return data
 
 
-def _put(tensor: Any, name: str, values: Any) -> None:
+EMITTERS: Emitters[OnnxBuilder] = Emitters("ONNX")
+emits = EMITTERS.emits
+
+
+def _fill(tensor: Any, name: str, values: Any) -> None:
     from onnx import helper
 
     tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(values.dtype)

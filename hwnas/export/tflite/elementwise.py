@@ -1,4 +1,4 @@
-"""Element by element in TFLite: arithmetic and activations."""
+"""TFLite emitters for elementwise nodes: arithmetic, activations and constants."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ from typing import Any
 import numpy as np
 
 from hwnas.export.graph.nodes import Activation, Arithmetic, Constant, Prelu
-from hwnas.export.tflite.writer import FUSED, Writer, nhwc
+from hwnas.export.tflite.model_builder import FUSED_ACTIVATION, TfliteBuilder, emits, nhwc
 
 
-def arithmetic(writer: Writer, node: Arithmetic) -> None:
+@emits(Arithmetic)
+def arithmetic(builder: TfliteBuilder, node: Arithmetic) -> None:
     op = node.op.upper()
-    fused: dict[str, Any] = {"fusedActivationFunction": FUSED[node.fused]}
+    fused: dict[str, Any] = {"fusedActivationFunction": FUSED_ACTIVATION[node.fused]}
     if node.op in ("minimum", "maximum"):
         options, fused = "MaximumMinimumOptions", {}
     else:
         options = f"{node.op.capitalize()}Options"
-    writer.file.operator(op, options, node.inputs, writer.output(node), **fused)
+    builder.operator(op, options, node.inputs, builder.output(node), **fused)
 
 
-def activation(writer: Writer, node: Activation) -> None:
+@emits(Activation)
+def activation(builder: TfliteBuilder, node: Activation) -> None:
     if node.op == "hardsigmoid":
-        _hardsigmoid(writer, node)
+        _hardsigmoid(builder, node)
         return
-    op, options, known = _ACTIVATIONS[node.op]
-    fields: dict[str, Any] = {"alpha": node.slope} if node.op == "leaky_relu" else known
-    writer.file.operator(op, options, node.inputs, writer.output(node), **fields)
+    op, options, fields = BUILTINS[node.op]
+    if node.op == "leaky_relu":
+        fields = {**fields, "alpha": node.slope}
+    builder.operator(op, options, node.inputs, builder.output(node), **fields)
 
 
-_ACTIVATIONS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+BUILTINS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "relu": ("RELU", None, {}),
     "relu6": ("RELU6", None, {}),
     "sigmoid": ("LOGISTIC", None, {}),
@@ -47,29 +50,31 @@ _ACTIVATIONS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "softmax": ("SOFTMAX", "SoftmaxOptions", {"beta": 1.0}),
     "log_softmax": ("LOG_SOFTMAX", "LogSoftmaxOptions", {}),
 }
-"""Builtin, its options' type and their fields."""
+"""Name of the builtin, type of its options, and their fields."""
 
 
-def prelu(writer: Writer, node: Prelu) -> None:
-    slope = writer.constant(node, "slope", node.slope[None, None])
-    writer.file.operator("PRELU", None, (*node.inputs, slope), writer.output(node))
+@emits(Prelu)
+def prelu(builder: TfliteBuilder, node: Prelu) -> None:
+    slope = builder.node_constant(node, "slope", node.slope[None, None])
+    builder.operator("PRELU", None, (*node.inputs, slope), builder.output(node))
 
 
-def _hardsigmoid(writer: Writer, node: Activation) -> None:
-    """``relu6(x + 3) / 6``, as there is no such builtin."""
-    three = writer.file.constant("three", np.array([3], np.float32))
-    sixth = writer.file.constant("sixth", np.array([1 / 6], np.float32))
-    shifted = writer.file.tensor(f"{node.name}.shifted", nhwc(node.shape))
-    writer.file.operator(
+def _hardsigmoid(builder: TfliteBuilder, node: Activation) -> None:
+    """Compute ``relu6(x + 3) / 6``: there is no builtin."""
+    three = builder.constant("three", np.array([3], np.float32))
+    sixth = builder.constant("sixth", np.array([1 / 6], np.float32))
+    shifted = builder.tensor(f"{node.name}.shifted", nhwc(node.shape))
+    builder.operator(
         "ADD",
         "AddOptions",
         (*node.inputs, three),
         shifted,
-        fusedActivationFunction=FUSED["relu6"],
+        fusedActivationFunction=FUSED_ACTIVATION["relu6"],
     )
-    writer.file.operator("MUL", "MulOptions", (shifted, sixth), writer.output(node))
+    builder.operator("MUL", "MulOptions", (shifted, sixth), builder.output(node))
 
 
-def constant(writer: Writer, node: Constant) -> None:
+@emits(Constant)
+def constant(builder: TfliteBuilder, node: Constant) -> None:
     value = node.value.transpose(0, 2, 3, 1) if node.value.ndim == 4 else node.value
-    writer.file.value(node.name, np.ascontiguousarray(value))
+    builder.value(node.name, np.ascontiguousarray(value))

@@ -1,4 +1,4 @@
-"""A TFLite file in the making: tensors and operators by name, packed as a flatbuffer.
+"""Packs tensors and operators, referred to by name, as the flatbuffer of a TFLite file.
 
 The schema comes with LiteRT (`ai_edge_litert.schema_py_generated`).
 """
@@ -13,21 +13,21 @@ import numpy as np
 from hwnas.errors import ExportError
 
 ALIGNMENT_BYTES = 16
-"""Of weights from the file's start: the schema asks for it, so that they can be used in place."""
+"""Alignment of weights in the file, which the schema demands so that they can be used in place."""
 
-ROOM_BYTES = 4096
-"""More than what a tensor or an operator takes without its numbers."""
+MAX_RECORD_BYTES = 4096
+"""More than a tensor or an operator takes, its data left out."""
 
 
 class Flatbuffer:
-    """One subgraph, built in order; the last value written is its output."""
+    """One subgraph, whose operators are added in order."""
 
     def __init__(self) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         self._schema = schema
         self._weights: list[tuple[int, Any]] = []
-        """Weights with their offsets from the file's end, which grow."""
+        """Weights with their offsets from the file's end, in increasing order."""
         self._aligned = _aligned_buffer(schema, self._weights)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._index: dict[str, int] = {}
@@ -35,10 +35,10 @@ class Flatbuffer:
         self._operators: list[Any] = []
         self._buffers: list[Any] = [schema.BufferT()]
         self._codes: dict[tuple[str, int], Any] = {}
-        self._notes: list[Any] = []
+        self._metadata: list[Any] = []
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> str:
-        """Add a value; buffer 0, the empty one, says that it is computed."""
+        """Add a computed value; its buffer is number 0, the empty one."""
         tensor = self._schema.TensorT()
         tensor.name, tensor.shape, tensor.hasRank = name, [int(size) for size in shape], True
         tensor.type = getattr(self._schema.TensorType, dtype.upper())
@@ -48,11 +48,11 @@ class Flatbuffer:
         return name
 
     def constant(self, name: str, values: Any) -> str:
-        """Add a value with its numbers, once: a second one of the same name is the first."""
+        """Add a constant once: a later one of the same name refers to the first."""
         return self.value(f"{name}:constant", values)
 
     def value(self, name: str, values: Any) -> str:
-        """Add a constant that is called ``name``."""
+        """Add a constant under exactly this name."""
         if name not in self._index:
             self.tensor(name, values.shape, str(values.dtype))
             buffer = self._aligned()
@@ -62,10 +62,15 @@ class Flatbuffer:
         return name
 
     def operator(
-        self, op: str, options: str | None, inputs: tuple[str, ...], output: str,
-        version: int = 1, **fields: Any,
-    ) -> None:  # fmt: skip
-        """Add builtin ``op``; ``fields`` are those of its options, named as in the schema."""
+        self,
+        op: str,
+        options: str | None,
+        inputs: tuple[str, ...],
+        output: str,
+        version: int = 1,
+        **fields: Any,
+    ) -> None:
+        """Add builtin ``op``; ``fields`` are the fields of its ``options``, as in the schema."""
         operator = self._schema.OperatorT()
         operator.opcodeIndex = self._code(op, version)
         operator.inputs = [self._index[name] for name in inputs]
@@ -77,47 +82,45 @@ class Flatbuffer:
                 setattr(operator.builtinOptions, field, value)
         self._operators.append(operator)
 
-    def note(self, name: str, said: bytes) -> None:
-        """Add an entry of the model's metadata; the runtime passes over it."""
+    def add_metadata(self, name: str, content: bytes) -> None:
+        """Add an entry of the model's metadata; runtimes ignore it."""
         entry, buffer = self._schema.MetadataT(), self._aligned()
-        entry.name, entry.buffer, buffer.data = (
-            name,
-            len(self._buffers),
-            np.frombuffer(said, np.uint8),
-        )
+        entry.name, entry.buffer = name, len(self._buffers)
+        buffer.data = np.frombuffer(content, np.uint8)
         self._buffers.append(buffer)
-        self._notes.append(entry)
+        self._metadata.append(entry)
 
-    def packed(self, version: int, first: str, last: str) -> Iterator[Any]:
-        """Yield the file's bytes in pieces, with ``first`` as input and ``last`` as output.
+    def pack(self, version: int, input_name: str, output_name: str) -> Iterator[Any]:
+        """Yield the file's bytes in pieces.
 
-        Weights are pieces of their own: the builder leaves room for them, which is never touched.
+        Each weight is a piece of its own: the flatbuffer builder only leaves a gap for it, so that
+        no weight is copied.
         """
         import flatbuffers
 
         graph = self._schema.SubGraphT()
         graph.name, graph.tensors, graph.operators = "main", self._tensors, self._operators
-        graph.inputs, graph.outputs = [self._index[first]], [self._index[last]]
+        graph.inputs, graph.outputs = [self._index[input_name]], [self._index[output_name]]
         model = self._schema.ModelT()
         model.version, model.description = version, "hwnas"
         model.subgraphs, model.buffers = [graph], self._buffers
         model.operatorCodes = list(self._codes.values())
-        if self._notes:
-            model.metadata = self._notes
-        model.signatureDefs = [self._signature(first, last)]
+        if self._metadata:
+            model.metadata = self._metadata
+        model.signatureDefs = [self._signature(input_name, output_name)]
         size = sum(buffer.data.nbytes for buffer in self._buffers[1:])
-        size += ROOM_BYTES * (1 + len(self._tensors) + len(self._operators))
+        size += MAX_RECORD_BYTES * (1 + len(self._tensors) + len(self._operators))
         if size >= flatbuffers.Builder.MAX_BUFFER_SIZE:
-            raise ExportError(f"{size / 1e9:.2f} GB are more than a .tflite file can have: 2 GiB")
+            raise ExportError(f"{size / 1e9:.2f} GB are more than the 2 GiB of a .tflite file")
         builder: Any = flatbuffers.Builder(0)
         builder.Bytes, builder.head = np.empty(size, np.uint8).data, size
         builder.Finish(model.Pack(builder), b"TFL3")
-        done, end = builder.Head(), len(builder.Bytes)
+        start, end = builder.Head(), len(builder.Bytes)
         for offset, values in reversed(self._weights):
-            yield builder.Bytes[done : end - offset]
+            yield builder.Bytes[start : end - offset]
             yield np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-            done = end - offset + values.nbytes
-        yield builder.Bytes[done:]
+            start = end - offset + values.nbytes
+        yield builder.Bytes[start:]
 
     def _code(self, op: str, version: int) -> int:
         if (op, version) not in self._codes:
@@ -128,22 +131,23 @@ class Flatbuffer:
             self._codes[op, version] = code
         return list(self._codes).index((op, version))
 
-    def _signature(self, first: str, last: str) -> Any:
-        """Names input and output for callers such as the quantiser."""
+    def _signature(self, input_name: str, output_name: str) -> Any:
+        """Name input and output for tools that expect a signature, such as the quantiser."""
         signature = self._schema.SignatureDefT()
         signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-        signature.inputs, signature.outputs = [self._named(first)], [self._named(last)]
+        signature.inputs = [self._tensor_map(input_name)]
+        signature.outputs = [self._tensor_map(output_name)]
         return signature
 
-    def _named(self, name: str) -> Any:
-        named = self._schema.TensorMapT()
-        named.name, named.tensorIndex = name, self._index[name]
-        return named
+    def _tensor_map(self, name: str) -> Any:
+        entry = self._schema.TensorMapT()
+        entry.name, entry.tensorIndex = name, self._index[name]
+        return entry
 
 
 def _aligned_buffer(schema: Any, weights: list[tuple[int, Any]]) -> Any:
     class AlignedBuffer(schema.BufferT):
-        """The generated one ignores the schema's ``force_align``, and copies."""
+        """Aligns its data, which the generated class does not, and does not copy it."""
 
         def Pack(self, builder: Any) -> int:
             size = self.data.nbytes

@@ -1,101 +1,119 @@
-"""Maps in TFLite: pools, means, slices, padding, resizing, concatenation."""
+"""TFLite emitters for feature maps: pooling, slices, padding, resizing, concatenation."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hwnas.export.graph.nodes import Concat, Mean, Pad, Pool, Resize, Slice, WindowPool
-from hwnas.export.tflite.padding import counts
-from hwnas.export.tflite.writer import Writer, axes_of, nhwc, place
+from hwnas.export.tflite.model_builder import TfliteBuilder, emits, nhwc, nhwc_axis, window_axes
+from hwnas.export.tflite.padding import pixels_in_window
 
-_LOWEST = float(np.finfo(np.float32).min)
-"""What a maximum never is, unless all are."""
+LOWEST_FLOAT = float(np.finfo(np.float32).min)
+"""Padding for a maximum: it never wins against a pixel."""
 
 
-def pool(writer: Writer, node: Pool) -> None:
-    axes = writer.file.constant("height and width", np.array([1, 2], np.int32))
+@emits(Pool)
+def pool(builder: TfliteBuilder, node: Pool) -> None:
+    axes = builder.constant("height and width", np.array([1, 2], np.int32))
     keep = len(node.shape) == 4
-    writer.file.operator(
-        "MEAN", "ReducerOptions", (*node.inputs, axes), writer.output(node), keepDims=keep
+    builder.operator(
+        "MEAN", "ReducerOptions", (*node.inputs, axes), builder.output(node), keepDims=keep
     )
 
 
-def mean(writer: Writer, node: Mean) -> None:
-    places = np.array(sorted(place(axis) for axis in node.axes), np.int32)
-    axes = writer.constant(node, "axes", places)
-    writer.file.operator(
-        "MEAN", "ReducerOptions", (*node.inputs, axes), writer.output(node), keepDims=True
+@emits(Mean)
+def mean(builder: TfliteBuilder, node: Mean) -> None:
+    axis_numbers = np.array(sorted(nhwc_axis(axis) for axis in node.axes), np.int32)
+    axes = builder.node_constant(node, "axes", axis_numbers)
+    builder.operator(
+        "MEAN", "ReducerOptions", (*node.inputs, axes), builder.output(node), keepDims=True
     )
 
 
-def window_pool(writer: Writer, node: WindowPool) -> None:
-    """TFLite's pools leave padding out, but only where SAME puts it: see `Writer.padded`."""
-    value, padding = writer.padded(node, node.size, fill=_LOWEST if node.op == "max" else 0.0)
-    partial = node.op == "mean" and value != node.inputs[0] and not node.counts_padding
-    output = f"{node.name}.sums" if partial else node.name
-    writer.file.operator(
+@emits(WindowPool)
+def window_pool(builder: TfliteBuilder, node: WindowPool) -> None:
+    """TFLite's pools ignore the padding of SAME, but count pixels of an explicit PAD."""
+    value, padding = builder.padded_input(
+        node, node.size, fill=LOWEST_FLOAT if node.op == "max" else 0.0
+    )
+    rescaled = node.op == "mean" and value != node.inputs[0] and not node.counts_padding
+    output = f"{node.name}.sums" if rescaled else node.name
+    builder.operator(
         {"max": "MAX_POOL_2D", "mean": "AVERAGE_POOL_2D"}[node.op],
         "Pool2DOptions",
         (value,),
-        writer.file.tensor(output, nhwc(node.shape)),
+        builder.tensor(output, nhwc(node.shape)),
         padding=padding,
         strideH=node.stride[0],
         strideW=node.stride[1],
         filterHeight=node.size[0],
         filterWidth=node.size[1],
     )
-    if partial:
-        _recount(writer, node, output)
+    if rescaled:
+        _rescale_means(builder, node, output)
 
 
-def _recount(writer: Writer, node: WindowPool, means: str) -> None:
-    """Zeros that were added explicitly have been counted: scale to the means of the others."""
-    sizes = writer.file.shapes[node.inputs[0]][1:3]
-    known = [counts(*axis) for axis in zip(sizes, *axes_of(node, node.size), strict=True)]
-    scale = node.size[0] * node.size[1] / np.outer(*known)
-    scale = writer.constant(node, "scale", scale[None, :, :, None].astype(np.float32))
-    writer.file.operator("MUL", "MulOptions", (means, scale), writer.output(node))
+def _rescale_means(builder: TfliteBuilder, node: WindowPool, means: str) -> None:
+    """Correct means that counted zeros of an explicit PAD: divide by the number of pixels."""
+    sizes = builder.shapes[node.inputs[0]][1:3]
+    axes = zip(sizes, *window_axes(node, node.size), strict=True)
+    counts = [pixels_in_window(*axis) for axis in axes]
+    scale = node.size[0] * node.size[1] / np.outer(*counts)
+    scale = builder.node_constant(node, "scale", scale[None, :, :, None].astype(np.float32))
+    builder.operator("MUL", "MulOptions", (means, scale), builder.output(node))
 
 
-def cut_out(writer: Writer, node: Slice) -> None:
+@emits(Slice)
+def slice_(builder: TfliteBuilder, node: Slice) -> None:
     shape, first, step = nhwc(node.shape), nhwc(node.begin), nhwc(node.step)
-    begin = writer.constant(node, "begin", np.array(first, np.int32))
+    begin = builder.node_constant(node, "begin", np.array(first, np.int32))
     if set(step) == {1}:
-        size = writer.constant(node, "size", np.array(shape, np.int32))
+        size = builder.node_constant(node, "size", np.array(shape, np.int32))
         inputs = (*node.inputs, begin, size)
-        writer.file.operator("SLICE", "SliceOptions", inputs, writer.output(node))
+        builder.operator("SLICE", "SliceOptions", inputs, builder.output(node))
         return
-    ends = [a + (n - 1) * s + 1 for a, n, s in zip(first, shape, step, strict=True)]
-    end = writer.constant(node, "end", np.array(ends, np.int32))
-    inputs = (*node.inputs, begin, end, writer.constant(node, "step", np.array(step, np.int32)))
-    writer.file.operator("STRIDED_SLICE", "StridedSliceOptions", inputs, writer.output(node))
+    ends = [
+        start + (size - 1) * stride + 1
+        for start, size, stride in zip(first, shape, step, strict=True)
+    ]
+    end = builder.node_constant(node, "end", np.array(ends, np.int32))
+    inputs = (
+        *node.inputs,
+        begin,
+        end,
+        builder.node_constant(node, "step", np.array(step, np.int32)),
+    )
+    builder.operator("STRIDED_SLICE", "StridedSliceOptions", inputs, builder.output(node))
 
 
-def pad(writer: Writer, node: Pad) -> None:
-    sides = writer.constant(node, "sides", np.array(nhwc(node.sides), np.int32))
-    inputs, output = (*node.inputs, sides), writer.output(node)
+@emits(Pad)
+def pad(builder: TfliteBuilder, node: Pad) -> None:
+    sides = builder.node_constant(node, "sides", np.array(nhwc(node.sides), np.int32))
+    inputs, output = (*node.inputs, sides), builder.output(node)
     if node.value is None:
-        writer.file.operator("MIRROR_PAD", "MirrorPadOptions", inputs, output, mode=0)
+        builder.operator("MIRROR_PAD", "MirrorPadOptions", inputs, output, mode=0)
     else:
-        writer.margin(inputs, output, node.value)
+        builder.pad(inputs, output, node.value)
 
 
-def resize(writer: Writer, node: Resize) -> None:
-    size = writer.constant(node, "size", np.array(node.shape[2:], np.int32))
-    half = not node.nearest and not node.align_corners
-    writer.file.operator(
+@emits(Resize)
+def resize(builder: TfliteBuilder, node: Resize) -> None:
+    size = builder.node_constant(node, "size", np.array(node.shape[2:], np.int32))
+    half_pixel = not node.nearest and not node.align_corners
+    builder.operator(
         "RESIZE_NEAREST_NEIGHBOR" if node.nearest else "RESIZE_BILINEAR",
         "ResizeNearestNeighborOptions" if node.nearest else "ResizeBilinearOptions",
         (*node.inputs, size),
-        writer.output(node),
-        version=3 if half else 1,
+        builder.output(node),
+        version=3 if half_pixel else 1,
         alignCorners=node.align_corners,
-        halfPixelCenters=half,
+        halfPixelCenters=half_pixel,
     )
 
 
-def concat(writer: Writer, node: Concat) -> None:
-    axis = place(node.axis) if len(node.shape) == 4 else node.axis
-    writer.file.operator(
-        "CONCATENATION", "ConcatenationOptions", node.inputs, writer.output(node), axis=axis
+@emits(Concat)
+def concat(builder: TfliteBuilder, node: Concat) -> None:
+    axis = nhwc_axis(node.axis) if len(node.shape) == 4 else node.axis
+    builder.operator(
+        "CONCATENATION", "ConcatenationOptions", node.inputs, builder.output(node), axis=axis
     )

@@ -9,7 +9,6 @@ norms have no gain and shift (``affine=False``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -74,9 +73,6 @@ class StridedPointwise(nn.Conv2d):
     Going back with fewer than 8 input channels, channels last, PyTorch's (2.14, oneDNN, AVX-512)
     writes beyond its memory. To train, the pixels are therefore picked first: the same numbers.
     """
-
-    computes: ClassVar = nn.Conv2d
-    """What the compiler may take it for."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1, 2, bias=False)

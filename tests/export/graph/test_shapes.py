@@ -1,4 +1,4 @@
-"""Shapes are found without computing; they are those that PyTorch finds when it computes."""
+"""Shapes inferred without computing are the shapes that PyTorch computes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from torch import Tensor, fx, nn
 
 from hwnas.errors import ExportError
 from hwnas.export.graph.ops import LeafTracer
-from hwnas.export.graph.shapes import Known, known_of
+from hwnas.export.graph.shapes import NodeValues, infer_shapes
 from hwnas.export.graph.trace import evaluating, trace
 from hwnas.nn.blocks import SqueezeExcite
 from hwnas.nn.depthwise import DepthwiseConv2d
 
 
-class Computed(fx.Interpreter):
+class ComputedShapes(fx.Interpreter):
     def __init__(self, module: nn.Module, traced: fx.Graph) -> None:
         super().__init__(module, graph=traced)
-        self.known = Known()
+        self.known = NodeValues()
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n.op != "output":
-            self.known.keep(n, result)
+            self.known.record(n, result)
         return result
 
 
 class Everything(nn.Module):
-    """Each way to a shape: stand-ins, PyTorch's own on ``meta``, and really computed ones."""
+    """Exercises every source of a shape: a rule, PyTorch on ``meta``, and computed zeros."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,35 +49,36 @@ class Everything(nn.Module):
         return self.head(x.mean([2, 3]).flatten(1)).softmax(1)
 
 
-def both(module: nn.Module, shape: tuple[int, int, int]) -> tuple[Known, Known]:
+def both(module: nn.Module, shape: tuple[int, int, int]) -> tuple[NodeValues, NodeValues]:
     with evaluating(module), torch.no_grad():
         traced = LeafTracer().trace(module)
-        computed = Computed(module, traced)
+        computed = ComputedShapes(module, traced)
         computed.run(torch.zeros(1, *shape))
-        found = known_of(module, traced, shape, torch.device("cpu"), torch.float32)
-    return found, computed.known
+        inferred = infer_shapes(module, traced, shape, torch.device("cpu"), torch.float32)
+    return inferred, computed.known
 
 
-def same(found: Known, computed: Known) -> bool:
-    names = found.constants.keys() == computed.constants.keys()
+def same(inferred: NodeValues, computed: NodeValues) -> bool:
+    names = inferred.constants.keys() == computed.constants.keys()
     return names and all(
-        getattr(found, what) == getattr(computed, what) for what in ("shapes", "pieces", "plain")
+        getattr(inferred, field) == getattr(computed, field)
+        for field in ("shapes", "pieces", "plain")
     )
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 15, 9)])
-def test_every_way_finds_the_shape_that_is_computed(shape: tuple[int, int, int]) -> None:
+def test_inferred_shapes_are_the_computed_shapes(shape: tuple[int, int, int]) -> None:
     assert same(*both(Everything(), shape))
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small"])
-def test_shapes_of_published_networks_are_those_that_are_computed(name: str) -> None:
+def test_inferred_shapes_of_published_networks_are_the_computed_shapes(name: str) -> None:
     models = pytest.importorskip("torchvision.models")
     assert same(*both(getattr(models, name)(), (3, 64, 64)))
 
 
 @pytest.mark.parametrize(
-    ("layers", "said"),
+    ("layers", "message"),
     [
         ((nn.Conv2d(3, 4, 1), nn.BatchNorm2d(5)), "running_mean should contain 4 elements"),
         ((nn.Conv2d(3, 4, 1), nn.BatchNorm1d(4)), "expected 2D or 3D input"),
@@ -86,20 +87,20 @@ def test_shapes_of_published_networks_are_those_that_are_computed(name: str) -> 
         ((nn.Flatten(), nn.Linear(7, 2)), "shapes cannot be multiplied"),
     ],
 )
-def test_what_pytorch_cannot_compute_is_said_in_its_words(
-    layers: tuple[nn.Module, ...], said: str
+def test_an_input_that_pytorch_rejects_is_reported_with_its_message(
+    layers: tuple[nn.Module, ...], message: str
 ) -> None:
-    with pytest.raises(ExportError, match=f"does not take an input of shape .*{said}"):
+    with pytest.raises(ExportError, match=f"does not accept an input of shape .*{message}"):
         trace(nn.Sequential(*layers), (3, 8, 8))
 
 
-def test_a_network_that_asks_where_its_image_is_is_told_where_its_parameters_are() -> None:
-    class Asking(nn.Module):
+def test_the_device_of_the_image_is_that_of_the_parameters() -> None:
+    class Device(nn.Module):
         def forward(self, x: Tensor) -> Any:
             return x.device
 
-    module = Asking()
-    found = known_of(
+    module = Device()
+    inferred = infer_shapes(
         module, LeafTracer().trace(module), (3, 8, 8), torch.device("cpu"), torch.float32
     )
-    assert list(found.plain.values()) == [torch.device("cpu")]
+    assert list(inferred.plain.values()) == [torch.device("cpu")]

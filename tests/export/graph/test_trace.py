@@ -1,4 +1,4 @@
-"""From a module to the graph: what is folded, what is fused, what is refused and how."""
+"""Conversion of a module to the graph: folding, fusion and refusals."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def test_folded_weights_hold_no_denormals() -> None:
     assert not only_conv(nn.Sequential(conv, norm)).weight.any()
 
 
-def test_relu_goes_into_its_only_producer() -> None:
+def test_relu_is_fused_into_its_producer() -> None:
     assert only_conv(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6())).fused == "relu6"
 
 
-def test_dropout_and_identity_vanish_and_do_not_hinder_fusing() -> None:
+def test_dropout_and_identity_vanish_and_do_not_prevent_fusion() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Identity(), nn.Dropout(), nn.ReLU(inplace=True))
     assert only_conv(module).fused == "relu"
 
@@ -96,12 +96,12 @@ def test_hardswish_is_a_node_of_its_own() -> None:
     assert isinstance(activation, Activation) and activation.op == "hardswish"
 
 
-def test_relu_after_an_addition_goes_into_it() -> None:
+def test_relu_is_fused_into_an_addition() -> None:
     addition = trace(Calls(lambda y: F.relu(y + y)), IMAGE).nodes[1]
     assert isinstance(addition, Arithmetic) and addition.fused == "relu"
 
 
-def test_flattening_goes_into_a_pool_that_nothing_else_uses() -> None:
+def test_flattening_is_fused_into_a_pool_without_other_users() -> None:
     graph = trace(Calls(lambda y: torch.flatten(F.adaptive_avg_pool2d(y, 1), 1)), IMAGE)
     assert kinds(graph) == ["Conv", "Pool"] and graph.output_shape == (1, 4)
 
@@ -111,8 +111,8 @@ def test_flattening_a_pool_that_is_used_again_is_a_node() -> None:
         pooled = F.adaptive_avg_pool2d(y, 1)
         return pooled.flatten(1) + (y * pooled).mean((2, 3))
 
-    kinds_found = kinds(trace(Calls(gated), IMAGE))
-    assert kinds_found.count("Reshape") == 1 and kinds_found.count("Pool") == 2
+    names = kinds(trace(Calls(gated), IMAGE))
+    assert names.count("Reshape") == 1 and names.count("Pool") == 2
 
 
 @pytest.mark.parametrize(
@@ -125,18 +125,18 @@ def test_flattening_a_pool_that_is_used_again_is_a_node() -> None:
         lambda y: F.adaptive_avg_pool2d(y, 1).view(y.shape[0], y.shape[1]),
     ],
 )
-def test_every_way_to_write_a_global_average_is_one_pool(head: Any) -> None:
+def test_every_spelling_of_a_global_average_is_one_pool(head: Any) -> None:
     graph = trace(Calls(head), IMAGE)
     assert kinds(graph) == ["Conv", "Pool"] and graph.output_shape == (1, 4)
 
 
-def test_values_are_named_by_the_path_of_their_module() -> None:
+def test_values_are_named_after_the_path_of_their_module() -> None:
     graph = trace(nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1)), nn.Conv2d(4, 5, 1)), IMAGE)
     assert [node.name for node in graph.nodes] == ["0.0", "logits"]
     assert graph.nodes[0].inputs == ("images",) and graph.nodes[1].inputs == ("0.0",)
 
 
-def test_modules_called_as_input_and_output_do_not_confuse_the_names() -> None:
+def test_modules_named_like_input_and_output_are_renamed() -> None:
     class Named(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -162,39 +162,39 @@ def test_unused_branches_are_dropped() -> None:
     assert kinds(trace(Calls(unused), IMAGE)) == ["Conv"]
 
 
-def test_a_subclass_that_computes_the_same_is_the_same() -> None:
+def test_a_subclass_with_the_same_forward_is_treated_like_its_base() -> None:
     class OwnConv(nn.Conv2d):
         pass
 
     assert kinds(trace(nn.Sequential(OwnConv(3, 4, 1)), IMAGE)) == ["Conv"]
 
 
-def test_the_training_flags_stay_as_they_were() -> None:
+def test_training_flags_are_restored() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4).eval(), nn.Dropout())
     trace(module, IMAGE)
     assert [part.training for part in module.modules()] == [True, True, False, True]
     assert module[1].num_batches_tracked == 0
 
 
-def test_the_training_flags_stay_as_they_were_after_a_failure() -> None:
+def test_training_flags_are_restored_after_a_failure() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.CELU())
     with pytest.raises(ExportError):
         trace(module, IMAGE)
     assert all(part.training for part in module.modules())
 
 
-def test_every_operation_can_be_lowered_and_has_a_way_to_be_written_in_pytorch() -> None:
+def test_every_operation_has_a_lowering_and_a_pytorch_function() -> None:
     assert set(OPS.values()) == set(LOWER)
 
 
-def test_an_operation_outside_the_set_is_named_with_its_path() -> None:
+def test_an_unknown_operation_is_named_with_its_path() -> None:
     module = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.CELU()))
     message = r"^0\.1: torch\.nn\.CELU is outside the compiler's ops; fall-back: --via .*; known: "
     with pytest.raises(ExportError, match=message):
         trace(module, IMAGE)
 
 
-def test_a_function_outside_the_set_is_named_with_the_module_that_calls_it() -> None:
+def test_an_unknown_function_is_named_with_the_module_that_calls_it() -> None:
     with pytest.raises(ExportError, match=r"^0: torch\.stack is outside") as raised:
         trace(nn.Sequential(Calls(lambda y: torch.stack([y, y], 1))), IMAGE)
     assert "\n" not in str(raised.value)
@@ -206,14 +206,14 @@ def test_a_function_outside_the_set_is_named_with_the_module_that_calls_it() -> 
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), "padding_mode='reflect'"),
         (
             Calls(lambda y: torch.cat([y], 0)),
-            "torch.cat along dim 0 is not supported, only within an image, 1 to 3",
+            "torch.cat along dim 0 is not supported, only along dims 1 to 3",
         ),
-        (Calls(lambda y: y[:, :, 1]), "getitem with .* is not supported, only slices as x"),
+        (Calls(lambda y: y[:, :, 1]), "getitem with .* is not supported, only slices such as x"),
         (Calls(lambda y: y.new_zeros(1, 3)), "returns a constant: there is nothing to compile"),
         (nn.MaxPool2d(2, dilation=2), "MaxPool2d with dilation=2 is not supported"),
         (
             nn.AvgPool2d(3, 2, 1, ceil_mode=True),
-            "AvgPool2d that counts its padding is not supported with ceil_mode=True",
+            "AvgPool2d with count_include_pad=True and ceil_mode=True is not supported",
         ),
         (nn.AvgPool2d(2, divisor_override=3), "AvgPool2d with divisor_override=3"),
         (
@@ -223,7 +223,7 @@ def test_a_function_outside_the_set_is_named_with_the_module_that_calls_it() -> 
         (nn.AdaptiveAvgPool2d(3), "only to \\(1, 1\\) or where one size divides"),
         (Calls(lambda y: y.permute(0, 2, 1, 3)), "to the order \\(0, 2, 1, 3\\) is not supported"),
         (Calls(lambda y: y.view(4, 64)), "the batch must stay"),
-        (Calls(lambda y: y.permute(0, 2, 3, 1)), "of a tensor channels last is not supported"),
+        (Calls(lambda y: y.permute(0, 2, 3, 1)), "of a tensor with layout NHWC is not supported"),
         (nn.LayerNorm([3, 8, 8]), "LayerNorm over \\(3, 8, 8\\) .* only over the channels"),
         (nn.ELU(0.5), "ELU with alpha=0.5 is not supported"),
         (nn.Softmax(2), "Softmax over dim 2 is not supported"),
@@ -234,31 +234,31 @@ def test_a_function_outside_the_set_is_named_with_the_module_that_calls_it() -> 
         (Calls(lambda y: F.pad(y, (-1, 0))), "of \\[-1, 0\\]|of \\(-1, 0\\)"),
         (nn.Linear(8, 2), "flatten first"),
         (nn.Identity(), "returns its input: there is nothing to compile"),
-        (Calls(lambda y: y * "2"), "does not take an input|cannot be traced|as an operand"),
+        (Calls(lambda y: y * "2"), "does not accept an input|cannot be traced|with operand"),
         (Calls(lambda y: torch.add(y, y, alpha=2)), "alpha given by name"),
         (Calls(lambda y: y.mean(1)), "only over \\(2, 3\\)"),
-        (Calls(lambda y: F.dropout(y, 0.5)), "is active in evaluation"),
-        (Calls(lambda y: (y, y)), "one tensor is supported"),
+        (Calls(lambda y: F.dropout(y, 0.5)), "is active in evaluation mode"),
+        (Calls(lambda y: (y, y)), "only one tensor is supported"),
         (Calls(lambda y: y if y.sum() > 0 else -y), "^Calls cannot be traced: symbolically traced"),
-        (nn.Conv2d(4, 4, 1), "^Conv2d does not take an input of shape \\(3, 8, 8\\): "),
+        (nn.Conv2d(4, 4, 1), "^Conv2d does not accept an input of shape \\(3, 8, 8\\): "),
         (Calls(lambda y: F.relu(y, inplace=True) + y), "in place overwrites a value"),
         (Calls(lambda y: F.relu_(y) + y), "in place overwrites a value"),
         (Calls(lambda y: F.relu_(y[:, :, 1:, 1:])), "in place overwrites part of a value"),
     ],
 )
-def test_what_cannot_be_compiled_says_why_in_one_line(module: nn.Module, message: str) -> None:
+def test_a_refusal_gives_the_reason_in_one_line(module: nn.Module, message: str) -> None:
     with pytest.raises(ExportError, match=message) as raised:
         trace(module, IMAGE)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-def test_padding_of_an_even_kernel_is_one_more_at_the_end() -> None:
+def test_an_even_kernel_pads_one_more_pixel_at_the_end() -> None:
     (conv,) = trace(nn.Conv2d(3, 4, 2, padding="same"), IMAGE).nodes
     assert isinstance(conv, Conv) and conv.padding == ((0, 1), (0, 1))
 
 
-def test_a_slice_that_shares_memory_with_what_is_overwritten_is_refused() -> None:
+def test_overwriting_a_value_that_a_slice_shares_is_refused() -> None:
     def overlapping(y: Tensor) -> Tensor:
         part = y[:, :2]
         return F.relu_(y)[:, 2:] + part
@@ -272,11 +272,13 @@ def test_two_inputs_are_refused() -> None:
         def forward(self, left: Tensor, right: Tensor) -> Tensor:
             return left + right
 
-    with pytest.raises(ExportError, match=r"^Two takes left, right; one input is supported"):
+    with pytest.raises(
+        ExportError, match=r"^Two takes the inputs left, right; only one is supported"
+    ):
         trace(Two(), IMAGE)
 
 
-def test_an_addition_in_place_reads_only_what_was_there_before() -> None:
+def test_an_addition_in_place_is_lowered_to_an_addition() -> None:
     def residual(y: Tensor) -> Tensor:
         branch = F.hardswish(y)
         y += branch
@@ -285,7 +287,7 @@ def test_an_addition_in_place_reads_only_what_was_there_before() -> None:
     assert kinds(trace(Calls(residual), IMAGE)) == ["Conv", "Activation", "Arithmetic"]
 
 
-def test_the_head_of_a_network_is_pool_and_linear() -> None:
+def test_the_head_of_a_network_is_a_pool_and_a_linear_layer() -> None:
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(3, 5))
     pool, linear = trace(head, IMAGE).nodes
     assert isinstance(pool, Pool) and pool.shape == (1, 3) and not isinstance(pool, Reshape)

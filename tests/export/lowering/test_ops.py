@@ -1,4 +1,4 @@
-"""Operations beyond our own spaces give in both runtimes what they give in PyTorch."""
+"""Parity of operations that our own search spaces do not use, in both runtimes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAP = (4, 6, 7)
 
 
 class ChannelsLast(nn.Module):
-    """What ConvNeXt does: norm and linear layers on the last axis, and a scale for each channel."""
+    """A ConvNeXt block: norm and linear layers on the last axis, and a scale per channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def shuffled(x: Tensor) -> Tensor:
 
 
 def normalised(x: Tensor) -> Tensor:
-    """As GoogLeNet of torchvision does with pretrained weights."""
+    """Input transform of torchvision's GoogLeNet with pretrained weights."""
     first = torch.unsqueeze(x[:, 0], 1) * (0.229 / 0.5) + (0.485 - 0.5) / 0.5
     return torch.cat((first, torch.unsqueeze(x[:, -1], 1) * 0.45 - 0.1), 1)
 
@@ -109,7 +109,9 @@ def pieces(x: Tensor) -> Tensor:
     ],
     ids=lambda module: type(module).__name__,
 )
-def test_modules(format: Format, module: nn.Module, tmp_path: Path) -> None:
+def test_modules_compute_the_same_as_in_pytorch(
+    format: Format, module: nn.Module, tmp_path: Path
+) -> None:
     assert error_of(module, MAP, format, tmp_path) < FLOAT32_ERROR
 
 
@@ -148,7 +150,9 @@ def test_modules(format: Format, module: nn.Module, tmp_path: Path) -> None:
         lambda x: F.silu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
     ],
 )
-def test_functions(format: Format, function: Any, tmp_path: Path) -> None:
+def test_functions_compute_the_same_as_in_pytorch(
+    format: Format, function: Any, tmp_path: Path
+) -> None:
     assert error_of(Function(function), MAP, format, tmp_path) < FLOAT32_ERROR
 
 
@@ -156,12 +160,12 @@ def nodes_of(module: nn.Module) -> list[type[Node]]:
     return [type(node) for node in trace(module, MAP).nodes]
 
 
-def test_zeros_around_a_convolution_become_its_padding() -> None:
+def test_zero_padding_before_a_convolution_is_merged_into_it() -> None:
     (conv,) = trace(nn.Sequential(nn.ZeroPad2d((0, 1, 2, 3)), nn.Conv2d(4, 2, 3)), MAP).nodes
     assert isinstance(conv, Conv) and conv.padding == ((2, 3), (0, 1))
 
 
-def test_a_margin_that_is_read_elsewhere_or_is_not_zero_stays() -> None:
+def test_padding_with_other_users_or_values_is_not_merged() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -175,7 +179,7 @@ def test_a_margin_that_is_read_elsewhere_or_is_not_zero_stays() -> None:
     assert Pad in nodes_of(nn.Sequential(nn.ConstantPad2d(1, 0.5), nn.Conv2d(4, 4, 3)))
 
 
-def test_a_scale_and_a_shift_go_into_the_convolution_before() -> None:
+def test_scale_and_shift_are_folded_into_the_convolution_before() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -191,48 +195,50 @@ def test_a_scale_and_a_shift_go_into_the_convolution_before() -> None:
     torch.testing.assert_close(torch.from_numpy(conv.bias), expected)
 
 
-def test_pieces_that_nothing_reads_are_not_cut() -> None:
+def test_unused_chunks_are_not_sliced() -> None:
     assert nodes_of(Function(lambda x: x.chunk(2, 1)[1] * x.chunk(2, 1)[1])).count(Slice) == 2
 
 
-def test_channels_last_costs_no_transpose_in_tflite(tmp_path: Path) -> None:
+def test_channels_last_needs_no_transpose_in_tflite(tmp_path: Path) -> None:
     graph = trace(ChannelsLast(), MAP)
     assert not {"TRANSPOSE", "RESHAPE"} & set(operators(graph, tmp_path / "net.tflite"))
 
 
-def test_a_flattened_map_costs_no_transpose_before_a_linear_layer(tmp_path: Path) -> None:
+def test_a_flattened_map_needs_no_transpose_before_a_linear_layer(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(168, 3))
     ops = operators(trace(module, MAP), tmp_path / "net.tflite")
     assert ops == ["RESHAPE", "RELU", "FULLY_CONNECTED"]
     assert "TRANSPOSE" in operators(trace(nn.Flatten(), MAP), tmp_path / "flat.tflite")
 
 
-def test_padding_that_is_same_costs_no_pad_in_tflite(tmp_path: Path) -> None:
+def test_padding_equal_to_same_needs_no_pad_in_tflite(tmp_path: Path) -> None:
     module = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(4, 6, 3, 2))
     ops = operators(trace(module, (4, 8, 8)), tmp_path / "net.tflite")
     assert ops == ["CONV_2D"]
 
 
 @pytest.mark.parametrize("field", ["weight", "bias"])
-def test_a_weight_that_is_not_finite_is_named(field: str) -> None:
+def test_a_weight_that_is_not_finite_is_named_in_the_error(field: str) -> None:
     module = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
     with torch.no_grad():
         getattr(module[2], field).view(-1)[0] = torch.nan
-    with pytest.raises(ExportError, match=f"^logits: its {field} holds a value that is not finite"):
+    with pytest.raises(
+        ExportError, match=f"^logits: its {field} contains a value that is not finite"
+    ):
         trace(module, MAP)
 
 
-def test_a_running_variance_that_is_not_finite_is_named() -> None:
+def test_a_running_variance_that_is_not_finite_is_named_in_the_error() -> None:
     module = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1))
     assert module[1].running_var is not None
     module[1].running_var.fill_(torch.nan)  # type: ignore[operator]
-    with pytest.raises(ExportError, match=r"^0: its weight holds a value that is not finite"):
+    with pytest.raises(ExportError, match=r"^0: its weight contains a value that is not finite"):
         trace(module, MAP)
 
 
-def test_what_tflite_lacks_is_an_error_and_no_file(tmp_path: Path) -> None:
+def test_an_operation_that_tflite_lacks_is_an_error_without_a_file(tmp_path: Path) -> None:
     module = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, 2, groups=4), nn.ReLU())
     assert error_of(module, MAP, "onnx", tmp_path) < FLOAT32_ERROR
-    with pytest.raises(ExportError, match=r"^0: a transposed convolution in 4 groups .*--via"):
+    with pytest.raises(ExportError, match=r"^0: a transposed convolution with 4 groups .*--via"):
         compile_model(module, MAP, "tflite", tmp_path / "net.tflite")
     assert not (tmp_path / "net.tflite").exists()

@@ -1,4 +1,4 @@
-"""ONNX files of every opset from 13 on, and with a free batch."""
+"""ONNX files of every opset from 13 on, and with a dynamic batch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.export.lowering.test_ops import ChannelsLast, shuffled
 from tests.export.test_parity import FLOAT32_ERROR, Function, randomise
 
 NEWEST = min(onnx.defs.onnx_opset_version(), 26)
-"""ONNX Runtime 1.32 knows these."""
+"""The newest opset that ONNX Runtime 1.32 supports."""
 
 
 class Everything(nn.Module):
-    """What changed between opsets, and what a free batch could break."""
+    """Operations that changed between opsets, or that a dynamic batch could break."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def outputs(path: Path, images: Any) -> Any:
 
 
 @pytest.mark.parametrize("opset", range(13, NEWEST + 1))
-def test_every_opset(opset: int, tmp_path: Path) -> None:
+def test_every_opset_gives_the_outputs_of_pytorch(opset: int, tmp_path: Path) -> None:
     module = randomise(Everything())
     images = np.random.default_rng(0).normal(0, 2, (3, 4, 6, 7)).astype(np.float32)
     graph = trace(module, (4, 6, 7))
@@ -62,7 +62,7 @@ def test_every_opset(opset: int, tmp_path: Path) -> None:
     assert relative_error(got, torch_outputs(module, images)) < FLOAT32_ERROR
 
 
-def test_a_free_batch_takes_any_number_of_images(tmp_path: Path) -> None:
+def test_a_dynamic_batch_accepts_any_number_of_images(tmp_path: Path) -> None:
     module = randomise(Everything())
     write_onnx(trace(module, (4, 6, 7)), tmp_path / "net.onnx", opset=18, dynamic_batch=True)
     for count in (1, 5):
@@ -72,9 +72,9 @@ def test_a_free_batch_takes_any_number_of_images(tmp_path: Path) -> None:
         assert relative_error(got, torch_outputs(module, images)) < FLOAT32_ERROR
 
 
-def test_what_cannot_have_a_free_batch_is_an_error(tmp_path: Path) -> None:
+def test_operations_without_a_dynamic_batch_are_refused(tmp_path: Path) -> None:
     joined = Function(lambda x: torch.cat((x, x.new_zeros(1, 2, 6, 7)), 1))
-    with pytest.raises(ExportError, match="a constant cannot be joined to a free batch"):
+    with pytest.raises(ExportError, match="a constant cannot be concatenated"):
         write_onnx(trace(joined, (4, 6, 7)), tmp_path / "net.onnx", dynamic_batch=True)
     resized = nn.Upsample((9, 9))
     with pytest.raises(ExportError, match="needs opset 18 or later"):

@@ -1,0 +1,109 @@
+"""ONNX emitters for layers with weights: convolutions, linear layers and layer norm."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwnas.export.graph.nodes import Conv, ConvTranspose, LayerNorm, Linear
+from hwnas.export.onnx.elementwise import add_with_activation
+from hwnas.export.onnx.model_builder import OnnxBuilder, emits
+from hwnas.export.onnx.spatial import add_mean
+
+
+@emits(Conv)
+def conv(builder: OnnxBuilder, node: Conv) -> None:
+    (top, bottom), (left, right) = node.padding
+    add_with_activation(
+        builder,
+        node,
+        "Conv",
+        (*node.inputs, *_weights(builder, node)),
+        kernel_shape=node.weight.shape[2:],
+        strides=node.stride,
+        pads=(top, left, bottom, right),
+        dilations=node.dilation,
+        group=node.groups,
+    )
+
+
+@emits(ConvTranspose)
+def conv_transpose(builder: OnnxBuilder, node: ConvTranspose) -> None:
+    """``pads`` crops the end of each axis; where the output is larger, ``output_padding`` adds."""
+    axes = zip(
+        builder.shapes[node.inputs[0]][2:],
+        node.stride,
+        node.weight.shape[2:],
+        node.dilation,
+        node.shape[2:],
+        node.begin,
+        strict=True,
+    )
+    ends = [
+        (size - 1) * stride + (kernel_size - 1) * dilation + 1 - output_size - begin
+        for size, stride, kernel_size, dilation, output_size, begin in axes
+    ]
+    builder.add(
+        "ConvTranspose",
+        (*node.inputs, *_weights(builder, node)),
+        node.name,
+        kernel_shape=node.weight.shape[2:],
+        strides=node.stride,
+        pads=(*node.begin, *(max(end, 0) for end in ends)),
+        output_padding=[max(-end, 0) for end in ends],
+        dilations=node.dilation,
+        group=node.groups,
+    )
+
+
+@emits(Linear)
+def linear(builder: OnnxBuilder, node: Linear) -> None:
+    inputs = (*node.inputs, *_weights(builder, node))
+    add_with_activation(builder, node, "Gemm", inputs, transB=1)
+
+
+@emits(LayerNorm)
+def layer_norm(builder: OnnxBuilder, node: LayerNorm) -> None:
+    """``LayerNormalization`` exists from opset 17 on and normalises the last axes only."""
+    if builder.opset < 17:
+        _decomposed_layer_norm(builder, node)
+        return
+    weights = (
+        builder.node_constant(node, "gain", node.gain),
+        builder.node_constant(node, "shift", node.shift),
+    )
+    value, output = node.inputs[0], node.name
+    if len(node.shape) == 4:
+        value, output = f"{node.name}.last", f"{node.name}.normed"
+        builder.add("Transpose", node.inputs, value, perm=(0, 2, 3, 1))
+    builder.add("LayerNormalization", (value, *weights), output, axis=-1, epsilon=node.eps)
+    if len(node.shape) == 4:
+        builder.add("Transpose", (output,), node.name, perm=(0, 3, 1, 2))
+
+
+def _decomposed_layer_norm(builder: OnnxBuilder, node: LayerNorm) -> None:
+    (value,) = node.inputs
+    shape = (1, -1, *(1,) * (len(node.shape) - 2))
+
+    def step(op: str, name: str, *inputs: str) -> str:
+        output = f"{node.name}.{name}"
+        builder.add(op, inputs, output)
+        return output
+
+    mean = add_mean(builder, (value,), f"{node.name}.mean", axes=(1,))
+    centred = step("Sub", "centred", value, mean)
+    squared = step("Mul", "squared", centred, centred)
+    variance = add_mean(builder, (squared,), f"{node.name}.variance", axes=(1,))
+    eps = builder.node_constant(node, "eps", np.float32(node.eps))
+    deviation = step("Sqrt", "deviation", step("Add", "more", variance, eps))
+    normed = step("Div", "normed", centred, deviation)
+    gain = builder.node_constant(node, "gain", node.gain.reshape(shape))
+    scaled = step("Mul", "scaled", normed, gain)
+    shift = builder.node_constant(node, "shift", node.shift.reshape(shape))
+    builder.add("Add", (scaled, shift), node.name)
+
+
+def _weights(builder: OnnxBuilder, node: Conv | ConvTranspose | Linear) -> tuple[str, str]:
+    return (
+        builder.node_constant(node, "weight", node.weight),
+        builder.node_constant(node, "bias", node.bias),
+    )

@@ -1,0 +1,95 @@
+"""A TFLite model under construction, in the terms of the compiler's graph: names, NHWC, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hwnas.export.emitters import Emitters
+from hwnas.export.graph.nodes import INPUT, OUTPUT, Conv, Graph, Node, WindowPool
+from hwnas.export.tflite.flatbuffer import Flatbuffer
+from hwnas.export.tflite.flatten_order import nhwc_flattened
+from hwnas.export.tflite.padding import explicit_padding, is_same
+
+SAME, VALID = 0, 1
+"""The schema's enum ``Padding``."""
+FUSED_ACTIVATION = {None: 0, "relu": 1, "relu6": 3}
+"""The schema's enum ``ActivationFunctionType``."""
+
+
+class TfliteBuilder(Flatbuffer):
+    """Collects the operators of one graph, in order; values keep the names of the graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.tensor(INPUT, nhwc((1, *graph.input_shape)))
+        self.nhwc_flattened = nhwc_flattened(graph)
+        """Flattened maps whose elements stay in the order of NHWC, with their ``(C, H, W)``."""
+
+    def output(self, node: Node) -> str:
+        """Add the tensor that ``node`` computes and return its name."""
+        return self.tensor(node.name, nhwc(node.shape))
+
+    def node_constant(self, node: Node, name: str, values: Any) -> str:
+        """Add a constant that belongs to ``node``, such as its weight."""
+        return self.constant(f"{node.name}.{name}", values)
+
+    def padded_input(
+        self, node: Conv | WindowPool, window: tuple[int, int], fill: float = 0.0
+    ) -> tuple[str, int]:
+        """Return the input of a window operation and the ``Padding`` that together pad as PyTorch.
+
+        Where neither SAME nor VALID does, the input is padded with ``fill`` explicitly.
+        """
+        if not np.any(node.padding):
+            return node.inputs[0], VALID
+        _, height, width, channels = self.shapes[node.inputs[0]]
+        axes = list(zip((height, width), *window_axes(node, window), strict=True))
+        counts_padding = isinstance(node, WindowPool) and node.counts_padding
+        if not counts_padding and all(is_same(*axis) for axis in axes):
+            return node.inputs[0], SAME
+        if isinstance(node, Conv):
+            # in full, even where the stride never reaches the end: latency tables were measured so
+            rows, columns = node.padding
+        else:
+            rows, columns = (explicit_padding(*axis) for axis in axes)
+        shape = (1, height + sum(rows), width + sum(columns), channels)
+        padded = self.tensor(f"{node.name}.padded", shape)
+        paddings = np.array([(0, 0), rows, columns, (0, 0)], np.int32)
+        inputs = node.inputs[0], self.node_constant(node, "padding", paddings)
+        self.pad(inputs, padded, fill)
+        return padded, VALID
+
+    def pad(self, inputs: tuple[str, ...], output: str, fill: float) -> None:
+        """Add a PAD of zeros, or a PADV2 of another constant."""
+        if fill:
+            value = self.constant(f"fill {fill}", np.array([fill], np.float32))
+            self.operator("PADV2", "PadV2Options", (*inputs, value), output)
+        else:
+            self.operator("PAD", "PadOptions", inputs, output)
+
+    def serialise(self, schema_version: int) -> Iterator[Any]:
+        """Yield the file's bytes in pieces."""
+        return self.pack(schema_version, INPUT, OUTPUT)
+
+
+EMITTERS: Emitters[TfliteBuilder] = Emitters("TFLite")
+emits = EMITTERS.emits
+
+
+def nhwc(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Reorder values of the axes NCHW to NHWC; those of fewer axes stay as they are."""
+    return (values[0], *values[2:], values[1]) if len(values) == 4 else values
+
+
+def nhwc_axis(axis: int) -> int:
+    """Return the number in NHWC of an axis of NCHW."""
+    return (0, 3, 1, 2)[axis]
+
+
+def window_axes(node: Conv | WindowPool, window: tuple[int, int]) -> Iterator[tuple[Any, ...]]:
+    """Yield padding, window, stride and dilation, each for (height, width)."""
+    yield from (node.padding, window, node.stride)
+    yield node.dilation if isinstance(node, Conv) else (1, 1)
