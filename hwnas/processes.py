@@ -1,10 +1,24 @@
-"""Processes that others start: ends with its parent, and how many are sensible."""
+"""Child processes: how many are sensible, ending with the parent, one JSON answer from a child."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+import hwnas
+from hwnas.errors import DeviceError, HwnasError, InvalidFile
+
+T = TypeVar("T")
+JSON_CHILD_S = 180.0
 
 
 def cores() -> int:
@@ -21,3 +35,70 @@ def watch_parent(parent: int) -> None:
         os._exit(130)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def run_json_child(
+    module: str,
+    request: object,
+    result_type: type[T],
+    *,
+    name: str = "",
+    timeout_s: float = JSON_CHILD_S,
+) -> T:
+    """Run ``python -m module``, which calls `serve_json`, on a request; return its result.
+
+    A runtime that crashes takes only the child with it. Errors call the child ``name``. Raises
+    `InvalidFile` for a model file that the child blames, `DeviceError` for anything else.
+    """
+    folder = str(Path(hwnas.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-m", module],
+            input=msgspec.json.encode(request),
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": path},
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"{name or module}: no result within {timeout_s:.0f} s") from None
+    try:
+        answer = msgspec.json.decode(child.stdout, type=_Answer)
+        if answer.error is None:
+            return msgspec.convert(answer.result, result_type)
+    except msgspec.DecodeError:
+        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
+        raise DeviceError(
+            f"{name or module} {_describe_end(child.returncode)} without a result; last line of "
+            f"its stderr: {lines[-1]}"
+        ) from None
+    raise InvalidFile(answer.file, answer.error) if answer.file else DeviceError(answer.error)
+
+
+def serve_json(handle: Callable[[Any], object], request_type: Any = Any) -> None:
+    """Be the child: decode the request on stdin, write what ``handle`` returns for it.
+
+    An exception with a ``path`` and a reason ``why`` blames that model file.
+    """
+    channel = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a runtime prints must not get in between
+    try:
+        answer = _Answer(handle(msgspec.json.decode(sys.stdin.buffer.read(), type=request_type)))
+    except (RuntimeError, OSError, ValueError, MemoryError, HwnasError) as error:
+        reason = getattr(error, "why", None) or str(error) or type(error).__name__
+        answer = _Answer(None, str(reason), getattr(error, "path", ""))
+    with channel:
+        channel.write(msgspec.json.encode(answer))
+
+
+class _Answer(msgspec.Struct):
+    result: Any
+    error: str | None = None
+    file: str = ""
+
+
+def _describe_end(status: int) -> str:
+    if status < 0:
+        return f"crashed ({signal.Signals(-status).name})"
+    return f"ended with status {status}"

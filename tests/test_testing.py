@@ -14,7 +14,7 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.devices.profile import MeasureSpec, find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.devices.runners.simulated import SimulatedRunner
-from hwnas.devices.transports.transport import Answer, Transport, open_transport
+from hwnas.devices.transports.transport import CommandResult, Transport, open_transport
 from hwnas.measurement.measurement import Measurement
 from hwnas.plugins import load
 from hwnas.spaces.grown.chain import plain_blocks
@@ -97,7 +97,7 @@ def test_this_machines_shell_keeps_the_contract_of_a_transport(tmp_path: Path) -
 class Careless(Transport):
     """Joins words with blanks, as `adb shell` does."""
 
-    def run(self, command: Sequence[str], **limits: Any) -> Answer:
+    def run(self, command: Sequence[str], **limits: Any) -> CommandResult:
         return self.shell(" ".join(command), **limits)
 
 

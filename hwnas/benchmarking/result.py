@@ -18,7 +18,7 @@ from hwnas.measurement.measurement import (
     Environment,
     Kind,
     Measurement,
-    OnGpu,
+    GpuExecution,
     compare,
 )
 from hwnas.measurement.regression import Judgement
@@ -36,7 +36,7 @@ class FileResult(msgspec.Struct, frozen=True):
     runtime_version: str
     batch: int
     inputs_per_s: float
-    on_gpu: OnGpu | None
+    on_gpu: GpuExecution | None
     median_ms: float
     ci95_ms: tuple[float, float]
     p90_ms: float

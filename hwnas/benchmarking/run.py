@@ -12,7 +12,7 @@ from hwnas.benchmarking.gate import Gate, JoinedMeasurements
 from hwnas.benchmarking.result import BenchmarkResult, OperatorTable, make_result
 from hwnas.devices.limits import check_size
 from hwnas.devices.op_profile.local import operator_times
-from hwnas.devices.op_profile.remote import operator_times_there
+from hwnas.devices.op_profile.remote import remote_operator_times
 from hwnas.devices.profile import DeviceProfile, find_profile, with_benchmark_binary
 from hwnas.devices.runner import (
     Progress,
@@ -23,7 +23,7 @@ from hwnas.devices.runner import (
     reference_file,
 )
 from hwnas.devices.runners.memory import PeakMemory, peak_memory
-from hwnas.devices.runners.remote import RemoteRunner
+from hwnas.devices.runners.remote import RemoteHost
 from hwnas.errors import UsageError
 from hwnas.files import write_json
 from hwnas.latency_models.storage.store import calibration
@@ -204,8 +204,8 @@ def _operators(subjects: Sequence[Subject], profile: DeviceProfile) -> tuple[Ope
             )
             for subject in subjects
         )
-    with RemoteRunner(profile) as runner:
+    with RemoteHost(profile) as host:
         return tuple(
-            OperatorTable(subject.name, tuple(operator_times_there(runner, subject)))
+            OperatorTable(subject.name, tuple(remote_operator_times(host, subject)))
             for subject in subjects
         )

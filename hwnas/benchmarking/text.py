@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from hwnas.benchmarking.gate import change_text, verdict_line
 from hwnas.benchmarking.result import UNSTEADY_HALF_WIDTH, BenchmarkResult, FileResult
-from hwnas.measurement.measurement import DRIFT_LIMIT, RESOLUTION, Gpu
+from hwnas.measurement.measurement import DRIFT_LIMIT, RESOLUTION, GpuState
 
 Table = tuple[list[str], list[list[str]]]
 """Titles of columns, and rows."""
@@ -182,7 +182,7 @@ def _cells(row: FileResult, first: bool) -> list[str]:
     ]
 
 
-def _gpu_state(gpu: Gpu | None) -> list[str]:
+def _gpu_state(gpu: GpuState | None) -> list[str]:
     """Return clock, power and temperature at the end of the measurement, as far as known."""
     if gpu is None:
         return []

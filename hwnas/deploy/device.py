@@ -78,7 +78,7 @@ def _push_all(transport: Transport, bundle: Path, manifest: Manifest) -> str:
         commands.append(f"cp {shlex.quote(there)} {shlex.quote(f'{folder}/{name}')}")
     said = transport.shell(" && ".join(commands), limit_s=RUN_S)
     if said.status:
-        raise ExportError(f"{transport.name}: {folder} could not be made: {said.last_words}")
+        raise ExportError(f"{transport.name}: {folder} could not be made: {said.last_line}")
     return folder
 
 
@@ -93,9 +93,9 @@ def _on_host(
         outputs = np.array(msgspec.json.decode(said.out)["outputs"], np.float32)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
         raise ExportError(
-            f"{transport.name}: run.py ended with status {said.status}: {said.last_words}"
+            f"{transport.name}: run.py ended with status {said.status}: {said.last_line}"
         ) from None
-    return outputs, shlex.join(transport.link.typed(shlex.join(words)))
+    return outputs, shlex.join(transport.link.user_command(shlex.join(words)))
 
 
 def _on_phone(
@@ -120,8 +120,8 @@ def _on_phone(
             if said.status or said.out.strip():
                 raise ExportError(
                     f"{transport.name}: the runner ended with status {said.status}: "
-                    f"{said.last_words}"
+                    f"{said.last_line}"
                 )
             transport.pull(output, raw)
             outputs.append(np.frombuffer(raw.read_bytes(), np.float32))
-    return np.stack(outputs), shlex.join(transport.link.typed(shlex.join(command)))
+    return np.stack(outputs), shlex.join(transport.link.user_command(shlex.join(command)))

@@ -1,4 +1,4 @@
-"""What this machine is: a short name for its hardware, and the same in words."""
+"""Fingerprints of hardware: a short hash, and a description in words."""
 
 from __future__ import annotations
 
@@ -8,62 +8,66 @@ import platform
 from pathlib import Path
 
 from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.transports.transport import Facts
-from hwnas.measurement.measurement import Gpu
+from hwnas.devices.transports.transport import DeviceFacts
+from hwnas.measurement.measurement import GpuState
 
 
 def fingerprint() -> str:
-    """Return 12 hex digits of all hardware that a latency depends on.
+    """Return 12 hex digits that identify this machine's hardware.
 
-    Processor model, machine type, instruction set flags, number of logical processors, and RAM
-    in whole GB (the kernel takes a varying share of it).
+    Hashed are processor model, machine type, instruction set flags, number of logical processors,
+    and RAM in whole GB (the kernel reserves a varying part of it).
     """
-    said = (_cpu_model(), platform.machine(), _cpu_flags(), str(os.cpu_count()), str(_ram_gb()))
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:12]
+    facts = (_cpu_model(), platform.machine(), _cpu_flags(), str(os.cpu_count()), str(_ram_gb()))
+    return _hash(*facts)
 
 
 def hardware() -> str:
-    """Return the same in words, e.g. ``AMD EPYC, x86_64, 2 logical processors, 8 GB``."""
+    """Describe this machine, e.g. ``AMD EPYC, x86_64, 2 logical processors, 8 GB``."""
     ram = f", {_ram_gb()} GB" if _ram_gb() else ""
     return f"{_cpu_model()}, {platform.machine()}, {os.cpu_count()} logical processors{ram}"
 
 
-def remote_fingerprint(facts: Facts) -> str:
-    """Return the same of a device that was probed."""
+def remote_fingerprint(facts: DeviceFacts) -> str:
+    """Return the fingerprint of a probed device, computed as `fingerprint`."""
     flags = " ".join(sorted(set((facts.cpu("flags") or facts.cpu("Features")).split())))
-    said = (facts.name, facts.machine, flags, str(facts.cores), str(round(facts.ram_bytes / 1e9)))
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:12]
+    ram_gb = str(round(facts.ram_bytes / 1e9))
+    return _hash(facts.name, facts.machine, flags, str(facts.cores), ram_gb)
 
 
-def remote_hardware(facts: Facts) -> str:
+def remote_hardware(facts: DeviceFacts) -> str:
+    """Describe a probed device."""
     return (
         f"{facts.name}, {facts.machine}, {facts.cores} logical processors, "
         f"{round(facts.ram_bytes / 1e9)} GB"
     )
 
 
-def with_gpu(machine: str, profile: DeviceProfile, gpu: Gpu | None) -> str:
-    """Return the fingerprint of a machine with its GPU, where a profile has one."""
+def gpu_fingerprint(machine: str, profile: DeviceProfile, gpu: GpuState | None) -> str:
+    """Return a machine's fingerprint, combined with that of the profile's GPU if it has one."""
     if profile.gpu is None:
         return machine
-    asked = (profile.gpu.provider, profile.gpu.precision)
-    known = (gpu.name, str(gpu.memory_bytes)) if gpu else ("NVML says nothing",)
-    return hashlib.sha256("\n".join((machine, *asked, *known)).encode()).hexdigest()[:12]
+    state = (gpu.name, str(gpu.memory_bytes)) if gpu else ("NVML says nothing",)
+    return _hash(machine, profile.gpu.provider, profile.gpu.precision, *state)
 
 
-def named_gpu(machine: str, profile: DeviceProfile, gpu: Gpu | None) -> str:
-    """Return a machine in words, with its GPU first where a profile has one."""
+def gpu_hardware(machine: str, profile: DeviceProfile, gpu: GpuState | None) -> str:
+    """Return a machine's description, with the profile's GPU first if it has one."""
     if profile.gpu is None:
         return machine
-    name = gpu.name if gpu else f"GPU {profile.gpu.number}, of which NVML says nothing"
+    name = gpu.name if gpu else f"GPU {profile.gpu.number}, unknown to NVML"
     return f"{name} ({profile.gpu.provider}, {profile.gpu.precision}) in {machine}"
 
 
+def _hash(*lines: str) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
 def _cpu_model() -> str:
-    """Intel and AMD say ``model name``; ARM boards ``Model``, ``Hardware`` or the part's number."""
+    """Intel and AMD have ``model name``; Arm boards ``Model``, ``Hardware`` or a part number."""
     for key in ("model name", "Model", "Hardware", "CPU part"):
-        if found := _cpuinfo(key):
-            return found
+        if model := _cpuinfo(key):
+            return model
     return platform.processor() or platform.machine()
 
 
@@ -72,7 +76,7 @@ def _cpu_flags() -> str:
 
 
 def _cpuinfo(key: str) -> str:
-    """Return the first value of a field of ``/proc/cpuinfo``; empty where there is none."""
+    """Return the first value of a field of ``/proc/cpuinfo``, or an empty string."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a device takes, by its profile's ``[limits]``: size of a file, types of its numbers."""
+"""Checks against the ``[limits]`` of a device profile: file size and number types."""
 
 from __future__ import annotations
 
@@ -13,43 +13,46 @@ from hwnas.errors import UsageError
 from hwnas.spaces.space import SearchSpace
 
 DTYPES = {"fp32": "float32", "int8": "int8"}
-"""The type of a file's numbers by its precision."""
-TRIED = 8
-"""Random networks by which it is seen whether all are a sum of what is chosen."""
+"""Number type of a file by its precision."""
+SAMPLED_NETWORKS = 8
+"""Random networks that must equal the sum of their sites before the minimum is computed so."""
 
 
 def check_precision(precision: str, profile: DeviceProfile) -> None:
-    """Raise `UsageError` for a precision whose numbers the device does not compute with."""
+    """Raise `UsageError` for a precision that the device does not support."""
     allowed = profile.limits.dtypes
     if DTYPES.get(precision, precision) not in allowed:
         raise UsageError(f"--precision {precision}: {profile.name} runs {', '.join(allowed)}")
 
 
 def check_size(file: str, size_bytes: int, profile: DeviceProfile) -> None:
-    """Raise `UsageError` for a file that is larger than the device takes."""
+    """Raise `UsageError` for a file that is larger than the device allows."""
     if (problem := too_large(size_bytes, profile)) is not None:
         raise UsageError(f"{file}: {problem}")
 
 
 def check_space_size(space: SearchSpace, profile: DeviceProfile) -> None:
-    """Raise `UsageError` for a space whose smallest network is too large by its weights alone."""
-    least = smallest_bytes(space)
-    if least is not None and (problem := too_large(least, profile)) is not None:
+    """Raise `UsageError` for a space whose smallest network has too many bytes of weights."""
+    smallest = smallest_bytes(space)
+    if smallest is not None and (problem := too_large(smallest, profile)) is not None:
         raise UsageError(
-            f"the smallest network of the space {space.name!r} is too large by its weights alone: "
-            f"{problem}; a smaller space or --precision int8 may fit"
+            f"the weights alone of the smallest network of the space {space.name!r} are too "
+            f"large: {problem}; try a smaller space or --precision int8"
         )
 
 
 def smallest_bytes(space: SearchSpace) -> int | None:
-    """Return the weights of a space's smallest network; ``None`` where networks are no sum of what
-    is chosen, so that it is not known without building all."""
+    """Return the bytes of weights of a space's smallest network.
+
+    ``None`` where networks are not the sum of the chosen blocks, so that only building all of them
+    would tell.
+    """
     sites: dict[int, dict[int, list[Block]]] = {}
     for site in space.sites():
         row = sites.setdefault(site.decision, {})
         row.setdefault(site.candidate, []).extend([site.block] * site.multiplicity)
     rng = Random(0)
-    for genotype in (space.usual, *(space.random(rng) for _ in range(TRIED))):
+    for genotype in (space.usual, *(space.random(rng) for _ in range(SAMPLED_NETWORKS))):
         chosen = [
             block
             for place, row in sites.items()
@@ -64,17 +67,17 @@ def smallest_bytes(space: SearchSpace) -> int | None:
 
 
 def weights_fit(architecture: Architecture, profile: DeviceProfile) -> bool:
-    """Whether a network's weights alone are within the device's limit."""
+    """Return whether the weights of a network alone are within the device's limit."""
     return too_large(weight_bytes(architecture.blocks), profile) is None
 
 
 def weight_bytes(blocks: Iterable[Block]) -> int:
-    """Return the size of weights alone: a file is never smaller."""
+    """Return the size of the weights alone; a file is never smaller."""
     return sum(block.params * (1 if block.precision == "int8" else 4) for block in blocks)
 
 
 def too_large(size_bytes: int, profile: DeviceProfile) -> str | None:
-    """Return why a file of that size is none for the device, or ``None``."""
+    """Return why the device rejects a file of that size, or ``None``."""
     limit = profile.limits.model_bytes
     if limit is None or size_bytes <= limit:
         return None
@@ -82,7 +85,7 @@ def too_large(size_bytes: int, profile: DeviceProfile) -> str | None:
 
 
 def unfit(artifact: Artifact, profile: DeviceProfile) -> str | None:
-    """Return why a compiled file is none for the device, or ``None``."""
+    """Return why the device rejects a compiled file, or ``None``."""
     if artifact.float_layers and "float32" not in profile.limits.dtypes:
         return (
             f"{len(artifact.float_layers)} of its layers stayed in float32, {profile.name} runs "

@@ -113,7 +113,7 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a lost device is waited for before the measuring ends."""
 
 
-class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GpuSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An NVIDIA GPU of the machine that the transport leads to, and what computes on it."""
 
     provider: Literal["cuda", "tensorrt", "torch"] = "cuda"
@@ -137,7 +137,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     measure: MeasureSpec = MeasureSpec()
     simulation: Simulation | None = None
-    gpu: Gpu | None = None
+    gpu: GpuSpec | None = None
     """Exactly where ``kind = "gpu"``, except with a runner of one's own."""
     remote: Remote | None = None
     """Needed to reach a device by adb or ssh; without it only its latency models are known."""

@@ -1,34 +1,34 @@
-"""Runners: what measures model files on a device, whatever the way to it."""
+"""Runners measure the latency of model files on a device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import msgspec
 
 from hwnas import plugins
 from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
-from hwnas.devices.profile import DeviceProfile, Gpu
+from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import DeviceError, UsageError
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.shipped import shipped
 
 Progress = Callable[[int, int], None]
-"""Called with visits done and visits in sight; the second may grow while models are unsteady."""
+"""Called with visits done and planned; the plan grows while models are not yet steady."""
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """A model file to be measured."""
+    """A model file to measure."""
 
     name: str
     path: Path
     runtime: RuntimeName | None = None
-    """Other than the profile's, where a device has both; ``None``: the profile's."""
+    """``None``: the profile's."""
     batch: int = 1
-    """Inputs that one call computes; the file must take them."""
+    """Images per call; the file must accept that batch."""
 
 
 class Runner(Protocol):
@@ -39,7 +39,7 @@ class Runner(Protocol):
     """
 
     def probe(self) -> Environment:
-        """Return what the device is and runs; raises if device or runtime are missing."""
+        """Return the device's hardware and runtime. Raises if either is missing."""
         ...
 
     def measure(
@@ -50,7 +50,7 @@ class Runner(Protocol):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> list[Measurement]:
-        """Measure all files interleaved in one fresh process; results in the order given."""
+        """Measure all files interleaved, in fresh processes; results are in the order given."""
         ...
 
     def close(self) -> None:
@@ -69,9 +69,9 @@ def open_runner(profile: DeviceProfile) -> Runner:
     """
     if not profile.reachable:
         raise DeviceError(
-            f"{profile.name}: its profile says no way to it (no [remote] table), so nothing can be "
-            "measured there; it can be a target where a latency model of it is known, or copy the "
-            "profile and add [remote]"
+            f"{profile.name}: its profile has no connection (no [remote] table), so nothing can be "
+            "measured there; use it as a target with a known latency model, or copy the profile "
+            "and add [remote]"
         )
     return plugins.load("runner", profile.runner or profile.transport)(profile)
 
@@ -80,30 +80,18 @@ def reference_file(runtime: RuntimeName) -> Path:
     """Return the shipped reference model in the format of a runtime."""
     file = Path(str(shipped("export") / "kits" / f"reference{RUNTIMES[runtime].suffix}"))
     if not file.is_file():
-        raise DeviceError(f"{file}: the reference model is missing; install hwnas again")
+        raise DeviceError(f"{file}: the reference model is missing; reinstall hwnas")
     return file
 
 
 def check_file(subject: Subject, profile: DeviceProfile) -> None:
-    """Raise `UsageError` for a file that is not there or not in the target's format."""
+    """Raise `UsageError` for a file that does not exist or is not in the target's format."""
     runtime = subject.runtime or profile.runtime
-    wanted = RUNTIMES[runtime].suffix
-    if subject.path.suffix != wanted:
-        raise UsageError(f"{subject.path}: {profile.name} runs {runtime} and takes {wanted} files")
+    suffix = RUNTIMES[runtime].suffix
+    if subject.path.suffix != suffix:
+        raise UsageError(f"{subject.path}: {profile.name} runs {runtime} and takes {suffix} files")
     if not subject.path.is_file():
         raise UsageError(f"{subject.path}: no such file")
-
-
-def gpu_request(gpu: Gpu | None, engines: str) -> dict[str, Any] | None:
-    """Return what the worker is told of a GPU; ``engines`` keeps TensorRT's, a folder there."""
-    if gpu is None:
-        return None
-    return {
-        "provider": gpu.provider,
-        "number": gpu.number,
-        "precision": gpu.precision,
-        "engines": engines,
-    }
 
 
 def file_sha256(path: Path) -> str:

@@ -34,7 +34,7 @@ PROCESSES_NEEDED = 3
 """Fewer processes than these say nothing of the spread between processes."""
 
 
-class Gpu(msgspec.Struct, frozen=True):
+class GpuState(msgspec.Struct, frozen=True):
     """What NVML says of a GPU, after the last run. ``None``: this driver does not say."""
 
     name: str
@@ -56,7 +56,7 @@ class Gpu(msgspec.Struct, frozen=True):
     """Processes of others that computed on it."""
 
 
-class OnGpu(msgspec.Struct, frozen=True):
+class GpuExecution(msgspec.Struct, frozen=True):
     """How a model ran on a GPU. Samples are of the computing alone, its input being there."""
 
     provider: str
@@ -98,7 +98,7 @@ class Environment(msgspec.Struct, frozen=True):
     load_after: float | None = None
     steal_s: float | None = None
     """Time during the measurement that the hypervisor gave to others."""
-    gpu: Gpu | None = None
+    gpu: GpuState | None = None
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -132,7 +132,7 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
     """Time to make the session or interpreter from the file."""
     batch: int = 1
     """Inputs that one call computes."""
-    on_gpu: OnGpu | None = None
+    on_gpu: GpuExecution | None = None
 
     @property
     def samples_ms(self) -> tuple[float, ...]:

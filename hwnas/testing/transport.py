@@ -56,7 +56,7 @@ def _check_limits(transport: Transport) -> None:
     holds(time.monotonic() - start < 30, "a command ends at its limit")
     raises(
         DeviceError,
-        lambda: transport.run(["yes"], limit_s=20, most_bytes=2**16),
+        lambda: transport.run(["yes"], limit_s=20, max_bytes=2**16),
         "a command that talks without end is a DeviceError",
     )
 

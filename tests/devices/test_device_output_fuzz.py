@@ -13,8 +13,8 @@ from hwnas.devices.discovery.attached import parse_gpus, parse_phones
 from hwnas.devices.discovery.probe import parse_cpuinfo, parse_getprop, parse_memory
 from hwnas.devices.op_profile.remote import native_rows
 from hwnas.devices.runners.benchmark_model import parse
-from hwnas.devices.runners.protocol import checked
-from hwnas.devices.transports.transport import Answer
+from hwnas.devices.runners.protocol import check_result
+from hwnas.devices.transports.transport import CommandResult
 from hwnas.errors import HwnasError
 from hwnas.latency_models.importers.trtexec.log import parse_trtexec
 
@@ -90,19 +90,19 @@ def test_trtexec_gives_finite_times_or_none(parts: list[str]) -> None:
 @hypothesis.given(st.one_of(st.binary(max_size=200), JSON.map(msgspec.json.encode)))
 def test_operators_are_numbers_or_an_error(out: bytes) -> None:
     try:
-        rows = native_rows(Answer(0, out, b""), Path("a.tflite"), "phone")
+        rows = native_rows(CommandResult(0, out, b""), Path("a.tflite"), "phone")
     except HwnasError as error:
         assert "\n" not in str(error)
     else:
-        assert all(isinstance(row["median_ms"], float) for row in rows)
+        assert all(isinstance(row.median_ms, float) for row in rows)
 
 
 @quick
 @hypothesis.given(JSON, st.integers(0, 3))
 def test_a_result_is_checked_or_an_error(result: object, count: int) -> None:
     try:
-        said = checked(result, count, "phone")
+        said = check_result(result, count, "phone")
     except HwnasError as error:
-        assert "phone: the runner's result is wrong" in str(error)
+        assert "phone: the runner's result is invalid" in str(error)
     else:
         assert len(said.models) == count

@@ -54,7 +54,10 @@ def smallest() -> int:
 def test_a_space_is_refused_from_just_below_its_smallest_network() -> None:
     check_space_size(SPACE, limited())
     check_space_size(SPACE, limited(model_bytes=smallest()))
-    with pytest.raises(UsageError, match=r"smallest network of the space 'mobile' is too large"):
+    with pytest.raises(
+        UsageError,
+        match=r"weights alone of the smallest network of the space 'mobile' are too large",
+    ):
         check_space_size(SPACE, limited(model_bytes=smallest() - 1))
 
 

@@ -209,15 +209,15 @@ def test_what_was_measured_before_a_loss_is_not_measured_again(
     model = write_net(tmp_path / "small.tflite")
     runner = RemoteRunner(phone_profile(phone, patience_s=0.0))
     asked: list[int] = []
-    ask = runner._ask
+    ask = runner.run_worker
 
-    def lost_at_the_second(*words: object):
+    def lost_at_the_second(*words: object) -> object:
         asked.append(1)
         if len(asked) == 2:
             phone.kill()
         return ask(*words)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "_ask", lost_at_the_second)
+    monkeypatch.setattr(runner, "run_worker", lost_at_the_second)
     try:
         with pytest.raises(DeviceError, match=r"1 of 2 processes .* are kept|offline|missing"):
             runner.measure([Subject("small", model)])
@@ -234,13 +234,13 @@ def test_an_arm64_phone_computes_what_x86_computes_and_measures_nothing(
 ) -> None:
     profile = msgspec.structs.replace(phone_profile(arm_phone), runtime=runtime)
     runner = RemoteRunner(profile)
-    facts = runner.facts()
+    facts = runner.host.facts()
     assert (facts.abi, facts.machine, facts.cpu("CPU part")) == ("arm64-v8a", "aarch64", "0xd08")
     model = write_net(tmp_path / f"net{suffix(profile)}")
     shape = (1, 16, 16, 3) if runtime == "litert" else (1, 3, 16, 16)
-    there, put = runner.transport, np.random.default_rng(0).normal(size=shape)
+    there, put = runner.host.transport, np.random.default_rng(0).normal(size=shape)
     (tmp_path / "in.bin").write_bytes(put.astype(np.float32).tobytes())
-    program, libraries = push_kit(there, runner.remote, facts, runtime)
+    program, libraries = push_kit(there, runner.host.remote, facts, runtime)
     output = f"{there.folder}/out.bin"
     said = there.run([
         "env", f"LD_LIBRARY_PATH={libraries}", program, f"--graph={there.push(model)}",

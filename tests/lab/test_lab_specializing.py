@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from hwnas.cli.main import cli
-from hwnas.devices.op_profile.remote import operator_times_there
+from hwnas.devices.op_profile.remote import remote_operator_times
 from hwnas.devices.runner import Subject
 from hwnas.devices.runners.native_kit import build_kit
-from hwnas.devices.runners.remote import RemoteRunner
+from hwnas.devices.runners.remote import RemoteHost, RemoteRunner
 from tests.conftest import write_chain
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
 from tests.lab.test_lab_measuring import _without_none as without_none
@@ -83,9 +83,8 @@ def test_a_phone_measures_onnx_files_by_the_native_runner_too(phone: Phone, tmp_
 def test_operators_are_timed_there(phone: Phone, host: Host, tmp_path: Path, kind: str) -> None:
     profile = phone_profile(phone) if kind == "phone" else host_profile(host)
     suffix = ".tflite" if kind == "phone" else ".onnx"
-    runner = RemoteRunner(profile)
     file = write_chain(tmp_path / f"net{suffix}", layers=3)
-    rows = operator_times_there(runner, Subject("net", file))
-    runner.close()
+    with RemoteHost(profile) as there:
+        rows = remote_operator_times(there, Subject("net", file))
     assert sum("Conv" in row.kind for row in rows) == 3
     assert sum(row.share for row in rows) == pytest.approx(1)

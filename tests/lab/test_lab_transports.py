@@ -70,7 +70,7 @@ def test_a_file_goes_there_once_and_comes_back_the_same(
     file.write_bytes(os.urandom(300_000))
     there = transport.push(file)
     before = transport.run(["stat", "-c", "%i %Y", there]).out
-    transport._there.clear()
+    transport._pushed.clear()
     assert transport.push(file) == there
     assert transport.run(["stat", "-c", "%i %Y", there]).out == before
     transport.pull(there, tmp_path / "back")
@@ -93,7 +93,7 @@ def test_a_file_spoilt_on_the_device_is_written_again(transport: Transport, tmp_
     file.write_bytes(b"content")
     there = transport.push(file)
     transport.shell(f"printf spoilt > {there}")
-    transport._there.clear()
+    transport._pushed.clear()
     assert transport.run(["cat", transport.push(file)]).out == b"content"
 
 
@@ -112,7 +112,7 @@ def test_a_command_that_hangs_is_ended_on_the_device(transport: Transport) -> No
 
 def test_a_device_that_talks_without_end_is_cut_off(transport: Transport) -> None:
     with pytest.raises(DeviceError, match=r"said more than 1,000,000 bytes"):
-        transport.run(["yes"], limit_s=20, most_bytes=1_000_000)
+        transport.run(["yes"], limit_s=20, max_bytes=1_000_000)
 
 
 def test_a_crash_has_its_status(transport: Transport) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hwnas.devices.discovery.attached import attached_gpus
 from hwnas.devices.discovery.check import Check
-from hwnas.devices.profile import Gpu
+from hwnas.devices.profile import GpuSpec
 from hwnas.devices.worker.runtimes.cuda import CudaGpu, find_cuda_gpu
 from hwnas.devices.worker.runtimes.nvml import find_gpu, open_nvml, state
 from hwnas.devices.worker.runtimes.onnxruntime_gpu import PACKAGE, PROVIDERS
@@ -18,7 +18,7 @@ CUDA_BUILD = "install a build of PyTorch for CUDA: https://pytorch.org/get-start
 DRIVER = "install NVIDIA's driver, its CUDA library too; `nvidia-smi` must list the GPU"
 
 
-def examine_gpu(name: str, wanted: Gpu) -> list[Check]:
+def examine_gpu(name: str, wanted: GpuSpec) -> list[Check]:
     """Check that the GPU of a profile is there, can be used, and is not held down."""
     checks = [_place(name, wanted)]
     if wanted.provider in PROVIDERS:
@@ -28,7 +28,7 @@ def examine_gpu(name: str, wanted: Gpu) -> list[Check]:
     return [*checks, *_conditions(wanted)]
 
 
-def _place(name: str, wanted: Gpu) -> Check:
+def _place(name: str, wanted: GpuSpec) -> Check:
     """Check that CUDA sees the number, and say which GPU that is."""
     attached = attached_gpus()
     if not attached:
@@ -59,7 +59,7 @@ def _provider(wanted: str) -> Check:
     return Check(wanted, "ok", said) if wanted in listed else Check(wanted, "failed", said, PACKAGE)
 
 
-def _pytorch(wanted: Gpu) -> list[Check]:
+def _pytorch(wanted: GpuSpec) -> list[Check]:
     """Check PyTorch's build, what it sees, and that it computes there."""
     try:
         torch: Any = import_module("torch")
@@ -106,7 +106,7 @@ def runs_on(built: list[str], capability: tuple[int, int]) -> bool:
     return False
 
 
-def _conditions(wanted: Gpu) -> list[Check]:
+def _conditions(wanted: GpuSpec) -> list[Check]:
     nvml = open_nvml()
     gpu = None if nvml is None else find_gpu(nvml, wanted.number)
     if nvml is None or gpu is None:

@@ -1,9 +1,9 @@
-"""TFLite's own ``benchmark_model`` as the runner on a device: calling it, and reading what it says.
+"""Runs TFLite's own ``benchmark_model`` on a device and parses its output.
 
-It prints statistics only, no samples, so a visit is one run of the program: one of the reference
-before one of the model, each giving its median (its average where the build prints none). All forms
-of its output since 2018 are read; a delegate that was asked for and took no operator is an error,
-since the number would be the processor's.
+It prints statistics only, no samples. So in each round it runs once on the reference and once on
+the model, and gives the median of each (the average where the build prints no median). All output
+formats since 2018 are understood. A delegate that was requested and took no operator is an error,
+since the latency would be the CPU's.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
-from hwnas.devices.profile import MeasureSpec, Remote
+from hwnas.devices.profile import Remote
 from hwnas.devices.runner import Progress
+from hwnas.devices.runners.protocol import WorkerRequest
 from hwnas.devices.transports.transport import Transport
 from hwnas.errors import DeviceError
 
@@ -49,7 +50,7 @@ _DELEGATED = (
 )
 _REFUSED = "the model graph will not be executed by the delegate"
 _TABLE = re.compile(r"=+ (Run Order|Top by [A-Za-z ]{1,20}|Summary by node type) =+")
-_ASKS_DELEGATE = (
+_DELEGATE_FLAGS = (
     "--use_gpu=true",
     "--use_nnapi=true",
     "--use_hexagon=true",
@@ -58,14 +59,14 @@ _ASKS_DELEGATE = (
 
 
 class Delegation(msgspec.Struct, frozen=True):
-    """How much of the graph a delegate took."""
+    """Number of nodes that a delegate took, out of those of the graph."""
 
     name: str
     nodes: int
     of_nodes: int
 
 
-class OperatorRow(msgspec.Struct, frozen=True):
+class BenchmarkOperator(msgspec.Struct, frozen=True):
     """A row of the table that ``--enable_op_profiling=true`` prints."""
 
     kind: str
@@ -74,26 +75,26 @@ class OperatorRow(msgspec.Struct, frozen=True):
     calls: int
 
 
-class Output(msgspec.Struct, frozen=True):
-    """What a run of ``benchmark_model`` said."""
+class BenchmarkOutput(msgspec.Struct, frozen=True):
+    """Parsed output of one run of ``benchmark_model``."""
 
     median_us: float | None
-    """The median, or the average where this build prints none."""
+    """The median, or the average where this build prints no median."""
     init_us: float | None
     first_us: float | None
     delegations: tuple[Delegation, ...]
     refused: bool
-    """A delegate that was asked for takes nothing of the graph."""
-    operators: tuple[OperatorRow, ...]
+    """Whether the requested delegate takes no node of the graph."""
+    operators: tuple[BenchmarkOperator, ...]
     errors: tuple[str, ...]
 
 
-def parse(text: str) -> Output:
-    """Read the output of any version; what is not known is passed over."""
+def parse(text: str) -> BenchmarkOutput:
+    """Parse the output of any version; unknown lines are skipped."""
     statistics: dict[str, float] = {}
     times: dict[str, float] = {}
     delegations: list[Delegation] = []
-    operators: list[OperatorRow] = []
+    operators: list[BenchmarkOperator] = []
     errors: list[str] = []
     refused, running, table, columns = False, False, False, 0
     for raw in text.splitlines():
@@ -104,21 +105,21 @@ def parse(text: str) -> Output:
         refused = refused or _REFUSED in line
         if "Profiling Info for" in line:
             running, table = "Regular Benchmark Runs" in line, False
-        elif found := _TABLE.search(line):
-            table, columns = running and found[1] == "Run Order", 0
+        elif match := _TABLE.search(line):
+            table, columns = running and match[1] == "Run Order", 0
         elif line.startswith("Timings (microseconds)"):
-            table = False  # the statistics of a profile, not of the run
-        elif found := _STATISTICS.match(line):
-            pairs = (pair.split("=") for pair in found[2].split())
+            table = False  # statistics of the profile, not of the run
+        elif match := _STATISTICS.match(line):
+            pairs = (pair.split("=") for pair in match[2].split())
             statistics = {name: float(value) for name, value in pairs}
-        elif found := _TIMINGS[0].search(line):
+        elif match := _TIMINGS[0].search(line):
             names = ("init", "first", "warmup", "average")
-            times = dict(zip(names, map(float, found.groups()), strict=True))
-        elif found := _TIMINGS[1].search(line):
+            times = dict(zip(names, map(float, match.groups()), strict=True))
+        elif match := _TIMINGS[1].search(line):
             names = ("warmup", "init", "average")
-            times = dict(zip(names, map(float, found.groups()), strict=True))
-        elif found := _DELEGATED[0].search(line) or _DELEGATED[1].search(line):
-            delegations.append(Delegation(found["name"], int(found["own"]), int(found["all"])))
+            times = dict(zip(names, map(float, match.groups()), strict=True))
+        elif match := _DELEGATED[0].search(line) or _DELEGATED[1].search(line):
+            delegations.append(Delegation(match["name"], int(match["own"]), int(match["all"])))
         elif table and line.strip():
             if "[node type]" in line:
                 columns = 7 if "[start]" in line else 6
@@ -126,7 +127,7 @@ def parse(text: str) -> Output:
                 columns = -1
             elif (row := _operator(line, columns)) is not None:
                 operators.append(row)
-    return Output(
+    return BenchmarkOutput(
         median_us=statistics.get("median", times["average"]) if "average" in times else None,
         init_us=times.get("init"),
         first_us=times.get("first"),
@@ -137,9 +138,9 @@ def parse(text: str) -> Output:
     )
 
 
-def _operator(line: str, columns: int) -> OperatorRow | None:
-    """Read a row; the kind may hold blanks and commas, so it is what the numbers leave."""
-    if columns < 0:  # CSV, unquoted: in the name commas became tabs, in the kind they did not
+def _operator(line: str, columns: int) -> BenchmarkOperator | None:
+    """Parse a row from the right, as the kind may contain blanks and commas."""
+    if columns < 0:  # unquoted CSV: commas became tabs in the name, but not in the kind
         cells = line.rsplit(",", 7)
         if len(cells) != 8:
             return None
@@ -152,40 +153,48 @@ def _operator(line: str, columns: int) -> OperatorRow | None:
             del cells[1]  # [start]
         kind, average, calls, name = cells[0], cells[2], cells[6], cells[7]
     try:
-        return OperatorRow(kind.strip(), name.strip(), float(average), int(calls))
+        return BenchmarkOperator(kind.strip(), name.strip(), float(average), int(calls))
     except ValueError:
         return None
 
 
-def ask_benchmark_model(
-    transport: Transport, binary: str, paths: Sequence[str], reference: str, spec: MeasureSpec,
-    seed: int, remote: Remote, progress: Progress | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Visit all models in shuffled rounds; returns the fields of `runners.remote.Said`."""
+def run_benchmark_model(
+    transport: Transport,
+    binary: str,
+    request: WorkerRequest,
+    remote: Remote,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Visit all models in shuffled rounds; returns the fields of a `WorkerResult`."""
+    spec, paths = request.spec, [model.path for model in request.models]
     flags = [
-        f"--num_threads={spec.threads}", f"--num_runs={spec.runs}", "--min_secs=0",
-        f"--max_secs={spec.max_s:g}", f"--warmup_runs={max(1, spec.warmup_runs)}",
-        f"--warmup_min_secs={spec.warmup_s:g}", *remote.benchmark_flags,
-    ]  # fmt: skip
+        f"--num_threads={spec.threads}",
+        f"--num_runs={spec.runs}",
+        "--min_secs=0",
+        f"--max_secs={spec.max_s:g}",
+        f"--warmup_runs={max(1, spec.warmup_runs)}",
+        f"--warmup_min_secs={spec.warmup_s:g}",
+        *remote.benchmark_flags,
+    ]
 
-    def median_ms(path: str) -> tuple[float, Output]:
-        said = transport.run([binary, f"--graph={path}", *flags], limit_s=remote.limit_s)
-        output = parse((said.out + b"\n" + said.err).decode(errors="replace"))
-        if said.status or not output.median_us or not 0 < output.median_us < 1e12:
-            last = output.errors[-1] if output.errors else said.last_words
+    def median_ms(path: str) -> tuple[float, BenchmarkOutput]:
+        run = transport.run([binary, f"--graph={path}", *flags], limit_s=remote.limit_s)
+        output = parse((run.out + b"\n" + run.err).decode(errors="replace"))
+        if run.status or not output.median_us or not 0 < output.median_us < 1e12:
+            last = output.errors[-1] if output.errors else run.last_line
             raise DeviceError(
-                f"{transport.name}: benchmark_model ended with status {said.status}: {last}"
+                f"{transport.name}: benchmark_model ended with status {run.status}: {last}"
             )
         if (problem := undelegated(output, remote.benchmark_flags)) is not None:
             raise DeviceError(f"{transport.name}: {problem}")
         return output.median_us / 1e3, output
 
     rounds: list[list[dict[str, Any]]] = [[] for _ in paths]
-    first: dict[int, Output] = {}
-    shuffler, done = Random(seed), 0
+    first: dict[int, BenchmarkOutput] = {}
+    shuffler, done = Random(request.seed), 0
     for _ in range(spec.min_rounds if paths else 0):
         for place in shuffler.sample(range(len(paths)), len(paths)):
-            reference_ms, _output = median_ms(reference)
+            reference_ms, _output = median_ms(request.reference)
             own_ms, output = median_ms(paths[place])
             first.setdefault(place, output)
             rounds[place].append({"samples_ms": [own_ms], "reference_ms": [reference_ms]})
@@ -204,16 +213,16 @@ def ask_benchmark_model(
     return {"models": models, "environment": {"runtime_version": f"benchmark_model {binary_hash}"}}
 
 
-def undelegated(output: Output, flags: Sequence[str]) -> str | None:
-    """Return why the number is not that of the delegate which ``flags`` ask for, if it isn't."""
-    if not any(flag.startswith(_ASKS_DELEGATE) for flag in flags):
+def undelegated(output: BenchmarkOutput, flags: Sequence[str]) -> str | None:
+    """Return why the latency is not that of the delegate that ``flags`` request, or ``None``."""
+    if not any(flag.startswith(_DELEGATE_FLAGS) for flag in flags):
         return None
-    taken = [one for one in output.delegations if "XNNPack" not in one.name and one.nodes > 0]
-    if taken and not output.refused:
+    delegated = any(d.nodes > 0 and "XNNPack" not in d.name for d in output.delegations)
+    if delegated and not output.refused:
         return None
     return (
-        "the delegate that was asked for took none of the model's operators, the latency would be "
-        "the processor's"
+        "the requested delegate took none of the model's operators, so the latency would be the "
+        "CPU's"
     )
 
 

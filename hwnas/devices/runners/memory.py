@@ -1,4 +1,4 @@
-"""Peak memory of a model file: a fresh process that opens and runs it, less one that doesn't."""
+"""Peak memory of a model file: of a fresh process that runs it, minus an empty one's."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from hwnas.architecture.runtimes import RuntimeName
-from hwnas.devices.runners.child_process import answer, ask_child
 from hwnas.devices.worker.runtimes.litert import import_interpreter
 from hwnas.devices.worker.runtimes.onnxruntime_cpu import import_onnxruntime
 from hwnas.devices.worker.runtimes.open import open_model
+from hwnas.processes import run_json_child, serve_json
 
 RUNS = 3
+"""Calls of the model before the peak is read."""
 
 
 class PeakMemory(msgspec.Struct, frozen=True):
-    """Largest resident memory of a process that ran one model, and of an empty one."""
+    """Peak resident memory of a process that ran one model, and of an empty process."""
 
     total_bytes: int
     empty_bytes: int
-    """Of a process that only imports the runtime."""
+    """Peak of a process that only imports the runtime."""
 
     @property
     def model_bytes(self) -> int:
@@ -36,50 +36,53 @@ class PeakMemory(msgspec.Struct, frozen=True):
 def peak_memory(
     files: Sequence[tuple[Path, RuntimeName]], threads: int, batches: Sequence[int] = ()
 ) -> list[PeakMemory]:
-    """Open and run each file in a fresh process of this machine, for so many inputs at once.
+    """Open and run each file, at its batch size, in a fresh process of this machine.
 
     Raises `InvalidFile` for a file that the runtime refuses, `DeviceError` without the runtime.
     """
-    empty = {
-        runtime: _peak_bytes({"runtime": runtime, "threads": threads, "path": None})
-        for runtime in {runtime for _, runtime in files}
-    }
+    runtimes: set[RuntimeName] = {runtime for _, runtime in files}
+    empty = {runtime: _peak_bytes(MemoryRequest(runtime, threads)) for runtime in runtimes}
     return [
         PeakMemory(
-            total_bytes=_peak_bytes(
-                {"runtime": runtime, "threads": threads, "path": str(path), "batch": batch}
-            ),
+            total_bytes=_peak_bytes(MemoryRequest(runtime, threads, str(path), batch)),
             empty_bytes=empty[runtime],
         )
         for (path, runtime), batch in zip(files, batches or [1] * len(files), strict=True)
     ]
 
 
-def _peak_bytes(request: dict[str, Any]) -> int:
-    return ask_child("hwnas.devices.runners.memory", request)["peak_bytes"]
+class MemoryRequest(msgspec.Struct, frozen=True):
+    """A model for the child to open and run; without ``path`` it only imports the runtime."""
+
+    runtime: RuntimeName
+    threads: int
+    path: str | None = None
+    batch: int = 1
 
 
-def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    runtime, threads, path = request["runtime"], request["threads"], request["path"]
-    if path is None:
-        if runtime == "onnxruntime":
-            import_onnxruntime()
-        elif runtime == "torch":
-            importlib.import_module("torch")
-        else:
-            import_interpreter()
-            if threads > 1:
-                importlib.import_module("ai_edge_litert.compiled_model")
-    else:
-        model = open_model(path, runtime, threads, request["batch"])
+def _peak_bytes(request: MemoryRequest) -> int:
+    return run_json_child(__name__, request, int)
+
+
+def _measure(request: MemoryRequest) -> int:
+    if request.path is not None:
+        model = open_model(request.path, request.runtime, request.threads, request.batch)
         model.set_input(np.zeros(model.input_shape, np.float32))
         for _ in range(RUNS):
             model.run()
-    return {"peak_bytes": _own_peak_bytes()}
+    elif request.runtime == "onnxruntime":
+        import_onnxruntime()
+    elif request.runtime == "torch":
+        importlib.import_module("torch")
+    else:
+        import_interpreter()
+        if request.threads > 1:
+            importlib.import_module("ai_edge_litert.compiled_model")
+    return _own_peak_bytes()
 
 
 def _own_peak_bytes() -> int:
-    """`VmHWM` where there is /proc: ``ru_maxrss`` includes what the parent had at the fork."""
+    """Return ``VmHWM`` of /proc if possible: ``ru_maxrss`` includes the parent's at the fork."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -92,4 +95,4 @@ def _own_peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    answer(_measure)
+    serve_json(_measure, MemoryRequest)

@@ -1,74 +1,151 @@
-"""What a process on a device says: its result, checked, since output of a device is data."""
+"""What a runner sends to a worker process, and what comes back; see `hwnas.devices.worker.main`.
+
+Output of a device is data: every message is decoded into these types or refused.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 
-from hwnas.errors import DeviceError
-from hwnas.measurement.measurement import Gpu, OnGpu, Round
+from hwnas.devices.profile import MeasureSpec
+from hwnas.devices.runner import Progress
+from hwnas.errors import DeviceError, InvalidFile
+from hwnas.measurement.measurement import GpuExecution, GpuState, Round
 
 
-class Said(msgspec.Struct, frozen=True):
-    """What one process on the device measured."""
+class ModelRequest(msgspec.Struct, frozen=True):
+    """A model file to time; ``path`` is on the machine that runs the worker."""
 
-    class Model(msgspec.Struct, frozen=True):
-        rounds: tuple[Round, ...]
-        load_ms: float | None = None
-        first_run_ms: float | None = None
-        runtime_version: str = ""
-        on_gpu: OnGpu | None = None
-
-    class Conditions(msgspec.Struct, frozen=True):
-        runtime_version: str
-        affinity: tuple[int, ...] = ()
-        governor: str | None = None
-        frequency_mhz: float | None = None
-        temperature_c: float | None = None
-        load_before: float | None = None
-        load_after: float | None = None
-        steal_s: float | None = None
-        gpu: Gpu | None = None
-
-    models: tuple[Model, ...]
-    environment: Conditions
+    name: str
+    path: str
+    runtime: str | None = None
+    """``None``: the request's."""
+    batch: int = 1
 
 
-def checked(result: object, count: int, device: str) -> Said:
-    """Return the result of measuring ``count`` models. Raises `DeviceError` for a wrong one."""
+class GpuRequest(msgspec.Struct, frozen=True):
+    """The GPU to use, and how; fields as in `hwnas.devices.profile.GpuSpec`."""
+
+    provider: str
+    number: int
+    precision: str
+    engines: str
+    """Folder where TensorRT caches the engines that it builds."""
+
+
+class WorkerRequest(msgspec.Struct, frozen=True):
+    """What one worker process measures."""
+
+    runtime: str
+    threads: int
+    affinity: tuple[int, ...] | None
+    """Cores to pin to; ``None``: not pinned."""
+    gpu: GpuRequest | None
+    models: tuple[ModelRequest, ...]
+    reference: str
+    """Path of the reference model."""
+    spec: MeasureSpec
+    seed: int
+
+
+class ModelResult(msgspec.Struct, frozen=True):
+    """The timed rounds of one model file."""
+
+    rounds: tuple[Round, ...]
+    load_ms: float | None = None
+    first_run_ms: float | None = None
+    runtime_version: str = ""
+    on_gpu: GpuExecution | None = None
+
+
+class WorkerConditions(msgspec.Struct, frozen=True):
+    """State of the machine while one worker process measured."""
+
+    runtime_version: str
+    affinity: tuple[int, ...] = ()
+    governor: str | None = None
+    frequency_mhz: float | None = None
+    temperature_c: float | None = None
+    load_before: float | None = None
+    load_after: float | None = None
+    steal_s: float | None = None
+    gpu: GpuState | None = None
+
+
+class WorkerResult(msgspec.Struct, frozen=True):
+    """What one worker process measured; models in the order of the request."""
+
+    models: tuple[ModelResult, ...]
+    environment: WorkerConditions
+
+
+def check_result(result: object, count: int, device: str) -> WorkerResult:
+    """Return the result for ``count`` models. Raises `DeviceError` for an invalid one."""
     try:
-        said = msgspec.convert(result, Said)
+        checked = msgspec.convert(result, WorkerResult)
     except msgspec.ValidationError as error:
-        raise DeviceError(f"{device}: the runner's result is wrong: {error}") from None
-    samples = [
-        sample
-        for model in said.models
-        for one in model.rounds
-        for part in (one.samples_ms, one.reference_ms)
-        for sample in part or (0.0,)
+        raise DeviceError(f"{device}: the runner's result is invalid: {error}") from None
+    samples_ms = [
+        sample_ms
+        for model in checked.models
+        for round in model.rounds
+        for part in (round.samples_ms, round.reference_ms)
+        for sample_ms in part or (0.0,)
     ]
-    if len(said.models) != count or not all(0 < sample < 1e9 for sample in samples):
+    if len(checked.models) != count or not all(0 < sample_ms < 1e9 for sample_ms in samples_ms):
         raise DeviceError(
-            f"{device}: the runner's result is wrong: {len(said.models)} of {count} "
-            f"models, samples from {min(samples, default=0)} to {max(samples, default=0)} ms"
+            f"{device}: the runner's result is invalid: {len(checked.models)} of {count} models, "
+            f"samples from {min(samples_ms, default=0)} to {max(samples_ms, default=0)} ms"
         )
-    return said
+    return checked
 
 
-def decoded(line: bytes) -> dict[str, Any] | None:
-    """Return a line as a message, None for one that is none."""
+def read_result(
+    lines: Iterable[bytes],
+    device: str,
+    files: Mapping[str, Path],
+    failure: Callable[[str], DeviceError],
+    progress: Progress | None,
+) -> object:
+    """Read a worker's messages up to its result, which is returned unchecked.
+
+    Raises `InvalidFile` where the worker blames a model (``files`` has the user's path by the
+    worker's), `DeviceError` for any other error that it reports, and what ``failure`` makes of
+    output that is not a message or ends without a result.
+    """
+    for line in lines:
+        message = decode_message(line)
+        if message is None:
+            raise failure(f"wrote {line[:80]!r}")
+        if "result" in message:
+            return message["result"]
+        if "error" in message:
+            reason = str(message["error"])[:300]
+            if path := files.get(str(message.get("file"))):
+                raise InvalidFile(str(path), reason)
+            raise DeviceError(f"{device}: {reason}")
+        if progress and _is_pair(message.get("progress")):
+            progress(*message["progress"])
+    raise failure("ended without a result")
+
+
+def decode_message(line: bytes) -> dict[str, Any] | None:
+    """Return a line as a message, ``None`` where it is not one."""
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):
         return None
 
 
-def is_pair(value: object) -> bool:
-    return isinstance(value, list) and [type(one) for one in value] == [int, int]  # type: ignore[misc]
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and [type(n) for n in cast(list[object], value)] == [int, int]
 
 
-_STATUSES = {
+_SHELL_STATUSES = {
     126: "not executable: built for another processor?",
     127: "not found, or a library is missing",
     132: "illegal instruction: built for another processor?",
@@ -77,6 +154,7 @@ _STATUSES = {
 }
 
 
-def status_in_words(status: int) -> str:
-    """Return a status in words: a shell gives a crash as 128 and the signal."""
-    return f"status {status}" + (f" ({_STATUSES[status]})" if status in _STATUSES else "")
+def describe_status(status: int) -> str:
+    """Return an exit status in words; a shell reports a crash as 128 plus the signal."""
+    meaning = f" ({_SHELL_STATUSES[status]})" if status in _SHELL_STATUSES else ""
+    return f"status {status}{meaning}"

@@ -1,4 +1,4 @@
-"""Which process measures which models: rounds over fresh processes, in changing company."""
+"""Splits a measurement over fresh processes, each with the models regrouped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 from hwnas.devices.profile import MeasureSpec
 from hwnas.devices.runner import Progress
 
-COMPANY = 16
-"""Models that one worker process measures interleaved, at most."""
+MAX_MODELS = 16
+"""Most models that one worker process measures interleaved."""
 
 
-def shared(spec: MeasureSpec) -> MeasureSpec:
-    """Return what each of the processes does."""
+def per_process_spec(spec: MeasureSpec) -> MeasureSpec:
+    """Return the share of a measurement that each process does."""
     return msgspec.structs.replace(
         spec,
         min_rounds=ceil(spec.min_rounds / spec.processes),
@@ -24,19 +24,22 @@ def shared(spec: MeasureSpec) -> MeasureSpec:
     )
 
 
-def company(count: int, processes: int, seed: int) -> list[tuple[int, list[int]]]:
-    """Return which models are measured together: ``processes`` times all, shuffled anew."""
+def assign_batches(count: int, processes: int, seed: int) -> list[tuple[int, list[int]]]:
+    """Return batches of ``(process, indices of models)``: all models once for each process.
+
+    They are shuffled anew for each process, so that a model meets different neighbours.
+    """
     shuffler = Random(seed)
     plan: list[tuple[int, list[int]]] = []
     for process in range(processes):
         places = list(range(count))
         shuffler.shuffle(places)
-        plan += [(process, places[at : at + COMPANY]) for at in range(0, count, COMPANY)]
+        plan += [(process, places[at : at + MAX_MODELS]) for at in range(0, count, MAX_MODELS)]
     return plan
 
 
-def part_of(progress: Progress | None, number: int, parts: int) -> Progress | None:
-    """Return the progress of one process as that of all."""
+def scaled_progress(progress: Progress | None, number: int, parts: int) -> Progress | None:
+    """Return a callback that turns the progress of one process into that of all."""
     if progress is None:
         return None
     return lambda done, total: progress(number * total + done, parts * total)

@@ -1,8 +1,8 @@
-"""A device that is only arithmetic over the operators of the real model file.
+"""A simulated device: latency computed from the operators of the real model file.
 
 Latency of a call: ``call_ms + sum over operators of (op_ms + macs / speed)`` with one speed for
-depthwise convolutions and one for all else, times ``1 + noise * N(0, 1)``. Nothing sleeps; the
-same file always gives the same samples, on a device that neither gets hot nor is lost.
+depthwise convolutions and one for everything else, times ``1 + noise * N(0, 1)``. Nothing sleeps;
+the same file always gives the same samples, unless throttling or drop-outs are simulated.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ from hwnas.errors import DeviceLost, InvalidFile, UsageError
 from hwnas.files import home, write_atomic
 from hwnas.measurement.measurement import Environment, Measurement, Round
 
-SPEEDS = ("call_ms", "op_ms", "macs_per_ms", "depthwise_macs_per_ms", "noise")
-"""Fields of `Simulation` that are the device; the others are what befalls it."""
+SPEED_FIELDS = ("call_ms", "op_ms", "macs_per_ms", "depthwise_macs_per_ms", "noise")
+"""Fields of `Simulation` that identify the device; the others are faults."""
 
 
-class Operator(NamedTuple):
+class SimulatedOperator(NamedTuple):
+    """What the latency of one operator depends on."""
+
     macs: int
     depthwise: bool
 
 
 class SimulatedRunner:
-    """Computes latencies; they say ``simulated``, never ``measured``."""
+    """Computes latencies, of kind ``simulated``."""
 
     def __init__(self, profile: DeviceProfile, reference: Path | None = None) -> None:
         if profile.simulation is None:
@@ -50,11 +52,11 @@ class SimulatedRunner:
         self._calls_done = 0
 
     def probe(self) -> Environment:
-        speeds = {name: getattr(self.simulation, name) for name in SPEEDS}
-        said = msgspec.json.encode((self.profile.runtime, speeds))
+        speeds = {name: getattr(self.simulation, name) for name in SPEED_FIELDS}
+        identity = msgspec.json.encode((self.profile.runtime, speeds))
         return Environment(
             device=self.profile.name,
-            fingerprint=sha256(said).hexdigest()[:12],
+            fingerprint=sha256(identity).hexdigest()[:12],
             hardware=self.profile.title,
             runtime=self.profile.runtime,
             runtime_version="simulated",
@@ -70,14 +72,16 @@ class SimulatedRunner:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> list[Measurement]:
-        """Compute; ``seed`` changes nothing, since noise belongs to file and call number."""
+        """Compute latencies; ``seed`` has no effect, as noise depends on file and call number."""
         for subject in subjects:
             check_file(subject, self.profile)
         measurements: list[Measurement] = []
-        lost = self._lost() if subjects else None
+        drop_out = self._drop_out() if subjects else ""
         for done, subject in enumerate(subjects, start=1):
-            if lost and done > len(subjects) // 2:
-                raise DeviceLost(f"{self.profile.name}: lost while it ran {subject.name}; {lost}")
+            if drop_out and done > len(subjects) // 2:
+                raise DeviceLost(
+                    f"{self.profile.name}: lost while it ran {subject.name}; {drop_out}"
+                )
             measurements.append(self._measurement(subject, calibrated_reference_ms))
             if progress:
                 progress(done, len(subjects))
@@ -109,41 +113,41 @@ class SimulatedRunner:
         )
 
     def _round(self, own: Iterator[float], reference: Iterator[float], runs: int) -> Round:
-        """Take a visit; a hot device runs both models slower, call by call alike."""
+        """Compute one round; a throttled device slows down both models alike, call by call."""
         pairs: list[tuple[float, float]] = []
         for _ in range(runs):
-            slower = self._slower()
-            pairs.append((next(own) * slower, next(reference) * slower))
-        mine, other = zip(*pairs, strict=True)
+            slowdown = self._slowdown()
+            pairs.append((next(own) * slowdown, next(reference) * slowdown))
+        own_ms, reference_ms = zip(*pairs, strict=True)
         return Round(
-            samples_ms=tuple(round(ms, 5) for ms in mine),
-            reference_ms=tuple(round(ms, 5) for ms in other),
+            samples_ms=tuple(round(ms, 5) for ms in own_ms),
+            reference_ms=tuple(round(ms, 5) for ms in reference_ms),
         )
 
-    def _slower(self) -> float:
+    def _slowdown(self) -> float:
         self._calls_done += 1
         after = self.simulation.throttle_after_calls
         hot = after is not None and self._calls_done > after
         return 1 / self.simulation.throttled_speed if hot else 1.0
 
-    def _lost(self) -> str | None:
-        """Say which loss of the device this measurement ends with, and count it; None: it stays."""
+    def _drop_out(self) -> str:
+        """Count and describe the drop-out that ends this measurement; empty if none is left."""
         if not self.simulation.drop_outs:
-            return None
+            return ""
         path = home() / "spool" / self.profile.name / f"{self.probe().fingerprint}-drop-outs"
         try:
             done = int(path.read_text(encoding="ascii"))
         except (OSError, ValueError):
             done = 0
         if done >= self.simulation.drop_outs:
-            return None
+            return ""
         write_atomic(path, str(done + 1))
         count = f"{done + 1} of {self.simulation.drop_outs}"
-        return f"simulated drop-out {count}; the same command goes on"
+        return f"simulated drop-out {count}; run the same command again to continue"
 
     def _calls(self, path: Path, batch: int = 1) -> Iterator[float]:
-        """Yield the latency of call after call, in ms."""
-        operators = [one._replace(macs=one.macs * batch) for one in read_operators(path)]
+        """Yield the latency of one call after the other, in ms."""
+        operators = [op._replace(macs=op.macs * batch) for op in read_operators(path)]
         exact_ms = latency_ms(operators, self.simulation)
         noise = Random(file_sha256(path))
         while True:
@@ -151,7 +155,7 @@ class SimulatedRunner:
             yield round(max(exact_ms * factor, 1e-5), 5)
 
 
-def latency_ms(operators: Sequence[Operator], simulation: Simulation) -> float:
+def latency_ms(operators: Sequence[SimulatedOperator], simulation: Simulation) -> float:
     """Return the latency without noise."""
     total_ms = simulation.call_ms
     for operator in operators:
@@ -160,26 +164,27 @@ def latency_ms(operators: Sequence[Operator], simulation: Simulation) -> float:
     return total_ms
 
 
-def read_operators(path: Path) -> list[Operator]:
-    """Return the operators of a .tflite or .onnx file in their order."""
+def read_operators(path: Path) -> list[SimulatedOperator]:
+    """Return the operators of a .tflite or .onnx file in order."""
     try:
-        found = list(_tflite_operators(path) if path.suffix == ".tflite" else _onnx_operators(path))
+        read = _tflite_operators if path.suffix == ".tflite" else _onnx_operators
+        operators = list(read(path))
     except ImportError as error:
         raise UsageError(
             f"{path}: reading it needs {error.name}: pip install {error.name}"
         ) from None
-    except Exception as error:  # whatever a parser makes of bytes that are no model
+    except Exception as error:  # whatever a parser raises for bytes that are not a model
         raise InvalidFile(str(path), f"not a readable {path.suffix} model ({error})") from None
-    if not found:
+    if not operators:
         raise InvalidFile(str(path), f"not a readable {path.suffix} model (no operators)")
-    return found
+    return operators
 
 
-def _tflite_operators(path: Path) -> Iterator[Operator]:
+def _tflite_operators(path: Path) -> Iterator[SimulatedOperator]:
     schema = import_module("ai_edge_litert.schema_py_generated")
     data = path.read_bytes()
     if data[4:8] != b"TFL3":
-        raise struct.error("no TFL3 mark")
+        raise struct.error("no TFL3 identifier")
     model = schema.Model.GetRootAs(data, 0)
     graph = model.Subgraphs(0)
     kinds = schema.BuiltinOperator
@@ -191,7 +196,7 @@ def _tflite_operators(path: Path) -> Iterator[Operator]:
         if kind in (kinds.CONV_2D, kinds.DEPTHWISE_CONV_2D, kinds.FULLY_CONNECTED):
             weights = _tflite_shape(graph, operator.Inputs(1))
             macs = prod(weights) * _tflite_pixels(graph, operator.Outputs(0))
-        yield Operator(macs, depthwise=kind == kinds.DEPTHWISE_CONV_2D)
+        yield SimulatedOperator(macs, depthwise=kind == kinds.DEPTHWISE_CONV_2D)
 
 
 def _tflite_shape(graph: Any, tensor: int) -> tuple[int, ...]:
@@ -199,14 +204,14 @@ def _tflite_shape(graph: Any, tensor: int) -> tuple[int, ...]:
 
 
 def _tflite_pixels(graph: Any, tensor: int) -> int:
-    """Positions at which all weights are used: batch times height times width."""
+    """Return the number of positions where all weights apply: batch times height times width."""
     return prod(_tflite_shape(graph, tensor)[:-1])
 
 
-def _onnx_operators(path: Path) -> Iterator[Operator]:
+def _onnx_operators(path: Path) -> Iterator[SimulatedOperator]:
     onnx = import_module("onnx")
     graph = import_module("onnx.shape_inference").infer_shapes(onnx.load(str(path))).graph
-    shapes = {one.name: tuple(one.dims) for one in graph.initializer}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         axes = value.type.tensor_type.shape.dim
         shapes[value.name] = tuple(max(1, axis.dim_value) for axis in axes)
@@ -216,8 +221,8 @@ def _onnx_operators(path: Path) -> Iterator[Operator]:
             weights, output = shapes[node.input[1]], shapes[node.output[0]]
             macs = prod(weights) * output[0] * prod(output[2:])
             depthwise = weights[1] == 1 and any(
-                one.name == "group" and one.i > 1 for one in node.attribute
+                attribute.name == "group" and attribute.i > 1 for attribute in node.attribute
             )
         elif node.op_type in ("Gemm", "MatMul"):
             macs = prod(shapes[node.input[1]]) * prod(shapes[node.output[0]][:-1])
-        yield Operator(macs, depthwise)
+        yield SimulatedOperator(macs, depthwise)

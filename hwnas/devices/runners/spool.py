@@ -1,6 +1,6 @@
-"""Results of the processes of one measurement, kept until it is complete.
+"""Results of single worker processes, stored until their measurement is complete.
 
-A device that was lost goes on where it was: the same measurement, begun again, takes what is here.
+When a device was lost, the same measurement continues from them.
 """
 
 from __future__ import annotations
@@ -12,41 +12,43 @@ from pathlib import Path
 
 import msgspec
 
-from hwnas.devices.fingerprint import remote_fingerprint
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
 from hwnas.devices.runner import Subject, file_sha256
-from hwnas.devices.runners.protocol import Said
-from hwnas.devices.transports.transport import Facts
+from hwnas.devices.runners.protocol import WorkerResult
 from hwnas.files import home, write_json
 
-SPOOLED_S = 6 * 3600.0
-"""What was spooled longer ago is not taken."""
+MAX_AGE_S = 6 * 3600.0
+"""Older results are not used."""
 
 
 class Spool:
-    """The results of one measurement, a file each; its name is what was asked for."""
+    """Results of one measurement, one file per process, named by the hash of its request."""
 
-    def __init__(self, profile: DeviceProfile, facts: Facts, reference: Path) -> None:
+    def __init__(self, profile: DeviceProfile, fingerprint: str, reference: Path) -> None:
         self.folder = home() / "spool" / profile.name
-        self._what = msgspec.json.encode(
-            (profile.runtime, profile.gpu, remote_fingerprint(facts), file_sha256(reference))
+        self._key = msgspec.json.encode(
+            (profile.runtime, profile.gpu, fingerprint, file_sha256(reference))
         )
         self._files: list[Path] = []
 
-    def read(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int) -> Said | None:
+    def read(
+        self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int
+    ) -> WorkerResult | None:
         path = self._path(subjects, spec, seed)
         try:
-            if time.time() - path.stat().st_mtime > SPOOLED_S:
+            if time.time() - path.stat().st_mtime > MAX_AGE_S:
                 return None
-            said = msgspec.json.decode(path.read_bytes(), type=Said)
+            result = msgspec.json.decode(path.read_bytes(), type=WorkerResult)
         except (OSError, msgspec.DecodeError):
             return None
         self._files.append(path)
-        return said
+        return result
 
-    def write(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int, said: Said) -> None:
+    def write(
+        self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int, result: WorkerResult
+    ) -> None:
         path = self._path(subjects, spec, seed)
-        write_json(path, said)
+        write_json(path, result)
         self._files.append(path)
 
     def clear(self) -> None:
@@ -55,5 +57,5 @@ class Spool:
 
     def _path(self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int) -> Path:
         files = [(file_sha256(subject.path), subject.batch) for subject in subjects]
-        asked = self._what + msgspec.json.encode((files, spec, seed))
-        return self.folder / f"{sha256(asked).hexdigest()[:24]}.json"
+        key = self._key + msgspec.json.encode((files, spec, seed))
+        return self.folder / f"{sha256(key).hexdigest()[:24]}.json"

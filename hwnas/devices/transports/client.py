@@ -1,4 +1,4 @@
-"""One client process (adb, ssh, sh) whose output is read line by line, within limits."""
+"""One client process (adb, ssh, sh, a worker), its output read line by line within limits."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from math import inf
 from queue import Empty, Queue
 from threading import Thread
 from typing import IO, Self
 
 from hwnas.errors import DeviceError
 
-LONGEST_LINE = 2**20
-KEPT_ERR = 2**16
-"""Bytes of stderr that are kept, the last ones."""
+MAX_LINE_BYTES = 2**24
+MAX_ERROR_BYTES = 2**16
+"""Last bytes of stderr that are stored."""
 
 
 class Client:
-    """Runs ``argv`` with ``stdin``; leaves no process behind when it is left."""
+    """Runs ``argv`` with ``stdin``. A context manager: leaving it ends the process."""
 
     def __init__(
         self,
         argv: list[str],
         stdin: bytes,
-        limit_s: float,
+        limit_s: float = inf,
         silence_s: float | None = None,
-        most_bytes: int = 2**26,
+        max_bytes: int = 2**26,
     ) -> None:
-        self._limit_s, self._silence_s, self._most = limit_s, silence_s, most_bytes
+        self._limit_s, self._silence_s, self._max_bytes = limit_s, silence_s, max_bytes
         self._end = time.monotonic() + limit_s
         self._err = b""
         self._lines: Queue[bytes] = Queue(maxsize=4096)
@@ -43,18 +44,31 @@ class Client:
         self._threads = [
             Thread(target=_feed, args=(self._process.stdin, stdin), daemon=True),
             Thread(target=self._pump, args=(self._process.stdout,), daemon=True),
-            Thread(target=self._keep, args=(self._process.stderr,), daemon=True),
+            Thread(target=self._collect_errors, args=(self._process.stderr,), daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
     @property
     def err(self) -> bytes:
-        """The end of what was said on stderr; complete after `lines` has ended."""
+        """The end of stderr; complete after `lines` has ended."""
         return self._err
 
+    @property
+    def last_error_line(self) -> str:
+        """The last line of stderr, or ``nothing``."""
+        lines = self._err.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "nothing"
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Return the exit status (negative: the signal); ``None`` for a process that runs on."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
     def err_until(self, mark: bytes) -> bytes:
-        """Return stderr up to a mark that the command's end wrote there; waits for it, briefly."""
+        """Return stderr up to a mark that the end of the command writes; waits for it briefly."""
         end = time.monotonic() + 5.0
         while mark not in self._err and time.monotonic() < end:
             time.sleep(0.005)
@@ -65,10 +79,10 @@ class Client:
         total = 0
         while line := self._next(device, shown):
             total += len(line)
-            if total > self._most:
-                raise DeviceError(f"{device}: {shown} said more than {self._most:,} bytes")
+            if total > self._max_bytes:
+                raise DeviceError(f"{device}: {shown} printed more than {self._max_bytes:,} bytes")
             yield line
-        self._threads[2].join(timeout=0.3)  # a connection that persists holds it open
+        self._threads[2].join(timeout=0.3)  # a persistent connection keeps it open
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +93,7 @@ class Client:
         self._process.wait()
         while self._threads[1].is_alive():
             try:
-                self._lines.get(timeout=0.05)  # lets a pump that waits for room end
+                self._lines.get(timeout=0.05)  # makes room for a pump that waits, so that it ends
             except Empty:
                 self._threads[1].join(timeout=0.05)
                 break  # a grandchild holds the pipe: the thread is a daemon
@@ -92,19 +106,22 @@ class Client:
         except Empty:
             pass
         if silent:
-            raise DeviceError(f"{device}: {shown} was silent for {self._silence_s:.0f} s")
-        raise DeviceError(f"{device}: {shown} gave no end within {self._limit_s:.0f} s")
+            raise DeviceError(
+                f"{device}: {shown} was silent for {self._silence_s:.0f} s; last line of its "
+                f"stderr: {self.last_error_line}"
+            )
+        raise DeviceError(f"{device}: {shown} did not end within {self._limit_s:.0f} s")
 
     def _pump(self, pipe: IO[bytes]) -> None:
         with pipe:
-            while not self._closing and (line := pipe.readline(LONGEST_LINE)):
+            while not self._closing and (line := pipe.readline(MAX_LINE_BYTES)):
                 self._lines.put(line)
         self._lines.put(b"")
 
-    def _keep(self, pipe: IO[bytes]) -> None:
+    def _collect_errors(self, pipe: IO[bytes]) -> None:
         with pipe:
             while part := os.read(pipe.fileno(), 2**14):
-                self._err = (self._err + part)[-KEPT_ERR:]
+                self._err = (self._err + part)[-MAX_ERROR_BYTES:]
 
 
 def _feed(pipe: IO[bytes], data: bytes) -> None:
@@ -112,4 +129,4 @@ def _feed(pipe: IO[bytes], data: bytes) -> None:
         with pipe:
             pipe.write(data)
     except (BrokenPipeError, ValueError, OSError):
-        pass  # it ended first; its status says more
+        pass  # it ended first; its exit status tells why

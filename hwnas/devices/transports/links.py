@@ -1,6 +1,6 @@
-"""The clients by which devices are reached: this machine's shell, ``adb``, ``ssh``.
+"""The client programs of transports: this machine's shell, ``adb`` and ``ssh``.
 
-The system's own programs, so that a user's keys, configuration and running adb server are used.
+They are the system's own, so that the user's keys, configuration and adb server apply.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class LocalLink:
     def argv(self, script: str) -> list[str]:
         return ["sh", "-c", script]
 
-    def typed(self, script: str) -> list[str]:
+    def user_command(self, script: str) -> list[str]:
         return self.argv(script)
 
-    def why(self, said: str) -> str:
+    def explain(self, output: str) -> str:
         return ""
 
     def close(self) -> None:
@@ -36,23 +36,23 @@ class LocalLink:
 
 
 class AdbLink:
-    """A phone, by the system's ``adb``."""
+    """The system's ``adb``, for a phone."""
 
     def __init__(self, name: str, serial: str) -> None:
         self.name, self.serial = name, serial
 
     def connect(self) -> None:
         if self._network():
-            # it prints "failed to connect" and exits 0, so its words say nothing: the list does
+            # it exits 0 even when it failed to connect: only `adb devices` tells
             _client(self.name, ["adb", "disconnect", self.serial])
             _client(self.name, ["adb", "connect", self.serial])
         states = self._states()
         if not self.serial:
             if len(states) != 1:
-                there = ", ".join(sorted(states)) or "none"
+                attached = ", ".join(sorted(states)) or "none"
                 raise DeviceError(
-                    f"{self.name}: expected one attached phone, found {there}; name it in the "
-                    "profile: [remote] serial = ... as `adb devices` lists it"
+                    f"{self.name}: expected one attached phone, found {attached}; give its serial "
+                    "number in the profile: [remote] serial = ..., as `adb devices` lists it"
                 )
             [self.serial] = states
         state = states.get(self.serial, "missing")
@@ -62,16 +62,16 @@ class AdbLink:
     def argv(self, script: str) -> list[str]:
         return ["adb", "-s", self.serial, "shell", script]
 
-    def typed(self, script: str) -> list[str]:
+    def user_command(self, script: str) -> list[str]:
         return self.argv(script)
 
-    def why(self, said: str) -> str:
-        if "unauthorized" in said:
+    def explain(self, output: str) -> str:
+        if "unauthorized" in output:
             return f"{self.serial} is unauthorized; {_ADVICE['unauthorized']}"
         return ""
 
     def close(self) -> None:
-        """The server and its connections are the user's."""
+        """Leave the adb server and its connections to the user."""
 
     def _network(self) -> bool:
         host, _, port = self.serial.rpartition(":")
@@ -84,15 +84,15 @@ class AdbLink:
 
 
 _ADVICE = {
-    "missing": "is it attached, and USB debugging on? `adb devices` lists what is there",
+    "missing": "is it attached, with USB debugging on? `adb devices` lists attached phones",
     "offline": "attach it again, or `adb reconnect offline`",
     "unauthorized": "unlock it and accept this computer's key",
-    "no": "this user may not open it: see `adb devices -l`",
+    "no": "no permission to open it: see `adb devices -l`",
 }
 
 
 class SshLink:
-    """A host, by the system's ``ssh``; later commands go through the first one's connection."""
+    """The system's ``ssh``; all commands share one connection."""
 
     def __init__(self, name: str, remote: Remote) -> None:
         self.name, self.remote = name, remote
@@ -107,13 +107,13 @@ class SshLink:
     def argv(self, script: str) -> list[str]:
         return [*self._ssh(), "--", self.remote.host, f"exec sh -c {shlex.quote(script)}"]
 
-    def typed(self, script: str) -> list[str]:
-        return ["ssh", *self._named(), "--", self.remote.host, script]
+    def user_command(self, script: str) -> list[str]:
+        return ["ssh", *self._profile_options(), "--", self.remote.host, script]
 
-    def why(self, said: str) -> str:
-        for sign, why in _SSH_FAILURES.items():
-            if sign in said:
-                return f"{self.remote.host}: {said.strip()}; {why}"
+    def explain(self, output: str) -> str:
+        for sign, advice in _SSH_FAILURES.items():
+            if sign in output:
+                return f"{self.remote.host}: {output.strip()}; {advice}"
         return ""
 
     def close(self) -> None:
@@ -137,10 +137,10 @@ class SshLink:
         words = ["ssh", "-T"]
         for name, value in options.items():
             words += ["-o", f"{name}={value}"]
-        return words + self._named()
+        return words + self._profile_options()
 
-    def _named(self) -> list[str]:
-        """Return what the profile says beside the user's own configuration."""
+    def _profile_options(self) -> list[str]:
+        """Return the profile's options, which come on top of the user's ssh configuration."""
         remote, words = self.remote, list[str]()
         if remote.known_hosts_file:
             words += ["-o", f'UserKnownHostsFile="{remote.known_hosts_file}"']
@@ -148,22 +148,22 @@ class SshLink:
             words += ["-o", "IdentitiesOnly=yes", "-i", remote.identity_file]
         return words + (["-p", str(remote.port)] if remote.port else [])
 
-    def _control(self, what: str) -> None:
-        argv = [*self._ssh(), "-O", what, "--", self.remote.host]
+    def _control(self, command: str) -> None:
+        argv = [*self._ssh(), "-O", command, "--", self.remote.host]
         try:
             subprocess.run(argv, capture_output=True, timeout=CONNECT_S, check=False)
         except FileNotFoundError:
             raise DeviceError(f"{self.name}: ssh is not installed here") from None
         except subprocess.TimeoutExpired:
-            pass  # a hanging master ends by its own ServerAlive limits
+            pass  # a master that hangs is ended by its own ServerAlive limits
 
 
 _SSH_FAILURES = {
-    "Host key verification failed": "its key is unknown or has changed: compare it, then "
-    "`ssh-keyscan` or `ssh` once by hand",
-    "Permission denied": "it does not accept your key: `ssh-copy-id`",
+    "Host key verification failed": "its key is unknown or has changed: compare it, then run "
+    "`ssh-keyscan`, or `ssh` once by hand",
+    "Permission denied": "it does not accept your key: run `ssh-copy-id`",
     "Connection refused": "no ssh server answers there",
-    "Could not resolve": "is the name right?",
+    "Could not resolve": "is the host name right?",
     "No route to host": "is it on, and on this network?",
     "Connection timed out": "is it on, and on this network?",
 }
@@ -177,5 +177,7 @@ def _client(name: str, argv: list[str]) -> str:
             f"{name}: adb is not installed here: apt-get install adb, or Android's platform tools"
         ) from None
     except subprocess.TimeoutExpired:
-        raise DeviceError(f"{name}: `{shlex.join(argv)}` did not end") from None
+        raise DeviceError(
+            f"{name}: `{shlex.join(argv)}` did not end within {CONNECT_S:.0f} s"
+        ) from None
     return done.stdout.decode(errors="replace")

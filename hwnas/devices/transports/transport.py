@@ -1,15 +1,15 @@
-"""Transports: run commands on a device and move files, whatever the way to it.
+"""Transports run commands on a device and copy files, over any kind of connection.
 
-A client may exit 0 when the device is lost in mid-command (`adb shell` does), and its own time
-limit ends nothing on the device. So every command runs under ``timeout`` on the device and ends
-with a sentinel line that carries its status; a missing sentinel means that the device is lost.
+A client may exit with status 0 when the device is lost in mid-command (`adb shell` does), and its
+own time limit ends nothing on the device. So every command runs under ``timeout`` on the device and
+ends with a sentinel line that carries its status; a missing sentinel means that the device is lost.
 """
 
 from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, Self
@@ -22,39 +22,40 @@ from hwnas.errors import DeviceError, DeviceLost, UsageError
 from hwnas.files import write_atomic
 
 COMMAND_S = 60.0
-"""Time limit of a command on the device, where the caller gives none."""
+"""Default time limit of a command on the device."""
 COPY_S = 600.0
+"""Time limit for copying one file."""
 GRACE_S = 20.0
-"""The client waits for so long after the device's own limit before it gives up."""
-MOST_BYTES = 64 * 2**20
-"""Longest output of a command; a pulled file may be larger."""
+"""Time the client waits beyond the limit on the device before it gives up."""
+MAX_OUTPUT_BYTES = 64 * 2**20
+"""Default limit for the output of a command; a pulled file may be larger."""
 
 TIMED_OUT = (124, 137)
-"""Statuses of ``timeout``: ended, or killed since it did not end."""
+"""Exit statuses of ``timeout``: the command was terminated, or killed."""
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What a command on the device did."""
+class CommandResult(msgspec.Struct, frozen=True):
+    """Exit status and output of a command on the device."""
 
     status: int
     out: bytes
     err: bytes
 
     @property
-    def last_words(self) -> str:
-        """The last line of stderr, else of stdout, printable and short."""
+    def last_line(self) -> str:
+        """The last line of stderr, or else of stdout, printable and shortened."""
         for text in (self.err, self.out):
             if lines := text.decode(errors="replace").strip().splitlines():
                 return "".join(c if c.isprintable() else "?" for c in lines[-1])[:200]
         return "nothing"
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """What a device says of itself."""
+class DeviceFacts(msgspec.Struct, frozen=True):
+    """Hardware and system of a device, as it reports them."""
 
     model: str
     abi: str
-    """As Android names it, e.g. ``arm64-v8a``, ``x86_64``."""
+    """Android's name of the instruction set, e.g. ``arm64-v8a``, ``x86_64``."""
     machine: str
     system: str
     cores: int
@@ -63,35 +64,39 @@ class Facts(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The phone's model, else the processor's."""
+        """The model of the phone, or else of the processor."""
         for key in ("model name", "Model", "Hardware", "CPU part"):
-            if found := self.cpu(key):
-                return f"{self.model}, {found}" if self.model else found
+            if processor := self.cpu(key):
+                return f"{self.model}, {processor}" if self.model else processor
         return self.model or self.machine
 
     def cpu(self, key: str) -> str:
-        """Return the first value of a field of ``/proc/cpuinfo``; empty where there is none."""
+        """Return the first value of a field of ``/proc/cpuinfo``, or an empty string."""
         fields = (line.partition(":") for line in self.cpuinfo.splitlines())
         return next((value.strip() for name, _, value in fields if name.strip() == key), "")
 
 
+Stream = Generator[bytes, None, tuple[int, bytes]]
+"""Yields lines of stdout; returns the exit status and the end of stderr."""
+
+
 class Link(Protocol):
-    """How one kind of client reaches a device."""
+    """A client program that reaches a device, such as ``adb``."""
 
     def connect(self) -> None:
-        """Raise `DeviceError`, with what to do, for a device that is not there."""
+        """Raise `DeviceError`, with advice, for a device that does not answer."""
         ...
 
     def argv(self, script: str) -> list[str]:
         """Return the client's command that runs a POSIX shell script on the device."""
         ...
 
-    def typed(self, script: str) -> list[str]:
-        """Return the same as a person would type it, without hwnas's own connection."""
+    def user_command(self, script: str) -> list[str]:
+        """Return the same command for a user to type, without hwnas's own connection."""
         ...
 
-    def why(self, said: str) -> str:
-        """Return what the client's last words mean, in the user's terms; empty: nothing known."""
+    def explain(self, output: str) -> str:
+        """Return what the client's last line means in the user's terms; empty if unknown."""
         ...
 
     def close(self) -> None: ...
@@ -106,7 +111,7 @@ class Transport:
     def __init__(self, name: str, link: Link, folder: str) -> None:
         self.name, self.link, self.folder = name, link, folder
         self._connected = False
-        self._there: set[str] = set()
+        self._pushed: set[str] = set()
 
     def run(
         self,
@@ -114,14 +119,14 @@ class Transport:
         *,
         stdin: bytes = b"",
         limit_s: float = COMMAND_S,
-        most_bytes: int = MOST_BYTES,
-    ) -> Answer:
-        """Run words (never a shell string); a status that is not 0 is the caller's to judge.
+        max_bytes: int = MAX_OUTPUT_BYTES,
+    ) -> CommandResult:
+        """Run a command given as words, never as a shell string; any exit status is returned.
 
-        Raises `DeviceLost` where the device goes away meanwhile, `DeviceError` where it is not
-        there, or the command outlives ``limit_s`` or says more than ``most_bytes``.
+        Raises `DeviceLost` if the connection breaks meanwhile, `DeviceError` if the device does not
+        answer or the command exceeds ``limit_s`` or ``max_bytes`` of output.
         """
-        return self.shell(shlex.join(command), stdin=stdin, limit_s=limit_s, most_bytes=most_bytes)
+        return self.shell(shlex.join(command), stdin=stdin, limit_s=limit_s, max_bytes=max_bytes)
 
     def shell(
         self,
@@ -129,28 +134,28 @@ class Transport:
         *,
         stdin: bytes = b"",
         limit_s: float = COMMAND_S,
-        most_bytes: int = MOST_BYTES,
-    ) -> Answer:
-        """Run a script whose words from outside are quoted with `shlex.quote` already."""
+        max_bytes: int = MAX_OUTPUT_BYTES,
+    ) -> CommandResult:
+        """Run a shell script; the caller has quoted all foreign words with `shlex.quote`."""
         lines: list[bytes] = []
-        talk = self.talk(script, stdin=stdin, limit_s=limit_s, most_bytes=most_bytes)
+        talk = self.stream(script, stdin=stdin, limit_s=limit_s, max_bytes=max_bytes)
         while True:
             try:
                 lines.append(next(talk))
             except StopIteration as end:
                 status, err = end.value
-                return Answer(status, b"".join(lines), err)
+                return CommandResult(status, b"".join(lines), err)
 
-    def talk(
+    def stream(
         self,
         script: str,
         *,
         stdin: bytes = b"",
         limit_s: float = COMMAND_S,
-        most_bytes: int = MOST_BYTES,
+        max_bytes: int = MAX_OUTPUT_BYTES,
         silence_s: float | None = None,
-    ) -> Iterator[bytes]:
-        """Yield stdout line by line while a script runs; returns (status, end of stderr)."""
+    ) -> Stream:
+        """Yield stdout line by line while a script runs."""
         self._connect()
         mark = f"HWNAS-{secrets.token_hex(6)}-STATUS="
         # adbd drops the rest of stdout where a program has ended before all its stdin was written
@@ -162,7 +167,7 @@ class Transport:
         shown = f"`{script if len(script) <= 120 else script[:117] + '...'}`"
         held = b""  # the newline before the sentinel is not the command's
         with Client(
-            self.link.argv(limited), stdin, limit_s + GRACE_S, silence_s, most_bytes
+            self.link.argv(limited), stdin, limit_s + GRACE_S, silence_s, max_bytes
         ) as client:
             for line in client.lines(self.name, shown):
                 if line.startswith(mark.encode()):
@@ -180,10 +185,10 @@ class Transport:
             raise self._lost(shown, client)
 
     def push(self, local: Path, name: str = "") -> str:
-        """Copy a file to the device unless its content is there; returns its path there.
+        """Copy a file to the device unless it has it already; returns its path there.
 
-        The path is made of the content's SHA-256 and ``name`` (letters, digits, ``._-``), so that
-        no name from outside reaches the device.
+        The path consists of the content's SHA-256 and ``name`` (letters, digits, ``._-``), so no
+        foreign file name reaches the device.
         """
         try:
             data = local.read_bytes()
@@ -192,48 +197,50 @@ class Transport:
         digest = sha256(data).hexdigest()
         name = name or f"file{local.suffix if local.suffix[1:].isalnum() else ''}"
         if not name.replace(".", "").replace("_", "").replace("-", "").isalnum():
-            raise UsageError(f"{name!r}: expected letters, digits, dots, dashes")
+            raise UsageError(f"{name!r}: expected letters, digits, dots, dashes, underscores")
         path = f"{self.folder}/{digest[:24]}/{name}"
-        if path in self._there:
+        if path in self._pushed:
             return path
         quoted, part = shlex.quote(path), shlex.quote(f"{path}.part")
         if self.shell(f"sha256sum < {quoted}").out[:64] != digest.encode():
-            said = self.shell(
+            copy = self.shell(
                 f"mkdir -p {shlex.quote(path.rpartition('/')[0])} && "
                 f"{{ cat > {part} || {{ cat > /dev/null; false; }}; }} && "
                 f"sha256sum < {part} && chmod 755 {part} && mv {part} {quoted}",
                 stdin=data,
                 limit_s=COPY_S,
             )
-            if said.status or said.out[:64] != digest.encode():
+            if copy.status or copy.out[:64] != digest.encode():
                 self.shell(f"rm -f {part}")
                 raise DeviceError(
                     f"{self.name}: {local} ({len(data):,} bytes) could not be written to "
-                    f"{self.folder}: {said.last_words}"
+                    f"{self.folder}: {copy.last_line}"
                 )
-        self._there.add(path)
+        self._pushed.add(path)
         return path
 
-    def pull(self, remote: str, local: Path, most_bytes: int = 2**30) -> None:
-        """Copy a file from the device; ``local`` is replaced as a whole or not at all."""
-        said = self.run(["cat", remote], limit_s=COPY_S, most_bytes=most_bytes)
-        if said.status:
-            raise DeviceError(f"{self.name}: {remote} could not be read: {said.last_words}")
-        write_atomic(local, said.out)
+    def pull(self, remote: str, local: Path, max_bytes: int = 2**30) -> None:
+        """Copy a file from the device; ``local`` is replaced completely or not at all."""
+        copy = self.run(["cat", remote], limit_s=COPY_S, max_bytes=max_bytes)
+        if copy.status:
+            raise DeviceError(f"{self.name}: {remote} could not be read: {copy.last_line}")
+        write_atomic(local, copy.out)
 
-    def probe(self) -> Facts:
-        """Ask the device what it is."""
-        said = self.shell(
+    def probe(self) -> DeviceFacts:
+        """Read hardware and system of the device."""
+        probe = self.shell(
             "m=$(getprop ro.product.model 2>/dev/null); a=$(getprop ro.product.cpu.abi 2>/dev/null)"
             '; printf "%s\\n" "$m" "$a" "$(uname -m)" "$(uname -sr)" "$(nproc --all)"; '
             "grep MemTotal /proc/meminfo || echo; cat /proc/cpuinfo"
         )
-        lines = said.out[: 2**20].decode(errors="replace").split("\n")
+        lines = probe.out[: 2**20].decode(errors="replace").split("\n")
         if len(lines) < 6:
-            raise DeviceError(f"{self.name}: does not say what it is: {said.last_words}")
+            raise DeviceError(
+                f"{self.name}: the probe gave no facts about the device: {probe.last_line}"
+            )
         model, abi, machine, system, cores, memory = (line.strip()[:200] for line in lines[:6])
         words = memory.split()
-        return Facts(
+        return DeviceFacts(
             model=model,
             abi=abi or {"aarch64": "arm64-v8a", "armv7l": "armeabi-v7a"}.get(machine, machine),
             machine=machine,
@@ -267,17 +274,19 @@ class Transport:
             self._connected = True
 
     def _lost(self, shown: str, client: Client) -> DeviceError:
-        """Return the error of a command that ended without its sentinel."""
+        """Return the error for a command that ended without its sentinel."""
         self._connected = False
-        self._there.clear()
-        last = Answer(0, b"", client.err).last_words
-        if why := self.link.why(last):
-            return DeviceError(f"{self.name}: {why}")
-        return DeviceLost(f"{self.name}: lost while it ran {shown}; the client said: {last}")
+        self._pushed.clear()
+        last = CommandResult(0, b"", client.err).last_line
+        if reason := self.link.explain(last):
+            return DeviceError(f"{self.name}: {reason}")
+        return DeviceLost(
+            f"{self.name}: lost while it ran {shown}; last line of the client: {last}"
+        )
 
 
 def open_transport(profile: DeviceProfile) -> Transport:
-    """Return the way to a profile's device; nothing is connected before it is needed."""
+    """Return the transport of a profile; it connects when it is first used."""
     from hwnas.devices.transports.links import AdbLink, LocalLink, SshLink
 
     remote = profile.remote
@@ -290,4 +299,4 @@ def open_transport(profile: DeviceProfile) -> Transport:
         from hwnas.files import home
 
         return Transport(profile.name, LocalLink(), str(home() / "device"))
-    raise DeviceError(f"{profile.name}: there is no way to it to run commands by")
+    raise DeviceError(f"{profile.name}: its profile gives no connection by which to run commands")

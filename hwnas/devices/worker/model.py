@@ -57,7 +57,7 @@ class GpuModel(Protocol):
         ...
 
     def said(self) -> dict[str, Any]:
-        """Return what `hwnas.measurement.measurement.OnGpu` holds; measures the transfers now."""
+        """Return the fields of `GpuExecution`; measures the transfers now."""
         ...
 
 

@@ -13,11 +13,11 @@ from hwnas.devices.discovery import gpu_checks
 from hwnas.devices.discovery.check import Check
 from hwnas.devices.discovery.doctor import examine
 from hwnas.devices.discovery.gpu_checks import examine_gpu, runs_on
-from hwnas.devices.profile import Gpu, find_profile
+from hwnas.devices.profile import GpuSpec, find_profile
 from tests.support.gpu_machine import Visible, load_fake_nvml, make_gpu_machine
 from tests.support.paths import ROOT
 
-TORCH = Gpu(provider="torch")
+TORCH = GpuSpec(provider="torch")
 Play = Callable[..., None]
 
 
@@ -26,7 +26,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visible:
     return make_gpu_machine(tmp_path, monkeypatch)
 
 
-def said(wanted: Gpu) -> dict[str, Check]:
+def said(wanted: GpuSpec) -> dict[str, Check]:
     return {one.what: one for one in examine_gpu("mine", wanted)}
 
 
@@ -40,13 +40,13 @@ def test_the_doctor_says_what_a_gpu_lacks() -> None:
 
 def test_a_number_is_told_as_the_gpu_it_means(machine: Visible) -> None:
     machine("2,0")
-    found = said(Gpu(number=1))["mine"]
+    found = said(GpuSpec(number=1))["mine"]
     assert (found.state, found.found) == ("ok", "number 1 is Tesla T4, nvidia-smi's 0")
-    found = said(Gpu(number=2))["mine"]
+    found = said(GpuSpec(number=2))["mine"]
     assert found.state == "failed" and "CUDA_VISIBLE_DEVICES is '2,0'" in found.found
     assert "nvidia-smi lists 0 (Tesla T4), 1 (NVIDIA A100)" in found.advice
     machine("MIG-5e11")
-    assert "an instance (MIG) of NVIDIA A100, nvidia-smi's 1" in said(Gpu())["mine"].found
+    assert "an instance (MIG) of NVIDIA A100, nvidia-smi's 1" in said(GpuSpec())["mine"].found
 
 
 def test_what_holds_a_gpu_down_is_told(
@@ -55,7 +55,7 @@ def test_what_holds_a_gpu_down_is_told(
 ) -> None:
     machine("1,0")
     monkeypatch.setattr(gpu_checks, "open_nvml", load_fake_nvml)
-    checks = said(Gpu(number=1))
+    checks = said(GpuSpec(number=1))
     assert checks["GPU clock"].found == "held down by power cap"
     assert checks["GPU load"].state == "warning" and checks["GPU persistence"].state == "note"
 
@@ -69,7 +69,7 @@ def test_a_silent_nvml_is_blamed_on_what_is_missing(
     machine("1,0")
     monkeypatch.setattr(gpu_checks, "open_nvml", lambda: None)
     monkeypatch.setattr(gpu_checks, "find_spec", {"pynvml": found}.get)
-    assert advised in said(Gpu(number=1))["NVML"].advice
+    assert advised in said(GpuSpec(number=1))["NVML"].advice
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_pytorch_without_cuda_is_told_with_what_to_install(play: Play) -> None:
 
 def test_a_gpu_that_pytorch_computes_on_is_right(play: Play) -> None:
     play(seen=2)
-    found = said(Gpu(provider="torch", number=1))["PyTorch CUDA"]
+    found = said(GpuSpec(provider="torch", number=1))["PyTorch CUDA"]
     assert (found.state, found.found) == ("ok", "Tesla T4, compute capability 7.5, computes")
 
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from hwnas.devices.runners.benchmark_model import Delegation, OperatorRow, parse, undelegated
+from hwnas.devices.runners.benchmark_model import BenchmarkOperator, Delegation, parse, undelegated
 
 NEW = """INFO: STARTING!
 INFO: Replacing 31 out of 31 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 1 \
@@ -45,7 +45,7 @@ def test_a_recent_build_prints_a_median() -> None:
     assert (said.median_us, said.init_us, said.first_us) == (2781, 6395, 2761)
     assert said.delegations == (Delegation("TfLiteXNNPackDelegate", 31, 31),)
     assert said.operators == (
-        OperatorRow("Convolution (NHWC, QC8) IGEMM", "Delegate/Conv:0", 0.407, 1),
+        BenchmarkOperator("Convolution (NHWC, QC8) IGEMM", "Delegate/Conv:0", 0.407, 1),
     )
 
 
@@ -85,10 +85,10 @@ def test_older_builds_print_an_average_only(text: str, average_us: float) -> Non
 
 def test_tables_with_a_start_column_and_as_csv_are_read() -> None:
     assert parse(WITH_START).operators == (
-        OperatorRow("CONV_2D", "[M/Conv2d_0/Relu6]:0", 60.957, 1),
+        BenchmarkOperator("CONV_2D", "[M/Conv2d_0/Relu6]:0", 60.957, 1),
     )
     assert parse(CSV).operators == (
-        OperatorRow(
+        BenchmarkOperator(
             "Convolution (NHWC, F32) IGEMM", "Delegate/Convolution (NHWC, F32):0", 0.1999, 1
         ),
     )

@@ -149,5 +149,5 @@ def test_a_worker_that_hangs_is_ended(
 
 
 def test_a_profile_that_says_no_way_to_its_device_is_named() -> None:
-    with pytest.raises(DeviceError, match=r"pixel1: its profile says no way to it"):
+    with pytest.raises(DeviceError, match=r"pixel1: its profile has no connection"):
         open_runner(find_profile("pixel1"))

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
-from hwnas.devices.op_profile.remote import native_rows, operator_times_there
+from hwnas.devices.op_profile.remote import native_rows, remote_operator_times
 from hwnas.devices.profile import DeviceProfile, Hardware, MeasureSpec, Remote
 from hwnas.devices.runner import Subject
 from hwnas.devices.runners.native_kit import KITS, build_kit, kit_folder
 from hwnas.devices.runners.programs import push_kit
 from hwnas.devices.runners.remote import RemoteRunner
 from hwnas.devices.transports.links import LocalLink
-from hwnas.devices.transports.transport import Answer, Transport
+from hwnas.devices.transports.transport import CommandResult, Transport
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import DeviceError, InvalidFile, UsageError
 from hwnas.measurement.measurement import compare
@@ -84,14 +84,14 @@ def test_it_computes_what_the_python_runtime_computes(
     images = np.random.default_rng(0).normal(size=here.input_shape).astype(np.float32)
     (tmp_path / "in.bin").write_bytes(images.tobytes())
     program, libraries = push_kit(
-        runner.transport, runner.remote, runner.facts(), runner.profile.runtime
+        runner.host.transport, runner.host.remote, runner.host.facts(), runner.profile.runtime
     )
     output = tmp_path / "out.bin"
     words = [
         "env", f"LD_LIBRARY_PATH={libraries}", program, f"--graph={file}",
         f"--input_file={tmp_path / 'in.bin'}", f"--output_filepath={output}",
     ]  # fmt: skip
-    said = runner.transport.run(words)
+    said = runner.host.transport.run(words)
     assert said.status == 0 and not said.out.strip(), said
     here.set_input(images)
     here.run()
@@ -103,7 +103,7 @@ def test_it_tells_the_time_of_each_operator(
     runner: RemoteRunner, tmp_path: Path, write_net: NetWriter
 ) -> None:
     file = write(runner, write_net, tmp_path / "net", channels=16, layers=3, size=32)
-    rows = operator_times_there(runner, Subject("net", file))
+    rows = remote_operator_times(runner.host, Subject("net", file))
     convolutions = [row for row in rows if "Conv" in row.kind]
     assert len(convolutions) == 3
     assert sum(row.share for row in rows) == pytest.approx(1)
@@ -126,7 +126,7 @@ def test_it_tells_every_operator_of_a_network_of_thousands(tmp_path: Path) -> No
     opset = [helper.make_opsetid("", 17)]
     file = tmp_path / "long.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), file)
-    rows = operator_times_there(shell_runner("onnxruntime", tmp_path), Subject("long", file))
+    rows = remote_operator_times(shell_runner("onnxruntime", tmp_path).host, Subject("long", file))
     assert [row.name for row in rows] == names
     assert [row.kind for row in rows] == ["Sin", "Neg"] * (count // 2)
 
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_model_is_named_as_the_users(
     with pytest.raises(InvalidFile, match=r"broken\.\w+: "):
         runner.measure([Subject("broken", broken)])
     with pytest.raises(InvalidFile, match=r"broken\.\w+: "):
-        operator_times_there(runner, Subject("broken", broken))
+        remote_operator_times(runner.host, Subject("broken", broken))
 
 
 def test_a_missing_kit_says_how_to_make_one(tmp_path: Path) -> None:
@@ -160,4 +160,4 @@ def test_a_wheel_of_another_package_is_refused(tmp_path: Path) -> None:
 )
 def test_a_profiler_that_talks_nonsense_is_a_device_error(out: bytes, status: int) -> None:
     with pytest.raises(DeviceError, match="phone: "):
-        native_rows(Answer(status, out, b""), Path("a.tflite"), "phone")
+        native_rows(CommandResult(status, out, b""), Path("a.tflite"), "phone")

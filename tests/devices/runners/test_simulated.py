@@ -10,7 +10,12 @@ import pytest
 
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Subject
-from hwnas.devices.runners.simulated import Operator, SimulatedRunner, latency_ms, read_operators
+from hwnas.devices.runners.simulated import (
+    SimulatedOperator,
+    SimulatedRunner,
+    latency_ms,
+    read_operators,
+)
 from hwnas.errors import DeviceLost, InvalidFile, UsageError
 
 NetWriter = Callable[..., Path]
@@ -53,8 +58,8 @@ def test_noise_leaves_the_latency_where_the_formula_has_it(
 def test_depthwise_convolutions_are_slow_for_their_arithmetic() -> None:
     simulation = PHONE.simulation
     assert simulation is not None
-    dense_ms = latency_ms([Operator(10**7, depthwise=False)], simulation)
-    assert latency_ms([Operator(10**7, depthwise=True)], simulation) > 10 * dense_ms
+    dense_ms = latency_ms([SimulatedOperator(10**7, depthwise=False)], simulation)
+    assert latency_ms([SimulatedOperator(10**7, depthwise=True)], simulation) > 10 * dense_ms
     assert latency_ms([], simulation) == simulation.call_ms
 
 

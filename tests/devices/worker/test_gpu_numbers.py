@@ -16,7 +16,7 @@ from hwnas.devices.discovery.probe import probed_profile
 from hwnas.devices.worker.runtimes import cuda
 from hwnas.devices.worker.runtimes import nvml as nvml_module
 from hwnas.errors import DeviceError
-from hwnas.measurement.measurement import Gpu
+from hwnas.measurement.measurement import GpuState
 from tests.support.gpu_machine import PLACES, Visible, load_fake_nvml, make_gpu_machine
 
 A, B, C = PLACES
@@ -32,9 +32,9 @@ def nvml() -> ModuleType:
     return load_fake_nvml()
 
 
-def seen(nvml: ModuleType, number: int) -> Gpu | None:
+def seen(nvml: ModuleType, number: int) -> GpuState | None:
     handles = nvml_module.find_gpu(nvml, number)
-    return None if handles is None else msgspec.convert(nvml_module.state(nvml, handles), Gpu)
+    return None if handles is None else msgspec.convert(nvml_module.state(nvml, handles), GpuState)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from hwnas.devices.worker.runtimes.cuda import EventClock, TimedRun
 from hwnas.devices.worker.runtimes.onnxruntime_gpu import provider_options, providers_of
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import DeviceError, InvalidFile, UsageError
-from hwnas.measurement.measurement import Gpu, compare
+from hwnas.measurement.measurement import GpuState, compare
 from tests.support.paths import ROOT
 
 NetWriter = Callable[..., Path]
@@ -97,7 +97,7 @@ def test_a_gpu_is_measured_by_its_own_events_with_transfers_apart(
     assert a.environment.runtime_version.endswith(wanted)
     assert a.environment.hardware.startswith(f"Tesla T4 ({provider}, fp32) in ")
     gpu = a.environment.gpu
-    assert gpu is not None and gpu == Gpu(
+    assert gpu is not None and gpu == GpuState(
         name="Tesla T4", uuid=T4_UUID, driver="535.104.05", memory_bytes=15 * 2**30,
         sm_clock_mhz=1200, max_sm_clock_mhz=1590, memory_clock_mhz=5000, temperature_c=71,
         power_w=69.5, power_limit_w=70.0, slowed_by=("power cap",), persistence=False, ecc=True,
@@ -238,8 +238,8 @@ def test_a_driver_that_says_nothing_leaves_every_field_open() -> None:
     nvml = type(
         "Silent", (), {f"NVML_{n}": 0 for n in ("CLOCK_SM", "CLOCK_MEM", "TEMPERATURE_GPU")}
     )
-    said = msgspec.convert(nvml_module.state(nvml, nvml_module.Handles(None, None)), Gpu)
-    assert said == Gpu(name="NVIDIA GPU")
+    said = msgspec.convert(nvml_module.state(nvml, nvml_module.Handles(None, None)), GpuState)
+    assert said == GpuState(name="NVIDIA GPU")
     assert nvml_module.watch(0)() is None, "no driver here"
 
 

@@ -33,7 +33,7 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
         return {"rows": _onnx_rows(path, threads)}
     from hwnas.devices.worker.profilers.litert import litert_runs
 
-    return {"rows": rows_of(litert_runs(path, threads, WARMUP_RUNS, PROFILED_RUNS))}
+    return {"rows": median_rows(litert_runs(path, threads, WARMUP_RUNS, PROFILED_RUNS))}
 
 
 def _onnx_rows(path: str, threads: int) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def _onnx_rows(path: str, threads: int) -> list[dict[str, Any]]:
         for _ in range(WARMUP_RUNS + PROFILED_RUNS):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return rows_of(onnx_runs(events)[WARMUP_RUNS:])
+    return median_rows(onnx_runs(events)[WARMUP_RUNS:])
 
 
 def _feed(session: Any, model: Model) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def onnx_runs(events: Iterable[dict[str, Any]]) -> list[list[Call]]:
     return runs
 
 
-def rows_of(runs: list[list[Call]]) -> list[dict[str, Any]]:
+def median_rows(runs: list[list[Call]]) -> list[dict[str, Any]]:
     """Return the median of each operator over runs; all runs have the same operators."""
     if not runs or not runs[0]:
         raise RuntimeError("the runtime's profiler reported no operators")

@@ -1,0 +1,227 @@
+"""Measures by fresh worker processes, on this machine or on a device: one runner for both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+
+import msgspec
+
+from hwnas.devices.fingerprint import gpu_fingerprint, gpu_hardware
+from hwnas.devices.profile import DeviceProfile, MeasureSpec
+from hwnas.devices.runner import Progress, Subject, check_file, file_sha256, reference_file
+from hwnas.devices.runners.protocol import (
+    GpuRequest,
+    ModelRequest,
+    ModelResult,
+    WorkerConditions,
+    WorkerRequest,
+    WorkerResult,
+    check_result,
+)
+from hwnas.devices.runners.schedule import assign_batches, per_process_spec, scaled_progress
+from hwnas.devices.runners.spool import Spool
+from hwnas.errors import DeviceLost
+from hwnas.measurement.measurement import Environment, Measurement, Round
+
+MAX_TRIES = 4
+"""Times a worker process is started, where the device was lost and came back."""
+
+
+class HostFacts(NamedTuple):
+    """What a machine is."""
+
+    fingerprint: str
+    hardware: str
+    system: str
+
+
+class WorkerHost(Protocol):
+    """Where worker processes run: this machine, or a device that a transport leads to."""
+
+    can_be_lost: bool
+    """Whether the results of single processes are spooled, as the connection may break."""
+
+    @property
+    def engines_folder(self) -> str:
+        """Where TensorRT's engines are cached there."""
+        ...
+
+    def host_facts(self) -> HostFacts: ...
+
+    def cores(self, threads: int) -> list[int] | None:
+        """Return the cores to pin ``threads`` threads to; ``None``: this system cannot."""
+        ...
+
+    def check(self, subject: Subject) -> None:
+        """Raise `UsageError` for a file that nothing there can measure."""
+        ...
+
+    def run(self, request: WorkerRequest, progress: Progress | None) -> object:
+        """Run one worker process; paths of the request are on this machine.
+
+        Returns the result as it came. Raises `DeviceLost` where the connection broke.
+        """
+        ...
+
+    def wait(self) -> bool:
+        """Wait for a lost device; returns whether it is back."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Host = TypeVar("Host", bound=WorkerHost)
+
+
+class WorkerRunner(Generic[Host]):
+    """Runs workers on a host, pinned to fixed cores, on its GPU where the profile has one."""
+
+    def __init__(self, profile: DeviceProfile, host: Host, reference: Path | None = None) -> None:
+        self.profile, self.host = profile, host
+        self.reference = reference or reference_file(profile.runtime)
+
+    def probe(self) -> Environment:
+        spec = msgspec.structs.replace(self.profile.measure, warmup_runs=0, warmup_s=0.0)
+        when = _now()
+        return self._environment(self.run_worker([], spec, 0, None).environment, when)
+
+    def measure(
+        self,
+        subjects: Sequence[Subject],
+        *,
+        calibrated_reference_ms: float | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[Measurement]:
+        for subject in subjects:
+            check_file(subject, self.profile)
+            self.host.check(subject)
+        if not subjects:
+            return []
+        when = _now()
+        results = self._run_all(subjects, seed, progress)
+        first, last = results[0][2].environment, results[-1][2].environment
+        environment = self._environment(
+            msgspec.structs.replace(first, load_after=last.load_after), when
+        )
+        rounds: list[list[Round]] = [[] for _ in subjects]
+        models: dict[int, ModelResult] = {}
+        for process, places, result in results:
+            for place, model in zip(places, result.models, strict=True):
+                models.setdefault(place, model)
+                rounds[place] += [
+                    msgspec.structs.replace(round, process=process) for round in model.rounds
+                ]
+        return [
+            Measurement(
+                name=subject.name,
+                rounds=tuple(rounds[place]),
+                environment=msgspec.structs.replace(
+                    environment,
+                    runtime=subject.runtime or self.profile.runtime,
+                    runtime_version=models[place].runtime_version or environment.runtime_version,
+                ),
+                calibrated_reference_ms=calibrated_reference_ms,
+                kind="emulated" if self.profile.emulated else "measured",
+                sha256=file_sha256(subject.path),
+                first_run_ms=models[place].first_run_ms,
+                load_ms=models[place].load_ms,
+                batch=subject.batch,
+                on_gpu=models[place].on_gpu,
+            )
+            for place, subject in enumerate(subjects)
+        ]
+
+    def close(self) -> None:
+        self.host.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _run_all(
+        self, subjects: Sequence[Subject], seed: int, progress: Progress | None
+    ) -> list[tuple[int, list[int], WorkerResult]]:
+        """Run all worker processes; returns process number, places of its models, its result."""
+        spec = per_process_spec(self.profile.measure)
+        plan = assign_batches(len(subjects), self.profile.measure.processes, seed)
+        spool = self._spool() if self.host.can_be_lost else None
+        results: list[tuple[int, list[int], WorkerResult]] = []
+        for number, (process, places) in enumerate(plan):
+            part = [subjects[place] for place in places]
+            result = spool.read(part, spec, seed + process) if spool else None
+            if result is None:
+                own_progress = scaled_progress(progress, number, len(plan))
+                try:
+                    result = self._retry(part, spec, seed + process, own_progress)
+                except DeviceLost as error:
+                    raise DeviceLost(
+                        f"{error}; {number} of {len(plan)} processes of this measurement are done "
+                        "and their results are kept: run the same command again to continue"
+                    ) from None
+                if spool:
+                    spool.write(part, spec, seed + process, result)
+            results.append((process, places, result))
+        if spool:
+            spool.clear()
+        return results
+
+    def _retry(
+        self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int, progress: Progress | None
+    ) -> WorkerResult:
+        """Run a worker; again where the device is lost and comes back within its patience."""
+        for _ in range(MAX_TRIES - 1):
+            try:
+                return self.run_worker(subjects, spec, seed, progress)
+            except DeviceLost:
+                if not self.host.wait():
+                    raise
+        return self.run_worker(subjects, spec, seed, progress)
+
+    def run_worker(
+        self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int, progress: Progress | None
+    ) -> WorkerResult:
+        """Run one worker process on the host and check its result."""
+        profile, gpu = self.profile, self.profile.gpu
+        cores = self.host.cores(spec.threads) if spec.pin else None
+        request = WorkerRequest(
+            runtime=profile.runtime,
+            threads=spec.threads,
+            affinity=tuple(cores) if cores else None,
+            gpu=gpu
+            and GpuRequest(gpu.provider, gpu.number, gpu.precision, self.host.engines_folder),
+            models=tuple(
+                ModelRequest(subject.name, str(subject.path), subject.runtime, subject.batch)
+                for subject in subjects
+            ),
+            reference=str(self.reference),
+            spec=spec,
+            seed=seed,
+        )
+        return check_result(self.host.run(request, progress), len(subjects), profile.name)
+
+    def _spool(self) -> Spool:
+        return Spool(self.profile, self.host.host_facts().fingerprint, self.reference)
+
+    def _environment(self, conditions: WorkerConditions, when: str) -> Environment:
+        facts, profile = self.host.host_facts(), self.profile
+        return Environment(
+            device=profile.name,
+            fingerprint=gpu_fingerprint(facts.fingerprint, profile, conditions.gpu),
+            hardware=gpu_hardware(facts.hardware, profile, conditions.gpu)
+            + (", emulated" if profile.emulated else ""),
+            runtime=profile.runtime,
+            threads=profile.measure.threads,
+            when=when,
+            system=facts.system,
+            **msgspec.structs.asdict(conditions),
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
