@@ -16,9 +16,9 @@ from hwnas.errors import TooNoisy
 from hwnas.measurement.measurement import (
     TOO_NOISY_HALF_WIDTH,
     Environment,
+    GpuExecution,
     Kind,
     Measurement,
-    GpuExecution,
     compare,
 )
 from hwnas.measurement.regression import Judgement
