@@ -177,7 +177,7 @@ class Shapeless:
         ("runner", Careless, r"measure\(subjects, .*seed=….* can be called; got an unexpected"),
         ("runner", lambda: None, "a runner is made with a profile; too many positional"),
         ("runner", Shapeless, "a runner is made with a profile"),
-        ("strategy", Careless, "a strategy has check, network, set_costs"),
+        ("strategy", Careless, "it has no attribute 'traits'; expected traits = StrategyTraits"),
         ("space", lambda shape, classes: Shapeless(), "is an Architecture"),
         ("space", lambda shape: Shapeless(), "it raises TypeError"),
         ("strategy", "random", "a strategy is callable; this is str"),

@@ -1,106 +1,22 @@
-"""The loop that every strategy runs in: warm-up, search, log, checkpoint, resume."""
+"""The loop of strategies that alternate steps: warm-up, search, log, checkpoint, resume."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import cast
 
 import msgspec
-from torch import Tensor, nn
+from torch import Tensor
 
 from hwnas.errors import HwnasError, UsageError
-from hwnas.files import read_lines, write_atomic
-from hwnas.latency_models.cost import CostTable
-from hwnas.search.strategy import StepLog, SteppedStrategy
+from hwnas.search.log import LogLine, OnLine, StepLog, append_log, truncate_log
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import ParallelStrategy, SteppedStrategy
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.distributed import averaged, ranks, share, synced_norms, told, told_state
 from hwnas.training.loader import Batch, Data, batches, derived_seed
-
-
-class SearchPlan(msgspec.Struct, frozen=True):
-    """How long and how fast a supernet is trained and searched."""
-
-    warmup_epochs: int = 6
-    """Weights only, on paths that are still nearly uniform."""
-    search_epochs: int = 4
-    batch_size: int = 64
-    warmup_learning_rate: float = 0.1
-    """Falls along a cosine to zero during the warm-up, after a rise over its first tenth."""
-    search_learning_rate: float = 0.025
-    """Falls along a cosine to a tenth during the search; later rounds keep that."""
-    weight_steps: int = 2
-    """Weight steps before each architecture step."""
-    flip: bool = True
-    children: int = 40
-    """Networks that a search trains which trains whole networks (`hwnas.search.eas.strategy`)."""
-    child_epochs: int = 3
-    """Of each of them; the network that they grow from is trained ``warmup_epochs``."""
-
-
-class LogLine(msgspec.Struct, frozen=True):
-    """One line of ``search/log.jsonl``."""
-
-    epoch: int
-    step: int
-    phase: str
-    """``warm-up`` or ``search``."""
-    loss: float
-    accuracy: float
-    entropy: float | None
-    expected_ms: float | None
-    multiplier: float | None
-    skips: int | None = None
-    """Of a search on cells: in the normal cell that would be derived now."""
-    reduction_skips: int | None = None
-    eigenvalue: float | None = None
-    live_nodes: int | None = None
-
-
-class SearchFiles(msgspec.Struct, frozen=True):
-    """Where a search keeps what it has done."""
-
-    checkpoint: Path
-    log: Path
-
-
-@runtime_checkable
-class OwnLoop(Protocol):
-    """A strategy whose search is no alternation of steps, e.g. one that trains whole networks."""
-
-    def search(
-        self,
-        train: Data,
-        valid: Data,
-        plan: SearchPlan,
-        seed: int,
-        files: SearchFiles,
-        rounds: int = 1,
-        on_line: Callable[[LogLine], None] | None = None,
-    ) -> None:
-        """Search up to the end of round ``rounds``, as `run_search` does; what ``files`` says was
-        done is not done again."""
-        ...
-
-
-@runtime_checkable
-class Parallel(Protocol):
-    """A strategy whose steps are those of the whole batch when several ranks share it."""
-
-    parallel: Literal[True]
-    costs: CostTable
-
-    @property
-    def supernet(self) -> nn.Module: ...
-
-
-@runtime_checkable
-class Epochs(Protocol):
-    """A strategy that settles something at the start of each epoch."""
-
-    def begin_epoch(self, warm_up: bool) -> None: ...
 
 
 def run_search(
@@ -111,7 +27,7 @@ def run_search(
     seed: int,
     files: SearchFiles | None,
     rounds: int = 1,
-    on_line: Callable[[LogLine], None] | None = None,
+    on_line: OnLine | None = None,
 ) -> None:
     """Run warm-up and search, and a search's half length again for each further round.
 
@@ -124,22 +40,19 @@ def run_search(
     if ranks() > 1:
         done = told(done)
         strategy.load_state_dict(told_state(strategy.state_dict()))
-    end = plan.warmup_epochs + plan.search_epochs + (rounds - 1) * further_epochs(plan)
-    for epoch in range(done, end):
+    for epoch in range(done, plan.epochs(rounds)):
         strategy.generator.manual_seed(derived_seed(seed, "paths", epoch))
-        if isinstance(strategy, Epochs):
-            strategy.begin_epoch(epoch < plan.warmup_epochs)
+        strategy.begin_epoch(epoch < plan.warmup_epochs)
         with _norms(strategy):
             lines = list(_epoch(strategy, train, valid, plan, seed, epoch, on_line))
         state = strategy.state_dict()
         _check_finite(state, epoch)
         if files is None:
             continue
-        with open(files.log, "ab") as file:
-            file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+        append_log(files.log, lines)
         notes = {"epochs": str(epoch + 1)}
         if epoch + 1 == plan.warmup_epochs:
-            save_checkpoint(warm_up_checkpoint(files.checkpoint), state, notes)
+            save_checkpoint(files.warm_up, state, notes)
         save_checkpoint(files.checkpoint, state, notes)
 
 
@@ -147,26 +60,11 @@ def _norms(strategy: SteppedStrategy) -> AbstractContextManager[None]:
     """Let the batch norms of several ranks work together."""
     if ranks() == 1:
         return nullcontext()
-    if not isinstance(strategy, Parallel):
+    if not strategy.traits.parallel:
         raise UsageError(
             f"{type(strategy).__name__} searches in one process: start it without torchrun"
         )
-    return synced_norms(strategy.supernet)
-
-
-def warm_up_checkpoint(checkpoint: Path) -> Path:
-    """Return where a search keeps its state at the end of the warm-up: no latency is in it, so it
-    is where a search for another device or budget can begin."""
-    return checkpoint.with_name(f"warm-up{checkpoint.suffix}")
-
-
-def further_epochs(plan: SearchPlan) -> int:
-    """Return the search epochs of each round after the first."""
-    return max(1, plan.search_epochs // 2)
-
-
-def read_log(files: SearchFiles) -> list[LogLine]:
-    return list(read_lines(files.log, LogLine))
+    return synced_norms(cast(ParallelStrategy, strategy).supernet)
 
 
 def _epoch(
@@ -176,7 +74,7 @@ def _epoch(
     plan: SearchPlan,
     seed: int,
     epoch: int,
-    on_line: Callable[[LogLine], None] | None,
+    on_line: OnLine | None,
 ) -> Iterator[LogLine]:
     """Run one epoch; yield a line for the first of ``plan.weight_steps`` steps and, in the search,
     for the architecture step after the last of them."""
@@ -194,7 +92,7 @@ def _epoch(
             done = done if decided is None else _finite(decided, phase, step)
         elif number % plan.weight_steps:
             continue
-        line = _line(done, epoch, step, phase)
+        line = LogLine.of(done, epoch, step, phase)
         if on_line is not None:
             on_line(line)
         yield line
@@ -221,23 +119,6 @@ def _check_finite(state: dict[str, Tensor], epoch: int) -> None:
             )
 
 
-def _line(done: StepLog, epoch: int, step: int, phase: str) -> LogLine:
-    return LogLine(
-        epoch,
-        step,
-        phase,
-        done.loss,
-        done.accuracy,
-        done.entropy,
-        done.expected_ms,
-        done.multiplier,
-        done.skips,
-        done.reduction_skips,
-        done.eigenvalue,
-        done.live_nodes,
-    )
-
-
 def _endless(data: Data, plan: SearchPlan, generator) -> Iterator[Batch]:
     while True:
         yield from batches(data, plan.batch_size, generator, plan.flip)
@@ -254,13 +135,11 @@ def _learning_rate(plan: SearchPlan, step: int, steps: int) -> float:
 
 
 def _resume(strategy: SteppedStrategy, files: SearchFiles) -> int:
-    """Load the checkpoint if there is one; drop log lines of the epoch that was cut off."""
-    if not files.checkpoint.exists():
-        write_atomic(files.log, b"")
-        return 0
-    state, notes = load_checkpoint(files.checkpoint)
-    strategy.load_state_dict(state)
-    done = int(notes["epochs"])
-    lines = [line for line in read_lines(files.log, LogLine) if line.epoch < done]
-    write_atomic(files.log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-    return done
+    """Load the checkpoint if there is one, and return its epochs."""
+    epochs = 0
+    if files.checkpoint.exists():
+        state, notes = load_checkpoint(files.checkpoint)
+        strategy.load_state_dict(state)
+        epochs = int(notes["epochs"])
+    truncate_log(files.log, epochs)
+    return epochs

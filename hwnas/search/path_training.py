@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from hwnas.errors import UsageError
 from hwnas.nn.supernet import Supernet
-from hwnas.search.strategy import Batch, Setting
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.distributed import average_gradients
+from hwnas.training.loader import Batch
 
 State = dict[str, Tensor]
 
@@ -35,10 +36,10 @@ def check_paths(space: SearchSpace) -> None:
         )
 
 
-def path_supernet(setting: Setting) -> Supernet:
+def path_supernet(context: SearchContext) -> Supernet:
     """Return the supernet of a space. Raises `UsageError` for one that has no paths."""
-    check_paths(setting.space)
-    supernet = Supernet(setting.space, setting.share_weights)
+    check_paths(context.space)
+    supernet = Supernet(context.space, context.share_weights)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return supernet
 

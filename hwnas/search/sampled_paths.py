@@ -19,7 +19,7 @@ from hwnas.search.cells.costs import joint_choices
 from hwnas.search.cells.training import path_weights, skips
 from hwnas.search.knapsack import window_samples
 from hwnas.search.path_training import check_paths, path_supernet
-from hwnas.search.strategy import Setting
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import EDGES, CellSpace
 from hwnas.spaces.space import SearchSpace
 
@@ -33,11 +33,11 @@ def check_sampled(space: SearchSpace) -> None:
         check_paths(space)
 
 
-def sampled_supernet(setting: Setting) -> Paths:
+def sampled_supernet(context: SearchContext) -> Paths:
     """Return the supernet of a space. Raises `UsageError` for a space of another kind."""
-    if not isinstance(setting.space, CellSpace):
-        return path_supernet(setting)
-    supernet = CellPaths(setting.space)
+    if not isinstance(context.space, CellSpace):
+        return path_supernet(context)
+    supernet = CellPaths(context.space)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return supernet
 

@@ -1,9 +1,13 @@
-"""What every search strategy offers to the loop."""
+"""The interface of a search strategy: its traits, its options, its methods.
+
+A strategy states in `StrategyTraits` what its callers must know about it, and declares its own
+options as a struct. `hwnas.search.registry.load_strategy` checks that both are there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import msgspec
 import torch
@@ -12,56 +16,59 @@ from torch import Tensor, nn
 from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import Costs, CostTable
+from hwnas.search.log import OnLine, StepLog
+from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.spaces.space import SearchSpace
-
-Batch = tuple[Tensor, Tensor]
-"""Images ``[N, C, H, W]`` and labels ``[N]``."""
+from hwnas.training.loader import Batch, Data
 
 
-class StepLog(msgspec.Struct, frozen=True):
-    """What one step did; every strategy reports the same fields, ``None`` where it has none."""
+class StrategyTraits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the callers of a strategy must know about it."""
 
-    loss: float
-    accuracy: float
-    """Share of the batch that the sampled network got right."""
-    entropy: float | None = None
-    """Mean over decisions of H(p) / ln K: 1 uniform, 0 decided."""
-    expected_ms: float | None = None
-    multiplier: float | None = None
-    skips: int | None = None
-    """Skips in the normal cell that would be derived now: the sign of a collapse."""
-    reduction_skips: int | None = None
-    eigenvalue: float | None = None
-    """The greatest of the validation loss' Hessian in the architecture parameters."""
-    live_nodes: int | None = None
-    """Of one-stage ISTA: nodes whose operations have not settled yet."""
+    parallel: bool = False
+    """Several ranks of ``torchrun`` may share each batch (`ParallelStrategy`)."""
+    own_loop: bool = False
+    """It runs its own loop, `OwnLoop.search`, instead of alternating steps."""
+    uses_objective: bool = True
+    """Latency enters its loss or its reward by an objective (`hwnas.search.objective`)."""
+    warm_up_uses_costs: bool = False
+    """Its warm-up depends on costs, so that no search for another budget can start from it."""
+    weights_ignore_costs: bool = False
+    """Costs never enter the training of its supernet, which serves every budget as it is."""
+    step_macs: Callable[[Any], float] | None = None
+    """Gives the MACs of one step per image in a space, where a step runs more than one network."""
+    total_steps: Callable[[SearchPlan, int], int] | None = None
+    """Gives the steps up to the end of a round, where they are not those of the epochs."""
 
 
-def _silent(text: str) -> None:
+class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of a strategy that has none."""
+
+
+Options = TypeVar("Options", bound=msgspec.Struct)
+
+
+def _ignore(message: str) -> None:
     pass
 
 
-class Setting(NamedTuple):
-    """What a search begins from."""
+class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a search starts from."""
 
     space: SearchSpace
     costs: Costs
     budget_ms: float
     generator: torch.Generator
+    """Draws paths and initial architecture parameters."""
     arch_learning_rate: float = 1e-3
     share_weights: bool = True
     """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
     objective: str = ""
-    """How latency enters (`hwnas.search.objective.OBJECTIVES`); empty: the strategy's own way."""
-    estimator: str = "full"
-    """Of the gradient of ProxylessNAS (`hwnas.search.proxyless.gradient.ESTIMATORS`)."""
-
-    workers: str = ""
-    """Address of a Ray cluster that trains whole networks; empty: processes on this machine."""
-    shrink: bool = True
-    """Whether a start network over the budget may be made smaller (`hwnas.search.eas.strategy`)."""
-    say: Callable[[str], None] = _silent
-    """Told in one line what went wrong without stopping the search."""
+    """How latency enters (`hwnas.search.objective.OBJECTIVES`); empty: the strategy's default."""
+    options: msgspec.Struct | None = None
+    """An instance of the strategy's `Options`; ``None``: its defaults."""
+    warn: Callable[[str], None] = _ignore
+    """Called with one line about a problem that does not stop the search."""
 
     @property
     def table(self) -> CostTable:
@@ -73,17 +80,28 @@ class Setting(NamedTuple):
             )
         return self.costs
 
+    def options_as(self, kind: type[Options]) -> Options:
+        """Return the options as the strategy declares them, its defaults if there are none."""
+        options = kind() if self.options is None else self.options
+        if not isinstance(options, kind):
+            raise UsageError(f"options are {type(options).__name__}; expected {kind.__name__}")
+        return options
+
 
 class Strategy(Protocol):
     """A search algorithm. It sees batches and a table of costs, never a device."""
 
+    traits: ClassVar[StrategyTraits]
+    Options: ClassVar[type[msgspec.Struct]]
+    """Its own options, a struct with ``forbid_unknown_fields`` and a default for each field."""
+
     @staticmethod
     def check(space: SearchSpace) -> None:
-        """Raise `UsageError` for a space that this search is not for."""
+        """Raise `UsageError` for a space that this strategy cannot search."""
         ...
 
     @classmethod
-    def begin(cls, setting: Setting) -> Self:
+    def begin(cls, context: SearchContext) -> Self:
         """Return the search before its first step; weights are drawn from torch's generator.
 
         The space is checked here too.
@@ -94,8 +112,12 @@ class Strategy(Protocol):
         """Return the stand-alone network of a genotype with a copy of the search's weights."""
         ...
 
+    def inherits(self, genotype: Genotype) -> bool:
+        """Whether the final training of a network starts from the weights that `network` gives."""
+        ...
+
     def set_costs(self, costs: Any, budget_ms: float) -> None:
-        """Go on under other costs (those of a `Setting`), e.g. corrected by measurements."""
+        """Continue with other costs (as in `SearchContext`), e.g. corrected by measurements."""
         ...
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
@@ -113,14 +135,44 @@ class SteppedStrategy(Strategy, Protocol):
     generator: torch.Generator
     """Draws paths; the loop seeds it at the start of each epoch."""
 
+    def begin_epoch(self, warm_up: bool) -> None:
+        """Prepare an epoch, before its first step."""
+        ...
+
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
         """Train the weights on a batch of training data."""
         ...
 
     def architecture_step(self, batch: Batch) -> StepLog | None:
-        """Train what decides on a batch of validation data; ``None`` where nothing does."""
+        """Train the architecture parameters on a batch of validation data, if there are any."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+class ParallelStrategy(SteppedStrategy, Protocol):
+    """With `StrategyTraits.parallel`: its steps are those of the batch that all ranks share."""
+
+    costs: CostTable
+
+    @property
+    def supernet(self) -> nn.Module: ...
+
+
+class OwnLoop(Strategy, Protocol):
+    """With `StrategyTraits.own_loop`: e.g. a search that trains whole networks."""
+
+    def search(
+        self,
+        train: Data,
+        valid: Data,
+        plan: SearchPlan,
+        seed: int,
+        files: SearchFiles,
+        rounds: int = 1,
+        on_line: OnLine | None = None,
+    ) -> None:
+        """Search up to the end of round ``rounds``; work that is in ``files`` is not repeated."""
+        ...

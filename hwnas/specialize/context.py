@@ -9,7 +9,7 @@ import msgspec
 from hwnas.architecture.architecture import Architecture
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
-from hwnas.search.loop import SearchPlan
+from hwnas.search.plan import SearchPlan
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.run_folder import Config, RunFolder
 from hwnas.specialize.setup.effort import Effort

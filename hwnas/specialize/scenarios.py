@@ -19,11 +19,10 @@ import msgspec
 
 from hwnas.console import Console
 from hwnas.devices.profile import find_profile
-from hwnas.files import read_lines, write_atomic
-from hwnas.plugins import load
 from hwnas.report.report import Report, Result
-from hwnas.search.blackbox.random import RandomSearch
-from hwnas.search.loop import LogLine, warm_up_checkpoint
+from hwnas.search.log import read_log, write_log
+from hwnas.search.plan import SearchFiles
+from hwnas.search.registry import load_strategy
 from hwnas.specialize.pairs import pairs_of, plan_all
 from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.run_folder import Config, RunFolder, command_line
@@ -102,26 +101,26 @@ def _run_scenarios(
 
 def share_supernet(source: Scenario, to: Scenario) -> None:
     """Give a run the supernet of another, if it would compute the same one and has none yet."""
-    target = to.folder / "checkpoints" / "search.safetensors"
+    target = SearchFiles.of_run(to.folder).checkpoint
     images = [find_profile(one.config.target).default_input for one in (source, to)]
     plain = len(pairs_of(to.config, to.folder)) == 1
     if target.exists() or images[0] != images[1] or not plain:
         return
-    kept, log = source.folder / "checkpoints" / "search.safetensors", "search/log.jsonl"
-    lines = list(read_lines(source.folder / log, LogLine))
-    kind: Any = load("strategy", to.config.strategy)
-    if getattr(kind, "warm_up_knows_costs", False):
+    files = SearchFiles.of_run(source.folder)
+    checkpoint, lines = files.checkpoint, read_log(files.log)
+    traits = load_strategy(to.config.strategy).traits
+    if traits.warm_up_uses_costs:
         return
-    if not (isinstance(kind, type) and issubclass(kind, RandomSearch)):
-        kept = warm_up_checkpoint(kept)
+    if not traits.weights_ignore_costs:
+        checkpoint = files.warm_up
         lines = [line for line in lines if line.phase == "warm-up"]
-    if not kept.exists():
+    if not checkpoint.exists():
         return
     (to.folder / "search").mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(to.folder / log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    write_log(SearchFiles.of_run(to.folder).log, lines)
     scratch = target.with_suffix(".part")
-    shutil.copyfile(kept, scratch)
+    shutil.copyfile(checkpoint, scratch)
     scratch.replace(target)
 
 

@@ -17,8 +17,6 @@ from hwnas.testing.contract import ContractBroken, holds
 
 IMAGES = ((3, 32, 32), 10)
 """Channels, height and width, and classes that a space is tried with."""
-STRATEGY = ("check", "begin", "network", "set_costs", "candidates", "preferences")
-STEPS = ("weight_step", "architecture_step", "state_dict", "load_state_dict")
 RUNNER = {
     "probe": ((), ()),
     "measure": (("subjects",), ("calibrated_reference_ms", "seed", "progress")),
@@ -74,9 +72,10 @@ def _space(make: Callable[..., Any]) -> str:
 
 
 def _strategy(kind: Any) -> str:
-    needed = STRATEGY if hasattr(kind, "search") else (*STRATEGY, *STEPS)
-    missing = [name for name in needed if not callable(getattr(kind, name, None))]
-    holds(not missing, f"a strategy has {', '.join(missing)}")
+    from hwnas.search.registry import interface_problem
+
+    problem = interface_problem(kind)
+    holds(not problem, problem)
     return ""
 
 

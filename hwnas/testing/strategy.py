@@ -9,11 +9,12 @@ import torch
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.block import FREE_OPS
 from hwnas.latency_models.cost import CostTable
-from hwnas.search.loop import OwnLoop
-from hwnas.search.strategy import Batch, Setting
+from hwnas.search.registry import interface_problem
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 from hwnas.spaces.space import SearchSpace
 from hwnas.testing.contract import holds
+from hwnas.training.loader import Batch
 
 COUNT = 3
 WINDOW = (0.3, 0.8)
@@ -47,16 +48,18 @@ def small_costs(space: SearchSpace) -> CostTable:
 def check_strategy(kind: Any, space: SearchSpace | None = None) -> None:
     """Check a strategy class on a space it is for (default: a small chain of MBConvs).
 
-    Trains a few steps on noise; a strategy with a loop of its own (`OwnLoop`) is not run.
+    Trains a few steps on noise; a strategy with ``traits.own_loop`` is not run.
     """
     space = space or small_space()
     costs = small_costs(space)
     span_ms = costs.largest_ms - costs.smallest_ms
     low_ms, high_ms = (costs.smallest_ms + share * span_ms for share in WINDOW)
+    problem = interface_problem(kind)
+    holds(not problem, problem)
     kind.check(space)
     strategy = _begun(kind, space, costs, high_ms)
     strategy.set_costs(costs, high_ms)
-    if not isinstance(strategy, OwnLoop):
+    if not kind.traits.own_loop:
         _check_steps(kind, strategy, space, costs, high_ms)
         _check_candidates(strategy, space, costs, low_ms, high_ms)
 
@@ -65,7 +68,9 @@ def _begun(kind: Any, space: SearchSpace, costs: CostTable, budget_ms: float) ->
     with torch.random.fork_rng():
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(0)
-        return kind.begin(Setting(space, costs, budget_ms, generator))
+        return kind.begin(
+            SearchContext(space=space, costs=costs, budget_ms=budget_ms, generator=generator)
+        )
 
 
 def _batch(space: SearchSpace, seed: int) -> Batch:
@@ -81,6 +86,7 @@ def _check_steps(
         log = strategy.weight_step(_batch(space, number), 0.01)
         holds(log.loss == log.loss and abs(log.loss) < 1e6, "a weight step has a finite loss")
         holds(0 <= log.accuracy <= 1, "accuracy is a share")
+        strategy.begin_epoch(number == 0)
         strategy.architecture_step(_batch(space, 10 + number))
     state = {name: value.clone() for name, value in strategy.state_dict().items()}
     holds(all(value.isfinite().all() for value in state.values()), "the state is finite")

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,13 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.cells.paths import CellPaths
 from hwnas.search.blackbox.random import RandomSearch
-from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
+from hwnas.search.log import read_log
+from hwnas.search.loop import run_search
 from hwnas.search.objective import Linear
-from hwnas.search.proxyless.gradient import ProxylessGradient
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.proxyless.gradient import Estimator, ProxylessGradient, ProxylessOptions
 from hwnas.search.sampled_paths import cut, drawn_path, uniform_path
-from hwnas.search.strategy import Setting
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import EDGES, CellSpace
 from tests.support.tiny import tiny_batch, tiny_data
 
@@ -29,9 +32,15 @@ COSTS = cost_table(SPACE, lambda block: 1.0 if block.op == "sep_conv" else 0.1, 
 PLACES = len(SPACE.decisions)
 
 
-def setting(rate: float = 0.05, budget_ms: float = 0.6 * COSTS.largest_ms) -> Setting:
+def context(rate: float = 0.05, budget_ms: float = 0.6 * COSTS.largest_ms) -> SearchContext:
     torch.manual_seed(0)
-    return Setting(SPACE, COSTS, budget_ms, torch.Generator().manual_seed(0), rate)
+    return SearchContext(
+        space=SPACE,
+        costs=COSTS,
+        budget_ms=budget_ms,
+        generator=torch.Generator().manual_seed(0),
+        arch_learning_rate=rate,
+    )
 
 
 def choices(seed: int = 0) -> tuple[int, ...]:
@@ -47,7 +56,7 @@ def test_a_path_computes_what_the_network_cut_from_it_does() -> None:
 
 
 def test_the_gradient_of_the_logits_is_that_of_all_candidates_with_gates() -> None:
-    strategy = ProxylessGradient.begin(setting())
+    strategy = ProxylessGradient.begin(context())
     strategy.supernet.double()
     strategy.cost_ms = strategy.cost_ms.double()
     noise = torch.randn(strategy.mask.shape, generator=torch.Generator().manual_seed(1))
@@ -92,7 +101,7 @@ def test_a_node_never_draws_one_operation_twice() -> None:
 
 
 def test_random_paths_and_candidates_take_two_sources_at_each_node() -> None:
-    strategy = RandomSearch.begin(setting())
+    strategy = RandomSearch.begin(context())
     low_ms, high_ms = 0.5 * COSTS.largest_ms, 0.6 * COSTS.largest_ms
     found = [one.choices for one in strategy.candidates(6, low_ms, high_ms, seed=0)]
     assert len(set(found)) == 6
@@ -105,7 +114,7 @@ def test_random_paths_and_candidates_take_two_sources_at_each_node() -> None:
 
 
 def test_a_pair_scores_in_the_better_order() -> None:
-    strategy = ProxylessGradient.begin(setting())
+    strategy = ProxylessGradient.begin(context())
     with torch.no_grad():
         strategy.arch_logits.zero_()
         # both decisions of each node want a convolution of source 0, one also likes one of source 1
@@ -116,8 +125,10 @@ def test_a_pair_scores_in_the_better_order() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["full", "two"])
-def test_latency_alone_moves_the_search_to_fast_operations(estimator: str) -> None:
-    strategy = ProxylessGradient.begin(setting(0.1)._replace(estimator=estimator))
+def test_latency_alone_moves_the_search_to_fast_operations(estimator: Estimator) -> None:
+    strategy = ProxylessGradient.begin(
+        msgspec.structs.replace(context(0.1), options=ProxylessOptions(estimator))
+    )
     strategy.set_costs(COSTS, COSTS.smallest_ms)
     strategy.objective = Linear(strategy.objective.budget_ms, 2.0)
     before = strategy.weight_step(tiny_batch(), 0.05).expected_ms
@@ -136,10 +147,10 @@ def test_a_search_saved_and_loaded_goes_on_as_if_nothing_had_happened(
 
     def run(folder: str, number: int) -> dict[str, Tensor]:
         (tmp_path / folder).mkdir(exist_ok=True)
-        strategy = kind.begin(setting())
+        strategy = kind.begin(context())
         files = SearchFiles(tmp_path / folder / "s", tmp_path / folder / "l")
         run_search(strategy, *data, plan, 0, files, number)
-        assert len(read_log(files)) > 2
+        assert len(read_log(files.log)) > 2
         return strategy.state_dict()
 
     whole = run("whole", 2)

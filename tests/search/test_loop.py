@@ -15,10 +15,12 @@ from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
 from hwnas.search.blackbox.random import RandomSearch
 from hwnas.search.blackbox.strategies import Evolution
-from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, _learning_rate, read_log, run_search
+from hwnas.search.log import LogLine, read_log
+from hwnas.search.loop import _learning_rate, run_search
+from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.search.proxyless.reinforce import Reinforce
-from hwnas.search.strategy import Setting
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.mobile.space import FUSED
 from tests.support.tiny import MB33, MB76, tiny_costs, tiny_data, tiny_space
@@ -41,7 +43,15 @@ Chain = ProxylessGradient | Reinforce | RandomSearch
 def started(kind: type[Chain]) -> Chain:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    return kind.begin(Setting(SPACE, tiny_costs(SPACE), 2.5, generator, 0.05))
+    return kind.begin(
+        SearchContext(
+            space=SPACE,
+            costs=tiny_costs(SPACE),
+            budget_ms=2.5,
+            generator=generator,
+            arch_learning_rate=0.05,
+        )
+    )
 
 
 @pytest.mark.parametrize("kind", [Reinforce, Evolution])
@@ -51,7 +61,9 @@ def test_a_search_over_chains_refuses_a_space_of_cells(
     space = cell_space((1, 28, 28), 10)
     costs = CostTable(tuple((1.0,) * len(one.candidates) for one in space.decisions), 0.0)
     with pytest.raises(UsageError, match="'cells' has decisions that several"):
-        kind.begin(Setting(space, costs, 2.5, torch.Generator()))
+        kind.begin(
+            SearchContext(space=space, costs=costs, budget_ms=2.5, generator=torch.Generator())
+        )
 
 
 def files_in(folder: Path) -> SearchFiles:
@@ -87,7 +99,7 @@ def test_a_search_cut_off_in_any_epoch_ends_as_the_undisturbed_one(kind, tmp_pat
             run(started(kind), files, kill_in(epoch))
         # a kill between log and checkpoint leaves lines of an epoch that is not done
         with open(files.log, "ab") as log:
-            log.write(msgspec.json.encode(LogLine(epoch, 99, "search", 1, 0, None, None, None)))
+            log.write(msgspec.json.encode(LogLine(1, 0, epoch=epoch, step=99, phase="search")))
             log.write(b'\n{"epoch": 0, "st')
         state = run(started(kind), files)
         assert state.keys() == expected.keys()
@@ -109,7 +121,7 @@ def test_a_further_round_goes_on_half_as_long_whether_resumed_or_not(tmp_path: P
     files, strategy = files_in(tmp_path / "on"), started(ProxylessGradient)
     run(strategy, files)
     expected = run(strategy, files, rounds=2)
-    assert max(line.epoch for line in read_log(files)) == EPOCHS  # one epoch more: 0 … 4
+    assert max(line.epoch for line in read_log(files.log)) == EPOCHS  # one epoch more: 0 … 4
     again = files_in(tmp_path / "again")
     run(started(ProxylessGradient), again)
     state = run(started(ProxylessGradient), again, rounds=2)
@@ -120,7 +132,7 @@ def test_a_further_round_goes_on_half_as_long_whether_resumed_or_not(tmp_path: P
 def test_log_lines_say_what_each_step_did(kind, tmp_path: Path) -> None:
     files, told = files_in(tmp_path), []
     run(started(kind), files, told.append)
-    lines = read_log(files)
+    lines = read_log(files.log)
     assert told == lines
     steps = [(line.epoch, line.step) for line in lines]
     assert steps == sorted(steps) and lines[-1].step == EPOCHS * 6 - 1
@@ -145,7 +157,7 @@ def test_every_epoch_has_its_own_order_and_paths(kind, tmp_path: Path) -> None:
     plan = SearchPlan(3, 0, 8, warmup_learning_rate=0.0, weight_steps=1)
     files = files_in(tmp_path)
     run_search(started(kind), TRAIN, VALID, plan, 0, files)
-    epochs = [[line.loss for line in read_log(files) if line.epoch == n] for n in range(3)]
+    epochs = [[line.loss for line in read_log(files.log) if line.epoch == n] for n in range(3)]
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
@@ -173,7 +185,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(
         run(strategy, files, poison)
     assert "\n" not in str(caught.value)
     assert files.checkpoint.read_bytes() == kept[0]
-    assert max(line.epoch for line in read_log(files)) == epoch - 1
+    assert max(line.epoch for line in read_log(files.log)) == epoch - 1
 
 
 def test_the_learning_rate_rises_falls_and_starts_again_for_the_search() -> None:

@@ -16,8 +16,10 @@ from torch import nn
 from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.plugins import load, names
-from hwnas.search.loop import OwnLoop, SearchFiles, SearchPlan, run_search
-from hwnas.search.strategy import Setting
+from hwnas.search.loop import run_search
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.proxyless.gradient import Estimator, ProxylessOptions
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.mobile.space import Candidate
 from hwnas.spaces.space import SearchSpace
@@ -61,21 +63,30 @@ def costs_of(space: SearchSpace) -> CostTable:
     return cost_table(space, lambda one: float(one.op in ("sep_conv", "mbconv")), 0.0)
 
 
-def chosen(name: str, space: SearchSpace, estimator: str, budget_ms: float, at: Path) -> set[str]:
+def chosen(
+    name: str, space: SearchSpace, estimator: Estimator, budget_ms: float, at: Path
+) -> set[str]:
     """Search, and return the operations of the network that a run would take."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     costs = costs_of(space)
     strategy: Any = load("strategy", name).begin(
         # a hinge has no opinion inside the budget: there accuracy alone decides
-        Setting(space, costs, budget_ms, generator, 0.1, objective="hinge", estimator=estimator)
+        SearchContext(
+            space=space,
+            costs=costs,
+            budget_ms=budget_ms,
+            generator=generator,
+            arch_learning_rate=0.1,
+            objective="hinge",
+            options=ProxylessOptions(estimator) if name == "proxyless" else None,
+        )
     )
     blind(strategy.supernet)
     train, valid = stripes(128, 0), stripes(64, 1)
     files = SearchFiles(at / "s", at / "l")
-    own: object = strategy
-    if isinstance(own, OwnLoop):
-        own.search(train, valid, PLAN, 0, files)
+    if strategy.traits.own_loop:
+        strategy.search(train, valid, PLAN, 0, files)
     else:
         run_search(strategy, train, valid, PLAN, 0, files)
     found: list[Genotype] = strategy.candidates(4 if name == "random" else 1, 0.0, budget_ms, 0)
@@ -116,7 +127,7 @@ IDS = ["-".join((name, space.name, estimator)) for name, space, estimator in CAS
 
 @pytest.mark.parametrize(("name", "space", "estimator"), CASES, ids=IDS)
 def test_the_useful_operation_is_found_unless_the_budget_excludes_it(
-    name: str, space: SearchSpace, estimator: str, tmp_path: Path
+    name: str, space: SearchSpace, estimator: Estimator, tmp_path: Path
 ) -> None:
     largest_ms = costs_of(space).largest_ms
     assert chosen(name, space, estimator, 1.1 * largest_ms, tmp_path) == {"conv"}

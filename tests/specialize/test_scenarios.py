@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from hwnas.cli.main import cli
 from hwnas.errors import UsageError
 from hwnas.search.blackbox.random import RandomSearch
-from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search, warm_up_checkpoint
+from hwnas.search.log import read_log
+from hwnas.search.loop import run_search
+from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.proxyless.gradient import ProxylessGradient
-from hwnas.search.strategy import Setting
+from hwnas.search.strategy import SearchContext
 from hwnas.specialize.run_folder import Config
 from hwnas.specialize.scenarios import Scenario, scenarios_of, share_supernet
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
@@ -60,7 +62,15 @@ def test_a_search_on_another_ones_supernet_is_the_search_of_a_separate_run(
         """Return how many lines the search itself wrote."""
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(0)
-        strategy = kind.begin(Setting(SPACE, tiny_costs(SPACE), budget_ms, generator, 0.05))
+        strategy = kind.begin(
+            SearchContext(
+                space=SPACE,
+                costs=tiny_costs(SPACE),
+                budget_ms=budget_ms,
+                generator=generator,
+                arch_learning_rate=0.05,
+            )
+        )
         files, seen = files_of(scenario), list[object]()
         files.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         run_search(strategy, TRAIN, VALID, plan, 0, files, on_line=seen.append)
@@ -69,13 +79,13 @@ def test_a_search_on_another_ones_supernet_is_the_search_of_a_separate_run(
     whole = search(one, 2.5)
     share_supernet(one, other)
     rest = search(other, 1.5)
-    searched = [line for line in read_log(files_of(one)) if line.phase == "search"]
+    searched = [line for line in read_log(files_of(one).log) if line.phase == "search"]
     assert rest == (0 if name == "random" else len(searched)) < whole
     assert search(alone, 1.5) == whole
     states = [load_checkpoint(files_of(scenario).checkpoint)[0] for scenario in (other, alone)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
-    assert read_log(files_of(other)) == read_log(files_of(alone))
+    assert read_log(files_of(other).log) == read_log(files_of(alone).log)
 
 
 def test_a_warm_up_that_only_runs_what_the_budget_allows_is_not_shared(tmp_path: Path) -> None:
@@ -84,7 +94,9 @@ def test_a_warm_up_that_only_runs_what_the_budget_allows_is_not_shared(tmp_path:
         one, other = (Scenario(config, tmp_path / name / part) for part in "ab")
         kept = one.folder / "checkpoints" / "search.safetensors"
         save_checkpoint(kept, {"weights": torch.zeros(1)}, {"epochs": "1"})
-        save_checkpoint(warm_up_checkpoint(kept), {"weights": torch.zeros(1)}, {"epochs": "1"})
+        save_checkpoint(
+            SearchFiles.of_run(one.folder).warm_up, {"weights": torch.zeros(1)}, {"epochs": "1"}
+        )
         (one.folder / "search").mkdir()
         (one.folder / "search" / "log.jsonl").write_bytes(b"")
         share_supernet(one, other)

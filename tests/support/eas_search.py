@@ -12,11 +12,11 @@ import torch
 
 from hwnas.latency_models.cost import NetworkCosts
 from hwnas.search.eas.model_pool import Member, read_family
-from hwnas.search.eas.strategy import Eas
+from hwnas.search.eas.strategy import Eas, EasOptions
 from hwnas.search.eas.train_worker import train_child
 from hwnas.search.eas.worker_pool import Ended
-from hwnas.search.loop import SearchFiles, SearchPlan
-from hwnas.search.strategy import Setting
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext
 from hwnas.training.loader import seeded
 from tests.support.grown import small_space
 from tests.support.tiny import tiny_data
@@ -69,13 +69,18 @@ class Searched:
         budget_ms: float = 6.0,
         pool: InProcess | None = None,
         kind: type[Eas] = Eas,
-        **setting: Any,
+        shrink: bool = True,
     ) -> None:
         self.pool, self.said, self.files = pool or InProcess(), [], files(folder)
         patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: self.pool)
         torch.manual_seed(0)
-        asked = Setting(
-            SPACE, costs(), budget_ms, seeded(0, "paths"), say=self.said.append, **setting
+        asked = SearchContext(
+            space=SPACE,
+            costs=costs(),
+            budget_ms=budget_ms,
+            generator=seeded(0, "paths"),
+            warn=self.said.append,
+            options=EasOptions(shrink=shrink),
         )
         self.strategy = kind.begin(asked)
 

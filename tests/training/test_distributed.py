@@ -25,10 +25,12 @@ from hwnas.latency_models.cost import cost_table
 from hwnas.nn.build import build
 from hwnas.nn.supernet import Supernet
 from hwnas.search.blackbox.random import RandomSearch
-from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
+from hwnas.search.log import read_log
+from hwnas.search.loop import run_search
+from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.search.proxyless.reinforce import Reinforce
-from hwnas.search.strategy import Setting
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import cell_space
 from hwnas.specialize.distributed.ranks import leading
 from hwnas.specialize.distributed.tasks import SearchTask, TrainTask, tell, together
@@ -57,14 +59,30 @@ def searched(kind: str, folder: Path) -> dict[str, Tensor]:
     if kind == "cells full":
         costs = cost_table(CELLS, lambda block: 1e-6 * block.macs, 0.0)
         budget_ms = costs.network_ms(CELLS.usual.choices)
-        strategy = ProxylessGradient.begin(Setting(CELLS, costs, budget_ms, generator, 0.05))
+        strategy = ProxylessGradient.begin(
+            SearchContext(
+                space=CELLS,
+                costs=costs,
+                budget_ms=budget_ms,
+                generator=generator,
+                arch_learning_rate=0.05,
+            )
+        )
     elif kind == "random":
-        strategy = RandomSearch.begin(Setting(SPACE, costs, 2.0, generator, 0.05))
+        strategy = RandomSearch.begin(
+            SearchContext(
+                space=SPACE,
+                costs=costs,
+                budget_ms=2.0,
+                generator=generator,
+                arch_learning_rate=0.05,
+            )
+        )
     elif kind == "reinforce":
         strategy = Reinforce(supernet, costs, 2.0, generator, 0.05, networks=3)
     else:
         strategy = ProxylessGradient(
-            supernet, costs, 2.0, generator, 0.05, estimator=kind.split()[1]
+            supernet, costs, 2.0, generator, 0.05, estimator="two" if "two" in kind else "full"
         )
     files = SearchFiles(folder / f"{kind}.safetensors", folder / f"{kind}.jsonl")
     data = tiny_data(64), tiny_data(32, seed=1)
@@ -122,8 +140,14 @@ def commanded(number: int, port: int, folder: Path) -> None:
         costs = cost_table(space, lambda block: 1e-3 + 1e-9 * block.macs, 0.0)
         plan = SearchPlan(warmup_epochs=1, search_epochs=1, batch_size=16)
         tell(SearchTask(config, costs, 0.01, 0.01, plan, 1))
-        setting = Setting(space, costs, 0.01, torch.Generator(), 0.01)
-        strategy = ProxylessGradient.begin(setting)
+        context = SearchContext(
+            space=space,
+            costs=costs,
+            budget_ms=0.01,
+            generator=torch.Generator(),
+            arch_learning_rate=0.01,
+        )
+        strategy = ProxylessGradient.begin(context)
         data = as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
         files = SearchFiles(folder / "search.safetensors", folder / "log.jsonl")
         run_search(strategy, *data, plan, config.seed, files)
@@ -189,10 +213,7 @@ def test_two_ranks_end_alike_and_as_one_process(kind: str, folders: tuple[Path, 
 def test_the_first_rank_alone_writes_the_log_and_its_numbers_are_of_the_whole_batch(
     kind: str, folders: tuple[Path, Path]
 ) -> None:
-    alone, together = (
-        read_log(SearchFiles(folder / f"{kind}.safetensors", folder / f"{kind}.jsonl"))
-        for folder in folders
-    )
+    alone, together = (read_log(folder / f"{kind}.jsonl") for folder in folders)
     least = 1 if kind == "cells full" else 2  # its search has one step of each kind
     assert len(alone) == len(together) > least
     for one, two in zip(alone, together, strict=True):

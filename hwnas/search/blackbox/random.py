@@ -5,8 +5,9 @@ Li and Talwalkar, UAI 2019, arXiv:1902.07638: random search with weight sharing 
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
+import msgspec
 import numpy as np
 import torch
 
@@ -14,6 +15,7 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cells.supernet import CellPath
 from hwnas.nn.network import Network
+from hwnas.search.log import StepLog
 from hwnas.search.path_training import PathTraining, State
 from hwnas.search.sampled_paths import (
     Paths,
@@ -23,13 +25,18 @@ from hwnas.search.sampled_paths import (
     sampled_supernet,
     uniform_path,
 )
-from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
+from hwnas.training.loader import Batch
 
 
 class RandomSearch:
     """Trains the supernet on uniform paths; its candidates are uniform in the window."""
 
-    uses_objective = False
+    traits: ClassVar = StrategyTraits(
+        parallel=True, uses_objective=False, weights_ignore_costs=True
+    )
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
+    check = staticmethod(check_sampled)
 
     def __init__(
         self,
@@ -43,14 +50,11 @@ class RandomSearch:
         self.generator = generator
         self.set_costs(costs, budget_ms)
 
-    parallel = True
-    check = staticmethod(check_sampled)
-
     @classmethod
-    def begin(cls, setting: Setting) -> Self:
-        cls.check(setting.space)
-        supernet, budget_ms = sampled_supernet(setting), setting.budget_ms
-        return cls(supernet, setting.table, budget_ms, setting.generator)
+    def begin(cls, context: SearchContext) -> Self:
+        cls.check(context.space)
+        supernet, budget_ms = sampled_supernet(context), context.budget_ms
+        return cls(supernet, context.table, budget_ms, context.generator)
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
         self.costs, self.budget_ms = costs, budget_ms
@@ -58,6 +62,9 @@ class RandomSearch:
     @property
     def supernet(self) -> Paths:
         return self.weights.supernet
+
+    def begin_epoch(self, warm_up: bool) -> None:
+        """Every step draws its own path."""
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
         choices = uniform_path(self.supernet.space, self.costs, self.generator)
@@ -79,6 +86,9 @@ class RandomSearch:
 
     def network(self, genotype: Genotype) -> Network | CellPath:
         return cut(self.supernet, genotype)
+
+    def inherits(self, genotype: Genotype) -> bool:
+        return False
 
     def preferences(self) -> None:
         return None

@@ -8,7 +8,9 @@ images is its score. One supernet serves any budget and device.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from hwnas.architecture.architecture import Genotype
@@ -25,8 +27,10 @@ from hwnas.search.blackbox.evolution import (
 from hwnas.search.blackbox.nsga2 import nsga2
 from hwnas.search.blackbox.random import RandomSearch
 from hwnas.search.knapsack import window_samples
-from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, run_search
+from hwnas.search.log import OnLine
+from hwnas.search.loop import run_search
 from hwnas.search.path_training import check_paths
+from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.training.loader import Data
 from hwnas.training.loop import accuracy, recalibrate
 
@@ -56,6 +60,7 @@ class SupernetJudge:
 class Evolution(RandomSearch):
     """Regularised evolution inside the latency window (Real et al., AAAI 2019)."""
 
+    traits: ClassVar = msgspec.structs.replace(RandomSearch.traits, own_loop=True)
     check = staticmethod(check_paths)
     queries = 80
     """Networks that are judged for one call of `candidates`."""
@@ -69,7 +74,7 @@ class Evolution(RandomSearch):
         seed: int,
         files: SearchFiles,
         rounds: int = 1,
-        on_line: Callable[[LogLine], None] | None = None,
+        on_line: OnLine | None = None,
     ) -> None:
         """Train the supernet; networks are judged when `candidates` asks for them."""
         run_search(self, train, valid, plan, seed, files, rounds, on_line)

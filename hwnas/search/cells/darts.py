@@ -12,7 +12,7 @@ Where the curvature in ``alpha`` grows fast, the search ends (`hwnas.search.cell
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import msgspec
 import torch
@@ -42,13 +42,15 @@ from hwnas.search.cells.unrolled_gradient import (
     architecture_gradient,
     dominant_eigenvalue,
 )
+from hwnas.search.log import StepLog
 from hwnas.search.objective import objective
 from hwnas.search.path_training import State, below
 from hwnas.search.proxyless.gradient import frozen, mean_entropy
-from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
 from hwnas.spaces.cells.alpha import genotype_from_alpha
 from hwnas.spaces.cells.space import EDGES, CellSpace
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.loader import Batch
 
 SKIP_CAP = 2
 EIGEN_IMAGES, EIGEN_STEPS = 16, 8
@@ -61,9 +63,18 @@ ARCH_RATE = 0.3
 """Learning rate of ``alpha`` over that of ProxylessNAS: 3e-4 over 1e-3 in the papers."""
 
 
+def search_net_macs(space: CellSpace, partial: int = 1) -> float:
+    """Return the MACs of the search net per image: all operations of all edges."""
+    narrow = msgspec.structs.replace(space, channels=space.channels // partial)
+    ops = sum(site.multiplicity * site.block.macs for site in narrow.sites())
+    return ops / EDGES + sum(block.macs for block in space.fixed)
+
+
 class Darts:
     """Trains a search net's weights, and ``alpha [E, K]`` of both kinds of cells."""
 
+    traits: ClassVar = StrategyTraits(step_macs=search_net_macs)
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
     name = "darts"
     order: Order = "first"
     partial = 1
@@ -104,22 +115,15 @@ class Darts:
         check_cells(space, cls.name)
 
     @classmethod
-    def begin(cls, setting: Setting) -> Self:
+    def begin(cls, context: SearchContext) -> Self:
         return cls(
-            cell_supernet(setting, cls.name, none=True, partial=cls.partial),
-            setting.table,
-            setting.budget_ms,
-            setting.generator,
-            ARCH_RATE * setting.arch_learning_rate,
-            setting.objective or "lagrangian",
+            cell_supernet(context, cls.name, none=True, partial=cls.partial),
+            context.table,
+            context.budget_ms,
+            context.generator,
+            ARCH_RATE * context.arch_learning_rate,
+            context.objective or "lagrangian",
         )
-
-    @classmethod
-    def step_macs(cls, space: CellSpace) -> float:
-        """Return the MACs of the search net on one image: all operations of all edges."""
-        narrow = msgspec.structs.replace(space, channels=space.channels // cls.partial)
-        ops = sum(site.multiplicity * site.block.macs for site in narrow.sites())
-        return ops / EDGES + sum(block.macs for block in space.fixed)
 
     @property
     def supernet(self) -> CellSupernet:
@@ -222,6 +226,9 @@ class Darts:
         return CellPath(
             self.supernet, *path_weights(self.supernet.space, genotype, self.supernet.ops)
         )
+
+    def inherits(self, genotype: Genotype) -> bool:
+        return False
 
     def preferences(self) -> tuple[list[list[float]], CostTable]:
         rows = node_rows(self.supernet.space, *self._scores())

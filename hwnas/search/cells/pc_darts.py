@@ -8,17 +8,22 @@ operation of an edge is wanted is ``softmax(alpha) * softmax(beta)``.
 
 from __future__ import annotations
 
+from functools import partial as partial_macs
+from typing import ClassVar
+
 from hwnas.nn.cells.supernet import check_parts
-from hwnas.search.cells.darts import Darts
+from hwnas.search.cells.darts import Darts, search_net_macs
 from hwnas.search.cells.training import check_cells
+from hwnas.search.strategy import StrategyTraits
 from hwnas.spaces.space import SearchSpace
 
 
 class PartialDarts(Darts):
     """Trains a search net's weights, ``alpha [E, K]`` and ``beta [E]`` of both kinds of cells."""
 
-    name = "pc-darts"
     partial = 4
+    traits: ClassVar = StrategyTraits(step_macs=partial_macs(search_net_macs, partial=partial))
+    name = "pc-darts"
     weighs_edges = True
 
     @classmethod

@@ -16,11 +16,12 @@ from hwnas.nn.cells.supernet import CellSupernet, Mask
 from hwnas.search.cells.costs import JointChoices, joint_choices
 from hwnas.search.knapsack import Limit, window_samples
 from hwnas.search.path_training import State, load_weights, momenta, weights_state
-from hwnas.search.strategy import Batch, Setting
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS, CellGenotype
 from hwnas.spaces.cells.space import EDGES, CellSpace
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.loader import Batch
 
 
 def check_cells(space: SearchSpace, strategy: str) -> CellSpace:
@@ -34,13 +35,13 @@ def check_cells(space: SearchSpace, strategy: str) -> CellSpace:
 
 
 def cell_supernet(
-    setting: Setting, strategy: str, none: bool, affine: bool = False, partial: int = 1
+    context: SearchContext, strategy: str, none: bool, affine: bool = False, partial: int = 1
 ) -> CellSupernet:
     """Return the search net of a cell space, with or without the operation ``none``.
 
     Raises `UsageError` for a space of another kind.
     """
-    space = check_cells(setting.space, strategy)
+    space = check_cells(context.space, strategy)
     ops = (("none",) if none else ()) + space.ops
     supernet = CellSupernet(space, ops, affine, partial)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -13,7 +13,7 @@ from hwnas.nn.growth.apply import grown_net
 from hwnas.nn.growth.transforms import Net
 from hwnas.search.eas.model_pool import Birth, Member, Nursery
 from hwnas.search.eas.schedule import GROWABLE, WITHIN, child_plan, filling
-from hwnas.search.loop import SearchPlan
+from hwnas.search.plan import SearchPlan
 from hwnas.spaces.grown.space import Layers
 from hwnas.spaces.grown.steps import Growable, Step, stepped
 from hwnas.training.loader import seeded

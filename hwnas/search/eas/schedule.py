@@ -7,7 +7,7 @@ from random import Random
 from typing import NamedTuple
 
 from hwnas.errors import BudgetError
-from hwnas.search.loop import SearchPlan
+from hwnas.search.plan import SearchPlan
 from hwnas.spaces.grown.space import Layers, Place
 from hwnas.spaces.grown.steps import (
     Growable,
@@ -88,7 +88,7 @@ def shrinking(
         f"the budget of {budget_ms:.4g} ms"
     )
     if not allowed:
-        raise BudgetError(f"{said}; without --no-shrink it is made smaller first")
+        raise BudgetError(f"{said}, and the option shrink=false forbids making it smaller")
     steps: list[Step] = []
     while price(layers) > ROOM * budget_ms:
         options = list(smaller_steps(space, layers))

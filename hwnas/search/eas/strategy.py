@@ -17,13 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Self
+from typing import ClassVar, Self
 
 import msgspec
 from torch import nn
 
 from hwnas.architecture.architecture import Genotype
-from hwnas.files import read_lines, write_atomic
 from hwnas.latency_models.cost import Costs
 from hwnas.search.eas.controller import Controller, Trajectory, grow, sampling
 from hwnas.search.eas.lineage import Family
@@ -31,9 +30,10 @@ from hwnas.search.eas.model_pool import Birth, Member, Nursery, best_of, handed_
 from hwnas.search.eas.reward import LATENCY_EXPONENT, Learner, reward
 from hwnas.search.eas.schedule import Schedule, child_plan, shrinking
 from hwnas.search.eas.worker_pool import workers_at
-from hwnas.search.loop import LogLine, SearchFiles, SearchPlan
+from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
 from hwnas.search.path_training import State, below
-from hwnas.search.strategy import Setting
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext, StrategyTraits
 from hwnas.spaces.grown.mobile import growable
 from hwnas.spaces.grown.space import Layers
 from hwnas.spaces.grown.steps import Growable, Step
@@ -45,35 +45,51 @@ STATISTICS = 256
 """Training images that the batch norms of added layers are set by."""
 
 
+class EasOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of strategies ``eas`` and ``eas-random``."""
+
+    ray: str = ""
+    """Address of a Ray cluster that trains the networks; empty: processes on this machine."""
+    shrink: bool = True
+    """Whether a start network that exceeds the budget may be made smaller."""
+
+
+def trained_networks(plan: SearchPlan, rounds: int) -> int:
+    """Return how many networks are trained up to the end of a round."""
+    schedule = Schedule.of(plan)
+    return 1 + schedule.children * schedule.end(rounds)
+
+
 class Eas:
     """Grows networks, and learns how."""
 
+    # networks grow within the budget, so a search for another budget shares nothing
+    traits: ClassVar = StrategyTraits(
+        own_loop=True, warm_up_uses_costs=True, total_steps=trained_networks
+    )
+    Options: ClassVar[type[msgspec.Struct]] = EasOptions
     learns = True
-    warm_up_knows_costs = True
-    """What is grown is what the budget lets through: nothing is shared with another budget."""
-    grows = True
-    """It has a network to start from, and trains networks of their own."""
 
     def __init__(
         self,
         space: Growable,
         costs: Costs,
         budget_ms: float,
-        setting: Setting | None = None,
+        options: EasOptions | None = None,
+        warn: Callable[[str], None] = print,
         convention: str = "code",
         latency_exponent: float = LATENCY_EXPONENT,
         noise: float = 1.0,
     ) -> None:
         """``convention`` is that of the moving baseline (`growth_reward.CONVENTIONS`), ``noise``
         that of `Family`."""
-        self.space, self.setting = space, setting
+        self.space, self.options, self.warn = space, options or EasOptions(), warn
         self.family = Family(space, costs, budget_ms, noise)
         self.controller = Controller(space)
         if not self.learns:
             self.controller.indifferent()
         self.learner = Learner(self.controller, convention)
         self.latency_exponent = latency_exponent
-        self.may_shrink = setting is None or setting.shrink
         self.start = ""
         self.settled = 0
         """Members that were there at the end of the last episode: a choice after a resume, or in a
@@ -85,8 +101,10 @@ class Eas:
         growable(space)
 
     @classmethod
-    def begin(cls, setting: Setting) -> Self:
-        return cls(growable(setting.space), setting.costs, setting.budget_ms, setting)
+    def begin(cls, context: SearchContext) -> Self:
+        options = context.options_as(EasOptions)
+        space = growable(context.space)
+        return cls(space, context.costs, context.budget_ms, options, context.warn)
 
     def set_costs(self, costs: Costs, budget_ms: float) -> None:
         self.family.costs, self.family.budget_ms = costs, budget_ms
@@ -94,12 +112,6 @@ class Eas:
     @property
     def costs(self) -> Costs:
         return self.family.costs
-
-    @staticmethod
-    def steps(plan: SearchPlan, rounds: int) -> int:
-        """Return the networks that are trained up to the end of a round."""
-        schedule = Schedule.of(plan)
-        return 1 + schedule.children * schedule.end(rounds)
 
     def search(
         self,
@@ -109,13 +121,13 @@ class Eas:
         seed: int,
         files: SearchFiles,
         rounds: int = 1,
-        on_line: Callable[[LogLine], None] | None = None,
+        on_line: OnLine | None = None,
     ) -> None:
         """Train the start network, then run the episodes that ``files`` does not say were run."""
-        setting = self.setting
-        address, say = ("", print) if setting is None else (setting.workers, setting.say)
         folder, images = files.log.parent / "children", train.drawn(STATISTICS, seed)
-        nursery = Nursery(folder, train, valid, seed, lambda: workers_at(address), say)
+        nursery = Nursery(
+            folder, train, valid, seed, lambda: workers_at(self.options.ray), self.warn
+        )
         self.family.open(nursery, plan, seed, images.normalised(images.images))
         done = self._resume(files)
         schedule = Schedule.of(plan)
@@ -126,13 +138,12 @@ class Eas:
             elif episode % schedule.phase == 0 or not self._keeps(self.start):
                 best = self._best(nursery.members[: self.settled])
                 over = not self.family.inside(best)  # by corrected costs all that were trained are
-                self.start = (self._smaller(best) if over and self.may_shrink else best).name
+                self.start = (self._smaller(best) if over and self.options.shrink else best).name
             lines += self._episode(episode, schedule.children)
             for line in lines:
                 if on_line is not None:
                     on_line(line)
-            with open(files.log, "ab") as file:
-                file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+            append_log(files.log, lines)
             self.settled = max(self.settled, nursery.reached)
             notes = {
                 "episodes": str(episode + 1),
@@ -214,7 +225,9 @@ class Eas:
 
     def _shrinking(self, layers: Layers) -> list[Step]:
         family = self.family
-        return shrinking(self.space, layers, family.layers_ms, family.budget_ms, self.may_shrink)
+        return shrinking(
+            self.space, layers, family.layers_ms, family.budget_ms, self.options.shrink
+        )
 
     def _evaluated(self, birth: Birth) -> Member:
         """Train one network. Raises where it failed."""
@@ -264,16 +277,14 @@ class Eas:
 
     def _resume(self, files: SearchFiles) -> int:
         """Load the checkpoint if there is one; drop log lines of the episode that was cut off."""
-        if not files.checkpoint.exists():
-            write_atomic(files.log, b"")
-            return 0
-        state, notes = load_checkpoint(files.checkpoint)
-        self.load_state_dict(state)
-        self.start, self.settled = notes["start"], int(notes["members"])
-        done = int(notes["episodes"])
-        lines = [line for line in read_lines(files.log, LogLine) if line.epoch < done]
-        write_atomic(files.log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-        return done
+        episodes = 0
+        if files.checkpoint.exists():
+            state, notes = load_checkpoint(files.checkpoint)
+            self.load_state_dict(state)
+            self.start, self.settled = notes["start"], int(notes["members"])
+            episodes = int(notes["episodes"])
+        truncate_log(files.log, episodes)
+        return episodes
 
 
 class EasRandom(Eas):
@@ -284,6 +295,11 @@ class EasRandom(Eas):
 
 def _line(member: Member, episode: int, step: int, phase: str, path: Trajectory | None) -> LogLine:
     return LogLine(
-        episode, step, phase, member.loss or 0.0, member.accuracy or 0.0,
-        None if path is None else path.relative_entropy, member.latency_ms, None,
-    )  # fmt: skip
+        epoch=episode,
+        step=step,
+        phase=phase,
+        loss=member.loss or 0.0,
+        accuracy=member.accuracy or 0.0,
+        entropy=None if path is None else path.relative_entropy,
+        expected_ms=member.latency_ms,
+    )

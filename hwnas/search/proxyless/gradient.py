@@ -22,18 +22,19 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Self
+from typing import ClassVar, Literal, Self
 
+import msgspec
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Genotype
-from hwnas.errors import UnknownName
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cells.supernet import CellPath
 from hwnas.nn.network import Network
+from hwnas.search.log import StepLog
 from hwnas.search.objective import expected_ms, objective, padded_costs
 from hwnas.search.path_training import PathTraining, State, below
 from hwnas.search.proxyless.gates import draw_pairs, gated, rescaled
@@ -46,15 +47,26 @@ from hwnas.search.sampled_paths import (
     path_skips,
     sampled_supernet,
 )
-from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.search.strategy import SearchContext, StrategyTraits
 from hwnas.training.distributed import average_gradients
+from hwnas.training.loader import Batch
 
-ESTIMATORS = ("full", "two")
-"""Of the gradient of the logits: all candidates of a decision, or two of them."""
+Estimator = Literal["full", "two"]
+
+
+class ProxylessOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of strategy ``proxyless``."""
+
+    estimator: Estimator = "full"
+    """Gradient of the logits: from all candidates of a decision, or from two of them."""
 
 
 class ProxylessGradient:
     """Trains a supernet's weights on training data and its ``arch_logits [P, K]`` on validation."""
+
+    traits: ClassVar = StrategyTraits(parallel=True)
+    Options: ClassVar[type[msgspec.Struct]] = ProxylessOptions
+    check = staticmethod(check_sampled)
 
     def __init__(
         self,
@@ -64,11 +76,9 @@ class ProxylessGradient:
         generator: torch.Generator,
         arch_learning_rate: float = 1e-3,
         objective_name: str = "lagrangian",
-        estimator: str = "full",
+        estimator: Estimator = "full",
         **training: float,
     ) -> None:
-        if estimator not in ESTIMATORS:
-            raise UnknownName("estimator", estimator, ESTIMATORS)
         self.weights = PathTraining(supernet, **training)
         self.generator = generator
         """Draws the paths; the loop seeds it anew each epoch."""
@@ -81,19 +91,16 @@ class ProxylessGradient:
             [self.arch_logits], arch_learning_rate, betas=(0.0, 0.999)
         )
 
-    parallel = True
-    check = staticmethod(check_sampled)
-
     @classmethod
-    def begin(cls, setting: Setting) -> Self:
+    def begin(cls, context: SearchContext) -> Self:
         return cls(
-            sampled_supernet(setting),
-            setting.table,
-            setting.budget_ms,
-            setting.generator,
-            setting.arch_learning_rate,
-            setting.objective or "lagrangian",
-            setting.estimator,
+            sampled_supernet(context),
+            context.table,
+            context.budget_ms,
+            context.generator,
+            context.arch_learning_rate,
+            context.objective or "lagrangian",
+            context.options_as(ProxylessOptions).estimator,
         )
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
@@ -109,6 +116,9 @@ class ProxylessGradient:
     @property
     def supernet(self) -> Paths:
         return self.weights.supernet
+
+    def begin_epoch(self, warm_up: bool) -> None:
+        """Every step draws its own path."""
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
         loss, logits = self.weights.step(batch, self._sample(), learning_rate)
@@ -161,6 +171,9 @@ class ProxylessGradient:
 
     def network(self, genotype: Genotype) -> Network | CellPath:
         return cut(self.supernet, genotype)
+
+    def inherits(self, genotype: Genotype) -> bool:
+        return False
 
     def preferences(self) -> tuple[list[list[float]], CostTable]:
         probs = self.probs.detach().double().tolist()

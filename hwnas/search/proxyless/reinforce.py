@@ -11,23 +11,29 @@ other paths.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
+import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
+from hwnas.search.log import StepLog
 from hwnas.search.objective import expected_ms
 from hwnas.search.path_training import State, check_paths, path_supernet
 from hwnas.search.proxyless.gradient import ProxylessGradient, frozen
-from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.search.strategy import NoOptions, SearchContext
 from hwnas.training.distributed import averaged
+from hwnas.training.loader import Batch
 
 
 class Reinforce(ProxylessGradient):
     """Trains a supernet's weights as `ProxylessGradient` does, its ``arch_logits`` by rewards."""
+
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
+    check = staticmethod(check_paths)
 
     def __init__(
         self,
@@ -48,17 +54,15 @@ class Reinforce(ProxylessGradient):
         self.baseline_weight_new = baseline_weight_new
         self.baseline: float | None = None
 
-    check = staticmethod(check_paths)
-
     @classmethod
-    def begin(cls, setting: Setting) -> Self:
+    def begin(cls, context: SearchContext) -> Self:
         return cls(
-            path_supernet(setting),
-            setting.table,
-            setting.budget_ms,
-            setting.generator,
-            setting.arch_learning_rate,
-            setting.objective or "mul#log",
+            path_supernet(context),
+            context.table,
+            context.budget_ms,
+            context.generator,
+            context.arch_learning_rate,
+            context.objective or "mul#log",
         )
 
     def architecture_step(self, batch: Batch) -> StepLog:

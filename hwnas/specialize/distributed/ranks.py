@@ -16,11 +16,12 @@ import torch
 from hwnas.data.datasets import load_dataset
 from hwnas.nn.auxiliary import trainee
 from hwnas.nn.build import build
-from hwnas.plugins import load
 from hwnas.search.loop import run_search
-from hwnas.search.strategy import Setting, SteppedStrategy
+from hwnas.search.registry import load_strategy
+from hwnas.search.strategy import SearchContext, SteppedStrategy
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.distributed.tasks import End, SearchTask, Task, TrainTask, broken, tell
+from hwnas.specialize.setup.options import strategy_options
 from hwnas.specialize.setup.plan import load_images, load_space
 from hwnas.training.distributed import RankLost, joined, rank, told
 from hwnas.training.loader import as_data, seeded
@@ -62,19 +63,19 @@ def _search(task: SearchTask) -> None:
     space = load_space(
         config.space, dataset.input_shape, dataset.num_classes, config.precision, config.width_mult
     )
-    setting = Setting(
-        in_float(space),
-        task.costs,
-        task.budget_ms,
-        seeded(config.seed, "paths"),
-        task.arch_learning_rate,
-        config.share_weights,
-        config.objective,
-        config.estimator,
+    context = SearchContext(
+        space=in_float(space),
+        costs=task.costs,
+        budget_ms=task.budget_ms,
+        generator=seeded(config.seed, "paths"),
+        arch_learning_rate=task.arch_learning_rate,
+        share_weights=config.share_weights,
+        objective=config.objective,
+        options=strategy_options(config),
     )
     torch.set_num_threads(config.threads)
     keep_freed_memory()
-    strategy = cast(SteppedStrategy, load("strategy", config.strategy).begin(setting))
+    strategy = cast(SteppedStrategy, load_strategy(config.strategy).begin(context))
     run_search(strategy, train_data, valid, task.plan, config.seed, None, task.round)
 
 

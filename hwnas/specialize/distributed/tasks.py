@@ -9,7 +9,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.latency_models.cost import CostTable
-from hwnas.search.loop import SearchPlan
+from hwnas.search.plan import SearchPlan
 from hwnas.specialize.run_folder import Config
 from hwnas.training.distributed import ranks, told
 from hwnas.training.loop import TrainingPlan

@@ -7,6 +7,7 @@ import platform
 from datetime import UTC, datetime
 from random import Random
 
+import msgspec
 import numpy as np
 
 from hwnas import __version__
@@ -20,7 +21,8 @@ from hwnas.report.schema import (
     Latency,
     LatencyModelSummary,
 )
-from hwnas.search.loop import read_log
+from hwnas.search.log import read_log
+from hwnas.search.plan import SearchFiles
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import RunContext
 from hwnas.specialize.results.next_commands import next_commands
@@ -36,7 +38,6 @@ from hwnas.specialize.results.rows import (
 from hwnas.specialize.run_folder import command_line, versions
 from hwnas.specialize.steps.deliver import Delivered, Trained
 from hwnas.specialize.steps.screening import Screened
-from hwnas.specialize.steps.search_rounds import search_files
 
 RANDOM_NETWORKS, RANDOM_GROWN = 1001, 101
 """Behind the median of a space; fewer where each has blocks of its own."""
@@ -168,21 +169,11 @@ def _model(model: LatencyModel) -> LatencyModelSummary:
 
 def _curve(run: RunContext) -> tuple[SearchPoint, ...]:
     """Return the search's log, thinned evenly, with every eigenvalue that was looked at."""
-    lines = read_log(search_files(run))
+    lines = read_log(SearchFiles.of_run(run.folder.path).log)
     every = max(1, len(lines) // CURVE_POINTS)
     return tuple(
-        SearchPoint(
-            step=line.step,
-            phase="warm-up" if line.phase == "warm-up" else "search",
-            loss=line.loss,
-            accuracy=line.accuracy,
-            entropy=line.entropy,
-            expected_ms=line.expected_ms,
-            multiplier=line.multiplier,
-            skips=line.skips,
-            reduction_skips=line.reduction_skips,
-            eigenvalue=line.eigenvalue,
-            live_nodes=line.live_nodes,
+        msgspec.structs.replace(
+            msgspec.convert(line, SearchPoint, from_attributes=True),
             budget_ms=run.budget_ms,
             target=run.target.profile.name,
         )

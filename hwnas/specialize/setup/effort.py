@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hwnas.errors import UnknownName
-from hwnas.search.loop import SearchPlan
+from hwnas.search.plan import SearchPlan
 from hwnas.training.distributed import ranks
 from hwnas.training.loop import TrainingPlan
 

@@ -21,12 +21,12 @@ from hwnas.errors import DeviceError, UnknownName, UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
 from hwnas.nn.auxiliary import WINDOW, auxiliary_place
-from hwnas.plugins import load, names
+from hwnas.plugins import names
 from hwnas.processes import cores
 from hwnas.search.eas.worker_pool import check_cluster
-from hwnas.search.loop import SearchPlan
 from hwnas.search.objective import OBJECTIVES
-from hwnas.search.proxyless.gradient import ESTIMATORS
+from hwnas.search.plan import SearchPlan
+from hwnas.search.registry import load_strategy
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown.space import GrownSpace
@@ -39,6 +39,7 @@ from hwnas.specialize.run_folder import Config, RunFolder
 from hwnas.specialize.setup.batch_size import image_bytes, settled
 from hwnas.specialize.setup.budget import parse_budget, resolve_budget
 from hwnas.specialize.setup.effort import find_effort, plans
+from hwnas.specialize.setup.options import strategy_options
 from hwnas.specialize.setup.target import Target, find_target, model_of
 from hwnas.training.distributed import ranks
 from hwnas.training.loop import TrainingPlan
@@ -169,7 +170,7 @@ def asked_of(config: Config) -> tuple[Target, Dataset, SearchSpace]:
         parse_budget(config.budget)
     if config.strategy not in names("strategy"):
         raise UnknownName("strategy", config.strategy, names("strategy"))
-    if ranks() > 1 and not getattr(load("strategy", config.strategy), "parallel", False):
+    if ranks() > 1 and not load_strategy(config.strategy).traits.parallel:
         raise UsageError(
             f"strategy {config.strategy!r} searches in one process: start it without torchrun"
         )
@@ -189,7 +190,7 @@ def asked_of(config: Config) -> tuple[Target, Dataset, SearchSpace]:
     space = load_space(
         config.space, dataset.input_shape, dataset.num_classes, config.precision, config.width_mult
     )
-    load("strategy", config.strategy).check(in_float(space))
+    load_strategy(config.strategy).check(in_float(space))
     _check_limits(space, target.profile)
     _check_runtimes(target.profile)
     return target, dataset, space
@@ -199,25 +200,24 @@ def _check_search(config: Config) -> None:
     """Raise `UsageError` for an objective or an estimator that is not there, or not for this."""
     if config.objective and config.objective not in OBJECTIVES:
         raise UnknownName("objective", config.objective, OBJECTIVES)
-    if config.objective and not getattr(load("strategy", config.strategy), "uses_objective", True):
+    if config.objective and not load_strategy(config.strategy).traits.uses_objective:
         raise UsageError(
             f"--objective {config.objective}: strategy {config.strategy!r} has no loss or reward "
             "that latency could enter; it keeps the budget in its choice of networks"
         )
-    if config.estimator not in ESTIMATORS:
-        raise UnknownName("estimator", config.estimator, ESTIMATORS)
-    if not config.shrink and not getattr(load("strategy", config.strategy), "grows", False):
+    options = strategy_options(config)
+    if not config.shrink and not hasattr(options, "shrink"):
         raise UsageError(
             f"--no-shrink: strategy {config.strategy!r} has no network to start from, only eas has"
         )
     if config.ray:
-        if not getattr(load("strategy", config.strategy), "grows", False):
+        if not hasattr(options, "ray"):
             raise UsageError(
                 f"--ray {config.ray}: strategy {config.strategy!r} trains no networks of their own "
                 "that a cluster could train, only eas does"
             )
         check_cluster(config.ray)
-    if config.estimator != ESTIMATORS[0] and config.strategy != "proxyless":
+    if config.estimator != "full" and not hasattr(options, "estimator"):
         raise UsageError(
             f"--estimator {config.estimator}: strategy {config.strategy!r} has no such estimator, "
             "only proxyless has"
@@ -281,7 +281,7 @@ def _plans(
     A strategy may say what its step computes. ``folder`` keeps the batch size for a resumed run.
     """
     macs = _mean_macs(space)
-    step_macs = getattr(load("strategy", config.strategy), "step_macs", None)
+    step_macs = load_strategy(config.strategy).traits.step_macs
     search_macs = macs if step_macs is None else step_macs(space)
     search, training = plans(
         find_effort(config.effort), len(dataset.train.labels), macs, config.flip, search_macs

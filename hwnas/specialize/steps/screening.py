@@ -162,8 +162,7 @@ def _judged(
     """Say what the latency model and the supernet say of a genotype."""
     network = strategy.network(genotype)
     architecture = run.space.architecture(genotype)
-    inherits = getattr(strategy, "inherits", None)
-    if inherits is not None and inherits(genotype):
+    if strategy.inherits(genotype):
         save_checkpoint(inherited_weights(run, architecture), network.state_dict(), {})
     recalibrate(network, train.drawn(RECALIBRATED // 2, run.spec.seed))
     return Candidate(

@@ -11,21 +11,22 @@ from hwnas.files import write_json
 from hwnas.latency_models.fitting.fit import update_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from hwnas.plugins import load
 from hwnas.profiling.bench import block_keys
-from hwnas.search.loop import (
-    LogLine,
+from hwnas.search.log import LogLine
+from hwnas.search.loop import run_search
+from hwnas.search.plan import SearchFiles
+from hwnas.search.registry import load_strategy
+from hwnas.search.strategy import (
     OwnLoop,
-    Parallel,
-    SearchFiles,
-    SearchPlan,
-    further_epochs,
-    run_search,
+    ParallelStrategy,
+    SearchContext,
+    SteppedStrategy,
+    Strategy,
 )
-from hwnas.search.strategy import Setting, SteppedStrategy, Strategy
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.distributed.tasks import SearchTask, together
+from hwnas.specialize.setup.options import strategy_options
 from hwnas.specialize.steps.screening import Screened, screen
 from hwnas.training.loader import Data, as_data, derived_seed, seeded
 from hwnas.training.loop import keep_freed_memory
@@ -99,45 +100,31 @@ def _with(screened: Screened, earlier: list[Candidate]) -> Screened:
     return msgspec.structs.replace(screened, candidates=(*screened.candidates, *added))
 
 
-def search_files(run: RunContext) -> SearchFiles:
-    folder = run.folder.path
-    return SearchFiles(
-        folder / "checkpoints" / "search.safetensors", folder / "search" / "log.jsonl"
-    )
-
-
-def search_epochs(plan: SearchPlan, rounds: int) -> int:
-    """Return the epochs of warm-up and search up to the end of a round."""
-    return plan.warmup_epochs + plan.search_epochs + (rounds - 1) * further_epochs(plan)
-
-
 def _strategy(run: RunContext, model: LatencyModel) -> Strategy:
     config = run.spec
     torch.manual_seed(derived_seed(config.seed, "supernet"))
-    setting = Setting(
-        in_float(run.space),
-        model.costs(run.space),
-        run.budget_ms,
-        seeded(config.seed, "paths"),
-        run.effort.arch_learning_rate,
-        config.share_weights,
-        config.objective,
-        config.estimator,
-        config.ray,
-        config.shrink,
-        run.console.say,
+    context = SearchContext(
+        space=in_float(run.space),
+        costs=model.costs(run.space),
+        budget_ms=run.budget_ms,
+        generator=seeded(config.seed, "paths"),
+        arch_learning_rate=run.effort.arch_learning_rate,
+        share_weights=config.share_weights,
+        objective=config.objective,
+        options=strategy_options(config),
+        warn=run.console.say,
     )
-    return load("strategy", config.strategy).begin(setting)
+    return load_strategy(config.strategy).begin(context)
 
 
 def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid: Data) -> None:
-    plan, files = run.search_plan, search_files(run)
+    plan, files = run.search_plan, SearchFiles.of_run(run.folder.path)
     files.log.parent.mkdir(parents=True, exist_ok=True)
-    steps = getattr(strategy, "steps", None)
+    total_steps = strategy.traits.total_steps
     total = (
-        search_epochs(plan, number) * max(1, len(train.images) // plan.batch_size)
-        if steps is None
-        else steps(plan, number)
+        plan.epochs(number) * max(1, len(train.images) // plan.batch_size)
+        if total_steps is None
+        else total_steps(plan, number)
     )
     title = "search" if number == 1 else f"search, round {number}"
     torch.set_num_threads(run.spec.threads)
@@ -150,8 +137,8 @@ def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid
 
         seed = run.spec.seed
         with together(_shared(run, strategy, number)):
-            if isinstance(strategy, OwnLoop):
-                strategy.search(train, valid, plan, seed, files, number, on_line)
+            if strategy.traits.own_loop:
+                cast(OwnLoop, strategy).search(train, valid, plan, seed, files, number, on_line)
             else:
                 stepped = cast(SteppedStrategy, strategy)
                 run_search(stepped, train, valid, plan, seed, files, number, on_line)
@@ -159,11 +146,11 @@ def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid
 
 def _shared(run: RunContext, strategy: Strategy, number: int) -> SearchTask | None:
     """Return what the other ranks do: train the same supernet, up to the end of the round."""
-    if not isinstance(strategy, Parallel):
+    if not strategy.traits.parallel:
         return None
     return SearchTask(
         run.spec,
-        strategy.costs,
+        cast(ParallelStrategy, strategy).costs,
         run.budget_ms,
         run.effort.arch_learning_rate,
         run.search_plan,

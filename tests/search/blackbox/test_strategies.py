@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hwnas.search.blackbox.strategies import Evolution, Front
-from hwnas.search.loop import SearchFiles, SearchPlan
-from hwnas.search.strategy import Setting
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext
 from tests.support.tiny import tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 16, 16, 16))
@@ -21,7 +21,9 @@ each = pytest.mark.parametrize("kind", [Evolution, Front], ids=["evolution", "ns
 def searched(kind: type[Evolution], folder: Path) -> Evolution:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    strategy = kind.begin(Setting(SPACE, COSTS, 4.0, generator))
+    strategy = kind.begin(
+        SearchContext(space=SPACE, costs=COSTS, budget_ms=4.0, generator=generator)
+    )
     strategy.queries = 24
     plan = SearchPlan(warmup_epochs=1, search_epochs=1, batch_size=8)
     files = SearchFiles(folder / "search.safetensors", folder / "log.jsonl")

@@ -15,11 +15,12 @@ from hwnas.errors import UsageError
 from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.nn.cells.supernet import CellSupernet
 from hwnas.search.cells.costs import joint_choices
-from hwnas.search.cells.darts import SKIP_CAP, Darts, DartsSecond
+from hwnas.search.cells.darts import SKIP_CAP, Darts, DartsSecond, search_net_macs
 from hwnas.search.cells.training import derived, node_rows, skips
-from hwnas.search.loop import SearchFiles, SearchPlan, run_search
+from hwnas.search.loop import run_search
 from hwnas.search.objective import Linear
-from hwnas.search.strategy import Setting
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import genotype_from_alpha
 from hwnas.spaces.cells.space import CellSpace, cell_space
 from tests.support.tiny import tiny_batch, tiny_costs, tiny_data, tiny_space
@@ -124,16 +125,23 @@ def test_the_network_of_a_genotype_computes_its_operations_only() -> None:
 
 def test_a_space_without_nodes_is_refused() -> None:
     space = tiny_space()
-    setting = Setting(space, tiny_costs(space), 2.0, torch.Generator())
+    context = SearchContext(
+        space=space, costs=tiny_costs(space), budget_ms=2.0, generator=torch.Generator()
+    )
     with pytest.raises(UsageError, match="space 'tiny' has no nodes; use --space cells"):
-        Darts.begin(setting)
+        Darts.begin(context)
 
 
 def test_no_derived_cell_has_more_skips_than_the_cap() -> None:
     space = cell_space((1, 12, 12), 3, channels=4, layers=2)
     costs = cost_table(space, lambda block: 1.0 + block.macs / 1e5, 0.0)
-    setting = Setting(space, costs, costs.largest_ms, torch.Generator().manual_seed(0))
-    strategy = Darts.begin(setting)
+    context = SearchContext(
+        space=space,
+        costs=costs,
+        budget_ms=costs.largest_ms,
+        generator=torch.Generator().manual_seed(0),
+    )
+    strategy = Darts.begin(context)
     with torch.no_grad():
         strategy.alpha[0][:, strategy.supernet.ops.index("skip_connect")] = 2.0
     found = strategy.candidates(12, 0.0, 2 * costs.largest_ms, seed=0)
@@ -182,8 +190,8 @@ def test_under_the_cap_the_most_probable_cell_is_found_and_not_a_drawn_one(seed:
 
 def test_a_step_computes_all_operations_of_all_edges() -> None:
     one = SPACE.architecture(SPACE.random(Random(0))).macs
-    assert Darts.step_macs(SPACE) > one
+    assert search_net_macs(SPACE) > one
     only = msgspec.structs.replace(SPACE, ops=("sep_conv_3x3",), nodes=1)
     # a node of two edges, both kept: the search net is the network
     network = only.architecture(only.random(Random(0)))
-    assert Darts.step_macs(only) == network.macs
+    assert search_net_macs(only) == network.macs

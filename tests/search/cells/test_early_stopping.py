@@ -11,7 +11,9 @@ import torch.nn.functional as F
 
 from hwnas.search.cells.darts import Darts
 from hwnas.search.cells.early_stopping import BACK, EigenStop
-from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
+from hwnas.search.log import read_log
+from hwnas.search.loop import run_search
+from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.proxyless.gradient import frozen
 from tests.search.cells.test_darts import searcher
 from tests.support.tiny import tiny_batch, tiny_data
@@ -98,7 +100,7 @@ def test_a_search_looks_once_an_epoch_and_decides_no_more_once_stopped(tmp_path:
     files = SearchFiles(tmp_path / "s", tmp_path / "l")
     plan = SearchPlan(warmup_epochs=1, search_epochs=4, batch_size=8)
     run_search(strategy, tiny_data(32), tiny_data(32, seed=1), plan, 0, files)
-    looked = [line.epoch for line in read_log(files) if line.eigenvalue is not None]
+    looked = [line.epoch for line in read_log(files.log) if line.eigenvalue is not None]
     assert looked == [1, 2, 3]
     for part, kept in zip(strategy.arch, stop.first_arch, strict=True):
         assert torch.equal(part, kept)

@@ -15,8 +15,9 @@ from hwnas.nn.cells.supernet import CellSupernet, MixedEdge
 from hwnas.search.cells.costs import by_node, kind_expected_ms
 from hwnas.search.cells.darts import Darts
 from hwnas.search.cells.pc_darts import PartialDarts
-from hwnas.search.loop import SearchFiles, SearchPlan, run_search
-from hwnas.search.strategy import Setting
+from hwnas.search.loop import run_search
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import DARTS_OPS
 from hwnas.spaces.cells.layout import CellPlace, cell_places
@@ -31,7 +32,15 @@ COSTS = cost_table(SPACE, lambda block: 1.0 if block.op == "sep_conv" else 0.1, 
 def searcher(rate: float = 0.05) -> PartialDarts:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    return PartialDarts.begin(Setting(SPACE, COSTS, COSTS.largest_ms / 2, generator, rate))
+    return PartialDarts.begin(
+        SearchContext(
+            space=SPACE,
+            costs=COSTS,
+            budget_ms=COSTS.largest_ms / 2,
+            generator=generator,
+            arch_learning_rate=rate,
+        )
+    )
 
 
 def edge(partial: int, reduction: bool = False) -> MixedEdge:
@@ -180,4 +189,6 @@ def test_channels_that_cannot_be_parted_are_refused() -> None:
 
 def test_a_step_computes_less_than_one_of_darts() -> None:
     space = cell_space((3, 32, 32), 10)
-    assert PartialDarts.step_macs(space) < 0.3 * Darts.step_macs(space)
+    partial, whole = PartialDarts.traits.step_macs, Darts.traits.step_macs
+    assert partial is not None and whole is not None
+    assert partial(space) < 0.3 * whole(space)

@@ -17,10 +17,11 @@ from hwnas.nn.build import build
 from hwnas.plugins import load
 from hwnas.search.eas.model_pool import Member, Nursery, read_family
 from hwnas.search.eas.schedule import Schedule
-from hwnas.search.eas.strategy import Eas, EasRandom
+from hwnas.search.eas.strategy import Eas, EasRandom, trained_networks
 from hwnas.search.eas.worker_pool import Ended
-from hwnas.search.loop import LogLine, SearchPlan, read_log
-from hwnas.search.strategy import Setting
+from hwnas.search.log import read_log
+from hwnas.search.plan import SearchPlan
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 from hwnas.training.loader import seeded
@@ -69,8 +70,8 @@ def test_the_family_grows_from_the_start_within_the_budget(whole: Searched) -> N
 
 
 def test_the_log_has_a_line_for_each_trained_network(whole: Searched) -> None:
-    lines = read_log(whole.files)
-    assert [line.step for line in lines] == list(range(Eas.steps(PLAN, 1)))
+    lines = read_log(whole.files.log)
+    assert [line.step for line in lines] == list(range(trained_networks(PLAN, 1)))
     assert [line.phase for line in lines][:2] == ["warm-up", "search"]
     assert all(line.expected_ms is not None for line in lines)
 
@@ -126,7 +127,7 @@ def test_a_search_that_was_cut_off_ends_with_the_same_family(
     known = [one for one in tree(whole) if one[5] is not None][: len(tree(again))]
     assert tree(again) == known
     assert not set(first.pool.trained) & set(again.pool.trained)  # nothing is trained twice
-    assert read_log(again.files) == read_log(whole.files)
+    assert read_log(again.files.log) == read_log(whole.files.log)
 
 
 def test_what_an_episode_had_journaled_when_it_was_cut_off_does_not_choose_its_start(
@@ -155,7 +156,7 @@ def test_a_second_round_goes_on_from_the_first_and_trains_half_as_much(
     again = Searched(tmp_path, monkeypatch, budget_ms=5.0).run(rounds=2)
     assert 0 < len(again.family) - before <= 4
     assert all(one.latency_ms <= 0.94 * 5.0 for one in again.family[before:])
-    assert [line.epoch for line in read_log(again.files)][-1] == 5
+    assert [line.epoch for line in read_log(again.files.log)][-1] == 5
 
 
 def test_a_start_over_the_budget_is_made_smaller_and_distilled(
@@ -170,9 +171,7 @@ def test_a_start_over_the_budget_is_made_smaller_and_distilled(
     assert all(one.latency_ms <= 0.94 * 0.8 * whole_ms for one in others)
     (tmp_path / "b").mkdir()
     refused = Searched(tmp_path / "b", monkeypatch, budget_ms=0.8 * whole_ms, shrink=False)
-    with pytest.raises(
-        BudgetError, match=r"network of small to grow from takes .* without --no-shrink"
-    ):
+    with pytest.raises(BudgetError, match=r"network of small to grow from takes .* shrink=false"):
         refused.run()
     assert refused.family == []  # said before any training
     (tmp_path / "c").mkdir()
@@ -223,7 +222,7 @@ def test_random_actions_learn_nothing_and_cost_the_same(
     searched.run()
     after = searched.strategy.controller.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert len(read_log(searched.files)) == 9
+    assert len(read_log(searched.files.log)) == 9
 
 
 def test_a_search_that_runs_again_from_its_start_trains_nothing_anew(
@@ -263,7 +262,9 @@ def test_a_chain_of_mbconvs_grows_within_the_budget_too(
     pool, budget_ms = InProcess(), 0.7 * costs.largest_ms
     monkeypatch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: pool)
     torch.manual_seed(0)
-    strategy = Eas.begin(Setting(space, costs, budget_ms, seeded(0, "paths")))
+    strategy = Eas.begin(
+        SearchContext(space=space, costs=costs, budget_ms=budget_ms, generator=seeded(0, "paths"))
+    )
     strategy.search(TRAIN, VALID, PLAN, 0, files(tmp_path))
     root, *children = read_family(tmp_path / "search" / "children")
     assert root.latency_ms < 0.5 * budget_ms
@@ -277,4 +278,4 @@ def test_a_chain_of_mbconvs_grows_within_the_budget_too(
 
 
 def test_lines_of_a_log_are_those_of_every_strategy(whole: Searched) -> None:
-    assert all(isinstance(line, LogLine) and line.accuracy <= 1 for line in read_log(whole.files))
+    assert all(line.accuracy <= 1 for line in read_log(whole.files.log))

@@ -19,7 +19,7 @@ from hwnas.nn.build import build
 from hwnas.profiling.bench import block_keys
 from hwnas.profiling.sampling import distinct_blocks
 from hwnas.search.path_training import check_paths
-from hwnas.search.strategy import Setting
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown.chain import LARGE, LARGE_UNITS, SMALL, SMALL_UNITS, chain, chain_large
 from hwnas.spaces.grown.densenet import GROWTHS, densenet
@@ -201,7 +201,9 @@ def test_strategies_that_choose_each_layer_alone_refuse_the_space() -> None:
         check_paths(space)
     costs = NetworkCosts(space, lambda blocks: {}, 1.0)
     with pytest.raises(UsageError, match="no table of costs"):
-        _ = Setting(space, costs, 1.0, seeded(0, "paths")).table
+        _ = SearchContext(
+            space=space, costs=costs, budget_ms=1.0, generator=seeded(0, "paths")
+        ).table
 
 
 FILE = """

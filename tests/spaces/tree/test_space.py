@@ -22,7 +22,7 @@ from hwnas.nn.build import build, untrained
 from hwnas.nn.supernet import MixedOp, Supernet
 from hwnas.search.knapsack import window_knapsack
 from hwnas.search.objective import Linear
-from hwnas.search.proxyless.gradient import ProxylessGradient
+from hwnas.search.proxyless.gradient import Estimator, ProxylessGradient
 from hwnas.spaces.find import find_space
 from hwnas.spaces.tree.space import TreeSpace, inner_widths
 from hwnas.spaces.tree.toml_file import tree_names, tree_space
@@ -110,7 +110,7 @@ def test_a_path_of_the_supernet_is_the_network_cut_from_it(seed: int) -> None:
     )
 
 
-def tree_search(estimator: str = "full") -> ProxylessGradient:
+def tree_search(estimator: Estimator = "full") -> ProxylessGradient:
     torch.manual_seed(0)
     costs = cost_table(TINY, lambda block: 0.01 * len(parts_of(block)), 0.0)
     generator = torch.Generator().manual_seed(0)
@@ -145,7 +145,7 @@ def test_the_gradient_of_the_logits_is_the_formula_on_a_tree_too() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["full", "two"])
-def test_a_search_moves_weights_of_its_path_and_logits_only_then(estimator: str) -> None:
+def test_a_search_moves_weights_of_its_path_and_logits_only_then(estimator: Estimator) -> None:
     strategy = tree_search(estimator)
     [batch] = tiny_data(16).whole()
     before = strategy.arch_logits.detach().clone()

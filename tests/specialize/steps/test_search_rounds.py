@@ -17,7 +17,7 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.store import read_model
 from hwnas.measurement.measurement import Measurement
-from hwnas.search.loop import LogLine
+from hwnas.search.log import LogLine
 from hwnas.spaces.mobile import space as mobile_module
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.run_folder import Config, command_line
@@ -30,7 +30,6 @@ from hwnas.specialize.steps.search_rounds import (
     ROUNDS,
     enough,
     keeping,
-    search_epochs,
     search_rounds,
 )
 from tests.support.sample_run import PHONE, SPACE, TINY, StandIn, put_phone_table, write_images
@@ -144,7 +143,7 @@ def test_a_true_table_needs_one_round(begin: Begin) -> None:
     screened = search_rounds(run, model)
     assert screened.round == len(runner.asked) == 1
     assert enough(screened, run)
-    assert {line.epoch for line in log(run)} == set(range(search_epochs(run.search_plan, 1)))
+    assert {line.epoch for line in log(run)} == set(range(run.search_plan.epochs(1)))
 
 
 def test_a_raw_run_is_judged_on_its_own_clock_and_any_other_on_the_calibrated_one(
@@ -183,11 +182,11 @@ def test_a_further_round_goes_on_from_where_the_search_is(slower: tuple[Begun, S
     lines = log(run)
     steps = [line.step for line in lines]
     assert steps == sorted(set(steps))
-    epochs = search_epochs(run.search_plan, screened.round)
+    epochs = run.search_plan.epochs(screened.round)
     assert {line.epoch for line in lines} == set(range(epochs))
     warm = {line.epoch for line in lines if line.phase == "warm-up"}
     assert warm == set(range(run.search_plan.warmup_epochs))
-    again = next(line for line in lines if line.epoch == search_epochs(run.search_plan, 1))
+    again = next(line for line in lines if line.epoch == run.search_plan.epochs(1))
     before = next(line for line in reversed(lines) if line.step < again.step)
     # as decided as before, and the expected latency is that of the corrected model
     assert again.entropy == pytest.approx(before.entropy, abs=0.05)

@@ -25,9 +25,10 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.build import build
-from hwnas.plugins import load
-from hwnas.search.strategy import Batch, Setting
+from hwnas.search.registry import load_strategy, parse_options
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import CellSpace, cell_space
+from hwnas.training.loader import Batch
 from hwnas.training.loop import keep_freed_memory
 from tools.bench.search.memory import kept_bytes, trained
 from tools.lib.latency.score import hardware, table
@@ -35,16 +36,16 @@ from tools.lib.latency.score import hardware, table
 RESULTS = Path(__file__).parent / "results" / "step.md"
 SIZE = 32
 PLAIN = "plain training"
-METHODS = {
-    "DARTS, first order": ("darts", "full"),
-    "DARTS, second order": ("darts-2", "full"),
-    "PC-DARTS": ("pc-darts", "full"),
-    "ISTA-NAS, two-stage": ("ista", "full"),
-    "ISTA-NAS, one-stage": ("ista-one-stage", "full"),
-    "ProxylessNAS": ("proxyless", "full"),
-    "ProxylessNAS, two paths": ("proxyless", "two"),
+METHODS: dict[str, tuple[str, dict[str, str]]] = {
+    "DARTS, first order": ("darts", {}),
+    "DARTS, second order": ("darts-2", {}),
+    "PC-DARTS": ("pc-darts", {}),
+    "ISTA-NAS, two-stage": ("ista", {}),
+    "ISTA-NAS, one-stage": ("ista-one-stage", {}),
+    "ProxylessNAS": ("proxyless", {}),
+    "ProxylessNAS, two paths": ("proxyless", {"estimator": "two"}),
 }
-"""Strategy and estimator."""
+"""Strategy and its options."""
 
 
 class Steps(NamedTuple):
@@ -167,18 +168,17 @@ def _steps(name: str, size: tuple[int, int, int]) -> Steps:
     batch = images, torch.randint(10, (count,))
     space = _space("cells", channels, layers)
     if name == PLAIN:
-        chosen = Genotype(space.name, _begun("ista", "full", space).choices)
+        chosen = Genotype(space.name, _begun("ista", {}, space).choices)
         step, weights = trained(build(space.architecture(chosen)), *batch)
         return Steps(step, None, list(weights))
-    strategy_name, estimator = METHODS[name]
+    strategy_name, options = METHODS[name]
     if strategy_name == "ista-one-stage":
         space = _space("cells-norm", channels, layers)
-    return _searching(_begun(strategy_name, estimator, space), batch)
+    return _searching(_begun(strategy_name, options, space), batch)
 
 
 def _searching(strategy: Any, batch: Batch) -> Steps:
-    if begin_epoch := getattr(strategy, "begin_epoch", None):
-        begin_epoch(False)
+    strategy.begin_epoch(False)
     if hasattr(strategy, "eigen_stop"):
         strategy._watch = False  # once an epoch, no part of a step
     one_level = hasattr(strategy, "settled")
@@ -194,13 +194,19 @@ def _space(name: str, channels: int, layers: int) -> CellSpace:
     return cell_space((3, SIZE, SIZE), 10, channels, layers, norm=kinds[name])
 
 
-def _begun(name: str, estimator: str, space: CellSpace) -> Any:
+def _begun(name: str, options: dict[str, str], space: CellSpace) -> Any:
     torch.manual_seed(0)
     costs = cost_table(space, lambda block: block.macs / 1e6, 0.0)
     budget_ms = costs.network_ms(space.usual.choices)
     generator = torch.Generator().manual_seed(0)
-    return load("strategy", name).begin(
-        Setting(space, costs, budget_ms, generator, estimator=estimator)
+    return load_strategy(name).begin(
+        SearchContext(
+            space=space,
+            costs=costs,
+            budget_ms=budget_ms,
+            generator=generator,
+            options=parse_options(name, options),
+        )
     )
 
 

@@ -11,10 +11,12 @@ import torch
 
 from hwnas.architecture.architecture import Genotype
 from hwnas.files import write_json
-from hwnas.plugins import load
 from hwnas.search.cells.training import skips
-from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, run_search
-from hwnas.search.strategy import Setting
+from hwnas.search.log import LogLine
+from hwnas.search.loop import run_search
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.registry import load_strategy
+from hwnas.search.strategy import SearchContext
 from hwnas.training.loader import derived_seed, seeded
 from hwnas.training.loop import RECALIBRATED, accuracy, recalibrate
 from tools.evaluate.cells.problem import Problem, ranked_architectures
@@ -104,13 +106,13 @@ class Clock:
 def _begun(problem: Problem, method: str, seed: int) -> Any:
     norm = problem.norm_of(method)
     torch.manual_seed(derived_seed(seed, "supernet"))
-    return load("strategy", method).begin(
-        Setting(
-            problem.spaces[norm],
-            problem.costs[norm],
-            problem.budget_ms,
-            seeded(seed, "paths"),
-            problem.size.arch_learning_rate,
+    return load_strategy(method).begin(
+        SearchContext(
+            space=problem.spaces[norm],
+            costs=problem.costs[norm],
+            budget_ms=problem.budget_ms,
+            generator=seeded(seed, "paths"),
+            arch_learning_rate=problem.size.arch_learning_rate,
         )
     )
 

@@ -36,8 +36,8 @@ from hwnas.report.report import Report
 from hwnas.search.eas.model_pool import read_family
 from hwnas.search.eas.schedule import child_plan, filling
 from hwnas.search.eas.strategy import Eas, EasRandom
-from hwnas.search.loop import SearchFiles, SearchPlan
-from hwnas.search.strategy import Setting
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown.space import GrownSpace, Layers
 from hwnas.spaces.grown.steps import stepped
@@ -257,7 +257,15 @@ def _searched(
     torch.manual_seed(seed)
     (folder / "search").mkdir(parents=True, exist_ok=True)
     files = SearchFiles(folder / "search.safetensors", folder / "search" / "log.jsonl")
-    strategy = kind.begin(Setting(space, costs, budget, seeded(seed, "paths"), say=click.echo))
+    strategy = kind.begin(
+        SearchContext(
+            space=space,
+            costs=costs,
+            budget_ms=budget,
+            generator=seeded(seed, "paths"),
+            warn=click.echo,
+        )
+    )
     strategy.search(train_images, valid, plan, seed, files)
     members = [one for one in read_family(folder / "search" / "children") if one.steps]
     accuracies = [one.accuracy for one in members if one.accuracy is not None]

@@ -26,11 +26,13 @@ from hwnas.nn.network import WiredNetwork
 from hwnas.search.cells.ista.sparse_recovery import Array
 from hwnas.search.cells.ista.two_stage import Ista
 from hwnas.search.cells.training import cell_supernet, check_cells, running
+from hwnas.search.log import StepLog
 from hwnas.search.path_training import State
-from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.loader import Batch
 
 NAME = "ista-one-stage"
 ARCH_RATE = 0.3
@@ -68,14 +70,14 @@ class IstaOneStage(Ista):
             )
 
     @classmethod
-    def begin(cls, setting: Setting) -> Self:
-        cls.check(setting.space)
+    def begin(cls, context: SearchContext) -> Self:
+        cls.check(context.space)
         return cls(
-            cell_supernet(setting, NAME, none=False, affine=True),
-            setting.table,
-            setting.budget_ms,
-            setting.generator,
-            ARCH_RATE * setting.arch_learning_rate,
+            cell_supernet(context, NAME, none=False, affine=True),
+            context.table,
+            context.budget_ms,
+            context.generator,
+            ARCH_RATE * context.arch_learning_rate,
         )
 
     def begin_epoch(self, warm_up: bool) -> None:

@@ -14,8 +14,9 @@ the budget, found exactly by the window knapsack. A node may take both from one 
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
+import msgspec
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -42,13 +43,15 @@ from hwnas.search.cells.training import (
     skips,
 )
 from hwnas.search.knapsack import window_knapsack
+from hwnas.search.log import StepLog
 from hwnas.search.path_training import State, below
 from hwnas.search.proxyless.gradient import frozen
-from hwnas.search.strategy import Batch, Setting, StepLog
+from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS
 from hwnas.spaces.cells.space import EDGES
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.loader import Batch
 
 ARCH_RATE = 0.6
 """Learning rate of ``b`` over that of ProxylessNAS: 6e-4 over 1e-3 in the papers."""
@@ -64,10 +67,10 @@ FAINT = 1e-3
 class Ista:
     """Trains a search net of which two operations a node are computed, and ``b [m]`` of each."""
 
-    uses_objective = False
-    """Costs enter by the penalty and the knapsack, in no loss."""
-    warm_up_knows_costs = True
-    """What runs in a warm-up is what the budget lets through."""
+    # costs enter by the penalty and the knapsack, in no loss; and a warm-up runs only what the
+    # budget allows
+    traits: ClassVar = StrategyTraits(uses_objective=False, warm_up_uses_costs=True)
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
 
     def __init__(
         self,
@@ -110,13 +113,13 @@ class Ista:
         check_cells(space, "ista")
 
     @classmethod
-    def begin(cls, setting: Setting) -> Self:
+    def begin(cls, context: SearchContext) -> Self:
         return cls(
-            cell_supernet(setting, "ista", none=False),
-            setting.table,
-            setting.budget_ms,
-            setting.generator,
-            ARCH_RATE * setting.arch_learning_rate,
+            cell_supernet(context, "ista", none=False),
+            context.table,
+            context.budget_ms,
+            context.generator,
+            ARCH_RATE * context.arch_learning_rate,
         )
 
     @property
@@ -210,6 +213,9 @@ class Ista:
         """Return the search net cut to a genotype: its operations with weight 1."""
         space, ops = self.supernet.space, self.supernet.ops
         return CellPath(self.supernet, *path_weights(space, genotype, ops))
+
+    def inherits(self, genotype: Genotype) -> bool:
+        return False
 
     def preferences(self) -> None:
         """Strengths are no probabilities of the space's candidates."""

@@ -19,8 +19,10 @@ from hwnas.nn.cells.child import absorbed, last_norm
 from hwnas.nn.cells.supernet import MixedEdge
 from hwnas.search.cells.ista.one_stage import IstaOneStage
 from hwnas.search.cells.training import running
-from hwnas.search.loop import SearchFiles, SearchPlan, read_log, run_search
-from hwnas.search.strategy import Setting
+from hwnas.search.log import read_log
+from hwnas.search.loop import run_search
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.space import CellSpace, cell_space
 from hwnas.training.checkpoint import save_checkpoint
@@ -36,7 +38,15 @@ def searcher(budget_ms: float = 2 * COSTS.largest_ms, space: CellSpace = SPACE) 
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     costs = COSTS if space is SPACE else cost_table(space, lambda block: 1.0, 0.0)
-    return IstaOneStage.begin(Setting(space, costs, budget_ms, generator, 0.05))
+    return IstaOneStage.begin(
+        SearchContext(
+            space=space,
+            costs=costs,
+            budget_ms=budget_ms,
+            generator=generator,
+            arch_learning_rate=0.05,
+        )
+    )
 
 
 def chosen(strategy: IstaOneStage) -> Genotype:
@@ -212,7 +222,7 @@ def test_a_search_that_is_cut_off_and_resumed_is_the_search_never_disturbed(tmp_
     assert sum(straight.settled) > 0 and resumed.settled == straight.settled
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    live = [line.live_nodes for line in read_log(SearchFiles(tmp_path, tmp_path / "cut" / "l"))]
+    live = [line.live_nodes for line in read_log(tmp_path / "cut" / "l")]
     assert live[0] == NODES and live[-1] == straight.settled.count(False)
 
 

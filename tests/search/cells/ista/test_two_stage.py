@@ -14,8 +14,10 @@ from hwnas.nn.cells.supernet import CellSupernet
 from hwnas.search.cells.costs import joint_choices
 from hwnas.search.cells.ista.sparse_recovery import gate_bias
 from hwnas.search.cells.ista.two_stage import Ista
-from hwnas.search.loop import LogLine, SearchFiles, SearchPlan, run_search
-from hwnas.search.strategy import Setting
+from hwnas.search.log import LogLine
+from hwnas.search.loop import run_search
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.space import EDGES, CellSpace
 from tests.support.tiny import tiny_batch, tiny_costs, tiny_data, tiny_space
@@ -30,7 +32,15 @@ TIGHT_MS = 1.02 * joint_choices(SPACE, COSTS, distinct_sources=False).costs.smal
 def searcher(budget_ms: float = FREE_MS, rate: float = 0.05) -> Ista:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    return Ista.begin(Setting(SPACE, COSTS, budget_ms, generator, rate))
+    return Ista.begin(
+        SearchContext(
+            space=SPACE,
+            costs=COSTS,
+            budget_ms=budget_ms,
+            generator=generator,
+            arch_learning_rate=rate,
+        )
+    )
 
 
 def test_gates_of_measurements_that_the_kept_strengths_explain_are_those_strengths() -> None:
@@ -148,7 +158,11 @@ def test_candidates_lie_in_the_window() -> None:
 def test_a_space_without_nodes_is_refused() -> None:
     space = tiny_space()
     with pytest.raises(UsageError, match="'ista' chooses operations of a cell's nodes"):
-        Ista.begin(Setting(space, tiny_costs(space), 2.5, torch.Generator()))
+        Ista.begin(
+            SearchContext(
+                space=space, costs=tiny_costs(space), budget_ms=2.5, generator=torch.Generator()
+            )
+        )
 
 
 def test_more_measurements_than_candidates_are_refused() -> None:

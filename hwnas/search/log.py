@@ -1,0 +1,71 @@
+"""The log of a search, ``search/log.jsonl``: one line for each step that is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from hwnas.files import read_lines, write_atomic
+
+
+class StepLog(msgspec.Struct, frozen=True):
+    """Metrics of one step; every strategy reports the same fields, ``None`` where it has none."""
+
+    loss: float
+    accuracy: float
+    """Share of the batch that the sampled network classifies correctly."""
+    entropy: float | None = None
+    """Mean over decisions of H(p) / ln K: 1 uniform, 0 decided."""
+    expected_ms: float | None = None
+    multiplier: float | None = None
+    """Weight of the latency in the objective."""
+    skips: int | None = None
+    """Skips in the normal cell that would be derived now: the sign of a collapse."""
+    reduction_skips: int | None = None
+    eigenvalue: float | None = None
+    """Dominant eigenvalue of the Hessian of the validation loss in the architecture parameters."""
+    live_nodes: int | None = None
+    """One-stage ISTA: nodes whose operations are still being searched."""
+
+
+class LogLine(StepLog, frozen=True, kw_only=True):
+    """One line of the log: the metrics of a step, and which step it is."""
+
+    epoch: int
+    step: int
+    phase: str
+    """``warm-up`` or ``search``."""
+
+    @classmethod
+    def of(cls, log: StepLog, epoch: int, step: int, phase: str) -> Self:
+        return cls(**msgspec.structs.asdict(log), epoch=epoch, step=step, phase=phase)
+
+
+OnLine = Callable[[LogLine], None]
+"""Called with each line as soon as its step is done."""
+
+
+def read_log(path: Path) -> list[LogLine]:
+    return list(read_lines(path, LogLine))
+
+
+def write_log(path: Path, lines: Iterable[LogLine]) -> None:
+    """Replace the log."""
+    write_atomic(path, _encoded(lines))
+
+
+def append_log(path: Path, lines: Iterable[LogLine]) -> None:
+    with open(path, "ab") as file:
+        file.write(_encoded(lines))
+
+
+def truncate_log(path: Path, epochs: int) -> None:
+    """Drop the lines of an epoch (or episode) that was cut off before its checkpoint."""
+    write_log(path, [line for line in read_log(path) if line.epoch < epochs])
+
+
+def _encoded(lines: Iterable[LogLine]) -> bytes:
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)

@@ -1,0 +1,57 @@
+"""What a search is given beside its strategy: how long it runs, and where its files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+
+class SearchPlan(msgspec.Struct, frozen=True):
+    """How long and how fast a supernet is trained and searched."""
+
+    warmup_epochs: int = 6
+    """Epochs that train weights only, on paths that are still nearly uniform."""
+    search_epochs: int = 4
+    batch_size: int = 64
+    warmup_learning_rate: float = 0.1
+    """Falls along a cosine to zero during the warm-up, after a rise over its first tenth."""
+    search_learning_rate: float = 0.025
+    """Falls along a cosine to a tenth during the search; later rounds keep that."""
+    weight_steps: int = 2
+    """Weight steps before each architecture step."""
+    flip: bool = True
+    children: int = 40
+    """Networks that strategy ``eas`` trains, each one for ``child_epochs``."""
+    child_epochs: int = 3
+    """Training of each child; the start network is trained for ``warmup_epochs``."""
+
+    def epochs(self, rounds: int) -> int:
+        """Return the epochs of warm-up and search up to the end of a round."""
+        return self.warmup_epochs + self.search_epochs + (rounds - 1) * self.round_epochs
+
+    @property
+    def round_epochs(self) -> int:
+        """Search epochs of each round after the first."""
+        return max(1, self.search_epochs // 2)
+
+
+class SearchFiles(msgspec.Struct, frozen=True):
+    """Where a search keeps its state."""
+
+    checkpoint: Path
+    log: Path
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Self:
+        """Return the files in the folder of a run."""
+        return cls(folder / "checkpoints" / "search.safetensors", folder / "search" / "log.jsonl")
+
+    @property
+    def warm_up(self) -> Path:
+        """Checkpoint at the end of the warm-up.
+
+        It does not depend on latency, so a search for another device or budget can start from it.
+        """
+        return self.checkpoint.with_name(f"warm-up{self.checkpoint.suffix}")
