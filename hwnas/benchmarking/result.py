@@ -125,7 +125,7 @@ class BenchmarkResult(msgspec.Struct, frozen=True):
 
     def to_dict(self, samples: bool = False) -> dict[str, Any]:
         """Return the result as plain data; ``samples`` includes every measured call."""
-        data: dict[str, Any] = msgspec.to_builtins(self)
+        data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         if not samples:
             del data["measurements"]
         return data

@@ -86,7 +86,6 @@ def _run(config: Config, folder: Path, resume: bool, as_json: bool, quiet: bool)
     import sys
 
     from hwnas.console import console
-    from hwnas.report.summary import summary
     from hwnas.specialize.distributed.ranks import leading
     from hwnas.specialize.flow import specialize as run
 
@@ -99,7 +98,7 @@ def _run(config: Config, folder: Path, resume: bool, as_json: bool, quiet: bool)
         command = shlex.join(["hwnas", "specialize", "--resume", "--out", str(folder)])
         click.echo(f"hwnas: interrupted; go on with: {command}", err=True)
         sys.exit(130)
-    click.echo((folder / "report.json").read_text() if as_json else summary(report, folder))
+    click.echo((folder / "report.json").read_text() if as_json else report.summary(folder))
     _judge(report)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import atan, cos, exp, log, pi, sin, sqrt
-from statistics import fmean, variance
+from statistics import NormalDist, fmean, variance
 
 WIDEST = 1e4
 """The quantile is looked for below this; with one degree of freedom that is 99.99 %."""
@@ -34,6 +34,20 @@ def change_interval(
     freedom = error**2 / (old_error**2 / (len(old) - 1) + new_error**2 / (len(new) - 1))
     half = sqrt(error) * student_quantile(max(1, int(freedom)), confidence)
     return exp(centre), exp(centre - half), exp(centre + half)
+
+
+def wilson_interval(share: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of a share of successes, e.g. an accuracy (Wilson, 1927).
+
+    Unlike the normal interval it stays in [0, 1] and has a width at 0 % and 100 %.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    spread = sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
+    half = z / (1 + z * z / trials) * spread
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def student_quantile(freedom: int, confidence: float) -> float:

@@ -1,7 +1,7 @@
-"""Rendering: the report as one HTML page and as Markdown.
+"""The report as one HTML page and as Markdown.
 
-The page asks the network for nothing: plotly.js is inside, once, compressed (2.0 MB instead of
-4.8 MB; the browser unpacks it), and a content security policy forbids requests.
+The page is self-contained: plotly.js is embedded once, compressed (2.0 MB instead of 4.8 MB; the
+browser unpacks it), and a content security policy forbids requests.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hwnas.report import formatting
-from hwnas.report.charts.latency_strip import strip
-from hwnas.report.charts.result import figures
-from hwnas.report.drawings.cell_svg import cell_drawings, cell_legend
-from hwnas.report.drawings.network_svg import drawing, legend
-from hwnas.report.lineage_table import tree
-from hwnas.report.report import Report, Result
-from hwnas.report.summary import accuracy_line
+from hwnas.report import formatting, sentences
+from hwnas.report.charts.latency_strip import latency_strip
+from hwnas.report.charts.result import result_charts
+from hwnas.report.drawings.cell_svg import cell_legend, cell_svgs
+from hwnas.report.drawings.network_svg import network_legend, network_svg
+from hwnas.report.lineage_table import lineage
+from hwnas.report.schema import ReportData, Result
 
 
-def html(report: Report) -> str:
+def html(report: ReportData) -> str:
     """Return the whole page."""
     results = [_view(report, result) for result in report.results]
     plotly = _plotly() if any(view["charts"] for view in results) else ""
@@ -39,7 +38,7 @@ def html(report: Report) -> str:
     )
 
 
-def markdown(report: Report) -> str:
+def markdown(report: ReportData) -> str:
     """Return the report as GitHub-flavoured Markdown, without pictures."""
     results = [_view(report, result) for result in report.results]
     text = (
@@ -51,7 +50,7 @@ def markdown(report: Report) -> str:
 
 
 def escape_markdown(value: Any) -> Any:
-    """Make a string harmless inside a table cell or a sentence; other values pass."""
+    """Escape a string for a table cell or a sentence; other values are returned as they are."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     text = html_escapes.escape(re.sub(r"\s*[\r\n]+\s*", " ", value), quote=False)
@@ -65,29 +64,29 @@ def fenced(line: str) -> Markup:
     return Markup(f"{fence}\n{line}\n{fence}")
 
 
-def _view(report: Report, result: Result) -> dict[str, Any]:
-    """Collect what the templates need and plain data does not say."""
+def _view(report: ReportData, result: Result) -> dict[str, Any]:
+    """Return the values that the templates need beside the plain data."""
     valid = report.dataset.valid if report.dataset else 0
     search = report.search_of(result)
-    charts = figures(result, search, valid)
+    charts = result_charts(result, search, valid)
     blocks = result.architecture.blocks
     return {
         "result": result,
-        "settles": any(point.live_nodes is not None for point in search),
+        "fixes_nodes": any(point.live_nodes is not None for point in search),
         "headline": formatting.headline(result),
-        "certainty": formatting.certainty(result),
-        "surprise": formatting.surprise(result.latency) if result.latency else "",
-        "baselines": formatting.against_baselines(result, valid),
-        "accuracy": accuracy_line(result),
-        "strip": Markup(strip(result)),
-        "drawing": Markup(drawing(blocks)),
-        "legend": legend(blocks),
-        "cells": [(title, Markup(svg)) for title, svg in cell_drawings(result.architecture.cells)],
+        "verdict_sentences": sentences.verdict_sentences(result),
+        "prediction_error": sentences.prediction_error(result.latency) if result.latency else "",
+        "baselines": sentences.baseline_comparison(result, valid),
+        "accuracy": sentences.accuracy_sentence(result),
+        "strip": Markup(latency_strip(result)),
+        "drawing": Markup(network_svg(blocks)),
+        "legend": network_legend(blocks),
+        "cells": [(title, Markup(svg)) for title, svg in cell_svgs(result.architecture.cells)],
         "cell_legend": cell_legend(result.architecture.cells),
         "charts": {name: Markup(_inline_json(figure)) for name, figure in charts.items()},
         "widths": {name: _widths(figure) for name, figure in charts.items()},
-        "family": tree(result.family),
-        "places": formatting.places([block.predicted_ms for block in blocks]),
+        "family": lineage(result.family),
+        "decimals": formatting.decimals([block.predicted_ms for block in blocks]),
     }
 
 
@@ -112,14 +111,14 @@ def _inline_json(figure: dict[str, Any]) -> str:
 
 
 def _widths(figure: dict[str, Any]) -> dict[str, int]:
-    """Return the widths in pixels below which a chart scrolls, and above which it stays."""
+    """Return the smallest and the largest width of a chart in pixels; below, it scrolls."""
     meta = figure["layout"].get("meta", {})
-    return {"least": meta.get("min_width", 0), "most": meta.get("max_width", 1200)}
+    return {"min": meta.get("min_width", 0), "max": meta.get("max_width", 1200)}
 
 
 @cache
 def _plotly() -> str:
-    """Return plotly.js, gzipped, in base64: the same bytes every time."""
+    """Return plotly.js, gzipped, in base64; the bytes are reproducible."""
     library: Any = import_module("plotly.offline")
     source: str = library.get_plotlyjs()
     return b64encode(gzip.compress(source.encode(), 9, mtime=0)).decode()

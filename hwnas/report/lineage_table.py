@@ -1,4 +1,4 @@
-"""The family tree of a search that grows networks from each other, as rows of a table."""
+"""The lineage of networks that were grown from each other, as rows of a table."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 from hwnas.report.schema import FamilyRow
 
-SHOWN = 60
+MAX_NETWORKS = 60
 """Networks that a page shows at most; ``report.json`` has all."""
 
+MAX_STEPS = 5
+"""Changes of a network that a page lists; all are in ``report.json``."""
 
-LISTED = 5
-"""Steps of a network that a page lists; all are in ``report.json``."""
 
-
-class Branch(NamedTuple):
+class Descendant(NamedTuple):
     """A network at its place in the tree."""
 
     depth: int
@@ -23,19 +22,19 @@ class Branch(NamedTuple):
     row: FamilyRow
 
     @property
-    def said(self) -> str:
-        """What was done to the parent; of many steps the first."""
+    def changes(self) -> str:
+        """Changes to the parent, shortened if there are many."""
         steps = self.row.steps
         if not steps:
-            return "trained on" if self.row.parent else "start"
-        more = [f"… {len(steps) - LISTED} more"] if len(steps) > LISTED else []
-        return ", ".join([*steps[:LISTED], *more])
+            return "trained longer" if self.row.parent else "start"
+        more = [f"… {len(steps) - MAX_STEPS} more"] if len(steps) > MAX_STEPS else []
+        return ", ".join([*steps[:MAX_STEPS], *more])
 
 
-def tree(family: Iterable[FamilyRow]) -> list[Branch]:
+def lineage(family: Iterable[FamilyRow]) -> list[Descendant]:
     """Return every network after its parent, the most accurate child first.
 
-    Of a large family the ancestors of the chosen network are shown, and the most accurate others.
+    At most `MAX_NETWORKS`: the chosen network and its ancestors, then the most accurate others.
     """
     rows = list(family)
     names = {row.name: row for row in rows}
@@ -45,28 +44,28 @@ def tree(family: Iterable[FamilyRow]) -> list[Branch]:
         if row.name in shown:
             parent = row.parent if row.parent in names else ""
             children.setdefault(parent, []).append(row)
-    found: list[Branch] = []
-    waiting = [Branch(0, row) for row in reversed(children.get("", []))]
+    ordered: list[Descendant] = []
+    waiting = [Descendant(0, row) for row in reversed(children.get("", []))]
     while waiting:
-        branch = waiting.pop()
-        found.append(branch)
-        born = sorted(children.get(branch.row.name, []), key=lambda row: row.accuracy or 0.0)
-        waiting += [Branch(branch.depth + 1, row) for row in born]
-    return found
+        descendant = waiting.pop()
+        ordered.append(descendant)
+        grown = sorted(children.get(descendant.row.name, []), key=lambda row: row.accuracy or 0.0)
+        waiting += [Descendant(descendant.depth + 1, row) for row in grown]
+    return ordered
 
 
 def _shown(rows: list[FamilyRow], names: dict[str, FamilyRow]) -> set[str]:
     def with_ancestors(row: FamilyRow) -> set[str]:
-        found = {row.name}
-        while row.parent in names and row.parent not in found:
+        line = {row.name}
+        while row.parent in names and row.parent not in line:
             row = names[row.parent]
-            found.add(row.name)
-        return found
+            line.add(row.name)
+        return line
 
     ordered = sorted(rows, key=lambda row: (not row.chosen, -(row.accuracy or 0.0)))
     shown: set[str] = set()
     for row in ordered:
         wanted = shown | with_ancestors(row)
-        if len(wanted) <= SHOWN:
+        if len(wanted) <= MAX_NETWORKS:
             shown = wanted
     return shown

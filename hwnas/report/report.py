@@ -1,121 +1,32 @@
-"""The report as plain data: ``report.json`` is its encoding, and a contract for other programs.
-
-The parts of a result are in `hwnas.report.schema`, with the units of all numbers.
-"""
+"""The report of a run: read, written, rendered, and shown in a notebook."""
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Self
 
 import msgspec
 
 from hwnas.errors import InvalidFile
-from hwnas.report.schema import (
-    Accuracy,
-    ArchitectureSummary,
-    ArtifactRow,
-    CandidateRow,
-    FamilyRow,
-    Latency,
-    LatencyModelSummary,
-    OtherRuntime,
-)
+from hwnas.files import write_atomic, write_json
+from hwnas.report.html import html, markdown
+from hwnas.report.schema import SCHEMA, ReportData, Result
+from hwnas.report.text_summary import text_summary
 
-SCHEMA = 1
-"""Raised when a field changes its meaning or goes; new fields do not raise it."""
-
-Verdict = Literal["kept", "missed", "not measured"]
+NOTEBOOK_HEIGHT_PX = 800
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One target and one budget."""
+class Report(ReportData, frozen=True, kw_only=True):
+    """The report of a run, as ``hwnas specialize`` writes it.
 
-    target: str
-    title: str = ""
-    """The device in words."""
-    runtime: str
-    precision: str
-    budget_ms: float | None
-    verdict: Verdict
-    reason: str = ""
-    """Why this verdict: one sentence."""
-    range_ms: tuple[float, float, float] | None = None
-    """Least, median and greatest latency of the space, predicted."""
-    architecture: ArchitectureSummary
-    latency: Latency | None = None
-    accuracy: Accuracy | None = None
-    other_runtimes: tuple[OtherRuntime, ...] = ()
-    artifacts: tuple[ArtifactRow, ...] = ()
-    """The delivered file comes first."""
-    rounds: int = 0
-    """How often networks were exported, measured and the latency model corrected."""
-    candidates: tuple[CandidateRow, ...] = ()
-    latency_model: LatencyModelSummary | None = None
-    family: tuple[FamilyRow, ...] = ()
-    """Of a search that grows networks from each other: who grew from whom."""
-
-
-class SearchPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of the search; ``None``: the strategy or the phase has no such number."""
-
-    step: int
-    phase: Literal["warm-up", "search"]
-    loss: float | None = None
-    accuracy: float | None = None
-    entropy: float | None = None
-    """Mean entropy of the choices over that of chance: 1 undecided, 0 decided."""
-    expected_ms: float | None = None
-    """Predicted latency, in expectation over the choices."""
-    multiplier: float | None = None
-    skips: int | None = None
-    """In the normal cell that would be derived at this step."""
-    reduction_skips: int | None = None
-    eigenvalue: float | None = None
-    """The greatest of the validation loss' Hessian in the architecture parameters."""
-    live_nodes: int | None = None
-    """Whose operations may still change, where a search settles them one by one."""
-    budget_ms: float | None = None
-    target: str = ""
-    """The result it belongs to; empty: to all."""
-
-
-class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    digest: str
-    classes: int
-    train: int
-    valid: int
-    test: int
-    input_shape: tuple[int, int, int]
-
-
-class Command(msgspec.Struct, frozen=True):
-    title: str
-    line: str
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run gave, how sure that is, and how to repeat it."""
-
-    schema: int = SCHEMA
-    command: str
-    hwnas_version: str
-    created: str
-    """ISO 8601 with time zone."""
-    seed: int
-    effort: str
-    results: tuple[Result, ...]
-    stages_s: dict[str, float] = {}
-    environment: dict[str, str | int | float | None] = {}
-    dataset: DatasetSummary | None = None
-    search: tuple[SearchPoint, ...] = ()
-    commands: tuple[Command, ...] = ()
-    notes: tuple[str, ...] = ()
+    ``rows()`` gives the results as plain data, e.g. for ``pandas.DataFrame``; a notebook shows the
+    HTML page.
+    """
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read ``report.json``; fields that this version does not know are passed over."""
+        """Read ``report.json``; unknown fields are ignored. Raises `InvalidFile`."""
         try:
             text = path.read_bytes()
             schema = msgspec.json.decode(text, type=_Version).schema
@@ -129,14 +40,69 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         except OSError as error:
             raise InvalidFile(str(path), error.strerror or str(error)) from None
 
-    def search_of(self, result: Result) -> tuple[SearchPoint, ...]:
-        """Return the search steps that led to ``result``."""
-        return tuple(
-            point
-            for point in self.search
-            if point.target in ("", result.target) and point.budget_ms in (None, result.budget_ms)
+    def write(self, folder: Path) -> None:
+        """Write ``report.json`` and its renderings, each atomically."""
+        write_json(folder / "report.json", self)
+        self.render(folder)
+
+    def render(self, folder: Path) -> None:
+        """Write ``report.md`` and ``report.html`` only."""
+        write_atomic(folder / "report.md", self.markdown())
+        write_atomic(folder / "report.html", self.html())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, as in ``report.json``."""
+        return msgspec.json.decode(msgspec.json.encode(self))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row for each result: verdict, latency, accuracy, size, file."""
+        return [_row(result) for result in self.results]
+
+    def html(self) -> str:
+        """Return a self-contained HTML page."""
+        return html(self)
+
+    def markdown(self) -> str:
+        """Return GitHub-flavoured Markdown, without pictures."""
+        return markdown(self)
+
+    def summary(self, folder: Path | None = None) -> str:
+        """Return a few lines for a terminal; with the run's ``folder`` also paths of its files."""
+        return text_summary(self, folder)
+
+    def _repr_html_(self) -> str:
+        """Return the page in a frame, so that its style stays inside."""
+        return (
+            f'<iframe srcdoc="{escape(self.html())}" sandbox="allow-scripts" '
+            f'style="width: 100%; height: {NOTEBOOK_HEIGHT_PX}px; border: 0"></iframe>'
         )
 
 
 class _Version(msgspec.Struct):
     schema: int
+
+
+def _row(result: Result) -> dict[str, Any]:
+    latency, network = result.latency, result.architecture
+    low_ms, high_ms = (latency.ci95_ms if latency else None) or (None, None)
+    file = result.artifacts[0] if result.artifacts else None
+    return {
+        "target": result.target,
+        "runtime": result.runtime,
+        "precision": result.precision,
+        "budget_ms": result.budget_ms,
+        "verdict": result.verdict,
+        "kind": latency.kind if latency else None,
+        "median_ms": latency.median_ms if latency else None,
+        "ci95_low_ms": low_ms,
+        "ci95_high_ms": high_ms,
+        "p90_ms": latency.p90_ms if latency else None,
+        "p99_ms": latency.p99_ms if latency else None,
+        "predicted_ms": latency.predicted_ms if latency else None,
+        "accuracy": result.accuracy.shown if result.accuracy else None,
+        "params": network.params,
+        "macs": network.macs,
+        "digest": network.digest,
+        "file": file.path if file else None,
+        "size_bytes": file.size_bytes if file else None,
+    }

@@ -1,135 +1,61 @@
-"""The parts of one result: latency, accuracy, blocks, files, candidates, latency model.
+"""The report as plain data: ``report.json`` is its encoding, and a contract for other programs.
 
-Accuracies and probabilities are shares from 0 to 1, latencies milliseconds of one call at batch
-size 1. A latency never stands without its kind (`hwnas.measurement.measurement.Kind`): where it
-comes from.
+Accuracies and probabilities are shares from 0 to 1; latencies are milliseconds.
 """
 
 from __future__ import annotations
 
-from math import sqrt
-from statistics import NormalDist
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
 from hwnas.measurement.measurement import Kind
+from hwnas.measurement.statistics import wilson_interval
+from hwnas.report.architecture import ArchitectureSummary
+from hwnas.report.latency import Latency, LatencyModelSummary, OtherRuntime
+
+SCHEMA = 1
+"""Raised when a field changes its meaning or is removed; new fields do not raise it."""
+
+Verdict = Literal["kept", "missed", "not measured"]
 
 Origin = Literal["search", "uniform", "published", "random"]
-"""How a candidate was found: by the search, by one choice everywhere, by chance."""
-
-
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Latency of the delivered file; ``None``: this kind of number has no such statistic."""
-
-    kind: Kind
-    median_ms: float
-    """The number that is judged: calibrated, see `hwnas.measurement.measurement`."""
-    ci95_ms: tuple[float, float] | None = None
-    p90_ms: float | None = None
-    p99_ms: float | None = None
-    min_ms: float | None = None
-    cv: float | None = None
-    """Standard deviation over mean of the rounds: a share, not percent."""
-    samples: int = 0
-    rounds: int = 0
-    raw_median_ms: float | None = None
-    """As this run's clock gave it, before calibration."""
-    reference_drift: float | None = None
-    """Relative change of the reference model's speed since its calibration."""
-    predicted_ms: float | None = None
-    """What the latency model said before this file was measured."""
-    predicted_std_ms: float | None = None
-    conditions: str = ""
-    """One line: device, runtime and version, threads, core, governor, load, when."""
-    source: str = ""
-    """Which measurement, table or model said it."""
-    judged: Literal["calibrated", "raw"] = "calibrated"
+"""Where a candidate comes from; ``uniform``: the same candidate in every decision."""
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
-    """Accuracy on the held-out test images, which chose nothing."""
+    """Accuracy on the held-out test images, which influenced no choice."""
 
     test_images: int
     torch: float
     artifact: float | None = None
-    """Of the delivered file, run by its own runtime."""
+    """Accuracy of the delivered file in its own runtime."""
     ci95: tuple[float, float] | None = None
-    """Wilson interval of ``artifact`` (of ``torch`` where the file was not run)."""
+    """Wilson interval of `shown`."""
     validation: float | None = None
 
+    @classmethod
+    def with_interval(
+        cls,
+        test_images: int,
+        *,
+        torch: float,
+        artifact: float | None,
+        validation: float | None = None,
+    ) -> Self:
+        """Return accuracies with the interval of the delivered file's."""
+        return cls(
+            test_images=test_images,
+            torch=torch,
+            artifact=artifact,
+            ci95=wilson_interval(torch if artifact is None else artifact, test_images),
+            validation=validation,
+        )
 
-class CandidateShare(msgspec.Struct, frozen=True):
-    """One option of a decision at the end of the search."""
-
-    name: str
-    probability: float
-    cost_ms: float | None = None
-    """Predicted by the latency model."""
-
-
-class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One block of the network, and how it was decided."""
-
-    key: str
-    op: str
-    kernel_size: int
-    stride: int
-    expand_ratio: float
-    in_channels: int
-    out_channels: int
-    in_size: int
-    out_size: int
-    macs: int
-    params: int
-    residual: bool = False
-    predicted_ms: float | None = None
-    predicted_std_ms: float | None = None
-    probability: float | None = None
-    """Of the chosen candidate at the end of the search."""
-    decision: str | None = None
-    """Name of the decision, e.g. ``stage 2 block 1``; ``None``: the space leaves no choice."""
-    chosen: str | None = None
-    """Name of the chosen candidate, one of ``candidates``."""
-    candidates: tuple[CandidateShare, ...] = ()
-    """Told at the first block of the decision where several blocks come from one."""
-    cell: int | None = None
-    """Which cell of a stack it is in, from 0."""
-
-
-class EdgeRow(msgspec.Struct, frozen=True):
-    """An operation of a cell, on the output of one node."""
-
-    op: str
-    source: int
-    probability: float | None = None
-    """At the end of the search."""
-    predicted_ms: float | None = None
-    """In all cells of this kind together."""
-
-
-class CellRow(msgspec.Struct, frozen=True):
-    """One of the two kinds of cells that are stacked, numbered as `hwnas.spaces.cells.genotype`."""
-
-    kind: Literal["normal", "reduction"]
-    copies: int
-    nodes: tuple[tuple[EdgeRow, ...], ...]
-    """What each node sums; the first of them is node 2."""
-    concat: tuple[int, ...]
-    """Nodes whose channels are the cell's output."""
-
-
-class ArchitectureSummary(msgspec.Struct, frozen=True, kw_only=True):
-    digest: str
-    params: int
-    macs: int
-    space: str
-    input_shape: tuple[int, int, int]
-    """Channels, height, width."""
-    num_classes: int
-    blocks: tuple[BlockRow, ...] = ()
-    cells: tuple[CellRow, ...] = ()
-    """Of a network that stacks cells."""
+    @property
+    def shown(self) -> float:
+        """Accuracy of the delivered file, or in PyTorch if the file was not run."""
+        return self.torch if self.artifact is None else self.artifact
 
 
 class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,24 +67,12 @@ class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     size_bytes: int
     max_relative_error: float | None = None
-    """Largest difference of an output to torch's, over the largest output of torch."""
-    accuracy: float | None = None
-
-
-class OtherRuntime(msgspec.Struct, frozen=True, kw_only=True):
-    """The same network in another format or runtime on the same device; not judged."""
-
-    runtime: str
-    format: str
-    precision: str
-    kind: Kind
-    median_ms: float | None = None
-    ci95_ms: tuple[float, float] | None = None
+    """Largest difference of an output to PyTorch's, over the largest output of PyTorch."""
     accuracy: float | None = None
 
 
 class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One network that was compared before one was chosen."""
+    """One of the networks of which the delivered one was chosen."""
 
     name: str
     origin: Origin
@@ -168,10 +82,10 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     predicted_ms: float | None = None
     predicted_std_ms: float | None = None
     measured_ms: float | None = None
-    """What the device answered; on a simulated device ``kind`` says so."""
+    """Latency on the device; ``kind`` says if that is a simulated one."""
     ci95_ms: tuple[float, float] | None = None
     kind: Kind = "predicted"
-    """Kind of ``measured_ms``, or of ``predicted_ms`` where that is all there is."""
+    """Kind of `latency_ms`."""
     validation_accuracy: float | None = None
     test_accuracy: float | None = None
     keeps_budget: bool | None = None
@@ -179,6 +93,7 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def latency_ms(self) -> float | None:
+        """The measured latency, else the predicted one."""
         return self.predicted_ms if self.measured_ms is None else self.measured_ms
 
 
@@ -189,12 +104,12 @@ class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""
     """Name of the network that it grew from; empty: the start network."""
     steps: tuple[str, ...] = ()
-    """What was done to the parent, e.g. ``wider 2.1 to 24`` (stage, layer), ``deeper 1.1 k3``."""
+    """Changes to the parent, e.g. ``wider 2.1 to 24`` (stage, layer), ``deeper 1.1 k3``."""
     digest: str
     params: int
     macs: int
     state: Literal["trained", "failed", "derived"]
-    """``derived``: grown on without training, with its parent's weights."""
+    """``derived``: grown further without training, with its parent's weights."""
     latency_ms: float
     """Predicted."""
     measured_ms: float | None = None
@@ -203,41 +118,97 @@ class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
     chosen: bool = False
 
 
-class LatencyModelSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The model that predicted, and its error on networks it was not fitted to."""
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The network for one target and one budget."""
 
-    kind: Kind | Literal["adapted"]
-    """``table`` where it only adds up a published table; ``adapted`` from another device's."""
-    source: str
-    made: str = ""
-    """When, ISO 8601."""
-    blocks: int = 0
-    """Blocks measured alone."""
-    networks: int = 0
-    """Whole networks measured."""
-    held_out: int | None = None
-    """Networks behind the errors below."""
-    within_5: float | None = None
-    """Share of held-out networks predicted within 5 %."""
-    within_10: float | None = None
-    rmspe: float | None = None
-    """Root mean square of the relative error: a share."""
-    spearman: float | None = None
-    covered_90: float | None = None
-    """Share of held-out networks inside the 90 % interval of their prediction."""
-    reference_ms: float | None = None
-    """Calibrated latency of the reference model."""
+    target: str
+    title: str = ""
+    """Description of the device."""
+    runtime: str
+    precision: str
+    budget_ms: float | None
+    verdict: Verdict
+    reason: str = ""
+    """Why this verdict: one sentence."""
+    range_ms: tuple[float, float, float] | None = None
+    """Smallest, median and largest latency in the search space, predicted."""
+    architecture: ArchitectureSummary
+    latency: Latency | None = None
+    accuracy: Accuracy | None = None
+    other_runtimes: tuple[OtherRuntime, ...] = ()
+    artifacts: tuple[ArtifactRow, ...] = ()
+    """The delivered file comes first."""
+    rounds: int = 0
+    """How often networks were exported and measured, and the latency model corrected."""
+    candidates: tuple[CandidateRow, ...] = ()
+    latency_model: LatencyModelSummary | None = None
+    family: tuple[FamilyRow, ...] = ()
+    """Lineage of the networks of a search that grows them from each other."""
 
 
-def wilson(share: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share of successes, e.g. of an accuracy (Wilson, 1927).
+class SearchPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of the search; ``None``: the strategy or the phase has no such number."""
 
-    Unlike the normal interval it stays in [0, 1] and is not empty at 0 % and 100 %.
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    spread = sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    half = z / (1 + z * z / trials) * spread
-    return max(0.0, centre - half), min(1.0, centre + half)
+    step: int
+    phase: Literal["warm-up", "search"]
+    loss: float | None = None
+    accuracy: float | None = None
+    entropy: float | None = None
+    """Mean entropy of the decisions, normalised: 1 uniform, 0 decided."""
+    expected_ms: float | None = None
+    """Expected latency under the architecture distribution, predicted."""
+    multiplier: float | None = None
+    skips: int | None = None
+    """Number of skips in the normal cell that would be derived at this step."""
+    reduction_skips: int | None = None
+    eigenvalue: float | None = None
+    """Dominant eigenvalue of the validation loss' Hessian in the architecture parameters."""
+    live_nodes: int | None = None
+    """Number of nodes whose operations may still change, if the search fixes them one by one."""
+    budget_ms: float | None = None
+    target: str = ""
+    """The result that the step belongs to; empty: all results."""
+
+
+class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    digest: str
+    classes: int
+    train: int
+    valid: int
+    test: int
+    input_shape: tuple[int, int, int]
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command line to run next."""
+
+    title: str
+    line: str
+
+
+class ReportData(msgspec.Struct, frozen=True, kw_only=True):
+    """The results of a run, how certain they are, and how to repeat it."""
+
+    schema: int = SCHEMA
+    command: str
+    hwnas_version: str
+    created: str
+    """ISO 8601 with time zone."""
+    seed: int
+    effort: str
+    results: tuple[Result, ...]
+    stages_s: dict[str, float] = {}
+    environment: dict[str, str | int | float | None] = {}
+    dataset: DatasetSummary | None = None
+    search: tuple[SearchPoint, ...] = ()
+    commands: tuple[Command, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def search_of(self, result: Result) -> tuple[SearchPoint, ...]:
+        """Return the search steps that led to ``result``."""
+        return tuple(
+            point
+            for point in self.search
+            if point.target in ("", result.target) and point.budget_ms in (None, result.budget_ms)
+        )

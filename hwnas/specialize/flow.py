@@ -6,7 +6,6 @@ from pathlib import Path
 
 from hwnas.console import Console
 from hwnas.latency_models.model import LatencyModel
-from hwnas.report.render import write
 from hwnas.report.report import Report
 from hwnas.specialize.context import RunContext
 from hwnas.specialize.pairs import pairs_of, specialize_pairs
@@ -35,13 +34,13 @@ def specialize(config: Config, folder: Path, console: Console, resume: bool = Fa
     """
     if len(scenarios_of(config, folder)) > 1:
         report = specialize_scenarios(config, folder, console, resume, specialize)
-        write(report, folder)
+        report.write(folder)
         return report
     config = widened(config, console, folder)
     pairs = pairs_of(config, folder)
     if len(pairs) > 1:
         report = specialize_pairs(config, folder, console, resume, _specialize_one)
-        write(report, folder)
+        report.write(folder)
         return report
     return _specialize_one(pairs[0].config, folder, console, resume)
 
@@ -66,5 +65,5 @@ def _steps(run: RunContext, model: LatencyModel) -> Report:
         results += train_all(run, more)
         delivered = deliver(run, screened.model, chosen, results)
     report = compose(run, screened, delivered)
-    write(report, run.folder.path)
+    report.write(run.folder.path)
     return report

@@ -22,7 +22,8 @@ from hwnas.console import Console
 from hwnas.errors import BudgetError, UsageError
 from hwnas.export.verification.verify import file_outputs
 from hwnas.files import write_json
-from hwnas.report.report import Report, Result
+from hwnas.report.report import Report
+from hwnas.report.schema import Result
 from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.run_folder import Config, RunFolder, command_line
 from hwnas.specialize.setup.auto_width import widened

@@ -19,7 +19,8 @@ import msgspec
 
 from hwnas.console import Console
 from hwnas.devices.profile import find_profile
-from hwnas.report.report import Report, Result
+from hwnas.report.report import Report
+from hwnas.report.schema import Result
 from hwnas.search.log import read_log, write_log
 from hwnas.search.plan import SearchFiles
 from hwnas.search.registry import load_strategy

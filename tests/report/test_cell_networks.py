@@ -12,13 +12,12 @@ import pytest
 
 from hwnas.architecture.architecture import Block, Genotype
 from hwnas.latency_models.model import LatencyModel
-from hwnas.report.builders import architecture_of
-from hwnas.report.charts.search import MOST_NAMES, decisions
-from hwnas.report.drawings.cell_svg import cell_drawings, cell_legend
-from hwnas.report.drawings.network_svg import drawing, legend
+from hwnas.report.architecture import ArchitectureSummary, CellRow, EdgeRow
+from hwnas.report.charts.search import MAX_CANDIDATES, decision_chart
+from hwnas.report.drawings.cell_svg import cell_legend, cell_svgs
+from hwnas.report.drawings.network_svg import network_legend, network_svg
 from hwnas.report.html import html, markdown
 from hwnas.report.report import Report
-from hwnas.report.schema import CellRow, EdgeRow
 from hwnas.spaces.cells.genotype import published_genotype
 from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.int8 import in_precision
@@ -30,18 +29,20 @@ SPACE = cell_space((3, 32, 32), 10, channels=8, layers=5)
 MODEL = cast(LatencyModel, SimpleNamespace(block_ms=lambda block: block.macs / 1e6))
 PROBABILITIES = Probabilities(
     tuple(
-        tuple((k + 1) / sum(range(1, len(one.candidates) + 1)) for k in range(len(one.candidates)))
-        for one in SPACE.decisions
+        tuple((k + 1) / sum(range(1, count + 1)) for k in range(count))
+        for count in (len(decision.candidates) for decision in SPACE.decisions)
     ),
-    tuple(tuple(float(k) for k in range(len(one.candidates))) for one in SPACE.decisions),
+    tuple(tuple(float(k) for k in range(len(decision.candidates))) for decision in SPACE.decisions),
 )
 NETWORKS = [SPACE.usual, *(SPACE.random(Random(seed)) for seed in range(3))]
 
 
-def report_of(genotype: Genotype, found: Probabilities | None = PROBABILITIES) -> Report:
-    report, made = measured_report(), SPACE.architecture(genotype)
-    summary = architecture_of(
-        made, block_rows(SPACE, made, MODEL, found), cell_rows(SPACE, made, MODEL, found)
+def report_of(genotype: Genotype, probabilities: Probabilities | None = PROBABILITIES) -> Report:
+    report, network = measured_report(), SPACE.architecture(genotype)
+    summary = ArchitectureSummary.from_architecture(
+        network,
+        block_rows(SPACE, network, MODEL, probabilities),
+        cell_rows(SPACE, network, MODEL, probabilities),
     )
     [result] = report.results
     result = msgspec.structs.replace(result, architecture=summary)
@@ -49,28 +50,28 @@ def report_of(genotype: Genotype, found: Probabilities | None = PROBABILITIES) -
 
 
 @pytest.mark.parametrize("genotype", NETWORKS)
-def test_the_blocks_of_a_decision_are_the_sites_of_its_candidate(genotype: Genotype) -> None:
-    made = SPACE.architecture(genotype)
-    told: Counter[tuple[int, Block]] = Counter()
-    for block, number in zip(made.blocks, SPACE.decided(made), strict=True):
+def test_the_blocks_of_a_decision_are_its_candidates_sites(genotype: Genotype) -> None:
+    network = SPACE.architecture(genotype)
+    decided: Counter[tuple[int, Block]] = Counter()
+    for block, number in zip(network.blocks, SPACE.decided(network), strict=True):
         if number is not None:
-            told[number, block] += 1
+            decided[number, block] += 1
     expected: Counter[tuple[int, Block]] = Counter()
     for site in SPACE.sites():
         if genotype.choices[site.decision] == site.candidate:
             expected[site.decision, site.block] += site.multiplicity
-    assert told == expected
+    assert decided == expected
     others = Counter(
         block
-        for block, number in zip(made.blocks, SPACE.decided(made), strict=True)
+        for block, number in zip(network.blocks, SPACE.decided(network), strict=True)
         if number is None
     )
     assert others == Counter(SPACE.fixed)
 
 
-def test_stem_and_head_are_in_no_cell_and_cells_follow_each_other() -> None:
-    made = SPACE.architecture(SPACE.usual)
-    cells = SPACE.cell_of(made)
+def test_only_stem_and_head_are_outside_of_cells() -> None:
+    network = SPACE.architecture(SPACE.usual)
+    cells = SPACE.cell_of(network)
     assert cells[0] is None and cells[-1] is None
     inside = [cell for cell in cells if cell is not None]
     assert inside == sorted(inside) and set(inside) == set(range(5))
@@ -79,58 +80,58 @@ def test_stem_and_head_are_in_no_cell_and_cells_follow_each_other() -> None:
     assert cell_rows(SPACE, foreign, MODEL, None) == []
 
 
-def test_the_shares_of_a_decision_stand_once_and_its_probability_at_every_block() -> None:
+def test_a_decision_lists_its_candidates_at_its_first_block() -> None:
     [result] = report_of(SPACE.usual).results
     rows = result.architecture.blocks
     decided = [row for row in rows if row.decision]
     assert len(decided) == 8 * 3 + 8 * 2
     shown = [row.decision for row in rows if row.candidates]
-    assert shown == [one.name for one in SPACE.decisions]
+    assert shown == [decision.name for decision in SPACE.decisions]
     assert all(row.probability is not None and row.chosen for row in decided)
 
 
-def test_an_edge_costs_what_its_blocks_cost_in_all_cells() -> None:
+def test_an_edge_has_the_latency_of_its_blocks_in_all_cells() -> None:
     for space in (SPACE, in_precision(SPACE, "int8")):
-        made = space.architecture(SPACE.usual)
-        normal, reduction = cell_rows(space, made, MODEL, PROBABILITIES)
+        network = space.architecture(SPACE.usual)
+        normal, reduction = cell_rows(space, network, MODEL, PROBABILITIES)
         assert (normal.kind, normal.copies) == ("normal", 3)
         assert (reduction.kind, reduction.copies) == ("reduction", 2)
         cells = published_genotype("DARTS_V2")
         for row, cell in ((normal, cells.normal), (reduction, cells.reduction)):
-            said = [[(edge.op, edge.source) for edge in node] for node in row.nodes]
-            assert said == [[(edge.op, edge.source) for edge in node] for node in cell.nodes]
+            nodes = [[(edge.op, edge.source) for edge in node] for node in row.nodes]
+            assert nodes == [[(edge.op, edge.source) for edge in node] for node in cell.nodes]
             assert row.concat == cell.concat
         edges = [edge for row in (normal, reduction) for node in row.nodes for edge in node]
-        decided = space.decided(made)
+        decided = space.decided(network)
         for number, edge in enumerate(edges):
-            blocks = [b for b, of in zip(made.blocks, decided, strict=True) if of == number]
+            blocks = [b for b, of in zip(network.blocks, decided, strict=True) if of == number]
             assert edge.predicted_ms == pytest.approx(sum(block.macs for block in blocks) / 1e6)
-            choice = made.genotype.choices[number]
+            choice = network.genotype.choices[number]
             assert edge.probability == PROBABILITIES.probs[number][choice]
 
 
-def test_a_kind_of_cell_that_no_network_has_is_not_shown() -> None:
+def test_a_kind_of_cell_that_is_not_stacked_is_not_shown() -> None:
     short = cell_space((3, 32, 32), 10, channels=8, layers=1)
     [only] = cell_rows(short, short.architecture(short.usual), MODEL, None)
     assert (only.kind, only.copies) == ("reduction", 1)
 
 
-def test_the_drawing_has_a_box_for_each_cell_with_what_all_its_blocks_take() -> None:
+def test_the_drawing_sums_the_blocks_of_each_cell_in_one_box() -> None:
     [result] = report_of(SPACE.usual).results
     rows = result.architecture.blocks
-    picture = drawing(rows)
+    picture = network_svg(rows)
     assert picture.count('<rect class="box') == 1 + 5 + 1
-    assert [words for _, words in legend(rows)] == [
-        "convolution", "cell (its operations are below)", "pool and linear",
+    assert [name for _, name in network_legend(rows)] == [
+        "convolution", "cell (drawn below)", "pool and linear",
     ]  # fmt: skip
     assert picture.count(">s2<") == 2
     last = sum(row.macs for row in rows if row.cell == 4)
     assert f"{last / 1e3:.0f} k MACs" in picture or f"{last / 1e6:.2f} M MACs" in picture
 
 
-def test_each_operation_of_a_cell_is_one_arrow_from_its_source() -> None:
+def test_each_operation_of_a_cell_is_drawn_as_an_arrow() -> None:
     [result] = report_of(SPACE.usual).results
-    pictures = cell_drawings(result.architecture.cells)
+    pictures = cell_svgs(result.architecture.cells)
     assert [title.split(",")[0] for title, _ in pictures] == ["Normal cell", "Reduction cell"]
     for _, picture in pictures:
         assert picture.count('class="head"') == 8
@@ -139,20 +140,20 @@ def test_each_operation_of_a_cell_is_one_arrow_from_its_source() -> None:
     assert ("op-other", "pool") in cell_legend(result.architecture.cells)
 
 
-def test_an_operation_of_another_version_is_drawn_and_cannot_become_markup() -> None:
+def test_an_unknown_operation_is_drawn_and_escaped() -> None:
     cell = CellRow("normal", 1, ((EdgeRow("<b>", 0),), ()), (2, 3))
-    [(title, picture)] = cell_drawings([cell])
+    [(title, picture)] = cell_svgs([cell])
     assert title == "Normal cell, 1 in the network"
     assert "<b>" not in picture and "&lt;b&gt;" in picture
     assert picture.count('class="head"') == 1
 
 
-def test_both_pages_show_the_cells_and_a_chain_has_none() -> None:
+def test_only_networks_of_cells_show_cells() -> None:
     report = report_of(SPACE.usual)
-    assert "Its cells" in html(report) and html(report).count('<svg class="network cell"') == 2
+    assert "<h3>Cells</h3>" in html(report) and html(report).count('<svg class="network cell"') == 2
     text = markdown(report)
     assert "### Cells" in text and "Reduction cell, 2 in the network" in text
-    assert text.count("| the last cell |") + text.count("| the cell before last |") == sum(
+    assert text.count("| last cell |") + text.count("| second-last cell |") == sum(
         edge.source < 2
         for cell in (
             published_genotype("DARTS_V2").normal,
@@ -160,18 +161,18 @@ def test_both_pages_show_the_cells_and_a_chain_has_none() -> None:
         )
         for edge in cell.edges
     )
-    assert "Its cells" not in html(measured_report())
+    assert "<h3>Cells</h3>" not in html(measured_report())
     assert "### Cells" not in markdown(measured_report())
-    plain = report_of(SPACE.usual, found=None)
+    plain = report_of(SPACE.usual, probabilities=None)
     assert "chosen with probability" not in html(plain)
 
 
-def test_of_many_candidates_the_chart_shows_the_likeliest_and_all_that_were_chosen() -> None:
+def test_the_decision_chart_shows_probable_and_chosen_candidates() -> None:
     [result] = report_of(SPACE.usual).results
     rows = result.architecture.blocks
-    chart = decisions(rows)
+    chart = decision_chart(rows)
     assert chart is not None
     names = chart["data"][0]["y"]
-    assert MOST_NAMES <= len(names) < 35
+    assert MAX_CANDIDATES <= len(names) < 35
     assert {row.chosen for row in rows if row.chosen} <= set(names)
     assert len(chart["data"][0]["x"]) == 16

@@ -1,11 +1,11 @@
-"""The family tree of a search that grows networks."""
+"""The lineage of networks that a search grows from each other."""
 
 from __future__ import annotations
 
 import msgspec
 
 from hwnas.report.html import html, markdown
-from hwnas.report.lineage_table import SHOWN, tree
+from hwnas.report.lineage_table import MAX_NETWORKS, lineage
 from hwnas.report.schema import FamilyRow
 from tests.support.sample_report import measured_report
 
@@ -27,32 +27,32 @@ FAMILY = (
 )
 
 
-def test_children_come_after_their_parent_the_best_first() -> None:
-    assert [(one.row.name, one.depth) for one in tree(FAMILY)] == [
+def test_children_follow_their_parent_the_best_first() -> None:
+    assert [(item.row.name, item.depth) for item in lineage(FAMILY)] == [
         ("n0", 0), ("n2", 1), ("n4", 2), ("n1", 1), ("n3", 2),
     ]  # fmt: skip
-    said = {one.row.name: one.said for one in tree(FAMILY)}
-    assert said["n1"] == "wider 1.1 to 8, deeper 1.1 k3"
+    changes = {item.row.name: item.changes for item in lineage(FAMILY)}
+    assert changes["n1"] == "wider 1.1 to 8, deeper 1.1 k3"
     many = row("n5", "n0", steps=tuple(f"wider 1.1 to {n}" for n in range(8, 16)))
-    assert tree([FAMILY[0], many])[1].said.endswith("wider 1.1 to 12, … 3 more")
-    assert (said["n0"], said["n4"]) == ("start", "trained on")
+    assert lineage([FAMILY[0], many])[1].changes.endswith("wider 1.1 to 12, … 3 more")
+    assert (changes["n0"], changes["n4"]) == ("start", "trained longer")
 
 
-def test_of_a_large_family_the_chosen_line_and_the_best_are_shown() -> None:
+def test_a_large_lineage_shows_the_chosen_line_and_the_best() -> None:
     line = [row("n0", "", 0.1)]
     line += [row(f"n{n}", f"n{n - 1}", 0.1) for n in range(1, 10)]
     line[-1] = msgspec.structs.replace(line[-1], chosen=True)
     others = [row(f"m{n}", "n0", 0.2 + n / 1000) for n in range(100)]
-    shown = [one.row.name for one in tree([*line, *others])]
-    assert len(shown) == SHOWN and {one.name for one in line} <= set(shown)
+    shown = [item.row.name for item in lineage([*line, *others])]
+    assert len(shown) == MAX_NETWORKS and {item.name for item in line} <= set(shown)
     assert "m99" in shown and "m0" not in shown
 
 
-def test_both_pages_have_the_tree_and_escape_it() -> None:
+def test_html_and_markdown_show_the_lineage_escaped() -> None:
     report = measured_report()
     result = msgspec.structs.replace(report.results[0], family=FAMILY)
     whole = msgspec.structs.replace(report, results=(result,))
     page, text = html(whole), markdown(whole)
-    assert "&lt;b&gt;" in page and "<b>" not in page.split("Family tree")[1].split("</table>")[0]
+    assert "&lt;b&gt;" in page and "<b>" not in page.split("Lineage")[1].split("</table>")[0]
     assert "· · ★ n4" in text and "| failed |" in text
-    assert "Family tree" not in markdown(report) and "Family tree" not in html(report)
+    assert "Lineage" not in markdown(report) and "Family lineage" not in html(report)

@@ -1,4 +1,4 @@
-"""The report: a contract as JSON, honest as a page."""
+"""The report as JSON, as a page, and in a notebook."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from click.testing import CliRunner
 
 from hwnas.cli.report import report as command
 from hwnas.errors import InvalidFile
-from hwnas.report import formatting
-from hwnas.report.builders import latency_of
-from hwnas.report.charts.result import figures
+from hwnas.measurement.statistics import wilson_interval
+from hwnas.report import formatting, sentences
+from hwnas.report.charts.result import result_charts
 from hwnas.report.html import html, markdown
-from hwnas.report.render import write
+from hwnas.report.latency import Latency
 from hwnas.report.report import Report
-from hwnas.report.schema import Latency, wilson
-from hwnas.report.summary import summary
 from tests.support.sample_report import (
     fleet_report,
     host_measurement,
@@ -71,8 +69,8 @@ def simulated_report() -> Report:
 REPORTS = [measured_report, table_report, fleet_report, simulated_report]
 
 
-def test_the_json_document_has_the_names_other_programs_rely_on(tmp_path: Path) -> None:
-    write(measured_report(), tmp_path)
+def test_the_json_document_keeps_its_contract(tmp_path: Path) -> None:
+    measured_report().write(tmp_path)
     document = json.loads((tmp_path / "report.json").read_text())
     assert {"schema", "command", "results", "stages_s", "environment"} <= document.keys()
     assert document["schema"] == 1
@@ -83,13 +81,13 @@ def test_the_json_document_has_the_names_other_programs_rely_on(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("make", REPORTS)
-def test_a_report_reads_back_as_it_was_written(make, tmp_path: Path) -> None:
-    write(make(), tmp_path)
+def test_a_report_survives_writing_and_reading(make, tmp_path: Path) -> None:
+    make().write(tmp_path)
     assert Report.read(tmp_path / "report.json") == make()
     assert {file.name for file in tmp_path.iterdir()} == {"report.json", "report.md", "report.html"}
 
 
-def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
+def test_fields_of_a_later_version_are_ignored(tmp_path: Path) -> None:
     later = json.loads(msgspec.json.encode(measured_report())) | {"colour": "blue"}
     (tmp_path / "report.json").write_text(json.dumps(later))
     assert Report.read(tmp_path / "report.json") == measured_report()
@@ -110,19 +108,19 @@ def test_a_wrong_document_is_named_with_its_reason(text: str, why: str, tmp_path
         Report.read(path)
 
 
-def test_the_wilson_interval_has_the_values_made_by_hand() -> None:
+def test_the_wilson_interval_has_the_values_computed_by_hand() -> None:
     # 8 of 10 at z = 1.96: centre (0.8 + 0.19207) / 1.38415, half width 0.22663.
-    low, high = wilson(0.8, 10)
+    low, high = wilson_interval(0.8, 10)
     assert low == pytest.approx(0.4902, abs=1e-4)
     assert high == pytest.approx(0.9433, abs=1e-4)
     # No failure in n: the lower end is n / (n + z²); the upper is 1.
-    assert wilson(1.0, 100) == (pytest.approx(100 / (100 + 1.959964**2)), 1.0)
-    assert wilson(0.0, 100)[0] == 0.0
-    assert wilson(0.0, 0) == (0.0, 1.0)
+    assert wilson_interval(1.0, 100) == (pytest.approx(100 / (100 + 1.959964**2)), 1.0)
+    assert wilson_interval(0.0, 100)[0] == 0.0
+    assert wilson_interval(0.0, 0) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("make", REPORTS)
-def test_every_latency_of_the_markdown_says_its_kind(make) -> None:
+def test_every_latency_in_markdown_has_its_kind(make) -> None:
     lines = markdown(make()).splitlines()
     for line in lines:
         if re.search(r"\d ms\b", line):
@@ -134,7 +132,7 @@ def test_every_latency_of_the_markdown_says_its_kind(make) -> None:
 
 
 @pytest.mark.parametrize("make", REPORTS)
-def test_every_latency_of_the_page_says_its_kind(make) -> None:
+def test_every_latency_on_the_page_has_its_kind(make) -> None:
     body = SCRIPTS.sub("", html(make()))
     for sentence in re.findall(
         r"<(?:p|li|dd|text|title|h2)\b.*?</(?:p|li|dd|text|title|h2)>", body
@@ -153,9 +151,9 @@ def _check_columns(titles: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["simulated", "emulated"])
-def test_what_no_real_device_answered_is_never_called_measured(kind) -> None:
+def test_a_simulated_latency_is_never_called_measured(kind) -> None:
     report = measured_report(kind)
-    axes = figures(report.results[0], report.search, 360)["accuracy"]["layout"]["xaxis"]
+    axes = result_charts(report.results[0], report.search, 360)["accuracy"]["layout"]["xaxis"]
     assert kind in axes["title"]["text"] and "measured" not in axes["title"]["text"]
     assert formatting.headline(report.results[0]).endswith(f"({kind}, not measured)")
     pages = markdown(report) + SCRIPTS.sub("", html(report))
@@ -165,7 +163,7 @@ def test_what_no_real_device_answered_is_never_called_measured(kind) -> None:
         assert not re.search(r"\bmeasured\b", rest), line
 
 
-def test_names_that_users_give_cannot_become_markup() -> None:
+def test_names_from_users_are_escaped() -> None:
     evil = "</script><script>alert('x')</script>|`<img src=x>`"
     report = measured_report()
     result = report.results[0]
@@ -208,7 +206,7 @@ def test_names_that_users_give_cannot_become_markup() -> None:
 
 
 @pytest.mark.parametrize("make", REPORTS)
-def test_the_page_asks_the_network_for_nothing(make) -> None:
+def test_the_page_makes_no_network_request(make) -> None:
     page = html(make())
     for tag, attributes in Tags(page).tags:
         assert tag not in ("link", "iframe", "img", "object", "embed")
@@ -220,29 +218,29 @@ def test_the_page_asks_the_network_for_nothing(make) -> None:
     assert "default-src 'none'" in page
 
 
-def test_a_missed_budget_is_said_first_and_why() -> None:
+def test_a_missed_budget_comes_first_with_its_reason() -> None:
     result = fleet_report().results[1]
     assert formatting.headline(result).startswith("MISSED 0.208 ms of 0.200 ms (measured)")
-    assert "all of it over the budget" in formatting.certainty(result)[0]
+    assert "entirely over the budget" in sentences.verdict_sentences(result)[0]
     assert 'class="hero missed"' in html(fleet_report())
 
 
-def test_a_table_gives_no_quantiles_and_a_chance_instead_of_a_verdict() -> None:
+def test_a_table_gives_a_probability_instead_of_a_verdict() -> None:
     text = markdown(table_report())
     assert "NOT MEASURED 78.4 ms of 80.0 ms (from a table, not measured)" in text
     assert "One call in ten" not in text
     # Normal distribution: (80 - 78.4) / 2.6 = 0.615 standard deviations: 73 %.
-    assert "chance that the device keeps the budget is 73 %" in text
+    assert "probability that the device keeps the budget is 73 %" in text
 
 
-def test_a_result_without_any_number_still_gives_a_page() -> None:
+def test_a_result_without_any_number_has_a_page() -> None:
     bare = msgspec.structs.replace(
         table_result(), latency=None, accuracy=None, artifacts=(), latency_model=None, range_ms=None
     )
     report = msgspec.structs.replace(table_report(), results=(bare,), dataset=None, stages_s={})
     assert "nothing was measured" in html(report)
     assert "nothing was measured" in markdown(report)
-    assert "NOT MEASURED" in summary(report)
+    assert "NOT MEASURED" in report.summary()
     empty = msgspec.structs.replace(report, results=())
     assert "no result" in html(empty) and markdown(empty)
 
@@ -250,25 +248,27 @@ def test_a_result_without_any_number_still_gives_a_page() -> None:
 def test_a_budget_inside_the_interval_is_not_called_safe() -> None:
     close = Latency(kind="measured", median_ms=0.9, ci95_ms=(0.8, 1.1), samples=63, rounds=9)
     result = msgspec.structs.replace(measured_result(), latency=close, budget_ms=1.0)
-    assert "another run may decide otherwise" in formatting.certainty(result)[0]
+    assert "another run may reach the other verdict" in sentences.verdict_sentences(result)[0]
 
 
-def test_a_drift_over_the_limit_is_told() -> None:
+def test_a_drift_over_the_limit_is_reported() -> None:
     latency = measured_result().latency
     assert latency is not None
-    for drift, told in ((0.05, False), (-0.12, True)):
+    for drift, warns in ((0.05, False), (-0.12, True)):
         drifted = msgspec.structs.replace(latency, reference_drift=drift)
         result = msgspec.structs.replace(measured_result(), latency=drifted)
-        assert ("hwnas latency measure --again" in " ".join(formatting.certainty(result))) == told
+        assert (
+            "hwnas latency measure --again" in " ".join(sentences.verdict_sentences(result))
+        ) == warns
 
 
 def test_baselines_whose_intervals_overlap_are_a_tie() -> None:
-    assert "this is a tie" in formatting.against_baselines(measured_result(), 360)
-    assert "is better" in formatting.against_baselines(measured_result(), 360_000)
-    assert formatting.against_baselines(table_result(), 360) == ""
+    assert "this is a tie" in sentences.baseline_comparison(measured_result(), 360)
+    assert "is better" in sentences.baseline_comparison(measured_result(), 360_000)
+    assert sentences.baseline_comparison(table_result(), 360) == ""
 
 
-def test_numbers_are_said_with_the_digits_that_matter() -> None:
+def test_numbers_have_significant_digits() -> None:
     assert [formatting.ms(v) for v in (0.2119, 78.4, 80.0, 1234.5, 0.0123, 0, None)] == [
         "0.212", "78.4", "80.0", "1234", "0.0123", "0", "–",  # noqa: RUF001
     ]  # fmt: skip
@@ -282,17 +282,37 @@ def test_numbers_are_said_with_the_digits_that_matter() -> None:
     assert formatting.size(412_331) == "412 kB"
 
 
-def test_the_latency_of_a_raw_verdict_is_the_clocks() -> None:
+def test_a_raw_verdict_uses_the_latency_by_the_clock() -> None:
 
-    calibrated, raw = (latency_of(host_measurement("measured"), raw=raw) for raw in (False, True))
+    calibrated, raw = (
+        Latency.from_measurement(host_measurement("measured"), raw=raw) for raw in (False, True)
+    )
     assert raw.judged == "raw" and calibrated.judged == "calibrated"
     assert raw.raw_median_ms is not None and isclose(raw.median_ms, raw.raw_median_ms)
     assert calibrated.reference_drift == pytest.approx(raw.reference_drift)
     assert calibrated.median_ms != raw.median_ms
 
 
-def test_the_command_renders_again_and_leaves_the_document_alone(tmp_path: Path) -> None:
-    write(fleet_report(), tmp_path)
+def test_a_notebook_shows_the_whole_page_in_a_frame() -> None:
+    report = measured_report()
+    [(tag, attributes)] = Tags(report._repr_html_()).tags
+    assert tag == "iframe" and attributes["srcdoc"] == report.html()
+    assert attributes["sandbox"] == "allow-scripts"
+
+
+def test_the_results_are_plain_data() -> None:
+    report = fleet_report()
+    assert report.to_dict() == json.loads(msgspec.json.encode(report))
+    first, missed, table = report.rows()
+    assert (first["verdict"], missed["verdict"]) == ("kept", "missed")
+    assert first["ci95_low_ms"] < first["median_ms"] < first["ci95_high_ms"]
+    assert first["accuracy"] == 350 / 360 and first["file"] == "export/model.onnx"
+    assert (table["kind"], table["ci95_low_ms"], table["median_ms"]) == ("table", None, 78.4)
+    assert first.keys() == missed.keys() == table.keys()
+
+
+def test_the_command_renders_again_without_changing_the_json(tmp_path: Path) -> None:
+    fleet_report().write(tmp_path)
     before = (tmp_path / "report.json").read_bytes()
     (tmp_path / "report.html").unlink()
     for run in (tmp_path, tmp_path / "report.json"):
@@ -305,12 +325,12 @@ def test_the_command_renders_again_and_leaves_the_document_alone(tmp_path: Path)
 
 
 def test_the_command_prints_one_json_document(tmp_path: Path) -> None:
-    write(measured_report(), tmp_path)
+    measured_report().write(tmp_path)
     result = CliRunner().invoke(command, [str(tmp_path), "--json"])
     assert msgspec.json.decode(result.stdout.encode(), type=Report) == measured_report()
 
 
-def test_a_missing_run_is_an_error_of_use(tmp_path: Path) -> None:
+def test_a_missing_run_is_a_usage_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(tmp_path / "nowhere")])
     assert isinstance(result.exception, InvalidFile)
     assert result.exception.exit_code == 2

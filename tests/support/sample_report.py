@@ -1,4 +1,4 @@
-"""Reports as runs make them, for the tests of the report and for looking at the page.
+"""Sample reports, for tests and for looking at the page.
 
 `python -m tests.support.sample_report FOLDER` writes three of them.
 """
@@ -14,18 +14,17 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.measurement.measurement import Environment, Kind, Measurement, Round
-from hwnas.report.builders import accuracy_of, architecture_of, block_row, latency_of
-from hwnas.report.render import write
-from hwnas.report.report import Command, DatasetSummary, Report, Result, SearchPoint
+from hwnas.report.architecture import ArchitectureSummary, BlockRow, CandidateShare
+from hwnas.report.latency import Latency, LatencyModelSummary, OtherRuntime
+from hwnas.report.report import Report
 from hwnas.report.schema import (
-    ArchitectureSummary,
+    Accuracy,
     ArtifactRow,
-    BlockRow,
     CandidateRow,
-    CandidateShare,
-    Latency,
-    LatencyModelSummary,
-    OtherRuntime,
+    Command,
+    DatasetSummary,
+    Result,
+    SearchPoint,
 )
 
 NAMES = ("skip", "k3 e3", "k3 e6", "k5 e3", "k5 e6", "k7 e3", "k7 e6")
@@ -68,13 +67,15 @@ def measured_result(kind: Kind = "measured") -> Result:
         reason="The whole 95 % interval of the median is below the budget.",
         range_ms=(0.081, 0.317, 0.905),
         architecture=_network(_small_blocks(), "mobile-digits", (1, 32, 32), 10, unit_ms=5e-8),
-        latency=latency_of(
+        latency=Latency.from_measurement(
             measurement,
             predicted_ms=0.2065,
             predicted_std_ms=0.0081,
             source="measurements.jsonl, round 2",
         ),
-        accuracy=accuracy_of(360, torch=350 / 360, artifact=350 / 360, validation=0.9703),
+        accuracy=Accuracy.with_interval(
+            360, torch=350 / 360, artifact=350 / 360, validation=0.9703
+        ),
         other_runtimes=(
             OtherRuntime(
                 runtime="litert",
@@ -142,7 +143,7 @@ def table_result() -> Result:
             predicted_std_ms=2.6,
             source="latency_models/pixel1, published with ProxylessNAS",
         ),
-        accuracy=accuracy_of(10_000, torch=0.7461, artifact=0.7461),
+        accuracy=Accuracy.with_interval(10_000, torch=0.7461, artifact=0.7461),
         artifacts=(
             ArtifactRow(
                 path="export/model.tflite",
@@ -179,7 +180,7 @@ def _report(results: tuple[Result, ...], **fields: object) -> Report:
             input_shape=(1, 32, 32),
         ),
         commands=(
-            Command("Run the delivered file again", "hwnas benchmark runs/digits"),
+            Command("Measure the delivered file again", "hwnas benchmark runs/digits"),
             Command("Put it on the device", "hwnas deploy runs/digits --target host-cpu"),
         ),
         notes=("Accuracy on 360 images cannot tell 1 point apart.",),
@@ -220,7 +221,7 @@ def host_measurement(kind: Kind) -> Measurement:
 
 
 def _candidates(kind: Kind) -> tuple[CandidateRow, ...]:
-    found = [
+    rows = [
         ("search 1", "search", 0.2065, 0.211, 0.9703, True),
         ("search 2", "search", 0.1990, 0.196, 0.9608, False),
         ("search 3", "search", 0.2410, 0.262, 0.9742, False),
@@ -247,7 +248,7 @@ def _candidates(kind: Kind) -> tuple[CandidateRow, ...]:
             keeps_budget=None if measured_ms is None else measured_ms <= 0.25,
             chosen=chosen,
         )
-        for index, (name, origin, predicted_ms, measured_ms, accuracy, chosen) in enumerate(found)
+        for index, (name, origin, predicted_ms, measured_ms, accuracy, chosen) in enumerate(rows)
     )
 
 
@@ -279,13 +280,13 @@ def _network(
     architecture = Architecture(Genotype(space, ()), blocks, input_shape, classes)
     chance = random.Random(2)
     rows = [_row(index, block, unit_ms, chance) for index, block in enumerate(blocks)]
-    return architecture_of(architecture, rows)
+    return ArchitectureSummary.from_architecture(architecture, rows)
 
 
 def _row(index: int, block: Block, unit_ms: float, chance: random.Random) -> BlockRow:
     cost_ms = unit_ms * block.macs + 20 * unit_ms * block.in_size**2
     if block.op in ("conv", "logits"):
-        return block_row(block, predicted_ms=cost_ms, predicted_std_ms=0.05 * cost_ms)
+        return BlockRow.from_block(block, predicted_ms=cost_ms, predicted_std_ms=0.05 * cost_ms)
     chosen = (
         "skip"
         if block.op == "identity"
@@ -299,7 +300,7 @@ def _row(index: int, block: Block, unit_ms: float, chance: random.Random) -> Blo
         )
         for k, (name, weight) in enumerate(zip(names, weights, strict=True))
     ]
-    return block_row(
+    return BlockRow.from_block(
         block,
         predicted_ms=0.0 if block.op == "identity" else cost_ms,
         predicted_std_ms=0.0 if block.op == "identity" else 0.05 * cost_ms,
@@ -351,4 +352,4 @@ if __name__ == "__main__":
         ("table", table_report()),
         ("fleet", fleet_report()),
     ):
-        write(report, Path(sys.argv[1]) / name)
+        report.write(Path(sys.argv[1]) / name)

@@ -1,4 +1,4 @@
-"""The chart that shows whether a search of cells collapsed to skips."""
+"""The chart that shows whether a search for cells collapsed to skip connections."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from hwnas.report.charts.plotly_layout import (
     GREY,
     ORANGE,
     Figure,
+    annotation,
     axis,
     layout,
-    note,
     shade,
 )
-from hwnas.report.report import SearchPoint
+from hwnas.report.schema import SearchPoint
 
 
-def collapse(search: Sequence[SearchPoint]) -> Figure | None:
-    """Panels over the steps: skips of the derived cells, and where a search has them, entropy and
-    dominant eigenvalue. None for a search without cells."""
+def collapse_chart(search: Sequence[SearchPoint]) -> Figure | None:
+    """Return panels over the steps: skips of the derived cells, entropy, dominant eigenvalue.
+
+    Panels without data are left out; ``None`` for a search without cells.
+    """
     if len(search) < 2 or all(point.skips is None for point in search):
         return None
     steps = [point.step for point in search]
@@ -33,19 +35,25 @@ def collapse(search: Sequence[SearchPoint]) -> Figure | None:
     curves = [
         ("skips in the normal cell", [p.skips for p in search], BLUE, "y", stairs),
         ("skips in the reduction cell", [p.reduction_skips for p in search], ORANGE, "y", stairs),
-        ("nodes not settled", [p.live_nodes for p in search], GREY, "y", stairs),
-        ("entropy of the choices", [p.entropy for p in search], GREEN, "y2", smooth),
+        ("nodes not fixed", [p.live_nodes for p in search], GREY, "y", stairs),
+        ("entropy of the decisions", [p.entropy for p in search], GREEN, "y2", smooth),
         ("dominant eigenvalue", [p.eigenvalue for p in search], BLUE, "y3", dots),
     ]
     traces: list[Figure] = [
-        look | {
-            "x": steps, "y": values, "name": name, "yaxis": where, "showlegend": False,
-            "line": look["line"] | {"color": colour}, "marker": {"color": colour, "size": 6},
+        style
+        | {
+            "x": steps,
+            "y": values,
+            "name": name,
+            "yaxis": panel,
+            "showlegend": False,
+            "line": style["line"] | {"color": colour},
+            "marker": {"color": colour, "size": 6},
             "hovertemplate": f"{name}: %{{y:.4g}}<extra></extra>",
         }
-        for name, values, colour, where, look in curves
+        for name, values, colour, panel, style in curves
         if any(value is not None for value in values)
-    ]  # fmt: skip
+    ]
     panels = {
         "yaxis": axis("skips") | {"rangemode": "tozero"},
         "yaxis2": axis("entropy") | {"range": [0, 1.05]},
@@ -63,5 +71,5 @@ def collapse(search: Sequence[SearchPoint]) -> Figure | None:
     warm_up = [step for step, point in zip(steps, search, strict=True) if point.phase == "warm-up"]
     if warm_up:
         drawn["shapes"] = [shade(warm_up[0], warm_up[-1])]
-        drawn["annotations"] = [note(warm_up[0], "warm-up: weights only")]
+        drawn["annotations"] = [annotation(warm_up[0], "warm-up: weights only")]
     return {"data": traces, "layout": drawn}

@@ -1,4 +1,4 @@
-"""Axes, panels and marks that the charts share."""
+"""Axes, panels and annotations that the charts share."""
 
 from __future__ import annotations
 
@@ -48,9 +48,13 @@ def panels() -> Figure:
 
     def right(title: str, over: str) -> Figure:
         return axis(title) | {
-            "overlaying": over, "side": "right", "showgrid": False, "rangemode": "tozero",
-            "tickmode": "auto", "nticks": 4,
-        }  # fmt: skip
+            "overlaying": over,
+            "side": "right",
+            "showgrid": False,
+            "rangemode": "tozero",
+            "tickmode": "auto",
+            "nticks": 4,
+        }
 
     return {
         "xaxis": axis("step") | {"anchor": "y5"},
@@ -63,35 +67,69 @@ def panels() -> Figure:
 
 
 def mark_budget(drawn: Figure, budget_ms: float, end_ms: float) -> None:
-    """Add the budget's line and shade what lies over it, up to ``end_ms``."""
-    tall: Figure = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    """Draw a line at the budget and shade the latencies over it, up to ``end_ms``."""
+    full_height: Figure = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
     drawn["shapes"] = [
-        tall | {"type": "rect", "x0": budget_ms, "x1": end_ms,
-                "fillcolor": "rgba(239,68,68,0.07)", "line": {"width": 0}},
-        tall | {"type": "line", "x0": budget_ms, "x1": budget_ms,
-                "line": {"color": RED, "width": 1.5, "dash": "dash"}},
-    ]  # fmt: skip
+        full_height
+        | {
+            "type": "rect",
+            "x0": budget_ms,
+            "x1": end_ms,
+            "fillcolor": "rgba(239,68,68,0.07)",
+            "line": {"width": 0},
+        },
+        full_height
+        | {
+            "type": "line",
+            "x0": budget_ms,
+            "x1": budget_ms,
+            "line": {"color": RED, "width": 1.5, "dash": "dash"},
+        },
+    ]
     drawn["annotations"] = [
-        {"x": budget_ms, "y": 0, "yref": "paper", "yanchor": "bottom", "xanchor": "left",
-         "text": " budget", "showarrow": False}
-    ]  # fmt: skip
+        {
+            "x": budget_ms,
+            "y": 0,
+            "yref": "paper",
+            "yanchor": "bottom",
+            "xanchor": "left",
+            "text": " budget",
+            "showarrow": False,
+        }
+    ]
 
 
 def shade(start: float, end: float) -> Figure:
-    """Return a grey band over a stretch of steps, behind all panels."""
-    look = {"layer": "below", "fillcolor": "rgba(128,128,128,0.12)", "line": {"width": 0}}
-    return look | {"type": "rect", "x0": start, "x1": end, "yref": "paper", "y0": 0, "y1": 1}
+    """Return a grey band over a range of steps, behind all panels."""
+    style = {"layer": "below", "fillcolor": "rgba(128,128,128,0.12)", "line": {"width": 0}}
+    return style | {"type": "rect", "x0": start, "x1": end, "yref": "paper", "y0": 0, "y1": 1}
 
 
-def note(x: float, text: str) -> Figure:
-    return {"x": x, "y": 1, "yref": "paper", "text": text, "xanchor": "left",
-            "yanchor": "bottom", "showarrow": False}  # fmt: skip
+def annotation(x: float, text: str) -> Figure:
+    return {
+        "x": x,
+        "y": 1,
+        "yref": "paper",
+        "text": text,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "showarrow": False,
+    }
 
 
 def caption(text: str, y: float) -> Figure:
-    """Return the heading of a panel whose upper edge is at ``y`` of the paper."""
-    return {"text": text, "x": 0, "xref": "paper", "xanchor": "left", "y": y, "yref": "paper",
-            "yanchor": "bottom", "yshift": 4, "showarrow": False}  # fmt: skip
+    """Return the heading of a panel whose upper edge is at ``y`` in paper coordinates."""
+    return {
+        "text": text,
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": y,
+        "yref": "paper",
+        "yanchor": "bottom",
+        "yshift": 4,
+        "showarrow": False,
+    }
 
 
 def ramp(colour: str) -> list[list[float | str]]:

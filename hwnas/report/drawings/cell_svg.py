@@ -1,8 +1,8 @@
-"""A cell as a picture: inline SVG, its nodes from left to right and one line for each operation.
+"""A cell as inline SVG: its nodes from left to right, and one line for each operation.
 
 Liu, Simonyan and Yang (ICLR 2019, arXiv:1806.09055) draw cells as graphs, in which labels cross.
-Here an operation is an arrow from the node whose output it takes to the node that sums it, each on
-a line of its own. Colours are CSS variables of the page; text is escaped.
+Here an operation is an arrow on its own line, from the node whose output it takes to the node that
+sums it. Colours are CSS variables of the page; text is escaped.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from hwnas.report import formatting
-from hwnas.report.schema import CellRow, EdgeRow
+from hwnas.report.architecture import CellRow, EdgeRow
 
 _STEP = 172.0
-"""Between two nodes."""
+"""Distance between two nodes."""
 _LEFT, _TOP, _LINE = 76.0, 58.0, 30.0
 _PILL_WIDTH, _PILL_TALL = 128.0, 22.0
 _INPUTS = ("cell before last", "last cell")
@@ -28,30 +28,28 @@ _NAMES = {
 }
 
 
-def cell_drawings(cells: Sequence[CellRow]) -> list[tuple[str, str]]:
-    """Return (what it is, ``<svg>`` element) of each kind of cell."""
+def cell_svgs(cells: Sequence[CellRow]) -> list[tuple[str, str]]:
+    """Return title and ``<svg>`` element of each kind of cell."""
     return [(_title(cell), _drawing(cell)) for cell in cells]
 
 
 def cell_legend(cells: Sequence[CellRow]) -> list[tuple[str, str]]:
-    """Return (CSS class, words) of the kinds of operations that are in the pictures."""
+    """Return CSS class and name of each kind of operation in the pictures."""
     ops = [edge.op for cell in cells for node in cell.nodes for edge in node]
     return [(css, _NAMES[css]) for css in dict.fromkeys(map(_css, ops))]
 
 
 def _title(cell: CellRow) -> str:
     costs_ms = [edge.predicted_ms or 0.0 for node in cell.nodes for edge in node]
-    said = f"{cell.kind.capitalize()} cell, {cell.copies} in the network"
+    title = f"{cell.kind.capitalize()} cell, {cell.copies} in the network"
     if not any(costs_ms):
-        return said
-    return f"{said}; its operations take {formatting.ms(sum(costs_ms))} ms (predicted)"
+        return title
+    return f"{title}; its operations take {formatting.ms(sum(costs_ms))} ms (predicted)"
 
 
 def _drawing(cell: CellRow) -> str:
     nodes = len(_INPUTS) + len(cell.nodes)
-    edges = [
-        (edge, node) for node, row in enumerate(cell.nodes, len(_INPUTS)) for edge in row
-    ]  # fmt: skip
+    edges = [(edge, node) for node, row in enumerate(cell.nodes, len(_INPUTS)) for edge in row]
     width = 2 * _LEFT + _STEP * (nodes - 1)
     height = _TOP + _LINE * len(edges) + 34
     label = f"{cell.kind} cell: {len(edges)} operations on {nodes} nodes"
@@ -66,16 +64,15 @@ def _drawing(cell: CellRow) -> str:
 
 
 def _nodes(cell: CellRow, height: float) -> Iterator[str]:
-    """A column for each node; those that the cell gives are marked below."""
+    """Draw a column for each node, and mark those that form the cell's output."""
     bottom = height - 28
     for node in range(len(_INPUTS) + len(cell.nodes)):
         x = _place(node)
         name = _INPUTS[node] if node < len(_INPUTS) else f"node {node}"
-        given = node in cell.concat
         yield f'<path class="column" d="M{x:.1f} 34V{bottom:.1f}"/>'
         yield f'<rect class="box op-conv" x="{x - 62:.1f}" y="10" width="124" height="24" rx="12"/>'
         yield f'<text class="inside" x="{x:.1f}" y="26">{name}</text>'
-        if given:
+        if node in cell.concat:
             yield f'<text class="small" x="{x:.1f}" y="{bottom + 16:.1f}">↓ output</text>'
 
 
@@ -83,13 +80,13 @@ def _edge(edge: EdgeRow, node: int, line: int) -> str:
     y = _TOP + _LINE * line
     start, end = _place(edge.source), _place(node)
     middle = end - _STEP / 2
-    said = f"{edge.op} of node {edge.source}, summed in node {node}"
+    hint = f"{edge.op} from node {edge.source} to node {node}"
     if edge.probability is not None:
-        said += f"\nchosen with probability {edge.probability:.2f}"
+        hint += f"\nchosen with probability {edge.probability:.2f}"
     if edge.predicted_ms is not None:
-        said += f"\n{formatting.ms(edge.predicted_ms)} ms (predicted) in all such cells"
+        hint += f"\n{formatting.ms(edge.predicted_ms)} ms (predicted) in all such cells"
     return (
-        f"<g><title>{escape(said)}</title>"
+        f"<g><title>{escape(hint)}</title>"
         f'<circle class="dot" cx="{start:.1f}" cy="{y:.1f}" r="4"/>'
         f'<path class="wire" d="M{start:.1f} {y:.1f}H{end - 7:.1f}"/>'
         f'<path class="head" d="M{end - 1:.1f} {y:.1f}l-9 -4.5v9z"/>'
@@ -104,5 +101,5 @@ def _place(node: int) -> float:
 
 
 def _css(op: str) -> str:
-    """Return the style of an operation: that of its name, else of the word before the first _."""
+    """Return the CSS class of an operation, by its name or else by the part before the first _."""
     return f"op-{_COLOURS.get(op, _COLOURS.get(op.split('_')[0], 'other'))}"

@@ -1,9 +1,9 @@
 # ruff: noqa: RUF001 - the multiplication sign is meant
-"""An architecture as a picture: inline SVG, blocks from left to right.
+"""A network as inline SVG: its blocks from left to right.
 
-Width of a box follows its output channels, height its input resolution (both on a logarithmic
-scale), colour its op. Below each box stands its share of the predicted latency. Colours are CSS
-variables of the page; text is escaped.
+The width of a box shows its output channels, the height its input resolution (both on a logarithmic
+scale), the colour its op. Below each box is its predicted latency. Colours are CSS variables of the
+page; text is escaped.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from itertools import groupby
 from math import log2
 
 from hwnas.report import formatting
-from hwnas.report.schema import BlockRow
+from hwnas.report.architecture import BlockRow
 
 _WIDTH = 1120.0
-"""Drawn within this many units if the boxes stay readable, else wider (the page scrolls)."""
+"""Width of the picture if the boxes stay readable, else it is wider (the page scrolls)."""
 _GAP, _NARROW, _BROAD = 7.0, 34.0, 128.0
 _TOP, _TALL, _LOW = 54.0, 150.0, 44.0
 _BARS_TOP, _BARS_TALL = _TOP + _TALL + 62.0, 64.0
@@ -26,16 +26,16 @@ _NAMES = {
     "conv": "convolution",
     "mbconv": "MBConv (expand, depthwise, project)",
     "fused_mbconv": "fused MBConv",
-    "identity": "skipped",
+    "identity": "skip",
     "logits": "pool and linear",
     "mix": "pool and 1x1 convolution",
-    "dense_layer": "dense layer (its input kept)",
+    "dense_layer": "dense layer (concatenates its input)",
     "transition": "transition (1x1 convolution, pool)",
-    "bare_conv": "convolution alone",
+    "bare_conv": "convolution only",
     "global_pool": "global pool",
     "max_pool": "max pool",
     "norm_logits": "norm, pool and linear",
-    "cell": "cell (its operations are below)",
+    "cell": "cell (drawn below)",
     "conv_bn": "convolution",
     "relu_conv_bn": "ReLU, convolution",
 }
@@ -47,17 +47,17 @@ _COLOURS = {
     **{op: op for op in ("mbconv", "fused_mbconv", "identity")},
     "cell": "fused_mbconv",
 }
-"""The page's style sheet has a colour for each of these values, and for all else."""
+"""The page's style sheet has a colour for each of these values, and one for other ops."""
 
 
-def drawing(blocks: Sequence[BlockRow]) -> str:
-    """Return the ``<svg>`` element of a network; empty for a network of no blocks.
+def network_svg(blocks: Sequence[BlockRow]) -> str:
+    """Return the ``<svg>`` element of a network; empty for a network without blocks.
 
-    The blocks of a cell are one box.
+    A cell is drawn as a single box.
     """
     if not blocks:
         return ""
-    blocks = _gathered(blocks)
+    blocks = _merge_cells(blocks)
     widths = _widths(blocks)
     lefts = [sum(widths[:i]) + _GAP * i for i in range(len(blocks))]
     total = lefts[-1] + widths[-1]
@@ -75,22 +75,22 @@ def drawing(blocks: Sequence[BlockRow]) -> str:
     return "\n".join(parts)
 
 
-def legend(blocks: Sequence[BlockRow]) -> list[tuple[str, str]]:
-    """Return (CSS class, words) of the ops that are in the picture."""
-    shown = dict.fromkeys(block.op for block in _gathered(blocks))
+def network_legend(blocks: Sequence[BlockRow]) -> list[tuple[str, str]]:
+    """Return CSS class and name of each op in the picture."""
+    shown = dict.fromkeys(block.op for block in _merge_cells(blocks))
     return [(_css(op), _NAMES.get(op, op)) for op in shown]
 
 
-def _gathered(blocks: Sequence[BlockRow]) -> list[BlockRow]:
-    """Return the rows with those of each cell made one."""
+def _merge_cells(blocks: Sequence[BlockRow]) -> list[BlockRow]:
+    """Return the rows, with those of each cell merged."""
     rows: list[BlockRow] = []
     for cell, group in groupby(blocks, key=lambda block: block.cell):
         inside = list(group)
-        rows += inside if cell is None else [_gather(cell, inside)]
+        rows += inside if cell is None else [_merge_cell(cell, inside)]
     return rows
 
 
-def _gather(cell: int, inside: list[BlockRow]) -> BlockRow:
+def _merge_cell(cell: int, inside: list[BlockRow]) -> BlockRow:
     # the first input of a cell after a reduction is still twice the size
     in_size, last = min(block.in_size for block in inside[:2]), inside[-1]
     costs_ms = [block.predicted_ms or 0.0 for block in inside]
@@ -127,7 +127,7 @@ def _height(block: BlockRow, blocks: Sequence[BlockRow]) -> float:
 def _resolutions(
     blocks: Sequence[BlockRow], lefts: list[float], widths: list[float]
 ) -> Iterator[str]:
-    """Brackets above the boxes: which of them work at the same resolution."""
+    """Draw brackets above boxes of the same resolution."""
     for size, group in groupby(range(len(blocks)), key=lambda i: blocks[i].in_size):
         inside = list(group)
         left, right = lefts[inside[0]], lefts[inside[-1]] + widths[inside[-1]]
@@ -183,28 +183,28 @@ def _inside(block: BlockRow) -> list[str]:
 
 
 def _title(block: BlockRow) -> str:
-    said = [
+    lines = [
         block.decision or "",
         block.key,
         f"{block.in_channels}×{block.in_size}×{block.in_size} → "
         f"{block.out_channels}×{block.out_size}×{block.out_size}",
         f"{formatting.count(block.macs)} MACs, {formatting.count(block.params)} parameters",
-        "input is added to the output" if block.residual else "",
+        "residual connection" if block.residual else "",
         "" if block.predicted_ms is None else f"{formatting.ms(block.predicted_ms)} ms (predicted)",
         "" if block.probability is None else f"chosen with probability {block.probability:.2f}",
     ]
-    return "\n".join(line for line in said if line)
+    return "\n".join(line for line in lines if line)
 
 
 def _bars(blocks: Sequence[BlockRow], lefts: list[float], widths: list[float]) -> Iterator[str]:
-    """One bar a block below the network: its predicted milliseconds."""
+    """Draw a bar below each block: its predicted latency."""
     yield f'<text class="small start" x="0" y="{_TOP + _TALL + 36}">↑ output channels</text>'
     costs = [block.predicted_ms or 0.0 for block in blocks]
     if not any(costs):
         return
     yield (
         f'<text class="small end" x="{lefts[-1] + widths[-1]:.1f}" y="{_TOP + _TALL + 36}">'
-        "↓ ms a block (predicted)</text>"
+        "↓ ms per block (predicted)</text>"
     )
     base = _BARS_TOP + _BARS_TALL
     for block, cost_ms, left, width in zip(blocks, costs, lefts, widths, strict=True):

@@ -1,4 +1,4 @@
-// Copy buttons, and the charts once plotly.js is unpacked.
+// Copy buttons, and charts once plotly.js is unpacked.
 for (const button of document.querySelectorAll(".command button")) {
   button.hidden = false;
   button.onclick = async () => {
@@ -13,7 +13,7 @@ for (const button of document.querySelectorAll(".command button")) {
   };
 }
 const packed = document.getElementById("plotly");
-if (packed) unpack(packed.textContent).then(run).then(drawAll, sayWhyNot);
+if (packed) unpack(packed.textContent).then(run).then(drawAll, showError);
 
 async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -33,6 +33,6 @@ async function drawAll() {
     await Plotly.newPlot(chart, figure.data, figure.layout, settings);
   }
 }
-function sayWhyNot(error) {
+function showError(error) {
   for (const chart of document.querySelectorAll(".chart")) chart.textContent = "No chart: " + error;
 }

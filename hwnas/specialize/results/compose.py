@@ -14,13 +14,10 @@ from hwnas import __version__
 from hwnas.devices.fingerprint import hardware
 from hwnas.latency_models.cost import Costs, NetworkCosts
 from hwnas.latency_models.model import LatencyModel
-from hwnas.report.builders import accuracy_of, architecture_of, latency_of
-from hwnas.report.report import DatasetSummary, Report, Result, SearchPoint, Verdict
-from hwnas.report.schema import (
-    Accuracy,
-    Latency,
-    LatencyModelSummary,
-)
+from hwnas.report.architecture import ArchitectureSummary
+from hwnas.report.latency import Latency, LatencyModelSummary
+from hwnas.report.report import Report
+from hwnas.report.schema import Accuracy, DatasetSummary, Result, SearchPoint, Verdict
 from hwnas.search.log import read_log
 from hwnas.search.plan import SearchFiles
 from hwnas.spaces.space import SearchSpace
@@ -85,7 +82,7 @@ def _result(run: RunContext, screened: Screened, delivered: Delivered) -> Result
         verdict=verdicts[delivered.kept],
         reason=_reason(run, delivered),
         range_ms=latency_range(run.space, model.costs(run.space)),
-        architecture=architecture_of(
+        architecture=ArchitectureSummary.from_architecture(
             chosen.candidate.architecture,
             block_rows(run.space, chosen.candidate.architecture, model, screened.probabilities),
             cell_rows(run.space, chosen.candidate.architecture, model, screened.probabilities),
@@ -129,7 +126,7 @@ def _latency(chosen: Trained, model: LatencyModel) -> Latency:
             predicted_std_ms=std_ms,
             source=model.source,
         )
-    return latency_of(
+    return Latency.from_measurement(
         chosen.measurement,
         predicted_ms=predicted_ms,
         predicted_std_ms=std_ms,
@@ -141,11 +138,11 @@ def _accuracy(run: RunContext, delivered: Delivered) -> Accuracy | None:
     parity = delivered.artifacts[0].parity
     if parity is None:
         return None
-    return accuracy_of(
+    return Accuracy.with_interval(
         len(run.dataset.test.labels),
-        parity.accuracy_torch,
-        parity.accuracy_artifact,
-        delivered.chosen.result.validation_accuracy,
+        torch=parity.accuracy_torch,
+        artifact=parity.accuracy_artifact,
+        validation=delivered.chosen.result.validation_accuracy,
     )
 
 

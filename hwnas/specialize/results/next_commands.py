@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from hwnas.report.report import Command, Result
+from hwnas.report.schema import Command, Result
 from hwnas.specialize.run_folder import Config, command_line
 
 

@@ -11,17 +11,9 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.architecture.artifact import Artifact
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement.measurement import Kind
-from hwnas.report.builders import block_row
-from hwnas.report.schema import (
-    ArtifactRow,
-    BlockRow,
-    CandidateRow,
-    CandidateShare,
-    CellRow,
-    EdgeRow,
-    FamilyRow,
-    OtherRuntime,
-)
+from hwnas.report.architecture import BlockRow, CandidateShare, CellRow, EdgeRow
+from hwnas.report.latency import OtherRuntime
+from hwnas.report.schema import ArtifactRow, CandidateRow, FamilyRow
 from hwnas.search.eas.model_pool import handed_on, read_family
 from hwnas.spaces.cells.genotype import Cell
 from hwnas.spaces.cells.space import CellSpace
@@ -44,11 +36,11 @@ def block_rows(
     for place, block in enumerate(architecture.blocks):
         cost_ms, number = model.block_ms(block), decided[place]
         if number is None:
-            rows.append(block_row(block, predicted_ms=cost_ms, cell=cells[place]))
+            rows.append(BlockRow.from_block(block, predicted_ms=cost_ms, cell=cells[place]))
             continue
         decision = space.decisions[number]
         shares = [] if found is None else _shares(decision, number, found)
-        row = block_row(
+        row = BlockRow.from_block(
             block,
             predicted_ms=cost_ms,
             decision=decision.name,

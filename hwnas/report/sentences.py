@@ -1,0 +1,147 @@
+"""Sentences of the report: how certain a verdict is, and how close the prediction was."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+from hwnas.measurement.measurement import DRIFT_LIMIT
+from hwnas.measurement.statistics import wilson_interval
+from hwnas.report.formatting import (
+    KIND_TEXT,
+    interval,
+    ms,
+    percent,
+    percent_interval,
+    signed_percent,
+)
+from hwnas.report.latency import Latency
+from hwnas.report.schema import CandidateRow, Result
+
+
+def verdict_sentences(result: Result) -> list[str]:
+    """Return how certain the verdict is; each latency with its kind."""
+    latency = result.latency
+    if latency is None:
+        return ["There is no latency: nothing was measured, and no latency model predicted it."]
+    sentences = [*_interval(latency, result.budget_ms), *_probability(latency, result.budget_ms)]
+    if latency.p90_ms is not None and latency.p99_ms is not None:
+        sentences.append(
+            f"One call in ten took longer than {ms(latency.p90_ms)} ms, one in a hundred longer "
+            f"than {ms(latency.p99_ms)} ms ({latency.kind})."
+        )
+    return sentences + _drift(latency)
+
+
+def prediction_error(latency: Latency) -> str:
+    """Compare the prediction with the measured latency; empty if there is only one of them."""
+    if latency.predicted_ms is None or latency.kind in ("table", "predicted"):
+        return ""
+    error = signed_percent(latency.median_ms / latency.predicted_ms - 1)
+    std_ms = latency.predicted_std_ms
+    plus_minus = f" ± {ms(std_ms, 2)}" if std_ms else ""
+    text = (
+        f"Predicted {ms(latency.predicted_ms)}{plus_minus} ms, {latency.kind} "
+        f"{ms(latency.median_ms)} ms: {error}"
+    )
+    if not std_ms:
+        return f"{text}."
+    deviations = abs(latency.median_ms - latency.predicted_ms) / std_ms
+    return f"{text}, {deviations:.1f} standard deviations of the prediction."
+
+
+def baseline_comparison(result: Result, valid_images: int) -> str:
+    """Compare the chosen network with the best baseline within the budget, by intervals."""
+    chosen = next((row for row in result.candidates if row.chosen), None)
+    baselines = [
+        row
+        for row in result.candidates
+        if row.origin != "search"
+        and row.keeps_budget
+        and row.validation_accuracy is not None
+        and not row.chosen
+    ]
+    if chosen is None or chosen.validation_accuracy is None or not baselines or not valid_images:
+        return ""
+    best = max(baselines, key=_validation)
+    low, high = wilson_interval(_validation(chosen), valid_images)
+    best_low, best_high = wilson_interval(_validation(best), valid_images)
+    text = (
+        f"Validation accuracy of the best baseline within the budget, {best.name}: "
+        f"{percent(_validation(best))} (95 % interval {percent_interval((best_low, best_high))}); "
+        f"of the chosen network: {percent(_validation(chosen))} ({percent_interval((low, high))}). "
+    )
+    if low > best_high:
+        return text + "The intervals do not overlap: the chosen network is better."
+    if high < best_low:
+        return text + "The intervals do not overlap: the baseline is better."
+    return text + f"The intervals overlap: with {valid_images} images this is a tie."
+
+
+def accuracy_sentence(result: Result) -> str:
+    """Return e.g. ``accuracy 97.2 % (95 % interval 95.0-98.5 %) on 360 test images``."""
+    accuracy = result.accuracy
+    if accuracy is None:
+        return "accuracy unknown"
+    bounds = f" (95 % interval {percent_interval(accuracy.ci95)})" if accuracy.ci95 else ""
+    where = (
+        "in PyTorch; the file was not run" if accuracy.artifact is None else "the delivered file"
+    )
+    return f"accuracy {percent(accuracy.shown)}{bounds} on {accuracy.test_images} test images ({where})"
+
+
+def _validation(row: CandidateRow) -> float:
+    return row.validation_accuracy or 0.0
+
+
+def _interval(latency: Latency, budget_ms: float | None) -> list[str]:
+    if latency.ci95_ms is None:
+        return []
+    low_ms, high_ms = latency.ci95_ms
+    text = (
+        f"95 % confidence interval of the median: {interval(latency.ci95_ms)} ms ({latency.kind}, "
+        f"{latency.samples} calls in {latency.rounds} rounds)"
+    )
+    if budget_ms is None:
+        return [f"{text}."]
+    if high_ms <= budget_ms:
+        margin = percent(1 - latency.median_ms / budget_ms)
+        return [f"{text}, entirely within the budget; the median is {margin} below it."]
+    if low_ms > budget_ms:
+        return [f"{text}, entirely over the budget."]
+    return [f"{text}. The budget lies inside it, so another run may reach the other verdict."]
+
+
+def _probability(latency: Latency, budget_ms: float | None) -> list[str]:
+    if latency.kind not in ("table", "predicted"):
+        return []
+    source = f" ({latency.source})" if latency.source else ""
+    sentences = [f"{ms(latency.median_ms)} ms is {KIND_TEXT[latency.kind]}{source}."]
+    std_ms = latency.predicted_std_ms
+    if std_ms and budget_ms is not None:
+        probability = NormalDist(latency.median_ms, std_ms).cdf(budget_ms)
+        shown = percent(probability, 0)
+        if not 0.01 <= probability <= 0.99:
+            shown = "over 99 %" if probability > 0.5 else "under 1 %"
+        sentences.append(
+            f"With the model's standard deviation of {ms(std_ms, 2)} ms (predicted), the "
+            f"probability that the device keeps the budget is {shown}."
+        )
+    return sentences
+
+
+def _drift(latency: Latency) -> list[str]:
+    drift = latency.reference_drift
+    if drift is None or latency.raw_median_ms is None:
+        return []
+    direction = "slower" if drift >= 0 else "faster"
+    sentences = [
+        f"In this run the reference model was {percent(abs(drift))} {direction} than at its "
+        f"calibration. The raw median is {ms(latency.raw_median_ms)} ms ({latency.kind}); the "
+        f"verdict uses the {latency.judged} median."
+    ]
+    if abs(drift) > DRIFT_LIMIT:
+        sentences.append(
+            f"A change of more than {percent(DRIFT_LIMIT, 0)} means that the machine is in another "
+            "state than at its calibration; hwnas latency measure --again calibrates it again."
+        )
+    return sentences
