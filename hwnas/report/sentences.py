@@ -83,10 +83,11 @@ def accuracy_sentence(result: Result) -> str:
     if accuracy is None:
         return "accuracy unknown"
     bounds = f" (95 % interval {percent_interval(accuracy.ci95)})" if accuracy.ci95 else ""
-    where = (
-        "in PyTorch; the file was not run" if accuracy.artifact is None else "the delivered file"
+    which = (
+        "the delivered file" if accuracy.artifact is not None else "PyTorch; the file was not run"
     )
-    return f"accuracy {percent(accuracy.shown)}{bounds} on {accuracy.test_images} test images ({where})"
+    images = f"{accuracy.test_images} test images"
+    return f"accuracy {percent(accuracy.shown)}{bounds} on {images} ({which})"
 
 
 def _validation(row: CandidateRow) -> float:
