@@ -128,9 +128,9 @@ def _config(folder: Path | None, asked: dict[str, object]) -> Config:
     if (separate := given.pop("separate_weights", None)) is not None:
         given["share_weights"] = not separate
     if "max_drop" in given:
-        from hwnas.cli.latency.fit import share_of
+        from hwnas.cli.framework.params import FRACTION
 
-        given["max_drop"] = share_of("--max-drop", str(given["max_drop"]))
+        given["max_drop"] = FRACTION.convert(str(given["max_drop"]), None, None)
     if "budget" in given:
         for budget in str(given["budget"]).split(","):
             parse_budget(budget)

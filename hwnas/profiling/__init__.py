@@ -1,1 +1,1 @@
-"""From a device and a space to a latency model: what to measure, when to stop, the journal."""
+"""From a device and a search space to a latency model: what to measure, and when to stop."""

@@ -1,4 +1,4 @@
-"""`hwnas latency adapt`: a model of a new device from another's and few of its own networks."""
+"""Adapting a latency model to a new device, from a few of the device's own networks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import msgspec
 
 from hwnas.architecture.architecture import Block
 from hwnas.console import Console
-from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, file_sha256, reference_file
-from hwnas.errors import HwnasError
+from hwnas.errors import HwnasError, InvalidFile
 from hwnas.latency_models.fitting.active_learning import count_further_networks, median_half_width
-from hwnas.latency_models.fitting.fit import fit_model, seal
+from hwnas.latency_models.fitting.fit import MIN_NETWORKS, fit_model, seal
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.journal import (
+    JOURNAL,
     conditions_of,
     journal_outdated,
     observations_of,
@@ -27,79 +27,81 @@ from hwnas.latency_models.storage.journal import (
 from hwnas.measurement.measurement import quantile
 from hwnas.profiling.bench import Bench, block_keys, network_job
 from hwnas.profiling.sampling import predicted_costs, spread_networks
+from hwnas.profiling.setup import ProfilingSetup
+from hwnas.profiling.sources import read_source
 from hwnas.spaces.space import SearchSpace
 
-POOL, TARGETS = 120, 24
-"""Networks that could be measured further; networks whose interval is judged."""
+POOL_SIZE, NUM_TARGETS = 120, 24
+"""Networks that could be measured, and networks whose interval is evaluated."""
 GOALS = (0.10, 0.07, 0.05, 0.03, 0.02)
-"""Half-widths that are worth naming."""
-WORTH = 0.8
-"""An interval is named if it is narrower by this factor."""
+"""Half-widths that may be suggested as a goal."""
+MAX_GOAL_RATIO = 0.8
+"""A suggested goal is at most this part of the present half-width."""
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """How sure the model is of networks of a space, and what more measurements would bring."""
+    """How precise a model is for a space, and how far more networks would improve it."""
 
     half_width: float
-    """Of the 90 % interval, relative; the median over networks of the space."""
+    """Relative, of the networks' 90 % interval (median)."""
     further: int | None
-    """Networks to measure until ``goal`` is reached; ``None``: no number up to 100 is enough."""
+    """Networks to measure until ``goal`` is reached; ``None``: not even 100 are enough."""
     goal: float | None
+    """A narrower half-width; ``None``: there is none that more networks could reach."""
 
 
 def adapted_model(
-    device: str, source: LatencyModel, observations: Sequence[Observation], said: str
+    device: str, source: LatencyModel, observations: Sequence[Observation], origin: str
 ) -> LatencyModel:
-    """Fit a model of ``device`` to observations of its own, ``said`` to be where they are from."""
+    """Fit a model of ``device`` to its own observations; ``origin`` says where these come from."""
     return fit_model(
         device,
         observations,
         kind="adapted",
-        source=f"{said}; block costs from {source.device}",
+        source=f"{origin}; block costs from {source.device}",
         sources=[source],
     )
 
 
+def adapt_to_file(source: LatencyModel, file: Path, device: str) -> tuple[LatencyModel, list[str]]:
+    """Adapt ``source`` to the latencies in a table or journal; also return notes on the file."""
+    observations, origin, notes = read_source(file, device)
+    try:
+        return adapted_model(device, source, observations, origin), notes
+    except HwnasError as error:
+        raise InvalidFile(str(file), str(error)) from None
+
+
 def measure_adapted(
     source: LatencyModel,
-    profile: DeviceProfile,
+    setup: ProfilingSetup,
     runner: Runner,
-    space: SearchSpace,
-    folder: Path,
     console: Console,
+    *,
     count: int,
     seed: int = 0,
 ) -> LatencyModel:
-    """Measure ``count`` networks, spread over the range, and adapt the source's model to them.
+    """Measure ``count`` networks, spread over the range, and adapt ``source`` to them.
 
-    They are kept in the device's journal, so `measure` has them, too.
+    They are written to the device's journal, so that `measure_latency_model` uses them, too.
     """
+    profile, space, folder = setup.profile, setup.space, setup.folder
     now, reference = runner.probe(), file_sha256(reference_file(profile.runtime))
-    kept = read_journal(folder)
-    if (reason := journal_outdated(kept, now, reference)) is not None:
+    earlier = read_journal(folder)
+    if (reason := journal_outdated(earlier, now, reference)) is not None:
         raise HwnasError(
-            f"{folder / 'journal.jsonl'}: {reason}; set it aside with `hwnas latency measure "
-            f"--target {profile.name} --again`"
+            f"{folder / JOURNAL}: {reason}; `{setup.measure_command} --again` sets it aside"
         )
-    chosen = [
-        space.architecture(one)
-        for one in spread_networks(space, predicted_costs(source, space), count, seed)
-    ]
+    genotypes = spread_networks(space, predicted_costs(source, space), count, seed)
+    chosen = [space.architecture(genotype) for genotype in genotypes]
     with console.step(f"measuring {len(chosen)} networks on {profile.name}") as update:
-        bench = Bench(
-            profile, runner, folder,
-            lambda done, planned: update(done - len(kept), planned, f"{done} models"),
-            seed, reference,
-        )  # fmt: skip
-        bench.planned = len(chosen)
-        wanted = {block_keys(one) for one in chosen}
-        entries = [
-            one
-            for one in bench.measure([network_job(one) for one in chosen])
-            if one.network and one.keys in wanted
-        ]
+        bench = Bench(profile, runner, folder, seed=seed, progress=update)
+        bench.planned = len(earlier) + len(chosen)
+        journal = bench.measure([network_job(network) for network in chosen])
+    keys = {block_keys(network) for network in chosen}
+    entries = [entry for entry in journal if entry.network and entry.keys in keys]
     references = sorted(
-        median(round.reference_ms) for one in entries for round in one.measurement.rounds
+        median(round.reference_ms) for entry in entries for round in entry.measurement.rounds
     )
     spread = (quantile(references, 0.75) - quantile(references, 0.25)) / median(references)
     kind = entries[0].measurement.kind
@@ -112,41 +114,40 @@ def measure_adapted(
     return seal(msgspec.structs.replace(model, conditions=conditions))
 
 
-def outlook(model: LatencyModel, space: SearchSpace, seed: int = 0) -> Outlook:
-    """Say how wide the intervals of a space's networks are, and what more networks would bring."""
+def outlook(model: LatencyModel, space: SearchSpace | None = None, seed: int = 0) -> Outlook | None:
+    """Return the outlook for networks of ``space``, or for networks like the observed ones.
+
+    ``None`` without a space if fewer than three networks were observed.
+    """
+    if space is None:
+        networks = [[Block.from_key(key) for key in network.keys] for network in model.networks]
+        return _outlook(model, networks, networks) if len(networks) >= MIN_NETWORKS else None
     rng = Random(seed)
-    drawn = [space.architecture(space.random(rng)).blocks for _ in range(POOL + TARGETS)]
-    return outlook_over(model, drawn[:POOL], drawn[POOL:])
+    drawn = [space.architecture(space.random(rng)).blocks for _ in range(POOL_SIZE + NUM_TARGETS)]
+    return _outlook(model, drawn[:POOL_SIZE], drawn[POOL_SIZE:])
 
 
-def outlook_of_own(model: LatencyModel) -> Outlook:
-    """Say it of networks like the model's own, where no space is known."""
-    own = [[Block.from_key(key) for key in one.keys] for one in model.networks]
-    return outlook_over(model, own, own)
-
-
-def outlook_over(
+def _outlook(
     model: LatencyModel, pool: Sequence[Sequence[Block]], targets: Sequence[Sequence[Block]]
 ) -> Outlook:
-    """Say it for ``targets``, if networks of ``pool`` were measured further."""
-    width = median_half_width(model, targets)
+    """Return the outlook for ``targets``, if more networks of ``pool`` were measured."""
+    half_width = median_half_width(model, targets)
     for goal in GOALS:
-        if goal <= WORTH * width:
-            found = count_further_networks(model, pool, targets, goal)
-            return Outlook(width, found or None, goal)
-    return Outlook(width, 0, None)
+        if goal <= MAX_GOAL_RATIO * half_width:
+            count = count_further_networks(model, pool, targets, goal)
+            return Outlook(half_width, count or None, goal)
+    return Outlook(half_width, 0, None)
 
 
-def outlook_words(found: Outlook) -> str:
-    """Say it in one line."""
-    now = f"90 % interval of a network: ±{found.half_width:.1%} (median)"
-    if found.goal is None:
+def outlook_sentence(outlook: Outlook) -> str:
+    """Return the outlook in one line."""
+    now = f"90 % interval of a network: ±{outlook.half_width:.1%} (median)"
+    if outlook.goal is None:
         return f"{now}; more networks would hardly narrow it"
-    if found.further is None:
+    if outlook.further is None:
         return (
-            f"{now}; even 100 more networks would not bring it to ±{found.goal:.0%}: what each "
-            "block deviates by itself and the noise of measuring remain"
+            f"{now}; even 100 more networks would not narrow it to ±{outlook.goal:.0%}, as each "
+            "block's own deviation and the measurement noise remain"
         )
-    many = "network" if found.further == 1 else "networks"
-    would = f"{found.further} more {many} would bring it to ±{found.goal:.0%}"
-    return f"{now}; {would}"
+    networks = "network" if outlook.further == 1 else "networks"
+    return f"{now}; {outlook.further} more {networks} would narrow it to ±{outlook.goal:.0%}"

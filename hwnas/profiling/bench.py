@@ -1,13 +1,14 @@
-"""Measuring models that the journal lacks: blocks alone and whole networks, exported untrained.
+"""Measuring models that the journal lacks: isolated blocks and whole networks, exported untrained.
 
 Each batch of measurements is written to the journal before the next begins, so nothing measured is
-lost and a run that was cut off goes on.
+lost and an interrupted run continues.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,24 +19,21 @@ from hwnas.architecture.architecture import Architecture, Block
 from hwnas.architecture.artifact import Format
 from hwnas.architecture.block import FREE_OPS
 from hwnas.architecture.runtimes import RUNTIMES
+from hwnas.console import Update
 from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.runner import Runner, Subject
+from hwnas.devices.runner import Runner, Subject, file_sha256, reference_file
 from hwnas.export.compile import compile_model
 from hwnas.files import append_line
 from hwnas.latency_models.storage.journal import JOURNAL, Entry, read_journal
 from hwnas.nn.build import untrained
 from hwnas.profiling.block_times import block_shares
 
-BATCH = 64
+BATCH_SIZE = 64
 """Models that are measured before they are written to the journal."""
 
-Progress = Callable[[int, int], None]
-"""Called with measured and planned models."""
-Say = Callable[[str], None]
 
-
-class Job(NamedTuple):
-    """A model to be measured; without blocks it is the null model."""
+class ModelJob(NamedTuple):
+    """A model to measure; without blocks it is the null model."""
 
     keys: tuple[str, ...]
     network: bool
@@ -44,12 +42,15 @@ class Job(NamedTuple):
     """Wiring, as in `Architecture`."""
 
 
-def alone_job(block: Block) -> Job:
-    return Job((block.key,), False, (block,))
+NULL_JOB = ModelJob((), network=False, blocks=())
 
 
-def network_job(architecture: Architecture) -> Job:
-    return Job(block_keys(architecture), True, architecture.blocks, architecture.inputs)
+def isolated_job(block: Block) -> ModelJob:
+    return ModelJob((block.key,), network=False, blocks=(block,))
+
+
+def network_job(architecture: Architecture) -> ModelJob:
+    return ModelJob(block_keys(architecture), True, architecture.blocks, architecture.inputs)
 
 
 def block_keys(architecture: Architecture) -> tuple[str, ...]:
@@ -58,75 +59,88 @@ def block_keys(architecture: Architecture) -> tuple[str, ...]:
 
 
 class Bench:
-    """Measures jobs that the journal lacks."""
+    """Measures those jobs on a device that its journal lacks."""
 
     def __init__(
-        self, profile: DeviceProfile, runner: Runner, folder: Path, progress: Progress | None,
-        seed: int, reference_sha256: str, journal: str = JOURNAL, session: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        profile: DeviceProfile,
+        runner: Runner,
+        folder: Path,
+        *,
+        journal: str = JOURNAL,
+        session: int = 0,
+        seed: int = 0,
+        progress: Update | None = None,
+    ) -> None:
         self.profile, self.runner, self.progress = profile, runner, progress
-        self.journal, self.folder = journal, folder
-        self.session = session
-        self.seed, self.reference_sha256 = seed, reference_sha256
+        self.folder, self.journal = folder, journal
+        self.session, self.seed = session, seed
         self.planned = 0
-        self.profiled = 0
-        """Networks that are still to be profiled, too."""
+        """Expected length of the journal, for the progress."""
+        self.profiles_left = 0
+        """Number of networks that are still to be profiled."""
 
-    def measure(self, jobs: Sequence[Job]) -> list[Entry]:
-        """Measure in batches, each kept before the next begins; return the whole journal."""
-        kept = self.entries()
-        known = {(entry.keys, entry.network) for entry in kept}
-        missing = [job for job in jobs if (job[0], job[1]) not in known]
-        batch = max((entry.batch for entry in kept), default=0)
-        for start in range(0, len(missing), BATCH):
-            part = missing[start : start + BATCH]
-            batch += 1
-            with tempfile.TemporaryDirectory() as scratch:
-                subjects = [
-                    _subject(job, self.profile, Path(scratch) / str(n))
-                    for n, job in enumerate(part)
-                ]
-                # first, so that a profiler that fails loses nothing measured
-                shares = [self._shares(*pair) for pair in zip(part, subjects, strict=True)]
-                measured = self.runner.measure(subjects, seed=self.seed + batch)
-            for job, one, share in zip(part, measured, shares, strict=True):
-                entry = Entry(
-                    job.keys, job.network, self.reference_sha256, one, batch, self.session, share
-                )
-                append_line(self.folder / self.journal, entry)
-            if self.progress is not None:
-                self.progress(len(self.entries()), self.planned)
-        return self.entries()
-
-    def _shares(self, job: Job, subject: Subject) -> tuple[float, ...]:
-        """Profile a network, if it is one of the first that shall be."""
-        if not job.network or job.inputs or self.profiled <= 0:
-            return ()
-        self.profiled -= 1
-        return block_shares(subject.path, self.profile, job.blocks)
+    @cached_property
+    def reference_sha256(self) -> str:
+        return file_sha256(reference_file(self.profile.runtime))
 
     def entries(self) -> list[Entry]:
         return read_journal(self.folder, self.journal)
 
+    def measure(self, jobs: Sequence[ModelJob]) -> list[Entry]:
+        """Measure jobs in batches, journaling each; return the whole journal."""
+        entries = self.entries()
+        known = {(entry.keys, entry.network) for entry in entries}
+        missing = [job for job in jobs if (job.keys, job.network) not in known]
+        batch = max((entry.batch for entry in entries), default=0)
+        for start in range(0, len(missing), BATCH_SIZE):
+            batch += 1
+            self._measure_batch(missing[start : start + BATCH_SIZE], batch)
+            if self.progress is not None:
+                done = len(self.entries())
+                self.progress(done, self.planned, f"{done} of {self.planned} models")
+        return self.entries()
 
-def _subject(job: Job, profile: DeviceProfile, stem: Path) -> Subject:
-    """Export blocks untrained, for their latency only."""
-    keys, network, blocks, inputs = job
+    def _measure_batch(self, jobs: Sequence[ModelJob], batch: int) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            subjects = [
+                _export(job, self.profile, Path(scratch) / str(number))
+                for number, job in enumerate(jobs)
+            ]
+            # first, so that a failing profiler loses no measurement
+            shares = [self._shares(*pair) for pair in zip(jobs, subjects, strict=True)]
+            measurements = self.runner.measure(subjects, seed=self.seed + batch)
+        for job, measurement, share in zip(jobs, measurements, shares, strict=True):
+            sha256, session = self.reference_sha256, self.session
+            entry = Entry(job.keys, job.network, sha256, measurement, batch, session, share)
+            append_line(self.folder / self.journal, entry)
+
+    def _shares(self, job: ModelJob, subject: Subject) -> tuple[float, ...]:
+        """Profile a network, if networks are still to be profiled."""
+        if not job.network or job.inputs or self.profiles_left <= 0:
+            return ()
+        self.profiles_left -= 1
+        return block_shares(subject.path, self.profile, job.blocks)
+
+
+def _export(job: ModelJob, profile: DeviceProfile, stem: Path) -> Subject:
+    """Export the untrained model of a job for its latency."""
     format = RUNTIMES[profile.runtime].format
     path = stem.with_suffix(f".{format}")
-    if not blocks:
+    if not job.blocks:
         compile_model(nn.Sequential(nn.ReLU()), (1, 1, 1), format, path)
         return Subject("null model", path)
-    compile_untrained(blocks, inputs, format, path)
-    return Subject("network" if network else keys[0], path)
+    compile_untrained(job.blocks, job.inputs, format, path)
+    return Subject("network" if job.network else job.keys[0], path)
 
 
 def compile_untrained(
     blocks: Sequence[Block], inputs: tuple[tuple[int, ...], ...], format: Format, path: Path
 ) -> None:
-    """Write a network of fresh weights, in the blocks' precision: latency does not depend on them.
+    """Export a network with random weights, in the precision of its blocks.
 
-    Nor does it on the ranges of an int8 file, so noise is enough to find some.
+    Latency depends neither on the weights nor on the ranges of an int8 file, so the latter are
+    calibrated on noise.
     """
     first = blocks[0]
     shape = (first.in_channels, first.in_size, first.in_size)

@@ -1,8 +1,8 @@
-"""Which share of a network's time each of its blocks takes, by the runtime's own profiler.
+"""The share of a network's time that each of its blocks takes, by the runtime's own profiler.
 
-An operator belongs to the block whose name it bears (ONNX Runtime), and one without a name, as a
-sum or a change of the memory layout, to the block before it. LiteRT's operators bear no names; they
-run in the file's order, so that each block has as many as `parts_of` says it starts.
+ONNX Runtime names operators after their block; an operator without a name, such as a sum or a
+change of the memory layout, belongs to the block before it. LiteRT's operators have no names, but
+run in the order of the file, so each block owns as many of them as `parts_of` counts.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from hwnas.architecture.op_kernels import parts_of
 from hwnas.devices.op_profile.local import OperatorTime, operator_times
 from hwnas.devices.profile import DeviceProfile
 
-WITHOUT_WORK = ("Reshape", "Copy")
-"""Kinds of LiteRT's operators that no part of a block stands for."""
+UNCOUNTED_KINDS = ("Reshape", "Copy")
+"""Kinds of LiteRT's operators that `parts_of` does not count."""
 
 
 def block_shares(path: Path, profile: DeviceProfile, blocks: Sequence[Block]) -> tuple[float, ...]:
-    """Profile a chain of ``blocks`` on this machine; return the share of each that computes.
+    """Profile a chain of ``blocks`` on this machine; return the share of each computing block.
 
-    The shares sum to 1. Empty where the runtime's operators cannot be told apart by blocks.
+    The shares sum to 1. Empty if the runtime's operators do not match the blocks.
     """
     rows = operator_times(path, profile.runtime, profile.measure.threads)
     owners = _by_name(rows) if profile.runtime == "onnxruntime" else _by_order(rows, blocks)
     total_ms = sum(row.median_ms for row in rows)
-    if not owners or total_ms == 0:  # profilers count whole microseconds
+    if not owners or total_ms == 0:  # a profiler's resolution is a microsecond
         return ()
     shares = [0.0] * len(blocks)
     for owner, row in zip(owners, rows, strict=True):
@@ -40,22 +40,23 @@ def block_shares(path: Path, profile: DeviceProfile, blocks: Sequence[Block]) ->
 
 
 def _by_name(rows: Sequence[OperatorTime]) -> list[int]:
-    """Return the place of each operator's block."""
-    found, last = list[int](), 0
+    """Return the index of each operator's block; empty if no operator is named after a block."""
+    owners, last = list[int](), 0
     for row in rows:
-        if named := re.match(r"blocks\.(\d+)\.", row.name):
-            last = int(named[1])
-        found.append(last)
-    return found if any(found) else []
+        if match := re.match(r"blocks\.(\d+)\.", row.name):
+            last = int(match[1])
+        owners.append(last)
+    return owners if any(owners) else []
 
 
 def _by_order(rows: Sequence[OperatorTime], blocks: Sequence[Block]) -> list[int]:
+    """Return the index of each operator's block; empty if their number is unexpected."""
     expected = [place for place, block in enumerate(blocks) for _ in parts_of(block)]
-    working = [not any(kind in row.kind for kind in WITHOUT_WORK) for row in rows]
-    if sum(working) != len(expected):
+    is_counted = [not any(kind in row.kind for kind in UNCOUNTED_KINDS) for row in rows]
+    if sum(is_counted) != len(expected):
         return []
-    found, taken = list[int](), 0
-    for works in working:
-        found.append(expected[min(taken, len(expected) - 1)])
-        taken += works
-    return found
+    owners, position = list[int](), 0
+    for counted in is_counted:
+        owners.append(expected[min(position, len(expected) - 1)])
+        position += counted
+    return owners

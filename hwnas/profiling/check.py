@@ -1,4 +1,4 @@
-"""`hwnas latency check`: fresh networks measured now, against a model that was made before."""
+"""Checking a latency model: networks measured now against its predictions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from statistics import median
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.console import Console
-from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, file_sha256, reference_file
 from hwnas.errors import HwnasError
 from hwnas.files import append_line
@@ -25,21 +25,23 @@ from hwnas.latency_models.storage.journal import (
     observation_of,
     read_journal,
 )
-from hwnas.latency_models.storage.store import outdated, write_measured
+from hwnas.latency_models.storage.store import (
+    outdated,
+    published_model,
+    read_measured,
+    write_measured,
+)
 from hwnas.measurement.measurement import DRIFT_LIMIT
 from hwnas.profiling.bench import Bench, block_keys, network_job
+from hwnas.profiling.setup import ProfilingSetup
 from hwnas.spaces.space import SearchSpace
 
-POOL = 400
-"""Random networks among which the fresh ones are picked, spread over the range."""
+POOL_SIZE = 400
+"""Random networks from which the fresh ones are selected, spread over the range of latencies."""
 
 
-class ModelOutdated(HwnasError):
-    """A model that was made under other conditions than those of now."""
-
-
-class Checked(NamedTuple):
-    """The outcome of a check."""
+class ModelCheck(NamedTuple):
+    """The result of a check."""
 
     comparison: Comparison
     entries: tuple[Entry, ...]
@@ -48,96 +50,131 @@ class Checked(NamedTuple):
     """Relative change of the reference model's speed since the model's calibration."""
     notes: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the check as plain data, without its samples."""
+        return {
+            "verdict": self.comparison.verdict,
+            "networks": self.comparison.networks,
+            "inside_90": self.comparison.inside,
+            "inside_90_after_factor": self.comparison.inside_after_factor,
+            "ratio": self.comparison.factor,
+            "ratio_ci95": self.comparison.factor_ci95,
+            "reference_drift": self.drift,
+            "notes": self.notes,
+            "journal": str(self.journal),
+        }
+
+
+def model_to_check(setup: ProfilingSetup, *, measured_only: bool = False) -> LatencyModel:
+    """Return the measured model of a device for a space, or else a published one.
+
+    Raises `HwnasError` if there is none, or if ``measured_only`` and it was not measured here.
+    """
+    name = setup.profile.name
+    measured = read_measured(setup.folder)
+    if measured is None and measured_only:
+        raise HwnasError(
+            f"--add: the model of {name} was not measured here: `{setup.measure_command}` "
+            "measures one"
+        )
+    model = measured or published_model(name, setup.space)
+    if model is None:
+        raise HwnasError(f"{name}: no latency model yet: `{setup.measure_command}` makes one")
+    return model
+
 
 def check_model(
     model: LatencyModel,
-    profile: DeviceProfile,
+    setup: ProfilingSetup,
     runner: Runner,
-    space: SearchSpace,
-    folder: Path,
     console: Console,
+    *,
     count: int = 10,
     seed: int = 0,
-) -> Checked:
-    """Measure ``count`` networks that the model never saw and compare.
+) -> ModelCheck:
+    """Measure ``count`` networks that the model never saw, and compare.
 
-    Every measurement goes to a new ``check-N.jsonl`` in ``folder``. Raises `ModelOutdated` for a
-    model that was made under other conditions: its milliseconds mean something else.
+    Writes the measurements to a new ``check-N.jsonl`` in the setup's folder. Raises `HwnasError`
+    for a model that was made under other conditions: its milliseconds mean something else.
     """
+    profile, folder = setup.profile, setup.folder
     reference = file_sha256(reference_file(profile.runtime))
     if (reason := outdated(model, runner.probe(), reference)) is not None:
-        raise ModelOutdated(f"the latency model does not hold: {reason}")
-    fresh = fresh_networks(model, space, count, seed)
+        raise HwnasError(
+            f"the latency model does not hold: {reason}; `{setup.measure_command}` makes a new one"
+        )
+    fresh = fresh_networks(model, setup.space, count, seed)
     journal = _free_name(folder)
-    session = 1 + max((one.session for one in model.observations), default=0)
+    session = 1 + max((item.session for item in model.observations), default=0)
     with console.step(f"measuring {len(fresh)} fresh networks on {profile.name}") as update:
         bench = Bench(
-            profile, runner, folder,
-            lambda done, planned: update(done, planned, f"{done} of {planned} networks"),
-            seed, reference, journal, session,
-        )  # fmt: skip
+            profile, runner, folder, journal=journal, session=session, seed=seed, progress=update
+        )
         bench.planned = len(fresh)
-        entries = bench.measure([network_job(one) for one in fresh])
+        entries = bench.measure([network_job(network) for network in fresh])
     calibrated_ms = reference_ms(model, entries)
-    measured = {one.keys: one.measurement.ratio * calibrated_ms for one in entries}
+    measured_ms = {entry.keys: entry.measurement.ratio * calibrated_ms for entry in entries}
     comparison = compare_fresh(
-        model, [one.blocks for one in fresh], [measured[block_keys(one)] for one in fresh]
+        model,
+        [network.blocks for network in fresh],
+        [measured_ms[block_keys(network)] for network in fresh],
     )
-    drift = median(one.measurement.reference_ms for one in entries) / calibrated_ms - 1
-    return Checked(comparison, tuple(entries), folder / journal, drift, tuple(_notes(drift)))
+    drift = median(entry.measurement.reference_ms for entry in entries) / calibrated_ms - 1
+    return ModelCheck(comparison, tuple(entries), folder / journal, drift, tuple(_notes(drift)))
 
 
 def fresh_networks(
     model: LatencyModel, space: SearchSpace, count: int, seed: int
 ) -> list[Architecture]:
     """Return random networks that the model never saw, spread evenly over their latencies."""
-    seen, rng = {one.keys for one in model.networks}, Random(seed)
-    drawn = (space.architecture(space.random(rng)) for _ in range(POOL))
-    pool = {block_keys(one): one for one in drawn if block_keys(one) not in seen}
-    means = model.predict([one.blocks for one in pool.values()]).mean_ms
-    ordered = [one for _, one in sorted(zip(means.tolist(), pool.values(), strict=True),
-                                        key=lambda pair: pair[0])]  # fmt: skip
+    known, rng = {network.keys for network in model.networks}, Random(seed)
+    drawn = [space.architecture(space.random(rng)) for _ in range(POOL_SIZE)]
+    by_keys = {block_keys(network): network for network in drawn}
+    pool = [network for keys, network in by_keys.items() if keys not in known]
+    means_ms = model.predict([network.blocks for network in pool]).mean_ms
+    ordered = [pool[place] for place in np.argsort(means_ms, kind="stable").tolist()]
     count = min(count, len(ordered))
     step = (len(ordered) - 1) / max(count - 1, 1)
     return [ordered[round(step * number)] for number in range(count)]
 
 
 def reference_ms(model: LatencyModel, entries: list[Entry]) -> float:
-    """Return the calibration, or this run's own where the model has none (a published table)."""
+    """Return the reference latency of the model's calibration; a published table has none, so that
+    of ``entries``."""
     if model.conditions is not None:
         return model.conditions.reference_ms
-    return median(one.measurement.reference_ms for one in entries)
+    return median(entry.measurement.reference_ms for entry in entries)
 
 
-def add_to_model(model: LatencyModel, checked: Checked, folder: Path) -> LatencyModel:
-    """Fit the measured model of ``folder`` again with what a check measured, a session of its own.
+def add_to_model(model: LatencyModel, check: ModelCheck, folder: Path) -> LatencyModel:
+    """Fit the measured model of ``folder`` again with the networks of a check, as a new session.
 
-    The journal, where there is one, takes the measurements, so that every later fit has them, too.
+    They are added to the journal, if there is one, so that every later fit includes them.
     """
-    if kept := read_journal(folder):
-        session = 1 + max(one.session for one in kept)
-        batch = max(one.batch for one in kept)
+    if entries := read_journal(folder):
+        session = 1 + max(entry.session for entry in entries)
+        batch = max(entry.batch for entry in entries)
         later = [
-            msgspec.structs.replace(one, session=session, batch=batch + one.batch)
-            for one in checked.entries
+            msgspec.structs.replace(entry, session=session, batch=batch + entry.batch)
+            for entry in check.entries
         ]
-        made = fit_entries(model.device, [*kept, *later])
+        updated = fit_entries(model.device, [*entries, *later])
         for entry in later:
             append_line(folder / JOURNAL, entry)
-        write_measured(made, folder)
-        return made
-    calibrated_ms = reference_ms(model, list(checked.entries))
-    made = update_model(model, [observation_of(one, calibrated_ms) for one in checked.entries])
-    write_measured(made, folder)
-    return made
+    else:
+        calibrated_ms = reference_ms(model, list(check.entries))
+        added = [observation_of(entry, calibrated_ms) for entry in check.entries]
+        updated = update_model(model, added)
+    write_measured(updated, folder)
+    return updated
 
 
 def _notes(drift: float) -> list[str]:
     notes: list[str] = []
     if abs(drift) > DRIFT_LIMIT:
         notes.append(
-            f"the reference model runs {drift:+.1%} against its calibration: the clock shows other "
-            "milliseconds than the model's; ratios to the reference are compared"
+            f"the reference model takes {drift:+.1%} against its calibration, so the clock's "
+            "milliseconds differ from the model's; ratios to the reference are compared"
         )
     return notes
 

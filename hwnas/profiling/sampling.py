@@ -15,14 +15,14 @@ from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 
-TARGETS = 24
+NUM_TARGETS = 24
 """Networks whose interval is to be narrow."""
-POOL = 200
-"""Random networks to choose from."""
+POOL_SIZE = 200
+"""Random networks to select from."""
 
 
 def distinct_blocks(space: SearchSpace) -> list[Block]:
-    """Return every block that a network of ``space`` may have, each once."""
+    """Return the distinct blocks that networks of ``space`` may have."""
     blocks = [
         *space.fixed,
         *(site.block for site in space.sites() if site.block.op not in FREE_OPS),
@@ -33,7 +33,7 @@ def distinct_blocks(space: SearchSpace) -> list[Block]:
 def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int) -> list[Genotype]:
     """Return networks spread evenly over the logarithm of the latency, from end to end.
 
-    In a space that is grown, where ``costs`` has a part of the blocks only, over that of the MACs.
+    In a grown space, of whose blocks ``costs`` has only a part, over the logarithm of the MACs.
     """
     if isinstance(inner := in_float(space), GrownSpace):
         return inner.spread(count, Random(seed))
@@ -45,11 +45,10 @@ def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int)
 
 
 def predicted_costs(model: LatencyModel, space: SearchSpace) -> CostTable:
-    """Return the model's costs of a space; kinds of blocks it never saw are predicted, too."""
+    """Return the model's costs of a space, with predictions for kinds of blocks it never saw."""
     blocks = distinct_blocks(space)
-    costs = {
-        one.key: ms for one, ms in zip(blocks, model.predicted_ms(blocks).tolist(), strict=True)
-    }
+    costs_ms = model.predicted_ms(blocks).tolist()
+    costs = {block.key: ms for block, ms in zip(blocks, costs_ms, strict=True)}
     return cost_table(
         space,
         lambda block: 0.0 if block.op in FREE_OPS else costs[block.key],
@@ -58,6 +57,6 @@ def predicted_costs(model: LatencyModel, space: SearchSpace) -> CostTable:
 
 
 def target_networks(model: LatencyModel, space: SearchSpace, seed: int) -> list[tuple[Block, ...]]:
-    """Return the blocks of networks from end to end of the space, by the model."""
-    drawn = spread_networks(space, predicted_costs(model, space), TARGETS, seed + 1)
-    return [space.architecture(one).blocks for one in drawn]
+    """Return the blocks of networks from the fastest to the slowest, as the model predicts."""
+    genotypes = spread_networks(space, predicted_costs(model, space), NUM_TARGETS, seed + 1)
+    return [space.architecture(genotype).blocks for genotype in genotypes]

@@ -1,14 +1,13 @@
-"""Where latency commands take observations and journals from; free of torch."""
+"""Reading journals and tables for the latency commands; free of torch."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.latency_models.fitting.fit import fit_model
-from hwnas.latency_models.importers import read_observations
+from hwnas.latency_models.importers import Dialect, read_observations
 from hwnas.latency_models.importers.trtexec.inputs import batch_device
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
@@ -22,84 +21,114 @@ from hwnas.latency_models.storage.journal import (
 )
 
 
-class Read(NamedTuple):
-    """A model fitted to a source, and what its user should know of that."""
+class SourceFit(NamedTuple):
+    """A model fitted to a file, with notes on the file for the user."""
 
     model: LatencyModel
     notes: tuple[str, ...]
 
 
-def fit_source(source: Path, device: str | None) -> Read:
-    """Fit a model to a journal, a folder with one, or a table; not validated yet.
+def import_table(
+    file: Path, device: str, dialect: Dialect | None = None, resolution: int | None = None
+) -> SourceFit:
+    """Make a model of a published table: its rows as they are."""
+    table = read_observations(file, dialect, resolution)
+    check_batch(file, table.batch, device)
+    source = f"{file.name} ({table.dialect})"
+    model = fit_model(device, table.observations, kind="table", source=source)
+    return SourceFit(model, tuple(table.notes))
 
-    Raises `InvalidFile` for what holds no observations, `HwnasError` for those of which no model
-    can be made.
+
+def fit_source(source: Path, device: str | None) -> SourceFit:
+    """Fit a model to a journal, the folder of a journal, or a table; not cross-validated yet.
+
+    Raises `InvalidFile` if the file has no observations, or none that a model can be fitted to.
     """
-    path = source / JOURNAL if (source / JOURNAL).is_file() else source
+    path = _journal_in(source)
     if path.suffix == ".jsonl":
-        entries, notes = whole_entries(path)
-        name = device or entries[0].measurement.environment.device
-        try:
-            return Read(fit_entries(name, entries, validate=False), tuple(notes))
-        except HwnasError as error:
-            raise InvalidFile(str(path), str(error)) from None
+        return fit_journal(path, device)
     if device is None:
-        raise UsageError(f"{path}: whose latencies are these? name the device with --device NAME")
-    observations, said, notes = observations_in(path, device)
+        raise UsageError(f"{path}: a table does not name its device, expected --device NAME")
+    observations, origin, notes = read_source(path, device)
     try:
-        model = fit_model(device, observations, kind="table", source=said, validate=False)
+        model = fit_model(device, observations, kind="table", source=origin, validate=False)
     except HwnasError as error:
         raise InvalidFile(str(path), str(error)) from None
-    return Read(model, tuple(notes))
+    return SourceFit(model, tuple(notes))
 
 
-def observations_in(path: Path, device: str) -> tuple[list[Observation], str, list[str]]:
-    """Return the observations of a table or a journal, where they are from, and notes.
+def fit_journal(path: Path, device: str | None = None) -> SourceFit:
+    """Fit a model to a journal, or to the journal in a folder; not cross-validated yet."""
+    path = path / JOURNAL if path.is_dir() else path
+    entries, notes = clean_entries(path)
+    name = device or entries[0].measurement.environment.device
+    try:
+        return SourceFit(fit_entries(name, entries, validate=False), tuple(notes))
+    except HwnasError as error:
+        raise InvalidFile(str(path), str(error)) from None
 
-    Raises `UsageError` for latencies of calls of several inputs where ``device`` does not say so.
+
+def journal_notes(folder: Path) -> list[str]:
+    """Return notes on the defects of the journal in a folder, if there is one."""
+    path = folder / JOURNAL
+    return clean_entries(path)[1] if path.is_file() else []
+
+
+def read_source(path: Path, device: str) -> tuple[list[Observation], str, list[str]]:
+    """Return the observations of a table or a journal, their origin in words, and notes.
+
+    Raises `UsageError` for a table of another batch size than the name of ``device`` states.
     """
-    journal = path / JOURNAL if (path / JOURNAL).is_file() else path
+    journal = _journal_in(path)
     if journal.suffix == ".jsonl":
-        entries, notes = whole_entries(journal)
+        entries, notes = clean_entries(journal)
         return observations_of(entries), f"measurements of {journal.name}", notes
-    found = read_observations(path)
-    check_batch(path, found.batch, device)
-    return list(found.observations), f"{path.name} ({found.dialect})", list(found.notes)
+    table = read_observations(path)
+    check_batch(path, table.batch, device)
+    return list(table.observations), f"{path.name} ({table.dialect})", list(table.notes)
 
 
 def check_batch(path: Path, batch: int, device: str) -> None:
-    """Raise `UsageError` where a table is of another batch than its device's name says."""
-    if (name := batch_device(device, batch)) != device:
+    """Raise `UsageError` for a table of another batch size than the device's name states."""
+    if (expected := batch_device(device, batch)) != device:
         raise UsageError(
-            f"{path}: latencies of calls of {batch} inputs, which {device} is not called after; "
-            f"expected {name}"
+            f"{path}: the table has batch {batch}, but device {device!r} means batch 1; "
+            f"expected {expected!r}"
         )
 
 
-def whole_entries(path: Path) -> tuple[list[Entry], list[str]]:
-    """Return a journal's measurements, repeated lines once, and notes on what was odd."""
+def _journal_in(path: Path) -> Path:
+    """Return the journal in a folder; a file stays as it is."""
+    return path / JOURNAL if (path / JOURNAL).is_file() else path
+
+
+def clean_entries(path: Path) -> tuple[list[Entry], list[str]]:
+    """Return the measurements of a journal without repeated lines, and notes on its defects.
+
+    Raises `InvalidFile` for a journal of several machines or reference models.
+    """
     if not path.is_file():
         raise InvalidFile(str(path), "no such journal: `hwnas latency measure` makes one")
     lines = sum(bool(line.strip()) for line in path.read_bytes().split(b"\n"))
-    read = read_journal(path.parent, path.name)
-    if not read:
-        raise InvalidFile(
-            str(path), f"has no measurement in {lines} lines, expected a journal"
-            if lines else "the journal is empty: nothing was measured"
-        )  # fmt: skip
-    entries = list(dict.fromkeys(read))
+    all_entries = read_journal(path.parent, path.name)
+    if not all_entries:
+        empty = "the journal is empty: nothing was measured"
+        reason = f"has no measurement in {lines} lines, expected a journal" if lines else empty
+        raise InvalidFile(str(path), reason)
+    entries = list(dict.fromkeys(all_entries))
     notes: list[str] = []
-    if lines > len(read):
-        notes.append(f"{lines - len(read)} of {lines} lines are cut off or no measurement: skipped")
-    if len(entries) < len(read):
-        notes.append(f"{len(read) - len(entries)} lines repeat an earlier one exactly: merged")
-    references = Counter(one.reference_sha256 for one in entries)
-    machines = Counter(one.measurement.environment.fingerprint for one in entries)
+    if (skipped := lines - len(all_entries)) > 0:
+        notes.append(f"{skipped} of {lines} lines are cut off or are no measurement: skipped")
+    if repeated := len(all_entries) - len(entries):
+        notes.append(f"{repeated} lines repeat an earlier one exactly: merged")
+    references = {entry.reference_sha256 for entry in entries}
+    machines = {entry.measurement.environment.fingerprint for entry in entries}
     if len(references) > 1 or len(machines) > 1:
         raise InvalidFile(
-            str(path), f"mixes measurements of {len(machines)} machines against {len(references)} "
-            "reference models, which cannot be compared; expected one of each"
-        )  # fmt: skip
+            str(path),
+            f"mixes measurements of {len(machines)} machines against {len(references)} reference "
+            "models, which cannot be compared; expected one of each",
+        )
     if (step := speed_step(entries)) is not None:
         notes.append(step)
     return entries, notes

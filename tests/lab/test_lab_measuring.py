@@ -22,7 +22,7 @@ from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import DeviceError, InvalidFile
 from hwnas.latency_models.storage.journal import read_journal
 from hwnas.measurement.measurement import compare
-from hwnas.profiling.bench import Bench, Job
+from hwnas.profiling.bench import Bench, isolated_job
 from hwnas.profiling.sampling import distinct_blocks
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
 
@@ -163,10 +163,7 @@ def test_twenty_drop_outs_while_sixty_blocks_are_measured_lose_nothing(
     """The phone is killed every while and comes back empty; each block is measured all the same."""
     from hwnas.spaces.mobile.space import mobile_space
 
-    jobs = [
-        Job((one.key,), False, (one,)) for one in distinct_blocks(mobile_space((3, 32, 32), 10))
-    ]
-    jobs = jobs[:60]
+    jobs = list(map(isolated_job, distinct_blocks(mobile_space((3, 32, 32), 10))))[:60]
     profile = phone_profile(phone, patience_s=30.0)
     spec = msgspec.structs.replace(profile.measure, runs=1, min_rounds=2, max_rounds=2)
     profile = msgspec.structs.replace(profile, measure=spec)
@@ -184,7 +181,7 @@ def test_twenty_drop_outs_while_sixty_blocks_are_measured_lose_nothing(
     def measure() -> None:
         while True:
             try:
-                Bench(profile, runner, tmp_path, None, 0, "reference").measure(jobs)
+                Bench(profile, runner, tmp_path).measure(jobs)
                 return
             except DeviceError:
                 continue  # as a user who types the command again

@@ -26,7 +26,7 @@ from hwnas.nn.build import untrained
 from hwnas.profiling import bench as bench_module
 from hwnas.profiling import block_times
 from hwnas.profiling.block_times import block_shares
-from hwnas.profiling.measure import _tell_profiled  # pyright: ignore[reportPrivateUsage]
+from hwnas.profiling.measure import missing_profiles
 from hwnas.spaces.mobile.space import mobile_space
 from tests.support.sample_report import host_measurement
 from tests.support.synthetic import alone, networks
@@ -43,28 +43,28 @@ def rows(*named: tuple[str, float]) -> list[OperatorTime]:
     return [OperatorTime(name, name.split(":")[0], ms, 0.0, "") for name, ms in named]
 
 
-def profiled(monkeypatch: pytest.MonkeyPatch, found: list[OperatorTime]) -> None:
-    monkeypatch.setattr(block_times, "operator_times", lambda *_: found)
+def profiled(monkeypatch: pytest.MonkeyPatch, times: list[OperatorTime]) -> None:
+    monkeypatch.setattr(block_times, "operator_times", lambda *_: times)
 
 
 def test_an_operator_without_a_name_belongs_to_the_block_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = rows(
+    times = rows(
         ("blocks.0.conv_nchwc", 1.0), ("blocks.1.layers.expand.conv", 2.0), ("add", 1.0),
         ("ReorderOutput", 2.0), ("blocks.3.pool", 1.0), ("logits", 3.0),
     )  # fmt: skip
-    profiled(monkeypatch, found)
+    profiled(monkeypatch, times)
     shares = block_shares(Path("a.onnx"), find_profile("host-cpu"), CHAIN)
     assert shares == pytest.approx((0.1, 0.5, 0.4))
 
 
 def test_operators_without_names_are_counted_off_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = rows(
+    times = rows(
         ("IGEMM:0", 1.0), ("GEMM:1", 1.0), ("DWConv:2", 1.0), ("GEMM:3", 1.0), ("Add:4", 1.0),
         ("Mean:5", 2.0), ("Static Reshape:6", 1.0), ("GEMM:7", 2.0),
     )  # fmt: skip
-    profiled(monkeypatch, found)
+    profiled(monkeypatch, times)
     shares = block_shares(Path("a.tflite"), find_profile("host-cpu-litert"), CHAIN)
     assert shares == pytest.approx((0.1, 0.4, 0.5))
 
@@ -146,28 +146,26 @@ def test_a_network_below_the_profilers_resolution_has_no_shares(
     assert block_shares(Path("a.onnx"), find_profile("host-cpu"), CHAIN) == ()
 
 
-def test_fewer_profiled_networks_than_asked_for_are_told() -> None:
-    said: list[str] = []
-    measured = [entry((0.2, 0.5, 0.3)), entry(()), entry(())]
-    _tell_profiled(measured, 1, said.append)
-    assert said == []
-    _tell_profiled(measured, 3, said.append)
-    assert said[0].startswith("1 of 3 networks are profiled")
+def test_a_note_tells_if_fewer_networks_than_requested_were_profiled() -> None:
+    entries = [entry((0.2, 0.5, 0.3)), entry(()), entry(())]
+    assert missing_profiles(entries, 1) is None
+    note = missing_profiles(entries, 3)
+    assert note is not None and note.startswith("1 of 3 networks are profiled")
 
 
-def test_a_profiler_that_fails_is_asked_before_anything_of_its_batch_is_measured(
+def test_a_failing_profiler_runs_before_its_batch_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object) -> tuple[float, ...]:
         raise DeviceError("no profiler here")
 
-    class Unasked:
+    class Unmeasured:
         def measure(self, *_: object, **__: object) -> list[Measurement]:
             raise AssertionError("measured before it was profiled")
 
     monkeypatch.setattr(bench_module, "block_shares", failing)
-    bench = bench_module.Bench(find_profile("host-cpu"), Unasked(), tmp_path, None, 0, "0" * 64)  # pyright: ignore[reportArgumentType]
-    bench.profiled = 1
+    bench = bench_module.Bench(find_profile("host-cpu"), Unmeasured(), tmp_path)  # pyright: ignore[reportArgumentType]
+    bench.profiles_left = 1
     space = mobile_space((1, 28, 28), 10)
     job = bench_module.network_job(space.architecture(space.random(Random(0))))
     with pytest.raises(DeviceError, match="no profiler here"):
@@ -181,17 +179,17 @@ def test_a_profile_of_a_gpu_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         'name = "board"\ntitle = "a board"\nkind = "gpu"\nruntime = "onnxruntime"\n'
         'transport = "local"\n[hardware]\nsource = "a test"\n[gpu]\nprovider = "cuda"\n'
     )
-    asked = ["measure", "--target", str(file), "--profile", "2"]
-    said = CliRunner().invoke(latency, asked, standalone_mode=False)
-    assert isinstance(said.exception, UsageError)
-    assert "is a GPU" in str(said.exception)
+    command = ["measure", "--target", str(file), "--profile", "2"]
+    result = CliRunner().invoke(latency, command, standalone_mode=False)
+    assert isinstance(result.exception, UsageError)
+    assert "is a GPU" in str(result.exception)
 
 
 def test_a_profile_of_another_device_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HWNAS_HOME", str(tmp_path))
-    asked = ["measure", "--target", "simulated-phone", "--profile", "2"]
-    said = CliRunner().invoke(latency, asked, standalone_mode=False)
-    assert isinstance(said.exception, UsageError)
-    assert "simulated-phone is simulated" in str(said.exception)
+    command = ["measure", "--target", "simulated-phone", "--profile", "2"]
+    result = CliRunner().invoke(latency, command, standalone_mode=False)
+    assert isinstance(result.exception, UsageError)
+    assert "simulated-phone is simulated" in str(result.exception)

@@ -18,12 +18,14 @@ from hwnas.latency_models.storage.journal import read_journal
 from hwnas.latency_models.storage.store import measured_folder, read_model
 from hwnas.measurement.measurement import Measurement
 from hwnas.profiling.bench import block_keys
-from hwnas.profiling.measure import latency_model
+from hwnas.profiling.measure import measure_latency_model
+from hwnas.profiling.plan import MeasurePlan
 from hwnas.profiling.sampling import distinct_blocks, spread_networks
-from tests.support.sample_run import PHONE, SPACE, StandIn, put_phone_table, said_nothing
+from tests.support.consoles import RecordingConsole, SilentConsole
+from tests.support.sample_run import PHONE, SPACE, StandIn, put_phone_table
 
 NETWORKS = 12
-"""As many as `put_phone_table` has."""
+"""The number of networks in `put_phone_table`."""
 BLOCKS = 1 + len(distinct_blocks(SPACE))  # and the null model
 
 
@@ -38,14 +40,14 @@ def folder() -> Path:
 
 
 class Killed(Exception):
-    """Stands for a kill: nothing after it runs."""
+    """Stands for a kill of the process."""
 
 
 class DiesAt(StandIn):
-    """A runner whose process is killed at its n-th batch."""
+    """A runner whose process is killed at a given batch."""
 
     def __init__(self, batch: int) -> None:
-        super().__init__(open_runner(PHONE), lambda one: 1.0)
+        super().__init__(open_runner(PHONE), lambda measurement: 1.0)
         self.batch = batch
 
     def measure(self, subjects: Sequence[Subject], **options: Any) -> list[Measurement]:
@@ -55,18 +57,19 @@ class DiesAt(StandIn):
 
 
 def steady() -> StandIn:
-    return StandIn(open_runner(PHONE), lambda one: 1.0)
+    return StandIn(open_runner(PHONE), lambda measurement: 1.0)
 
 
 def profiled(runner: Runner, folder: Path, profile: DeviceProfile = PHONE) -> LatencyModel:
-    return latency_model(profile, runner, SPACE, folder, said_nothing, networks=NETWORKS)
+    plan = MeasurePlan(networks=NETWORKS)
+    return measure_latency_model(profile, runner, SPACE, folder, SilentConsole(), plan=plan)
 
 
 def numbers(model: LatencyModel) -> LatencyModel:
     return msgspec.structs.replace(model, made="", sha256="")
 
 
-def test_every_distinct_block_is_measured_once_and_all_is_journaled(folder: Path) -> None:
+def test_every_distinct_block_is_measured_once_and_journaled(folder: Path) -> None:
     entries = read_journal(folder)
     keys = Counter(entry.keys for entry in entries)
     assert set(keys.values()) == {1}
@@ -85,10 +88,10 @@ def test_the_model_of_a_simulated_phone_says_simulated(folder: Path) -> None:
     assert {entry.measurement.kind for entry in read_journal(folder)} == {"simulated"}
 
 
-def test_networks_that_were_held_out_are_predicted_within_10_percent(folder: Path) -> None:
-    found = read_model(folder / "model.json").held_out
-    assert found is not None
-    assert (found.networks, found.within_10) == (NETWORKS, 1.0)
+def test_held_out_networks_are_predicted_within_10_percent(folder: Path) -> None:
+    held_out = read_model(folder / "model.json").held_out
+    assert held_out is not None
+    assert (held_out.networks, held_out.within_10) == (NETWORKS, 1.0)
 
 
 def test_a_block_costs_less_inside_a_network_than_alone_by_about_a_call(folder: Path) -> None:
@@ -98,13 +101,13 @@ def test_a_block_costs_less_inside_a_network_than_alone_by_about_a_call(folder: 
     assert sum(gains) / len(gains) == pytest.approx(simulation.call_ms, rel=0.2)
 
 
-def test_a_model_that_is_there_is_used_without_measuring(folder: Path) -> None:
+def test_an_existing_model_is_used_without_measuring(folder: Path) -> None:
     runner = steady()
     assert profiled(runner, folder) == read_model(folder / "model.json")
     assert runner.asked == []
 
 
-def test_a_kill_between_batches_costs_only_the_batch_that_was_cut_off(
+def test_a_kill_between_batches_loses_only_the_interrupted_batch(
     tmp_path: Path, folder: Path
 ) -> None:
     whole, cut = read_model(folder / "model.json"), tmp_path / "cut"
@@ -114,14 +117,13 @@ def test_a_kill_between_batches_costs_only_the_batch_that_was_cut_off(
     assert not (cut / "model.json").exists()
     journal = cut / "journal.jsonl"
     journal.write_bytes(journal.read_bytes() + b'{"keys": ["half a li')  # a kill while writing
-    done: list[tuple[int, int]] = []
-    runner = steady()
-    again = latency_model(
-        PHONE, runner, SPACE, cut, said_nothing, lambda *state: done.append(state), NETWORKS
-    )
+    console, runner, planned = RecordingConsole(), steady(), BLOCKS + NETWORKS
+    plan = MeasurePlan(networks=NETWORKS)
+    again = measure_latency_model(PHONE, runner, SPACE, cut, console, plan=plan)
     assert sum(map(len, runner.asked)) == NETWORKS
-    assert done[-1] == (BLOCKS + NETWORKS, BLOCKS + NETWORKS)
-    assert [planned for _, planned in done] == [BLOCKS + NETWORKS] * len(done)
+    assert console.progress[-1] == (planned, planned, f"{planned} of {planned} models")
+    assert {total for _, total, _ in console.progress} == {planned}
+    assert console.lines == []
     assert numbers(again) == numbers(whole)
 
 
@@ -130,11 +132,11 @@ def test_an_outdated_model_is_refused_with_its_reason_and_set_aside(folder: Path
     assert PHONE.simulation is not None
     faster = msgspec.structs.replace(PHONE.simulation, macs_per_ms=16e6)
     phone = msgspec.structs.replace(PHONE, simulation=faster)
-    said: list[str] = []
-    new = latency_model(phone, open_runner(phone), SPACE, folder, said.append, networks=6)
-    assert len(said) == 1
-    assert "the latency model of simulated-phone is refused: it was made on a simulated" in said[0]
-    assert said[0].endswith("measuring again")
+    console, plan = RecordingConsole(), MeasurePlan(networks=6)
+    new = measure_latency_model(phone, open_runner(phone), SPACE, folder, console, plan=plan)
+    [line] = console.lines
+    assert "the latency model of simulated-phone is refused: it was made on a simulated" in line
+    assert line.endswith("measuring again")
     assert read_model(folder / "model-1.json") == old
     assert (folder / "journal-1.jsonl").exists()
     assert len(read_journal(folder)) == BLOCKS + 6
@@ -143,7 +145,7 @@ def test_an_outdated_model_is_refused_with_its_reason_and_set_aside(folder: Path
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"fingerprint": "other", "hardware": "another phone"}, "it was begun on another phone"),
         ({"runtime_version": "1.0"}, "with litert 1.0, this is"),
@@ -152,7 +154,7 @@ def test_an_outdated_model_is_refused_with_its_reason_and_set_aside(folder: Path
     ],
 )
 def test_an_outdated_journal_is_refused_with_its_reason_and_set_aside(
-    folder: Path, changes: dict[str, object] | None, said: str
+    folder: Path, changes: dict[str, object] | None, reason: str
 ) -> None:
     (folder / "model.json").unlink()
     first = read_journal(folder)[0]
@@ -163,11 +165,11 @@ def test_an_outdated_journal_is_refused_with_its_reason_and_set_aside(
         reference_sha256=first.reference_sha256 if changes else "other",
     )
     (folder / "journal.jsonl").write_bytes(msgspec.json.encode(other) + b"\n")
-    reasons: list[str] = []
+    console = RecordingConsole()
     with pytest.raises(Killed):
-        latency_model(PHONE, DiesAt(1), SPACE, folder, reasons.append, networks=6)
-    assert len(reasons) == 1
-    assert "the journal of simulated-phone is refused: " in reasons[0] and said in reasons[0]
+        measure_latency_model(PHONE, DiesAt(1), SPACE, folder, console)
+    [line] = console.lines
+    assert "the journal of simulated-phone is refused: " in line and reason in line
     assert read_journal(folder) == []
     assert (folder / "journal-1.jsonl").exists()
 
@@ -181,8 +183,8 @@ def test_each_device_space_and_class_count_has_a_folder_of_its_own(folder: Path)
 def test_networks_are_spread_from_end_to_end(folder: Path, count: int) -> None:
     costs = read_model(folder / "model.json").cost_table(SPACE)
     genotypes = spread_networks(SPACE, costs, count, seed=0)
-    assert len({block_keys(SPACE.architecture(one)) for one in genotypes}) == count
-    latencies_ms = [costs.network_ms(one.choices) for one in genotypes]
+    assert len({block_keys(SPACE.architecture(genotype)) for genotype in genotypes}) == count
+    latencies_ms = [costs.network_ms(genotype.choices) for genotype in genotypes]
     assert latencies_ms == sorted(latencies_ms)
     assert latencies_ms[0] < 1.1 * costs.smallest_ms
     assert latencies_ms[-1] > 0.88 * costs.largest_ms

@@ -48,7 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HWNAS_HOME", str(folder))
         patch.setitem(EFFORTS, "quick", effort)
         patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: InProcess())
-        patch.setattr("hwnas.profiling.measure.NETWORKS", 12)
+        patch.setattr("hwnas.profiling.measure.DEFAULT_NETWORKS", 12)
         patch.setattr("hwnas.spaces.grown.space.SAMPLED", 2)
         patch.setattr("hwnas.spaces.grown.densenet.DEPTH", 3)
         patch.setattr("hwnas.spaces.grown.densenet.GROWTHS", (4, 6, 8, 12))

@@ -17,10 +17,12 @@ from hwnas.devices.runner import Progress, Runner, Subject, open_runner
 from hwnas.files import home
 from hwnas.latency_models.storage.store import measured_folder
 from hwnas.measurement.measurement import Environment, Measurement, Round
-from hwnas.profiling.measure import latency_model
+from hwnas.profiling.measure import measure_latency_model
+from hwnas.profiling.plan import MeasurePlan
 from hwnas.spaces.mobile import space as mobile_module
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.specialize.setup.effort import EFFORTS, Effort
+from tests.support.consoles import SilentConsole
 
 PHONE = find_profile("simulated-phone")
 SPACE = mobile_space((1, 16, 16), 3)
@@ -84,12 +86,9 @@ def put_phone_table() -> Path:
 @cache
 def _phone_files() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as made:
-        latency_model(PHONE, open_runner(PHONE), SPACE, Path(made), said_nothing, networks=12)
+        plan, runner = MeasurePlan(networks=12), open_runner(PHONE)
+        measure_latency_model(PHONE, runner, SPACE, Path(made), SilentConsole(), plan=plan)
         return {file.name: file.read_bytes() for file in Path(made).iterdir()}
-
-
-def said_nothing(text: str) -> None:
-    raise AssertionError(f"there was nothing to say, but: {text}")
 
 
 class StandIn:

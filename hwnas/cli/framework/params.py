@@ -64,6 +64,12 @@ def parse_share(text: str) -> float | None:
     return share if 0 <= share < 10 else None
 
 
+def parse_fraction(text: str) -> float | None:
+    """Read a share between 0 and 1."""
+    share = parse_share(text)
+    return share if share is not None and 0 < share < 1 else None
+
+
 def parse_duration_ms(text: str) -> float | None:
     """Read ``80ms``, ``900us`` or ``1.5s``."""
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(us|µs|ms|s)", text.strip())
@@ -137,6 +143,8 @@ LATENCY_MODEL = Name("MODEL", _latency_models)
 
 SHARE = Value("SHARE", parse_share, "a share such as 5% or 0.05")
 """A float, 0.05 for ``5%``."""
+FRACTION = Value("SHARE", parse_fraction, "a share between 0% and 100%, such as 5% or 0.05")
+"""A float between 0 and 1."""
 DURATION = Value("DURATION", parse_duration_ms, "a positive time with its unit, such as 80ms")
 """A float, in milliseconds."""
 SHAPE = Value("CxHxW", parse_shape, "channels, height and width, such as 3x224x224")

@@ -1,26 +1,34 @@
-"""`hwnas latency check`: does the latency model still hold on this device, now?"""
+"""`hwnas latency check`: does the latency model still hold on this device?"""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from hwnas.cli.framework.command import command, json_option, option, quiet_option
+from hwnas.cli.latency.options import data_option, precision_option, space_option, target_option
+from hwnas.cli.tables import print_json, print_table
+
 if TYPE_CHECKING:
-    from hwnas.profiling.check import Checked
-
-NETWORKS = 10
+    from hwnas.profiling.check import ModelCheck
 
 
-@click.command("check")
-@click.option("--target", default="host-cpu", show_default=True, help="Device name or profile.")
-@click.option("--space", default="mobile", show_default=True, help="Search space.")
-@click.option("--data", default="fashion-mnist-6k", show_default=True)
-@click.option("--precision", default="fp32", show_default=True, help="fp32 or int8.")
-@click.option("--seed", default=0, show_default=True, help="Of the networks drawn.")
-@click.option("--add", is_flag=True, help="Correct the model by what was measured.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@command("check", example="hwnas latency check --target host-cpu")
+@target_option
+@space_option
+@data_option
+@precision_option
+@option("--seed", group="Measurement", default=0, help="Random seed of the networks.")
+@option(
+    "--add",
+    group="Measurement",
+    is_flag=True,
+    help="Fit the model again with the measured networks.",
+)
+@json_option
+@quiet_option
 def check(
     target: str,
     space: str,
@@ -31,77 +39,57 @@ def check(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure ten fresh networks now and compare them with the model's predictions.
+    """Measure ten new networks and compare them with the model's predictions.
 
-    Exit 0 if the model holds (perhaps with one common factor), 1 if it does not.
+    The exit code is 0 if the model holds (perhaps with one common factor), 1 if it does not.
     """
-    import sys
-
-    from hwnas.cli.latency.fit import place_of, reachable
-    from hwnas.cli.tables import print_json
     from hwnas.console import console
-    from hwnas.errors import HwnasError
-    from hwnas.latency_models.storage.store import published_model, read_measured
-    from hwnas.profiling.check import ModelOutdated, add_to_model, check_model
+    from hwnas.profiling.check import add_to_model, check_model, model_to_check
+    from hwnas.profiling.setup import find_setup
 
-    place = place_of(target, space, data, precision)
-    runner, name = reachable(place), place.profile.name
-    measured = read_measured(place.folder)
-    model = measured or published_model(name, place.space)
-    again = f"hwnas latency measure --target {target}"
-    again += f" --precision {precision}" if precision != "fp32" else ""
-    if model is None:
-        raise HwnasError(f"{name}: no latency model yet: `{again}` makes it")
-    if add and measured is None:
-        raise HwnasError(f"--add: the model of {name} was not measured here: `{again}` does it")
-    try:
-        done = check_model(
-            model, place.profile, runner, place.space, place.folder, console(quiet), NETWORKS, seed
-        )
-    except ModelOutdated as error:
-        raise HwnasError(f"{error}; `{again}` makes a new one") from None
+    setup = find_setup(target, space, data, precision)
+    with setup.open_runner() as runner:
+        model = model_to_check(setup, measured_only=add)
+        result = check_model(model, setup, runner, console(quiet), seed=seed)
     if add:
-        add_to_model(model, done, place.folder)
-    found = done.comparison
+        add_to_model(model, result, setup.folder)
     if as_json:
-        print_json({
-            "verdict": found.verdict, "networks": found.networks, "inside_90": found.inside,
-            "inside_90_after_factor": found.inside_after_factor, "ratio": found.factor,
-            "ratio_ci95": found.factor_ci95, "reference_drift": done.drift, "notes": done.notes,
-            "journal": str(done.journal),
-        })  # fmt: skip
+        print_json(result.to_dict())
     else:
-        _print(done, add, f"{again} --again")
-    if found.verdict == "does not hold":
+        _print(result, f"{setup.measure_command} --again")
+        if add:
+            click.echo("the networks were added to the model")
+    if result.comparison.verdict == "does not hold":
         sys.exit(1)
 
 
-def _print(done: Checked, added: bool, again: str) -> None:
-    from hwnas.cli.tables import print_table
-
-    found = done.comparison
-    print_table(
-        ["predicted, ms", "90 % interval, ms", "measured, ms", "difference", "inside"],
+def _print(result: ModelCheck, measure_again: str) -> None:
+    comparison = result.comparison
+    rows = [
         [
-            [f"{one.predicted_ms:.4g}", f"{one.interval_ms[0]:.4g} to {one.interval_ms[1]:.4g}",
-             f"{one.measured_ms:.4g}", f"{one.measured_ms / one.predicted_ms - 1:+.1%}",
-             "yes" if one.inside else "no"]
-            for one in found.networks
-        ],
-    )  # fmt: skip
-    low, high = found.factor_ci95
+            f"{network.predicted_ms:.4g}",
+            f"{network.interval_ms[0]:.4g} to {network.interval_ms[1]:.4g}",
+            f"{network.measured_ms:.4g}",
+            f"{network.measured_ms / network.predicted_ms - 1:+.1%}",
+            "yes" if network.inside else "no",
+        ]
+        for network in comparison.networks
+    ]
+    titles = ["predicted, ms", "90 % interval, ms", "measured, ms", "difference", "inside"]
+    print_table(titles, rows)
+    low, high = comparison.factor_ci95
     click.echo(
-        f"{found.inside} of {len(found.networks)} inside the 90 % interval; measured / predicted "
-        f"{found.factor:.3f} (95 % {low:.3f} to {high:.3f}); the reference runs {done.drift:+.0%} "
-        "against calibration"
+        f"{comparison.inside} of {len(comparison.networks)} inside the 90 % interval; "
+        f"measured / predicted {comparison.factor:.3f} (95 % {low:.3f} to {high:.3f}); the "
+        f"reference model takes {result.drift:+.0%} against its calibration"
     )
-    for note in done.notes:
+    for note in result.notes:
         click.echo(f"note: {note}")
-    said = {
+    verdicts = {
         "holds": "the model holds",
-        "holds with a factor": f"the model holds with a common factor of {found.factor:.3f}; "
-        "`--add` learns it",
-        "does not hold": f"the model does not hold: `{again}` makes a new one",
+        "holds with a factor": f"the model holds with a common factor of {comparison.factor:.3f}; "
+        "`--add` fits it",
+        "does not hold": f"the model does not hold: `{measure_again}` makes a new one",
     }
-    click.echo(said[found.verdict] + ("; the networks were added to it" if added else ""))
-    click.echo(f"measured: {done.journal}")
+    click.echo(verdicts[comparison.verdict])
+    click.echo(f"measurements: {result.journal}")

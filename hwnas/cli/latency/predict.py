@@ -1,87 +1,134 @@
-"""`hwnas latency predict`: what a network costs on a device, block by block."""
+"""`hwnas latency predict`: the predicted latency of a network on a device, block by block."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.params import DATA, DURATION, FRACTION, LATENCY_MODEL, NETWORK, SPACE
+from hwnas.cli.latency.options import FILE
+from hwnas.cli.tables import print_json, print_table
 
-@click.command("predict")
-@click.argument("what")
-@click.option("--target", help="Device, or a model by name like pixel1/table-2018.")
-@click.option("--model", "file", type=click.Path(path_type=Path), help="A model's file.")
-@click.option("--space", default="mobile", show_default=True, help="Of a genotype.")
-@click.option("--data", default="fashion-mnist-6k", show_default=True, help="Of a genotype.")
-@click.option("--budget", help="A latency like 80ms: how probably is it kept?")
-@click.option("--confidence", default="90%", show_default=True, help="Exit 5 below it.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+if TYPE_CHECKING:
+    from hwnas.latency_models.breakdown import Breakdown
+
+
+@command(
+    "predict",
+    example=(
+        "hwnas latency predict proxyless_mobile --target pixel1",
+        "hwnas latency predict model.onnx --target host-cpu --budget 2ms",
+    ),
+)
+@click.argument("network", type=NETWORK)
+@option(
+    "--target",
+    group="Latency model",
+    type=LATENCY_MODEL,
+    help="Device, or a model's name such as pixel1/table-2018.",
+)
+@option("--model", "file", group="Latency model", type=FILE, help="File of a model.")
+@option(
+    "--space",
+    group="Genotypes",
+    type=SPACE,
+    default="mobile",
+    help="Search space of the genotype.",
+)
+@option(
+    "--data",
+    group="Genotypes",
+    type=DATA,
+    default="fashion-mnist-6k",
+    help="Data set that sets the genotype's input shape and number of classes.",
+)
+@option(
+    "--budget",
+    "budget_ms",
+    group="Budget",
+    type=DURATION,
+    help="Print how probable it is that the network keeps this latency, such as 80ms.",
+)
+@option(
+    "--confidence",
+    group="Budget",
+    type=FRACTION,
+    default="90%",
+    help="Exit with code 5 if the budget is kept less probably.",
+)
+@json_option
 def predict(
-    what: str, target: str | None, file: Path | None, space: str, data: str, budget: str | None,
-    confidence: str, as_json: bool,
-) -> None:  # fmt: skip
-    """Predict the latency of WHAT: a file of a network, a run folder, or a published name.
+    network: str,
+    target: str | None,
+    file: Path | None,
+    space: str,
+    data: str,
+    budget_ms: float | None,
+    confidence: float,
+    as_json: bool,
+) -> None:
+    """Predict the latency of NETWORK: a file, a run folder, or the name of a published network.
 
-    Files are an architecture's or a genotype's JSON, or an ONNX or TFLite file that hwnas wrote.
+    A file is the JSON of an architecture or a genotype, or an ONNX or TFLite file written by hwnas.
     """
-    import sys
-
-    from hwnas.cli.latency.fit import share_of
-    from hwnas.cli.tables import print_json, print_table
     from hwnas.data.datasets import load_dataset
     from hwnas.errors import UsageError
     from hwnas.latency_models.breakdown import breakdown
     from hwnas.latency_models.storage.registry import find_model
     from hwnas.networks.resolve import find_network, needs_shape
-    from hwnas.specialize.setup.budget import parse_budget
 
     if (target is None) == (file is None):
         raise UsageError("expected either --target DEVICE or --model FILE")
-    wanted = share_of("--confidence", confidence)
-    budget_ms, is_share = parse_budget(budget) if budget else (None, False)
-    if is_share:
-        raise UsageError(f"--budget {budget!r}: a share of what? Expected a latency like 80ms")
     shape, classes = None, None
-    if needs_shape(what):
+    if needs_shape(network):
         dataset = load_dataset(data)
         shape, classes = dataset.input_shape, dataset.num_classes
-    network = find_network(what, space, shape, classes)
-    name, model = find_model(str(file) if file else str(target), network.blocks)
-    found = breakdown(model, network.blocks)
-    chance = None if budget_ms is None else found.confidence(budget_ms)
-    kept = chance is None or chance >= wanted
+    blocks = find_network(network, space, shape, classes).blocks
+    name, model = find_model(str(file or target), blocks)
+    result = breakdown(model, blocks)
+    probability = None if budget_ms is None else result.confidence(budget_ms)
     if as_json:
         print_json({
-            "network": what, "model": name, "kind": model.kind, "device": model.device,
-            "mean_ms": found.mean_ms, "std_ms": found.std_ms, "interval_90_ms": found.interval_ms,
-            "overhead_ms": found.overhead_ms, "blocks": found.blocks,
-            "never_measured": found.never_measured, "only_alone": found.only_alone,
-            "budget_ms": budget_ms, "probability": chance,
+            "network": network, "model": name, "kind": model.kind, "device": model.device,
+            "mean_ms": result.mean_ms, "std_ms": result.std_ms,
+            "interval_90_ms": result.interval_ms, "overhead_ms": result.overhead_ms,
+            "blocks": result.blocks, "never_measured": result.never_measured,
+            "only_alone": result.only_alone, "budget_ms": budget_ms, "probability": probability,
         })  # fmt: skip
     else:
-        print_table(
-            ["block", "ms", "90 % interval", "share", "known"],
-            [
-                [one.block, f"{one.ms:.4g}",
-                 f"{one.interval_ms[0]:.4g} to {one.interval_ms[1]:.4g}",
-                 f"{one.share:.1%}",
-                 one.known + (" (!)" if one.never_measured or one.only_alone else "")]
-                for one in found.blocks
-            ],
-        )  # fmt: skip
-        low_ms, high_ms = found.interval_ms
-        click.echo(f"overhead: {found.overhead_ms:.4g} ms")
-        click.echo(
-            f"{what} on {model.device}: {found.mean_ms:.4g} ms, a measurement lies between "
-            f"{low_ms:.4g} and {high_ms:.4g} ms with 90 % (model {name}, {model.kind})"
-        )
-        for kind in found.never_measured:
-            click.echo(f"never measured there: {kind}: its cost is a guess")
-        for kind in found.only_alone:
-            click.echo(f"timed alone, in no measured network: {kind}: less sure inside one")
-        if chance is not None:
+        _print(result, f"{network} on {model.device}", f"model {name}, {model.kind}")
+        if probability is not None:
             click.echo(
-                f"within {budget_ms:.4g} ms with probability {chance:.0%}, asked for {wanted:.0%}"
+                f"within {budget_ms:.4g} ms with probability {probability:.0%}, required "
+                f"{confidence:.0%}"
             )
-    if not kept:
+    if probability is not None and probability < confidence:
         sys.exit(5)
+
+
+def _print(result: Breakdown, subject: str, source: str) -> None:
+    rows = [
+        [
+            cost.block,
+            f"{cost.ms:.4g}",
+            f"{cost.interval_ms[0]:.4g} to {cost.interval_ms[1]:.4g}",
+            f"{cost.share:.1%}",
+            cost.known + (" (!)" if cost.never_measured or cost.only_alone else ""),
+        ]
+        for cost in result.blocks
+    ]
+    print_table(["block", "ms", "90 % interval", "share", "known from"], rows)
+    low_ms, high_ms = result.interval_ms
+    click.echo(f"overhead: {result.overhead_ms:.4g} ms")
+    click.echo(
+        f"{subject}: {result.mean_ms:.4g} ms; 90 % of measurements lie between {low_ms:.4g} and "
+        f"{high_ms:.4g} ms ({source})"
+    )
+    for kind in result.never_measured:
+        click.echo(f"never measured on the device: {kind}; its cost is extrapolated")
+    for kind in result.only_alone:
+        click.echo(f"timed in isolation only: {kind}; its cost inside a network is less certain")

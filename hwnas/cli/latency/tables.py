@@ -1,4 +1,4 @@
-"""`hwnas latency import` and `adapt`: models from other people's tables, and from other devices."""
+"""`hwnas latency import` and `adapt`: models from published tables, and from other devices."""
 
 from __future__ import annotations
 
@@ -7,44 +7,81 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.params import LATENCY_MODEL, NETWORK
+from hwnas.cli.latency.options import (
+    FILE,
+    data_option,
+    force_option,
+    out_option,
+    space_option,
+)
+from hwnas.cli.tables import print_json
+
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from hwnas.latency_models.importers import Dialect
     from hwnas.latency_models.model import LatencyModel
 
-FEW = 3
-"""Networks below which nothing is said of their intervals."""
+DIALECTS = ("proxylessnas", "ofa", "nn-meter", "csv", "trtexec")
 
 
-@click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--device", required=True, help="Name of the device that the table is of.")
-@click.option(
-    "--dialect", help="proxylessnas, ofa, nn-meter, csv or trtexec.  [default: by content]"
+@command(
+    "import",
+    example=(
+        "hwnas latency import table.csv --device board",
+        "hwnas latency import trtexec.log --device orin --network proxyless_mobile",
+    ),
 )
-@click.option("--network", help="trtexec: the network that the log is of (file, run or name).")
-@click.option(
-    "--batch", type=click.IntRange(1), help="trtexec: inputs of a call, if the log doesn't say it."
+@click.argument("file", type=FILE)
+@option("--device", group="Input", metavar="NAME", required=True, help="Device of the latencies.")
+@option(
+    "--dialect",
+    group="Input",
+    type=click.Choice(DIALECTS),
+    default_help="by content",
+    help="Format of FILE.",
 )
-@click.option("--resolution", type=int, help="Of several tables the one for this input, in pixels.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the model to this file.")
-@click.option("--force", is_flag=True, help="Overwrite a model of that name.")
-@click.option("--json", "as_json", is_flag=True, help="The model as one JSON document.")
+@option(
+    "--resolution",
+    group="Input",
+    type=int,
+    metavar="PIXELS",
+    help="Input size, where FILE has tables for several.",
+)
+@option("--network", group="trtexec", type=NETWORK, help="Network that was timed.")
+@option(
+    "--batch",
+    group="trtexec",
+    type=click.IntRange(1),
+    default_help="the log's",
+    help="Inputs of a call, if the log does not state them.",
+)
+@out_option
+@force_option
+@json_option
 def import_(
-    file: Path, device: str, dialect: str | None, network: str | None, batch: int | None,
-    resolution: int | None, out: Path | None, force: bool, as_json: bool,
-) -> None:  # fmt: skip
+    file: Path,
+    device: str,
+    dialect: Dialect | Literal["trtexec"] | None,
+    resolution: int | None,
+    network: str | None,
+    batch: int | None,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Make a latency model of a published table in FILE: its rows as they are.
 
-    What trtexec printed is one network's latency: it is added to the device's observations, from
-    which `hwnas latency adapt` makes a model. At a batch of 8, say, those of NAME-batch8.
+    The log of trtexec is the latency of one network: it is added to the observations of the
+    device, from which `hwnas latency adapt` makes a model. A log of batch 8 belongs to the device
+    NAME-batch8.
     """
-    from typing import cast
-
-    from hwnas.errors import UnknownName, UsageError
-    from hwnas.latency_models.fitting.fit import fit_model
-    from hwnas.latency_models.importers import DIALECTS, Dialect, read_observations
+    from hwnas.errors import UsageError
     from hwnas.latency_models.importers.trtexec.log import is_trtexec
     from hwnas.latency_models.storage.registry import model_name
-    from hwnas.profiling.sources import check_batch
+    from hwnas.profiling.sources import import_table
 
     if dialect == "trtexec" or (dialect is None and is_trtexec(file)):
         from hwnas.cli.latency.trtexec import import_trtexec
@@ -57,88 +94,94 @@ def import_(
         return
     if network is not None or batch is not None:
         raise UsageError(f"--network and --batch are for trtexec's output, which {file} is not")
-    if dialect is not None and dialect not in DIALECTS:
-        raise UnknownName("dialect", dialect, (*DIALECTS, "trtexec"))
-    path = _target(device, model_name(file.stem), out, force)
-    found = read_observations(file, cast("Dialect | None", dialect), resolution)
-    check_batch(file, found.batch, model_name(device))
-    model = fit_model(
-        device, found.observations, kind="table", source=f"{file.name} ({found.dialect})"
-    )
-    for note in found.notes:
+    path = _model_path(device, model_name(file.stem), out, force)
+    imported = import_table(file, model_name(device), dialect, resolution)
+    for note in imported.notes:
         click.echo(f"note: {note}", err=True)
-    _keep(model, path, as_json)
+    _write(imported.model, path, as_json)
 
 
-@click.command("adapt")
-@click.option("--from", "source", required=True, help="Device, model name or model file.")
-@click.option("--to", "device", required=True, help="Name of the new device.")
-@click.option("--observations", type=click.Path(path_type=Path), help="What was measured there.")
-@click.option("--networks", default=10, show_default=True, type=click.IntRange(3))
-@click.option("--space", default="mobile", show_default=True)
-@click.option("--data", default="fashion-mnist-6k", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the model to this file.")
-@click.option("--force", is_flag=True, help="Overwrite a model of that name.")
-@click.option("--json", "as_json", is_flag=True, help="The model as one JSON document.")
+@command(
+    "adapt",
+    example="hwnas latency adapt --from note10 --to host-cpu-litert",
+)
+@option(
+    "--from",
+    "source",
+    group="Devices",
+    type=LATENCY_MODEL,
+    required=True,
+    help="Model to adapt: a device, a model's name or its file.",
+)
+@option("--to", "device", group="Devices", metavar="NAME", required=True, help="New device.")
+@option(
+    "--observations",
+    group="Measurement",
+    type=click.Path(path_type=Path),
+    help="Table or journal of latencies of the new device.",
+)
+@option(
+    "--networks",
+    group="Measurement",
+    type=click.IntRange(3),
+    default=10,
+    help="Networks to measure, without --observations.",
+)
+@space_option
+@data_option
+@out_option
+@force_option
+@json_option
 def adapt(
-    source: str, device: str, observations: Path | None, networks: int, space: str, data: str,
-    out: Path | None, force: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Make a model of a new device from another's and a few measurements.
+    source: str,
+    device: str,
+    observations: Path | None,
+    networks: int,
+    space: str,
+    data: str,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make a model of a new device from another device's model and a few measurements.
 
-    With --observations from a table of networks or blocks measured there (`key,ms` in CSV), else
-    by measuring some networks on the device now.
+    The measurements are read from --observations (networks or blocks, such as `key,ms` in CSV), or
+    else some networks are measured on the device now.
     """
-    from hwnas.errors import HwnasError
+    from hwnas.console import console
     from hwnas.latency_models.storage.registry import find_model, model_name
-    from hwnas.profiling.adapt import (
-        adapted_model,
-        measure_adapted,
-        outlook,
-        outlook_of_own,
-        outlook_words,
-    )
-    from hwnas.profiling.sources import observations_in
+    from hwnas.profiling.adapt import adapt_to_file, measure_adapted, outlook, outlook_sentence
+    from hwnas.profiling.setup import find_setup
 
-    path = _target(device, f"adapted-from-{model_name(Path(source).stem)}", out, force)
+    path = _model_path(device, f"adapted-from-{model_name(Path(source).stem)}", out, force)
     _, origin = find_model(source)
     if observations is not None:
-        seen, said, notes = observations_in(observations, model_name(device))
+        model, notes = adapt_to_file(origin, observations, model_name(device))
         for note in notes:
             click.echo(f"note: {note}", err=True)
-        try:
-            model = adapted_model(model_name(device), origin, seen, said)
-        except HwnasError as error:
-            raise HwnasError(f"{observations}: {error}") from None
-        found = outlook_of_own(model) if len(model.networks) >= FEW else None
+        expected = outlook(model)
     else:
-        from hwnas.cli.latency.fit import place_of, reachable
-        from hwnas.console import console
-
-        place = place_of(device, space, data)
-        model = measure_adapted(
-            origin, place.profile, reachable(place), place.space, place.folder, console(as_json),
-            networks,
-        )  # fmt: skip
-        found = outlook(model, place.space)
-    _keep(model, path, as_json)
-    if not as_json and found is not None:
-        click.echo(outlook_words(found))
+        setup = find_setup(device, space, data)
+        with setup.open_runner() as runner:
+            model = measure_adapted(origin, setup, runner, console(as_json), count=networks)
+        expected = outlook(model, setup.space)
+    _write(model, path, as_json)
+    if not as_json and expected is not None:
+        click.echo(outlook_sentence(expected))
 
 
-def _target(device: str, stem: str, out: Path | None, force: bool) -> Path:
+def _model_path(device: str, stem: str, out: Path | None, force: bool) -> Path:
     from hwnas.errors import UsageError
     from hwnas.latency_models.storage.registry import model_name
     from hwnas.latency_models.storage.store import own_folder
 
     path = out or own_folder(model_name(device)) / f"{stem}.json"
     if path.exists() and not force:
-        raise UsageError(f"{path} is there already: --force overwrites it, --out names another")
+        raise UsageError(f"{path} exists already: --force overwrites it, --out names another file")
     return path
 
 
-def _keep(model: LatencyModel, path: Path, as_json: bool) -> None:
-    from hwnas.cli.tables import print_json
+def _write(model: LatencyModel, path: Path, as_json: bool) -> None:
     from hwnas.latency_models.storage.card import card
     from hwnas.latency_models.storage.store import write_own
 

@@ -12,7 +12,8 @@ from hwnas.files import write_json
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.registry import find_model
 from hwnas.latency_models.storage.store import measured_folder, published_model, read_model
-from hwnas.profiling.measure import latency_model
+from hwnas.profiling.measure import measure_latency_model
+from hwnas.profiling.plan import MeasurePlan
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.run_folder import RunFolder
 
@@ -84,13 +85,5 @@ def _measured(target: Target, space: SearchSpace, console: Console) -> LatencyMo
     if target.runner is None:
         return None
     folder = measured_folder(target.profile.name, space)
-    with console.step(f"latency model of {target.profile.name}") as update:
-        return latency_model(
-            target.profile,
-            target.runner,
-            space,
-            folder,
-            console.say,
-            lambda done, planned: update(done, planned, f"{done} of {planned} models"),
-            enough=ENOUGH,
-        )
+    plan = MeasurePlan(accepted=ENOUGH)
+    return measure_latency_model(target.profile, target.runner, space, folder, console, plan=plan)

@@ -16,7 +16,7 @@ from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.profiling.bench import block_keys
-from hwnas.profiling.time_limited import SPREAD, next_step
+from hwnas.profiling.time_limited import INITIAL_NETWORKS, Candidates, select_round
 
 PART = 0.75
 """Share of the pool that one choice may take from."""
@@ -87,18 +87,17 @@ def limited(
 
     ``budget`` and what each ``network`` takes are in the time of a block alone.
     """
-    taken = [seen[()], *(seen[block_keys(one)] for one in spread(line, SPREAD))]
-    left, some = budget - 1 - SPREAD * network, part_of(pool, seed)
+    taken = [seen[()], *(seen[block_keys(one)] for one in spread(line, INITIAL_NETWORKS))]
+    left, some = budget - 1 - INITIAL_NETWORKS * network, part_of(pool, seed)
     while True:
         known = {one.keys for one in taken}
         alone = [block for block in blocks if (block.key,) not in known]
         nets = [one for one in some if block_keys(one) not in known]
         costs = [*(1.0 for _ in alone), *(network for _ in nets)]
         timed = any(one.what == "alone" and one.keys for one in taken)
-        order = next_step(
-            fit(taken), alone, [one.blocks for one in nets], [one.blocks for one in targets],
-            costs, left, timed,
-        )  # fmt: skip
+        candidates = Candidates(alone, [one.blocks for one in nets], costs)
+        goals = [one.blocks for one in targets]
+        order = select_round(fit(taken), candidates, goals, left, timed)
         keys = [*((block.key,) for block in alone), *map(block_keys, nets)]
         before = len(taken)
         for place in order:

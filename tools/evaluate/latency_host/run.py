@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from hwnas.architecture.architecture import Architecture
 from hwnas.devices.fingerprint import hardware
 from hwnas.devices.profile import find_profile
-from hwnas.devices.runner import file_sha256, open_runner, reference_file
+from hwnas.devices.runner import open_runner
 from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
 from hwnas.latency_models.fitting.design_matrix import timed_blocks
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.journal import Entry, observation_of, reference_ms_of
-from hwnas.profiling.bench import Bench, Job, block_keys
-from hwnas.profiling.measure import FIRST
+from hwnas.profiling.bench import NULL_JOB, Bench, block_keys, isolated_job, network_job
+from hwnas.profiling.measure import INITIAL_NETWORKS
 from hwnas.profiling.sampling import distinct_blocks, spread_networks
 from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.mobile.space import mobile_space
@@ -90,11 +90,11 @@ def main(works: Sequence[Path], targets: Sequence[str], space_name: str, out: Pa
 def measured(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, Seen, Seen]:
     """Return the networks and both passes' observations, by block keys."""
     blocks = distinct_blocks(space)
-    alone = [Job((), False, ()), *(Job((one.key,), False, (one,)) for one in blocks)]
+    alone = [NULL_JOB, *map(isolated_job, blocks)]
     first = _bench(target, folder / "first", 0).measure(alone)
     costs_ms = {e.keys[0]: e.measurement.ratio for e in first if not e.network and e.keys}
     networks = _networks(space, costs_ms)
-    whole = [Job(block_keys(one), True, one.blocks, one.inputs) for one in _all(networks)]
+    whole = list(map(network_job, _all(networks)))
     first = _bench(target, folder / "first", 0).measure([*alone, *whole])
     second = _bench(target, folder / "second", 1).measure(whole)
     reference_ms = reference_ms_of(first)
@@ -103,9 +103,11 @@ def measured(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, S
 
 def _bench(target: str, folder: Path, seed: int) -> Bench:
     profile = find_profile(target)
-    said = lambda done, planned: click.echo(f"{folder}: {done}", err=True)  # noqa: E731
-    reference = file_sha256(reference_file(profile.runtime))
-    return Bench(profile, open_runner(profile), folder, said, seed, reference)
+
+    def progress(done: float, planned: float, remark: str) -> None:
+        click.echo(f"{folder}: {done}", err=True)
+
+    return Bench(profile, open_runner(profile), folder, seed=seed, progress=progress)
 
 
 def _by_keys(entries: Sequence[Entry], reference_ms: float) -> Seen:
@@ -129,7 +131,7 @@ def _networks(space: SearchSpace, ratio: dict[str, float]) -> Networks:
         if not any(block.kernel_size == 7 for block in one.blocks):
             plain.append(one)
     return Networks(
-        first=tuple(map(space.architecture, spread_networks(space, costs, FIRST, 0))),
+        first=tuple(map(space.architecture, spread_networks(space, costs, INITIAL_NETWORKS, 0))),
         pool=tuple(pool),
         fresh=tuple(fresh),
         fastest=tuple(rest[n] for n in spread),

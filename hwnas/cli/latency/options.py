@@ -1,0 +1,37 @@
+"""Options that several latency commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hwnas.cli.framework.command import option
+from hwnas.cli.framework.params import DATA, SPACE, TARGET
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+target_option = option(
+    "--target", group="Device", type=TARGET, default="host-cpu", help="Device: a name or a profile."
+)
+space_option = option(
+    "--space", group="Search space", type=SPACE, default="mobile", help="Search space."
+)
+data_option = option(
+    "--data",
+    group="Search space",
+    type=DATA,
+    default="fashion-mnist-6k",
+    help="Data set that sets the input shape and the number of classes.",
+)
+precision_option = option(
+    "--precision",
+    group="Search space",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    help="Precision of the networks.",
+)
+out_option = option("--out", group="Output", type=FILE, help="Write the model to this file.")
+force_option = option(
+    "--force", group="Output", is_flag=True, help="Overwrite an existing model of that name."
+)

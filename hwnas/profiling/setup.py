@@ -1,0 +1,56 @@
+"""A device and a search space whose latencies are measured, found by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from hwnas.data.datasets import load_dataset
+from hwnas.devices.limits import check_precision
+from hwnas.devices.profile import DeviceProfile, find_profile
+from hwnas.devices.runner import Runner, open_runner
+from hwnas.errors import DeviceError, UsageError
+from hwnas.latency_models.storage.store import measured_folder
+from hwnas.spaces.find import find_space
+from hwnas.spaces.int8 import in_precision
+from hwnas.spaces.space import SearchSpace
+
+
+class ProfilingSetup(NamedTuple):
+    """A device, a search space, and the folder of their journal and latency model."""
+
+    target: str
+    """The device as the user named it: a name or the path of a profile."""
+    profile: DeviceProfile
+    space: SearchSpace
+    folder: Path
+
+    def open_runner(self) -> Runner:
+        """Return a runner on the device. Raises `DeviceError` if the device can't be reached."""
+        if not self.profile.reachable:
+            raise DeviceError(
+                f"{self.profile.name}: the profile has no way to reach the device (no [remote] "
+                "table), so nothing can be measured on it"
+            )
+        return open_runner(self.profile)
+
+    @property
+    def measure_command(self) -> str:
+        """The command that measures the latency model."""
+        is_int8 = any(block.precision == "int8" for block in self.space.fixed)
+        return f"hwnas latency measure --target {self.target}" + " --precision int8" * is_int8
+
+
+def find_setup(target: str, space: str, data: str, precision: str = "fp32") -> ProfilingSetup:
+    """Return the setup for a device, a space and the data set that sets its input and classes."""
+    profile = find_profile(target)
+    if profile.runtime == "torch":
+        raise UsageError(
+            f"{target}: networks are measured as .onnx and .tflite files, which a device with "
+            "runtime = 'torch' can't run; `hwnas benchmark FILE.pt2` measures on it"
+        )
+    check_precision(precision, profile)
+    dataset = load_dataset(data, input_shape=profile.default_input)
+    float_space = find_space(space, dataset.input_shape, dataset.num_classes)
+    searched = in_precision(float_space, precision)
+    return ProfilingSetup(target, profile, searched, measured_folder(profile.name, searched))
