@@ -1,4 +1,4 @@
-"""The one exception family that users of hwnas may catch, with the exit code of each."""
+"""Exceptions of hwnas, with the exit code of each on the command line."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from difflib import get_close_matches
 
 
 class HwnasError(Exception):
-    """Base of every error that hwnas raises on purpose; the command line shows it as one line."""
+    """Base class of all errors that hwnas raises; the command line prints them as one line."""
 
     exit_code = 1
 
 
 class UsageError(HwnasError):
-    """A value given by the user that cannot be meant."""
+    """An invalid value given by the user."""
 
     exit_code = 2
 
 
 class UnknownName(UsageError):
-    """A name that no registry, profile folder or table knows."""
+    """A name that is in no registry, folder or table; the message has the nearest one."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = get_close_matches(name, known, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
+        hint = f", did you mean {near[0]!r}? Known" if near else "; known"
         listed = ", ".join(known[:12]) + (f", … {len(known) - 12} more" if len(known) > 12 else "")
-        super().__init__(f"no {kind} named {name!r}{hint}; known: {listed or 'none'}")
+        super().__init__(f"no {kind} named {name!r}{hint}: {listed or 'none'}")
 
 
 class InvalidFile(UsageError):
-    """A data file that does not say what it should."""
+    """A data file with invalid content."""
 
     def __init__(self, file: str, why: str) -> None:
         super().__init__(f"{file}: {why}")
@@ -53,7 +53,7 @@ class ExportError(HwnasError):
 
 
 class BudgetError(HwnasError):
-    """A latency budget that no network of the space keeps."""
+    """A latency budget that no network of the space meets."""
 
     exit_code = 5
 
@@ -65,7 +65,7 @@ class Regression(HwnasError):
 
 
 class TooNoisy(HwnasError):
-    """Measurements whose spread does not allow a verdict."""
+    """Measurements that are too noisy for a verdict."""
 
     exit_code = 6
 

@@ -117,5 +117,6 @@ def _one_line(error: click.ClickException) -> str:
     """Return the message of a usage error, with the command whose help explains its options."""
     message = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f"{message}; see `{error.ctx.command_path} --help`"
+        separator = " See" if message.endswith("?") else "; see"
+        return f"{message}{separator} `{error.ctx.command_path} --help`"
     return message

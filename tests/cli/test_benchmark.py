@@ -23,6 +23,12 @@ from hwnas.shipped import shipped
 NetWriter = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure without a calibration of this machine."""
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+
+
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(benchmark, [str(argument) for argument in arguments])
 

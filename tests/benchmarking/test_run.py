@@ -1,0 +1,85 @@
+"""Benchmarks as a Python program runs them: no console, typed results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hwnas.benchmarking.result import BenchmarkResult
+from hwnas.benchmarking.run import Benchmark, BenchmarkRequest, run_benchmark
+from hwnas.benchmarking.text import latency_table, markdown, sentences
+from hwnas.errors import UnknownName, UsageError
+from hwnas.shipped import shipped
+
+NetWriter = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure without a calibration of this machine."""
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def result(tmp_path: Path, write_net: NetWriter) -> BenchmarkResult:
+    """A small and a large file, measured on a simulated phone with few rounds."""
+    text = (shipped("devices") / "simulated-phone.toml").read_text()
+    profile = tmp_path / "quick-phone.toml"
+    profile.write_text(text.replace('"simulated-phone"', '"quick-phone"'))
+    files = [
+        write_net(tmp_path / "small.tflite"),
+        write_net(tmp_path / "large.tflite", channels=64, layers=4),
+    ]
+    return run_benchmark(BenchmarkRequest(files=tuple(map(str, files)), target=str(profile)))
+
+
+def test_every_file_has_a_row_and_every_two_files_a_difference(result: BenchmarkResult) -> None:
+    small, large = result.results
+    assert (small.ratio, small.tie) == (1.0, False)
+    assert large.ratio > 1 and large.median_ms > small.median_ms
+    assert small.size_bytes and large.size_bytes and large.size_bytes > small.size_bytes
+    [difference] = result.differences
+    assert (difference.faster, difference.slower) == (small.file, large.file)
+    assert difference.ratio == pytest.approx(large.ratio)
+    assert difference.real
+    assert (result.kind, result.gate, result.operators) == ("simulated", None, ())
+
+
+def test_plain_data_has_all_samples_only_on_request(result: BenchmarkResult) -> None:
+    data = result.to_dict()
+    assert json.loads(json.dumps(data)) == data
+    assert "measurements" not in data
+    first, _ = result.to_dict(samples=True)["measurements"]
+    calls = sum(len(round["samples_ms"]) for round in first["rounds"])
+    assert calls == result.results[0].samples
+
+
+def test_text_and_markdown_have_the_same_cells(result: BenchmarkResult) -> None:
+    titles, rows = latency_table(result)
+    table = [line for line in markdown(result).splitlines() if line.startswith("| `")]
+    for row, line in zip(rows, table, strict=True):
+        assert [cell.strip("` ") for cell in line.strip("|").split("|")] == row[:-1]
+        assert len(row) == len(titles)
+    assert any("simulated, not measured" in line for line in sentences(result))
+    assert any(line.endswith("a real difference.") for line in sentences(result))
+
+
+def test_progress_is_reported(tmp_path: Path, write_net: NetWriter) -> None:
+    file = write_net(tmp_path / "a.tflite")
+    steps: list[tuple[int, int]] = []
+    request = BenchmarkRequest(files=(str(file),), target="simulated-phone")
+    run_benchmark(request, lambda done, planned: steps.append((done, planned)))
+    assert steps and steps[-1][0] == steps[-1][1]
+
+
+def test_a_request_is_checked_before_anything_is_measured(
+    tmp_path: Path, write_net: NetWriter
+) -> None:
+    file = str(write_net(tmp_path / "a.tflite"))
+    with pytest.raises(UnknownName, match="no device named 'pixel', did you mean 'pixel"):
+        Benchmark(BenchmarkRequest(files=(file,), target="pixel"))
+    with pytest.raises(UsageError, match="--per-op: expected batch size 1, got 8"):
+        Benchmark(BenchmarkRequest(files=(file,), batches=(8,), per_op=True))

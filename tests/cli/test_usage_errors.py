@@ -1,0 +1,47 @@
+"""A wrong command line is one line on stderr, which names the help of the command."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from hwnas.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("benchmark", "Missing argument 'FILE...'; see `hwnas benchmark --help`"),
+        (
+            "benchmark a --max-regress much",
+            "Invalid value for '--max-regress': 'much': expected a share such as 5% or 0.05; "
+            "see `hwnas benchmark --help`",
+        ),
+        ("devices lst", "No such command 'lst'. Did you mean 'list'? See `hwnas devices --help`"),
+        ("report a b", "Got unexpected extra argument (b); see `hwnas report --help`"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_with_the_help_to_read(
+    line: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hwnas", *line.split()])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", f"hwnas: {message}\n")
+
+
+def test_no_command_at_all_shows_the_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hwnas"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    text = capsys.readouterr().err
+    assert "Usage: hwnas" in text and "Exit codes:" in text and "130  interrupted" in text
