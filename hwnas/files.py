@@ -1,14 +1,17 @@
-"""Writing files so that a kill at any moment leaves the old or the new one, never half of one."""
+"""Reading and writing files; a kill at any moment leaves the old file or the new one, whole."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import platformdirs
+
+from hwnas.errors import InvalidFile
 
 T = TypeVar("T")
 
@@ -16,6 +19,27 @@ T = TypeVar("T")
 def home() -> Path:
     """Return the folder of what hwnas keeps between runs (``HWNAS_HOME`` overrides it)."""
     return Path(os.environ.get("HWNAS_HOME") or platformdirs.user_data_dir("hwnas"))
+
+
+def read_bytes(path: Path | Traversable) -> bytes:
+    """Return the content of a file. Raises `InvalidFile` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidFile(str(path), error.strerror or str(error)) from None
+
+
+def decode(content: bytes, kind: type[T], file: str) -> T:
+    """Decode JSON into ``kind``. Raises an `InvalidFile` with the path of the wrong field."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidFile(file, str(error)) from None
+
+
+def read_json(path: Path | Traversable, kind: type[T]) -> T:
+    """Read a JSON file into ``kind``. Raises `InvalidFile`."""
+    return decode(read_bytes(path), kind, str(path))
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

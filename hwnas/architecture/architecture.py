@@ -7,17 +7,15 @@ from typing import Literal
 
 import msgspec
 
-from hwnas.architecture.block import ACTIVATIONS, FREE_OPS, OPS, Block, expand_ratio, round_channels
+from hwnas.architecture.block import ACTIVATIONS, OPS, Block, round_channels
 from hwnas.architecture.graph import Inputs, chained, check_wiring
 
 __all__ = [
     "ACTIVATIONS",
-    "FREE_OPS",
     "OPS",
     "Architecture",
     "Block",
     "Genotype",
-    "expand_ratio",
     "round_channels",
 ]
 
@@ -57,6 +55,11 @@ class Architecture(msgspec.Struct, frozen=True):
     def precision(self) -> Literal["fp32", "int8"]:
         """Of the file that it is to be compiled to: ``int8`` if any block is."""
         return "int8" if any(block.precision == "int8" for block in self.blocks) else "fp32"
+
+    @property
+    def compute_blocks(self) -> tuple[Block, ...]:
+        """The blocks that compute something, in order: all but skips and zeros."""
+        return tuple(block for block in self.blocks if not block.is_free)
 
     @property
     def macs(self) -> int:

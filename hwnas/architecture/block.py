@@ -66,6 +66,11 @@ class Block(msgspec.Struct, frozen=True):
     precision: Literal["fp32", "int8"] = "fp32"
     """That it runs in; the key of ``fp32`` does not say it."""
 
+    def __post_init__(self) -> None:
+        # six digits, as in the key, so that a block that is read from a key is the same block
+        if self.expand_ratio != (rounded := float(f"{self.expand_ratio:g}")):
+            msgspec.structs.force_setattr(self, "expand_ratio", rounded)
+
     @property
     def key(self) -> str:
         """Stable row name in a latency table, e.g. ``mbconv k5 s2 e6 32>64 @56``."""
@@ -100,6 +105,11 @@ class Block(msgspec.Struct, frozen=True):
             return 1
         unpadded = 1 - self.kernel_size % 2  # an even kernel loses a pixel
         return (self.in_size - 1 - unpadded * (self.kernel_size - 1)) // self.stride + 1
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the block computes nothing: no row in a latency table, nothing in a file."""
+        return self.op in FREE_OPS
 
     @property
     def arity(self) -> int:
@@ -140,14 +150,6 @@ class Block(msgspec.Struct, frozen=True):
     def params(self) -> int:
         """Trained numbers, by the rules of `hwnas.architecture.op_counts`."""
         return COUNTS[self.op][1](self)
-
-
-def expand_ratio(in_channels: int, mid_channels: int) -> float:
-    """Return the `Block.expand_ratio` that gives exactly ``mid_channels`` (up to 99,999).
-
-    It has six digits as in `Block.key`, so that a block read back from its key is the same block.
-    """
-    return float(f"{mid_channels / in_channels:g}")
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

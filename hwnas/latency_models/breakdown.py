@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.block import FREE_OPS
 from hwnas.latency_models.features import Floats, unsupported
 from hwnas.latency_models.model import LatencyModel, Predictions
+from hwnas.latency_models.observation import Scope
 
 Known = Literal["alone", "inside", "in networks", "predicted", "bound", "nothing"]
 """Where a block's cost comes from: timed alone, a figure from inside networks (a published table),
@@ -68,14 +68,14 @@ def breakdown(model: LatencyModel, blocks: Sequence[Block]) -> Breakdown:
 
     Raises `UnknownName` for a block without a row in a published table, which is not guessed.
     """
-    asked = list(dict.fromkeys(block for block in blocks if block.op not in FREE_OPS))
+    asked = list(dict.fromkeys(block for block in blocks if not block.is_free))
     ms, covariance, overhead_ms = _costs(model, asked)
     place = {block: number for number, block in enumerate(asked)}
     total = model.predict([blocks])
     mean_ms = overhead_ms + sum(float(ms[place[one]]) for one in blocks if one in place)
     std_ms = float(total.std_ms[0]) * mean_ms / float(total.mean_ms[0])
-    alone, inside = _keys(model, "alone"), _keys(model, "inside")
-    networks = [Block.from_key(key) for key in _keys(model, "network")]
+    alone, inside = _blocks(model, "isolated"), _blocks(model, "in_network")
+    networks = _blocks(model, "network")
     rows: list[BlockCost] = []
     for block in blocks:
         if block not in place:
@@ -84,9 +84,9 @@ def breakdown(model: LatencyModel, blocks: Sequence[Block]) -> Breakdown:
         cost = float(ms[place[block]])
         std = float(np.sqrt(covariance[place[block], place[block]]))
         known: Known = (
-            "alone" if block.key in alone
-            else "inside" if block.key in inside
-            else "in networks" if block.key in model.rows_ms
+            "alone" if block in alone
+            else "inside" if block in inside
+            else "in networks" if block in model.rows_ms
             else "bound" if model.kind == "table"
             else "predicted"
         )  # fmt: skip
@@ -101,7 +101,7 @@ def _costs(model: LatencyModel, blocks: Sequence[Block]) -> tuple[Floats, Floats
     """Return costs ``[B]``, their covariance and the overhead; a table's costs are its rows."""
     rows = model.blocks_ms(blocks) if model.kind == "table" else {}
     found = model.posterior_over(blocks)
-    ms = np.array([rows[block.key] for block in blocks]) if rows else found.ms
+    ms = np.array([rows[block] for block in blocks]) if rows else found.ms
     return ms, found.covariance, model.overhead_ms if rows else found.overhead_ms
 
 
@@ -110,5 +110,5 @@ def _interval(mean_ms: float, std_ms: float) -> tuple[float, float]:
     return float(low[0]), float(high[0])
 
 
-def _keys(model: LatencyModel, what: str) -> set[str]:
-    return {key for one in model.observations if one.what == what for key in one.keys}
+def _blocks(model: LatencyModel, scope: Scope) -> set[Block]:
+    return {block for seen in model.observations if seen.scope == scope for block in seen.blocks}

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.architecture.architecture import Block, Genotype
-from hwnas.architecture.block import FREE_OPS
 from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
@@ -65,10 +64,10 @@ class NetworkCosts:
     def __init__(
         self,
         space: SearchSpace,
-        blocks_ms: Callable[[Sequence[Block]], Mapping[str, float]],
+        blocks_ms: Callable[[Sequence[Block]], Mapping[Block, float]],
         overhead_ms: float,
     ) -> None:
-        """``blocks_ms`` gives the costs of many blocks by their keys, at once."""
+        """``blocks_ms`` returns the costs of many blocks at once."""
         self._space, self._ask_ms, self._overhead_ms = space, blocks_ms, overhead_ms
         self._blocks_ms: dict[Block, float] = {}
         self._networks_ms: dict[tuple[int, ...], float] = {}
@@ -85,8 +84,8 @@ class NetworkCosts:
         ordered = sorted(fresh, key=lambda block: block.key)
         for first in range(0, len(ordered), ASKED):
             part = ordered[first : first + ASKED]
-            found = self._ask_ms(part)
-            self._blocks_ms.update((block, found.get(block.key, 0.0)) for block in part)
+            costs_ms = self._ask_ms(part)
+            self._blocks_ms.update((block, costs_ms.get(block, 0.0)) for block in part)
         for name, blocks in new.items():
             total_ms = sum(self._blocks_ms[block] for block in blocks)
             self._networks_ms[name] = self._overhead_ms + total_ms
@@ -124,9 +123,9 @@ def cost_table(
     """
     rows = [[0.0] * len(decision.candidates) for decision in space.decisions]
     for site in space.sites():
-        if site.block.op not in FREE_OPS:
+        if not site.block.is_free:
             rows[site.decision][site.candidate] += site.multiplicity * block_ms(site.block)
-    fixed_ms = sum(block_ms(block) for block in space.fixed if block.op not in FREE_OPS)
+    fixed_ms = sum(block_ms(block) for block in space.fixed if not block.is_free)
     reach = getattr(in_float(space), "reach_ms", None)
     reach_ms = None if reach is None else reach(rows)
     return CostTable(tuple(map(tuple, rows)), overhead_ms + fixed_ms, reach_ms)

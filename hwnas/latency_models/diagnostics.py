@@ -10,12 +10,7 @@ import numpy as np
 from hwnas.architecture.architecture import Block
 from hwnas.latency_models.fitting.block_prior import cost_regressors, prior_covariance
 from hwnas.latency_models.fitting.design_matrix import timed_blocks
-from hwnas.latency_models.fitting.fit import (
-    NUM_FOLDS,
-    held_out_predictions,
-    score_predictions,
-    seal,
-)
+from hwnas.latency_models.fitting.fit import NUM_FOLDS, held_out_predictions, score_predictions
 from hwnas.latency_models.fitting.gaussian import leave_one_out
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
@@ -64,7 +59,7 @@ def validated(model: LatencyModel) -> tuple[LatencyModel, Cases]:
     if predicted is not None:
         measured = np.array([one.ms for one in model.networks])
         held_out = score_predictions(predicted, measured, NUM_FOLDS)
-        model = seal(msgspec.structs.replace(model, held_out=held_out))
+        model = msgspec.structs.replace(model, held_out=held_out)
         errors = np.abs(predicted.mean_ms / measured - 1)
         worst: list[int] = np.argsort(-errors)[:WORST].tolist()
         networks = tuple(
@@ -72,7 +67,7 @@ def validated(model: LatencyModel) -> tuple[LatencyModel, Cases]:
                 measured_ms=float(measured[place]),
                 predicted_ms=float(predicted.mean_ms[place]),
                 std_ms=float(predicted.std_ms[place]),
-                blocks=len(model.networks[place].keys),
+                blocks=len(model.networks[place].blocks),
                 mostly=_mostly(model, model.networks[place]),
             )
             for place in worst
@@ -107,8 +102,7 @@ def _by_op(blocks: Sequence[Block], errors: Sequence[float]) -> Iterable[OpCase]
 
 def _mostly(model: LatencyModel, one: Observation) -> str:
     parts: dict[str, float] = {}
-    for key in one.keys:
-        op = key.split(" ")[0]
-        parts[op] = parts.get(op, 0.0) + model.rows_ms[key]
+    for block in one.blocks:
+        parts[block.op] = parts.get(block.op, 0.0) + model.rows_ms[block]
     op = max(parts, key=lambda name: parts[name])
     return f"{op} {parts[op] / sum(parts.values()):.0%}"

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.architecture.block import FREE_OPS, POOLED, Block
+from hwnas.architecture.block import POOLED, Block
 from hwnas.architecture.op_kernels import Part, parts_of
 
 Floats = NDArray[np.float64]
@@ -66,7 +66,7 @@ def unsupported(asked: Iterable[Block], known: Iterable[Block]) -> list[str]:
 
 
 def _values(block: Block) -> list[str]:
-    if block.op in FREE_OPS:
+    if block.is_free:
         return []
     values = [f"{block.op} kernel {block.kernel_size}", f"{block.op} stride {block.stride}"]
     if block.squeeze_excite:

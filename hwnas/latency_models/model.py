@@ -17,8 +17,7 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.block import FREE_OPS
-from hwnas.errors import InvalidFile, UnknownName
+from hwnas.errors import UnknownName
 from hwnas.latency_models.cost import Costs, CostTable, NetworkCosts, cost_table
 from hwnas.latency_models.features import Floats, unsupported
 from hwnas.latency_models.fitting.block_prior import BlockPrior
@@ -39,7 +38,9 @@ from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 
-SCHEMA = 2
+ModelKind = Literal["measured", "table", "adapted", "simulated", "emulated"]
+"""Where a model's numbers come from."""
+
 FLOOR = 0.015
 """No prediction claims a relative standard deviation below this: what measuring again differs by
 on a quiet machine."""
@@ -93,18 +94,17 @@ class Predictions(NamedTuple):
         return self.mean_ms + NormalDist().inv_cdf(share) * self.std_ms
 
 
-class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+class LatencyModel(msgspec.Struct, frozen=True, dict=True):
     """A fitted model; `hwnas.latency_models.fitting.fit` makes it."""
 
-    schema: int
     device: str
-    kind: Literal["measured", "table", "adapted", "simulated", "emulated"]
+    kind: ModelKind
     source: str
     """Where the observations come from."""
     made: str
     """Date, ISO 8601."""
-    rows_ms: dict[str, float]
-    """Cost of each observed block inside a network, by `Block.key`: the posterior mean."""
+    rows_ms: dict[Block, float]
+    """Cost of each observed block inside a network: the posterior mean."""
     overhead_ms: float
     """Added once to every network. Learnt along with the rows: no meaning of its own."""
     observations: tuple[Observation, ...]
@@ -115,57 +115,27 @@ class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     """Models of other devices that this one is adapted from."""
     held_out: HeldOut | None = None
     conditions: Conditions | None = None
-    sha256: str = ""
-    """Of all other fields: a file that was edited by hand is refused."""
-
-    @classmethod
-    def from_json(cls, text: bytes, file: str) -> LatencyModel:
-        """Read a model; a wrong field, another schema or an edited number is an `InvalidFile`."""
-        try:
-            version = msgspec.json.decode(text, type=_Version)
-            if version.schema != SCHEMA:
-                raise InvalidFile(
-                    file,
-                    f"is of schema {version.schema}, this version reads {SCHEMA}; make it again "
-                    "with `hwnas latency measure` or `hwnas latency fit`",
-                )
-            model = msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidFile(file, str(error)) from None
-        if model.sha256 != model.content_sha256:
-            raise InvalidFile(
-                file,
-                "its numbers do not fit its sha256: it was edited or cut; change the observations "
-                "and fit again with `hwnas latency fit`",
-            )
-        return model
-
-    @property
-    def content_sha256(self) -> str:
-        said = msgspec.json.encode(msgspec.structs.replace(self, sha256=""), order="deterministic")
-        return hashlib.sha256(said).hexdigest()
 
     @property
     def digest(self) -> str:
         """Sixteen hex digits that name the model's numbers, whenever it was made."""
-        said = msgspec.json.encode((sorted(self.rows_ms.items()), self.overhead_ms))
-        return hashlib.sha256(said).hexdigest()[:16]
+        rows = sorted((block.key, ms) for block, ms in self.rows_ms.items())
+        return hashlib.sha256(msgspec.json.encode((rows, self.overhead_ms))).hexdigest()[:16]
 
     @property
     def networks(self) -> tuple[Observation, ...]:
         """The whole networks that were measured."""
-        return tuple(one for one in self.observations if one.what == "network")
+        return tuple(seen for seen in self.observations if seen.scope == "network")
 
     @property
     def null_ms(self) -> float | None:
         """Latency of the model that computes nothing; ``None`` if it was not measured."""
         return null_latency_ms(self.observations)
 
-    def isolated_ms(self) -> dict[str, float]:
-        """Return the blocks that were measured alone, by key, as they were measured."""
-        return {
-            one.keys[0]: one.ms for one in self.observations if one.what == "alone" and one.keys
-        }
+    def isolated_ms(self) -> dict[Block, float]:
+        """Return the measured latencies of isolated blocks, with the runtime's call."""
+        isolated = (seen for seen in self.observations if seen.scope == "isolated" and seen.blocks)
+        return {seen.blocks[0]: seen.ms for seen in isolated}
 
     def block_ms(self, block: Block) -> float:
         """Return the cost of one block inside a network; a skip costs nothing.
@@ -173,42 +143,36 @@ class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         A block that was never measured is predicted, except from a published table, and except
         where no measured block has its kind of operation or its kernel: both are an `UnknownName`.
         """
-        if block.op in FREE_OPS:
-            return 0.0
-        found = self.rows_ms.get(block.key)
-        return self.blocks_ms([block])[block.key] if found is None else found
+        return 0.0 if block.is_free else self.blocks_ms([block])[block]
 
-    def blocks_ms(self, blocks: Iterable[Block]) -> dict[str, float]:
-        """Return the costs of many blocks at once, by key."""
-        asked = {block.key: block for block in blocks if block.op not in FREE_OPS}
-        costs = {key: self.rows_ms[key] for key in asked if key in self.rows_ms}
-        fresh = [block for key, block in asked.items() if key not in costs]
+    def blocks_ms(self, blocks: Iterable[Block]) -> dict[Block, float]:
+        """Return the costs of many blocks at once; those that compute nothing are left out."""
+        blocks = [block for block in blocks if not block.is_free]
+        costs = {block: self.rows_ms[block] for block in blocks if block in self.rows_ms}
+        fresh = list(dict.fromkeys(block for block in blocks if block not in costs))
         if not fresh:
             return costs
         if self.kind == "table":
-            bounds = {block.key: self._bound_ms(block) for block in fresh}
-            return {**costs, **bounds}
+            return {**costs, **{block: self._bound_ms(block) for block in fresh}}
         if missing := unsupported(fresh, self.support):
-            key = next(block.key for block in fresh if unsupported([block], self.support))
-            why = f"latency row for {self.device} ({missing[0]} was never measured there)"
-            raise UnknownName(why, key, self.rows_ms)
-        found = self.posterior_over(fresh)
-        return {**costs, **{b.key: float(ms) for b, ms in zip(fresh, found.ms, strict=True)}}
+            block = next(block for block in fresh if unsupported([block], self.support))
+            raise self._no_row(block, f" ({missing[0]} was never measured there)")
+        predicted = self.posterior_over(fresh).ms.tolist()
+        return {**costs, **dict(zip(fresh, predicted, strict=True))}
 
     def network_ms(self, blocks: Iterable[Block]) -> float:
         """Return the latency of a network of these blocks."""
-        chosen = [block for block in blocks if block.op not in FREE_OPS]
-        keys = [block.key for block in chosen]
-        known = all(key in self.rows_ms for key in keys)
+        chosen = [block for block in blocks if not block.is_free]
+        known = all(block in self.rows_ms for block in chosen)
         costs = self.rows_ms if known else self.blocks_ms(chosen)
-        return self.overhead_ms + sum(costs[key] for key in keys)
+        return self.overhead_ms + sum(costs[block] for block in chosen)
 
     def predict(self, networks: Sequence[Iterable[Block]]) -> Predictions:
         """Return mean and standard deviation of networks' measured latencies.
 
         Unlike `block_ms` it predicts what nothing measured supports, too: see `unsupported`.
         """
-        rows = [[block for block in one if block.op not in FREE_OPS] for one in networks]
+        rows = [[block for block in one if not block.is_free] for one in networks]
         asked = list(dict.fromkeys(block for row in rows for block in row))
         found = self.posterior_over(asked)
         place = {block: number for number, block in enumerate(asked)}
@@ -241,24 +205,17 @@ class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """Return the costs of all candidates of ``space``: exact for every network of it."""
         blocks = [*space.fixed, *(site.block for site in space.sites())]
         costs = self.blocks_ms(blocks)
-        return cost_table(space, lambda block: costs.get(block.key, 0.0), self.overhead_ms)
-
-    @cached_property
-    def known(self) -> tuple[Block, ...]:
-        """The blocks that occur in the observations."""
-        return tuple(Block.from_key(key) for key in self.rows_ms)
+        return cost_table(space, lambda block: costs.get(block, 0.0), self.overhead_ms)
 
     @cached_property
     def support(self) -> tuple[Block, ...]:
         """The blocks that anything was measured of, here or on a source device."""
         return tuple(
-            dict.fromkeys([*self.known, *(b for one in self.sources for b in one.support)])
+            dict.fromkeys([*self.rows_ms, *(b for one in self.sources for b in one.support)])
         )
 
     def posterior_over(self, blocks: Sequence[Block]) -> Posterior:
         """Return the costs of ``blocks``, in their order, and how sure they are."""
-        # a key has six digits of the expansion: what has the same key is the same block
-        blocks = [Block.from_key(block.key) for block in blocks]
         field = block_grid(self.observations, self.prior, self.sources, blocks)
         if self.correction is None:
             found = uncorrected(field, common_bias_std(self.observations))
@@ -279,25 +236,23 @@ class LatencyModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     def _bound_ms(self, block: Block) -> float:
         """Charge a classifier as the smallest one with at least as many classes."""
         larger = [
-            known
-            for known in self.known
-            if block.op == known.op == "logits"
-            and (block.in_channels, block.in_size) == (known.in_channels, known.in_size)
-            and known.out_channels >= block.out_channels
+            row
+            for row in self.rows_ms
+            if block.op == row.op == "logits"
+            and (block.in_channels, block.in_size) == (row.in_channels, row.in_size)
+            and row.out_channels >= block.out_channels
         ]
         if not larger:
-            raise UnknownName(f"latency row for {self.device}", block.key, self.rows_ms)
-        return self.rows_ms[min(larger, key=lambda known: known.out_channels).key]
+            raise self._no_row(block)
+        return self.rows_ms[min(larger, key=lambda row: row.out_channels)]
+
+    def _no_row(self, block: Block, why: str = "") -> UnknownName:
+        keys = (row.key for row in self.rows_ms)
+        return UnknownName(f"latency row for {self.device}{why}", block.key, keys)
 
     def predicted_ms(self, blocks: Sequence[Block]) -> Floats:
         """Return the cost of each block, also of those that nothing measured supports."""
-        fresh = [block for block in blocks if block.key not in self.rows_ms]
         costs = dict(self.rows_ms)
-        if fresh:
-            found = self.posterior_over(fresh).ms.tolist()
-            costs.update(zip((block.key for block in fresh), found, strict=True))
-        return np.array([costs[block.key] for block in blocks])
-
-
-class _Version(msgspec.Struct):
-    schema: int
+        if fresh := [block for block in blocks if block not in costs]:
+            costs.update(zip(fresh, self.posterior_over(fresh).ms.tolist(), strict=True))
+        return np.array([costs[block] for block in blocks])

@@ -1,4 +1,4 @@
-"""What a latency model learns from: blocks and networks with their latencies."""
+"""Latency observations: the data that a latency model is fitted to."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ from typing import Literal
 
 import msgspec
 
-What = Literal["alone", "inside", "network"]
+from hwnas.architecture.architecture import Block
+
+Scope = Literal["isolated", "in_network", "network"]
 
 
-class Observation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One latency of a block or of a whole network.
+class Observation(msgspec.Struct, frozen=True):
+    """The latency of one block or of a whole network.
 
-    ``what``: ``alone`` is a model of that block only, so a call of the runtime is in it; ``inside``
-    is the block's time inside running networks (a profiler's figure, a published table);
-    ``network`` is a whole network. ``alone`` without keys is the null model: a call of the runtime
-    that computes nothing.
+    ``scope`` says what was timed: ``isolated`` is a model that consists of one block, so its
+    latency includes one call of the runtime; ``in_network`` is one block's part of the latency of
+    running networks (from a profiler or a published table); ``network`` is a whole network. An
+    ``isolated`` observation without blocks is the null model: a call of the runtime that computes
+    nothing.
     """
 
-    what: What
-    keys: tuple[str, ...]
-    """Block keys, one for each block that computes something, repeated where a block is."""
+    scope: Scope
+    blocks: tuple[Block, ...]
+    """The blocks that compute something, in order; repeated blocks are repeated."""
     ms: float
     standard_error: float = 0.0
-    """Relative."""
+    """Relative to ``ms``."""
     session: int = 0
-    """Networks of one session share what the machine's state does, e.g. its software."""
+    """Networks of one session share the effect of the machine's state, e.g. of its software."""
     process: int = 0
-    """Networks measured in one worker process share what its memory layout does, a few tenths of a
-    percent, sometimes one; 0: not known, each for itself."""
+    """Worker process. Networks measured in one process share the effect of its memory layout, a
+    few tenths of a percent and rarely one percent; 0 means that the process is not known."""

@@ -14,7 +14,7 @@ from hwnas.console import Console
 from hwnas.devices.runner import Runner, file_sha256, reference_file
 from hwnas.errors import HwnasError, InvalidFile
 from hwnas.latency_models.fitting.active_learning import count_further_networks, median_half_width
-from hwnas.latency_models.fitting.fit import MIN_NETWORKS, fit_model, seal
+from hwnas.latency_models.fitting.fit import MIN_NETWORKS, fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.journal import (
@@ -111,7 +111,7 @@ def measure_adapted(
     conditions = conditions_of(
         entries[0].measurement.environment, median(references), spread, reference
     )
-    return seal(msgspec.structs.replace(model, conditions=conditions))
+    return msgspec.structs.replace(model, conditions=conditions)
 
 
 def outlook(model: LatencyModel, space: SearchSpace | None = None, seed: int = 0) -> Outlook | None:
@@ -120,7 +120,7 @@ def outlook(model: LatencyModel, space: SearchSpace | None = None, seed: int = 0
     ``None`` without a space if fewer than three networks were observed.
     """
     if space is None:
-        networks = [[Block.from_key(key) for key in network.keys] for network in model.networks]
+        networks = [network.blocks for network in model.networks]
         return _outlook(model, networks, networks) if len(networks) >= MIN_NETWORKS else None
     rng = Random(seed)
     drawn = [space.architecture(space.random(rng)).blocks for _ in range(POOL_SIZE + NUM_TARGETS)]

@@ -17,7 +17,6 @@ from torch import nn
 
 from hwnas.architecture.architecture import Architecture, Block
 from hwnas.architecture.artifact import Format
-from hwnas.architecture.block import FREE_OPS
 from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.console import Update
 from hwnas.devices.profile import DeviceProfile
@@ -55,7 +54,7 @@ def network_job(architecture: Architecture) -> ModelJob:
 
 def block_keys(architecture: Architecture) -> tuple[str, ...]:
     """Return the keys of the blocks that compute something, in order."""
-    return tuple(block.key for block in architecture.blocks if block.op not in FREE_OPS)
+    return tuple(block.key for block in architecture.compute_blocks)
 
 
 class Bench:

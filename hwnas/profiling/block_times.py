@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.block import FREE_OPS
 from hwnas.architecture.op_kernels import parts_of
 from hwnas.devices.op_profile.local import OperatorTime, operator_times
 from hwnas.devices.profile import DeviceProfile
@@ -34,9 +33,7 @@ def block_shares(path: Path, profile: DeviceProfile, blocks: Sequence[Block]) ->
     shares = [0.0] * len(blocks)
     for owner, row in zip(owners, rows, strict=True):
         shares[owner] += row.median_ms / total_ms
-    return tuple(
-        share for share, block in zip(shares, blocks, strict=True) if block.op not in FREE_OPS
-    )
+    return tuple(share for share, block in zip(shares, blocks, strict=True) if not block.is_free)
 
 
 def _by_name(rows: Sequence[OperatorTime]) -> list[int]:

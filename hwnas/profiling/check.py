@@ -127,10 +127,10 @@ def fresh_networks(
     model: LatencyModel, space: SearchSpace, count: int, seed: int
 ) -> list[Architecture]:
     """Return random networks that the model never saw, spread evenly over their latencies."""
-    known, rng = {network.keys for network in model.networks}, Random(seed)
+    known, rng = {network.blocks for network in model.networks}, Random(seed)
     drawn = [space.architecture(space.random(rng)) for _ in range(POOL_SIZE)]
-    by_keys = {block_keys(network): network for network in drawn}
-    pool = [network for keys, network in by_keys.items() if keys not in known]
+    by_blocks = {network.compute_blocks: network for network in drawn}
+    pool = [network for blocks, network in by_blocks.items() if blocks not in known]
     means_ms = model.predict([network.blocks for network in pool]).mean_ms
     ordered = [pool[place] for place in np.argsort(means_ms, kind="stable").tolist()]
     count = min(count, len(ordered))

@@ -130,7 +130,7 @@ class _Gap(NamedTuple):
 def _find_gap(model: LatencyModel, space: SearchSpace, seed: int) -> _Gap:
     """Return which blocks were never timed in isolation, and how precise predictions are."""
     blocks, timed = distinct_blocks(space), model.isolated_ms()
-    missing = [block for block in blocks if block.key not in timed]
+    missing = [block for block in blocks if block not in timed]
     if not missing:
         return _Gap("", 0.0)
     description = f"lacks times of {len(missing)} of {len(blocks)} blocks"

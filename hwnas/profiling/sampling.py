@@ -7,7 +7,6 @@ from random import Random
 import numpy as np
 
 from hwnas.architecture.architecture import Block, Genotype
-from hwnas.architecture.block import FREE_OPS
 from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.latency_models.model import LatencyModel
 from hwnas.search.knapsack import window_samples
@@ -25,9 +24,9 @@ def distinct_blocks(space: SearchSpace) -> list[Block]:
     """Return the distinct blocks that networks of ``space`` may have."""
     blocks = [
         *space.fixed,
-        *(site.block for site in space.sites() if site.block.op not in FREE_OPS),
+        *(site.block for site in space.sites() if not site.block.is_free),
     ]
-    return list({block.key: block for block in blocks}.values())
+    return list(dict.fromkeys(blocks))
 
 
 def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int) -> list[Genotype]:
@@ -47,11 +46,10 @@ def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int)
 def predicted_costs(model: LatencyModel, space: SearchSpace) -> CostTable:
     """Return the model's costs of a space, with predictions for kinds of blocks it never saw."""
     blocks = distinct_blocks(space)
-    costs_ms = model.predicted_ms(blocks).tolist()
-    costs = {block.key: ms for block, ms in zip(blocks, costs_ms, strict=True)}
+    costs = dict(zip(blocks, model.predicted_ms(blocks).tolist(), strict=True))
     return cost_table(
         space,
-        lambda block: 0.0 if block.op in FREE_OPS else costs[block.key],
+        lambda block: 0.0 if block.is_free else costs[block],
         model.overhead_ms,
     )
 

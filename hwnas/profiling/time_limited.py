@@ -15,7 +15,6 @@ from time import monotonic
 from typing import NamedTuple
 
 from hwnas.architecture.architecture import Architecture, Block
-from hwnas.architecture.block import FREE_OPS
 from hwnas.console import Console
 from hwnas.latency_models.cost import cost_table
 from hwnas.latency_models.features import unsupported
@@ -125,7 +124,7 @@ def initial_networks(space: SearchSpace, blocks: Sequence[Block], seed: int) -> 
 
 
 def _macs(block: Block) -> float:
-    return 0.0 if block.op in FREE_OPS else float(block.macs)
+    return 0.0 if block.is_free else float(block.macs)
 
 
 class Candidates(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hwnas.architecture.architecture import Architecture, Block, Genotype, expand_ratio
+from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.errors import InvalidFile
 
 CLASSES = 1000
@@ -118,7 +118,7 @@ def _specialised(path: Path, net: _OfaNet) -> DescribedNetwork:
     act = _activation(path, net.first_conv_act)
     blocks = [Block("conv", 3, net.first_conv_out, 3, 2, 1, net.image_size, act)]
     for block in net.blocks:
-        size, ratio = blocks[-1].out_size, expand_ratio(block.cin, block.mid)
+        size, ratio = blocks[-1].out_size, block.mid / block.cin
         blocks.append(
             Block(
                 "mbconv", block.cin, block.cout, block.k, block.stride, ratio, size,

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.block import FREE_OPS
 from hwnas.latency_models.cost import CostTable
 from hwnas.search.registry import interface_problem
 from hwnas.search.strategy import SearchContext
@@ -38,7 +37,7 @@ def small_costs(space: SearchSpace) -> CostTable:
     """Return costs about a millisecond apart, by place and candidate; a skip costs nothing."""
     rows = [[0.0] * len(decision.candidates) for decision in space.decisions]
     for site in space.sites():
-        if site.block.op not in FREE_OPS:
+        if not site.block.is_free:
             rows[site.decision][site.candidate] += site.multiplicity * (
                 1 + 0.25 * site.candidate + 0.05 * site.decision
             )

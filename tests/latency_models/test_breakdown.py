@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwnas.latency_models.breakdown import breakdown
-from hwnas.latency_models.fitting.fit import blocks_of, fit_model
+from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, alone, networks
+from tests.support.synthetic import BLOCKS, isolated, networks
 
 
 def test_a_kernel_that_no_measured_network_has_is_told() -> None:
     """Timed alone, 7x7 blocks may cost something else inside networks: LiteRT's do."""
     without = [
-        one
-        for one in networks(60, 0, 0.01)
-        if all(block.kernel_size != 7 for block in blocks_of(one))
+        one for one in networks(60, 0, 0.01) if all(block.kernel_size != 7 for block in one.blocks)
     ]
     asked = [block for block in BLOCKS if block.op == "mbconv"]
     assert len(without) >= 3 and {block.kernel_size for block in asked} == {3, 5, 7}
-    found = breakdown(fitted([*alone(noise=0.01), *without]), asked)
+    found = breakdown(fitted([*isolated(noise=0.01), *without]), asked)
     assert found.only_alone == ("mbconv kernel 7",)
     assert found.never_measured == ()
     for one, block in zip(found.blocks, asked, strict=True):
         assert bool(one.only_alone) == (block.kernel_size == 7)
-    everywhere = fitted([*alone(noise=0.01), *networks(60, 0, 0.01)])
+    everywhere = fitted([*isolated(noise=0.01), *networks(60, 0, 0.01)])
     assert breakdown(everywhere, asked).only_alone == ()
-    assert breakdown(fitted(alone(noise=0.01)), asked).only_alone == ()
+    assert breakdown(fitted(isolated(noise=0.01)), asked).only_alone == ()
 
 
 def fitted(observed: Sequence[Observation]) -> LatencyModel:

@@ -23,7 +23,7 @@ LOGITS = Block("logits", 128, 100, 1, 1, 1, 4)
 
 
 def published(rows_ms: dict[Block, float]) -> LatencyModel:
-    rows = [Observation("inside", (block.key,), ms) for block, ms in rows_ms.items()]
+    rows = [Observation("in_network", (block,), ms) for block, ms in rows_ms.items()]
     return fit_model("phone", rows, kind="table", source="made by hand", made="2026-01-01")
 
 
@@ -32,7 +32,7 @@ COSTS = CostTable(((1.0, 2.0, 0.0), (0.25, 0.125), (3.0, 5.0, 7.0, 11.0)), fixed
 
 
 def test_a_published_table_keeps_its_rows() -> None:
-    assert TABLE.rows_ms == {STEM.key: 1.0, DEEP.key: 2.5, LOGITS.key: 0.5}
+    assert TABLE.rows_ms == {STEM: 1.0, DEEP: 2.5, LOGITS: 0.5}
     assert TABLE.overhead_ms == 0.0
 
 

@@ -29,7 +29,7 @@ from hwnas.profiling.block_times import block_shares
 from hwnas.profiling.measure import missing_profiles
 from hwnas.spaces.mobile.space import mobile_space
 from tests.support.sample_report import host_measurement
-from tests.support.synthetic import alone, networks
+from tests.support.synthetic import isolated, networks
 
 CHAIN = (
     Block("conv", 1, 16, 3, 2, 1, 28),
@@ -93,21 +93,21 @@ def test_every_computing_block_has_a_share_in_the_real_runtime(
     assert sum(shares) == pytest.approx(1.0)
 
 
-A, B = CHAIN[0].key, CHAIN[1].key
+A, B = CHAIN[:2]
 
 
 def entry(shares: tuple[float, ...]) -> Entry:
-    return Entry((A, B, A), True, "0" * 64, host_measurement("measured"), 3, 1, shares)
+    return Entry((A.key, B.key, A.key), True, "0" * 64, host_measurement("measured"), 3, 1, shares)
 
 
 def test_a_profiled_network_says_what_its_blocks_take_of_the_measured_latency() -> None:
     whole, *blocks = observations_of([entry((0.2, 0.5, 0.3))])
-    assert [one.keys for one in blocks] == [(A,), (B,)]
+    assert [one.blocks for one in blocks] == [(A,), (B,)]
     assert [one.ms / whole.ms for one in blocks] == pytest.approx([0.25, 0.5])
-    assert {(one.what, one.session, one.process) for one in blocks} == {("inside", 1, 3)}
+    assert {(one.scope, one.session, one.process) for one in blocks} == {("in_network", 1, 3)}
     for one in blocks:
         # a microsecond for each operator
-        unresolved = 0.001 * len(parts_of(Block.from_key(one.keys[0]))) / one.ms
+        unresolved = 0.001 * len(parts_of(one.blocks[0])) / one.ms
         assert one.standard_error**2 == pytest.approx(whole.standard_error**2 + unresolved**2)
         assert unresolved > 0
 
@@ -125,17 +125,17 @@ def test_a_network_that_is_left_out_takes_its_profile_along(
         for number, one in enumerate(networks(12, 0))
     ]
     inside = [
-        msgspec.structs.replace(one, what="inside", keys=one.keys[:1], ms=0.1 * one.ms)
+        msgspec.structs.replace(one, scope="in_network", blocks=one.blocks[:1], ms=0.1 * one.ms)
         for one in whole
     ]
     fitted: list[set[int]] = []
 
     def spy(device: str, observations: list[Observation], **options: object) -> object:
-        fitted.append({one.process for one in observations if one.what == "inside"})
+        fitted.append({one.process for one in observations if one.scope == "in_network"})
         return fit_model(device, observations, **options)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(fitting, "fit_model", spy)
-    held_out_predictions("phone", [*alone(), *whole, *inside])
+    held_out_predictions("phone", [*isolated(), *whole, *inside])
     assert fitted and all(len(one) < 2 for one in fitted)
 
 

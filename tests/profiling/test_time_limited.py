@@ -118,7 +118,7 @@ def test_initial_networks_have_every_kind_and_are_always_measured(
         and INITIAL_NETWORKS <= len(FIRST) <= INITIAL_NETWORKS + 3
     )
     assert entries[0].keys == () and f"{len(FIRST)} networks" in line
-    assert unsupported(BLOCKS, model.known) == []
+    assert unsupported(BLOCKS, model.rows_ms) == []
     assert min(map(min, model.cost_table(SPACE).mean_ms)) >= 0  # every candidate has a cost
 
 
@@ -183,12 +183,12 @@ def test_without_networks_blocks_are_timed(phone: Timed, tmp_path: Path) -> None
     model, lines = limited(phone, tmp_path, minutes=0.5, networks=0)
     blocks, nets = counted(read_journal(tmp_path))
     assert nets == 0 and blocks > INITIAL_BLOCKS and "time is up" in lines[0] and phone.now_s <= 30
-    assert unsupported(BLOCKS, model.known) == []
+    assert unsupported(BLOCKS, model.rows_ms) == []
 
 
 def test_a_second_call_continues_where_time_was_up(phone: Timed, tmp_path: Path) -> None:
     model, _ = limited(phone, tmp_path, minutes=0.95)
-    assert all(block.key in model.rows_ms for block in BLOCKS)  # networks have all blocks
+    assert all(block in model.rows_ms for block in BLOCKS)  # networks have all blocks
     before, at_s, calls = read_journal(tmp_path), phone.now_s, len(phone.asked)
     limited(phone, tmp_path, minutes=0.3)
     after = read_journal(tmp_path)

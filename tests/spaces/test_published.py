@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from hwnas.architecture.architecture import Architecture, Block, Genotype, expand_ratio
+from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.architecture.artifact import Format
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.export.compile import compile_model
@@ -187,8 +187,7 @@ def test_blocks_of_once_for_all_networks_are_the_ones_their_keys_name() -> None:
 def test_any_number_of_mid_channels_survives_the_key() -> None:
     for in_channels in (1, 3, 7, 24, 56, 136, 999):
         for mid_channels in (1, 8, 88, 333, 1001, 65_521, 99_999):
-            ratio = expand_ratio(in_channels, mid_channels)
-            block = Block("mbconv", in_channels, 8, 3, 1, ratio, 7)
+            block = Block("mbconv", in_channels, 8, 3, 1, mid_channels / in_channels, 7)
             assert Block.from_key(block.key) == block
             assert block.mid_channels == mid_channels
 

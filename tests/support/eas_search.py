@@ -28,9 +28,7 @@ MACS_PER_MS = 1e5
 
 
 def costs() -> NetworkCosts:
-    return NetworkCosts(
-        SPACE, lambda blocks: {one.key: one.macs / MACS_PER_MS for one in blocks}, 0.01
-    )
+    return NetworkCosts(SPACE, lambda blocks: {one: one.macs / MACS_PER_MS for one in blocks}, 0.01)
 
 
 class InProcess:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
 
 import numpy as np
@@ -24,49 +24,46 @@ SCALE, CALL_MS, OVERHEAD_MS = 0.85, 0.03, 0.035
 """A block costs ``SCALE`` of what it takes alone; a call, and what networks have beside blocks."""
 
 
-def costs_ms(blocks: Sequence[Block] = BLOCKS, own: float = 0.03) -> dict[str, float]:
+def costs_ms(blocks: Sequence[Block] = BLOCKS, own: float = 0.03) -> dict[Block, float]:
     """Return what blocks cost inside networks: by their resources, and ``own`` of each block."""
     deviation = np.random.default_rng(0).standard_normal(len(blocks))
     ms = (resources(blocks) @ WEIGHTS) * np.exp(own * deviation)
-    return {block.key: float(one) for block, one in zip(blocks, ms, strict=True)}
+    return dict(zip(blocks, ms.tolist(), strict=True))
 
 
 COSTS_MS = costs_ms()
 
 
-def alone(
-    costs: dict[str, float] = COSTS_MS, noise: float = 0.0, seed: int = 0
+def isolated(
+    costs: dict[Block, float] = COSTS_MS, noise: float = 0.0, seed: int = 0
 ) -> list[Observation]:
     """Return the null model and every block, measured alone."""
     rng = np.random.default_rng(seed)
     blocks = [
-        Observation("alone", (key,), (ms / SCALE + CALL_MS) * noisy(rng, noise), max(noise, 0.002))
-        for key, ms in costs.items()
+        Observation(
+            "isolated", (block,), (ms / SCALE + CALL_MS) * noisy(rng, noise), max(noise, 0.002)
+        )
+        for block, ms in costs.items()
     ]
-    return [Observation("alone", (), CALL_MS, 0.002), *blocks]
+    return [Observation("isolated", (), CALL_MS, 0.002), *blocks]
 
 
-def inside(costs: dict[str, float] = COSTS_MS) -> list[Observation]:
+def in_network(costs: dict[Block, float] = COSTS_MS) -> list[Observation]:
     """Return every block's time inside networks, as a published table has it."""
-    return [Observation("inside", (key,), ms, 0.002) for key, ms in costs.items()]
+    return [Observation("in_network", (block,), ms, 0.002) for block, ms in costs.items()]
 
 
 def networks(
-    count: int, seed: int, noise: float = 0.0, costs: dict[str, float] = COSTS_MS
+    count: int, seed: int, noise: float = 0.0, costs: dict[Block, float] = COSTS_MS
 ) -> list[Observation]:
     """Return random networks of the space, measured with a relative ``noise``."""
     rng, draw = np.random.default_rng(seed), Random(seed)
     found: list[Observation] = []
     for _ in range(count):
-        keys = keys_of(SPACE.architecture(SPACE.random(draw)).blocks)
-        ms = (OVERHEAD_MS + sum(costs[key] for key in keys)) * noisy(rng, noise)
-        found.append(Observation("network", keys, ms, max(noise, 0.002)))
+        blocks = SPACE.architecture(SPACE.random(draw)).compute_blocks
+        ms = (OVERHEAD_MS + sum(costs[block] for block in blocks)) * noisy(rng, noise)
+        found.append(Observation("network", blocks, ms, max(noise, 0.002)))
     return found
-
-
-def keys_of(blocks: Iterable[Block]) -> tuple[str, ...]:
-    """Return the keys of the blocks that compute something."""
-    return tuple(block.key for block in blocks if block.op != "identity")
 
 
 def noisy(rng: np.random.Generator, noise: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hwnas.architecture.architecture import Block
 from hwnas.latency_models.importers import Dialect, Imported, read_observations
 from hwnas.latency_models.observation import Observation
 
@@ -49,5 +50,10 @@ def yaml_of(rows: dict[str, Any]) -> str:
 
 
 def by_key(imported: Imported) -> dict[str, Observation]:
-    assert all(len(observation.keys) == 1 for observation in imported.observations)
-    return {observation.keys[0]: observation for observation in imported.observations}
+    """Return the observations of single blocks by the keys of their blocks."""
+    assert all(len(observation.blocks) == 1 for observation in imported.observations)
+    return {observation.blocks[0].key: observation for observation in imported.observations}
+
+
+def blocks_of(*keys: str) -> tuple[Block, ...]:
+    return tuple(map(Block.from_key, keys))

@@ -165,15 +165,14 @@ def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
 
 def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
     from hwnas.latency_models.observation import Observation
-    from hwnas.profiling.bench import block_keys
     from tools.evaluate.latency_host.fresh import FIGURES, judge, judge_again, titled
 
     space = mobile_space((1, 28, 28), 10)
     networks = [space.architecture(space.random(Random(seed))) for seed in range(10)]
-    ms = {block_keys(one): 1.0 + number for number, one in enumerate(networks)}
-    first = {keys: Observation("network", keys, one) for keys, one in ms.items()}
-    second = {keys: Observation("network", keys, 1.2 * one) for keys, one in ms.items()}
-    exact, high = (lambda n: ms[block_keys(n)]), (lambda n: 1.08 * ms[block_keys(n)])
+    ms = {one.compute_blocks: 1.0 + number for number, one in enumerate(networks)}
+    first = {blocks: Observation("network", blocks, one) for blocks, one in ms.items()}
+    second = {blocks: Observation("network", blocks, 1.2 * one) for blocks, one in ms.items()}
+    exact, high = (lambda n: ms[n.compute_blocks]), (lambda n: 1.08 * ms[n.compute_blocks])
     found = judge("sums", [exact, high], networks, first, second)
     told = titled(found, 3, found.figures)
     assert (told["choices"], told["networks"], told["90 % interval"]) == (6, 30, "")
@@ -189,20 +188,19 @@ def test_a_measurement_of_little_time_takes_what_it_has_time_for(
     budget: float, network: float
 ) -> None:
     from hwnas.latency_models.observation import Observation
-    from hwnas.profiling.bench import block_keys
-    from tests.support.synthetic import BLOCKS, COSTS_MS, OVERHEAD_MS, SPACE, alone
+    from tests.support.synthetic import BLOCKS, COSTS_MS, OVERHEAD_MS, SPACE, isolated
     from tools.evaluate.latency_host import designs
 
     rng = Random(0)
     pool = [SPACE.architecture(SPACE.random(rng)) for _ in range(30)]
     targets = [SPACE.architecture(SPACE.random(rng)) for _ in range(10)]
-    seen = {one.keys: one for one in alone(noise=0.01)}
+    seen = {one.blocks: one for one in isolated(noise=0.01)}
     for one in pool:
-        ms = OVERHEAD_MS + sum(COSTS_MS[key] for key in block_keys(one))
-        seen[block_keys(one)] = Observation("network", block_keys(one), ms, 0.01)
+        ms = OVERHEAD_MS + sum(COSTS_MS[block] for block in one.compute_blocks)
+        seen[one.compute_blocks] = Observation("network", one.compute_blocks, ms, 0.01)
     taken = designs.limited(BLOCKS, pool[:8], pool, targets, seen, budget, network, 0)
-    assert len({one.keys for one in taken}) == len(taken) and taken[0].keys == ()
-    nets = sum(one.what == "network" for one in taken)
+    assert len({one.blocks for one in taken}) == len(taken) and taken[0].blocks == ()
+    nets = sum(one.scope == "network" for one in taken)
     blocks = len(taken) - 1 - nets
     if budget > 80:  # there is no more
         assert blocks == len(BLOCKS) and nets >= 22
@@ -210,4 +208,4 @@ def test_a_measurement_of_little_time_takes_what_it_has_time_for(
         assert 0 <= budget - (1 + blocks + network * nets) < network
         assert (blocks > 0) == (network > 1)
     half = designs.half_and_half(BLOCKS, pool, seen, budget, network, 0)
-    assert sum(one.what == "network" for one in half) == min(int(budget / 2 / network), 22)
+    assert sum(one.scope == "network" for one in half) == min(int(budget / 2 / network), 22)

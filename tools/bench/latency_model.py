@@ -27,6 +27,7 @@ from hwnas.latency_models.features import resources
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
+from hwnas.latency_models.storage.model_file import decode_model, encode_model
 from hwnas.spaces.mobile.space import MBCONVS, MobileSpace, mobile_space
 
 RESULTS = Path(__file__).parent / "results" / "latency_model.md"
@@ -59,14 +60,14 @@ def figures(space: MobileSpace, rounds: int) -> list[tuple[str, str, str]]:
     genotypes = [space.random(rng) for _ in range(1_000)]
     nets = [space.architecture(genotype).blocks for genotype in genotypes]
     model = fit(observed)
-    text = msgspec.json.encode(model)
+    text = encode_model(model)
     costs = model.cost_table(space)
     sizes = [len(row) for row in costs.mean_ms]
     batch = np.random.default_rng(0).integers(0, sizes, (BATCH, len(sizes)))
     seconds = {
         "fit": timed(lambda: fit(observed), rounds),
         "validated": timed(lambda: fit(observed, validate=True), rounds),
-        "load": timed(lambda: LatencyModel.from_json(text, "bench"), rounds),
+        "load": timed(lambda: decode_model(text, "bench"), rounds),
         "table": timed(lambda: loaded(text).cost_table(space), rounds),
         "batch": timed(lambda: costs.networks_ms(batch), rounds),
         "spread": timed(lambda: model.predict(nets), rounds),
@@ -101,16 +102,13 @@ def observations(space: MobileSpace) -> list[Observation]:
     every = distinct(blocks_of(space))
     chosen = [every[place] for place in np.linspace(0, len(every) - 1, BLOCKS).astype(int)]
     ms = cost_of(every)
-    alone = [
-        Observation("alone", (block.key,), ms[block.key] * noisy(rng), 0.01) for block in chosen
-    ]
+    alone = [Observation("isolated", (block,), ms[block] * noisy(rng), 0.01) for block in chosen]
     nets: list[Observation] = []
     for _ in range(NETWORKS):
-        blocks = space.architecture(space.random(draw)).blocks
-        keys = tuple(block.key for block in blocks if block.op != "identity")
-        total = 0.05 + sum(ms[key] for key in keys)
-        nets.append(Observation("network", keys, total * noisy(rng), 0.01))
-    return [Observation("alone", (), 0.03, 0.002), *alone, *nets]
+        blocks = space.architecture(space.random(draw)).compute_blocks
+        total = 0.05 + sum(ms[block] for block in blocks)
+        nets.append(Observation("network", blocks, total * noisy(rng), 0.01))
+    return [Observation("isolated", (), 0.03, 0.002), *alone, *nets]
 
 
 def blocks_of(space: MobileSpace) -> list[Block]:
@@ -121,10 +119,10 @@ def distinct(blocks: Iterable[Block]) -> list[Block]:
     return list(dict.fromkeys(block for block in blocks if block.op != "identity"))
 
 
-def cost_of(blocks: list[Block]) -> dict[str, float]:
+def cost_of(blocks: list[Block]) -> dict[Block, float]:
     own = np.random.default_rng(2).normal(0, 0.03, len(blocks))
     ms = (resources(blocks) @ np.array(WEIGHTS)) * np.exp(own)
-    return dict(zip((block.key for block in blocks), ms.tolist(), strict=True))
+    return dict(zip(blocks, ms.tolist(), strict=True))
 
 
 def noisy(rng: np.random.Generator) -> float:
@@ -136,7 +134,7 @@ def fit(observed: list[Observation], validate: bool = False) -> LatencyModel:
 
 
 def loaded(text: bytes) -> LatencyModel:
-    return LatencyModel.from_json(text, "bench")
+    return decode_model(text, "bench")
 
 
 def timed(run: Callable[[], object], rounds: int) -> float:

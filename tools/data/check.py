@@ -13,7 +13,7 @@ from hwnas.data.datasets import load_dataset
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.errors import HwnasError
 from hwnas.export.recipe import find_recipe
-from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.storage.model_file import read_model
 from hwnas.shipped import shipped
 
 
@@ -40,7 +40,7 @@ def _models() -> list[str]:
                 about = file.name.removesuffix(".json") + ".md"
                 if not (folder / about).is_file():
                     wrong.append(f"{folder}/{about} is missing: say where the numbers come from")
-                read = lambda f=file: LatencyModel.from_json(f.read_bytes(), str(f))  # noqa: E731
+                read = lambda f=file: read_model(f)  # noqa: E731
                 wrong += [line for line in [_problem(read)] if line]
     return wrong
 

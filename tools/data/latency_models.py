@@ -21,7 +21,7 @@ import numpy as np
 
 from hwnas.architecture.architecture import Block, round_channels
 from hwnas.files import write_atomic, write_json
-from hwnas.latency_models.fitting.fit import fit_model, score_predictions, seal
+from hwnas.latency_models.fitting.fit import fit_model, score_predictions
 from hwnas.latency_models.importers import read_observations
 from hwnas.latency_models.model import LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
@@ -94,7 +94,7 @@ def _note10(path: Path, networks: list[DescribedNetwork]) -> LatencyModel:
         for resolution in RESOLUTIONS
         for one in read_observations(path, resolution=resolution).observations
     ]
-    first = {one.keys: one for one in reversed(observations)}  # 7x7 rows are in several tables
+    first = {one.blocks: one for one in reversed(observations)}  # 7x7 rows are in several tables
     return fit_model(
         "note10",
         list(reversed(first.values())),
@@ -130,8 +130,8 @@ def _by_device(networks: list[DescribedNetwork]) -> dict[str, list[DescribedNetw
 
 def _observation(one: DescribedNetwork) -> Observation:
     assert one.published_ms is not None
-    keys = tuple(block.key for block in one.architecture.blocks if block.op != "identity")
-    return Observation("network", keys, one.published_ms, ROUNDING / one.published_ms, session=1)
+    blocks, ms = one.architecture.compute_blocks, one.published_ms
+    return Observation("network", blocks, ms, ROUNDING / ms, session=1)
 
 
 def _mobilenets(path: Path) -> dict[str, list[Observation]]:
@@ -144,9 +144,7 @@ def _mobilenets(path: Path) -> dict[str, list[Observation]]:
         if named := re.fullmatch(r"mobilenet_v2_([\d.]+)_(\d+)_float", row["model"]):
             blocks = mobilenet_v2(float(named[1]), int(named[2]))
             ms = float(row["pixel1_ms"])
-            found.append(
-                Observation("network", tuple(b.key for b in blocks), ms, 0.0289 / ms, session=0)
-            )
+            found.append(Observation("network", tuple(blocks), ms, 0.0289 / ms, session=0))
     return {"pixel1": found}
 
 
@@ -205,9 +203,8 @@ def _adapted(
         np.concatenate([one.std_ms for one in predicted]),
     )
     model = _fit(device, [*older, *observations], note10)
-    model = seal(
-        msgspec.structs.replace(model, held_out=score_predictions(found, measured, len(networks)))
-    )
+    held_out = score_predictions(found, measured, len(networks))
+    model = msgspec.structs.replace(model, held_out=held_out)
     rows = [
         f"| {one.name} | {measured[n]:g} | {found.mean_ms[n]:.1f} ± {found.std_ms[n]:.1f} | "
         f"{found.mean_ms[n] / measured[n] - 1:+.1%} |"

@@ -43,9 +43,9 @@ def fit(
     SOURCE is a journal, the folder of one, or a table that `hwnas latency import` reads. Without
     it, fits the journal of --target and replaces its model.
     """
-    from hwnas.files import write_json
     from hwnas.latency_models.diagnostics import validated
     from hwnas.latency_models.storage.card import card
+    from hwnas.latency_models.storage.model_file import file_of, write_model
     from hwnas.latency_models.storage.store import write_measured
     from hwnas.profiling.setup import find_setup
     from hwnas.profiling.sources import fit_journal, fit_source
@@ -62,9 +62,9 @@ def fit(
     if folder is not None:
         write_measured(model, folder)
     if out is not None:
-        write_json(out, model)
+        write_model(model, out)
     if as_json:
-        print_json({"model": model, "cases": cases})
+        print_json({"model": file_of(model), "cases": cases})
         return
     click.echo(card(model))
     _print_cases(cases)

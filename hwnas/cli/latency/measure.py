@@ -78,6 +78,7 @@ def measure(
     from hwnas.cli.tables import print_json
     from hwnas.console import console
     from hwnas.latency_models.storage.card import card
+    from hwnas.latency_models.storage.model_file import file_of
     from hwnas.profiling.measure import measure_latency_model
     from hwnas.profiling.plan import MeasurePlan
     from hwnas.profiling.setup import find_setup
@@ -92,7 +93,7 @@ def measure(
     for note in journal_notes(setup.folder):
         click.echo(f"note: {note}", err=True)
     if as_json:
-        print_json(model)
+        print_json(file_of(model))
         return
     click.echo(card(model))
     click.echo(f"model: {setup.folder / 'model.json'}")

@@ -183,11 +183,12 @@ def _model_path(device: str, stem: str, out: Path | None, force: bool) -> Path:
 
 def _write(model: LatencyModel, path: Path, as_json: bool) -> None:
     from hwnas.latency_models.storage.card import card
+    from hwnas.latency_models.storage.model_file import file_of
     from hwnas.latency_models.storage.store import write_own
 
     write_own(model, path)
     if as_json:
-        print_json(model)
+        print_json(file_of(model))
         return
     click.echo(card(model))
     click.echo(f"model: {path}")

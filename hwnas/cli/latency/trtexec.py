@@ -14,7 +14,7 @@ from hwnas.cli.tables import print_json, print_table
 if TYPE_CHECKING:
     from hwnas.latency_models.importers.trtexec.log import TrtexecTimes
 
-FIELDS = ("key", "ms", "standard_error", "what", "batch", "comment")
+FIELDS = ("key", "ms", "standard_error", "scope", "batch", "comment")
 
 
 def import_trtexec(
@@ -32,10 +32,10 @@ def import_trtexec(
     """
     import msgspec
 
-    from hwnas.architecture.block import FREE_OPS
     from hwnas.errors import UsageError
     from hwnas.latency_models.importers.trtexec.inputs import batch_device
     from hwnas.latency_models.importers.trtexec.log import observation_of, read_trtexec
+    from hwnas.latency_models.storage.model_file import row_of
     from hwnas.latency_models.storage.registry import model_name
     from hwnas.latency_models.storage.store import own_folder
     from hwnas.networks.resolve import find_network
@@ -49,21 +49,20 @@ def import_trtexec(
     found = find_network(network)
     batch = _batch(file, times.inputs.batch(str(file), found.input_shape), batch)
     device = batch_device(model_name(device), batch)
-    keys = tuple(block.key for block in found.blocks if block.op not in FREE_OPS)
-    seen = observation_of(times, keys)
+    seen = observation_of(times, found.compute_blocks)
     path = out or own_folder(device) / "observations.csv"
     row = (
-        ";".join(seen.keys),
+        ";".join(block.key for block in seen.blocks),
         f"{seen.ms:.6g}",
         f"{seen.standard_error:.4g}",
-        seen.what,
+        seen.scope,
         str(batch),
         file.name,
     )
     count = _add(path, row)
     if as_json:
         print_json({
-            "times": msgspec.to_builtins(times), "observation": seen, "device": device,
+            "times": msgspec.to_builtins(times), "observation": row_of(seen), "device": device,
             "batch": batch, "file": str(path),
         })  # fmt: skip
         return

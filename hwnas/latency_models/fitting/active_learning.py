@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.block import FREE_OPS
 from hwnas.latency_models.features import Floats, shapes, unsupported
 from hwnas.latency_models.fitting.block_prior import BlockPrior
 from hwnas.latency_models.fitting.design_matrix import block_grid, network_data
@@ -140,7 +139,7 @@ def _joint_covariance(
     """Return the posterior covariance ``[I + N, I + N]`` in ms^2 of the times of ``isolated``
     blocks and of networks, and their means ``[I + N]``."""
     needed = dict.fromkeys([*isolated, *(block for network in networks for block in network)])
-    blocks = [block for block in needed if block.op not in FREE_OPS]
+    blocks = [block for block in needed if not block.is_free]
     costs = model.posterior_over(blocks)
     place = {block: number for number, block in enumerate(blocks)}
     counts = np.zeros((len(networks), len(blocks) + 1))
@@ -162,7 +161,6 @@ def _joint_covariance(
 
 def _isolated_covariance(model: LatencyModel, blocks: Sequence[Block]) -> tuple[Floats, Floats]:
     """Return `isolated_covariance` of ``blocks``, in their order."""
-    blocks = [Block.from_key(block.key) for block in blocks]
     grid = block_grid(model.observations, model.prior, model.sources, blocks)
     place = {block: number for number, block in enumerate(grid.blocks)}
     order = [place[block] for block in blocks]

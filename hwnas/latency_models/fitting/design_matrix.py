@@ -37,7 +37,7 @@ class SourceModel(Protocol):
 
 def null_latency_ms(observations: Sequence[Observation]) -> float | None:
     """Return the latency of the null model, or ``None`` if it was not measured."""
-    null_ms = [item.ms for item in observations if item.what == "alone" and not item.keys]
+    null_ms = [item.ms for item in observations if item.scope == "isolated" and not item.blocks]
     return float(np.median(null_ms)) if null_ms else None
 
 
@@ -55,18 +55,18 @@ def timed_blocks(observations: Sequence[Observation]) -> TimedBlocks:
     """
     isolated = _isolated(observations)
     null_ms = (null_latency_ms(observations) or 0.0) if isolated else 0.0
-    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for item in isolated or [item for item in observations if item.what == "inside"]:
+    times: dict[Block, list[tuple[float, float]]] = defaultdict(list)
+    for item in isolated or [item for item in observations if item.scope == "in_network"]:
         ms = max(item.ms - null_ms, MIN_TIME_SHARE * item.ms)
         error = max(item.standard_error, MIN_RELATIVE_ERROR)
-        times[item.keys[0]].append((ms, error * item.ms / ms))
+        times[item.blocks[0]].append((ms, error * item.ms / ms))
     means: list[float] = []
     errors: list[float] = []
     for values in times.values():
         precision = np.array([1 / relative**2 for _, relative in values])
         means.append(float(precision @ np.array([ms for ms, _ in values]) / precision.sum()))
         errors.append(float(precision.sum() ** -0.5))
-    return TimedBlocks(list(map(Block.from_key, times)), np.array(means), np.array(errors))
+    return TimedBlocks(list(times), np.array(means), np.array(errors))
 
 
 def network_residuals(
@@ -78,20 +78,20 @@ def network_residuals(
     blocks were never timed: one odd network says little about how alike the blocks of the others
     are. Networks of mostly timed blocks would contribute the errors of those.
     """
-    known_ms = dict(zip((block.key for block in timed.blocks), timed.ms.tolist(), strict=True))
+    known_ms = dict(zip(timed.blocks, timed.ms.tolist(), strict=True))
     call_ms = null_latency_ms(observations) or 0.0
-    networks = [item for item in observations if item.what == "network"]
-    keys = [key for network in networks for key in network.keys]
-    if sum(key not in known_ms for key in keys) <= MAX_UNTIMED_SHARE * len(keys):
+    networks = [item for item in observations if item.scope == "network"]
+    blocks = [block for network in networks for block in network.blocks]
+    if sum(block not in known_ms for block in blocks) <= MAX_UNTIMED_SHARE * len(blocks):
         return None
     regressors: list[Floats] = []
     residual_ms: list[float] = []
     total_ms: list[float] = []
     for network in networks:
-        untimed = [Block.from_key(key) for key in network.keys if key not in known_ms]
-        if 2 * len(untimed) <= len(network.keys):
+        untimed = [block for block in network.blocks if block not in known_ms]
+        if 2 * len(untimed) <= len(network.blocks):
             continue
-        explained_ms = call_ms + sum(known_ms.get(key, 0.0) for key in network.keys)
+        explained_ms = call_ms + sum(known_ms.get(block, 0.0) for block in network.blocks)
         regressors.append(_regressors(untimed, sources).sum(axis=0))
         residual_ms.append(max(network.ms - explained_ms, 0.0))
         total_ms.append(network.ms)
@@ -105,18 +105,18 @@ def network_data(observations: Sequence[Observation], blocks: Sequence[Block]) -
 
     These are the networks and, where blocks were timed in isolation, also those inside networks.
     """
-    kinds = ("network", "inside") if _isolated(observations) else ("network",)
-    chosen = [item for item in observations if item.what in kinds]
-    place = {block.key: number for number, block in enumerate(blocks)}
+    scopes = ("network", "in_network") if _isolated(observations) else ("network",)
+    chosen = [item for item in observations if item.scope in scopes]
+    place = {block: number for number, block in enumerate(blocks)}
     counts = np.zeros((len(chosen), len(blocks)))
     for row, item in zip(counts, chosen, strict=True):
-        for key in item.keys:
-            row[place[key]] += 1
+        for block in item.blocks:
+            row[place[block]] += 1
     return NetworkData(
         counts,
         np.array([item.ms for item in chosen]),
         np.array([max(item.standard_error, MIN_RELATIVE_ERROR) for item in chosen]),
-        np.array([float(item.what == "network") for item in chosen]),
+        np.array([float(item.scope == "network") for item in chosen]),
         [item.session for item in chosen],
         [item.process for item in chosen],
     )
@@ -124,8 +124,7 @@ def network_data(observations: Sequence[Observation], blocks: Sequence[Block]) -
 
 def observed_blocks(observations: Sequence[Observation]) -> list[Block]:
     """Return the distinct blocks of the observations."""
-    keys = dict.fromkeys(key for item in observations for key in item.keys)
-    return [Block.from_key(key) for key in keys]
+    return list(dict.fromkeys(block for item in observations for block in item.blocks))
 
 
 def block_grid(
@@ -136,7 +135,7 @@ def block_grid(
 ) -> BlockGrid:
     """Return the grid of every block of the networks, and of ``further`` blocks."""
     timed = timed_blocks(observations)
-    needed = observed_blocks([item for item in observations if item.what == "network"])
+    needed = observed_blocks([item for item in observations if item.scope == "network"])
     blocks = list(dict.fromkeys([*needed, *further]))
     regressors = _regressors([*timed.blocks, *blocks], sources)
     costs = posterior_costs(prior, timed, blocks, regressors)
@@ -148,7 +147,7 @@ def block_grid(
 
 def _isolated(observations: Sequence[Observation]) -> list[Observation]:
     """Return the observations of isolated blocks, without the null model."""
-    return [item for item in observations if item.what == "alone" and item.keys]
+    return [item for item in observations if item.scope == "isolated" and item.blocks]
 
 
 def _regressors(blocks: Sequence[Block], sources: Sequence[SourceModel]) -> Floats:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -30,10 +31,10 @@ from hwnas.latency_models.fitting.design_matrix import (
 )
 from hwnas.latency_models.fitting.network_correction import fit_correction, posterior, uncorrected
 from hwnas.latency_models.model import (
-    SCHEMA,
     Conditions,
     HeldOut,
     LatencyModel,
+    ModelKind,
     Predictions,
 )
 from hwnas.latency_models.observation import Observation
@@ -45,12 +46,15 @@ MIN_BLOCKS, MIN_NETWORKS = 2, 3
 MAX_UNIT_RATIO = 50.0
 """Networks that differ from the sum of their blocks by a larger factor have another unit."""
 
+BlockCounts = frozenset[tuple[Block, int]]
+"""How often a network has each block, in any order."""
+
 
 def fit_model(
     device: str,
     observations: Sequence[Observation],
     *,
-    kind: Literal["measured", "table", "adapted", "simulated", "emulated"] = "measured",
+    kind: ModelKind = "measured",
     source: str,
     sources: Sequence[LatencyModel] = (),
     conditions: Conditions | None = None,
@@ -73,14 +77,13 @@ def fit_model(
         costs = posterior(correction, data, grid)
     else:
         correction, costs = None, uncorrected(grid, common_bias_std(observations))
-    ms = {block.key: float(ms) for block, ms in zip(grid.blocks, costs.ms, strict=True)}
-    model = LatencyModel(
-        schema=SCHEMA,
+    ms = dict(zip(grid.blocks, costs.ms.tolist(), strict=True))
+    return LatencyModel(
         device=device,
         kind=kind,
         source=source,
         made=made or datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-        rows_ms={block.key: ms[block.key] for block in observed},
+        rows_ms={block: ms[block] for block in observed},
         overhead_ms=costs.overhead_ms,
         observations=observations,
         prior=prior,
@@ -89,7 +92,6 @@ def fit_model(
         held_out=cross_validate(device, observations, sources) if validate else None,
         conditions=conditions,
     )
-    return seal(model)
 
 
 def _fit_prior(
@@ -102,11 +104,6 @@ def _fit_prior(
         return fit_prior(timed, regressors, network_residuals(observations, timed, sources))
     data = network_data(observations, observed)
     return untimed_prior(data.counts, regressors, data.ms)
-
-
-def seal(model: LatencyModel) -> LatencyModel:
-    """Return the model with the hash of its content."""
-    return msgspec.structs.replace(model, sha256=model.content_sha256)
 
 
 def update_model(model: LatencyModel, added: Sequence[Observation]) -> LatencyModel:
@@ -136,7 +133,7 @@ def cross_validate(
     predicted = held_out_predictions(device, observations, sources)
     if predicted is None:
         return None
-    measured = np.array([item.ms for item in observations if item.what == "network"])
+    measured = np.array([item.ms for item in observations if item.scope == "network"])
     return score_predictions(predicted, measured, NUM_FOLDS)
 
 
@@ -148,7 +145,7 @@ def held_out_predictions(
     A network that was measured several times is held out with all its measurements, and with the
     profiler's times of the processes that it ran in: some of those are its own.
     """
-    places = [number for number, item in enumerate(observations) if item.what == "network"]
+    places = [number for number, item in enumerate(observations) if item.scope == "network"]
     indices = {network: index for index, network in enumerate(_distinct_networks(observations))}
     if len(indices) < NUM_FOLDS:
         return None
@@ -163,14 +160,18 @@ def held_out_predictions(
             if number not in set(held_out) and not _is_profiled_in(item, processes)
         ]
         model = fit_model(device, rest, source="", sources=sources, validate=False)
-        predicted = model.predict([blocks_of(observations[number]) for number in held_out])
+        predicted = model.predict([observations[number].blocks for number in held_out])
         means[folds == fold], stds[folds == fold] = predicted.mean_ms, predicted.std_ms
     return Predictions(means, stds)
 
 
 def _is_profiled_in(item: Observation, processes: set[tuple[int, int]]) -> bool:
     """Whether a profiler reported it in one of these sessions and processes; tables have none."""
-    return item.what == "inside" and item.process > 0 and (item.session, item.process) in processes
+    return (
+        item.scope == "in_network"
+        and item.process > 0
+        and (item.session, item.process) in processes
+    )
 
 
 def score_predictions(predicted: Predictions, measured_ms: Floats, folds: int = 0) -> HeldOut:
@@ -191,17 +192,13 @@ def score_predictions(predicted: Predictions, measured_ms: Floats, folds: int = 
     )
 
 
-def blocks_of(item: Observation) -> list[Block]:
-    return [Block.from_key(key) for key in item.keys]
-
-
 def check_observations(observations: Sequence[Observation]) -> None:
     """Raise `HwnasError` for observations that no model can be fitted to."""
     if not observations:
         raise HwnasError("there are no observations to fit: nothing was measured")
     for item in observations:
         _check_observation(item)
-    networks = [item for item in observations if item.what == "network"]
+    networks = [item for item in observations if item.scope == "network"]
     timed, distinct = len(timed_blocks(observations).blocks), len(_distinct_networks(networks))
     if timed < MIN_BLOCKS and distinct < MIN_NETWORKS:
         raise HwnasError(
@@ -217,24 +214,26 @@ def check_observations(observations: Sequence[Observation]) -> None:
 
 
 def _check_observation(item: Observation) -> None:
-    name = "a network" if item.what == "network" else (item.keys or ("the null model",))[0]
+    count = len(item.blocks)
+    name = item.blocks[0].key if count else "the null model"
+    name = "a network" if item.scope == "network" else name
     if not (item.ms > 0 and np.isfinite(item.ms)):
         raise HwnasError(f"{name} has the latency {item.ms} ms, expected a positive number")
     if not (item.standard_error >= 0 and np.isfinite(item.standard_error)):
         raise HwnasError(
             f"{name} has the standard error {item.standard_error}, expected a number >= 0"
         )
-    if (len(item.keys) > 1 and item.what != "network") or (not item.keys and item.what == "inside"):
-        raise HwnasError(f"an observation {item.what!r} has {len(item.keys)} blocks, expected one")
+    if (count > 1 and item.scope != "network") or (not count and item.scope == "in_network"):
+        raise HwnasError(f"an observation {item.scope!r} has {count} blocks, expected one")
 
 
 def _check_units(observations: Sequence[Observation], networks: Sequence[Observation]) -> None:
     timed, null_ms = timed_blocks(observations), null_latency_ms(observations) or 0.0
-    times_ms = dict(zip((block.key for block in timed.blocks), timed.ms.tolist(), strict=True))
+    times_ms = dict(zip(timed.blocks, timed.ms.tolist(), strict=True))
     ratios = [
-        (network.ms - null_ms) / sum(times_ms[key] for key in network.keys)
+        (network.ms - null_ms) / sum(times_ms[block] for block in network.blocks)
         for network in networks
-        if network.keys and all(key in times_ms for key in network.keys)
+        if network.blocks and all(block in times_ms for block in network.blocks)
     ]
     ratio = float(np.median(ratios)) if ratios else 1.0
     if not 1 / MAX_UNIT_RATIO < ratio < MAX_UNIT_RATIO:
@@ -244,13 +243,13 @@ def _check_units(observations: Sequence[Observation], networks: Sequence[Observa
         )
 
 
-def _distinct_networks(observations: Sequence[Observation]) -> list[tuple[str, ...]]:
-    return list(dict.fromkeys(_identity(item) for item in observations if item.what == "network"))
+def _distinct_networks(observations: Sequence[Observation]) -> list[BlockCounts]:
+    return list(dict.fromkeys(_identity(item) for item in observations if item.scope == "network"))
 
 
-def _identity(item: Observation) -> tuple[str, ...]:
+def _identity(item: Observation) -> BlockCounts:
     """Return what is the same for all measurements of a network."""
-    return tuple(sorted(item.keys))
+    return frozenset(Counter(item.blocks).items())
 
 
 def _with_python_numbers(item: Observation) -> Observation:

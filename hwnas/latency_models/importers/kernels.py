@@ -107,7 +107,7 @@ class _Reader:
         block = sensible(_block(kernel, row))
         ms, error = self._latency(row[self.latency.column])
         # two kernels may be one block: batch norm is folded into the convolution
-        return [Found(f"{kernel} {block.key}", Observation("alone", (block.key,), ms, error))]
+        return [Found(f"{kernel} {block.key}", Observation("isolated", (block,), ms, error))]
 
     def _latency(self, given: str) -> tuple[float, float]:
         """Return milliseconds and their relative error."""

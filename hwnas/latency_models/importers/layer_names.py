@@ -29,7 +29,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from hwnas.architecture.architecture import Block, expand_ratio
+from hwnas.architecture.architecture import Block
 from hwnas.latency_models.importers.rows import WrongRow, sensible
 
 LayerDialect = Literal["proxylessnas", "ofa"]
@@ -141,7 +141,7 @@ def _expanded(name: str, layer: Layer, dialect: LayerDialect) -> Block:
             raise WrongRow(f"{name!r}: expand:{expand} looks like a ratio, expected channels")
         se, hs = flags
         block = Block(
-            "mbconv", c_in, layer.out_channels, kernel, stride, expand_ratio(c_in, expand), size,
+            "mbconv", c_in, layer.out_channels, kernel, stride, expand / c_in, size,
             "hswish" if hs else "relu", bool(se),
         )  # fmt: skip
     if skip and not block.residual:

@@ -122,7 +122,7 @@ class _Reader:
         block = block_of(row.name, layer, self.dialect)
         if shortcut_differs(layer, block):
             self.notes.append(f"{block.key}: idskip:0 in the table, our block adds its input")
-        return [Found(row.name, Observation("inside", (block.key,), ms, error))]
+        return [Found(row.name, Observation("in_network", (block,), ms, error))]
 
     def check_pools(self, file: str) -> None:
         for pool, (row, _, _) in self.pools.items():
@@ -145,7 +145,7 @@ class _Reader:
             both = ms + pool_ms
             relative = hypot(ms * error, pool_ms * pool_error) / both
             block = mix(pool, conv)
-            found.append(Found(block.key, Observation("inside", (block.key,), both, relative)))
+            found.append(Found(block.key, Observation("in_network", (block,), both, relative)))
         return found
 
 

@@ -1,7 +1,7 @@
 """Plain CSV: one block, or one whole network, a row.
 
-* ``key``: a block key, e.g. ``mbconv k5 s2 e6 32>64 @56``; several with ``;`` between are a whole
-  network; none, with ``what`` ``alone``, is the null model. Instead of it: ``op``,
+* ``key``: a block key, e.g. ``mbconv k5 s2 e6 32>64 @56``; several, separated by ``;``, are a whole
+  network; none, with ``scope`` ``isolated``, is the null model. Instead of it: ``op``,
   ``in_channels``, ``out_channels``, ``kernel_size``, ``stride``, ``expand_ratio``, ``in_size`` and,
   if wanted, ``activation`` (relu6) and ``squeeze_excite`` (0).
 * One column of latencies with the unit in its name: ``ms``, ``median_us``, ``mean_s``, …
@@ -10,8 +10,8 @@ Optional:
 
 * ``standard_error``: relative, 0.02 is 2 %. Or ``std_ms``, ``std_us``, ``std_s``: the deviation of
   single runs, which gives the standard error together with ``count``, the number of runs.
-* ``what``: ``alone``, ``inside`` or ``network``, see `Observation`; without it one block is
-  ``inside`` and several are a ``network``.
+* ``scope``: ``isolated``, ``in_network`` or ``network``, see `Observation`; without it one block is
+  ``in_network`` and several are a ``network``.
 * ``batch``: inputs of a call, the same in all rows; without it 1. Latencies are those of a call.
 * ``comment``: not read.
 """
@@ -21,7 +21,6 @@ from __future__ import annotations
 from typing import Any, cast, get_args
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.block import FREE_OPS
 from hwnas.errors import InvalidFile, UsageError
 from hwnas.latency_models.importers.columns import (
     Row,
@@ -42,13 +41,13 @@ from hwnas.latency_models.importers.rows import (
     spread,
     whole,
 )
-from hwnas.latency_models.observation import Observation, What
+from hwnas.latency_models.observation import Observation, Scope
 
 FIELDS = (
     "op", "in_channels", "out_channels", "kernel_size", "stride", "expand_ratio", "in_size",
 )  # fmt: skip
 FLAGS = ("activation", "squeeze_excite")
-OPTIONAL = ("standard_error", "count", "what", "batch", "comment")
+OPTIONAL = ("standard_error", "count", "scope", "batch", "comment")
 
 
 def read_plain(file: str, table: Table) -> tuple[list[Observation], list[str], int]:
@@ -63,11 +62,11 @@ def read_plain(file: str, table: Table) -> tuple[list[Observation], list[str], i
         )  # fmt: skip
     if batches and batches != [1]:
         notes.append(f"latencies of calls of {batches[0]} inputs")
-    if "what" not in table.columns:
-        networks = sum(found.what == "network" for found in observations)
+    if "scope" not in table.columns:
+        networks = sum(found.scope == "network" for found in observations)
         notes.append(
-            f"no column 'what': {len(observations) - networks} blocks taken as 'inside' (without "
-            f"the cost of a call), {networks} rows of several blocks as networks"
+            f"no column 'scope': {len(observations) - networks} blocks taken as 'in_network' "
+            f"(without the cost of a call), {networks} rows of several blocks as networks"
         )
     return observations, notes, max(batches, default=1)
 
@@ -88,14 +87,18 @@ class _Reader:
 
     def read(self, row: Row) -> list[Found]:
         blocks = _keyed(row["key"]) if self.by_key else [_fields(row)]
-        keys = tuple(block.key for block in blocks)
-        what = _what(row.get("what", ""), len(keys))
-        if not keys and what != "alone":
-            raise WrongRow("key is empty, expected a block key (or what 'alone': the null model)")
+        scope = _scope(row.get("scope", ""), len(blocks))
+        if not blocks and scope != "isolated":
+            raise WrongRow(
+                "key is empty, expected a block key (or the scope 'isolated': the null model)"
+            )
         self.batches.add(whole("batch", row["batch"]) if row.get("batch") else 1)
         ms = latency_ms(self.latency.column, row[self.latency.column], self.latency.ms_per_unit)
-        observation = Observation(what, keys, ms, _standard_error(row, self.deviation, ms))
-        return [Found(f"{what} {'; '.join(keys)}", observation)]
+        observation = Observation(
+            scope, tuple(blocks), ms, _standard_error(row, self.deviation, ms)
+        )
+        keys = "; ".join(block.key for block in blocks)
+        return [Found(f"{scope} {keys}", observation)]
 
 
 def _keyed(keys: str) -> list[Block]:
@@ -106,7 +109,7 @@ def _keyed(keys: str) -> list[Block]:
         # ValueError: Python converts no text of thousands of digits
         raise WrongRow(str(error)) from None
     if len(blocks) > 1:
-        blocks = [block for block in blocks if block.op not in FREE_OPS]
+        blocks = [block for block in blocks if not block.is_free]
     return [sensible(block) for block in blocks]
 
 
@@ -114,15 +117,12 @@ def _fields(row: Row) -> Block:
     sizes: dict[str, Any] = {
         name: whole(name, row[name]) for name in FIELDS if name not in ("op", "expand_ratio")
     }
-    ratio = number("expand_ratio", row["expand_ratio"])
-    # as a key writes it: a block must be the one that its key names
-    ratio = float(f"{ratio:g}")
     flag = row.get("squeeze_excite", "").lower()
     if flag not in ("", "0", "1", "false", "true"):
         raise WrongRow(f"squeeze_excite is {flag!r}, expected 0 or 1")
     block = Block(
         op=row["op"],
-        expand_ratio=ratio,
+        expand_ratio=number("expand_ratio", row["expand_ratio"]),
         activation=row.get("activation", "") or "relu6",
         squeeze_excite=flag in ("1", "true"),
         **sizes,
@@ -130,13 +130,13 @@ def _fields(row: Row) -> Block:
     return sensible(block)
 
 
-def _what(given: str, blocks: int) -> What:
-    if given and given not in get_args(What):
-        raise WrongRow(f"what is {given!r}, expected {', '.join(get_args(What))}")
-    what = cast(What, given) if given else "network" if blocks > 1 else "inside"
-    if what != "network" and blocks > 1:
-        raise WrongRow(f"what is {what!r} for {blocks} blocks, expected 'network'")
-    return what
+def _scope(given: str, blocks: int) -> Scope:
+    if given and given not in get_args(Scope):
+        raise WrongRow(f"scope is {given!r}, expected {', '.join(get_args(Scope))}")
+    scope = cast(Scope, given) if given else "network" if blocks > 1 else "in_network"
+    if scope != "network" and blocks > 1:
+        raise WrongRow(f"scope is {scope!r} for {blocks} blocks, expected 'network'")
+    return scope
 
 
 def _standard_error(row: Row, deviation: Timed | None, ms: float) -> float:

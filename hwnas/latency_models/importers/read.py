@@ -13,7 +13,6 @@ from typing import Literal, get_args
 
 import msgspec
 
-from hwnas.architecture.architecture import Block
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.latency_models.importers.columns import read_csv
 from hwnas.latency_models.importers.kernels import is_kernels, read_kernels
@@ -143,7 +142,7 @@ def _doubts(observations: Sequence[Observation]) -> list[str]:
     rates = [
         (observation, macs / (observation.ms / 1e3))
         for observation in observations
-        if (macs := sum(Block.from_key(key).macs for key in observation.keys)) >= ENOUGH_MACS
+        if (macs := sum(block.macs for block in observation.blocks)) >= ENOUGH_MACS
     ]
     if not rates:
         return []
@@ -156,8 +155,9 @@ def _doubts(observations: Sequence[Observation]) -> list[str]:
         )
     odd = [one for one, rate in rates if not 1 / OTHER_UNIT < rate / middle < OTHER_UNIT]
     if odd:
+        keys = "; ".join(block.key for block in odd[0].blocks)
         notes.append(
             f"{len(odd)} row(s) differ from the others by a factor above {OTHER_UNIT}, as if in "
-            f"another unit, e.g. {'; '.join(odd[0].keys)}: {odd[0].ms:g} ms"
+            f"another unit, e.g. {keys}: {odd[0].ms:g} ms"
         )
     return notes

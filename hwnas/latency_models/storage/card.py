@@ -11,9 +11,9 @@ from hwnas.latency_models.model import Conditions, HeldOut, LatencyModel
 def card(model: LatencyModel) -> str:
     """Say where a model comes from and how far it can be trusted."""
     counts = [
-        (sum(one.what == what and bool(one.keys) for one in model.observations), words)
-        for what, words in (
-            ("alone", "blocks alone"), ("inside", "blocks inside networks"),
+        (sum(one.scope == scope and bool(one.blocks) for one in model.observations), words)
+        for scope, words in (
+            ("isolated", "blocks alone"), ("in_network", "blocks inside networks"),
             ("network", "whole networks"),
         )
     ]  # fmt: skip
@@ -50,7 +50,7 @@ def _learnt(model: LatencyModel) -> Iterator[str]:
         yield f"- a call that computes nothing: {null_ms:.4f} ms, taken off every block alone"
     alone = model.isolated_ms()
     if model.correction is not None and alone:
-        inside = sum(model.rows_ms[key] for key in alone)
+        inside = sum(model.rows_ms[block] for block in alone)
         ratio = inside / sum(alone.values())
         yield f"- inside networks blocks cost {ratio:.3f} x what they cost alone"
     yield f"- added to every network: {model.overhead_ms:.4f} ms (learnt, no meaning of its own)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import hypot
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import msgspec
 
@@ -90,8 +90,8 @@ def reference_ms_of(entries: Sequence[Entry]) -> float:
 
 def observation_of(entry: Entry, reference_ms: float) -> Observation:
     return Observation(
-        "network" if entry.network else "alone",
-        entry.keys,
+        "network" if entry.network else "isolated",
+        tuple(map(Block.from_key, entry.keys)),
         entry.measurement.ratio * reference_ms,
         entry.measurement.standard_error,
         session=entry.session,
@@ -106,21 +106,23 @@ def profiled_blocks(entry: Entry, network: Observation) -> list[Observation]:
     each is off are scales of their own in the model (`TERMS`), which no network shares; each
     operator is off by `RESOLUTION_MS`, too, which is much of a short one.
     """
-    found: dict[str, list[float]] = {}
-    for key, share in zip(entry.keys, entry.shares, strict=bool(entry.shares)):
-        found.setdefault(key, []).append(share * network.ms)
-    means = {key: sum(ms) / len(ms) for key, ms in found.items() if sum(ms) > 0}
+    if not entry.shares:
+        return []
+    times_ms: dict[Block, list[float]] = {}
+    for block, share in zip(network.blocks, entry.shares, strict=True):
+        times_ms.setdefault(block, []).append(share * network.ms)
+    means_ms = {block: fmean(ms) for block, ms in times_ms.items() if sum(ms) > 0}
     return [
-        msgspec.structs.replace(
-            network, what="inside", keys=(key,), ms=ms,
-            standard_error=hypot(network.standard_error, _unresolved_ms(key) / ms),
+        Observation(
+            "in_network",
+            (block,),
+            ms,
+            hypot(network.standard_error, RESOLUTION_MS * len(parts_of(block)) / ms),
+            network.session,
+            network.process,
         )
-        for key, ms in means.items()
-    ]  # fmt: skip
-
-
-def _unresolved_ms(key: str) -> float:
-    return RESOLUTION_MS * len(parts_of(Block.from_key(key)))
+        for block, ms in means_ms.items()
+    ]
 
 
 def conditions_of(

@@ -12,11 +12,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.block import FREE_OPS
 from hwnas.errors import HwnasError, UnknownName, UsageError
 from hwnas.files import home
 from hwnas.latency_models.model import LatencyModel
-from hwnas.latency_models.storage.store import model_files, own_folder, read_file
+from hwnas.latency_models.storage.model_file import read_model
+from hwnas.latency_models.storage.store import model_files, own_folder
 from hwnas.shipped import shipped
 
 
@@ -41,12 +41,12 @@ def find_model(name: str, blocks: Sequence[Block] = ()) -> tuple[str, LatencyMod
     """
     path = Path(name)
     if path.suffix == ".json":
-        return name, read_file(path)
+        return name, read_model(path)
     if (path / "model.json").is_file():
-        return name, read_file(path / "model.json")
+        return name, read_model(path / "model.json")
     models = known_models()
     if name in models:
-        return name, read_file(models[name])
+        return name, read_model(models[name])
     mine = known_models(name) if "/" not in name else {}
     if not mine:
         if name in _devices_with_profiles():
@@ -55,7 +55,7 @@ def find_model(name: str, blocks: Sequence[Block] = ()) -> tuple[str, LatencyMod
                 f"--target {name}`, or bring one with `hwnas latency import` or `adapt`"
             )
         raise UnknownName("latency model", name, {*models, *(one.split("/")[0] for one in models)})
-    read = {one: read_file(file) for one, file in mine.items()}
+    read = {one: read_model(file) for one, file in mine.items()}
     best = max(read, key=lambda one: _observed(read[one], blocks))  # the first of equal ones
     return best, read[best]
 
@@ -72,8 +72,8 @@ def _observed(model: LatencyModel, blocks: Sequence[Block]) -> tuple[bool, int, 
 
     A published table that lacks a block says nothing of the network.
     """
-    blocks = [block for block in blocks if block.op not in FREE_OPS]
-    rows = sum(block.key in model.rows_ms for block in blocks)
+    blocks = [block for block in blocks if not block.is_free]
+    rows = sum(block in model.rows_ms for block in blocks)
     speaks = model.kind != "table" or rows == len(blocks)
     return speaks, -len(model.unsupported(blocks)), rows
 

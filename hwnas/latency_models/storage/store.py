@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from hwnas.errors import HwnasError, InvalidFile
-from hwnas.files import home, write_atomic, write_json
+from hwnas.errors import HwnasError
+from hwnas.files import home, write_atomic
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.card import card
+from hwnas.latency_models.storage.model_file import read_model, write_model
 from hwnas.measurement.measurement import Environment
 from hwnas.shipped import shipped
 from hwnas.spaces.space import SearchSpace
@@ -27,12 +28,12 @@ def measured_folder(device: str, space: SearchSpace) -> Path:
 def read_measured(folder: Path) -> LatencyModel | None:
     """Return the model in ``folder``, if one was made."""
     path = folder / "model.json"
-    return LatencyModel.from_json(path.read_bytes(), str(path)) if path.exists() else None
+    return read_model(path) if path.exists() else None
 
 
 def write_measured(model: LatencyModel, folder: Path) -> None:
     """Write ``model.json`` and the card that says what it is worth."""
-    write_json(folder / "model.json", model)
+    write_model(model, folder / "model.json")
     write_atomic(folder / "card.md", card(model))
 
 
@@ -64,7 +65,7 @@ def published_model(device: str, space: SearchSpace) -> LatencyModel | None:
     """
     uncovered: HwnasError | None = None
     for file in model_files(device):
-        model = read_file(file)
+        model = read_model(file)
         error = _uncovered(model, space)
         if error is None:
             return model
@@ -88,7 +89,7 @@ def _is_json(file: Traversable) -> bool:
 
 def write_own(model: LatencyModel, path: Path, notes: Iterable[str] = ()) -> None:
     """Write a model and its card beside it, ``NAME.json`` and ``NAME.md``."""
-    write_json(path, model)
+    write_model(model, path)
     write_atomic(path.with_suffix(".md"), card(model) + "".join(f"- {note}\n" for note in notes))
 
 
@@ -133,16 +134,3 @@ def set_aside(folder: Path) -> None:
             while (kept := folder / f"{stem}-{number}.{suffix}").exists():
                 number += 1
             path.rename(kept)
-
-
-def read_model(path: Path) -> LatencyModel:
-    """Read a model from any file."""
-    return read_file(path)
-
-
-def read_file(file: Traversable) -> LatencyModel:
-    """Read a model from a file, shipped or not."""
-    try:
-        return LatencyModel.from_json(file.read_bytes(), str(file))
-    except OSError as error:
-        raise InvalidFile(str(file), error.strerror or str(error)) from None

@@ -63,7 +63,7 @@ def notes_of(run: RunContext, screened: Screened, delivered: Delivered) -> tuple
 
 def _bound_note(run: RunContext, model: LatencyModel) -> str:
     logits = run.space.fixed[-1]
-    if logits.key in model.rows_ms:
+    if logits in model.rows_ms:
         return ""
     return (
         f"The table has no row for {logits.key!r}; the classifier is charged as the table's next "

@@ -8,10 +8,10 @@ from hwnas.console import Console
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Runner, open_runner
 from hwnas.errors import DeviceError, HwnasError, UsageError
-from hwnas.files import write_json
 from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.storage.model_file import read_model, write_model
 from hwnas.latency_models.storage.registry import find_model
-from hwnas.latency_models.storage.store import measured_folder, published_model, read_model
+from hwnas.latency_models.storage.store import measured_folder, published_model
 from hwnas.profiling.measure import measure_latency_model
 from hwnas.profiling.plan import MeasurePlan
 from hwnas.spaces.space import SearchSpace
@@ -67,7 +67,7 @@ def model_of(
             "`hwnas devices list`"
         )
     if kept is not None:
-        write_json(kept, model)
+        write_model(model, kept)
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +17,7 @@ from hwnas.devices.limits import weights_fit
 from hwnas.devices.runner import Subject
 from hwnas.errors import ExportError, HwnasError
 from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.storage.model_file import ModelFile, file_of, model_of
 from hwnas.measurement.measurement import Measurement
 from hwnas.profiling.bench import compile_untrained
 from hwnas.search.strategy import Strategy
@@ -42,14 +44,18 @@ class Probabilities(msgspec.Struct, frozen=True):
     cost_ms: tuple[tuple[float, ...], ...]
 
 
-class Screened(msgspec.Struct, frozen=True, kw_only=True):
+class Screened(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The outcome of a round: ``search/round-N.json``."""
 
     round: int
     candidates: tuple[Candidate, ...]
-    model: LatencyModel
-    """With which the networks of this round were predicted."""
+    model_file: ModelFile
+    """The latency model that predicted the networks of this round."""
     probabilities: Probabilities | None
+
+    @cached_property
+    def model(self) -> LatencyModel:
+        return model_of(self.model_file)
 
 
 def screen(
@@ -71,7 +77,10 @@ def screen(
         with run.console.step(f"measuring {len(found)} networks"), run.folder.stage("measure"):
             found = _measured(run, model, found, number)
     return Screened(
-        round=number, candidates=tuple(found), model=model, probabilities=_probabilities(strategy)
+        round=number,
+        candidates=tuple(found),
+        model_file=file_of(model),
+        probabilities=_probabilities(strategy),
     )
 
 

@@ -11,7 +11,6 @@ from hwnas.files import write_json
 from hwnas.latency_models.fitting.fit import update_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from hwnas.profiling.bench import block_keys
 from hwnas.search.log import LogLine
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles
@@ -164,7 +163,7 @@ def _refit(run: RunContext, screened: Screened) -> LatencyModel:
     added = [
         Observation(
             "network",
-            block_keys(one.architecture),
+            one.architecture.compute_blocks,
             measurement.median_ms,
             measurement.standard_error,
         )

@@ -24,7 +24,7 @@ from hwnas.latency_models.fitting.gaussian import matern52
 from hwnas.latency_models.fitting.network_correction import Correction
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, SPACE, alone, keys_of, networks
+from tests.support.synthetic import BLOCKS, SPACE, isolated, networks
 
 NOISE = 0.01
 """That a plan supposes of every measurement."""
@@ -49,7 +49,7 @@ def plain(correction: Correction) -> Correction:
 @pytest.fixture(scope="module")
 def known() -> LatencyModel:
     """A model that was told some blocks and six networks."""
-    observed = [*alone(noise=NOISE)[: 1 + TIMED], *networks(6, seed=0, noise=NOISE)]
+    observed = [*isolated(noise=NOISE)[: 1 + TIMED], *networks(6, seed=0, noise=NOISE)]
     model = fit_model("here", observed, source="test", validate=False)
     assert model.correction is not None
     return msgspec.structs.replace(model, correction=plain(model.correction))
@@ -61,12 +61,13 @@ def told(model: LatencyModel, one: Network, network: bool) -> LatencyModel:
     assert null_ms is not None
     if network:
         mean_ms = float(model.predict([one]).mean_ms[0])
-        added = Observation("network", keys_of(one), mean_ms, NOISE)
+        computing = tuple(block for block in one if not block.is_free)
+        added = Observation("network", computing, mean_ms, NOISE)
     else:
         # alone it takes what the prior rows say; the error counts for the time without the call
         grid = block_grid(model.observations, model.prior, (), one)
         ms = float(grid.costs.ms[grid.blocks.index(one[0])])
-        added = Observation("alone", (one[0].key,), ms + null_ms, NOISE * ms / (ms + null_ms))
+        added = Observation("isolated", (one[0],), ms + null_ms, NOISE * ms / (ms + null_ms))
     observations = (*model.observations, added)
     return msgspec.structs.replace(model, observations=observations, rows_ms={})
 
@@ -110,13 +111,15 @@ def test_the_second_is_chosen_for_what_the_first_left(known: LatencyModel) -> No
 def test_a_kernel_of_which_nothing_is_known_comes_first() -> None:
     """And where all blocks are timed none is timed again."""
     targets = drawn(12, seed=2)
-    without = [one for one in networks(60, seed=0, noise=NOISE) if " k7 " not in " ".join(one.keys)]
-    timed = [one for one in alone(noise=NOISE) if " k7 " not in " ".join(one.keys)]
+    without, timed = (
+        [seen for seen in observed if all(block.kernel_size != 7 for block in seen.blocks)]
+        for observed in (networks(60, seed=0, noise=NOISE), isolated(noise=NOISE))
+    )
     model = fit_model("here", [*timed, *without], source="test", validate=False)
-    pool = [[Block.from_key(key) for key in one.keys] for one in without]
+    pool = [one.blocks for one in without]
     chosen = select_measurements(model, BLOCKS, pool, targets, 2)
     assert {BLOCKS[place].kernel_size for place in chosen} == {7}  # IndexError for a network
-    model = fit_model("here", alone(noise=NOISE), source="test", validate=False)
+    model = fit_model("here", isolated(noise=NOISE), source="test", validate=False)
     assert min(select_measurements(model, BLOCKS, drawn(12, seed=1), targets, 3)) >= len(BLOCKS)
 
 

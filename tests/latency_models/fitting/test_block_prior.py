@@ -30,13 +30,13 @@ from hwnas.latency_models.fitting.block_prior import (
 )
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.spaces.mobile.space import mobile_space
-from tests.support.synthetic import BLOCKS, COSTS_MS, WEIGHTS, alone, costs_ms, networks
+from tests.support.synthetic import BLOCKS, COSTS_MS, WEIGHTS, costs_ms, isolated, networks
 
 
 def timed(
-    blocks: Sequence[Block], costs: dict[str, float] = COSTS_MS, error: float = 0.01
+    blocks: Sequence[Block], costs: dict[Block, float] = COSTS_MS, error: float = 0.01
 ) -> TimedBlocks:
-    ms = np.array([costs[block.key] for block in blocks])
+    ms = np.array([costs[block] for block in blocks])
     return TimedBlocks(list(blocks), ms, np.full(len(ms), error))
 
 
@@ -118,7 +118,7 @@ def test_a_timed_block_keeps_its_time_and_gains_precision() -> None:
     prior = fit_prior(seen, cost_regressors(seen.blocks, []))
     blocks = [BLOCKS[30], BLOCKS[7], BLOCKS[2]]
     costs = costs_given(prior, seen, blocks)
-    assert costs.ms[1:].tolist() == [COSTS_MS[block.key] for block in blocks[1:]]
+    assert costs.ms[1:].tolist() == [COSTS_MS[block] for block in blocks[1:]]
     spread = np.sqrt(np.diag(costs.covariance))
     assert spread[1] < 0.02 and spread[2] < 0.02 < spread[0]
 
@@ -137,7 +137,7 @@ def test_hidden_blocks_of_a_smooth_cost_are_predicted() -> None:
     hidden = BLOCKS[2::5]
     seen = timed([block for block in BLOCKS if block not in hidden], costs)
     predicted = costs_given(fit_prior(seen, cost_regressors(seen.blocks, [])), seen, hidden)
-    errors = predicted.ms / np.array([costs[block.key] for block in hidden]) - 1
+    errors = predicted.ms / np.array([costs[block] for block in hidden]) - 1
     assert len(hidden) >= 10
     assert np.abs(errors).max() < 0.1
     assert np.median(np.abs(errors)) < 0.03
@@ -146,22 +146,22 @@ def test_hidden_blocks_of_a_smooth_cost_are_predicted() -> None:
 def test_a_jump_between_kernels_is_learnt_from_blocks_of_each_kernel() -> None:
     """Depthwise 7x7 costs ten times as much as 5x5, as on a runtime without a kernel for it."""
     costs = {
-        block.key: ms * (10 if block.kernel_size == 7 else 1)
+        block: ms * (10 if block.kernel_size == 7 else 1)
         for block, ms in zip(BLOCKS, costs_ms(own=0.01).values(), strict=True)
     }
     hidden = [block for block in BLOCKS if block.kernel_size == 7][::3]
     seen = timed([block for block in BLOCKS if block not in hidden], costs)
     predicted = costs_given(fit_prior(seen, cost_regressors(seen.blocks, [])), seen, hidden)
-    errors = predicted.ms / np.array([costs[block.key] for block in hidden]) - 1
+    errors = predicted.ms / np.array([costs[block] for block in hidden]) - 1
     assert np.abs(errors).max() < 0.2
 
 
 @pytest.mark.parametrize("factor", [0.25, 4.0])
 def test_an_outlying_timing_is_named_and_widened_but_not_dropped(factor: float) -> None:
-    outlier = BLOCKS[20].key
+    outlier = BLOCKS[20]
     seen = timed(BLOCKS, {**COSTS_MS, outlier: factor * COSTS_MS[outlier]})
     prior = fit_prior(seen, cost_regressors(seen.blocks, []))
-    assert prior.outliers == (outlier,)
+    assert prior.outliers == (outlier.key,)
     costs = costs_given(prior, seen, BLOCKS)
     assert costs.ms[20] == factor * COSTS_MS[outlier]
     spread = np.sqrt(np.diag(costs.covariance))
@@ -175,13 +175,13 @@ def test_timings_that_agree_have_no_outlier() -> None:
 
 
 def test_networks_overrule_an_outlying_timing() -> None:
-    outlier, number = BLOCKS[20].key, 21
-    observed = alone(noise=0.01)
-    assert observed[number].keys == (outlier,)
+    outlier, number = BLOCKS[20], 21
+    observed = isolated(noise=0.01)
+    assert observed[number].blocks == (outlier,)
     observed[number] = msgspec.structs.replace(observed[number], ms=3 * observed[number].ms)
     model = fit_model("d", [*observed, *networks(40, 0, 0.01)], source="s", validate=False)
-    assert outlier in model.prior.outliers
-    assert any(outlier in network.keys for network in model.networks)
+    assert outlier.key in model.prior.outliers
+    assert any(outlier in network.blocks for network in model.networks)
     assert model.rows_ms[outlier] == pytest.approx(COSTS_MS[outlier], rel=0.25)
 
 

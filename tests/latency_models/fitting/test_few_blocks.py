@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
-from hwnas.architecture.architecture import Block
 from hwnas.latency_models.features import resources
 from hwnas.latency_models.fitting import fit as module
 from hwnas.latency_models.fitting.block_prior import Residuals, fit_nnls, fit_prior
 from hwnas.latency_models.fitting.design_matrix import network_residuals, timed_blocks
-from hwnas.latency_models.fitting.fit import blocks_of, fit_model
+from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, CALL_MS, COSTS_MS, SCALE, WEIGHTS, alone, networks
+from tests.support.synthetic import BLOCKS, CALL_MS, COSTS_MS, SCALE, WEIGHTS, isolated, networks
 
-DENSE = [block.key for block in BLOCKS if block.op != "mbconv"]
+DENSE = [block for block in BLOCKS if block.op != "mbconv"]
 """Blocks without a depthwise convolution."""
-SOME = [one for one in alone(noise=0.005) if not one.keys or one.keys[0] in DENSE[:5]]
+SOME = [one for one in isolated(noise=0.005) if not one.blocks or one.blocks[0] in DENSE[:5]]
 
 
 def rmspe(observed: list[Observation]) -> float:
     model = fit_model("here", observed, source="test", validate=False)
     fresh = networks(40, seed=9)
-    found = model.predict([blocks_of(one) for one in fresh]).mean_ms
+    found = model.predict([one.blocks for one in fresh]).mean_ms
     return float(np.sqrt(np.mean((found / np.array([one.ms for one in fresh]) - 1) ** 2)))
 
 
@@ -35,31 +35,35 @@ def test_what_was_never_timed_is_learnt_from_networks(monkeypatch: pytest.Monkey
 
 
 def test_what_networks_leave_is_exact() -> None:
-    known = {one.keys[0]: one.ms - CALL_MS for one in SOME if one.keys}
+    known = {one.blocks[0]: one.ms - CALL_MS for one in SOME if one.blocks}
     [network] = networks(1, seed=3)
     residuals = network_residuals([*SOME, network], timed_blocks(SOME))
     assert residuals is not None and residuals.regressors.shape == (1, len(WEIGHTS))
-    rest = [Block.from_key(key) for key in network.keys if key not in known]
+    rest = [block for block in network.blocks if block not in known]
     assert residuals.regressors[0] == pytest.approx(resources(rest).sum(axis=0))
-    spent_ms = CALL_MS + sum(known.get(key, 0.0) for key in network.keys)
+    spent_ms = CALL_MS + sum(known.get(block, 0.0) for block in network.blocks)
     assert residuals.ms[0] == pytest.approx(network.ms - spent_ms)
     assert residuals.total_ms[0] == network.ms
 
 
 def test_networks_of_timed_blocks_leave_nothing() -> None:
-    every, [network] = alone(), networks(1, seed=3)
+    every, [network] = isolated(), networks(1, seed=3)
     assert network_residuals([*every, network], timed_blocks(every)) is None
-    half = len(network.keys) // 2 + 1
-    most = [one for one in every if not one.keys or one.keys[0] in network.keys[:half]]
+    half = len(network.blocks) // 2 + 1
+    most = [one for one in every if not one.blocks or one.blocks[0] in network.blocks[:half]]
     assert network_residuals([*most, network], timed_blocks(most)) is None
     assert network_residuals(every[:9], timed_blocks(every[:9])) is None
 
 
 def test_a_network_of_another_kind_beside_many_changes_nothing_of_the_prior() -> None:
-    every, many = alone(noise=0.005), networks(20, seed=1, noise=0.005)
-    other = tuple(key.replace("16>16 @14", "24>24 @28") for key in DENSE[1:] if "16>16" in key)
+    every, many = isolated(noise=0.005), networks(20, seed=1, noise=0.005)
+    other = tuple(
+        msgspec.structs.replace(block, in_channels=24, out_channels=24, in_size=28)
+        for block in DENSE[1:]
+        if (block.in_channels, block.out_channels) == (16, 16)
+    )
     odd = Observation("network", 6 * other, 3.0, 0.01)
-    assert other and not set(other) & {one.keys[0] for one in every if one.keys}
+    assert other and not set(other) & {one.blocks[0] for one in every if one.blocks}
     assert network_residuals([*every, *many, odd], timed_blocks(every)) is None
     priors = [
         fit_model("here", observed, source="test", validate=False).prior
@@ -71,8 +75,10 @@ def test_a_network_of_another_kind_beside_many_changes_nothing_of_the_prior() ->
 
 
 def test_weights_are_found_where_each_kind_of_row_alone_has_not_enough() -> None:
-    timed = timed_blocks([Observation("alone", (key,), COSTS_MS[key] / SCALE) for key in DENSE])
-    rows = [Block.from_key(key) for one in networks(30, seed=2) for key in one.keys]
+    timed = timed_blocks(
+        [Observation("isolated", (block,), COSTS_MS[block] / SCALE) for block in DENSE]
+    )
+    rows = [block for one in networks(30, seed=2) for block in one.blocks]
     deep = np.array([resources(rows[place : place + 8]).sum(axis=0) for place in range(0, 200, 8)])
     ms = deep @ WEIGHTS
     prior = fit_prior(timed, resources(timed.blocks), Residuals(deep, ms, ms))

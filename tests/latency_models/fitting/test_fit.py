@@ -13,7 +13,6 @@ from hwnas.errors import HwnasError
 from hwnas.latency_models.fitting import fit as module
 from hwnas.latency_models.fitting.design_matrix import timed_blocks
 from hwnas.latency_models.fitting.fit import (
-    blocks_of,
     check_observations,
     cross_validate,
     fit_model,
@@ -22,9 +21,9 @@ from hwnas.latency_models.fitting.fit import (
 )
 from hwnas.latency_models.model import LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, CALL_MS, COSTS_MS, alone, inside, networks
+from tests.support.synthetic import BLOCKS, CALL_MS, COSTS_MS, in_network, isolated, networks
 
-DEEP = BLOCKS[5].key
+DEEP = BLOCKS[5]
 
 
 def fitted(observed: Sequence[Observation], validate: bool = False) -> LatencyModel:
@@ -36,7 +35,7 @@ def scaled(one: Observation, factor: float) -> Observation:
 
 
 def errors(model: LatencyModel, fresh: Sequence[Observation]) -> np.ndarray:
-    predicted = model.predict([blocks_of(one) for one in fresh]).mean_ms
+    predicted = model.predict([one.blocks for one in fresh]).mean_ms
     return predicted / np.array([one.ms for one in fresh]) - 1
 
 
@@ -46,57 +45,60 @@ def test_nothing_measured_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "observed", [alone()[:1], alone()[:2], inside()[:1], networks(1, 0), networks(2, 0)]
+    "observed", [isolated()[:1], isolated()[:2], in_network()[:1], networks(1, 0), networks(2, 0)]
 )
 def test_too_few_observations_are_refused(observed: list[Observation]) -> None:
-    blocks = sum(one.what != "network" and bool(one.keys) for one in observed)
-    nets = sum(one.what == "network" for one in observed)
+    blocks = sum(one.scope != "network" and bool(one.blocks) for one in observed)
+    nets = sum(one.scope == "network" for one in observed)
     said = f"{blocks} timed blocks and {nets} different networks are too few for a model, expected"
     with pytest.raises(HwnasError, match=said):
         fitted(observed)
 
 
-@pytest.mark.parametrize("observed", [alone()[1:3], inside()[:2], networks(3, 0)])
+@pytest.mark.parametrize("observed", [isolated()[1:3], in_network()[:2], networks(3, 0)])
 def test_the_fewest_that_are_enough_make_a_model(observed: list[Observation]) -> None:
     model = fitted(observed)
     assert min(model.rows_ms.values()) > 0
-    predicted = model.predict([blocks_of(one) for one in networks(5, 9)])
+    predicted = model.predict([one.blocks for one in networks(5, 9)])
     assert np.isfinite(predicted.std_ms).all() and (predicted.mean_ms > 0).all()
 
 
 @pytest.mark.parametrize("ms", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_latency_that_is_none_is_refused(ms: float) -> None:
     cases = {
-        DEEP: Observation("alone", (DEEP,), ms),
+        DEEP.key: Observation("isolated", (DEEP,), ms),
         "a network": Observation("network", (DEEP, DEEP), ms),
-        "the null model": Observation("alone", (), ms),
+        "the null model": Observation("isolated", (), ms),
     }
     for name, wrong in cases.items():
         with pytest.raises(HwnasError) as caught:
-            fitted([*alone(), wrong])
+            fitted([*isolated(), wrong])
         assert str(caught.value) == f"{name} has the latency {ms} ms, expected a positive number"
 
 
 @pytest.mark.parametrize("error", [-0.01, float("nan"), float("inf")])
 def test_a_standard_error_that_is_none_is_refused(error: float) -> None:
-    wrong = Observation("alone", (DEEP,), 1.0, error)
-    with pytest.raises(HwnasError, match=f"{DEEP} has the standard error {error}, expected"):
-        fitted([*alone(), wrong])
+    wrong = Observation("isolated", (DEEP,), 1.0, error)
+    with pytest.raises(HwnasError, match=f"{DEEP.key} has the standard error {error}, expected"):
+        fitted([*isolated(), wrong])
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (Observation("alone", (DEEP, DEEP), 1.0), "an observation 'alone' has 2 blocks, expected"),
-        (Observation("inside", (DEEP, DEEP), 1.0), "'inside' has 2 blocks, expected one"),
-        (Observation("inside", (), 1.0), "'inside' has 0 blocks, expected one"),
-        (Observation("alone", ("a fast block",), 1.0), "'a fast block' is not a block key"),
-        (Observation("network", ("a fast block",), 1.0), "'a fast block' is not a block key"),
+        (
+            Observation("isolated", (DEEP, DEEP), 1.0),
+            "an observation 'isolated' has 2 blocks, expected",
+        ),
+        (Observation("in_network", (DEEP, DEEP), 1.0), "'in_network' has 2 blocks, expected one"),
+        (Observation("in_network", (), 1.0), "'in_network' has 0 blocks, expected one"),
     ],
 )
-def test_an_observation_that_is_of_nothing_known_is_refused(wrong: Observation, said: str) -> None:
+def test_an_observation_of_the_wrong_number_of_blocks_is_refused(
+    wrong: Observation, said: str
+) -> None:
     with pytest.raises(HwnasError, match=said):
-        fitted([*alone(), *networks(3, 0), wrong])
+        fitted([*isolated(), *networks(3, 0), wrong])
 
 
 @pytest.mark.parametrize("factor", [1e3, 1e-3])
@@ -106,21 +108,21 @@ def test_networks_in_microseconds_against_blocks_in_milliseconds_are_refused(
     wrong = [scaled(one, factor) for one in networks(8, 0)]
     said = "one of the two is not in milliseconds"
     with pytest.raises(HwnasError, match=said):
-        fitted([*alone(), *wrong])
-    check_observations([*alone(), *networks(8, 0)])
+        fitted([*isolated(), *wrong])
+    check_observations([*isolated(), *networks(8, 0)])
 
 
 def test_networks_that_are_all_the_same_are_too_few() -> None:
     same = networks(1, 0) * 8
     with pytest.raises(HwnasError, match="0 timed blocks and 1 different networks are too few"):
         fitted(same)
-    check_observations([*alone(), *same])
+    check_observations([*isolated(), *same])
 
 
 def test_different_networks_with_one_and_the_same_latency_are_refused() -> None:
     constant = [msgspec.structs.replace(one, ms=2.5) for one in networks(8, 0)]
     said = r"all 8 networks take exactly 2\.5 ms although their blocks differ"
-    for observed in (constant, [*alone(), *constant]):
+    for observed in (constant, [*isolated(), *constant]):
         with pytest.raises(HwnasError, match=said):
             fitted(observed)
 
@@ -128,15 +130,15 @@ def test_different_networks_with_one_and_the_same_latency_are_refused() -> None:
 def test_measurements_of_the_same_network_are_left_out_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: list[set[tuple[str, ...]]] = []
+    seen: list[set[tuple[Block, ...]]] = []
 
     def fit(device: str, rest: list[Observation], **settings: object) -> LatencyModel:
         model = fitted(rest)
-        seen.append({one.keys for one in model.networks})
+        seen.append({one.blocks for one in model.networks})
         return model
 
     monkeypatch.setattr(module, "fit_model", fit)
-    blocks, observed = alone(noise=0.01)[::4], networks(7, 0, 0.01)
+    blocks, observed = isolated(noise=0.01)[::4], networks(7, 0, 0.01)
     again = [scaled(one, 1.01) for one in observed]
     found = cross_validate("phone", [*blocks, *observed, *again[:3]])
     assert found is not None and found.networks == 10
@@ -145,19 +147,22 @@ def test_measurements_of_the_same_network_are_left_out_together(
 
 
 def test_repeated_timings_of_a_block_are_averaged_by_their_precision() -> None:
-    twice = [Observation("inside", (DEEP,), 1.0, 0.01), Observation("inside", (DEEP,), 2.0, 0.02)]
-    found = timed_blocks([*twice, Observation("inside", (BLOCKS[6].key,), 3.0, 0.05)])
-    assert [block.key for block in found.blocks] == [DEEP, BLOCKS[6].key]
+    twice = [
+        Observation("in_network", (DEEP,), 1.0, 0.01),
+        Observation("in_network", (DEEP,), 2.0, 0.02),
+    ]
+    found = timed_blocks([*twice, Observation("in_network", (BLOCKS[6],), 3.0, 0.05)])
+    assert found.blocks == [DEEP, BLOCKS[6]]
     assert found.ms.tolist() == pytest.approx([(1.0 / 0.01**2 + 2.0 / 0.02**2) / 12_500, 3.0])
     assert found.relative_error.tolist() == pytest.approx([12_500**-0.5, 0.05])
 
 
 def test_the_call_of_the_runtime_is_taken_off_blocks_alone() -> None:
     observed = [
-        Observation("alone", (), 0.25, 0.0),
-        Observation("alone", (DEEP,), 1.25, 0.01),
+        Observation("isolated", (), 0.25, 0.0),
+        Observation("isolated", (DEEP,), 1.25, 0.01),
         # as fast as a call: it keeps a tenth, and is not sure of it
-        Observation("alone", (BLOCKS[6].key,), 0.25, 0.01),
+        Observation("isolated", (BLOCKS[6],), 0.25, 0.01),
     ]
     found = timed_blocks(observed)
     assert found.ms.tolist() == pytest.approx([1.0, 0.025])
@@ -165,30 +170,32 @@ def test_the_call_of_the_runtime_is_taken_off_blocks_alone() -> None:
 
 
 def test_a_table_keeps_its_rows_where_nothing_else_was_observed() -> None:
-    model = fitted(inside())
+    model = fitted(in_network())
     assert model.rows_ms == pytest.approx(COSTS_MS, rel=1e-12)
     assert model.overhead_ms == 0.0
-    assert fitted(alone()).overhead_ms == CALL_MS
+    assert fitted(isolated()).overhead_ms == CALL_MS
     # a time inside networks has no call of the runtime in it
-    assert fitted([*inside(), alone()[0]]).rows_ms == pytest.approx(COSTS_MS, rel=1e-12)
+    assert fitted([*in_network(), isolated()[0]]).rows_ms == pytest.approx(COSTS_MS, rel=1e-12)
 
 
 def test_profiled_blocks_say_how_blocks_share_the_time_of_networks() -> None:
     """Blocks cost inside networks more or less than alone; few networks can't tell which."""
     rng = np.random.default_rng(0)
-    truth = {key: ms * float(np.exp(0.08 * rng.standard_normal())) for key, ms in COSTS_MS.items()}
-    seen = [*alone(noise=0.01), *networks(5, 0, 0.01, truth)]
+    truth = {
+        block: ms * float(np.exp(0.08 * rng.standard_normal())) for block, ms in COSTS_MS.items()
+    }
+    seen = [*isolated(noise=0.01), *networks(5, 0, 0.01, truth)]
 
     def missed(model: LatencyModel) -> float:
-        return float(np.median([abs(model.rows_ms[key] / ms - 1) for key, ms in truth.items()]))
+        return float(np.median([abs(model.rows_ms[block] / ms - 1) for block, ms in truth.items()]))
 
     # a profiler slows everything down by a tenth
-    profiled = [scaled(one, 1.1) for one in inside(truth)]
+    profiled = [scaled(one, 1.1) for one in in_network(truth)]
     assert missed(fitted([*seen, *profiled])) < 0.6 * missed(fitted(seen))
 
 
 def test_no_held_out_error_is_claimed_for_fewer_than_six_networks() -> None:
-    blocks = alone(noise=0.01)[::4]
+    blocks = isolated(noise=0.01)[::4]
     assert fitted([*blocks, *networks(5, 0, 0.01)], validate=True).held_out is None
     six = fitted([*blocks, *networks(6, 0, 0.01)], validate=True).held_out
     assert six is not None and (six.networks, six.folds) == (6, 6)
@@ -198,23 +205,22 @@ def test_held_out_error_is_of_networks_that_the_fit_did_not_see(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[list[Observation]] = []
-    predicted: list[list[Block]] = []
+    predicted: list[tuple[Block, ...]] = []
     real = LatencyModel.predict
 
     def fit(device: str, rest: list[Observation], **settings: object) -> LatencyModel:
         seen.append(rest)
         return fitted(rest)
 
-    def predict(self: LatencyModel, nets: Sequence[list[Block]]) -> Predictions:
-        learnt = {one.keys for one in self.networks}
-        asked = [tuple(block.key for block in net) for net in nets]
-        assert not learnt & set(asked)
+    def predict(self: LatencyModel, nets: Sequence[tuple[Block, ...]]) -> Predictions:
+        learnt = {one.blocks for one in self.networks}
+        assert not learnt & set(map(tuple, nets))
         predicted.extend(nets)
         return real(self, nets)
 
     monkeypatch.setattr(module, "fit_model", fit)
     monkeypatch.setattr(LatencyModel, "predict", predict)
-    blocks, observed = alone(noise=0.01)[::4], networks(14, 0, 0.01)
+    blocks, observed = isolated(noise=0.01)[::4], networks(14, 0, 0.01)
     found = cross_validate("phone", [*blocks, *observed])
     assert found is not None and (found.networks, found.folds) == (14, 6)
     assert len(seen) == 6 and all(set(blocks) <= set(rest) for rest in seen)
@@ -225,7 +231,7 @@ def test_held_out_error_is_of_networks_that_the_fit_did_not_see(
 
 def test_every_network_is_compared_with_its_own_prediction() -> None:
     """Networks whose order is mixed up between the folds would be off by the space's width."""
-    found = fitted([*alone(noise=0.01), *networks(14, 0, 0.01)], validate=True).held_out
+    found = fitted([*isolated(noise=0.01), *networks(14, 0, 0.01)], validate=True).held_out
     assert found is not None
     assert found.within_10 == 1.0 and found.spearman > 0.9
     assert found.rmspe < 0.04
@@ -234,7 +240,7 @@ def test_every_network_is_compared_with_its_own_prediction() -> None:
 def test_an_absurd_network_has_an_absurd_held_out_error() -> None:
     observed = networks(18, 0, 0.01)
     absurd = [*observed[:9], scaled(observed[9], 0.1), *observed[10:]]
-    found = fitted([*alone(noise=0.01), *absurd], validate=True).held_out
+    found = fitted([*isolated(noise=0.01), *absurd], validate=True).held_out
     assert found is not None
     # it is predicted from the others, at ten times what it says
     assert found.rmspe > 0.8 * 9 / 18**0.5
@@ -259,7 +265,7 @@ def test_equal_latencies_have_no_rank() -> None:
 
 @pytest.mark.parametrize("factor", [0.8, 1.25])
 def test_four_networks_of_a_changed_device_outweigh_the_many_of_before(factor: float) -> None:
-    before = fitted([*alone(noise=0.01), *networks(24, 0, 0.01)])
+    before = fitted([*isolated(noise=0.01), *networks(24, 0, 0.01)])
     after = update_model(before, [scaled(one, factor) for one in networks(4, 1, 0.01)])
     fresh = [scaled(one, factor) for one in networks(20, 2)]
     assert np.abs(errors(after, fresh)).max() < 0.05
@@ -268,7 +274,7 @@ def test_four_networks_of_a_changed_device_outweigh_the_many_of_before(factor: f
 
 
 def test_a_device_that_comes_back_is_followed_back() -> None:
-    model = fitted([*alone(noise=0.01), *networks(16, 0, 0.01)])
+    model = fitted([*isolated(noise=0.01), *networks(16, 0, 0.01)])
     for seed, factor in ((1, 1.25), (2, 1.0)):
         model = update_model(model, [scaled(one, factor) for one in networks(4, seed, 0.01)])
     assert np.abs(errors(model, networks(20, 3))).max() < 0.05
@@ -276,9 +282,9 @@ def test_a_device_that_comes_back_is_followed_back() -> None:
 
 
 def test_observing_what_was_predicted_changes_hardly_anything() -> None:
-    before = fitted([*alone(noise=0.01), *networks(24, 0, 0.01)])
+    before = fitted([*isolated(noise=0.01), *networks(24, 0, 0.01)])
     fresh = networks(4, 1)
-    predicted = before.predict([blocks_of(one) for one in fresh]).mean_ms.tolist()
+    predicted = before.predict([one.blocks for one in fresh]).mean_ms.tolist()
     said = [msgspec.structs.replace(o, ms=ms) for o, ms in zip(fresh, predicted, strict=True)]
     after = update_model(before, said)
     assert np.abs(errors(after, said)).max() < 0.005
@@ -287,27 +293,26 @@ def test_observing_what_was_predicted_changes_hardly_anything() -> None:
 
 
 def test_observed_networks_may_have_blocks_that_were_never_measured() -> None:
-    before = fitted([one for one in alone(noise=0.01) if DEEP not in one.keys])
-    fresh = [one for one in networks(60, 1, 0.01) if DEEP in one.keys][:6]
+    before = fitted([one for one in isolated(noise=0.01) if DEEP not in one.blocks])
+    fresh = [one for one in networks(60, 1, 0.01) if DEEP in one.blocks][:6]
     after = update_model(before, fresh)
     assert DEEP not in before.rows_ms
     assert after.rows_ms[DEEP] == pytest.approx(COSTS_MS[DEEP], rel=0.25)
 
 
 def test_observing_keeps_what_the_model_is() -> None:
-    before = fitted([*alone(noise=0.01)[::3], *networks(3, 0, 0.01)])
+    before = fitted([*isolated(noise=0.01)[::3], *networks(3, 0, 0.01)])
     after = update_model(before, networks(3, 1, 0.01))
     for name in ("device", "kind", "source", "made", "sources", "conditions"):
         assert getattr(after, name) == getattr(before, name)
-    assert after.sha256 == after.content_sha256 != before.sha256
 
 
 def test_the_order_of_observations_does_not_matter() -> None:
-    observed = [*alone(noise=0.01)[::2], *networks(12, 0, 0.02)]
+    observed = [*isolated(noise=0.01)[::2], *networks(12, 0, 0.02)]
     mixed = [observed[place] for place in np.random.default_rng(0).permutation(len(observed))]
     there, back = fitted(observed), fitted(mixed)
     assert back.rows_ms == pytest.approx(there.rows_ms, rel=1e-3)
-    nets = [blocks_of(one) for one in networks(5, 1)]
+    nets = [one.blocks for one in networks(5, 1)]
     first, second = there.predict(nets), back.predict(nets)
     np.testing.assert_allclose(second.mean_ms, first.mean_ms, rtol=1e-3)
     np.testing.assert_allclose(second.std_ms, first.std_ms, rtol=0.05)

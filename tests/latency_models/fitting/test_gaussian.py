@@ -26,7 +26,7 @@ from hwnas.latency_models.fitting.gaussian import (
     negative_log_posterior,
     solve,
 )
-from tests.support.synthetic import alone, inside, networks
+from tests.support.synthetic import in_network, isolated, networks
 
 
 def spd(size: int, seed: int = 0) -> Floats:
@@ -82,8 +82,8 @@ def test_both_stages_give_the_fit_the_gradient_of_their_covariance(
         return fit_scales(*given)
 
     monkeypatch.setattr(module, "fit_scales", recorded)
-    profiled = inside()[::7]
-    observed = [*alone(noise=0.01)[:50], *profiled, *networks(7, 0, 0.02)]
+    profiled = in_network()[::7]
+    observed = [*isolated(noise=0.01)[:50], *profiled, *networks(7, 0, 0.02)]
     fit_model("d", observed, source="s", validate=False)
     residual, covariance, priors, *_ = asked[0]
     check_gradient(residual, covariance, list(priors))

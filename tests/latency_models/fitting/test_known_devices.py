@@ -10,18 +10,18 @@ import pytest
 
 from hwnas.latency_models.features import Floats
 from hwnas.latency_models.fitting.covariance_terms import HALF_OVERHEAD_CALLS, PARAMS_KNEE
-from hwnas.latency_models.fitting.fit import blocks_of, fit_model, score_predictions
+from hwnas.latency_models.fitting.fit import fit_model, score_predictions
 from hwnas.latency_models.fitting.network_correction import COMMON_BIAS_STD
 from hwnas.latency_models.model import HeldOut, LatencyModel
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, COSTS_MS, alone, inside, networks
+from tests.support.synthetic import BLOCKS, COSTS_MS, in_network, isolated, networks
 
 
 @pytest.mark.parametrize("factor", [0.3, 3.0])
 def test_an_outlying_network_is_named_and_the_others_are_still_predicted(factor: float) -> None:
     observed, fresh = networks(20, 0, 0.01), networks(30, 1)
     outlier = msgspec.structs.replace(observed[7], ms=factor * observed[7].ms)
-    model = fitted([*alone(noise=0.01), *observed[:7], outlier, *observed[8:]])
+    model = fitted([*isolated(noise=0.01), *observed[:7], outlier, *observed[8:]])
     assert model.correction is not None
     assert model.correction.outliers == (7,)
     errors = predicted_over_true(model, fresh) - 1
@@ -29,14 +29,14 @@ def test_an_outlying_network_is_named_and_the_others_are_still_predicted(factor:
 
 
 def test_networks_that_agree_have_no_outlier() -> None:
-    model = fitted([*alone(noise=0.01), *networks(20, 0, 0.01)])
+    model = fitted([*isolated(noise=0.01), *networks(20, 0, 0.01)])
     assert model.correction is not None
     assert model.correction.outliers == ()
 
 
 def test_intervals_are_never_made_narrower_by_calibration() -> None:
     for seed in range(4):
-        model = fitted([*alone(noise=0.005)[::2], *networks(8, seed, 0.001 * seed)])
+        model = fitted([*isolated(noise=0.005)[::2], *networks(8, seed, 0.001 * seed)])
         assert model.correction is not None
         assert model.correction.inflation >= 1
 
@@ -48,9 +48,9 @@ def test_intervals_are_made_wider_where_networks_miss_them() -> None:
         msgspec.structs.replace(one, ms=one.ms * (1 + 0.1 * (n % 5 == 0) * rng.choice((-1, 1))))
         for n, one in enumerate(seen)
     ]
-    model = fitted([*alone(noise=0.01), *odd])
-    calm = fitted([*alone(noise=0.01), *seen])
-    fresh = [blocks_of(one) for one in networks(20, 1)]
+    model = fitted([*isolated(noise=0.01), *odd])
+    calm = fitted([*isolated(noise=0.01), *seen])
+    fresh = [one.blocks for one in networks(20, 1)]
     assert (model.predict(fresh).std_ms > 1.5 * calm.predict(fresh).std_ms).all()
 
 
@@ -64,10 +64,10 @@ def test_ninety_percent_intervals_hold_about_ninety_percent(blocks: bool, count:
         inside_ms = {
             key: ms * float(np.exp(0.05 * rng.standard_normal())) for key, ms in COSTS_MS.items()
         }
-        measured = alone(noise=0.01, seed=seed) if blocks else []
+        measured = isolated(noise=0.01, seed=seed) if blocks else []
         model = fitted([*measured, *networks(count, seed, 0.02, inside_ms)])
         fresh = networks(60, 50 + seed, 0.02, inside_ms)
-        predicted = model.predict([blocks_of(one) for one in fresh])
+        predicted = model.predict([one.blocks for one in fresh])
         found.append(score_predictions(predicted, np.array([one.ms for one in fresh])))
     assert sum(one.networks for one in found) >= 1500
     assert 0.85 <= np.mean([one.covered_90 for one in found]) <= 0.98
@@ -83,9 +83,9 @@ def test_networks_alone_make_a_model() -> None:
 
 
 def test_more_networks_make_a_prediction_surer() -> None:
-    fresh = [blocks_of(one) for one in networks(20, 5)]
+    fresh = [one.blocks for one in networks(20, 5)]
     few, many = (
-        fitted([*alone(noise=0.01), *networks(count, 0, 0.01)]).posterior_over(fresh[0])
+        fitted([*isolated(noise=0.01), *networks(count, 0, 0.01)]).posterior_over(fresh[0])
         for count in (5, 40)
     )
     counts = np.ones(len(fresh[0]) + 1)
@@ -95,9 +95,9 @@ def test_more_networks_make_a_prediction_surer() -> None:
 @pytest.mark.parametrize(
     ("observed", "bias"),
     [
-        (alone(noise=0.01)[1:], COMMON_BIAS_STD["isolated"]),
-        (alone(noise=0.01), COMMON_BIAS_STD["less call"]),
-        (inside(), COMMON_BIAS_STD["in network"]),
+        (isolated(noise=0.01)[1:], COMMON_BIAS_STD["isolated"]),
+        (isolated(noise=0.01), COMMON_BIAS_STD["less call"]),
+        (in_network(), COMMON_BIAS_STD["in network"]),
     ],
 )
 def test_without_any_network_the_common_bias_is_in_the_spread(
@@ -105,46 +105,46 @@ def test_without_any_network_the_common_bias_is_in_the_spread(
 ) -> None:
     model = fitted(observed)
     assert model.correction is None
-    asked = blocks_of(networks(1, 0)[0])
+    asked = networks(1, 0)[0].blocks
     predicted = model.predict([asked])
     share = 1 if model.null_ms is None else 1 - model.null_ms / predicted.mean_ms[0]
     spread = float(predicted.std_ms[0] / predicted.mean_ms[0])
     assert bias * share <= spread < bias + 0.03
-    if observed[0].what == "inside":
-        assert predicted.mean_ms[0] == pytest.approx(sum(COSTS_MS[b.key] for b in asked))
+    if observed[0].scope == "in_network":
+        assert predicted.mean_ms[0] == pytest.approx(sum(COSTS_MS[b] for b in asked))
 
 
 def test_what_a_call_leaves_in_short_blocks_is_no_factor_on_long_ones() -> None:
     """Networks of short blocks tell it; blocks that take twenty times as long keep their time."""
-    by_cost = sorted(BLOCKS, key=lambda block: COSTS_MS[block.key])
+    by_cost = sorted(BLOCKS, key=lambda block: COSTS_MS[block])
     short, long = by_cost[:-4], by_cost[-4:]
     null_ms = 0.003
-    own = {block.key: COSTS_MS[block.key] * (20 if block in long else 1) for block in by_cost}
+    own = {block: COSTS_MS[block] * (20 if block in long else 1) for block in by_cost}
     call_ms = HALF_OVERHEAD_CALLS * null_ms
     costs = {key: ms * (1 - 0.3 * call_ms / (ms + call_ms)) for key, ms in own.items()}
-    observed = [Observation("alone", (), null_ms, 0.002)]
-    observed += [Observation("alone", (key,), ms + null_ms, 0.002) for key, ms in own.items()]
+    observed = [Observation("isolated", (), null_ms, 0.002)]
+    observed += [Observation("isolated", (key,), ms + null_ms, 0.002) for key, ms in own.items()]
     rng = np.random.default_rng(0)
     for _ in range(20):
-        keys = tuple(short[int(n)].key for n in rng.integers(len(short), size=5))
-        ms = null_ms + sum(costs[key] for key in keys)
-        observed.append(Observation("network", keys, ms, 0.002))
+        blocks = tuple(short[int(n)] for n in rng.integers(len(short), size=5))
+        ms = null_ms + sum(costs[block] for block in blocks)
+        observed.append(Observation("network", blocks, ms, 0.002))
     found = fitted(observed).blocks_ms(by_cost)
-    errors = np.array([found[block.key] / costs[block.key] - 1 for block in by_cost])
+    errors = np.array([found[block] / costs[block] - 1 for block in by_cost])
     assert np.abs(errors[-4:]).max() < 0.01
     assert np.sqrt((errors[:-4] ** 2).mean()) < 0.02
 
 
 def test_blocks_that_are_slower_inside_by_their_weights_are_learnt_as_such() -> None:
     """Alone they are too fast by their weights, 5 % for each factor e; without the term 1.8 %."""
-    slower = {b.key: 1 + 0.05 * (np.log1p(b.params / PARAMS_KNEE) - 2) for b in BLOCKS}
+    slower = {b: 1 + 0.05 * (np.log1p(b.params / PARAMS_KNEE) - 2) for b in BLOCKS}
     inside_ms = {key: float(ms * slower[key]) for key, ms in COSTS_MS.items()}
     heavy = [block for block in BLOCKS if block.params > 20_000]
     errors: list[float] = []
     for seed in range(3):
         seen = networks(15, seed, 0.003, inside_ms)
-        found = fitted([*alone(noise=0.005, seed=seed), *seen]).blocks_ms(heavy)
-        errors.append(float(np.mean([found[b.key] / inside_ms[b.key] - 1 for b in heavy])))
+        found = fitted([*isolated(noise=0.005, seed=seed), *seen]).blocks_ms(heavy)
+        errors.append(float(np.mean([found[b] / inside_ms[b] - 1 for b in heavy])))
     assert len(heavy) >= 10
     assert np.abs(errors).mean() < 0.012
 
@@ -154,5 +154,5 @@ def fitted(observed: Sequence[Observation]) -> LatencyModel:
 
 
 def predicted_over_true(model: LatencyModel, fresh: Sequence[Observation]) -> Floats:
-    predicted = model.predict([blocks_of(one) for one in fresh])
+    predicted = model.predict([one.blocks for one in fresh])
     return predicted.mean_ms / np.array([one.ms for one in fresh])

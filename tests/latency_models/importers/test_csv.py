@@ -8,13 +8,13 @@ import pytest
 
 from hwnas.errors import InvalidFile
 from hwnas.latency_models.observation import Observation
-from tests.support.table_files import KERNELS, read
+from tests.support.table_files import KERNELS, blocks_of, read
 
 PLAIN = """\
 # a remark
-key,median_us,standard_error,what
+key,median_us,standard_error,scope
 
-mbconv k5 s2 e6 32>64 @56,1500,0.01,alone
+mbconv k5 s2 e6 32>64 @56,1500,0.01,isolated
 conv k3 s2 e1 3>32 @224; mbconv k5 s2 e6 32>64 @112,4000,,network
 """
 
@@ -23,8 +23,8 @@ def test_kernels_that_are_blocks_are_blocks_timed_alone(tmp_path: Path) -> None:
     imported = read(tmp_path, "kernels.csv", KERNELS)
     assert imported.dialect == "nn-meter"
     assert imported.observations == (
-        Observation("alone", ("conv k1 s1 e1 96>160 @14 relu",), 37.53, 0.314 / 37.53),
-        Observation("alone", ("conv k3 s2 e1 24>48 @28",), 0.5),
+        Observation("isolated", blocks_of("conv k1 s1 e1 96>160 @14 relu"), 37.53, 0.314 / 37.53),
+        Observation("isolated", blocks_of("conv k3 s2 e1 24>48 @28"), 0.5),
     )
     assert "rows passed over, part of a block only: 1 dwconv-bn-relu" in imported.notes
     assert "column 'latency' taken as milliseconds, as nn-Meter writes it" in imported.notes
@@ -33,7 +33,7 @@ def test_kernels_that_are_blocks_are_blocks_timed_alone(tmp_path: Path) -> None:
 def test_a_fully_connected_kernel_is_a_classifier_behind_the_pool(tmp_path: Path) -> None:
     imported = read(tmp_path, "fc.csv", "kernel,CIN,COUT,latency_us\nfc,1280,1000,250\n")
     [only] = imported.observations
-    assert only == Observation("alone", ("logits k1 s1 e1 1280>1000 @1",), 0.25)
+    assert only == Observation("isolated", blocks_of("logits k1 s1 e1 1280>1000 @1"), 0.25)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,10 @@ def test_plain_csv_has_blocks_and_networks_with_the_unit_in_the_name(tmp_path: P
     imported = read(tmp_path, "mine.csv", PLAIN)
     assert imported.dialect == "csv"
     assert imported.observations == (
-        Observation("alone", ("mbconv k5 s2 e6 32>64 @56",), 1.5, 0.01),
-        Observation("network", ("conv k3 s2 e1 3>32 @224", "mbconv k5 s2 e6 32>64 @112"), 4.0),
+        Observation("isolated", blocks_of("mbconv k5 s2 e6 32>64 @56"), 1.5, 0.01),
+        Observation(
+            "network", blocks_of("conv k3 s2 e1 3>32 @224", "mbconv k5 s2 e6 32>64 @112"), 4.0
+        ),
     )
 
 
@@ -82,17 +84,16 @@ def test_blocks_may_be_given_field_by_field(tmp_path: Path) -> None:
         "mbconv,20,48,3,2,3.2,56,relu,1,2.0,0.2,100\nlogits,8,10,1,1,1,7,,,0.1,,\n",
     )
     block, classifier = imported.observations
-    assert (block.what, block.keys, block.ms) == (
-        "inside", ("mbconv k3 s2 e3.2 20>48 @56 se relu",), 2.0,
-    )  # fmt: skip
+    assert block.scope == "in_network" and block.ms == 2.0
+    assert block.blocks == blocks_of("mbconv k3 s2 e3.2 20>48 @56 se relu")
     assert block.standard_error == pytest.approx(0.01)
-    assert classifier == Observation("inside", ("logits k1 s1 e1 8>10 @7",), 0.1)
-    assert "no column 'what': 2 blocks taken as 'inside'" in imported.notes[0]
+    assert classifier == Observation("in_network", blocks_of("logits k1 s1 e1 8>10 @7"), 0.1)
+    assert "no column 'scope': 2 blocks taken as 'in_network'" in imported.notes[0]
 
 
 def test_the_null_model_is_a_row_without_a_key(tmp_path: Path) -> None:
-    imported = read(tmp_path, "mine.csv", "key,ms,what\n,0.02,alone\n")
-    assert imported.observations == (Observation("alone", (), 0.02),)
+    imported = read(tmp_path, "mine.csv", "key,ms,scope\n,0.02,isolated\n")
+    assert imported.observations == (Observation("isolated", (), 0.02),)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +117,11 @@ def test_the_null_model_is_a_row_without_a_key(tmp_path: Path) -> None:
         ("key,ms\nconv k3 s1 e1 3>320000 @224,1\n", "must be 1 to 99,999"),
         ("key,ms\nmbconv k3 s1 e60000 8>8 @7,1\n", "expansion is 60000, expected 0.001 to 1000"),
         ("key,ms\n,1\n", "line 2: key is empty"),
-        ("key,ms,what\nlogits k1 s1 e1 8>10 @7,1,apart\n", "what is 'apart', expected alone"),
+        ("key,ms,scope\nlogits k1 s1 e1 8>10 @7,1,apart\n", "scope is 'apart', expected isolated"),
         ("key,ms,standard_error\nlogits k1 s1 e1 8>10 @7,1,2\n", "below 1 (0.02 is 2 %)"),
         ("key,ms\nlogits k1 s1 e1 8>10 @7,-1\n", "line 2: ms is -1, expected a latency above 0"),
         ("key,ms\nlogits k1 s1 e1 8>10 @7,\n", "line 2: ms is '', expected a number"),
-        ("key,ms\nlogits k1 s1 e1 8>10 @7,1\nlogits k1 s1 e1 8>10 @7,2\n", "line 3: 'inside logi"),
+        ("key,ms\nlogits k1 s1 e1 8>10 @7,1\nlogits k1 s1 e1 8>10 @7,2\n", "line 3: 'in_network l"),
         ("key,ms\nlogits k1 s1 e1 8>10 @7,1,9\n", "line 2 has 3 values, the header names 2"),
         ('key,ms\n"logits k1 s1 e1 8>10 @7,1\n', "unexpected end of data"),
     ],
@@ -134,14 +135,16 @@ def test_a_wrong_csv_file_is_one_clear_line(tmp_path: Path, text: str, why: str)
 
 def test_microseconds_called_milliseconds_are_told(tmp_path: Path) -> None:
     row = "conv k3 s1 e1 32>32 @56,{ms}\n"
-    right = read(tmp_path, "a.csv", "key,ms,what\n" + row.format(ms="1.5,inside"))
+    right = read(tmp_path, "a.csv", "key,ms,scope\n" + row.format(ms="1.5,in_network"))
     assert right.notes == ()
-    wrong = read(tmp_path, "a.csv", "key,ms,what\n" + row.format(ms="1500,inside"))
+    wrong = read(tmp_path, "a.csv", "key,ms,scope\n" + row.format(ms="1500,in_network"))
     assert "slow for any processor: is the unit right?" in wrong.notes[0]
 
 
 def test_one_row_in_another_unit_is_told(tmp_path: Path) -> None:
-    rows = "".join(f"conv k3 s1 e1 32>{width} @56,{width / 20},inside\n" for width in (32, 48, 64))
-    odd = "conv k3 s1 e1 32>96 @56,4800,inside\n"
-    [note] = read(tmp_path, "a.csv", "key,ms,what\n" + rows + odd).notes
+    rows = "".join(
+        f"conv k3 s1 e1 32>{width} @56,{width / 20},in_network\n" for width in (32, 48, 64)
+    )
+    odd = "conv k3 s1 e1 32>96 @56,4800,in_network\n"
+    [note] = read(tmp_path, "a.csv", "key,ms,scope\n" + rows + odd).notes
     assert "1 row(s) differ from the others" in note and "32>96 @56: 4800 ms" in note

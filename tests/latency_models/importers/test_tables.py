@@ -47,7 +47,7 @@ def test_expand_is_the_ratio_in_a_proxylessnas_table(tmp_path: Path) -> None:
 
 def test_var_of_a_table_is_a_variance_and_std_a_deviation(tmp_path: Path) -> None:
     stem = by_key(read(tmp_path, "table.yaml", PROXYLESS))["conv k3 s2 e1 3>32 @224"]
-    assert stem == Observation("inside", stem.keys, 4.0, sqrt(0.16 / 100) / 4.0)
+    assert stem == Observation("in_network", stem.blocks, 4.0, sqrt(0.16 / 100) / 4.0)
     head = by_key(read(tmp_path, "v3.yaml", yaml_of(V3)))["conv k1 s1 e1 192>1152 @7 hswish"]
     assert head.ms == 4.0 and head.standard_error == pytest.approx(0.4 / 10 / 4.0)
 

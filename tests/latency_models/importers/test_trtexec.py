@@ -96,9 +96,8 @@ def test_a_log_becomes_an_observation_that_adapt_reads(tmp_path: Path) -> None:
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert len(rows) == 2 and rows[0]["comment"] == "trt.log"
     first, _ = read_observations(out).observations
-    assert (first.what, first.ms) == ("network", 0.81)
-    blocks = published("proxyless_gpu").architecture.blocks
-    assert first.keys == tuple(one.key for one in blocks if one.op != "identity")
+    assert (first.scope, first.ms) == ("network", 0.81)
+    assert first.blocks == published("proxyless_gpu").architecture.compute_blocks
 
 
 def log(option: str = "Explicit", asked: str = "model", bound: str = "", old: bool = False) -> str:
@@ -187,7 +186,9 @@ def test_a_table_of_several_batches_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"key,ms,batch\n{key},1,1\n{key},5,8\n")
     with pytest.raises(InvalidFile):
         read_observations(tmp_path / "a.csv")
-    (tmp_path / "b.csv").write_text(f"key,ms,what,batch\n{key},1,inside,1\n{key},5,alone,8\n")
+    (tmp_path / "b.csv").write_text(
+        f"key,ms,scope,batch\n{key},1,in_network,1\n{key},5,isolated,8\n"
+    )
     with pytest.raises(InvalidFile, match="latencies at the batches 1, 8"):
         read_observations(tmp_path / "b.csv")
 

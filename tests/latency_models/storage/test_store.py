@@ -8,18 +8,19 @@ from random import Random
 import msgspec
 import pytest
 
+from hwnas.architecture.architecture import Block
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.files import home
-from hwnas.latency_models.fitting.fit import fit_model, seal
+from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import Conditions, HeldOut, LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.card import card
+from hwnas.latency_models.storage.model_file import read_model
 from hwnas.latency_models.storage.store import (
     measured_folder,
     outdated,
     published_model,
     read_measured,
-    read_model,
     set_aside,
     write_measured,
 )
@@ -39,13 +40,13 @@ CONDITIONS = Conditions(
     reference_sha256="ab" * 32,
 )
 BLOCKS = [
-    Observation("alone", (f"mbconv k{k} s1 e{e} 16>16 @14",), 0.01 * k * e, 0.01)
+    Observation("isolated", (Block("mbconv", 16, 16, k, 1, e, 14),), 0.01 * k * e, 0.01)
     for k in (3, 5)
     for e in (3, 6)
 ]
 MODEL = fit_model(
     "phone",
-    [Observation("alone", (), 0.004, 0.01), *BLOCKS],
+    [Observation("isolated", (), 0.004, 0.01), *BLOCKS],
     source="a test",
     conditions=CONDITIONS,
     made="2026-01-01",
@@ -102,7 +103,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 def test_setting_aside_loses_nothing(tmp_path: Path) -> None:
     for number in range(3):
-        write_measured(seal(msgspec.structs.replace(MODEL, made=str(number))), tmp_path)
+        write_measured(msgspec.structs.replace(MODEL, made=str(number)), tmp_path)
         (tmp_path / "journal.jsonl").write_text(f"line {number}\n")
         set_aside(tmp_path)
         assert read_measured(tmp_path) is None
@@ -135,7 +136,7 @@ def test_fewer_classes_than_a_published_table_s_are_charged_as_its_own() -> None
 
 def table_2018() -> LatencyModel:
     file = shipped("latency_models") / "pixel1" / "table-2018.json"
-    return LatencyModel.from_json(file.read_bytes(), file.name)
+    return read_model(file)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_the_adapted_pixel1_model_is_the_default_for_all_else() -> None:
 
 def test_later_software_is_24_to_32_percent_faster_than_the_table_of_2018() -> None:
     file = shipped("latency_models") / "pixel1" / "adapted.json"
-    new = LatencyModel.from_json(file.read_bytes(), file.name)
+    new = read_model(file)
     rng, old = Random(0), table_2018()
     networks = [PAPER_SPACE.architecture(PAPER_SPACE.random(rng)).blocks for _ in range(20)]
     ratio = sum(map(new.network_ms, networks)) / sum(map(old.network_ms, networks))
@@ -192,7 +193,7 @@ def test_every_published_model_has_the_card_that_its_numbers_make() -> None:
     for device in shipped("latency_models").iterdir():
         for file in device.iterdir() if device.is_dir() else ():
             if file.name.endswith(".json"):
-                model = LatencyModel.from_json(file.read_bytes(), file.name)
+                model = read_model(file)
                 text = (device / file.name.replace(".json", ".md")).read_text(encoding="utf-8")
                 assert model.device == device.name
                 assert card(model) in text

@@ -16,7 +16,6 @@ from hwnas.latency_models.cost import NetworkCosts
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.observation import Observation
 from hwnas.nn.build import build
-from hwnas.profiling.bench import block_keys
 from hwnas.profiling.sampling import distinct_blocks
 from hwnas.search.path_training import check_paths
 from hwnas.search.strategy import SearchContext
@@ -178,13 +177,13 @@ def test_networks_are_spread_over_sizes() -> None:
 
 def test_costs_are_those_of_whole_networks() -> None:
     space = chain((1, 8, 8), 3)
-    observations = [Observation("alone", (), 0.01)]
+    observations = [Observation("isolated", (), 0.01)]
     observations += [
-        Observation("alone", (b.key,), 0.02 + b.macs / 1e6) for b in distinct_blocks(space)
+        Observation("isolated", (b,), 0.02 + b.macs / 1e6) for b in distinct_blocks(space)
     ]
     networks = [space.architecture(one) for one in space.spread(6, Random(0))]
     observations += [
-        Observation("network", block_keys(one), 0.05 + one.macs / 1e6) for one in networks
+        Observation("network", one.compute_blocks, 0.05 + one.macs / 1e6) for one in networks
     ]
     model = fit_model("here", observations, source="made up", validate=False)
     costs = model.costs(space)

@@ -10,6 +10,7 @@ import pytest
 from hwnas.architecture.architecture import Block, Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.storage.model_file import read_model
 from hwnas.shipped import shipped
 from hwnas.spaces.mobile.space import (
     FUSED,
@@ -41,7 +42,7 @@ def of_depth(candidate: Candidate, depth: int) -> Genotype:
 
 def pixel1() -> LatencyModel:
     file = shipped("latency_models") / "pixel1" / "table-2018.json"
-    return LatencyModel.from_json(file.read_bytes(), file.name)
+    return read_model(file)
 
 
 def test_at_224_px_it_is_the_space_of_the_paper() -> None:

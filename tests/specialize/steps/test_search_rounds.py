@@ -15,7 +15,7 @@ from hwnas.console import QuietConsole
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from hwnas.latency_models.storage.store import read_model
+from hwnas.latency_models.storage.model_file import file_of, read_model
 from hwnas.measurement.measurement import Measurement
 from hwnas.search.log import LogLine
 from hwnas.spaces.mobile import space as mobile_module
@@ -81,8 +81,8 @@ def begin(own_home: Path) -> Iterator[Begin]:
         blocks_only = fit_model(
             model.device,
             [
-                Observation("alone", (), model.overhead_ms),
-                *(Observation("inside", (key,), ms) for key, ms in model.rows_ms.items()),
+                Observation("isolated", (), model.overhead_ms),
+                *(Observation("in_network", (block,), ms) for block, ms in model.rows_ms.items()),
             ],
             kind=model.kind,
             source=model.source,
@@ -134,7 +134,7 @@ def found(
 
 def chosen(run: RunContext, *networks: Candidate, budget_ms: float = 1.0) -> list[str]:
     model = read_model(run.folder.path / "latency_model.json")
-    screened = Screened(round=1, candidates=networks, model=model, probabilities=None)
+    screened = Screened(round=1, candidates=networks, model_file=file_of(model), probabilities=None)
     return [one.name for one in choose_to_train(screened, run._replace(budget_ms=budget_ms))]
 
 
@@ -173,7 +173,7 @@ def test_networks_slower_than_their_blocks_correct_the_table_until_they_keep_the
         assert one.predicted_ms == pytest.approx(one.measured_ms, rel=0.05)
         # the model as it was would have called the same network too fast
         assert model.network_ms(one.architecture.blocks) < 0.87 * run.budget_ms
-    ratios = [screened.model.rows_ms[key] / ms for key, ms in model.rows_ms.items()]
+    ratios = [screened.model.rows_ms[block] / ms for block, ms in model.rows_ms.items()]
     assert sum(ratios) / len(ratios) == pytest.approx(1.25, rel=0.1)
 
 

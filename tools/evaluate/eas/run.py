@@ -252,7 +252,7 @@ def _searched(
 ) -> Ended:
     train_images, valid, shape, classes = _data(data, images, seed)
     space = _grown_space(name, shape, classes)
-    costs = NetworkCosts(space, lambda blocks: {one.key: one.macs / 1e6 for one in blocks}, 0.0)
+    costs = NetworkCosts(space, lambda blocks: {one: one.macs / 1e6 for one in blocks}, 0.0)
     budget = costs.network_ms(space.usual.choices)
     torch.manual_seed(seed)
     (folder / "search").mkdir(parents=True, exist_ok=True)

@@ -15,14 +15,13 @@ from hwnas.latency_models.fitting.active_learning import select_networks
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from hwnas.profiling.bench import block_keys
 from hwnas.profiling.time_limited import INITIAL_NETWORKS, Candidates, select_round
 
 PART = 0.75
 """Share of the pool that one choice may take from."""
 
-Seen = dict[tuple[str, ...], Observation]
-"""Observations by block keys."""
+Seen = dict[tuple[Block, ...], Observation]
+"""Observations by their blocks."""
 
 Choose = Callable[[int], list[Architecture]]
 """From a seed to networks."""
@@ -39,11 +38,11 @@ def with_blocks(
 
     ``line`` are networks in the order of their latency.
     """
-    alone = [one for one in seen.values() if one.what == "alone"]
+    alone = [one for one in seen.values() if one.scope == "isolated"]
 
     def choose(seed: int) -> list[Architecture]:
         chosen, some = spread(line, count // 2), part_of(pool, seed)
-        model = fit([*alone, *(seen[block_keys(one)] for one in chosen)])
+        model = fit([*alone, *(seen[one.compute_blocks] for one in chosen)])
         return [*chosen, *_next(model, some, line, count - len(chosen))]
 
     return choose
@@ -65,7 +64,7 @@ def without_blocks(
     def choose(seed: int) -> list[Architecture]:
         chosen, some = spread(line, 3), part_of(pool, seed)
         while len(chosen) < count:
-            model = fit([seen[block_keys(one)] for one in chosen])
+            model = fit([seen[one.compute_blocks] for one in chosen])
             left = [one for one in some if one not in chosen]
             chosen += _next(model, left, targets, min(count // 5, count - len(chosen)))
         return chosen
@@ -87,18 +86,18 @@ def limited(
 
     ``budget`` and what each ``network`` takes are in the time of a block alone.
     """
-    taken = [seen[()], *(seen[block_keys(one)] for one in spread(line, INITIAL_NETWORKS))]
+    taken = [seen[()], *(seen[one.compute_blocks] for one in spread(line, INITIAL_NETWORKS))]
     left, some = budget - 1 - INITIAL_NETWORKS * network, part_of(pool, seed)
     while True:
-        known = {one.keys for one in taken}
-        alone = [block for block in blocks if (block.key,) not in known]
-        nets = [one for one in some if block_keys(one) not in known]
+        known = {one.blocks for one in taken}
+        alone = [block for block in blocks if (block,) not in known]
+        nets = [one for one in some if one.compute_blocks not in known]
         costs = [*(1.0 for _ in alone), *(network for _ in nets)]
-        timed = any(one.what == "alone" and one.keys for one in taken)
+        timed = any(one.scope == "isolated" and one.blocks for one in taken)
         candidates = Candidates(alone, [one.blocks for one in nets], costs)
         goals = [one.blocks for one in targets]
         order = select_round(fit(taken), candidates, goals, left, timed)
-        keys = [*((block.key,) for block in alone), *map(block_keys, nets)]
+        keys = [*((block,) for block in alone), *(one.compute_blocks for one in nets)]
         before = len(taken)
         for place in order:
             if costs[place] <= left:
@@ -118,9 +117,9 @@ def half_and_half(
 ) -> list[Observation]:
     """Return random blocks for half of the time, and random networks for the other half."""
     order = np.random.default_rng(seed).permutation(len(blocks))[: int(budget / 2 - 1)]
-    alone = [seen[blocks[int(place)].key,] for place in order]
+    alone = [seen[blocks[int(place)],] for place in order]
     nets = at_random(pool, int(budget / 2 / network))(seed)
-    return [seen[()], *alone, *(seen[block_keys(one)] for one in nets)]
+    return [seen[()], *alone, *(seen[one.compute_blocks] for one in nets)]
 
 
 def at_random(pool: Sequence[Architecture], count: int) -> Choose:
@@ -128,7 +127,7 @@ def at_random(pool: Sequence[Architecture], count: int) -> Choose:
 
 
 def networks_of(seen: Seen, networks: Sequence[Architecture]) -> list[Observation]:
-    return [seen[block_keys(one)] for one in networks]
+    return [seen[one.compute_blocks] for one in networks]
 
 
 def spread(line: Sequence[Architecture], count: int) -> list[Architecture]:

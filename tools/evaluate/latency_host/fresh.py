@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from hwnas.architecture.architecture import Architecture
 from hwnas.latency_models.fitting.fit import score_predictions
 from hwnas.latency_models.model import LatencyModel
-from hwnas.profiling.bench import block_keys
 from tools.evaluate.latency_host.designs import Seen
 
 Floats = NDArray[np.float64]
@@ -57,7 +56,9 @@ def judge(
 
     ``second`` has the same networks as ``first``, measured in other processes.
     """
-    once, twice = (np.array([seen[block_keys(n)].ms for n in tested]) for seen in (first, second))
+    once, twice = (
+        np.array([seen[n.compute_blocks].ms for n in tested]) for seen in (first, second)
+    )
     weights = [sum(block.params for block in one.blocks) for one in tested]
     errors: list[Floats] = []
     sure: list[list[float]] = []
@@ -77,8 +78,14 @@ def judge(
 
 
 def judge_again(tested: list[Architecture], first: Seen, second: Seen, name: str) -> Row:
-    once, twice = (np.array([seen[block_keys(n)].ms for n in tested]) for seen in (first, second))
+    once, twice = (
+        np.array([seen[n.compute_blocks].ms for n in tested]) for seen in (first, second)
+    )
     return Row(name, 1, len(tested), np.append(_errors(twice, once), [np.nan] * 5))
+
+
+def _measured_ms(networks: Sequence[Architecture], seen: Seen) -> Floats:
+    return np.array([seen[network.compute_blocks].ms for network in networks])
 
 
 def _errors(predicted: Floats, truth: Floats) -> Floats:

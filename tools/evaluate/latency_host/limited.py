@@ -87,8 +87,8 @@ def row(
 ) -> list[float]:
     """Return the figures of one occasion: what was taken, and how well it predicts."""
     taken = [take(networks, first, budget, network, seed) for seed in range(CHOICES)]
-    alone = np.mean([sum(bool(one.keys) and one.what == "alone" for one in t) for t in taken])
-    whole = np.mean([sum(one.what == "network" for one in t) for t in taken])
+    alone = np.mean([sum(bool(one.blocks) and one.scope == "isolated" for one in t) for t in taken])
+    whole = np.mean([sum(one.scope == "network" for one in t) for t in taken])
     found = judge("", list(map(designs.fit, taken)), list(networks.fresh), first, second).figures
     return [float(alone), float(whole), *(float(found[place]) for place in (0, 1, 2, 5, 7))]
 

@@ -88,7 +88,7 @@ def main(works: Sequence[Path], targets: Sequence[str], space_name: str, out: Pa
 
 
 def measured(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, Seen, Seen]:
-    """Return the networks and both passes' observations, by block keys."""
+    """Return the networks and both passes' observations, by their blocks."""
     blocks = distinct_blocks(space)
     alone = [NULL_JOB, *map(isolated_job, blocks)]
     first = _bench(target, folder / "first", 0).measure(alone)
@@ -98,7 +98,7 @@ def measured(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, S
     first = _bench(target, folder / "first", 0).measure([*alone, *whole])
     second = _bench(target, folder / "second", 1).measure(whole)
     reference_ms = reference_ms_of(first)
-    return networks, _by_keys(first, reference_ms), _by_keys(second, reference_ms)
+    return networks, _by_blocks(first, reference_ms), _by_blocks(second, reference_ms)
 
 
 def _bench(target: str, folder: Path, seed: int) -> Bench:
@@ -110,9 +110,10 @@ def _bench(target: str, folder: Path, seed: int) -> Bench:
     return Bench(profile, open_runner(profile), folder, seed=seed, progress=progress)
 
 
-def _by_keys(entries: Sequence[Entry], reference_ms: float) -> Seen:
+def _by_blocks(entries: Sequence[Entry], reference_ms: float) -> Seen:
     """Return observations in ms of the first pass's calibration, as a model's user has them."""
-    return {one.keys: observation_of(one, reference_ms) for one in entries}
+    seen = (observation_of(entry, reference_ms) for entry in entries)
+    return {one.blocks: one for one in seen}
 
 
 def _networks(space: SearchSpace, ratio: dict[str, float]) -> Networks:
@@ -149,7 +150,7 @@ def _all(networks: Networks) -> list[Architecture]:
 
 
 def _rows(space: SearchSpace, networks: Networks, first: Seen, second: Seen) -> list[Row]:
-    alone = [one for one in first.values() if one.what == "alone"]
+    alone = [one for one in first.values() if one.scope == "isolated"]
     fresh, fastest, slowest = map(list, (networks.fresh, networks.fastest, networks.slowest))
     sevens = [n for n in fresh if any(block.kernel_size == 7 for block in n.blocks)]
     line, pool = networks.first, networks.pool
@@ -161,7 +162,7 @@ def _rows(space: SearchSpace, networks: Networks, first: Seen, second: Seen) -> 
         "plain": designs.at_random(networks.plain, 20),
     }
     seen = {
-        name: [[first[block_keys(one)] for one in choose(seed)] for seed in range(DESIGNS)]
+        name: [[first[one.compute_blocks] for one in choose(seed)] for seed in range(DESIGNS)]
         for name, choose in choices.items()
         if name != "plain" or networks.plain
     }
@@ -201,13 +202,13 @@ def _summed(
     alone: list[Observation], networks: list[Observation]
 ) -> Callable[[Architecture], float]:
     """Return the sum of blocks; with networks, less the null model and scaled to them."""
-    ms = {one.keys[0]: one.ms for one in alone if one.keys}
+    ms = {one.blocks[0]: one.ms for one in alone if one.blocks}
     if not networks:
-        return lambda one: sum(ms[key] for key in block_keys(one))
+        return lambda one: sum(ms[block] for block in one.compute_blocks)
     timed = timed_blocks(alone)
-    free = {block.key: float(t) for block, t in zip(timed.blocks, timed.ms, strict=True)}
-    scale = float(np.median([n.ms / sum(free[key] for key in n.keys) for n in networks]))
-    return lambda one: scale * sum(free[key] for key in block_keys(one))
+    free = dict(zip(timed.blocks, timed.ms.tolist(), strict=True))
+    scale = float(np.median([n.ms / sum(free[block] for block in n.blocks) for n in networks]))
+    return lambda one: scale * sum(free[block] for block in one.compute_blocks)
 
 
 def _write(space: str, runs: int, rows: list[dict[str, object]], out: Path | None) -> None:

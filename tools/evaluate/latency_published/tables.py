@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hwnas.architecture.architecture import Block
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.importers import read_observations
 from hwnas.latency_models.model import Predictions
@@ -54,8 +53,8 @@ def resolutions(data: Path, cache: Cache) -> tuple[str, str]:
     for known in ((224,), (160, 224), RESOLUTIONS):
         fresh = [size for size in every if size not in known]
         given = _once([one for size in known for one in every[size]])
-        keys = {one.keys for one in given}
-        asked = _once([one for n in fresh for one in every[n] if one.keys not in keys])
+        known_blocks = {one.blocks for one in given}
+        asked = _once([one for n in fresh for one in every[n] if one.blocks not in known_blocks])
         found = _cached(cache, f"resolutions/{known}", (given, asked))
         said = ", ".join(map(str, known))
         rows.append([said, str(len(fresh)), str(len(asked)), *_shown(found)])
@@ -70,13 +69,13 @@ def networks(data: Path) -> list[tuple[str, str]]:
     mine = _published(every, "note10")
     direct = note10.predict([one.architecture.blocks for one in mine])
     theirs = _published(every, "pixel1")
-    own = {one.keys: one for one in pixel1.networks}
+    own = {one.blocks: one for one in pixel1.networks}
     scaled = note10.predict([one.architecture.blocks for one in theirs]).mean_ms
     measured = np.array([one.published_ms for one in theirs], dtype=float)
     factors = [float(np.median(np.delete(measured / scaled, n))) for n in range(len(theirs))]
     adapted: list[Predictions] = []
     for one in theirs:
-        left = own[_block_keys(one)]
+        left = own[one.architecture.compute_blocks]
         rest = [other for other in pixel1.observations if other is not left]
         model = fit_model(
             "pixel1", rest, kind="adapted", source="", sources=pixel1.sources, validate=False
@@ -107,11 +106,11 @@ def _note10(path: Path, size: int) -> Sequence[Observation]:
 
 def _once(observations: Sequence[Observation]) -> list[Observation]:
     """Return one observation of each block: some of its shapes are the same at two resolutions."""
-    return list({one.keys: one for one in reversed(observations)}.values())[::-1]
+    return list({one.blocks: one for one in reversed(observations)}.values())[::-1]
 
 
 def _with_a_choice(observations: Sequence[Observation]) -> list[int]:
-    return [n for n, one in enumerate(observations) if one.keys[0].startswith("mbconv")]
+    return [n for n, one in enumerate(observations) if one.blocks[0].op == "mbconv"]
 
 
 def _split(
@@ -130,7 +129,7 @@ def _cached(
         return cache.rows[key]
     known, asked = split
     model = fit_model("here", known, kind="measured", source="", validate=False)
-    found = model.posterior_over([Block.from_key(one.keys[0]) for one in asked])
+    found = model.posterior_over([one.blocks[0] for one in asked])
     std = np.sqrt(np.diag(found.covariance)[:-1])
     measured: Floats = np.array([one.ms for one in asked])
     return cache.add(key, scores(Predictions(found.ms, std), measured))
@@ -138,10 +137,6 @@ def _cached(
 
 def _published(every: Sequence[DescribedNetwork], device: str) -> list[DescribedNetwork]:
     return [one for one in every if one.device == device and one.published_ms is not None]
-
-
-def _block_keys(one: DescribedNetwork) -> tuple[str, ...]:
-    return tuple(block.key for block in one.architecture.blocks if block.op != "identity")
 
 
 def _said(found: Predictions, number: int, measured_ms: float) -> str:

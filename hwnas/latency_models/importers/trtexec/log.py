@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from hwnas.architecture.architecture import Block
 from hwnas.errors import InvalidFile
 from hwnas.latency_models.importers.trtexec.inputs import TimedInputs, read_inputs
 from hwnas.latency_models.observation import Observation
@@ -127,10 +128,10 @@ def parse_trtexec(text: str) -> TrtexecTimes | None:
     )
 
 
-def observation_of(times: TrtexecTimes, keys: tuple[str, ...]) -> Observation:
+def observation_of(times: TrtexecTimes, blocks: tuple[Block, ...]) -> Observation:
     """Return the network of these blocks with its compute time."""
     return Observation(
-        "network", keys, times.compute.median_ms, standard_error=times.standard_error
+        "network", blocks, times.compute.median_ms, standard_error=times.standard_error
     )
 
 
