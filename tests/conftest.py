@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
+
+# what a test writes to the user's folder stays out of the user's folder
+os.environ["HWNAS_HOME"] = tempfile.mkdtemp(prefix="hwnas-tests-")
 
 # small matrices: threads that spin for each other cost minutes where another program is busy
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
