@@ -34,22 +34,26 @@ BATCH_SIZE = 64
 class ModelJob(NamedTuple):
     """A model to measure; without blocks it is the null model."""
 
-    keys: tuple[str, ...]
-    network: bool
     blocks: tuple[Block, ...]
+    network: bool = False
     inputs: tuple[tuple[int, ...], ...] = ()
     """Wiring, as in `Architecture`."""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the blocks that compute something, which name the model in the journal."""
+        return tuple(block.key for block in self.blocks if not block.is_free)
 
-NULL_JOB = ModelJob((), network=False, blocks=())
+
+NULL_JOB = ModelJob(())
 
 
 def isolated_job(block: Block) -> ModelJob:
-    return ModelJob((block.key,), network=False, blocks=(block,))
+    return ModelJob((block,))
 
 
 def network_job(architecture: Architecture) -> ModelJob:
-    return ModelJob(block_keys(architecture), True, architecture.blocks, architecture.inputs)
+    return ModelJob(architecture.blocks, True, architecture.inputs)
 
 
 def block_keys(architecture: Architecture) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A network's time by blocks, from the runtimes' profilers, and what a model learns of it."""
+"""Block times of networks from the runtimes' profilers, and models fitted to them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_an_operator_without_a_name_belongs_to_the_block_before(
     assert shares == pytest.approx((0.1, 0.5, 0.4))
 
 
-def test_operators_without_names_are_counted_off_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_without_names_are_assigned_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     times = rows(
         ("IGEMM:0", 1.0), ("GEMM:1", 1.0), ("DWConv:2", 1.0), ("GEMM:3", 1.0), ("Add:4", 1.0),
         ("Mean:5", 2.0), ("Static Reshape:6", 1.0), ("GEMM:7", 2.0),
@@ -69,7 +69,7 @@ def test_operators_without_names_are_counted_off_in_order(monkeypatch: pytest.Mo
     assert shares == pytest.approx((0.1, 0.4, 0.5))
 
 
-def test_operators_that_do_not_fit_the_blocks_are_not_guessed(
+def test_operators_that_do_not_match_the_blocks_give_no_shares(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     profiled(monkeypatch, rows(("IGEMM:0", 1.0), ("GEMM:1", 1.0)))
@@ -100,15 +100,15 @@ def entry(shares: tuple[float, ...]) -> Entry:
     return Entry((A.key, B.key, A.key), True, "0" * 64, host_measurement("measured"), 3, 1, shares)
 
 
-def test_a_profiled_network_says_what_its_blocks_take_of_the_measured_latency() -> None:
-    whole, *blocks = observations_of([entry((0.2, 0.5, 0.3))])
-    assert [one.blocks for one in blocks] == [(A,), (B,)]
-    assert [one.ms / whole.ms for one in blocks] == pytest.approx([0.25, 0.5])
-    assert {(one.scope, one.session, one.process) for one in blocks} == {("in_network", 1, 3)}
-    for one in blocks:
+def test_block_times_are_shares_of_the_measured_latency() -> None:
+    whole, *parts = observations_of([entry((0.2, 0.5, 0.3))])
+    assert [part.blocks for part in parts] == [(A,), (B,)]
+    assert [part.ms / whole.ms for part in parts] == pytest.approx([0.25, 0.5])
+    assert {(part.scope, part.session, part.process) for part in parts} == {("in_network", 1, 3)}
+    for part in parts:
         # a microsecond for each operator
-        unresolved = 0.001 * len(parts_of(one.blocks[0])) / one.ms
-        assert one.standard_error**2 == pytest.approx(whole.standard_error**2 + unresolved**2)
+        unresolved = 0.001 * len(parts_of(part.blocks[0])) / part.ms
+        assert part.standard_error**2 == pytest.approx(whole.standard_error**2 + unresolved**2)
         assert unresolved > 0
 
 
@@ -117,26 +117,28 @@ def test_a_network_without_shares_is_one_observation() -> None:
     assert profiled_blocks(entry(()), Observation("network", (A, B, A), 1.0)) == []
 
 
-def test_a_network_that_is_left_out_takes_its_profile_along(
+def test_a_held_out_network_is_held_out_with_its_profile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = [
-        msgspec.structs.replace(one, process=number % 2 + 1)
-        for number, one in enumerate(networks(12, 0))
+        msgspec.structs.replace(network, process=number % 2 + 1)
+        for number, network in enumerate(networks(12, 0))
     ]
     inside = [
-        msgspec.structs.replace(one, scope="in_network", blocks=one.blocks[:1], ms=0.1 * one.ms)
-        for one in whole
+        msgspec.structs.replace(
+            network, scope="in_network", blocks=network.blocks[:1], ms=0.1 * network.ms
+        )
+        for network in whole
     ]
     fitted: list[set[int]] = []
 
     def spy(device: str, observations: list[Observation], **options: object) -> object:
-        fitted.append({one.process for one in observations if one.scope == "in_network"})
+        fitted.append({item.process for item in observations if item.scope == "in_network"})
         return fit_model(device, observations, **options)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(fitting, "fit_model", spy)
     held_out_predictions("phone", [*isolated(), *whole, *inside])
-    assert fitted and all(len(one) < 2 for one in fitted)
+    assert fitted and all(len(processes) < 2 for processes in fitted)
 
 
 def test_a_network_below_the_profilers_resolution_has_no_shares(

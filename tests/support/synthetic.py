@@ -1,4 +1,4 @@
-"""A device whose costs are known, so that what a latency model learns can be compared with it."""
+"""A device with known costs, to compare latency models with."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BLOCKS = tuple(
 WEIGHTS = np.array([0.002, 0.02, 0.15, 0.15, 0.3, 0.4, 0.1, 0.3, 0.3])
 """ms for each of `RESOURCES`."""
 SCALE, CALL_MS, OVERHEAD_MS = 0.85, 0.03, 0.035
-"""A block costs ``SCALE`` of what it takes alone; a call, and what networks have beside blocks."""
+"""Cost of a block inside networks relative to its isolated time; latency of a call; overhead."""
 
 
 def costs_ms(blocks: Sequence[Block] = BLOCKS, own: float = 0.03) -> dict[Block, float]:
-    """Return what blocks cost inside networks: by their resources, and ``own`` of each block."""
+    """Return the costs of blocks inside networks, each with a relative deviation ``own``."""
     deviation = np.random.default_rng(0).standard_normal(len(blocks))
     ms = (resources(blocks) @ WEIGHTS) * np.exp(own * deviation)
     return dict(zip(blocks, ms.tolist(), strict=True))
@@ -37,7 +37,7 @@ COSTS_MS = costs_ms()
 def isolated(
     costs: dict[Block, float] = COSTS_MS, noise: float = 0.0, seed: int = 0
 ) -> list[Observation]:
-    """Return the null model and every block, measured alone."""
+    """Return the null model and every block, measured in isolation."""
     rng = np.random.default_rng(seed)
     blocks = [
         Observation(
@@ -58,12 +58,12 @@ def networks(
 ) -> list[Observation]:
     """Return random networks of the space, measured with a relative ``noise``."""
     rng, draw = np.random.default_rng(seed), Random(seed)
-    found: list[Observation] = []
+    observations: list[Observation] = []
     for _ in range(count):
         blocks = SPACE.architecture(SPACE.random(draw)).compute_blocks
         ms = (OVERHEAD_MS + sum(costs[block] for block in blocks)) * noisy(rng, noise)
-        found.append(Observation("network", blocks, ms, max(noise, 0.002)))
-    return found
+        observations.append(Observation("network", blocks, ms, max(noise, 0.002)))
+    return observations
 
 
 def noisy(rng: np.random.Generator, noise: float) -> float:

@@ -1,4 +1,4 @@
-"""Latency tables as text, and what is read from them."""
+"""Latency tables as text, and the observations read from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to measure next: choices against the uncertainty that is really left after them."""
+"""What to measure next: choices against the uncertainty that remains after each of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hwnas.latency_models.observation import Observation
 from tests.support.synthetic import BLOCKS, SPACE, isolated, networks
 
 NOISE = 0.01
-"""That a plan supposes of every measurement."""
+"""Relative error expected of every measurement."""
 TIMED = 20
 
 Network = tuple[Block, ...]
@@ -39,7 +39,7 @@ def drawn(count: int, seed: int) -> list[Network]:
 
 
 def plain(correction: Correction) -> Correction:
-    """With one draw of the scales, and without the noise that only whole networks have."""
+    """Return the correction with a single draw, and without the noise of whole networks."""
     weights = np.array(correction.weights)
     means = {name: float(weights @ np.array(draws)) for name, draws in correction.scales.items()}
     scales = {name: (0.0 if TERMS[name].is_noise else mean,) for name, mean in means.items()}
@@ -48,47 +48,53 @@ def plain(correction: Correction) -> Correction:
 
 @pytest.fixture(scope="module")
 def known() -> LatencyModel:
-    """A model that was told some blocks and six networks."""
+    """A model fitted to some blocks and six networks."""
     observed = [*isolated(noise=NOISE)[: 1 + TIMED], *networks(6, seed=0, noise=NOISE)]
     model = fit_model("here", observed, source="test", validate=False)
     assert model.correction is not None
     return msgspec.structs.replace(model, correction=plain(model.correction))
 
 
-def told(model: LatencyModel, one: Network, network: bool) -> LatencyModel:
-    """The model, with a measurement that says what was predicted: only the uncertainty changes."""
+def with_measurement(model: LatencyModel, blocks: Network, network: bool) -> LatencyModel:
+    """Add a measurement that equals the prediction: only the uncertainty changes."""
     null_ms = model.null_ms
     assert null_ms is not None
     if network:
-        mean_ms = float(model.predict([one]).mean_ms[0])
-        computing = tuple(block for block in one if not block.is_free)
+        mean_ms = float(model.predict([blocks]).mean_ms[0])
+        computing = tuple(block for block in blocks if not block.is_free)
         added = Observation("network", computing, mean_ms, NOISE)
     else:
-        # alone it takes what the prior rows say; the error counts for the time without the call
-        grid = block_grid(model.observations, model.prior, (), one)
-        ms = float(grid.costs.ms[grid.blocks.index(one[0])])
-        added = Observation("isolated", (one[0],), ms + null_ms, NOISE * ms / (ms + null_ms))
+        # an isolated block takes its prior cost; the error is that of the time less the call
+        grid = block_grid(model.observations, model.prior, (), blocks)
+        ms = float(grid.costs.ms[grid.blocks.index(blocks[0])])
+        added = Observation("isolated", (blocks[0],), ms + null_ms, NOISE * ms / (ms + null_ms))
     observations = (*model.observations, added)
     return msgspec.structs.replace(model, observations=observations, rows_ms={})
 
 
-def left(model: LatencyModel, targets: list[Network], before: LatencyModel) -> float:
-    """The mean of the targets' variances, relative to what was predicted ``before``."""
-    blocks = list(dict.fromkeys(block for one in targets for block in one))
+def mean_variance(model: LatencyModel, targets: list[Network], before: LatencyModel) -> float:
+    """Return the mean of the targets' variances, relative to the predictions of ``before``."""
+    blocks = list(dict.fromkeys(block for network in targets for block in network))
     blocks = [block for block in blocks if block.op != "identity"]
-    found = model.posterior_over(blocks)
-    counts = np.array([[one.count(block) for block in blocks] + [1] for one in targets], float)
+    costs = model.posterior_over(blocks)
+    counts = np.array([[net.count(block) for block in blocks] + [1] for net in targets], float)
     means = before.predict(targets).mean_ms
-    return float(np.mean(np.diag(counts @ found.covariance @ counts.T) / means**2))
+    return float(np.mean(np.diag(counts @ costs.covariance @ counts.T) / means**2))
 
 
-def test_what_is_chosen_leaves_the_least_uncertainty(known: LatencyModel) -> None:
+def test_the_choice_leaves_the_least_uncertainty(known: LatencyModel) -> None:
     fresh, pool, targets = list(BLOCKS[TIMED::4]), drawn(6, seed=1), drawn(12, seed=2)
     after = [
-        *(left(told(known, (block,), network=False), targets, known) for block in fresh),
-        *(left(told(known, one, network=True), targets, known) for one in pool),
+        *(
+            mean_variance(with_measurement(known, (block,), network=False), targets, known)
+            for block in fresh
+        ),
+        *(
+            mean_variance(with_measurement(known, network, network=True), targets, known)
+            for network in pool
+        ),
     ]
-    assert max(after) < left(known, targets, known)
+    assert max(after) < mean_variance(known, targets, known)
     assert select_measurements(known, fresh, pool, targets, 1) == [int(np.argmin(after))]
     # each kind by itself, too, so that both are compared with something
     [block] = select_measurements(known, fresh, (), targets, 1)
@@ -97,33 +103,35 @@ def test_what_is_chosen_leaves_the_least_uncertainty(known: LatencyModel) -> Non
     assert network == int(np.argmin(after[len(fresh) :]))
 
 
-def test_the_second_is_chosen_for_what_the_first_left(known: LatencyModel) -> None:
+def test_the_second_choice_is_made_given_the_first(known: LatencyModel) -> None:
     fresh, targets = list(BLOCKS[TIMED::4]), drawn(12, seed=2)
     first, second = select_measurements(known, fresh, (), targets, 2)
-    then = told(known, (fresh[first],), network=False)
+    then = with_measurement(known, (fresh[first],), network=False)
     after = [
-        left(told(then, (block,), network=False), targets, known) if place != first else np.inf
+        mean_variance(with_measurement(then, (block,), network=False), targets, known)
+        if place != first
+        else np.inf
         for place, block in enumerate(fresh)
     ]
     assert second == int(np.argmin(after))
 
 
-def test_a_kernel_of_which_nothing_is_known_comes_first() -> None:
-    """And where all blocks are timed none is timed again."""
+def test_a_kernel_never_measured_comes_first() -> None:
+    """Where all blocks are timed, none is timed again."""
     targets = drawn(12, seed=2)
     without, timed = (
         [seen for seen in observed if all(block.kernel_size != 7 for block in seen.blocks)]
         for observed in (networks(60, seed=0, noise=NOISE), isolated(noise=NOISE))
     )
     model = fit_model("here", [*timed, *without], source="test", validate=False)
-    pool = [one.blocks for one in without]
+    pool = [network.blocks for network in without]
     chosen = select_measurements(model, BLOCKS, pool, targets, 2)
     assert {BLOCKS[place].kernel_size for place in chosen} == {7}  # IndexError for a network
     model = fit_model("here", isolated(noise=NOISE), source="test", validate=False)
     assert min(select_measurements(model, BLOCKS, drawn(12, seed=1), targets, 3)) >= len(BLOCKS)
 
 
-def test_fewer_candidates_than_asked_for_are_all_chosen(known: LatencyModel) -> None:
+def test_fewer_candidates_than_requested_are_all_chosen(known: LatencyModel) -> None:
     chosen = select_measurements(known, BLOCKS[-2:], drawn(2, seed=1), drawn(3, seed=2), 9)
     assert sorted(chosen) == [0, 1, 2, 3]
 
@@ -146,7 +154,7 @@ def test_a_covering_design_leaves_less_unknown_than_any_random_one() -> None:
 
 
 def unknown(places: list[int]) -> float:
-    """The variance of all blocks when these were timed, by plain conditioning."""
+    """Return the total variance of all blocks given the times of these, by plain conditioning."""
     prior = BlockPrior(())
     points, groups = shapes(BLOCKS)
     like, _ = matern52(points, points, np.array(prior.lengths), groups)
@@ -155,7 +163,7 @@ def unknown(places: list[int]) -> float:
     return float(np.trace(whole - whole[:, places] @ np.linalg.solve(seen, whole[places])))
 
 
-def test_what_takes_long_is_chosen_for_a_large_gain_only(known: LatencyModel) -> None:
+def test_slow_measurements_are_chosen_for_a_large_gain_only(known: LatencyModel) -> None:
     fresh, pool, targets = list(BLOCKS[TIMED::4]), drawn(6, seed=1), drawn(12, seed=2)
     cheap = [1.0] * len(fresh) + [1e3] * len(pool)
     assert max(select_measurements(known, fresh, pool, targets, 4, cheap)) < len(fresh)
@@ -163,10 +171,10 @@ def test_what_takes_long_is_chosen_for_a_large_gain_only(known: LatencyModel) ->
     assert min(select_measurements(known, fresh, pool, targets, 4, dear)) >= len(fresh)
 
 
-def test_an_interval_narrows_with_every_network_that_is_told(known: LatencyModel) -> None:
+def test_an_interval_narrows_with_every_network(known: LatencyModel) -> None:
     targets, pool = drawn(12, seed=2), drawn(6, seed=1)
     widths, model = [median_half_width(known, targets)], known
     for place in select_networks(known, pool, targets, 3):
-        model = told(model, pool[place], network=True)
+        model = with_measurement(model, pool[place], network=True)
         widths.append(median_half_width(model, targets))
     assert widths == sorted(widths, reverse=True) and widths[-1] < widths[0]

@@ -75,17 +75,17 @@ def test_the_gradient_of_the_marginal_likelihood_is_that_of_finite_differences()
 def test_both_stages_give_the_fit_the_gradient_of_their_covariance(
     module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
 
     def recorded(*given: Any) -> ScaleFit:
-        asked.append(given)
+        calls.append(given)
         return fit_scales(*given)
 
     monkeypatch.setattr(module, "fit_scales", recorded)
     profiled = in_network()[::7]
     observed = [*isolated(noise=0.01)[:50], *profiled, *networks(7, 0, 0.02)]
     fit_model("d", observed, source="s", validate=False)
-    residual, covariance, priors, *_ = asked[0]
+    residual, covariance, priors, *_ = calls[0]
     check_gradient(residual, covariance, list(priors))
 
 
@@ -116,7 +116,7 @@ def test_the_objective_of_the_fit_is_the_marginal_likelihood_and_the_priors() ->
     assert value(1.3) - value(0.4) == pytest.approx(expected(1.3) - expected(0.4), abs=1e-9)
 
 
-def test_leave_one_out_is_what_actually_leaving_one_out_gives() -> None:
+def test_leave_one_out_equals_fits_without_each_observation() -> None:
     covariance, residual = spd(8), np.random.default_rng(4).standard_normal(8)
     error, variance = leave_one_out(residual, covariance)
     for out in range(8):
@@ -135,7 +135,7 @@ def test_a_factor_gives_the_covariance_back_without_jitter() -> None:
     np.testing.assert_allclose(covariance @ solve(factor, np.eye(6)), np.eye(6), atol=1e-9)
 
 
-def test_a_singular_covariance_tells_the_jitter_that_it_needed() -> None:
+def test_a_singular_covariance_returns_the_jitter_it_needed() -> None:
     row = np.array([[1.0, 2.0, 3.0]])
     singular = 4.0 * row.T @ row - 1e-9 * np.eye(3)
     factor, jitter = factorise(singular)
@@ -155,12 +155,12 @@ def test_a_covariance_that_is_not_a_number_is_never_factorised(
         factorise(covariance)
 
 
-def test_what_is_no_covariance_at_all_is_not_factorised() -> None:
+def test_an_indefinite_matrix_is_not_factorised() -> None:
     with pytest.raises(np.linalg.LinAlgError):
         factorise(np.diag([1.0, -1.0]))
 
 
-def test_a_covariance_that_cannot_be_factorised_is_a_bad_place_for_the_fit() -> None:
+def test_the_fit_avoids_covariances_that_cannot_be_factorised() -> None:
     def broken(scales: Floats) -> tuple[Floats, list[Floats]]:
         return -np.eye(3), [np.zeros((3, 3))]
 
@@ -183,19 +183,19 @@ def test_draws_around_a_quadratic_optimum_have_its_spread_and_equal_weights() ->
     np.testing.assert_allclose(np.cov(sampled.T), np.linalg.inv(curvature), atol=0.01)
 
 
-def test_nothing_is_less_certain_than_its_prior() -> None:
+def test_no_posterior_is_less_certain_than_its_prior() -> None:
     flat, width = np.array([[1e-6]]), np.array([0.5])
     sampled, _ = _laplace(np.zeros(1), lambda logs: (0.0, flat[0] * logs), width, draws=5_000)
     assert sampled.std() == pytest.approx(0.5, rel=0.05)
 
 
-def test_where_observations_say_nothing_the_scales_are_the_priors() -> None:
+def test_uninformative_observations_leave_the_scales_at_their_priors() -> None:
     priors = [Prior(0.2, 0.5), Prior(3.0, 0.5)]
     nothing = [np.zeros((4, 4))] * 2
-    found = fit_scales(np.zeros(4), lambda scales: (np.eye(4), nothing), priors, draws=4_000)
-    np.testing.assert_allclose(found.best, [0.2, 3.0], rtol=1e-4)
-    np.testing.assert_allclose(np.log(found.draws).std(axis=0), 0.5, rtol=0.06)
-    assert found.weights.sum() == pytest.approx(1.0)
+    fit = fit_scales(np.zeros(4), lambda scales: (np.eye(4), nothing), priors, draws=4_000)
+    np.testing.assert_allclose(fit.best, [0.2, 3.0], rtol=1e-4)
+    np.testing.assert_allclose(np.log(fit.draws).std(axis=0), 0.5, rtol=0.06)
+    assert fit.weights.sum() == pytest.approx(1.0)
 
 
 def test_the_scales_of_synthetic_data_are_recovered() -> None:
@@ -204,8 +204,8 @@ def test_the_scales_of_synthetic_data_are_recovered() -> None:
     true = np.array([0.5, 0.1])
     residual = true[0] * features @ rng.standard_normal(40) + true[1] * rng.standard_normal(300)
     covariance = sum_of_terms([features @ features.T, np.eye(300)], np.full(300, 1e-6))
-    found = fit_scales(residual, covariance, [Prior(0.1, 2.0), Prior(0.5, 2.0)])
-    np.testing.assert_allclose(found.best, true, rtol=0.2)
+    fit = fit_scales(residual, covariance, [Prior(0.1, 2.0), Prior(0.5, 2.0)])
+    np.testing.assert_allclose(fit.best, true, rtol=0.2)
 
 
 def test_matern_five_halves_is_its_formula_with_a_length_for_each_group() -> None:
@@ -214,8 +214,8 @@ def test_matern_five_halves_is_its_formula_with_a_length_for_each_group() -> Non
     distance = sqrt(5 * (25 / 25 + 1 / 1))
     by_hand = (1 + distance + distance**2 / 3) * exp(-distance)
     assert kernel[0, 0] == pytest.approx(by_hand, abs=1e-12)
-    one, _ = matern52(x[:, :1], np.array([[1.0]]), np.array([1.0]), np.array([0]))
-    assert one[0, 0] == pytest.approx(0.5239941088318203, abs=1e-12)
+    unit, _ = matern52(x[:, :1], np.array([[1.0]]), np.array([1.0]), np.array([0]))
+    assert unit[0, 0] == pytest.approx(0.5239941088318203, abs=1e-12)
 
 
 def test_matern_of_a_point_with_itself_is_one() -> None:

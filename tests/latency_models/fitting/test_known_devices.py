@@ -1,4 +1,4 @@
-"""What a latency model learns of devices whose costs are known, and how sure it is."""
+"""Latency models of devices whose costs are known, and their intervals."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_intervals_are_made_wider_where_networks_miss_them() -> None:
     """Every fifth network is off by a tenth: too few to call the noise that large."""
     rng, seen = np.random.default_rng(0), networks(25, 0, 0.001)
     odd = [
-        msgspec.structs.replace(one, ms=one.ms * (1 + 0.1 * (n % 5 == 0) * rng.choice((-1, 1))))
-        for n, one in enumerate(seen)
+        msgspec.structs.replace(item, ms=item.ms * (1 + 0.1 * (n % 5 == 0) * rng.choice((-1, 1))))
+        for n, item in enumerate(seen)
     ]
     model = fitted([*isolated(noise=0.01), *odd])
     calm = fitted([*isolated(noise=0.01), *seen])
-    fresh = [one.blocks for one in networks(20, 1)]
+    fresh = [network.blocks for network in networks(20, 1)]
     assert (model.predict(fresh).std_ms > 1.5 * calm.predict(fresh).std_ms).all()
 
 
@@ -58,7 +58,7 @@ def test_intervals_are_made_wider_where_networks_miss_them() -> None:
 @pytest.mark.parametrize("blocks", [True, False])
 def test_ninety_percent_intervals_hold_about_ninety_percent(blocks: bool, count: int) -> None:
     """Thirty devices on which each block costs 5 % more or less inside networks than alone."""
-    found: list[HeldOut] = []
+    scores: list[HeldOut] = []
     for seed in range(30):
         rng = np.random.default_rng(100 + seed)
         inside_ms = {
@@ -67,23 +67,24 @@ def test_ninety_percent_intervals_hold_about_ninety_percent(blocks: bool, count:
         measured = isolated(noise=0.01, seed=seed) if blocks else []
         model = fitted([*measured, *networks(count, seed, 0.02, inside_ms)])
         fresh = networks(60, 50 + seed, 0.02, inside_ms)
-        predicted = model.predict([one.blocks for one in fresh])
-        found.append(score_predictions(predicted, np.array([one.ms for one in fresh])))
-    assert sum(one.networks for one in found) >= 1500
-    assert 0.85 <= np.mean([one.covered_90 for one in found]) <= 0.98
+        predicted = model.predict([network.blocks for network in fresh])
+        measured_ms = np.array([network.ms for network in fresh])
+        scores.append(score_predictions(predicted, measured_ms))
+    assert sum(score.networks for score in scores) >= 1500
+    assert 0.85 <= np.mean([score.covered_90 for score in scores]) <= 0.98
     # measuring again differs by 2 %
-    assert np.mean([one.rmspe for one in found[:6]]) < (0.03 if blocks else 0.04)
+    assert np.mean([score.rmspe for score in scores[:6]]) < (0.03 if blocks else 0.04)
 
 
-def test_networks_alone_make_a_model() -> None:
+def test_networks_without_blocks_make_a_model() -> None:
     model = fitted(networks(25, 0, 0.01))
     ratio = predicted_over_true(model, networks(50, 1))
     assert np.abs(ratio - 1).max() < 0.1
     assert np.median(np.abs(ratio - 1)) < 0.025
 
 
-def test_more_networks_make_a_prediction_surer() -> None:
-    fresh = [one.blocks for one in networks(20, 5)]
+def test_more_networks_make_a_prediction_more_certain() -> None:
+    fresh = [network.blocks for network in networks(20, 5)]
     few, many = (
         fitted([*isolated(noise=0.01), *networks(count, 0, 0.01)]).posterior_over(fresh[0])
         for count in (5, 40)
@@ -105,17 +106,17 @@ def test_without_any_network_the_common_bias_is_in_the_spread(
 ) -> None:
     model = fitted(observed)
     assert model.correction is None
-    asked = networks(1, 0)[0].blocks
-    predicted = model.predict([asked])
+    blocks = networks(1, 0)[0].blocks
+    predicted = model.predict([blocks])
     share = 1 if model.null_ms is None else 1 - model.null_ms / predicted.mean_ms[0]
     spread = float(predicted.std_ms[0] / predicted.mean_ms[0])
     assert bias * share <= spread < bias + 0.03
     if observed[0].scope == "in_network":
-        assert predicted.mean_ms[0] == pytest.approx(sum(COSTS_MS[b] for b in asked))
+        assert predicted.mean_ms[0] == pytest.approx(sum(COSTS_MS[b] for b in blocks))
 
 
-def test_what_a_call_leaves_in_short_blocks_is_no_factor_on_long_ones() -> None:
-    """Networks of short blocks tell it; blocks that take twenty times as long keep their time."""
+def test_call_overhead_in_short_blocks_does_not_scale_long_ones() -> None:
+    """It is learnt from networks of short blocks; blocks twenty times as long keep their time."""
     by_cost = sorted(BLOCKS, key=lambda block: COSTS_MS[block])
     short, long = by_cost[:-4], by_cost[-4:]
     null_ms = 0.003
@@ -129,22 +130,22 @@ def test_what_a_call_leaves_in_short_blocks_is_no_factor_on_long_ones() -> None:
         blocks = tuple(short[int(n)] for n in rng.integers(len(short), size=5))
         ms = null_ms + sum(costs[block] for block in blocks)
         observed.append(Observation("network", blocks, ms, 0.002))
-    found = fitted(observed).blocks_ms(by_cost)
-    errors = np.array([found[block] / costs[block] - 1 for block in by_cost])
+    fitted_ms = fitted(observed).blocks_ms(by_cost)
+    errors = np.array([fitted_ms[block] / costs[block] - 1 for block in by_cost])
     assert np.abs(errors[-4:]).max() < 0.01
     assert np.sqrt((errors[:-4] ** 2).mean()) < 0.02
 
 
-def test_blocks_that_are_slower_inside_by_their_weights_are_learnt_as_such() -> None:
-    """Alone they are too fast by their weights, 5 % for each factor e; without the term 1.8 %."""
+def test_blocks_slower_inside_networks_by_their_parameters_are_learnt() -> None:
+    """5 % slower for each factor of e in the parameters; without the term the error is 1.8 %."""
     slower = {b: 1 + 0.05 * (np.log1p(b.params / PARAMS_KNEE) - 2) for b in BLOCKS}
     inside_ms = {key: float(ms * slower[key]) for key, ms in COSTS_MS.items()}
     heavy = [block for block in BLOCKS if block.params > 20_000]
     errors: list[float] = []
     for seed in range(3):
         seen = networks(15, seed, 0.003, inside_ms)
-        found = fitted([*isolated(noise=0.005, seed=seed), *seen]).blocks_ms(heavy)
-        errors.append(float(np.mean([found[b] / inside_ms[b] - 1 for b in heavy])))
+        fitted_ms = fitted([*isolated(noise=0.005, seed=seed), *seen]).blocks_ms(heavy)
+        errors.append(float(np.mean([fitted_ms[b] / inside_ms[b] - 1 for b in heavy])))
     assert len(heavy) >= 10
     assert np.abs(errors).mean() < 0.012
 
@@ -154,5 +155,5 @@ def fitted(observed: Sequence[Observation]) -> LatencyModel:
 
 
 def predicted_over_true(model: LatencyModel, fresh: Sequence[Observation]) -> Floats:
-    predicted = model.predict([one.blocks for one in fresh])
-    return predicted.mean_ms / np.array([one.ms for one in fresh])
+    predicted = model.predict([network.blocks for network in fresh])
+    return predicted.mean_ms / np.array([network.ms for network in fresh])

@@ -89,7 +89,7 @@ def test_a_log_becomes_an_observation_that_adapt_reads(tmp_path: Path) -> None:
         return said.output
 
     text = call("--network", "proxyless_gpu")
-    assert "computing on the GPU" in text and "unstable: " in text and "1 network of orin" in text
+    assert "GPU compute" in text and "unstable: " in text and "1 network of orin" in text
     call("--network", "proxyless_gpu")  # measured again: its row is replaced
     told = json.loads(call("--network", "proxyless_mobile", "--json"))
     assert told["times"]["compute"]["median_ms"] == 0.81
@@ -161,8 +161,8 @@ def test_a_batch_is_kept_as_another_device(tmp_path: Path, monkeypatch: pytest.M
         return said.output
 
     text = call(str(tmp_path / "eight.log"), "--device", "orin")
-    assert "times of a call of 8 inputs; 0.1013 ms an input" in text
-    assert "9683 inputs a second" in text and "1 network of orin-batch8" in text
+    assert "times of a call of 8 inputs; 0.1013 ms per input" in text
+    assert "9683 inputs per second" in text and "1 network of orin-batch8" in text
     kept = tmp_path / "latency_models" / "orin-batch8" / "observations.csv"
     assert "batch" in kept.read_text()
     found = read_observations(kept)
@@ -171,13 +171,13 @@ def test_a_batch_is_kept_as_another_device(tmp_path: Path, monkeypatch: pytest.M
         call(str(tmp_path / "plain.log"), "--device", "orin", "--batch", "8", "--json")
     )
     assert (told["device"], told["batch"], told["file"]) == ("orin-batch8", 8, str(kept))
-    with pytest.raises(InvalidFile, match=r"has latencies at batch 8, the log's is 1"):
+    with pytest.raises(InvalidFile, match=r"has latencies of batch 8, the log has batch 1"):
         call(str(tmp_path / "plain.log"), "--device", "orin", "--batch", "1", "--out", str(kept))
     with pytest.raises(UsageError, match="orin-batch4 is the name of a device at batch 4"):
         call(str(tmp_path / "eight.log"), "--device", "orin-batch4")
-    with pytest.raises(UsageError, match=r"--batch 1: \S+ says that a call computed 8"):
+    with pytest.raises(UsageError, match=r"--batch 1: \S+ states a batch of 8"):
         call(str(tmp_path / "eight.log"), "--device", "orin", "--batch", "1")
-    with pytest.raises(UsageError, match=r"does not say how many inputs .*: --batch N does"):
+    with pytest.raises(UsageError, match=r"does not state how many inputs .*: expected --batch N"):
         call(str(tmp_path / "plain.log"), "--device", "orin")
 
 
@@ -206,7 +206,7 @@ def test_a_file_of_other_columns_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_a_log_without_its_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "trt.log").write_text(NEW)
-    with pytest.raises(UsageError, match="--network names the"):
+    with pytest.raises(UsageError, match="expected --network with the"):
         CliRunner().invoke(
             latency,
             ["import", str(tmp_path / "trt.log"), "--device", "orin"],
