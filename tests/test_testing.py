@@ -60,7 +60,7 @@ class Uncalibrated(SimulatedRunner):
 
 class Forgiving(SimulatedRunner):
     def measure(self, subjects: Sequence[Subject], **more: Any) -> list[Measurement]:
-        return super().measure([one for one in subjects if one.path.is_file()], **more)
+        return super().measure([subject for subject in subjects if subject.path.is_file()], **more)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,10 @@ class Forgiving(SimulatedRunner):
     [
         (Turned, "measurements come in the order of the files"),
         (Uncalibrated, "a latency is the ratio to the reference times"),
-        (Forgiving, "a file that is not there is told by an HwnasError; it raised nothing"),
+        (Forgiving, "a missing file raises an HwnasError; it raised nothing"),
     ],
 )
-def test_a_runner_that_breaks_a_promise_is_told_which(
-    kind: Any, sentence: str, tmp_path: Path
-) -> None:
+def test_a_runner_that_breaks_a_promise_is_named(kind: Any, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(ContractBroken, match=sentence):
         check_runner(kind(simulated_device()), ".tflite", tmp_path)
 
@@ -101,7 +99,7 @@ class Careless(Transport):
         return self.shell(" ".join(command), **limits)
 
 
-def test_a_transport_that_does_not_quote_is_told(tmp_path: Path) -> None:
+def test_a_transport_that_does_not_quote_is_reported(tmp_path: Path) -> None:
     good = local()
     with pytest.raises(ContractBroken, match="reaches the program as it is"):
         check_transport(Careless(good.name, good.link, good.folder), tmp_path)
@@ -118,7 +116,7 @@ class Biased(MobileSpace, frozen=True):
         return 7
 
 
-def test_a_space_that_miscounts_is_told() -> None:
+def test_a_space_that_miscounts_is_reported() -> None:
     fields = msgspec.structs.asdict(small_space())
     with pytest.raises(ContractBroken, match="the size is the product of the candidates"):
         check_space(Biased(**fields))
@@ -147,7 +145,7 @@ class Shrunken(GrownSpace, frozen=True):
         (Shrunken, "no network computes less than the smallest or more than the largest"),
     ],
 )
-def test_a_grown_space_that_breaks_a_promise_is_told_which(kind: Any, sentence: str) -> None:
+def test_a_grown_space_that_breaks_a_promise_is_named(kind: Any, sentence: str) -> None:
     same = GrownStage(
         widths=(4, 8), kernels=(1, 3), depth=2, start=(Layer(4, 3),), usual=(Layer(8, 3),)
     )
@@ -161,7 +159,7 @@ def test_a_strategy_of_hwnas_keeps_the_contract(name: str) -> None:
     check_strategy(load("strategy", name))
 
 
-def test_a_strategy_that_repeats_itself_is_told() -> None:
+def test_a_strategy_that_repeats_itself_is_reported() -> None:
     random: Any = load("strategy", "random")
 
     class Repeating(random):
@@ -172,7 +170,7 @@ def test_a_strategy_that_repeats_itself_is_told() -> None:
         check_strategy(Repeating)
 
 
-def test_a_strategy_that_passes_over_the_window_is_told() -> None:
+def test_a_strategy_that_ignores_the_window_is_reported() -> None:
     random: Any = load("strategy", "random")
 
     class Careless(random):

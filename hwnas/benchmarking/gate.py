@@ -11,8 +11,8 @@ from hwnas.measurement.measurement import Measurement
 from hwnas.measurement.regression import (
     Judgement,
     check_comparable,
-    joined,
     judge,
+    merge_measurements,
     read_baseline,
 )
 
@@ -34,7 +34,7 @@ class JoinedMeasurements:
         """Measure one more batch and join it to those before."""
         more = self.measure_batch(batch)
         if self.measurements:
-            more = [joined(*pair) for pair in zip(self.measurements, more, strict=True)]
+            more = [merge_measurements(*pair) for pair in zip(self.measurements, more, strict=True)]
         self.measurements = more
 
 

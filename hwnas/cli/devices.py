@@ -1,4 +1,4 @@
-"""`hwnas devices`: which devices there are, what is attached, and whether all is right."""
+"""`hwnas devices`: list, add, check and diagnose devices."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwnas.cli.framework.command import Group, json_option, option
+from hwnas.cli.framework.params import TARGET
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from hwnas.devices.discovery.attached import NvidiaGpu
 
 
-@click.group("devices")
+@click.group("devices", cls=Group)
 def devices() -> None:
-    """Devices that can be targets: list, show, check, add, doctor."""
+    """List, add, check and diagnose the devices that networks can be made for."""
 
 
-@devices.command("list")
-@click.option("--attached", "only_attached", is_flag=True, help="Phones and GPUs, no profiles.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@devices.command("list", example=("hwnas devices list", "hwnas devices list --attached"))
+@option("--attached", "only_attached", is_flag=True, help="List attached phones and GPUs only.")
+@json_option
 def list_devices(only_attached: bool, as_json: bool) -> None:
-    """List all known devices, and what is attached to this machine now."""
+    """List device profiles, and the phones and GPUs attached to this machine."""
     attached = _attached() if only_attached or not as_json else []
     if as_json:
         print_json(attached if only_attached else _known())
@@ -36,7 +38,7 @@ def list_devices(only_attached: bool, as_json: bool) -> None:
         rows = [[str(cell) for cell in row.values()] for row in attached]
         print_table(list(attached[0]), rows, left=4)
     elif only_attached:
-        click.echo("Nothing is attached (no adb server with a phone, no GPU by nvidia-smi).")
+        click.echo("Nothing is attached: no phone by the adb server, no GPU by nvidia-smi.")
 
 
 def _known() -> list[dict[str, Any]]:
@@ -49,7 +51,7 @@ def _known() -> list[dict[str, Any]]:
         try:
             profile = read_profile(file)
         except InvalidFile as error:
-            click.echo(f"left out: {error}", err=True)
+            click.echo(f"skipped: {error}", err=True)
             continue
         model = newest_model(profile.name)
         profiles[profile.name] = {
@@ -69,31 +71,46 @@ def _attached() -> list[dict[str, Any]]:
     from hwnas.devices.discovery.attached import attached_gpus, attached_phones
 
     phones = [
-        {"way": f"adb:{one.serial}", "name": one.model, "state": one.said}
-        for one in attached_phones()
+        {"address": f"adb:{phone.serial}", "name": phone.model, "state": phone.description}
+        for phone in attached_phones()
     ]
     return [*phones, *map(_gpu, attached_gpus())]
 
 
 def _gpu(gpu: NvidiaGpu) -> dict[str, Any]:
     from hwnas.devices.discovery.attached import cuda_number
-    from hwnas.devices.worker.runtimes.cuda import restricted
+    from hwnas.devices.worker.runtimes.cuda import visibility_hint
 
     number, state = cuda_number(gpu), f"ready, driver {gpu.driver}"
     if number is None:
-        state = f"CUDA does not see it{restricted()}"
+        state = f"CUDA does not see it{visibility_hint()}"
     elif number != gpu.number:
         state += f", number {number} for CUDA"
-    return {"way": f"gpu:{gpu.number}", "name": gpu.name, "state": state}
+    return {"address": f"gpu:{gpu.number}", "name": gpu.name, "state": state}
 
 
-@devices.command("add")
+@devices.command(
+    "add",
+    example=(
+        "hwnas devices add my-laptop --from here",
+        "hwnas devices add my-phone --from adb",
+        "hwnas devices add my-board --from ssh:pi@board",
+    ),
+)
 @click.argument("name")
-@click.option("--from", "source", required=True, metavar="here|gpu[:N]|adb[:SERIAL]|ssh:HOST",
-              help="The device that is asked what it is.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Write over a profile of that name.")
+@option(
+    "--from",
+    "source",
+    required=True,
+    metavar="here|gpu[:N]|adb[:SERIAL]|ssh:HOST",
+    help="The device to probe.",
+)
+@option("--force", is_flag=True, help="Overwrite an existing profile of that name.")
 def add_device(name: str, source: str, force: bool) -> None:
-    """Write the profile NAME.toml from a probe, into $HWNAS_DEVICES or the current folder."""
+    """Probe a device and write its profile NAME.toml.
+
+    The file goes into the folder $HWNAS_DEVICES, or into the current folder.
+    """
     import os
     from pathlib import Path
 
@@ -105,35 +122,39 @@ def add_device(name: str, source: str, force: bool) -> None:
     text = probed_profile(name, source)
     file = Path(os.environ.get("HWNAS_DEVICES") or ".") / f"{name}.toml"
     if file.exists() and not force:
-        raise UsageError(f"{file}: exists already; --force writes over it")
+        raise UsageError(f"{file}: exists already; --force overwrites it")
     write_atomic(file, text)
     read_profile(file)
     click.echo(f"{file}\nnext: hwnas devices doctor {file if '/' in str(file) else f'./{file}'}")
 
 
-@devices.command("doctor")
-@click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@devices.command("doctor", example=("hwnas devices doctor", "hwnas devices doctor pixel4"))
+@click.argument("name", required=False, type=TARGET)
+@json_option
 @click.pass_context
 def doctor(context: click.Context, name: str | None, as_json: bool) -> None:
-    """Check this machine, and the way to the device NAME; exit status 3 if something is missing."""
+    """Diagnose what prevents or disturbs measuring here, and on the device NAME if given.
+
+    The exit status is 3 if something is missing.
+    """
     from hwnas.devices.discovery.doctor import examine
     from hwnas.devices.profile import find_profile
 
     checks = examine(find_profile(name) if name else None)
     if as_json:
-        print_json([one._asdict() for one in checks])
+        print_json([check._asdict() for check in checks])
     else:
-        print_table(["check", "", "found", "what to do"], [list(one) for one in checks], left=4)
-    if any(one.state == "failed" for one in checks):
+        rows = [list(check) for check in checks]
+        print_table(["check", "", "result", "what to do"], rows, left=4)
+    if any(check.state == "failed" for check in checks):
         context.exit(3)
 
 
-@devices.command("show")
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@devices.command("show", example="hwnas devices show pixel1")
+@click.argument("name", type=TARGET)
+@json_option
 def show_device(name: str, as_json: bool) -> None:
-    """Show the profile NAME (or a path to one) with all its defaults."""
+    """Show a device profile, by name or path, with all its defaults."""
     import msgspec
 
     from hwnas.devices.profile import find_profile
@@ -145,12 +166,12 @@ def show_device(name: str, as_json: bool) -> None:
         print_table(["field", "value"], _fields(profile), left=2)
 
 
-@devices.command("check")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@devices.command("check", example="hwnas devices check my-phone.toml")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
+@json_option
 @click.pass_context
 def check_devices(context: click.Context, files: tuple[str, ...], as_json: bool) -> None:
-    """Check device profiles: one line for each file, exit status 2 if one is wrong."""
+    """Check device profiles; prints one line per file, exit status 2 if one is invalid."""
     from pathlib import Path
 
     from hwnas.devices.profile import read_profile
@@ -173,7 +194,7 @@ def check_devices(context: click.Context, files: tuple[str, ...], as_json: bool)
 
 
 def _fields(value: dict[str, Any], prefix: str = "") -> Iterator[list[str]]:
-    """Yield (dotted name, text) of all that is said; what is not said is left out."""
+    """Yield the dotted name and the text of all fields that have a value."""
     for name, item in value.items():
         if isinstance(item, dict):
             yield from _fields(item, f"{prefix}{name}.")

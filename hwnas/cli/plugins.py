@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import click
 
+from hwnas.cli.framework.command import command, json_option
 from hwnas.cli.tables import print_json, print_table
 
 
-@click.command("plugins")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@command("plugins", example="hwnas plugins")
+@json_option
 @click.pass_context
 def plugins(context: click.Context, as_json: bool) -> None:
-    """List extensions by entry points, with their packages; exit status 1 if one is broken.
+    """List and check the installed extensions; exit status 1 if one is broken.
 
-    Each is imported, which runs its package's code, and what can be checked in a moment is: the
-    profiles of devices, a network of each space, the methods of strategies and runners. One whose
-    name another package has as well is hidden: it is named, and is no failure.
+    Each extension is imported, which runs code of its package, and checked briefly: the profiles of
+    devices, one network of each space, the methods of strategies and runners. An extension is
+    hidden, which is not an error, if another package has one of the same name that comes first.
     """
     from hwnas.plugins import installed
     from hwnas.testing.interface import check_interface
 
-    found = installed(check_interface)
+    extensions = installed(check_interface)
     if as_json:
-        print_json([one._asdict() for one in found])
+        print_json([extension._asdict() for extension in extensions])
     else:
         titles = ["kind", "name", "package", "loads from", "state"]
         rows = [
             [
-                one.kind, one.name, f"{one.package} {one.version}", one.value,
-                ": ".join(filter(None, (one.state, one.note))),
+                extension.kind,
+                extension.name,
+                f"{extension.package} {extension.version}",
+                extension.value,
+                ": ".join(filter(None, (extension.state, extension.note))),
             ]
-            for one in found
-        ]  # fmt: skip
+            for extension in extensions
+        ]
         print_table(titles, rows, left=5)
-    if any(one.state == "broken" for one in found):
+    if any(extension.state == "broken" for extension in extensions):
         context.exit(1)

@@ -1,4 +1,4 @@
-"""Device profiles: one TOML file describes one device and how to measure on it."""
+"""Device profiles: a TOML file describes a device and how to measure on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the vendor says. For the machine in front of you the probe fills it in."""
+    """Specification of the hardware, from the vendor or from `hwnas devices add`."""
 
     source: str
     isa: str | None = None
@@ -32,7 +32,7 @@ class Hardware(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the device can run; an architecture outside is rejected before search."""
+    """What the device can run; architectures beyond it are rejected before search."""
 
     model_bytes: int | None = None
     ops: tuple[str, ...] | None = None
@@ -40,91 +40,92 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MeasureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a latency must be taken on this device to be comparable."""
+    """How latencies on this device must be measured to be comparable."""
 
     threads: Count = 1
     warmup_runs: Annotated[int, msgspec.Meta(ge=0)] = 5
-    """Calls of every model before anything is timed, at least."""
+    """Least number of calls of every model before anything is timed."""
     warmup_s: NotNegative = 0.5
-    """Length of the warm-up of a batch of models, at least."""
+    """Least duration of the warm-up of a batch of models."""
     processes: Count = 5
-    """Fresh processes over which a model's rounds are spread, each in other company: the ratio of
-    two models differs from one process to the next by a percent or three, however many rounds each
-    takes, and the same for the same models in the same order."""
+    """Fresh processes over which the rounds are split, with the models regrouped in each: the ratio
+    of two models differs by 1 to 3 % from process to process, however many rounds each takes, and
+    is always the same for the same models in the same order."""
     runs: Count = 7
-    """Timed calls of a model, and of the reference beside it, in one round."""
+    """Timed calls of a model, and of the reference model next to it, in one round."""
     min_rounds: Count = 10
     max_rounds: Count = 40
     ci: NotNegative = 0.02
-    """Stop when the 95 % interval's half-width is below this share of the median."""
+    """A model is steady when half of its 95 % interval is below this share of the median."""
     max_s: NotNegative = 60.0
-    """Stop a batch after this time, but not before ``min_rounds``."""
+    """Time after which a batch of models stops, though not before ``min_rounds``."""
     pin: bool = True
+    """Pin the process to fixed cores."""
 
 
 class Simulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A device that exists only as arithmetic, for trying out and for tests."""
+    """A simulated device, for trying hwnas out and for tests."""
 
     call_ms: NotNegative
     """Cost of an empty call."""
     op_ms: NotNegative
-    """Cost of each operator beside its arithmetic."""
+    """Cost of each operator in addition to its arithmetic."""
     macs_per_ms: Positive
-    """Speed of dense and pointwise convolutions and of the linear layer."""
+    """Speed of dense and pointwise convolutions and of linear layers."""
     depthwise_macs_per_ms: Positive
     noise: NotNegative = 0.0
-    """Relative standard deviation of a single call; deterministic in file and call number."""
+    """Relative standard deviation of a single call; it depends on file and call number only."""
     throttle_after_calls: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    """Calls of all models together after which the device is hot and runs slower."""
+    """Calls, of all models together, after which the device throttles."""
     throttled_speed: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
-    """Speed of a hot device, as a share."""
+    """Speed of the throttled device as a share of its full speed."""
     drop_outs: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """How often the device is lost in the middle of a measurement, before it stays. What was lost
-    is counted in hwnas's own folder, so a command that is called again goes on."""
+    """Number of times that the device is lost in the middle of a measurement. They are counted in
+    hwnas's own folder, so a command that is run again continues."""
 
 
 class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The way to a device that is not this machine, and what runs there."""
+    """Connection to a device that is not this machine, and the program that measures there."""
 
     serial: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9\[][A-Za-z0-9._:\[\]-]*)?$")] = ""
-    """adb: as `adb devices` lists it; ``HOST:PORT`` is connected first. Empty: the only device."""
+    """adb: as `adb devices` lists it; ``HOST:PORT`` is connected first. Empty: the only phone."""
     host: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.@:%-]*)?$")] = ""
-    """ssh: as after ``ssh``, a name of the user's own configuration too."""
+    """ssh: destination, which may be a name in the user's own ssh configuration."""
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
     identity_file: str | None = None
     known_hosts_file: str | None = None
     folder: str = ""
-    """Where files go on the device; empty: ``/data/local/tmp/hwnas``, of a host ``.hwnas``."""
+    """Folder on the device; empty: ``/data/local/tmp/hwnas`` (adb), ``.hwnas`` (ssh)."""
     python: str = "python3"
-    """Of a host: an interpreter that has numpy and the runtime."""
+    """ssh: a Python interpreter that has numpy and the runtime."""
     program: Literal["worker", "native", "benchmark_model"] | None = None
-    """What measures there; by default the Python worker on hosts, the native runner on phones."""
+    """Program that measures; default: the Python worker (ssh), the native runner (adb)."""
     kits: dict[str, str] = {}
-    """Folder of the native runner by ABI, e.g. ``arm64-v8a``; else where ``hwnas kit`` put it."""
+    """Folder of the native runner by ABI, e.g. ``arm64-v8a``; default: that of `hwnas kit`."""
     benchmark_binary: dict[str, str] = {}
-    """TFLite's ``benchmark_model`` by ABI, or of ``any``; a file here."""
+    """Local file of TFLite's ``benchmark_model`` by ABI, or for ``any``."""
     benchmark_flags: tuple[str, ...] = ()
-    """Further flags of ``benchmark_model``, e.g. ``--use_gpu=true``."""
+    """Additional flags for ``benchmark_model``, e.g. ``--use_gpu=true``."""
     cores: tuple[int, ...] = ()
     """Cores to pin to; empty: the last ones."""
     limit_s: Positive = 1800.0
-    """Time limit on the device for one process of measuring."""
+    """Time limit on the device for one measuring process."""
     patience_s: NotNegative = 20.0
-    """How long a lost device is waited for before the measuring ends."""
+    """How long to wait for a lost device before the measurement fails."""
 
 
 class GpuSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An NVIDIA GPU of the machine that the transport leads to, and what computes on it."""
+    """An NVIDIA GPU of the machine that the transport reaches, and how to compute on it."""
 
     provider: Literal["cuda", "tensorrt", "torch"] = "cuda"
-    """``cuda`` and ``tensorrt`` are ONNX Runtime's."""
+    """``cuda`` and ``tensorrt`` are providers of ONNX Runtime."""
     number: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """As CUDA counts, see `hwnas.devices.worker.runtimes.cuda`."""
+    """CUDA's number, see `hwnas.devices.worker.runtimes.cuda`."""
     precision: Literal["fp32", "tf32", "fp16"] = "fp32"
 
 
 class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One device, one runtime, one way to measure."""
+    """A device with one runtime and one way to measure."""
 
     name: str
     title: str
@@ -133,27 +134,27 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transport: Literal["local", "adb", "ssh", "simulated"]
     hardware: Hardware
     default_input: tuple[int, int, int] | None = None
-    """Input shape that the device's latency table covers; ``None``: that of the data."""
+    """Input shape that the device's latency table covers; ``None``: the data's."""
     limits: Limits = Limits()
     measure: MeasureSpec = MeasureSpec()
     simulation: Simulation | None = None
     gpu: GpuSpec | None = None
-    """Exactly where ``kind = "gpu"``, except with a runner of one's own."""
+    """Required where ``kind = "gpu"``, unless `runner` names another runner."""
     remote: Remote | None = None
-    """Needed to reach a device by adb or ssh; without it only its latency models are known."""
+    """Required to reach a device by adb or ssh; without it only its latency models are usable."""
     runner: str = ""
-    """Name of the runner (entry point `hwnas.runners`) if not that of the transport."""
+    """Name of an entry point in ``hwnas.runners``; empty: the transport's runner."""
     emulated: bool = False
-    """Runs the files, but not at a real device's speed: latencies are never ``measured``."""
+    """Runs the files, but not at the speed of a real device: latencies are ``emulated``."""
 
     @property
     def reachable(self) -> bool:
-        """Whether there is a way to the device, not only knowledge of it."""
+        """Whether hwnas can connect to the device."""
         return bool(self.runner) or self.transport in ("local", "simulated") or bool(self.remote)
 
 
 def read_profile(file: Traversable) -> DeviceProfile:
-    """Read one profile; a wrong or unknown field is named with its path."""
+    """Read a profile. Raises `InvalidFile`, with the path of the invalid or unknown field."""
     try:
         profile = msgspec.toml.decode(file.read_bytes(), type=DeviceProfile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -169,21 +170,22 @@ def read_profile(file: Traversable) -> DeviceProfile:
             'Expected a [simulation] table exactly where transport = "simulated"'
             " - at `$.simulation`"
         )
-    elif (gpu_why := _wrong_gpu(profile)) is not None:
+    elif (gpu_why := _check_gpu(profile)) is not None:
         why = gpu_why
     elif spec.max_rounds < spec.min_rounds:
         why = (
             f"Expected at least min_rounds = {spec.min_rounds}, got {spec.max_rounds}"
             " - at `$.measure.max_rounds`"
         )
-    elif (remote_why := _wrong_remote(profile)) is not None:
+    elif (remote_why := _check_remote(profile)) is not None:
         why = remote_why
     else:
         return profile
     raise InvalidFile(str(file), why)
 
 
-def _wrong_gpu(profile: DeviceProfile) -> str | None:
+def _check_gpu(profile: DeviceProfile) -> str | None:
+    """Return what is wrong with the [gpu] table, or ``None``."""
     gpu = profile.gpu
     if gpu is None:
         if profile.kind == "gpu" and profile.transport == "local" and not profile.runner:
@@ -194,20 +196,24 @@ def _wrong_gpu(profile: DeviceProfile) -> str | None:
             'Expected a [gpu] table only where kind = "gpu" and transport is local or ssh'
             " - at `$.gpu`"
         )
-    wanted = "torch" if gpu.provider == "torch" else "onnxruntime"
-    if profile.runtime != wanted:
-        return f"{gpu.provider!r} needs runtime = {wanted!r} - at `$.gpu.provider`"
+    runtime = "torch" if gpu.provider == "torch" else "onnxruntime"
+    if profile.runtime != runtime:
+        return f"{gpu.provider!r} needs runtime = {runtime!r} - at `$.gpu.provider`"
     if gpu.provider == "cuda" and gpu.precision == "fp16":
         return (
-            "The CUDA provider computes as the file says: expected fp32 or tf32 (fp16 is of "
-            "tensorrt and torch) - at `$.gpu.precision`"
+            "The CUDA provider computes in the precision of the file: expected fp32 or tf32 (fp16 "
+            "needs tensorrt or torch) - at `$.gpu.precision`"
         )
     if profile.remote is not None and profile.remote.program not in (None, "worker"):
-        return f"{profile.remote.program!r} measures no GPU, 'worker' does - at `$.remote.program`"
+        return (
+            f"Expected 'worker', since {profile.remote.program!r} measures no GPU"
+            " - at `$.remote.program`"
+        )
     return None
 
 
-def _wrong_remote(profile: DeviceProfile) -> str | None:
+def _check_remote(profile: DeviceProfile) -> str | None:
+    """Return what is wrong with the [remote] table, or ``None``."""
     remote = profile.remote
     if remote is None:
         return None
@@ -216,12 +222,12 @@ def _wrong_remote(profile: DeviceProfile) -> str | None:
             f"Expected no [remote] table, since transport = {profile.transport!r} - at `$.remote`"
         )
     if profile.transport == "ssh" and not remote.host:
-        return "Expected the name of a host - at `$.remote.host`"
+        return "Expected a host name - at `$.remote.host`"
     for name, given in (("host", remote.host), ("serial", remote.serial)):
         if given and name != {"adb": "serial", "ssh": "host"}[profile.transport]:
             return f"Expected no {name}, since transport = {profile.transport!r} - at `$.remote`"
     if ".." in remote.folder.split("/") or remote.folder == "/" or "\0" in remote.folder:
-        return f"Expected a folder of its own, got {remote.folder!r} - at `$.remote.folder`"
+        return f"Expected a folder for hwnas alone, got {remote.folder!r} - at `$.remote.folder`"
     if remote.program == "benchmark_model" and not remote.benchmark_binary:
         return "Expected a file for each ABI - at `$.remote.benchmark_binary`"
     if remote.program == "benchmark_model" and profile.runtime != "litert":
@@ -233,25 +239,25 @@ def _wrong_remote(profile: DeviceProfile) -> str | None:
         return (
             "A phone has no Python: expected 'native' or 'benchmark_model' - at `$.remote.program`"
         )
-    if bad := [one for one in remote.benchmark_flags if not one.startswith("--")]:
+    if bad := [flag for flag in remote.benchmark_flags if not flag.startswith("--")]:
         return f"Expected flags like --use_gpu=true, got {bad[0]!r} - at `$.remote.benchmark_flags`"
     return None
 
 
 def with_benchmark_binary(profile: DeviceProfile, file: str) -> DeviceProfile:
-    """Return the profile with the user's own ``benchmark_model`` as what measures there.
+    """Return the profile with the user's own ``benchmark_model`` as the measuring program.
 
-    Raises `UsageError` for a device that takes none.
+    Raises `UsageError` for a device that cannot run it.
     """
     if profile.remote is None or profile.transport not in ("adb", "ssh"):
         raise UsageError(
-            f"--benchmark-binary: is for devices by adb or ssh; {profile.name} has no [remote]"
+            f"--benchmark-binary: expected a device by adb or ssh; {profile.name} has no [remote]"
         )
     remote = msgspec.structs.replace(
         profile.remote, program="benchmark_model", benchmark_binary={"any": file}
     )
     changed = msgspec.structs.replace(profile, remote=remote)
-    if (why := _wrong_remote(changed)) is not None:
+    if (why := _check_remote(changed)) is not None:
         raise UsageError(f"--benchmark-binary: {profile.name}: {why}")
     if not Path(file).is_file():
         raise UsageError(f"--benchmark-binary: {file}: no such file")
@@ -259,7 +265,7 @@ def with_benchmark_binary(profile: DeviceProfile, file: str) -> DeviceProfile:
 
 
 def find_profile(name: str) -> DeviceProfile:
-    """Return a profile by path (has ``/`` or ends in ``.toml``), else by name."""
+    """Return a profile by path (with ``/``, or ending in ``.toml``), or else by name."""
     if "/" in name or name.endswith(".toml"):
         return read_profile(Path(name))
     files = {file.name.removesuffix(".toml"): file for file in profile_files()}
@@ -269,11 +275,11 @@ def find_profile(name: str) -> DeviceProfile:
 
 
 def profile_files() -> Iterator[Traversable]:
-    """Yield all known profiles; of one name the last wins.
+    """Yield all known profiles; the last one of a name takes precedence.
 
-    First those of packages: an entry point of ``hwnas.devices`` names a function that returns a
-    folder (of two packages the first by name wins). Then hwnas's own, then those in
-    ``$HWNAS_DEVICES``. A broken package hides no other device; `hwnas plugins` tells of it.
+    First come those of packages: an entry point in ``hwnas.devices`` names a function that returns
+    a folder (the first package by name takes precedence). Then come hwnas's own, then those in
+    ``$HWNAS_DEVICES``. A broken package hides no other device; `hwnas plugins` reports it.
     """
     for name in reversed(plugins.names("device")):
         try:
@@ -288,6 +294,6 @@ def profile_files() -> Iterator[Traversable]:
 
 
 def toml_files(folder: Traversable) -> list[Traversable]:
-    """Return the profiles of a folder, by name."""
+    """Return the profiles in a folder, sorted by name."""
     files = [file for file in folder.iterdir() if file.name.endswith(".toml")]
     return sorted(files, key=lambda file: file.name)

@@ -1,9 +1,9 @@
-"""What was measured, under which conditions, and the statistics that are reported of it.
+"""Latency measurements, their conditions and their statistics.
 
-A machine's speed drifts, so every sample is taken beside samples of a fixed reference model
-(`Round`), and a latency is *ratio to the reference times the reference's calibrated ms*.
-The ratio of a round is the median of its samples over the median of its reference samples; the
-headline is the median of the rounds' ratios. Nothing is dropped as an outlier.
+The speed of a machine drifts, so every sample is taken next to samples of a fixed reference model
+(`Round`), and a latency is *ratio to the reference times the reference's calibrated ms*. The ratio
+of a round is the median of its samples over the median of its reference samples; the reported
+latency is the median over rounds. No sample is dropped as an outlier.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import msgspec
 from hwnas.measurement.statistics import ratio_interval
 
 Kind = Literal["measured", "table", "predicted", "simulated", "emulated"]
-"""Where a latency comes from. Only a run of the file on the real device is ``measured``."""
+"""Origin of a latency. Only a run of the file on the real device is ``measured``."""
 
 DRIFT_LIMIT = 0.10
-"""Relative change of the reference's speed since its calibration that a report must tell."""
+"""Relative change of the reference's latency since calibration above which a report warns."""
 
 RESOLUTION = 0.01
-"""A difference is only claimed where its 95 % interval lies beyond this."""
+"""Relative difference below which two latencies count as equal."""
 
 TOO_NOISY_HALF_WIDTH = 0.25
 """Half-width of the 95 % interval over the median beyond which a latency has no verdict."""
 
-PROCESSES_NEEDED = 3
-"""Fewer processes than these say nothing of the spread between processes."""
+MIN_PROCESSES = 3
+"""Number of processes from which the spread between processes can be estimated."""
 
 
 class GpuState(msgspec.Struct, frozen=True):
-    """What NVML says of a GPU, after the last run. ``None``: this driver does not say."""
+    """State of a GPU after the last run, from NVML. ``None``: not reported by the driver."""
 
     name: str
     uuid: str = ""
@@ -48,48 +48,48 @@ class GpuState(msgspec.Struct, frozen=True):
     power_w: float | None = None
     power_limit_w: float | None = None
     slowed_by: tuple[str, ...] = ()
-    """What kept its clock down, before or after: power cap, heat…"""
+    """Reasons for throttling before or after the runs, e.g. ``power cap``."""
     persistence: bool | None = None
     ecc: bool | None = None
     mig: bool | None = None
     others: int | None = None
-    """Processes of others that computed on it."""
+    """Other processes that computed on it."""
 
 
 class GpuExecution(msgspec.Struct, frozen=True):
-    """How a model ran on a GPU. Samples are of the computing alone, its input being there."""
+    """How a model ran on a GPU. Samples exclude transfers: input and output stay there."""
 
     provider: str
     precision: str
     clock: str
-    """What took the samples, e.g. ``CUDA events``."""
+    """Clock of the samples, e.g. ``CUDA events``."""
     batch: int
     wall_ms: float | None
-    """The same runs by the machine's clock: launches and waiting included."""
+    """Median of the same runs by the machine's clock, including launches and waiting."""
     to_gpu_ms: float
-    """Copying the input there, not in the samples."""
+    """Time to copy the input to the GPU."""
     from_gpu_ms: float
-    """Copying the outputs back, not in the samples."""
+    """Time to copy the outputs from the GPU."""
     nodes: dict[str, int] = {}
-    """How many nodes each provider computed, where the runtime tells."""
+    """Number of nodes that each provider computed, if the runtime reports it."""
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """The conditions of a measurement. ``None``: this system does not say."""
+    """The conditions of a measurement. ``None``: not reported by the system."""
 
     device: str
     """Name of the device profile."""
     fingerprint: str
-    """Names the hardware; a latency model is valid for one fingerprint."""
+    """Hash of the hardware; a latency model is valid for one fingerprint."""
     hardware: str
-    """The same in words, e.g. the processor's name and its cores."""
+    """Description of the hardware, e.g. the CPU model and its cores."""
     runtime: str
     runtime_version: str
     threads: int
     when: str
-    """Start, ISO 8601 with time zone."""
+    """Start time, ISO 8601 with time zone."""
     affinity: tuple[int, ...] = ()
-    """Logical processors the worker was pinned to; empty: not pinned."""
+    """Logical processors that the worker was pinned to; empty: not pinned."""
     system: str = ""
     governor: str | None = None
     frequency_mhz: float | None = None
@@ -97,65 +97,67 @@ class Environment(msgspec.Struct, frozen=True):
     load_before: float | None = None
     load_after: float | None = None
     steal_s: float | None = None
-    """Time during the measurement that the hypervisor gave to others."""
+    """CPU time that the hypervisor gave to others during the measurement."""
     gpu: GpuState | None = None
 
 
 class Round(msgspec.Struct, frozen=True):
-    """One visit to a model: its calls, and the reference model's calls taken beside them."""
+    """Timed calls of a model, and of the reference model next to them."""
 
     samples_ms: tuple[float, ...]
     reference_ms: tuple[float, ...]
     process: int = 0
-    """Number of the worker process, of those that one model's rounds were spread over."""
+    """Number of the worker process that ran it."""
 
     @property
     def ratio(self) -> float:
+        """Median latency in units of the reference model's."""
         return median(self.samples_ms) / median(self.reference_ms)
 
 
 class Measurement(msgspec.Struct, frozen=True, dict=True):
-    """All samples of one model on one device, and what they say."""
+    """All samples of one model on one device, with their statistics."""
 
     name: str
-    """What was measured: a block key, an architecture's digest, a file's name."""
+    """Name of the model: a block key, the digest of an architecture, a file name."""
     rounds: tuple[Round, ...]
     environment: Environment
     calibrated_reference_ms: float | None = None
-    """The reference model's latency that the device's latency model was calibrated with;
-    ``None``: not calibrated, milliseconds are those of this run."""
+    """Latency of the reference model when the device's latency model was fitted; ``None``: not
+    calibrated, milliseconds are those of this run."""
     kind: Kind = "measured"
     sha256: str = ""
-    """Of the measured file."""
+    """Hash of the measured file."""
     first_run_ms: float | None = None
     load_ms: float | None = None
-    """Time to make the session or interpreter from the file."""
+    """Time to create the session or interpreter from the file."""
     batch: int = 1
-    """Inputs that one call computes."""
+    """Images per call."""
     on_gpu: GpuExecution | None = None
 
     @property
     def samples_ms(self) -> tuple[float, ...]:
-        """All raw samples in the order they were taken."""
+        """All raw samples in chronological order."""
         return tuple(sample for round in self.rounds for sample in round.samples_ms)
 
     @cached_property
     def ratio(self) -> float:
-        """Latency in units of the reference model's."""
+        """Median latency in units of the reference model's."""
         return median(round.ratio for round in self.rounds)
 
     @cached_property
     def reference_ms(self) -> float:
-        """The reference model's median in this run."""
+        """Median latency of the reference model in this run."""
         return median(sample for round in self.rounds for sample in round.reference_ms)
 
     @property
     def median_ms(self) -> float:
+        """The reported latency: calibrated, if a calibration is known."""
         return self.ratio * (self.calibrated_reference_ms or self.reference_ms)
 
     @property
     def raw_median_ms(self) -> float:
-        """The median of this run's samples as the clock gave them."""
+        """Median of this run's samples, without calibration."""
         return median(self.samples_ms)
 
     @property
@@ -179,7 +181,7 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def cv(self) -> float:
-        """Standard deviation over mean of the rounds' ratios: the spread that drift leaves."""
+        """Coefficient of variation of the ratios of rounds."""
         ratios = [round.ratio for round in self.rounds]
         return stdev(ratios) / fmean(ratios) if len(ratios) > 1 else 0.0
 
@@ -192,19 +194,19 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def drift(self) -> float:
-        """Relative change of the reference's speed since its calibration (0 if none)."""
+        """Relative change of the reference's latency since calibration; 0 without one."""
         if self.calibrated_reference_ms is None:
             return 0.0
         return self.reference_ms / self.calibrated_reference_ms - 1
 
     def raw(self) -> Measurement:
-        """Return the same samples as the clock gave them: a reference that never varies."""
+        """Return the measurement without calibration, as if the reference took 1 ms always."""
         rounds = tuple(Round(round.samples_ms, (1.0,), round.process) for round in self.rounds)
         return msgspec.structs.replace(self, rounds=rounds, calibrated_reference_ms=1.0)
 
     @cached_property
     def _calibrated_ms(self) -> list[float]:
-        """All samples, each scaled by what its round's reference says of the machine's speed."""
+        """All samples in order of size, each scaled by the reference latency of its round."""
         target_ms = self.calibrated_reference_ms or self.reference_ms
         return sorted(
             sample * target_ms / median(round.reference_ms)
@@ -214,7 +216,7 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """How many times as long one model takes as another, with the 95 % interval."""
+    """Latency of one model over that of another, with the 95 % interval."""
 
     ratio: float
     low: float
@@ -222,21 +224,21 @@ class Comparison(msgspec.Struct, frozen=True):
 
     @property
     def tie(self) -> bool:
-        """Whether the data leave open which of the two is faster by more than `RESOLUTION`."""
+        """Whether neither model is significantly faster by more than `RESOLUTION`."""
         return self.low <= 1 + RESOLUTION and self.high >= 1 - RESOLUTION
 
 
 def compare(a: Measurement, b: Measurement) -> Comparison:
-    """Return the latency of ``a`` over that of ``b``, by ratios of paired rounds.
+    """Return the latency of ``a`` over that of ``b``, from ratios of paired rounds.
 
-    Rounds are paired by their index in a process: in one batch the rounds of one index were taken
-    one after the other. A model that became steady early has fewer rounds, so only the rounds that
-    both have are compared. Of two batches any pairing is as good as another, and the interval is
-    wider. The processes of a batch are the independent repetitions, so the interval is over their
-    medians; with fewer than three of them it is over rounds.
+    Rounds are paired by their index in a process: in one batch, the rounds with the same index were
+    measured one after the other. A model that became steady early has fewer rounds, so only those
+    that both have are compared. For two separate batches any pairing is equally good, and the
+    interval is wider. The independent repetitions are the processes, so the interval is over their
+    medians; with fewer than `MIN_PROCESSES` it is over rounds.
     """
     paired = _pairs(a.rounds, b.rounds)
-    if len(paired) >= PROCESSES_NEEDED:
+    if len(paired) >= MIN_PROCESSES:
         return Comparison(*ratio_interval([median(ratios) for ratios in paired]))
     ratios = sorted(ratio for process in paired for ratio in process)
     return Comparison(median(ratios), *median_interval(ratios))
@@ -245,7 +247,7 @@ def compare(a: Measurement, b: Measurement) -> Comparison:
 def _pairs(a: tuple[Round, ...], b: tuple[Round, ...]) -> list[list[float]]:
     """Return the ratios of rounds paired in order, process by process.
 
-    Where the two share no process, all rounds are paired as if of one.
+    If the two share no process, all rounds are paired as if they were from one.
     """
     shared = sorted({round.process for round in a} & {round.process for round in b})
     paired = [
@@ -259,7 +261,7 @@ def _pairs(a: tuple[Round, ...], b: tuple[Round, ...]) -> list[list[float]]:
 
 
 def _ratios(a: Sequence[Round], b: Sequence[Round]) -> list[float]:
-    return [mine.ratio / other.ratio for mine, other in zip(a, b, strict=False)]
+    return [first.ratio / second.ratio for first, second in zip(a, b, strict=False)]
 
 
 def quantile(ordered: list[float], share: float) -> float:
@@ -271,9 +273,9 @@ def quantile(ordered: list[float], share: float) -> float:
 
 
 def median_interval(ordered: list[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Distribution-free confidence interval of the median, by order statistics.
+    """Return a distribution-free confidence interval of the median, by order statistics.
 
-    Returns the narrowest symmetric pair of order statistics that covers the median with at least
+    It is the narrowest symmetric pair of order statistics that covers the median with at least
     ``confidence``; with fewer than six values no pair does, and the range is returned.
     """
     count = len(ordered)

@@ -1,9 +1,9 @@
-"""Whether a model file has become slower than it was: baselines, and the verdict on one.
+"""Regression gate: compares the latency of model files with a baseline.
 
-Both times are ratios to the reference model, so a machine that is slower today accuses nobody. The
+Both latencies are ratios to the reference model, so machine-wide slowdowns cancel out. The
 independent values are the medians of the worker processes; the verdict is by the interval of
-Welch's test over their logarithms, since the spread between processes (one to three percent) is
-what rounds inside a process don't show.
+Welch's test on their logarithms, since rounds within one process do not show the spread between
+processes (1 to 3 %).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from hwnas.errors import InvalidFile, UnknownName, UsageError
-from hwnas.measurement.measurement import PROCESSES_NEEDED, Environment, Measurement
+from hwnas.measurement.measurement import MIN_PROCESSES, Environment, Measurement
 from hwnas.measurement.statistics import change_interval
 
 Verdict = Literal["passed", "regressed", "undecided"]
@@ -24,20 +24,20 @@ SCHEMA = 1
 
 
 class BaselineModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one file took."""
+    """Latency of one model file in a baseline."""
 
     name: str
-    """Of the file, without folders."""
+    """File name without folders."""
     sha256: str
     median_ms: float
     ratios: tuple[float, ...]
-    """Independent values of the ratio to the reference, at least two."""
+    """Independent values of the ratio to the reference model, at least two."""
     raw_ms: tuple[float, ...]
-    """The same by the clock."""
+    """Independent values in milliseconds, without calibration."""
 
 
-class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What files took on one device; valid for its hardware, threads and reference only."""
+class LatencyBaseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Latencies of files on one device; valid for its hardware, threads and reference only."""
 
     schema: int
     target: str
@@ -50,49 +50,51 @@ class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[BaselineModel, ...]
 
     def model(self, name: str) -> BaselineModel:
-        for one in self.models:
-            if one.name == name:
-                return one
-        raise UnknownName("file of the baseline", name, (one.name for one in self.models))
+        """Return the entry for a file name. Raises `UnknownName`."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise UnknownName("file in the baseline", name, (model.name for model in self.models))
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What is said of one file against its baseline."""
+    """The comparison of one file with its baseline."""
 
     name: str
     verdict: Verdict
     ratio: float
-    """Of now to then."""
+    """Latency now over that of the baseline."""
     low: float
     high: float
     limit: float
-    """The ratio that is still allowed, e.g. 1.05."""
+    """Largest ratio that is allowed, e.g. 1.05."""
     same_file: bool
-    """Whether the bytes are those of the baseline, so that a change can't be the model's."""
+    """Whether the file is unchanged, so that a regression is not due to the model."""
 
 
-def make_baseline(measurements: Sequence[Measurement], reference_sha256: str) -> Baseline:
-    """Return what is kept of measurements of one device."""
+def make_baseline(measurements: Sequence[Measurement], reference_sha256: str) -> LatencyBaseline:
+    """Return the baseline from measurements on one device. Raises `UsageError` for equal names."""
     first = measurements[0].environment
     models = tuple(
         BaselineModel(
-            name=_file_name(one),
-            sha256=one.sha256,
-            median_ms=one.median_ms,
-            ratios=independent(one),
-            raw_ms=independent(one.raw()),
+            name=Path(measurement.name).name,
+            sha256=measurement.sha256,
+            median_ms=measurement.median_ms,
+            ratios=independent_values(measurement),
+            raw_ms=independent_values(measurement.raw()),
         )
-        for one in measurements
+        for measurement in measurements
     )
     if len({model.name for model in models}) < len(models):
-        raise UsageError("a baseline names files without their folders; two have the same name")
-    return Baseline(
+        raise UsageError("a baseline names files without folders: two have the same name")
+    return LatencyBaseline(
         schema=SCHEMA,
         target=first.device,
         fingerprint=first.fingerprint,
         hardware=first.hardware,
         runtime_versions={
-            one.environment.runtime: one.environment.runtime_version for one in measurements
+            measurement.environment.runtime: measurement.environment.runtime_version
+            for measurement in measurements
         },
         threads=first.threads,
         reference_sha256=reference_sha256,
@@ -101,15 +103,16 @@ def make_baseline(measurements: Sequence[Measurement], reference_sha256: str) ->
     )
 
 
-def read_baseline(path: Path) -> Baseline:
+def read_baseline(path: Path) -> LatencyBaseline:
+    """Read a baseline that `make_baseline` returned. Raises `InvalidFile`."""
     try:
-        baseline = msgspec.json.decode(path.read_bytes(), type=Baseline)
+        baseline = msgspec.json.decode(path.read_bytes(), type=LatencyBaseline)
     except OSError as error:
         raise InvalidFile(str(path), error.strerror or str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(str(path), f"no baseline of `hwnas benchmark` ({error})") from None
+        raise InvalidFile(str(path), f"not a baseline of `hwnas benchmark` ({error})") from None
     if baseline.schema != SCHEMA:
-        raise InvalidFile(str(path), f"schema {baseline.schema}, this version reads {SCHEMA}")
+        raise InvalidFile(str(path), f"schema {baseline.schema}, expected {SCHEMA}")
     for model in baseline.models:
         for values in (model.ratios, model.raw_ms):
             if len(values) < 2 or min(values) <= 0:
@@ -118,7 +121,7 @@ def read_baseline(path: Path) -> Baseline:
     return baseline
 
 
-def check_comparable(baseline: Baseline, now: Environment, reference_sha256: str) -> None:
+def check_comparable(baseline: LatencyBaseline, now: Environment, reference_sha256: str) -> None:
     """Raise `UsageError` for a baseline of another device, hardware or reference model."""
     then_now = {
         "target": (baseline.target, now.device),
@@ -132,8 +135,8 @@ def check_comparable(baseline: Baseline, now: Environment, reference_sha256: str
     for what, (then, here) in then_now.items():
         if then != here:
             raise UsageError(
-                f"the baseline's {what} was {then}, here it is {here}: their latencies do not "
-                "compare; make one here with --save-baseline FILE"
+                f"the {what} of the baseline is {then}, here it is {here}: their latencies are not "
+                "comparable; make a baseline here with --save-baseline FILE"
             )
 
 
@@ -145,13 +148,13 @@ def judge(
     raw: bool = False,
     confidence: float = 0.95,
 ) -> Judgement:
-    """Say whether ``measured`` takes more than ``1 + max_regress`` times the baseline.
+    """Judge whether ``measured`` takes more than ``1 + max_regress`` times the baseline.
 
-    ``regressed`` where the whole interval lies above the limit, ``passed`` where it lies below,
-    ``undecided`` where the limit is inside.
+    The verdict is ``regressed`` if the whole interval is above the limit, ``passed`` if it is
+    below, ``undecided`` if it includes the limit.
     """
     then = baseline.raw_ms if raw else baseline.ratios
-    now = independent(measured.raw() if raw else measured)
+    now = independent_values(measured.raw() if raw else measured)
     ratio, low, high = change_interval(then, now, confidence)
     limit = 1 + max_regress
     verdict: Verdict = "passed" if high <= limit else "regressed" if low > limit else "undecided"
@@ -159,24 +162,20 @@ def judge(
     return Judgement(baseline.name, verdict, ratio, low, high, limit, same)
 
 
-def independent(measured: Measurement) -> tuple[float, ...]:
-    """Return the medians of the worker processes; of a device without such, the rounds."""
+def independent_values(measured: Measurement) -> tuple[float, ...]:
+    """Return the median ratio of each worker process, or of each round with few processes."""
     processes: dict[int, list[float]] = {}
     for round in measured.rounds:
         processes.setdefault(round.process, []).append(round.ratio)
-    if len(processes) >= PROCESSES_NEEDED:
+    if len(processes) >= MIN_PROCESSES:
         return tuple(median(ratios) for ratios in processes.values())
     return tuple(round.ratio for round in measured.rounds)
 
 
-def joined(first: Measurement, second: Measurement) -> Measurement:
-    """Return two measurements of one file as one: all rounds, the second's processes after."""
+def merge_measurements(first: Measurement, second: Measurement) -> Measurement:
+    """Return one measurement with the rounds of two of the same file, processes renumbered."""
     shift = 1 + max(round.process for round in first.rounds)
     later = tuple(
         msgspec.structs.replace(round, process=round.process + shift) for round in second.rounds
     )
     return msgspec.structs.replace(first, rounds=first.rounds + later)
-
-
-def _file_name(measured: Measurement) -> str:
-    return Path(measured.name).name

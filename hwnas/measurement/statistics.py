@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from math import atan, cos, exp, log, pi, sin, sqrt
 from statistics import NormalDist, fmean, variance
 
-WIDEST = 1e4
-"""The quantile is looked for below this; with one degree of freedom that is 99.99 %."""
+MAX_QUANTILE = 1e4
+"""Upper end of the search for a quantile; 99.99 % with one degree of freedom."""
 
 
 def ratio_interval(ratios: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return the geometric mean of at least two independent ratios, and Student's interval."""
+    """Return the geometric mean of at least two independent ratios, and its Student interval."""
     logs = [log(ratio) for ratio in ratios]
     centre, half = fmean(logs), sqrt(variance(logs) / len(logs))
     half *= student_quantile(len(logs) - 1, confidence)
@@ -21,10 +21,10 @@ def ratio_interval(ratios: Sequence[float], confidence: float = 0.95) -> tuple[f
 def change_interval(
     old: Sequence[float], new: Sequence[float], confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Return how many times as large ``new`` is as ``old``, and the interval of Welch's test.
+    """Return the ratio of ``new`` to ``old``, and its interval by Welch's test.
 
-    Both hold at least two independent positive values; unpaired, of unlike spread (Welch,
-    Biometrika 1947). Degrees of freedom are rounded down, which widens the interval.
+    Both hold at least two independent positive values, unpaired and with different variances
+    (Welch, Biometrika 1947). Degrees of freedom are rounded down, which widens the interval.
     """
     old_logs, new_logs = [log(value) for value in old], [log(value) for value in new]
     old_error, new_error = variance(old_logs) / len(old), variance(new_logs) / len(new)
@@ -52,7 +52,7 @@ def wilson_interval(share: float, trials: int, confidence: float = 0.95) -> tupl
 
 def student_quantile(freedom: int, confidence: float) -> float:
     """Return ``t`` with ``P(|T| <= t) = confidence`` for Student's T, by bisection."""
-    low, high = 0.0, WIDEST
+    low, high = 0.0, MAX_QUANTILE
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if _inside(middle, freedom) < confidence else (low, middle)
@@ -60,7 +60,7 @@ def student_quantile(freedom: int, confidence: float) -> float:
 
 
 def _inside(t: float, freedom: int) -> float:
-    """P(|T| <= t), exact for whole degrees of freedom (Abramowitz & Stegun 26.7.3, 26.7.4)."""
+    """Return P(|T| <= t), exact for integer degrees of freedom (Abramowitz & Stegun 26.7.3-4)."""
     angle = atan(t / sqrt(freedom))
     odd = freedom % 2
     term = cos(angle) if odd else 1.0

@@ -44,7 +44,7 @@ def quick(tmp_path: Path, write_net: NetWriter, monkeypatch: pytest.MonkeyPatch)
         "onnxruntime": write_net(tmp_path / "reference.onnx", channels=16),
         "litert": write_net(tmp_path / "reference.tflite", channels=16),
     }
-    for module in ("local", "simulated"):
+    for module in ("worker", "simulated"):
         monkeypatch.setattr(f"hwnas.devices.runners.{module}.reference_file", files.__getitem__)
 
 

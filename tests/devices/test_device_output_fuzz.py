@@ -1,4 +1,4 @@
-"""What a device says is data: whatever it is, a parser returns or raises what it promises."""
+"""Output of a device is data: for any output a parser returns or raises as documented."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ JSON = st.recursive(
 
 @quick
 @hypothesis.given(TEXT)
-def test_the_output_of_benchmark_model_is_read_whatever_it_is(parts: list[str]) -> None:
-    found = parse("".join(parts))
-    assert found.median_us is None or isinstance(found.median_us, float)
-    assert all(len(error) <= 300 for error in found.errors)
+def test_any_output_of_benchmark_model_is_parsed(parts: list[str]) -> None:
+    output = parse("".join(parts))
+    assert output.median_us is None or isinstance(output.median_us, float)
+    assert all(len(error) <= 300 for error in output.errors)
 
 
 @quick
 @hypothesis.given(TEXT)
-def test_lists_of_devices_are_read_whatever_they_are(parts: list[str]) -> None:
+def test_any_list_of_devices_is_parsed(parts: list[str]) -> None:
     text = "".join(parts)
     assert all(phone.serial and phone.state for phone in parse_phones(text))
     assert all(gpu.number >= 0 for gpu in parse_gpus(text))
@@ -70,7 +70,7 @@ def test_lists_of_devices_are_read_whatever_they_are(parts: list[str]) -> None:
 
 @quick
 @hypothesis.given(TEXT)
-def test_a_probe_is_read_whatever_it_says(parts: list[str]) -> None:
+def test_any_output_of_a_probe_is_parsed(parts: list[str]) -> None:
     text = "".join(parts)
     assert all("\n" not in value for value in parse_getprop(text).values())
     assert parse_cpuinfo(text).cores >= 0
@@ -81,9 +81,9 @@ def test_a_probe_is_read_whatever_it_says(parts: list[str]) -> None:
 @quick
 @hypothesis.given(TEXT)
 def test_trtexec_gives_finite_times_or_none(parts: list[str]) -> None:
-    found = parse_trtexec("".join(parts))
-    if found is not None:
-        assert all(isfinite(ms) for ms in (found.compute.median_ms, found.standard_error))
+    log = parse_trtexec("".join(parts))
+    if log is not None:
+        assert all(isfinite(ms) for ms in (log.compute.median_ms, log.standard_error))
 
 
 @quick
@@ -101,8 +101,8 @@ def test_operators_are_numbers_or_an_error(out: bytes) -> None:
 @hypothesis.given(JSON, st.integers(0, 3))
 def test_a_result_is_checked_or_an_error(result: object, count: int) -> None:
     try:
-        said = check_result(result, count, "phone")
+        checked = check_result(result, count, "phone")
     except HwnasError as error:
         assert "phone: the runner's result is invalid" in str(error)
     else:
-        assert len(said.models) == count
+        assert len(checked.models) == count

@@ -1,4 +1,4 @@
-"""A profile's `[limits]`: what is too large, or of other numbers, is told before it costs time."""
+"""A profile's `[limits]`: files that do not fit are rejected before they cost time."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def smallest() -> int:
     for place, decision in enumerate(SPACE.decisions):
         tried = [
             msgspec.structs.replace(
-                SPACE.usual, choices=(*choices[:place], one, *choices[place + 1 :])
+                SPACE.usual, choices=(*choices[:place], candidate, *choices[place + 1 :])
             )
-            for one in range(len(decision.candidates))
+            for candidate in range(len(decision.candidates))
         ]
-        sizes = [weight_bytes(SPACE.architecture(one).blocks) for one in tried]
+        sizes = [weight_bytes(SPACE.architecture(genotype).blocks) for genotype in tried]
         choices[place] = sizes.index(min(sizes))
-    found = msgspec.structs.replace(SPACE.usual, choices=tuple(choices))
-    return weight_bytes(SPACE.architecture(found).blocks)
+    genotype = msgspec.structs.replace(SPACE.usual, choices=tuple(choices))
+    return weight_bytes(SPACE.architecture(genotype).blocks)
 
 
-def test_a_space_is_refused_from_just_below_its_smallest_network() -> None:
+def test_a_limit_just_below_the_smallest_network_is_refused() -> None:
     check_space_size(SPACE, limited())
     check_space_size(SPACE, limited(model_bytes=smallest()))
     with pytest.raises(
@@ -68,7 +68,7 @@ def test_in_int8_four_times_the_weights_fit() -> None:
 
 
 @pytest.mark.parametrize("name", ["mobile", "cells", "ofa"])
-def test_no_network_is_smaller_than_what_is_said_to_be_the_smallest(name: str) -> None:
+def test_no_network_is_smaller_than_the_reported_minimum(name: str) -> None:
     space = find_space(name, (3, 128, 128), 10)
     least = smallest_bytes(space)
     rng = Random(1)
@@ -77,7 +77,7 @@ def test_no_network_is_smaller_than_what_is_said_to_be_the_smallest(name: str) -
     assert least is not None or name == "cells"
 
 
-def test_a_network_is_weighed_before_it_is_trained() -> None:
+def test_the_weights_of_a_network_are_checked_before_training() -> None:
     usual = SPACE.architecture(SPACE.usual)
     size = weight_bytes(usual.blocks)
     assert size >= 4 * usual.params * 0.99
@@ -85,7 +85,7 @@ def test_a_network_is_weighed_before_it_is_trained() -> None:
     assert not weights_fit(usual, limited(model_bytes=size - 1))
 
 
-def test_a_precision_that_the_device_does_not_compute_with_is_refused() -> None:
+def test_a_precision_that_the_device_does_not_support_is_refused() -> None:
     check_precision("int8", limited(dtypes=("int8",)))
     with pytest.raises(UsageError, match="--precision fp32: simulated-phone runs int8"):
         check_precision("fp32", limited(dtypes=("int8",)))
@@ -93,7 +93,7 @@ def test_a_precision_that_the_device_does_not_compute_with_is_refused() -> None:
         check_precision("int8", limited())
 
 
-def test_a_file_is_judged_by_its_size_and_by_layers_that_stayed_in_float() -> None:
+def test_a_file_is_checked_for_its_size_and_its_float_layers() -> None:
     made = Artifact("m.tflite", "tflite", "int8", "litert", "2", "ab", 1000, None)
     assert unfit(made, limited(model_bytes=1000, dtypes=("int8",))) is None
     assert "1,000 bytes, simulated-phone takes 999" in str(unfit(made, limited(model_bytes=999)))
@@ -113,9 +113,9 @@ def test_a_file_that_is_too_large_is_not_measured(tmp_path: Path, write_net: Net
             "[limits]", "[limits]\nmodel_bytes = 100"
         )
     )
-    said = CliRunner().invoke(benchmark, [str(file), "--target", str(profile)])
-    assert isinstance(said.exception, UsageError) and said.exception.exit_code == 2
-    assert "small-phone takes 100 at most" in str(said.exception)
+    result = CliRunner().invoke(benchmark, [str(file), "--target", str(profile)])
+    assert isinstance(result.exception, UsageError) and result.exception.exit_code == 2
+    assert "small-phone takes 100 at most" in str(result.exception)
 
 
 def test_benchmark_binary_is_for_devices_that_can_run_it(tmp_path: Path) -> None:

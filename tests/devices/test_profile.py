@@ -20,7 +20,7 @@ def changed(folder: Path, name: str, old: str, new: str) -> Path:
     return file
 
 
-def test_every_shipped_profile_reads_and_is_called_as_its_file() -> None:
+def test_every_shipped_profile_is_valid_and_named_after_its_file() -> None:
     files = [file for file in shipped("devices").iterdir() if file.name.endswith(".toml")]
     assert {"host-cpu.toml", "host-cpu-litert.toml", "pixel1.toml"} <= {file.name for file in files}
     for file in files:
@@ -69,13 +69,15 @@ def test_an_unknown_name_gets_the_nearest_one() -> None:
         find_profile("pixel")
 
 
-def test_a_profile_of_ones_own_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_profile_takes_precedence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     changed(tmp_path, "host-cpu", "threads = 1", "threads = 2")
     monkeypatch.setenv("HWNAS_DEVICES", str(tmp_path))
     assert find_profile("host-cpu").measure.threads == 2
 
 
-def test_a_folder_of_ones_own_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_of_user_profiles_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HWNAS_DEVICES", "/nowhere")
     with pytest.raises(UsageError, match="HWNAS_DEVICES: /nowhere is not a folder"):
         find_profile("host-cpu")

@@ -64,11 +64,11 @@ def test_an_arm64_phone_computes_what_this_machine_computes(
 def test_a_changed_file_and_another_output_are_refused(host: Host, tmp_path: Path) -> None:
     bundle = bundle_for(host_profile(host), tmp_path)
     labels = bundle / "labels.txt"
-    kept = labels.read_text()
-    labels.write_text(kept + "cat\n")
+    original = labels.read_text()
+    labels.write_text(original + "cat\n")
     with pytest.raises(ExportError, match=r"labels\.txt: not the file that was handed over"):
         read_bundle(bundle)
-    labels.write_text(kept)
+    labels.write_text(original)
     with np.load(bundle / "samples.npz") as file:
         samples = dict(file)
     np.savez(bundle / "samples.npz", **{**samples, "outputs": samples["outputs"] + 1})

@@ -55,7 +55,11 @@ def test_a_much_larger_model_is_slower_and_a_model_ties_with_itself(
         runner.close()
     assert compare(b, a).low > 1.5
     assert 0.5 < compare(a, again).ratio < 2
-    assert (len(b.rounds), len(b.samples_ms), {one.process for one in b.rounds}) == (4, 12, {0, 1})
+    assert (len(b.rounds), len(b.samples_ms), {round.process for round in b.rounds}) == (
+        4,
+        12,
+        {0, 1},
+    )
     assert b.kind == "measured" and b.median_ms == pytest.approx(b.ratio)
     assert b.environment.runtime_version and b.environment.affinity and b.load_ms
     assert seen and all(done <= total for done, total in seen)
@@ -63,13 +67,13 @@ def test_a_much_larger_model_is_slower_and_a_model_ties_with_itself(
 
 def test_the_environment_is_the_devices(profile: DeviceProfile) -> None:
     runner = open_runner(profile)
-    said = runner.probe()
+    environment = runner.probe()
     runner.close()
-    assert (said.device, said.runtime) == (profile.name, profile.runtime)
-    assert "logical processors" in said.hardware and len(said.fingerprint) == 12
+    assert (environment.device, environment.runtime) == (profile.name, profile.runtime)
+    assert "logical processors" in environment.hardware and len(environment.fingerprint) == 12
 
 
-def test_a_corrupt_file_is_named_as_the_users(profile: DeviceProfile, tmp_path: Path) -> None:
+def test_a_corrupt_file_is_named_by_its_local_path(profile: DeviceProfile, tmp_path: Path) -> None:
     broken = tmp_path / f"broken{suffix(profile)}"
     broken.write_bytes(b"this is no model")
     runner = open_runner(profile)
@@ -78,7 +82,7 @@ def test_a_corrupt_file_is_named_as_the_users(profile: DeviceProfile, tmp_path: 
     runner.close()
 
 
-def test_a_runner_for_another_processor_is_told(phone: Phone, tmp_path: Path) -> None:
+def test_a_runner_for_another_processor_is_reported(phone: Phone, tmp_path: Path) -> None:
     foreign = tmp_path / "kit"
     foreign.mkdir()
     header = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xf3\x00" + bytes(200)  # RISC-V
@@ -91,13 +95,13 @@ def test_a_runner_for_another_processor_is_told(phone: Phone, tmp_path: Path) ->
         runner.probe()
 
 
-def test_a_missing_kit_says_how_to_make_one(phone: Phone, tmp_path: Path) -> None:
+def test_a_missing_kit_gives_the_command_that_builds_it(phone: Phone, tmp_path: Path) -> None:
     runner = open_runner(phone_profile(phone, kits={"x86_64": str(tmp_path)}))
     with pytest.raises(DeviceError, match=r"no native runner for x86_64 .*hwnas kit --abi x86_64"):
         runner.probe()
 
 
-def test_a_runner_that_crashes_is_told(phone: Phone, tmp_path: Path) -> None:
+def test_a_runner_that_crashes_is_reported(phone: Phone, tmp_path: Path) -> None:
     (tmp_path / "litert_runner").write_text("#!/bin/sh\nkill -SEGV $$\n")
     (tmp_path / "libLiteRt.so").write_bytes(b"")
     runner = open_runner(phone_profile(phone, kits={"x86_64": str(tmp_path)}))
@@ -114,18 +118,20 @@ def test_a_runner_that_hangs_is_ended(phone: Phone, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     ["nonsense", '{"result": 3}', '{"result": {"models": [], "environment": {}}}', "[" * 5000],
 )
-def test_a_runner_that_talks_nonsense_is_told(phone: Phone, tmp_path: Path, said: str) -> None:
-    (tmp_path / "litert_runner").write_text(f"#!/bin/sh\necho '{said}'\n")
+def test_a_runner_that_writes_nonsense_is_reported(
+    phone: Phone, tmp_path: Path, output: str
+) -> None:
+    (tmp_path / "litert_runner").write_text(f"#!/bin/sh\necho '{output}'\n")
     (tmp_path / "libLiteRt.so").write_bytes(b"")
     runner = open_runner(phone_profile(phone, kits={"x86_64": str(tmp_path)}))
     with pytest.raises(DeviceError, match="lab-phone: the runner"):
         runner.probe()
 
 
-def test_a_host_without_the_runtime_says_what_to_install(host: Host, tmp_path: Path) -> None:
+def test_a_host_without_the_runtime_gives_advice(host: Host, tmp_path: Path) -> None:
     bare = tmp_path / "python"
     bare.write_text(
         "#!/bin/sh\nread -r request\n"
@@ -137,7 +143,7 @@ def test_a_host_without_the_runtime_says_what_to_install(host: Host, tmp_path: P
         runner.probe()
 
 
-def test_benchmark_model_given_by_the_user_measures_too(
+def test_the_users_benchmark_model_measures_too(
     phone: Phone, tmp_path: Path, write_net: NetWriter
 ) -> None:
     """A script plays the binary, which no package holds; its output is that of a real run."""
@@ -150,16 +156,18 @@ def test_benchmark_model_given_by_the_user_measures_too(
     )
     given = {"program": "benchmark_model", "benchmark_binary": {"x86_64": str(binary)}}
     model = write_net(tmp_path / "small.tflite")
-    [one] = open_runner(phone_profile(phone, **given)).measure([Subject("small", model)])
-    assert (one.ratio, one.raw_median_ms, one.load_ms) == (1.0, 0.009, 6.395)
+    [measurement] = open_runner(phone_profile(phone, **given)).measure([Subject("small", model)])
+    assert (measurement.ratio, measurement.raw_median_ms, measurement.load_ms) == (
+        1.0,
+        0.009,
+        6.395,
+    )
     runner = open_runner(phone_profile(phone, **given, benchmark_flags=("--use_gpu=true",)))
     with pytest.raises(DeviceError, match="took none of the model's operators"):
         runner.measure([Subject("small", model)])
 
 
-def test_twenty_drop_outs_while_sixty_blocks_are_measured_lose_nothing(
-    phone: Phone, tmp_path: Path
-) -> None:
+def test_twenty_drop_outs_lose_no_measurement(phone: Phone, tmp_path: Path) -> None:
     """The phone is killed every while and comes back empty; each block is measured all the same."""
     from hwnas.spaces.mobile.space import mobile_space
 
@@ -200,19 +208,19 @@ def test_twenty_drop_outs_while_sixty_blocks_are_measured_lose_nothing(
     assert all(len(entry.measurement.rounds) == 2 for entry in entries)
 
 
-def test_what_was_measured_before_a_loss_is_not_measured_again(
+def test_results_from_before_a_drop_out_are_reused(
     phone: Phone, tmp_path: Path, write_net: NetWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = write_net(tmp_path / "small.tflite")
     runner = RemoteRunner(phone_profile(phone, patience_s=0.0))
-    asked: list[int] = []
-    ask = runner.run_worker
+    calls: list[int] = []
+    run_worker = runner.run_worker
 
     def lost_at_the_second(*words: object) -> object:
-        asked.append(1)
-        if len(asked) == 2:
+        calls.append(1)
+        if len(calls) == 2:
             phone.kill()
-        return ask(*words)  # type: ignore[arg-type]
+        return run_worker(*words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runner, "run_worker", lost_at_the_second)
     try:
@@ -220,13 +228,13 @@ def test_what_was_measured_before_a_loss_is_not_measured_again(
             runner.measure([Subject("small", model)])
     finally:
         phone.start()
-    [one] = runner.measure([Subject("small", model)])
-    assert len(asked) == 3
-    assert len(one.rounds) == 4
+    [measurement] = runner.measure([Subject("small", model)])
+    assert len(calls) == 3
+    assert len(measurement.rounds) == 4
 
 
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
-def test_an_arm64_phone_computes_what_x86_computes_and_measures_nothing(
+def test_an_emulated_arm64_phone_computes_the_same_as_x86(
     arm_phone: Phone, tmp_path: Path, write_net: NetWriter, runtime: RuntimeName
 ) -> None:
     profile = msgspec.structs.replace(phone_profile(arm_phone), runtime=runtime)
@@ -239,19 +247,19 @@ def test_an_arm64_phone_computes_what_x86_computes_and_measures_nothing(
     (tmp_path / "in.bin").write_bytes(put.astype(np.float32).tobytes())
     program, libraries = push_kit(there, runner.host.remote, facts, runtime)
     output = f"{there.folder}/out.bin"
-    said = there.run([
+    result = there.run([
         "env", f"LD_LIBRARY_PATH={libraries}", program, f"--graph={there.push(model)}",
         f"--input_file={there.push(tmp_path / 'in.bin')}", f"--output_filepath={output}",
     ])  # fmt: skip
-    assert said.status == 0, said
+    assert result.status == 0, result
     there.pull(output, tmp_path / "out.bin")
     here = open_model(str(model), runtime)
     here.set_input(put.astype(np.float32))
     here.run()
     got = np.frombuffer((tmp_path / "out.bin").read_bytes(), np.float32)
     assert np.abs(got - here.output().ravel()).max() < 1e-5
-    [one] = runner.measure([Subject("net", model)])
-    assert one.kind == "emulated" and "emulated" in one.environment.hardware
+    [measurement] = runner.measure([Subject("net", model)])
+    assert measurement.kind == "emulated" and "emulated" in measurement.environment.hardware
 
 
 def test_the_command_line_measures_on_the_phone(
@@ -260,9 +268,9 @@ def test_the_command_line_measures_on_the_phone(
     profile = tmp_path / "lab-phone.toml"
     profile.write_bytes(msgspec.toml.encode(_without_none(phone_profile(phone))))
     a, b = (write_net(tmp_path / f"{name}.tflite") for name in "ab")
-    said = hwnas("benchmark", a, b, "--target", profile, "--json", ok=(0, 6))
-    if said:
-        document = json.loads(said)
+    output = hwnas("benchmark", a, b, "--target", profile, "--json", ok=(0, 6))
+    if output:
+        document = json.loads(output)
         assert document["target"] == "lab-phone" and len(document["results"]) == 2
     gone = profile.read_text().replace(phone.serial, "no-such-phone")
     profile.write_text(gone)

@@ -42,11 +42,11 @@ def target(phone: Phone, tmp_path: Path) -> Path:
 
 
 def call(*words: object) -> str:
-    said = CliRunner().invoke(cli, [str(word) for word in words])
+    result = CliRunner().invoke(cli, [str(word) for word in words])
     # a latency of two rounds may miss the budget or be too noisy: then the run ended all the same
-    code = getattr(said.exception, "exit_code", said.exit_code)
-    assert code in (0, 5, 6), (said.output, said.exception)
-    return said.stdout
+    code = getattr(result.exception, "exit_code", result.exit_code)
+    assert code in (0, 5, 6), (result.output, result.exception)
+    return result.stdout
 
 
 def test_a_latency_model_and_a_file_come_from_the_phone(
@@ -58,10 +58,10 @@ def test_a_latency_model_and_a_file_come_from_the_phone(
         tmp_path / "two.toml",
         tmp_path / "run",
     )
-    asked = ("--target", target, "--data", data, "--space", space)
-    model = json.loads(call("latency", "measure", *asked, "--networks", 3, "--quiet", "--json"))
+    options = ("--target", target, "--data", data, "--space", space)
+    model = json.loads(call("latency", "measure", *options, "--networks", 3, "--quiet", "--json"))
     assert (model["kind"], model["device"]) == ("measured", "lab-phone")
-    call("specialize", *asked, "--budget", "95%", "--out", out, "--threads", 1, "--quiet")
+    call("specialize", *options, "--budget", "95%", "--out", out, "--threads", 1, "--quiet")
     [result] = json.loads((out / "report.json").read_bytes())["results"]
     assert (result["target"], result["runtime"]) == ("lab-phone", "litert")
     assert result["latency"]["kind"] == "measured" and result["latency"]["median_ms"] > 0
@@ -70,17 +70,19 @@ def test_a_latency_model_and_a_file_come_from_the_phone(
     assert result["accuracy"]["artifact"] > 0.5, "a third is chance"
 
 
-def test_a_phone_measures_onnx_files_by_the_native_runner_too(phone: Phone, tmp_path: Path) -> None:
+def test_the_native_runner_measures_onnx_files_too(phone: Phone, tmp_path: Path) -> None:
     build_kit("x86_64", runtime="onnxruntime")
     profile = msgspec.structs.replace(phone_profile(phone), runtime="onnxruntime")
     runner = RemoteRunner(profile)
-    [one] = runner.measure([Subject("net", write_chain(tmp_path / "net.onnx"))])
-    assert (one.kind, one.environment.runtime) == ("measured", "onnxruntime")
-    assert one.environment.runtime_version.endswith("native")
+    [measurement] = runner.measure([Subject("net", write_chain(tmp_path / "net.onnx"))])
+    assert (measurement.kind, measurement.environment.runtime) == ("measured", "onnxruntime")
+    assert measurement.environment.runtime_version.endswith("native")
 
 
 @pytest.mark.parametrize("kind", ["phone", "host"])
-def test_operators_are_timed_there(phone: Phone, host: Host, tmp_path: Path, kind: str) -> None:
+def test_operators_are_timed_on_the_device(
+    phone: Phone, host: Host, tmp_path: Path, kind: str
+) -> None:
     profile = phone_profile(phone) if kind == "phone" else host_profile(host)
     suffix = ".tflite" if kind == "phone" else ".onnx"
     file = write_chain(tmp_path / f"net{suffix}", layers=3)

@@ -39,19 +39,19 @@ def transport(request: pytest.FixtureRequest, phone: Phone, host: Host) -> Trans
     return made
 
 
-def test_status_output_and_errors_come_apart(transport: Transport) -> None:
-    said = transport.run(["sh", "-c", "echo out; echo err >&2; exit 7"])
-    assert (said.status, said.out, said.err.strip()) == (7, b"out\n", b"err")
+def test_status_output_and_errors_are_separate(transport: Transport) -> None:
+    result = transport.run(["sh", "-c", "echo out; echo err >&2; exit 7"])
+    assert (result.status, result.out, result.err.strip()) == (7, b"out\n", b"err")
 
 
 def test_a_program_that_does_not_read_its_input_keeps_its_output(transport: Transport) -> None:
     """adbd drops what it has not sent yet when it cannot write a program's input."""
     for _ in range(5):
-        said = transport.shell("echo out; exit 7", stdin=bytes(2**20))
-        assert (said.status, said.out) == (7, b"out\n")
+        result = transport.shell("echo out; exit 7", stdin=bytes(2**20))
+        assert (result.status, result.out) == (7, b"out\n")
 
 
-def test_output_is_kept_byte_by_byte(transport: Transport) -> None:
+def test_output_arrives_byte_by_byte(transport: Transport) -> None:
     data = bytes(range(256)) * 40
     assert transport.run(["cat"], stdin=data).out == data
     assert transport.run(["printf", "no newline"]).out == b"no newline"
@@ -59,13 +59,11 @@ def test_output_is_kept_byte_by_byte(transport: Transport) -> None:
 
 
 @pytest.mark.parametrize("word", HOSTILE)
-def test_a_word_reaches_the_program_as_it_is(transport: Transport, word: str) -> None:
+def test_a_word_reaches_the_program_unchanged(transport: Transport, word: str) -> None:
     assert transport.run(["printf", "%s|", word, word]).out.decode() == f"{word}|{word}|"
 
 
-def test_a_file_goes_there_once_and_comes_back_the_same(
-    transport: Transport, tmp_path: Path
-) -> None:
+def test_a_file_is_pushed_once_and_pulled_unchanged(transport: Transport, tmp_path: Path) -> None:
     file = tmp_path / "$(touch pwned) it's a name.onnx"
     file.write_bytes(os.urandom(300_000))
     there = transport.push(file)
@@ -97,7 +95,7 @@ def test_a_file_spoilt_on_the_device_is_written_again(transport: Transport, tmp_
     assert transport.run(["cat", transport.push(file)]).out == b"content"
 
 
-def test_the_probe_says_what_it_is(transport: Transport) -> None:
+def test_the_probe_describes_the_device(transport: Transport) -> None:
     facts = transport.probe()
     assert facts.abi == facts.machine == "x86_64"
     assert facts.cores == os.cpu_count() and facts.ram_bytes > 1e8 and facts.name
@@ -110,8 +108,8 @@ def test_a_command_that_hangs_is_ended_on_the_device(transport: Transport) -> No
     assert transport.run(["pgrep", "-f", "[s]leep 54321"]).status != 0
 
 
-def test_a_device_that_talks_without_end_is_cut_off(transport: Transport) -> None:
-    with pytest.raises(DeviceError, match=r"said more than 1,000,000 bytes"):
+def test_endless_output_is_cut_off(transport: Transport) -> None:
+    with pytest.raises(DeviceError, match=r"printed more than 1,000,000 bytes"):
         transport.run(["yes"], limit_s=20, max_bytes=1_000_000)
 
 
@@ -119,7 +117,7 @@ def test_a_crash_has_its_status(transport: Transport) -> None:
     assert transport.run(["sh", "-c", "kill -SEGV $$"]).status == 139
 
 
-def test_a_missing_program_and_a_missing_file_are_told(
+def test_a_missing_program_and_a_missing_file_are_reported(
     transport: Transport, tmp_path: Path
 ) -> None:
     assert transport.run(["no-such-program"]).status == 127
@@ -146,7 +144,7 @@ def test_a_phone_lost_in_mid_command_is_an_error(phone: Phone, event: str) -> No
     assert transport.alive()
 
 
-def test_a_full_device_is_told_and_leaves_no_half_file(phone: Phone, tmp_path: Path) -> None:
+def test_a_full_device_is_reported_and_has_no_partial_file(phone: Phone, tmp_path: Path) -> None:
     transport = open_transport(phone_profile(phone))
     file = tmp_path / "big.tflite"
     file.write_bytes(os.urandom(4_000_000))
@@ -163,7 +161,7 @@ def test_a_full_device_is_told_and_leaves_no_half_file(phone: Phone, tmp_path: P
     assert transport.push(file)
 
 
-def test_a_phone_that_is_not_there_is_named(phone: Phone) -> None:
+def test_a_missing_phone_is_named(phone: Phone) -> None:
     profile = phone_profile(phone, serial="no-such-phone")
     with pytest.raises(DeviceError, match=r"no-such-phone is missing; is it attached"):
         open_transport(profile).probe()
@@ -185,7 +183,7 @@ def test_one_phone_needs_no_serial_and_two_do(phone: Phone, lab: Path) -> None:
         second.remove()
 
 
-def test_a_refused_and_an_unknown_host_are_told(host: Host, tmp_path: Path) -> None:
+def test_a_refused_and_an_unknown_host_are_reported(host: Host, tmp_path: Path) -> None:
     host.stop()
     with pytest.raises(DeviceError, match="Connection refused; no ssh server answers there"):
         open_transport(host_profile(host)).probe()
@@ -196,7 +194,7 @@ def test_a_refused_and_an_unknown_host_are_told(host: Host, tmp_path: Path) -> N
         open_transport(host_profile(host, known_hosts_file=str(empty))).probe()
 
 
-def test_a_key_that_is_not_accepted_is_told(host: Host, tmp_path: Path) -> None:
+def test_a_key_that_is_not_accepted_is_reported(host: Host, tmp_path: Path) -> None:
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "id")], check=True
     )
@@ -233,7 +231,7 @@ def test_a_host_lost_in_mid_command_is_an_error(host: Host) -> None:
     transport.close()
 
 
-def test_an_unauthorised_phone_says_what_to_do(
+def test_an_unauthorised_phone_gives_advice(
     phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "adb"  # adbd of Debian asks for no key, so the client is played

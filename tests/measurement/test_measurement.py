@@ -40,20 +40,20 @@ def test_a_rounds_ratio_is_the_median_over_the_references_median() -> None:
 
 
 def test_latency_is_the_median_ratio_times_the_calibrated_reference() -> None:
-    found = measurement(*rounds_of([2.0, 3.0, 7.0]), calibrated_reference_ms=10.0)
-    assert found.ratio == 3.0
-    assert found.median_ms == 30.0
-    assert found.raw_median_ms == 6.0
-    assert found.drift == pytest.approx(2.0 / 10.0 - 1)
+    result = measurement(*rounds_of([2.0, 3.0, 7.0]), calibrated_reference_ms=10.0)
+    assert result.ratio == 3.0
+    assert result.median_ms == 30.0
+    assert result.raw_median_ms == 6.0
+    assert result.drift == pytest.approx(2.0 / 10.0 - 1)
 
 
 def test_without_a_calibration_milliseconds_are_those_of_this_run() -> None:
-    found = measurement(*rounds_of([2.0, 3.0, 7.0]))
-    assert found.median_ms == 3.0 * 2.0
-    assert found.drift == 0.0
+    result = measurement(*rounds_of([2.0, 3.0, 7.0]))
+    assert result.median_ms == 3.0 * 2.0
+    assert result.drift == 0.0
 
 
-def test_a_machine_that_slows_by_43_percent_half_way_changes_nothing_but_the_raw_median() -> None:
+def test_a_machine_slowdown_changes_only_the_raw_median() -> None:
     ratios = [1.48, 1.50, 1.52, 1.49, 1.51, 1.50, 1.53, 1.47, 1.50, 1.50]
     steady = measurement(*rounds_of(ratios), calibrated_reference_ms=2.0)
     slowed = measurement(*rounds_of(ratios, [1.0] * 5 + [1.43] * 5), calibrated_reference_ms=2.0)
@@ -65,26 +65,26 @@ def test_a_machine_that_slows_by_43_percent_half_way_changes_nothing_but_the_raw
 
 
 def test_nothing_is_dropped_as_an_outlier() -> None:
-    found = measurement(Round((1.0, 1.0, 500.0), (1.0,) * 3), Round((1.0,) * 3, (1.0,) * 3))
-    assert found.samples_ms == (1.0, 1.0, 500.0, 1.0, 1.0, 1.0)
-    assert found.p99_ms > 400.0
-    assert found.median_ms == 1.0
-    assert found.min_ms == 1.0
+    result = measurement(Round((1.0, 1.0, 500.0), (1.0,) * 3), Round((1.0,) * 3, (1.0,) * 3))
+    assert result.samples_ms == (1.0, 1.0, 500.0, 1.0, 1.0, 1.0)
+    assert result.p99_ms > 400.0
+    assert result.median_ms == 1.0
+    assert result.min_ms == 1.0
 
 
-def test_cv_is_that_of_the_rounds_ratios() -> None:
+def test_the_cv_is_over_the_ratios_of_rounds() -> None:
     assert measurement(*rounds_of([1.0, 2.0, 3.0])).cv == pytest.approx(0.5)
     assert measurement(*rounds_of([2.0])).cv == 0.0
 
 
-def test_standard_error_of_a_normal_sample_is_that_of_its_median() -> None:
+def test_the_standard_error_is_that_of_a_normal_samples_median() -> None:
     rng = random.Random(0)
     ratios = [rng.gauss(10, 1) for _ in range(4000)]
     expected = 1.2533 * 1 / 4000**0.5 / 10
     assert measurement(*rounds_of(ratios)).standard_error == pytest.approx(expected, rel=0.1)
 
 
-def test_raw_is_the_clock_of_this_run() -> None:
+def test_raw_latencies_are_by_the_clock_of_this_run() -> None:
     raw = measurement(*rounds_of([2.0, 3.0, 7.0]), calibrated_reference_ms=10.0).raw()
     assert raw.median_ms == 6.0
     assert (raw.min_ms, raw.ci95_ms) == (4.0, (4.0, 14.0))
@@ -126,12 +126,12 @@ def test_the_worker_stops_on_the_interval_that_is_reported(count: int) -> None:
 def test_a_comparison_pairs_the_rounds() -> None:
     drifting = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8]
     a = measurement(*rounds_of([1.1 * ratio for ratio in drifting]))
-    found = compare(a, measurement(*rounds_of(drifting)))
-    assert (found.ratio, found.low, found.high) == pytest.approx((1.1, 1.1, 1.1))
-    assert not found.tie
+    comparison = compare(a, measurement(*rounds_of(drifting)))
+    assert (comparison.ratio, comparison.low, comparison.high) == pytest.approx((1.1, 1.1, 1.1))
+    assert not comparison.tie
 
 
-def test_a_comparison_uses_the_rounds_that_both_have() -> None:
+def test_a_comparison_uses_rounds_that_both_have() -> None:
     long = measurement(*rounds_of([1.0] * 9 + [50.0] * 20))
     assert compare(long, measurement(*rounds_of([2.0] * 9))).ratio == 0.5
 

@@ -13,10 +13,10 @@ from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.measurement.measurement import Environment, Measurement, Round, compare
 from hwnas.measurement.regression import (
     check_comparable,
-    independent,
-    joined,
+    independent_values,
     judge,
     make_baseline,
+    merge_measurements,
     read_baseline,
 )
 from hwnas.measurement.statistics import change_interval, ratio_interval, student_quantile
@@ -26,12 +26,12 @@ ENVIRONMENT = Environment("board", "f", "h", "onnxruntime", "1", 1, "2026-01-01"
 
 def measured(ratios: list[float], name: str = "m.onnx", rounds: int = 4) -> Measurement:
     """One process for each ratio, all of whose rounds have it, beside a reference of 2 ms."""
-    found = tuple(
+    rounds_ = tuple(
         Round((2 * ratio,), (2.0,), process)
         for process, ratio in enumerate(ratios)
         for _ in range(rounds)
     )
-    return Measurement(name, found, ENVIRONMENT, sha256=name)
+    return Measurement(name, rounds_, ENVIRONMENT, sha256=name)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 30])
@@ -62,11 +62,11 @@ def test_values_without_spread_have_an_exact_change() -> None:
     assert change_interval([2.0, 2.0], [3.0, 3.0]) == pytest.approx((1.5, 1.5, 1.5))
 
 
-def test_what_differs_between_processes_is_no_difference_of_models() -> None:
+def test_differences_between_processes_are_not_between_models() -> None:
     """Inside each process the ratio is steady, between them it moves by 5 %."""
     moved = measured([1.0, 1.1, 0.95, 1.06, 0.98], rounds=30)
-    said = compare(moved, measured([1.0] * 5, rounds=30))
-    assert said.tie
+    comparison = compare(moved, measured([1.0] * 5, rounds=30))
+    assert comparison.tie
     assert compare(measured([1.2] * 5), measured([1.0] * 5)).tie is False
 
 
@@ -86,40 +86,40 @@ def test_less_than_one_percent_is_a_tie_however_steady() -> None:
 )
 def test_a_verdict_needs_the_whole_interval_on_one_side(now: list[float], verdict: str) -> None:
     baseline = make_baseline([measured([1.0, 1.01, 0.99, 1.0, 1.0])], "r")
-    said = judge(baseline.model("m.onnx"), measured(now), 0.05)
-    assert said.verdict == verdict
-    assert said.low <= said.ratio <= said.high and said.limit == 1.05
+    judgement = judge(baseline.model("m.onnx"), measured(now), 0.05)
+    assert judgement.verdict == verdict
+    assert judgement.low <= judgement.ratio <= judgement.high and judgement.limit == 1.05
 
 
-def test_a_slower_machine_accuses_no_model_but_its_raw_clock_does() -> None:
+def test_a_slower_machine_is_a_regression_only_by_the_raw_clock() -> None:
     baseline = make_baseline([measured([1.0, 1.01, 0.99])], "r")
     slow = tuple(
-        msgspec.structs.replace(one, samples_ms=(1.4 * one.samples_ms[0],), reference_ms=(2.8,))
-        for one in measured([1.0, 1.01, 0.99]).rounds
+        msgspec.structs.replace(round, samples_ms=(1.4 * round.samples_ms[0],), reference_ms=(2.8,))
+        for round in measured([1.0, 1.01, 0.99]).rounds
     )
     today = msgspec.structs.replace(measured([1.0]), rounds=slow)
     assert judge(baseline.models[0], today, 0.05).verdict == "passed"
     assert judge(baseline.models[0], today, 0.05, raw=True).verdict == "regressed"
 
 
-def test_the_independent_values_are_the_processes_and_without_such_the_rounds() -> None:
-    assert independent(measured([1.0, 2.0, 3.0])) == (1.0, 2.0, 3.0)
-    assert independent(measured([1.5], rounds=3)) == (1.5, 1.5, 1.5)
-    both = joined(measured([1.0, 2.0, 3.0]), measured([4.0, 5.0, 6.0]))
-    assert independent(both) == (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+def test_independent_values_are_processes_or_else_rounds() -> None:
+    assert independent_values(measured([1.0, 2.0, 3.0])) == (1.0, 2.0, 3.0)
+    assert independent_values(measured([1.5], rounds=3)) == (1.5, 1.5, 1.5)
+    both = merge_measurements(measured([1.0, 2.0, 3.0]), measured([4.0, 5.0, 6.0]))
+    assert independent_values(both) == (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 
 
-def test_a_baseline_reads_as_it_was_written(tmp_path: Path) -> None:
+def test_a_baseline_survives_a_round_trip(tmp_path: Path) -> None:
     made = make_baseline([measured([1.0, 1.1, 1.2], "runs/a.onnx"), measured([2.0] * 3)], "r")
     file = tmp_path / "baseline.json"
     file.write_bytes(msgspec.json.encode(made))
     assert read_baseline(file) == made
     assert made.model("a.onnx").median_ms == pytest.approx(2.2)
-    with pytest.raises(UnknownName, match=r"no file of the baseline named 'b\.onnx'"):
+    with pytest.raises(UnknownName, match=r"no file in the baseline named 'b\.onnx'"):
         made.model("b.onnx")
 
 
-def test_two_files_of_one_name_make_no_baseline() -> None:
+def test_two_files_of_the_same_name_are_refused() -> None:
     with pytest.raises(UsageError, match="two have the same name"):
         make_baseline([measured([1.0], "a/m.onnx"), measured([1.0], "b/m.onnx")], "r")
 
@@ -127,12 +127,12 @@ def test_two_files_of_one_name_make_no_baseline() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (b"no json", "no baseline of `hwnas benchmark`"),
-        (b"\xff\xfe", "no baseline of `hwnas benchmark`"),
+        (b"no json", "not a baseline of `hwnas benchmark"),
+        (b"\xff\xfe", "not a baseline of `hwnas benchmark"),
         (b"{}", "missing required field"),
     ],
 )
-def test_another_file_is_no_baseline(tmp_path: Path, text: bytes, why: str) -> None:
+def test_a_file_that_is_not_a_baseline_is_refused(tmp_path: Path, text: bytes, why: str) -> None:
     file = tmp_path / "b.json"
     file.write_bytes(text)
     with pytest.raises(InvalidFile, match=why):
@@ -147,7 +147,7 @@ def test_a_baseline_needs_two_values_and_this_schema(tmp_path: Path) -> None:
     short = msgspec.structs.replace(made.models[0], ratios=(1.0,))
     for changed, why in (
         (msgspec.structs.replace(made, models=(short,)), "at least two positive values"),
-        (msgspec.structs.replace(made, schema=9), "schema 9, this version reads 1"),
+        (msgspec.structs.replace(made, schema=9), "schema 9, expected 1"),
     ):
         file.write_bytes(msgspec.json.encode(changed))
         with pytest.raises(InvalidFile, match=why):

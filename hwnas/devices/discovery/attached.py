@@ -1,6 +1,6 @@
-"""What is attached to this machine now: phones by the adb server, GPUs by nvidia-smi.
+"""Lists the phones attached to the adb server, and the GPUs that nvidia-smi reports.
 
-Nothing is started for the question: where no adb server runs, no phone is known.
+Nothing is started for that: without a running adb server no phone is listed.
 """
 
 from __future__ import annotations
@@ -14,35 +14,38 @@ from typing import NamedTuple
 from hwnas.devices.worker.runtimes.cuda import cuda_gpus
 
 ADB_PORT = 5037
-PATIENCE_S = 3.0
-LONGEST = 65_536
-"""Bytes of an answer that are read, at most."""
+TIMEOUT_S = 3.0
+MAX_ANSWER_BYTES = 65_536
 
 GPU_FIELDS = "index,name,uuid,driver_version,memory.total,clocks.max.sm,compute_cap,pci.bus_id"
 ADVICE = {
     "device": "ready",
     "unauthorized": "unauthorised: unlock the phone and accept this computer's key",
-    "offline": "offline: plug it in again, or `adb reconnect`",
-    "no permissions": "no permission: see Android's page on udev rules",
+    "offline": "offline: plug it in again, or run `adb reconnect`",
+    "no permissions": "no permission: see Android's documentation on udev rules",
 }
 
 
 class Phone(NamedTuple):
+    """A phone or emulator that the adb server knows."""
+
     serial: str
     state: str
-    """As adb says it: ``device``, ``unauthorized``, ``offline``…"""
+    """In adb's terms: ``device``, ``unauthorized``, ``offline``, ..."""
     model: str
 
     @property
-    def said(self) -> str:
-        """Return the state in words, with what to do."""
-        known = next((one for one in ADVICE if self.state.startswith(one)), None)
-        return ADVICE[known] if known else self.state
+    def description(self) -> str:
+        """Describe the state, with advice."""
+        advice = (text for state, text in ADVICE.items() if self.state.startswith(state))
+        return next(advice, self.state)
 
 
 class NvidiaGpu(NamedTuple):
+    """A GPU in a line of nvidia-smi."""
+
     number: int
-    """nvidia-smi's; see `cuda_number`."""
+    """The number that nvidia-smi gives it; see `cuda_number`."""
     name: str
     uuid: str
     driver: str
@@ -50,15 +53,15 @@ class NvidiaGpu(NamedTuple):
     clock_hz: int | None
     compute_capability: str
     pci_bus_id: str
-    """As CUDA writes it: ``0000:3b:00.0``."""
+    """In CUDA's form: ``0000:3b:00.0``."""
 
 
 def attached_phones() -> list[Phone]:
-    """Return what the adb server of this machine sees; empty where none runs."""
+    """Return the phones that this machine's adb server lists; empty if none runs."""
     port = os.environ.get("ANDROID_ADB_SERVER_PORT", "")
     address = ("127.0.0.1", int(port) if port.isdigit() and int(port) < 65536 else ADB_PORT)
     try:
-        with socket.create_connection(address, timeout=PATIENCE_S) as server:
+        with socket.create_connection(address, timeout=TIMEOUT_S) as server:
             request = b"host:devices-l"
             server.sendall(b"%04x" % len(request) + request)
             answer = _answer(server)
@@ -68,24 +71,24 @@ def attached_phones() -> list[Phone]:
 
 
 def _answer(server: socket.socket) -> bytes:
-    """Return what follows ``OKAY`` and four hexadecimal digits of length; empty for all else."""
+    """Return the payload after ``OKAY`` and four hexadecimal digits of length, or nothing."""
     head = _read(server, 8)
     try:
         length = int(head[4:], 16)
     except ValueError:
         return b""
-    return _read(server, min(length, LONGEST)) if head.startswith(b"OKAY") else b""
+    return _read(server, min(length, MAX_ANSWER_BYTES)) if head.startswith(b"OKAY") else b""
 
 
 def _read(server: socket.socket, length: int) -> bytes:
-    found = b""
-    while len(found) < length and (more := server.recv(length - len(found))):
-        found += more
-    return found
+    data = b""
+    while len(data) < length and (more := server.recv(length - len(data))):
+        data += more
+    return data
 
 
 def parse_phones(text: str) -> list[Phone]:
-    """Read ``adb devices -l``: a serial, its state, and ``model:…`` among other words."""
+    """Parse ``adb devices -l``: serial, state, and ``model:...`` among other words."""
     phones: list[Phone] = []
     for line in text.splitlines():
         serial, _, rest = line.strip().partition(" ")
@@ -101,35 +104,39 @@ def parse_phones(text: str) -> list[Phone]:
 
 
 def attached_gpus() -> list[NvidiaGpu]:
-    """Return NVIDIA's GPUs; empty where the driver's tool is missing or fails."""
+    """Return NVIDIA GPUs; empty if nvidia-smi is missing or fails."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
     command = [tool, f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return parse_gpus(done.stdout[:LONGEST].decode(errors="replace")) if not done.returncode else []
+    return (
+        parse_gpus(done.stdout[:MAX_ANSWER_BYTES].decode(errors="replace"))
+        if not done.returncode
+        else []
+    )
 
 
 def cuda_number(gpu: NvidiaGpu) -> int | None:
-    """Return a GPU's number in profiles, which is CUDA's; None where CUDA does not see it.
+    """Return CUDA's number of a GPU, as profiles have it; ``None`` if CUDA does not see it.
 
-    It differs from nvidia-smi's where ``CUDA_VISIBLE_DEVICES`` or ``CUDA_DEVICE_ORDER`` is set.
+    It differs from nvidia-smi's if ``CUDA_VISIBLE_DEVICES`` or ``CUDA_DEVICE_ORDER`` is set.
     """
     by_bus = os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID") == "PCI_BUS_ID"
     if by_bus and "CUDA_VISIBLE_DEVICES" not in os.environ:
         return gpu.number
     try:
-        places = [one.pci_bus_id for one in cuda_gpus()]
+        bus_ids = [visible.pci_bus_id for visible in cuda_gpus()]
     except RuntimeError:
         return None
-    return places.index(gpu.pci_bus_id) if gpu.pci_bus_id in places else None
+    return bus_ids.index(gpu.pci_bus_id) if gpu.pci_bus_id in bus_ids else None
 
 
 def parse_gpus(text: str) -> list[NvidiaGpu]:
-    """Read the lines of `GPU_FIELDS`; what a driver doesn't know is ``[N/A]``."""
+    """Parse lines of `GPU_FIELDS`; a value that the driver doesn't know is ``[N/A]``."""
     gpus: list[NvidiaGpu] = []
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
@@ -145,7 +152,7 @@ def parse_gpus(text: str) -> list[NvidiaGpu]:
                 memory_bytes=memory * 1024**2 if memory else None,
                 clock_hz=clock * 1_000_000 if clock else None,
                 compute_capability=cells[6],
-                pci_bus_id=cells[7].lower()[-len("0000:00:00.0") :],  # nvidia-smi: 00000000:3B:00.0
+                pci_bus_id=cells[7].lower()[-len("0000:00:00.0") :],  # 00000000:3B:00.0
             )
         )
     return gpus

@@ -1,4 +1,4 @@
-"""One thing that `hwnas devices doctor` looked at."""
+"""The result of one check of `hwnas devices doctor`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ State = Literal["ok", "note", "warning", "failed"]
 
 
 class Check(NamedTuple):
-    what: str
+    """A finding about this machine or a device."""
+
+    name: str
     state: State
-    found: str
+    detail: str
     advice: str = ""
-    """What to do about it; empty where nothing is to be done."""
+    """What the user can do; empty if nothing is needed."""

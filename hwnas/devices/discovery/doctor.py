@@ -1,4 +1,4 @@
-"""What stands in the way of measuring, and what to do about it."""
+"""Diagnoses what prevents or disturbs measuring, with advice."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hwnas.devices.discovery.check import Check
 from hwnas.devices.profile import DeviceProfile
 from hwnas.files import home
 
-FREE_BYTES = 2_000_000_000
-"""Free disk space below which a run may end early."""
-BUSY = 0.3
-"""Load for each logical processor from which others disturb a measurement."""
-HOT_C = 80.0
-SLOW = 0.7
-"""Share of its highest clock below which a processor is throttled or saves power."""
+MIN_FREE_BYTES = 2_000_000_000
+"""Free disk space below which a run may fail."""
+MAX_LOAD_PER_CORE = 0.3
+"""Load above which other programs disturb a measurement."""
+MAX_TEMPERATURE_C = 80.0
+MIN_CLOCK_SHARE = 0.7
+"""Share of its highest clock below which a CPU is throttled or saves power."""
 
 
 def examine(profile: DeviceProfile | None = None, root: Path = Path("/")) -> list[Check]:
-    """Examine this machine, and the way to a device; ``root`` holds ``sys`` and ``proc``."""
-    checks = [*_packages(), *_tools(), *_conditions(root), _space(), *_attached()]
+    """Examine this machine, and the connection to a device; ``root`` holds ``sys``, ``proc``."""
+    checks = [*_packages(), *_tools(), *_conditions(root), _disk(), *_attached()]
     if profile is not None:
         checks += _device(profile)
     return checks
@@ -32,12 +32,14 @@ def examine(profile: DeviceProfile | None = None, root: Path = Path("/")) -> lis
 def _packages() -> list[Check]:
     checks: list[Check] = []
     for package, needed in (("onnxruntime", "1.18"), ("ai-edge-litert", "2.1")):
-        found = _version(package)
-        advice = f'pip install "{package}>={needed}"' if found is None else ""
-        state = "ok" if found else "failed"
-        if package == "onnxruntime" and found is None and _version("onnxruntime-gpu"):
-            state, found, advice = "ok", f"onnxruntime-gpu {_version('onnxruntime-gpu')}", ""
-        checks.append(Check(package, state, found or "not installed", advice))
+        installed = _version(package)
+        if package == "onnxruntime" and installed is None and _version("onnxruntime-gpu"):
+            installed = f"onnxruntime-gpu {_version('onnxruntime-gpu')}"
+        if installed:
+            checks.append(Check(package, "ok", installed))
+        else:
+            advice = f'pip install "{package}>={needed}"'
+            checks.append(Check(package, "failed", "not installed", advice))
     if _version("onnxruntime") and _version("onnxruntime-gpu"):
         checks.append(
             Check(
@@ -58,7 +60,7 @@ def _version(package: str) -> str | None:
 
 
 def _tools() -> list[Check]:
-    wanted = {
+    packages = {
         "adb": "for Android phones: apt-get install adb",
         "ssh": "for boards and servers: apt-get install openssh-client",
         "gcc": "for the native runner: apt-get install gcc",
@@ -66,14 +68,14 @@ def _tools() -> list[Check]:
         "gcc-aarch64-linux-gnu",
     }
     return [
-        Check(tool, "ok" if found else "note", found or "not installed", "" if found else advice)
-        for tool, advice in wanted.items()
-        for found in (shutil.which(tool),)
+        Check(tool, "ok", path) if path else Check(tool, "note", "not installed", advice)
+        for tool, advice in packages.items()
+        for path in (shutil.which(tool),)
     ]
 
 
 def _conditions(root: Path) -> list[Check]:
-    """Say what disturbs latencies here; what a system doesn't tell is not judged."""
+    """Check what disturbs latencies; values that the system does not report are skipped."""
     checks: list[Check] = []
     clock = root / "sys/devices/system/cpu/cpu0/cpufreq"
     if governor := _text(clock / "scaling_governor"):
@@ -81,23 +83,25 @@ def _conditions(root: Path) -> list[Check]:
         advice = "" if good else "cpupower frequency-set -g performance (as root)"
         checks.append(Check("governor", "ok" if good else "warning", governor, advice))
     else:
-        checks.append(Check("governor", "note", "this system does not say"))
-    now, most = _number(clock / "scaling_cur_freq"), _number(clock / "cpuinfo_max_freq")
-    if now and most:
-        slow = now / most < SLOW
+        checks.append(Check("governor", "note", "not reported by this system"))
+    clock_khz, max_khz = _number(clock / "scaling_cur_freq"), _number(clock / "cpuinfo_max_freq")
+    if clock_khz and max_khz:
+        slow = clock_khz / max_khz < MIN_CLOCK_SHARE
         advice = "cool it, or set the governor" if slow else ""
-        said = f"{now / 1e6:.2f} of {most / 1e6:.2f} GHz"
-        checks.append(Check("clock", "warning" if slow else "ok", said, advice))
-    heats = [
-        heat / 1e3
+        detail = f"{clock_khz / 1e6:.2f} of {max_khz / 1e6:.2f} GHz"
+        checks.append(Check("clock", "warning" if slow else "ok", detail, advice))
+    temperatures_c = [
+        millidegrees / 1e3
         for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*"))
-        if (heat := _number(zone / "temp")) is not None
+        if (millidegrees := _number(zone / "temp")) is not None
     ]
-    if heats:
-        hot = max(heats) >= HOT_C
+    if temperatures_c:
+        hot = max(temperatures_c) >= MAX_TEMPERATURE_C
         advice = "let it cool down" if hot else ""
         checks.append(
-            Check("temperature", "warning" if hot else "ok", f"{max(heats):.0f} °C", advice)
+            Check(
+                "temperature", "warning" if hot else "ok", f"{max(temperatures_c):.0f} °C", advice
+            )
         )
     checks += _load(root)
     return checks
@@ -108,57 +112,58 @@ def _load(root: Path) -> list[Check]:
     if not words:
         return []
     load, cores = float(words[0]), os.cpu_count() or 1
-    busy = load / cores > BUSY
+    busy = load / cores > MAX_LOAD_PER_CORE
     advice = "close other programs, leave one core free" if busy else ""
-    found = f"{load:.2f} on {cores} processors"
-    return [Check("load", "warning" if busy else "ok", found, advice)]
+    detail = f"{load:.2f} on {cores} processors"
+    return [Check("load", "warning" if busy else "ok", detail, advice)]
 
 
-def _space() -> Check:
-    folder = next(one for one in (home(), *home().parents) if one.exists())
+def _disk() -> Check:
+    folder = next(path for path in (home(), *home().parents) if path.exists())
     free = shutil.disk_usage(folder).free
-    little = free < FREE_BYTES
-    advice = "free some, or set HWNAS_HOME to another disk" if little else ""
-    found = f"{free / 1e9:.1f} GB free in {folder}"
-    return Check("disk", "warning" if little else "ok", found, advice)
+    low = free < MIN_FREE_BYTES
+    advice = "free some space, or set HWNAS_HOME to a folder on another disk" if low else ""
+    detail = f"{free / 1e9:.1f} GB free in {folder}"
+    return Check("disk", "warning" if low else "ok", detail, advice)
 
 
 def _attached() -> list[Check]:
     phones = [
         Check(
-            f"phone {one.serial}",
-            "ok" if one.state == "device" else "warning",
-            f"{one.model} {one.state}".strip(),
-            "" if one.state == "device" else one.said,
+            f"phone {phone.serial}",
+            "ok" if phone.state == "device" else "warning",
+            f"{phone.model} {phone.state}".strip(),
+            "" if phone.state == "device" else phone.description,
         )
-        for one in attached_phones()
+        for phone in attached_phones()
     ]
     gpus = [
-        Check(f"GPU {one.number}", "ok", f"{one.name}, driver {one.driver}")
-        for one in attached_gpus()
+        Check(f"GPU {gpu.number}", "ok", f"{gpu.name}, driver {gpu.driver}")
+        for gpu in attached_gpus()
     ]
     return [*phones, *gpus]
 
 
 def _device(profile: DeviceProfile) -> list[Check]:
-    """Check the way to a device and what is asked of it."""
+    """Check the connection to a device, and that this machine can do what its profile needs."""
     checks: list[Check] = []
     if profile.transport == "adb":
-        ready = [one for one in attached_phones() if one.state == "device"]
+        ready = [phone for phone in attached_phones() if phone.state == "device"]
         if not ready:
-            advice = "plug it in, allow USB debugging, accept the key, `adb devices`"
+            advice = "plug it in, allow USB debugging, accept the key; `adb devices` must list it"
             checks.append(Check(profile.name, "failed", "no authorised phone is attached", advice))
         elif len(ready) > 1:
-            said = ", ".join(one.serial for one in ready)
-            checks.append(Check(profile.name, "warning", f"several phones: {said}", "say which"))
+            serials = ", ".join(phone.serial for phone in ready)
+            advice = "give [remote] serial in the profile"
+            checks.append(Check(profile.name, "warning", f"several phones: {serials}", advice))
         else:
             checks.append(Check(profile.name, "ok", f"{ready[0].serial} is attached"))
     elif profile.transport == "ssh" and not shutil.which("ssh"):
         advice = "apt-get install openssh-client"
-        checks.append(Check(profile.name, "failed", "no ssh here", advice))
+        checks.append(Check(profile.name, "failed", "ssh is not installed", advice))
     if profile.transport == "local" and profile.measure.threads > (os.cpu_count() or 1):
-        found = f"{profile.measure.threads} threads on {os.cpu_count()} processors"
-        checks.append(Check("threads", "warning", found, "ask for fewer in [measure]"))
+        detail = f"{profile.measure.threads} threads on {os.cpu_count()} processors"
+        checks.append(Check("threads", "warning", detail, "reduce threads in [measure]"))
     if profile.gpu is not None and profile.transport == "local":
         from hwnas.devices.discovery.gpu_checks import examine_gpu
 

@@ -1,1 +1,1 @@
-"""The worker process that measures model files; it also runs on other hosts, without hwnas."""
+"""The worker process that measures model files; it also runs on computers without hwnas."""

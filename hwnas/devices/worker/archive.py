@@ -1,4 +1,4 @@
-"""The worker as one file for another host: a zip that its Python runs as it is."""
+"""Packs the worker as one zip file that the Python of another computer can run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def worker_archive() -> bytes:
     here = Path(__file__).parent
     for file in sorted(here.rglob("*.py")):
         files[f"hwnas/devices/worker/{file.relative_to(here).as_posix()}"] = file.read_bytes()
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name), data)  # dated 1980
-    return held.getvalue()
+    return buffer.getvalue()

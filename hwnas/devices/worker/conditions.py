@@ -1,4 +1,4 @@
-"""What the machine that measures is, and what disturbs it; the standard library only."""
+"""Hardware of the measuring machine, and what disturbs it; standard library only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
+    """Return CPU and system."""
     names = [
         line.split(":", 1)[1].strip()
         for line in _read("/proc/cpuinfo").splitlines()
@@ -21,7 +22,7 @@ def machine() -> dict[str, Any]:
 
 
 def conditions() -> dict[str, Any]:
-    """Read what disturbs a measurement; None for what this system does not say."""
+    """Read what disturbs a measurement; ``None`` for values this system does not report."""
     core = min(allowed_cores(), default=0)
     folder = f"/sys/devices/system/cpu/cpu{core}/cpufreq"
     clock_khz = _number(f"{folder}/scaling_cur_freq")
@@ -35,6 +36,7 @@ def conditions() -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return the conditions of a measurement from those at its start and its end."""
     steal = None
     if before["steal_s"] is not None and after["steal_s"] is not None:
         steal = round(after["steal_s"] - before["steal_s"], 3)
@@ -60,15 +62,17 @@ def _cpuinfo_mhz(core: int) -> float | None:
 
 
 def _temperature_c() -> float | None:
-    """The hottest thermal zone."""
+    """Return the temperature of the hottest thermal zone."""
     root = "/sys/class/thermal"
     zones = os.listdir(root) if os.path.isdir(root) else []
-    heats = [_number(f"{root}/{zone}/temp") for zone in zones if zone.startswith("thermal_zone")]
-    return max((heat / 1e3 for heat in heats if heat is not None), default=None)
+    millidegrees = [
+        _number(f"{root}/{zone}/temp") for zone in zones if zone.startswith("thermal_zone")
+    ]
+    return max((value / 1e3 for value in millidegrees if value is not None), default=None)
 
 
 def _steal_s() -> float | None:
-    """Time that the hypervisor took from the allowed cores since the machine's start."""
+    """Return the time that the hypervisor took from the allowed cores since boot."""
     allowed = {f"cpu{core}" for core in allowed_cores()}
     rows = [line.split() for line in _read("/proc/stat").splitlines() if line.startswith("cpu")]
     ticks = [int(row[8]) for row in rows if row[0] in allowed and len(row) > 8]

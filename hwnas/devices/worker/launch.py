@@ -1,4 +1,4 @@
-"""Start of the worker process on this machine; `archive` has that of another host."""
+"""Starts the worker on this machine; on another computer `archive` starts it."""
 
 from __future__ import annotations
 

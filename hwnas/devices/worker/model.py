@@ -1,4 +1,4 @@
-"""The interface of an opened model file, and checks of its input that every runtime needs."""
+"""The interface of an opened model, and the runtime-independent checks of its input."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class BadModel(ValueError):
 
 
 class Model(Protocol):
-    """A model file opened by a runtime. Floats in, floats out, whatever it computes with."""
+    """A model file opened by a runtime; takes and returns floats in any precision."""
 
     version: str
-    """Of the runtime."""
+    """Version of the runtime."""
     input_shape: tuple[int, ...]
-    """With the batch; axes of free length are 1."""
+    """Includes the batch; dynamic axes are 1."""
 
     def set_input(self, array: Array) -> None:
-        """Give the input that every following `run` sees; it may be changed afterwards."""
+        """Set the input of all following runs; the array is copied."""
         ...
 
     def run(self) -> None: ...
@@ -41,34 +41,37 @@ class Model(Protocol):
 
 @runtime_checkable
 class GpuRun(Protocol):
-    """A run that is timed by events on the GPU."""
+    """A run that is timed by GPU events."""
 
     def __call__(self) -> None: ...
 
-    def timed_ms(self, calls: int) -> list[float]: ...
+    def timed_ms(self, calls: int) -> list[float]:
+        """Return the time of each call on the GPU."""
+        ...
 
 
 @runtime_checkable
 class GpuModel(Protocol):
-    """A `Model` on a GPU: ``run`` is a `GpuRun`, and transfers are told apart."""
+    """A `Model` on a GPU: its ``run`` is a `GpuRun`, and transfers are timed separately."""
 
     def check(self) -> None:
-        """Raise `BadModel` or RuntimeError where not all of it runs on the GPU."""
+        """Raise `BadModel` or RuntimeError if a part of it does not run on the GPU."""
         ...
 
-    def said(self) -> dict[str, Any]:
+    def gpu_execution(self) -> dict[str, Any]:
         """Return the fields of `GpuExecution`; measures the transfers now."""
         ...
 
 
 def only_input(path: str, inputs: Sequence[Any]) -> Any:
+    """Return the model's one input. Raises `BadModel` for another number of inputs."""
     if len(inputs) != 1:
         raise BadModel(path, f"expected a model of one input, got {len(inputs)}")
     return inputs[0]
 
 
 def fixed_shape(shape: Sequence[Any], batch: int = 1) -> tuple[int, ...]:
-    """Return a shape with ``batch`` for a free first axis and 1 for other free ones."""
+    """Return a shape with ``batch`` for a dynamic first axis and 1 for other dynamic axes."""
     return tuple(
         (1 if place else batch) if axis is None or isinstance(axis, str) else max(1, int(axis))
         for place, axis in enumerate(shape)
@@ -76,10 +79,10 @@ def fixed_shape(shape: Sequence[Any], batch: int = 1) -> tuple[int, ...]:
 
 
 def check_batch(path: str, shape: Sequence[int], batch: int) -> None:
-    """Raise `BadModel` for a file that takes another batch than is asked for."""
+    """Raise `BadModel` for a file with another fixed batch size."""
     if batch != 1 and shape[0] != batch:
         raise BadModel(
             path,
-            f"takes {shape[0]} input{'s' if shape[0] > 1 else ''} at once, not {batch}; "
-            "`hwnas export --format onnx --dynamic-batch` writes files that take any number",
+            f"has batch size {shape[0]}, not {batch}; "
+            "`hwnas export --format onnx --dynamic-batch` writes files that take any batch size",
         )

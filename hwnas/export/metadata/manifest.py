@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.architecture.artifact import Artifact
-from hwnas.devices.worker.runtimes.litert import without_chatter
+from hwnas.devices.worker.runtimes.litert import silenced_stderr
 from hwnas.export.graph.nodes import OUTPUT
 from hwnas.export.metadata.preprocessing import Preprocessing, input_note
 
@@ -61,7 +61,7 @@ def _tflite_types(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return type, scale and zero point of input and output: real = scale * (value - zero)."""
     from ai_edge_litert.interpreter import Interpreter
 
-    with without_chatter():
+    with silenced_stderr():
         interpreter = Interpreter(model_path=str(path))
         details = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     found = []

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.devices.worker.runtimes.litert import without_chatter
+from hwnas.devices.worker.runtimes.litert import silenced_stderr
 from hwnas.errors import ExportError
 from hwnas.export.recipe import Quantization
 
@@ -37,7 +37,7 @@ def quantize_tflite(
         raise ExportError(
             'TFLite in int8 needs ai-edge-quantizer: pip install "hwnas[int8]"'
         ) from None
-    with without_chatter(), warnings.catch_warnings():
+    with silenced_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ranges = activation_ranges(source, images, how)
         work = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
@@ -97,7 +97,7 @@ def _values(source: Path, images: Array) -> Iterator[tuple[str, Array]]:
         for place in range(graph.TensorsLength())
         if model.Buffers(graph.Tensors(place).Buffer()).DataLength()
     }
-    with without_chatter(), warnings.catch_warnings():
+    with silenced_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # to keep all values is for debugging only, it says
         interpreter = Interpreter(
             model_path=str(source), num_threads=1, experimental_preserve_all_tensors=True

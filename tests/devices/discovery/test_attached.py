@@ -1,4 +1,4 @@
-"""What is attached, what a probe says, what the doctor finds: recorded texts, a fake adb server."""
+"""Attached devices, probes and the doctor, with recorded output and a fake adb server."""
 
 from __future__ import annotations
 
@@ -71,51 +71,51 @@ def adb_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no adb server answer and no nvidia-smi be installed."""
+    """Make no adb server answer and nvidia-smi be missing."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
     monkeypatch.setattr(attached.shutil, "which", lambda _: None)
 
 
-def test_phones_say_their_state_and_what_to_do() -> None:
+def test_phones_are_described_with_advice() -> None:
     first, second, third, fourth = parse_phones(PHONES)
     assert (first.serial, first.state, first.model) == ("8A2X0LLL", "device", "Pixel 4")
-    assert first.said == "ready"
-    assert second.said.startswith("unauthorised: unlock the phone")
-    assert third.said.startswith("no permission")
-    assert (fourth.serial, fourth.said[:8]) == ("10.99.1.2:5555", "offline:")
+    assert first.description == "ready"
+    assert second.description.startswith("unauthorised: unlock the phone")
+    assert third.description.startswith("no permission")
+    assert (fourth.serial, fourth.description[:8]) == ("10.99.1.2:5555", "offline:")
     assert parse_phones("List of devices attached\n\n* daemon started\n") == []
 
 
 @pytest.mark.usefixtures("adb_server")
-def test_the_adb_server_is_asked_without_the_adb_program() -> None:
+def test_the_adb_server_is_queried_without_the_adb_program() -> None:
     assert attached_phones() == parse_phones(PHONES)
 
 
 @pytest.mark.usefixtures("nothing")
-def test_where_nothing_runs_nothing_is_attached() -> None:
+def test_without_server_and_driver_nothing_is_attached() -> None:
     assert attached_phones() == []
     assert attached.attached_gpus() == []
-    said = CliRunner().invoke(devices, ["list", "--attached"]).stdout
-    assert said.startswith("Nothing is attached")
+    output = CliRunner().invoke(devices, ["list", "--attached"]).stdout
+    assert output.startswith("Nothing is attached")
     assert json.loads(CliRunner().invoke(devices, ["list", "--attached", "--json"]).stdout) == []
 
 
 @pytest.mark.usefixtures("adb_server")
-def test_the_list_shows_what_is_attached() -> None:
-    said = CliRunner().invoke(devices, ["list"]).stdout
-    assert "host-cpu" in said and "adb:8A2X0LLL" in said and "unauthorised" in said
+def test_the_list_shows_attached_devices() -> None:
+    output = CliRunner().invoke(devices, ["list"]).stdout
+    assert all(text in output for text in ("host-cpu", "adb:8A2X0LLL", "unauthorised"))
 
 
-def test_gpus_are_read_line_by_line() -> None:
+def test_gpus_are_parsed_line_by_line() -> None:
     t4, other = parse_gpus(GPUS)
     assert (t4.name, t4.memory_bytes, t4.clock_hz) == ("Tesla T4", 15360 * 1024**2, 1_590_000_000)
     assert (other.memory_bytes, other.clock_hz) == (None, None)
     assert (t4.pci_bus_id, other.pci_bus_id) == ("0000:3b:00.0", "0000:5e:00.0")
 
 
-def test_a_processor_is_named_by_its_board_or_its_cores() -> None:
+def test_a_processor_is_named_after_its_board_or_its_cores() -> None:
     pi = parse_cpuinfo(PI4)
     assert pi == ("Raspberry Pi 4 Model B Rev 1.1", 2, ("Cortex-A72",))
     phone = parse_cpuinfo("processor\t: 0\nCPU implementer : 0x41\nCPU part : 0xd05\n"
@@ -127,7 +127,7 @@ def test_a_processor_is_named_by_its_board_or_its_cores() -> None:
     assert parse_getprop(PROPERTIES)["ro.product.model"] == "Pixel 4"
 
 
-def test_a_phones_probe_makes_a_valid_profile(
+def test_the_probe_of_a_phone_gives_a_valid_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = f"{PROPERTIES}HWNAS_CPU\n{PI4}HWNAS_MEMORY\n{MEMORY}"
@@ -141,7 +141,7 @@ def test_a_phones_probe_makes_a_valid_profile(
     assert profile.remote is not None and profile.remote.serial == "8A2X0LLL"
 
 
-def test_a_boards_probe_makes_a_valid_profile_whatever_the_board_says(tmp_path: Path) -> None:
+def test_the_probe_of_a_board_gives_a_valid_profile_for_any_output(tmp_path: Path) -> None:
     text = f'aarch64\nHWNAS_CPU\n{PI4}Model\t: a "quoted" \\ name\nHWNAS_MEMORY\n{MEMORY}'
     file = tmp_path / "pi.toml"
     file.write_text(to_toml(linux("pi", "pi@board", text)))
@@ -150,7 +150,7 @@ def test_a_boards_probe_makes_a_valid_profile_whatever_the_board_says(tmp_path: 
     assert read_profile(file).title == "pi@board, LiteRT"
 
 
-def test_add_writes_a_profile_of_this_machine_and_does_not_overwrite_one(
+def test_add_writes_a_profile_of_this_machine_and_overwrites_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HWNAS_DEVICES", str(tmp_path))
@@ -158,18 +158,18 @@ def test_add_writes_a_profile_of_this_machine_and_does_not_overwrite_one(
     assert CliRunner().invoke(devices, arguments).exit_code == 0
     assert find_profile("mine").hardware.cores
     error = CliRunner().invoke(devices, arguments).exception
-    assert isinstance(error, UsageError) and "--force writes over it" in str(error)
+    assert isinstance(error, UsageError) and "--force overwrites it" in str(error)
     assert CliRunner().invoke(devices, [*arguments, "--force"]).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "$(id)", "-x", ""])
-def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
+def test_a_name_that_is_not_a_file_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="letters, digits"):
         probed_profile(name, "here")
 
 
 @pytest.mark.parametrize("source", ["", "usb", "ssh:", "gpu:first", "ssh:-oProxyCommand=x"])
-def test_a_source_that_is_none_is_refused(source: str) -> None:
+def test_an_unknown_source_is_refused(source: str) -> None:
     with pytest.raises(UsageError):
         probed_profile("x", source)
 
@@ -205,34 +205,34 @@ def fake_machine(root: Path, governor: str, khz: int, heat: int, load: str) -> P
         (("powersave", 800_000, 91_000, "99"), "warning"),
     ],
 )
-def test_the_doctor_judges_what_disturbs(
+def test_the_doctor_reports_disturbances(
     tmp_path: Path, machine: tuple[str, int, int, str], state: str
 ) -> None:
-    checks = {one.what: one for one in examine(root=fake_machine(tmp_path, *machine))}
-    for what in ("governor", "clock", "temperature", "load"):
-        assert checks[what].state == state, checks[what]
-        assert bool(checks[what].advice) == (state == "warning")
+    checks = {check.name: check for check in examine(root=fake_machine(tmp_path, *machine))}
+    for name in ("governor", "clock", "temperature", "load"):
+        assert checks[name].state == state, checks[name]
+        assert bool(checks[name].advice) == (state == "warning")
     assert checks["adb"].state == "note" and "apt-get install adb" in checks["adb"].advice
 
 
 @pytest.mark.usefixtures("nothing")
-def test_the_doctor_says_that_a_device_is_not_there_with_exit_code_3() -> None:
+def test_the_doctor_exits_with_3_for_a_missing_device() -> None:
     for name in ("pixel4", "note10"):
         result = CliRunner().invoke(devices, ["doctor", name, "--json"])
         assert result.exit_code == 3
         last = json.loads(result.stdout)[-1]
-        assert (last["what"], last["state"]) == (name, "failed") and last["advice"]
+        assert (last["name"], last["state"]) == (name, "failed") and last["advice"]
     assert CliRunner().invoke(devices, ["doctor", "host-cpu"]).exit_code == 0
 
 
 @pytest.mark.usefixtures("nothing")
-def test_two_onnx_runtimes_in_one_folder_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_onnx_runtimes_in_one_folder_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "version", lambda name: "1.31")
-    [clash] = [one for one in examine() if one.what == "onnxruntime-gpu"]
+    [clash] = [check for check in examine() if check.name == "onnxruntime-gpu"]
     assert clash.state == "failed" and "pip uninstall" in clash.advice
 
 
-def test_a_latency_models_age_is_known_without_the_model(
+def test_the_age_of_a_latency_model_is_read_without_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HWNAS_HOME", str(tmp_path))

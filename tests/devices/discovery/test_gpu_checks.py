@@ -1,4 +1,4 @@
-"""What the doctor says of a GPU: by the fakes of the driver and of NVML, and a patched PyTorch."""
+"""The doctor's checks of a GPU, with fakes of the driver and NVML, and a patched PyTorch."""
 
 from __future__ import annotations
 
@@ -26,71 +26,72 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visible:
     return make_gpu_machine(tmp_path, monkeypatch)
 
 
-def said(wanted: GpuSpec) -> dict[str, Check]:
-    return {one.what: one for one in examine_gpu("mine", wanted)}
+def checks_of(wanted: GpuSpec) -> dict[str, Check]:
+    return {check.name: check for check in examine_gpu("mine", wanted)}
 
 
-def test_the_doctor_says_what_a_gpu_lacks() -> None:
-    checks = {one.what: one for one in examine(find_profile("host-gpu"))}
+def test_the_doctor_reports_what_a_gpu_lacks() -> None:
+    checks = {check.name: check for check in examine(find_profile("host-gpu"))}
     assert checks["host-gpu"].state == "failed"
     assert checks["CUDAExecutionProvider"].state == "failed"
     assert "onnxruntime-gpu" in checks["CUDAExecutionProvider"].advice
     assert checks["NVML"].state == "note"
 
 
-def test_a_number_is_told_as_the_gpu_it_means(machine: Visible) -> None:
+def test_a_gpu_number_is_reported_with_the_name_of_its_gpu(machine: Visible) -> None:
     machine("2,0")
-    found = said(GpuSpec(number=1))["mine"]
-    assert (found.state, found.found) == ("ok", "number 1 is Tesla T4, nvidia-smi's 0")
-    found = said(GpuSpec(number=2))["mine"]
-    assert found.state == "failed" and "CUDA_VISIBLE_DEVICES is '2,0'" in found.found
-    assert "nvidia-smi lists 0 (Tesla T4), 1 (NVIDIA A100)" in found.advice
+    check = checks_of(GpuSpec(number=1))["mine"]
+    assert (check.state, check.detail) == ("ok", "number 1 is Tesla T4, nvidia-smi's 0")
+    check = checks_of(GpuSpec(number=2))["mine"]
+    assert check.state == "failed" and "CUDA_VISIBLE_DEVICES is '2,0'" in check.detail
+    assert "nvidia-smi lists 0 (Tesla T4), 1 (NVIDIA A100)" in check.advice
     machine("MIG-5e11")
-    assert "an instance (MIG) of NVIDIA A100, nvidia-smi's 1" in said(GpuSpec())["mine"].found
+    assert "an instance (MIG) of NVIDIA A100, nvidia-smi's 1" in checks_of(GpuSpec())["mine"].detail
 
 
-def test_what_holds_a_gpu_down_is_told(
+def test_a_throttled_gpu_is_reported(
     machine: Visible,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine("1,0")
     monkeypatch.setattr(gpu_checks, "open_nvml", load_fake_nvml)
-    checks = said(GpuSpec(number=1))
-    assert checks["GPU clock"].found == "held down by power cap"
+    checks = checks_of(GpuSpec(number=1))
+    assert checks["GPU clock"].detail == "throttled: power cap"
     assert checks["GPU load"].state == "warning" and checks["GPU persistence"].state == "note"
 
 
 @pytest.mark.parametrize(
-    ("found", "advised"), [(None, "pip install nvidia-ml-py"), (object(), "driver does not answer")]
+    ("package", "advised"),
+    [(None, "pip install nvidia-ml-py"), (object(), "driver does not answer")],
 )
-def test_a_silent_nvml_is_blamed_on_what_is_missing(
-    found: object, advised: str, machine: Visible, monkeypatch: pytest.MonkeyPatch
+def test_advice_for_nvml_depends_on_what_is_missing(
+    package: object, advised: str, machine: Visible, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine("1,0")
     monkeypatch.setattr(gpu_checks, "open_nvml", lambda: None)
-    monkeypatch.setattr(gpu_checks, "find_spec", {"pynvml": found}.get)
-    assert advised in said(GpuSpec(number=1))["NVML"].advice
+    monkeypatch.setattr(gpu_checks, "find_spec", {"pynvml": package}.get)
+    assert advised in checks_of(GpuSpec(number=1))["NVML"].advice
 
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Play:
-    """Let PyTorch say that it has GPUs; what is made on them is made on the processor."""
+    """Make PyTorch report GPUs; tensors on them are made on the CPU."""
     torch = importlib.import_module("torch")
     ones = torch.ones
 
     def patch(
-        seen: int = 1, cuda: str | None = "12.4", built: tuple[str, ...] = ("sm_75",),
+        gpus: int = 1, cuda: str | None = "12.4", built: tuple[str, ...] = ("sm_75",),
         error: Exception | None = None, result: float = 1.0,
     ) -> None:  # fmt: skip
         def made(size: int, device: str) -> Any:
-            assert device == f"cuda:{seen - 1}"
+            assert device == f"cuda:{gpus - 1}"
             if error:
                 raise error
             return ones(size) * result
 
         monkeypatch.setattr(torch.version, "cuda", cuda)
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: seen > 0)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (7, 5))
         monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: list(built))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "Tesla T4")
@@ -99,41 +100,41 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Play:
     return patch
 
 
-def test_pytorch_without_cuda_is_told_with_what_to_install(play: Play) -> None:
+def test_pytorch_without_cuda_is_reported_with_advice(play: Play) -> None:
     play(cuda=None)
-    checks = said(TORCH)
-    assert checks["PyTorch"].state == "failed" and "built without CUDA" in checks["PyTorch"].found
+    checks = checks_of(TORCH)
+    assert checks["PyTorch"].state == "failed" and "built without CUDA" in checks["PyTorch"].detail
     assert "pytorch.org" in checks["PyTorch"].advice
-    assert "CUDAExecutionProvider" not in checks, "ONNX Runtime is not asked for"
+    assert "CUDAExecutionProvider" not in checks, "the profile needs no ONNX Runtime"
 
 
-def test_a_gpu_that_pytorch_computes_on_is_right(play: Play) -> None:
-    play(seen=2)
-    found = said(GpuSpec(provider="torch", number=1))["PyTorch CUDA"]
-    assert (found.state, found.found) == ("ok", "Tesla T4, compute capability 7.5, computes")
+def test_a_gpu_that_pytorch_computes_on_is_ok(play: Play) -> None:
+    play(gpus=2)
+    check = checks_of(GpuSpec(provider="torch", number=1))["PyTorch CUDA"]
+    assert (check.state, check.detail) == ("ok", "Tesla T4, compute capability 7.5, computes")
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    ("changes", "detail"),
     [
-        ({"seen": 0}, "sees 0 GPUs, not 0"),
+        ({"gpus": 0}, "sees 0 GPUs, not GPU 0"),
         (
             {"built": ("sm_80", "sm_90", "compute_90")},
             "capability 7.5, built for sm_80, sm_90, com",
         ),
         ({"error": RuntimeError("CUDA error: device busy\nmore")}, "7.5: CUDA error: device busy"),
-        ({"result": 7.0}, "3 times 1 + 1 gave 24"),
+        ({"result": 7.0}, "the sum of [2, 2, 2] was 24"),
     ],
 )
-def test_a_gpu_that_pytorch_cannot_use_says_why(
-    play: Play, changes: dict[str, Any], found: str
+def test_a_gpu_that_pytorch_cannot_use_is_reported_with_the_reason(
+    play: Play, changes: dict[str, Any], detail: str
 ) -> None:
     play(**changes)
-    check = said(TORCH)["PyTorch CUDA"]
-    assert check.state == "failed" and found in check.found
+    check = checks_of(TORCH)["PyTorch CUDA"]
+    assert check.state == "failed" and detail in check.detail
 
 
-def test_code_runs_on_its_generation_and_ptx_on_all_later_ones() -> None:
+def test_code_runs_on_its_generation_and_ptx_on_later_ones() -> None:
     assert runs_on(["sm_70", "sm_75"], (7, 5)) and runs_on(["sm_80"], (8, 9))
     assert not runs_on(["sm_80"], (7, 5)) and not runs_on(["sm_80"], (9, 0))
     assert runs_on(["sm_80", "compute_80"], (12, 0)) and not runs_on(["compute_90"], (8, 0))
@@ -141,12 +142,12 @@ def test_code_runs_on_its_generation_and_ptx_on_all_later_ones() -> None:
     assert runs_on(["sm_120"], (12, 0))
 
 
-def test_the_command_takes_a_profile_of_pytorch(tmp_path: Path, play: Play) -> None:
+def test_the_doctor_checks_pytorch_for_its_profiles(tmp_path: Path, play: Play) -> None:
     play(cuda=None)
     text = (ROOT / "devices" / "host-gpu.toml").read_text()
     text = text.replace('"onnxruntime"', '"torch"').replace(
         'provider = "cuda"', 'provider = "torch"'
     )
     (tmp_path / "host-gpu.toml").write_text(text)
-    checks = {one.what: one for one in examine(find_profile(str(tmp_path / "host-gpu.toml")))}
+    checks = {check.name: check for check in examine(find_profile(str(tmp_path / "host-gpu.toml")))}
     assert checks["PyTorch"].state == "failed"

@@ -41,10 +41,10 @@ Convolution (NHWC, F32) IGEMM,0.16,0.1999,11.4405%,11.4405%,0,1,Delegate/Convolu
 
 
 def test_a_recent_build_prints_a_median() -> None:
-    said = parse(NEW)
-    assert (said.median_us, said.init_us, said.first_us) == (2781, 6395, 2761)
-    assert said.delegations == (Delegation("TfLiteXNNPackDelegate", 31, 31),)
-    assert said.operators == (
+    output = parse(NEW)
+    assert (output.median_us, output.init_us, output.first_us) == (2781, 6395, 2761)
+    assert output.delegations == (Delegation("TfLiteXNNPackDelegate", 31, 31),)
+    assert output.operators == (
         BenchmarkOperator("Convolution (NHWC, QC8) IGEMM", "Delegate/Conv:0", 0.407, 1),
     )
 
@@ -95,8 +95,8 @@ def test_tables_with_a_start_column_and_as_csv_are_read() -> None:
 
 
 def test_an_output_without_timings_has_no_number_but_its_errors() -> None:
-    said = parse("ERROR: Failed to open file 'x'.\n")
-    assert said.median_us is None and said.errors == ("Failed to open file 'x'.",)
+    output = parse("ERROR: Failed to open file 'x'.\n")
+    assert output.median_us is None and output.errors == ("Failed to open file 'x'.",)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,11 @@ def test_no_output_breaks_the_parser() -> None:
                 [text[:a] + text[b:], text[:b] + text[a:], text[:a] + noise + text[a:]]
             )
             text = text[:20_000]
-        said = parse(text)
-        assert said.median_us is None or isinstance(said.median_us, float)
-        assert all(row.kind for row in said.operators)
+        output = parse(text)
+        assert output.median_us is None or isinstance(output.median_us, float)
+        assert all(row.kind for row in output.operators)
 
 
 def test_a_long_line_takes_no_long_time() -> None:
-    said = parse("count=1" + " a=1" * 200_000 + "\n" + "w" * 500_000 + "\n")
-    assert said.median_us is None and said.operators == ()
+    output = parse("count=1" + " a=1" * 200_000 + "\n" + "w" * 500_000 + "\n")
+    assert output.median_us is None and output.operators == ()

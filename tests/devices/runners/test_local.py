@@ -52,7 +52,7 @@ def test_a_much_larger_model_is_slower_and_a_model_ties_with_itself(
     a, b, again = runner(name, suffix).measure(
         subjects, calibrated_reference_ms=1.0, progress=lambda *state: seen.append(state)
     )
-    assert [one.name for one in (a, b, again)] == ["small", "large", "again"]
+    assert [result.name for result in (a, b, again)] == ["small", "large", "again"]
     assert compare(b, a).low > 3
     assert 0.7 < compare(a, again).ratio < 1.4
     assert b.kind == "measured"
@@ -64,15 +64,15 @@ def test_a_much_larger_model_is_slower_and_a_model_ties_with_itself(
 
 
 @pytest.mark.parametrize(("name", "suffix"), TARGETS)
-def test_the_environment_says_where_it_was(
+def test_the_environment_describes_this_machine(
     runner: Callable[..., LocalRunner], name: str, suffix: str
 ) -> None:
-    said = runner(name, suffix).probe()
-    assert said.device == name
-    assert said.affinity == (max(os.sched_getaffinity(0)),)
-    assert len(said.fingerprint) == 12
-    assert said.runtime_version and said.hardware and said.system
-    assert (said.threads, said.load_before is None) == (1, False)
+    environment = runner(name, suffix).probe()
+    assert environment.device == name
+    assert environment.affinity == (max(os.sched_getaffinity(0)),)
+    assert len(environment.fingerprint) == 12
+    assert environment.runtime_version and environment.hardware and environment.system
+    assert (environment.threads, environment.load_before is None) == (1, False)
 
 
 def test_a_profile_may_leave_the_worker_unpinned(runner: Callable[..., LocalRunner]) -> None:
@@ -88,10 +88,10 @@ def test_each_measurement_has_a_process_of_its_own(
         "print(json.dumps({'error': 'seen'}))\n"
     )
     fake_worker(monkeypatch, tmp_path, code)
-    one = runner("host-cpu", ".onnx")
+    local_runner = runner("host-cpu", ".onnx")
     for _ in range(2):
         with pytest.raises(DeviceError, match="host-cpu: seen"):
-            one.probe()
+            local_runner.probe()
     pids = {int(line) for line in (tmp_path / "pids").read_text().split()}
     assert len(pids) == 2 and os.getpid() not in pids
 
@@ -106,14 +106,14 @@ def test_a_corrupt_file_is_named(
         runner(name, suffix).measure([Subject("broken", broken)])
 
 
-def test_a_file_of_another_format_or_none_is_refused_before_a_worker_starts(
+def test_a_missing_file_or_another_format_is_refused_at_once(
     tmp_path: Path, runner: Callable[..., LocalRunner]
 ) -> None:
-    one = runner("host-cpu", ".onnx")
+    local_runner = runner("host-cpu", ".onnx")
     with pytest.raises(UsageError, match=r"host-cpu runs onnxruntime and takes \.onnx files"):
-        one.measure([Subject("a", tmp_path / "a.tflite")])
+        local_runner.measure([Subject("a", tmp_path / "a.tflite")])
     with pytest.raises(UsageError, match=r"a\.onnx: no such file"):
-        one.measure([Subject("a", tmp_path / "a.onnx")])
+        local_runner.measure([Subject("a", tmp_path / "a.onnx")])
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_file_of_another_format_or_none_is_refused_before_a_worker_starts(
         ("raise SystemExit('bye')", r"worker ended without a result, exit 1; .*: bye"),
     ],
 )
-def test_a_worker_that_dies_or_talks_nonsense_is_a_device_error(
+def test_a_worker_that_dies_or_writes_nonsense_is_a_device_error(
     tmp_path: Path,
     runner: Callable[..., LocalRunner],
     monkeypatch: pytest.MonkeyPatch,
@@ -148,6 +148,6 @@ def test_a_worker_that_hangs_is_ended(
         runner("host-cpu", ".onnx").probe()
 
 
-def test_a_profile_that_says_no_way_to_its_device_is_named() -> None:
+def test_a_profile_without_a_connection_is_named() -> None:
     with pytest.raises(DeviceError, match=r"pixel1: its profile has no connection"):
         open_runner(find_profile("pixel1"))

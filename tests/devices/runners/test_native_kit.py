@@ -91,15 +91,15 @@ def test_it_computes_what_the_python_runtime_computes(
         "env", f"LD_LIBRARY_PATH={libraries}", program, f"--graph={file}",
         f"--input_file={tmp_path / 'in.bin'}", f"--output_filepath={output}",
     ]  # fmt: skip
-    said = runner.host.transport.run(words)
-    assert said.status == 0 and not said.out.strip(), said
+    result = runner.host.transport.run(words)
+    assert result.status == 0 and not result.out.strip(), result
     here.set_input(images)
     here.run()
     got = np.frombuffer(output.read_bytes(), np.float32)
     np.testing.assert_allclose(got, here.output().ravel(), rtol=1e-5, atol=1e-6)
 
 
-def test_it_tells_the_time_of_each_operator(
+def test_it_reports_the_time_of_each_operator(
     runner: RemoteRunner, tmp_path: Path, write_net: NetWriter
 ) -> None:
     file = write(runner, write_net, tmp_path / "net", channels=16, layers=3, size=32)
@@ -111,7 +111,7 @@ def test_it_tells_the_time_of_each_operator(
     assert sum(row.share for row in convolutions) > 0.3
 
 
-def test_it_tells_every_operator_of_a_network_of_thousands(tmp_path: Path) -> None:
+def test_it_reports_all_of_thousands_of_operators(tmp_path: Path) -> None:
     """More than 4096, and a name that is longer than 255 characters."""
     onnx = pytest.importorskip("onnx")
     count, long_name = 4200, "block/" * 60
@@ -131,9 +131,7 @@ def test_it_tells_every_operator_of_a_network_of_thousands(tmp_path: Path) -> No
     assert [row.kind for row in rows] == ["Sin", "Neg"] * (count // 2)
 
 
-def test_a_file_that_is_no_model_is_named_as_the_users(
-    runner: RemoteRunner, tmp_path: Path
-) -> None:
+def test_an_invalid_model_is_named_by_its_local_path(runner: RemoteRunner, tmp_path: Path) -> None:
     broken = tmp_path / f"broken{RUNTIMES[runner.profile.runtime].suffix}"
     broken.write_bytes(b"this is no model")
     with pytest.raises(InvalidFile, match=r"broken\.\w+: "):
@@ -142,7 +140,7 @@ def test_a_file_that_is_no_model_is_named_as_the_users(
         remote_operator_times(runner.host, Subject("broken", broken))
 
 
-def test_a_missing_kit_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_missing_kit_gives_the_command_that_builds_it(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"hwnas kit --abi x86_64 --runtime onnxruntime"):
         kit_folder("x86_64", {"x86_64": str(tmp_path)}, "onnxruntime")
 
@@ -158,6 +156,6 @@ def test_a_wheel_of_another_package_is_refused(tmp_path: Path) -> None:
     ("out", "status"),
     [(b"", 139), (b"nonsense\n", 0), (b'{"operators":[]}\n', 0), (b"[" * 9000, 0), (b"", 0)],
 )
-def test_a_profiler_that_talks_nonsense_is_a_device_error(out: bytes, status: int) -> None:
+def test_a_profiler_that_writes_nonsense_is_a_device_error(out: bytes, status: int) -> None:
     with pytest.raises(DeviceError, match="phone: "):
         native_rows(CommandResult(status, out, b""), Path("a.tflite"), "phone")

@@ -27,9 +27,9 @@ ONNX_PHONE = msgspec.structs.replace(PHONE, runtime="onnxruntime")
 def test_macs_are_counted_from_the_file(tmp_path: Path, write_net: NetWriter, suffix: str) -> None:
     dense = read_operators(write_net(tmp_path / f"a{suffix}"))
     macs = [16 * 16 * 9 * 3 * 8, 16 * 16 * 9 * 8 * 8]
-    assert [one.macs for one in dense if one.macs] == macs
+    assert [operator.macs for operator in dense if operator.macs] == macs
     deep = read_operators(write_net(tmp_path / f"b{suffix}", depthwise=True))
-    assert [one.macs for one in deep if one.depthwise] == [16 * 16 * 9 * 8]
+    assert [operator.macs for operator in deep if operator.depthwise] == [16 * 16 * 9 * 8]
 
 
 @pytest.mark.parametrize(("profile", "suffix"), [(PHONE, ".tflite"), (ONNX_PHONE, ".onnx")])
@@ -44,15 +44,15 @@ def test_a_measurement_is_deterministic_and_never_called_measured(
     assert first[0].cv > 0
 
 
-def test_noise_leaves_the_latency_where_the_formula_has_it(
+def test_noise_does_not_shift_the_latency_of_the_formula(
     tmp_path: Path, write_net: NetWriter
 ) -> None:
     file = write_net(tmp_path / "a.tflite")
-    [found] = SimulatedRunner(PHONE, file).measure([Subject("a", file)])
+    [measurement] = SimulatedRunner(PHONE, file).measure([Subject("a", file)])
     assert PHONE.simulation is not None
     exact_ms = latency_ms(read_operators(file), PHONE.simulation)
-    assert found.raw_median_ms == pytest.approx(exact_ms, rel=0.01)
-    assert found.ratio == pytest.approx(1.0, rel=0.02)
+    assert measurement.raw_median_ms == pytest.approx(exact_ms, rel=0.01)
+    assert measurement.ratio == pytest.approx(1.0, rel=0.02)
 
 
 def test_depthwise_convolutions_are_slow_for_their_arithmetic() -> None:
@@ -87,7 +87,7 @@ def befallen(**faults: float) -> DeviceProfile:
     return msgspec.structs.replace(PHONE, simulation=simulation)
 
 
-def test_a_hot_device_is_slower_by_its_clock_and_not_in_units_of_the_reference(
+def test_throttling_changes_raw_latency_but_not_the_ratio(
     tmp_path: Path, write_net: NetWriter
 ) -> None:
     reference = write_net(tmp_path / "reference.tflite", channels=16)
@@ -100,7 +100,7 @@ def test_a_hot_device_is_slower_by_its_clock_and_not_in_units_of_the_reference(
     assert 1 + hot.drift == pytest.approx(2 * (1 + cool.drift), rel=1e-3)
 
 
-def test_a_device_is_lost_so_often_and_then_stays(
+def test_a_device_is_lost_the_given_number_of_times(
     tmp_path: Path, write_net: NetWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
@@ -113,7 +113,7 @@ def test_a_device_is_lost_so_often_and_then_stays(
     assert len(SimulatedRunner(befallen(drop_outs=2), reference).measure(subjects)) == 4
 
 
-def test_what_befalls_a_device_does_not_make_it_another(tmp_path: Path) -> None:
+def test_simulated_faults_do_not_change_the_fingerprint(tmp_path: Path) -> None:
     prints = {
         SimulatedRunner(befallen(**faults)).probe().fingerprint
         for faults in ({}, {"drop_outs": 3}, {"throttle_after_calls": 5})

@@ -53,7 +53,7 @@ def test_cuda_and_nvml_mean_the_same_gpu(
     machine: Visible, nvml: ModuleType, names: str | None, places: list[str]
 ) -> None:
     machine(names)
-    assert [one.pci_bus_id for one in cuda.cuda_gpus()] == places
+    assert [gpu.pci_bus_id for gpu in cuda.cuda_gpus()] == places
     for number, place in enumerate(places):
         gpu = seen(nvml, number)
         assert gpu is not None
@@ -63,7 +63,7 @@ def test_cuda_and_nvml_mean_the_same_gpu(
 
 
 @pytest.mark.parametrize("names", ["", "-1", "GPU-a1", "9", "no"])
-def test_where_every_gpu_is_hidden_the_variable_is_named(
+def test_if_every_gpu_is_hidden_the_variable_is_named(
     machine: Visible, nvml: ModuleType, names: str
 ) -> None:
     machine(names)
@@ -84,7 +84,7 @@ def test_a_number_beyond_the_visible_ones_is_refused(machine: Visible) -> None:
 @pytest.mark.parametrize(
     "name", ["MIG-5e115000-0000-0000-0000-000000000000", "MIG-5e11", "MIG-5e11,0"]
 )
-def test_an_instance_has_its_own_name_and_memory_and_its_gpus_clocks(
+def test_an_instance_has_its_own_memory_and_its_gpus_clocks(
     machine: Visible, nvml: ModuleType, name: str
 ) -> None:
     machine(name)
@@ -95,7 +95,7 @@ def test_an_instance_has_its_own_name_and_memory_and_its_gpus_clocks(
     assert seen(nvml, 1) is None, "CUDA sees one instance at most"
 
 
-def test_an_old_driver_tells_an_instance_by_the_variable_only(
+def test_with_an_old_driver_the_variable_identifies_an_instance(
     machine: Visible, nvml: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(f"MIG-{nvml.UUIDS[nvml.A100]}/1/0")
@@ -108,17 +108,17 @@ def test_an_old_driver_tells_an_instance_by_the_variable_only(
     assert gpu is not None and gpu.name == "NVIDIA A100"
 
 
-def test_the_users_own_order_is_kept(
+def test_the_users_own_order_is_respected(
     machine: Visible, nvml: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(None)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     gpu = seen(nvml, 0)
     assert gpu is not None and gpu.uuid == nvml.UUIDS[nvml.A100]
-    assert [cuda_number(one) for one in attached_gpus()] == [1, 0, 2]
+    assert [cuda_number(gpu) for gpu in attached_gpus()] == [1, 0, 2]
 
 
-def test_gpus_are_added_with_the_number_that_cuda_counts(machine: Visible) -> None:
+def test_gpus_are_added_with_their_cuda_number(machine: Visible) -> None:
     machine("2,0")
     assert "number = 0" in probed_profile("x", "gpu:2")
     assert "number = 1" in probed_profile("x", "gpu:0")
@@ -128,10 +128,10 @@ def test_gpus_are_added_with_the_number_that_cuda_counts(machine: Visible) -> No
     assert "number = 2" in probed_profile("x", "gpu:2")
 
 
-def test_the_list_says_the_number_and_what_is_hidden(machine: Visible) -> None:
+def test_the_list_shows_cuda_numbers_and_hidden_gpus(machine: Visible) -> None:
     machine("2,0")
-    said = json.loads(CliRunner().invoke(devices, ["list", "--attached", "--json"]).stdout)
-    states = {row["way"]: row["state"] for row in said if row["way"].startswith("gpu")}
+    rows = json.loads(CliRunner().invoke(devices, ["list", "--attached", "--json"]).stdout)
+    states = {row["address"]: row["state"] for row in rows if row["address"].startswith("gpu")}
     assert states == {
         "gpu:0": "ready, driver 535, number 1 for CUDA",
         "gpu:1": "CUDA does not see it; CUDA_VISIBLE_DEVICES is '2,0'",

@@ -44,9 +44,9 @@ T4 = NvidiaGpu(
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a library that plays NVIDIA's driver."""
+    """A folder with a fake of NVIDIA's driver library."""
     if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed, which makes the fake of the driver")
+        pytest.skip("gcc is not installed, which compiles the fake driver")
     folder = tmp_path_factory.mktemp("driver")
     library = str(folder / "libcuda.so.1")
     subprocess.run(["gcc", "-shared", "-fPIC", str(FAKES / "cuda.c"), "-o", library], check=True)
@@ -64,13 +64,13 @@ def fake(driver: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]
 
 
 def profile(**changes: Any) -> DeviceProfile:
-    found = msgspec.structs.replace(find_profile("host-gpu"), measure=QUICK)
-    assert found.gpu is not None
-    return msgspec.structs.replace(found, gpu=msgspec.structs.replace(found.gpu, **changes))
+    quick = msgspec.structs.replace(find_profile("host-gpu"), measure=QUICK)
+    assert quick.gpu is not None
+    return msgspec.structs.replace(quick, gpu=msgspec.structs.replace(quick.gpu, **changes))
 
 
 def free_batch(path: Path) -> Path:
-    """Let a file take any number of inputs."""
+    """Make the batch size of a file dynamic."""
     onnx = pytest.importorskip("onnx")
     model = onnx.load(str(path))
     for value in (*model.graph.input, *model.graph.output):
@@ -108,13 +108,13 @@ def test_a_gpu_is_measured_by_its_own_events_with_transfers_apart(
 def test_another_gpu_or_precision_has_another_fingerprint(fake: Callable[[str], None]) -> None:
     fake("ok")
     prints = {
-        LocalRunner(profile(**asked)).probe().fingerprint
-        for asked in ({}, {"precision": "tf32"}, {"provider": "tensorrt"})
+        LocalRunner(profile(**changes)).probe().fingerprint
+        for changes in ({}, {"precision": "tf32"}, {"provider": "tensorrt"})
     }
     assert len(prints) == 3
 
 
-def test_a_provider_that_falls_back_to_the_processor_is_refused(
+def test_a_provider_that_falls_back_to_the_cpu_is_refused(
     fake: Callable[[str], None],
 ) -> None:
     fake("fallback")
@@ -122,7 +122,7 @@ def test_a_provider_that_falls_back_to_the_processor_is_refused(
         LocalRunner(profile()).probe()
 
 
-def test_a_single_node_on_the_processor_is_refused_by_name(
+def test_a_single_node_on_the_cpu_is_refused_by_name(
     fake: Callable[[str], None], tmp_path: Path, write_net: NetWriter
 ) -> None:
     fake("astray")
@@ -131,43 +131,43 @@ def test_a_single_node_on_the_processor_is_refused_by_name(
         LocalRunner(profile(), reference).probe()
 
 
-def test_an_onnx_runtime_without_gpu_says_what_to_install() -> None:
+def test_an_onnx_runtime_without_gpu_gives_advice() -> None:
     with pytest.raises(DeviceError, match=r"has no CUDAExecutionProvider, it has .*-gpu"):
         LocalRunner(profile()).probe()
 
 
-def test_a_missing_driver_is_told() -> None:
+def test_a_missing_driver_is_reported() -> None:
     with pytest.raises(RuntimeError, match=r"no NVIDIA driver here \(libcuda.so.1 is missing\)"):
         EventClock(0)
 
 
-def test_batches_are_measured_where_the_file_takes_them(
+def test_batches_are_measured_if_the_file_accepts_them(
     fake: Callable[[str], None], tmp_path: Path, write_net: NetWriter
 ) -> None:
     fake("ok")
     file = free_batch(write_net(tmp_path / "free.onnx"))
-    one, eight = LocalRunner(profile()).measure(
+    single, eight = LocalRunner(profile()).measure(
         [Subject("a", file), Subject("a x8", file, batch=8)]
     )
-    assert (one.batch, eight.batch) == (1, 8)
-    assert one.on_gpu is not None and eight.on_gpu is not None
-    assert (one.on_gpu.batch, eight.on_gpu.batch) == (1, 8)
-    assert compare(eight, one).low > 1.5
+    assert (single.batch, eight.batch) == (1, 8)
+    assert single.on_gpu is not None and eight.on_gpu is not None
+    assert (single.on_gpu.batch, eight.on_gpu.batch) == (1, 8)
+    assert compare(eight, single).low > 1.5
     fixed = write_net(tmp_path / "fixed.onnx")
-    with pytest.raises(InvalidFile, match=r"takes 1 input at once, not 8; .*--dynamic-batch"):
+    with pytest.raises(InvalidFile, match=r"has batch size 1, not 8; .*--dynamic-batch"):
         LocalRunner(profile()).measure([Subject("b", fixed, batch=8)])
 
 
-def test_the_processor_and_the_simulated_phone_take_batches_too(
+def test_the_cpu_and_the_simulated_phone_take_batches_too(
     tmp_path: Path, write_net: NetWriter
 ) -> None:
     free, fixed = free_batch(write_net(tmp_path / "a.onnx")), write_net(tmp_path / "b.tflite")
     assert open_model(str(free), "onnxruntime", 1, 8).input_shape == (8, 3, 16, 16)
-    with pytest.raises(BadModel, match="takes 1 input at once, not 4"):
+    with pytest.raises(BadModel, match="has batch size 1, not 4"):
         open_model(str(fixed), "litert", 1, 4)
 
 
-def test_the_command_says_throughput_transfers_and_what_holds_the_clock_down(
+def test_the_command_reports_throughput_transfers_and_throttling(
     fake: Callable[[str], None], tmp_path: Path, write_net: NetWriter
 ) -> None:
     fake("ok")
@@ -176,11 +176,12 @@ def test_the_command_says_throughput_transfers_and_what_holds_the_clock_down(
     (tmp_path / "host-gpu.toml").write_text(
         f"{toml}\nprocesses = 1\nwarmup_s = 0.0\nmin_rounds = 5\nmax_rounds = 5\n"
     )
-    said = CliRunner().invoke(
+    result = CliRunner().invoke(
         benchmark, [str(file), "--target", str(tmp_path / "host-gpu.toml"), "--batch", "1,8,32"]
     )
-    text = " ".join(said.output.split())
-    assert said.exit_code in (0, 6) or "95 % interval" in str(said.exception), said.exception
+    text = " ".join(result.output.split())
+    error = result.exception
+    assert result.exit_code in (0, 6) or "95 % interval" in str(error), error
     for words in (
         "Tesla T4 (cuda, fp32)", "1200 of 1590 MHz", "70 of 70 W", "71 °C", "a.onnx x32",
         "inputs / s", "throttled by: power cap", "1 other process(es)", "without copies",
@@ -189,19 +190,19 @@ def test_the_command_says_throughput_transfers_and_what_holds_the_clock_down(
 
 
 @pytest.mark.parametrize("given", ["0", "1,x", "", "8,-1"])
-def test_a_batch_that_is_no_number_is_refused(given: str) -> None:
-    said = CliRunner().invoke(benchmark, ["a.onnx", "--batch", given])
-    assert said.exit_code == 2 and "1,8,32,64" in said.output
+def test_a_batch_that_is_not_a_number_is_refused(given: str) -> None:
+    result = CliRunner().invoke(benchmark, ["a.onnx", "--batch", given])
+    assert result.exit_code == 2 and "1,8,32,64" in result.output
 
 
-def test_tensorrt_keeps_its_engines_and_cuda_computes_what_it_does_not_take(tmp_path: Path) -> None:
+def test_tensorrt_caches_engines_and_falls_back_to_cuda(tmp_path: Path) -> None:
     gpu = {"provider": "tensorrt", "number": 1, "precision": "fp16", "engines": str(tmp_path / "e")}
     (first, tensorrt), (second, cuda) = provider_options(gpu, stream=77)
     assert (first, second) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
     assert (tensorrt["trt_fp16_enable"], tensorrt["trt_engine_cache_enable"]) == ("True", "True")
     assert (tmp_path / "e").is_dir()
-    assert {one["device_id"] for one in (tensorrt, cuda)} == {"1"}
-    assert {one["user_compute_stream"] for one in (tensorrt, cuda)} == {"77"}
+    assert {options["device_id"] for options in (tensorrt, cuda)} == {"1"}
+    assert {options["user_compute_stream"] for options in (tensorrt, cuda)} == {"77"}
     assert cuda["use_tf32"] == "0"
 
 
@@ -215,7 +216,7 @@ def test_a_profile_of_a_run_names_each_nodes_provider() -> None:
     assert providers_of(events) == {"c1": "CUDAExecutionProvider", "r": "?"}
 
 
-def test_a_run_is_timed_by_its_clock_and_by_the_machines() -> None:
+def test_a_run_is_timed_by_gpu_events_and_by_the_machine() -> None:
     class Clock:
         def elapsed_ms(self, run: Callable[[], None]) -> float:
             run()
@@ -228,18 +229,18 @@ def test_a_run_is_timed_by_its_clock_and_by_the_machines() -> None:
     assert timed.wall_ms is not None and timed.wall_ms < 3.0
 
 
-def test_every_name_of_nvml_is_one_of_the_real_package() -> None:
+def test_all_names_of_nvml_are_in_the_real_package() -> None:
     real, fake = pytest.importorskip("pynvml"), (FAKES / "pynvml.py").read_text()
     names = {word.split("(")[0] for word in fake.split() if word.startswith("nvml") and "(" in word}
     assert len(names) > 12 and all(hasattr(real, name) for name in names)
 
 
-def test_a_driver_that_says_nothing_leaves_every_field_open() -> None:
+def test_a_driver_that_reports_nothing_leaves_all_fields_empty() -> None:
     nvml = type(
         "Silent", (), {f"NVML_{n}": 0 for n in ("CLOCK_SM", "CLOCK_MEM", "TEMPERATURE_GPU")}
     )
-    said = msgspec.convert(nvml_module.state(nvml, nvml_module.Handles(None, None)), GpuState)
-    assert said == GpuState(name="NVIDIA GPU")
+    state = msgspec.convert(nvml_module.state(nvml, nvml_module.Handles(None, None)), GpuState)
+    assert state == GpuState(name="NVIDIA GPU")
     assert nvml_module.watch(0)() is None, "no driver here"
 
 
@@ -256,19 +257,19 @@ def test_pytorch_computes_what_onnx_runtime_computes() -> None:
     assert torch.is_grad_enabled()  # the process may train afterwards
 
 
-def test_a_file_that_is_no_program_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_program_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.pt2").write_bytes(b"this is no program")
     with pytest.raises(BadModel, match=r"a\.pt2: "):
         open_model(str(tmp_path / "a.pt2"), "torch")
 
 
 def test_pytorch_without_a_gpu_is_refused() -> None:
-    asked = {"provider": "torch", "number": 0, "precision": "fp32"}
+    gpu = {"provider": "torch", "number": 0, "precision": "fp32"}
     with pytest.raises(RuntimeError, match=r"sees no GPU 0 here \(0 in all\)"):
-        open_model(str(reference_file("torch")), "torch", 1, 1, asked)
+        open_model(str(reference_file("torch")), "torch", 1, 1, gpu)
 
 
-def test_a_pytorch_program_whose_tensors_stay_on_the_processor_is_refused(
+def test_a_pytorch_program_with_tensors_on_the_cpu_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`torch.cuda` says there is a GPU, and nothing goes to it."""
@@ -291,17 +292,21 @@ def test_a_pytorch_program_whose_tensors_stay_on_the_processor_is_refused(
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch_export, "DEVICE", "cpu")
-    asked = {"provider": "torch", "number": 0, "precision": "fp32"}
-    model: Any = open_model(str(reference_file("torch")), "torch", 1, 1, asked)
+    gpu = {"provider": "torch", "number": 0, "precision": "fp32"}
+    model: Any = open_model(str(reference_file("torch")), "torch", 1, 1, gpu)
     model.set_input(np.zeros(model.input_shape, np.float32))
     assert model.run.timed_ms(3) == [2.0] * 3
-    said = model.said()
-    assert (said["batch"], said["precision"], said["clock"]) == (1, "fp32", "CUDA events")
+    execution = model.gpu_execution()
+    assert (execution["batch"], execution["precision"], execution["clock"]) == (
+        1,
+        "fp32",
+        "CUDA events",
+    )
     with pytest.raises(RuntimeError, match="tensors are not on the GPU"):
         model.check()
 
 
-def test_pytorch_is_no_target_of_a_search(tmp_path: Path) -> None:
+def test_pytorch_is_not_a_target_for_a_search(tmp_path: Path) -> None:
     from hwnas.specialize.setup.target import find_target
 
     text = (ROOT / "devices" / "host-gpu.toml").read_text()
@@ -332,11 +337,11 @@ def test_a_wrong_gpu_table_is_named(tmp_path: Path, old: str, new: str, message:
         read_profile(tmp_path / "host-gpu.toml")
 
 
-def test_a_probed_gpu_is_a_profile_that_reads(tmp_path: Path) -> None:
+def test_a_probed_gpu_gives_a_valid_profile(tmp_path: Path) -> None:
     from hwnas.devices.discovery.probe import probed_profile, to_toml
 
     (tmp_path / "my-t4.toml").write_text(to_toml(gpu("my-t4", T4)))
-    found = read_profile(tmp_path / "my-t4.toml")
-    assert (found.kind, found.hardware.clock_hz) == ("gpu", 1_590_000_000)
-    with pytest.raises(DeviceError, match=r"no GPU 3; by nvidia-smi: none"):
+    added = read_profile(tmp_path / "my-t4.toml")
+    assert (added.kind, added.hardware.clock_hz) == ("gpu", 1_590_000_000)
+    with pytest.raises(DeviceError, match=r"no GPU 3; nvidia-smi lists: none"):
         probed_profile("x", "gpu:3")

@@ -50,11 +50,11 @@ def test_input_and_output_are_copies(
     images[:] = 7.0
     model.run()
     first = model.output()
-    kept = first.copy()
+    before = first.copy()
     model.set_input(2 * np.ones(model.input_shape, np.float32))
     model.run()
-    np.testing.assert_array_equal(first, kept)
-    np.testing.assert_allclose(model.output(), 2 * kept, rtol=1e-5)
+    np.testing.assert_array_equal(first, before)
+    np.testing.assert_allclose(model.output(), 2 * before, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("runtime", "suffix"), FORMATS)
@@ -100,10 +100,10 @@ def test_a_visit_surrounds_the_model_with_the_reference() -> None:
 
 
 def fake() -> Any:
-    """Stand in for an opened model; a function of its own tells one from another."""
-    one = SimpleNamespace(rounds=[], run=lambda: None)
-    one.model = one
-    return one
+    """Return a stand-in for an opened model, with a function of its own."""
+    model = SimpleNamespace(rounds=[], run=lambda: None)
+    model.model = model
+    return model
 
 
 def test_a_steady_model_leaves_the_rounds_and_an_unsteady_one_stays(

@@ -1,4 +1,4 @@
-"""LiteRT's operator profiler, which its Python interface lacks: by ctypes on its C interface.
+"""LiteRT's operator profiler, by ctypes on its C interface, since Python has none.
 
 Handles are opaque; structures and constants are those of the C interface of LiteRT 2.3.
 """
@@ -13,15 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hwnas.devices.worker.runtimes.litert import without_chatter
+from hwnas.devices.worker.runtimes.litert import silenced_stderr
 from hwnas.devices.worker.runtimes.open import open_model
 
 CPU = 1
 WRITE = 1
 """Mode in which a tensor buffer is locked."""
 OPERATOR, DELEGATED = 2, 8
-"""Event types: an operator of the graph; one of those inside a delegate."""
-NEEDED = (2, 3)
+"""Event types: an operator of the graph; an operator inside a delegate."""
+MIN_VERSION = (2, 3)
 
 Call = tuple[str, str, str, float]
 """Name, kind, provider, ms."""
@@ -44,16 +44,16 @@ def litert_runs(path: str, threads: int, warmup_runs: int, runs: int) -> list[li
 
     Raises `BadModel` for a file that LiteRT refuses, RuntimeError for another LiteRT.
     """
-    open_model(path, "litert", 1)  # says what is wrong with a file
+    open_model(path, "litert", 1)  # reports what is wrong with a file
     return _Session(path, threads).profile(warmup_runs, runs)
 
 
 class _Session:
-    """A compiled model with profiling on. Lives as long as the process: nothing is freed."""
+    """A compiled model with profiling on; it is never freed, as the process ends soon."""
 
     def __init__(self, path: str, threads: int) -> None:
         self._library = _library()
-        with without_chatter():
+        with silenced_stderr():
             environment = self._handle("LiteRtCreateEnvironment", c_int(0), None)
             model = self._handle("LiteRtCreateModelFromFile", environment, path.encode())
             options = self._options(threads)
@@ -69,14 +69,14 @@ class _Session:
     def profile(self, warmup_runs: int, runs: int) -> list[list[Call]]:
         for _ in range(warmup_runs):
             self._run()
-        found: list[list[Call]] = []
+        calls: list[list[Call]] = []
         for _ in range(runs):
             self._call("LiteRtResetProfiler", self._profiler)
             self._call("LiteRtStartProfiler", self._profiler)
             self._run()
             self._call("LiteRtStopProfiler", self._profiler)
-            found.append(self._calls())
-        return found
+            calls.append(self._calls())
+        return calls
 
     def _calls(self) -> list[Call]:
         count = c_int()
@@ -148,9 +148,9 @@ class _Session:
 
     def _handle(self, name: str, *arguments: Any) -> c_void_p:
         """Call a function whose last argument receives a handle."""
-        made = c_void_p()
-        self._call(name, *arguments, byref(made))
-        return made
+        handle = c_void_p()
+        self._call(name, *arguments, byref(handle))
+        return handle
 
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._library, name)(*arguments)
@@ -162,7 +162,7 @@ _FREE: Callable[..., Any] = ctypes.CFUNCTYPE(None, c_void_p)
 
 
 def _nothing(_: int | None) -> None:
-    """What LiteRT calls to free an option's text: Python owns it."""
+    """LiteRT calls this to free an option's text, which Python owns."""
 
 
 _KEEP = _FREE(_nothing)
@@ -175,10 +175,10 @@ def _library() -> ctypes.CDLL:
         raise RuntimeError(
             'operator times of .tflite files need LiteRT: pip install "ai-edge-litert>=2.3"'
         ) from None
-    found = tuple(int(part) for part in _version().split(".")[:2])
-    if found < NEEDED:
+    installed = tuple(int(part) for part in _version().split(".")[:2])
+    if installed < MIN_VERSION:
         raise RuntimeError(
-            f"operator times of .tflite files need LiteRT >= 2.3, here is {_version()}: "
+            f"operator times of .tflite files need LiteRT >= 2.3, found {_version()}: "
             'pip install "ai-edge-litert>=2.3"'
         )
     file = Path(str(package.__file__)).with_name("libLiteRt.so")

@@ -1,4 +1,4 @@
-"""The part of the worker that profiles: the time of each operator, run by run."""
+"""Profiles a model file in the worker: the time of each operator, run by run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Call = tuple[str, str, str, float]
 
 
 def profile(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the ``rows`` of a file: request has ``path``, ``runtime`` and ``threads``."""
+    """Profile the file of a request (``path``, ``runtime``, ``threads``); returns its ``rows``."""
     path, threads = request["path"], request["threads"]
     if request["runtime"] == "onnxruntime":
         return {"rows": _onnx_rows(path, threads)}
@@ -42,7 +42,7 @@ def _onnx_rows(path: str, threads: int) -> list[dict[str, Any]]:
         options = onnx_options(ort, threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        model = OnnxModel(path, threads)  # says what is wrong with a file, and its input's shape
+        model = OnnxModel(path, threads)  # reports a broken file, and gives the input's shape
         try:
             session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -55,8 +55,8 @@ def _onnx_rows(path: str, threads: int) -> list[dict[str, Any]]:
 
 
 def _feed(session: Any, model: Model) -> dict[str, Any]:
-    one = session.get_inputs()[0]
-    return {one.name: onnx_array(np.zeros(model.input_shape), one)}
+    tensor = session.get_inputs()[0]
+    return {tensor.name: onnx_array(np.zeros(model.input_shape), tensor)}
 
 
 def onnx_runs(events: Iterable[dict[str, Any]]) -> list[list[Call]]:
@@ -69,10 +69,10 @@ def onnx_runs(events: Iterable[dict[str, Any]]) -> list[list[Call]]:
     ordered = [event for event in events if isinstance(event.get("dur"), int | float)]
     for event in ordered:
         if event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time"):
-            said = event.get("args", {})
+            args = event.get("args", {})
             name = event["name"].removesuffix("_kernel_time")
-            kind = said.get("op_name", "?")
-            calls.append((event["ts"], (name, kind, said.get("provider", "?"), event["dur"] / 1e3)))
+            kind, provider = args.get("op_name", "?"), args.get("provider", "?")
+            calls.append((event["ts"], (name, kind, provider, event["dur"] / 1e3)))
         elif event.get("name") == "model_run" and calls:
             calls.sort(key=lambda timed: timed[0])
             runs.append([call for _, call in calls])
@@ -81,16 +81,16 @@ def onnx_runs(events: Iterable[dict[str, Any]]) -> list[list[Call]]:
 
 
 def median_rows(runs: list[list[Call]]) -> list[dict[str, Any]]:
-    """Return the median of each operator over runs; all runs have the same operators."""
+    """Return the median of each operator over the runs that have all operators."""
     if not runs or not runs[0]:
         raise RuntimeError("the runtime's profiler reported no operators")
-    whole = [run for run in runs if len(run) == len(runs[0])]
+    complete = [run for run in runs if len(run) == len(runs[0])]
     return [
         {
             "name": runs[0][place][0],
             "kind": runs[0][place][1],
             "provider": runs[0][place][2],
-            "median_ms": median(run[place][3] for run in whole),
+            "median_ms": median(run[place][3] for run in complete),
         }
         for place in range(len(runs[0]))
     ]

@@ -1,4 +1,4 @@
-"""LiteRT on the processor: its interpreter, and its compiled models for more than one thread."""
+"""LiteRT on the CPU: its interpreter, or a compiled model for more than one thread."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LITERT_PACKAGES = ("ai_edge_litert", "tflite_runtime", "tensorflow")
 
 
 class LiteRtModel:
-    """LiteRT's interpreter, one thread."""
+    """LiteRT's interpreter with one thread."""
 
     def __init__(self, path: str) -> None:
         interpreter, self.version = import_interpreter()
         try:
-            with without_chatter():
+            with silenced_stderr():
                 self._interpreter = interpreter(model_path=path, num_threads=1)
                 self._interpreter.allocate_tensors()
         except Exception as error:
@@ -43,7 +43,7 @@ class LiteRtModel:
 
 
 class LiteRtThreadsModel(LiteRtModel):
-    """LiteRT's compiled model: the interpreter ignores every thread but the first."""
+    """LiteRT's compiled model, as the interpreter uses one thread only."""
 
     def __init__(self, path: str, threads: int) -> None:
         super().__init__(path)
@@ -59,7 +59,7 @@ class LiteRtThreadsModel(LiteRtModel):
             cpu_options=compiled.CpuOptions(num_threads=threads),
         )
         try:
-            with without_chatter():
+            with silenced_stderr():
                 self._model = compiled.CompiledModel.from_file(path, options=options)
         except Exception as error:
             raise BadModel(path, error) from None
@@ -79,25 +79,25 @@ class LiteRtThreadsModel(LiteRtModel):
 
 
 @contextmanager
-def without_chatter() -> Generator[None]:
-    """Keep what native code writes to stderr away: LiteRT greets on opening a model.
+def silenced_stderr() -> Generator[None]:
+    """Discard what native code writes to stderr: LiteRT prints messages on opening a model.
 
-    Its errors are not lost: they come as exceptions.
+    No error is lost by that: errors come as exceptions.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    stderr = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
 def import_interpreter() -> tuple[Any, str]:
-    """Return the interpreter class of the first package there is, and its version."""
+    """Return the interpreter class of the first installed package, and its version."""
     for package in LITERT_PACKAGES:
         try:
             if package == "tensorflow":

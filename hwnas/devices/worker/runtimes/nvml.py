@@ -1,7 +1,7 @@
-"""What an NVIDIA GPU does while it is measured, by NVML: clocks, heat, power, what slows it.
+"""State of an NVIDIA GPU while it measures, by NVML: clocks, temperature, power, throttling.
 
-NVML is optional: without ``nvidia-ml-py`` or its driver nothing is known, and a driver may not know
-every field.
+NVML is optional: without ``nvidia-ml-py`` or a driver the state is unknown, and a driver may not
+report every field.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from hwnas.devices.worker.runtimes.cuda import find_cuda_gpu
 
-SLOWED_BY = {
+THROTTLE_REASONS = {
     0x002: "application clocks",
     0x004: "power cap",
     0x008: "hardware slowdown",
@@ -23,20 +23,20 @@ SLOWED_BY = {
     0x080: "power brake",
     0x100: "display clocks",
 }
-"""Bits of NVML's clocks event reasons; 1 is an idle GPU, which slows nothing that runs."""
+"""Bits of NVML's clocks event reasons; bit 1 means idle, which does not slow a run."""
 
 
 class Handles(NamedTuple):
-    """NVML's handles of what is measured."""
+    """NVML's handles of the GPU that measures."""
 
-    named: Any
-    """The GPU, or an instance of it (MIG), which has a name, a UUID and memory of its own."""
+    device: Any
+    """The GPU, or an instance of it (MIG), which has its own name, UUID and memory."""
     whole: Any
-    """The GPU: an instance has no clocks, heat and power of its own."""
+    """The whole GPU, which has the clocks, temperature and power."""
 
 
 def watch(number: int) -> Callable[[], dict[str, Any] | None]:
-    """Read a GPU's state now; the returned function reads it again, as `measurement.Gpu`."""
+    """Read a GPU's state; the returned function reads it again and returns `GpuState` fields."""
     nvml = open_nvml()
     gpu = None if nvml is None else find_gpu(nvml, number)
     if nvml is None or gpu is None:
@@ -56,15 +56,15 @@ def open_nvml() -> Any:
     try:
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()
-    except Exception:  # no package, or no driver, in whichever form they say it
+    except Exception:  # no package or no driver, with different exceptions
         return None
     return nvml
 
 
 def find_gpu(nvml: Any, number: int) -> Handles | None:
-    """Return CUDA's GPU of that number, by its UUID or its place on the bus.
+    """Return handles of the GPU with that CUDA number, by its UUID or PCI bus id.
 
-    Never by NVML's own numbers: it counts all GPUs, whatever ``CUDA_VISIBLE_DEVICES`` says.
+    Not by NVML's own numbers, which ignore ``CUDA_VISIBLE_DEVICES``.
     """
     try:
         gpu = find_cuda_gpu(number)
@@ -72,52 +72,52 @@ def find_gpu(nvml: Any, number: int) -> Handles | None:
         return None
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
     names = [f"MIG-{gpu.uuid}"] if gpu.uuid else []
-    names += [first] if first.startswith("MIG-") else []  # CUDA sees no other beside an instance
+    names += [first] if first.startswith("MIG-") else []  # the only one CUDA sees
     for name in names:
-        instance = _asked(nvml, "nvmlDeviceGetHandleByUUID", name.encode())
+        instance = _query(nvml, "nvmlDeviceGetHandleByUUID", name.encode())
         if instance is not None:
-            whole = _asked(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", instance)
+            whole = _query(nvml, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", instance)
             return Handles(instance, instance if whole is None else whole)
-    handle = _asked(nvml, "nvmlDeviceGetHandleByPciBusId", gpu.pci_bus_id.encode())
+    handle = _query(nvml, "nvmlDeviceGetHandleByPciBusId", gpu.pci_bus_id.encode())
     return None if handle is None else Handles(handle, handle)
 
 
 def state(nvml: Any, gpu: Handles) -> dict[str, Any]:
-    """Return a GPU's state; None for what the driver doesn't say."""
+    """Return a GPU's state; ``None`` for values that the driver does not report."""
 
-    def ask(name: str, *arguments: Any) -> Any:
-        return _asked(nvml, name, gpu.whole, *arguments)
+    def query(name: str, *arguments: Any) -> Any:
+        return _query(nvml, name, gpu.whole, *arguments)
 
-    def ask_named(name: str) -> Any:
-        return _asked(nvml, name, gpu.named)
+    def query_device(name: str) -> Any:
+        return _query(nvml, name, gpu.device)
 
-    bits = ask("nvmlDeviceGetCurrentClocksEventReasons")
-    if bits is None:  # its name until driver 535
-        bits = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-    memory = ask_named("nvmlDeviceGetMemoryInfo")
-    running = ask_named("nvmlDeviceGetComputeRunningProcesses")
-    ecc, mig = ask("nvmlDeviceGetEccMode"), ask("nvmlDeviceGetMigMode")
-    persistence = ask("nvmlDeviceGetPersistenceMode")
+    bits = query("nvmlDeviceGetCurrentClocksEventReasons")
+    if bits is None:  # the name before driver 535
+        bits = query("nvmlDeviceGetCurrentClocksThrottleReasons")
+    memory = query_device("nvmlDeviceGetMemoryInfo")
+    running = query_device("nvmlDeviceGetComputeRunningProcesses")
+    ecc, mig = query("nvmlDeviceGetEccMode"), query("nvmlDeviceGetMigMode")
+    persistence = query("nvmlDeviceGetPersistenceMode")
     return {
-        "name": _text(ask_named("nvmlDeviceGetName")) or "NVIDIA GPU",
-        "uuid": _text(ask_named("nvmlDeviceGetUUID")),
-        "driver": _text(_asked(nvml, "nvmlSystemGetDriverVersion")),
+        "name": _text(query_device("nvmlDeviceGetName")) or "NVIDIA GPU",
+        "uuid": _text(query_device("nvmlDeviceGetUUID")),
+        "driver": _text(_query(nvml, "nvmlSystemGetDriverVersion")),
         "memory_bytes": None if memory is None else int(memory.total),
-        "sm_clock_mhz": ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
-        "max_sm_clock_mhz": ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
-        "memory_clock_mhz": ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
-        "temperature_c": ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
-        "power_w": _watts(ask("nvmlDeviceGetPowerUsage")),
-        "power_limit_w": _watts(ask("nvmlDeviceGetEnforcedPowerLimit")),
-        "slowed_by": [said for bit, said in SLOWED_BY.items() if (bits or 0) & bit],
+        "sm_clock_mhz": query("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+        "max_sm_clock_mhz": query("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
+        "memory_clock_mhz": query("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
+        "temperature_c": query("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+        "power_w": _watts(query("nvmlDeviceGetPowerUsage")),
+        "power_limit_w": _watts(query("nvmlDeviceGetEnforcedPowerLimit")),
+        "slowed_by": [reason for bit, reason in THROTTLE_REASONS.items() if (bits or 0) & bit],
         "persistence": None if persistence is None else bool(persistence),
         "ecc": None if ecc is None else bool(ecc[0]),
         "mig": None if mig is None else bool(mig[0]),
-        "others": None if running is None else sum(one.pid != os.getpid() for one in running),
+        "others": None if running is None else sum(p.pid != os.getpid() for p in running),
     }
 
 
-def _asked(nvml: Any, name: str, *arguments: Any) -> Any:
+def _query(nvml: Any, name: str, *arguments: Any) -> Any:
     try:
         return getattr(nvml, name)(*arguments)
     except Exception:  # NVMLError of many kinds, or a version without the function

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the processor."""
+"""ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hwnas.devices.worker.model import Array, BadModel, check_batch, fixed_shape
 
 
 class OnnxModel:
-    """ONNX Runtime on the CPU, input and outputs bound, threads that wait without spinning."""
+    """A session on the CPU with bound input and outputs; threads wait without spinning."""
 
     def __init__(self, path: str, threads: int = 1, batch: int = 1) -> None:
         self._ort = import_onnxruntime()
@@ -23,7 +23,9 @@ class OnnxModel:
         except Exception as error:
             raise BadModel(path, error) from None
         if self._session.get_providers() != providers:
-            raise RuntimeError(f"ONNX Runtime took {self._session.get_providers()} for {providers}")
+            raise RuntimeError(
+                f"ONNX Runtime used {self._session.get_providers()}, expected {providers}"
+            )
         self._input = only_input(path, self._session.get_inputs())
         self.input_shape = fixed_shape(self._input.shape, batch)
         check_batch(path, self.input_shape, batch)
@@ -43,14 +45,14 @@ class OnnxModel:
 
 
 def onnx_array(array: Array, tensor: Any) -> Array:
-    """Return the array in the type of an input of a session."""
+    """Return an array in the type of a session's input."""
     kind = tensor.type.removeprefix("tensor(").removesuffix(")")
     dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
     return np.array(array, dtype=dtype, order="C")
 
 
 def onnx_options(ort: Any, threads: int) -> Any:
-    """Return the options of every session: in sequence, quiet, no thread that spins."""
+    """Return the options of all sessions: sequential, quiet, without spinning threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -1,9 +1,9 @@
-"""ONNX Runtime on an NVIDIA GPU: its CUDA and TensorRT providers, and never the CPU unseen.
+"""ONNX Runtime's CUDA and TensorRT providers; raises if ONNX Runtime falls back to the CPU.
 
-Input and output stay on the GPU; a run is timed by events on a stream of its own. That the GPU
-computes is checked three times: a session on a model of one operator (a library that lists a
-provider may not be able to start it, and then takes the CPU without a word), the session's own
-providers, and the provider of every node of a profiled run.
+Input and output stay on the GPU; a run is timed by events on its own stream. Three checks make sure
+that the GPU computes: a session on a model of one operator (a library that lists a provider may be
+unable to start it, and then uses the CPU silently), the session's providers, and the provider of
+every node in a profiled run.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from hwnas.devices.worker.runtimes.onnxruntime_cpu import (
 )
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-HELPERS = {"cuda": (), "tensorrt": ("CUDAExecutionProvider",)}
-"""Who may compute what the provider does not take: for TensorRT, CUDA on the same GPU."""
+FALLBACKS = {"cuda": (), "tensorrt": ("CUDAExecutionProvider",)}
+"""Providers that may compute what a provider does not support, on the same GPU."""
 PACKAGE = "pip uninstall -y onnxruntime; pip install onnxruntime-gpu"
 ONE_RELU = bytes.fromhex(
     "080712003a330a0c0a0178120179220452656c751201675a0f0a0178120a0a08"
     "080112040a020801620f0a0179120a0a08080112040a02080142040a00100d"
 )
-"""An ONNX file of one operator on one number."""
+"""An ONNX file with one operator on one number."""
 
 
 class OnnxGpuModel:
-    """A session of the CUDA or TensorRT provider (a `Model` and `GpuModel` of `worker_model`)."""
+    """A session of the CUDA or TensorRT provider; a `Model` and `GpuModel`."""
 
     def __init__(self, path: str, threads: int, batch: int, gpu: dict[str, Any]) -> None:
         self._ort, self._path, self._threads, self._gpu = import_onnxruntime(), path, threads, gpu
@@ -48,7 +48,7 @@ class OnnxGpuModel:
         self._clock = EventClock(gpu["number"])
         self._session = self._open(profiled=None)
         if self._session.get_providers()[0] != PROVIDERS[gpu["provider"]]:
-            raise RuntimeError(_fallen(gpu["provider"], self._session.get_providers()))
+            raise RuntimeError(_fallback_error(gpu["provider"], self._session.get_providers()))
         self._input = only_input(path, self._session.get_inputs())
         self.input_shape = fixed_shape(self._input.shape, batch)
         check_batch(path, self.input_shape, batch)
@@ -69,24 +69,28 @@ class OnnxGpuModel:
         return np.array(self._binding.copy_outputs_to_cpu()[0])
 
     def check(self) -> None:
-        """Raise `BadModel` for nodes that another provider computes. Call it after `set_input`."""
+        """Raise `BadModel` for nodes that another provider computes. Needs `set_input` before."""
         with tempfile.TemporaryDirectory() as folder:
             session = self._open(profiled=str(Path(folder) / "profile"))
             session.run(None, {self._input.name: self._array})
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         providers = providers_of(events)
-        allowed = {PROVIDERS[self._gpu["provider"]], *HELPERS[self._gpu["provider"]]}
-        astray = [f"{node} ({who})" for node, who in providers.items() if who not in allowed]
-        if astray or not providers:
-            named = ", ".join(astray[:5]) + (f", {len(astray) - 5} more" if astray[5:] else "")
+        allowed = {PROVIDERS[self._gpu["provider"]], *FALLBACKS[self._gpu["provider"]]}
+        outside = [
+            f"{node} ({provider})"
+            for node, provider in providers.items()
+            if provider not in allowed
+        ]
+        if outside or not providers:
+            listed = ", ".join(outside[:5]) + (f", {len(outside) - 5} more" if outside[5:] else "")
             raise BadModel(
                 self._path,
-                f"{len(astray)} of {len(providers)} nodes do not run on the GPU: "
-                f"{named or 'the profile names no node'}",
+                f"{len(outside)} of {len(providers)} nodes do not run on the GPU: "
+                f"{listed or 'the profile names no node'}",
             )
         self._nodes = dict(Counter(providers.values()))
 
-    def said(self) -> dict[str, Any]:
+    def gpu_execution(self) -> dict[str, Any]:
         return {
             "provider": PROVIDERS[self._gpu["provider"]],
             "precision": self._gpu["precision"],
@@ -115,13 +119,13 @@ class OnnxGpuModel:
 
 
 def provider_options(gpu: dict[str, Any], stream: int) -> list[tuple[str, dict[str, str]]]:
-    """Return what a session is asked for, the wanted provider first."""
+    """Return the providers of a session with their options, the requested one first."""
     shared = {"device_id": str(gpu["number"]), "user_compute_stream": str(stream)}
     cuda = {**shared, "use_tf32": "1" if gpu["precision"] == "tf32" else "0"}
     if gpu["provider"] == "cuda":
         return [(PROVIDERS["cuda"], cuda)]
     engines = {"trt_fp16_enable": "True" if gpu["precision"] == "fp16" else "False"}
-    if gpu["engines"]:  # building one takes minutes: the next process finds it
+    if gpu["engines"]:  # building one takes minutes; cached for the next process
         os.makedirs(gpu["engines"], exist_ok=True)
         engines |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": gpu["engines"]}
     return [(PROVIDERS["tensorrt"], {**shared, **engines}), (PROVIDERS["cuda"], cuda)]
@@ -129,21 +133,21 @@ def provider_options(gpu: dict[str, Any], stream: int) -> list[tuple[str, dict[s
 
 @cache
 def check_provider(ort: Any, provider: str, number: int) -> None:
-    """Raise RuntimeError for a provider that is not there, or is listed and cannot start."""
-    wanted, listed = PROVIDERS[provider], ort.get_available_providers()
-    if wanted not in listed:
+    """Raise RuntimeError for a provider that is missing, or listed but unable to start."""
+    name, listed = PROVIDERS[provider], ort.get_available_providers()
+    if name not in listed:
         raise RuntimeError(
-            f"this ONNX Runtime has no {wanted}, it has {', '.join(listed)}; {PACKAGE}"
+            f"this ONNX Runtime has no {name}, it has {', '.join(listed)}; {PACKAGE}"
         )
     find_cuda_gpu(number)
     options = onnx_options(ort, 1)
-    asked = [(wanted, {"device_id": str(number)})]
+    providers = [(name, {"device_id": str(number)})]
     try:
-        got = ort.InferenceSession(ONE_RELU, options, providers=asked).get_providers()
+        used = ort.InferenceSession(ONE_RELU, options, providers=providers).get_providers()
     except Exception as error:
-        raise RuntimeError(f"{wanted} cannot start: {str(error).splitlines()[0]}") from None
-    if got[0] != wanted:
-        raise RuntimeError(_fallen(provider, got))
+        raise RuntimeError(f"{name} cannot start: {str(error).splitlines()[0]}") from None
+    if used[0] != name:
+        raise RuntimeError(_fallback_error(provider, used))
 
 
 def providers_of(events: Iterable[dict[str, Any]]) -> dict[str, str]:
@@ -157,8 +161,8 @@ def providers_of(events: Iterable[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _fallen(provider: str, got: list[str]) -> str:
+def _fallback_error(provider: str, used: list[str]) -> str:
     return (
-        f"{PROVIDERS[provider]} is listed but cannot start, ONNX Runtime fell back to {got[0]}: "
+        f"{PROVIDERS[provider]} is listed but cannot start, ONNX Runtime fell back to {used[0]}: "
         "are the CUDA, cuDNN and TensorRT libraries of its version installed?"
     )

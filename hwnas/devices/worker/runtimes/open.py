@@ -1,4 +1,4 @@
-"""Opens a model file with its runtime; runtimes are imported when they are needed."""
+"""Opens a model file with its runtime, which is imported only then."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hwnas.devices.worker.model import Model, check_batch
 def open_model(
     path: str, runtime: str, threads: int = 1, batch: int = 1, gpu: dict[str, Any] | None = None
 ) -> Model:
-    """Open a model file for ``batch`` inputs at once, on the processor or on a GPU.
+    """Open a model file for a batch size, on the CPU or on a GPU.
 
-    Raises `BadModel` for a file that the runtime refuses, RuntimeError where the runtime, or its
-    way to the GPU, is not installed.
+    Raises `BadModel` for a file that the runtime refuses, RuntimeError if the runtime or its GPU
+    support is not installed.
     """
     if runtime == "torch":
-        from hwnas.devices.worker.runtimes.torch_export import TorchModel
+        from hwnas.devices.worker.runtimes.torch_export import open_program
 
-        return TorchModel(path, threads, batch, gpu)
+        return open_program(path, threads, batch, gpu)
     if runtime == "onnxruntime" and gpu is not None:
         from hwnas.devices.worker.runtimes.onnxruntime_gpu import OnnxGpuModel
 
@@ -28,7 +28,7 @@ def open_model(
 
         return OnnxModel(path, threads, batch)
     if runtime == "litert" and gpu is not None:
-        raise RuntimeError("LiteRT runs on the processor here; on a GPU: onnxruntime, torch")
+        raise RuntimeError("LiteRT runs on the CPU only here; for a GPU use onnxruntime or torch")
     if runtime == "litert":
         from hwnas.devices.worker.runtimes.litert import LiteRtModel, LiteRtThreadsModel
 

@@ -1,4 +1,4 @@
-"""PyTorch's own runtime: programs of ``torch.export`` (.pt2), on the processor or an NVIDIA GPU."""
+"""Programs of ``torch.export`` (.pt2) in PyTorch, on the CPU or an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from typing import Any
 import numpy as np
 
 from hwnas.devices.worker.model import Array, BadModel, check_batch, fixed_shape
-from hwnas.devices.worker.runtimes.cuda import TimedRun, median_ms, number_as_nvidia_smi, restricted
+from hwnas.devices.worker.runtimes.cuda import (
+    TimedRun,
+    median_ms,
+    use_nvidia_smi_order,
+    visibility_hint,
+)
 
 DEVICE = "cuda:{}"
 
 
-def TorchModel(path: str, threads: int, batch: int, gpu: dict[str, Any] | None) -> Any:
-    """Open a program; see `hwnas.devices.worker.runtimes.open.open_model` for what it raises."""
+def open_program(path: str, threads: int, batch: int, gpu: dict[str, Any] | None) -> Any:
+    """Open a program on the CPU or a GPU. Raises as `open_model`."""
     return Program(path, threads, batch) if gpu is None else GpuProgram(path, threads, batch, gpu)
 
 
 class Program:
-    """A program on the processor (`worker_model.Model`)."""
+    """A program on the CPU; a `Model`."""
 
     device = "cpu"
 
@@ -30,11 +35,11 @@ class Program:
         self._torch.set_num_threads(threads)
         try:
             program = self._load(path)
-            taken = set(program.graph_signature.user_inputs)
+            user_inputs = set(program.graph_signature.user_inputs)
             inputs = [
                 node.meta["val"]
                 for node in program.graph.nodes
-                if node.op == "placeholder" and node.name in taken
+                if node.op == "placeholder" and node.name in user_inputs
             ]
             self._module = program.module()
         except Exception as error:
@@ -60,21 +65,21 @@ class Program:
 
     def _run(self) -> None:
         with self._torch.no_grad():
-            found = self._module(self._input)
-        self._output = found[0] if isinstance(found, tuple | list) else found
+            output = self._module(self._input)
+        self._output = output[0] if isinstance(output, tuple | list) else output
 
 
 class GpuProgram(Program):
-    """The same on a GPU (`worker_model.GpuModel`), timed by PyTorch's CUDA events."""
+    """A program on a GPU, timed by PyTorch's CUDA events; a `GpuModel`."""
 
     def __init__(self, path: str, threads: int, batch: int, gpu: dict[str, Any]) -> None:
-        number_as_nvidia_smi()
+        use_nvidia_smi_order()
         torch = _import_torch()
         if not torch.cuda.is_available() or gpu["number"] >= torch.cuda.device_count():
             raise RuntimeError(
                 f"PyTorch {torch.__version__} sees no GPU {gpu['number']} here "
                 f"({torch.cuda.device_count() if torch.cuda.is_available() else 0} in all)"
-                f"{restricted()}"
+                f"{visibility_hint()}"
             )
         self.device, self._gpu = DEVICE.format(gpu["number"]), gpu
         torch.cuda.set_device(gpu["number"])
@@ -87,12 +92,12 @@ class GpuProgram(Program):
         self.run = self._timed
 
     def check(self) -> None:
-        """Raise RuntimeError where weights or the output of the last run are not on the GPU."""
-        held = [*self._module.parameters(), *self._module.buffers(), self._output]
-        if astray := sum(one.device.type != "cuda" for one in held):
-            raise RuntimeError(f"{astray} of {len(held)} tensors are not on the GPU")
+        """Raise RuntimeError if weights or the output of the last run are not on the GPU."""
+        tensors = [*self._module.parameters(), *self._module.buffers(), self._output]
+        if outside := sum(tensor.device.type != "cuda" for tensor in tensors):
+            raise RuntimeError(f"{outside} of {len(tensors)} tensors are not on the GPU")
 
-    def said(self) -> dict[str, Any]:
+    def gpu_execution(self) -> dict[str, Any]:
         return {
             "provider": "PyTorch CUDA",
             "precision": self._gpu["precision"],
@@ -115,7 +120,7 @@ class GpuProgram(Program):
 
 
 class EventPair:
-    """PyTorch's events on its current stream, as `worker_cuda.EventClock`."""
+    """A pair of PyTorch's events on the current stream; the interface of `EventClock`."""
 
     def __init__(self, torch: Any) -> None:
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
