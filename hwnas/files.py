@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def home() -> Path:
-    """Return the folder of what hwnas keeps between runs (``HWNAS_HOME`` overrides it)."""
+    """Return the folder where hwnas stores data between runs (``HWNAS_HOME`` overrides it)."""
     return Path(os.environ.get("HWNAS_HOME") or platformdirs.user_data_dir("hwnas"))
 
 
@@ -43,7 +43,7 @@ def read_json(path: Path | Traversable, kind: type[T]) -> T:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write ``data`` to a temporary name beside ``path``, flush it to disk, then rename it."""
+    """Write ``data`` to a temporary file next to ``path``, flush it to disk, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as file:
@@ -54,15 +54,15 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write any plain data as indented JSON, atomically."""
+    """Write plain data as indented JSON, atomically."""
     write_atomic(path, msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
 def append_line(path: Path, value: object) -> None:
     """Append one JSON line to a journal and flush it to disk.
 
-    A line that a kill left half written is first closed with a newline, so that it can only
-    spoil itself; `read_lines` passes over it.
+    A line that a kill left half-written is first ended by a newline, so that only that line is
+    lost; `read_lines` skips it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
@@ -74,7 +74,7 @@ def append_line(path: Path, value: object) -> None:
 
 
 def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
-    """Yield the whole lines of a journal; a half-written one (a kill) is passed over."""
+    """Yield the complete lines of a journal; lines that a kill left half-written are skipped."""
     if not path.exists():
         return
     decoder = msgspec.json.Decoder(kind)

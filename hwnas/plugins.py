@@ -1,6 +1,7 @@
-"""Extensions by entry points: built-ins are named in the same form and imported when asked for.
+"""Extensions by entry points; built-in ones are declared in the same way.
 
-Two packages may declare one name: hwnas's own wins, then the first by package name.
+They are imported on demand. If two packages declare the same name, hwnas's own takes precedence,
+then the first by package name.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ GROUPS = {
 
 State = Literal["ok", "hidden", "broken"]
 Check = Callable[[str, Any], str]
-"""Takes a kind and what an entry point names; returns a note, or raises what is wrong."""
+"""Takes a kind and the object of an entry point; returns a note, raises if it is invalid."""
 
 
 class Plugin(NamedTuple):
-    """An extension that is installed, and whether it can be used."""
+    """An installed extension and its state."""
 
     kind: str
     name: str
@@ -34,47 +35,47 @@ class Plugin(NamedTuple):
     value: str
     """Module and attribute, e.g. ``acme.search:Annealing``."""
     state: State
-    """``hidden``: another one of that name is used, which is no fault of either."""
+    """``hidden``: an extension of the same name takes precedence, which is not an error."""
     note: str = ""
-    """Why it is broken, what hides it, or what else is to be known."""
+    """The reason why it is broken or hidden, or other information."""
 
 
 def names(kind: str) -> list[str]:
-    """Return the names installed of a kind, sorted."""
+    """Return the names of all installed extensions of a kind, sorted."""
     return sorted({point.name for point in _points(kind)})
 
 
 def load(kind: str, name: str) -> Any:
     """Import and return the extension of that kind and name.
 
-    Raises `UnknownName`, or `HwnasError` for one that is declared and cannot be imported.
+    Raises `UnknownName`, or `HwnasError` for an extension that cannot be imported.
     """
     for point in _points(kind):
         if point.name == name:
-            found, problem = _loaded(point)
+            extension, problem = _load(point)
             if problem:
                 raise HwnasError(f"{kind} {name!r} of package {_package(point)}: {problem}")
-            return found
+            return extension
     raise UnknownName(kind, name, names(kind))
 
 
 def installed(check: Check) -> list[Plugin]:
-    """Load and check every extension there is; hidden ones are not loaded."""
-    found: list[Plugin] = []
+    """Load and check all installed extensions; hidden ones are not loaded."""
+    plugins: list[Plugin] = []
     for kind in GROUPS:
         first: dict[str, str] = {}
         for point in _points(kind):
             package, version = _package(point), point.dist.version if point.dist else "?"
-            state, note = "hidden", f"by the one of the same name in {first.get(point.name)}"
+            state, note = "hidden", f"by the extension of the same name in {first.get(point.name)}"
             if point.name not in first:
                 first[point.name] = package
-                state, note = _checked(kind, point, check)
-            found.append(Plugin(kind, point.name, package, version, point.value, state, note))
-    return found
+                state, note = _check(kind, point, check)
+            plugins.append(Plugin(kind, point.name, package, version, point.value, state, note))
+    return plugins
 
 
-def _checked(kind: str, point: EntryPoint, check: Check) -> tuple[State, str]:
-    extension, problem = _loaded(point)
+def _check(kind: str, point: EntryPoint, check: Check) -> tuple[State, str]:
+    extension, problem = _load(point)
     if problem:
         return "broken", problem
     try:
@@ -83,17 +84,17 @@ def _checked(kind: str, point: EntryPoint, check: Check) -> tuple[State, str]:
         return "broken", f"{point.value}: {error}"
 
 
-def _loaded(point: EntryPoint) -> tuple[Any, str]:
-    """Return what an entry point names, or why there is nothing: its import runs foreign code."""
+def _load(point: EntryPoint) -> tuple[Any, str]:
+    """Return the object of an entry point, or the reason why foreign code failed to import."""
     try:
         return point.load(), ""
     except Exception as error:
-        said = str(error).strip().splitlines()[:1] or ["no reason given"]
-        return None, f"{point.value} cannot be loaded: {type(error).__name__}: {said[0]}"
+        lines = str(error).strip().splitlines() or ["no reason given"]
+        return None, f"{point.value} cannot be loaded: {type(error).__name__}: {lines[0]}"
 
 
 def _points(kind: str) -> list[EntryPoint]:
-    """Return the entry points of a kind in the order in which one of a name is taken."""
+    """Return the entry points of a kind in order of precedence."""
     points = entry_points(group=GROUPS[kind])
     return sorted(
         points, key=lambda point: (point.name, _package(point) != "hwnas", _package(point))

@@ -1,4 +1,4 @@
-"""Where the data files that come with hwnas are."""
+"""Locates the data files that come with hwnas."""
 
 from __future__ import annotations
 

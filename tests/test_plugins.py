@@ -103,7 +103,10 @@ def test_a_hidden_name_is_reported_and_is_not_an_error(acme: None, tmp_path: Pat
     result = CliRunner().invoke(command, ["--json"])
     rows = rows_of(result.stdout)
     hidden = rows["strategy", "proxyless", "acme"]
-    assert (hidden["state"], hidden["note"]) == ("hidden", "by the one of the same name in hwnas")
+    assert (hidden["state"], hidden["note"]) == (
+        "hidden",
+        "by the extension of the same name in hwnas",
+    )
     note = rows["device", "boards", "acme"]["note"]
     assert note.startswith("acme-board, host-cpu; hidden by ")
     assert note.endswith("devices/host-cpu.toml") and "acme/host-cpu" not in note
@@ -170,9 +173,13 @@ class Shapeless:
 @pytest.mark.parametrize(
     ("kind", "extension", "why"),
     [
-        ("runner", Careless, r"measure\(subjects, .*seed=….* can be called; got an unexpected"),
-        ("runner", lambda: None, "a runner is made with a profile; too many positional"),
-        ("runner", Shapeless, "a runner is made with a profile"),
+        (
+            "runner",
+            Careless,
+            r"measure\(subjects, .*seed=\.\.\..* can be called; got an unexpected",
+        ),
+        ("runner", lambda: None, "a runner is made from a profile; too many positional"),
+        ("runner", Shapeless, "a runner is made from a profile"),
         ("strategy", Careless, "it has no attribute 'traits'; expected traits = StrategyTraits"),
         ("space", lambda shape, classes: Shapeless(), "is an Architecture"),
         ("space", lambda shape: Shapeless(), "it raises TypeError"),

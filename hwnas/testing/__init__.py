@@ -1,7 +1,7 @@
-"""Helpers for tests of your own devices, spaces and strategies: public, and kept stable.
+"""Conformance tests for your own devices, spaces and strategies; a stable public interface.
 
-``simulated_device`` and ``write_model`` need no hardware. Each ``check_…`` takes what you made and
-raises `ContractBroken` with the sentence that does not hold.
+``simulated_device`` and ``write_model`` need no hardware. Each ``check_...`` function checks an
+extension and raises `ContractBroken` with the requirement that it violates.
 """
 
 from hwnas.testing.contract import ContractBroken

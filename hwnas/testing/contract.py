@@ -1,4 +1,4 @@
-"""What does not hold, as a sentence."""
+"""Requirements as sentences."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Callable
 
 
 class ContractBroken(AssertionError):
-    """A promise that an extension does not keep; pytest shows it as a failed test."""
+    """A requirement that an extension violates; pytest shows it as a failed test."""
 
 
-def holds(truth: object, sentence: str) -> None:
-    """Raise `ContractBroken` with the sentence where it is not true."""
-    if not truth:
-        raise ContractBroken(sentence)
+def require(condition: object, requirement: str) -> None:
+    """Raise `ContractBroken` with the requirement if the condition is false."""
+    if not condition:
+        raise ContractBroken(requirement)
 
 
-def raises(kind: type[Exception], act: Callable[[], object], sentence: str) -> None:
-    """Raise `ContractBroken` where ``act`` does not raise ``kind``."""
+def require_error(kind: type[Exception], call: Callable[[], object], requirement: str) -> None:
+    """Raise `ContractBroken` if ``call`` does not raise ``kind``."""
     try:
-        act()
+        call()
     except kind:
         return
     except Exception as error:
-        raise ContractBroken(f"{sentence}; it raised {type(error).__name__}: {error}") from error
-    raise ContractBroken(f"{sentence}; it raised nothing")
+        raise ContractBroken(f"{requirement}; it raised {type(error).__name__}: {error}") from error
+    raise ContractBroken(f"{requirement}; it raised nothing")

@@ -1,4 +1,4 @@
-"""A device without hardware, and model files to measure on it."""
+"""A simulated device, and model files to measure on it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def simulated_device(
     measure: MeasureSpec | None = None,
     **faults: float,
 ) -> DeviceProfile:
-    """Return the profile of a device that is arithmetic over a file's operators.
+    """Return the profile of a device whose latency is computed from the operators of a file.
 
-    `hwnas.devices.runner.open_runner` measures on it in no time; the same file always gives the
-    same samples. ``faults`` are fields of `Simulation`: ``throttle_after_calls``, ``drop_outs``…
+    `hwnas.devices.runner.open_runner` measures on it instantly; the same file always gives the same
+    samples. ``faults`` are fields of `Simulation`, e.g. ``throttle_after_calls``, ``drop_outs``.
     """
     simulation = Simulation(
         call_ms=call_ms,
@@ -42,11 +42,11 @@ def simulated_device(
     )
     return DeviceProfile(
         name=name,
-        title=f"{name}: arithmetic for tests",
+        title=f"{name}: simulated, for tests",
         kind="simulated",
         runtime=runtime,
         transport="simulated",
-        hardware=Hardware(source="none: it is simulated"),
+        hardware=Hardware(source="simulated"),
         limits=limits or Limits(),
         measure=measure or MeasureSpec(),
         simulation=simulation,
@@ -54,9 +54,9 @@ def simulated_device(
 
 
 def write_model(path: Path, channels: int = 8, layers: int = 2, size: int = 16) -> Path:
-    """Write a small network with random weights, as .onnx or .tflite by the suffix of ``path``.
+    """Write a small network with random weights, as .onnx or .tflite depending on the suffix.
 
-    Input ``[1, 3, size, size]``; more channels and layers take longer.
+    Its input is ``[1, 3, size, size]``; more channels and layers take longer.
     """
     blocks = [Block("conv", 3, channels, 3, 1, 1, size)]
     blocks += [Block("conv", channels, channels, 3, 1, 1, size) for _ in range(layers - 1)]

@@ -128,7 +128,7 @@ def test_a_file_that_the_baseline_lacks_is_named_before_measuring(
     other = write_net(tmp_path / "b.tflite")
     result, steps = gate(STEADY, options=[other])
     assert isinstance(result.exception, UnknownName)
-    assert "no file of the baseline named 'b.tflite'" in str(result.exception)
+    assert "no file in the baseline named 'b.tflite'" in str(result.exception)
     assert steps.measured == 0
 
 
