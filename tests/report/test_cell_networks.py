@@ -122,8 +122,10 @@ def test_the_drawing_sums_the_blocks_of_each_cell_in_one_box() -> None:
     picture = network_svg(rows)
     assert picture.count('<rect class="box') == 1 + 5 + 1
     assert [name for _, name in network_legend(rows)] == [
-        "convolution", "cell (drawn below)", "pool and linear",
-    ]  # fmt: skip
+        "convolution",
+        "cell (drawn below)",
+        "pool and linear",
+    ]
     assert picture.count(">s2<") == 2
     last = sum(row.macs for row in rows if row.cell == 4)
     assert f"{last / 1e3:.0f} k MACs" in picture or f"{last / 1e6:.2f} M MACs" in picture

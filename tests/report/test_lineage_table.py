@@ -12,9 +12,16 @@ from tests.support.sample_report import measured_report
 
 def row(name: str, parent: str = "", accuracy: float | None = 0.5, **more: object) -> FamilyRow:
     given = {
-        "name": name, "parent": parent, "accuracy": accuracy, "digest": "00", "params": 10,
-        "macs": 20, "state": "trained", "latency_ms": 1.0, **more,
-    }  # fmt: skip
+        "name": name,
+        "parent": parent,
+        "accuracy": accuracy,
+        "digest": "00",
+        "params": 10,
+        "macs": 20,
+        "state": "trained",
+        "latency_ms": 1.0,
+        **more,
+    }
     return msgspec.convert(given, FamilyRow)
 
 
@@ -29,8 +36,12 @@ FAMILY = (
 
 def test_children_follow_their_parent_the_best_first() -> None:
     assert [(item.row.name, item.depth) for item in lineage(FAMILY)] == [
-        ("n0", 0), ("n2", 1), ("n4", 2), ("n1", 1), ("n3", 2),
-    ]  # fmt: skip
+        ("n0", 0),
+        ("n2", 1),
+        ("n4", 2),
+        ("n1", 1),
+        ("n3", 2),
+    ]
     changes = {item.row.name: item.changes for item in lineage(FAMILY)}
     assert changes["n1"] == "wider 1.1 to 8, deeper 1.1 k3"
     many = row("n5", "n0", steps=tuple(f"wider 1.1 to {n}" for n in range(8, 16)))

@@ -258,8 +258,14 @@ def test_baselines_whose_intervals_overlap_are_a_tie() -> None:
 
 def test_numbers_have_significant_digits() -> None:
     assert [formatting.ms(v) for v in (0.2119, 78.4, 80.0, 1234.5, 0.0123, 0, None)] == [
-        "0.212", "78.4", "80.0", "1234", "0.0123", "0", "–",  # noqa: RUF001
-    ]  # fmt: skip
+        "0.212",
+        "78.4",
+        "80.0",
+        "1234",
+        "0.0123",
+        "0",
+        "–",  # noqa: RUF001
+    ]
     assert formatting.distinct(79.96, 80.0) == ("79.96", "80.00")
     assert [formatting.count(v) for v in (970, 56_400, 3_713_000)] == ["970", "56.4 k", "3.71 M"]
     assert [formatting.seconds(v) for v in (41.2, 512, 7322)] == [

@@ -99,6 +99,14 @@ class Group(_Help, click.Group):
 
     command_class = Command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, each with the whole first sentence of its help."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, cmd.get_short_help_str(200)) for name, cmd in commands.items() if cmd]
+            )
+
 
 def command(name: str, example: str | tuple[str, ...] = (), **attrs: Any) -> Callable[..., Command]:
     """Return a decorator that makes a function a command."""

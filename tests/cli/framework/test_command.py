@@ -121,9 +121,18 @@ def test_a_value_is_read_with_its_unit(kind: Value, word: str, value: object) ->
 
 @pytest.mark.parametrize(
     ("kind", "word"),
-    [(SHARE, "much"), (SHARE, "-5%"), (SHARE, "nan"), (DURATION, "80"), (DURATION, "0ms"),
-     (SHAPE, "3x224"), (SHAPE, "0x2x2"), (COUNTS, "0"), (COUNTS, "1,,2")],
-)  # fmt: skip
+    [
+        (SHARE, "much"),
+        (SHARE, "-5%"),
+        (SHARE, "nan"),
+        (DURATION, "80"),
+        (DURATION, "0ms"),
+        (SHAPE, "3x224"),
+        (SHAPE, "0x2x2"),
+        (COUNTS, "0"),
+        (COUNTS, "1,,2"),
+    ],
+)
 def test_a_value_that_cannot_be_read_says_what_was_expected(kind: Value, word: str) -> None:
     with pytest.raises(click.BadParameter, match=rf"'{word}': expected .*such as"):
         kind.convert(word, None, None)
