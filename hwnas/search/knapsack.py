@@ -1,8 +1,8 @@
-"""From probabilities to architectures that fill the budget: the window knapsack.
+"""The window knapsack: the most probable architecture that fills the latency budget.
 
-The argmax of a short search ends at 0.7 to 1.3 times the budget. Here the most probable
-architecture whose latency lies in a window below the budget is found exactly (up to the size of
-a latency cell) by dynamic programming over decisions and latency cells.
+The argmax of a short search takes 0.7 to 1.3 times the budget. The knapsack finds the most probable
+architecture whose latency lies in a window below the budget, exactly up to the size of a latency
+cell, by dynamic programming over decisions and latency cells.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from hwnas.errors import BudgetError
 from hwnas.latency_models.cost import CostTable
 
-CELLS, CELLS_EACH = 4000, 100
-"""Latency cells up to the budget, at least so many for each decision: rounding costs less than
+MIN_CELLS, CELLS_PER_DECISION = 4000, 100
+"""Latency cells up to the budget, in all and per decision: rounding loses less than the share
 decisions / cells of the budget (1 %)."""
 
 
-class Limit(NamedTuple):
-    """At most so many of something in a network, e.g. of skips."""
+class CountLimit(NamedTuple):
+    """An upper limit on a count in the network, e.g. on its skips."""
 
-    uses: list[list[int]]
-    """``[P][K]``: how many an option has of them."""
-    most: int
+    counts: list[list[int]]
+    """``[P][K]``: what each candidate adds to the count."""
+    max_count: int
 
 
 def window_knapsack(
@@ -35,14 +35,14 @@ def window_knapsack(
     costs: CostTable,
     low_ms: float,
     high_ms: float,
-    limit: Limit | None = None,
+    limit: CountLimit | None = None,
 ) -> tuple[int, ...]:
     """Return the choices of greatest total score with a latency in ``[low_ms, high_ms]``.
 
     ``scores[P][K]`` is a log-probability (or any additive score). Costs are rounded up to cells,
-    so the budget is never passed. If no network lies in the window, the best of the nearest ones
-    below it is returned. Raises `BudgetError` if even the fastest network is over ``high_ms``, or
-    if all that are not break ``limit``.
+    so the budget is never exceeded. If no network lies in the window, the slowest below it is
+    returned. Raises `BudgetError` if even the fastest network exceeds ``high_ms``, or if every
+    network within it exceeds ``limit``.
     """
     free_ms = high_ms - costs.fixed_ms
     if costs.smallest_ms > high_ms:
@@ -50,10 +50,10 @@ def window_knapsack(
             f"the fastest network takes {costs.smallest_ms:.4g} ms, over the budget of "
             f"{high_ms:.4g} ms"
         )
-    count = max(CELLS, CELLS_EACH * len(costs.mean_ms))
+    count = max(MIN_CELLS, CELLS_PER_DECISION * len(costs.mean_ms))
     cell_ms = max(free_ms, 1e-9) / count
     cells = [[_cells(cost_ms, cell_ms) for cost_ms in row] for row in costs.mean_ms]
-    limit = limit or Limit([[0] * len(row) for row in cells], 0)
+    limit = limit or CountLimit([[0] * len(row) for row in cells], 0)
     best, picks = _forward(scores, cells, count, limit)
     peak, used = best.max(0), best.argmax(0)
     for end in _ends(peak, low_ms - costs.fixed_ms, cell_ms):
@@ -64,58 +64,59 @@ def window_knapsack(
     if len(reached):
         end = int(reached.max())
         return _backward(end, int(used[end]), cells, limit, picks)
-    # only by the rounding: the fastest network just fits
+    # the fastest network just fits, and only rounding excluded it
     fastest = tuple(row.index(min(row)) for row in costs.mean_ms)
-    if sum(row[choice] for row, choice in zip(limit.uses, fastest, strict=True)) > limit.most:
+    counts = (row[choice] for row, choice in zip(limit.counts, fastest, strict=True))
+    if sum(counts) > limit.max_count:
         raise BudgetError(
-            f"no network within {high_ms:.4g} ms has at most {limit.most} such choices"
+            f"no network within {high_ms:.4g} ms has at most {limit.max_count} such choices"
         )
     return fastest
 
 
 def _cells(cost_ms: float, cell_ms: float) -> int:
-    """Round up, forgiving the last bits of a cost that is a whole number of cells."""
+    """Round up, with a tolerance for the last bits of a cost that is a whole number of cells."""
     return math.ceil(cost_ms / cell_ms - 1e-9)
 
 
 def _forward(
-    scores: list[list[float]], cells: list[list[int]], count: int, limit: Limit
+    scores: list[list[float]], cells: list[list[int]], count: int, limit: CountLimit
 ) -> tuple[NDArray[np.float64], list[NDArray[np.int16]]]:
-    """Fill ``best[u, c]``, the greatest score that uses exactly ``u`` of what is limited and ``c``
-    of ``count`` cells, decision by decision."""
-    most = limit.most
-    best = np.full((most + 1, count + 1), -np.inf)
+    """Fill ``best[u, c]``, the greatest score with the limited count ``u`` and ``c`` of ``count``
+    cells, decision by decision."""
+    max_count = limit.max_count
+    best = np.full((max_count + 1, count + 1), -np.inf)
     best[0, 0] = 0.0
     picks: list[NDArray[np.int16]] = []
-    for row_scores, row_cells, row_uses in zip(scores, cells, limit.uses, strict=True):
-        options = np.full((len(row_cells), most + 1, count + 1), -np.inf)
-        rows = zip(row_scores, row_cells, row_uses, strict=True)
-        for candidate, (score, cell, uses) in enumerate(rows):
-            if cell <= count and uses <= most:
-                before = best[: most + 1 - uses, : count + 1 - cell]
-                options[candidate, uses:, cell:] = before + score
+    for row_scores, row_cells, row_counts in zip(scores, cells, limit.counts, strict=True):
+        options = np.full((len(row_cells), max_count + 1, count + 1), -np.inf)
+        rows = zip(row_scores, row_cells, row_counts, strict=True)
+        for candidate, (score, cell, added) in enumerate(rows):
+            if cell <= count and added <= max_count:
+                before = best[: max_count + 1 - added, : count + 1 - cell]
+                options[candidate, added:, cell:] = before + score
         picks.append(options.argmax(0).astype(np.int16))
         best = options.max(0)
     return best, picks
 
 
 def _ends(best: NDArray[np.float64], low_ms: float, cell_ms: float) -> Iterator[int]:
-    """Yield the reached cells of the window, best score first (of equals the fullest)."""
+    """Yield the reached cells of the window, best score first; the fullest wins a tie."""
     first = max(0, math.floor(low_ms / cell_ms))
     reached = [cell for cell in range(first, len(best)) if np.isfinite(best[cell])]
     yield from sorted(reached, key=lambda cell: (-best[cell], -cell))
 
 
 def _backward(
-    end: int, used: int, cells: list[list[int]], limit: Limit, picks: list[NDArray[np.int16]]
+    end: int, used: int, cells: list[list[int]], limit: CountLimit, picks: list[NDArray[np.int16]]
 ) -> tuple[int, ...]:
     choices: list[int] = []
-    rows = list(zip(cells, limit.uses, picks, strict=True))
-    for row_cells, row_uses, row_picks in reversed(rows):
+    rows = list(zip(cells, limit.counts, picks, strict=True))
+    for row_cells, row_counts, row_picks in reversed(rows):
         choice = int(row_picks[used, end])
         choices.append(choice)
         end -= row_cells[choice]
-        used -= row_uses[choice]
+        used -= row_counts[choice]
     return tuple(reversed(choices))
 
 
@@ -126,20 +127,20 @@ def window_samples(
     high_ms: float,
     count: int,
     rng: np.random.Generator,
-    limit: Limit | None = None,
+    limit: CountLimit | None = None,
 ) -> list[tuple[int, ...]]:
-    """Return up to ``count`` distinct choices of the window: the best, then perturbed ones.
+    """Return up to ``count`` distinct choices in the window: the best, then perturbed ones.
 
     Gumbel noise on the scores before maximising draws from (an approximation of) the
     distribution that the scores define, restricted to the window (perturb and MAP:
     Papandreou and Yuille, ICCV 2011).
     """
-    found = [window_knapsack(scores, costs, low_ms, high_ms, limit)]
+    samples = [window_knapsack(scores, costs, low_ms, high_ms, limit)]
     for _ in range(20 * count):
-        if len(found) >= count:
+        if len(samples) >= count:
             break
         noisy = [[score + rng.gumbel() for score in row] for row in scores]
         choices = window_knapsack(noisy, costs, low_ms, high_ms, limit)
-        if choices not in found:
-            found.append(choices)
-    return found
+        if choices not in samples:
+            samples.append(choices)
+    return samples

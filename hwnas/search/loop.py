@@ -29,12 +29,12 @@ def run_search(
     rounds: int = 1,
     on_line: OnLine | None = None,
 ) -> None:
-    """Run warm-up and search, and a search's half length again for each further round.
+    """Run warm-up and search, and half a search again for each further round.
 
-    What ``files`` says was done is not done again. Of several ranks (`hwnas.training.distributed`)
-    only the first has files; the others run with ``None`` beside it, and all end with the same
-    state. Every epoch's randomness follows from ``seed`` and its number. Raises `HwnasError` when
-    the loss is not finite; the last checkpoint stays.
+    Epochs that are in ``files`` are not repeated. With several ranks (`hwnas.training.distributed`)
+    only rank 0 has files, the others get ``None``; all end with the same state. The randomness of
+    an epoch depends only on ``seed`` and its number. Raises `HwnasError` if the loss is not finite;
+    the last checkpoint stays.
     """
     done = 0 if files is None else _resume(strategy, files)
     if ranks() > 1:
@@ -57,7 +57,7 @@ def run_search(
 
 
 def _norms(strategy: SteppedStrategy) -> AbstractContextManager[None]:
-    """Let the batch norms of several ranks work together."""
+    """Synchronise the batch norms of several ranks."""
     if ranks() == 1:
         return nullcontext()
     if not strategy.traits.parallel:
@@ -76,8 +76,8 @@ def _epoch(
     epoch: int,
     on_line: OnLine | None,
 ) -> Iterator[LogLine]:
-    """Run one epoch; yield a line for the first of ``plan.weight_steps`` steps and, in the search,
-    for the architecture step after the last of them."""
+    """Run an epoch; yield a line for the first of every ``plan.weight_steps`` weight steps and, in
+    the search, for the architecture step after the last of them."""
     warm_up = epoch < plan.warmup_epochs
     phase = "warm-up" if warm_up else "search"
     steps = max(1, len(train.images) // plan.batch_size)
@@ -86,32 +86,31 @@ def _epoch(
     for number, batch in enumerate(batches(train, plan.batch_size, generator, plan.flip)):
         step = epoch * steps + number
         rate = _learning_rate(plan, step, steps)
-        done = _finite(strategy.weight_step(share(*batch), rate), phase, step)
+        log = _averaged(strategy.weight_step(share(*batch), rate), phase, step)
         if not warm_up and (number + 1) % plan.weight_steps == 0:
-            decided = strategy.architecture_step(share(*next(valid_batches)))
-            done = done if decided is None else _finite(decided, phase, step)
+            arch_log = strategy.architecture_step(share(*next(valid_batches)))
+            log = log if arch_log is None else _averaged(arch_log, phase, step)
         elif number % plan.weight_steps:
             continue
-        line = LogLine.of(done, epoch, step, phase)
+        line = LogLine.of(log, epoch, step, phase)
         if on_line is not None:
             on_line(line)
         yield line
 
 
-def _finite(done: StepLog, phase: str, step: int) -> StepLog:
-    """Return what a step did, over the parts of all ranks."""
-    loss, accuracy = averaged([done.loss, done.accuracy])
-    done = msgspec.structs.replace(done, loss=loss, accuracy=accuracy)
-    if not math.isfinite(done.loss):
+def _averaged(log: StepLog, phase: str, step: int) -> StepLog:
+    """Return a step's log, averaged over all ranks. Raises `HwnasError` if it is not finite."""
+    loss, accuracy = averaged([log.loss, log.accuracy])
+    if not math.isfinite(loss):
         raise HwnasError(
             f"the {phase} loss is not finite at step {step}; the run stops here, "
             "its last checkpoint is kept"
         )
-    return done
+    return msgspec.structs.replace(log, loss=loss, accuracy=accuracy)
 
 
 def _check_finite(state: dict[str, Tensor], epoch: int) -> None:
-    """Raise `HwnasError` for an epoch whose last step had a finite loss and broke the weights."""
+    """Raise `HwnasError` if the last step of an epoch had a finite loss and broke the weights."""
     for name, value in state.items():
         if not value.isfinite().all():
             raise HwnasError(
@@ -125,13 +124,13 @@ def _endless(data: Data, plan: SearchPlan, generator) -> Iterator[Batch]:
 
 
 def _learning_rate(plan: SearchPlan, step: int, steps: int) -> float:
-    """Return the rate of a step, ``steps`` being those of an epoch."""
+    """Return the learning rate of a step; ``steps`` is the number of steps per epoch."""
     warmup, search = plan.warmup_epochs * steps, plan.search_epochs * steps
     if step < warmup:
         rise = min(1.0, (step + 1) / (0.1 * warmup))
         return rise * plan.warmup_learning_rate * 0.5 * (1 + math.cos(math.pi * step / warmup))
-    share = min(1.0, (step - warmup) / max(1, search))
-    return plan.search_learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
+    progress = min(1.0, (step - warmup) / max(1, search))
+    return plan.search_learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
 
 def _resume(strategy: SteppedStrategy, files: SearchFiles) -> int:

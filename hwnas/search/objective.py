@@ -1,9 +1,9 @@
-"""How latency enters a search: expected latency, and the objectives that every strategy can use.
+"""Latency in the objective of a search: expected latency, and losses and rewards that include it.
 
-A gradient search descends `Objective.loss`, one that samples networks ascends `Objective.reward`.
-``add#linear`` and ``mul#log`` are those of the ProxylessNAS code, and the reward
-``accuracy * (budget / latency) ** w`` is that of its REINFORCE form (Cai, Zhu and Han, ICLR 2019,
-arXiv:1812.00332, section 3.3; first in MnasNet, Tan et al., CVPR 2019, arXiv:1807.11626).
+A gradient search descends `Objective.loss`; a search that samples networks ascends
+`Objective.reward`. ``add#linear`` and ``mul#log`` are those of the ProxylessNAS code, and the
+reward ``accuracy * (budget / latency) ** w`` is that of its REINFORCE form (Cai, Zhu and Han, ICLR
+2019, arXiv:1812.00332, section 3.3; first in MnasNet, Tan et al., CVPR 2019, arXiv:1807.11626).
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ def padded_costs(table: CostTable) -> tuple[Tensor, Tensor]:
 
 
 class Objective(Protocol):
-    """What a search optimises under a budget. ``loss`` keeps the graph of both its arguments."""
+    """What a search optimises under a budget."""
 
     budget_ms: float
     """May change while a search goes on."""
     multiplier: float
-    """Weight of the latency at present."""
+    """Current weight of the latency."""
 
     def loss(self, task_loss: Tensor, latency_ms: Tensor) -> Tensor:
-        """Return what to descend, for an expected latency that hangs on the architecture."""
+        """Return the loss to descend, differentiable in both arguments."""
         ...
 
     def reward(self, accuracy: float, latency_ms: float) -> float:
-        """Return what to ascend, for one network; ``accuracy`` in 0..1."""
+        """Return the reward to ascend for one network; ``accuracy`` in 0..1."""
         ...
 
     def update(self, latency_ms: float) -> None:
-        """Learn from the expected latency that an architecture step started from."""
+        """Adapt to the expected latency before an architecture step."""
         ...
 
 
 def objective(name: str, budget_ms: float) -> Objective:
-    """Return the objective of a name, with its defaults. Raises `UnknownName`."""
+    """Return the objective of that name with its defaults. Raises `UnknownName`."""
     if name not in OBJECTIVES:
         raise UnknownName("objective", name, OBJECTIVES)
     return OBJECTIVES[name](budget_ms)
@@ -69,7 +69,7 @@ def objective(name: str, budget_ms: float) -> Objective:
 class Linear:
     """``add#linear``: ``task_loss + multiplier * (latency / budget - 1)``.
 
-    It also pays for being faster than the budget, and no fixed multiplier ends at it.
+    It also rewards networks faster than the budget; no fixed multiplier ends at the budget.
     """
 
     def __init__(self, budget_ms: float, multiplier: float = 0.1) -> None:
@@ -87,7 +87,7 @@ class Linear:
 
 
 class Hinge(Linear):
-    """``hinge``: as `Linear` over the budget, nothing below it."""
+    """``hinge``: `Linear` over the budget, zero below it."""
 
     def __init__(self, budget_ms: float, multiplier: float = 1.0) -> None:
         super().__init__(budget_ms, multiplier)
@@ -102,8 +102,8 @@ class Hinge(Linear):
 class Log:
     """``mul#log``: ``scale * task_loss * (ln latency / ln budget) ** multiplier``.
 
-    Below e ms the logarithm goes on as its tangent, see `positive_log`: the term stays positive
-    and differentiable for networks of less than a millisecond. As a reward it is
+    Below e ms the logarithm continues as its tangent (`positive_log`): the term stays positive and
+    differentiable for networks faster than a millisecond. As a reward it is
     ``accuracy * (budget / latency) ** reward_exponent``.
     """
 
@@ -132,7 +132,7 @@ class Log:
 
 
 def positive_log(x: Tensor) -> Tensor:
-    """Return ``ln x`` where ``x >= e``, and its tangent at e, ``x / e``, below: never under 0."""
+    """Return ``ln x`` for ``x >= e``, and below its tangent at e, ``x / e``: never negative."""
     return torch.where(x > math.e, x.clamp_min(math.e).log(), x / math.e)
 
 
@@ -140,12 +140,12 @@ class Lagrangian(Linear):
     """``lagrangian``: `Linear` with dual ascent on the multiplier.
 
     The multiplier rises while the expected latency is over the budget and falls, also below
-    zero, while the budget is not used, so nobody tunes it. The step of the dual variable is
+    zero, while the budget is not used, so it needs no tuning. The step of the dual variable is
     projected to ``[-limit, limit]`` (Boyd and Vandenberghe, Convex Optimization, section 5.5;
-    the signed form holds an equality). Dual ascent alone swings about the budget; the gradient of
-    the augmented Lagrangian (Nocedal and Wright, Numerical Optimization, section 17.3) damps it:
-    the latency weighs ``multiplier + damping * (latency / budget - 1)``, in the same limits, so
-    that a budget far away doesn't fill Adam's second moments.
+    the signed form holds an equality). Dual ascent alone oscillates around the budget; the gradient
+    of the augmented Lagrangian (Nocedal and Wright, Numerical Optimization, section 17.3) damps it:
+    the weight of the latency is ``multiplier + damping * (latency / budget - 1)``, within the same
+    limits, so that a distant budget doesn't fill Adam's second moments.
     """
 
     def __init__(
@@ -162,9 +162,9 @@ class Lagrangian(Linear):
         return task_loss + weight.clamp(-self.limit, self.limit) * over
 
     def update(self, latency_ms: float) -> None:
-        """Ascend after an architecture step that started from the expected ``latency_ms``."""
-        risen = self.multiplier + self.rate * (latency_ms / self.budget_ms - 1)
-        self.multiplier = max(-self.limit, min(self.limit, risen))
+        """Ascend, for the expected latency before an architecture step."""
+        multiplier = self.multiplier + self.rate * (latency_ms / self.budget_ms - 1)
+        self.multiplier = max(-self.limit, min(self.limit, multiplier))
 
 
 OBJECTIVES: dict[str, Callable[[float], Objective]] = {
@@ -173,4 +173,4 @@ OBJECTIVES: dict[str, Callable[[float], Objective]] = {
     "mul#log": Log,
     "hinge": Hinge,
 }
-"""By name, made from a budget in ms; the first one is the default."""
+"""Objectives by name, made from a budget in ms; the first is the default."""

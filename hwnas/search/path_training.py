@@ -1,8 +1,8 @@
-"""Training a supernet's weights, one sampled path a step: shared by all strategies."""
+"""Training of the weights of a supernet, one sampled path per step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Generic, TypeVar
 
@@ -22,22 +22,23 @@ State = dict[str, Tensor]
 
 
 def check_paths(space: SearchSpace) -> None:
-    """Raise `UsageError` for a space in which a path is not one block for each decision."""
+    """Raise `UsageError` for a space whose decisions do not choose one block each."""
     if isinstance(space, GrownSpace):
         raise UsageError(
             f"the layers of the space {space.name!r} depend on each other, and this strategy "
-            "chooses each alone: strategy 'eas' searches it by growing networks"
+            "chooses each independently; strategy 'eas' searches it by growing networks"
         )
     decided = space.decided(space.architecture(space.random(Random(0))))
-    if sorted(one for one in decided if one is not None) != list(range(len(space.decisions))):
+    numbers = sorted(number for number in decided if number is not None)
+    if numbers != list(range(len(space.decisions))):
         raise UsageError(
-            f"the space {space.name!r} has decisions that several blocks share, and this strategy "
-            "needs one block for each, as in the spaces 'mobile' and 'tree'"
+            f"the space {space.name!r} has decisions that several blocks share; this strategy "
+            "needs one block per decision, as in the spaces 'mobile' and 'tree'"
         )
 
 
 def path_supernet(context: SearchContext) -> Supernet:
-    """Return the supernet of a space. Raises `UsageError` for one that has no paths."""
+    """Return the supernet of a space. Raises `UsageError` for a space without paths."""
     check_paths(context.space)
     supernet = Supernet(context.space, context.share_weights)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -47,8 +48,78 @@ def path_supernet(context: SearchContext) -> Supernet:
 Net = TypeVar("Net", bound=nn.Module)
 
 
-class PathTraining(Generic[Net]):
-    """SGD with Nesterov momentum on the weights of the path that a step runs, and only those."""
+class WeightTraining(Generic[Net]):
+    """SGD with momentum on the weights that a step uses, and only those."""
+
+    def __init__(
+        self,
+        supernet: Net,
+        momentum: float,
+        weight_decay: float,
+        label_smoothing: float = 0.0,
+        nesterov: bool = False,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.supernet = supernet
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.label_smoothing, self.clip_norm = label_smoothing, clip_norm
+        self.learning_rate = 0.0
+        """Learning rate of the last step."""
+        self.optimizer = torch.optim.SGD(
+            supernet.parameters(), 0.0, momentum, weight_decay=weight_decay, nesterov=nesterov
+        )
+
+    def step(
+        self, batch: Batch, forward: Callable[[Tensor], Tensor], learning_rate: float
+    ) -> tuple[Tensor, Tensor]:
+        """Train the weights that ``forward`` uses; return the loss and the logits ``[N, classes]``.
+
+        With several ranks, each trains on its part of the batch; all end with the same weights.
+        """
+        images, labels = batch
+        self.supernet.train()
+        self.learning_rate = learning_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        logits = forward(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        # set to None: neither momentum nor weight decay changes weights that the step did not use
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(self.supernet.parameters())
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.supernet.parameters(), self.clip_norm)
+        self.optimizer.step()
+        return loss.detach(), logits.detach()
+
+    @property
+    def momenta(self) -> State:
+        """Momentum buffers by the names of their weights, where there are any yet."""
+        return {
+            name: buffer
+            for name, parameter in self.supernet.named_parameters()
+            if (buffer := self.optimizer.state.get(parameter, {}).get("momentum_buffer"))
+            is not None
+        }
+
+    def state_dict(self) -> State:
+        """Return weights, statistics and momenta, under ``supernet.`` and ``momentum.``."""
+        state = {f"supernet.{name}": value for name, value in self.supernet.state_dict().items()}
+        state["learning_rate"] = torch.tensor(self.learning_rate, dtype=torch.float64)
+        return state | {f"momentum.{name}": value for name, value in self.momenta.items()}
+
+    def load_state_dict(self, state: State) -> None:
+        self.supernet.load_state_dict(strip_prefix("supernet.", state))
+        self.learning_rate = state["learning_rate"].item()
+        self.optimizer.state.clear()
+        buffers = strip_prefix("momentum.", state)
+        for name, parameter in self.supernet.named_parameters():
+            if name in buffers:
+                self.optimizer.state[parameter]["momentum_buffer"] = buffers[name].clone()
+
+
+class PathTraining(WeightTraining[Net]):
+    """Trains the path of a step, with Nesterov momentum."""
 
     def __init__(
         self,
@@ -57,66 +128,29 @@ class PathTraining(Generic[Net]):
         weight_decay: float = 4e-5,
         label_smoothing: float = 0.1,
     ) -> None:
-        self.supernet = supernet
-        self.label_smoothing = label_smoothing
-        self.optimizer = torch.optim.SGD(
-            supernet.parameters(), 0.0, momentum, weight_decay=weight_decay, nesterov=True
-        )
+        super().__init__(supernet, momentum, weight_decay, label_smoothing, nesterov=True)
 
-    def step(
+    def path_step(
         self, batch: Batch, choices: Sequence[int], learning_rate: float
     ) -> tuple[Tensor, Tensor]:
-        """Train the path of ``choices``; return the loss and the logits ``[N, classes]``.
-
-        Of several ranks each trains on its part of the batch; all end with the same weights.
-        """
-        images, labels = batch
-        self.supernet.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        logits = self.supernet(images, choices)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        # set to None: neither momentum nor weight decay touches candidates outside the path
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(self.supernet.parameters())
-        self.optimizer.step()
-        return loss.detach(), logits.detach()
-
-    def state_dict(self) -> State:
-        return weights_state(self.supernet, self.optimizer)
-
-    def load_state_dict(self, state: State) -> None:
-        load_weights(self.supernet, self.optimizer, state)
+        """Train the path of ``choices``; return the loss and the logits ``[N, classes]``."""
+        return self.step(batch, lambda images: self.supernet(images, choices), learning_rate)
 
 
-def momenta(module: nn.Module, optimizer: torch.optim.SGD) -> State:
-    """Return the momentum buffers by the names of the weights; missing where there is none yet."""
-    return {
-        name: buffer
-        for name, parameter in module.named_parameters()
-        if (buffer := optimizer.state.get(parameter, {}).get("momentum_buffer")) is not None
-    }
+def save_adam(optimizer: torch.optim.Adam, parameter: Tensor, prefix: str) -> State:
+    """Return the moments that Adam holds for a parameter, under ``prefix``."""
+    moments = optimizer.state.get(parameter, {})
+    return {f"{prefix}.{name}": value for name, value in moments.items()}
 
 
-def weights_state(supernet: nn.Module, optimizer: torch.optim.SGD) -> State:
-    """Return weights, statistics and momenta, under ``supernet.`` and ``momentum.``."""
-    state = {f"supernet.{name}": value for name, value in supernet.state_dict().items()}
-    found = momenta(supernet, optimizer)
-    return state | {f"momentum.{name}": value for name, value in found.items()}
+def load_adam(optimizer: torch.optim.Adam, parameter: Tensor, prefix: str, state: State) -> None:
+    """Restore the moments that `save_adam` returned, or none."""
+    optimizer.state.pop(parameter, None)
+    if moments := strip_prefix(f"{prefix}.", state):
+        optimizer.state[parameter] = {name: value.clone() for name, value in moments.items()}
 
 
-def load_weights(supernet: nn.Module, optimizer: torch.optim.SGD, state: State) -> None:
-    """Put back what `weights_state` returned."""
-    supernet.load_state_dict(below("supernet.", state))
-    optimizer.state.clear()
-    kept = below("momentum.", state)
-    for name, parameter in supernet.named_parameters():
-        if name in kept:
-            optimizer.state[parameter]["momentum_buffer"] = kept[name].clone()
-
-
-def below(prefix: str, state: State) -> State:
+def strip_prefix(prefix: str, state: State) -> State:
     """Return the entries of ``state`` whose names start with ``prefix``, without it."""
     return {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)

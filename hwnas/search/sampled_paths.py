@@ -1,4 +1,4 @@
-"""What searches that run one path at a time need of a space: one block a decision, or cells."""
+"""Sampled paths of a supernet, in spaces of one block per decision and in spaces of cells."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from hwnas.spaces.cells.space import EDGES, CellSpace
 from hwnas.spaces.space import SearchSpace
 
 Paths = Supernet | CellPaths
-"""Of which a forward pass runs one candidate of each decision."""
+"""A supernet whose forward pass runs one candidate of each decision."""
 
 
 def check_sampled(space: SearchSpace) -> None:
-    """Raise `UsageError` for a space that is not of cells, nor has one block a decision."""
+    """Raise `UsageError` for a space without cells whose decisions choose more than a block."""
     if not isinstance(space, CellSpace):
         check_paths(space)
 
 
 def sampled_supernet(context: SearchContext) -> Paths:
-    """Return the supernet of a space. Raises `UsageError` for a space of another kind."""
+    """Return the supernet of a space. Raises `UsageError` for a space that has no paths."""
     if not isinstance(context.space, CellSpace):
         return path_supernet(context)
     supernet = CellPaths(context.space)
@@ -42,7 +42,7 @@ def sampled_supernet(context: SearchContext) -> Paths:
     return supernet
 
 
-def cut(supernet: Paths, genotype: Genotype) -> Network | CellPath:
+def extract_network(supernet: Paths, genotype: Genotype) -> Network | CellPath:
     """Return the stand-alone network of a genotype with a copy of the supernet's weights."""
     if isinstance(supernet, Supernet):
         return supernet.extract(genotype)
@@ -51,10 +51,10 @@ def cut(supernet: Paths, genotype: Genotype) -> Network | CellPath:
 
 
 @torch.no_grad()
-def drawn_path(space: SearchSpace, probs: Tensor, generator: torch.Generator) -> list[int]:
+def sample_path(space: SearchSpace, probs: Tensor, generator: torch.Generator) -> list[int]:
     """Draw a candidate of each decision by ``probs [P, K]``.
 
-    The second operation of a cell's node is drawn from all but the first one.
+    The second operation of a cell's node is drawn from all except the first.
     """
     choices: list[int] = torch.multinomial(probs, 1, generator=generator)[:, 0].tolist()
     if isinstance(space, CellSpace):
@@ -68,14 +68,14 @@ def drawn_path(space: SearchSpace, probs: Tensor, generator: torch.Generator) ->
 
 
 def uniform_path(space: SearchSpace, costs: CostTable, generator: torch.Generator) -> list[int]:
-    """Draw a path uniformly: of candidates, or of cells whose nodes take two sources."""
+    """Draw a path uniformly: from candidates, or from cells whose nodes have two sources."""
     if isinstance(space, CellSpace):
         seed = int(torch.randint(2**62, (), generator=generator))
         return list(space.random(Random(seed)).choices)
     return [int(torch.randint(len(row), (), generator=generator)) for row in costs.mean_ms]
 
 
-def derived_paths(
+def path_candidates(
     space: SearchSpace,
     scores: Sequence[Sequence[float]],
     costs: CostTable,
@@ -85,13 +85,13 @@ def derived_paths(
 ) -> list[Genotype]:
     """Return up to ``count`` genotypes in the window, that of the greatest score first.
 
-    ``scores`` has a row for each decision. A cell's node takes its operations from two sources, in
-    whichever order scores higher.
+    ``scores`` has a row for each decision. The two operations of a cell's node have different
+    sources; their order is the one that scores higher.
     """
     if not isinstance(space, CellSpace):
         rows = [list(row) for row in scores]
-        found = window_samples(rows, costs, *window_ms, count, rng)
-        return [Genotype(space.name, choices) for choices in found]
+        samples = window_samples(rows, costs, *window_ms, count, rng)
+        return [Genotype(space.name, choices) for choices in samples]
     joint = joint_choices(space, costs, distinct_sources=True)
     rows = [
         [
@@ -100,12 +100,12 @@ def derived_paths(
         ]
         for at, pairs in zip(range(0, len(scores), EDGES), joint.pairs, strict=True)
     ]
-    found = window_samples(rows, joint.costs, *window_ms, count, rng)
-    return [Genotype(space.name, joint.choices(options)) for options in found]
+    samples = window_samples(rows, joint.costs, *window_ms, count, rng)
+    return [Genotype(space.name, joint.choices(options)) for options in samples]
 
 
 def path_skips(space: SearchSpace, choices: Sequence[int]) -> tuple[int, int] | None:
-    """Return the skips in the cells of a path; ``None`` where there are none."""
+    """Return the skips in both cells of a path; ``None`` for a space without cells."""
     if not isinstance(space, CellSpace):
         return None
     return skips(space.cells(Genotype(space.name, tuple(choices))))

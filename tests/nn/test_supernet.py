@@ -228,7 +228,7 @@ def test_a_weight_step_leaves_what_is_outside_the_path_as_it_was(share: bool) ->
     parameters = dict(training.supernet.named_parameters())
     state = training.optimizer.state
     for _ in range(10):  # so that everything has momentum
-        training.step(tiny_batch(), space.random(rng).choices, 0.1)
+        training.path_step(tiny_batch(), space.random(rng).choices, 0.1)
 
     def copy() -> dict[str, tuple[Tensor, ...]]:
         momenta = ((name, state[p].get("momentum_buffer")) for name, p in parameters.items())
@@ -238,7 +238,7 @@ def test_a_weight_step_leaves_what_is_outside_the_path_as_it_was(share: bool) ->
         }
 
     before = copy()
-    training.step(tiny_batch(), (0, 3), 0.1)
+    training.path_step(tiny_batch(), (0, 3), 0.1)
     after = copy()
     inside = ("stem", "head", "mixed.0.candidates.0", "mixed.1.candidates.3", "mixed.0.shared")
     for name, tensors in before.items():

@@ -21,7 +21,7 @@ from hwnas.search.loop import run_search
 from hwnas.search.objective import Linear
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.proxyless.gradient import Estimator, ProxylessGradient, ProxylessOptions
-from hwnas.search.sampled_paths import cut, drawn_path, uniform_path
+from hwnas.search.sampled_paths import extract_network, sample_path, uniform_path
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import EDGES, CellSpace
 from tests.support.tiny import tiny_batch, tiny_data
@@ -51,7 +51,7 @@ def test_a_path_computes_what_the_network_cut_from_it_does() -> None:
     supernet = CellPaths(SPACE).eval()
     x = tiny_batch()[0]
     for seed in range(3):
-        network = cut(supernet, Genotype("cells", choices(seed))).eval()
+        network = extract_network(supernet, Genotype("cells", choices(seed))).eval()
         torch.testing.assert_close(supernet(x, choices(seed)), network(x))
 
 
@@ -89,14 +89,14 @@ def test_a_node_never_draws_one_operation_twice() -> None:
         probs[place, 1] = 0.9
         probs[place] /= probs[place].sum()
     generator = torch.Generator().manual_seed(0)
-    drawn = [drawn_path(SPACE, probs, generator) for _ in range(300)]
+    drawn = [sample_path(SPACE, probs, generator) for _ in range(300)]
     pairs = [tuple(path[at : at + EDGES]) for path in drawn for at in range(0, PLACES, EDGES)]
     assert all(a != b for a, b in pairs)
     firsts = Counter(path[0] for path in drawn)
     assert 0.55 < firsts[1] / 300 < 0.75  # 0.9 of 1.4
     certain = torch.zeros_like(probs)
     certain[:, 2] = 1.0
-    path = drawn_path(SPACE, certain, generator)
+    path = sample_path(SPACE, certain, generator)
     assert path[0] == 2 != path[1] < len(SPACE.decisions[1].candidates)
 
 

@@ -14,7 +14,7 @@ from hwnas.latency_models.cost import CostTable
 from hwnas.latency_models.storage.store import published_model
 from hwnas.nn.supernet import Supernet
 from hwnas.search.blackbox.random import RandomSearch
-from hwnas.search.knapsack import CELLS, Limit, window_knapsack, window_samples
+from hwnas.search.knapsack import MIN_CELLS, CountLimit, window_knapsack, window_samples
 from hwnas.spaces.mobile.space import mobile_space
 from tests.support.tiny import tiny_costs, tiny_space
 
@@ -22,14 +22,14 @@ Problem = tuple[list[list[float]], CostTable]
 CELL_MS = 1 / 64
 """Costs are whole cells and exact in binary, so nothing is rounded."""
 FIXED_MS = 2.0
-BUDGET_MS = FIXED_MS + CELLS * CELL_MS
+BUDGET_MS = FIXED_MS + MIN_CELLS * CELL_MS
 
 
 def problem(seed: int, whole_cells: bool = True) -> Problem:
     """Return up to 5 decisions of 2 to 5 candidates, about half of whose networks are too slow."""
     rng = np.random.default_rng(seed)
     widths = rng.integers(2, 6, rng.integers(2, 6)).tolist()
-    top = 2 * CELLS // len(widths)
+    top = 2 * MIN_CELLS // len(widths)
     scores = [np.log(rng.dirichlet(np.ones(width))).tolist() for width in widths]
     cells = [rng.integers(0, top, width) + (0 if whole_cells else rng.random()) for width in widths]
     costs = tuple(tuple((CELL_MS * row).tolist()) for row in cells)
@@ -69,10 +69,10 @@ def test_it_finds_what_trying_every_choice_finds(seed: int, low_share: float) ->
 def test_under_a_limit_it_finds_what_trying_every_choice_finds(seed: int, most: int) -> None:
     scores, costs = problem(seed)
     rng = np.random.default_rng(seed)
-    limit = Limit([rng.integers(0, 3, len(row)).tolist() for row in scores], most)
+    limit = CountLimit([rng.integers(0, 3, len(row)).tolist() for row in scores], most)
 
     def kept(choices: tuple[int, ...]) -> bool:
-        return sum(row[c] for row, c in zip(limit.uses, choices, strict=True)) <= most
+        return sum(row[c] for row, c in zip(limit.counts, choices, strict=True)) <= most
 
     within = [one for one in in_window(costs, 0, BUDGET_MS) if kept(one)]
     if not within:
@@ -103,7 +103,7 @@ def test_costs_that_are_no_whole_cells_never_pass_the_budget(seed: int) -> None:
     for budget_ms in np.linspace(costs.smallest_ms, costs.largest_ms, 15).tolist():
         found = window_knapsack(scores, costs, 0.95 * budget_ms, budget_ms)
         assert costs.network_ms(found) <= budget_ms * (1 + 1e-9)
-        slack_ms = (budget_ms - FIXED_MS) * len(scores) / CELLS  # what rounding up may cost
+        slack_ms = (budget_ms - FIXED_MS) * len(scores) / MIN_CELLS  # what rounding up may cost
         allowed = in_window(costs, 0.95 * budget_ms, budget_ms - slack_ms)
         if allowed:
             assert costs.network_ms(found) >= 0.95 * budget_ms

@@ -181,7 +181,7 @@ def test_a_start_over_the_budget_without_shrinking_is_one_line(home: Path, finis
     plan = json.loads(call(home, space, "over", "--dry-run", "--json").stdout)
     budget = f"{0.5 * plan['results'][0]['range_ms'][2]:.4f}ms"
     said = refused(call(home, space, "over", "--budget", budget, "--no-shrink"), 5)
-    assert said.startswith("the network of small-") and "shrink=false" in said
+    assert said.startswith("the start network of small-") and "shrink=false" in said
 
 
 def test_options_of_eas_are_refused_where_they_mean_nothing(

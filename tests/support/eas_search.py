@@ -65,12 +65,12 @@ class Searched:
         folder: Path,
         patch: pytest.MonkeyPatch,
         budget_ms: float = 6.0,
-        pool: InProcess | None = None,
+        workers: InProcess | None = None,
         kind: type[Eas] = Eas,
         shrink: bool = True,
     ) -> None:
-        self.pool, self.said, self.files = pool or InProcess(), [], files(folder)
-        patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: self.pool)
+        self.workers, self.said, self.files = workers or InProcess(), [], files(folder)
+        patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: self.workers)
         torch.manual_seed(0)
         asked = SearchContext(
             space=SPACE,

@@ -1,12 +1,12 @@
 """Searches over any pair of accuracy and latency: random, evolution, local search.
 
-A network is a row of choices, and both figures come from functions over many rows at once: a
-supernet, a predictor, a table. Nothing here knows which.
+A network is a row of choices. Accuracy and latency come from functions of many rows at once, e.g.
+a supernet, a predictor or a table; the searches do not depend on which.
 
 * `random_search`: Li and Talwalkar, UAI 2019, arXiv:1902.07638.
 * `regularised_evolution`: Real, Aggarwal, Huang and Le, AAAI 2019, arXiv:1802.01548.
 * `evolution`: parents, mutation and crossover under a limit, as in Once-for-All (Cai et al., ICLR
-  2020, arXiv:1908.09791), here with `polished` at its end.
+  2020, arXiv:1908.09791), here with a final `local_search`.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ from hwnas.errors import BudgetError
 
 Choices = NDArray[np.int64]
 """Networks as candidate numbers, ``[N, P]``."""
-Figures = NDArray[np.float64]
+Scores = NDArray[np.float64]
 """One number for each network, ``[N]``."""
 
 
-def _as_it_is(choices: Choices) -> Choices:
+def _identity(choices: Choices) -> Choices:
     return choices
 
 
 class Problem(NamedTuple):
-    """What is searched."""
+    """A search problem: accuracy to be maximised over discrete decisions, and latency."""
 
     sizes: tuple[int, ...]
     """Candidates of each decision."""
-    accuracy: Callable[[Choices], Figures]
-    """Of each network; the greater the better."""
-    latency_ms: Callable[[Choices], Figures]
-    """Of each network; cheap beside its accuracy."""
-    canonical: Callable[[Choices], Choices] = _as_it_is
-    """Gives networks that are the same (by choices that have no effect) the same row."""
+    accuracy: Callable[[Choices], Scores]
+    """Accuracy of each network, expensive."""
+    latency_ms: Callable[[Choices], Scores]
+    """Latency of each network, cheap."""
+    canonical: Callable[[Choices], Choices] = _identity
+    """Maps equivalent networks (whose choices differ without effect) to the same row."""
 
 
-class Judged(NamedTuple):
-    """Networks in the order in which their accuracy was asked for."""
+class EvaluatedSet(NamedTuple):
+    """Evaluated networks with their accuracies and latencies, in order of evaluation."""
 
     choices: Choices
-    accuracy: Figures
-    latency_ms: Figures
+    accuracy: Scores
+    latency_ms: Scores
 
     @property
     def best(self) -> int:
         return int(self.accuracy.argmax())
 
 
-class Judge:
-    """Asks for each network's accuracy once, and remembers."""
+class Evaluator:
+    """Evaluates the accuracy of each network once and caches it."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.known: dict[bytes, float] = {}
         self._rows: list[Choices] = []
 
-    def __call__(self, choices: Choices) -> Figures:
+    def __call__(self, choices: Choices) -> Scores:
         keys = [row.tobytes() for row in choices]
         new = {key: number for number, key in enumerate(keys) if key not in self.known}
         if new:
@@ -79,13 +79,13 @@ class Judge:
     def queries(self) -> int:
         return len(self.known)
 
-    def judged(self) -> Judged:
+    def evaluated(self) -> EvaluatedSet:
         rows = np.concatenate(self._rows)
         accuracy = np.array(list(self.known.values()))
-        return Judged(rows, accuracy, self.problem.latency_ms(rows))
+        return EvaluatedSet(rows, accuracy, self.problem.latency_ms(rows))
 
 
-def drawn(problem: Problem, count: int, rng: np.random.Generator) -> Choices:
+def random_choices(problem: Problem, count: int, rng: np.random.Generator) -> Choices:
     """Draw ``[count, P]`` uniformly from the candidates of each decision."""
     return problem.canonical(rng.integers(0, problem.sizes, (count, len(problem.sizes))))
 
@@ -94,35 +94,43 @@ def fastest(problem: Problem) -> Choices:
     """Return a network ``[P]`` that no change of one decision makes faster."""
     best = np.zeros(len(problem.sizes), np.int64)
     while True:
-        around = np.concatenate([best[None], neighbours(problem, best)])
-        winner = around[problem.latency_ms(around).argmin()]
+        neighbourhood = np.concatenate([best[None], neighbours(problem, best)])
+        winner = neighbourhood[problem.latency_ms(neighbourhood).argmin()]
         if (winner == best).all():
             return best
         best = winner
 
 
 def neighbours(problem: Problem, row: Choices) -> Choices:
-    """Return all networks that differ from ``row [P]`` in one decision, in the space's order."""
+    """Return all networks that differ from ``row [P]`` in one decision, in order of decisions."""
     changes = [
         (place, candidate)
         for place, size in enumerate(problem.sizes)
         for candidate in range(size)
         if candidate != row[place]
     ]
-    around = np.repeat(row[None], len(changes), 0)
-    around[np.arange(len(changes)), [place for place, _ in changes]] = [one for _, one in changes]
-    return around
+    places, candidates = (list(column) for column in zip(*changes, strict=True))
+    neighbourhood = np.repeat(row[None], len(changes), 0)
+    neighbourhood[np.arange(len(changes)), places] = candidates
+    return neighbourhood
 
 
-def repaired(
-    problem: Problem, choices: Choices, limit_ms: float, quick: Choices, rng: np.random.Generator
+def repair(
+    problem: Problem,
+    choices: Choices,
+    limit_ms: float,
+    fallback: Choices,
+    rng: np.random.Generator,
 ) -> Choices:
-    """Return networks within the limit: decisions of slow ones fall to ``quick [P]``, in a random
-    order, until the network is quick enough. Raises `BudgetError` if ``quick`` itself is not."""
-    if problem.latency_ms(quick[None])[0] > limit_ms:
+    """Return networks within the limit.
+
+    Decisions of a network that is too slow are set to those of ``fallback [P]``, in random order,
+    until it is fast enough. Raises `BudgetError` if ``fallback`` is too slow itself.
+    """
+    fallback_ms = problem.latency_ms(fallback[None])[0]
+    if fallback_ms > limit_ms:
         raise BudgetError(
-            f"the fastest network takes {problem.latency_ms(quick[None])[0]:.4g} ms, over the "
-            f"limit of {limit_ms:.4g} ms"
+            f"the fastest network takes {fallback_ms:.4g} ms, over the limit of {limit_ms:.4g} ms"
         )
     choices = problem.canonical(choices)
     slow = np.flatnonzero(problem.latency_ms(choices) > limit_ms)
@@ -131,41 +139,41 @@ def repaired(
         if not len(slow):
             break
         places = order[:, turn]
-        choices[slow, places] = quick[places]
+        choices[slow, places] = fallback[places]
         choices[slow] = problem.canonical(choices[slow])
         still = problem.latency_ms(choices[slow]) > limit_ms
         slow, order = slow[still], order[still]
-    choices[slow] = quick
+    choices[slow] = fallback
     return choices
 
 
 def random_search(
     problem: Problem, limit_ms: float, queries: int, rng: np.random.Generator, tries: int = 10_000
-) -> Judged:
-    """Judge ``queries`` different networks within the limit, drawn uniformly by rejection.
+) -> EvaluatedSet:
+    """Evaluate ``queries`` distinct networks within the limit, drawn uniformly by rejection.
 
-    Where ``tries`` draws for each query are not enough, the rest are `repaired` ones.
+    Where ``tries`` draws per query are not enough, the rest are networks after `repair`.
     """
-    judge = Judge(problem)
+    evaluator = Evaluator(problem)
     for _ in range(max(1, tries * queries // 4096)):
-        batch = drawn(problem, 4096, rng)
+        batch = random_choices(problem, 4096, rng)
         batch = batch[problem.latency_ms(batch) <= limit_ms]
-        judge(_new(judge, batch)[: queries - judge.queries])
-        if judge.queries >= queries:
-            return judge.judged()
-    quick = problem.canonical(fastest(problem)[None])[0]
+        evaluator(_unseen(evaluator, batch)[: queries - evaluator.queries])
+        if evaluator.queries >= queries:
+            return evaluator.evaluated()
+    fallback = problem.canonical(fastest(problem)[None])[0]
     for _ in range(100):
-        batch = repaired(problem, drawn(problem, 256, rng), limit_ms, quick, rng)
-        judge(_new(judge, batch)[: queries - judge.queries])
-        if judge.queries >= queries:
+        batch = repair(problem, random_choices(problem, 256, rng), limit_ms, fallback, rng)
+        evaluator(_unseen(evaluator, batch)[: queries - evaluator.queries])
+        if evaluator.queries >= queries:
             break
-    return judge.judged()
+    return evaluator.evaluated()
 
 
-def _new(judge: Judge, rows: Choices) -> Choices:
-    """Return the rows that were never judged, each once, in their order."""
+def _unseen(evaluator: Evaluator, rows: Choices) -> Choices:
+    """Return the rows that were not evaluated yet, each once, in their order."""
     first = {row.tobytes(): number for number, row in reversed(list(enumerate(rows)))}
-    return rows[sorted(number for key, number in first.items() if key not in judge.known)]
+    return rows[sorted(number for key, number in first.items() if key not in evaluator.known)]
 
 
 def regularised_evolution(
@@ -176,34 +184,34 @@ def regularised_evolution(
     population: int = 50,
     tournament: int = 10,
     start: Choices | None = None,
-) -> Judged:
-    """Evolve by single mutations; the oldest of the population dies, whatever it is worth.
+) -> EvaluatedSet:
+    """Evolve by single mutations; the oldest network leaves the population, however good it is.
 
-    It begins with ``start [N, P]``, else with random networks. A child within the limit is drawn
-    among all mutants that are; what was judged before is not counted as a query.
+    The first population is ``start [N, P]``, or random networks. A child is drawn uniformly from
+    all mutants within the limit; a network that was evaluated before is no further query.
     """
-    judge = Judge(problem)
+    evaluator = Evaluator(problem)
     if start is None:
         start = random_search(problem, limit_ms, min(population, queries), rng).choices
-    living = deque(zip(start, judge(start).tolist(), strict=True), population)
+    members = deque(zip(start, evaluator(start).tolist(), strict=True), population)
     for _ in range(100 * queries):
-        if judge.queries >= queries:
+        if evaluator.queries >= queries:
             break
-        picked = rng.choice(len(living), min(tournament, len(living)), replace=False)
-        parent = max((living[number] for number in picked), key=lambda one: one[1])[0]
-        child = _mutated_within(problem, parent, limit_ms, rng)
-        living.append((child, float(judge(child[None])[0])))
-    return judge.judged()
+        picked = rng.choice(len(members), min(tournament, len(members)), replace=False)
+        parent = max((members[number] for number in picked), key=lambda member: member[1])[0]
+        child = _mutate_within(problem, parent, limit_ms, rng)
+        members.append((child, float(evaluator(child[None])[0])))
+    return evaluator.evaluated()
 
 
-def _mutated_within(
+def _mutate_within(
     problem: Problem, parent: Choices, limit_ms: float, rng: np.random.Generator
 ) -> Choices:
-    """Return a network within the limit that differs in one decision, the parent if none does."""
-    around = problem.canonical(neighbours(problem, parent))
-    inside = np.flatnonzero(problem.latency_ms(around) <= limit_ms)
-    inside = inside[(around[inside] != parent).any(1)]
-    return around[rng.choice(inside)] if len(inside) else parent
+    """Return a random neighbour within the limit, or the parent if it has none."""
+    neighbourhood = problem.canonical(neighbours(problem, parent))
+    inside = np.flatnonzero(problem.latency_ms(neighbourhood) <= limit_ms)
+    inside = inside[(neighbourhood[inside] != parent).any(1)]
+    return neighbourhood[rng.choice(inside)] if len(inside) else parent
 
 
 def evolution(
@@ -216,41 +224,41 @@ def evolution(
     parents: float = 0.25,
     mutation: float = 0.1,
     polish: int = 2,
-) -> Judged:
-    """Evolve networks within the limit; all that were judged are returned.
+) -> EvaluatedSet:
+    """Evolve networks within the limit; return all that were evaluated.
 
-    Of each generation the best ``parents`` (a share) live on; half of the children are mutants
-    (each decision drawn anew with probability ``mutation``), half take each decision from one of
-    two parents. The ``islands`` evolve apart, the best ``polish`` of each are `polished`, and the
-    best of all islands evolve once more together: a single population ends in one of several
-    equally wide valleys.
+    The best share ``parents`` of each generation survives; half of the children are mutants (each
+    decision drawn anew with probability ``mutation``), half take each decision from one of two
+    parents. The ``islands`` evolve separately, the best ``polish`` networks of each are improved by
+    `local_search`, and the best of all islands evolve once more together: a single population
+    converges to one of several local optima of similar quality.
     """
-    judge = Judge(problem)
-    quick = problem.canonical(fastest(problem)[None])[0]
+    evaluator = Evaluator(problem)
+    fallback = problem.canonical(fastest(problem)[None])[0]
 
-    def evolved(living: Choices) -> Choices:
-        scores, kept = judge(living), max(2, round(parents * population))
+    def evolve(members: Choices) -> Choices:
+        scores, survivors = evaluator(members), max(2, round(parents * population))
         for _ in range(generations):
-            living, scores = _best_different(living, scores, kept)
-            born = children(problem, living, population - len(living), mutation, rng)
-            born = repaired(problem, born, limit_ms, quick, rng)
-            living = np.concatenate([living, born])
-            scores = np.concatenate([scores, judge(born)])
-        best = _best_different(living, scores, population)[0]
-        better = [polished(problem, row, limit_ms, judge) for row in best[:polish]]
-        return np.concatenate([np.array(better, np.int64).reshape(-1, living.shape[1]), best])
+            members, scores = _best_distinct(members, scores, survivors)
+            offspring = children(problem, members, population - len(members), mutation, rng)
+            offspring = repair(problem, offspring, limit_ms, fallback, rng)
+            members = np.concatenate([members, offspring])
+            scores = np.concatenate([scores, evaluator(offspring)])
+        best = _best_distinct(members, scores, population)[0]
+        better = [local_search(problem, row, limit_ms, evaluator) for row in best[:polish]]
+        return np.concatenate([np.array(better, np.int64).reshape(-1, members.shape[1]), best])
 
-    share = max(2, population // islands)
-    ends = [
-        evolved(repaired(problem, drawn(problem, population, rng), limit_ms, quick, rng))[:share]
-        for _ in range(islands)
-    ]
+    size = max(2, population // islands)
+    best: list[Choices] = []
+    for _ in range(islands):
+        start = random_choices(problem, population, rng)
+        best.append(evolve(repair(problem, start, limit_ms, fallback, rng))[:size])
     if islands > 1:
-        evolved(np.concatenate(ends))
-    return judge.judged()
+        evolve(np.concatenate(best))
+    return evaluator.evaluated()
 
 
-def _best_different(rows: Choices, scores: Figures, count: int) -> tuple[Choices, Figures]:
+def _best_distinct(rows: Choices, scores: Scores, count: int) -> tuple[Choices, Scores]:
     _, first = np.unique(rows, axis=0, return_index=True)
     order = first[np.argsort(-scores[first], kind="stable")][:count]
     return rows[order], scores[order]
@@ -259,42 +267,43 @@ def _best_different(rows: Choices, scores: Figures, count: int) -> tuple[Choices
 def children(
     problem: Problem, parents: Choices, count: int, mutation: float, rng: np.random.Generator
 ) -> Choices:
-    """Return ``count`` children: mutants in the first half, crossings of two parents in the other.
+    """Return ``count`` children: half are mutants, half are crossovers of two parents.
 
-    A mutant's decisions are drawn anew with probability ``mutation`` each.
+    Each decision of a mutant is drawn anew with probability ``mutation``.
     """
     mothers, fathers = parents[rng.integers(0, len(parents), (2, count))]
     mutants = np.arange(count) < count // 2
-    others = np.where(mutants[:, None], drawn(problem, count, rng), fathers)
+    others = np.where(mutants[:, None], random_choices(problem, count, rng), fathers)
     chance = np.where(mutants, mutation, 0.5)[:, None]
     return np.where(rng.random(mothers.shape) < chance, others, mothers)
 
 
-def polished(
-    problem: Problem, row: Choices, limit_ms: float, judge: Judge, pairs: int = 1500
+def local_search(
+    problem: Problem, row: Choices, limit_ms: float, evaluator: Evaluator, pairs: int = 1500
 ) -> Choices:
-    """Climb from ``row [P]`` until no change of one or two decisions within the limit is better.
+    """Hill-climb from ``row [P]`` until no change of one or two decisions within the limit helps.
 
-    Of the pairs of changes only the ``pairs`` most promising are judged: those whose two gains,
-    taken alone, add up to most. A change may leave the limit alone and return with another.
+    Only the ``pairs`` most promising pairs of changes are evaluated: those with the greatest sum of
+    the gains of both changes alone. One change of a pair may exceed the limit if the other makes up
+    for it.
     """
-    best, score = row, judge(row[None])[0]
+    best, score = row, evaluator(row[None])[0]
     while True:
         single = neighbours(problem, best)
-        gains = judge(problem.canonical(single)) - score
+        gains = evaluator(problem.canonical(single)) - score
         both = _pairs(problem, best, single, gains, limit_ms, pairs)
-        around = problem.canonical(np.concatenate([single, both]))
-        around = around[problem.latency_ms(around) <= limit_ms]
-        if not len(around):
+        neighbourhood = problem.canonical(np.concatenate([single, both]))
+        neighbourhood = neighbourhood[problem.latency_ms(neighbourhood) <= limit_ms]
+        if not len(neighbourhood):
             return best
-        scores = judge(around)
+        scores = evaluator(neighbourhood)
         if scores.max() <= score:
             return best
-        best, score = around[scores.argmax()], scores.max()
+        best, score = neighbourhood[scores.argmax()], scores.max()
 
 
 def _pairs(
-    problem: Problem, row: Choices, single: Choices, gains: Figures, limit_ms: float, count: int
+    problem: Problem, row: Choices, single: Choices, gains: Scores, limit_ms: float, count: int
 ) -> Choices:
     """Return the most promising rows with two changes at different places, within the limit."""
     places = (single != row).argmax(1)

@@ -1,4 +1,4 @@
-"""A front of accuracy and latency in one run: NSGA-II.
+"""The Pareto front of accuracy and latency in one run: NSGA-II.
 
 Deb, Pratap, Agarwal and Meyarivan, IEEE Transactions on Evolutionary Computation 6 (2), 2002: rank
 by domination, spread by crowding distance, binary tournaments. Accuracy is maximised, latency
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from hwnas.search.blackbox.evolution import (
     Choices,
-    Figures,
-    Judge,
-    Judged,
+    EvaluatedSet,
+    Evaluator,
     Problem,
+    Scores,
     children,
-    drawn,
     fastest,
+    random_choices,
 )
 
 
@@ -29,41 +29,42 @@ def nsga2(
     generations: int = 50,
     mutation: float = 0.1,
     high_ms: float = np.inf,
-) -> Judged:
-    """Return all networks that were judged; `front` are the ones that matter.
+) -> EvaluatedSet:
+    """Return all networks that were evaluated; `pareto_front` selects the best of them.
 
-    The population starts with the fastest network among random ones. Networks over ``high_ms``
-    have no place in it while there are enough others.
+    The first population is the fastest network and random ones. Networks slower than ``high_ms``
+    survive only where there are too few others.
     """
-    judge = Judge(problem)
-    quick = problem.canonical(fastest(problem)[None])
-    living = np.concatenate([quick, drawn(problem, population - 1, rng)])
+    evaluator = Evaluator(problem)
+    fallback = problem.canonical(fastest(problem)[None])
+    members = np.concatenate([fallback, random_choices(problem, population - 1, rng)])
     for generation in range(generations + 1):
-        accuracy, latency_ms = judge(living), problem.latency_ms(living)
+        accuracy, latency_ms = evaluator(members), problem.latency_ms(members)
         over_ms = np.maximum(latency_ms - high_ms, 0)
-        _, first = np.unique(living, axis=0, return_index=True)
+        _, first = np.unique(members, axis=0, return_index=True)
         ranks = non_dominated_ranks(accuracy[first] - 1e6 * over_ms[first], latency_ms[first])
         crowding = crowding_distances(accuracy[first], latency_ms[first], ranks)
         order = np.lexsort((-crowding, ranks))[:population]
-        living, ranks, crowding = living[first[order]], ranks[order], crowding[order]
+        members, ranks, crowding = members[first[order]], ranks[order], crowding[order]
         if generation < generations:
             parents = _tournament(ranks, crowding, 2 * population, rng)
-            born = children(problem, living[parents], population, mutation, rng)
-            living = np.concatenate([living, born])
-    return judge.judged()
+            offspring = children(problem, members[parents], population, mutation, rng)
+            members = np.concatenate([members, offspring])
+    return evaluator.evaluated()
 
 
-def front(judged: Judged) -> NDArray[np.intp]:
-    """Return the numbers of the networks that no other one beats in both, fastest first."""
-    order = np.lexsort((-judged.accuracy, judged.latency_ms))
-    best = np.maximum.accumulate(np.concatenate([[-np.inf], judged.accuracy[order]]))[:-1]
-    return order[judged.accuracy[order] > best]
+def pareto_front(evaluated: EvaluatedSet) -> NDArray[np.intp]:
+    """Return the indices of the networks that no other dominates, fastest first."""
+    order = np.lexsort((-evaluated.accuracy, evaluated.latency_ms))
+    best = np.maximum.accumulate(np.concatenate([[-np.inf], evaluated.accuracy[order]]))[:-1]
+    return order[evaluated.accuracy[order] > best]
 
 
-def non_dominated_ranks(accuracy: Figures, latency_ms: Figures) -> NDArray[np.int64]:
-    """Return the front of each network: 0 where no other dominates it, 1 where only front 0 does.
+def non_dominated_ranks(accuracy: Scores, latency_ms: Scores) -> NDArray[np.int64]:
+    """Return the rank of the front of each network: 0 where no other network dominates it, 1 where
+    only networks of front 0 do.
 
-    One dominates another that is nowhere better and somewhere worse.
+    A network dominates another if it is no worse in both objectives and better in one.
     """
     no_worse = (accuracy[:, None] >= accuracy) & (latency_ms[:, None] <= latency_ms)
     better = (accuracy[:, None] > accuracy) | (latency_ms[:, None] < latency_ms)
@@ -80,9 +81,9 @@ def non_dominated_ranks(accuracy: Figures, latency_ms: Figures) -> NDArray[np.in
 
 
 def crowding_distances(
-    accuracy: Figures, latency_ms: Figures, ranks: NDArray[np.int64]
+    accuracy: Scores, latency_ms: Scores, ranks: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return how far each network's neighbours in its front lie apart; the ends are infinite."""
+    """Return the crowding distance of each network in its front; infinite at both ends."""
     distances = np.zeros(len(ranks))
     for rank in np.unique(ranks):
         rows = np.flatnonzero(ranks == rank)
@@ -96,11 +97,11 @@ def crowding_distances(
 
 
 def _tournament(
-    ranks: NDArray[np.int64], crowding: Figures, count: int, rng: np.random.Generator
+    ranks: NDArray[np.int64], crowding: Scores, count: int, rng: np.random.Generator
 ) -> Choices:
-    """Draw ``count`` winners of pairs: the lower front, then the less crowded one."""
-    one, other = rng.integers(0, len(ranks), (2, count))
-    wins = (ranks[one] < ranks[other]) | (
-        (ranks[one] == ranks[other]) & (crowding[one] >= crowding[other])
+    """Draw ``count`` winners of binary tournaments, by rank, then by crowding distance."""
+    first, second = rng.integers(0, len(ranks), (2, count))
+    wins = (ranks[first] < ranks[second]) | (
+        (ranks[first] == ranks[second]) & (crowding[first] >= crowding[second])
     )
-    return np.where(wins, one, other)
+    return np.where(wins, first, second)

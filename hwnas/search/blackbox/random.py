@@ -1,4 +1,4 @@
-"""Random search inside the latency window: the baseline that every search must beat.
+"""Random search in the latency window: the baseline that every search must beat.
 
 Li and Talwalkar, UAI 2019, arXiv:1902.07638: random search with weight sharing is strong.
 """
@@ -20,8 +20,8 @@ from hwnas.search.path_training import PathTraining, State
 from hwnas.search.sampled_paths import (
     Paths,
     check_sampled,
-    cut,
-    derived_paths,
+    extract_network,
+    path_candidates,
     sampled_supernet,
     uniform_path,
 )
@@ -30,7 +30,7 @@ from hwnas.training.loader import Batch
 
 
 class RandomSearch:
-    """Trains the supernet on uniform paths; its candidates are uniform in the window."""
+    """Trains the supernet on uniform paths; candidates are drawn uniformly from the window."""
 
     traits: ClassVar = StrategyTraits(
         parallel=True, uses_objective=False, weights_ignore_costs=True
@@ -68,7 +68,7 @@ class RandomSearch:
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
         choices = uniform_path(self.supernet.space, self.costs, self.generator)
-        loss, logits = self.weights.step(batch, choices, learning_rate)
+        loss, logits = self.weights.path_step(batch, choices, learning_rate)
         return StepLog(loss.item(), (logits.argmax(1) == batch[1]).float().mean().item())
 
     def architecture_step(self, batch: Batch) -> StepLog | None:
@@ -77,15 +77,15 @@ class RandomSearch:
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         rng = np.random.default_rng(seed)
-        level = [[0.0] * len(row) for row in self.costs.mean_ms]
-        first, *draws = derived_paths(
-            self.supernet.space, level, self.costs, (low_ms, high_ms), count + 1, rng
+        uniform = [[0.0] * len(row) for row in self.costs.mean_ms]
+        first, *draws = path_candidates(
+            self.supernet.space, uniform, self.costs, (low_ms, high_ms), count + 1, rng
         )
-        # the first is the knapsack's own answer among equals, not a draw: taken only if needed
+        # the first is no random draw but the solution for equal scores: used only if needed
         return [*draws, first][:count]
 
     def network(self, genotype: Genotype) -> Network | CellPath:
-        return cut(self.supernet, genotype)
+        return extract_network(self.supernet, genotype)
 
     def inherits(self, genotype: Genotype) -> bool:
         return False

@@ -1,13 +1,13 @@
-"""Latency of cells in a search: expected, of a relaxed cell, and exact, of pairs of operations.
+"""Latency of cells in a search: expected for a relaxed cell, exact for pairs of operations.
 
-A relaxed cell weighs every operation on every edge, but the derived one keeps two edges of a node:
-to sum all edges counts 14 for 8. Here a node keeps the edges ``{e, f}`` with probability
+A relaxed cell weights every operation on every edge, but a derived cell keeps two edges per node:
+a sum over all edges counts 14 instead of 8. Here a node keeps the edges ``{e, f}`` with probability
 
     pi({e, f}) = exp(u_e + u_f) / sum over pairs,   u_e = log(1 - p_{e, none})
 
-(``beta_e`` where the edges have weights of their own, as in PC-DARTS)
+(``beta_e`` where the edges have their own weights, as in PC-DARTS)
 
-so that ``q_e = sum_f pi({e, f})`` adds up to two over the node's edges, and
+so that ``q_e = sum_f pi({e, f})`` sums to two over the edges of the node, and
 
     E = fixed + sum_kinds sum_e q_e sum_{o != none} p_{e, o} / (1 - p_{e, none}) * cost_ms[e, o].
 """
@@ -28,29 +28,28 @@ NONE = "none"
 
 
 class CellCosts(NamedTuple):
-    """What each operation on each edge costs in all cells of its kind together."""
+    """Latency of each operation on each edge, summed over all cells of a kind."""
 
     edge_ms: tuple[Tensor, Tensor]
-    """Normal and reduction, ``[E, K]``; edges in the order node 2 from 0, from 1, node 3 from 0."""
+    """Normal and reduction, ``[E, K]``; edges in the order 0→2, 1→2, 0→3, …"""
     fixed_ms: float
 
 
 class JointChoices(NamedTuple):
-    """A decision for each node instead of two: which pair of operations."""
+    """One decision per node instead of two: its pair of operations."""
 
     costs: CostTable
     pairs: tuple[tuple[tuple[int, int], ...], ...]
-    """``pairs[node][option]``: the two candidates of the space's own decisions."""
+    """``pairs[node][option]``: the candidates of the two decisions of the space."""
 
     def choices(self, options: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the choices of the space's own decisions."""
-        return tuple(
-            one for row, option in zip(self.pairs, options, strict=True) for one in row[option]
-        )
+        """Return the choices of the decisions of the space."""
+        pairs = (row[option] for row, option in zip(self.pairs, options, strict=True))
+        return tuple(choice for pair in pairs for choice in pair)
 
 
 def cell_costs(space: CellSpace, costs: CostTable, ops: tuple[str, ...]) -> CellCosts:
-    """Arrange a cell space's table by edges, with a column for each of ``ops``; none is free."""
+    """Arrange the costs of a cell space by edges, with a column for each of ``ops``."""
     kinds: list[Tensor] = []
     per_kind = EDGES * space.nodes
     for kind in range(2):
@@ -58,9 +57,9 @@ def cell_costs(space: CellSpace, costs: CostTable, ops: tuple[str, ...]) -> Cell
         for node in range(space.nodes):
             row = costs.mean_ms[kind * per_kind + EDGES * node]
             options = space.options(CELL_INPUTS + node)
-            known = dict(zip(options, row, strict=True))
+            cost_ms = dict(zip(options, row, strict=True))
             rows += [
-                [0.0 if op == NONE else known[Edge(op, source)] for op in ops]
+                [0.0 if op == NONE else cost_ms[Edge(op, source)] for op in ops]
                 for source in range(CELL_INPUTS + node)
             ]
         kinds.append(torch.tensor(rows, dtype=torch.float64))
@@ -68,7 +67,7 @@ def cell_costs(space: CellSpace, costs: CostTable, ops: tuple[str, ...]) -> Cell
 
 
 def keep_probabilities(scores: Tensor) -> Tensor:
-    """Return for the edges ``[n]`` of a node the probability that each is one of the two kept."""
+    """Return the probability of each of the edges ``[n]`` of a node to be one of its two."""
     count = len(scores)
     if count == EDGES:
         return torch.ones_like(scores)
@@ -77,8 +76,8 @@ def keep_probabilities(scores: Tensor) -> Tensor:
     return torch.zeros_like(scores).index_add(0, first, together).index_add(0, second, together)
 
 
-def by_node(beta: Tensor) -> Tensor:
-    """Return the weights of edges ``[E]``: a softmax of ``beta`` over those into each node."""
+def edge_softmax(beta: Tensor) -> Tensor:
+    """Return weights of the edges ``[E]``: a softmax of ``beta`` over the edges into each node."""
     parts: list[Tensor] = []
     start, node = 0, CELL_INPUTS
     while start < len(beta):
@@ -92,19 +91,19 @@ def kind_expected_ms(
 ) -> Tensor:
     """Return the expected latency of all cells of a kind, differentiable in ``probs [E, K]``.
 
-    ``none`` is the column of the operation that computes nothing, if there is one; ``beta [E]``
-    are the logits of edges.
+    ``none`` is the column of the operation that outputs zero, if there is one; ``beta [E]`` are the
+    logits of the edges.
     """
     probs = probs.to(edge_ms.dtype)
-    dropped = probs[:, none] if none is not None else torch.zeros_like(probs[:, 0])
-    some = (1 - dropped).clamp_min(1e-12)
-    each_ms = (probs * edge_ms).sum(1) / some
-    scores = some.log() if beta is None else beta.to(edge_ms.dtype)
+    none_probs = probs[:, none] if none is not None else torch.zeros_like(probs[:, 0])
+    used = (1 - none_probs).clamp_min(1e-12)
+    each_ms = (probs * edge_ms).sum(1) / used
+    scores = used.log() if beta is None else beta.to(edge_ms.dtype)
     total = each_ms.new_zeros(())
     start, node = 0, CELL_INPUTS
     while start < len(probs):
-        place = slice(start, start + node)
-        total = total + (keep_probabilities(scores[place]) * each_ms[place]).sum()
+        edges = slice(start, start + node)
+        total = total + (keep_probabilities(scores[edges]) * each_ms[edges]).sum()
         start, node = start + node, node + 1
     return total
 
@@ -116,7 +115,7 @@ def cell_expected_ms(
     none: int | None,
     edges: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Return the expected latency of the network whose cells have these probabilities."""
+    """Return the expected latency of the network with these probabilities in its cells."""
     total = torch.as_tensor(costs.fixed_ms, dtype=torch.float64)
     for kind, probs in enumerate((normal, reduction)):
         beta = None if edges is None else edges[kind]
@@ -125,9 +124,9 @@ def cell_expected_ms(
 
 
 def joint_choices(space: CellSpace, costs: CostTable, distinct_sources: bool) -> JointChoices:
-    """Return each node's pairs of different operations as the options of one decision.
+    """Return a decision per node whose options are its pairs of different operations.
 
-    ``distinct_sources`` leaves out pairs on one source, as DARTS does.
+    ``distinct_sources`` excludes pairs with the same source, as DARTS does.
     """
     pairs: list[tuple[tuple[int, int], ...]] = []
     rows: list[tuple[float, ...]] = []
@@ -135,11 +134,11 @@ def joint_choices(space: CellSpace, costs: CostTable, distinct_sources: bool) ->
         node = CELL_INPUTS + (number // EDGES) % space.nodes
         options = space.options(node)
         row = costs.mean_ms[number]
-        found = tuple(
+        node_pairs = tuple(
             (a, b)
             for a, b in combinations(range(len(options)), EDGES)
             if not distinct_sources or options[a].source != options[b].source
         )
-        pairs.append(found)
-        rows.append(tuple(row[a] + row[b] for a, b in found))
+        pairs.append(node_pairs)
+        rows.append(tuple(row[a] + row[b] for a, b in node_pairs))
     return JointChoices(CostTable(tuple(rows), costs.fixed_ms), tuple(pairs))

@@ -1,12 +1,12 @@
 """DARTS: Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055, under a latency budget.
 
-Every edge computes all operations, weighed by ``softmax(alpha)``. Weights learn on training data,
-``alpha`` on validation data with the gradient of `hwnas.search.cells.unrolled_gradient`; the
-expected latency of `hwnas.search.cells.costs` is part of the validation loss. A node keeps the two
-operations of different sources with the most probable pair that the budget allows; without a budget
-that is DARTS's own rule. Skips train fastest and tend to take over: a normal cell has at most
-`SKIP_CAP` of them, as far as the budget can be kept so (Liang et al., "DARTS+", arXiv:1909.06035).
-Where the curvature in ``alpha`` grows fast, the search ends (`hwnas.search.cells.early_stopping`).
+Every edge computes all operations, weighted by ``softmax(alpha)``. Weights are trained on training
+data, ``alpha`` on validation data with the gradient of `hwnas.search.cells.unrolled_gradient`; the
+expected latency (`hwnas.search.cells.costs`) is part of the validation loss. Each node keeps the
+most probable pair of operations with different sources that the budget allows; without a budget
+this is the rule of DARTS. Skips train fastest and tend to dominate, so a normal cell has at most
+`SKIP_CAP` of them where the budget permits (Liang et al., "DARTS+", arXiv:1909.06035). The search
+stops early when the curvature in ``alpha`` grows fast (`hwnas.search.cells.early_stopping`).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from torch.func import functional_call
 from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cells.supernet import CellPath, CellSupernet
-from hwnas.search.cells.costs import by_node, cell_costs, cell_expected_ms
+from hwnas.search.cells.costs import cell_costs, cell_expected_ms, edge_softmax
 from hwnas.search.cells.early_stopping import EigenStop
 from hwnas.search.cells.training import (
     CellTraining,
     cell_supernet,
     check_cells,
-    derived,
     node_rows,
     path_weights,
     per_decision,
     skips,
+    window_genotypes,
 )
 from hwnas.search.cells.unrolled_gradient import (
     Order,
@@ -42,10 +42,11 @@ from hwnas.search.cells.unrolled_gradient import (
     architecture_gradient,
     dominant_eigenvalue,
 )
+from hwnas.search.freezing import frozen
 from hwnas.search.log import StepLog
 from hwnas.search.objective import objective
-from hwnas.search.path_training import State, below
-from hwnas.search.proxyless.gradient import frozen, mean_entropy
+from hwnas.search.path_training import State, load_adam, save_adam, strip_prefix
+from hwnas.search.statistics import mean_entropy
 from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
 from hwnas.spaces.cells.alpha import genotype_from_alpha
 from hwnas.spaces.cells.space import EDGES, CellSpace
@@ -53,14 +54,15 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.training.loader import Batch
 
 SKIP_CAP = 2
+"""Maximum number of skips in a normal cell."""
 EIGEN_IMAGES, EIGEN_STEPS = 16, 8
-"""Validation images, and steps of the power iteration, for one eigenvalue."""
+"""Validation images and steps of the power iteration per eigenvalue."""
 
 NAMES = ("alpha.normal", "alpha.reduction", "beta.normal", "beta.reduction")
-"""What decides, in a checkpoint."""
+"""Names of the architecture parameters in a checkpoint."""
 
 ARCH_RATE = 0.3
-"""Learning rate of ``alpha`` over that of ProxylessNAS: 3e-4 over 1e-3 in the papers."""
+"""Learning rate of ``alpha`` relative to ProxylessNAS: 3e-4 / 1e-3 in the papers."""
 
 
 def search_net_macs(space: CellSpace, partial: int = 1) -> float:
@@ -71,14 +73,14 @@ def search_net_macs(space: CellSpace, partial: int = 1) -> float:
 
 
 class Darts:
-    """Trains a search net's weights, and ``alpha [E, K]`` of both kinds of cells."""
+    """Trains the weights of a search net, and ``alpha [E, K]`` for both kinds of cells."""
 
     traits: ClassVar = StrategyTraits(step_macs=search_net_macs)
     Options: ClassVar[type[msgspec.Struct]] = NoOptions
     name = "darts"
     order: Order = "first"
     partial = 1
-    """One of how many parts of an edge's channels go through its operations."""
+    """The operations of an edge process 1 / ``partial`` of its channels."""
     weighs_edges = False
 
     def __init__(
@@ -108,7 +110,7 @@ class Darts:
         self.skip_cap = SKIP_CAP
         self.eigen_stop = EigenStop()
         self._last: Batch | None = None
-        self._watch = False
+        self._measure_curvature = False
 
     @classmethod
     def check(cls, space: SearchSpace) -> None:
@@ -131,7 +133,7 @@ class Darts:
 
     @property
     def arch(self) -> list[nn.Parameter]:
-        """What decides: ``alpha``, and ``beta [E]`` of both kinds where edges have weights."""
+        """Architecture parameters: ``alpha``, and ``beta [E]`` where edges have weights."""
         return [*self.alpha, *self.beta]
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
@@ -151,31 +153,31 @@ class Darts:
         return self._log(loss, logits, batch[1])
 
     def begin_epoch(self, warm_up: bool) -> None:
-        """Look at the curvature once in each epoch of the search."""
-        self._watch = not warm_up and not self.eigen_stop.stopped
+        """Measure the curvature once per epoch of the search."""
+        self._measure_curvature = not warm_up and not self.eigen_stop.stopped
 
     def architecture_step(self, batch: Batch) -> StepLog | None:
-        """Look one step ahead on the last training batch (not in the first order).
+        """Train the architecture parameters; after an early stop they stay as they are.
 
-        After a stop by the eigenvalue nothing is decided any more.
+        The second order looks one weight step ahead, on the last training batch.
         """
         if self.eigen_stop.stopped:
             return None
-        if not self._watch:
-            return self._decide(batch)
-        self._watch = False
+        if not self._measure_curvature:
+            return self._arch_step(batch)
+        self._measure_curvature = False
         value = self.eigenvalue(batch)
-        back = self.eigen_stop.add(value, self.arch)
-        log = self._decide(batch)
-        if back is not None:
-            for parameter, kept in zip(self.arch, back, strict=True):
-                parameter.data.copy_(kept)
+        before_growth = self.eigen_stop.add(value, self.arch)
+        log = self._arch_step(batch)
+        if before_growth is not None:
+            for parameter, earlier in zip(self.arch, before_growth, strict=True):
+                parameter.data.copy_(earlier)
         return msgspec.structs.replace(log, eigenvalue=value)
 
     def eigenvalue(self, batch: Batch) -> float:
-        """Return the dominant eigenvalue of the Hessian of the loss in what decides.
+        """Return the dominant eigenvalue of the Hessian of the loss in the architecture parameters.
 
-        On a part of the batch, to about a tenth: it is a sign of growth, and costs some steps.
+        It uses a part of the batch and a tolerance of 10 %, enough to see it grow.
         """
         images, labels = (part[:EIGEN_IMAGES] for part in batch)
         self.supernet.train()
@@ -184,7 +186,7 @@ class Darts:
             loss = F.cross_entropy(self._run(weights, self.arch, images), labels)
             return dominant_eigenvalue(loss, self.arch, self.generator, EIGEN_STEPS, 0.1)
 
-    def _decide(self, batch: Batch) -> StepLog:
+    def _arch_step(self, batch: Batch) -> StepLog:
         logits: list[Tensor] = []
 
         def valid_loss(weights: Weights, arch: Sequence[Tensor]) -> Tensor:
@@ -212,17 +214,19 @@ class Darts:
             parameter.grad = gradient
         self.arch_optimizer.step()
         self.objective.update(latency_ms)
-        seen = logits[-1].detach()
-        return self._log(F.cross_entropy(seen, batch[1]), seen, batch[1])
+        last = logits[-1].detach()
+        return self._log(F.cross_entropy(last, batch[1]), last, batch[1])
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         logs = [probs.clamp_min(1e-12).log() for probs in self._scores()]
         space, window_ms = self.supernet.space, (low_ms, high_ms)
         scores = node_rows(space, *logs)
-        return derived(space, scores, self.costs, window_ms, count, seed, True, self.skip_cap)
+        return window_genotypes(
+            space, scores, self.costs, window_ms, count, seed, True, self.skip_cap
+        )
 
     def network(self, genotype: Genotype) -> CellPath:
-        """Return the search net cut to a genotype: its operations with weight 1."""
+        """Return the search net reduced to a genotype, whose operations have weight 1."""
         return CellPath(
             self.supernet, *path_weights(self.supernet.space, genotype, self.supernet.ops)
         )
@@ -238,40 +242,37 @@ class Darts:
     def state_dict(self) -> State:
         state = self.weights.state_dict()
         state["multiplier"] = torch.tensor(self.objective.multiplier, dtype=torch.float64)
-        for kind, parameter in zip(NAMES, self.arch, strict=False):
-            state[kind] = parameter.detach()
-            for name, value in self.arch_optimizer.state.get(parameter, {}).items():
-                state[f"adam.{kind}.{name}"] = value
-        watched = self.eigen_stop.state_dict()
-        return state | {f"eigen.{name}": value for name, value in watched.items()}
+        for name, parameter in zip(NAMES, self.arch, strict=False):
+            state[name] = parameter.detach()
+            state |= save_adam(self.arch_optimizer, parameter, f"adam.{name}")
+        eigen = self.eigen_stop.state_dict()
+        return state | {f"eigen.{name}": value for name, value in eigen.items()}
 
     def load_state_dict(self, state: State) -> None:
         self.weights.load_state_dict(state)
-        self.eigen_stop.load_state_dict(below("eigen.", state))
+        self.eigen_stop.load_state_dict(strip_prefix("eigen.", state))
         self.objective.multiplier = state["multiplier"].item()
-        self.arch_optimizer.state.clear()
-        for kind, parameter in zip(NAMES, self.arch, strict=False):
-            parameter.data.copy_(state[kind])
-            if adam := below(f"adam.{kind}.", state):
-                self.arch_optimizer.state[parameter] = {k: v.clone() for k, v in adam.items()}
+        for name, parameter in zip(NAMES, self.arch, strict=False):
+            parameter.data.copy_(state[name])
+            load_adam(self.arch_optimizer, parameter, f"adam.{name}", state)
 
     def _probs(self, alpha: Sequence[Tensor]) -> list[Tensor]:
         return [part.softmax(1) for part in alpha]
 
     def _edges(self, beta: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
-        """Return the weights of the edges ``[E]``, a softmax over those into each node."""
+        """Return the weights of the edges ``[E]``, a softmax over the edges into each node."""
         if not beta:
             return None
-        normal, reduction = (by_node(part) for part in beta)
+        normal, reduction = (edge_softmax(part) for part in beta)
         return normal, reduction
 
     @torch.no_grad()
     def _scores(self) -> list[Tensor]:
-        """Return ``[E, K]`` of both kinds: how much each operation of each edge is wanted."""
+        """Return the score of each operation on each edge, ``[E, K]`` for both kinds."""
         probs, edges = self._probs(self.alpha), self._edges(self.beta)
         if edges is None:
             return probs
-        return [part * of[:, None] for part, of in zip(probs, edges, strict=True)]
+        return [part * weights[:, None] for part, weights in zip(probs, edges, strict=True)]
 
     def _run(self, weights: Mapping[str, Tensor], arch: Sequence[Tensor], images: Tensor) -> Tensor:
         inputs = (images, *self._probs(arch[:2]), None, self._edges(arch[2:]))
@@ -301,7 +302,7 @@ class Darts:
 
 
 class DartsSecond(Darts):
-    """With the second order by a central difference: about three times the time of a step."""
+    """DARTS with the second order by a central difference; steps take about three times as long."""
 
     name = "darts-2"
     order: Order = "second"

@@ -1,8 +1,8 @@
-"""When a search of relaxed cells should stop: before its derived network falls behind.
+"""Early stopping of a search over relaxed cells, before its derived network gets worse.
 
 Zela et al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020,
-arXiv:1909.09656, section 4.1: where the dominant eigenvalue of the validation loss' Hessian in the
-architecture parameters grows fast, the search goes back to what it had before it grew.
+arXiv:1909.09656, section 4.1: where the dominant eigenvalue of the Hessian of the validation loss
+in the architecture parameters grows fast, the search returns to the parameters before the growth.
 """
 
 from __future__ import annotations
@@ -12,50 +12,52 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-WINDOW = 5
-"""Evaluations, one an epoch, that are averaged."""
-BACK = 4
-"""Evaluations between the two averages, and back to the architecture that is kept."""
-RATIO = 1.3
-"""Growth of the average from which the search stops."""
-FIRST = 10
-"""Evaluation from which it is considered."""
+WINDOW_EPOCHS = 5
+"""Evaluations, one per epoch, that are averaged."""
+LAG_EPOCHS = 4
+"""Evaluations between the two averages, and back to the parameters that are restored."""
+MAX_GROWTH = 1.3
+"""Growth of the average above which the search stops."""
+MIN_EVALUATIONS = 10
+"""Evaluations before the search may stop."""
 
 
 class EigenStop:
-    """Watches eigenvalues, and gives back the architecture of before their growth."""
+    """Stops a search when eigenvalues grow, and returns the parameters before their growth."""
 
-    def __init__(self, first: int = FIRST) -> None:
-        self.first = first
+    def __init__(self, min_evaluations: int = MIN_EVALUATIONS) -> None:
+        self.min_evaluations = min_evaluations
         self.values: list[float] = []
-        self.kept: list[list[Tensor]] = []
-        """Architecture parameters at the last evaluations, the oldest first."""
+        self.history: list[list[Tensor]] = []
+        """Architecture parameters at the last evaluations, oldest first."""
         self.stopped = False
 
     def add(self, value: float, arch: Sequence[Tensor]) -> list[Tensor] | None:
-        """Note an evaluation; return the parameters to go back to if the search is to stop."""
+        """Add an evaluation; return the parameters to restore if the search must stop."""
         self.values.append(abs(value))
-        self.kept = [*self.kept, [part.detach().clone() for part in arch]][-(BACK + 1) :]
-        if len(self.values) < max(self.first, WINDOW + BACK):
+        self.history.append([part.detach().clone() for part in arch])
+        del self.history[: -(LAG_EPOCHS + 1)]
+        if len(self.values) < max(self.min_evaluations, WINDOW_EPOCHS + LAG_EPOCHS):
             return None
-        now, before = self.values[-WINDOW:], self.values[-WINDOW - BACK : -BACK]
-        self.stopped = sum(now) > RATIO * sum(before)
-        return self.kept[0] if self.stopped else None
+        now = self.values[-WINDOW_EPOCHS:]
+        before = self.values[-WINDOW_EPOCHS - LAG_EPOCHS : -LAG_EPOCHS]
+        self.stopped = sum(now) > MAX_GROWTH * sum(before)
+        return self.history[0] if self.stopped else None
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {
             "stopped": torch.tensor(int(self.stopped)),
             "values": torch.tensor(self.values, dtype=torch.float64),
         }
-        for number, arch in enumerate(self.kept):
-            state |= {f"kept.{number}.{part}": value for part, value in enumerate(arch)}
+        for number, arch in enumerate(self.history):
+            state |= {f"history.{number}.{part}": value for part, value in enumerate(arch)}
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.stopped = bool(state["stopped"])
         self.values = state["values"].tolist()
-        self.kept = []
-        while f"kept.{len(self.kept)}.0" in state:
-            mine = f"kept.{len(self.kept)}."
-            parts = sum(name.startswith(mine) for name in state)
-            self.kept.append([state[f"{mine}{part}"].clone() for part in range(parts)])
+        self.history = []
+        while f"history.{len(self.history)}.0" in state:
+            prefix = f"history.{len(self.history)}."
+            parts = sum(name.startswith(prefix) for name in state)
+            self.history.append([state[f"{prefix}{part}"].clone() for part in range(parts)])

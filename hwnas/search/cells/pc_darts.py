@@ -1,9 +1,9 @@
 """PC-DARTS: Xu et al., ICLR 2020, arXiv:1907.05737, under a latency budget.
 
-DARTS of which only a quarter of an edge's channels go through the operations, and the rest passes
-by: a step needs a fraction of the memory. Since other channels take part each time, the choice of
-edges is unsteady; so edges get weights too, a softmax of ``beta`` over those into a node. What an
-operation of an edge is wanted is ``softmax(alpha) * softmax(beta)``.
+DARTS in which only a quarter of the channels of an edge go through its operations and the rest
+bypass them: a step needs a fraction of the memory. As the channels differ from step to step, the
+choice of edges is unstable; so edges have weights too, a softmax of ``beta`` over the edges into a
+node. The score of an operation on an edge is ``softmax(alpha) * softmax(beta)``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hwnas.spaces.space import SearchSpace
 
 
 class PartialDarts(Darts):
-    """Trains a search net's weights, ``alpha [E, K]`` and ``beta [E]`` of both kinds of cells."""
+    """Trains weights, and ``alpha [E, K]`` and ``beta [E]`` for both kinds of cells."""
 
     partial = 4
     traits: ClassVar = StrategyTraits(step_macs=partial_macs(search_net_macs, partial=partial))

@@ -1,12 +1,11 @@
-"""What searches on cells share: the search net's training, paths, and derivation in the window."""
+"""Shared parts of cell searches: training of the search net, paths, genotypes in the window."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hwnas.architecture.architecture import Genotype
@@ -14,18 +13,17 @@ from hwnas.errors import BudgetError, UsageError
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cells.supernet import CellSupernet, Mask
 from hwnas.search.cells.costs import JointChoices, joint_choices
-from hwnas.search.knapsack import Limit, window_samples
-from hwnas.search.path_training import State, load_weights, momenta, weights_state
+from hwnas.search.knapsack import CountLimit, window_samples
+from hwnas.search.path_training import WeightTraining
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS, CellGenotype
 from hwnas.spaces.cells.space import EDGES, CellSpace
 from hwnas.spaces.space import SearchSpace
-from hwnas.training.loader import Batch
 
 
 def check_cells(space: SearchSpace, strategy: str) -> CellSpace:
-    """Return the space if it is one of cells, else raise `UsageError`."""
+    """Return the space if it is a space of cells. Raises `UsageError` otherwise."""
     if not isinstance(space, CellSpace):
         raise UsageError(
             f"the strategy {strategy!r} chooses operations of a cell's nodes, and the space "
@@ -39,7 +37,7 @@ def cell_supernet(
 ) -> CellSupernet:
     """Return the search net of a cell space, with or without the operation ``none``.
 
-    Raises `UsageError` for a space of another kind.
+    Raises `UsageError` for another kind of space.
     """
     space = check_cells(context.space, strategy)
     ops = (("none",) if none else ()) + space.ops
@@ -48,55 +46,17 @@ def cell_supernet(
     return supernet
 
 
-class CellTraining:
-    """SGD with momentum on the search net, gradients clipped, as in DARTS's code."""
+class CellTraining(WeightTraining[CellSupernet]):
+    """Trains the search net with clipped gradients, as in the code of DARTS."""
 
     def __init__(
         self,
         supernet: CellSupernet,
         momentum: float = 0.9,
         weight_decay: float = 3e-4,
-        clip: float = 5.0,
+        clip_norm: float = 5.0,
     ) -> None:
-        self.supernet = supernet
-        self.momentum, self.weight_decay, self.clip = momentum, weight_decay, clip
-        self.learning_rate = 0.0
-        """Of the last step."""
-        self.optimizer = torch.optim.SGD(
-            supernet.parameters(), 0.0, momentum, weight_decay=weight_decay
-        )
-
-    def step(
-        self, batch: Batch, run: Callable[[Tensor], Tensor], learning_rate: float
-    ) -> tuple[Tensor, Tensor]:
-        """Train the weights under what ``run`` computes; return the loss and the logits."""
-        images, labels = batch
-        self.supernet.train()
-        self.learning_rate = learning_rate
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        logits = run(images)
-        loss = F.cross_entropy(logits, labels)
-        # set to None: what did not run is neither moved by momentum nor decayed
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), self.clip)
-        self.optimizer.step()
-        return loss.detach(), logits.detach()
-
-    @property
-    def momenta(self) -> dict[str, Tensor]:
-        """Momentum buffers by the names of the weights."""
-        return momenta(self.supernet, self.optimizer)
-
-    def state_dict(self) -> State:
-        state = weights_state(self.supernet, self.optimizer)
-        state["learning_rate"] = torch.tensor(self.learning_rate, dtype=torch.float64)
-        return state
-
-    def load_state_dict(self, state: State) -> None:
-        load_weights(self.supernet, self.optimizer, state)
-        self.learning_rate = state["learning_rate"].item()
+        super().__init__(supernet, momentum, weight_decay, clip_norm=clip_norm)
 
 
 def path_weights(space: CellSpace, genotype: Genotype, ops: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -112,7 +72,7 @@ def path_weights(space: CellSpace, genotype: Genotype, ops: Sequence[str]) -> tu
     return kinds[0], kinds[1]
 
 
-def derived(
+def window_genotypes(
     space: CellSpace,
     scores: Sequence[Sequence[float]],
     costs: CostTable,
@@ -124,9 +84,9 @@ def derived(
 ) -> list[Genotype]:
     """Return up to ``count`` genotypes in the window, that of the greatest score first.
 
-    ``scores`` has a row for each node (normal, then reduction), with a number for each of
-    `CellSpace.options`; a pair of operations scores their sum. A normal cell has at most
-    ``skip_cap`` skips, unless every network that keeps the budget has more.
+    ``scores`` has a row for each node (normal, then reduction) with a score for each of
+    `CellSpace.options`; the score of a pair of operations is their sum. A normal cell has at most
+    ``skip_cap`` skips, unless every network within the budget has more.
     """
     joint = joint_choices(space, costs, distinct_sources)
     rows = [
@@ -135,32 +95,32 @@ def derived(
     rng = np.random.default_rng(seed)
     limit = None if skip_cap is None else _skip_limit(space, joint, skip_cap)
     try:
-        found = window_samples(rows, joint.costs, *window_ms, count, rng, limit)
+        samples = window_samples(rows, joint.costs, *window_ms, count, rng, limit)
     except BudgetError:
         if limit is None:
             raise
-        found = window_samples(rows, joint.costs, *window_ms, count, rng)
-    return [Genotype(space.name, joint.choices(options)) for options in found]
+        samples = window_samples(rows, joint.costs, *window_ms, count, rng)
+    return [Genotype(space.name, joint.choices(options)) for options in samples]
 
 
-def _skip_limit(space: CellSpace, joint: JointChoices, most: int) -> Limit:
-    uses: list[list[int]] = []
+def _skip_limit(space: CellSpace, joint: JointChoices, max_skips: int) -> CountLimit:
+    counts: list[list[int]] = []
     for number, pairs in enumerate(joint.pairs):
         options = space.options(CELL_INPUTS + number % space.nodes)
         normal = number < space.nodes
-        skip = [normal and one.op == "skip_connect" for one in options]
-        uses.append([skip[a] + skip[b] for a, b in pairs])
-    return Limit(uses, most)
+        skip = [normal and edge.op == "skip_connect" for edge in options]
+        counts.append([skip[a] + skip[b] for a, b in pairs])
+    return CountLimit(counts, max_skips)
 
 
-def running(gates: tuple[Tensor, Tensor]) -> tuple[Mask, Mask]:
-    """Return which operations gates ``[E, K]`` let through at all."""
+def active_ops(gates: tuple[Tensor, Tensor]) -> tuple[Mask, Mask]:
+    """Return the masks of the operations whose gates ``[E, K]`` are not zero."""
     normal, reduction = gates
     return (normal != 0).tolist(), (reduction != 0).tolist()
 
 
 def skips(cells: CellGenotype) -> tuple[int, int]:
-    """Return how many operations of the normal and of the reduction cell are skips."""
+    """Return the number of skips in the normal and in the reduction cell."""
     normal, reduction = (
         sum(edge.op == "skip_connect" for edge in cell.edges)
         for cell in (cells.normal, cells.reduction)
@@ -169,7 +129,7 @@ def skips(cells: CellGenotype) -> tuple[int, int]:
 
 
 def node_rows(space: CellSpace, normal: Tensor, reduction: Tensor) -> list[list[float]]:
-    """Return a row for each node (normal, then reduction) from ``[E, K]``, without ``none``."""
+    """Return a row for each node (normal, then reduction) of ``[E, K]``, without ``none``."""
     rows: list[list[float]] = []
     for values in (normal, reduction):
         real = values.detach().double()[:, -len(space.ops) :]
@@ -180,5 +140,5 @@ def node_rows(space: CellSpace, normal: Tensor, reduction: Tensor) -> list[list[
 
 
 def per_decision(rows: list[list[float]]) -> list[list[float]]:
-    """Return the row of each decision of the space: a node's, once for each of its operations."""
+    """Return a row for each decision: the row of a node once for each of its operations."""
     return [row for row in rows for _ in range(EDGES)]

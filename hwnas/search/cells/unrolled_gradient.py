@@ -1,18 +1,19 @@
-"""The gradient of DARTS for architecture parameters: Liu, Simonyan and Yang, ICLR 2019,
-arXiv:1806.09055, section 2.3.
+"""The architecture gradient of DARTS.
 
-The validation loss is taken at the weights ``w'`` that one training step would lead to,
+Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055, section 2.3.
+
+The validation loss is evaluated at the weights ``w'`` after one virtual training step,
 
     w' = w - xi * (mu * m + dL_train(w, a)/dw + lambda * w)
 
-with momentum ``mu``, its buffer ``m``, and weight decay ``lambda``. Neither of the two depends on
-the architecture, so that
+with momentum ``mu``, its buffer ``m``, and weight decay ``lambda``. Momentum and weight decay do
+not depend on the architecture, so
 
     d/da L_val(w'(a), a) = dL_val(w', a)/da - xi * d2L_train(w, a)/dadw * v,  v = dL_val(w', a)/dw'
 
 The product with ``v`` is a central difference (equation 8, ``eps = 0.01 / ||v||``), or exact by a
-second differentiation. Weights are passed as a mapping: the network's own are never changed, so
-nothing is left to restore.
+second differentiation. Weights are passed as a mapping and the network's own are never changed, so
+there is nothing to restore.
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ RADIUS = 0.01
 
 
 class VirtualStep(NamedTuple):
-    """The training step that is looked ahead: what an SGD optimiser would do next."""
+    """The training step that the second order looks ahead: the next step of SGD."""
 
     learning_rate: float
     momentum: float = 0.0
     weight_decay: float = 0.0
     momenta: Mapping[str, Tensor] = {}
-    """Momentum buffers by weight; where there is none it is zero."""
+    """Momentum buffers by weight; a missing one is zero."""
 
-    def taken(self, weights: Weights, gradients: Sequence[Tensor]) -> Weights:
+    def apply(self, weights: Weights, gradients: Sequence[Tensor]) -> Weights:
         """Return the weights after the step, as new leaves."""
-        moved: Weights = {}
+        updated: Weights = {}
         for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
             direction = gradient + self.weight_decay * weight
             if name in self.momenta:
                 direction = direction + self.momentum * self.momenta[name]
-            moved[name] = (weight - self.learning_rate * direction).requires_grad_()
-        return moved
+            updated[name] = (weight - self.learning_rate * direction).requires_grad_()
+        return updated
 
 
 def architecture_gradient(
@@ -75,12 +76,11 @@ def architecture_gradient(
     live = {name: weight.clone().requires_grad_() for name, weight in fixed.items()}
     exact = order == "exact"
     slope = _gradients(train_loss(live, arch), live.values(), create_graph=exact)
-    ahead = step.taken(fixed, [gradient.detach() for gradient in slope])
+    ahead = step.apply(fixed, [gradient.detach() for gradient in slope])
     loss = valid_loss(ahead, arch)
     direct, v = _split(_gradients(loss, [*arch, *ahead.values()]), len(arch))
     if exact:
-        along = torch.stack([(g * d).sum() for g, d in zip(slope, v, strict=True)]).sum()
-        mixed = _gradients(along, arch)
+        mixed = _gradients(_dot(slope, v), arch)
     else:
         mixed = _central_difference(train_loss, fixed, arch, v, radius)
     return loss.detach(), [
@@ -93,7 +93,7 @@ def _central_difference(
     loss: Loss, weights: Weights, arch: list[Tensor], v: list[Tensor], radius: float
 ) -> list[Tensor]:
     """Return ``[dL(w + eps v, a)/da - dL(w - eps v, a)/da] / (2 eps)``."""
-    norm = torch.sqrt(torch.stack([part.square().sum() for part in v]).sum())
+    norm = torch.sqrt(_dot(v, v))
     if not norm > 0:
         return [torch.zeros_like(part) for part in arch]
     eps = radius / norm
@@ -116,8 +116,7 @@ def _central_difference(
 def hessian_product(loss: Tensor, arch: Sequence[Tensor], vector: Sequence[Tensor]) -> list[Tensor]:
     """Return ``d2L/da2 * vector``; ``loss`` keeps its graph."""
     slope = _gradients(loss, arch, create_graph=True)
-    along = torch.stack([(g * d).sum() for g, d in zip(slope, vector, strict=True)]).sum()
-    return _gradients(along, arch, retain_graph=True)
+    return _gradients(_dot(slope, vector), arch, retain_graph=True)
 
 
 def dominant_eigenvalue(
@@ -127,39 +126,40 @@ def dominant_eigenvalue(
     steps: int = 20,
     tolerance: float = 1e-2,
 ) -> float:
-    """Return the eigenvalue of ``d2L/da2`` of greatest size, by power iteration.
+    """Return the eigenvalue of ``d2L/da2`` of greatest magnitude, by power iteration.
 
     Zela et al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020,
-    arXiv:1909.09656, section 3: where it grows, the derived network falls behind the search net.
+    arXiv:1909.09656, section 3: where it grows, the derived network gets worse than the search net.
     """
     vector = [torch.randn(part.shape, generator=generator, dtype=part.dtype) for part in arch]
     value = 0.0
     for _ in range(steps):
-        length = _length(vector)
+        length = torch.sqrt(_dot(vector, vector))
         if not length > 0:
             return 0.0
         vector = [part / length for part in vector]
         product = hessian_product(loss, arch, vector)
-        new = torch.stack([(a * b).sum() for a, b in zip(vector, product, strict=True)]).sum()
-        settled = abs(new.item() - value) <= tolerance * abs(new.item())
+        new = _dot(vector, product)
+        converged = abs(new.item() - value) <= tolerance * abs(new.item())
         value, vector = new.item(), product
-        if settled:
+        if converged:
             break
     return value
 
 
-def _length(parts: Sequence[Tensor]) -> Tensor:
-    return torch.sqrt(torch.stack([part.square().sum() for part in parts]).sum())
+def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    """Return the inner product of two lists of tensors."""
+    return torch.stack([(a * b).sum() for a, b in zip(left, right, strict=True)]).sum()
 
 
 def _gradients(
     loss: Tensor, inputs: Iterable[Tensor], create_graph: bool = False, retain_graph: bool = False
 ) -> list[Tensor]:
-    """Differentiate; zero where the loss does not depend on an input."""
+    """Return the gradient of each input, zero where the loss does not depend on it."""
     inputs = list(inputs)
     if not loss.requires_grad:
         return [torch.zeros_like(part) for part in inputs]
-    found = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         loss,
         inputs,
         allow_unused=True,
@@ -168,7 +168,7 @@ def _gradients(
     )
     return [
         torch.zeros_like(part) if gradient is None else gradient
-        for part, gradient in zip(inputs, found, strict=True)
+        for part, gradient in zip(inputs, gradients, strict=True)
     ]
 
 

@@ -1,13 +1,14 @@
-"""The meta-controller of EAS: reads a network word by word and says how to grow it.
+"""The meta-controller of EAS: an LSTM that reads a network and actors that decide how to grow it.
 
 Cai et al., AAAI 2018, arXiv:1707.04873, section 3, with the sizes of the paper's code: an embedding
-of 16, a bidirectional LSTM of 50 units each way, and two actors on it. Net2Wider decides for each
-layer alone, by a sigmoid, whether it gets the next width. Net2Deeper decides in turn, by an LSTM
-begun with the encoder's last state, on the stage, the layer and the kernel size of a new layer.
-Chains of MBConv have a third one like the first, for the next kernel size of each block.
+of 16, a bidirectional LSTM of 50 units per direction, and two actors. Net2Wider decides for each
+layer independently, by a sigmoid, whether it gets the next width. Net2Deeper decides on the stage,
+the layer and the kernel size of a new layer in turn, by an LSTM that starts from the last state of
+the encoder. Chains of MBConv have a third actor like the first, for the next kernel size of each
+block.
 
-Decisions that are not possible, or lead to a network that is not allowed (over the budget), are
-masked: they are never taken, and have no part in the probability of what is.
+Decisions that are impossible, or lead to a network that is not allowed (over the budget), are
+masked: they are never taken, and the probabilities of the others are normalised without them.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from hwnas.spaces.grown.steps import (
 EMBEDDING, UNITS = 16, 50
 
 Allowed = Callable[[Layers], bool]
-"""Whether a network may be made: its predicted latency keeps the budget."""
+"""Whether a network is allowed: its predicted latency keeps the budget."""
 Choose = Callable[[Tensor], int]
-"""Picks one of ``probs [K]``."""
+"""Returns an index into ``probs [K]``."""
 
 
 class Controller(nn.Module):
@@ -61,13 +62,13 @@ class Controller(nn.Module):
         self.decided = nn.ModuleList(nn.Embedding(count, embedding) for count in outputs[:2])
 
     def encode(self, words: list[str]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return ``[L, 2 units]`` of the layers, and the last state, ``[2 units]`` twice."""
+        """Return the outputs ``[L, 2 units]`` and the last hidden and cell state, ``[2 units]``."""
         codes = torch.tensor([self.words[word] for word in words])
         outputs, (hidden, cell) = self.encoder(self.embedding(codes))
         return outputs, (hidden.flatten(), cell.flatten())
 
-    def indifferent(self) -> Controller:
-        """Make all that is possible equally likely: EAS with random actions."""
+    def make_uniform(self) -> Controller:
+        """Make all decisions equally likely, for EAS with random actions."""
         for head in (self.wider, self.larger, *self.deeper):
             if head is not None:
                 nn.init.zeros_(head.weight)  # type: ignore[arg-type]
@@ -76,16 +77,16 @@ class Controller(nn.Module):
 
 
 class Trajectory(NamedTuple):
-    """A network grown from another one, and what its policy gradient needs."""
+    """A grown network, and the terms of its policy gradient."""
 
     layers: Layers
     steps: tuple[Step, ...]
     log_prob: Tensor
-    """Of all decisions together; scalar."""
+    """Log-probability of all decisions; scalar."""
     entropy: Tensor
-    """Sum over the decisions, in nats; scalar."""
+    """Entropy of all decisions in nats; scalar."""
     relative_entropy: float
-    """Mean over the decisions of H(p) / ln K: 1 indifferent, 0 decided; 0 without any."""
+    """Mean over the decisions of H(p) / ln K: 1 uniform, 0 decided; 0 without decisions."""
 
 
 def grow(
@@ -98,7 +99,7 @@ def grow(
     deeper_actions: int,
     larger_actions: int = 0,
 ) -> Trajectory:
-    """Grow ``start`` by so many actions of each kind: wider, larger kernels, deeper."""
+    """Grow ``start`` by the given number of actions: wider, larger kernels, deeper."""
     episode = _Episode(controller, space, start, allowed, choose)
     for _ in range(wider_actions):
         episode.grow_each(controller.wider, wider_step)
@@ -119,12 +120,12 @@ def grow(
 
 
 def sampling(generator: torch.Generator) -> Choose:
-    """Return a choice at random, by the probabilities."""
+    """Return a function that draws an index by the probabilities."""
     return lambda probs: int(torch.multinomial(probs.detach(), 1, generator=generator))
 
 
 class _Episode:
-    """One network on its way."""
+    """A network while it grows."""
 
     def __init__(
         self,
@@ -144,22 +145,22 @@ class _Episode:
     def grow_each(
         self, actor: nn.Module, step_of: Callable[[Growable, Layers, Place], Step | None]
     ) -> None:
-        """Decide for each layer, in order; each decision counts with those before it in the budget.
+        """Decide for each layer in order; the budget includes the earlier decisions.
 
-        All probabilities come from the network as it was.
+        All probabilities are those of the network before the first decision.
         """
         words = sentence(self.space, self.layers)
         outputs, _ = self.controller.encode([word for word, _ in words])
         logits = actor(outputs).squeeze(1)
         for logit, (_, place) in zip(logits, words, strict=True):
             step = None if place is None else step_of(self.space, self.layers, place)
-            if step is not None and self._may(step):
+            if step is not None and self._is_allowed(step):
                 more = torch.sigmoid(logit)
                 if self._decide(torch.stack((1 - more, more))):
-                    self._take(step)
+                    self._apply(step)
 
     def deepen(self) -> None:
-        """Decide on stage, layer and kernel of a new layer; nothing where none is allowed."""
+        """Decide on stage, layer and kernel of a new layer, if any is allowed."""
         stages = [
             any(self._possible(Place(stage, layer)) for layer in range(len(row)))
             for stage, row in enumerate(self.layers)
@@ -170,35 +171,35 @@ class _Episode:
         _, state = self.controller.encode(words)
         first = torch.zeros(self.controller.decoder.input_size)
         state = self.controller.decoder(first, state)
-        stage = self._among(0, state[0], stages)
-        state = self.controller.decoder(self._embedded(0, stage), state)
+        stage = self._choose_among(0, state[0], stages)
+        state = self.controller.decoder(self._embed(0, stage), state)
         row = self.layers[stage]
         layers = [bool(self._possible(Place(stage, layer))) for layer in range(len(row))]
-        layer = self._among(1, state[0], layers)
-        state = self.controller.decoder(self._embedded(1, layer), state)
+        layer = self._choose_among(1, state[0], layers)
+        state = self.controller.decoder(self._embed(1, layer), state)
         steps = {step.value: step for step in self._possible(Place(stage, layer), every=True)}
         if len(self.space.stages[stage].kernels) == 1:  # fully connected or dense: no decision
-            self._take(next(iter(steps.values())))
+            self._apply(next(iter(steps.values())))
             return
         kernels = [kernel in steps for kernel in self.controller.kernels]
-        self._take(steps[self.controller.kernels[self._among(2, state[0], kernels)]])
+        self._apply(steps[self.controller.kernels[self._choose_among(2, state[0], kernels)]])
 
     def _possible(self, place: Place, every: bool = False) -> list[Step]:
-        """Return the allowed steps after ``place``; the first of them is enough to know."""
-        found: list[Step] = []
+        """Return the allowed steps after ``place``: all of them, or only the first."""
+        steps: list[Step] = []
         for step in deeper_steps(self.space, self.layers, place):
-            if self._may(step):
-                found.append(step)
+            if self._is_allowed(step):
+                steps.append(step)
                 if not every:
                     break
-        return found
+        return steps
 
-    def _among(self, decision: int, hidden: Tensor, legal: list[bool]) -> int:
+    def _choose_among(self, decision: int, hidden: Tensor, legal: list[bool]) -> int:
         logits = self.controller.deeper[decision](hidden)[: len(legal)]
-        places = torch.tensor([number for number, one in enumerate(legal) if one])
+        places = torch.tensor([number for number, allowed in enumerate(legal) if allowed])
         return int(places[self._decide(logits[places].softmax(0))])
 
-    def _embedded(self, decision: int, choice: int) -> Tensor:
+    def _embed(self, decision: int, choice: int) -> Tensor:
         return self.controller.decided[decision](torch.tensor(choice))
 
     def _decide(self, probs: Tensor) -> int:
@@ -210,9 +211,9 @@ class _Episode:
             self.relative.append(entropy.item() / math.log(len(probs)))
         return choice
 
-    def _may(self, step: Step) -> bool:
+    def _is_allowed(self, step: Step) -> bool:
         return self.allowed(stepped(self.space, self.layers, step))
 
-    def _take(self, step: Step) -> None:
+    def _apply(self, step: Step) -> None:
         self.layers = stepped(self.space, self.layers, step)
         self.steps.append(step)

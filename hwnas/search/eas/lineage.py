@@ -1,4 +1,4 @@
-"""Networks that grow out of one another: their layers and weights, what they cost, their births."""
+"""The lineage of networks that grow from one another: layers, weights, latencies, children."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import Costs
 from hwnas.nn.growth.apply import grown_net
 from hwnas.nn.growth.transforms import Net
-from hwnas.search.eas.model_pool import Birth, Member, Nursery
-from hwnas.search.eas.schedule import GROWABLE, WITHIN, child_plan, filling
+from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest
+from hwnas.search.eas.schedule import MAX_PARENT_SHARE, USABLE_SHARE, child_plan, growth_steps
 from hwnas.search.plan import SearchPlan
 from hwnas.spaces.grown.space import Layers
 from hwnas.spaces.grown.steps import Growable, Step, stepped
@@ -21,48 +21,49 @@ from hwnas.training.loop import TrainingPlan
 
 
 class Family:
-    """The members of a nursery, by today's costs: those of the day they were made may be others."""
+    """The members of a pool under the current costs, which corrections change."""
 
-    nursery: Nursery
+    pool: ModelPool
     plan: SearchPlan
     seed: int
     images: Tensor
-    """``[N, C, H, W]``, normalised: what the batch norms of added layers are set by."""
+    """``[N, C, H, W]``, normalised: they set the batch norms of added layers."""
 
     def __init__(self, space: Growable, costs: Costs, budget_ms: float, noise: float) -> None:
-        """``noise`` times that of the EAS code breaks the symmetry of copies."""
+        """``noise`` scales the noise that breaks the symmetry of copies; the EAS code has 1."""
         self.space, self.costs, self.budget_ms, self.noise = space, costs, budget_ms, noise
 
-    def open(self, nursery: Nursery, plan: SearchPlan, seed: int, images: Tensor) -> None:
-        """Live in ``nursery`` from now on; before, only `layers_ms` and `allows` can be asked."""
-        self.nursery, self.plan, self.seed, self.images = nursery, plan, seed, images
+    def open(self, pool: ModelPool, plan: SearchPlan, seed: int, images: Tensor) -> None:
+        """Use ``pool``; before, only `layers_ms` and `allows` work."""
+        self.pool, self.plan, self.seed, self.images = pool, plan, seed, images
 
     def layers_ms(self, layers: Layers) -> float:
         """Return the predicted latency of the whole network."""
         return self.costs.network_ms(self.space.genotype(layers).choices)
 
     def allows(self, layers: Layers) -> bool:
-        """Say whether a network keeps the budget, with the margin of a prediction."""
-        return self.layers_ms(layers) <= WITHIN * self.budget_ms
+        """Whether a network keeps the budget, with a margin for the error of the prediction."""
+        return self.layers_ms(layers) <= USABLE_SHARE * self.budget_ms
 
     def ms(self, member: Member) -> float:
         return self.costs.network_ms(member.choices)
 
     def inside(self, member: Member) -> bool:
-        return member.state == "trained" and self.ms(member) <= WITHIN * self.budget_ms
+        return member.state == "trained" and self.ms(member) <= USABLE_SHARE * self.budget_ms
 
     def trained(self) -> list[Member]:
-        return [one for one in self.nursery.members if one.state == "trained"]
+        return [member for member in self.pool.members if member.state == "trained"]
 
-    def to_grow_from(self, members: Sequence[Member]) -> list[Member]:
-        """Return those that leave room to grow, else those inside the budget, else the fastest."""
-        trained = [one for one in members if one.state == "trained"]
-        inside = [one for one in trained if self.inside(one)]
-        roomy = [one for one in inside if self.ms(one) <= GROWABLE * self.budget_ms]
-        return roomy or inside or [min(trained, key=self.ms)]
+    def parents(self, members: Sequence[Member]) -> list[Member]:
+        """Return the members with room to grow, else those within the budget, else the fastest."""
+        trained = [member for member in members if member.state == "trained"]
+        inside = [member for member in trained if self.inside(member)]
+        limit_ms = MAX_PARENT_SHARE * self.budget_ms
+        growable = [member for member in inside if self.ms(member) <= limit_ms]
+        return growable or inside or [min(trained, key=self.ms)]
 
     def member(self, name: str) -> Member:
-        return next(one for one in self.nursery.members if one.name == name)
+        return next(member for member in self.pool.members if member.name == name)
 
     def genotype(self, member: Member) -> Genotype:
         return Genotype(self.space.name, member.choices)
@@ -72,33 +73,37 @@ class Family:
 
     def net(self, member: Member) -> Net:
         """Return the network with its weights."""
-        return self.nursery.net(member, self.space.architecture(self.genotype(member)))
+        return self.pool.net(member, self.space.architecture(self.genotype(member)))
 
-    def birth(self, parent: Member, steps: Sequence[Step], plan: TrainingPlan) -> Birth:
-        """Return what grows out of ``parent`` by ``steps``, with the weights that it inherits."""
+    def request(self, parent: Member, steps: Sequence[Step], plan: TrainingPlan) -> TrainRequest:
+        """Return the network that ``steps`` make of ``parent``, with the inherited weights."""
         layers = self.layers(parent)
-        said = tuple(step.said for step in steps)
-        generator = seeded(self.seed, "grown", parent.name, *said)
+        descriptions = tuple(step.said for step in steps)
+        generator = seeded(self.seed, "grown", parent.name, *descriptions)
         net = grown_net(
             self.space, layers, self.net(parent), steps, self.images, generator, self.noise
         )
-        grown = self._stepped(layers, steps)
-        architecture = self.space.architecture(self.space.genotype(grown))
-        return Birth(architecture, net, parent.name, said, self.layers_ms(grown), plan)
+        layers = self._stepped(layers, steps)
+        architecture = self.space.architecture(self.space.genotype(layers))
+        return TrainRequest(
+            architecture, net, parent.name, descriptions, self.layers_ms(layers), plan
+        )
 
-    def filled(
-        self, member: Member, least_ms: float, low_ms: float, high_ms: float, rng: Random
+    def grown(
+        self, member: Member, min_ms: float, low_ms: float, high_ms: float, rng: Random
     ) -> Member | None:
-        """Return the member, or one that is grown from it, untrained, up to ``low_ms``; ``None``
-        where that one takes less than ``least_ms``."""
+        """Return the member, grown up to ``low_ms`` without training if it is faster.
+
+        Return ``None`` if it takes less than ``min_ms`` even then.
+        """
         layers = self.layers(member)
-        steps = filling(self.space, layers, self.layers_ms, low_ms, high_ms, rng)
-        if self.layers_ms(self._stepped(layers, steps)) < least_ms:
+        steps = growth_steps(self.space, layers, self.layers_ms, low_ms, high_ms, rng)
+        if self.layers_ms(self._stepped(layers, steps)) < min_ms:
             return None
         if not steps:
             return member
-        return self.nursery.derive(
-            self.birth(member, steps, child_plan(self.plan, 0)), member.accuracy
+        return self.pool.add_untrained(
+            self.request(member, steps, child_plan(self.plan, 0)), member.accuracy
         )
 
     def _stepped(self, layers: Layers, steps: Sequence[Step]) -> Layers:

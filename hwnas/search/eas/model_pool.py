@@ -1,8 +1,8 @@
-"""The family of networks that EAS grows: each trained once, kept with where it came from.
+"""The pool of networks that EAS grows: each is trained once and stored with its origin.
 
-A child is known by its architecture, what it is trained with and for how long, and its initial
-weights: what is equal in all of them was trained already. Its folder keeps the weights, and
-``family.jsonl`` one line for each, written when it is through; nothing of that is ever done again.
+The key of a network is a digest of its architecture, its training and its initial weights; a
+network with the same key is not trained again. The folder of a network holds its weights, and
+``family.jsonl`` gets a line when its training has ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hwnas.training.loader import Data
 from hwnas.training.loop import TrainingPlan
 
 ATTEMPTS = 2
-"""A child whose worker crashed is trained once more."""
+"""Attempts at a training whose worker fails."""
 
 State = Literal["trained", "failed", "derived"]
 
@@ -36,46 +36,47 @@ class Member(msgspec.Struct, frozen=True):
     """A line of ``family.jsonl``."""
 
     name: str
-    """n0, n1, ..., in the order in which they were made."""
+    """n0, n1, ..., in order of creation."""
     key: str
-    """Of everything that its training depends on, 16 hex digits."""
+    """Digest of everything that its training depends on, 16 hex digits."""
     parent: str
-    """Name of the network that it grew from; empty: the start."""
+    """Name of the network that it grew from; empty for the start network."""
     steps: tuple[str, ...]
-    """From the parent to this network, in words."""
+    """Steps from the parent to this network, in words."""
     choices: tuple[int, ...]
-    """Of its genotype."""
+    """Choices of its genotype."""
     digest: str
-    """Of its architecture."""
+    """Digest of its architecture."""
     params: int
     macs: int
     state: State
     """``derived``: grown to fill the budget, with inherited weights and no training."""
     latency_ms: float
-    """Predicted when it was made."""
+    """Latency predicted at its creation."""
     accuracy: float | None = None
-    """On validation images; of one that is derived, its parent's, whose function it computes."""
+    """Accuracy on validation images; if ``derived`` that of the parent, which computes the same."""
     loss: float | None = None
     epochs: int = 0
     seconds: float = 0.0
     error: str = ""
 
 
-class Birth(NamedTuple):
-    """A network that is to be trained."""
+class TrainRequest(NamedTuple):
+    """A network to be trained."""
 
     architecture: Architecture
     initial: Net | None
-    """``None``: fresh weights."""
+    """Initial weights; ``None``: random ones."""
     parent: str
     steps: tuple[str, ...]
     latency_ms: float
     plan: TrainingPlan
     teacher: Net | None = None
+    """Network to distil from."""
 
 
-class Nursery:
-    """Trains networks and remembers them."""
+class ModelPool:
+    """Trains networks and stores them."""
 
     def __init__(
         self,
@@ -84,99 +85,109 @@ class Nursery:
         valid: Data,
         seed: int,
         workers: Callable[[], Workers],
-        say: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
-        """``workers`` is asked for the first time that something has to be trained."""
-        self.folder, self.seed, self.say = folder, seed, say
-        self._ask, self._workers = workers, None
+        """``workers`` is called before the first training."""
+        self.folder, self.seed, self.warn = folder, seed, warn
+        self._open_workers, self._workers = workers, None
         self._data = train, valid
         self.data_digest = _digest_of([*train, *valid])
-        self.members = list({one.key: one for one in read_family(folder)}.values())
-        self.reached = 0
-        """Members up to the last one that was asked for: a search that runs again from its start
-        finds those that it made later, too."""
+        self.members = list({member.key: member for member in read_family(folder)}.values())
+        self.used = 0
+        """Members up to the last one that was requested. A search that is repeated from its start
+        finds later members in the folder too, which it has not requested yet."""
 
-    def evaluate(self, births: Sequence[Birth]) -> list[Member]:
-        """Return the members that ``births`` become, training those that are new."""
-        keys = [self._key(one) for one in births]
-        known = {one.key for one in self.members}
-        new = {key: one for key, one in zip(keys, births, strict=True) if key not in known}
-        for key, birth in new.items():
-            self._put(key, birth)
-        wrong = self._trained([self.folder / key for key in new])
-        for key, birth in new.items():
-            self._add(self._member(key, birth, wrong.get(key, "")))
-        found = {one.key: place for place, one in enumerate(self.members)}
-        self.reached = max([self.reached, *(1 + found[key] for key in keys)])
-        return [self.members[found[key]] for key in keys]
+    def evaluate(self, requests: Sequence[TrainRequest]) -> list[Member]:
+        """Return a member for each request; new ones are trained."""
+        keys = [self._key(request) for request in requests]
+        known = {member.key for member in self.members}
+        new = {
+            key: request for key, request in zip(keys, requests, strict=True) if key not in known
+        }
+        for key, request in new.items():
+            self._write_job(key, request)
+        errors = self._train([self.folder / key for key in new])
+        for key, request in new.items():
+            self._add(self._member(key, request, errors.get(key, "")))
+        numbers = {member.key: number for number, member in enumerate(self.members)}
+        self.used = max([self.used, *(1 + numbers[key] for key in keys)])
+        return [self.members[numbers[key]] for key in keys]
 
-    def derive(self, birth: Birth, accuracy: float | None) -> Member:
-        """Keep a network that is not trained; its initial weights are its weights."""
-        assert birth.initial is not None
-        key = self._key(birth)
-        known = next((one for one in self.members if one.key == key), None)
-        if known is not None:
-            return known
-        weights = dict(birth.initial.weights)
+    def add_untrained(self, request: TrainRequest, accuracy: float | None) -> Member:
+        """Store a network with its initial weights, without training."""
+        assert request.initial is not None
+        key = self._key(request)
+        existing = next((member for member in self.members if member.key == key), None)
+        if existing is not None:
+            return existing
+        weights = dict(request.initial.weights)
         save_checkpoint(self.folder / key / "network.safetensors", weights, {})
-        one = self._described(key, birth, "derived")
-        return self._add(msgspec.structs.replace(one, accuracy=accuracy))
+        member = self._new_member(key, request, "derived")
+        return self._add(msgspec.structs.replace(member, accuracy=accuracy))
 
     def net(self, member: Member, architecture: Architecture) -> Net:
         """Return the member's network with its weights."""
         weights, _ = load_checkpoint(self.folder / member.key / "network.safetensors")
         return Net(architecture.blocks, weights)
 
-    def _trained(self, folders: list[Path]) -> dict[str, str]:
-        """Train in ``folders`` and return what went wrong, by key, where it did so twice."""
+    def _train(self, folders: list[Path]) -> dict[str, str]:
+        """Train in ``folders``; return the error of each that failed in all attempts, by key."""
         waiting = [folder for folder in folders if not (folder / "result.json").exists()]
-        wrong: dict[str, str] = {}
+        errors: dict[str, str] = {}
         for attempt in range(1, ATTEMPTS + 1):
             if not waiting:
                 break
             if self._workers is None:
-                self._workers = self._ask()
+                self._workers = self._open_workers()
             failed: list[Path] = []
-            for folder, said in self._workers.train(waiting):
-                if said:
+            for folder, error in self._workers.train(waiting):
+                if error:
                     failed.append(folder)
-                    wrong[folder.name] = said
+                    errors[folder.name] = error
                     then = "it is trained again" if attempt < ATTEMPTS else "it is left out"
-                    self.say(f"the training of network {folder.name} failed ({said}); {then}")
+                    self.warn(f"the training of network {folder.name} failed ({error}); {then}")
             waiting = failed
-        return {folder.name: wrong[folder.name] for folder in waiting}
+        return {folder.name: errors[folder.name] for folder in waiting}
 
-    def _put(self, key: str, birth: Birth) -> None:
+    def _write_job(self, key: str, request: TrainRequest) -> None:
         if not (data := self.folder / "data.safetensors").exists():
             write_data(data, *self._data)
         folder = self.folder / key
-        if birth.initial is not None:
-            initial = dict(birth.initial.weights)
+        if request.initial is not None:
+            initial = dict(request.initial.weights)
             save_checkpoint(folder / "initial.safetensors", initial, {})
-        if birth.teacher is not None:
-            put_teacher(folder, birth.teacher)
-        write_json(folder / "job.json", ChildJob(birth.architecture, birth.plan, self.seed))
+        if request.teacher is not None:
+            put_teacher(folder, request.teacher)
+        write_json(folder / "job.json", ChildJob(request.architecture, request.plan, self.seed))
 
-    def _member(self, key: str, birth: Birth, wrong: str) -> Member:
+    def _member(self, key: str, request: TrainRequest, error: str) -> Member:
         folder = self.folder / key
-        if wrong:
-            one = self._described(key, birth, "failed")
-            return msgspec.structs.replace(one, error=wrong)
+        if error:
+            member = self._new_member(key, request, "failed")
+            return msgspec.structs.replace(member, error=error)
         result = msgspec.json.decode((folder / "result.json").read_bytes(), type=ChildResult)
         return msgspec.structs.replace(
-            self._described(key, birth, "trained"),
+            self._new_member(key, request, "trained"),
             accuracy=result.accuracy,
             loss=result.loss,
-            epochs=birth.plan.epochs,
+            epochs=request.plan.epochs,
             seconds=result.seconds,
         )
 
-    def _described(self, key: str, birth: Birth, state: State) -> Member:
-        one = birth.architecture
+    def _new_member(self, key: str, request: TrainRequest, state: State) -> Member:
+        architecture = request.architecture
         return Member(
-            f"n{len(self.members)}", key, birth.parent, birth.steps, one.genotype.choices,
-            one.digest, one.params, one.macs, state, birth.latency_ms,
-        )  # fmt: skip
+            name=f"n{len(self.members)}",
+            key=key,
+            parent=request.parent,
+            steps=request.steps,
+            choices=architecture.genotype.choices,
+            digest=architecture.digest,
+            params=architecture.params,
+            macs=architecture.macs,
+            state=state,
+            latency_ms=request.latency_ms,
+        )
 
     def _add(self, member: Member) -> Member:
         append_line(self.folder.parent / FAMILY, member)
@@ -188,41 +199,40 @@ class Nursery:
             shutil.rmtree(folder, ignore_errors=True)
         return member
 
-    def _key(self, birth: Birth) -> str:
-        said = [
-            birth.architecture.digest,
-            msgspec.json.encode(birth.plan).decode(),
+    def _key(self, request: TrainRequest) -> str:
+        inputs = [
+            request.architecture.digest,
+            msgspec.json.encode(request.plan).decode(),
             self.seed,
             self.data_digest,
-            _weights_digest(birth.initial),
-            _weights_digest(birth.teacher),
+            _weights_digest(request.initial),
+            _weights_digest(request.teacher),
         ]
-        return hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:16]
+        return hashlib.sha256(msgspec.json.encode(inputs)).hexdigest()[:16]
 
 
 FAMILY = "family.jsonl"
-"""Beside the folder of the children."""
+"""Journal of the members, beside the folder of the networks."""
 
 
 def read_family(folder: Path) -> list[Member]:
-    """Return the members whose children's folder is ``folder``, in the order they were made."""
+    """Return the members whose networks are in ``folder``, in order of creation."""
     return list(read_lines(folder.parent / FAMILY, Member))
 
 
-def best_of(members: Sequence[Member], worth: Callable[[Member], float]) -> Member:
-    """Return the trained member of the greatest worth. Raises `HwnasError` if there is none."""
-    trained = [one for one in members if one.state == "trained"]
+def best_trained(members: Sequence[Member], score: Callable[[Member], float]) -> Member:
+    """Return the trained member of the greatest score. Raises `HwnasError` if none was trained."""
+    trained = [member for member in members if member.state == "trained"]
     if not trained:
-        said = next((one.error for one in members if one.error), "none was trained")
-        raise HwnasError(f"all {len(members)} networks of the search failed: {said}")
-    return max(trained, key=worth)
+        error = next((member.error for member in members if member.error), "none was trained")
+        raise HwnasError(f"all {len(members)} networks of the search failed: {error}")
+    return max(trained, key=score)
 
 
-def handed_on(members: Sequence[Member], choices: tuple[int, ...]) -> Member:
-    """Return which of the members of one architecture has the weights that go on: several may have
-    grown into it, the most accurate is taken."""
-    alike = [one for one in members if one.choices == choices and one.state != "failed"]
-    return max(alike, key=lambda one: one.accuracy or 0.0)
+def best_member(members: Sequence[Member], choices: tuple[int, ...]) -> Member:
+    """Return the most accurate member with these choices; several parents may grow into it."""
+    same = [member for member in members if member.choices == choices and member.state != "failed"]
+    return max(same, key=lambda member: member.accuracy or 0.0)
 
 
 def _weights_digest(net: Net | None) -> str:
@@ -232,8 +242,8 @@ def _weights_digest(net: Net | None) -> str:
 
 
 def _digest_of(tensors: Sequence[Tensor]) -> str:
-    found = hashlib.sha256()
-    for one in tensors:
-        found.update(str((one.dtype, tuple(one.shape))).encode())
-        found.update(one.contiguous().numpy().tobytes())
-    return found.hexdigest()
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""How EAS learns from the networks that it trained: reward, baseline, one REINFORCE update."""
+"""The policy gradient of EAS: reward, moving baseline, REINFORCE update."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ import torch
 from torch import Tensor
 
 from hwnas.search.eas.controller import Controller, Trajectory
-from hwnas.search.path_training import State, below
-from hwnas.search.proxyless.reinforce import moved
+from hwnas.search.path_training import State, strip_prefix
+from hwnas.search.statistics import ema_update
 
-MOST = 0.999
-"""Accuracy from which the reward rises no more: tan(pi / 2) is infinite."""
+MAX_ACCURACY = 0.999
+"""Accuracy above which the reward is constant: tan(pi / 2) is infinite."""
 LATENCY_EXPONENT = 0.1
 """w of ``(T / ms)^w``, as in the reward of ProxylessNAS."""
 LEARNING_RATE, ENTROPY_WEIGHT = 2e-3, 1e-5
-"""As in the paper's code."""
+"""As in the code of the paper."""
 
 
 def reward(accuracy: float, latency_ms: float, budget_ms: float, w: float) -> float:
-    """Return ``tan(accuracy * pi / 2) * (budget / latency)^w``: a percent more is worth more where
-    accuracy is high already (section 3.4)."""
-    worth = math.tan(min(accuracy, MOST) * math.pi / 2)
-    return worth * (budget_ms / latency_ms) ** w
+    """Return ``tan(accuracy * pi / 2) * (budget / latency)^w``: the tangent rewards a gain of a
+    percent more where accuracy is high (section 3.4)."""
+    accuracy_reward = math.tan(min(accuracy, MAX_ACCURACY) * math.pi / 2)
+    return accuracy_reward * (budget_ms / latency_ms) ** w
 
 
 class Convention(NamedTuple):
-    """How the moving baseline follows the mean reward of each episode."""
+    """How the moving baseline follows the mean rewards of the episodes."""
 
     weight_new: float
     first: Literal["move", "subtract"]
     begin: float | None
-    """Before any reward; ``None``: the first mean reward itself."""
+    """Initial value; ``None``: the first mean reward."""
 
 
 CONVENTIONS = {
-    # 0.95 is the share of the *new* mean, which counts before it is subtracted, from 0 on
+    # 0.95 is the weight of the *new* mean, which is included before it is subtracted
     "code": Convention(0.95, "move", 0.0),
-    # "an exponential moving average of the previous rewards": they alone count
+    # "an exponential moving average of the previous rewards", without the new one
     "paper": Convention(0.05, "subtract", None),
 }
-"""Of the paper's code, and as the paper says it."""
+"""As in the code of the paper, and as in its text."""
 
 
 class Baseline:
@@ -54,24 +54,25 @@ class Baseline:
         self.value = self.convention.begin
 
     def advantages(self, rewards: Sequence[float]) -> list[float]:
-        """Return what each reward of an episode is above the baseline, and move that."""
+        """Return the rewards of an episode minus the baseline, and update it."""
         mean = sum(rewards) / len(rewards)
         before = mean if self.value is None else self.value
-        self.value = moved(self.value, mean, self.convention.weight_new)
+        self.value = ema_update(self.value, mean, self.convention.weight_new)
         used = self.value if self.convention.first == "move" else before
-        return [one - used for one in rewards]
+        return [reward - used for reward in rewards]
 
 
 def growth_loss(trajectories: Sequence[Trajectory], advantages: Sequence[float]) -> Tensor:
-    """Return ``-mean(advantage * log p) - ENTROPY_WEIGHT * entropy``; the same advantage counts for
-    all actions of a network."""
-    gained = [one.log_prob * worth for one, worth in zip(trajectories, advantages, strict=True)]
-    entropy = torch.stack([one.entropy for one in trajectories]).sum()
-    return -torch.stack(gained).mean() - ENTROPY_WEIGHT * entropy
+    """Return ``-mean(advantage * log p) - ENTROPY_WEIGHT * entropy``; all actions of a network have
+    the same advantage."""
+    pairs = zip(trajectories, advantages, strict=True)
+    gains = [trajectory.log_prob * advantage for trajectory, advantage in pairs]
+    entropy = torch.stack([trajectory.entropy for trajectory in trajectories]).sum()
+    return -torch.stack(gains).mean() - ENTROPY_WEIGHT * entropy
 
 
 class Learner:
-    """Updates a controller once for each episode."""
+    """Updates a controller once per episode."""
 
     def __init__(self, controller: Controller, convention: str = "code") -> None:
         self.baseline = Baseline(convention)
@@ -81,7 +82,7 @@ class Learner:
         advantages = self.baseline.advantages(rewards)
         loss = growth_loss(trajectories, advantages)
         self.optimizer.zero_grad()
-        if loss.requires_grad:  # where nothing could be decided there is nothing to learn
+        if loss.requires_grad:  # no gradient where there were no decisions
             loss.backward()
             self.optimizer.step()
 
@@ -95,9 +96,9 @@ class Learner:
         return state
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a `state_dict`; other names in it are left alone."""
+        """Load a `state_dict`; other names in it are ignored."""
         moments: dict[int, State] = {}
-        for name, value in below("adam.", state).items():
+        for name, value in strip_prefix("adam.", state).items():
             number, field = name.split(".", 1)
             moments.setdefault(int(number), {})[field] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})

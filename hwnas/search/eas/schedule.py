@@ -1,4 +1,4 @@
-"""What EAS does when and how far: episodes, trainings, growth to a budget and back under it."""
+"""The schedule of EAS: episodes, trainings, growth up to the budget and shrinking below it."""
 
 from __future__ import annotations
 
@@ -20,37 +20,36 @@ from hwnas.spaces.grown.steps import (
 )
 from hwnas.training.loop import TrainingPlan
 
-CHILDREN = 10
-"""Of an episode, at most."""
+MAX_CHILDREN = 10
+"""Networks that an episode trains at most."""
 PHASES = 4
-"""How often the network to grow from is chosen anew in a search."""
-WITHIN = 0.94
-"""Networks are grown up to this share of the budget: predictions are a few percent off, and what is
-handed on has to keep the budget when measured."""
-GROWABLE = 0.8
-"""A network over this share of the budget is not grown from where another one is left."""
-ROOM = 0.7
-"""A start over the budget is made smaller until it takes this share of it: the rest is to grow."""
+"""Times that a search chooses the network to grow from."""
+USABLE_SHARE = 0.94
+"""Networks grow up to this share of the budget: predictions are a few percent off, and the final
+network must keep the budget when it is measured."""
+MAX_PARENT_SHARE = 0.8
+"""A network over this share of the budget is no parent, unless there is no other."""
+SHRUNK_SHARE = 0.7
+"""A start network over the budget is shrunk to this share of it, which leaves room to grow."""
 
-WIDENING = 0.8
-"""Share of the steps that fill a budget which widen a layer or its kernel, as long as one can be.
-"""
+WIDEN_PROBABILITY = 0.8
+"""Probability that a step towards the budget widens a layer or its kernel, if possible."""
 
-Price = Callable[[Layers], float]
-"""Predicted latency of a whole network, ms."""
+PredictMs = Callable[[Layers], float]
+"""Predicted latency of a whole network in ms."""
 
 
 class Schedule(NamedTuple):
-    """How many networks are trained when."""
+    """The number of networks that are trained, and when."""
 
     children: int
-    """Of an episode."""
+    """Networks per episode."""
     episodes: int
-    """Of the first round."""
+    """Episodes of the first round."""
 
     @classmethod
     def of(cls, plan: SearchPlan) -> Schedule:
-        children = max(1, min(CHILDREN, plan.children // PHASES))
+        children = max(1, min(MAX_CHILDREN, plan.children // PHASES))
         return cls(children, max(1, plan.children // children))
 
     def end(self, rounds: int) -> int:
@@ -64,8 +63,8 @@ class Schedule(NamedTuple):
 
 
 def child_plan(plan: SearchPlan, epochs: int) -> TrainingPlan:
-    """Return the training of the paper's code: SGD with Nesterov momentum, from 0.02 along a cosine
-    to 0, without label smoothing and dropout."""
+    """Return the training of the code of the paper: SGD with Nesterov momentum, a cosine from 0.02
+    to 0, no label smoothing and no dropout."""
     return TrainingPlan(
         epochs=epochs,
         batch_size=plan.batch_size,
@@ -78,41 +77,46 @@ def child_plan(plan: SearchPlan, epochs: int) -> TrainingPlan:
     )
 
 
-def shrinking(
-    space: Growable, layers: Layers, price: Price, budget_ms: float, allowed: bool
+def shrink_steps(
+    space: Growable, layers: Layers, predict_ms: PredictMs, budget_ms: float, allowed: bool
 ) -> list[Step]:
-    """Return the steps from a network over the budget to one with room to grow, the greatest
-    saving first. Raises `BudgetError` where it is not ``allowed``, or not enough."""
-    said = (
-        f"the network of {space.name} to grow from takes {price(layers):.4g} ms (predicted), over "
+    """Return the steps that shrink a network over the budget until it has room to grow, greatest
+    saving first. Raises `BudgetError` if this is not ``allowed`` or cannot reach the budget."""
+    problem = (
+        f"the start network of {space.name} takes {predict_ms(layers):.4g} ms (predicted), over "
         f"the budget of {budget_ms:.4g} ms"
     )
     if not allowed:
-        raise BudgetError(f"{said}, and the option shrink=false forbids making it smaller")
+        raise BudgetError(f"{problem}, and the option shrink=false forbids making it smaller")
     steps: list[Step] = []
-    while price(layers) > ROOM * budget_ms:
+    while predict_ms(layers) > SHRUNK_SHARE * budget_ms:
         options = list(smaller_steps(space, layers))
         if not options:
-            if price(layers) <= WITHIN * budget_ms:
+            if predict_ms(layers) <= USABLE_SHARE * budget_ms:
                 break
-            raise BudgetError(f"{said}, and so does the smallest that it can be made")
-        now = {step: price(stepped(space, layers, step)) for step in options}
-        best = min(options, key=now.__getitem__)
+            raise BudgetError(f"{problem}, and so does the smallest network that it shrinks to")
+        latency_ms = {step: predict_ms(stepped(space, layers, step)) for step in options}
+        best = min(options, key=latency_ms.__getitem__)
         layers = stepped(space, layers, best)
         steps.append(best)
     return steps
 
 
-def filling(
-    space: Growable, layers: Layers, price: Price, low_ms: float, high_ms: float, rng: Random
+def growth_steps(
+    space: Growable,
+    layers: Layers,
+    predict_ms: PredictMs,
+    low_ms: float,
+    high_ms: float,
+    rng: Random,
 ) -> list[Step]:
-    """Return random steps of growth until a network takes ``low_ms``; none leads over ``high_ms``.
+    """Return random steps that grow a network to at least ``low_ms``, never over ``high_ms``.
 
-    Most of them widen: a plain network of many thin layers hardly trains. They end below ``low_ms``
-    where nothing more fits.
+    Most of them widen: plain networks of many thin layers are hard to train. They end below
+    ``low_ms`` where no further step fits.
     """
     steps: list[Step] = []
-    while price(layers) < low_ms:
+    while predict_ms(layers) < low_ms:
         places = [Place(n, m) for n, row in enumerate(layers) for m in range(len(row))]
         deep = [step for at in places for step in deeper_steps(space, layers, at)]
         wide = [
@@ -123,9 +127,9 @@ def filling(
         ]
         rng.shuffle(deep)
         rng.shuffle(wide)
-        options = [*wide, *deep] if rng.random() < WIDENING else [*deep, *wide]
-        grown = ((one, stepped(space, layers, one)) for one in options)
-        fitting = next((pair for pair in grown if price(pair[1]) <= high_ms), None)
+        options = [*wide, *deep] if rng.random() < WIDEN_PROBABILITY else [*deep, *wide]
+        grown = ((step, stepped(space, layers, step)) for step in options)
+        fitting = next((pair for pair in grown if predict_ms(pair[1]) <= high_ms), None)
         if fitting is None:
             break
         steps.append(fitting[0])

@@ -1,16 +1,15 @@
 """EAS: architecture search by function-preserving network transformation, under a budget.
 
 Cai, Chen, Zhang, Yu and Wang, AAAI 2018, arXiv:1707.04873. In each episode the meta-controller
-(`hwnas.search.eas.controller`) grows a trained network several times over; every child inherits its
-weights, is trained for a few epochs, and rewards the decisions that made it. After a quarter of the
-episodes the best network so far becomes the one to grow from. Ours, beside the paper:
+(`hwnas.search.eas.controller`) grows a trained network into several children; each child inherits
+its weights, is trained for a few epochs, and rewards the decisions that led to it. After each
+quarter of the episodes the best network so far becomes the new parent. Additions to the paper:
 
-* a decision that would lead over the budget is masked, by the predicted latency of the whole
-  network, and the reward weighs latency too (`hwnas.search.eas.reward`);
-* a start network over the budget is first made smaller, filter by filter and layer by layer, and
+* decisions that lead over the budget are masked, by the predicted latency of the whole network, and
+  the reward includes latency (`hwnas.search.eas.reward`);
+* a start network over the budget is first shrunk, filter by filter and layer by layer, and
   distilled from itself (`hwnas.nn.growth.shrink`);
-* what is handed on is grown, without training, until it fills the budget: that is for free, as the
-  function stays the same.
+* candidates grow without training until they fill the budget, which does not change their function.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import Costs
 from hwnas.search.eas.controller import Controller, Trajectory, grow, sampling
 from hwnas.search.eas.lineage import Family
-from hwnas.search.eas.model_pool import Birth, Member, Nursery, best_of, handed_on
+from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest, best_member, best_trained
 from hwnas.search.eas.reward import LATENCY_EXPONENT, Learner, reward
-from hwnas.search.eas.schedule import Schedule, child_plan, shrinking
+from hwnas.search.eas.schedule import Schedule, child_plan, shrink_steps
 from hwnas.search.eas.worker_pool import workers_at
 from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
-from hwnas.search.path_training import State, below
+from hwnas.search.path_training import State, strip_prefix
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext, StrategyTraits
 from hwnas.spaces.grown.mobile import growable
@@ -41,8 +40,8 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.loader import Data, derived_seed, seeded
 
-STATISTICS = 256
-"""Training images that the batch norms of added layers are set by."""
+STATISTICS_IMAGES = 256
+"""Training images that set the batch norms of added layers."""
 
 
 class EasOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,13 +54,13 @@ class EasOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def trained_networks(plan: SearchPlan, rounds: int) -> int:
-    """Return how many networks are trained up to the end of a round."""
+    """Return the number of networks that are trained up to the end of a round."""
     schedule = Schedule.of(plan)
     return 1 + schedule.children * schedule.end(rounds)
 
 
 class Eas:
-    """Grows networks, and learns how."""
+    """Grows networks by a controller that learns from their rewards."""
 
     # networks grow within the budget, so a search for another budget shares nothing
     traits: ClassVar = StrategyTraits(
@@ -81,23 +80,24 @@ class Eas:
         latency_exponent: float = LATENCY_EXPONENT,
         noise: float = 1.0,
     ) -> None:
-        """``convention`` is that of the moving baseline (`growth_reward.CONVENTIONS`), ``noise``
-        that of `Family`."""
+        """``convention`` selects the moving baseline (`hwnas.search.eas.reward.CONVENTIONS`);
+        ``noise`` is that of `Family`."""
         self.space, self.options, self.warn = space, options or EasOptions(), warn
         self.family = Family(space, costs, budget_ms, noise)
         self.controller = Controller(space)
         if not self.learns:
-            self.controller.indifferent()
+            self.controller.make_uniform()
         self.learner = Learner(self.controller, convention)
         self.latency_exponent = latency_exponent
-        self.start = ""
-        self.settled = 0
-        """Members that were there at the end of the last episode: a choice after a resume, or in a
-        search that runs again from its start, knows no others either."""
+        self.parent = ""
+        """Name of the member to grow from."""
+        self.known_members = 0
+        """Members at the end of the last episode. The choice of a parent ignores later members, so
+        that a resumed search and a repeated one choose alike."""
 
     @staticmethod
     def check(space: SearchSpace) -> None:
-        """Raise `UsageError` for a space whose networks are not grown."""
+        """Raise `UsageError` for a space whose networks cannot grow."""
         growable(space)
 
     @classmethod
@@ -123,65 +123,66 @@ class Eas:
         rounds: int = 1,
         on_line: OnLine | None = None,
     ) -> None:
-        """Train the start network, then run the episodes that ``files`` does not say were run."""
-        folder, images = files.log.parent / "children", train.drawn(STATISTICS, seed)
-        nursery = Nursery(
+        """Train the start network, then run the episodes that are not in ``files``."""
+        folder, images = files.log.parent / "children", train.drawn(STATISTICS_IMAGES, seed)
+        pool = ModelPool(
             folder, train, valid, seed, lambda: workers_at(self.options.ray), self.warn
         )
-        self.family.open(nursery, plan, seed, images.normalised(images.images))
+        self.family.open(pool, plan, seed, images.normalised(images.images))
         done = self._resume(files)
         schedule = Schedule.of(plan)
         for episode in range(done, schedule.end(rounds)):
             lines: list[LogLine] = []
-            if not self.start:
+            if not self.parent:
                 lines.append(_line(self._begin(), 0, 0, "warm-up", None))
-            elif episode % schedule.phase == 0 or not self._keeps(self.start):
-                best = self._best(nursery.members[: self.settled])
-                over = not self.family.inside(best)  # by corrected costs all that were trained are
-                self.start = (self._smaller(best) if over and self.options.shrink else best).name
+            elif episode % schedule.phase == 0 or not self._within_budget(self.parent):
+                best = self._best(pool.members[: self.known_members])
+                over = not self.family.inside(best)  # with corrected costs all members may be over
+                self.parent = (self._shrunk(best) if over and self.options.shrink else best).name
             lines += self._episode(episode, schedule.children)
             for line in lines:
                 if on_line is not None:
                     on_line(line)
             append_log(files.log, lines)
-            self.settled = max(self.settled, nursery.reached)
+            self.known_members = max(self.known_members, pool.used)
             notes = {
                 "episodes": str(episode + 1),
-                "start": self.start,
-                "members": str(self.settled),
+                "start": self.parent,
+                "members": str(self.known_members),
             }
             save_checkpoint(files.checkpoint, self.state_dict(), notes)
 
     def network(self, genotype: Genotype) -> nn.Module:
-        """Return the network with the weights that it has in the family."""
-        return self.family.net(handed_on(self.family.nursery.members, genotype.choices)).network()
+        """Return the network with its weights in the pool."""
+        return self.family.net(best_member(self.family.pool.members, genotype.choices)).network()
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
-        """Return the most accurate networks, those that leave room grown into the window.
+        """Return the most accurate networks, grown into the window where they are below it.
 
-        Where none keeps ``high_ms`` it is the fastest one, and where even a grown one stays below
-        ``low_ms`` (it is the largest of the space) it is taken as it is.
+        If all exceed ``high_ms``, return the fastest. If none reaches ``low_ms`` (the largest
+        network of the space is faster), return them as large as they get.
         """
         family, trained = self.family, self.family.trained()
-        inside = [one for one in trained if family.ms(one) <= high_ms]
+        inside = [member for member in trained if family.ms(member) <= high_ms]
         if not inside:
             return [family.genotype(min(trained, key=family.ms))]
-        inside.sort(key=lambda one: -(one.accuracy or 0.0))
-        tries = [(turn, one) for turn in range(8) for one in inside[: max(2, count // 2)]]
-        found: dict[str, Genotype] = {}
-        for least_ms in (low_ms, 0.0):
-            for turn, one in tries:
-                rng = Random(derived_seed(seed, "fill", one.name, turn))
-                if len(found) < count and (
-                    filled := family.filled(one, least_ms, low_ms, high_ms, rng)
+        inside.sort(key=lambda member: -(member.accuracy or 0.0))
+        best = inside[: max(2, count // 2)]
+        tries = [(turn, member) for turn in range(8) for member in best]
+        genotypes: dict[str, Genotype] = {}
+        for min_ms in (low_ms, 0.0):
+            for turn, member in tries:
+                rng = Random(derived_seed(seed, "fill", member.name, turn))
+                if len(genotypes) < count and (
+                    grown := family.grown(member, min_ms, low_ms, high_ms, rng)
                 ):
-                    found.setdefault(filled.digest, family.genotype(filled))
-            if found:
+                    genotypes.setdefault(grown.digest, family.genotype(grown))
+            if genotypes:
                 break
-        return list(found.values())
+        return list(genotypes.values())
 
     def inherits(self, genotype: Genotype) -> bool:
-        """Whether a network of `network` is trained on from its weights, not from fresh ones."""
+        """All networks are trained further from their weights."""
         return True
 
     def preferences(self) -> None:
@@ -194,112 +195,113 @@ class Eas:
         }
 
     def load_state_dict(self, state: State) -> None:
-        self.controller.load_state_dict(below("controller.", state))
+        self.controller.load_state_dict(strip_prefix("controller.", state))
         self.learner.load_state_dict(state)
 
     def _begin(self) -> Member:
-        """Train the start network; where it is over the budget make it smaller, and distil it.
+        """Train the start network; shrink and distil it if it exceeds the budget.
 
-        Raises `BudgetError` where that is not allowed, or where nothing smaller is enough.
+        Raises `BudgetError` if this is not allowed, or cannot reach the budget.
         """
         family, genotype = self.family, self.space.start
         layers = self.space.layers(genotype)
         if over := not family.allows(layers):
-            self._shrinking(layers)  # what cannot be is said before any training
+            self._shrink_steps(layers)  # raises before any training
         plan = child_plan(family.plan, max(1, family.plan.warmup_epochs))
         architecture = self.space.architecture(genotype)
-        root = Birth(architecture, None, "", (), family.layers_ms(layers), plan)
+        root = TrainRequest(architecture, None, "", (), family.layers_ms(layers), plan)
         member = self._evaluated(root)
         if over:
-            member = self._smaller(member)
-        self.start = member.name
+            member = self._shrunk(member)
+        self.parent = member.name
         return member
 
-    def _smaller(self, member: Member) -> Member:
-        """Return the network that a member becomes with room to grow, taught by the member."""
+    def _shrunk(self, member: Member) -> Member:
+        """Return the member, shrunk to leave room to grow and distilled from itself."""
         family = self.family
-        steps = self._shrinking(family.layers(member))
+        steps = self._shrink_steps(family.layers(member))
         plan = child_plan(family.plan, max(1, family.plan.warmup_epochs))
-        birth = family.birth(member, steps, plan)
-        return self._evaluated(birth._replace(teacher=family.net(member)))
+        request = family.request(member, steps, plan)
+        return self._evaluated(request._replace(teacher=family.net(member)))
 
-    def _shrinking(self, layers: Layers) -> list[Step]:
+    def _shrink_steps(self, layers: Layers) -> list[Step]:
         family = self.family
-        return shrinking(
+        return shrink_steps(
             self.space, layers, family.layers_ms, family.budget_ms, self.options.shrink
         )
 
-    def _evaluated(self, birth: Birth) -> Member:
-        """Train one network. Raises where it failed."""
-        return best_of(self.family.nursery.evaluate([birth]), lambda one: 0.0)
+    def _evaluated(self, request: TrainRequest) -> Member:
+        """Train a network. Raises `HwnasError` if that fails."""
+        return best_trained(self.family.pool.evaluate([request]), lambda member: 0.0)
 
     def _episode(self, number: int, children: int) -> list[LogLine]:
         """Grow and train ``children`` networks, learn from them, and return a line for each."""
         family, space = self.family, self.space
-        parent = family.member(self.start)
+        parent = family.member(self.parent)
         layers = family.layers(parent)
         choose = sampling(seeded(family.seed, "episode", number))
+        actions = space.wider_actions, space.deeper_actions, space.larger_actions
         trajectories = [
-            grow(
-                self.controller, space, layers, family.allows, choose,
-                space.wider_actions, space.deeper_actions, space.larger_actions,
-            )
+            grow(self.controller, space, layers, family.allows, choose, *actions)
             for _ in range(children)
-        ]  # fmt: skip
+        ]
         plan = child_plan(family.plan, family.plan.child_epochs)
-        births = [family.birth(parent, one.steps, plan) for one in trajectories]
-        members = family.nursery.evaluate(births)
-        best_of(members, lambda one: 0.0)  # not all failed
-        through = [
-            (path, one)
-            for path, one in zip(trajectories, members, strict=True)
-            if one.state == "trained"
+        requests = [family.request(parent, trajectory.steps, plan) for trajectory in trajectories]
+        members = family.pool.evaluate(requests)
+        best_trained(members, lambda member: 0.0)  # raises if all failed
+        trained = [
+            (trajectory, member)
+            for trajectory, member in zip(trajectories, members, strict=True)
+            if member.state == "trained"
         ]
         if self.learns:
-            self.learner.update([path for path, _ in through], [self._worth(m) for _, m in through])
+            rewards = [self._reward(member) for _, member in trained]
+            self.learner.update([trajectory for trajectory, _ in trained], rewards)
         first = 1 + number * children
         return [
-            _line(member, number, first + place, "search", path)
-            for place, (path, member) in enumerate(through)
+            _line(member, number, first + place, "search", trajectory)
+            for place, (trajectory, member) in enumerate(trained)
         ]
 
     def _best(self, members: Sequence[Member]) -> Member:
-        """Return the most rewarded of those that can be grown."""
-        return best_of(self.family.to_grow_from(members), self._worth)
+        """Return the parent of the greatest reward."""
+        return best_trained(self.family.parents(members), self._reward)
 
-    def _keeps(self, name: str) -> bool:
+    def _within_budget(self, name: str) -> bool:
         return self.family.inside(self.family.member(name))
 
-    def _worth(self, member: Member) -> float:
+    def _reward(self, member: Member) -> float:
         family = self.family
         accuracy, ms = member.accuracy or 0.0, family.ms(member)
         return reward(accuracy, ms, family.budget_ms, self.latency_exponent)
 
     def _resume(self, files: SearchFiles) -> int:
-        """Load the checkpoint if there is one; drop log lines of the episode that was cut off."""
+        """Load the checkpoint if there is one, and return its episodes."""
         episodes = 0
         if files.checkpoint.exists():
             state, notes = load_checkpoint(files.checkpoint)
             self.load_state_dict(state)
-            self.start, self.settled = notes["start"], int(notes["members"])
+            self.parent, self.known_members = notes["start"], int(notes["members"])
             episodes = int(notes["episodes"])
         truncate_log(files.log, episodes)
         return episodes
 
 
 class EasRandom(Eas):
-    """EAS with random actions, at the same cost: what the controller is to be compared with."""
+    """EAS with random actions, at the same cost: the baseline of the controller."""
 
     learns = False
 
 
-def _line(member: Member, episode: int, step: int, phase: str, path: Trajectory | None) -> LogLine:
+def _line(
+    member: Member, episode: int, step: int, phase: str, trajectory: Trajectory | None
+) -> LogLine:
     return LogLine(
         epoch=episode,
         step=step,
         phase=phase,
         loss=member.loss or 0.0,
         accuracy=member.accuracy or 0.0,
-        entropy=None if path is None else path.relative_entropy,
+        entropy=None if trajectory is None else trajectory.relative_entropy,
         expected_ms=member.latency_ms,
     )

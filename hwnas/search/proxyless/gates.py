@@ -1,7 +1,7 @@
-"""Gates of ProxylessNAS without gates: the gradient of probabilities by recomputation.
+"""Binary-gate gradients of ProxylessNAS, by recomputation.
 
-Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332, sections 3.1 and 3.2. One candidate of a decision
-runs; going back, the others that are in question are run once without graph, one at a time.
+Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332, sections 3.1 and 3.2. One candidate of each decision
+runs; the backward pass runs the other candidates involved once without graph, one at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Candidates(Protocol):
-    """What a decision chooses from, e.g. `hwnas.nn.supernet.MixedOp`."""
+    """The candidates of a decision, e.g. `hwnas.nn.supernet.MixedOp`."""
 
     def __len__(self) -> int: ...
 
@@ -22,11 +22,11 @@ class Candidates(Protocol):
 
 
 class RecomputedGates(torch.autograd.Function):
-    """Passes the active candidate's output through and gives ``probs`` their gradient.
+    """Returns the output of the active candidate and gives ``probs`` their gradient.
 
-    ``probs [K]`` belong to ``candidates``, of which there may be fewer (padding). Going back,
-    ``dL/dg_j`` is computed for each of them from its output, recomputed by ``run`` without graph.
-    The straight-through estimator hands it to ``probs``; the softmax does the rest.
+    ``probs [K]`` belong to ``candidates``, which may be fewer (padding). The backward pass computes
+    ``dL/dg_j`` for each of them from its output, which ``run`` recomputes without graph. The
+    straight-through estimator passes it to ``probs``; the softmax does the rest.
     """
 
     @staticmethod
@@ -54,7 +54,7 @@ class RecomputedGates(torch.autograd.Function):
         return grad_gates, grad_y, None, None, None
 
 
-def gated(
+def apply_gate(
     probs: Tensor,
     pairs: Tensor | None,
     place: int,
@@ -62,15 +62,15 @@ def gated(
     x: Tensor | Sequence[Tensor],
     active: int,
 ) -> Tensor:
-    """Run a decision's active candidate, with the gradient of ``probs[place]``.
+    """Run the active candidate of a decision, with the gradient of ``probs[place]``.
 
-    ``probs`` are ``[P, K]``, or with ``pairs [P, 2]`` those of the pairs, ``[P, 2]``. ``x`` is what
-    the candidates take: one output, or those of all nodes before.
+    ``probs`` are ``[P, K]``, or with ``pairs [P, 2]`` those of the pairs, ``[P, 2]``. ``x`` is the
+    input of the candidates: a tensor, or the outputs of all earlier nodes.
     """
     candidates = range(len(op)) if pairs is None else pairs[place].tolist()
-    held = x.detach() if isinstance(x, Tensor) else [one.detach() for one in x]
+    detached = x.detach() if isinstance(x, Tensor) else [output.detach() for output in x]
     output = RecomputedGates.apply(
-        probs[place], op(x, active), lambda candidate: op(held, candidate), candidates, active
+        probs[place], op(x, active), lambda candidate: op(detached, candidate), candidates, active
     )
     return cast(Tensor, output)
 
@@ -78,7 +78,7 @@ def gated(
 def draw_pairs(probs: Tensor, generator: torch.Generator) -> Tensor:
     """Draw two different candidates of each decision, ``[P, 2]``, from ``probs [P, K]``.
 
-    A decision of one candidate has it twice: it has nothing to learn, and its gradient is zero.
+    A decision with a single candidate gets it twice; its gradient is zero.
     """
     pairs = torch.zeros(len(probs), 2, dtype=torch.long)
     for place, row in enumerate(probs):
@@ -88,11 +88,11 @@ def draw_pairs(probs: Tensor, generator: torch.Generator) -> Tensor:
     return pairs
 
 
-def rescaled(before: Tensor, after: Tensor, pairs: Tensor) -> Tensor:
+def rescale_pairs(before: Tensor, after: Tensor, pairs: Tensor) -> Tensor:
     """Shift the logits ``after [P, K]`` of each pair so that its joint mass is that of ``before``.
 
-    Then every candidate outside the pairs keeps its probability: one of two goes up, the other
-    down. The offset is ``ln(sum exp(after) / sum exp(before))`` over the pair.
+    Every candidate outside the pairs then keeps its probability. The offset is
+    ``ln(sum exp(after) / sum exp(before))`` over the pair.
     """
     then, now = before.gather(1, pairs), after.gather(1, pairs)
     offset = now.logsumexp(1, keepdim=True) - then.logsumexp(1, keepdim=True)

@@ -1,26 +1,25 @@
 """ProxylessNAS, gradient form: Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332, section 3.
 
-Weights and architecture parameters are trained in turn. A weight step runs one path, sampled from
-``p = softmax(alpha)``. An architecture step runs one path as well and, going back, computes every
-other candidate's output once without graph (one at a time), so memory is that of one path:
+Weights and architecture parameters are trained alternately. A weight step runs one path, sampled
+from ``p = softmax(alpha)``. An architecture step runs one path too; its backward pass computes the
+output of every other candidate once without graph, one at a time, so it needs the memory of one
+path:
 
     dL/dalpha_i = sum_j dL/dg_j * p_j * (delta_ij - p_i),   dL/dg_j = <dL/dy, o_j(x)>   (eq. 4)
 
-That is the estimator ``full``. With ``two`` (section 3.2.1) a decision draws two candidates, of
-which one runs; the same formula holds with ``q``, the softmax of these two alone, and the step
-moves probability between them only (`hwnas.search.proxyless.gates`). It costs one recomputed
+That is the estimator ``full``. With ``two`` (section 3.2.1) each decision draws two candidates and
+runs one of them; the same formula holds with ``q``, the softmax of these two alone, and the step
+moves probability only between them (`hwnas.search.proxyless.gates`). It costs one recomputed
 candidate.
 
-The candidate outputs ``o_j`` are those of whole blocks, shortcut included; a skip is ``o = x``.
-The shortcut adds the same ``<dL/dy, x>`` to every ``dL/dg_j``, which the formula cancels, so the
+The candidate outputs ``o_j`` are those of whole blocks including the shortcut; a skip is ``o = x``.
+The shortcut adds the same ``<dL/dy, x>`` to every ``dL/dg_j``, which cancels in the formula, so a
 skip needs no special case (the released code crashes or stops learning there).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import ClassVar, Literal, Self
 
@@ -34,19 +33,21 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cells.supernet import CellPath
 from hwnas.nn.network import Network
+from hwnas.search.freezing import frozen
 from hwnas.search.log import StepLog
 from hwnas.search.objective import expected_ms, objective, padded_costs
-from hwnas.search.path_training import PathTraining, State, below
-from hwnas.search.proxyless.gates import draw_pairs, gated, rescaled
+from hwnas.search.path_training import PathTraining, State, load_adam, save_adam
+from hwnas.search.proxyless.gates import apply_gate, draw_pairs, rescale_pairs
 from hwnas.search.sampled_paths import (
     Paths,
     check_sampled,
-    cut,
-    derived_paths,
-    drawn_path,
+    extract_network,
+    path_candidates,
     path_skips,
+    sample_path,
     sampled_supernet,
 )
+from hwnas.search.statistics import mean_entropy
 from hwnas.search.strategy import SearchContext, StrategyTraits
 from hwnas.training.distributed import average_gradients
 from hwnas.training.loader import Batch
@@ -62,7 +63,7 @@ class ProxylessOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProxylessGradient:
-    """Trains a supernet's weights on training data and its ``arch_logits [P, K]`` on validation."""
+    """Trains weights on training data and ``arch_logits [P, K]`` on validation data."""
 
     traits: ClassVar = StrategyTraits(parallel=True)
     Options: ClassVar[type[msgspec.Struct]] = ProxylessOptions
@@ -81,7 +82,7 @@ class ProxylessGradient:
     ) -> None:
         self.weights = PathTraining(supernet, **training)
         self.generator = generator
-        """Draws the paths; the loop seeds it anew each epoch."""
+        """Draws the paths; the loop seeds it at the start of each epoch."""
         self.objective = objective(objective_name, budget_ms)
         self.estimator = estimator
         self.set_costs(costs, budget_ms)
@@ -121,7 +122,7 @@ class ProxylessGradient:
         """Every step draws its own path."""
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
-        loss, logits = self.weights.step(batch, self._sample(), learning_rate)
+        loss, logits = self.weights.path_step(batch, self._sample(), learning_rate)
         return self._log(loss, logits, batch[1])
 
     def architecture_step(self, batch: Batch) -> StepLog:
@@ -131,7 +132,7 @@ class ProxylessGradient:
         with frozen(self.supernet):
             probs, latency_ms = self._involved(pairs)
             path = self._sample() if pairs is None else self._active(pairs, probs)
-            logits = self.supernet(images, path, partial(gated, probs, pairs))
+            logits = self.supernet(images, path, partial(apply_gate, probs, pairs))
             task_loss = F.cross_entropy(logits, labels)
             loss = self.objective.loss(task_loss, latency_ms)
             self.arch_optimizer.zero_grad()
@@ -141,36 +142,38 @@ class ProxylessGradient:
         self.arch_optimizer.step()
         if pairs is not None:
             with torch.no_grad():
-                self.arch_logits.copy_(rescaled(before, self.arch_logits, pairs))
+                self.arch_logits.copy_(rescale_pairs(before, self.arch_logits, pairs))
         self.objective.update(latency_ms.item())
         return self._log(task_loss, logits, labels)
 
     def _involved(self, pairs: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the probabilities of the candidates in question and the expected latency.
+        """Return the probabilities of the candidates involved and the expected latency.
 
-        With pairs: ``q [P, 2]``, and the latency's gradient is that of the pairs as in the paper,
-        its value that of all candidates, so that what depends on the value is not noise.
+        With pairs they are ``q [P, 2]``. The gradient of the latency is then that of the pairs, as
+        in the paper, but its value that of all candidates, which is less noisy.
         """
         if pairs is None:
             probs = self.probs
             return probs, expected_ms(probs, self.cost_ms, self.costs.fixed_ms)
         probs = self.arch_logits.gather(1, pairs).softmax(dim=1)
-        of_pairs_ms = (probs * self.cost_ms.gather(1, pairs)).sum()
-        whole_ms = expected_ms(self.probs.detach(), self.cost_ms, self.costs.fixed_ms)
-        return probs, whole_ms + of_pairs_ms - of_pairs_ms.detach()
+        pairs_ms = (probs * self.cost_ms.gather(1, pairs)).sum()
+        all_ms = expected_ms(self.probs.detach(), self.cost_ms, self.costs.fixed_ms)
+        return probs, all_ms + pairs_ms - pairs_ms.detach()
 
     @torch.no_grad()
     def _active(self, pairs: Tensor, probs: Tensor) -> list[int]:
-        """Draw the running candidate of each pair ``[P, 2]`` by ``probs``."""
+        """Draw the active candidate of each pair ``[P, 2]`` by ``probs``."""
         return pairs.gather(1, torch.multinomial(probs, 1, generator=self.generator))[:, 0].tolist()
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         scores = [[math.log(max(prob, 1e-12)) for prob in row] for row in self.preferences()[0]]
         rng = np.random.default_rng(seed)
-        return derived_paths(self.supernet.space, scores, self.costs, (low_ms, high_ms), count, rng)
+        return path_candidates(
+            self.supernet.space, scores, self.costs, (low_ms, high_ms), count, rng
+        )
 
     def network(self, genotype: Genotype) -> Network | CellPath:
-        return cut(self.supernet, genotype)
+        return extract_network(self.supernet, genotype)
 
     def inherits(self, genotype: Genotype) -> bool:
         return False
@@ -184,56 +187,28 @@ class ProxylessGradient:
         state = self.weights.state_dict()
         state["arch_logits"] = self.arch_logits.detach()
         state["multiplier"] = torch.tensor(self.objective.multiplier, dtype=torch.float64)
-        for name, value in self.arch_optimizer.state.get(self.arch_logits, {}).items():
-            state[f"adam.{name}"] = value
-        return state
+        return state | save_adam(self.arch_optimizer, self.arch_logits, "adam")
 
     def load_state_dict(self, state: State) -> None:
         self.weights.load_state_dict(state)
         with torch.no_grad():
             self.arch_logits.copy_(state["arch_logits"])
         self.objective.multiplier = state["multiplier"].item()
-        self.arch_optimizer.state.clear()
-        if adam := below("adam.", state):
-            self.arch_optimizer.state[self.arch_logits] = {k: v.clone() for k, v in adam.items()}
+        load_adam(self.arch_optimizer, self.arch_logits, "adam", state)
 
     def _sample(self) -> list[int]:
-        return drawn_path(self.supernet.space, self.probs.detach(), self.generator)
+        return sample_path(self.supernet.space, self.probs.detach(), self.generator)
 
     @torch.no_grad()
     def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
         probs = self.probs
-        counted = path_skips(self.supernet.space, probs.argmax(1).tolist()) or (None, None)
+        skips = path_skips(self.supernet.space, probs.argmax(1).tolist()) or (None, None)
         return StepLog(
             loss=loss.item(),
             accuracy=(logits.argmax(1) == labels).float().mean().item(),
             entropy=mean_entropy(probs, self.mask),
             expected_ms=expected_ms(probs, self.cost_ms, self.costs.fixed_ms).item(),
             multiplier=self.objective.multiplier,
-            skips=counted[0],
-            reduction_skips=counted[1],
+            skips=skips[0],
+            reduction_skips=skips[1],
         )
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Keep weights without gradient and batch norm statistics as they are."""
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        for norm in norms:
-            norm.track_running_stats = True
-
-
-def mean_entropy(probs: Tensor, mask: Tensor) -> float:
-    """Return the mean over decisions of ``H(p) / ln K`` for ``probs [P, K]``."""
-    surprise = -(probs * probs.clamp_min(1e-12).log()).sum(1)
-    return (surprise / mask.sum(1).clamp_min(2).log()).mean().item()

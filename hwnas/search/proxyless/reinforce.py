@@ -5,8 +5,8 @@ networks, rewards each for its accuracy on one batch and its latency, and follow
 
     mean over networks of (reward - baseline) * grad log p(network)   (Williams, 1992)
 
-A network is judged with the statistics of the batch itself, so no batch norm has statistics of
-other paths.
+A network is evaluated with the statistics of the batch itself, so that no batch norm uses the
+statistics of other paths.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from torch import Tensor
 
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
+from hwnas.search.freezing import frozen
 from hwnas.search.log import StepLog
 from hwnas.search.objective import expected_ms
 from hwnas.search.path_training import State, check_paths, path_supernet
-from hwnas.search.proxyless.gradient import ProxylessGradient, frozen
+from hwnas.search.proxyless.gradient import ProxylessGradient
+from hwnas.search.statistics import ema_update
 from hwnas.search.strategy import NoOptions, SearchContext
 from hwnas.training.distributed import averaged
 from hwnas.training.loader import Batch
 
 
 class Reinforce(ProxylessGradient):
-    """Trains a supernet's weights as `ProxylessGradient` does, its ``arch_logits`` by rewards."""
+    """Trains weights as `ProxylessGradient` does, and ``arch_logits`` by REINFORCE."""
 
     Options: ClassVar[type[msgspec.Struct]] = NoOptions
     check = staticmethod(check_paths)
@@ -46,9 +48,11 @@ class Reinforce(ProxylessGradient):
         networks: int = 10,
         baseline_weight_new: float = 0.99,
     ) -> None:
-        """``networks`` are sampled for an update. The baseline moves by ``baseline_weight_new`` of
-        the way to their mean reward before it is used: 0.99 is nearly that mean, as in the released
-        code, where the number is called a decay."""
+        """Sample ``networks`` for each update.
+
+        Before it is used, the baseline moves the share ``baseline_weight_new`` of the way to their
+        mean reward: 0.99 is nearly that mean, as in the released code, which calls it a decay.
+        """
         super().__init__(supernet, costs, budget_ms, generator, arch_learning_rate, objective_name)
         self.networks = networks
         self.baseline_weight_new = baseline_weight_new
@@ -67,15 +71,15 @@ class Reinforce(ProxylessGradient):
 
     def architecture_step(self, batch: Batch) -> StepLog:
         paths = [self._sample() for _ in range(self.networks)]
-        logits = self._judged(batch[0], paths)
+        logits = self._logits(batch[0], paths)
         labels = batch[1].repeat(self.networks)
-        right = averaged((logits.argmax(2) == batch[1]).float().mean(1).tolist())
+        accuracies = averaged((logits.argmax(2) == batch[1]).float().mean(1).tolist())
         rewards = [
             self.objective.reward(accuracy, self.costs.network_ms(path))
-            for accuracy, path in zip(right, paths, strict=True)
+            for accuracy, path in zip(accuracies, paths, strict=True)
         ]
         mean = sum(rewards) / len(rewards)
-        self.baseline = moved(self.baseline, mean, self.baseline_weight_new)
+        self.baseline = ema_update(self.baseline, mean, self.baseline_weight_new)
         probs = self.probs
         latency_ms = expected_ms(probs.detach(), self.cost_ms, self.costs.fixed_ms)
         self.arch_optimizer.zero_grad()
@@ -87,7 +91,7 @@ class Reinforce(ProxylessGradient):
         return self._log(F.cross_entropy(flat, labels), flat, labels)
 
     @torch.no_grad()
-    def _judged(self, images: Tensor, paths: list[list[int]]) -> Tensor:
+    def _logits(self, images: Tensor, paths: list[list[int]]) -> Tensor:
         """Return the logits of each path's network, ``[networks, N, classes]``."""
         self.supernet.train()
         with frozen(self.supernet):
@@ -107,13 +111,8 @@ class Reinforce(ProxylessGradient):
 def policy_loss(probs: Tensor, paths: Tensor, advantages: Tensor) -> Tensor:
     """Return ``-mean_m advantages[m] * log p(paths[m])``; paths are ``[M, P]``, probs ``[P, K]``.
 
-    Its gradient, turned around, estimates that of the expected reward.
+    Its negative gradient estimates the gradient of the expected reward.
     """
     places = torch.arange(probs.shape[0])
     log_probs = probs[places, paths].log().sum(1)
     return -(advantages.to(log_probs.dtype) * log_probs).mean()
-
-
-def moved(baseline: float | None, reward: float, weight_new: float) -> float:
-    """Move the baseline to the newest mean reward; the first one is taken whole."""
-    return reward if baseline is None else baseline + weight_new * (reward - baseline)

@@ -14,7 +14,7 @@ from hwnas.measurement.measurement import Kind
 from hwnas.report.architecture import BlockRow, CandidateShare, CellRow, EdgeRow
 from hwnas.report.latency import OtherRuntime
 from hwnas.report.schema import ArtifactRow, CandidateRow, FamilyRow
-from hwnas.search.eas.model_pool import handed_on, read_family
+from hwnas.search.eas.model_pool import best_member, read_family
 from hwnas.spaces.cells.genotype import Cell
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.int8 import in_float
@@ -170,7 +170,7 @@ def family_rows(run: RunContext, screened: Screened, delivered: Delivered) -> tu
     chosen = delivered.chosen.candidate.architecture.genotype.choices
     members = read_family(run.folder.path / "search" / "children")
     known = any(one.choices == chosen for one in members)
-    trained_on = handed_on(members, chosen).name if known else ""
+    trained_on = best_member(members, chosen).name if known else ""
     return tuple(
         FamilyRow(
             name=one.name,

@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 
 from hwnas.errors import BudgetError
-from hwnas.search.blackbox.bayesian import expected_improvement, model_based_search, one_hot
 from hwnas.search.blackbox.evolution import (
     Choices,
-    Figures,
-    Judge,
-    Judged,
+    EvaluatedSet,
+    Evaluator,
     Problem,
+    Scores,
     evolution,
     fastest,
+    local_search,
     neighbours,
-    polished,
     random_search,
     regularised_evolution,
-    repaired,
+    repair,
 )
-from hwnas.search.blackbox.nsga2 import crowding_distances, front, non_dominated_ranks, nsga2
+from hwnas.search.blackbox.nsga2 import crowding_distances, non_dominated_ranks, nsga2, pareto_front
+from tools.evaluate.specialization.bayesian import expected_improvement, model_based_search, one_hot
 
 SIZES = (4, 3, 5, 2, 4, 3)
 ALL = np.array(list(product(*map(range, SIZES))), np.int64)
@@ -33,11 +33,11 @@ GAINS = [np.sort(RNG.random(size)) for size in SIZES]
 TWISTS = [RNG.normal(0, 0.3, (a, b)) for a, b in pairwise(SIZES)]
 
 
-def latency_ms(choices: Choices) -> Figures:
+def latency_ms(choices: Choices) -> Scores:
     return sum((row[choices[:, place]] for place, row in enumerate(COSTS)), np.zeros(len(choices)))
 
 
-def accuracy(choices: Choices) -> Figures:
+def accuracy(choices: Choices) -> Scores:
     """Additive gains, and twists between neighbouring decisions."""
     total = sum((row[choices[:, p]] for p, row in enumerate(GAINS)), np.zeros(len(choices)))
     for place, twist in enumerate(TWISTS):
@@ -62,7 +62,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_search_of_60_queries_judges_60_different_networks_within_the_limit(name: str) -> None:
-    found: Judged = SEARCHES[name](rng())
+    found: EvaluatedSet = SEARCHES[name](rng())
     assert len(np.unique(found.choices, axis=0)) == len(found.choices) == 60
     assert (found.latency_ms <= LIMIT_MS).all()
     np.testing.assert_array_equal(found.accuracy, accuracy(found.choices))
@@ -91,8 +91,8 @@ def test_evolution_finds_the_best_network_within_the_limit() -> None:
 
 
 def test_polishing_ends_where_no_change_of_two_decisions_is_better() -> None:
-    start = repaired(PROBLEM, ALL[100:101], LIMIT_MS, fastest(PROBLEM), rng())[0]
-    end = polished(PROBLEM, start, LIMIT_MS, Judge(PROBLEM), pairs=10_000)
+    start = repair(PROBLEM, ALL[100:101], LIMIT_MS, fastest(PROBLEM), rng())[0]
+    end = local_search(PROBLEM, start, LIMIT_MS, Evaluator(PROBLEM), pairs=10_000)
     near = (end != ALL).sum(1) <= 2
     assert accuracy(end[None])[0] == accuracy(ALL)[near & INSIDE].max()
     assert accuracy(end[None])[0] > accuracy(start[None])[0]
@@ -103,7 +103,7 @@ def test_the_fastest_network_is_the_fastest() -> None:
 
 
 def test_repairing_keeps_what_is_within_the_limit_and_brings_all_else_there() -> None:
-    result = repaired(PROBLEM, ALL.copy(), LIMIT_MS, fastest(PROBLEM), rng())
+    result = repair(PROBLEM, ALL.copy(), LIMIT_MS, fastest(PROBLEM), rng())
     assert (latency_ms(result) <= LIMIT_MS).all()
     np.testing.assert_array_equal(result[INSIDE], ALL[INSIDE])
 
@@ -115,9 +115,9 @@ def test_a_limit_below_the_fastest_network_is_one_clear_error() -> None:
 
 
 def test_neighbours_differ_in_one_decision_and_are_all() -> None:
-    around = neighbours(PROBLEM, ALL[55])
-    assert len(np.unique(around, axis=0)) == len(around) == sum(SIZES) - len(SIZES)
-    assert ((around != ALL[55]).sum(1) == 1).all()
+    neighbourhood = neighbours(PROBLEM, ALL[55])
+    assert len(np.unique(neighbourhood, axis=0)) == len(neighbourhood) == sum(SIZES) - len(SIZES)
+    assert ((neighbourhood != ALL[55]).sum(1) == 1).all()
 
 
 def test_networks_that_are_the_same_are_judged_once() -> None:
@@ -148,7 +148,7 @@ def test_ranks_and_front_are_the_definition_of_domination() -> None:
         ]
         assert sorted(np.flatnonzero(ranks == rank)) == free
         left = [a for a in left if a not in free]
-    best = front(Judged(np.zeros((60, 1), np.int64), one, ms))
+    best = pareto_front(EvaluatedSet(np.zeros((60, 1), np.int64), one, ms))
     first = {(one[a], ms[a]) for a in np.flatnonzero(ranks == 0)}
     assert {(one[a], ms[a]) for a in best} == first and len(best) == len(first)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from hwnas.search.blackbox.strategies import Evolution, Front
+from hwnas.search.blackbox.strategies import NSGA2, Evolution
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
 from tests.support.tiny import tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 16, 16, 16))
 COSTS = tiny_costs(SPACE)
-each = pytest.mark.parametrize("kind", [Evolution, Front], ids=["evolution", "nsga2"])
+each = pytest.mark.parametrize("kind", [Evolution, NSGA2], ids=["evolution", "nsga2"])
 
 
 def searched(kind: type[Evolution], folder: Path) -> Evolution:
@@ -40,7 +40,7 @@ def test_candidates_are_different_networks_of_the_window_the_best_first(
         found = strategy.candidates(4, low_ms, high_ms, seed=1)
         assert len(set(found)) == len(found) == 4
         assert all(low_ms <= COSTS.network_ms(one.choices) <= high_ms for one in found)
-        scores = strategy.judge(np.array([one.choices for one in found]))
+        scores = strategy.evaluator(np.array([one.choices for one in found]))
         assert (np.diff(scores) <= 0).all()
         assert found == strategy.candidates(4, low_ms, high_ms, seed=1)
 

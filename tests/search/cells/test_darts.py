@@ -16,7 +16,7 @@ from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.nn.cells.supernet import CellSupernet
 from hwnas.search.cells.costs import joint_choices
 from hwnas.search.cells.darts import SKIP_CAP, Darts, DartsSecond, search_net_macs
-from hwnas.search.cells.training import derived, node_rows, skips
+from hwnas.search.cells.training import node_rows, skips, window_genotypes
 from hwnas.search.loop import run_search
 from hwnas.search.objective import Linear
 from hwnas.search.plan import SearchFiles, SearchPlan
@@ -180,11 +180,11 @@ def test_under_the_cap_the_most_probable_cell_is_found_and_not_a_drawn_one(seed:
             if skips(space.cells(Genotype("cells", joint.choices(one))))[0] <= cap
         ]
         for drawn in (0, 7):
-            found = derived(space, scores, costs, window_ms, 1, drawn, True, cap)
+            found = window_genotypes(space, scores, costs, window_ms, 1, drawn, True, cap)
             best = joint.choices(max(allowed or inside, key=worth))
             assert found == [Genotype("cells", best)]
     # no network as fast as the fastest has that few skips: the budget comes first
-    [fast] = derived(space, scores, costs, (0.0, costs.smallest_ms * 1.001), 1, 0, True, 0)
+    [fast] = window_genotypes(space, scores, costs, (0.0, costs.smallest_ms * 1.001), 1, 0, True, 0)
     assert skips(space.cells(fast))[0] > 0
 
 

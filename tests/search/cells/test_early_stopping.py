@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from hwnas.search.cells.darts import Darts
-from hwnas.search.cells.early_stopping import BACK, EigenStop
+from hwnas.search.cells.early_stopping import LAG_EPOCHS, EigenStop
+from hwnas.search.freezing import frozen
 from hwnas.search.log import read_log
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
-from hwnas.search.proxyless.gradient import frozen
 from tests.search.cells.test_darts import searcher
 from tests.support.tiny import tiny_batch, tiny_data
 
@@ -41,7 +41,7 @@ def test_it_stops_when_the_average_of_five_has_grown_by_a_third_in_four_evaluati
     stop, back = fed([1.0] * 12 + [2.0] * 9)
     assert stop.stopped
     assert len(stop.values) == 14
-    assert back == [13 - BACK]
+    assert back == [13 - LAG_EPOCHS]
 
 
 def test_nothing_is_considered_before_the_tenth_evaluation() -> None:

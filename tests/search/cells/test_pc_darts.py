@@ -12,7 +12,7 @@ from torch import Tensor
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.cells.supernet import CellSupernet, MixedEdge
-from hwnas.search.cells.costs import by_node, kind_expected_ms
+from hwnas.search.cells.costs import edge_softmax, kind_expected_ms
 from hwnas.search.cells.darts import Darts
 from hwnas.search.cells.pc_darts import PartialDarts
 from hwnas.search.loop import run_search
@@ -114,7 +114,7 @@ def test_a_quarter_of_the_channels_needs_less_than_half_of_the_memory() -> None:
 
 def test_the_weights_of_edges_are_a_softmax_over_those_into_a_node() -> None:
     beta = torch.randn(edge_count(4))
-    weights = by_node(beta)
+    weights = edge_softmax(beta)
     for node in range(4):
         part = weights[edge_count(node) : edge_count(node) + 2 + node]
         torch.testing.assert_close(part, beta[edge_count(node) :][: 2 + node].softmax(0))

@@ -165,7 +165,7 @@ def test_it_learns_to_make_the_network_that_is_rewarded() -> None:
 
 
 def test_random_actions_are_indifferent_and_stay_so() -> None:
-    controller = tiny_controller().indifferent()
+    controller = tiny_controller().make_uniform()
     found = list(every(runner(controller, wider=1, deeper=0)))
     assert {round(one.log_prob.exp().item(), 12) for one in found} == {0.5**3}
     assert all(one.relative_entropy == pytest.approx(1.0) for one in found)

@@ -14,36 +14,36 @@ from hwnas.errors import DeviceError, UsageError
 from hwnas.nn.build import build
 from hwnas.nn.growth.transforms import net_of
 from hwnas.search.eas import worker_pool
-from hwnas.search.eas.model_pool import Birth, Member, Nursery, handed_on
+from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest, best_member
 from hwnas.search.eas.train_worker import OUTPUTS
 from hwnas.search.eas.worker_pool import LocalWorkers, RayWorkers, workers_at
 from hwnas.training.loop import TrainingPlan
 from tests.support.eas_search import SPACE, TRAIN, VALID, FakeRay, InProcess
 
 
-def births(count: int, epochs: int = 1) -> list[Birth]:
+def requests(count: int, epochs: int = 1) -> list[TrainRequest]:
     plan = TrainingPlan(epochs=epochs, batch_size=8)
     torch.manual_seed(0)
     one = SPACE.architecture(SPACE.start)
     nets = [net_of(one.blocks, build(one)) for _ in range(count)]
-    return [Birth(one, net, "", (), 1.0, plan) for net in nets]
+    return [TrainRequest(one, net, "", (), 1.0, plan) for net in nets]
 
 
-def nursery(folder: Path, pool: worker_pool.Workers) -> Nursery:
-    return Nursery(folder / "children", TRAIN, VALID, 0, lambda: pool, lambda text: None)
+def pool(folder: Path, workers: worker_pool.Workers) -> ModelPool:
+    return ModelPool(folder / "children", TRAIN, VALID, 0, lambda: workers, lambda text: None)
 
 
 def test_a_child_is_trained_once_for_its_architecture_budget_and_weights(tmp_path: Path) -> None:
-    pool = InProcess()
-    home, (one, other) = nursery(tmp_path, pool), births(2)
+    workers = InProcess()
+    home, (one, other) = pool(tmp_path, workers), requests(2)
     first = home.evaluate([one, other, one])
-    assert first[0] == first[2] != first[1] and len(pool.trained) == 2
+    assert first[0] == first[2] != first[1] and len(workers.trained) == 2
     assert home.evaluate([one]) == first[:1]
-    assert nursery(tmp_path, pool).evaluate([other, one]) == [first[1], first[0]]
-    assert len(pool.trained) == 2
+    assert pool(tmp_path, workers).evaluate([other, one]) == [first[1], first[0]]
+    assert len(workers.trained) == 2
     longer = one._replace(plan=msgspec.structs.replace(one.plan, epochs=2))
     home.evaluate([longer])
-    assert len(pool.trained) == 3
+    assert len(workers.trained) == 3
 
 
 def test_of_members_of_one_architecture_the_most_accurate_hands_its_weights_on() -> None:
@@ -52,14 +52,14 @@ def test_of_members_of_one_architecture_the_most_accurate_hands_its_weights_on()
     later = msgspec.structs.replace(one, name="n3", accuracy=0.6)
     failed = msgspec.structs.replace(one, name="n4", state="failed", accuracy=None)
     other = msgspec.structs.replace(better, name="n5", choices=(0, 2), accuracy=0.9)
-    assert handed_on([one, better, later, failed, other], (0, 1)) == better
+    assert best_member([one, better, later, failed, other], (0, 1)) == better
 
 
 def test_processes_train_what_the_same_code_does_here(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    here, there = nursery(tmp_path / "a", InProcess()), nursery(tmp_path / "b", LocalWorkers(2))
-    one, two = here.evaluate(births(1)), there.evaluate(births(1))
+    here, there = pool(tmp_path / "a", InProcess()), pool(tmp_path / "b", LocalWorkers(2))
+    one, two = here.evaluate(requests(1)), there.evaluate(requests(1))
     weights = [
         (home.folder / found[0].key / "network.safetensors").read_bytes()
         for home, found in ((here, one), (there, two))
@@ -97,12 +97,12 @@ def test_ray_trains_the_same_networks(
     monkeypatch.setitem(sys.modules, "ray", ray)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    here = nursery(tmp_path / "a", InProcess())
+    here = pool(tmp_path / "a", InProcess())
     said: list[str] = []
-    there = Nursery(
+    there = ModelPool(
         tmp_path / "b/children", TRAIN, VALID, 0, lambda: workers_at(listening), said.append
     )
-    one, two = here.evaluate(births(2)), there.evaluate(births(2))
+    one, two = here.evaluate(requests(2)), there.evaluate(requests(2))
     assert ray.addresses == [listening]
     assert [m.accuracy for m in one] == [m.accuracy for m in two]
     assert len(said) == 1 and "while executing a task." in said[0]

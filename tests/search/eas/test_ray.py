@@ -20,7 +20,7 @@ import torch
 
 from hwnas.nn.build import build
 from hwnas.nn.growth.transforms import net_of
-from hwnas.search.eas.model_pool import Birth, Nursery
+from hwnas.search.eas.model_pool import ModelPool, TrainRequest
 from hwnas.search.eas.train_worker import OUTPUTS
 from hwnas.search.eas.worker_pool import LocalWorkers, Workers, workers_at
 from hwnas.training.loop import TrainingPlan
@@ -70,13 +70,13 @@ def _listens(port: int) -> bool:
         return one.connect_ex(("127.0.0.1", port)) == 0
 
 
-def births(count: int) -> list[Birth]:
+def requests(count: int) -> list[TrainRequest]:
     plan = TrainingPlan(epochs=1, batch_size=8)
-    found: list[Birth] = []
+    found: list[TrainRequest] = []
     for number in range(count):
         torch.manual_seed(number)
         one = SPACE.architecture(SPACE.random(Random(number)))
-        found.append(Birth(one, net_of(one.blocks, build(one)), "", (), 1.0, plan))
+        found.append(TrainRequest(one, net_of(one.blocks, build(one)), "", (), 1.0, plan))
     return found
 
 
@@ -86,8 +86,8 @@ Evaluated = tuple[list[bytes], list[float | None], list[str]]
 
 def evaluated(folder: Path, workers: Workers) -> Evaluated:
     said: list[str] = []
-    home = Nursery(folder / "children", TRAIN, VALID, 0, lambda: workers, said.append)
-    members = home.evaluate(births(3))
+    home = ModelPool(folder / "children", TRAIN, VALID, 0, lambda: workers, said.append)
+    members = home.evaluate(requests(3))
     weights = [(home.folder / one.key / OUTPUTS[0]).read_bytes() for one in members]
     return weights, [one.accuracy for one in members], said
 

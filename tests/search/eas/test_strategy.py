@@ -15,7 +15,7 @@ from hwnas.errors import BudgetError, HwnasError, UsageError
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.build import build
 from hwnas.plugins import load
-from hwnas.search.eas.model_pool import Member, Nursery, read_family
+from hwnas.search.eas.model_pool import Member, ModelPool, read_family
 from hwnas.search.eas.schedule import Schedule
 from hwnas.search.eas.strategy import Eas, EasRandom, trained_networks
 from hwnas.search.eas.worker_pool import Ended
@@ -120,13 +120,13 @@ def test_a_search_that_was_cut_off_ends_with_the_same_family(
                     raise CutOff
                 yield ended
 
-    first = Searched(tmp_path, monkeypatch, pool=Dying())
+    first = Searched(tmp_path, monkeypatch, workers=Dying())
     with pytest.raises(CutOff):
         first.run()
     again = Searched(tmp_path, monkeypatch).run()
     known = [one for one in tree(whole) if one[5] is not None][: len(tree(again))]
     assert tree(again) == known
-    assert not set(first.pool.trained) & set(again.pool.trained)  # nothing is trained twice
+    assert not set(first.workers.trained) & set(again.workers.trained)  # nothing is trained twice
     assert read_log(again.files.log) == read_log(whole.files.log)
 
 
@@ -136,13 +136,13 @@ def test_what_an_episode_had_journaled_when_it_was_cut_off_does_not_choose_its_s
     class CutOff(Exception):
         pass
 
-    def dying(nursery: Nursery, member: Member, add: Any = Nursery._add) -> Member:
-        if len(nursery.members) == 4:  # in the middle of an episode's lines
+    def dying(pool: ModelPool, member: Member, add: Any = ModelPool._add) -> Member:
+        if len(pool.members) == 4:  # in the middle of an episode's lines
             raise CutOff
-        return add(nursery, member)
+        return add(pool, member)
 
     with monkeypatch.context() as patch, pytest.raises(CutOff):
-        patch.setattr(Nursery, "_add", dying)
+        patch.setattr(ModelPool, "_add", dying)
         Searched(tmp_path, patch).run()
     again = Searched(tmp_path, monkeypatch).run()
     assert tree(again) == tree(whole)[: len(tree(again))]
@@ -171,7 +171,7 @@ def test_a_start_over_the_budget_is_made_smaller_and_distilled(
     assert all(one.latency_ms <= 0.94 * 0.8 * whole_ms for one in others)
     (tmp_path / "b").mkdir()
     refused = Searched(tmp_path / "b", monkeypatch, budget_ms=0.8 * whole_ms, shrink=False)
-    with pytest.raises(BudgetError, match=r"network of small to grow from takes .* shrink=false"):
+    with pytest.raises(BudgetError, match=r"start network of small takes .* shrink=false"):
         refused.run()
     assert refused.family == []  # said before any training
     (tmp_path / "c").mkdir()
@@ -194,7 +194,7 @@ def test_where_corrected_costs_leave_nothing_inside_the_best_is_made_smaller(
 def test_a_worker_that_crashes_costs_one_retry_and_at_most_one_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    searched = Searched(tmp_path, monkeypatch, pool=InProcess({1: 1, 3: 2})).run()
+    searched = Searched(tmp_path, monkeypatch, workers=InProcess({1: 1, 3: 2})).run()
     states = [one.state for one in searched.family]
     assert states.count("failed") == 1 and states[1] == "trained"
     assert [("again" in said, "left out" in said) for said in searched.said] == [
@@ -211,7 +211,7 @@ def test_a_search_of_which_no_child_can_be_trained_says_why(
 ) -> None:
     broken = InProcess(dict.fromkeys(range(1, 20), 2))
     with pytest.raises(HwnasError, match=r"all 2 networks of the search failed: killed by"):
-        Searched(tmp_path, monkeypatch, pool=broken).run()
+        Searched(tmp_path, monkeypatch, workers=broken).run()
 
 
 def test_random_actions_learn_nothing_and_cost_the_same(
@@ -232,7 +232,7 @@ def test_a_search_that_runs_again_from_its_start_trains_nothing_anew(
     shutil.copytree(whole.files.log.parent, tmp_path / "search")
     (tmp_path / "search" / whole.files.log.name).unlink()
     again = Searched(tmp_path, monkeypatch).run()
-    assert again.pool.trained == []
+    assert again.workers.trained == []
     assert tree(again) == tree(whole)
 
 
@@ -259,8 +259,8 @@ def test_a_chain_of_mbconvs_grows_within_the_budget_too(
         16,
     )  # fmt: skip
     costs = cost_table(space, lambda block: block.macs / MACS_PER_MS, 0.01)
-    pool, budget_ms = InProcess(), 0.7 * costs.largest_ms
-    monkeypatch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: pool)
+    workers, budget_ms = InProcess(), 0.7 * costs.largest_ms
+    monkeypatch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: workers)
     torch.manual_seed(0)
     strategy = Eas.begin(
         SearchContext(space=space, costs=costs, budget_ms=budget_ms, generator=seeded(0, "paths"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hwnas.nn.supernet import Supernet
 from hwnas.search.objective import Linear
-from hwnas.search.proxyless.gates import draw_pairs, gated, rescaled
+from hwnas.search.proxyless.gates import apply_gate, draw_pairs, rescale_pairs
 from hwnas.search.proxyless.gradient import ProxylessGradient
 from tests.support.tiny import tiny_batch, tiny_costs, tiny_space
 
@@ -59,7 +59,7 @@ def test_the_estimators_mean_over_paths_is_the_slope_of_the_expected_loss() -> N
         probs = logits.softmax(1)
         y = images
         for place, (op, active) in enumerate(zip(ops, path, strict=True)):
-            y = gated(probs, None, place, op, y, active)
+            y = apply_gate(probs, None, place, op, y, active)
         chance = (probs[0, path[0]] * probs[1, path[1]]).item()
         estimate += chance * torch.autograd.grad(loss(y), logits)[0]
     step = 1e-6
@@ -96,10 +96,10 @@ def test_a_step_of_two_paths_moves_two_candidates_and_no_other_probability() -> 
     for _ in range(8):
         before = strategy.probs.detach()
         strategy.architecture_step((images.double(), labels))
-        moved = strategy.probs.detach() - before
+        ema_update = strategy.probs.detach() - before
         # 1e-12: rounding only
-        assert moved.sum(1).abs().max() < 1e-12
-        assert ((moved.abs() > 1e-12).sum(1) == 2).all()
+        assert ema_update.sum(1).abs().max() < 1e-12
+        assert ((ema_update.abs() > 1e-12).sum(1) == 2).all()
 
 
 def test_rescaling_keeps_the_joint_mass_of_the_pair_and_the_order_within_it() -> None:
@@ -107,7 +107,7 @@ def test_rescaling_keeps_the_joint_mass_of_the_pair_and_the_order_within_it() ->
     before, change = (torch.randn(6, 5, dtype=torch.float64, generator=generator) for _ in range(2))
     pairs = draw_pairs(before.softmax(1), generator)
     after = before.scatter_add(1, pairs, change.gather(1, pairs))
-    result = rescaled(before, after, pairs)
+    result = rescale_pairs(before, after, pairs)
     masses = [one.softmax(1).gather(1, pairs).sum(1) for one in (before, result)]
     assert (masses[0] - masses[1]).abs().max() < 1e-12
     outside = torch.ones_like(before, dtype=torch.bool).scatter(1, pairs, False)
@@ -129,7 +129,7 @@ def test_a_decision_of_one_candidate_has_nothing_to_learn() -> None:
     alone = draw_pairs(torch.tensor([[0.0, 1.0]]), torch.Generator())
     assert alone.tolist() == [[1, 1]]
     logits = torch.tensor([[0.3, 0.7]])
-    assert torch.equal(rescaled(logits, logits, alone), logits)
+    assert torch.equal(rescale_pairs(logits, logits, alone), logits)
 
 
 def test_the_gradient_of_two_paths_is_the_formula_of_these_two() -> None:

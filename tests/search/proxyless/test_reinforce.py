@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
-from hwnas.search.proxyless.reinforce import Reinforce, moved, policy_loss
+from hwnas.search.proxyless.reinforce import Reinforce, policy_loss
+from hwnas.search.statistics import ema_update
 from tests.support.tiny import MB33, tiny_batch, tiny_costs, tiny_space
 
 PATHS = torch.tensor(list(product(range(3), range(2))))
@@ -55,9 +56,9 @@ def test_its_mean_over_samples_is_the_slope_of_the_expected_reward() -> None:
 
 
 def test_the_baseline_moves_by_the_weight_of_the_new_reward() -> None:
-    assert moved(None, 0.5, 0.99) == 0.5
-    assert moved(0.5, 0.7, 0.99) == pytest.approx(0.01 * 0.5 + 0.99 * 0.7)
-    assert moved(0.5, 0.7, 0.1) == pytest.approx(0.9 * 0.5 + 0.1 * 0.7)
+    assert ema_update(None, 0.5, 0.99) == 0.5
+    assert ema_update(0.5, 0.7, 0.99) == pytest.approx(0.01 * 0.5 + 0.99 * 0.7)
+    assert ema_update(0.5, 0.7, 0.1) == pytest.approx(0.9 * 0.5 + 0.1 * 0.7)
 
 
 def searcher(costs: CostTable, budget_ms: float, objective: str = "mul#log") -> Reinforce:

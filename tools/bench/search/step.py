@@ -180,7 +180,7 @@ def _steps(name: str, size: tuple[int, int, int]) -> Steps:
 def _searching(strategy: Any, batch: Batch) -> Steps:
     strategy.begin_epoch(False)
     if hasattr(strategy, "eigen_stop"):
-        strategy._watch = False  # once an epoch, no part of a step
+        strategy._measure_curvature = False  # once an epoch, no part of a step
     one_level = hasattr(strategy, "settled")
     return Steps(
         lambda: strategy.weight_step(batch, 0.01),

@@ -34,7 +34,7 @@ from hwnas.nn.growth.apply import grown_net
 from hwnas.nn.growth.transforms import net_of
 from hwnas.report.report import Report
 from hwnas.search.eas.model_pool import read_family
-from hwnas.search.eas.schedule import child_plan, filling
+from hwnas.search.eas.schedule import child_plan, growth_steps
 from hwnas.search.eas.strategy import Eas, EasRandom
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
@@ -218,7 +218,7 @@ def _curves(data: str, name: str, images: int, epochs: int, seed: int) -> Curves
         return float(space.architecture(space.genotype(one)).macs)
 
     usual = space.architecture(space.usual).macs
-    steps = filling(space, layers, macs, 0.9 * usual, usual, Random(seed))
+    steps = growth_steps(space, layers, macs, 0.9 * usual, usual, Random(seed))
     net = net_of(space.blocks(layers), start)
     statistics = train_images.normalised(train_images.images[:256])
     grown = grown_net(space, layers, net, steps, statistics, seeded(seed, "grown"))

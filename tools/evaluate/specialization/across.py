@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from hwnas.search.blackbox.evolution import Choices, Judged, Problem, evolution
+from hwnas.search.blackbox.evolution import Choices, EvaluatedSet, Problem, evolution
 from tools.evaluate.specialization.ofa import (
     BLOCKS,
     DEPTHS,
@@ -44,9 +44,9 @@ def fastest_of_accuracy(
 
 def _best(turned: Problem, percent: float, seed: int) -> tuple[Choices, float]:
     rng = np.random.default_rng(seed)
-    judged: Judged = evolution(turned, -percent, rng, population=100, islands=3)
-    inside = np.where(judged.latency_ms <= -percent, judged.accuracy, -np.inf)
-    return judged.choices[inside.argmax()], -float(inside.max())
+    evaluated: EvaluatedSet = evolution(turned, -percent, rng, population=100, islands=3)
+    inside = np.where(evaluated.latency_ms <= -percent, evaluated.accuracy, -np.inf)
+    return evaluated.choices[inside.argmax()], -float(inside.max())
 
 
 def spent(table: Table, row: Choices) -> list[float]:

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hwnas.search.blackbox.evolution import Judge, Judged
+from hwnas.search.blackbox.evolution import EvaluatedSet, Evaluator
 from hwnas.search.objective import Lagrangian, Log
-from hwnas.search.proxyless.reinforce import moved, policy_loss
+from hwnas.search.proxyless.reinforce import policy_loss
+from hwnas.search.statistics import ema_update
 from tools.evaluate.specialization.ofa import (
     BLOCKS,
     DEPTHS,
@@ -29,10 +30,10 @@ from tools.evaluate.specialization.ofa import (
 STEPS, NETWORKS = 300, 64
 
 
-def reinforce(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> Judged:
+def reinforce(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> EvaluatedSet:
     """Sample networks, reward ``accuracy * (limit / latency) ** 0.1``, follow the policy slope."""
     search = problem(table, predictor)
-    judge, objective = Judge(search), Log(limit_ms)
+    evaluator, objective = Evaluator(search), Log(limit_ms)
     generator = torch.Generator().manual_seed(seed)
     logits, mask = _logits(search.sizes)
     adam = torch.optim.Adam([logits], 0.05, betas=(0.0, 0.999))
@@ -41,19 +42,19 @@ def reinforce(table: Table, predictor: Predictor, limit_ms: float, seed: int) ->
         probs = logits.masked_fill(~mask, -torch.inf).softmax(1)
         paths = torch.multinomial(probs.detach(), NETWORKS, True, generator=generator).T
         rows = search.canonical(np.ascontiguousarray(paths.numpy()))
-        pairs = zip(judge(rows) / 100, search.latency_ms(rows), strict=True)
-        rewards = [objective.reward(float(one), float(ms)) for one, ms in pairs]
-        baseline = moved(baseline, float(np.mean(rewards)), 0.99)
+        pairs = zip(evaluator(rows) / 100, search.latency_ms(rows), strict=True)
+        rewards = [objective.reward(float(accuracy), float(ms)) for accuracy, ms in pairs]
+        baseline = ema_update(baseline, float(np.mean(rewards)), 0.99)
         adam.zero_grad()
         policy_loss(probs, paths, torch.tensor(rewards) - baseline).backward()
         adam.step()
-    return judge.judged()
+    return evaluator.evaluated()
 
 
-def gradient(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> Judged:
+def gradient(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> EvaluatedSet:
     """Descend the predictor's loss and the expected latency, in percent and shares of the limit."""
     search = problem(table, predictor)
-    judge, objective = Judge(search), Lagrangian(limit_ms, rate=0.5, limit=50, damping=0.0)
+    evaluator, objective = Evaluator(search), Lagrangian(limit_ms, rate=0.5, limit=50, damping=0.0)
     generator = torch.Generator().manual_seed(seed)
     logits, mask = _logits(search.sizes)
     adam = torch.optim.Adam([logits], 0.05, betas=(0.0, 0.999))
@@ -74,8 +75,8 @@ def gradient(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> 
         loss.backward()
         adam.step()
         objective.update(latency_ms.item())
-        judge(search.canonical(hard.argmax(2).numpy()))
-    return judge.judged()
+        evaluator(search.canonical(hard.argmax(2).numpy()))
+    return evaluator.evaluated()
 
 
 def _logits(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:

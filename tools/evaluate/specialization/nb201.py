@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hwnas.search.blackbox.bayesian import Features, model_based_search
 from hwnas.search.blackbox.evolution import (
     Choices,
-    Figures,
-    Judged,
+    EvaluatedSet,
     Problem,
+    Scores,
     random_search,
     regularised_evolution,
 )
+from tools.evaluate.specialization.bayesian import Features, model_based_search
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 NONE, SKIP = 0, 1
@@ -32,7 +32,7 @@ SEQUENCE = np.array([0, 0, 1, 2, 3])
 """Digit of each operation in a sequence's number; base 4 and no digit 0, so lengths differ."""
 QUERIES = (10, 25, 50, 100, 200)
 PERCENTILES = (10, 25, 50)
-SEARCHES: dict[str, Callable[[Problem, float, int, np.random.Generator], Judged]] = {
+SEARCHES: dict[str, Callable[[Problem, float, int, np.random.Generator], EvaluatedSet]] = {
     "random": random_search,
     "regularised evolution": lambda *a: regularised_evolution(*a, population=20, tournament=5),
     "model-based": lambda *a: model_based_search(*a, features=paths),
@@ -48,8 +48,8 @@ class Cells(NamedTuple):
     """The live cells, their accuracies in percent and latencies."""
 
     ops: Choices
-    accuracy: Figures
-    ms: dict[str, Figures]
+    accuracy: Scores
+    ms: dict[str, Scores]
     place: np.ndarray
     """Row of each combination of operations, -1 where it is not live."""
 

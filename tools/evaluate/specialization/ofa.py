@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import InvalidFile
-from hwnas.search.blackbox.evolution import Choices, Figures, Problem
+from hwnas.search.blackbox.evolution import Choices, Problem, Scores
 
 KERNELS, RATIOS, DEPTHS = (3, 5, 7), (3, 4, 6), (2, 3, 4)
 WIDTHS = (24, 32, 48, 96, 136, 192)
@@ -38,7 +38,7 @@ class Predictor:
             for n in (0, 2, 4, 6)
         ]
 
-    def percent(self, choices: Choices, resolutions: tuple[int, ...]) -> Figures:
+    def percent(self, choices: Choices, resolutions: tuple[int, ...]) -> Scores:
         """Return the predicted accuracy ``[N]`` of networks ``[N, 26]``."""
         y = one_hot(choices, resolutions)
         for weight, bias in self.layers[:-1]:
@@ -86,7 +86,7 @@ class Table:
         self.block_ms = np.array([blocks for blocks, _ in found])
         self.fixed_ms = np.array([fixed for _, fixed in found])
 
-    def latency_ms(self, choices: Choices) -> Figures:
+    def latency_ms(self, choices: Choices) -> Scores:
         size = choices[:, -1]
         blocks = self.block_ms[size[:, None], np.arange(BLOCKS), choices[:, :BLOCKS]]
         return self.fixed_ms[size] + (blocks * _alive(choices)).sum(1)

@@ -23,7 +23,7 @@ import numpy as np
 from hwnas.errors import UnknownName
 from hwnas.files import write_json
 from hwnas.search.blackbox.evolution import (
-    Judged,
+    EvaluatedSet,
     Problem,
     evolution,
     random_search,
@@ -134,9 +134,9 @@ def across(data: Path, out: Path | None, seeds: int) -> None:
             rows.append([f"{name}'s", f"{accuracy:.2f}", *shares, spent])
             figures[number - len(made)] |= {"ms": ms, "accuracy": accuracy}
         titles = ["network", "predicted, %", *(f"ms on {one.name}" for one in devices), "spends"]
-        drawn = across_part.picture(f"Fastest of {percent:g} % for each device", made)
+        drawing = across_part.picture(f"Fastest of {percent:g} % for each device", made)
         name = f"{percent:g}.svg"
-        (RESULTS / name).write_text(drawn)
+        (RESULTS / name).write_text(drawing)
         said = f"Each is the fastest of its column: {'yes' if wins == len(made) else 'no'}.\n\n"
         sections.append(
             (f"At least {percent:g} %", f"{said}{table(titles, rows)}\n\n![blocks]({name})")
@@ -196,13 +196,13 @@ def nb201_part(data: Path, out: Path | None, seeds: int, names: Sequence[str], p
         write_json(out, figures)
 
 
-Search = Callable[[float, int], tuple[Judged, Problem]]
+Search = Callable[[float, int], tuple[EvaluatedSet, Problem]]
 
 
 def _searches(device: ofa.Table, predictor: ofa.Predictor) -> dict[str, Search]:
     problem = ofa.problem(device, predictor)
 
-    def of(run: Callable[..., Judged]) -> Search:
+    def of(run: Callable[..., EvaluatedSet]) -> Search:
         return lambda ms, seed: (run(problem, ms, rng=np.random.default_rng(seed)), problem)
 
     return {
@@ -223,11 +223,11 @@ def _searches(device: ofa.Table, predictor: ofa.Predictor) -> dict[str, Search]:
 def _timed(search: Search, limit_ms: float, seed: int) -> list[float]:
     """Return accuracy and latency of the best within the limit, networks judged, seconds."""
     start = time.perf_counter()
-    judged, _ = search(limit_ms, seed)
+    evaluated, _ = search(limit_ms, seed)
     seconds = time.perf_counter() - start
-    inside = np.where(judged.latency_ms <= limit_ms, judged.accuracy, -np.inf)
+    inside = np.where(evaluated.latency_ms <= limit_ms, evaluated.accuracy, -np.inf)
     best = int(inside.argmax())
-    return [inside[best], judged.latency_ms[best], float(len(inside)), seconds]
+    return [inside[best], evaluated.latency_ms[best], float(len(inside)), seconds]
 
 
 def _tables(data: Path, names: Sequence[str] = ()) -> list[ofa.Table]:

@@ -1,11 +1,11 @@
 """ISTA-NAS, one-stage: Yang et al., NeurIPS 2020, arXiv:2010.06176, section 3.3, under a budget.
 
-What is searched is the network itself, at its own size and with its own batch norms, and weights
-and measurements ``b`` learn together, from one loss on the training images. A node whose strengths
-``z`` move no more from one recovery to the next has settled: its ``b`` is held, and the gains and
-shifts of the batch norms that end its operations, 1 and 0 so far, are trained. When all have
-settled the search is over, and what goes on is the training of one network, whose gates its batch
-norms absorb (`hwnas.nn.cells.child`). A search that its plan ends before is taken as it stands.
+The search net has the size and the batch norms of the final network, and weights and measurements
+``b`` are trained together, with one loss on the training images. A node whose strengths ``z`` do
+not change from one recovery to the next has settled: its ``b`` is fixed, and the weights and biases
+of the batch norms at the end of its operations (1 and 0 so far) are trained. When all nodes have
+settled the search is over and the training of a single network continues; its batch norms absorb
+the gates (`hwnas.nn.cells.child`). If the plan ends earlier, the current selection is the result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hwnas.nn.cells.supernet import CellSupernet, MixedEdge
 from hwnas.nn.network import WiredNetwork
 from hwnas.search.cells.ista.sparse_recovery import Array
 from hwnas.search.cells.ista.two_stage import Ista
-from hwnas.search.cells.training import cell_supernet, check_cells, running
+from hwnas.search.cells.training import active_ops, cell_supernet, check_cells
 from hwnas.search.log import StepLog
 from hwnas.search.path_training import State
 from hwnas.search.strategy import SearchContext
@@ -36,13 +36,13 @@ from hwnas.training.loader import Batch
 
 NAME = "ista-one-stage"
 ARCH_RATE = 0.3
-"""Learning rate of ``b`` over that of ProxylessNAS: 3e-4 over 1e-3 in the papers."""
-SETTLED = 1e-3
-"""Change of a node's strengths, as a share of their length, at which the node has settled."""
+"""Learning rate of ``b`` relative to ProxylessNAS: 3e-4 / 1e-3 in the papers."""
+SETTLED_CHANGE = 1e-3
+"""A node has settled when its strengths change by at most this share of their length."""
 
 
 class IstaOneStage(Ista):
-    """Trains a network of which two operations a node are computed, and chooses them meanwhile."""
+    """Trains a network that computes two operations per node while it selects them."""
 
     def __init__(
         self,
@@ -51,13 +51,13 @@ class IstaOneStage(Ista):
         budget_ms: float,
         generator: torch.Generator,
         arch_learning_rate: float = 3e-4,
-        tolerance: float = SETTLED,
+        tolerance: float = SETTLED_CHANGE,
     ) -> None:
-        """The search net has the networks' batch norms (``affine``)."""
+        """``supernet`` has the batch norms of the final network (``affine``)."""
         self.settled = [False] * len(self._nodes(supernet))
         self.tolerance = tolerance
         self.searching = False
-        """Whether measurements have moved since the last recovery."""
+        """Whether ``b`` was trained since the last recovery."""
         super().__init__(supernet, costs, budget_ms, generator, arch_learning_rate)
         self._set_trained()
 
@@ -81,44 +81,41 @@ class IstaOneStage(Ista):
         )
 
     def begin_epoch(self, warm_up: bool) -> None:
-        """Recover the strengths of nodes that have not settled; those that rest now have."""
+        """Recover the strengths of nodes that have not settled, and see which have now."""
         before = self.z
-        self._hold_strongest()
+        self._select_strongest()
         if self.searching:
             for number, (old, new) in enumerate(zip(before, self.z, strict=True)):
-                moved = np.linalg.norm(new - old)
-                if moved <= self.tolerance * np.linalg.norm(old):
+                change = np.linalg.norm(new - old)
+                if change <= self.tolerance * np.linalg.norm(old):
                     self.settled[number] = True
         self._set_trained()
         self.searching = not warm_up
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
-        """Train the weights and, but for the warm-up, the measurements, from one loss."""
+        """Train the weights and, after the warm-up, ``b``, with one loss."""
         gates = self.gates()
         if not self.searching:
             gates = gates[0].detach(), gates[1].detach()
-        computed = running(gates)
+        active = active_ops(gates)
         self.arch_optimizer.zero_grad()
         loss, logits = self.weights.step(
-            batch, lambda images: self.supernet(images, *gates, computed), learning_rate
+            batch, lambda images: self.supernet(images, *gates, active), learning_rate
         )
         if self.searching:
             self.arch_optimizer.step()
         return self._log(loss, logits, batch[1])
 
     def architecture_step(self, batch: Batch) -> None:
-        """There is one level only: `weight_step` has done it."""
+        """`weight_step` trains ``b`` too: there is one level only."""
 
     @torch.no_grad()
     def network(self, genotype: Genotype) -> WiredNetwork:
-        """Return the network of a genotype; gates that were not learnt are 1."""
+        """Return the network of a genotype; gates that were not trained are 1."""
         return absorbed(self.supernet, genotype, *self.gates())
 
     def inherits(self, genotype: Genotype) -> bool:
-        """Whether a network is the one that was searched: its training goes on from its weights.
-
-        Other pairs of operations were not trained together.
-        """
+        """Whether the network is the selected one; other pairs were not trained together."""
         return genotype.choices == self.choices
 
     def state_dict(self) -> State:
@@ -130,27 +127,27 @@ class IstaOneStage(Ista):
 
     def load_state_dict(self, state: State) -> None:
         super().load_state_dict(state)
-        self.settled = [bool(one) for one in state["settled"]]
+        self.settled = [bool(flag) for flag in state["settled"]]
         self.searching = bool(state["searching"])
         self.z = [state[f"z.{number}"].numpy() for number in range(len(self.z))]
-        self._hold(tuple(state["choices"].tolist()))
+        self._select(tuple(state["choices"].tolist()))
         self._set_trained()
 
-    def _hold_strongest(self) -> None:
-        held = self.support if any(self.settled) else []
-        super()._hold_strongest()
-        for number, kept in enumerate(held):
-            if self.settled[number] and kept != self.support[number]:
-                # other costs, and what had settled keeps the budget no more: all is open again
+    def _select_strongest(self) -> None:
+        before = self.support if any(self.settled) else []
+        super()._select_strongest()
+        for number, support in enumerate(before):
+            if self.settled[number] and support != self.support[number]:
+                # with the new costs the settled pairs exceed the budget: search all nodes again
                 self.settled = [False] * len(self.settled)
-                super()._hold_strongest()
+                super()._select_strongest()
                 return
 
-    def _recovered(self, number: int) -> Array:
-        return self.z[number] if self.settled[number] else super()._recovered(number)
+    def _recover_node(self, number: int) -> Array:
+        return self.z[number] if self.settled[number] else super()._recover_node(number)
 
     def _pair_scores(self) -> list[list[float]]:
-        """What has settled has no other pair."""
+        """A settled node can only keep its pair."""
         rows = super()._pair_scores()
         return [
             [
@@ -163,7 +160,7 @@ class IstaOneStage(Ista):
         ]
 
     def _set_trained(self) -> None:
-        """Train the measurements of live nodes, and the batch norms of settled ones."""
+        """Train ``b`` of the nodes that are searched, and the batch norms of settled nodes."""
         nodes = self.supernet.space.nodes
         for number, (b, settled) in enumerate(zip(self.b, self.settled, strict=True)):
             b.requires_grad_(not settled)

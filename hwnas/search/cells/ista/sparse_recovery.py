@@ -1,11 +1,11 @@
-"""Sparse recovery by ISTA and FISTA: which few numbers ``z`` explain the measurements ``b = A z``.
+"""Sparse recovery by ISTA and FISTA: find a sparse ``z`` with the measurements ``b = A z``.
 
     minimise  F(z) = 1/2 ||A z - b||^2 + sum_k penalty_k |z_k|
 
 Daubechies, Defrise and De Mol, Comm. Pure Appl. Math. 57 (2004), arXiv:math/0307152; accelerated:
 Beck and Teboulle, SIAM J. Imaging Sciences 2 (2009), with the restart of O'Donoghue and Candès,
 arXiv:1204.3982. In ISTA-NAS (Yang et al., NeurIPS 2020, arXiv:2010.06176) ``z`` is the strength
-of each operation of a node. All in float64; penalties may differ from number to number.
+of each operation of a node. All in float64; each component may have its own penalty.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ from hwnas.errors import UsageError
 
 Array = NDArray[np.float64]
 MatrixKind = Literal["gauss_unit", "uniform"]
-"""Gaussian columns of length 1, or uniform in [0, 1) as in ISTA-NAS's code: nearly parallel."""
+"""Gaussian columns of unit length, or uniform in [0, 1) as in the code of ISTA-NAS (columns are
+nearly parallel)."""
 
 
 def measurement_matrix(
     rows: int, columns: int, rng: np.random.Generator, kind: MatrixKind = "gauss_unit"
 ) -> Array:
-    """Draw ``A [m, n]``. Raises `UsageError` for more measurements than there are numbers."""
+    """Draw ``A [m, n]``. Raises `UsageError` for more measurements than components."""
     if not 1 <= rows <= columns:
         raise UsageError(
-            f"{rows} measurements of {columns} operations: expected 1 to {columns}, "
-            "since more cannot tell more"
+            f"{rows} measurements of {columns} operations; expected 1 to {columns}, "
+            "since further ones are redundant"
         )
     if kind == "uniform":
         return rng.random((rows, columns))
-    drawn = rng.standard_normal((rows, columns))
-    return drawn / np.linalg.norm(drawn, axis=0)
+    matrix = rng.standard_normal((rows, columns))
+    return matrix / np.linalg.norm(matrix, axis=0)
 
 
 def soft_threshold(values: Array, threshold: float | Array) -> Array:
-    """Move every value towards zero by ``threshold``, and not beyond."""
+    """Move every value towards zero by ``threshold``, at most to zero."""
     return np.sign(values) * np.maximum(np.abs(values) - threshold, 0.0)
 
 
@@ -48,7 +49,7 @@ def objective(a: Array, b: Array, z: Array, penalty: float | Array) -> float:
 
 
 def ista_step(a: Array, b: Array, z: Array, penalty: float | Array, step: float) -> Array:
-    """Descend by ``step`` on the quadratic part, then shrink. Lowers ``F`` up to ``1/||A||^2``."""
+    """Descend by ``step`` on the quadratic part, then shrink; lowers ``F`` if step <= 1/||A||^2."""
     return soft_threshold(z - step * (a.T @ (a @ z - b)), step * penalty)
 
 
@@ -63,8 +64,8 @@ def recover(
 ) -> Array:
     """Return the ``z [n]`` that minimises ``F`` for ``A [m, n]`` and ``b [m]``.
 
-    Ends before ``steps`` when a step moves ``z`` by less than ``tolerance`` of its length. With
-    ``accelerated`` it is FISTA, whose momentum is dropped where it points uphill.
+    Stops early when a step changes ``z`` by less than ``tolerance`` times its length.
+    ``accelerated`` is FISTA, whose momentum restarts when it points uphill.
     """
     size = 1.0 / float(np.linalg.norm(a, 2)) ** 2
     z = np.zeros(a.shape[1]) if start is None else start.astype(np.float64)
@@ -83,19 +84,19 @@ def recover(
 
 
 def largest(z: Array, count: int) -> tuple[int, ...]:
-    """Return the places of the ``count`` largest ``|z|`` in rising order; the first wins a tie."""
+    """Return the ascending indices of the ``count`` largest ``|z|``; the first wins a tie."""
     return tuple(sorted(np.argsort(-np.abs(z), kind="stable")[:count].tolist()))
 
 
 def gate_bias(a: Array, z: Array, support: tuple[int, ...]) -> Array:
-    """Return ``[(A'A - I) z_S]_S``, what to take from ``A_S' b`` to get the gates of ``support``.
+    """Return ``[(A'A - I) z_S]_S``: subtracted from ``A_S' b`` it gives the gates of ``support``.
 
-    ISTA without shrinkage rests where ``z = A'b - (A'A - I) z``. With the right side's ``z`` held,
-    cut to the support, that is a ``z_S(b)`` with gradient ``A_S'``, and
+    A fixed point of ISTA without shrinkage has ``z = A'b - (A'A - I) z``. With ``z`` on the right
+    held constant and restricted to the support, this is a ``z_S(b)`` with gradient ``A_S'``, and
 
         A_S' b - bias = z_S + A_S' (b - A z_S).
     """
     chosen = list(support)
-    kept = np.zeros_like(z)
-    kept[chosen] = z[chosen]
-    return (a.T @ (a @ kept) - kept)[chosen]
+    on_support = np.zeros_like(z)
+    on_support[chosen] = z[chosen]
+    return (a.T @ (a @ on_support) - on_support)[chosen]

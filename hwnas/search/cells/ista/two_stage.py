@@ -1,15 +1,15 @@
 """ISTA-NAS, two-stage: Yang et al., NeurIPS 2020, arXiv:2010.06176, section 3.2, under a budget.
 
-The strengths of a node's candidates are a sparse ``z [n]``, of which only ``b = A z`` is learnt,
-with a fixed random ``A [m, n]``. At the start of each epoch ``z`` is recovered from ``b``
-(`hwnas.search.cells.ista.sparse_recovery`), two operations a node are kept, and only those are
-computed until the next recovery, with gates that hang on ``b``:
+The strengths of a node's candidates are a sparse ``z [n]``, but only ``b = A z`` is trained, with a
+fixed random ``A [m, n]``. At the start of each epoch ``z`` is recovered from ``b``
+(`hwnas.search.cells.ista.sparse_recovery`) and two operations per node are selected; only these are
+computed until the next recovery, with gates that depend on ``b``:
 
-    gate_S = A_S' b - [(A'A - I) z_S]_S            (one step of ISTA from the kept z_S)
+    gate_S = A_S' b - [(A'A - I) z_S]_S            (one step of ISTA from the selected z_S)
 
-So a step costs what a network costs. Latency enters twice: the penalty of an operation grows with
+So a step costs as much as a network. Latency enters twice: the penalty of an operation grows with
 its cost, and the two operations of each node are those of the greatest ``|z|`` whose network keeps
-the budget, found exactly by the window knapsack. A node may take both from one source.
+the budget, found exactly by the window knapsack. A node may take both from the same source.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from hwnas.search.cells.ista.sparse_recovery import (
 )
 from hwnas.search.cells.training import (
     CellTraining,
+    active_ops,
     cell_supernet,
     check_cells,
-    derived,
     path_weights,
-    running,
     skips,
+    window_genotypes,
 )
+from hwnas.search.freezing import frozen
 from hwnas.search.knapsack import window_knapsack
 from hwnas.search.log import StepLog
-from hwnas.search.path_training import State, below
-from hwnas.search.proxyless.gradient import frozen
+from hwnas.search.path_training import State, load_adam, save_adam
 from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS
@@ -54,18 +54,18 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.training.loader import Batch
 
 ARCH_RATE = 0.6
-"""Learning rate of ``b`` over that of ProxylessNAS: 6e-4 over 1e-3 in the papers."""
+"""Learning rate of ``b`` relative to ProxylessNAS: 6e-4 / 1e-3 in the papers."""
 MEASUREMENTS = 7
-"""Rows of ``A`` in the paper's code; fewer where a node has fewer candidates."""
-START = 0.5
-"""Spread of ``b`` at first. The paper's code begins with 1e-3, which the last cell passes on to the
-classifier: it then learns nothing for thousands of steps, and a short search never begins."""
-FAINT = 1e-3
-"""What is not recovered at all still has this share of the strongest candidate of its node."""
+"""Rows of ``A`` in the code of the paper; fewer where a node has fewer candidates."""
+INITIAL_STD = 0.5
+"""Initial standard deviation of ``b``. The code of the paper uses 1e-3: the last cell then passes
+such small values to the classifier that it learns nothing for thousands of steps."""
+MIN_STRENGTH = 1e-3
+"""Least strength of a candidate, relative to the strongest candidate of its node."""
 
 
 class Ista:
-    """Trains a search net of which two operations a node are computed, and ``b [m]`` of each."""
+    """Trains a search net that computes two operations per node, and ``b [m]`` of each node."""
 
     # costs enter by the penalty and the knapsack, in no loss; and a warm-up runs only what the
     # budget allows
@@ -84,29 +84,31 @@ class Ista:
         matrix: MatrixKind = "gauss_unit",
         measurements: int | None = None,
     ) -> None:
-        """A candidate's penalty is ``penalty * (1 + cost_weight * its ms / the dearest's)``.
+        """The penalty of a candidate is ``penalty * (1 + cost_weight * ms / ms of the slowest)``.
 
-        Raises `UsageError` for more ``measurements`` than a node has candidates; without it they
-        are `MEASUREMENTS`, or as many as there are candidates.
+        Raises `UsageError` for more ``measurements`` than a node has candidates. The default is
+        `MEASUREMENTS`, or fewer where there are fewer candidates.
         """
         self.weights = CellTraining(supernet)
         self.generator = generator
         self.penalty, self.cost_weight = penalty, cost_weight
-        drawn = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+        rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         columns = [len(supernet.ops) * (CELL_INPUTS + node) for node in self._nodes(supernet)]
         self.matrices = [
-            measurement_matrix(measurements or min(MEASUREMENTS, n), n, drawn, matrix)
+            measurement_matrix(measurements or min(MEASUREMENTS, n), n, rng, matrix)
             for n in columns
         ]
         self.b = [
-            nn.Parameter(START * torch.randn(len(a), generator=generator, dtype=torch.float64))
+            nn.Parameter(
+                INITIAL_STD * torch.randn(len(a), generator=generator, dtype=torch.float64)
+            )
             for a in self.matrices
         ]
         self.arch_optimizer = torch.optim.Adam(
             self.b, arch_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3
         )
         self.set_costs(costs, budget_ms)
-        self._hold_strongest()
+        self._select_strongest()
 
     @staticmethod
     def check(space: SearchSpace) -> None:
@@ -131,60 +133,60 @@ class Ista:
         self.joint = joint_choices(self.supernet.space, costs, distinct_sources=False)
 
     def begin_epoch(self, warm_up: bool) -> None:
-        """Recover the strengths, keep two operations a node, and hold them until the next call."""
-        self._hold_strongest()
+        """Recover the strengths and select two operations per node until the next call."""
+        self._select_strongest()
 
-    def _hold_strongest(self) -> None:
-        self.z = self.recovered()
+    def _select_strongest(self) -> None:
+        self.z = self.recover_strengths()
         options = window_knapsack(self._pair_scores(), self.joint.costs, 0.0, self.budget_ms)
-        self._hold(self.joint.choices(options))
+        self._select(self.joint.choices(options))
 
     def _pair_scores(self) -> list[list[float]]:
-        """Return for each node what its pairs of operations are worth."""
+        """Return the score of each pair of operations of each node."""
         return [
             [float(row[i] + row[j]) for i, j in pairs]
             for row, pairs in zip(map(np.abs, self.z), self.joint.pairs, strict=True)
         ]
 
-    def _hold(self, choices: tuple[int, ...]) -> None:
-        """Compute these operations, with gates that begin at their strengths."""
+    def _select(self, choices: tuple[int, ...]) -> None:
+        """Compute these operations from now on, with gates that start at their strengths."""
         self.choices = choices
         self.support = [tuple(choices[at : at + EDGES]) for at in range(0, len(choices), EDGES)]
         self.bias = [
-            torch.from_numpy(gate_bias(a, z, kept))
-            for a, z, kept in zip(self.matrices, self.z, self.support, strict=True)
+            torch.from_numpy(gate_bias(a, z, support))
+            for a, z, support in zip(self.matrices, self.z, self.support, strict=True)
         ]
 
-    def recovered(self) -> list[Array]:
-        """Return ``z [n]`` of each node; dearer operations are shrunk more."""
-        return [self._recovered(number) for number in range(len(self.b))]
+    def recover_strengths(self) -> list[Array]:
+        """Return ``z [n]`` of each node; slower operations are shrunk more."""
+        return [self._recover_node(number) for number in range(len(self.b))]
 
-    def _recovered(self, number: int) -> Array:
+    def _recover_node(self, number: int) -> Array:
         cost_ms = np.array(self.costs.mean_ms[EDGES * number])
         relative = cost_ms / max(float(cost_ms.max()), 1e-12)
         penalty = self.penalty * (1 + self.cost_weight * relative)
         return recover(self.matrices[number], self.b[number].detach().numpy(), penalty)
 
     def gates(self) -> tuple[Tensor, Tensor]:
-        """Return the weights of the operations, ``[E, K]`` of both kinds; zero if not kept."""
+        """Return the gates of the operations, ``[E, K]`` for both kinds; zero if not selected."""
         space, ops = self.supernet.space, len(self.supernet.ops)
         kinds: list[Tensor] = []
         for kind in range(2):
             rows = torch.zeros(edge_count(space.nodes) * ops, dtype=torch.float64)
             for node in range(space.nodes):
                 number = kind * space.nodes + node
-                kept = torch.tensor(self.support[number])
-                columns = torch.from_numpy(self.matrices[number])[:, kept]
+                support = torch.tensor(self.support[number])
+                columns = torch.from_numpy(self.matrices[number])[:, support]
                 values = columns.T @ self.b[number] - self.bias[number]
-                rows = rows.index_put((edge_count(node) * ops + kept,), values)
+                rows = rows.index_put((edge_count(node) * ops + support,), values)
             kinds.append(rows.view(-1, ops).to(torch.float32))
         return kinds[0], kinds[1]
 
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
         normal, reduction = (gates.detach() for gates in self.gates())
-        computed = running((normal, reduction))
+        active = active_ops((normal, reduction))
         loss, logits = self.weights.step(
-            batch, lambda images: self.supernet(images, normal, reduction, computed), learning_rate
+            batch, lambda images: self.supernet(images, normal, reduction, active), learning_rate
         )
         return self._log(loss, logits, batch[1])
 
@@ -193,7 +195,7 @@ class Ista:
         self.supernet.train()
         with frozen(self.supernet):
             gates = self.gates()
-            logits = self.supernet(images, *gates, running(gates))
+            logits = self.supernet(images, *gates, active_ops(gates))
             loss = F.cross_entropy(logits, labels)
             self.arch_optimizer.zero_grad()
             loss.backward()
@@ -202,15 +204,15 @@ class Ista:
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         rows: list[list[float]] = []
-        for z in self.recovered():
+        for z in self.recover_strengths():
             strength = np.abs(z)
-            least = FAINT * max(float(strength.max()), 1e-12)
-            rows.append(np.log(np.maximum(strength, least)).tolist())
+            floor = MIN_STRENGTH * max(float(strength.max()), 1e-12)
+            rows.append(np.log(np.maximum(strength, floor)).tolist())
         space = self.supernet.space
-        return derived(space, rows, self.costs, (low_ms, high_ms), count, seed, False)
+        return window_genotypes(space, rows, self.costs, (low_ms, high_ms), count, seed, False)
 
     def network(self, genotype: Genotype) -> nn.Module:
-        """Return the search net cut to a genotype: its operations with weight 1."""
+        """Return the search net reduced to a genotype, whose operations have weight 1."""
         space, ops = self.supernet.space, self.supernet.ops
         return CellPath(self.supernet, *path_weights(space, genotype, ops))
 
@@ -218,7 +220,7 @@ class Ista:
         return False
 
     def preferences(self) -> None:
-        """Strengths are no probabilities of the space's candidates."""
+        """Strengths are not probabilities."""
         return None
 
     def state_dict(self) -> State:
@@ -226,19 +228,16 @@ class Ista:
         for number, (a, b) in enumerate(zip(self.matrices, self.b, strict=True)):
             state[f"matrix.{number}"] = torch.from_numpy(a)
             state[f"b.{number}"] = b.detach()
-            for name, value in self.arch_optimizer.state.get(b, {}).items():
-                state[f"adam.{number}.{name}"] = value
+            state |= save_adam(self.arch_optimizer, b, f"adam.{number}")
         return state
 
     def load_state_dict(self, state: State) -> None:
         self.weights.load_state_dict(state)
-        self.arch_optimizer.state.clear()
         for number, b in enumerate(self.b):
             self.matrices[number] = state[f"matrix.{number}"].numpy()
             b.data.copy_(state[f"b.{number}"])
-            if adam := below(f"adam.{number}.", state):
-                self.arch_optimizer.state[b] = {k: v.clone() for k, v in adam.items()}
-        self._hold_strongest()
+            load_adam(self.arch_optimizer, b, f"adam.{number}", state)
+        self._select_strongest()
 
     @staticmethod
     def _nodes(supernet: CellSupernet) -> list[int]:

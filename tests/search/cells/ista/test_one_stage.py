@@ -18,7 +18,7 @@ from hwnas.nn.build import build
 from hwnas.nn.cells.child import absorbed, last_norm
 from hwnas.nn.cells.supernet import MixedEdge
 from hwnas.search.cells.ista.one_stage import IstaOneStage
-from hwnas.search.cells.training import running
+from hwnas.search.cells.training import active_ops
 from hwnas.search.log import read_log
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
@@ -68,7 +68,7 @@ def trained(strategy: IstaOneStage, steps: int = 5) -> IstaOneStage:
 def outputs(strategy: IstaOneStage, child: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return what both say in float64: whether they are one function, not how sums are rounded."""
     normal, reduction = (part.double() for part in strategy.gates())
-    supernet, open_ones = strategy.supernet.double(), running((normal, reduction))
+    supernet, open_ones = strategy.supernet.double(), active_ops((normal, reduction))
     return supernet(x.double(), normal, reduction, open_ones), child.double()(x.double())
 
 

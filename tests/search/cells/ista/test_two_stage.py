@@ -107,9 +107,9 @@ def test_dearer_operations_are_shrunk_more() -> None:
     strategy = searcher()
     strategy.penalty, strategy.cost_weight = 2e-4, 0.0
     column = [number % len(OPS) == OPS.index("sep_conv_3x3") for number in range(2 * len(OPS))]
-    before = abs(strategy.recovered()[0])[column].sum()
+    before = abs(strategy.recover_strengths()[0])[column].sum()
     strategy.cost_weight = 5.0
-    assert abs(strategy.recovered()[0])[column].sum() < before
+    assert abs(strategy.recover_strengths()[0])[column].sum() < before
 
 
 def test_an_architecture_step_moves_the_measurements_and_no_weight() -> None:

@@ -1,10 +1,10 @@
-"""Search by a model of the accuracy: for networks whose accuracy is expensive to ask for.
+"""Bayesian optimisation: search by a model of the accuracy, where accuracy is expensive.
 
 A Gaussian process over features; the networks of greatest expected improvement (Jones, Schonlau
-and Welch, 1998) are judged next. The covariance of two networks is ``exp(-distance / length)``,
-the distance being the sum of the features' differences. Where nobody gives features, it is the
-number of decisions in which they differ; features that are equal for networks that compute the
-same, like the paths of BANANAS (White et al., AAAI 2021, arXiv:1910.11858), save most queries.
+and Welch, 1998) are evaluated next. The covariance of two networks is ``exp(-distance / length)``,
+where the distance is the sum of the absolute differences of their features. Without features it
+is the number of decisions that differ; features that are equal for equivalent networks, like the
+paths of BANANAS (White et al., AAAI 2021, arXiv:1910.11858), save most queries.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from scipy.stats import norm, rankdata
 
 from hwnas.search.blackbox.evolution import (
     Choices,
-    Figures,
-    Judge,
-    Judged,
+    EvaluatedSet,
+    Evaluator,
     Problem,
-    drawn,
+    Scores,
     neighbours,
+    random_choices,
     random_search,
 )
 
 Features = NDArray[np.float64]
-"""What networks are compared by, ``[N, F]``."""
+"""Features of networks, ``[N, F]``."""
 LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Tried for each fit; the one of greatest marginal likelihood is taken."""
+"""Candidates for the length scale; the greatest marginal likelihood decides."""
 NOISE = 1e-2
-"""Variance that the choices do not explain, of 1 in all."""
+"""Noise variance, where the total variance is 1."""
 
 
 def model_based_search(
@@ -45,38 +45,39 @@ def model_based_search(
     batch: int = 5,
     pool: int = 2000,
     features: Callable[[Choices], Features] | None = None,
-) -> Judged:
-    """Judge ``queries`` networks within the limit: ``start`` at random, then by the model.
+) -> EvaluatedSet:
+    """Evaluate ``queries`` networks within the limit: ``start`` at random, then by the model.
 
-    Of ``pool`` random networks and the neighbours of the ten best, ``batch`` are judged at a time.
+    Each round evaluates ``batch`` of ``pool`` random networks and neighbours of the ten best.
     """
     described = features if features is not None else lambda rows: one_hot(problem, rows)
-    judge = Judge(problem)
-    judge(random_search(problem, limit_ms, min(start, queries), rng).choices)
-    while judge.queries < queries:
-        known = judge.judged()
+    evaluator = Evaluator(problem)
+    evaluator(random_search(problem, limit_ms, min(start, queries), rng).choices)
+    while evaluator.queries < queries:
+        known = evaluator.evaluated()
         best = known.choices[np.argsort(-known.accuracy)[:10]]
-        around = [problem.canonical(neighbours(problem, row)) for row in best]
-        offered = np.unique(np.concatenate([drawn(problem, pool, rng), *around]), axis=0)
+        neighbourhoods = [problem.canonical(neighbours(problem, row)) for row in best]
+        offered = np.concatenate([random_choices(problem, pool, rng), *neighbourhoods])
+        offered = np.unique(offered, axis=0)
         offered = offered[problem.latency_ms(offered) <= limit_ms]
-        offered = offered[[judge.is_new(row) for row in offered]]
+        offered = offered[[evaluator.is_new(row) for row in offered]]
         if not len(offered):
             break
         gain = expected_improvement(
             described(known.choices), normal_scores(known.accuracy), described(offered)
         )
-        count = min(batch, queries - judge.queries)
-        judge(offered[np.argsort(-gain, kind="stable")[:count]])
-    return judge.judged()
+        count = min(batch, queries - evaluator.queries)
+        evaluator(offered[np.argsort(-gain, kind="stable")[:count]])
+    return evaluator.evaluated()
 
 
-def normal_scores(values: Figures) -> Figures:
-    """Return the values' ranks as quantiles of a normal: failed networks are no outliers then."""
+def normal_scores(values: Scores) -> Scores:
+    """Return the normal quantiles of the values' ranks, so that failed networks are no outliers."""
     return norm.ppf((rankdata(values) - 0.5) / len(values))
 
 
-def expected_improvement(known: Features, values: Figures, offered: Features) -> Figures:
-    """Return what each of ``offered [M, F]`` is expected to be better than the best known by."""
+def expected_improvement(known: Features, values: Scores, offered: Features) -> Scores:
+    """Return the expected improvement of each of ``offered [M, F]`` over the best known value."""
     apart = cdist(known, known, "cityblock")
     fits = [_fit(np.exp(-apart / length), values) for length in LENGTHS]
     number = int(np.argmax([fit[0] for fit in fits]))
@@ -90,7 +91,7 @@ def expected_improvement(known: Features, values: Figures, offered: Features) ->
 
 
 def one_hot(problem: Problem, rows: Choices) -> Features:
-    """Return a half for each candidate taken: two networks' distance is their differences."""
+    """Return 0.5 for each chosen candidate: the distance of two networks is their differences."""
     starts = np.cumsum([0, *problem.sizes[:-1]])
     features = np.zeros((len(rows), sum(problem.sizes)))
     np.put_along_axis(features, rows + starts, 0.5, axis=1)
@@ -98,8 +99,8 @@ def one_hot(problem: Problem, rows: Choices) -> Features:
 
 
 def _fit(
-    covariance: NDArray[np.float64], values: Figures
-) -> tuple[float, NDArray[np.float64], Figures]:
+    covariance: NDArray[np.float64], values: Scores
+) -> tuple[float, NDArray[np.float64], Scores]:
     """Return the log marginal likelihood (less a constant), the Cholesky factor, the weights."""
     factor, lower = cho_factor(covariance + NOISE * np.eye(len(values)), lower=True)
     factor = np.tril(factor)
