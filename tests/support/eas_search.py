@@ -28,11 +28,13 @@ MACS_PER_MS = 1e5
 
 
 def costs() -> NetworkCosts:
-    return NetworkCosts(SPACE, lambda blocks: {one: one.macs / MACS_PER_MS for one in blocks}, 0.01)
+    return NetworkCosts(
+        SPACE, lambda blocks: {block: block.macs / MACS_PER_MS for block in blocks}, 0.01
+    )
 
 
 class InProcess:
-    """Trains at once, where it is; ``broken`` says how often a child's training fails, by turn."""
+    """Trains in this process; ``broken`` gives the failures of each child, by its number."""
 
     def __init__(self, broken: dict[int, int] | None = None) -> None:
         self.trained: list[str] = []
@@ -58,7 +60,7 @@ def files(folder: Path) -> SearchFiles:
 
 
 class Searched:
-    """A strategy and what it was told."""
+    """A search with its workers, files and warnings."""
 
     def __init__(
         self,
@@ -69,18 +71,19 @@ class Searched:
         kind: type[Eas] = Eas,
         shrink: bool = True,
     ) -> None:
-        self.workers, self.said, self.files = workers or InProcess(), [], files(folder)
+        self.workers, self.files = workers or InProcess(), files(folder)
+        self.warnings: list[str] = []
         patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: self.workers)
         torch.manual_seed(0)
-        asked = SearchContext(
+        context = SearchContext(
             space=SPACE,
             costs=costs(),
             budget_ms=budget_ms,
             generator=seeded(0, "paths"),
-            warn=self.said.append,
+            warn=self.warnings.append,
             options=EasOptions(shrink=shrink),
         )
-        self.strategy = kind.begin(asked)
+        self.strategy = kind.begin(context)
 
     def run(self, rounds: int = 1) -> Searched:
         self.strategy.search(TRAIN, VALID, PLAN, 0, self.files, rounds)
@@ -92,7 +95,7 @@ class Searched:
 
 
 class FakeRay(ModuleType):
-    """As much of Ray as is used; tasks run when they are waited for."""
+    """The part of Ray that hwnas uses; tasks run when they are waited for."""
 
     def __init__(self, broken: int = 0) -> None:
         super().__init__("ray")

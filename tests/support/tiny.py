@@ -1,4 +1,4 @@
-"""Spaces, images and cost tables that are just large enough to be right or wrong about."""
+"""The smallest useful spaces, images and cost tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MB33, MB36, MB73, MB76 = (Candidate("mbconv", k, e) for k in (3, 7) for e in (3,
 def tiny_space(
     *candidates: Candidate, size: int = 12, widths: tuple[int, ...] = (8, 8)
 ) -> MobileSpace:
-    """Return a space with one decision for each width; a width of 8 may be skipped at first."""
+    """Return a space with a decision per width; a first block of width 8 may be skipped."""
     return MobileSpace(
         name="tiny",
         input_shape=(1, size, size),
@@ -28,7 +28,7 @@ def tiny_space(
 
 
 def tiny_data(count: int = 32, size: int = 12, seed: int = 0) -> Data:
-    """Return grey noise of which some columns are brighter: those tell the label."""
+    """Return grey noise in which the label decides which columns are brighter."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     images = torch.randint(0, 120, (count, 1, size, size), generator=generator, dtype=torch.uint8)
@@ -43,7 +43,7 @@ def tiny_batch(count: int = 8, size: int = 12) -> Batch:
 
 
 def tiny_costs(space: MobileSpace, fixed_ms: float = 0.5) -> CostTable:
-    """Return costs of about a millisecond, none like another; a skip costs nothing."""
+    """Return distinct costs of about a millisecond; a skip costs nothing."""
     rows = [
         [
             0.0 if block.op == "identity" else 1 + 0.25 * candidate + 0.05 * place

@@ -1,4 +1,4 @@
-"""The meta-controller: what it may do, how likely that is, and what it learns."""
+"""The meta-controller: its decisions, their probabilities, and its learning."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tiny_controller(space: GrownSpace = SPACE, seed: int = 0) -> Controller:
 
 
 def every(run: Callable[[Choose], Trajectory]) -> Iterator[Trajectory]:
-    """Yield what comes of every series of decisions."""
+    """Yield the trajectory of every sequence of decisions."""
     waiting: list[list[int]] = [[]]
     while waiting:
         fixed, taken, widths = waiting.pop(), [], []
@@ -88,7 +88,7 @@ def macs(layers: Layers) -> int:
     return SPACE.architecture(SPACE.genotype(layers)).macs
 
 
-def worth(layers: Layers) -> float:
+def value(layers: Layers) -> float:
     """Any reward: the width of the network, and a bit for its kernels."""
     return sum(layer.width + 0.3 * layer.kernel_size for row in layers for layer in row)
 
@@ -99,10 +99,10 @@ def frugal(layers: Layers) -> bool:
 
 @pytest.mark.parametrize("allowed", [always, frugal])
 def test_probabilities_of_all_networks_sum_to_one(allowed: Callable[[Layers], bool]) -> None:
-    found = list(every(runner(tiny_controller(), allowed)))
-    assert len(found) > 10
-    assert sum(one.log_prob.exp().item() for one in found) == pytest.approx(1.0, abs=1e-12)
-    assert all(allowed(one.layers) for one in found)
+    paths = list(every(runner(tiny_controller(), allowed)))
+    assert len(paths) > 10
+    assert sum(path.log_prob.exp().item() for path in paths) == pytest.approx(1.0, abs=1e-12)
+    assert all(allowed(path.layers) for path in paths)
 
 
 @pytest.mark.parametrize("allowed", [always, frugal])
@@ -111,31 +111,30 @@ def test_the_policy_gradient_is_that_of_the_expected_reward_for_any_baseline(
     allowed: Callable[[Layers], bool], baseline: float
 ) -> None:
     controller = tiny_controller()
-    found = list(every(runner(controller, allowed)))
-    expected = torch.stack([one.log_prob.exp() * worth(one.layers) for one in found]).sum()
+    paths = list(every(runner(controller, allowed)))
+    expected = torch.stack([path.log_prob.exp() * value(path.layers) for path in paths]).sum()
     exact = torch.autograd.grad(expected, list(controller.parameters()), retain_graph=True)
     estimate = torch.stack(
-        [p.log_prob.exp().detach() * (worth(p.layers) - baseline) * p.log_prob for p in found]
+        [p.log_prob.exp().detach() * (value(p.layers) - baseline) * p.log_prob for p in paths]
     ).sum()
-    for one, other in zip(
-        exact, torch.autograd.grad(estimate, list(controller.parameters())), strict=True
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    estimates = torch.autograd.grad(estimate, list(controller.parameters()))
+    for wanted, gradient in zip(exact, estimates, strict=True):
+        torch.testing.assert_close(wanted, gradient, rtol=1e-9, atol=1e-12)
 
 
 def test_the_loss_of_an_episode_is_minus_its_policy_gradient_and_some_entropy() -> None:
     controller = tiny_controller()
-    found = list(every(runner(controller)))[:4]
-    loss = growth_loss(found, [1.0, -2.0, 0.5, 0.0])
-    terms = [w * p.log_prob for w, p in zip([1.0, -2.0, 0.5, 0.0], found, strict=True)]
+    paths = list(every(runner(controller)))[:4]
+    loss = growth_loss(paths, [1.0, -2.0, 0.5, 0.0])
+    terms = [w * p.log_prob for w, p in zip([1.0, -2.0, 0.5, 0.0], paths, strict=True)]
     plain = -torch.stack(terms).sum() / 4
-    entropy = sum(one.entropy.item() for one in found)
+    entropy = sum(path.entropy.item() for path in paths)
     assert loss.item() == pytest.approx(plain.item() - 1e-5 * entropy, abs=1e-12)
 
 
 def test_sampled_networks_come_as_often_as_their_probability_says() -> None:
     run = runner(tiny_controller(), wider=1, deeper=0)
-    expected = {one.steps: one.log_prob.exp().item() for one in every(run)}
+    expected = {path.steps: path.log_prob.exp().item() for path in every(run)}
     choose, trials = sampling(seeded(0, "sampled")), 1000
     drawn = [run(choose).steps for _ in range(trials)]
     for steps, share in expected.items():
@@ -160,62 +159,65 @@ def test_it_learns_to_make_the_network_that_is_rewarded() -> None:
 
     for _ in range(50):
         drawn = episode()
-        learner.update(drawn, [wanted(one.layers) for one in drawn])
-    assert sum(wanted(one.layers) for one in episode()) / 8 > 2.7
+        learner.update(drawn, [wanted(path.layers) for path in drawn])
+    assert sum(wanted(path.layers) for path in episode()) / 8 > 2.7
 
 
-def test_random_actions_are_indifferent_and_stay_so() -> None:
+def test_random_actions_are_equally_likely() -> None:
     controller = tiny_controller().make_uniform()
-    found = list(every(runner(controller, wider=1, deeper=0)))
-    assert {round(one.log_prob.exp().item(), 12) for one in found} == {0.5**3}
-    assert all(one.relative_entropy == pytest.approx(1.0) for one in found)
+    paths = list(every(runner(controller, wider=1, deeper=0)))
+    assert {round(path.log_prob.exp().item(), 12) for path in paths} == {0.5**3}
+    assert all(path.relative_entropy == pytest.approx(1.0) for path in paths)
 
 
-def test_nothing_is_done_where_nothing_is_allowed() -> None:
-    one = runner(tiny_controller(), lambda layers: False, 3, 3)(lambda probs: 1)
-    assert (one.layers, one.steps, one.log_prob.item(), one.relative_entropy) == (START, (), 0, 0)
-    Learner(tiny_controller()).update([one], [1.0])
+def test_a_network_stays_as_it_is_if_no_step_is_allowed() -> None:
+    path = runner(tiny_controller(), lambda layers: False, 3, 3)(lambda probs: 1)
+    assert (
+        path.layers,
+        path.steps,
+        path.log_prob.item(),
+        path.relative_entropy,
+    ) == (START, (), 0, 0)
+    Learner(tiny_controller()).update([path], [1.0])
 
 
-def test_a_wider_decision_counts_in_the_budget_of_those_after_it() -> None:
+def test_the_budget_of_a_decision_includes_earlier_decisions() -> None:
     once = stepped(SPACE, START, Step("wider", 0, 0, 8))
-    one = runner(tiny_controller(), lambda layers: macs(layers) <= macs(once), 1, 0)(lambda p: 1)
-    assert one.layers == once
+    path = runner(tiny_controller(), lambda layers: macs(layers) <= macs(once), 1, 0)(lambda p: 1)
+    assert path.layers == once
 
 
-def test_an_episode_of_the_paper_grows_every_space_within_its_bounds() -> None:
+def test_an_episode_of_the_paper_grows_networks_of_every_space() -> None:
     mobile = growable(mobile_space((1, 28, 28), 10))
     for space in (chain((1, 28, 28), 10), densenet((1, 28, 28), 10), mobile):
         torch.manual_seed(0)
         start, choose = space.layers(space.start), sampling(seeded(0, "episode"))
         with torch.no_grad():
-            one = grow(
-                Controller(space), space, start, always, choose, space.wider_actions, 5,
-                space.larger_actions,
-            )  # fmt: skip
-        space.genotype(one.layers)  # inside the space
-        kinds = [step.kind for step in one.steps]
+            actions = space.wider_actions, 5, space.larger_actions
+            path = grow(Controller(space), space, start, always, choose, *actions)
+        space.genotype(path.layers)  # inside the space
+        kinds = [step.kind for step in path.steps]
         order = ("wider", "larger", "deeper")
         assert kinds.count("deeper") == 5 and kinds == sorted(kinds, key=order.index)
         assert ("larger" in kinds) == (space.family == "mobile")
         layers = start
-        for step in one.steps:
+        for step in path.steps:
             layers = stepped(space, layers, step)
-        assert layers == one.layers
+        assert layers == path.layers
 
 
-def test_words_are_those_of_the_code() -> None:
+def test_words_are_those_of_the_code_of_the_paper() -> None:
     space = chain((3, 32, 32), 10)
-    said = [word for word, _ in sentence(space, space.layers(space.start))]
-    assert said == [*["conv-4-3", "pool"] * 4, "fc-8"]
+    words = [word for word, _ in sentence(space, space.layers(space.start))]
+    assert words == [*["conv-4-3", "pool"] * 4, "fc-8"]
     dense = densenet((3, 32, 32), 10)
-    said = [word for word, _ in sentence(dense, dense.layers(dense.start))]
-    assert said == ["g4", "t", "g4", "t", "g4"]
+    words = [word for word, _ in sentence(dense, dense.layers(dense.start))]
+    assert words == ["g4", "t", "g4", "t", "g4"]
     known = vocabulary(space)
     assert 0 not in known.values() and len(set(known.values())) == len(known)
 
 
-def test_steps_are_told_in_words_and_undone_by_their_opposites() -> None:
+def test_steps_have_a_description_and_an_inverse() -> None:
     wide = Step("wider", 1, 0, 8)
     assert wide.said == "wider 2.1 to 8"
     assert Step("deeper", 0, 0, 3).said == "deeper 1.1 k3"
@@ -228,7 +230,7 @@ def test_steps_are_told_in_words_and_undone_by_their_opposites() -> None:
         stepped(SPACE, START, Step("wider", 1, 2, 8))
 
 
-def test_what_is_widest_or_full_or_one_pixel_is_not_grown_further() -> None:
+def test_the_widest_layer_and_a_full_stage_do_not_grow() -> None:
     wide = SPACE.layers(SPACE.usual)
     assert wider_step(SPACE, wide, Place(0, 0)) is None
     full = stepped(SPACE, START, Step("deeper", 0, 0, 3))
@@ -245,7 +247,7 @@ def test_the_reward_is_the_published_one() -> None:
     assert math.isfinite(reward(1.0, 1.0, 1.0, 0.1))
 
 
-def test_the_baseline_of_the_code_moves_before_it_is_subtracted_that_of_the_paper_after() -> None:
+def test_the_baseline_of_the_code_includes_the_new_reward_that_of_the_paper_does_not() -> None:
     code, paper = Baseline("code"), Baseline("paper")
     assert code.advantages([1.0, 3.0]) == pytest.approx([1 - 1.9, 3 - 1.9])
     assert code.advantages([4.0]) == pytest.approx([4 - (1.9 + 0.95 * 2.1)])

@@ -1,4 +1,4 @@
-"""Children are trained once, here, in processes or through Ray, and their failures are told."""
+"""Children are trained once, in processes or through Ray, and their failures are reported."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.support.eas_search import SPACE, TRAIN, VALID, FakeRay, InProcess
 def requests(count: int, epochs: int = 1) -> list[TrainRequest]:
     plan = TrainingPlan(epochs=epochs, batch_size=8)
     torch.manual_seed(0)
-    one = SPACE.architecture(SPACE.start)
-    nets = [net_of(one.blocks, build(one)) for _ in range(count)]
-    return [TrainRequest(one, net, "", (), 1.0, plan) for net in nets]
+    architecture = SPACE.architecture(SPACE.start)
+    nets = [net_of(architecture.blocks, build(architecture)) for _ in range(count)]
+    return [TrainRequest(architecture, net, "", (), 1.0, plan) for net in nets]
 
 
 def pool(folder: Path, workers: worker_pool.Workers) -> ModelPool:
@@ -35,39 +35,39 @@ def pool(folder: Path, workers: worker_pool.Workers) -> ModelPool:
 
 def test_a_child_is_trained_once_for_its_architecture_budget_and_weights(tmp_path: Path) -> None:
     workers = InProcess()
-    home, (one, other) = pool(tmp_path, workers), requests(2)
-    first = home.evaluate([one, other, one])
-    assert first[0] == first[2] != first[1] and len(workers.trained) == 2
-    assert home.evaluate([one]) == first[:1]
-    assert pool(tmp_path, workers).evaluate([other, one]) == [first[1], first[0]]
+    home, (first, second) = pool(tmp_path, workers), requests(2)
+    members = home.evaluate([first, second, first])
+    assert members[0] == members[2] != members[1] and len(workers.trained) == 2
+    assert home.evaluate([first]) == members[:1]
+    assert pool(tmp_path, workers).evaluate([second, first]) == [members[1], members[0]]
     assert len(workers.trained) == 2
-    longer = one._replace(plan=msgspec.structs.replace(one.plan, epochs=2))
+    longer = first._replace(plan=msgspec.structs.replace(first.plan, epochs=2))
     home.evaluate([longer])
     assert len(workers.trained) == 3
 
 
-def test_of_members_of_one_architecture_the_most_accurate_hands_its_weights_on() -> None:
-    one = Member("n1", "a", "n0", (), (0, 1), "00", 1, 1, "trained", 1.0, 0.5)
-    better = msgspec.structs.replace(one, name="n2", accuracy=0.7)
-    later = msgspec.structs.replace(one, name="n3", accuracy=0.6)
-    failed = msgspec.structs.replace(one, name="n4", state="failed", accuracy=None)
-    other = msgspec.structs.replace(better, name="n5", choices=(0, 2), accuracy=0.9)
-    assert best_member([one, better, later, failed, other], (0, 1)) == better
+def test_the_most_accurate_member_of_an_architecture_is_the_best() -> None:
+    first = Member("n1", "a", "n0", (), (0, 1), "00", 1, 1, "trained", 1.0, 0.5)
+    better = msgspec.structs.replace(first, name="n2", accuracy=0.7)
+    later = msgspec.structs.replace(first, name="n3", accuracy=0.6)
+    failed = msgspec.structs.replace(first, name="n4", state="failed", accuracy=None)
+    second = msgspec.structs.replace(better, name="n5", choices=(0, 2), accuracy=0.9)
+    assert best_member([first, better, later, failed, second], (0, 1)) == better
 
 
-def test_processes_train_what_the_same_code_does_here(tmp_path: Path) -> None:
+def test_processes_train_the_same_weights_as_this_process(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     here, there = pool(tmp_path / "a", InProcess()), pool(tmp_path / "b", LocalWorkers(2))
-    one, two = here.evaluate(requests(1)), there.evaluate(requests(1))
+    local, remote = here.evaluate(requests(1)), there.evaluate(requests(1))
     weights = [
-        (home.folder / found[0].key / "network.safetensors").read_bytes()
-        for home, found in ((here, one), (there, two))
+        (home.folder / members[0].key / "network.safetensors").read_bytes()
+        for home, members in ((here, local), (there, remote))
     ]
-    assert weights[0] == weights[1] and one[0].accuracy == two[0].accuracy
+    assert weights[0] == weights[1] and local[0].accuracy == remote[0].accuracy
 
 
-def test_a_process_that_ends_badly_is_told_in_a_line(
+def test_the_error_of_a_failed_process_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = tmp_path / "killed.py"
@@ -79,7 +79,7 @@ def test_a_process_that_ends_badly_is_told_in_a_line(
         (tmp_path / "child", "killed by SIGKILL (out of memory?)")
     ]
     code.write_text("import sys\nsys.exit('out of memory')\n")
-    assert [said for _, said in LocalWorkers(1).train([tmp_path / "child"])] == ["out of memory"]
+    assert [error for _, error in LocalWorkers(1).train([tmp_path / "child"])] == ["out of memory"]
 
 
 @pytest.fixture
@@ -98,16 +98,16 @@ def test_ray_trains_the_same_networks(
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     here = pool(tmp_path / "a", InProcess())
-    said: list[str] = []
+    warnings: list[str] = []
     there = ModelPool(
-        tmp_path / "b/children", TRAIN, VALID, 0, lambda: workers_at(listening), said.append
+        tmp_path / "b/children", TRAIN, VALID, 0, lambda: workers_at(listening), warnings.append
     )
-    one, two = here.evaluate(requests(2)), there.evaluate(requests(2))
+    local, remote = here.evaluate(requests(2)), there.evaluate(requests(2))
     assert ray.addresses == [listening]
-    assert [m.accuracy for m in one] == [m.accuracy for m in two]
-    assert len(said) == 1 and "while executing a task." in said[0]
+    assert [m.accuracy for m in local] == [m.accuracy for m in remote]
+    assert len(warnings) == 1 and "while executing a task." in warnings[0]
     for name in OUTPUTS[:1]:
-        files = [(n.folder / m.key / name).read_bytes() for n in (here, there) for m in one]
+        files = [(n.folder / m.key / name).read_bytes() for n in (here, there) for m in local]
         assert files[:2] == files[2:]
 
 
@@ -124,7 +124,7 @@ def test_an_address_that_does_not_answer_is_exit_3_with_the_address(
         RayWorkers("somewhere")
 
 
-def test_without_ray_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_ray_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r'pip install "hwnas\[ray\]"'):
         workers_at("127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""EAS on a real Ray cluster of this machine: what processes here would have trained."""
+"""EAS on a real Ray cluster of this machine trains the same weights as local processes."""
 
 from __future__ import annotations
 
@@ -66,35 +66,36 @@ def cluster() -> Iterator[str]:
 
 
 def _listens(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def requests(count: int) -> list[TrainRequest]:
     plan = TrainingPlan(epochs=1, batch_size=8)
-    found: list[TrainRequest] = []
+    requests: list[TrainRequest] = []
     for number in range(count):
         torch.manual_seed(number)
-        one = SPACE.architecture(SPACE.random(Random(number)))
-        found.append(TrainRequest(one, net_of(one.blocks, build(one)), "", (), 1.0, plan))
-    return found
+        architecture = SPACE.architecture(SPACE.random(Random(number)))
+        net = net_of(architecture.blocks, build(architecture))
+        requests.append(TrainRequest(architecture, net, "", (), 1.0, plan))
+    return requests
 
 
 Evaluated = tuple[list[bytes], list[float | None], list[str]]
-"""Weights and accuracies of three children, and what was said on the way."""
+"""Weights and accuracies of three children, and the warnings."""
 
 
 def evaluated(folder: Path, workers: Workers) -> Evaluated:
-    said: list[str] = []
-    home = ModelPool(folder / "children", TRAIN, VALID, 0, lambda: workers, said.append)
+    warnings: list[str] = []
+    home = ModelPool(folder / "children", TRAIN, VALID, 0, lambda: workers, warnings.append)
     members = home.evaluate(requests(3))
-    weights = [(home.folder / one.key / OUTPUTS[0]).read_bytes() for one in members]
-    return weights, [one.accuracy for one in members], said
+    weights = [(home.folder / member.key / OUTPUTS[0]).read_bytes() for member in members]
+    return weights, [member.accuracy for member in members], warnings
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
-    """As processes of this machine train them."""
+    """Three children, trained by processes of this machine."""
     return evaluated(tmp_path_factory.mktemp("here"), LocalWorkers(2))
 
 
@@ -125,9 +126,9 @@ def test_a_child_whose_worker_is_killed_is_trained_again(
     killer = threading.Thread(target=kill_one)
     killer.start()
     try:
-        weights, accuracies, said = evaluated(tmp_path, workers)
+        weights, accuracies, warnings = evaluated(tmp_path, workers)
     finally:
         done.set()
         killer.join()
-    assert len(killed) == 1 and len(said) == 1, said
+    assert len(killed) == 1 and len(warnings) == 1, warnings
     assert (weights, accuracies) == here[:2]

@@ -1,4 +1,4 @@
-"""EAS: children are trained once and never lost, the budget is kept, a search can be cut off."""
+"""EAS: children are trained once, the budget is kept, an interrupted search resumes."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Searched:
 
 
 def tree(searched: Searched) -> list[tuple[object, ...]]:
-    """What has to be the same in a search that was cut off."""
+    """Return what must be equal after an interrupted search."""
     return [(m.name, m.key, m.parent, m.steps, m.choices, m.accuracy) for m in searched.family]
 
 
-def test_a_schedule_has_four_phases_and_spends_what_it_is_given() -> None:
+def test_a_schedule_has_four_phases_and_trains_all_children() -> None:
     assert Schedule.of(SearchPlan(children=8)) == Schedule(2, 4)
     assert Schedule.of(SearchPlan(children=450)) == Schedule(10, 45)
     assert Schedule.of(SearchPlan(children=450)).phase == 11
@@ -60,13 +60,15 @@ def test_a_schedule_has_four_phases_and_spends_what_it_is_given() -> None:
 def test_the_family_grows_from_the_start_within_the_budget(whole: Searched) -> None:
     root, *children = whole.family
     assert (root.name, root.parent, root.choices) == ("n0", "", SPACE.start.choices)
-    names = {one.name for one in whole.family}
-    assert all(one.parent in names and one.accuracy is not None for one in children)
-    assert all(one.latency_ms <= 0.94 * 6.0 for one in whole.family)
-    assert any(one.steps and one.params > root.params for one in children)
-    grown_from = {one.parent for one in children}
-    assert len(grown_from) > 1  # the network to grow from moves on, while it leaves room
-    assert all(one.latency_ms <= 0.8 * 6.0 for one in whole.family if one.name in grown_from)
+    names = {member.name for member in whole.family}
+    assert all(member.parent in names and member.accuracy is not None for member in children)
+    assert all(member.latency_ms <= 0.94 * 6.0 for member in whole.family)
+    assert any(member.steps and member.params > root.params for member in children)
+    grown_from = {member.parent for member in children}
+    assert len(grown_from) > 1  # the parent changes while there is room to grow
+    assert all(
+        member.latency_ms <= 0.8 * 6.0 for member in whole.family if member.name in grown_from
+    )
 
 
 def test_the_log_has_a_line_for_each_trained_network(whole: Searched) -> None:
@@ -76,90 +78,94 @@ def test_the_log_has_a_line_for_each_trained_network(whole: Searched) -> None:
     assert all(line.expected_ms is not None for line in lines)
 
 
-def test_a_child_begins_with_the_function_of_its_parent(whole: Searched) -> None:
-    """Its noise is small: before any training it is about as accurate."""
+def test_a_child_starts_with_the_function_of_its_parent(whole: Searched) -> None:
+    """Without training it is about as accurate; the noise that breaks symmetry is small."""
     strategy = whole.strategy
-    member = max(whole.family, key=lambda one: len(one.steps))
-    parent = strategy.family.member(member.parent)
-    rng_steps = strategy.family.layers(parent), strategy.family.net(parent)
     filled = strategy.candidates(2, 5.4, 5.8, 1)
-    derived = [one for one in whole.family if one.state == "derived"]
-    assert derived and rng_steps
-    for one in derived:
-        genotype = next(g for g in filled if g.choices == one.choices)
-        found = accuracy(strategy.network(genotype), VALID)
-        assert one.accuracy is not None and abs(found - one.accuracy) <= 1 / len(VALID.labels)
+    derived = [member for member in whole.family if member.state == "derived"]
+    assert derived
+    for member in derived:
+        genotype = next(g for g in filled if g.choices == member.choices)
+        inherited = accuracy(strategy.network(genotype), VALID)
+        assert member.accuracy is not None and abs(inherited - member.accuracy) <= 1 / len(
+            VALID.labels
+        )
 
 
 def test_candidates_fill_the_window_and_the_best_comes_first(whole: Searched) -> None:
-    found = whole.strategy.candidates(3, 5.4, 5.8, 0)
-    ms = [whole.strategy.costs.network_ms(one.choices) for one in found]
-    assert len({SPACE.architecture(one).digest for one in found}) == len(found) == 3
-    assert all(5.4 <= one <= 5.8 for one in ms)
+    genotypes = whole.strategy.candidates(3, 5.4, 5.8, 0)
+    latencies_ms = [whole.strategy.costs.network_ms(genotype.choices) for genotype in genotypes]
+    assert (
+        len({SPACE.architecture(genotype).digest for genotype in genotypes}) == len(genotypes) == 3
+    )
+    assert all(5.4 <= latency_ms <= 5.8 for latency_ms in latencies_ms)
     with torch.no_grad():
-        assert whole.strategy.network(found[0]).eval()(torch.zeros(1, 1, 12, 12)).shape == (1, 3)
+        assert whole.strategy.network(genotypes[0]).eval()(torch.zeros(1, 1, 12, 12)).shape == (
+            1,
+            3,
+        )
 
 
-def test_where_nothing_is_fast_enough_the_fastest_is_told(whole: Searched) -> None:
+def test_where_nothing_is_fast_enough_the_fastest_is_the_candidate(whole: Searched) -> None:
     [only] = whole.strategy.candidates(3, 0.01, 0.02, 0)
-    trained = [one for one in whole.family if one.state == "trained"]
-    fastest = min(trained, key=lambda one: one.latency_ms)
+    trained = [member for member in whole.family if member.state == "trained"]
+    fastest = min(trained, key=lambda member: member.latency_ms)
     assert SPACE.architecture(only).digest == fastest.digest
 
 
-def test_a_search_that_was_cut_off_ends_with_the_same_family(
+def test_an_interrupted_search_ends_with_the_same_family(
     whole: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class CutOff(Exception):
+    class Interrupted(Exception):
         pass
 
     class Dying(InProcess):
         def train(self, folders: Sequence[Path]) -> Iterator[Ended]:
             for ended in super().train(folders):
                 if len(self.trained) == 6:
-                    raise CutOff
+                    raise Interrupted
                 yield ended
 
     first = Searched(tmp_path, monkeypatch, workers=Dying())
-    with pytest.raises(CutOff):
+    with pytest.raises(Interrupted):
         first.run()
     again = Searched(tmp_path, monkeypatch).run()
-    known = [one for one in tree(whole) if one[5] is not None][: len(tree(again))]
-    assert tree(again) == known
+    evaluated = [row for row in tree(whole) if row[5] is not None]
+    assert tree(again) == evaluated[: len(tree(again))]
     assert not set(first.workers.trained) & set(again.workers.trained)  # nothing is trained twice
     assert read_log(again.files.log) == read_log(whole.files.log)
 
 
-def test_what_an_episode_had_journaled_when_it_was_cut_off_does_not_choose_its_start(
+def test_members_of_an_interrupted_episode_do_not_change_its_parent(
     whole: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class CutOff(Exception):
+    class Interrupted(Exception):
         pass
 
     def dying(pool: ModelPool, member: Member, add: Any = ModelPool._add) -> Member:
         if len(pool.members) == 4:  # in the middle of an episode's lines
-            raise CutOff
+            raise Interrupted
         return add(pool, member)
 
-    with monkeypatch.context() as patch, pytest.raises(CutOff):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(ModelPool, "_add", dying)
         Searched(tmp_path, patch).run()
     again = Searched(tmp_path, monkeypatch).run()
     assert tree(again) == tree(whole)[: len(tree(again))]
 
 
-def test_a_second_round_goes_on_from_the_first_and_trains_half_as_much(
+def test_a_second_round_continues_the_first_and_trains_half_as_much(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Searched(tmp_path, monkeypatch).run()
     before = len(first.family)
     again = Searched(tmp_path, monkeypatch, budget_ms=5.0).run(rounds=2)
     assert 0 < len(again.family) - before <= 4
-    assert all(one.latency_ms <= 0.94 * 5.0 for one in again.family[before:])
+    assert all(member.latency_ms <= 0.94 * 5.0 for member in again.family[before:])
     assert [line.epoch for line in read_log(again.files.log)][-1] == 5
 
 
-def test_a_start_over_the_budget_is_made_smaller_and_distilled(
+def test_a_start_network_over_the_budget_is_shrunk_and_distilled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole_ms = costs().network_ms(SPACE.usual.choices)
@@ -168,18 +174,18 @@ def test_a_start_over_the_budget_is_made_smaller_and_distilled(
     root, small, *others = searched.family
     assert root.latency_ms > 0.8 * whole_ms and small.latency_ms <= 0.7 * 0.8 * whole_ms
     assert small.parent == "n0" and all(step.startswith("narrower") for step in small.steps)
-    assert all(one.latency_ms <= 0.94 * 0.8 * whole_ms for one in others)
+    assert all(member.latency_ms <= 0.94 * 0.8 * whole_ms for member in others)
     (tmp_path / "b").mkdir()
     refused = Searched(tmp_path / "b", monkeypatch, budget_ms=0.8 * whole_ms, shrink=False)
     with pytest.raises(BudgetError, match=r"start network of small takes .* shrink=false"):
         refused.run()
-    assert refused.family == []  # said before any training
+    assert refused.family == []  # raised before any training
     (tmp_path / "c").mkdir()
     with pytest.raises(BudgetError, match="so does the smallest"):
         Searched(tmp_path / "c", monkeypatch, budget_ms=0.02).run()
 
 
-def test_where_corrected_costs_leave_nothing_inside_the_best_is_made_smaller(
+def test_if_corrected_costs_exclude_all_members_the_best_is_shrunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(SPACE), "start", property(lambda space: space.usual))
@@ -188,25 +194,27 @@ def test_where_corrected_costs_leave_nothing_inside_the_best_is_made_smaller(
     again = Searched(tmp_path, monkeypatch, budget_ms=0.2).run(rounds=2)
     small, *others = again.family[before:]
     assert small.steps[0].startswith("narrower") and small.latency_ms <= 0.7 * 0.2
-    assert all(one.latency_ms <= 0.94 * 0.2 for one in others)
+    assert all(member.latency_ms <= 0.94 * 0.2 for member in others)
 
 
-def test_a_worker_that_crashes_costs_one_retry_and_at_most_one_child(
+def test_a_crashed_worker_costs_one_retry_and_at_most_one_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched = Searched(tmp_path, monkeypatch, workers=InProcess({1: 1, 3: 2})).run()
-    states = [one.state for one in searched.family]
+    states = [member.state for member in searched.family]
     assert states.count("failed") == 1 and states[1] == "trained"
-    assert [("again" in said, "left out" in said) for said in searched.said] == [
-        (True, False), (True, False), (False, True),
-    ]  # fmt: skip
-    assert "out of memory?" in searched.said[-1] and "\n" not in searched.said[-1]
-    failed = next(one for one in searched.family if one.state == "failed")
+    assert [("again" in warning, "left out" in warning) for warning in searched.warnings] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+    assert "out of memory?" in searched.warnings[-1] and "\n" not in searched.warnings[-1]
+    failed = next(member for member in searched.family if member.state == "failed")
     assert failed.error.startswith("killed by SIGKILL")
-    assert failed.name not in {one.parent for one in searched.family}
+    assert failed.name not in {member.parent for member in searched.family}
 
 
-def test_a_search_of_which_no_child_can_be_trained_says_why(
+def test_a_search_whose_children_all_fail_reports_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = InProcess(dict.fromkeys(range(1, 20), 2))
@@ -225,10 +233,10 @@ def test_random_actions_learn_nothing_and_cost_the_same(
     assert len(read_log(searched.files.log)) == 9
 
 
-def test_a_search_that_runs_again_from_its_start_trains_nothing_anew(
+def test_a_search_repeated_from_its_start_trains_nothing_again(
     tmp_path: Path, whole: Searched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All members are there from the first episode on, those of later ones too."""
+    """From the first episode on the folder has all members, also those of later episodes."""
     shutil.copytree(whole.files.log.parent, tmp_path / "search")
     (tmp_path / "search" / whole.files.log.name).unlink()
     again = Searched(tmp_path, monkeypatch).run()
@@ -243,7 +251,7 @@ def test_the_controller_learns_from_every_episode(whole: Searched) -> None:
     assert any(not torch.equal(fresh[name], learnt[name]) for name in fresh)
 
 
-def test_it_is_for_spaces_that_are_grown_only() -> None:
+def test_only_spaces_whose_networks_grow_are_accepted() -> None:
     assert load("strategy", "eas") is Eas and load("strategy", "eas-random") is EasRandom
     with pytest.raises(UsageError, match=r"the space 'cells' is not made for; .* densenet"):
         Eas.check(cell_space((1, 28, 28), 10))
@@ -268,14 +276,18 @@ def test_a_chain_of_mbconvs_grows_within_the_budget_too(
     strategy.search(TRAIN, VALID, PLAN, 0, files(tmp_path))
     root, *children = read_family(tmp_path / "search" / "children")
     assert root.latency_ms < 0.5 * budget_ms
-    assert children and all(one.latency_ms <= 0.94 * budget_ms for one in children)
-    kinds = {step.split()[0] for one in children for step in one.steps}
+    assert children and all(member.latency_ms <= 0.94 * budget_ms for member in children)
+    kinds = {step.split()[0] for member in children for step in member.steps}
     assert kinds == {"wider", "larger", "deeper"}
-    found = strategy.candidates(3, 0.9 * budget_ms, budget_ms, seed=0)
-    assert all(0.9 * budget_ms <= costs.network_ms(one.choices) <= budget_ms for one in found)
-    network = build(space.architecture(found[0]))
-    network.load_state_dict(strategy.network(found[0]).state_dict())  # what is trained on
+    genotypes = strategy.candidates(3, 0.9 * budget_ms, budget_ms, seed=0)
+    assert all(
+        0.9 * budget_ms <= costs.network_ms(genotype.choices) <= budget_ms for genotype in genotypes
+    )
+    network = build(space.architecture(genotypes[0]))
+    network.load_state_dict(
+        strategy.network(genotypes[0]).state_dict()
+    )  # the training starts with these weights
 
 
-def test_lines_of_a_log_are_those_of_every_strategy(whole: Searched) -> None:
+def test_accuracies_in_the_log_are_shares(whole: Searched) -> None:
     assert all(line.accuracy <= 1 for line in read_log(whole.files.log))

@@ -96,10 +96,10 @@ def test_a_step_of_two_paths_moves_two_candidates_and_no_other_probability() -> 
     for _ in range(8):
         before = strategy.probs.detach()
         strategy.architecture_step((images.double(), labels))
-        ema_update = strategy.probs.detach() - before
+        change = strategy.probs.detach() - before
         # 1e-12: rounding only
-        assert ema_update.sum(1).abs().max() < 1e-12
-        assert ((ema_update.abs() > 1e-12).sum(1) == 2).all()
+        assert change.sum(1).abs().max() < 1e-12
+        assert ((change.abs() > 1e-12).sum(1) == 2).all()
 
 
 def test_rescaling_keeps_the_joint_mass_of_the_pair_and_the_order_within_it() -> None:

@@ -56,7 +56,7 @@ def gradient(strategy: ProxylessGradient, path: Sequence[int]) -> Tensor:
     return strategy.arch_logits.grad.clone()
 
 
-def apply_gate(gates: Tensor) -> Callable[[int, MixedOp, Tensor, int], Tensor]:
+def explicit_gates(gates: Tensor) -> Callable[[int, MixedOp, Tensor, int], Tensor]:
     """Mix as ``sum_j gates[p, j] * o_j(x)``, all candidates run and kept for autograd."""
 
     def mix(place: int, op: MixedOp, x: Tensor, active: int) -> Tensor:
@@ -73,7 +73,7 @@ def gate_gradients(strategy: ProxylessGradient, path: Sequence[int]) -> Tensor:
     gates.requires_grad_()
     images, labels = tiny_batch()
     loss = F.cross_entropy(
-        strategy.supernet.train()(images.double(), path, apply_gate(gates)), labels
+        strategy.supernet.train()(images.double(), path, explicit_gates(gates)), labels
     )
     return torch.autograd.grad(loss, gates)[0]
 
@@ -136,8 +136,8 @@ def test_a_candidate_that_is_not_there_has_no_probability_and_no_gradient() -> N
         assert grad[1, 4] == 0 and strategy.probs[1, 4] == 0
         assert (grad[strategy.mask] != 0).all()
     # beta1 = 0: no gradient, no movement
-    ema_update = strategy.arch_logits.detach() != before
-    assert torch.equal(ema_update, strategy.mask)
+    changed = strategy.arch_logits.detach() != before
+    assert torch.equal(changed, strategy.mask)
     assert torch.allclose(strategy.probs.sum(1), torch.ones(3))
 
 
@@ -147,8 +147,8 @@ def test_a_logit_whose_gradient_ends_stops_at_once() -> None:
     before = strategy.arch_logits.detach().clone()
     strategy.arch_logits.grad = torch.tensor([[0.0, 0.0, 0.1, 0.0, 0.0]])
     strategy.arch_optimizer.step()
-    ema_update = strategy.arch_logits.detach() != before
-    assert ema_update.tolist() == [[False, False, True, False, False]]
+    changed = strategy.arch_logits.detach() != before
+    assert changed.tolist() == [[False, False, True, False, False]]
 
 
 def test_an_architecture_step_leaves_weights_and_statistics_as_they_were() -> None:
@@ -210,7 +210,7 @@ def test_an_architecture_step_keeps_one_path_in_memory_however_many_candidates()
         strategy = searcher(tiny_space(*[MBCONVS[0]] * count, widths=(8, 8)), share=False)
         supernet, ones = strategy.supernet, torch.ones(2, count + 1, requires_grad=True)
         one_path.append(saved_bytes(strategy, lambda s=strategy: gradient(s, (0, 0))))
-        every = apply_gate(ones)
+        every = explicit_gates(ones)
         all_paths.append(
             saved_bytes(strategy, lambda s=supernet, mix=every: s(images, (0, 0), mix))
         )

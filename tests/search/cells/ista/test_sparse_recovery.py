@@ -142,7 +142,7 @@ def test_the_columns_of_the_gaussian_matrix_have_length_one() -> None:
 
 @pytest.mark.parametrize("rows", [0, 15])
 def test_more_measurements_than_operations_are_refused(rows: int) -> None:
-    with pytest.raises(UsageError, match=f"{rows} measurements of 14 operations: expected 1 to 14"):
+    with pytest.raises(UsageError, match=f"{rows} measurements of 14 operations; expected 1 to 14"):
         measurement_matrix(rows, 14, np.random.default_rng(0))
 
 

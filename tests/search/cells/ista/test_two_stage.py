@@ -167,7 +167,7 @@ def test_a_space_without_nodes_is_refused() -> None:
 
 def test_more_measurements_than_candidates_are_refused() -> None:
     # node 2 has two sources of three operations
-    with pytest.raises(UsageError, match="7 measurements of 6 operations: expected 1 to 6"):
+    with pytest.raises(UsageError, match="7 measurements of 6 operations; expected 1 to 6"):
         Ista(CellSupernet(SPACE, OPS), COSTS, FREE_MS, torch.Generator(), measurements=7)
     assert [len(b) for b in searcher().b] == [6, 7] * 2
 
