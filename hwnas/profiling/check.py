@@ -47,7 +47,7 @@ class ModelCheck(NamedTuple):
     entries: tuple[Entry, ...]
     journal: Path
     drift: float
-    """Relative change of the reference model's speed since the model's calibration."""
+    """Relative change of the reference model's latency since the calibration."""
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, object]:
@@ -139,8 +139,10 @@ def fresh_networks(
 
 
 def reference_ms(model: LatencyModel, entries: list[Entry]) -> float:
-    """Return the reference latency of the model's calibration; a published table has none, so that
-    of ``entries``."""
+    """Return the reference model's latency at calibration, or in ``entries`` without calibration.
+
+    A published table has no calibration.
+    """
     if model.conditions is not None:
         return model.conditions.reference_ms
     return median(entry.measurement.reference_ms for entry in entries)
@@ -173,8 +175,8 @@ def _notes(drift: float) -> list[str]:
     notes: list[str] = []
     if abs(drift) > DRIFT_LIMIT:
         notes.append(
-            f"the reference model takes {drift:+.1%} against its calibration, so the clock's "
-            "milliseconds differ from the model's; ratios to the reference are compared"
+            f"the reference model's latency has changed by {drift:+.1%} since its calibration, so "
+            "the clock's milliseconds differ from the model's; ratios to the reference are compared"
         )
     return notes
 

@@ -51,7 +51,7 @@ class DiesAt(StandIn):
         self.batch = batch
 
     def measure(self, subjects: Sequence[Subject], **options: Any) -> list[Measurement]:
-        if len(self.asked) + 1 == self.batch:
+        if len(self.calls) + 1 == self.batch:
             raise Killed
         return super().measure(subjects, **options)
 
@@ -104,7 +104,14 @@ def test_a_block_costs_less_inside_a_network_than_alone_by_about_a_call(folder: 
 def test_an_existing_model_is_used_without_measuring(folder: Path) -> None:
     runner = steady()
     assert profiled(runner, folder) == read_model(folder / "model.json")
-    assert runner.asked == []
+    assert runner.calls == []
+
+
+def test_measuring_again_sets_the_existing_model_aside(folder: Path) -> None:
+    old, plan = read_model(folder / "model.json"), MeasurePlan(networks=6, again=True)
+    measure_latency_model(PHONE, steady(), SPACE, folder, SilentConsole(), plan=plan)
+    assert read_model(folder / "model-1.json") == old
+    assert len(read_journal(folder)) == BLOCKS + 6
 
 
 def test_a_kill_between_batches_loses_only_the_interrupted_batch(
@@ -120,7 +127,7 @@ def test_a_kill_between_batches_loses_only_the_interrupted_batch(
     console, runner, planned = RecordingConsole(), steady(), BLOCKS + NETWORKS
     plan = MeasurePlan(networks=NETWORKS)
     again = measure_latency_model(PHONE, runner, SPACE, cut, console, plan=plan)
-    assert sum(map(len, runner.asked)) == NETWORKS
+    assert sum(map(len, runner.calls)) == NETWORKS
     assert console.progress[-1] == (planned, planned, f"{planned} of {planned} models")
     assert {total for _, total, _ in console.progress} == {planned}
     assert console.lines == []

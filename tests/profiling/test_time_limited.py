@@ -189,22 +189,22 @@ def test_without_networks_blocks_are_timed(phone: Timed, tmp_path: Path) -> None
 def test_a_second_call_continues_where_time_was_up(phone: Timed, tmp_path: Path) -> None:
     model, _ = limited(phone, tmp_path, minutes=0.95)
     assert all(block in model.rows_ms for block in BLOCKS)  # networks have all blocks
-    before, at_s, calls = read_journal(tmp_path), phone.now_s, len(phone.asked)
+    before, at_s, calls = read_journal(tmp_path), phone.now_s, len(phone.calls)
     limited(phone, tmp_path, minutes=0.3)
     after = read_journal(tmp_path)
     assert after[: len(before)] == before and len(after) > len(before)
     assert phone.now_s - at_s <= 18
     # only these until it is known how long a model takes
-    assert len(phone.asked[calls]) == MODELS_OF_UNKNOWN_TIME
+    assert len(phone.calls[calls]) == MODELS_OF_UNKNOWN_TIME
 
 
 def test_a_model_that_lacks_blocks_is_used_if_it_is_precise_enough(
     phone: Timed, tmp_path: Path
 ) -> None:
     model, _ = limited(phone, tmp_path, minutes=0.12)
-    calls, console = len(phone.asked), RecordingConsole()
+    calls, console = len(phone.calls), RecordingConsole()
     assert measure(phone, tmp_path, MeasurePlan(accepted=0.9), console) == model
-    assert len(phone.asked) == calls
+    assert len(phone.calls) == calls
     [line] = console.lines
     assert line.startswith("the latency model of simulated-phone lacks times of 59 of 59 blocks, ")
     command = "`hwnas latency measure --target simulated-phone`"

@@ -92,11 +92,11 @@ def _phone_files() -> dict[str, bytes]:
 
 
 class StandIn:
-    """A runner that changes what another one says, and keeps what it was asked."""
+    """A runner that scales the measurements of another one, and records the calls."""
 
     def __init__(self, inner: Runner, factor: Callable[[Measurement], float]) -> None:
         self.inner, self.factor = inner, factor
-        self.asked: list[list[str]] = []
+        self.calls: list[list[str]] = []
 
     def probe(self) -> Environment:
         return self.inner.probe()
@@ -109,7 +109,7 @@ class StandIn:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> list[Measurement]:
-        self.asked.append([one.name for one in subjects])
+        self.calls.append([one.name for one in subjects])
         measured = self.inner.measure(
             subjects, calibrated_reference_ms=calibrated_reference_ms, seed=seed, progress=progress
         )

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from hwnas.profiling.check import ModelCheck
 
 
-@command("check", example="hwnas latency check --target host-cpu")
+@command(
+    "check",
+    short_help="Compare a model with new measurements.",
+    example="hwnas latency check --target host-cpu",
+)
 @target_option
 @space_option
 @data_option
@@ -81,7 +85,7 @@ def _print(result: ModelCheck, measure_again: str) -> None:
     click.echo(
         f"{comparison.inside} of {len(comparison.networks)} inside the 90 % interval; "
         f"measured / predicted {comparison.factor:.3f} (95 % {low:.3f} to {high:.3f}); the "
-        f"reference model takes {result.drift:+.0%} against its calibration"
+        f"reference model's latency has changed by {result.drift:+.0%} since its calibration"
     )
     for note in result.notes:
         click.echo(f"note: {note}")

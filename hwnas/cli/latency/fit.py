@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @command(
     "fit",
+    short_help="Fit a model to earlier measurements or a table.",
     example=(
         "hwnas latency fit --target host-cpu",
         "hwnas latency fit table.csv --device board --out board.json",

@@ -11,6 +11,6 @@ from hwnas.cli.latency.tables import adapt, import_
 
 latency = Group(
     "latency",
-    help="Latency models: measure, fit, check, predict, import, adapt.",
+    help="Latency models of devices.",
     commands=[measure, fit, check, predict, import_, adapt],
 )

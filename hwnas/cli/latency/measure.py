@@ -11,6 +11,7 @@ from hwnas.cli.latency.options import data_option, precision_option, space_optio
 
 @command(
     "measure",
+    short_help="Measure the latency model of a device.",
     example=(
         "hwnas latency measure --target host-cpu",
         "hwnas latency measure --target host-cpu --minutes 10",
@@ -39,6 +40,7 @@ from hwnas.cli.latency.options import data_option, precision_option, space_optio
     "--minutes",
     group="Measurement",
     type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
     default_help="no limit",
     help="Measure for at most this time, the most informative models first; "
     "repeat the command to continue.",

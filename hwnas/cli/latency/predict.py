@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @command(
     "predict",
+    short_help="Predict the latency of a network, block by block.",
     example=(
         "hwnas latency predict proxyless_mobile --target pixel1",
         "hwnas latency predict model.onnx --target host-cpu --budget 2ms",
@@ -92,13 +93,23 @@ def predict(
     result = breakdown(model, blocks)
     probability = None if budget_ms is None else result.confidence(budget_ms)
     if as_json:
-        print_json({
-            "network": network, "model": name, "kind": model.kind, "device": model.device,
-            "mean_ms": result.mean_ms, "std_ms": result.std_ms,
-            "interval_90_ms": result.interval_ms, "overhead_ms": result.overhead_ms,
-            "blocks": result.blocks, "never_measured": result.never_measured,
-            "only_alone": result.only_alone, "budget_ms": budget_ms, "probability": probability,
-        })  # fmt: skip
+        print_json(
+            {
+                "network": network,
+                "model": name,
+                "kind": model.kind,
+                "device": model.device,
+                "mean_ms": result.mean_ms,
+                "std_ms": result.std_ms,
+                "interval_90_ms": result.interval_ms,
+                "overhead_ms": result.overhead_ms,
+                "blocks": result.blocks,
+                "never_measured": result.never_measured,
+                "only_alone": result.only_alone,
+                "budget_ms": budget_ms,
+                "probability": probability,
+            }
+        )
     else:
         _print(result, f"{network} on {model.device}", f"model {name}, {model.kind}")
         if probability is not None:

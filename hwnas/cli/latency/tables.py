@@ -29,6 +29,7 @@ DIALECTS = ("proxylessnas", "ofa", "nn-meter", "csv", "trtexec")
 
 @command(
     "import",
+    short_help="Make a model of a published table.",
     example=(
         "hwnas latency import table.csv --device board",
         "hwnas latency import trtexec.log --device orin --network proxyless_mobile",
@@ -103,6 +104,7 @@ def import_(
 
 @command(
     "adapt",
+    short_help="Make a model of a new device from another device's.",
     example="hwnas latency adapt --from note10 --to host-cpu-litert",
 )
 @option(

@@ -38,10 +38,15 @@ def import_trtexec(
     timed = find_network(network)
     log = collect_log(file, device, timed.compute_blocks, timed.input_shape, batch=batch, out=out)
     if as_json:
-        print_json({
-            "times": msgspec.to_builtins(log.times), "observation": row_of(log.observation),
-            "device": log.device, "batch": log.batch, "file": str(log.path),
-        })  # fmt: skip
+        print_json(
+            {
+                "times": msgspec.to_builtins(log.times),
+                "observation": row_of(log.observation),
+                "device": log.device,
+                "batch": log.batch,
+                "file": str(log.path),
+            }
+        )
         return
     _print(log.times, log.batch)
     click.echo(

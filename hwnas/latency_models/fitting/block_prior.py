@@ -35,7 +35,7 @@ MAX_FIT_BLOCKS = 250
 """Hyper-parameters are fitted to at most this many blocks; the posterior uses all of them."""
 
 OUTLIER_SIGMA = 4.0
-"""A timing with a larger leave-one-out error, in standard deviations, is an outlier."""
+"""A measurement with a larger leave-one-out error, in standard deviations, is an outlier."""
 
 UNTIMED_LENGTH_SCALE = 4.0
 """Of all groups where no block was timed; devices whose blocks were timed have 1.5 to 7."""

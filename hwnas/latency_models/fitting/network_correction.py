@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from hwnas.latency_models.features import Floats
+from hwnas.latency_models.fitting.block_prior import OUTLIER_SIGMA
 from hwnas.latency_models.fitting.covariance_terms import (
     TERMS,
     BlockGrid,
@@ -38,9 +39,6 @@ MAX_FIT_OBSERVATIONS = 200
 
 CALIBRATION_PSEUDO_COUNT = 10
 """Weight of "the intervals are right" against the leave-one-out errors, in observations."""
-
-OUTLIER_SIGMA = 4.0
-"""An observation with a larger leave-one-out error, in standard deviations, is an outlier."""
 
 COMMON_BIAS_STD = {"isolated": 0.15, "less call": 0.07, "in network": 0.03}
 """Relative standard deviation of all costs together while no network was measured: for isolated

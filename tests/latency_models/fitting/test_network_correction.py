@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,10 +16,11 @@ from hwnas.latency_models.fitting.covariance_terms import (
     TERMS,
     BlockFeatures,
     BlockGrid,
+    CovarianceTerm,
     NetworkData,
     Scales,
 )
-from hwnas.latency_models.fitting.gaussian import matern52
+from hwnas.latency_models.fitting.gaussian import Prior, matern52
 from hwnas.latency_models.fitting.network_correction import Correction, fit_correction, posterior
 from tests.support.synthetic import BLOCKS, WEIGHTS
 
@@ -232,6 +234,18 @@ def test_a_term_without_an_effect_on_the_data_has_no_scale() -> None:
     fitted = fit_correction(networks, grid)
     absent = {"session", "process", "profiler", "profiler noise"}
     assert set(fitted.scales) == set(TERMS) - absent
+
+
+def test_a_new_term_is_one_entry_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    tide = CovarianceTerm("tide", Prior(0.1), lambda design: design.of_blocks(np.eye(4)[:, :1]))
+    monkeypatch.setitem(TERMS, "tide", tide)
+    data, grid = small_data(), small_grid()
+    correction = fit_correction(data, grid)
+    assert "tide" in correction.scales
+    zero = (0.0,) * len(correction.weights)
+    still = msgspec.structs.replace(correction, scales={**correction.scales, "tide": zero})
+    with_tide, without = (posterior(c, data, grid).covariance for c in (correction, still))
+    assert with_tide[0, 0] > without[0, 0]
 
 
 def test_a_term_that_the_table_lacks_is_an_error() -> None:

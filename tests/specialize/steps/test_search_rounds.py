@@ -141,7 +141,7 @@ def chosen(run: RunContext, *networks: Candidate, budget_ms: float = 1.0) -> lis
 def test_a_true_table_needs_one_round(begin: Begin) -> None:
     run, model, runner = begin("true")
     screened = search_rounds(run, model)
-    assert screened.round == len(runner.asked) == 1
+    assert screened.round == len(runner.calls) == 1
     assert enough(screened, run)
     assert {line.epoch for line in log(run)} == set(range(run.search_plan.epochs(1)))
 
@@ -166,7 +166,7 @@ def test_networks_slower_than_their_blocks_correct_the_table_until_they_keep_the
     first = msgspec.json.decode(path.read_bytes(), type=Screened)
     assert keeping(first, run.budget_ms) == []
     assert "round 1: 0 of 4 networks keep" in "\n".join(heard(run))
-    assert screened.round == len(runner.asked) > 1
+    assert screened.round == len(runner.calls) > 1
     kept = keeping(screened, run.budget_ms)
     assert len(kept) >= 2
     for one in kept:
@@ -200,7 +200,7 @@ def test_a_loop_that_was_cut_off_between_rounds_ends_as_an_undisturbed_one(
     run, model, runner = begin("cut", 1.25)
 
     def dies_in_the_second_round(one: Measurement) -> float:
-        if len(runner.asked) > 1:
+        if len(runner.calls) > 1:
             raise KeyboardInterrupt
         return 1.25
 
@@ -210,7 +210,7 @@ def test_a_loop_that_was_cut_off_between_rounds_ends_as_an_undisturbed_one(
     run.folder.close()
     run, model, runner = begin("cut", 1.25, resume=True)
     assert search_rounds(run, model) == slower[1]
-    assert len(runner.asked) == slower[1].round - 1
+    assert len(runner.calls) == slower[1].round - 1
 
 
 def test_networks_faster_than_their_blocks_do_not_waste_the_budget(begin: Begin) -> None:
@@ -222,9 +222,9 @@ def test_networks_faster_than_their_blocks_do_not_waste_the_budget(begin: Begin)
 
 def test_rounds_are_bounded_on_a_device_that_slows_down_each_time(begin: Begin) -> None:
     run, model, runner = begin("slowing")
-    runner.factor = lambda one: 1.3 ** len(runner.asked)
+    runner.factor = lambda one: 1.3 ** len(runner.calls)
     screened = search_rounds(run, model)
-    assert screened.round == len(runner.asked) == ROUNDS
+    assert screened.round == len(runner.calls) == ROUNDS
     assert keeping(screened, run.budget_ms) == []
     assert choose_to_train(screened, run)
 
