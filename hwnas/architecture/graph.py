@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwnas.architecture.block import Block
+from hwnas.architecture.ops import Block
 from hwnas.errors import UsageError
 
 IMAGE = -1
@@ -26,8 +26,10 @@ def check_wiring(
         raise UsageError(f"the wiring has inputs of {len(inputs)} blocks, there are {len(blocks)}")
     for place, (block, sources) in enumerate(zip(blocks, inputs, strict=True)):
         name = f"block {place} ({block.key})"
-        if len(sources) != block.arity:
-            raise UsageError(f"{name} takes {_counted(block.arity)}, its wiring has {len(sources)}")
+        if len(sources) != block.num_inputs:
+            raise UsageError(
+                f"{name} takes {_counted(block.num_inputs)}, its wiring has {len(sources)}"
+            )
         for source in sources:
             _check_place(name, source, place, len(blocks))
             _check_shape(name, block, source, blocks, input_shape)
@@ -39,7 +41,7 @@ def check_wiring(
 
 def chained(blocks: Sequence[Block]) -> Inputs:
     """Return the wiring of a chain; a block of several inputs takes the one before that often."""
-    return tuple((place - 1,) * block.arity for place, block in enumerate(blocks))
+    return tuple((place - 1,) * block.num_inputs for place, block in enumerate(blocks))
 
 
 def _check_place(name: str, source: int, place: int, count: int) -> None:

@@ -15,12 +15,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.architecture.block import POOLED, Block
-from hwnas.architecture.op_kernels import Part, parts_of
+from hwnas.architecture.kernels import Kernel
+from hwnas.architecture.ops import Block
 
 Floats = NDArray[np.float64]
 
-RESOURCES = ("operators", *Part._fields)
+RESOURCES = ("operators", *(name for name in Kernel._fields if name != "norm_params"))
 """Columns of `resources`; all but the first in millions."""
 
 SHAPE_GROUPS = ("channels", "size", "kernel", "flags", "hidden")
@@ -30,23 +30,20 @@ SHAPE_GROUPS = ("channels", "size", "kernel", "flags", "hidden")
 another thing than one that does, and of the same width outside.
 """
 
-OPS = ("conv", "mbconv", "fused_mbconv", "logits")
-"""Operations with a flag of their own; others get one by their name's place after these."""
-
 
 def resources(blocks: Sequence[Block]) -> Floats:
     """Return ``[B, J]``: what each block takes, in the columns of `RESOURCES`."""
     rows = np.zeros((len(blocks), len(RESOURCES)))
     for row, block in zip(rows, blocks, strict=True):
-        parts = parts_of(block)
-        row[0] = len(parts)
-        row[1:] = np.sum([part for part in parts], axis=0) / 1e6 if parts else 0.0
+        row[0] = len(block.kernels)
+        for number, name in enumerate(RESOURCES[1:], 1):
+            row[number] = sum(getattr(kernel, name) for kernel in block.kernels) / 1e6
     return rows
 
 
 def shapes(blocks: Sequence[Block]) -> tuple[Floats, NDArray[np.intp]]:
     """Return coordinates ``[B, D]`` and the group (index into `SHAPE_GROUPS`) of each column."""
-    names = [*OPS, *sorted({block.op for block in blocks} - set(OPS))]
+    names = sorted({block.op for block in blocks})
     rows = [_shape(block, names) for block in blocks]
     groups = [0, 0, 4, 1, 2, *([3] * (5 + len(names)))]
     return np.array(rows, dtype=float).reshape(len(rows), len(groups)), np.array(groups)
@@ -85,7 +82,7 @@ def _shape(block: Block, names: Sequence[str]) -> list[float]:
         log2(max(block.in_channels, 1)),
         log2(max(block.out_channels, 1)),
         log2(max(block.mid_channels, 1)),
-        2 * log2(max(block.in_size if block.op in POOLED else block.out_size, 1)),
+        2 * log2(max(block.in_size if block.spec.pools_globally else block.out_size, 1)),
         1.5 * log2(block.kernel_size),
         *(2.0 * flag for flag in flags),
         *(2.0 * (block.op == name) for name in names),

@@ -155,7 +155,7 @@ def _conv(block: Block) -> nn.Module:
     )  # fmt: skip
 
 
-_MODULES: dict[str, Callable[[Block], nn.Module]] = {
+MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "conv": _conv,
     "mbconv": MBConv,
     "fused_mbconv": FusedMBConv,
@@ -169,10 +169,11 @@ _MODULES: dict[str, Callable[[Block], nn.Module]] = {
     **dict.fromkeys(CELL_OPS, cell_op),
     **dict.fromkeys(TREE_OPS, tree_op),
 }
+"""The module of every operation in `hwnas.architecture.ops.OPS`."""
 
 
 def block_module(block: Block) -> nn.Module:
     """Return the module that computes ``block``, with PyTorch's initial weights."""
-    if block.op not in _MODULES:
-        raise UnknownName("block op", block.op, _MODULES)
-    return _MODULES[block.op](block)
+    if block.op not in MODULES:
+        raise UnknownName("operation", block.op, MODULES)
+    return MODULES[block.op](block)

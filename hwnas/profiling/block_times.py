@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.op_kernels import parts_of
 from hwnas.devices.op_profile.local import OperatorTime, operator_times
 from hwnas.devices.profile import DeviceProfile
 
@@ -48,7 +47,7 @@ def _by_name(rows: Sequence[OperatorTime]) -> list[int]:
 
 def _by_order(rows: Sequence[OperatorTime], blocks: Sequence[Block]) -> list[int]:
     """Return the index of each operator's block; empty if their number is unexpected."""
-    expected = [place for place, block in enumerate(blocks) for _ in parts_of(block)]
+    expected = [place for place, block in enumerate(blocks) for _ in block.kernels]
     is_counted = [not any(kind in row.kind for kind in UNCOUNTED_KINDS) for row in rows]
     if sum(is_counted) != len(expected):
         return []

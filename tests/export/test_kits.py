@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from hwnas.architecture.artifact import Format
-from hwnas.architecture.block import Block
+from hwnas.architecture.ops import Block
 from hwnas.export.compile import compile_model
 from hwnas.export.metadata.preprocessing import Preprocessing
 from hwnas.export.verification.verify import torch_outputs

@@ -18,7 +18,7 @@ from hwnas.nn.depthwise import depthwise_conv2d
 from hwnas.nn.supernet import MixedOp, Supernet
 from hwnas.search.path_training import PathTraining
 from hwnas.spaces.mobile.space import FUSED, MBCONVS, Candidate, MobileSpace, mobile_space
-from tests.architecture.test_architecture import every_block
+from tests.architecture.test_ops import every_block
 from tests.support.tiny import MB33, MB36, MB73, MB76, tiny_batch, tiny_space
 
 SPACES = {
@@ -62,7 +62,7 @@ def test_a_block_gives_the_shape_that_it_says(block: Block) -> None:
 
 
 def test_an_unknown_op_is_named() -> None:
-    with pytest.raises(UnknownName, match="no block op named 'mbcon', did you mean 'mbconv'"):
+    with pytest.raises(UnknownName, match="no operation named 'mbcon', did you mean 'mbconv'"):
         block_module(Block("mbcon", 8, 8, 3, 1, 1, 7))
 
 

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.artifact import Format
-from hwnas.architecture.op_kernels import parts_of
 from hwnas.cli.latency.group import latency
 from hwnas.devices.op_profile.local import OperatorTime
 from hwnas.devices.profile import find_profile
@@ -107,7 +106,7 @@ def test_block_times_are_shares_of_the_measured_latency() -> None:
     assert {(part.scope, part.session, part.process) for part in parts} == {("in_network", 1, 3)}
     for part in parts:
         # a microsecond for each operator
-        unresolved = 0.001 * len(parts_of(part.blocks[0])) / part.ms
+        unresolved = 0.001 * len(part.blocks[0].kernels) / part.ms
         assert part.standard_error**2 == pytest.approx(whole.standard_error**2 + unresolved**2)
         assert unresolved > 0
 

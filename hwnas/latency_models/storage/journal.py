@@ -14,7 +14,6 @@ from statistics import fmean, median
 import msgspec
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.op_kernels import parts_of
 from hwnas.errors import HwnasError
 from hwnas.files import read_lines
 from hwnas.latency_models.fitting.fit import fit_model
@@ -117,7 +116,7 @@ def profiled_blocks(entry: Entry, network: Observation) -> list[Observation]:
             "in_network",
             (block,),
             ms,
-            hypot(network.standard_error, RESOLUTION_MS * len(parts_of(block)) / ms),
+            hypot(network.standard_error, RESOLUTION_MS * len(block.kernels) / ms),
             network.session,
             network.process,
         )

@@ -112,28 +112,28 @@ class Zero(nn.Module):
 
 
 class Add(nn.Module):
-    """The sum of its inputs; a single one is taken ``arity`` times."""
+    """Sum of ``num_inputs`` inputs; a single one is repeated."""
 
-    def __init__(self, arity: int) -> None:
+    def __init__(self, num_inputs: int) -> None:
         super().__init__()
-        self.arity = arity
+        self.num_inputs = num_inputs
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        first, *others = inputs * self.arity if len(inputs) == 1 else inputs
+        first, *others = inputs * self.num_inputs if len(inputs) == 1 else inputs
         for other in others:
             first = first + other
         return first
 
 
 class Concat(nn.Module):
-    """The channels of all its inputs; a single one is taken ``arity`` times."""
+    """Concatenation of the channels of ``num_inputs`` inputs; a single one is repeated."""
 
-    def __init__(self, arity: int) -> None:
+    def __init__(self, num_inputs: int) -> None:
         super().__init__()
-        self.arity = arity
+        self.num_inputs = num_inputs
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.cat(inputs * self.arity if len(inputs) == 1 else inputs, dim=1)
+        return torch.cat(inputs * self.num_inputs if len(inputs) == 1 else inputs, dim=1)
 
 
 def _sep_conv(block: Block, affine: bool) -> nn.Module:
@@ -183,8 +183,8 @@ _OPS: dict[str, Callable[[Block, bool], nn.Module]] = {
     "identity_bn": _normed(lambda block, affine: nn.Identity()),
     "identity": lambda block, affine: nn.Identity(),
     "none": lambda block, affine: Zero(block.stride),
-    "add": lambda block, affine: Add(block.arity),
-    "concat": lambda block, affine: Concat(block.arity),
+    "add": lambda block, affine: Add(block.num_inputs),
+    "concat": lambda block, affine: Concat(block.num_inputs),
 }
 CELL_OPS = tuple(_OPS)
 

@@ -13,6 +13,7 @@ from html import escape
 from itertools import groupby
 from math import log2
 
+from hwnas.architecture.ops import OPS
 from hwnas.report import formatting
 from hwnas.report.architecture import BlockRow
 
@@ -22,23 +23,6 @@ _GAP, _NARROW, _BROAD = 7.0, 34.0, 128.0
 _TOP, _TALL, _LOW = 54.0, 150.0, 44.0
 _BARS_TOP, _BARS_TALL = _TOP + _TALL + 62.0, 64.0
 _HEIGHT = _BARS_TOP + _BARS_TALL + 30.0
-_NAMES = {
-    "conv": "convolution",
-    "mbconv": "MBConv (expand, depthwise, project)",
-    "fused_mbconv": "fused MBConv",
-    "identity": "skip",
-    "logits": "pool and linear",
-    "mix": "pool and 1x1 convolution",
-    "dense_layer": "dense layer (concatenates its input)",
-    "transition": "transition (1x1 convolution, pool)",
-    "bare_conv": "convolution only",
-    "global_pool": "global pool",
-    "max_pool": "max pool",
-    "norm_logits": "norm, pool and linear",
-    "cell": "cell (drawn below)",
-    "conv_bn": "convolution",
-    "relu_conv_bn": "ReLU, convolution",
-}
 _COLOURS = {
     **dict.fromkeys(
         ("conv", "bare_conv", "conv_bn", "dense_layer", "relu_conv_bn", "transition"), "conv"
@@ -78,7 +62,7 @@ def network_svg(blocks: Sequence[BlockRow]) -> str:
 def network_legend(blocks: Sequence[BlockRow]) -> list[tuple[str, str]]:
     """Return CSS class and name of each op in the picture."""
     shown = dict.fromkeys(block.op for block in _merge_cells(blocks))
-    return [(_css(op), _NAMES.get(op, op)) for op in shown]
+    return [(_css(op), _label(op)) for op in shown]
 
 
 def _merge_cells(blocks: Sequence[BlockRow]) -> list[BlockRow]:
@@ -219,6 +203,12 @@ def _bars(blocks: Sequence[BlockRow], lefts: list[float], widths: list[float]) -
             formatting.ms(cost_ms, 2) if cost_ms > max(costs) / 200 else "≈ 0" if cost_ms else "0"
         )
         yield f'<text class="small" x="{middle:.1f}" y="{base + 16:.1f}">{cost}</text>'
+
+
+def _label(op: str) -> str:
+    if op == "cell":
+        return "cell (drawn below)"
+    return OPS[op].label if op in OPS else op
 
 
 def _css(op: str) -> str:

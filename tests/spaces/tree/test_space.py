@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.artifact import Format
-from hwnas.architecture.op_kernels import parts_of
 from hwnas.errors import InvalidFile, UsageError
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.blocks import block_module
@@ -64,8 +63,8 @@ def test_the_torch_module_has_the_parameters_that_are_counted() -> None:
 @pytest.mark.parametrize("block", TREE_BLOCKS, ids=lambda block: block.key)
 def test_a_block_is_known_to_the_latency_model_and_reads_back(block: Block) -> None:
     assert Block.from_key(block.key) == block
-    assert bool(parts_of(block)) == (block.op != "identity")
-    given = [torch.zeros(2, block.in_channels, block.in_size, block.in_size)] * block.arity
+    assert bool(block.kernels) == (block.op != "identity")
+    given = [torch.zeros(2, block.in_channels, block.in_size, block.in_size)] * block.num_inputs
     out = (block.out_channels, block.out_size, block.out_size)
     shape = (block.out_channels,) if block.op == "norm_logits" else out
     assert block_module(block)(*given).shape == (2, *shape)
@@ -112,7 +111,7 @@ def test_a_path_of_the_supernet_is_the_network_cut_from_it(seed: int) -> None:
 
 def tree_search(estimator: Estimator = "full") -> ProxylessGradient:
     torch.manual_seed(0)
-    costs = cost_table(TINY, lambda block: 0.01 * len(parts_of(block)), 0.0)
+    costs = cost_table(TINY, lambda block: 0.01 * len(block.kernels), 0.0)
     generator = torch.Generator().manual_seed(0)
     return ProxylessGradient(Supernet(TINY), costs, 1.0, generator, estimator=estimator)
 
@@ -167,7 +166,7 @@ def test_costs_price_every_edge_and_the_rest_once() -> None:
 
 
 def test_of_648_decisions_the_derived_network_still_fills_the_budget() -> None:
-    costs = cost_table(WHOLE, lambda block: 1e-3 * len(parts_of(block)) + 1e-9 * block.macs, 0.1)
+    costs = cost_table(WHOLE, lambda block: 1e-3 * len(block.kernels) + 1e-9 * block.macs, 0.1)
     scores = np.random.default_rng(0).normal(size=(648, 7)).tolist()
     budget_ms = 0.5 * (costs.smallest_ms + costs.largest_ms)
     choices = window_knapsack(scores, costs, 0.95 * budget_ms, budget_ms)

@@ -37,7 +37,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Genotype
 from hwnas.architecture.artifact import Artifact, Format
-from hwnas.architecture.block import Block
+from hwnas.architecture.ops import Block
 from hwnas.data.datasets import Dataset, load_dataset, normalise
 from hwnas.devices.fingerprint import hardware
 from hwnas.devices.profile import find_profile

@@ -1,0 +1,189 @@
+"""The table of operations: what it says of a block is what its module computes and a file holds."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hwnas.architecture.architecture import Block, round_channels
+from hwnas.architecture.artifact import Format
+from hwnas.architecture.ops import OPS
+from hwnas.errors import UnknownName
+from hwnas.export.compile import compile_model
+from hwnas.nn.blocks import MODULES, block_module
+from hwnas.nn.build import untrained
+
+BLOCKS = (
+    Block("conv", 3, 8, 3, 2, 1, 9),
+    Block("conv", 8, 24, 1, 1, 1, 7, "hswish"),
+    Block("mbconv", 8, 8, 3, 1, 1, 7),
+    Block("mbconv", 8, 8, 5, 1, 3, 7, "relu"),
+    Block("mbconv", 8, 16, 7, 2, 6, 9, "hswish", True),
+    Block("mbconv", 24, 24, 3, 1, 2.5, 6, "relu6", True),
+    Block("fused_mbconv", 8, 8, 3, 1, 1, 7),
+    Block("fused_mbconv", 8, 16, 3, 2, 2, 9, "hswish"),
+    Block("identity", 8, 8, 1, 1, 1, 7),
+    Block("logits", 8, 5, 1, 1, 1, 7),
+    Block("conv_bn", 3, 8, 3, 2, 1, 9),
+    Block("relu_conv_bn", 8, 6, 1, 1, 1, 7, "relu"),
+    Block("factorized_reduce", 8, 6, 1, 2, 1, 8, "relu"),
+    *(Block("sep_conv", 8, 8, k, s, 1, 9, "relu") for k, s in ((3, 1), (5, 2), (7, 2))),
+    *(Block("dil_conv", 8, 6, k, s, 1, 9, "relu") for k, s in ((3, 1), (5, 2))),
+    *(Block("conv_7x1_1x7", 8, 8, 7, s, 1, 9, "relu") for s in (1, 2)),
+    *(Block(op, 8, 8, 3, s, 1, 9) for op in ("max_pool", "avg_pool_bn") for s in (1, 2)),
+    Block("avg_pool", 8, 8, 3, 2, 1, 8),
+    Block("max_pool_bn", 8, 8, 3, 2, 1, 8),
+    Block("identity_bn", 8, 8, 1, 1, 1, 7),
+    Block("none", 8, 8, 1, 2, 1, 7),
+    Block("add", 8, 8, 1, 1, 3, 7),
+    Block("concat", 8, 32, 1, 1, 4, 7),
+    *(Block("max_pool", 8, 8, k, k, 1, size) for k, size in ((2, 9), (2, 8), (4, 9))),
+    Block("global_pool", 8, 8, 1, 1, 1, 7),
+    Block("conv", 8, 6, 1, 1, 1, 1, "relu"),
+    Block("bare_conv", 3, 8, 3, 1, 1, 7),
+    Block("dense_layer", 8, 13, 3, 1, 4, 7, "relu"),
+    Block("dense_layer", 8, 12, 5, 1, 2, 7, "relu"),
+    *(Block("transition", 8, 6, 2, 2, 1, size, "relu") for size in (8, 9)),
+    Block("norm_logits", 8, 5, 1, 1, 1, 7, "relu"),
+    Block("mix", 8, 6, 1, 1, 1, 7, "hswish"),
+    Block("bn_conv", 8, 6, 3, 1, 1, 7),
+    Block("bn_relu_conv_bn", 8, 6, 1, 2, 1, 8, "relu"),
+    Block("bn_relu_group_conv", 8, 6, 3, 1, 1, 7, "relu"),
+    Block("bn_relu_sep_conv", 8, 6, 3, 2, 1, 7, "relu"),
+    Block("bn_relu_dil_conv", 8, 6, 5, 1, 1, 9, "relu"),
+    *(Block(op, 8, 4, 1, 1, 1, 7) for op in ("first_half", "second_half")),
+    Block("pad_channels", 8, 11, 1, 1, 1, 7),
+)
+SAMPLES = {block.op: block for block in reversed(BLOCKS)}
+"""The first of `BLOCKS` of each operation."""
+every_block = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.key)
+
+
+def counted_macs(module: nn.Module, images: torch.Tensor) -> int:
+    """Run the module; add up the products of every convolution and linear layer."""
+    macs = 0
+
+    def count(layer: nn.Module, _: object, out: torch.Tensor) -> None:
+        nonlocal macs
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        macs += out[0].numel() * layer.weight[0].numel()
+
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    module.eval()(images)
+    return macs
+
+
+@every_block
+def test_macs_and_params_of_a_block_are_those_of_its_module(block: Block) -> None:
+    module = block_module(block)
+    images = torch.zeros(2, block.in_channels, block.in_size, block.in_size)
+    assert block.params == sum(parameter.numel() for parameter in module.parameters())
+    assert block.macs == counted_macs(module, images)
+
+
+@every_block
+def test_the_output_of_a_module_has_the_shape_that_its_block_says(block: Block) -> None:
+    images = torch.zeros(2, block.in_channels, block.in_size, block.in_size)
+    shape = tuple(block_module(block).eval()(images).shape)
+    size = block.out_size
+    logits = (2, block.out_channels)
+    flat = block.op in ("logits", "norm_logits")
+    assert shape == (logits if flat else (*logits, size, size))
+
+
+@every_block
+def test_a_block_can_be_had_from_its_key(block: Block) -> None:
+    assert Block.from_key(block.key) == block
+
+
+def test_the_number_of_inputs_of_a_join_is_part_of_its_key() -> None:
+    for op in ("add", "concat"):
+        keys = {Block(op, 8, 8, 1, 1, arity, 7).key for arity in (2, 3, 4)}
+        assert len(keys) == 3
+        assert [Block(op, 8, 8, 1, 1, arity, 7).num_inputs for arity in (2, 3)] == [2, 3]
+    assert {block.num_inputs for block in BLOCKS if block.op not in ("add", "concat")} == {1}
+
+
+def test_macs_of_an_inverted_bottleneck_are_the_hand_count() -> None:
+    block = Block("mbconv", 16, 24, 5, 2, 3, 9)
+    assert (block.mid_channels, block.out_size) == (48, 5)
+    assert block.macs == 81 * 16 * 48 + 25 * 25 * 48 + 25 * 48 * 24
+    assert block.params == 16 * 48 + 2 * 48 + 25 * 48 + 2 * 48 + 48 * 24 + 2 * 24
+
+
+def test_squeeze_excite_has_a_quarter_of_its_input_rounded_to_eight_channels() -> None:
+    assert Block("mbconv", 24, 24, 3, 1, 6, 7, squeeze_excite=True).se_channels == 40
+    assert Block("mbconv", 8, 8, 3, 1, 1, 7, squeeze_excite=True).se_channels == 8
+
+
+def test_only_a_bottleneck_of_stride_1_and_equal_width_adds_its_input() -> None:
+    for op, stride, out_channels in product(
+        ("conv", "mbconv", "fused_mbconv", "identity", "logits"), (1, 2), (8, 16)
+    ):
+        expected = op in ("mbconv", "fused_mbconv") and stride == 1 and out_channels == 8
+        assert Block(op, 8, out_channels, 3, stride, 3, 7).residual == expected
+
+
+def test_output_sizes_round_up() -> None:
+    sizes = [Block("conv", 1, 1, 3, 2, 1, size).out_size for size in (28, 7, 8, 1)]
+    assert sizes == [14, 4, 4, 1]
+
+
+def test_channels_round_half_up_and_never_more_than_a_tenth_down() -> None:
+    given = (1, 4, 11.9, 12, 16 * 1.4, 33, 24 * 0.35, 1280 * 1.4, 11)
+    # 11 -> 8 would lose 27 %, 8.4 -> 8 loses 5 %
+    assert [round_channels(c) for c in given] == [8, 8, 16, 16, 24, 32, 8, 1792, 16]
+    assert round_channels(10, divisor=4) == 12
+
+
+def test_blocks_that_differ_in_anything_have_different_keys() -> None:
+    fields = product(
+        ("mbconv", "fused_mbconv"), (8, 16), (8, 16), (3, 5), (1, 2), (3, 6), (7, 14),
+        ("relu6", "relu", "hswish"), (False, True),
+    )  # fmt: skip
+    blocks = [Block(*field) for field in fields]
+    assert len({block.key for block in blocks}) == len(set(blocks)) == 2**8 * 3
+
+
+def test_a_key_reads_as_documented() -> None:
+    assert Block("mbconv", 32, 64, 5, 2, 6, 56).key == "mbconv k5 s2 e6 32>64 @56"
+    block = Block("mbconv", 32, 64, 5, 2, 2.5, 56, "hswish", True)
+    assert block.key == "mbconv k5 s2 e2.5 32>64 @56 se hswish"
+
+
+def test_every_operation_has_a_module_and_a_block_in_these_tests() -> None:
+    assert OPS.keys() == MODULES.keys() == SAMPLES.keys()
+
+
+def test_every_operation_has_a_label_and_all_but_skips_have_kernels() -> None:
+    assert all(op.label for op in OPS.values())
+    assert {op for op, block in SAMPLES.items() if not block.kernels} == {"identity", "none"}
+    assert {op for op, block in SAMPLES.items() if block.is_free} == {"identity", "none"}
+
+
+@pytest.mark.parametrize("format", ["onnx", "tflite"])
+@pytest.mark.parametrize("op", OPS)
+def test_every_operation_compiles_and_computes_the_same(
+    op: str, format: Format, tmp_path: Path
+) -> None:
+    stem = Block("conv", 3, SAMPLES[op].in_channels, 1, 1, 1, SAMPLES[op].in_size)
+    tail = Block("logits", SAMPLES[op].out_channels, 5, 1, 1, 1, SAMPLES[op].out_size)
+    ends = op in ("logits", "norm_logits")
+    blocks = (stem, SAMPLES[op]) if ends else (stem, SAMPLES[op], tail)
+    shape = (3, stem.in_size, stem.in_size)
+    images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)).numpy()
+    labels = torch.zeros(4, dtype=torch.int64).numpy()
+    path = tmp_path / f"network.{format}"
+    artifact = compile_model(untrained(blocks).eval(), shape, format, path, images, labels)
+    assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-4
+
+
+def test_an_unknown_operation_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="no operation named 'mbcon', did you mean 'mbconv'"):
+        _ = Block("mbcon", 8, 8, 3, 1, 6, 7).out_size
