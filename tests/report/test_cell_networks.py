@@ -155,7 +155,7 @@ def test_only_networks_of_cells_show_cells() -> None:
     assert "<h3>Cells</h3>" in html(report) and html(report).count('<svg class="network cell"') == 2
     text = markdown(report)
     assert "### Cells" in text and "Reduction cell, 2 in the network" in text
-    assert text.count("| last cell |") + text.count("| second-last cell |") == sum(
+    assert text.count("| cell k-1 |") + text.count("| cell k-2 |") == sum(
         edge.source < 2
         for cell in (
             published_genotype("DARTS_V2").normal,

@@ -17,7 +17,7 @@ _STEP = 172.0
 """Distance between two nodes."""
 _LEFT, _TOP, _LINE = 76.0, 58.0, 30.0
 _PILL_WIDTH, _PILL_TALL = 128.0, 22.0
-_INPUTS = ("cell before last", "last cell")
+_INPUTS = ("cell k-2", "cell k-1")
 _COLOURS = {"skip_connect": "identity", "sep": "mbconv", "dil": "fused_mbconv", "conv": "conv"}
 _NAMES = {
     "op-identity": "skip",
