@@ -84,9 +84,14 @@ def test_the_command_lists_extensions_with_their_state(acme: None) -> None:
     rows = rows_of(result.stdout)
     assert {row["state"] for row in rows.values() if row["package"] == "hwnas"} == {"ok"}
     assert rows["device", "boards", "acme"] == {
-        "kind": "device", "name": "boards", "package": "acme", "version": "1.2",
-        "value": "acme:devices", "state": "ok", "note": "acme-board",
-    }  # fmt: skip
+        "kind": "device",
+        "name": "boards",
+        "package": "acme",
+        "version": "1.2",
+        "value": "acme:devices",
+        "state": "ok",
+        "note": "acme-board",
+    }
     assert "No module named 'no_such_module'" in rows["strategy", "old", "acme"]["note"]
     assert "has no attribute 'Gone'" in rows["strategy", "gone", "acme"]["note"]
     assert rows["strategy", "proxyless", "acme"]["state"] == "hidden"

@@ -36,7 +36,7 @@ def limited(**limits: object) -> DeviceProfile:
 
 
 def smallest() -> int:
-    """Return the bytes of the smallest network's weights, by trying each choice alone."""
+    """Return the bytes of weights of the smallest network, by trying each choice alone."""
     choices = list(SPACE.usual.choices)
     for place, decision in enumerate(SPACE.decisions):
         tried = [

@@ -1,4 +1,4 @@
-"""Device profiles: what is shipped reads, and what is wrong is named."""
+"""Device profiles: shipped ones are valid, and errors name the wrong field."""
 
 from __future__ import annotations
 

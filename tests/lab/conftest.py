@@ -60,10 +60,23 @@ def _arm_wheel(folder: Path, package: str) -> Path:
     from importlib.metadata import version
 
     command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-        "--platform", "manylinux_2_27_aarch64", "--platform", "manylinux_2_28_aarch64",
-        "--python-version", "3.11", "-d", str(folder), f"{package}=={version(package)}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--platform",
+        "manylinux_2_27_aarch64",
+        "--platform",
+        "manylinux_2_28_aarch64",
+        "--python-version",
+        "3.11",
+        "-d",
+        str(folder),
+        f"{package}=={version(package)}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if not wheels:

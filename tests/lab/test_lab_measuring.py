@@ -247,10 +247,16 @@ def test_an_emulated_arm64_phone_computes_the_same_as_x86(
     (tmp_path / "in.bin").write_bytes(put.astype(np.float32).tobytes())
     program, libraries = push_kit(there, runner.host.remote, facts, runtime)
     output = f"{there.folder}/out.bin"
-    result = there.run([
-        "env", f"LD_LIBRARY_PATH={libraries}", program, f"--graph={there.push(model)}",
-        f"--input_file={there.push(tmp_path / 'in.bin')}", f"--output_filepath={output}",
-    ])  # fmt: skip
+    result = there.run(
+        [
+            "env",
+            f"LD_LIBRARY_PATH={libraries}",
+            program,
+            f"--graph={there.push(model)}",
+            f"--input_file={there.push(tmp_path / 'in.bin')}",
+            f"--output_filepath={output}",
+        ]
+    )
     assert result.status == 0, result
     there.pull(output, tmp_path / "out.bin")
     here = open_model(str(model), runtime)

@@ -1,4 +1,4 @@
-"""A machine of three GPUs by fakes of the driver (``gpu_fakes/cuda.c``), NVML and nvidia-smi."""
+"""A machine with three GPUs: fakes of the driver (``gpu_fakes/cuda.c``), NVML and nvidia-smi."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ SMI = """\
 1, NVIDIA A100, GPU-a1000000-0000-0000-0000-000000000000, 535, 40960, 1410, 8.0, 00000000:5E:00.0
 2, NVIDIA A100, GPU-a1ff0000-0000-0000-0000-000000000000, 535, 40960, 1410, 8.0, 00000000:86:00.0
 """
-PLACES = ("0000:3b:00.0", "0000:5e:00.0", "0000:86:00.0")
+BUS_IDS = ("0000:3b:00.0", "0000:5e:00.0", "0000:86:00.0")
 
 Visible = Callable[[str | None], None]
-"""Sets ``CUDA_VISIBLE_DEVICES``, or with None takes it away."""
+"""Sets ``CUDA_VISIBLE_DEVICES``, or removes it for ``None``."""
 
 
 def make_gpu_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Visible:
-    """Let this process find the driver and nvidia-smi of the fakes."""
+    """Make this process find the fakes of the driver and nvidia-smi."""
     if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed, which makes the fake of the driver")
+        pytest.skip("gcc is not installed, which compiles the fake driver")
     library = str(folder / "libcuda.so.1")
     subprocess.run(["gcc", "-shared", "-fPIC", str(FAKES / "cuda.c"), "-o", library], check=True)
     smi = folder / "nvidia-smi"
@@ -49,7 +49,7 @@ def make_gpu_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Visible:
 
 
 def load_fake_nvml() -> ModuleType:
-    """Return the fake of nvidia-ml-py, beside the real one."""
+    """Return the fake of nvidia-ml-py; the real package stays importable."""
     spec = importlib.util.spec_from_file_location("fake_pynvml", FAKES / "pynvml.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

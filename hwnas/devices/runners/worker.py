@@ -24,14 +24,14 @@ from hwnas.devices.runners.protocol import (
 from hwnas.devices.runners.schedule import assign_batches, per_process_spec, scaled_progress
 from hwnas.devices.runners.spool import Spool
 from hwnas.errors import DeviceLost
-from hwnas.measurement.measurement import Environment, Measurement, Round
+from hwnas.measurement.measurement import Environment, Measurement
 
 MAX_TRIES = 4
 """Times a worker process is started, where the device was lost and came back."""
 
 
 class HostFacts(NamedTuple):
-    """What a machine is."""
+    """Identity of a machine."""
 
     fingerprint: str
     hardware: str
@@ -46,23 +46,23 @@ class WorkerHost(Protocol):
 
     @property
     def engines_folder(self) -> str:
-        """Where TensorRT's engines are cached there."""
+        """Folder there where TensorRT caches its engines."""
         ...
 
     def host_facts(self) -> HostFacts: ...
 
     def cores(self, threads: int) -> list[int] | None:
-        """Return the cores to pin ``threads`` threads to; ``None``: this system cannot."""
+        """Return the cores to pin ``threads`` threads to; ``None`` if the system cannot pin."""
         ...
 
     def check(self, subject: Subject) -> None:
-        """Raise `UsageError` for a file that nothing there can measure."""
+        """Raise `UsageError` for a file that the host cannot measure."""
         ...
 
     def run(self, request: WorkerRequest, progress: Progress | None) -> object:
         """Run one worker process; paths of the request are on this machine.
 
-        Returns the result as it came. Raises `DeviceLost` where the connection broke.
+        Returns the result unchecked. Raises `DeviceLost` if the connection breaks.
         """
         ...
 
@@ -73,11 +73,20 @@ class WorkerHost(Protocol):
     def close(self) -> None: ...
 
 
+class WorkerRun(NamedTuple):
+    """One worker process of a measurement."""
+
+    process: int
+    indices: list[int]
+    """Places of its models among the measured files."""
+    result: WorkerResult
+
+
 Host = TypeVar("Host", bound=WorkerHost)
 
 
 class WorkerRunner(Generic[Host]):
-    """Runs workers on a host, pinned to fixed cores, on its GPU where the profile has one."""
+    """Runs workers on a host, pinned to fixed cores, or on its GPU if the profile has one."""
 
     def __init__(self, profile: DeviceProfile, host: Host, reference: Path | None = None) -> None:
         self.profile, self.host = profile, host
@@ -102,37 +111,19 @@ class WorkerRunner(Generic[Host]):
         if not subjects:
             return []
         when = _now()
-        results = self._run_all(subjects, seed, progress)
-        first, last = results[0][2].environment, results[-1][2].environment
+        runs = self._run_all(subjects, seed, progress)
+        first, last = runs[0].result.environment, runs[-1].result.environment
         environment = self._environment(
             msgspec.structs.replace(first, load_after=last.load_after), when
         )
-        rounds: list[list[Round]] = [[] for _ in subjects]
-        models: dict[int, ModelResult] = {}
-        for process, places, result in results:
-            for place, model in zip(places, result.models, strict=True):
-                models.setdefault(place, model)
-                rounds[place] += [
-                    msgspec.structs.replace(round, process=process) for round in model.rounds
-                ]
+        results: list[list[ModelResult]] = [[] for _ in subjects]
+        for run in runs:
+            for index, model in zip(run.indices, run.result.models, strict=True):
+                rounds = [msgspec.structs.replace(r, process=run.process) for r in model.rounds]
+                results[index].append(msgspec.structs.replace(model, rounds=tuple(rounds)))
         return [
-            Measurement(
-                name=subject.name,
-                rounds=tuple(rounds[place]),
-                environment=msgspec.structs.replace(
-                    environment,
-                    runtime=subject.runtime or self.profile.runtime,
-                    runtime_version=models[place].runtime_version or environment.runtime_version,
-                ),
-                calibrated_reference_ms=calibrated_reference_ms,
-                kind="emulated" if self.profile.emulated else "measured",
-                sha256=file_sha256(subject.path),
-                first_run_ms=models[place].first_run_ms,
-                load_ms=models[place].load_ms,
-                batch=subject.batch,
-                on_gpu=models[place].on_gpu,
-            )
-            for place, subject in enumerate(subjects)
+            self._measurement(subject, models, environment, calibrated_reference_ms)
+            for subject, models in zip(subjects, results, strict=True)
         ]
 
     def close(self) -> None:
@@ -144,16 +135,42 @@ class WorkerRunner(Generic[Host]):
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _measurement(
+        self,
+        subject: Subject,
+        results: Sequence[ModelResult],
+        environment: Environment,
+        calibrated_reference_ms: float | None,
+    ) -> Measurement:
+        """Return the measurement of a file from its results in all processes."""
+        first = results[0]
+        return Measurement(
+            name=subject.name,
+            rounds=tuple(round for result in results for round in result.rounds),
+            environment=msgspec.structs.replace(
+                environment,
+                runtime=subject.runtime or self.profile.runtime,
+                runtime_version=first.runtime_version or environment.runtime_version,
+            ),
+            calibrated_reference_ms=calibrated_reference_ms,
+            kind="emulated" if self.profile.emulated else "measured",
+            sha256=file_sha256(subject.path),
+            first_run_ms=first.first_run_ms,
+            load_ms=first.load_ms,
+            batch=subject.batch,
+            on_gpu=first.on_gpu,
+        )
+
     def _run_all(
         self, subjects: Sequence[Subject], seed: int, progress: Progress | None
-    ) -> list[tuple[int, list[int], WorkerResult]]:
-        """Run all worker processes; returns process number, places of its models, its result."""
+    ) -> list[WorkerRun]:
+        """Run the worker processes of a measurement, one after the other."""
         spec = per_process_spec(self.profile.measure)
         plan = assign_batches(len(subjects), self.profile.measure.processes, seed)
         spool = self._spool() if self.host.can_be_lost else None
-        results: list[tuple[int, list[int], WorkerResult]] = []
-        for number, (process, places) in enumerate(plan):
-            part = [subjects[place] for place in places]
+        runs: list[WorkerRun] = []
+        for number, (process, indices) in enumerate(plan):
+            part = [subjects[index] for index in indices]
             result = spool.read(part, spec, seed + process) if spool else None
             if result is None:
                 own_progress = scaled_progress(progress, number, len(plan))
@@ -166,15 +183,15 @@ class WorkerRunner(Generic[Host]):
                     ) from None
                 if spool:
                     spool.write(part, spec, seed + process, result)
-            results.append((process, places, result))
+            runs.append(WorkerRun(process, indices, result))
         if spool:
             spool.clear()
-        return results
+        return runs
 
     def _retry(
         self, subjects: Sequence[Subject], spec: MeasureSpec, seed: int, progress: Progress | None
     ) -> WorkerResult:
-        """Run a worker; again where the device is lost and comes back within its patience."""
+        """Run a worker, and again if the device is lost and comes back within its patience."""
         for _ in range(MAX_TRIES - 1):
             try:
                 return self.run_worker(subjects, spec, seed, progress)

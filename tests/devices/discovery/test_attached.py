@@ -118,8 +118,10 @@ def test_gpus_are_parsed_line_by_line() -> None:
 def test_a_processor_is_named_after_its_board_or_its_cores() -> None:
     pi = parse_cpuinfo(PI4)
     assert pi == ("Raspberry Pi 4 Model B Rev 1.1", 2, ("Cortex-A72",))
-    phone = parse_cpuinfo("processor\t: 0\nCPU implementer : 0x41\nCPU part : 0xd05\n"
-                          "processor\t: 1\nCPU implementer : 0x41\nCPU part : 0xd0b\n")  # fmt: skip
+    phone = parse_cpuinfo(
+        "processor\t: 0\nCPU implementer : 0x41\nCPU part : 0xd05\n"
+        "processor\t: 1\nCPU implementer : 0x41\nCPU part : 0xd0b\n"
+    )
     assert phone.model == "Cortex-A55, Cortex-A76"
     x86 = parse_cpuinfo("processor\t: 0\nmodel name\t: AMD EPYC\nflags\t: fpu\n")
     assert x86 == ("AMD EPYC", 1, ())

@@ -80,9 +80,12 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Play:
     ones = torch.ones
 
     def patch(
-        gpus: int = 1, cuda: str | None = "12.4", built: tuple[str, ...] = ("sm_75",),
-        error: Exception | None = None, result: float = 1.0,
-    ) -> None:  # fmt: skip
+        gpus: int = 1,
+        cuda: str | None = "12.4",
+        built: tuple[str, ...] = ("sm_75",),
+        error: Exception | None = None,
+        result: float = 1.0,
+    ) -> None:
         def made(size: int, device: str) -> Any:
             assert device == f"cuda:{gpus - 1}"
             if error:

@@ -1,4 +1,4 @@
-"""What ``benchmark_model`` printed in its several years, and what it may print to harm."""
+"""Output of all versions of ``benchmark_model``, and malicious output."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_delegate_that_took_operators_is_believed() -> None:
 
 
 def test_no_output_breaks_the_parser() -> None:
-    """Cuts, doublings and foreign bytes at random places of real output."""
+    """Real output with cuts, repetitions and foreign bytes at random positions."""
     random = Random(0)
     whole = NEW + WITH_START + CSV
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""Measuring for real on this machine; no test asserts an absolute time."""
+"""Real measurements on this machine; no test asserts an absolute time."""
 
 from __future__ import annotations
 

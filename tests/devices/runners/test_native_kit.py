@@ -88,9 +88,13 @@ def test_it_computes_what_the_python_runtime_computes(
     )
     output = tmp_path / "out.bin"
     words = [
-        "env", f"LD_LIBRARY_PATH={libraries}", program, f"--graph={file}",
-        f"--input_file={tmp_path / 'in.bin'}", f"--output_filepath={output}",
-    ]  # fmt: skip
+        "env",
+        f"LD_LIBRARY_PATH={libraries}",
+        program,
+        f"--graph={file}",
+        f"--input_file={tmp_path / 'in.bin'}",
+        f"--output_filepath={output}",
+    ]
     result = runner.host.transport.run(words)
     assert result.status == 0 and not result.out.strip(), result
     here.set_input(images)

@@ -1,4 +1,4 @@
-"""A simulated device: arithmetic over the operators of real files."""
+"""The simulated device, on the operators of real files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which GPU a profile's number means, whatever ``CUDA_VISIBLE_DEVICES`` says; by fakes."""
+"""CUDA's numbers of GPUs for any ``CUDA_VISIBLE_DEVICES``, tested with fakes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hwnas.devices.worker.runtimes import cuda
 from hwnas.devices.worker.runtimes import nvml as nvml_module
 from hwnas.errors import DeviceError
 from hwnas.measurement.measurement import GpuState
-from tests.support.gpu_machine import PLACES, Visible, load_fake_nvml, make_gpu_machine
+from tests.support.gpu_machine import BUS_IDS, Visible, load_fake_nvml, make_gpu_machine
 
-A, B, C = PLACES
+A, B, C = BUS_IDS
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_cuda_and_nvml_mean_the_same_gpu(
     for number, place in enumerate(places):
         gpu = seen(nvml, number)
         assert gpu is not None
-        assert gpu.uuid == nvml.UUIDS[nvml.PLACES[place.encode()]]
+        assert gpu.uuid == nvml.UUIDS[nvml.BUS_IDS[place.encode()]]
         assert gpu.memory_bytes == (15 if place == A else 40) * 2**30
     assert seen(nvml, len(places)) is None, "never the state of a GPU that is hidden"
 

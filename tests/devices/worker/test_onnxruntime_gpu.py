@@ -1,4 +1,4 @@
-"""GPUs, of which there is none here: fakes play the provider, the driver's events and NVML."""
+"""Measuring on GPUs, with fakes of the provider, the driver's events and NVML."""
 
 from __future__ import annotations
 
@@ -98,11 +98,22 @@ def test_a_gpu_is_measured_by_its_own_events_with_transfers_apart(
     assert a.environment.hardware.startswith(f"Tesla T4 ({provider}, fp32) in ")
     gpu = a.environment.gpu
     assert gpu is not None and gpu == GpuState(
-        name="Tesla T4", uuid=T4_UUID, driver="535.104.05", memory_bytes=15 * 2**30,
-        sm_clock_mhz=1200, max_sm_clock_mhz=1590, memory_clock_mhz=5000, temperature_c=71,
-        power_w=69.5, power_limit_w=70.0, slowed_by=("power cap",), persistence=False, ecc=True,
-        mig=None, others=1,
-    )  # fmt: skip
+        name="Tesla T4",
+        uuid=T4_UUID,
+        driver="535.104.05",
+        memory_bytes=15 * 2**30,
+        sm_clock_mhz=1200,
+        max_sm_clock_mhz=1590,
+        memory_clock_mhz=5000,
+        temperature_c=71,
+        power_w=69.5,
+        power_limit_w=70.0,
+        slowed_by=("power cap",),
+        persistence=False,
+        ecc=True,
+        mig=None,
+        others=1,
+    )
 
 
 def test_another_gpu_or_precision_has_another_fingerprint(fake: Callable[[str], None]) -> None:
@@ -183,9 +194,16 @@ def test_the_command_reports_throughput_transfers_and_throttling(
     error = result.exception
     assert result.exit_code in (0, 6) or "95 % interval" in str(error), error
     for words in (
-        "Tesla T4 (cuda, fp32)", "1200 of 1590 MHz", "70 of 70 W", "71 °C", "a.onnx x32",
-        "inputs / s", "throttled by: power cap", "1 other process(es)", "without copies",
-    ):  # fmt: skip
+        "Tesla T4 (cuda, fp32)",
+        "1200 of 1590 MHz",
+        "70 of 70 W",
+        "71 °C",
+        "a.onnx x32",
+        "inputs / s",
+        "throttled by: power cap",
+        "1 other process(es)",
+        "without copies",
+    ):
         assert words in text, words
 
 
@@ -272,7 +290,7 @@ def test_pytorch_without_a_gpu_is_refused() -> None:
 def test_a_pytorch_program_with_tensors_on_the_cpu_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`torch.cuda` says there is a GPU, and nothing goes to it."""
+    """`torch.cuda` reports a GPU, but no tensor is moved to it."""
     torch = importlib.import_module("torch")
 
     class Event:

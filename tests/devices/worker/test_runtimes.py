@@ -21,7 +21,7 @@ FORMATS = [("onnxruntime", ".onnx"), ("litert", ".tflite")]
 
 
 def answer(model: Model, images: np.ndarray) -> np.ndarray:
-    """Run on ``[N, C, H, W]`` images; returns ``[N, C, H, W]`` whatever the file's layout."""
+    """Run a model on images ``[N, C, H, W]``; returns ``[N, C, H, W]`` for any layout."""
     channels_last = model.input_shape[-1] == 3
     model.set_input(images.transpose(0, 2, 3, 1) if channels_last else images)
     model.run()

@@ -1,4 +1,4 @@
-"""Plays nvidia-ml-py on the machine of `cuda.c`; its Tesla T4 is held down by its power cap."""
+"""A fake of nvidia-ml-py on the machine of `cuda.c`; its Tesla T4 is throttled by a power cap."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ def nvmlSystemGetDriverVersion() -> str:
 
 
 T4, A100, OTHER_A100, INSTANCE = "t4", "a100", "other a100", "instance"
-PLACES = {b"0000:3b:00.0": T4, b"0000:5e:00.0": A100, b"0000:86:00.0": OTHER_A100}
-NAMES = {T4: "Tesla T4", A100: "NVIDIA A100", OTHER_A100: "NVIDIA A100",
-         INSTANCE: "NVIDIA A100 MIG 1g.5gb"}  # fmt: skip
+BUS_IDS = {b"0000:3b:00.0": T4, b"0000:5e:00.0": A100, b"0000:86:00.0": OTHER_A100}
+NAMES = {
+    T4: "Tesla T4",
+    A100: "NVIDIA A100",
+    OTHER_A100: "NVIDIA A100",
+    INSTANCE: "NVIDIA A100 MIG 1g.5gb",
+}
 UUIDS = {
     T4: "GPU-1b2c0000-0000-0000-0000-000000000000",
     A100: "GPU-a1000000-0000-0000-0000-000000000000",
@@ -32,9 +36,9 @@ GIBIBYTES = {T4: 15, A100: 40, OTHER_A100: 40, INSTANCE: 5}
 
 
 def nvmlDeviceGetHandleByPciBusId(place: bytes) -> str:
-    if place not in PLACES:
+    if place not in BUS_IDS:
         raise NVMLError("Not Found")
-    return PLACES[place]
+    return BUS_IDS[place]
 
 
 def nvmlDeviceGetHandleByUUID(uuid: bytes) -> str:

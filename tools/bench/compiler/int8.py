@@ -195,8 +195,8 @@ def rows_of(net: Net, format: Format) -> list[Row]:
                 calibration=net.calibration, quantization=quantization_of(format, calibration),
             )  # fmt: skip
         subjects = [Subject(name, path) for name, path in paths.items()]
-        runner = open_runner(find_profile(PROFILES[format]))
-        measured = {one.name: one for one in runner.measure(subjects)}
+        with open_runner(find_profile(PROFILES[format])) as runner:
+            measured = {one.name: one for one in runner.measure(subjects)}
         for calibration in known:
             parity = compared(paths[calibration], format, net.module, net.images, net.labels)
             against = compare(measured[calibration], measured["fp32"])

@@ -126,8 +126,8 @@ def paired_ratio(samples: list[list[float]]) -> float:
 
 
 def by_hwnas(fast: Path, slow: Path, seed: int) -> float:
-    runner = open_runner(find_profile("host-cpu"))
-    a, b = runner.measure([Subject("fast", fast), Subject("slow", slow)], seed=seed)
+    with open_runner(find_profile("host-cpu")) as runner:
+        a, b = runner.measure([Subject("fast", fast), Subject("slow", slow)], seed=seed)
     return compare(b, a).ratio
 
 

@@ -89,7 +89,8 @@ def measured_ms(networks: Iterable[Architecture], folder: Path) -> dict[str, dic
                 file = Path(scratch) / f"{digest}.{format}"
                 compile_untrained(one.blocks, one.inputs, format, file)
                 subjects.append(Subject(digest, file))
-            measured = open_runner(profile).measure(subjects)
+            with open_runner(profile) as runner:
+                measured = runner.measure(subjects)
         known[target] = {one.name: one.median_ms for one in measured}
         write_json(path, known)
     return known

@@ -144,7 +144,8 @@ def measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, Me
     for one, subject in zip(nets, subjects, strict=True):
         compile_model(Network(one.blocks), one.input_shape, format, subject.path)
     reference_ms = model_of(target).conditions.reference_ms  # type: ignore[union-attr]
-    measured = open_runner(profile).measure(subjects, calibrated_reference_ms=reference_ms)
+    with open_runner(profile) as runner:
+        measured = runner.measure(subjects, calibrated_reference_ms=reference_ms)
     return {one.name: one for one in measured}
 
 

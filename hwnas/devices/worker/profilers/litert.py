@@ -130,8 +130,11 @@ class _Session:
             self._call("LiteRtGetRankedTensorType", tensor, kind)
             self._call(
                 f"LiteRtGetCompiledModel{side}BufferRequirements",
-                self._compiled, c_size_t(0), index, byref(needs),
-            )  # fmt: skip
+                self._compiled,
+                c_size_t(0),
+                index,
+                byref(needs),
+            )
             buffer = self._handle(
                 "LiteRtCreateManagedTensorBufferFromRequirements", environment, kind, needs
             )

@@ -1,4 +1,4 @@
-"""Plays onnxruntime-gpu in a worker: this machine's ONNX Runtime, whose CPU says to be a GPU.
+"""A fake of onnxruntime-gpu in a worker: this machine's ONNX Runtime claims to use a GPU.
 
 ``HWNAS_FAKE_GPU``: ``ok``, ``fallback`` (lists the providers, starts none of them), ``astray`` (the
 first node of a profile stays on the CPU).
