@@ -45,7 +45,7 @@ class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options of a strategy that has none."""
 
 
-Options = TypeVar("Options", bound=msgspec.Struct)
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 def _ignore(message: str) -> None:
@@ -80,7 +80,7 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
             )
         return self.costs
 
-    def options_as(self, kind: type[Options]) -> Options:
+    def options_as(self, kind: type[T]) -> T:
         """Return the options as the strategy declares them, its defaults if there are none."""
         options = kind() if self.options is None else self.options
         if not isinstance(options, kind):

@@ -1,4 +1,4 @@
-"""ProxylessNAS and random search on cells: one operation a decision, in all cells of its kind."""
+"""ProxylessNAS and random search on cells: one operation per decision in all cells of a kind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def choices(seed: int = 0) -> tuple[int, ...]:
     return SPACE.random(Random(seed)).choices
 
 
-def test_a_path_computes_what_the_network_cut_from_it_does() -> None:
+def test_a_path_computes_the_same_as_its_extracted_network() -> None:
     supernet = CellPaths(SPACE).eval()
     x = tiny_batch()[0]
     for seed in range(3):
@@ -71,7 +71,7 @@ def test_the_gradient_of_the_logits_is_that_of_all_candidates_with_gates() -> No
     gates = F.one_hot(torch.tensor(path), probs.shape[1]).double().requires_grad_()
 
     def mix(place: int, ops, states, active: int) -> Tensor:
-        terms = [gates[place, one] * ops(states, one) for one in range(len(ops))]
+        terms = [gates[place, k] * ops(states, k) for k in range(len(ops))]
         return torch.stack(terms).sum(0)
 
     F.cross_entropy(strategy.supernet.train()(images.double(), path, mix), labels).backward()
@@ -100,28 +100,28 @@ def test_a_node_never_draws_one_operation_twice() -> None:
     assert path[0] == 2 != path[1] < len(SPACE.decisions[1].candidates)
 
 
-def test_random_paths_and_candidates_take_two_sources_at_each_node() -> None:
+def test_nodes_of_random_paths_and_candidates_have_two_sources() -> None:
     strategy = RandomSearch.begin(context())
     low_ms, high_ms = 0.5 * COSTS.largest_ms, 0.6 * COSTS.largest_ms
-    found = [one.choices for one in strategy.candidates(6, low_ms, high_ms, seed=0)]
-    assert len(set(found)) == 6
-    assert all(low_ms <= COSTS.network_ms(one) <= high_ms for one in found)
+    candidates = [genotype.choices for genotype in strategy.candidates(6, low_ms, high_ms, seed=0)]
+    assert len(set(candidates)) == 6
+    assert all(low_ms <= COSTS.network_ms(choices) <= high_ms for choices in candidates)
     drawn = [tuple(uniform_path(SPACE, COSTS, strategy.generator)) for _ in range(20)]
     assert len(set(drawn)) > 15
-    for path in (*found, *drawn):
+    for path in (*candidates, *drawn):
         sources = [choice // len(OPS) for choice in path]
         assert all(sources[at] != sources[at + 1] for at in range(0, PLACES, EDGES))
 
 
-def test_a_pair_scores_in_the_better_order() -> None:
+def test_a_pair_of_operations_has_the_score_of_its_better_order() -> None:
     strategy = ProxylessGradient.begin(context())
     with torch.no_grad():
         strategy.arch_logits.zero_()
         # both decisions of each node want a convolution of source 0, one also likes one of source 1
         strategy.arch_logits[:, 1] = 4.0
         strategy.arch_logits[::2, 1 + len(OPS)] = 3.0
-    [found] = strategy.candidates(1, 0.0, 2 * COSTS.largest_ms, seed=0)
-    assert set(found.choices[:2]) == {1, 1 + len(OPS)}
+    [genotype] = strategy.candidates(1, 0.0, 2 * COSTS.largest_ms, seed=0)
+    assert set(genotype.choices[:2]) == {1, 1 + len(OPS)}
 
 
 @pytest.mark.parametrize("estimator", ["full", "two"])
@@ -139,7 +139,7 @@ def test_latency_alone_moves_the_search_to_fast_operations(estimator: Estimator)
 
 
 @pytest.mark.parametrize("kind", [ProxylessGradient, RandomSearch])
-def test_a_search_saved_and_loaded_goes_on_as_if_nothing_had_happened(
+def test_a_resumed_search_ends_as_an_uninterrupted_one(
     kind: type[ProxylessGradient] | type[RandomSearch], tmp_path: Path
 ) -> None:
     plan = SearchPlan(warmup_epochs=1, search_epochs=2, batch_size=8)

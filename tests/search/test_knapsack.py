@@ -50,43 +50,43 @@ def in_window(costs: CostTable, low_ms: float, high_ms: float) -> list[tuple[int
 
 @pytest.mark.parametrize("low_share", [0.0, 0.8, 0.95])
 @pytest.mark.parametrize("seed", range(12))
-def test_it_finds_what_trying_every_choice_finds(seed: int, low_share: float) -> None:
+def test_it_equals_exhaustive_search(seed: int, low_share: float) -> None:
     scores, costs = problem(seed)
     low_ms = low_share * BUDGET_MS
     allowed = in_window(costs, low_ms, BUDGET_MS)
-    found = window_knapsack(scores, costs, low_ms, BUDGET_MS)
+    choices = window_knapsack(scores, costs, low_ms, BUDGET_MS)
     if allowed:
-        assert found in allowed
-        best = max(score(scores, choices) for choices in allowed)
-        assert score(scores, found) == pytest.approx(best, rel=1e-12)
+        assert choices in allowed
+        best = max(score(scores, row) for row in allowed)
+        assert score(scores, choices) == pytest.approx(best, rel=1e-12)
     else:
         nearest_ms = max(map(costs.network_ms, in_window(costs, 0, BUDGET_MS)))
-        assert costs.network_ms(found) == nearest_ms
+        assert costs.network_ms(choices) == nearest_ms
 
 
-@pytest.mark.parametrize("most", [0, 1, 2, 9])
+@pytest.mark.parametrize("max_count", [0, 1, 2, 9])
 @pytest.mark.parametrize("seed", range(12))
-def test_under_a_limit_it_finds_what_trying_every_choice_finds(seed: int, most: int) -> None:
+def test_with_a_limit_it_equals_exhaustive_search(seed: int, max_count: int) -> None:
     scores, costs = problem(seed)
     rng = np.random.default_rng(seed)
-    limit = CountLimit([rng.integers(0, 3, len(row)).tolist() for row in scores], most)
+    limit = CountLimit([rng.integers(0, 3, len(row)).tolist() for row in scores], max_count)
 
-    def kept(choices: tuple[int, ...]) -> bool:
-        return sum(row[c] for row, c in zip(limit.counts, choices, strict=True)) <= most
+    def keeps_limit(choices: tuple[int, ...]) -> bool:
+        return sum(row[c] for row, c in zip(limit.counts, choices, strict=True)) <= max_count
 
-    within = [one for one in in_window(costs, 0, BUDGET_MS) if kept(one)]
+    within = [row for row in in_window(costs, 0, BUDGET_MS) if keeps_limit(row)]
     if not within:
-        with pytest.raises(BudgetError, match=f"at most {most} such choices"):
+        with pytest.raises(BudgetError, match=f"at most {max_count} such choices"):
             window_knapsack(scores, costs, 0, BUDGET_MS, limit)
         return
-    best = max(score(scores, one) for one in within)
-    found = window_knapsack(scores, costs, 0, BUDGET_MS, limit)
-    assert found in within and score(scores, found) == pytest.approx(best, rel=1e-12)
+    best = max(score(scores, row) for row in within)
+    choices = window_knapsack(scores, costs, 0, BUDGET_MS, limit)
+    assert choices in within and score(scores, choices) == pytest.approx(best, rel=1e-12)
     drawn = window_samples(scores, costs, 0, BUDGET_MS, 8, np.random.default_rng(0), limit)
-    assert drawn[0] == found and set(drawn) <= set(within)
+    assert drawn[0] == choices and set(drawn) <= set(within)
 
 
-def test_the_problems_above_have_windows_that_bind_and_windows_that_are_empty() -> None:
+def test_the_problems_include_binding_and_empty_windows() -> None:
     kinds: set[str] = set()
     for seed in range(12):
         scores, costs = problem(seed)
@@ -98,19 +98,19 @@ def test_the_problems_above_have_windows_that_bind_and_windows_that_are_empty() 
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_costs_that_are_no_whole_cells_never_pass_the_budget(seed: int) -> None:
+def test_rounded_costs_never_exceed_the_budget(seed: int) -> None:
     scores, costs = problem(seed, whole_cells=False)
     for budget_ms in np.linspace(costs.smallest_ms, costs.largest_ms, 15).tolist():
-        found = window_knapsack(scores, costs, 0.95 * budget_ms, budget_ms)
-        assert costs.network_ms(found) <= budget_ms * (1 + 1e-9)
+        choices = window_knapsack(scores, costs, 0.95 * budget_ms, budget_ms)
+        assert costs.network_ms(choices) <= budget_ms * (1 + 1e-9)
         slack_ms = (budget_ms - FIXED_MS) * len(scores) / MIN_CELLS  # what rounding up may cost
         allowed = in_window(costs, 0.95 * budget_ms, budget_ms - slack_ms)
         if allowed:
-            assert costs.network_ms(found) >= 0.95 * budget_ms
-            assert score(scores, found) >= max(score(scores, c) for c in allowed) - 1e-12
+            assert costs.network_ms(choices) >= 0.95 * budget_ms
+            assert score(scores, choices) >= max(score(scores, c) for c in allowed) - 1e-12
 
 
-def test_a_budget_that_the_fixed_blocks_use_up_leaves_what_costs_nothing() -> None:
+def test_a_budget_used_up_by_fixed_blocks_leaves_free_candidates() -> None:
     costs = CostTable(((0.3, 0.0), (0.0, 0.2)), 5.0)
     scores = [[0.0, -9.0], [-9.0, 0.0]]
     assert window_knapsack(scores, costs, 4.5, 5.0) == (1, 0)
@@ -127,12 +127,12 @@ def test_a_budget_below_the_fastest_network_names_its_latency() -> None:
         window_knapsack([[0.0] * len(row) for row in costs.mean_ms], costs, 0, 2.0)
 
 
-def test_of_equal_scores_the_one_that_fills_the_budget_is_taken() -> None:
+def test_the_slowest_of_equal_scores_wins() -> None:
     costs = CostTable(((1.0, 2.0, 3.0), (1.0, 2.0, 3.0)), 0.0)
     level = [[0.0] * 3] * 2
     for budget_ms in (2.0, 3.2, 4.5, 5.0, 6.0):
-        found = window_knapsack(level, costs, 0.0, budget_ms)
-        assert costs.network_ms(found) == math.floor(budget_ms)
+        choices = window_knapsack(level, costs, 0.0, budget_ms)
+        assert costs.network_ms(choices) == math.floor(budget_ms)
 
 
 def test_samples_are_distinct_in_the_window_and_follow_the_seed() -> None:
@@ -162,8 +162,8 @@ def test_random_search_gives_every_network_of_a_small_window() -> None:
     costs = tiny_costs(space)
     strategy = RandomSearch(Supernet(space), costs, 2.0, torch.Generator())
     for low_ms, high_ms in ((1.7, 1.8), (1.6, 2.3), (0.0, 9.0)):
-        found = strategy.candidates(8, low_ms, high_ms, seed=0)
-        assert sorted(g.choices for g in found) == sorted(in_window(costs, low_ms, high_ms))
+        choices = strategy.candidates(8, low_ms, high_ms, seed=0)
+        assert sorted(g.choices for g in choices) == sorted(in_window(costs, low_ms, high_ms))
         assert len(strategy.candidates(1, low_ms, high_ms, seed=0)) == 1
 
 

@@ -1,4 +1,4 @@
-"""A search that is cut off and resumed is the search that was never disturbed."""
+"""A resumed search ends as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ each = pytest.mark.parametrize("kind", STRATEGIES, ids=lambda kind: kind.__name_
 
 
 class Killed(Exception):
-    """What a test raises in the place of a kill."""
+    """Raised by a test instead of a kill."""
 
 
 Chain = ProxylessGradient | Reinforce | RandomSearch
@@ -59,7 +59,7 @@ def test_a_search_over_chains_refuses_a_space_of_cells(
     kind: type[Reinforce] | type[Evolution],
 ) -> None:
     space = cell_space((1, 28, 28), 10)
-    costs = CostTable(tuple((1.0,) * len(one.candidates) for one in space.decisions), 0.0)
+    costs = CostTable(tuple((1.0,) * len(decision.candidates) for decision in space.decisions), 0.0)
     with pytest.raises(UsageError, match="'cells' has decisions that several"):
         kind.begin(
             SearchContext(space=space, costs=costs, budget_ms=2.5, generator=torch.Generator())
@@ -72,7 +72,7 @@ def files_in(folder: Path) -> SearchFiles:
 
 
 def kill_in(epoch: int):
-    """Return what raises `Killed` at the second line of an epoch."""
+    """Return a callback that raises `Killed` at the second line of an epoch."""
     seen = 0
 
     def on_line(line: LogLine) -> None:
@@ -90,7 +90,9 @@ def run(strategy: Chain, files: SearchFiles, on_line=None, rounds: int = 1) -> d
 
 
 @each
-def test_a_search_cut_off_in_any_epoch_ends_as_the_undisturbed_one(kind, tmp_path: Path) -> None:
+def test_a_search_interrupted_in_any_epoch_ends_as_an_uninterrupted_one(
+    kind, tmp_path: Path
+) -> None:
     whole = files_in(tmp_path / "whole")
     expected = run(started(kind), whole)
     for epoch in range(EPOCHS):
@@ -117,7 +119,7 @@ def test_a_finished_search_is_not_run_again(kind, tmp_path: Path) -> None:
     assert files.log.read_bytes() == log
 
 
-def test_a_further_round_goes_on_half_as_long_whether_resumed_or_not(tmp_path: Path) -> None:
+def test_a_further_round_is_half_as_long_resumed_or_not(tmp_path: Path) -> None:
     files, strategy = files_in(tmp_path / "on"), started(ProxylessGradient)
     run(strategy, files)
     expected = run(strategy, files, rounds=2)
@@ -129,11 +131,11 @@ def test_a_further_round_goes_on_half_as_long_whether_resumed_or_not(tmp_path: P
 
 
 @each
-def test_log_lines_say_what_each_step_did(kind, tmp_path: Path) -> None:
-    files, told = files_in(tmp_path), []
-    run(started(kind), files, told.append)
+def test_log_lines_have_the_metrics_of_their_steps(kind, tmp_path: Path) -> None:
+    files, reported = files_in(tmp_path), []
+    run(started(kind), files, reported.append)
     lines = read_log(files.log)
-    assert told == lines
+    assert reported == lines
     steps = [(line.epoch, line.step) for line in lines]
     assert steps == sorted(steps) and lines[-1].step == EPOCHS * 6 - 1
     assert {(line.epoch, line.phase) for line in lines} == {
@@ -166,16 +168,16 @@ def test_every_epoch_has_its_own_order_and_paths(kind, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(
     epoch: int, place: int, tmp_path: Path
 ) -> None:
-    """Also in the last step of an epoch, which the log passes over."""
+    """Also in the last step of an epoch, which the log may omit."""
     files, strategy = files_in(tmp_path), started(ProxylessGradient)
-    kept: list[bytes] = []
+    checkpoints: list[bytes] = []
     seen = 0
 
     def poison(line: LogLine) -> None:
         nonlocal seen
         if line.epoch == epoch:
             if seen == place:
-                kept.append(files.checkpoint.read_bytes())
+                checkpoints.append(files.checkpoint.read_bytes())
                 assert isinstance(strategy.supernet, Supernet)
                 with torch.no_grad():
                     strategy.supernet.stem.get_parameter("0.conv.weight").fill_(torch.nan)
@@ -184,11 +186,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(
     with pytest.raises(HwnasError, match="loss is not finite at step") as caught:
         run(strategy, files, poison)
     assert "\n" not in str(caught.value)
-    assert files.checkpoint.read_bytes() == kept[0]
+    assert files.checkpoint.read_bytes() == checkpoints[0]
     assert max(line.epoch for line in read_log(files.log)) == epoch - 1
 
 
-def test_the_learning_rate_rises_falls_and_starts_again_for_the_search() -> None:
+def test_the_learning_rate_rises_falls_and_restarts_for_the_search() -> None:
     plan = SearchPlan(warmup_epochs=5, search_epochs=4)
     warm_up = [_learning_rate(plan, step, 20) for step in range(100)]
     search = [_learning_rate(plan, step, 20) for step in range(100, 300)]

@@ -1,7 +1,7 @@
-"""A problem with a known answer: stripes lie or stand, which a skip cannot tell, a convolution can.
+"""A problem with a known answer: only a convolution tells horizontal from vertical stripes.
 
-The stem is held to the pixel itself, so whatever sees neighbours was chosen by the search. With
-a budget that lets a convolution through, it must be found; with one that does not, the skip.
+The stem sees single pixels only, so the search must choose the operations that see neighbours. If
+the budget allows a convolution, the result must have one; otherwise it must be the skip.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PLAN = SearchPlan(
 
 
 def stripes(count: int, seed: int) -> Data:
-    """Return lines of random grey, lying (label 0) or standing (1): pixel by pixel alike."""
+    """Return random grey stripes, horizontal (label 0) or vertical (1), with equal histograms."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 2
     lines = torch.randint(0, 256, (count, 1, SIZE, 1), generator=generator).expand(-1, -1, -1, SIZE)
@@ -59,8 +59,8 @@ def stripes(count: int, seed: int) -> Data:
 
 
 def costs_of(space: SearchSpace) -> CostTable:
-    """A convolution costs 1 ms a place, everything else nothing."""
-    return cost_table(space, lambda one: float(one.op in ("sep_conv", "mbconv")), 0.0)
+    """Return costs of 1 ms per convolution; everything else is free."""
+    return cost_table(space, lambda block: float(block.op in ("sep_conv", "mbconv")), 0.0)
 
 
 def chosen(
@@ -71,7 +71,7 @@ def chosen(
     generator = torch.Generator().manual_seed(0)
     costs = costs_of(space)
     strategy: Any = load("strategy", name).begin(
-        # a hinge has no opinion inside the budget: there accuracy alone decides
+        # a hinge is zero within the budget, where accuracy alone decides
         SearchContext(
             space=space,
             costs=costs,
@@ -89,15 +89,17 @@ def chosen(
         strategy.search(train, valid, PLAN, 0, files)
     else:
         run_search(strategy, train, valid, PLAN, 0, files)
-    found: list[Genotype] = strategy.candidates(4 if name == "random" else 1, 0.0, budget_ms, 0)
-    best = max(found, key=lambda one: judged(strategy, one, train, valid))
+    candidates: list[Genotype] = strategy.candidates(
+        4 if name == "random" else 1, 0.0, budget_ms, 0
+    )
+    best = max(candidates, key=lambda genotype: evaluated(strategy, genotype, train, valid))
     assert costs.network_ms(best.choices) <= budget_ms
     blocks = space.architecture(best).blocks
-    return {"conv" for one in blocks if one.op in ("sep_conv", "mbconv")} or {"skip"}
+    return {"conv" for block in blocks if block.op in ("sep_conv", "mbconv")} or {"skip"}
 
 
 def blind(supernet: nn.Module) -> None:
-    """Let the stem see its pixel only."""
+    """Restrict the first convolution to the centre pixel."""
     first = next(module for module in supernet.modules() if isinstance(module, nn.Conv2d))
     assert first.kernel_size == (3, 3)
     first.weight.register_hook(centre)
@@ -111,14 +113,14 @@ def centre(weight: torch.Tensor) -> torch.Tensor:
     return only
 
 
-def judged(strategy: Any, genotype: Genotype, train: Data, valid: Data) -> float:
+def evaluated(strategy: Any, genotype: Genotype, train: Data, valid: Data) -> float:
     network = strategy.network(genotype)
     recalibrate(network, train)
     return accuracy(network, valid)
 
 
 def test_no_strategy_is_left_out() -> None:
-    # EAS trains whole networks of spaces that are grown; its toys are in its own tests
+    # EAS trains whole networks that grow; its toy problems are in its own tests
     assert {name for name, _, _ in CASES} >= set(names("strategy")) - {"eas", "eas-random"}
 
 
@@ -126,7 +128,7 @@ IDS = ["-".join((name, space.name, estimator)) for name, space, estimator in CAS
 
 
 @pytest.mark.parametrize(("name", "space", "estimator"), CASES, ids=IDS)
-def test_the_useful_operation_is_found_unless_the_budget_excludes_it(
+def test_the_useful_operation_wins_unless_the_budget_excludes_it(
     name: str, space: SearchSpace, estimator: Estimator, tmp_path: Path
 ) -> None:
     largest_ms = costs_of(space).largest_ms

@@ -109,9 +109,9 @@ def neighbours(problem: Problem, row: Choices) -> Choices:
         for candidate in range(size)
         if candidate != row[place]
     ]
-    places, candidates = (list(column) for column in zip(*changes, strict=True))
     neighbourhood = np.repeat(row[None], len(changes), 0)
-    neighbourhood[np.arange(len(changes)), places] = candidates
+    for number, (place, candidate) in enumerate(changes):
+        neighbourhood[number, place] = candidate
     return neighbourhood
 
 

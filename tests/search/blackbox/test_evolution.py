@@ -1,4 +1,4 @@
-"""Searches over any accuracy and latency: they keep the limit and find what is there."""
+"""Black-box searches keep the limit and find good networks of a small exhaustive problem."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_a_search_of_60_queries_judges_60_different_networks_within_the_limit(name: str) -> None:
-    found: EvaluatedSet = SEARCHES[name](rng())
-    assert len(np.unique(found.choices, axis=0)) == len(found.choices) == 60
-    assert (found.latency_ms <= LIMIT_MS).all()
-    np.testing.assert_array_equal(found.accuracy, accuracy(found.choices))
-    np.testing.assert_array_equal(found.latency_ms, latency_ms(found.choices))
+def test_a_search_evaluates_its_queries_distinct_networks_in_the_limit(name: str) -> None:
+    result: EvaluatedSet = SEARCHES[name](rng())
+    assert len(np.unique(result.choices, axis=0)) == len(result.choices) == 60
+    assert (result.latency_ms <= LIMIT_MS).all()
+    np.testing.assert_array_equal(result.accuracy, accuracy(result.choices))
+    np.testing.assert_array_equal(result.latency_ms, latency_ms(result.choices))
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_the_same_seed_finds_the_same(name: str) -> None:
-    one, two = SEARCHES[name](rng(3)), SEARCHES[name](rng(3))
-    np.testing.assert_array_equal(one.choices, two.choices)
+def test_the_same_seed_gives_the_same_result(name: str) -> None:
+    first, second = SEARCHES[name](rng(3)), SEARCHES[name](rng(3))
+    np.testing.assert_array_equal(first.choices, second.choices)
 
 
 def test_evolution_and_the_model_are_nearer_to_the_best_than_random_search() -> None:
@@ -85,12 +85,12 @@ def test_evolution_and_the_model_are_nearer_to_the_best_than_random_search() -> 
 
 
 def test_evolution_finds_the_best_network_within_the_limit() -> None:
-    found = evolution(PROBLEM, LIMIT_MS, rng(), population=40, generations=10, islands=2)
-    inside = found.latency_ms <= LIMIT_MS
-    assert found.accuracy[inside].max() == pytest.approx(BEST)
+    result = evolution(PROBLEM, LIMIT_MS, rng(), population=40, generations=10, islands=2)
+    inside = result.latency_ms <= LIMIT_MS
+    assert result.accuracy[inside].max() == pytest.approx(BEST)
 
 
-def test_polishing_ends_where_no_change_of_two_decisions_is_better() -> None:
+def test_local_search_ends_where_no_change_of_two_decisions_helps() -> None:
     start = repair(PROBLEM, ALL[100:101], LIMIT_MS, fastest(PROBLEM), rng())[0]
     end = local_search(PROBLEM, start, LIMIT_MS, Evaluator(PROBLEM), pairs=10_000)
     near = (end != ALL).sum(1) <= 2
@@ -102,7 +102,7 @@ def test_the_fastest_network_is_the_fastest() -> None:
     assert latency_ms(fastest(PROBLEM)[None])[0] == latency_ms(ALL).min()
 
 
-def test_repairing_keeps_what_is_within_the_limit_and_brings_all_else_there() -> None:
+def test_repair_changes_only_networks_over_the_limit() -> None:
     result = repair(PROBLEM, ALL.copy(), LIMIT_MS, fastest(PROBLEM), rng())
     assert (latency_ms(result) <= LIMIT_MS).all()
     np.testing.assert_array_equal(result[INSIDE], ALL[INSIDE])
@@ -114,13 +114,13 @@ def test_a_limit_below_the_fastest_network_is_one_clear_error() -> None:
         evolution(PROBLEM, low_ms, rng())
 
 
-def test_neighbours_differ_in_one_decision_and_are_all() -> None:
+def test_neighbours_are_all_networks_that_differ_in_one_decision() -> None:
     neighbourhood = neighbours(PROBLEM, ALL[55])
     assert len(np.unique(neighbourhood, axis=0)) == len(neighbourhood) == sum(SIZES) - len(SIZES)
     assert ((neighbourhood != ALL[55]).sum(1) == 1).all()
 
 
-def test_networks_that_are_the_same_are_judged_once() -> None:
+def test_equivalent_networks_are_evaluated_once() -> None:
     """The second decision has no effect where the first is 0."""
 
     def canonical(choices: Choices) -> Choices:
@@ -128,46 +128,48 @@ def test_networks_that_are_the_same_are_judged_once() -> None:
         same[same[:, 0] == 0, 1] = 0
         return same
 
-    found = evolution(PROBLEM._replace(canonical=canonical), LIMIT_MS, rng(), 40, 10, 2)
-    np.testing.assert_array_equal(canonical(found.choices), found.choices)
-    assert len(np.unique(found.choices, axis=0)) == len(found.choices)
+    result = evolution(PROBLEM._replace(canonical=canonical), LIMIT_MS, rng(), 40, 10, 2)
+    np.testing.assert_array_equal(canonical(result.choices), result.choices)
+    assert len(np.unique(result.choices, axis=0)) == len(result.choices)
 
 
-def test_ranks_and_front_are_the_definition_of_domination() -> None:
-    one, ms = np.round(rng().random((2, 60)), 1)  # with ties
-    ranks = non_dominated_ranks(one, ms)
+def test_ranks_and_front_follow_the_definition_of_domination() -> None:
+    accuracies, ms = np.round(rng().random((2, 60)), 1)  # with ties
+    ranks = non_dominated_ranks(accuracies, ms)
     left = list(range(60))
     for rank in range(int(ranks.max()) + 1):
         free = [
             a
             for a in left
             if not any(
-                one[b] >= one[a] and ms[b] <= ms[a] and (one[b] > one[a] or ms[b] < ms[a])
+                accuracies[b] >= accuracies[a]
+                and ms[b] <= ms[a]
+                and (accuracies[b] > accuracies[a] or ms[b] < ms[a])
                 for b in left
             )
         ]
         assert sorted(np.flatnonzero(ranks == rank)) == free
         left = [a for a in left if a not in free]
-    best = pareto_front(EvaluatedSet(np.zeros((60, 1), np.int64), one, ms))
-    first = {(one[a], ms[a]) for a in np.flatnonzero(ranks == 0)}
-    assert {(one[a], ms[a]) for a in best} == first and len(best) == len(first)
+    best = pareto_front(EvaluatedSet(np.zeros((60, 1), np.int64), accuracies, ms))
+    expected = {(accuracies[a], ms[a]) for a in np.flatnonzero(ranks == 0)}
+    assert {(accuracies[a], ms[a]) for a in best} == expected and len(best) == len(expected)
 
 
 def test_crowding_is_infinite_at_the_ends_and_the_neighbours_span_between() -> None:
     accuracies, ms = np.array([1.0, 2.0, 4.0, 5.0]), np.array([10.0, 20.0, 30.0, 50.0])
-    found = crowding_distances(accuracies, ms, np.zeros(4, np.int64))
-    assert found.tolist() == [np.inf, 3 / 4 + 20 / 40, 3 / 4 + 30 / 40, np.inf]
+    result = crowding_distances(accuracies, ms, np.zeros(4, np.int64))
+    assert result.tolist() == [np.inf, 3 / 4 + 20 / 40, 3 / 4 + 30 / 40, np.inf]
 
 
 def test_one_run_of_nsga2_finds_nearly_the_whole_front() -> None:
-    found = nsga2(PROBLEM, rng(), population=60, generations=25)
+    result = nsga2(PROBLEM, rng(), population=60, generations=25)
     for limit_ms in np.percentile(latency_ms(ALL), (10, 25, 50, 75)):
         best = accuracy(ALL)[latency_ms(ALL) <= limit_ms].max()
-        got = found.accuracy[found.latency_ms <= limit_ms].max()
+        got = result.accuracy[result.latency_ms <= limit_ms].max()
         assert best - got < 0.05 * (accuracy(ALL).max() - accuracy(ALL).min())
 
 
-def test_improvement_is_expected_where_a_neighbour_is_good_not_where_all_is_known() -> None:
+def test_expected_improvement_is_greater_near_good_networks() -> None:
     known = ALL[::7][:40]
     values = accuracy(known)
     values = (values - values.mean()) / values.std()

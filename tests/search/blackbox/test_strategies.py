@@ -1,4 +1,4 @@
-"""Evolution on a trained supernet: networks of the window, the best first, one supernet for all."""
+"""Evolution and NSGA-II on a trained supernet: candidates in the window, best first."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ def searched(kind: type[Evolution], folder: Path) -> Evolution:
 
 
 @each
-def test_candidates_are_different_networks_of_the_window_the_best_first(
+def test_candidates_are_distinct_networks_in_the_window_best_first(
     kind: type[Evolution], tmp_path: Path
 ) -> None:
     strategy = searched(kind, tmp_path)
     for low_ms, high_ms in ((3.0, 3.6), (4.0, 4.6)):
-        found = strategy.candidates(4, low_ms, high_ms, seed=1)
-        assert len(set(found)) == len(found) == 4
-        assert all(low_ms <= COSTS.network_ms(one.choices) <= high_ms for one in found)
-        scores = strategy.evaluator(np.array([one.choices for one in found]))
+        genotypes = strategy.candidates(4, low_ms, high_ms, seed=1)
+        assert len(set(genotypes)) == len(genotypes) == 4
+        assert all(
+            low_ms <= COSTS.network_ms(genotype.choices) <= high_ms for genotype in genotypes
+        )
+        scores = strategy.evaluator(np.array([genotype.choices for genotype in genotypes]))
         assert (np.diff(scores) <= 0).all()
-        assert found == strategy.candidates(4, low_ms, high_ms, seed=1)
+        assert genotypes == strategy.candidates(4, low_ms, high_ms, seed=1)
 
 
 @each
@@ -57,7 +59,7 @@ def test_a_resumed_search_trains_nothing_again_and_finds_the_same(
 
 
 @each
-def test_judging_leaves_the_supernet_as_it_was(kind: type[Evolution], tmp_path: Path) -> None:
+def test_an_evaluation_does_not_change_the_supernet(kind: type[Evolution], tmp_path: Path) -> None:
     strategy = searched(kind, tmp_path)
     before = {name: value.clone() for name, value in strategy.state_dict().items()}
     strategy.candidates(3, 3.0, 3.6, 2)

@@ -1,4 +1,4 @@
-"""The expected latency of a relaxed cell is the mean over the cells that it may become."""
+"""The expected latency of a relaxed cell is the mean over its derivable cells."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPACE = cell_space((1, 28, 28), 10, channels=8, layers=5)
 
 
 def costs_of(space: CellSpace) -> CostTable:
-    """Return costs in which no two blocks are alike and a skip is free."""
+    """Return costs that differ for all blocks."""
     return cost_table(space, lambda block: 0.1 + block.macs / 1e6 + block.params / 1e5, 0.3)
 
 
@@ -62,15 +62,15 @@ def test_the_expected_latency_of_a_small_cell_is_that_of_enumeration(nodes: int)
     probs = logits(nodes, 3).softmax(1)
     edge_ms = logits(nodes, 3, seed=1).abs()
     edge_ms[:, 0] = 0
-    found = kind_expected_ms(probs, edge_ms, none=0).item()
-    assert found == pytest.approx(enumerated_ms(probs, edge_ms, none=0), rel=1e-12)
+    latency_ms = kind_expected_ms(probs, edge_ms, none=0).item()
+    assert latency_ms == pytest.approx(enumerated_ms(probs, edge_ms, none=0), rel=1e-12)
 
 
 def test_a_node_keeps_two_edges_in_expectation_and_both_where_there_are_two() -> None:
     for count in (2, 3, 4, 5):
-        kept = keep_probabilities(torch.randn(count, dtype=torch.float64))
-        assert kept.sum().item() == pytest.approx(2)
-        assert ((kept > 0) & (kept <= 1 + 1e-12)).all()
+        probabilities = keep_probabilities(torch.randn(count, dtype=torch.float64))
+        assert probabilities.sum().item() == pytest.approx(2)
+        assert ((probabilities > 0) & (probabilities <= 1 + 1e-12)).all()
     assert keep_probabilities(torch.zeros(2)).tolist() == [1, 1]
 
 
@@ -89,8 +89,8 @@ def test_certain_probabilities_cost_exactly_what_the_derived_network_costs() -> 
                 rows[place] = 0
                 rows[place, DARTS_OPS.index(edge.op)] = 60
         alphas.append(rows.softmax(1))
-    found = cell_expected_ms(alphas[0], alphas[1], table, DARTS_OPS.index("none")).item()
-    assert found == pytest.approx(costs.network_ms(genotype.choices), rel=1e-9)
+    latency_ms = cell_expected_ms(alphas[0], alphas[1], table, DARTS_OPS.index("none")).item()
+    assert latency_ms == pytest.approx(costs.network_ms(genotype.choices), rel=1e-9)
 
 
 def test_the_gradient_of_the_expected_latency_is_that_of_finite_differences() -> None:
@@ -130,10 +130,10 @@ def test_the_reachable_range_is_that_of_all_networks_of_two_sources() -> None:
                 if options[a].source != options[b].source
             ]
         )
-    found = [costs.fixed_ms + sum(pick) for pick in product(*each)]
-    assert costs.smallest_ms == pytest.approx(min(found))
-    assert costs.largest_ms == pytest.approx(max(found))
-    # one operation twice would be faster, and is no network of the space
+    latencies_ms = [costs.fixed_ms + sum(pick) for pick in product(*each)]
+    assert costs.smallest_ms == pytest.approx(min(latencies_ms))
+    assert costs.largest_ms == pytest.approx(max(latencies_ms))
+    # the same operation twice would be faster, but is no network of the space
     assert costs.fixed_ms + sum(map(min, costs.mean_ms)) < costs.smallest_ms - 1e-3
     for distinct in (True, False):
         joint = joint_choices(space, costs, distinct).costs

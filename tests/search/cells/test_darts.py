@@ -1,4 +1,4 @@
-"""DARTS on cells: what a step touches, what latency alone decides, and what is derived."""
+"""DARTS on cells: its steps, its choice by latency alone, and its derived cells."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def searcher(kind: type[Darts] = Darts, rate: float = 0.05) -> Darts:
 
 
 @pytest.mark.parametrize("kind", [Darts, DartsSecond])
-def test_an_architecture_step_leaves_weights_and_statistics_to_the_bit(kind: type[Darts]) -> None:
+def test_an_architecture_step_changes_no_weight_or_statistic(kind: type[Darts]) -> None:
     strategy = searcher(kind)
     strategy.weight_step(tiny_batch(), 0.05)
     before = {name: value.clone() for name, value in strategy.weights.state_dict().items()}
@@ -52,7 +52,7 @@ def test_an_architecture_step_leaves_weights_and_statistics_to_the_bit(kind: typ
     assert not torch.equal(alpha[1], strategy.alpha[1])
 
 
-def test_the_second_order_is_another_gradient_than_the_first() -> None:
+def test_the_second_order_gradient_differs_from_the_first() -> None:
     gradients = []
     for kind in (Darts, DartsSecond):
         strategy = searcher(kind)
@@ -71,9 +71,9 @@ def test_without_a_budget_the_derived_cells_are_those_of_the_paper() -> None:
         generator = torch.Generator().manual_seed(seed)
         for part in strategy.alpha:
             part.data = torch.randn(part.shape, generator=generator)
-        [found] = strategy.candidates(1, 0.0, 10 * COSTS.largest_ms, 0)
+        [genotype] = strategy.candidates(1, 0.0, 10 * COSTS.largest_ms, 0)
         rows = [part.tolist() for part in strategy.alpha]
-        assert SPACE.cells(found) == genotype_from_alpha(*rows, ops=("none", *OPS))
+        assert SPACE.cells(genotype) == genotype_from_alpha(*rows, ops=("none", *OPS))
 
 
 def test_a_budget_that_excludes_the_preferred_operation_flips_the_choice() -> None:
@@ -82,7 +82,7 @@ def test_a_budget_that_excludes_the_preferred_operation_flips_the_choice() -> No
         part.data[:, 2] = 3.0
     free = strategy.candidates(1, 0.0, 10 * COSTS.largest_ms, 0)[0]
     tight = strategy.candidates(1, 0.0, COSTS.smallest_ms + 0.3, 0)[0]
-    ops = [[e.op for e in SPACE.cells(one).reduction.edges] for one in (free, tight)]
+    ops = [[e.op for e in SPACE.cells(genotype).reduction.edges] for genotype in (free, tight)]
     assert set(ops[0]) == {"sep_conv_3x3"} and "sep_conv_3x3" not in ops[1]
     assert COSTS.network_ms(tight.choices) <= COSTS.smallest_ms + 0.3
 
@@ -97,7 +97,7 @@ def test_latency_alone_moves_the_search_to_the_fast_operation() -> None:
     assert strategy._expected_ms(strategy.alpha).item() < before - 0.3
 
 
-def test_a_search_saved_and_loaded_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_resumed_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     plan = SearchPlan(warmup_epochs=1, search_epochs=2, batch_size=8)
     data = tiny_data(16), tiny_data(16, seed=1)
 
@@ -144,14 +144,14 @@ def test_no_derived_cell_has_more_skips_than_the_cap() -> None:
     strategy = Darts.begin(context)
     with torch.no_grad():
         strategy.alpha[0][:, strategy.supernet.ops.index("skip_connect")] = 2.0
-    found = strategy.candidates(12, 0.0, 2 * costs.largest_ms, seed=0)
-    assert max(skips(space.cells(one))[0] for one in found) == SKIP_CAP
+    genotypes = strategy.candidates(12, 0.0, 2 * costs.largest_ms, seed=0)
+    assert max(skips(space.cells(genotype))[0] for genotype in genotypes) == SKIP_CAP
     log = strategy.weight_step(tiny_batch(), 0.05)
     assert log.skips == 8  # the cells that the logits alone derive are all skips
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_under_the_cap_the_most_probable_cell_is_found_and_not_a_drawn_one(seed: int) -> None:
+def test_under_the_cap_the_most_probable_cell_is_the_first_candidate(seed: int) -> None:
     space = CellSpace("cells", (1, 12, 12), 3, 4, 3, "cifar", "none", OPS, 2)
     costs = cost_table(space, lambda block: 1.0 if block.op == "sep_conv" else 0.1, 0.0)
     generator = torch.Generator().manual_seed(seed)
@@ -161,7 +161,7 @@ def test_under_the_cap_the_most_probable_cell_is_found_and_not_a_drawn_one(seed:
     window_ms = 0.0, 0.7 * costs.largest_ms
     joint = joint_choices(space, costs, True)
 
-    def worth(options: tuple[int, ...]) -> float:
+    def total_score(options: tuple[int, ...]) -> float:
         return sum(
             row[a] + row[b]
             for row, (a, b) in zip(
@@ -172,25 +172,25 @@ def test_under_the_cap_the_most_probable_cell_is_found_and_not_a_drawn_one(seed:
         )
 
     every = list(product(*(range(len(pairs)) for pairs in joint.pairs)))
-    inside = [one for one in every if joint.costs.network_ms(one) <= window_ms[1]]
+    inside = [options for options in every if joint.costs.network_ms(options) <= window_ms[1]]
     for cap in (0, 1, 2, 4):
         allowed = [
-            one
-            for one in inside
-            if skips(space.cells(Genotype("cells", joint.choices(one))))[0] <= cap
+            options
+            for options in inside
+            if skips(space.cells(Genotype("cells", joint.choices(options))))[0] <= cap
         ]
-        for drawn in (0, 7):
-            found = window_genotypes(space, scores, costs, window_ms, 1, drawn, True, cap)
-            best = joint.choices(max(allowed or inside, key=worth))
-            assert found == [Genotype("cells", best)]
+        for sample_seed in (0, 7):
+            genotypes = window_genotypes(space, scores, costs, window_ms, 1, sample_seed, True, cap)
+            best = joint.choices(max(allowed or inside, key=total_score))
+            assert genotypes == [Genotype("cells", best)]
     # no network as fast as the fastest has that few skips: the budget comes first
     [fast] = window_genotypes(space, scores, costs, (0.0, costs.smallest_ms * 1.001), 1, 0, True, 0)
     assert skips(space.cells(fast))[0] > 0
 
 
 def test_a_step_computes_all_operations_of_all_edges() -> None:
-    one = SPACE.architecture(SPACE.random(Random(0))).macs
-    assert search_net_macs(SPACE) > one
+    network_macs = SPACE.architecture(SPACE.random(Random(0))).macs
+    assert search_net_macs(SPACE) > network_macs
     only = msgspec.structs.replace(SPACE, ops=("sep_conv_3x3",), nodes=1)
     # a node of two edges, both kept: the search net is the network
     network = only.architecture(only.random(Random(0)))

@@ -1,4 +1,4 @@
-"""The early stop by curvature: when it comes, what it goes back to, and that the search obeys."""
+"""Early stopping by curvature: its time, the parameters that it restores, and the search."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.support.tiny import tiny_batch, tiny_data
 
 
 def fed(values: list[float], stop: EigenStop | None = None) -> tuple[EigenStop, list[int]]:
-    """Return the stop after these values, and the evaluation whose architecture it goes back to."""
+    """Return the stop after these values, and the evaluation that it restores, if any."""
     stop = stop or EigenStop()
     back: list[int] = []
     for number, value in enumerate(values):
-        found = stop.add(value, [torch.tensor([float(number)])])
-        if found is not None:
-            back.append(int(found[0]))
+        restored = stop.add(value, [torch.tensor([float(number)])])
+        if restored is not None:
+            back.append(int(restored[0]))
             break
     return stop, back
 
@@ -36,7 +36,7 @@ def test_level_curvature_never_stops() -> None:
     assert not stop.stopped and not back
 
 
-def test_it_stops_when_the_average_of_five_has_grown_by_a_third_in_four_evaluations() -> None:
+def test_it_stops_when_the_average_has_grown_by_a_third() -> None:
     # averages of the last five: 1 up to number 11, then 1.2, 1.4 (over 1.3 of that at 9)
     stop, back = fed([1.0] * 12 + [2.0] * 9)
     assert stop.stopped
@@ -44,7 +44,7 @@ def test_it_stops_when_the_average_of_five_has_grown_by_a_third_in_four_evaluati
     assert back == [13 - LAG_EPOCHS]
 
 
-def test_nothing_is_considered_before_the_tenth_evaluation() -> None:
+def test_it_never_stops_before_the_tenth_evaluation() -> None:
     stop, _ = fed([10.0**number for number in range(9)])
     assert not stop.stopped
     assert fed([1e9], stop)[0].stopped
@@ -82,7 +82,7 @@ def test_the_eigenvalue_is_that_of_the_whole_hessian() -> None:
 
 
 class Third(EigenStop):
-    """Stops at the third look, and goes back to the first."""
+    """Stops at the third evaluation and restores the first."""
 
     first_arch: list[torch.Tensor]
 
@@ -94,13 +94,13 @@ class Third(EigenStop):
         return self.first_arch if self.stopped else None
 
 
-def test_a_search_looks_once_an_epoch_and_decides_no_more_once_stopped(tmp_path: Path) -> None:
+def test_a_search_measures_once_an_epoch_until_it_is_stopped(tmp_path: Path) -> None:
     strategy = searcher(Darts)
     stop = strategy.eigen_stop = Third()
     files = SearchFiles(tmp_path / "s", tmp_path / "l")
     plan = SearchPlan(warmup_epochs=1, search_epochs=4, batch_size=8)
     run_search(strategy, tiny_data(32), tiny_data(32, seed=1), plan, 0, files)
-    looked = [line.epoch for line in read_log(files.log) if line.eigenvalue is not None]
-    assert looked == [1, 2, 3]
-    for part, kept in zip(strategy.arch, stop.first_arch, strict=True):
-        assert torch.equal(part, kept)
+    epochs = [line.epoch for line in read_log(files.log) if line.eigenvalue is not None]
+    assert epochs == [1, 2, 3]
+    for part, first in zip(strategy.arch, stop.first_arch, strict=True):
+        assert torch.equal(part, first)

@@ -1,4 +1,4 @@
-"""PC-DARTS: what passes by the operations, what the edges weigh, and what it costs."""
+"""PC-DARTS: bypassed channels, weights of edges, and memory."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def edge(partial: int, reduction: bool = False) -> MixedEdge:
     return MixedEdge(place, 0, DARTS_OPS, "pool", False, partial)
 
 
-def test_its_search_net_has_the_published_count() -> None:
+def test_its_search_net_has_the_published_number_of_weights() -> None:
     with torch.device("meta"):
         space = cell_space((3, 32, 32), 10, channels=16, layers=8)
         supernet = CellSupernet(space, DARTS_OPS, partial=4)
-    assert sum(one.numel() for one in supernet.parameters()) == 299_578
+    assert sum(weight.numel() for weight in supernet.parameters()) == 299_578
 
 
 @pytest.mark.parametrize("reduction", [False, True])
-def test_what_takes_no_part_passes_by_or_is_pooled(reduction: bool) -> None:
+def test_other_channels_bypass_the_operations_or_are_pooled(reduction: bool) -> None:
     x = torch.randn(2, 8, 12, 12)
     mixed = edge(4, reduction)
     weights = torch.zeros(len(DARTS_OPS))
@@ -78,9 +78,9 @@ def test_what_takes_no_part_passes_by_or_is_pooled(reduction: bool) -> None:
 @pytest.mark.parametrize("reduction", [False, True])
 def test_with_all_channels_it_is_the_edge_of_darts(reduction: bool) -> None:
     x, weights = torch.randn(2, 8, 12, 12), torch.randn(len(DARTS_OPS))
-    one = edge(1, reduction)
-    direct = [weights[DARTS_OPS.index(op)] * module(x) for op, module in one.ops.items()]
-    torch.testing.assert_close(one(x, weights, None), torch.stack(direct).sum(0))
+    mixed = edge(1, reduction)
+    direct = [weights[DARTS_OPS.index(op)] * module(x) for op, module in mixed.ops.items()]
+    torch.testing.assert_close(mixed(x, weights, None), torch.stack(direct).sum(0))
     net = CellSupernet(SPACE, DARTS_OPS, partial=1).eval()
     images = torch.randn(2, 1, 12, 12)
     alpha = [torch.rand(edge_count(2), len(DARTS_OPS)) for _ in range(2)]
@@ -88,28 +88,28 @@ def test_with_all_channels_it_is_the_edge_of_darts(reduction: bool) -> None:
     assert torch.equal(net(images, *alpha), net(images, *alpha, None, (ones, ones)))
 
 
-def kept_elements(supernet: CellSupernet) -> int:
-    """Return the numbers that autograd keeps in one pass, weights excluded."""
-    own = {one.data_ptr() for one in supernet.parameters()}
-    kept: dict[int, int] = {}
+def saved_bytes(supernet: CellSupernet) -> int:
+    """Return the bytes that autograd saves in a forward pass, without weights."""
+    own = {weight.data_ptr() for weight in supernet.parameters()}
+    saved: dict[int, int] = {}
     alive: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
             alive.append(tensor)
         return tensor
 
     probs = torch.full((14, len(DARTS_OPS)), 0.1, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         supernet(torch.randn(2, 1, 12, 12), probs, probs)
-    return sum(kept.values())
+    return sum(saved.values())
 
 
-def test_a_quarter_of_the_channels_needs_less_than_half_of_the_memory() -> None:
+def test_a_quarter_of_the_channels_needs_less_than_half_the_memory() -> None:
     space = cell_space((1, 12, 12), 3, channels=16, layers=3)
-    assert kept_elements(CellSupernet(space, partial=4)) < 0.5 * kept_elements(CellSupernet(space))
+    assert saved_bytes(CellSupernet(space, partial=4)) < 0.5 * saved_bytes(CellSupernet(space))
 
 
 def test_the_weights_of_edges_are_a_softmax_over_those_into_a_node() -> None:
@@ -135,11 +135,11 @@ def test_the_expected_latency_keeps_pairs_of_edges_by_their_weights() -> None:
     torch.testing.assert_close(kind_expected_ms(probs, edge_ms, 0, beta), wanted)
 
 
-def test_an_architecture_step_moves_operations_and_edges_and_no_weight() -> None:
+def test_an_architecture_step_trains_operations_and_edges_only() -> None:
     strategy = searcher()
     strategy.weight_step(tiny_batch(), 0.05)
-    before = {name: one.clone() for name, one in strategy.weights.state_dict().items()}
-    arch = [one.detach().clone() for one in strategy.arch]
+    before = {name: value.clone() for name, value in strategy.weights.state_dict().items()}
+    arch = [value.detach().clone() for value in strategy.arch]
     strategy.architecture_step(tiny_batch())
     assert len(arch) == 4
     assert all(not torch.equal(old, new) for old, new in zip(arch, strategy.arch, strict=True))
@@ -147,7 +147,7 @@ def test_an_architecture_step_moves_operations_and_edges_and_no_weight() -> None
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_a_heavy_edge_is_kept_though_its_operation_is_less_certain() -> None:
+def test_an_edge_of_great_weight_is_kept_with_a_less_certain_operation() -> None:
     strategy = searcher()
     with torch.no_grad():
         for part in strategy.alpha:
@@ -163,7 +163,7 @@ def cells(strategy: PartialDarts):
     return SPACE.cells(strategy.candidates(1, 0.0, 10 * COSTS.largest_ms, 0)[0])
 
 
-def test_a_search_saved_and_loaded_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_resumed_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     plan = SearchPlan(warmup_epochs=1, search_epochs=2, batch_size=8)
     data = tiny_data(16), tiny_data(16, seed=1)
 
@@ -187,7 +187,7 @@ def test_channels_that_cannot_be_parted_are_refused() -> None:
         PartialDarts.check(space)
 
 
-def test_a_step_computes_less_than_one_of_darts() -> None:
+def test_a_step_computes_less_than_a_step_of_darts() -> None:
     space = cell_space((3, 32, 32), 10)
     partial, whole = PartialDarts.traits.step_macs, Darts.traits.step_macs
     assert partial is not None and whole is not None

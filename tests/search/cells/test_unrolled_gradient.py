@@ -1,4 +1,4 @@
-"""DARTS's unrolled gradient against closed forms, and the toy of the paper's figure 2."""
+"""The unrolled gradient of DARTS against closed forms, and the toy of figure 2 of the paper."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class Quadratic:
 
     def gradient(self, order: Order, step: VirtualStep | None = None) -> Tensor:
         step = step or self.step
-        _, [found] = architecture_gradient(
+        _, [gradient] = architecture_gradient(
             self.train, self.valid, self.weights, [self.a], step, order
         )
-        return found
+        return gradient
 
     @property
     def ahead(self) -> Tensor:
@@ -67,7 +67,7 @@ class Quadratic:
 
     @property
     def first_order_ahead(self) -> Tensor:
-        """``dL_val/da`` at ``w'``: what is left when the second term is lost."""
+        """``dL_val/da`` at ``w'``: the gradient without its second term."""
         return self.r.T @ self.ahead + self.s
 
     @property
@@ -76,8 +76,8 @@ class Quadratic:
         return self.first_order_ahead - XI * self.b.T @ dw
 
 
-def error(found: Tensor, expected: Tensor) -> float:
-    return ((found - expected).norm() / expected.norm()).item()
+def error(gradient: Tensor, expected: Tensor) -> float:
+    return ((gradient - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("order", ["second", "exact"])
@@ -88,7 +88,7 @@ def test_the_unrolled_gradient_of_a_quadratic_is_its_closed_form(order: Order) -
     assert error(single.gradient(order), single.closed_form) < 1e-4
 
 
-def test_a_second_term_multiplied_by_eps_squared_would_be_noticed() -> None:
+def test_the_second_order_term_is_not_lost() -> None:
     """The known bug: ``(p - n) / 2 * eps`` for ``(p - n) / (2 * eps)`` leaves the first term."""
     problem = Quadratic()
     assert error(problem.first_order_ahead, problem.closed_form) > 1e-2
@@ -113,7 +113,7 @@ def test_a_virtual_step_of_zero_is_the_first_order() -> None:
         torch.testing.assert_close(problem.gradient(order, still), first, rtol=0, atol=0)
 
 
-def test_neither_weights_nor_architecture_nor_their_gradients_are_touched() -> None:
+def test_weights_and_architecture_stay_unchanged() -> None:
     problem = Quadratic()
     before = problem.w.clone(), problem.a.detach().clone(), problem.m.clone()
     for order in ("first", "second", "exact"):
@@ -183,12 +183,12 @@ def test_the_toy_goes_the_way_computed_by_hand() -> None:
 
 
 @pytest.mark.parametrize("values", [(3.0, 1.0, 0.5), (-4.0, 1.0, 2.0)])
-def test_the_dominant_eigenvalue_is_the_one_of_greatest_size(values: tuple[float, ...]) -> None:
+def test_the_dominant_eigenvalue_is_that_of_greatest_magnitude(values: tuple[float, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     turn = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
     hessian = turn @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ turn.T
     a = [torch.ones(k, dtype=torch.float64, requires_grad=True) for k in (1, 2)]
     whole = torch.cat(a)
     loss = 0.5 * whole @ hessian @ whole + whole.sum()
-    found = dominant_eigenvalue(loss, a, generator, steps=200, tolerance=1e-9)
-    assert found == pytest.approx(values[0], rel=1e-6)
+    value = dominant_eigenvalue(loss, a, generator, steps=200, tolerance=1e-9)
+    assert value == pytest.approx(values[0], rel=1e-6)

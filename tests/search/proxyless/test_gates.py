@@ -1,4 +1,4 @@
-"""The estimators of ProxylessNAS: against finite differences, and what two paths leave alone."""
+"""The estimators of ProxylessNAS against finite differences, and the two-path update."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def two_paths(double: bool = True) -> ProxylessGradient:
     return strategy
 
 
-def test_a_step_of_two_paths_moves_two_candidates_and_no_other_probability() -> None:
+def test_a_step_of_two_paths_changes_two_probabilities_per_decision() -> None:
     strategy = two_paths()
     images, labels = tiny_batch()
     for _ in range(8):
@@ -108,7 +108,7 @@ def test_rescaling_keeps_the_joint_mass_of_the_pair_and_the_order_within_it() ->
     pairs = draw_pairs(before.softmax(1), generator)
     after = before.scatter_add(1, pairs, change.gather(1, pairs))
     result = rescale_pairs(before, after, pairs)
-    masses = [one.softmax(1).gather(1, pairs).sum(1) for one in (before, result)]
+    masses = [logits.softmax(1).gather(1, pairs).sum(1) for logits in (before, result)]
     assert (masses[0] - masses[1]).abs().max() < 1e-12
     outside = torch.ones_like(before, dtype=torch.bool).scatter(1, pairs, False)
     difference = result.softmax(1) - before.softmax(1)

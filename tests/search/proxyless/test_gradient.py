@@ -1,4 +1,4 @@
-"""The architecture step of ProxylessNAS: its gradient, what it touches, what it learns."""
+"""The architecture step of ProxylessNAS: its gradient, its side effects, its learning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hwnas.search.statistics import mean_entropy
 from hwnas.spaces.mobile.space import MBCONVS, Candidate, MobileSpace
 from tests.support.tiny import tiny_batch, tiny_costs, tiny_space
 
-ONE = tiny_space(widths=(8,))
+SINGLE = tiny_space(widths=(8,))
 """One decision of five candidates: k3 e3, k7 e6, fused e1, fused e2, skip."""
 THREE = tiny_space(widths=(8, 16, 16))
 """Three decisions of 5, 4 and 5 candidates."""
@@ -57,7 +57,7 @@ def gradient(strategy: ProxylessGradient, path: Sequence[int]) -> Tensor:
 
 
 def explicit_gates(gates: Tensor) -> Callable[[int, MixedOp, Tensor, int], Tensor]:
-    """Mix as ``sum_j gates[p, j] * o_j(x)``, all candidates run and kept for autograd."""
+    """Mix as ``sum_j gates[p, j] * o_j(x)``, all candidates run with graph."""
 
     def mix(place: int, op: MixedOp, x: Tensor, active: int) -> Tensor:
         terms = [gates[place, j] * op(x, j) for j in range(len(op))]
@@ -78,7 +78,13 @@ def gate_gradients(strategy: ProxylessGradient, path: Sequence[int]) -> Tensor:
     return torch.autograd.grad(loss, gates)[0]
 
 
-PATHS = [(ONE, (0,)), (ONE, (3,)), (ONE, (SKIP,)), (THREE, (0, 1, 2)), (THREE, (SKIP, 3, SKIP))]
+PATHS = [
+    (SINGLE, (0,)),
+    (SINGLE, (3,)),
+    (SINGLE, (SKIP,)),
+    (THREE, (0, 1, 2)),
+    (THREE, (SKIP, 3, SKIP)),
+]
 
 
 @pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
@@ -102,7 +108,7 @@ def test_the_gradient_of_the_logits_is_equation_4(
 def test_with_one_decision_the_gradient_follows_from_the_candidates_outputs(
     path: tuple[int, ...],
 ) -> None:
-    strategy, (images, labels) = exact(ONE), tiny_batch()
+    strategy, (images, labels) = exact(SINGLE), tiny_batch()
     supernet, probs = strategy.supernet.train(), strategy.probs.detach()[0]
     assert isinstance(supernet, Supernet)
     with torch.no_grad():
@@ -127,7 +133,7 @@ def test_the_latency_part_of_the_gradient_is_the_closed_form() -> None:
     torch.testing.assert_close(difference, expected, rtol=1e-9, atol=1e-14)
 
 
-def test_a_candidate_that_is_not_there_has_no_probability_and_no_gradient() -> None:
+def test_a_missing_candidate_has_no_probability_and_no_gradient() -> None:
     strategy = searcher(THREE)
     assert strategy.mask.tolist() == [[True] * 5, [True] * 4 + [False], [True] * 5]
     before = strategy.arch_logits.detach().clone()
@@ -142,7 +148,7 @@ def test_a_candidate_that_is_not_there_has_no_probability_and_no_gradient() -> N
 
 
 def test_a_logit_whose_gradient_ends_stops_at_once() -> None:
-    strategy = searcher(ONE)
+    strategy = searcher(SINGLE)
     gradient(strategy, (0,))
     before = strategy.arch_logits.detach().clone()
     strategy.arch_logits.grad = torch.tensor([[0.0, 0.0, 0.1, 0.0, 0.0]])
@@ -165,7 +171,7 @@ def test_an_architecture_step_leaves_weights_and_statistics_as_they_were() -> No
 
 
 def test_a_weight_step_after_an_architecture_step_trains_weights_and_statistics() -> None:
-    strategy = searcher(ONE)
+    strategy = searcher(SINGLE)
     gradient(strategy, (0,))
     before = {name: value.clone() for name, value in strategy.supernet.state_dict().items()}
     logits = strategy.arch_logits.detach().clone()
@@ -188,20 +194,20 @@ def test_the_two_optimisers_have_no_parameter_in_common() -> None:
 
 
 def saved_bytes(strategy: ProxylessGradient, run: Callable[[], object]) -> int:
-    """Return the memory that autograd keeps for going back, apart from weights."""
+    """Return the bytes that autograd saves for the backward pass, without weights."""
     weights = {p.untyped_storage().data_ptr() for p in strategy.supernet.parameters()}
-    kept: dict[int, Tensor] = {}
+    saved: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
+        saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run()
-    return sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in weights)
+    return sum(t.untyped_storage().nbytes() for at, t in saved.items() if at not in weights)
 
 
-def test_an_architecture_step_keeps_one_path_in_memory_however_many_candidates() -> None:
+def test_an_architecture_step_needs_the_memory_of_a_single_path() -> None:
     one_path: list[int] = []
     all_paths: list[int] = []
     images, _ = tiny_batch()
@@ -214,7 +220,7 @@ def test_an_architecture_step_keeps_one_path_in_memory_however_many_candidates()
         all_paths.append(
             saved_bytes(strategy, lambda s=supernet, mix=every: s(images, (0, 0), mix))
         )
-    # the few numbers of each candidate in the softmax are all that grows
+    # only the few numbers per candidate of the softmax grow
     assert 0 <= one_path[2] - one_path[0] < 1000 < one_path[0]
     assert all_paths[2] - all_paths[1] == pytest.approx(all_paths[1] - all_paths[0], rel=0.1)
     assert all_paths[2] > all_paths[0] + 3 * one_path[0]
@@ -261,7 +267,7 @@ def stripes() -> tuple[Tensor, Tensor]:
     return wave[labels].view(16, 1, 1, 8).expand(16, 1, 8, 8).contiguous(), labels
 
 
-def test_entropy_is_1_where_all_is_open_and_0_where_all_is_decided() -> None:
+def test_entropy_is_1_for_uniform_and_0_for_certain_decisions() -> None:
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
     level = mask / mask.sum(1, keepdim=True)
     assert mean_entropy(level, mask) == pytest.approx(1)

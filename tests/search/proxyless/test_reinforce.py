@@ -1,4 +1,4 @@
-"""REINFORCE: its gradient against exact enumeration, its baseline, what it learns."""
+"""REINFORCE: its gradient against exact enumeration, its baseline, its learning."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_with_equal_ops_it_learns_the_fastest(objective: str) -> None:
     assert strategy.probs.max(1).values.min() > 0.8
 
 
-def test_an_update_judges_ten_networks_and_leaves_the_weights_alone() -> None:
+def test_an_update_evaluates_ten_networks_and_changes_no_weight() -> None:
     strategy = searcher(tiny_costs(tiny_space(MB33, MB33, MB33, widths=(16, 24))), 2.0)
     before = {name: value.clone() for name, value in strategy.weights.state_dict().items()}
     drawn: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""ISTA-NAS in one stage: the child is the search net, and what has settled stays."""
+"""One-stage ISTA-NAS: the child is the search net, and settled nodes stay as they are."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def chosen(strategy: IstaOneStage) -> Genotype:
 
 
 def trained(strategy: IstaOneStage, steps: int = 5) -> IstaOneStage:
-    """Let it search, then settle everything, so that batch norms have gains and shifts too."""
+    """Search, then settle all nodes, so that the batch norms are trained too."""
     strategy.begin_epoch(warm_up=False)
     for _ in range(steps):
         strategy.weight_step(tiny_batch(), 0.1)
@@ -66,10 +66,10 @@ def trained(strategy: IstaOneStage, steps: int = 5) -> IstaOneStage:
 
 
 def outputs(strategy: IstaOneStage, child: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what both say in float64: whether they are one function, not how sums are rounded."""
+    """Return the outputs of both in float64, so that rounding does not matter."""
     normal, reduction = (part.double() for part in strategy.gates())
-    supernet, open_ones = strategy.supernet.double(), active_ops((normal, reduction))
-    return supernet(x.double(), normal, reduction, open_ones), child.double()(x.double())
+    supernet, active = strategy.supernet.double(), active_ops((normal, reduction))
+    return supernet(x.double(), normal, reduction, active), child.double()(x.double())
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -79,29 +79,29 @@ def test_the_child_computes_what_the_search_net_does(train: bool) -> None:
     assert (gates < 0).any() and (gates - 1).abs().min() > 1e-3  # else nothing is absorbed
     child = strategy.network(chosen(strategy))
     strategy.supernet.train(train)
-    found, wanted = outputs(strategy, child.train(train), tiny_batch()[0])
-    assert (found - wanted).norm() <= 1e-6 * wanted.norm()
+    output, wanted = outputs(strategy, child.train(train), tiny_batch()[0])
+    assert (output - wanted).norm() <= 1e-6 * wanted.norm()
 
 
-def test_the_training_of_what_was_searched_begins_where_the_search_ended(tmp_path: Path) -> None:
+def test_the_final_training_starts_where_the_search_ended(tmp_path: Path) -> None:
     strategy = trained(searcher())
-    handed_on = tmp_path / "inherited.safetensors"
-    save_checkpoint(handed_on, strategy.network(chosen(strategy)).state_dict(), {})
+    inherited = tmp_path / "inherited.safetensors"
+    save_checkpoint(inherited, strategy.network(chosen(strategy)).state_dict(), {})
     child = build(SPACE.architecture(chosen(strategy)), dropout=0.0)
-    begin_with(child, handed_on)
+    begin_with(child, inherited)
     strategy.supernet.eval()
-    found, wanted = outputs(strategy, child.eval(), tiny_batch()[0])
-    assert (found - wanted).norm() <= 1e-6 * wanted.norm()
+    output, wanted = outputs(strategy, child.eval(), tiny_batch()[0])
+    assert (output - wanted).norm() <= 1e-6 * wanted.norm()
 
 
-def test_only_what_was_searched_hands_on_its_weights() -> None:
+def test_only_the_selected_network_inherits_weights() -> None:
     strategy = searcher()
     first, *others = strategy.candidates(4, 0.0, 2 * COSTS.largest_ms, seed=0)
     assert strategy.inherits(first) and first == chosen(strategy)
     assert others and not any(map(strategy.inherits, others))
 
 
-def test_the_child_has_gains_and_shifts_times_the_gates() -> None:
+def test_the_child_has_the_batch_norms_times_the_gates() -> None:
     strategy = trained(searcher())
     child = strategy.network(chosen(strategy))
     plain = absorbed(
@@ -109,8 +109,8 @@ def test_the_child_has_gains_and_shifts_times_the_gates() -> None:
         chosen(strategy),
         *(torch.zeros(5, len(OPS)),) * 2,
     )
-    found, before = outputs(strategy, plain.eval(), tiny_batch()[0])
-    assert (found - before).norm() > 1e-2 * found.norm()
+    output, before = outputs(strategy, plain.eval(), tiny_batch()[0])
+    assert (output - before).norm() > 1e-2 * output.norm()
     shifted = [
         last_norm(block).bias
         for block in child.blocks
@@ -130,8 +130,8 @@ def test_all_operations_of_darts_absorb_their_gates() -> None:
         strategy.begin_epoch(warm_up=True)
         child = strategy.network(chosen(strategy)).eval()
         strategy.supernet.eval()
-        found, wanted = outputs(strategy, child, x)
-        assert (found - wanted).norm() <= 1e-6 * wanted.norm()
+        output, wanted = outputs(strategy, child, x)
+        assert (output - wanted).norm() <= 1e-6 * wanted.norm()
 
 
 def norms_trained(strategy: IstaOneStage, number: int) -> set[bool]:
@@ -147,10 +147,10 @@ def norms_trained(strategy: IstaOneStage, number: int) -> set[bool]:
     }
 
 
-def test_a_node_whose_strengths_rest_settles_and_its_batch_norms_learn() -> None:
+def test_a_node_with_constant_strengths_settles_and_trains_its_batch_norms() -> None:
     strategy = searcher()
     strategy.begin_epoch(warm_up=False)
-    assert strategy.settled == [False] * NODES  # nothing has moved yet: that is no rest
+    assert strategy.settled == [False] * NODES  # not trained yet
     assert norms_trained(strategy, 0) == {False}
     for number, b in enumerate(strategy.b):
         b.data += 0.0 if number == 1 else 0.1
@@ -159,20 +159,20 @@ def test_a_node_whose_strengths_rest_settles_and_its_batch_norms_learn() -> None
     assert [norms_trained(strategy, n) for n in range(NODES)] == [
         {number == 1} for number in range(NODES)
     ]
-    gates, b, kept = strategy.gates(), strategy.b[1].clone(), strategy.support[1]
+    gates, b, support = strategy.gates(), strategy.b[1].clone(), strategy.support[1]
     log = strategy.weight_step(tiny_batch(), 0.05)
     assert log.live_nodes == NODES - 1
     assert torch.equal(strategy.b[1], b)
     first = edge_count(1)
     assert torch.equal(strategy.gates()[0][first : first + 3], gates[0][first : first + 3])
     assert not torch.equal(strategy.gates()[1], gates[1])
-    # its gates stay, whatever would be stronger
+    # a settled node keeps its operations, even if others get stronger
     strategy.matrices[1] = strategy.matrices[1][:, ::-1].copy()
     strategy.begin_epoch(warm_up=False)
-    assert strategy.support[1] == kept
+    assert strategy.support[1] == support
 
 
-def test_a_warm_up_settles_nothing_and_moves_weights_only() -> None:
+def test_a_warm_up_trains_weights_only() -> None:
     strategy = searcher()
     before = [part.detach().clone() for part in strategy.b]
     for _ in range(2):
@@ -185,17 +185,17 @@ def test_a_warm_up_settles_nothing_and_moves_weights_only() -> None:
     assert any(not torch.equal(old, new) for old, new in zip(before, strategy.b, strict=True))
 
 
-def test_dearer_costs_open_what_had_settled_and_keep_the_budget() -> None:
+def test_a_smaller_budget_reopens_settled_nodes() -> None:
     strategy = trained(searcher())
-    dear_ms = COSTS.network_ms(strategy.choices)
-    budget_ms = 0.8 * dear_ms
+    before_ms = COSTS.network_ms(strategy.choices)
+    budget_ms = 0.8 * before_ms
     strategy.set_costs(COSTS, budget_ms)
     strategy.begin_epoch(warm_up=False)
     assert COSTS.network_ms(strategy.choices) <= budget_ms
     assert strategy.settled == [False] * NODES
 
 
-def test_a_search_that_is_cut_off_and_resumed_is_the_search_never_disturbed(tmp_path: Path) -> None:
+def test_a_resumed_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     train, valid = tiny_data(24), tiny_data(16, seed=1)
     plan = SearchPlan(warmup_epochs=1, search_epochs=3, batch_size=8)
 
@@ -226,14 +226,14 @@ def test_a_search_that_is_cut_off_and_resumed_is_the_search_never_disturbed(tmp_
     assert live[0] == NODES and live[-1] == straight.settled.count(False)
 
 
-def test_candidates_begin_with_what_is_searched() -> None:
+def test_the_first_candidate_is_the_selected_network() -> None:
     strategy = trained(searcher())
-    [found] = strategy.candidates(1, 0.0, 2 * COSTS.largest_ms, seed=0)
-    assert found.choices == strategy.choices
+    [genotype] = strategy.candidates(1, 0.0, 2 * COSTS.largest_ms, seed=0)
+    assert genotype.choices == strategy.choices
     assert np.isfinite(strategy.weight_step(tiny_batch(), 0.05).loss)
 
 
-def test_a_space_whose_skips_take_no_gate_is_refused() -> None:
+def test_a_space_without_batch_norms_in_skips_is_refused() -> None:
     space = msgspec.structs.replace(SPACE, norm="none", name="cells")
     with pytest.raises(UsageError, match="space 'cells' have none; use --space cells-norm"):
         searcher(1e9, space)

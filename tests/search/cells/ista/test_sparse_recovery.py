@@ -1,4 +1,4 @@
-"""Sparse recovery: what shrinking does, what a minimiser is, and how often it finds the truth."""
+"""Sparse recovery: soft threshold, conditions of the minimiser, and recovery rates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hwnas.search.cells.ista.sparse_recovery import (
 
 
 def problem(rows: int, columns: int, sparsity: int, seed: int, kind: MatrixKind = "gauss_unit"):
-    """Return ``A``, ``b = A z`` and ``z``, whose values are between a half and 1.5 in size."""
+    """Return ``A``, ``b = A z`` and ``z`` with magnitudes between 0.5 and 1.5."""
     rng = np.random.default_rng(seed)
     a = measurement_matrix(rows, columns, rng, kind)
     z = np.zeros(columns)
@@ -28,7 +28,7 @@ def problem(rows: int, columns: int, sparsity: int, seed: int, kind: MatrixKind 
     return a, a @ z, z
 
 
-def test_shrinking_moves_towards_zero_and_not_beyond() -> None:
+def test_the_soft_threshold_moves_values_to_zero_at_most() -> None:
     shrunk = soft_threshold(np.array([-2, -0.5, 0, 0.3, 1.5]), 0.5)
     assert shrunk.tolist() == [-1.5, 0, 0, 0, 1]
     each = soft_threshold(np.array([2.0, 2.0]), np.array([0.5, 3.0]))
@@ -46,7 +46,7 @@ def test_every_step_of_ista_lowers_the_objective() -> None:
     assert (np.diff(values) <= 1e-12).all() and values[-1] < 0.1 * values[0]
 
 
-def test_twice_the_longest_safe_step_can_raise_it() -> None:
+def test_too_long_a_step_can_raise_the_objective() -> None:
     a, b, _ = problem(7, 28, 2, 0)
     z = np.random.default_rng(1).standard_normal(28)
     size = 3 / float(np.linalg.norm(a, 2)) ** 2
@@ -54,7 +54,7 @@ def test_twice_the_longest_safe_step_can_raise_it() -> None:
     assert max(np.diff(values)) > 0
 
 
-def test_ista_and_fista_find_the_same_and_fista_sooner() -> None:
+def test_fista_reaches_the_minimum_of_ista_sooner() -> None:
     a, b, _ = problem(40, 100, 5, 2)
     slow = recover(a, b, 0.01, steps=20_000, accelerated=False)
     fast = recover(a, b, 0.01, steps=20_000)
@@ -66,7 +66,7 @@ def test_ista_and_fista_find_the_same_and_fista_sooner() -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_minimiser_fulfils_the_conditions_of_karush_kuhn_and_tucker(weighted: bool) -> None:
+def test_the_minimiser_fulfils_the_kkt_conditions(weighted: bool) -> None:
     a, b, _ = problem(40, 100, 5, 3)
     penalty = np.linspace(0.005, 0.03, 100) if weighted else np.full(100, 0.01)
     z = recover(a, b, penalty, steps=20_000)
@@ -77,47 +77,47 @@ def test_the_minimiser_fulfils_the_conditions_of_karush_kuhn_and_tucker(weighted
     np.testing.assert_allclose(slope[on], (-penalty * np.sign(z))[on], atol=1e-8)
 
 
-def test_a_good_start_is_kept() -> None:
+def test_a_minimiser_is_a_fixed_point() -> None:
     a, b, _ = problem(40, 100, 5, 3)
     z = recover(a, b, 0.01, steps=20_000)
     np.testing.assert_allclose(recover(a, b, 0.01, start=z, steps=1), z, atol=1e-9)
 
 
 @pytest.mark.parametrize(("rows", "columns", "sparsity"), [(40, 100, 5), (64, 256, 8)])
-def test_with_enough_measurements_the_truth_is_always_found(
+def test_with_enough_measurements_the_true_support_is_recovered(
     rows: int, columns: int, sparsity: int
 ) -> None:
     errors = []
     for seed in range(20):
         a, b, z = problem(rows, columns, sparsity, seed)
-        found = recover(a, b, 1e-4, tolerance=1e-9)
-        assert set(largest(found, sparsity)) == set(np.flatnonzero(z))
-        errors.append(np.linalg.norm(found - z) / np.linalg.norm(z))
+        recovered = recover(a, b, 1e-4, tolerance=1e-9)
+        assert set(largest(recovered, sparsity)) == set(np.flatnonzero(z))
+        errors.append(np.linalg.norm(recovered - z) / np.linalg.norm(z))
     assert np.median(errors) < 5e-4
 
 
-def found_of(rows: int, columns: int, kind: MatrixKind, trials: int = 100) -> float:
-    """Return how often the two largest of ``z`` are the true two."""
+def recovery_rate(rows: int, columns: int, kind: MatrixKind, trials: int = 100) -> float:
+    """Return the share of trials in which the two largest of ``z`` are the true two."""
     right = 0
     for seed in range(trials):
         a, b, z = problem(rows, columns, 2, seed, kind)
-        found = recover(a, b, 1e-3, steps=1000, tolerance=1e-7)
-        right += set(largest(found, 2)) == set(np.flatnonzero(z))
+        recovered = recover(a, b, 1e-3, steps=1000, tolerance=1e-7)
+        right += set(largest(recovered, 2)) == set(np.flatnonzero(z))
     return right / trials
 
 
-def test_seven_measurements_often_find_two_of_few_operations_and_less_often_of_many() -> None:
-    few, many = found_of(7, 14, "gauss_unit"), found_of(7, 35, "gauss_unit")
+def test_the_recovery_rate_of_seven_measurements_falls_with_operations() -> None:
+    few, many = recovery_rate(7, 14, "gauss_unit"), recovery_rate(7, 35, "gauss_unit")
     assert few > 0.8 and 0.45 < many < few
-    assert found_of(14, 35, "gauss_unit") > 0.95
+    assert recovery_rate(14, 35, "gauss_unit") > 0.95
 
 
-def test_columns_that_are_nearly_parallel_find_less() -> None:
-    gauss, uniform = found_of(7, 35, "gauss_unit"), found_of(7, 35, "uniform")
+def test_nearly_parallel_columns_recover_less() -> None:
+    gauss, uniform = recovery_rate(7, 35, "gauss_unit"), recovery_rate(7, 35, "uniform")
     assert uniform < gauss - 0.1 and uniform < 0.6
 
 
-def test_any_measurements_are_explained_by_about_as_many_numbers() -> None:
+def test_a_solution_has_about_as_many_components_as_measurements() -> None:
     rng = np.random.default_rng(0)
     counts = []
     for _ in range(10):
@@ -127,7 +127,7 @@ def test_any_measurements_are_explained_by_about_as_many_numbers() -> None:
     assert 5 <= np.mean(counts) <= 8 and min(counts) > 2
 
 
-def test_a_dearer_number_is_less_often_used() -> None:
+def test_a_higher_penalty_makes_a_component_smaller() -> None:
     a = np.array([[1.0, 1.0]])
     z = recover(a, np.array([1.0]), np.array([0.01, 0.02]), steps=20_000)
     assert z[0] == pytest.approx(0.99) and z[1] == pytest.approx(0, abs=1e-9)
@@ -146,24 +146,24 @@ def test_more_measurements_than_operations_are_refused(rows: int) -> None:
         measurement_matrix(rows, 14, np.random.default_rng(0))
 
 
-def test_the_largest_are_given_in_order_and_the_first_wins_a_tie() -> None:
+def test_the_largest_are_ascending_and_the_first_wins_a_tie() -> None:
     assert largest(np.array([0.1, -3.0, 2.0, -2.0]), 2) == (1, 2)
 
 
-def test_gates_are_what_was_recovered_plus_a_step_on_what_it_leaves() -> None:
+def test_gates_are_the_strengths_plus_a_step_on_the_residual() -> None:
     a, b, _ = problem(7, 35, 2, 5)
     b = b + 0.1 * np.random.default_rng(0).standard_normal(7)
     z = recover(a, b, 1e-3)
     support = largest(z, 2)
-    kept = np.zeros(35)
-    kept[list(support)] = z[list(support)]
+    on_support = np.zeros(35)
+    on_support[list(support)] = z[list(support)]
     columns = a[:, list(support)]
     gates = columns.T @ b - gate_bias(a, z, support)
-    expected = kept[list(support)] + columns.T @ (b - a @ kept)
+    expected = on_support[list(support)] + columns.T @ (b - a @ on_support)
     np.testing.assert_allclose(gates, expected, rtol=0, atol=1e-12)
 
 
-def test_gates_of_measurements_that_two_operations_explain_are_these_two() -> None:
+def test_gates_of_an_exact_solution_are_its_strengths() -> None:
     a, b, z = problem(7, 35, 2, 6)
     support = largest(z, 2)
     gates = a[:, list(support)].T @ b - gate_bias(a, z, support)

@@ -43,13 +43,13 @@ def searcher(budget_ms: float = FREE_MS, rate: float = 0.05) -> Ista:
     )
 
 
-def test_gates_of_measurements_that_the_kept_strengths_explain_are_those_strengths() -> None:
+def test_gates_are_the_strengths_if_these_explain_the_measurements() -> None:
     strategy = searcher()
-    for number, (a, kept) in enumerate(zip(strategy.matrices, strategy.support, strict=True)):
+    for number, (a, support) in enumerate(zip(strategy.matrices, strategy.support, strict=True)):
         z = np.zeros(a.shape[1])
-        z[list(kept)] = (0.7, -0.4)
+        z[list(support)] = (0.7, -0.4)
         strategy.b[number].data.copy_(torch.from_numpy(a @ z))
-        strategy.bias[number] = torch.from_numpy(gate_bias(a, z, kept))
+        strategy.bias[number] = torch.from_numpy(gate_bias(a, z, support))
     flat = torch.cat([gates[gates != 0] for gates in strategy.gates()])
     assert len(flat) == 2 * SPACE.nodes * EDGES
     torch.testing.assert_close(sorted(flat.tolist()), sorted([0.7, -0.4] * 2 * SPACE.nodes))
@@ -69,7 +69,7 @@ def test_the_gradient_of_a_gate_is_the_column_of_its_operation() -> None:
     )
 
 
-def test_only_kept_operations_are_computed() -> None:
+def test_only_selected_operations_are_computed() -> None:
     strategy = searcher()
     called: list[str] = []
     for name, module in strategy.supernet.named_modules():
@@ -79,11 +79,11 @@ def test_only_kept_operations_are_computed() -> None:
     assert len(called) == len(SPACE.places) * SPACE.nodes * EDGES
 
 
-def test_what_is_kept_has_the_greatest_strengths_and_keeps_the_budget() -> None:
+def test_the_strongest_operations_within_the_budget_are_selected() -> None:
     strategy = searcher()
-    for z, kept in zip(strategy.z, strategy.support, strict=True):
-        weakest = min(abs(z[list(kept)]))
-        others = np.delete(abs(z), list(kept))
+    for z, support in zip(strategy.z, strategy.support, strict=True):
+        weakest = min(abs(z[list(support)]))
+        others = np.delete(abs(z), list(support))
         assert weakest >= others.max() - 1e-15
     tight = searcher(TIGHT_MS)
     assert COSTS.network_ms(tight.choices) <= TIGHT_MS < COSTS.network_ms(strategy.choices)
@@ -97,13 +97,13 @@ def test_a_budget_that_excludes_the_strongest_operation_flips_the_choice() -> No
             z[[column, len(OPS) + column]] = 1.0
             b.data.copy_(torch.from_numpy(a @ z))
         strategy.begin_epoch(False)
-        return {OPS[one % len(OPS)] for one in strategy.choices}
+        return {OPS[choice % len(OPS)] for choice in strategy.choices}
 
     assert "sep_conv_3x3" in ops(searcher())
     assert "sep_conv_3x3" not in ops(searcher(TIGHT_MS))
 
 
-def test_dearer_operations_are_shrunk_more() -> None:
+def test_slower_operations_are_shrunk_more() -> None:
     strategy = searcher()
     strategy.penalty, strategy.cost_weight = 2e-4, 0.0
     column = [number % len(OPS) == OPS.index("sep_conv_3x3") for number in range(2 * len(OPS))]
@@ -112,7 +112,7 @@ def test_dearer_operations_are_shrunk_more() -> None:
     assert abs(strategy.recover_strengths()[0])[column].sum() < before
 
 
-def test_an_architecture_step_moves_the_measurements_and_no_weight() -> None:
+def test_an_architecture_step_changes_the_measurements_and_no_weight() -> None:
     strategy = searcher()
     strategy.weight_step(tiny_batch(), 0.05)
     before = {name: value.clone() for name, value in strategy.weights.state_dict().items()}
@@ -123,7 +123,7 @@ def test_an_architecture_step_moves_the_measurements_and_no_weight() -> None:
     assert any(not torch.equal(old, new) for old, new in zip(b, strategy.b, strict=True))
 
 
-def test_a_search_that_is_cut_off_and_resumed_is_the_search_never_disturbed(tmp_path: Path) -> None:
+def test_a_resumed_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     train, valid = tiny_data(24), tiny_data(16, seed=1)
     plan = SearchPlan(warmup_epochs=1, search_epochs=2, batch_size=8)
 
@@ -150,9 +150,9 @@ def test_a_search_that_is_cut_off_and_resumed_is_the_search_never_disturbed(tmp_
 
 def test_candidates_lie_in_the_window() -> None:
     low_ms, high_ms = 0.6 * COSTS.largest_ms, 0.7 * COSTS.largest_ms
-    found = searcher().candidates(5, low_ms, high_ms, seed=0)
-    assert len({one.choices for one in found}) == 5
-    assert all(low_ms <= COSTS.network_ms(one.choices) <= high_ms for one in found)
+    genotypes = searcher().candidates(5, low_ms, high_ms, seed=0)
+    assert len({genotype.choices for genotype in genotypes}) == 5
+    assert all(low_ms <= COSTS.network_ms(genotype.choices) <= high_ms for genotype in genotypes)
 
 
 def test_a_space_without_nodes_is_refused() -> None:
