@@ -109,9 +109,9 @@ def neighbours(problem: Problem, row: Choices) -> Choices:
         for candidate in range(size)
         if candidate != row[place]
     ]
+    places, candidates = np.array(changes, np.int64).reshape(-1, 2).T
     neighbourhood = np.repeat(row[None], len(changes), 0)
-    for number, (place, candidate) in enumerate(changes):
-        neighbourhood[number, place] = candidate
+    neighbourhood[np.arange(len(changes)), places] = candidates
     return neighbourhood
 
 
