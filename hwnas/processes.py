@@ -18,7 +18,7 @@ import hwnas
 from hwnas.errors import DeviceError, HwnasError, InvalidFile
 
 T = TypeVar("T")
-JSON_CHILD_S = 180.0
+CHILD_TIMEOUT_S = 180.0
 
 
 def cores() -> int:
@@ -43,7 +43,7 @@ def run_json_child(
     result_type: type[T],
     *,
     name: str = "",
-    timeout_s: float = JSON_CHILD_S,
+    timeout_s: float = CHILD_TIMEOUT_S,
 ) -> T:
     """Run ``python -m module``, which calls `serve_json`, on a request; return its result.
 

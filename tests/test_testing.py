@@ -102,7 +102,7 @@ class Careless(Transport):
 def test_a_transport_that_does_not_quote_is_reported(tmp_path: Path) -> None:
     good = local()
     with pytest.raises(ContractBroken, match="reaches the program as it is"):
-        check_transport(Careless(good.name, good.link, good.folder), tmp_path)
+        check_transport(Careless(good.name, good.connection, good.folder), tmp_path)
 
 
 def test_the_default_space_keeps_the_contract() -> None:

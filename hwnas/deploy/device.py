@@ -95,7 +95,7 @@ def _on_host(
         raise ExportError(
             f"{transport.name}: run.py ended with status {said.status}: {said.last_line}"
         ) from None
-    return outputs, shlex.join(transport.link.user_command(shlex.join(words)))
+    return outputs, shlex.join(transport.connection.user_command(shlex.join(words)))
 
 
 def _on_phone(
@@ -124,4 +124,4 @@ def _on_phone(
                 )
             transport.pull(output, raw)
             outputs.append(np.frombuffer(raw.read_bytes(), np.float32))
-    return np.stack(outputs), shlex.join(transport.link.user_command(shlex.join(command)))
+    return np.stack(outputs), shlex.join(transport.connection.user_command(shlex.join(command)))

@@ -21,7 +21,7 @@ from hwnas.files import home
 
 WORKER = Path(__file__).parents[1] / "worker" / "launch.py"
 
-SILENCE_S = 120.0
+MAX_SILENCE_S = 120.0
 """A worker writes a line at each visit to a model; one that is silent for longer hangs."""
 
 
@@ -59,7 +59,7 @@ class LocalHost:
         worker = f"the {self.profile.runtime} worker"
         # -P: the worker's folder must not shadow modules of the standard library
         command = [sys.executable, "-P", str(WORKER)]
-        with Client(command, msgspec.json.encode(request), silence_s=SILENCE_S) as client:
+        with Client(command, msgspec.json.encode(request), silence_s=MAX_SILENCE_S) as client:
 
             def failure(problem: str) -> DeviceError:
                 status = client.wait(timeout_s=1.0)

@@ -30,7 +30,7 @@ from hwnas.devices.transports.transport import (
 )
 from hwnas.errors import DeviceError, UsageError
 
-SILENCE_S = 180.0
+MAX_SILENCE_S = 180.0
 """A worker there reports its progress; one that is silent for longer hangs."""
 
 
@@ -101,7 +101,7 @@ class RemoteHost:
         script, stdin = self._worker(there) if self.program == "worker" else self._native(there)
         process = _Process(
             self.transport.stream(
-                script, stdin=stdin, limit_s=self.remote.limit_s, silence_s=SILENCE_S
+                script, stdin=stdin, limit_s=self.remote.limit_s, silence_s=MAX_SILENCE_S
             ),
             self.profile.name,
         )

@@ -19,11 +19,11 @@ import msgspec
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.transports.client import Client
 from hwnas.errors import DeviceError, DeviceLost, UsageError
-from hwnas.files import write_atomic
+from hwnas.files import home, write_atomic
 
-COMMAND_S = 60.0
+COMMAND_TIMEOUT_S = 60.0
 """Default time limit of a command on the device."""
-COPY_S = 600.0
+COPY_TIMEOUT_S = 600.0
 """Time limit for copying one file."""
 GRACE_S = 20.0
 """Time the client waits beyond the limit on the device before it gives up."""
@@ -80,7 +80,7 @@ Stream = Generator[bytes, None, tuple[int, bytes]]
 """Yields lines of stdout; returns the exit status and the end of stderr."""
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """A client program that reaches a device, such as ``adb``."""
 
     def connect(self) -> None:
@@ -108,8 +108,8 @@ class Transport:
     Connects when it is first used.
     """
 
-    def __init__(self, name: str, link: Link, folder: str) -> None:
-        self.name, self.link, self.folder = name, link, folder
+    def __init__(self, name: str, connection: Connection, folder: str) -> None:
+        self.name, self.connection, self.folder = name, connection, folder
         self._connected = False
         self._pushed: set[str] = set()
 
@@ -118,7 +118,7 @@ class Transport:
         command: Sequence[str],
         *,
         stdin: bytes = b"",
-        limit_s: float = COMMAND_S,
+        limit_s: float = COMMAND_TIMEOUT_S,
         max_bytes: int = MAX_OUTPUT_BYTES,
     ) -> CommandResult:
         """Run a command given as words, never as a shell string; any exit status is returned.
@@ -133,7 +133,7 @@ class Transport:
         script: str,
         *,
         stdin: bytes = b"",
-        limit_s: float = COMMAND_S,
+        limit_s: float = COMMAND_TIMEOUT_S,
         max_bytes: int = MAX_OUTPUT_BYTES,
     ) -> CommandResult:
         """Run a shell script; the caller has quoted all foreign words with `shlex.quote`."""
@@ -151,7 +151,7 @@ class Transport:
         script: str,
         *,
         stdin: bytes = b"",
-        limit_s: float = COMMAND_S,
+        limit_s: float = COMMAND_TIMEOUT_S,
         max_bytes: int = MAX_OUTPUT_BYTES,
         silence_s: float | None = None,
     ) -> Stream:
@@ -167,7 +167,7 @@ class Transport:
         shown = f"`{script if len(script) <= 120 else script[:117] + '...'}`"
         held = b""  # the newline before the sentinel is not the command's
         with Client(
-            self.link.argv(limited), stdin, limit_s + GRACE_S, silence_s, max_bytes
+            self.connection.argv(limited), stdin, limit_s + GRACE_S, silence_s, max_bytes
         ) as client:
             for line in client.lines(self.name, shown):
                 if line.startswith(mark.encode()):
@@ -208,7 +208,7 @@ class Transport:
                 f"{{ cat > {part} || {{ cat > /dev/null; false; }}; }} && "
                 f"sha256sum < {part} && chmod 755 {part} && mv {part} {quoted}",
                 stdin=data,
-                limit_s=COPY_S,
+                limit_s=COPY_TIMEOUT_S,
             )
             if copy.status or copy.out[:64] != digest.encode():
                 self.shell(f"rm -f {part}")
@@ -221,7 +221,7 @@ class Transport:
 
     def pull(self, remote: str, local: Path, max_bytes: int = 2**30) -> None:
         """Copy a file from the device; ``local`` is replaced completely or not at all."""
-        copy = self.run(["cat", remote], limit_s=COPY_S, max_bytes=max_bytes)
+        copy = self.run(["cat", remote], limit_s=COPY_TIMEOUT_S, max_bytes=max_bytes)
         if copy.status:
             raise DeviceError(f"{self.name}: {remote} could not be read: {copy.last_line}")
         write_atomic(local, copy.out)
@@ -259,7 +259,7 @@ class Transport:
             return False
 
     def close(self) -> None:
-        self.link.close()
+        self.connection.close()
         self._connected = False
 
     def __enter__(self) -> Self:
@@ -270,7 +270,7 @@ class Transport:
 
     def _connect(self) -> None:
         if not self._connected:
-            self.link.connect()
+            self.connection.connect()
             self._connected = True
 
     def _lost(self, shown: str, client: Client) -> DeviceError:
@@ -278,7 +278,7 @@ class Transport:
         self._connected = False
         self._pushed.clear()
         last = CommandResult(0, b"", client.err).last_line
-        if reason := self.link.explain(last):
+        if reason := self.connection.explain(last):
             return DeviceError(f"{self.name}: {reason}")
         return DeviceLost(
             f"{self.name}: lost while it ran {shown}; last line of the client: {last}"
@@ -287,16 +287,14 @@ class Transport:
 
 def open_transport(profile: DeviceProfile) -> Transport:
     """Return the transport of a profile; it connects when it is first used."""
-    from hwnas.devices.transports.links import AdbLink, LocalLink, SshLink
+    from hwnas.devices.transports.connections import AdbConnection, LocalConnection, SshConnection
 
-    remote = profile.remote
+    name, remote = profile.name, profile.remote
     if profile.transport == "adb" and remote is not None:
         folder = remote.folder or "/data/local/tmp/hwnas"
-        return Transport(profile.name, AdbLink(profile.name, remote.serial), folder)
+        return Transport(name, AdbConnection(name, remote.serial), folder)
     if profile.transport == "ssh" and remote is not None:
-        return Transport(profile.name, SshLink(profile.name, remote), remote.folder or ".hwnas")
+        return Transport(name, SshConnection(name, remote), remote.folder or ".hwnas")
     if profile.transport == "local":
-        from hwnas.files import home
-
-        return Transport(profile.name, LocalLink(), str(home() / "device"))
-    raise DeviceError(f"{profile.name}: its profile gives no connection by which to run commands")
+        return Transport(name, LocalConnection(), str(home() / "device"))
+    raise DeviceError(f"{name}: its profile gives no connection by which to run commands")

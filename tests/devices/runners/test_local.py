@@ -143,7 +143,7 @@ def test_a_worker_that_hangs_is_ended(
     tmp_path: Path, runner: Callable[..., LocalRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_worker(monkeypatch, tmp_path, "import time; time.sleep(60)")
-    monkeypatch.setattr(local, "SILENCE_S", 0.3)
+    monkeypatch.setattr(local, "MAX_SILENCE_S", 0.3)
     with pytest.raises(DeviceError, match="worker was silent for 0 s"):
         runner("host-cpu", ".onnx").probe()
 

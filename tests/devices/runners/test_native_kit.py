@@ -16,7 +16,7 @@ from hwnas.devices.runner import Subject
 from hwnas.devices.runners.native_kit import KITS, build_kit, kit_folder
 from hwnas.devices.runners.programs import push_kit
 from hwnas.devices.runners.remote import RemoteRunner
-from hwnas.devices.transports.links import LocalLink
+from hwnas.devices.transports.connections import LocalConnection
 from hwnas.devices.transports.transport import CommandResult, Transport
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import DeviceError, InvalidFile, UsageError
@@ -57,7 +57,7 @@ def shell_runner(runtime: RuntimeName, folder: Path) -> RemoteRunner:
         measure=QUICK,
         remote=Remote(),
     )
-    transport = Transport("shell", LocalLink(), str(folder / "there"))
+    transport = Transport("shell", LocalConnection(), str(folder / "there"))
     return RemoteRunner(profile, transport=transport)
 
 

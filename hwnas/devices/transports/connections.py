@@ -13,10 +13,10 @@ import tempfile
 from hwnas.devices.profile import Remote
 from hwnas.errors import DeviceError
 
-CONNECT_S = 15.0
+CONNECT_TIMEOUT_S = 15.0
 
 
-class LocalLink:
+class LocalConnection:
     """A shell of this machine."""
 
     def connect(self) -> None:
@@ -35,7 +35,7 @@ class LocalLink:
         """Nothing stays open."""
 
 
-class AdbLink:
+class AdbConnection:
     """The system's ``adb``, for a phone."""
 
     def __init__(self, name: str, serial: str) -> None:
@@ -91,7 +91,7 @@ _ADVICE = {
 }
 
 
-class SshLink:
+class SshConnection:
     """The system's ``ssh``; all commands share one connection."""
 
     def __init__(self, name: str, remote: Remote) -> None:
@@ -151,7 +151,7 @@ class SshLink:
     def _control(self, command: str) -> None:
         argv = [*self._ssh(), "-O", command, "--", self.remote.host]
         try:
-            subprocess.run(argv, capture_output=True, timeout=CONNECT_S, check=False)
+            subprocess.run(argv, capture_output=True, timeout=CONNECT_TIMEOUT_S, check=False)
         except FileNotFoundError:
             raise DeviceError(f"{self.name}: ssh is not installed here") from None
         except subprocess.TimeoutExpired:
@@ -171,13 +171,13 @@ _SSH_FAILURES = {
 
 def _client(name: str, argv: list[str]) -> str:
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=CONNECT_S, check=False)
+        done = subprocess.run(argv, capture_output=True, timeout=CONNECT_TIMEOUT_S, check=False)
     except FileNotFoundError:
         raise DeviceError(
             f"{name}: adb is not installed here: apt-get install adb, or Android's platform tools"
         ) from None
     except subprocess.TimeoutExpired:
         raise DeviceError(
-            f"{name}: `{shlex.join(argv)}` did not end within {CONNECT_S:.0f} s"
+            f"{name}: `{shlex.join(argv)}` did not end within {CONNECT_TIMEOUT_S:.0f} s"
         ) from None
     return done.stdout.decode(errors="replace")
