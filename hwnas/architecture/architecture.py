@@ -21,7 +21,7 @@ __all__ = [
 
 
 class Genotype(msgspec.Struct, frozen=True):
-    """The choices made: one candidate index for each decision of a space, in its order."""
+    """The choices made: the index of a candidate for each decision of a space, in order."""
 
     space: str
     choices: tuple[int, ...]
@@ -36,7 +36,8 @@ class Architecture(msgspec.Struct, frozen=True):
     """Channels, height, width."""
     num_classes: int
     inputs: Inputs = ()
-    """Whose outputs each block takes, see `hwnas.architecture.graph`; empty: a chain."""
+    """For each block the indices of the blocks whose outputs it takes, see
+    `hwnas.architecture.graph`; empty for a chain."""
 
     def __post_init__(self) -> None:
         if self.inputs:
@@ -44,16 +45,16 @@ class Architecture(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that name what is computed (not how it was found)."""
+        """Sixteen hex digits that identify what is computed, however it was searched."""
         keys = [block.key for block in self.blocks]
-        said = msgspec.json.encode((keys, self.input_shape, self.num_classes))
+        content = msgspec.json.encode((keys, self.input_shape, self.num_classes))
         if self.inputs and self.inputs != chained(self.blocks):
-            said += msgspec.json.encode(self.inputs)
-        return hashlib.sha256(said).hexdigest()[:16]
+            content += msgspec.json.encode(self.inputs)
+        return hashlib.sha256(content).hexdigest()[:16]
 
     @property
     def precision(self) -> Literal["fp32", "int8"]:
-        """Of the file that it is to be compiled to: ``int8`` if any block is."""
+        """Precision of the compiled file: ``int8`` if any block is."""
         return "int8" if any(block.precision == "int8" for block in self.blocks) else "fp32"
 
     @property

@@ -61,7 +61,7 @@ def _known() -> list[dict[str, Any]]:
             "runtime": profile.runtime,
             "transport": profile.transport,
             "threads": profile.measure.threads,
-            "latency_model": model.said if model else None,
+            "latency_model": model.summary if model else None,
             "latency_model_age_days": model.age_days if model else None,
         }
     return sorted(profiles.values(), key=lambda row: row["name"])

@@ -1,7 +1,7 @@
 """The costs that a search strategy sees: milliseconds, no devices, no predictors.
 
-Where decisions are independent they are a table, `CostTable`. Where a block depends on the choices
-before it (`hwnas.spaces.grown.space`) each network has its own price, `NetworkCosts`.
+Where decisions are independent, the costs are a table (`CostTable`). Where a block depends on
+earlier choices (`hwnas.spaces.grown.space`), each network has its own cost (`NetworkCosts`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class CostTable(msgspec.Struct, frozen=True):
 
     mean_ms: tuple[tuple[float, ...], ...]
     fixed_ms: float
-    """What every network of the space costs: fixed blocks and overhead."""
+    """Cost that all networks share: fixed blocks and overhead."""
     reach_ms: tuple[float, float] | None = None
-    """Least and greatest cost of what is chosen, where decisions depend on each other."""
+    """Smallest and largest cost of the chosen blocks, where decisions depend on each other."""
 
     def network_ms(self, choices: Sequence[int]) -> float:
         """Return the latency of one choice for each decision."""
@@ -45,21 +45,21 @@ class CostTable(msgspec.Struct, frozen=True):
 
     @property
     def smallest_ms(self) -> float:
-        """Of the fastest network."""
+        """Latency of the fastest network."""
         return self.fixed_ms + (self.reach_ms[0] if self.reach_ms else sum(map(min, self.mean_ms)))
 
     @property
     def largest_ms(self) -> float:
-        """Of the slowest network."""
+        """Latency of the slowest network."""
         return self.fixed_ms + (self.reach_ms[1] if self.reach_ms else sum(map(max, self.mean_ms)))
 
 
-ASKED = 500
-"""Blocks that are asked for at once: what a latency model needs for it grows with their square."""
+MAX_BLOCKS_PER_CALL = 500
+"""Blocks whose costs are computed at once; the memory for it grows with their square."""
 
 
 class NetworkCosts:
-    """Latency of whole networks of a space that is grown; each block is asked for once."""
+    """Latency of whole networks of a grown space; the cost of each block is computed once."""
 
     def __init__(
         self,
@@ -77,13 +77,13 @@ class NetworkCosts:
         return self.networks_ms([choices])[0]
 
     def networks_ms(self, rows: Iterable[Sequence[int]]) -> list[float]:
-        """Return the latencies of many networks; quicker than one after the other."""
+        """Return the latencies of many networks; faster than one by one."""
         names = [tuple(map(int, row)) for row in rows]
         new = {name: self._blocks(name) for name in names if name not in self._networks_ms}
         fresh = {block for blocks in new.values() for block in blocks} - self._blocks_ms.keys()
         ordered = sorted(fresh, key=lambda block: block.key)
-        for first in range(0, len(ordered), ASKED):
-            part = ordered[first : first + ASKED]
+        for first in range(0, len(ordered), MAX_BLOCKS_PER_CALL):
+            part = ordered[first : first + MAX_BLOCKS_PER_CALL]
             costs_ms = self._ask_ms(part)
             self._blocks_ms.update((block, costs_ms.get(block, 0.0)) for block in part)
         for name, blocks in new.items():
@@ -115,11 +115,11 @@ def _grown(space: SearchSpace) -> GrownSpace:
 def cost_table(
     space: SearchSpace, block_ms: Callable[[Block], float], overhead_ms: float
 ) -> CostTable:
-    """Ask ``block_ms`` for every candidate and fixed block of ``space``; a skip costs nothing.
+    """Return the costs of every candidate and fixed block of ``space``; a skip costs nothing.
 
-    A candidate of several sites costs the sum over them, each as often as it is there. A space
-    whose decisions depend on each other says by its ``reach_ms`` what its networks cost at least
-    and at most, given the rows.
+    A candidate with several sites costs the sum over them, each as often as it occurs. A space
+    whose decisions depend on each other computes the smallest and largest cost of its networks
+    (``reach_ms``) from the rows.
     """
     rows = [[0.0] * len(decision.candidates) for decision in space.decisions]
     for site in space.sites():

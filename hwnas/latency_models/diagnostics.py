@@ -1,4 +1,4 @@
-"""Where a latency model is worst: networks held out from the fit, blocks left out one by one."""
+"""The largest errors of a latency model: held-out networks, and blocks left out one by one."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from hwnas.latency_models.fitting.gaussian import leave_one_out
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 
-WORST = 3
-"""Networks that are named."""
+NUM_WORST = 3
+"""Networks that are listed."""
 
 
 class NetworkCase(msgspec.Struct, frozen=True):
-    """A network, predicted by a model of the others."""
+    """A network, predicted by a model fitted to the other networks."""
 
     measured_ms: float
     predicted_ms: float
     std_ms: float
     blocks: int
     mostly: str
-    """The operation that takes the largest part of it, and the part."""
+    """The operation with the largest share of the latency, and that share."""
 
     @property
     def error(self) -> float:
@@ -35,7 +35,7 @@ class NetworkCase(msgspec.Struct, frozen=True):
 
 
 class OpCase(msgspec.Struct, frozen=True):
-    """The blocks of one operation, each predicted from all others timed alone."""
+    """The blocks of one operation, each predicted from all other isolated blocks."""
 
     op: str
     blocks: int
@@ -57,11 +57,11 @@ def validated(model: LatencyModel) -> tuple[LatencyModel, Cases]:
     networks: tuple[NetworkCase, ...] = ()
     predicted = held_out_predictions(model.device, model.observations, model.sources)
     if predicted is not None:
-        measured = np.array([one.ms for one in model.networks])
+        measured = np.array([network.ms for network in model.networks])
         held_out = score_predictions(predicted, measured, NUM_FOLDS)
         model = msgspec.structs.replace(model, held_out=held_out)
         errors = np.abs(predicted.mean_ms / measured - 1)
-        worst: list[int] = np.argsort(-errors)[:WORST].tolist()
+        worst: list[int] = np.argsort(-errors)[:NUM_WORST].tolist()
         networks = tuple(
             NetworkCase(
                 measured_ms=float(measured[place]),
@@ -76,12 +76,12 @@ def validated(model: LatencyModel) -> tuple[LatencyModel, Cases]:
 
 
 def block_errors(model: LatencyModel) -> tuple[list[Block], list[float]]:
-    """Return the blocks with times of their own, and how wrong the others predict each."""
+    """Return the timed blocks, and the relative error of predicting each from the others."""
     timed = timed_blocks(model.observations)
-    if len(timed.blocks) < WORST:
+    if len(timed.blocks) < NUM_WORST:
         return [], []
     amounts = cost_regressors(
-        timed.blocks, [one.predicted_ms(timed.blocks) for one in model.sources]
+        timed.blocks, [source.predicted_ms(timed.blocks) for source in model.sources]
     )
     mean_ms = np.maximum(amounts @ np.array(model.prior.weights), 1e-9)
     covariance = prior_covariance(model.prior, timed.blocks, amounts) + np.diag(
@@ -100,9 +100,9 @@ def _by_op(blocks: Sequence[Block], errors: Sequence[float]) -> Iterable[OpCase]
         yield OpCase(op, len(mine), typical, worst[2].key, worst[1])
 
 
-def _mostly(model: LatencyModel, one: Observation) -> str:
+def _mostly(model: LatencyModel, network: Observation) -> str:
     parts: dict[str, float] = {}
-    for block in one.blocks:
+    for block in network.blocks:
         parts[block.op] = parts.get(block.op, 0.0) + model.rows_ms[block]
     op = max(parts, key=lambda name: parts[name])
     return f"{op} {parts[op] / sum(parts.values()):.0%}"

@@ -1,4 +1,4 @@
-"""A block in physical terms: what it computes and moves, and what it looks like.
+"""Features of blocks: what they compute and move, and their shapes.
 
 `resources` are amounts that add up, so that a linear combination of them is a latency: operators
 started, multiply-accumulates of dense and of depthwise convolutions, elements of feature maps read
@@ -24,15 +24,15 @@ RESOURCES = ("operators", *(name for name in Kernel._fields if name != "norm_par
 """Columns of `resources`; all but the first in millions."""
 
 SHAPE_GROUPS = ("channels", "size", "kernel", "flags", "hidden")
-"""What has a length scale of its own in the kernel over `shape`.
+"""Groups of coordinates with a common length scale in the kernel over `shapes`.
 
-``hidden``, the width inside a block, is not one of ``channels``: a block that does not expand is
-another thing than one that does, and of the same width outside.
+``hidden``, the width inside a block, is not part of ``channels``: blocks with and without expansion
+have different costs at the same outer width.
 """
 
 
 def resources(blocks: Sequence[Block]) -> Floats:
-    """Return ``[B, J]``: what each block takes, in the columns of `RESOURCES`."""
+    """Return ``[B, J]``: the amounts of each block, in the columns of `RESOURCES`."""
     rows = np.zeros((len(blocks), len(RESOURCES)))
     for row, block in zip(rows, blocks, strict=True):
         row[0] = len(block.kernels)
@@ -49,15 +49,15 @@ def shapes(blocks: Sequence[Block]) -> tuple[Floats, NDArray[np.intp]]:
     return np.array(rows, dtype=float).reshape(len(rows), len(groups)), np.array(groups)
 
 
-def unsupported(asked: Iterable[Block], known: Iterable[Block]) -> list[str]:
-    """Say which values of ``asked`` occur in no block of ``known``, e.g. ``mbconv kernel 7``.
+def unsupported(blocks: Iterable[Block], known: Iterable[Block]) -> list[str]:
+    """Return the features of ``blocks`` that no block of ``known`` has, e.g. ``mbconv kernel 7``.
 
-    Such a block is a blind spot: its cost may be ten times that of its neighbours (depthwise 7x7
-    on some runtimes), and nothing measured can tell.
+    The cost of such a block cannot be predicted: it may be ten times that of similar blocks, as
+    depthwise 7x7 convolutions are on some runtimes.
     """
     seen = {value for block in known for value in _values(block)}
     missing = dict.fromkeys(
-        value for block in asked for value in _values(block) if value not in seen
+        value for block in blocks for value in _values(block) if value not in seen
     )
     return list(missing)
 
@@ -90,7 +90,7 @@ def _shape(block: Block, names: Sequence[str]) -> list[float]:
 
 
 def shares(amounts: Floats, weights: Floats) -> Floats:
-    """Return ``[B, J]``: which share of ``amounts @ weights`` each resource has."""
+    """Return ``[B, J]``: the share of each resource in ``amounts @ weights``."""
     parts = amounts * weights
     total = parts.sum(axis=1, keepdims=True)
     return cast(Any, np.divide(parts, total, out=np.zeros_like(parts), where=total > 0))

@@ -1,8 +1,8 @@
-"""The latency model of one device: what a block, a network or a whole space costs, and how sure.
+"""The latency model of a device: costs of blocks, networks and spaces, with their uncertainty.
 
-A sum-structured Gaussian process: `prior` says what blocks cost by features and timings of single
-blocks, `correction` what whole networks add to it. The file holds the observations and the few
-numbers that a fit finds; the posterior is worked out when it is asked for, without any fitting.
+A Gaussian process over sums of blocks: `prior` predicts costs from features and timings of single
+blocks, `correction` adjusts them to whole networks. A model holds the observations and the few
+hyper-parameters of the fit; the posterior is computed on demand, without fitting anything.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from hwnas.spaces.space import SearchSpace
 ModelKind = Literal["measured", "table", "adapted", "simulated", "emulated"]
 """Where a model's numbers come from."""
 
-FLOOR = 0.015
-"""No prediction claims a relative standard deviation below this: what measuring again differs by
-on a quiet machine."""
+MIN_RELATIVE_STD = 0.015
+"""Lower bound of a prediction's relative standard deviation: what repeated measurements on a quiet
+machine differ by."""
 
 
 class HeldOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How well networks were predicted that the fit did not see."""
+    """Accuracy of predictions for networks that the fit did not see."""
 
     networks: int
     within_5: float
@@ -57,13 +57,13 @@ class HeldOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Root mean square of the relative errors."""
     spearman: float
     folds: int
-    """Of the cross-validation; 0 where the networks were never fitted."""
+    """Folds of the cross-validation; 0 where the networks were never fitted."""
     covered_90: float = 0.0
     """Share of measurements inside the 90 % interval."""
 
 
 class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model was made on; it holds there only."""
+    """The conditions of the measurements; the model is valid for these only."""
 
     fingerprint: str
     hardware: str
@@ -75,11 +75,11 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference_spread: float
     """Interquartile range of the reference over its median, over all rounds."""
     reference_sha256: str
-    """Of the reference model's file: ratios to another one mean something else."""
+    """Hash of the reference model's file; ratios to another model are not comparable."""
 
 
 class Predictions(NamedTuple):
-    """Latencies of networks ``[N]``, with the standard deviation of measuring them."""
+    """Predicted latencies of networks ``[N]``, and the standard deviations of measurements."""
 
     mean_ms: Floats
     std_ms: Floats
@@ -90,7 +90,7 @@ class Predictions(NamedTuple):
         return np.maximum(self.mean_ms - half, 0.0), self.mean_ms + half
 
     def bound_ms(self, share: float = 0.9) -> Floats:
-        """Return what ``share`` of the measurements stay below: for a check of a budget."""
+        """Return the bounds that ``share`` of the measurements stay below, to check a budget."""
         return self.mean_ms + NormalDist().inv_cdf(share) * self.std_ms
 
 
@@ -106,7 +106,7 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
     rows_ms: dict[Block, float]
     """Cost of each observed block inside a network: the posterior mean."""
     overhead_ms: float
-    """Added once to every network. Learnt along with the rows: no meaning of its own."""
+    """Added once to every network; fitted together with the rows, without a physical meaning."""
     observations: tuple[Observation, ...]
     prior: BlockPrior
     correction: Correction | None = None
@@ -118,7 +118,7 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that name the model's numbers, whenever it was made."""
+        """Sixteen hex digits that identify the model's numbers, whenever it was fitted."""
         rows = sorted((block.key, ms) for block, ms in self.rows_ms.items())
         return hashlib.sha256(msgspec.json.encode((rows, self.overhead_ms))).hexdigest()[:16]
 
@@ -140,8 +140,8 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
     def block_ms(self, block: Block) -> float:
         """Return the cost of one block inside a network; a skip costs nothing.
 
-        A block that was never measured is predicted, except from a published table, and except
-        where no measured block has its kind of operation or its kernel: both are an `UnknownName`.
+        A block that was never measured is predicted. Raises `UnknownName` if the model is a
+        published table, or if no measured block has its kind of operation or its kernel size.
         """
         return 0.0 if block.is_free else self.blocks_ms([block])[block]
 
@@ -170,35 +170,37 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
     def predict(self, networks: Sequence[Iterable[Block]]) -> Predictions:
         """Return mean and standard deviation of networks' measured latencies.
 
-        Unlike `block_ms` it predicts what nothing measured supports, too: see `unsupported`.
+        Unlike `block_ms`, it also predicts blocks that are `unsupported`.
         """
-        rows = [[block for block in one if not block.is_free] for one in networks]
-        asked = list(dict.fromkeys(block for row in rows for block in row))
-        found = self.posterior_over(asked)
-        place = {block: number for number, block in enumerate(asked)}
-        counts = np.zeros((len(rows), len(asked) + 1))
+        rows = [[block for block in network if not block.is_free] for network in networks]
+        distinct = list(dict.fromkeys(block for row in rows for block in row))
+        costs = self.posterior_over(distinct)
+        place = {block: number for number, block in enumerate(distinct)}
+        counts = np.zeros((len(rows), len(distinct) + 1))
         counts[:, -1] = 1.0
         for number, row in enumerate(rows):
             for block in row:
                 counts[number, place[block]] += 1
-        mean = counts @ np.append(found.ms, found.overhead_ms)
-        variance = np.einsum("nb,bc,nc->n", counts, found.covariance, counts, optimize=True)
-        noise = (found.noise**2 + self._repeat_error**2) * mean**2
-        return Predictions(mean, np.maximum(np.sqrt(variance + noise), FLOOR * mean))
+        mean = counts @ np.append(costs.ms, costs.overhead_ms)
+        variance = np.einsum("nb,bc,nc->n", counts, costs.covariance, counts, optimize=True)
+        noise = (costs.noise**2 + self._repeat_error**2) * mean**2
+        return Predictions(mean, np.maximum(np.sqrt(variance + noise), MIN_RELATIVE_STD * mean))
 
     def std_ms(self, blocks: Iterable[Block]) -> float:
         """Return the standard deviation of a network's measured latency around its prediction."""
         return float(self.predict([blocks]).std_ms[0])
 
     def unsupported(self, blocks: Iterable[Block]) -> list[str]:
-        """Return the kinds of operation and kernel in ``blocks`` that nothing measured has."""
+        """Return the kinds of operation and kernel in ``blocks`` that no measured block has."""
         return unsupported(blocks, self.support)
 
     def costs(self, space: SearchSpace) -> Costs:
-        """Return what networks of ``space`` cost: a table where its decisions are independent."""
+        """Return the costs of networks of ``space``; a table if its decisions are independent."""
         if not isinstance(in_float(space), GrownSpace):
             return self.cost_table(space)
-        self.blocks_ms([*space.fixed, *(site.block for site in space.sites())])  # what it lacks
+        self.blocks_ms(
+            [*space.fixed, *(site.block for site in space.sites())]
+        )  # raises for a block that cannot be predicted
         return NetworkCosts(space, self.blocks_ms, self.overhead_ms)
 
     def cost_table(self, space: SearchSpace) -> CostTable:
@@ -209,32 +211,34 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def support(self) -> tuple[Block, ...]:
-        """The blocks that anything was measured of, here or on a source device."""
+        """The blocks that were measured, on this device or on a source device."""
         return tuple(
-            dict.fromkeys([*self.rows_ms, *(b for one in self.sources for b in one.support)])
+            dict.fromkeys(
+                [*self.rows_ms, *(block for source in self.sources for block in source.support)]
+            )
         )
 
     def posterior_over(self, blocks: Sequence[Block]) -> Posterior:
-        """Return the costs of ``blocks``, in their order, and how sure they are."""
+        """Return the costs of ``blocks``, in their order, and their covariance."""
         field = block_grid(self.observations, self.prior, self.sources, blocks)
         if self.correction is None:
-            found = uncorrected(field, common_bias_std(self.observations))
+            costs = uncorrected(field, common_bias_std(self.observations))
         else:
-            found = posterior(self.correction, network_data(self.observations, field.blocks), field)
+            costs = posterior(self.correction, network_data(self.observations, field.blocks), field)
         place = {block: number for number, block in enumerate(field.blocks)}
         taken = [place[block] for block in blocks]
         joint = [*taken, len(field.blocks)]
-        covariance = found.covariance[np.ix_(joint, joint)]
-        return found._replace(ms=found.ms[taken], covariance=covariance)
+        covariance = costs.covariance[np.ix_(joint, joint)]
+        return costs._replace(ms=costs.ms[taken], covariance=covariance)
 
     @cached_property
     def _repeat_error(self) -> float:
         """The typical standard error of a network's measurement."""
-        errors = [one.standard_error for one in self.networks]
+        errors = [network.standard_error for network in self.networks]
         return float(np.median(errors)) if errors else 0.0
 
     def _bound_ms(self, block: Block) -> float:
-        """Charge a classifier as the smallest one with at least as many classes."""
+        """Return an upper bound: the cost of the smallest classifier with enough classes."""
         larger = [
             row
             for row in self.rows_ms
@@ -251,7 +255,7 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
         return UnknownName(f"latency row for {self.device}{why}", block.key, keys)
 
     def predicted_ms(self, blocks: Sequence[Block]) -> Floats:
-        """Return the cost of each block, also of those that nothing measured supports."""
+        """Return the cost of each block, also of unsupported ones."""
         costs = dict(self.rows_ms)
         if fresh := [block for block in blocks if block not in costs]:
             costs.update(zip(fresh, self.posterior_over(fresh).ms.tolist(), strict=True))

@@ -2,7 +2,7 @@
 
 ONNX Runtime names operators after their block; an operator without a name, such as a sum or a
 change of the memory layout, belongs to the block before it. LiteRT's operators have no names, but
-run in the order of the file, so each block owns as many of them as `parts_of` counts.
+run in the order of the file, so each block owns as many of them as `Block.kernels` has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hwnas.devices.op_profile.local import OperatorTime, operator_times
 from hwnas.devices.profile import DeviceProfile
 
 UNCOUNTED_KINDS = ("Reshape", "Copy")
-"""Kinds of LiteRT's operators that `parts_of` does not count."""
+"""Kinds of LiteRT's operators that `Block.kernels` does not have."""
 
 
 def block_shares(path: Path, profile: DeviceProfile, blocks: Sequence[Block]) -> tuple[float, ...]:

@@ -19,13 +19,13 @@ def test_a_kernel_that_no_measured_network_has_is_told() -> None:
     asked = [block for block in BLOCKS if block.op == "mbconv"]
     assert len(without) >= 3 and {block.kernel_size for block in asked} == {3, 5, 7}
     found = breakdown(fitted([*isolated(noise=0.01), *without]), asked)
-    assert found.only_alone == ("mbconv kernel 7",)
+    assert found.only_isolated == ("mbconv kernel 7",)
     assert found.never_measured == ()
     for one, block in zip(found.blocks, asked, strict=True):
-        assert bool(one.only_alone) == (block.kernel_size == 7)
+        assert bool(one.only_isolated) == (block.kernel_size == 7)
     everywhere = fitted([*isolated(noise=0.01), *networks(60, 0, 0.01)])
-    assert breakdown(everywhere, asked).only_alone == ()
-    assert breakdown(fitted(isolated(noise=0.01)), asked).only_alone == ()
+    assert breakdown(everywhere, asked).only_isolated == ()
+    assert breakdown(fitted(isolated(noise=0.01)), asked).only_isolated == ()
 
 
 def fitted(observed: Sequence[Observation]) -> LatencyModel:

@@ -13,7 +13,7 @@ import pytest
 from hwnas.architecture.architecture import Block
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.latency_models.fitting.fit import fit_model, update_model
-from hwnas.latency_models.model import FLOOR, LatencyModel, Predictions
+from hwnas.latency_models.model import MIN_RELATIVE_STD, LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.model_file import SCHEMA, decode_model, encode_model
 from tests.support.synthetic import (
@@ -282,7 +282,7 @@ def test_bounds_are_those_of_the_normal_distribution() -> None:
 def test_no_prediction_claims_less_than_measuring_again_differs_by() -> None:
     found = fitted([*isolated(), *networks(60, 0)])
     predicted = found.predict(random_networks(10))
-    assert (predicted.std_ms >= FLOOR * predicted.mean_ms * (1 - 1e-12)).all()
+    assert (predicted.std_ms >= MIN_RELATIVE_STD * predicted.mean_ms * (1 - 1e-12)).all()
 
 
 def test_the_spread_of_a_prediction_has_the_noise_of_a_measurement() -> None:

@@ -105,7 +105,7 @@ def predict(
                 "overhead_ms": result.overhead_ms,
                 "blocks": result.blocks,
                 "never_measured": result.never_measured,
-                "only_alone": result.only_alone,
+                "only_isolated": result.only_isolated,
                 "budget_ms": budget_ms,
                 "probability": probability,
             }
@@ -128,7 +128,7 @@ def _print(result: Breakdown, subject: str, source: str) -> None:
             f"{cost.ms:.4g}",
             f"{cost.interval_ms[0]:.4g} to {cost.interval_ms[1]:.4g}",
             f"{cost.share:.1%}",
-            cost.known + (" (!)" if cost.never_measured or cost.only_alone else ""),
+            cost.source + (" (!)" if cost.never_measured or cost.only_isolated else ""),
         ]
         for cost in result.blocks
     ]
@@ -141,5 +141,5 @@ def _print(result: Breakdown, subject: str, source: str) -> None:
     )
     for kind in result.never_measured:
         click.echo(f"never measured on the device: {kind}; its cost is extrapolated")
-    for kind in result.only_alone:
+    for kind in result.only_isolated:
         click.echo(f"timed in isolation only: {kind}; its cost inside a network is less certain")

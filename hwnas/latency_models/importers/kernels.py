@@ -1,4 +1,4 @@
-"""Kernels as nn-Meter times them, in CSV.
+"""Kernel latencies of nn-Meter, in CSV.
 
 Zhang et al., "nn-Meter", MobiSys 2021: a model is cut into kernels, and each is timed alone. Its
 own export has one kernel a file, in the columns ``model_path`` (``conv-bn-relu_prior_YB2F4N``),
@@ -34,7 +34,7 @@ from hwnas.latency_models.importers.columns import (
     latency_column,
 )
 from hwnas.latency_models.importers.rows import (
-    Found,
+    NamedObservation,
     WrongRow,
     collect,
     latency_ms,
@@ -52,14 +52,14 @@ CONVOLUTIONS = {
     "conv-bn-hswish": "hswish",
     "conv-hswish": "hswish",
 }
-"""Kernels that are our block ``conv``, with its activation."""
+"""Kernels that are a block ``conv``, with its activation."""
 
-PARTS = (
+PARTIAL_KERNELS = (
     "conv-bn", "conv-block", "dwconv-bn", "dwconv-relu", "dwconv-relu6", "dwconv-bn-relu",
     "dwconv-bn-relu6", "dwconv-block", "dwconv-bn-hswish", "maxpool", "avgpool", "concat", "split",
     "channelshuffle", "se", "global-avgpool", "bnrelu", "bn", "hswish", "relu", "addrelu", "add",
 )  # fmt: skip
-"""Kernels that are no block of ours."""
+"""Kernels that are a part of a block only."""
 
 CONFIGURATION = (
     "HW", "CIN", "COUT", "KERNEL_SIZE", "STRIDES", "POOL_STRIDES", "CIN1", "CIN2", "CIN3", "CIN4",
@@ -99,15 +99,17 @@ class _Reader:
         check_columns(file, plain, known, (self.named,))
         self.passed: Counter[str] = Counter()
 
-    def read(self, row: Row) -> list[Found]:
+    def read(self, row: Row) -> list[NamedObservation]:
         kernel = row[self.named].split("_")[0]
-        if kernel in PARTS:
+        if kernel in PARTIAL_KERNELS:
             self.passed[kernel] += 1
             return []
         block = sensible(_block(kernel, row))
         ms, error = self._latency(row[self.latency.column])
         # two kernels may be one block: batch norm is folded into the convolution
-        return [Found(f"{kernel} {block.key}", Observation("isolated", (block,), ms, error))]
+        return [
+            NamedObservation(f"{kernel} {block.key}", Observation("isolated", (block,), ms, error))
+        ]
 
     def _latency(self, given: str) -> tuple[float, float]:
         """Return milliseconds and their relative error."""
@@ -127,7 +129,7 @@ def _block(kernel: str, row: Row) -> Block:
     if kernel == "fc":
         return Block("logits", value("CIN"), value("COUT"), 1, 1, 1, 1)
     if kernel not in CONVOLUTIONS:
-        known = ", ".join((*CONVOLUTIONS, "fc", *PARTS))
+        known = ", ".join((*CONVOLUTIONS, "fc", *PARTIAL_KERNELS))
         raise WrongRow(f"kernel is {kernel!r}, expected one of {known}")
     return Block(
         "conv", value("CIN"), value("COUT"), value("KERNEL_SIZE"), value("STRIDES"), 1,

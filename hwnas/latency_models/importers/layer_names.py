@@ -34,8 +34,8 @@ from hwnas.latency_models.importers.rows import WrongRow, sensible
 
 LayerDialect = Literal["proxylessnas", "ofa"]
 
-LARGEST_RATIO = 16
-"""An ``expand`` above it is a number of channels, one below it a ratio."""
+MAX_RATIO = 16
+"""A larger ``expand`` is a number of channels, not a ratio."""
 
 _N = r"(\d{1,5})"
 _SHAPE = f"{_N}x{_N}x{_N}"
@@ -69,14 +69,14 @@ class Layer(NamedTuple):
 
 def parse(name: str, dialect: LayerDialect) -> Layer:
     """Take ``name`` apart. Raises `WrongRow` for a name that is not of the dialect."""
-    found = _NAME.fullmatch(name)
-    if found is None or found[1] not in _LAYERS[dialect]:
+    match = _NAME.fullmatch(name)
+    if match is None or match[1] not in _LAYERS[dialect]:
         raise WrongRow(
             f"{name!r} is no layer of a table of {dialect}, expected a name as "
             "'Conv_1-input:7x7x320-output:7x7x1280' that begins with "
             f"{', '.join(_LAYERS[dialect])}"
         )
-    kind, height, width, c_in, out_height, out_width, c_out, flat, expanded = found.groups()
+    kind, height, width, c_in, out_height, out_width, c_out, flat, expanded = match.groups()
     if height != width or out_height != out_width:
         raise WrongRow(f"{name!r} is not square, expected height = width")
     if (flat is not None) != (kind == "Logits") or bool(expanded) != (kind == "expanded_conv"):
@@ -123,21 +123,21 @@ def shortcut_differs(layer: Layer, block: Block) -> bool:
 
 
 def _expanded(name: str, layer: Layer, dialect: LayerDialect) -> Block:
-    found = _EXPANDED[dialect].fullmatch(layer.expanded)
-    if found is None:
+    match = _EXPANDED[dialect].fullmatch(layer.expanded)
+    if match is None:
         raise WrongRow(
             f"{name!r} ends in {layer.expanded!r}, a table of {dialect} has {_EXPECTED[dialect]}"
         )
-    expand, kernel, stride, skip, *flags = map(int, found.groups())
+    expand, kernel, stride, skip, *flags = map(int, match.groups())
     if min(expand, kernel, stride) < 1:
         raise WrongRow(f"{name!r}: expansion, kernel and stride must be at least 1")
     c_in, size = layer.in_channels, layer.in_size
     if dialect == "proxylessnas":
-        if expand > LARGEST_RATIO:
+        if expand > MAX_RATIO:
             raise WrongRow(f"{name!r}: expand:{expand} looks like channels, expected a ratio")
         block = Block("mbconv", c_in, layer.out_channels, kernel, stride, expand, size)
     else:
-        if expand < c_in and expand <= LARGEST_RATIO:
+        if expand < c_in and expand <= MAX_RATIO:
             raise WrongRow(f"{name!r}: expand:{expand} looks like a ratio, expected channels")
         se, hs = flags
         block = Block(

@@ -26,7 +26,7 @@ from hwnas.latency_models.importers.layer_names import (
 )
 from hwnas.latency_models.importers.mappings import Entry
 from hwnas.latency_models.importers.rows import (
-    Found,
+    NamedObservation,
     WrongRow,
     collect,
     error_of_mean,
@@ -41,7 +41,7 @@ _FIRST = re.compile(r"Conv-input:(\d{1,5})x", re.ASCII)
 
 
 class Table(NamedTuple):
-    """The rows for one input size, in pixels (0 if nothing says it)."""
+    """The rows for one input size, in pixels (0 if it is not known)."""
 
     resolution: int
     rows: tuple[Entry, ...]
@@ -91,11 +91,11 @@ def read_tables(
         others = [row for row in table.rows if not row.name.startswith("AvgPool2D-")]
         # pools first: a Conv_2 row is read together with its pool
         rows = [(row.place, row) for row in (*pools, *others)]
-        found, said = collect(file, rows, reader.read)
+        read, read_notes = collect(file, rows, reader.read)
         reader.check_pools(file)
         where = f"{table.resolution} px: " if table.resolution else ""
-        observations += found
-        notes += [where + note for note in (*said, *reader.notes)]
+        observations += read
+        notes += [where + note for note in (*read_notes, *reader.notes)]
     return observations, notes
 
 
@@ -109,7 +109,7 @@ class _Reader:
         self.used: set[Layer] = set()
         self.notes: list[str] = []
 
-    def read(self, row: Entry) -> list[Found]:
+    def read(self, row: Entry) -> list[NamedObservation]:
         layer = parse(row.name, self.dialect)
         ms, error = _mean_and_error(row)
         if layer.kind == "AvgPool2D":
@@ -122,7 +122,7 @@ class _Reader:
         block = block_of(row.name, layer, self.dialect)
         if shortcut_differs(layer, block):
             self.notes.append(f"{block.key}: idskip:0 in the table, our block adds its input")
-        return [Found(row.name, Observation("in_network", (block,), ms, error))]
+        return [NamedObservation(row.name, Observation("in_network", (block,), ms, error))]
 
     def check_pools(self, file: str) -> None:
         for pool, (row, _, _) in self.pools.items():
@@ -132,21 +132,23 @@ class _Reader:
                     "input channels, there is none"
                 )  # fmt: skip
 
-    def _mixes(self, row: Entry, conv: Layer, ms: float, error: float) -> list[Found]:
+    def _mixes(self, row: Entry, conv: Layer, ms: float, error: float) -> list[NamedObservation]:
         pools = [pool for pool in self.pools if pool.out_channels == conv.in_channels]
         if not pools or conv.in_size != 1:
             raise WrongRow(
                 f"{row.name!r} needs a row AvgPool2D of {conv.in_channels} channels, there is none"
             )
         self.used.update(pools)
-        found: list[Found] = []
+        mixes: list[NamedObservation] = []
         for pool in pools:
             _, pool_ms, pool_error = self.pools[pool]
             both = ms + pool_ms
             relative = hypot(ms * error, pool_ms * pool_error) / both
             block = mix(pool, conv)
-            found.append(Found(block.key, Observation("in_network", (block,), both, relative)))
-        return found
+            mixes.append(
+                NamedObservation(block.key, Observation("in_network", (block,), both, relative))
+            )
+        return mixes
 
 
 def _mean_and_error(row: Entry) -> tuple[float, float]:
@@ -171,5 +173,5 @@ def _mean_and_error(row: Entry) -> tuple[float, float]:
 
 def _resolution(rows: tuple[Entry, ...]) -> int:
     """Return the input size of the only first convolution among ``rows``, else 0."""
-    sizes = {found[1] for row in rows if (found := _FIRST.match(row.name))}
+    sizes = {match[1] for row in rows if (match := _FIRST.match(row.name))}
     return int(sizes.pop()) if len(sizes) == 1 else 0

@@ -1,4 +1,4 @@
-"""YAML and JSON files of nested mappings, with the place of every row; repeated names are kept.
+"""YAML and JSON files of nested mappings, with the place of every row; repeated names stay apart.
 
 Only mappings, text and numbers are read: no tags, no aliases, nothing that runs.
 """
@@ -12,13 +12,13 @@ import yaml
 
 from hwnas.errors import InvalidFile
 
-DEEPEST = 4
+MAX_DEPTH = 4
 """File, tables, rows, fields of a row."""
 PLAIN_TAGS = {
     f"tag:yaml.org,2002:{kind}"
     for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value", "merge")
 }
-"""What YAML finds out by itself; any other tag was written by someone."""
+"""Tags that YAML resolves by itself; any other tag was written in the file."""
 
 
 class Entry(NamedTuple):
@@ -70,7 +70,7 @@ def _yaml(file: str, text: str) -> object:
         seen.add(id(node))
         if isinstance(node, yaml.ScalarNode):
             return str(node.value)
-        if not isinstance(node, yaml.MappingNode) or deep > DEEPEST:
+        if not isinstance(node, yaml.MappingNode) or deep > MAX_DEPTH:
             raise InvalidFile(file, f"line {line}: expected a name and its value")
         return tuple(
             Entry(f"line {key.start_mark.line + 1}", str(key.value), plain(value, deep + 1))

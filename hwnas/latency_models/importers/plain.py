@@ -1,4 +1,4 @@
-"""Plain CSV: one block, or one whole network, a row.
+"""Plain CSV with one block, or one whole network, per row.
 
 * ``key``: a block key, e.g. ``mbconv k5 s2 e6 32>64 @56``; several, separated by ``;``, are a whole
   network; none, with ``scope`` ``isolated``, is the null model. Instead of it: ``op``,
@@ -31,7 +31,7 @@ from hwnas.latency_models.importers.columns import (
     latency_column,
 )
 from hwnas.latency_models.importers.rows import (
-    Found,
+    NamedObservation,
     WrongRow,
     collect,
     error_of_mean,
@@ -63,7 +63,7 @@ def read_plain(file: str, table: Table) -> tuple[list[Observation], list[str], i
     if batches and batches != [1]:
         notes.append(f"latencies of calls of {batches[0]} inputs")
     if "scope" not in table.columns:
-        networks = sum(found.scope == "network" for found in observations)
+        networks = sum(row.scope == "network" for row in observations)
         notes.append(
             f"no column 'scope': {len(observations) - networks} blocks taken as 'in_network' "
             f"(without the cost of a call), {networks} rows of several blocks as networks"
@@ -78,14 +78,14 @@ class _Reader:
         self.latency = latency_column(file, columns)
         self.deviation = deviation_column(file, columns)
         self.by_key = "key" in columns
-        timed = [one.column for one in (self.latency, self.deviation) if one is not None]
+        timed = [timed.column for timed in (self.latency, self.deviation) if timed is not None]
         named = ("key",) if self.by_key else FIELDS
         flags = () if self.by_key else FLAGS
         check_columns(file, columns, (*named, *flags, *timed, *OPTIONAL), named)
         self.batches: set[int] = set()
         """Of the rows read."""
 
-    def read(self, row: Row) -> list[Found]:
+    def read(self, row: Row) -> list[NamedObservation]:
         blocks = _keyed(row["key"]) if self.by_key else [_fields(row)]
         scope = _scope(row.get("scope", ""), len(blocks))
         if not blocks and scope != "isolated":
@@ -98,7 +98,7 @@ class _Reader:
             scope, tuple(blocks), ms, _standard_error(row, self.deviation, ms)
         )
         keys = "; ".join(block.key for block in blocks)
-        return [Found(f"{scope} {keys}", observation)]
+        return [NamedObservation(f"{scope} {keys}", observation)]
 
 
 def _keyed(keys: str) -> list[Block]:

@@ -1,4 +1,4 @@
-"""Read other people's latency tables, whichever of four dialects they are written in.
+"""Read published latency tables, in one of four dialects.
 
 ``proxylessnas`` and ``ofa``: YAML or JSON by layers (`layer_tables`); ``nn-meter``: kernels in CSV
 (`kernels`); ``csv``: plain CSV (`plain`).
@@ -24,22 +24,22 @@ from hwnas.latency_models.observation import Observation
 Dialect = Literal["proxylessnas", "ofa", "nn-meter", "csv"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
-SLOWEST, FASTEST = 5e7, 5e12
-"""Plausible MACs a second at batch 1: a microcontroller, a large GPU."""
-OTHER_UNIT = 300
-"""A block whose rate differs by such a factor from the file's median has another unit."""
-ENOUGH_MACS = 1_000_000
-"""Below it a block's latency has little to do with its MACs."""
+MIN_MACS_PER_S, MAX_MACS_PER_S = 5e7, 5e12
+"""Plausible speeds at batch 1: of a microcontroller and of a large GPU."""
+MAX_RATE_FACTOR = 300
+"""A block whose rate differs from the file's median by a larger factor is in another unit."""
+MIN_MACS = 1_000_000
+"""The latency of a smaller block hardly depends on its MACs."""
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What a file says, in which dialect, and what its user should know about it."""
+    """The observations of a file, its dialect, and notes for the user."""
 
     observations: tuple[Observation, ...]
     dialect: Dialect
     notes: tuple[str, ...]
     batch: int = 1
-    """Inputs of a call."""
+    """Inputs per call."""
 
 
 def read_observations(
@@ -47,9 +47,8 @@ def read_observations(
 ) -> Imported:
     """Read a file, or a folder with a table of layers for each input size.
 
-    The dialect is told from the content if not given. ``resolution`` takes the table for one input
-    size, in pixels, of those that are there. Raises `InvalidFile` with the row for anything that
-    cannot be read as it stands.
+    The dialect is detected from the content if it is not given. ``resolution`` selects the
+    table for one input size, in pixels. Raises an `InvalidFile` that names the first wrong row.
     """
     if dialect is not None and dialect not in DIALECTS:
         raise UnknownName("dialect", dialect, DIALECTS)
@@ -62,7 +61,7 @@ def read_observations(
         observations, dialect, notes, batch = _csv(path, dialect)
     if not observations:
         raise InvalidFile(str(path), "has no rows, expected at least one latency")
-    return Imported(tuple(observations), dialect, (*notes, *_doubts(observations)), batch)
+    return Imported(tuple(observations), dialect, (*notes, *_unit_notes(observations)), batch)
 
 
 def _is_layers(path: Path) -> bool:
@@ -85,11 +84,11 @@ def _layers(
             (str(file), table)
             for table in tables_of(str(file), read_mapping(str(file), _text(file)))
         ]
-    said = dialect or guess([table for _, table in tables])
-    if said not in ("proxylessnas", "ofa"):
+    dialect = dialect or guess([table for _, table in tables])
+    if dialect not in ("proxylessnas", "ofa"):
         raise InvalidFile(
             str(path),
-            "is no latency table: no row is called as a layer, e.g. 'Conv_1-input:7x7x320-output:"
+            "is not a latency table: no row is named as a layer, e.g. 'Conv_1-input:7x7x320-output:"
             f"7x7x1280'; known dialects: {', '.join(DIALECTS)}",
         )
     if resolution is not None:
@@ -100,10 +99,10 @@ def _layers(
     observations: list[Observation] = []
     notes: list[str] = []
     for file, table in tables:
-        found, more = read_tables(file, [table], said)
-        observations += found
+        rows, more = read_tables(file, [table], dialect)
+        observations += rows
         notes += more
-    return observations, said, notes
+    return observations, dialect, notes
 
 
 def _csv(path: Path, dialect: Dialect | None) -> tuple[list[Observation], Dialect, list[str], int]:
@@ -137,27 +136,30 @@ def _text(path: Path) -> str:
     return text
 
 
-def _doubts(observations: Sequence[Observation]) -> list[str]:
-    """Say where latencies are too high or too low for what is computed to be milliseconds."""
+def _unit_notes(observations: Sequence[Observation]) -> list[str]:
+    """Return notes on latencies that cannot be milliseconds, given what is computed."""
     rates = [
         (observation, macs / (observation.ms / 1e3))
         for observation in observations
-        if (macs := sum(block.macs for block in observation.blocks)) >= ENOUGH_MACS
+        if (macs := sum(block.macs for block in observation.blocks)) >= MIN_MACS
     ]
     if not rates:
         return []
-    middle = median(rate for _, rate in rates)
+    typical = median(rate for _, rate in rates)
     notes: list[str] = []
-    if not SLOWEST < middle < FASTEST:
+    if not MIN_MACS_PER_S < typical < MAX_MACS_PER_S:
+        speed = "slow" if typical <= MIN_MACS_PER_S else "fast"
         notes.append(
-            f"the median row computes {middle / 1e9:.3g} billion MACs a second, which is "
-            f"{'slow' if middle <= SLOWEST else 'fast'} for any processor: is the unit right?"
+            f"the median row computes {typical / 1e9:.3g} billion MACs per second, which is "
+            f"{speed} for any processor: is the unit right?"
         )
-    odd = [one for one, rate in rates if not 1 / OTHER_UNIT < rate / middle < OTHER_UNIT]
-    if odd:
-        keys = "; ".join(block.key for block in odd[0].blocks)
+    outliers = [
+        row for row, rate in rates if not 1 / MAX_RATE_FACTOR < rate / typical < MAX_RATE_FACTOR
+    ]
+    if outliers:
+        keys = "; ".join(block.key for block in outliers[0].blocks)
         notes.append(
-            f"{len(odd)} row(s) differ from the others by a factor above {OTHER_UNIT}, as if in "
-            f"another unit, e.g. {keys}: {odd[0].ms:g} ms"
+            f"{len(outliers)} row(s) differ from the others by a factor above {MAX_RATE_FACTOR}, "
+            f"as if in another unit, e.g. {keys}: {outliers[0].ms:g} ms"
         )
     return notes

@@ -1,4 +1,4 @@
-"""What all dialects share: one row to observations, duplicates, and errors that name the row."""
+"""Reading rows, for all dialects: checks of values, duplicates, and errors that name the row."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from hwnas.architecture.architecture import ACTIVATIONS, OPS, Block
 from hwnas.errors import InvalidFile
 from hwnas.latency_models.observation import Observation
 
-LARGEST_MS = 1e7
-"""Almost three hours: no inference takes longer, so it is a mistake."""
-LARGEST_SIZE = 99_999
-"""Of channels and pixels; `expand_ratio` is exact up to it."""
+MAX_MS = 1e7
+"""Almost three hours; no inference takes longer, so a larger number is a mistake."""
+MAX_SIZE = 99_999
+"""Largest number of channels or pixels; up to it `Block.expand_ratio` is exact."""
 
 R = TypeVar("R")
 
 
 class WrongRow(Exception):
-    """Why a row cannot be read; whoever knows file and row makes an `InvalidFile` of it."""
+    """A row that cannot be read; `collect` turns it into an `InvalidFile` with file and row."""
 
 
-class Found(NamedTuple):
-    """An observation and what it is of: another row may not say something else of the same."""
+class NamedObservation(NamedTuple):
+    """An observation, and a name that no row with another latency may repeat."""
 
-    of: str
+    name: str
     observation: Observation
 
 
 def collect(
-    file: str, rows: Iterable[tuple[str, R]], read: Callable[[R], list[Found]]
+    file: str, rows: Iterable[tuple[str, R]], read: Callable[[R], list[NamedObservation]]
 ) -> tuple[list[Observation], list[str]]:
     """Read all ``rows``, each with its place in the file; return observations and notes.
 
@@ -43,12 +43,12 @@ def collect(
     repeated: list[str] = []
     for place, row in rows:
         try:
-            for of, observation in read(row):
-                before, known = first.setdefault(of, (place, observation))
+            for name, observation in read(row):
+                before, known = first.setdefault(name, (place, observation))
                 if known != observation:
                     raise WrongRow(
-                        f"{of!r} is {observation.ms:g} ms and was {known.ms:g} ms in {before}; "
-                        "expected one row, or two that say the same"
+                        f"{name!r} is {observation.ms:g} ms and was {known.ms:g} ms in {before}; "
+                        "expected one row, or equal rows"
                     )
                 if known is not observation:
                     repeated.append(place)
@@ -84,7 +84,7 @@ def whole(what: str, given: object) -> int:
 def latency_ms(what: str, given: object, ms_per_unit: float = 1.0) -> float:
     """Return a latency in ms; zero and negative ones are wrong, not fast."""
     value = number(what, given) * ms_per_unit
-    if not 0 < value < LARGEST_MS:
+    if not 0 < value < MAX_MS:
         raise WrongRow(f"{what} is {given}, expected a latency above 0")
     return value
 
@@ -104,19 +104,19 @@ def error_of_mean(std_ms: float, count: int, mean_ms: float) -> float:
 
 def sensible(block: Block) -> Block:
     """Return ``block`` if it can be computed, else raise `WrongRow`."""
-    said = f"block {block.key!r}"
+    name = f"block {block.key!r}"
     if block.op not in OPS or block.op == "identity":
         known = ", ".join(op for op in OPS if op != "identity")
-        raise WrongRow(f"{said}: operation is {block.op!r}, expected one of {known}")
+        raise WrongRow(f"{name}: operation is {block.op!r}, expected one of {known}")
     if block.activation not in ACTIVATIONS:
         raise WrongRow(
-            f"{said}: activation is {block.activation!r}, expected one of {', '.join(ACTIVATIONS)}"
+            f"{name}: activation is {block.activation!r}, expected one of {', '.join(ACTIVATIONS)}"
         )
     sizes = (block.in_channels, block.out_channels, block.kernel_size, block.stride, block.in_size)
-    if min(sizes) < 1 or max(sizes) > LARGEST_SIZE:
-        raise WrongRow(f"{said}: channels, kernel, stride and size must be 1 to {LARGEST_SIZE:,}")
+    if min(sizes) < 1 or max(sizes) > MAX_SIZE:
+        raise WrongRow(f"{name}: channels, kernel, stride and size must be 1 to {MAX_SIZE:,}")
     if not 1e-3 <= block.expand_ratio <= 1e3 or block.mid_channels < 1:
-        raise WrongRow(f"{said}: expansion is {block.expand_ratio:g}, expected 0.001 to 1000")
+        raise WrongRow(f"{name}: expansion is {block.expand_ratio:g}, expected 0.001 to 1000")
     if block.squeeze_excite and block.op != "mbconv":
-        raise WrongRow(f"{said}: only mbconv has squeeze-excite")
+        raise WrongRow(f"{name}: only mbconv has squeeze-excite")
     return block

@@ -1,4 +1,4 @@
-"""Which latency model a device has and how old it is, read without the rest of the model."""
+"""Kind and age of a device's newest latency model, read without the rest of the model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hwnas.files import home
 from hwnas.shipped import shipped
 
 
-class Known(msgspec.Struct, frozen=True):
-    """The newest latency model of a device."""
+class ModelInfo(msgspec.Struct, frozen=True):
+    """Kind and date of a latency model."""
 
     kind: str
     made: str = ""
@@ -29,19 +29,19 @@ class Known(msgspec.Struct, frozen=True):
         return max(0, (datetime.now(UTC) - made).days)
 
     @property
-    def said(self) -> str:
-        """Return it in words, e.g. ``measured, 3 days old``."""
+    def summary(self) -> str:
+        """Kind and age, e.g. ``measured, 3 days old``."""
         age = self.age_days
         return self.kind if age is None else f"{self.kind}, {age} day{'' if age == 1 else 's'} old"
 
 
-def newest_model(device: str) -> Known | None:
+def newest_model(device: str) -> ModelInfo | None:
     """Return the newest of the user's models of a device, else of the shipped ones."""
     own = home() / "latency_models" / device
     for files in (_json(own), _json(shipped("latency_models") / device)):
-        found = [known for file in files if (known := _read(file)) is not None]
-        if found:
-            return max(found, key=lambda known: known.made)
+        models = [model for file in files if (model := _read(file)) is not None]
+        if models:
+            return max(models, key=lambda model: model.made)
     return None
 
 
@@ -56,8 +56,8 @@ def _json(folder: Traversable) -> Iterator[Traversable]:
             yield inner
 
 
-def _read(file: Traversable) -> Known | None:
+def _read(file: Traversable) -> ModelInfo | None:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Known)
+        return msgspec.json.decode(file.read_bytes(), type=ModelInfo)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None

@@ -11,21 +11,21 @@ from hwnas.latency_models.model import Conditions, HeldOut, LatencyModel
 def card(model: LatencyModel) -> str:
     """Say where a model comes from and how far it can be trusted."""
     counts = [
-        (sum(one.scope == scope and bool(one.blocks) for one in model.observations), words)
+        (sum(seen.scope == scope and bool(seen.blocks) for seen in model.observations), words)
         for scope, words in (
             ("isolated", "blocks alone"), ("in_network", "blocks inside networks"),
             ("network", "whole networks"),
         )
     ]  # fmt: skip
-    said = ", ".join(f"{count} {words}" for count, words in counts if count)
+    summary = ", ".join(f"{count} {words}" for count, words in counts if count)
     lines = [
         f"# Latency model of {model.device}",
         "",
         f"- source: {model.source}",
         f"- made: {model.made}",
         f"- kind: {model.kind}",
-        f"- observations: {said}; rows: {len(model.rows_ms)} blocks",
-        *(f"- adapted from: {one.device} ({one.source})" for one in model.sources),
+        f"- observations: {summary}; rows: {len(model.rows_ms)} blocks",
+        *(f"- adapted from: {source.device} ({source.source})" for source in model.sources),
         *_learnt(model),
         *_error_lines(model),
         *_odd(model),

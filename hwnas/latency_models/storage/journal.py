@@ -56,8 +56,8 @@ def fit_entries(device: str, entries: Sequence[Entry], validate: bool = True) ->
     references = _references(entries)
     reference_ms = median(references)
     spread = (quantile(references, 0.75) - quantile(references, 0.25)) / reference_ms
-    said = entries[0].measurement.kind
-    kind = said if said in ("simulated", "emulated") else "measured"
+    measured_as = entries[0].measurement.kind
+    kind = measured_as if measured_as in ("simulated", "emulated") else "measured"
     alone = sum(not entry.network and bool(entry.keys) for entry in entries)
     return fit_model(
         device,
@@ -75,9 +75,9 @@ def observations_of(entries: Sequence[Entry]) -> list[Observation]:
     reference_ms = reference_ms_of(entries)
     whole = [observation_of(entry, reference_ms) for entry in entries]
     profiled = [
-        one
+        block
         for entry, network in zip(entries, whole, strict=True)
-        for one in profiled_blocks(entry, network)
+        for block in profiled_blocks(entry, network)
     ]
     return [*whole, *profiled]
 

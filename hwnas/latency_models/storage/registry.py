@@ -22,16 +22,16 @@ from hwnas.shipped import shipped
 
 def known_models(device: str | None = None) -> dict[str, Traversable]:
     """Return the files of all models by name, those of one device if it is named."""
-    found: dict[str, Traversable] = {}
+    files: dict[str, Traversable] = {}
     for name in _devices() if device is None else [device]:
         measured = sorted(
             own_folder(name).glob("*/model.json"), key=lambda path: path.stat().st_mtime
         )
         for path in reversed(measured):
-            found[f"{name}/{path.parent.name}"] = path
+            files[f"{name}/{path.parent.name}"] = path
         for file in model_files(name):
-            found.setdefault(f"{name}/{file.name.removesuffix('.json')}", file)
-    return found
+            files.setdefault(f"{name}/{file.name.removesuffix('.json')}", file)
+    return files
 
 
 def find_model(name: str, blocks: Sequence[Block] = ()) -> tuple[str, LatencyModel]:
@@ -54,9 +54,11 @@ def find_model(name: str, blocks: Sequence[Block] = ()) -> tuple[str, LatencyMod
                 f"no latency model of {name} is known: measure it with `hwnas latency measure "
                 f"--target {name}`, or bring one with `hwnas latency import` or `adapt`"
             )
-        raise UnknownName("latency model", name, {*models, *(one.split("/")[0] for one in models)})
-    read = {one: read_model(file) for one, file in mine.items()}
-    best = max(read, key=lambda one: _observed(read[one], blocks))  # the first of equal ones
+        raise UnknownName(
+            "latency model", name, {*models, *(model.split("/")[0] for model in models)}
+        )
+    read = {model: read_model(file) for model, file in mine.items()}
+    best = max(read, key=lambda model: _observed(read[model], blocks))  # the first of equal ones
     return best, read[best]
 
 
@@ -81,8 +83,13 @@ def _observed(model: LatencyModel, blocks: Sequence[Block]) -> tuple[bool, int, 
 def _devices() -> list[str]:
     folders = [home() / "latency_models", shipped("latency_models")]
     return sorted(
-        {one.name for folder in folders if folder.is_dir() for one in folder.iterdir()
-         if one.is_dir()}
+        {
+            device.name
+            for folder in folders
+            if folder.is_dir()
+            for device in folder.iterdir()
+            if device.is_dir()
+        }
     )  # fmt: skip
 
 

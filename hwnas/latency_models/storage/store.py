@@ -1,4 +1,4 @@
-"""Where latency models are kept: measured ones in the user's folder, published ones shipped."""
+"""Where latency models are renamed: measured ones in the user's folder, published ones shipped."""
 
 from __future__ import annotations
 
@@ -131,6 +131,6 @@ def set_aside(folder: Path) -> None:
         if path.exists():
             stem, suffix = name.split(".")
             number = 1
-            while (kept := folder / f"{stem}-{number}.{suffix}").exists():
+            while (renamed := folder / f"{stem}-{number}.{suffix}").exists():
                 number += 1
-            path.rename(kept)
+            path.rename(renamed)

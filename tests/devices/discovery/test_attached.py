@@ -26,7 +26,7 @@ from hwnas.devices.discovery.probe import (
 )
 from hwnas.devices.profile import find_profile, read_profile
 from hwnas.errors import DeviceError, UsageError
-from hwnas.latency_models.storage.age import Known, newest_model
+from hwnas.latency_models.storage.age import ModelInfo, newest_model
 
 PHONES = (
     "8A2X0LLL             device usb:1-1 product:flame model:Pixel_4 device:flame transport_id:1\n"
@@ -243,9 +243,9 @@ def test_the_age_of_a_latency_model_is_read_without_the_model(
     assert newest_model("pixel4") is None
     folder = tmp_path / "latency_models" / "pixel1" / "mobile"
     folder.mkdir(parents=True)
-    known = Known("measured", "2020-01-01T00:00:00+00:00")
+    known = ModelInfo("measured", "2020-01-01T00:00:00+00:00")
     (folder / "model.json").write_bytes(msgspec.json.encode(known))
     (folder.parent / "broken.json").write_text("{")
     newest = newest_model("pixel1")
     assert newest == known and newest is not None
-    assert (newest.age_days or 0) > 2000 and newest.said.endswith("days old")
+    assert (newest.age_days or 0) > 2000 and newest.summary.endswith("days old")

@@ -22,7 +22,7 @@ from hwnas.latency_models.fitting.covariance_terms import (
 )
 from hwnas.latency_models.fitting.gaussian import factorise
 from hwnas.latency_models.fitting.network_correction import fit_correction
-from hwnas.latency_models.model import FLOOR, Predictions
+from hwnas.latency_models.model import MIN_RELATIVE_STD, Predictions
 from tools.lib.latency.bench import Bench, Index, Items
 
 
@@ -96,7 +96,7 @@ def predict(grid: BlockGrid, data: NetworkData, counts: Floats) -> tuple[Predict
     noise = (float(weights @ np.array(correction.scales["noise"])) * mean) ** 2
     std = np.sqrt(correction.inflation * np.maximum(variance, 0) + noise)
     evidence = float(weights @ np.array([likely for _, _, likely in draws]))
-    return Predictions(mean, np.maximum(std, FLOOR * mean)), evidence
+    return Predictions(mean, np.maximum(std, MIN_RELATIVE_STD * mean)), evidence
 
 
 class _InObservations:

@@ -18,7 +18,7 @@ _SHAPE = r"(?P<shape>\d{1,9}(?:x\d{1,9}){0,7})\b"
 _BOUND = re.compile(
     rf"(?:Created input|Input) binding for (?P<name>\S{{1,500}}) with dimensions {_SHAPE}"
 )
-_ASKED = re.compile(rf"Input inference shape[^:\n]{{0,40}}: ?(?P<name>\S{{1,500}})={_SHAPE}")
+_REQUESTED = re.compile(rf"Input inference shape[^:\n]{{0,40}}: ?(?P<name>\S{{1,500}})={_SHAPE}")
 _OPTION = re.compile(r"\] Batch: (\d{1,9})\b")
 
 
@@ -55,13 +55,13 @@ class TimedInputs(msgspec.Struct, frozen=True):
 
 
 def read_inputs(text: str) -> TimedInputs:
-    """Read the text of one run; what was bound goes before what was asked for."""
-    asked, bound = (
-        {match["name"]: tuple(map(int, match["shape"].split("x"))) for match in found}
-        for found in (_ASKED.finditer(text), _BOUND.finditer(text))
+    """Read the text of one run; bound shapes take precedence over requested ones."""
+    requested, bound = (
+        {match["name"]: tuple(map(int, match["shape"].split("x"))) for match in matches}
+        for matches in (_REQUESTED.finditer(text), _BOUND.finditer(text))
     )
     option = _OPTION.search(text)
-    return TimedInputs(bound or asked, int(option[1]) if option else None)
+    return TimedInputs(bound or requested, int(option[1]) if option else None)
 
 
 def batch_device(device: str, batch: int) -> str:

@@ -2,7 +2,7 @@
 
 The performance summary of TensorRT 7 to 10. The latency is the median of "GPU Compute Time", as
 hwnas measures GPUs; copies, enqueueing and throughput are told beside it. All times are of one
-call, which computes a whole batch (`trtexec_inputs`).
+call, which computes a whole batch (`inputs`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from hwnas.errors import InvalidFile
 from hwnas.latency_models.importers.trtexec.inputs import TimedInputs, read_inputs
 from hwnas.latency_models.observation import Observation
 
-LARGEST_MS = 1e7
-LONGEST = 64 * 2**20
-"""Bytes of a log that are read, at most; a verbose one is long."""
+MAX_MS = 1e7
+MAX_LOG_BYTES = 64 * 2**20
+"""Bytes of a log that are read; verbose logs are long."""
 RUN_BEGINS = "&&&& RUNNING"
 _NUMBER = r"[-+]?\d{1,12}(?:\.\d{1,12})?(?:[eE][-+]?\d{1,3})?"
 _LINE = re.compile(
     r"(?P<what>GPU Compute(?: Time)?|Latency|Enqueue Time|H2D Latency|D2H Latency): "
-    rf"(?P<said>min = {_NUMBER} ms, .*)$"
+    rf"(?P<statistics>min = {_NUMBER} ms, .*)$"
 )
 _PAIR = re.compile(rf"(?P<name>min|max|mean|median) = (?P<ms>{_NUMBER}) ms")
 _PERCENTILE = re.compile(
@@ -84,7 +84,7 @@ def is_trtexec(path: Path) -> bool:
     """Whether a file is the output of ``trtexec``."""
     try:
         with path.open("rb") as file:
-            return b"GPU Compute" in file.read(LONGEST)
+            return b"GPU Compute" in file.read(MAX_LOG_BYTES)
     except OSError:
         return False
 
@@ -93,15 +93,15 @@ def read_trtexec(path: Path) -> TrtexecTimes:
     """Read a log. Raises `InvalidFile` where it has no summary."""
     try:
         with path.open("rb") as file:
-            text = file.read(LONGEST).decode(errors="replace")
+            text = file.read(MAX_LOG_BYTES).decode(errors="replace")
     except OSError as error:
         raise InvalidFile(str(path), error.strerror or str(error)) from None
-    found = parse_trtexec(text)
-    if found is None:
+    times = parse_trtexec(text)
+    if times is None:
         raise InvalidFile(
             str(path), "has no line 'GPU Compute Time: min = … ms, …', expected trtexec's output"
         )
-    return found
+    return times
 
 
 def parse_trtexec(text: str) -> TrtexecTimes | None:
@@ -109,7 +109,7 @@ def parse_trtexec(text: str) -> TrtexecTimes | None:
     text = text.rpartition(RUN_BEGINS)[2]
     spreads: dict[str, Spread] = {}
     for line in text.splitlines():
-        if (match := _LINE.search(line)) and (spread := _spread(match["said"])) is not None:
+        if (match := _LINE.search(line)) and (spread := _spread(match["statistics"])) is not None:
             spreads[match["what"].removesuffix(" Time").removesuffix(" Latency")] = spread
     compute = spreads.get("GPU Compute")
     if compute is None:
@@ -135,21 +135,21 @@ def observation_of(times: TrtexecTimes, blocks: tuple[Block, ...]) -> Observatio
     )
 
 
-def _spread(said: str) -> Spread | None:
-    values = {match["name"]: float(match["ms"]) for match in _PAIR.finditer(said)}
+def _spread(statistics: str) -> Spread | None:
+    values = {match["name"]: float(match["ms"]) for match in _PAIR.finditer(statistics)}
     percentiles = {
         (match["share"] or match["old_share"]): float(match["ms"] or match["old_ms"])
-        for match in _PERCENTILE.finditer(said)
+        for match in _PERCENTILE.finditer(statistics)
     }
     if not {"min", "max", "mean"} <= values.keys():
         return None
     all_ms = (*values.values(), *percentiles.values())
-    if not all(isfinite(ms) and 0 <= ms < LARGEST_MS for ms in all_ms) or not values["mean"]:
+    if not all(isfinite(ms) and 0 <= ms < MAX_MS for ms in all_ms) or not values["mean"]:
         return None
     median_ms = values.get("median") or values["mean"]  # the oldest print no median
     return Spread(median_ms, values["mean"], values["min"], values["max"], percentiles)
 
 
 def _last(pattern: re.Pattern[str], text: str) -> float | None:
-    found = pattern.findall(text)
-    return float(found[-1]) if found else None
+    matches = pattern.findall(text)
+    return float(matches[-1]) if matches else None
