@@ -1,4 +1,4 @@
-"""What a run says while it works: rich on a terminal, plain lines elsewhere; always on stderr."""
+"""Messages and progress of a run on stderr: rich on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 PLAIN_EVERY_S = 10.0
-"""Without a terminal a step's progress is a line at most this often."""
+"""Least time between two progress lines of a step, without a terminal."""
 
 Update = Callable[[float, float, str], None]
-"""Called with done, total and a remark."""
+"""Called with the amount done, the total and a remark."""
 
 
 class Console(Protocol):
-    """Where a run's words go."""
+    """Where a run prints its messages and progress."""
 
     def say(self, text: str) -> None: ...
 
@@ -26,7 +26,7 @@ class Console(Protocol):
 
 
 class QuietConsole:
-    """Says nothing but what must be known."""
+    """Prints messages, but no progress."""
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -37,7 +37,7 @@ class QuietConsole:
 
 
 class PlainConsole(QuietConsole):
-    """Lines for logs and pipes."""
+    """Prints progress as lines, for logs and pipes."""
 
     @contextmanager
     def step(self, title: str) -> Iterator[Update]:
@@ -57,7 +57,7 @@ class PlainConsole(QuietConsole):
 
 
 class RichConsole:
-    """A terminal: one live line for the present step."""
+    """Shows the progress of the current step as a live line on a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console as Rich
@@ -79,10 +79,14 @@ class RichConsole:
         )
 
         columns = (
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[remark]}"),
-        )  # fmt: skip
+        )
         start = time.monotonic()
         with Progress(*columns, console=self.rich, transient=True) as progress:
             task = progress.add_task(title, total=None, remark="")

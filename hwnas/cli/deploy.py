@@ -64,9 +64,9 @@ def bundle_of(run: Path, folder: Path, target: str | None) -> Path:
     from hwnas.errors import InvalidFile, UsageError
     from hwnas.report.report import Report
     from hwnas.specialize.results.next_commands import result_folder
-    from hwnas.specialize.run_folder import read_config
+    from hwnas.specialize.spec import read_spec
 
-    config = read_config(run)
+    spec = read_spec(run)
     path = run / "report.json"
     try:
         report = msgspec.json.decode(path.read_bytes(), type=Report)
@@ -81,20 +81,20 @@ def bundle_of(run: Path, folder: Path, target: str | None) -> Path:
             f"{run} is a run of several targets or budgets; name that of one: {', '.join(folders)}"
         )
     result = results[0]
-    profile = find_profile(target or config.target)
+    profile = find_profile(target or spec.target)
     suffix = RUNTIMES[profile.runtime].suffix
     files = [run / one.path for one in result.artifacts if one.path.endswith(suffix)]
     if not files:
         raise UsageError(f"{run}: no {suffix} file was delivered, {profile.name} takes no other")
     same = result.target == profile.name and result.latency is not None
     measured = same and result.latency is not None and result.latency.kind == "measured"
-    data = load_dataset(config.data, input_shape=_shape(files[0], profile.runtime))
+    data = load_dataset(spec.data, input_shape=_shape(files[0], profile.runtime))
     write_bundle(
-        folder, files[0], profile.runtime, data, target or config.target,
+        folder, files[0], profile.runtime, data, target or spec.target,
         budget_ms=result.budget_ms if same else None,
         median_ms=result.latency.median_ms if measured and result.latency else None,
         precision=result.precision,
-        pixels=config.pixels,
+        pixels=spec.pixels,
     )  # fmt: skip
     return folder
 

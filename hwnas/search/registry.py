@@ -11,7 +11,7 @@ from msgspec.inspect import Field, LiteralType, StructType, type_info
 
 from hwnas.errors import HwnasError, UnknownName, UsageError
 from hwnas.plugins import load
-from hwnas.search.strategy import Strategy, StrategyTraits
+from hwnas.search.strategy import Strategy, StrategyOptions, StrategyTraits
 
 METHODS = ("check", "begin", "network", "inherits", "set_costs", "candidates", "preferences")
 STEP_METHODS = (
@@ -36,8 +36,8 @@ def interface_problem(kind: Any) -> str:
     if not isinstance(traits, StrategyTraits):
         return _missing(kind, "traits", "traits = StrategyTraits(...)")
     options = getattr(kind, "Options", None)
-    if not (isinstance(options, type) and issubclass(options, msgspec.Struct)):
-        return _missing(kind, "Options", "a msgspec.Struct, e.g. Options = NoOptions")
+    if not (isinstance(options, type) and issubclass(options, StrategyOptions)):
+        return _missing(kind, "Options", "a subclass of StrategyOptions, or NoOptions")
     needed = (*METHODS, *(("search",) if traits.own_loop else STEP_METHODS))
     for method in needed:
         if not callable(getattr(kind, method, None)):
@@ -55,8 +55,8 @@ def _missing(kind: Any, name: str, expected: str) -> str:
     return f"it has no attribute {name!r}{hint}; expected {expected}"
 
 
-def parse_options(name: str, values: Mapping[str, str]) -> msgspec.Struct:
-    """Return a strategy's options from text, e.g. ``{"shrink": "false"}``.
+def parse_options(name: str, values: Mapping[str, bool | int | float | str]) -> StrategyOptions:
+    """Return a strategy's options from values or text, e.g. ``{"shrink": "false"}``.
 
     Raises `UnknownName` for an option or a choice that there is not, `UsageError` for a value of
     another type.
@@ -68,13 +68,13 @@ def parse_options(name: str, values: Mapping[str, str]) -> msgspec.Struct:
             raise UnknownName(f"option of strategy {name!r}", option, fields)
         choices = fields[option]
         if isinstance(choices, LiteralType) and value not in choices.values:
-            raise UnknownName(option, value, map(str, choices.values))
+            raise UnknownName(option, str(value), map(str, choices.values))
         try:
             msgspec.convert({option: value}, kind, strict=False)
         except msgspec.ValidationError as error:
             reason = str(error).partition(" - at ")[0]
             raise UsageError(f"strategy {name!r}, option {option}={value}: {reason}") from None
-    return msgspec.convert(dict(values), kind, strict=False)
+    return cast(StrategyOptions, msgspec.convert(dict(values), kind, strict=False))
 
 
 def struct_fields(kind: type[msgspec.Struct]) -> tuple[Field, ...]:

@@ -41,7 +41,17 @@ class StrategyTraits(msgspec.Struct, frozen=True, kw_only=True):
     """Gives the steps up to the end of a round, where they are not those of the epochs."""
 
 
-class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StrategyOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the options of a strategy, with a default for each field."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+    """Options that change no result, so that they may differ when a run is resumed."""
+
+    def check(self) -> None:
+        """Raise an `HwnasError` for a value that can't be used here; called before any work."""
+
+
+class NoOptions(StrategyOptions, frozen=True):
     """Options of a strategy that has none."""
 
 

@@ -1,4 +1,4 @@
-"""What the steps of a run work with, and the networks they hand on."""
+"""What the steps of an open run work with, and the networks that they pass on."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ import msgspec
 from hwnas.architecture.architecture import Architecture
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
+from hwnas.latency_models.model import LatencyModel
 from hwnas.search.plan import SearchPlan
 from hwnas.spaces.space import SearchSpace
-from hwnas.specialize.run_folder import Config, RunFolder
+from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup.effort import Effort
 from hwnas.specialize.setup.target import Target
+from hwnas.specialize.spec import RunSpec
 from hwnas.training.loop import TrainingPlan
+
+MIN_BUDGET_USE = 0.85
+"""Share of the budget below which a network wastes it."""
 
 
 class RunContext(NamedTuple):
-    """Everything that is settled before the search begins."""
+    """An open run (`setup.resolve.open_run`): everything that is known before its search."""
 
-    spec: Config
+    spec: RunSpec
     folder: RunFolder
     target: Target
     dataset: Dataset
     space: SearchSpace
+    latency_model: LatencyModel
+    """The model that the search starts with."""
     budget_ms: float
     effort: Effort
     search_plan: SearchPlan
@@ -33,7 +40,7 @@ class RunContext(NamedTuple):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A network that may be trained, and what is known of it before."""
+    """A network that may be trained, and what is known about it before."""
 
     name: str
     origin: Literal["search", "uniform", "published", "random"]
@@ -47,3 +54,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """With inherited or fresh weights; the trained file is measured again."""
     measured_high_ms: float | None = None
     """Upper end of the median's 95 % interval."""
+
+    @property
+    def latency_ms(self) -> float:
+        """Measured where it can be, else predicted; infinite if it is not known."""
+        latency_ms = self.predicted_ms if self.measured_ms is None else self.measured_ms
+        return float("inf") if latency_ms is None else latency_ms

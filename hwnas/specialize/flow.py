@@ -2,68 +2,108 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from hwnas.console import Console
-from hwnas.latency_models.model import LatencyModel
+from hwnas.data.datasets import Dataset
+from hwnas.devices.profile import DeviceProfile
 from hwnas.report.report import Report
 from hwnas.specialize.context import RunContext
-from hwnas.specialize.pairs import pairs_of, specialize_pairs
 from hwnas.specialize.results.compose import compose
-from hwnas.specialize.run_folder import Config
-from hwnas.specialize.scenarios import scenarios_of, specialize_scenarios
+from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup.auto_width import widened
-from hwnas.specialize.setup.plan import open_run
-from hwnas.specialize.steps.deliver import (
-    also_worth_training,
-    choose_to_train,
-    deliver,
-)
+from hwnas.specialize.setup.dry_run import PlanReport, plan_report
+from hwnas.specialize.setup.python_values import with_files
+from hwnas.specialize.setup.resolve import Resources, open_run, resolve
+from hwnas.specialize.spec import RunSpec, check_types
+from hwnas.specialize.steps.deliver import choose_to_train, deliver, further_candidates
 from hwnas.specialize.steps.search_rounds import search_rounds
 from hwnas.specialize.steps.train_candidates import train_all
+from hwnas.specialize.sweep import SweepRun, run_scenarios, run_variants, scenarios, variants
 
 
-def specialize(config: Config, folder: Path, console: Console, resume: bool = False) -> Report:
-    """Find, train, compile and measure a network for one device and one latency budget.
+def specialize(
+    spec: RunSpec,
+    folder: Path,
+    console: Console,
+    resume: bool = False,
+    *,
+    dataset: Dataset | None = None,
+    profiles: Iterable[DeviceProfile] = (),
+) -> Report:
+    """Find, train, compile and measure a network for each target and latency budget.
 
-    Several targets or budgets are several such runs with one supernet, each with its result.
-    Several precisions, resolutions or widths are several runs, of which the best is handed over.
-    A budget in ms that is generous widens the space, unless a width was asked for.
-    Every step leaves its result in ``folder`` and is not repeated when the run is resumed.
+    Several targets or budgets share one supernet, and each has a result. Several precisions,
+    resolutions or widths are several searches, of which the best file is delivered. A generous
+    budget in ms widens the space, unless a width is given. Every step leaves its result in
+    ``folder`` and is not repeated when the run is resumed. ``dataset`` takes the place of
+    ``spec.data``, and ``profiles`` that of the targets of their names.
     Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
     """
-    if len(scenarios_of(config, folder)) > 1:
-        report = specialize_scenarios(config, folder, console, resume, specialize)
+    spec = with_files(check_types(spec), folder, dataset, profiles)
+    runs = scenarios(spec, folder)
+    with Resources(console) as resources:
+        if len(runs) == 1:
+            return _specialize_scenario(runs[0], resources, resume)
+        _plan(spec, resources)  # a budget that is out of reach is an error before any training
+        with RunFolder.open(folder, spec, resume):
+            execute = partial(_specialize_scenario, resources=resources)
+            report = run_scenarios(runs, spec, folder, console, execute)
+            report.write(folder)
+            return report
+
+
+def _specialize_scenario(run: SweepRun, resources: Resources, resume: bool) -> Report:
+    """Specialise for one target and budget: the best of all variants."""
+    folder = run.folder
+    spec = widened(run.spec, resources, folder)
+    runs = variants(spec, folder)
+    if len(runs) == 1:
+        return _specialize_variant(runs[0], resources, resume)
+    with RunFolder.open(folder, spec, resume):
+        execute = partial(_specialize_variant, resources=resources)
+        report = run_variants(runs, spec, folder, resources, execute)
         report.write(folder)
         return report
-    config = widened(config, console, folder)
-    pairs = pairs_of(config, folder)
-    if len(pairs) > 1:
-        report = specialize_pairs(config, folder, console, resume, _specialize_one)
-        report.write(folder)
+
+
+def _specialize_variant(run: SweepRun, resources: Resources, resume: bool) -> Report:
+    # device, data, space, latency model, budget: any error in them is raised before any training
+    with open_run(run.spec, run.folder, resources, resume) as context:
+        report = _steps(context)
+        report.write(run.folder)
         return report
-    return _specialize_one(pairs[0].config, folder, console, resume)
 
 
-def _specialize_one(config: Config, folder: Path, console: Console, resume: bool) -> Report:
-    # device, data, space, latency model, budget: all that can be wrong is said before any training
-    with open_run(config, folder, console, resume) as (run, model):
-        return _steps(run, model)
-
-
-def _steps(run: RunContext, model: LatencyModel) -> Report:
-    # search, derive networks inside the budget, measure them; re-fit and go on where they miss it
-    screened = search_rounds(run, model)
+def _steps(run: RunContext) -> Report:
+    # search, derive networks inside the budget, measure them; correct the model and search on
+    screened = search_rounds(run)
     # train the best of them, each in a process of its own
     chosen = choose_to_train(screened, run)
     results = train_all(run, chosen)
     # compile to ONNX and TFLite, verify against PyTorch on real images, measure the very files
     delivered = deliver(run, screened.model, chosen, results)
-    # the files may have answered otherwise than their screening: then the next best ones
-    while more := also_worth_training(screened, run, delivered):
+    # the files may be slower or faster than their screening: then train the next best ones
+    while more := further_candidates(screened, run, delivered):
         chosen += more
         results += train_all(run, more)
         delivered = deliver(run, screened.model, chosen, results)
-    report = compose(run, screened, delivered)
-    report.write(run.folder.path)
-    return report
+    return compose(run, screened, delivered)
+
+
+def plan(spec: RunSpec, console: Console) -> PlanReport:
+    """Return what a run would do and which latencies it can reach; trains nothing."""
+    with Resources(console) as resources:
+        return _plan(check_types(spec), resources)
+
+
+def _plan(spec: RunSpec, resources: Resources) -> PlanReport:
+    return plan_report(
+        [
+            resolve(variant.spec, resources)
+            for scenario in scenarios(spec, Path())
+            for variant in variants(widened(scenario.spec, resources), Path())
+        ]
+    )

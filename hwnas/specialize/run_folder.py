@@ -1,4 +1,4 @@
-"""The run folder: configuration, manifest, lock, journals, times of the stages."""
+"""The folder of a run: specification, manifest, lock, journals, times of the stages."""
 
 from __future__ import annotations
 
@@ -16,55 +16,13 @@ from typing import Self
 import msgspec
 
 from hwnas import __version__
-from hwnas.errors import HwnasError, InvalidFile, UsageError
+from hwnas.errors import HwnasError, UsageError
 from hwnas.files import append_line, read_lines, write_atomic, write_json
 from hwnas.measurement.measurement import Measurement
+from hwnas.specialize.options import check_resumed, command_line
+from hwnas.specialize.spec import RunSpec, read_spec
 
 PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "ai-edge-litert")
-
-
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a run was asked for, resolved: ``config.toml``."""
-
-    target: str
-    data: str
-    budget: str = ""
-    """As given; empty: the latency of the space's usual network."""
-    space: str = "mobile"
-    strategy: str = "proxyless"
-    precision: str = "fp32"
-    resolution: str = ""
-    """Height and width of the images in pixels, or several; empty: as the data set is."""
-    width_mult: str = ""
-    """Times all widths of the space, or several; empty: 1, or what `setup.auto_width` finds
-    for a budget in ms."""
-    max_drop: float = 0.02
-    """Accuracy, as a share of 1, that int8 may lose on validation images before more is done."""
-    tune_epochs: int = 2
-    """Of fine-tuning where int8 loses more; 0: layers are left in float32 at once."""
-    pixels: bool = False
-    """Whether the files take pixels from 0 to 255 and normalise them themselves."""
-    effort: str = "quick"
-    seed: int = 0
-    flip: bool = True
-    """Whether images may be mirrored in training."""
-    share_weights: bool = True
-    """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
-    objective: str = ""
-    """How latency enters the search; empty: the strategy's own way."""
-    estimator: str = "full"
-    """Of the gradient of strategy ``proxyless``: ``full`` or ``two``."""
-    latency_model: str = ""
-    """File or name of the latency model to use; empty: the device's own."""
-    raw: bool = False
-    """Whether budgets are judged on this run's own clock, not on the calibrated milliseconds."""
-    ray: str = ""
-    """Address of a Ray cluster that trains the networks of strategy ``eas``; empty: processes here.
-    It changes no result."""
-    shrink: bool = True
-    """Whether strategy ``eas`` may make a start network smaller that is over the budget."""
-    threads: int = 1
-    """Threads of the supernet's training; part of what makes a result repeatable."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -72,7 +30,7 @@ class Event(msgspec.Struct, frozen=True):
 
     stage: str
     digest: str
-    """Of the architecture that was measured."""
+    """Digest of the measured architecture."""
     measurement: Measurement
 
 
@@ -84,13 +42,13 @@ class StageTime(msgspec.Struct, frozen=True):
 class RunFolder:
     """The folder of one run; no other process can open it until it is closed."""
 
-    def __init__(self, path: Path, config: Config, lock: ExitStack) -> None:
+    def __init__(self, path: Path, spec: RunSpec, lock: ExitStack) -> None:
         self.path = path
-        self.config = config
+        self.spec = spec
         self.lock = lock
 
     @classmethod
-    def open(cls, path: Path, config: Config, resume: bool) -> Self:
+    def open(cls, path: Path, spec: RunSpec, resume: bool) -> Self:
         """Make a run folder, or open the one that exists, and lock it.
 
         Raises `UsageError` if it holds another run or is in use, `HwnasError` if it can't be
@@ -98,15 +56,17 @@ class RunFolder:
         """
         if (path / "config.toml").exists() and not resume:
             raise UsageError(
-                f"{path}: a run is there already; add --resume to go on with it, or choose another "
+                f"{path}: there is a run already; add --resume to continue it, or choose another "
                 "--out"
             )
         with ExitStack() as lock:
             lock.enter_context(lock_folder(path))
-            if not (path / "config.toml").exists():
-                write_json(path / "manifest.json", manifest(config))
-                write_atomic(path / "config.toml", msgspec.toml.encode(config))
-            return cls(path, config, lock.pop_all())
+            if (path / "config.toml").exists():
+                check_resumed(path, read_spec(path), spec)
+            else:
+                write_json(path / "manifest.json", manifest(spec))
+                write_atomic(path / "config.toml", msgspec.toml.encode(spec))
+            return cls(path, spec, lock.pop_all())
 
     def close(self) -> None:
         self.lock.close()
@@ -146,24 +106,13 @@ class RunFolder:
         return times
 
 
-def read_config(folder: Path) -> Config:
-    """Read what a run was asked for."""
-    path = folder / "config.toml"
-    try:
-        return msgspec.toml.decode(path.read_bytes(), type=Config)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(str(path), str(error)) from None
-    except OSError:
-        raise UsageError(f"{folder}: there is no run to resume (no config.toml)") from None
-
-
-def manifest(config: Config) -> dict[str, object]:
-    """Return versions, seed and command: what it takes to repeat the run."""
+def manifest(spec: RunSpec) -> dict[str, object]:
+    """Return the versions, the seed and the command that repeat the run."""
     return {
         "hwnas": __version__,
         "created": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-        "command": command_line(config),
-        "seed": config.seed,
+        "command": command_line(spec),
+        "seed": spec.seed,
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": versions(),
@@ -171,38 +120,14 @@ def manifest(config: Config) -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    found: dict[str, str] = {}
+    """Return the versions of the packages that a result depends on."""
+    installed: dict[str, str] = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def command_line(config: Config) -> str:
-    """Return the command that repeats a run, its defaults left out."""
-    import shlex
-
-    words = ["hwnas", "specialize", "--target", config.target]
-    if config.budget:
-        words += ["--budget", config.budget]
-    words += ["--data", config.data]
-    defaults = Config(target=config.target, data=config.data)
-    options = (
-        "space strategy ray precision resolution width-mult max-drop tune-epochs effort objective "
-        "estimator"
-    )
-    for name in (*options.split(), "seed", "threads"):
-        value = getattr(config, name.replace("-", "_"))
-        if value != getattr(defaults, name.replace("-", "_")):
-            words += [f"--{name}", f"{100 * value:g}%" if name == "max-drop" else str(value)]
-    words += [] if config.flip else ["--no-flip"]
-    words += [] if config.shrink else ["--no-shrink"]
-    words += ["--raw"] if config.raw else []
-    words += ["--pixels"] if config.pixels else []
-    words += [] if config.share_weights else ["--separate-weights"]
-    return shlex.join(words)
+            installed[name] = "not installed"
+    return installed
 
 
 LOCK_WAIT_S = 5.0

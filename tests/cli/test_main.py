@@ -15,22 +15,23 @@ import pytest
 from click.testing import CliRunner
 
 from hwnas.cli.main import COMMANDS, cli, main
-from hwnas.cli.specialize import _judge
+from hwnas.cli.specialize import check_verdict
 from hwnas.errors import ExportError, TooNoisy
 from hwnas.report.report import Report
 from hwnas.specialize import run_folder as runs
-from hwnas.specialize.run_folder import Config, RunFolder
+from hwnas.specialize.run_folder import RunFolder
+from hwnas.specialize.spec import RunSpec
 from tests.support.sample_report import measured_report, measured_result
 from tests.support.sample_run import PHONE, ROOT, put_phone_table, write_images
 
 
-class Said(NamedTuple):
+class Output(NamedTuple):
     code: int
     out: str
     err: str
 
 
-Call = Callable[..., Said]
+Call = Callable[..., Output]
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Call ``hwnas`` in this process."""
 
-    def run(*arguments: str) -> Said:
+    def run(*arguments: str) -> Output:
         monkeypatch.setattr(sys, "argv", ["hwnas", *arguments])
         code: object = 0
         try:
@@ -52,7 +53,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             code = ended.code
         assert isinstance(code, int)
         captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
+        return Output(code, captured.out, captured.err)
 
     return run
 
@@ -65,7 +66,7 @@ def phone(tmp_path: Path) -> list[str]:
     return ["specialize", "--target", PHONE.name, "--data", str(data), "--threads", "1"]
 
 
-def process(*arguments: str, **environment: str) -> Said:
+def process(*arguments: str, **environment: str) -> Output:
     """Call ``hwnas`` in a process of its own."""
     command = [sys.executable, "-m", "hwnas", *arguments]
     paths = [path for path in (environment.pop("PYTHONPATH", ""), str(ROOT)) if path]
@@ -76,27 +77,27 @@ def process(*arguments: str, **environment: str) -> Said:
         text=True,
         check=False,
     )
-    return Said(done.returncode, done.stdout, done.stderr)
+    return Output(done.returncode, done.stdout, done.stderr)
 
 
-def only_line(said: Said) -> str:
-    """Return what was said, which has to be one line of error."""
-    assert said.out == ""
-    [line] = said.err.splitlines()
+def only_line(output: Output) -> str:
+    """Return the line of an output that must be one line of error."""
+    assert output.out == ""
+    [line] = output.err.splitlines()
     assert line.startswith("hwnas: ")
     return line
 
 
 def test_an_unknown_target_is_exit_2_with_the_nearest_name() -> None:
-    said = process("specialize", "--target", "hots-cpu")
-    assert said.code == 2
-    assert "no device named 'hots-cpu', did you mean 'host-cpu'?" in only_line(said)
+    output = process("specialize", "--target", "hots-cpu")
+    assert output.code == 2
+    assert "no device named 'hots-cpu', did you mean 'host-cpu'?" in only_line(output)
 
 
 def test_an_unwritable_folder_is_exit_1(phone: list[str]) -> None:
-    said = process(*phone, "--out", "/dev/null/x")
-    assert said.code == 1
-    assert only_line(said) == "hwnas: /dev/null/x: cannot be written (Not a directory)"
+    output = process(*phone, "--out", "/dev/null/x")
+    assert output.code == 1
+    assert only_line(output) == "hwnas: /dev/null/x: cannot be written (Not a directory)"
 
 
 def at(target: str, phone: list[str]) -> list[str]:
@@ -114,37 +115,37 @@ def test_a_missing_runtime_is_exit_3_and_says_what_to_install(
     stub = tmp_path / "stub" / package
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("raise ImportError(name=__name__)")
-    asked = at(target, phone)
-    said = process(*asked, "--quiet", PYTHONPATH=str(stub.parent))
-    assert said.code == 3, said.err
-    assert f"hwnas: {target}: " in only_line(said) and "pip install" in said.err
+    words = at(target, phone)
+    output = process(*words, "--quiet", PYTHONPATH=str(stub.parent))
+    assert output.code == 3, output.err
+    assert f"hwnas: {target}: " in only_line(output) and "pip install" in output.err
     assert not list(tmp_path.glob("runs/*/checkpoints"))
 
 
 def test_a_budget_out_of_reach_is_exit_5_with_the_range_before_any_training(
     tmp_path: Path, phone: list[str]
 ) -> None:
-    said = process(*phone, "--budget", "1us", "--out", "run", "--quiet")
-    assert said.code == 5
-    line = only_line(said)
+    output = process(*phone, "--budget", "1us", "--out", "run", "--quiet")
+    assert output.code == 5
+    line = only_line(output)
     assert "a budget of 0.001 ms is below the fastest network of the space; reachable are" in line
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_a_budget_that_every_network_keeps_is_exit_5_too(phone: list[str], call: Call) -> None:
-    said = call(*phone, "--budget", "1s", "--dry-run", "--quiet")
-    assert (said.code, "above the largest network of the space" in only_line(said)) == (5, True)
+    output = call(*phone, "--budget", "1s", "--dry-run", "--quiet")
+    assert (output.code, "above the largest network of the space" in only_line(output)) == (5, True)
 
 
 @pytest.mark.parametrize("budget", ["80", "ms", "-3ms", "0ms", "5 parsecs", "nan ms", "1e3ms", ""])
 def test_a_budget_that_makes_no_sense_is_exit_2(phone: list[str], call: Call, budget: str) -> None:
-    said = call(*phone, "--budget", budget)
-    assert said.code == 2
-    assert f"--budget {budget!r}: expected a positive number with its unit" in only_line(said)
+    output = call(*phone, "--budget", budget)
+    assert output.code == 2
+    assert f"{budget!r}: expected a positive number with its unit" in only_line(output)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--data", "fashion-mnist-6"], "did you mean 'fashion-mnist-6k'"),
         (["--data", "none.npz"], "none.npz: does not exist, expected a folder of images"),
@@ -167,18 +168,18 @@ def test_a_budget_that_makes_no_sense_is_exit_2(phone: list[str], call: Call, bu
         (["--space", "mobil"], "no space (or .toml file) named 'mobil', did you mean 'mobile'?"),
         (["--strategy", "proxy"], "no strategy named 'proxy'"),
         (["--effort", "quik"], "no effort named 'quik', did you mean 'quick'?"),
-        (["--precision", "int4"], "--precision 'int4': this version compiles fp32, int8"),
+        (["--precision", "int4"], "'int4': expected fp32, int8 or auto"),
         (["--resume", "--out", "{empty}"], "{empty}: there is no run to resume"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_exit_2(
-    tmp_path: Path, phone: list[str], call: Call, options: list[str], said: str
+    tmp_path: Path, phone: list[str], call: Call, options: list[str], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     empty = str(tmp_path / "empty")
-    found = call(*phone, *(option.format(empty=empty) for option in options))
-    assert found.code == 2
-    assert said.format(empty=empty) in only_line(found)
+    output = call(*phone, *(option.format(empty=empty) for option in options))
+    assert output.code == 2
+    assert message.format(empty=empty) in only_line(output)
     assert not (tmp_path / "runs").exists()
 
 
@@ -187,24 +188,24 @@ def test_a_folder_without_images_says_what_was_expected(
 ) -> None:
     (tmp_path / "texts" / "a").mkdir(parents=True)
     (tmp_path / "texts" / "a" / "note.txt").write_text("no image")
-    said = call(*phone, "--data", str(tmp_path / "texts"))
-    assert said.code == 2
-    assert "image" in only_line(said) and str(tmp_path / "texts") in said.err
+    output = call(*phone, "--data", str(tmp_path / "texts"))
+    assert output.code == 2
+    assert "image" in only_line(output) and str(tmp_path / "texts") in output.err
 
 
 def test_an_unknown_command_is_exit_2_with_the_nearest_name(call: Call) -> None:
-    said = call("specialise")
-    assert said.code == 2
-    assert "no command named 'specialise', did you mean 'specialize'?" in said.err
+    output = call("specialise")
+    assert output.code == 2
+    assert "no command named 'specialise', did you mean 'specialize'?" in output.err
 
 
 def test_every_command_has_help_that_says_what_it_does() -> None:
     groups = {"devices": ["list", "show", "check"], "latency": ["measure"]}
     for name, (_, line) in COMMANDS.items():
         for words in ([name], *([name, below] for below in groups.get(name, []))):
-            said = CliRunner().invoke(cli, [*words, "--help"])
-            assert said.exit_code == 0, words
-            assert said.stdout.startswith(f"Usage: cli {' '.join(words)}")
+            output = CliRunner().invoke(cli, [*words, "--help"])
+            assert output.exit_code == 0, words
+            assert output.stdout.startswith(f"Usage: cli {' '.join(words)}")
         assert line in CliRunner().invoke(cli, ["--help"]).stdout
 
 
@@ -223,9 +224,9 @@ def test_quick_answers_import_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_a_dry_run_says_the_range_of_the_simulated_phone(phone: list[str], call: Call) -> None:
-    said = call(*phone, "--budget", "50%", "--dry-run", "--json", "--quiet")
-    assert said.code == 0
-    document = json.loads(said.out)
+    output = call(*phone, "--budget", "50%", "--dry-run", "--json", "--quiet")
+    assert output.code == 0
+    document = json.loads(output.out)
     [result] = document["results"]
     low_ms, middle_ms, high_ms = result["range_ms"]
     assert 0 < low_ms < middle_ms < high_ms
@@ -236,9 +237,9 @@ def test_a_dry_run_says_the_range_of_the_simulated_phone(phone: list[str], call:
 
 
 def test_a_dry_run_says_the_published_range_of_the_pixel_1(phone: list[str], call: Call) -> None:
-    said = call(*at("pixel1", phone), "--dry-run", "--json")
-    assert (said.code, said.err) == (0, "")
-    document = json.loads(said.out)
+    output = call(*at("pixel1", phone), "--dry-run", "--json")
+    assert (output.code, output.err) == (0, "")
+    document = json.loads(output.out)
     low_ms, _, high_ms = document["results"][0]["range_ms"]
     assert (round(low_ms, 1), round(high_ms)) == (29.6, 191)
     assert document["results"][0]["latency"]["kind"] == "table"
@@ -250,20 +251,22 @@ def test_a_dry_run_says_the_published_range_of_the_pixel_1(phone: list[str], cal
 @pytest.mark.parametrize(
     ("option", "name"),
     [
-        (["--seed", "1"], "seed = 0, not 1"),
-        (["--budget", "5ms"], "budget = '', not '5ms'"),
-        (["--target", "pixel1"], "target = 'simulated-phone', not 'pixel1'"),
-        (["--no-flip"], "flip = True, not False"),
-        (["--separate-weights"], "share_weights = True, not False"),
+        (["--seed", "1"], "--seed 0, not --seed 1"),
+        (["--budget", "5ms"], "no --budget, not --budget 5ms"),
+        (["--target", "pixel1"], "--target simulated-phone, not --target pixel1"),
+        (["--no-flip"], "--flip, not --no-flip"),
+        (["--separate-weights"], "--share-weights, not --separate-weights"),
     ],
 )
 def test_resuming_with_another_option_is_refused_by_its_name(
     tmp_path: Path, call: Call, option: list[str], name: str
 ) -> None:
-    RunFolder.open(tmp_path / "run", Config(target=PHONE.name, data="x.npz"), resume=False).close()
-    said = call("specialize", "--resume", "--out", "run", *option)
-    assert said.code == 2
-    assert f"the run to resume has {name}" in only_line(said)
+    RunFolder.open(
+        tmp_path / "run", RunSpec(targets=(PHONE.name,), data="x.npz"), resume=False
+    ).close()
+    output = call("specialize", "--resume", "--out", "run", *option)
+    assert output.code == 2
+    assert f"the run to resume has {name}" in only_line(output)
 
 
 def test_a_folder_in_which_another_process_works_is_refused(
@@ -279,9 +282,9 @@ def test_a_folder_in_which_another_process_works_is_refused(
     command = [sys.executable, "-c", code, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout and other.stdout.readline() == b"locked\n"
-        said = call(*phone, "--out", str(folder))
-    assert said.code == 2
-    assert only_line(said) == f"hwnas: {folder}: another process is working in it"
+        output = call(*phone, "--out", str(folder))
+    assert output.code == 2
+    assert only_line(output) == f"hwnas: {folder}: another process is working in it"
 
 
 @pytest.mark.parametrize(
@@ -290,14 +293,14 @@ def test_a_folder_in_which_another_process_works_is_refused(
 def test_what_ends_a_run_has_its_exit_code(
     phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
-    def ends(*asked: object) -> Report:
+    def ends(*arguments: object) -> Report:
         raise error
 
     monkeypatch.setattr("hwnas.specialize.flow.specialize", ends)
-    said = call(*phone, "--out", "my run")
-    assert said.code == code
-    resume = "interrupted; go on with: hwnas specialize --resume --out 'my run'"
-    assert (str(error) or resume) in only_line(said)
+    output = call(*phone, "--out", "my run")
+    assert output.code == code
+    resume = "interrupted; continue with: hwnas specialize --resume --out 'my run'"
+    assert (str(error) or resume) in only_line(output)
 
 
 def test_a_latency_too_noisy_to_decide_is_exit_6() -> None:
@@ -306,8 +309,8 @@ def test_a_latency_too_noisy_to_decide_is_exit_6() -> None:
     wide = msgspec.structs.replace(result.latency, median_ms=4.0, ci95_ms=(2.0, 7.0))
     result = msgspec.structs.replace(result, latency=wide, verdict="missed")
     report = msgspec.structs.replace(measured_report(), results=(result,))
-    with pytest.raises(TooNoisy, match="the latency is known to 2 to 7 ms only") as caught:
-        _judge(report)
+    with pytest.raises(TooNoisy, match="lie between 2 and 7 ms") as caught:
+        check_verdict(report)
     assert caught.value.exit_code == 6
 
 
@@ -319,7 +322,7 @@ def test_a_wrong_profile_is_exit_2_also_from_a_sub_command(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("edges", "said"),
+    ("edges", "message"),
     [
         ('["sep_conv_3x4", 0]', "normal cell, node 2: no cell op named 'sep_conv_3x4', did you"),
         ('["skip_connect", 2]', "normal cell: node 2 takes its own output: a cycle"),
@@ -328,16 +331,16 @@ def test_a_wrong_profile_is_exit_2_also_from_a_sub_command(tmp_path: Path) -> No
     ],
 )
 def test_a_genotype_that_cannot_be_is_one_line_with_file_and_place_and_exit_2(
-    tmp_path: Path, call: Call, edges: str, said: str
+    tmp_path: Path, call: Call, edges: str, message: str
 ) -> None:
     path = tmp_path / "genotype.json"
     cell = '{"nodes": [[%s], []], "concat": [2, 3]}'
     good = cell % '["skip_connect", 0]'
     path.write_text(f'{{"normal": {cell % edges}, "reduction": {good}}}')
     out = tmp_path / "out"
-    found = call(
+    output = call(
         "train", "--architecture", str(path), "--data", "fashion-mnist-6k", "--out", str(out)
     )
-    assert found.code == 2
-    assert f"{path}: " in only_line(found) and said in found.err
+    assert output.code == 2
+    assert f"{path}: " in only_line(output) and message in output.err
     assert not out.exists()

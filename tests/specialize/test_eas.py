@@ -86,42 +86,42 @@ def test_the_budget_is_kept_and_used_and_the_files_are_verified(finished: Path) 
     result = result_of(finished)
     assert result["verdict"] == "kept"
     assert 0.8 < result["latency"]["median_ms"] / result["budget_ms"] <= 1
-    assert [one["format"] for one in result["artifacts"]] == ["tflite", "onnx"]
-    assert all(one["max_relative_error"] < 1e-3 for one in result["artifacts"])
+    assert [row["format"] for row in result["artifacts"]] == ["tflite", "onnx"]
+    assert all(row["max_relative_error"] < 1e-3 for row in result["artifacts"])
     assert result["accuracy"]["artifact"] > 0.5  # of three classes
 
 
 def test_the_report_has_the_family_tree_and_the_chosen_network_in_it(finished: Path) -> None:
     result = result_of(finished)
-    family = {one["name"]: one for one in result["family"]}
-    [chosen] = [one for one in family.values() if one["chosen"]]
+    family = {member["name"]: member for member in result["family"]}
+    [chosen] = [member for member in family.values() if member["chosen"]]
     assert chosen["digest"] == result["architecture"]["digest"]
     assert chosen["measured_ms"] == pytest.approx(result["latency"]["median_ms"])
     line = [chosen]
     while line[-1]["parent"]:
         line.append(family[line[-1]["parent"]])
-    assert line[-1]["name"] == "n0" and any(one["steps"] for one in line)
-    assert all(one["accuracy"] is not None for one in family.values())
+    assert line[-1]["name"] == "n0" and any(member["steps"] for member in line)
+    assert all(member["accuracy"] is not None for member in family.values())
     for name in ("report.md", "report.html"):
         text = (finished / name).read_text()
-        assert "Family tree" in text and f"★ {chosen['name']}" in text
+        assert "Lineage" in text and f"★ {chosen['name']}" in text
 
 
 def test_training_goes_on_from_the_inherited_weights(finished: Path) -> None:
     digest = result_of(finished)["architecture"]["digest"]
     inherited = finished / "search" / "inherited" / f"{digest}.safetensors"
-    [chosen] = [one for one in result_of(finished)["family"] if one["chosen"]]
+    [chosen] = [member for member in result_of(finished)["family"] if member["chosen"]]
     trained = json.loads((finished / "training" / digest / "result.json").read_bytes())
     assert trained["validation_accuracy"] >= chosen["accuracy"] - 0.05  # and not undone
     common = ["train", "--architecture", str(finished / "training" / digest / "architecture.json")]
     common += ["--data", str(finished.parent / "images.npz"), "--epochs", "1", "--out"]
-    found: list[float] = []
+    accuracies: list[float] = []
     for name, more in (("fresh", []), ("given", ["--weights", str(inherited)])):
         out = finished.parent / name
         assert CliRunner().invoke(cli, [*common, str(out), *more]).exit_code == 0
         result = json.loads((out / "result.json").read_bytes())
-        found.append(result["validation_accuracy"])
-    assert found[1] > found[0] + 0.1  # an epoch alone teaches less
+        accuracies.append(result["validation_accuracy"])
+    assert accuracies[1] > accuracies[0] + 0.1  # an epoch alone teaches less
     wrong = CliRunner().invoke(
         cli,
         ["train", "--architecture", "mobilenet_v2", "--data", str(finished.parent / "images.npz"),
@@ -146,9 +146,9 @@ def test_a_run_that_is_resumed_from_its_search_ends_the_same(home: Path, finishe
         trained += pool.trained
     assert done.exit_code == 0, (done.stderr, done.exception)
     assert trained == []  # every child is known
-    one, other = result_of(finished), result_of(again)
-    assert [f["sha256"] for f in one["artifacts"]] == [f["sha256"] for f in other["artifacts"]]
-    assert [m["name"] for m in one["family"]] == [m["name"] for m in other["family"]]
+    whole, resumed = result_of(finished), result_of(again)
+    for rows, field in (("artifacts", "sha256"), ("family", "name")):
+        assert [row[field] for row in whole[rows]] == [row[field] for row in resumed[rows]]
 
 
 def test_densenet_goes_the_whole_way_too(home: Path) -> None:
@@ -168,8 +168,8 @@ def test_a_chain_of_mbconvs_goes_the_whole_way_too(home: Path) -> None:
     result = result_of(home / "mobile")
     assert result["verdict"] == "kept"
     root, *children = result["family"]
-    assert root["parent"] == "" and any(one["steps"] for one in children)
-    assert [one["digest"] for one in children if one["chosen"]] == [
+    assert root["parent"] == "" and any(member["steps"] for member in children)
+    assert [member["digest"] for member in children if member["chosen"]] == [
         result["architecture"]["digest"]
     ]
 
@@ -180,8 +180,8 @@ def test_a_start_over_the_budget_without_shrinking_is_one_line(home: Path, finis
     Path(space).write_text(text.replace("start = [4]\nusual = [16, 16]", "start = [16, 16, 16]"))
     plan = json.loads(call(home, space, "over", "--dry-run", "--json").stdout)
     budget = f"{0.5 * plan['results'][0]['range_ms'][2]:.4f}ms"
-    said = refused(call(home, space, "over", "--budget", budget, "--no-shrink"), 5)
-    assert said.startswith("the start network of small-") and "shrink=false" in said
+    line = refused(call(home, space, "over", "--budget", budget, "--option", "shrink=false"), 5)
+    assert line.startswith("the start network of small-") and "shrink=false" in line
 
 
 def test_options_of_eas_are_refused_where_they_mean_nothing(
@@ -189,10 +189,10 @@ def test_options_of_eas_are_refused_where_they_mean_nothing(
 ) -> None:
     import sys
 
-    said = refused(call(home, "cells", "x"), 2)
-    assert "which the space 'cells' is not made for" in said
+    line = refused(call(home, "cells", "x"), 2)
+    assert "which the space 'cells' is not made for" in line
     monkeypatch.setitem(sys.modules, "ray", FakeRay())
-    ray = ("--ray", "127.0.0.1:1")
+    ray = ("--option", "ray=127.0.0.1:1")
     assert "127.0.0.1:1" in refused(call(home, "chain", "x", *ray), 3)
-    said = refused(call(home, "mobile", "x", *ray, "--strategy", "proxyless"), 2)
-    assert "only eas does" in said
+    line = refused(call(home, "mobile", "x", *ray, "--strategy", "proxyless"), 2)
+    assert "no option of strategy 'proxyless' named 'ray'" in line

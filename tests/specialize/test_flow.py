@@ -1,4 +1,4 @@
-"""`hwnas specialize` from images to a verified file, cut off and resumed, kept and missed."""
+"""`hwnas specialize` from images to a verified file, killed and resumed, kept and missed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import BudgetError, UsageError
 from hwnas.networks.resolve import read_architecture
 from hwnas.networks.trained import trained_network
-from hwnas.specialize.setup import plan as plan_module
+from hwnas.specialize.setup import resolve
 from hwnas.specialize.setup.target import Target, find_target
 from tests.support.sample_run import (
     DRIVER,
@@ -78,7 +78,7 @@ def finished(home: Path, data: Path) -> Path:
     out = home / "runs" / "whole"
     result = call(*options(out, data, "--quiet"))
     assert result.exit_code == 0, result.stderr
-    (out / "said.txt").write_text(result.stdout)
+    (out / "stdout.txt").write_text(result.stdout)
     return out
 
 
@@ -91,7 +91,7 @@ def result_of(out: Path) -> dict[str, Any]:
 
 
 def outcome(out: Path) -> list[str]:
-    """Return what has to be the same in a run that was cut off: architecture and files."""
+    """Return what a killed and resumed run must have in common: architecture and files."""
     result = result_of(out)
     files = [artifact["sha256"] for artifact in result["artifacts"]]
     return [result["architecture"]["digest"], *files]
@@ -130,16 +130,14 @@ def test_a_simulated_latency_is_never_called_measured(finished: Path) -> None:
     assert result["latency"]["kind"] == result["latency_model"]["kind"] == "simulated"
     kinds = {row["kind"] for row in result["candidates"]}
     assert kinds <= {"simulated", "predicted"}
-    for name in ("said.txt", "report.md"):
+    for name in ("stdout.txt", "report.md"):
         text = (finished / name).read_text()
         assert "simulated" in text
         assert "measured" not in text.replace("not measured", "").replace("never measured", "")
     assert '"kind": "measured"' not in json.dumps(document)
 
 
-def test_easy_images_are_learnt_and_the_files_say_what_torch_says(
-    finished: Path, data: Path
-) -> None:
+def test_easy_images_are_learnt_and_the_files_agree_with_torch(finished: Path, data: Path) -> None:
     result, dataset = result_of(finished), load_dataset(str(data))
     architecture = read_architecture(finished / "search" / "architecture.json")
     assert architecture.digest == result["architecture"]["digest"]
@@ -150,7 +148,7 @@ def test_easy_images_are_learnt_and_the_files_say_what_torch_says(
     assert (expected.argmax(1) == dataset.test.labels).mean() == result["accuracy"]["torch"] > 0.8
     assert result["accuracy"]["test_images"] == len(dataset.test.labels)
     runtimes = {"onnx": "onnxruntime", "tflite": "litert"}
-    assert [one["format"] for one in result["artifacts"]] == ["tflite", "onnx"]
+    assert [artifact["format"] for artifact in result["artifacts"]] == ["tflite", "onnx"]
     for artifact in result["artifacts"]:
         path = finished / artifact["path"]
         assert path.stat().st_size == artifact["size_bytes"]
@@ -165,13 +163,14 @@ def test_easy_images_are_learnt_and_the_files_say_what_torch_says(
 
 
 def test_the_last_lines_are_files_and_commands(finished: Path) -> None:
-    said = (finished / "said.txt").read_text()
+    output = (finished / "stdout.txt").read_text()
     for name in ("export/model.tflite", "export/model.onnx", "report.html"):
-        assert str(finished / name) in said and (finished / name).exists()
-    assert "hwnas benchmark" in said and f"hwnas report {finished}  # print this report" in said
+        assert str(finished / name) in output and (finished / name).exists()
+    assert "hwnas benchmark" in output
+    assert f"hwnas report {finished}  # print this report" in output
 
 
-def test_the_run_is_handed_over_as_a_bundle(finished: Path, tmp_path: Path) -> None:
+def test_the_run_is_delivered_as_a_bundle(finished: Path, tmp_path: Path) -> None:
     result = call("deploy", str(finished), "--no-device", "--out", str(tmp_path / "bundle"))
     assert result.exit_code == 0, result.stderr
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
@@ -187,17 +186,17 @@ def test_a_second_run_in_the_same_folder_is_refused(finished: Path, data: Path) 
     before = outcome(finished)
     error = call(*options(finished, data)).exception
     assert isinstance(error, UsageError)
-    assert "a run is there already; add --resume" in str(error)
+    assert "there is a run already; add --resume" in str(error)
     assert outcome(finished) == before
 
 
 def test_resuming_a_finished_run_renders_it_again_and_trains_nothing(finished: Path) -> None:
     def state() -> dict[str, int]:
-        kept = [*finished.glob("training/*/*.safetensors"), *finished.glob("search/*.json*")]
-        kept += [*finished.glob("checkpoints/*"), finished / "measurements.jsonl"]
-        # what is written again is written alike
+        paths = [*finished.glob("training/*/*.safetensors"), *finished.glob("search/*.json*")]
+        paths += [*finished.glob("checkpoints/*"), finished / "measurements.jsonl"]
+        # architecture.json is written again with the same content
         return {
-            str(path): path.stat().st_mtime_ns for path in kept if "architecture" not in path.name
+            str(path): path.stat().st_mtime_ns for path in paths if "architecture" not in path.name
         }
 
     before, files = state(), outcome(finished)
@@ -219,29 +218,29 @@ def test_a_missed_budget_is_exit_5_with_everything_written(
     # the trained files turn out slower than all that was measured before
     lines = (out / "measurements.jsonl").read_bytes().splitlines(keepends=True)
     (out / "measurements.jsonl").write_bytes(
-        b"".join(one for one in lines if b'"final"' not in one)
+        b"".join(line for line in lines if b'"final"' not in line)
     )
     profile, runner = find_target("simulated-phone")
     assert runner is not None
-    slow = StandIn(runner, lambda one: 1.3 * budget_ms / one.median_ms)
-    monkeypatch.setattr(plan_module, "find_target", lambda name: Target(profile, slow))
+    slow = StandIn(runner, lambda measurement: 1.3 * budget_ms / measurement.median_ms)
+    monkeypatch.setattr(resolve, "find_target", lambda name: Target(profile, slow))
     result = call("specialize", "--resume", "--out", str(out), "--quiet")
     assert isinstance(result.exception, BudgetError)
     assert result.exception.exit_code == 5
     assert str(result.exception) == (
         "No trained network keeps the budget; the fastest is 30.0% over it (simulated)."
     )
-    found = result_of(out)
-    assert (found["verdict"], found["reason"]) == ("missed", str(result.exception))
+    missed = result_of(out)
+    assert (missed["verdict"], missed["reason"]) == ("missed", str(result.exception))
     assert "30.0% over it" in result.stdout
     assert outcome(out) == outcome(finished)
-    for artifact in found["artifacts"]:
+    for artifact in missed["artifacts"]:
         assert (out / artifact["path"]).stat().st_size == artifact["size_bytes"]
     assert (out / "report.html").exists() and (out / "report.md").exists()
 
 
 SEARCH, TRAINING, COMPILE = "search/log.jsonl", "training/*/log.jsonl", "export"
-"""What appears in a run folder when the step is under way."""
+"""Paths that appear in a run folder while the step is running."""
 
 
 @pytest.mark.parametrize(
@@ -256,8 +255,8 @@ def test_a_run_that_is_killed_and_resumed_ends_as_an_undisturbed_one(
         killed_when(process, out, moment)
         assert not (out / "report.json").exists()
     process = start("specialize", "--resume", "--out", str(out))
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said.decode()
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr.decode()
     assert outcome(out) == outcome(finished)
     names = {path.name for path in (out / "training").iterdir()}
     assert names == {path.name for path in (finished / "training").iterdir()}
@@ -300,15 +299,15 @@ def test_a_phone_that_cannot_be_reached_gets_a_file_with_the_latency_of_its_tabl
         Image.fromarray(pixels).save(path)
     out = tmp_path / "run"
     arguments = ["--target", "pixel1", "--data", str(tmp_path / "images"), "--budget", "60ms"]
-    result = call("specialize", *arguments, "--out", str(out), "--threads", "1", "--quiet")
-    assert result.exit_code == 0, result.stderr
-    found = result_of(out)
-    assert (found["verdict"], found["latency"]["kind"]) == ("not measured", "table")
-    assert 0.9 * 60 < found["latency"]["median_ms"] <= 60
-    assert found["latency"]["ci95_ms"] is None
-    assert {row["kind"] for row in found["candidates"]} == {"table"}
-    assert found["architecture"]["input_shape"] == [3, 224, 224]
-    assert [one["format"] for one in found["artifacts"]] == ["tflite", "onnx"]
-    assert all(one["max_relative_error"] <= 1e-4 for one in found["artifacts"])
-    assert "not measured" in result.stdout
+    ended = call("specialize", *arguments, "--out", str(out), "--threads", "1", "--quiet")
+    assert ended.exit_code == 0, ended.stderr
+    result = result_of(out)
+    assert (result["verdict"], result["latency"]["kind"]) == ("not measured", "table")
+    assert 0.9 * 60 < result["latency"]["median_ms"] <= 60
+    assert result["latency"]["ci95_ms"] is None
+    assert {row["kind"] for row in result["candidates"]} == {"table"}
+    assert result["architecture"]["input_shape"] == [3, 224, 224]
+    assert [artifact["format"] for artifact in result["artifacts"]] == ["tflite", "onnx"]
+    assert all(artifact["max_relative_error"] <= 1e-4 for artifact in result["artifacts"])
+    assert "not measured" in ended.stdout
     assert not (out / "measurements.jsonl").exists()

@@ -45,7 +45,7 @@ def finished(home: Path) -> tuple[Path, dict[str, Any]]:
 def test_both_files_are_int8_and_measured(finished: tuple[Path, dict[str, Any]]) -> None:
     out, result = finished
     assert result["precision"] == "int8" and result["verdict"] == "kept"
-    assert {one["format"]: one["precision"] for one in result["artifacts"]} == {
+    assert {row["format"]: row["precision"] for row in result["artifacts"]} == {
         "onnx": "int8",
         "tflite": "int8",
     }
@@ -59,7 +59,7 @@ def test_the_accuracy_is_the_files_in_its_runtime(finished: tuple[Path, dict[str
     assert abs(result["accuracy"]["torch"] - result["accuracy"]["artifact"]) <= 0.05
 
 
-def test_the_latency_model_speaks_of_int8_blocks_only(
+def test_the_latency_model_has_int8_blocks_only(
     home: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
     [folder] = (home / "latency_models" / "simulated-phone").iterdir()
@@ -72,8 +72,8 @@ def test_a_loss_over_the_limit_is_tuned_away_or_leaves_layers_in_float(
     home: Path, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    lost = iter([0.2, 0.2, 0.2, 0.2])  # as if int8, before and after tuning, in both formats
-    monkeypatch.setattr(quantize, "drop", lambda *arguments: next(lost))
+    drops = iter([0.2, 0.2, 0.2, 0.2])  # as if int8, before and after tuning, in both formats
+    monkeypatch.setattr(quantize, "drop", lambda *arguments: next(drops))
     monkeypatch.setattr(quantize, "layers_to_keep", lambda model, *rest: ("blocks.0.conv",))
     out = home / "tuned"
     specialize(out, home / "images.npz", "--tune-epochs", "1", "--pixels")
@@ -83,11 +83,11 @@ def test_a_loss_over_the_limit_is_tuned_away_or_leaves_layers_in_float(
     for decision in decisions:
         assert decision["drop"] == 0.2 and decision["float_layers"] == ["blocks.0.conv"]
     files = json.loads((out / "export" / "manifest.json").read_bytes())["files"]
-    assert {one["input"]["takes"] for one in files} == {"pixels"}
+    assert {file["input"]["takes"] for file in files} == {"pixels"}
     assert any("stay in float32" in note and "blocks.0.conv" in note for note in notes)
 
 
-def test_a_device_without_int8_is_told_before_any_work(tmp_path: Path) -> None:
+def test_a_device_without_int8_is_refused_before_any_work(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         cli, ["specialize", "--target", "pixel1", "--precision", "int8", "--dry-run"]
     )

@@ -92,7 +92,7 @@ def _phone_files() -> dict[str, bytes]:
 
 
 class StandIn:
-    """A runner that scales the measurements of another one, and records the calls."""
+    """A runner that scales the latencies of another one, and records its calls."""
 
     def __init__(self, inner: Runner, factor: Callable[[Measurement], float]) -> None:
         self.inner, self.factor = inner, factor
@@ -109,11 +109,11 @@ class StandIn:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> list[Measurement]:
-        self.calls.append([one.name for one in subjects])
-        measured = self.inner.measure(
+        self.calls.append([subject.name for subject in subjects])
+        measurements = self.inner.measure(
             subjects, calibrated_reference_ms=calibrated_reference_ms, seed=seed, progress=progress
         )
-        return [_scaled(one, self.factor(one)) for one in measured]
+        return [_scaled(each, self.factor(each)) for each in measurements]
 
     def close(self) -> None:
         self.inner.close()
@@ -125,9 +125,9 @@ class StandIn:
         self.close()
 
 
-def _scaled(one: Measurement, factor: float) -> Measurement:
+def _scaled(measurement: Measurement, factor: float) -> Measurement:
     rounds = tuple(
         Round(tuple(factor * sample for sample in round.samples_ms), round.reference_ms)
-        for round in one.rounds
+        for round in measurement.rounds
     )
-    return msgspec.structs.replace(one, rounds=rounds)
+    return msgspec.structs.replace(measurement, rounds=rounds)

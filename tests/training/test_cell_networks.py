@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,8 +17,8 @@ from hwnas.nn.build import build
 from hwnas.nn.network import WiredNetwork
 from hwnas.spaces.cells.genotype import published_genotype
 from hwnas.spaces.cells.space import cell_space
-from hwnas.specialize.run_folder import Config
-from hwnas.specialize.setup.plan import plan
+from hwnas.specialize.flow import plan
+from hwnas.specialize.spec import EffortName, RunSpec
 from hwnas.specialize.steps.train_job import TrainJob, run_training
 from hwnas.training import loop
 from hwnas.training.loop import TrainingPlan, train
@@ -111,11 +110,9 @@ def test_a_chain_has_no_place_for_a_second_classifier(tmp_path: Path) -> None:
 
 
 def test_only_the_full_effort_trains_cells_as_darts_does() -> None:
-    config = Config(target="simulated-phone", data="fashion-mnist-6k", space="cells")
-
-    def trained(effort: str) -> TrainingPlan:
-        asked = msgspec.structs.replace(config, effort=effort)
-        return plan(asked, QuietConsole())["training"]  # type: ignore[return-value]
+    def trained(effort: EffortName) -> TrainingPlan:
+        spec = RunSpec(targets=("simulated-phone",), space="cells", effort=effort)
+        return plan(spec, QuietConsole()).training
 
     assert (trained("full").auxiliary, trained("full").drop_path) == (0.4, 0.2)
     assert (trained("quick").auxiliary, trained("quick").drop_path) == (0.0, 0.0)

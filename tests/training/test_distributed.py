@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from hwnas.architecture.architecture import Architecture
+from hwnas.data.datasets import load_dataset
 from hwnas.errors import UsageError
 from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
@@ -34,9 +35,9 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import cell_space
 from hwnas.specialize.distributed.ranks import leading
 from hwnas.specialize.distributed.tasks import SearchTask, TrainTask, tell, together
-from hwnas.specialize.run_folder import Config
 from hwnas.specialize.setup.effort import EFFORTS, plans
-from hwnas.specialize.setup.plan import load_images, load_space
+from hwnas.specialize.setup.resolve import load_space
+from hwnas.specialize.spec import RunSpec
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.distributed import joined, rank, share, told, told_state
 from hwnas.training.loader import as_data
@@ -134,12 +135,12 @@ def commanded(number: int, port: int, folder: Path) -> None:
     with leading() as first:
         if not first:
             return
-        config = Config(target="host-cpu", data=str(folder / "images.npz"), strategy="proxyless")
-        dataset = load_images(config)
-        space = load_space("mobile", dataset.input_shape, dataset.num_classes)
+        spec = RunSpec(data=str(folder / "images.npz"))
+        dataset = load_dataset(spec.data)
+        space = load_space("mobile", dataset)
         costs = cost_table(space, lambda block: 1e-3 + 1e-9 * block.macs, 0.0)
         plan = SearchPlan(warmup_epochs=1, search_epochs=1, batch_size=16)
-        tell(SearchTask(config, costs, 0.01, 0.01, plan, 1))
+        tell(SearchTask(spec, costs, 0.01, 0.01, plan, 1))
         context = SearchContext(
             space=space,
             costs=costs,
@@ -150,7 +151,7 @@ def commanded(number: int, port: int, folder: Path) -> None:
         strategy = ProxylessGradient.begin(context)
         data = as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
         files = SearchFiles(folder / "search.safetensors", folder / "log.jsonl")
-        run_search(strategy, *data, plan, config.seed, files)
+        run_search(strategy, *data, plan, spec.seed, files)
 
 
 def failing(number: int, port: int, folder: Path) -> None:

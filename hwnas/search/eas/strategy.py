@@ -28,11 +28,11 @@ from hwnas.search.eas.lineage import Family
 from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest, best_member, best_trained
 from hwnas.search.eas.reward import LATENCY_EXPONENT, Learner, reward
 from hwnas.search.eas.schedule import Schedule, child_plan, shrink_steps
-from hwnas.search.eas.worker_pool import workers_at
+from hwnas.search.eas.worker_pool import check_cluster, workers_at
 from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
 from hwnas.search.path_training import State, strip_prefix
 from hwnas.search.plan import SearchFiles, SearchPlan
-from hwnas.search.strategy import SearchContext, StrategyTraits
+from hwnas.search.strategy import SearchContext, StrategyOptions, StrategyTraits
 from hwnas.spaces.grown.mobile import growable
 from hwnas.spaces.grown.space import Layers
 from hwnas.spaces.grown.steps import Growable, Step
@@ -44,13 +44,19 @@ STATISTICS_IMAGES = 256
 """Training images that set the batch norms of added layers."""
 
 
-class EasOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EasOptions(StrategyOptions, frozen=True):
     """Options of strategies ``eas`` and ``eas-random``."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"ray"})
 
     ray: str = ""
     """Address of a Ray cluster that trains the networks; empty: processes on this machine."""
     shrink: bool = True
     """Whether a start network that exceeds the budget may be made smaller."""
+
+    def check(self) -> None:
+        if self.ray:
+            check_cluster(self.ray)
 
 
 def trained_networks(plan: SearchPlan, rounds: int) -> int:

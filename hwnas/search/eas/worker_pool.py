@@ -104,7 +104,7 @@ def check_cluster(address: str) -> Any:
     try:
         ray = import_module("ray")
     except ImportError:
-        raise UsageError('--ray needs Ray: pip install "hwnas[ray]"') from None
+        raise UsageError('option ray needs Ray: pip install "hwnas[ray]"') from None
     if address == "auto":
         return ray
     try:
@@ -113,7 +113,7 @@ def check_cluster(address: str) -> Any:
     except ValueError:
         host = port = None
     if not host or not port:
-        raise UsageError(f"--ray {address!r}: expected HOST:PORT, ray://HOST:PORT or auto")
+        raise UsageError(f"option ray={address}: expected HOST:PORT, ray://HOST:PORT or auto")
     try:
         socket.create_connection((host, port), ANSWER_S).close()
     except OSError as error:

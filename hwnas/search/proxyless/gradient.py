@@ -48,14 +48,14 @@ from hwnas.search.sampled_paths import (
     sampled_supernet,
 )
 from hwnas.search.statistics import mean_entropy
-from hwnas.search.strategy import SearchContext, StrategyTraits
+from hwnas.search.strategy import SearchContext, StrategyOptions, StrategyTraits
 from hwnas.training.distributed import average_gradients
 from hwnas.training.loader import Batch
 
 Estimator = Literal["full", "two"]
 
 
-class ProxylessOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ProxylessOptions(StrategyOptions, frozen=True):
     """Options of strategy ``proxyless``."""
 
     estimator: Estimator = "full"

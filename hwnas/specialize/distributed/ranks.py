@@ -14,15 +14,15 @@ import msgspec
 import torch
 
 from hwnas.data.datasets import load_dataset
+from hwnas.devices.profile import find_profile
 from hwnas.nn.auxiliary import trainee
 from hwnas.nn.build import build
 from hwnas.search.loop import run_search
-from hwnas.search.registry import load_strategy
+from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext, SteppedStrategy
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.distributed.tasks import End, SearchTask, Task, TrainTask, broken, tell
-from hwnas.specialize.setup.options import strategy_options
-from hwnas.specialize.setup.plan import load_images, load_space
+from hwnas.specialize.setup.resolve import load_images, load_space
 from hwnas.training.distributed import RankLost, joined, rank, told
 from hwnas.training.loader import as_data, seeded
 from hwnas.training.loop import keep_freed_memory, train
@@ -57,26 +57,23 @@ def _serve() -> None:
 
 
 def _search(task: SearchTask) -> None:
-    config = task.config
-    dataset = load_images(config)
+    spec = task.spec
+    dataset = load_images(spec, find_profile(spec.target))
     train_data, valid = (as_data(split, dataset) for split in (dataset.train, dataset.valid))
-    space = load_space(
-        config.space, dataset.input_shape, dataset.num_classes, config.precision, config.width_mult
-    )
     context = SearchContext(
-        space=in_float(space),
+        space=in_float(load_space(spec.space, dataset, spec.precision, spec.width_mult)),
         costs=task.costs,
         budget_ms=task.budget_ms,
-        generator=seeded(config.seed, "paths"),
+        generator=seeded(spec.seed, "paths"),
         arch_learning_rate=task.arch_learning_rate,
-        share_weights=config.share_weights,
-        objective=config.objective,
-        options=strategy_options(config),
+        share_weights=spec.share_weights,
+        objective=spec.objective,
+        options=parse_options(spec.strategy, spec.strategy_options),
     )
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(spec.threads)
     keep_freed_memory()
-    strategy = cast(SteppedStrategy, load_strategy(config.strategy).begin(context))
-    run_search(strategy, train_data, valid, task.plan, config.seed, None, task.round)
+    strategy = cast(SteppedStrategy, load_strategy(spec.strategy).begin(context))
+    run_search(strategy, train_data, valid, task.plan, spec.seed, None, task.round)
 
 
 def _train(task: TrainTask) -> None:

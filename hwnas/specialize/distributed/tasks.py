@@ -10,7 +10,7 @@ import msgspec
 from hwnas.architecture.architecture import Architecture
 from hwnas.latency_models.cost import CostTable
 from hwnas.search.plan import SearchPlan
-from hwnas.specialize.run_folder import Config
+from hwnas.specialize.spec import RunSpec
 from hwnas.training.distributed import ranks, told
 from hwnas.training.loop import TrainingPlan
 
@@ -18,7 +18,7 @@ from hwnas.training.loop import TrainingPlan
 class SearchTask(msgspec.Struct, frozen=True, tag="search"):
     """A supernet to train, up to the end of a round."""
 
-    config: Config
+    spec: RunSpec
     costs: CostTable
     budget_ms: float
     arch_learning_rate: float

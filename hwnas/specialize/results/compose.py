@@ -1,18 +1,15 @@
-"""From what a run did to its report."""
+"""The report of a run, from its results."""
 
 from __future__ import annotations
 
 import os
 import platform
 from datetime import UTC, datetime
-from random import Random
 
 import msgspec
-import numpy as np
 
 from hwnas import __version__
 from hwnas.devices.fingerprint import hardware
-from hwnas.latency_models.cost import Costs, NetworkCosts
 from hwnas.latency_models.model import LatencyModel
 from hwnas.report.architecture import ArchitectureSummary
 from hwnas.report.latency import Latency, LatencyModelSummary
@@ -20,8 +17,8 @@ from hwnas.report.report import Report
 from hwnas.report.schema import Accuracy, DatasetSummary, Result, SearchPoint, Verdict
 from hwnas.search.log import read_log
 from hwnas.search.plan import SearchFiles
-from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import RunContext
+from hwnas.specialize.options import command_line
 from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.results.notes import notes_of
 from hwnas.specialize.results.rows import (
@@ -32,45 +29,35 @@ from hwnas.specialize.results.rows import (
     family_rows,
     other_row,
 )
-from hwnas.specialize.run_folder import command_line, versions
-from hwnas.specialize.steps.deliver import Delivered, Trained
-from hwnas.specialize.steps.screening import Screened
+from hwnas.specialize.run_folder import versions
+from hwnas.specialize.setup.budget import latency_range
+from hwnas.specialize.steps.deliver import DeliveryResult, TrainedCandidate
+from hwnas.specialize.steps.screening import ScreeningResult
 
-RANDOM_NETWORKS, RANDOM_GROWN = 1001, 101
-"""Behind the median of a space; fewer where each has blocks of its own."""
 CURVE_POINTS = 400
 """Points that the report keeps of a search's log; the log keeps all."""
 
 
-def latency_range(space: SearchSpace, costs: Costs) -> tuple[float, float, float]:
-    """Return the least, median and greatest predicted latency; the median of random networks."""
-    rng = Random(0)
-    count = RANDOM_GROWN if isinstance(costs, NetworkCosts) else RANDOM_NETWORKS
-    drawn = [space.random(rng).choices for _ in range(count)]
-    drawn_ms = costs.networks_ms(np.array(drawn))
-    return costs.smallest_ms, float(np.median(drawn_ms)), costs.largest_ms
-
-
-def compose(run: RunContext, screened: Screened, delivered: Delivered) -> Report:
-    """Return the report of a run that is through."""
-    config, result = run.spec, _result(run, screened, delivered)
+def compose(run: RunContext, screened: ScreeningResult, delivered: DeliveryResult) -> Report:
+    """Return the report of a run that has ended."""
+    spec, result = run.spec, _result(run, screened, delivered)
     return Report(
-        command=command_line(config),
+        command=command_line(spec),
         hwnas_version=__version__,
         created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-        seed=config.seed,
-        effort=config.effort,
+        seed=spec.seed,
+        effort=spec.effort,
         results=(result,),
         stages_s=run.folder.stages_s(),
         environment=_environment(),
         dataset=_dataset(run),
         search=_curve(run),
-        commands=next_commands(config, run.folder.path, [result]),
+        commands=next_commands(spec, run.folder.path, [result]),
         notes=notes_of(run, screened, delivered),
     )
 
 
-def _result(run: RunContext, screened: Screened, delivered: Delivered) -> Result:
+def _result(run: RunContext, screened: ScreeningResult, delivered: DeliveryResult) -> Result:
     chosen, profile, model = delivered.chosen, run.target.profile, screened.model
     verdicts: dict[bool | None, Verdict] = {True: "kept", False: "missed", None: "not measured"}
     return Result(
@@ -79,7 +66,7 @@ def _result(run: RunContext, screened: Screened, delivered: Delivered) -> Result
         runtime=profile.runtime,
         precision=run.spec.precision,
         budget_ms=run.budget_ms,
-        verdict=verdicts[delivered.kept],
+        verdict=verdicts[delivered.keeps_budget],
         reason=_reason(run, delivered),
         range_ms=latency_range(run.space, model.costs(run.space)),
         architecture=ArchitectureSummary.from_architecture(
@@ -89,8 +76,8 @@ def _result(run: RunContext, screened: Screened, delivered: Delivered) -> Result
         ),
         latency=_latency(chosen, model),
         accuracy=_accuracy(run, delivered),
-        other_runtimes=tuple(other_row(run, one) for one in delivered.artifacts[1:]),
-        artifacts=tuple(artifact_row(run, one) for one in delivered.artifacts),
+        other_runtimes=tuple(other_row(run, artifact) for artifact in delivered.artifacts[1:]),
+        artifacts=tuple(artifact_row(run, artifact) for artifact in delivered.artifacts),
         rounds=screened.round,
         candidates=candidate_rows(run, screened, delivered),
         latency_model=_model(model),
@@ -98,24 +85,24 @@ def _result(run: RunContext, screened: Screened, delivered: Delivered) -> Result
     )
 
 
-def _reason(run: RunContext, delivered: Delivered) -> str:
+def _reason(run: RunContext, delivered: DeliveryResult) -> str:
     chosen = delivered.chosen
     if chosen.measurement is None:
         return (
             f"{run.target.profile.name} cannot be reached from here: the latency is the sum of a "
-            "table's rows, nothing was measured."
+            "table's rows; nothing was measured."
         )
     share = chosen.measurement.median_ms / run.budget_ms
     kind = chosen.measurement.kind
-    if delivered.kept:
+    if delivered.keeps_budget:
         return (
-            f"The {kind} median is {share:.1%} of the budget; of the networks that keep it this "
-            "one is the most accurate on the validation images."
+            f"The {kind} median is {share:.1%} of the budget; of the networks that keep the budget "
+            "this one is the most accurate on the validation images."
         )
     return f"No trained network keeps the budget; the fastest is {share - 1:.1%} over it ({kind})."
 
 
-def _latency(chosen: Trained, model: LatencyModel) -> Latency:
+def _latency(chosen: TrainedCandidate, model: LatencyModel) -> Latency:
     predicted_ms = chosen.candidate.predicted_ms or 0.0
     std_ms = chosen.candidate.predicted_std_ms
     if chosen.measurement is None:
@@ -134,7 +121,7 @@ def _latency(chosen: Trained, model: LatencyModel) -> Latency:
     )
 
 
-def _accuracy(run: RunContext, delivered: Delivered) -> Accuracy | None:
+def _accuracy(run: RunContext, delivered: DeliveryResult) -> Accuracy | None:
     parity = delivered.artifacts[0].parity
     if parity is None:
         return None
@@ -165,7 +152,7 @@ def _model(model: LatencyModel) -> LatencyModelSummary:
 
 
 def _curve(run: RunContext) -> tuple[SearchPoint, ...]:
-    """Return the search's log, thinned evenly, with every eigenvalue that was looked at."""
+    """Return an even sample of the search's log, with every eigenvalue that was computed."""
     lines = read_log(SearchFiles.of_run(run.folder.path).log)
     every = max(1, len(lines) // CURVE_POINTS)
     return tuple(

@@ -1,4 +1,4 @@
-"""What to type next, at the end of a run."""
+"""The commands that a report suggests."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hwnas.report.schema import Command, Result
-from hwnas.specialize.run_folder import Config, command_line
+from hwnas.specialize.options import command_line
+from hwnas.specialize.spec import RunSpec
 
 
-def next_commands(config: Config, folder: Path, results: Iterable[Result]) -> tuple[Command, ...]:
-    """Return how to hand over the files of a run, measure them again and repeat the run.
+def next_commands(spec: RunSpec, folder: Path, results: Iterable[Result]) -> tuple[Command, ...]:
+    """Return the commands that deploy the files of a run, measure them again and repeat the run.
 
-    ``folder`` is the run's, in which the paths of the results' files begin.
+    ``folder`` is that of the run, to which the paths of the results' files are relative.
     """
     commands: list[Command] = []
-    for one in results:
-        if not one.artifacts or one.latency is None:
+    for result in results:
+        if not result.artifacts or result.latency is None:
             continue
-        run = str(result_folder(folder, one))
-        if one.latency.kind in ("table", "predicted"):
-            line = shlex.join(["hwnas", "deploy", run, "--no-device"])
+        run_folder = str(result_folder(folder, result))
+        if result.latency.kind in ("table", "predicted"):
+            line = shlex.join(["hwnas", "deploy", run_folder, "--no-device"])
             commands.append(Command("bundle the model for the device", line))
             continue
-        if one.latency.kind != "simulated":
-            line = shlex.join(["hwnas", "deploy", run])
+        if result.latency.kind != "simulated":
+            line = shlex.join(["hwnas", "deploy", run_folder])
             commands.append(Command("bundle the model and try it on the device", line))
-        file = str(folder / one.artifacts[0].path)
-        line = shlex.join(["hwnas", "benchmark", file, "--target", one.target])
+        file = str(folder / result.artifacts[0].path)
+        line = shlex.join(["hwnas", "benchmark", file, "--target", result.target])
         commands.append(Command("measure the file again", line))
-    commands.append(Command("repeat this run", command_line(config)))
+    commands.append(Command("repeat this run", command_line(spec)))
     commands.append(Command("print this report", shlex.join(["hwnas", "report", str(folder)])))
     return tuple(commands)
 
 
 def result_folder(run: Path, result: Result) -> Path:
-    """Return the run of one target and budget that a result of a larger run is from."""
+    """Return the folder of the scenario that a result of ``run`` comes from."""
     return (run / result.artifacts[0].path).parent.parent

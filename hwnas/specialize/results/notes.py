@@ -1,4 +1,4 @@
-"""What the user of a run's files should know, in words."""
+"""The notes of a report: what the user of a run's files should know."""
 
 from __future__ import annotations
 
@@ -12,48 +12,21 @@ from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import MobileSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import RunContext
-from hwnas.specialize.steps.deliver import Delivered
-from hwnas.specialize.steps.screening import Screened
+from hwnas.specialize.steps.deliver import DeliveryResult
+from hwnas.specialize.steps.screening import ScreeningResult
 
 
-def _int8_notes(delivered: Delivered) -> list[str]:
-    notes = [
-        f"{Path(one.path).name}: {len(one.float_layers)} layers stay in float32, where int8 lost "
-        f"too much accuracy: {', '.join(one.float_layers)}."
-        for one in delivered.artifacts
-        if one.float_layers
-    ]
-    if any(one.precision == "int8" for one in delivered.artifacts):
-        notes.insert(
-            0,
-            "The files are int8 by post-training quantisation with ranges measured on training "
-            "images. model.tflite takes and gives int8: its tensors say scale and zero point; "
-            "model.onnx takes and gives float32.",
-        )
-    return notes
-
-
-def notes_of(run: RunContext, screened: Screened, delivered: Delivered) -> tuple[str, ...]:
-    """Return what a run's report says of its files, its device's clock, its table and baselines."""
-    data = run.dataset
-    mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (data.mean, data.std))
-    layout = RUNTIMES[run.target.profile.runtime].layout
-    taken = "(pixel / 255 - mean) / std"
-    if run.spec.pixels:
-        taken = f"pixels from 0 to 255 and make {taken} of them"
-    notes = [
-        f"The files take {taken}, batch 1, with mean {mean} and "
-        f"std {std} of the channels; model.tflite in NHWC order, model.onnx in NCHW "
-        f"(here: {layout}).",
-        *data.notes,
-    ]
-    notes += _int8_notes(delivered)
+def notes_of(
+    run: RunContext, screened: ScreeningResult, delivered: DeliveryResult
+) -> tuple[str, ...]:
+    """Return notes on the files, the device's clock, the latency table and the baselines."""
     measurement = delivered.chosen.measurement
+    notes = [_input_note(run), *run.dataset.notes, *_int8_notes(delivered)]
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
         notes.append(
-            f"The reference model ran {measurement.drift:+.0%} against its calibration: this "
-            "machine's speed has changed since, the ratios hold, the milliseconds are those of "
-            "the calibration. `hwnas latency measure --again` settles it."
+            f"The reference model ran {measurement.drift:+.0%} against its calibration: the speed "
+            "of this machine has changed since. Ratios of latencies hold; milliseconds are those "
+            "of the calibration. `hwnas latency measure --again` calibrates anew."
         )
     if screened.model.kind == "table":
         notes.append(_bound_note(run, screened.model))
@@ -61,37 +34,66 @@ def notes_of(run: RunContext, screened: Screened, delivered: Delivered) -> tuple
     return tuple(note for note in notes if note)
 
 
+def _input_note(run: RunContext) -> str:
+    data = run.dataset
+    mean, std = (", ".join(f"{value:.4f}" for value in values) for values in (data.mean, data.std))
+    layout = RUNTIMES[run.target.profile.runtime].layout
+    formula = "(pixel / 255 - mean) / std"
+    inputs = f"pixels from 0 to 255 and compute {formula}" if run.spec.pixels else formula
+    return (
+        f"The files take {inputs}, batch 1, with the channels' mean {mean} and std {std}; "
+        f"model.tflite in NHWC order, model.onnx in NCHW (here: {layout})."
+    )
+
+
+def _int8_notes(delivered: DeliveryResult) -> list[str]:
+    notes = [
+        f"{Path(artifact.path).name}: {len(artifact.float_layers)} layers stay in float32, where "
+        f"int8 lost too much accuracy: {', '.join(artifact.float_layers)}."
+        for artifact in delivered.artifacts
+        if artifact.float_layers
+    ]
+    if any(artifact.precision == "int8" for artifact in delivered.artifacts):
+        notes.insert(
+            0,
+            "The files are int8 by post-training quantisation, with ranges measured on training "
+            "images. model.tflite takes and gives int8, with scale and zero point in its tensors; "
+            "model.onnx takes and gives float32.",
+        )
+    return notes
+
+
 def _bound_note(run: RunContext, model: LatencyModel) -> str:
     logits = run.space.fixed[-1]
     if logits in model.rows_ms:
         return ""
     return (
-        f"The table has no row for {logits.key!r}; the classifier is charged as the table's next "
-        "larger one, which is an upper bound."
+        f"The table has no row for {logits.key!r}; the latency of the next larger classifier in "
+        "the table is used, which is an upper bound."
     )
 
 
-def _better_baselines(run: RunContext, delivered: Delivered) -> list[str]:
-    """Say it where a baseline beat the searched one on validation images."""
-    chosen, asked = delivered.chosen.result.validation_accuracy, run.spec.width_mult
+def _better_baselines(run: RunContext, delivered: DeliveryResult) -> list[str]:
+    """Return a note for each baseline that beats the delivered network on validation images."""
+    accuracy = delivered.chosen.result.validation_accuracy
     return [
-        f"The baseline {one.candidate.name!r} reached {one.result.validation_accuracy:.1%} on the "
-        f"validation images, the searched network {chosen:.1%}; its files are in "
-        f"training/{one.candidate.architecture.digest}/."
-        f"{width_hint(run.space, asked, one.candidate.name)}"
-        for one in delivered.trained
-        if one.candidate.origin != "search" and one.result.validation_accuracy > chosen
+        f"The baseline {baseline.candidate.name!r} reached "
+        f"{baseline.result.validation_accuracy:.1%} on the validation images, the searched network "
+        f"{accuracy:.1%}; its files are in training/{baseline.digest}/."
+        + width_hint(run.space, run.spec.width_mults, baseline.candidate.name)
+        for baseline in delivered.trained
+        if not baseline.searched and baseline.result.validation_accuracy > accuracy
     ]
 
 
-def width_hint(space: SearchSpace, searched: str, baseline: str) -> str:
-    """Return how to search at a uniform baseline's width; nothing where its widths were searched.
+def width_hint(space: SearchSpace, width_mults: tuple[float, ...], baseline: str) -> str:
+    """Return advice to search at the width of a uniform baseline such as ``uniform mb k3 e6 x2``.
 
-    ``searched`` is the run's --width-mult, ``baseline`` a name like ``uniform mb k3 e6 x2``.
+    Empty if the run was given its ``width_mults``, or the baseline is not wider than the space.
     """
-    found = re.search(r" x([0-9.]+)$", baseline)
-    if found is None or float(found[1]) <= 1 or searched:
+    width = re.search(r" x([0-9.]+)$", baseline)
+    if width is None or float(width[1]) <= 1 or width_mults:
         return ""
     if not isinstance(in_float(space), MobileSpace):
         return ""
-    return f" It is wider than the space: `--width-mult 1,{found[1]}` searches at its width, too."
+    return f" It is wider than the space; `--width-mult 1,{width[1]}` also searches at its width."

@@ -1,4 +1,4 @@
-"""Rows of the report: the chosen network's blocks and files, and what it was compared with."""
+"""Rows of the report: blocks and files of the delivered network, and the other candidates."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import Decision, SearchSpace
 from hwnas.specialize.context import Candidate, RunContext
-from hwnas.specialize.steps.deliver import Delivered, Trained
-from hwnas.specialize.steps.screening import Probabilities, Screened
+from hwnas.specialize.steps.deliver import DeliveryResult, TrainedCandidate
+from hwnas.specialize.steps.screening import Probabilities, ScreeningResult
 
 
 def block_rows(
-    space: SearchSpace, architecture: Architecture, model: LatencyModel, found: Probabilities | None
+    space: SearchSpace,
+    architecture: Architecture,
+    model: LatencyModel,
+    probabilities: Probabilities | None,
 ) -> list[BlockRow]:
-    """Return a row for each block; where several come from one decision the first has the shares.
-
-    ``found`` is what the search preferred, where it has preferences.
-    """
+    """Return a row for each block; of several blocks from one decision the first has the shares."""
     decided, cells = space.decided(architecture), _cell_of(space, architecture)
     rows: list[BlockRow] = []
     for place, block in enumerate(architecture.blocks):
@@ -39,7 +39,7 @@ def block_rows(
             rows.append(BlockRow.from_block(block, predicted_ms=cost_ms, cell=cells[place]))
             continue
         decision = space.decisions[number]
-        shares = [] if found is None else _shares(decision, number, found)
+        shares = [] if probabilities is None else _shares(decision, number, probabilities)
         row = BlockRow.from_block(
             block,
             predicted_ms=cost_ms,
@@ -48,15 +48,18 @@ def block_rows(
             candidates=shares,
             cell=cells[place],
         )
-        told = number in decided[:place]
-        rows.append(msgspec.structs.replace(row, candidates=()) if told else row)
+        repeated = number in decided[:place]
+        rows.append(msgspec.structs.replace(row, candidates=()) if repeated else row)
     return rows
 
 
 def cell_rows(
-    space: SearchSpace, architecture: Architecture, model: LatencyModel, found: Probabilities | None
+    space: SearchSpace,
+    architecture: Architecture,
+    model: LatencyModel,
+    probabilities: Probabilities | None,
 ) -> list[CellRow]:
-    """Return the two kinds of cells of a network that stacks them, nothing for another one."""
+    """Return the two kinds of cells of a network that stacks cells, nothing for any other."""
     inner = in_float(space)
     if not isinstance(inner, CellSpace) or architecture.genotype.space != inner.name:
         return []
@@ -80,7 +83,7 @@ def cell_rows(
                     EdgeRow(
                         edge.op,
                         edge.source,
-                        None if found is None else found.probs[number][choice],
+                        None if probabilities is None else probabilities.probs[number][choice],
                         cost_ms[number],
                     )
                     for edge, number, choice in numbered
@@ -98,94 +101,95 @@ def _cell_of(space: SearchSpace, architecture: Architecture) -> tuple[int | None
     return (None,) * len(architecture.blocks)
 
 
-def _shares(decision: Decision, number: int, found: Probabilities) -> list[CandidateShare]:
-    rows = zip(decision.candidates, found.probs[number], found.cost_ms[number], strict=True)
+def _shares(decision: Decision, number: int, search: Probabilities) -> list[CandidateShare]:
+    rows = zip(decision.candidates, search.probs[number], search.cost_ms[number], strict=True)
     return [CandidateShare(*row) for row in rows]
 
 
 def candidate_rows(
-    run: RunContext, screened: Screened, delivered: Delivered
+    run: RunContext, screened: ScreeningResult, delivered: DeliveryResult
 ) -> tuple[CandidateRow, ...]:
-    """Return the trained networks, then those that were only derived and measured."""
-    rows = [_trained_row(one, run, delivered, screened.model) for one in delivered.trained]
-    trained = {one.candidate.architecture.digest for one in delivered.trained}
+    """Return the trained networks, then those that were only screened."""
+    rows = [_trained_row(each, run, delivered, screened.model) for each in delivered.trained]
+    trained = {each.digest for each in delivered.trained}
     rows += [
-        _found_row(one, run, screened.model)
-        for one in screened.candidates
-        if one.architecture.digest not in trained and one.origin == "search"
+        _screened_row(candidate, run, screened.model)
+        for candidate in screened.candidates
+        if candidate.architecture.digest not in trained and candidate.origin == "search"
     ]
     return tuple(rows)
 
 
 def _trained_row(
-    one: Trained, run: RunContext, delivered: Delivered, model: LatencyModel
+    trained: TrainedCandidate, run: RunContext, delivered: DeliveryResult, model: LatencyModel
 ) -> CandidateRow:
-    measurement, architecture = one.measurement, one.candidate.architecture
+    candidate, measurement = trained.candidate, trained.measurement
     return CandidateRow(
-        name=one.candidate.name,
-        origin=one.candidate.origin,
-        digest=architecture.digest,
-        params=architecture.params,
-        macs=architecture.macs,
-        predicted_ms=one.candidate.predicted_ms,
-        predicted_std_ms=one.candidate.predicted_std_ms,
+        name=candidate.name,
+        origin=candidate.origin,
+        digest=trained.digest,
+        params=candidate.architecture.params,
+        macs=candidate.architecture.macs,
+        predicted_ms=candidate.predicted_ms,
+        predicted_std_ms=candidate.predicted_std_ms,
         measured_ms=None if measurement is None else measurement.median_ms,
         ci95_ms=None if measurement is None else measurement.ci95_ms,
         kind=_kind(model) if measurement is None else measurement.kind,
-        validation_accuracy=one.result.validation_accuracy,
-        keeps_budget=None if one.latency_ms is None else one.latency_ms <= run.budget_ms,
-        chosen=one is delivered.chosen,
+        validation_accuracy=trained.result.validation_accuracy,
+        keeps_budget=None if trained.latency_ms is None else trained.latency_ms <= run.budget_ms,
+        chosen=trained is delivered.chosen,
     )
 
 
-def _found_row(one: Candidate, run: RunContext, model: LatencyModel) -> CandidateRow:
-    architecture: Architecture = one.architecture
-    known = one.predicted_ms if one.measured_ms is None else one.measured_ms
-    answered: Kind = model.kind if model.kind in ("simulated", "emulated") else "measured"
+def _screened_row(candidate: Candidate, run: RunContext, model: LatencyModel) -> CandidateRow:
+    measured: Kind = model.kind if model.kind in ("simulated", "emulated") else "measured"
+    unknown = candidate.measured_ms is None and candidate.predicted_ms is None
     return CandidateRow(
-        name=one.name,
-        origin=one.origin,
-        digest=architecture.digest,
-        params=architecture.params,
-        macs=architecture.macs,
-        predicted_ms=one.predicted_ms,
-        predicted_std_ms=one.predicted_std_ms,
-        measured_ms=one.measured_ms,
-        kind=_kind(model) if one.measured_ms is None else answered,
-        keeps_budget=None if known is None else known <= run.budget_ms,
+        name=candidate.name,
+        origin=candidate.origin,
+        digest=candidate.architecture.digest,
+        params=candidate.architecture.params,
+        macs=candidate.architecture.macs,
+        predicted_ms=candidate.predicted_ms,
+        predicted_std_ms=candidate.predicted_std_ms,
+        measured_ms=candidate.measured_ms,
+        kind=_kind(model) if candidate.measured_ms is None else measured,
+        keeps_budget=None if unknown else candidate.latency_ms <= run.budget_ms,
     )
 
 
-def family_rows(run: RunContext, screened: Screened, delivered: Delivered) -> tuple[FamilyRow, ...]:
-    """Return the networks of a search that grows them, with what was measured since.
+def family_rows(
+    run: RunContext, screened: ScreeningResult, delivered: DeliveryResult
+) -> tuple[FamilyRow, ...]:
+    """Return the networks of a search that grows them, with the latencies measured since.
 
-    They are told apart by their choices: what is delivered may be of another precision.
+    They are matched by their choices: the delivered network may be of another precision.
     """
-    measured = {one.architecture.genotype.choices: one.measured_ms for one in screened.candidates}
-    measured |= {
-        one.candidate.architecture.genotype.choices: one.measurement.median_ms
-        for one in delivered.trained
-        if one.measurement is not None
+    measured_ms = {c.architecture.genotype.choices: c.measured_ms for c in screened.candidates}
+    measured_ms |= {
+        each.candidate.architecture.genotype.choices: each.measurement.median_ms
+        for each in delivered.trained
+        if each.measurement is not None
     }
     chosen = delivered.chosen.candidate.architecture.genotype.choices
     members = read_family(run.folder.path / "search" / "children")
-    known = any(one.choices == chosen for one in members)
-    trained_on = best_member(members, chosen).name if known else ""
+    is_member = any(member.choices == chosen for member in members)
+    delivered_name = best_member(members, chosen).name if is_member else ""
     return tuple(
         FamilyRow(
-            name=one.name,
-            parent=one.parent,
-            steps=one.steps,
-            digest=one.digest,
-            params=one.params,
-            macs=one.macs,
-            state=one.state,
-            latency_ms=one.latency_ms,
-            measured_ms=measured.get(one.choices),
-            accuracy=one.accuracy,
-            chosen=one.name == trained_on,
+            name=member.name,
+            parent=member.parent,
+            steps=member.steps,
+            digest=member.digest,
+            params=member.params,
+            macs=member.macs,
+            state=member.state,
+            latency_ms=member.latency_ms,
+            measured_ms=measured_ms.get(member.choices),
+            accuracy=member.accuracy,
+            chosen=member.name == delivered_name,
         )
-        for one in members
+        for member in members
     )
 
 
@@ -207,14 +211,14 @@ def artifact_row(run: RunContext, artifact: Artifact) -> ArtifactRow:
 
 
 def other_row(run: RunContext, artifact: Artifact) -> OtherRuntime:
-    """Return what is known of the network in a format that the target does not take."""
-    measured = run.folder.measured(f"other-{artifact.runtime}").get(artifact.format)
+    """Return the network's latency and accuracy in a format that the target does not take."""
+    measurement = run.folder.measured(f"other-{artifact.runtime}").get(artifact.format)
     return OtherRuntime(
         runtime=artifact.runtime,
         format=artifact.format,
         precision=artifact.precision,
-        kind="predicted" if measured is None else measured.kind,
-        median_ms=None if measured is None else measured.median_ms,
-        ci95_ms=None if measured is None else measured.ci95_ms,
+        kind="predicted" if measurement is None else measurement.kind,
+        median_ms=None if measurement is None else measurement.median_ms,
+        ci95_ms=None if measurement is None else measurement.ci95_ms,
         accuracy=None if artifact.parity is None else artifact.parity.accuracy_artifact,
     )

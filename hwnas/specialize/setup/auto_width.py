@@ -1,10 +1,9 @@
-"""The width of a space where nobody asked for one: as wide as the budget lets it be.
+"""The width of a space if none is given: as wide as the budget allows.
 
-The decisions of a space don't change its scale (`hwnas.specialize.pairs`): a search that has to
-fill a generous budget at narrow widths spends it on slow kernels, and a plain uniform network that
-is wider sees more. So a budget that is given in ms is compared with what the uniform
-MobileNetV2-like network takes at each width, measured on the device. Wide networks learn slowly: a
-short effort stays at the space's own width.
+The decisions of a space don't change its scale: a search that has to fill a generous budget with
+narrow layers spends it on slow kernels, while a wider uniform network has more capacity. So a
+budget in ms is compared with the latency of the uniform MobileNetV2-like network at each width,
+measured on the device. Wide networks learn slowly: a short effort keeps the space's own width.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from pathlib import Path
 import msgspec
 
 from hwnas.architecture.runtimes import RUNTIMES
-from hwnas.console import Console
 from hwnas.devices.limits import check_space_size
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject, file_sha256, reference_file
@@ -25,54 +23,50 @@ from hwnas.latency_models.storage.store import calibration
 from hwnas.profiling.bench import compile_untrained
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import UNIFORM, MobileSpace, mobilenet_v2_like, scaled
-from hwnas.specialize.run_folder import Config, read_config
-from hwnas.specialize.setup.budget import parse_budget
-from hwnas.specialize.setup.effort import find_effort
-from hwnas.specialize.setup.plan import PRECISIONS, asked_of
-from hwnas.specialize.setup.target import Target
+from hwnas.specialize.setup.effort import EFFORTS
+from hwnas.specialize.setup.resolve import Resources, resolve
+from hwnas.specialize.spec import Milliseconds, RunSpec, read_spec
 
 WIDTHS = (1.5, 2.0, 3.0)
 BLOCK = UNIFORM[0]
-"""Of the uniform network: MobileNetV2's own."""
+"""The block of MobileNetV2, of which the uniform network is made."""
 
 
-def widened(config: Config, console: Console, folder: Path | None = None) -> Config:
-    """Return ``config`` with the width multiplier that its budget in ms allows.
+def widened(spec: RunSpec, resources: Resources, folder: Path | None = None) -> RunSpec:
+    """Return ``spec`` with the width multiplier that its budget in ms allows.
 
-    It stays as it is where a width or another space than the default one was asked for, where the
-    effort is short, where the budget is a share of the space or its default, and where the device
-    can't be measured. A run that was begun in ``folder`` keeps its width.
+    It stays the same if a width or another space than the default one is given, the effort is
+    short, the budget is no time, or the device can't be measured. A run that exists in ``folder``
+    keeps its width.
     """
-    if config.width_mult or not config.budget or parse_budget(config.budget)[1]:
-        return config
+    if spec.width_mults or len(spec.budgets) != 1 or not isinstance(spec.budget, Milliseconds):
+        return spec
     if folder is not None and (folder / "config.toml").exists():
-        return msgspec.structs.replace(config, width_mult=read_config(folder).width_mult)
-    if not find_effort(config.effort).widens:
-        return config
-    if config.space != "mobile" or config.precision not in PRECISIONS or "," in config.resolution:
-        return config
-    target, _, space = asked_of(config)
-    inner = in_float(space)
-    if not isinstance(inner, MobileSpace) or target.runner is None or config.latency_model:
-        return config
-    budget_ms = parse_budget(config.budget)[0]
-    widths = [one for one in WIDTHS if _fits(scaled(inner, one), target.profile)]
-    try:
-        latencies_ms = _uniform_ms(target, target.runner, inner, widths)
-    finally:
-        target.runner.close()
-    width = max((one for one, ms in latencies_ms.items() if ms <= budget_ms), default=0.0)
-    if not width:
-        return config
-    console.say(
+        return msgspec.structs.replace(spec, width_mults=read_spec(folder).width_mults)
+    single = len(spec.precisions) == 1 and len(spec.resolutions) <= 1
+    if not single or spec.space != "mobile" or spec.latency_model:
+        return spec
+    if not EFFORTS[spec.effort].widens:
+        return spec
+    run = resolve(spec, resources)
+    space, (profile, runner) = in_float(run.space), run.target
+    if not isinstance(space, MobileSpace) or runner is None:
+        return spec
+    widths = [width for width in WIDTHS if _fits(scaled(space, width), profile)]
+    latencies_ms = _uniform_ms(profile, runner, space, widths)
+    budget_ms = spec.budget.value
+    width = max((width for width, ms in latencies_ms.items() if ms <= budget_ms), default=None)
+    if width is None:
+        return spec
+    resources.console.say(
         f"--width-mult {width:g}: the uniform network {BLOCK.name} x{width:g} takes "
-        f"{latencies_ms[width]:.4g} ms of {budget_ms:.4g}, so the space is searched as wide"
+        f"{latencies_ms[width]:.4g} of {budget_ms:.4g} ms, so the space is searched at this width"
     )
-    return msgspec.structs.replace(config, width_mult=f"{width:g}")
+    return msgspec.structs.replace(spec, width_mults=(width,))
 
 
 def _fits(space: MobileSpace, profile: DeviceProfile) -> bool:
-    """Whether the device takes files of such a space at all."""
+    """Whether the device takes a file of at least the smallest network."""
     try:
         check_space_size(space, profile)
     except UsageError:
@@ -81,21 +75,21 @@ def _fits(space: MobileSpace, profile: DeviceProfile) -> bool:
 
 
 def _uniform_ms(
-    target: Target, runner: Runner, space: MobileSpace, widths: Sequence[float]
+    profile: DeviceProfile, runner: Runner, space: MobileSpace, widths: Sequence[float]
 ) -> dict[float, float]:
     """Measure the uniform network of each width on the target."""
     if not widths:
         return {}
-    runtime = RUNTIMES[target.profile.runtime]
+    runtime = RUNTIMES[profile.runtime]
     with tempfile.TemporaryDirectory() as scratch:
         subjects: list[Subject] = []
         for width in widths:
-            one = mobilenet_v2_like(space, BLOCK, width)
+            network = mobilenet_v2_like(space, BLOCK, width)
             file = Path(scratch) / f"uniform-{width:g}{runtime.suffix}"
-            compile_untrained(one.blocks, one.inputs, runtime.format, file)
+            compile_untrained(network.blocks, network.inputs, runtime.format, file)
             subjects.append(Subject(f"{width:g}", file))
-        reference = file_sha256(reference_file(runtime.name))
-        measured = runner.measure(
+        reference = file_sha256(reference_file(profile.runtime))
+        measurements = runner.measure(
             subjects, calibrated_reference_ms=calibration(runner.probe(), reference)
         )
-    return {float(one.name): one.median_ms for one in measured}
+    return {float(each.name): each.median_ms for each in measurements}

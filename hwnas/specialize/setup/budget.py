@@ -1,37 +1,29 @@
-"""Latency budgets as users write them."""
+"""Latency budgets in milliseconds, and the latencies that a space can reach."""
 
 from __future__ import annotations
 
-import re
+from random import Random
 
-from hwnas.errors import BudgetError, UsageError
-from hwnas.latency_models.cost import Costs
+import numpy as np
 
-UNITS_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
-FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|%)")
+from hwnas.errors import BudgetError
+from hwnas.latency_models.cost import Costs, NetworkCosts
+from hwnas.spaces.space import SearchSpace
+from hwnas.specialize.spec import Budget, Share
 
-
-def parse_budget(text: str) -> tuple[float, bool]:
-    """Return milliseconds, or a share of the largest network's latency and ``True``."""
-    found = FORM.fullmatch(text.strip().replace("\N{GREEK SMALL LETTER MU}", "µ"))
-    if found is None or float(found[1]) <= 0:
-        raise UsageError(
-            f"--budget {text!r}: expected a positive number with its unit, like 80ms, 900us, 0.1s, "
-            "or a share of the space's largest network like 50%"
-        )
-    if found[2] == "%":
-        return float(found[1]) / 100, True
-    return float(found[1]) * UNITS_MS[found[2]], False
+RANDOM_NETWORKS, RANDOM_GROWN_NETWORKS = 1001, 101
+"""Networks behind the median of a space; fewer where each has blocks of its own."""
 
 
-def resolve_budget(text: str | None, costs: Costs, default_ms: float) -> float:
+def resolve_budget(budget: Budget | None, costs: Costs, default_ms: float) -> float:
     """Return the budget in ms. Raises `BudgetError` with the range if no network can keep it.
 
-    A budget over the largest network's latency is kept by every network: it is an error too,
-    since nothing is left to search.
+    A budget above the largest network's latency is an error too: every network keeps it, so
+    nothing is left to search.
     """
-    value, share = parse_budget(text) if text is not None else (default_ms, False)
-    budget_ms = value * costs.largest_ms if share else value
+    budget_ms = default_ms if budget is None else budget.value
+    if isinstance(budget, Share):
+        budget_ms = budget.value * costs.largest_ms
     if not costs.smallest_ms <= budget_ms <= costs.largest_ms:
         side = "below the fastest" if budget_ms < costs.smallest_ms else "above the largest"
         raise BudgetError(
@@ -39,3 +31,11 @@ def resolve_budget(text: str | None, costs: Costs, default_ms: float) -> float:
             f"{costs.smallest_ms:.4g} to {costs.largest_ms:.4g} ms"
         )
     return budget_ms
+
+
+def latency_range(space: SearchSpace, costs: Costs) -> tuple[float, float, float]:
+    """Return the least, median and greatest predicted latency; the median of random networks."""
+    rng = Random(0)
+    count = RANDOM_GROWN_NETWORKS if isinstance(costs, NetworkCosts) else RANDOM_NETWORKS
+    choices = np.array([space.random(rng).choices for _ in range(count)])
+    return costs.smallest_ms, float(np.median(costs.networks_ms(choices))), costs.largest_ms

@@ -1,20 +1,20 @@
-"""How much work a run does: in passes over images, so that it fits data of any size."""
+"""How much a run searches and trains, in images shown, so that it fits data of any size."""
 
 from __future__ import annotations
 
 import msgspec
 
-from hwnas.errors import UnknownName
 from hwnas.search.plan import SearchPlan
+from hwnas.specialize.spec import EffortName
 from hwnas.training.distributed import ranks
 from hwnas.training.loop import TrainingPlan
 
 REFERENCE_MACS = 5_000_000
-"""The passes of an `Effort` hold for networks of this size; larger ones get fewer."""
+"""The numbers of images of an `Effort` are for networks of this size; larger ones see fewer."""
 
 
 class Effort(msgspec.Struct, frozen=True):
-    """Work to be spent, for networks of `REFERENCE_MACS`."""
+    """The work of a run, for networks of `REFERENCE_MACS`."""
 
     warmup_passes: int
     """Images shown to the supernet before architectures are searched."""
@@ -25,22 +25,22 @@ class Effort(msgspec.Struct, frozen=True):
     screened: int
     """Networks that are exported and measured before any is trained."""
     trained: int
-    """Networks of these that are trained to the end."""
+    """Networks of these that are trained from scratch."""
     baselines: int
-    """Uniform networks that are trained beside them."""
-    most_epochs: int = 60
-    """Of a training; warm-up and search get at most half of it each: small data sets only
-    learn by heart what they are shown more often."""
+    """Uniform networks that are trained as well, for comparison."""
+    max_epochs: int = 60
+    """Epochs of a training at most; warm-up and search get at most half of that each. More would
+    only overfit a small data set."""
     children: int = 40
     """Networks that EAS trains in a search."""
     child_epochs: int = 3
-    """Of each of them."""
+    """Epochs of training for each of them."""
     widens: bool = False
     """Whether there is time to train networks of several times the MACs."""
 
 
-EFFORTS = {
-    # a look: the whole search, but one network and a short training
+EFFORTS: dict[EffortName, Effort] = {
+    # to try it: the whole search, but one network and a short training
     "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0, 20, 8, 2),
     "quick": Effort(16_000, 12_000, 32_000, 0.1, 8, 3, 1, 60, 40, 3),
     "standard": Effort(100_000, 100_000, 150_000, 0.03, 12, 3, 1, 150, 150, 8, True),
@@ -49,38 +49,32 @@ EFFORTS = {
 }
 
 
-def find_effort(name: str) -> Effort:
-    if name not in EFFORTS:
-        raise UnknownName("effort", name, EFFORTS)
-    return EFFORTS[name]
-
-
 def plans(
     effort: Effort, images: int, macs: float, flip: bool, step_macs: float | None = None
 ) -> tuple[SearchPlan, TrainingPlan]:
     """Return the plans for ``images`` training images and networks of ``macs``.
 
-    ``step_macs`` is what a step of the search computes on an image, where that is not one network.
+    ``step_macs`` are the MACs of a search step for an image, if it runs more than one network.
     """
     batch_size = max(4, min(64, images // 8))
     batch_size = max(ranks(), batch_size - batch_size % ranks())  # equal parts
 
-    def epochs(passes: int, macs: float, least: int, most: int) -> int:
+    def epochs(passes: int, macs: float, min_epochs: int, max_epochs: int) -> int:
         share = min(1.0, REFERENCE_MACS / macs)
-        return min(most, max(least, round(passes * share / images)))
+        return min(max_epochs, max(min_epochs, round(passes * share / images)))
 
     step_macs = step_macs or macs
 
     search = SearchPlan(
-        warmup_epochs=epochs(effort.warmup_passes, step_macs, 1, effort.most_epochs // 2),
-        search_epochs=epochs(effort.search_passes, step_macs, 1, effort.most_epochs // 2),
+        warmup_epochs=epochs(effort.warmup_passes, step_macs, 1, effort.max_epochs // 2),
+        search_epochs=epochs(effort.search_passes, step_macs, 1, effort.max_epochs // 2),
         batch_size=batch_size,
         flip=flip,
         children=effort.children,
         child_epochs=effort.child_epochs,
     )
     training = TrainingPlan(
-        epochs=epochs(effort.training_passes, macs, 3, effort.most_epochs),
+        epochs=epochs(effort.training_passes, macs, 3, effort.max_epochs),
         batch_size=batch_size,
         peak_learning_rate=0.1 * batch_size / 64,
         flip=flip,

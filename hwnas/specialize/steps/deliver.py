@@ -1,7 +1,8 @@
-"""The last steps: choose what is worth training, compile, verify, measure, choose."""
+"""The last steps of a run: choose what to train, compile, verify, measure, deliver the best."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -19,24 +20,21 @@ from hwnas.files import write_json
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.store import calibration
 from hwnas.measurement.measurement import Measurement
-from hwnas.specialize.context import Candidate, RunContext
+from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.steps.quantize import compile_trained, preprocessing
-from hwnas.specialize.steps.screening import Screened, measure
-from hwnas.specialize.steps.search_rounds import FAR_UNDER
+from hwnas.specialize.steps.screening import ScreeningResult, measure
 from hwnas.specialize.steps.train_job import TrainResult
 
-DISAGREEMENT = 0.05
-"""Relative difference of two measurements of one network from which a third is wanted."""
-
-ATTEMPTS = 3
-"""At most so many times the networks that the effort names are trained where files miss."""
-
-SESSIONS = 3
-"""The delivered files are measured in at most so many processes."""
+MAX_DISAGREEMENT = 0.05
+"""Relative difference of two measurements of a network above which it is measured again."""
+MAX_TRAINED_FACTOR = 3
+"""Networks that are trained at most because files miss the budget, over `Effort.trained`."""
+MAX_SESSIONS = 3
+"""Processes in which the trained files are measured, at most."""
 
 
-class Trained(NamedTuple):
-    """A trained network, its file for the target, and what was measured of that file."""
+class TrainedCandidate(NamedTuple):
+    """A trained network, its file for the target, and the measurement of that file."""
 
     candidate: Candidate
     result: TrainResult
@@ -44,210 +42,216 @@ class Trained(NamedTuple):
     measurement: Measurement | None
 
     @property
+    def digest(self) -> str:
+        return self.candidate.architecture.digest
+
+    @property
+    def searched(self) -> bool:
+        """Whether it comes from the search; the others are baselines."""
+        return self.candidate.origin == "search"
+
+    @property
     def latency_ms(self) -> float | None:
-        """Measured where the target can be, else predicted."""
-        return (
-            self.candidate.predicted_ms if self.measurement is None else self.measurement.median_ms
-        )
+        """Measured if the target can be reached, else predicted."""
+        if self.measurement is None:
+            return self.candidate.predicted_ms
+        return self.measurement.median_ms
 
 
-class Delivered(NamedTuple):
-    """What a run hands over."""
+class DeliveryResult(NamedTuple):
+    """The network that a run delivers, and those that it was chosen from."""
 
-    chosen: Trained
-    trained: tuple[Trained, ...]
-    """All, the baselines included."""
+    chosen: TrainedCandidate
+    trained: tuple[TrainedCandidate, ...]
+    """All, with the baselines."""
     artifacts: tuple[Artifact, ...]
     """The chosen network's files, the target's format first."""
-    kept: bool | None
-    """Whether the budget was kept when measured; ``None``: not measured."""
+    keeps_budget: bool | None
+    """Whether the measured latency is within the budget; ``None`` if it was not measured."""
 
 
-def choose_to_train(screened: Screened, run: RunContext) -> list[Candidate]:
-    """Return the networks worth training: searched ones inside the budget, then baselines.
+def choose_to_train(screened: ScreeningResult, run: RunContext) -> list[Candidate]:
+    """Return the networks worth training: searched ones within the budget, then baselines.
 
-    Of those that keep the budget, first the ones that use most of it and keep it with their whole
-    confidence interval, by the supernet's accuracy; where none keeps it, the fastest.
+    Of the networks within the budget, those come first that use most of it and keep it with their
+    whole confidence interval, by the supernet's accuracy. If there is none, it is the fastest.
     """
     budget_ms, effort = run.budget_ms, run.effort
-    searched = [one for one in screened.candidates if one.origin == "search"]
-
-    def latency_ms(one: Candidate) -> float:
-        known = one.predicted_ms if one.measured_ms is None else one.measured_ms
-        return float("inf") if known is None else known
-
-    inside = [one for one in searched if latency_ms(one) <= budget_ms]
-    inside.sort(
-        key=lambda one: (
-            latency_ms(one) < FAR_UNDER * budget_ms,
-            (one.measured_high_ms or latency_ms(one)) > budget_ms,  # kept by luck, perhaps
-            -_promise(one),
+    within = [c for c in screened.candidates if c.latency_ms <= budget_ms]
+    searched = [c for c in within if c.origin == "search"]
+    searched.sort(
+        key=lambda c: (
+            c.latency_ms < MIN_BUDGET_USE * budget_ms,
+            (c.measured_high_ms or c.latency_ms) > budget_ms,  # it may be within it by chance
+            -(c.supernet_accuracy or 0.0),
         )
     )
-    chosen = inside[: effort.trained] or [min(searched, key=latency_ms)]
-    hand_made = [
-        one
-        for one in screened.candidates
-        if one.origin != "search" and latency_ms(one) <= budget_ms
-    ]
+    chosen = searched[: effort.trained] or [_fastest(screened.candidates)]
+    baselines = [c for c in within if c.origin != "search"]
     families: dict[str, Candidate] = {}
-    for one in sorted(hand_made, key=latency_ms):  # the slowest of each family that still keeps it
-        families[one.name.rsplit(" ", 1)[0]] = one
+    for baseline in sorted(baselines, key=lambda c: c.latency_ms):
+        families[baseline.name.rsplit(" ", 1)[0]] = baseline  # the slowest that keeps the budget
     return chosen + list(families.values())[: effort.baselines]
 
 
-def also_worth_training(
-    screened: Screened, run: RunContext, delivered: Delivered
-) -> list[Candidate]:
-    """Return further networks where the chosen file misses the budget or stays far under it.
+def _fastest(candidates: Iterable[Candidate]) -> Candidate:
+    return min((c for c in candidates if c.origin == "search"), key=lambda c: c.latency_ms)
 
-    What the trained files showed (median of measured over screened latency) is held against the
-    networks that were screened but not trained; those that should lie within the budget are worth
-    it, by the supernet's accuracy. Only where the device can be measured.
+
+def further_candidates(
+    screened: ScreeningResult, run: RunContext, delivered: DeliveryResult
+) -> list[Candidate]:
+    """Return networks to train as well, if the chosen file misses the budget or uses too little.
+
+    The latencies of networks that were only screened are scaled by the median ratio of measured to
+    screened latency of the trained files. Those that should then lie within the budget are
+    returned, by the supernet's accuracy. Needs a device that can be measured.
     """
-    if delivered.chosen.measurement is None or delivered.chosen.measurement.kind == "emulated":
+    measurement = delivered.chosen.measurement
+    if measurement is None or measurement.kind == "emulated":
         return []
-    known = {one.candidate.architecture.digest for one in delivered.trained}
-    trained = [one for one in delivered.trained if one.candidate.origin == "search"]
-    used = (delivered.chosen.latency_ms or 0.0) / run.budget_ms
-    if FAR_UNDER <= used <= 1 or len(trained) >= ATTEMPTS * run.effort.trained:
+    trained = [t for t in delivered.trained if t.searched]
+    use = (delivered.chosen.latency_ms or 0.0) / run.budget_ms
+    if MIN_BUDGET_USE <= use <= 1 or len(trained) >= MAX_TRAINED_FACTOR * run.effort.trained:
         return []
-    shifts = [
-        one.latency_ms / one.candidate.measured_ms
-        for one in trained
-        if one.latency_ms and one.candidate.measured_ms
+    ratios = [
+        t.latency_ms / t.candidate.measured_ms
+        for t in trained
+        if t.latency_ms and t.candidate.measured_ms
     ]
-    if not shifts:
+    if not ratios:
         return []
-    shift = median(shifts)
-    waiting = [
-        (shift * one.measured_ms / run.budget_ms, one)
-        for one in screened.candidates
-        if one.origin == "search" and one.measured_ms and one.architecture.digest not in known
+    budget_ms = run.budget_ms / median(ratios)
+    known = {t.digest for t in delivered.trained}
+    further = [
+        c
+        for c in screened.candidates
+        if c.origin == "search"
+        and c.architecture.digest not in known
+        and c.measured_ms
+        and MIN_BUDGET_USE * budget_ms <= c.measured_ms <= budget_ms
     ]
-    inside = [(share, one) for share, one in waiting if FAR_UNDER <= share <= 1]
-    inside.sort(key=lambda pair: -_promise(pair[1]))
-    return [one for _, one in inside[: run.effort.trained]]
+    further.sort(key=lambda c: -(c.supernet_accuracy or 0.0))
+    return further[: run.effort.trained]
 
 
 def deliver(
     run: RunContext, model: LatencyModel, chosen: list[Candidate], results: list[TrainResult]
-) -> Delivered:
-    """Compile and verify every trained network, measure the files, choose by validation accuracy.
+) -> DeliveryResult:
+    """Compile and verify the trained networks, measure their files, and write the best one's.
 
-    The choice is the most accurate searched network whose measured median keeps the budget; where
-    none does, the fastest.
+    That is the searched network within the budget with the highest validation accuracy, or else
+    the fastest.
     """
     format = RUNTIMES[run.target.profile.runtime].format
     with run.console.step("compile, verify, measure"), run.folder.stage("deliver"):
-        artifacts = [_compile(run, one, format) for one in chosen]
-        measured: dict[str, Measurement] = {}
+        artifacts = [_compile(run, candidate, format) for candidate in chosen]
+        measurements: dict[str, Measurement] = {}
         if run.target.runner is not None:
-            files = {
-                one.architecture.digest: Path(artifact.path)
-                for one, artifact in zip(chosen, artifacts, strict=True)
-            }
-            measured = _measure_agreeing(run, model, chosen, files)
+            measurements = _measure_agreeing(run, model, chosen, artifacts)
         trained = tuple(
-            Trained(one, result, artifact, measured.get(one.architecture.digest))
-            for one, result, artifact in zip(chosen, results, artifacts, strict=True)
+            TrainedCandidate(
+                candidate, result, artifact, measurements.get(candidate.architecture.digest)
+            )
+            for candidate, result, artifact in zip(chosen, results, artifacts, strict=True)
         )
-        best = _choose(_fitting(run, trained), run.budget_ms)
-        files = _final_files(run, best)
+        best = _best(files_within_limits(run, trained), run.budget_ms)
+        files = _write_best(run, best)
         if run.target.profile.transport == "local":
-            _measure_elsewhere(run, files)
-    kept = None
+            _measure_other_formats(run, files)
+    keeps_budget = None
     if best.measurement is not None and best.measurement.kind != "emulated":
-        kept = best.measurement.median_ms <= run.budget_ms
-    return Delivered(best, trained, files, kept)
+        keeps_budget = best.measurement.median_ms <= run.budget_ms
+    return DeliveryResult(best, trained, files, keeps_budget)
+
+
+def _compile(run: RunContext, candidate: Candidate, format: Format) -> Artifact:
+    folder = run.folder.path / "training" / candidate.architecture.digest
+    return compile_trained(run, candidate.architecture, format, folder / f"model.{format}")
 
 
 def _measure_agreeing(
-    run: RunContext, model: LatencyModel, chosen: list[Candidate], files: dict[str, Path]
+    run: RunContext, model: LatencyModel, chosen: list[Candidate], artifacts: list[Artifact]
 ) -> dict[str, Measurement]:
-    """Measure the trained files; again, all of them, while one disagrees with its screening.
+    """Measure the trained files, and all of them again while one disagrees with its screening.
 
-    A machine can be in another state than a minute ago (another program on the other core), which
-    the ratio to the reference does not always absorb. All rounds of all sessions count alike.
+    The state of a machine can change within a minute (another program on the other core), which
+    the ratio to the reference does not always absorb. The rounds of all sessions count alike.
     """
-    screened_ms = {one.architecture.digest: one.measured_ms for one in chosen}
-    measured = measure(run, model, "final", files)
-    for session in range(2, SESSIONS + 1):
+    digests = [candidate.architecture.digest for candidate in chosen]
+    files = {d: Path(artifact.path) for d, artifact in zip(digests, artifacts, strict=True)}
+    screened_ms = {d: candidate.measured_ms for d, candidate in zip(digests, chosen, strict=True)}
+    measurements = measure(run, model, "final", files)
+    for session in range(2, MAX_SESSIONS + 1):
         if all(
-            abs(one.median_ms / (screened_ms[digest] or one.median_ms) - 1) <= DISAGREEMENT
-            for digest, one in measured.items()
+            abs(m.median_ms / (screened_ms[digest] or m.median_ms) - 1) <= MAX_DISAGREEMENT
+            for digest, m in measurements.items()
         ):
             break
         run.console.say("a latency disagrees with its screening: all files are measured again")
         again = measure(run, model, f"final-{session}", files)
-        measured = {
-            digest: msgspec.structs.replace(one, rounds=one.rounds + again[digest].rounds)
-            for digest, one in measured.items()
+        measurements = {
+            digest: msgspec.structs.replace(m, rounds=m.rounds + again[digest].rounds)
+            for digest, m in measurements.items()
         }
-    return measured
+    return measurements
 
 
-def _fitting(run: RunContext, trained: tuple[Trained, ...]) -> tuple[Trained, ...]:
-    """Return the networks whose files the device takes. Raises `ExportError` where none is."""
-    problems = [unfit(one.artifact, run.target.profile) for one in trained]
-    for one, problem in zip(trained, problems, strict=True):
-        if problem is not None:
-            run.console.say(f"{one.artifact.path}: {problem}; it is not delivered")
-    kept = tuple(one for one, why in zip(trained, problems, strict=True) if why is None)
-    if len(kept) < len(trained) and not any(one.candidate.origin == "search" for one in kept):
-        path, problem = next(
-            (one.artifact.path, why) for one, why in zip(trained, problems, strict=True) if why
-        )
-        raise ExportError(f"{path}: {problem}; no other file fits either")
-    return kept
+def files_within_limits(
+    run: RunContext, trained: tuple[TrainedCandidate, ...]
+) -> tuple[TrainedCandidate, ...]:
+    """Return the networks whose files the device takes. Raises `ExportError` if it takes none that
+    was searched."""
+    fitting: list[TrainedCandidate] = []
+    problems: list[str] = []
+    for each in trained:
+        problem = unfit(each.artifact, run.target.profile)
+        if problem is None:
+            fitting.append(each)
+        else:
+            problems.append(f"{each.artifact.path}: {problem}")
+            run.console.say(f"{problems[-1]}; it is not delivered")
+    if problems and not any(each.searched for each in fitting):
+        raise ExportError(f"{problems[0]}; no other file fits either")
+    return tuple(fitting)
 
 
-def _choose(trained: tuple[Trained, ...], budget_ms: float) -> Trained:
-    searched = [one for one in trained if one.candidate.origin == "search"]
-    inside = [one for one in searched if (one.latency_ms or 0.0) <= budget_ms]
-    if inside:
-        return max(inside, key=lambda one: one.result.validation_accuracy)
-    return min(searched, key=lambda one: one.latency_ms or 0.0)
+def _best(trained: tuple[TrainedCandidate, ...], budget_ms: float) -> TrainedCandidate:
+    searched = [t for t in trained if t.searched]
+    within = [t for t in searched if (t.latency_ms or 0.0) <= budget_ms]
+    if within:
+        return max(within, key=lambda t: t.result.validation_accuracy)
+    return min(searched, key=lambda t: t.latency_ms or 0.0)
 
 
-def _promise(one: Candidate) -> float:
-    return one.supernet_accuracy or 0.0
-
-
-def _compile(run: RunContext, one: Candidate, format: Format) -> Artifact:
-    folder = run.folder.path / "training" / one.architecture.digest
-    return compile_trained(run, one.architecture, format, folder / f"model.{format}")
-
-
-def _final_files(run: RunContext, best: Trained) -> tuple[Artifact, ...]:
+def _write_best(run: RunContext, best: TrainedCandidate) -> tuple[Artifact, ...]:
     """Write the chosen network in every format to ``export/``, the target's first."""
-    folder = run.folder.path / "export"
-    architecture = best.candidate.architecture
+    folder, architecture = run.folder.path / "export", best.candidate.architecture
     first = RUNTIMES[run.target.profile.runtime].format
     formats = sorted(COMPILED, key=lambda format: format != first)
-    files = [
+    files = tuple(
         compile_trained(run, architecture, format, folder / f"model.{format}") for format in formats
-    ]
+    )
     if files[0].sha256 != best.artifact.sha256:
         raise HwnasError(f"{files[0].path}: compiling the same network twice gave two files")
     write_json(run.folder.path / "search" / "architecture.json", architecture)
-    said = manifest(tuple(files), preprocessing(run), architecture.input_shape)
-    write_json(folder / "manifest.json", said)
-    return tuple(files)
+    document = manifest(files, preprocessing(run), architecture.input_shape)
+    write_json(folder / "manifest.json", document)
+    return files
 
 
-def _measure_elsewhere(run: RunContext, files: tuple[Artifact, ...]) -> None:
-    """Journal the other formats' latency in this machine's other runtimes; it judges nothing."""
+def _measure_other_formats(run: RunContext, files: tuple[Artifact, ...]) -> None:
+    """Journal the latency of the other formats in this machine's other runtimes."""
     profiles = [read_profile(file) for file in profile_files()]
-    others = {one.runtime: one for one in profiles if one.transport == "local" and not one.gpu}
+    local = {p.runtime: p for p in profiles if p.transport == "local" and not p.gpu}
     for artifact in files[1:]:
-        profile = others.get(artifact.runtime)  # type: ignore[call-overload]
+        profile = local.get(artifact.runtime)  # type: ignore[call-overload]
         if profile is None or run.folder.measured(f"other-{artifact.runtime}"):
             continue
-        runner = open_runner(profile)
         reference = file_sha256(reference_file(profile.runtime))
-        [measured] = runner.measure(
-            [Subject(artifact.format, Path(artifact.path))],
-            calibrated_reference_ms=calibration(runner.probe(), reference),
-        )
-        run.folder.journal(f"other-{artifact.runtime}", artifact.format, measured)
+        with open_runner(profile) as runner:
+            [measurement] = runner.measure(
+                [Subject(artifact.format, Path(artifact.path))],
+                calibrated_reference_ms=calibration(runner.probe(), reference),
+            )
+        run.folder.journal(f"other-{artifact.runtime}", artifact.format, measurement)

@@ -1,8 +1,8 @@
-"""From a trained network to its int8 file, with no more loss of accuracy than asked.
+"""From a trained network to its int8 file, within the loss of accuracy that is allowed.
 
-First post-training quantisation. Where the file loses more than ``--max-drop`` on validation
-images, the network is trained on for a few epochs with its values rounded; that keeps every layer
-in int8. Where that is not enough, the most sensitive layers stay in float32.
+First by post-training quantisation. If the file loses more than ``--max-drop`` on validation
+images, the network is fine-tuned for a few epochs with quantised values, which keeps every layer
+in int8. If that is not enough, the most sensitive layers stay in float32.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.architecture.artifact import Artifact, Format
-from hwnas.data.datasets import Dataset, Split, normalise
+from hwnas.data.datasets import Dataset, normalise
 from hwnas.export.compile import compile_model
 from hwnas.export.metadata.preprocessing import Preprocessing, taking_pixels
 from hwnas.export.quantization.ptq import CALIBRATION_IMAGES, quantization_of
@@ -34,35 +34,41 @@ Array = np.ndarray[Any, Any]
 
 
 PEAK_LEARNING_RATE = 0.01
-"""Of the fine-tuning: a tenth of the training's."""
+"""Of fine-tuning: a tenth of the training's."""
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Int8Decision(msgspec.Struct, frozen=True):
     """How a network's int8 file is made: ``int8-FORMAT.json`` beside its weights."""
 
     drop: float
-    """Accuracy that plain post-training quantisation loses on validation images."""
+    """Validation accuracy that plain post-training quantisation loses."""
     tuned_epochs: int = 0
-    """Of fine-tuning; its weights are in ``int8-FORMAT.safetensors``."""
+    """Epochs of fine-tuning; the tuned weights are in ``int8-FORMAT.safetensors``."""
     tuned_drop: float | None = None
-    """What is lost after it, against the network as trained in float32."""
+    """Loss after fine-tuning, against the network as trained in float32."""
     float_layers: tuple[str, ...] = ()
 
 
 def compile_trained(
     run: RunContext, architecture: Architecture, format: Format, path: Path
 ) -> Artifact:
-    """Compile a trained network in its precision; the same network gives the same file again."""
+    """Compile a trained network in its precision; a network always gives the same file."""
     folder = run.folder.path / "training" / architecture.digest
-    said = preprocessing(run)
-    images, labels = taken(run, run.dataset.test.images), run.dataset.test.labels
+    images, labels = _model_input(run, run.dataset.test.images), run.dataset.test.labels
     network = trained_network(architecture, folder)
     shape = architecture.input_shape
     if architecture.precision == "fp32":
         return compile_model(
-            network, shape, format, path, images, labels, architecture, preprocessing=said
+            network,
+            shape,
+            format,
+            path,
+            images,
+            labels,
+            architecture,
+            preprocessing=preprocessing(run),
         )
-    decision = _decided(run, network, format, folder)
+    decision = _decision(run, network, format, folder)
     if decision.tuned_epochs:
         weights, _ = load_checkpoint(folder / f"int8-{format}.safetensors")
         network.load_state_dict(weights)
@@ -77,49 +83,46 @@ def compile_trained(
         precision="int8",
         calibration=_calibration_images(run),
         float_layers=decision.float_layers,
-        preprocessing=said,
+        preprocessing=preprocessing(run),
     )
 
 
 def preprocessing(run: RunContext) -> Preprocessing:
-    """Return what a file of this run takes."""
+    """Return how the files of this run take images."""
     data = run.dataset
     return Preprocessing(data.mean, data.std, data.classes, run.spec.pixels)
 
 
-def taken(run: RunContext, images: Array) -> Array:
-    """Return uint8 images as a file of this run takes them."""
-    return as_taken(run.dataset, images, run.spec.pixels)
+def _model_input(run: RunContext, images: Array) -> Array:
+    return to_model_input(run.dataset, images, run.spec.pixels)
 
 
-def as_taken(dataset: Dataset, images: Array, pixels: bool) -> Array:
-    """Return uint8 images as they are, in float32, for a file of ``pixels``; else normalised."""
+def to_model_input(dataset: Dataset, images: Array, pixels: bool) -> Array:
+    """Return uint8 images as input of a file: pixels in float32, or normalised values."""
     return images.astype(np.float32) if pixels else normalise(images, dataset)
 
 
 def _calibration_images(run: RunContext) -> Array:
-    """Return training images ``[N, C, H, W]``, drawn at random, as the file takes them."""
+    """Return random training images ``[N, C, H, W]`` as input of the file."""
     rng = np.random.default_rng(derived_seed(run.spec.seed, "calibration"))
     train = run.dataset.train
-    return taken(run, train.images[rng.permutation(len(train.labels))[:CALIBRATION_IMAGES]])
+    return _model_input(run, train.images[rng.permutation(len(train.labels))[:CALIBRATION_IMAGES]])
 
 
-def _decided(run: RunContext, network: Network, format: Format, folder: Path) -> Decision:
-    """Return what was decided before, or decide; ``network`` may be changed by it."""
+def _decision(run: RunContext, network: Network, format: Format, folder: Path) -> Int8Decision:
+    """Return the stored decision, or make one, which may change the weights of ``network``."""
     path = folder / f"int8-{format}.json"
     if path.exists():
-        return msgspec.json.decode(path.read_bytes(), type=Decision)
+        return msgspec.json.decode(path.read_bytes(), type=Int8Decision)
     decision = _decide(run, network, format, folder)
     write_json(path, decision)
     return decision
 
 
-def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> Decision:
-    config = run.spec
-    valid: Split = run.dataset.valid
-    images, labels = taken(run, valid.images), valid.labels
-    said = preprocessing(run)
-    module = taking_pixels(network, said) if said.inside else network
+def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> Int8Decision:
+    spec, valid = run.spec, run.dataset.valid
+    images, labels = _model_input(run, valid.images), valid.labels
+    module = taking_pixels(network, preprocessing(run)) if spec.pixels else network
     model = Model(
         module,
         run.space.input_shape,
@@ -127,45 +130,46 @@ def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> 
         _calibration_images(run),
         quantization_of(format),
     )
-    lost = drop(model, images, labels)
-    if lost <= config.max_drop:
-        return Decision(lost)
-    if config.tune_epochs:
+    loss = drop(model, images, labels)
+    if loss <= spec.max_drop:
+        return Int8Decision(loss)
+    tuned_loss, epochs = None, 0
+    if spec.tune_epochs:
         run.console.say(
-            f"{folder.name}: int8 loses {lost:.1%} of validation accuracy, asked is at most "
-            f"{config.max_drop:.1%}; trained on for {config.tune_epochs} epochs with rounded values"
+            f"{folder.name}: int8 loses {loss:.1%} of validation accuracy, more than the allowed "
+            f"{spec.max_drop:.1%}; fine-tuning for {spec.tune_epochs} epochs with quantised values"
         )
         before = {name: value.clone() for name, value in network.state_dict().items()}
         float_accuracy = _accuracy(module, images, labels)
         tune(network, run, model.how.reduce_range)
-        tuned = float_accuracy - _accuracy(module, images, labels) + drop(model, images, labels)
-        if tuned < lost:
+        tuned_accuracy = _accuracy(module, images, labels) - drop(model, images, labels)
+        tuned_loss = float_accuracy - tuned_accuracy
+        if tuned_loss < loss:
             save_checkpoint(folder / f"int8-{format}.safetensors", network.state_dict(), {})
+            epochs = spec.tune_epochs
         else:
             network.load_state_dict(before)
-        if tuned <= config.max_drop:
-            return Decision(lost, config.tune_epochs, tuned)
-        epochs = config.tune_epochs if tuned < lost else 0
-    else:
-        tuned, epochs = None, 0
-    kept = layers_to_keep(model, images, labels, config.max_drop)
-    run.console.say(f"{folder.name}: {len(kept)} layers stay in float32: {', '.join(kept)}")
-    return Decision(lost, epochs, tuned, kept)
+        if tuned_loss <= spec.max_drop:
+            return Int8Decision(loss, spec.tune_epochs, tuned_loss)
+    float_layers = layers_to_keep(model, images, labels, spec.max_drop)
+    layers = f"{len(float_layers)} layers stay in float32: {', '.join(float_layers)}"
+    run.console.say(f"{folder.name}: {layers}")
+    return Int8Decision(loss, epochs, tuned_loss, float_layers)
 
 
 def tune(network: Network, run: RunContext, seven_bits: bool) -> None:
-    """Train ``network`` on with its values rounded, in place."""
-    config = run.spec
+    """Fine-tune ``network`` in place, with its values quantised."""
+    spec = run.spec
     data = as_data(run.dataset.train, run.dataset)
     plan = TrainingPlan(
-        epochs=config.tune_epochs,
+        epochs=spec.tune_epochs,
         batch_size=run.training_plan.batch_size,
         peak_learning_rate=PEAK_LEARNING_RATE,
-        flip=config.flip,
+        flip=spec.flip,
     )
-    with quantisation_aware(network, 7 if seven_bits else 8) as rounded:
-        train(rounded, data, plan, derived_seed(config.seed, "tune"))
-        recalibrate(rounded, data.drawn(RECALIBRATED, config.seed))
+    with quantisation_aware(network, 7 if seven_bits else 8) as quantised:
+        train(quantised, data, plan, derived_seed(spec.seed, "tune"))
+        recalibrate(quantised, data.drawn(RECALIBRATED, spec.seed))
     network.eval()
 
 

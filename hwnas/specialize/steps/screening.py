@@ -1,8 +1,9 @@
-"""Deriving networks at the end of a round, judging them cheaply, and measuring their latency."""
+"""Screening after a round of search: derive networks, evaluate and measure them untrained."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -27,25 +28,26 @@ from hwnas.training.checkpoint import save_checkpoint
 from hwnas.training.loader import Data, derived_seed
 from hwnas.training.loop import RECALIBRATED, accuracy, recalibrate
 
-MARGIN = (0.02, 0.06)
-"""Networks are derived with a predicted latency of at least so much, at most so much, below the
-budget; in between as much as keeps it with `CONFIDENCE`. A network measured again moves by a
-percent or two, and the same seed should give the same network."""
-
+MIN_MARGIN, MAX_MARGIN = 0.02, 0.06
+"""Bounds of the margin between budget and predicted latency, as shares of the budget. A network
+that is measured again moves by a percent or two, and the same seed should give the same network."""
 CONFIDENCE = 0.9
-WIDTH = 0.03
-"""Width of the window, as a share of the budget."""
+"""Probability with which a network within the margin keeps the budget."""
+WINDOW_WIDTH = 0.03
+"""Width of the window below the margin, as a share of the budget."""
+SAMPLED_NETWORKS = 16
+"""Random networks on which the uncertainty of the latency model is evaluated."""
 
 
 class Probabilities(msgspec.Struct, frozen=True):
-    """What the search preferred at its end: ``[P][K]`` each."""
+    """Probability and cost of each candidate at the end of the search: ``[P][K]`` each."""
 
     probs: tuple[tuple[float, ...], ...]
     cost_ms: tuple[tuple[float, ...], ...]
 
 
-class Screened(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """The outcome of a round: ``search/round-N.json``."""
+class ScreeningResult(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """The networks of a round: ``search/round-N.json``."""
 
     round: int
     candidates: tuple[Candidate, ...]
@@ -60,122 +62,122 @@ class Screened(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 def screen(
     run: RunContext, strategy: Strategy, model: LatencyModel, number: int, train: Data, valid: Data
-) -> Screened:
-    """Derive networks near the budget, judge them on the supernet, measure their latency."""
+) -> ScreeningResult:
+    """Derive networks near the budget, evaluate them on the supernet and measure their latency."""
     seed = derived_seed(run.spec.seed, "derive", number)
     low_ms, high_ms = (share * run.budget_ms for share in window(run, model))
     if model.costs(run.space).smallest_ms > high_ms:
         high_ms = run.budget_ms  # only the fastest networks keep it
     genotypes = strategy.candidates(run.effort.screened, low_ms, high_ms, seed)
-    found = [
-        _judged(f"{run.spec.strategy} {number}.{rank}", one, run, model, strategy, train, valid)
-        for rank, one in enumerate(genotypes, 1)
+    searched = [
+        _candidate(run, strategy, genotype, f"{number}.{rank}", model, train, valid)
+        for rank, genotype in enumerate(genotypes, 1)
     ]
-    found += baseline_networks(run.space, model)
-    found = _small_enough(run, found)
+    candidates = networks_within_limits(run, [*searched, *baseline_networks(run.space, model)])
     if run.target.runner is not None:
-        with run.console.step(f"measuring {len(found)} networks"), run.folder.stage("measure"):
-            found = _measured(run, model, found, number)
-    return Screened(
+        with run.console.step(f"measuring {len(candidates)} networks"), run.folder.stage("measure"):
+            candidates = _measured(run, model, candidates, number)
+    return ScreeningResult(
         round=number,
-        candidates=tuple(found),
+        candidates=tuple(candidates),
         model_file=file_of(model),
         probabilities=_probabilities(strategy),
     )
 
 
-def _small_enough(run: RunContext, found: list[Candidate]) -> list[Candidate]:
-    """Leave out networks whose weights alone are too large for the device, before training."""
+def networks_within_limits(run: RunContext, candidates: list[Candidate]) -> list[Candidate]:
+    """Return the networks whose weights alone are not too large for the device."""
     profile = run.target.profile
-    kept = [one for one in found if weights_fit(one.architecture, profile)]
-    if len(kept) == len(found):
-        return found
+    fitting = [each for each in candidates if weights_fit(each.architecture, profile)]
+    if len(fitting) == len(candidates):
+        return candidates
+    limit = f"{profile.limits.model_bytes:,} bytes"
     run.console.say(
-        f"{len(found) - len(kept)} of {len(found)} networks are larger than the "
-        f"{profile.limits.model_bytes:,} bytes that {profile.name} takes: left out"
+        f"{len(candidates) - len(fitting)} of {len(candidates)} networks are larger than the "
+        f"{limit} that {profile.name} takes, and are left out"
     )
-    if not any(one.origin == "search" for one in kept):
+    if not any(each.origin == "search" for each in fitting):
         raise ExportError(
-            f"no network that was found has a file of at most {profile.limits.model_bytes:,} bytes "
-            f"({profile.name}, [limits] model_bytes): a smaller --space, --precision int8 or a "
-            "smaller budget may give one"
+            f"the search gave no network with a file of at most {limit} ({profile.name}, [limits] "
+            "model_bytes): a smaller --space, --precision int8 or a smaller budget may give one"
         )
-    return kept
+    return fitting
 
 
 def window(run: RunContext, model: LatencyModel) -> tuple[float, float]:
-    """Return the shares of the budget between which networks are derived.
+    """Return the shares of the budget between which the latency of derived networks is predicted.
 
-    The better the model knows the device, the nearer to the budget. Where nothing can be measured
-    the prediction itself is judged, so the smallest margin is enough.
+    The better the model knows the device, the closer to the budget. Without a device to measure on
+    the prediction itself is compared with the budget, so the smallest margin is enough.
     """
-    margin = MARGIN[0]
+    margin = MIN_MARGIN
     if run.target.runner is not None:
         rng = Random(0)
-        networks = [run.space.architecture(run.space.random(rng)).blocks for _ in range(16)]
-        found = model.predict(networks)
-        share = float(np.median(found.bound_ms(CONFIDENCE) / found.mean_ms))
-        margin = min(max(1 - 1 / share, MARGIN[0]), MARGIN[1])
-    return 1 - margin - WIDTH, 1 - margin
+        networks = [
+            run.space.architecture(run.space.random(rng)).blocks for _ in range(SAMPLED_NETWORKS)
+        ]
+        prediction = model.predict(networks)
+        ratio = float(np.median(prediction.bound_ms(CONFIDENCE) / prediction.mean_ms))
+        margin = min(max(1 - 1 / ratio, MIN_MARGIN), MAX_MARGIN)
+    return 1 - margin - WINDOW_WIDTH, 1 - margin
 
 
 def baseline_networks(space: SearchSpace, model: LatencyModel) -> list[Candidate]:
     """Return the space's baselines, each architecture once."""
-    found: dict[str, Candidate] = {}
-    for name, origin, one in space.baselines():
-        if one.digest not in found:
-            found[one.digest] = Candidate(
-                name=name, origin=origin, architecture=one, **_prediction(one, model)
+    candidates: dict[str, Candidate] = {}
+    for name, origin, network in space.baselines():
+        if network.digest not in candidates:
+            candidates[network.digest] = Candidate(
+                name=name, origin=origin, architecture=network, **_prediction(network, model)
             )
-    return list(found.values())
+    return list(candidates.values())
 
 
 def measure(
     run: RunContext, model: LatencyModel, stage: str, files: dict[str, Path]
 ) -> dict[str, Measurement]:
-    """Measure files (by their architectures' digests) interleaved; what is journaled is reused."""
+    """Measure the files of architectures, by their digests, interleaved.
+
+    Measurements that the journal has of this stage are reused.
+    """
     assert run.target.runner is not None
     known = run.folder.measured(stage)
     missing = {digest: path for digest, path in files.items() if digest not in known}
     if missing:
-        measured = run.target.runner.measure(
+        conditions = None if run.spec.raw else model.conditions
+        measurements = run.target.runner.measure(
             [Subject(digest, path) for digest, path in missing.items()],
-            calibrated_reference_ms=calibration_of(run, model),
+            calibrated_reference_ms=None if conditions is None else conditions.reference_ms,
             seed=run.spec.seed,
         )
-        for one in measured:
-            run.folder.journal(stage, one.name, one)
+        for measurement in measurements:
+            run.folder.journal(stage, measurement.name, measurement)
     known = run.folder.measured(stage)
     return {digest: known[digest] for digest in files}
 
 
-def calibration_of(run: RunContext, model: LatencyModel) -> float | None:
-    """Return the reference's ms that measurements are scaled to; ``None``: this run's own clock."""
-    return model.conditions.reference_ms if model.conditions and not run.spec.raw else None
-
-
 def inherited_weights(run: RunContext, architecture: Architecture) -> Path:
-    """Return the file of the weights that a network's training begins with, if it is there."""
+    """Return the file of the weights that a network's training starts from, if it exists."""
     return run.folder.path / "search" / "inherited" / f"{architecture.digest}.safetensors"
 
 
-def _judged(
-    name: str,
-    genotype: Genotype,
+def _candidate(
     run: RunContext,
-    model: LatencyModel,
     strategy: Strategy,
+    genotype: Genotype,
+    number: str,
+    model: LatencyModel,
     train: Data,
     valid: Data,
 ) -> Candidate:
-    """Say what the latency model and the supernet say of a genotype."""
+    """Return a derived network with its predicted latency and its accuracy on the supernet."""
     network = strategy.network(genotype)
     architecture = run.space.architecture(genotype)
     if strategy.inherits(genotype):
         save_checkpoint(inherited_weights(run, architecture), network.state_dict(), {})
     recalibrate(network, train.drawn(RECALIBRATED // 2, run.spec.seed))
     return Candidate(
-        name=name,
+        name=f"{run.spec.strategy} {number}",
         origin="search",
         architecture=architecture,
         **_prediction(architecture, model),
@@ -184,7 +186,7 @@ def _judged(
 
 
 def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, Any]:
-    """Return the predicted fields of a `Candidate`; none where the model lacks a block."""
+    """Return the predicted fields of a `Candidate`; none if the model lacks a block."""
     try:
         return {
             "predicted_ms": model.network_ms(architecture.blocks),
@@ -195,31 +197,30 @@ def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, An
 
 
 def _measured(
-    run: RunContext, model: LatencyModel, found: list[Candidate], number: int
+    run: RunContext, model: LatencyModel, candidates: Sequence[Candidate], number: int
 ) -> list[Candidate]:
-    """Measure all of ``found`` untrained: latency does not depend on the weights."""
+    """Measure all networks untrained: latency does not depend on the weights."""
     format = RUNTIMES[run.target.profile.runtime].format
     with tempfile.TemporaryDirectory() as scratch:
         files: dict[str, Path] = {}
-        for one in found:
-            architecture = one.architecture
-            path = Path(scratch) / f"{architecture.digest}.{format}"
-            compile_untrained(architecture.blocks, architecture.inputs, format, path)
-            files[architecture.digest] = path
-        measured = measure(run, model, f"screen-{number}", files)
+        for candidate in candidates:
+            network = candidate.architecture
+            files[network.digest] = Path(scratch) / f"{network.digest}.{format}"
+            compile_untrained(network.blocks, network.inputs, format, files[network.digest])
+        measurements = measure(run, model, f"screen-{number}", files)
     return [
         msgspec.structs.replace(
-            one,
-            measured_ms=measured[one.architecture.digest].median_ms,
-            measured_high_ms=measured[one.architecture.digest].ci95_ms[1],
+            candidate,
+            measured_ms=measurements[candidate.architecture.digest].median_ms,
+            measured_high_ms=measurements[candidate.architecture.digest].ci95_ms[1],
         )
-        for one in found
+        for candidate in candidates
     ]
 
 
 def _probabilities(strategy: Strategy) -> Probabilities | None:
-    preferred = strategy.preferences()
-    if preferred is None:
+    preferences = strategy.preferences()
+    if preferences is None:
         return None
-    probs, costs = preferred
+    probs, costs = preferences
     return Probabilities(tuple(map(tuple, probs)), costs.mean_ms)

@@ -1,4 +1,4 @@
-"""The closed loop of a search: what is predicted is measured before anything is trained."""
+"""The closed loop of a search: predicted latencies are measured before anything is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hwnas.latency_models.observation import Observation
 from hwnas.search.log import LogLine
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles
-from hwnas.search.registry import load_strategy
+from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import (
     OwnLoop,
     ParallelStrategy,
@@ -23,97 +23,94 @@ from hwnas.search.strategy import (
     Strategy,
 )
 from hwnas.spaces.int8 import in_float
-from hwnas.specialize.context import Candidate, RunContext
+from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.distributed.tasks import SearchTask, together
-from hwnas.specialize.setup.options import strategy_options
-from hwnas.specialize.steps.screening import Screened, screen
+from hwnas.specialize.steps.screening import ScreeningResult, screen
 from hwnas.training.loader import Data, as_data, derived_seed, seeded
 from hwnas.training.loop import keep_freed_memory
 
-ROUNDS = 3
-"""Search, measure, re-fit: at most so often."""
-
-FAR_UNDER = 0.85
-"""A network that uses less of the budget than this share wastes it."""
+MAX_ROUNDS = 3
 
 
-def search_rounds(run: RunContext, model: LatencyModel) -> Screened:
-    """Search, derive, measure; where too few networks keep the budget, re-fit and search on.
+def search_rounds(run: RunContext) -> ScreeningResult:
+    """Search, derive networks and measure them; correct the latency model and search on if too few
+    of them keep the budget.
 
-    Returns the last round with the networks of earlier ones that kept the budget; all are
-    measured where the target can be.
+    Returns the last round, with the networks of earlier rounds that keep the budget. Their
+    latencies are measured if the target can be reached.
     """
-    strategy = _strategy(run, model)
+    model, strategy = run.latency_model, _strategy(run)
     train, valid = (as_data(split, run.dataset) for split in (run.dataset.train, run.dataset.valid))
     earlier: list[Candidate] = []
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, MAX_ROUNDS + 1):
         path = run.folder.path / "search" / f"round-{number}.json"
         if path.exists():
-            screened = msgspec.json.decode(path.read_bytes(), type=Screened)
+            screened = msgspec.json.decode(path.read_bytes(), type=ScreeningResult)
         else:
             strategy.set_costs(model.costs(run.space), run.budget_ms)
             _search(run, strategy, number, train, valid)
             screened = screen(run, strategy, model, number, train, valid)
             write_json(path, screened)
-        whole = _with(screened, earlier)
-        if run.target.runner is None or enough(whole, run) or number == ROUNDS:
-            return whole
-        earlier += keeping(screened, run.budget_ms)
-        model = _refit(run, screened)
-        said = (
-            f"round {number}: {len(keeping(screened, run.budget_ms))} of "
-            f"{sum(one.origin == 'search' for one in screened.candidates)} networks keep "
-            f"{run.budget_ms:.4g} ms when measured; "
+        result = _with(screened, earlier)
+        if run.target.runner is None or is_enough(result, run) or number == MAX_ROUNDS:
+            return result
+        keeping = keeping_budget(screened, run.budget_ms)
+        earlier += keeping
+        model = _corrected(run, screened)
+        outcome = (
+            f"round {number}: {len(keeping)} of "
+            f"{sum(candidate.origin == 'search' for candidate in screened.candidates)} networks "
+            f"keep {run.budget_ms:.4g} ms when measured; "
         )
         if (fastest_ms := model.costs(run.space).smallest_ms) > run.budget_ms:
             run.console.say(
-                f"{said}by the corrected latency model the fastest network of the space takes "
+                f"{outcome}by the corrected latency model the fastest network of the space takes "
                 f"{fastest_ms:.4g} ms, so the search ends"
             )
-            return whole
-        run.console.say(f"{said}the latency model is corrected and the search goes on")
+            return result
+        run.console.say(f"{outcome}the search continues with a corrected latency model")
     raise AssertionError("the last round returns")
 
 
-def keeping(screened: Screened, budget_ms: float) -> list[Candidate]:
-    """Return the searched networks whose measured median keeps the budget and uses it."""
+def keeping_budget(screened: ScreeningResult, budget_ms: float) -> list[Candidate]:
+    """Return the searched networks whose measured median is within the budget and uses it."""
     return [
-        one
-        for one in screened.candidates
-        if one.origin == "search"
-        and one.measured_ms is not None
-        and FAR_UNDER * budget_ms <= one.measured_ms <= budget_ms
+        candidate
+        for candidate in screened.candidates
+        if candidate.origin == "search"
+        and candidate.measured_ms is not None
+        and MIN_BUDGET_USE * budget_ms <= candidate.measured_ms <= budget_ms
     ]
 
 
-def enough(screened: Screened, run: RunContext) -> bool:
-    """Whether a round leaves as many networks inside the budget as are to be trained."""
-    searched = [one for one in screened.candidates if one.origin == "search"]
-    return len(keeping(screened, run.budget_ms)) >= min(run.effort.trained, len(searched))
+def is_enough(screened: ScreeningResult, run: RunContext) -> bool:
+    """Whether a round gives as many networks within the budget as are to be trained."""
+    searched = [candidate for candidate in screened.candidates if candidate.origin == "search"]
+    return len(keeping_budget(screened, run.budget_ms)) >= min(run.effort.trained, len(searched))
 
 
-def _with(screened: Screened, earlier: list[Candidate]) -> Screened:
-    """Add networks of earlier rounds, each architecture once."""
-    known = {one.architecture.digest for one in screened.candidates}
-    added = [one for one in earlier if one.architecture.digest not in known]
+def _with(screened: ScreeningResult, earlier: list[Candidate]) -> ScreeningResult:
+    """Add the networks of earlier rounds, each architecture once."""
+    known = {candidate.architecture.digest for candidate in screened.candidates}
+    added = [candidate for candidate in earlier if candidate.architecture.digest not in known]
     return msgspec.structs.replace(screened, candidates=(*screened.candidates, *added))
 
 
-def _strategy(run: RunContext, model: LatencyModel) -> Strategy:
-    config = run.spec
-    torch.manual_seed(derived_seed(config.seed, "supernet"))
+def _strategy(run: RunContext) -> Strategy:
+    spec = run.spec
+    torch.manual_seed(derived_seed(spec.seed, "supernet"))
     context = SearchContext(
         space=in_float(run.space),
-        costs=model.costs(run.space),
+        costs=run.latency_model.costs(run.space),
         budget_ms=run.budget_ms,
-        generator=seeded(config.seed, "paths"),
+        generator=seeded(spec.seed, "paths"),
         arch_learning_rate=run.effort.arch_learning_rate,
-        share_weights=config.share_weights,
-        objective=config.objective,
-        options=strategy_options(config),
+        share_weights=spec.share_weights,
+        objective=spec.objective,
+        options=parse_options(spec.strategy, spec.strategy_options),
         warn=run.console.say,
     )
-    return load_strategy(config.strategy).begin(context)
+    return load_strategy(spec.strategy).begin(context)
 
 
 def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid: Data) -> None:
@@ -144,7 +141,7 @@ def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid
 
 
 def _shared(run: RunContext, strategy: Strategy, number: int) -> SearchTask | None:
-    """Return what the other ranks do: train the same supernet, up to the end of the round."""
+    """Return the task of the other ranks: train the same supernet up to the end of the round."""
     if not strategy.traits.parallel:
         return None
     return SearchTask(
@@ -157,17 +154,17 @@ def _shared(run: RunContext, strategy: Strategy, number: int) -> SearchTask | No
     )
 
 
-def _refit(run: RunContext, screened: Screened) -> LatencyModel:
-    """Return the round's model, corrected by the networks that it measured."""
-    measured = run.folder.measured(f"screen-{screened.round}")
-    added = [
+def _corrected(run: RunContext, screened: ScreeningResult) -> LatencyModel:
+    """Return the round's latency model, updated with the networks that it measured."""
+    measurements = run.folder.measured(f"screen-{screened.round}")
+    observations = [
         Observation(
             "network",
-            one.architecture.compute_blocks,
+            candidate.architecture.compute_blocks,
             measurement.median_ms,
             measurement.standard_error,
         )
-        for one in screened.candidates
-        if (measurement := measured.get(one.architecture.digest)) is not None
+        for candidate in screened.candidates
+        if (measurement := measurements.get(candidate.architecture.digest)) is not None
     ]
-    return update_model(screened.model, added)
+    return update_model(screened.model, observations)

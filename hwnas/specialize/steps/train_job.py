@@ -20,7 +20,7 @@ from hwnas.nn.build import build
 from hwnas.spaces.published import adapted, published_names
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.run_folder import lock_folder
-from hwnas.specialize.setup.batch_size import image_bytes, settled
+from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.loader import as_data, derived_seed
@@ -159,7 +159,7 @@ def _plan(
     plan = msgspec.structs.replace(plan, auxiliary=job.auxiliary, drop_path=job.drop_path)
     if job.epochs is not None:
         plan = msgspec.structs.replace(plan, epochs=job.epochs)
-    size = job.batch_size or settled(
+    size = job.batch_size or resolve_batch_size(
         Path(job.out) / "batch_size.json", plan.batch_size, image_bytes(architecture), say,
         "; --batch-size decides otherwise",
     )  # fmt: skip

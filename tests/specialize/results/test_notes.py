@@ -12,11 +12,11 @@ MOBILE = mobile_space((1, 28, 28), 10)
 
 def test_a_wider_baseline_names_the_option_that_searches_its_width() -> None:
     for space in (MOBILE, in_precision(MOBILE, "int8")):
-        assert "`--width-mult 1,2.5`" in width_hint(space, "", "uniform mb k3 e6 x2.5")
+        assert "`--width-mult 1,2.5`" in width_hint(space, (), "uniform mb k3 e6 x2.5")
 
 
 def test_nothing_is_advised_where_width_is_not_the_reason() -> None:
-    assert not width_hint(MOBILE, "", "uniform mb k3 e6 x0.75")
-    assert not width_hint(MOBILE, "1,2", "uniform mb k3 e6 x2.5")
-    assert not width_hint(MOBILE, "", "published")
-    assert not width_hint(cell_space((1, 28, 28), 10), "", "DARTS_V2 x2")
+    assert not width_hint(MOBILE, (), "uniform mb k3 e6 x0.75")
+    assert not width_hint(MOBILE, (1.0, 2.0), "uniform mb k3 e6 x2.5")
+    assert not width_hint(MOBILE, (), "published")
+    assert not width_hint(cell_space((1, 28, 28), 10), (), "DARTS_V2 x2")

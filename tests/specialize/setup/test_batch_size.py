@@ -1,4 +1,4 @@
-"""Trainings and whole runs plan their batches by the memory that is free, and say so."""
+"""Trainings and whole runs plan their batches by the free memory, and print it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import msgspec
 import numpy as np
 import pytest
 
-from hwnas.console import QuietConsole
 from hwnas.files import write_json
 from hwnas.processes import cores
 from hwnas.spaces.published import published
-from hwnas.specialize.run_folder import Config
 from hwnas.specialize.setup import batch_size
-from hwnas.specialize.setup.batch_size import SHARE, fitting, image_bytes
-from hwnas.specialize.setup.plan import open_run
+from hwnas.specialize.setup.batch_size import MEMORY_SHARE, fitting, image_bytes
+from hwnas.specialize.setup.resolve import Resources, open_run
+from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.steps.train_job import TrainJob, run_training
 from hwnas.training.loop import EpochLog
+from tests.support.consoles import RecordingConsole
 from tests.support.sample_run import SPACE as PHONE_SPACE
 from tests.support.sample_run import put_phone_table, write_images
 from tests.support.tiny import tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8,))
-ONE = SPACE.architecture(SPACE.usual)
+NETWORK = SPACE.architecture(SPACE.usual)
 
 
 def test_mobilenet_v2_at_224_px_takes_what_was_measured() -> None:
@@ -35,47 +35,41 @@ def test_mobilenet_v2_at_224_px_takes_what_was_measured() -> None:
 
 def test_batches_are_halved_until_they_fit_and_never_below_four() -> None:
     assert fitting(64, 1e6, 1e9) == 64
-    assert fitting(64, 1e6, 32e6 / SHARE) == 32
-    assert fitting(64, 1e6, 31e6 / SHARE) == 16
+    assert fitting(64, 1e6, 32e6 / MEMORY_SHARE) == 32
+    assert fitting(64, 1e6, 31e6 / MEMORY_SHARE) == 16
     assert fitting(64, 1e6, 0.0) == 4
     assert fitting(3, 1e6, 0.0) == 3
 
 
-def test_a_training_in_little_memory_says_its_batch_size_and_keeps_it_when_resumed(
+def test_a_training_in_little_memory_prints_its_batch_size_and_keeps_it_when_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_json(tmp_path / "one.json", ONE)
+    write_json(tmp_path / "network.json", NETWORK)
     data = tiny_data(96)
     images, labels = data.images.numpy().transpose(0, 2, 3, 1), data.labels.numpy()
     np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     job = TrainJob(
-        architecture=str(tmp_path / "one.json"),
+        architecture=str(tmp_path / "network.json"),
         data=str(tmp_path / "images.npz"),
         out=str(tmp_path / "out"),
         epochs=2,
     )
-    free = 5 * image_bytes(ONE) / SHARE
+    free = 5 * image_bytes(NETWORK) / MEMORY_SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
-    said: list[str] = []
+    lines: list[str] = []
 
     def cut_off(line: EpochLog) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        run_training(job, False, cut_off, said.append)
-    assert len(said) == 1 and said[0].startswith("batches of 4 images instead of 9: an image takes")
+        run_training(job, False, cut_off, lines.append)
+    assert len(lines) == 1 and lines[0].startswith(
+        "batches of 4 images instead of 9: an image takes"
+    )
     monkeypatch.setattr(batch_size, "free_bytes", lambda: 1e12)
-    run_training(job, True, None, said.append)
-    assert len(said) == 1
+    run_training(job, True, None, lines.append)
+    assert len(lines) == 1
     assert msgspec.json.decode((tmp_path / "out" / "batch_size.json").read_bytes()) == 4
-
-
-class Listening(QuietConsole):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def test_a_run_in_little_memory_searches_and_trains_in_smaller_batches_when_resumed_too(
@@ -84,19 +78,20 @@ def test_a_run_in_little_memory_searches_and_trains_in_smaller_batches_when_resu
     monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
     put_phone_table()
     data = write_images(tmp_path / "images.npz")
-    config, console = Config(target="simulated-phone", data=str(data)), Listening()
+    spec = RunSpec(targets=("simulated-phone",), data=str(data))
+    resources = Resources(console := RecordingConsole())
     usual = image_bytes(PHONE_SPACE.architecture(PHONE_SPACE.usual))
-    free = 20 * cores() * usual / SHARE
+    free = 20 * cores() * usual / MEMORY_SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
-    with open_run(config, tmp_path / "run", console, False) as (run, _):
+    with open_run(spec, tmp_path / "run", resources, False) as run:
         pass
-    [said] = [line for line in console.said if line.startswith("batches of")]
-    wanted = int(said.split(" instead of ")[1].split(":")[0])
+    [line] = [line for line in console.lines if line.startswith("batches of")]
+    wanted = int(line.split(" instead of ")[1].split(":")[0])
     size = run.search_plan.batch_size
     assert size in (wanted // 2, wanted // 4) and size <= 20 < wanted
     assert run.training_plan.batch_size == size
     assert run.training_plan.peak_learning_rate == pytest.approx(0.1 * size / 64)
     monkeypatch.setattr(batch_size, "free_bytes", lambda: 1e12)
-    with open_run(config, tmp_path / "run", console, True) as (again, _):
+    with open_run(spec, tmp_path / "run", resources, True) as again:
         pass
     assert (again.search_plan, again.training_plan) == (run.search_plan, run.training_plan)

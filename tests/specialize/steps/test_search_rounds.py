@@ -6,50 +6,41 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 
-from hwnas.console import QuietConsole
 from hwnas.latency_models.fitting.fit import fit_model
-from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.model_file import file_of, read_model
 from hwnas.measurement.measurement import Measurement
 from hwnas.search.log import LogLine
 from hwnas.spaces.mobile import space as mobile_module
 from hwnas.specialize.context import Candidate, RunContext
-from hwnas.specialize.run_folder import Config, command_line
+from hwnas.specialize.options import command_line
 from hwnas.specialize.setup.effort import EFFORTS
-from hwnas.specialize.setup.plan import open_run
+from hwnas.specialize.setup.resolve import Resources, open_run
 from hwnas.specialize.setup.target import Target
+from hwnas.specialize.spec import Milliseconds, RunSpec, Share
 from hwnas.specialize.steps.deliver import choose_to_train
-from hwnas.specialize.steps.screening import Screened, baseline_networks
+from hwnas.specialize.steps.screening import ScreeningResult, baseline_networks
 from hwnas.specialize.steps.search_rounds import (
-    ROUNDS,
-    enough,
-    keeping,
+    MAX_ROUNDS,
+    is_enough,
+    keeping_budget,
     search_rounds,
 )
+from tests.support.consoles import RecordingConsole
 from tests.support.sample_run import PHONE, SPACE, TINY, StandIn, put_phone_table, write_images
 
 
-class Heard(QuietConsole):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
-class Begun(NamedTuple):
+class OpenRun(NamedTuple):
     run: RunContext
-    model: LatencyModel
     runner: StandIn
 
 
-Begin = Callable[..., Begun]
+Begin = Callable[..., OpenRun]
 EFFORT = msgspec.structs.replace(TINY, screened=4, trained=2)
 
 
@@ -70,13 +61,15 @@ def begin(own_home: Path) -> Iterator[Begin]:
     """Prepare a run whose networks take ``factor`` times what the model says of their blocks."""
     data = write_images(own_home / "images.npz", train=120, test=30)
 
-    def make(name: str, factor: float = 1.0, resume: bool = False, **asked: object) -> Begun:
-        wanted = {"target": PHONE.name, "data": str(data), "budget": "60%", **asked}
-        config = msgspec.convert(wanted, Config)
+    def make(name: str, factor: float = 1.0, resume: bool = False, **changes: Any) -> OpenRun:
+        spec = RunSpec(targets=(PHONE.name,), data=str(data), budgets=(Share(0.6),))
+        spec = msgspec.structs.replace(spec, **changes)
+        resources = runs.enter_context(Resources(RecordingConsole()))
         path = own_home / "runs" / name
-        run, model = runs.enter_context(open_run(config, path, Heard(), resume))
+        run = runs.enter_context(open_run(spec, path, resources, resume))
+        model = run.latency_model
         assert run.target.runner is not None
-        runner = StandIn(run.target.runner, lambda one: factor)
+        runner = StandIn(run.target.runner, lambda measurement: factor)
         # as if only blocks had been measured so far, and they behaved alone as inside
         blocks_only = fit_model(
             model.device,
@@ -89,17 +82,19 @@ def begin(own_home: Path) -> Iterator[Begin]:
             conditions=model.conditions,
             made=model.made,
         )
-        return Begun(run._replace(target=Target(PHONE, runner)), blocks_only, runner)
+        return OpenRun(
+            run._replace(target=Target(PHONE, runner), latency_model=blocks_only), runner
+        )
 
     with ExitStack() as runs:
         yield make
 
 
 @pytest.fixture(scope="module")
-def slower(begin: Begin) -> tuple[Begun, Screened]:
+def slower(begin: Begin) -> tuple[OpenRun, ScreeningResult]:
     """A finished loop on a device whose networks are 25 % slower than their blocks say."""
-    begun = begin("slower", 1.25)
-    return begun, search_rounds(begun.run, begun.model)
+    opened = begin("slower", 1.25)
+    return opened, search_rounds(opened.run)
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +103,8 @@ def idle(begin: Begin) -> RunContext:
     return begin("idle").run
 
 
-def heard(run: RunContext) -> list[str]:
-    assert isinstance(run.console, Heard)
+def printed(run: RunContext) -> list[str]:
+    assert isinstance(run.console, RecordingConsole)
     return run.console.lines
 
 
@@ -118,67 +113,72 @@ def log(run: RunContext) -> list[LogLine]:
     return [msgspec.json.decode(line, type=LogLine) for line in lines]
 
 
-def found(
+def candidate(
     name: str,
     measured_ms: float | None,
-    promise: float | None = 0.5,
+    supernet_accuracy: float | None = 0.5,
     origin: str = "search",
     predicted_ms: float = 1.0,
 ) -> Candidate:
     architecture = SPACE.architecture(SPACE.random(Random(name)))
     return Candidate(
         name=name, origin=origin, architecture=architecture, predicted_ms=predicted_ms,  # type: ignore[arg-type]
-        supernet_accuracy=promise, measured_ms=measured_ms,
+        supernet_accuracy=supernet_accuracy, measured_ms=measured_ms,
     )  # fmt: skip
 
 
-def chosen(run: RunContext, *networks: Candidate, budget_ms: float = 1.0) -> list[str]:
+def chosen(run: RunContext, *candidates: Candidate, budget_ms: float = 1.0) -> list[str]:
     model = read_model(run.folder.path / "latency_model.json")
-    screened = Screened(round=1, candidates=networks, model_file=file_of(model), probabilities=None)
-    return [one.name for one in choose_to_train(screened, run._replace(budget_ms=budget_ms))]
+    screened = ScreeningResult(
+        round=1, candidates=candidates, model_file=file_of(model), probabilities=None
+    )
+    return [each.name for each in choose_to_train(screened, run._replace(budget_ms=budget_ms))]
 
 
 def test_a_true_table_needs_one_round(begin: Begin) -> None:
-    run, model, runner = begin("true")
-    screened = search_rounds(run, model)
+    run, runner = begin("true")
+    screened = search_rounds(run)
     assert screened.round == len(runner.calls) == 1
-    assert enough(screened, run)
+    assert is_enough(screened, run)
     assert {line.epoch for line in log(run)} == set(range(run.search_plan.epochs(1)))
 
 
 def test_a_raw_run_is_judged_on_its_own_clock_and_any_other_on_the_calibrated_one(
-    begin: Begin, slower: tuple[Begun, Screened]
+    begin: Begin, slower: tuple[OpenRun, ScreeningResult]
 ) -> None:
-    run, model, _ = begin("raw", raw=True)
-    search_rounds(run, model)
+    run, _ = begin("raw", raw=True)
+    search_rounds(run)
     raw = run.folder.measured("screen-1").values()
-    assert raw and all(one.calibrated_reference_ms is None for one in raw)
+    assert raw and all(each.calibrated_reference_ms is None for each in raw)
     calibrated = slower[0].run.folder.measured("screen-1").values()
-    assert calibrated and all(one.calibrated_reference_ms for one in calibrated)
+    assert calibrated and all(each.calibrated_reference_ms for each in calibrated)
     assert "--raw" in command_line(run.spec)
 
 
 def test_networks_slower_than_their_blocks_correct_the_table_until_they_keep_the_budget(
-    slower: tuple[Begun, Screened],
+    slower: tuple[OpenRun, ScreeningResult],
 ) -> None:
-    (run, model, runner), screened = slower
+    (run, runner), screened = slower
+    model = run.latency_model
     path = run.folder.path / "search" / "round-1.json"
-    first = msgspec.json.decode(path.read_bytes(), type=Screened)
-    assert keeping(first, run.budget_ms) == []
-    assert "round 1: 0 of 4 networks keep" in "\n".join(heard(run))
+    first = msgspec.json.decode(path.read_bytes(), type=ScreeningResult)
+    assert keeping_budget(first, run.budget_ms) == []
+    assert "round 1: 0 of 4 networks keep" in "\n".join(printed(run))
     assert screened.round == len(runner.calls) > 1
-    kept = keeping(screened, run.budget_ms)
-    assert len(kept) >= 2
-    for one in kept:
-        assert one.predicted_ms == pytest.approx(one.measured_ms, rel=0.05)
+    within = keeping_budget(screened, run.budget_ms)
+    assert len(within) >= 2
+    for each in within:
+        assert each.predicted_ms == pytest.approx(each.measured_ms, rel=0.05)
         # the model as it was would have called the same network too fast
-        assert model.network_ms(one.architecture.blocks) < 0.87 * run.budget_ms
+        assert model.network_ms(each.architecture.blocks) < 0.87 * run.budget_ms
     ratios = [screened.model.rows_ms[block] / ms for block, ms in model.rows_ms.items()]
     assert sum(ratios) / len(ratios) == pytest.approx(1.25, rel=0.1)
 
 
-def test_a_further_round_goes_on_from_where_the_search_is(slower: tuple[Begun, Screened]) -> None:
-    (run, _, _), screened = slower
+def test_a_further_round_goes_on_from_where_the_search_is(
+    slower: tuple[OpenRun, ScreeningResult],
+) -> None:
+    (run, _), screened = slower
     lines = log(run)
     steps = [line.step for line in lines]
     assert steps == sorted(set(steps))
@@ -195,98 +195,106 @@ def test_a_further_round_goes_on_from_where_the_search_is(slower: tuple[Begun, S
 
 
 def test_a_loop_that_was_cut_off_between_rounds_ends_as_an_undisturbed_one(
-    begin: Begin, slower: tuple[Begun, Screened]
+    begin: Begin, slower: tuple[OpenRun, ScreeningResult]
 ) -> None:
-    run, model, runner = begin("cut", 1.25)
+    run, runner = begin("cut", 1.25)
 
-    def dies_in_the_second_round(one: Measurement) -> float:
+    def dies_in_the_second_round(measurement: Measurement) -> float:
         if len(runner.calls) > 1:
             raise KeyboardInterrupt
         return 1.25
 
     runner.factor = dies_in_the_second_round
     with pytest.raises(KeyboardInterrupt):
-        search_rounds(run, model)
+        search_rounds(run)
     run.folder.close()
-    run, model, runner = begin("cut", 1.25, resume=True)
-    assert search_rounds(run, model) == slower[1]
+    run, runner = begin("cut", 1.25, resume=True)
+    assert search_rounds(run) == slower[1]
     assert len(runner.calls) == slower[1].round - 1
 
 
 def test_networks_faster_than_their_blocks_do_not_waste_the_budget(begin: Begin) -> None:
-    run, model, _ = begin("faster", 0.75)
-    screened = search_rounds(run, model)
+    run, _ = begin("faster", 0.75)
+    screened = search_rounds(run)
     assert screened.round > 1
-    assert len(keeping(screened, run.budget_ms)) >= 2
+    assert len(keeping_budget(screened, run.budget_ms)) >= 2
 
 
 def test_rounds_are_bounded_on_a_device_that_slows_down_each_time(begin: Begin) -> None:
-    run, model, runner = begin("slowing")
-    runner.factor = lambda one: 1.3 ** len(runner.calls)
-    screened = search_rounds(run, model)
-    assert screened.round == len(runner.calls) == ROUNDS
-    assert keeping(screened, run.budget_ms) == []
+    run, runner = begin("slowing")
+    runner.factor = lambda measurement: 1.3 ** len(runner.calls)
+    screened = search_rounds(run)
+    assert screened.round == len(runner.calls) == MAX_ROUNDS
+    assert keeping_budget(screened, run.budget_ms) == []
     assert choose_to_train(screened, run)
 
 
 def test_a_budget_that_turns_out_to_be_out_of_reach_ends_the_rounds_and_not_the_run(
     begin: Begin,
 ) -> None:
-    run, model, _ = begin("unreachable", 3.0, budget="0.25ms")
-    screened = search_rounds(run, model)
+    run, _ = begin("unreachable", 3.0, budgets=(Milliseconds(0.25),))
+    screened = search_rounds(run)
     assert screened.round == 1
-    assert "by the corrected latency model the fastest network of the space" in heard(run)[-1]
+    assert "by the corrected latency model the fastest network of the space" in printed(run)[-1]
     fastest_ms = min(
-        one.measured_ms or 0.0 for one in screened.candidates if one.origin == "search"
+        each.measured_ms or 0.0 for each in screened.candidates if each.origin == "search"
     )
     assert fastest_ms > run.budget_ms
-    assert [one.measured_ms for one in choose_to_train(screened, run)] == [fastest_ms]
+    assert [each.measured_ms for each in choose_to_train(screened, run)] == [fastest_ms]
 
 
 def test_random_search_goes_through_the_loop_also_with_a_window_of_one_network(
     begin: Begin,
 ) -> None:
-    least_ms = begin("least").model.cost_table(SPACE).smallest_ms
-    run, model, _ = begin("random", strategy="random", budget=f"{1.0001 * least_ms:.9f}ms")
-    screened = search_rounds(run, model)
+    least_ms = begin("least").run.latency_model.cost_table(SPACE).smallest_ms
+    run, _ = begin("random", strategy="random", budgets=(Milliseconds(1.0001 * least_ms),))
+    screened = search_rounds(run)
     assert screened.probabilities is None
-    searched = [one for one in screened.candidates if one.origin == "search"]
-    assert [one.predicted_ms for one in searched] == [pytest.approx(least_ms)]
+    searched = [each for each in screened.candidates if each.origin == "search"]
+    assert [each.predicted_ms for each in searched] == [pytest.approx(least_ms)]
     assert choose_to_train(screened, run)
 
 
 def test_of_networks_inside_the_budget_the_most_promising_are_trained(idle: RunContext) -> None:
-    networks = [found("a", 0.96, 0.6), found("b", 1.01, 0.9), found("c", 0.98, 0.8)]
-    assert chosen(idle, *networks, found("d", 0.97, 0.7)) == ["c", "d"]
+    networks = [candidate("a", 0.96, 0.6), candidate("b", 1.01, 0.9), candidate("c", 0.98, 0.8)]
+    assert chosen(idle, *networks, candidate("d", 0.97, 0.7)) == ["c", "d"]
 
 
 def test_what_is_measured_counts_and_not_what_was_predicted(idle: RunContext) -> None:
-    slow, fast = found("slow", 1.1, 0.9, predicted_ms=0.9), found("fast", 0.9, predicted_ms=1.1)
+    slow, fast = (
+        candidate("slow", 1.1, 0.9, predicted_ms=0.9),
+        candidate("fast", 0.9, predicted_ms=1.1),
+    )
     assert chosen(idle, slow, fast) == ["fast"]
 
 
 def test_a_network_that_wastes_the_budget_comes_last(idle: RunContext) -> None:
-    wasteful, full = found("wasteful", 0.5, 0.9), found("full", 0.95, 0.4)
+    wasteful, full = candidate("wasteful", 0.5, 0.9), candidate("full", 0.95, 0.4)
     assert chosen(idle, wasteful, full) == ["full", "wasteful"]
 
 
 def test_where_none_keeps_the_budget_the_fastest_is_trained(idle: RunContext) -> None:
-    assert chosen(idle, found("a", 1.3, 0.9), found("b", 1.1, 0.1), found("c", 1.2)) == ["b"]
+    assert chosen(
+        idle, candidate("a", 1.3, 0.9), candidate("b", 1.1, 0.1), candidate("c", 1.2)
+    ) == ["b"]
 
 
 def test_baselines_are_the_slowest_uniform_networks_inside_the_budget(idle: RunContext) -> None:
     run = idle._replace(effort=msgspec.structs.replace(idle.effort, baselines=2))
     uniform = [
-        found(f"uniform {family} x{width:g}", ms, None, "uniform")
+        candidate(f"uniform {family} x{width:g}", ms, None, "uniform")
         for family, factor in (("mb k3 e6", 1.0), ("mb k3 e3", 0.7))
         for width, ms in ((0.5, 0.5 * factor), (1.0, 0.9 * factor), (2.0, 2.0 * factor))
     ]
-    names = chosen(run, found("a", 0.9), *uniform)
+    names = chosen(run, candidate("a", 0.9), *uniform)
     assert (names[0], set(names[1:])) == ("a", {"uniform mb k3 e6 x1", "uniform mb k3 e3 x1"})
 
 
 def test_without_a_way_to_the_device_predictions_choose(idle: RunContext) -> None:
-    over, inside = found("a", None, 0.9, predicted_ms=1.1), found("b", None, predicted_ms=0.98)
+    over, inside = (
+        candidate("a", None, 0.9, predicted_ms=1.1),
+        candidate("b", None, predicted_ms=0.98),
+    )
     assert chosen(idle, over, inside) == ["b"]
 
 
@@ -295,8 +303,8 @@ def test_uniform_networks_of_other_widths_are_predicted_with_less_certainty_and_
 ) -> None:
     monkeypatch.setattr(mobile_module, "WIDTHS", (0.5, 0.55, 1.0, 2.0))
     networks = baseline_networks(SPACE, read_model(idle.folder.path / "latency_model.json"))
-    digests = [one.architecture.digest for one in networks]
+    digests = [each.architecture.digest for each in networks]
     assert len(set(digests)) == len(digests)
-    spread = {one.name: one.predicted_std_ms / one.predicted_ms for one in networks}  # type: ignore[operator]
+    spread = {each.name: each.predicted_std_ms / each.predicted_ms for each in networks}  # type: ignore[operator]
     assert spread["uniform mb k3 e6 x0.5"] > spread["uniform mb k3 e6 x1"]
     assert spread["uniform mb k3 e3 x2"] > spread["uniform mb k3 e3 x1"]

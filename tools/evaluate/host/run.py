@@ -119,7 +119,7 @@ def widths(
         for seed in range(seeds):
             report = specialised(work, target, budget, seed, effort, width_mult)
             outcomes = outcomes_of(folder_of(work, target, budget, seed, width_mult, effort))
-            each = "; ".join(one.said for one in outcomes)
+            each = "; ".join(one.summary for one in outcomes)
             rows.append(_budget_row(report, budget) | {"of": each})
             click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
     options = f"--effort {effort} --seeds {seeds} --budget {budget} --width-mult {width_mult}"

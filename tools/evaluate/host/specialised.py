@@ -10,7 +10,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.report.report import Report
-from hwnas.specialize.pairs import Outcome, choose
+from hwnas.specialize.sweep import VariantResult, best_variant
 
 
 def folder_of(
@@ -47,17 +47,17 @@ def specialised(
     return Report.read(folder / "report.json")
 
 
-def outcomes_of(folder: Path) -> list[Outcome]:
+def outcomes_of(folder: Path) -> list[VariantResult]:
     """Return what each width of a run came to; of one with one width nothing is kept."""
-    if not (folder / "pairs.json").exists():
+    if not (folder / "variants.json").exists():
         return []
-    return msgspec.json.decode((folder / "pairs.json").read_bytes(), type=list[Outcome])
+    return msgspec.json.decode((folder / "variants.json").read_bytes(), type=list[VariantResult])
 
 
 def found_by(folder: Path) -> Architecture:
     """Return the network that a run handed over."""
     if outcomes := outcomes_of(folder):
-        folder = folder / "pairs" / f"fp32-x{outcomes[choose(outcomes)].width_mult}"
+        folder = folder / "variants" / f"fp32-x{outcomes[best_variant(outcomes)].width_mult:g}"
     path = folder / "search" / "architecture.json"
     return msgspec.json.decode(path.read_bytes(), type=Architecture)
 

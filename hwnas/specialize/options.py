@@ -1,0 +1,427 @@
+"""The options of a run: one table from which the command line is made, read and written again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+
+from hwnas.errors import UsageError
+from hwnas.specialize.spec import (
+    Budget,
+    EffortName,
+    Milliseconds,
+    Precision,
+    RunSpec,
+    Scalar,
+    Share,
+    read_spec,
+)
+
+OBJECTIVES = ("lagrangian", "add#linear", "mul#log", "hinge")
+UNITS_MS = {"us": Decimal("0.001"), "µs": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000)}
+BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|%)")
+BUDGET_FORM = (
+    "a positive number with its unit, like 80ms, 900us, 0.1s, or a share of the space's largest "
+    "network like 50%"
+)
+
+
+def parse_budget(text: str) -> Budget | None:
+    """Read ``80ms``, ``900us``, ``0.1s`` or ``50%``; ``None`` for anything else."""
+    match = BUDGET.fullmatch(text.strip().replace("\N{GREEK SMALL LETTER MU}", "µ"))
+    if match is None or float(match[1]) <= 0:
+        return None
+    number, unit = Decimal(match[1]), match[2]
+    if unit == "%":
+        return Share(float(number / 100))
+    return Milliseconds(float(number * UNITS_MS[unit]))
+
+
+def format_budget(budget: Budget) -> str:
+    """Write a budget so that `parse_budget` reads the same value."""
+    exact = Decimal(repr(budget.value))
+    if isinstance(budget, Share):
+        return f"{_plain(exact * 100)}%"
+    return f"{_plain(exact)}ms"
+
+
+def parse_share(text: str) -> float | None:
+    """Read ``2%`` or ``0.02``, above 0 and below 1."""
+    try:
+        share = float(Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
+    except ArithmeticError:
+        return None
+    return share if 0 < share < 1 else None
+
+
+def _format_share(share: float) -> str:
+    return f"{_plain(Decimal(repr(share)) * 100)}%"
+
+
+def _plain(number: Decimal) -> str:
+    """Write a number in digits alone, without an exponent or trailing zeros."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _list(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser of ``A,B,C``: a tuple, ``None`` where ``parse`` refuses one of the words."""
+
+    def parse_list(text: str) -> tuple[Any, ...] | None:
+        values = tuple(parse(word.strip()) for word in text.split(","))
+        return None if None in values else values
+
+    return parse_list
+
+
+def _joined(write: Callable[[Any], str]) -> Callable[[Iterable[Any]], str]:
+    return lambda values: ",".join(map(write, values))
+
+
+def _precisions(text: str) -> tuple[str, ...] | None:
+    if text == "auto":
+        return get_args(Precision)
+    return _list(lambda word: word if word in get_args(Precision) else None)(text)
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if re.fullmatch("-?[0-9]{1,19}", text) else None
+
+
+def _count(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,5}", text) else None
+
+
+def _pixels(text: str) -> int | None:
+    return _count(text) or None
+
+
+def _factor(text: str) -> float | None:
+    try:
+        return factor if 0 < (factor := float(text)) < float("inf") else None
+    except ValueError:
+        return None
+
+
+def _strategy_options(words: Iterable[str]) -> dict[str, Scalar] | None:
+    """Read ``KEY=VALUE`` words; a value is ``true``, ``false``, a number or else text."""
+    options: dict[str, Scalar] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not key or not equals:
+            return None
+        value = _json(text)
+        options[key] = value if isinstance(value, Scalar) else text
+    return options
+
+
+def _option_words(options: dict[str, Scalar]) -> list[str]:
+    """Write options so that `_strategy_options` reads the same values."""
+    return [
+        f"{key}={value}"
+        if isinstance(value, str) and not isinstance(_json(value), Scalar)
+        else f"{key}={json.dumps(value)}"
+        for key, value in options.items()
+    ]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=lambda name: None)
+    except ValueError:
+        return None
+
+
+class RunOption(NamedTuple):
+    """A field of `RunSpec` on the command line."""
+
+    field: str
+    flag: str
+    """For a switch, the flags of ``True`` and of ``False`` where there is one: ``--a/--no-a``."""
+    group: str
+    help: str
+    default: str = ""
+    """What happens without the option."""
+    metavar: str = ""
+    """Placeholder of the value, with its unit; empty for a switch or a choice."""
+    expected: str = ""
+    """What a value must be, for the error message."""
+    parse: Callable[[Any], Any] = str
+    """Return the value of the field, ``None`` for text that has none."""
+    format: Callable[[Any], Any] = str
+    """Return the text from which ``parse`` reads the same value."""
+    choices: tuple[str, ...] = ()
+    repeated: bool = False
+    """Whether it may be given several times; then ``parse`` takes all words."""
+
+    @property
+    def switch(self) -> bool:
+        return not self.metavar and not self.choices
+
+    def words(self, value: Any) -> list[str]:
+        """Return what gives the field this value on a command line."""
+        if self.switch:
+            on, _, off = self.flag.partition("/")
+            return [flag for flag in (on if value else off,) if flag]
+        texts = self.format(value) if self.repeated else [self.format(value)]
+        return [word for text in texts for word in (self.flag, text)]
+
+
+def _targets(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for word in words for name in word.split(","))
+
+
+GOAL, SEARCH, TRAINING, INT8 = "What to make", "Search", "Training", "Files and int8"
+
+OPTIONS = (
+    RunOption(
+        "targets",
+        "--target",
+        GOAL,
+        "Device, by name or profile file. Several targets give one network each.",
+        "host-cpu",
+        "DEVICE",
+        parse=_targets,
+        format=list,
+        repeated=True,
+    ),
+    RunOption(
+        "budgets",
+        "--budget",
+        GOAL,
+        "Latency such as 80ms or 900us, or 50% of the largest network's. Several budgets, as in "
+        "10ms,20ms, give one network each.",
+        "the latency of the space's default network",
+        "DURATION|SHARE",
+        BUDGET_FORM,
+        _list(parse_budget),
+        _joined(format_budget),
+    ),
+    RunOption(
+        "data",
+        "--data",
+        GOAL,
+        "Name of a data set, folder of images or .npz file.",
+        "fashion-mnist-6k",
+        "DATA",
+    ),
+    RunOption(
+        "effort",
+        "--effort",
+        GOAL,
+        "How much is searched and trained.",
+        "quick",
+        choices=get_args(EffortName),
+    ),
+    RunOption(
+        "seed", "--seed", GOAL, "Seed of all random numbers.", "0", "N", "an integer", _integer
+    ),
+    RunOption(
+        "space", "--space", SEARCH, "Search space: a name or a TOML file.", "mobile", "SPACE"
+    ),
+    RunOption(
+        "strategy",
+        "--strategy",
+        SEARCH,
+        "Search strategy. Spaces of cells take proxyless, random, darts, darts-2, pc-darts and "
+        "ista; cells-norm takes ista-one-stage.",
+        "proxyless",
+        "STRATEGY",
+    ),
+    RunOption(
+        "strategy_options",
+        "--option",
+        SEARCH,
+        "Option of the strategy, such as estimator=two for proxyless, or shrink=false and "
+        "ray=HOST:PORT for eas. Repeatable.",
+        "the strategy's defaults",
+        "KEY=VALUE",
+        "KEY=VALUE, like estimator=two",
+        _strategy_options,
+        _option_words,
+        repeated=True,
+    ),
+    RunOption(
+        "objective",
+        "--objective",
+        SEARCH,
+        "How latency enters the search.",
+        "the strategy's own",
+        choices=OBJECTIVES,
+    ),
+    RunOption(
+        "resolutions",
+        "--resolution",
+        SEARCH,
+        "Height and width of the images, such as 24,28,32; the best network is delivered.",
+        "the data set's, or the target's",
+        "PIXELS",
+        "pixels, like 24,28,32",
+        _list(_pixels),
+        _joined(str),
+    ),
+    RunOption(
+        "width_mults",
+        "--width-mult",
+        SEARCH,
+        "Factor of all widths of the space, such as 0.75,1,1.5; the best network is delivered.",
+        "1; with --effort standard or full up to 3 where a budget in ms allows it",
+        "FACTOR",
+        "positive numbers, like 0.75,1",
+        _list(_factor),
+        _joined(lambda width: f"{width!r}"),
+    ),
+    RunOption(
+        "share_weights",
+        "--share-weights/--separate-weights",
+        SEARCH,
+        "Whether candidates of a block share weights in the supernet.",
+        "shared",
+    ),
+    RunOption(
+        "latency_model",
+        "--latency-model",
+        SEARCH,
+        "Latency model: a file, or a name such as pixel1/table-2018.",
+        "the target's own",
+        "MODEL",
+    ),
+    RunOption(
+        "raw",
+        "--raw",
+        SEARCH,
+        "Compare the budget with this run's own clock, not with calibrated latency.",
+    ),
+    RunOption(
+        "flip",
+        "--flip/--no-flip",
+        TRAINING,
+        "Mirror training images at random.",
+        "flip",
+    ),
+    RunOption(
+        "threads",
+        "--threads",
+        TRAINING,
+        "Threads that train the supernet.",
+        "1",
+        "N",
+        "a positive integer",
+        _pixels,
+    ),
+    RunOption(
+        "precisions",
+        "--precision",
+        INT8,
+        "fp32, int8, or auto for the better of the two.",
+        "fp32",
+        "fp32|int8|auto",
+        f"{', '.join(get_args(Precision))} or auto",
+        _precisions,
+        _joined(str),
+    ),
+    RunOption(
+        "max_drop",
+        "--max-drop",
+        INT8,
+        "Accuracy that int8 may lose, such as 1%.",
+        "2%",
+        "SHARE",
+        "a share between 0% and 100%, like 2%",
+        parse_share,
+        _format_share,
+    ),
+    RunOption(
+        "tune_epochs",
+        "--tune-epochs",
+        INT8,
+        "Epochs of fine-tuning for an int8 file that loses more than that.",
+        "2",
+        "N",
+        "0 or more epochs",
+        _count,
+    ),
+    RunOption(
+        "pixels",
+        "--pixels",
+        INT8,
+        "Make files that take pixels from 0 to 255 and normalise them themselves.",
+    ),
+)
+
+
+def command_words(spec: RunSpec) -> Iterator[str]:
+    """Yield the arguments of ``hwnas specialize`` that make ``spec``, its defaults left out."""
+    default = RunSpec()
+    for option in OPTIONS:
+        value = getattr(spec, option.field)
+        if value != getattr(default, option.field) or option.field in ("targets", "data"):
+            yield from option.words(value)
+
+
+def command_line(spec: RunSpec) -> str:
+    """Return the command that repeats a run."""
+    return shlex.join(["hwnas", "specialize", *command_words(spec)])
+
+
+def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `RunSpec` that a command line gives.
+
+    ``values`` are those of each option, ``None`` or ``()`` where it is not given. Paths are made
+    absolute, because a run may be resumed from another folder.
+    """
+    fields: dict[str, Any] = {}
+    for option in OPTIONS:
+        value = values[option.field]
+        if value is None or value == ():
+            continue
+        if option.repeated and (value := option.parse(value)) is None:
+            raise UsageError(f"{option.flag}: expected {option.expected}")
+        fields[option.field] = value
+    for field in ("data", "space", "latency_model"):
+        if field in fields and Path(fields[field]).exists():
+            fields[field] = str(Path(fields[field]).resolve())
+    return fields
+
+
+def resumed_spec(folder: Path, fields: dict[str, Any]) -> RunSpec:
+    """Return the specification of the run in ``folder``, with which ``fields`` must agree."""
+    before = read_spec(folder)
+    if options := fields.get("strategy_options"):
+        fields = {**fields, "strategy_options": {**before.strategy_options, **options}}
+    now = msgspec.structs.replace(before, **fields)
+    check_resumed(folder, before, now)
+    return now
+
+
+def check_resumed(folder: Path, before: RunSpec, now: RunSpec) -> None:
+    """Raise `UsageError` if a run would be resumed with another specification."""
+    for option in OPTIONS:
+        old, new = (getattr(spec, option.field) for spec in (before, now))
+        if old == new:
+            continue
+        if option.field == "strategy_options" and _same_result(now.strategy, old, new):
+            continue
+        old_words, new_words = (
+            f"no {option.flag}" if value in ((), "", {}) else " ".join(option.words(value))
+            for value in (old, new)
+        )
+        raise UsageError(
+            f"{folder}: the run to resume has {old_words}, not {new_words}; leave the option out, "
+            "or start a new run with another --out"
+        )
+
+
+def _same_result(strategy: str, old: dict[str, Scalar], new: dict[str, Scalar]) -> bool:
+    """Whether options of a strategy differ only where that changes no result."""
+    from hwnas.search.registry import parse_options
+
+    changed = {key for key in {*old, *new} if old.get(key) != new.get(key)}
+    return changed <= parse_options(strategy, {}).without_effect

@@ -1,0 +1,93 @@
+"""The plan of a run, before anything is trained: ``--dry-run``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from hwnas.search.plan import SearchPlan
+from hwnas.specialize.setup.budget import latency_range
+from hwnas.specialize.setup.plan import work_plans
+from hwnas.specialize.setup.resolve import ResolvedRun
+from hwnas.specialize.spec import Precision
+from hwnas.training.loop import TrainingPlan
+
+
+class PlannedLatency(msgspec.Struct, frozen=True):
+    kind: Literal["table", "predicted"]
+
+
+class PlannedRun(msgspec.Struct, frozen=True):
+    """A run of one target and budget, and the latencies that it can reach."""
+
+    target: str
+    runtime: str
+    precision: Precision
+    budget_ms: float
+    range_ms: tuple[float, float, float]
+    """Least, median and greatest latency of the space's networks."""
+    latency: PlannedLatency
+    networks: int
+    source: str
+    """Of the latency model."""
+
+
+class PlannedData(msgspec.Struct, frozen=True):
+    """Numbers of images, and their shape ``(C, H, W)``."""
+
+    name: str
+    train: int
+    valid: int
+    test: int
+    input_shape: tuple[int, int, int]
+
+
+class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The document of ``hwnas specialize --dry-run --json``."""
+
+    schema: int = 1
+    dry_run: bool = True
+    results: tuple[PlannedRun, ...]
+    data: PlannedData
+    search: SearchPlan
+    training: TrainingPlan
+
+
+def plan_run(run: ResolvedRun, folder: Path | None = None) -> PlannedRun:
+    """Return what a run can reach on its target; measures a latency model if there is none.
+
+    Raises `BudgetError` for a budget out of reach. ``folder`` is that of a run to resume.
+    """
+    model = run.latency_model(folder)
+    return PlannedRun(
+        target=run.target.profile.name,
+        runtime=run.target.profile.runtime,
+        precision=run.spec.precision,
+        budget_ms=run.budget_ms(model),
+        range_ms=latency_range(run.space, model.costs(run.space)),
+        latency=PlannedLatency("table" if model.kind == "table" else "predicted"),
+        networks=run.space.size,
+        source=model.source,
+    )
+
+
+def plan_report(runs: Iterable[ResolvedRun]) -> PlanReport:
+    """Return the plan of all runs of a sweep; data and work are those of the first."""
+    first, *_ = runs = list(runs)
+    data = first.dataset
+    search, training = work_plans(first.spec, data, first.space, None, first.resources.console)
+    return PlanReport(
+        results=tuple(map(plan_run, runs)),
+        data=PlannedData(
+            data.name,
+            len(data.train.labels),
+            len(data.valid.labels),
+            len(data.test.labels),
+            data.input_shape,
+        ),
+        search=search,
+        training=training,
+    )

@@ -1,0 +1,191 @@
+"""From a specification to an open run: every name in it is looked up once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self
+
+import msgspec
+
+from hwnas.console import Console
+from hwnas.data.datasets import Dataset, load_dataset
+from hwnas.devices.profile import DeviceProfile
+from hwnas.errors import UsageError
+from hwnas.files import write_atomic
+from hwnas.latency_models.model import LatencyModel
+from hwnas.latency_models.storage.model_file import write_model
+from hwnas.latency_models.storage.store import read_model
+from hwnas.spaces.find import find_space
+from hwnas.spaces.int8 import in_float, in_precision
+from hwnas.spaces.mobile.space import MobileSpace, scaled
+from hwnas.spaces.space import SearchSpace
+from hwnas.specialize.context import RunContext
+from hwnas.specialize.run_folder import RunFolder
+from hwnas.specialize.setup import checks
+from hwnas.specialize.setup.budget import resolve_budget
+from hwnas.specialize.setup.effort import EFFORTS
+from hwnas.specialize.setup.plan import work_plans
+from hwnas.specialize.setup.target import Target, find_target, model_of
+from hwnas.specialize.spec import RunSpec
+
+Shape = tuple[int, int, int]
+
+
+class LoadDataset(Protocol):
+    def __call__(self, name: str, *, input_shape: Shape | None = None) -> Dataset: ...
+
+
+class Resources:
+    """Devices, data sets and latency models of a run, each opened once; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._targets: dict[str, Target] = {}
+        self._datasets: dict[tuple[str, Shape | None], Dataset] = {}
+        self._models: dict[tuple[str, str, Shape, str], LatencyModel] = {}
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def target(self, name: str) -> Target:
+        if name not in self._targets:
+            target = self._targets[name] = find_target(name)
+            if target.runner is not None:
+                self._closing.callback(target.runner.close)
+        return self._targets[name]
+
+    def dataset(self, name: str, *, input_shape: Shape | None = None) -> Dataset:
+        key = name, input_shape
+        if key not in self._datasets:
+            dataset = load_dataset(name, input_shape=input_shape)
+            self._datasets[key] = self._datasets[name, dataset.input_shape] = dataset
+        return self._datasets[key]
+
+    def latency_model(self, target: Target, space: SearchSpace, name: str) -> LatencyModel:
+        key = target.profile.name, space.name, space.input_shape, name
+        if key not in self._models:
+            self._models[key] = model_of(target, space, self.console, name)
+        return self._models[key]
+
+
+class ResolvedRun(NamedTuple):
+    """A run of one target, budget, precision, resolution and width; nothing is done yet."""
+
+    spec: RunSpec
+    target: Target
+    dataset: Dataset
+    space: SearchSpace
+    resources: Resources
+
+    def latency_model(self, folder: Path | None = None) -> LatencyModel:
+        """Return the model that the run in ``folder`` started with, or else the target's."""
+        stored = None if folder is None else folder / "latency_model.json"
+        if stored is not None and stored.exists():
+            return read_model(stored)
+        return self.resources.latency_model(self.target, self.space, self.spec.latency_model)
+
+    def budget_ms(self, model: LatencyModel) -> float:
+        costs = model.costs(self.space)
+        default_ms = costs.network_ms(self.space.usual.choices)
+        return resolve_budget(self.spec.budget, costs, default_ms)
+
+
+def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:
+    """Look up everything that ``spec`` names. Any error in it is raised here, before any work."""
+    checks.check_strategy(spec)
+    target = resources.target(spec.target)
+    dataset = load_images(spec, target.profile, resources.dataset)
+    checks.check_precision(spec.precision, target.profile)
+    space = load_space(spec.space, dataset, spec.precision, spec.width_mult)
+    checks.check_space(spec, in_float(space))
+    checks.check_limits(space, target.profile)
+    checks.check_runtimes(target.profile)
+    return ResolvedRun(spec, target, dataset, space, resources)
+
+
+@contextmanager
+def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> Iterator[RunContext]:
+    """Resolve a run and keep its folder locked for the body.
+
+    The run's own copies of the latency model and of the batch size make a resumed run the same.
+    """
+    run, console = resolve(spec, resources), resources.console
+    with RunFolder.open(path, spec, resume) as folder:
+        with folder.stage("profile"):
+            model = run.latency_model(path)
+        write_model(model, path / "latency_model.json")
+        _check_data(path, run.dataset)
+        budget_ms, costs = run.budget_ms(model), model.costs(run.space)
+        plans = work_plans(spec, run.dataset, run.space, path, console)
+        data = run.dataset
+        console.say(
+            f"{run.target.profile.name}: budget {budget_ms:.4g} ms of {costs.smallest_ms:.4g} to "
+            f"{costs.largest_ms:.4g} ms; {data.name}: {len(data.train.labels)} training, "
+            f"{len(data.valid.labels)} validation, {len(data.test.labels)} test images"
+        )
+        yield RunContext(
+            spec=spec,
+            folder=folder,
+            target=run.target,
+            dataset=data,
+            space=run.space,
+            latency_model=model,
+            budget_ms=budget_ms,
+            effort=EFFORTS[spec.effort],
+            search_plan=plans[0],
+            training_plan=plans[1],
+            console=console,
+        )
+
+
+def load_images(spec: RunSpec, profile: DeviceProfile, load: LoadDataset = load_dataset) -> Dataset:
+    """Return the images of a run in its resolution, which is the target's or the data's."""
+    shape, size = profile.default_input, spec.resolution
+    if size is None:
+        return load(spec.data, input_shape=shape)
+    channels, height, _ = shape or load(spec.data).input_shape
+    if shape is None and height == size:
+        return load(spec.data)
+    return load(spec.data, input_shape=(channels, size, size))
+
+
+def load_space(
+    name: str,
+    dataset: Dataset,
+    precision: str = "fp32",
+    width_mult: float = 1.0,
+) -> SearchSpace:
+    """Return the space of that name for a data set, its widths multiplied, in a precision.
+
+    Raises `UsageError` for a space whose widths can't be multiplied.
+    """
+    space = find_space(name, dataset.input_shape, dataset.num_classes)
+    if width_mult != 1:
+        if not isinstance(space, MobileSpace):
+            raise UsageError(
+                f"--width-mult {width_mult:g}: the space {space.name!r} is no chain of blocks "
+                "whose widths can be multiplied; mobile, ofa, proxyless and TOML chains are"
+            )
+        space = scaled(space, width_mult)
+    return in_precision(space, precision)
+
+
+def _check_data(folder: Path, dataset: Dataset) -> None:
+    """Raise `UsageError` if a run is resumed with other images than it started with."""
+    path = folder / "data.json"
+    now = {"name": dataset.name, "digest": dataset.digest}
+    if not path.exists():
+        write_atomic(path, msgspec.json.encode(now))
+        return
+    before = msgspec.json.decode(path.read_bytes())
+    if before != now:
+        raise UsageError(
+            f"{folder}: the run started with other images (digest {before.get('digest')}, now "
+            f"{now['digest']}); start a new one with another --out"
+        )

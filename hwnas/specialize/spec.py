@@ -1,0 +1,126 @@
+"""The specification of a run: what a user asks of `hwnas specialize`, as one typed value.
+
+It is parsed once, from a command line (`hwnas.specialize.options`) or from Python values, and kept
+as ``config.toml`` in the run's folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from hwnas.errors import InvalidFile, UsageError
+
+Precision = Literal["fp32", "int8"]
+EffortName = Literal["trial", "quick", "standard", "full"]
+Scalar = bool | int | float | str
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Value = TypeVar("Value")
+
+
+class Milliseconds(msgspec.Struct, frozen=True, tag_field="unit", tag="ms"):
+    """A latency budget in milliseconds."""
+
+    value: Positive
+
+
+class Share(msgspec.Struct, frozen=True, tag_field="unit", tag="share"):
+    """A latency budget as a share of the latency of the space's largest network; 0.5 is a half."""
+
+    value: Positive
+
+
+Budget = Milliseconds | Share
+
+
+class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Devices, budgets and data to specialise for, and how: ``config.toml``.
+
+    Several targets or budgets give one network each; of several precisions, resolutions or widths
+    the best network is delivered.
+    """
+
+    targets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("host-cpu",)
+    """Names of devices, or files of their profiles."""
+    data: str = "fashion-mnist-6k"
+    """Name of a data set, folder of images or ``.npz`` file."""
+    budgets: tuple[Budget, ...] = ()
+    """Empty: the latency of the space's default network."""
+    space: str = "mobile"
+    strategy: str = "proxyless"
+    strategy_options: dict[str, Scalar] = {}
+    """Options of that strategy alone, e.g. ``{"estimator": "two"}`` of ``proxyless``."""
+    objective: str = ""
+    """How latency enters the search; empty: the strategy's default."""
+    precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] = ("fp32",)
+    resolutions: tuple[Count, ...] = ()
+    """Heights and widths of the images in pixels; empty: those of the data set or the target."""
+    width_mults: tuple[Positive, ...] = ()
+    """Factors of all widths of the space; empty: 1, or the width that `setup.auto_width` finds."""
+    max_drop: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.02
+    """Validation accuracy, as a share of 1, that int8 may lose before more is done about it."""
+    tune_epochs: Annotated[int, msgspec.Meta(ge=0)] = 2
+    """Epochs of fine-tuning where int8 loses more; 0: layers stay in float32 at once."""
+    pixels: bool = False
+    """Whether the files take pixels from 0 to 255 and normalise them themselves."""
+    effort: EffortName = "quick"
+    latency_model: str = ""
+    """File or name of the latency model; empty: the device's own."""
+    raw: bool = False
+    """Whether budgets are compared with this run's own clock, not with calibrated milliseconds."""
+    seed: int = 0
+    threads: Count = 1
+    """Threads of the supernet's training; a result is repeatable with the same number only."""
+    flip: bool = True
+    """Whether training images may be mirrored."""
+    share_weights: bool = True
+    """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
+
+    @property
+    def target(self) -> str:
+        """The target of a run that has only one."""
+        return _single(self.targets)
+
+    @property
+    def precision(self) -> Precision:
+        return _single(self.precisions)
+
+    @property
+    def budget(self) -> Budget | None:
+        """The budget of a run that has only one; ``None``: the default network's latency."""
+        return _single(self.budgets or (None,))
+
+    @property
+    def resolution(self) -> int | None:
+        return _single(self.resolutions or (None,))
+
+    @property
+    def width_mult(self) -> float:
+        return _single(self.width_mults or (1.0,))
+
+
+def _single(values: tuple[Value, ...]) -> Value:
+    [value] = values
+    return value
+
+
+def check_types(spec: RunSpec) -> RunSpec:
+    """Return a specification that was made in Python, its numbers and choices checked."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(spec), RunSpec)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the run's specification: {error}") from None
+
+
+def read_spec(folder: Path) -> RunSpec:
+    """Read the specification of the run in ``folder``."""
+    path = folder / "config.toml"
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=RunSpec)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidFile(str(path), str(error)) from None
+    except OSError:
+        raise UsageError(f"{folder}: there is no run to resume (no config.toml)") from None
