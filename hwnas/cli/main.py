@@ -25,8 +25,11 @@ SECTIONS = {
         "benchmark": ("hwnas.cli.benchmark:benchmark", "Measure and compare model files."),
     },
     "Deliver": {
-        "verify": ("hwnas.cli.verify.command:verify", "Verify a model file or a bundle."),
-        "deploy": ("hwnas.cli.deploy:deploy", "Copy a model to a device and test it there."),
+        "verify": ("hwnas.cli.deliver.verify:verify", "Verify a model file or a bundle."),
+        "deploy": (
+            "hwnas.cli.deliver.deploy:deploy",
+            "Copy a model to a device and test it there.",
+        ),
     },
     "Extend": {
         "kit": ("hwnas.cli.kit:kit", "Build the native runner that measures on phones."),

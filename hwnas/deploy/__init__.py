@@ -1,1 +1,1 @@
-"""Handing a model over: a bundle of files, and its trial on the device."""
+"""Delivery of a model: a bundle of files, and its test on the device."""

@@ -1,9 +1,9 @@
-"""A bundle: the folder that a model is handed over in, with all it takes to run and to judge it.
+"""A bundle: a folder with a model and everything needed to run and to check it.
 
-``model.onnx`` or ``model.tflite``, ``labels.txt``, ``preprocess.json``, ``run.py``, ``samples.npz``
-(images as they are stored, their labels, and the outputs in the runtime on the machine that made
-the bundle), ``README.md``, and ``manifest.json`` with the SHA-256 of each file and what was
-promised.
+It contains ``model.onnx`` or ``model.tflite``, ``labels.txt``, ``preprocess.json``, ``run.py``,
+``samples.npz`` (images as stored, their labels, and the outputs on the machine that wrote the
+bundle), ``README.md``, and ``manifest.json`` with the SHA-256 of each file, the accuracy and the
+latency.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
+from hwnas.architecture.runtimes import COMPILED, RuntimeName
 from hwnas.data.datasets import Dataset
 from hwnas.devices.runner import file_sha256
-from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError, InvalidFile, UsageError
+from hwnas.export.recipe import format_of
+from hwnas.export.verification.metrics import accuracy
+from hwnas.export.verification.run_model import file_outputs
 from hwnas.files import write_atomic, write_json
 from hwnas.shipped import shipped
 
-SAMPLES = 32
-"""Test images that go along."""
+SAMPLE_IMAGES = 32
+"""Number of test images in a bundle."""
 
-TOLERANCE = {"fp32": 1e-3, "int8": 0.05}
+MAX_RELATIVE_ERROR = {"fp32": 1e-3, "int8": 0.05}
 """Largest difference of outputs between two machines, relative to the largest output. Runtimes
 choose other kernels on other processors; a wrong file or input differs by orders of magnitude."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle holds and promises."""
+    """The contents of a bundle, with the accuracy and latency that it promises."""
 
     model: str
     runtime: RuntimeName
@@ -40,18 +42,18 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input_shape: tuple[int, int, int]
     """Channels, height, width."""
     files: dict[str, str]
-    """SHA-256 of every other file."""
+    """SHA-256 of every file but the manifest."""
     accuracy: float
-    """Of the samples, on the machine that made the bundle."""
+    """Accuracy on the samples, on the machine that wrote the bundle."""
     precision: str = "fp32"
     budget_ms: float | None = None
     median_ms: float | None = None
-    """As the run measured it on the target; ``None``: it was not measured."""
+    """Latency that the run measured on the target; None if it was not measured."""
     schema: int = 1
 
 
 class Samples(msgspec.Struct, frozen=True):
-    """Inputs ``[N, C, H, W]`` after preprocessing, labels and expected outputs ``[N, K]``."""
+    """Preprocessed inputs ``[N, C, H, W]``, labels ``[N]``, expected outputs ``[N, classes]``."""
 
     inputs: np.ndarray
     labels: np.ndarray
@@ -59,7 +61,7 @@ class Samples(msgspec.Struct, frozen=True):
 
 
 class Agreement(msgspec.Struct, frozen=True):
-    """How outputs elsewhere compare with those in the bundle."""
+    """How the outputs on another machine compare with those in the bundle."""
 
     images: int
     max_relative_error: float
@@ -68,44 +70,56 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 def write_bundle(
-    folder: Path, model: Path, runtime: RuntimeName, data: Dataset, target: str,
-    budget_ms: float | None = None, median_ms: float | None = None, precision: str = "fp32",
+    folder: Path,
+    model: Path,
+    data: Dataset,
+    target: str,
+    *,
+    budget_ms: float | None = None,
+    median_ms: float | None = None,
+    precision: str = "fp32",
     pixels: bool = False,
-) -> Manifest:  # fmt: skip
-    """Write a bundle of a compiled model and the first test images of its data.
+) -> Manifest:
+    """Write the bundle of a compiled model, with the first test images of its data set.
 
-    ``pixels``: the file takes pixels from 0 to 255 as they are.
+    With ``pixels`` the model takes pixels from 0 to 255, else normalised images.
     """
+    runtime = COMPILED[format_of(model)]
     mean, std, scale = (0.0,), (1.0,), 1.0
     if not pixels:
         mean, std, scale = data.mean, data.std, 255.0
-    images = data.test.images[:SAMPLES]
-    labels = data.test.labels[:SAMPLES]
-    outputs = run_here(model, runtime, _prepared(images, mean, std, scale))
+    images = data.test.images[:SAMPLE_IMAGES]
+    labels = data.test.labels[:SAMPLE_IMAGES]
+    outputs = file_outputs(model, _preprocess(images, mean, std, scale))
     samples = BytesIO()
     np.savez_compressed(samples, images=images, labels=labels, outputs=outputs)
-    name = f"model{RUNTIMES[runtime].suffix}"
+    name = f"model{runtime.suffix}"
+    preprocessing = {
+        "shape": data.input_shape,
+        "mean": mean,
+        "std": std,
+        "scale": scale,
+        "layout": runtime.layout,
+        "runtime": runtime.name,
+    }
     kits = shipped("export") / "kits"
     contents: dict[str, bytes] = {
         name: model.read_bytes(),
         "labels.txt": ("\n".join(data.classes) + "\n").encode(),
-        "preprocess.json": msgspec.json.encode({
-            "shape": data.input_shape, "mean": mean, "std": std, "scale": scale,
-            "layout": RUNTIMES[runtime].layout, "runtime": runtime,
-        }),
+        "preprocess.json": msgspec.json.encode(preprocessing),
         "run.py": (kits / "run.py").read_bytes(),
         "samples.npz": samples.getvalue(),
-        "README.md": _readme(name, runtime, target).encode(),
-    }  # fmt: skip
+        "README.md": _readme(name, runtime.package, target).encode(),
+    }
     for file, content in contents.items():
         write_atomic(folder / file, content)
     manifest = Manifest(
         model=name,
-        runtime=runtime,
+        runtime=runtime.name,
         target=target,
         input_shape=data.input_shape,
         files={file: file_sha256(folder / file) for file in contents},
-        accuracy=float((outputs.argmax(1) == labels).mean()),
+        accuracy=accuracy(outputs, labels),
         precision=precision,
         budget_ms=budget_ms,
         median_ms=median_ms,
@@ -117,14 +131,14 @@ def write_bundle(
 def read_bundle(folder: Path) -> Manifest:
     """Read a bundle and check every hash.
 
-    Raises `UsageError` for no bundle, `ExportError` for a file that is not the one handed over.
+    Raises `UsageError` if there is no bundle, `ExportError` for a file that has changed.
     """
     path = folder / "manifest.json"
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError:
         raise UsageError(
-            f"{folder}: no bundle (no manifest.json); `hwnas deploy` makes one"
+            f"{folder}: not a bundle (no manifest.json); `hwnas deploy` writes one"
         ) from None
     except msgspec.DecodeError as error:
         raise InvalidFile(str(path), str(error)) from None
@@ -134,68 +148,59 @@ def read_bundle(folder: Path) -> Manifest:
         if Path(name).name != name:
             raise InvalidFile(str(path), f"{name!r} is not the name of a file in the bundle")
         if not (folder / name).is_file():
-            raise ExportError(f"{folder / name}: missing")
+            raise ExportError(f"{folder / name}: missing from the bundle")
         if file_sha256(folder / name) != digest:
-            raise ExportError(f"{folder / name}: not the file that was handed over (SHA-256)")
+            raise ExportError(f"{folder / name}: has changed since it was bundled (SHA-256)")
     return manifest
 
 
 def read_samples(folder: Path) -> Samples:
-    """Return a bundle's samples, preprocessed as its ``preprocess.json`` says."""
-    said = msgspec.json.decode((folder / "preprocess.json").read_bytes())
+    """Return the samples of a bundle, preprocessed as its ``preprocess.json`` states."""
+    config = msgspec.json.decode((folder / "preprocess.json").read_bytes())
     with np.load(folder / "samples.npz", allow_pickle=False) as file:
         images, labels, outputs = (file[name] for name in ("images", "labels", "outputs"))
-    return Samples(_prepared(images, said["mean"], said["std"], said["scale"]), labels, outputs)
+    return Samples(
+        _preprocess(images, config["mean"], config["std"], config["scale"]), labels, outputs
+    )
 
 
-def _prepared(
+def _preprocess(
     images: np.ndarray, mean: Sequence[float], std: Sequence[float], scale: float
 ) -> np.ndarray:
     shift, width = (np.array(values, np.float32)[:, None, None] for values in (mean, std))
     return ((images.astype(np.float32) / np.float32(scale) - shift) / width).astype(np.float32)
 
 
-def run_here(model: Path, runtime: RuntimeName, inputs: np.ndarray) -> np.ndarray:
-    """Return outputs ``[N, K]`` of inputs ``[N, C, H, W]`` in this machine's runtime."""
-    opened = open_model(str(model), runtime)
-    outputs: list[np.ndarray] = []
-    for one in np.ascontiguousarray(RUNTIMES[runtime].from_nchw(inputs)):
-        opened.set_input(one[None])
-        opened.run()
-        outputs.append(opened.output().reshape(-1))
-    return np.stack(outputs).astype(np.float32)
-
-
-def agreement(outputs: np.ndarray, samples: Samples, manifest: Manifest) -> Agreement:
-    """Compare outputs with the bundle's; raises `ExportError` beyond `TOLERANCE`."""
-    limit = TOLERANCE.get(manifest.precision, TOLERANCE["int8"])
+def compare_outputs(outputs: np.ndarray, samples: Samples, manifest: Manifest) -> Agreement:
+    """Compare outputs with the bundle's. Raises `ExportError` above `MAX_RELATIVE_ERROR`."""
+    limit = MAX_RELATIVE_ERROR.get(manifest.precision, MAX_RELATIVE_ERROR["int8"])
     if outputs.shape != samples.outputs.shape:
         raise ExportError(
             f"outputs of shape {outputs.shape}, expected {samples.outputs.shape} as in the bundle"
         )
     scale = float(np.abs(samples.outputs).max()) or 1.0
     error = float(np.abs(outputs - samples.outputs).max()) / scale
-    found = Agreement(
+    agreement = Agreement(
         images=len(outputs),
         max_relative_error=error,
-        accuracy=float((outputs.argmax(1) == samples.labels).mean()),
+        accuracy=accuracy(outputs, samples.labels),
         promised_accuracy=manifest.accuracy,
     )
     if not error <= limit:
         raise ExportError(
-            f"outputs differ by {error:.2g} of the largest one from the bundle's, more than "
-            f"{limit:g}; accuracy {found.accuracy:.1%}, promised {manifest.accuracy:.1%}"
+            f"outputs differ from the bundle's by {error:.2g} of the largest output, more than "
+            f"{limit:g}; accuracy {agreement.accuracy:.1%}, promised {manifest.accuracy:.1%}"
         )
-    return found
+    return agreement
 
 
-def _readme(name: str, runtime: RuntimeName, target: str) -> str:
+def _readme(name: str, package: str, target: str) -> str:
     return (
-        f"# {name}, made for {target}\n\n"
-        f"    pip install numpy {RUNTIMES[runtime].package}\n"
-        "    python run.py                 # the samples in this folder: outputs and accuracy\n"
-        "    python run.py IMAGE.npy ...   # uint8 images [C, H, W]: labels\n"
-        "    hwnas verify .                # hashes, outputs, and the latency on the target\n\n"
-        "`preprocess.json` says how pixels become inputs, `labels.txt` what outputs mean, "
-        "`manifest.json` what was promised.\n"
+        f"# {name}, compiled for {target}\n\n"
+        f"    pip install numpy {package}\n"
+        "    python run.py                 # outputs and accuracy on the samples of this folder\n"
+        "    python run.py IMAGE.npy ...   # labels of uint8 images [C, H, W]\n"
+        "    hwnas verify .                # check hashes, outputs and latency\n\n"
+        "`preprocess.json` describes how pixels become inputs, `labels.txt` names the classes, and "
+        "`manifest.json` states the accuracy and the latency.\n"
     )

@@ -1,4 +1,4 @@
-"""Bringing a bundle to a device, and running it there on the bundle's own images."""
+"""Copies a bundle to a device and runs it there on the bundle's own images."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.deploy.bundle import (
     Agreement,
     Manifest,
-    agreement,
+    compare_outputs,
     read_bundle,
     read_samples,
-    run_here,
 )
 from hwnas.devices.limits import check_precision, check_size
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runners.programs import push_kit
 from hwnas.devices.transports.transport import Transport, open_transport
 from hwnas.errors import ExportError, UsageError
+from hwnas.export.verification.run_model import file_outputs
 
-RUN_S = 600.0
+TIMEOUT_S = 600.0
 
 
-class Deployed(msgspec.Struct, frozen=True):
-    """Where a bundle is now, and what it computed there."""
+class Deployment(msgspec.Struct, frozen=True):
+    """A bundle on a device, and how its outputs there compare."""
 
     target: str
     folder: str
-    """On the device."""
+    """Path on the device."""
     command: str
-    """That runs it, typed here."""
+    """Command that runs it, to be typed on this machine."""
     agreement: Agreement
 
 
-def deploy(bundle: Path, profile: DeviceProfile) -> Deployed:
-    """Push a bundle, run it on its images there, compare outputs and accuracy.
+def deploy(bundle: Path, profile: DeviceProfile) -> Deployment:
+    """Copy a bundle to a device, run it there on its samples, and compare outputs and accuracy.
 
-    Phones run it by the native runner, hosts by ``run.py``. Raises `DeviceError` for a device that
-    is not there, `ExportError` where it computes something else.
+    Phones run it with the native runner, hosts with ``run.py``. Raises `DeviceError` for a device
+    that cannot be reached, `ExportError` if its outputs differ.
     """
     manifest = read_bundle(bundle)
     if manifest.runtime != profile.runtime:
         raise UsageError(
-            f"{bundle}: made for {manifest.runtime}, {profile.name} runs {profile.runtime}"
+            f"{bundle}: compiled for {manifest.runtime}, but {profile.name} runs {profile.runtime}"
         )
     model = bundle / manifest.model
     check_size(str(model), model.stat().st_size, profile)
@@ -57,28 +57,27 @@ def deploy(bundle: Path, profile: DeviceProfile) -> Deployed:
         folder = _push_all(transport, bundle, manifest)
         run = _on_phone if profile.transport == "adb" else _on_host
         outputs, command = run(transport, profile, bundle, manifest, folder)
-    found = agreement(outputs, read_samples(bundle), manifest)
-    return Deployed(profile.name, folder, command, found)
+    agreement = compare_outputs(outputs, read_samples(bundle), manifest)
+    return Deployment(profile.name, folder, command, agreement)
 
 
-def verify_here(bundle: Path) -> Agreement:
-    """Check a bundle's hashes and outputs on this machine."""
-    manifest = read_bundle(bundle)
-    samples = read_samples(bundle)
-    outputs = run_here(bundle / manifest.model, manifest.runtime, samples.inputs)
-    return agreement(outputs, samples, manifest)
+def verify_outputs(bundle: Path) -> Agreement:
+    """Check the hashes and outputs of a bundle on this machine."""
+    manifest, samples = read_bundle(bundle), read_samples(bundle)
+    outputs = file_outputs(bundle / manifest.model, samples.inputs)
+    return compare_outputs(outputs, samples, manifest)
 
 
 def _push_all(transport: Transport, bundle: Path, manifest: Manifest) -> str:
-    """Push every file once, by content; link them side by side under the model's hash."""
+    """Copy every file, each content only once, to a folder named after the model's hash."""
     folder = f"{transport.folder}/bundle-{manifest.files[manifest.model][:16]}"
     commands = [f"mkdir -p {shlex.quote(folder)}"]
     for name in sorted({*manifest.files, "manifest.json"}):
-        there = transport.push(bundle / name, name)
-        commands.append(f"cp {shlex.quote(there)} {shlex.quote(f'{folder}/{name}')}")
-    said = transport.shell(" && ".join(commands), limit_s=RUN_S)
-    if said.status:
-        raise ExportError(f"{transport.name}: {folder} could not be made: {said.last_line}")
+        pushed = transport.push(bundle / name, name)
+        commands.append(f"cp {shlex.quote(pushed)} {shlex.quote(f'{folder}/{name}')}")
+    result = transport.shell(" && ".join(commands), limit_s=TIMEOUT_S)
+    if result.status:
+        raise ExportError(f"{transport.name}: cannot create {folder}: {result.last_line}")
     return folder
 
 
@@ -87,15 +86,15 @@ def _on_host(
 ) -> tuple[np.ndarray, str]:
     remote = profile.remote
     python = remote.python if remote else sys.executable
-    words = [python, f"{folder}/run.py"]
-    said = transport.run(words, limit_s=RUN_S)
+    command = [python, f"{folder}/run.py"]
+    result = transport.run(command, limit_s=TIMEOUT_S)
     try:
-        outputs = np.array(msgspec.json.decode(said.out)["outputs"], np.float32)
+        outputs = np.array(msgspec.json.decode(result.out)["outputs"], np.float32)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
         raise ExportError(
-            f"{transport.name}: run.py ended with status {said.status}: {said.last_line}"
+            f"{transport.name}: run.py ended with status {result.status}: {result.last_line}"
         ) from None
-    return outputs, shlex.join(transport.connection.user_command(shlex.join(words)))
+    return outputs, shlex.join(transport.connection.user_command(shlex.join(command)))
 
 
 def _on_phone(
@@ -108,19 +107,20 @@ def _on_phone(
     command: list[str] = []
     inputs = RUNTIMES[manifest.runtime].from_nchw(read_samples(bundle).inputs)
     with tempfile.TemporaryDirectory() as scratch:
-        for number, one in enumerate(inputs):
+        for number, image in enumerate(inputs):
             raw = Path(scratch) / f"{number}.raw"
-            raw.write_bytes(one.astype(np.float32).tobytes())
+            raw.write_bytes(image.astype(np.float32).tobytes())
             command = [
-                "env", f"LD_LIBRARY_PATH={libraries}", program,
-                f"--graph={folder}/{manifest.model}", f"--input_file={transport.push(raw)}",
+                *("env", f"LD_LIBRARY_PATH={libraries}", program),
+                f"--graph={folder}/{manifest.model}",
+                f"--input_file={transport.push(raw)}",
                 f"--output_filepath={output}",
-            ]  # fmt: skip
-            said = transport.run(command, limit_s=RUN_S)
-            if said.status or said.out.strip():
+            ]
+            result = transport.run(command, limit_s=TIMEOUT_S)
+            if result.status or result.out.strip():
                 raise ExportError(
-                    f"{transport.name}: the runner ended with status {said.status}: "
-                    f"{said.last_line}"
+                    f"{transport.name}: the runner ended with status {result.status}: "
+                    f"{result.last_line}"
                 )
             transport.pull(output, raw)
             outputs.append(np.frombuffer(raw.read_bytes(), np.float32))

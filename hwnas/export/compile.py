@@ -1,135 +1,137 @@
-"""From a PyTorch module to a verified model file, or to no file at all."""
+"""Compiles a PyTorch module to a verified model file, or to no file at all."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import msgspec
 from torch import nn
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.architecture.artifact import Artifact, Format, Parity, Precision
-from hwnas.devices.worker.runtimes.open import open_model
-from hwnas.errors import ExportError
+from hwnas.architecture.artifact import Artifact, Parity
+from hwnas.errors import UsageError
+from hwnas.export.converters import ConverterName, convert
 from hwnas.export.graph.nodes import Graph
 from hwnas.export.graph.trace import trace
-from hwnas.export.metadata.architecture import notes_of
-from hwnas.export.metadata.preprocessing import Preprocessing, folded, input_note, taking_pixels
+from hwnas.export.metadata.architecture import architecture_metadata
+from hwnas.export.metadata.preprocessing import (
+    Preprocessing,
+    fold_input_affine,
+    input_metadata,
+    with_normalisation,
+)
+from hwnas.export.model_file import write_artifact
 from hwnas.export.onnx.emitter import write_onnx
-from hwnas.export.quantization.ptq import quantization_of, quantize
-from hwnas.export.recipe import OnnxRecipe, Quantization, Recipe, find_recipe
+from hwnas.export.quantization.ptq import Int8, int8_quantization, quantize
+from hwnas.export.recipe import OnnxRecipe, Recipe, find_recipe, format_of
 from hwnas.export.tflite.emitter import write_tflite
-from hwnas.export.verification.bisect import located
-from hwnas.export.verification.int8_agreement import agreement
-from hwnas.export.verification.verify import verify
+from hwnas.export.verification.bisect import locate_difference
+from hwnas.export.verification.images import Verification, noise_images
+from hwnas.export.verification.int8_agreement import verify_int8
+from hwnas.export.verification.verify import torch_outputs, verify
 
-Array = np.ndarray[Any, Any]
+
+def export_module(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    path: Path,
+    *,
+    verification: Verification | None = None,
+    int8: Int8 | None = None,
+    architecture: Architecture | None = None,
+    recipe: Recipe | None = None,
+    converter: ConverterName | None = None,
+) -> Artifact:
+    """Compile ``module`` to ``path``, an ``.onnx`` or ``.tflite`` file, and verify it.
+
+    As `compile_model`, but always verified: without ``verification`` on noise. ``converter`` names
+    another package that makes a float32 file from operations that hwnas does not compile.
+    """
+    images, labels = verification or noise_images(input_shape, "fp32" if int8 is None else "int8")
+    if labels is None:  # also reports a module that PyTorch itself cannot run, before any work
+        labels = torch_outputs(module, images).argmax(axis=1)
+    verification = Verification(images, labels)
+    if converter is None:
+        return compile_model(
+            module,
+            input_shape,
+            path,
+            verification=verification,
+            int8=int8,
+            architecture=architecture,
+            recipe=recipe,
+        )
+    if int8 is not None:
+        raise UsageError(f"the converter {converter} makes no int8 files; expected float32")
+    return convert(converter, module, input_shape, path, verification)
 
 
 def compile_model(
     module: nn.Module,
     input_shape: tuple[int, int, int],
-    format: Format,
     path: Path,
-    images: Array | None = None,
-    labels: Array | None = None,
-    architecture: Architecture | None = None,
     *,
-    precision: Precision = "fp32",
-    calibration: Array | None = None,
-    quantization: Quantization | None = None,
-    float_layers: tuple[str, ...] = (),
+    verification: Verification | None = None,
+    int8: Int8 | None = None,
+    architecture: Architecture | None = None,
     preprocessing: Preprocessing | None = None,
     recipe: Recipe | None = None,
 ) -> Artifact:
-    """Compile ``module`` for one image of ``input_shape`` and write it to ``path``.
+    """Compile ``module`` for one image of ``input_shape`` (channels, height, width) to ``path``.
 
-    Verified on normalised ``images`` ``[N, C, H, W]`` and ``labels`` ``[N]`` if they are given,
-    else only opened in the runtime. ``architecture`` is written into it, see `embedded`. The file
-    appears under its name when all of that is done; after an `ExportError` there is none (one that
-    was there before stays).
+    The suffix of ``path``, ``.onnx`` or ``.tflite``, selects the format; with ``int8`` the file is
+    quantised. It is compared with the module on the images of ``verification``, else only opened
+    in its runtime. ``architecture`` and ``preprocessing`` are written into the file; with
+    ``preprocessing.embedded`` the normalisation is compiled into it, and all images given here are
+    pixels from 0 to 255. ``recipe`` replaces the shipped recipe.
 
-    ``int8`` takes ``calibration`` images ``[N, C, H, W]``, which are not those that it is verified
-    on; ``quantization`` instead of the recipe's; and layers that stay in float32, see `quantize`.
-
-    ``recipe`` is another than the shipped one of the format and precision.
-
-    ``preprocessing`` is written into the file; one ``inside`` is compiled before the module, and
-    all images are pixels from 0 to 255 then.
+    The file appears under its name when all of this has succeeded; after an `ExportError` a file
+    that existed before is unchanged.
     """
-    if (images is None) != (labels is None):
-        raise ValueError("to verify takes both images and labels")
-    if (precision == "int8") != (calibration is not None):
-        raise ValueError("int8, and nothing else, takes calibration images")
-    if preprocessing is not None and preprocessing.inside:
-        module = taking_pixels(module, preprocessing)
-    recipe = recipe or find_recipe(format, precision)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        notes = notes_of(architecture) if architecture is not None else {}
+    format = format_of(path)
+    recipe = recipe or find_recipe(format, "fp32" if int8 is None else "int8")
+    metadata = {} if architecture is None else architecture_metadata(architecture)
+    if preprocessing is None:
         graph = trace(module, input_shape)
-        if preprocessing is not None:
-            notes |= input_note(preprocessing, format, input_shape)
-            graph = folded(graph) if preprocessing.inside else graph
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(graph, recipe, temporary, notes)
-        if calibration is not None:
-            quantization = quantization or quantization_of(format)
-            quantize(temporary, temporary, format, calibration, quantization, float_layers)
-        version = _runtime_version(temporary, recipe)
-        parity: Parity | None = None
-        if images is not None and labels is not None:
-            if quantization is None:
-                with located(temporary, format, module, images):
-                    parity = verify(temporary, format, module, images, labels)
-            else:
-                parity = agreement(temporary, format, module, images, labels, quantization)
-        data = temporary.read_bytes()
-        os.replace(temporary, path)
-    except ExportError as error:
-        raise ExportError(str(error).replace(str(temporary), str(path))) from error
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return Artifact(
-        path=str(path),
-        format=format,
-        precision=recipe.precision,
-        runtime=recipe.runtime,
-        runtime_version=version,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size_bytes=len(data),
-        parity=parity,
-        calibration="" if quantization is None else quantization.calibration,
-        float_layers=float_layers,
+    else:
+        metadata |= input_metadata(preprocessing, format, input_shape)
+        if preprocessing.embedded:
+            module = with_normalisation(module, preprocessing)
+        graph = trace(module, input_shape)
+        graph = fold_input_affine(graph) if preprocessing.embedded else graph
+    quantization = None if int8 is None else int8.quantization or int8_quantization(format)
+
+    def write(target: Path) -> None:
+        write_graph(graph, recipe, target, metadata)
+        if int8 is not None:
+            quantize(target, target, int8)
+
+    def check(target: Path) -> Parity | None:
+        if verification is None:
+            return None
+        if quantization is not None:
+            return verify_int8(target, module, verification, quantization)
+        with locate_difference(target, module, verification.images):
+            return verify(target, module, verification)
+
+    artifact = write_artifact(path, recipe, write, check)
+    if int8 is None or quantization is None:
+        return artifact
+    return msgspec.structs.replace(
+        artifact, calibration=quantization.calibration, float_layers=int8.float_layers
     )
 
 
-def _write(graph: Graph, recipe: Recipe, path: Path, notes: dict[str, bytes]) -> None:
+def write_graph(graph: Graph, recipe: Recipe, path: Path, metadata: dict[str, bytes]) -> None:
+    """Write a float32 file in the versions that ``recipe`` states."""
     if isinstance(recipe, OnnxRecipe):
         write_onnx(
             graph,
             path,
             opset=recipe.opset,
             ir_version=recipe.ir_version,
-            metadata=notes,
+            metadata=metadata,
             dynamic_batch=recipe.dynamic_batch,
         )
     else:
-        write_tflite(graph, path, schema_version=recipe.schema_version, metadata=notes)
-
-
-def _runtime_version(path: Path, recipe: Recipe) -> str:
-    """Open the file, so that one which the runtime refuses is an error; return its version."""
-    try:
-        return open_model(str(path), recipe.runtime, 1).version
-    except (RuntimeError, ValueError) as error:
-        raise ExportError(
-            f"{path}: {recipe.runtime} cannot open it: {getattr(error, 'why', error)}"
-        ) from error
+        write_tflite(graph, path, schema_version=recipe.schema_version, metadata=metadata)

@@ -1,28 +1,28 @@
-"""Other converters, for networks outside the compiler's ops; their files are verified the same."""
+"""Converters of other packages, for operations that hwnas does not compile.
+
+Their files are verified like the compiler's own.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import warnings
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from hwnas.architecture.artifact import Artifact, Format
-from hwnas.devices.worker.runtimes.open import open_model
-from hwnas.errors import ExportError, UsageError
+from hwnas.errors import ExportError, UsageError, first_line
+from hwnas.export.graph.nodes import INPUT, OUTPUT
 from hwnas.export.graph.trace import evaluating
-from hwnas.export.recipe import find_recipe
+from hwnas.export.model_file import write_artifact
+from hwnas.export.recipe import find_recipe, format_of
+from hwnas.export.verification.images import Verification
 from hwnas.export.verification.verify import verify
 
-Array = np.ndarray[Any, Any]
-Via = Literal["torch-onnx", "litert-torch"]
+ConverterName = Literal["torch-onnx", "litert-torch"]
 
 
 class Converter(NamedTuple):
@@ -32,65 +32,60 @@ class Converter(NamedTuple):
     module: str
 
 
-CONVERTERS: dict[Via, Converter] = {
+CONVERTERS: dict[ConverterName, Converter] = {
     "torch-onnx": Converter("onnx", "onnxscript"),
     "litert-torch": Converter("tflite", "litert_torch"),
 }
 
 
-def compile_via(
-    via: Via, module: nn.Module, input_shape: tuple[int, int, int], path: Path, images: Array,
-    labels: Array,
-) -> Artifact:  # fmt: skip
-    """Convert with ``via``, verify on ``images`` and ``labels``; else there is no file.
+def convert(
+    name: ConverterName,
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    path: Path,
+    verification: Verification,
+) -> Artifact:
+    """Convert ``module`` with the converter ``name`` and verify the file.
 
-    Raises `UsageError` where its package is not installed, `ExportError` where it or the
-    verification fails.
+    Raises `UsageError` if its package is not installed or writes another format than the suffix of
+    ``path``, `ExportError` if the conversion or the verification fails; then there is no file.
     """
-    format, module_name = CONVERTERS[via]
-    recipe = find_recipe(format)
+    converter = CONVERTERS[name]
+    if format_of(path) != converter.format:
+        raise UsageError(f"{path}: {name} writes .{converter.format} files only")
     try:
-        import_module(module_name)
+        import_module(converter.module)
     except ImportError:
-        raise UsageError(f'--via {via} needs more: pip install "hwnas[{via}]"') from None
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with evaluating(module), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _convert(via, module, torch.zeros(1, *input_shape), temporary)
-        version = open_model(str(temporary), recipe.runtime, 1).version
-        parity = verify(temporary, format, module, images, labels)
-        data = temporary.read_bytes()
-        os.replace(temporary, path)
-    except ExportError as error:
-        raise ExportError(str(error).replace(str(temporary), str(path))) from error
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror or error})") from error
-    except Exception as error:  # whatever a converter makes of the network
-        first = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise ExportError(f"{path}: {via} failed: {first}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return Artifact(
-        path=str(path),
-        format=format,
-        precision="fp32",
-        runtime=recipe.runtime,
-        runtime_version=version,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size_bytes=len(data),
-        parity=parity,
-    )
+        raise UsageError(
+            f'the converter {name} is not installed: pip install "hwnas[{name}]"'
+        ) from None
+
+    def write(target: Path) -> None:
+        try:
+            with evaluating(module), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _convert(name, module, torch.zeros(1, *input_shape), target)
+        except OSError:
+            raise
+        except Exception as error:  # a converter may raise anything
+            raise ExportError(f"{path}: {name} failed: {first_line(error)}") from error
+
+    recipe = find_recipe(converter.format)
+    return write_artifact(path, recipe, write, lambda file: verify(file, module, verification))
 
 
-def _convert(via: Via, module: nn.Module, image: torch.Tensor, path: Path) -> None:
-    if via == "torch-onnx":
+def _convert(name: ConverterName, module: nn.Module, image: torch.Tensor, path: Path) -> None:
+    if name == "torch-onnx":
         torch.onnx.export(
-            module, (image,), str(path), dynamo=True, external_data=False, verbose=False,
-            input_names=["images"], output_names=["logits"],
-        )  # fmt: skip
+            module,
+            (image,),
+            str(path),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+        )
         return
     litert_torch: Any = import_module("litert_torch")
     nhwc = litert_torch.to_channel_last_io(module, args=[0])

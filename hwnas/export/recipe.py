@@ -1,65 +1,84 @@
-"""Recipes: one TOML file in ``export/recipes`` says what a format and precision are made of."""
+"""Recipes: a TOML file in ``export/recipes`` for each format and precision states its versions."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from hwnas.architecture.artifact import Format, Precision
-from hwnas.errors import InvalidFile, UnknownName
+from hwnas.architecture.runtimes import COMPILED
+from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.shipped import shipped
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How an int8 file is made, and what it must be worth to be kept."""
+    """How an int8 file is made, and how much accuracy it may lose."""
 
     calibration: Calibration
     """``entropy`` is for ONNX only."""
     percentile: float
-    """Share of an activation's values, in percent, that its range holds; of ``percentile``."""
+    """Percentage of an activation's values that its range covers, for ``percentile``."""
     reduce_range: bool = False
-    """Weights of 7 bits; for ONNX only."""
+    """Weights of 7 bits, for ONNX only."""
     min_label_agreement: float
-    """Smallest share of images in which the file sees the class that PyTorch sees."""
+    """Smallest fraction of images in which the file predicts the class that PyTorch predicts."""
     max_drop: float
-    """Largest loss of top-1 accuracy against PyTorch, as a share of 1."""
+    """Largest loss of top-1 accuracy against PyTorch, 0 to 1."""
 
 
-class OnnxRecipe(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag="onnx"
-):
+class _Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format"):
     precision: Precision
+    max_relative_error: float | None = None
+    """Limit of `Parity.max_relative_error` above which a file is rejected; None for int8."""
+    quantization: Quantization | None = None
+    """Settings of an int8 recipe."""
+
+
+class OnnxRecipe(_Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="onnx"):
     runtime: Literal["onnxruntime"]
     layout: Literal["NCHW"]
     opset: int
     ir_version: int
-    max_relative_error: float | None = None
-    """Limit of `Parity.max_relative_error`; a file above it is not kept. ``None`` for int8."""
-    quantization: Quantization | None = None
-    """Of int8."""
     dynamic_batch: bool = False
-    """Whether the file takes any number of images at once."""
+    """Whether the file accepts any number of images at once."""
+
+    @property
+    def format(self) -> Format:
+        return "onnx"
 
 
-class TfliteRecipe(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag="tflite"
-):
-    precision: Precision
+class TfliteRecipe(_Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="tflite"):
     runtime: Literal["litert"]
     layout: Literal["NHWC"]
     schema_version: int
-    max_relative_error: float | None = None
-    """Limit of `Parity.max_relative_error`; a file above it is not kept. ``None`` for int8."""
-    quantization: Quantization | None = None
-    """Of int8."""
+
+    @property
+    def format(self) -> Format:
+        return "tflite"
 
 
 Recipe = OnnxRecipe | TfliteRecipe
+
+
+def format_of(path: Path) -> Format:
+    """Return the format that the suffix of ``path`` states. Raises `UsageError` for any other."""
+    for format in COMPILED:
+        if path.suffix == f".{format}":
+            return format
+    raise UsageError(f"{path}: expected a file name that ends in .onnx or .tflite")
+
+
+def onnx_recipe(precision: Precision, opset: int | None, dynamic_batch: bool) -> OnnxRecipe:
+    """Return the shipped ONNX recipe with another opset or with a dynamic batch."""
+    recipe = find_recipe("onnx", precision)
+    assert isinstance(recipe, OnnxRecipe)
+    return msgspec.structs.replace(recipe, opset=opset or recipe.opset, dynamic_batch=dynamic_batch)
 
 
 @cache
@@ -74,7 +93,7 @@ def find_recipe(format: Format, precision: Precision = "fp32") -> Recipe:
 
 
 def read_recipe(file: Traversable) -> Recipe:
-    """Read one recipe; a wrong or unknown field is named with its path."""
+    """Read a recipe. Raises `InvalidFile` that names a wrong or unknown field with its path."""
     try:
         return msgspec.toml.decode(file.read_bytes(), type=Recipe)  # type: ignore[arg-type]
     except msgspec.DecodeError as error:

@@ -1,1 +1,1 @@
-"""Networks by name, file or factory, with their weights."""
+"""Networks by name, file or factory, with their weights and the images to verify them on."""

@@ -1,4 +1,4 @@
-"""A network as a user names it: a JSON file, a run folder, a model file, or a published name."""
+"""Architectures as users name them: a JSON file, run folder, model file or published name."""
 
 from __future__ import annotations
 
@@ -13,57 +13,59 @@ from hwnas.spaces.cells.genotype import CellGenotype, published_cells, read_geno
 from hwnas.spaces.find import find_space
 from hwnas.spaces.published import published, published_names
 
-FILES = (".onnx", ".tflite")
+MODEL_SUFFIXES = (".onnx", ".tflite")
 T = TypeVar("T")
 
 
-def find_network(
-    what: str, space: str = "mobile", input_shape: tuple[int, int, int] | None = None,
+def resolve_architecture(
+    name: str,
+    space: str = "mobile",
+    input_shape: tuple[int, int, int] | None = None,
     num_classes: int | None = None,
-) -> Architecture:  # fmt: skip
-    """Return the network that ``what`` names.
+) -> Architecture:
+    """Return the architecture that ``name`` means.
 
-    ``space``, ``input_shape`` and ``num_classes`` are for genotypes, which say no shapes; a name of
-    published cells is one. Raises `UsageError` for what is none of these.
+    ``space``, ``input_shape`` and ``num_classes`` complete a genotype, which states no shapes; the
+    name of published cells is a genotype. Raises `UsageError` for anything else.
     """
-    path = Path(what)
+    path = Path(name)
     if path.is_dir():
-        found = path / "search" / "architecture.json"
-        if not found.exists():
-            raise InvalidFile(what, "is no finished run (no search/architecture.json)")
-        return read_architecture(found)
-    if path.suffix in FILES:
+        file = path / "search" / "architecture.json"
+        if not file.exists():
+            raise InvalidFile(name, "is not a finished run (no search/architecture.json)")
+        return read_architecture(file)
+    if path.suffix in MODEL_SUFFIXES:
         from hwnas.export.metadata.architecture import read_embedded
 
         return read_embedded(path)
     if path.suffix == ".json":
         return _from_json(path, space, input_shape, num_classes)
-    if what in published_names():
-        return published(what).architecture
-    if what in published_cells():
-        cells = published_cells()[what].genotype
-        return _placed(cells, "cells", input_shape, num_classes)
-    if path.exists() or "/" in what:
-        raise InvalidFile(what, "expected a .json, .onnx or .tflite file, or a run folder")
+    if name in published_names():
+        return published(name).architecture
+    if name in published_cells():
+        cells = published_cells()[name].genotype
+        return _place(cells, "cells", input_shape, num_classes)
+    if path.exists() or "/" in name:
+        raise InvalidFile(name, "expected a .json, .onnx or .tflite file, or a run folder")
     known = [*published_names(), *published_cells()]
-    raise UnknownName("published network (or file)", what, known)
+    raise UnknownName("published network (or file)", name, known)
 
 
-def needs_shape(what: str) -> bool:
-    """Whether ``what`` is a genotype, whose input size and classes the data must give."""
-    path = Path(what)
+def is_genotype(name: str) -> bool:
+    """Return whether ``name`` means a genotype, whose input shape and classes the data gives."""
+    path = Path(name)
     if path.suffix == ".json" and path.is_file():
-        return _decoded(path, _Keys).blocks is None
-    return what in published_cells() and not path.exists()
+        return _decode(path, _Keys).blocks is None
+    return name in published_cells() and not path.exists()
 
 
 def read_architecture(path: Path) -> Architecture:
-    """Read an architecture's JSON. Raises `InvalidFile` naming the wrong field."""
-    return _decoded(path, Architecture)
+    """Read the JSON of an architecture. Raises `InvalidFile` that names a wrong field."""
+    return _decode(path, Architecture)
 
 
 class _Keys(msgspec.Struct):
-    """Which of the kinds of JSON a file is."""
+    """The keys that tell the kinds of JSON files apart."""
 
     blocks: object = None
     choices: object = None
@@ -73,38 +75,40 @@ class _Keys(msgspec.Struct):
 def _from_json(
     path: Path, space: str, input_shape: tuple[int, int, int] | None, num_classes: int | None
 ) -> Architecture:
-    keys = _decoded(path, _Keys)
+    keys = _decode(path, _Keys)
     if keys.blocks is not None:
         return read_architecture(path)
     if keys.choices is not None:
-        genotype = _decoded(path, Genotype)
-        return _placed(genotype, genotype.space or space, input_shape, num_classes, str(path))
+        genotype = _decode(path, Genotype)
+        return _place(genotype, genotype.space or space, input_shape, num_classes, str(path))
     if keys.normal is not None:
         cells = read_genotype(path.read_bytes(), str(path))
-        return _placed(cells, "cells", input_shape, num_classes, str(path))
+        return _place(cells, "cells", input_shape, num_classes, str(path))
     raise InvalidFile(
-        str(path), "is neither an architecture (blocks) nor a genotype (space and choices, or "
-        "normal and reduction)"
-    )  # fmt: skip
+        str(path),
+        "is neither an architecture (blocks) nor a genotype (space and choices, or normal and "
+        "reduction)",
+    )
 
 
-def _placed(
+def _place(
     genotype: Genotype | CellGenotype,
     space: str,
     input_shape: tuple[int, int, int] | None,
     num_classes: int | None,
     file: str = "",
 ) -> Architecture:
+    """Return the architecture of a genotype; errors name ``file``, if it is given."""
     if input_shape is None or num_classes is None:
-        raise UsageError("a genotype says no shapes: --data gives input size and classes")
-    made: Any = find_space(space, input_shape, num_classes)  # cells take genotypes of two kinds
+        raise UsageError("a genotype states no shapes: give --data for input shape and classes")
+    search_space: Any = find_space(space, input_shape, num_classes)  # cells take both kinds
     try:
-        return made.architecture(genotype)
+        return search_space.architecture(genotype)
     except HwnasError as error:
         raise InvalidFile(file, str(error)) if file else error from None
 
 
-def _decoded(path: Path, kind: type[T]) -> T:
+def _decode(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as error:

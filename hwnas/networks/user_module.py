@@ -1,4 +1,4 @@
-"""What `hwnas export` compiles: a run's network, an architecture's, or a module of the user's."""
+"""Loads a network as users name it: a run's, an architecture's, or a module of their own code."""
 
 from __future__ import annotations
 
@@ -9,133 +9,106 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import nn
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.data.datasets import load_dataset, normalise
-from hwnas.errors import InvalidFile, UsageError
-from hwnas.export.quantization.ptq import CALIBRATION_IMAGES
-from hwnas.networks.resolve import find_network
-from hwnas.networks.trained import trained_network
+from hwnas.errors import UsageError
+from hwnas.networks.resolve import resolve_architecture
+from hwnas.networks.weights import CHECKPOINT, load_weights, trained_network
 from hwnas.nn.build import build
-from hwnas.training.checkpoint import load_checkpoint
 
 Shape = tuple[int, int, int]
 
 
-class Named(NamedTuple):
-    """A network to compile."""
+class LoadedNetwork(NamedTuple):
+    """A network in evaluation mode."""
 
     module: nn.Module
     input_shape: Shape
     architecture: Architecture | None
+    """None for a module of the user's code."""
     trained: bool
     """False: its weights are random."""
 
 
-class Images(NamedTuple):
-    """What a file is verified on."""
+def load_network(
+    name: str, input_shape: Shape | None = None, checkpoint: Path | None = None
+) -> LoadedNetwork:
+    """Return the network that ``name`` means.
 
-    images: np.ndarray
-    """Normalised, ``[N, C, H, W]``."""
-    labels: np.ndarray | None
-    source: str
-
-
-def find_module(what: str, input_shape: Shape | None, checkpoint: Path | None) -> Named:
-    """Return the network that ``what`` names: see the command's help.
-
-    ``module:factory`` runs the user's own code: the module is imported, also from the current
-    folder, and its factory called. Raises `UsageError` for what cannot be meant.
+    ``name`` is a run folder, an architecture (see `resolve_architecture`), or ``module:factory``:
+    then the Python module is imported, also from the current folder, and its factory is called,
+    which runs the user's code. Raises `UsageError` for anything else.
     """
-    if ":" in what and not Path(what).exists():
-        return _own(what, input_shape, checkpoint)
-    if what.endswith(".py") or Path(f"{what}.py").is_file():
+    if ":" in name and not Path(name).exists():
+        return _user_network(name, input_shape, checkpoint)
+    if name.endswith(".py") or Path(f"{name}.py").is_file():
         raise UsageError(
-            f"{what}: a module of your own is module:factory, e.g. {_stem(what)}:NAME (run in its "
-            "folder)"
+            f"{name}: expected module:factory for a module of your own, e.g. {_stem(name)}:NAME "
+            "(run in its folder)"
         )
-    architecture = find_network(what, input_shape=input_shape)
+    architecture = resolve_architecture(name, input_shape=input_shape)
     if input_shape not in (None, architecture.input_shape):
-        raise UsageError(f"{what} takes images of {architecture.input_shape}, not {input_shape}")
-    trained = Path(what) / "training" / architecture.digest
-    if checkpoint is None and (trained / "network.safetensors").exists():
-        network = trained_network(architecture, trained)
-        return Named(network, architecture.input_shape, architecture, True)
+        raise UsageError(
+            f"{name} takes images of shape {architecture.input_shape}, not {input_shape}"
+        )
+    folder = Path(name) / "training" / architecture.digest
+    if checkpoint is None and (folder / CHECKPOINT).exists():
+        network = trained_network(architecture, folder)
+        return LoadedNetwork(network, architecture.input_shape, architecture, True)
     network = build(architecture)
-    _load(network, checkpoint)
-    return Named(network.eval(), architecture.input_shape, architecture, checkpoint is not None)
+    if checkpoint is not None:
+        load_weights(network, checkpoint)
+    trained = checkpoint is not None
+    return LoadedNetwork(network.eval(), architecture.input_shape, architecture, trained)
 
 
-def find_images(data: str | None, count: int, shape: Shape) -> Images:
-    """Return validation images of a data set, else noise of a fixed seed."""
-    if data is None:
-        noise = np.random.default_rng(0).standard_normal((count, *shape)).astype(np.float32)
-        return Images(noise, None, f"{count} images of noise")
-    dataset = load_dataset(data, input_shape=shape)
-    images = normalise(dataset.valid.images[:count], dataset)
-    if not len(images):
-        raise UsageError(f"{data}: has no images to verify with")
-    return Images(images, dataset.valid.labels[:count], f"{len(images)} images of {dataset.name}")
-
-
-def calibration_images(data: str, shape: Shape) -> np.ndarray:
-    """Return training images to find the ranges of int8 with, normalised ``[N, C, H, W]``."""
-    dataset = load_dataset(data, input_shape=shape)
-    order = np.random.default_rng(0).permutation(len(dataset.train.labels))[:CALIBRATION_IMAGES]
-    return normalise(dataset.train.images[order], dataset)
-
-
-def _own(what: str, input_shape: Shape | None, checkpoint: Path | None) -> Named:
-    name, _, factory = what.partition(":")
-    if not name or not factory or "/" in name or name.endswith(".py"):
-        raise UsageError(f"{what}: expected module:factory, e.g. {_stem(name)}:{factory or 'NAME'}")
+def _user_network(name: str, input_shape: Shape | None, checkpoint: Path | None) -> LoadedNetwork:
+    module_name, _, factory = name.partition(":")
+    if not module_name or not factory or "/" in module_name or module_name.endswith(".py"):
+        example = f"{_stem(module_name)}:{factory or 'NAME'}"
+        raise UsageError(f"{name}: expected module:factory, e.g. {example}")
     if input_shape is None:
-        raise UsageError(f"{what}: a module of your own needs --input-shape, e.g. 3x224x224")
+        raise UsageError(f"{name}: a module of your own needs --input-shape, e.g. 3x224x224")
+    module = _call_factory(name, module_name, factory)
+    if not isinstance(module, nn.Module):
+        kind = type(module).__name__
+        raise UsageError(f"{name}: expected a torch.nn.Module, got {kind}")
+    if checkpoint is not None:
+        load_weights(module, checkpoint)
+    return LoadedNetwork(module.eval(), input_shape, None, True)
+
+
+def _call_factory(name: str, module_name: str, factory: str) -> Any:
+    """Import the user's module and return what its factory returns, or the factory if a module."""
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found = import_module(name)
+        namespace = import_module(module_name)
     except ImportError as error:
-        raise UsageError(f"{what}: cannot import {name!r} ({error})") from None
+        raise UsageError(f"{name}: cannot import {module_name!r} ({error})") from None
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{what}: importing {name!r} raised {_said(error)}") from error
-    if not hasattr(found, factory):
-        near = get_close_matches(factory, vars(found), n=1)
+        message = f"{name}: importing {module_name!r} raised {_describe(error)}"
+        raise UsageError(message) from error
+    if not hasattr(namespace, factory):
+        near = get_close_matches(factory, vars(namespace), n=1)
         hint = f", did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{what}: {name!r} has no {factory!r}{hint}")
-    make: Any = getattr(found, factory)
+        raise UsageError(f"{name}: {module_name!r} has no {factory!r}{hint}")
+    make: Any = getattr(namespace, factory)
     try:
-        module = make() if callable(make) and not isinstance(make, nn.Module) else make
+        return make() if callable(make) and not isinstance(make, nn.Module) else make
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{what}: {factory}() raised {_said(error)}") from error
-    if not isinstance(module, nn.Module):
-        kind = type(module).__name__
-        raise UsageError(f"{what}: expected a torch.nn.Module, got {kind}")
-    _load(module, checkpoint)
-    return Named(module.eval(), input_shape, None, True)
+        raise UsageError(f"{name}: {factory}() raised {_describe(error)}") from error
 
 
-def _said(error: BaseException) -> str:
-    """Return in one line what a user's code raised, and where."""
-    first = (str(error).strip().splitlines() or ["nothing said"])[0]
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
-    return f"{type(error).__name__}: {first}{'' if isinstance(error, SyntaxError) else place}"
+def _describe(error: BaseException) -> str:
+    """Return in one line the type, message and place of what a user's code raised."""
+    message = (str(error).strip().splitlines() or ["no message"])[0]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f" ({Path(frame.filename).name}, line {frame.lineno})"
+    return f"{type(error).__name__}: {message}{'' if isinstance(error, SyntaxError) else place}"
 
 
 def _stem(name: str) -> str:
-    """Return how a file of Python is imported, from its folder."""
+    """Return the name under which a Python file is imported from its folder."""
     return Path(name).name.removesuffix(".py") or "MODULE"
-
-
-def _load(module: nn.Module, checkpoint: Path | None) -> None:
-    if checkpoint is None:
-        return
-    weights, _ = load_checkpoint(checkpoint)
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:200]
-        raise InvalidFile(str(checkpoint), f"does not fit this network: {first}") from None

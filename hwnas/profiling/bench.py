@@ -16,12 +16,12 @@ import numpy as np
 from torch import nn
 
 from hwnas.architecture.architecture import Architecture, Block
-from hwnas.architecture.artifact import Format
 from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.console import Update
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject, file_sha256, reference_file
 from hwnas.export.compile import compile_model
+from hwnas.export.quantization.ptq import Int8
 from hwnas.files import append_line
 from hwnas.latency_models.storage.journal import JOURNAL, Entry, read_journal
 from hwnas.nn.build import untrained
@@ -131,14 +131,14 @@ def _export(job: ModelJob, profile: DeviceProfile, stem: Path) -> Subject:
     format = RUNTIMES[profile.runtime].format
     path = stem.with_suffix(f".{format}")
     if not job.blocks:
-        compile_model(nn.Sequential(nn.ReLU()), (1, 1, 1), format, path)
+        compile_model(nn.Sequential(nn.ReLU()), (1, 1, 1), path)
         return Subject("null model", path)
-    compile_untrained(job.blocks, job.inputs, format, path)
+    compile_untrained(job.blocks, job.inputs, path)
     return Subject("network" if job.network else job.keys[0], path)
 
 
 def compile_untrained(
-    blocks: Sequence[Block], inputs: tuple[tuple[int, ...], ...], format: Format, path: Path
+    blocks: Sequence[Block], inputs: tuple[tuple[int, ...], ...], path: Path
 ) -> None:
     """Export a network with random weights, in the precision of its blocks.
 
@@ -150,6 +150,6 @@ def compile_untrained(
     network = untrained(tuple(blocks), inputs)
     if any(block.precision == "int8" for block in blocks):
         noise = np.random.default_rng(0).standard_normal((2, *shape), np.float32)
-        compile_model(network, shape, format, path, precision="int8", calibration=noise)
+        compile_model(network, shape, path, int8=Int8(noise))
     else:
-        compile_model(network, shape, format, path)
+        compile_model(network, shape, path)

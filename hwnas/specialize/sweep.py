@@ -28,7 +28,7 @@ import msgspec
 from hwnas.console import Console
 from hwnas.devices.profile import find_profile
 from hwnas.errors import BudgetError
-from hwnas.export.verification.verify import file_outputs
+from hwnas.export.verification.run_model import file_outputs
 from hwnas.files import write_json
 from hwnas.report.report import Report
 from hwnas.report.schema import Result
@@ -279,7 +279,7 @@ def _variant_result(
     file = result.artifacts[0]
     dataset = resolve(spec, resources).dataset
     images = to_model_input(dataset, dataset.valid.images, spec.pixels)
-    logits = file_outputs(run.folder / file.path, file.format, images)  # type: ignore[arg-type]
+    logits = file_outputs(run.folder / file.path, images)
     return VariantResult(
         precision=spec.precision,
         resolution=spec.resolution,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.artifact import Format
 from hwnas.devices.profile import DeviceProfile, Hardware, Limits, MeasureSpec, Simulation
 from hwnas.export.compile import compile_model
 from hwnas.nn.build import Network
@@ -64,6 +63,5 @@ def write_model(path: Path, channels: int = 8, layers: int = 2, size: int = 16) 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = Network(tuple(blocks)).eval()
-    format = cast(Format, path.suffix.removeprefix("."))
-    compile_model(network, (3, size, size), format, path)
+    compile_model(network, (3, size, size), path)
     return path

@@ -14,6 +14,7 @@ from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import OPS
 from hwnas.errors import UnknownName
 from hwnas.export.compile import compile_model
+from hwnas.export.verification.images import Verification
 from hwnas.nn.blocks import MODULES, block_module
 from hwnas.nn.build import untrained
 
@@ -180,7 +181,8 @@ def test_every_operation_compiles_and_computes_the_same(
     images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)).numpy()
     labels = torch.zeros(4, dtype=torch.int64).numpy()
     path = tmp_path / f"network.{format}"
-    artifact = compile_model(untrained(blocks).eval(), shape, format, path, images, labels)
+    network, verification = untrained(blocks).eval(), Verification(images, labels)
+    artifact = compile_model(network, shape, path, verification=verification)
     assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-4
 
 

@@ -1,4 +1,4 @@
-"""Broken inputs: each a clear error, no crash of this process, no file left behind."""
+"""Broken inputs give a clear error: no crash of this process, no file left behind."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from hwnas.architecture.artifact import Format
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.bisect import first_difference
-from hwnas.export.verification.verify import compare
-from hwnas.networks.user_module import find_images, find_module
+from hwnas.export.verification.images import Verification
+from hwnas.export.verification.verify import verify_file
+from hwnas.networks.user_module import load_network
+from hwnas.networks.verification_data import verification_data
 from tests.export.test_parity import both
 from tests.export.verification.test_verify import SHAPE, data, write_changed
 
-OWN = """
+USER_MODULE = """
 import torch
 from torch import nn
 
@@ -45,13 +47,17 @@ number = 3
 
 def small() -> nn.Module:
     space: dict[str, Any] = {}
-    exec(OWN, space)
+    exec(USER_MODULE, space)
     return space["small"]()
+
+
+def unlabelled(count: int) -> Verification:
+    return Verification(data(count).images)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "own_networks.py").write_text(OWN)
+    (tmp_path / "own_networks.py").write_text(USER_MODULE)
     return tmp_path
 
 
@@ -62,63 +68,64 @@ def hwnas_in(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
-def test_a_module_of_the_users_own_becomes_both_files(folder: Path) -> None:
-    own = ("own_networks:small", "--input-shape", "2x8x8")
-    done = hwnas_in(folder, "export", *own, "--out", "made/net")
-    assert done.returncode == 0, done.stderr
-    assert sorted(one.name for one in (folder / "made").iterdir()) == ["net.onnx", "net.tflite"]
-    assert "on 16 images of noise, the same class in 100%" in done.stdout
-    checked = hwnas_in(folder, "verify", "made/net.tflite", "--model", own[0], *own[1:])
-    assert checked.returncode == 0 and "the same class in 100%" in checked.stdout
+def test_a_user_module_is_compiled_to_both_formats(folder: Path) -> None:
+    model, *shape = "own_networks:small", "--input-shape", "2x8x8"
+    exported = hwnas_in(folder, "export", model, *shape, "--out", "made/net")
+    assert exported.returncode == 0, exported.stderr
+    assert sorted(path.name for path in (folder / "made").iterdir()) == ["net.onnx", "net.tflite"]
+    assert "on 16 images of noise, the same class in 100%" in exported.stdout
+    verified = hwnas_in(folder, "verify", "made/net.tflite", "--model", model, *shape)
+    assert verified.returncode == 0 and "the same class in 100%" in verified.stdout
     damaged = folder / "made" / "net.tflite"
     damaged.write_bytes(damaged.read_bytes()[:500])
-    refused = hwnas_in(folder, "verify", "made/net.tflite", "--model", own[0], *own[1:])
+    refused = hwnas_in(folder, "verify", "made/net.tflite", "--model", model, *shape)
     assert refused.returncode == 4 and len(refused.stderr.strip().splitlines()) == 1
 
 
-def test_what_is_outside_is_exit_4_with_path_op_and_fall_back(folder: Path) -> None:
+def test_an_unknown_operation_is_exit_4_with_path_name_and_fall_back(folder: Path) -> None:
     done = hwnas_in(folder, "export", "own_networks:outside", "--input-shape", "2x8x8")
     assert done.returncode == 4
     assert done.stderr.startswith("hwnas: 1: torch.nn.CELU is outside the compiler's ops")
     assert "--via torch-onnx" in done.stderr
-    assert [one.name for one in folder.iterdir() if one.is_file()] == ["own_networks.py"]
+    assert [path.name for path in folder.iterdir() if path.is_file()] == ["own_networks.py"]
 
 
 @both
 @pytest.mark.parametrize("share", [0.1, 0.95])
 def test_a_truncated_file_is_an_error(format: Format, share: float, tmp_path: Path) -> None:
     path = tmp_path / f"net.{format}"
-    compile_model(small(), SHAPE, format, path)
+    compile_model(small(), SHAPE, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ExportError) as raised:
-        compare(path, format, small(), data(4)[0], None)
+        verify_file(path, small(), unlabelled(4))
     assert "\n" not in str(raised.value) and path.name in str(raised.value)
 
 
 @both
-def test_flipped_bits_never_end_this_process(format: Format, tmp_path: Path) -> None:
+def test_flipped_bits_never_crash_this_process(format: Format, tmp_path: Path) -> None:
     path, rng = tmp_path / f"net.{format}", np.random.default_rng(0)
-    compile_model(small(), SHAPE, format, path)
+    compile_model(small(), SHAPE, path)
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     for _ in range(3):
         damaged = whole.copy()
         damaged[rng.integers(len(whole), size=12)] ^= 0x55
         path.write_bytes(damaged.tobytes())
         try:
-            parity = compare(path, format, small(), data(4)[0], None)
+            parity = verify_file(path, small(), unlabelled(4))
         except ExportError as error:
             assert "\n" not in str(error)
         else:
-            assert parity.max_relative_error <= 1e-4  # the bits meant nothing
+            assert parity.max_relative_error <= 1e-4  # the flipped bits had no effect
 
 
 @both
 def test_images_of_another_shape_are_an_error(format: Format, tmp_path: Path) -> None:
     path = tmp_path / f"net.{format}"
-    compile_model(small(), SHAPE, format, path)
-    with pytest.raises(ExportError, match=r"its input is .* the images make"):
-        compare(path, format, small(), data(4)[0][:, :, :6], None)
+    compile_model(small(), SHAPE, path)
+    images = unlabelled(4).images[:, :, :6]
+    with pytest.raises(ExportError, match=r"its input is .* the images have shape"):
+        verify_file(path, small(), Verification(images))
 
 
 @both
@@ -126,40 +133,40 @@ def test_weights_that_are_not_finite_leave_no_file(format: Format, tmp_path: Pat
     module = small()
     nn.init.constant_(module[2].weight, torch.nan)  # type: ignore[index]
     with pytest.raises(ExportError, match=r"^2: its weight contains a value that is not finite"):
-        compile_model(module, SHAPE, format, tmp_path / f"net.{format}", *data())
+        compile_model(module, SHAPE, tmp_path / f"net.{format}", verification=data())
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_layer_is_found(tmp_path: Path) -> None:
+def test_a_damaged_layer_is_located(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
-    compile_model(small(), SHAPE, "onnx", path)
+    compile_model(small(), SHAPE, path)
     model = onnx.load(path)
-    [weight] = [one for one in model.graph.initializer if one.name == "2.weight:constant"]
+    [weight] = [array for array in model.graph.initializer if array.name == "2.weight:constant"]
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
     onnx.save(model, path)
     with pytest.raises(ExportError, match="the first tensor that differs is 2, by"):
-        compare(path, "onnx", small(), data(4)[0], None)
+        verify_file(path, small(), unlabelled(4))
 
 
 @both
 def test_a_failed_verification_names_the_first_layer_that_differs(
     format: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hwnas.export.compile, "_write", write_changed(np.negative))
+    monkeypatch.setattr(hwnas.export.compile, "write_graph", write_changed(np.negative))
     with pytest.raises(ExportError, match="the first tensor that differs is 0, by"):
-        compile_model(small(), SHAPE, format, tmp_path / f"net.{format}", *data())
+        compile_model(small(), SHAPE, tmp_path / f"net.{format}", verification=data())
     assert not list(tmp_path.iterdir())
 
 
 @both
-def test_nothing_differs_in_a_good_file(format: Format, tmp_path: Path) -> None:
+def test_no_layer_of_a_good_file_differs(format: Format, tmp_path: Path) -> None:
     path = tmp_path / f"net.{format}"
-    compile_model(small(), SHAPE, format, path)
-    assert first_difference(path, format, small(), data(1)[0][0], 1e-5) is None
+    compile_model(small(), SHAPE, path)
+    assert first_difference(path, small(), data(1).images[0], 1e-5) is None
 
 
 @pytest.mark.parametrize(
-    ("what", "shape", "message"),
+    ("name", "shape", "message"),
     [
         ("no_such_module_here:net", SHAPE, "cannot import 'no_such_module_here'"),
         ("math:pi", SHAPE, "expected a torch.nn.Module, got float"),
@@ -168,17 +175,17 @@ def test_nothing_differs_in_a_good_file(format: Format, tmp_path: Path) -> None:
         ("nothing-of-this-name", None, "no published network"),
     ],
 )
-def test_what_is_no_network_is_said(what: str, shape: Any, message: str) -> None:
+def test_a_name_that_means_no_network_is_an_error(name: str, shape: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        find_module(what, shape, None)
+        load_network(name, shape)
 
 
-def test_an_empty_or_unreadable_set_of_images_is_an_error(tmp_path: Path) -> None:
+def test_an_empty_or_unreadable_folder_of_images_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        find_images(str(tmp_path), 4, SHAPE)
+        verification_data(str(tmp_path), SHAPE, count=4)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for number in range(3):
             (tmp_path / name / f"{number}.png").write_bytes(b"no image")
     with pytest.raises(UsageError):
-        find_images(str(tmp_path), 4, (3, 8, 8))
+        verification_data(str(tmp_path), (3, 8, 8), count=4)

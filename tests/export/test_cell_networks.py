@@ -1,4 +1,4 @@
-"""Cells as files: in both runtimes they give what they give in PyTorch."""
+"""Parity of cell networks in both runtimes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from hwnas.export.graph.trace import trace
 from hwnas.export.tflite.emitter import write_tflite
 from hwnas.export.tflite.padding import explicit_padding, is_same, pixels_in_window
 from hwnas.export.verification.metrics import relative_error
-from hwnas.export.verification.verify import file_outputs, torch_outputs
+from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.blocks import block_module
 from hwnas.nn.build import build, untrained
 from hwnas.spaces.cells.genotype import published_genotype
@@ -70,28 +71,36 @@ def operators(graph: Graph, path: Path) -> list[str]:
 
 @both
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.key)
-def test_every_block_of_cells(format: Format, block: Block, tmp_path: Path) -> None:
+def test_every_block_of_cells_computes_the_same_as_in_pytorch(
+    format: Format, block: Block, tmp_path: Path
+) -> None:
     shape = (block.in_channels, block.in_size, block.in_size)
     assert error_of(untrained((block,)), shape, format, tmp_path) < FLOAT32_ERROR
 
 
 @both
 @pytest.mark.parametrize("name", ["DARTS_V2", "AmoebaNet", "NASNet", "FairDARTS_c", "PDARTS"])
-def test_published_cells(format: Format, name: str, tmp_path: Path) -> None:
+def test_published_cells_compute_the_same_as_in_pytorch(
+    format: Format, name: str, tmp_path: Path
+) -> None:
     space = cell_space((1, 28, 28), 10, channels=8, layers=5)
     assert error_of(network_of(space, name), space.input_shape, format, tmp_path) < 1e-5
 
 
 @both
 @pytest.mark.parametrize("norm", ["none", "pool and skip"])
-def test_cells_with_the_stem_for_large_images(format: Format, norm: Norm, tmp_path: Path) -> None:
+def test_cells_with_the_imagenet_stem_compute_the_same_as_in_pytorch(
+    format: Format, norm: Norm, tmp_path: Path
+) -> None:
     space = cell_space((3, 64, 64), 10, channels=8, layers=4, stem="imagenet", norm=norm)
     assert error_of(network_of(space, "ISTA_onestage"), (3, 64, 64), format, tmp_path) < 1e-5
 
 
 @both
 @pytest.mark.parametrize("seed", range(3))
-def test_random_cells(format: Format, seed: int, tmp_path: Path) -> None:
+def test_random_cells_compute_the_same_as_in_pytorch(
+    format: Format, seed: int, tmp_path: Path
+) -> None:
     space = cell_space((3, 32, 32), 10, channels=4, layers=3)
     network = build(space.architecture(space.random(Random(seed))))
     assert error_of(network, (3, 32, 32), format, tmp_path) < 1e-5
@@ -102,7 +111,7 @@ def test_random_cells(format: Format, seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("window", "stride", "padding"), [
     (3, 1, 1), (3, 2, 1), (3, 3, 1), (2, 2, 0), (2, 2, 1), (5, 2, 2), ((3, 1), (1, 2), (1, 0)),
 ])  # fmt: skip
-def test_pools(
+def test_pools_compute_the_same_as_in_pytorch(
     format: Format, window: Any, stride: Any, padding: Any, size: tuple[int, int], tmp_path: Path
 ) -> None:
     mean = nn.AvgPool2d(window, stride, padding, count_include_pad=False)
@@ -111,7 +120,7 @@ def test_pools(
 
 
 @both
-def test_a_largest_value_below_zero_is_not_the_padding(format: Format, tmp_path: Path) -> None:
+def test_a_maximum_below_zero_is_not_the_padding(format: Format, tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(2, 4, 1), nn.MaxPool2d(3, 2, 1))
     nn.init.constant_(module[0].bias, -100.0)  # type: ignore
     assert error_of(module, (2, 8, 8), format, tmp_path) < FLOAT32_ERROR
@@ -131,21 +140,23 @@ def test_a_largest_value_below_zero_is_not_the_padding(format: Format, tmp_path:
         lambda x: F.relu(x) + torch.relu(x[:, :, 0:]) + F.relu(x),
     ],
 )
-def test_functions(format: Format, function: Any, tmp_path: Path) -> None:
+def test_functions_compute_the_same_as_in_pytorch(
+    format: Format, function: Any, tmp_path: Path
+) -> None:
     images = np.random.default_rng(0).normal(0, 2, (1, 4, 6, 7)).astype(np.float32)
-    artifact = compile_model(Function(function), (4, 6, 7), format, tmp_path / f"f.{format}")
-    got = file_outputs(Path(artifact.path), format, images)
+    artifact = compile_model(Function(function), (4, 6, 7), tmp_path / f"f.{format}")
+    got = file_outputs(Path(artifact.path), images)
     assert relative_error(got, torch_outputs(Function(function), images)) < FLOAT32_ERROR
 
 
-def test_a_batch_norm_after_a_concatenation_goes_into_its_convolutions() -> None:
+def test_batch_norm_after_a_concatenation_is_folded_into_its_convolutions() -> None:
     block = Block("factorized_reduce", 6, 8, 1, 2, 1, 10, "relu")
     nodes = trace(randomise(block_module(block)), (6, 10, 10)).nodes
     kinds = [type(node) for node in nodes]
     assert kinds == [Activation, Conv, Slice, Conv, Concat]
 
 
-def test_a_batch_norm_elsewhere_is_a_depthwise_convolution() -> None:
+def test_batch_norm_elsewhere_becomes_a_depthwise_convolution() -> None:
     for module in (
         nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)),
         nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(2), nn.BatchNorm2d(4)),
@@ -155,7 +166,9 @@ def test_a_batch_norm_elsewhere_is_a_depthwise_convolution() -> None:
 
 
 @both
-def test_a_convolution_used_beside_its_batch_norm(format: Format, tmp_path: Path) -> None:
+def test_a_convolution_with_another_user_keeps_its_batch_norm(
+    format: Format, tmp_path: Path
+) -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -168,17 +181,17 @@ def test_a_convolution_used_beside_its_batch_norm(format: Format, tmp_path: Path
     assert error_of(Both(), (3, 6, 6), format, tmp_path) < FLOAT32_ERROR
 
 
-def test_operations_on_one_source_share_its_relu() -> None:
+def test_operations_on_the_same_input_share_its_relu() -> None:
     space = cell_space((3, 8, 8), 10, channels=4, layers=1)
     architecture = space.architecture(published_genotype("PC_DARTS_image"))
     nodes = trace(build(architecture), (3, 8, 8)).nodes
     relus = [node.inputs for node in nodes if isinstance(node, Activation)]
     assert len(relus) == len(set(relus))
-    alone = sum(block.activation == "relu" for block in architecture.blocks)
-    assert len(relus) < alone
+    separate = sum(block.activation == "relu" for block in architecture.blocks)
+    assert len(relus) < separate
 
 
-def test_zeros_are_constants_of_the_file_and_not_computed(tmp_path: Path) -> None:
+def test_zeros_are_constants_of_the_file(tmp_path: Path) -> None:
     space = cell_space((3, 8, 8), 10, channels=4, layers=1)
     architecture = space.architecture(published_genotype("FairDARTS_a"))
     reduced = cell_space((3, 8, 8), 10, 4, 3).architecture(published_genotype("FairDARTS_a"))
@@ -188,24 +201,24 @@ def test_zeros_are_constants_of_the_file_and_not_computed(tmp_path: Path) -> Non
     assert len(zeros) == 1 and zeros[0].inputs == ()
 
 
-def test_a_tflite_file_of_cells_has_no_transpose_and_pads_only_where_it_must(
+def test_a_tflite_file_of_cells_transposes_nothing_and_pads_only_if_needed(
     tmp_path: Path,
 ) -> None:
     space = cell_space((3, 16, 16), 10, channels=4, layers=3)
     graph = trace(network_of(space, "DARTS_V2"), (3, 16, 16))
     ops = operators(graph, tmp_path / "net.tflite")
     assert not {"TRANSPOSE", "RESHAPE", "STRIDED_SLICE"} & set(ops)
-    # pools of stride 2 on even sizes: the five of each of the two reductions
+    # pools of stride 2 on even sizes: five in each of the two reduction cells
     uneven = [node for node in graph.nodes if isinstance(node, WindowPool) and 2 in node.stride]
     assert ops.count("PADV2") == len(uneven) == 2 * 5
-    # the skip of stride 1 costs nothing, so the sums are all there is beside convolutions
+    # a skip of stride 1 needs no operator, so only sums remain beside convolutions
     assert set(ops) == {
         "CONV_2D", "DEPTHWISE_CONV_2D", "RELU", "ADD", "CONCATENATION", "SLICE", "PADV2",
         "MAX_POOL_2D", "MEAN", "FULLY_CONNECTED",
     }  # fmt: skip
 
 
-def test_a_mean_is_corrected_only_where_zeros_were_added(tmp_path: Path) -> None:
+def test_a_mean_is_rescaled_only_after_an_explicit_pad(tmp_path: Path) -> None:
     def written(size: int, stride: int) -> list[str]:
         pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
         return operators(trace(pool, (2, size, size)), tmp_path / "net.tflite")
@@ -214,7 +227,7 @@ def test_a_mean_is_corrected_only_where_zeros_were_added(tmp_path: Path) -> None
     assert written(8, 2) == ["PAD", "AVERAGE_POOL_2D", "MUL"]
 
 
-def test_padding_in_tflites_terms_by_hand() -> None:
+def test_padding_in_the_terms_of_tflite_by_hand() -> None:
     # 8 px, window 3, stride 2, 1 added: windows start at -1, 1, 3, 5, and the last ends with 7
     assert not is_same(8, (1, 1), 3, 2, 1)
     assert explicit_padding(8, (1, 1), 3, 2, 1) == (1, 0)
@@ -238,7 +251,6 @@ def test_files_of_an_untrained_network_are_the_same_bytes(format: Format, tmp_pa
         compile_model(
             untrained(architecture.blocks, architecture.inputs),
             architecture.input_shape,
-            format,
             tmp_path / f"{number}.{format}",
         ).sha256
         for number in range(2)

@@ -1,4 +1,4 @@
-"""Another converter's files go through our verification."""
+"""Files of other converters are verified like the compiler's own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import torch
 from torch import nn
 
 from hwnas.errors import ExportError, UsageError
-from hwnas.export.converters import CONVERTERS, Converter, Via, compile_via
+from hwnas.export.converters import CONVERTERS, Converter, ConverterName, convert
+from hwnas.export.verification.images import Verification
 from hwnas.export.verification.run_model import file_outputs
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
-LABELS = np.zeros(4, np.int64)
+VERIFICATION = Verification(IMAGES, np.zeros(4, np.int64))
 
 
 class Doubling(nn.Module):
-    """Adds 1 when traced as if the batch were larger: no converter can know."""
+    """Doubles its input; if ``sneaky``, it computes something else while it is exported."""
 
     def __init__(self, sneaky: bool) -> None:
         super().__init__()
@@ -37,24 +38,26 @@ def network(sneaky: bool = False) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(4, 5), Doubling(sneaky)).eval()
 
 
-@pytest.mark.parametrize("via", CONVERTERS)
-def test_an_operation_outside_ours_is_converted_and_verified(via: Via, tmp_path: Path) -> None:
-    if find_spec(CONVERTERS[via].module) is None:
-        pytest.skip(f"{CONVERTERS[via].module} is not installed")
-    module, path = network(), tmp_path / f"model.{CONVERTERS[via].format}"
-    artifact = compile_via(via, module, (3, 8, 8), path, IMAGES, LABELS)
+@pytest.mark.parametrize("name", CONVERTERS)
+def test_an_unknown_operation_is_converted_and_verified(
+    name: ConverterName, tmp_path: Path
+) -> None:
+    converter = CONVERTERS[name]
+    if find_spec(converter.module) is None:
+        pytest.skip(f"{converter.module} is not installed")
+    module, path = network(), tmp_path / f"model.{converter.format}"
+    artifact = convert(name, module, (3, 8, 8), path, VERIFICATION)
     assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-5
     with torch.no_grad():
         expected = module(torch.from_numpy(IMAGES)).numpy()
-    found = file_outputs(path, CONVERTERS[via].format, IMAGES)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(file_outputs(path, IMAGES), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_file_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_computes_something_else_is_rejected(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     path = tmp_path / "model.onnx"
     with pytest.raises(ExportError, match=r"model\.onnx"):
-        compile_via("torch-onnx", network(sneaky=True), (3, 8, 8), path, IMAGES, LABELS)
+        convert("torch-onnx", network(sneaky=True), (3, 8, 8), path, VERIFICATION)
     assert not list(tmp_path.iterdir())
 
 
@@ -63,4 +66,4 @@ def test_a_converter_that_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setitem(CONVERTERS, "litert-torch", Converter("tflite", "no_such_package"))
     with pytest.raises(UsageError, match=r'pip install "hwnas\[litert-torch\]"'):
-        compile_via("litert-torch", network(), (3, 8, 8), tmp_path / "m.tflite", IMAGES, LABELS)
+        convert("litert-torch", network(), (3, 8, 8), tmp_path / "m.tflite", VERIFICATION)

@@ -1,4 +1,4 @@
-"""Plain and densely connected networks as files: in both runtimes what they give in PyTorch."""
+"""Parity of plain and densely connected networks in both runtimes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples in ``export/kits`` see in an image what PyTorch sees in it."""
+"""The examples in ``export/kits`` predict the classes that PyTorch predicts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import Block
 from hwnas.export.compile import compile_model
 from hwnas.export.metadata.preprocessing import Preprocessing
+from hwnas.export.quantization.ptq import Int8
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import untrained
 from hwnas.shipped import shipped
@@ -42,21 +43,21 @@ def images() -> Any:
 
 @pytest.fixture(scope="module")
 def network(images: Any) -> nn.Module:
-    """Its head is set so that it tells the images apart by a wide margin."""
+    """A network whose last layer tells the images apart by a wide margin."""
     torch.manual_seed(0)
-    one = untrained(BLOCKS).eval()
+    network = untrained(BLOCKS).eval()
     heads: list[torch.Tensor] = []
-    linear = [part for part in one.modules() if isinstance(part, nn.Linear)][-1]
-    linear.register_forward_pre_hook(lambda _, taken: heads.append(taken[0]))
-    torch_outputs(one, normalised(images))
+    linear = [part for part in network.modules() if isinstance(part, nn.Linear)][-1]
+    linear.register_forward_pre_hook(lambda _, inputs: heads.append(inputs[0]))
+    torch_outputs(network, normalised(images))
     features = heads[0]
     with torch.no_grad():
         centred = features - features.mean(0)
         linear.weight.copy_(torch.linalg.pinv(centred).T)
         linear.bias.copy_(-linear.weight @ features.mean(0))
     linear._forward_pre_hooks.clear()
-    assert torch_outputs(one, normalised(images)).argmax(1).tolist() == [0, 1, 2, 3, 4]
-    return one
+    assert torch_outputs(network, normalised(images)).argmax(1).tolist() == [0, 1, 2, 3, 4]
+    return network
 
 
 def normalised(images: Any) -> Any:
@@ -67,12 +68,10 @@ def compiled(
     network: nn.Module, images: Any, format: Format, precision: Any, pixels: bool, folder: Path
 ) -> Path:
     path = folder / f"model.{format}"
-    said = Preprocessing((0.5,) * 3, (0.25,) * 3, LABELS, inside=pixels)
-    calibration = images.astype(np.float32) if pixels else normalised(images)
-    compile_model(
-        network, SHAPE, format, path, precision=precision, preprocessing=said,
-        calibration=calibration if precision == "int8" else None,
-    )  # fmt: skip
+    preprocessing = Preprocessing((0.5,) * 3, (0.25,) * 3, LABELS, embedded=pixels)
+    inputs = images.astype(np.float32) if pixels else normalised(images)
+    int8 = Int8(inputs) if precision == "int8" else None
+    compile_model(network, SHAPE, path, int8=int8, preprocessing=preprocessing)
     return path
 
 
@@ -93,11 +92,11 @@ def test_the_python_examples_name_the_class_of_every_image(
         pytest.importorskip("ai_edge_quantizer")
     path = compiled(network, images, format, precision, pixels, tmp_path)
     script = KITS / {"onnx": "classify_onnxruntime.py", "tflite": "classify_litert.py"}[format]
-    shown = saved(images, tmp_path, ".png")
-    done = subprocess.run(
-        [sys.executable, str(script), str(path), *shown], capture_output=True, text=True, check=True
+    paths = saved(images, tmp_path, ".png")
+    result = subprocess.run(
+        [sys.executable, str(script), str(path), *paths], capture_output=True, text=True, check=True
     )
-    assert [line.split()[-1] for line in done.stdout.splitlines()] == list(LABELS)
+    assert [line.split()[-1] for line in result.stdout.splitlines()] == list(LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +107,12 @@ def classify(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(spec.origin).parent
     if not (folder / "libLiteRt.so").exists():
         pytest.skip("this ai-edge-litert has no libLiteRt.so")
-    made = tmp_path_factory.mktemp("kit") / "classify"
-    subprocess.run(
-        [compiler, "-Wall", "-Werror", str(KITS / "classify_litert.c"), "-o", str(made),
-         "-lm", str(folder / "libLiteRt.so"), f"-Wl,-rpath,{folder}"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return made
+    program = tmp_path_factory.mktemp("kit") / "classify"
+    sources = ["-Wall", "-Werror", str(KITS / "classify_litert.c"), "-o", str(program)]
+    libraries = ["-lm", str(folder / "libLiteRt.so"), f"-Wl,-rpath,{folder}"]
+    command = [compiler, *sources, *libraries]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return program
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -124,13 +122,13 @@ def test_the_c_example_numbers_the_class_of_every_image(
     if precision == "int8":
         pytest.importorskip("ai_edge_quantizer")
     path = compiled(network, images, "tflite", precision, True, tmp_path)
-    said = [
+    answers = [
         subprocess.run(
             [str(classify), str(path), image], capture_output=True, text=True, check=True
         ).stdout.strip()
         for image in saved(images, tmp_path, ".ppm")
     ]
-    assert said == ["0", "1", "2", "3", "4"]
+    assert answers == ["0", "1", "2", "3", "4"]
 
 
 def test_the_c_example_refuses_an_image_of_another_size(
@@ -138,5 +136,5 @@ def test_the_c_example_refuses_an_image_of_another_size(
 ) -> None:
     path = compiled(network, images, "tflite", "fp32", True, tmp_path)
     [small] = saved(images[:1, :, :6, :6], tmp_path, ".ppm")
-    done = subprocess.run([str(classify), str(path), small], capture_output=True, text=True)
-    assert done.returncode == 1 and "the image has 108 values" in done.stderr
+    result = subprocess.run([str(classify), str(path), small], capture_output=True, text=True)
+    assert result.returncode == 1 and "the image has 108 values" in result.stderr

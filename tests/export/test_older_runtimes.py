@@ -1,4 +1,4 @@
-"""Our TFLite files in older runtimes: `make test-runtimes` installs them, each in its own place."""
+"""TFLite files of the compiler in older runtimes, which `make test-runtimes` installs."""
 
 from __future__ import annotations
 
@@ -33,16 +33,15 @@ def networks() -> Iterator[tuple[str, nn.Module, tuple[int, int, int]]]:
     mobile = mobile_space(SHAPE, 10)
     for number in range(3):
         yield f"mobile-{number}", build(mobile.architecture(mobile.random(Random(number)))), SHAPE
-    ops = (
+    blocks = (
         Block("mbconv", 8, 8, 7, 1, 6, 9, "hswish", True),
         Block("mbconv", 8, 16, 5, 2, 3, 10, "relu6"),
         Block("fused_mbconv", 8, 8, 3, 1, 2, 9, "relu"),
         Block("conv", 3, 8, 3, 2, 1, 11),
         Block("logits", 16, 5, 1, 1, 1, 3),
     )
-    for number, block in enumerate(
-        (*ops, *(one for one in BLOCKS if one.op not in ("add", "concat")))
-    ):
+    cell_blocks = [block for block in BLOCKS if block.op not in ("add", "concat")]
+    for number, block in enumerate((*blocks, *cell_blocks)):
         shape = (block.in_channels, block.in_size, block.in_size)
         yield f"block-{number}", block_module(block), shape
     cells = searched_cells(SHAPE, 10)
@@ -53,19 +52,19 @@ def networks() -> Iterator[tuple[str, nn.Module, tuple[int, int, int]]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files, images, and what PyTorch says of them."""
+    """Files, images, and the outputs of PyTorch for them."""
     folder = tmp_path_factory.mktemp("files")
     for name, module, shape in networks():
         randomise(module)
         images = np.random.default_rng(0).normal(0, 3, (2, *shape)).astype(np.float32)
-        compile_model(module, shape, "tflite", folder / f"{name}.tflite")
+        compile_model(module, shape, folder / f"{name}.tflite")
         np.save(folder / f"{name}.images.npy", images.transpose(0, 2, 3, 1))
         np.save(folder / f"{name}.expected.npy", torch_outputs(module, images))
     return folder
 
 
 @pytest.mark.parametrize("package", ["tflite_runtime", "tensorflow"])
-def test_files_give_in_older_runtimes_what_pytorch_gives(package: str, folder: Path) -> None:
+def test_files_compute_the_same_in_older_runtimes_as_in_pytorch(package: str, folder: Path) -> None:
     python = PYTHONS / package / "bin" / "python"
     if not python.exists():
         pytest.skip(f"no {python.relative_to(PYTHONS.parent)}: make test-runtimes")
@@ -73,8 +72,8 @@ def test_files_give_in_older_runtimes_what_pytorch_gives(package: str, folder: P
     archive = folder / "worker.pyz"
     archive.write_bytes(worker_archive())
     command = [python, script, str(archive), str(folder), package]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-2000:]
     names = [path.stem for path in folder.glob("*.tflite")]
     assert len(names) > 20
     for name in names:

@@ -1,4 +1,4 @@
-"""Every operation, block and kind of network gives in both runtimes what it gives in PyTorch."""
+"""Every operation, block and kind of network computes the same in both runtimes as in PyTorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from hwnas.architecture.architecture import Block
 from hwnas.architecture.artifact import Format
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.metrics import relative_error
-from hwnas.export.verification.verify import file_outputs, torch_outputs
+from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.blocks import SqueezeExcite, block_module
 from hwnas.nn.build import build
 from hwnas.spaces.mobile.space import mobile_space
@@ -29,7 +30,7 @@ both = pytest.mark.parametrize("format", FORMATS)
 
 
 def randomise(module: nn.Module) -> nn.Module:
-    """Give every batch norm statistics, gain and shift as after training, from a fixed seed."""
+    """Give every batch norm random statistics, gain and shift, as after training."""
     torch.manual_seed(0)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -42,12 +43,12 @@ def randomise(module: nn.Module) -> nn.Module:
 
 
 def error_of(module: nn.Module, shape: tuple[int, int, int], format: Format, folder: Path) -> float:
-    """Compile, run three images, which reach into all branches of the activations, and compare."""
+    """Return the relative error of a compiled file on three images of a wide range of values."""
     randomise(module)
     images = np.random.default_rng(0).normal(0, 3, (3, *shape)).astype(np.float32)
-    artifact = compile_model(module, shape, format, folder / f"model.{format}")
+    artifact = compile_model(module, shape, folder / f"model.{format}")
     expected = torch_outputs(module, images)
-    got = file_outputs(Path(artifact.path), format, images)
+    got = file_outputs(Path(artifact.path), images)
     assert got.shape == expected.shape and np.abs(expected).max() > 0
     return relative_error(got, expected)
 
@@ -97,7 +98,7 @@ def test_dilated_convolutions(
 
 
 @both
-def test_convolutions_with_other_heights_than_widths(format: Format, tmp_path: Path) -> None:
+def test_convolutions_with_windows_that_are_not_square(format: Format, tmp_path: Path) -> None:
     module = nn.Conv2d(3, 4, (1, 5), (2, 1), (0, 2), dilation=(1, 2))
     assert error_of(module, (3, 9, 14), format, tmp_path) < FLOAT32_ERROR
     module = nn.Conv2d(3, 4, (7, 1), (1, 3), (3, 0))
@@ -145,7 +146,7 @@ def test_activation_modules_after_a_convolution(
 
 @both
 @pytest.mark.parametrize("eps", [1e-5, 1e-3, 0.5])
-def test_batch_norm_with_statistics_and_its_eps(format: Format, eps: float, tmp_path: Path) -> None:
+def test_batch_norm_with_statistics_and_eps(format: Format, eps: float, tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8, eps=eps), nn.ReLU())
     assert error_of(module, (3, 8, 8), format, tmp_path) < FLOAT32_ERROR
 

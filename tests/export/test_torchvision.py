@@ -1,5 +1,6 @@
-"""Published networks, in small: both files give what PyTorch gives. All of them, with their own
-sizes, are in tools/bench/compiler/coverage.py.
+"""Parity of small variants of torchvision's networks in both runtimes.
+
+The networks in their own sizes are in ``tools/bench/compiler/coverage.py``.
 """
 
 from __future__ import annotations
@@ -50,13 +51,13 @@ def test_networks_of_torchvision(format: Format, name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["convnext", "densenet", "mobilenet_v3_small", "shufflenet_v2"])
-def test_they_hold_a_transpose_only_where_channels_are_shuffled(name: str, tmp_path: Path) -> None:
+def test_only_channel_shuffles_are_transposed_in_tflite(name: str, tmp_path: Path) -> None:
     make, size = NETWORKS[name]
     ops = operators(trace(make(), (3, size, size)), tmp_path / "net.tflite")
     assert ops.count("TRANSPOSE") == (16 if name == "shufflenet_v2" else 0)
 
 
-def test_the_scale_of_convnexts_layers_is_in_the_weights(tmp_path: Path) -> None:
+def test_the_layer_scale_of_convnext_is_folded_into_the_weights(tmp_path: Path) -> None:
     make, size = NETWORKS["convnext"]
     write_onnx(trace(make(), (3, size, size)), tmp_path / "net.onnx", opset=20)
     ops = [node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node]

@@ -15,10 +15,11 @@ import pytest
 
 from hwnas.data.datasets import load_dataset, normalise
 from hwnas.deploy.bundle import read_bundle, write_bundle
-from hwnas.deploy.device import deploy, verify_here
+from hwnas.deploy.device import deploy, verify_outputs
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model
+from hwnas.export.verification.images import Verification
 from hwnas.nn.build import build
 from hwnas.spaces.mobile.space import mobile_space
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
@@ -29,12 +30,12 @@ def bundle_for(profile: DeviceProfile, folder: Path) -> Path:
     space = mobile_space(data.input_shape, data.num_classes)
     network = build(space.architecture(space.random(Random(0))))
     format = "tflite" if profile.runtime == "litert" else "onnx"
-    images = normalise(data.test.images[:8], data)
-    made = compile_model(
-        network, data.input_shape, format, folder / f"m.{format}", images, data.test.labels[:8]
-    )
-    write_bundle(folder / "bundle", Path(made.path), profile.runtime, data, profile.name, 5.0, 4.0)
-    return folder / "bundle"
+    verification = Verification(normalise(data.test.images[:8], data), data.test.labels[:8])
+    path = folder / f"m.{format}"
+    artifact = compile_model(network, data.input_shape, path, verification=verification)
+    bundle = folder / "bundle"
+    write_bundle(bundle, Path(artifact.path), data, profile.name, budget_ms=5.0, median_ms=4.0)
+    return bundle
 
 
 @pytest.mark.parametrize("kind", ["phone", "host"])
@@ -49,7 +50,7 @@ def test_a_bundle_computes_there_what_it_computes_here(
     assert done.agreement.accuracy == done.agreement.promised_accuracy
     again = subprocess.run(done.command, shell=True, capture_output=True, timeout=60)
     assert again.returncode == 0
-    assert verify_here(bundle).max_relative_error == 0
+    assert verify_outputs(bundle).max_relative_error == 0
 
 
 @pytest.mark.slow
@@ -66,7 +67,7 @@ def test_a_changed_file_and_another_output_are_refused(host: Host, tmp_path: Pat
     labels = bundle / "labels.txt"
     original = labels.read_text()
     labels.write_text(original + "cat\n")
-    with pytest.raises(ExportError, match=r"labels\.txt: not the file that was handed over"):
+    with pytest.raises(ExportError, match=r"labels\.txt: has changed since it was bundled"):
         read_bundle(bundle)
     labels.write_text(original)
     with np.load(bundle / "samples.npz") as file:
@@ -76,7 +77,7 @@ def test_a_changed_file_and_another_output_are_refused(host: Host, tmp_path: Pat
     digest = sha256((bundle / "samples.npz").read_bytes()).hexdigest()
     manifest["files"]["samples.npz"] = digest
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ExportError, match="outputs differ by"):
+    with pytest.raises(ExportError, match="outputs differ from"):
         deploy(bundle, host_profile(host))
     manifest["files"]["../outside"] = digest
     (bundle / "manifest.json").write_text(json.dumps(manifest))

@@ -41,7 +41,7 @@ def measured_costs(precision: str, folder: Path) -> CostTable:
     subjects = []
     for number, block in enumerate(distinct_blocks(space)):
         path = folder / f"{number}.tflite"
-        compile_untrained((block,), (), "tflite", path)
+        compile_untrained((block,), (), path)
         subjects.append(Subject(block.key, path))
     measured = LocalRunner(msgspec.structs.replace(profile, measure=spec)).measure(subjects)
     ratios = {one.name: one.ratio for one in measured}

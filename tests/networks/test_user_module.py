@@ -1,4 +1,4 @@
-"""A module of the user's own: what is wrong with it is one line, and no file is left."""
+"""Errors in a user's module are one line, and no file is left behind."""
 
 from __future__ import annotations
 
@@ -72,10 +72,16 @@ def refused(*args: str) -> HwnasError:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("name", "message"),
     [
-        ("own_nets.py", "own_nets.py: a module of your own is module:factory, e.g. own_nets:NAME"),
-        ("own_nets", "own_nets: a module of your own is module:factory, e.g. own_nets:NAME"),
+        (
+            "own_nets.py",
+            "own_nets.py: expected module:factory for a module of your own, e.g. own_nets:NAME",
+        ),
+        (
+            "own_nets",
+            "own_nets: expected module:factory for a module of your own, e.g. own_nets:NAME",
+        ),
         ("own_nets.py:good", "own_nets.py:good: expected module:factory, e.g. own_nets:good"),
         ("own_nets:", "own_nets:: expected module:factory, e.g. own_nets:NAME"),
         ("own_nets:god", "'own_nets' has no 'god', did you mean 'good'?"),
@@ -85,15 +91,15 @@ def refused(*args: str) -> HwnasError:
         ("own_leaving:net", "importing 'own_leaving' raised SystemExit: 3"),
     ],
 )
-def test_what_cannot_be_imported_or_made_is_said_with_its_place(
-    what: str, said: str, folder: Path
+def test_a_module_that_cannot_be_loaded_is_an_error_with_its_place(
+    name: str, message: str, folder: Path
 ) -> None:
-    error = refused(what, *SHAPE)
-    assert isinstance(error, UsageError) and said in str(error)
+    error = refused(name, *SHAPE)
+    assert isinstance(error, UsageError) and message in str(error)
 
 
 @pytest.mark.parametrize(
-    ("factory", "said"),
+    ("factory", "message"),
     [
         ("Raises", "Raises cannot compute images [16, 1, 28, 28]: I do not like this"),
         ("Fixed", "Fixed gives [1, 12544] for images [16, 1, 28, 28]; expected [N, classes]"),
@@ -102,26 +108,26 @@ def test_what_cannot_be_imported_or_made_is_said_with_its_place(
         ("maps", "the network gives [16, 8, 26, 26]; only logits [N, classes] can be verified"),
     ],
 )
-def test_what_cannot_be_compiled_is_exit_4_without_a_file(
-    factory: str, said: str, folder: Path
+def test_a_module_that_cannot_be_compiled_leaves_no_file(
+    factory: str, message: str, folder: Path
 ) -> None:
     error = refused(f"own_nets:{factory}", *SHAPE)
-    assert isinstance(error, ExportError) and said in str(error)
+    assert isinstance(error, ExportError) and message in str(error)
     assert not list(folder.glob("made/*"))
 
 
-def test_a_place_that_cannot_be_written_to_is_said(folder: Path) -> None:
+def test_a_path_that_cannot_be_written_is_an_error(folder: Path) -> None:
     (folder / "file").touch()
     (folder / "taken.onnx").mkdir()
     for out in ("file/net", "taken"):
         error = refused("own_nets:good", "--input-shape", "1x28x28", "--out", out)
         assert isinstance(error, ExportError) and f"{out}.onnx: cannot be written (" in str(error)
-    assert {one.name for one in folder.iterdir()} - {"__pycache__"} == {
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {
         *(f"{name}.py" for name in FILES), "file", "taken.onnx",
     }  # fmt: skip
 
 
-def test_int8_asks_for_images(folder: Path) -> None:
+def test_int8_needs_images(folder: Path) -> None:
     assert "--precision int8 needs --data" in str(
         refused("own_nets:good", *SHAPE, "--precision", "int8")
     )

@@ -86,7 +86,7 @@ def test_every_computing_block_has_a_share_in_the_real_runtime(
     space = mobile_space((1, 28, 28), 10)
     blocks = space.architecture(space.random(Random(0))).blocks
     path = tmp_path / f"network.{format}"
-    compile_model(untrained(blocks), (1, 28, 28), format, path)
+    compile_model(untrained(blocks), (1, 28, 28), path)
     shares = block_shares(path, find_profile(target), blocks)
     assert len(shares) == sum(block.op != "identity" for block in blocks)
     assert sum(shares) == pytest.approx(1.0)

@@ -71,6 +71,6 @@ def test_blocks_are_timed_in_their_precision(tmp_path: Path) -> None:
 
     for space, inside in ((FLOAT, "float32"), (INT8, "int8")):
         path = tmp_path / f"{inside}.tflite"
-        compile_untrained((space.fixed[0],), (), "tflite", path)
+        compile_untrained((space.fixed[0],), (), path)
         details = Interpreter(model_path=str(path)).get_input_details()
         assert details[0]["dtype"].__name__ == inside

@@ -17,7 +17,8 @@ from hwnas.architecture.artifact import Format
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.metrics import relative_error
-from hwnas.export.verification.verify import file_outputs, torch_outputs
+from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import build
 from hwnas.spaces.json_networks import read_once_for_all, read_proxylessnas
 from hwnas.spaces.published import adapted, published, published_names
@@ -221,9 +222,9 @@ def test_mobilenet_v3_is_the_same_in_the_runtime_as_in_torch(
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias)
     images = np.random.default_rng(0).normal(0, 3, (3, 3, 16, 16)).astype(np.float32)
-    artifact = compile_model(network, (3, 16, 16), format, tmp_path / f"v3.{format}")
+    artifact = compile_model(network, (3, 16, 16), tmp_path / f"v3.{format}")
     expected = torch_outputs(network, images)
-    got = file_outputs(Path(artifact.path), format, images)
+    got = file_outputs(Path(artifact.path), images)
     assert np.abs(expected).max() > 0
     assert relative_error(got, expected) < 1e-5
 

@@ -24,7 +24,7 @@ from hwnas.data.datasets import load_dataset, normalise
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import BudgetError, UsageError
 from hwnas.networks.resolve import read_architecture
-from hwnas.networks.trained import trained_network
+from hwnas.networks.weights import trained_network
 from hwnas.specialize.setup import resolve
 from hwnas.specialize.setup.target import Target, find_target
 from tests.support.sample_run import (
@@ -177,7 +177,7 @@ def test_the_run_is_delivered_as_a_bundle(finished: Path, tmp_path: Path) -> Non
     assert manifest["budget_ms"] == result_of(finished)["budget_ms"]
     assert (tmp_path / "bundle" / manifest["model"]).is_file()
     again = call("verify", str(tmp_path / "bundle"), "--no-latency")
-    assert again.exit_code == 0 and "files as handed over" in again.stdout
+    assert again.exit_code == 0 and "all files have their SHA-256" in again.stdout
     refused = call("verify", str(tmp_path / "bundle"), "--model", "mobilenet_v2").exception
     assert isinstance(refused, UsageError) and "a bundle is compared with" in str(refused)
 

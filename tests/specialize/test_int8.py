@@ -73,8 +73,8 @@ def test_a_loss_over_the_limit_is_tuned_away_or_leaves_layers_in_float(
 ) -> None:
 
     drops = iter([0.2, 0.2, 0.2, 0.2])  # as if int8, before and after tuning, in both formats
-    monkeypatch.setattr(quantize, "drop", lambda *arguments: next(drops))
-    monkeypatch.setattr(quantize, "layers_to_keep", lambda model, *rest: ("blocks.0.conv",))
+    monkeypatch.setattr(quantize, "accuracy_drop", lambda *arguments: next(drops))
+    monkeypatch.setattr(quantize, "select_float_layers", lambda model, *rest: ("blocks.0.conv",))
     out = home / "tuned"
     specialize(out, home / "images.npz", "--tune-epochs", "1", "--pixels")
     notes = json.loads((out / "report.json").read_bytes())["notes"]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hwnas.console import QuietConsole
 from hwnas.errors import UsageError
 from hwnas.files import write_json
-from hwnas.networks.trained import trained_network
+from hwnas.networks.weights import trained_network
 from hwnas.nn.auxiliary import WithAuxiliary, trainee
 from hwnas.nn.build import build
 from hwnas.nn.network import WiredNetwork

@@ -20,6 +20,7 @@ from torch import nn
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.artifact import Format
 from hwnas.export.compile import compile_model
+from hwnas.export.verification.images import Verification
 from hwnas.nn.build import Network
 
 SEED = 20_240_229
@@ -48,7 +49,7 @@ def main() -> None:
     formats: tuple[Format, ...] = ("onnx", "tflite")
     for format in formats:
         path = folder / f"reference.{format}"
-        made = compile_model(network, INPUT_SHAPE, format, path, images, labels)
+        made = compile_model(network, INPUT_SHAPE, path, verification=Verification(images, labels))
         assert made.parity is not None
         error = made.parity.max_relative_error
         print(f"{path}: {made.size_bytes} bytes, sha256 {made.sha256}, relative error {error:.1e}")

@@ -80,15 +80,15 @@ def predict(
     from hwnas.errors import UsageError
     from hwnas.latency_models.breakdown import breakdown
     from hwnas.latency_models.storage.registry import find_model
-    from hwnas.networks.resolve import find_network, needs_shape
+    from hwnas.networks.resolve import is_genotype, resolve_architecture
 
     if (target is None) == (file is None):
         raise UsageError("expected either --target DEVICE or --model FILE")
     shape, classes = None, None
-    if needs_shape(network):
+    if is_genotype(network):
         dataset = load_dataset(data)
         shape, classes = dataset.input_shape, dataset.num_classes
-    blocks = find_network(network, space, shape, classes).blocks
+    blocks = resolve_architecture(network, space, shape, classes).blocks
     name, model = find_model(str(file or target), blocks)
     result = breakdown(model, blocks)
     probability = None if budget_ms is None else result.confidence(budget_ms)

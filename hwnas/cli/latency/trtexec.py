@@ -28,14 +28,14 @@ def import_trtexec(
     from hwnas.latency_models.fitting.fit import MIN_NETWORKS
     from hwnas.latency_models.importers.trtexec.collect import collect_log
     from hwnas.latency_models.storage.model_file import row_of
-    from hwnas.networks.resolve import find_network
+    from hwnas.networks.resolve import resolve_architecture
 
     if network is None:
         raise UsageError(
             f"{file} is trtexec's output, which does not name its network: expected --network "
             "with the .onnx file, the run or the published network"
         )
-    timed = find_network(network)
+    timed = resolve_architecture(network)
     log = collect_log(file, device, timed.compute_blocks, timed.input_shape, batch=batch, out=out)
     if as_json:
         print_json(

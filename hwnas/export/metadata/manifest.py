@@ -1,4 +1,4 @@
-"""``export/manifest.json``: every file with its input, its outputs and its verification."""
+"""``export/manifest.json``: the files of a run with their inputs, outputs and verification."""
 
 from __future__ import annotations
 
@@ -9,35 +9,34 @@ from typing import Any
 from hwnas.architecture.artifact import Artifact
 from hwnas.devices.worker.runtimes.litert import silenced_stderr
 from hwnas.export.graph.nodes import OUTPUT
-from hwnas.export.metadata.preprocessing import Preprocessing, input_note
+from hwnas.export.metadata.preprocessing import Preprocessing, describe_input
 
 SCHEMA = 1
 
 
-def manifest(
-    artifacts: tuple[Artifact, ...], said: Preprocessing, input_shape: tuple[int, int, int]
+def export_manifest(
+    artifacts: tuple[Artifact, ...], preprocessing: Preprocessing, input_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
-    """Return the document; ranges are those of real numbers, whatever type carries them."""
+    """Return the document. Ranges are in real numbers, whatever type represents them."""
     return {
         "schema": SCHEMA,
-        "labels": said.labels,
-        "files": [_entry(one, said, input_shape) for one in artifacts],
+        "labels": preprocessing.labels,
+        "files": [_file_entry(artifact, preprocessing, input_shape) for artifact in artifacts],
     }
 
 
-def _entry(
-    artifact: Artifact, said: Preprocessing, input_shape: tuple[int, int, int]
+def _file_entry(
+    artifact: Artifact, preprocessing: Preprocessing, input_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
-    import msgspec
-
-    [text] = input_note(said, artifact.format, input_shape).values()
-    note = msgspec.json.decode(text)
+    described = describe_input(preprocessing, artifact.format, input_shape)
+    fields = ("name", "layout", "shape", "takes", "mean", "std")
     ranges = [
-        (0.0, 255.0) if said.inside else (-mean / std, (1 - mean) / std)
-        for mean, std in zip(said.mean, said.std, strict=True)
+        (0.0, 255.0) if preprocessing.embedded else (-mean / std, (1 - mean) / std)
+        for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)
     ]
-    carried = _tflite_types(Path(artifact.path)) if artifact.format == "tflite" else None
-    types = carried or ({"dtype": "float32"}, {"dtype": "float32"})
+    input_type, output_type = {"dtype": "float32"}, {"dtype": "float32"}
+    if artifact.format == "tflite":
+        input_type, output_type = _tflite_types(Path(artifact.path))
     return {
         "path": os.path.basename(artifact.path),
         "format": artifact.format,
@@ -46,11 +45,11 @@ def _entry(
         "sha256": artifact.sha256,
         "size_bytes": artifact.size_bytes,
         "input": {
-            **{key: note[key] for key in ("name", "layout", "shape", "takes", "mean", "std")},
+            **{field: getattr(described, field) for field in fields},
             "range": ranges,
-            **types[0],
+            **input_type,
         },
-        "output": {"name": OUTPUT, "shape": [1, len(said.labels)], **types[1]},
+        "output": {"name": OUTPUT, "shape": [1, len(preprocessing.labels)], **output_type},
         "parity": artifact.parity,
         "calibration": artifact.calibration,
         "float_layers": artifact.float_layers,
@@ -64,9 +63,10 @@ def _tflite_types(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     with silenced_stderr():
         interpreter = Interpreter(model_path=str(path))
         details = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    found = []
-    for one in details:
-        scale, zero = one["quantization"]
-        kind: dict[str, Any] = {"dtype": one["dtype"].__name__}
-        found.append({**kind, "scale": float(scale), "zero_point": int(zero)} if scale else kind)
-    return found[0], found[1]
+    return _tensor_type(details[0]), _tensor_type(details[1])
+
+
+def _tensor_type(details: dict[str, Any]) -> dict[str, Any]:
+    scale, zero_point = details["quantization"]
+    quantization = {"scale": float(scale), "zero_point": int(zero_point)} if scale else {}
+    return {"dtype": details["dtype"].__name__, **quantization}

@@ -1,15 +1,15 @@
-"""What a file takes: pixels or normalised values, in which order, and what its outputs are called.
+"""The input of a model file: pixels or normalised values, their layout, and the class names.
 
-It is written into the file as JSON under `NAME` (ONNX: ``metadata_props``, TFLite: ``metadata``
-with its buffer), and the normalisation can be compiled into the network. A zero of padding is the
-mean colour to a normalised image and black to pixels, so folding into a padded convolution would
-be wrong at the borders: there the normalisation is a layer of its own (scale and shift of each
-channel); where the first convolution has no padding it is folded into it, exactly.
+It is JSON under the key `NAME` in the file (ONNX: ``metadata_props``, TFLite: a buffer of
+``metadata``), and the normalisation can be compiled into the network. Zero padding is the mean
+colour of a normalised image but black in pixels, so folding the normalisation into a padded
+convolution would be wrong at the borders: there it is a layer of its own, a scale and shift of each
+channel. Where the first convolution has no padding, it is folded into it exactly.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -29,70 +29,76 @@ class Preprocessing(msgspec.Struct, frozen=True):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...]
-    inside: bool = False
-    """The file does it itself and takes pixels from 0 to 255."""
+    embedded: bool = False
+    """Whether the file normalises itself and takes pixels from 0 to 255."""
 
 
-class InputNote(msgspec.Struct, frozen=True):
-    """What stands in the file."""
+class InputMetadata(msgspec.Struct, frozen=True):
+    """The JSON in the file."""
 
     name: str
     layout: str
     shape: tuple[int, ...]
-    takes: str
+    takes: Literal["pixels", "normalised"]
     """``pixels``: 0 to 255; ``normalised``: ``(pixel / 255 - mean) / std``."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...]
 
 
-def input_note(
-    said: Preprocessing, format: Format, input_shape: tuple[int, int, int]
-) -> dict[str, bytes]:
-    """Return what to write into a file, by its name."""
+def describe_input(
+    preprocessing: Preprocessing, format: Format, input_shape: tuple[int, int, int]
+) -> InputMetadata:
+    """Return the description of the input of a file for images of ``input_shape``."""
     runtime = COMPILED[format]
-    note = InputNote(
+    return InputMetadata(
         INPUT,
         runtime.layout,
         runtime.batch_shape(input_shape),
-        "pixels" if said.inside else "normalised",
-        said.mean,
-        said.std,
-        said.labels,
+        "pixels" if preprocessing.embedded else "normalised",
+        preprocessing.mean,
+        preprocessing.std,
+        preprocessing.labels,
     )
-    return {NAME: msgspec.json.encode(note)}
 
 
-def taking_pixels(module: nn.Module, said: Preprocessing) -> nn.Module:
-    """Return ``module`` with the normalisation before it, for pixels from 0 to 255."""
-    norm = nn.BatchNorm2d(len(said.mean), eps=0.0, affine=False)
-    norm.running_mean = 255 * torch.tensor(said.mean)
-    norm.running_var = (255 * torch.tensor(said.std)) ** 2
+def input_metadata(
+    preprocessing: Preprocessing, format: Format, input_shape: tuple[int, int, int]
+) -> dict[str, bytes]:
+    """Return the metadata entry that describes the input."""
+    return {NAME: msgspec.json.encode(describe_input(preprocessing, format, input_shape))}
+
+
+def with_normalisation(module: nn.Module, preprocessing: Preprocessing) -> nn.Module:
+    """Return ``module`` after a normalisation of pixels from 0 to 255."""
+    norm = nn.BatchNorm2d(len(preprocessing.mean), eps=0.0, affine=False)
+    norm.running_mean = 255 * torch.tensor(preprocessing.mean)
+    norm.running_var = (255 * torch.tensor(preprocessing.std)) ** 2
     return nn.Sequential(norm, module).eval()
 
 
-def folded(graph: Graph) -> Graph:
-    """Fold a first scale and shift of the channels into the convolution after it, where exact."""
-    first = graph.nodes[0]
-    users = [node for node in graph.nodes if first.name in node.inputs]
+def fold_input_affine(graph: Graph) -> Graph:
+    """Fold a scale and shift of the input's channels into the convolution after it, where exact."""
+    affine = graph.nodes[0]
+    users = [node for node in graph.nodes if affine.name in node.inputs]
     if not (
-        isinstance(first, Conv)
-        and first.weight.shape == (len(first.bias), 1, 1, 1)
-        and first.fused is None
+        isinstance(affine, Conv)
+        and affine.weight.shape == (len(affine.bias), 1, 1, 1)
+        and affine.fused is None
         and len(users) == 1
-        and isinstance(then := users[0], Conv)
-        and not np.any(then.padding)
-        and then.weight.shape[1] == len(first.bias)
+        and isinstance(conv := users[0], Conv)
+        and not np.any(conv.padding)
+        and conv.weight.shape[1] == len(affine.bias)
     ):
         return graph
-    scale = first.weight.reshape(-1).astype(np.float64)
-    weight: Any = then.weight.astype(np.float64)
-    bias = then.bias + np.einsum("oihw,i->o", weight, first.bias.astype(np.float64))
-    merged = msgspec.structs.replace(
-        then,
-        inputs=first.inputs,
+    scale = affine.weight.reshape(-1).astype(np.float64)
+    weight: Any = conv.weight.astype(np.float64)
+    bias = conv.bias + np.einsum("oihw,i->o", weight, affine.bias.astype(np.float64))
+    folded = msgspec.structs.replace(
+        conv,
+        inputs=affine.inputs,
         weight=(weight * scale[:, None, None]).astype(np.float32),
         bias=bias.astype(np.float32),
     )
-    rest = (merged if node is then else node for node in graph.nodes[1:])
-    return msgspec.structs.replace(graph, nodes=tuple(rest))
+    nodes = (folded if node is conv else node for node in graph.nodes[1:])
+    return msgspec.structs.replace(graph, nodes=tuple(nodes))

@@ -1,8 +1,8 @@
-"""Quantisation-aware fine-tuning: train on while every value is rounded as the int8 file will.
+"""Quantisation-aware fine-tuning: training with every value rounded as in the int8 file.
 
 Fake quantisation with straight-through gradients (Jacob et al., CVPR 2018, arXiv:1712.05877).
-Weights are rounded per output channel and symmetrically, before the batch norm is folded: folding
-multiplies a channel by a constant, and the channel's step by the same, so the grid is the file's.
+Weights are rounded symmetrically per output channel, before the batch norm is folded: folding
+multiplies a channel and its quantisation step by the same constant, so the grid is the file's.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch.nn.utils import parametrize
 
 from hwnas.export.graph.ops import LeafTracer
 
-MOMENTUM = 0.05
-"""With which the ranges of activations follow the batches."""
+RANGE_MOMENTUM = 0.05
+"""Momentum of the ranges of activations over the batches."""
 
-LEVELS = 255
+MAX_LEVEL = 255
 _WEIGHTS = (nn.Conv2d, nn.Linear)
 _NORMS = (nn.BatchNorm2d,)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid)
 
 
 class FakeActivation(nn.Module):
-    """Rounds a value to 256 levels of the range seen in training."""
+    """Rounds a value to 256 levels of the range observed in training."""
 
     low: Tensor
     high: Tensor
@@ -40,15 +40,15 @@ class FakeActivation(nn.Module):
         if self.training:
             low, high = value.detach().aminmax()
             first = bool(self.low == self.high)
-            self.low.lerp_(low.clamp(max=0), 1.0 if first else MOMENTUM)
-            self.high.lerp_(high.clamp(min=0), 1.0 if first else MOMENTUM)
-        scale = (self.high - self.low).clamp(min=1e-8) / LEVELS
-        zero = (-self.low / scale).round().clamp(0, LEVELS)
-        return torch.fake_quantize_per_tensor_affine(value, scale, zero.int(), 0, LEVELS)
+            self.low.lerp_(low.clamp(max=0), 1.0 if first else RANGE_MOMENTUM)
+            self.high.lerp_(high.clamp(min=0), 1.0 if first else RANGE_MOMENTUM)
+        scale = (self.high - self.low).clamp(min=1e-8) / MAX_LEVEL
+        zero = (-self.low / scale).round().clamp(0, MAX_LEVEL)
+        return torch.fake_quantize_per_tensor_affine(value, scale, zero.int(), 0, MAX_LEVEL)
 
 
 class FakeWeight(nn.Module):
-    """Rounds weights ``[O, ...]`` to ``bits`` signed bits, each output channel by its own step."""
+    """Rounds weights ``[O, ...]`` to ``bits`` signed bits, with a step per output channel."""
 
     def __init__(self, bits: int) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ class FakeWeight(nn.Module):
 
 @contextmanager
 def quantisation_aware(network: nn.Module, weight_bits: int = 8) -> Iterator[fx.GraphModule]:
-    """Yield ``network`` with all roundings in place, to be trained; its weights are the network's.
+    """Yield a module that shares the weights of ``network`` and rounds all values, to be trained.
 
-    When it ends the roundings are gone and the network has the trained weights.
+    On exit the rounding is removed and ``network`` has the trained weights.
     """
     traced = fx.GraphModule(network, LeafTracer().trace(network))
     parts = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
-        if _is_a_value(node, parts):
+        if _is_rounded(node, parts):
             name = f"rounded_{node.name}"
             traced.add_submodule(name, FakeActivation())
             with traced.graph.inserting_after(node):
@@ -88,15 +88,15 @@ def quantisation_aware(network: nn.Module, weight_bits: int = 8) -> Iterator[fx.
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
 
-def _is_a_value(node: fx.Node, parts: Mapping[str, nn.Module]) -> bool:
-    """Whether the int8 file rounds here: not between a convolution, its norm and its activation."""
+def _is_rounded(node: fx.Node, parts: Mapping[str, nn.Module]) -> bool:
+    """Return whether the int8 file rounds here: not within convolution, norm and activation."""
     if node.op not in ("placeholder", "call_module", "call_function", "call_method"):
         return False
     if node.op == "call_module" and isinstance(parts[str(node.target)], nn.Dropout | nn.Identity):
         return False
-    followed = [_part(user, parts) for user in node.users]
+    followers = [_part(user, parts) for user in node.users]
     part = _part(node, parts)
-    after = followed[0] if len(followed) == 1 else None
+    after = followers[0] if len(followers) == 1 else None
     if isinstance(part, _WEIGHTS):
         return not isinstance(after, _NORMS + _ACTIVATIONS)
     return not (isinstance(part, _NORMS) and isinstance(after, _ACTIVATIONS))

@@ -1,7 +1,7 @@
-"""Which layer of a file is the first that differs from PyTorch?
+"""Locates the first layer of a file that differs from PyTorch, by bisection.
 
-The file is cut after one of its tensors, runs in its runtime, and that tensor is compared. A
-difference that has appeared stays, so that halving finds the first in few steps.
+The file is cut after one of its tensors and run in its runtime, and that tensor is compared. A
+difference that has appeared stays, so that halving finds the first one in few steps.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from hwnas.architecture.artifact import Format
 from hwnas.errors import ExportError
 from hwnas.export.graph.trace import traced_values
-from hwnas.export.recipe import find_recipe
+from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.metrics import Array, relative_error
 from hwnas.export.verification.run_model import file_outputs
 
-IMAGES = 4
-"""A difference is looked for in at most so many."""
+MAX_IMAGES = 4
+"""Number of images on which a difference is searched for."""
 
 
 class Difference(NamedTuple):
@@ -35,25 +34,27 @@ class Difference(NamedTuple):
 
 
 def first_difference(
-    path: Path, format: Format, module: nn.Module, image: Array, limit: float
+    path: Path, module: nn.Module, image: Array, limit: float
 ) -> Difference | None:
-    """Return the first tensor of a float file that differs by more than ``limit`` of its largest.
+    """Return the first tensor of a float file whose relative error is above ``limit``.
 
-    ``image`` is ``[C, H, W]``, normalised. None if none does, or none of its tensors is known.
+    ``image`` is an input ``[C, H, W]``. None if no tensor differs, or if no tensor of the file has
+    the name of a value in the graph.
     """
     channels, height, width = image.shape
     values = traced_values(module, (channels, height, width), torch.from_numpy(image.copy()))
-    names = [name for name in values if name in _tensors(path, format)]
+    computed = _tensor_names(path)
+    names = [name for name in values if name in computed]
 
     def error(name: str) -> float:
         with tempfile.TemporaryDirectory() as folder:
-            cut = Path(folder) / f"cut.{format}"
-            _cut(path, format, name, cut)
-            got = file_outputs(cut, format, image[None])
+            cut = Path(folder) / f"cut{path.suffix}"
+            _cut(path, name, cut)
+            outputs = file_outputs(cut, image[None])
         expected = values[name]
-        if got.shape != expected.shape or not np.isfinite(got).all():
+        if outputs.shape != expected.shape or not np.isfinite(outputs).all():
             return float("inf")
-        return relative_error(got, expected)
+        return relative_error(outputs, expected)
 
     low, high = 0, len(names) - 1
     if not names or error(names[high]) <= limit:
@@ -68,61 +69,61 @@ def first_difference(
 
 
 @contextmanager
-def located(path: Path, format: Format, module: nn.Module, images: Array) -> Generator[None]:
-    """Add to an `ExportError` of comparing outputs which tensor is the first that differs."""
+def locate_difference(path: Path, module: nn.Module, images: Array) -> Generator[None]:
+    """Add the first tensor that differs to an `ExportError` raised by a comparison of outputs."""
     try:
         yield
     except ExportError as error:
-        found, limit = None, find_recipe(format).max_relative_error or 0.0
+        difference, limit = None, find_recipe(format_of(path)).max_relative_error or 0.0
         with suppress(ExportError):
-            for image in images[:IMAGES]:
-                found = found or first_difference(path, format, module, image, limit)
-        if found is None:
+            for image in images[:MAX_IMAGES]:
+                difference = difference or first_difference(path, module, image, limit)
+        if difference is None:
             raise
         raise ExportError(
-            f"{error}; the first tensor that differs is {found.name}, by "
-            f"{found.relative_error:.3g} of its largest"
+            f"{error}; the first tensor that differs is {difference.name}, by "
+            f"{difference.relative_error:.3g} of its largest value"
         ) from error
 
 
-def _tensors(path: Path, format: Format) -> set[str]:
-    """Return the names of what a file computes."""
-    if format == "onnx":
+def _tensor_names(path: Path) -> set[str]:
+    """Return the names of the tensors that a file computes."""
+    if format_of(path) == "onnx":
         import onnx
 
         return {name for node in onnx.load(path).graph.node for name in node.output}
-    graph = _unpacked(path).subgraphs[0]
-    return {graph.tensors[at].name.decode() for op in graph.operators for at in op.outputs}
+    graph = _unpack(path).subgraphs[0]
+    return {graph.tensors[index].name.decode() for op in graph.operators for index in op.outputs}
 
 
-def _cut(path: Path, format: Format, name: str, to: Path) -> None:
-    """Write the file again with ``name`` as its only output."""
-    if format == "onnx":
+def _cut(path: Path, name: str, target: Path) -> None:
+    """Write the file to ``target`` with tensor ``name`` as its only output."""
+    if format_of(path) == "onnx":
         import onnx
 
         model = onnx.load(path)
         del model.graph.output[:]
         value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
         model.graph.output.append(value)
-        to.write_bytes(model.SerializeToString())
+        target.write_bytes(model.SerializeToString())
         return
     import flatbuffers
 
-    model = _unpacked(path)
+    model = _unpack(path)
     graph = model.subgraphs[0]
-    place = next(at for at, tensor in enumerate(graph.tensors) if tensor.name == name.encode())
-    last = next(at for at, op in enumerate(graph.operators) if place in list(op.outputs))
-    graph.operators, graph.outputs = graph.operators[: last + 1], [place]
+    output = [tensor.name for tensor in graph.tensors].index(name.encode())
+    last = next(n for n, op in enumerate(graph.operators) if output in list(op.outputs))
+    graph.operators, graph.outputs = graph.operators[: last + 1], [output]
     model.signatureDefs = []
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")
-    to.write_bytes(bytes(builder.Output()))
+    target.write_bytes(bytes(builder.Output()))
 
 
-def _unpacked(path: Path) -> Any:
+def _unpack(path: Path) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     try:
         return schema.ModelT.InitFromPackedBuf(path.read_bytes())
-    except Exception as error:  # offsets of a damaged file lead anywhere
+    except Exception as error:  # offsets of a damaged file point anywhere
         raise ExportError(f"{path}: not a readable .tflite model ({error})") from None

@@ -1,60 +1,54 @@
-"""Whether an int8 file is worth keeping: does it see what PyTorch's float32 network sees?
+"""Verification of int8 files, by the classes that they predict.
 
-Rounding to 8 bits moves every logit, so the limit of float files says nothing here. What counts
-are the classes: how often both see the same, and what the file loses in accuracy.
+Rounding to 8 bits changes every logit, so the error limit of float files does not apply. What
+counts is how often file and float32 network predict the same class, and the accuracy lost.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
 
-from hwnas.architecture.artifact import Format, Parity
+from hwnas.architecture.artifact import Parity
 from hwnas.errors import ExportError
 from hwnas.export.recipe import Quantization
-from hwnas.export.verification.metrics import check_logits, relative_error
-from hwnas.export.verification.verify import file_outputs, torch_outputs
+from hwnas.export.verification.images import Verification
+from hwnas.export.verification.metrics import check_logits, parity
+from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.verify import torch_outputs
 
-Array = np.ndarray[Any, Any]
 
-
-def agreement(
-    path: Path, format: Format, module: nn.Module, images: Array, labels: Array, how: Quantization
+def verify_int8(
+    path: Path, module: nn.Module, verification: Verification, quantization: Quantization
 ) -> Parity:
-    """Run an int8 file and the module on normalised ``images`` ``[N, C, H, W]``.
+    """Compare an int8 file with its float32 ``module``.
 
-    Raises `ExportError` if an output is not finite, they agree on too few classes, or the file
-    loses more accuracy than ``how`` allows.
+    Raises `ExportError` if an output is not finite, if they predict the same class too rarely, or
+    if the file loses more accuracy than ``quantization`` allows.
     """
-    parity = compared(path, format, module, images, labels)
-    drop = parity.accuracy_torch - parity.accuracy_artifact
-    if drop > how.max_drop:
+    result = compare_int8(path, module, verification)
+    if result.accuracy_torch - result.accuracy_artifact > quantization.max_drop:
         raise ExportError(
-            f"{path}: in int8 {parity.accuracy_artifact:.2%} of {len(images)} images are right, in "
-            f"float32 {parity.accuracy_torch:.2%}; allowed is a loss of {how.max_drop:.2%}"
+            f"{path}: the int8 file has accuracy {result.accuracy_artifact:.2%} on "
+            f"{result.images} images, float32 {result.accuracy_torch:.2%}; the largest loss "
+            f"allowed is {quantization.max_drop:.2%}"
         )
-    if (parity.label_agreement or 0.0) < how.min_label_agreement:
+    if (result.label_agreement or 0.0) < quantization.min_label_agreement:
         raise ExportError(
-            f"{path}: in int8 the same class as in float32 is seen in {parity.label_agreement:.2%} "
-            f"of {len(images)} images only; the limit is {how.min_label_agreement:.2%}"
+            f"{path}: the int8 file predicts the same class as float32 on only "
+            f"{result.label_agreement:.2%} of {result.images} images; the limit is "
+            f"{quantization.min_label_agreement:.2%}"
         )
-    return parity
+    return result
 
 
-def compared(path: Path, format: Format, module: nn.Module, images: Array, labels: Array) -> Parity:
-    """Return how the file compares with the module; judges nothing but that it is finite."""
-    expected, got = torch_outputs(module, images), file_outputs(path, format, images)
-    check_logits(path, got, expected)
-    if not np.isfinite(got).all():
+def compare_int8(path: Path, module: nn.Module, verification: Verification) -> Parity:
+    """Return how a file compares with ``module``, checking only that its outputs are finite."""
+    expected = torch_outputs(module, verification.images)
+    outputs = file_outputs(path, verification.images)
+    check_logits(path, outputs, expected)
+    if not np.isfinite(outputs).all():
         raise ExportError(f"{path}: gives a value that is not finite")
-    seen, wanted = got.argmax(axis=1), expected.argmax(axis=1)
-    return Parity(
-        images=len(images),
-        max_relative_error=relative_error(got, expected),
-        accuracy_torch=float((wanted == labels).mean()),
-        accuracy_artifact=float((seen == labels).mean()),
-        label_agreement=float((seen == wanted).mean()),
-    )
+    return parity(outputs, expected, verification.labels)

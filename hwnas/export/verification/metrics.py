@@ -1,4 +1,4 @@
-"""How far the outputs of a file are from PyTorch's."""
+"""Metrics that compare the outputs of a file with PyTorch's."""
 
 from __future__ import annotations
 
@@ -7,25 +7,44 @@ from typing import Any
 
 import numpy as np
 
+from hwnas.architecture.artifact import Parity
 from hwnas.errors import ExportError
 
 Array = np.ndarray[Any, Any]
 
 
-def check_logits(path: Path, got: Array, expected: Array) -> None:
-    """Raise unless the file and PyTorch give logits ``[N, classes]``, both the same number."""
+def check_logits(path: Path, outputs: Array, expected: Array) -> None:
+    """Raise `ExportError` unless file and PyTorch both give logits ``[N, classes]``."""
     if expected.ndim != 2:
         raise ExportError(
             f"{path}: the network gives {list(expected.shape)}; only logits [N, classes] can be "
             "verified"
         )
-    if got.shape != expected.shape:
+    if outputs.shape != expected.shape:
         raise ExportError(
-            f"{path}: gives outputs {list(got.shape)} for PyTorch's {list(expected.shape)}"
+            f"{path}: gives outputs of shape {list(outputs.shape)}, PyTorch {list(expected.shape)}"
         )
 
 
-def relative_error(got: Array, expected: Array) -> float:
-    """Return ``max|got - expected| / max|expected|`` over everything."""
-    difference = float(np.abs(got - expected).max())
+def relative_error(outputs: Array, expected: Array) -> float:
+    """Return ``max|outputs - expected| / max|expected|`` over all elements."""
+    difference = float(np.abs(outputs - expected).max())
     return difference / float(np.abs(expected).max()) if difference else 0.0
+
+
+def accuracy(logits: Array, labels: Array) -> float:
+    """Return the top-1 accuracy, 0 to 1, of logits ``[N, classes]``."""
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+def parity(outputs: Array, expected: Array, labels: Array | None) -> Parity:
+    """Compare logits ``[N, classes]``; without ``labels`` PyTorch's classes count as right."""
+    predicted = expected.argmax(axis=1)
+    truth = predicted if labels is None else labels
+    return Parity(
+        images=len(outputs),
+        max_relative_error=relative_error(outputs, expected),
+        accuracy_torch=accuracy(expected, truth),
+        accuracy_artifact=accuracy(outputs, truth),
+        label_agreement=accuracy(outputs, predicted),
+    )

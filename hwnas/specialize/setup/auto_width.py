@@ -86,7 +86,7 @@ def _uniform_ms(
         for width in widths:
             network = mobilenet_v2_like(space, BLOCK, width)
             file = Path(scratch) / f"uniform-{width:g}{runtime.suffix}"
-            compile_untrained(network.blocks, network.inputs, runtime.format, file)
+            compile_untrained(network.blocks, network.inputs, file)
             subjects.append(Subject(f"{width:g}", file))
         reference = file_sha256(reference_file(profile.runtime))
         measurements = runner.measure(

@@ -15,7 +15,7 @@ from hwnas.devices.limits import unfit
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_file
 from hwnas.errors import ExportError, HwnasError
-from hwnas.export.metadata.manifest import manifest
+from hwnas.export.metadata.manifest import export_manifest
 from hwnas.files import write_json
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.store import calibration
@@ -235,7 +235,7 @@ def _write_best(run: RunContext, best: TrainedCandidate) -> tuple[Artifact, ...]
     if files[0].sha256 != best.artifact.sha256:
         raise HwnasError(f"{files[0].path}: compiling the same network twice gave two files")
     write_json(run.folder.path / "search" / "architecture.json", architecture)
-    document = manifest(files, preprocessing(run), architecture.input_shape)
+    document = export_manifest(files, preprocessing(run), architecture.input_shape)
     write_json(folder / "manifest.json", document)
     return files
 

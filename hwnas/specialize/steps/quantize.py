@@ -18,12 +18,15 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.architecture.artifact import Artifact, Format
 from hwnas.data.datasets import Dataset, normalise
 from hwnas.export.compile import compile_model
-from hwnas.export.metadata.preprocessing import Preprocessing, taking_pixels
-from hwnas.export.quantization.ptq import CALIBRATION_IMAGES, quantization_of
+from hwnas.export.metadata.preprocessing import Preprocessing, with_normalisation
+from hwnas.export.quantization.ptq import CALIBRATION_IMAGES, Int8, int8_quantization
 from hwnas.export.quantization.qat import quantisation_aware
-from hwnas.export.quantization.sensitivity import Model, drop, layers_to_keep
+from hwnas.export.quantization.sensitivity import FloatModel, accuracy_drop, select_float_layers
+from hwnas.export.verification.images import Verification
+from hwnas.export.verification.metrics import accuracy
+from hwnas.export.verification.verify import torch_outputs
 from hwnas.files import write_json
-from hwnas.networks.trained import trained_network
+from hwnas.networks.weights import trained_network
 from hwnas.nn.build import Network
 from hwnas.specialize.context import RunContext
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
@@ -54,35 +57,22 @@ def compile_trained(
 ) -> Artifact:
     """Compile a trained network in its precision; a network always gives the same file."""
     folder = run.folder.path / "training" / architecture.digest
-    images, labels = _model_input(run, run.dataset.test.images), run.dataset.test.labels
+    test = run.dataset.test
     network = trained_network(architecture, folder)
-    shape = architecture.input_shape
-    if architecture.precision == "fp32":
-        return compile_model(
-            network,
-            shape,
-            format,
-            path,
-            images,
-            labels,
-            architecture,
-            preprocessing=preprocessing(run),
-        )
-    decision = _decision(run, network, format, folder)
-    if decision.tuned_epochs:
-        weights, _ = load_checkpoint(folder / f"int8-{format}.safetensors")
-        network.load_state_dict(weights)
+    int8 = None
+    if architecture.precision == "int8":
+        decision = _decision(run, network, format, folder)
+        if decision.tuned_epochs:
+            weights, _ = load_checkpoint(folder / f"int8-{format}.safetensors")
+            network.load_state_dict(weights)
+        int8 = Int8(_calibration_images(run), float_layers=decision.float_layers)
     return compile_model(
         network,
-        shape,
-        format,
+        architecture.input_shape,
         path,
-        images,
-        labels,
-        architecture,
-        precision="int8",
-        calibration=_calibration_images(run),
-        float_layers=decision.float_layers,
+        verification=Verification(_model_input(run, test.images), test.labels),
+        int8=int8,
+        architecture=architecture,
         preprocessing=preprocessing(run),
     )
 
@@ -121,16 +111,12 @@ def _decision(run: RunContext, network: Network, format: Format, folder: Path) -
 
 def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> Int8Decision:
     spec, valid = run.spec, run.dataset.valid
-    images, labels = _model_input(run, valid.images), valid.labels
-    module = taking_pixels(network, preprocessing(run)) if spec.pixels else network
-    model = Model(
-        module,
-        run.space.input_shape,
-        format,
-        _calibration_images(run),
-        quantization_of(format),
-    )
-    loss = drop(model, images, labels)
+    verification = Verification(_model_input(run, valid.images), valid.labels)
+    module = with_normalisation(network, preprocessing(run)) if spec.pixels else network
+    quantization = int8_quantization(format)
+    int8 = Int8(_calibration_images(run), quantization)
+    model = FloatModel(module, run.space.input_shape, format, int8)
+    loss = accuracy_drop(model, verification)
     if loss <= spec.max_drop:
         return Int8Decision(loss)
     tuned_loss, epochs = None, 0
@@ -140,9 +126,9 @@ def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> 
             f"{spec.max_drop:.1%}; fine-tuning for {spec.tune_epochs} epochs with quantised values"
         )
         before = {name: value.clone() for name, value in network.state_dict().items()}
-        float_accuracy = _accuracy(module, images, labels)
-        tune(network, run, model.how.reduce_range)
-        tuned_accuracy = _accuracy(module, images, labels) - drop(model, images, labels)
+        float_accuracy = _accuracy(module, verification)
+        tune(network, run, quantization.reduce_range)
+        tuned_accuracy = _accuracy(module, verification) - accuracy_drop(model, verification)
         tuned_loss = float_accuracy - tuned_accuracy
         if tuned_loss < loss:
             save_checkpoint(folder / f"int8-{format}.safetensors", network.state_dict(), {})
@@ -151,7 +137,7 @@ def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> 
             network.load_state_dict(before)
         if tuned_loss <= spec.max_drop:
             return Int8Decision(loss, spec.tune_epochs, tuned_loss)
-    float_layers = layers_to_keep(model, images, labels, spec.max_drop)
+    float_layers = select_float_layers(model, verification, spec.max_drop)
     layers = f"{len(float_layers)} layers stay in float32: {', '.join(float_layers)}"
     run.console.say(f"{folder.name}: {layers}")
     return Int8Decision(loss, epochs, tuned_loss, float_layers)
@@ -173,7 +159,6 @@ def tune(network: Network, run: RunContext, seven_bits: bool) -> None:
     network.eval()
 
 
-def _accuracy(network: nn.Module, images: Array, labels: Array) -> float:
-    from hwnas.export.verification.verify import torch_outputs
-
-    return float((torch_outputs(network, images).argmax(axis=1) == labels).mean())
+def _accuracy(network: nn.Module, verification: Verification) -> float:
+    assert verification.labels is not None
+    return accuracy(torch_outputs(network, verification.images), verification.labels)

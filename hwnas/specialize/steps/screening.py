@@ -206,7 +206,7 @@ def _measured(
         for candidate in candidates:
             network = candidate.architecture
             files[network.digest] = Path(scratch) / f"{network.digest}.{format}"
-            compile_untrained(network.blocks, network.inputs, format, files[network.digest])
+            compile_untrained(network.blocks, network.inputs, files[network.digest])
         measurements = measure(run, model, f"screen-{number}", files)
     return [
         msgspec.structs.replace(

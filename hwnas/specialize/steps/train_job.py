@@ -13,8 +13,8 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.errors import UsageError
 from hwnas.files import append_line, read_lines, write_atomic, write_json
-from hwnas.networks.resolve import find_network, needs_shape
-from hwnas.networks.trained import begin_with
+from hwnas.networks.resolve import is_genotype, resolve_architecture
+from hwnas.networks.weights import load_weights
 from hwnas.nn.auxiliary import trainee
 from hwnas.nn.build import build
 from hwnas.spaces.published import adapted, published_names
@@ -110,7 +110,7 @@ def _train(
     torch.manual_seed(derived_seed(job.seed, "weights", architecture.digest))
     network = build(architecture, plan.dropout)
     if job.weights is not None:
-        begin_with(network, Path(job.weights))
+        load_weights(network, Path(job.weights))
     trained = trainee(network, architecture, plan.auxiliary)
     trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     log, checkpoint = out / "log.jsonl", out / "checkpoint.safetensors"
@@ -140,12 +140,12 @@ def _train(
 
 def _asked(job: TrainJob) -> tuple[Architecture, Dataset]:
     """Return the network, a published one with the images' size and classes, and the data."""
-    if needs_shape(job.architecture):
+    if is_genotype(job.architecture):
         dataset = load_dataset(job.data)
-        return find_network(
+        return resolve_architecture(
             job.architecture, input_shape=dataset.input_shape, num_classes=dataset.num_classes
         ), dataset
-    architecture = find_network(job.architecture)
+    architecture = resolve_architecture(job.architecture)
     dataset = load_dataset(job.data, input_shape=architecture.input_shape)
     if job.architecture in published_names():
         architecture = adapted(architecture, dataset.input_shape, dataset.num_classes)

@@ -240,5 +240,5 @@ def test_an_operation_that_tflite_lacks_is_an_error_without_a_file(tmp_path: Pat
     module = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, 2, groups=4), nn.ReLU())
     assert error_of(module, MAP, "onnx", tmp_path) < FLOAT32_ERROR
     with pytest.raises(ExportError, match=r"^0: a transposed convolution with 4 groups .*--via"):
-        compile_model(module, MAP, "tflite", tmp_path / "net.tflite")
+        compile_model(module, MAP, tmp_path / "net.tflite")
     assert not (tmp_path / "net.tflite").exists()

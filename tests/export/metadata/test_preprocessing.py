@@ -1,4 +1,4 @@
-"""Files that take pixels: exact at the borders too; what stands in a file and in the manifest."""
+"""Files that normalise pixels themselves, and the description of inputs in file and manifest."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import Block
 from hwnas.export.compile import compile_model
 from hwnas.export.graph.trace import trace
-from hwnas.export.metadata.manifest import manifest
+from hwnas.export.metadata.manifest import export_manifest
 from hwnas.export.metadata.preprocessing import (
     NAME,
-    InputNote,
+    InputMetadata,
     Preprocessing,
-    folded,
-    taking_pixels,
+    fold_input_affine,
+    with_normalisation,
 )
+from hwnas.export.quantization.ptq import Int8
 from hwnas.export.verification.metrics import relative_error
-from hwnas.export.verification.verify import file_outputs, torch_outputs
+from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import untrained
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 both = pytest.mark.parametrize("format", FORMATS)
 SHAPE = (3, 12, 12)
-SAID = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), ("a", "b", "c", "d", "e"), inside=True)
+PIXELS = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), tuple("abcde"), embedded=True)
 BLOCKS = (Block("conv", 3, 8, 3, 2, 1, 12), Block("logits", 8, 5, 1, 1, 1, 6))
 
 
@@ -40,7 +42,7 @@ def pixels(count: int = 8) -> Any:
 
 
 def normalised(images: Any) -> Any:
-    mean, std = (np.array(one, np.float32)[:, None, None] for one in (SAID.mean, SAID.std))
+    mean, std = (np.array(row, np.float32)[:, None, None] for row in (PIXELS.mean, PIXELS.std))
     return (images / 255 - mean) / std
 
 
@@ -58,26 +60,26 @@ def unpadded() -> nn.Module:
 
 @both
 @pytest.mark.parametrize("make", [padded, unpadded])
-def test_a_file_of_pixels_gives_what_the_network_gives_for_normalised_images(
+def test_a_file_of_pixels_equals_the_network_on_normalised_images(
     format: Format, make: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / f"model.{format}"
-    compile_model(make(), SHAPE, format, path, preprocessing=SAID)
+    compile_model(make(), SHAPE, path, preprocessing=PIXELS)
     expected = torch_outputs(make(), normalised(pixels()))
-    assert relative_error(file_outputs(path, format, pixels()), expected) < 5e-6
+    assert relative_error(file_outputs(path, pixels()), expected) < 5e-6
 
 
-def test_it_is_folded_into_a_convolution_without_padding_only() -> None:
-    for make, saved in ((unpadded, 1), (padded, 0)):
-        graph = trace(taking_pixels(make(), SAID), SHAPE)
-        assert len(graph.nodes) - len(folded(graph).nodes) == saved
+def test_the_normalisation_is_folded_only_without_padding() -> None:
+    for make, removed in ((unpadded, 1), (padded, 0)):
+        graph = trace(with_normalisation(make(), PIXELS), SHAPE)
+        assert len(graph.nodes) - len(fold_input_affine(graph).nodes) == removed
 
 
 def test_a_naive_fold_would_be_wrong_at_the_borders() -> None:
-    """Why: zeros of padding are the mean colour before, and black after folding."""
+    """Zero padding is the mean colour before folding, and black after it."""
     conv = nn.Conv2d(3, 4, 3, padding=1)
-    scale = torch.tensor([1 / (255 * std) for std in SAID.std])
-    shift = torch.tensor([-m / s for m, s in zip(SAID.mean, SAID.std, strict=True)])
+    scale = torch.tensor([1 / (255 * std) for std in PIXELS.std])
+    shift = torch.tensor([-m / s for m, s in zip(PIXELS.mean, PIXELS.std, strict=True)])
     naive = nn.Conv2d(3, 4, 3, padding=1)
     with torch.no_grad():
         naive.weight.copy_(conv.weight * scale[:, None, None])
@@ -89,62 +91,54 @@ def test_a_naive_fold_would_be_wrong_at_the_borders() -> None:
 
 
 @both
-def test_int8_keeps_pixels_apart(format: Format, tmp_path: Path) -> None:
+def test_int8_still_distinguishes_pixels(format: Format, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_quantizer")
     path = tmp_path / f"model.{format}"
-    compile_model(
-        padded(), SHAPE, format, path, precision="int8", calibration=pixels(), preprocessing=SAID
-    )
+    compile_model(padded(), SHAPE, path, int8=Int8(pixels()), preprocessing=PIXELS)
     expected = torch_outputs(padded(), normalised(pixels()))
-    assert relative_error(file_outputs(path, format, pixels()), expected) < 0.1
+    assert relative_error(file_outputs(path, pixels()), expected) < 0.1
 
 
-def note_in(path: Path) -> InputNote:
+def embedded_metadata(path: Path) -> InputMetadata:
     if path.suffix == ".onnx":
-        found = {one.key: one.value for one in onnx.load(str(path)).metadata_props}[NAME]
-        return msgspec.json.decode(found, type=InputNote)
+        entries = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+        return msgspec.json.decode(entries[NAME], type=InputMetadata)
     from ai_edge_litert import schema_py_generated as schema
 
     model: Any = schema.Model.GetRootAs(path.read_bytes(), 0)
     entries = {model.Metadata(n).Name(): model.Metadata(n) for n in range(model.MetadataLength())}
     buffer = model.Buffers(entries[NAME.encode()].Buffer())
-    return msgspec.json.decode(bytes(buffer.DataAsNumpy()), type=InputNote)
+    return msgspec.json.decode(bytes(buffer.DataAsNumpy()), type=InputMetadata)
 
 
 @both
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_file_says_what_it_takes_and_what_its_classes_are_called(
+def test_a_file_describes_its_input_and_names_its_classes(
     format: Format, precision: Any, tmp_path: Path
 ) -> None:
     pytest.importorskip("ai_edge_quantizer")
     path = tmp_path / f"model.{format}"
-    calibration = pixels() if precision == "int8" else None
-    compile_model(
-        padded(), SHAPE, format, path,
-        precision=precision, calibration=calibration, preprocessing=SAID,
-    )  # fmt: skip
-    note = note_in(path)
-    assert (note.takes, note.mean, note.std, note.labels) == (
-        "pixels", SAID.mean, SAID.std, SAID.labels
-    )  # fmt: skip
-    assert note.layout == ("NHWC" if format == "tflite" else "NCHW")
+    int8 = Int8(pixels()) if precision == "int8" else None
+    compile_model(padded(), SHAPE, path, int8=int8, preprocessing=PIXELS)
+    metadata = embedded_metadata(path)
+    assert (metadata.takes, metadata.labels) == ("pixels", PIXELS.labels)
+    assert (metadata.mean, metadata.std) == (PIXELS.mean, PIXELS.std)
+    assert metadata.layout == ("NHWC" if format == "tflite" else "NCHW")
 
 
 def test_the_manifest_gives_ranges_and_the_scale_of_int8(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_quantizer")
-    outside = msgspec.structs.replace(SAID, inside=False)
+    normalising = msgspec.structs.replace(PIXELS, embedded=False)
     path = tmp_path / "model.tflite"
-    artifact = compile_model(
-        padded(), SHAPE, "tflite", path,
-        precision="int8", calibration=normalised(pixels()), preprocessing=outside,
-    )  # fmt: skip
-    [file] = manifest((artifact,), outside, SHAPE)["files"]
+    int8 = Int8(normalised(pixels()))
+    artifact = compile_model(padded(), SHAPE, path, int8=int8, preprocessing=normalising)
+    [file] = export_manifest((artifact,), normalising, SHAPE)["files"]
     assert file["path"] == "model.tflite" and file["input"]["dtype"] == "int8"
-    assert file["input"]["shape"] == [1, 12, 12, 3] and file["output"]["shape"] == [1, 5]
+    assert file["input"]["shape"] == (1, 12, 12, 3) and file["output"]["shape"] == [1, 5]
     np.testing.assert_allclose(file["input"]["range"][1], (-0.4 / 0.25, 0.6 / 0.25))
-    least, most = (
+    low, high = (
         file["input"]["scale"] * (value - file["input"]["zero_point"]) for value in (-128, 127)
     )
-    shown = normalised(pixels())
-    assert least == pytest.approx(shown.min(), abs=0.05)
-    assert most == pytest.approx(shown.max(), abs=0.05)
+    images = normalised(pixels())
+    assert low == pytest.approx(images.min(), abs=0.05)
+    assert high == pytest.approx(images.max(), abs=0.05)

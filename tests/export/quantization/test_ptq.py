@@ -1,4 +1,4 @@
-"""Int8 files by post-training quantisation: what they compute, and what is refused."""
+"""Int8 files by post-training quantisation: their outputs, their contents, and errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx.numpy_helper import to_array
 from torch import nn
 
 from hwnas.architecture.artifact import Format
@@ -18,11 +19,13 @@ from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.graph.trace import trace
-from hwnas.export.quantization.ptq import layers, quantization_of
+from hwnas.export.quantization.ptq import Int8, int8_quantization, weighted_layers
 from hwnas.export.recipe import find_recipe
 from hwnas.export.tflite.quantize import activation_ranges
-from hwnas.export.verification.int8_agreement import compared
-from hwnas.export.verification.verify import file_outputs, torch_outputs
+from hwnas.export.verification.images import Verification
+from hwnas.export.verification.int8_agreement import compare_int8
+from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import untrained
 
 pytest.importorskip("ai_edge_quantizer")
@@ -44,7 +47,7 @@ def images(count: int, seed: int = 0) -> Any:
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    """As after training: its norms have seen data, and no class is seen in most images."""
+    """A network as after training: its norms have statistics, and it predicts every class."""
     torch.manual_seed(0)
     network = untrained(BLOCKS).train()
     with torch.no_grad():
@@ -54,25 +57,18 @@ def network() -> nn.Module:
         head = [part for part in network.modules() if isinstance(part, nn.Linear)][-1]
         head.weight /= logits.std(0)[:, None]
         head.bias.copy_(-logits.mean(0) / logits.std(0) + head.bias / logits.std(0))
-    seen = labels_of(network, images(256))
-    assert max(np.bincount(seen)) < 128
+    predicted = torch_outputs(network, images(256)).argmax(axis=1)
+    assert max(np.bincount(predicted)) < 128
     return network
 
 
-def labels_of(network: nn.Module, shown: Any) -> Any:
-    return torch_outputs(network, shown).argmax(axis=1)
-
-
 @both
-def test_an_int8_file_sees_the_classes_that_pytorch_sees(
+def test_an_int8_file_predicts_the_classes_that_pytorch_predicts(
     format: Format, network: nn.Module, tmp_path: Path
 ) -> None:
-    shown = images(200, seed=1)
-    labels = labels_of(network, shown)
+    verification = Verification(images(200, seed=1))
     path = tmp_path / f"model.{format}"
-    artifact = compile_model(
-        network, SHAPE, format, path, shown, labels, precision="int8", calibration=images(64)
-    )
+    artifact = compile_model(network, SHAPE, path, verification=verification, int8=Int8(images(64)))
     assert artifact.precision == "int8" and artifact.calibration == "minmax"
     assert artifact.parity is not None and artifact.parity.label_agreement is not None
     assert artifact.parity.label_agreement > 0.9
@@ -85,102 +81,87 @@ def test_the_weights_are_stored_in_eight_bits(
     format: Format, network: nn.Module, tmp_path: Path
 ) -> None:
     wide = untrained((Block("conv", 3, 256, 3, 1, 1, 12), Block("conv", 256, 128, 3, 1, 1, 12)))
-    sizes = [
-        compile_model(wide, SHAPE, format, tmp_path / f"{precision}.{format}", **more).size_bytes
-        for precision, more in (
-            ("fp32", {}),
-            ("int8", {"precision": "int8", "calibration": images(2)}),
-        )
-    ]  # fmt: skip
-    assert 3.5 < sizes[0] / sizes[1] < 4
+    fp32 = compile_model(wide, SHAPE, tmp_path / f"fp32.{format}")
+    int8 = compile_model(wide, SHAPE, tmp_path / f"int8.{format}", int8=Int8(images(2)))
+    assert 3.5 < fp32.size_bytes / int8.size_bytes < 4
 
 
-def test_a_file_made_twice_is_the_same(network: nn.Module, tmp_path: Path) -> None:
+def test_the_same_network_gives_the_same_bytes(network: nn.Module, tmp_path: Path) -> None:
     for format in FORMATS:
-        made = [
-            compile_model(
-                network, SHAPE, format, tmp_path / f"{n}.{format}",
-                precision="int8", calibration=images(8),
-            ).sha256
-            for n in range(2)
-        ]  # fmt: skip
-        assert made[0] == made[1]
+        files = [tmp_path / f"{number}.{format}" for number in range(2)]
+        int8 = Int8(images(8))
+        first, second = (compile_model(network, SHAPE, file, int8=int8) for file in files)
+        assert first.sha256 == second.sha256
 
 
 def test_onnx_activations_are_unsigned_and_weights_signed_per_channel(
     network: nn.Module, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
-    compile_model(network, SHAPE, "onnx", path, precision="int8", calibration=images(8))
+    compile_model(network, SHAPE, path, int8=Int8(images(8)))
     model = onnx.load(str(path))
-    made = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    arrays = {array.name: to_array(array) for array in model.graph.initializer}
     zeros = {
-        made[node.input[2]].dtype for node in model.graph.node if node.op_type == "QuantizeLinear"
+        arrays[node.input[2]].dtype for node in model.graph.node if node.op_type == "QuantizeLinear"
     }
     assert zeros == {np.dtype(np.uint8)}
-    weights = [array for array in made.values() if array.ndim == 4]
+    weights = [array for array in arrays.values() if array.ndim == 4]
     assert {array.dtype for array in weights} == {np.dtype(np.int8)}
-    scales = [array.size for name, array in made.items() if name.endswith("weight:constant_scale")]
-    assert sorted(scales)[0] > 1
+    suffix = "weight:constant_scale"
+    scales = [array.size for name, array in arrays.items() if name.endswith(suffix)]
+    assert min(scales) > 1
     assert max(int(np.abs(array.astype(int)).max()) for array in weights) <= 64  # reduce_range
 
 
-def test_a_tflite_file_takes_and_gives_int8(network: nn.Module, tmp_path: Path) -> None:
+def test_a_tflite_file_has_int8_inputs_and_outputs(network: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
-    compile_model(network, SHAPE, "tflite", path, precision="int8", calibration=images(8))
+    compile_model(network, SHAPE, path, int8=Int8(images(8)))
     model: Any = open_model(str(path), "litert")
     assert model._input["dtype"] is np.int8 and model._output["dtype"] is np.int8
 
 
 @both
-def test_layers_left_in_float_bring_the_logits_nearer(
+def test_layers_left_in_float_reduce_the_error_of_the_logits(
     format: Format, network: nn.Module, tmp_path: Path
 ) -> None:
-    shown = images(64, seed=2)
-    labels = labels_of(network, shown)
-    names = layers(trace(network, SHAPE))
+    verification = Verification(images(64, seed=2))
+    names = weighted_layers(trace(network, SHAPE))
     assert len(names) == 8
 
-    def error(kept: tuple[str, ...]) -> float:
-        path = tmp_path / f"{len(kept)}.{format}"
-        compile_model(
-            network, SHAPE, format, path,
-            precision="int8", calibration=images(64), float_layers=kept,
-        )  # fmt: skip
-        expected, got = torch_outputs(network, shown), file_outputs(path, format, shown)
-        assert compared(path, format, network, shown, labels).images == 64
-        return float(np.square(got - expected).mean())
+    def error(float_layers: tuple[str, ...]) -> float:
+        path = tmp_path / f"{len(float_layers)}.{format}"
+        compile_model(network, SHAPE, path, int8=Int8(images(64), float_layers=float_layers))
+        expected = torch_outputs(network, verification.images)
+        outputs = file_outputs(path, verification.images)
+        assert compare_int8(path, network, verification).images == 64
+        return float(np.square(outputs - expected).mean())
 
     assert error(names) < 0.8 * error(())
 
 
 @both
-def test_percentile_cuts_a_rare_large_value_and_minmax_does_not(
+def test_percentile_ignores_an_outlier_and_minmax_does_not(
     format: Format, network: nn.Module, tmp_path: Path
 ) -> None:
-    shown = images(64, seed=3)
-    spoiled = images(32)
-    spoiled[0, 0, 0, 0] = 1000.0
-    labels = labels_of(network, shown)
+    verification = Verification(images(64, seed=3))
+    with_outlier = images(32)
+    with_outlier[0, 0, 0, 0] = 1000.0
     parities = []
     for calibration in ("minmax", "percentile"):
         path = tmp_path / f"{calibration}.{format}"
-        how = msgspec.structs.replace(quantization_of(format, calibration), percentile=99.8)
-        compile_model(
-            network, SHAPE, format, path,
-            precision="int8", calibration=spoiled, quantization=how,
-        )  # fmt: skip
-        parities.append(compared(path, format, network, shown, labels))
+        settings = msgspec.structs.replace(int8_quantization(format, calibration), percentile=99.8)
+        compile_model(network, SHAPE, path, int8=Int8(with_outlier, settings))
+        parities.append(compare_int8(path, network, verification))
     assert parities[1].max_relative_error < 0.5 * parities[0].max_relative_error
 
 
-def test_ranges_are_those_of_all_images(network: nn.Module, tmp_path: Path) -> None:
+def test_ranges_cover_all_images(network: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
-    compile_model(network, SHAPE, "tflite", path)
-    shown = images(16)
-    ranges = activation_ranges(path, shown, quantization_of("tflite"))
-    assert ranges["images"] == (shown.min(), shown.max())
-    logits = torch_outputs(network, shown)
+    compile_model(network, SHAPE, path)
+    calibration = images(16)
+    ranges = activation_ranges(path, calibration, int8_quantization("tflite"))
+    assert ranges["images"] == (calibration.min(), calibration.max())
+    logits = torch_outputs(network, calibration)
     assert ranges["logits"] == pytest.approx((logits.min(), logits.max()), rel=1e-4)
     assert not any("weight" in name for name in ranges)
 
@@ -192,39 +173,34 @@ def test_without_usable_calibration_images_there_is_no_file(
     path = tmp_path / f"model.{format}"
     bad = images(2)
     bad[1, 0, 3, 3] = np.nan
-    for given, said in ((images(0), "needs calibration images"), (bad, "not finite")):
-        with pytest.raises(ExportError, match=said):
-            compile_model(network, SHAPE, format, path, precision="int8", calibration=given)
+    for calibration, message in ((images(0), "needs calibration images"), (bad, "not finite")):
+        with pytest.raises(ExportError, match=message):
+            compile_model(network, SHAPE, path, int8=Int8(calibration))
     assert list(tmp_path.iterdir()) == []
 
 
 @both
-def test_a_file_that_loses_too_much_is_not_kept(
+def test_a_file_that_loses_too_much_accuracy_is_rejected(
     format: Format, network: nn.Module, tmp_path: Path
 ) -> None:
-    shown = images(64, seed=4)
-    labels = labels_of(network, shown)
-    path = tmp_path / f"model.{format}"
-    with pytest.raises(ExportError, match=r"model\.(onnx|tflite): in int8 .* allowed is a loss"):
-        compile_model(
-            network, SHAPE, format, path, shown, labels,
-            precision="int8", calibration=images(8) * 1e-3,  # every value is clipped
-        )  # fmt: skip
+    path, verification = tmp_path / f"model.{format}", Verification(images(64, seed=4))
+    clipping = Int8(images(8) * 1e-3)  # every value is outside these ranges
+    message = r"model\.(onnx|tflite): the int8 file has accuracy .* the largest loss allowed is"
+    with pytest.raises(ExportError, match=message):
+        compile_model(network, SHAPE, path, verification=verification, int8=clipping)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_entropy_is_offered_for_onnx_only(network: nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'entropy' is not offered for tflite; known: minmax, p"):
-        quantization_of("tflite", "entropy")
-    artifact = compile_model(
-        network, SHAPE, "onnx", tmp_path / "model.onnx", images(64, 5),
-        labels_of(network, images(64, 5)), precision="int8", calibration=images(32),
-        quantization=quantization_of("onnx", "entropy"),
-    )  # fmt: skip
+def test_entropy_is_available_for_onnx_only(network: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'entropy' is not available for tflite; known: minmax, p"):
+        int8_quantization("tflite", "entropy")
+    path, int8 = tmp_path / "model.onnx", Int8(images(32), int8_quantization("onnx", "entropy"))
+    verification = Verification(images(64, 5))
+    artifact = compile_model(network, SHAPE, path, verification=verification, int8=int8)
     assert artifact.calibration == "entropy"
 
 
-def test_every_recipe_of_int8_says_how_and_none_of_fp32_does() -> None:
+def test_only_int8_recipes_have_quantization_settings() -> None:
     for format in FORMATS:
         assert find_recipe(format, "int8").quantization is not None
         assert find_recipe(format).quantization is None

@@ -1,4 +1,4 @@
-"""Fine-tuning with rounded values: the roundings are the file's, and training gets used to them."""
+"""Quantisation-aware fine-tuning: it rounds as the int8 file does, and training adapts to it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import Block
 from hwnas.export.compile import compile_model
-from hwnas.export.quantization.ptq import quantization_of
+from hwnas.export.quantization.ptq import Int8, int8_quantization
 from hwnas.export.quantization.qat import FakeActivation, FakeWeight, quantisation_aware
-from hwnas.export.quantization.sensitivity import Model, drop, layers_to_keep, sensitivities
-from hwnas.export.verification.verify import file_outputs, torch_outputs
+from hwnas.export.quantization.sensitivity import (
+    FloatModel,
+    accuracy_drop,
+    select_float_layers,
+    sensitivities,
+)
+from hwnas.export.verification.images import Verification
+from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import untrained
 from hwnas.training.loop import TrainingPlan, train
 from tests.support.tiny import tiny_data
@@ -31,20 +39,20 @@ BLOCKS = (
 )
 
 
-def network() -> nn.Module:
+def small_network() -> nn.Module:
     torch.manual_seed(0)
     return untrained(BLOCKS)
 
 
-def test_a_weight_moves_by_at_most_half_a_step_of_its_own_channel() -> None:
+def test_a_weight_is_rounded_by_at_most_half_a_step_of_its_channel() -> None:
     torch.manual_seed(0)
     weight = torch.randn(6, 4, 3, 3) * torch.logspace(-3, 2, 6)[:, None, None, None]
-    moved = (FakeWeight(8)(weight) - weight).abs().flatten(1).amax(1)
+    change = (FakeWeight(8)(weight) - weight).abs().flatten(1).amax(1)
     steps = weight.abs().flatten(1).amax(1) / 127
-    assert (moved <= steps * 0.501).all() and (moved > 0.2 * steps).all()
+    assert (change <= steps * 0.501).all() and (change > 0.2 * steps).all()
 
 
-def test_rounding_before_the_norm_is_folded_is_rounding_after_it() -> None:
+def test_rounding_commutes_with_folding_the_norm() -> None:
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(3, 5, 3, bias=False), nn.BatchNorm2d(5).eval()
     nn.init.uniform_(norm.weight, -2, 2)
@@ -62,7 +70,7 @@ def test_rounding_before_the_norm_is_folded_is_rounding_after_it() -> None:
     torch.testing.assert_close(folded(rounding(conv.weight)), rounding(folded(conv.weight)))
 
 
-def test_an_activation_range_always_holds_zero() -> None:
+def test_an_activation_range_always_contains_zero() -> None:
     rounding = FakeActivation().train()
     got = rounding(torch.tensor([2.0, 5.0]))
     assert (rounding.low, rounding.high) == (0, 5)
@@ -70,46 +78,46 @@ def test_an_activation_range_always_holds_zero() -> None:
     assert rounding.eval()(torch.tensor([9.0])).item() == pytest.approx(5)
 
 
-def test_afterwards_the_network_is_as_before_but_trained() -> None:
-    one = network()
-    names = list(one.state_dict())
-    before = {name: value.clone() for name, value in one.state_dict().items()}
-    with quantisation_aware(one) as rounded:
-        assert any(parametrize.is_parametrized(part) for part in one.modules())
+def test_afterwards_the_network_has_its_parameters_trained() -> None:
+    network = small_network()
+    names = list(network.state_dict())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with quantisation_aware(network) as rounded:
+        assert any(parametrize.is_parametrized(part) for part in network.modules())
         train(rounded, tiny_data(), TrainingPlan(epochs=1, batch_size=16), seed=0)
-    assert set(one.state_dict()) == set(names)
-    assert not any(parametrize.is_parametrized(part) for part in one.modules())
-    changed = [name for name in names if not torch.equal(before[name], one.state_dict()[name])]
+    assert set(network.state_dict()) == set(names)
+    assert not any(parametrize.is_parametrized(part) for part in network.modules())
+    changed = [name for name in names if not torch.equal(before[name], network.state_dict()[name])]
     assert len(changed) > len(names) / 2
 
 
-def test_the_rounded_network_is_nearer_to_the_int8_file_than_the_float_one(tmp_path: Path) -> None:
+def test_the_rounded_network_is_closer_to_the_int8_file_than_float(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_quantizer")
     data = tiny_data(96)
-    one = network()
-    train(one, data, TrainingPlan(epochs=6, batch_size=16, dropout=0), seed=0)
-    one.eval()
+    network = small_network()
+    train(network, data, TrainingPlan(epochs=6, batch_size=16, dropout=0), seed=0)
+    network.eval()
     images = next(data.whole())[0].numpy()
     path = tmp_path / "model.tflite"
-    compile_model(one, (1, 12, 12), "tflite", path, precision="int8", calibration=images)
-    file = file_outputs(path, "tflite", images)
-    plain = torch_outputs(one, images)
-    with quantisation_aware(one) as rounded, torch.no_grad():
+    compile_model(network, (1, 12, 12), path, int8=Int8(images))
+    file = file_outputs(path, images)
+    plain = torch_outputs(network, images)
+    with quantisation_aware(network) as rounded, torch.no_grad():
         for part in rounded.modules():
-            part.training = isinstance(part, FakeActivation)  # ranges are seen, norms are not moved
+            part.training = isinstance(part, FakeActivation)  # observe ranges, keep norms
         rounded(torch.from_numpy(images))
         rounded.eval()
         got = rounded(torch.from_numpy(images)).numpy()
     assert np.abs(got - file).mean() < 0.85 * np.abs(plain - file).mean()
 
 
-def left_of_the_loss(seed: int) -> float:
-    """Return the loss with weights of two bits after training with them, over that before."""
+def remaining_loss(seed: int) -> float:
+    """Return the loss with 2-bit weights after training with them, relative to before."""
     torch.manual_seed(seed)
-    data, one = tiny_data(96), network()
-    train(one, data, TrainingPlan(epochs=12, batch_size=16), seed=seed)
+    data, network = tiny_data(96), small_network()
+    train(network, data, TrainingPlan(epochs=12, batch_size=16), seed=seed)
     plan = TrainingPlan(epochs=24, batch_size=16, peak_learning_rate=0.05)
-    with quantisation_aware(one, weight_bits=2) as rounded:
+    with quantisation_aware(network, weight_bits=2) as rounded:
         rounded.train()
         images, labels = next(data.whole())
         with torch.no_grad():
@@ -118,12 +126,12 @@ def left_of_the_loss(seed: int) -> float:
         return F.cross_entropy(rounded(images), labels).item() / before
 
 
-def test_networks_learn_to_live_with_weights_of_two_bits() -> None:
-    assert fmean(map(left_of_the_loss, range(4))) < 0.9
+def test_training_reduces_the_loss_of_two_bit_weights() -> None:
+    assert fmean(map(remaining_loss, range(4))) < 0.9
 
 
-class Spoilt(nn.Module):
-    """Its second layer has a weight a thousand times larger, of a channel that is always zero."""
+class Unquantisable(nn.Module):
+    """A network whose second layer has a huge weight, for a channel that is always zero."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,18 +148,17 @@ class Spoilt(nn.Module):
 
 
 @pytest.mark.parametrize("format", ["onnx", "tflite"])
-def test_the_spoilt_layer_is_found_and_left_in_float(format: str) -> None:
+def test_the_layer_that_cannot_be_quantised_stays_in_float(format: Format) -> None:
     pytest.importorskip("ai_edge_quantizer")
-    one = Spoilt().eval()
+    network = Unquantisable().eval()
     images = np.random.default_rng(0).normal(size=(96, 1, 12, 12)).astype(np.float32)
-    logits = torch_outputs(one, images)
-    one.head.bias.data -= torch.from_numpy(np.median(logits, axis=0))
-    one.head.weight.data *= 1.0
-    labels = torch_outputs(one, images).argmax(axis=1)
-    model = Model(one, (1, 12, 12), format, images[:32], quantization_of(format))  # type: ignore[arg-type]
+    logits = torch_outputs(network, images)
+    network.head.bias.data -= torch.from_numpy(np.median(logits, axis=0))
+    int8 = Int8(images[:32], int8_quantization(format))
+    model = FloatModel(network, (1, 12, 12), format, int8)
     ranked = sensitivities(model, images)
     assert ranked[0].layer == "second" and ranked[0].gain_db > ranked[1].gain_db + 6
-    lost = drop(model, images, labels)
-    assert lost > 0.1
-    assert layers_to_keep(model, images, labels, 0.1) == ("second",)
-    assert drop(model, images, labels, ("second",)) <= 0.1
+    verification = Verification(images)
+    assert accuracy_drop(model, verification) > 0.1
+    assert select_float_layers(model, verification, 0.1) == ("second",)
+    assert accuracy_drop(model, verification, ("second",)) <= 0.1

@@ -1,4 +1,4 @@
-"""A file is kept only if it does in its runtime what the module does in PyTorch."""
+"""A file appears only if it computes in its runtime what the module computes in PyTorch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from torch import nn
 
 import hwnas.export.compile
 from hwnas.architecture.artifact import Artifact, Format
-from hwnas.errors import ExportError, InvalidFile, UnknownName
-from hwnas.export.compile import compile_model
+from hwnas.errors import ExportError, InvalidFile, UnknownName, UsageError
+from hwnas.export.compile import compile_model, export_module
 from hwnas.export.graph.nodes import Conv, Graph
 from hwnas.export.recipe import find_recipe, read_recipe
+from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import relative_error
-from hwnas.export.verification.verify import _checked, verify
+from hwnas.export.verification.verify import check_outputs, verify
 from hwnas.shipped import shipped
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -36,32 +37,33 @@ def small_net() -> nn.Module:
     )  # fmt: skip
 
 
-def data(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
+def data(count: int = 20) -> Verification:
     rng = np.random.default_rng(0)
-    return rng.normal(size=(count, *SHAPE)).astype(np.float32), rng.integers(3, size=count)
+    images = rng.normal(size=(count, *SHAPE)).astype(np.float32)
+    return Verification(images, rng.integers(3, size=count))
 
 
 def write_changed(change: Any) -> Any:
-    """Return a writer that changes the weights of every convolution on the way."""
-    write = hwnas.export.compile._write
+    """Return a `write_graph` that changes the weights of every convolution."""
+    write = hwnas.export.compile.write_graph
 
-    def changed(graph: Graph, recipe: Any, path: Path, notes: dict[str, bytes]) -> None:
+    def changed(graph: Graph, recipe: Any, path: Path, metadata: dict[str, bytes]) -> None:
         nodes = tuple(
             msgspec.structs.replace(node, weight=change(node.weight))
             if isinstance(node, Conv)
             else node
             for node in graph.nodes
         )
-        write(msgspec.structs.replace(graph, nodes=nodes), recipe, path, notes)
+        write(msgspec.structs.replace(graph, nodes=nodes), recipe, path, metadata)
 
     return changed
 
 
 @both
-def test_a_good_file_comes_with_its_parity_and_digest(format: Format, tmp_path: Path) -> None:
+def test_a_good_file_has_a_parity_and_a_digest(format: Format, tmp_path: Path) -> None:
     module, (images, labels) = small_net(), data()
     path = tmp_path / "new folder" / f"model.{format}"
-    artifact = compile_model(module, SHAPE, format, path, images, labels)
+    artifact = compile_model(module, SHAPE, path, verification=data())
     with torch.no_grad():
         best = module.eval()(torch.from_numpy(images)).argmax(dim=1).numpy()
     parity = artifact.parity
@@ -76,14 +78,14 @@ def test_a_good_file_comes_with_its_parity_and_digest(format: Format, tmp_path: 
 
 @both
 def test_without_images_a_file_has_no_parity(format: Format, tmp_path: Path) -> None:
-    artifact = compile_model(small_net(), SHAPE, format, tmp_path / f"model.{format}")
+    artifact = compile_model(small_net(), SHAPE, tmp_path / f"model.{format}")
     assert artifact.parity is None and Path(artifact.path).exists()
 
 
 @both
-def test_the_training_flags_stay_as_they_were(format: Format, tmp_path: Path) -> None:
-    module, (images, labels) = small_net(), data()
-    compile_model(module, SHAPE, format, tmp_path / f"model.{format}", images, labels)
+def test_training_flags_are_restored(format: Format, tmp_path: Path) -> None:
+    module = small_net()
+    compile_model(module, SHAPE, tmp_path / f"model.{format}", verification=data())
     assert all(part.training for part in module.modules())
 
 
@@ -95,83 +97,86 @@ def test_the_training_flags_stay_as_they_were(format: Format, tmp_path: Path) ->
         (lambda w: np.where(w == w.max(), np.float32(np.nan), w), "not finite for image 0"),
     ],
 )
-def test_a_file_with_wrong_weights_is_refused_and_does_not_remain(
+def test_a_file_with_wrong_weights_is_rejected_and_removed(
     format: Format, change: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hwnas.export.compile, "_write", write_changed(change))
+    monkeypatch.setattr(hwnas.export.compile, "write_graph", write_changed(change))
     path = tmp_path / f"model.{format}"
     with pytest.raises(
         ExportError, match=f"model.{format}: {find_recipe(format).runtime} .*{message}"
     ):
-        compile_model(small_net(), SHAPE, format, path, *data())
+        compile_model(small_net(), SHAPE, path, verification=data())
     assert not list(tmp_path.iterdir())
 
 
 @both
-def test_a_file_that_the_runtime_cannot_open_is_refused_and_does_not_remain(
+def test_a_file_that_the_runtime_cannot_open_is_rejected_and_removed(
     format: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nonsense(graph: Graph, recipe: Any, path: Path, notes: dict[str, bytes]) -> None:
+    def nonsense(graph: Graph, recipe: Any, path: Path, metadata: dict[str, bytes]) -> None:
         path.write_bytes(b"nonsense" * 10)
 
-    monkeypatch.setattr(hwnas.export.compile, "_write", nonsense)
+    monkeypatch.setattr(hwnas.export.compile, "write_graph", nonsense)
     with pytest.raises(ExportError, match=r"/model\.[a-z]+: [a-z]+ cannot open it: "):
-        compile_model(small_net(), SHAPE, format, tmp_path / f"model.{format}")
+        compile_model(small_net(), SHAPE, tmp_path / f"model.{format}")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_leaves_an_older_file_as_it_was(tmp_path: Path) -> None:
+def test_a_failure_leaves_an_existing_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"older")
     with pytest.raises(ExportError):
-        compile_model(nn.CELU(), SHAPE, "onnx", path)
+        compile_model(nn.CELU(), SHAPE, path)
     assert path.read_bytes() == b"older" and list(tmp_path.iterdir()) == [path]
 
 
 @both
 def test_images_of_another_shape_are_refused(format: Format, tmp_path: Path) -> None:
     path, (images, labels) = tmp_path / f"model.{format}", data()
-    compile_model(small_net(), SHAPE, format, path)
-    with pytest.raises(ExportError, match=r"its input is .* the images make"):
-        verify(path, format, small_net(), images[:, :, :6], labels)
+    compile_model(small_net(), SHAPE, path)
+    with pytest.raises(ExportError, match=r"its input is .* the images have shape"):
+        verify(path, small_net(), Verification(images[:, :, :6], labels))
 
 
-def test_what_is_not_logits_is_refused(tmp_path: Path) -> None:
+def test_a_network_without_logits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"only logits \[N, classes\] can be verified"):
-        compile_model(nn.Conv2d(2, 3, 1), SHAPE, "onnx", tmp_path / "model.onnx", *data())
+        compile_model(nn.Conv2d(2, 3, 1), SHAPE, tmp_path / "model.onnx", verification=data())
 
 
-def test_relative_error_is_of_the_largest_output() -> None:
+def test_relative_error_is_relative_to_the_largest_output() -> None:
     assert relative_error(np.array([[1.0, -8.5]]), np.array([[1.1, -8.0]])) == 0.5 / 8.0
     assert relative_error(np.zeros((1, 2)), np.zeros((1, 2))) == 0.0
 
 
-def test_another_best_class_is_refused_where_pytorch_is_sure() -> None:
+def test_another_class_is_rejected_where_pytorch_is_sure() -> None:
     expected = np.array([[5.0, 0.0], [1.0, 1.0 - 1.5e-5]])
     got = expected + np.array([[0.0, 0.0], [-1e-5, 1e-5]])
-    with pytest.raises(ExportError, match=r"class 1 in image 1 where PyTorch sees 0, by a margin"):
-        _checked(got, expected, LIMIT, "model.onnx: onnxruntime")
+    with pytest.raises(ExportError, match=r"predicts class 1 for image 1, PyTorch 0 by a margin"):
+        check_outputs(got, expected, LIMIT, "model.onnx: onnxruntime")
 
 
-def test_another_best_class_is_a_tie_where_the_margin_is_below_the_measured_error() -> None:
+def test_another_class_is_accepted_where_the_margin_is_below_the_error() -> None:
     expected = np.array([[5.0, 0.0], [1.0, 1.0 - 0.5e-5]])
     got = expected + np.array([[0.0, 0.0], [-1e-5, 1e-5]])
-    assert _checked(got, expected, LIMIT, "model.onnx: onnxruntime") == pytest.approx(2e-6)
+    check_outputs(got, expected, LIMIT, "model.onnx: onnxruntime")
+    assert relative_error(got, expected) == pytest.approx(2e-6)
 
 
-def test_the_limit_is_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_is_that_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     strict = msgspec.structs.replace(find_recipe("onnx"), max_relative_error=0.0)
     monkeypatch.setattr("hwnas.export.verification.verify.find_recipe", lambda format: strict)
     with pytest.raises(ExportError, match="the limit is 0"):
-        compile_model(small_net(), SHAPE, "onnx", tmp_path / "model.onnx", *data())
+        compile_model(small_net(), SHAPE, tmp_path / "model.onnx", verification=data())
 
 
-def test_every_shipped_recipe_reads_and_is_called_as_its_file() -> None:
+def test_every_shipped_recipe_is_valid() -> None:
     files = list((shipped("export") / "recipes").iterdir())
-    names = {f"{file.name.removesuffix('.toml')}": read_recipe(file) for file in files}
-    assert set(names) == {
+    recipes = {file.name.removesuffix(".toml"): read_recipe(file) for file in files}
+    assert set(recipes) == {
         f"{format}-{precision}" for format in FORMATS for precision in ("fp32", "int8")
     }
+    for name, recipe in recipes.items():
+        assert name == f"{recipe.format}-{recipe.precision}"
     assert all(find_recipe(format).max_relative_error == LIMIT for format in FORMATS)
 
 
@@ -182,11 +187,25 @@ def test_a_misspelt_field_of_a_recipe_is_named(tmp_path: Path) -> None:
         read_recipe(tmp_path / "bad.toml")
 
 
-def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(UnknownName, match="known: onnx-fp32, onnx-int8, tflite-fp32, tf"):
         find_recipe("caffe")  # type: ignore[arg-type]
 
 
-def test_images_without_labels_are_not_passed_over(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="labels"):
-        compile_model(small_net(), SHAPE, "onnx", tmp_path / "model.onnx", data()[0])
+def test_without_labels_the_classes_of_pytorch_count_as_right(tmp_path: Path) -> None:
+    verification = Verification(data().images)
+    path = tmp_path / "model.onnx"
+    artifact = compile_model(small_net(), SHAPE, path, verification=verification)
+    assert artifact.parity is not None
+    assert artifact.parity.accuracy_torch == artifact.parity.accuracy_artifact == 1.0
+
+
+def test_an_exported_module_is_verified_on_noise_by_default(tmp_path: Path) -> None:
+    artifact = export_module(small_net(), SHAPE, tmp_path / "model.tflite")
+    assert artifact.format == "tflite"
+    assert artifact.parity is not None and artifact.parity.images == 16
+
+
+def test_a_path_with_another_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.pt: expected a file name that ends in \.onnx"):
+        export_module(small_net(), SHAPE, tmp_path / "model.pt")

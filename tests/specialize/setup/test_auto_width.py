@@ -50,7 +50,7 @@ def uniform_ms(tmp_path_factory: pytest.TempPathFactory) -> dict[float, float]:
     for width in WIDTHS:
         network = mobilenet_v2_like(space, BLOCK, width)
         file = folder / f"{width}.tflite"
-        compile_untrained(network.blocks, network.inputs, "tflite", file)
+        compile_untrained(network.blocks, network.inputs, file)
         subjects.append(Subject(str(width), file))
     with open_runner(profile) as runner:
         latencies_ms = [each.median_ms for each in runner.measure(subjects)]

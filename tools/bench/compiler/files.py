@@ -40,10 +40,11 @@ def ours(
 def facts(module: nn.Module, size: int, format: Format, path: Path, count: int) -> Row:
     """Return error against PyTorch on noise, operators by kind and bytes of a file."""
     from hwnas.export.verification.metrics import relative_error
-    from hwnas.export.verification.verify import file_outputs, torch_outputs
+    from hwnas.export.verification.run_model import file_outputs
+    from hwnas.export.verification.verify import torch_outputs
 
     images = np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
-    error = relative_error(file_outputs(path, format, images), torch_outputs(module, images))
+    error = relative_error(file_outputs(path, images), torch_outputs(module, images))
     return {"error": error, "ops": operators(path), "bytes": path.stat().st_size}
 
 

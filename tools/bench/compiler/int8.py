@@ -43,8 +43,9 @@ from hwnas.devices.fingerprint import hardware
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.export.compile import compile_model
-from hwnas.export.quantization.ptq import quantization_of
-from hwnas.export.verification.int8_agreement import compared
+from hwnas.export.quantization.ptq import Int8, int8_quantization
+from hwnas.export.verification.images import Verification
+from hwnas.export.verification.int8_agreement import compare_int8
 from hwnas.files import write_atomic
 from hwnas.measurement.measurement import compare
 from hwnas.nn.build import build, untrained
@@ -182,23 +183,20 @@ def rows_of(net: Net, format: Format) -> list[Row]:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        verification = Verification(net.images, net.labels)
         known = ["minmax", "percentile", *(["entropy"] if format == "onnx" else [])]
         paths = {"fp32": folder / f"fp32.{format}"}
-        made: dict[str, Artifact] = {
-            "fp32": compile_model(net.module, net.shape, format, paths["fp32"])
-        }
-        float_accuracy = compared(paths["fp32"], format, net.module, net.images, net.labels)
+        made: dict[str, Artifact] = {"fp32": compile_model(net.module, net.shape, paths["fp32"])}
+        float_accuracy = compare_int8(paths["fp32"], net.module, verification)
         for calibration in known:
             paths[calibration] = folder / f"{calibration}.{format}"
-            made[calibration] = compile_model(
-                net.module, net.shape, format, paths[calibration], precision="int8",
-                calibration=net.calibration, quantization=quantization_of(format, calibration),
-            )  # fmt: skip
+            int8 = Int8(net.calibration, int8_quantization(format, calibration))
+            made[calibration] = compile_model(net.module, net.shape, paths[calibration], int8=int8)
         subjects = [Subject(name, path) for name, path in paths.items()]
         with open_runner(find_profile(PROFILES[format])) as runner:
             measured = {one.name: one for one in runner.measure(subjects)}
         for calibration in known:
-            parity = compared(paths[calibration], format, net.module, net.images, net.labels)
+            parity = compare_int8(paths[calibration], net.module, verification)
             against = compare(measured[calibration], measured["fp32"])
             rows.append(
                 Row(

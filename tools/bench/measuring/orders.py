@@ -126,7 +126,7 @@ def compiled(folder: Path, runtime: RuntimeName) -> list[Path]:
     suffix = RUNTIMES[runtime].suffix
     files = [folder / f"{index}{suffix}" for index in range(len(modules))]
     for (module, shape), file in zip(modules.values(), files, strict=True):
-        compile_model(module.eval(), shape, "onnx" if suffix == ".onnx" else "tflite", file)
+        compile_model(module.eval(), shape, file)
     return files
 
 

@@ -89,7 +89,7 @@ def _compiled(path: Path, width: int) -> Path:
     for _ in range(4):
         layers += [nn.Conv2d(32, 32, 3, 1, 1), nn.ReLU()]
     layers += [nn.Conv2d(32, width, 3, 1, 1), nn.ReLU(), nn.Conv2d(width, 32, 1), nn.ReLU()]
-    compile_model(nn.Sequential(*layers).eval(), (3, 64, 64), "onnx", path)
+    compile_model(nn.Sequential(*layers).eval(), (3, 64, 64), path)
     return path
 
 

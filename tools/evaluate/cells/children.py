@@ -87,7 +87,7 @@ def measured_ms(networks: Iterable[Architecture], folder: Path) -> dict[str, dic
             subjects: list[Subject] = []
             for digest, one in wanted.items():
                 file = Path(scratch) / f"{digest}.{format}"
-                compile_untrained(one.blocks, one.inputs, format, file)
+                compile_untrained(one.blocks, one.inputs, file)
                 subjects.append(Subject(digest, file))
             with open_runner(profile) as runner:
                 measured = runner.measure(subjects)

@@ -142,7 +142,7 @@ def measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, Me
     format = RUNTIMES[profile.runtime].format
     subjects = [Subject(one.digest, folder / f"{one.digest}.{format}") for one in nets]
     for one, subject in zip(nets, subjects, strict=True):
-        compile_model(Network(one.blocks), one.input_shape, format, subject.path)
+        compile_model(Network(one.blocks), one.input_shape, subject.path)
     reference_ms = model_of(target).conditions.reference_ms  # type: ignore[union-attr]
     with open_runner(profile) as runner:
         measured = runner.measure(subjects, calibrated_reference_ms=reference_ms)

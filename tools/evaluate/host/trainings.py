@@ -45,7 +45,7 @@ def trained(work: Path, one: Architecture, data: str, epochs: int, seed: int) ->
 
 def _test_accuracy(one: Architecture, folder: Path, data: str) -> float:
     from hwnas.data.datasets import load_dataset
-    from hwnas.networks.trained import trained_network
+    from hwnas.networks.weights import trained_network
     from hwnas.training.loader import as_data
     from hwnas.training.loop import accuracy
 

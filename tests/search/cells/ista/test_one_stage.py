@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
-from hwnas.networks.trained import begin_with
+from hwnas.networks.weights import load_weights
 from hwnas.nn.build import build
 from hwnas.nn.cells.child import absorbed, last_norm
 from hwnas.nn.cells.supernet import MixedEdge
@@ -88,7 +88,7 @@ def test_the_final_training_starts_where_the_search_ended(tmp_path: Path) -> Non
     inherited = tmp_path / "inherited.safetensors"
     save_checkpoint(inherited, strategy.network(chosen(strategy)).state_dict(), {})
     child = build(SPACE.architecture(chosen(strategy)), dropout=0.0)
-    begin_with(child, inherited)
+    load_weights(child, inherited)
     strategy.supernet.eval()
     output, wanted = outputs(strategy, child.eval(), tiny_batch()[0])
     assert (output - wanted).norm() <= 1e-6 * wanted.norm()

@@ -1,0 +1,1 @@
+"""Commands that deliver a model: `hwnas verify` and `hwnas deploy`."""

@@ -1,0 +1,135 @@
+"""`hwnas verify`: compare a model file with its network, or a bundle with its manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.params import DATA, NETWORK, SHAPE, TARGET
+from hwnas.cli.tables import print_json
+from hwnas.errors import InvalidFile, UsageError
+
+
+@command(
+    "verify",
+    example=(
+        "hwnas verify model.onnx --model runs/first",
+        "hwnas verify runs/first/bundle --target host-cpu",
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE|BUNDLE")
+@option(
+    "--model",
+    group="Model file",
+    type=NETWORK,
+    help="Network that FILE was compiled from: run folder, architecture, or module:factory.",
+)
+@option(
+    "--input-shape",
+    group="Model file",
+    type=SHAPE,
+    help="Input shape of a module of your own code.",
+)
+@option(
+    "--checkpoint",
+    group="Model file",
+    type=click.Path(path_type=Path),
+    help="Weights to load (.safetensors).",
+)
+@option(
+    "--data",
+    group="Model file",
+    type=DATA,
+    default_help="noise",
+    help="Data set whose validation images FILE is verified on.",
+)
+@option(
+    "--images",
+    group="Model file",
+    type=click.IntRange(1),
+    default=16,
+    help="Number of images to verify on.",
+)
+@option(
+    "--target",
+    group="Bundle",
+    type=TARGET,
+    default_help="the bundle's",
+    help="Device to measure the latency on.",
+)
+@option("--no-latency", group="Bundle", is_flag=True, help="Check hashes and outputs only.")
+@json_option
+def verify(
+    file: Path,
+    model: str | None,
+    input_shape: tuple[int, int, int] | None,
+    checkpoint: Path | None,
+    data: str | None,
+    images: int,
+    target: str | None,
+    no_latency: bool,
+    as_json: bool,
+) -> None:
+    """Verify FILE (.onnx or .tflite, float32) against its network in PyTorch, image by image.
+
+    A difference is exit status 4 and names the first layer that differs. The file runs in a child
+    process, because a damaged file may crash its runtime.
+
+    For a BUNDLE of `hwnas deploy`, check its hashes, outputs and accuracy, and the latency on its
+    target. Exit status 4: a file or an output has changed. Exit status 5: the budget is exceeded.
+    """
+    if file.is_dir():
+        if model is not None:
+            raise UsageError(f"--model {model}: a bundle is compared with the outputs it contains")
+        _verify_bundle(file, target, no_latency, as_json)
+        return
+    if target is not None or no_latency:
+        raise UsageError(f"--target and --no-latency need a bundle folder; {file} is none")
+    if not file.is_file():
+        raise InvalidFile(str(file), "no such file")
+    from hwnas.export.recipe import format_of
+
+    format_of(file)
+    if model is None:
+        raise UsageError(
+            f"--model is missing: the network that {file} was compiled from (a run folder, an "
+            "architecture, or module:factory)"
+        )
+    from hwnas.export.verification.verify import verify_file
+    from hwnas.networks.user_module import load_network
+    from hwnas.networks.verification_data import verification_data
+
+    network = load_network(model, input_shape, checkpoint)
+    verification, source = verification_data(data, network.input_shape, count=images)
+    parity = verify_file(file, network.module, verification)
+    if as_json:
+        print_json({"file": str(file), "verified_on": source, "parity": parity})
+        return
+    click.echo(
+        f"{file}: error {parity.max_relative_error:.1e} of the largest output on {source}, "
+        f"the same class in {parity.label_agreement:.0%}"
+    )
+
+
+def _verify_bundle(folder: Path, target: str | None, no_latency: bool, as_json: bool) -> None:
+    from hwnas.deploy.verify import check_budget, verify_bundle
+
+    result = verify_bundle(folder, target, measure=not no_latency)
+    latency = result.latency
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(
+            f"{result.agreement.images} outputs within "
+            f"{result.agreement.max_relative_error:.2g} of the largest output, accuracy "
+            f"{result.agreement.accuracy:.1%}; all files have their SHA-256"
+        )
+        if latency is None:
+            click.echo("latency: not measured")
+        else:
+            promised = latency.promised_ms
+            note = "" if promised is None else f", promised {promised:.4g} ms"
+            click.echo(f"latency: {latency.median_ms:.4g} ms {latency.kind}{note}")
+    check_budget(result)

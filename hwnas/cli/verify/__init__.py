@@ -1,1 +1,0 @@
-"""`hwnas verify`: a file against its network, a bundle against its manifest."""

@@ -1,0 +1,46 @@
+"""Images to verify and to calibrate a model file with, from a data set or as noise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hwnas.architecture.artifact import Precision
+from hwnas.data.datasets import load_dataset, normalise
+from hwnas.errors import UsageError
+from hwnas.export.quantization.ptq import CALIBRATION_IMAGES
+from hwnas.export.verification.images import IMAGES, Verification, noise_images
+
+Shape = tuple[int, int, int]
+
+
+class VerificationData(NamedTuple):
+    """Images to verify a file on, and where they come from."""
+
+    verification: Verification
+    source: str
+    """A phrase for messages, e.g. ``16 images of fashion-mnist``."""
+
+
+def verification_data(
+    data: str | None, input_shape: Shape, precision: Precision = "fp32", count: int | None = None
+) -> VerificationData:
+    """Return validation images and labels of a data set, or noise if ``data`` is None."""
+    if data is None:
+        noise = noise_images(input_shape, precision, count)
+        return VerificationData(noise, f"{len(noise.images)} images of noise")
+    dataset = load_dataset(data, input_shape=input_shape)
+    count = count or IMAGES[precision]
+    images = normalise(dataset.valid.images[:count], dataset)
+    if not len(images):
+        raise UsageError(f"{data}: has no validation images to verify on")
+    labels = dataset.valid.labels[:count]
+    return VerificationData(Verification(images, labels), f"{len(images)} images of {dataset.name}")
+
+
+def calibration_images(data: str, input_shape: Shape) -> np.ndarray:
+    """Return normalised training images ``[N, C, H, W]`` to calibrate an int8 file with."""
+    dataset = load_dataset(data, input_shape=input_shape)
+    order = np.random.default_rng(0).permutation(len(dataset.train.labels))[:CALIBRATION_IMAGES]
+    return normalise(dataset.train.images[order], dataset)
