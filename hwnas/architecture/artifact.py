@@ -1,4 +1,4 @@
-"""What the compiler hands on: a model file, and what its verification measured. No torch."""
+"""Results of the compiler as plain data: a model file and its verification."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Precision = Literal["fp32", "int8"]
 
 
 class Parity(msgspec.Struct, frozen=True):
-    """How a file's outputs in its real runtime compare with the module's in PyTorch."""
+    """Agreement of a file's outputs in its runtime with the module's outputs in PyTorch."""
 
     images: int
     max_relative_error: float
@@ -20,23 +20,23 @@ class Parity(msgspec.Struct, frozen=True):
     """Top-1 on these images, 0 to 1."""
     accuracy_artifact: float
     label_agreement: float | None = None
-    """Share of images in which both see the same class; ``None``: not counted."""
+    """Share of images that both assign to the same class; ``None`` if it was not counted."""
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """One compiled model file."""
+    """A compiled model file."""
 
     path: str
     format: Format
     precision: Precision
     runtime: str
-    """That the file was opened with, e.g. ``onnxruntime``."""
+    """Runtime that the file was opened with, e.g. ``onnxruntime``."""
     runtime_version: str
     sha256: str
     size_bytes: int
     parity: Parity | None
-    """``None``: not verified, as for blocks that are compiled only to be timed."""
+    """``None`` if the file was not verified, as for blocks that are compiled to be timed."""
     calibration: str = ""
-    """Of an int8 file: how the ranges of its values were found."""
+    """How the value ranges of an int8 file were calibrated."""
     float_layers: tuple[str, ...] = ()
-    """Of an int8 file: layers that were left in float32."""
+    """Layers of an int8 file that stay in float32."""

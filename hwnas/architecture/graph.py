@@ -1,8 +1,8 @@
-"""Which block takes whose output: as plain data, checked where an architecture is made.
+"""The wiring of a network as plain data, checked when an `Architecture` is constructed.
 
-``inputs[i]`` are the places of the blocks (`IMAGE` for the image) whose outputs block ``i`` takes,
-in order. All of them are before ``i``, so the blocks can run in their order, and the last block
-is the output. No wiring at all, ``()``, is a chain: every block takes the one before.
+``inputs[i]`` are the indices of the blocks (`IMAGE` for the image) whose outputs block ``i`` takes,
+in order. They are smaller than ``i``, so the blocks can run in their order; the last block is the
+output. An empty wiring, ``()``, is a chain: every block takes the output of the previous one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hwnas.architecture.ops import Block
 from hwnas.errors import UsageError
 
 IMAGE = -1
-"""The place of the image among the blocks' inputs."""
+"""The index that stands for the image."""
 
 Inputs = tuple[tuple[int, ...], ...]
 
@@ -21,7 +21,7 @@ Inputs = tuple[tuple[int, ...], ...]
 def check_wiring(
     blocks: Sequence[Block], inputs: Inputs, input_shape: tuple[int, int, int]
 ) -> None:
-    """Raise a `UsageError` that names the first block whose inputs cannot be what is said."""
+    """Raise a `UsageError` that names the first block with impossible inputs."""
     if len(inputs) != len(blocks):
         raise UsageError(f"the wiring has inputs of {len(inputs)} blocks, there are {len(blocks)}")
     for place, (block, sources) in enumerate(zip(blocks, inputs, strict=True)):
@@ -40,7 +40,7 @@ def check_wiring(
 
 
 def chained(blocks: Sequence[Block]) -> Inputs:
-    """Return the wiring of a chain; a block of several inputs takes the one before that often."""
+    """Return the wiring of a chain; several inputs are all the previous block."""
     return tuple((place - 1,) * block.num_inputs for place, block in enumerate(blocks))
 
 

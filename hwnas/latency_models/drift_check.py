@@ -1,8 +1,8 @@
-"""Does a model still hold: its predictions against networks measured now.
+"""Check whether a latency model still holds: compare its predictions with new measurements.
 
-A factor that all networks share is the machine, which drifted from the model's calibration; what
-is left beside it is the model's own error. So intervals are judged twice: as they are, and after
-the common factor (the median ratio) is taken out.
+A factor that all networks share comes from the machine, which drifted from the model's calibration;
+the remaining error is the model's own. So the intervals are checked twice: as they are, and after
+dividing by the common factor (the median ratio).
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from hwnas.measurement.measurement import median_interval
 
 Verdict = Literal["holds", "holds with a factor", "does not hold"]
 
-ENOUGH = 0.7
-"""Share of fresh networks inside their 90 % interval that is enough: of ten, six or fewer are
-inside in 1.3 % of all checks of a model that holds."""
+MIN_SHARE_INSIDE = 0.7
+"""Share of new networks that must lie inside their 90 % interval. If the model holds, six or fewer
+of ten are inside in 1.3 % of all checks."""
 
 
 class Fresh(msgspec.Struct, frozen=True):
-    """A network that the model never saw, measured now."""
+    """A newly measured network that the model was not fitted to."""
 
     measured_ms: float
     predicted_ms: float
     interval_ms: tuple[float, float]
-    """90 %."""
+    """Bounds of the 90 % interval of the prediction."""
     inside: bool
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """What fresh networks say of a model."""
+    """Comparison of a model with newly measured networks."""
 
     verdict: Verdict
     networks: tuple[Fresh, ...]
@@ -47,7 +47,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
     @property
     def off(self) -> bool:
-        """Whether the common factor is more than chance."""
+        """Whether the common factor differs significantly from 1."""
         return not self.factor_ci95[0] <= 1 <= self.factor_ci95[1]
 
 
@@ -61,7 +61,7 @@ def compare_fresh(
     factor = float(np.median(ratios))
     inside = (low <= measured) & (measured <= high)
     after = (low <= measured / factor) & (measured / factor <= high)
-    needed = ENOUGH * len(measured)
+    needed = MIN_SHARE_INSIDE * len(measured)
     verdict: Verdict = "does not hold"
     if inside.sum() >= needed:
         verdict = "holds"

@@ -21,14 +21,14 @@ def test_json_keeps_equality_and_digest() -> None:
 
 
 def test_the_digest_names_what_is_computed_and_not_how_it_was_found() -> None:
-    one = architecture()
-    assert one.digest == architecture(3.0).digest == architecture(choices=(4, 2)).digest
-    assert one.digest != architecture(6).digest
-    assert one.digest != msgspec.structs.replace(one, num_classes=11).digest
-    assert one.digest != msgspec.structs.replace(one, input_shape=(3, 28, 28)).digest
+    network = architecture()
+    assert network.digest == architecture(3.0).digest == architecture(choices=(4, 2)).digest
+    assert network.digest != architecture(6).digest
+    assert network.digest != msgspec.structs.replace(network, num_classes=11).digest
+    assert network.digest != msgspec.structs.replace(network, input_shape=(3, 28, 28)).digest
 
 
 def test_the_counts_of_an_architecture_are_the_sums_of_its_blocks() -> None:
-    one = architecture()
-    assert one.macs == sum(block.macs for block in one.blocks) > 0
-    assert one.params == sum(block.params for block in one.blocks) > 0
+    network = architecture()
+    assert network.macs == sum(block.macs for block in network.blocks) > 0
+    assert network.params == sum(block.params for block in network.blocks) > 0

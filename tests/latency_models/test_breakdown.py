@@ -14,18 +14,20 @@ from tests.support.synthetic import BLOCKS, isolated, networks
 def test_a_kernel_that_no_measured_network_has_is_told() -> None:
     """Timed alone, 7x7 blocks may cost something else inside networks: LiteRT's do."""
     without = [
-        one for one in networks(60, 0, 0.01) if all(block.kernel_size != 7 for block in one.blocks)
+        network
+        for network in networks(60, 0, 0.01)
+        if all(block.kernel_size != 7 for block in network.blocks)
     ]
-    asked = [block for block in BLOCKS if block.op == "mbconv"]
-    assert len(without) >= 3 and {block.kernel_size for block in asked} == {3, 5, 7}
-    found = breakdown(fitted([*isolated(noise=0.01), *without]), asked)
-    assert found.only_isolated == ("mbconv kernel 7",)
-    assert found.never_measured == ()
-    for one, block in zip(found.blocks, asked, strict=True):
-        assert bool(one.only_isolated) == (block.kernel_size == 7)
+    blocks = [block for block in BLOCKS if block.op == "mbconv"]
+    assert len(without) >= 3 and {block.kernel_size for block in blocks} == {3, 5, 7}
+    result = breakdown(fitted([*isolated(noise=0.01), *without]), blocks)
+    assert result.only_isolated == ("mbconv kernel 7",)
+    assert result.never_measured == ()
+    for cost, block in zip(result.blocks, blocks, strict=True):
+        assert bool(cost.only_isolated) == (block.kernel_size == 7)
     everywhere = fitted([*isolated(noise=0.01), *networks(60, 0, 0.01)])
-    assert breakdown(everywhere, asked).only_isolated == ()
-    assert breakdown(fitted(isolated(noise=0.01)), asked).only_isolated == ()
+    assert breakdown(everywhere, blocks).only_isolated == ()
+    assert breakdown(fitted(isolated(noise=0.01)), blocks).only_isolated == ()
 
 
 def fitted(observed: Sequence[Observation]) -> LatencyModel:

@@ -58,7 +58,7 @@ def test_a_network_of_no_blocks_costs_the_overhead() -> None:
     ],
 )
 def test_a_block_without_a_row_is_named_and_never_guessed(block: Block) -> None:
-    for ask in (TABLE.block_ms, lambda one: TABLE.network_ms([STEM, one])):
+    for ask in (TABLE.block_ms, lambda block: TABLE.network_ms([STEM, block])):
         with pytest.raises(UnknownName) as caught:
             ask(block)
         assert f"no latency row for phone named {block.key!r}" in str(caught.value)
@@ -106,9 +106,9 @@ def test_a_space_that_a_published_table_does_not_cover_has_no_cost_table() -> No
 def test_many_networks_at_once_cost_what_each_of_them_does() -> None:
     rng = Random(0)
     choices = [tuple(rng.randrange(len(row)) for row in COSTS.mean_ms) for _ in range(50)]
-    found = COSTS.networks_ms(np.array(choices))
-    assert found.tolist() == [COSTS.network_ms(one) for one in choices]
-    assert len(set(found.tolist())) > 10
+    costs_ms = COSTS.networks_ms(np.array(choices))
+    assert costs_ms.tolist() == [COSTS.network_ms(row) for row in choices]
+    assert len(set(costs_ms.tolist())) > 10
 
 
 def test_no_networks_cost_nothing() -> None:
@@ -128,7 +128,7 @@ def test_a_candidate_that_does_not_exist_is_not_taken_from_a_longer_row() -> Non
 
 def test_the_smallest_and_the_largest_are_those_of_all_networks() -> None:
     grid = np.stack(np.meshgrid(range(3), range(2), range(4)), axis=-1).reshape(-1, 3)
-    found = COSTS.networks_ms(grid)
-    assert len(found) == 24
-    assert COSTS.smallest_ms == pytest.approx(found.min())
-    assert COSTS.largest_ms == pytest.approx(found.max())
+    costs_ms = COSTS.networks_ms(grid)
+    assert len(costs_ms) == 24
+    assert COSTS.smallest_ms == pytest.approx(costs_ms.min())
+    assert COSTS.largest_ms == pytest.approx(costs_ms.max())

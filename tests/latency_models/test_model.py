@@ -32,9 +32,9 @@ Networks = list[tuple[Block, ...]]
 @pytest.fixture(scope="module")
 def model() -> LatencyModel:
     """Blocks alone, 20 networks, and two later sessions of five."""
-    found = fitted([*isolated(noise=0.01), *networks(20, 0, 0.01)])
-    slower = [msgspec.structs.replace(one, ms=1.05 * one.ms) for one in networks(5, 1, 0.01)]
-    return update_model(update_model(found, slower), networks(5, 2, 0.01))
+    model = fitted([*isolated(noise=0.01), *networks(20, 0, 0.01)])
+    slower = [msgspec.structs.replace(seen, ms=1.05 * seen.ms) for seen in networks(5, 1, 0.01)]
+    return update_model(update_model(model, slower), networks(5, 2, 0.01))
 
 
 @pytest.fixture(scope="module")
@@ -63,24 +63,24 @@ def test_a_prediction_is_linear_in_the_counts_of_blocks(model: LatencyModel) -> 
 
 
 def test_the_order_of_blocks_and_skips_do_not_matter(model: LatencyModel) -> None:
-    one = random_networks(1)[0]
+    network = random_networks(1)[0]
     skip = Block("identity", 16, 16, 1, 1, 1, 14)
-    found = model.predict([one, one[::-1], (skip, *one, skip)])
-    np.testing.assert_allclose(found.mean_ms, found.mean_ms[0], rtol=1e-12)
-    np.testing.assert_allclose(found.std_ms, found.std_ms[0], rtol=1e-9)
+    predicted = model.predict([network, network[::-1], (skip, *network, skip)])
+    np.testing.assert_allclose(predicted.mean_ms, predicted.mean_ms[0], rtol=1e-12)
+    np.testing.assert_allclose(predicted.std_ms, predicted.std_ms[0], rtol=1e-9)
 
 
 @pytest.mark.parametrize("which", ["model", "partial"])
 def test_the_cost_table_is_exact_for_every_network(
     which: str, request: pytest.FixtureRequest
 ) -> None:
-    found: LatencyModel = request.getfixturevalue(which)
-    costs, rng = found.cost_table(SPACE), Random(3)
+    model: LatencyModel = request.getfixturevalue(which)
+    costs, rng = model.cost_table(SPACE), Random(3)
     genotypes = [SPACE.random(rng) for _ in range(30)]
     nets = [SPACE.architecture(genotype).blocks for genotype in genotypes]
     expected = [costs.network_ms(genotype.choices) for genotype in genotypes]
-    np.testing.assert_allclose(found.predict(nets).mean_ms, expected, rtol=1e-9)
-    np.testing.assert_allclose([found.network_ms(net) for net in nets], expected, rtol=1e-9)
+    np.testing.assert_allclose(model.predict(nets).mean_ms, expected, rtol=1e-9)
+    np.testing.assert_allclose([model.network_ms(net) for net in nets], expected, rtol=1e-9)
     assert min(min(row) for row in costs.mean_ms) == 0.0
 
 
@@ -95,51 +95,51 @@ def test_what_is_asked_together_does_not_change_an_answer(partial: LatencyModel)
 
 
 def test_a_known_table_is_recovered_from_blocks_alone_and_networks() -> None:
-    found = fitted([*isolated(), *networks(40, 0)])
-    ratios = np.array([found.rows_ms[block] / ms for block, ms in COSTS_MS.items()])
+    model = fitted([*isolated(), *networks(40, 0)])
+    ratios = np.array([model.rows_ms[block] / ms for block, ms in COSTS_MS.items()])
     assert np.median(np.abs(ratios - 1)) < 0.02
     assert np.abs(ratios - 1).max() < 0.1
     fresh = networks(30, 1)
-    predicted = found.predict([one.blocks for one in fresh]).mean_ms
-    np.testing.assert_allclose(predicted, [one.ms for one in fresh], rtol=0.01)
-    assert found.null_ms == CALL_MS
-    assert 0 < found.overhead_ms < 3 * OVERHEAD_MS
+    predicted = model.predict([seen.blocks for seen in fresh]).mean_ms
+    np.testing.assert_allclose(predicted, [seen.ms for seen in fresh], rtol=0.01)
+    assert model.null_ms == CALL_MS
+    assert 0 < model.overhead_ms < 3 * OVERHEAD_MS
 
 
 def test_the_runtimes_call_is_not_counted_for_every_block() -> None:
-    found = fitted(isolated())
-    for one in random_networks(3):
-        blocks = [block for block in one if not block.is_free]
-        with_calls = sum(found.isolated_ms()[block] for block in blocks)
+    model = fitted(isolated())
+    for network in random_networks(3):
+        blocks = [block for block in network if not block.is_free]
+        with_calls = sum(model.isolated_ms()[block] for block in blocks)
         expected = with_calls - (len(blocks) - 1) * CALL_MS
-        assert found.network_ms(one) == pytest.approx(expected, rel=1e-6)
+        assert model.network_ms(network) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_kernel_that_was_never_observed_is_flagged_and_refused() -> None:
     sevens = {block for block in BLOCKS if block.kernel_size == 7}
-    seen = [one for one in [*isolated(), *networks(60, 0)] if not sevens & set(one.blocks)]
-    found = fitted(seen)
-    asked = next(block for block in BLOCKS if block.kernel_size == 7)
+    observed = [seen for seen in [*isolated(), *networks(60, 0)] if not sevens & set(seen.blocks)]
+    model = fitted(observed)
+    unknown = next(block for block in BLOCKS if block.kernel_size == 7)
     known = next(block for block in BLOCKS if block.kernel_size == 5)
-    assert found.unsupported([known]) == []
-    assert found.unsupported([known, asked, asked]) == ["mbconv kernel 7"]
-    said = rf"mbconv kernel 7 was never measured there.* named '{asked.key}'"
-    for ask in (found.block_ms, lambda one: found.network_ms([known, one])):
-        with pytest.raises(UnknownName, match=said):
-            ask(asked)
+    assert model.unsupported([known]) == []
+    assert model.unsupported([known, unknown, unknown]) == ["mbconv kernel 7"]
+    message = rf"mbconv kernel 7 was never measured there.* named '{unknown.key}'"
+    for ask in (model.block_ms, lambda block: model.network_ms([known, block])):
+        with pytest.raises(UnknownName, match=message):
+            ask(unknown)
     with pytest.raises(UnknownName, match="mbconv kernel 7 was never measured there"):
-        found.cost_table(SPACE)
-    assert found.predict([[asked]]).mean_ms[0] > 0
+        model.cost_table(SPACE)
+    assert model.predict([[unknown]]).mean_ms[0] > 0
 
 
 def test_a_block_of_known_kind_is_predicted_and_less_sure() -> None:
     hidden = set(BLOCKS[4::6])
-    found = fitted([one for one in isolated() if not hidden & set(one.blocks)])
+    model = fitted([seen for seen in isolated() if not hidden & set(seen.blocks)])
     for block in hidden:
-        assert block not in found.rows_ms
-        assert found.block_ms(block) * 0.85 == pytest.approx(COSTS_MS[block], rel=0.2)
-        variance = found.posterior_over([block, BLOCKS[0]]).covariance.diagonal()
-        ms = np.array([found.block_ms(block), found.block_ms(BLOCKS[0])])
+        assert block not in model.rows_ms
+        assert model.block_ms(block) * 0.85 == pytest.approx(COSTS_MS[block], rel=0.2)
+        variance = model.posterior_over([block, BLOCKS[0]]).covariance.diagonal()
+        ms = np.array([model.block_ms(block), model.block_ms(BLOCKS[0])])
         relative = np.sqrt(variance[:2]) / ms
         assert relative[0] > relative[1]
 
@@ -147,10 +147,10 @@ def test_a_block_of_known_kind_is_predicted_and_less_sure() -> None:
 def test_a_block_is_the_same_whether_its_expansion_has_six_digits_or_more() -> None:
     exact = msgspec.structs.replace(BLOCKS[2], expand_ratio=7 / 3)
     costs = {**COSTS_MS, exact: 0.123}
-    found = fitted(isolated(costs))
+    model = fitted(isolated(costs))
     assert exact == Block.from_key(exact.key)
-    assert found.block_ms(exact) == found.rows_ms[exact]
-    assert found.predict([[exact]]).mean_ms[0] == pytest.approx(found.network_ms([exact]), rel=1e-9)
+    assert model.block_ms(exact) == model.rows_ms[exact]
+    assert model.predict([[exact]]).mean_ms[0] == pytest.approx(model.network_ms([exact]), rel=1e-9)
 
 
 def test_a_model_survives_its_file(model: LatencyModel) -> None:
@@ -165,19 +165,19 @@ def test_a_model_survives_its_file(model: LatencyModel) -> None:
 
 def test_whole_milliseconds_and_another_layout_survive_the_file() -> None:
     rows = [Observation("in_network", (block,), number) for number, block in enumerate(BLOCKS, 1)]
-    found = fitted(rows, kind="table")
-    text = msgspec.json.format(encode_model(found), indent=4)
-    assert decode_model(text, "phone.json") == found
+    model = fitted(rows, kind="table")
+    text = msgspec.json.format(encode_model(model), indent=4)
+    assert decode_model(text, "phone.json") == model
 
 
 def test_adapted_models_survive_with_their_sources(model: LatencyModel) -> None:
-    slower = [msgspec.structs.replace(one, ms=3 * one.ms) for one in networks(6, 3, 0.01)]
-    found = fitted(slower, kind="adapted", sources=(model,))
-    again = decode_model(encode_model(found), "phone.json")
-    assert again == found
+    slower = [msgspec.structs.replace(seen, ms=3 * seen.ms) for seen in networks(6, 3, 0.01)]
+    adapted = fitted(slower, kind="adapted", sources=(model,))
+    again = decode_model(encode_model(adapted), "phone.json")
+    assert again == adapted
     fresh = networks(20, 4)
-    predicted = again.predict([one.blocks for one in fresh]).mean_ms
-    np.testing.assert_allclose(predicted, [3 * one.ms for one in fresh], rtol=0.08)
+    predicted = again.predict([seen.blocks for seen in fresh]).mean_ms
+    np.testing.assert_allclose(predicted, [3 * seen.ms for seen in fresh], rtol=0.08)
 
 
 @pytest.mark.parametrize("field", ["rows_ms", "overhead_ms", "observations", "held_out", "source"])
@@ -204,13 +204,15 @@ def test_a_file_that_was_edited_by_hand_is_refused_and_named(
 @pytest.mark.parametrize("schema", [1, SCHEMA + 1])
 def test_a_file_of_another_version_says_which_command_makes_a_new_one(schema: int) -> None:
     text = msgspec.json.encode({"schema": schema, "rows_ms": {"what it had then": 1}})
-    said = rf"^phone\.json: has schema {schema}, this version reads schema {SCHEMA}.*`hwnas latency"
-    with pytest.raises(InvalidFile, match=said):
+    message = (
+        rf"^phone\.json: has schema {schema}, this version reads schema {SCHEMA}.*`hwnas latency"
+    )
+    with pytest.raises(InvalidFile, match=message):
         decode_model(text, "phone.json")
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"rows_ms": {"a": "fast"}}, r"Expected `float`, got `str` - at `\$\.rows_ms"),
         ({"overhead": 1.0}, "unknown field `overhead`"),
@@ -218,9 +220,9 @@ def test_a_file_of_another_version_says_which_command_makes_a_new_one(schema: in
         ({"held_out": {"networks": 6}}, r"missing required field `within_5` - at `\$\.held_out`"),
     ],
 )
-def test_a_wrong_field_is_named(model: LatencyModel, changes: dict[str, Any], said: str) -> None:
+def test_a_wrong_field_is_named(model: LatencyModel, changes: dict[str, Any], message: str) -> None:
     content = msgspec.json.decode(encode_model(model))
-    with pytest.raises(InvalidFile, match=r"^phone\.json: .*" + said):
+    with pytest.raises(InvalidFile, match=r"^phone\.json: .*" + message):
         decode_model(msgspec.json.encode({**content, **changes}), "phone.json")
 
 
@@ -272,22 +274,24 @@ def test_a_key_that_names_no_block_is_refused_with_the_file(model: LatencyModel)
 
 
 def test_bounds_are_those_of_the_normal_distribution() -> None:
-    found = Predictions(np.array([10.0, 1.0]), np.array([1.0, 2.0]))
-    low, high = found.interval_ms(0.9)
+    predictions = Predictions(np.array([10.0, 1.0]), np.array([1.0, 2.0]))
+    low, high = predictions.interval_ms(0.9)
     np.testing.assert_allclose(low, [10 - 1.6448536, 0.0], atol=1e-6)
     np.testing.assert_allclose(high, [10 + 1.6448536, 1 + 2 * 1.6448536], atol=1e-6)
-    np.testing.assert_allclose(found.bound_ms(0.9), [10 + 1.2815516, 1 + 2.5631031], atol=1e-6)
+    np.testing.assert_allclose(
+        predictions.bound_ms(0.9), [10 + 1.2815516, 1 + 2.5631031], atol=1e-6
+    )
 
 
 def test_no_prediction_claims_less_than_measuring_again_differs_by() -> None:
-    found = fitted([*isolated(), *networks(60, 0)])
-    predicted = found.predict(random_networks(10))
+    model = fitted([*isolated(), *networks(60, 0)])
+    predicted = model.predict(random_networks(10))
     assert (predicted.std_ms >= MIN_RELATIVE_STD * predicted.mean_ms * (1 - 1e-12)).all()
 
 
 def test_the_spread_of_a_prediction_has_the_noise_of_a_measurement() -> None:
     steady, shaky = (fitted([*isolated(), *networks(20, 0, noise)]) for noise in (0.01, 0.06))
     nets = random_networks(10)
-    relative = [(one := found.predict(nets)).std_ms / one.mean_ms for found in (steady, shaky)]
+    relative = [(p := model.predict(nets)).std_ms / p.mean_ms for model in (steady, shaky)]
     assert (relative[1] >= 0.06).all()
     assert (relative[0] < 0.04).all()

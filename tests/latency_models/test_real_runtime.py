@@ -44,7 +44,7 @@ def measured_costs(precision: str, folder: Path) -> CostTable:
         compile_untrained((block,), (), path)
         subjects.append(Subject(block.key, path))
     measured = LocalRunner(msgspec.structs.replace(profile, measure=spec)).measure(subjects)
-    ratios = {one.name: one.ratio for one in measured}
+    ratios = {measurement.name: measurement.ratio for measurement in measured}
     return cost_table(space, lambda block: ratios[block.key], 0.0)
 
 
@@ -60,11 +60,11 @@ def test_the_slow_7x7_is_liked_best_and_hardly_taken_once_its_cost_is_known(
     # as large as with 5x5 everywhere, and a taste of the larger kernel each time
     budget = costs.fixed_ms + 1.05 * float(np.maximum(small, middle).sum())
     liked = [[0.0, 0.7, 1.4][: len(row)] + [0.0] * (len(row) - 3) for row in costs.mean_ms]
-    found = window_samples(liked, costs, 0.5 * budget, budget, 8, np.random.default_rng(0))
-    kernels = [choice for network in found for choice in network]
-    assert all(costs.network_ms(network) <= budget for network in found)
+    samples = window_samples(liked, costs, 0.5 * budget, budget, 8, np.random.default_rng(0))
+    kernels = [choice for network in samples for choice in network]
+    assert all(costs.network_ms(network) <= budget for network in samples)
     # a skip or two may pay for one 7x7; that cost unseen, it would be taken everywhere
-    assert kernels.count(2) <= len(found) and kernels.count(1) > kernels.count(2)
+    assert kernels.count(2) <= len(samples) and kernels.count(1) > kernels.count(2)
     [free, *_] = window_samples(
         liked, costs, 0.0, 2 * costs.largest_ms, 1, np.random.default_rng(0)
     )

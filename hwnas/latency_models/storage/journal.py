@@ -1,7 +1,7 @@
-"""The journal of a device's measurements: one line each with all samples, and a model made of it.
+"""The journal of a device's measurements, one per line with all samples, and fitting a model to it.
 
-Lines of a later session (`hwnas latency check --add`) stand in the same journal; the calibration,
-what a millisecond means, stays that of the first one.
+A later session (`hwnas latency check --add`) is appended to the same journal; its milliseconds keep
+the calibration of the first session.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ from hwnas.measurement.measurement import DRIFT_LIMIT, Environment, Measurement,
 JOURNAL = "journal.jsonl"
 
 RESOLUTION_MS = 0.001
-"""Profilers count in whole microseconds."""
+"""Resolution of the runtimes' profilers."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One line of the journal: what was measured, and all samples."""
+    """One line of the journal: a measured model, and all samples."""
 
     keys: tuple[str, ...]
-    """Keys of the blocks that compute something; one for a block alone, none for the null model."""
+    """Keys of the blocks that compute something: one for an isolated block,
+    none for the null model."""
     network: bool
     reference_sha256: str
-    """Of the reference model's file: ratios to another one do not mix with these."""
+    """Hash of the reference model's file; ratios to another model are not comparable."""
     measurement: Measurement
     batch: int = 0
-    """Which worker processes it was measured in, from 1 on."""
+    """Number of the batch of worker processes that measured it, from 1 on; 0 if not known."""
     session: int = 0
-    """0 is what the model was first made of; each `check` that was added is one more."""
+    """0 for the first measurements; each `check` that was added is a further session."""
     shares: tuple[float, ...] = ()
-    """Of a network's time, for each of ``keys``, by the runtime's profiler; empty: not profiled."""
+    """Share of each of ``keys`` in a network's time, by the profiler; empty if not profiled."""
 
 
 def read_journal(folder: Path, name: str = JOURNAL) -> list[Entry]:

@@ -24,7 +24,7 @@ needs_ofa = pytest.mark.skipif(not OFA.is_dir(), reason="shared/data/ofa is not 
 
 @needs_pixel1
 def test_pixel1_sums_are_the_golden_ones() -> None:
-    rows = {key: one.ms for key, one in by_key(read_observations(PIXEL1)).items()}
+    rows = {key: observation.ms for key, observation in by_key(read_observations(PIXEL1)).items()}
     assert len(rows) == 72
     golden = json.loads((SHARED_DATA / "proxyless_published.json").read_text())["pixel1_lut_golden"]
     widths, strides = (24, 40, 80, 96, 192, 320), (2, 2, 2, 1, 2, 1)
@@ -49,7 +49,7 @@ def test_pixel1_sums_are_the_golden_ones() -> None:
 @cache
 def note10(resolution: int) -> dict[str, float]:
     imported = read_observations(OFA / "lut_note10_17res.json", resolution=resolution)
-    return {key: one.ms for key, one in by_key(imported).items()}
+    return {key: observation.ms for key, observation in by_key(imported).items()}
 
 
 @needs_ofa
@@ -60,7 +60,7 @@ def test_every_device_and_resolution_of_once_for_all_is_read_whole() -> None:
         imported = read_observations(file)
         assert (imported.dialect, len(imported.observations)) == ("ofa", 17 * 95)
         total = sum(row["mean"] for table in tables.values() for row in table.values())
-        assert sum(one.ms for one in imported.observations) == pytest.approx(total)
+        assert sum(observation.ms for observation in imported.observations) == pytest.approx(total)
 
 
 @needs_ofa

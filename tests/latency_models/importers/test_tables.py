@@ -75,7 +75,9 @@ def test_pool_and_second_convolution_of_the_head_are_one_block(tmp_path: Path) -
 
 def test_the_sum_of_the_observations_is_the_sum_of_the_table(tmp_path: Path) -> None:
     observations = read(tmp_path, "t.yaml", yaml_of(V3)).observations
-    assert sum(one.ms for one in observations) == sum(row["mean"] for row in V3.values())
+    assert sum(observation.ms for observation in observations) == sum(
+        row["mean"] for row in V3.values()
+    )
 
 
 def test_yaml_json_and_a_folder_of_files_say_the_same(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `trtexec` prints becomes one observation of a network; its transfers are told apart."""
+"""What `trtexec` prints becomes the observation of a network; its transfers are separate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hwnas.spaces.published import published
 HEAD = """&&&& RUNNING TensorRT.trtexec [TensorRT v100001] # trtexec --onnx=a.onnx
 [05/21/2024-09:59:00] [I] === Inference Options ===
 [05/21/2024-09:59:00] [I] Batch: {option}
-[05/21/2024-09:59:00] [I] Input inference shape : {asked}
+[05/21/2024-09:59:00] [I] Input inference shape : {requested}
 """
 BOUND = "[05/21/2024-09:59:59] [I] {made} for images with dimensions {shape}{end}\n"
 NEW = """[05/21/2024-10:00:00] [I] === Performance summary ===
@@ -84,15 +84,15 @@ def test_a_log_becomes_an_observation_that_adapt_reads(tmp_path: Path) -> None:
 
     def call(*words: str) -> str:
         words = ("import", str(tmp_path / "trt.log"), "--device", "orin", "--batch", "1", *words)
-        said = CliRunner().invoke(latency, [*words, "--out", str(out)], catch_exceptions=False)
-        assert said.exit_code == 0
-        return said.output
+        result = CliRunner().invoke(latency, [*words, "--out", str(out)], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.output
 
     text = call("--network", "proxyless_gpu")
     assert "GPU compute" in text and "unstable: " in text and "1 network of orin" in text
     call("--network", "proxyless_gpu")  # measured again: its row is replaced
-    told = json.loads(call("--network", "proxyless_mobile", "--json"))
-    assert told["times"]["compute"]["median_ms"] == 0.81
+    document = json.loads(call("--network", "proxyless_mobile", "--json"))
+    assert document["times"]["compute"]["median_ms"] == 0.81
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert len(rows) == 2 and rows[0]["comment"] == "trt.log"
     first, _ = read_observations(out).observations
@@ -100,9 +100,11 @@ def test_a_log_becomes_an_observation_that_adapt_reads(tmp_path: Path) -> None:
     assert first.blocks == published("proxyless_gpu").architecture.compute_blocks
 
 
-def log(option: str = "Explicit", asked: str = "model", bound: str = "", old: bool = False) -> str:
+def log(
+    option: str = "Explicit", requested: str = "model", bound: str = "", old: bool = False
+) -> str:
     made, end = ("Created input binding", "") if old else ("Input binding", " is created.")
-    text = HEAD.format(option=option, asked=asked)
+    text = HEAD.format(option=option, requested=requested)
     return text + (BOUND.format(made=made, shape=bound, end=end) if bound else "") + NEW
 
 
@@ -111,8 +113,8 @@ def log(option: str = "Explicit", asked: str = "model", bound: str = "", old: bo
     [
         (log(bound="8x3x224x224"), 8, 8 * 1210.33),
         (log(bound="8x3x224x224", old=True), 8, 8 * 1210.33),
-        (log(asked="images=4x3x224x224"), 4, 4 * 1210.33),
-        (log(asked="images=4x3x224x224", bound="2x3x224x224"), 2, 2 * 1210.33),
+        (log(requested="images=4x3x224x224"), 4, 4 * 1210.33),
+        (log(requested="images=4x3x224x224", bound="2x3x224x224"), 2, 2 * 1210.33),
         (log("1", bound="16x3x224x224"), 16, 16 * 1210.33),  # of an engine that was loaded
         (log("3"), 3, 1210.33),  # an implicit batch: its throughput counts inputs
         (log("3", bound="3x224x224"), 3, 1210.33),
@@ -130,7 +132,7 @@ def test_a_batch_is_read_from_the_inputs_that_were_bound(
 
 
 def test_a_log_of_another_input_is_refused() -> None:
-    """trtexec takes 1 for every free axis that it was not told."""
+    """trtexec takes 1 for every free axis without an explicit size."""
     with pytest.raises(InvalidFile, match=r"input of 1x3x1x1, the network takes 3x224x224"):
         read_inputs(log(bound="1x3x1x1")).batch("a.log", (3, 224, 224))
     two = log(bound="1x3x224x224") + BOUND.format(made="Input binding", shape="1", end="").replace(
@@ -154,25 +156,29 @@ def test_a_batch_is_kept_as_another_device(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "plain.log").write_text(NEW)
 
     def call(*words: str) -> str:
-        said = CliRunner().invoke(
+        result = CliRunner().invoke(
             latency, ["import", *words, "--network", "proxyless_gpu"], catch_exceptions=False
         )
-        assert said.exit_code == 0
-        return said.output
+        assert result.exit_code == 0
+        return result.output
 
     text = call(str(tmp_path / "eight.log"), "--device", "orin")
     assert "times of a call of 8 inputs; 0.1013 ms per input" in text
     assert "9683 inputs per second" in text and "1 network of orin-batch8" in text
-    kept = tmp_path / "latency_models" / "orin-batch8" / "observations.csv"
-    assert "batch" in kept.read_text()
-    found = read_observations(kept)
-    assert found.observations[0].ms == 0.81 and "calls of 8 inputs" in found.notes[0]
-    told = json.loads(
+    table = tmp_path / "latency_models" / "orin-batch8" / "observations.csv"
+    assert "batch" in table.read_text()
+    imported = read_observations(table)
+    assert imported.observations[0].ms == 0.81 and "calls of 8 inputs" in imported.notes[0]
+    document = json.loads(
         call(str(tmp_path / "plain.log"), "--device", "orin", "--batch", "8", "--json")
     )
-    assert (told["device"], told["batch"], told["file"]) == ("orin-batch8", 8, str(kept))
+    assert (document["device"], document["batch"], document["file"]) == (
+        "orin-batch8",
+        8,
+        str(table),
+    )
     with pytest.raises(InvalidFile, match=r"has latencies of batch 8, the log has batch 1"):
-        call(str(tmp_path / "plain.log"), "--device", "orin", "--batch", "1", "--out", str(kept))
+        call(str(tmp_path / "plain.log"), "--device", "orin", "--batch", "1", "--out", str(table))
     with pytest.raises(UsageError, match="orin-batch4 is the name of a device at batch 4"):
         call(str(tmp_path / "eight.log"), "--device", "orin-batch4")
     with pytest.raises(UsageError, match=r"--batch 1: \S+ states a batch of 8"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from random import Random
 
@@ -64,7 +65,7 @@ def test_a_model_holds_while_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         (
             {"fingerprint": "bbbb", "hardware": "a new chip"},
@@ -74,11 +75,9 @@ def test_a_model_holds_while_nothing_changes() -> None:
         ({"threads": 4}, "made with 1 threads, the profile now says 4"),
     ],
 )
-def test_an_outdated_model_says_why(changes: dict[str, object], said: str) -> None:
+def test_an_outdated_model_says_why(changes: dict[str, object], expected: str) -> None:
     reason = outdated(MODEL, msgspec.structs.replace(THEN, **changes), "ab" * 32)
-    assert reason is not None
-    with pytest.raises(AssertionError, match=said):
-        raise AssertionError(reason)
+    assert reason is not None and re.search(expected, reason)
 
 
 def test_another_reference_model_makes_a_model_outdated() -> None:
@@ -189,7 +188,7 @@ def test_a_device_without_published_models_has_none() -> None:
 
 
 def test_every_published_model_has_the_card_that_its_numbers_make() -> None:
-    found = 0
+    count = 0
     for device in shipped("latency_models").iterdir():
         for file in device.iterdir() if device.is_dir() else ():
             if file.name.endswith(".json"):
@@ -197,19 +196,19 @@ def test_every_published_model_has_the_card_that_its_numbers_make() -> None:
                 text = (device / file.name.replace(".json", ".md")).read_text(encoding="utf-8")
                 assert model.device == device.name
                 assert card(model) in text
-                found += 1
-    assert found >= 11
+                count += 1
+    assert count >= 11
 
 
 def test_a_card_says_where_numbers_come_from_and_how_far_they_hold() -> None:
     model = msgspec.structs.replace(MODEL, held_out=HeldOut(24, 0.75, 1.0, 0.031, 0.987, 6, 0.92))
-    said = card(model)
-    assert "- kind: measured" in said
-    assert "- observations: 4 blocks alone; rows: 4 blocks" in said
-    assert "computes nothing: 0.0040 ms, taken off every block alone" in said
-    assert "over 24 networks (6-fold): within 5 % 75%, within 10 % 100%, RMSPE 3.1%" in said
-    assert "inside the 90 % interval 92%" in said
-    assert "- device: an old chip (fingerprint aaaa)" in said
-    assert "- runtime: litert 2.1, 1 thread(s)" in said
-    assert "2.5000 ms, interquartile range 1.0% of it, sha256 abababababab" in said
+    text = card(model)
+    assert "- kind: measured" in text
+    assert "- observations: 4 blocks alone; rows: 4 blocks" in text
+    assert "computes nothing: 0.0040 ms, taken off every block alone" in text
+    assert "over 24 networks (6-fold): within 5 % 75%, within 10 % 100%, RMSPE 3.1%" in text
+    assert "inside the 90 % interval 92%" in text
+    assert "- device: an old chip (fingerprint aaaa)" in text
+    assert "- runtime: litert 2.1, 1 thread(s)" in text
+    assert "2.5000 ms, interquartile range 1.0% of it, sha256 abababababab" in text
     assert "held-out error: not known, no whole network was measured" in card(MODEL)
