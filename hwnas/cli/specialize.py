@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from hwnas.specialize.setup.dry_run import PlanReport
     from hwnas.specialize.spec import RunSpec
 
-MAX_RELATIVE_HALF_WIDTH = 0.25
-"""Half-width of the 95 % interval over the median above which a latency is too noisy to judge."""
-
 NAMES = {kind.name: kind for kind in (TARGET, DATA, SPACE, STRATEGY, LATENCY_MODEL)}
 """Types that complete in the shell, by their placeholders."""
 
@@ -128,11 +125,13 @@ def _run(spec: RunSpec, folder: Path, resume: bool, as_json: bool, quiet: bool) 
 
 def check_verdict(report: Report) -> None:
     """Raise for a verdict that is not a success; all files are written by then."""
+    from hwnas.measurement.measurement import TOO_NOISY_HALF_WIDTH
+
     for result in report.results:
         latency = result.latency
         if latency is not None and latency.ci95_ms is not None:
             low_ms, high_ms = latency.ci95_ms
-            if (high_ms - low_ms) / 2 > MAX_RELATIVE_HALF_WIDTH * latency.median_ms:
+            if (high_ms - low_ms) / 2 > TOO_NOISY_HALF_WIDTH * latency.median_ms:
                 raise TooNoisy(
                     f"the latency is only known to lie between {low_ms:.4g} and {high_ms:.4g} ms; "
                     "close other programs and measure again"

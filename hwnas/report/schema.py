@@ -180,7 +180,7 @@ class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
     input_shape: tuple[int, int, int]
 
 
-class Command(msgspec.Struct, frozen=True):
+class NextCommand(msgspec.Struct, frozen=True):
     """A command line to run next."""
 
     title: str
@@ -202,7 +202,7 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str | int | float | None] = {}
     dataset: DatasetSummary | None = None
     search: tuple[SearchPoint, ...] = ()
-    commands: tuple[Command, ...] = ()
+    commands: tuple[NextCommand, ...] = ()
     notes: tuple[str, ...] = ()
 
     def search_of(self, result: Result) -> tuple[SearchPoint, ...]:

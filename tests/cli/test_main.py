@@ -1,4 +1,4 @@
-"""The command line: one clear line for what is wrong, the right exit code, a quick start."""
+"""The command line: one line for an error, its exit code, and a quick start."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def phone(tmp_path: Path) -> list[str]:
-    """Options of a run on the simulated phone, whose table is there."""
+    """Return the command line of a run on the simulated phone, which has a table."""
     put_phone_table()
     data = write_images(tmp_path / "images.npz", train=60, test=12)
     return ["specialize", "--target", PHONE.name, "--data", str(data), "--threads", "1"]
@@ -101,7 +101,7 @@ def test_an_unwritable_folder_is_exit_1(phone: list[str]) -> None:
 
 
 def at(target: str, phone: list[str]) -> list[str]:
-    """Return the same words for another target; a second ``--target`` would be one more."""
+    """Return the same command line for another target."""
     place = phone.index("--target") + 1
     return [*phone[:place], target, *phone[place + 1 :]]
 
@@ -109,7 +109,7 @@ def at(target: str, phone: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("package", "target"), [("onnxruntime", "host-cpu"), ("ai_edge_litert", "simulated-phone")]
 )
-def test_a_missing_runtime_is_exit_3_and_says_what_to_install(
+def test_a_missing_runtime_is_exit_3_with_what_to_install(
     tmp_path: Path, phone: list[str], package: str, target: str
 ) -> None:
     stub = tmp_path / "stub" / package
@@ -122,7 +122,7 @@ def test_a_missing_runtime_is_exit_3_and_says_what_to_install(
     assert not list(tmp_path.glob("runs/*/checkpoints"))
 
 
-def test_a_budget_out_of_reach_is_exit_5_with_the_range_before_any_training(
+def test_an_unreachable_budget_is_exit_5_before_any_training(
     tmp_path: Path, phone: list[str]
 ) -> None:
     output = process(*phone, "--budget", "1us", "--out", "run", "--quiet")
@@ -132,13 +132,13 @@ def test_a_budget_out_of_reach_is_exit_5_with_the_range_before_any_training(
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_budget_that_every_network_keeps_is_exit_5_too(phone: list[str], call: Call) -> None:
+def test_a_budget_above_every_network_is_exit_5(phone: list[str], call: Call) -> None:
     output = call(*phone, "--budget", "1s", "--dry-run", "--quiet")
     assert (output.code, "above the largest network of the space" in only_line(output)) == (5, True)
 
 
 @pytest.mark.parametrize("budget", ["80", "ms", "-3ms", "0ms", "5 parsecs", "nan ms", "1e3ms", ""])
-def test_a_budget_that_makes_no_sense_is_exit_2(phone: list[str], call: Call, budget: str) -> None:
+def test_an_invalid_budget_is_exit_2(phone: list[str], call: Call, budget: str) -> None:
     output = call(*phone, "--budget", budget)
     assert output.code == 2
     assert f"{budget!r}: expected a positive number with its unit" in only_line(output)
@@ -172,7 +172,7 @@ def test_a_budget_that_makes_no_sense_is_exit_2(phone: list[str], call: Call, bu
         (["--resume", "--out", "{empty}"], "{empty}: there is no run to resume"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_and_exit_2(
+def test_an_invalid_option_is_one_line_and_exit_2(
     tmp_path: Path, phone: list[str], call: Call, options: list[str], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -183,7 +183,7 @@ def test_what_cannot_be_meant_is_one_line_and_exit_2(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_folder_without_images_says_what_was_expected(
+def test_a_folder_without_images_is_named_with_what_was_expected(
     tmp_path: Path, phone: list[str], call: Call
 ) -> None:
     (tmp_path / "texts" / "a").mkdir(parents=True)
@@ -199,7 +199,7 @@ def test_an_unknown_command_is_exit_2_with_the_nearest_name(call: Call) -> None:
     assert "no command named 'specialise', did you mean 'specialize'?" in output.err
 
 
-def test_every_command_has_help_that_says_what_it_does() -> None:
+def test_every_command_has_help() -> None:
     groups = {"devices": ["list", "show", "check"], "latency": ["measure"]}
     for name, (_, line) in COMMANDS.items():
         for words in ([name], *([name, below] for below in groups.get(name, []))):
@@ -210,7 +210,7 @@ def test_every_command_has_help_that_says_what_it_does() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["devices", "list"], ["specialize", "--help"]])
-def test_quick_answers_import_nothing_heavy(arguments: list[str]) -> None:
+def test_quick_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"
         "from hwnas.cli.main import main\n"
@@ -223,7 +223,7 @@ def test_quick_answers_import_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_dry_run_says_the_range_of_the_simulated_phone(phone: list[str], call: Call) -> None:
+def test_a_dry_run_gives_the_range_of_the_simulated_phone(phone: list[str], call: Call) -> None:
     output = call(*phone, "--budget", "50%", "--dry-run", "--json", "--quiet")
     assert output.code == 0
     document = json.loads(output.out)
@@ -236,7 +236,7 @@ def test_a_dry_run_says_the_range_of_the_simulated_phone(phone: list[str], call:
     assert not Path("runs").exists()
 
 
-def test_a_dry_run_says_the_published_range_of_the_pixel_1(phone: list[str], call: Call) -> None:
+def test_a_dry_run_gives_the_published_range_of_the_pixel_1(phone: list[str], call: Call) -> None:
     output = call(*at("pixel1", phone), "--dry-run", "--json")
     assert (output.code, output.err) == (0, "")
     document = json.loads(output.out)
@@ -258,7 +258,7 @@ def test_a_dry_run_says_the_published_range_of_the_pixel_1(phone: list[str], cal
         (["--separate-weights"], "--share-weights, not --separate-weights"),
     ],
 )
-def test_resuming_with_another_option_is_refused_by_its_name(
+def test_resuming_with_another_option_names_it(
     tmp_path: Path, call: Call, option: list[str], name: str
 ) -> None:
     RunFolder.open(
@@ -269,7 +269,7 @@ def test_resuming_with_another_option_is_refused_by_its_name(
     assert f"the run to resume has {name}" in only_line(output)
 
 
-def test_a_folder_in_which_another_process_works_is_refused(
+def test_a_folder_locked_by_another_process_is_refused(
     tmp_path: Path, phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "LOCK_WAIT_S", 0.2)
@@ -290,7 +290,7 @@ def test_a_folder_in_which_another_process_works_is_refused(
 @pytest.mark.parametrize(
     ("error", "code"), [(ExportError("no such op"), 4), (KeyboardInterrupt(), 130)]
 )
-def test_what_ends_a_run_has_its_exit_code(
+def test_an_error_in_a_run_has_its_exit_code(
     phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
     def ends(*arguments: object) -> Report:
@@ -303,7 +303,7 @@ def test_what_ends_a_run_has_its_exit_code(
     assert (str(error) or resume) in only_line(output)
 
 
-def test_a_latency_too_noisy_to_decide_is_exit_6() -> None:
+def test_a_too_noisy_latency_is_exit_6() -> None:
     result = measured_result()
     assert result.latency is not None
     wide = msgspec.structs.replace(result.latency, median_ms=4.0, ci95_ms=(2.0, 7.0))
@@ -314,7 +314,7 @@ def test_a_latency_too_noisy_to_decide_is_exit_6() -> None:
     assert caught.value.exit_code == 6
 
 
-def test_a_wrong_profile_is_exit_2_also_from_a_sub_command(tmp_path: Path) -> None:
+def test_an_invalid_profile_is_exit_2(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("name = 1\n")
     assert process("devices", "check", str(wrong)).code == 2
@@ -330,7 +330,7 @@ def test_a_wrong_profile_is_exit_2_also_from_a_sub_command(tmp_path: Path) -> No
         ("", "normal cell: no node has an input"),
     ],
 )
-def test_a_genotype_that_cannot_be_is_one_line_with_file_and_place_and_exit_2(
+def test_an_invalid_genotype_is_named_with_its_file_and_place(
     tmp_path: Path, call: Call, edges: str, message: str
 ) -> None:
     path = tmp_path / "genotype.json"

@@ -21,8 +21,8 @@ from hwnas.report.schema import (
     Accuracy,
     ArtifactRow,
     CandidateRow,
-    Command,
     DatasetSummary,
+    NextCommand,
     Result,
     SearchPoint,
 )
@@ -180,8 +180,8 @@ def _report(results: tuple[Result, ...], **fields: object) -> Report:
             input_shape=(1, 32, 32),
         ),
         commands=(
-            Command("Measure the delivered file again", "hwnas benchmark runs/digits"),
-            Command("Put it on the device", "hwnas deploy runs/digits --target host-cpu"),
+            NextCommand("Measure the delivered file again", "hwnas benchmark runs/digits"),
+            NextCommand("Put it on the device", "hwnas deploy runs/digits --target host-cpu"),
         ),
         notes=("Accuracy on 360 images cannot tell 1 point apart.",),
     )

@@ -77,7 +77,7 @@ class _Help(click.Command):
         if isinstance(self, click.Group):
             self.format_commands(ctx, formatter)
         names = [name for records in groups.values() for name, _ in records]
-        width = max((len(name) for name in names if len(name) <= MAX_NAME), default=0)
+        width = min(max(map(len, names), default=0), MAX_NAME)  # the same in all groups
         for title, records in groups.items():
             with formatter.section(title):
                 formatter.write_dl([(f"{name:{width}}", text) for name, text in records], MAX_NAME)

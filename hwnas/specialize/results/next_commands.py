@@ -6,33 +6,35 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from hwnas.report.schema import Command, Result
+from hwnas.report.schema import NextCommand, Result
 from hwnas.specialize.options import command_line
 from hwnas.specialize.spec import RunSpec
 
 
-def next_commands(spec: RunSpec, folder: Path, results: Iterable[Result]) -> tuple[Command, ...]:
+def next_commands(
+    spec: RunSpec, folder: Path, results: Iterable[Result]
+) -> tuple[NextCommand, ...]:
     """Return the commands that deploy the files of a run, measure them again and repeat the run.
 
     ``folder`` is that of the run, to which the paths of the results' files are relative.
     """
-    commands: list[Command] = []
+    commands: list[NextCommand] = []
     for result in results:
         if not result.artifacts or result.latency is None:
             continue
         run_folder = str(result_folder(folder, result))
         if result.latency.kind in ("table", "predicted"):
             line = shlex.join(["hwnas", "deploy", run_folder, "--no-device"])
-            commands.append(Command("bundle the model for the device", line))
+            commands.append(NextCommand("bundle the model for the device", line))
             continue
         if result.latency.kind != "simulated":
             line = shlex.join(["hwnas", "deploy", run_folder])
-            commands.append(Command("bundle the model and try it on the device", line))
+            commands.append(NextCommand("bundle the model and try it on the device", line))
         file = str(folder / result.artifacts[0].path)
         line = shlex.join(["hwnas", "benchmark", file, "--target", result.target])
-        commands.append(Command("measure the file again", line))
-    commands.append(Command("repeat this run", command_line(spec)))
-    commands.append(Command("print this report", shlex.join(["hwnas", "report", str(folder)])))
+        commands.append(NextCommand("measure the file again", line))
+    commands.append(NextCommand("repeat this run", command_line(spec)))
+    commands.append(NextCommand("print this report", shlex.join(["hwnas", "report", str(folder)])))
     return tuple(commands)
 
 
