@@ -28,6 +28,7 @@ import msgspec
 from hwnas.console import Console
 from hwnas.devices.profile import find_profile
 from hwnas.errors import BudgetError
+from hwnas.export.verification.metrics import accuracy
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.files import write_json
 from hwnas.report.report import Report
@@ -286,5 +287,5 @@ def _variant_result(
         width_mult=width_mult,
         verdict=result.verdict,
         median_ms=None if result.latency is None else result.latency.median_ms,
-        validation_accuracy=float((logits.argmax(axis=1) == dataset.valid.labels).mean()),
+        validation_accuracy=accuracy(logits, dataset.valid.labels),
     )

@@ -55,8 +55,8 @@ OPS: dict[object, str] = {
     **dict.fromkeys((torch.mean, "mean"), "mean"),
     **dict.fromkeys(
         (
-            nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape",
-            torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze",
+            *(nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape"),
+            *(torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze"),
         ),
         "reshape",
     ),
@@ -76,7 +76,7 @@ OPS: dict[object, str] = {
     **dict.fromkeys((torch.cat, torch.concat), "cat"),
     nn.ChannelShuffle: "channel_shuffle",
     "new_zeros": "zeros",
-}  # fmt: skip
+}
 """Operation of each module type, function and method name that can be compiled."""
 
 NAMED_OPS = {"torchvision.ops.stochastic_depth.stochastic_depth": "dropout"}

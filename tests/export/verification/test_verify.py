@@ -188,7 +188,7 @@ def test_a_misspelt_field_of_a_recipe_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match="known: onnx-fp32, onnx-int8, tflite-fp32, tf"):
+    with pytest.raises(UnknownName, match="Known: onnx-fp32, onnx-int8, tflite-fp32, tf"):
         find_recipe("caffe")  # type: ignore[arg-type]
 
 
