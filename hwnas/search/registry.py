@@ -15,8 +15,12 @@ from hwnas.search.strategy import Strategy, StrategyOptions, StrategyTraits
 
 METHODS = ("check", "begin", "network", "inherits", "set_costs", "candidates", "preferences")
 STEP_METHODS = (
-    "begin_epoch", "weight_step", "architecture_step", "state_dict", "load_state_dict",
-)  # fmt: skip
+    "begin_epoch",
+    "weight_step",
+    "architecture_step",
+    "state_dict",
+    "load_state_dict",
+)
 
 
 def load_strategy(name: str) -> type[Strategy]:

@@ -139,8 +139,11 @@ def test_log_lines_have_the_metrics_of_their_steps(kind, tmp_path: Path) -> None
     steps = [(line.epoch, line.step) for line in lines]
     assert steps == sorted(steps) and lines[-1].step == EPOCHS * 6 - 1
     assert {(line.epoch, line.phase) for line in lines} == {
-        (0, "warm-up"), (1, "warm-up"), (2, "search"), (3, "search"),
-    }  # fmt: skip
+        (0, "warm-up"),
+        (1, "warm-up"),
+        (2, "search"),
+        (3, "search"),
+    }
     for line in lines:
         assert math.isfinite(line.loss) and 0 <= line.accuracy <= 1
         if kind is RandomSearch:

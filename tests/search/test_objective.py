@@ -46,7 +46,7 @@ def test_the_gradient_of_expected_latency_is_the_cost_table() -> None:
     torch.testing.assert_close(probs.grad, cost_ms)
 
 
-def test_the_slope_of_expected_latency_in_the_logits_is_that_of_finite_differences() -> None:
+def test_the_gradient_of_expected_latency_matches_finite_differences() -> None:
     costs = tiny_costs(SPACE)
     cost_ms, mask = padded_costs(costs)
 
@@ -65,7 +65,7 @@ def test_the_slope_of_expected_latency_in_the_logits_is_that_of_finite_differenc
         assert slope[tuple(place)].item() == pytest.approx(rise, rel=1e-6, abs=1e-9)
 
 
-def test_the_multiplier_rises_over_the_budget_falls_under_it_and_stays_in_its_limits() -> None:
+def test_the_multiplier_follows_the_budget_within_its_limits() -> None:
     objective = Lagrangian(budget_ms=10, rate=0.1, limit=2)
     objective.update(15)
     assert objective.multiplier == pytest.approx(0.05)
@@ -140,7 +140,7 @@ def logits_and_loss(name: str, detached: bool) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_the_latency_gradient_reaches_the_logits_and_a_detached_latency_has_none(name: str) -> None:
+def test_the_latency_gradient_reaches_the_logits_unless_detached(name: str) -> None:
     """dE/dalpha_i is p_i * (cost_i - E of its decision), times a positive number."""
     gradient, logits = logits_and_loss(name, detached=False)
     cost_ms, mask = padded_costs(tiny_costs(SPACE))

@@ -43,9 +43,14 @@ CASES = [
     *((name, CHAIN, "full") for name in ("reinforce", "evolution", "nsga2", "random")),
 ]
 PLAN = SearchPlan(
-    warmup_epochs=4, search_epochs=8, batch_size=32, flip=False, weight_steps=1,
-    warmup_learning_rate=0.1, search_learning_rate=0.05,
-)  # fmt: skip
+    warmup_epochs=4,
+    search_epochs=8,
+    batch_size=32,
+    flip=False,
+    weight_steps=1,
+    warmup_learning_rate=0.1,
+    search_learning_rate=0.05,
+)
 
 
 def stripes(count: int, seed: int) -> Data:

@@ -247,7 +247,7 @@ def test_the_reward_is_the_published_one() -> None:
     assert math.isfinite(reward(1.0, 1.0, 1.0, 0.1))
 
 
-def test_the_baseline_of_the_code_includes_the_new_reward_that_of_the_paper_does_not() -> None:
+def test_only_the_baseline_of_the_code_includes_the_new_reward() -> None:
     code, paper = Baseline("code"), Baseline("paper")
     assert code.advantages([1.0, 3.0]) == pytest.approx([1 - 1.9, 3 - 1.9])
     assert code.advantages([4.0]) == pytest.approx([4 - (1.9 + 0.95 * 2.1)])

@@ -41,14 +41,28 @@ def cluster() -> Iterator[str]:
         port = server.getsockname()[1]
     folder = tempfile.mkdtemp(prefix="ray")  # short: its sockets' names must be
     command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
-        "--port", str(port), "--num-cpus", "2", "--include-dashboard", "false",
-        "--object-store-memory", "100000000", "--temp-dir", folder, "--disable-usage-stats",
-    ]  # fmt: skip
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--head",
+        "--block",
+        "--port",
+        str(port),
+        "--num-cpus",
+        "2",
+        "--include-dashboard",
+        "false",
+        "--object-store-memory",
+        "100000000",
+        "--temp-dir",
+        folder,
+        "--disable-usage-stats",
+    ]
     process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": os.getcwd()},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        command,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + START_S
         while not _listens(port):

@@ -261,11 +261,14 @@ def test_a_chain_of_mbconvs_grows_within_the_budget_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = MobileSpace(
-        "small", (1, 12, 12), 3, (Block("conv", 1, 8, 3, 2, 1, 12),),
+        "small",
+        (1, 12, 12),
+        3,
+        (Block("conv", 1, 8, 3, 2, 1, 12),),
         (Stage(8, 2, 1), Stage(16, 2, 2)),
         tuple(Candidate("mbconv", kernel, ratio) for kernel in (3, 5) for ratio in (2, 4)),
         16,
-    )  # fmt: skip
+    )
     costs = cost_table(space, lambda block: block.macs / MACS_PER_MS, 0.01)
     workers, budget_ms = InProcess(), 0.7 * costs.largest_ms
     monkeypatch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: workers)
