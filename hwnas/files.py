@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
@@ -11,9 +14,11 @@ from typing import TypeVar
 import msgspec
 import platformdirs
 
-from hwnas.errors import InvalidFile
+from hwnas.errors import HwnasError, InvalidFile, UsageError
 
 T = TypeVar("T")
+
+LOCK_WAIT_S = 5.0
 
 
 def home() -> Path:
@@ -84,6 +89,37 @@ def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
                 yield decoder.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Generator[None]:
+    """Make ``folder`` and keep other processes out of it for the body.
+
+    The system releases the lock when the process ends, however it ends. Raises `UsageError` if
+    another process has it, `HwnasError` if the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise HwnasError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UsageError(f"{folder}: another process is working in it") from None
+            time.sleep(0.1)
 
 
 def _last_byte(descriptor: int, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Child processes: how many are sensible, ending with the parent, one JSON answer from a child."""
+"""Child processes: how many to start, ending with the parent, the JSON answer of a child."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CHILD_TIMEOUT_S = 180.0
 
 
 def cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def watch_parent(parent: int) -> None:
-    """End this process when the one that started it is gone (it may have been killed)."""
+    """End this process when its parent is gone, however that ended."""
 
     def watch() -> None:
         while os.getppid() == parent:

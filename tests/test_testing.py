@@ -147,7 +147,7 @@ class Shrunken(GrownSpace, frozen=True):
 )
 def test_a_grown_space_that_breaks_a_promise_is_named(kind: Any, sentence: str) -> None:
     same = GrownStage(
-        widths=(4, 8), kernels=(1, 3), depth=2, start=(Layer(4, 3),), usual=(Layer(8, 3),)
+        widths=(4, 8), kernels=(1, 3), depth=2, start=(Layer(4, 3),), default=(Layer(8, 3),)
     )
     check_space(GrownSpace("two", (1, 12, 12), 3, (same, same), "plain", plain_blocks))
     with pytest.raises(ContractBroken, match=sentence):

@@ -1,4 +1,4 @@
-"""Data sets of labelled images: by name, from a folder of images or from an ``.npz`` file."""
+"""Data sets of labelled images: by name, from files, or from arrays and other Python objects."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 from hwnas.data.array_sources import read_cifar10, read_embedded, read_fashion_mnist, read_npz
 from hwnas.data.image_folder import read_folder
 from hwnas.data.images import Shape, check_memory, fit_images
-from hwnas.data.splits import Source, Split, cut_validation
+from hwnas.data.objects import read_object
+from hwnas.data.splits import Source, Split, cut_classes
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 
-__all__ = ["DEFAULT", "NAMED", "Dataset", "Split", "load_dataset", "normalise"]
+__all__ = ["DEFAULT", "NAMED", "Dataset", "Split", "load_dataset", "make_dataset", "normalise"]
 
 DEFAULT = "fashion-mnist-6k"
 NAMED: dict[str, Callable[[], Source]] = {
@@ -38,7 +39,9 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
     valid: Split
     test: Split
     notes: tuple[str, ...] = ()
-    """What a report should tell, e.g. how many files were ignored."""
+    """Remarks for the report, e.g. how many files were ignored."""
+    source: str = ""
+    """Name or path that `load_dataset` loads the same images from; empty: made in memory."""
 
     @property
     def input_shape(self) -> Shape:
@@ -52,17 +55,17 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Of each channel over all training pixels, where 0 is black and 1 is full intensity."""
+        """Mean of each channel over all training pixels, where 0 is black and 1 full intensity."""
         return self._moments[0]
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation on the same scale; at least 1/255, for channels that are constant."""
+        """Standard deviation on the same scale; at least 1/255, for constant channels."""
         return self._moments[1]
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits that name the exact images, labels, classes, order and split."""
+        """16 hex digits that identify images, labels, classes, order and splits."""
         hasher = sha256("\0".join(self.classes).encode())
         for split in (self.train, self.valid, self.test):
             hasher.update(repr(split.images.shape).encode())
@@ -85,21 +88,40 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set by its name, or from a folder of images or an ``.npz`` file.
 
-    ``input_shape`` ``(C, H, W)`` with C 1 or 3 fits every image to it (see
-    `hwnas.data.images.fit_image`). Where the source has no validation images of its own, this share
-    of each class's training images becomes them, up to 10,000 in all. Raises `HwnasError`s: an
-    unknown name, a file that is not what it should be, a download that failed.
+    With an ``input_shape`` ``(C, H, W)``, C 1 or 3, every image is fitted to it
+    (`hwnas.data.images.fit_image`). Where the source has no validation images, ``valid_share`` of
+    each class's training images becomes them, up to 10,000 in all. Raises `HwnasError` for an
+    unknown name, an invalid file or a failed download.
     """
-    if input_shape is not None:
-        _check_shape(input_shape)
-    if not 0 < valid_share < 1:
-        raise UsageError(f"valid_share is {valid_share}, expected between 0 and 1")
+    _check_options(input_shape, valid_share)
     source = _read(name, input_shape, valid_share)
-    train, valid = source.train, source.valid
-    if valid is None:
-        train, valid = cut_validation(train, source.classes, valid_share, name)
-    splits = _fitted(name, (train, valid, source.test), input_shape)
-    return Dataset(source.name, source.classes, *splits, notes=source.notes)
+    return _dataset(source, name, input_shape, valid_share, loads_from=name)
+
+
+def make_dataset(
+    data: object, *, name: str = "", input_shape: Shape | None = None, valid_share: float = 0.2
+) -> Dataset:
+    """Make a data set from arrays or from data sets in the style of torchvision.
+
+    ``data`` is one of
+
+    * a dict of the arrays ``x_train, y_train, x_test, y_test`` and optionally ``x_valid, y_valid,
+      classes``, or a tuple of the first four, with uint8 images as in an ``.npz`` file
+      (`hwnas.data.arrays`);
+    * data sets of (image, class number) pairs: a tuple (train, test), a dict of ``train``, ``test``
+      and optionally ``valid``, or a single one, of which 15 % of each class become test images. An
+      image is a Pillow image, or an array or tensor of uint8 or of floats from 0 to 1.
+
+    Options and errors are those of `load_dataset`. The default name is the type of the data set.
+    """
+    _check_options(input_shape, valid_share)
+    source = read_object(data, name, input_shape)
+    return _dataset(source, source.name, input_shape, valid_share)
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of rows of ``logits`` ``[N, K]`` whose largest value is at the label."""
+    return float((logits.argmax(axis=1) == labels).mean())
 
 
 def normalise(images: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -131,13 +153,25 @@ def _read(name: str, shape: Shape | None, valid_share: float) -> Source:
     raise UsageError(f"{unknown}; a folder of images or an .npz file may be given by its path")
 
 
-def _check_shape(shape: Shape) -> None:
-    if len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1:
+def _check_options(shape: Shape | None, valid_share: float) -> None:
+    if shape is not None and (len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1):
         raise UsageError(f"input shape is {shape}, expected (C, H, W) with 1 or 3 channels")
+    if not 0 < valid_share < 1:
+        raise UsageError(f"valid_share is {valid_share}, expected between 0 and 1")
 
 
-def _fitted(name: str, splits: tuple[Split, ...], shape: Shape | None) -> list[Split]:
-    """Return the splits with images of the wanted shape, if they fit in memory."""
+def _dataset(
+    source: Source, where: str, shape: Shape | None, valid_share: float, loads_from: str = ""
+) -> Dataset:
+    train, valid = source.train, source.valid
+    if valid is None:
+        train, valid = cut_classes(train, source.classes, valid_share, where)
+    splits = _fit_splits(where, (train, valid, source.test), shape)
+    return Dataset(source.name, source.classes, *splits, notes=source.notes, source=loads_from)
+
+
+def _fit_splits(name: str, splits: tuple[Split, ...], shape: Shape | None) -> list[Split]:
+    """Return the splits with images of ``shape``. Raises `InvalidFile` beyond the memory limit."""
     if shape is None:
         return list(splits)
     check_memory(name, sum(len(split.labels) for split in splits), shape)
@@ -147,7 +181,7 @@ def _fitted(name: str, splits: tuple[Split, ...], shape: Shape | None) -> list[S
 def _histograms(images: np.ndarray) -> np.ndarray:
     """Return how often each value occurs in each channel, ``[C, 256]``."""
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)
-    for start in range(0, len(images), 256):  # bincount makes 8 bytes of every pixel it is given
+    for start in range(0, len(images), 256):  # bincount needs 8 bytes for every pixel
         for channel, planes in enumerate(images[start : start + 256].swapaxes(0, 1)):
             counts[channel] += np.bincount(planes.reshape(-1), minlength=256)
     return counts

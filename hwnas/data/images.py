@@ -1,4 +1,4 @@
-"""Bringing images to the size and the channels that a network takes."""
+"""Images of any size and mode as arrays of the shape that a network expects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ Shape = tuple[int, int, int]
 """``(C, H, W)``; C is 1 (grey) or 3 (RGB)."""
 
 MEMORY_BYTES = 8_000_000_000
-"""Decoded images beyond this are refused: they are held in memory, and training needs some too."""
+"""Maximum size of all decoded images: they are held in memory, and training needs some too."""
+
+MAX_OWN_SIZE = 224
+"""Images of a common size up to this keep it; others become 224 x 224, the usual ImageNet size."""
+
+GREY_MODES = ("1", "L", "I;16", "I")
+"""Pillow's names of bilevel, 8-bit and 16-bit grey."""
 
 
 def fit_images(images: np.ndarray, shape: Shape) -> np.ndarray:
@@ -34,9 +40,9 @@ def fit_images(images: np.ndarray, shape: Shape) -> np.ndarray:
 def fit_image(image: Image, shape: Shape) -> np.ndarray:
     """Return one image (mode L or RGB) as uint8 ``[C, H, W]``.
 
-    The largest centred box of the wanted proportions is resized by antialiased bilinear
-    interpolation: what resizing the shorter side and a centre crop give, without the pixels that
-    would be thrown away. Grey becomes RGB by repetition, RGB becomes grey by luma
+    The largest centred box of the target's aspect ratio is resized by antialiased bilinear
+    interpolation. This equals resizing the shorter side and cropping the centre, but doesn't
+    compute the pixels that are cropped. Grey becomes RGB by repetition, RGB becomes grey by luma
     (0.299 R + 0.587 G + 0.114 B).
     """
     from PIL.Image import Resampling
@@ -52,12 +58,29 @@ def fit_image(image: Image, shape: Shape) -> np.ndarray:
     return np.broadcast_to(planes, shape)
 
 
+def to_grey_or_rgb(image: Image) -> Image:
+    """Return an image of any mode as mode L or RGB."""
+    from PIL import Image as images
+
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit grey at 255 instead of scaling it
+        return images.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("L" if image.mode in GREY_MODES else "RGB")
+
+
+def common_shape(sizes: set[tuple[int, int]], grey: bool) -> Shape:
+    """Return the shape for images of these ``(H, W)``: their own if it is one up to 224 px."""
+    height, width = next(iter(sizes))
+    if len(sizes) > 1 or max(height, width) > MAX_OWN_SIZE:
+        height = width = MAX_OWN_SIZE
+    return (1 if grey else 3), height, width
+
+
 def check_memory(where: str, count: int, shape: Shape) -> None:
     """Raise `InvalidFile` if ``count`` decoded images of that shape do not fit `MEMORY_BYTES`."""
     channels, height, width = shape
-    found = count * channels * height * width
-    if found > MEMORY_BYTES:
-        why = f"{count} images of {channels}x{height}x{width} are {found / 1e9:.1f} GB decoded"
+    size = count * channels * height * width
+    if size > MEMORY_BYTES:
+        why = f"{count} images of {channels}x{height}x{width} are {size / 1e9:.1f} GB decoded"
         limit = f"expected at most {MEMORY_BYTES / 1e9:g} GB: use fewer images or a smaller size"
         raise InvalidFile(where, f"{why}, {limit}")
 

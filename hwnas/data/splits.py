@@ -1,7 +1,7 @@
-"""Cutting data sets into training, validation and test images, the same way on every machine.
+"""Splitting data sets into training, validation and test images, the same way on every machine.
 
-Which image goes where follows from a hash of the image (or of its file's name), never from a
-random generator or from the order of files, so it survives new library versions and new images.
+A hash of the image (or of its file's name) decides its split, not a random generator or the order
+of the files, so the splits survive new library versions and added images.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 
 from hwnas.errors import InvalidFile
 
-VALID_MOST = 10_000
-"""Validation images that are enough: their accuracy has a standard error below 0.5 points."""
+MAX_HELD_OUT = 10_000
+"""Maximum number of images held out: an accuracy on them has a standard error below 0.5 points."""
 
 
 class Split(NamedTuple):
-    """Images and what they show."""
+    """Images and their labels."""
 
     images: np.ndarray
     """uint8 ``[N, C, H, W]``."""
@@ -28,45 +28,45 @@ class Split(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What a reader found, before validation images are cut and images are fitted."""
+    """A data set as it was read: images may have any size, validation images may be missing."""
 
     name: str
     classes: tuple[str, ...]
     train: Split
     test: Split
     valid: Split | None = None
-    """``None``: the source has no validation images of its own."""
+    """None: the source has no validation images of its own."""
     notes: tuple[str, ...] = ()
-    """What a report should tell, e.g. how many files were ignored."""
+    """Remarks for the report, e.g. how many files were ignored."""
 
 
-def cut_validation(
-    train: Split, classes: Sequence[str], share: float, where: str
+def cut_classes(
+    split: Split, classes: Sequence[str], share: float, where: str
 ) -> tuple[Split, Split]:
-    """Return the training images that stay, and ``share`` of each class for validation.
+    """Split off ``share`` of each class; return the images that stay and those that are held out.
 
-    Of each class the images with the smallest content hashes go, at least one and never all, at
-    most `VALID_MOST` in all; so the cut does not depend on the order of the images. A class with
-    fewer than two training images raises `InvalidFile`, which names ``where``.
+    The images with the smallest content hashes are held out, whatever the order of the images: at
+    least one of each class and never all, at most `MAX_HELD_OUT` in all. A class of fewer than two
+    images raises `InvalidFile`, which names ``where``.
     """
-    share = capped_share(share, len(train.labels))
-    keys = [blake2b(image.tobytes(), digest_size=8).digest() for image in train.images]
+    share = capped_share(share, len(split.labels))
+    keys = [blake2b(image.tobytes(), digest_size=8).digest() for image in split.images]
     chosen = np.zeros(len(keys), dtype=bool)
     for label, name in enumerate(classes):
-        members = np.flatnonzero(train.labels == label).tolist()
+        members = np.flatnonzero(split.labels == label).tolist()
         check_count(where, name, len(members), needed=2)
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         chosen[sorted(members, key=lambda index: keys[index])[:count]] = True
-    stay = Split(train.images[~chosen], train.labels[~chosen])
-    return stay, Split(train.images[chosen], train.labels[chosen])
+    stay = Split(split.images[~chosen], split.labels[~chosen])
+    return stay, Split(split.images[chosen], split.labels[chosen])
 
 
 def divide(names: Sequence[str], shares: Sequence[float]) -> list[list[str]]:
-    """Divide the file names of one class into a list for each share (they sum to 1).
+    """Divide the file names of a class into a list for each share; the shares sum to 1.
 
-    The place of a name depends on its hash alone, so a new file moves no other one; the lists
-    have about, not exactly, their shares. The exception is a class so small that a list would be
-    empty: each gets at least one name. There must be as many names as shares.
+    A name's hash alone decides its list, so a new file moves no other file, and the lists have
+    their shares only approximately. In a class so small that a list would be empty, each list gets
+    at least one name. There must be at least as many names as shares.
     """
     ordered = in_hash_order(names)
     parts: list[list[str]] = []
@@ -81,24 +81,24 @@ def divide(names: Sequence[str], shares: Sequence[float]) -> list[list[str]]:
 
 
 def in_hash_order(names: Sequence[str]) -> list[str]:
-    """Return names shuffled, but always the same way."""
+    """Return the names in a shuffled order that is always the same."""
     return sorted(names, key=lambda name: (unit_hash(name), name))
 
 
 def unit_hash(text: str) -> float:
-    """Return a number in [0, 1) that only depends on ``text``."""
+    """Return a number in [0, 1) that depends on ``text`` only."""
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).digest()
     return int.from_bytes(digest, "big") / 2**48
 
 
 def capped_share(share: float, count: int) -> float:
-    """Return ``share``, or less where it would be more than `VALID_MOST` of ``count`` images."""
-    return min(share, VALID_MOST / max(count, 1))
+    """Return ``share``, reduced where it would be over `MAX_HELD_OUT` of ``count`` images."""
+    return min(share, MAX_HELD_OUT / max(count, 1))
 
 
-def check_count(where: str, name: str, found: int, *, needed: int) -> None:
-    """Raise `InvalidFile` if a class has too few images to be cut."""
-    if found < needed:
-        images = f"{found} image{'s' * (found != 1)}"
-        why = f"class {name!r} has {images} to cut into {needed} parts, expected at least {needed}"
+def check_count(where: str, name: str, count: int, *, needed: int) -> None:
+    """Raise `InvalidFile` if a class has too few images to be split."""
+    if count < needed:
+        images = f"{count} image{'s' * (count != 1)}"
+        why = f"class {name!r} has {images} for {needed} splits, expected at least {needed}"
         raise InvalidFile(where, why)

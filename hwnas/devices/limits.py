@@ -52,7 +52,7 @@ def smallest_bytes(space: SearchSpace) -> int | None:
         row = sites.setdefault(site.decision, {})
         row.setdefault(site.candidate, []).extend([site.block] * site.multiplicity)
     rng = Random(0)
-    for genotype in (space.usual, *(space.random(rng) for _ in range(SAMPLED_NETWORKS))):
+    for genotype in (space.default, *(space.random(rng) for _ in range(SAMPLED_NETWORKS))):
         chosen = [
             block
             for place, row in sites.items()

@@ -14,8 +14,9 @@ from torch import nn
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import UsageError
 from hwnas.networks.resolve import resolve_architecture
-from hwnas.networks.weights import CHECKPOINT, load_weights, trained_network
+from hwnas.networks.weights import CHECKPOINT, trained_network
 from hwnas.nn.build import build
+from hwnas.training.checkpoint import load_weights
 
 Shape = tuple[int, int, int]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
-
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import InvalidFile
 from hwnas.nn.build import Network, build
@@ -23,13 +21,3 @@ def trained_network(architecture: Architecture, folder: Path) -> Network:
         raise InvalidFile(str(folder / CHECKPOINT), "contains weights of another architecture")
     network.load_state_dict(weights)
     return network.eval()
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load the weights of a ``.safetensors`` file. Raises `InvalidFile` if they do not fit."""
-    weights, _ = load_checkpoint(path)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        mismatch = str(error).strip().splitlines()[-1].strip()
-        raise InvalidFile(str(path), f"does not fit this network: {mismatch}") from None

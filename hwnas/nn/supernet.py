@@ -120,22 +120,22 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace, share_weights: bool = True) -> None:
         super().__init__()
         self.space = space
-        usual = space.architecture(space.usual)
-        self.inputs = usual.inputs or chained(usual.blocks)
-        self.decided = space.decided(usual)
+        default = space.architecture(space.default)
+        self.inputs = default.inputs or chained(default.blocks)
+        self.decided = space.block_decisions(default)
         """The decision of each block, ``None`` for the fixed ones."""
         rows: list[list[Block]] = [[] for _ in space.decisions]
         for site in space.sites():
             rows[site.decision].append(site.block)
         first = self.decided.index(0)
         fixed = [
-            block for block, one in zip(usual.blocks, self.decided, strict=True) if one is None
+            block for block, one in zip(default.blocks, self.decided, strict=True) if one is None
         ]
         self.stem = nn.Sequential(*(block_module(block) for block in fixed[:first]))
         self.mixed = nn.ModuleList(MixedOp(row, share_weights) for row in rows)
         self.head = nn.Sequential(*(block_module(block) for block in fixed[first:]))
         """The fixed blocks after the first decision."""
-        if not usual.inputs:
+        if not default.inputs:
             initialise(self)
 
     def train(self, mode: bool = True) -> Self:

@@ -35,7 +35,7 @@ def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int)
     In a grown space, of whose blocks ``costs`` has only a part, over the logarithm of the MACs.
     """
     if isinstance(inner := in_float(space), GrownSpace):
-        return inner.spread(count, Random(seed))
+        return inner.sample_sizes(count, Random(seed))
     rng = np.random.default_rng(seed)
     level = [[0.0] * len(row) for row in costs.mean_ms]
     targets_ms = np.geomspace(costs.smallest_ms * 1.05, costs.largest_ms, count)

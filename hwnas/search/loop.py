@@ -15,7 +15,14 @@ from hwnas.search.log import LogLine, OnLine, StepLog, append_log, truncate_log
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import ParallelStrategy, SteppedStrategy
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.distributed import averaged, ranks, share, synced_norms, told, told_state
+from hwnas.training.distributed import (
+    average,
+    broadcast,
+    broadcast_state,
+    ranks,
+    shard,
+    synced_norms,
+)
 from hwnas.training.loader import Batch, Data, batches, derived_seed
 
 
@@ -38,8 +45,8 @@ def run_search(
     """
     done = 0 if files is None else _resume(strategy, files)
     if ranks() > 1:
-        done = told(done)
-        strategy.load_state_dict(told_state(strategy.state_dict()))
+        done = broadcast(done)
+        strategy.load_state_dict(broadcast_state(strategy.state_dict()))
     for epoch in range(done, plan.epochs(rounds)):
         strategy.generator.manual_seed(derived_seed(seed, "paths", epoch))
         strategy.begin_epoch(epoch < plan.warmup_epochs)
@@ -86,9 +93,9 @@ def _epoch(
     for number, batch in enumerate(batches(train, plan.batch_size, generator, plan.flip)):
         step = epoch * steps + number
         rate = _learning_rate(plan, step, steps)
-        log = _averaged(strategy.weight_step(share(*batch), rate), phase, step)
+        log = _averaged(strategy.weight_step(shard(*batch), rate), phase, step)
         if not warm_up and (number + 1) % plan.weight_steps == 0:
-            arch_log = strategy.architecture_step(share(*next(valid_batches)))
+            arch_log = strategy.architecture_step(shard(*next(valid_batches)))
             log = log if arch_log is None else _averaged(arch_log, phase, step)
         elif number % plan.weight_steps:
             continue
@@ -100,7 +107,7 @@ def _epoch(
 
 def _averaged(log: StepLog, phase: str, step: int) -> StepLog:
     """Return a step's log, averaged over all ranks. Raises `HwnasError` if it is not finite."""
-    loss, accuracy = averaged([log.loss, log.accuracy])
+    loss, accuracy = average([log.loss, log.accuracy])
     if not math.isfinite(loss):
         raise HwnasError(
             f"the {phase} loss is not finite at step {step}; the run stops here, "

@@ -28,7 +28,7 @@ def check_paths(space: SearchSpace) -> None:
             f"the layers of the space {space.name!r} depend on each other, and this strategy "
             "chooses each independently; strategy 'eas' searches it by growing networks"
         )
-    decided = space.decided(space.architecture(space.random(Random(0))))
+    decided = space.block_decisions(space.architecture(space.random(Random(0))))
     numbers = sorted(number for number in decided if number is not None)
     if numbers != list(range(len(space.decisions))):
         raise UsageError(

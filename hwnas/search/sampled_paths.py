@@ -20,7 +20,7 @@ from hwnas.search.cells.training import path_weights, skips
 from hwnas.search.knapsack import window_samples
 from hwnas.search.path_training import check_paths, path_supernet
 from hwnas.search.strategy import SearchContext
-from hwnas.spaces.cells.space import EDGES, CellSpace
+from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from hwnas.spaces.space import SearchSpace
 
 Paths = Supernet | CellPaths
@@ -58,7 +58,7 @@ def sample_path(space: SearchSpace, probs: Tensor, generator: torch.Generator) -
     """
     choices: list[int] = torch.multinomial(probs, 1, generator=generator)[:, 0].tolist()
     if isinstance(space, CellSpace):
-        for place in range(0, len(choices), EDGES):
+        for place in range(0, len(choices), EDGES_PER_NODE):
             if choices[place] == choices[place + 1]:
                 others = probs[place + 1].clone()
                 others[: len(space.decisions[place].candidates)] += 1e-9
@@ -98,7 +98,7 @@ def path_candidates(
             max(scores[at][a] + scores[at + 1][b], scores[at][b] + scores[at + 1][a])
             for a, b in pairs
         ]
-        for at, pairs in zip(range(0, len(scores), EDGES), joint.pairs, strict=True)
+        for at, pairs in zip(range(0, len(scores), EDGES_PER_NODE), joint.pairs, strict=True)
     ]
     samples = window_samples(rows, joint.costs, *window_ms, count, rng)
     return [Genotype(space.name, joint.choices(options)) for options in samples]

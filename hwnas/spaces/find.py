@@ -1,4 +1,4 @@
-"""A space as a user names it: a plug-in, a file that comes with hwnas, or a TOML file."""
+"""Search spaces by name: of a plug-in, of a file that comes with hwnas, or of a TOML file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.spaces.tree.toml_file import tree_names, tree_space
 
 FAMILIES = {None: chain_space, "plain": plain_file_space, "tree": tree_space}
-"""Readers of TOML files by what they say as their ``family``."""
+"""Readers of TOML files by their field ``family``."""
 
 
 def find_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> SearchSpace:
     """Return the space of a name or file for images of ``input_shape`` (channels, height, width).
 
-    Raises `UnknownName` with the nearest name, `InvalidFile`, or the space's own `UsageError`.
+    Raises `UnknownName`, `InvalidFile`, or the space's own `UsageError`.
     """
     if name.endswith(".toml"):
         return FAMILIES[_family(name)](name, input_shape, num_classes)
@@ -39,12 +39,12 @@ class _Family(msgspec.Struct):
 
 
 def _family(file: str) -> str | None:
-    """Return what kind of space a file says it is; what cannot be read is its reader's to tell."""
+    """Return the family of a file; None for an unreadable one, which its reader will report."""
     try:
         family = msgspec.toml.decode(Path(file).read_bytes(), type=_Family).family
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     if family is not None and family not in FAMILIES:
-        expected = " or ".join(f'"{one}"' for one in FAMILIES if one)
+        expected = " or ".join(f'"{name}"' for name in FAMILIES if name)
         raise InvalidFile(file, f"expected {expected} or none, got {family!r} - at `$.family`")
     return family  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Any space in int8: the same choices, of blocks whose latency is another."""
+"""A space in int8: the same decisions, with blocks that have their own latency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hwnas.spaces.space import Baseline, Decision, SearchSpace, Site
 
 
 class Int8Space:
-    """A space whose blocks are all in int8."""
+    """A space whose blocks are all in int8. Any space can be wrapped, also that of a plug-in."""
 
     def __init__(self, inner: SearchSpace) -> None:
         self.inner = inner
@@ -38,8 +38,8 @@ class Int8Space:
         return self.inner.size
 
     @property
-    def usual(self) -> Genotype:
-        return self.inner.usual
+    def default(self) -> Genotype:
+        return self.inner.default
 
     @property
     def fixed(self) -> tuple[Block, ...]:
@@ -51,12 +51,12 @@ class Int8Space:
     def architecture(self, genotype: Genotype) -> Architecture:
         return _all_int8(self.inner.architecture(genotype))
 
-    def decided(self, architecture: Architecture) -> tuple[int | None, ...]:
-        return self.inner.decided(architecture)
+    def block_decisions(self, architecture: Architecture) -> tuple[int | None, ...]:
+        return self.inner.block_decisions(architecture)
 
     def baselines(self) -> Iterable[Baseline]:
-        for one in self.inner.baselines():
-            yield one._replace(architecture=_all_int8(one.architecture))
+        for baseline in self.inner.baselines():
+            yield baseline._replace(architecture=_all_int8(baseline.architecture))
 
     def random(self, rng: Random) -> Genotype:
         return self.inner.random(rng)
@@ -66,12 +66,12 @@ class Int8Space:
 
 
 def in_precision(space: SearchSpace, precision: str) -> SearchSpace:
-    """Return the space for networks of that precision."""
+    """Return the space in a precision, ``fp32`` or ``int8``."""
     return Int8Space(space) if precision == "int8" else space
 
 
 def in_float(space: SearchSpace) -> SearchSpace:
-    """Return the space that a search trains: weights are float32 until the network is compiled."""
+    """Return the space in float32, in which networks are trained before they are compiled."""
     return space.inner if isinstance(space, Int8Space) else space
 
 

@@ -1,6 +1,6 @@
-"""Collections of ProxylessNAS and Once-for-all networks, in JSON, as blocks.
+"""Readers for JSON collections of ProxylessNAS and Once-for-all networks.
 
-Both list the inverted bottlenecks and give the widths around them. MobileNetV3 networks of
+Both list the inverted bottlenecks and the widths around them. MobileNetV3 networks of
 Once-for-all (Cai, Gan, Wang, Zhang and Han, ICLR 2020, arXiv:1908.09791) end in a 1x1 convolution,
 `mix` and the classifier; ProxylessNAS networks in a 1x1 convolution and the classifier.
 """
@@ -17,25 +17,24 @@ import msgspec
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.errors import InvalidFile
 
-CLASSES = 1000
-"""ImageNet's, for which all of them were made."""
+IMAGENET_CLASSES = 1000
 
 T = TypeVar("T")
 
 
 class DescribedNetwork(msgspec.Struct, frozen=True):
-    """A network and what its collection says of it."""
+    """A network with the figures of its collection."""
 
     name: str
     architecture: Architecture
     params: int
-    """As the collection counts them."""
+    """As counted by the collection."""
     macs: int
     device: str | None = None
-    """For which it was specialised."""
+    """Device for which the network was specialised."""
     batch: int = 1
     published_ms: float | None = None
-    """Latency stated by the authors, on ``device``."""
+    """Latency on ``device`` as stated by the authors."""
     note10_table_ms: float | None = None
     """Sum over the published block table of a Samsung Note10, where that covers the network."""
     top1: float | None = None
@@ -132,7 +131,7 @@ def _specialised(path: Path, net: _OfaNet) -> DescribedNetwork:
         blocks += [
             Block("conv", width, net.final_expand_out, 1, 1, 1, size, act),
             Block("mix", net.final_expand_out, mixed, 1, 1, 1, size, act),
-            Block("logits", mixed, CLASSES, 1, 1, 1, 1),
+            Block("logits", mixed, IMAGENET_CLASSES, 1, 1, 1, 1),
         ]
     return DescribedNetwork(
         name=net.name,
@@ -164,7 +163,7 @@ def _published(path: Path, name: str, net: _ProxylessNet) -> DescribedNetwork:
 
 def _head(width: int, mixed: int, size: int, activation: str) -> Iterable[Block]:
     yield Block("conv", width, mixed, 1, 1, 1, size, activation)
-    yield Block("logits", mixed, CLASSES, 1, 1, 1, size)
+    yield Block("logits", mixed, IMAGENET_CLASSES, 1, 1, 1, size)
 
 
 def _architecture(path: Path, name: str, blocks: list[Block]) -> Architecture:
@@ -174,7 +173,7 @@ def _architecture(path: Path, name: str, blocks: list[Block]) -> Architecture:
                 str(path), f"{name}: {block.key} follows {before.out_channels} channels"
             )
     shape = (blocks[0].in_channels, blocks[0].in_size, blocks[0].in_size)
-    return Architecture(Genotype(name, ()), tuple(blocks), shape, CLASSES)
+    return Architecture(Genotype(name, ()), tuple(blocks), shape, IMAGENET_CLASSES)
 
 
 def _activation(path: Path, name: str) -> str:

@@ -1,7 +1,7 @@
-"""Networks that others published, by name: block lists with their sources and figures.
+"""Published networks by name: block lists with their sources and figures.
 
 The ProxylessNAS networks (Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332) for ImageNet and
-CIFAR-10, and MobileNetV2 as their baseline. A skipped block is there as ``identity``.
+CIFAR-10, and MobileNetV2 as their baseline. A skipped block is listed as ``identity``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hwnas.spaces.tree.toml_file import tree_space
 
 
 class PublishedLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A latency that the authors state; it holds on their software of that year."""
+    """A latency as stated by the authors, for the software of that year."""
 
     device: str
     batch: int
@@ -27,7 +27,7 @@ class PublishedLatency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PublishedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A network as plain facts."""
+    """A network as it is stored in ``published.json``."""
 
     name: str
     source: str
@@ -37,15 +37,15 @@ class PublishedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input_shape: tuple[int, int, int]
     num_classes: int
     dropout: float
-    """Before the classifier, in the authors' training."""
+    """Dropout before the classifier in the authors' training."""
     top1: float
-    """Percent, on ImageNet's validation set."""
+    """Accuracy in percent on the validation set of ImageNet."""
     top5: float | None
     latencies: tuple[PublishedLatency, ...]
     blocks: tuple[str, ...] = ()
     """Block keys of a chain."""
     cells: tuple[str, ...] = ()
-    """Of a network of the space `tree`: the twelve edges of each cell, in the space's order."""
+    """The twelve edges of each cell in the order of the space `tree`, for a network of it."""
     note: str = ""
 
     @property
@@ -60,13 +60,12 @@ class PublishedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(space.architecture(choices), genotype=genotype)
 
 
-def adapted(
+def adapt(
     architecture: Architecture, input_shape: tuple[int, int, int], num_classes: int
 ) -> Architecture:
-    """Return the same blocks for images of another size and for other classes.
+    """Return a network with the same blocks for images of another size and for other classes.
 
-    Strides and widths stay; a block takes channels and size from what it is wired to, the last one
-    gives the classes.
+    Strides and widths stay the same; a block takes its input channels and size from its inputs.
     """
     blocks: list[Block] = []
     for block, sources in zip(
@@ -86,12 +85,12 @@ def adapted(
 
 
 def published_names() -> tuple[str, ...]:
-    """Return the names of all networks, in the file's order."""
+    """Return the names of all networks in the order of the file."""
     return tuple(_published())
 
 
 def published(name: str) -> PublishedNetwork:
-    """Return a network by its name. Raises `UnknownName` with the nearest one."""
+    """Return a network by its name. Raises `UnknownName`."""
     networks = _published()
     if name not in networks:
         raise UnknownName("published network", name, networks)

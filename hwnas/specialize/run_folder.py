@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -16,8 +14,8 @@ from typing import Self
 import msgspec
 
 from hwnas import __version__
-from hwnas.errors import HwnasError, UsageError
-from hwnas.files import append_line, read_lines, write_atomic, write_json
+from hwnas.errors import UsageError
+from hwnas.files import append_line, lock_folder, read_lines, write_atomic, write_json
 from hwnas.measurement.measurement import Measurement
 from hwnas.specialize.options import check_resumed, command_line
 from hwnas.specialize.spec import RunSpec, read_spec
@@ -128,37 +126,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             installed[name] = "not installed"
     return installed
-
-
-LOCK_WAIT_S = 5.0
-
-
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Make ``folder`` and keep other processes out of it for the body.
-
-    The system releases the lock when the process ends, however it ends. Raises `UsageError` if
-    another process has it, `HwnasError` if the folder can't be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise HwnasError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    try:
-        _lock(descriptor, folder)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    deadline = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UsageError(f"{folder}: another process is working in it") from None
-            time.sleep(0.1)

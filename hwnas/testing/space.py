@@ -10,7 +10,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.spaces.grown.space import GrownSpace, Place
-from hwnas.spaces.grown.steps import deeper_steps, stepped, wider_step
+from hwnas.spaces.grown.steps import apply_step, deeper_steps, wider_step
 from hwnas.spaces.space import SearchSpace
 from hwnas.testing.contract import require
 
@@ -34,7 +34,7 @@ def check_space(space: SearchSpace) -> None:
         require(space.size == prod(sizes), "the size is the product of the candidates")
     draws = [space.random(Random(seed)) for seed in range(SAMPLES)]
     require(draws[0] == space.random(Random(0)), "the same seed draws the same genotype")
-    for genotype in (space.usual, *draws):
+    for genotype in (space.default, *draws):
         _check_network(space, genotype.choices)
         network = space.architecture(genotype)
         require(network.input_shape == space.input_shape, "networks have the space's input shape")
@@ -45,7 +45,7 @@ def check_space(space: SearchSpace) -> None:
             space.architecture(genotype).digest == network.digest,
             "a genotype always gives the same network",
         )
-        decided = space.decided(network)
+        decided = space.block_decisions(network)
         require(len(decided) == len(network.blocks), "decided() gives the origin of every block")
     for neighbour in islice(space.neighbours(draws[0]), SAMPLES):
         space.architecture(neighbour)
@@ -56,13 +56,13 @@ def check_space(space: SearchSpace) -> None:
 
 def _check_growth(space: GrownSpace) -> None:
     """Check that layers and genotypes correspond, and that growth steps enlarge a network."""
-    ends = space.smallest, space.start, space.usual, space.largest
+    ends = space.smallest, space.start, space.default, space.largest
     for genotype in (*ends, *(space.random(Random(seed)) for seed in range(SAMPLES))):
         layers = space.layers(genotype)
         require(space.genotype(layers) == genotype, "layers() and genotype() undo each other")
-        blocks = tuple(block for block, _ in space.laid_out(layers))
+        blocks = tuple(block for block, _ in space.placed_blocks(layers))
         require(blocks == space.architecture(genotype).blocks, "laid_out() is the network")
-        places = [place for _, place in space.laid_out(layers) if place is not None]
+        places = [place for _, place in space.placed_blocks(layers) if place is not None]
         every = [(stage, layer) for stage, row in enumerate(layers) for layer in range(len(row))]
         require(places == every, "laid_out() names every layer once, in order")
     macs = [space.architecture(genotype).macs for genotype in ends]
@@ -77,7 +77,7 @@ def _check_growth(space: GrownSpace) -> None:
     steps += [step for place in places for step in deeper_steps(space, layers, place)]
     require(steps, "the smallest network can be grown")
     for step in steps:
-        more = space.architecture(space.genotype(stepped(space, layers, step))).macs
+        more = space.architecture(space.genotype(apply_step(space, layers, step))).macs
         require(
             more > macs[0],
             "a growth step gives a network of the space with more multiply-accumulates",
@@ -105,7 +105,7 @@ def _check_sites(space: SearchSpace, sizes: list[int], grown: bool) -> None:
         return
     require(named == every, "sites() names the blocks of every candidate of every decision")
     known = {site.block for site in sites} | set(space.fixed)
-    network = space.architecture(space.usual).blocks
+    network = space.architecture(space.default).blocks
     require(
         all(block in known for block in network), "every block of a network is a site's or fixed"
     )

@@ -1,9 +1,9 @@
-"""Data parallel training: the processes (ranks) that ``torchrun`` starts share every batch.
+"""Data-parallel training: the processes (ranks) that ``torchrun`` starts share every batch.
 
-Every rank draws the same batches and paths from the same seeds and computes an equal part of each
-batch; gradients are averaged, and batch norms take their statistics over the whole batch (see
-`synced_norms`). So a step is that of one process with the whole batch, up to rounding. A rank that
-is lost closes its connections: the others end with a `RankLost`.
+Every rank draws the same batches and paths from the same seeds and computes an equal shard of each
+batch. Gradients are averaged and batch norms take their statistics over the whole batch
+(`synced_norms`), so a step is that of a single process with the whole batch, up to rounding. The
+connections of a rank that dies are closed: the other ranks then raise `RankLost`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from hwnas.errors import HwnasError, UsageError
 
-WAIT = timedelta(days=7)
-"""Ranks wait for rank 0 while it measures; what is lost is told by its closed connection."""
+TIMEOUT = timedelta(days=7)
+"""Ranks wait for rank 0 while it measures; a dead rank is noticed by its closed connection."""
 
 
 class RankLost(HwnasError):
-    """A rank that ended or stopped answering; what it and the others did last is not saved."""
+    """Another rank ended or stopped answering; the work since the last checkpoint is lost."""
 
 
 def ranks() -> int:
@@ -35,46 +35,46 @@ def ranks() -> int:
 
 
 def rank() -> int:
-    """Return this process's number; 0 is the one that decides and writes."""
+    """Return the number of this process; rank 0 decides and writes."""
     return dist.get_rank() if ranks() > 1 else 0
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Join the other processes of ``torchrun``, if it started this one with any."""
+def process_group() -> Iterator[None]:
+    """Join the other processes of ``torchrun``, if it started this process with others."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
-    # Its functions have the group of the moment of their import as a default argument, and the
-    # first optimizer imports it: imported any later, the group and its threads would live on after
-    # it is destroyed, and a thread that frees a tensor while Python ends would abort the process.
+    # The functions of this module take the default group at import time as a default argument, and
+    # the first optimizer imports it. Imported later, it would keep the group and its threads alive
+    # after it is destroyed, and a thread that frees a tensor while Python ends aborts the process.
     import torch.distributed.nn.functional  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-    _told(lambda: dist.init_process_group("gloo", timeout=WAIT))
+    _communicate(lambda: dist.init_process_group("gloo", timeout=TIMEOUT))
     try:
         yield
     finally:
         dist.destroy_process_group()
 
 
-def share(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def shard(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return this rank's part of a batch. Raises `UsageError` if the parts are not equal."""
     count = ranks()
     if count == 1:
         return images, labels
     if len(labels) % count:
         raise UsageError(
-            f"a batch of {len(labels)} images has no {count} equal parts for {count} ranks"
+            f"a batch of {len(labels)} images cannot be split into equal parts for {count} ranks"
         )
     mine = slice(rank() * len(labels) // count, (rank() + 1) * len(labels) // count)
     return images[mine], labels[mine]
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over the ranks; all have gradients of the same ones."""
+    """Replace each gradient by its mean over the ranks; all ranks have the same parameters."""
     if ranks() == 1:
-        return  # a supernet has thousands of parameters: to list them takes as long as a layer
-    grads = [one.grad for one in parameters if one.grad is not None]
+        return  # listing the thousands of parameters of a supernet takes as long as a layer
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not grads:
         return
     flat = torch.cat([grad.flatten() for grad in grads])
@@ -83,8 +83,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         grad.copy_(mean.view_as(grad))
 
 
-def averaged(numbers: list[float]) -> list[float]:
-    """Return the mean of each number over the ranks."""
+def average(numbers: list[float]) -> list[float]:
+    """Return the mean of each number over all ranks."""
     if ranks() == 1:
         return numbers
     total = torch.tensor(numbers, dtype=torch.float64)
@@ -92,35 +92,34 @@ def averaged(numbers: list[float]) -> list[float]:
     return (total / ranks()).tolist()
 
 
-def told(message: Any = None) -> Any:
-    """Return what rank 0 says, plain data for JSON; the others' ``message`` is not looked at."""
+def broadcast(message: Any = None) -> Any:
+    """Return the message of rank 0, plain data for JSON; that of other ranks is ignored."""
     data = json.dumps(message).encode()
     size = torch.tensor(len(data))
-    _told(lambda: dist.broadcast(size, 0))
+    _communicate(lambda: dist.broadcast(size, 0))
     text = torch.zeros(int(size), dtype=torch.uint8)
     if rank() == 0:
         text = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    _told(lambda: dist.broadcast(text, 0))
+    _communicate(lambda: dist.broadcast(text, 0))
     return json.loads(text.numpy().tobytes())
 
 
-def told_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return rank 0's tensors by name; those of the others are not looked at."""
-    kinds = {name: (list(one.shape), str(one.dtype)) for name, one in state.items()}
-    kinds = told(kinds)
-    found: dict[str, Tensor] = {}
-    for name, (shape, kind) in kinds.items():
-        tensor = torch.empty(shape, dtype=getattr(torch, kind.removeprefix("torch.")))
+def broadcast_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return rank 0's tensors by name; those of other ranks are ignored."""
+    specs = broadcast({name: (list(t.shape), str(t.dtype)) for name, t in state.items()})
+    tensors: dict[str, Tensor] = {}
+    for name, (shape, dtype) in specs.items():
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
         if rank() == 0:
             tensor.copy_(state[name])
-        _told(lambda tensor=tensor: dist.broadcast(tensor, 0))
-        found[name] = tensor
-    return found
+        _communicate(lambda tensor=tensor: dist.broadcast(tensor, 0))
+        tensors[name] = tensor
+    return tensors
 
 
 @contextmanager
 def synced_norms(module: nn.Module) -> Iterator[None]:
-    """Let batch norms take mean and variance over the batches of all ranks, and only meanwhile."""
+    """Let batch norms take mean and variance over the shards of all ranks within the body."""
     norms = [part for part in module.modules() if type(part) is nn.BatchNorm2d]
     if ranks() > 1:
         for norm in norms:
@@ -133,18 +132,20 @@ def synced_norms(module: nn.Module) -> Iterator[None]:
 
 
 class _SyncedNorm(nn.BatchNorm2d):
-    """Batch norm of the whole batch; all ranks have equal parts. `torch.nn.SyncBatchNorm` does the
-    same on GPUs only."""
+    """Batch norm over the shards of all ranks, which are of equal size.
+
+    `torch.nn.SyncBatchNorm` does the same on GPUs only.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
         count = ranks() * input.numel() // input.shape[1]
-        mean = _Summed.apply(input.sum((0, 2, 3))) / count  # type: ignore[operator]
+        mean = _SumOverRanks.apply(input.sum((0, 2, 3))) / count  # type: ignore[operator]
         centred = input - mean.view(1, -1, 1, 1)
-        var = _Summed.apply(centred.square().sum((0, 2, 3))) / count  # type: ignore[operator]
+        var = _SumOverRanks.apply(centred.square().sum((0, 2, 3))) / count  # type: ignore[operator]
         if self.track_running_stats:
-            self._follow(mean.detach(), var.detach() * count / max(1, count - 1))
+            self._update_running_stats(mean.detach(), var.detach() * count / max(1, count - 1))
         scale = (var + self.eps).rsqrt()
         if self.weight is None:
             return centred * scale.view(1, -1, 1, 1)
@@ -152,8 +153,8 @@ class _SyncedNorm(nn.BatchNorm2d):
         return centred * gain + shift
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, var: Tensor) -> None:
-        """Move the running statistics as PyTorch does."""
+    def _update_running_stats(self, mean: Tensor, var: Tensor) -> None:
+        """Update the running statistics as PyTorch does."""
         if self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
@@ -165,8 +166,8 @@ class _SyncedNorm(nn.BatchNorm2d):
         self.running_var.lerp_(var, weight)
 
 
-class _Summed(torch.autograd.Function):
-    """Sum over the ranks; each rank's gradient is the sum of all ranks' gradients."""
+class _SumOverRanks(torch.autograd.Function):
+    """Sum over the ranks; the gradient of each rank is the sum of all ranks' gradients."""
 
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:
@@ -178,17 +179,17 @@ class _Summed(torch.autograd.Function):
 
 
 def _sum_(tensor: Tensor) -> Tensor:
-    _told(lambda: dist.all_reduce(tensor))
+    _communicate(lambda: dist.all_reduce(tensor))
     return tensor
 
 
-def _told(talk: Callable[[], object]) -> None:
-    """Talk to the other ranks; one that is gone is told in one line."""
+def _communicate(collective: Callable[[], object]) -> None:
+    """Run a collective operation; raise `RankLost`, one line, where another rank is gone."""
     try:
-        talk()
+        collective()
     except RuntimeError as error:
         first = str(error).strip().splitlines()[0] if str(error) else "no reason given"
         raise RankLost(
             f"rank {os.environ.get('RANK', '?')} of {os.environ.get('WORLD_SIZE', '?')}: another "
-            f"rank is lost, so this one ends; the last checkpoint is kept ({first})"
+            f"rank is lost, so this rank ends too; the last checkpoint is still there ({first})"
         ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hwnas.data.datasets import Dataset, Split
+from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.distributed import ranks
 
 Batch = tuple[Tensor, Tensor]
@@ -18,31 +20,32 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Data(NamedTuple):
-    """Images as bytes with what it takes to normalise a batch of them."""
+    """Images as bytes, with the statistics that normalise a batch of them."""
 
     images: Tensor
     """uint8 ``[N, C, H, W]``, channels last in memory."""
     labels: Tensor
     """int64 ``[N]``."""
     mean: Tensor
-    """Of each channel, ``[C, 1, 1]``, in 0..1."""
+    """Mean of each channel, ``[C, 1, 1]``, in 0..1."""
     std: Tensor
+    """Standard deviation of each channel, ``[C, 1, 1]``, on the same scale."""
 
-    def normalised(self, images: Tensor) -> Tensor:
-        """Return float images as the network takes them."""
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return float images as the network expects them."""
         return (images.float() / 255 - self.mean) / self.std
 
-    def drawn(self, count: int, seed: int) -> Data:
-        """Return up to ``count`` images drawn at random: files may come sorted by class."""
+    def sample(self, count: int, seed: int) -> Data:
+        """Return up to ``count`` images drawn at random, as files may be sorted by class."""
         rows = torch.randperm(len(self.labels), generator=seeded(seed, "drawn"))[:count]
         return self._replace(images=self.images[rows], labels=self.labels[rows])
 
-    def whole(self, batch_size: int = 250) -> Iterator[Batch]:
-        """Yield all images in their order."""
+    def in_order(self, batch_size: int = 250) -> Iterator[Batch]:
+        """Yield batches of all images in their order."""
         for images, labels in zip(
             self.images.split(batch_size), self.labels.split(batch_size), strict=True
         ):
-            yield self.normalised(images), labels
+            yield self.normalise(images), labels
 
 
 def seeded(seed: int, *words: str | int) -> torch.Generator:
@@ -52,8 +55,8 @@ def seeded(seed: int, *words: str | int) -> torch.Generator:
 
 def derived_seed(seed: int, *words: str | int) -> int:
     """Return 63 bits from ``seed`` and ``words``, the same on every machine."""
-    said = "/".join(map(str, (seed, *words))).encode()
-    return int.from_bytes(hashlib.sha256(said).digest()[:8], "big") >> 1
+    text = "/".join(map(str, (seed, *words))).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
 def as_data(split: Split, dataset: Dataset) -> Data:
@@ -70,9 +73,9 @@ def as_data(split: Split, dataset: Dataset) -> Data:
 def batches(
     data: Data, batch_size: int, generator: torch.Generator, flip: bool = True
 ) -> Iterator[Batch]:
-    """Yield augmented batches of one shuffled pass; an incomplete last batch is left out.
+    """Yield augmented batches of one shuffled pass; an incomplete last batch is dropped.
 
-    Each image is shifted by up to a fourteenth of its size, and mirrored in half of the cases.
+    Each image is shifted by up to 1/14 of its size, and mirrored with probability 1/2.
     """
     if batch_size > len(data.images):
         batch_size = len(data.images) - len(data.images) % ranks()
@@ -80,11 +83,11 @@ def batches(
     for start in range(0, len(order) - batch_size + 1, batch_size):
         rows = order[start : start + batch_size]
         images = augment(data.images[rows], generator, flip)
-        yield data.normalised(images), data.labels[rows]
+        yield data.normalise(images), data.labels[rows]
 
 
 def augment(images: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
-    """Shift and mirror each image of ``[N, C, H, W]`` on its own; edges fill with the border."""
+    """Shift and mirror each image of ``[N, C, H, W]`` independently; edges repeat the border."""
     count, _, size, _ = images.shape
     reach = max(1, size // 14)
     shift = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator)
@@ -97,3 +100,25 @@ def augment(images: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
         torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
     ]
     return picked.permute(0, 3, 1, 2)
+
+
+def write_images(path: Path, train_images: Data, valid_images: Data) -> None:
+    """Write training and validation images to a file for trainings in other processes."""
+    tensors = {
+        f"{split}.{name}": value
+        for split, data in (("train", train_images), ("valid", valid_images))
+        for name, value in data._asdict().items()
+    }
+    save_checkpoint(path, tensors, {})
+
+
+def read_images(path: Path) -> tuple[Data, Data]:
+    """Return the training and validation images that `write_images` wrote."""
+    tensors, _ = load_checkpoint(path)
+
+    def split(name: str) -> Data:
+        data = Data(**{field: tensors[f"{name}.{field}"] for field in Data._fields})
+        images = data.images.contiguous(memory_format=torch.channels_last)
+        return data._replace(images=images)
+
+    return split("train"), split("valid")

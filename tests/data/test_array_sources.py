@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from hwnas.data import array_sources
-from hwnas.data.array_sources import DEBIAN_FASHION_MNIST, FASHION_MNIST_CLASSES, read_idx, unpack
+from hwnas.data.array_sources import DEBIAN_FASHION_MNIST, FASHION_MNIST_CLASSES, read_idx
+from hwnas.data.arrays import unpack
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.errors import HwnasError, UsageError
 from tests.support.paths import SHARED_DATA
@@ -126,7 +127,7 @@ def images(*shape: int) -> np.ndarray:
     [
         (without("y_test"), r"no array 'y_test' \(found x_test, x_train, y_train\), expected x_tr"),
         (replaced("x_valid", images(2, 8, 8)), "no array 'y_valid'"),
-        (replaced("x_val", images(2, 8, 8)), "unknown array 'x_val' .* perhaps x_valid"),
+        (replaced("x_val", images(2, 8, 8)), "unknown array 'x_val' .* optionally x_valid"),
         (replaced("x_train", np.zeros((20, 8, 8))), "x_train is float64, expected uint8"),
         (replaced("x_train", images(20, 64)), r"x_train is \[20, 64\], expected \[N, H, W\]"),
         (replaced("x_test", images(0, 8, 8)), r"x_test is \[0, 8, 8\], expected .* without a zero"),

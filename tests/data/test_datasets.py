@@ -11,7 +11,7 @@ import pytest
 
 from hwnas.data.datasets import DEFAULT, Dataset, Split, load_dataset, normalise
 from hwnas.data.images import fit_images
-from hwnas.data.splits import VALID_MOST, capped_share, cut_validation, divide
+from hwnas.data.splits import MAX_HELD_OUT, capped_share, cut_classes, divide
 from hwnas.errors import HwnasError, UsageError
 
 
@@ -100,14 +100,14 @@ def test_the_digest_is_the_same_each_time_and_names_the_data_and_the_split(
 
 
 def test_validation_is_the_same_share_of_every_class() -> None:
-    rest, valid = cut_validation(random_split(100, 5), "abcde", 0.2, "here")
+    rest, valid = cut_classes(random_split(100, 5), "abcde", 0.2, "here")
     assert np.bincount(valid.labels).tolist() == [4] * 5
     assert np.bincount(rest.labels).tolist() == [16] * 5
 
 
 def test_training_and_validation_are_disjoint_and_together_everything() -> None:
     train = random_split(100, 5)
-    rest, valid = cut_validation(train, "abcde", 0.2, "here")
+    rest, valid = cut_classes(train, "abcde", 0.2, "here")
     assert not contents(rest) & contents(valid)
     assert contents(rest) | contents(valid) == contents(train)
 
@@ -115,27 +115,27 @@ def test_training_and_validation_are_disjoint_and_together_everything() -> None:
 def test_the_cut_does_not_depend_on_the_order_of_the_images() -> None:
     train = random_split(100, 5)
     backwards = Split(train.images[::-1], train.labels[::-1])
-    cut = cut_validation(train, "abcde", 0.2, "here")
-    other = cut_validation(backwards, "abcde", 0.2, "here")
+    cut = cut_classes(train, "abcde", 0.2, "here")
+    other = cut_classes(backwards, "abcde", 0.2, "here")
     assert contents(cut[1]) == contents(other[1])
 
 
 def test_images_stay_with_their_labels_when_validation_is_cut() -> None:
     train = random_split(100, 5)
     label = {image.tobytes(): y for image, y in zip(*train, strict=True)}
-    for part in cut_validation(train, "abcde", 0.2, "here"):
+    for part in cut_classes(train, "abcde", 0.2, "here"):
         assert all(label[image.tobytes()] == y for image, y in zip(*part, strict=True))
 
 
 def test_a_class_of_one_training_image_cannot_be_cut() -> None:
     train = random_split(5, 3)._replace(labels=np.array([0, 0, 1, 1, 2]))
     with pytest.raises(HwnasError, match=r"here: class 'c' has 1 image .* expected at least 2"):
-        cut_validation(train, "abc", 0.2, "here")
+        cut_classes(train, "abc", 0.2, "here")
 
 
 def test_at_most_10000_images_become_validation() -> None:
     assert capped_share(0.2, 50_000) == 0.2
-    assert capped_share(0.2, 100_000) * 100_000 == VALID_MOST
+    assert capped_share(0.2, 100_000) * 100_000 == MAX_HELD_OUT
 
 
 def test_divided_names_have_about_their_shares_and_each_name_has_one_place() -> None:

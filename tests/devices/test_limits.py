@@ -37,17 +37,17 @@ def limited(**limits: object) -> DeviceProfile:
 
 def smallest() -> int:
     """Return the bytes of weights of the smallest network, by trying each choice alone."""
-    choices = list(SPACE.usual.choices)
+    choices = list(SPACE.default.choices)
     for place, decision in enumerate(SPACE.decisions):
         tried = [
             msgspec.structs.replace(
-                SPACE.usual, choices=(*choices[:place], candidate, *choices[place + 1 :])
+                SPACE.default, choices=(*choices[:place], candidate, *choices[place + 1 :])
             )
             for candidate in range(len(decision.candidates))
         ]
         sizes = [weight_bytes(SPACE.architecture(genotype).blocks) for genotype in tried]
         choices[place] = sizes.index(min(sizes))
-    genotype = msgspec.structs.replace(SPACE.usual, choices=tuple(choices))
+    genotype = msgspec.structs.replace(SPACE.default, choices=tuple(choices))
     return weight_bytes(SPACE.architecture(genotype).blocks)
 
 
@@ -78,11 +78,11 @@ def test_no_network_is_smaller_than_the_reported_minimum(name: str) -> None:
 
 
 def test_the_weights_of_a_network_are_checked_before_training() -> None:
-    usual = SPACE.architecture(SPACE.usual)
-    size = weight_bytes(usual.blocks)
-    assert size >= 4 * usual.params * 0.99
-    assert weights_fit(usual, limited(model_bytes=size))
-    assert not weights_fit(usual, limited(model_bytes=size - 1))
+    default = SPACE.architecture(SPACE.default)
+    size = weight_bytes(default.blocks)
+    assert size >= 4 * default.params * 0.99
+    assert weights_fit(default, limited(model_bytes=size))
+    assert not weights_fit(default, limited(model_bytes=size - 1))
 
 
 def test_a_precision_that_the_device_does_not_support_is_refused() -> None:

@@ -34,7 +34,7 @@ PROBABILITIES = Probabilities(
     ),
     tuple(tuple(float(k) for k in range(len(decision.candidates))) for decision in SPACE.decisions),
 )
-NETWORKS = [SPACE.usual, *(SPACE.random(Random(seed)) for seed in range(3))]
+NETWORKS = [SPACE.default, *(SPACE.random(Random(seed)) for seed in range(3))]
 
 
 def report_of(genotype: Genotype, probabilities: Probabilities | None = PROBABILITIES) -> Report:
@@ -53,7 +53,7 @@ def report_of(genotype: Genotype, probabilities: Probabilities | None = PROBABIL
 def test_the_blocks_of_a_decision_are_its_candidates_sites(genotype: Genotype) -> None:
     network = SPACE.architecture(genotype)
     decided: Counter[tuple[int, Block]] = Counter()
-    for block, number in zip(network.blocks, SPACE.decided(network), strict=True):
+    for block, number in zip(network.blocks, SPACE.block_decisions(network), strict=True):
         if number is not None:
             decided[number, block] += 1
     expected: Counter[tuple[int, Block]] = Counter()
@@ -63,25 +63,25 @@ def test_the_blocks_of_a_decision_are_its_candidates_sites(genotype: Genotype) -
     assert decided == expected
     others = Counter(
         block
-        for block, number in zip(network.blocks, SPACE.decided(network), strict=True)
+        for block, number in zip(network.blocks, SPACE.block_decisions(network), strict=True)
         if number is None
     )
     assert others == Counter(SPACE.fixed)
 
 
 def test_only_stem_and_head_are_outside_of_cells() -> None:
-    network = SPACE.architecture(SPACE.usual)
+    network = SPACE.architecture(SPACE.default)
     cells = SPACE.cell_of(network)
     assert cells[0] is None and cells[-1] is None
     inside = [cell for cell in cells if cell is not None]
     assert inside == sorted(inside) and set(inside) == set(range(5))
     foreign = SPACE.architecture(published_genotype("NASNet"))
-    assert set(SPACE.cell_of(foreign)) == set(SPACE.decided(foreign)) == {None}
+    assert set(SPACE.cell_of(foreign)) == set(SPACE.block_decisions(foreign)) == {None}
     assert cell_rows(SPACE, foreign, MODEL, None) == []
 
 
 def test_a_decision_lists_its_candidates_at_its_first_block() -> None:
-    [result] = report_of(SPACE.usual).results
+    [result] = report_of(SPACE.default).results
     rows = result.architecture.blocks
     decided = [row for row in rows if row.decision]
     assert len(decided) == 8 * 3 + 8 * 2
@@ -92,7 +92,7 @@ def test_a_decision_lists_its_candidates_at_its_first_block() -> None:
 
 def test_an_edge_has_the_latency_of_its_blocks_in_all_cells() -> None:
     for space in (SPACE, in_precision(SPACE, "int8")):
-        network = space.architecture(SPACE.usual)
+        network = space.architecture(SPACE.default)
         normal, reduction = cell_rows(space, network, MODEL, PROBABILITIES)
         assert (normal.kind, normal.copies) == ("normal", 3)
         assert (reduction.kind, reduction.copies) == ("reduction", 2)
@@ -102,7 +102,7 @@ def test_an_edge_has_the_latency_of_its_blocks_in_all_cells() -> None:
             assert nodes == [[(edge.op, edge.source) for edge in node] for node in cell.nodes]
             assert row.concat == cell.concat
         edges = [edge for row in (normal, reduction) for node in row.nodes for edge in node]
-        decided = space.decided(network)
+        decided = space.block_decisions(network)
         for number, edge in enumerate(edges):
             blocks = [b for b, of in zip(network.blocks, decided, strict=True) if of == number]
             assert edge.predicted_ms == pytest.approx(sum(block.macs for block in blocks) / 1e6)
@@ -112,12 +112,12 @@ def test_an_edge_has_the_latency_of_its_blocks_in_all_cells() -> None:
 
 def test_a_kind_of_cell_that_is_not_stacked_is_not_shown() -> None:
     short = cell_space((3, 32, 32), 10, channels=8, layers=1)
-    [only] = cell_rows(short, short.architecture(short.usual), MODEL, None)
+    [only] = cell_rows(short, short.architecture(short.default), MODEL, None)
     assert (only.kind, only.copies) == ("reduction", 1)
 
 
 def test_the_drawing_sums_the_blocks_of_each_cell_in_one_box() -> None:
-    [result] = report_of(SPACE.usual).results
+    [result] = report_of(SPACE.default).results
     rows = result.architecture.blocks
     picture = network_svg(rows)
     assert picture.count('<rect class="box') == 1 + 5 + 1
@@ -132,7 +132,7 @@ def test_the_drawing_sums_the_blocks_of_each_cell_in_one_box() -> None:
 
 
 def test_each_operation_of_a_cell_is_drawn_as_an_arrow() -> None:
-    [result] = report_of(SPACE.usual).results
+    [result] = report_of(SPACE.default).results
     pictures = cell_svgs(result.architecture.cells)
     assert [title.split(",")[0] for title, _ in pictures] == ["Normal cell", "Reduction cell"]
     for _, picture in pictures:
@@ -151,7 +151,7 @@ def test_an_unknown_operation_is_drawn_and_escaped() -> None:
 
 
 def test_only_networks_of_cells_show_cells() -> None:
-    report = report_of(SPACE.usual)
+    report = report_of(SPACE.default)
     assert "<h3>Cells</h3>" in html(report) and html(report).count('<svg class="network cell"') == 2
     text = markdown(report)
     assert "### Cells" in text and "Reduction cell, 2 in the network" in text
@@ -165,12 +165,12 @@ def test_only_networks_of_cells_show_cells() -> None:
     )
     assert "<h3>Cells</h3>" not in html(measured_report())
     assert "### Cells" not in markdown(measured_report())
-    plain = report_of(SPACE.usual, probabilities=None)
+    plain = report_of(SPACE.default, probabilities=None)
     assert "chosen with probability" not in html(plain)
 
 
 def test_the_decision_chart_shows_probable_and_chosen_candidates() -> None:
-    [result] = report_of(SPACE.usual).results
+    [result] = report_of(SPACE.default).results
     rows = result.architecture.blocks
     chart = decision_chart(rows)
     assert chart is not None

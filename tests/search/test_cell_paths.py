@@ -23,7 +23,7 @@ from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.proxyless.gradient import Estimator, ProxylessGradient, ProxylessOptions
 from hwnas.search.sampled_paths import extract_network, sample_path, uniform_path
 from hwnas.search.strategy import SearchContext
-from hwnas.spaces.cells.space import EDGES, CellSpace
+from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from tests.support.tiny import tiny_batch, tiny_data
 
 OPS = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
@@ -90,7 +90,11 @@ def test_a_node_never_draws_one_operation_twice() -> None:
         probs[place] /= probs[place].sum()
     generator = torch.Generator().manual_seed(0)
     drawn = [sample_path(SPACE, probs, generator) for _ in range(300)]
-    pairs = [tuple(path[at : at + EDGES]) for path in drawn for at in range(0, PLACES, EDGES)]
+    pairs = [
+        tuple(path[at : at + EDGES_PER_NODE])
+        for path in drawn
+        for at in range(0, PLACES, EDGES_PER_NODE)
+    ]
     assert all(a != b for a, b in pairs)
     firsts = Counter(path[0] for path in drawn)
     assert 0.55 < firsts[1] / 300 < 0.75  # 0.9 of 1.4
@@ -110,7 +114,7 @@ def test_nodes_of_random_paths_and_candidates_have_two_sources() -> None:
     assert len(set(drawn)) > 15
     for path in (*candidates, *drawn):
         sources = [choice // len(OPS) for choice in path]
-        assert all(sources[at] != sources[at + 1] for at in range(0, PLACES, EDGES))
+        assert all(sources[at] != sources[at + 1] for at in range(0, PLACES, EDGES_PER_NODE))
 
 
 def test_a_pair_of_operations_has_the_score_of_its_better_order() -> None:

@@ -21,7 +21,7 @@ from hwnas.export.verification.run_model import file_outputs
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import build
 from hwnas.spaces.json_networks import read_once_for_all, read_proxylessnas
-from hwnas.spaces.published import adapted, published, published_names
+from hwnas.spaces.published import adapt, published, published_names
 from tests.support.paths import SHARED_DATA
 
 OFA = SHARED_DATA / "ofa" / "ofa_specialized.json"
@@ -112,23 +112,23 @@ def test_each_of_three_networks_is_the_fastest_on_the_device_it_was_made_for() -
 
 def test_an_adapted_network_keeps_its_blocks_and_takes_the_images_and_classes() -> None:
     network = published("proxyless_mobile").architecture
-    small = adapted(network, (1, 32, 32), 7)
+    small = adapt(network, (1, 32, 32), 7)
     assert [(b.op, b.kernel_size, b.stride, b.expand_ratio) for b in small.blocks] == [
         (b.op, b.kernel_size, b.stride, b.expand_ratio) for b in network.blocks
     ]
     for before, block in pairwise(small.blocks):
         assert (block.in_channels, block.in_size) == (before.out_channels, before.out_size)
     assert build(small)(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
-    assert adapted(network, (3, 224, 224), 1000) == network
+    assert adapt(network, (3, 224, 224), 1000) == network
 
 
 def test_an_adapted_tree_keeps_its_wiring() -> None:
     network = published("proxyless_cifar").architecture
-    small = adapted(network, (1, 28, 28), 7)
+    small = adapt(network, (1, 28, 28), 7)
     assert small.inputs == network.inputs
     assert [block.out_size for block in small.blocks if block.op == "norm_logits"] == [1]
     assert small.blocks[-1].in_size == 7
-    assert adapted(network, (3, 32, 32), 10) == network
+    assert adapt(network, (3, 32, 32), 10) == network
 
 
 @needs_proxyless

@@ -25,13 +25,13 @@ kernel_size = [1, 3]
 
 [[stages]]
 start = [4]
-usual = [16, 16]
+default = [16, 16]
 depth = 3
 pool = 2
 
 [[stages]]
 start = [4]
-usual = [16]
+default = [16]
 depth = 3
 
 [fully_connected]
@@ -50,7 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: InProcess())
         patch.setattr("hwnas.profiling.measure.DEFAULT_NETWORKS", 12)
         patch.setattr("hwnas.spaces.grown.space.SAMPLED", 2)
-        patch.setattr("hwnas.spaces.grown.densenet.DEPTH", 3)
+        patch.setattr("hwnas.spaces.grown.densenet.MAX_DEPTH", 3)
         patch.setattr("hwnas.spaces.grown.densenet.GROWTHS", (4, 6, 8, 12))
         write_images(folder / "images.npz")
         (folder / "small.toml").write_text(SMALL)

@@ -19,7 +19,7 @@ from hwnas.specialize.steps.deliver import TrainedCandidate, files_within_limits
 from hwnas.specialize.steps.screening import networks_within_limits
 
 SPACE = find_space("mobile", (1, 28, 28), 10)
-DEFAULT = SPACE.architecture(SPACE.usual)
+DEFAULT = SPACE.architecture(SPACE.default)
 
 
 def run(**limits: Any) -> Any:
@@ -48,7 +48,7 @@ def trained(origin: str, size_bytes: int, float_layers: tuple[str, ...] = ()) ->
 
 def test_networks_that_are_too_large_are_left_out_before_they_are_trained() -> None:
     smallest = min(
-        (SPACE.architecture(genotype) for genotype in SPACE.neighbours(SPACE.usual)),
+        (SPACE.architecture(genotype) for genotype in SPACE.neighbours(SPACE.default)),
         key=lambda network: weight_bytes(network.blocks),
     )
     limited = run(model_bytes=weight_bytes(smallest.blocks))

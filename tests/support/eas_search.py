@@ -7,17 +7,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from hwnas.latency_models.cost import NetworkCosts
 from hwnas.search.eas.model_pool import Member, read_family
 from hwnas.search.eas.strategy import Eas, EasOptions
-from hwnas.search.eas.train_worker import train_child
-from hwnas.search.eas.worker_pool import Ended
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
+from hwnas.training.job import TrainingJob, run_job
 from hwnas.training.loader import seeded
+from hwnas.training.pool import Outcome
 from tests.support.grown import small_space
 from tests.support.tiny import tiny_data
 
@@ -41,14 +42,16 @@ class InProcess:
         self.broken = broken or {}
         self._turns: dict[str, int] = {}
 
-    def train(self, folders: Sequence[Path]) -> Iterator[Ended]:
+    def train(self, folders: Sequence[Path]) -> Iterator[Outcome]:
         for folder in folders:
             turn = self._turns.setdefault(folder.name, len(self._turns))
             if self.broken.get(turn, 0) > 0:
                 self.broken[turn] -= 1
                 yield folder, "killed by SIGKILL (out of memory?)"
                 continue
-            train_child(folder, folder.parent / "data.safetensors")
+            run_job(
+                msgspec.json.decode((folder / "job.json").read_bytes(), type=TrainingJob), folder
+            )
             self.trained.append(folder.name)
             yield folder, ""
 

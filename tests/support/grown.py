@@ -16,7 +16,7 @@ def small_space(
             kernels=(1, 3),
             depth=depth,
             start=(Layer(start, 3),),
-            usual=(Layer(8, 3),),
+            default=(Layer(8, 3),),
             pool=pool,
         )
         for pool in (2, 1)
@@ -26,7 +26,7 @@ def small_space(
         kernels=(1,),
         depth=1,
         start=(Layer(6, 1),),
-        usual=(Layer(12, 1),),
+        default=(Layer(12, 1),),
         fully_connected=True,
     )
     return GrownSpace("small", (1, size, size), 3, (*stages, fc), "plain", plain_blocks, (), 2, 2)

@@ -42,7 +42,7 @@ TINY = Effort(
 def make_small(patch: pytest.MonkeyPatch) -> None:
     """Let a quick run of this process be `TINY`, with one width of each uniform network."""
     patch.setitem(EFFORTS, "quick", TINY)
-    patch.setattr(mobile_module, "WIDTHS", (1.0,))
+    patch.setattr(mobile_module, "WIDTH_MULTS", (1.0,))
 
 
 DRIVER = """

@@ -39,7 +39,7 @@ def tiny_data(count: int = 32, size: int = 12, seed: int = 0) -> Data:
 
 
 def tiny_batch(count: int = 8, size: int = 12) -> Batch:
-    return next(tiny_data(count, size).whole())
+    return next(tiny_data(count, size).in_order())
 
 
 def tiny_costs(space: MobileSpace, fixed_ms: float = 0.5) -> CostTable:

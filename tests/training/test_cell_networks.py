@@ -19,7 +19,7 @@ from hwnas.spaces.cells.genotype import published_genotype
 from hwnas.spaces.cells.space import cell_space
 from hwnas.specialize.flow import plan
 from hwnas.specialize.spec import EffortName, RunSpec
-from hwnas.specialize.steps.train_job import TrainJob, run_training
+from hwnas.specialize.steps.train_network import TrainSpec, train_network
 from hwnas.training import loop
 from hwnas.training.loop import TrainingPlan, train
 from tests.support.sample_run import write_images
@@ -78,11 +78,14 @@ def test_a_training_with_both_goes_on_after_a_cut_and_leaves_the_network_alone(
     data = write_images(tmp_path / "images.npz", 40, 20, size=24)
     write_json(tmp_path / "net.json", ARCHITECTURE)
 
-    def job(out: str) -> TrainJob:
-        return TrainJob(
-            architecture=str(tmp_path / "net.json"), data=str(data), out=str(tmp_path / out),
-            epochs=3, batch_size=8, auxiliary=0.4, drop_path=0.3,
-        )  # fmt: skip
+    spec = TrainSpec(
+        architecture=str(tmp_path / "net.json"),
+        data=str(data),
+        epochs=3,
+        batch_size=8,
+        auxiliary=0.4,
+        drop_path=0.3,
+    )
 
     class Killed(Exception):
         pass
@@ -91,22 +94,20 @@ def test_a_training_with_both_goes_on_after_a_cut_and_leaves_the_network_alone(
         if line.epoch == 2:
             raise Killed
 
-    whole = run_training(job("whole"), False)
+    whole = train_network(spec, tmp_path / "whole")
     with pytest.raises(Killed):
-        run_training(job("cut"), False, die)
-    assert run_training(job("cut"), True).validation_accuracy == whole.validation_accuracy
+        train_network(spec, tmp_path / "cut", on_epoch=die)
+    resumed = train_network(spec, tmp_path / "cut", resume=True)
+    assert resumed.validation_accuracy == whole.validation_accuracy
     one, other = (trained_network(ARCHITECTURE, tmp_path / name) for name in ("whole", "cut"))
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_a_chain_has_no_place_for_a_second_classifier(tmp_path: Path) -> None:
-    job = TrainJob(
-        architecture="mobilenet_v2", data="fashion-mnist-6k", out=str(tmp_path / "out"),
-        auxiliary=0.4,
-    )  # fmt: skip
+    spec = TrainSpec(architecture="mobilenet_v2", data="fashion-mnist-6k", auxiliary=0.4)
     with pytest.raises(UsageError, match="for networks of cells; this one is a chain"):
-        run_training(job, False)
+        train_network(spec, tmp_path / "out")
 
 
 def test_only_the_full_effort_trains_cells_as_darts_does() -> None:

@@ -34,12 +34,13 @@ from hwnas.search.proxyless.reinforce import Reinforce
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import cell_space
 from hwnas.specialize.distributed.ranks import leading
-from hwnas.specialize.distributed.tasks import SearchTask, TrainTask, tell, together
+from hwnas.specialize.distributed.tasks import SearchTask, TrainTask, send, together
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.specialize.setup.resolve import load_space
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.distributed import joined, rank, share, told, told_state
+from hwnas.training.distributed import broadcast, broadcast_state, process_group, rank, shard
+from hwnas.training.job import TrainingJob
 from hwnas.training.loader import as_data
 from hwnas.training.loop import TrainingPlan, train
 from tests.support.tiny import tiny_costs, tiny_data, tiny_space
@@ -59,7 +60,7 @@ def searched(kind: str, folder: Path) -> dict[str, Tensor]:
     costs = tiny_costs(SPACE)
     if kind == "cells full":
         costs = cost_table(CELLS, lambda block: 1e-6 * block.macs, 0.0)
-        budget_ms = costs.network_ms(CELLS.usual.choices)
+        budget_ms = costs.network_ms(CELLS.default.choices)
         strategy = ProxylessGradient.begin(
             SearchContext(
                 space=CELLS,
@@ -95,7 +96,7 @@ def searched(kind: str, folder: Path) -> dict[str, Tensor]:
 
 def trained() -> dict[str, Tensor]:
     torch.manual_seed(rank())
-    network = build(SPACE.architecture(SPACE.usual))
+    network = build(SPACE.architecture(SPACE.default))
     plan = TrainingPlan(epochs=2, batch_size=16, peak_learning_rate=0.05, dropout=0.0, flip=False)
     train(network, tiny_data(64), plan, seed=0)
     return network.state_dict()
@@ -111,14 +112,16 @@ def everything(folder: Path) -> None:
 
 def on_rank(number: int, port: int, folder: Path) -> None:
     os.environ.update(rank_environment(number, port))
-    with joined():
+    with process_group():
         everything(folder)
-        with pytest.raises(UsageError, match="a batch of 3 images has no 2 equal parts"):
-            share(torch.zeros(3, 1, 2, 2), torch.zeros(3))
+        with pytest.raises(
+            UsageError, match="a batch of 3 images cannot be split into equal parts for 2 ranks"
+        ):
+            shard(torch.zeros(3, 1, 2, 2), torch.zeros(3))
         assert plans(EFFORTS["quick"], 79, 1e6, False)[1].batch_size == 8  # 9 has no equal parts
-        assert told({"epoch": 3} if number == 0 else None) == {"epoch": 3}
+        assert broadcast({"epoch": 3} if number == 0 else None) == {"epoch": 3}
         mine = {"x": torch.full((2,), float(number)), "n": torch.tensor(number)}
-        state = told_state(mine)
+        state = broadcast_state(mine)
         assert state["x"].tolist() == [0.0, 0.0] and state["n"].item() == 0
         assert threads_of_gloo()
     assert not threads_of_gloo()  # one that frees a tensor while Python ends aborts the process
@@ -140,7 +143,7 @@ def commanded(number: int, port: int, folder: Path) -> None:
         space = load_space("mobile", dataset)
         costs = cost_table(space, lambda block: 1e-3 + 1e-9 * block.macs, 0.0)
         plan = SearchPlan(warmup_epochs=1, search_epochs=1, batch_size=16)
-        tell(SearchTask(spec, costs, 0.01, 0.01, plan, 1))
+        send(SearchTask(spec, costs, 0.01, 0.01, plan, 1))
         context = SearchContext(
             space=space,
             costs=costs,
@@ -163,8 +166,8 @@ def failing(number: int, port: int, folder: Path) -> None:
             architecture = msgspec.json.decode(
                 (folder / "architecture.json").read_bytes(), type=Architecture
             )
-            data = str(folder / "images.npz")
-            with together(TrainTask(architecture, data, plan, 0, 1)):
+            job = TrainingJob(architecture=architecture, data=str(folder / "images.npz"), plan=plan)
+            with together(TrainTask(job)):
                 raise OSError("no space left")
 
 
@@ -234,7 +237,7 @@ def train_command(folder: Path, epochs: int) -> list[str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An architecture and its images, to be trained by the command."""
-    write_json(tmp_path / "architecture.json", SPACE.architecture(SPACE.usual))
+    write_json(tmp_path / "architecture.json", SPACE.architecture(SPACE.default))
     data = tiny_data(96)
     images = data.images.numpy().transpose(0, 2, 3, 1)
     labels = data.labels.numpy()

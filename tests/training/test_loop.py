@@ -124,7 +124,7 @@ def test_weights_that_a_last_step_broke_are_not_kept(
 
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_zero() -> None:
-    rates = [one_cycle(step, 100, peak=0.5, rise=0.2) for step in range(101)]
+    rates = [one_cycle(step, 100, peak=0.5, warmup_share=0.2) for step in range(101)]
     assert rates[0] == pytest.approx(0.5 / 25)
     assert rates[20] == max(rates) == 0.5
     assert rates[60] == pytest.approx(0.25)
@@ -188,7 +188,7 @@ def test_recalibration_gives_the_statistics_of_the_data() -> None:
     weights = {name: value.detach().clone() for name, value in network.named_parameters()}
     recalibrate(network, data)
     with torch.no_grad():
-        before_norm = stem.get_submodule("conv")(data.normalised(data.images))
+        before_norm = stem.get_submodule("conv")(data.normalise(data.images))
     torch.testing.assert_close(norm.running_mean, before_norm.mean((0, 2, 3)))
     torch.testing.assert_close(norm.running_var, before_norm.var((0, 2, 3)))
     assert norm.momentum == 0.1 and not network.training
@@ -212,18 +212,18 @@ def test_accuracy_is_the_share_that_is_right_over_all_batches() -> None:
 
 def test_normalised_images_have_the_mean_and_spread_that_were_given() -> None:
     data = tiny_data()._replace(mean=torch.full((1, 1, 1), 0.2), std=torch.full((1, 1, 1), 0.5))
-    whole = data.normalised(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1))
+    whole = data.normalise(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1))
     assert whole.flatten().tolist() == pytest.approx([-0.4, 0, 1.6])
 
 
 def test_drawn_images_keep_their_labels_and_follow_the_seed() -> None:
     data = tiny_data(30)._replace(labels=torch.arange(30))
-    drawn = data.drawn(10, seed=3)
+    drawn = data.sample(10, seed=3)
     assert torch.equal(drawn.images, data.images[drawn.labels])
     assert len(set(drawn.labels.tolist())) == 10
-    assert torch.equal(drawn.labels, data.drawn(10, seed=3).labels)
-    assert not torch.equal(drawn.labels, data.drawn(10, seed=4).labels)
-    assert len(data.drawn(99, seed=0).labels) == 30
+    assert torch.equal(drawn.labels, data.sample(10, seed=3).labels)
+    assert not torch.equal(drawn.labels, data.sample(10, seed=4).labels)
+    assert len(data.sample(99, seed=0).labels) == 30
 
 
 def test_seeds_differ_by_seed_and_by_word() -> None:

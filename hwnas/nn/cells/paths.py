@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hwnas.nn.cells.supernet import CellSupernet, MixedCell, MixedEdge
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS
-from hwnas.spaces.cells.space import EDGES, CellSpace
+from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 
 CellMix = Callable[[int, "NodeOps", Sequence[Tensor], int], Tensor]
 """Computes a decision's output from (decision, its candidates, node outputs so far, active)."""
@@ -46,15 +46,15 @@ class CellPaths(nn.Module):
     ) -> Tensor:
         first, second = cell.preprocess
         states = [first(s0), second(s1)]
-        place = EDGES * self.space.nodes if cell.reduction else 0
+        place = EDGES_PER_NODE * self.space.nodes if cell.reduction else 0
         for node in range(self.space.nodes):
             ops = NodeOps(cell, node, self.net.ops)
             terms = [
                 ops(states, choices[one]) if mix is None else mix(one, ops, states, choices[one])
-                for one in range(place, place + EDGES)
+                for one in range(place, place + EDGES_PER_NODE)
             ]
             states.append(terms[0] + terms[1])
-            place += EDGES
+            place += EDGES_PER_NODE
         return torch.cat(states[CELL_INPUTS:], dim=1)
 
 

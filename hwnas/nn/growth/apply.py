@@ -13,7 +13,7 @@ from hwnas.nn.growth.mobile import block_after, larger_kernel, wider_expansion
 from hwnas.nn.growth.shrink import narrower, narrower_expansion, shallower, skipped_block
 from hwnas.nn.growth.transforms import DEEPER_NOISE, WIDER_NOISE, Net
 from hwnas.spaces.grown.space import Layers, Place
-from hwnas.spaces.grown.steps import Growable, Step, stepped
+from hwnas.spaces.grown.steps import Growable, Step, apply_step
 
 
 def grown_net(
@@ -32,7 +32,7 @@ def grown_net(
     """
     for step in steps:
         net = _stepped(space, layers, net, step, images, generator, noise)
-        layers = stepped(space, layers, step)
+        layers = apply_step(space, layers, step)
     return net
 
 
@@ -46,7 +46,7 @@ def _stepped(
     noise: float,
 ) -> Net:
     wanted = Place(step.stage, step.layer)
-    places = [at for _, at in space.laid_out(layers)]
+    places = [at for _, at in space.placed_blocks(layers)]
     place = places.index(wanted)
     if space.family == "mobile":
         last = places.index(Place(step.stage, len(layers[step.stage]) - 1))

@@ -39,7 +39,7 @@ def wider(net: Net, place: int, width: int, generator: torch.Generator, noise: f
     """
     block = found_block(net, place, ("conv",))
     check_grows(block, place, "a width of", block.out_channels, width)
-    remap = Remap.drawn(block.out_channels, width, generator)
+    remap = Remap.sample(block.out_channels, width, generator)
     weights, blocks = dict(net.weights), net.blocks
     own = f"blocks.{place}"
     remap_outputs(weights, (f"{own}.conv", f"{own}.norm"), remap.source)

@@ -36,8 +36,8 @@ def dense_wider(
     block = found_block(net, place, ("dense_layer",))
     check_grows(block, place, "a growth of", block.growth, growth)
     wide = msgspec.structs.replace(block, out_channels=block.in_channels + growth)
-    mid = Remap.drawn(block.mid_channels, wide.mid_channels, generator)
-    out = Remap.drawn(block.growth, growth, generator)
+    mid = Remap.sample(block.mid_channels, wide.mid_channels, generator)
+    out = Remap.sample(block.growth, growth, generator)
     weights, own = dict(net.weights), f"blocks.{place}"
     remap_outputs(weights, (f"{own}.bottleneck.conv", f"{own}.grow.norm"), mid.source)
     disturb(weights, f"{own}.bottleneck.conv.weight", block.mid_channels, noise, generator)
@@ -103,7 +103,7 @@ def follow(net: Net, place: int, index: Tensor, generator: torch.Generator) -> N
                 out = strongest(weights[f"{own}.conv.weight"], width)
             else:
                 width = max(old, width)
-                out = Remap.drawn(old, width, generator).source
+                out = Remap.sample(old, width, generator).source
             remap_outputs(weights, (f"{own}.conv",), out)
             block, index = msgspec.structs.replace(block, out_channels=width), out
         blocks = replaced(blocks, later, block)

@@ -40,14 +40,14 @@ def wider_expansion(
     if block.expand_ratio == 1:
         raise UsageError(f"block {place} ({block.key}) has no expansion layer to widen")
     wide = msgspec.structs.replace(block, expand_ratio=expand_ratio)
-    mid = Remap.drawn(block.mid_channels, wide.mid_channels, generator)
+    mid = Remap.sample(block.mid_channels, wide.mid_channels, generator)
     weights, own = dict(net.weights), f"blocks.{place}.layers"
     first = "expand" if block.op == "mbconv" else "dense"
     inner = (f"{own}.{first}", f"{own}.depthwise") if block.op == "mbconv" else (f"{own}.{first}",)
     remap_outputs(weights, inner, mid.source)
     disturb(weights, f"{own}.{first}.conv.weight", block.mid_channels, noise, generator)
     if block.squeeze_excite:
-        gates = Remap.drawn(block.se_channels, wide.se_channels, generator)
+        gates = Remap.sample(block.se_channels, wide.se_channels, generator)
         _remap_gate(weights, f"{own}.se", mid, gates)
     weights[f"{own}.project.conv.weight"] = mid.inputs(weights[f"{own}.project.conv.weight"])
     return Net(replaced(net.blocks, place, wide), weights)

@@ -63,7 +63,7 @@ class Remap(NamedTuple):
         return cls(index, 1.0 / counts[index].double())
 
     @classmethod
-    def drawn(cls, old: int, new: int, generator: torch.Generator) -> Remap:
+    def sample(cls, old: int, new: int, generator: torch.Generator) -> Remap:
         """Keep all ``old`` channels and copy random ones behind them, up to ``new``."""
         copies = torch.randint(old, (new - old,), generator=generator)
         return cls.of(torch.cat((torch.arange(old), copies)))

@@ -43,8 +43,8 @@ class SupernetEvaluator:
 
     def __init__(self, search: RandomSearch, train: Data, valid: Data, seed: int) -> None:
         self.search = search
-        self.train = train.drawn(RECALIBRATION_IMAGES, seed)
-        self.valid = valid.drawn(SCORE_IMAGES, seed)
+        self.train = train.sample(RECALIBRATION_IMAGES, seed)
+        self.valid = valid.sample(SCORE_IMAGES, seed)
         self.known: dict[tuple[int, ...], float] = {}
 
     def __call__(self, choices: Choices) -> Scores:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hwnas.latency_models.cost import CostTable
 from hwnas.spaces.cells.genotype import CELL_INPUTS, Edge
-from hwnas.spaces.cells.space import EDGES, CellSpace
+from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 
 NONE = "none"
 
@@ -51,11 +51,11 @@ class JointChoices(NamedTuple):
 def cell_costs(space: CellSpace, costs: CostTable, ops: tuple[str, ...]) -> CellCosts:
     """Arrange the costs of a cell space by edges, with a column for each of ``ops``."""
     kinds: list[Tensor] = []
-    per_kind = EDGES * space.nodes
+    per_kind = EDGES_PER_NODE * space.nodes
     for kind in range(2):
         rows: list[list[float]] = []
         for node in range(space.nodes):
-            row = costs.mean_ms[kind * per_kind + EDGES * node]
+            row = costs.mean_ms[kind * per_kind + EDGES_PER_NODE * node]
             options = space.options(CELL_INPUTS + node)
             cost_ms = dict(zip(options, row, strict=True))
             rows += [
@@ -69,9 +69,9 @@ def cell_costs(space: CellSpace, costs: CostTable, ops: tuple[str, ...]) -> Cell
 def keep_probabilities(scores: Tensor) -> Tensor:
     """Return the probability of each of the edges ``[n]`` of a node to be one of its two."""
     count = len(scores)
-    if count == EDGES:
+    if count == EDGES_PER_NODE:
         return torch.ones_like(scores)
-    first, second = torch.tensor(list(combinations(range(count), EDGES))).T
+    first, second = torch.tensor(list(combinations(range(count), EDGES_PER_NODE))).T
     together = (scores[first] + scores[second]).softmax(0)
     return torch.zeros_like(scores).index_add(0, first, together).index_add(0, second, together)
 
@@ -130,13 +130,13 @@ def joint_choices(space: CellSpace, costs: CostTable, distinct_sources: bool) ->
     """
     pairs: list[tuple[tuple[int, int], ...]] = []
     rows: list[tuple[float, ...]] = []
-    for number in range(0, len(space.decisions), EDGES):
-        node = CELL_INPUTS + (number // EDGES) % space.nodes
+    for number in range(0, len(space.decisions), EDGES_PER_NODE):
+        node = CELL_INPUTS + (number // EDGES_PER_NODE) % space.nodes
         options = space.options(node)
         row = costs.mean_ms[number]
         node_pairs = tuple(
             (a, b)
-            for a, b in combinations(range(len(options)), EDGES)
+            for a, b in combinations(range(len(options)), EDGES_PER_NODE)
             if not distinct_sources or options[a].source != options[b].source
         )
         pairs.append(node_pairs)

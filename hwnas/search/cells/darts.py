@@ -49,7 +49,7 @@ from hwnas.search.path_training import State, load_adam, save_adam, strip_prefix
 from hwnas.search.statistics import mean_entropy
 from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
 from hwnas.spaces.cells.alpha import genotype_from_alpha
-from hwnas.spaces.cells.space import EDGES, CellSpace
+from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.loader import Batch
 
@@ -69,7 +69,7 @@ def search_net_macs(space: CellSpace, partial: int = 1) -> float:
     """Return the MACs of the search net per image: all operations of all edges."""
     narrow = msgspec.structs.replace(space, channels=space.channels // partial)
     ops = sum(site.multiplicity * site.block.macs for site in narrow.sites())
-    return ops / EDGES + sum(block.macs for block in space.fixed)
+    return ops / EDGES_PER_NODE + sum(block.macs for block in space.fixed)
 
 
 class Darts:

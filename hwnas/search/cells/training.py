@@ -18,7 +18,7 @@ from hwnas.search.path_training import WeightTraining
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS, CellGenotype
-from hwnas.spaces.cells.space import EDGES, CellSpace
+from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from hwnas.spaces.space import SearchSpace
 
 
@@ -141,4 +141,4 @@ def node_rows(space: CellSpace, normal: Tensor, reduction: Tensor) -> list[list[
 
 def per_decision(rows: list[list[float]]) -> list[list[float]]:
     """Return a row for each decision: the row of a node once for each of its operations."""
-    return [row for row in rows for _ in range(EDGES)]
+    return [row for row in rows for _ in range(EDGES_PER_NODE)]

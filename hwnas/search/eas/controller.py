@@ -24,10 +24,10 @@ from hwnas.spaces.grown.space import Layers, Place
 from hwnas.spaces.grown.steps import (
     Growable,
     Step,
+    apply_step,
     deeper_steps,
     larger_step,
     sentence,
-    stepped,
     vocabulary,
     wider_step,
 )
@@ -212,8 +212,8 @@ class _Episode:
         return choice
 
     def _is_allowed(self, step: Step) -> bool:
-        return self.allowed(stepped(self.space, self.layers, step))
+        return self.allowed(apply_step(self.space, self.layers, step))
 
     def _apply(self, step: Step) -> None:
-        self.layers = stepped(self.space, self.layers, step)
+        self.layers = apply_step(self.space, self.layers, step)
         self.steps.append(step)

@@ -15,7 +15,7 @@ from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest
 from hwnas.search.eas.schedule import MAX_PARENT_SHARE, USABLE_SHARE, child_plan, growth_steps
 from hwnas.search.plan import SearchPlan
 from hwnas.spaces.grown.space import Layers
-from hwnas.spaces.grown.steps import Growable, Step, stepped
+from hwnas.spaces.grown.steps import Growable, Step, apply_step
 from hwnas.training.loader import seeded
 from hwnas.training.loop import TrainingPlan
 
@@ -78,7 +78,7 @@ class Family:
     def request(self, parent: Member, steps: Sequence[Step], plan: TrainingPlan) -> TrainRequest:
         """Return the network that ``steps`` make of ``parent``, with the inherited weights."""
         layers = self.layers(parent)
-        descriptions = tuple(step.said for step in steps)
+        descriptions = tuple(step.description for step in steps)
         generator = seeded(self.seed, "grown", parent.name, *descriptions)
         net = grown_net(
             self.space, layers, self.net(parent), steps, self.images, generator, self.noise
@@ -108,5 +108,5 @@ class Family:
 
     def _stepped(self, layers: Layers, steps: Sequence[Step]) -> Layers:
         for step in steps:
-            layers = stepped(self.space, layers, step)
+            layers = apply_step(self.space, layers, step)
         return layers

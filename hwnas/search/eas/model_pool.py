@@ -20,10 +20,10 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.errors import HwnasError
 from hwnas.files import append_line, read_lines, write_json
 from hwnas.nn.growth.transforms import Net
-from hwnas.search.eas.train_worker import INPUTS, ChildJob, ChildResult, put_teacher, write_data
-from hwnas.search.eas.worker_pool import Workers
+from hwnas.search.eas.worker_pool import IMAGES, INITIAL, INPUTS, Workers
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.loader import Data
+from hwnas.training.job import TEACHER, TrainingJob, TrainingResult
+from hwnas.training.loader import Data, write_images
 from hwnas.training.loop import TrainingPlan
 
 ATTEMPTS = 2
@@ -150,25 +150,32 @@ class ModelPool:
         return {folder.name: errors[folder.name] for folder in waiting}
 
     def _write_job(self, key: str, request: TrainRequest) -> None:
-        if not (data := self.folder / "data.safetensors").exists():
-            write_data(data, *self._data)
         folder = self.folder / key
+        if not (images := self.folder / Path(IMAGES).name).exists():
+            write_images(images, *self._data)
         if request.initial is not None:
-            initial = dict(request.initial.weights)
-            save_checkpoint(folder / "initial.safetensors", initial, {})
+            save_checkpoint(folder / INITIAL, dict(request.initial.weights), {})
         if request.teacher is not None:
-            put_teacher(folder, request.teacher)
-        write_json(folder / "job.json", ChildJob(request.architecture, request.plan, self.seed))
+            save_checkpoint(folder / TEACHER, dict(request.teacher.weights), {})
+        job = TrainingJob(
+            architecture=request.architecture,
+            data=IMAGES,
+            plan=request.plan,
+            initial="" if request.initial is None else INITIAL,
+            teacher=() if request.teacher is None else request.teacher.blocks,
+            seed=self.seed,
+        )
+        write_json(folder / "job.json", job)
 
     def _member(self, key: str, request: TrainRequest, error: str) -> Member:
         folder = self.folder / key
         if error:
             member = self._new_member(key, request, "failed")
             return msgspec.structs.replace(member, error=error)
-        result = msgspec.json.decode((folder / "result.json").read_bytes(), type=ChildResult)
+        result = msgspec.json.decode((folder / "result.json").read_bytes(), type=TrainingResult)
         return msgspec.structs.replace(
             self._new_member(key, request, "trained"),
-            accuracy=result.accuracy,
+            accuracy=result.validation_accuracy,
             loss=result.loss,
             epochs=request.plan.epochs,
             seconds=result.seconds,

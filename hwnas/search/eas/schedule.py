@@ -12,10 +12,10 @@ from hwnas.spaces.grown.space import Layers, Place
 from hwnas.spaces.grown.steps import (
     Growable,
     Step,
+    apply_step,
     deeper_steps,
     larger_step,
     smaller_steps,
-    stepped,
     wider_step,
 )
 from hwnas.training.loop import TrainingPlan
@@ -69,7 +69,7 @@ def child_plan(plan: SearchPlan, epochs: int) -> TrainingPlan:
         epochs=epochs,
         batch_size=plan.batch_size,
         peak_learning_rate=0.02,
-        rise=0.0,
+        warmup_share=0.0,
         weight_decay=1e-4,
         label_smoothing=0.0,
         dropout=0.0,
@@ -95,9 +95,9 @@ def shrink_steps(
             if predict_ms(layers) <= USABLE_SHARE * budget_ms:
                 break
             raise BudgetError(f"{problem}, and so does the smallest network that it shrinks to")
-        latency_ms = {step: predict_ms(stepped(space, layers, step)) for step in options}
+        latency_ms = {step: predict_ms(apply_step(space, layers, step)) for step in options}
         best = min(options, key=latency_ms.__getitem__)
-        layers = stepped(space, layers, best)
+        layers = apply_step(space, layers, best)
         steps.append(best)
     return steps
 
@@ -128,7 +128,7 @@ def growth_steps(
         rng.shuffle(deep)
         rng.shuffle(wide)
         options = [*wide, *deep] if rng.random() < WIDEN_PROBABILITY else [*deep, *wide]
-        grown = ((step, stepped(space, layers, step)) for step in options)
+        grown = ((step, apply_step(space, layers, step)) for step in options)
         fitting = next((pair for pair in grown if predict_ms(pair[1]) <= high_ms), None)
         if fitting is None:
             break

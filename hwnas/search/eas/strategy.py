@@ -130,11 +130,11 @@ class Eas:
         on_line: OnLine | None = None,
     ) -> None:
         """Train the start network, then run the episodes that are not in ``files``."""
-        folder, images = files.log.parent / "children", train.drawn(STATISTICS_IMAGES, seed)
+        folder, images = files.log.parent / "children", train.sample(STATISTICS_IMAGES, seed)
         pool = ModelPool(
             folder, train, valid, seed, lambda: workers_at(self.options.ray), self.warn
         )
-        self.family.open(pool, plan, seed, images.normalised(images.images))
+        self.family.open(pool, plan, seed, images.normalise(images.images))
         done = self._resume(files)
         schedule = Schedule.of(plan)
         for episode in range(done, schedule.end(rounds)):

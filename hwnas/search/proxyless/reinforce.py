@@ -27,7 +27,7 @@ from hwnas.search.path_training import State, check_paths, path_supernet
 from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.search.statistics import ema_update
 from hwnas.search.strategy import NoOptions, SearchContext
-from hwnas.training.distributed import averaged
+from hwnas.training.distributed import average
 from hwnas.training.loader import Batch
 
 
@@ -73,7 +73,7 @@ class Reinforce(ProxylessGradient):
         paths = [self._sample() for _ in range(self.networks)]
         logits = self._logits(batch[0], paths)
         labels = batch[1].repeat(self.networks)
-        accuracies = averaged((logits.argmax(2) == batch[1]).float().mean(1).tolist())
+        accuracies = average((logits.argmax(2) == batch[1]).float().mean(1).tolist())
         rewards = [
             self.objective.reward(accuracy, self.costs.network_ms(path))
             for accuracy, path in zip(accuracies, paths, strict=True)

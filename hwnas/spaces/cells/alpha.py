@@ -1,9 +1,9 @@
 """From architecture parameters to cells: the derivation of DARTS, section 2.4 (arXiv:1806.09055).
 
-A node keeps the two edges whose best operation (other than ``none``) scores highest. Two scores
-are in use, and they derive different cells from the same parameters: DARTS's own code takes the
-softmax over all operations, so that a heavy ``none`` demotes its edge; the code of pt.darts takes
-the parameters as they are.
+A node gets the two edges whose best operation (other than ``none``) scores highest. Two scores are
+in use, which derive different cells from the same parameters: the code of DARTS takes the softmax
+over all operations, so that a large ``none`` demotes its edge; the code of pt.darts takes the
+parameters themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def genotype_from_alpha(
     ranking: Ranking = "softmax",
     edges: int = 2,
 ) -> CellGenotype:
-    """Return the cells that the parameters prefer; the lower index wins a tie."""
+    """Return the cells with the highest scores; the lower index wins a tie."""
     return CellGenotype(
         _cell("normal", normal, ops, ranking, edges),
         _cell("reduction", reduction, ops, ranking, edges),
@@ -36,7 +36,7 @@ def genotype_from_alpha(
 
 
 def edge_count(nodes: int) -> int:
-    """Return how many edges lead into ``nodes`` nodes from all that are before each: 14 for 4."""
+    """Return the number of edges into ``nodes`` nodes from all nodes before each: 14 for 4."""
     return sum(range(CELL_INPUTS, CELL_INPUTS + nodes))
 
 
@@ -65,7 +65,7 @@ def _best(
     """Return the score of an edge and its best operation, which is never ``none``."""
     scores = softmax(row) if ranking == "softmax" else row
     real = [place for place, op in enumerate(ops) if op != "none"]
-    # the softmax may underflow to ties, the parameters tell
+    # compare parameters, as the softmax may underflow to ties
     best = max(real, key=lambda place: row[place])
     return scores[best], Edge(ops[best], source)
 
@@ -77,8 +77,7 @@ def _check(kind: str, rows: Rows, ops: Sequence[str]) -> int:
         nodes += 1
     if edge_count(nodes) != len(rows):
         raise UsageError(
-            f"{kind} cell: {len(rows)} edges are not those of a cell; there are 2, 5, 9, 14 … "
-            "for 1, 2, 3, 4 … nodes"
+            f"{kind} cell: {len(rows)} edges, expected 2, 5, 9, 14 … for 1, 2, 3, 4 … nodes"
         )
     for edge, row in enumerate(rows):
         if len(row) != len(ops):

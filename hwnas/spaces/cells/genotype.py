@@ -1,12 +1,11 @@
-"""Cells as plain data: which operations each node sums, and which nodes a cell gives.
+"""Cells as plain data: the operations that each node sums, and the nodes of the cell's output.
 
 Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", ICLR 2019, arXiv:1806.09055.
 Nodes are numbered as there: 0 and 1 are the outputs of the cells two and one before, the nodes of
-the cell follow from 2. A node may take two operations from one source, as ISTA-NAS (Yang et al.,
-NeurIPS 2020, arXiv:2010.06176) and NASNet (Zoph et al., CVPR 2018, arXiv:1707.07012) find them, or
-have no input at all, as in FairDARTS (Chu et al., ECCV 2020, arXiv:1911.12126): it then gives
-zeros. (FairDARTS's code leaves such a node out of the concatenation; here ``concat`` says what is
-in it.)
+the cell follow from 2. A node may have two operations on the same source, as in ISTA-NAS (Yang et
+al., NeurIPS 2020, arXiv:2010.06176) and NASNet (Zoph et al., CVPR 2018, arXiv:1707.07012), or no
+input at all, as in FairDARTS (Chu et al., ECCV 2020, arXiv:1911.12126): its output is then zero.
+(The code of FairDARTS leaves such a node out of the concatenation; here ``concat`` decides.)
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ DARTS_OPS = (
     "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect",
     "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5",
 )  # fmt: skip
-"""In the order of DARTS's code; ISTA-NAS has all but the first."""
+"""The operations of DARTS in the order of its code; ISTA-NAS has all but the first."""
 
 EDGE_OPS = (*DARTS_OPS[1:], "sep_conv_7x7", "conv_7x1_1x7")
-"""What an edge of a genotype may be; ``none`` is an edge that is not there."""
+"""The operations of a genotype's edges; ``none`` is an absent edge."""
 
 CELL_INPUTS = 2
 
 
 class Edge(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """An operation on the output of one node; in JSON ``["sep_conv_3x3", 0]``."""
+    """An operation on the output of a node; in JSON ``["sep_conv_3x3", 0]``."""
 
     op: str
     source: int
 
 
 class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What each node sums, and which nodes' channels together are the output."""
+    """The edges into each node, and the nodes that are concatenated to the output."""
 
     nodes: tuple[tuple[Edge, ...], ...]
     concat: tuple[int, ...]
@@ -50,7 +49,7 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CellGenotype(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The two kinds of cells that a network stacks. Raises `UsageError` where one cannot be."""
+    """The two kinds of cells that a network stacks. Raises `UsageError` for an invalid cell."""
 
     normal: Cell
     reduction: Cell
@@ -81,7 +80,7 @@ def published_cells() -> dict[str, PublishedCells]:
 
 
 def published_genotype(name: str) -> CellGenotype:
-    """Return one of them, e.g. ``DARTS_V2``. Raises `UnknownName` with the nearest name."""
+    """Return a published genotype, e.g. ``DARTS_V2``. Raises `UnknownName`."""
     known = published_cells()
     if name not in known:
         raise UnknownName("published genotype", name, known)
@@ -89,7 +88,7 @@ def published_genotype(name: str) -> CellGenotype:
 
 
 def read_genotype(data: bytes, file: str) -> CellGenotype:
-    """Read a genotype from JSON. Raises `InvalidFile` that says what is wrong and where."""
+    """Read a genotype from JSON. Raises `InvalidFile` with the invalid field."""
     try:
         return msgspec.json.decode(data, type=CellGenotype)
     except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as error:
@@ -115,7 +114,7 @@ def _check_cell(name: str, cell: Cell) -> None:
             raise UsageError(f"{name}: concat names node {node}; its nodes are 2 to {last}")
         if node in cell.concat[:place]:
             raise UsageError(f"{name}: concat names node {node} twice")
-    if not _reached(cell):
+    if not _has_path(cell):
         raise UsageError(f"{name}: nothing leads from its inputs to the nodes in concat")
 
 
@@ -136,7 +135,7 @@ def _edges(name: str, cell: Cell) -> Iterator[tuple[int, int]]:
             yield node, edge.source
 
 
-def _reached(cell: Cell) -> bool:
+def _has_path(cell: Cell) -> bool:
     alive = set(range(CELL_INPUTS))
     for node, edges in enumerate(cell.nodes, CELL_INPUTS):
         if any(edge.source in alive for edge in edges):

@@ -1,10 +1,10 @@
-"""From a genotype of cells to the blocks and the wiring of a network.
+"""From a genotype of cells to the blocks and the graph of a network.
 
 The stacking of DARTS (Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055): every cell takes the
-outputs of the two cells before, each through a preprocessing to its own width; the cells at a
-third and at two thirds of the depth halve the size and double the width. Two stems: for small
-images one convolution, whose output both inputs of the first cell are; for large images three of
-stride 2, the inputs being the second's and the third's output.
+outputs of the two cells before it, each preprocessed to its own width; the cells at a third and at
+two thirds of the depth halve the size and double the width. There are two stems: for small images
+a single convolution, whose output is both inputs of the first cell; for large images three
+convolutions of stride 2, of which the outputs of the second and the third are the inputs.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from hwnas.spaces.cells.genotype import CELL_INPUTS, Cell, CellGenotype, Edge
 
 Stem = Literal["cifar", "imagenet"]
 Norm = Literal["none", "pool", "pool and skip"]
-"""Which operations without weights end in a batch norm: in DARTS's final nets none do."""
+"""Which operations without weights end in a batch norm; in the final networks of DARTS none do."""
 
 
 class Stack(NamedTuple):
-    """What a network of cells is, apart from the cells."""
+    """Everything that decides a network of cells apart from the cells."""
 
     input_shape: tuple[int, int, int]
     num_classes: int
     channels: int
-    """Width of a node of the first cell."""
+    """Width of the nodes in the first cell."""
     layers: int
     """Number of cells."""
     stem: Stem
@@ -36,7 +36,7 @@ class Stack(NamedTuple):
 
 
 class CellPlace(NamedTuple):
-    """One cell of the stack: where it is and how its inputs come to its width."""
+    """A cell of the stack, with the blocks that bring its inputs to its width."""
 
     reduction: bool
     channels: int
@@ -54,21 +54,21 @@ class Layout(NamedTuple):
     blocks: tuple[Block, ...]
     inputs: Inputs
     outputs: tuple[int, ...]
-    """Places of the blocks that give the cells' outputs."""
+    """Indices of the blocks that are the outputs of the cells."""
     names: tuple[str, ...]
-    """What each block is called in a search net (`hwnas.nn.cells.supernet`); empty: it has none."""
+    """Name of each block's module in the supernet (`hwnas.nn.cells.supernet`); empty: none."""
     cells: tuple[int | None, ...]
-    """Which cell each block is in, ``None`` for stem and head."""
+    """Number of the cell of each block, None for stem and head."""
     edges: tuple[int | None, ...]
-    """Which edge of the genotype each block is, the normal cell's first; ``None``: no edge."""
+    """Number of the genotype's edge that each block is, normal cell first; None: it is none."""
 
 
 def lay_out(stack: Stack, genotype: CellGenotype) -> Layout:
-    """Stack the cells. Raises `UsageError` for a size that cannot be halved."""
-    net = Draft()
+    """Stack the cells. Raises `UsageError` where an odd size would have to be halved."""
+    net = GraphBuilder()
     stem = stem_blocks(stack)
     before = [net.add(block, n - 1, name=f"stem.{n}") for n, block in enumerate(stem)]
-    # the last two outputs: s0 and s1 of the next cell
+    # the last two outputs are s0 and s1 of the next cell
     states = (before[-1], before[-1]) if stack.stem == "cifar" else (before[-2], before[-1])
     outputs: list[int] = []
     width = len(genotype.normal.concat), len(genotype.reduction.concat)
@@ -94,7 +94,7 @@ def stem_blocks(stack: Stack) -> tuple[Block, ...]:
 
 
 def cell_places(stack: Stack, normal_width: int, reduction_width: int) -> list[CellPlace]:
-    """Return the cells in order, given how many nodes' channels the two kinds give."""
+    """Return the cells in order, given the number of nodes that each kind concatenates."""
     stem = stem_blocks(stack)
     first = stem[-1] if stack.stem == "cifar" else stem[-2]
     s0, s1 = (first.out_channels, first.out_size), (stem[-1].out_channels, stem[-1].out_size)
@@ -120,7 +120,7 @@ def cell_places(stack: Stack, normal_width: int, reduction_width: int) -> list[C
 
 
 def edge_block(edge: Edge, place: CellPlace, norm: Norm) -> Block:
-    """Return the block of one operation in one cell: stride 2 on the inputs of a reduction."""
+    """Return the block of an edge in a cell: stride 2 on the inputs of a reduction cell."""
     outer = edge.source < CELL_INPUTS
     stride = 2 if place.reduction and outer else 1
     size = place.in_size if outer else place.out_size
@@ -138,7 +138,7 @@ def edge_block(edge: Edge, place: CellPlace, norm: Norm) -> Block:
 
 
 def zero_block(place: CellPlace) -> Block:
-    """Return what a node without inputs gives."""
+    """Return the output of a node without inputs."""
     stride = 2 if place.reduction else 1
     return Block("none", place.channels, place.channels, 1, stride, 1, place.in_size)
 
@@ -164,7 +164,7 @@ def _half(c_in: int, c_out: int, size: int) -> Block:
 
 
 def _cell(
-    net: Draft,
+    net: GraphBuilder,
     name: str,
     place: CellPlace,
     cell: Cell,
@@ -175,7 +175,7 @@ def _cell(
         net.add(block, state, name=f"{name}.preprocess.{n}")
         for n, (block, state) in enumerate(zip(place.preprocess, states, strict=True))
     ]
-    # an empty node's zeros need something to take their size from: an input that is used anyway
+    # the zeros of an empty node take their shape from an input that is used anyway
     used = next(edge.source for edge in cell.edges if edge.source < CELL_INPUTS)
     for node, edges in enumerate(cell.nodes):
         terms = [
@@ -190,12 +190,12 @@ def _cell(
             terms = [net.add(zero_block(place), nodes[used])]
         several = len(terms) > 1
         nodes.append(net.add(add_block(len(terms), place), *terms) if several else terms[0])
-    given = [nodes[node] for node in cell.concat]
-    return net.add(concat_block(len(given), place), *given) if len(given) > 1 else given[0]
+    outputs = [nodes[node] for node in cell.concat]
+    return net.add(concat_block(len(outputs), place), *outputs) if len(outputs) > 1 else outputs[0]
 
 
-class Draft:
-    """Blocks and their inputs, in the making."""
+class GraphBuilder:
+    """Collects the blocks of a network and their inputs."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
@@ -204,9 +204,9 @@ class Draft:
         self.cells: list[int | None] = []
         self.edges: list[int | None] = []
         self.cell: int | None = None
-        """The cell that is being added."""
+        """Number of the cell that is being added."""
         self.edge = 0
-        """The edge of the genotype that comes next."""
+        """Number of the genotype's edge that comes next."""
 
     def add(self, block: Block, *sources: int, name: str = "") -> int:
         self.blocks.append(block)
@@ -217,26 +217,26 @@ class Draft:
         return len(self.blocks) - 1
 
     def add_edge(self, block: Block, source: int, name: str) -> int:
-        added = self.add(block, source, name=name)
-        self.edges[added] = self.edge
+        index = self.add(block, source, name=name)
+        self.edges[index] = self.edge
         self.edge += 1
-        return added
+        return index
 
     def layout(self, outputs: list[int]) -> Layout:
-        """Return what the last block needs; what nobody takes is not built."""
+        """Return the blocks that the last one depends on; unused blocks are dropped."""
         needed = {len(self.blocks) - 1}
-        for place in reversed(range(len(self.blocks))):
-            if place in needed:
-                needed.update(self.inputs[place])
-        kept = [place for place in range(len(self.blocks)) if place in needed]
-        new = {IMAGE: IMAGE, **{place: number for number, place in enumerate(kept)}}
+        for index in reversed(range(len(self.blocks))):
+            if index in needed:
+                needed.update(self.inputs[index])
+        used = [index for index in range(len(self.blocks)) if index in needed]
+        new = {IMAGE: IMAGE, **{index: number for number, index in enumerate(used)}}
         return Layout(
-            tuple(self.blocks[place] for place in kept),
-            tuple(tuple(new[source] for source in self.inputs[place]) for place in kept),
-            tuple(new[place] for place in outputs if place in new),
-            tuple(self.names[place] for place in kept),
-            tuple(self.cells[place] for place in kept),
-            tuple(self.edges[place] for place in kept),
+            tuple(self.blocks[index] for index in used),
+            tuple(tuple(new[source] for source in self.inputs[index]) for index in used),
+            tuple(new[index] for index in outputs if index in new),
+            tuple(self.names[index] for index in used),
+            tuple(self.cells[index] for index in used),
+            tuple(self.edges[index] for index in used),
         )
 
 

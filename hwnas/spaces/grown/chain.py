@@ -1,48 +1,55 @@
-"""`chain` and `chain-large`: plain convolutional networks, no skip, no branch; EAS's first space.
+"""`chain` and `chain-large`: plain convolutional networks without branches, the first space of EAS.
 
 Cai et al., AAAI 2018, arXiv:1707.04873: convolutions with batch norm and ReLU, a max pool after
 each stage, a global pool, fully connected layers. Start networks, widths and kernels are those of
-the paper's code (``chain``, 710 parameters) and of the paper (``chain-large``, 133,530); for other
-image sizes there are as many pools as leave at least 2 pixels and at most 7.
+the paper's code (``chain``, 710 parameters) and of the paper (``chain-large``, 133,530). The number
+of pools depends on the image size: they leave at least 2 and at most 7 pixels.
 """
 
 from __future__ import annotations
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
-from hwnas.spaces.grown.space import GrownSpace, GrownStage, LaidOut, Layer, Layers, Place
+from hwnas.spaces.grown.space import GrownSpace, GrownStage, Layer, Layers, Place, PlacedBlocks
 
 KERNELS = (1, 3, 5)
-DEPTH, FC_DEPTH = 10, 3
-"""Layers of a stage at most."""
-SMALL, SMALL_UNITS = tuple(range(4, 41, 4)), tuple(range(8, 81, 8))
-LARGE = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 576, 640)
+MAX_DEPTH, MAX_FC_DEPTH = 10, 3
+"""Maximum number of layers in a stage."""
+SMALL_WIDTHS, SMALL_UNITS = tuple(range(4, 41, 4)), tuple(range(8, 81, 8))
+LARGE_WIDTHS = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 576, 640)
 LARGE_UNITS = (64, 128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280)
 STAGES = 4
-"""Of the paper's networks, for 32 px."""
-LARGEST_END = 7
-"""Pixels that the last stage has at most."""
+"""Stages of the paper's networks, for 32 px."""
+MAX_LAST_SIZE_PX = 7
+"""Maximum size of the feature maps in the last stage."""
 
 
 def chain(input_shape: tuple[int, int, int], num_classes: int) -> GrownSpace:
     """Return the space of the paper's code: 4 to 40 filters, a start of 4 in each stage."""
-    return _chain("chain", input_shape, num_classes, (SMALL, SMALL_UNITS), (4, 4, 4, 4), (8, 64))
+    return _chain(
+        "chain", input_shape, num_classes, (SMALL_WIDTHS, SMALL_UNITS), (4, 4, 4, 4), (8, 64)
+    )
 
 
 def chain_large(input_shape: tuple[int, int, int], num_classes: int) -> GrownSpace:
     """Return the paper's space: 16 to 640 filters, a start of 16, 32, 64 and 128."""
     return _chain(
-        "chain-large", input_shape, num_classes, (LARGE, LARGE_UNITS), (16, 32, 64, 128), (256, 256)
+        "chain-large",
+        input_shape,
+        num_classes,
+        (LARGE_WIDTHS, LARGE_UNITS),
+        (16, 32, 64, 128),
+        (256, 256),
     )
 
 
-def plain_blocks(space: GrownSpace, layers: Layers) -> LaidOut:
+def plain_blocks(space: GrownSpace, layers: Layers) -> PlacedBlocks:
     """Lay out convolutions, pools and the classifier.
 
-    Raises `UsageError` where strides and pools leave no pixels.
+    Raises `UsageError` where strides and pools leave no pixel.
     """
     channels, size, _ = space.input_shape
-    found: list[tuple[Block, Place | None]] = []
+    placed: PlacedBlocks = []
 
     def add(block: Block, at: Place | None) -> None:
         nonlocal channels, size
@@ -53,30 +60,29 @@ def plain_blocks(space: GrownSpace, layers: Layers) -> LaidOut:
                 f"{space.input_shape[1]}x{space.input_shape[2]}"
             )
         channels, size = block.out_channels, block.out_size
-        found.append((block, at))
+        placed.append((block, at))
 
     for stage_number, (stage, row) in enumerate(zip(space.stages, layers, strict=True)):
         if stage.fully_connected:
             add(Block("global_pool", channels, channels, 1, 1, 1, size), None)
         for number, layer in enumerate(row):
             stride = 1 if number else stage.stride
-            conv = Block(
-                "conv", channels, layer.width, layer.kernel_size, stride, 1, size, "relu"
-            )  # fmt: skip
+            width, kernel = layer.width, layer.kernel_size
+            conv = Block("conv", channels, width, kernel, stride, 1, size, "relu")
             add(conv, Place(stage_number, number))
         if stage.pool > 1:
             add(Block("max_pool", channels, channels, stage.pool, stage.pool, 1, size), None)
-    found.append((Block("logits", channels, space.num_classes, 1, 1, 1, size), None))
-    return found
+    placed.append((Block("logits", channels, space.num_classes, 1, 1, 1, size), None))
+    return placed
 
 
-def square(name: str, input_shape: tuple[int, int, int], least: int) -> int:
-    """Return the size of the images. Raises `UsageError` if they are not square, or too small."""
+def square_size(name: str, input_shape: tuple[int, int, int], min_px: int) -> int:
+    """Return the size of the images. Raises `UsageError` if they are not square or too small."""
     _, height, width = input_shape
     if height != width:
         raise UsageError(f"the space {name} takes square images, got {height}x{width}")
-    if height < least:
-        raise UsageError(f"the space {name} takes images of at least {least} px, got {height} px")
+    if height < min_px:
+        raise UsageError(f"the space {name} takes images of at least {min_px} px, got {height} px")
     return height
 
 
@@ -88,33 +94,36 @@ def _chain(
     start: tuple[int, ...],
     units: tuple[int, int],
 ) -> GrownSpace:
-    size = square(name, input_shape, 4)
+    size = square_size(name, input_shape, 4)
     pools = min(STAGES - 1, size.bit_length() - 2)  # at least 2 px remain
-    while size >> pools > LARGEST_END:
+    while size >> pools > MAX_LAST_SIZE_PX:
         pools += 1
-    widths, more = levels
+    widths, fc_widths = levels
     stages = tuple(
         GrownStage(
             widths=widths,
             kernels=KERNELS,
-            depth=DEPTH,
+            depth=MAX_DEPTH,
             start=(Layer(start[min(number, STAGES - 1)], 3),),
-            usual=(Layer(widths[_usual(number, len(widths))], 3),) * 2,
+            default=(Layer(widths[_default_level(number, len(widths))], 3),) * 2,
             pool=2 if number < pools else 1,
         )
         for number in range(pools + 1)
     )
     fc = GrownStage(
-        widths=more,
+        widths=fc_widths,
         kernels=(1,),
-        depth=FC_DEPTH,
+        depth=MAX_FC_DEPTH,
         start=(Layer(units[0], 1),),
-        usual=(Layer(units[1], 1),),
+        default=(Layer(units[1], 1),),
         fully_connected=True,
     )
     return GrownSpace(name, input_shape, num_classes, (*stages, fc), "plain", plain_blocks)
 
 
-def _usual(stage: int, levels: int) -> int:
-    """Of ``SMALL`` 12, 20, 28, 36; of ``LARGE`` 16, 64, 128, 256: a middle network."""
-    return min(levels - 1, 2 * stage + (2 if levels == len(SMALL) else 0))
+def _default_level(stage: int, levels: int) -> int:
+    """Return the level of a stage's width in the default network, which is of medium size.
+
+    Of `SMALL_WIDTHS` 12, 20, 28, 36; of `LARGE_WIDTHS` 16, 64, 128, 256.
+    """
+    return min(levels - 1, 2 * stage + (2 if levels == len(SMALL_WIDTHS) else 0))

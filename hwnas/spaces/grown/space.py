@@ -1,8 +1,8 @@
-"""Spaces whose networks are grown from a start network, layer by layer: those of EAS.
+"""Spaces whose networks grow from a start network, layer by layer, as in EAS.
 
 Cai, Chen, Zhang, Yu and Wang, "Efficient Architecture Search by Network Transformation", AAAI 2018,
-arXiv:1707.04873. A network is a few stages of layers; a layer has a width and a kernel size. What a
-layer costs depends on the layers before it, so latency is asked for whole networks
+arXiv:1707.04873. A network has a few stages of layers; a layer has a width and a kernel size. The
+cost of a layer depends on the layers before it, so latency is predicted for whole networks
 (`hwnas.latency_models.cost.NetworkCosts`).
 """
 
@@ -18,14 +18,14 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.errors import UsageError
-from hwnas.spaces.space import Baseline, Decision, Site
+from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
 
 EMPTY = "none"
 """The candidate of a slot without a layer."""
-SAMPLED = 4
-"""Widths, from narrowest to widest, at which blocks are measured alone."""
-DEPTH = 2
-"""Layers of each stage of a uniform network."""
+MEASURED_WIDTHS = 4
+"""Number of widths, from narrowest to widest, at which blocks are measured in isolation."""
+UNIFORM_DEPTH = 2
+"""Layers in each stage of a uniform network."""
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -40,34 +40,34 @@ Layers = tuple[tuple[Layer, ...], ...]
 
 
 class Place(NamedTuple):
-    """Where a layer is."""
+    """The position of a layer."""
 
     stage: int
     layer: int
 
 
-LaidOut = list[tuple[Block, Place | None]]
-"""All blocks in order, each with the layer it belongs to; stem, pools and classifier have none."""
+PlacedBlocks = list[tuple[Block, Place | None]]
+"""All blocks in order, each with the layer it belongs to; None for stem, pools and classifier."""
 
 
 class GrownStage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of layers may be."""
+    """The layers that a stage may have."""
 
     widths: tuple[int, ...]
-    """Rising: a layer is widened from one to the next."""
+    """Ascending: a layer is widened to the next one."""
     kernels: tuple[int, ...]
     depth: int
-    """Layers at most."""
+    """Maximum number of layers."""
     start: tuple[Layer, ...]
-    usual: tuple[Layer, ...]
+    default: tuple[Layer, ...]
     stride: int = 1
-    """Of the first layer."""
+    """Stride of the first layer."""
     pool: int = 1
     """Kernel and stride of the max pool after the stage; 1: none."""
     fully_connected: bool = False
-    """Behind the global pool: convolutions of kernel 1 on its one pixel."""
-    least: int = 1
-    """Layers at least."""
+    """After the global pool: 1x1 convolutions on its single pixel."""
+    min_depth: int = 1
+    """Minimum number of layers."""
 
     @property
     def options(self) -> tuple[Layer, ...]:
@@ -77,8 +77,9 @@ class GrownStage(msgspec.Struct, frozen=True, kw_only=True):
 class GrownSpace(msgspec.Struct, frozen=True, dict=True):
     """Networks between a start network and a largest one.
 
-    A stage has as many decisions as it may have layers: the layer of a slot, or none. Empty slots
-    have no effect wherever they are; the genotypes that the space itself makes have them last.
+    A stage has a decision for each layer that it may have: the layer of this slot, or none. Empty
+    slots have no effect wherever they are; in genotypes that the space itself makes they are last.
+    The decisions are not independent: the input of a layer depends on the layers before it.
     """
 
     name: str
@@ -86,15 +87,15 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
     num_classes: int
     stages: tuple[GrownStage, ...]
     family: Literal["plain", "dense"]
-    """Which function-preserving transformations grow its networks (`hwnas.nn.growth`)."""
-    layout: Callable[[GrownSpace, Layers], LaidOut]
-    """Lays out all blocks of a network in order, each with the layer it belongs to, if any."""
+    """The function-preserving transformations that grow its networks (`hwnas.nn.growth`)."""
+    layout: Callable[[GrownSpace, Layers], PlacedBlocks]
+    """Function that lays out the blocks of a network."""
     stem: tuple[Block, ...] = ()
     wider_actions: int = 4
-    """Of an episode of EAS; the paper's code has 4 for plain networks and 10 for dense ones."""
+    """Actions in an episode of EAS; its code has 4 for plain networks and 10 for dense ones."""
     deeper_actions: int = 5
     larger_actions: int = 0
-    """Kernels stay as they are put in."""
+    """No layer gets a larger kernel."""
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -105,7 +106,7 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
         return tuple(
             Decision(
                 f"stage {number} layer {slot + 1}",
-                tuple(f"{one.width} k{one.kernel_size}" for one in stage.options)
+                tuple(f"{layer.width} k{layer.kernel_size}" for layer in stage.options)
                 + ((EMPTY,) if slot else ()),
             )
             for number, stage in enumerate(self.stages, 1)
@@ -121,12 +122,12 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def start(self) -> Genotype:
-        """Where growth begins."""
+        """The network with which growth begins."""
         return self.genotype(tuple(stage.start for stage in self.stages))
 
     @property
-    def usual(self) -> Genotype:
-        return self.genotype(tuple(stage.usual for stage in self.stages))
+    def default(self) -> Genotype:
+        return self.genotype(tuple(stage.default for stage in self.stages))
 
     @property
     def smallest(self) -> Genotype:
@@ -137,12 +138,12 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
         return self.genotype(tuple(stage.options[-1:] * stage.depth for stage in self.stages))
 
     @cached_property
-    def most_macs(self) -> float:
-        """Of networks that are drawn, measured and compared with."""
-        return 4 * self.architecture(self.usual).macs
+    def max_macs(self) -> float:
+        """Limit for the networks that are sampled, measured and compared with."""
+        return 4 * self.architecture(self.default).macs
 
     def genotype(self, layers: Layers) -> Genotype:
-        """Return the choices that mean these layers. Raises `UsageError` for what is outside."""
+        """Return the choices for these layers. Raises `UsageError` for layers outside the space."""
         choices: list[int] = []
         if len(layers) != len(self.stages):
             raise UsageError(f"{self.name} has {len(self.stages)} stages, got {len(layers)}")
@@ -164,118 +165,113 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
         return Genotype(self.name, tuple(choices))
 
     def layers(self, genotype: Genotype) -> Layers:
-        """Return the layers that the choices mean. Raises `UsageError` for another space's."""
-        choices = genotype.choices
-        if genotype.space != self.name or len(choices) != len(self.decisions):
-            raise UsageError(
-                f"a genotype of space {genotype.space!r} with {len(choices)} choices does not fit "
-                f"space {self.name!r} with {len(self.decisions)} decisions"
-            )
-        for decision, choice in zip(self.decisions, choices, strict=True):
-            if not 0 <= choice < len(decision.candidates):
-                known = len(decision.candidates)
-                raise UsageError(f"{decision.name}: candidate {choice} of {known} does not exist")
+        """Return the layers of the choices. Raises `UsageError` for those of another space."""
+        check_genotype(genotype, self.name, self.decisions)
         rows: list[tuple[Layer, ...]] = []
         first = 0
         for stage in self.stages:
-            taken, options = choices[first : first + stage.depth], stage.options
-            rows.append(tuple(options[choice] for choice in taken if choice < len(options)))
+            slots, options = genotype.choices[first : first + stage.depth], stage.options
+            rows.append(tuple(options[choice] for choice in slots if choice < len(options)))
             first += stage.depth
         return tuple(rows)
 
-    def laid_out(self, layers: Layers) -> LaidOut:
-        """Return all blocks in order, and the layer that each one is."""
+    def placed_blocks(self, layers: Layers) -> PlacedBlocks:
+        """Return all blocks in order, each with the layer it belongs to."""
         return self.layout(self, layers)
 
     def blocks(self, layers: Layers) -> tuple[Block, ...]:
-        return tuple(block for block, _ in self.laid_out(layers))
+        return tuple(block for block, _ in self.placed_blocks(layers))
 
     def architecture(self, genotype: Genotype) -> Architecture:
         blocks = self.blocks(self.layers(genotype))
         return Architecture(genotype, blocks, self.input_shape, self.num_classes)
 
-    def decided(self, architecture: Architecture) -> tuple[int | None, ...]:
-        """Return the decision of each block; slots are counted, empty ones in between too."""
+    def block_decisions(self, architecture: Architecture) -> tuple[int | None, ...]:
+        """Return the decision of each block; empty slots count as well."""
         choices, slots = architecture.genotype.choices, iter(range(len(self.decisions)))
         layers = self.layers(architecture.genotype)
         filled = [slot for slot in slots if self.decisions[slot].candidates[choices[slot]] != EMPTY]
-        taken = iter(filled)
-        return tuple(None if at is None else next(taken) for _, at in self.laid_out(layers))
+        next_slot = iter(filled)
+        return tuple(
+            None if at is None else next(next_slot) for _, at in self.placed_blocks(layers)
+        )
 
     @property
     def fixed(self) -> tuple[Block, ...]:
-        """What is no layer, in the widths of the usual network: stem, pools, transitions, end."""
-        laid_out = self.laid_out(self.layers(self.usual))
-        return tuple(block for block, at in laid_out if at is None)
+        """The blocks of the default network that are no layers: stem, pools, transitions, head."""
+        placed_blocks = self.placed_blocks(self.layers(self.default))
+        return tuple(block for block, at in placed_blocks if at is None)
 
     def sites(self) -> Iterable[Site]:
-        """Yield blocks of uniform networks and of the start: a sample to be measured alone.
+        """Yield blocks of uniform networks and of the start network: a sample to be measured.
 
         The space has too many blocks to measure all; the model predicts the others. A block that
-        is no layer goes with the layer before it. Much larger ones than the usual network are left
-        out.
+        is no layer goes with the layer before it. Blocks with more than twice the MACs of the whole
+        default network are left out.
         """
-        most = 2 * self.architecture(self.usual).macs
+        max_macs = 2 * self.architecture(self.default).macs
         firsts = [sum(stage.depth for stage in self.stages[:n]) for n in range(len(self.stages))]
         seen: set[Block] = set()
-        for layers in [*self._sampled(), self.layers(self.start), self.layers(self.usual)]:
+        for layers in [
+            *self._measured_networks(),
+            self.layers(self.start),
+            self.layers(self.default),
+        ]:
             last = Place(0, 0)
-            for block, at in self.laid_out(layers):
+            for block, at in self.placed_blocks(layers):
                 last = at or last
-                if block in seen or block in self.stem or block.macs > most:
+                if block in seen or block in self.stem or block.macs > max_macs:
                     continue
                 seen.add(block)
                 candidate = self.stages[last.stage].options.index(layers[last.stage][last.layer])
                 yield Site(firsts[last.stage] + last.layer, candidate, block)
 
-    def uniform(self, share: float, kernel_size: int, depth: int = DEPTH) -> Layers:
-        """Return the network whose stages all have ``depth`` layers, of the width that is this
-        share of the way from the narrowest to the widest."""
+    def uniform(self, share: float, kernel_size: int, depth: int = UNIFORM_DEPTH) -> Layers:
+        """Return the network with ``depth`` layers in each stage and widths at ``share`` of the way
+        from the narrowest to the widest."""
 
         def row(stage: GrownStage) -> tuple[Layer, ...]:
             width = stage.widths[round(share * (len(stage.widths) - 1))]
-            kernel = min(stage.kernels, key=lambda one: abs(one - kernel_size))
+            kernel = min(stage.kernels, key=lambda kernel: abs(kernel - kernel_size))
             return (Layer(width, kernel),) * min(depth, stage.depth)
 
         return tuple(map(row, self.stages))
 
     def baselines(self) -> Iterable[Baseline]:
-        """Yield uniform networks of kernel 3, of all widths up to four times the usual MACs."""
+        """Yield uniform networks of kernel 3 and all widths, up to four times the default MACs."""
         steps = min(12, max(len(stage.widths) for stage in self.stages)) - 1
         for number in range(steps + 1):
             layers = self.uniform(number / max(1, steps), 3)
-            one = self.architecture(self.genotype(layers))
-            if one.macs <= self.most_macs:
+            network = self.architecture(self.genotype(layers))
+            if network.macs <= self.max_macs:
                 width = layers[0][0].width
-                yield Baseline(f"uniform 3x3 x{width}", "uniform", one)
+                yield Baseline(f"uniform 3x3 x{width}", "uniform", network)
 
     def random(self, rng: Random) -> Genotype:
-        """Draw a network of at most four times the usual MACs: its size first, then its layers.
+        """Draw a network of at most four times the default MACs: its size first, then its layers.
 
-        Most of the space is far larger than what anybody searches it for.
+        Most networks of the space are far larger than any budget.
         """
         while True:
-            genotype = self._drawn(rng)
-            if self.architecture(genotype).macs <= self.most_macs:
+            genotype = self._random(rng)
+            if self.architecture(genotype).macs <= self.max_macs:
                 return genotype
 
-    def spread(self, count: int, rng: Random) -> list[Genotype]:
-        """Return networks spread evenly over the logarithm of the MACs, from the smallest to four
-        times the usual network; each is one of its size that was drawn."""
-        low, high = self.architecture(self.smallest).macs, self.most_macs
-        drawn = [self.random(rng) for _ in range(40 * count)]
-        macs = [self.architecture(one).macs for one in drawn]
-        found: dict[Genotype, None] = {}
+    def sample_sizes(self, count: int, rng: Random) -> list[Genotype]:
+        """Return random networks that are spaced evenly in the logarithm of their MACs, from the
+        smallest network to four times the default one."""
+        low, high = self.architecture(self.smallest).macs, self.max_macs
+        pool = [self.random(rng) for _ in range(40 * count)]
+        macs = [self.architecture(genotype).macs for genotype in pool]
+        sample: dict[Genotype, None] = {}
         for number in range(count):
-            wanted = low * (high / low) ** (number / max(1, count - 1))
-            order = sorted(
-                range(len(drawn)), key=lambda n: abs(macs[n] / wanted - wanted / macs[n])
-            )
-            found[next(drawn[n] for n in order if drawn[n] not in found)] = None
-        return list(found)
+            target = low * (high / low) ** (number / max(1, count - 1))
+            order = sorted(range(len(pool)), key=lambda n: abs(macs[n] / target - target / macs[n]))
+            sample[next(pool[n] for n in order if pool[n] not in sample)] = None
+        return list(sample)
 
     def neighbours(self, genotype: Genotype) -> Iterable[Genotype]:
-        """Yield all with one layer changed, or one more or less at the end of a stage."""
+        """Yield all genotypes with a layer changed, or with a layer more or less in a stage."""
         layers = self.layers(genotype)
         for number, (stage, row) in enumerate(zip(self.stages, layers, strict=True)):
             rows = [
@@ -290,8 +286,8 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
             for changed in rows:
                 yield self.genotype((*layers[:number], changed, *layers[number + 1 :]))
 
-    def _drawn(self, rng: Random) -> Genotype:
-        """Draw a network from one of many sizes: depth and widths up to a share of the most."""
+    def _random(self, rng: Random) -> Genotype:
+        """Draw a size and then a network: depths and widths up to this share of the largest."""
         share = rng.random()
 
         def row(stage: GrownStage) -> tuple[Layer, ...]:
@@ -301,8 +297,8 @@ class GrownSpace(msgspec.Struct, frozen=True, dict=True):
 
         return self.genotype(tuple(map(row, self.stages)))
 
-    def _sampled(self) -> Iterable[Layers]:
+    def _measured_networks(self) -> Iterable[Layers]:
         kernels = sorted({kernel for stage in self.stages for kernel in stage.kernels})
-        for number in range(SAMPLED):
+        for number in range(MEASURED_WIDTHS):
             for kernel_size in kernels:
-                yield self.uniform(number / (SAMPLED - 1), kernel_size)
+                yield self.uniform(number / (MEASURED_WIDTHS - 1), kernel_size)

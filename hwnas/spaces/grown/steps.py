@@ -1,8 +1,8 @@
-"""Steps from one network of a space that is grown to another, without weights.
+"""Steps from one network of a growing space to another, without weights.
 
 `wider` and `deeper` are those of EAS (arXiv:1707.04873), `larger` gives an MBConv a larger kernel;
-they preserve what a trained network computes. `narrower` and `shallower` take away, for a start
-network that is over the budget.
+they preserve the function of a trained network. `narrower` and `shallower` shrink a start network
+that is over the budget.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hwnas.spaces.grown.space import GrownStage, Layer, Layers, Place
 
 
 class Growable(Protocol):
-    """A space whose networks are grown: `GrownSpace` or `GrownMobile`."""
+    """A space whose networks can grow: `GrownSpace` or `GrownMobile`."""
 
     @property
     def name(self) -> str: ...
@@ -34,7 +34,7 @@ class Growable(Protocol):
 
     @property
     def start(self) -> Genotype:
-        """Where growth begins."""
+        """The network with which growth begins."""
         ...
 
     @property
@@ -50,30 +50,30 @@ class Growable(Protocol):
 
     def layers(self, genotype: Genotype) -> Layers: ...
 
-    def laid_out(self, layers: Layers) -> list[tuple[Block, Place | None]]:
-        """Return all blocks in order, and the layer that each one is."""
+    def placed_blocks(self, layers: Layers) -> list[tuple[Block, Place | None]]:
+        """Return all blocks in order, each with the layer it belongs to."""
         ...
 
     def architecture(self, genotype: Genotype) -> Architecture: ...
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What is done to a network at one layer."""
+    """A change of a network at one layer."""
 
     kind: Literal["wider", "larger", "deeper", "narrower", "shallower"]
     stage: int
     layer: int
     value: int = 0
-    """The new width; of ``larger`` the new kernel size, of ``deeper`` that of the layer added after
-    this one."""
+    """The new width; for ``larger`` the new kernel size, for ``deeper`` that of the layer that is
+    added after this one."""
 
     @property
     def preserves(self) -> bool:
         return self.kind in ("wider", "larger", "deeper")
 
     @property
-    def said(self) -> str:
-        """In a report, stages and layers counted from 1: ``wider 2.1 to 24``."""
+    def description(self) -> str:
+        """For reports, with stages and layers counted from 1: ``wider 2.1 to 24``."""
         where = f"{self.kind} {self.stage + 1}.{self.layer + 1}"
         if self.kind == "shallower":
             return where
@@ -82,13 +82,13 @@ class Step(msgspec.Struct, frozen=True):
         return f"{where} to {self.value}"
 
 
-def stepped(space: Growable, layers: Layers, step: Step) -> Layers:
+def apply_step(space: Growable, layers: Layers, step: Step) -> Layers:
     """Return the network after ``step``. Raises `UsageError` where there is no such layer."""
     try:
         row = layers[step.stage]
         old = row[step.layer]
     except IndexError:
-        raise UsageError(f"{step.said}: there is no such layer in {space.name}") from None
+        raise UsageError(f"{step.description}: there is no such layer in {space.name}") from None
     before, after = row[: step.layer], row[step.layer + 1 :]
     if step.kind == "deeper":
         new = (*before, old, Layer(old.width, step.value), *after)
@@ -102,65 +102,68 @@ def stepped(space: Growable, layers: Layers, step: Step) -> Layers:
 
 
 def wider_step(space: Growable, layers: Layers, place: Place) -> Step | None:
-    """Return the step to the next width; ``None`` at the widest."""
+    """Return the step to the next width; None at the widest."""
     now = layers[place.stage][place.layer].width
     wider = [width for width in space.stages[place.stage].widths if width > now]
     return Step("wider", place.stage, place.layer, wider[0]) if wider else None
 
 
 def larger_step(space: Growable, layers: Layers, place: Place) -> Step | None:
-    """Return the step to the next kernel size; ``None`` at the largest, in a space that gives none,
-    and on a single pixel, of which a larger kernel sees no more."""
+    """Return the step to the next kernel size.
+
+    None at the largest, in a space without such steps, and on a single pixel, where a larger kernel
+    has no effect.
+    """
     now = layers[place.stage][place.layer].kernel_size
     larger = [kernel for kernel in space.stages[place.stage].kernels if kernel > now]
     if not larger or not space.larger_actions:
         return None
-    block = next(block for block, at in space.laid_out(layers) if at == place)
+    block = next(block for block, at in space.placed_blocks(layers) if at == place)
     return Step("larger", place.stage, place.layer, larger[0]) if block.in_size > 1 else None
 
 
 def deeper_steps(space: Growable, layers: Layers, place: Place) -> list[Step]:
     """Return the steps that add a layer after ``place``, one for each kernel; none in a full stage.
 
-    On a single pixel only a kernel of 1 is one: of a larger one the middle alone would ever see it.
+    On a single pixel only a kernel of 1 is added, as a larger kernel has no effect.
     """
     stage = space.stages[place.stage]
     if len(layers[place.stage]) >= stage.depth:
         return []
-    block = next(block for block, at in space.laid_out(layers) if at == place)
-    kernels = [one for one in stage.kernels if block.out_size > 1 or one == 1]
+    block = next(block for block, at in space.placed_blocks(layers) if at == place)
+    kernels = [kernel for kernel in stage.kernels if block.out_size > 1 or kernel == 1]
     return [Step("deeper", place.stage, place.layer, kernel) for kernel in kernels]
 
 
 def smaller_steps(space: Growable, layers: Layers) -> Iterator[Step]:
-    """Yield all steps to the next narrower width, and all that leave out a layer but the first of
-    its stage: that one carries the stride."""
+    """Yield all steps to the next narrower width, and all that remove a layer other than the first
+    of its stage, which has the stride."""
     for number, (stage, row) in enumerate(zip(space.stages, layers, strict=True)):
         for place, layer in enumerate(row):
             narrower = [width for width in stage.widths if width < layer.width]
             if narrower:
                 yield Step("narrower", number, place, narrower[-1])
-            if place and len(row) > stage.least:
+            if place and len(row) > stage.min_depth:
                 yield Step("shallower", number, place)
 
 
 def sentence(space: Growable, layers: Layers) -> list[tuple[str, Place | None]]:
     """Return a network as the controller reads it: a word for each layer, pool and transition.
 
-    Words are those of the EAS code: ``conv-16-3``, ``fc-64``, ``pool``; ``g12``, ``t``; and of an
-    MBConv ``mb-6-3``. Strides, the first convolution of a dense network, stem and head of a mobile
-    one, skips and the classifier have none.
+    The words are those of the EAS code: ``conv-16-3``, ``fc-64``, ``pool``; ``g12``, ``t``; and
+    ``mb-6-3`` for an MBConv. There is none for strides, the first convolution of a dense network,
+    stem and head of a mobile one, skips and the classifier.
     """
-    found: list[tuple[str, Place | None]] = []
-    for block, at in space.laid_out(layers):
+    words: list[tuple[str, Place | None]] = []
+    for block, at in space.placed_blocks(layers):
         if at is not None:
             layer, stage = layers[at.stage][at.layer], space.stages[at.stage]
-            found.append((word(space, stage.fully_connected, layer), at))
+            words.append((word(space, stage.fully_connected, layer), at))
         elif block.op in ("max_pool", "global_pool") and block not in space.stem:
-            found.append(("pool", None))
+            words.append(("pool", None))
         elif block.op == "transition":
-            found.append(("t", None))
-    return found
+            words.append(("t", None))
+    return words
 
 
 def word(space: Growable, fully_connected: bool, layer: Layer) -> str:
@@ -172,8 +175,10 @@ def word(space: Growable, fully_connected: bool, layer: Layer) -> str:
 
 
 def vocabulary(space: Growable) -> dict[str, int]:
-    """Return the number of each word that a network of the space may have; 0 is left for padding,
-    as in the EAS code."""
+    """Return the number of each word that a network of the space may have.
+
+    Number 0 is for padding, as in the EAS code.
+    """
     words = dict.fromkeys(
         word(space, stage.fully_connected, layer)
         for stage in space.stages

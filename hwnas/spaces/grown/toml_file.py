@@ -1,4 +1,4 @@
-"""Plain chains that people write: a TOML file with ``family = "plain"`` is such a space.
+"""User-defined plain chains: TOML files with ``family = "plain"``.
 
 Fields: `hwnas/spaces/chains`. Image size and classes come from the data.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from hwnas.errors import InvalidFile, UsageError
-from hwnas.spaces.grown.chain import plain_blocks, square
+from hwnas.spaces.grown.chain import plain_blocks, square_size
 from hwnas.spaces.grown.space import GrownSpace, GrownStage, Layer
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -20,17 +20,17 @@ Levels = Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)]
 
 
 class PlainStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A run of convolutions, and the pool after it."""
+    """A run of convolutions and the pool after it."""
 
     start: Levels
     """Widths of the layers of the start network."""
-    usual: tuple[Positive, ...] = ()
-    """Of the network that one would take without a search; empty: the start's."""
+    default: tuple[Positive, ...] = ()
+    """Widths of the layers of the default network; empty: those of the start network."""
     kernel_size: Literal[1, 3, 5, 7] = 3
-    """Of the layers of both."""
+    """Kernel size of the layers in both networks."""
     depth: Positive = 10
     stride: Literal[1, 2] = 1
-    """Of the first layer."""
+    """Stride of the first layer."""
     pool: Positive = 1
     """Kernel and stride of the max pool after the stage; 1: none."""
 
@@ -38,12 +38,12 @@ class PlainStage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class FullyConnected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     units: Levels
     start: Levels
-    usual: tuple[Positive, ...] = ()
+    default: tuple[Positive, ...] = ()
     depth: Positive = 3
 
 
 class PlainFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A space as it stands in a file."""
+    """The content of a TOML file."""
 
     family: Literal["plain"]
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -58,15 +58,15 @@ class PlainFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 def plain_file_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> GrownSpace:
     """Return the space of a file for images of ``input_shape`` (channels, height, width).
 
-    Its name has the file's digest, so that nothing measured for another version is taken for it.
-    Raises `InvalidFile` with the field, also where strides and pools leave no pixels.
+    Its name has the digest of the file, so that no measurement of another version is used for it.
+    Raises `InvalidFile` with the field, also where strides and pools leave no pixel.
     """
     text = Path(name).read_bytes()
     try:
         file = msgspec.toml.decode(text, type=PlainFile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidFile(name, str(error)) from None
-    square(name, input_shape, 1)
+    square_size(name, input_shape, 1)
     stages = [_stage(row, file) for row in file.stages]
     if file.fully_connected is not None:
         stages.append(_fully_connected(file.fully_connected))
@@ -80,9 +80,11 @@ def plain_file_space(name: str, input_shape: tuple[int, int, int], num_classes: 
     )
     for where, levels in [("widths", file.widths), *_units(file)]:
         if list(levels) != sorted(set(levels)):
-            raise InvalidFile(name, f"expected rising numbers, got {list(levels)} - at `$.{where}`")
+            raise InvalidFile(
+                name, f"expected ascending numbers, got {list(levels)} - at `$.{where}`"
+            )
     try:
-        for genotype in (space.start, space.usual):
+        for genotype in (space.start, space.default):
             space.architecture(genotype)
     except UsageError as error:
         raise InvalidFile(name, str(error)) from None
@@ -95,7 +97,7 @@ def _stage(row: PlainStage, file: PlainFile) -> GrownStage:
         kernels=tuple(sorted(set(file.kernel_size))),
         depth=row.depth,
         start=tuple(Layer(width, row.kernel_size) for width in row.start),
-        usual=tuple(Layer(width, row.kernel_size) for width in row.usual or row.start),
+        default=tuple(Layer(width, row.kernel_size) for width in row.default or row.start),
         stride=row.stride,
         pool=row.pool,
     )
@@ -107,11 +109,11 @@ def _fully_connected(row: FullyConnected) -> GrownStage:
         kernels=(1,),
         depth=row.depth,
         start=tuple(Layer(width, 1) for width in row.start),
-        usual=tuple(Layer(width, 1) for width in row.usual or row.start),
+        default=tuple(Layer(width, 1) for width in row.default or row.start),
         fully_connected=True,
     )
 
 
 def _units(file: PlainFile) -> list[tuple[str, tuple[int, ...]]]:
-    found = file.fully_connected
-    return [] if found is None else [("fully_connected.units", found.units)]
+    stage = file.fully_connected
+    return [] if stage is None else [("fully_connected.units", stage.units)]

@@ -1,9 +1,9 @@
-"""`mobile`: a chain of blocks, each MBConv, fused MBConv or skipped; any input size.
+"""`mobile`: a chain of blocks, each an MBConv, a fused MBConv or a skip; any input size.
 
 At 224 px it is the space of ProxylessNAS (Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332): 21
 decisions among MBConv with kernel 3, 5, 7 and expansion 3, 6, and skip where a shortcut exists.
-For small images (up to 96 px) it is a chain of ten whose candidates differ between runtimes: the
-same MBConvs, dense (fused) ones of expansion 1 and 2, and skip.
+For small images (up to 96 px) it has ten blocks; their candidates are the same MBConvs, fused ones
+of expansion 1 and 2, and skip, whose relative latencies differ between runtimes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype, round_channels
 from hwnas.errors import UsageError
-from hwnas.spaces.space import Baseline, Decision, Site
+from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
 
-LARGEST_SMALL_INPUT = 96
-"""Up to this input size, in pixels, `mobile_space` gives the small chain."""
+MAX_SMALL_INPUT_PX = 96
+"""Up to this input size `mobile_space` returns the small chain."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """One option of a decision, independent of channels and place."""
+    """An option of a decision, independent of channels and position."""
 
     op: str
     kernel_size: int = 3
@@ -43,15 +43,15 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """A run of blocks of one width; the first one carries the stride."""
+    """A run of blocks of one width; the first block has the stride."""
 
     width: int
     depth: int
     stride: int
     least_depth: int = 0
-    """So many blocks are always there; those after them can be skipped where a shortcut exists."""
+    """Number of blocks that can't be skipped; others can, where a shortcut exists."""
     candidates: tuple[Candidate, ...] = ()
-    """Of this stage; empty: the space's."""
+    """Candidates of this stage; empty: those of the space."""
 
 
 SKIP = Candidate("identity")
@@ -59,9 +59,9 @@ MBCONVS = tuple(Candidate("mbconv", k, e) for e in (3, 6) for k in (3, 5, 7))
 FUSED = tuple(Candidate("fused_mbconv", 3, e) for e in (1, 2))
 
 UNIFORM = (Candidate("mbconv", 3, 6), Candidate("mbconv", 3, 3))
-"""MobileNetV2's own block, and its half."""
+"""The block of MobileNetV2, and one of half its expansion."""
 
-WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+WIDTH_MULTS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 """Width multipliers of the uniform networks that are measured as baselines."""
 
 
@@ -72,7 +72,7 @@ def mobile_space(input_shape: tuple[int, int, int], num_classes: int) -> MobileS
         raise UsageError(f"the mobile space takes square images, got {height}x{width}")
     if height < 16:
         raise UsageError(f"the mobile space takes images of at least 16 px, got {height} px")
-    if height <= LARGEST_SMALL_INPUT:
+    if height <= MAX_SMALL_INPUT_PX:
         return MobileSpace(
             name="mobile",
             input_shape=input_shape,
@@ -135,7 +135,7 @@ def _scaled_chain(blocks: tuple[Block, ...], width_mult: float) -> tuple[Block, 
 
 
 class MobileSpace(msgspec.Struct, frozen=True, dict=True):
-    """Stem, stages of blocks to choose, and a head; all widths given, depth by skipping."""
+    """A stem, stages of blocks to choose, and a head; widths are fixed, depths vary by skips."""
 
     name: str
     input_shape: tuple[int, int, int]
@@ -147,7 +147,7 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
     head_width: int
     head_activation: str = "relu6"
     mix_width: int | None = None
-    """Of MobileNetV3's second 1x1 convolution, after the pool; ``None``: there is none."""
+    """Width of MobileNetV3's second 1x1 convolution, after the pool; None: there is none."""
 
     @cached_property
     def places(self) -> tuple[tuple[str, int, int, int, int], ...]:
@@ -164,7 +164,7 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def options(self) -> tuple[tuple[Candidate, ...], ...]:
-        """The candidates of each decision; skip only where input and output agree in shape."""
+        """The candidates of each decision; skip only where input and output have the same shape."""
         rows: list[tuple[Candidate, ...]] = []
         places = iter(self.places)
         for stage in self.stages:
@@ -177,6 +177,10 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
+        return self._decisions
+
+    @cached_property
+    def _decisions(self) -> tuple[Decision, ...]:
         return tuple(
             Decision(place[0], tuple(option.name for option in options))
             for place, options in zip(self.places, self.options, strict=True)
@@ -191,16 +195,16 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
         return product
 
     @property
-    def usual(self) -> Genotype:
-        """MobileNetV2's block everywhere, or of each decision the candidate most like it."""
-        wanted = UNIFORM[0]
+    def default(self) -> Genotype:
+        """The block of MobileNetV2 everywhere, or the most similar candidate of each decision."""
+        reference = UNIFORM[0]
         choices = (
             min(
                 range(len(row)),
                 key=lambda number: (
-                    row[number].op != wanted.op,
-                    abs(row[number].kernel_size - wanted.kernel_size),
-                    abs(row[number].expand_ratio - wanted.expand_ratio),
+                    row[number].op != reference.op,
+                    abs(row[number].kernel_size - reference.kernel_size),
+                    abs(row[number].expand_ratio - reference.expand_ratio),
                 ),
             )
             for row in self.options
@@ -226,30 +230,22 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
 
     def architecture(self, genotype: Genotype) -> Architecture:
         """Return the network of a genotype. Raises `UsageError` for one of another space."""
-        choices = genotype.choices
-        if genotype.space != self.name or len(choices) != len(self.places):
-            raise UsageError(
-                f"a genotype of space {genotype.space!r} with {len(choices)} choices does not fit "
-                f"space {self.name!r} with {len(self.places)} decisions"
-            )
-        for place, options, choice in zip(self.places, self.options, choices, strict=True):
-            if not 0 <= choice < len(options):
-                raise UsageError(f"{place[0]}: candidate {choice} of {len(options)} does not exist")
-        chosen = (row[choice] for row, choice in zip(self.blocks, choices, strict=True))
+        check_genotype(genotype, self.name, self.decisions)
+        chosen = (row[choice] for row, choice in zip(self.blocks, genotype.choices, strict=True))
         blocks = (*self.stem, *chosen, *self._head_blocks)
         return Architecture(genotype, blocks, self.input_shape, self.num_classes)
 
-    def decided(self, architecture: Architecture) -> tuple[int | None, ...]:
+    def block_decisions(self, architecture: Architecture) -> tuple[int | None, ...]:
         first, decisions = len(self.stem), len(self.places)
         places = (number - first for number in range(len(architecture.blocks)))
         return tuple(place if 0 <= place < decisions else None for place in places)
 
     def baselines(self) -> Iterable[Baseline]:
-        """Yield uniform networks of all `WIDTHS`."""
+        """Yield uniform networks in all `WIDTH_MULTS`."""
         for candidate in UNIFORM:
-            for width_mult in WIDTHS:
-                one = mobilenet_v2_like(self, candidate, width_mult)
-                yield Baseline(f"uniform {candidate.name} x{width_mult:g}", "uniform", one)
+            for width_mult in WIDTH_MULTS:
+                network = mobilenet_v2_like(self, candidate, width_mult)
+                yield Baseline(f"uniform {candidate.name} x{width_mult:g}", "uniform", network)
 
     def random(self, rng: Random) -> Genotype:
         return Genotype(self.name, tuple(rng.randrange(len(row)) for row in self.options))
@@ -263,7 +259,7 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
                     yield Genotype(self.name, changed)
 
     def uniform(self, candidate: Candidate) -> Genotype:
-        """Return the genotype that takes one candidate everywhere."""
+        """Return the genotype with the same candidate everywhere."""
         return Genotype(self.name, tuple(row.index(candidate) for row in self.options))
 
     @cached_property

@@ -1,6 +1,6 @@
-"""Chain spaces that people write: one TOML file is one space (fields: `hwnas/spaces/chains`).
+"""Chain spaces in TOML files, one space a file (fields: `hwnas/spaces/chains`).
 
-The file gives stem, stages and head; image size and classes come from the data. A wrong or unknown
+The file has stem, stages and head; image size and classes come from the data. A wrong or unknown
 field is an error with the file, the field and what was expected.
 """
 
@@ -26,7 +26,7 @@ Ratios = Annotated[tuple[Annotated[float, msgspec.Meta(gt=0)], ...], msgspec.Met
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Candidates: every kernel size with every expansion, one operation and activation."""
+    """Candidates of one operation and activation: every kernel size with every expansion."""
 
     op: Literal["mbconv", "fused_mbconv"] = "mbconv"
     kernel_size: Annotated[tuple[Kernel, ...], msgspec.Meta(min_length=1)]
@@ -49,20 +49,20 @@ class StageRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     width: Positive
     depth: Positive
     least_depth: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Blocks that cannot be skipped; those without a shortcut cannot be anyway."""
+    """Number of blocks that can't be skipped; those without a shortcut never can."""
     stride: Literal[1, 2] = 1
     options: tuple[Options, ...] = ()
-    """Instead of the space's."""
+    """Candidates of this stage; empty: those of the space."""
 
 
 class Stem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The first convolution, 3x3, and if wanted a fixed MBConv of expansion 1 after it."""
+    """The first convolution, 3x3, and optionally a fixed MBConv of expansion 1 after it."""
 
     width: Positive
     stride: Literal[1, 2] = 2
     activation: Activation = "relu6"
     first_width: Positive | None = None
-    """Of the fixed MBConv."""
+    """Width of the fixed MBConv; None: there is none."""
     first_activation: Activation = "relu6"
 
 
@@ -70,18 +70,18 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     width: Positive
     activation: Activation = "relu6"
     mix_width: Positive | None = None
-    """Of MobileNetV3's 1x1 convolution after the pool."""
+    """Width of MobileNetV3's 1x1 convolution after the pool; None: there is none."""
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Image sizes, in pixels, that the space is for."""
+    """Image sizes in pixels that the space supports."""
 
     least: Positive
     most: Positive
     step: Positive = 1
 
     def check(self, name: str, input_shape: tuple[int, int, int]) -> None:
-        """Raise `UsageError` for images that the space of that name is not for."""
+        """Raise `UsageError` for images of another size; ``name`` is that of the space."""
         _, height, width = input_shape
         if height != width or height not in range(self.least, self.most + 1, self.step):
             step = f" in steps of {self.step}" if self.step > 1 else ""
@@ -92,13 +92,13 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class ChainFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A space as it stands in a file."""
+    """The content of a TOML file."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
     title: str
     source: str = ""
     width_mult: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    """Times all widths but the head's where it is below 1; rounded to 8."""
+    """Factor of all widths, rounded to 8; below 1 that of the head is kept."""
     resolution: Sizes
     stem: Stem
     head: Head
@@ -107,8 +107,10 @@ class ChainFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 def find_chain(name: str) -> tuple[ChainFile, str]:
-    """Return the file of a path that ends in ``.toml``, or the shipped one of a name, and its
-    digest. Raises `UnknownName`, `InvalidFile`."""
+    """Return the content of a ``.toml`` path or of a shipped file by name, and its digest.
+
+    Raises `UnknownName` or `InvalidFile`.
+    """
     if name.endswith(".toml"):
         return _read(Path(name))
     shipped = chain_names()
@@ -128,7 +130,7 @@ def chain_names() -> list[str]:
 def chain_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> MobileSpace:
     """Return the space of a file or shipped name for images of ``input_shape``.
 
-    Its name has the file's digest, so that nothing measured for another version is taken for it.
+    Its name has the digest of the file, so that no measurement of another version is used for it.
     Raises `UsageError` for an image size that the file does not allow.
     """
     chain, digest = find_chain(name)
@@ -175,7 +177,7 @@ def _read(file: Traversable | Path) -> tuple[ChainFile, str]:
 
 
 def _candidates(options: tuple[Options, ...]) -> tuple[Candidate, ...]:
-    return tuple(candidate for one in options for candidate in one.candidates)
+    return tuple(candidate for row in options for candidate in row.candidates)
 
 
 def _stage(row: StageRow, width_mult: float) -> Stage:

@@ -2,9 +2,9 @@
 
 Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332, section 4.1. The backbone, whose blocks widen step by
 step, is that of Han, Kim and Kim, "Deep Pyramidal Residual Networks", CVPR 2017, arXiv:1610.02915;
-the cell is the tree of Cai et al., ICML 2018, arXiv:1806.02639: a convolution in two groups, whose
-output is split to two branches. A branch takes two edges from its input and two more from the end
-of each, and sums the four ends. All twelve edges of a cell are decisions of its own.
+the cell is the tree of Cai et al., ICML 2018, arXiv:1806.02639: a convolution in two groups whose
+output is split into two branches. A branch has two edges from its input and two more from the end
+of each, and sums the four ends. Each of the twelve edges of a cell is a decision.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import msgspec
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.architecture.graph import IMAGE, Inputs
 from hwnas.errors import UsageError
-from hwnas.spaces.cells.layout import Draft
-from hwnas.spaces.space import Baseline, Decision, Site
+from hwnas.spaces.cells.layout import GraphBuilder
+from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
 
 EDGES = {
     "sep3": ("bn_relu_sep_conv", 3),
@@ -33,11 +33,11 @@ EDGES = {
 }
 """Candidates of an edge: operation and kernel size. Convolutions are depthwise, then 1x1."""
 
-USUAL = "sep3"
+DEFAULT_EDGE = "sep3"
 EXPANSION = 4
 """Width of a block over that of its cell."""
-WIDTHS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
-"""What the widths of the uniform networks are multiplied with."""
+WIDTH_MULTS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
+"""Width multipliers of the uniform networks."""
 
 
 class TreeSpace(msgspec.Struct, frozen=True, dict=True):
@@ -47,16 +47,19 @@ class TreeSpace(msgspec.Struct, frozen=True, dict=True):
     input_shape: tuple[int, int, int]
     num_classes: int
     cells: tuple[int, ...] = (18, 18, 18)
-    """Of each stage."""
+    """Number of cells in each stage."""
     stem_width: int = 16
     base_width: int = 64
-    """From which the width of the blocks grows."""
+    """Width from which the blocks grow to ``last_width``."""
     last_width: int = 400
-    """Of the last block."""
     candidates: tuple[str, ...] = tuple(EDGES)
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
+        return self._decisions
+
+    @cached_property
+    def _decisions(self) -> tuple[Decision, ...]:
         return tuple(Decision(edge.name, self.candidates) for edge in self._layout.edges)
 
     @property
@@ -65,9 +68,9 @@ class TreeSpace(msgspec.Struct, frozen=True, dict=True):
         return len(self.candidates) ** len(self._layout.edges)
 
     @property
-    def usual(self) -> Genotype:
+    def default(self) -> Genotype:
         """Separable 3x3 convolutions everywhere, or the first candidate."""
-        return self.uniform(USUAL if USUAL in self.candidates else self.candidates[0])
+        return self.uniform(DEFAULT_EDGE if DEFAULT_EDGE in self.candidates else self.candidates[0])
 
     @property
     def fixed(self) -> tuple[Block, ...]:
@@ -82,40 +85,31 @@ class TreeSpace(msgspec.Struct, frozen=True, dict=True):
 
     def architecture(self, genotype: Genotype) -> Architecture:
         """Return the network of a genotype. Raises `UsageError` for one of another space."""
-        choices, edges = genotype.choices, self._layout.edges
-        if genotype.space != self.name or len(choices) != len(edges):
-            raise UsageError(
-                f"a genotype of space {genotype.space!r} with {len(choices)} choices does not fit "
-                f"space {self.name!r} with {len(edges)} decisions"
-            )
+        check_genotype(genotype, self.name, self.decisions)
         blocks = list(self._layout.blocks)
-        for decision, (edge, choice) in enumerate(zip(edges, choices, strict=True)):
-            if not 0 <= choice < len(self.candidates):
-                raise UsageError(
-                    f"{edge.name}: candidate {choice} of {len(self.candidates)} does not exist"
-                )
-            blocks[edge.place] = self._edge(decision, choice)
+        for decision, choice in enumerate(genotype.choices):
+            blocks[self._layout.edges[decision].place] = self._edge(decision, choice)
         return Architecture(
             genotype, tuple(blocks), self.input_shape, self.num_classes, self._layout.inputs
         )
 
-    def decided(self, architecture: Architecture) -> tuple[int | None, ...]:
+    def block_decisions(self, architecture: Architecture) -> tuple[int | None, ...]:
         places = {edge.place: decision for decision, edge in enumerate(self._layout.edges)}
         return tuple(map(places.get, range(len(architecture.blocks))))
 
     def baselines(self) -> Iterable[Baseline]:
-        """Yield networks of separable 3x3 convolutions, of all `WIDTHS`."""
-        for width_mult in WIDTHS:
+        """Yield networks of separable 3x3 convolutions in all `WIDTH_MULTS`."""
+        for width_mult in WIDTH_MULTS:
             scaled = msgspec.structs.replace(
                 self,
                 name="uniform",
                 stem_width=round(self.stem_width * width_mult),
                 base_width=round(self.base_width * width_mult),
                 last_width=round(self.last_width * width_mult),
-                candidates=(USUAL,),
+                candidates=(DEFAULT_EDGE,),
             )
-            one = scaled.architecture(scaled.usual)
-            yield Baseline(f"uniform {USUAL} x{width_mult:g}", "uniform", one)
+            network = scaled.architecture(scaled.default)
+            yield Baseline(f"uniform {DEFAULT_EDGE} x{width_mult:g}", "uniform", network)
 
     def random(self, rng: Random) -> Genotype:
         choices = (rng.randrange(len(self.candidates)) for _ in self._layout.edges)
@@ -130,7 +124,7 @@ class TreeSpace(msgspec.Struct, frozen=True, dict=True):
                     yield Genotype(self.name, changed)
 
     def uniform(self, candidate: str) -> Genotype:
-        """Return the genotype that takes one candidate everywhere."""
+        """Return the genotype with the same candidate everywhere."""
         number = self.candidates.index(candidate)
         return Genotype(self.name, (number,) * len(self._layout.edges))
 
@@ -146,11 +140,11 @@ class TreeSpace(msgspec.Struct, frozen=True, dict=True):
 class _Edge(NamedTuple):
     name: str
     place: int
-    """Of its block in the network."""
+    """Index of its block in the network."""
 
 
 class _Layout(NamedTuple):
-    """A network of the space, all edges being the first candidate."""
+    """The network of the space whose edges all have the first candidate."""
 
     blocks: tuple[Block, ...]
     inputs: Inputs
@@ -158,7 +152,7 @@ class _Layout(NamedTuple):
 
 
 def inner_widths(space: TreeSpace) -> list[int]:
-    """Return the widths inside the cells: growing evenly, then rounded, then down to even ones."""
+    """Return the widths inside the cells: evenly spaced, rounded, then made even."""
     base, last = space.base_width / EXPANSION, space.last_width / EXPANSION
     count = sum(space.cells)
     grown = (base + (last - base) * number / count for number in range(1, count + 1))
@@ -166,11 +160,11 @@ def inner_widths(space: TreeSpace) -> list[int]:
 
 
 GROUPED = 2
-"""Widths are multiples of it: the convolution at the root of a cell is in two groups."""
+"""Widths are multiples of this, as the convolution at the root of a cell is in two groups."""
 
 
 def _lay_out(space: TreeSpace) -> _Layout:
-    net, edges = Draft(), list[_Edge]()
+    net, edges = GraphBuilder(), list[_Edge]()
     channels, size, _ = space.input_shape
     place = net.add(Block("conv_bn", channels, space.stem_width, 3, 1, 1, size), IMAGE)
     widths = iter(inner_widths(space))
@@ -190,15 +184,21 @@ def _lay_out(space: TreeSpace) -> _Layout:
 
 
 def _block(
-    net: Draft, edges: list[_Edge], name: str, source: int, width: int, stride: int, default: str
+    net: GraphBuilder,
+    edges: list[_Edge],
+    name: str,
+    source: int,
+    width: int,
+    stride: int,
+    default: str,
 ) -> int:
-    """Add one residual block; return the place of its output."""
+    """Add a residual block; return the index of its output."""
     before = net.blocks[source]
     c_in, c_out, size = before.out_channels, EXPANSION * width, before.out_size
     if size % stride:
         raise UsageError(f"{name} halves {size} px, which is odd")
     if c_out < c_in:
-        raise UsageError(f"{name} is {c_out} wide and takes {c_in} channels: trees only widen")
+        raise UsageError(f"{name} has {c_in} channels in and {c_out} out: trees only widen")
     out = size // stride
     inner = net.add(Block("bn_conv", c_in, width, 1, 1, 1, size), source)
     root = net.add(Block("bn_relu_group_conv", width, 2 * width, 3, stride, 1, size, "relu"), inner)
@@ -218,8 +218,10 @@ def _block(
     return net.add(Block("add", c_out, c_out, 1, 1, 2, out), shortcut, widened)
 
 
-def _branch(net: Draft, edges: list[_Edge], name: str, branch: int, default: str) -> list[int]:
-    """Add the six edges of a branch in the order of a walk; return the four ends."""
+def _branch(
+    net: GraphBuilder, edges: list[_Edge], name: str, branch: int, default: str
+) -> list[int]:
+    """Add the six edges of a branch in depth-first order; return the four ends."""
 
     def edge(where: str, source: int) -> int:
         before = net.blocks[source]

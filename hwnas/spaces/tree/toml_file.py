@@ -1,7 +1,7 @@
-"""Tree spaces that people write: TOML with ``family = "tree"`` (fields: `hwnas/spaces/trees`).
+"""Tree spaces in TOML files with ``family = "tree"`` (fields: `hwnas/spaces/trees`).
 
-The file gives the number of cells and the widths; image size and classes come from the data. A
-wrong or unknown field is an error with the file, the field and what was expected.
+The file has the number of cells and the widths; image size and classes come from the data. A wrong
+or unknown field is an error with the file, the field and what was expected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class TreeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A space as it stands in a file."""
+    """The content of a TOML file."""
 
     family: Literal["tree"]
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
@@ -32,12 +32,11 @@ class TreeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     source: str = ""
     resolution: Sizes
     cells: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)]
-    """Of each stage; each stage but the first begins with a stride of 2."""
+    """Number of cells in each stage; all stages but the first begin with a stride of 2."""
     stem_width: Positive = 16
     base_width: Width = 64
-    """From which the width of the blocks grows."""
+    """Width from which the blocks grow to ``last_width``."""
     last_width: Width = 400
-    """Of the last block."""
     candidates: Annotated[tuple[Edge, ...], msgspec.Meta(min_length=1)] = tuple(EDGES)  # type: ignore[assignment]
 
 
@@ -53,13 +52,13 @@ def tree_names() -> list[str]:
 def tree_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -> TreeSpace:
     """Return the space of a file or shipped name for images of ``input_shape``.
 
-    Its name has the file's digest, so that nothing measured for another version is taken for it.
+    Its name has the digest of the file, so that no measurement of another version is used for it.
     Raises `UsageError` for an image size that the file does not allow.
     """
-    given = Path(name) if name.endswith(".toml") else _shipped() / f"{name}.toml"
-    tree, text = _decoded(given, TreeFile)
+    file = Path(name) if name.endswith(".toml") else _shipped() / f"{name}.toml"
+    tree, text = _decode(file, TreeFile)
     if len(set(tree.candidates)) < len(tree.candidates):
-        raise InvalidFile(str(given), "expected each candidate once - at `$.candidates`")
+        raise InvalidFile(str(file), "expected each candidate once - at `$.candidates`")
     tree.resolution.check(name, input_shape)
     digest = hashlib.sha256(text).hexdigest()[:6]
     return TreeSpace(
@@ -78,7 +77,7 @@ def _shipped() -> Traversable:
     return files("hwnas.spaces") / "trees"
 
 
-def _decoded(file: Traversable | Path, kind: type[T]) -> tuple[T, bytes]:
+def _decode(file: Traversable | Path, kind: type[T]) -> tuple[T, bytes]:
     try:
         text = file.read_bytes()
         return msgspec.toml.decode(text, type=kind), text

@@ -1,1 +1,1 @@
-"""Several processes of one run: what rank 0 decides and the others follow."""
+"""Several processes of one run: rank 0 decides, the other ranks follow."""

@@ -1,7 +1,7 @@
-"""What the other ranks of ``torchrun`` do: train together with rank 0, which decides and writes.
+"""The other ranks of ``torchrun``: they train together with rank 0, which decides and writes.
 
-Rank 0 runs the command as if it were alone. Where it trains a supernet or a network it first tells
-the others what, and all run the same loop on their parts of each batch.
+Rank 0 runs the command as if it were alone. Before it trains a supernet or a network it broadcasts
+the task, and all ranks run the same loop on their shards of each batch.
 """
 
 from __future__ import annotations
@@ -13,47 +13,47 @@ from typing import cast
 import msgspec
 import torch
 
-from hwnas.data.datasets import load_dataset
 from hwnas.devices.profile import find_profile
-from hwnas.nn.auxiliary import trainee
-from hwnas.nn.build import build
 from hwnas.search.loop import run_search
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext, SteppedStrategy
 from hwnas.spaces.int8 import in_float
-from hwnas.specialize.distributed.tasks import End, SearchTask, Task, TrainTask, broken, tell
+from hwnas.specialize.distributed.tasks import End, SearchTask, Task, left_in_task, send
 from hwnas.specialize.setup.resolve import load_images, load_space
-from hwnas.training.distributed import RankLost, joined, rank, told
+from hwnas.training.distributed import RankLost, broadcast, process_group, rank
+from hwnas.training.job import train_with_rank_0
 from hwnas.training.loader import as_data, seeded
-from hwnas.training.loop import keep_freed_memory, train
+from hwnas.training.loop import keep_freed_memory
 
 
 @contextmanager
 def leading() -> Iterator[bool]:
-    """Join the other ranks. On rank 0 the body runs, told by ``True``, and the others end after it;
-    on the others it gets ``False`` when all is done."""
-    with joined():
+    """Join the other ranks: yield True on rank 0, which gives them tasks until the body ends.
+
+    The other ranks work on these tasks first, and yield False when there are no more.
+    """
+    with process_group():
         if rank() > 0:
-            _serve()
+            _work()
             yield False
             return
         try:
             yield True
         finally:
-            if not broken():  # else the closed connection ends the others in the midst of it
+            if not left_in_task():  # else the closed connection ends the other ranks
                 with suppress(RankLost):
-                    tell(End())
+                    send(End())
 
 
-def _serve() -> None:
+def _work() -> None:
     while True:
-        task = msgspec.convert(told(), Task)
+        task = msgspec.convert(broadcast(), Task)
         if isinstance(task, End):
             return
         if isinstance(task, SearchTask):
             _search(task)
         else:
-            _train(task)
+            train_with_rank_0(task.job)
 
 
 def _search(task: SearchTask) -> None:
@@ -74,13 +74,3 @@ def _search(task: SearchTask) -> None:
     keep_freed_memory()
     strategy = cast(SteppedStrategy, load_strategy(spec.strategy).begin(context))
     run_search(strategy, train_data, valid, task.plan, spec.seed, None, task.round)
-
-
-def _train(task: TrainTask) -> None:
-    dataset = load_dataset(task.data, input_shape=task.architecture.input_shape)
-    torch.set_num_threads(task.threads)
-    keep_freed_memory()
-    network = build(task.architecture, task.plan.dropout)
-    trained = trainee(network, task.architecture, task.plan.auxiliary)
-    trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    train(trained, as_data(dataset.train, dataset), task.plan, task.seed)

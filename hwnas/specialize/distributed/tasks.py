@@ -1,4 +1,4 @@
-"""What rank 0 tells the other ranks to do with it (`hwnas.specialize.distributed.ranks`)."""
+"""The tasks that rank 0 broadcasts to the other ranks (`hwnas.specialize.distributed.ranks`)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from contextlib import contextmanager
 
 import msgspec
 
-from hwnas.architecture.architecture import Architecture
 from hwnas.latency_models.cost import CostTable
 from hwnas.search.plan import SearchPlan
 from hwnas.specialize.spec import RunSpec
-from hwnas.training.distributed import ranks, told
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.distributed import broadcast, ranks
+from hwnas.training.job import TrainingJob
 
 
 class SearchTask(msgspec.Struct, frozen=True, tag="search"):
-    """A supernet to train, up to the end of a round."""
+    """Train a supernet, up to the end of a round."""
 
     spec: RunSpec
     costs: CostTable
@@ -27,44 +26,40 @@ class SearchTask(msgspec.Struct, frozen=True, tag="search"):
 
 
 class TrainTask(msgspec.Struct, frozen=True, tag="train"):
-    """A network to train from scratch."""
+    """Train one network."""
 
-    architecture: Architecture
-    data: str
-    plan: TrainingPlan
-    seed: int
-    threads: int
+    job: TrainingJob
 
 
 class End(msgspec.Struct, frozen=True, tag="end"):
-    """Nothing more is to be done."""
+    """Leave the process group: there is nothing more to do."""
 
 
 Task = SearchTask | TrainTask | End
 
 
-def tell(task: Task) -> None:
-    """Let the other ranks, if there are any, begin the same work."""
+def send(task: Task) -> None:
+    """Let the other ranks, if there are any, begin a task."""
     if ranks() > 1:
-        told(msgspec.to_builtins(task))
+        broadcast(msgspec.to_builtins(task))
 
 
 class _Shared:
-    """Whether all ranks are in a task: it stays so where this one's part ended in an error."""
+    """Whether all ranks work on a task; it stays true where an error ended this rank's part."""
 
     running = False
 
 
-def broken() -> bool:
-    """Whether this rank left a task that the others are still in, and listen to nothing else."""
+def left_in_task() -> bool:
+    """Whether an error took this rank out of a task that the other ranks still work on."""
     return _Shared.running
 
 
 @contextmanager
 def together(task: Task | None) -> Iterator[None]:
-    """Tell the other ranks of ``task``, and do this rank's part of it in the body."""
+    """Send ``task`` to the other ranks, and do this rank's part of it in the body."""
     if task is not None:
-        tell(task)
+        send(task)
     _Shared.running = task is not None
     yield
     _Shared.running = False

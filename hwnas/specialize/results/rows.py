@@ -31,7 +31,7 @@ def block_rows(
     probabilities: Probabilities | None,
 ) -> list[BlockRow]:
     """Return a row for each block; of several blocks from one decision the first has the shares."""
-    decided, cells = space.decided(architecture), _cell_of(space, architecture)
+    decided, cells = space.block_decisions(architecture), _cell_of(space, architecture)
     rows: list[BlockRow] = []
     for place, block in enumerate(architecture.blocks):
         cost_ms, number = model.block_ms(block), decided[place]
@@ -65,7 +65,7 @@ def cell_rows(
         return []
     cells = inner.cells(architecture.genotype)
     cost_ms = [0.0] * len(architecture.genotype.choices)
-    for block, number in zip(architecture.blocks, inner.decided(architecture), strict=True):
+    for block, number in zip(architecture.blocks, inner.block_decisions(architecture), strict=True):
         if number is not None:
             cost_ms[number] += model.block_ms(block)
     rows: list[CellRow] = []

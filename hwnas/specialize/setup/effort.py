@@ -7,7 +7,7 @@ import msgspec
 from hwnas.search.plan import SearchPlan
 from hwnas.specialize.spec import EffortName
 from hwnas.training.distributed import ranks
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.loop import TrainingPlan, scaled_learning_rate
 
 REFERENCE_MACS = 5_000_000
 """The numbers of images of an `Effort` are for networks of this size; larger ones see fewer."""
@@ -76,7 +76,7 @@ def plans(
     training = TrainingPlan(
         epochs=epochs(effort.training_passes, macs, 3, effort.max_epochs),
         batch_size=batch_size,
-        peak_learning_rate=0.1 * batch_size / 64,
+        peak_learning_rate=scaled_learning_rate(batch_size),
         flip=flip,
     )
     return search, training

@@ -43,7 +43,7 @@ def work_plans(
     images = len(dataset.train.labels)
     search, training = plans(EFFORTS[spec.effort], images, macs, spec.flip, search_macs)
     if spec.effort == "full" and isinstance(inner := in_float(space), CellSpace):
-        network = inner.architecture(inner.usual)
+        network = inner.architecture(inner.default)
         deep = network.blocks[auxiliary_place(network)].out_size > WINDOW
         training = msgspec.structs.replace(
             training, drop_path=DROP_PATH, auxiliary=AUXILIARY_WEIGHT if deep else 0.0
@@ -70,13 +70,13 @@ def _max_image_bytes(space: SearchSpace) -> float:
     a few random ones."""
     inner, rng = in_float(space), Random(0)
     random = [] if isinstance(inner, GrownSpace) else [inner.random(rng) for _ in range(4)]
-    return max(image_bytes(inner.architecture(each)) for each in (inner.usual, *random))
+    return max(image_bytes(inner.architecture(each)) for each in (inner.default, *random))
 
 
 def _mean_macs(space: SearchSpace) -> float:
     """Return the mean MACs of random networks; for a space that grows networks those of the default
     one, because its largest networks are far beyond those that a search meets."""
     if isinstance(in_float(space), GrownSpace):
-        return space.architecture(space.usual).macs
+        return space.architecture(space.default).macs
     rng = Random(0)
     return fmean(space.architecture(space.random(rng)).macs for _ in range(RANDOM_NETWORKS))

@@ -92,7 +92,7 @@ class ResolvedRun(NamedTuple):
 
     def budget_ms(self, model: LatencyModel) -> float:
         costs = model.costs(self.space)
-        default_ms = costs.network_ms(self.space.usual.choices)
+        default_ms = costs.network_ms(self.space.default.choices)
         return resolve_budget(self.spec.budget, costs, default_ms)
 
 

@@ -23,7 +23,7 @@ from hwnas.measurement.measurement import Measurement
 from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.steps.quantize import compile_trained, preprocessing
 from hwnas.specialize.steps.screening import ScreeningResult, measure
-from hwnas.specialize.steps.train_job import TrainResult
+from hwnas.training.job import TrainingResult
 
 MAX_DISAGREEMENT = 0.05
 """Relative difference of two measurements of a network above which it is measured again."""
@@ -37,7 +37,7 @@ class TrainedCandidate(NamedTuple):
     """A trained network, its file for the target, and the measurement of that file."""
 
     candidate: Candidate
-    result: TrainResult
+    result: TrainingResult
     artifact: Artifact
     measurement: Measurement | None
 
@@ -136,7 +136,7 @@ def further_candidates(
 
 
 def deliver(
-    run: RunContext, model: LatencyModel, chosen: list[Candidate], results: list[TrainResult]
+    run: RunContext, model: LatencyModel, chosen: list[Candidate], results: list[TrainingResult]
 ) -> DeliveryResult:
     """Compile and verify the trained networks, measure their files, and write the best one's.
 

@@ -31,7 +31,7 @@ from hwnas.nn.build import Network
 from hwnas.specialize.context import RunContext
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.loader import as_data, derived_seed
-from hwnas.training.loop import RECALIBRATED, TrainingPlan, recalibrate, train
+from hwnas.training.loop import RECALIBRATION_IMAGES, TrainingPlan, recalibrate, train
 
 Array = np.ndarray[Any, Any]
 
@@ -155,7 +155,7 @@ def tune(network: Network, run: RunContext, seven_bits: bool) -> None:
     )
     with quantisation_aware(network, 7 if seven_bits else 8) as quantised:
         train(quantised, data, plan, derived_seed(spec.seed, "tune"))
-        recalibrate(quantised, data.drawn(RECALIBRATED, spec.seed))
+        recalibrate(quantised, data.sample(RECALIBRATION_IMAGES, spec.seed))
     network.eval()
 
 

@@ -26,7 +26,7 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.training.checkpoint import save_checkpoint
 from hwnas.training.loader import Data, derived_seed
-from hwnas.training.loop import RECALIBRATED, accuracy, recalibrate
+from hwnas.training.loop import RECALIBRATION_IMAGES, accuracy, recalibrate
 
 MIN_MARGIN, MAX_MARGIN = 0.02, 0.06
 """Bounds of the margin between budget and predicted latency, as shares of the budget. A network
@@ -175,7 +175,7 @@ def _candidate(
     architecture = run.space.architecture(genotype)
     if strategy.inherits(genotype):
         save_checkpoint(inherited_weights(run, architecture), network.state_dict(), {})
-    recalibrate(network, train.drawn(RECALIBRATED // 2, run.spec.seed))
+    recalibrate(network, train.sample(RECALIBRATION_IMAGES // 2, run.spec.seed))
     return Candidate(
         name=f"{run.spec.strategy} {number}",
         origin="search",

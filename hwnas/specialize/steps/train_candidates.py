@@ -1,130 +1,86 @@
-"""Training the chosen networks: each in a process of its own, or all ranks on one after another."""
+"""Training the chosen networks, each in a process of its own or each on all ranks."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
-
-import msgspec
 
 from hwnas.console import Update
 from hwnas.errors import HwnasError
 from hwnas.files import read_lines, write_json
-from hwnas.processes import cores
 from hwnas.specialize.context import Candidate, RunContext
+from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.steps.screening import inherited_weights
-from hwnas.specialize.steps.train_job import TrainJob, TrainResult, run_training
+from hwnas.specialize.steps.train_network import fine_tuning
 from hwnas.training.distributed import ranks
+from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
+from hwnas.training.loader import as_data, write_images
 from hwnas.training.loop import EpochLog
+from hwnas.training.pool import ProcessPool
+
+IMAGES = "images.safetensors"
+"""Images of a data set that was made in memory, for the processes; beside their folders."""
 
 
-def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainResult]:
-    """Train each network in a process of its own, as many at once as there are cores.
+def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
+    """Train each network, in a process of its own for each core.
 
-    Several ranks train them together instead, one after the other.
+    Where there are several ranks they train each network together instead.
     """
-    folder = run.folder.path / "training"
-    waiting = [
-        one for one in chosen if not (folder / one.architecture.digest / "result.json").exists()
-    ]
-    if ranks() > 1:
-        _train_together(run, waiting, chosen, folder)
-        return [_result(folder / one.architecture.digest) for one in chosen]
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    with run.console.step(f"training {len(chosen)} networks") as update, run.folder.stage("train"):
-        try:
-            while waiting or running:
-                while waiting and len(running) < cores():
-                    one = waiting.pop(0)
-                    running[one.architecture.digest] = _start(run, one, folder)
-                time.sleep(0.2)
-                for digest, process in list(running.items()):
-                    if process.poll() is not None:
-                        _check_ended(process, folder / digest)
-                        del running[digest]
-                _tell(update, chosen, folder, run.training_plan.epochs)
-        finally:
-            for process in running.values():
-                process.kill()
-                process.wait()
-    return [_result(folder / one.architecture.digest) for one in chosen]
-
-
-def _train_together(
-    run: RunContext, waiting: list[Candidate], chosen: list[Candidate], folder: Path
-) -> None:
-    title = f"training {len(chosen)} networks on {ranks()} ranks"
-    plan, config = run.training_plan, run.spec
+    root = run.folder.path / "training"
+    folders = [root / candidate.architecture.digest for candidate in chosen]
+    jobs = {
+        folder: _job(run, candidate, folder)
+        for folder, candidate in zip(folders, chosen, strict=True)
+        if read_result(folder) is None
+    }
+    where = f" on {ranks()} ranks" if ranks() > 1 else ""
+    title = f"training {len(chosen)} networks{where}"
     with run.console.step(title) as update, run.folder.stage("train"):
-        for one in waiting:
-            out = folder / one.architecture.digest
-            write_json(out / "architecture.json", one.architecture)
-            weights = inherited_weights(run, one.architecture)
-            training = TrainJob(
-                architecture=str(out / "architecture.json"),
-                data=config.data,
-                out=str(out),
-                epochs=plan.epochs,
-                batch_size=plan.batch_size,
-                weights=str(weights) if weights.exists() else None,
-                flip=config.flip,
-                auxiliary=plan.auxiliary,
-                drop_path=plan.drop_path,
-                seed=config.seed,
-            )
-            run_training(training, True, lambda _: _tell(update, chosen, folder, plan.epochs))
+
+        def show_progress() -> None:
+            _show_progress(update, folders, run.training_plan.epochs)
+
+        dataset, images = run.dataset, None
+        if ranks() > 1 or not dataset.source:
+            images = as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
+        if jobs and images and not dataset.source:
+            write_images(root / IMAGES, *images)
+        for folder, job in jobs.items():
+            write_json(folder / "architecture.json", job.architecture)
+            if ranks() > 1:
+                run_job(
+                    job,
+                    folder,
+                    images=images,
+                    on_epoch=lambda _: show_progress(),
+                    epochs_context=together(TrainTask(job)),
+                )
+            else:
+                write_json(folder / "job.json", job)
+        waiting = [] if ranks() > 1 else list(jobs)
+        for folder, failure in ProcessPool().train(waiting, show_progress):
+            if failure:
+                raise HwnasError(f"training {folder.name} failed: {failure}")
+        show_progress()
+    results = [read_result(folder) for folder in folders]
+    return [result for result in results if result is not None]
 
 
-def _start(run: RunContext, one: Candidate, folder: Path) -> subprocess.Popen[bytes]:
-    """Start ``hwnas train`` for one network; it ends when this process does."""
-    out = folder / one.architecture.digest
-    write_json(out / "architecture.json", one.architecture)
-    config = run.spec
-    command = [
-        sys.executable, "-m", "hwnas", "train",
-        "--architecture", str(out / "architecture.json"),
-        "--data", config.data,
-        "--out", str(out),
-        "--epochs", str(run.training_plan.epochs),
-        "--batch-size", str(run.training_plan.batch_size),
-        "--auxiliary", str(run.training_plan.auxiliary),
-        "--drop-path", str(run.training_plan.drop_path),
-        "--seed", str(config.seed),
-        "--flip" if config.flip else "--no-flip",
-        "--resume",
-    ]  # fmt: skip
-    if (weights := inherited_weights(run, one.architecture)).exists():
-        command += ["--weights", str(weights)]
-    with open(out / "stderr.txt", "wb") as stderr:
-        return subprocess.Popen(
-            command,
-            env={**os.environ, "HWNAS_PARENT": str(os.getpid())},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-        )
+def _job(run: RunContext, candidate: Candidate, folder: Path) -> TrainingJob:
+    weights, plan = inherited_weights(run, candidate.architecture), run.training_plan
+    inherits = weights.exists()
+    return TrainingJob(
+        architecture=candidate.architecture,
+        data=run.dataset.source or f"../{IMAGES}",
+        plan=fine_tuning(plan) if inherits else plan,
+        initial=os.path.relpath(weights, folder) if inherits else "",
+        seed=run.spec.seed,
+    )
 
 
-def _check_ended(process: subprocess.Popen[bytes], folder: Path) -> None:
-    if process.returncode != 0:
-        said = (folder / "stderr.txt").read_text(errors="replace").strip().splitlines()
-        raise HwnasError(
-            f"training {folder.name} ended with status {process.returncode}: "
-            f"{said[-1] if said else 'it said nothing'}"
-        )
-
-
-def _result(folder: Path) -> TrainResult:
-    return msgspec.json.decode((folder / "result.json").read_bytes(), type=TrainResult)
-
-
-def _tell(update: Update, chosen: list[Candidate], folder: Path, epochs: int) -> None:
-    lines = [
-        list(read_lines(folder / one.architecture.digest / "log.jsonl", EpochLog)) for one in chosen
-    ]
-    done = sum(map(len, lines))
-    last = [f"{epoch[-1].accuracy:.0%}" for epoch in lines if epoch]
-    update(done, epochs * len(chosen), "training accuracy " + ", ".join(last) if last else "")
+def _show_progress(update: Update, folders: list[Path], epochs: int) -> None:
+    logs = [list(read_lines(folder / "log.jsonl", EpochLog)) for folder in folders]
+    last = [f"{log[-1].accuracy:.0%}" for log in logs if log]
+    text = "training accuracy " + ", ".join(last) if last else ""
+    update(sum(map(len, logs)), epochs * len(folders), text)

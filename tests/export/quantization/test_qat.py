@@ -97,7 +97,7 @@ def test_the_rounded_network_is_closer_to_the_int8_file_than_float(tmp_path: Pat
     network = small_network()
     train(network, data, TrainingPlan(epochs=6, batch_size=16, dropout=0), seed=0)
     network.eval()
-    images = next(data.whole())[0].numpy()
+    images = next(data.in_order())[0].numpy()
     path = tmp_path / "model.tflite"
     compile_model(network, (1, 12, 12), path, int8=Int8(images))
     file = file_outputs(path, images)
@@ -119,7 +119,7 @@ def remaining_loss(seed: int) -> float:
     plan = TrainingPlan(epochs=24, batch_size=16, peak_learning_rate=0.05)
     with quantisation_aware(network, weight_bits=2) as rounded:
         rounded.train()
-        images, labels = next(data.whole())
+        images, labels = next(data.in_order())
         with torch.no_grad():
             before = F.cross_entropy(rounded(images), labels).item()
         train(rounded, data, plan, seed=seed + 1)

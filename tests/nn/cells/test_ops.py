@@ -194,7 +194,7 @@ def test_the_auxiliary_head_says_that_a_map_is_too_small() -> None:
         WithAuxiliary(network_of(TINY), TINY.architecture(DARTS))
     chain = tiny_space()
     with pytest.raises(UsageError, match="for networks of cells; this one is a chain"):
-        WithAuxiliary(build(chain.architecture(chain.usual)), chain.architecture(chain.usual))
+        WithAuxiliary(build(chain.architecture(chain.default)), chain.architecture(chain.default))
 
 
 def test_auxiliary_logits_are_given_in_training_and_only_there() -> None:

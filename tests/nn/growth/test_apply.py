@@ -16,7 +16,7 @@ from hwnas.nn.growth.transforms import Net, net_of, strongest
 from hwnas.spaces.grown.chain import chain
 from hwnas.spaces.grown.densenet import densenet
 from hwnas.spaces.grown.space import GrownSpace, Layers, Place
-from hwnas.spaces.grown.steps import Step, deeper_steps, smaller_steps, stepped, wider_step
+from hwnas.spaces.grown.steps import Step, apply_step, deeper_steps, smaller_steps, wider_step
 
 SPACES = {"chain": chain((2, 16, 16), 5), "densenet": densenet((2, 16, 16), 5)}
 
@@ -49,7 +49,7 @@ def drawn_steps(space: GrownSpace, layers: Layers, count: int, rng: Random) -> l
         options = [step for one in places for step in deeper_steps(space, layers, one)]
         options += [step for one in places if (step := wider_step(space, layers, one))]
         found.append(rng.choice(options))
-        layers = stepped(space, layers, found[-1])
+        layers = apply_step(space, layers, found[-1])
     return found
 
 
@@ -62,7 +62,7 @@ def test_growth_gives_the_blocks_of_the_space_and_the_same_function(name: str) -
         steps, layers = drawn_steps(space, start, 8, Random(seed)), start
         grown = grown_net(space, start, net, steps, images(1), generator, noise=0.0)
         for step in steps:
-            layers = stepped(space, layers, step)
+            layers = apply_step(space, layers, step)
         assert grown.blocks == space.blocks(layers)
         for x in (images(1), images(2)):
             torch.testing.assert_close(outputs(grown, x), outputs(net, x), rtol=0, atol=1e-10)
@@ -82,12 +82,12 @@ def test_noise_breaks_the_symmetry_a_little(name: str) -> None:
 @pytest.mark.parametrize("name", SPACES)
 def test_taking_away_gives_the_blocks_of_the_space(name: str) -> None:
     space = SPACES[name]
-    layers = space.layers(space.usual)
+    layers = space.layers(space.default)
     net, rng, generator = trained(space, layers), Random(0), torch.Generator()
     for _ in range(12):
         step = rng.choice(list(smaller_steps(space, layers)))
         net = grown_net(space, layers, net, [step], images(1), generator)
-        layers = stepped(space, layers, step)
+        layers = apply_step(space, layers, step)
         assert net.blocks == space.blocks(layers)
         assert outputs(net, images(2)).isfinite().all()
 
@@ -95,7 +95,7 @@ def test_taking_away_gives_the_blocks_of_the_space(name: str) -> None:
 def test_filters_without_weight_and_effect_can_be_taken_away() -> None:
     """Half the filters are zero, and nothing takes them: without them all is the same."""
     space = SPACES["chain"]
-    net = trained(space, space.layers(space.usual))
+    net = trained(space, space.layers(space.default))
     width = net.blocks[0].out_channels
     weights = {key: value.clone() for key, value in net.weights.items()}
     weights["blocks.0.conv.weight"][width // 2 :] = 0
@@ -107,7 +107,7 @@ def test_filters_without_weight_and_effect_can_be_taken_away() -> None:
 
 def test_a_dense_layer_whose_features_nobody_takes_can_be_left_out() -> None:
     space = SPACES["densenet"]
-    layers = space.layers(space.usual)
+    layers = space.layers(space.default)
     net = trained(space, layers)
     place = max(n for n, block in enumerate(net.blocks) if block.op == "dense_layer")
     block = net.blocks[place]

@@ -146,7 +146,7 @@ def test_copies_share_what_their_consumer_takes() -> None:
 
 
 def test_the_shares_of_the_copies_of_a_channel_sum_to_one() -> None:
-    remap = Remap.drawn(5, 40, torch.Generator().manual_seed(3))
+    remap = Remap.sample(5, 40, torch.Generator().manual_seed(3))
     sums = torch.zeros(5, dtype=torch.float64).index_add(0, remap.source, remap.share)
     torch.testing.assert_close(sums, torch.ones(5, dtype=torch.float64))
 

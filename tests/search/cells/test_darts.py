@@ -117,7 +117,7 @@ def test_a_resumed_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
 
 def test_the_network_of_a_genotype_computes_its_operations_only() -> None:
     strategy = searcher()
-    genotype = SPACE.usual
+    genotype = SPACE.default
     network = strategy.network(genotype).eval()
     assert sum(map(sum, network.computed[1])) == len(SPACE.cells(genotype).reduction.edges)
     assert network(tiny_batch()[0]).shape == (8, 3)

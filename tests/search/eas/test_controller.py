@@ -18,10 +18,10 @@ from hwnas.spaces.grown.mobile import growable
 from hwnas.spaces.grown.space import GrownSpace, Layer, Layers, Place
 from hwnas.spaces.grown.steps import (
     Step,
+    apply_step,
     deeper_steps,
     sentence,
     smaller_steps,
-    stepped,
     vocabulary,
     wider_step,
 )
@@ -182,7 +182,7 @@ def test_a_network_stays_as_it_is_if_no_step_is_allowed() -> None:
 
 
 def test_the_budget_of_a_decision_includes_earlier_decisions() -> None:
-    once = stepped(SPACE, START, Step("wider", 0, 0, 8))
+    once = apply_step(SPACE, START, Step("wider", 0, 0, 8))
     path = runner(tiny_controller(), lambda layers: macs(layers) <= macs(once), 1, 0)(lambda p: 1)
     assert path.layers == once
 
@@ -202,7 +202,7 @@ def test_an_episode_of_the_paper_grows_networks_of_every_space() -> None:
         assert ("larger" in kinds) == (space.family == "mobile")
         layers = start
         for step in path.steps:
-            layers = stepped(space, layers, step)
+            layers = apply_step(space, layers, step)
         assert layers == path.layers
 
 
@@ -219,21 +219,21 @@ def test_words_are_those_of_the_code_of_the_paper() -> None:
 
 def test_steps_have_a_description_and_an_inverse() -> None:
     wide = Step("wider", 1, 0, 8)
-    assert wide.said == "wider 2.1 to 8"
-    assert Step("deeper", 0, 0, 3).said == "deeper 1.1 k3"
-    assert stepped(SPACE, stepped(SPACE, START, wide), Step("narrower", 1, 0, 4)) == START
-    deep = stepped(SPACE, START, Step("deeper", 0, 0, 1))
+    assert wide.description == "wider 2.1 to 8"
+    assert Step("deeper", 0, 0, 3).description == "deeper 1.1 k3"
+    assert apply_step(SPACE, apply_step(SPACE, START, wide), Step("narrower", 1, 0, 4)) == START
+    deep = apply_step(SPACE, START, Step("deeper", 0, 0, 1))
     assert deep[0] == (Layer(4, 3), Layer(4, 1))
     assert Step("shallower", 0, 1) in list(smaller_steps(SPACE, deep))
-    assert stepped(SPACE, deep, Step("shallower", 0, 1)) == START
+    assert apply_step(SPACE, deep, Step("shallower", 0, 1)) == START
     with pytest.raises(UsageError, match=r"wider 2.3 to 8: there is no such layer in small"):
-        stepped(SPACE, START, Step("wider", 1, 2, 8))
+        apply_step(SPACE, START, Step("wider", 1, 2, 8))
 
 
 def test_the_widest_layer_and_a_full_stage_do_not_grow() -> None:
-    wide = SPACE.layers(SPACE.usual)
+    wide = SPACE.layers(SPACE.default)
     assert wider_step(SPACE, wide, Place(0, 0)) is None
-    full = stepped(SPACE, START, Step("deeper", 0, 0, 3))
+    full = apply_step(SPACE, START, Step("deeper", 0, 0, 3))
     assert deeper_steps(SPACE, full, Place(0, 0)) == []
     pixel = small_space(size=2)  # one pixel after the pool
     assert [step.value for step in deeper_steps(pixel, START, Place(1, 0))] == [1]

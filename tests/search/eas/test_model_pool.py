@@ -15,9 +15,10 @@ from hwnas.nn.build import build
 from hwnas.nn.growth.transforms import net_of
 from hwnas.search.eas import worker_pool
 from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest, best_member
-from hwnas.search.eas.train_worker import OUTPUTS
-from hwnas.search.eas.worker_pool import LocalWorkers, RayWorkers, workers_at
+from hwnas.search.eas.worker_pool import OUTPUTS, RayWorkers, workers_at
+from hwnas.training import pool as process_pool
 from hwnas.training.loop import TrainingPlan
+from hwnas.training.pool import ProcessPool
 from tests.support.eas_search import SPACE, TRAIN, VALID, FakeRay, InProcess
 
 
@@ -58,7 +59,7 @@ def test_the_most_accurate_member_of_an_architecture_is_the_best() -> None:
 def test_processes_train_the_same_weights_as_this_process(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    here, there = pool(tmp_path / "a", InProcess()), pool(tmp_path / "b", LocalWorkers(2))
+    here, there = pool(tmp_path / "a", InProcess()), pool(tmp_path / "b", ProcessPool(2))
     local, remote = here.evaluate(requests(1)), there.evaluate(requests(1))
     weights = [
         (home.folder / members[0].key / "network.safetensors").read_bytes()
@@ -72,14 +73,14 @@ def test_the_error_of_a_failed_process_is_one_line(
 ) -> None:
     code = tmp_path / "killed.py"
     code.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    monkeypatch.setattr(worker_pool, "MODULE", "killed")
+    monkeypatch.setattr(process_pool, "MODULE", "killed")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "child").mkdir()
-    assert list(LocalWorkers(1).train([tmp_path / "child"])) == [
+    assert list(ProcessPool(1).train([tmp_path / "child"])) == [
         (tmp_path / "child", "killed by SIGKILL (out of memory?)")
     ]
     code.write_text("import sys\nsys.exit('out of memory')\n")
-    assert [error for _, error in LocalWorkers(1).train([tmp_path / "child"])] == ["out of memory"]
+    assert [error for _, error in ProcessPool(1).train([tmp_path / "child"])] == ["out of memory"]
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ import torch
 from hwnas.nn.build import build
 from hwnas.nn.growth.transforms import net_of
 from hwnas.search.eas.model_pool import ModelPool, TrainRequest
-from hwnas.search.eas.train_worker import OUTPUTS
-from hwnas.search.eas.worker_pool import LocalWorkers, Workers, workers_at
+from hwnas.search.eas.worker_pool import OUTPUTS, Workers, workers_at
 from hwnas.training.loop import TrainingPlan
+from hwnas.training.pool import ProcessPool
 from tests.support.grown import small_space
 from tests.support.tiny import tiny_data
 
@@ -110,7 +110,7 @@ def evaluated(folder: Path, workers: Workers) -> Evaluated:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     """Three children, trained by processes of this machine."""
-    return evaluated(tmp_path_factory.mktemp("here"), LocalWorkers(2))
+    return evaluated(tmp_path_factory.mktemp("here"), ProcessPool(2))
 
 
 def test_a_cluster_trains_the_same_weights_to_the_bit(
@@ -130,7 +130,7 @@ def test_a_child_whose_worker_is_killed_is_trained_again(
     def kill_one() -> None:
         while not killed and not done.is_set():
             for process in psutil.process_iter(["cmdline"]):
-                if "ray::train_parcel" in " ".join(process.info["cmdline"] or ()):
+                if "ray::train_remotely" in " ".join(process.info["cmdline"] or ()):
                     process.kill()
                     killed.append(process.pid)
                     return

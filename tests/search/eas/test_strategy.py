@@ -18,7 +18,6 @@ from hwnas.plugins import load
 from hwnas.search.eas.model_pool import Member, ModelPool, read_family
 from hwnas.search.eas.schedule import Schedule
 from hwnas.search.eas.strategy import Eas, EasRandom, trained_networks
-from hwnas.search.eas.worker_pool import Ended
 from hwnas.search.log import read_log
 from hwnas.search.plan import SearchPlan
 from hwnas.search.strategy import SearchContext
@@ -26,6 +25,7 @@ from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 from hwnas.training.loader import seeded
 from hwnas.training.loop import accuracy
+from hwnas.training.pool import Outcome
 from tests.support.eas_search import (
     MACS_PER_MS,
     PLAN,
@@ -120,7 +120,7 @@ def test_an_interrupted_search_ends_with_the_same_family(
         pass
 
     class Dying(InProcess):
-        def train(self, folders: Sequence[Path]) -> Iterator[Ended]:
+        def train(self, folders: Sequence[Path]) -> Iterator[Outcome]:
             for ended in super().train(folders):
                 if len(self.trained) == 6:
                     raise Interrupted
@@ -168,8 +168,8 @@ def test_a_second_round_continues_the_first_and_trains_half_as_much(
 def test_a_start_network_over_the_budget_is_shrunk_and_distilled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole_ms = costs().network_ms(SPACE.usual.choices)
-    monkeypatch.setattr(type(SPACE), "start", property(lambda space: space.usual))
+    whole_ms = costs().network_ms(SPACE.default.choices)
+    monkeypatch.setattr(type(SPACE), "start", property(lambda space: space.default))
     searched = Searched(tmp_path, monkeypatch, budget_ms=0.8 * whole_ms).run()
     root, small, *others = searched.family
     assert root.latency_ms > 0.8 * whole_ms and small.latency_ms <= 0.7 * 0.8 * whole_ms
@@ -188,7 +188,7 @@ def test_a_start_network_over_the_budget_is_shrunk_and_distilled(
 def test_if_corrected_costs_exclude_all_members_the_best_is_shrunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(SPACE), "start", property(lambda space: space.usual))
+    monkeypatch.setattr(type(SPACE), "start", property(lambda space: space.default))
     first = Searched(tmp_path, monkeypatch, budget_ms=0.4).run()
     before = len(first.family)
     again = Searched(tmp_path, monkeypatch, budget_ms=0.2).run(rounds=2)

@@ -268,11 +268,11 @@ def test_the_auxiliary_head_comes_after_the_second_reduction() -> None:
         assert (block.op, block.out_channels, block.out_size) == ("concat", 576, 8)
 
 
-def test_the_usual_network_is_darts_own_and_lacking_its_operations_a_separable_one() -> None:
+def test_the_default_network_is_darts_own_and_lacking_its_operations_a_separable_one() -> None:
     space = cell_space((1, 28, 28), 10)
-    assert space.cells(space.usual) == published_genotype("DARTS_V2")
+    assert space.cells(space.default) == published_genotype("DARTS_V2")
     small = msgspec.structs.replace(space, ops=("skip_connect", "sep_conv_3x3"))
-    edges = [edge for node in small.cells(small.usual).normal.nodes for edge in node]
+    edges = [edge for node in small.cells(small.default).normal.nodes for edge in node]
     assert {edge.op for edge in edges} == {"sep_conv_3x3"}
 
 

@@ -18,11 +18,11 @@ from hwnas.spaces.grown.mobile import GrownMobile, growable
 from hwnas.spaces.grown.space import Layer, Layers, Place
 from hwnas.spaces.grown.steps import (
     Step,
+    apply_step,
     deeper_steps,
     larger_step,
     sentence,
     smaller_steps,
-    stepped,
     wider_step,
 )
 from hwnas.spaces.mobile.space import FUSED, Candidate, MobileSpace, Stage, mobile_space
@@ -90,7 +90,7 @@ def test_ten_random_steps_give_the_blocks_of_the_space_and_the_same_function(
         for _ in range(10):
             step = rng.choice(growth_steps(space, layers))
             grown = grown_net(space, layers, grown, [step], images(1), generator, noise=0.0)
-            layers = stepped(space, layers, step)
+            layers = apply_step(space, layers, step)
             kinds.add(step.kind)
         assert grown.blocks == space.architecture(space.genotype(layers)).blocks
         for x in (images(1), images(2)):
@@ -129,7 +129,7 @@ def test_taking_away_gives_the_blocks_of_the_space_and_ends_at_its_smallest(name
     while options := list(smaller_steps(space, layers)):
         step = rng.choice(options)
         net = grown_net(space, layers, net, [step], images(1), generator)
-        layers = stepped(space, layers, step)
+        layers = apply_step(space, layers, step)
         assert net.blocks == space.architecture(space.genotype(layers)).blocks
     assert outputs(net, images(2)).isfinite().all()
     smallest = [[(layer.width, layer.kernel_size) for layer in row] for row in layers]
@@ -177,13 +177,14 @@ def test_layers_and_choices_are_the_same_network() -> None:
         for _ in range(20):
             layers = tuple(
                 tuple(
-                    rng.choice(stage.options) for _ in range(rng.randint(stage.least, stage.depth))
+                    rng.choice(stage.options)
+                    for _ in range(rng.randint(stage.min_depth, stage.depth))
                 )
                 for stage in space.stages
             )
             genotype = space.genotype(layers)
             assert space.layers(genotype) == layers
-            laid_out = space.laid_out(layers)
+            laid_out = space.placed_blocks(layers)
             assert tuple(block for block, _ in laid_out) == space.architecture(genotype).blocks
             for block, at in laid_out:
                 if at is not None:
@@ -202,7 +203,7 @@ def test_the_start_is_the_smallest_and_has_the_blocks_that_cannot_be_skipped() -
     paper = growable(mobile_space((3, 224, 224), 1000))
     assert [len(stage.start) for stage in paper.stages] == [1] * 6
     ofa = growable(find_space("ofa", (3, 128, 128), 1000))
-    assert [(stage.least, stage.depth) for stage in ofa.stages] == [(2, 4)] * 5
+    assert [(stage.min_depth, stage.depth) for stage in ofa.stages] == [(2, 4)] * 5
     assert [stage.widths for stage in ofa.stages] == [(3, 4, 6)] * 5
 
 
@@ -210,14 +211,14 @@ def test_what_is_not_grown_is_told() -> None:
     space = SPACES["relu6"]
     fused = small().options[0].index(FUSED[0])
     start = space.start.choices
-    with pytest.raises(UsageError, match="stage 1 block 1 of small: fused k3 e1 is not grown"):
+    with pytest.raises(UsageError, match="stage 1 block 1 of small: fused k3 e1 can't grow"):
         space.layers(Genotype("small", (fused, *start[1:])))
     with pytest.raises(UsageError, match="stage 2 has 2 to 3 blocks in small, got 1"):
         space.genotype(((Layer(2, 3),),) * 3)
     with pytest.raises(UsageError, match="stage 1 of small has no expansion 4 with kernel 3"):
         space.genotype(((Layer(4, 3),), (Layer(2, 3),) * 2, (Layer(2, 3),)))
     for candidates in (FUSED, (Candidate("mbconv", 3, 3), Candidate("mbconv", 5, 6))):
-        with pytest.raises(UsageError, match="stage 1 of 'small' has not every kernel with every"):
+        with pytest.raises(UsageError, match="'small' doesn't have every kernel size with"):
             growable(small(*candidates))
-    with pytest.raises(UsageError, match=r"the space 'cells' is not made for; .* mobile"):
+    with pytest.raises(UsageError, match=r"the space 'cells' doesn't support; .* mobile"):
         growable(cell_space((1, 16, 16), 3))

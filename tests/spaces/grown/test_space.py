@@ -20,7 +20,14 @@ from hwnas.profiling.sampling import distinct_blocks
 from hwnas.search.path_training import check_paths
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.find import find_space
-from hwnas.spaces.grown.chain import LARGE, LARGE_UNITS, SMALL, SMALL_UNITS, chain, chain_large
+from hwnas.spaces.grown.chain import (
+    LARGE_UNITS,
+    LARGE_WIDTHS,
+    SMALL_UNITS,
+    SMALL_WIDTHS,
+    chain,
+    chain_large,
+)
 from hwnas.spaces.grown.densenet import GROWTHS, densenet
 from hwnas.spaces.grown.space import GrownSpace, Layer
 from hwnas.training.loader import seeded
@@ -65,11 +72,11 @@ def test_levels_are_those_of_the_collection() -> None:
     if not path.exists():
         pytest.skip("the collection of published genotypes is not here")
     eas = json.loads(path.read_text())["eas"]
-    assert [list(SMALL), list(SMALL_UNITS)] == [
+    assert [list(SMALL_WIDTHS), list(SMALL_UNITS)] == [
         eas["filter_levels_small"],
         eas["unit_levels_small"],
     ]
-    assert [list(LARGE), list(LARGE_UNITS)] == [
+    assert [list(LARGE_WIDTHS), list(LARGE_UNITS)] == [
         eas["filter_levels_large"],
         eas["unit_levels_large"],
     ]
@@ -91,7 +98,7 @@ def test_the_start_of_densenet_is_densenet_bc_of_depth_10_and_growth_4() -> None
 def test_networks_fit_together_at_any_size_and_end_in_a_few_pixels(name: str, size: int) -> None:
     space = find_space(name, (3, size, size), 7)
     rng = Random(0)
-    for genotype in (space.usual, *(space.random(rng) for _ in range(5))):
+    for genotype in (space.default, *(space.random(rng) for _ in range(5))):
         blocks = space.architecture(genotype).blocks
         for before, block in pairwise(blocks):
             assert (block.in_channels, block.in_size) == (before.out_channels, before.out_size)
@@ -113,11 +120,11 @@ def test_layers_and_choices_are_the_same_network(space: GrownSpace) -> None:
 
 def test_an_empty_slot_has_no_effect_wherever_it_is() -> None:
     space = chain((1, 28, 28), 10)
-    last = list(space.usual.choices)
+    last = list(space.default.choices)
     middle = [last[0], last[2], last[1], *last[3:]]
     moved = Genotype(space.name, tuple(middle))
-    assert space.architecture(moved).digest == space.architecture(space.usual).digest
-    said = [n for n in space.decided(space.architecture(moved)) if n is not None]
+    assert space.architecture(moved).digest == space.architecture(space.default).digest
+    said = [n for n in space.block_decisions(space.architecture(moved)) if n is not None]
     assert said[:2] == [0, 2]
 
 
@@ -156,7 +163,7 @@ def test_what_is_measured_has_all_kinds_of_blocks_and_is_not_too_much(space: Gro
     drawn = [b for n in range(40) for b in space.architecture(space.random(Random(n))).blocks]
     assert kinds(drawn) <= kinds(measured)
     assert len(measured) <= 110
-    assert max(b.macs for b in measured) <= 2 * space.architecture(space.usual).macs
+    assert max(b.macs for b in measured) <= 2 * space.architecture(space.default).macs
 
 
 @pytest.mark.parametrize("space", spaces((1, 28, 28)), ids=SPACES)
@@ -170,9 +177,9 @@ def test_a_site_names_the_choice_that_its_block_comes_from(space: GrownSpace) ->
 
 def test_networks_are_spread_over_sizes() -> None:
     space = chain((1, 28, 28), 10)
-    macs = [space.architecture(one).macs for one in space.spread(8, Random(0))]
+    macs = [space.architecture(one).macs for one in space.sample_sizes(8, Random(0))]
     assert macs == sorted(macs) and macs[-1] > 200 * macs[0]
-    assert macs[-1] <= space.most_macs
+    assert macs[-1] <= space.max_macs
 
 
 def test_costs_are_those_of_whole_networks() -> None:
@@ -181,7 +188,7 @@ def test_costs_are_those_of_whole_networks() -> None:
     observations += [
         Observation("isolated", (b,), 0.02 + b.macs / 1e6) for b in distinct_blocks(space)
     ]
-    networks = [space.architecture(one) for one in space.spread(6, Random(0))]
+    networks = [space.architecture(one) for one in space.sample_sizes(6, Random(0))]
     observations += [
         Observation("network", one.compute_blocks, 0.05 + one.macs / 1e6) for one in networks
     ]
@@ -213,7 +220,7 @@ kernel_size = [1, 3]
 
 [[stages]]
 start = [4]
-usual = [8, 8]
+default = [8, 8]
 pool = 2
 
 [[stages]]
@@ -240,7 +247,7 @@ def test_a_file_is_a_space(tmp_path: Path) -> None:
         "conv k3 s1 e1 1>4", "max_pool k2 s2 e1 4>4", "conv k3 s2 e1 4>8",
         "global_pool k1 s1 e1 8>8", "conv k1 s1 e1 8>8", "logits k1 s1 e1 8>3",
     ]  # fmt: skip
-    assert len(space.layers(space.usual)[0]) == 2
+    assert len(space.layers(space.default)[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -251,7 +258,7 @@ def test_a_file_is_a_space(tmp_path: Path) -> None:
             "pool = 16",
             "pool of 16 after stage 1 leaves no pixels of 12x12",
         ),
-        ("widths = [4, 8, 12]", "widths = [8, 4]", r"rising numbers, got \[8, 4\].*widths"),
+        ("widths = [4, 8, 12]", "widths = [8, 4]", r"ascending numbers, got \[8, 4\].*widths"),
         ("start = [4]", "start = [5]", "stage 1: no layer of width 5"),
         ("stride = 2", "strides = 2", r"unknown field `strides` - at `\$.stages"),
         ("kernel_size = [1, 3]", "kernel_size = [2]", r"at `\$.kernel_size"),

@@ -205,14 +205,14 @@ def test_proxyless_mobile_has_its_published_counts(width: int, params: int, macs
 
 def test_the_block_of_a_decision_is_found_in_the_network_by_its_place() -> None:
     one = SMALL.architecture(SMALL.random(Random(3)))
-    for block, decision in zip(one.blocks, SMALL.decided(one), strict=True):
+    for block, decision in zip(one.blocks, SMALL.block_decisions(one), strict=True):
         if decision is None:
             assert block in SMALL.fixed
         else:
             assert block == SMALL.blocks[decision][one.genotype.choices[decision]]
 
 
-def test_a_space_without_mobilenets_block_has_a_usual_network_all_the_same() -> None:
+def test_a_space_without_mobilenets_block_has_a_default_network_all_the_same() -> None:
     dense = msgspec.structs.replace(SMALL, candidates=FUSED)
-    assert dense.usual == dense.uniform(FUSED[1])  # its expansion is nearer
-    assert SMALL.usual == SMALL.uniform(Candidate("mbconv", 3, 6))
+    assert dense.default == dense.uniform(FUSED[1])  # its expansion is nearer
+    assert SMALL.default == SMALL.uniform(Candidate("mbconv", 3, 6))

@@ -162,4 +162,4 @@ def test_a_misspelt_space_gets_the_nearest_name() -> None:
 def test_every_shipped_space_is_called_as_its_file(name: str) -> None:
     space = find_space(name, (3, 224, 224), 1000)
     assert space.name.rsplit("-", 1)[0] == name
-    assert space.architecture(space.usual).macs > 0
+    assert space.architecture(space.default).macs > 0

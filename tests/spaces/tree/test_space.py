@@ -47,14 +47,14 @@ def test_its_blocks_widen_from_72_to_400_and_the_size_falls_from_32_to_8() -> No
     """Inner widths of B = 18, F = 400, as in the released configuration."""
     widths = inner_widths(WHOLE)
     assert widths[:9] == [18, 18, 20, 22, 24, 24, 26, 28, 30] and widths[-1] == 100
-    blocks = WHOLE.architecture(WHOLE.usual).blocks
+    blocks = WHOLE.architecture(WHOLE.default).blocks
     outputs = [block for block in blocks if block.op == "bn_relu_conv_bn"]
     assert [block.out_channels for block in outputs] == [4 * width for width in widths]
     assert [block.out_size for block in outputs] == [32] * 18 + [16] * 18 + [8] * 18
 
 
 def test_the_torch_module_has_the_parameters_that_are_counted() -> None:
-    for genotype in (TINY.usual, TINY.random(Random(1))):
+    for genotype in (TINY.default, TINY.random(Random(1))):
         architecture = TINY.architecture(genotype)
         counted = sum(parameter.numel() for parameter in build(architecture).parameters())
         assert counted == architecture.params
@@ -73,9 +73,9 @@ def test_a_block_is_known_to_the_latency_model_and_reads_back(block: Block) -> N
 def test_a_cell_is_its_formula() -> None:
     """One cell whose twelve edges are skips: both branches are four times their half."""
     space = msgspec.structs.replace(TINY, cells=(1,), candidates=("skip",), last_width=24)
-    network = build(space.architecture(space.usual)).double()
+    network = build(space.architecture(space.default)).double()
     randomise(network.eval())
-    blocks = space.architecture(space.usual).blocks
+    blocks = space.architecture(space.default).blocks
     named = {block.op: module for block, module in zip(blocks, network.blocks, strict=True)}
     norms = [m for b, m in zip(blocks, network.blocks, strict=True) if b.op == "identity_bn"]
     images = torch.randn(2, 1, 12, 12, dtype=torch.float64)
@@ -146,7 +146,7 @@ def test_the_gradient_of_the_logits_is_the_formula_on_a_tree_too() -> None:
 @pytest.mark.parametrize("estimator", ["full", "two"])
 def test_a_search_moves_weights_of_its_path_and_logits_only_then(estimator: Estimator) -> None:
     strategy = tree_search(estimator)
-    [batch] = tiny_data(16).whole()
+    [batch] = tiny_data(16).in_order()
     before = strategy.arch_logits.detach().clone()
     strategy.weight_step(batch, 0.1)
     assert torch.equal(strategy.arch_logits, before)
@@ -241,11 +241,11 @@ def test_a_file_of_ones_own_is_a_space(tmp_path: Path) -> None:
 
 def test_a_tree_that_narrows_is_one_clear_error() -> None:
     narrow = msgspec.structs.replace(TINY, stem_width=48)
-    with pytest.raises(UsageError, match="stage 1 cell 1 is 24 wide and takes 48 channels"):
-        narrow.architecture(narrow.usual)
+    with pytest.raises(UsageError, match="stage 1 cell 1 has 48 channels in and 24 out"):
+        narrow.architecture(narrow.default)
 
 
 def test_a_size_that_cannot_be_halved_is_one_clear_error() -> None:
     odd = msgspec.structs.replace(TINY, input_shape=(1, 13, 13))
     with pytest.raises(UsageError, match="stage 2 cell 1 halves 13 px"):
-        odd.architecture(odd.usual)
+        odd.architecture(odd.default)

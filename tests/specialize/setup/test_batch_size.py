@@ -15,7 +15,7 @@ from hwnas.specialize.setup import batch_size
 from hwnas.specialize.setup.batch_size import MEMORY_SHARE, fitting, image_bytes
 from hwnas.specialize.setup.resolve import Resources, open_run
 from hwnas.specialize.spec import RunSpec
-from hwnas.specialize.steps.train_job import TrainJob, run_training
+from hwnas.specialize.steps.train_network import TrainSpec, train_network
 from hwnas.training.loop import EpochLog
 from tests.support.consoles import RecordingConsole
 from tests.support.sample_run import SPACE as PHONE_SPACE
@@ -23,7 +23,7 @@ from tests.support.sample_run import put_phone_table, write_images
 from tests.support.tiny import tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8,))
-NETWORK = SPACE.architecture(SPACE.usual)
+NETWORK = SPACE.architecture(SPACE.default)
 
 
 def test_mobilenet_v2_at_224_px_takes_what_was_measured() -> None:
@@ -48,11 +48,8 @@ def test_a_training_in_little_memory_prints_its_batch_size_and_keeps_it_when_res
     data = tiny_data(96)
     images, labels = data.images.numpy().transpose(0, 2, 3, 1), data.labels.numpy()
     np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    job = TrainJob(
-        architecture=str(tmp_path / "network.json"),
-        data=str(tmp_path / "images.npz"),
-        out=str(tmp_path / "out"),
-        epochs=2,
+    spec = TrainSpec(
+        architecture=str(tmp_path / "network.json"), data=str(tmp_path / "images.npz"), epochs=2
     )
     free = 5 * image_bytes(NETWORK) / MEMORY_SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
@@ -62,12 +59,12 @@ def test_a_training_in_little_memory_prints_its_batch_size_and_keeps_it_when_res
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        run_training(job, False, cut_off, lines.append)
+        train_network(spec, tmp_path / "out", on_epoch=cut_off, log=lines.append)
     assert len(lines) == 1 and lines[0].startswith(
         "batches of 4 images instead of 9: an image takes"
     )
     monkeypatch.setattr(batch_size, "free_bytes", lambda: 1e12)
-    run_training(job, True, None, lines.append)
+    train_network(spec, tmp_path / "out", resume=True, log=lines.append)
     assert len(lines) == 1
     assert msgspec.json.decode((tmp_path / "out" / "batch_size.json").read_bytes()) == 4
 
@@ -80,8 +77,8 @@ def test_a_run_in_little_memory_searches_and_trains_in_smaller_batches_when_resu
     data = write_images(tmp_path / "images.npz")
     spec = RunSpec(targets=("simulated-phone",), data=str(data))
     resources = Resources(console := RecordingConsole())
-    usual = image_bytes(PHONE_SPACE.architecture(PHONE_SPACE.usual))
-    free = 20 * cores() * usual / MEMORY_SHARE
+    default = image_bytes(PHONE_SPACE.architecture(PHONE_SPACE.default))
+    free = 20 * cores() * default / MEMORY_SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
     with open_run(spec, tmp_path / "run", resources, False) as run:
         pass

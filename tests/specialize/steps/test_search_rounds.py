@@ -51,7 +51,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(home))
         patch.setitem(EFFORTS, "quick", EFFORT)
-        patch.setattr(mobile_module, "WIDTHS", (1.0,))
+        patch.setattr(mobile_module, "WIDTH_MULTS", (1.0,))
         put_phone_table()
         yield home
 
@@ -301,7 +301,7 @@ def test_without_a_way_to_the_device_predictions_choose(idle: RunContext) -> Non
 def test_uniform_networks_of_other_widths_are_predicted_with_less_certainty_and_are_no_duplicates(
     idle: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mobile_module, "WIDTHS", (0.5, 0.55, 1.0, 2.0))
+    monkeypatch.setattr(mobile_module, "WIDTH_MULTS", (0.5, 0.55, 1.0, 2.0))
     networks = baseline_networks(SPACE, read_model(idle.folder.path / "latency_model.json"))
     digests = [each.architecture.digest for each in networks]
     assert len(set(digests)) == len(digests)

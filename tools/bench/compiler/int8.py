@@ -52,7 +52,7 @@ from hwnas.nn.build import build, untrained
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.training.loader import as_data
 from hwnas.training.loop import (
-    RECALIBRATED,
+    RECALIBRATION_IMAGES,
     EpochLog,
     TrainingPlan,
     recalibrate,
@@ -144,7 +144,7 @@ def nets(dataset: Dataset, asked: Any) -> dict[str, Callable[[], Net]]:
     """Return how each network is made: the uniform one and random ones of the mobile space."""
     space = mobile_space(dataset.input_shape, dataset.num_classes)
     rng = Random(asked.seed)
-    found = {"mobile, uniform": partial(trained, "mobile, uniform", space.usual, dataset, asked)}
+    found = {"mobile, uniform": partial(trained, "mobile, uniform", space.default, dataset, asked)}
     for number in range(1, asked.networks + 1):
         name = f"mobile, random {number}"
         found[name] = partial(trained, name, space.random(rng), dataset, asked)
@@ -167,7 +167,7 @@ def trained(name: str, genotype: Genotype, dataset: Dataset, asked: Any) -> Net:
         said(f"{name}: epoch {log.epoch} of {log.epochs}, training accuracy {log.accuracy:.2%}")
 
     train(network, data, TrainingPlan(epochs=asked.epochs), asked.seed, file, done)
-    recalibrate(network, data.drawn(RECALIBRATED, asked.seed))
+    recalibrate(network, data.sample(RECALIBRATION_IMAGES, asked.seed))
     return Net(
         name,
         network,

@@ -197,7 +197,7 @@ def _space(name: str, channels: int, layers: int) -> CellSpace:
 def _begun(name: str, options: dict[str, str], space: CellSpace) -> Any:
     torch.manual_seed(0)
     costs = cost_table(space, lambda block: block.macs / 1e6, 0.0)
-    budget_ms = costs.network_ms(space.usual.choices)
+    budget_ms = costs.network_ms(space.default.choices)
     generator = torch.Generator().manual_seed(0)
     return load_strategy(name).begin(
         SearchContext(

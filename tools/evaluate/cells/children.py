@@ -18,10 +18,11 @@ from hwnas.nn.build import build
 from hwnas.profiling.bench import compile_untrained
 from hwnas.training.loader import derived_seed
 from hwnas.training.loop import (
-    RECALIBRATED,
+    RECALIBRATION_IMAGES,
     TrainingPlan,
     accuracy,
     recalibrate,
+    scaled_learning_rate,
     train,
 )
 from tools.evaluate.cells.problem import Problem
@@ -49,14 +50,14 @@ def trained_child(problem: Problem, one: Architecture, seed: int, folder: Path) 
     plan = TrainingPlan(
         epochs=size.child_epochs,
         batch_size=size.batch_size,
-        peak_learning_rate=0.1 * size.batch_size / 64,
+        peak_learning_rate=scaled_learning_rate(size.batch_size),
     )
     torch.manual_seed(derived_seed(seed, "child"))
     network = build(one, plan.dropout)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = path.with_suffix(".safetensors")
     train(network, problem.train, plan, derived_seed(seed, "child"), checkpoint)
-    recalibrate(network, problem.train.drawn(RECALIBRATED, 0))
+    recalibrate(network, problem.train.sample(RECALIBRATION_IMAGES, 0))
     child = Child(
         digest=one.digest,
         seed=seed,

@@ -82,13 +82,13 @@ def make_problem(data: str, size: Size, costs: str) -> Problem:
     }
     tables: dict[Norm, CostTable] = {norm: _costs(space, costs) for norm, space in spaces.items()}
     plain = spaces["none"]
-    budget_ms = size.budget_share * tables["none"].network_ms(plain.usual.choices)
+    budget_ms = size.budget_share * tables["none"].network_ms(plain.default.choices)
     return Problem(
         dataset.name,
         size,
         dataset,
-        train.drawn(size.train_images, derived_seed(0, "front ends")),
-        valid.drawn(size.valid_images, derived_seed(0, "front ends")),
+        train.sample(size.train_images, derived_seed(0, "front ends")),
+        valid.sample(size.valid_images, derived_seed(0, "front ends")),
         test,
         spaces,
         tables,

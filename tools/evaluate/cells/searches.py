@@ -18,7 +18,7 @@ from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.registry import load_strategy
 from hwnas.search.strategy import SearchContext
 from hwnas.training.loader import derived_seed, seeded
-from hwnas.training.loop import RECALIBRATED, accuracy, recalibrate
+from hwnas.training.loop import RECALIBRATION_IMAGES, accuracy, recalibrate
 from tools.evaluate.cells.problem import Problem, ranked_architectures
 
 WARM_UP = 0.4
@@ -135,7 +135,7 @@ def _plan(problem: Problem, method: str, folder: Path) -> SearchPlan:
 def _step_s(problem: Problem, method: str) -> float:
     """Return the mean processor time of a weight step with its share of the rest."""
     strategy, rows = _begun(problem, method, 0), slice(problem.size.batch_size)
-    batch = problem.train.normalised(problem.train.images[rows]), problem.train.labels[rows]
+    batch = problem.train.normalise(problem.train.images[rows]), problem.train.labels[rows]
     share = 0.5 * (1 - WARM_UP)  # an architecture step to two weight steps, after the warm-up
     strategy.weight_step(batch, 0.01)
     if method != "random":
@@ -153,5 +153,5 @@ def _step_s(problem: Problem, method: str) -> float:
 def _judged(problem: Problem, strategy: Any, genotype: Genotype) -> float:
     """Return the validation accuracy with the search net's weights."""
     network = strategy.network(genotype)
-    recalibrate(network, problem.train.drawn(RECALIBRATED // 4, 0))
+    recalibrate(network, problem.train.sample(RECALIBRATION_IMAGES // 4, 0))
     return accuracy(network, problem.valid)

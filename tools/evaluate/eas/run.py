@@ -40,7 +40,7 @@ from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown.space import GrownSpace, Layers
-from hwnas.spaces.grown.steps import stepped
+from hwnas.spaces.grown.steps import apply_step
 from hwnas.training.loader import Data, as_data, seeded
 from hwnas.training.loop import EpochLog, accuracy, recalibrate, train
 
@@ -190,7 +190,7 @@ def final(
 
 def _data(name: str, images: int, seed: int) -> tuple[Data, Data, tuple[int, int, int], int]:
     dataset = load_dataset(name)
-    train_images = as_data(dataset.train, dataset).drawn(images, seed)
+    train_images = as_data(dataset.train, dataset).sample(images, seed)
     valid = as_data(dataset.valid, dataset)
     return train_images, valid, dataset.input_shape, dataset.num_classes
 
@@ -217,13 +217,13 @@ def _curves(data: str, name: str, images: int, epochs: int, seed: int) -> Curves
     def macs(one: Layers) -> float:
         return float(space.architecture(space.genotype(one)).macs)
 
-    usual = space.architecture(space.usual).macs
-    steps = growth_steps(space, layers, macs, 0.9 * usual, usual, Random(seed))
+    default = space.architecture(space.default).macs
+    steps = growth_steps(space, layers, macs, 0.9 * default, default, Random(seed))
     net = net_of(space.blocks(layers), start)
-    statistics = train_images.normalised(train_images.images[:256])
+    statistics = train_images.normalise(train_images.images[:256])
     grown = grown_net(space, layers, net, steps, statistics, seeded(seed, "grown"))
     for step in steps:
-        layers = stepped(space, layers, step)
+        layers = apply_step(space, layers, step)
     child = space.architecture(space.genotype(layers))
     return Curves(
         begun,
@@ -253,7 +253,7 @@ def _searched(
     train_images, valid, shape, classes = _data(data, images, seed)
     space = _grown_space(name, shape, classes)
     costs = NetworkCosts(space, lambda blocks: {one: one.macs / 1e6 for one in blocks}, 0.0)
-    budget = costs.network_ms(space.usual.choices)
+    budget = costs.network_ms(space.default.choices)
     torch.manual_seed(seed)
     (folder / "search").mkdir(parents=True, exist_ok=True)
     files = SearchFiles(folder / "search.safetensors", folder / "search" / "log.jsonl")

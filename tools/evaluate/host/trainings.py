@@ -10,7 +10,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.files import append_line, read_lines, write_json
-from hwnas.specialize.steps.train_job import TrainResult
+from hwnas.training.job import read_result
 from tools.evaluate.host.groups import RESULTS
 
 
@@ -49,6 +49,6 @@ def _test_accuracy(one: Architecture, folder: Path, data: str) -> float:
     from hwnas.training.loader import as_data
     from hwnas.training.loop import accuracy
 
-    msgspec.json.decode((folder / "result.json").read_bytes(), type=TrainResult)
+    assert read_result(folder) is not None
     dataset = load_dataset(data, input_shape=one.input_shape)
     return accuracy(trained_network(one, folder), as_data(dataset.test, dataset))

@@ -49,7 +49,7 @@ from hwnas.search.path_training import State, load_adam, save_adam
 from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS
-from hwnas.spaces.cells.space import EDGES
+from hwnas.spaces.cells.space import EDGES_PER_NODE
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.loader import Batch
 
@@ -151,7 +151,10 @@ class Ista:
     def _select(self, choices: tuple[int, ...]) -> None:
         """Compute these operations from now on, with gates that start at their strengths."""
         self.choices = choices
-        self.support = [tuple(choices[at : at + EDGES]) for at in range(0, len(choices), EDGES)]
+        self.support = [
+            tuple(choices[at : at + EDGES_PER_NODE])
+            for at in range(0, len(choices), EDGES_PER_NODE)
+        ]
         self.bias = [
             torch.from_numpy(gate_bias(a, z, support))
             for a, z, support in zip(self.matrices, self.z, self.support, strict=True)
@@ -162,7 +165,7 @@ class Ista:
         return [self._recover_node(number) for number in range(len(self.b))]
 
     def _recover_node(self, number: int) -> Array:
-        cost_ms = np.array(self.costs.mean_ms[EDGES * number])
+        cost_ms = np.array(self.costs.mean_ms[EDGES_PER_NODE * number])
         relative = cost_ms / max(float(cost_ms.max()), 1e-12)
         penalty = self.penalty * (1 + self.cost_weight * relative)
         return recover(self.matrices[number], self.b[number].detach().numpy(), penalty)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
-from hwnas.networks.weights import load_weights
 from hwnas.nn.build import build
 from hwnas.nn.cells.child import absorbed, last_norm
 from hwnas.nn.cells.supernet import MixedEdge
@@ -25,7 +24,7 @@ from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.space import CellSpace, cell_space
-from hwnas.training.checkpoint import save_checkpoint
+from hwnas.training.checkpoint import load_weights, save_checkpoint
 from tests.support.tiny import tiny_batch, tiny_data
 
 OPS = ("skip_connect", "sep_conv_3x3", "max_pool_3x3", "dil_conv_3x3")

@@ -19,7 +19,7 @@ from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.alpha import edge_count
-from hwnas.spaces.cells.space import EDGES, CellSpace
+from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from tests.support.tiny import tiny_batch, tiny_costs, tiny_data, tiny_space
 
 OPS = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
@@ -51,7 +51,7 @@ def test_gates_are_the_strengths_if_these_explain_the_measurements() -> None:
         strategy.b[number].data.copy_(torch.from_numpy(a @ z))
         strategy.bias[number] = torch.from_numpy(gate_bias(a, z, support))
     flat = torch.cat([gates[gates != 0] for gates in strategy.gates()])
-    assert len(flat) == 2 * SPACE.nodes * EDGES
+    assert len(flat) == 2 * SPACE.nodes * EDGES_PER_NODE
     torch.testing.assert_close(sorted(flat.tolist()), sorted([0.7, -0.4] * 2 * SPACE.nodes))
 
 
@@ -76,7 +76,7 @@ def test_only_selected_operations_are_computed() -> None:
         if ".ops." in name and name.count(".") == 5:
             module.register_forward_hook(lambda *_, name=name: called.append(name))
     strategy.weight_step(tiny_batch(), 0.05)
-    assert len(called) == len(SPACE.places) * SPACE.nodes * EDGES
+    assert len(called) == len(SPACE.places) * SPACE.nodes * EDGES_PER_NODE
 
 
 def test_the_strongest_operations_within_the_budget_are_selected() -> None:
@@ -174,6 +174,6 @@ def test_more_measurements_than_candidates_are_refused() -> None:
 
 def test_a_few_steps_on_the_weights_already_learn() -> None:
     # gates of 1e-3, as the paper's code begins with, leave the classifier without a signal
-    strategy, batch = searcher(), next(tiny_data(48).whole())
+    strategy, batch = searcher(), next(tiny_data(48).in_order())
     losses = [strategy.weight_step(batch, 0.05).loss for _ in range(25)]
     assert min(losses[-3:]) < 0.8 * losses[0]

@@ -1,0 +1,163 @@
+"""Data sets that are Python objects: arrays, and data sets in the style of torchvision.
+
+torchvision itself isn't needed: a data set is any object with a length whose items are pairs of an
+image (Pillow image, array or tensor) and a class number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+
+from hwnas.data.arrays import channels_first, check_keys, listed, source_of_arrays
+from hwnas.data.images import (
+    GREY_MODES,
+    Shape,
+    check_memory,
+    common_shape,
+    fit_image,
+    to_grey_or_rgb,
+)
+from hwnas.data.splits import Source, Split, cut_classes
+from hwnas.errors import InvalidFile, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TEST_SHARE = 0.15
+"""Share of each class that becomes test images where there is a single data set."""
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+PARTS = ("train", "test", "valid")
+EXPECTED = (
+    "expected arrays (x_train, y_train, x_test, y_test as a dict or tuple) or data sets of (image, "
+    "class number) pairs: one, a tuple (train, test), or a dict of train, test and optionally valid"
+)
+
+
+class Samples(Protocol):
+    """A data set in the style of torchvision, with optional names in ``classes``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Any, Any]: ...
+
+
+def read_object(data: object, name: str, shape: Shape | None) -> Source:
+    """Return the data set of a Python object, see `hwnas.data.datasets.make_dataset`."""
+    if isinstance(data, tuple):
+        return _read_tuple(cast(tuple[Any, ...], data), name, shape)
+    if isinstance(data, Mapping):
+        parts = cast(Mapping[str, Any], data)
+        return (_read_parts if "train" in parts else _read_arrays)(parts, name, shape)
+    return _read_parts({"train": data}, name, shape)
+
+
+def _read_tuple(data: tuple[Any, ...], name: str, shape: Shape | None) -> Source:
+    if len(data) == 4:
+        return _read_arrays(dict(zip(ARRAYS, data, strict=True)), name, shape)
+    if len(data) != 2:
+        raise UsageError(f"data is a tuple of {len(data)}, {EXPECTED}")
+    return _read_parts(dict(zip(PARTS, data, strict=False)), name, shape)
+
+
+def _read_arrays(data: Mapping[str, Any], name: str, shape: Shape | None) -> Source:
+    where = name or "arrays"
+    check_keys(where, data.keys())
+    return source_of_arrays(where, {key: np.asarray(value) for key, value in data.items()}, where)
+
+
+def _read_parts(data: Mapping[str, Any], name: str, shape: Shape | None) -> Source:
+    """Return the source of data sets in the style of torchvision, by the names in `PARTS`."""
+    where = name or type(data["train"]).__name__
+    if unknown := sorted(data.keys() - set(PARTS)):
+        raise UsageError(f"{where}: data has {unknown[0]!r}, {EXPECTED}")
+    for part, samples in data.items():
+        if not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__"):
+            raise UsageError(f"{where}: {part} is a {type(samples).__name__}, {EXPECTED}")
+        if not len(samples):
+            raise InvalidFile(where, f"{part} is empty, expected images of every class")
+    shape = shape or _common_shape(where, data)
+    check_memory(where, sum(map(len, data.values())), shape)
+    splits = {part: _read_split(f"{where}: {part}", data[part], shape) for part in data}
+    classes = _classes(where, data["train"], splits)
+    train, test = splits["train"], splits.get("test")
+    if test is None:
+        train, test = cut_classes(train, classes, TEST_SHARE, where)
+    return Source(where, classes, train, test, splits.get("valid"))
+
+
+def _common_shape(where: str, data: Mapping[str, Samples]) -> Shape:
+    sizes: set[tuple[int, int]] = set()
+    grey = True
+    for part, samples in data.items():
+        for image, _ in _images(f"{where}: {part}", samples):
+            sizes.add((image.height, image.width))
+            grey = grey and image.mode in GREY_MODES
+    return common_shape(sizes, grey)
+
+
+def _read_split(where: str, samples: Samples, shape: Shape) -> Split:
+    images = np.empty((len(samples), *shape), dtype=np.uint8)
+    labels = np.empty(len(samples), dtype=np.int64)
+    for index, (image, label) in enumerate(_images(where, samples)):
+        images[index] = fit_image(to_grey_or_rgb(image), shape)
+        try:
+            labels[index] = int(label)
+        except (TypeError, ValueError):
+            raise InvalidFile(
+                f"{where}[{index}]", f"the label is {label!r}, expected a class number"
+            ) from None
+    return Split(images, labels)
+
+
+def _images(where: str, samples: Samples) -> Iterator[tuple[Image, Any]]:
+    """Yield the samples with their images as Pillow images."""
+    from PIL import Image as images
+
+    for index in range(len(samples)):
+        sample = samples[index]
+        if not isinstance(sample, (tuple, list)) or len(cast(Any, sample)) != 2:
+            kind = type(sample).__name__
+            raise InvalidFile(f"{where}[{index}]", f"a {kind}, expected an (image, class) pair")
+        image, label = sample
+        if not isinstance(image, images.Image):
+            image = images.fromarray(_pixels(f"{where}[{index}]", np.asarray(image)))
+        yield image, label
+
+
+def _pixels(where: str, image: np.ndarray) -> np.ndarray:
+    """Return an array or tensor as uint8 ``[H, W]`` or ``[H, W, C]``; floats are from 0 to 1."""
+    if image.dtype.kind == "f":
+        if not 0 <= image.min() <= image.max() <= 1:
+            span = f"{image.min():g} to {image.max():g}"
+            raise InvalidFile(
+                where, f"pixels are {span}, expected 0 to 1 or uint8: leave out Normalize"
+            )
+        image = np.round(image * 255).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise InvalidFile(where, f"the image is {image.dtype}, expected uint8 or floats 0 to 1")
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        shapes = "[H, W], [H, W, C] or [C, H, W]"
+        raise InvalidFile(where, f"the image is {listed(image.shape)}, expected {shapes}")
+    if image.ndim == 2:
+        return image
+    planes = channels_first(where, "the image", image[None])[0]
+    return planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+def _classes(where: str, samples: Samples, splits: Mapping[str, Split]) -> tuple[str, ...]:
+    """Check the labels and return the names of the classes; without names, their numbers."""
+    count = int(splits["train"].labels.max()) + 1
+    names: tuple[str, ...] = tuple(map(str, getattr(samples, "classes", range(count))))
+    if len(names) < 2:
+        raise InvalidFile(where, f"the classes are {list(names)}, expected at least 2")
+    for part, split in splits.items():
+        if split.labels.min() < 0 or split.labels.max() >= len(names):
+            span = f"{split.labels.min()} to {split.labels.max()}"
+            raise InvalidFile(where, f"{part} has labels {span}, expected 0 to {len(names) - 1}")
+    absent = np.setdiff1d(np.arange(len(names)), splits["train"].labels)
+    if absent.size:
+        raise InvalidFile(where, f"train has no {names[absent[0]]!r}, expected every class")
+    return names

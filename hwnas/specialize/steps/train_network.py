@@ -1,0 +1,130 @@
+"""`hwnas train`: one network, from scratch or from given weights, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hwnas.architecture.architecture import Architecture
+from hwnas.data.datasets import Dataset, load_dataset
+from hwnas.errors import UsageError
+from hwnas.networks.resolve import is_genotype, resolve_architecture
+from hwnas.spaces.published import adapt, published_names
+from hwnas.specialize.distributed.tasks import TrainTask, together
+from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
+from hwnas.specialize.setup.effort import EFFORTS, plans
+from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
+from hwnas.training.loader import as_data
+from hwnas.training.loop import EpochLog, TrainingPlan, scaled_learning_rate
+
+PRETRAINED_RATE = 0.2
+"""Factor of the learning rate for weights that are trained already: 0.02, at which EAS trains its
+networks. The full rate undoes in one epoch what they have learned."""
+
+
+class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A training as the command line describes it; `train_network` makes a `TrainingJob` of it."""
+
+    architecture: str
+    """JSON file, run folder or published name."""
+    data: str
+    """Name of a data set, image folder or .npz file."""
+    epochs: int | None = None
+    """None: as in a quick run."""
+    batch_size: int | None = None
+    """None: as in a quick run, or less if that doesn't fit the memory (`setup.batch_size`)."""
+    weights: Path | None = None
+    """File of the weights to begin with; None: fresh ones."""
+    flip: bool = True
+    auxiliary: float = 0.0
+    drop_path: float = 0.0
+    seed: int = 0
+    threads: int = 1
+
+
+def train_network(
+    spec: TrainSpec,
+    folder: Path,
+    *,
+    resume: bool = False,
+    on_epoch: Callable[[EpochLog], None] | None = None,
+    log: Callable[[str], None] = lambda text: None,
+) -> TrainingResult:
+    """Train a network in ``folder`` and evaluate it on validation images.
+
+    The same `TrainSpec` gives the same weights, also where the training was interrupted and
+    resumed. Raises `UsageError` if ``folder`` has a finished training and ``resume`` isn't set.
+    """
+    if (result := read_result(folder)) is not None:
+        if not resume:
+            raise UsageError(
+                f"{folder}: a training is there already; add --resume or choose another --out"
+            )
+        return result
+    architecture, dataset = _load(spec)
+    if dataset.num_classes != architecture.num_classes:
+        raise UsageError(
+            f"{spec.architecture} has {architecture.num_classes} classes, "
+            f"but {spec.data} has {dataset.num_classes}"
+        )
+    job = TrainingJob(
+        architecture=architecture,
+        data=spec.data,
+        plan=_plan(spec, folder, len(dataset.train.labels), architecture, log),
+        initial="" if spec.weights is None else os.path.abspath(spec.weights),
+        seed=spec.seed,
+        threads=spec.threads,
+    )
+    images = as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
+    return run_job(
+        job, folder, images=images, on_epoch=on_epoch, epochs_context=together(TrainTask(job))
+    )
+
+
+def fine_tuning(plan: TrainingPlan) -> TrainingPlan:
+    """Return the plan for a network that begins with trained weights."""
+    rate = PRETRAINED_RATE * plan.peak_learning_rate
+    return msgspec.structs.replace(plan, peak_learning_rate=rate)
+
+
+def _load(spec: TrainSpec) -> tuple[Architecture, Dataset]:
+    """Return the network and the data; a published network takes the data's size and classes."""
+    if is_genotype(spec.architecture):
+        dataset = load_dataset(spec.data)
+        return resolve_architecture(
+            spec.architecture, input_shape=dataset.input_shape, num_classes=dataset.num_classes
+        ), dataset
+    architecture = resolve_architecture(spec.architecture)
+    dataset = load_dataset(spec.data, input_shape=architecture.input_shape)
+    if spec.architecture in published_names():
+        architecture = adapt(architecture, dataset.input_shape, dataset.num_classes)
+    return architecture, dataset
+
+
+def _plan(
+    spec: TrainSpec,
+    folder: Path,
+    images: int,
+    architecture: Architecture,
+    log: Callable[[str], None],
+) -> TrainingPlan:
+    plan = plans(EFFORTS["quick"], images, architecture.macs, spec.flip)[1]
+    batch_size = spec.batch_size or resolve_batch_size(
+        folder / "batch_size.json",
+        plan.batch_size,
+        image_bytes(architecture),
+        log,
+        "; --batch-size sets another",
+    )
+    plan = msgspec.structs.replace(
+        plan,
+        epochs=spec.epochs or plan.epochs,
+        batch_size=batch_size,
+        peak_learning_rate=scaled_learning_rate(batch_size),
+        auxiliary=spec.auxiliary,
+        drop_path=spec.drop_path,
+    )
+    return plan if spec.weights is None else fine_tuning(plan)

@@ -1,0 +1,203 @@
+"""One training in a folder of its own: described by ``job.json``, resumable, repeatable.
+
+``python -m hwnas.training.job FOLDER`` reads ``job.json`` and writes ``log.jsonl``,
+``network.safetensors`` and, last of all, ``result.json``. The same folder gives the same weights
+on whatever machine it is trained: all randomness follows from the job's seed, and an interrupted
+training continues from ``checkpoint.safetensors``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from hwnas.architecture.architecture import Architecture, Block
+from hwnas.data.datasets import load_dataset
+from hwnas.errors import HwnasError
+from hwnas.files import append_line, lock_folder, read_lines, write_atomic, write_json
+from hwnas.nn.auxiliary import trainee
+from hwnas.nn.build import build
+from hwnas.nn.growth.transforms import Net
+from hwnas.nn.network import Network
+from hwnas.processes import watch_parent
+from hwnas.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from hwnas.training.loader import Data, as_data, derived_seed, read_images
+from hwnas.training.loop import (
+    RECALIBRATION_IMAGES,
+    EpochLog,
+    TrainingPlan,
+    accuracy,
+    keep_freed_memory,
+    recalibrate,
+    train,
+)
+
+Images = tuple[Data, Data]
+"""Training and validation images."""
+
+TEACHER = "teacher.safetensors"
+"""Weights of the job's teacher, in the training's folder."""
+
+
+class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides the weights of a training: ``job.json``."""
+
+    architecture: Architecture
+    data: str
+    """A data set as `load_dataset` takes it, or a file of `hwnas.training.loader.write_images`
+    relative to the training's folder."""
+    plan: TrainingPlan
+    initial: str = ""
+    """File of the weights to begin with, relative to the training's folder; empty: fresh ones."""
+    teacher: tuple[Block, ...] = ()
+    """Network to distil from (`hwnas.training.loop.distillation`); empty: labels only."""
+    seed: int = 0
+    threads: int = 1
+
+    @property
+    def training_seed(self) -> int:
+        """Seed of the order of the images, their augmentation and the dropout."""
+        return derived_seed(self.seed, self.architecture.digest)
+
+
+class TrainingResult(msgspec.Struct, frozen=True):
+    """What a training gave: ``result.json``."""
+
+    digest: str
+    """Digest of the architecture."""
+    validation_accuracy: float
+    """Share of 1."""
+    loss: float
+    """Training loss of the last epoch."""
+    epochs: int
+    seconds: float
+
+
+def run_job(
+    job: TrainingJob,
+    folder: Path,
+    *,
+    images: Images | None = None,
+    on_epoch: Callable[[EpochLog], None] | None = None,
+    epochs_context: AbstractContextManager[None] | None = None,
+) -> TrainingResult:
+    """Train, evaluate on validation images, and write weights and result to ``folder``.
+
+    A training that has finished there is not repeated. ``images`` are those of ``job.data``, where
+    they are loaded already; ``epochs_context`` is entered while the epochs run. Raises
+    `UsageError` if another process trains in ``folder``.
+    """
+    if (result := read_result(folder)) is not None:
+        return result
+    with lock_folder(folder):
+        write_json(folder / "job.json", job)
+        return _run(job, folder, images or load_images(job, folder), on_epoch, epochs_context)
+
+
+def read_result(folder: Path) -> TrainingResult | None:
+    """Return the result of a training, or None where it has not finished."""
+    path = folder / "result.json"
+    return msgspec.json.decode(path.read_bytes(), type=TrainingResult) if path.exists() else None
+
+
+def load_images(job: TrainingJob, folder: Path) -> Images:
+    """Load the images of a job that is trained in ``folder``."""
+    if job.data.endswith(".safetensors"):
+        return read_images(folder / job.data)
+    dataset = load_dataset(job.data, input_shape=job.architecture.input_shape)
+    return as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
+
+
+def train_with_rank_0(job: TrainingJob) -> None:
+    """Do another rank's part of `run_job`; initial weights and checkpoint come from rank 0."""
+    _, trained = _networks(job, None)
+    train(trained, load_images(job, Path())[0], job.plan, job.training_seed)
+
+
+def _run(
+    job: TrainingJob,
+    folder: Path,
+    images: Images,
+    on_epoch: Callable[[EpochLog], None] | None,
+    epochs_context: AbstractContextManager[None] | None,
+) -> TrainingResult:
+    train_images, valid_images = images
+    network, trained = _networks(job, folder)
+    log, checkpoint = folder / "log.jsonl", folder / "checkpoint.safetensors"
+    _drop_lines_beyond(checkpoint, log)
+    start = time.perf_counter()
+
+    def write_epoch(line: EpochLog) -> None:
+        append_line(log, line)
+        if on_epoch is not None:
+            on_epoch(line)
+
+    with epochs_context or nullcontext():
+        train(
+            trained, train_images, job.plan, job.training_seed, checkpoint, write_epoch,
+            _teacher(job, folder),
+        )  # fmt: skip
+    # the running averages of a short training lag behind its weights
+    recalibrate(network, train_images.sample(RECALIBRATION_IMAGES, job.seed))
+    valid_accuracy = accuracy(network, valid_images)
+    digest = job.architecture.digest
+    save_checkpoint(folder / "network.safetensors", network.state_dict(), {"architecture": digest})
+    last = list(read_lines(log, EpochLog))[-1]
+    seconds = time.perf_counter() - start
+    result = TrainingResult(digest, valid_accuracy, last.loss, job.plan.epochs, seconds)
+    write_json(folder / "result.json", result)
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def _networks(job: TrainingJob, folder: Path | None) -> tuple[Network, nn.Module]:
+    """Return the network and the module that is trained: with an auxiliary head where there is
+    one. The initial weights are read from ``folder``."""
+    torch.set_num_threads(job.threads)
+    keep_freed_memory()
+    torch.manual_seed(derived_seed(job.seed, "weights", job.architecture.digest))
+    network = build(job.architecture, job.plan.dropout)
+    if job.initial and folder is not None:
+        load_weights(network, folder / job.initial)
+    trained = trainee(network, job.architecture, job.plan.auxiliary)
+    trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, trained
+
+
+def _teacher(job: TrainingJob, folder: Path) -> nn.Module | None:
+    if not job.teacher:
+        return None
+    return Net(job.teacher, load_checkpoint(folder / TEACHER)[0]).network()
+
+
+def _drop_lines_beyond(checkpoint: Path, log: Path) -> None:
+    """Remove the log lines of epochs that the checkpoint doesn't hold."""
+    epochs = int(load_checkpoint(checkpoint)[1]["epoch"]) if checkpoint.exists() else 0
+    lines = [line for line in read_lines(log, EpochLog) if line.epoch <= epochs]
+    write_atomic(log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    if parent := os.environ.get("HWNAS_PARENT"):
+        watch_parent(int(parent))
+    try:
+        run_job(msgspec.json.decode((folder / "job.json").read_bytes(), type=TrainingJob), folder)
+    except HwnasError as error:
+        sys.exit(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            sys.exit("out of memory")
+        raise
+
+
+if __name__ == "__main__":
+    main()
