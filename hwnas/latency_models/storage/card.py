@@ -1,4 +1,4 @@
-"""What a latency model is worth, in Markdown: sources, conditions, held-out error, what was odd."""
+"""The card of a latency model, in Markdown: sources, conditions, held-out error, outliers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hwnas.latency_models.model import Conditions, HeldOut, LatencyModel
 
 
 def card(model: LatencyModel) -> str:
-    """Say where a model comes from and how far it can be trusted."""
+    """Return the card: where a model comes from and how accurate it is."""
     counts = [
         (sum(seen.scope == scope and bool(seen.blocks) for seen in model.observations), words)
         for scope, words in (
@@ -26,16 +26,16 @@ def card(model: LatencyModel) -> str:
         f"- kind: {model.kind}",
         f"- observations: {summary}; rows: {len(model.rows_ms)} blocks",
         *(f"- adapted from: {source.device} ({source.source})" for source in model.sources),
-        *_learnt(model),
+        *_fit_lines(model),
         *_error_lines(model),
-        *_odd(model),
+        *_outlier_lines(model),
         *_condition_lines(model.conditions),
     ]
     return "\n".join(lines) + "\n"
 
 
 def error_words(held_out: HeldOut) -> str:
-    """Say a held-out error in one line."""
+    """Return a held-out error in one line."""
     how = f"{held_out.folds}-fold" if held_out.folds else "never fitted"
     return (
         f"{held_out.networks} networks ({how}): within 5 % {held_out.within_5:.0%}, within 10 % "
@@ -44,16 +44,18 @@ def error_words(held_out: HeldOut) -> str:
     )
 
 
-def _learnt(model: LatencyModel) -> Iterator[str]:
+def _fit_lines(model: LatencyModel) -> Iterator[str]:
     null_ms = null_latency_ms(model.observations)
     if null_ms is not None:
-        yield f"- a call that computes nothing: {null_ms:.4f} ms, taken off every block alone"
+        call = f"{null_ms:.4f} ms"
+        yield f"- a call that computes nothing: {call}, subtracted from every isolated block"
     alone = model.isolated_ms()
     if model.correction is not None and alone:
         inside = sum(model.rows_ms[block] for block in alone)
         ratio = inside / sum(alone.values())
-        yield f"- inside networks blocks cost {ratio:.3f} x what they cost alone"
-    yield f"- added to every network: {model.overhead_ms:.4f} ms (learnt, no meaning of its own)"
+        yield f"- inside networks blocks cost {ratio:.3f} times as much as in isolation"
+    overhead = f"{model.overhead_ms:.4f} ms"
+    yield f"- added to every network: {overhead} (fitted, without a physical meaning)"
 
 
 def _error_lines(model: LatencyModel) -> Iterator[str]:
@@ -62,29 +64,29 @@ def _error_lines(model: LatencyModel) -> Iterator[str]:
     elif model.correction is None:
         bias = common_bias_std(model.observations)
         yield (
-            "- held-out error: not known, no whole network was measured; all rows together are "
-            f"taken to be off by {bias:.0%} (standard deviation)"
+            "- held-out error: unknown, no whole network was measured; all rows together are "
+            f"assumed to be off by {bias:.0%} (standard deviation)"
         )
     else:
-        yield "- held-out error: not known, too few whole networks were measured"
+        yield "- held-out error: unknown, too few whole networks were measured"
 
 
-def _odd(model: LatencyModel) -> Iterator[str]:
+def _outlier_lines(model: LatencyModel) -> Iterator[str]:
     if model.prior.outliers:
         keys = _some(model.prior.outliers)
-        yield f"- timings of blocks that disagree with all others, widened, not dropped: {keys}"
+        yield f"- block timings that disagree with all others (their variance is widened): {keys}"
     correction = model.correction
     if correction is None:
         return
     if correction.outliers:
         yield (
             f"- {len(correction.outliers)} of {len(model.networks)} networks disagree with all "
-            "others by more than four standard deviations: widened, not dropped"
+            "others by more than four standard deviations (their variance is widened)"
         )
     if correction.inflation > 1:
         yield f"- variances are widened by {correction.inflation:.2f} (leave-one-out errors)"
     if correction.jitter > 0:
-        yield f"- numerical help: {correction.jitter:.0e} of its mean added to the diagonal"
+        yield f"- numerical stability: {correction.jitter:.0e} of its mean added to the diagonal"
 
 
 def _some(keys: tuple[str, ...]) -> str:

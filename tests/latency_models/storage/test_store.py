@@ -205,10 +205,10 @@ def test_a_card_says_where_numbers_come_from_and_how_far_they_hold() -> None:
     text = card(model)
     assert "- kind: measured" in text
     assert "- observations: 4 blocks alone; rows: 4 blocks" in text
-    assert "computes nothing: 0.0040 ms, taken off every block alone" in text
+    assert "computes nothing: 0.0040 ms, subtracted from every isolated block" in text
     assert "over 24 networks (6-fold): within 5 % 75%, within 10 % 100%, RMSPE 3.1%" in text
     assert "inside the 90 % interval 92%" in text
     assert "- device: an old chip (fingerprint aaaa)" in text
     assert "- runtime: litert 2.1, 1 thread(s)" in text
     assert "2.5000 ms, interquartile range 1.0% of it, sha256 abababababab" in text
-    assert "held-out error: not known, no whole network was measured" in card(MODEL)
+    assert "held-out error: unknown, no whole network was measured" in card(MODEL)
