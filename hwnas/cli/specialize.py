@@ -30,9 +30,16 @@ def _run_options(function: Callable[..., None]) -> Callable[..., None]:
         attrs: dict[str, Any] = {"is_flag": True} if each.switch else {"type": _type(each)}
         default = each.default or None
         function = option(
-            each.flag, each.field, group=each.group, help=each.help, default_help=default,
-            default=None, multiple=each.repeated, metavar=each.metavar or None, **attrs,
-        )(function)  # fmt: skip
+            each.flag,
+            each.field,
+            group=each.group,
+            help=each.help,
+            default_help=default,
+            default=None,
+            multiple=each.repeated,
+            metavar=each.metavar or None,
+            **attrs,
+        )(function)
     return function
 
 
@@ -62,9 +69,12 @@ def _type(each: RunOption) -> click.ParamType:
 )
 @_run_options
 @option(
-    "--out", type=click.Path(path_type=Path), metavar="PATH", default_help="runs/TARGET",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    default_help="runs/TARGET",
     help="Folder of the run.",
-)  # fmt: skip
+)
 @option("--resume", is_flag=True, help="Continue the run in --out.")
 @option("--dry-run", is_flag=True, help="Print what would be done and the reachable latencies.")
 @json_option

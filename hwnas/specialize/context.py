@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,6 +10,7 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
 from hwnas.latency_models.model import LatencyModel
+from hwnas.report.schema import Origin
 from hwnas.search.plan import SearchPlan
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.run_folder import RunFolder
@@ -43,7 +44,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A network that may be trained, and what is known about it before."""
 
     name: str
-    origin: Literal["search", "uniform", "published", "random"]
+    origin: Origin
     architecture: Architecture
     predicted_ms: float | None
     predicted_std_ms: float | None = None

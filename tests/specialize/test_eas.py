@@ -124,9 +124,20 @@ def test_training_goes_on_from_the_inherited_weights(finished: Path) -> None:
     assert accuracies[1] > accuracies[0] + 0.1  # an epoch alone teaches less
     wrong = CliRunner().invoke(
         cli,
-        ["train", "--architecture", "mobilenet_v2", "--data", str(finished.parent / "images.npz"),
-         "--out", str(finished.parent / "wrong"), "--epochs", "1", "--weights", str(inherited)],
-    )  # fmt: skip
+        [
+            "train",
+            "--architecture",
+            "mobilenet_v2",
+            "--data",
+            str(finished.parent / "images.npz"),
+            "--out",
+            str(finished.parent / "wrong"),
+            "--epochs",
+            "1",
+            "--weights",
+            str(inherited),
+        ],
+    )
     assert "not those of the network" in refused(wrong, 2)
 
 

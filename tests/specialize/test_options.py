@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwnas.cli.specialize import specialize
-from hwnas.errors import UnknownName
+from hwnas.errors import UnknownName, UsageError
 from hwnas.search import objective
 from hwnas.specialize.options import (
     OBJECTIVES,
@@ -25,7 +25,7 @@ from hwnas.specialize.options import (
     parse_share,
 )
 from hwnas.specialize.setup.effort import EFFORTS
-from hwnas.specialize.spec import EffortName, Milliseconds, RunSpec, Share
+from hwnas.specialize.spec import EffortName, Milliseconds, RunSpec, Share, check_types
 
 NAMES = st.from_regex(r"[a-zA-Z-][a-zA-Z0-9 #%'\"./:=-]{0,12}[a-zA-Z0-9]", fullmatch=True)
 COUNTS = st.integers(1, 99999)
@@ -136,9 +136,24 @@ def test_percent_are_a_share_of_the_largest_network() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "80", "ms", "-3ms", "0ms", "0.0%", "fast", "80 m", "1e3ms", "nanms", "infms", "8,5ms",
-     "80ms 90ms", "5 %%", "80MS"],
-)  # fmt: skip
+    [
+        "",
+        "80",
+        "ms",
+        "-3ms",
+        "0ms",
+        "0.0%",
+        "fast",
+        "80 m",
+        "1e3ms",
+        "nanms",
+        "infms",
+        "8,5ms",
+        "80ms 90ms",
+        "5 %%",
+        "80MS",
+    ],
+)
 def test_nonsense_is_a_usage_error_that_shows_the_form(text: str) -> None:
     with pytest.raises(click.UsageError, match="expected a positive number with its unit"):
         parse(shlex.join(["hwnas", "specialize", "--budget", text]))
@@ -169,6 +184,20 @@ def test_a_choice_that_there_is_not_is_refused_with_the_nearest_one() -> None:
 @pytest.mark.parametrize("read", [parse_share, parse_budget])
 def test_readers_return_nothing_for_text_that_has_no_value(read: Callable[[str], object]) -> None:
     assert read("x") is read("") is read("nan%") is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"effort": "quik"}, r"Invalid enum value 'quik' - at `\$.effort`"),
+        ({"threads": 0}, r"Expected `int` >= 1 - at `\$.threads`"),
+        ({"budgets": (Milliseconds(-1.0),)}, r"Expected `float` > 0.0 - at `\$.budgets"),
+        ({"targets": ()}, r"at `\$.targets`"),
+    ],
+)
+def test_a_specification_made_in_python_is_checked(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_types(RunSpec(**fields))
 
 
 def test_auto_is_both_precisions() -> None:

@@ -39,9 +39,16 @@ def candidate(origin: Any, architecture: Any = DEFAULT) -> Candidate:
 
 def trained(origin: str, size_bytes: int, float_layers: tuple[str, ...] = ()) -> TrainedCandidate:
     artifact = Artifact(
-        f"{size_bytes}.tflite", "tflite", "int8", "litert", "2", "ab", size_bytes, None,
+        f"{size_bytes}.tflite",
+        "tflite",
+        "int8",
+        "litert",
+        "2",
+        "ab",
+        size_bytes,
+        None,
         float_layers=float_layers,
-    )  # fmt: skip
+    )
     result: Any = None
     return TrainedCandidate(candidate(origin), result, artifact, None)
 

@@ -231,9 +231,19 @@ def test_auto_delivers_the_better_of_two_runs(
     make_small(monkeypatch)
     data, out = write_images(tmp_path / "images.npz"), tmp_path / "run"
     command = [
-        "specialize", "--target", "simulated-phone", "--budget", "30%", "--quiet",
-        "--out", str(out), "--data", str(data), "--precision", "auto",
-    ]  # fmt: skip
+        "specialize",
+        "--target",
+        "simulated-phone",
+        "--budget",
+        "30%",
+        "--quiet",
+        "--out",
+        str(out),
+        "--data",
+        str(data),
+        "--precision",
+        "auto",
+    ]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.stderr
     rows = json.loads((out / "variants.json").read_bytes())
@@ -256,9 +266,21 @@ def test_of_two_widths_at_one_budget_the_better_file_is_delivered(
     make_small(monkeypatch)
     data, out = write_images(tmp_path / "images.npz"), tmp_path / "run"
     command = [
-        "specialize", "--target", "simulated-phone", "--budget", "40%", "--quiet", "--out",
-        str(out), "--data", str(data), "--width-mult", "0.5,1", "--strategy", "random",
-    ]  # fmt: skip
+        "specialize",
+        "--target",
+        "simulated-phone",
+        "--budget",
+        "40%",
+        "--quiet",
+        "--out",
+        str(out),
+        "--data",
+        str(data),
+        "--width-mult",
+        "0.5,1",
+        "--strategy",
+        "random",
+    ]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.stderr
     rows = json.loads((out / "variants.json").read_bytes())
@@ -291,9 +313,17 @@ def test_a_run_of_two_budgets_has_two_results_and_their_files(
     make_small(monkeypatch)
     data, out = write_images(tmp_path / "images.npz"), tmp_path / "run"
     command = [
-        "specialize", "--target", "simulated-phone", "--budget", "40%,70%", "--quiet",
-        "--out", str(out), "--data", str(data),
-    ]  # fmt: skip
+        "specialize",
+        "--target",
+        "simulated-phone",
+        "--budget",
+        "40%,70%",
+        "--quiet",
+        "--out",
+        str(out),
+        "--data",
+        str(data),
+    ]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code in (0, 5), result.stderr
     report = json.loads((out / "report.json").read_bytes())
@@ -302,8 +332,9 @@ def test_a_run_of_two_budgets_has_two_results_and_their_files(
     for row in (*first["artifacts"], *second["artifacts"]):
         assert (out / row["path"]).is_file()
     assert {point["budget_ms"] for point in report["search"]} == {
-        first["budget_ms"], second["budget_ms"],
-    }  # fmt: skip
+        first["budget_ms"],
+        second["budget_ms"],
+    }
     logs = [
         (out / "scenarios" / f"simulated-phone-{share}" / "search" / "log.jsonl")
         for share in ("40%", "70%")

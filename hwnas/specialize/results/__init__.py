@@ -1,1 +1,1 @@
-"""What a run reports: rows, notes and the next commands."""
+"""The report of a run: its rows, its notes, the next commands."""

@@ -1,1 +1,1 @@
-"""What is settled before a search: device, data, space, latency model, budget, schedule."""
+"""From a specification to an open run: device, data, space, latency model, budget, plans."""

@@ -16,7 +16,7 @@ from hwnas.errors import UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.model_file import write_model
-from hwnas.latency_models.storage.store import read_model
+from hwnas.latency_models.storage.store import measured_folder, read_model
 from hwnas.spaces.find import find_space
 from hwnas.spaces.int8 import in_float, in_precision
 from hwnas.spaces.mobile.space import MobileSpace, scaled
@@ -44,7 +44,7 @@ class Resources:
         self.console = console
         self._targets: dict[str, Target] = {}
         self._datasets: dict[tuple[str, Shape | None], Dataset] = {}
-        self._models: dict[tuple[str, str, Shape, str], LatencyModel] = {}
+        self._models: dict[tuple[str, str], LatencyModel] = {}
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class Resources:
         return self._datasets[key]
 
     def latency_model(self, target: Target, space: SearchSpace, name: str) -> LatencyModel:
-        key = target.profile.name, space.name, space.input_shape, name
+        key = str(measured_folder(target.profile.name, space)), name
         if key not in self._models:
             self._models[key] = model_of(target, space, self.console, name)
         return self._models[key]

@@ -15,6 +15,7 @@ from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.model_file import file_of, read_model
 from hwnas.measurement.measurement import Measurement
+from hwnas.report.schema import Origin
 from hwnas.search.log import LogLine
 from hwnas.spaces.mobile import space as mobile_module
 from hwnas.specialize.context import Candidate, RunContext
@@ -117,14 +118,18 @@ def candidate(
     name: str,
     measured_ms: float | None,
     supernet_accuracy: float | None = 0.5,
-    origin: str = "search",
+    origin: Origin = "search",
     predicted_ms: float = 1.0,
 ) -> Candidate:
     architecture = SPACE.architecture(SPACE.random(Random(name)))
     return Candidate(
-        name=name, origin=origin, architecture=architecture, predicted_ms=predicted_ms,  # type: ignore[arg-type]
-        supernet_accuracy=supernet_accuracy, measured_ms=measured_ms,
-    )  # fmt: skip
+        name=name,
+        origin=origin,
+        architecture=architecture,
+        predicted_ms=predicted_ms,
+        supernet_accuracy=supernet_accuracy,
+        measured_ms=measured_ms,
+    )
 
 
 def chosen(run: RunContext, *candidates: Candidate, budget_ms: float = 1.0) -> list[str]:
