@@ -94,3 +94,16 @@ def test_a_run_is_not_resumed_with_another_specification(tmp_path: Path) -> None
         other = msgspec.structs.replace(spec, **changes)
         with pytest.raises(UsageError, match="the run to resume has --"):
             RunFolder.open(tmp_path, other, resume=True)
+
+
+def test_latency_models_are_told_apart_by_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "model_of", lambda target, space, console, name: object())
+    data = load_dataset("fashion-mnist-6k")
+    with resolve.Resources(QuietConsole()) as resources:
+        phone = resources.target(PHONE.name)
+        single, int8 = (
+            resources.latency_model(phone, resolve.load_space("mobile", data, precision), "")
+            for precision in ("fp32", "int8")
+        )
+        again = resources.latency_model(phone, resolve.load_space("mobile", data), "")
+    assert single is again is not int8
