@@ -43,9 +43,9 @@ from hwnas.specialize.setup.resolve import Resources, resolve
 from hwnas.specialize.spec import Milliseconds, RunSpec
 from hwnas.specialize.steps.quantize import to_model_input
 
-LARGEST_SHARE = 0.999
-"""Of the latency of a variant's largest network: where that keeps the budget, just less is asked
-for, since a budget that every network keeps leaves nothing to search."""
+MAX_SHARE_OF_LARGEST = 0.999
+"""Largest budget of a variant, as a share of its largest network's latency: a budget that every
+network keeps leaves nothing to search."""
 
 NAMES: dict[str, Callable[[Any], str]] = {
     "targets": lambda target: Path(target).stem,
@@ -258,7 +258,7 @@ def _variant_report(
         least_ms, _, largest_ms = plan_run(resolve(default, resources), run.folder).range_ms
         if least_ms > budget_ms:
             return None
-        budget = Milliseconds(min(budget_ms, LARGEST_SHARE * largest_ms))
+        budget = Milliseconds(min(budget_ms, MAX_SHARE_OF_LARGEST * largest_ms))
         run = run._replace(spec=msgspec.structs.replace(run.spec, budgets=(budget,)))
     return _report(run, execute)
 

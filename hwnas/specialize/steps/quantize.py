@@ -37,7 +37,7 @@ Array = np.ndarray[Any, Any]
 
 
 PEAK_LEARNING_RATE = 0.01
-"""Of fine-tuning: a tenth of the training's."""
+"""Peak learning rate of fine-tuning: a tenth of the training's."""
 
 
 class Int8Decision(msgspec.Struct, frozen=True):
