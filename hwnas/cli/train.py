@@ -7,56 +7,80 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hwnas.cli.framework.command import command, option
+from hwnas.cli.framework.params import DATA
+
 if TYPE_CHECKING:
     from hwnas.training.loop import EpochLog
 
 
-@click.command("train")
-@click.option(
+@command(
+    "train",
+    example="hwnas train --architecture runs/host-cpu --data fashion-mnist-6k --out trained",
+)
+@option(
     "--architecture",
+    group="Training",
     required=True,
     metavar="FILE|RUN|NAME",
     help="Architecture: JSON file, run folder or published name.",
 )
-@click.option(
-    "--data", required=True, metavar="NAME|PATH", help="Data set: name, image folder or .npz file."
+@option(
+    "--data",
+    group="Training",
+    required=True,
+    type=DATA,
+    help="Data set: name, image folder or .npz file.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
-@click.option("--epochs", type=click.IntRange(1), help="[default: as in a quick run]")
-@click.option(
+@option(
+    "--out",
+    group="Output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to write to.",
+)
+@option(
+    "--epochs",
+    group="Training",
+    type=click.IntRange(1),
+    default_help="as in a quick run",
+    help="Epochs to train.",
+)
+@option(
     "--batch-size",
+    group="Training",
     type=click.IntRange(2),
     metavar="IMAGES",
-    help="[default: the largest that fits the memory, at most 64]",
+    default_help="the largest that fits the memory, at most 64",
+    help="Images in a batch.",
 )
-@click.option(
+@option(
     "--weights",
+    group="Training",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Begin with the weights of this .safetensors file.",
 )
-@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images randomly.")
-@click.option(
+@option("--flip/--no-flip", group="Training", default=True, help="Mirror images randomly.")
+@option(
     "--auxiliary",
+    group="Cells",
     default=0.0,
-    show_default=True,
     type=click.FloatRange(0),
     metavar="WEIGHT",
-    help="Cells only: weight of the auxiliary head's loss (DARTS: 0.4).",
+    help="Weight of the auxiliary head's loss (DARTS: 0.4).",
 )
-@click.option(
+@option(
     "--drop-path",
+    group="Cells",
     default=0.0,
-    show_default=True,
     type=click.FloatRange(0, 1, max_open=True),
     metavar="PROBABILITY",
-    help="Cells only: drop-path probability at the end of the training (DARTS: 0.2).",
+    help="Drop-path probability at the end of the training (DARTS: 0.2).",
 )
-@click.option("--seed", default=0, show_default=True, help="Random seed.")
-@click.option(
-    "--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads."
-)
-@click.option("--resume", is_flag=True, help="Continue the training in --out.")
+@option("--seed", group="Training", default=0, help="Random seed.")
+@option("--threads", group="Training", default=1, type=click.IntRange(1), help="CPU threads.")
+@option("--resume", group="Output", is_flag=True, help="Continue the training in --out.")
 def train(
     architecture: str,
     data: str,
@@ -75,8 +99,6 @@ def train(
 
     The folder OUT gets network.safetensors, log.jsonl and result.json. Start it with `torchrun
     --nproc-per-node N -m hwnas train …` and N processes share every batch.
-
-    Example: hwnas train --architecture mobilenet_v2 --data cifar10 --out runs/mobilenet
     """
     from hwnas.specialize.distributed.ranks import leading
     from hwnas.specialize.steps.train_network import TrainSpec, train_network

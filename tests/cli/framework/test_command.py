@@ -103,6 +103,17 @@ def test_every_example_of_a_command_uses_options_that_exist(
         parser.parse_args(words[len(name.split()) :])
 
 
+@pytest.mark.parametrize(("name", "below"), list(commands(cli)), ids=lambda value: str(value))
+def test_every_command_has_an_example_and_describes_its_options(
+    name: str, below: click.Command
+) -> None:
+    assert getattr(below, "examples", ()), name
+    options = [param for param in below.params if isinstance(param, click.Option)]
+    assert [param.name for param in options if not param.help] == []
+    if len(options) > 5:
+        assert len({getattr(param, "group", "Options") for param in options}) > 1
+
+
 @pytest.mark.parametrize(
     ("kind", "word", "value"),
     [
