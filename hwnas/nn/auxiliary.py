@@ -1,4 +1,4 @@
-"""The auxiliary classifier that helps to train deep stacks of cells, and is then thrown away.
+"""The auxiliary classifier that helps to train deep stacks of cells and is then discarded.
 
 As in DARTS's code (arXiv:1806.09055) after GoogLeNet (Szegedy et al., CVPR 2015, arXiv:1409.4842):
 its loss is added with weight 0.4. It is no part of the architecture, nor of any count.
@@ -13,11 +13,11 @@ from hwnas.errors import UsageError
 from hwnas.nn.network import Network, WiredNetwork
 
 WINDOW = 5
-"""Pixels of the average pool."""
+"""Kernel size of the average pool."""
 
 
 class AuxiliaryHead(nn.Sequential):
-    """``[N, C, size, size]`` to logits ``[N, classes]``, by way of 2x2 pooled windows.
+    """Maps ``[N, C, size, size]`` to logits ``[N, classes]`` by way of 2x2 pooled windows.
 
     DARTS's two variants: 8 px (stride 3), and, for ImageNet, 7 px (stride 2) without the last
     batch norm.
@@ -42,7 +42,7 @@ class AuxiliaryHead(nn.Sequential):
 
 
 class WithAuxiliary(nn.Module):
-    """A network in training: logits and auxiliary logits; in evaluation the logits alone.
+    """A network that returns logits and auxiliary logits in training, only logits in evaluation.
 
     Raises `UsageError` for a network without cells, or whose last maps are too small.
     """
@@ -67,8 +67,10 @@ class WithAuxiliary(nn.Module):
 
 
 def auxiliary_place(architecture: Architecture) -> int:
-    """Return the block after which the head comes: the first cell's output on the smallest maps,
-    which is that of the second reduction."""
+    """Return the index of the block that the head follows.
+
+    It is the output of the second reduction cell, the first cell with the smallest maps.
+    """
     outputs = [n for n, block in enumerate(architecture.blocks) if block.op == "concat"]
     if not outputs:
         raise UsageError("an auxiliary head is for networks of cells; this one has none")
@@ -76,5 +78,5 @@ def auxiliary_place(architecture: Architecture) -> int:
 
 
 def trainee(network: Network, architecture: Architecture, auxiliary: float) -> nn.Module:
-    """Return what is trained for the sake of ``network``: with a head where its loss counts."""
+    """Return the module to train: ``network``, with an auxiliary head if its loss has a weight."""
     return WithAuxiliary(network, architecture) if auxiliary else network

@@ -1,4 +1,4 @@
-"""A network from an architecture: what is trained, exported and measured."""
+"""Building a network from an architecture, to be trained, exported or measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(architecture: Architecture, dropout: float = 0.0) -> Network:
 
 
 def untrained(blocks: tuple[Block, ...], inputs: Inputs = ()) -> Network:
-    """Return a network to be timed: the same weights, so the same file, whatever ran before."""
+    """Return a network for timing; its weights, and so its file, are always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _network(blocks, inputs)

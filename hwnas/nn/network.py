@@ -33,14 +33,14 @@ class WiredNetwork(Network):
         super().__init__(blocks, dropout)
         self.inputs = inputs
         self.drop_path = 0.0
-        """Probability that a training image goes without one branch of a sum, see `drop_path`."""
+        """Probability that a branch of a sum is dropped for a training image, see `drop_path`."""
         self.branches = _branches(blocks, inputs)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.outputs(images, ())[0]
 
     def outputs(self, images: Tensor, places: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Return the last block's output, then those of the blocks at ``places``."""
+        """Return the outputs of the last block and of the blocks at ``places``."""
 
         def run(place: int, *given: Tensor) -> Tensor:
             value = self.blocks[place](*given)
@@ -57,8 +57,10 @@ def run_wired(
     run: Callable[..., Tensor],
     places: tuple[int, ...] = (),
 ) -> tuple[Tensor, ...]:
-    """Call ``run(place, *inputs)`` for each block in turn; return the last output, then those at
-    ``places``. What nobody takes any more is not kept, other than for its gradient."""
+    """Call ``run(place, *inputs)`` for each block; return the last output and those at ``places``.
+
+    An output is freed after its last use, unless its gradient needs it.
+    """
     last_use = {source: place for place, sources in enumerate(inputs) for source in sources}
     values: dict[int, Tensor] = {IMAGE: images}
     for place, sources in enumerate(inputs):
@@ -70,12 +72,16 @@ def run_wired(
 
 
 def drop_path(branch: Tensor, probability: float) -> Tensor:
-    """Zero whole images of ``branch`` ``[N, C, H, W]``, and scale the others by ``1 / kept``.
+    """Zero whole images of ``branch`` ``[N, C, H, W]``, and scale the others by ``1 / keep_probability``.
 
     As in FractalNet (Larsson et al., ICLR 2017, arXiv:1605.07648) and DARTS's final training.
     """
-    kept = 1.0 - probability
-    return branch * torch.bernoulli(branch.new_full((len(branch), 1, 1, 1), kept)) / kept
+    keep_probability = 1.0 - probability
+    return (
+        branch
+        * torch.bernoulli(branch.new_full((len(branch), 1, 1, 1), keep_probability))
+        / keep_probability
+    )
 
 
 def _branches(blocks: tuple[Block, ...], inputs: Inputs) -> frozenset[int]:

@@ -122,14 +122,16 @@ class Supernet(nn.Module):
         self.space = space
         default = space.architecture(space.default)
         self.inputs = default.inputs or chained(default.blocks)
-        self.decided = space.block_decisions(default)
-        """The decision of each block, ``None`` for the fixed ones."""
+        self.block_decisions = space.block_decisions(default)
+        """Decision of each block, None for fixed blocks."""
         rows: list[list[Block]] = [[] for _ in space.decisions]
         for site in space.sites():
             rows[site.decision].append(site.block)
-        first = self.decided.index(0)
+        first = self.block_decisions.index(0)
         fixed = [
-            block for block, one in zip(default.blocks, self.decided, strict=True) if one is None
+            block
+            for block, decision in zip(default.blocks, self.block_decisions, strict=True)
+            if decision is None
         ]
         self.stem = nn.Sequential(*(block_module(block) for block in fixed[:first]))
         self.mixed = nn.ModuleList(MixedOp(row, share_weights) for row in rows)
@@ -148,7 +150,7 @@ class Supernet(nn.Module):
         fixed, ops = iter(self.fixed), self.ops
 
         def run(place: int, *given: Tensor) -> Tensor:
-            decision = self.decided[place]
+            decision = self.block_decisions[place]
             if decision is None:
                 return next(fixed)(*given)
             op, [x], choice = ops[decision], given, choices[decision]
@@ -171,7 +173,7 @@ class Supernet(nn.Module):
         """Return the stand-alone network of a genotype with a copy of this supernet's weights."""
         network = build(self.space.architecture(genotype))
         fixed, ops = iter(self.fixed), self.ops
-        for target, decision in zip(network.blocks, self.decided, strict=True):
+        for target, decision in zip(network.blocks, self.block_decisions, strict=True):
             if decision is None:
                 target.load_state_dict(next(fixed).state_dict())
                 continue

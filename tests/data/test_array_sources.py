@@ -98,10 +98,10 @@ def test_own_validation_images_and_class_names_are_used(arrays: Arrays, write: W
 def test_channels_may_be_first_or_last(arrays: Arrays, write: Write) -> None:
     last = {key: np.stack([value] * 3, -1) for key, value in arrays.items() if key[0] == "x"}
     first = {key: value.transpose(0, 3, 1, 2) for key, value in last.items()}
-    one = load_dataset(write(arrays | last))
+    dataset = load_dataset(write(arrays | last))
     other = load_dataset(write(arrays | first))
-    assert one.input_shape == (3, 8, 8)
-    assert one.digest == other.digest
+    assert dataset.input_shape == (3, 8, 8)
+    assert dataset.digest == other.digest
 
 
 def test_labels_may_be_a_column_and_other_arrays_are_ignored(arrays: Arrays, write: Write) -> None:

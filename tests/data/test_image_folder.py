@@ -68,8 +68,8 @@ def test_class_folders_are_the_classes_and_give_the_labels(flat: Path) -> None:
 def test_every_image_of_a_flat_folder_is_in_exactly_one_split(flat: Path) -> None:
     dataset = load(flat)
     splits = (dataset.train, dataset.valid, dataset.test)
-    found = [value for split in splits for value in values(split)]
-    assert sorted(found) == [*range(20), *range(100, 120)]
+    pixels = [value for split in splits for value in values(split)]
+    assert sorted(pixels) == [*range(20), *range(100, 120)]
     assert all(set(split.labels) == {0, 1} for split in splits)
 
 

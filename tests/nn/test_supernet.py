@@ -97,7 +97,7 @@ def test_hswish_squeeze_excite_bottleneck_is_the_formula() -> None:
     torch.testing.assert_close(module(x), expected)
 
 
-@pytest.mark.parametrize("candidate", [MB33, MB76, FUSED[1]], ids=lambda one: one.name)
+@pytest.mark.parametrize("candidate", [MB33, MB76, FUSED[1]], ids=lambda candidate: candidate.name)
 def test_in_a_fresh_network_every_residual_block_is_the_identity(candidate: Candidate) -> None:
     space = mobile_space((1, 28, 28), 10)
     network = build(space.architecture(space.uniform(candidate)))
@@ -110,7 +110,7 @@ def test_in_a_fresh_network_every_residual_block_is_the_identity(candidate: Cand
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu6", "hswish"])
-@pytest.mark.parametrize("candidate", [MB33, MB76, *FUSED], ids=lambda one: one.name)
+@pytest.mark.parametrize("candidate", [MB33, MB76, *FUSED], ids=lambda candidate: candidate.name)
 def test_every_convolution_of_a_fresh_network_learns(candidate: Candidate, activation: str) -> None:
     """A residual branch that ends in a ReLU with gain 0 would have no gradient for ever."""
     candidate = msgspec.structs.replace(candidate, activation=activation)

@@ -36,8 +36,8 @@ def test_the_key_of_a_float_block_is_what_it_was_before_there_was_int8() -> None
 def test_every_block_of_an_int8_space_is_in_int8(float_space: object) -> None:
     space = in_precision(float_space, "int8")  # type: ignore[arg-type]
     assert {block.precision for block in distinct_blocks(space)} == {"int8"}
-    one = space.architecture(space.random(Random(0)))
-    assert one.precision == "int8"
+    network = space.architecture(space.random(Random(0)))
+    assert network.precision == "int8"
     baselines = [baseline.architecture.precision for baseline in space.baselines()]
     assert set(baselines) <= {"int8"}
 

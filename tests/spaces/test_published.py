@@ -145,8 +145,8 @@ def test_the_edges_of_the_cifar_network_are_those_of_its_configuration() -> None
         [edge for branch in cell["branches"] for first, ends in branch for edge in (first, *ends)]
         for cell in collection["cells"]
     ]
-    told = tuple(" ".join(names.get(str(edge), str(edge)) for edge in cell) for cell in cells)
-    assert published("proxyless_cifar").cells == told
+    expected = tuple(" ".join(names.get(str(edge), str(edge)) for edge in cell) for cell in cells)
+    assert published("proxyless_cifar").cells == expected
 
 
 @needs_proxyless

@@ -37,7 +37,7 @@ def fresh() -> WiredNetwork:
 
 
 def test_the_loss_counts_the_auxiliary_logits_by_their_weight() -> None:
-    asked = TrainingPlan(auxiliary=0.4, label_smoothing=0.0, weight_decay=0.0)
+    plan = TrainingPlan(auxiliary=0.4, label_smoothing=0.0, weight_decay=0.0)
     network = WithAuxiliary(fresh(), ARCHITECTURE)
     images, labels = torch.randn(6, 1, 24, 24), torch.arange(6) % 3
     logits, auxiliary = network.train()(images)
@@ -46,7 +46,7 @@ def test_the_loss_counts_the_auxiliary_logits_by_their_weight() -> None:
     inside = network.network.blocks[0]
     wanted = [parameter.grad.clone() for parameter in inside.parameters()]  # type: ignore[union-attr]
     optimizer = torch.optim.SGD(network.parameters(), 0.0)
-    loss, _ = loop._step(network, optimizer, (images, labels), 0.0, asked, None)  # pyright: ignore[reportPrivateUsage]
+    loss, _ = loop._step(network, optimizer, (images, labels), 0.0, plan, None)  # pyright: ignore[reportPrivateUsage]
     assert loss == pytest.approx(expected.item(), rel=1e-6)
     for parameter, grad in zip(inside.parameters(), wanted, strict=True):
         assert torch.allclose(parameter.grad, grad, rtol=1e-4, atol=1e-7)  # type: ignore[arg-type]
@@ -54,11 +54,11 @@ def test_the_loss_counts_the_auxiliary_logits_by_their_weight() -> None:
 
 def test_paths_are_dropped_more_and_more_often_and_no_more_in_the_end() -> None:
     network, seen = fresh(), list[float]()
-    asked = TrainingPlan(epochs=4, batch_size=8, drop_path=0.2)
+    plan = TrainingPlan(epochs=4, batch_size=8, drop_path=0.2)
     train(
         network,
         tiny_data(16, 24),
-        asked,
+        plan,
         0,
         on_epoch=lambda _: seen.append(network.drop_path),
     )
@@ -99,8 +99,8 @@ def test_a_training_with_both_goes_on_after_a_cut_and_leaves_the_network_alone(
         train_network(spec, tmp_path / "cut", on_epoch=die)
     resumed = train_network(spec, tmp_path / "cut", resume=True)
     assert resumed.validation_accuracy == whole.validation_accuracy
-    one, other = (trained_network(ARCHITECTURE, tmp_path / name) for name in ("whole", "cut"))
-    for name, value in one.state_dict().items():
+    first, other = (trained_network(ARCHITECTURE, tmp_path / name) for name in ("whole", "cut"))
+    for name, value in first.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
 
 

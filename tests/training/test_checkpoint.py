@@ -22,10 +22,10 @@ def test_tensors_and_notes_come_back_to_the_bit(tmp_path: Path) -> None:
         "trained": torch.nn.Parameter(torch.randn(2)),
     }
     save_checkpoint(path, tensors, {"epochs": "3"})
-    found, notes = load_checkpoint(path)
-    assert notes == {"epochs": "3"} and found.keys() == tensors.keys()
+    loaded, notes = load_checkpoint(path)
+    assert notes == {"epochs": "3"} and loaded.keys() == tensors.keys()
     for name, tensor in tensors.items():
-        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
+        assert loaded[name].dtype == tensor.dtype and torch.equal(loaded[name], tensor)
 
 
 def test_two_names_of_one_tensor_are_both_kept(tmp_path: Path) -> None:

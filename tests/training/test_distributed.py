@@ -180,9 +180,9 @@ def rank_environment(number: int, port: int) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -220,10 +220,14 @@ def test_the_first_rank_alone_writes_the_log_and_its_numbers_are_of_the_whole_ba
     alone, together = (read_log(folder / f"{kind}.jsonl") for folder in folders)
     least = 1 if kind == "cells full" else 2  # its search has one step of each kind
     assert len(alone) == len(together) > least
-    for one, two in zip(alone, together, strict=True):
-        assert (one.epoch, one.step, one.phase) == (two.epoch, two.step, two.phase)
-        assert two.loss == pytest.approx(one.loss, rel=1e-3)
-        assert two.accuracy == pytest.approx(one.accuracy)
+    for expected, line in zip(alone, together, strict=True):
+        assert (expected.epoch, expected.step, expected.phase) == (
+            line.epoch,
+            line.step,
+            line.phase,
+        )
+        assert line.loss == pytest.approx(expected.loss, rel=1e-3)
+        assert line.accuracy == pytest.approx(expected.accuracy)
 
 
 def train_command(folder: Path, epochs: int) -> list[str]:
@@ -285,15 +289,15 @@ def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(
         for number in range(2)
     ]  # fmt: skip
     checkpoint = folder / "out" / "checkpoint.safetensors"
-    while not checkpoint.exists() and all(one.poll() is None for one in both):
+    while not checkpoint.exists() and all(process.poll() is None for process in both):
         time.sleep(0.05)
     both[1].send_signal(signal.SIGKILL)
-    said = both[0].communicate(timeout=300)[1].splitlines()
+    errors = both[0].communicate(timeout=300)[1].splitlines()
     both[1].communicate()
     assert both[0].returncode == 1
-    said = [line for line in said if not line.startswith("epoch ")]
-    assert len(said) == 1, said
-    assert said[0].startswith("hwnas: rank 0 of 2: another rank is lost")
+    errors = [line for line in errors if not line.startswith("epoch ")]
+    assert len(errors) == 1, errors
+    assert errors[0].startswith("hwnas: rank 0 of 2: another rank is lost")
 
     done = int(load_checkpoint(checkpoint)[1]["epoch"])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

@@ -45,11 +45,11 @@ def trained(seed: int = 0) -> dict[str, Tensor]:
 
 
 def test_training_follows_from_its_seed_whatever_happened_before() -> None:
-    one = trained()
+    first = trained()
     torch.rand(7)
     other, differing = trained(), trained(seed=1)
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
-    assert not all(torch.equal(value, differing[name]) for name, value in one.items())
+    assert all(torch.equal(value, other[name]) for name, value in first.items())
+    assert not all(torch.equal(value, differing[name]) for name, value in first.items())
 
 
 @pytest.mark.parametrize("where", ["after the epoch", "within the next"])
@@ -170,11 +170,11 @@ def test_batches_are_one_shuffled_pass_without_an_incomplete_end() -> None:
         torch.arange(22, dtype=torch.uint8).view(22, 1, 1, 1).expand(22, 1, 4, 4),
         torch.arange(22), torch.zeros(1, 1, 1), torch.ones(1, 1, 1),
     )  # fmt: skip
-    found = list(batches(data, 5, seeded(0)))
-    assert [len(labels) for _, labels in found] == [5] * 4
-    labels = torch.cat([labels for _, labels in found])
+    epoch = list(batches(data, 5, seeded(0)))
+    assert [len(labels) for _, labels in epoch] == [5] * 4
+    labels = torch.cat([labels for _, labels in epoch])
     assert len(set(labels.tolist())) == 20 and labels.tolist() != sorted(labels.tolist())
-    images = torch.cat([images for images, _ in found])
+    images = torch.cat([images for images, _ in epoch])
     torch.testing.assert_close(images[:, 0, 0, 0] * 255, labels.float())
     assert [len(labels) for _, labels in batches(data, 64, seeded(0))] == [22]
 
@@ -228,10 +228,10 @@ def test_drawn_images_keep_their_labels_and_follow_the_seed() -> None:
 
 def test_seeds_differ_by_seed_and_by_word() -> None:
     words = [(), ("train",), ("paths",), ("train", 0), ("train", 1), ("train", 10), ("train1", 0)]
-    seeds = [derived_seed(seed, *said) for seed in (0, 1, 10) for said in words]
+    seeds = [derived_seed(seed, *name) for seed in (0, 1, 10) for name in words]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
     # the same on every machine: the first 63 bits of sha256("0/train/1")
     assert derived_seed(0, "train", 1) == 0x66D65D31E4020BF
-    one, other = (torch.rand(4, generator=seeded(0, word)) for word in ("a", "b"))
-    assert not torch.equal(one, other)
+    first, other = (torch.rand(4, generator=seeded(0, word)) for word in ("a", "b"))
+    assert not torch.equal(first, other)

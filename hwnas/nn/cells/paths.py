@@ -50,8 +50,10 @@ class CellPaths(nn.Module):
         for node in range(self.space.nodes):
             ops = NodeOps(cell, node, self.net.ops)
             terms = [
-                ops(states, choices[one]) if mix is None else mix(one, ops, states, choices[one])
-                for one in range(place, place + EDGES_PER_NODE)
+                ops(states, choices[decision])
+                if mix is None
+                else mix(decision, ops, states, choices[decision])
+                for decision in range(place, place + EDGES_PER_NODE)
             ]
             states.append(terms[0] + terms[1])
             place += EDGES_PER_NODE

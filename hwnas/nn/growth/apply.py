@@ -1,4 +1,4 @@
-"""Steps of a space that is grown (`hwnas.spaces.grown.steps`), done to trained networks."""
+"""Applying the steps of a growing space (`hwnas.spaces.grown.steps`) to trained networks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def grown_net(
     generator: torch.Generator,
     noise: float = 1.0,
 ) -> Net:
-    """Return ``net``, whose layers are ``layers``, after ``steps``.
+    """Return the trained network ``net`` with ``layers`` after ``steps``.
 
     ``images [N, C, H, W]`` set the batch norms of added layers; ``noise`` is times that of the EAS
     code, 0 preserves the function exactly where all steps `preserve` it.
@@ -67,7 +67,7 @@ def _stepped(
 def _mobile(
     net: Net, place: int, last: int, step: Step, generator: torch.Generator, noise: float
 ) -> Net:
-    """Take ``step`` at the MBConv ``place``; the last block of its stage is ``last``."""
+    """Apply ``step`` to the MBConv ``place``; the last block of its stage is ``last``."""
     if step.kind == "narrower":
         return narrower_expansion(net, place, step.value)
     if step.kind == "shallower":

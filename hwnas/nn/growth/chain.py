@@ -20,7 +20,7 @@ from hwnas.nn.growth.transforms import (
     found_block,
     remap_outputs,
     replaced,
-    spread,
+    shift_block_indices,
     with_inputs,
 )
 
@@ -84,7 +84,7 @@ def deeper(
         "conv", width, width, kernel_size, 1, 1, block.out_size, block.activation
     )  # fmt: skip
     mean, var = activation_statistics(net, place, images)
-    weights, own = spread(net.weights, place + 1), f"blocks.{place + 1}"
+    weights, own = shift_block_indices(net.weights, place + 1), f"blocks.{place + 1}"
     kernel = torch.zeros(width, width, kernel_size, kernel_size, dtype=mean.dtype)
     middle = kernel_size // 2
     kernel[torch.arange(width), torch.arange(width), middle, middle] = 1.0

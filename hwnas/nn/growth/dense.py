@@ -19,7 +19,7 @@ from hwnas.nn.growth.transforms import (
     found_block,
     remap_outputs,
     replaced,
-    spread,
+    shift_block_indices,
     strongest,
     with_inputs,
 )
@@ -60,7 +60,7 @@ def dense_deeper(net: Net, place: int, generator: torch.Generator, noise: float 
     growth = block.growth
     added = with_inputs(block, block.out_channels)
     index = torch.randint(growth, (growth,), generator=generator)
-    weights = spread(net.weights, place + 1)
+    weights = shift_block_indices(net.weights, place + 1)
     old, new = f"blocks.{place}", f"blocks.{place + 1}"
     for name, value in net.weights.items():
         if name.startswith(f"{old}."):

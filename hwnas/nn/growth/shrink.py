@@ -1,4 +1,4 @@
-"""Taking away from trained networks: fewer filters, one layer less.
+"""Shrinking trained networks: fewer filters or layers.
 
 The opposite of `hwnas.nn.growth.chain` and `hwnas.nn.growth.dense`, and not function preserving:
 what remains begins near the old function, and is to be trained with it as the teacher
@@ -21,7 +21,7 @@ from hwnas.nn.growth.transforms import (
     moved_block,
     remap_outputs,
     replaced,
-    spread,
+    shift_block_indices,
     strongest,
     with_inputs,
 )
@@ -30,24 +30,24 @@ LAYERS = ("conv", "dense_layer")
 
 
 def narrower(net: Net, place: int, width: int) -> Net:
-    """Return the network whose convolution ``place`` has ``width`` filters, or whose dense layer
-    adds as many channels. Raises `UsageError` for a width that is not less."""
+    """Return the network with ``width`` filters in the convolution ``place``, or as many channels
+    added by the dense layer. Raises `UsageError` for a width that is not smaller."""
     block = found_block(net, place, LAYERS)
     now = block.growth if block.op == "dense_layer" else block.out_channels
     if not 0 < width < now:
         raise UsageError(f"block {place} ({block.key}) has a width of {now}: {width} is not less")
     weights, own = dict(net.weights), f"blocks.{place}"
     if block.op == "conv":
-        kept = strongest(weights[f"{own}.conv.weight"], width)
-        remap_outputs(weights, (f"{own}.conv", f"{own}.norm"), kept)
+        channels = strongest(weights[f"{own}.conv.weight"], width)
+        remap_outputs(weights, (f"{own}.conv", f"{own}.norm"), channels)
         thin = msgspec.structs.replace(block, out_channels=width)
-        return _given(Net(replaced(net.blocks, place, thin), weights), place + 1, kept)
+        return _given(Net(replaced(net.blocks, place, thin), weights), place + 1, channels)
     thin = msgspec.structs.replace(block, out_channels=block.in_channels + width)
     mid = strongest(weights[f"{own}.bottleneck.conv.weight"], thin.mid_channels)
-    kept = strongest(weights[f"{own}.grow.conv.weight"], width)
+    channels = strongest(weights[f"{own}.grow.conv.weight"], width)
     remap_outputs(weights, (f"{own}.bottleneck.conv", f"{own}.grow.norm"), mid)
-    weights[f"{own}.grow.conv.weight"] = weights[f"{own}.grow.conv.weight"][kept][:, mid]
-    index = torch.cat((torch.arange(block.in_channels), block.in_channels + kept))
+    weights[f"{own}.grow.conv.weight"] = weights[f"{own}.grow.conv.weight"][channels][:, mid]
+    index = torch.cat((torch.arange(block.in_channels), block.in_channels + channels))
     left = Net(replaced(net.blocks, place, thin), weights)
     return follow(left, place + 1, index, torch.Generator())
 
@@ -63,7 +63,9 @@ def shallower(net: Net, place: int) -> Net:
         raise UsageError(f"block {place} ({block.key}) has a stride: it cannot be left out")
     own = f"blocks.{place}."
     others = {name: value for name, value in net.weights.items() if not name.startswith(own)}
-    left = Net((*net.blocks[:place], *net.blocks[place + 1 :]), spread(others, place, -1))
+    left = Net(
+        (*net.blocks[:place], *net.blocks[place + 1 :]), shift_block_indices(others, place, -1)
+    )
     if block.op == "dense_layer":
         return follow(left, place, torch.arange(block.in_channels), torch.Generator())
     common = torch.arange(min(block.in_channels, block.out_channels))
@@ -71,7 +73,7 @@ def shallower(net: Net, place: int) -> Net:
 
 
 def narrower_expansion(net: Net, place: int, expand_ratio: float) -> Net:
-    """Return the network whose MBConv ``place`` expands less.
+    """Return the network with a smaller expansion in the MBConv ``place``.
 
     The inner channels that the projection weighs most remain, as Once-for-all sorts them (Cai et
     al., ICLR 2020, arXiv:1908.09791, section 3.3). Raises `UsageError` for a ratio that is none.
@@ -85,22 +87,22 @@ def narrower_expansion(net: Net, place: int, expand_ratio: float) -> Net:
     thin = msgspec.structs.replace(block, expand_ratio=expand_ratio)
     weights, own = dict(net.weights), f"blocks.{place}.layers"
     project = weights[f"{own}.project.conv.weight"]
-    kept = strongest(project.transpose(0, 1), thin.mid_channels)
-    remap_outputs(weights, (f"{own}.expand", f"{own}.depthwise"), kept)
-    weights[f"{own}.project.conv.weight"] = project[:, kept]
+    channels = strongest(project.transpose(0, 1), thin.mid_channels)
+    remap_outputs(weights, (f"{own}.expand", f"{own}.depthwise"), channels)
+    weights[f"{own}.project.conv.weight"] = project[:, channels]
     if block.squeeze_excite:
         squeeze, excite = f"{own}.se.squeeze", f"{own}.se.excite"
         gates = strongest(weights[f"{excite}.weight"].transpose(0, 1), thin.se_channels)
         remap_outputs(weights, (squeeze,), gates)
-        remap_outputs(weights, (excite,), kept)
-        weights[f"{squeeze}.weight"] = weights[f"{squeeze}.weight"][:, kept]
+        remap_outputs(weights, (excite,), channels)
+        weights[f"{squeeze}.weight"] = weights[f"{squeeze}.weight"][:, channels]
         weights[f"{excite}.weight"] = weights[f"{excite}.weight"][:, gates]
     return Net(replaced(net.blocks, place, thin), weights)
 
 
 def skipped_block(net: Net, place: int, last: int) -> Net:
-    """Return the network without the block ``place`` but its shortcut, which stands behind the
-    block ``last``. Raises `UsageError` for a block without shortcut."""
+    """Return the network with the block ``place`` replaced by its shortcut, moved behind the block
+    ``last``. Raises `UsageError` for a block without a shortcut."""
     block = found_block(net, place, ("mbconv", "fused_mbconv"))
     if not block.residual:
         raise UsageError(f"block {place} ({block.key}) has no shortcut: it cannot be left out")

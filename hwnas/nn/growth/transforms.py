@@ -1,4 +1,4 @@
-"""Function-preserving growth: what all transformations of trained networks work with.
+"""Function-preserving growth: the parts that all transformations of trained networks share.
 
 Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016, arXiv:1511.05641, in the form that Cai et al.
 search with ("Efficient Architecture Search by Network Transformation", AAAI 2018,
@@ -20,10 +20,10 @@ from hwnas.errors import UsageError
 from hwnas.nn.network import Network
 
 Weights = Mapping[str, Tensor]
-"""The state of a `Network` by the names of its modules; batch norm statistics included."""
+"""The state of a `Network` by the names of its modules, including batch norm statistics."""
 
 WIDER_NOISE, DEEPER_NOISE = 1e-2, 1e-3
-"""Spread of the symmetry-breaking noise over that of the weights, as in the EAS code."""
+"""Standard deviation of the symmetry-breaking noise over that of the weights, as in the EAS code."""
 
 
 class Net(NamedTuple):
@@ -33,7 +33,7 @@ class Net(NamedTuple):
     weights: Weights
 
     def network(self) -> Network:
-        """Return the network with a copy of the weights, in their number type."""
+        """Return the network with a copy of the weights in their data type."""
         network = Network(self.blocks)
         if self.weights:
             network.to(next(w.dtype for w in self.weights.values() if w.is_floating_point()))
@@ -42,12 +42,12 @@ class Net(NamedTuple):
 
 
 def net_of(blocks: tuple[Block, ...], network: Network) -> Net:
-    """Return a network's blocks with a copy of its weights."""
+    """Return the blocks of a network with a copy of its weights."""
     return Net(blocks, {name: value.clone() for name, value in network.state_dict().items()})
 
 
 class Remap(NamedTuple):
-    """Which old channel each new one copies, and the share of it that its consumers take.
+    """The old channel that each new one copies, and the factor that its consumers apply to it.
 
     The shares of the copies of one channel sum to 1, so consumers see the same sum as before.
     """
@@ -64,18 +64,18 @@ class Remap(NamedTuple):
 
     @classmethod
     def sample(cls, old: int, new: int, generator: torch.Generator) -> Remap:
-        """Keep all ``old`` channels and copy random ones behind them, up to ``new``."""
+        """Keep all ``old`` channels and append copies of random ones, up to ``new``."""
         copies = torch.randint(old, (new - old,), generator=generator)
         return cls.of(torch.cat((torch.arange(old), copies)))
 
     def inputs(self, kernel: Tensor) -> Tensor:
-        """Return a consumer's ``kernel [O, I, ...]`` for the new channels."""
+        """Return the ``kernel [O, I, ...]`` of a consumer for the new channels."""
         share = self.share.to(kernel.dtype).view(1, -1, *[1] * (kernel.ndim - 2))
         return kernel[:, self.source] * share
 
 
 def strongest(kernel: Tensor, count: int) -> Tensor:
-    """Return which ``count`` filters of ``kernel [O, I, ...]`` have the greatest L1 norm, in order.
+    """Return the ``count`` filters of ``kernel [O, I, ...]`` with the largest L1 norm, in order.
 
     Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710.
     """
@@ -84,16 +84,16 @@ def strongest(kernel: Tensor, count: int) -> Tensor:
 
 
 def remap_outputs(weights: dict[str, Tensor], names: tuple[str, ...], index: Tensor) -> None:
-    """Give the tensors called ``names`` or below them the channels ``index`` (axis 0)."""
+    """Select the channels ``index`` (axis 0) in the tensors of the modules ``names``."""
     for name, value in list(weights.items()):
-        if value.ndim and any(name == one or name.startswith(f"{one}.") for one in names):
+        if value.ndim and any(name == module or name.startswith(f"{module}.") for module in names):
             weights[name] = value[index]
 
 
 def disturb(
     weights: dict[str, Tensor], name: str, first: int, ratio: float, generator: torch.Generator
 ) -> None:
-    """Add noise to the filters from ``first`` on, so that copies do not stay equal."""
+    """Add noise to the filters from ``first`` on, so that copies don't stay equal."""
     if ratio:
         kernel = weights[name].clone()
         new = kernel[first:]
@@ -102,8 +102,8 @@ def disturb(
         weights[name] = kernel
 
 
-def spread(weights: Weights, place: int, by: int = 1) -> dict[str, Tensor]:
-    """Move the weights of the blocks from ``place`` on by so many places."""
+def shift_block_indices(weights: Weights, place: int, by: int = 1) -> dict[str, Tensor]:
+    """Return the weights with the indices of the blocks from ``place`` on shifted by ``by``."""
     moved: dict[str, Tensor] = {}
     for name, value in weights.items():
         _, number, rest = name.split(".", 2)
@@ -113,7 +113,7 @@ def spread(weights: Weights, place: int, by: int = 1) -> dict[str, Tensor]:
 
 
 def moved_block(net: Net, place: int, to: int) -> Net:
-    """Return the network whose block ``place`` stands at ``to``; those in between make room."""
+    """Return the network with the block ``place`` moved to ``to``; those in between shift."""
     order = list(range(len(net.blocks)))
     order.insert(to, order.pop(place))
     now = {old: new for new, old in enumerate(order)}
@@ -129,7 +129,7 @@ def replaced(blocks: tuple[Block, ...], place: int, block: Block) -> tuple[Block
 
 
 def with_inputs(block: Block, channels: int) -> Block:
-    """Return ``block`` for an input of that many channels; what has no weights gives as many."""
+    """Return ``block`` for an input of ``channels``; one without weights has as many outputs."""
     if block.op in ("max_pool", "avg_pool", "global_pool"):
         return msgspec.structs.replace(block, in_channels=channels, out_channels=channels)
     if block.op == "dense_layer":
@@ -140,7 +140,7 @@ def with_inputs(block: Block, channels: int) -> Block:
 
 
 def check_grows(block: Block, place: int, what: str, old: float, new: float) -> None:
-    """Raise a `UsageError` for a step that is none."""
+    """Raise `UsageError` for a step that changes nothing."""
     if new <= old:
         raise UsageError(
             f"block {place} ({block.key}) has {what} {old:g}: {new:g} is not more, and a step "
@@ -149,7 +149,7 @@ def check_grows(block: Block, place: int, what: str, old: float, new: float) -> 
 
 
 def found_block(net: Net, place: int, ops: tuple[str, ...]) -> Block:
-    """Return the block at ``place``. Raises `UsageError` if it is none of ``ops``."""
+    """Return the block at ``place``. Raises `UsageError` if its op is not in ``ops``."""
     if not 0 <= place < len(net.blocks):
         raise UsageError(f"there is no block {place}, the network has {len(net.blocks)}")
     block = net.blocks[place]

@@ -125,9 +125,9 @@ def test_a_chain_is_the_same_network_with_its_wiring_written_out() -> None:
 def test_an_untrained_network_of_cells_is_always_the_same() -> None:
     architecture = TINY.architecture(DARTS)
     before = torch.random.get_rng_state()
-    one, other = (untrained(architecture.blocks, architecture.inputs) for _ in range(2))
+    first, other = (untrained(architecture.blocks, architecture.inputs) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), before)
-    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+    for a, b in zip(first.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -172,8 +172,8 @@ def test_drop_path_is_for_training_only() -> None:
     assert torch.equal(network(x), without)
     network.train()
     torch.manual_seed(0)
-    one = network(x)
-    assert not torch.equal(network(x), one)
+    output = network(x)
+    assert not torch.equal(network(x), output)
 
 
 def test_the_auxiliary_head_has_the_published_count() -> None:
@@ -219,9 +219,9 @@ def test_an_architecture_read_from_json_builds_the_same_network() -> None:
     before = TINY.architecture(TINY.genotype(DARTS))
     after = msgspec.json.decode(msgspec.json.encode(before), type=Architecture)
     assert isinstance(after.genotype, Genotype)
-    one, other = (untrained(a.blocks, a.inputs).eval() for a in (before, after))
+    first, other = (untrained(a.blocks, a.inputs).eval() for a in (before, after))
     x = torch.randn(1, 3, 16, 16)
-    assert torch.equal(one(x), other(x))
+    assert torch.equal(first(x), other(x))
 
 
 def test_a_narrow_reduction_trains_in_channels_last_as_in_any_layout() -> None:

@@ -43,14 +43,14 @@ def outputs(net: Net, x: torch.Tensor) -> torch.Tensor:
 
 
 def drawn_steps(space: GrownSpace, layers: Layers, count: int, rng: Random) -> list[Step]:
-    found: list[Step] = []
+    steps: list[Step] = []
     for _ in range(count):
         places = [Place(n, m) for n, row in enumerate(layers) for m in range(len(row))]
-        options = [step for one in places for step in deeper_steps(space, layers, one)]
-        options += [step for one in places if (step := wider_step(space, layers, one))]
-        found.append(rng.choice(options))
-        layers = apply_step(space, layers, found[-1])
-    return found
+        options = [step for place in places for step in deeper_steps(space, layers, place)]
+        options += [step for place in places if (step := wider_step(space, layers, place))]
+        steps.append(rng.choice(options))
+        layers = apply_step(space, layers, steps[-1])
+    return steps
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -129,12 +129,12 @@ def test_ten_random_steps_preserve_the_function_in_single_precision(kind: str) -
 @pytest.mark.parametrize("kind", STARTS)
 def test_a_step_says_the_blocks_that_its_weights_fit_and_leaves_the_old_network(kind: str) -> None:
     start = trained(STARTS[kind])
-    kept = {name: value.clone() for name, value in start.weights.items()}
+    before = {name: value.clone() for name, value in start.weights.items()}
     grown = step(start, Random(0), images(start.blocks, 1), torch.Generator().manual_seed(0))
     assert sum(p.numel() for p in grown.network().parameters()) == sum(
         block.params for block in grown.blocks
     )
-    assert all(torch.equal(value, start.weights[name]) for name, value in kept.items())
+    assert all(torch.equal(value, start.weights[name]) for name, value in before.items())
 
 
 def test_copies_share_what_their_consumer_takes() -> None:
@@ -211,8 +211,8 @@ def test_transitions_go_on_to_halve_their_channels() -> None:
 def test_what_is_not_legal_is_refused_in_one_line() -> None:
     generator = torch.Generator().manual_seed(0)
     plain, mobile = trained(PLAIN), trained(MOBILE)
-    one = msgspec.structs.replace(MOBILE[2], op="fused_mbconv", kernel_size=3)
-    for attempt, said in (
+    fused = msgspec.structs.replace(MOBILE[2], op="fused_mbconv", kernel_size=3)
+    for attempt, message in (
         (lambda: wider(plain, 0, 6, generator), "6 is not more"),
         (lambda: wider(plain, 1, 9, generator), "this step is for conv"),
         (lambda: wider(plain, 9, 9, generator), "there is no block 9"),
@@ -220,9 +220,9 @@ def test_what_is_not_legal_is_refused_in_one_line() -> None:
         (lambda: deeper(plain, 0, 2, images(PLAIN, 1)), "an odd one"),
         (lambda: dense_deeper(plain, 0, generator), "this step is for dense_layer"),
         (lambda: larger_kernel(mobile, 1, 3), "3 is not more"),
-        (lambda: added_block(mobile, 2, one, torch.Generator()), "ends in an activation"),
+        (lambda: added_block(mobile, 2, fused, torch.Generator()), "ends in an activation"),
         (lambda: added_block(mobile, 2, MOBILE[3], torch.Generator()), "cannot stand for"),
     ):
-        with pytest.raises(UsageError, match=said) as refused:
+        with pytest.raises(UsageError, match=message) as refused:
             attempt()
         assert "\n" not in str(refused.value)

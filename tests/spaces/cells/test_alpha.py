@@ -13,10 +13,10 @@ from hwnas.spaces.cells.genotype import DARTS_OPS, Cell, CellGenotype, Edge, pub
 OPS = ("none", "max_pool_3x3", "skip_connect")
 DERIVED = [
     name
-    for name, one in published_cells().items()
+    for name, cells in published_cells().items()
     if all(
         len(cell.nodes) == 4 and all(len(node) == 2 for node in cell.nodes)
-        for cell in (one.genotype.normal, one.genotype.reduction)
+        for cell in (cells.genotype.normal, cells.genotype.reduction)
     )
 ]
 """Those with two operations at each of four nodes."""
@@ -35,7 +35,7 @@ def sets(genotype: CellGenotype) -> list[set[Edge]]:
     return [set(node) for cell in (genotype.normal, genotype.reduction) for node in cell.nodes]
 
 
-def kept(rows: list[list[float]], ranking: Ranking) -> set[int]:
+def kept_sources(rows: list[list[float]], ranking: Ranking) -> set[int]:
     """Return the sources that node 3 keeps of its three."""
     alpha = [[0.0, 0.0, 0.0]] * 2 + rows
     cell = genotype_from_alpha(alpha, alpha, OPS, ranking).normal
@@ -63,8 +63,8 @@ def test_a_heavy_none_demotes_an_edge_by_softmax_and_not_by_raw_parameters() -> 
     edges = [[5.0, 1.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.4, 0.0]]
     scores = [max(softmax(row)[1:]) for row in edges]
     assert scores == pytest.approx([0.0179, 0.4519, 0.4272], abs=5e-5)
-    assert kept(edges, "softmax") == {1, 2}
-    assert kept(edges, "raw") == {0, 1}
+    assert kept_sources(edges, "softmax") == {1, 2}
+    assert kept_sources(edges, "raw") == {0, 1}
 
 
 def test_softmax_is_the_default() -> None:
@@ -104,8 +104,8 @@ def test_without_none_both_rankings_agree_where_rows_have_one_sum_of_powers() ->
     values = (0.0, 1.0, 2.0)
     rows = [[values[(edge + op) % 3] for op in range(3)] for edge in range(14)]
     ops = ("max_pool_3x3", "skip_connect", "sep_conv_3x3")
-    one, other = (genotype_from_alpha(rows, rows, ops, ranking) for ranking in ("softmax", "raw"))
-    assert one == other
+    first, other = (genotype_from_alpha(rows, rows, ops, ranking) for ranking in ("softmax", "raw"))
+    assert first == other
 
 
 @pytest.mark.parametrize(

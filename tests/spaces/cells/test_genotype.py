@@ -37,16 +37,16 @@ def test_the_published_genotypes_are_those_whose_counts_are_known() -> None:
 def test_their_operations_are_all_that_an_edge_may_be() -> None:
     cells = [
         cell
-        for one in published_cells().values()
-        for cell in (one.genotype.normal, one.genotype.reduction)
+        for cells in published_cells().values()
+        for cell in (cells.genotype.normal, cells.genotype.reduction)
     ]
     assert {edge.op for cell in cells for edge in cell.edges} == set(EDGE_OPS)
 
 
 def test_each_says_the_repository_the_path_and_the_commit_it_is_from() -> None:
-    for one in published_cells().values():
-        owner, repository = one.source.repository.split("/")
-        assert owner and repository and one.source.path and len(one.source.commit) == 40
+    for cells in published_cells().values():
+        owner, repository = cells.source.repository.split("/")
+        assert owner and repository and cells.source.path and len(cells.source.commit) == 40
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the collected genotypes are not beside the code")
@@ -72,8 +72,8 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_json_gives_the_same_genotype_again() -> None:
-    for one in published_cells().values():
-        assert read_genotype(msgspec.json.encode(one.genotype), "any") == one.genotype
+    for cells in published_cells().values():
+        assert read_genotype(msgspec.json.encode(cells.genotype), "any") == cells.genotype
 
 
 def test_an_edge_is_a_pair_in_json() -> None:
@@ -120,8 +120,8 @@ def test_a_file_of_what_cannot_be_a_cell_says_what_and_where(
 ) -> None:
     with pytest.raises(InvalidFile) as raised:
         read_genotype(as_json(**normal), "mine.json")
-    said = str(raised.value)
-    assert said.startswith("mine.json: ") and message in said and "\n" not in said
+    error = str(raised.value)
+    assert error.startswith("mine.json: ") and message in error and "\n" not in error
 
 
 def test_a_file_that_is_no_json_says_so() -> None:

@@ -155,11 +155,11 @@ def test_the_space_has_as_many_networks_as_the_paper_counts() -> None:
 
 def test_every_published_cell_of_two_operations_on_four_nodes_is_in_the_space() -> None:
     inside = 0
-    for one in published_cells().values():
-        network = SMALL.architecture(one.genotype)
+    for published in published_cells().values():
+        network = SMALL.architecture(published.genotype)
         if network.genotype.choices:
             inside += 1
-            assert SMALL.cells(network.genotype) == one.genotype
+            assert SMALL.cells(network.genotype) == published.genotype
             assert SMALL.architecture(network.genotype) == network
     assert inside >= 22
 
@@ -218,21 +218,21 @@ def test_random_networks_are_of_the_space_differ_and_take_different_sources() ->
         cells = SMALL.cells(genotype)
         for node in (*cells.normal.nodes, *cells.reduction.nodes):
             assert node[0].source < node[1].source
-    sources = Counter(SMALL.cells(one).normal.nodes[3][0].source for one in drawn)
+    sources = Counter(SMALL.cells(genotype).normal.nodes[3][0].source for genotype in drawn)
     assert set(sources) == {0, 1, 2, 3}
 
 
 def test_neighbours_differ_in_one_decision_and_are_networks() -> None:
     genotype = SMALL.random(Random(1))
-    found = list(SMALL.neighbours(genotype))
-    assert len(set(found)) == len(found)
+    neighbours = list(SMALL.neighbours(genotype))
+    assert len(set(neighbours)) == len(neighbours)
     # the operation (6 others), or the source (all but this one and the other's) with any of 7
     nodes = (2, 3, 4, 5)
-    assert len(found) == 2 * sum(2 * (6 + 7 * (node - 2)) for node in nodes)
-    for one in islice(found, 0, None, 20):
-        changed = [a != b for a, b in zip(one.choices, genotype.choices, strict=True)]
+    assert len(neighbours) == 2 * sum(2 * (6 + 7 * (node - 2)) for node in nodes)
+    for neighbour in islice(neighbours, 0, None, 20):
+        changed = [a != b for a, b in zip(neighbour.choices, genotype.choices, strict=True)]
         assert sum(changed) == 1
-        assert SMALL.architecture(one).digest != SMALL.architecture(genotype).digest
+        assert SMALL.architecture(neighbour).digest != SMALL.architecture(genotype).digest
 
 
 def test_a_genotype_of_another_space_or_candidate_is_refused() -> None:
@@ -279,9 +279,9 @@ def test_the_default_network_is_darts_own_and_lacking_its_operations_a_separable
 def test_baselines_are_published_cells_that_grow_in_width() -> None:
     space = cell_space((1, 28, 28), 10)
     families: dict[str, list[int]] = {}
-    for name, origin, one in space.baselines():
+    for name, origin, network in space.baselines():
         assert origin == "published"
-        families.setdefault(name.split()[0], []).append(one.params)
+        families.setdefault(name.split()[0], []).append(network.params)
     assert len(families) == 2
     for params in families.values():
         assert params == sorted(set(params))

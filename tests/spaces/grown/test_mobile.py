@@ -71,9 +71,9 @@ def outputs(net: Net, x: torch.Tensor, train: bool = False) -> torch.Tensor:
 
 def growth_steps(space: GrownMobile, layers: Layers) -> list[Step]:
     places = [Place(n, m) for n, row in enumerate(layers) for m in range(len(row))]
-    found = [step for at in places for step in deeper_steps(space, layers, at)]
-    found += [step for at in places if (step := wider_step(space, layers, at))]
-    return found + [step for at in places if (step := larger_step(space, layers, at))]
+    steps = [step for at in places for step in deeper_steps(space, layers, at)]
+    steps += [step for at in places if (step := wider_step(space, layers, at))]
+    return steps + [step for at in places if (step := larger_step(space, layers, at))]
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -141,12 +141,12 @@ def test_inner_channels_that_nothing_takes_can_be_taken_away(name: str) -> None:
     space = SPACES[name]
     layers = tuple(stage.options[-1:] * stage.depth for stage in space.stages)
     net = trained(space, layers)
-    own, kept = "blocks.2.layers", net.blocks[2].mid_channels // 2
+    own, half = "blocks.2.layers", net.blocks[2].mid_channels // 2
     weights = {key: value.clone() for key, value in net.weights.items()}
-    weights[f"{own}.project.conv.weight"][:, kept:] = 0
+    weights[f"{own}.project.conv.weight"][:, half:] = 0
     if net.blocks[2].squeeze_excite:
         gates = net.blocks[2].se_channels // 2
-        weights[f"{own}.se.squeeze.weight"][:, kept:] = 0
+        weights[f"{own}.se.squeeze.weight"][:, half:] = 0
         weights[f"{own}.se.excite.weight"][:, gates:] = 0
     before = Net(net.blocks, weights)
     after = narrower_expansion(before, 2, 3)

@@ -43,23 +43,25 @@ def spaces(shape: tuple[int, int, int] = CIFAR) -> list[GrownSpace]:
 
 def words(space: GrownSpace) -> list[str]:
     """The start network in the words of the EAS code."""
-    found: list[str] = []
+    names: list[str] = []
     for block in space.architecture(space.start).blocks:
         if block.op == "conv":
             name = f"fc-{block.out_channels}" if block.in_size == 1 else "conv-"
-            found.append(name if block.in_size == 1 else f"conv-{block.out_channels}-3")
+            names.append(name if block.in_size == 1 else f"conv-{block.out_channels}-3")
         elif block.op == "max_pool":
-            found.append(f"pool-max-{block.kernel_size}")
+            names.append(f"pool-max-{block.kernel_size}")
         elif block.op == "global_pool":
-            found.append(f"pool-avg-{block.in_size}")
+            names.append(f"pool-avg-{block.in_size}")
         else:
-            found.append(f"fc-{block.out_channels}")
-    return found
+            names.append(f"fc-{block.out_channels}")
+    return names
 
 
 def test_the_start_of_chain_is_that_of_the_code() -> None:
-    said = "conv-4-3 pool-max-2 conv-4-3 pool-max-2 conv-4-3 pool-max-2 conv-4-3 pool-avg-4 fc-8"
-    assert words(chain(CIFAR, 10)) == [*said.split(), "fc-10"]
+    expected = (
+        "conv-4-3 pool-max-2 conv-4-3 pool-max-2 conv-4-3 pool-max-2 conv-4-3 pool-avg-4 fc-8"
+    )
+    assert words(chain(CIFAR, 10)) == [*expected.split(), "fc-10"]
     assert chain(CIFAR, 10).architecture(chain(CIFAR, 10).start).params == 710
 
 
@@ -107,8 +109,8 @@ def test_networks_fit_together_at_any_size_and_end_in_a_few_pixels(name: str, si
 
 @pytest.mark.parametrize("space", spaces(), ids=SPACES)
 def test_what_is_built_has_the_parameters_that_are_counted(space: GrownSpace) -> None:
-    one = space.architecture(space.random(Random(3)))
-    assert sum(p.numel() for p in build(one).parameters()) == one.params
+    network = space.architecture(space.random(Random(3)))
+    assert sum(p.numel() for p in build(network).parameters()) == network.params
 
 
 @pytest.mark.parametrize("space", spaces(), ids=SPACES)
@@ -124,8 +126,8 @@ def test_an_empty_slot_has_no_effect_wherever_it_is() -> None:
     middle = [last[0], last[2], last[1], *last[3:]]
     moved = Genotype(space.name, tuple(middle))
     assert space.architecture(moved).digest == space.architecture(space.default).digest
-    said = [n for n in space.block_decisions(space.architecture(moved)) if n is not None]
-    assert said[:2] == [0, 2]
+    decisions = [n for n in space.block_decisions(space.architecture(moved)) if n is not None]
+    assert decisions[:2] == [0, 2]
 
 
 def test_neighbours_differ_in_one_layer_and_are_all_there() -> None:
@@ -177,7 +179,7 @@ def test_a_site_names_the_choice_that_its_block_comes_from(space: GrownSpace) ->
 
 def test_networks_are_spread_over_sizes() -> None:
     space = chain((1, 28, 28), 10)
-    macs = [space.architecture(one).macs for one in space.sample_sizes(8, Random(0))]
+    macs = [space.architecture(genotype).macs for genotype in space.sample_sizes(8, Random(0))]
     assert macs == sorted(macs) and macs[-1] > 200 * macs[0]
     assert macs[-1] <= space.max_macs
 
@@ -188,16 +190,19 @@ def test_costs_are_those_of_whole_networks() -> None:
     observations += [
         Observation("isolated", (b,), 0.02 + b.macs / 1e6) for b in distinct_blocks(space)
     ]
-    networks = [space.architecture(one) for one in space.sample_sizes(6, Random(0))]
+    networks = [space.architecture(network) for network in space.sample_sizes(6, Random(0))]
     observations += [
-        Observation("network", one.compute_blocks, 0.05 + one.macs / 1e6) for one in networks
+        Observation("network", network.compute_blocks, 0.05 + network.macs / 1e6)
+        for network in networks
     ]
     model = fit_model("here", observations, source="made up", validate=False)
     costs = model.costs(space)
     assert isinstance(costs, NetworkCosts)
     drawn = [space.random(Random(seed)) for seed in range(5)]
-    expected = [model.network_ms(space.architecture(one).blocks) for one in drawn]
-    assert costs.networks_ms([one.choices for one in drawn]) == pytest.approx(expected, rel=1e-9)
+    expected = [model.network_ms(space.architecture(network).blocks) for network in drawn]
+    assert costs.networks_ms([network.choices for network in drawn]) == pytest.approx(
+        expected, rel=1e-9
+    )
     assert costs.smallest_ms < min(expected) and costs.largest_ms > max(expected)
 
 
@@ -251,7 +256,7 @@ def test_a_file_is_a_space(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         (
             "pool = 2",
@@ -264,8 +269,8 @@ def test_a_file_is_a_space(tmp_path: Path) -> None:
         ("kernel_size = [1, 3]", "kernel_size = [2]", r"at `\$.kernel_size"),
     ],
 )
-def test_a_wrong_file_is_one_clear_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_wrong_file_is_one_clear_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     file = written(tmp_path, FILE.replace(old, new, 1))
-    with pytest.raises(InvalidFile, match=said) as error:
+    with pytest.raises(InvalidFile, match=message) as error:
         find_space(file, (1, 12, 12), 3)
     assert str(error.value).startswith(file) and "\n" not in str(error.value)

@@ -113,7 +113,7 @@ def test_neighbours_are_all_that_differ_in_one_decision() -> None:
     assert len(neighbours) == sum(len(d.candidates) - 1 for d in SMALL.decisions)
     for other in neighbours:
         pairs = zip(genotype.choices, other.choices, strict=True)
-        assert sum(one != two for one, two in pairs) == 1
+        assert sum(old != new for old, new in pairs) == 1
         SMALL.architecture(other)
 
 
@@ -147,9 +147,9 @@ def test_an_image_it_cannot_take_is_one_clear_error(
 def test_mobilenet_v2_of_width_1_has_the_blocks_of_the_uniform_genotype(
     candidate: Candidate,
 ) -> None:
-    one = mobilenet_v2_like(SMALL, candidate, 1)
+    network = mobilenet_v2_like(SMALL, candidate, 1)
     other = SMALL.architecture(SMALL.uniform(candidate))
-    assert one.blocks == other.blocks and one.digest == other.digest
+    assert network.blocks == other.blocks and network.digest == other.digest
 
 
 def test_a_width_multiplier_rounds_to_8_and_never_narrows_the_head() -> None:
@@ -158,8 +158,8 @@ def test_a_width_multiplier_rounds_to_8_and_never_narrows_the_head() -> None:
     assert {b.out_channels for b in half.blocks[2:-2]} == {16, 24, 40, 48, 96, 160}
     assert half.blocks[-2].out_channels == 1280
     assert mobilenet_v2_like(PAPER, MBCONVS[3], 1.4).blocks[-2].out_channels == 1792
-    for one, two in zip(half.blocks, half.blocks[1:], strict=False):
-        assert (two.in_channels, two.in_size) == (one.out_channels, one.out_size)
+    for block, following in zip(half.blocks, half.blocks[1:], strict=False):
+        assert (following.in_channels, following.in_size) == (block.out_channels, block.out_size)
 
 
 # k3 e3 ... k7 e6 are candidates 0 ... 5; sums of the published model (reference: golden sums)
@@ -204,12 +204,12 @@ def test_proxyless_mobile_has_its_published_counts(width: int, params: int, macs
 
 
 def test_the_block_of_a_decision_is_found_in_the_network_by_its_place() -> None:
-    one = SMALL.architecture(SMALL.random(Random(3)))
-    for block, decision in zip(one.blocks, SMALL.block_decisions(one), strict=True):
+    network = SMALL.architecture(SMALL.random(Random(3)))
+    for block, decision in zip(network.blocks, SMALL.block_decisions(network), strict=True):
         if decision is None:
             assert block in SMALL.fixed
         else:
-            assert block == SMALL.blocks[decision][one.genotype.choices[decision]]
+            assert block == SMALL.blocks[decision][network.genotype.choices[decision]]
 
 
 def test_a_space_without_mobilenets_block_has_a_default_network_all_the_same() -> None:

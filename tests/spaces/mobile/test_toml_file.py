@@ -100,11 +100,11 @@ def test_blocks_below_the_least_depth_cannot_be_skipped(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_another_space(tmp_path: Path) -> None:
-    one = chain_space(written(tmp_path, TINY), (1, 12, 12), 3)
-    two = chain_space(written(tmp_path, TINY.replace("16", "32")), (1, 12, 12), 3)
-    assert one.name != two.name and one.name.startswith("tiny-")
+    space = chain_space(written(tmp_path, TINY), (1, 12, 12), 3)
+    changed = chain_space(written(tmp_path, TINY.replace("16", "32")), (1, 12, 12), 3)
+    assert space.name != changed.name and space.name.startswith("tiny-")
     with pytest.raises(UsageError, match="does not fit"):
-        two.architecture(Genotype(one.name, (0, 0)))
+        changed.architecture(Genotype(space.name, (0, 0)))
 
 
 def test_a_width_multiplier_scales_all_widths_to_multiples_of_8(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_width_multiplier_scales_all_widths_to_multiples_of_8(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("depth = 2", "dept = 2"), r"unknown field `dept` - at `\$.stages\[0\]`|missing required"),
         (
@@ -133,10 +133,10 @@ def test_a_width_multiplier_scales_all_widths_to_multiples_of_8(tmp_path: Path) 
     ],
 )
 def test_a_wrong_field_is_named_with_its_file_and_place(
-    change: tuple[str, str], said: str, tmp_path: Path
+    change: tuple[str, str], message: str, tmp_path: Path
 ) -> None:
     assert change[0] in TINY
-    with pytest.raises(InvalidFile, match=said) as caught:
+    with pytest.raises(InvalidFile, match=message) as caught:
         chain_space(written(tmp_path, TINY.replace(*change)), (1, 12, 12), 3)
     assert "my_space.toml: " in str(caught.value) and "\n" not in str(caught.value)
 

@@ -33,7 +33,7 @@ TINY = TreeSpace("tree", (1, 12, 12), 3, cells=(1, 1), stem_width=6, base_width=
 """Two cells of widths 6 and 10, the second of stride 2: 24 decisions."""
 RNG = Random(0)
 NETWORKS = [TINY.architecture(TINY.random(RNG)) for _ in range(8)]
-TREE_BLOCKS = list(dict.fromkeys(block for one in NETWORKS for block in one.blocks))
+TREE_BLOCKS = list(dict.fromkeys(block for network in NETWORKS for block in network.blocks))
 COMPUTING = [block for block in TREE_BLOCKS if block.op != "identity"]
 
 
@@ -152,7 +152,7 @@ def test_a_search_moves_weights_of_its_path_and_logits_only_then(estimator: Esti
     assert torch.equal(strategy.arch_logits, before)
     strategy.architecture_step(batch)
     assert not torch.equal(strategy.arch_logits, before)
-    assert all(TINY.architecture(one) for one in strategy.candidates(2, 0.5, 1.0, 0))
+    assert all(TINY.architecture(genotype) for genotype in strategy.candidates(2, 0.5, 1.0, 0))
 
 
 def test_costs_price_every_edge_and_the_rest_once() -> None:
@@ -192,7 +192,7 @@ def test_a_tree_as_a_file(format: Format, candidate: str | None, tmp_path: Path)
 def test_every_shipped_tree_is_called_as_its_file(name: str) -> None:
     space = find_space(name, (3, 32, 32), 10)
     assert space.name.startswith(f"{name}-")
-    assert all(one.architecture.macs for one in space.baselines())
+    assert all(baseline.architecture.macs for baseline in space.baselines())
 
 
 FILE = """family = "tree"
