@@ -72,7 +72,7 @@ def run_wired(
 
 
 def drop_path(branch: Tensor, probability: float) -> Tensor:
-    """Zero whole images of ``branch`` ``[N, C, H, W]``, and scale the others by ``1 / keep_probability``.
+    """Zero whole images of ``branch`` ``[N, C, H, W]``; scale the others to keep the expectation.
 
     As in FractalNet (Larsson et al., ICLR 2017, arXiv:1605.07648) and DARTS's final training.
     """

@@ -49,7 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setitem(EFFORTS, "quick", effort)
         patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: InProcess())
         patch.setattr("hwnas.profiling.measure.DEFAULT_NETWORKS", 12)
-        patch.setattr("hwnas.spaces.grown.space.SAMPLED", 2)
+        patch.setattr("hwnas.spaces.grown.space.MEASURED_WIDTHS", 2)
         patch.setattr("hwnas.spaces.grown.densenet.MAX_DEPTH", 3)
         patch.setattr("hwnas.spaces.grown.densenet.GROWTHS", (4, 6, 8, 12))
         write_images(folder / "images.npz")

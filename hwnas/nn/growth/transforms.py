@@ -23,7 +23,7 @@ Weights = Mapping[str, Tensor]
 """The state of a `Network` by the names of its modules, including batch norm statistics."""
 
 WIDER_NOISE, DEEPER_NOISE = 1e-2, 1e-3
-"""Standard deviation of the symmetry-breaking noise over that of the weights, as in the EAS code."""
+"""Symmetry-breaking noise: standard deviation over that of the weights, as in the EAS code."""
 
 
 class Net(NamedTuple):
