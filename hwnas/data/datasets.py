@@ -40,8 +40,6 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
     test: Split
     notes: tuple[str, ...] = ()
     """Remarks for the report, e.g. how many files were ignored."""
-    source: str = ""
-    """Name or path that `load_dataset` loads the same images from; empty: made in memory."""
 
     @property
     def input_shape(self) -> Shape:
@@ -95,7 +93,7 @@ def load_dataset(
     """
     _check_options(input_shape, valid_share)
     source = _read(name, input_shape, valid_share)
-    return _dataset(source, name, input_shape, valid_share, loads_from=name)
+    return _dataset(source, name, input_shape, valid_share)
 
 
 def make_dataset(
@@ -160,14 +158,12 @@ def _check_options(shape: Shape | None, valid_share: float) -> None:
         raise UsageError(f"valid_share is {valid_share}, expected between 0 and 1")
 
 
-def _dataset(
-    source: Source, where: str, shape: Shape | None, valid_share: float, loads_from: str = ""
-) -> Dataset:
+def _dataset(source: Source, where: str, shape: Shape | None, valid_share: float) -> Dataset:
     train, valid = source.train, source.valid
     if valid is None:
         train, valid = cut_classes(train, source.classes, valid_share, where)
     splits = _fit_splits(where, (train, valid, source.test), shape)
-    return Dataset(source.name, source.classes, *splits, notes=source.notes, source=loads_from)
+    return Dataset(source.name, source.classes, *splits, notes=source.notes)
 
 
 def _fit_splits(name: str, splits: tuple[Split, ...], shape: Shape | None) -> list[Split]:

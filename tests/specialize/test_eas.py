@@ -138,7 +138,7 @@ def test_training_goes_on_from_the_inherited_weights(finished: Path) -> None:
             str(inherited),
         ],
     )
-    assert "not those of the network" in refused(wrong, 2)
+    assert "does not fit this network" in refused(wrong, 2)
 
 
 def test_a_run_that_is_resumed_from_its_search_ends_the_same(home: Path, finished: Path) -> None:
@@ -187,8 +187,8 @@ def test_a_chain_of_mbconvs_goes_the_whole_way_too(home: Path) -> None:
 
 def test_a_start_over_the_budget_without_shrinking_is_one_line(home: Path, finished: Path) -> None:
     space = str(home / "large.toml")
-    text = SMALL.replace("start = [4]\nusual = [16]", "start = [16, 16, 16]\nusual = [16]")
-    Path(space).write_text(text.replace("start = [4]\nusual = [16, 16]", "start = [16, 16, 16]"))
+    text = SMALL.replace("start = [4]\ndefault = [16]", "start = [16, 16, 16]\ndefault = [16]")
+    Path(space).write_text(text.replace("start = [4]\ndefault = [16, 16]", "start = [16, 16, 16]"))
     plan = json.loads(call(home, space, "over", "--dry-run", "--json").stdout)
     budget = f"{0.5 * plan['results'][0]['range_ms'][2]:.4f}ms"
     line = refused(call(home, space, "over", "--budget", budget, "--option", "shrink=false"), 5)
@@ -201,7 +201,7 @@ def test_options_of_eas_are_refused_where_they_mean_nothing(
     import sys
 
     line = refused(call(home, "cells", "x"), 2)
-    assert "which the space 'cells' is not made for" in line
+    assert "which the space 'cells' doesn't support" in line
     monkeypatch.setitem(sys.modules, "ray", FakeRay())
     ray = ("--option", "ray=127.0.0.1:1")
     assert "127.0.0.1:1" in refused(call(home, "chain", "x", *ray), 3)

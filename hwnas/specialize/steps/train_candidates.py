@@ -14,12 +14,9 @@ from hwnas.specialize.steps.screening import inherited_weights
 from hwnas.specialize.steps.train_network import fine_tuning
 from hwnas.training.distributed import ranks
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
-from hwnas.training.loader import as_data, write_images
+from hwnas.training.loader import as_data
 from hwnas.training.loop import EpochLog
 from hwnas.training.pool import ProcessPool
-
-IMAGES = "images.safetensors"
-"""Images of a data set that was made in memory, for the processes; beside their folders."""
 
 
 def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
@@ -27,7 +24,7 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
 
     Where there are several ranks they train each network together instead.
     """
-    root = run.folder.path / "training"
+    root, dataset = run.folder.path / "training", run.dataset
     folders = [root / candidate.architecture.digest for candidate in chosen]
     jobs = {
         folder: _job(run, candidate, folder)
@@ -41,18 +38,13 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
         def show_progress() -> None:
             _show_progress(update, folders, run.training_plan.epochs)
 
-        dataset, images = run.dataset, None
-        if ranks() > 1 or not dataset.source:
-            images = as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
-        if jobs and images and not dataset.source:
-            write_images(root / IMAGES, *images)
         for folder, job in jobs.items():
             write_json(folder / "architecture.json", job.architecture)
             if ranks() > 1:
                 run_job(
                     job,
                     folder,
-                    images=images,
+                    images=(as_data(dataset.train, dataset), as_data(dataset.valid, dataset)),
                     on_epoch=lambda _: show_progress(),
                     epochs_context=together(TrainTask(job)),
                 )
@@ -72,7 +64,7 @@ def _job(run: RunContext, candidate: Candidate, folder: Path) -> TrainingJob:
     inherits = weights.exists()
     return TrainingJob(
         architecture=candidate.architecture,
-        data=run.dataset.source or f"../{IMAGES}",
+        data=run.spec.data,
         plan=fine_tuning(plan) if inherits else plan,
         initial=os.path.relpath(weights, folder) if inherits else "",
         seed=run.spec.seed,

@@ -253,7 +253,7 @@ def test_the_controller_learns_from_every_episode(whole: Searched) -> None:
 
 def test_only_spaces_whose_networks_grow_are_accepted() -> None:
     assert load("strategy", "eas") is Eas and load("strategy", "eas-random") is EasRandom
-    with pytest.raises(UsageError, match=r"the space 'cells' is not made for; .* densenet"):
+    with pytest.raises(UsageError, match=r"the space 'cells' doesn't support; .* densenet"):
         Eas.check(cell_space((1, 28, 28), 10))
 
 
