@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-import hwnas
 from hwnas.errors import DeviceError, HwnasError, InvalidFile
 
 T = TypeVar("T")
@@ -50,7 +49,7 @@ def run_json_child(
     A runtime that crashes takes only the child with it. Errors call the child ``name``. Raises
     `InvalidFile` for a model file that the child blames, `DeviceError` for anything else.
     """
-    folder = str(Path(hwnas.__file__).parents[1])
+    folder = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
     try:
         child = subprocess.run(

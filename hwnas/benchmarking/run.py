@@ -38,8 +38,8 @@ class BenchmarkRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Which files are measured where, and how."""
 
     files: tuple[str, ...]
-    target: str = "host-cpu"
-    """Name of a device profile, or the path of one."""
+    target: str | DeviceProfile = "host-cpu"
+    """A device profile, its name or its path."""
     batches: tuple[int, ...] = (1,)
     """Inputs of a call; every file is measured with each of them."""
     raw: bool = False

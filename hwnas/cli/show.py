@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from hwnas.cli.framework.command import command, json_option
-from hwnas.errors import UsageError
 
 
-@command("show", example="hwnas show runs/host-cpu")
-@click.argument("architecture", type=click.Path(path_type=Path))
+@command("show", example=("hwnas show runs/host-cpu", "hwnas show proxyless_mobile"))
+@click.argument("architecture")
 @json_option
-def show(architecture: Path, as_json: bool) -> None:
-    """Show the blocks of ARCHITECTURE: its JSON file, or a run folder."""
-    from hwnas.cli.tables import print_json, print_table
-    from hwnas.networks.resolve import read_architecture
+def show(architecture: str, as_json: bool) -> None:
+    """Show the blocks of ARCHITECTURE: a published name, a run folder, or a file.
 
-    path = architecture / "search" / "architecture.json" if architecture.is_dir() else architecture
-    if not path.exists():
-        raise UsageError(f"{path}: no such file; expected an architecture's JSON or a run folder")
-    network = read_architecture(path)
+    Files are an architecture's JSON, or an ONNX or TFLite file that hwnas wrote.
+    """
+    from hwnas.api import load_architecture
+    from hwnas.cli.tables import print_json, print_table
+
+    network = load_architecture(architecture)
     if as_json:
         print_json(
             {

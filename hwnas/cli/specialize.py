@@ -10,10 +10,9 @@ import click
 
 from hwnas.cli.framework.command import command, json_option, option, quiet_option
 from hwnas.cli.framework.params import DATA, LATENCY_MODEL, SPACE, STRATEGY, TARGET, Value
-from hwnas.errors import BudgetError, TooNoisy, UnknownName
+from hwnas.errors import UnknownName
 
 if TYPE_CHECKING:
-    from hwnas.report.report import Report
     from hwnas.specialize.options import RunOption
     from hwnas.specialize.setup.dry_run import PlanReport
     from hwnas.specialize.spec import RunSpec
@@ -92,6 +91,7 @@ def specialize(
     from hwnas.console import console
     from hwnas.devices.profile import find_profile
     from hwnas.specialize.options import parse_fields, resumed_spec
+    from hwnas.specialize.run_folder import default_folder
     from hwnas.specialize.spec import RunSpec
 
     given = parse_fields(options)
@@ -107,7 +107,7 @@ def specialize(
         else:
             _print_plan(report)
         return
-    folder = out or _default_folder(given.get("targets", ("host-cpu",)), resume)
+    folder = out or default_folder(given.get("targets", ("host-cpu",)), resume)
     spec = resumed_spec(folder, given) if resume else RunSpec(**given)
     _run(spec, folder, resume, as_json, quiet)
 
@@ -130,36 +130,7 @@ def _run(spec: RunSpec, folder: Path, resume: bool, as_json: bool, quiet: bool) 
         click.echo(f"hwnas: interrupted; continue with: {line}", err=True)
         sys.exit(130)
     click.echo((folder / "report.json").read_text() if as_json else report.summary(folder))
-    check_verdict(report)
-
-
-def check_verdict(report: Report) -> None:
-    """Raise for a verdict that is not a success; all files are written by then."""
-    from hwnas.measurement.measurement import TOO_NOISY_HALF_WIDTH
-
-    for result in report.results:
-        latency = result.latency
-        if latency is not None and latency.ci95_ms is not None:
-            low_ms, high_ms = latency.ci95_ms
-            if (high_ms - low_ms) / 2 > TOO_NOISY_HALF_WIDTH * latency.median_ms:
-                raise TooNoisy(
-                    f"the latency is only known to lie between {low_ms:.4g} and {high_ms:.4g} ms; "
-                    "close other programs and measure again"
-                )
-        if result.verdict == "missed":
-            raise BudgetError(result.reason)
-
-
-def _default_folder(targets: tuple[str, ...], resume: bool) -> Path:
-    """Return the next free folder of the targets, or their newest run's to resume."""
-    stem = "+".join(Path(name).stem for name in targets)
-    number, folder = 1, Path("runs") / stem
-    newest: Path | None = None
-    while (folder / "config.toml").exists():
-        newest = folder
-        number += 1
-        folder = Path("runs") / f"{stem}-{number}"
-    return (newest or folder) if resume else folder
+    report.check_verdicts()
 
 
 def _print_plan(plan: PlanReport) -> None:

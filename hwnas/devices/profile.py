@@ -263,8 +263,13 @@ def with_benchmark_binary(profile: DeviceProfile, file: str) -> DeviceProfile:
     return changed
 
 
-def find_profile(name: str) -> DeviceProfile:
-    """Return a profile by path (with ``/``, or ending in ``.toml``), or else by name."""
+def find_profile(name: str | DeviceProfile) -> DeviceProfile:
+    """Return a profile by path (with ``/``, or ending in ``.toml``), or else by name.
+
+    A profile is returned as it is.
+    """
+    if isinstance(name, DeviceProfile):
+        return name
     if "/" in name or name.endswith(".toml"):
         return read_profile(Path(name))
     files = {file.name.removesuffix(".toml"): file for file in profile_files()}

@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from importlib import import_module
+from pathlib import Path
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from hwnas.architecture.architecture import Block
+from hwnas.architecture.architecture import Architecture, Block
 from hwnas.errors import UnknownName
 from hwnas.latency_models.cost import Costs, CostTable, NetworkCosts, cost_table
 from hwnas.latency_models.features import Floats, unsupported
@@ -116,6 +118,24 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
     held_out: HeldOut | None = None
     conditions: Conditions | None = None
 
+    @classmethod
+    def load(cls, name: str | Path) -> LatencyModel:
+        """Load a model by name (``DEVICE/MODEL`` or ``DEVICE``) or from its JSON file.
+
+        Raises `UnknownName` with the nearest name, `InvalidFile` for a file that is no model.
+
+            >>> import hwnas
+            >>> model = hwnas.LatencyModel.load("pixel1/table-2018")
+            >>> prediction = model.predict(hwnas.load_architecture("proxyless_mobile"))
+            >>> low_ms, high_ms = prediction.interval_ms(0.9)
+            >>> bool(low_ms[0] < prediction.mean_ms[0] < high_ms[0])
+            True
+
+        """
+        # storage is above this module, so it is imported by its name when a model is loaded
+        registry: Any = import_module("hwnas.latency_models.storage.registry")
+        return registry.find_model(str(name))[1]
+
     @property
     def digest(self) -> str:
         """Sixteen hex digits that identify the model's numbers, whenever it was fitted."""
@@ -167,11 +187,14 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
         costs = self.rows_ms if known else self.blocks_ms(chosen)
         return self.overhead_ms + sum(costs[block] for block in chosen)
 
-    def predict(self, networks: Sequence[Iterable[Block]]) -> Predictions:
+    def predict(self, networks: Architecture | Sequence[Iterable[Block]]) -> Predictions:
         """Return mean and standard deviation of networks' measured latencies.
 
-        Unlike `block_ms`, it also predicts blocks that are `unsupported`.
+        ``networks`` are the blocks of ``N`` networks, or one architecture. Unlike `block_ms`, it
+        also predicts blocks that are `unsupported`.
         """
+        if isinstance(networks, Architecture):
+            networks = [networks.blocks]
         rows = [[block for block in network if not block.is_free] for network in networks]
         distinct = list(dict.fromkeys(block for row in rows for block in row))
         costs = self.posterior_over(distinct)

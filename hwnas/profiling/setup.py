@@ -41,16 +41,19 @@ class ProfilingSetup(NamedTuple):
         return f"hwnas latency measure --target {self.target}" + " --precision int8" * is_int8
 
 
-def find_setup(target: str, space: str, data: str, precision: str = "fp32") -> ProfilingSetup:
+def find_setup(
+    target: str | DeviceProfile, space: str, data: str, precision: str = "fp32"
+) -> ProfilingSetup:
     """Return the setup for a device, a space and the data set that sets its input and classes."""
     profile = find_profile(target)
     if profile.runtime == "torch":
         raise UsageError(
-            f"{target}: networks are measured as .onnx and .tflite files, which a device with "
-            "runtime = 'torch' can't run; `hwnas benchmark FILE.pt2` measures on it"
+            f"{profile.name}: networks are measured as .onnx and .tflite files, which a device "
+            "with runtime = 'torch' can't run; `hwnas benchmark FILE.pt2` measures on it"
         )
     check_precision(precision, profile)
     dataset = load_dataset(data, input_shape=profile.default_input)
     float_space = find_space(space, dataset.input_shape, dataset.num_classes)
     searched = in_precision(float_space, precision)
-    return ProfilingSetup(target, profile, searched, measured_folder(profile.name, searched))
+    name = target if isinstance(target, str) else profile.name
+    return ProfilingSetup(name, profile, searched, measured_folder(profile.name, searched))

@@ -8,8 +8,9 @@ from typing import Any, Self
 
 import msgspec
 
-from hwnas.errors import InvalidFile
+from hwnas.errors import BudgetError, InvalidFile, TooNoisy
 from hwnas.files import write_atomic, write_json
+from hwnas.measurement.measurement import TOO_NOISY_HALF_WIDTH
 from hwnas.report.html import html, markdown
 from hwnas.report.schema import SCHEMA, ReportData, Result
 from hwnas.report.text_summary import text_summary
@@ -69,6 +70,20 @@ class Report(ReportData, frozen=True, kw_only=True):
     def summary(self, folder: Path | None = None) -> str:
         """Return a few lines for a terminal; with the run's ``folder`` also paths of its files."""
         return text_summary(self, folder)
+
+    def check_verdicts(self) -> None:
+        """Raise `BudgetError` for a budget that is missed, `TooNoisy` for an uncertain latency."""
+        for result in self.results:
+            latency = result.latency
+            if latency is not None and latency.ci95_ms is not None:
+                low_ms, high_ms = latency.ci95_ms
+                if (high_ms - low_ms) / 2 > TOO_NOISY_HALF_WIDTH * latency.median_ms:
+                    raise TooNoisy(
+                        f"the latency is only known to lie between {low_ms:.4g} and {high_ms:.4g} "
+                        "ms; close other programs and measure again"
+                    )
+            if result.verdict == "missed":
+                raise BudgetError(result.reason)
 
     def _repr_html_(self) -> str:
         """Return the page in a frame, so that its style stays inside."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -102,6 +102,18 @@ class RunFolder:
         for line in read_lines(self.path / "stages.jsonl", StageTime):
             times[line.stage] = times.get(line.stage, 0.0) + line.seconds
         return times
+
+
+def default_folder(targets: Sequence[str], resume: bool) -> Path:
+    """Return ``runs/TARGET``, numbered until it is free, or the newest of them to resume."""
+    stem = "+".join(Path(name).stem for name in targets)
+    number, folder = 1, Path("runs") / stem
+    newest: Path | None = None
+    while (folder / "config.toml").exists():
+        newest = folder
+        number += 1
+        folder = Path("runs") / f"{stem}-{number}"
+    return (newest or folder) if resume else folder
 
 
 def manifest(spec: RunSpec) -> dict[str, object]:

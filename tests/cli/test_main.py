@@ -14,11 +14,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from hwnas import files
 from hwnas.cli.main import COMMANDS, cli, main
-from hwnas.cli.specialize import check_verdict
 from hwnas.errors import ExportError, TooNoisy
 from hwnas.report.report import Report
+from hwnas.specialize import run_folder as runs
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.spec import RunSpec
 from tests.support.sample_report import measured_report, measured_result
@@ -272,9 +271,9 @@ def test_resuming_with_another_option_names_it(
 def test_a_folder_locked_by_another_process_is_refused(
     tmp_path: Path, phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr(runs, "LOCK_WAIT_S", 0.2)
     code = (
-        "import sys; from pathlib import Path; from hwnas.files import lock_folder\n"
+        "import sys; from pathlib import Path; from hwnas.specialize.run_folder import lock_folder\n"  # noqa: E501
         "with lock_folder(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     folder = tmp_path / "run"
@@ -310,7 +309,7 @@ def test_a_too_noisy_latency_is_exit_6() -> None:
     result = msgspec.structs.replace(result, latency=wide, verdict="missed")
     report = msgspec.structs.replace(measured_report(), results=(result,))
     with pytest.raises(TooNoisy, match="lie between 2 and 7 ms") as caught:
-        check_verdict(report)
+        report.check_verdicts()
     assert caught.value.exit_code == 6
 
 

@@ -1,19 +1,84 @@
-"""Data sets and device profiles that are given as objects, not by name."""
+"""Runs that are specified in Python: plain values, data sets and device profiles as objects."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from hwnas.data.datasets import Dataset
+from hwnas.data.datasets import Dataset, make_dataset
 from hwnas.devices.profile import DeviceProfile
+from hwnas.errors import UnknownName, UsageError
 from hwnas.files import write_atomic
-from hwnas.specialize.spec import RunSpec
+from hwnas.specialize.options import BUDGET_FORM, parse_budget
+from hwnas.specialize.spec import Budget, Milliseconds, RunSpec, check_types
+
+SINGULAR = {"precision": "precisions", "resolution": "resolutions", "width_mult": "width_mults"}
+"""Options that take a value or several, and their fields."""
+
+
+class RunRequest(NamedTuple):
+    """A specification, and the objects that it names."""
+
+    spec: RunSpec
+    dataset: Dataset | None
+    """``None``: the specification names a data set that is loaded."""
+    profiles: tuple[DeviceProfile, ...]
+
+
+def run_request(
+    target: object, budget: object, data: object, options: Mapping[str, object]
+) -> RunRequest:
+    """Return the run that Python values specify, see `hwnas.api.specialize`.
+
+    Raises `UsageError` or `UnknownName` for a wrong value or option.
+    """
+    known = {*RunSpec.__struct_fields__, *SINGULAR} - {*SINGULAR.values(), "targets", "budgets"}
+    for name in options:
+        if name not in known:
+            raise UnknownName("option", name, known - {"data"})
+    profiles = tuple(each for each in _values(target) if isinstance(each, DeviceProfile))
+    names = [
+        each.name if isinstance(each, DeviceProfile) else str(each) for each in _values(target)
+    ]
+    fields: dict[str, object] = {
+        SINGULAR.get(name, name): _values(value) if name in SINGULAR else value
+        for name, value in options.items()
+    }
+    budgets = () if budget is None else tuple(_budget(each) for each in _values(budget))
+    dataset = None if isinstance(data, str | Path) else make_dataset(data)
+    source = str(data) if isinstance(data, str | Path) else dataset.name if dataset else ""
+    try:
+        spec = msgspec.convert(
+            {"targets": names, "budgets": msgspec.to_builtins(budgets), "data": source, **fields},
+            RunSpec,
+        )
+    except msgspec.ValidationError as error:
+        raise UsageError(f"specialize: {error}") from None
+    return RunRequest(check_types(spec), dataset, profiles)
+
+
+def _values(value: object) -> tuple[Any, ...]:
+    """Return a single value or several as a tuple."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(value)
+    return (value,)
+
+
+def _budget(value: object) -> Budget:
+    """Return a budget that is written, or a number of milliseconds."""
+    budget = value
+    if isinstance(value, str):
+        budget = parse_budget(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        budget = Milliseconds(float(value))
+    if not isinstance(budget, Budget):
+        raise UsageError(f"budget {value!r}: expected {BUDGET_FORM}, or a number of milliseconds")
+    return budget
 
 
 def with_files(

@@ -1,0 +1,306 @@
+"""The public functions of hwnas, which `import hwnas` gives by name.
+
+They take Python values, do what the commands of the same names do, and return plain data. Errors
+that users can mend are `hwnas.HwnasError`, with one line that says what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from hwnas.architecture.architecture import Architecture
+    from hwnas.architecture.artifact import Artifact, Parity
+    from hwnas.benchmarking.result import BenchmarkResult
+    from hwnas.devices.profile import DeviceProfile
+    from hwnas.latency_models.model import LatencyModel
+    from hwnas.report.report import Report
+
+Shape = tuple[int, int, int]
+
+
+class SpecializeOptions(TypedDict, total=False):
+    """Options of `specialize` beside device, budget and data; those of `hwnas specialize`."""
+
+    space: str
+    """Name or TOML file of the search space."""
+    strategy: str
+    strategy_options: dict[str, bool | int | float | str]
+    """Options of that strategy alone, e.g. ``{"estimator": "two"}`` of ``proxyless``."""
+    objective: str
+    """How latency enters the search."""
+    precision: str | Sequence[str]
+    """``fp32`` or ``int8``; of several the better file is delivered."""
+    resolution: int | Sequence[int]
+    """Height and width of the images in pixels; of several the best file is delivered."""
+    width_mult: float | Sequence[float]
+    """Factor of all widths; of several the best file is delivered."""
+    max_drop: float
+    """Validation accuracy, as a share of 1, that int8 may lose before it is fine-tuned."""
+    tune_epochs: int
+    pixels: bool
+    """Whether the files take pixels from 0 to 255 and normalise them themselves."""
+    effort: Literal["trial", "quick", "standard", "full"]
+    latency_model: str
+    """Name or file of the latency model; by default the device's own."""
+    raw: bool
+    """Whether budgets are compared with this run's clock, not with calibrated latencies."""
+    seed: int
+    threads: int
+    flip: bool
+    """Whether training images may be mirrored."""
+    share_weights: bool
+    """Whether candidates of a block share weights by slicing."""
+
+
+def specialize(
+    target: str | Path | DeviceProfile | Sequence[str | Path | DeviceProfile] = "host-cpu",
+    budget: str | float | Sequence[str | float] | None = None,
+    data: object = "fashion-mnist-6k",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **options: Unpack[SpecializeOptions],
+) -> Report:
+    """Search, train, compile and measure a network for a device, a latency budget and data.
+
+    ``budget`` is a latency such as ``"80ms"``, a number of milliseconds, or a share of the latency
+    of the space's largest network such as ``"50%"``; without it, the latency of a uniform
+    MobileNetV2-like network. Several targets and budgets share one supernet.
+
+    ``data`` is the name of a data set, an image folder, an ``.npz`` file, a dict of the arrays
+    ``x_train, y_train, x_test, y_test``, or data sets in the style of torchvision (see
+    `hwnas.data.datasets.make_dataset`). ``target`` is a name, a TOML file or a profile.
+
+    All files go to ``out`` (by default ``runs/TARGET``); with ``resume`` the run there continues.
+    A budget that no network keeps is the verdict ``missed`` in the report, not an error.
+
+        >>> import hwnas, numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> labels = np.arange(120) % 3
+        >>> noise = rng.integers(0, 60, (120, 16, 16))
+        >>> images = (80 * labels[:, None, None] + noise).astype("uint8")
+        >>> report = hwnas.specialize(
+        ...     target="simulated-phone",
+        ...     budget="60%",
+        ...     data={"x_train": images, "y_train": labels, "x_test": images, "y_test": labels},
+        ...     effort="trial",
+        ...     out="run",
+        ...     quiet=True,
+        ... )
+        >>> report.results[0].latency.kind
+        'simulated'
+
+    """
+    from hwnas.console import console
+    from hwnas.specialize.flow import specialize as run
+    from hwnas.specialize.run_folder import default_folder
+    from hwnas.specialize.setup.python_values import run_request
+
+    request = run_request(target, budget, data, options)
+    names = [Path(name).stem for name in request.spec.targets]
+    folder = Path(out) if out is not None else default_folder(names, resume)
+    return run(
+        request.spec,
+        folder,
+        console(quiet),
+        resume,
+        dataset=request.dataset,
+        profiles=request.profiles,
+    )
+
+
+def devices() -> list[DeviceProfile]:
+    """Return the profiles of all known devices: shipped, installed, and in ``$HWNAS_DEVICES``.
+
+    >>> import hwnas
+    >>> [profile.runtime for profile in hwnas.devices() if profile.name == "host-cpu"]
+    ['onnxruntime']
+
+    """
+    from hwnas.devices.profile import profile_files, read_profile
+
+    files = {file.name: file for file in reversed(list(profile_files()))}
+    return sorted(map(read_profile, files.values()), key=lambda profile: profile.name)
+
+
+def load_architecture(
+    name: str | Path, *, input_shape: Shape | None = None, num_classes: int | None = None
+) -> Architecture:
+    """Load an architecture: a published name, a run folder, a JSON, ``.onnx`` or ``.tflite`` file.
+
+    ``input_shape`` (channels, height, width) and ``num_classes`` are needed for a genotype, which
+    states no shapes. Raises `UsageError` or `InvalidFile` for anything else.
+
+        >>> import hwnas
+        >>> network = hwnas.load_architecture("proxyless_mobile")
+        >>> f"{network.macs:,} MACs, {network.params:,} parameters"
+        '320,427,584 MACs, 4,080,512 parameters'
+
+    """
+    from hwnas.networks.resolve import resolve_architecture
+
+    return resolve_architecture(str(name), input_shape=input_shape, num_classes=num_classes)
+
+
+def export(
+    module: nn.Module,
+    input_shape: Shape,
+    path: str | Path,
+    *,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    calibration: np.ndarray | None = None,
+) -> Artifact:
+    """Compile a PyTorch module to an ``.onnx`` or ``.tflite`` file and verify it.
+
+    The file runs in its runtime beside ``module`` on ``images`` ``[N, C, H, W]``, which are
+    normalised as the module expects them; without ``images`` on noise. With ``calibration`` images
+    of the same form the file is quantised to int8. Raises `ExportError` for an operation that the
+    compiler does not support or a file that differs; no file is left then.
+
+        >>> import hwnas
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+        >>> artifact = hwnas.export(net, (3, 8, 8), "net.onnx")
+        >>> artifact.parity.max_relative_error < 1e-4
+        True
+
+    """
+    from hwnas.export.compile import export_module
+    from hwnas.export.quantization.ptq import Int8
+
+    return export_module(
+        module,
+        input_shape,
+        Path(path),
+        verification=_verification(module, images, labels),
+        int8=None if calibration is None else Int8(calibration),
+    )
+
+
+def verify(
+    path: str | Path,
+    module: nn.Module,
+    input_shape: Shape | None = None,
+    *,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+) -> Parity:
+    """Compare a float32 model file with a PyTorch module, image by image.
+
+    Needs ``images`` ``[N, C, H, W]``, or ``input_shape`` to compare on noise. The file runs in a
+    process of its own. Raises `ExportError` that names the first layer that differs.
+
+        >>> import hwnas
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+        >>> artifact = hwnas.export(net, (3, 8, 8), "net.tflite")
+        >>> hwnas.verify("net.tflite", net, (3, 8, 8)).label_agreement
+        1.0
+
+    """
+    from hwnas.errors import UsageError
+    from hwnas.export.verification.images import noise_images
+    from hwnas.export.verification.verify import verify_file
+
+    verification = _verification(module, images, labels)
+    if verification is None:
+        if input_shape is None:
+            raise UsageError("verify: expected images, or input_shape to compare on noise")
+        verification = noise_images(input_shape, "fp32")
+    return verify_file(Path(path), module, verification)
+
+
+def benchmark(
+    files: str | Path | Sequence[str | Path],
+    target: str | Path | DeviceProfile = "host-cpu",
+    *,
+    batches: Sequence[int] = (1,),
+    per_op: bool = False,
+    raw: bool = False,
+    seed: int = 0,
+) -> BenchmarkResult:
+    """Measure model files on a device, interleaved beside the reference model, and compare them.
+
+    ``per_op`` also profiles the time of each operator. With ``raw`` latencies are those of this
+    run's clock, else they are calibrated by the reference model.
+
+        >>> import hwnas
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+        >>> artifact = hwnas.export(net, (3, 8, 8), "net.tflite")
+        >>> result = hwnas.benchmark("net.tflite", target="simulated-phone")
+        >>> result.kind, result.results[0].median_ms > 0
+        ('simulated', True)
+
+    """
+    from hwnas.benchmarking.run import BenchmarkRequest, run_benchmark
+
+    listed = [files] if isinstance(files, str | Path) else files
+    return run_benchmark(
+        BenchmarkRequest(
+            files=tuple(map(str, listed)),
+            target=_name(target),
+            batches=tuple(batches),
+            per_op=per_op,
+            raw=raw,
+            seed=seed,
+        )
+    )
+
+
+def measure_latency_model(
+    target: str | Path | DeviceProfile = "host-cpu",
+    space: str = "mobile",
+    data: str = "fashion-mnist-6k",
+    *,
+    precision: Literal["fp32", "int8"] = "fp32",
+    networks: int | None = None,
+    minutes: float | None = None,
+    again: bool = False,
+    quiet: bool = False,
+) -> LatencyModel:
+    """Measure the latency model of a device for a search space, and return it.
+
+    Blocks and whole ``networks`` are measured (by default at most 24), or with ``minutes`` the most
+    informative ones until the time is over. The model is stored for later runs; one that is there
+    already is completed, or with ``again`` set aside. ``data`` gives input size and classes.
+
+        >>> import hwnas
+        >>> model = hwnas.measure_latency_model("simulated-phone", networks=6, quiet=True)
+        >>> model.kind
+        'simulated'
+
+    """
+    from hwnas.console import console
+    from hwnas.profiling.measure import measure_latency_model as measure
+    from hwnas.profiling.plan import MeasurePlan
+    from hwnas.profiling.setup import find_setup
+
+    plan = MeasurePlan(networks=networks, minutes=minutes, again=again)
+    setup = find_setup(_name(target), space, data, precision)
+    with setup.open_runner() as runner:
+        return measure(setup.profile, runner, setup.space, setup.folder, console(quiet), plan=plan)
+
+
+def _verification(module: nn.Module, images: np.ndarray | None, labels: np.ndarray | None) -> Any:
+    """Return the images to verify on; their labels are PyTorch's classes where none are given."""
+    from hwnas.export.verification.images import Verification
+    from hwnas.export.verification.verify import torch_outputs
+
+    if images is None:
+        return None
+    if labels is None:
+        labels = torch_outputs(module, images).argmax(axis=1)
+    return Verification(images, labels)
+
+
+def _name(target: str | Path | DeviceProfile) -> Any:
+    return str(target) if isinstance(target, Path) else target
