@@ -1,0 +1,138 @@
+"""The documentation is true: links lead somewhere, commands exist, and what can run does run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from hwnas.cli.main import cli
+from tests.support.paths import ROOT
+from tools.__main__ import programs
+from tools.data.command_line import page as command_line_page
+
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "hwnas" / "spaces").rglob("README.md"),
+        *(
+            ROOT / folder / "README.md"
+            for folder in ("devices", "latency_models", "export", "tools")
+        ),
+    ]
+)
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"this be `([\w.]+)`:\n\n```py\n(.*?)```", re.DOTALL)
+
+
+def blocks(page: str, *languages: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [code for language, code in BLOCK.findall(text) if language in languages]
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """Yield the words of each `hwnas` command in the code blocks of a page."""
+    for line in "".join(blocks(page, "sh", "console")).splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if "torchrun" in words[:1]:
+            words = words[words.index("hwnas") :]
+        if words[:1] == ["hwnas"]:
+            yield words[1:]
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in LINK.findall(text):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / name if name else ROOT / page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_commands_have_the_options_that_pages_type(page: str) -> None:
+    for words in commands(page):
+        command: click.Command = cli
+        context = click.Context(cli, info_name="hwnas", **cli.context_settings)
+        while isinstance(command, click.Group):
+            name, words = words[0], words[1:]
+            below = command.get_command(context, name)
+            assert below is not None, f"no command {name!r}"
+            command, context = below, click.Context(below, info_name=name, parent=context)
+        parser = command.make_parser(context)
+        parser.parse_args(list(words))  # raises UsageError for an unknown option
+
+
+@pytest.mark.parametrize("page", [name for name in NAMES if blocks(name, "sh", "python")])
+def test_examples_run(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run a page's ``sh`` and ``python`` blocks in order; ``console`` blocks are only parsed."""
+    pytest.importorskip("ai_edge_quantizer")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    files = FILE.findall(text)
+    for name, code in files:
+        (tmp_path / name).write_text(code)
+    names: dict[str, object] = {"__name__": "example"}
+    for language, code in BLOCK.findall(text):
+        if language == "python":
+            exec(compile(code, page, "exec"), names)
+        elif language == "sh":
+            for line in code.splitlines():
+                words = shlex.split(line, comments=True)
+                if words:
+                    assert words[0] == "hwnas"
+                    cli.main(words[1:], standalone_mode=False)
+    for name, _ in files:
+        sys.modules.pop(name.removesuffix(".py"))
+    printed = capsys.readouterr().out
+    assert printed or not blocks(page, "sh")
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index
+
+
+@pytest.mark.parametrize("name", ["devices", "latency_models", "export"])
+def test_each_data_folder_names_its_code(name: str) -> None:
+    text = (ROOT / name / "README.md").read_text(encoding="utf-8")
+    assert f"`hwnas/{name}/`" in "\n".join(text.splitlines()[:6])
+
+
+def test_every_program_in_tools_is_in_their_readme() -> None:
+    text = (ROOT / "tools" / "README.md").read_text(encoding="utf-8")
+    assert len(programs()) > 15
+    for name, question in programs().items():
+        assert f"`{name.removeprefix('tools.')}`" in text
+        assert question
+
+
+def test_the_page_of_the_command_line_is_what_help_prints() -> None:
+    """`python -m tools.data.command_line` writes it."""
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").splitlines()
+    assert page == command_line_page().splitlines()
