@@ -69,13 +69,19 @@ def _type(each: RunOption) -> click.ParamType:
 @_run_options
 @option(
     "--out",
+    group="Output",
     type=click.Path(path_type=Path),
     metavar="PATH",
     default_help="runs/TARGET",
     help="Folder of the run.",
 )
-@option("--resume", is_flag=True, help="Continue the run in --out.")
-@option("--dry-run", is_flag=True, help="Print what would be done and the reachable latencies.")
+@option("--resume", group="Output", is_flag=True, help="Continue the run in --out.")
+@option(
+    "--dry-run",
+    group="Output",
+    is_flag=True,
+    help="Print what would be done and the reachable latencies.",
+)
 @json_option
 @quiet_option
 def specialize(
