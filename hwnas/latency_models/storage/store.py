@@ -1,12 +1,13 @@
-"""Where latency models are renamed: measured ones in the user's folder, published ones shipped."""
+"""Where latency models are stored: measured ones in the user's folder, published ones shipped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from hwnas.errors import HwnasError
+from hwnas.errors import HwnasError, InvalidFile
 from hwnas.files import home, write_atomic
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.card import card
@@ -113,13 +114,17 @@ def outdated(model: LatencyModel, now: Environment, reference_sha256: str) -> st
 
 
 def calibration(now: Environment, reference_sha256: str) -> float | None:
-    """Return the reference's latency from the newest model that holds under ``now``, if any."""
-    models = [
-        model
-        for path in sorted((home() / "latency_models" / now.device).glob("*/model.json"))
-        if (model := read_model(path)).conditions is not None
-        and outdated(model, now, reference_sha256) is None
-    ]
+    """Return the reference's latency from the newest model that holds under ``now``, if any.
+
+    A model that cannot be read, such as one of an earlier version for another space, calibrates
+    nothing and stops nobody.
+    """
+    models: list[LatencyModel] = []
+    for path in sorted((home() / "latency_models" / now.device).glob("*/model.json")):
+        with suppress(InvalidFile):
+            model = read_model(path)
+            if model.conditions is not None and outdated(model, now, reference_sha256) is None:
+                models.append(model)
     newest = max(models, key=lambda model: model.made, default=None)
     return None if newest is None or newest.conditions is None else newest.conditions.reference_ms
 

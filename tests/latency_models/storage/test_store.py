@@ -1,4 +1,4 @@
-"""Where tables are kept, when they no longer hold, and what the shipped ones cover."""
+"""Where latency models are stored, when they no longer hold, and what the shipped ones cover."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.card import card
 from hwnas.latency_models.storage.model_file import read_model
 from hwnas.latency_models.storage.store import (
+    calibration,
     measured_folder,
     outdated,
     published_model,
@@ -212,3 +213,12 @@ def test_a_card_says_where_numbers_come_from_and_how_far_they_hold() -> None:
     assert "- runtime: litert 2.1, 1 thread(s)" in text
     assert "2.5000 ms, interquartile range 1.0% of it, sha256 abababababab" in text
     assert "held-out error: unknown, no whole network was measured" in card(MODEL)
+
+
+def test_a_model_that_cannot_be_read_does_not_hide_the_calibration_of_another() -> None:
+    folder = home() / "latency_models" / "phone"
+    write_measured(MODEL, folder / "mobile-3x224-1000")
+    (folder / "old").mkdir()
+    (folder / "old" / "model.json").write_text('{"schema": 1}')
+    assert calibration(THEN, CONDITIONS.reference_sha256) == CONDITIONS.reference_ms
+    assert calibration(THEN, "cd" * 32) is None
