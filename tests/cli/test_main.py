@@ -14,10 +14,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from hwnas import files
 from hwnas.cli.main import COMMANDS, cli, main
 from hwnas.errors import ExportError, TooNoisy
 from hwnas.report.report import Report
-from hwnas.specialize import run_folder as runs
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.spec import RunSpec
 from tests.support.sample_report import measured_report, measured_result
@@ -271,9 +271,9 @@ def test_resuming_with_another_option_names_it(
 def test_a_folder_locked_by_another_process_is_refused(
     tmp_path: Path, phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr(files, "LOCK_WAIT_S", 0.2)
     code = (
-        "import sys; from pathlib import Path; from hwnas.specialize.run_folder import lock_folder\n"  # noqa: E501
+        "import sys; from pathlib import Path; from hwnas.files import lock_folder\n"
         "with lock_folder(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     folder = tmp_path / "run"
