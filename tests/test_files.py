@@ -58,10 +58,10 @@ def test_a_journal_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
 def test_a_line_cut_off_at_any_byte_spoils_only_itself(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     append_line(path, Line(0))
-    kept = path.read_bytes()
+    before = path.read_bytes()
     whole = msgspec.json.encode(Line(1)) + b"\n"
     for cut in range(len(whole) - 1):
-        path.write_bytes(kept + whole[:cut])
+        path.write_bytes(before + whole[:cut])
         assert list(read_lines(path, Line)) == [Line(0)]
         append_line(path, Line(2))
         assert list(read_lines(path, Line)) == [Line(0), Line(2)]

@@ -89,24 +89,24 @@ def test_every_part_of_the_package_has_its_place() -> None:
 
 def test_nobody_imports_upwards() -> None:
     wrong = [
-        f"{name} imports {found}"
+        f"{name} imports {target}"
         for name, tree in modules()
-        for found in imports(tree)
-        if found.startswith("hwnas.")
-        and found != "hwnas.__version__"
-        and part(found) not in {part(name), *MAY_IMPORT.get(part(name), "").split()}
+        for target in imports(tree)
+        if target.startswith("hwnas.")
+        and target != "hwnas.__version__"
+        and part(target) not in {part(name), *MAY_IMPORT.get(part(name), "").split()}
     ]
     assert wrong == []
 
 
 def test_neighbours_touch_in_the_agreed_module_only() -> None:
     wrong = [
-        f"{name} imports {found}"
+        f"{name} imports {target}"
         for name, tree in modules()
-        for found in imports(tree)
-        if found.startswith("hwnas.")
-        and (allowed := ONLY.get((part(name), part(found)))) is not None
-        and found not in allowed
+        for target in imports(tree)
+        if target.startswith("hwnas.")
+        and (allowed := ONLY.get((part(name), part(target)))) is not None
+        and target not in allowed
     ]
     assert wrong == []
 
@@ -169,22 +169,22 @@ def test_no_folder_is_a_drawer() -> None:
 
 def test_plain_data_spaces_latency_models_devices_and_report_know_no_torch() -> None:
     wrong = [
-        f"{name} imports {found}"
+        f"{name} imports {target}"
         for name, tree in modules()
         if part(name) in f"{TORCH_FREE} benchmarking".split()
-        for found in imports(tree)
-        if found.split(".")[0] in HEAVY
+        for target in imports(tree)
+        if target.split(".")[0] in HEAVY
     ]
     assert wrong == []
 
 
 def test_strategies_see_neither_devices_nor_predictors() -> None:
     wrong = [
-        f"{name} imports {found}"
+        f"{name} imports {target}"
         for name, tree in modules()
         if part(name) == "search"
-        for found in imports(tree)
-        if found.startswith(("hwnas.devices", "hwnas.export", "hwnas.latency_models.table"))
+        for target in imports(tree)
+        if target.startswith(("hwnas.devices", "hwnas.export", "hwnas.latency_models.table"))
     ]
     assert wrong == []
 
@@ -196,12 +196,12 @@ def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
         | {f"hwnas.{name}" for name in MAY_IMPORT if name not in ("cli", "errors", "__main__")}
     )
     wrong = [
-        f"{name} imports {found}"
+        f"{name} imports {target}"
         for name, tree in modules()
         if part(name) in ("cli", "__main__", "hwnas")
         for node in tree.body
         if isinstance(node, ast.Import | ast.ImportFrom)
-        for found in imports(ast.Module([node], []))
-        if found.split(".")[0] in heavy or ".".join(found.split(".")[:2]) in heavy
+        for target in imports(ast.Module([node], []))
+        if target.split(".")[0] in heavy or ".".join(target.split(".")[:2]) in heavy
     ]
     assert wrong == []

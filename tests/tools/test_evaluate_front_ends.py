@@ -23,14 +23,14 @@ def run(work: Path, *more: str) -> tuple[str, list[dict[str, object]]]:
         "--channels", "2", "--minutes", "0.001", "--child-epochs", "1", "--ranked", "3",
         "--no-latency", "--results", str(work / "table.md"), "--json", str(rows), *more,
     ]  # fmt: skip
-    said = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert said.exit_code == 0, said.output
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
     return (work / "table.md").read_text(), msgspec.json.decode(rows.read_bytes())
 
 
 def test_every_asked_method_and_seed_has_its_row_and_nothing_is_done_twice(tmp_path: Path) -> None:
-    asked = ["--method", "ista", "--method", "random", "--seeds", "2"]
-    text, rows = run(tmp_path, *asked)
+    options = ["--method", "ista", "--method", "random", "--seeds", "2"]
+    text, rows = run(tmp_path, *options)
     assert [(row["method"], row["seed"]) for row in rows] == [
         ("ISTA-NAS, two-stage", 0), ("random search", 0),
         ("ISTA-NAS, two-stage", 1), ("random search", 1),
@@ -38,10 +38,10 @@ def test_every_asked_method_and_seed_has_its_row_and_nothing_is_done_twice(tmp_p
     assert all(0 <= float(str(row["accuracy"])) <= 1 for row in rows)
     assert "Against random search: ISTA-NAS, two-stage" in text
     assert "Nothing of that size was run here" in text
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-*.json")}
-    assert len([path for path in kept if path.name.startswith("search-")]) == 4
-    assert run(tmp_path, *asked)[1] == rows
-    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-*.json")}
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-*.json")}
+    assert len([path for path in times if path.name.startswith("search-")]) == 4
+    assert run(tmp_path, *options)[1] == rows
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-*.json")}
     # another size is other work
     assert run(tmp_path, "--method", "random", "--seeds", "1", "--images", "48")[1] != rows
 

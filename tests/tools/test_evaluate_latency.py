@@ -45,9 +45,9 @@ def test_the_posterior_is_the_same_in_the_state_and_in_the_observations() -> Non
     scaled = items.counts[30:] * cost
     given = (terms, scaled, ms[train] - items.counts[train] @ cost, (1e-3 * ms[train]) ** 2)
     scales = dict(zip(names, (0.1, 0.5, 0.2, 0.04, 1.0, 0.01), strict=True))
-    one = learn._InState(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
+    posterior = learn._InState(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
     other = learn._InObservations(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
-    for mine, theirs in zip(one, other, strict=True):
+    for mine, theirs in zip(posterior, other, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-9)
 
 
@@ -65,9 +65,9 @@ def test_chosen_networks_are_different_ones_from_both_ends() -> None:
     from tools.lib.latency.choice import chosen
 
     bench = _bench()
-    found = chosen(bench, 12, 0)
-    assert len(set(found.tolist())) == 12
-    order = np.argsort(np.argsort(bench.macs))[found]
+    networks = chosen(bench, 12, 0)
+    assert len(set(networks.tolist())) == 12
+    order = np.argsort(np.argsort(bench.macs))[networks]
     assert (order < 8).sum() >= 3 and (order >= 52).sum() >= 3
 
 
@@ -79,8 +79,8 @@ def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None
         nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 16, 1, groups=2), nn.Hardswish(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
     ).to("meta")  # fmt: skip
-    found = operators_of(module, 32)
-    assert set(found) == {
+    operators = operators_of(module, 32)
+    assert set(operators) == {
         Operator("dense", 3, 8, 3, 2, 1, 32, 16),
         Operator("depthwise", 8, 8, 3, 1, 8, 16, 16),
         Operator("grouped", 8, 16, 1, 1, 2, 16, 16),
@@ -90,7 +90,7 @@ def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None
         Operator("fixed", 1, 1),
     }
     by_hand = 256 * (27 * 8 + 9 * 8 + 4 * 16) + 160
-    assert macs_of(found) == pytest.approx(by_hand / 1e6)
+    assert macs_of(operators) == pytest.approx(by_hand / 1e6)
 
 
 def test_a_join_reads_both_of_its_inputs() -> None:
@@ -102,7 +102,11 @@ def test_a_join_reads_both_of_its_inputs() -> None:
 
     module = nn.Sequential(nn.Conv2d(3, 8, 1), Gated()).to("meta")
     elements = AMOUNTS.index("elements")
-    moved = sorted(one.amounts[elements] for one in operators_of(module, 32) if one.kind == "join")
+    moved = sorted(
+        operator.amounts[elements]
+        for operator in operators_of(module, 32)
+        if operator.kind == "join"
+    )
     whole = 32 * 32 * 8
     assert moved == pytest.approx([(2 * whole + 8) / 1e6, 3 * whole / 1e6])
 
@@ -156,8 +160,8 @@ def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
     groups = [[3 * n, 3 * n + 1, 3 * n + 2] for n in range(2000)]
     true = np.repeat(np.exp(rng.normal(0, 0.3, 2000)), 3)
     ms = true * np.exp(rng.normal(0, 0.1, 6000))
-    rank, one = repeats.noise(groups, ms)
-    assert one == pytest.approx(0.1, rel=0.05)
+    rank, noise = repeats.noise(groups, ms)
+    assert noise == pytest.approx(0.1, rel=0.05)
     best: Any = spearmanr(true, ms)
     assert np.sqrt(rank) == pytest.approx(best.statistic, abs=0.01)
     assert repeats.noise(groups, true) == (pytest.approx(1.0), 0.0)
@@ -169,18 +173,23 @@ def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
 
     space = mobile_space((1, 28, 28), 10)
     networks = [space.architecture(space.random(Random(seed))) for seed in range(10)]
-    ms = {one.compute_blocks: 1.0 + number for number, one in enumerate(networks)}
-    first = {blocks: Observation("network", blocks, one) for blocks, one in ms.items()}
-    second = {blocks: Observation("network", blocks, 1.2 * one) for blocks, one in ms.items()}
+    ms = {network.compute_blocks: 1.0 + number for number, network in enumerate(networks)}
+    first = {
+        blocks: Observation("network", blocks, network_ms) for blocks, network_ms in ms.items()
+    }
+    second = {
+        blocks: Observation("network", blocks, 1.2 * network_ms)
+        for blocks, network_ms in ms.items()
+    }
     exact, high = (lambda n: ms[n.compute_blocks]), (lambda n: 1.08 * ms[n.compute_blocks])
-    found = judge("sums", [exact, high], networks, first, second)
-    told = titled(found, 3, found.figures)
-    assert (told["choices"], told["networks"], told["90 % interval"]) == (6, 30, "")
-    assert (told["within 5 %"], told["within 10 %"]) == ("50.0%", "100.0%")
-    assert (told["RMSPE"], told["RMSPE, other process"]) == ("4.00%", "13.33%")
+    judgement = judge("sums", [exact, high], networks, first, second)
+    row = titled(judgement, 3, judgement.figures)
+    assert (row["choices"], row["networks"], row["90 % interval"]) == (6, 30, "")
+    assert (row["within 5 %"], row["within 10 %"]) == ("50.0%", "100.0%")
+    assert (row["RMSPE"], row["RMSPE, other process"]) == ("4.00%", "13.33%")
     repeated = judge_again(networks, first, second, "again")
     assert repeated.figures[2] == pytest.approx(0.2)
-    assert len(repeated.figures) == len(found.figures) == len(FIGURES)
+    assert len(repeated.figures) == len(judgement.figures) == len(FIGURES)
 
 
 @pytest.mark.parametrize(("budget", "network"), [(20.0, 1.0), (90.0, 1.0), (60.0, 4.0)])
@@ -194,13 +203,13 @@ def test_a_measurement_of_little_time_takes_what_it_has_time_for(
     rng = Random(0)
     pool = [SPACE.architecture(SPACE.random(rng)) for _ in range(30)]
     targets = [SPACE.architecture(SPACE.random(rng)) for _ in range(10)]
-    seen = {one.blocks: one for one in isolated(noise=0.01)}
-    for one in pool:
-        ms = OVERHEAD_MS + sum(COSTS_MS[block] for block in one.compute_blocks)
-        seen[one.compute_blocks] = Observation("network", one.compute_blocks, ms, 0.01)
+    seen = {observation.blocks: observation for observation in isolated(noise=0.01)}
+    for drawn in pool:
+        ms = OVERHEAD_MS + sum(COSTS_MS[block] for block in drawn.compute_blocks)
+        seen[drawn.compute_blocks] = Observation("network", drawn.compute_blocks, ms, 0.01)
     taken = designs.limited(BLOCKS, pool[:8], pool, targets, seen, budget, network, 0)
-    assert len({one.blocks for one in taken}) == len(taken) and taken[0].blocks == ()
-    nets = sum(one.scope == "network" for one in taken)
+    assert len({row.blocks for row in taken}) == len(taken) and taken[0].blocks == ()
+    nets = sum(row.scope == "network" for row in taken)
     blocks = len(taken) - 1 - nets
     if budget > 80:  # there is no more
         assert blocks == len(BLOCKS) and nets >= 22
@@ -208,4 +217,4 @@ def test_a_measurement_of_little_time_takes_what_it_has_time_for(
         assert 0 <= budget - (1 + blocks + network * nets) < network
         assert (blocks > 0) == (network > 1)
     half = designs.half_and_half(BLOCKS, pool, seen, budget, network, 0)
-    assert sum(one.scope == "network" for one in half) == min(int(budget / 2 / network), 22)
+    assert sum(row.scope == "network" for row in half) == min(int(budget / 2 / network), 22)
