@@ -32,7 +32,7 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
         if read_result(folder) is None
     }
     where = f" on {ranks()} ranks" if ranks() > 1 else ""
-    title = f"training {len(chosen)} networks{where}"
+    title = f"training {len(chosen)} network{'s' * (len(chosen) != 1)}{where}"
     with run.console.step(title) as update, run.folder.stage("train"):
 
         def show_progress() -> None:
