@@ -57,6 +57,6 @@ _ROWS: dict[str, tuple[int | None, ...]] = {
     "ptdarts_cifar10": (2833750, 452437632, 2835910, 2846278, 4115296, 461985792, 32034),
     "ptdarts_fashionmnist": (3427750, 549758592, 3435094, 3436390, 4836448, 546620160, 47666),
     "ptdarts_mnist": (3975094, 629025408, 3976390, 3976822, 5493760, 618864192, 55226),
-}  # fmt: skip
+}
 
 COUNTS = {name: Counts(*row) for name, row in _ROWS.items()}  # type: ignore[arg-type]

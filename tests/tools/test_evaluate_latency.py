@@ -62,10 +62,10 @@ def test_networks_are_predicted_better_than_by_a_line_on_macs() -> None:
 
 
 def test_chosen_networks_are_different_ones_from_both_ends() -> None:
-    from tools.lib.latency.choice import chosen
+    from tools.lib.latency.choice import informative_networks
 
     bench = _bench()
-    networks = chosen(bench, 12, 0)
+    networks = informative_networks(bench, 12, 0)
     assert len(set(networks.tolist())) == 12
     order = np.argsort(np.argsort(bench.macs))[networks]
     assert (order < 8).sum() >= 3 and (order >= 52).sum() >= 3
@@ -160,16 +160,16 @@ def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
     groups = [[3 * n, 3 * n + 1, 3 * n + 2] for n in range(2000)]
     true = np.repeat(np.exp(rng.normal(0, 0.3, 2000)), 3)
     ms = true * np.exp(rng.normal(0, 0.1, 6000))
-    rank, noise = repeats.noise(groups, ms)
+    rank, noise = repeats.measurement_noise(groups, ms)
     assert noise == pytest.approx(0.1, rel=0.05)
     best: Any = spearmanr(true, ms)
     assert np.sqrt(rank) == pytest.approx(best.statistic, abs=0.01)
-    assert repeats.noise(groups, true) == (pytest.approx(1.0), 0.0)
+    assert repeats.measurement_noise(groups, true) == (pytest.approx(1.0), 0.0)
 
 
 def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
     from hwnas.latency_models.observation import Observation
-    from tools.evaluate.latency_host.fresh import FIGURES, judge, judge_again, titled
+    from tools.evaluate.latency_host.fresh import FIGURES, score_methods, score_repeat, table_row
 
     space = mobile_space((1, 28, 28), 10)
     networks = [space.architecture(space.random(Random(seed))) for seed in range(10)]
@@ -182,12 +182,12 @@ def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
         for blocks, network_ms in ms.items()
     }
     exact, high = (lambda n: ms[n.compute_blocks]), (lambda n: 1.08 * ms[n.compute_blocks])
-    judgement = judge("sums", [exact, high], networks, first, second)
-    row = titled(judgement, 3, judgement.figures)
+    judgement = score_methods("sums", [exact, high], networks, first, second)
+    row = table_row(judgement, 3, judgement.figures)
     assert (row["choices"], row["networks"], row["90 % interval"]) == (6, 30, "")
     assert (row["within 5 %"], row["within 10 %"]) == ("50.0%", "100.0%")
     assert (row["RMSPE"], row["RMSPE, other process"]) == ("4.00%", "13.33%")
-    repeated = judge_again(networks, first, second, "again")
+    repeated = score_repeat(networks, first, second, "again")
     assert repeated.figures[2] == pytest.approx(0.2)
     assert len(repeated.figures) == len(judgement.figures) == len(FIGURES)
 

@@ -41,9 +41,9 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     test_accuracy: float
 
 
-def trained_child(problem: Problem, one: Architecture, seed: int, folder: Path) -> Child:
+def train_child(problem: Problem, architecture: Architecture, seed: int, folder: Path) -> Child:
     """Train a network, or return what an earlier call did; one that was cut off goes on."""
-    path = folder / f"child-{one.digest}-{seed}.json"
+    path = folder / f"child-{architecture.digest}-{seed}.json"
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Child)
     size = problem.size
@@ -53,16 +53,16 @@ def trained_child(problem: Problem, one: Architecture, seed: int, folder: Path) 
         peak_learning_rate=scaled_learning_rate(size.batch_size),
     )
     torch.manual_seed(derived_seed(seed, "child"))
-    network = build(one, plan.dropout)
+    network = build(architecture, plan.dropout)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = path.with_suffix(".safetensors")
     train(network, problem.train, plan, derived_seed(seed, "child"), checkpoint)
     recalibrate(network, problem.train.sample(RECALIBRATION_IMAGES, 0))
     child = Child(
-        digest=one.digest,
+        digest=architecture.digest,
         seed=seed,
-        params=one.params,
-        macs=one.macs,
+        params=architecture.params,
+        macs=architecture.macs,
         valid_accuracy=accuracy(network, problem.valid),
         test_accuracy=accuracy(network, problem.test),
     )
@@ -71,27 +71,27 @@ def trained_child(problem: Problem, one: Architecture, seed: int, folder: Path) 
     return child
 
 
-def measured_ms(networks: Iterable[Architecture], folder: Path) -> dict[str, dict[str, float]]:
+def measure_ms(networks: Iterable[Architecture], folder: Path) -> dict[str, dict[str, float]]:
     """Return median latencies by target and digest, all networks interleaved; kept in a file."""
     path = folder / "latency.json"
-    known: dict[str, dict[str, float]] = (
+    stored: dict[str, dict[str, float]] = (
         msgspec.json.decode(path.read_bytes()) if path.exists() else {}
     )
-    wanted = {one.digest: one for one in networks}
+    wanted = {architecture.digest: architecture for architecture in networks}
     for target in TARGETS:
-        found = known.get(target, {})
-        if wanted.keys() <= found.keys():
+        latencies = stored.get(target, {})
+        if wanted.keys() <= latencies.keys():
             continue
         profile = find_profile(target)
         format = RUNTIMES[profile.runtime].format
         with tempfile.TemporaryDirectory() as scratch:
             subjects: list[Subject] = []
-            for digest, one in wanted.items():
+            for digest, architecture in wanted.items():
                 file = Path(scratch) / f"{digest}.{format}"
-                compile_untrained(one.blocks, one.inputs, file)
+                compile_untrained(architecture.blocks, architecture.inputs, file)
                 subjects.append(Subject(digest, file))
             with open_runner(profile) as runner:
                 measured = runner.measure(subjects)
-        known[target] = {one.name: one.median_ms for one in measured}
-        write_json(path, known)
-    return known
+        stored[target] = {measurement.name: measurement.median_ms for measurement in measured}
+        write_json(path, stored)
+    return stored

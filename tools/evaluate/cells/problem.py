@@ -114,11 +114,11 @@ def ranked_architectures(problem: Problem) -> list[tuple[int, ...]]:
     """Return choices drawn in the window, the same for every method and seed."""
     rng, costs = Random(0), problem.costs["none"]
     low_ms, high_ms = 0.5 * problem.budget_ms, 1.5 * problem.budget_ms
-    found: list[tuple[int, ...]] = []
+    architectures: list[tuple[int, ...]] = []
     for _ in range(10_000):
         choices = problem.spaces["none"].random(rng).choices
-        if low_ms <= costs.network_ms(choices) <= high_ms and choices not in found:
-            found.append(choices)
-        if len(found) == problem.size.ranked:
-            return found
+        if low_ms <= costs.network_ms(choices) <= high_ms and choices not in architectures:
+            architectures.append(choices)
+        if len(architectures) == problem.size.ranked:
+            return architectures
     raise SystemExit("too few networks lie in the window of the budget")

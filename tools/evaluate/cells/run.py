@@ -20,7 +20,7 @@ from scipy.stats import kendalltau
 from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.files import write_json
 from hwnas.training.loop import keep_freed_memory
-from tools.evaluate.cells.children import TARGETS, Child, measured_ms, trained_child
+from tools.evaluate.cells.children import TARGETS, Child, measure_ms, train_child
 from tools.evaluate.cells.problem import (
     METHODS,
     Problem,
@@ -83,20 +83,20 @@ def main(
         child_epochs=child_epochs,
         ranked=ranked,
     )
-    asked = {title: name for title, name in METHODS.items() if not methods or name in methods}
+    selected = {title: name for title, name in METHODS.items() if not methods or name in methods}
     sections: list[str] = []
     rows: list[dict[str, Any]] = []
     for data in sets:
         problem = make_problem(data, size, costs)
-        found = evaluate(problem, asked, seeds, folder_of(work, problem), latency)
-        rows += found
-        sections.append(_section(problem, found, seeds))
+        data_rows = evaluate(problem, selected, seeds, folder_of(work, problem), latency)
+        rows += data_rows
+        sections.append(_section(problem, data_rows, seeds))
     options = f"--seeds {seeds} --minutes {minutes:g} --child-epochs {child_epochs} "
     options += f"--images {images} --channels {channels} --layers {layers} --ranked {ranked} "
     text = (
         "# Searches on cells\n\n"
         f"`python -m tools.evaluate.cells.run {options}--costs {costs}"
-        f"{''.join(f' --data {Path(one).name}' for one in sets)}`, {date.today()}, {hardware()}, "
+        f"{''.join(f' --data {Path(data).name}' for data in sets)}`, {date.today()}, {hardware()}, "
         f"torch {torch.__version__}, one thread.\n\n"
         f"Every search has {minutes:g} minutes of processor time (what it took is in the table), "
         f"every network found is trained from scratch for {child_epochs} epochs with the search's "
@@ -118,7 +118,7 @@ def evaluate(
     """Return a row for each method and seed."""
     plain = problem.spaces["none"]
     ranking = [
-        trained_child(
+        train_child(
             problem, plain.architecture(Genotype(plain.name, choices)), 0, folder
         ).test_accuracy
         for choices in (ranked_architectures(problem) if problem.size.ranked else ())
@@ -126,27 +126,27 @@ def evaluate(
     done: list[tuple[str, Search, Architecture, Child]] = []
     for seed in range(seeds):
         for title, name in methods.items():
-            one = search(problem, name, seed, folder)
+            result = search(problem, name, seed, folder)
             space = problem.spaces[problem.norm_of(name)]
-            network = space.architecture(Genotype(space.name, one.choices))
-            done.append((title, one, network, trained_child(problem, network, seed, folder)))
+            network = space.architecture(Genotype(space.name, result.choices))
+            done.append((title, result, network, train_child(problem, network, seed, folder)))
             click.echo(f"{problem.name}, {title}, seed {seed}: {done[-1][3]}", err=True)
-    ms = measured_ms((network for _, _, network, _ in done), folder) if latency else {}
+    ms = measure_ms((network for _, _, network, _ in done), folder) if latency else {}
     return [
         {
             "data": problem.name,
             "method": title,
-            "seed": one.seed,
+            "seed": result.seed,
             "accuracy": child.test_accuracy,
             "params": child.params,
-            "cost_ms": one.cost_ms,
-            "core_minutes": one.core_minutes,
-            "skips": one.skips,
-            "reduction_skips": one.reduction_skips,
-            "tau": _tau(one.ranking, ranking),
+            "cost_ms": result.cost_ms,
+            "core_minutes": result.core_minutes,
+            "skips": result.skips,
+            "reduction_skips": result.reduction_skips,
+            "tau": _tau(result.ranking, ranking),
             **{f"{target} ms": ms[target][network.digest] for target in TARGETS if target in ms},
         }
-        for title, one, network, child in done
+        for title, result, network, child in done
     ]
 
 
@@ -154,22 +154,28 @@ def _tau(searched: tuple[float, ...], trained: list[float]) -> float | None:
     """Return Kendall's rank correlation; none where all are equal."""
     if len(searched) < 2 or len({*searched}) < 2 or len({*trained}) < 2:
         return None
-    found: Any = kendalltau(searched, trained)
-    return float(found.statistic)
+    result: Any = kendalltau(searched, trained)
+    return float(result.statistic)
 
 
 def _section(problem: Problem, rows: list[dict[str, Any]], seeds: int) -> str:
     timed = [f"{target} ms" for target in TARGETS if f"{target} ms" in rows[0]]
     columns = ["accuracy", "params", *timed, "core_minutes", "skips", "reduction_skips", "tau"]
     lines = [
-        [title, *(_spread([row[name] for row in mine], name) for name in columns)]
+        [title, *(_mean_and_std([row[name] for row in mine], name) for name in columns)]
         for title in METHODS
         if (mine := [row for row in rows if row["method"] == title])
     ]
     titles = [
-        "method", "accuracy, %", "params", *(name.replace(" ms", ", ms") for name in timed),
-        "core-minutes", "skips, normal", "skips, reduction", "tau",
-    ]  # fmt: skip
+        "method",
+        "accuracy, %",
+        "params",
+        *(name.replace(" ms", ", ms") for name in timed),
+        "core-minutes",
+        "skips, normal",
+        "skips, reduction",
+        "tau",
+    ]
     shape = "x".join(map(str, problem.dataset.input_shape))
     return (
         f"## {problem.name}\n\n{len(problem.train.labels)} training, {len(problem.valid.labels)} "
@@ -180,7 +186,7 @@ def _section(problem: Problem, rows: list[dict[str, Any]], seeds: int) -> str:
     )
 
 
-def _spread(values: list[Any], name: str) -> str:
+def _mean_and_std(values: list[Any], name: str) -> str:
     known = [100 * value if name == "accuracy" else value for value in values if value is not None]
     if not known:
         return "-"
@@ -198,14 +204,16 @@ def _differences(rows: list[dict[str, Any]], seeds: int) -> str:
     base = accuracies["random search"]
     if seeds < 2 or not base:
         return "One seed tells no spread: no difference here means anything."
-    said: list[str] = []
+    comparisons: list[str] = []
     for title, mine in accuracies.items():
         if mine and title != "random search":
             apart = fmean(mine) - fmean(base)
             spread = (stdev(mine) ** 2 + stdev(base) ** 2) ** 0.5
             verdict = "more" if abs(apart) > spread else "no more"
-            said.append(f"{title} {apart:+.2f} ± {spread:.2f} points ({verdict} than the spread)")
-    return f"Against random search: {'; '.join(said)}."
+            comparisons.append(
+                f"{title} {apart:+.2f} ± {spread:.2f} points ({verdict} than the spread)"
+            )
+    return f"Against random search: {'; '.join(comparisons)}."
 
 
 if __name__ == "__main__":

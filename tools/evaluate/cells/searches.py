@@ -21,9 +21,9 @@ from hwnas.training.loader import derived_seed, seeded
 from hwnas.training.loop import RECALIBRATION_IMAGES, accuracy, recalibrate
 from tools.evaluate.cells.problem import Problem, ranked_architectures
 
-WARM_UP = 0.4
+WARM_UP_SHARE = 0.4
 """Share of the epochs, in which weights are trained only."""
-JUDGED = 8
+RANDOM_CANDIDATES = 8
 """Candidates of random search, of which the supernet takes the best."""
 
 
@@ -52,16 +52,16 @@ def search(problem: Problem, method: str, seed: int, folder: Path) -> Search:
     size = problem.size
     clock = Clock(folder / f"spent-{method}-{seed}.json")
     plan = _plan(problem, method, folder)
-    strategy = _begun(problem, method, seed)
+    strategy = _start_strategy(problem, method, seed)
     files = SearchFiles(
         folder / f"search-{method}-{seed}.safetensors", folder / f"search-{method}-{seed}.jsonl"
     )
     run_search(strategy, problem.train, problem.valid, plan, seed, files, on_line=clock.note)
-    wanted = JUDGED if method == "random" else 1
-    found = strategy.candidates(wanted, *problem.window_ms, derived_seed(seed, "derive"))
+    count = RANDOM_CANDIDATES if method == "random" else 1
+    genotypes = strategy.candidates(count, *problem.window_ms, derived_seed(seed, "derive"))
     if method == "random":
-        found.sort(key=lambda one: -_judged(problem, strategy, one))
-    best: Genotype = found[0]
+        genotypes.sort(key=lambda genotype: -_shared_accuracy(problem, strategy, genotype))
+    best: Genotype = genotypes[0]
     spent_s = clock.spent_s
     space = problem.spaces[problem.norm_of(method)]
     normal, reduction = skips(space.cells(best))
@@ -75,7 +75,7 @@ def search(problem: Problem, method: str, seed: int, folder: Path) -> Search:
         epochs=plan.warmup_epochs + plan.search_epochs,
         core_minutes=spent_s / 60,
         ranking=tuple(
-            _judged(problem, strategy, Genotype(space.name, choices))
+            _shared_accuracy(problem, strategy, Genotype(space.name, choices))
             for choices in (ranked_architectures(problem) if size.ranked else ())
         ),
     )
@@ -103,7 +103,7 @@ class Clock:
             write_json(self.path, self.spent_s)
 
 
-def _begun(problem: Problem, method: str, seed: int) -> Any:
+def _start_strategy(problem: Problem, method: str, seed: int) -> Any:
     norm = problem.norm_of(method)
     torch.manual_seed(derived_seed(seed, "supernet"))
     return load_strategy(method).begin(
@@ -126,7 +126,7 @@ def _plan(problem: Problem, method: str, folder: Path) -> SearchPlan:
     size = problem.size
     steps = max(1, len(problem.train.labels) // size.batch_size)
     epochs = max(2, round(60 * size.search_minutes / (steps * step_s)))
-    warm_up = max(1, round(WARM_UP * epochs))
+    warm_up = max(1, round(WARM_UP_SHARE * epochs))
     return SearchPlan(
         warmup_epochs=warm_up, search_epochs=epochs - warm_up, batch_size=size.batch_size
     )
@@ -134,9 +134,9 @@ def _plan(problem: Problem, method: str, folder: Path) -> SearchPlan:
 
 def _step_s(problem: Problem, method: str) -> float:
     """Return the mean processor time of a weight step with its share of the rest."""
-    strategy, rows = _begun(problem, method, 0), slice(problem.size.batch_size)
+    strategy, rows = _start_strategy(problem, method, 0), slice(problem.size.batch_size)
     batch = problem.train.normalise(problem.train.images[rows]), problem.train.labels[rows]
-    share = 0.5 * (1 - WARM_UP)  # an architecture step to two weight steps, after the warm-up
+    share = 0.5 * (1 - WARM_UP_SHARE)  # an architecture step to two weight steps, after the warm-up
     strategy.weight_step(batch, 0.01)
     if method != "random":
         strategy.architecture_step(batch)
@@ -150,7 +150,7 @@ def _step_s(problem: Problem, method: str) -> float:
     return (middle_s - start_s) / 3 + share * (process_time() - middle_s) / 2
 
 
-def _judged(problem: Problem, strategy: Any, genotype: Genotype) -> float:
+def _shared_accuracy(problem: Problem, strategy: Any, genotype: Genotype) -> float:
     """Return the validation accuracy with the search net's weights."""
     network = strategy.network(genotype)
     recalibrate(network, problem.train.sample(RECALIBRATION_IMAGES // 4, 0))

@@ -59,7 +59,7 @@ class Curves(msgspec.Struct):
     macs: int
 
 
-class Ended(msgspec.Struct):
+class SearchResult(msgspec.Struct):
     """What a search came to."""
 
     best: float
@@ -97,27 +97,29 @@ def inherit(
     work: Path, data: str, space: str, out: Path | None, images: int, seeds: int, epochs: int
 ) -> None:
     """Accuracy against epochs: a grown child with its parent's weights, and from scratch."""
-    found: list[Curves] = []
+    curves: list[Curves] = []
     for seed in range(seeds):
-        done = work / f"inherit-{data}-{space}-{images}-{epochs}-{seed}.json"
-        if not done.exists():
-            write_json(done, _curves(data, space, images, epochs, seed))
-        found.append(msgspec.json.decode(done.read_bytes(), type=Curves))
+        path = work / f"inherit-{data}-{space}-{images}-{epochs}-{seed}.json"
+        if not path.exists():
+            write_json(path, _curves(data, space, images, epochs, seed))
+        curves.append(msgspec.json.decode(path.read_bytes(), type=Curves))
     rows: list[Row] = []
-    rows.append({"": "start network", "inherited": _mean([one.start for one in found])})
+    rows.append(
+        {"": "start network", "inherited": _mean_and_std([curve.start for curve in curves])}
+    )
     for n in range(epochs):
         row: Row = {"": f"epoch {n + 1}"}
-        row["inherited"] = _mean([one.inherited[n] for one in found])
-        row["from scratch"] = _mean([one.scratch[n] for one in found])
+        row["inherited"] = _mean_and_std([curve.inherited[n] for curve in curves])
+        row["from scratch"] = _mean_and_std([curve.scratch[n] for curve in curves])
         rows.append(row)
     text = (
         f"Start network trained {epochs} epochs, grown by random steps to a middle network "
-        f"({fmean(one.macs for one in found):,.0f} MACs), which is trained alike from both "
+        f"({fmean(curve.macs for curve in curves):,.0f} MACs), which is trained alike from both "
         f"beginnings, at the children's learning rate of 0.02; validation accuracy, mean ± "
         f"deviation over {seeds} seeds."
     )
     options = f"--data {data} --space {space} --images {images} --epochs {epochs} --seeds {seeds}"
-    _write(_named("inherit", data), rows, text, options, out)
+    _write(_results_name("inherit", data), rows, text, options, out)
 
 
 @cli.command()
@@ -127,27 +129,33 @@ def inherit(
 @click.option("--children", default=16, show_default=True)
 @click.option("--epochs", default=1, show_default=True, help="Of each child.")
 def actions(
-    work: Path, data: str, space: str, out: Path | None, images: int, seeds: int, children: int,
+    work: Path,
+    data: str,
+    space: str,
+    out: Path | None,
+    images: int,
+    seeds: int,
+    children: int,
     epochs: int,
-) -> None:  # fmt: skip
+) -> None:
     """EAS beside EAS with random actions: the same children, epochs and budget."""
     rows: list[Row] = []
     name = f"{data}-{space}-{images}-{children}-{epochs}"
     plan = SearchPlan(warmup_epochs=4, children=children, child_epochs=epochs)
     for kind in (Eas, EasRandom):
-        found: list[Ended] = []
+        results: list[SearchResult] = []
         for seed in range(seeds):
             folder = work / f"{kind.__name__}-{name}-{seed}"
-            done = folder.with_suffix(".json")
-            if not done.exists():
-                write_json(done, _searched(kind, folder, data, space, images, seed, plan))
-            found.append(msgspec.json.decode(done.read_bytes(), type=Ended))
+            path = folder.with_suffix(".json")
+            if not path.exists():
+                write_json(path, _search(kind, folder, data, space, images, seed, plan))
+            results.append(msgspec.json.decode(path.read_bytes(), type=SearchResult))
         rows.append(
             {
                 "actions": "learnt" if kind is Eas else "random",
-                "best": _mean([one.best for one in found]),
-                "last quarter": _mean([one.mean for one in found]),
-                "trained": sum(one.trained for one in found),
+                "best": _mean_and_std([result.best for result in results]),
+                "last quarter": _mean_and_std([result.mean for result in results]),
+                "trained": sum(result.trained for result in results),
             }
         )
     text = (
@@ -156,7 +164,13 @@ def actions(
         "the mean of the last quarter of the children."
     )
     options = f"--data {data} --space {space} --images {images} --children {children} "
-    _write(_named("actions", data), rows, text, options + f"--epochs {epochs} --seeds {seeds}", out)
+    _write(
+        _results_name("actions", data),
+        rows,
+        text,
+        options + f"--epochs {epochs} --seeds {seeds}",
+        out,
+    )
 
 
 @cli.command()
@@ -166,26 +180,43 @@ def actions(
 @click.option("--budget", default="0.5ms", show_default=True)
 @click.option("--seeds", default=1, show_default=True)
 def final(
-    work: Path, data: str, space: str, out: Path | None, effort: str, target: str, budget: str,
+    work: Path,
+    data: str,
+    space: str,
+    out: Path | None,
+    effort: str,
+    target: str,
+    budget: str,
     seeds: int,
-) -> None:  # fmt: skip
+) -> None:
     """The delivered networks of EAS and of ProxylessNAS at one budget, on one device."""
     rows: list[Row] = []
     for strategy, where in (("eas", space), ("proxyless", "mobile")):
         for seed in range(seeds):
-            asked = {
-                "--strategy": strategy, "--space": where, "--data": data, "--target": target,
-                "--budget": budget, "--effort": effort, "--seed": str(seed),
-            }  # fmt: skip
+            options = {
+                "--strategy": strategy,
+                "--space": where,
+                "--data": data,
+                "--target": target,
+                "--budget": budget,
+                "--effort": effort,
+                "--seed": str(seed),
+            }
             rows.append(
-                _final_row(_specialised(work / f"{strategy}-{seed}", asked), strategy, seed)
+                _final_row(_specialize_report(work / f"{strategy}-{seed}", options), strategy, seed)
             )
     text = (
         "Test accuracy of the delivered file, its measured latency, and the minutes of search and "
         "training (two workers on two cores where networks are trained)."
     )
     options = f"--data {data} --space {space} --effort {effort} --target {target} "
-    _write(_named("final", data), rows, text, options + f"--budget {budget} --seeds {seeds}", out)
+    _write(
+        _results_name("final", data),
+        rows,
+        text,
+        options + f"--budget {budget} --seeds {seeds}",
+        out,
+    )
 
 
 def _data(name: str, images: int, seed: int) -> tuple[Data, Data, tuple[int, int, int], int]:
@@ -212,10 +243,10 @@ def _curves(data: str, name: str, images: int, epochs: int, seed: int) -> Curves
     start = build(space.architecture(space.start))
     train(start, train_images, plan, seed)
     recalibrate(start, train_images)
-    begun = accuracy(start, valid)
+    start_accuracy = accuracy(start, valid)
 
-    def macs(one: Layers) -> float:
-        return float(space.architecture(space.genotype(one)).macs)
+    def macs(candidate: Layers) -> float:
+        return float(space.architecture(space.genotype(candidate)).macs)
 
     default = space.architecture(space.default).macs
     steps = growth_steps(space, layers, macs, 0.9 * default, default, Random(seed))
@@ -226,7 +257,7 @@ def _curves(data: str, name: str, images: int, epochs: int, seed: int) -> Curves
         layers = apply_step(space, layers, step)
     child = space.architecture(space.genotype(layers))
     return Curves(
-        begun,
+        start_accuracy,
         _curve(grown.network(), train_images, valid, epochs, seed),
         _curve(build(child), train_images, valid, epochs, seed),
         child.macs,
@@ -236,23 +267,23 @@ def _curves(data: str, name: str, images: int, epochs: int, seed: int) -> Curves
 def _curve(
     network: torch.nn.Module, data: Data, valid: Data, epochs: int, seed: int
 ) -> list[float]:
-    found: list[float] = []
+    accuracies: list[float] = []
 
     def note(line: EpochLog) -> None:
         recalibrate(network, data)
-        found.append(accuracy(network, valid))
+        accuracies.append(accuracy(network, valid))
         network.train()
 
     train(network, data, child_plan(SearchPlan(), epochs), seed, None, note)
-    return found
+    return accuracies
 
 
-def _searched(
+def _search(
     kind: type[Eas], folder: Path, data: str, name: str, images: int, seed: int, plan: SearchPlan
-) -> Ended:
+) -> SearchResult:
     train_images, valid, shape, classes = _data(data, images, seed)
     space = _grown_space(name, shape, classes)
-    costs = NetworkCosts(space, lambda blocks: {one: one.macs / 1e6 for one in blocks}, 0.0)
+    costs = NetworkCosts(space, lambda blocks: {block: block.macs / 1e6 for block in blocks}, 0.0)
     budget = costs.network_ms(space.default.choices)
     torch.manual_seed(seed)
     (folder / "search").mkdir(parents=True, exist_ok=True)
@@ -267,16 +298,16 @@ def _searched(
         )
     )
     strategy.search(train_images, valid, plan, seed, files)
-    members = [one for one in read_family(folder / "search" / "children") if one.steps]
-    accuracies = [one.accuracy for one in members if one.accuracy is not None]
+    members = [member for member in read_family(folder / "search" / "children") if member.steps]
+    accuracies = [member.accuracy for member in members if member.accuracy is not None]
     last = accuracies[-max(1, len(accuracies) // 4) :]
-    return Ended(max(accuracies), fmean(last), len(accuracies))
+    return SearchResult(max(accuracies), fmean(last), len(accuracies))
 
 
-def _specialised(folder: Path, asked: dict[str, str]) -> Report:
+def _specialize_report(folder: Path, options: dict[str, str]) -> Report:
     if not (folder / "report.json").exists():
         command = [sys.executable, "-m", "hwnas", "specialize", "--out", str(folder), "--quiet"]
-        command += [word for pair in asked.items() for word in pair]
+        command += [word for pair in options.items() for word in pair]
         command += ["--resume"] if (folder / "config.toml").exists() else []
         subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
     return Report.read(folder / "report.json")
@@ -285,12 +316,12 @@ def _specialised(folder: Path, asked: dict[str, str]) -> Report:
 def _final_row(report: Report, strategy: str, seed: int) -> Row:
     [result] = report.results
     spent = sum(report.stages_s.get(stage, 0.0) for stage in ("search", "train"))
-    latency, found = result.latency, result.accuracy
+    latency, accuracy = result.latency, result.accuracy
     return {
         "strategy": strategy,
         "seed": seed,
         "verdict": result.verdict,
-        "accuracy": None if found is None else round(found.artifact or found.torch, 4),
+        "accuracy": None if accuracy is None else round(accuracy.artifact or accuracy.torch, 4),
         "params": result.architecture.params,
         "macs": result.architecture.macs,
         "budget_ms": result.budget_ms,
@@ -299,12 +330,12 @@ def _final_row(report: Report, strategy: str, seed: int) -> Row:
     }
 
 
-def _mean(values: list[float]) -> str:
+def _mean_and_std(values: list[float]) -> str:
     spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
     return f"{fmean(values):.3f}{spread}"
 
 
-def _named(part: str, data: str) -> str:
+def _results_name(part: str, data: str) -> str:
     return part if data == DATA else f"{part}_{Path(data).stem}"
 
 

@@ -28,14 +28,17 @@ def main() -> int:
             [sys.executable, "-m", "pytest", "tests/lab", "-q", f"--junitxml={report}"], cwd=ROOT
         )
         cases = list(ElementTree.parse(report).getroot().iter("testcase"))
-    counts = {said: sum(_outcome(case) == said for case in cases) for said in map(_outcome, cases)}
+    counts = {
+        outcome: sum(_outcome(case) == outcome for case in cases)
+        for outcome in map(_outcome, cases)
+    }
     lines = [
         "# Attached devices: faults, and what was told\n",
         f"`python -m tools.evaluate.faults.devices` · {date.today()} · {hardware()}\n",
         "AOSP's adbd on x86-64 and on arm64 (qemu-user), OpenSSH's sshd, each in a network "
         "namespace. Unauthorised and the `benchmark_model` binary are played by scripts: this adbd "
         "asks for no key, and no package holds the binary. No phone was at hand.\n",
-        " · ".join(f"{count} {said}" for said, count in sorted(counts.items())) + "\n",
+        " · ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) + "\n",
         "| what is true | where | outcome | s |",
         "| --- | --- | --- | --- |",
     ]

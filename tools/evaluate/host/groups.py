@@ -27,7 +27,7 @@ from hwnas.spaces.mobile.space import (
     mobilenet_v2_like,
     scaled,
 )
-from tools.evaluate.host.specialised import all_found
+from tools.evaluate.host.specialised import delivered_networks
 
 RESULTS = Path(__file__).parent / "results"
 FAMILIES = (Candidate("mbconv", 3, 3), Candidate("mbconv", 3, 6), *FUSED)
@@ -41,45 +41,53 @@ class Member(msgspec.Struct, frozen=True):
     median_ms: float
 
 
-def kept_groups(
+def equal_latency_groups(
     work: Path, target: str, share: int, seeds: int, further: dict[str, list[Architecture]]
 ) -> dict[str, list[Member]]:
     """Return the groups; where they lack one of ``further``, all are measured again with it."""
-    kept = RESULTS / f"{target}_{share}.json"
-    known: dict[str, list[Member]] = {}
-    if kept.exists():
-        known = msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
-        if further.keys() <= known.keys():
-            return known
-    groups = {name: [one.architecture for one in group] for name, group in known.items()}
+    path = RESULTS / f"{target}_{share}.json"
+    stored: dict[str, list[Member]] = {}
+    if path.exists():
+        stored = msgspec.json.decode(path.read_bytes(), type=dict[str, list[Member]])
+        if further.keys() <= stored.keys():
+            return stored
+    groups = {
+        name: [architecture.architecture for architecture in group]
+        for name, group in stored.items()
+    }
     groups = (groups or _groups(work, target, share, seeds)) | further
     members = _members(work, target, groups)
-    write_json(kept, members)
+    write_json(path, members)
     return members
 
 
 def standard_groups(
-    work: Path, target: str, budget_ms: float, seeds: int, found: Architecture, width_mult: str,
+    work: Path,
+    target: str,
+    budget_ms: float,
+    seeds: int,
+    searched: Architecture,
+    width_mult: str,
     families: tuple[str, ...],
-) -> dict[str, list[Member]]:  # fmt: skip
+) -> dict[str, list[Member]]:
     """Return what a search found, random networks and the widest uniform ones of its budget.
 
     Those that are kept are taken where they are of this network, as many random ones and all
     ``families``.
     """
     names = [f"uniform {family}" for family in families]
-    kept = RESULTS / f"{target}_standard{width_mult and f'_x{width_mult}'}.json"
-    if kept.exists():
-        known = msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Member]])
-        same = known["searched"][0].architecture.digest == found.digest
-        if same and len(known["random"]) == seeds and known.keys() >= {*names}:
-            return known
+    path = RESULTS / f"{target}_standard{width_mult and f'_x{width_mult}'}.json"
+    if path.exists():
+        stored = msgspec.json.decode(path.read_bytes(), type=dict[str, list[Member]])
+        same = stored["searched"][0].architecture.digest == searched.digest
+        if same and len(stored["random"]) == seeds and stored.keys() >= {*names}:
+            return stored
     uniform = _uniform(work, target, budget_ms)
     space = scaled(SPACE, float(width_mult)) if width_mult else SPACE
-    groups = {"searched": [found], "random": _random(target, budget_ms, seeds, space)}
+    groups = {"searched": [searched], "random": _random(target, budget_ms, seeds, space)}
     groups |= {name: [uniform[name]] for name in names if name in uniform}
     members = _members(work, target, groups)
-    write_json(kept, members)
+    write_json(path, members)
     return members
 
 
@@ -87,10 +95,16 @@ def _members(
     work: Path, target: str, groups: dict[str, list[Architecture]]
 ) -> dict[str, list[Member]]:
     """Measure the networks of all groups in turns."""
-    nets = list({one.digest: one for group in groups.values() for one in group}.values())
+    nets = list(
+        {
+            architecture.digest: architecture for group in groups.values() for architecture in group
+        }.values()
+    )
     measured = measure(target, nets, work / "accuracy" / target)
     return {
-        name: [Member(one, measured[one.digest].median_ms) for one in group]
+        name: [
+            Member(architecture, measured[architecture.digest].median_ms) for architecture in group
+        ]
         for name, group in groups.items()
     }
 
@@ -99,7 +113,7 @@ def _groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[A
     """Return networks of equal latency on a target: searched, random, uniform of each family."""
     budget_ms = share / 100 * model_of(target).cost_table(SPACE).largest_ms
     uniform = _uniform(work, target, budget_ms)
-    searched = all_found(work, target, f"{share}%")
+    searched = delivered_networks(work, target, f"{share}%")
     random = _random(target, budget_ms, seeds, SPACE)
     return {"searched": searched, "random": random, **{k: [v] for k, v in uniform.items()}}
 
@@ -120,18 +134,18 @@ def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architectur
         for family in FAMILIES
         for width in np.arange(0.25, 3.01, 0.125).tolist()
     }
-    distinct = list({one.digest: one for one in nets.values()}.values())
+    distinct = list({architecture.digest: architecture for architecture in nets.values()}.values())
     cached = work / "accuracy" / f"{target}-uniform.json"
     if cached.exists():
         latency_ms = msgspec.json.decode(cached.read_bytes(), type=dict[str, float])
     else:
         measured = measure(target, distinct, work / "accuracy" / target)
-        latency_ms = {digest: one.median_ms for digest, one in measured.items()}
+        latency_ms = {digest: measurement.median_ms for digest, measurement in measured.items()}
         write_json(cached, latency_ms)
     best: dict[str, Architecture] = {}
-    for (family, width), one in nets.items():
-        if latency_ms[one.digest] <= budget_ms:
-            best[f"uniform {family}"] = one
+    for (family, width), architecture in nets.items():
+        if latency_ms[architecture.digest] <= budget_ms:
+            best[f"uniform {family}"] = architecture
             del width
     return best
 
@@ -140,13 +154,16 @@ def measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, Me
     """Compile networks with fresh weights and measure them in one interleaved batch."""
     profile = find_profile(target)
     format = RUNTIMES[profile.runtime].format
-    subjects = [Subject(one.digest, folder / f"{one.digest}.{format}") for one in nets]
-    for one, subject in zip(nets, subjects, strict=True):
-        compile_model(Network(one.blocks), one.input_shape, subject.path)
+    subjects = [
+        Subject(architecture.digest, folder / f"{architecture.digest}.{format}")
+        for architecture in nets
+    ]
+    for architecture, subject in zip(nets, subjects, strict=True):
+        compile_model(Network(architecture.blocks), architecture.input_shape, subject.path)
     reference_ms = model_of(target).conditions.reference_ms  # type: ignore[union-attr]
     with open_runner(profile) as runner:
         measured = runner.measure(subjects, calibrated_reference_ms=reference_ms)
-    return {one.name: one for one in measured}
+    return {measurement.name: measurement for measurement in measured}
 
 
 def model_of(target: str, space: MobileSpace = SPACE) -> LatencyModel:

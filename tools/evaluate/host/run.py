@@ -32,12 +32,18 @@ from tools.evaluate.host.groups import (
     FAMILIES,
     RESULTS,
     Member,
-    kept_groups,
+    equal_latency_groups,
     measure,
     standard_groups,
 )
-from tools.evaluate.host.specialised import all_found, folder_of, found_by, outcomes_of, specialised
-from tools.evaluate.host.trainings import trained
+from tools.evaluate.host.specialised import (
+    delivered_network,
+    delivered_networks,
+    folder_of,
+    specialize_report,
+    variants_of,
+)
+from tools.evaluate.host.trainings import test_accuracy
 
 TARGETS = ("host-cpu", "host-cpu-litert")
 BUDGETS = ("35%", "50%", "70%")
@@ -62,15 +68,15 @@ def budgets(
     for target in targets:
         for budget in BUDGETS:
             for seed in range(seeds):
-                report = specialised(work, target, budget, seed, effort)
+                report = specialize_report(work, target, budget, seed, effort)
                 rows.append(_budget_row(report, budget))
                 click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
-    kept = sum(row["verdict"] == "kept" for row in rows)
-    filled = sum(row["used"] >= 0.85 and row["verdict"] == "kept" for row in rows)  # type: ignore[operator]
-    close = sum(abs(row["error"]) <= 0.10 for row in rows)  # type: ignore[arg-type]
+    within_budget = sum(row["verdict"] == "kept" for row in rows)
+    well_used = sum(row["used"] >= 0.85 and row["verdict"] == "kept" for row in rows)  # type: ignore[operator]
+    accurate = sum(abs(row["error"]) <= 0.10 for row in rows)  # type: ignore[arg-type]
     summary = (
-        f"{kept} of {len(rows)} keep the budget, {filled} of them use at least 85 % of it; "
-        f"predicted within 10 % of measured in {close}."
+        f"{within_budget} of {len(rows)} keep the budget, {well_used} of them use at least 85 % "
+        f"of it; predicted within 10 % of measured in {accurate}."
     )
     _write("budgets", rows, summary, f"--effort {effort} --seeds {seeds}", out)
 
@@ -83,11 +89,14 @@ def budgets(
 def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
     """Specialise for each runtime at the default budget; measure all on both, interleaved."""
     reports = {
-        (target, seed): specialised(work, target, "", seed, effort)
+        (target, seed): specialize_report(work, target, "", seed, effort)
         for target in TARGETS
         for seed in range(seeds)
     }
-    nets = {key: found_by(folder_of(work, key[0], "", key[1], effort=effort)) for key in reports}
+    nets = {
+        key: delivered_network(folder_of(work, key[0], "", key[1], effort=effort))
+        for key in reports
+    }
     rows: list[dict[str, object]] = []
     for target in TARGETS:
         measured = measure(target, list(nets.values()), work / "cross" / target)
@@ -110,16 +119,21 @@ def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
 @click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path))
 def widths(
-    work: Path, effort: str, seeds: int, budget: str, width_mult: str, targets: tuple[str, ...],
+    work: Path,
+    effort: str,
+    seeds: int,
+    budget: str,
+    width_mult: str,
+    targets: tuple[str, ...],
     out: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Specialise with several width multipliers: which one is handed over."""
     rows: list[dict[str, object]] = []
     for target in targets:
         for seed in range(seeds):
-            report = specialised(work, target, budget, seed, effort, width_mult)
-            outcomes = outcomes_of(folder_of(work, target, budget, seed, width_mult, effort))
-            each = "; ".join(one.summary for one in outcomes)
+            report = specialize_report(work, target, budget, seed, effort, width_mult)
+            variants = variants_of(folder_of(work, target, budget, seed, width_mult, effort))
+            each = "; ".join(variant.summary for variant in variants)
             rows.append(_budget_row(report, budget) | {"of": each})
             click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
     options = f"--effort {effort} --seeds {seeds} --budget {budget} --width-mult {width_mult}"
@@ -139,9 +153,17 @@ def widths(
 @click.option("--workers", default=2, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path))
 def accuracy(
-    work: Path, data: str, epochs: int, seeds: int, share: int, targets: tuple[str, ...],
-    width_mult: str, width_budget: str, workers: int, out: Path | None,
-) -> None:  # fmt: skip
+    work: Path,
+    data: str,
+    epochs: int,
+    seeds: int,
+    share: int,
+    targets: tuple[str, ...],
+    width_mult: str,
+    width_budget: str,
+    workers: int,
+    out: Path | None,
+) -> None:
     """Train searched, uniform and random networks of equal measured latency alike.
 
     The networks with their latencies and every finished training are kept in results/, so
@@ -149,14 +171,14 @@ def accuracy(
     """
     rows: list[dict[str, object]] = []
     for target in targets:
-        wide = all_found(work, target, width_budget, width_mult) if width_mult else []
+        wide = delivered_networks(work, target, width_budget, width_mult) if width_mult else []
         if width_mult and not wide:
             click.echo(
                 f"{target}: no run of `widths --width-mult {width_mult}` at {width_budget}",
                 err=True,
             )
         further = {f"searched, --width-mult {width_mult}": wide} if wide else {}
-        groups = kept_groups(work, target, share, seeds, further)
+        groups = equal_latency_groups(work, target, share, seeds, further)
         rows += _trained_groups(work, target, f"{share} %", groups, data, epochs, seeds, workers)
     text = (
         f"{data}, epochs: {epochs}, {seeds} trainings a group, accuracy on the test images; "
@@ -178,9 +200,9 @@ def accuracy(
     "--family",
     "families",
     multiple=True,
-    default=[one.name for one in FAMILIES],
+    default=[family.name for family in FAMILIES],
     show_default=True,
-    type=click.Choice([one.name for one in FAMILIES]),
+    type=click.Choice([family.name for family in FAMILIES]),
     help="Of uniform networks.",
 )
 @click.option("--width-mult", default="", help="Of the search on all targets.")
@@ -206,16 +228,16 @@ def standard(
     )
     every: list[dict[str, object]] = []
     for target in targets:
-        report = specialised(work, target, "", 0, "standard", width_mult, data)
-        found = found_by(folder_of(work, target, "", 0, width_mult, "standard"))
+        report = specialize_report(work, target, "", 0, "standard", width_mult, data)
+        searched = delivered_network(folder_of(work, target, "", 0, width_mult, "standard"))
         budget_ms = report.results[0].budget_ms
         assert budget_ms is not None
-        groups = standard_groups(work, target, budget_ms, seeds, found, width_mult, families)
+        groups = standard_groups(work, target, budget_ms, seeds, searched, width_mult, families)
         budget = f"{budget_ms:.4f} ms"
         rows = _trained_groups(work, target, budget, groups, data, epochs, seeds, workers)
         options = f"--data {data} --epochs {epochs} --seeds {seeds} --target {target}"
         options += f" --width-mult {width_mult}" * bool(width_mult)
-        options += "".join(f" --family '{one}'" for one in families)
+        options += "".join(f" --family '{family}'" for family in families)
         _write("standard", rows, text, options, None, f"_{target}")
         every += rows
     if out is not None:
@@ -223,9 +245,15 @@ def standard(
 
 
 def _trained_groups(
-    work: Path, target: str, budget: str, groups: dict[str, list[Member]], data: str, epochs: int,
-    seeds: int, workers: int,
-) -> list[dict[str, object]]:  # fmt: skip
+    work: Path,
+    target: str,
+    budget: str,
+    groups: dict[str, list[Member]],
+    data: str,
+    epochs: int,
+    seeds: int,
+    workers: int,
+) -> list[dict[str, object]]:
     jobs = [
         (name, nets[seed % len(nets)], seed)
         for seed in range(seeds)
@@ -233,7 +261,9 @@ def _trained_groups(
     ]
     with ThreadPoolExecutor(workers) as pool:
         accuracies = list(
-            pool.map(lambda job: trained(work, job[1].architecture, data, epochs, job[2]), jobs)
+            pool.map(
+                lambda job: test_accuracy(work, job[1].architecture, data, epochs, job[2]), jobs
+            )
         )
     return [_group_row(target, budget, name, jobs, accuracies) for name in groups]
 
@@ -274,24 +304,24 @@ def _cross_row(
     ratios = [compare(a, b).ratio for a, b in zip(foreign, own, strict=True)]
     return {
         "measured on": target,
-        "own_ms": round(fmean(one.median_ms for one in own), 4),
-        "other's_ms": round(fmean(one.median_ms for one in foreign), 4),
+        "own_ms": round(fmean(measurement.median_ms for measurement in own), 4),
+        "other's_ms": round(fmean(measurement.median_ms for measurement in foreign), 4),
         "other / own": round(float(np.exp(np.mean(np.log(ratios)))), 2),
         "each": ", ".join(f"{ratio:.2f}" for ratio in ratios),
         "own accuracy": round(fmean(_accuracy(reports[target, seed]) for seed in seeds), 3),
         "other's accuracy": round(fmean(_accuracy(reports[other, seed]) for seed in seeds), 3),
-        "7x7 in own": sum(_sevens(nets[target, seed]) for seed in seeds),
-        "7x7 in other's": sum(_sevens(nets[other, seed]) for seed in seeds),
+        "7x7 in own": sum(_count_7x7(nets[target, seed]) for seed in seeds),
+        "7x7 in other's": sum(_count_7x7(nets[other, seed]) for seed in seeds),
     }
 
 
 def _accuracy(report: Report) -> float:
-    found = report.results[0].accuracy
-    return 0.0 if found is None else found.artifact or found.torch
+    result = report.results[0].accuracy
+    return 0.0 if result is None else result.artifact or result.torch
 
 
-def _sevens(one: Architecture) -> int:
-    return sum(block.kernel_size == 7 for block in one.blocks)
+def _count_7x7(architecture: Architecture) -> int:
+    return sum(block.kernel_size == 7 for block in architecture.blocks)
 
 
 def _group_row(
@@ -309,17 +339,21 @@ def _group_row(
         "budget": budget,
         "group": name,
         "networks": len(nets),
-        "ms": round(fmean(one.median_ms for one in nets), 4),
+        "ms": round(fmean(member.median_ms for member in nets), 4),
         "test accuracy %": f"{fmean(scores):.2f} ± {stdev(scores) if len(scores) > 1 else 0:.2f}",
         "each": ", ".join(f"{score:.2f}" for score in scores),
-        "M MACs": round(fmean(one.architecture.macs for one in nets) / 1e6, 2),
+        "M MACs": round(fmean(member.architecture.macs for member in nets) / 1e6, 2),
     }
 
 
 def _write(
-    part: str, rows: list[dict[str, object]], text: str, options: str, out: Path | None,
+    part: str,
+    rows: list[dict[str, object]],
+    text: str,
+    options: str,
+    out: Path | None,
     suffix: str = "",
-) -> None:  # fmt: skip
+) -> None:
     titles = list(rows[0])
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     lines += [f"| {' | '.join(str(row[title]) for title in titles)} |" for row in rows]

@@ -22,7 +22,7 @@ def folder_of(
     return work / "budgets" / name
 
 
-def specialised(
+def specialize_report(
     work: Path,
     target: str,
     budget: str,
@@ -35,34 +35,36 @@ def specialised(
     folder = folder_of(work, target, budget, seed, width_mult, effort)
     if not (folder / "report.json").exists():
         command = [sys.executable, "-m", "hwnas", "specialize", "--quiet", "--out", str(folder)]
-        asked = ["--target", target, "--seed", str(seed)]
-        asked += ["--budget", budget] if budget else []
-        asked += ["--width-mult", width_mult] if width_mult else []
-        asked += ["--data", data] if data else []
-        begun = (folder / "config.toml").exists()
-        command += ["--resume"] if begun else [*asked, "--effort", effort]
-        ended = subprocess.run(command, stdout=subprocess.DEVNULL)
-        if ended.returncode not in (0, 5):
-            raise SystemExit(f"{folder}: hwnas specialize ended with {ended.returncode}")
+        options = ["--target", target, "--seed", str(seed)]
+        options += ["--budget", budget] if budget else []
+        options += ["--width-mult", width_mult] if width_mult else []
+        options += ["--data", data] if data else []
+        started = (folder / "config.toml").exists()
+        command += ["--resume"] if started else [*options, "--effort", effort]
+        process = subprocess.run(command, stdout=subprocess.DEVNULL)
+        if process.returncode not in (0, 5):
+            raise SystemExit(f"{folder}: hwnas specialize ended with {process.returncode}")
     return Report.read(folder / "report.json")
 
 
-def outcomes_of(folder: Path) -> list[VariantResult]:
+def variants_of(folder: Path) -> list[VariantResult]:
     """Return what each width of a run came to; of one with one width nothing is kept."""
     if not (folder / "variants.json").exists():
         return []
     return msgspec.json.decode((folder / "variants.json").read_bytes(), type=list[VariantResult])
 
 
-def found_by(folder: Path) -> Architecture:
+def delivered_network(folder: Path) -> Architecture:
     """Return the network that a run handed over."""
-    if outcomes := outcomes_of(folder):
-        folder = folder / "variants" / f"fp32-x{outcomes[best_variant(outcomes)].width_mult:g}"
+    if variants := variants_of(folder):
+        folder = folder / "variants" / f"fp32-x{variants[best_variant(variants)].width_mult:g}"
     path = folder / "search" / "architecture.json"
     return msgspec.json.decode(path.read_bytes(), type=Architecture)
 
 
-def all_found(work: Path, target: str, budget: str, width_mult: str = "") -> list[Architecture]:
+def delivered_networks(
+    work: Path, target: str, budget: str, width_mult: str = ""
+) -> list[Architecture]:
     """Return what the runs of all seeds handed over."""
     folders = [folder_of(work, target, budget, seed, width_mult) for seed in range(100)]
-    return [found_by(one) for one in folders if (one / "report.json").exists()]
+    return [delivered_network(folder) for folder in folders if (folder / "report.json").exists()]

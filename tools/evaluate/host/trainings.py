@@ -27,28 +27,35 @@ class Training(msgspec.Struct, frozen=True):
 TRAININGS = RESULTS / "trainings.jsonl"
 
 
-def trained(work: Path, one: Architecture, data: str, epochs: int, seed: int) -> float:
+def test_accuracy(
+    work: Path, architecture: Architecture, data: str, epochs: int, seed: int
+) -> float:
     """Train one network and return its accuracy on the test images."""
-    for done in read_lines(TRAININGS, Training):
-        if (done.digest, done.data, done.epochs, done.seed) == (one.digest, data, epochs, seed):
-            return done.test_accuracy
-    folder = work / "accuracy" / f"{data}-{epochs}" / f"{one.digest}-{seed}"
-    write_json(folder / "architecture.json", one)
+    for training in read_lines(TRAININGS, Training):
+        if (training.digest, training.data, training.epochs, training.seed) == (
+            architecture.digest,
+            data,
+            epochs,
+            seed,
+        ):
+            return training.test_accuracy
+    folder = work / "accuracy" / f"{data}-{epochs}" / f"{architecture.digest}-{seed}"
+    write_json(folder / "architecture.json", architecture)
     command = [sys.executable, "-m", "hwnas", "train", "--resume", "--epochs", str(epochs)]
     command += ["--architecture", str(folder / "architecture.json"), "--data", data]
     command += ["--out", str(folder), "--seed", str(seed)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    found = _test_accuracy(one, folder, data)
-    append_line(TRAININGS, Training(one.digest, data, epochs, seed, found))
-    return found
+    accuracy = _evaluate(architecture, folder, data)
+    append_line(TRAININGS, Training(architecture.digest, data, epochs, seed, accuracy))
+    return accuracy
 
 
-def _test_accuracy(one: Architecture, folder: Path, data: str) -> float:
+def _evaluate(architecture: Architecture, folder: Path, data: str) -> float:
     from hwnas.data.datasets import load_dataset
     from hwnas.networks.weights import trained_network
     from hwnas.training.loader import as_data
     from hwnas.training.loop import accuracy
 
     assert read_result(folder) is not None
-    dataset = load_dataset(data, input_shape=one.input_shape)
-    return accuracy(trained_network(one, folder), as_data(dataset.test, dataset))
+    dataset = load_dataset(data, input_shape=architecture.input_shape)
+    return accuracy(trained_network(architecture, folder), as_data(dataset.test, dataset))

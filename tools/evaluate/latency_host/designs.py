@@ -17,7 +17,7 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.profiling.time_limited import INITIAL_NETWORKS, Candidates, select_round
 
-PART = 0.75
+POOL_SHARE = 0.75
 """Share of the pool that one choice may take from."""
 
 Seen = dict[tuple[Block, ...], Observation]
@@ -38,12 +38,12 @@ def with_blocks(
 
     ``line`` are networks in the order of their latency.
     """
-    alone = [one for one in seen.values() if one.scope == "isolated"]
+    alone = [observation for observation in seen.values() if observation.scope == "isolated"]
 
     def choose(seed: int) -> list[Architecture]:
-        chosen, some = spread(line, count // 2), part_of(pool, seed)
-        model = fit([*alone, *(seen[one.compute_blocks] for one in chosen)])
-        return [*chosen, *_next(model, some, line, count - len(chosen))]
+        chosen, part = spread(line, count // 2), random_part(pool, seed)
+        model = fit([*alone, *(seen[network.compute_blocks] for network in chosen)])
+        return [*chosen, *_most_informative(model, part, line, count - len(chosen))]
 
     return choose
 
@@ -62,11 +62,11 @@ def without_blocks(
     """
 
     def choose(seed: int) -> list[Architecture]:
-        chosen, some = spread(line, 3), part_of(pool, seed)
+        chosen, part = spread(line, 3), random_part(pool, seed)
         while len(chosen) < count:
-            model = fit([seen[one.compute_blocks] for one in chosen])
-            left = [one for one in some if one not in chosen]
-            chosen += _next(model, left, targets, min(count // 5, count - len(chosen)))
+            model = fit([seen[network.compute_blocks] for network in chosen])
+            left = [network for network in part if network not in chosen]
+            chosen += _most_informative(model, left, targets, min(count // 5, count - len(chosen)))
         return chosen
 
     return choose
@@ -79,32 +79,37 @@ def limited(
     targets: Sequence[Architecture],
     seen: Seen,
     budget: float,
-    network: float,
+    network_cost: float,
     seed: int,
 ) -> list[Observation]:
     """Return what a measurement of so much time takes, as `hwnas.profiling.time_limited` decides.
 
     ``budget`` and what each ``network`` takes are in the time of a block alone.
     """
-    taken = [seen[()], *(seen[one.compute_blocks] for one in spread(line, INITIAL_NETWORKS))]
-    left, some = budget - 1 - INITIAL_NETWORKS * network, part_of(pool, seed)
+    observations = [
+        seen[()],
+        *(seen[network.compute_blocks] for network in spread(line, INITIAL_NETWORKS)),
+    ]
+    left, part = budget - 1 - INITIAL_NETWORKS * network_cost, random_part(pool, seed)
     while True:
-        known = {one.blocks for one in taken}
+        known = {observation.blocks for observation in observations}
         alone = [block for block in blocks if (block,) not in known]
-        nets = [one for one in some if one.compute_blocks not in known]
-        costs = [*(1.0 for _ in alone), *(network for _ in nets)]
-        timed = any(one.scope == "isolated" and one.blocks for one in taken)
-        candidates = Candidates(alone, [one.blocks for one in nets], costs)
-        goals = [one.blocks for one in targets]
-        order = select_round(fit(taken), candidates, goals, left, timed)
-        keys = [*((block,) for block in alone), *(one.compute_blocks for one in nets)]
-        before = len(taken)
+        nets = [network for network in part if network.compute_blocks not in known]
+        costs = [*(1.0 for _ in alone), *(network_cost for _ in nets)]
+        timed = any(
+            observation.scope == "isolated" and observation.blocks for observation in observations
+        )
+        candidates = Candidates(alone, [network.blocks for network in nets], costs)
+        goals = [network.blocks for network in targets]
+        order = select_round(fit(observations), candidates, goals, left, timed)
+        keys = [*((block,) for block in alone), *(network.compute_blocks for network in nets)]
+        before = len(observations)
         for place in order:
             if costs[place] <= left:
                 left -= costs[place]
-                taken.append(seen[keys[place]])
-        if len(taken) == before:
-            return taken
+                observations.append(seen[keys[place]])
+        if len(observations) == before:
+            return observations
 
 
 def half_and_half(
@@ -112,22 +117,22 @@ def half_and_half(
     pool: Sequence[Architecture],
     seen: Seen,
     budget: float,
-    network: float,
+    network_cost: float,
     seed: int,
 ) -> list[Observation]:
     """Return random blocks for half of the time, and random networks for the other half."""
     order = np.random.default_rng(seed).permutation(len(blocks))[: int(budget / 2 - 1)]
     alone = [seen[blocks[int(place)],] for place in order]
-    nets = at_random(pool, int(budget / 2 / network))(seed)
-    return [seen[()], *alone, *(seen[one.compute_blocks] for one in nets)]
+    nets = at_random(pool, int(budget / 2 / network_cost))(seed)
+    return [seen[()], *alone, *(seen[network.compute_blocks] for network in nets)]
 
 
 def at_random(pool: Sequence[Architecture], count: int) -> Choose:
-    return lambda seed: part_of(pool, seed)[:count]
+    return lambda seed: random_part(pool, seed)[:count]
 
 
-def networks_of(seen: Seen, networks: Sequence[Architecture]) -> list[Observation]:
-    return [seen[one.compute_blocks] for one in networks]
+def observations_of(seen: Seen, networks: Sequence[Architecture]) -> list[Observation]:
+    return [seen[network.compute_blocks] for network in networks]
 
 
 def spread(line: Sequence[Architecture], count: int) -> list[Architecture]:
@@ -135,14 +140,14 @@ def spread(line: Sequence[Architecture], count: int) -> list[Architecture]:
     return [line[int(place)] for place in np.linspace(0, len(line) - 1, count).round()]
 
 
-def part_of(pool: Sequence[Architecture], seed: int) -> list[Architecture]:
+def random_part(pool: Sequence[Architecture], seed: int) -> list[Architecture]:
     order = np.random.default_rng(seed).permutation(len(pool))
-    return [pool[int(place)] for place in order[: round(PART * len(pool))]]
+    return [pool[int(place)] for place in order[: round(POOL_SHARE * len(pool))]]
 
 
-def _next(
+def _most_informative(
     model: LatencyModel, pool: Sequence[Architecture], targets: Sequence[Architecture], count: int
 ) -> list[Architecture]:
-    blocks = [one.blocks for one in pool]
-    order = select_networks(model, blocks, [one.blocks for one in targets], count)
+    blocks = [network.blocks for network in pool]
+    order = select_networks(model, blocks, [network.blocks for network in targets], count)
     return [pool[number] for number in order]

@@ -45,12 +45,8 @@ FIGURES = {
 """The last is a correlation, over networks, of the relative error and the number of parameters."""
 
 
-def judge(
-    name: str,
-    methods: Sequence[Method],
-    tested: list[Architecture],
-    first: Seen,
-    second: Seen,
+def score_methods(
+    name: str, methods: Sequence[Method], tested: list[Architecture], first: Seen, second: Seen
 ) -> Row:
     """Return the mean over the choices of networks that ``methods`` are fitted to.
 
@@ -59,25 +55,27 @@ def judge(
     once, twice = (
         np.array([seen[n.compute_blocks].ms for n in tested]) for seen in (first, second)
     )
-    weights = [sum(block.params for block in one.blocks) for one in tested]
+    weights = [sum(block.params for block in network.blocks) for network in tested]
     errors: list[Floats] = []
-    sure: list[list[float]] = []
+    intervals: list[list[float]] = []
     for method in methods:
         if isinstance(method, LatencyModel):
-            found = method.predict([one.blocks for one in tested])
-            mean_ms = found.mean_ms
-            covered = [score_predictions(found, truth).covered_90 for truth in (once, twice)]
+            predictions = method.predict([network.blocks for network in tested])
+            mean_ms = predictions.mean_ms
+            covered = [score_predictions(predictions, truth).covered_90 for truth in (once, twice)]
             related = np.corrcoef(mean_ms / once, weights)[0, 1]
-            sure.append([*covered, float(np.mean(found.std_ms / mean_ms)), float(related)])
+            intervals.append(
+                [*covered, float(np.mean(predictions.std_ms / mean_ms)), float(related)]
+            )
         else:
-            mean_ms = np.array([method(one) for one in tested])
+            mean_ms = np.array([method(network) for network in tested])
         errors.append(np.append(_errors(mean_ms, once), _errors(mean_ms, twice)[2]))
-    shares = np.mean(sure, axis=0) if sure else np.full(4, np.nan)
+    shares = np.mean(intervals, axis=0) if intervals else np.full(4, np.nan)
     figures = np.append(np.mean(errors, axis=0), shares)
     return Row(name, len(methods), len(tested), figures)
 
 
-def judge_again(tested: list[Architecture], first: Seen, second: Seen, name: str) -> Row:
+def score_repeat(tested: list[Architecture], first: Seen, second: Seen, name: str) -> Row:
     once, twice = (
         np.array([seen[n.compute_blocks].ms for n in tested]) for seen in (first, second)
     )
@@ -98,9 +96,9 @@ def _errors(predicted: Floats, truth: Floats) -> Floats:
     )
 
 
-def titled(row: Row, runs: int, figures: Floats) -> dict[str, object]:
+def table_row(row: Row, runs: int, figures: Floats) -> dict[str, object]:
     """Return the row's titles and the mean figures of all ``runs``."""
-    said = {
+    cells = {
         title: "" if np.isnan(figure) else f"{figure:{form}}"
         for (title, form), figure in zip(FIGURES.items(), figures, strict=True)
     }
@@ -108,5 +106,5 @@ def titled(row: Row, runs: int, figures: Floats) -> dict[str, object]:
         "fitted to": row.name,
         "choices": row.choices * runs,
         "networks": row.networks * runs,
-        **said,
+        **cells,
     }

@@ -23,8 +23,8 @@ from hwnas.latency_models.observation import Observation
 from hwnas.profiling.sampling import distinct_blocks
 from tools.evaluate.latency_host import designs
 from tools.evaluate.latency_host.designs import Seen
-from tools.evaluate.latency_host.fresh import judge
-from tools.evaluate.latency_host.run import SPACES, TARGETS, Networks, measured
+from tools.evaluate.latency_host.fresh import score_methods
+from tools.evaluate.latency_host.run import SPACES, TARGETS, Networks, measure
 
 RESULTS = Path(__file__).parent / "results"
 CASES = {1.0: (24, 40, 80), 4.0: (60, 100, 140)}
@@ -48,12 +48,14 @@ def main(works: Sequence[Path], space_name: str) -> None:
         f"|{' --- |' * 11}",
     ]
     for target in TARGETS:
-        passes = [measured(space, target, work / space_name / target) for work in works]
+        passes = [measure(space, target, work / space_name / target) for work in works]
         for network, budgets in CASES.items():
             for budget in budgets:
-                for name, take in ways(blocks).items():
-                    rows = [row(take, *one, budget, network) for one in passes]
-                    lines.append(said(target, network, budget, name, rows))
+                for name, take in plans(blocks).items():
+                    rows = [
+                        occasion_figures(take, *occasion, budget, network) for occasion in passes
+                    ]
+                    lines.append(_cells(target, network, budget, name, rows))
                     click.echo(lines[-1], err=True)
     text = (
         "# Latency models of little time\n\n"
@@ -67,13 +69,13 @@ def main(works: Sequence[Path], space_name: str) -> None:
     (RESULTS / f"limited_{space_name}.md").write_text(text)
 
 
-def ways(blocks: Sequence[Block]) -> dict[str, Take]:
+def plans(blocks: Sequence[Block]) -> dict[str, Take]:
     """Return the ways to spend the time."""
     return {
         "planned": lambda nets, seen, budget, network, seed: designs.limited(
             blocks, nets.first, nets.pool, nets.targets, seen, budget, network, seed
         ),
-        "random networks": lambda nets, seen, budget, network, seed: designs.networks_of(
+        "random networks": lambda nets, seen, budget, network, seed: designs.observations_of(
             seen, designs.at_random(nets.pool, int(budget / network))(seed)
         ),
         "random blocks and networks": lambda nets, seen, budget, network, seed: (
@@ -82,18 +84,25 @@ def ways(blocks: Sequence[Block]) -> dict[str, Take]:
     }
 
 
-def row(
+def occasion_figures(
     take: Take, networks: Networks, first: Seen, second: Seen, budget: float, network: float
 ) -> list[float]:
     """Return the figures of one occasion: what was taken, and how well it predicts."""
     taken = [take(networks, first, budget, network, seed) for seed in range(CHOICES)]
-    alone = np.mean([sum(bool(one.blocks) and one.scope == "isolated" for one in t) for t in taken])
-    whole = np.mean([sum(one.scope == "network" for one in t) for t in taken])
-    found = judge("", list(map(designs.fit, taken)), list(networks.fresh), first, second).figures
-    return [float(alone), float(whole), *(float(found[place]) for place in (0, 1, 2, 5, 7))]
+    alone = np.mean(
+        [
+            sum(bool(observation.blocks) and observation.scope == "isolated" for observation in t)
+            for t in taken
+        ]
+    )
+    whole = np.mean([sum(observation.scope == "network" for observation in t) for t in taken])
+    figures = score_methods(
+        "", list(map(designs.fit, taken)), list(networks.fresh), first, second
+    ).figures
+    return [float(alone), float(whole), *(float(figures[place]) for place in (0, 1, 2, 5, 7))]
 
 
-def said(target: str, network: float, budget: float, name: str, rows: list[list[float]]) -> str:
+def _cells(target: str, network: float, budget: float, name: str, rows: list[list[float]]) -> str:
     alone, whole, *shares = np.mean(rows, axis=0).tolist()
     within_5, within_10, rmspe, covered, std = shares
     return (

@@ -37,7 +37,7 @@ from hwnas.spaces.mobile.space import mobile_space
 from hwnas.spaces.space import SearchSpace
 from tools.evaluate.latency_host import designs
 from tools.evaluate.latency_host.designs import Seen
-from tools.evaluate.latency_host.fresh import Method, Row, judge, judge_again, titled
+from tools.evaluate.latency_host.fresh import Method, Row, score_methods, score_repeat, table_row
 
 Floats = NDArray[np.float64]
 RESULTS = Path(__file__).parent / "results"
@@ -78,16 +78,14 @@ def main(works: Sequence[Path], targets: Sequence[str], space_name: str, out: Pa
     space = SPACES[space_name]()
     rows: list[dict[str, object]] = []
     for target in targets:
-        runs = [
-            _rows(space, *measured(space, target, work / space_name / target)) for work in works
-        ]
+        runs = [_rows(space, *measure(space, target, work / space_name / target)) for work in works]
         for run in zip(*runs, strict=True):
-            figures = np.mean([one.figures for one in run], axis=0)
-            rows.append({"target": target, **titled(run[0], len(works), figures)})
+            figures = np.mean([row.figures for row in run], axis=0)
+            rows.append({"target": target, **table_row(run[0], len(works), figures)})
     _write(space_name, len(works), rows, out)
 
 
-def measured(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, Seen, Seen]:
+def measure(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, Seen, Seen]:
     """Return the networks and both passes' observations, by their blocks."""
     blocks = distinct_blocks(space)
     alone = [NULL_JOB, *map(isolated_job, blocks)]
@@ -113,7 +111,7 @@ def _bench(target: str, folder: Path, seed: int) -> Bench:
 def _by_blocks(entries: Sequence[Entry], reference_ms: float) -> Seen:
     """Return observations in ms of the first pass's calibration, as a model's user has them."""
     seen = (observation_of(entry, reference_ms) for entry in entries)
-    return {one.blocks: one for one in seen}
+    return {observation.blocks: observation for observation in seen}
 
 
 def _networks(space: SearchSpace, ratio: dict[str, float]) -> Networks:
@@ -121,16 +119,18 @@ def _networks(space: SearchSpace, ratio: dict[str, float]) -> Networks:
     costs = cost_table(space, lambda block: ratio[block.key], 0.0)
     rng = Random(1)
     drawn = [space.architecture(space.random(rng)) for _ in range(8 * (POOL + FRESH))]
-    drawn = list({block_keys(one): one for one in drawn}.values())
+    drawn = list({block_keys(network): network for network in drawn}.values())
     pool, fresh = drawn[:POOL], drawn[POOL : POOL + FRESH]
-    rest = sorted(drawn[POOL + FRESH :], key=lambda one: costs.network_ms(one.genotype.choices))
+    rest = sorted(
+        drawn[POOL + FRESH :], key=lambda network: costs.network_ms(network.genotype.choices)
+    )
     eighth = len(rest) // 8
     spread = np.linspace(0, eighth - 1, ENDS).astype(int)
     plain: list[Architecture] = []
     while len(plain) < PLAIN and space.name == "mobile":
-        one = space.architecture(space.random(rng))
-        if not any(block.kernel_size == 7 for block in one.blocks):
-            plain.append(one)
+        network = space.architecture(space.random(rng))
+        if not any(block.kernel_size == 7 for block in network.blocks):
+            plain.append(network)
     return Networks(
         first=tuple(map(space.architecture, spread_networks(space, costs, INITIAL_NETWORKS, 0))),
         pool=tuple(pool),
@@ -145,12 +145,14 @@ def _networks(space: SearchSpace, ratio: dict[str, float]) -> Networks:
 def _all(networks: Networks) -> list[Architecture]:
     fields = (networks.first, networks.pool, networks.fresh, networks.fastest, networks.slowest)
     return list(
-        {block_keys(one): one for part in (*fields, networks.plain) for one in part}.values()
+        {
+            block_keys(network): network for part in (*fields, networks.plain) for network in part
+        }.values()
     )
 
 
 def _rows(space: SearchSpace, networks: Networks, first: Seen, second: Seen) -> list[Row]:
-    alone = [one for one in first.values() if one.scope == "isolated"]
+    alone = [observation for observation in first.values() if observation.scope == "isolated"]
     fresh, fastest, slowest = map(list, (networks.fresh, networks.fastest, networks.slowest))
     sevens = [n for n in fresh if any(block.kernel_size == 7 for block in n.blocks)]
     line, pool = networks.first, networks.pool
@@ -162,7 +164,9 @@ def _rows(space: SearchSpace, networks: Networks, first: Seen, second: Seen) -> 
         "plain": designs.at_random(networks.plain, 20),
     }
     seen = {
-        name: [[first[one.compute_blocks] for one in choose(seed)] for seed in range(DESIGNS)]
+        name: [
+            [first[network.compute_blocks] for network in choose(seed)] for seed in range(DESIGNS)
+        ]
         for name, choose in choices.items()
         if name != "plain" or networks.plain
     }
@@ -193,22 +197,22 @@ def _rows(space: SearchSpace, networks: Networks, first: Seen, second: Seen) -> 
     if networks.plain:
         without = [designs.fit([*alone, *design]) for design in seen["plain"]]
         cases.append(("7x7: blocks, 20 networks without", without, sevens))
-    return [judge(name, methods, tested, first, second) for name, methods, tested in cases] + [
-        judge_again(fresh, first, second, "measured again, in another process")
-    ]
+    return [
+        score_methods(name, methods, tested, first, second) for name, methods, tested in cases
+    ] + [score_repeat(fresh, first, second, "measured again, in another process")]
 
 
 def _summed(
     alone: list[Observation], networks: list[Observation]
 ) -> Callable[[Architecture], float]:
     """Return the sum of blocks; with networks, less the null model and scaled to them."""
-    ms = {one.blocks[0]: one.ms for one in alone if one.blocks}
+    ms = {observation.blocks[0]: observation.ms for observation in alone if observation.blocks}
     if not networks:
-        return lambda one: sum(ms[block] for block in one.compute_blocks)
+        return lambda network: sum(ms[block] for block in network.compute_blocks)
     timed = timed_blocks(alone)
     free = dict(zip(timed.blocks, timed.ms.tolist(), strict=True))
     scale = float(np.median([n.ms / sum(free[block] for block in n.blocks) for n in networks]))
-    return lambda one: scale * sum(free[block] for block in one.compute_blocks)
+    return lambda network: scale * sum(free[block] for block in network.compute_blocks)
 
 
 def _write(space: str, runs: int, rows: list[dict[str, object]], out: Path | None) -> None:

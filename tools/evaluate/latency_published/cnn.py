@@ -30,14 +30,14 @@ from tools.evaluate.latency_published.operators import (
 )
 from tools.lib.latency import learn
 from tools.lib.latency.bench import Bench, Floats, Index, Items
-from tools.lib.latency.choice import at_random, chosen
+from tools.lib.latency.choice import informative_networks, random_networks
 from tools.lib.latency.score import FIGURES, Cache, figures, scores, table, without_interval
 
 Families = NDArray[np.str_]
 MAIN = "pixel4|1large|float"
 COUNTS = (10, 20, 40)
 SIZE = 224
-PART = 0.75
+POOL_SHARE = 0.75
 """Share of the other families' networks, drawn by the seed, that may be measured."""
 
 FAMILIES = {
@@ -68,11 +68,14 @@ def phones(data: Path, work: Path) -> tuple[Bench, list[str]]:
         if column.endswith("|mean")
     }
     operators, counts = matrix(_analysed(names, work))
-    amounts = np.array([one.amounts for one in operators])
+    amounts = np.array([operator.amounts for operator in operators])
     items = Items(
-        "", counts, np.column_stack([amounts, [float(one.kind == "fixed") for one in operators]]),
-        np.array([one.place for one in operators]), np.array(GROUPS),
-    )  # fmt: skip
+        "",
+        counts,
+        np.column_stack([amounts, [float(operator.kind == "fixed") for operator in operators]]),
+        np.array([operator.place for operator in operators]),
+        np.array(GROUPS),
+    )
     total = counts @ amounts
     macs = total[:, [n for n, name in enumerate(AMOUNTS) if name.endswith("MACs")]].sum(axis=1)
     bench = Bench("cnn", (items,), macs, total, total, ms, np.arange(len(names)))
@@ -82,10 +85,10 @@ def phones(data: Path, work: Path) -> tuple[Bench, list[str]]:
 def _analysed(names: Sequence[str], work: Path) -> list[dict[Operator, int]]:
     """Return the operators of each network, kept in ``work``."""
     path = work / "cnn_operators.json"
-    kept: dict[str, list[tuple[Operator, int]]] = {}
+    stored: dict[str, list[tuple[Operator, int]]] = {}
     if path.exists():
-        kept = msgspec.json.decode(path.read_bytes(), type=dict[str, list[tuple[Operator, int]]])
-    if not set(names) <= set(kept):
+        stored = msgspec.json.decode(path.read_bytes(), type=dict[str, list[tuple[Operator, int]]])
+    if not set(names) <= set(stored):
         if find_spec("pytorchcv") is None:
             raise click.ClickException("the networks' definitions: pip install 'hwnas[evaluation]'")
         from pytorchcv.model_provider import get_model  # pyright: ignore
@@ -93,10 +96,10 @@ def _analysed(names: Sequence[str], work: Path) -> list[dict[Operator, int]]:
         for name in names:
             with torch.device("meta"):
                 module = get_model(name)  # pyright: ignore[reportUnknownVariableType]
-            kept[name] = list(operators_of(module, SIZE).items())  # pyright: ignore
+            stored[name] = list(operators_of(module, SIZE).items())  # pyright: ignore
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(msgspec.json.encode(kept))
-    return [dict(kept[name]) for name in names]
+        path.write_bytes(msgspec.json.encode(stored))
+    return [dict(stored[name]) for name in names]
 
 
 def _model(bench: Bench, train: Index, test: Index, ms: Floats) -> Predictions:
@@ -108,18 +111,22 @@ def _narrowed(bench: Bench, train: Index, test: Index) -> Bench:
     items = bench.items[0]
     used = np.flatnonzero(items.counts[np.concatenate([train, test])].any(axis=0))
     fewer = items._replace(
-        counts=items.counts[:, used], amounts=items.amounts[used],
+        counts=items.counts[:, used],
+        amounts=items.amounts[used],
         coordinates=items.coordinates[used],
-    )  # fmt: skip
+    )
     return bench._replace(items=(fewer,))
 
 
 CHOICES: dict[str, Callable[[Bench, int, int], Index]] = {
-    "model, random networks": at_random,
-    "model, chosen networks": chosen,
+    "model, random networks": random_networks,
+    "model, chosen networks": informative_networks,
 }
-PLAIN = {"line on MACs": learn.line, "ridge on amounts": learn.counted,
-         "random forest": learn.trees}  # fmt: skip
+PLAIN = {
+    "line on MACs": learn.line,
+    "ridge on amounts": learn.counted,
+    "random forest": learn.trees,
+}
 
 
 def run(bench: Bench, names: Sequence[str], cache: Cache, seeds: int, few: int) -> None:
@@ -127,32 +134,32 @@ def run(bench: Bench, names: Sequence[str], cache: Cache, seeds: int, few: int) 
     family = np.array([family_of(name) for name in names])
     for seed in range(seeds):
         for count in COUNTS:
-            picks = _Picks(bench, family, count, seed)
+            picks = _TrainingNetworks(bench, family, count, seed)
             columns = bench.ms if seed < few and count == COUNTS[0] else [MAIN]
             for column in columns:
                 _run(bench, picks, cache, column)
         click.echo(f"cnn: {seed + 1} of {seeds} seeds done", err=True)
 
 
-class _Picks:
+class _TrainingNetworks:
     """Which networks of the other families are measured, for each family that is left out."""
 
     def __init__(self, bench: Bench, family: Families, count: int, seed: int) -> None:
         self.bench, self.family, self.count, self.seed = bench, family, count, seed
-        self.found: dict[tuple[str, str], Index] = {}
+        self.choices: dict[tuple[str, str], Index] = {}
 
     def of(self, left: str, name: str) -> Index:
         choice = name if name in CHOICES else "model, random networks"
-        if (left, choice) not in self.found:
+        if (left, choice) not in self.choices:
             others = np.random.default_rng(self.seed).permutation(
                 np.flatnonzero(self.family != left)
             )
-            some = self.bench._replace(rows=others[: round(PART * len(others))])
-            self.found[left, choice] = CHOICES[choice](some, self.count, self.seed)
-        return self.found[left, choice]
+            some = self.bench._replace(rows=others[: round(POOL_SHARE * len(others))])
+            self.choices[left, choice] = CHOICES[choice](some, self.count, self.seed)
+        return self.choices[left, choice]
 
 
-def _run(bench: Bench, picks: _Picks, cache: Cache, column: str) -> None:
+def _run(bench: Bench, picks: _TrainingNetworks, cache: Cache, column: str) -> None:
     ms = bench.ms[column]
     for name in [*CHOICES, *PLAIN]:
         key = f"{column}/{picks.count}/{name}/{picks.seed}"
@@ -165,28 +172,28 @@ def _run(bench: Bench, picks: _Picks, cache: Cache, column: str) -> None:
                 mean[test] = PLAIN[name](bench, train, test, ms)
             else:
                 mean[test], std[test] = _model(bench, train, test, ms)
-        found = scores(Predictions(mean, std), ms) if std.any() else without_interval(mean, ms)
-        cache.add(key, found)
+        row = scores(Predictions(mean, std), ms) if std.any() else without_interval(mean, ms)
+        cache.add(key, row)
 
 
 def sections(bench: Bench, cache: Cache) -> list[tuple[str, str]]:
     """Return the main column's table, and the model's figures on every other one."""
     methods = [*CHOICES, *PLAIN]
-    found: dict[tuple[str, int, str], list[list[float]]] = {}
+    rows_by_key: dict[tuple[str, int, str], list[list[float]]] = {}
     for key, row in cache.rows.items():
         column, count, name, _ = key.rsplit("/", 3)
-        found.setdefault((column, int(count), name), []).append(row)
+        rows_by_key.setdefault((column, int(count), name), []).append(row)
     main = [
         [str(count), name, str(len(rows)), *figures(np.mean(rows, axis=0).tolist())]
         for count in COUNTS
         for name in methods
-        if (rows := found.get((MAIN, count, name)))
+        if (rows := rows_by_key.get((MAIN, count, name)))
     ]
     every = [
         [column.replace("|", " "), name, str(len(rows)), *figures(np.mean(rows, axis=0).tolist())]
         for column in bench.ms
         for name in methods
-        if (rows := found.get((column, COUNTS[0], name)))
+        if (rows := rows_by_key.get((column, COUNTS[0], name)))
     ]
     titles = ["method", "seeds", *FIGURES]
     return [

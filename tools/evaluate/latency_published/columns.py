@@ -9,7 +9,7 @@ import numpy as np
 
 from tools.lib.latency import learn
 from tools.lib.latency.bench import Bench, Index
-from tools.lib.latency.choice import at_random, chosen
+from tools.lib.latency.choice import informative_networks, random_networks
 from tools.lib.latency.score import FIGURES, Cache, figures, scores, table, without_interval
 
 COUNTS = (10, 20, 50, 100, 900)
@@ -24,8 +24,8 @@ PLAIN = {
     "random forest": learn.trees,
 }
 CHOICES: dict[str, Callable[[Bench, int, int], Index]] = {
-    "model, random networks": at_random,
-    "model, chosen networks": chosen,
+    "model, random networks": random_networks,
+    "model, chosen networks": informative_networks,
 }
 
 
@@ -79,11 +79,15 @@ def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[s
     long: list[list[str]] = []
     for count in COUNTS:
         for name in names:
-            found = {column: seeds_of(cache, bench.name, column, count, name) for column in columns}
-            run = min(map(len, found.values()))
+            seed_rows = {
+                column: seeds_of(cache, bench.name, column, count, name) for column in columns
+            }
+            run = min(map(len, seed_rows.values()))
             if run == 0:
                 continue
-            rows = {column: np.mean(values, axis=0).tolist() for column, values in found.items()}
+            rows = {
+                column: np.mean(values, axis=0).tolist() for column, values in seed_rows.items()
+            }
             every = np.array(list(rows.values()))
             worst = min(rows, key=lambda column: rows[column][1])
             head = [str(count), name, str(run)]

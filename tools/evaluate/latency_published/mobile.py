@@ -16,12 +16,21 @@ from hwnas.latency_models.features import resources, shapes
 from tools.lib.latency.bench import Bench, Floats, Items
 
 FBNET_STAGES = (
-    (1, 16, 1), (4, 24, 1), (4, 32, 2), (4, 64, 2), (4, 112, 1), (4, 184, 2), (1, 352, 1),
-)  # fmt: skip
+    (1, 16, 1),
+    (4, 24, 1),
+    (4, 32, 2),
+    (4, 64, 2),
+    (4, 112, 1),
+    (4, 184, 2),
+    (1, 352, 1),
+)
 OFA_STAGES = (
-    (24, 2, "relu", False), (40, 2, "relu", True), (80, 2, "hswish", False),
-    (112, 1, "hswish", True), (160, 2, "hswish", True),
-)  # fmt: skip
+    (24, 2, "relu", False),
+    (40, 2, "relu", True),
+    (80, 2, "hswish", False),
+    (112, 1, "hswish", True),
+    (160, 2, "hswish", True),
+)
 OFA_SLOTS = 4
 
 
@@ -37,7 +46,10 @@ def fbnet(data: Path) -> Bench:
     ]
     chosen = file["ops"].astype(int)
     rows = [
-        [*fixed, *(one for place, op in enumerate(row) if (one := placed[place][op]) is not None)]
+        [
+            *fixed,
+            *(block for place, op in enumerate(row) if (block := placed[place][op]) is not None),
+        ]
         for row in chosen.tolist()
     ]
     places = np.eye(len(names))[chosen].reshape(len(chosen), -1)
@@ -70,12 +82,12 @@ Placed = tuple[Block, bool]
 def _bench(
     name: str, rows: list[list[Placed]], counted: Floats, places: Floats, ms: dict[str, Floats]
 ) -> Bench:
-    items = list(dict.fromkeys(one for row in rows for one in row))
-    index = {one: number for number, one in enumerate(items)}
+    items = list(dict.fromkeys(item for row in rows for item in row))
+    index = {item: number for number, item in enumerate(items)}
     counts = np.zeros((len(rows), len(items)))
     for number, row in enumerate(rows):
-        for one in row:
-            counts[number, index[one]] += 1
+        for item in row:
+            counts[number, index[item]] += 1
     blocks = [block for block, _ in items]
     grouped = np.array([float(grouped) for _, grouped in items])
     amounts = resources(blocks)

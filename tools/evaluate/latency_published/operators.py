@@ -21,15 +21,55 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tools.lib.latency.bench import Floats
 
-KINDS = ("dense", "depthwise", "grouped", "linear", "pool", "mean", "join", "concat", "activate",
-         "norm", "move", "fixed")  # fmt: skip
+KINDS = (
+    "dense",
+    "depthwise",
+    "grouped",
+    "linear",
+    "pool",
+    "mean",
+    "join",
+    "concat",
+    "activate",
+    "norm",
+    "move",
+    "fixed",
+)
 FUSED = ("relu", "hardtanh")
 JOINS = ("add", "mul")
-FREE = ("view", "_unsafe_view", "reshape", "detach", "alias", "t", "squeeze", "unsqueeze",
-        "as_strided", "expand", "lift_fresh", "zeros", "empty", "dropout")  # fmt: skip
-MOVES = ("split", "split_with_sizes", "chunk", "slice", "clone", "transpose", "permute",
-         "channel_shuffle", "constant_pad_nd", "upsample_bilinear2d", "upsample_nearest2d",
-         "_upsample_bilinear2d_aa", "select", "copy", "copy_")  # fmt: skip
+FREE = (
+    "view",
+    "_unsafe_view",
+    "reshape",
+    "detach",
+    "alias",
+    "t",
+    "squeeze",
+    "unsqueeze",
+    "as_strided",
+    "expand",
+    "lift_fresh",
+    "zeros",
+    "empty",
+    "dropout",
+)
+MOVES = (
+    "split",
+    "split_with_sizes",
+    "chunk",
+    "slice",
+    "clone",
+    "transpose",
+    "permute",
+    "channel_shuffle",
+    "constant_pad_nd",
+    "upsample_bilinear2d",
+    "upsample_nearest2d",
+    "_upsample_bilinear2d_aa",
+    "select",
+    "copy",
+    "copy_",
+)
 
 
 class Operator(NamedTuple):
@@ -57,29 +97,36 @@ class Operator(NamedTuple):
             started, moved = self.groups + 2, 3 * moved
         if self.kind in ("dense", "grouped") and self.kernel > 1:
             columns = pixels * taps * self.groups
-        found = dict.fromkeys(AMOUNTS, 0.0)
+        amounts = dict.fromkeys(AMOUNTS, 0.0)
         if self.kind == "fixed":
-            return list(found.values())
-        found["operators"], found["elements"] = float(started), moved / 1e6
+            return list(amounts.values())
+        amounts["operators"], amounts["elements"] = float(started), moved / 1e6
         if self.kind in MACS:
-            found[MACS[self.kind]] = macs / 1e6
-            found["weights"], found["columns"] = weights / 1e6, columns / 1e6
+            amounts[MACS[self.kind]] = macs / 1e6
+            amounts["weights"], amounts["columns"] = weights / 1e6, columns / 1e6
         elif self.kind == "pool":
-            found["elements"] += pixels * self.c_out * self.kernel**2 / 1e6
-        return list(found.values())
+            amounts["elements"] += pixels * self.c_out * self.kernel**2 / 1e6
+        return list(amounts.values())
 
     @property
     def place(self) -> list[float]:
         """Coordinates in which like operators are near each other; `GROUPS` has their groups."""
         return [
-            log2(max(self.c_in / self.groups, 1)), log2(max(self.c_out / self.groups, 1)),
-            2 * log2(max(self.size_out, 1)), 1.5 * log2(self.kernel), 2.0 * (self.stride - 1),
+            log2(max(self.c_in / self.groups, 1)),
+            log2(max(self.c_out / self.groups, 1)),
+            2 * log2(max(self.size_out, 1)),
+            1.5 * log2(self.kernel),
+            2.0 * (self.stride - 1),
             *(3.0 * (self.kind == kind) for kind in KINDS),
-        ]  # fmt: skip
+        ]
 
 
-MACS = {"dense": "dense MACs", "linear": "dense MACs", "depthwise": "depthwise MACs",
-        "grouped": "grouped MACs"}  # fmt: skip
+MACS = {
+    "dense": "dense MACs",
+    "linear": "dense MACs",
+    "depthwise": "depthwise MACs",
+    "grouped": "grouped MACs",
+}
 AMOUNTS = ("operators", "elements", "weights", "columns", *dict.fromkeys(MACS.values()))
 """``columns``: elements of the matrix that a dense convolution over 1x1 is copied to."""
 GROUPS = (0, 0, 1, 2, 3, *([3] * len(KINDS)))
@@ -90,19 +137,19 @@ def operators_of(module: nn.Module, size: int) -> Counter[Operator]:
     recorder = _Recorder()
     with torch.no_grad(), recorder:
         module.eval()(torch.zeros(1, 3, size, size, device="meta"))
-    return Counter([*recorder.found, Operator("fixed", 1, 1)])
+    return Counter([*recorder.operators, Operator("fixed", 1, 1)])
 
 
 def macs_of(operators: Counter[Operator]) -> float:
     """Return multiply-accumulates, in millions."""
     columns = [number for number, name in enumerate(AMOUNTS) if name.endswith("MACs")]
-    return sum(n * sum(one.amounts[c] for c in columns) for one, n in operators.items())
+    return sum(n * sum(operator.amounts[c] for c in columns) for operator, n in operators.items())
 
 
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[Operator] = []
+        self.operators: list[Operator] = []
         self.made: dict[int, str] = {}
         self.last: list[_Step] = []
         self.alive: list[Any] = []  # ids stay those of their tensors
@@ -113,19 +160,19 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func.__name__.split(".")[0].rstrip("_") or func.__name__
         before = self.made.get(id(args[0]), "") if args else ""
-        one = _operator(name, before, args, result)
+        operator = _operator(name, before, args, result)
         outputs = result if isinstance(result, (tuple, list)) else (result,)
-        made = one.kind if one is not None else before or name
+        made = operator.kind if operator is not None else before or name
         for output in outputs:
             self.made[id(output)] = "join" if name in JOINS else made  # also by a number
         self.alive.append((args, result))
-        if one is not None:
-            self.found.append(one)
+        if operator is not None:
+            self.operators.append(operator)
         tensors = tuple(id(arg) for arg in args if isinstance(arg, Tensor))
-        self.last = [*self.last[-3:], _Step(name, tensors, id(result), len(self.found))]
+        self.last = [*self.last[-3:], _Step(name, tensors, id(result), len(self.operators))]
         if _is_hswish(self.last):
-            kept = self.last[0].recorded - 1  # without what the shift was noted as
-            self.found = [*self.found[:kept], self.found[-1]]
+            end = self.last[0].recorded - 1  # without what the shift was noted as
+            self.operators = [*self.operators[:end], self.operators[-1]]
         return result
 
 
@@ -176,11 +223,11 @@ def _operator(name: str, before: str, args: tuple[Any, ...], result: Any) -> Ope
     kind = _kind(name)
     if kind == "concat":
         return Operator(kind, c_out, c_out, size_in=size_out, size_out=size_out)
-    source, *others = [one for one in args if isinstance(one, Tensor)] or [output]
+    source, *others = [argument for argument in args if isinstance(argument, Tensor)] or [output]
     c_in, size_in = source.shape[1] if source.dim() > 1 else 1, _side(source)
     if kind == "join" and not others:
         kind = "activate"  # by a number: part of a hard sigmoid
-    further = sum(one.numel() for one in others) if kind == "join" else 0
+    further = sum(tensor.numel() for tensor in others) if kind == "join" else 0
     kernel = int(args[1][0]) if kind == "pool" else 1
     stride = max(1, size_in // max(size_out, 1)) if kind == "pool" else 1
     return Operator(kind, c_in, c_out, kernel, stride, 1, size_in, size_out, further)
@@ -192,9 +239,15 @@ def _conv(args: tuple[Any, ...], result: Tensor) -> Operator:
     if groups == weight.shape[0] == inputs.shape[1]:
         kind = "depthwise"
     return Operator(
-        kind, inputs.shape[1], weight.shape[0], weight.shape[2], args[3][0], groups,
-        _side(inputs), _side(result),
-    )  # fmt: skip
+        kind,
+        inputs.shape[1],
+        weight.shape[0],
+        weight.shape[2],
+        args[3][0],
+        groups,
+        _side(inputs),
+        _side(result),
+    )
 
 
 def _kind(name: str) -> str:
@@ -216,10 +269,10 @@ def _side(tensor: Tensor) -> int:
 
 def matrix(networks: Sequence[Mapping[Operator, int]]) -> tuple[list[Operator], Floats]:
     """Return the distinct operators and the counts ``[N, B]``."""
-    items = list(dict.fromkeys(one for network in networks for one in network))
-    place = {one: number for number, one in enumerate(items)}
+    items = list(dict.fromkeys(operator for network in networks for operator in network))
+    place = {operator: number for number, operator in enumerate(items)}
     counts = np.zeros((len(networks), len(items)))
     for row, network in zip(counts, networks, strict=True):
-        for one, number in network.items():
-            row[place[one]] = number
+        for operator, number in network.items():
+            row[place[operator]] = number
     return items, counts

@@ -48,7 +48,9 @@ def expression(operations: Sequence[int]) -> str:
     return nodes[3]
 
 
-def noise(groups: Sequence[Sequence[int]], ms: Floats, draws: int = DRAWS) -> tuple[float, float]:
+def measurement_noise(
+    groups: Sequence[Sequence[int]], ms: Floats, draws: int = DRAWS
+) -> tuple[float, float]:
     """Return Spearman's correlation of two measurements and the relative noise of one."""
     rng = np.random.default_rng(0)
     ranks: list[float] = []
@@ -68,9 +70,9 @@ def section(bench: Bench, data: Path) -> tuple[str, str]:
     rows: list[list[str]] = []
     ceilings: list[float] = []
     for name, ms in bench.ms.items():
-        rank, one = noise(groups, ms)
+        rank, deviation = measurement_noise(groups, ms)
         ceilings.append(np.sqrt(rank))
-        rows.append([name, f"{rank:.4f}", f"{np.sqrt(rank):.4f}", f"{100 * one:.1f}"])
+        rows.append([name, f"{rank:.4f}", f"{np.sqrt(rank):.4f}", f"{100 * deviation:.1f}"])
     rows.append(["mean", "", f"{np.mean(ceilings):.4f}", ""])
     cells = sum(map(len, groups))
     titles = ["column", "Spearman of two measurements", "at most for a prediction", "noise, %"]

@@ -35,25 +35,29 @@ from tools.lib.results import SHARED_DATA
 
 DATA = SHARED_DATA
 BENCHES: dict[str, Callable[[Path], Bench]] = {
-    "nb201": nb201, "fbnet": fbnet, "ofa": ofa, "oneproxy": oneproxy,
-}  # fmt: skip
+    "nb201": nb201,
+    "fbnet": fbnet,
+    "ofa": ofa,
+    "oneproxy": oneproxy,
+}
 SUMS = {"fbnet": ("pixel3",)}
 """Columns that are sums of block timings by construction: a good score there proves nothing."""
 
 
 def options(seeds: int) -> Callable[[Callable[..., None]], Any]:
     """Return the options that all parts have."""
-    found = [
+    decorators = [
         click.option("--data", default=DATA, type=click.Path(exists=True, path_type=Path)),
-        click.option("--work", default=Path("build/evaluate_latency"),
-                     type=click.Path(path_type=Path)),
+        click.option(
+            "--work", default=Path("build/evaluate_latency"), type=click.Path(path_type=Path)
+        ),
         click.option("--seeds", default=seeds, show_default=True),
         click.option("--json", "out", type=click.Path(path_type=Path)),
-    ]  # fmt: skip
+    ]
 
     def with_all(command: Callable[..., None]) -> Any:
-        for one in found:
-            command = one(command)
+        for decorator in decorators:
+            command = decorator(command)
         return command
 
     return with_all
@@ -83,8 +87,8 @@ def columns(
             "means over the seeds that are named. The plain methods see the random networks. "
             + NOTES[name]
         )
-        found = columns_part.sections(bench, cache, used)
-        _write(name, f"columns --bench {name}", text, found, cache, out)
+        sections = columns_part.sections(bench, cache, used)
+        _write(name, f"columns --bench {name}", text, sections, cache, out)
 
 
 @cli.command()
@@ -102,8 +106,8 @@ def transfer(
             f"tables of other devices, each fitted to {transfer_part.SHIPPED} networks measured "
             "there. Never among them: the device itself at another batch size. " + NOTES[name]
         )
-        found = transfer_part.sections(bench, cache, used)
-        _write(f"transfer_{name}", f"transfer --bench {name}", text, found, cache, out)
+        sections = transfer_part.sections(bench, cache, used)
+        _write(f"transfer_{name}", f"transfer --bench {name}", text, sections, cache, out)
 
 
 @cli.command()
@@ -111,17 +115,17 @@ def transfer(
 def tables(data: Path, work: Path, seeds: int, out: Path | None) -> None:
     """Hide blocks and resolutions of published tables; predict published networks."""
     cache = Cache(work / "tables.jsonl")
-    found = [
-        tables_part.hidden(data, cache, seeds),
-        tables_part.resolutions(data, cache),
-        *tables_part.networks(data),
+    sections = [
+        tables_part.hidden_blocks_section(data, cache, seeds),
+        tables_part.resolutions_section(data, cache),
+        *tables_part.networks_sections(data),
     ]
     text = (
         "Errors and coverage are those of blocks in the first two tables, of whole networks in the "
         "others. Published networks have whole milliseconds; the adapted model of the Pixel 1 is "
         "the shipped one, which holds 22 MobileNetV2 of an older software, too."
     )
-    _write("tables", "tables", text, found, cache, out)
+    _write("tables", "tables", text, sections, cache, out)
 
 
 @cli.command()
@@ -137,9 +141,9 @@ def cnn(data: Path, work: Path, seeds: int, few: int, out: Path | None) -> None:
     text = (
         f"{len(names)} networks in {len(cnn_part.FAMILIES)} families "
         f"({', '.join(cnn_part.FAMILIES)}). Every family is predicted by a model of K networks of "
-        f"the others, each seed's from a random {cnn_part.PART:.0%} of them; the figures are over "
-        "all networks. Operators are analysed from definitions by pytorchcv, at 224 x 224, as "
-        "TFLite's converter fuses them."
+        f"the others, each seed's from a random {cnn_part.POOL_SHARE:.0%} of them; the figures "
+        "are over all networks. Operators are analysed from definitions by pytorchcv, at "
+        "224 x 224, as TFLite's converter fuses them."
     )
     _write("cnn", "cnn", text, cnn_part.sections(bench, cache), cache, out)
 
@@ -148,7 +152,7 @@ def cnn(data: Path, work: Path, seeds: int, few: int, out: Path | None) -> None:
 @click.option("--data", default=DATA, type=click.Path(exists=True, path_type=Path))
 def repeats(data: Path) -> None:
     """Compare measurements of equal networks: what the noise of each column leaves to predict."""
-    found = [repeats_part.section(nb201(data), data)]
+    sections = [repeats_part.section(nb201(data), data)]
     text = (
         "Cells of NAS-Bench-201 that compute the same with the same operations, each measured on "
         "its own; a pair of each group is drawn, the figures are means of "
@@ -157,27 +161,27 @@ def repeats(data: Path) -> None:
         "deviation of the logarithm of one measurement. Groups differ in their range of latencies "
         "from all cells, so a model may come out somewhat above (pixel3, whose noise has outliers)."
     )
-    write("nb201_repeats", "python -m tools.evaluate.latency_published.run repeats", text, found)
-    click.echo("\n\n".join(f"{title}\n\n{content}" for title, content in found))
+    write("nb201_repeats", "python -m tools.evaluate.latency_published.run repeats", text, sections)
+    click.echo("\n\n".join(f"{title}\n\n{content}" for title, content in sections))
 
 
 def _bench(name: str, data: Path, path: Path) -> tuple[Bench, Cache, list[str]]:
     if name not in BENCHES:
         raise click.UsageError(f"no bench {name!r}; known: {', '.join(BENCHES)}")
     bench = BENCHES[name](data)
-    return bench, Cache(path), [one for one in bench.ms if one not in SUMS.get(name, ())]
+    return bench, Cache(path), [column for column in bench.ms if column not in SUMS.get(name, ())]
 
 
 def _write(
     part: str,
     arguments: str,
     text: str,
-    found: list[tuple[str, str]],
+    sections: list[tuple[str, str]],
     cache: Cache,
     out: Path | None,
 ) -> None:
-    write(part, f"python -m tools.evaluate.latency_published.run {arguments}", text, found)
-    click.echo("\n\n".join(f"{title}\n\n{content}" for title, content in found))
+    write(part, f"python -m tools.evaluate.latency_published.run {arguments}", text, sections)
+    click.echo("\n\n".join(f"{title}\n\n{content}" for title, content in sections))
     if out is not None:
         write_json(out, cache.rows)
 

@@ -22,7 +22,7 @@ RESOLUTIONS = (160, 192, 224)
 FIGURES = ("±5 %", "±10 %", "RMSPE", "Spearman", "cover 90")
 
 
-def hidden(data: Path, cache: Cache, seeds: int) -> tuple[str, str]:
+def hidden_blocks_section(data: Path, cache: Cache, seeds: int) -> tuple[str, str]:
     """Hide blocks of a table at random and predict them from the rest.
 
     Only of those that have a choice: of stem, last convolution and classifier there is one each,
@@ -34,64 +34,82 @@ def hidden(data: Path, cache: Cache, seeds: int) -> tuple[str, str]:
     shown: list[list[str]] = []
     for share in SHARES:
         for name, rows in tables.items():
-            found = [
+            scores_by_seed = [
                 _cached(cache, f"hidden/mbconv/{name}/{share}/{seed}", _split(rows, share, seed))
                 for seed in range(seeds)
             ]
-            mean = np.mean(found, axis=0).tolist()
+            mean = np.mean(scores_by_seed, axis=0).tolist()
             count = len(_with_a_choice(rows))
-            shown.append([f"{share:.0%}", name, str(count), str(seeds), *_shown(mean)])
+            shown.append([f"{share:.0%}", name, str(count), str(seeds), *_cells(mean)])
     titles = ["hidden", "table", "blocks", "seeds", *FIGURES]
     return "Blocks hidden at random", table(titles, shown)
 
 
-def resolutions(data: Path, cache: Cache) -> tuple[str, str]:
+def resolutions_section(data: Path, cache: Cache) -> tuple[str, str]:
     """Predict whole tables of resolutions that lie between, or beyond, the known ones."""
     path = data / "ofa" / "lut_note10_17res.json"
     every = {size: _note10(path, size) for size in range(160, 225, 4)}
     rows: list[list[str]] = []
     for known in ((224,), (160, 224), RESOLUTIONS):
         fresh = [size for size in every if size not in known]
-        given = _once([one for size in known for one in every[size]])
-        known_blocks = {one.blocks for one in given}
-        asked = _once([one for n in fresh for one in every[n] if one.blocks not in known_blocks])
-        found = _cached(cache, f"resolutions/{known}", (given, asked))
-        said = ", ".join(map(str, known))
-        rows.append([said, str(len(fresh)), str(len(asked)), *_shown(found)])
+        observations = _once([observation for size in known for observation in every[size]])
+        known_blocks = {observation.blocks for observation in observations}
+        hidden_blocks = _once(
+            [
+                observation
+                for n in fresh
+                for observation in every[n]
+                if observation.blocks not in known_blocks
+            ]
+        )
+        row = _cached(cache, f"resolutions/{known}", (observations, hidden_blocks))
+        known_px = ", ".join(map(str, known))
+        rows.append([known_px, str(len(fresh)), str(len(hidden_blocks)), *_cells(row)])
     titles = ["known, px", "resolutions predicted", "blocks predicted", *FIGURES]
     return "Note10: resolutions that are not in the table", table(titles, rows)
 
 
-def networks(data: Path) -> list[tuple[str, str]]:
+def networks_sections(data: Path) -> list[tuple[str, str]]:
     """Predict published networks: Note10's by its table, Pixel 1's each from the other six."""
     every = read_once_for_all(data / "ofa" / "ofa_specialized.json")
     note10, pixel1 = find_model("note10/table")[1], find_model("pixel1/adapted")[1]
     mine = _published(every, "note10")
-    direct = note10.predict([one.architecture.blocks for one in mine])
+    direct = note10.predict([network.architecture.blocks for network in mine])
     theirs = _published(every, "pixel1")
-    own = {one.blocks: one for one in pixel1.networks}
-    scaled = note10.predict([one.architecture.blocks for one in theirs]).mean_ms
-    measured = np.array([one.published_ms for one in theirs], dtype=float)
+    own = {observation.blocks: observation for observation in pixel1.networks}
+    scaled = note10.predict([network.architecture.blocks for network in theirs]).mean_ms
+    measured = np.array([network.published_ms for network in theirs], dtype=float)
     factors = [float(np.median(np.delete(measured / scaled, n))) for n in range(len(theirs))]
     adapted: list[Predictions] = []
-    for one in theirs:
-        left = own[one.architecture.compute_blocks]
+    for network in theirs:
+        left = own[network.architecture.compute_blocks]
         rest = [other for other in pixel1.observations if other is not left]
         model = fit_model(
             "pixel1", rest, kind="adapted", source="", sources=pixel1.sources, validate=False
         )
-        adapted.append(model.predict([one.architecture.blocks]))
+        adapted.append(model.predict([network.architecture.blocks]))
     rows = [
-        [one.name, f"{measured[n]:g}",
-         f"{scaled[n] * factors[n]:.1f} ({scaled[n] * factors[n] / measured[n] - 1:+.1%})",
-         _said(adapted[n], 0, measured[n])]
-        for n, one in enumerate(theirs)
-    ]  # fmt: skip
-    titles = ["network", "published, ms", "Note10's table x scale of the others",
-              "adapted model without it"]  # fmt: skip
+        [
+            network.name,
+            f"{measured[n]:g}",
+            f"{scaled[n] * factors[n]:.1f} ({scaled[n] * factors[n] / measured[n] - 1:+.1%})",
+            _prediction_cell(adapted[n], 0, measured[n]),
+        ]
+        for n, network in enumerate(theirs)
+    ]
+    titles = [
+        "network",
+        "published, ms",
+        "Note10's table x scale of the others",
+        "adapted model without it",
+    ]
     first = [
-        [one.name, f"{one.published_ms:g}", _said(direct, n, float(one.published_ms or 0))]
-        for n, one in enumerate(mine)
+        [
+            network.name,
+            f"{network.published_ms:g}",
+            _prediction_cell(direct, n, float(network.published_ms or 0)),
+        ]
+        for n, network in enumerate(mine)
     ]
     direct_titles = [*titles[:2], "predicted"]
     return [
@@ -106,11 +124,13 @@ def _note10(path: Path, size: int) -> Sequence[Observation]:
 
 def _once(observations: Sequence[Observation]) -> list[Observation]:
     """Return one observation of each block: some of its shapes are the same at two resolutions."""
-    return list({one.blocks: one for one in reversed(observations)}.values())[::-1]
+    return list(
+        {observation.blocks: observation for observation in reversed(observations)}.values()
+    )[::-1]
 
 
 def _with_a_choice(observations: Sequence[Observation]) -> list[int]:
-    return [n for n, one in enumerate(observations) if one.blocks[0].op == "mbconv"]
+    return [n for n, observation in enumerate(observations) if observation.blocks[0].op == "mbconv"]
 
 
 def _split(
@@ -118,7 +138,7 @@ def _split(
 ) -> tuple[list[Observation], list[Observation]]:
     order = np.random.default_rng(seed).permutation(_with_a_choice(observations)).tolist()
     out = set(order[: round(share * len(order))])
-    rest = [one for number, one in enumerate(observations) if number not in out]
+    rest = [observation for number, observation in enumerate(observations) if number not in out]
     return rest, [observations[number] for number in sorted(out)]
 
 
@@ -127,22 +147,26 @@ def _cached(
 ) -> list[float]:
     if key in cache.rows:
         return cache.rows[key]
-    known, asked = split
+    known, hidden_blocks = split
     model = fit_model("here", known, kind="measured", source="", validate=False)
-    found = model.posterior_over([one.blocks[0] for one in asked])
-    std = np.sqrt(np.diag(found.covariance)[:-1])
-    measured: Floats = np.array([one.ms for one in asked])
-    return cache.add(key, scores(Predictions(found.ms, std), measured))
+    posterior = model.posterior_over([observation.blocks[0] for observation in hidden_blocks])
+    std = np.sqrt(np.diag(posterior.covariance)[:-1])
+    measured: Floats = np.array([observation.ms for observation in hidden_blocks])
+    return cache.add(key, scores(Predictions(posterior.ms, std), measured))
 
 
 def _published(every: Sequence[DescribedNetwork], device: str) -> list[DescribedNetwork]:
-    return [one for one in every if one.device == device and one.published_ms is not None]
+    return [
+        network
+        for network in every
+        if network.device == device and network.published_ms is not None
+    ]
 
 
-def _said(found: Predictions, number: int, measured_ms: float) -> str:
-    mean, std = found.mean_ms[number], found.std_ms[number]
+def _prediction_cell(predictions: Predictions, number: int, measured_ms: float) -> str:
+    mean, std = predictions.mean_ms[number], predictions.std_ms[number]
     return f"{mean:.1f} ± {std:.1f} ({mean / measured_ms - 1:+.1%})"
 
 
-def _shown(values: Sequence[float]) -> list[str]:
+def _cells(values: Sequence[float]) -> list[str]:
     return figures(values)[: len(FIGURES)]

@@ -15,14 +15,17 @@ import numpy as np
 from tools.evaluate.latency_published.columns import seeds_of, tested
 from tools.lib.latency import learn
 from tools.lib.latency.bench import Bench, Floats
-from tools.lib.latency.choice import chosen
+from tools.lib.latency.choice import informative_networks
 from tools.lib.latency.score import FIGURES, Cache, figures, scores, table
 
 COUNTS = (10, 20, 50)
 SHIPPED = 1000
 """Networks that another device's table is fitted to."""
-CLASSES = {"GPU": ("1080ti", "2080ti", "titanx", "titan_xp"), "Xeon": ("silver", "gold"),
-           "phone": ("pixel3", "samsung", "essential")}  # fmt: skip
+CLASSES = {
+    "GPU": ("1080ti", "2080ti", "titanx", "titan_xp"),
+    "Xeon": ("silver", "gold"),
+    "phone": ("pixel3", "samsung", "essential"),
+}
 
 
 def class_of(column: str) -> str:
@@ -46,16 +49,16 @@ def run(bench: Bench, cache: Cache, seeds: int, columns: Sequence[str]) -> None:
     for seed in range(seeds):
         tables = _Tables(bench, seed)
         for count in COUNTS:
-            train = chosen(bench, count, seed)
+            train = informative_networks(bench, count, seed)
             test = tested(bench, train, seed)
             for column in columns:
                 for part, among in PARTS.items():
                     key = f"{bench.name}/{column}/{count}/{part}/{seed}"
                     if key in cache.rows:
                         continue
-                    sources = [tables.of(one) for one in columns if among(column, one)]
-                    found = learn.gaussian(bench, train, test, bench.ms[column], sources)
-                    cache.add(key, scores(found, bench.ms[column][test]))
+                    sources = [tables.of(other) for other in columns if among(column, other)]
+                    predictions = learn.gaussian(bench, train, test, bench.ms[column], sources)
+                    cache.add(key, scores(predictions, bench.ms[column][test]))
         click.echo(f"{bench.name}: {seed + 1} of {seeds} seeds done", err=True)
 
 
@@ -63,14 +66,14 @@ class _Tables:
     """Tables of all columns, each fitted when it is first asked for."""
 
     def __init__(self, bench: Bench, seed: int) -> None:
-        self.bench, self.found = bench, dict[str, list[Floats]]()
+        self.bench, self.tables = bench, dict[str, list[Floats]]()
         self.train = np.random.default_rng([seed, 2]).permutation(bench.rows)[:SHIPPED]
 
     def of(self, column: str) -> list[Floats]:
-        if column not in self.found:
+        if column not in self.tables:
             ms = self.bench.ms[column]
-            self.found[column] = learn.tables_of(self.bench, self.train, ms)
-        return self.found[column]
+            self.tables[column] = learn.tables_of(self.bench, self.train, ms)
+        return self.tables[column]
 
 
 def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[str, str]]:
@@ -79,17 +82,24 @@ def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[s
     long: list[list[str]] = []
     for count in COUNTS:
         for part in PARTS:
-            found = {one: seeds_of(cache, bench.name, one, count, part) for one in columns}
-            rows = {one: np.mean(rows, axis=0).tolist() for one, rows in found.items() if rows}
+            seed_rows = {
+                column: seeds_of(cache, bench.name, column, count, part) for column in columns
+            }
+            rows = {
+                column: np.mean(rows, axis=0).tolist() for column, rows in seed_rows.items() if rows
+            }
             for name in CLASSES:
-                mine = [row for one, row in rows.items() if class_of(one) == name]
-                run = min((len(found[one]) for one in rows if class_of(one) == name), default=0)
+                mine = [row for column, row in rows.items() if class_of(column) == name]
+                run = min(
+                    (len(seed_rows[column]) for column in rows if class_of(column) == name),
+                    default=0,
+                )
                 if mine:
                     head = [str(count), name, part, str(run)]
                     short.append([*head, *figures(np.mean(mine, axis=0).tolist())])
             long += [
-                [str(count), one, part, str(len(found[one])), *figures(row)]
-                for one, row in rows.items()
+                [str(count), column, part, str(len(seed_rows[column])), *figures(row)]
+                for column, row in rows.items()
             ]
     titles = ["K", "class", "known beside the K networks", "seeds", *FIGURES]
     return [

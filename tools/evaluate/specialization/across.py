@@ -37,8 +37,8 @@ def fastest_of_accuracy(
         lambda rows: -search.accuracy(rows),
         search.canonical,
     )
-    found = [_best(turned, percent, seed) for seed in range(seeds)]
-    row, ms = min(found, key=lambda one: one[1])
+    best = [_best(turned, percent, seed) for seed in range(seeds)]
+    row, ms = min(best, key=lambda result: result[1])
     return row, ms
 
 
@@ -49,12 +49,14 @@ def _best(turned: Problem, percent: float, seed: int) -> tuple[Choices, float]:
     return evaluated.choices[inside.argmax()], -float(inside.max())
 
 
-def spent(table: Table, row: Choices) -> list[float]:
+def spends(table: Table, row: Choices) -> list[float]:
     """Return resolution, blocks, mean kernel, mean expansion of a network."""
-    depth = [DEPTHS[one] for one in row[BLOCKS:-1]]
-    chosen = [row[SLOTS * stage + slot] for stage, many in enumerate(depth) for slot in range(many)]
-    kernels = [KERNELS[one // len(RATIOS)] for one in chosen]
-    ratios = [RATIOS[one % len(RATIOS)] for one in chosen]
+    depth = [DEPTHS[choice] for choice in row[BLOCKS:-1]]
+    chosen = [
+        row[SLOTS * stage + slot] for stage, count in enumerate(depth) for slot in range(count)
+    ]
+    kernels = [KERNELS[choice // len(RATIOS)] for choice in chosen]
+    ratios = [RATIOS[choice % len(RATIOS)] for choice in chosen]
     size = float(table.resolutions[row[-1]])
     return [size, float(sum(depth)), float(np.mean(kernels)), float(np.mean(ratios))]
 
@@ -71,8 +73,8 @@ def picture(title: str, networks: list[tuple[str, Table, Choices]]) -> str:
     ]
     for number, (name, table, row) in enumerate(networks):
         middle = TOP + number * (CELL + 3 * GAP) + CELL / 2
-        said = f"{name} ({table.resolutions[row[-1]]} px)"
-        parts.append(f'<text x="8" y="{middle + 4:.0f}">{escape(said)}</text>')
+        label = f"{name} ({table.resolutions[row[-1]]} px)"
+        parts.append(f'<text x="8" y="{middle + 4:.0f}">{escape(label)}</text>')
         for stage in range(BLOCKS // SLOTS):
             for slot in range(DEPTHS[row[BLOCKS + stage]]):
                 choice = int(row[SLOTS * stage + slot])

@@ -19,9 +19,9 @@ from hwnas.search.statistics import ema_update
 from tools.evaluate.specialization.ofa import (
     BLOCKS,
     DEPTHS,
-    LEAST,
+    MIN_RESOLUTION_PX,
     RATIOS,
-    STEP,
+    RESOLUTION_STEP_PX,
     Predictor,
     Table,
     problem,
@@ -61,7 +61,7 @@ def gradient(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> 
     layers = [(torch.tensor(weight), torch.tensor(bias)) for weight, bias in predictor.layers]
     block_ms = torch.tensor(table.block_ms, dtype=torch.float32)
     fixed_ms = torch.tensor(table.fixed_ms, dtype=torch.float32)
-    sizes = (torch.tensor(table.resolutions) - LEAST) // STEP
+    sizes = (torch.tensor(table.resolutions) - MIN_RESOLUTION_PX) // RESOLUTION_STEP_PX
     for _ in range(STEPS):
         masked = logits.masked_fill(~mask, -torch.inf)
         noise = -torch.empty(NETWORKS, *masked.shape).exponential_(generator=generator).log()

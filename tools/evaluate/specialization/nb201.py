@@ -38,10 +38,7 @@ SEARCHES: dict[str, Callable[[Problem, float, int, np.random.Generator], Evaluat
     "model-based": lambda *a: model_based_search(*a, features=paths),
 }
 """`hwnas.search`'s, with the sizes for 200 queries."""
-TRAPS = {
-    "essential_ph_1": "whole milliseconds",
-    "samsung_a50": "whole milliseconds",
-}
+TRAPS = {"essential_ph_1": "whole milliseconds", "samsung_a50": "whole milliseconds"}
 
 
 class Cells(NamedTuple):
@@ -120,11 +117,11 @@ def regrets(cells: Cells, device: str, percentile: float, name: str, seed: int) 
     ms = cells.ms[device]
     limit_ms = float(np.percentile(ms, percentile))
     best = cells.accuracy[ms <= limit_ms].max()
-    found = SEARCHES[name](
+    evaluated = SEARCHES[name](
         problem(cells, device), limit_ms, QUERIES[-1], np.random.default_rng(seed)
     )
-    after = np.maximum.accumulate(found.accuracy)
+    after = np.maximum.accumulate(evaluated.accuracy)
     rows = [float(best - after[min(count, len(after)) - 1]) for count in QUERIES]
-    chosen = found.choices[found.best]
+    chosen = evaluated.choices[evaluated.best]
     measured_ms = ms[cells.place[code(chosen[None])[0]]]
     return [*rows, float(measured_ms > limit_ms)]

@@ -23,9 +23,9 @@ SQUEEZE = (0, 1, 0, 1, 1)
 HARD_SWISH = (0, 0, 1, 1, 1)
 SLOTS = 4
 BLOCKS = len(STRIDES) * SLOTS
-STEP = 16
+RESOLUTION_STEP_PX = 16
 """The predictor knows resolutions in steps of so many pixels, from `LEAST` on."""
-LEAST = 112
+MIN_RESOLUTION_PX = 112
 
 
 class Predictor:
@@ -56,7 +56,7 @@ def one_hot(choices: Choices, resolutions: tuple[int, ...]) -> NDArray[np.float3
     x[rows, 0, places, kernel[alive]] = 1
     x[rows, 1, places, ratio[alive]] = 1
     sizes = np.zeros((len(choices), 8), np.float32)
-    at = (np.array(resolutions) - LEAST) // STEP
+    at = (np.array(resolutions) - MIN_RESOLUTION_PX) // RESOLUTION_STEP_PX
     sizes[np.arange(len(choices)), at[choices[:, -1]]] = 1
     return np.concatenate([x.reshape(len(choices), -1), sizes], 1)
 
@@ -81,10 +81,12 @@ class Table:
         tables: dict[str, dict[str, Any]] = json.loads(path.read_bytes())["tables"]
         self.name = path.stem.removeprefix("lut_").removesuffix("_17res")
         self.published = tuple(sorted(map(int, tables)))
-        self.resolutions = tuple(size for size in self.published if (size - LEAST) % STEP == 0)
-        found = [_rows(path, size, tables[str(size)]) for size in self.resolutions]
-        self.block_ms = np.array([blocks for blocks, _ in found])
-        self.fixed_ms = np.array([fixed for _, fixed in found])
+        self.resolutions = tuple(
+            size for size in self.published if (size - MIN_RESOLUTION_PX) % RESOLUTION_STEP_PX == 0
+        )
+        rows = [_rows(path, size, tables[str(size)]) for size in self.resolutions]
+        self.block_ms = np.array([blocks for blocks, _ in rows])
+        self.fixed_ms = np.array([fixed for _, fixed in rows])
 
     def latency_ms(self, choices: Choices) -> Scores:
         size = choices[:, -1]
@@ -141,9 +143,17 @@ def _rows(path: Path, size: int, table: dict[str, Any]) -> tuple[list[list[float
 
 
 def _key(
-    size: int, c_in: int, out: int, c_out: int, mid: int, kernel: int, stride: int,
-    squeeze: int, hard_swish: int, shortcut: int,
-) -> str:  # fmt: skip
+    size: int,
+    c_in: int,
+    out: int,
+    c_out: int,
+    mid: int,
+    kernel: int,
+    stride: int,
+    squeeze: int,
+    hard_swish: int,
+    shortcut: int,
+) -> str:
     return (
         f"expanded_conv-input:{size}x{size}x{c_in}-output:{out}x{out}x{c_out}-expand:{mid}"
         f"-kernel:{kernel}-stride:{stride}-idskip:{shortcut}-se:{squeeze}-hs:{hard_swish}"

@@ -76,8 +76,8 @@ def ofa_part(data: Path, out: Path | None, seeds: int, few: int, names: Sequence
         for limit_ms in _limits(device, predictor):
             for name, search in _searches(device, predictor).items():
                 count = seeds if name == "evolution" else few
-                found = [_timed(search, limit_ms, seed) for seed in range(count)]
-                percents, ms, queries, seconds = np.array(found).T
+                results = [_run_timed(search, limit_ms, seed) for seed in range(count)]
+                percents, ms, queries, seconds = np.array(results).T
                 middle = int(np.argsort(percents)[len(percents) // 2])
                 row = [limit_ms, name, count, np.median(percents), percents.min(), percents.max()]
                 rows.append([*_two(row), *_two([ms[middle], np.median(seconds)]), int(queries[0])])
@@ -88,8 +88,8 @@ def ofa_part(data: Path, out: Path | None, seeds: int, few: int, names: Sequence
                 click.echo(f"{device.name} {limit_ms:.4g} ms {name}: {np.median(percents):.2f} %")
         titles = ["limit, ms", "strategy", "seeds", "median, %", "least", "greatest"]
         titles += ["ms of the median", "s", "networks judged"]
-        said = f"Trap of this table: {TRAPS[device.name]}.\n\n" if device.name in TRAPS else ""
-        sections.append((device.name, said + table(titles, rows)))
+        trap = f"Trap of this table: {TRAPS[device.name]}.\n\n" if device.name in TRAPS else ""
+        sections.append((device.name, trap + table(titles, rows)))
     text = (
         "Predicted accuracy (the published predictor; no network was trained) of the best network "
         "within the limit. Resolutions: those of the tables that the predictor knows, "
@@ -99,7 +99,7 @@ def ofa_part(data: Path, out: Path | None, seeds: int, few: int, names: Sequence
         + "; the released tutorial 81.71 % at 24.73 ms in 15 to 20 s. The front of NSGA-II is one "
         "run for all limits; its time is that of the whole run. One BLAS thread."
     )
-    command = f"ofa --seeds {seeds} --few {few}" + "".join(f" --device {one}" for one in names)
+    command = f"ofa --seeds {seeds} --few {few}" + "".join(f" --device {name}" for name in names)
     _write("ofa", command, text, sections)
     if out is not None:
         write_json(out, figures)
@@ -125,27 +125,32 @@ def across(data: Path, out: Path | None, seeds: int) -> None:
         own_ms = [device.latency_ms(row[None])[0] for _, device, row in made]
         wins = 0
         for number, (name, device, row) in enumerate(made):
-            ms = [one.latency_ms(row[None])[0] for one in devices]
+            ms = [other.latency_ms(row[None])[0] for other in devices]
             shares = [f"{a:.2f} ({a / b:.2f})" for a, b in zip(ms, own_ms, strict=True)]
             wins += all(a >= b for a, b in zip(ms, own_ms, strict=True))
             accuracy = ofa.problem(device, predictor).accuracy(row[None])[0]
-            size, blocks, kernel, ratio = across_part.spent(device, row)
+            size, blocks, kernel, ratio = across_part.spends(device, row)
             spent = f"{size:.0f} px, {blocks:.0f} blocks, k {kernel:.2f}, e {ratio:.2f}"
             rows.append([f"{name}'s", f"{accuracy:.2f}", *shares, spent])
             figures[number - len(made)] |= {"ms": ms, "accuracy": accuracy}
-        titles = ["network", "predicted, %", *(f"ms on {one.name}" for one in devices), "spends"]
+        titles = [
+            "network",
+            "predicted, %",
+            *(f"ms on {other.name}" for other in devices),
+            "spends",
+        ]
         drawing = across_part.picture(f"Fastest of {percent:g} % for each device", made)
         name = f"{percent:g}.svg"
         (RESULTS / name).write_text(drawing)
-        said = f"Each is the fastest of its column: {'yes' if wins == len(made) else 'no'}.\n\n"
+        verdict = f"Each is the fastest of its column: {'yes' if wins == len(made) else 'no'}.\n\n"
         sections.append(
-            (f"At least {percent:g} %", f"{said}{table(titles, rows)}\n\n![blocks]({name})")
+            (f"At least {percent:g} %", f"{verdict}{table(titles, rows)}\n\n![blocks]({name})")
         )
     text = (
         "In brackets: times the latency of that device's own network. The network that is fastest "
         "on one device at an accuracy, by predictor and tables, best of "
         f"{seeds} seeds. Kernel and expansion are means over the blocks. "
-        + " ".join(f"{name}: {said}." for name, said in TRAPS.items())
+        + " ".join(f"{name}: {trap}." for name, trap in TRAPS.items())
     )
     _write("across", f"across --seeds {seeds}", text, sections)
     if out is not None:
@@ -168,19 +173,19 @@ def nb201_part(data: Path, out: Path | None, seeds: int, names: Sequence[str], p
         rows: list[list[object]] = []
         for percentile in nb201.PERCENTILES:
             for name in nb201.SEARCHES:
-                found = np.array(
+                regrets = np.array(
                     [nb201.regrets(cells, device, percentile, name, s) for s in range(seeds)]
                 )
-                violations += int(found[:, -1].sum())
-                means = [f"{value:.3f}" for value in found[:, :-1].mean(0)]
-                worst = f"{np.percentile(found[:, -2], 90):.3f}"
+                violations += int(regrets[:, -1].sum())
+                means = [f"{value:.3f}" for value in regrets[:, :-1].mean(0)]
+                worst = f"{np.percentile(regrets[:, -2], 90):.3f}"
                 rows.append([f"{percentile} %", name, *means, worst])
                 figures.append({"device": device, "percentile": percentile, "search": name})
-                figures[-1]["regret"] = found[:, :-1].mean(0).tolist()
+                figures[-1]["regret"] = regrets[:, :-1].mean(0).tolist()
                 click.echo(f"{device} {percentile} % {name}: {means[-1]} points")
         titles = ["limit", "search", *map(str, nb201.QUERIES), f"90 % at {nb201.QUERIES[-1]}"]
-        said = f"{nb201.TRAPS[device]}.\n\n" if device in nb201.TRAPS else ""
-        sections.append((device, said + table(titles, rows)))
+        trap = f"{nb201.TRAPS[device]}.\n\n" if device in nb201.TRAPS else ""
+        sections.append((device, trap + table(titles, rows)))
     text = (
         f"Mean regret in points of CIFAR-10 accuracy after so many queries, {seeds} seeds: best "
         "cell within the limit less best one found. Limits are percentiles of the latency of the "
@@ -220,7 +225,7 @@ def _searches(device: ofa.Table, predictor: ofa.Predictor) -> dict[str, Search]:
     }
 
 
-def _timed(search: Search, limit_ms: float, seed: int) -> list[float]:
+def _run_timed(search: Search, limit_ms: float, seed: int) -> list[float]:
     """Return accuracy and latency of the best within the limit, networks judged, seconds."""
     start = time.perf_counter()
     evaluated, _ = search(limit_ms, seed)
@@ -231,11 +236,11 @@ def _timed(search: Search, limit_ms: float, seed: int) -> list[float]:
 
 
 def _tables(data: Path, names: Sequence[str] = ()) -> list[ofa.Table]:
-    found = [ofa.Table(path) for path in sorted((data / "ofa").glob("lut_*_17res.json"))]
+    tables = [ofa.Table(path) for path in sorted((data / "ofa").glob("lut_*_17res.json"))]
     for name in names:
-        if name not in {table.name for table in found}:
-            raise UnknownName("device with tables", name, [table.name for table in found])
-    return [table for table in found if not names or table.name in names]
+        if name not in {table.name for table in tables}:
+            raise UnknownName("device with tables", name, [table.name for table in tables])
+    return [table for table in tables if not names or table.name in names]
 
 
 def _limits(device: ofa.Table, predictor: ofa.Predictor) -> tuple[float, ...]:

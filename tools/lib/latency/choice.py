@@ -9,15 +9,15 @@ from hwnas.latency_models.fitting.gaussian import matern52
 from tools.lib.latency.bench import Bench, Floats, Index, Items
 
 CANDIDATES = 400
-SHAPE, EACH, NOISE, LENGTH = 0.1, 0.04, 0.03, 2.0
+SHAPE, ITEM, NOISE, LENGTH = 0.1, 0.04, 0.03, 2.0
 """Relative standard deviations before anything was measured; length scales of the kernel."""
 
 
-def at_random(bench: Bench, count: int, seed: int) -> Index:
+def random_networks(bench: Bench, count: int, seed: int) -> Index:
     return np.random.default_rng(seed).permutation(bench.rows)[:count]
 
 
-def chosen(bench: Bench, count: int, seed: int) -> Index:
+def informative_networks(bench: Bench, count: int, seed: int) -> Index:
     """Choose among random candidates, by features only: no latency is looked at.
 
     A quarter of the networks is from the eighth with the fewest MACs and a quarter from the one
@@ -29,19 +29,19 @@ def chosen(bench: Bench, count: int, seed: int) -> Index:
     order = np.argsort(bench.macs[pool], kind="stable")
     eighth = max(len(pool) // 8, count // 4)
     ends = (order[:eighth], order[-eighth:])
-    taken: list[int] = []
+    chosen: list[int] = []
     variance, free = np.diag(covariance).copy(), np.ones(len(pool), dtype=bool)
     factor = np.zeros((len(pool), count))  # a pivoted Cholesky factor: one column a network
     for number in range(count):
         allowed = ends[number % 2] if number < 2 * (count // 4) else np.arange(len(pool))
         allowed = allowed[free[allowed]]
         best = int(allowed[np.argmax(variance[allowed])])
-        taken.append(best)
+        chosen.append(best)
         free[best] = False
         left = covariance[best] - factor[:, :number] @ factor[best, :number]
         factor[:, number] = left / np.sqrt(variance[best] + NOISE**2)
         variance -= factor[:, number] ** 2
-    return pool[taken]
+    return pool[chosen]
 
 
 def _covariance(items: Items, pool: Index) -> Floats:
@@ -57,4 +57,4 @@ def _covariance(items: Items, pool: Index) -> Floats:
     used = np.flatnonzero(scaled.any(axis=0))
     at, scaled = items.coordinates[used], scaled[:, used]
     shape, _ = matern52(at, at, lengths, items.groups)
-    return spread @ spread.T + SHAPE**2 * scaled @ shape @ scaled.T + EACH**2 * scaled @ scaled.T
+    return spread @ spread.T + SHAPE**2 * scaled @ shape @ scaled.T + ITEM**2 * scaled @ scaled.T

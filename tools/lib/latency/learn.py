@@ -26,7 +26,7 @@ from hwnas.latency_models.model import MIN_RELATIVE_STD, Predictions
 from tools.lib.latency.bench import Bench, Index, Items
 
 
-class Found(NamedTuple):
+class Posterior(NamedTuple):
     """Predictions of the model, and how probable the measurements were under it."""
 
     predicted: Predictions
@@ -42,22 +42,27 @@ def gaussian(
     are the column's latencies of all networks; those of ``test`` are not looked at. Several kinds
     of items are averaged, by their probability before times the marginal likelihood.
     """
-    found = [
-        _with(items, train, test, ms[train], [one[number] for one in sources])
+    posteriors = [
+        _with(items, train, test, ms[train], [source[number] for source in sources])
         for number, items in enumerate(bench.items)
     ]
     likely = np.array(
-        [one.evidence + np.log(items.prior) for one, items in zip(found, bench.items, strict=True)]
+        [
+            posterior.evidence + np.log(items.prior)
+            for posterior, items in zip(posteriors, bench.items, strict=True)
+        ]
     )
     weights = np.exp(likely - likely.max())
     weights /= weights.sum()
-    means = np.array([one.predicted.mean_ms for one in found])
-    stds = np.array([one.predicted.std_ms for one in found])
+    means = np.array([posterior.predicted.mean_ms for posterior in posteriors])
+    stds = np.array([posterior.predicted.std_ms for posterior in posteriors])
     mean = weights @ means
     return Predictions(mean, np.sqrt(weights @ (stds**2 + (means - mean) ** 2)))
 
 
-def _with(items: Items, train: Index, test: Index, ms: Floats, sources: Sequence[Floats]) -> Found:
+def _with(
+    items: Items, train: Index, test: Index, ms: Floats, sources: Sequence[Floats]
+) -> Posterior:
     amounts = np.column_stack([items.amounts, *sources])
     counts = items.counts[train]
     prior = untimed_prior(counts, amounts, ms)
@@ -68,7 +73,7 @@ def _with(items: Items, train: Index, test: Index, ms: Floats, sources: Sequence
     error, zeros = np.full(len(train), 1e-3), [0] * len(train)
     data = NetworkData(counts, ms, error, np.ones(len(train)), session=zeros, process=zeros)
     predicted, evidence = predict(grid, data, items.counts[test])
-    return Found(predicted, evidence)
+    return Posterior(predicted, evidence)
 
 
 def predict(grid: BlockGrid, data: NetworkData, counts: Floats) -> tuple[Predictions, float]:

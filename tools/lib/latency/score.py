@@ -29,7 +29,7 @@ def scores(predicted: Predictions, measured_ms: Floats) -> list[float]:
     errors = np.abs(mean / measured_ms - 1)
     low, high = predicted.interval_ms(0.9)
     over = measured_ms > np.median(measured_ms)
-    kept = mean <= np.median(measured_ms)
+    accepted = mean <= np.median(measured_ms)
     sure = predicted.bound_ms(0.9) <= np.median(measured_ms)
     rank: Any = cast(Any, stats).spearmanr(mean, measured_ms)
     return [
@@ -38,16 +38,16 @@ def scores(predicted: Predictions, measured_ms: Floats) -> list[float]:
         100 * float(np.sqrt((errors**2).mean())),
         float(np.nan_to_num(rank.statistic)),
         100 * float(((low <= measured_ms) & (measured_ms <= high)).mean()),
-        100 * float((kept & over).mean()),
-        100 * float((~kept & ~over).mean()),
+        100 * float((accepted & over).mean()),
+        100 * float((~accepted & ~over).mean()),
         100 * float((sure & over).mean()),
     ]
 
 
 def without_interval(mean_ms: Floats, measured_ms: Floats) -> list[float]:
     """Return `FIGURES` of a method that knows no interval; what needs one is not a number."""
-    found = scores(Predictions(mean_ms, np.zeros_like(mean_ms)), measured_ms)
-    return [*found[:4], np.nan, *found[5:7], np.nan]
+    row = scores(Predictions(mean_ms, np.zeros_like(mean_ms)), measured_ms)
+    return [*row[:4], np.nan, *row[5:7], np.nan]
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -77,9 +77,9 @@ def write(part: str, command: str, text: str, sections: Sequence[tuple[str, str]
     """Write ``results/PART.md`` and return what is in it."""
     head = f"# Latency model on published measurements: {part}\n\n`{command}`, {date.today()}, "
     body = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections)
-    said = f"{head}{hardware()}.\n\n{text}\n\n{body}\n"
-    (RESULTS / f"{part}.md").write_text(said)
-    return said
+    content = f"{head}{hardware()}.\n\n{text}\n\n{body}\n"
+    (RESULTS / f"{part}.md").write_text(content)
+    return content
 
 
 class Cache:
