@@ -1,7 +1,8 @@
 """The auxiliary classifier that helps to train deep stacks of cells and is then discarded.
 
 As in DARTS's code (arXiv:1806.09055) after GoogLeNet (Szegedy et al., CVPR 2015, arXiv:1409.4842):
-its loss is added with weight 0.4. It is no part of the architecture, nor of any count.
+its loss is added with weight 0.4. It does not belong to the architecture, so its MACs and
+parameters are not counted.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.errors import UsageError
 from hwnas.nn.network import Network, WiredNetwork
 
-WINDOW = 5
+POOL_KERNEL_SIZE = 5
 """Kernel size of the average pool."""
 
 
 class AuxiliaryHead(nn.Sequential):
-    """Maps ``[N, C, size, size]`` to logits ``[N, classes]`` by way of 2x2 pooled windows.
+    """Map ``[N, C, size, size]`` to logits ``[N, classes]`` through an average pool to 2x2.
 
     DARTS's two variants: 8 px (stride 3), and, for ImageNet, 7 px (stride 2) without the last
     batch norm.
@@ -25,12 +26,13 @@ class AuxiliaryHead(nn.Sequential):
 
     def __init__(self, channels: int, size: int, num_classes: int, last_norm: bool = True) -> None:
         super().__init__()
-        if size <= WINDOW:
+        if size <= POOL_KERNEL_SIZE:
             raise UsageError(
-                f"the auxiliary head takes feature maps of at least {WINDOW + 1} px, got {size} px"
+                f"the auxiliary head needs feature maps of at least {POOL_KERNEL_SIZE + 1} px, "
+                f"got {size} px"
             )
         self.act = nn.ReLU()
-        self.pool = nn.AvgPool2d(WINDOW, size - WINDOW, count_include_pad=False)
+        self.pool = nn.AvgPool2d(POOL_KERNEL_SIZE, size - POOL_KERNEL_SIZE, count_include_pad=False)
         self.squeeze = nn.Conv2d(channels, 128, 1, bias=False)
         self.squeeze_norm = nn.BatchNorm2d(128)
         self.squeeze_act = nn.ReLU()
@@ -44,13 +46,13 @@ class AuxiliaryHead(nn.Sequential):
 class WithAuxiliary(nn.Module):
     """A network that returns logits and auxiliary logits in training, only logits in evaluation.
 
-    Raises `UsageError` for a network without cells, or whose last maps are too small.
+    Raises `UsageError` for a network without cells or with last feature maps that are too small.
     """
 
     def __init__(self, network: Network, architecture: Architecture) -> None:
         super().__init__()
         if not isinstance(network, WiredNetwork):
-            raise UsageError("an auxiliary head is for networks of cells; this one is a chain")
+            raise UsageError("an auxiliary head needs a network of cells, got a chain of blocks")
         self.network = network
         self.place = auxiliary_place(architecture)
         block = architecture.blocks[self.place]
@@ -69,14 +71,14 @@ class WithAuxiliary(nn.Module):
 def auxiliary_place(architecture: Architecture) -> int:
     """Return the index of the block that the head follows.
 
-    It is the output of the second reduction cell, the first cell with the smallest maps.
+    It is the output of the second reduction cell, the first with the smallest feature maps.
     """
     outputs = [n for n, block in enumerate(architecture.blocks) if block.op == "concat"]
     if not outputs:
-        raise UsageError("an auxiliary head is for networks of cells; this one has none")
+        raise UsageError("an auxiliary head needs a network of cells, got one without cells")
     return min(outputs, key=lambda place: architecture.blocks[place].out_size)
 
 
 def trainee(network: Network, architecture: Architecture, auxiliary: float) -> nn.Module:
-    """Return the module to train: ``network``, with an auxiliary head if its loss has a weight."""
+    """Return ``network``, with an auxiliary head if the loss weight ``auxiliary`` is not 0."""
     return WithAuxiliary(network, architecture) if auxiliary else network

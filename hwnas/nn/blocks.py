@@ -100,10 +100,13 @@ class FusedMBConv(nn.Module):
             self.layers.add_module(
                 "dense",
                 ConvNorm(
-                    block.in_channels, block.out_channels, block.kernel_size, block.stride,
+                    block.in_channels,
+                    block.out_channels,
+                    block.kernel_size,
+                    block.stride,
                     activation=act,
                 ),
-            )  # fmt: skip
+            )
         else:
             self.layers.add_module(
                 "dense",
@@ -150,9 +153,12 @@ class NormLogits(NormRelu):
 
 def _conv(block: Block) -> nn.Module:
     return ConvNorm(
-        block.in_channels, block.out_channels, block.kernel_size, block.stride,
+        block.in_channels,
+        block.out_channels,
+        block.kernel_size,
+        block.stride,
         activation=block.activation,
-    )  # fmt: skip
+    )
 
 
 MODULES: dict[str, Callable[[Block], nn.Module]] = {

@@ -12,18 +12,22 @@ from hwnas.architecture.architecture import Block
 
 
 class BareConv(nn.Sequential):
-    """A convolution without norm and activation: the next block begins with them."""
+    """A convolution without batch norm and activation, which the next block begins with."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
-            block.in_channels, block.out_channels, block.kernel_size, block.stride,
-            block.kernel_size // 2, bias=False,
-        )  # fmt: skip
+            block.in_channels,
+            block.out_channels,
+            block.kernel_size,
+            block.stride,
+            block.kernel_size // 2,
+            bias=False,
+        )
 
 
 class NormRelu(nn.Sequential):
-    """Batch norm and ReLU; what comes after them is added by those who derive from it."""
+    """Batch norm and ReLU; subclasses add the layers after them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -32,7 +36,7 @@ class NormRelu(nn.Sequential):
 
 
 class DenseLayer(nn.Module):
-    """A bottleneck layer; its features come after those that it takes: ``[x, f(x)]``."""
+    """A bottleneck layer that appends its features to its input: ``[x, f(x)]``."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -49,7 +53,7 @@ class DenseLayer(nn.Module):
 
 
 class Transition(NormRelu):
-    """Fewer channels and pixels between two dense blocks."""
+    """A 1x1 convolution and an average pool that downsample between two dense blocks."""
 
     def __init__(self, block: Block) -> None:
         super().__init__(block.in_channels)

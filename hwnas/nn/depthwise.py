@@ -57,9 +57,18 @@ class _SmallImage(torch.autograd.Function):
         x_grad = None
         if ctx.needs_input_grad[0]:
             [x_grad, _, _] = torch.ops.aten.convolution_backward(
-                grad, x, weight, None, stride, padding, (1, 1), False, (0, 0), channels,
+                grad,
+                x,
+                weight,
+                None,
+                stride,
+                padding,
+                (1, 1),
+                False,
+                (0, 0),
+                channels,
                 (True, False, False),
-            )  # fmt: skip
+            )
         products = torch.bmm(_by_channel(x).transpose(1, 2), _by_channel(grad))  # [C, HW, HW out]
         taps = _taps(kernel_size, ctx.stride, tuple(x.shape[-2:]), tuple(grad.shape[-2:]))
         sums = weight.new_zeros(channels, kernel_size**2 + 1)

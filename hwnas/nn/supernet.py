@@ -29,7 +29,7 @@ Mix = Callable[[int, "MixedOp", Tensor, int], Tensor]
 
 
 class MixedOp(nn.Module):
-    """One decision: all its candidates, of which a forward pass runs one."""
+    """All candidates of one decision; a forward pass runs one of them."""
 
     def __init__(self, blocks: Sequence[Block], share_weights: bool) -> None:
         super().__init__()

@@ -17,8 +17,8 @@ from hwnas.architecture.ops import GROUPS
 from hwnas.nn.depthwise import DepthwiseConv2d
 
 
-class NormFirst(nn.Sequential):
-    """Batch norm, ReLU if wanted, and what is added after them."""
+class PreActivation(nn.Sequential):
+    """Batch norm and optionally ReLU; the functions below add the layers after them."""
 
     def __init__(self, block: Block, relu: bool = True) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class NormFirst(nn.Sequential):
             self.act = nn.ReLU()
 
 
-class HalfOfChannels(nn.Module):
+class ChannelHalf(nn.Module):
     """The first or the second half of ``[N, 2 C, H, W]``."""
 
     def __init__(self, block: Block) -> None:
@@ -40,7 +40,7 @@ class HalfOfChannels(nn.Module):
 
 
 class PadChannels(nn.Module):
-    """Zeros as further channels, so that a narrower shortcut can be added."""
+    """Append channels of zeros, so that a narrower shortcut can be added."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -52,33 +52,38 @@ class PadChannels(nn.Module):
 
 def _conv(block: Block, groups: int = 1) -> nn.Conv2d:
     return nn.Conv2d(
-        block.in_channels, block.out_channels, block.kernel_size, block.stride,
-        block.kernel_size // 2, groups=groups, bias=False,
-    )  # fmt: skip
+        block.in_channels,
+        block.out_channels,
+        block.kernel_size,
+        block.stride,
+        block.kernel_size // 2,
+        groups=groups,
+        bias=False,
+    )
 
 
 def _bn_conv(block: Block) -> nn.Module:
-    layers = NormFirst(block, relu=False)
+    layers = PreActivation(block, relu=False)
     layers.conv = _conv(block)
     return layers
 
 
 def _bn_relu_conv_bn(block: Block) -> nn.Module:
-    layers = NormFirst(block)
+    layers = PreActivation(block)
     layers.conv = _conv(block)
     layers.last_norm = nn.BatchNorm2d(block.out_channels)
     return layers
 
 
 def _bn_relu_group_conv(block: Block) -> nn.Module:
-    layers = NormFirst(block)
+    layers = PreActivation(block)
     layers.conv = _conv(block, GROUPS)
     layers.shuffle = nn.ChannelShuffle(GROUPS)
     return layers
 
 
 def _bn_relu_sep_conv(block: Block) -> nn.Module:
-    layers = NormFirst(block)
+    layers = PreActivation(block)
     layers.depthwise = DepthwiseConv2d(block.in_channels, block.kernel_size, block.stride)
     layers.pointwise = nn.Conv2d(block.in_channels, block.out_channels, 1, bias=False)
     return layers
@@ -86,11 +91,17 @@ def _bn_relu_sep_conv(block: Block) -> nn.Module:
 
 def _bn_relu_dil_conv(block: Block) -> nn.Module:
     channels, kernel_size = block.in_channels, block.kernel_size
-    layers = NormFirst(block)
+    layers = PreActivation(block)
     layers.depthwise = nn.Conv2d(
-        channels, channels, kernel_size, block.stride, 2 * (kernel_size // 2), 2, channels,
+        channels,
+        channels,
+        kernel_size,
+        block.stride,
+        2 * (kernel_size // 2),
+        2,
+        channels,
         bias=False,
-    )  # fmt: skip
+    )
     layers.pointwise = nn.Conv2d(channels, block.out_channels, 1, bias=False)
     return layers
 
@@ -101,8 +112,8 @@ _OPS: dict[str, Callable[[Block], nn.Module]] = {
     "bn_relu_group_conv": _bn_relu_group_conv,
     "bn_relu_sep_conv": _bn_relu_sep_conv,
     "bn_relu_dil_conv": _bn_relu_dil_conv,
-    "first_half": HalfOfChannels,
-    "second_half": HalfOfChannels,
+    "first_half": ChannelHalf,
+    "second_half": ChannelHalf,
     "pad_channels": PadChannels,
 }
 TREE_OPS = tuple(_OPS)

@@ -106,7 +106,7 @@ def test_a_training_with_both_goes_on_after_a_cut_and_leaves_the_network_alone(
 
 def test_a_chain_has_no_place_for_a_second_classifier(tmp_path: Path) -> None:
     spec = TrainSpec(architecture="mobilenet_v2", data="fashion-mnist-6k", auxiliary=0.4)
-    with pytest.raises(UsageError, match="for networks of cells; this one is a chain"):
+    with pytest.raises(UsageError, match="needs a network of cells, got a chain of blocks"):
         train_network(spec, tmp_path / "out")
 
 

@@ -1,8 +1,8 @@
-"""The network that a search net of cells stands for, its gates absorbed into batch norms.
+"""The network selected by a cell supernet, with its gates folded into batch norms.
 
-Yang et al., "ISTA-NAS", NeurIPS 2020, arXiv:2010.06176, section 3.3: the batch norm that ends an
-operation takes its gate, ``gate * (gain * x + shift) = (gate * gain) * x + gate * shift``, so that
-the network computes what the search net did and is trained on from there.
+Yang et al., "ISTA-NAS", NeurIPS 2020, arXiv:2010.06176, section 3.3: the gate of an operation is
+folded into its last batch norm, ``gate * (gain * x + shift) = (gate * gain) * x + gate * shift``.
+The network then computes the same function as the search net, and training continues from there.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from hwnas.spaces.cells.layout import lay_out
 
 
 @torch.no_grad()
-def absorbed(
+def absorb_gates(
     supernet: CellSupernet, genotype: Genotype, normal: Tensor, reduction: Tensor
 ) -> WiredNetwork:
     """Return the network of ``genotype`` with a copy of the search net's weights.
 
-    Gates ``[E, K]``; one that is zero counts as 1: it was not learnt. Raises `UsageError` where an
-    operation of the networks does not end in a batch norm.
+    ``normal`` and ``reduction`` are gates ``[E, K]``; a gate of 0 was not learnt and counts as 1.
+    Raises `UsageError` if the space has operations that do not end in a batch norm.
     """
     space = supernet.space
     if space.norm != "pool and skip":
         raise UsageError(
-            f"networks of the space {space.name!r} have operations without a batch norm, which "
-            "cannot take a gate"
+            f"networks of the space {space.name!r} have operations without a batch norm, so "
+            "a gate cannot be folded into them"
         )
     network = cast(WiredNetwork, build(space.architecture(genotype)))
     layout = lay_out(space.stack, space.cells(genotype))
     for name, target in zip(layout.names, network.blocks, strict=True):
         if not name:
             continue
-        # a search net without gain and shift leaves the network's 1 and 0
+        # without gain and shift in the search net, those of the network stay 1 and 0
         target.load_state_dict(supernet.get_submodule(name).state_dict(), strict=False)
         _, number, part, *rest = [*name.split("."), "", ""]
         if part == "edges":

@@ -1,8 +1,8 @@
 """The operations of DARTS cells as PyTorch modules.
 
 Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search", ICLR 2019, arXiv:1806.09055,
-section 3.1.1 and its code: ReLU, convolution, batch norm, in this order; a separable convolution
-does it twice, and strides in the first depthwise convolution only. In the search net the batch
+section 3.1.1, and its code. The order is ReLU, convolution, batch norm. A separable convolution
+applies it twice, with the stride in the first depthwise convolution. In the search net the batch
 norms have no gain and shift (``affine=False``).
 """
 
@@ -25,9 +25,13 @@ class ReLUConvNorm(nn.Sequential):
         if block.op == "relu_conv_bn":
             self.act = nn.ReLU()
         self.conv = nn.Conv2d(
-            block.in_channels, block.out_channels, block.kernel_size, block.stride,
-            block.kernel_size // 2, bias=False,
-        )  # fmt: skip
+            block.in_channels,
+            block.out_channels,
+            block.kernel_size,
+            block.stride,
+            block.kernel_size // 2,
+            bias=False,
+        )
         self.norm = nn.BatchNorm2d(block.out_channels, affine=affine)
 
 
@@ -46,15 +50,21 @@ class DepthwiseSeparable(nn.Sequential):
         super().__init__()
         self.act = nn.ReLU()
         self.depthwise = nn.Conv2d(
-            in_channels, in_channels, kernel_size, stride, dilation * (kernel_size // 2),
-            dilation, groups=in_channels, bias=False,
-        )  # fmt: skip
+            in_channels,
+            in_channels,
+            kernel_size,
+            stride,
+            dilation * (kernel_size // 2),
+            dilation,
+            groups=in_channels,
+            bias=False,
+        )
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
 
 class Conv7x1And1x7(nn.Sequential):
-    """ReLU, convolution 1x7, convolution 7x1, batch norm; each strides along its length."""
+    """ReLU, convolution 1x7, convolution 7x1, batch norm; each has the stride along its length."""
 
     def __init__(self, block: Block, affine: bool = True) -> None:
         super().__init__()
@@ -70,8 +80,9 @@ class Conv7x1And1x7(nn.Sequential):
 class StridedPointwise(nn.Conv2d):
     """`torch.nn.Conv2d` of 1x1 with stride 2, without bias.
 
-    Going back with fewer than 8 input channels, channels last, PyTorch's (2.14, oneDNN, AVX-512)
-    writes beyond its memory. To train, the pixels are therefore picked first: the same numbers.
+    The backward pass of PyTorch's (2.14, oneDNN, AVX-512) writes out of bounds with fewer than 8
+    input channels in channels-last format. In training the input is therefore subsampled first,
+    with the same result.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -84,7 +95,7 @@ class StridedPointwise(nn.Conv2d):
 
 
 class FactorizedReduce(nn.Module):
-    """Half the size without losing pixels: two 1x1 convolutions, one shifted by a pixel."""
+    """Downsample without dropping pixels: two 1x1 convolutions, one of them shifted by a pixel."""
 
     def __init__(self, block: Block, affine: bool = True) -> None:
         super().__init__()
@@ -163,7 +174,7 @@ def _pool_padding(block: Block) -> int:
     return block.kernel_size // 2 if block.kernel_size % 2 else 0
 
 
-def _normed(op: Callable[[Block, bool], nn.Module]) -> Callable[[Block, bool], nn.Module]:
+def _with_norm(op: Callable[[Block, bool], nn.Module]) -> Callable[[Block, bool], nn.Module]:
     return lambda block, affine: nn.Sequential(
         op(block, affine), nn.BatchNorm2d(block.out_channels, affine=affine)
     )
@@ -178,9 +189,9 @@ _OPS: dict[str, Callable[[Block, bool], nn.Module]] = {
     "conv_7x1_1x7": Conv7x1And1x7,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
-    "max_pool_bn": _normed(_max_pool),
-    "avg_pool_bn": _normed(_avg_pool),
-    "identity_bn": _normed(lambda block, affine: nn.Identity()),
+    "max_pool_bn": _with_norm(_max_pool),
+    "avg_pool_bn": _with_norm(_avg_pool),
+    "identity_bn": _with_norm(lambda block, affine: nn.Identity()),
     "identity": lambda block, affine: nn.Identity(),
     "none": lambda block, affine: Zero(block.stride),
     "add": lambda block, affine: Add(block.num_inputs),

@@ -1,7 +1,8 @@
-"""A search net of cells of which each decision of the space runs one operation.
+"""A single-path search net of cells: a forward pass runs one operation per decision.
 
-`hwnas.nn.supernet.Supernet` for a chain; here a decision (one of the two operations of a node, on
-any source) stands in all cells of its kind, so it is run, and learnt about, in each of them.
+The counterpart of `hwnas.nn.supernet.Supernet`, which is for chains. A decision (one of the two
+operations of a node, with its source) is shared by all cells of its kind, so it is run and trained
+in each of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CellMix = Callable[[int, "NodeOps", Sequence[Tensor], int], Tensor]
 
 
 class CellPaths(nn.Module):
-    """All networks of a cell space, one at a time: images to logits ``[N, classes]``."""
+    """All networks of a cell space, run one at a time: images to logits ``[N, classes]``."""
 
     def __init__(self, space: CellSpace) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class CellPaths(nn.Module):
 
 
 class NodeOps:
-    """The candidates of both decisions of a node in one cell: every operation of every source."""
+    """The candidates of a node's two decisions in one cell: every operation on every source."""
 
     def __init__(self, cell: MixedCell, node: int, names: Sequence[str]) -> None:
         self.cell, self.names = cell, names

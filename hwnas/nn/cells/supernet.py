@@ -1,11 +1,12 @@
-"""DARTS's search net: on every edge of every cell all operations, summed with given weights.
+"""The search net of DARTS: every edge of a cell computes a weighted sum of all operations.
 
-Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055, section 2.2. The weights are of the kind of
-cell, not of the cell; what they are (a softmax, sparse gates) is the strategy's business. Batch
-norms of the cells have no gain and shift, or they would undo the weights; pools end in one.
+Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055, section 2.2. All cells of a kind (normal,
+reduction) share their weights; the strategy decides how these are computed, e.g. as a softmax or
+as sparse gates. Batch norms of the cells have no gain and shift, which could undo the weights;
+pools end in a batch norm.
 
-With ``partial`` k only a k-th of an edge's channels go through the operations, the rest pass by,
-and the edges of a node have weights too: PC-DARTS, Xu et al., ICLR 2020, arXiv:1907.05737.
+With ``partial=k`` only 1/k of an edge's channels go through the operations, the others bypass
+them, and the edges of a node have weights too: PC-DARTS, Xu et al., ICLR 2020, arXiv:1907.05737.
 """
 
 from __future__ import annotations
@@ -46,19 +47,20 @@ class CellSupernet(nn.Module):
         affine: bool = False,
         partial: int = 1,
     ) -> None:
-        """``affine``: whether batch norms have gain and shift, as those of the networks have.
+        """``affine``: whether batch norms have gain and shift, like those of the networks.
 
-        Raises `UsageError` where a ``partial``-th of the channels is no whole number from two on.
+        Raises `UsageError` if the channels cannot be split into ``partial`` parts, see
+        `check_partial`.
         """
         super().__init__()
         self.space = space
         self.ops = tuple(ops)
         """The columns of the weights."""
         self.stem = nn.ModuleList(block_module(block) for block in stem_blocks(space.stack))
-        # skips end in a batch norm only where those of the networks do
+        # skips end in a batch norm only if those of the networks do
         norm: Norm = "pool and skip" if space.norm == "pool and skip" else "pool"
         places = cell_places(space.stack, space.nodes, space.nodes)
-        check_parts(space, partial)
+        check_partial(space, partial)
         self.cells = nn.ModuleList(
             MixedCell(place, space.nodes, self.ops, norm, affine, partial) for place in places
         )
@@ -76,15 +78,15 @@ class CellSupernet(nn.Module):
     ) -> Tensor:
         """Sum with weights ``[E, K]``, edges in the order node 2 from 0, from 1, node 3 from 0, ….
 
-        Only operations that ``computed`` (normal, reduction) allows are run; without it all.
-        ``edges [E]`` are further weights of whole edges, with what passes by the operations.
+        ``computed`` (normal, reduction) masks the operations to run; by default all are run.
+        ``edges [E]`` are weights of whole edges, including the channels that bypass operations.
         """
         s0, s1 = self.begin(images)
         for cell in self.mixed:
             kind = int(cell.reduction)
             mask = None if computed is None else computed[kind]
-            of_edges = None if edges is None else edges[kind]
-            s0, s1 = s1, cell(s0, s1, (normal, reduction)[kind], mask, of_edges)
+            edge_weights = None if edges is None else edges[kind]
+            s0, s1 = s1, cell(s0, s1, (normal, reduction)[kind], mask, edge_weights)
         return self.head(s1)
 
     def begin(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,17 +102,17 @@ class CellSupernet(nn.Module):
         return cast(list[MixedCell], list(self.cells))
 
 
-def check_parts(space: CellSpace, partial: int) -> None:
-    """Raise `UsageError` where the channels cannot be cut in ``partial`` parts."""
+def check_partial(space: CellSpace, partial: int) -> None:
+    """Raise `UsageError` unless ``partial`` equal parts have at least two channels each."""
     if partial > 1 and (space.channels % partial or space.channels < 2 * partial):
         raise UsageError(
-            f"cells of {space.channels} channels cannot be cut in {partial} parts of at least 2; "
-            f"expected a multiple of {partial} from {2 * partial} on"
+            f"cells of {space.channels} channels cannot be split into {partial} equal parts of at "
+            f"least 2; expected a multiple of {partial}, at least {2 * partial}"
         )
 
 
 class MixedCell(nn.Module):
-    """One cell in which every node takes every operation of every node before."""
+    """A cell in which every node sums all operations on all nodes before it."""
 
     def __init__(
         self,
@@ -132,7 +134,12 @@ class MixedCell(nn.Module):
         self.nodes = range(CELL_INPUTS, CELL_INPUTS + nodes)
 
     def forward(
-        self, s0: Tensor, s1: Tensor, weights: Tensor, mask: Mask | None, of_edges: Tensor | None
+        self,
+        s0: Tensor,
+        s1: Tensor,
+        weights: Tensor,
+        mask: Mask | None,
+        edge_weights: Tensor | None,
     ) -> Tensor:
         first, second = self.preprocess
         states = [first(s0), second(s1)]
@@ -142,10 +149,12 @@ class MixedCell(nn.Module):
             for source in range(node):
                 row = None if mask is None else mask[edge]
                 idle = row is not None and not any(row)
-                if not idle or (total is None and source == node - 1):  # a node of no edge is zero
+                if not idle or (
+                    total is None and source == node - 1
+                ):  # a node without edges is zero
                     term = self.edges[edge](states[source], weights[edge], row)
-                    if of_edges is not None:
-                        term = of_edges[edge] * term
+                    if edge_weights is not None:
+                        term = edge_weights[edge] * term
                     total = term if total is None else total + term
                 edge += 1
             states.append(total)
@@ -153,7 +162,7 @@ class MixedCell(nn.Module):
 
 
 class MixedEdge(nn.Module):
-    """All operations on one source; ``none`` has a weight but nothing to add."""
+    """All operations on one source; ``none`` has a weight but adds nothing."""
 
     def __init__(
         self,
@@ -182,12 +191,12 @@ class MixedEdge(nn.Module):
             return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
         if self.partial == 1:
             return self._mixed(x, weights, mask)
-        some = x.shape[1] // self.partial
-        passed = x[:, some:]
+        num_active = x.shape[1] // self.partial
+        bypass = x[:, num_active:]
         if self.stride == 2:
-            passed = F.max_pool2d(passed, 2, 2)
-        return _shuffled(
-            torch.cat((self._mixed(x[:, :some], weights, mask), passed), 1), self.partial
+            bypass = F.max_pool2d(bypass, 2, 2)
+        return _channel_shuffle(
+            torch.cat((self._mixed(x[:, :num_active], weights, mask), bypass), 1), self.partial
         )
 
     def _mixed(self, x: Tensor, weights: Tensor, mask: Sequence[bool] | None) -> Tensor:
@@ -200,15 +209,15 @@ class MixedEdge(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride]) if total is None else total
 
 
-def _shuffled(x: Tensor, groups: int) -> Tensor:
-    """Interleave the ``groups`` parts of the channels: other ones take part in the next edge."""
+def _channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave ``groups`` parts of the channels, so that the next edge processes other ones."""
     count, channels, height, width = x.shape
     split = x.reshape(count, groups, channels // groups, height, width)
     return split.transpose(1, 2).reshape(count, channels, height, width)
 
 
 class CellPath(nn.Module):
-    """A search net with fixed weights of the edges, of which only those not zero are run."""
+    """A search net with fixed weights; operations with weight 0 are not run."""
 
     def __init__(self, supernet: CellSupernet, normal: Tensor, reduction: Tensor) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor
 from hwnas.nn.growth.chain import deeper, wider
 from hwnas.nn.growth.dense import dense_deeper, dense_wider
 from hwnas.nn.growth.mobile import block_after, larger_kernel, wider_expansion
-from hwnas.nn.growth.shrink import narrower, narrower_expansion, shallower, skipped_block
+from hwnas.nn.growth.shrink import narrower, narrower_expansion, shallower, skip_block
 from hwnas.nn.growth.transforms import DEEPER_NOISE, WIDER_NOISE, Net
 from hwnas.spaces.grown.space import Layers, Place
 from hwnas.spaces.grown.steps import Growable, Step, apply_step
@@ -25,18 +25,18 @@ def grown_net(
     generator: torch.Generator,
     noise: float = 1.0,
 ) -> Net:
-    """Return the trained network ``net`` with ``layers`` after ``steps``.
+    """Apply ``steps`` to the trained network ``net`` with ``layers``.
 
-    ``images [N, C, H, W]`` set the batch norms of added layers; ``noise`` is times that of the EAS
-    code, 0 preserves the function exactly where all steps `preserve` it.
+    ``images [N, C, H, W]`` set the batch norms of added layers. ``noise`` multiplies that of the
+    EAS code; with 0 the function is preserved exactly if all steps `preserve` it.
     """
     for step in steps:
-        net = _stepped(space, layers, net, step, images, generator, noise)
+        net = _apply(space, layers, net, step, images, generator, noise)
         layers = apply_step(space, layers, step)
     return net
 
 
-def _stepped(
+def _apply(
     space: Growable,
     layers: Layers,
     net: Net,
@@ -67,11 +67,11 @@ def _stepped(
 def _mobile(
     net: Net, place: int, last: int, step: Step, generator: torch.Generator, noise: float
 ) -> Net:
-    """Apply ``step`` to the MBConv ``place``; the last block of its stage is ``last``."""
+    """Apply ``step`` to the MBConv at index ``place``; ``last`` is the last block of its stage."""
     if step.kind == "narrower":
         return narrower_expansion(net, place, step.value)
     if step.kind == "shallower":
-        return skipped_block(net, place, last)
+        return skip_block(net, place, last)
     if step.kind == "wider":
         return wider_expansion(net, place, step.value, generator, noise * WIDER_NOISE)
     if step.kind == "larger":

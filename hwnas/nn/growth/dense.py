@@ -1,8 +1,8 @@
-"""Growing DenseNet-BC: Cai et al., arXiv:1707.04873, section 3.3.
+"""Growth of DenseNet-BC: Cai et al., arXiv:1707.04873, section 3.3.
 
-A layer's features are part of the input of every later layer of its dense block, and of the
-transition. So copies that a step makes are followed through all of them: their batch norms and
-kernels get the new channels, their kernels divided among the copies.
+A layer's features are part of the input of every later layer of its dense block and of the
+transition. The channels that a step copies are therefore propagated through all of them: their
+batch norms and kernels get the new channels, and the kernels are divided among the copies.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from hwnas.nn.growth.transforms import (
     Net,
     Remap,
-    check_grows,
-    disturb,
-    found_block,
+    add_noise,
+    check_larger,
+    get_block,
     remap_outputs,
-    replaced,
+    replace_block,
     shift_block_indices,
     strongest,
     with_inputs,
@@ -29,34 +29,34 @@ from hwnas.spaces.grown.densenet import REDUCTION
 def dense_wider(
     net: Net, place: int, growth: int, generator: torch.Generator, noise: float = 0.0
 ) -> Net:
-    """Return the network whose dense layer ``place`` adds ``growth`` channels.
+    """Widen the dense layer at index ``place`` and its bottleneck to ``growth`` added channels.
 
-    The bottleneck widens with it. Raises `UsageError` for what is not legal.
+    Raises `UsageError` for another block and for a growth that is not larger.
     """
-    block = found_block(net, place, ("dense_layer",))
-    check_grows(block, place, "a growth of", block.growth, growth)
+    block = get_block(net, place, ("dense_layer",))
+    check_larger(block, place, "a growth of", block.growth, growth)
     wide = msgspec.structs.replace(block, out_channels=block.in_channels + growth)
     mid = Remap.sample(block.mid_channels, wide.mid_channels, generator)
     out = Remap.sample(block.growth, growth, generator)
     weights, own = dict(net.weights), f"blocks.{place}"
     remap_outputs(weights, (f"{own}.bottleneck.conv", f"{own}.grow.norm"), mid.source)
-    disturb(weights, f"{own}.bottleneck.conv.weight", block.mid_channels, noise, generator)
+    add_noise(weights, f"{own}.bottleneck.conv.weight", block.mid_channels, noise, generator)
     kernel = mid.inputs(weights[f"{own}.grow.conv.weight"])
     weights[f"{own}.grow.conv.weight"] = kernel[out.source]
-    disturb(weights, f"{own}.grow.conv.weight", block.growth, noise, generator)
-    taken = torch.arange(block.in_channels)
-    index = torch.cat((taken, block.in_channels + out.source))
-    grown = Net(replaced(net.blocks, place, wide), weights)
-    return follow(grown, place + 1, index, generator)
+    add_noise(weights, f"{own}.grow.conv.weight", block.growth, noise, generator)
+    old_inputs = torch.arange(block.in_channels)
+    index = torch.cat((old_inputs, block.in_channels + out.source))
+    grown = Net(replace_block(net.blocks, place, wide), weights)
+    return propagate_channels(grown, place + 1, index, generator)
 
 
 def dense_deeper(net: Net, place: int, generator: torch.Generator, noise: float = 0.0) -> Net:
-    """Return the network with one more layer behind the dense layer ``place``.
+    """Insert a dense layer after that at index ``place``.
 
-    It copies that layer's bottleneck, blind for the features that layer adds, and makes a random
-    choice (with replacement) of that layer's features again.
+    It copies that layer's bottleneck, with zero weights for the features which that layer adds,
+    and computes a random choice of these features again, drawn with replacement.
     """
-    block = found_block(net, place, ("dense_layer",))
+    block = get_block(net, place, ("dense_layer",))
     growth = block.growth
     added = with_inputs(block, block.out_channels)
     index = torch.randint(growth, (growth,), generator=generator)
@@ -72,20 +72,20 @@ def dense_deeper(net: Net, place: int, generator: torch.Generator, noise: float 
             (norm, norm.new_full((growth,), value))
         )
     kernel = weights[f"{new}.bottleneck.conv.weight"]
-    blind = kernel.new_zeros(len(kernel), growth, 1, 1)
-    weights[f"{new}.bottleneck.conv.weight"] = torch.cat((kernel, blind), dim=1)
+    zeros = kernel.new_zeros(len(kernel), growth, 1, 1)
+    weights[f"{new}.bottleneck.conv.weight"] = torch.cat((kernel, zeros), dim=1)
     weights[f"{new}.grow.conv.weight"] = weights[f"{new}.grow.conv.weight"][index]
-    disturb(weights, f"{new}.grow.conv.weight", 0, noise, generator)
-    behind = torch.cat((torch.arange(block.out_channels), block.in_channels + index))
+    add_noise(weights, f"{new}.grow.conv.weight", 0, noise, generator)
+    index_after = torch.cat((torch.arange(block.out_channels), block.in_channels + index))
     grown = Net((*net.blocks[: place + 1], added, *net.blocks[place + 1 :]), weights)
-    return follow(grown, place + 2, behind, generator)
+    return propagate_channels(grown, place + 2, index_after, generator)
 
 
-def follow(net: Net, place: int, index: Tensor, generator: torch.Generator) -> Net:
-    """Give all blocks from ``place`` on the channels ``index`` of the features they took.
+def propagate_channels(net: Net, place: int, index: Tensor, generator: torch.Generator) -> Net:
+    """Select the channels ``index`` of the old input of all blocks from ``place`` on.
 
-    Transitions get as many channels as `REDUCTION` leaves of their input: copies where it is wider,
-    the strongest filters (`strongest`) where channels were left out.
+    The output of a transition has `REDUCTION` times its input channels: with copied filters if
+    that is wider, else with the `strongest` filters.
     """
     blocks, weights = net.blocks, dict(net.weights)
     for later in range(place, len(blocks)):
@@ -106,7 +106,7 @@ def follow(net: Net, place: int, index: Tensor, generator: torch.Generator) -> N
                 out = Remap.sample(old, width, generator).source
             remap_outputs(weights, (f"{own}.conv",), out)
             block, index = msgspec.structs.replace(block, out_channels=width), out
-        blocks = replaced(blocks, later, block)
+        blocks = replace_block(blocks, later, block)
     return Net(blocks, weights)
 
 
@@ -115,4 +115,4 @@ _INPUT = {
     "transition": ("norm", "conv.weight"),
     "norm_logits": ("norm", "logits.linear.weight"),
 }
-"""Names of the batch norm and of the kernel that take a block's input."""
+"""Names of a block's first batch norm and of its first kernel."""

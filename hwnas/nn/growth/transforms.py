@@ -1,9 +1,9 @@
-"""Function-preserving growth: the parts that all transformations of trained networks share.
+"""Building blocks of all function-preserving transformations of trained networks.
 
-Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016, arXiv:1511.05641, in the form that Cai et al.
-search with ("Efficient Architecture Search by Network Transformation", AAAI 2018,
-arXiv:1707.04873). A transformation takes a `Net` and returns a new one that computes the same
-function; it changes nothing in place.
+Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016, arXiv:1511.05641, in the form used for search by
+Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018, arXiv:1707.04873.
+A transformation takes a `Net` and returns a new one that computes the same function; it changes
+nothing in place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hwnas.errors import UsageError
 from hwnas.nn.network import Network
 
 Weights = Mapping[str, Tensor]
-"""The state of a `Network` by the names of its modules, including batch norm statistics."""
+"""The state dict of a `Network`, including batch norm statistics."""
 
 WIDER_NOISE, DEEPER_NOISE = 1e-2, 1e-3
 """Symmetry-breaking noise: standard deviation over that of the weights, as in the EAS code."""
@@ -90,10 +90,10 @@ def remap_outputs(weights: dict[str, Tensor], names: tuple[str, ...], index: Ten
             weights[name] = value[index]
 
 
-def disturb(
+def add_noise(
     weights: dict[str, Tensor], name: str, first: int, ratio: float, generator: torch.Generator
 ) -> None:
-    """Add noise to the filters from ``first`` on, so that copies don't stay equal."""
+    """Add noise to the filters from index ``first`` on, so that copies don't stay equal."""
     if ratio:
         kernel = weights[name].clone()
         new = kernel[first:]
@@ -112,8 +112,8 @@ def shift_block_indices(weights: Weights, place: int, by: int = 1) -> dict[str, 
     return moved
 
 
-def moved_block(net: Net, place: int, to: int) -> Net:
-    """Return the network with the block ``place`` moved to ``to``; those in between shift."""
+def move_block(net: Net, place: int, to: int) -> Net:
+    """Move block ``place`` to index ``to``; the blocks in between shift."""
     order = list(range(len(net.blocks)))
     order.insert(to, order.pop(place))
     now = {old: new for new, old in enumerate(order)}
@@ -124,12 +124,12 @@ def moved_block(net: Net, place: int, to: int) -> Net:
     return Net(tuple(net.blocks[old] for old in order), weights)
 
 
-def replaced(blocks: tuple[Block, ...], place: int, block: Block) -> tuple[Block, ...]:
+def replace_block(blocks: tuple[Block, ...], place: int, block: Block) -> tuple[Block, ...]:
     return (*blocks[:place], block, *blocks[place + 1 :])
 
 
 def with_inputs(block: Block, channels: int) -> Block:
-    """Return ``block`` for an input of ``channels``; one without weights has as many outputs."""
+    """Return ``block`` with ``channels`` input channels; a pool has as many output channels."""
     if block.op in ("max_pool", "avg_pool", "global_pool"):
         return msgspec.structs.replace(block, in_channels=channels, out_channels=channels)
     if block.op == "dense_layer":
@@ -139,20 +139,20 @@ def with_inputs(block: Block, channels: int) -> Block:
     return msgspec.structs.replace(block, in_channels=channels)
 
 
-def check_grows(block: Block, place: int, what: str, old: float, new: float) -> None:
-    """Raise `UsageError` for a step that changes nothing."""
+def check_larger(block: Block, place: int, what: str, old: float, new: float) -> None:
+    """Raise `UsageError` unless ``new`` is larger than ``old``."""
     if new <= old:
         raise UsageError(
-            f"block {place} ({block.key}) has {what} {old:g}: {new:g} is not more, and a step "
-            "that takes away does not preserve the function"
+            f"block {place} ({block.key}) has {what} {old:g}: {new:g} is not larger, and a "
+            "reduction would not preserve the function"
         )
 
 
-def found_block(net: Net, place: int, ops: tuple[str, ...]) -> Block:
+def get_block(net: Net, place: int, ops: tuple[str, ...]) -> Block:
     """Return the block at ``place``. Raises `UsageError` if its op is not in ``ops``."""
     if not 0 <= place < len(net.blocks):
-        raise UsageError(f"there is no block {place}, the network has {len(net.blocks)}")
+        raise UsageError(f"block {place} does not exist, the network has {len(net.blocks)} blocks")
     block = net.blocks[place]
     if block.op not in ops:
-        raise UsageError(f"block {place} ({block.key}): this step is for {', '.join(ops)}")
+        raise UsageError(f"block {place} ({block.key}): expected {' or '.join(ops)} for this step")
     return block

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial as partial_macs
 from typing import ClassVar
 
-from hwnas.nn.cells.supernet import check_parts
+from hwnas.nn.cells.supernet import check_partial
 from hwnas.search.cells.darts import Darts, search_net_macs
 from hwnas.search.cells.training import check_cells
 from hwnas.search.strategy import StrategyTraits
@@ -28,4 +28,4 @@ class PartialDarts(Darts):
 
     @classmethod
     def check(cls, space: SearchSpace) -> None:
-        check_parts(check_cells(space, cls.name), cls.partial)
+        check_partial(check_cells(space, cls.name), cls.partial)

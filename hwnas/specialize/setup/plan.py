@@ -10,7 +10,7 @@ import msgspec
 
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
-from hwnas.nn.auxiliary import WINDOW, auxiliary_place
+from hwnas.nn.auxiliary import POOL_KERNEL_SIZE, auxiliary_place
 from hwnas.processes import cores
 from hwnas.search.plan import SearchPlan
 from hwnas.search.registry import load_strategy
@@ -44,7 +44,7 @@ def work_plans(
     search, training = plans(EFFORTS[spec.effort], images, macs, spec.flip, search_macs)
     if spec.effort == "full" and isinstance(inner := in_float(space), CellSpace):
         network = inner.architecture(inner.default)
-        deep = network.blocks[auxiliary_place(network)].out_size > WINDOW
+        deep = network.blocks[auxiliary_place(network)].out_size > POOL_KERNEL_SIZE
         training = msgspec.structs.replace(
             training, drop_path=DROP_PATH, auxiliary=AUXILIARY_WEIGHT if deep else 0.0
         )

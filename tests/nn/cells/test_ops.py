@@ -193,7 +193,7 @@ def test_the_auxiliary_head_says_that_a_map_is_too_small() -> None:
     with pytest.raises(UsageError, match="at least 6 px, got 4 px"):
         WithAuxiliary(network_of(TINY), TINY.architecture(DARTS))
     chain = tiny_space()
-    with pytest.raises(UsageError, match="for networks of cells; this one is a chain"):
+    with pytest.raises(UsageError, match="needs a network of cells, got a chain of blocks"):
         WithAuxiliary(build(chain.architecture(chain.default)), chain.architecture(chain.default))
 
 

@@ -136,12 +136,12 @@ def test_the_strongest_filters_are_those_of_the_greatest_norm_in_their_order() -
     assert strongest(kernel, 3).tolist() == [0, 2, 3]
 
 
-def test_what_is_not_less_or_has_a_stride_is_told() -> None:
+def test_shrinking_rejects_an_equal_width_and_a_strided_layer() -> None:
     space = SPACES["chain"]
     net = trained(space, space.layers(space.start))
-    with pytest.raises(UsageError, match="has a width of 4: 4 is not less"):
+    with pytest.raises(UsageError, match="has a width of 4: 4 is not smaller"):
         narrower(net, 0, 4)
     wide = Net(tuple(net.blocks), net.weights)
     block = wide.blocks[0].__class__("conv", 2, 4, 3, 2, 1, 16, "relu")
-    with pytest.raises(UsageError, match="has a stride: it cannot be left out"):
+    with pytest.raises(UsageError, match="has a stride, so it cannot be removed"):
         shallower(Net((block, *wide.blocks[1:]), wide.weights), 0)

@@ -16,7 +16,7 @@ from hwnas.nn import blocks as modules
 from hwnas.nn.growth import chain
 from hwnas.nn.growth.chain import activation_statistics, deeper, wider
 from hwnas.nn.growth.dense import dense_deeper, dense_wider
-from hwnas.nn.growth.mobile import added_block, larger_kernel, wider_expansion
+from hwnas.nn.growth.mobile import insert_block, larger_kernel, wider_expansion
 from hwnas.nn.growth.transforms import DEEPER_NOISE, WIDER_NOISE, Net, Remap, net_of
 from hwnas.nn.network import Network
 
@@ -94,7 +94,7 @@ def step(net: Net, rng: Random, statistics: Tensor, generator: torch.Generator) 
             options.append(lambda p=place, k=kernel: larger_kernel(net, p, k))
         if block.op == "identity":
             new = msgspec.structs.replace(block, op="mbconv", kernel_size=5, expand_ratio=3)
-            options.append(lambda p=place, b=new: added_block(net, p, b, generator))
+            options.append(lambda p=place, b=new: insert_block(net, p, b, generator))
     return rng.choice(options)()
 
 
@@ -155,7 +155,7 @@ def test_after_tanh_an_identity_layer_changes_the_function(monkeypatch: pytest.M
     monkeypatch.setitem(modules.ACTIVATIONS, "tanh", nn.Tanh)
     blocks = (Block("conv", 3, 6, 3, 1, 1, 8, "tanh"), Block("logits", 6, 5, 1, 1, 1, 8))
     net, x = trained(blocks), images(blocks, 1)
-    with pytest.raises(UsageError, match="after tanh an added layer would change the function"):
+    with pytest.raises(UsageError, match="a layer added after tanh would change the function"):
         deeper(net, 0, 3, x)
     monkeypatch.setattr(chain, "IDEMPOTENT", {"tanh"})
     assert (outputs(deeper(net, 0, 3, x), x) - outputs(net, x)).abs().max() > 0.01
@@ -208,20 +208,20 @@ def test_transitions_go_on_to_halve_their_channels() -> None:
     assert [block.out_channels for block in transitions] == [22, 17]
 
 
-def test_what_is_not_legal_is_refused_in_one_line() -> None:
+def test_illegal_steps_are_rejected_in_one_line() -> None:
     generator = torch.Generator().manual_seed(0)
     plain, mobile = trained(PLAIN), trained(MOBILE)
     fused = msgspec.structs.replace(MOBILE[2], op="fused_mbconv", kernel_size=3)
     for attempt, message in (
-        (lambda: wider(plain, 0, 6, generator), "6 is not more"),
-        (lambda: wider(plain, 1, 9, generator), "this step is for conv"),
-        (lambda: wider(plain, 9, 9, generator), "there is no block 9"),
+        (lambda: wider(plain, 0, 6, generator), "6 is not larger"),
+        (lambda: wider(plain, 1, 9, generator), "expected conv for this step"),
+        (lambda: wider(plain, 9, 9, generator), "block 9 does not exist"),
         (lambda: deeper(plain, 4, 3, images(PLAIN, 1)), "at 1 px"),
-        (lambda: deeper(plain, 0, 2, images(PLAIN, 1)), "an odd one"),
-        (lambda: dense_deeper(plain, 0, generator), "this step is for dense_layer"),
-        (lambda: larger_kernel(mobile, 1, 3), "3 is not more"),
-        (lambda: added_block(mobile, 2, fused, torch.Generator()), "ends in an activation"),
-        (lambda: added_block(mobile, 2, MOBILE[3], torch.Generator()), "cannot stand for"),
+        (lambda: deeper(plain, 0, 2, images(PLAIN, 1)), "expected an odd size"),
+        (lambda: dense_deeper(plain, 0, generator), "expected dense_layer for this step"),
+        (lambda: larger_kernel(mobile, 1, 3), "3 is not larger"),
+        (lambda: insert_block(mobile, 2, fused, torch.Generator()), "ends in an activation"),
+        (lambda: insert_block(mobile, 2, MOBILE[3], torch.Generator()), "cannot replace block 2"),
     ):
         with pytest.raises(UsageError, match=message) as refused:
             attempt()

@@ -181,9 +181,11 @@ def test_a_resumed_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
 
 
-def test_channels_that_cannot_be_parted_are_refused() -> None:
+def test_channels_that_cannot_be_split_are_rejected() -> None:
     space = CellSpace("cells", (1, 12, 12), 3, 6, 3, "cifar", "none", OPS, 2)
-    with pytest.raises(UsageError, match="6 channels cannot be cut in 4 parts of at least 2; exp"):
+    with pytest.raises(
+        UsageError, match="6 channels cannot be split into 4 equal parts of at least 2; exp"
+    ):
         PartialDarts.check(space)
 
 

@@ -10,7 +10,7 @@ import torch
 from hwnas.architecture.architecture import Block, Genotype
 from hwnas.errors import UsageError
 from hwnas.nn.growth.apply import grown_net
-from hwnas.nn.growth.shrink import narrower_expansion, skipped_block
+from hwnas.nn.growth.shrink import narrower_expansion, skip_block
 from hwnas.nn.growth.transforms import Net
 from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.find import find_space
@@ -162,12 +162,12 @@ def test_a_block_that_adds_nothing_can_be_left_out() -> None:
     for part in ("weight", "bias"):
         weights[f"blocks.4.layers.project.norm.{part}"].zero_()
     before = Net(net.blocks, weights)
-    after = skipped_block(before, 4, 5)
+    after = skip_block(before, 4, 5)
     assert [block.op for block in after.blocks[3:6]] == ["mbconv", "mbconv", "identity"]
     torch.testing.assert_close(outputs(after, images(2)), outputs(before, images(2)))
-    with pytest.raises(UsageError, match="has no shortcut: it cannot be left out"):
-        skipped_block(before, 3, 5)
-    with pytest.raises(UsageError, match="expands 6 times: 6 is not less"):
+    with pytest.raises(UsageError, match="has no shortcut, so it cannot be removed"):
+        skip_block(before, 3, 5)
+    with pytest.raises(UsageError, match="expands 6 times: 6 is not smaller"):
         narrower_expansion(before, 3, 6)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import CostTable
-from hwnas.nn.cells.child import absorbed, last_norm
+from hwnas.nn.cells.child import absorb_gates, last_norm
 from hwnas.nn.cells.supernet import CellSupernet, MixedEdge
 from hwnas.nn.network import WiredNetwork
 from hwnas.search.cells.ista.sparse_recovery import Array
@@ -112,7 +112,7 @@ class IstaOneStage(Ista):
     @torch.no_grad()
     def network(self, genotype: Genotype) -> WiredNetwork:
         """Return the network of a genotype; gates that were not trained are 1."""
-        return absorbed(self.supernet, genotype, *self.gates())
+        return absorb_gates(self.supernet, genotype, *self.gates())
 
     def inherits(self, genotype: Genotype) -> bool:
         """Whether the network is the selected one; other pairs were not trained together."""

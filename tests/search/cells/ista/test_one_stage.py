@@ -14,7 +14,7 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.build import build
-from hwnas.nn.cells.child import absorbed, last_norm
+from hwnas.nn.cells.child import absorb_gates, last_norm
 from hwnas.nn.cells.supernet import MixedEdge
 from hwnas.search.cells.ista.one_stage import IstaOneStage
 from hwnas.search.cells.training import active_ops
@@ -75,7 +75,7 @@ def outputs(strategy: IstaOneStage, child: nn.Module, x: Tensor) -> tuple[Tensor
 def test_the_child_computes_what_the_search_net_does(train: bool) -> None:
     strategy = trained(searcher())
     gates = torch.cat([part[part != 0] for part in strategy.gates()])
-    assert (gates < 0).any() and (gates - 1).abs().min() > 1e-3  # else nothing is absorbed
+    assert (gates < 0).any() and (gates - 1).abs().min() > 1e-3  # else nothing is absorb_gates
     child = strategy.network(chosen(strategy))
     strategy.supernet.train(train)
     output, wanted = outputs(strategy, child.train(train), tiny_batch()[0])
@@ -103,7 +103,7 @@ def test_only_the_selected_network_inherits_weights() -> None:
 def test_the_child_has_the_batch_norms_times_the_gates() -> None:
     strategy = trained(searcher())
     child = strategy.network(chosen(strategy))
-    plain = absorbed(
+    plain = absorb_gates(
         strategy.supernet,
         chosen(strategy),
         *(torch.zeros(5, len(OPS)),) * 2,
