@@ -1,4 +1,4 @@
-"""A network's predicted latency, block by block, with the interval of each."""
+"""The predicted latency of a network by block, with prediction intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ CostSource = Literal["isolated", "in network", "networks", "predicted", "bound",
 networks (profiled or published), measured networks that contain it, a prediction from other blocks,
 or the row of a larger classifier as an upper bound; a block that computes nothing is free."""
 
-INTERVAL = 0.9
+INTERVAL_LEVEL = 0.9
+"""Probability mass of all intervals here."""
 
 
 class BlockCost(msgspec.Struct, frozen=True):
@@ -32,9 +33,9 @@ class BlockCost(msgspec.Struct, frozen=True):
     """Share of the network's latency."""
     source: CostSource
     never_measured: tuple[str, ...] = ()
-    """Kinds of operation and kernel that no observed block has, so the prediction is a guess."""
+    """Kinds of operation and kernel of no observed block; the prediction is extrapolated."""
     only_isolated: tuple[str, ...] = ()
-    """Kinds that measured isolated blocks have, but no measured network."""
+    """Kinds that were measured in isolated blocks, but in no network."""
 
 
 class Breakdown(msgspec.Struct, frozen=True):
@@ -83,13 +84,13 @@ def breakdown(model: LatencyModel, blocks: Sequence[Block]) -> Breakdown:
             continue
         cost = float(ms[place[block]])
         std = float(np.sqrt(covariance[place[block], place[block]]))
-        source: CostSource = (
-            "isolated" if block in isolated
-            else "in network" if block in in_network
-            else "networks" if block in model.rows_ms
-            else "bound" if model.kind == "table"
-            else "predicted"
-        )  # fmt: skip
+        source: CostSource = "bound" if model.kind == "table" else "predicted"
+        if block in isolated:
+            source = "isolated"
+        elif block in in_network:
+            source = "in network"
+        elif block in model.rows_ms:
+            source = "networks"
         never = () if source != "predicted" else tuple(model.unsupported([block]))
         only = tuple(unsupported([block], networks)) if source == "isolated" and networks else ()
         share = cost / mean_ms
@@ -106,7 +107,7 @@ def _costs(model: LatencyModel, blocks: Sequence[Block]) -> tuple[Floats, Floats
 
 
 def _interval(mean_ms: float, std_ms: float) -> tuple[float, float]:
-    low, high = Predictions(np.array([mean_ms]), np.array([std_ms])).interval_ms(INTERVAL)
+    low, high = Predictions(np.array([mean_ms]), np.array([std_ms])).interval_ms(INTERVAL_LEVEL)
     return float(low[0]), float(high[0])
 
 

@@ -16,11 +16,11 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 
 NUM_WORST = 3
-"""Networks that are listed."""
+"""Number of networks listed; also the least number of timed blocks for errors by operation."""
 
 
-class NetworkCase(msgspec.Struct, frozen=True):
-    """A network, predicted by a model fitted to the other networks."""
+class NetworkDiagnostic(msgspec.Struct, frozen=True):
+    """The error for one network of a model fitted to other networks."""
 
     measured_ms: float
     predicted_ms: float
@@ -34,8 +34,8 @@ class NetworkCase(msgspec.Struct, frozen=True):
         return self.predicted_ms / self.measured_ms - 1
 
 
-class OpCase(msgspec.Struct, frozen=True):
-    """The blocks of one operation, each predicted from all other isolated blocks."""
+class OpDiagnostic(msgspec.Struct, frozen=True):
+    """The errors for the blocks of one operation, each predicted from all other isolated blocks."""
 
     op: str
     blocks: int
@@ -46,15 +46,17 @@ class OpCase(msgspec.Struct, frozen=True):
     worst_error: float
 
 
-class Cases(msgspec.Struct, frozen=True):
-    networks: tuple[NetworkCase, ...]
-    """The worst ones, worst first."""
-    ops: tuple[OpCase, ...]
+class Diagnostics(msgspec.Struct, frozen=True):
+    """Held-out errors of a latency model."""
+
+    networks: tuple[NetworkDiagnostic, ...]
+    """Those with the largest relative errors, largest first."""
+    ops: tuple[OpDiagnostic, ...]
 
 
-def validated(model: LatencyModel) -> tuple[LatencyModel, Cases]:
-    """Return the model with its held-out error, and its worst cases."""
-    networks: tuple[NetworkCase, ...] = ()
+def cross_validate(model: LatencyModel) -> tuple[LatencyModel, Diagnostics]:
+    """Return the model with its held-out error, and diagnostics."""
+    networks: tuple[NetworkDiagnostic, ...] = ()
     predicted = held_out_predictions(model.device, model.observations, model.sources)
     if predicted is not None:
         measured = np.array([network.ms for network in model.networks])
@@ -63,7 +65,7 @@ def validated(model: LatencyModel) -> tuple[LatencyModel, Cases]:
         errors = np.abs(predicted.mean_ms / measured - 1)
         worst: list[int] = np.argsort(-errors)[:NUM_WORST].tolist()
         networks = tuple(
-            NetworkCase(
+            NetworkDiagnostic(
                 measured_ms=float(measured[place]),
                 predicted_ms=float(predicted.mean_ms[place]),
                 std_ms=float(predicted.std_ms[place]),
@@ -72,7 +74,7 @@ def validated(model: LatencyModel) -> tuple[LatencyModel, Cases]:
             )
             for place in worst
         )
-    return model, Cases(networks, tuple(_by_op(*block_errors(model))))
+    return model, Diagnostics(networks, tuple(_by_op(*block_errors(model))))
 
 
 def block_errors(model: LatencyModel) -> tuple[list[Block], list[float]]:
@@ -91,13 +93,14 @@ def block_errors(model: LatencyModel) -> tuple[list[Block], list[float]]:
     return timed.blocks, (np.exp(-error) - 1).tolist()
 
 
-def _by_op(blocks: Sequence[Block], errors: Sequence[float]) -> Iterable[OpCase]:
+def _by_op(blocks: Sequence[Block], errors: Sequence[float]) -> Iterable[OpDiagnostic]:
     for op in sorted({block.op for block in blocks}):
-        mine = [(abs(error), error, block) for block, error in zip(blocks, errors, strict=True)
-                if block.op == op]  # fmt: skip
-        worst = max(mine, key=lambda case: case[0])
-        typical = float(np.sqrt(np.mean([error**2 for _, error, _ in mine])))
-        yield OpCase(op, len(mine), typical, worst[2].key, worst[1])
+        op_errors = [
+            (error, block) for block, error in zip(blocks, errors, strict=True) if block.op == op
+        ]
+        worst_error, worst = max(op_errors, key=lambda pair: abs(pair[0]))
+        typical = float(np.sqrt(np.mean([error**2 for error, _ in op_errors])))
+        yield OpDiagnostic(op, len(op_errors), typical, worst.key, worst_error)
 
 
 def _mostly(model: LatencyModel, network: Observation) -> str:

@@ -1,8 +1,8 @@
 """Check whether a latency model still holds: compare its predictions with new measurements.
 
-A factor that all networks share comes from the machine, which drifted from the model's calibration;
-the remaining error is the model's own. So the intervals are checked twice: as they are, and after
-dividing by the common factor (the median ratio).
+A factor common to all networks is a drift of the machine from the model's calibration; the
+remaining error is the model's own. The intervals are therefore checked twice: as they are, and
+after dividing the measurements by the common factor (the median ratio).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from hwnas.measurement.measurement import median_interval
 Verdict = Literal["holds", "holds with a factor", "does not hold"]
 
 MIN_SHARE_INSIDE = 0.7
-"""Share of new networks that must lie inside their 90 % interval. If the model holds, six or fewer
-of ten are inside in 1.3 % of all checks."""
+"""Share of new networks that must lie inside their 90 % intervals. If the model holds, only 1.3 %
+of checks with ten networks have six or fewer inside."""
 
 
-class Fresh(msgspec.Struct, frozen=True):
-    """A newly measured network that the model was not fitted to."""
+class NetworkComparison(msgspec.Struct, frozen=True):
+    """Prediction and measurement of a network that the model was not fitted to."""
 
     measured_ms: float
     predicted_ms: float
@@ -38,7 +38,7 @@ class Comparison(msgspec.Struct, frozen=True):
     """Comparison of a model with newly measured networks."""
 
     verdict: Verdict
-    networks: tuple[Fresh, ...]
+    networks: tuple[NetworkComparison, ...]
     inside: int
     inside_after_factor: int
     factor: float
@@ -51,7 +51,7 @@ class Comparison(msgspec.Struct, frozen=True):
         return not self.factor_ci95[0] <= 1 <= self.factor_ci95[1]
 
 
-def compare_fresh(
+def compare_measured(
     model: LatencyModel, networks: Sequence[Sequence[Block]], measured_ms: Sequence[float]
 ) -> Comparison:
     """Compare predictions of ``networks`` with their measurements, both in the same order."""
@@ -71,7 +71,7 @@ def compare_fresh(
     return Comparison(
         verdict,
         tuple(
-            Fresh(float(ms), float(mean), (float(a), float(b)), bool(within))
+            NetworkComparison(float(ms), float(mean), (float(a), float(b)), bool(within))
             for ms, mean, a, b, within in rows
         ),
         int(inside.sum()),

@@ -75,9 +75,12 @@ def _values(block: Block) -> list[str]:
 
 def _shape(block: Block, names: Sequence[str]) -> list[float]:
     flags = [
-        block.stride - 1, block.residual, block.squeeze_excite, block.activation == "hswish",
+        block.stride - 1,
+        block.residual,
+        block.squeeze_excite,
+        block.activation == "hswish",
         block.precision == "int8",
-    ]  # fmt: skip
+    ]
     return [
         log2(max(block.in_channels, 1)),
         log2(max(block.out_channels, 1)),

@@ -249,10 +249,10 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
         else:
             costs = posterior(self.correction, network_data(self.observations, field.blocks), field)
         place = {block: number for number, block in enumerate(field.blocks)}
-        taken = [place[block] for block in blocks]
-        joint = [*taken, len(field.blocks)]
+        indices = [place[block] for block in blocks]
+        joint = [*indices, len(field.blocks)]
         covariance = costs.covariance[np.ix_(joint, joint)]
-        return costs._replace(ms=costs.ms[taken], covariance=covariance)
+        return costs._replace(ms=costs.ms[indices], covariance=covariance)
 
     @cached_property
     def _repeat_error(self) -> float:

@@ -15,7 +15,7 @@ from hwnas.console import Console
 from hwnas.devices.runner import Runner, file_sha256, reference_file
 from hwnas.errors import HwnasError
 from hwnas.files import append_line
-from hwnas.latency_models.drift_check import Comparison, compare_fresh
+from hwnas.latency_models.drift_check import Comparison, compare_measured
 from hwnas.latency_models.fitting.fit import update_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.journal import (
@@ -114,7 +114,7 @@ def check_model(
         entries = bench.measure([network_job(network) for network in fresh])
     calibrated_ms = reference_ms(model, entries)
     measured_ms = {entry.keys: entry.measurement.ratio * calibrated_ms for entry in entries}
-    comparison = compare_fresh(
+    comparison = compare_measured(
         model,
         [network.blocks for network in fresh],
         [measured_ms[block_keys(network)] for network in fresh],

@@ -50,7 +50,7 @@ def test_fit_prints_the_held_out_error_and_the_worst_cases(folder: Path) -> None
     }  # fmt: skip
     assert len(document["cases"]["networks"]) == 3
     text = call("fit", str(folder / JOURNAL), "--device", "simulated-phone").stdout
-    assert "worst networks" in text and "not written" in text
+    assert "networks with the largest errors" in text and "not written" in text
 
 
 def test_a_model_of_an_unchanged_device_holds() -> None:

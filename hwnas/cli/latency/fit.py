@@ -12,7 +12,7 @@ from hwnas.cli.latency.options import data_option, out_option, space_option, tar
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from hwnas.latency_models.diagnostics import Cases
+    from hwnas.latency_models.diagnostics import Diagnostics
 
 
 @command(
@@ -44,7 +44,7 @@ def fit(
     SOURCE is a journal, the folder of one, or a table that `hwnas latency import` reads. Without
     it, fits the journal of --target and replaces its model.
     """
-    from hwnas.latency_models.diagnostics import validated
+    from hwnas.latency_models.diagnostics import cross_validate
     from hwnas.latency_models.storage.card import card
     from hwnas.latency_models.storage.model_file import file_of, write_model
     from hwnas.latency_models.storage.store import write_measured
@@ -59,32 +59,32 @@ def fit(
         fitted = fit_source(source, device)
     for note in fitted.notes:
         click.echo(f"note: {note}", err=True)
-    model, cases = validated(fitted.model)
+    model, diagnostics = cross_validate(fitted.model)
     if folder is not None:
         write_measured(model, folder)
     if out is not None:
         write_model(model, out)
     if as_json:
-        print_json({"model": file_of(model), "cases": cases})
+        print_json({"model": file_of(model), "cases": diagnostics})
         return
     click.echo(card(model))
-    _print_cases(cases)
+    _print_diagnostics(diagnostics)
     written = out or (folder / "model.json" if folder else None)
     click.echo(f"model: {written}" if written else "not written: --out FILE writes the model")
 
 
-def _print_cases(cases: Cases) -> None:
-    if cases.networks:
+def _print_diagnostics(diagnostics: Diagnostics) -> None:
+    if diagnostics.networks:
         rows = [
             [f"{n.measured_ms:.4g}", f"{n.predicted_ms:.4g}", f"{n.error:+.1%}", n.mostly]
-            for n in cases.networks
+            for n in diagnostics.networks
         ]
-        click.echo("worst networks, each predicted by a model of the others:")
+        click.echo("networks with the largest errors, each predicted by a model fitted to others:")
         print_table(["measured, ms", "predicted, ms", "error", "mostly"], rows)
-    if cases.ops:
+    if diagnostics.ops:
         rows = [
             [o.op, str(o.blocks), f"{o.typical_error:.1%}", f"{o.worst_error:+.1%}", o.worst]
-            for o in cases.ops
+            for o in diagnostics.ops
         ]
-        click.echo("blocks, each predicted from all others as if it had not been timed:")
+        click.echo("blocks, each predicted from all others without its own measurement:")
         print_table(["operation", "blocks", "typical error", "worst", "block"], rows)

@@ -118,7 +118,7 @@ class Design:
 
 
 EffectOf = Callable[[Design], Effect | None]
-"""Returns ``None`` where the data has no such cause."""
+"""Return the effect of a cause, or ``None`` if it is absent from the data."""
 
 
 class CovarianceTerm(NamedTuple):

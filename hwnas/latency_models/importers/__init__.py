@@ -1,4 +1,4 @@
-"""Other people's latency tables as observations; each dialect's module says what it reads."""
+"""Importers of published latency tables; the module of each dialect documents its format."""
 
 from hwnas.latency_models.importers.read import DIALECTS, Dialect, Imported, read_observations
 

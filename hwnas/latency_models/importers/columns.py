@@ -1,8 +1,8 @@
-"""CSV files: a header, a place for every row, and units in the names of columns.
+"""CSV files with a header and with units in the names of columns.
 
-The file is UTF-8 with commas; empty lines and lines that begin with ``#`` are passed over. A
+The file is UTF-8, separated by commas; empty lines and lines that begin with ``#`` are skipped. A
 column of latencies or deviations is called ``ms``, ``us`` or ``s``, or ends in ``_ms``, ``_us`` or
-``_s``: ``median_us``, ``std_ms``. A latency without a unit is not guessed.
+``_s``: ``median_us``, ``std_ms``. A column without a unit is an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hwnas.errors import InvalidFile
 
 MS_PER = {"ms": 1.0, "us": 1e-3, "s": 1e3}
-"""Milliseconds in one of each unit."""
+"""Milliseconds per unit."""
 
 Row = Mapping[str, str]
 
@@ -35,7 +35,7 @@ class Timed(NamedTuple):
 
 
 def read_csv(file: str, text: str) -> Table:
-    """Read header and rows. Raises `InvalidFile` for rows of another length than the header."""
+    """Read header and rows. Raises `InvalidFile` for a row with a wrong number of values."""
     lines = ("" if line.startswith("#") else line for line in text.splitlines(keepends=True))
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     header: tuple[str, ...] = ()
@@ -48,9 +48,10 @@ def read_csv(file: str, text: str) -> Table:
                 header = _header(file, values)
             elif len(values) != len(header):
                 raise InvalidFile(
-                    file, f"line {reader.line_num} has {len(values)} values, the header names "
-                    f"{len(header)} columns"
-                )  # fmt: skip
+                    file,
+                    f"line {reader.line_num} has {len(values)} values, the header has "
+                    f"{len(header)} columns",
+                )
             else:
                 row = dict(zip(header, (value.strip() for value in values), strict=True))
                 rows.append((f"line {reader.line_num}", row))
@@ -68,17 +69,18 @@ def unit_of(column: str) -> str | None:
 
 
 def latency_column(file: str, columns: Sequence[str]) -> Timed:
-    """Return the one column of latencies. Raises `InvalidFile` where there is none, or a choice."""
+    """Return the latency column. Raises `InvalidFile` if there is not exactly one."""
     timed = [column for column in columns if unit_of(column) and not column.startswith("std")]
     if not timed:
         raise InvalidFile(
-            file, "has no column of latencies with its unit in the name; expected one of ms, us, "
-            f"s or one that ends in _ms, _us or _s; found: {', '.join(columns)}"
-        )  # fmt: skip
+            file,
+            "has no latency column with a unit in its name; expected ms, us, s, or a name "
+            f"that ends in _ms, _us or _s; found: {', '.join(columns)}",
+        )
     if len(timed) > 1:
         raise InvalidFile(
             file, f"has {len(timed)} columns with a unit, {', '.join(timed)}; expected one latency"
-        )  # fmt: skip
+        )
     return _timed(timed[0])
 
 
@@ -97,13 +99,13 @@ def deviation_column(file: str, columns: Iterable[str]) -> Timed | None:
 def check_columns(
     file: str, columns: Iterable[str], known: Sequence[str], needed: Sequence[str]
 ) -> None:
-    """Raise `InvalidFile` for a column that is not known, or one that is missing."""
+    """Raise `InvalidFile` for an unknown or a missing column."""
     columns = list(columns)
     for column in columns:
         if column not in known:
             near = get_close_matches(column, known, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ""
-            raise InvalidFile(file, f"column {column!r} is not known{hint}; {', '.join(known)} are")
+            raise InvalidFile(file, f"unknown column {column!r}{hint}; known: {', '.join(known)}")
     missing = [column for column in needed if column not in columns]
     if missing:
         raise InvalidFile(file, f"has no column {', '.join(missing)}; found: {', '.join(columns)}")

@@ -1,4 +1,4 @@
-"""Names of layers in the tables of ProxylessNAS and Once-for-all, as blocks.
+"""Conversion of layer names in the tables of ProxylessNAS and Once-for-all to blocks.
 
 ProxylessNAS (Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332), activation ReLU6; ``expand`` is the
 **ratio** of the expansion::
@@ -20,8 +20,7 @@ is the **number of channels** between expansion and projection, and the head has
     Conv_2-input:1x1x1152-output:1x1x1536             mix k1 s1 e1 1152>1536 @7 hswish (the sum)
     Logits-input:1x1x1536-output:1000                 logits k1 s1 e1 1536>1000 @1
 
-``idskip`` says whether the input is added to the output. A block of ours always does that where
-the shapes allow it.
+``idskip`` is 1 if the input is added to the output. Our blocks always do so if the shapes allow it.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ import re
 from typing import Literal, NamedTuple
 
 from hwnas.architecture.architecture import Block
-from hwnas.latency_models.importers.rows import WrongRow, sensible
+from hwnas.latency_models.importers.rows import WrongRow, check_block
 
 LayerDialect = Literal["proxylessnas", "ofa"]
 
@@ -56,7 +55,7 @@ _LAYERS: dict[LayerDialect, tuple[str, ...]] = {
 
 
 class Layer(NamedTuple):
-    """A name taken apart."""
+    """A parsed layer name."""
 
     kind: str
     in_size: int
@@ -64,15 +63,15 @@ class Layer(NamedTuple):
     out_size: int
     out_channels: int
     expanded: str
-    """What follows the shapes."""
+    """The part of the name after the shapes."""
 
 
 def parse(name: str, dialect: LayerDialect) -> Layer:
-    """Take ``name`` apart. Raises `WrongRow` for a name that is not of the dialect."""
+    """Parse ``name``. Raises `WrongRow` for a name that is not of the dialect."""
     match = _NAME.fullmatch(name)
     if match is None or match[1] not in _LAYERS[dialect]:
         raise WrongRow(
-            f"{name!r} is no layer of a table of {dialect}, expected a name as "
+            f"{name!r} is not a layer name of {dialect}, expected a name like "
             "'Conv_1-input:7x7x320-output:7x7x1280' that begins with "
             f"{', '.join(_LAYERS[dialect])}"
         )
@@ -80,7 +79,7 @@ def parse(name: str, dialect: LayerDialect) -> Layer:
     if height != width or out_height != out_width:
         raise WrongRow(f"{name!r} is not square, expected height = width")
     if (flat is not None) != (kind == "Logits") or bool(expanded) != (kind == "expanded_conv"):
-        raise WrongRow(f"{name!r}: this is not how a layer {kind} is written")
+        raise WrongRow(f"{name!r} is not a valid name of a layer {kind}")
     layer = Layer(
         kind, int(height), int(c_in), int(out_height or 1), int(c_out or flat), expanded or ""
     )
@@ -90,7 +89,7 @@ def parse(name: str, dialect: LayerDialect) -> Layer:
 
 
 def block_of(name: str, layer: Layer, dialect: LayerDialect) -> Block:
-    """Return the block that a layer is; ``AvgPool2D`` and ``Conv_2`` are halves of one, see `mix`.
+    """Return the block of a layer; ``AvgPool2D`` and ``Conv_2`` together are one block, see `mix`.
 
     Raises `WrongRow` where the name contradicts itself or the dialect.
     """
@@ -101,19 +100,19 @@ def block_of(name: str, layer: Layer, dialect: LayerDialect) -> Block:
     elif kind == "Logits":
         block = Block("logits", c_in, c_out, 1, 1, 1, size)
     else:
-        # the stem halves the size; names do not tell stride and kernel
+        # names do not state stride and kernel; the stem halves the size
         stride = 1 if out_size == size else 2
         block = Block("conv", c_in, c_out, 3 if kind == "Conv" else 1, stride, 1, size, act)
     if block.out_size != out_size:
         raise WrongRow(
-            f"{name!r}: stride {block.stride} makes {size} px into {block.out_size} px, "
-            f"the output has {out_size}"
+            f"{name!r}: stride {block.stride} maps {size} px to {block.out_size} px, "
+            f"but the output has {out_size} px"
         )
-    return sensible(block)
+    return check_block(block)
 
 
 def mix(pool: Layer, conv: Layer) -> Block:
-    """Return the block of an ``AvgPool2D`` and the ``Conv_2`` behind it."""
+    """Return the block of an ``AvgPool2D`` and the ``Conv_2`` after it."""
     return Block("mix", pool.in_channels, conv.out_channels, 1, 1, 1, pool.in_size, "hswish")
 
 
@@ -126,7 +125,7 @@ def _expanded(name: str, layer: Layer, dialect: LayerDialect) -> Block:
     match = _EXPANDED[dialect].fullmatch(layer.expanded)
     if match is None:
         raise WrongRow(
-            f"{name!r} ends in {layer.expanded!r}, a table of {dialect} has {_EXPECTED[dialect]}"
+            f"{name!r} ends in {layer.expanded!r}, expected {_EXPECTED[dialect]} in {dialect}"
         )
     expand, kernel, stride, skip, *flags = map(int, match.groups())
     if min(expand, kernel, stride) < 1:
@@ -141,9 +140,16 @@ def _expanded(name: str, layer: Layer, dialect: LayerDialect) -> Block:
             raise WrongRow(f"{name!r}: expand:{expand} looks like a ratio, expected channels")
         se, hs = flags
         block = Block(
-            "mbconv", c_in, layer.out_channels, kernel, stride, expand / c_in, size,
-            "hswish" if hs else "relu", bool(se),
-        )  # fmt: skip
+            "mbconv",
+            c_in,
+            layer.out_channels,
+            kernel,
+            stride,
+            expand / c_in,
+            size,
+            "hswish" if hs else "relu",
+            bool(se),
+        )
     if skip and not block.residual:
         raise WrongRow(f"{name!r}: idskip:1 needs stride 1 and equal channels")
     return block

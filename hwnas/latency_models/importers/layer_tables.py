@@ -1,10 +1,10 @@
 """Tables of layers as ProxylessNAS and Once-for-all publish them, in YAML or JSON.
 
 A table maps the name of a layer (`layer_names`) to ``count``, ``mean`` in ms, and ``var``
-(ProxylessNAS, ms²) or ``std`` (Once-for-all, ms), both of single runs: the counts are those of the
-whole networks in which a layer was profiled. Their own programs read the mean only. A table holds
-for one input size; Once-for-all has a file for each, other projects pack them into one JSON
-``{"unit": "ms", "tables": {"224": {…}, …}}``, in which names that begin with ``_`` are remarks.
+(ProxylessNAS, ms²) or ``std`` (Once-for-all, ms), both of single runs; the count is the number of
+whole networks in which the layer was profiled. The original programs use the mean only. A table is
+for one input size; Once-for-all has one file per size, other projects pack them into one JSON
+``{"unit": "ms", "tables": {"224": {…}, …}}``, in which names that begin with ``_`` are comments.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from hwnas.latency_models.importers.rows import (
 from hwnas.latency_models.observation import Observation
 
 FIELDS = ("count", "mean", "var", "std")
-_FIRST = re.compile(r"Conv-input:(\d{1,5})x", re.ASCII)
+_FIRST_CONV = re.compile(r"Conv-input:(\d{1,5})x", re.ASCII)
 
 
 class Table(NamedTuple):
-    """The rows for one input size, in pixels (0 if it is not known)."""
+    """The rows for one input size in pixels (0 if it is unknown)."""
 
     resolution: int
     rows: tuple[Entry, ...]
 
 
 def tables_of(file: str, top: tuple[Entry, ...]) -> list[Table]:
-    """Return the tables of a file, which is one table or has several below ``tables``."""
+    """Return the tables of a file: the file itself, or those under its entry ``tables``."""
     packed = next((entry.inside for entry in top if entry.name == "tables"), None)
     if packed is None:
         return [Table(_resolution(top), top)]
@@ -56,7 +56,7 @@ def tables_of(file: str, top: tuple[Entry, ...]) -> list[Table]:
         if name == "unit" and str(value).split()[:1] != ["ms"]:
             raise InvalidFile(file, f"{place}: unit is {value!r}, expected 'ms'")
         if name not in ("unit", "tables") and not name.startswith("_"):
-            raise InvalidFile(file, f"{place}: {name!r} is not known beside 'tables' and 'unit'")
+            raise InvalidFile(file, f"{place}: unknown entry {name!r}, expected 'tables' or 'unit'")
     tables: list[Table] = []
     for place, name, value in packed:
         rows = Entry(place, name, value).inside
@@ -66,7 +66,9 @@ def tables_of(file: str, top: tuple[Entry, ...]) -> list[Table]:
             )
         labelled = tuple(Entry(f"table {name}, {row.place}", row.name, row.value) for row in rows)
         if _resolution(rows) not in (0, int(name)):
-            raise InvalidFile(file, f"table {name!r} has the first layer of {_resolution(rows)} px")
+            raise InvalidFile(
+                file, f"the first layer of table {name!r} is for {_resolution(rows)} px"
+            )
         tables.append(Table(int(name), labelled))
     return tables
 
@@ -82,14 +84,17 @@ def guess(tables: Sequence[Table]) -> LayerDialect | None:
 def read_tables(
     file: str, tables: Iterable[Table], dialect: LayerDialect
 ) -> tuple[list[Observation], list[str]]:
-    """Return the blocks of all tables, each table's own (sizes share blocks behind the pool)."""
+    """Return the blocks of all tables, and notes.
+
+    Each table is read by itself, because tables of different sizes share the blocks after the pool.
+    """
     observations: list[Observation] = []
     notes: list[str] = []
     for table in tables:
         reader = _Reader(dialect)
         pools = [row for row in table.rows if row.name.startswith("AvgPool2D-")]
         others = [row for row in table.rows if not row.name.startswith("AvgPool2D-")]
-        # pools first: a Conv_2 row is read together with its pool
+        # pools come first, because a Conv_2 row is read together with its pool
         rows = [(row.place, row) for row in (*pools, *others)]
         read, read_notes = collect(file, rows, reader.read)
         reader.check_pools(file)
@@ -105,7 +110,7 @@ class _Reader:
     def __init__(self, dialect: LayerDialect) -> None:
         self.dialect: LayerDialect = dialect
         self.pools: dict[Layer, tuple[Entry, float, float]] = {}
-        """Row, ms and its error of each ``AvgPool2D``."""
+        """Row, latency in ms and its relative error of each ``AvgPool2D``."""
         self.used: set[Layer] = set()
         self.notes: list[str] = []
 
@@ -121,22 +126,23 @@ class _Reader:
             return self._mixes(row, layer, ms, error)
         block = block_of(row.name, layer, self.dialect)
         if shortcut_differs(layer, block):
-            self.notes.append(f"{block.key}: idskip:0 in the table, our block adds its input")
+            self.notes.append(f"{block.key}: the table has idskip:0, but this block adds its input")
         return [NamedObservation(row.name, Observation("in_network", (block,), ms, error))]
 
     def check_pools(self, file: str) -> None:
         for pool, (row, _, _) in self.pools.items():
             if pool not in self.used:
                 raise InvalidFile(
-                    file, f"{row.place}: {row.name!r} needs a row Conv_2 of {pool.in_channels} "
-                    "input channels, there is none"
-                )  # fmt: skip
+                    file,
+                    f"{row.place}: {row.name!r} has no matching row Conv_2 with "
+                    f"{pool.in_channels} input channels",
+                )
 
     def _mixes(self, row: Entry, conv: Layer, ms: float, error: float) -> list[NamedObservation]:
         pools = [pool for pool in self.pools if pool.out_channels == conv.in_channels]
         if not pools or conv.in_size != 1:
             raise WrongRow(
-                f"{row.name!r} needs a row AvgPool2D of {conv.in_channels} channels, there is none"
+                f"{row.name!r} has no matching row AvgPool2D with {conv.in_channels} channels"
             )
         self.used.update(pools)
         mixes: list[NamedObservation] = []
@@ -152,7 +158,7 @@ class _Reader:
 
 
 def _mean_and_error(row: Entry) -> tuple[float, float]:
-    """Return the mean in ms, and its relative standard error (0 if the table does not say)."""
+    """Return the mean in ms, and its relative standard error (0 if it is unknown)."""
     if row.inside is None:
         raise WrongRow(
             f"{row.name!r} is {shortened(row.value)}, expected count, mean and var or std"
@@ -172,6 +178,6 @@ def _mean_and_error(row: Entry) -> tuple[float, float]:
 
 
 def _resolution(rows: tuple[Entry, ...]) -> int:
-    """Return the input size of the only first convolution among ``rows``, else 0."""
-    sizes = {match[1] for row in rows if (match := _FIRST.match(row.name))}
+    """Return the input size of the first convolution, 0 if ``rows`` have none or several sizes."""
+    sizes = {match[1] for row in rows if (match := _FIRST_CONV.match(row.name))}
     return int(sizes.pop()) if len(sizes) == 1 else 0

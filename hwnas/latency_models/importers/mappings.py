@@ -1,6 +1,6 @@
-"""YAML and JSON files of nested mappings, with the place of every row; repeated names stay apart.
+"""YAML and JSON files of nested mappings, with the place of every row; repeated names are kept.
 
-Only mappings, text and numbers are read: no tags, no aliases, nothing that runs.
+Only mappings, text and numbers are read: no tags, no aliases, nothing that executes code.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ PLAIN_TAGS = {
     f"tag:yaml.org,2002:{kind}"
     for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value", "merge")
 }
-"""Tags that YAML resolves by itself; any other tag was written in the file."""
+"""Tags that YAML resolves implicitly; any other tag is explicit in the file."""
 
 
 class Entry(NamedTuple):
-    """A name in a mapping and its value: text, a number, or entries again."""
+    """A name in a mapping and its value: text, a number, or nested entries."""
 
     place: str
     name: str
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
     @property
     def inside(self) -> tuple[Entry, ...] | None:
-        """The entries of a mapping, ``None`` for any other value."""
+        """The entries of a nested mapping, or ``None`` for any other value."""
         entries = cast("tuple[Entry, ...]", self.value)
         return entries if isinstance(self.value, tuple) else None
 
@@ -41,13 +41,13 @@ def read_mapping(file: str, text: str) -> tuple[Entry, ...]:
         top = _json(text) if text.lstrip().startswith("{") else _yaml(file, text)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise InvalidFile(file, f"{line}{error.problem or 'is no YAML'}") from None
+        raise InvalidFile(file, f"{line}{error.problem or 'is not valid YAML'}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidFile(file, " ".join(str(error).split())) from None
     except RecursionError:
         raise InvalidFile(file, "is nested too deeply to be a latency table") from None
     if not isinstance(top, tuple):
-        raise InvalidFile(file, "expected a mapping of layers' names to their latencies")
+        raise InvalidFile(file, "expected a mapping from layer names to latencies")
     return cast("tuple[Entry, ...]", top)
 
 
@@ -66,7 +66,7 @@ def _yaml(file: str, text: str) -> object:
     def plain(node: yaml.Node, deep: int) -> object:
         line = node.start_mark.line + 1
         if id(node) in seen or node.tag not in PLAIN_TAGS:
-            raise InvalidFile(file, f"line {line}: aliases and tags are not read")
+            raise InvalidFile(file, f"line {line}: aliases and tags are not supported")
         seen.add(id(node))
         if isinstance(node, yaml.ScalarNode):
             return str(node.value)

@@ -1,19 +1,19 @@
 """Plain CSV with one block, or one whole network, per row.
 
 * ``key``: a block key, e.g. ``mbconv k5 s2 e6 32>64 @56``; several, separated by ``;``, are a whole
-  network; none, with ``scope`` ``isolated``, is the null model. Instead of it: ``op``,
-  ``in_channels``, ``out_channels``, ``kernel_size``, ``stride``, ``expand_ratio``, ``in_size`` and,
-  if wanted, ``activation`` (relu6) and ``squeeze_excite`` (0).
-* One column of latencies with the unit in its name: ``ms``, ``median_us``, ``mean_s``, …
+  network; an empty key with ``scope`` ``isolated`` is the null model. Alternatively the columns
+  ``op``, ``in_channels``, ``out_channels``, ``kernel_size``, ``stride``, ``expand_ratio``,
+  ``in_size`` and optionally ``activation`` (default relu6) and ``squeeze_excite`` (default 0).
+* One latency column with the unit in its name: ``ms``, ``median_us``, ``mean_s``, …
 
 Optional:
 
-* ``standard_error``: relative, 0.02 is 2 %. Or ``std_ms``, ``std_us``, ``std_s``: the deviation of
-  single runs, which gives the standard error together with ``count``, the number of runs.
-* ``scope``: ``isolated``, ``in_network`` or ``network``, see `Observation`; without it one block is
+* ``standard_error``: relative, 0.02 is 2 %. Alternatively ``std_ms``, ``std_us`` or ``std_s``, the
+  standard deviation of single runs, together with ``count``, the number of runs.
+* ``scope``: ``isolated``, ``in_network`` or ``network``, see `Observation`; by default one block is
   ``in_network`` and several are a ``network``.
-* ``batch``: inputs of a call, the same in all rows; without it 1. Latencies are those of a call.
-* ``comment``: not read.
+* ``batch``: inputs per call, the same in all rows (default 1). Latencies are per call.
+* ``comment``: ignored.
 """
 
 from __future__ import annotations
@@ -33,40 +33,47 @@ from hwnas.latency_models.importers.columns import (
 from hwnas.latency_models.importers.rows import (
     NamedObservation,
     WrongRow,
+    check_block,
     collect,
     error_of_mean,
     latency_ms,
     number,
-    sensible,
     spread,
     whole,
 )
 from hwnas.latency_models.observation import Observation, Scope
 
 FIELDS = (
-    "op", "in_channels", "out_channels", "kernel_size", "stride", "expand_ratio", "in_size",
-)  # fmt: skip
+    "op",
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "expand_ratio",
+    "in_size",
+)
 FLAGS = ("activation", "squeeze_excite")
 OPTIONAL = ("standard_error", "count", "scope", "batch", "comment")
 
 
 def read_plain(file: str, table: Table) -> tuple[list[Observation], list[str], int]:
-    """Return the observations of a plain CSV file, notes on them, and the inputs of a call."""
+    """Return the observations of a plain CSV file, notes for the user, and the batch."""
     reader = _Reader(file, table.columns)
     observations, notes = collect(file, table.rows, reader.read)
     batches = sorted(reader.batches)
     if len(batches) > 1:
         raise InvalidFile(
-            file, f"has latencies at the batches {', '.join(map(str, batches))}, which are those "
-            "of as many devices; expected one"
-        )  # fmt: skip
+            file,
+            f"has rows of the batches {', '.join(map(str, batches))}; expected one batch "
+            "per file, because each batch has a latency model of its own",
+        )
     if batches and batches != [1]:
-        notes.append(f"latencies of calls of {batches[0]} inputs")
+        notes.append(f"latencies are per call of {batches[0]} inputs")
     if "scope" not in table.columns:
         networks = sum(row.scope == "network" for row in observations)
         notes.append(
-            f"no column 'scope': {len(observations) - networks} blocks taken as 'in_network' "
-            f"(without the cost of a call), {networks} rows of several blocks as networks"
+            f"no column 'scope': {len(observations) - networks} blocks read as 'in_network' "
+            f"(without the cost of a call), {networks} rows with several blocks as networks"
         )
     return observations, notes, max(batches, default=1)
 
@@ -83,14 +90,14 @@ class _Reader:
         flags = () if self.by_key else FLAGS
         check_columns(file, columns, (*named, *flags, *timed, *OPTIONAL), named)
         self.batches: set[int] = set()
-        """Of the rows read."""
+        """Those of all rows so far."""
 
     def read(self, row: Row) -> list[NamedObservation]:
         blocks = _keyed(row["key"]) if self.by_key else [_fields(row)]
         scope = _scope(row.get("scope", ""), len(blocks))
         if not blocks and scope != "isolated":
             raise WrongRow(
-                "key is empty, expected a block key (or the scope 'isolated': the null model)"
+                "key is empty, expected a block key (or the scope 'isolated' for the null model)"
             )
         self.batches.add(whole("batch", row["batch"]) if row.get("batch") else 1)
         ms = latency_ms(self.latency.column, row[self.latency.column], self.latency.ms_per_unit)
@@ -102,15 +109,15 @@ class _Reader:
 
 
 def _keyed(keys: str) -> list[Block]:
-    """Return the blocks of a row; skipped ones compute nothing and may be in a network."""
+    """Return the blocks of a row; skipped blocks of a network are dropped, since they are free."""
     try:
         blocks = [Block.from_key(key.strip()) for key in keys.split(";") if key.strip()]
     except (UsageError, ValueError) as error:
-        # ValueError: Python converts no text of thousands of digits
+        # ValueError: Python does not convert texts of thousands of digits
         raise WrongRow(str(error)) from None
     if len(blocks) > 1:
         blocks = [block for block in blocks if not block.is_free]
-    return [sensible(block) for block in blocks]
+    return [check_block(block) for block in blocks]
 
 
 def _fields(row: Row) -> Block:
@@ -127,7 +134,7 @@ def _fields(row: Row) -> Block:
         squeeze_excite=flag in ("1", "true"),
         **sizes,
     )
-    return sensible(block)
+    return check_block(block)
 
 
 def _scope(given: str, blocks: int) -> Scope:
@@ -140,7 +147,7 @@ def _scope(given: str, blocks: int) -> Scope:
 
 
 def _standard_error(row: Row, deviation: Timed | None, ms: float) -> float:
-    """Return the relative standard error of a row, 0 where nothing tells it."""
+    """Return the relative standard error of a row, 0 if it is unknown."""
     given = row.get("standard_error", "")
     count = whole("count", row["count"]) if row.get("count") else None
     std = row[deviation.column] if deviation is not None else ""

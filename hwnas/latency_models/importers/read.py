@@ -25,11 +25,11 @@ Dialect = Literal["proxylessnas", "ofa", "nn-meter", "csv"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
 MIN_MACS_PER_S, MAX_MACS_PER_S = 5e7, 5e12
-"""Plausible speeds at batch 1: of a microcontroller and of a large GPU."""
+"""Plausible speeds at batch 1, from a microcontroller to a large GPU."""
 MAX_RATE_FACTOR = 300
-"""A block whose rate differs from the file's median by a larger factor is in another unit."""
+"""A row whose rate differs from the median by a larger factor is probably in another unit."""
 MIN_MACS = 1_000_000
-"""The latency of a smaller block hardly depends on its MACs."""
+"""Rows with fewer MACs are not checked: their latency hardly depends on the MACs."""
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class Imported(msgspec.Struct, frozen=True):
 def read_observations(
     path: Path, dialect: Dialect | None = None, resolution: int | None = None
 ) -> Imported:
-    """Read a file, or a folder with a table of layers for each input size.
+    """Read a file, or a folder with one table of layers for each input size.
 
     The dialect is detected from the content if it is not given. ``resolution`` selects the
     table for one input size, in pixels. Raises an `InvalidFile` that names the first wrong row.
@@ -57,7 +57,9 @@ def read_observations(
         observations, dialect, notes = _layers(path, dialect, resolution)
     else:
         if resolution is not None:
-            raise InvalidFile(str(path), "is CSV, which has no table for each resolution")
+            raise InvalidFile(
+                str(path), "is CSV, but a resolution selects among tables of layers (YAML or JSON)"
+            )
         observations, dialect, notes, batch = _csv(path, dialect)
     if not observations:
         raise InvalidFile(str(path), "has no rows, expected at least one latency")
@@ -65,7 +67,7 @@ def read_observations(
 
 
 def _is_layers(path: Path) -> bool:
-    """Whether a file has nested mappings; CSV is what has a comma in its first line."""
+    """Whether a file has nested mappings, by its suffix or else by its first line."""
     if path.is_dir() or path.suffix.lower() in (".yaml", ".yml", ".json"):
         return True
     if path.suffix.lower() in (".csv", ".tsv"):
@@ -88,14 +90,16 @@ def _layers(
     if dialect not in ("proxylessnas", "ofa"):
         raise InvalidFile(
             str(path),
-            "is not a latency table: no row is named as a layer, e.g. 'Conv_1-input:7x7x320-output:"
-            f"7x7x1280'; known dialects: {', '.join(DIALECTS)}",
+            "is not a latency table: no row has the name of a layer, e.g. 'Conv_1-input:7x7x320-"
+            f"output:7x7x1280'; known dialects: {', '.join(DIALECTS)}",
         )
     if resolution is not None:
-        there = [str(table.resolution) for _, table in tables]
+        available = [str(table.resolution) for _, table in tables]
         tables = [(file, table) for file, table in tables if table.resolution == resolution]
         if not tables:
-            raise UnknownName(f"table in {path}", f"{resolution} px", [f"{px} px" for px in there])
+            raise UnknownName(
+                f"table in {path}", f"{resolution} px", [f"{px} px" for px in available]
+            )
     observations: list[Observation] = []
     notes: list[str] = []
     for file, table in tables:
@@ -137,7 +141,7 @@ def _text(path: Path) -> str:
 
 
 def _unit_notes(observations: Sequence[Observation]) -> list[str]:
-    """Return notes on latencies that cannot be milliseconds, given what is computed."""
+    """Return notes on latencies that are implausible in ms for the MACs of the row."""
     rates = [
         (observation, macs / (observation.ms / 1e3))
         for observation in observations
@@ -150,7 +154,7 @@ def _unit_notes(observations: Sequence[Observation]) -> list[str]:
     if not MIN_MACS_PER_S < typical < MAX_MACS_PER_S:
         speed = "slow" if typical <= MIN_MACS_PER_S else "fast"
         notes.append(
-            f"the median row computes {typical / 1e9:.3g} billion MACs per second, which is "
+            f"the median row computes {typical / 1e9:.3g} billion MACs per second, which is too "
             f"{speed} for any processor: is the unit right?"
         )
     outliers = [

@@ -1,4 +1,4 @@
-"""Reading rows, for all dialects: checks of values, duplicates, and errors that name the row."""
+"""Checks of the rows of all dialects: values, duplicates, and errors that name the row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hwnas.errors import InvalidFile
 from hwnas.latency_models.observation import Observation
 
 MAX_MS = 1e7
-"""Almost three hours; no inference takes longer, so a larger number is a mistake."""
+"""Almost three hours; a larger number is a mistake."""
 MAX_SIZE = 99_999
 """Largest number of channels or pixels; up to it `Block.expand_ratio` is exact."""
 
@@ -24,7 +24,7 @@ class WrongRow(Exception):
 
 
 class NamedObservation(NamedTuple):
-    """An observation, and a name that no row with another latency may repeat."""
+    """An observation, and its name; rows with the same name must have the same latency."""
 
     name: str
     observation: Observation
@@ -58,12 +58,12 @@ def collect(
         others = ", ".join(place for place, _ in wrong[1:6]) + (", …" if len(wrong) > 6 else "")
         more = f" ({len(wrong) - 1} more wrong: {others})" if len(wrong) > 1 else ""
         raise InvalidFile(file, f"{wrong[0][0]}: {wrong[0][1]}{more}")
-    notes = [f"merged with an equal row before: {', '.join(repeated)}"] if repeated else []
+    notes = [f"duplicates of earlier rows, merged: {', '.join(repeated)}"] if repeated else []
     return [observation for _, observation in first.values()], notes
 
 
 def number(what: str, given: object) -> float:
-    """Return ``given``, a number or its text, as a float that is finite."""
+    """Return ``given``, a number or its text, as a finite float."""
     try:
         value = float(given) if isinstance(given, int | float | str) else inf
     except (ValueError, OverflowError):
@@ -82,7 +82,7 @@ def whole(what: str, given: object) -> int:
 
 
 def latency_ms(what: str, given: object, ms_per_unit: float = 1.0) -> float:
-    """Return a latency in ms; zero and negative ones are wrong, not fast."""
+    """Return a latency in ms. Raises `WrongRow` unless it is positive."""
     value = number(what, given) * ms_per_unit
     if not 0 < value < MAX_MS:
         raise WrongRow(f"{what} is {given}, expected a latency above 0")
@@ -90,7 +90,7 @@ def latency_ms(what: str, given: object, ms_per_unit: float = 1.0) -> float:
 
 
 def spread(what: str, given: object) -> float:
-    """Return a variance, deviation or relative error; negative ones are wrong."""
+    """Return a variance, deviation or relative error. Raises `WrongRow` if it is negative."""
     value = number(what, given)
     if value < 0:
         raise WrongRow(f"{what} is {given}, expected 0 or more")
@@ -102,7 +102,7 @@ def error_of_mean(std_ms: float, count: int, mean_ms: float) -> float:
     return std_ms / sqrt(count) / mean_ms
 
 
-def sensible(block: Block) -> Block:
+def check_block(block: Block) -> Block:
     """Return ``block`` if it can be computed, else raise `WrongRow`."""
     name = f"block {block.key!r}"
     if block.op not in OPS or block.op == "identity":

@@ -13,10 +13,11 @@ def card(model: LatencyModel) -> str:
     counts = [
         (sum(seen.scope == scope and bool(seen.blocks) for seen in model.observations), words)
         for scope, words in (
-            ("isolated", "blocks alone"), ("in_network", "blocks inside networks"),
+            ("isolated", "blocks alone"),
+            ("in_network", "blocks inside networks"),
             ("network", "whole networks"),
         )
-    ]  # fmt: skip
+    ]
     summary = ", ".join(f"{count} {words}" for count, words in counts if count)
     lines = [
         f"# Latency model of {model.device}",

@@ -90,7 +90,7 @@ def _devices() -> list[str]:
             for device in folder.iterdir()
             if device.is_dir()
         }
-    )  # fmt: skip
+    )
 
 
 def _devices_with_profiles() -> list[str]:

@@ -33,7 +33,7 @@ def read_measured(folder: Path) -> LatencyModel | None:
 
 
 def write_measured(model: LatencyModel, folder: Path) -> None:
-    """Write ``model.json`` and the card that says what it is worth."""
+    """Write ``model.json`` and the card, which states its accuracy."""
     write_model(model, folder / "model.json")
     write_atomic(folder / "card.md", card(model))
 

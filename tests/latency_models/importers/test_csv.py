@@ -26,8 +26,8 @@ def test_kernels_that_are_blocks_are_blocks_timed_alone(tmp_path: Path) -> None:
         Observation("isolated", blocks_of("conv k1 s1 e1 96>160 @14 relu"), 37.53, 0.314 / 37.53),
         Observation("isolated", blocks_of("conv k3 s2 e1 24>48 @28"), 0.5),
     )
-    assert "rows passed over, part of a block only: 1 dwconv-bn-relu" in imported.notes
-    assert "column 'latency' taken as milliseconds, as nn-Meter writes it" in imported.notes
+    assert "rows skipped because they are only part of a block: 1 dwconv-bn-relu" in imported.notes
+    assert "column 'latency' is read as milliseconds, the unit of nn-Meter" in imported.notes
 
 
 def test_a_fully_connected_kernel_is_a_classifier_behind_the_pool(tmp_path: Path) -> None:
@@ -41,10 +41,10 @@ def test_a_fully_connected_kernel_is_a_classifier_behind_the_pool(tmp_path: Path
     [
         ("conv-bn-relu6_", "conv-gelu_", "line 3: kernel is 'conv-gelu', expected one of conv-bn"),
         ("28,24,48", "28,,48", "line 3: kernel 'conv-bn-relu6' needs a value in column CIN"),
-        ("28,24,48,3,2,1.5,0.1,0.5", "28,24", "line 3 has 3 values, the header names 9 columns"),
+        ("28,24,48,3,2,1.5,0.1,0.5", "28,24", "line 3 has 3 values, the header has 9 columns"),
         ("0.1,0.5", "0.1,inf", "line 3: latency is 'inf', expected a number"),
-        ("COUT", "C_OUT", "column 'C_OUT' is not known, did you mean 'COUT'?"),
-        ("latency\n", "latency_min\n", "has no column of latencies with its unit"),
+        ("COUT", "C_OUT", "unknown column 'C_OUT', did you mean 'COUT'?"),
+        ("latency\n", "latency_min\n", "has no latency column with a unit in its name"),
     ],
 )
 def test_a_wrong_kernel_is_named(tmp_path: Path, old: str, new: str, why: str) -> None:
@@ -54,7 +54,7 @@ def test_a_wrong_kernel_is_named(tmp_path: Path, old: str, new: str, why: str) -
 
 
 def test_kernels_of_which_none_is_a_block_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidFile, match="no kernel is a block of ours: 1 maxpool"):
+    with pytest.raises(InvalidFile, match="has no kernel that is a whole block: 1 maxpool"):
         read(tmp_path, "kernels.csv", "kernel,HW,CIN,latency_ms\nmaxpool,28,8,1\n")
 
 
@@ -88,7 +88,7 @@ def test_blocks_may_be_given_field_by_field(tmp_path: Path) -> None:
     assert block.blocks == blocks_of("mbconv k3 s2 e3.2 20>48 @56 se relu")
     assert block.standard_error == pytest.approx(0.01)
     assert classifier == Observation("in_network", blocks_of("logits k1 s1 e1 8>10 @7"), 0.1)
-    assert "no column 'scope': 2 blocks taken as 'in_network'" in imported.notes[0]
+    assert "no column 'scope': 2 blocks read as 'in_network'" in imported.notes[0]
 
 
 def test_the_null_model_is_a_row_without_a_key(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_the_null_model_is_a_row_without_a_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("key,latency\nconv k3 s2 e1 3>32 @224,1\n", "has no column of latencies with its unit"),
+        ("key,latency\nconv k3 s2 e1 3>32 @224,1\n", "has no latency column with a unit"),
         ("key,ms,us\nconv k3 s2 e1 3>32 @224,1,1000\n", "has 2 columns with a unit, ms, us"),
-        ("key,ms,pixels\nlogits k1 s1 e1 8>10 @7,1,1\n", "column 'pixels' is not known"),
+        ("key,ms,pixels\nlogits k1 s1 e1 8>10 @7,1,1\n", "unknown column 'pixels'"),
         ("key,ms,batch\nlogits k1 s1 e1 8>10 @7,1,0\n", "batch is '0', expected a whole number"),
         ("ms\n1\n", "has no column op, in_channels"),
         ("op,ms\nconv,1\n", "has no column in_channels, out_channels"),
@@ -122,7 +122,7 @@ def test_the_null_model_is_a_row_without_a_key(tmp_path: Path) -> None:
         ("key,ms\nlogits k1 s1 e1 8>10 @7,-1\n", "line 2: ms is -1, expected a latency above 0"),
         ("key,ms\nlogits k1 s1 e1 8>10 @7,\n", "line 2: ms is '', expected a number"),
         ("key,ms\nlogits k1 s1 e1 8>10 @7,1\nlogits k1 s1 e1 8>10 @7,2\n", "line 3: 'in_network l"),
-        ("key,ms\nlogits k1 s1 e1 8>10 @7,1,9\n", "line 2 has 3 values, the header names 2"),
+        ("key,ms\nlogits k1 s1 e1 8>10 @7,1,9\n", "line 2 has 3 values, the header has 2"),
         ('key,ms\n"logits k1 s1 e1 8>10 @7,1\n', "unexpected end of data"),
     ],
 )
@@ -138,7 +138,7 @@ def test_microseconds_called_milliseconds_are_told(tmp_path: Path) -> None:
     right = read(tmp_path, "a.csv", "key,ms,scope\n" + row.format(ms="1.5,in_network"))
     assert right.notes == ()
     wrong = read(tmp_path, "a.csv", "key,ms,scope\n" + row.format(ms="1500,in_network"))
-    assert "slow for any processor: is the unit right?" in wrong.notes[0]
+    assert "too slow for any processor: is the unit right?" in wrong.notes[0]
 
 
 def test_one_row_in_another_unit_is_told(tmp_path: Path) -> None:

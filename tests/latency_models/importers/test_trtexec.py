@@ -133,7 +133,9 @@ def test_a_batch_is_read_from_the_inputs_that_were_bound(
 
 def test_a_log_of_another_input_is_refused() -> None:
     """trtexec takes 1 for every free axis without an explicit size."""
-    with pytest.raises(InvalidFile, match=r"input of 1x3x1x1, the network takes 3x224x224"):
+    with pytest.raises(
+        InvalidFile, match=r"input of shape 1x3x1x1, expected 3x224x224 after the batch"
+    ):
         read_inputs(log(bound="1x3x1x1")).batch("a.log", (3, 224, 224))
     two = log(bound="1x3x224x224") + BOUND.format(made="Input binding", shape="1", end="").replace(
         "images", "scale"
@@ -168,7 +170,7 @@ def test_a_batch_is_kept_as_another_device(tmp_path: Path, monkeypatch: pytest.M
     table = tmp_path / "latency_models" / "orin-batch8" / "observations.csv"
     assert "batch" in table.read_text()
     imported = read_observations(table)
-    assert imported.observations[0].ms == 0.81 and "calls of 8 inputs" in imported.notes[0]
+    assert imported.observations[0].ms == 0.81 and "per call of 8 inputs" in imported.notes[0]
     document = json.loads(
         call(str(tmp_path / "plain.log"), "--device", "orin", "--batch", "8", "--json")
     )
@@ -179,7 +181,9 @@ def test_a_batch_is_kept_as_another_device(tmp_path: Path, monkeypatch: pytest.M
     )
     with pytest.raises(InvalidFile, match=r"has latencies of batch 8, the log has batch 1"):
         call(str(tmp_path / "plain.log"), "--device", "orin", "--batch", "1", "--out", str(table))
-    with pytest.raises(UsageError, match="orin-batch4 is the name of a device at batch 4"):
+    with pytest.raises(
+        UsageError, match="device 'orin-batch4' is for batch 4, the log has batch 8"
+    ):
         call(str(tmp_path / "eight.log"), "--device", "orin-batch4")
     with pytest.raises(UsageError, match=r"--batch 1: \S+ states a batch of 8"):
         call(str(tmp_path / "eight.log"), "--device", "orin", "--batch", "1")
@@ -195,7 +199,7 @@ def test_a_table_of_several_batches_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text(
         f"key,ms,scope,batch\n{key},1,in_network,1\n{key},5,isolated,8\n"
     )
-    with pytest.raises(InvalidFile, match="latencies at the batches 1, 8"):
+    with pytest.raises(InvalidFile, match="has rows of the batches 1, 8"):
         read_observations(tmp_path / "b.csv")
 
 

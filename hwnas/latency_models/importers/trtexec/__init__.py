@@ -1,1 +1,1 @@
-"""What `trtexec` prints, as observations of whole networks."""
+"""Importer of logs of TensorRT's `trtexec`: observations of whole networks."""

@@ -46,8 +46,8 @@ def collect_log(
 ) -> CollectedLog:
     """Read a log of the network ``blocks``, and add it to the device's ``observations.csv``.
 
-    ``batch`` is the number of inputs of a call, for a log that does not state it. A log of another
-    batch than 1 belongs to the device of that batch, see `batch_device`.
+    ``batch`` is the number of inputs per call, for a log that does not state it. A batch other
+    than 1 belongs to a device name of its own, see `batch_device`.
     """
     times = read_trtexec(log)
     batch = _batch(log, times.inputs.batch(str(log), input_shape), batch)
@@ -78,10 +78,10 @@ def _batch(log: Path, logged: int | None, given: int | None) -> int:
 
 
 def _add_row(path: Path, row: tuple[str, ...]) -> int:
-    """Add a row, or replace that of the same network; return the number of rows.
+    """Add a row, replacing one of the same network; return the number of rows.
 
-    Raises `InvalidFile` for a file with other columns, whose numbers may have another unit, or with
-    another batch.
+    Raises `InvalidFile` for a file with another batch, or with other columns, whose unit may
+    differ.
     """
     rows: list[list[str]] = []
     if path.exists():

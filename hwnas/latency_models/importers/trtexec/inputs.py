@@ -1,9 +1,9 @@
-"""How many inputs a call of ``trtexec`` computed, by what its log says of the network's inputs.
+"""The batch of a ``trtexec`` run, from the input shapes in its log.
 
-With an explicit batch it is the first axis of the shape that was bound (``Created input binding
-for x with dimensions 8x3x224x224``; ``Input inference shape: x=8x3x224x224``), with TensorRT 7's
-implicit one ``Batch: 8`` of the inference options. ``Batch: 1`` alone says nothing: it is printed
-of every engine that is loaded, whatever its batch.
+An explicit batch is the first axis of the bound shape (``Created input binding for x with
+dimensions 8x3x224x224``; ``Input inference shape: x=8x3x224x224``). The implicit batch of TensorRT
+7 is ``Batch: 8`` in the inference options. ``Batch: 1`` alone has no meaning, because it is printed
+for every loaded engine, whatever its batch.
 """
 
 from __future__ import annotations
@@ -23,35 +23,37 @@ _OPTION = re.compile(r"\] Batch: (\d{1,9})\b")
 
 
 class TimedInputs(msgspec.Struct, frozen=True):
-    """What a log says of the inputs of a call."""
+    """The input shapes and the batch option in a log."""
 
     shapes: dict[str, tuple[int, ...]] = {}
-    """By the input's name."""
+    """By input name."""
     option: int | None = None
-    """``--batch`` as the log has it; None for an explicit batch."""
+    """The option ``--batch``; None for an explicit batch."""
 
     def batch(self, path: str, input_shape: tuple[int, ...]) -> int | None:
-        """Return the inputs of a call; None where the log doesn't say it.
+        """Return the number of inputs per call, or None if the log does not state it.
 
-        ``input_shape``: channels, height and width that the network takes. Raises `InvalidFile`
-        for a log of a network that takes something else.
+        ``input_shape``: channels, height and width of the network's input. Raises `InvalidFile`
+        for a log of a network with another input.
         """
         if not self.shapes:
             return self.option if (self.option or 1) > 1 else None
         if len(self.shapes) > 1:
             raise InvalidFile(
-                path, f"is of a network of {len(self.shapes)} inputs ({', '.join(self.shapes)}), "
-                "expected one"
-            )  # fmt: skip
+                path,
+                f"is the log of a network with {len(self.shapes)} inputs "
+                f"({', '.join(self.shapes)}), expected one",
+            )
         [shape] = self.shapes.values()
         if shape[1:] == input_shape and shape[0] > 0:
             return shape[0]
         if shape == input_shape:
             return self.option or 1
         raise InvalidFile(
-            path, f"is of an input of {_crossed(shape)}, the network takes {_crossed(input_shape)} "
-            "(with any batch before it)"
-        )  # fmt: skip
+            path,
+            f"has an input of shape {_format_shape(shape)}, expected "
+            f"{_format_shape(input_shape)} after the batch",
+        )
 
 
 def read_inputs(text: str) -> TimedInputs:
@@ -65,19 +67,22 @@ def read_inputs(text: str) -> TimedInputs:
 
 
 def batch_device(device: str, batch: int) -> str:
-    """Return the name of a device at a batch: ``orin``, at 8 ``orin-batch8``.
+    """Return the device name for a batch: ``orin`` for 1, ``orin-batch8`` for 8.
 
-    A call of another batch has another latency, so it is another device, as ``v100-batch64`` is.
-    Raises `UsageError` for a name that says another batch.
+    Each batch has a latency model of its own and therefore a device name, e.g. ``v100-batch64``.
+    Raises `UsageError` for a name that ends in another batch.
     """
     _, mark, named = device.rpartition("-batch")
-    says = int(named) if mark and named.isascii() and named.isdigit() and len(named) < 10 else None
-    if says == batch or (says is None and batch == 1):
+    is_number = mark and named.isascii() and named.isdigit() and len(named) < 10
+    device_batch = int(named) if is_number else None
+    if device_batch == batch or (device_batch is None and batch == 1):
         return device
-    if says is None:
+    if device_batch is None:
         return f"{device}-batch{batch}"
-    raise UsageError(f"{device} is the name of a device at batch {says}, the log is of {batch}")
+    raise UsageError(
+        f"the device {device!r} is for batch {device_batch}, the log has batch {batch}"
+    )
 
 
-def _crossed(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))

@@ -1,8 +1,8 @@
-"""What TensorRT's ``trtexec`` prints of a network: one observation, with its transfers apart.
+"""Parser of the performance summary of TensorRT's ``trtexec``, versions 7 to 10.
 
-The performance summary of TensorRT 7 to 10. The latency is the median of "GPU Compute Time", as
-hwnas measures GPUs; copies, enqueueing and throughput are told beside it. All times are of one
-call, which computes a whole batch (`inputs`).
+The latency is the median of "GPU Compute Time", as in hwnas's own measurements on GPUs; transfers,
+enqueueing and throughput are reported separately. All times are per call, which computes a whole
+batch (`inputs`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hwnas.latency_models.observation import Observation
 
 MAX_MS = 1e7
 MAX_LOG_BYTES = 64 * 2**20
-"""Bytes of a log that are read; verbose logs are long."""
+"""Only the first bytes of a log are read, since verbose logs can be huge."""
 RUN_BEGINS = "&&&& RUNNING"
 _NUMBER = r"[-+]?\d{1,12}(?:\.\d{1,12})?(?:[eE][-+]?\d{1,3})?"
 _LINE = re.compile(
@@ -45,7 +45,7 @@ class Spread(msgspec.Struct, frozen=True):
     min_ms: float
     max_ms: float
     percentiles_ms: dict[str, float] = {}
-    """By share in percent, e.g. ``{"90": 1.2}``; which ones differs from version to version."""
+    """By percentage, e.g. ``{"90": 1.2}``; which are printed depends on the version."""
 
 
 class TrtexecTimes(msgspec.Struct, frozen=True):
@@ -61,18 +61,18 @@ class TrtexecTimes(msgspec.Struct, frozen=True):
     """As printed, see `inputs_per_s`."""
     runs: int | None = None
     unstable_cv: float | None = None
-    """``trtexec``'s own warning that the compute time varies so much."""
+    """Coefficient of variation in ``trtexec``'s own warning of unstable compute times."""
     inputs: TimedInputs = TimedInputs()
 
     def inputs_per_s(self, batch: int) -> float | None:
-        """Return the throughput in inputs: ``trtexec`` counts calls, times its option --batch."""
+        """Return inputs per second; ``trtexec`` prints calls times its option --batch."""
         if self.throughput_per_s is None:
             return None
         return self.throughput_per_s * batch / max(self.inputs.option or 1, 1)
 
     @property
     def standard_error(self) -> float:
-        """Relative, of the median: from the warning's CV, else from the 90 % percentile."""
+        """Relative standard error of the median, from the CV or the 90th percentile."""
         p90_ms = self.compute.percentiles_ms.get("90")
         spread = self.unstable_cv or 0.0
         if p90_ms is not None and p90_ms > self.compute.median_ms:
@@ -90,7 +90,7 @@ def is_trtexec(path: Path) -> bool:
 
 
 def read_trtexec(path: Path) -> TrtexecTimes:
-    """Read a log. Raises `InvalidFile` where it has no summary."""
+    """Read a log. Raises `InvalidFile` if it has no summary."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_LOG_BYTES).decode(errors="replace")
@@ -105,7 +105,7 @@ def read_trtexec(path: Path) -> TrtexecTimes:
 
 
 def parse_trtexec(text: str) -> TrtexecTimes | None:
-    """Read the summary of the last run of a log; None where it has none that can be read."""
+    """Read the summary of the last run in a log; None if it has no readable one."""
     text = text.rpartition(RUN_BEGINS)[2]
     spreads: dict[str, Spread] = {}
     for line in text.splitlines():
@@ -129,7 +129,7 @@ def parse_trtexec(text: str) -> TrtexecTimes | None:
 
 
 def observation_of(times: TrtexecTimes, blocks: tuple[Block, ...]) -> Observation:
-    """Return the network of these blocks with its compute time."""
+    """Return the observation of a network: its blocks and compute time."""
     return Observation(
         "network", blocks, times.compute.median_ms, standard_error=times.standard_error
     )
@@ -146,7 +146,7 @@ def _spread(statistics: str) -> Spread | None:
     all_ms = (*values.values(), *percentiles.values())
     if not all(isfinite(ms) and 0 <= ms < MAX_MS for ms in all_ms) or not values["mean"]:
         return None
-    median_ms = values.get("median") or values["mean"]  # the oldest print no median
+    median_ms = values.get("median") or values["mean"]  # TensorRT 7 prints no median
     return Spread(median_ms, values["mean"], values["min"], values["max"], percentiles)
 
 
