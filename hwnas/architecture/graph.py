@@ -33,9 +33,9 @@ def check_wiring(
         for source in sources:
             _check_place(name, source, place, len(blocks))
             _check_shape(name, block, source, blocks, input_shape)
-    taken = {source for sources in inputs for source in sources}
+    used = {source for sources in inputs for source in sources}
     for place, block in enumerate(blocks[:-1]):
-        if place not in taken:
+        if place not in used:
             raise UsageError(f"block {place} ({block.key}): no block takes its output")
 
 

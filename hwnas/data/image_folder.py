@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm")
-SHARES = (0.70, 0.15, 0.15)
+SPLIT_SHARES = (0.70, 0.15, 0.15)
 Files = dict[str, list[str]]
 """File names relative to the data set's folder, by class."""
 
@@ -61,7 +61,7 @@ def _find(folder: Path, valid_share: float) -> tuple[Files, Files, Files, int]:
     files, ignored = _class_files(folder, folder)
     for name, images in files.items():
         check_count(str(folder / name), name, len(images), needed=3)
-    train, valid, test = _divide(files, SHARES)
+    train, valid, test = _divide(files, SPLIT_SHARES)
     return train, valid, test, ignored
 
 

@@ -14,7 +14,7 @@ from hwnas.measurement.measurement import Environment, Kind, Measurement
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Latency of the delivered file; ``None``: this kind of latency has no such statistic."""
+    """Latency of the delivered file; a field is ``None`` if this kind of latency lacks it."""
 
     kind: Kind
     median_ms: float

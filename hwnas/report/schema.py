@@ -72,7 +72,7 @@ class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the networks of which the delivered one was chosen."""
+    """One of the networks that the delivered one was chosen from."""
 
     name: str
     origin: Origin
@@ -147,7 +147,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of the search; ``None``: the strategy or the phase has no such number."""
+    """One step of the search; a field is ``None`` if strategy or phase do not compute it."""
 
     step: int
     phase: Literal["warm-up", "search"]

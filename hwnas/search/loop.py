@@ -110,8 +110,8 @@ def _averaged(log: StepLog, phase: str, step: int) -> StepLog:
     loss, accuracy = average([log.loss, log.accuracy])
     if not math.isfinite(loss):
         raise HwnasError(
-            f"the {phase} loss is not finite at step {step}; the run stops here, "
-            "its last checkpoint is kept"
+            f"the {phase} loss is not finite at step {step}; the run stops here "
+            "and keeps its last checkpoint"
         )
     return msgspec.structs.replace(log, loss=loss, accuracy=accuracy)
 

@@ -24,9 +24,9 @@ STEP_METHODS = (
 
 
 def load_strategy(name: str) -> type[Strategy]:
-    """Import the strategy of that name and check what it declares.
+    """Import the strategy ``name`` and check its declarations.
 
-    Raises `UnknownName`, or `HwnasError` for a class that is no strategy.
+    Raises `UnknownName`, or `HwnasError` for a class that is not a strategy.
     """
     kind = load("strategy", name)
     if problem := interface_problem(kind):

@@ -1,6 +1,6 @@
 """The interface of a search strategy: its traits, its options, its methods.
 
-A strategy states in `StrategyTraits` what its callers must know about it, and declares its own
+A strategy declares the properties that its callers depend on in `StrategyTraits`, and its own
 options as a struct. `hwnas.search.registry.load_strategy` checks that both are there.
 """
 

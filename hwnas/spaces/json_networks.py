@@ -120,10 +120,17 @@ def _specialised(path: Path, net: _OfaNet) -> DescribedNetwork:
         size, ratio = blocks[-1].out_size, block.mid / block.cin
         blocks.append(
             Block(
-                "mbconv", block.cin, block.cout, block.k, block.stride, ratio, size,
-                _activation(path, block.act), block.se,
+                "mbconv",
+                block.cin,
+                block.cout,
+                block.k,
+                block.stride,
+                ratio,
+                size,
+                _activation(path, block.act),
+                block.se,
             )
-        )  # fmt: skip
+        )
     size, width, mixed = blocks[-1].out_size, blocks[-1].out_channels, net.feature_mix_out
     if net.final_expand_out is None:
         blocks += _head(width, mixed, size, act)

@@ -36,7 +36,7 @@ def specialize(
     """Find, train, compile and measure a network for each target and latency budget.
 
     Several targets or budgets share one supernet, and each has a result. Several precisions,
-    resolutions or widths are several searches, of which the best file is delivered. A generous
+    resolutions or widths are searched separately, and the best file is delivered. A generous
     budget in ms widens the space, unless a width is given. Every step leaves its result in
     ``folder`` and is not repeated when the run is resumed. ``dataset`` takes the place of
     ``spec.data``, and ``profiles`` that of the targets of their names.

@@ -142,9 +142,14 @@ def _run(
 
     with epochs_context or nullcontext():
         train(
-            trained, train_images, job.plan, job.training_seed, checkpoint, write_epoch,
+            trained,
+            train_images,
+            job.plan,
+            job.training_seed,
+            checkpoint,
+            write_epoch,
             _teacher(job, folder),
-        )  # fmt: skip
+        )
     # the running averages of a short training lag behind its weights
     recalibrate(network, train_images.sample(RECALIBRATION_IMAGES, job.seed))
     valid_accuracy = accuracy(network, valid_images)

@@ -52,14 +52,14 @@ if TYPE_CHECKING:
     "budget_ms",
     group="Budget",
     type=DURATION,
-    help="Print how probable it is that the network keeps this latency, such as 80ms.",
+    help="Print the probability that the network meets this latency, such as 80ms.",
 )
 @option(
     "--confidence",
     group="Budget",
     type=FRACTION,
     default="90%",
-    help="Exit with code 5 if the budget is kept less probably.",
+    help="Exit with code 5 if the probability of meeting the budget is lower.",
 )
 @json_option
 def predict(

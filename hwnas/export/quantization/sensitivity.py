@@ -67,7 +67,7 @@ def sensitivities(model: FloatModel, images: Array) -> list[Sensitivity]:
 def select_float_layers(
     model: FloatModel, verification: Verification, max_drop: float
 ) -> tuple[str, ...]:
-    """Return the most sensitive layers, 1, 2, 4, ... of them, with which accuracy is kept.
+    """Return the fewest most sensitive layers (1, 2, 4, ...) that must stay in float.
 
     ``max_drop`` is the largest loss of accuracy on ``verification``. All layers are returned if no
     fewer are enough.

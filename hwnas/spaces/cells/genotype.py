@@ -19,9 +19,15 @@ import msgspec
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 
 DARTS_OPS = (
-    "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect",
-    "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5",
-)  # fmt: skip
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
 """The operations of DARTS in the order of its code; ISTA-NAS has all but the first."""
 
 EDGE_OPS = (*DARTS_OPS[1:], "sep_conv_7x7", "conv_7x1_1x7")

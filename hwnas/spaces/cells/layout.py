@@ -4,7 +4,7 @@ The stacking of DARTS (Liu, Simonyan and Yang, ICLR 2019, arXiv:1806.09055): eve
 outputs of the two cells before it, each preprocessed to its own width; the cells at a third and at
 two thirds of the depth halve the size and double the width. There are two stems: for small images
 a single convolution, whose output is both inputs of the first cell; for large images three
-convolutions of stride 2, of which the outputs of the second and the third are the inputs.
+convolutions of stride 2; the outputs of the second and the third are the inputs of the first cell.
 """
 
 from __future__ import annotations

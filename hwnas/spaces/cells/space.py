@@ -107,7 +107,7 @@ class CellSpace(msgspec.Struct, frozen=True, dict=True):
     A candidate occurs in all cells of its kind. Hence `sites` yields a block for each width and
     size at which the cell occurs, with the number of such cells as its multiplicity; the cost of a
     candidate is the sum. Together with `fixed` these are exactly the blocks of `architecture`. (A
-    relaxed search over all edges of a node, of which two remain, must weight the sites by the
+    relaxed search over all edges of a node, two of which remain, must weight the sites by the
     probability that an edge remains.)
     """
 

@@ -83,12 +83,12 @@ class Step(msgspec.Struct, frozen=True):
 
 
 def apply_step(space: Growable, layers: Layers, step: Step) -> Layers:
-    """Return the network after ``step``. Raises `UsageError` where there is no such layer."""
+    """Return the layers after ``step``. Raises `UsageError` if its layer does not exist."""
     try:
         row = layers[step.stage]
         old = row[step.layer]
     except IndexError:
-        raise UsageError(f"{step.description}: there is no such layer in {space.name}") from None
+        raise UsageError(f"{step.description}: the space {space.name} has no such layer") from None
     before, after = row[: step.layer], row[step.layer + 1 :]
     if step.kind == "deeper":
         new = (*before, old, Layer(old.width, step.value), *after)

@@ -89,12 +89,16 @@ def mobile_space(input_shape: tuple[int, int, int], num_classes: int) -> MobileS
         num_classes=num_classes,
         stem=(stem, Block("mbconv", 32, 16, 3, 1, 1, stem.out_size)),
         stages=(
-            Stage(24, 4, 2), Stage(40, 4, 2), Stage(80, 4, 2),
-            Stage(96, 4, 1), Stage(192, 4, 2), Stage(320, 1, 1),
+            Stage(24, 4, 2),
+            Stage(40, 4, 2),
+            Stage(80, 4, 2),
+            Stage(96, 4, 1),
+            Stage(192, 4, 2),
+            Stage(320, 1, 1),
         ),
         candidates=MBCONVS,
         head_width=1280,
-    )  # fmt: skip
+    )
 
 
 def mobilenet_v2_like(space: MobileSpace, candidate: Candidate, width_mult: float) -> Architecture:
@@ -281,6 +285,13 @@ def _block(option: Candidate, c_in: int, c_out: int, stride: int, size: int) -> 
     if option.op == "identity":
         return Block("identity", c_in, c_out, 1, 1, 1, size)
     return Block(
-        option.op, c_in, c_out, option.kernel_size, stride, option.expand_ratio, size,
-        option.activation, option.squeeze_excite,
-    )  # fmt: skip
+        option.op,
+        c_in,
+        c_out,
+        option.kernel_size,
+        stride,
+        option.expand_ratio,
+        size,
+        option.activation,
+        option.squeeze_excite,
+    )

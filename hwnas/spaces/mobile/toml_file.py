@@ -98,7 +98,7 @@ class ChainFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     title: str
     source: str = ""
     width_mult: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    """Factor of all widths, rounded to 8; below 1 that of the head is kept."""
+    """Factor of all widths, rounded to multiples of 8; below 1 the head keeps its width."""
     resolution: Sizes
     stem: Stem
     head: Head

@@ -175,11 +175,9 @@ def _lay_out(space: TreeSpace) -> _Layout:
             place = _block(net, edges, name, place, next(widths), stride, space.candidates[0])
     last = net.blocks[place]
     net.add(
-        Block(
-            "norm_logits", last.out_channels, space.num_classes, 1, 1, 1, last.out_size, "relu"
-        ),
+        Block("norm_logits", last.out_channels, space.num_classes, 1, 1, 1, last.out_size, "relu"),
         place,
-    )  # fmt: skip
+    )
     return _Layout(tuple(net.blocks), tuple(net.inputs), tuple(edges))
 
 

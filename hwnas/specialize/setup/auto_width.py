@@ -29,7 +29,7 @@ from hwnas.specialize.spec import Milliseconds, RunSpec, read_spec
 
 WIDTHS = (1.5, 2.0, 3.0)
 BLOCK = UNIFORM[0]
-"""The block of MobileNetV2, of which the uniform network is made."""
+"""The block of MobileNetV2, used everywhere in the uniform network."""
 
 
 def widened(spec: RunSpec, resources: Resources, folder: Path | None = None) -> RunSpec:

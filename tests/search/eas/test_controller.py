@@ -226,7 +226,7 @@ def test_steps_have_a_description_and_an_inverse() -> None:
     assert deep[0] == (Layer(4, 3), Layer(4, 1))
     assert Step("shallower", 0, 1) in list(smaller_steps(SPACE, deep))
     assert apply_step(SPACE, deep, Step("shallower", 0, 1)) == START
-    with pytest.raises(UsageError, match=r"wider 2.3 to 8: there is no such layer in small"):
+    with pytest.raises(UsageError, match=r"wider 2.3 to 8: the space small has no such layer"):
         apply_step(SPACE, START, Step("wider", 1, 2, 8))
 
 
