@@ -70,6 +70,13 @@ class TooNoisy(HwnasError):
     exit_code = 6
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if it has no message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+def first_line(error: BaseException, missing: str = "") -> str:
+    """Return the first line of an error's message; without one ``missing``, or else its type."""
+    return (str(error).strip() or missing or type(error).__name__).splitlines()[0].strip()
+
+
+def last_line(output: bytes | str, missing: str = "nothing") -> str:
+    """Return the last line of a program's output or an error's message; ``missing`` if empty."""
+    text = output if isinstance(output, str) else output.decode(errors="replace")
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else missing

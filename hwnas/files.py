@@ -38,6 +38,14 @@ def decode(content: bytes, kind: type[T], file: str) -> T:
     """Decode JSON into ``kind``. Raises an `InvalidFile` with the path of the wrong field."""
     try:
         return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as error:
+        raise InvalidFile(file, str(error)) from None
+
+
+def decode_toml(content: bytes, kind: type[T], file: str) -> T:
+    """Decode TOML into ``kind``. Raises an `InvalidFile` with the path of the wrong field."""
+    try:
+        return msgspec.toml.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidFile(file, str(error)) from None
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, NamedTuple
 
-from hwnas.errors import HwnasError, UnknownName
+from hwnas.errors import HwnasError, UnknownName, first_line
 
 GROUPS = {
     "device": "hwnas.devices",
@@ -89,8 +89,8 @@ def _load(point: EntryPoint) -> tuple[Any, str]:
     try:
         return point.load(), ""
     except Exception as error:
-        lines = str(error).strip().splitlines() or ["no reason given"]
-        return None, f"{point.value} cannot be loaded: {type(error).__name__}: {lines[0]}"
+        reason = first_line(error, "no reason given")
+        return None, f"{point.value} cannot be loaded: {type(error).__name__}: {reason}"
 
 
 def _points(kind: str) -> list[EntryPoint]:

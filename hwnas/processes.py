@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hwnas.errors import DeviceError, HwnasError, InvalidFile
+from hwnas.errors import DeviceError, HwnasError, InvalidFile, last_line
 
 T = TypeVar("T")
 CHILD_TIMEOUT_S = 180.0
@@ -67,10 +67,9 @@ def run_json_child(
         if answer.error is None:
             return msgspec.convert(answer.result, result_type)
     except msgspec.DecodeError:
-        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
         raise DeviceError(
             f"{name or module} {_describe_end(child.returncode)} without a result; last line of "
-            f"its stderr: {lines[-1]}"
+            f"its stderr: {last_line(child.stderr)}"
         ) from None
     raise InvalidFile(answer.file, answer.error) if answer.file else DeviceError(answer.error)
 

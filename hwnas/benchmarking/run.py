@@ -18,9 +18,8 @@ from hwnas.devices.runner import (
     Progress,
     Subject,
     check_file,
-    file_sha256,
     open_runner,
-    reference_file,
+    reference_sha256,
 )
 from hwnas.devices.runners.memory import PeakMemory, peak_memory
 from hwnas.devices.runners.remote import RemoteHost
@@ -71,7 +70,7 @@ class Benchmark:
         self.subjects = find_subjects(request.files, request.batches, profile)
         if request.per_op:
             check_per_op(self.subjects, profile)
-        self.reference_sha256 = file_sha256(reference_file(profile.runtime))
+        self.reference_sha256 = reference_sha256(profile.runtime)
         names = [subject.name for subject in self.subjects]
         self.gate = (
             Gate(request.baseline, request.max_regress, request.raw, self.reference_sha256, names)

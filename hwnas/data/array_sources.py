@@ -16,7 +16,7 @@ import numpy as np
 from hwnas.data.arrays import PREFIXES, check_keys, source_of_arrays
 from hwnas.data.images import MEMORY_BYTES
 from hwnas.data.splits import Source, Split
-from hwnas.errors import HwnasError, InvalidFile
+from hwnas.errors import HwnasError, InvalidFile, first_line
 from hwnas.files import home
 
 FASHION_MNIST_CLASSES = (
@@ -166,8 +166,7 @@ def _download(url: str, file: Path, md5: str, other_way: str) -> None:
     try:
         utils.download_url(url, str(file.parent), filename=file.name, md5=md5)
     except (OSError, RuntimeError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
         both = f"go online and try again, or {other_way}"
         raise HwnasError(
-            f"{file.name} is not here and its download failed ({why}): {both}"
+            f"{file.name} is not here and its download failed ({first_line(error)}): {both}"
         ) from None

@@ -117,11 +117,6 @@ def make_dataset(
     return _dataset(source, source.name, input_shape, valid_share)
 
 
-def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of rows of ``logits`` ``[N, K]`` whose largest value is at the label."""
-    return float((logits.argmax(axis=1) == labels).mean())
-
-
 def normalise(images: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Return ``(images / 255 - mean) / std`` as float32 ``[N, C, H, W]`` of uint8 images."""
     mean, std = (

@@ -23,7 +23,7 @@ from hwnas.data.images import (
     to_grey_or_rgb,
 )
 from hwnas.data.splits import Source, Split, capped_share, check_count, divide, in_hash_order
-from hwnas.errors import InvalidFile
+from hwnas.errors import InvalidFile, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -191,5 +191,4 @@ def _opened(file: Path) -> Iterator[Image]:
             warnings.simplefilter("ignore")
             yield image
     except Exception as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InvalidFile(str(file), f"not a readable image ({why})") from None
+        raise InvalidFile(str(file), f"not a readable image ({first_line(error)})") from None

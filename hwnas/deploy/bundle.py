@@ -22,7 +22,7 @@ from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.export.recipe import format_of
 from hwnas.export.verification.metrics import accuracy
 from hwnas.export.verification.run_model import file_outputs
-from hwnas.files import write_atomic, write_json
+from hwnas.files import decode, write_atomic, write_json
 from hwnas.shipped import shipped
 
 SAMPLE_IMAGES = 32
@@ -135,13 +135,12 @@ def read_bundle(folder: Path) -> Manifest:
     """
     path = folder / "manifest.json"
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        content = path.read_bytes()
     except OSError:
         raise UsageError(
             f"{folder}: not a bundle (no manifest.json); `hwnas deploy` writes one"
         ) from None
-    except msgspec.DecodeError as error:
-        raise InvalidFile(str(path), str(error)) from None
+    manifest = decode(content, Manifest, str(path))
     if manifest.model not in manifest.files:
         raise InvalidFile(str(path), f"{manifest.model} is not among the files")
     for name, digest in manifest.files.items():

@@ -9,7 +9,7 @@ import msgspec
 from hwnas.deploy.bundle import Agreement, Manifest, read_bundle
 from hwnas.deploy.device import verify_outputs
 from hwnas.devices.profile import DeviceProfile, find_profile
-from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_file
+from hwnas.devices.runner import Subject, open_runner, reference_sha256
 from hwnas.errors import BudgetError
 from hwnas.latency_models.storage.store import calibration
 
@@ -63,7 +63,7 @@ def check_budget(check: BundleCheck) -> None:
 
 
 def _measure(folder: Path, manifest: Manifest, profile: DeviceProfile) -> BundleLatency:
-    reference = file_sha256(reference_file(profile.runtime))
+    reference = reference_sha256(profile.runtime)
     with open_runner(profile) as runner:
         [measurement] = runner.measure(
             [Subject(manifest.model, folder / manifest.model)],

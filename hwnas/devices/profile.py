@@ -13,7 +13,7 @@ import msgspec
 from hwnas import plugins
 from hwnas.architecture.runtimes import RuntimeName
 from hwnas.errors import InvalidFile, UnknownName, UsageError
-from hwnas.files import read_bytes
+from hwnas.files import decode_toml, read_bytes
 from hwnas.shipped import shipped
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -156,10 +156,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_profile(file: Traversable) -> DeviceProfile:
     """Read a profile. Raises `InvalidFile`, with the path of the invalid or unknown field."""
-    try:
-        profile = msgspec.toml.decode(read_bytes(file), type=DeviceProfile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(str(file), str(error)) from None
+    profile = decode_toml(read_bytes(file), DeviceProfile, str(file))
     stem = file.name.removesuffix(".toml")
     spec = profile.measure
     if profile.name != stem:

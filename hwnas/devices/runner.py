@@ -94,5 +94,9 @@ def check_file(subject: Subject, profile: DeviceProfile) -> None:
         raise UsageError(f"{subject.path}: no such file")
 
 
+def reference_sha256(runtime: RuntimeName) -> str:
+    return file_sha256(reference_file(runtime))
+
+
 def file_sha256(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()

@@ -11,7 +11,8 @@ import msgspec
 
 from hwnas.architecture.artifact import Format, Precision
 from hwnas.architecture.runtimes import COMPILED
-from hwnas.errors import InvalidFile, UnknownName, UsageError
+from hwnas.errors import UnknownName, UsageError
+from hwnas.files import decode_toml
 from hwnas.shipped import shipped
 
 Calibration = Literal["minmax", "percentile", "entropy"]
@@ -94,7 +95,4 @@ def find_recipe(format: Format, precision: Precision = "fp32") -> Recipe:
 
 def read_recipe(file: Traversable) -> Recipe:
     """Read a recipe. Raises `InvalidFile` that names a wrong or unknown field with its path."""
-    try:
-        return msgspec.toml.decode(file.read_bytes(), type=Recipe)  # type: ignore[arg-type]
-    except msgspec.DecodeError as error:
-        raise InvalidFile(str(file), str(error)) from None
+    return decode_toml(file.read_bytes(), Recipe, str(file))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ latency is the median over rounds. No sample is dropped as an outlier.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from math import comb
 from statistics import fmean, median, stdev
@@ -287,3 +288,8 @@ def median_interval(ordered: list[float], confidence: float = 0.95) -> tuple[flo
         rank += 1
     rank = max(rank - 1, 0)
     return ordered[rank], ordered[count - 1 - rank]
+
+
+def local_time() -> str:
+    """Return the time now, ISO 8601 to the second with time zone."""
+    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")

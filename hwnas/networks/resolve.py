@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.errors import HwnasError, InvalidFile, UnknownName, UsageError
+from hwnas.files import read_json
 from hwnas.spaces.cells.genotype import CellGenotype, published_cells, read_genotype
 from hwnas.spaces.find import find_space
 from hwnas.spaces.published import published, published_names
 
 MODEL_SUFFIXES = (".onnx", ".tflite")
-T = TypeVar("T")
 
 
 def resolve_architecture(
@@ -55,13 +55,13 @@ def is_genotype(name: str) -> bool:
     """Return whether ``name`` means a genotype, whose input shape and classes the data gives."""
     path = Path(name)
     if path.suffix == ".json" and path.is_file():
-        return _decode(path, _Keys).blocks is None
+        return read_json(path, _Keys).blocks is None
     return name in published_cells() and not path.exists()
 
 
 def read_architecture(path: Path) -> Architecture:
     """Read the JSON of an architecture. Raises `InvalidFile` that names a wrong field."""
-    return _decode(path, Architecture)
+    return read_json(path, Architecture)
 
 
 class _Keys(msgspec.Struct):
@@ -75,11 +75,11 @@ class _Keys(msgspec.Struct):
 def _from_json(
     path: Path, space: str, input_shape: tuple[int, int, int] | None, num_classes: int | None
 ) -> Architecture:
-    keys = _decode(path, _Keys)
+    keys = read_json(path, _Keys)
     if keys.blocks is not None:
         return read_architecture(path)
     if keys.choices is not None:
-        genotype = _decode(path, Genotype)
+        genotype = read_json(path, Genotype)
         return _place(genotype, genotype.space or space, input_shape, num_classes, str(path))
     if keys.normal is not None:
         cells = read_genotype(path.read_bytes(), str(path))
@@ -106,12 +106,3 @@ def _place(
         return search_space.architecture(genotype)
     except HwnasError as error:
         raise InvalidFile(file, str(error)) if file else error from None
-
-
-def _decode(path: Path, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as error:
-        raise InvalidFile(str(path), str(error)) from None
-    except OSError as error:
-        raise InvalidFile(str(path), error.strerror or str(error)) from None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.errors import UsageError
+from hwnas.errors import UsageError, first_line
 from hwnas.networks.resolve import resolve_architecture
 from hwnas.networks.weights import CHECKPOINT, trained_network
 from hwnas.nn.build import build
@@ -104,7 +104,7 @@ def _call_factory(name: str, module_name: str, factory: str) -> Any:
 
 def _describe(error: BaseException) -> str:
     """Return in one line the type, message and place of what a user's code raised."""
-    message = (str(error).strip().splitlines() or ["no message"])[0]
+    message = first_line(error, "no message")
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f" ({Path(frame.filename).name}, line {frame.lineno})"
     return f"{type(error).__name__}: {message}{'' if isinstance(error, SyntaxError) else place}"

@@ -11,7 +11,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Block
 from hwnas.console import Console
-from hwnas.devices.runner import Runner, file_sha256, reference_file
+from hwnas.devices.runner import Runner, reference_sha256
 from hwnas.errors import HwnasError, InvalidFile
 from hwnas.latency_models.fitting.active_learning import count_further_networks, median_half_width
 from hwnas.latency_models.fitting.fit import MIN_NETWORKS, fit_model
@@ -86,7 +86,7 @@ def measure_adapted(
     They are written to the device's journal, so that `measure_latency_model` uses them, too.
     """
     profile, space, folder = setup.profile, setup.space, setup.folder
-    now, reference = runner.probe(), file_sha256(reference_file(profile.runtime))
+    now, reference = runner.probe(), reference_sha256(profile.runtime)
     earlier = read_journal(folder)
     if (reason := journal_outdated(earlier, now, reference)) is not None:
         raise HwnasError(

@@ -19,7 +19,7 @@ from hwnas.architecture.architecture import Architecture, Block
 from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.console import Update
 from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.runner import Runner, Subject, file_sha256, reference_file
+from hwnas.devices.runner import Runner, Subject, reference_sha256
 from hwnas.export.compile import compile_model
 from hwnas.export.quantization.ptq import Int8
 from hwnas.files import append_line
@@ -85,7 +85,7 @@ class Bench:
 
     @cached_property
     def reference_sha256(self) -> str:
-        return file_sha256(reference_file(self.profile.runtime))
+        return reference_sha256(self.profile.runtime)
 
     def entries(self) -> list[Entry]:
         return read_journal(self.folder, self.journal)

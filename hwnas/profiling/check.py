@@ -12,7 +12,7 @@ import numpy as np
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.console import Console
-from hwnas.devices.runner import Runner, file_sha256, reference_file
+from hwnas.devices.runner import Runner, reference_sha256
 from hwnas.errors import HwnasError
 from hwnas.files import append_line
 from hwnas.latency_models.drift_check import Comparison, compare_measured
@@ -98,7 +98,7 @@ def check_model(
     for a model that was made under other conditions: its milliseconds mean something else.
     """
     profile, folder = setup.profile, setup.folder
-    reference = file_sha256(reference_file(profile.runtime))
+    reference = reference_sha256(profile.runtime)
     if (reason := outdated(model, runner.probe(), reference)) is not None:
         raise HwnasError(
             f"the latency model does not hold: {reason}; `{setup.measure_command}` makes a new one"

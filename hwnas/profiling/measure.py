@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from hwnas.console import Console
 from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.runner import Runner, file_sha256, reference_file
+from hwnas.devices.runner import Runner, reference_sha256
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
 from hwnas.latency_models.fitting.active_learning import median_half_width, select_networks
@@ -106,7 +106,7 @@ def _usable_model(
     profile: DeviceProfile, runner: Runner, folder: Path, console: Console
 ) -> LatencyModel | None:
     """Return the model in ``folder``; a model or journal of other conditions is set aside."""
-    now, reference = runner.probe(), file_sha256(reference_file(profile.runtime))
+    now, reference = runner.probe(), reference_sha256(profile.runtime)
     model = read_measured(folder)
     if model is None:
         what, reason = "journal", journal_outdated(read_journal(folder), now, reference)

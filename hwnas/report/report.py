@@ -9,7 +9,7 @@ from typing import Any, Self
 import msgspec
 
 from hwnas.errors import BudgetError, InvalidFile, TooNoisy
-from hwnas.files import write_atomic, write_json
+from hwnas.files import decode, read_bytes, write_atomic, write_json
 from hwnas.measurement.measurement import TOO_NOISY_HALF_WIDTH
 from hwnas.report.html import html, markdown
 from hwnas.report.schema import SCHEMA, ReportData, Result
@@ -28,18 +28,11 @@ class Report(ReportData, frozen=True, kw_only=True):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read ``report.json``; unknown fields are ignored. Raises `InvalidFile`."""
-        try:
-            text = path.read_bytes()
-            schema = msgspec.json.decode(text, type=_Version).schema
-            if schema != SCHEMA:
-                raise InvalidFile(
-                    str(path), f"Expected schema {SCHEMA}, got {schema} - at `$.schema`"
-                )
-            return msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidFile(str(path), str(error)) from None
-        except OSError as error:
-            raise InvalidFile(str(path), error.strerror or str(error)) from None
+        content = read_bytes(path)
+        schema = decode(content, _Version, str(path)).schema
+        if schema != SCHEMA:
+            raise InvalidFile(str(path), f"Expected schema {SCHEMA}, got {schema} - at `$.schema`")
+        return decode(content, cls, str(path))
 
     def write(self, folder: Path) -> None:
         """Write ``report.json`` and its renderings, each atomically."""

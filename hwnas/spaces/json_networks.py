@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.errors import InvalidFile
+from hwnas.files import read_json
 
 IMAGENET_CLASSES = 1000
-
-T = TypeVar("T")
 
 
 class DescribedNetwork(msgspec.Struct, frozen=True):
@@ -42,12 +41,12 @@ class DescribedNetwork(msgspec.Struct, frozen=True):
 
 def read_once_for_all(path: Path) -> list[DescribedNetwork]:
     """Read a collection of specialised Once-for-all networks (``{"nets": [...]}``)."""
-    return [_specialised(path, net) for net in _decode(path, _Specialised).nets]
+    return [_specialised(path, net) for net in read_json(path, _Specialised).nets]
 
 
 def read_proxylessnas(path: Path) -> list[DescribedNetwork]:
     """Read a collection of ProxylessNAS networks; those without a chain of MBConv are left out."""
-    networks = _decode(path, _Published).networks
+    networks = read_json(path, _Published).networks
     return [
         _published(path, name, msgspec.convert(network, _ProxylessNet))
         for name, network in networks.items()
@@ -188,12 +187,3 @@ def _activation(path: Path, name: str) -> str:
     if name not in names:
         raise InvalidFile(str(path), f"activation is {name!r}, expected {', '.join(names)}")
     return names[name]
-
-
-def _decode(path: Path, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise InvalidFile(str(path), error.strerror or str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(str(path), str(error)) from None

@@ -14,6 +14,7 @@ import msgspec
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.architecture.graph import IMAGE, chained
 from hwnas.errors import UnknownName
+from hwnas.files import read_json
 from hwnas.spaces.tree.toml_file import tree_space
 
 
@@ -99,6 +100,6 @@ def published(name: str) -> PublishedNetwork:
 
 @cache
 def _published() -> dict[str, PublishedNetwork]:
-    text = (files("hwnas.spaces") / "published.json").read_bytes()
-    networks = msgspec.json.decode(text, type=tuple[PublishedNetwork, ...])
+    file = files("hwnas.spaces") / "published.json"
+    networks = read_json(file, tuple[PublishedNetwork, ...])
     return {network.name: network for network in networks}

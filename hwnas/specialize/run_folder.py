@@ -6,7 +6,6 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
@@ -16,7 +15,7 @@ import msgspec
 from hwnas import __version__
 from hwnas.errors import UsageError
 from hwnas.files import append_line, lock_folder, read_lines, write_atomic, write_json
-from hwnas.measurement.measurement import Measurement
+from hwnas.measurement.measurement import Measurement, local_time
 from hwnas.specialize.options import check_resumed, command_line
 from hwnas.specialize.spec import RunSpec, read_spec
 
@@ -120,7 +119,7 @@ def manifest(spec: RunSpec) -> dict[str, object]:
     """Return the versions, the seed and the command that repeat the run."""
     return {
         "hwnas": __version__,
-        "created": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        "created": local_time(),
         "command": command_line(spec),
         "seed": spec.seed,
         "python": platform.python_version(),

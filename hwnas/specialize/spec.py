@@ -11,7 +11,8 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from hwnas.errors import InvalidFile, UsageError
+from hwnas.errors import UsageError
+from hwnas.files import decode_toml
 
 Precision = Literal["fp32", "int8"]
 EffortName = Literal["trial", "quick", "standard", "full"]
@@ -119,8 +120,7 @@ def read_spec(folder: Path) -> RunSpec:
     """Read the specification of the run in ``folder``."""
     path = folder / "config.toml"
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=RunSpec)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(str(path), str(error)) from None
+        content = path.read_bytes()
     except OSError:
         raise UsageError(f"{folder}: there is no run to resume (no config.toml)") from None
+    return decode_toml(content, RunSpec, str(path))

@@ -12,7 +12,7 @@ from typing import Any
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.devices.profile import profile_files, read_profile, toml_files
-from hwnas.errors import HwnasError, UsageError
+from hwnas.errors import HwnasError, UsageError, first_line
 from hwnas.testing.contract import ContractBroken, require
 
 IMAGES = ((3, 32, 32), 10)
@@ -39,8 +39,8 @@ def check_interface(kind: str, extension: Any) -> str:
     except (ContractBroken, HwnasError):
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or ["no reason given"]
-        raise ContractBroken(f"it raises {type(error).__name__}: {lines[0]}") from error
+        reason = first_line(error, "no reason given")
+        raise ContractBroken(f"it raises {type(error).__name__}: {reason}") from error
 
 
 def _device(get_folder: Callable[[], Any]) -> str:

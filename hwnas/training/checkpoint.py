@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hwnas.errors import InvalidFile
+from hwnas.errors import InvalidFile, last_line
 from hwnas.files import write_atomic
 
 
@@ -34,5 +34,5 @@ def load_weights(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        mismatch = str(error).strip().splitlines()[-1].strip()
+        mismatch = last_line(str(error))
         raise InvalidFile(str(path), f"does not fit this network: {mismatch}") from None

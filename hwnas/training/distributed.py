@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hwnas.errors import HwnasError, UsageError
+from hwnas.errors import HwnasError, UsageError, first_line
 
 TIMEOUT = timedelta(days=7)
 """Ranks wait for rank 0 while it measures; a dead rank is noticed by its closed connection."""
@@ -188,8 +188,8 @@ def _communicate(collective: Callable[[], object]) -> None:
     try:
         collective()
     except RuntimeError as error:
-        first = str(error).strip().splitlines()[0] if str(error) else "no reason given"
+        reason = first_line(error, "no reason given")
         raise RankLost(
             f"rank {os.environ.get('RANK', '?')} of {os.environ.get('WORLD_SIZE', '?')}: another "
-            f"rank is lost, so this rank ends too; the last checkpoint is still there ({first})"
+            f"rank is lost, so this rank ends too; the last checkpoint is still there ({reason})"
         ) from None

@@ -22,7 +22,7 @@ from torch import nn
 from hwnas.architecture.architecture import Architecture, Block
 from hwnas.data.datasets import load_dataset
 from hwnas.errors import HwnasError
-from hwnas.files import append_line, lock_folder, read_lines, write_atomic, write_json
+from hwnas.files import append_line, lock_folder, read_json, read_lines, write_atomic, write_json
 from hwnas.nn.auxiliary import trainee
 from hwnas.nn.build import build
 from hwnas.nn.growth.transforms import Net
@@ -105,7 +105,7 @@ def run_job(
 def read_result(folder: Path) -> TrainingResult | None:
     """Return the result of a training, or None where it has not finished."""
     path = folder / "result.json"
-    return msgspec.json.decode(path.read_bytes(), type=TrainingResult) if path.exists() else None
+    return read_json(path, TrainingResult) if path.exists() else None
 
 
 def load_images(job: TrainingJob, folder: Path) -> Images:
@@ -195,7 +195,7 @@ def main() -> None:
     if parent := os.environ.get("HWNAS_PARENT"):
         watch_parent(int(parent))
     try:
-        run_job(msgspec.json.decode((folder / "job.json").read_bytes(), type=TrainingJob), folder)
+        run_job(read_json(folder / "job.json", TrainingJob), folder)
     except HwnasError as error:
         sys.exit(str(error))
     except (MemoryError, RuntimeError) as error:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from hwnas.errors import HwnasError
+from hwnas.errors import HwnasError, last_line
 from hwnas.processes import cores
 
 POLL_S = 0.05
@@ -74,5 +74,5 @@ def _failure(status: int, folder: Path) -> str:
     if status < 0:
         name = signal.Signals(-status).name
         return f"killed by {name}" + (" (out of memory?)" if status == -signal.SIGKILL else "")
-    lines = (folder / "stderr.txt").read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"it ended with status {status} and no message"
+    output = (folder / "stderr.txt").read_bytes()
+    return last_line(output, f"it ended with status {status} and no message")

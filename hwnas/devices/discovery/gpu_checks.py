@@ -13,6 +13,7 @@ from hwnas.devices.profile import GpuSpec
 from hwnas.devices.worker.runtimes.cuda import CudaGpu, find_cuda_gpu
 from hwnas.devices.worker.runtimes.nvml import find_gpu, open_nvml, state
 from hwnas.devices.worker.runtimes.onnxruntime_gpu import PACKAGE, PROVIDERS
+from hwnas.errors import first_line
 
 CUDA_BUILD = "install a build of PyTorch for CUDA: https://pytorch.org/get-started/locally"
 DRIVER = "install NVIDIA's driver with its CUDA library; `nvidia-smi` must list the GPU"
@@ -88,9 +89,8 @@ def _pytorch(wanted: GpuSpec) -> list[Check]:
     try:
         sum_ = float((torch.ones(3, device=f"cuda:{wanted.number}") + 1).sum())
     except Exception as error:  # of many types: no kernel, no memory, a GPU in exclusive use
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         advice = "`nvidia-smi` may show the reason"
-        return [*checks, Check(name, "failed", f"{gpu}: {lines[0]}", advice)]
+        return [*checks, Check(name, "failed", f"{gpu}: {first_line(error)}", advice)]
     if sum_ != 6.0:
         return [*checks, Check(name, "failed", f"{gpu}: the sum of [2, 2, 2] was {sum_:g}")]
     return [*checks, Check(name, "ok", f"{gpu}, computes")]

@@ -20,7 +20,7 @@ from hwnas.devices.discovery.attached import (
     cuda_number,
 )
 from hwnas.devices.worker.runtimes.cuda import visibility_hint
-from hwnas.errors import DeviceError, UsageError
+from hwnas.errors import DeviceError, UsageError, last_line
 
 TIMEOUT_S = 20.0
 ARM_PARTS = {
@@ -258,6 +258,6 @@ def _run(command: list[str], device: str) -> str:
         raise DeviceError(f"{device}: no answer within {TIMEOUT_S:.0f} s") from None
     text = done.stdout[: 4 * MAX_ANSWER_BYTES].decode(errors="replace").replace("\r\n", "\n")
     if "HWNAS_MEMORY\n" not in text:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
-        raise DeviceError(f"{device}: the probe ended with status {done.returncode}: {lines[-1]}")
+        last = last_line(done.stderr)
+        raise DeviceError(f"{device}: the probe ended with status {done.returncode}: {last}")
     return text

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from hwnas.errors import DeviceError, UsageError
+from hwnas.errors import DeviceError, UsageError, last_line
 from hwnas.files import home, write_atomic
 from hwnas.shipped import shipped
 
@@ -97,8 +97,8 @@ def build_kit(
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise UsageError(f"{compiler} ended with status {done.returncode}: {last[0]}")
+        last = last_line(done.stderr)
+        raise UsageError(f"{compiler} ended with status {done.returncode}: {last}")
     return folder
 
 

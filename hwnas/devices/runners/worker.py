@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -24,7 +23,7 @@ from hwnas.devices.runners.protocol import (
 from hwnas.devices.runners.schedule import assign_batches, per_process_spec, scaled_progress
 from hwnas.devices.runners.spool import Spool
 from hwnas.errors import DeviceLost
-from hwnas.measurement.measurement import Environment, Measurement
+from hwnas.measurement.measurement import Environment, Measurement, local_time
 
 MAX_TRIES = 4
 """Times a worker process is started, where the device was lost and came back."""
@@ -94,7 +93,7 @@ class WorkerRunner(Generic[Host]):
 
     def probe(self) -> Environment:
         spec = msgspec.structs.replace(self.profile.measure, warmup_runs=0, warmup_s=0.0)
-        when = _now()
+        when = local_time()
         return self._environment(self.run_worker([], spec, 0, None).environment, when)
 
     def measure(
@@ -110,7 +109,7 @@ class WorkerRunner(Generic[Host]):
             self.host.check(subject)
         if not subjects:
             return []
-        when = _now()
+        when = local_time()
         runs = self._run_all(subjects, seed, progress)
         first, last = runs[0].result.environment, runs[-1].result.environment
         environment = self._environment(
@@ -238,7 +237,3 @@ class WorkerRunner(Generic[Host]):
             system=facts.system,
             **msgspec.structs.asdict(conditions),
         )
-
-
-def _now() -> str:
-    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")

@@ -11,7 +11,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import IO, Self
 
-from hwnas.errors import DeviceError
+from hwnas.errors import DeviceError, last_line
 
 MAX_LINE_BYTES = 2**24
 MAX_ERROR_BYTES = 2**16
@@ -57,8 +57,7 @@ class Client:
     @property
     def last_error_line(self) -> str:
         """The last line of stderr, or ``nothing``."""
-        lines = self._err.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "nothing"
+        return last_line(self._err)
 
     def wait(self, timeout_s: float) -> int | None:
         """Return the exit status (negative: the signal); ``None`` for a process that runs on."""

@@ -18,7 +18,7 @@ import msgspec
 
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.transports.client import Client
-from hwnas.errors import DeviceError, DeviceLost, UsageError
+from hwnas.errors import DeviceError, DeviceLost, UsageError, last_line
 from hwnas.files import home, write_atomic
 
 COMMAND_TIMEOUT_S = 60.0
@@ -44,10 +44,8 @@ class CommandResult(msgspec.Struct, frozen=True):
     @property
     def last_line(self) -> str:
         """The last line of stderr, or else of stdout, printable and shortened."""
-        for text in (self.err, self.out):
-            if lines := text.decode(errors="replace").strip().splitlines():
-                return "".join(c if c.isprintable() else "?" for c in lines[-1])[:200]
-        return "nothing"
+        line = last_line(self.err, "") or last_line(self.out)
+        return "".join(c if c.isprintable() else "?" for c in line)[:200]
 
 
 class DeviceFacts(msgspec.Struct, frozen=True):

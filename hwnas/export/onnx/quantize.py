@@ -12,8 +12,7 @@ import numpy as np
 
 from hwnas.export.graph.nodes import INPUT
 from hwnas.export.recipe import Quantization
-
-Array = np.ndarray[Any, Any]
+from hwnas.export.verification.metrics import Array
 
 PREPROCESSED = {"onnx.quant.pre_process": "onnxruntime.quant"}
 """Metadata that states that batch norms are folded; without it the quantiser warns."""

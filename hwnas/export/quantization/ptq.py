@@ -8,7 +8,7 @@ same images.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,8 +17,8 @@ from hwnas.architecture.artifact import Format
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.graph.nodes import Conv, Graph, Linear
 from hwnas.export.recipe import Quantization, find_recipe, format_of
+from hwnas.export.verification.metrics import Array
 
-Array = np.ndarray[Any, Any]
 CALIBRATION_IMAGES = 256
 """Number of training images on which ranges are measured."""
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import nn
@@ -17,10 +17,9 @@ from hwnas.export.graph.trace import trace
 from hwnas.export.quantization.ptq import Int8, quantize, weighted_layers
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.int8_agreement import compare_int8
+from hwnas.export.verification.metrics import Array
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.export.verification.verify import torch_outputs
-
-Array = np.ndarray[Any, Any]
 
 RANKING_CALIBRATION_IMAGES, RANKING_IMAGES = 32, 64
 """Number of images that sensitivities are measured with: enough to rank layers."""

@@ -17,8 +17,8 @@ import numpy as np
 from hwnas.devices.worker.runtimes.litert import silenced_stderr
 from hwnas.errors import ExportError
 from hwnas.export.recipe import Quantization
+from hwnas.export.verification.metrics import Array
 
-Array = np.ndarray[Any, Any]
 Ranges = dict[str, tuple[float, float]]
 
 HISTOGRAM_BINS = 4096

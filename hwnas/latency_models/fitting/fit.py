@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
@@ -38,6 +37,7 @@ from hwnas.latency_models.model import (
     Predictions,
 )
 from hwnas.latency_models.observation import Observation
+from hwnas.measurement.measurement import local_time
 
 NUM_FOLDS = 6
 MIN_BLOCKS, MIN_NETWORKS = 2, 3
@@ -82,7 +82,7 @@ def fit_model(
         device=device,
         kind=kind,
         source=source,
-        made=made or datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        made=made or local_time(),
         rows_ms={block: ms[block] for block in observed},
         overhead_ms=costs.overhead_ms,
         observations=observations,

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import msgspec
 
 from hwnas.errors import InvalidFile, UnknownName
+from hwnas.files import read_bytes
 from hwnas.latency_models.importers.columns import read_csv
 from hwnas.latency_models.importers.kernels import is_kernels, read_kernels
 from hwnas.latency_models.importers.layer_tables import Table, guess, read_tables, tables_of
@@ -130,9 +131,7 @@ def _files(path: Path) -> list[Path]:
 
 def _text(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InvalidFile(str(path), error.strerror or str(error)) from None
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidFile(str(path), f"is not UTF-8 text: {error.reason}") from None
     if not text.strip():

@@ -27,6 +27,7 @@ from hwnas.search.sampled_paths import (
 )
 from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
 from hwnas.training.loader import Batch
+from hwnas.training.loop import batch_accuracy
 
 
 class RandomSearch:
@@ -69,7 +70,7 @@ class RandomSearch:
     def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
         choices = uniform_path(self.supernet.space, self.costs, self.generator)
         loss, logits = self.weights.path_step(batch, choices, learning_rate)
-        return StepLog(loss.item(), (logits.argmax(1) == batch[1]).float().mean().item())
+        return StepLog(loss.item(), batch_accuracy(logits, batch[1]))
 
     def architecture_step(self, batch: Batch) -> StepLog | None:
         """Nothing is learnt about architectures."""

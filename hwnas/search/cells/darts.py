@@ -52,6 +52,7 @@ from hwnas.spaces.cells.alpha import genotype_from_alpha
 from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.loader import Batch
+from hwnas.training.loop import batch_accuracy
 
 SKIP_CAP = 2
 """Maximum number of skips in a normal cell."""
@@ -292,7 +293,7 @@ class Darts:
         )
         return StepLog(
             loss=loss.item(),
-            accuracy=(logits.argmax(1) == labels).float().mean().item(),
+            accuracy=batch_accuracy(logits, labels),
             entropy=mean_entropy(probs, torch.ones_like(probs, dtype=torch.bool)),
             expected_ms=self._expected_ms(self.arch).item(),
             multiplier=self.objective.multiplier,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import HwnasError
-from hwnas.files import append_line, read_lines, write_json
+from hwnas.files import append_line, read_json, read_lines, write_json
 from hwnas.nn.growth.transforms import Net
 from hwnas.search.eas.worker_pool import IMAGES, INITIAL, INPUTS, Workers
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
@@ -172,7 +172,7 @@ class ModelPool:
         if error:
             member = self._new_member(key, request, "failed")
             return msgspec.structs.replace(member, error=error)
-        result = msgspec.json.decode((folder / "result.json").read_bytes(), type=TrainingResult)
+        result = read_json(folder / "result.json", TrainingResult)
         return msgspec.structs.replace(
             self._new_member(key, request, "trained"),
             accuracy=result.validation_accuracy,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from hwnas.errors import DeviceError, UsageError
+from hwnas.errors import DeviceError, UsageError, last_line
 from hwnas.files import write_atomic
 from hwnas.training.job import TEACHER, TrainingJob, run_job
 from hwnas.training.pool import Outcome, ProcessPool
@@ -52,7 +52,8 @@ class RayWorkers:
         try:
             self._ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
         except Exception as error:  # Ray raises many types, all of which mean this
-            raise DeviceError(f"no Ray cluster answers at {address}: {_last_line(error)}") from None
+            why = last_line(str(error), type(error).__name__)
+            raise DeviceError(f"no Ray cluster answers at {address}: {why}") from None
         self._task = self._ray.remote(train_remotely).options(num_cpus=1, max_retries=0)
 
     def train(self, folders: Sequence[Path]) -> Iterator[Outcome]:
@@ -67,7 +68,7 @@ class RayWorkers:
                 try:
                     files = self._ray.get(task)
                 except Exception as error:  # of the training, or Ray's for a lost worker
-                    yield folder, _last_line(error)
+                    yield folder, last_line(str(error), type(error).__name__)
                     continue
                 for name in OUTPUTS:
                     write_atomic(folder / name, files[name])
@@ -114,8 +115,3 @@ def check_cluster(address: str) -> Any:
 
 def _input_files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in INPUTS if (folder / name).exists()}
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -51,6 +51,7 @@ from hwnas.search.statistics import mean_entropy
 from hwnas.search.strategy import SearchContext, StrategyOptions, StrategyTraits
 from hwnas.training.distributed import average_gradients
 from hwnas.training.loader import Batch
+from hwnas.training.loop import batch_accuracy
 
 Estimator = Literal["full", "two"]
 
@@ -205,7 +206,7 @@ class ProxylessGradient:
         skips = path_skips(self.supernet.space, probs.argmax(1).tolist()) or (None, None)
         return StepLog(
             loss=loss.item(),
-            accuracy=(logits.argmax(1) == labels).float().mean().item(),
+            accuracy=batch_accuracy(logits, labels),
             entropy=mean_entropy(probs, self.mask),
             expected_ms=expected_ms(probs, self.cost_ms, self.costs.fixed_ms).item(),
             multiplier=self.objective.multiplier,

@@ -16,7 +16,8 @@ from importlib.resources import files
 
 import msgspec
 
-from hwnas.errors import InvalidFile, UnknownName, UsageError
+from hwnas.errors import UnknownName, UsageError
+from hwnas.files import decode, read_json
 
 DARTS_OPS = (
     "none",
@@ -82,7 +83,7 @@ class PublishedCells(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def published_cells() -> dict[str, PublishedCells]:
     """Return the published genotypes that are shipped, by name."""
     file = files("hwnas.spaces.cells") / "genotypes.json"
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, PublishedCells])
+    return read_json(file, dict[str, PublishedCells])
 
 
 def published_genotype(name: str) -> CellGenotype:
@@ -95,10 +96,7 @@ def published_genotype(name: str) -> CellGenotype:
 
 def read_genotype(data: bytes, file: str) -> CellGenotype:
     """Read a genotype from JSON. Raises `InvalidFile` with the invalid field."""
-    try:
-        return msgspec.json.decode(data, type=CellGenotype)
-    except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as error:
-        raise InvalidFile(file, str(error)) from None
+    return decode(data, CellGenotype, file)
 
 
 def _check_cell(name: str, cell: Cell) -> None:

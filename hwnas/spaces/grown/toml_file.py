@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from hwnas.errors import InvalidFile, UsageError
+from hwnas.files import decode_toml
 from hwnas.spaces.grown.chain import plain_blocks, square_size
 from hwnas.spaces.grown.space import GrownSpace, GrownStage, Layer
 
@@ -62,10 +63,7 @@ def plain_file_space(name: str, input_shape: tuple[int, int, int], num_classes: 
     Raises `InvalidFile` with the field, also where strides and pools leave no pixel.
     """
     text = Path(name).read_bytes()
-    try:
-        file = msgspec.toml.decode(text, type=PlainFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(name, str(error)) from None
+    file = decode_toml(text, PlainFile, name)
     square_size(name, input_shape, 1)
     stages = [_stage(row, file) for row in file.stages]
     if file.fully_connected is not None:

@@ -17,6 +17,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Block, round_channels
 from hwnas.errors import InvalidFile, UnknownName, UsageError
+from hwnas.files import decode_toml, read_bytes
 from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -150,13 +151,8 @@ def chain_space(name: str, input_shape: tuple[int, int, int], num_classes: int) 
 
 
 def _read(file: Traversable | Path) -> tuple[ChainFile, str]:
-    try:
-        text = file.read_bytes()
-        chain = msgspec.toml.decode(text, type=ChainFile)
-    except OSError as error:
-        raise InvalidFile(str(file), error.strerror or str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(str(file), str(error)) from None
+    text = read_bytes(file)
+    chain = decode_toml(text, ChainFile, str(file))
     for number, row in enumerate(chain.stages):
         at = f"`$.stages[{number}]`"
         if not (row.options or chain.options):

@@ -10,17 +10,17 @@ import hashlib
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 
 from hwnas.errors import InvalidFile
+from hwnas.files import decode_toml, read_bytes
 from hwnas.spaces.mobile.toml_file import Positive, Sizes
 from hwnas.spaces.tree.space import EDGES, TreeSpace
 
 Edge = Literal["sep3", "sep5", "sep7", "dil3", "skip", "avg3", "max3"]
 Width = Annotated[int, msgspec.Meta(ge=8)]
-T = TypeVar("T")
 
 
 class TreeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,7 +56,8 @@ def tree_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -
     Raises `UsageError` for an image size that the file does not allow.
     """
     file = Path(name) if name.endswith(".toml") else _shipped() / f"{name}.toml"
-    tree, text = _decode(file, TreeFile)
+    text = read_bytes(file)
+    tree = decode_toml(text, TreeFile, str(file))
     if len(set(tree.candidates)) < len(tree.candidates):
         raise InvalidFile(str(file), "expected each candidate once - at `$.candidates`")
     tree.resolution.check(name, input_shape)
@@ -75,13 +76,3 @@ def tree_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -
 
 def _shipped() -> Traversable:
     return files("hwnas.spaces") / "trees"
-
-
-def _decode(file: Traversable | Path, kind: type[T]) -> tuple[T, bytes]:
-    try:
-        text = file.read_bytes()
-        return msgspec.toml.decode(text, type=kind), text
-    except OSError as error:
-        raise InvalidFile(str(file), error.strerror or str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(str(file), str(error)) from None

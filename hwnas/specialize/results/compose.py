@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from datetime import UTC, datetime
 
 import msgspec
 
 from hwnas import __version__
 from hwnas.devices.fingerprint import hardware
 from hwnas.latency_models.model import LatencyModel
+from hwnas.measurement.measurement import local_time
 from hwnas.report.architecture import ArchitectureSummary
 from hwnas.report.latency import Latency, LatencyModelSummary
 from hwnas.report.report import Report
@@ -44,7 +44,7 @@ def compose(run: RunContext, screened: ScreeningResult, delivered: DeliveryResul
     return Report(
         command=command_line(spec),
         hwnas_version=__version__,
-        created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        created=local_time(),
         seed=spec.seed,
         effort=spec.effort,
         results=(result,),

@@ -17,7 +17,7 @@ import msgspec
 from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.devices.limits import check_space_size
 from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.runner import Runner, Subject, file_sha256, reference_file
+from hwnas.devices.runner import Runner, Subject, reference_sha256
 from hwnas.errors import UsageError
 from hwnas.latency_models.storage.store import calibration
 from hwnas.profiling.bench import compile_untrained
@@ -88,7 +88,7 @@ def _uniform_ms(
             file = Path(scratch) / f"uniform-{width:g}{runtime.suffix}"
             compile_untrained(network.blocks, network.inputs, file)
             subjects.append(Subject(f"{width:g}", file))
-        reference = file_sha256(reference_file(profile.runtime))
+        reference = reference_sha256(profile.runtime)
         measurements = runner.measure(
             subjects, calibrated_reference_ms=calibration(runner.probe(), reference)
         )

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import psutil
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.files import write_json
+from hwnas.files import read_json, write_json
 from hwnas.nn.build import build
 from hwnas.training.distributed import ranks
 
@@ -63,7 +62,7 @@ def resolve_batch_size(
     ranks.
     """
     if file is not None and file.exists():
-        return msgspec.json.decode(file.read_bytes(), type=int)
+        return read_json(file, int)
     free = free_bytes()
     size = fitting(planned, image_bytes, free)
     size = max(1, size // ranks()) * ranks()

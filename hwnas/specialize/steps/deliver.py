@@ -13,7 +13,7 @@ from hwnas.architecture.artifact import Artifact, Format
 from hwnas.architecture.runtimes import COMPILED, RUNTIMES
 from hwnas.devices.limits import unfit
 from hwnas.devices.profile import profile_files, read_profile
-from hwnas.devices.runner import Subject, file_sha256, open_runner, reference_file
+from hwnas.devices.runner import Subject, open_runner, reference_sha256
 from hwnas.errors import ExportError, HwnasError
 from hwnas.export.metadata.manifest import export_manifest
 from hwnas.files import write_json
@@ -248,7 +248,7 @@ def _measure_other_formats(run: RunContext, files: tuple[Artifact, ...]) -> None
         profile = local.get(artifact.runtime)  # type: ignore[call-overload]
         if profile is None or run.folder.measured(f"other-{artifact.runtime}"):
             continue
-        reference = file_sha256(reference_file(profile.runtime))
+        reference = reference_sha256(profile.runtime)
         with open_runner(profile) as runner:
             [measurement] = runner.measure(
                 [Subject(artifact.format, Path(artifact.path))],

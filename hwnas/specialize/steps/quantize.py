@@ -8,7 +8,6 @@ in int8. If that is not enough, the most sensitive layers stay in float32.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,18 +22,15 @@ from hwnas.export.quantization.ptq import CALIBRATION_IMAGES, Int8, int8_quantiz
 from hwnas.export.quantization.qat import quantisation_aware
 from hwnas.export.quantization.sensitivity import FloatModel, accuracy_drop, select_float_layers
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.metrics import accuracy
+from hwnas.export.verification.metrics import Array, accuracy
 from hwnas.export.verification.verify import torch_outputs
-from hwnas.files import write_json
+from hwnas.files import read_json, write_json
 from hwnas.networks.weights import trained_network
 from hwnas.nn.build import Network
 from hwnas.specialize.context import RunContext
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.loader import as_data, derived_seed
 from hwnas.training.loop import RECALIBRATION_IMAGES, TrainingPlan, recalibrate, train
-
-Array = np.ndarray[Any, Any]
-
 
 PEAK_LEARNING_RATE = 0.01
 """Peak learning rate of fine-tuning: a tenth of the training's."""
@@ -103,7 +99,7 @@ def _decision(run: RunContext, network: Network, format: Format, folder: Path) -
     """Return the stored decision, or make one, which may change the weights of ``network``."""
     path = folder / f"int8-{format}.json"
     if path.exists():
-        return msgspec.json.decode(path.read_bytes(), type=Int8Decision)
+        return read_json(path, Int8Decision)
     decision = _decide(run, network, format, folder)
     write_json(path, decision)
     return decision

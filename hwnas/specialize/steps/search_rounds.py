@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 import torch
 
-from hwnas.files import write_json
+from hwnas.files import read_json, write_json
 from hwnas.latency_models.fitting.fit import update_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
@@ -45,7 +45,7 @@ def search_rounds(run: RunContext) -> ScreeningResult:
     for number in range(1, MAX_ROUNDS + 1):
         path = run.folder.path / "search" / f"round-{number}.json"
         if path.exists():
-            screened = msgspec.json.decode(path.read_bytes(), type=ScreeningResult)
+            screened = read_json(path, ScreeningResult)
         else:
             strategy.set_costs(model.costs(run.space), run.budget_ms)
             _search(run, strategy, number, train, valid)

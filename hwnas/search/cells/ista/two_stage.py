@@ -52,6 +52,7 @@ from hwnas.spaces.cells.genotype import CELL_INPUTS
 from hwnas.spaces.cells.space import EDGES_PER_NODE
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.loader import Batch
+from hwnas.training.loop import batch_accuracy
 
 ARCH_RATE = 0.6
 """Learning rate of ``b`` relative to ProxylessNAS: 6e-4 / 1e-3 in the papers."""
@@ -251,7 +252,7 @@ class Ista:
         normal, reduction = skips(space.cells(Genotype(space.name, self.choices)))
         return StepLog(
             loss=loss.item(),
-            accuracy=(logits.argmax(1) == labels).float().mean().item(),
+            accuracy=batch_accuracy(logits, labels),
             expected_ms=self.costs.network_ms(self.choices),
             skips=normal,
             reduction_skips=reduction,
