@@ -57,7 +57,7 @@ def test_networks_are_predicted_better_than_by_a_line_on_macs() -> None:
     bench, train, test = _bench(), np.arange(20), np.arange(20, 60)
     ms = bench.ms["it"]
     errors = learn.gaussian(bench, train, test, ms).mean_ms / ms[test] - 1
-    line = learn.line(bench, train, test, ms) / ms[test] - 1
+    line = learn.line_on_macs(bench, train, test, ms) / ms[test] - 1
     assert np.sqrt((errors**2).mean()) < 0.5 * np.sqrt((line**2).mean())
 
 

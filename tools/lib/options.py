@@ -10,8 +10,6 @@ import click
 
 from tools.lib.results import SHARED_DATA
 
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]
-
 PATH = click.Path(path_type=Path)
 
 data_option = click.option(
@@ -21,21 +19,13 @@ data_option = click.option(
     help="Folder of the published data.",
 )
 work_option = click.option(
-    "--work", required=True, type=PATH, help="Folder for finished work; a second call goes on."
+    "--work", required=True, type=PATH, help="Folder for finished work; an interrupted run goes on."
 )
 json_option = click.option("--json", "out", type=PATH, help="Write the figures as JSON, too.")
 
 
-def seeds_option(default: int) -> Option:
+def seeds_option(
+    default: int, minimum: int = 1
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return ``--seeds``, the number of repetitions."""
-    return click.option("--seeds", default=default, show_default=True)
-
-
-def rounds_option(default: int) -> Option:
-    """Return ``--rounds``, of which the median counts."""
-    return click.option("--rounds", default=default, show_default=True, help="The median counts.")
-
-
-def out_option(default: Path) -> Option:
-    """Return ``--out``, the results file."""
-    return click.option("--out", default=default, type=PATH, help="Results file.")
+    return click.option("--seeds", default=default, show_default=True, type=click.IntRange(minimum))

@@ -1,4 +1,4 @@
-"""The networks that were found: trained alike, and measured on both runtimes."""
+"""Training of the searched networks, all in the same way, and their latency on both runtimes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def train_child(problem: Problem, architecture: Architecture, seed: int, folder: Path) -> Child:
-    """Train a network, or return what an earlier call did; one that was cut off goes on."""
+    """Train a network, or return the stored result; an interrupted training goes on."""
     path = folder / f"child-{architecture.digest}-{seed}.json"
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Child)
@@ -72,7 +72,10 @@ def train_child(problem: Problem, architecture: Architecture, seed: int, folder:
 
 
 def measure_ms(networks: Iterable[Architecture], folder: Path) -> dict[str, dict[str, float]]:
-    """Return median latencies by target and digest, all networks interleaved; kept in a file."""
+    """Return median latencies by target and digest, of all networks interleaved.
+
+    They are stored in ``latency.json``.
+    """
     path = folder / "latency.json"
     stored: dict[str, dict[str, float]] = (
         msgspec.json.decode(path.read_bytes()) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""What is searched, on what, for how long: the same for every method."""
+"""Space, data and budgets of the searches: the same for every method."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ METHODS = {
 
 
 class Size(msgspec.Struct, frozen=True):
-    """How large everything is; part of each result, so that other sizes are other results."""
+    """Sizes and budgets; part of every stored result, so that other sizes never share one."""
 
     channels: int = 8
     layers: int = 5
     train_images: int = 4000
-    """Of the training split, drawn once; the children are trained on all of them."""
+    """Images of the training split, drawn once; the children are trained on all of them."""
     valid_images: int = 1000
     batch_size: int = 64
     search_minutes: float = 5.0
     """Processor time of each search."""
     child_epochs: int = 12
     budget_share: float = 1.0
-    """Of the cost of DARTS's own published cells."""
+    """Budget as a share of the cost of DARTS's published cells."""
     ranked: int = 8
-    """Architectures for the rank correlation."""
+    """Number of architectures for the rank correlation."""
     arch_learning_rate: float = 0.03
 
 
@@ -68,7 +68,7 @@ class Problem(NamedTuple):
 
 
 def make_problem(data: str, size: Size, costs: str) -> Problem:
-    """Load images and costs: ``macs`` counts 1 ms a million MACs, else a target's latency model."""
+    """Load images and costs: ``macs`` is 1 ms per million MACs, others a target's latency model."""
     dataset = load_dataset(data)
     train, valid, test = (
         as_data(split, dataset) for split in (dataset.train, dataset.valid, dataset.test)
@@ -103,7 +103,7 @@ def _costs(space: CellSpace, costs: str) -> CostTable:
 
 
 def folder_of(work: Path, problem: Problem) -> Path:
-    """Return where results of this data set and size are kept."""
+    """Return the folder for results of this data set and size."""
     digest = derived_seed(0, problem.name, msgspec.json.encode(problem.size).decode()) % 10**8
     folder = work / f"{problem.name}-{digest:08d}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def folder_of(work: Path, problem: Problem) -> Path:
 
 
 def ranked_architectures(problem: Problem) -> list[tuple[int, ...]]:
-    """Return choices drawn in the window, the same for every method and seed."""
+    """Return random choices within the budget window, the same for every method and seed."""
     rng, costs = Random(0), problem.costs["none"]
     low_ms, high_ms = 0.5 * problem.budget_ms, 1.5 * problem.budget_ms
     architectures: list[tuple[int, ...]] = []
@@ -121,4 +121,4 @@ def ranked_architectures(problem: Problem) -> list[tuple[int, ...]]:
             architectures.append(choices)
         if len(architectures) == problem.size.ranked:
             return architectures
-    raise SystemExit("too few networks lie in the window of the budget")
+    raise SystemExit("too few random networks have 50 to 150 % of the budget")

@@ -1,14 +1,13 @@
-"""Searches on cells beside each other: equal core-minutes, children trained alike.
+"""Strategies on cells compared: equal core-minutes, the same training of the results.
 
     OMP_NUM_THREADS=1 python -m tools.evaluate.cells.run --work DIR [--data NAME]... [--seeds 3]
 
-Everything that is done is kept in DIR and not done again; what is cut off goes on. Writes
-results/front_ends.md (``--json OUT``: the rows as JSON too).
+Finished work is stored in DIR and reused; an interrupted run goes on. Writes
+results/front_ends.md (``--json OUT``: the rows as JSON, too).
 """
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -30,9 +29,10 @@ from tools.evaluate.cells.problem import (
     ranked_architectures,
 )
 from tools.evaluate.cells.searches import Search, search
-from tools.lib.latency.score import hardware, table
+from tools.lib.options import json_option, seeds_option, work_option
+from tools.lib.results import command, results_folder, table, write_results
 
-RESULTS = Path(__file__).parent / "results" / "front_ends.md"
+RESULTS = results_folder(__file__) / "front_ends.md"
 PUBLISHED = (
     "Published, for the full training on GPUs (600 epochs, 36 channels, 20 cells, CIFAR-10): "
     "DARTS, second order, 2.76 % error, ISTA-NAS 2.54 % (two-stage) and 2.36 % (one-stage). "
@@ -42,11 +42,16 @@ DEFAULT = Size()
 
 
 @click.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path))
+@work_option
 @click.option("--data", "sets", multiple=True, default=["fashion-mnist-6k"], show_default=True)
 @click.option("--method", "methods", multiple=True, type=click.Choice([*METHODS.values()]))
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))
-@click.option("--minutes", default=DEFAULT.search_minutes, show_default=True, help="Of a search.")
+@seeds_option(3)
+@click.option(
+    "--minutes",
+    default=DEFAULT.search_minutes,
+    show_default=True,
+    help="Processor minutes of a search.",
+)
 @click.option("--child-epochs", default=DEFAULT.child_epochs, show_default=True)
 @click.option("--images", default=DEFAULT.train_images, show_default=True)
 @click.option("--channels", default=DEFAULT.channels, show_default=True)
@@ -55,7 +60,7 @@ DEFAULT = Size()
 @click.option("--costs", default="macs", show_default=True, help="Or a target, e.g. host-cpu.")
 @click.option("--latency/--no-latency", default=True, help="Measure on both runtimes.")
 @click.option("--results", default=RESULTS, type=click.Path(path_type=Path))
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@json_option
 def main(
     work: Path,
     sets: tuple[str, ...],
@@ -72,7 +77,7 @@ def main(
     results: Path,
     out: Path | None,
 ) -> None:
-    """Search by every method and seed, train what was found, measure it, and compare."""
+    """Search with every method and seed; train, measure and compare the results."""
     torch.set_num_threads(1)
     keep_freed_memory()
     size = Size(
@@ -84,30 +89,31 @@ def main(
         ranked=ranked,
     )
     selected = {title: name for title, name in METHODS.items() if not methods or name in methods}
-    sections: list[str] = []
+    parts: list[str] = []
     rows: list[dict[str, Any]] = []
     for data in sets:
         problem = make_problem(data, size, costs)
         data_rows = evaluate(problem, selected, seeds, folder_of(work, problem), latency)
         rows += data_rows
-        sections.append(_section(problem, data_rows, seeds))
-    options = f"--seeds {seeds} --minutes {minutes:g} --child-epochs {child_epochs} "
-    options += f"--images {images} --channels {channels} --layers {layers} --ranked {ranked} "
-    text = (
-        "# Searches on cells\n\n"
-        f"`python -m tools.evaluate.cells.run {options}--costs {costs}"
-        f"{''.join(f' --data {Path(data).name}' for data in sets)}`, {date.today()}, {hardware()}, "
-        f"torch {torch.__version__}, one thread.\n\n"
-        f"Every search has {minutes:g} minutes of processor time (what it took is in the table), "
-        f"every network found is trained from scratch for {child_epochs} epochs with the search's "
-        "seed, and judged on test images after the last epoch. Mean ± standard deviation over "
-        f"{seeds} seed(s). Kendall's tau is between the accuracies of {ranked} architectures with "
-        "the search net's weights and those of their own trainings.\n\n"
-        + "\n\n".join(sections)
-        + f"\n\n{PUBLISHED}\n"
+        parts.append(_section(problem, data_rows, seeds))
+    called_as = command(
+        __file__,
+        f"--seeds {seeds} --minutes {minutes:g} --child-epochs {child_epochs} --images {images}",
+        f"--channels {channels} --layers {layers} --ranked {ranked} --costs {costs}",
+        *(f"--data {Path(data).name}" for data in sets),
     )
-    results.write_text(text)
-    click.echo(text)
+    text = (
+        f"Every search has {minutes:g} minutes of processor time (the table has the time used). "
+        f"Every result is trained from scratch for {child_epochs} epochs with the search's seed "
+        "and evaluated on test images after the last epoch. Mean ± standard deviation over "
+        f"{seeds} seed(s). Kendall's tau is between the accuracies of {ranked} architectures with "
+        "the search net's weights and those of their own trainings."
+    )
+    conditions = f"torch {torch.__version__}, one thread"
+    title = "Searches on cells"
+    click.echo(
+        write_results(results, title, called_as, text, *parts, PUBLISHED, conditions=conditions)
+    )
     if out is not None:
         write_json(out, rows)
 
@@ -151,7 +157,7 @@ def evaluate(
 
 
 def _tau(searched: tuple[float, ...], trained: list[float]) -> float | None:
-    """Return Kendall's rank correlation; none where all are equal."""
+    """Return Kendall's rank correlation, or ``None`` where all values are equal."""
     if len(searched) < 2 or len({*searched}) < 2 or len({*trained}) < 2:
         return None
     result: Any = kendalltau(searched, trained)
@@ -196,7 +202,7 @@ def _mean_and_std(values: list[Any], name: str) -> str:
 
 
 def _differences(rows: list[dict[str, Any]], seeds: int) -> str:
-    """Say of each method whether it differs from random search by more than the spread."""
+    """Return for each method whether it differs from random search by more than the spread."""
     accuracies = {
         title: [100 * row["accuracy"] for row in rows if row["method"] == title]
         for title in METHODS

@@ -1,4 +1,4 @@
-"""One search of a given processor time, and how it ranks networks."""
+"""One search within a processor time, and its ranking of networks."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from hwnas.training.loop import RECALIBRATION_IMAGES, accuracy, recalibrate
 from tools.evaluate.cells.problem import Problem, ranked_architectures
 
 WARM_UP_SHARE = 0.4
-"""Share of the epochs, in which weights are trained only."""
+"""Share of the epochs that train weights only."""
 RANDOM_CANDIDATES = 8
-"""Candidates of random search, of which the supernet takes the best."""
+"""Candidates of random search; the one with the best supernet accuracy is the result."""
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
-    """What a search found and what it cost."""
+    """The result of a search and its cost."""
 
     method: str
     seed: int
     choices: tuple[int, ...]
     cost_ms: float
-    """By the table, beside the budget."""
+    """Cost by the cost table, to compare with the budget."""
     skips: int
     reduction_skips: int
     epochs: int
     core_minutes: float
-    """Of the search, without the ranking."""
+    """Processor minutes of the search, without the ranking."""
     ranking: tuple[float, ...]
     """Accuracy of the ranked architectures with the search net's weights."""
 
 
 def search(problem: Problem, method: str, seed: int, folder: Path) -> Search:
-    """Search, or return what an earlier call found; a search that was cut off goes on."""
+    """Search, or return the stored result; an interrupted search goes on."""
     path = folder / f"search-{method}-{seed}.json"
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Search)
@@ -85,7 +85,7 @@ def search(problem: Problem, method: str, seed: int, folder: Path) -> Search:
 
 
 class Clock:
-    """Processor seconds of a search, also of one that was cut off: kept at each epoch's end."""
+    """Processor seconds of a search, stored after each epoch so that interruptions count."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -118,7 +118,10 @@ def _start_strategy(problem: Problem, method: str, seed: int) -> Any:
 
 
 def _plan(problem: Problem, method: str, folder: Path) -> SearchPlan:
-    """Return a plan of the asked processor time, from the time of three steps; kept for seeds."""
+    """Return a plan for the given processor time, from the time of three steps.
+
+    The time of a step is stored, so that all seeds have the same plan.
+    """
     path = folder / f"step-{method}.json"
     if not path.exists():
         write_json(path, _step_s(problem, method))
@@ -133,7 +136,7 @@ def _plan(problem: Problem, method: str, folder: Path) -> SearchPlan:
 
 
 def _step_s(problem: Problem, method: str) -> float:
-    """Return the mean processor time of a weight step with its share of the rest."""
+    """Return the mean processor time of a weight step with its share of architecture steps."""
     strategy, rows = _start_strategy(problem, method, 0), slice(problem.size.batch_size)
     batch = problem.train.normalise(problem.train.images[rows]), problem.train.labels[rows]
     share = 0.5 * (1 - WARM_UP_SHARE)  # an architecture step to two weight steps, after the warm-up

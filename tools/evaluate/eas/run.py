@@ -1,14 +1,14 @@
-"""Does EAS pay: inherited weights, a controller that learns, and the end beside ProxylessNAS?
+"""EAS: inherited against fresh weights, learned against random actions, EAS against ProxylessNAS.
 
     python -m tools.evaluate.eas.run inherit --work DIR [--data NAME] [--images 2000] [--seeds 3]
     python -m tools.evaluate.eas.run actions --work DIR [--data NAME] [--images 2000] [--seeds 3]
     python -m tools.evaluate.eas.run final   --work DIR \
         [--data NAME] [--effort trial] [--budget 0.5ms]
 
-Each part goes on where it was cut off, prints its table and writes it to
-results/PART.md, of other data to PART_DATA.md (``--json OUT``: the rows as JSON too).
-The first two know no device: their budget is in MACs. Small by default: the paper trained children
-for 20 epochs on 45,000 images.
+Each part goes on where it was interrupted, prints its table and writes it to results/PART.md, for
+other data to PART_DATA.md (``--json OUT``: the rows as JSON, too). The first two need no device:
+their budget is in MACs. Small by default: the paper trained children for 20 epochs on 45,000
+images.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from random import Random
 from statistics import fmean, stdev
+from typing import Any
 
 import click
 import msgspec
 import torch
 
 from hwnas.data.datasets import load_dataset
-from hwnas.devices.fingerprint import hardware
 from hwnas.files import write_json
 from hwnas.latency_models.cost import NetworkCosts
 from hwnas.nn.build import build
@@ -43,8 +42,9 @@ from hwnas.spaces.grown.space import GrownSpace, Layers
 from hwnas.spaces.grown.steps import apply_step
 from hwnas.training.loader import Data, as_data, seeded
 from hwnas.training.loop import EpochLog, accuracy, recalibrate, train
+from tools.lib.options import json_option, seeds_option, work_option
+from tools.lib.results import command, results_folder, table_of, write_results
 
-RESULTS = Path(__file__).parent / "results"
 DATA = "fashion-mnist-6k"
 Row = dict[str, object]
 
@@ -53,18 +53,18 @@ class Curves(msgspec.Struct):
     """Validation accuracy of one grown child after each epoch, with and without inheritance."""
 
     start: float
-    """Of the network that it grew from."""
+    """Accuracy of the network that it grew from."""
     inherited: list[float]
     scratch: list[float]
     macs: int
 
 
 class SearchResult(msgspec.Struct):
-    """What a search came to."""
+    """Accuracies of the children of a search."""
 
     best: float
     mean: float
-    """Of the last quarter of its children."""
+    """Mean accuracy of the last quarter of the children."""
     trained: int
 
 
@@ -73,40 +73,35 @@ def cli() -> None:
     """Evaluate EAS."""
 
 
-def common(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.option("--work", required=True, type=click.Path(path_type=Path)),
-        click.option("--data", default=DATA, show_default=True),
-        click.option("--space", default="chain", show_default=True),
-        click.option("--json", "out", type=click.Path(path_type=Path)),
-    ):
-        command = option(command)
-    return command
+def common(function: Callable[..., None]) -> Callable[..., Any]:
+    """Add the options of all parts."""
+    data = click.option("--data", default=DATA, show_default=True)
+    space = click.option("--space", default="chain", show_default=True)
+    return work_option(data(space(json_option(function))))
 
 
-sized = click.option("--images", default=2000, show_default=True, help="Training images.")
-seeded_runs = click.option("--seeds", default=3, show_default=True)
+images_option = click.option("--images", default=2000, show_default=True, help="Training images.")
 
 
 @cli.command()
 @common
-@sized
-@seeded_runs
-@click.option("--epochs", default=4, show_default=True, help="Of the start, and of the child.")
+@images_option
+@seeds_option(3)
+@click.option(
+    "--epochs", default=4, show_default=True, help="Epochs of the start network and of the child."
+)
 def inherit(
     work: Path, data: str, space: str, out: Path | None, images: int, seeds: int, epochs: int
 ) -> None:
-    """Accuracy against epochs: a grown child with its parent's weights, and from scratch."""
+    """Compare a grown child with its parent's weights and from scratch, epoch by epoch."""
     curves: list[Curves] = []
     for seed in range(seeds):
         path = work / f"inherit-{data}-{space}-{images}-{epochs}-{seed}.json"
         if not path.exists():
             write_json(path, _curves(data, space, images, epochs, seed))
         curves.append(msgspec.json.decode(path.read_bytes(), type=Curves))
-    rows: list[Row] = []
-    rows.append(
-        {"": "start network", "inherited": _mean_and_std([curve.start for curve in curves])}
-    )
+    start = _mean_and_std([curve.start for curve in curves])
+    rows: list[Row] = [{"": "start network", "inherited": start}]
     for n in range(epochs):
         row: Row = {"": f"epoch {n + 1}"}
         row["inherited"] = _mean_and_std([curve.inherited[n] for curve in curves])
@@ -114,20 +109,20 @@ def inherit(
         rows.append(row)
     text = (
         f"Start network trained {epochs} epochs, grown by random steps to a middle network "
-        f"({fmean(curve.macs for curve in curves):,.0f} MACs), which is trained alike from both "
-        f"beginnings, at the children's learning rate of 0.02; validation accuracy, mean ± "
-        f"deviation over {seeds} seeds."
+        f"({fmean(curve.macs for curve in curves):,.0f} MACs), which is trained in the same way "
+        "with both initialisations, at the children's learning rate of 0.02; validation accuracy, "
+        f"mean ± standard deviation over {seeds} seeds."
     )
-    options = f"--data {data} --space {space} --images {images} --epochs {epochs} --seeds {seeds}"
-    _write(_results_name("inherit", data), rows, text, options, out)
+    options = f"--space {space} --images {images} --epochs {epochs} --seeds {seeds}"
+    _write("inherit", data, rows, text, options, out)
 
 
 @cli.command()
 @common
-@sized
-@seeded_runs
+@images_option
+@seeds_option(3)
 @click.option("--children", default=16, show_default=True)
-@click.option("--epochs", default=1, show_default=True, help="Of each child.")
+@click.option("--epochs", default=1, show_default=True, help="Epochs of each child.")
 def actions(
     work: Path,
     data: str,
@@ -138,7 +133,7 @@ def actions(
     children: int,
     epochs: int,
 ) -> None:
-    """EAS beside EAS with random actions: the same children, epochs and budget."""
+    """Compare EAS with EAS with random actions: the same children, epochs and budget."""
     rows: list[Row] = []
     name = f"{data}-{space}-{images}-{children}-{epochs}"
     plan = SearchPlan(warmup_epochs=4, children=children, child_epochs=epochs)
@@ -160,17 +155,11 @@ def actions(
         )
     text = (
         f"`learnt`: the meta-controller; `random`: all possible actions equally likely. Validation "
-        f"accuracy of the best of {children} children, mean ± deviation over {seeds} seeds, and "
-        "the mean of the last quarter of the children."
+        f"accuracy of the best of {children} children, mean ± standard deviation over {seeds} "
+        "seeds, and the mean of the last quarter of the children."
     )
-    options = f"--data {data} --space {space} --images {images} --children {children} "
-    _write(
-        _results_name("actions", data),
-        rows,
-        text,
-        options + f"--epochs {epochs} --seeds {seeds}",
-        out,
-    )
+    options = f"--space {space} --images {images} --children {children} --epochs {epochs}"
+    _write("actions", data, rows, text, f"{options} --seeds {seeds}", out)
 
 
 @cli.command()
@@ -178,7 +167,7 @@ def actions(
 @click.option("--effort", default="trial", show_default=True)
 @click.option("--target", default="host-cpu-litert", show_default=True)
 @click.option("--budget", default="0.5ms", show_default=True)
-@click.option("--seeds", default=1, show_default=True)
+@seeds_option(1)
 def final(
     work: Path,
     data: str,
@@ -189,34 +178,21 @@ def final(
     budget: str,
     seeds: int,
 ) -> None:
-    """The delivered networks of EAS and of ProxylessNAS at one budget, on one device."""
+    """Compare the delivered networks of EAS and ProxylessNAS at one budget, on one device."""
     rows: list[Row] = []
-    for strategy, where in (("eas", space), ("proxyless", "mobile")):
+    for strategy, strategy_space in (("eas", space), ("proxyless", "mobile")):
         for seed in range(seeds):
-            options = {
-                "--strategy": strategy,
-                "--space": where,
-                "--data": data,
-                "--target": target,
-                "--budget": budget,
-                "--effort": effort,
-                "--seed": str(seed),
-            }
-            rows.append(
-                _final_row(_specialize_report(work / f"{strategy}-{seed}", options), strategy, seed)
-            )
+            options = ["--strategy", strategy, "--space", strategy_space, "--data", data]
+            options += ["--target", target, "--budget", budget]
+            options += ["--effort", effort, "--seed", str(seed)]
+            report = _specialize_report(work / f"{strategy}-{seed}", options)
+            rows.append(_final_row(report, strategy, seed))
     text = (
         "Test accuracy of the delivered file, its measured latency, and the minutes of search and "
         "training (two workers on two cores where networks are trained)."
     )
-    options = f"--data {data} --space {space} --effort {effort} --target {target} "
-    _write(
-        _results_name("final", data),
-        rows,
-        text,
-        options + f"--budget {budget} --seeds {seeds}",
-        out,
-    )
+    arguments = f"--space {space} --effort {effort} --target {target} --budget {budget}"
+    _write("final", data, rows, text, f"{arguments} --seeds {seeds}", out)
 
 
 def _data(name: str, images: int, seed: int) -> tuple[Data, Data, tuple[int, int, int], int]:
@@ -229,7 +205,7 @@ def _data(name: str, images: int, seed: int) -> tuple[Data, Data, tuple[int, int
 def _grown_space(name: str, shape: tuple[int, int, int], classes: int) -> GrownSpace:
     space = find_space(name, shape, classes)
     if not isinstance(space, GrownSpace):
-        raise click.UsageError(f"--space {name}: networks of it are not grown")
+        raise click.UsageError(f"--space {name}: EAS needs a space of grown networks")
     return space
 
 
@@ -304,12 +280,12 @@ def _search(
     return SearchResult(max(accuracies), fmean(last), len(accuracies))
 
 
-def _specialize_report(folder: Path, options: dict[str, str]) -> Report:
+def _specialize_report(folder: Path, options: list[str]) -> Report:
     if not (folder / "report.json").exists():
-        command = [sys.executable, "-m", "hwnas", "specialize", "--out", str(folder), "--quiet"]
-        command += [word for pair in options.items() for word in pair]
-        command += ["--resume"] if (folder / "config.toml").exists() else []
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+        words = [sys.executable, "-m", "hwnas", "specialize", "--out", str(folder), "--quiet"]
+        words += options
+        words += ["--resume"] if (folder / "config.toml").exists() else []
+        subprocess.run(words, check=False, stdout=subprocess.DEVNULL)
     return Report.read(folder / "report.json")
 
 
@@ -335,28 +311,13 @@ def _mean_and_std(values: list[float]) -> str:
     return f"{fmean(values):.3f}{spread}"
 
 
-def _results_name(part: str, data: str) -> str:
-    return part if data == DATA else f"{part}_{Path(data).stem}"
-
-
-def _write(part: str, rows: list[Row], text: str, options: str, out: Path | None) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    command = f"`python -m tools.evaluate.eas.run {part.split('_')[0]} --work DIR {options}`"
-    lines = [
-        f"# EAS: {part.replace('_', ', ')}",
-        f"{command}, {date.today().isoformat()}, {hardware()}.",
-        text,
-        "\n".join(
-            [
-                "| " + " | ".join(columns) + " |",
-                "|" + " --- |" * len(columns),
-                *("| " + " | ".join(str(row.get(n, "")) for n in columns) + " |" for row in rows),
-            ]
-        ),
-    ]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{part}.md").write_text("\n\n".join(lines) + "\n")
-    click.echo("\n\n".join(lines))
+def _write(
+    part: str, data: str, rows: list[Row], text: str, options: str, out: Path | None
+) -> None:
+    name = part if data == DATA else f"{part}_{Path(data).stem}"
+    called_as = command(__file__, part, f"--work DIR --data {data}", options)
+    path, title = results_folder(__file__) / f"{name}.md", f"EAS: {name.replace('_', ', ')}"
+    click.echo(write_results(path, title, called_as, text, table_of(rows)))
     if out is not None:
         write_json(out, rows)
 

@@ -1,4 +1,4 @@
-"""Attached devices and their faults: what happens, on a real adbd and a real sshd.
+"""Attached devices and their faults on a real adbd and a real sshd.
 
     python -m tools.evaluate.faults.devices
 
@@ -11,46 +11,49 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from datetime import date
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
-from hwnas.devices.fingerprint import hardware
-from tools.lib.results import ROOT
+import click
 
-RESULT = ROOT / "tools" / "results" / "device_faults.md"
+from tools.lib.results import ROOT, command, results_folder, table, write_results
+
+RESULTS = results_folder(__file__) / "devices.md"
 
 
-def main() -> int:
+@click.command()
+def main() -> None:
+    """Run the tests of attached devices and write their outcomes."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
-        done = subprocess.run(
+        pytest = subprocess.run(
             [sys.executable, "-m", "pytest", "tests/lab", "-q", f"--junitxml={report}"], cwd=ROOT
         )
         cases = list(ElementTree.parse(report).getroot().iter("testcase"))
-    counts = {
-        outcome: sum(_outcome(case) == outcome for case in cases)
-        for outcome in map(_outcome, cases)
-    }
-    lines = [
-        "# Attached devices: faults, and what was told\n",
-        f"`python -m tools.evaluate.faults.devices` · {date.today()} · {hardware()}\n",
+    counts = Counter(map(_outcome, cases))
+    text = (
         "AOSP's adbd on x86-64 and on arm64 (qemu-user), OpenSSH's sshd, each in a network "
-        "namespace. Unauthorised and the `benchmark_model` binary are played by scripts: this adbd "
-        "asks for no key, and no package holds the binary. No phone was at hand.\n",
-        " · ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) + "\n",
-        "| what is true | where | outcome | s |",
-        "| --- | --- | --- | --- |",
-    ]
-    for case in cases:
-        name, _, where = case.get("name", "").partition("[")
-        sentence = name.removeprefix("test_").replace("_", " ")
-        shown = where.rstrip("]").replace("|", "\\|").encode("unicode_escape").decode()[:40]
-        seconds = float(case.get("time", "0"))
-        lines.append(f"| {sentence} | {shown} | {_outcome(case)} | {seconds:.1f} |")
-    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(RESULT)
-    return done.returncode
+        "namespace. Scripts play an unauthorised device and the `benchmark_model` binary: this "
+        "adbd asks for no key, and no package has the binary. No phone was available."
+    )
+    write_results(
+        RESULTS,
+        "Attached devices: faults and their messages",
+        command(__file__),
+        text,
+        " · ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())),
+        table(["sentence", "device", "outcome", "s"], map(_row, cases)),
+    )
+    click.echo(RESULTS)
+    sys.exit(pytest.returncode)
+
+
+def _row(case: ElementTree.Element) -> list[str]:
+    name, _, device = case.get("name", "").partition("[")
+    sentence = name.removeprefix("test_").replace("_", " ")
+    device = device.rstrip("]").replace("|", "\\|").encode("unicode_escape").decode()[:40]
+    return [sentence, device, _outcome(case), f"{float(case.get('time', '0')):.1f}"]
 
 
 def _outcome(case: ElementTree.Element) -> str:
@@ -61,4 +64,4 @@ def _outcome(case: ElementTree.Element) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,9 +3,9 @@
     python -m tools.evaluate.faults.kill_and_resume --work DIR \
         [--kills 10] [--target host-cpu] [--effort trial]
 
-One run is left alone. Each of the others is killed at its own random moment (with everything it
-started) and resumed; architecture digest and the sha256 of the model file are compared. Writes
-results/kill_and_resume_TARGET.md.
+One run is not interrupted. Each of the others is killed at a random moment (with all its child
+processes) and resumed; the architecture's digest and the sha256 of the model file are compared.
+Writes results/kill_and_resume_TARGET.md.
 """
 
 from __future__ import annotations
@@ -15,55 +15,63 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 from random import Random
 
 import click
 import msgspec
 
-from hwnas.devices.fingerprint import hardware
 from hwnas.files import write_json
 from hwnas.report.report import Report
-
-RESULTS = Path(__file__).parent / "results"
+from tools.lib.options import json_option, work_option
+from tools.lib.results import command, results_folder, table, write_results
 
 
 class Row(msgspec.Struct, frozen=True):
     """One run."""
 
     killed_after_s: float | None
-    """``None``: left alone."""
+    """``None``: not interrupted."""
     during: str
-    """The newest file when it was killed."""
+    """The newest file at that moment."""
     digest: str
     sha256: str
 
 
 @click.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path))
+@work_option
 @click.option("--kills", default=10, show_default=True)
 @click.option("--target", default="host-cpu", show_default=True)
 @click.option("--effort", default="trial", show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@json_option
 def main(work: Path, kills: int, target: str, effort: str, out: Path | None) -> None:
     """Kill and resume; print a table."""
     words = ["specialize", "--quiet", "--target", target, "--effort", effort]
-    alone = _whole(work / "alone", words)
+    uninterrupted, duration_s = _uninterrupted(work / "alone", words)
     rng = Random(0)
-    rows = [alone[0]]
+    rows = [uninterrupted]
     for number in range(kills):
-        moment_s = rng.uniform(0.02, 0.98) * alone[1]
+        moment_s = rng.uniform(0.02, 0.98) * duration_s
         rows.append(_killed(work / f"killed-{number}", words, moment_s))
         click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
-    same = sum((row.digest, row.sha256) == (rows[0].digest, rows[0].sha256) for row in rows[1:])
-    _write(rows, same, kills, target, effort)
+    expected = uninterrupted.digest, uninterrupted.sha256
+    same = sum((row.digest, row.sha256) == expected for row in rows[1:])
+    called_as = command(__file__, f"--work DIR --kills {kills} --target {target} --effort {effort}")
+    text = f"{same} of {kills} killed runs reach the architecture and the weights of the first."
+    titles = ["killed after s", "newest file", "architecture", "model file"]
+    lines = [
+        [str(row.killed_after_s or "not interrupted"), row.during, row.digest, row.sha256]
+        for row in rows
+    ]
+    path = results_folder(__file__) / f"kill_and_resume_{target}.md"
+    title = f"Kill and resume: {target}"
+    click.echo(write_results(path, title, called_as, text, table(titles, lines)))
     if out is not None:
         write_json(out, rows)
     sys.exit(0 if same == kills else 1)
 
 
-def _whole(folder: Path, words: list[str]) -> tuple[Row, float]:
+def _uninterrupted(folder: Path, words: list[str]) -> tuple[Row, float]:
     cached = folder / "seconds.json"
     if not cached.exists():
         start = time.monotonic()
@@ -81,8 +89,8 @@ def _killed(folder: Path, words: list[str], moment_s: float) -> Row:
     during = _newest(folder)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    begun = (folder / "config.toml").exists()
-    again = ["specialize", "--quiet", "--resume"] if begun else words
+    started = (folder / "config.toml").exists()
+    again = ["specialize", "--quiet", "--resume"] if started else words
     _run([*again, "--out", str(folder)]).wait()
     row = _row(folder, round(moment_s, 1), during)
     write_json(cached, row)
@@ -91,8 +99,8 @@ def _killed(folder: Path, words: list[str], moment_s: float) -> Row:
 
 def _run(words: list[str]) -> subprocess.Popen[bytes]:
     """Start hwnas in a process group of its own."""
-    command = [sys.executable, "-m", "hwnas", *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    program = [sys.executable, "-m", "hwnas", *words]
+    return subprocess.Popen(program, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 def _row(folder: Path, killed_after_s: float | None, during: str) -> Row:
@@ -106,24 +114,6 @@ def _newest(folder: Path) -> str:
         return "nothing written"
     newest = max(files, key=lambda path: path.stat().st_mtime).relative_to(folder)
     return str(newest.parent / newest.name)
-
-
-def _write(rows: list[Row], same: int, kills: int, target: str, effort: str) -> None:
-    lines = ["| killed after s | newest file | architecture | model file |", "|---|---|---|---|"]
-    lines += [
-        f"| {row.killed_after_s or 'left alone'} | {row.during} | {row.digest} | {row.sha256} |"
-        for row in rows
-    ]
-    text = f"{same} of {kills} killed runs reach the architecture and the weights of the first."
-    command = (
-        f"`python -m tools.evaluate.faults.kill_and_resume --work DIR --kills {kills} "
-        f"--target {target} "
-        f"--effort {effort}`"
-    )
-    click.echo("\n".join([text, "", *lines]))
-    head = f"# Kill and resume: {target}\n\n{command}, {date.today()}, {hardware()}."
-    result = RESULTS / f"kill_and_resume_{target}.md"
-    result.write_text(f"{head}\n\n{text}\n\n" + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

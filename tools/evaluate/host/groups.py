@@ -1,4 +1,4 @@
-"""Networks of equal measured latency on a target: searched, random, uniform ones."""
+"""Groups of networks of equal measured latency on a target: searched, random and uniform ones."""
 
 from __future__ import annotations
 
@@ -27,35 +27,33 @@ from hwnas.spaces.mobile.space import (
     mobilenet_v2_like,
     scaled,
 )
-from tools.evaluate.host.specialised import delivered_networks
+from tools.evaluate.host.runs import delivered_networks
+from tools.lib.results import results_folder
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = results_folder(__file__)
 FAMILIES = (Candidate("mbconv", 3, 3), Candidate("mbconv", 3, 6), *FUSED)
 SPACE = mobile_space((1, 28, 28), 10)
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A network of a group, with its latency measured in turns with all others of its target."""
+    """A network of a group with its latency, measured interleaved with all of its target."""
 
     architecture: Architecture
     median_ms: float
 
 
 def equal_latency_groups(
-    work: Path, target: str, share: int, seeds: int, further: dict[str, list[Architecture]]
+    work: Path, target: str, share: int, seeds: int, more: dict[str, list[Architecture]]
 ) -> dict[str, list[Member]]:
-    """Return the groups; where they lack one of ``further``, all are measured again with it."""
+    """Return the groups; if one of ``more`` is missing, all are measured again with it."""
     path = RESULTS / f"{target}_{share}.json"
     stored: dict[str, list[Member]] = {}
     if path.exists():
         stored = msgspec.json.decode(path.read_bytes(), type=dict[str, list[Member]])
-        if further.keys() <= stored.keys():
+        if more.keys() <= stored.keys():
             return stored
-    groups = {
-        name: [architecture.architecture for architecture in group]
-        for name, group in stored.items()
-    }
-    groups = (groups or _groups(work, target, share, seeds)) | further
+    groups = {name: [member.architecture for member in group] for name, group in stored.items()}
+    groups = (groups or _groups(work, target, share, seeds)) | more
     members = _members(work, target, groups)
     write_json(path, members)
     return members
@@ -70,9 +68,9 @@ def standard_groups(
     width_mult: str,
     families: tuple[str, ...],
 ) -> dict[str, list[Member]]:
-    """Return what a search found, random networks and the widest uniform ones of its budget.
+    """Return a searched network, random ones and the widest uniform ones within its budget.
 
-    Those that are kept are taken where they are of this network, as many random ones and all
+    The stored groups are used if they have the same searched network, as many random ones and all
     ``families``.
     """
     names = [f"uniform {family}" for family in families]
@@ -94,17 +92,11 @@ def standard_groups(
 def _members(
     work: Path, target: str, groups: dict[str, list[Architecture]]
 ) -> dict[str, list[Member]]:
-    """Measure the networks of all groups in turns."""
-    nets = list(
-        {
-            architecture.digest: architecture for group in groups.values() for architecture in group
-        }.values()
-    )
-    measured = measure(target, nets, work / "accuracy" / target)
+    """Measure the networks of all groups, interleaved."""
+    nets = {net.digest: net for group in groups.values() for net in group}
+    measured = measure(target, list(nets.values()), work / "accuracy" / target)
     return {
-        name: [
-            Member(architecture, measured[architecture.digest].median_ms) for architecture in group
-        ]
+        name: [Member(net, measured[net.digest].median_ms) for net in group]
         for name, group in groups.items()
     }
 
@@ -119,7 +111,7 @@ def _groups(work: Path, target: str, share: int, seeds: int) -> dict[str, list[A
 
 
 def _random(target: str, budget_ms: float, count: int, space: MobileSpace) -> list[Architecture]:
-    """Return random networks of a space between 95 % and all of a budget."""
+    """Return random networks of a space with 95 to 100 % of a budget."""
     costs = model_of(target, space).cost_table(space)
     level = [[0.0] * len(row) for row in costs.mean_ms]
     rng = np.random.default_rng(Random(0).randrange(2**32))
@@ -128,13 +120,13 @@ def _random(target: str, budget_ms: float, count: int, space: MobileSpace) -> li
 
 
 def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architecture]:
-    """Return of each uniform family the widest network whose measured latency keeps the budget."""
+    """Return the widest network of each uniform family whose measured latency keeps the budget."""
     nets = {
         (family.name, width): mobilenet_v2_like(SPACE, family, width)
         for family in FAMILIES
         for width in np.arange(0.25, 3.01, 0.125).tolist()
     }
-    distinct = list({architecture.digest: architecture for architecture in nets.values()}.values())
+    distinct = list({net.digest: net for net in nets.values()}.values())
     cached = work / "accuracy" / f"{target}-uniform.json"
     if cached.exists():
         latency_ms = msgspec.json.decode(cached.read_bytes(), type=dict[str, float])
@@ -143,10 +135,9 @@ def _uniform(work: Path, target: str, budget_ms: float) -> dict[str, Architectur
         latency_ms = {digest: measurement.median_ms for digest, measurement in measured.items()}
         write_json(cached, latency_ms)
     best: dict[str, Architecture] = {}
-    for (family, width), architecture in nets.items():
-        if latency_ms[architecture.digest] <= budget_ms:
-            best[f"uniform {family}"] = architecture
-            del width
+    for (family, _), net in nets.items():  # from narrow to wide
+        if latency_ms[net.digest] <= budget_ms:
+            best[f"uniform {family}"] = net
     return best
 
 
@@ -154,12 +145,9 @@ def measure(target: str, nets: list[Architecture], folder: Path) -> dict[str, Me
     """Compile networks with fresh weights and measure them in one interleaved batch."""
     profile = find_profile(target)
     format = RUNTIMES[profile.runtime].format
-    subjects = [
-        Subject(architecture.digest, folder / f"{architecture.digest}.{format}")
-        for architecture in nets
-    ]
-    for architecture, subject in zip(nets, subjects, strict=True):
-        compile_model(Network(architecture.blocks), architecture.input_shape, subject.path)
+    subjects = [Subject(net.digest, folder / f"{net.digest}.{format}") for net in nets]
+    for net, subject in zip(nets, subjects, strict=True):
+        compile_model(Network(net.blocks), net.input_shape, subject.path)
     reference_ms = model_of(target).conditions.reference_ms  # type: ignore[union-attr]
     with open_runner(profile) as runner:
         measured = runner.measure(subjects, calibrated_reference_ms=reference_ms)

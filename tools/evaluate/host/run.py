@@ -1,4 +1,4 @@
-"""Does the budget hold, and what does the search gain, on this machine's two runtimes?
+"""Do networks keep the budget, and what does the search gain, on this machine's two runtimes?
 
     python -m tools.evaluate.host.run budgets  --work DIR [--effort trial] [--seeds 3]
     python -m tools.evaluate.host.run cross    --work DIR
@@ -6,16 +6,14 @@
     python -m tools.evaluate.host.run accuracy --work DIR [--data NAME] [--epochs 3] [--seeds 5]
     python -m tools.evaluate.host.run standard --work DIR [--epochs 3] [--seeds 5]
 
-Each part goes on where it was cut off, prints its model and writes it to
-results/PART.md (``--json OUT``: the rows as JSON too). ``cross`` and
-``accuracy`` use the networks that ``budgets`` found, ``accuracy --width-mult`` those of ``widths``
-too.
+Each part goes on where it was interrupted, prints its table and writes it to results/PART.md
+(``--json OUT``: the rows as JSON, too). ``cross`` and ``accuracy`` use the networks of ``budgets``,
+``accuracy --width-mult`` those of ``widths``, too.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -24,7 +22,6 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.devices.fingerprint import hardware
 from hwnas.files import write_json
 from hwnas.measurement.measurement import Measurement, compare
 from hwnas.report.report import Report
@@ -36,17 +33,28 @@ from tools.evaluate.host.groups import (
     measure,
     standard_groups,
 )
-from tools.evaluate.host.specialised import (
+from tools.evaluate.host.runs import (
     delivered_network,
     delivered_networks,
     folder_of,
     specialize_report,
     variants_of,
 )
-from tools.evaluate.host.trainings import test_accuracy
+from tools.evaluate.host.trainings import train_and_test
+from tools.lib.options import json_option, seeds_option, work_option
+from tools.lib.results import command, table_of, write_results
 
 TARGETS = ("host-cpu", "host-cpu-litert")
 BUDGETS = ("35%", "50%", "70%")
+Row = dict[str, object]
+
+targets_option = click.option(
+    "--target", "targets", multiple=True, default=TARGETS, show_default=True
+)
+effort_option = click.option("--effort", default="trial", show_default=True)
+dataset_option = click.option("--data", default="fashion-mnist", show_default=True)
+epochs_option = click.option("--epochs", default=3, show_default=True, help="Of each training.")
+workers_option = click.option("--workers", default=2, show_default=True)
 
 
 @click.group()
@@ -55,16 +63,16 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path))
-@click.option("--effort", default="trial", show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@work_option
+@effort_option
+@seeds_option(3)
+@targets_option
+@json_option
 def budgets(
     work: Path, effort: str, seeds: int, targets: tuple[str, ...], out: Path | None
 ) -> None:
     """Specialise for 35, 50 and 70 % of the largest network on both runtimes."""
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for target in targets:
         for budget in BUDGETS:
             for seed in range(seeds):
@@ -82,10 +90,10 @@ def budgets(
 
 
 @cli.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path))
-@click.option("--effort", default="trial", show_default=True)
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@work_option
+@effort_option
+@seeds_option(3)
+@json_option
 def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
     """Specialise for each runtime at the default budget; measure all on both, interleaved."""
     reports = {
@@ -94,10 +102,10 @@ def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
         for seed in range(seeds)
     }
     nets = {
-        key: delivered_network(folder_of(work, key[0], "", key[1], effort=effort))
-        for key in reports
+        (target, seed): delivered_network(folder_of(work, target, "", seed, effort=effort))
+        for target, seed in reports
     }
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for target in TARGETS:
         measured = measure(target, list(nets.values()), work / "cross" / target)
         rows.append(_cross_row(target, nets, measured, reports))
@@ -111,13 +119,13 @@ def cross(work: Path, effort: str, seeds: int, out: Path | None) -> None:
 
 
 @cli.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path))
-@click.option("--effort", default="trial", show_default=True)
-@click.option("--seeds", default=3, show_default=True)
+@work_option
+@effort_option
+@seeds_option(3)
 @click.option("--budget", default="50%", show_default=True)
 @click.option("--width-mult", default="1,2,3", show_default=True)
-@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@targets_option
+@json_option
 def widths(
     work: Path,
     effort: str,
@@ -127,8 +135,8 @@ def widths(
     targets: tuple[str, ...],
     out: Path | None,
 ) -> None:
-    """Specialise with several width multipliers: which one is handed over."""
-    rows: list[dict[str, object]] = []
+    """Specialise with several width multipliers and compare the variants."""
+    rows: list[Row] = []
     for target in targets:
         for seed in range(seeds):
             report = specialize_report(work, target, budget, seed, effort, width_mult)
@@ -137,21 +145,25 @@ def widths(
             rows.append(_budget_row(report, budget) | {"of": each})
             click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
     options = f"--effort {effort} --seeds {seeds} --budget {budget} --width-mult {width_mult}"
-    text = "`of`: what each width came to; one is chosen by its validation images."
+    text = "`of`: the result of each width; validation accuracy chooses among them."
     _write("widths", rows, text, options, out)
 
 
 @cli.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path))
-@click.option("--data", default="fashion-mnist", show_default=True)
-@click.option("--epochs", default=3, show_default=True)
-@click.option("--seeds", default=5, show_default=True)
-@click.option("--share", default=50, show_default=True, help="Budget, percent of the largest.")
-@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
-@click.option("--width-mult", default="", help="Also what `widths` found with these, at ...")
-@click.option("--width-budget", default="50%", show_default=True)
-@click.option("--workers", default=2, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@work_option
+@dataset_option
+@epochs_option
+@seeds_option(5)
+@click.option(
+    "--share", default=50, show_default=True, help="Budget in percent of the largest network."
+)
+@targets_option
+@click.option(
+    "--width-mult", default="", help="Add the networks of `widths` with these multipliers."
+)
+@click.option("--width-budget", default="50%", show_default=True, help="Their budget.")
+@workers_option
+@json_option
 def accuracy(
     work: Path,
     data: str,
@@ -164,12 +176,12 @@ def accuracy(
     workers: int,
     out: Path | None,
 ) -> None:
-    """Train searched, uniform and random networks of equal measured latency alike.
+    """Train searched, uniform and random networks of equal measured latency in the same way.
 
-    The networks with their latencies and every finished training are kept in results/, so
+    The networks with their latencies and every finished training are stored in results/, so
     that the trainings can go on in another folder or on another machine.
     """
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for target in targets:
         wide = delivered_networks(work, target, width_budget, width_mult) if width_mult else []
         if width_mult and not wide:
@@ -177,11 +189,11 @@ def accuracy(
                 f"{target}: no run of `widths --width-mult {width_mult}` at {width_budget}",
                 err=True,
             )
-        further = {f"searched, --width-mult {width_mult}": wide} if wide else {}
-        groups = equal_latency_groups(work, target, share, seeds, further)
+        more = {f"searched, --width-mult {width_mult}": wide} if wide else {}
+        groups = equal_latency_groups(work, target, share, seeds, more)
         rows += _trained_groups(work, target, f"{share} %", groups, data, epochs, seeds, workers)
     text = (
-        f"{data}, epochs: {epochs}, {seeds} trainings a group, accuracy on the test images; "
+        f"{data}, epochs: {epochs}, {seeds} trainings per group, accuracy on the test images; "
         "latency measured interleaved. ±: standard deviation over trainings."
     )
     options = f"--data {data} --epochs {epochs} --seeds {seeds}"
@@ -191,11 +203,11 @@ def accuracy(
 
 
 @cli.command()
-@click.option("--work", required=True, type=click.Path(path_type=Path))
-@click.option("--data", default="fashion-mnist", show_default=True)
-@click.option("--epochs", default=3, show_default=True, help="Of each training.")
-@click.option("--seeds", default=5, show_default=True)
-@click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
+@work_option
+@dataset_option
+@epochs_option
+@seeds_option(5)
+@targets_option
 @click.option(
     "--family",
     "families",
@@ -203,11 +215,11 @@ def accuracy(
     default=[family.name for family in FAMILIES],
     show_default=True,
     type=click.Choice([family.name for family in FAMILIES]),
-    help="Of uniform networks.",
+    help="Family of uniform networks.",
 )
-@click.option("--width-mult", default="", help="Of the search on all targets.")
-@click.option("--workers", default=2, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@click.option("--width-mult", default="", help="Width multiplier of the search.")
+@workers_option
+@json_option
 def standard(
     work: Path,
     data: str,
@@ -219,14 +231,14 @@ def standard(
     workers: int,
     out: Path | None,
 ) -> None:
-    """Train what `--effort standard` found at its default budget, uniform and random ones alike."""
+    """Train the network of `--effort standard`, uniform and random ones in the same way."""
     text = (
-        f"{data}, `searched`: the network that `hwnas specialize --effort standard` handed over at "
+        f"{data}, `searched`: the network that `hwnas specialize --effort standard` delivered at "
         f"its default budget (the latency of the uniform MobileNetV2-like network); all trained "
-        f"{epochs} epochs, {seeds} trainings a group, accuracy on the test images; latency "
+        f"{epochs} epochs, {seeds} trainings per group, accuracy on the test images; latency "
         "measured interleaved. ±: standard deviation over trainings."
     )
-    every: list[dict[str, object]] = []
+    every: list[Row] = []
     for target in targets:
         report = specialize_report(work, target, "", 0, "standard", width_mult, data)
         searched = delivered_network(folder_of(work, target, "", 0, width_mult, "standard"))
@@ -253,22 +265,23 @@ def _trained_groups(
     epochs: int,
     seeds: int,
     workers: int,
-) -> list[dict[str, object]]:
+) -> list[Row]:
     jobs = [
         (name, nets[seed % len(nets)], seed)
         for seed in range(seeds)
         for name, nets in groups.items()
     ]
+
+    def accuracy_of(job: tuple[str, Member, int]) -> float:
+        _, member, seed = job
+        return train_and_test(work, member.architecture, data, epochs, seed)
+
     with ThreadPoolExecutor(workers) as pool:
-        accuracies = list(
-            pool.map(
-                lambda job: test_accuracy(work, job[1].architecture, data, epochs, job[2]), jobs
-            )
-        )
+        accuracies = list(pool.map(accuracy_of, jobs))
     return [_group_row(target, budget, name, jobs, accuracies) for name in groups]
 
 
-def _budget_row(report: Report, budget: str) -> dict[str, object]:
+def _budget_row(report: Report, budget: str) -> Row:
     result = report.results[0]
     latency, budget_ms = result.latency, result.budget_ms
     assert latency is not None and budget_ms is not None and result.accuracy is not None
@@ -296,7 +309,7 @@ def _cross_row(
     nets: dict[tuple[str, int], Architecture],
     measured: dict[str, Measurement],
     reports: dict[tuple[str, int], Report],
-) -> dict[str, object]:
+) -> Row:
     other = next(name for name in TARGETS if name != target)
     seeds = sorted({seed for _, seed in nets})
     own = [measured[nets[target, seed].digest] for seed in seeds]
@@ -330,7 +343,7 @@ def _group_row(
     name: str,
     jobs: list[tuple[str, Member, int]],
     accuracies: list[float],
-) -> dict[str, object]:
+) -> Row:
     mine = [number for number, job in enumerate(jobs) if job[0] == name]
     scores = [100 * accuracies[number] for number in mine]
     nets = {jobs[number][1].architecture.digest: jobs[number][1] for number in mine}.values()
@@ -347,21 +360,11 @@ def _group_row(
 
 
 def _write(
-    part: str,
-    rows: list[dict[str, object]],
-    text: str,
-    options: str,
-    out: Path | None,
-    suffix: str = "",
+    part: str, rows: list[Row], text: str, options: str, out: Path | None, suffix: str = ""
 ) -> None:
-    titles = list(rows[0])
-    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
-    lines += [f"| {' | '.join(str(row[title]) for title in titles)} |" for row in rows]
-    command = f"`python -m tools.evaluate.host.run {part} --work DIR {options}`".replace(" `", "`")
-    head = f"# Evaluation on one machine: {part}\n\n{command}, {date.today()}, {hardware()}."
-    model = "\n".join(lines)
-    click.echo(f"{text}\n\n{model}")
-    (RESULTS / f"{part}{suffix}.md").write_text(f"{head}\n\n{text}\n\n{model}\n")
+    called_as = command(__file__, part, "--work DIR", options)
+    path, title = RESULTS / f"{part}{suffix}.md", f"Evaluation on one machine: {part}"
+    click.echo(write_results(path, title, called_as, text, table_of(rows)))
     if out is not None:
         write_json(out, rows)
 

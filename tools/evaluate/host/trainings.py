@@ -1,4 +1,4 @@
-"""Trainings of an evaluation, each done once: on another day or machine they go on."""
+"""Trainings of an evaluation, each done once; they go on on another day or machine."""
 
 from __future__ import annotations
 
@@ -27,17 +27,13 @@ class Training(msgspec.Struct, frozen=True):
 TRAININGS = RESULTS / "trainings.jsonl"
 
 
-def test_accuracy(
+def train_and_test(
     work: Path, architecture: Architecture, data: str, epochs: int, seed: int
 ) -> float:
-    """Train one network and return its accuracy on the test images."""
+    """Train a network, unless it was trained before; return its accuracy on the test images."""
     for training in read_lines(TRAININGS, Training):
-        if (training.digest, training.data, training.epochs, training.seed) == (
-            architecture.digest,
-            data,
-            epochs,
-            seed,
-        ):
+        same = training.digest == architecture.digest and training.data == data
+        if same and (training.epochs, training.seed) == (epochs, seed):
             return training.test_accuracy
     folder = work / "accuracy" / f"{data}-{epochs}" / f"{architecture.digest}-{seed}"
     write_json(folder / "architecture.json", architecture)

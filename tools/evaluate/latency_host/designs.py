@@ -1,7 +1,7 @@
-"""Which networks of this machine to fit to: several choices of each kind, none by its latency.
+"""Choices of the networks that a model of this machine is fitted to, none by its latency.
 
-A choice may take any of a random part of the pool only, so that choices differ and their mean says
-more than one of them.
+Each choice is from a random part of the pool, so that choices differ and their mean is more
+reliable than a single one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hwnas.latency_models.observation import Observation
 from hwnas.profiling.time_limited import INITIAL_NETWORKS, Candidates, select_round
 
 POOL_SHARE = 0.75
-"""Share of the pool that one choice may take from."""
+"""Share of the pool that is available to a choice."""
 
 Seen = dict[tuple[Block, ...], Observation]
 """Observations by their blocks."""
@@ -55,10 +55,10 @@ def without_blocks(
     seen: Seen,
     count: int,
 ) -> Choose:
-    """Return choices of ``count`` where no block is measured: three of ``line``, then by the model.
+    """Return choices of ``count`` without isolated blocks: three of ``line``, then by the model.
 
-    A model of few networks alone knows little, so it is fitted again after each few that it chose;
-    ``targets`` are what it is to predict well.
+    A model of a few networks is uncertain, so it is fitted again after every few chosen ones;
+    ``targets`` are the networks that it should predict well.
     """
 
     def choose(seed: int) -> list[Architecture]:
@@ -82,9 +82,9 @@ def limited(
     network_cost: float,
     seed: int,
 ) -> list[Observation]:
-    """Return what a measurement of so much time takes, as `hwnas.profiling.time_limited` decides.
+    """Return the observations that `hwnas.profiling.time_limited` chooses within ``budget``.
 
-    ``budget`` and what each ``network`` takes are in the time of a block alone.
+    ``budget`` and ``network_cost`` are in units of the time of an isolated block.
     """
     observations = [
         seen[()],
@@ -120,7 +120,7 @@ def half_and_half(
     network_cost: float,
     seed: int,
 ) -> list[Observation]:
-    """Return random blocks for half of the time, and random networks for the other half."""
+    """Return random blocks for half of the budget and random networks for the other half."""
     order = np.random.default_rng(seed).permutation(len(blocks))[: int(budget / 2 - 1)]
     alone = [seen[blocks[int(place)],] for place in order]
     nets = at_random(pool, int(budget / 2 / network_cost))(seed)
@@ -136,7 +136,7 @@ def observations_of(seen: Seen, networks: Sequence[Architecture]) -> list[Observ
 
 
 def spread(line: Sequence[Architecture], count: int) -> list[Architecture]:
-    """Return ``count`` of ``line`` at equal distances, the first and the last too."""
+    """Return ``count`` networks of ``line`` at equal distances, with the first and the last."""
     return [line[int(place)] for place in np.linspace(0, len(line) - 1, count).round()]
 
 

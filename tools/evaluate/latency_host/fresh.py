@@ -1,7 +1,7 @@
-"""How well fresh networks are predicted: measured beside the fitted ones, and in other processes.
+"""Error of predictions for fresh networks, measured in the same and in other processes.
 
 A model is fitted to a first pass. Fresh networks of that pass were measured in much the same
-processes; the second pass measures them again, in processes that no fit saw.
+processes; the second pass measures them again, in processes without fitted networks.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Method = LatencyModel | Callable[[Architecture], float]
 
 
 class Row(NamedTuple):
-    """What one directory's measurements say of a way to predict."""
+    """Figures of one method on the measurements of one directory."""
 
     name: str
     choices: int
     networks: int
     figures: Floats
-    """In the order of `FIGURES`; NaN: this way has none."""
+    """In the order of `FIGURES`; NaN where the method has none."""
 
 
 FIGURES = {
@@ -48,13 +48,11 @@ FIGURES = {
 def score_methods(
     name: str, methods: Sequence[Method], tested: list[Architecture], first: Seen, second: Seen
 ) -> Row:
-    """Return the mean over the choices of networks that ``methods`` are fitted to.
+    """Return the mean figures of ``methods``, which are fitted to different choices of networks.
 
     ``second`` has the same networks as ``first``, measured in other processes.
     """
-    once, twice = (
-        np.array([seen[n.compute_blocks].ms for n in tested]) for seen in (first, second)
-    )
+    once, twice = _measured_ms(tested, first), _measured_ms(tested, second)
     weights = [sum(block.params for block in network.blocks) for network in tested]
     errors: list[Floats] = []
     intervals: list[list[float]] = []
@@ -76,9 +74,8 @@ def score_methods(
 
 
 def score_repeat(tested: list[Architecture], first: Seen, second: Seen, name: str) -> Row:
-    once, twice = (
-        np.array([seen[n.compute_blocks].ms for n in tested]) for seen in (first, second)
-    )
+    """Return the figures of the second measurement as a prediction of the first."""
+    once, twice = _measured_ms(tested, first), _measured_ms(tested, second)
     return Row(name, 1, len(tested), np.append(_errors(twice, once), [np.nan] * 5))
 
 
@@ -97,7 +94,7 @@ def _errors(predicted: Floats, truth: Floats) -> Floats:
 
 
 def table_row(row: Row, runs: int, figures: Floats) -> dict[str, object]:
-    """Return the row's titles and the mean figures of all ``runs``."""
+    """Return the table row for the mean figures of all ``runs``."""
     cells = {
         title: "" if np.isnan(figure) else f"{figure:{form}}"
         for (title, form), figure in zip(FIGURES.items(), figures, strict=True)

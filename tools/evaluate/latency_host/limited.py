@@ -1,114 +1,120 @@
-"""How well are networks predicted when there was little time to measure?
+"""How well are networks predicted after a measurement with little time?
 
     python -m tools.evaluate.latency_host.limited --work DIR [--work DIR2 ...] [--space mobile]
 
-Reads what `evaluate_latency_host.py` measured into the same directories, and takes from it what
-`hwnas latency measure --minutes` would, for budgets in the time of a block alone: where a network
-takes as long (this machine) and where it takes four times as long (a slow device). Beside it random
-choices. Writes results/limited_SPACE.md.
+Reads the measurements of `tools.evaluate.latency_host.run` in the same directories, and takes those
+that `hwnas latency measure --minutes` would take. Budgets are in units of the time of an isolated
+block: where a network takes as long (this machine) and where it takes four times as long (a slow
+device). Random choices are the baseline. Writes results/limited_SPACE.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
+from statistics import fmean
 
 import click
 import numpy as np
 
 from hwnas.architecture.architecture import Block
-from hwnas.devices.fingerprint import hardware
 from hwnas.latency_models.observation import Observation
 from hwnas.profiling.sampling import distinct_blocks
 from tools.evaluate.latency_host import designs
 from tools.evaluate.latency_host.designs import Seen
-from tools.evaluate.latency_host.fresh import score_methods
-from tools.evaluate.latency_host.run import SPACES, TARGETS, Networks, measure
+from tools.evaluate.latency_host.fresh import FIGURES, score_methods
+from tools.evaluate.latency_host.run import (
+    SPACES,
+    TARGETS,
+    Networks,
+    measure,
+    space_option,
+    works_option,
+)
+from tools.lib.results import command, results_folder, table, write_results
 
-RESULTS = Path(__file__).parent / "results"
-CASES = {1.0: (24, 40, 80), 4.0: (60, 100, 140)}
-"""Budgets, in the time of a block, by what a network takes in it."""
+BUDGETS = {1.0: (24, 40, 80), 4.0: (60, 100, 140)}
+"""Budgets by the time of a network, both in units of the time of an isolated block."""
 CHOICES = 5
+SHARES = ("within 5 %", "within 10 %", "RMSPE", "90 % interval", "std")
+TITLES = ["target", "network cost", "budget", "plan", "blocks", "networks", *SHARES]
 
 Take = Callable[[Networks, Seen, float, float, int], list[Observation]]
-"""From networks, their measurements, budget, time of a network and seed to what is taken."""
+"""From networks, their observations, budget, time of a network and seed to the chosen ones."""
 
 
 @click.command()
-@click.option("--work", "works", required=True, multiple=True, type=click.Path(path_type=Path))
-@click.option("--space", "space_name", type=click.Choice(["mobile", "cells"]), default="mobile")
+@works_option
+@space_option
 def main(works: Sequence[Path], space_name: str) -> None:
-    """Take, fit, predict; print the table."""
+    """Choose measurements within each budget, fit and predict; print the table."""
     space = SPACES[space_name]()
     blocks = distinct_blocks(space)
-    lines = [
-        "| target | a network takes | time | taken | blocks | networks | within 5 % | within 10 % "
-        "| RMSPE | 90 % interval | std |",
-        f"|{' --- |' * 11}",
-    ]
+    rows: list[list[str]] = []
     for target in TARGETS:
-        passes = [measure(space, target, work / space_name / target) for work in works]
-        for network, budgets in CASES.items():
+        occasions = [measure(space, target, work / space_name / target) for work in works]
+        for network_cost, budgets in BUDGETS.items():
             for budget in budgets:
                 for name, take in plans(blocks).items():
-                    rows = [
-                        occasion_figures(take, *occasion, budget, network) for occasion in passes
+                    figures = [
+                        occasion_figures(take, *occasion, budget, network_cost)
+                        for occasion in occasions
                     ]
-                    lines.append(_cells(target, network, budget, name, rows))
-                    click.echo(lines[-1], err=True)
+                    head = [target, f"{network_cost:g}", f"{budget:g}", name]
+                    rows.append([*head, *_cells(figures)])
+                    click.echo(" ".join(rows[-1]), err=True)
     text = (
-        "# Latency models of little time\n\n"
-        f"`python -m tools.evaluate.latency_host.limited{' --work DIR' * len(works)} --space "
-        f"{space_name}`, {date.today()}, {hardware()}. Space `{space_name}`, {len(blocks)} blocks, "
-        f"60 fresh networks on {len(works)} occasions, {CHOICES} choices each; time in that of a "
-        "block alone. planned: what `hwnas latency measure --minutes` takes.\n\n"
+        f"Space `{space_name}`, {len(blocks)} blocks, 60 fresh networks on {len(works)} occasions, "
+        f"{CHOICES} choices each. Network cost and budget are in units of the time of an isolated "
+        "block. planned: the choice of `hwnas latency measure --minutes`."
     )
-    text += "\n".join(lines) + "\n"
-    click.echo(text)
-    (RESULTS / f"limited_{space_name}.md").write_text(text)
+    called_as = command(__file__, *["--work DIR"] * len(works), f"--space {space_name}")
+    path = results_folder(__file__) / f"limited_{space_name}.md"
+    title = "Latency models of little time"
+    click.echo(write_results(path, title, called_as, text, table(TITLES, rows)))
 
 
 def plans(blocks: Sequence[Block]) -> dict[str, Take]:
-    """Return the ways to spend the time."""
+    """Return the plans to spend a budget, by name."""
+
+    def planned(
+        networks: Networks, seen: Seen, budget: float, network_cost: float, seed: int
+    ) -> list[Observation]:
+        first, pool, targets = networks.first, networks.pool, networks.targets
+        return designs.limited(blocks, first, pool, targets, seen, budget, network_cost, seed)
+
     return {
-        "planned": lambda nets, seen, budget, network, seed: designs.limited(
-            blocks, nets.first, nets.pool, nets.targets, seen, budget, network, seed
+        "planned": planned,
+        "random networks": lambda networks, seen, budget, network_cost, seed: (
+            designs.observations_of(
+                seen, designs.at_random(networks.pool, int(budget / network_cost))(seed)
+            )
         ),
-        "random networks": lambda nets, seen, budget, network, seed: designs.observations_of(
-            seen, designs.at_random(nets.pool, int(budget / network))(seed)
-        ),
-        "random blocks and networks": lambda nets, seen, budget, network, seed: (
-            designs.half_and_half(blocks, nets.pool, seen, budget, network, seed)
+        "random blocks and networks": lambda networks, seen, budget, network_cost, seed: (
+            designs.half_and_half(blocks, networks.pool, seen, budget, network_cost, seed)
         ),
     }
 
 
 def occasion_figures(
-    take: Take, networks: Networks, first: Seen, second: Seen, budget: float, network: float
+    take: Take, networks: Networks, first: Seen, second: Seen, budget: float, network_cost: float
 ) -> list[float]:
-    """Return the figures of one occasion: what was taken, and how well it predicts."""
-    taken = [take(networks, first, budget, network, seed) for seed in range(CHOICES)]
-    alone = np.mean(
-        [
-            sum(bool(observation.blocks) and observation.scope == "isolated" for observation in t)
-            for t in taken
-        ]
-    )
-    whole = np.mean([sum(observation.scope == "network" for observation in t) for t in taken])
-    figures = score_methods(
-        "", list(map(designs.fit, taken)), list(networks.fresh), first, second
-    ).figures
-    return [float(alone), float(whole), *(float(figures[place]) for place in (0, 1, 2, 5, 7))]
+    """Return mean counts of blocks and networks, then `SHARES`, of one occasion."""
+    choices = [take(networks, first, budget, network_cost, seed) for seed in range(CHOICES)]
+    whole = [sum(item.scope == "network" for item in choice) for choice in choices]
+    isolated = [
+        sum(item.scope == "isolated" and bool(item.blocks) for item in choice) for choice in choices
+    ]
+    models = list(map(designs.fit, choices))
+    row = score_methods("", models, list(networks.fresh), first, second)
+    figures = dict(zip(FIGURES, row.figures.tolist(), strict=True))
+    return [fmean(isolated), fmean(whole), *(figures[name] for name in SHARES)]
 
 
-def _cells(target: str, network: float, budget: float, name: str, rows: list[list[float]]) -> str:
-    alone, whole, *shares = np.mean(rows, axis=0).tolist()
-    within_5, within_10, rmspe, covered, std = shares
-    return (
-        f"| {target} | {network:g} | {budget:g} | {name} | {alone:.0f} | {whole:.0f} "
-        f"| {within_5:.1%} | {within_10:.1%} | {rmspe:.2%} | {covered:.1%} | {std:.1%} |"
-    )
+def _cells(figures: list[list[float]]) -> list[str]:
+    isolated, whole, *shares = np.mean(figures, axis=0).tolist()
+    formatted = [f"{share:{FIGURES[name]}}" for name, share in zip(SHARES, shares, strict=True)]
+    return [f"{isolated:.0f}", f"{whole:.0f}", *formatted]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""Is a network's latency on this machine what the latency model says?
+"""Is the latency of fresh networks on this machine what the latency model predicts?
 
     python -m tools.evaluate.latency_host.run --work DIR [--work DIR2 ...] [--space mobile]
 
-Measures every block of a space alone, a design of networks, and fresh networks that no fit sees,
-and all networks again in further processes; fits models to parts of the first and predicts the
-fresh networks. Figures are means over the directories, each measured by itself. Goes on where
-it was cut off; writes results/SPACE.md (``--json OUT``: the rows).
+Measures every block of a space in isolation, a design of networks, and fresh networks that no model
+is fitted to, and all networks again in other processes; fits models to parts of the first pass and
+predicts the fresh networks. Figures are means over the directories, each with measurements of its
+own. An interrupted run goes on. Writes results/SPACE.md (``--json OUT``: the rows, too).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 from random import Random
 
@@ -21,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.devices.fingerprint import hardware
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import open_runner
 from hwnas.files import write_json
@@ -38,24 +36,32 @@ from hwnas.spaces.space import SearchSpace
 from tools.evaluate.latency_host import designs
 from tools.evaluate.latency_host.designs import Seen
 from tools.evaluate.latency_host.fresh import Method, Row, score_methods, score_repeat, table_row
+from tools.lib.options import json_option
+from tools.lib.results import command, results_folder, table_of, write_results
 
 Floats = NDArray[np.float64]
-RESULTS = Path(__file__).parent / "results"
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     "mobile": lambda: mobile_space((1, 28, 28), 10),
     "cells": lambda: cell_space((1, 28, 28), 10, channels=16, layers=5),
 }
 TARGETS = ("host-cpu", "host-cpu-litert")
-POOL, FRESH, ENDS, PLAIN = 60, 60, 16, 27
-"""Networks to choose from, fresh ones, fresh ones of either end, networks without 7x7."""
+POOL_NETWORKS, FRESH_NETWORKS, END_NETWORKS, PLAIN_NETWORKS = 60, 60, 16, 27
+"""Networks to choose from, fresh ones, fresh ones at each end, networks without 7x7."""
 DESIGNS = 10
-"""Choices of the networks that are fitted to, of each kind."""
-TARGETED = 40
-"""Networks that a choice without any block is for: random ones, neither measured nor fresh."""
+"""Choices of fitted networks of each kind."""
+TARGET_NETWORKS = 40
+"""Random networks, neither measured nor fresh, for which a choice without blocks is optimised."""
+
+works_option = click.option(
+    "--work", "works", required=True, multiple=True, type=click.Path(path_type=Path)
+)
+space_option = click.option(
+    "--space", "space_name", type=click.Choice(list(SPACES)), default="mobile", show_default=True
+)
 
 
 class Networks(msgspec.Struct, frozen=True):
-    """The networks of the evaluation, by what they are for."""
+    """The networks of the evaluation by purpose."""
 
     first: tuple[Architecture, ...]
     pool: tuple[Architecture, ...]
@@ -63,16 +69,16 @@ class Networks(msgspec.Struct, frozen=True):
     fastest: tuple[Architecture, ...]
     slowest: tuple[Architecture, ...]
     plain: tuple[Architecture, ...]
-    """Without any 7x7."""
+    """Without 7x7 kernels."""
     targets: tuple[Architecture, ...]
-    """Never measured: only what the choice without blocks is for."""
+    """Never measured: the choice without blocks is optimised for them."""
 
 
 @click.command()
-@click.option("--work", "works", required=True, multiple=True, type=click.Path(path_type=Path))
+@works_option
 @click.option("--target", "targets", multiple=True, default=TARGETS, show_default=True)
-@click.option("--space", "space_name", type=click.Choice(["mobile", "cells"]), default="mobile")
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@space_option
+@json_option
 def main(works: Sequence[Path], targets: Sequence[str], space_name: str, out: Path | None) -> None:
     """Measure, fit, predict; print the table."""
     space = SPACES[space_name]()
@@ -82,7 +88,20 @@ def main(works: Sequence[Path], targets: Sequence[str], space_name: str, out: Pa
         for run in zip(*runs, strict=True):
             figures = np.mean([row.figures for row in run], axis=0)
             rows.append({"target": target, **table_row(run[0], len(works), figures)})
-    _write(space_name, len(works), rows, out)
+    text = (
+        f"Space `{space_name}`, 28x28, {FRESH_NETWORKS} fresh random networks, measured on "
+        f"{len(works)} occasions; every model is fitted to measurements of one of them. Other "
+        "process: the same networks measured again, minutes later, in processes without fitted "
+        "networks. 90 % interval: the share of measurements inside. Error and weights: their "
+        f"correlation over networks. Figures are means over {DESIGNS} choices of the fitted "
+        f"networks, each from another part of {POOL_NETWORKS}."
+    )
+    called_as = command(__file__, *["--work DIR"] * len(works), f"--space {space_name}")
+    path = results_folder(__file__) / f"{space_name}.md"
+    title = "Latency of fresh networks: predicted and measured on this machine"
+    click.echo(write_results(path, title, called_as, text, table_of(rows)))
+    if out is not None:
+        write_json(out, rows)
 
 
 def measure(space: SearchSpace, target: str, folder: Path) -> tuple[Networks, Seen, Seen]:
@@ -109,25 +128,28 @@ def _bench(target: str, folder: Path, seed: int) -> Bench:
 
 
 def _by_blocks(entries: Sequence[Entry], reference_ms: float) -> Seen:
-    """Return observations in ms of the first pass's calibration, as a model's user has them."""
+    """Return observations by blocks, in ms of the first pass's calibration as users have them."""
     seen = (observation_of(entry, reference_ms) for entry in entries)
     return {observation.blocks: observation for observation in seen}
 
 
 def _networks(space: SearchSpace, ratio: dict[str, float]) -> Networks:
-    """Draw all networks; ``ratio`` are the blocks alone, for the ranking only."""
+    """Draw all networks; ``ratio`` has the isolated blocks, for the ranking only."""
     costs = cost_table(space, lambda block: ratio[block.key], 0.0)
     rng = Random(1)
-    drawn = [space.architecture(space.random(rng)) for _ in range(8 * (POOL + FRESH))]
+    drawn = [
+        space.architecture(space.random(rng)) for _ in range(8 * (POOL_NETWORKS + FRESH_NETWORKS))
+    ]
     drawn = list({block_keys(network): network for network in drawn}.values())
-    pool, fresh = drawn[:POOL], drawn[POOL : POOL + FRESH]
+    pool, fresh = drawn[:POOL_NETWORKS], drawn[POOL_NETWORKS : POOL_NETWORKS + FRESH_NETWORKS]
     rest = sorted(
-        drawn[POOL + FRESH :], key=lambda network: costs.network_ms(network.genotype.choices)
+        drawn[POOL_NETWORKS + FRESH_NETWORKS :],
+        key=lambda network: costs.network_ms(network.genotype.choices),
     )
     eighth = len(rest) // 8
-    spread = np.linspace(0, eighth - 1, ENDS).astype(int)
+    spread = np.linspace(0, eighth - 1, END_NETWORKS).astype(int)
     plain: list[Architecture] = []
-    while len(plain) < PLAIN and space.name == "mobile":
+    while len(plain) < PLAIN_NETWORKS and space.name == "mobile":
         network = space.architecture(space.random(rng))
         if not any(block.kernel_size == 7 for block in network.blocks):
             plain.append(network)
@@ -138,7 +160,7 @@ def _networks(space: SearchSpace, ratio: dict[str, float]) -> Networks:
         fastest=tuple(rest[n] for n in spread),
         slowest=tuple(rest[-1 - n] for n in spread),
         plain=tuple(plain),
-        targets=tuple(space.architecture(space.random(rng)) for _ in range(TARGETED)),
+        targets=tuple(space.architecture(space.random(rng)) for _ in range(TARGET_NETWORKS)),
     )
 
 
@@ -205,7 +227,7 @@ def _rows(space: SearchSpace, networks: Networks, first: Seen, second: Seen) -> 
 def _summed(
     alone: list[Observation], networks: list[Observation]
 ) -> Callable[[Architecture], float]:
-    """Return the sum of blocks; with networks, less the null model and scaled to them."""
+    """Return a sum of blocks; with networks, minus the null model and scaled to them."""
     ms = {observation.blocks[0]: observation.ms for observation in alone if observation.blocks}
     if not networks:
         return lambda network: sum(ms[block] for block in network.compute_blocks)
@@ -213,29 +235,6 @@ def _summed(
     free = dict(zip(timed.blocks, timed.ms.tolist(), strict=True))
     scale = float(np.median([n.ms / sum(free[block] for block in n.blocks) for n in networks]))
     return lambda network: scale * sum(free[block] for block in network.compute_blocks)
-
-
-def _write(space: str, runs: int, rows: list[dict[str, object]], out: Path | None) -> None:
-    titles = list(rows[0])
-    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
-    lines += [f"| {' | '.join(str(row[title]) for title in titles)} |" for row in rows]
-    head = (
-        "# Latency of fresh networks: predicted and measured on this machine\n\n"
-        f"`python -m tools.evaluate.latency_host.run{' --work DIR' * runs} --space {space}`, "
-        f"{date.today()}, {hardware()}. "
-        f"Space `{space}`, 28x28, {FRESH} fresh random networks, measured on {runs} occasions; "
-        "every model is fitted to measurements of one of them. Other process: the same networks "
-        "measured again, minutes later, in processes that no fit saw. "
-        "90 % interval: the share of measurements inside. Error and weights: their correlation "
-        "over networks. "
-        f"Figures are means over {DESIGNS} choices of the networks fitted to, each from another "
-        f"part of {POOL}.\n\n"
-    )
-    text = head + "\n".join(lines) + "\n"
-    click.echo(text)
-    (RESULTS / f"{space}.md").write_text(text)
-    if out is not None:
-        write_json(out, rows)
 
 
 if __name__ == "__main__":

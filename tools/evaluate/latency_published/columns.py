@@ -1,4 +1,4 @@
-"""Every device column: few measured networks, all others predicted, beside plain methods."""
+"""Every device column: predict its networks from a few, with plain methods as baselines."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 from tools.lib.latency import learn
 from tools.lib.latency.bench import Bench, Index
 from tools.lib.latency.choice import informative_networks, random_networks
-from tools.lib.latency.score import FIGURES, Cache, figures, scores, table, without_interval
+from tools.lib.latency.score import FIGURES, Cache, figures, scores, without_interval
+from tools.lib.results import table
 
 COUNTS = (10, 20, 50, 100, 900)
-LARGE = 900
-TESTED = 1000
-"""Networks predicted in each run, drawn from all that were not measured."""
+SLOW_COUNT = 900
+TEST_NETWORKS = 1000
+"""Networks that each run predicts, drawn from those that were not measured."""
 
 PLAIN = {
-    "line on MACs": learn.line,
-    "ridge on counts": learn.counted,
-    "additive table": learn.placed,
-    "random forest": learn.trees,
+    "line on MACs": learn.line_on_macs,
+    "ridge on counts": learn.ridge_on_counts,
+    "additive table": learn.ridge_on_positions,
+    "random forest": learn.random_forest,
 }
 CHOICES: dict[str, Callable[[Bench, int, int], Index]] = {
     "model, random networks": random_networks,
@@ -32,17 +33,17 @@ CHOICES: dict[str, Callable[[Bench, int, int], Index]] = {
 def run(
     bench: Bench, cache: Cache, counts: Sequence[int], seeds: int, few: int, columns: Sequence[str]
 ) -> None:
-    """Fill the cache, seed after seed; ``few`` of what is slow: random forests, 900 networks."""
+    """Fill the cache, seed after seed; random forests and 900 networks have ``few`` seeds."""
     for seed in range(seeds):
         for count in counts:
-            if count + 50 > len(bench.rows) or (count >= LARGE and seed >= few):
+            if count + 50 > len(bench.rows) or (count >= SLOW_COUNT and seed >= few):
                 continue
             picks = {name: choose(bench, count, seed) for name, choose in CHOICES.items()}
             for column in columns:
                 for name in CHOICES:
                     _model(bench, cache, column, name, picks[name], seed)
                 for name in PLAIN:
-                    if name != "random forest" or (seed < few and learn.has_trees()):
+                    if name != "random forest" or (seed < few and learn.has_sklearn()):
                         _plain(bench, cache, column, name, picks["model, random networks"], seed)
         click.echo(f"{bench.name}: {seed + 1} of {seeds} seeds done", err=True)
 
@@ -63,11 +64,11 @@ def _plain(bench: Bench, cache: Cache, column: str, name: str, train: Index, see
 
 def tested(bench: Bench, train: Index, seed: int) -> Index:
     rest = np.setdiff1d(bench.rows, train)
-    return np.random.default_rng([seed, 1]).permutation(rest)[:TESTED]
+    return np.random.default_rng([seed, 1]).permutation(rest)[:TEST_NETWORKS]
 
 
 def seeds_of(cache: Cache, bench: str, column: str, count: int, name: str) -> list[list[float]]:
-    """Return the figures of every seed that was run."""
+    """Return the figures of every finished seed."""
     begin = f"{bench}/{column}/{count}/{name}/"
     return [values for key, values in cache.rows.items() if key.startswith(begin)]
 
@@ -91,15 +92,9 @@ def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[s
             every = np.array(list(rows.values()))
             worst = min(rows, key=lambda column: rows[column][1])
             head = [str(count), name, str(run)]
-            short.append(
-                [
-                    *head,
-                    *figures(np.median(every, axis=0).tolist()),
-                    f"{every[:, 3].mean():.4f}",
-                    worst,
-                    *figures(rows[worst])[:4],
-                ]
-            )
+            medians = figures(np.median(every, axis=0).tolist())
+            spearman = f"{every[:, 3].mean():.4f}"
+            short.append([*head, *medians, spearman, worst, *figures(rows[worst])[:4]])
             long += [[*head, column, *figures(row)] for column, row in rows.items()]
     titles = ["K", "method", "seeds", *FIGURES, "mean Spearman", "worst column", *FIGURES[:4]]
     return [

@@ -1,7 +1,7 @@
 """HELP's FBNet and Once-for-All networks (Lee et al., NeurIPS 2021, arXiv:2106.08630) as blocks.
 
-FBNet: the space of Wu et al. (CVPR 2019, arXiv:1812.03443) at 32 x 32 pixels, as its own latencies
-show: equal positions have equal block times, and they scale with these shapes. Once-for-All:
+FBNet: the space of Wu et al. (CVPR 2019, arXiv:1812.03443) at 32 x 32 pixels, as its latencies
+show: equal positions have equal block times, and these scale with the shapes. Once-for-All:
 MobileNetV3 of Cai et al. (ICLR 2020, arXiv:1908.09791), width 1.0.
 """
 
@@ -76,7 +76,7 @@ def ofa(data: Path) -> Bench:
 
 
 Placed = tuple[Block, bool]
-"""A block, and whether its 1x1 convolutions are in two groups."""
+"""A block, and whether its 1x1 convolutions have two groups."""
 
 
 def _bench(
@@ -121,7 +121,7 @@ def _fbnet_block(name: str, c_in: int, c_out: int, stride: int, size: int) -> Pl
         same = stride == 1 and c_in == c_out
         return None if same else (Block("conv", c_in, c_out, 1, stride, 1, size), False)
     kernel, expand, *grouped = name.split("_")
-    # an expansion of 1 has its first 1x1 convolution, too: written as a ratio just above 1
+    # with an expansion of 1 it still has its first 1x1 convolution: a ratio just above 1
     ratio = float(expand[1:]) if expand != "e1" else 1.001
     block = Block("mbconv", c_in, c_out, int(kernel[1:]), stride, ratio, size)
     return block, bool(grouped)

@@ -1,10 +1,10 @@
 """NAS-Bench-201 cells (Dong and Yang, ICLR 2020, arXiv:2001.00326) as sums of operations.
 
 A cell has four nodes and an operation on each of six edges; a network has five cells in each of
-three stages (16, 32, 64 channels at 32, 16, 8 pixels). What a runtime executes of a cell depends
-on it: all operations (an eager framework), those whose result reaches the output (a compiler that
-drops dead code), or those on a path from input to output (it folds constants, too). So there are
-three kinds of items, and the measurements choose.
+three stages (16, 32, 64 channels at 32, 16, 8 pixels). The executed operations of a cell depend on
+the runtime: all operations (an eager framework), those whose result reaches the output (a compiler
+that removes dead code), or those on a path from input to output (it also folds constants). So there
+are three kinds of items, and the measurements decide between them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS = ("fixed", "none", "skip", "conv1", "conv3", "pool", "add")
 
 
 def nb201(data: Path) -> Bench:
-    """Return HELP's 15,625 cells; those with no live path are left out of the rows."""
+    """Return HELP's 15,625 cells; the rows exclude those without a path to the output."""
     file = np.load(data / "help_nb201.npz", allow_pickle=False)
     ms = {
         str(name): file["latency_ms"][:, number].astype(float)
@@ -37,7 +37,7 @@ def nb201(data: Path) -> Bench:
 def oneproxy(data: Path) -> Bench:
     """Return the 1,999 cells with nn-Meter's and LatBench's measurements.
 
-    The column that is HELP's Pixel 3 again is left out.
+    The column that repeats HELP's Pixel 3 is excluded.
     """
     names = (data / "oneproxy_nb201_1999.csv").read_text().splitlines()[0].split(",")
     table = np.loadtxt(data / "oneproxy_nb201_1999.csv", delimiter=",", skiprows=1)
@@ -88,9 +88,9 @@ def _items(name: str, operations: Index, executed: Index, prior: float) -> Items
 
 
 def _amounts() -> Floats:
-    """Return operators, MACs and elements in millions, and which of `KINDS`, of all cells.
+    """Return operators, MACs and elements in millions of all cells, and a one-hot kind.
 
-    Rows: as `KINDS`.
+    The rows are those of `KINDS`.
     """
     maps = CELLS * sum(channels * size**2 for channels, size in STAGES) / 1e6
     dense = CELLS * sum(channels**2 * size**2 for channels, size in STAGES) / 1e6
@@ -110,7 +110,7 @@ def _amounts() -> Floats:
 
 
 def _paths(operations: Index) -> tuple[Index, Index]:
-    """Say of each edge whether its input depends on the image and its result on the output."""
+    """Return for each edge whether it depends on the image and whether the output depends on it."""
     reached = np.zeros((len(operations), 4), dtype=bool)
     feeding = np.zeros((len(operations), 4), dtype=bool)
     reached[:, 0] = feeding[:, 3] = True

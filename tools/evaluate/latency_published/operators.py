@@ -1,10 +1,10 @@
-"""Real networks as the operators that a mobile runtime starts for them.
+"""Real networks as the operators that a mobile runtime executes.
 
-A network is run once on the meta device (shapes only, no numbers) and every operation that PyTorch
-dispatches is noted. As TFLite's converter does, a batch norm is folded into the convolution before
-it, ReLU and ReLU6 into what they follow, h-swish that is written out becomes one operator, and
-reshapes cost nothing. A convolution of several groups that is not depthwise is what the converter
-makes of it: slices, a convolution for each, a concat.
+A network runs once on the meta device (shapes only, no numbers) and every operation that PyTorch
+dispatches is recorded. As in TFLite's converter, a batch norm is folded into the convolution before
+it, ReLU and ReLU6 are fused into the operator before them, a written-out h-swish is one operator,
+and reshapes cost nothing. A grouped convolution that is not depthwise is converted to slices, a
+convolution for each group and a concat.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Operator(NamedTuple):
 
     @property
     def amounts(self) -> list[float]:
-        """What it takes, in the columns of `AMOUNTS`, in millions but for the operators."""
+        """Resources in the order of `AMOUNTS`, in millions except for the operators."""
         moved = self.size_in**2 * self.c_in + self.size_out**2 * self.c_out + self.further
         taps = self.kernel**2 * self.c_in // self.groups
         weights, pixels = taps * self.c_out, self.size_out**2
@@ -110,7 +110,7 @@ class Operator(NamedTuple):
 
     @property
     def place(self) -> list[float]:
-        """Coordinates in which like operators are near each other; `GROUPS` has their groups."""
+        """Coordinates in which similar operators are neighbours; `GROUPS` has their groups."""
         return [
             log2(max(self.c_in / self.groups, 1)),
             log2(max(self.c_out / self.groups, 1)),
@@ -128,7 +128,7 @@ MACS = {
     "grouped": "grouped MACs",
 }
 AMOUNTS = ("operators", "elements", "weights", "columns", *dict.fromkeys(MACS.values()))
-"""``columns``: elements of the matrix that a dense convolution over 1x1 is copied to."""
+"""``columns``: elements of the im2col matrix of a dense convolution larger than 1x1."""
 GROUPS = (0, 0, 1, 2, 3, *([3] * len(KINDS)))
 
 
@@ -141,7 +141,7 @@ def operators_of(module: nn.Module, size: int) -> Counter[Operator]:
 
 
 def macs_of(operators: Counter[Operator]) -> float:
-    """Return multiply-accumulates, in millions."""
+    """Return multiply-accumulates in millions."""
     columns = [number for number, name in enumerate(AMOUNTS) if name.endswith("MACs")]
     return sum(n * sum(operator.amounts[c] for c in columns) for operator, n in operators.items())
 
@@ -171,23 +171,23 @@ class _Recorder(TorchDispatchMode):
         tensors = tuple(id(arg) for arg in args if isinstance(arg, Tensor))
         self.last = [*self.last[-3:], _Step(name, tensors, id(result), len(self.operators))]
         if _is_hswish(self.last):
-            end = self.last[0].recorded - 1  # without what the shift was noted as
+            end = self.last[0].recorded - 1  # without the operator of the shift
             self.operators = [*self.operators[:end], self.operators[-1]]
         return result
 
 
 class _Step(NamedTuple):
-    """One operation as it was dispatched."""
+    """A dispatched operation."""
 
     name: str
     tensors: tuple[int, ...]
     result: int
     recorded: int
-    """Operators that were noted up to and with it."""
+    """Number of recorded operators, up to and including it."""
 
 
 def _is_hswish(steps: Sequence[_Step]) -> bool:
-    """Say whether ``x * relu6(x + 3) / 6`` was just written out."""
+    """Return whether the last operations are ``x * relu6(x + 3) / 6``."""
     if [step.name for step in steps] != ["add", "hardtanh", "mul", "div"]:
         return False
     shift, clip, product, scale = steps
@@ -201,7 +201,7 @@ def _is_hswish(steps: Sequence[_Step]) -> bool:
 
 
 def _operator(name: str, before: str, args: tuple[Any, ...], result: Any) -> Operator | None:
-    """Return the operator that is started, or ``None`` where it costs nothing or is fused."""
+    """Return the executed operator, or ``None`` if it costs nothing or is fused."""
     if name in FREE or not args:
         return None
     if name in FUSED and before in ("dense", "depthwise", "grouped", "linear", "join", "norm"):
@@ -263,7 +263,7 @@ def _kind(name: str) -> str:
 
 
 def _side(tensor: Tensor) -> int:
-    """Return the side of a square with as many pixels."""
+    """Return the side of a square with the same number of pixels."""
     return round(prod(tensor.shape[2:]) ** 0.5) if tensor.dim() > 2 else 1
 
 

@@ -1,9 +1,9 @@
-"""How far a device's two measurements of one network differ: what no prediction can better.
+"""Difference between two measurements of one network on a device: a bound for every prediction.
 
-NAS-Bench-201 has many cells that compute the same (an edge that is left out makes two nodes
-interchangeable; a skip gives a node's value on), each measured on its own. Of two measurements with
-independent noise, a prediction of the true value correlates with one as the square root of their
-correlation at most (Spearman, "The proof and measurement of association between two things", The
+NAS-Bench-201 has many cells that compute the same (an absent edge makes two nodes interchangeable;
+a skip copies the value of a node), each measured separately. For two measurements with independent
+noise, a prediction of the true value correlates with one at most as the square root of their
+correlation (Spearman, "The proof and measurement of association between two things", The
 American Journal of Psychology 15(1), 1904).
 """
 
@@ -18,15 +18,15 @@ from scipy import stats
 
 from tools.evaluate.latency_published.nb201 import EDGES, NONE
 from tools.lib.latency.bench import Bench, Floats, Index
-from tools.lib.latency.score import table
+from tools.lib.results import table
 
 SKIP = 1
 DRAWS = 20
-"""Of a pair from each group of equal cells."""
+"""Number of draws of a pair from each group of equal cells."""
 
 
 def equal_cells(operations: Index, rows: Index) -> list[list[int]]:
-    """Return the groups of two and more rows whose cells compute the same with the same work."""
+    """Return the groups of at least two rows whose cells compute the same with the same work."""
     groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for row in rows.tolist():
         chosen = operations[row].tolist()
@@ -36,7 +36,7 @@ def equal_cells(operations: Index, rows: Index) -> list[list[int]]:
 
 
 def expression(operations: Sequence[int]) -> str:
-    """Return what a cell computes of its input ``x``; sums are sorted, ``0`` is nothing."""
+    """Return the expression that a cell computes of ``x``; sums are sorted, ``0`` is no path."""
     nodes = {0: "x"}
     for node in (1, 2, 3):
         terms = [

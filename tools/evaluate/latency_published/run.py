@@ -4,14 +4,15 @@
 
 PART: ``columns``, ``transfer`` (both with ``--bench NAME``), ``tables``, ``cnn`` or ``repeats``.
 
-``columns``: few networks of a device known, all others predicted. ``transfer``: block tables of
-other devices are known, too. ``tables``: blocks or resolutions of a published table hidden, and
-published networks predicted from tables. ``cnn``: real networks on phones, one family left out.
-``repeats``: how far two measurements of equal networks differ, which no prediction can better.
+``columns``: predict a device from a few of its networks. ``transfer``: the same with block tables
+of other devices. ``tables``: predict hidden blocks or resolutions of a published table, and
+published networks from tables. ``cnn``: predict a family of real networks on phones from the other
+families. ``repeats``: the difference between two measurements of equal networks, which bounds every
+prediction.
 
-Each writes its tables to results/PART.md (``--json OUT``: the figures, too). What was
-done is kept in ``--work``; a run that was cut off goes on there, and ``--seeds 0`` writes what is
-there. What the data are, and where they come from: README.md in the folder of the data.
+Each writes its tables to results/PART.md (``--json OUT``: the figures, too). Finished work stays in
+``--work``, where an interrupted run goes on; ``--seeds 0`` writes what is there. README.md in the
+folder of the data says what the data are and where they come from.
 """
 
 from __future__ import annotations
@@ -30,40 +31,39 @@ from tools.evaluate.latency_published import transfer as transfer_part
 from tools.evaluate.latency_published.mobile import fbnet, ofa
 from tools.evaluate.latency_published.nb201 import nb201, oneproxy
 from tools.lib.latency.bench import Bench
-from tools.lib.latency.score import Cache, write
-from tools.lib.results import SHARED_DATA
+from tools.lib.latency.score import Cache
+from tools.lib.options import data_option, json_option, seeds_option
+from tools.lib.results import command, results_folder, sections, write_results
 
-DATA = SHARED_DATA
 BENCHES: dict[str, Callable[[Path], Bench]] = {
     "nb201": nb201,
     "fbnet": fbnet,
     "ofa": ofa,
     "oneproxy": oneproxy,
 }
-SUMS = {"fbnet": ("pixel3",)}
+SUM_COLUMNS = {"fbnet": ("pixel3",)}
 """Columns that are sums of block timings by construction: a good score there proves nothing."""
 
 
-def options(seeds: int) -> Callable[[Callable[..., None]], Any]:
-    """Return the options that all parts have."""
-    decorators = [
-        click.option("--data", default=DATA, type=click.Path(exists=True, path_type=Path)),
-        click.option(
-            "--work", default=Path("build/evaluate_latency"), type=click.Path(path_type=Path)
-        ),
-        click.option("--seeds", default=seeds, show_default=True),
-        click.option("--json", "out", type=click.Path(path_type=Path)),
-    ]
-
-    def with_all(command: Callable[..., None]) -> Any:
-        for decorator in decorators:
-            command = decorator(command)
-        return command
-
-    return with_all
+def cached(function: Callable[..., None]) -> Callable[..., Any]:
+    """Add the options of the parts that cache their work."""
+    cache = click.option(
+        "--work", default=Path("build/evaluate_latency"), type=click.Path(path_type=Path)
+    )
+    return data_option(cache(seeds_option(20, minimum=0)(json_option(function))))
 
 
-few_option = click.option("--few", default=5, show_default=True, help="Seeds of what is slow.")
+few_option = click.option(
+    "--few", default=5, show_default=True, help="Seeds of the slow methods and columns."
+)
+
+
+def bench_option(*default: str) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+    """Return ``--bench``, the published set of networks."""
+    names = click.Choice(list(BENCHES))
+    return click.option(
+        "--bench", "benches", multiple=True, default=default, show_default=True, type=names
+    )
 
 
 @click.group()
@@ -72,67 +72,68 @@ def cli() -> None:
 
 
 @cli.command()
-@options(seeds=20)
+@cached
 @few_option
-@click.option("--bench", "benches", multiple=True, default=tuple(BENCHES), show_default=True)
+@bench_option(*BENCHES)
 def columns(
     data: Path, work: Path, seeds: int, few: int, benches: tuple[str, ...], out: Path | None
 ) -> None:
-    """Predict every device column from few of its networks."""
+    """Predict every device column from a few of its networks."""
     for name in benches:
         bench, cache, used = _bench(name, data, work / f"{name}.jsonl")
         columns_part.run(bench, cache, columns_part.COUNTS, seeds, few, used)
         text = (
-            f"K measured networks of {len(bench.rows)}, {columns_part.TESTED} others predicted; "
-            "means over the seeds that are named. The plain methods see the random networks. "
-            + NOTES[name]
+            f"K measured networks of {len(bench.rows)}, {columns_part.TEST_NETWORKS} others "
+            "predicted; means over the number of seeds in the table. The plain methods are fitted "
+            f"to the random networks. {NOTES[name]}"
         )
-        sections = columns_part.sections(bench, cache, used)
-        _write(name, f"columns --bench {name}", text, sections, cache, out)
+        parts = columns_part.sections(bench, cache, used)
+        _write(name, f"columns --bench {name}", text, parts, cache, out)
 
 
 @cli.command()
-@options(seeds=20)
-@click.option("--bench", "benches", multiple=True, default=("fbnet", "nb201"), show_default=True)
+@cached
+@bench_option("fbnet", "nb201")
 def transfer(
     data: Path, work: Path, seeds: int, benches: tuple[str, ...], out: Path | None
 ) -> None:
-    """Predict a device that was left out, from few networks and other devices' block tables."""
+    """Predict a device from a few of its networks and block tables of other devices."""
     for name in benches:
         bench, cache, used = _bench(name, data, work / f"transfer_{name}.jsonl")
         transfer_part.run(bench, cache, seeds, used)
         text = (
-            f"K chosen networks of a device, {columns_part.TESTED} others predicted, with block "
-            f"tables of other devices, each fitted to {transfer_part.SHIPPED} networks measured "
-            "there. Never among them: the device itself at another batch size. " + NOTES[name]
+            f"K chosen networks of a device, {columns_part.TEST_NETWORKS} others predicted, with "
+            "block tables of other devices, each fitted to "
+            f"{transfer_part.TABLE_NETWORKS} networks measured there. The device itself at another "
+            f"batch size is never among them. {NOTES[name]}"
         )
-        sections = transfer_part.sections(bench, cache, used)
-        _write(f"transfer_{name}", f"transfer --bench {name}", text, sections, cache, out)
+        parts = transfer_part.sections(bench, cache, used)
+        _write(f"transfer_{name}", f"transfer --bench {name}", text, parts, cache, out)
 
 
 @cli.command()
-@options(seeds=20)
+@cached
 def tables(data: Path, work: Path, seeds: int, out: Path | None) -> None:
     """Hide blocks and resolutions of published tables; predict published networks."""
     cache = Cache(work / "tables.jsonl")
-    sections = [
+    parts = [
         tables_part.hidden_blocks_section(data, cache, seeds),
         tables_part.resolutions_section(data, cache),
         *tables_part.networks_sections(data),
     ]
     text = (
-        "Errors and coverage are those of blocks in the first two tables, of whole networks in the "
-        "others. Published networks have whole milliseconds; the adapted model of the Pixel 1 is "
-        "the shipped one, which holds 22 MobileNetV2 of an older software, too."
+        "Errors and coverage are those of blocks in the first two tables and of whole networks in "
+        "the others. Latencies of published networks are whole milliseconds; the adapted model of "
+        "the Pixel 1 is the shipped one, which also has 22 MobileNetV2 with older software."
     )
-    _write("tables", "tables", text, sections, cache, out)
+    _write("tables", "tables", text, parts, cache, out)
 
 
 @cli.command()
-@options(seeds=20)
+@cached
 @few_option
 def cnn(data: Path, work: Path, seeds: int, few: int, out: Path | None) -> None:
-    """Predict a family of real networks from few networks of other families."""
+    """Predict a family of real networks from a few networks of other families."""
     from tools.evaluate.latency_published import cnn as cnn_part
 
     cache = Cache(work / "cnn.jsonl")
@@ -149,52 +150,51 @@ def cnn(data: Path, work: Path, seeds: int, few: int, out: Path | None) -> None:
 
 
 @cli.command()
-@click.option("--data", default=DATA, type=click.Path(exists=True, path_type=Path))
+@data_option
 def repeats(data: Path) -> None:
-    """Compare measurements of equal networks: what the noise of each column leaves to predict."""
-    sections = [repeats_part.section(nb201(data), data)]
+    """Compare measurements of equal networks: the noise that no prediction can remove."""
     text = (
-        "Cells of NAS-Bench-201 that compute the same with the same operations, each measured on "
-        "its own; a pair of each group is drawn, the figures are means of "
+        "Cells of NAS-Bench-201 that compute the same with the same operations, each measured "
+        "separately; one pair of each group is drawn, and the figures are means of "
         f"{repeats_part.DRAWS} draws. A prediction of the true latency correlates with one "
         "measurement as the square root of the correlation of two at most. Noise: standard "
         "deviation of the logarithm of one measurement. Groups differ in their range of latencies "
         "from all cells, so a model may come out somewhat above (pixel3, whose noise has outliers)."
     )
-    write("nb201_repeats", "python -m tools.evaluate.latency_published.run repeats", text, sections)
-    click.echo("\n\n".join(f"{title}\n\n{content}" for title, content in sections))
+    _write("nb201_repeats", "repeats", text, [repeats_part.section(nb201(data), data)])
 
 
 def _bench(name: str, data: Path, path: Path) -> tuple[Bench, Cache, list[str]]:
-    if name not in BENCHES:
-        raise click.UsageError(f"no bench {name!r}; known: {', '.join(BENCHES)}")
+    """Return a bench, its cache and the columns that are evaluated."""
     bench = BENCHES[name](data)
-    return bench, Cache(path), [column for column in bench.ms if column not in SUMS.get(name, ())]
+    columns = [column for column in bench.ms if column not in SUM_COLUMNS.get(name, ())]
+    return bench, Cache(path), columns
 
 
 def _write(
     part: str,
     arguments: str,
     text: str,
-    sections: list[tuple[str, str]],
-    cache: Cache,
-    out: Path | None,
+    parts: list[tuple[str, str]],
+    cache: Cache | None = None,
+    out: Path | None = None,
 ) -> None:
-    write(part, f"python -m tools.evaluate.latency_published.run {arguments}", text, sections)
-    click.echo("\n\n".join(f"{title}\n\n{content}" for title, content in sections))
-    if out is not None:
+    path = results_folder(__file__) / f"{part}.md"
+    title = f"Latency model on published measurements: {part}"
+    click.echo(write_results(path, title, command(__file__, arguments), text, sections(parts)))
+    if cache is not None and out is not None:
         write_json(out, cache.rows)
 
 
 NOTES = {
-    "nb201": "Cells without a live path are left out (341), none by its latency. essential_ph_1 "
-    "and samsung_a50 are whole milliseconds: rounding alone costs points of ±10 %.",
-    "fbnet": "pixel3 is left out: it is a sum of block timings by construction and proves nothing. "
+    "nb201": "Cells without a path from input to output are excluded (341), none by its latency. "
+    "essential_ph_1 and samsung_a50 are whole milliseconds: rounding alone costs points of ±10 %.",
+    "fbnet": "pixel3 is excluded: it is a sum of block timings by construction and proves nothing. "
     "essential_ph_1 and samsung_a50 are whole milliseconds.",
-    "ofa": "Ms of a batch. Batch 1 of both GPUs, and batch 32 of one, has two modes 10 to 40 % "
-    "apart at equal networks: no method can predict which.",
+    "ofa": "Latency of a batch in ms. Batch 1 of both GPUs, and batch 32 of one, has two modes 10 "
+    "to 40 % apart at equal networks: no method can predict which.",
     "oneproxy": "true_630 is nn-Meter's ground truth (Adreno 630), eagle_* is LatBench's. The "
-    "column rice_pixel3 is left out: it is pixel3 of nb201.",
+    "column rice_pixel3 is excluded: it is pixel3 of nb201.",
 }
 
 if __name__ == "__main__":

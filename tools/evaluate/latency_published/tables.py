@@ -14,47 +14,48 @@ from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.registry import find_model
 from hwnas.spaces.json_networks import DescribedNetwork, read_once_for_all
 from tools.lib.latency.bench import Floats
-from tools.lib.latency.score import Cache, figures, scores, table
+from tools.lib.latency.score import Cache, figures, scores
+from tools.lib.results import table
 
-SHARES = (0.2, 0.5, 0.8)
+HIDDEN_SHARES = (0.2, 0.5, 0.8)
 RESOLUTIONS = (160, 192, 224)
-"""Resolutions of the Note10's table that are known; all others are predicted."""
+"""Known resolutions of the Note10's table; all others are predicted."""
 FIGURES = ("±5 %", "±10 %", "RMSPE", "Spearman", "cover 90")
 
 
 def hidden_blocks_section(data: Path, cache: Cache, seeds: int) -> tuple[str, str]:
     """Hide blocks of a table at random and predict them from the rest.
 
-    Only of those that have a choice: of stem, last convolution and classifier there is one each,
-    which nothing else in the table speaks of.
+    Only searchable blocks are hidden: nothing else in the table is similar to the stem, the last
+    convolution and the classifier.
     """
     pixel1 = read_observations(data / "proxylessnas" / "pixel1_mobile_trim.yaml").observations
     path = data / "ofa" / "lut_note10_17res.json"
     tables = {"pixel1": pixel1, **{f"note10 @{n}": _note10(path, n) for n in (192, 224)}}
     shown: list[list[str]] = []
-    for share in SHARES:
+    for share in HIDDEN_SHARES:
         for name, rows in tables.items():
             scores_by_seed = [
                 _cached(cache, f"hidden/mbconv/{name}/{share}/{seed}", _split(rows, share, seed))
                 for seed in range(seeds)
             ]
             mean = np.mean(scores_by_seed, axis=0).tolist()
-            count = len(_with_a_choice(rows))
+            count = len(_searchable(rows))
             shown.append([f"{share:.0%}", name, str(count), str(seeds), *_cells(mean)])
     titles = ["hidden", "table", "blocks", "seeds", *FIGURES]
     return "Blocks hidden at random", table(titles, shown)
 
 
 def resolutions_section(data: Path, cache: Cache) -> tuple[str, str]:
-    """Predict whole tables of resolutions that lie between, or beyond, the known ones."""
+    """Predict whole tables at resolutions between or beyond the known ones."""
     path = data / "ofa" / "lut_note10_17res.json"
     every = {size: _note10(path, size) for size in range(160, 225, 4)}
     rows: list[list[str]] = []
     for known in ((224,), (160, 224), RESOLUTIONS):
         fresh = [size for size in every if size not in known]
-        observations = _once([observation for size in known for observation in every[size]])
+        observations = _unique([observation for size in known for observation in every[size]])
         known_blocks = {observation.blocks for observation in observations}
-        hidden_blocks = _once(
+        hidden_blocks = _unique(
             [
                 observation
                 for n in fresh
@@ -70,7 +71,7 @@ def resolutions_section(data: Path, cache: Cache) -> tuple[str, str]:
 
 
 def networks_sections(data: Path) -> list[tuple[str, str]]:
-    """Predict published networks: Note10's by its table, Pixel 1's each from the other six."""
+    """Predict published networks: Note10's by its table, each of Pixel 1's from the other six."""
     every = read_once_for_all(data / "ofa" / "ofa_specialized.json")
     note10, pixel1 = find_model("note10/table")[1], find_model("pixel1/adapted")[1]
     mine = _published(every, "note10")
@@ -82,8 +83,8 @@ def networks_sections(data: Path) -> list[tuple[str, str]]:
     factors = [float(np.median(np.delete(measured / scaled, n))) for n in range(len(theirs))]
     adapted: list[Predictions] = []
     for network in theirs:
-        left = own[network.architecture.compute_blocks]
-        rest = [other for other in pixel1.observations if other is not left]
+        own_observation = own[network.architecture.compute_blocks]
+        rest = [other for other in pixel1.observations if other is not own_observation]
         model = fit_model(
             "pixel1", rest, kind="adapted", source="", sources=pixel1.sources, validate=False
         )
@@ -97,12 +98,8 @@ def networks_sections(data: Path) -> list[tuple[str, str]]:
         ]
         for n, network in enumerate(theirs)
     ]
-    titles = [
-        "network",
-        "published, ms",
-        "Note10's table x scale of the others",
-        "adapted model without it",
-    ]
+    titles = ["network", "published, ms", "Note10's table x scale of the others"]
+    titles += ["adapted model without it"]
     first = [
         [
             network.name,
@@ -122,21 +119,20 @@ def _note10(path: Path, size: int) -> Sequence[Observation]:
     return read_observations(path, resolution=size).observations
 
 
-def _once(observations: Sequence[Observation]) -> list[Observation]:
-    """Return one observation of each block: some of its shapes are the same at two resolutions."""
-    return list(
-        {observation.blocks: observation for observation in reversed(observations)}.values()
-    )[::-1]
+def _unique(observations: Sequence[Observation]) -> list[Observation]:
+    """Return one observation per block: some blocks have the same shape at two resolutions."""
+    unique = {observation.blocks: observation for observation in reversed(observations)}
+    return list(unique.values())[::-1]
 
 
-def _with_a_choice(observations: Sequence[Observation]) -> list[int]:
+def _searchable(observations: Sequence[Observation]) -> list[int]:
     return [n for n, observation in enumerate(observations) if observation.blocks[0].op == "mbconv"]
 
 
 def _split(
     observations: Sequence[Observation], share: float, seed: int
 ) -> tuple[list[Observation], list[Observation]]:
-    order = np.random.default_rng(seed).permutation(_with_a_choice(observations)).tolist()
+    order = np.random.default_rng(seed).permutation(_searchable(observations)).tolist()
     out = set(order[: round(share * len(order))])
     rest = [observation for number, observation in enumerate(observations) if number not in out]
     return rest, [observations[number] for number in sorted(out)]

@@ -1,8 +1,7 @@
-"""A device left out: few of its networks, and block tables of other devices.
+"""Predict a device from a few of its networks and block tables of other devices.
 
-The tables are fitted to networks of the other devices, as a toolkit could ship them; the column
-that is predicted, its other batch sizes and, in the second part, all columns of its class are not
-among them.
+The tables are fitted to networks of the other devices, as a toolkit could ship them. They exclude
+the predicted column, its other batch sizes and, in the second part, all columns of its class.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from tools.evaluate.latency_published.columns import seeds_of, tested
 from tools.lib.latency import learn
 from tools.lib.latency.bench import Bench, Floats
 from tools.lib.latency.choice import informative_networks
-from tools.lib.latency.score import FIGURES, Cache, figures, scores, table
+from tools.lib.latency.score import FIGURES, Cache, figures, scores
+from tools.lib.results import table
 
 COUNTS = (10, 20, 50)
-SHIPPED = 1000
-"""Networks that another device's table is fitted to."""
+TABLE_NETWORKS = 1000
+"""Networks that the table of another device is fitted to."""
 CLASSES = {
     "GPU": ("1080ti", "2080ti", "titanx", "titan_xp"),
     "Xeon": ("silver", "gold"),
@@ -33,7 +33,7 @@ def class_of(column: str) -> str:
 
 
 def device_of(column: str) -> str:
-    """Return what is one device: a GPU at every batch size."""
+    """Return the device of a column; all batch sizes of a GPU are one device."""
     return column.rsplit("_", 1)[0] if class_of(column) == "GPU" else column
 
 
@@ -63,11 +63,11 @@ def run(bench: Bench, cache: Cache, seeds: int, columns: Sequence[str]) -> None:
 
 
 class _Tables:
-    """Tables of all columns, each fitted when it is first asked for."""
+    """Tables of all columns, each fitted on first use."""
 
     def __init__(self, bench: Bench, seed: int) -> None:
         self.bench, self.tables = bench, dict[str, list[Floats]]()
-        self.train = np.random.default_rng([seed, 2]).permutation(bench.rows)[:SHIPPED]
+        self.train = np.random.default_rng([seed, 2]).permutation(bench.rows)[:TABLE_NETWORKS]
 
     def of(self, column: str) -> list[Floats]:
         if column not in self.tables:
@@ -101,7 +101,7 @@ def sections(bench: Bench, cache: Cache, columns: Sequence[str]) -> list[tuple[s
                 [str(count), column, part, str(len(seed_rows[column])), *figures(row)]
                 for column, row in rows.items()
             ]
-    titles = ["K", "class", "known beside the K networks", "seeds", *FIGURES]
+    titles = ["K", "class", "known in addition to the K networks", "seeds", *FIGURES]
     return [
         (f"{bench.name}: mean of each class of devices", table(titles, short)),
         (f"{bench.name}: each column", table([titles[0], "column", *titles[2:]], long)),

@@ -1,4 +1,4 @@
-"""Each device's network on every device, at equal accuracy; and where networks spend what."""
+"""The fastest network of each device at an accuracy, and a picture of their blocks."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from tools.evaluate.specialization.ofa import (
 
 CELL, GAP, LEFT, TOP = 26, 4, 150, 34
 COLOURS = {3: "#9ecae1", 4: "#4292c6", 6: "#084594"}
-"""Of the expansions."""
+"""Colours of the expansion ratios."""
 
 
 def fastest_of_accuracy(
     table: Table, predictor: Predictor, percent: float, seeds: int
 ) -> tuple[Choices, float]:
-    """Return the network ``[26]`` of at least ``percent`` that is fastest by the table, and its ms.
+    """Return the network ``[26]`` with the lowest table latency above ``percent``, and its ms.
 
-    It is `evolution` with the two figures in each other's place.
+    This is `evolution` with accuracy and latency exchanged.
     """
     search = problem(table, predictor)
-    turned = Problem(
+    swapped = Problem(
         search.sizes,
         lambda rows: -search.latency_ms(rows),
         lambda rows: -search.accuracy(rows),
         search.canonical,
     )
-    best = [_best(turned, percent, seed) for seed in range(seeds)]
+    best = [_best(swapped, percent, seed) for seed in range(seeds)]
     row, ms = min(best, key=lambda result: result[1])
     return row, ms
 
 
-def _best(turned: Problem, percent: float, seed: int) -> tuple[Choices, float]:
+def _best(swapped: Problem, percent: float, seed: int) -> tuple[Choices, float]:
     rng = np.random.default_rng(seed)
-    evaluated: EvaluatedSet = evolution(turned, -percent, rng, population=100, islands=3)
+    evaluated: EvaluatedSet = evolution(swapped, -percent, rng, population=100, islands=3)
     inside = np.where(evaluated.latency_ms <= -percent, evaluated.accuracy, -np.inf)
     return evaluated.choices[inside.argmax()], -float(inside.max())
 
 
-def spends(table: Table, row: Choices) -> list[float]:
-    """Return resolution, blocks, mean kernel, mean expansion of a network."""
+def shape_of(table: Table, row: Choices) -> list[float]:
+    """Return resolution, number of blocks, mean kernel size and mean expansion of a network."""
     depth = [DEPTHS[choice] for choice in row[BLOCKS:-1]]
     chosen = [
         row[SLOTS * stage + slot] for stage, count in enumerate(depth) for slot in range(count)
@@ -62,7 +62,10 @@ def spends(table: Table, row: Choices) -> list[float]:
 
 
 def picture(title: str, networks: list[tuple[str, Table, Choices]]) -> str:
-    """Return an SVG: a row a device, a box a block; size is the kernel, colour the expansion."""
+    """Return an SVG with one row per device and one box per block.
+
+    The side of a box is the kernel size, its colour the expansion.
+    """
     height = TOP + len(networks) * (CELL + 3 * GAP) + 44
     width = LEFT + BLOCKS * (CELL + GAP) + 4 * 3 * GAP
     parts = [

@@ -30,10 +30,10 @@ from hwnas.search.blackbox.evolution import (
 
 Features = NDArray[np.float64]
 """Features of networks, ``[N, F]``."""
-LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Candidates for the length scale; the greatest marginal likelihood decides."""
-NOISE = 1e-2
-"""Noise variance, where the total variance is 1."""
+LENGTH_SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Candidates for the length scale; the largest marginal likelihood decides."""
+NOISE_VARIANCE = 1e-2
+"""Noise variance, relative to a total variance of 1."""
 
 
 def model_based_search(
@@ -79,10 +79,10 @@ def normal_scores(values: Scores) -> Scores:
 def expected_improvement(known: Features, values: Scores, offered: Features) -> Scores:
     """Return the expected improvement of each of ``offered [M, F]`` over the best known value."""
     apart = cdist(known, known, "cityblock")
-    fits = [_fit(np.exp(-apart / length), values) for length in LENGTHS]
+    fits = [_fit(np.exp(-apart / length), values) for length in LENGTH_SCALES]
     number = int(np.argmax([fit[0] for fit in fits]))
     _, factor, weights = fits[number]
-    across = np.exp(-cdist(offered, known, "cityblock") / LENGTHS[number])
+    across = np.exp(-cdist(offered, known, "cityblock") / LENGTH_SCALES[number])
     mean = across @ weights
     explained = (solve_triangular(factor, across.T, lower=True) ** 2).sum(0)
     std = np.sqrt(np.maximum(1 - explained, 1e-9))
@@ -102,7 +102,7 @@ def _fit(
     covariance: NDArray[np.float64], values: Scores
 ) -> tuple[float, NDArray[np.float64], Scores]:
     """Return the log marginal likelihood (less a constant), the Cholesky factor, the weights."""
-    factor, lower = cho_factor(covariance + NOISE * np.eye(len(values)), lower=True)
+    factor, lower = cho_factor(covariance + NOISE_VARIANCE * np.eye(len(values)), lower=True)
     factor = np.tril(factor)
     weights = cho_solve((factor, lower), values)
     likelihood = -0.5 * values @ weights - np.log(np.diag(factor)).sum()

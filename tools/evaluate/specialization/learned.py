@@ -1,8 +1,8 @@
-"""Two searches that learn probabilities, on a predictor instead of a supernet.
+"""Two searches that learn probabilities, with a predictor instead of a supernet.
 
-``gradient`` follows the predictor's slope through sampled one-hot choices (straight-through Gumbel
-softmax: Jang, Gu and Poole, ICLR 2017, arXiv:1611.01144) under the Lagrangian objective;
-``REINFORCE`` only sees the rewards. Both with `hwnas.search`'s objectives and Adam of beta1 = 0.
+``gradient`` follows the predictor's gradient through sampled one-hot choices (straight-through
+Gumbel softmax: Jang, Gu and Poole, ICLR 2017, arXiv:1611.01144) under the Lagrangian objective;
+``reinforce`` uses the rewards only. Both use `hwnas.search`'s objectives and Adam of beta1 = 0.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tools.evaluate.specialization.ofa import (
     problem,
 )
 
-STEPS, NETWORKS = 300, 64
+STEPS, NETWORKS_PER_STEP = 300, 64
 
 
 def reinforce(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> EvaluatedSet:
-    """Sample networks, reward ``accuracy * (limit / latency) ** 0.1``, follow the policy slope."""
+    """Follow the policy gradient of the reward ``accuracy * (limit / latency) ** 0.1``."""
     search = problem(table, predictor)
     evaluator, objective = Evaluator(search), Log(limit_ms)
     generator = torch.Generator().manual_seed(seed)
@@ -40,7 +40,7 @@ def reinforce(table: Table, predictor: Predictor, limit_ms: float, seed: int) ->
     baseline: float | None = None
     for _ in range(STEPS):
         probs = logits.masked_fill(~mask, -torch.inf).softmax(1)
-        paths = torch.multinomial(probs.detach(), NETWORKS, True, generator=generator).T
+        paths = torch.multinomial(probs.detach(), NETWORKS_PER_STEP, True, generator=generator).T
         rows = search.canonical(np.ascontiguousarray(paths.numpy()))
         pairs = zip(evaluator(rows) / 100, search.latency_ms(rows), strict=True)
         rewards = [objective.reward(float(accuracy), float(ms)) for accuracy, ms in pairs]
@@ -52,7 +52,7 @@ def reinforce(table: Table, predictor: Predictor, limit_ms: float, seed: int) ->
 
 
 def gradient(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> EvaluatedSet:
-    """Descend the predictor's loss and the expected latency, in percent and shares of the limit."""
+    """Minimise predicted loss in percent and expected latency as a share of the limit."""
     search = problem(table, predictor)
     evaluator, objective = Evaluator(search), Lagrangian(limit_ms, rate=0.5, limit=50, damping=0.0)
     generator = torch.Generator().manual_seed(seed)
@@ -64,7 +64,9 @@ def gradient(table: Table, predictor: Predictor, limit_ms: float, seed: int) -> 
     sizes = (torch.tensor(table.resolutions) - MIN_RESOLUTION_PX) // RESOLUTION_STEP_PX
     for _ in range(STEPS):
         masked = logits.masked_fill(~mask, -torch.inf)
-        noise = -torch.empty(NETWORKS, *masked.shape).exponential_(generator=generator).log()
+        noise = (
+            -torch.empty(NETWORKS_PER_STEP, *masked.shape).exponential_(generator=generator).log()
+        )
         soft = (masked + noise).softmax(2)
         hard = F.one_hot(soft.argmax(2), soft.shape[2]).float()
         gates = hard + soft - soft.detach()
@@ -86,7 +88,7 @@ def _logits(sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 def _alive(gates: Tensor) -> Tensor:
-    """Return how much of each block is there, ``[N, 20]``, from gates ``[N, 26, 9]``."""
+    """Return the presence of each block, ``[N, 20]``, from gates ``[N, 26, 9]``."""
     depth = gates[:, BLOCKS:-1, : len(DEPTHS)]
     more = depth.flip(2).cumsum(2).flip(2)  # at least 2, 3, 4 blocks
     return torch.cat([more[:, :, :1], more], 2).reshape(len(gates), -1)

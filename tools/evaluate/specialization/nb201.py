@@ -1,7 +1,7 @@
 """Search under a latency limit on NAS-Bench-201: regret against queries, three searches.
 
 Dong and Yang, ICLR 2020, arXiv:2001.00326. Accuracies and latencies are published measurements of
-all 15,625 cells; cells without a path from input to output are left out, by their structure.
+all 15,625 cells; cells without a path from input to output are excluded by their structure.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SEARCHES: dict[str, Callable[[Problem, float, int, np.random.Generator], Evaluat
     "regularised evolution": lambda *a: regularised_evolution(*a, population=20, tournament=5),
     "model-based": lambda *a: model_based_search(*a, features=paths),
 }
-"""`hwnas.search`'s, with the sizes for 200 queries."""
-TRAPS = {"essential_ph_1": "whole milliseconds", "samsung_a50": "whole milliseconds"}
+"""Searches of `hwnas.search` and `bayesian`, with sizes for 200 queries."""
+CAVEATS = {"essential_ph_1": "whole milliseconds", "samsung_a50": "whole milliseconds"}
 
 
 class Cells(NamedTuple):
@@ -74,8 +74,8 @@ def read(data: Path) -> Cells:
 def paths(ops: Choices) -> Features:
     """Return how often each sequence of operations leads from input to output, ``[N, 85]``.
 
-    Skips are left out of a sequence, and a path over ``none`` is no path, so cells that compute
-    the same are the same (up to the order of sums).
+    Sequences are without skips, and a path with ``none`` does not count, so cells that compute the
+    same have the same counts (up to the order of sums).
     """
     counts = np.zeros((len(ops), 1 + 4 + 16 + 64))
     for route in ROUTES:
@@ -89,7 +89,7 @@ def paths(ops: Choices) -> Features:
 
 
 def live(ops: np.ndarray) -> bool:
-    """Whether a path of edges that are not ``none`` (code 0) leads from input to output."""
+    """Return whether a path of edges other than ``none`` (code 0) leads from input to output."""
     seen = {0}
     for (start, end), op in sorted(zip(EDGES, ops, strict=True)):
         if op and start in seen:
@@ -103,7 +103,7 @@ def code(ops: Choices) -> np.ndarray:
 
 
 def problem(cells: Cells, device: str) -> Problem:
-    """Return the search; a cell that is not live has an infinite latency."""
+    """Return the search problem; a cell that is not live has an infinite latency."""
     ms = np.append(cells.ms[device], np.inf)
     return Problem(
         sizes=(5,) * 6,

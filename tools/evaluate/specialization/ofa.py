@@ -24,7 +24,7 @@ HARD_SWISH = (0, 0, 1, 1, 1)
 SLOTS = 4
 BLOCKS = len(STRIDES) * SLOTS
 RESOLUTION_STEP_PX = 16
-"""The predictor knows resolutions in steps of so many pixels, from `LEAST` on."""
+"""Step between the resolutions of the predictor, from `MIN_RESOLUTION_PX` on."""
 MIN_RESOLUTION_PX = 112
 
 
@@ -62,20 +62,20 @@ def one_hot(choices: Choices, resolutions: tuple[int, ...]) -> NDArray[np.float3
 
 
 def _alive(choices: Choices) -> NDArray[np.bool_]:
-    """Return which of the 20 blocks are there, ``[N, 20]``."""
+    """Return which of the 20 blocks exist, ``[N, 20]``."""
     depth = np.array(DEPTHS)[choices[:, BLOCKS : BLOCKS + len(STRIDES)]]
     return (np.arange(SLOTS) < depth[:, :, None]).reshape(len(choices), BLOCKS)
 
 
 def canonical(choices: Choices) -> Choices:
-    """Return the networks with 0 for the blocks that are not there."""
+    """Return the networks with 0 for absent blocks."""
     same = choices.copy()
     same[:, :BLOCKS][~_alive(choices)] = 0
     return same
 
 
 class Table:
-    """Block latencies of a device: ``block_ms [R, 20, 9]`` and what every network has, ``[R]``."""
+    """Latencies of a device: ``block_ms [R, 20, 9]`` and ``fixed_ms [R]`` of every network."""
 
     def __init__(self, path: Path) -> None:
         tables: dict[str, dict[str, Any]] = json.loads(path.read_bytes())["tables"]
@@ -95,7 +95,7 @@ class Table:
 
 
 def problem(table: Table, predictor: Predictor) -> Problem:
-    """Return the search: accuracy by the predictor, latency by the table."""
+    """Return the search problem: accuracy by the predictor, latency by the table."""
     return Problem(
         sizes=(
             *(len(KERNELS) * len(RATIOS),) * BLOCKS,
@@ -109,11 +109,11 @@ def problem(table: Table, predictor: Predictor) -> Problem:
 
 
 def _rows(path: Path, size: int, table: dict[str, Any]) -> tuple[list[list[float]], float]:
-    """Return the latencies ``[20][9]`` of blocks at a resolution, and of what is fixed."""
+    """Return the latencies ``[20][9]`` of blocks at a resolution and of all fixed layers."""
 
     def ms(key: str) -> float:
         if key not in table:
-            raise InvalidFile(str(path), f"no row {key!r} at {size} px")
+            raise InvalidFile(str(path), f"missing row {key!r} at {size} px")
         return float(table[key]["mean"])
 
     at = _half(size)

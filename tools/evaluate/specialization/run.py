@@ -1,20 +1,18 @@
-"""Searches on published tables of real devices: what a network specialised for one is worth.
+"""Searches on published tables of real devices: the gain of a network for one device.
 
     python -m tools.evaluate.specialization.run ofa    [--data DIR] [--seeds 10] [--json OUT]
     python -m tools.evaluate.specialization.run across [--data DIR] [--seeds 3]  [--json OUT]
     python -m tools.evaluate.specialization.run nb201  [--data DIR] [--seeds 100] [--json OUT]
 
-``ofa``: accuracy at a latency, by every strategy, on each device whose table is in the data.
+``ofa``: accuracy at a latency, by every strategy, on each device with a published table.
 ``across``: each device's network on the others. ``nb201``: regret against queries under a limit.
-All three look up tables and a published predictor; nothing is trained. Each writes
-results/PART.md.
+All three use tables and a published predictor; nothing is trained. Each writes results/PART.md.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 
 import click
@@ -24,7 +22,6 @@ from hwnas.errors import UnknownName
 from hwnas.files import write_json
 from hwnas.search.blackbox.evolution import (
     EvaluatedSet,
-    Problem,
     evolution,
     random_search,
     regularised_evolution,
@@ -32,27 +29,21 @@ from hwnas.search.blackbox.evolution import (
 from hwnas.search.blackbox.nsga2 import nsga2
 from tools.evaluate.specialization import across as across_part
 from tools.evaluate.specialization import learned, nb201, ofa
-from tools.lib.latency.score import hardware, table
-from tools.lib.results import SHARED_DATA
+from tools.lib.options import data_option, json_option, seeds_option
+from tools.lib.results import command, results_folder, sections, table, write_results
 
-DATA = SHARED_DATA
-RESULTS = Path(__file__).parent / "results"
+RESULTS = results_folder(__file__)
 NOTE10_MS = (15.0, 20.0, 25.0, 30.0)
 PUBLISHED = {15.0: 78.4, 20.0: 80.8, 25.0: 82.1, 30.0: 83.05}
-"""Percent on the Note10 that evolutions of 200,000 networks (40 s) had reached before."""
-SHARES = (0.06, 0.12, 0.18, 0.24)
-"""Where the limits lie between fastest and slowest network, on devices other than the Note10."""
+"""Accuracy in percent on the Note10 that evolutions of 200,000 networks (40 s) had reached."""
+LIMIT_SHARES = (0.06, 0.12, 0.18, 0.24)
+"""Position of the limits between fastest and slowest network, on devices except the Note10."""
 PERCENTS = (78.0, 80.0, 82.0)
-TRAPS = {
+CAVEATS = {
     "jetson_gpu": "6 of 96 rows are copies of the Note10's, the rest hardly depends on resolution "
     "or kernel (launch-bound)",
     "jetson_cpu": "one row is a copy of the Note10's; noisy: median std/mean 0.34",
 }
-
-data_option = click.option(
-    "--data", default=DATA, type=click.Path(exists=True, path_type=Path), help="Published data."
-)
-json_option = click.option("--json", "out", type=click.Path(path_type=Path))
 
 
 @click.group()
@@ -63,13 +54,17 @@ def cli() -> None:
 @cli.command("ofa")
 @data_option
 @json_option
-@click.option("--seeds", default=10, show_default=True)
-@click.option("--few", default=3, show_default=True, help="Seeds of all but evolution.")
-@click.option("--device", "names", multiple=True, help="[default: all in the data]")
+@seeds_option(10)
+@click.option(
+    "--few", default=3, show_default=True, help="Seeds of the other strategies than evolution."
+)
+@click.option(
+    "--device", "names", multiple=True, help="Device to evaluate. [default: all in the data]"
+)
 def ofa_part(data: Path, out: Path | None, seeds: int, few: int, names: Sequence[str]) -> None:
-    """Accuracy at a latency on every device with tables of Once-for-all's blocks."""
+    """Compare strategies by accuracy at a latency, on tables of Once-for-all's blocks."""
     predictor = ofa.Predictor(data / "ofa" / "acc_predictor_mbv3.npz")
-    sections: list[tuple[str, str]] = []
+    parts: list[tuple[str, str]] = []
     figures: list[dict[str, object]] = []
     for device in _tables(data, names):
         rows: list[list[object]] = []
@@ -80,93 +75,95 @@ def ofa_part(data: Path, out: Path | None, seeds: int, few: int, names: Sequence
                 percents, ms, queries, seconds = np.array(results).T
                 middle = int(np.argsort(percents)[len(percents) // 2])
                 row = [limit_ms, name, count, np.median(percents), percents.min(), percents.max()]
-                rows.append([*_two(row), *_two([ms[middle], np.median(seconds)]), int(queries[0])])
+                rows.append(
+                    [
+                        *_two_decimals(row),
+                        *_two_decimals([ms[middle], np.median(seconds)]),
+                        int(queries[0]),
+                    ]
+                )
                 figures.append(
                     {"device": device.name, "limit_ms": limit_ms, "strategy": name}
                     | {"percent": percents.tolist(), "ms": ms.tolist(), "s": seconds.tolist()}
                 )
                 click.echo(f"{device.name} {limit_ms:.4g} ms {name}: {np.median(percents):.2f} %")
         titles = ["limit, ms", "strategy", "seeds", "median, %", "least", "greatest"]
-        titles += ["ms of the median", "s", "networks judged"]
-        trap = f"Trap of this table: {TRAPS[device.name]}.\n\n" if device.name in TRAPS else ""
-        sections.append((device.name, trap + table(titles, rows)))
+        titles += ["ms of the median", "s", "queries"]
+        caveat = f"Caveat: {CAVEATS[device.name]}.\n\n" if device.name in CAVEATS else ""
+        parts.append((device.name, caveat + table(titles, rows)))
     text = (
         "Predicted accuracy (the published predictor; no network was trained) of the best network "
         "within the limit. Resolutions: those of the tables that the predictor knows, "
-        f"{', '.join(map(str, _tables(data)[0].resolutions))} of the 17. Before, evolutions of "
-        "200,000 networks had reached on the Note10 "
+        f"{', '.join(map(str, _tables(data)[0].resolutions))} of the 17. On the Note10, "
+        "evolutions of 200,000 networks had reached "
         + ", ".join(f"{percent} % at {ms:g} ms" for ms, percent in PUBLISHED.items())
-        + "; the released tutorial 81.71 % at 24.73 ms in 15 to 20 s. The front of NSGA-II is one "
-        "run for all limits; its time is that of the whole run. One BLAS thread."
+        + "; the released tutorial reports 81.71 % at 24.73 ms in 15 to 20 s. The front of NSGA-II "
+        "is one run for all limits; its time is that of the whole run. One BLAS thread."
     )
-    command = f"ofa --seeds {seeds} --few {few}" + "".join(f" --device {name}" for name in names)
-    _write("ofa", command, text, sections)
-    if out is not None:
-        write_json(out, figures)
+    arguments = f"ofa --seeds {seeds} --few {few}" + "".join(f" --device {name}" for name in names)
+    _write("ofa", arguments, text, parts, figures, out)
 
 
 @cli.command("across")
 @data_option
 @json_option
-@click.option("--seeds", default=3, show_default=True)
+@seeds_option(3)
 def across(data: Path, out: Path | None, seeds: int) -> None:
-    """The fastest network of an accuracy for each device, on all of them."""
+    """Measure the fastest network of each device at an accuracy on all devices."""
     predictor = ofa.Predictor(data / "ofa" / "acc_predictor_mbv3.npz")
     devices = _tables(data)
-    sections: list[tuple[str, str]] = []
+    parts: list[tuple[str, str]] = []
     figures: list[dict[str, object]] = []
     for percent in PERCENTS:
         rows: list[list[object]] = []
-        made: list[tuple[str, ofa.Table, np.ndarray]] = []
+        networks: list[tuple[str, ofa.Table, np.ndarray]] = []
         for device in devices:
             row, _ = across_part.fastest_of_accuracy(device, predictor, percent, seeds)
-            made.append((device.name, device, row))
+            networks.append((device.name, device, row))
             figures.append({"percent": percent, "device": device.name, "choices": row.tolist()})
-        own_ms = [device.latency_ms(row[None])[0] for _, device, row in made]
+        own_ms = [device.latency_ms(row[None])[0] for _, device, row in networks]
         wins = 0
-        for number, (name, device, row) in enumerate(made):
+        for number, (name, device, row) in enumerate(networks):
             ms = [other.latency_ms(row[None])[0] for other in devices]
             shares = [f"{a:.2f} ({a / b:.2f})" for a, b in zip(ms, own_ms, strict=True)]
             wins += all(a >= b for a, b in zip(ms, own_ms, strict=True))
             accuracy = ofa.problem(device, predictor).accuracy(row[None])[0]
-            size, blocks, kernel, ratio = across_part.spends(device, row)
-            spent = f"{size:.0f} px, {blocks:.0f} blocks, k {kernel:.2f}, e {ratio:.2f}"
-            rows.append([f"{name}'s", f"{accuracy:.2f}", *shares, spent])
-            figures[number - len(made)] |= {"ms": ms, "accuracy": accuracy}
-        titles = [
-            "network",
-            "predicted, %",
-            *(f"ms on {other.name}" for other in devices),
-            "spends",
-        ]
-        drawing = across_part.picture(f"Fastest of {percent:g} % for each device", made)
+            size, blocks, kernel, ratio = across_part.shape_of(device, row)
+            shape = f"{size:.0f} px, {blocks:.0f} blocks, k {kernel:.2f}, e {ratio:.2f}"
+            rows.append([f"{name}'s", f"{accuracy:.2f}", *shares, shape])
+            figures[number - len(networks)] |= {"ms": ms, "accuracy": accuracy}
+        names = [f"ms on {other.name}" for other in devices]
+        titles = ["network", "predicted, %", *names, "shape"]
+        drawing = across_part.picture(f"Fastest of {percent:g} % for each device", networks)
         name = f"{percent:g}.svg"
         (RESULTS / name).write_text(drawing)
-        verdict = f"Each is the fastest of its column: {'yes' if wins == len(made) else 'no'}.\n\n"
-        sections.append(
+        verdict = (
+            f"Each is the fastest of its column: {'yes' if wins == len(networks) else 'no'}.\n\n"
+        )
+        parts.append(
             (f"At least {percent:g} %", f"{verdict}{table(titles, rows)}\n\n![blocks]({name})")
         )
     text = (
-        "In brackets: times the latency of that device's own network. The network that is fastest "
-        "on one device at an accuracy, by predictor and tables, best of "
+        "In brackets: ratio to the latency of that device's own network. Each network is the "
+        "fastest on its device at an accuracy, by predictor and tables, the best of "
         f"{seeds} seeds. Kernel and expansion are means over the blocks. "
-        + " ".join(f"{name}: {trap}." for name, trap in TRAPS.items())
+        + " ".join(f"{name}: {caveat}." for name, caveat in CAVEATS.items())
     )
-    _write("across", f"across --seeds {seeds}", text, sections)
-    if out is not None:
-        write_json(out, figures)
+    _write("across", f"across --seeds {seeds}", text, parts, figures, out)
 
 
 @cli.command("nb201")
 @data_option
 @json_option
-@click.option("--seeds", default=100, show_default=True)
-@click.option("--device", "names", multiple=True, help="[default: all in the file]")
-@click.option("--part", default="nb201", show_default=True, help="Name of the table.")
+@seeds_option(100)
+@click.option(
+    "--device", "names", multiple=True, help="Device to evaluate. [default: all in the file]"
+)
+@click.option("--part", default="nb201", show_default=True, help="Name of the results file.")
 def nb201_part(data: Path, out: Path | None, seeds: int, names: Sequence[str], part: str) -> None:
-    """Regret against queries on NAS-Bench-201 under measured latencies."""
+    """Compare searches by regret against queries on NAS-Bench-201 under measured latencies."""
     cells = nb201.read(data)
-    sections: list[tuple[str, str]] = []
+    parts: list[tuple[str, str]] = []
     figures: list[dict[str, object]] = []
     violations = 0
     for device in names or cells.ms:
@@ -184,51 +181,49 @@ def nb201_part(data: Path, out: Path | None, seeds: int, names: Sequence[str], p
                 figures[-1]["regret"] = regrets[:, :-1].mean(0).tolist()
                 click.echo(f"{device} {percentile} % {name}: {means[-1]} points")
         titles = ["limit", "search", *map(str, nb201.QUERIES), f"90 % at {nb201.QUERIES[-1]}"]
-        trap = f"{nb201.TRAPS[device]}.\n\n" if device in nb201.TRAPS else ""
-        sections.append((device, trap + table(titles, rows)))
+        caveat = f"{nb201.CAVEATS[device]}.\n\n" if device in nb201.CAVEATS else ""
+        parts.append((device, caveat + table(titles, rows)))
     text = (
-        f"Mean regret in points of CIFAR-10 accuracy after so many queries, {seeds} seeds: best "
-        "cell within the limit less best one found. Limits are percentiles of the latency of the "
-        f"{len(cells.ops):,} cells with a path from input to output. Accuracies after full "
-        "training are those of `analog_nb201_cifar10` (float), not NAS-Bench-201's own numbers; a "
-        "query is one accuracy, latencies are looked up before. Chosen networks over the limit, "
-        f"by the measured latency: {violations}."
+        f"Mean regret in points of CIFAR-10 accuracy by number of queries, {seeds} seeds: best "
+        "cell within the limit minus the best that was evaluated. Limits are percentiles of "
+        f"the latency of the {len(cells.ops):,} cells with a path from input to output. "
+        "Accuracies after full training are those of `analog_nb201_cifar10` (float), not "
+        "NAS-Bench-201's own numbers; a query is one accuracy, latencies are looked up before. "
+        f"Chosen networks over the limit, by the measured latency: {violations}."
     )
-    command = f"nb201 --seeds {seeds}" + "".join(f" --device {name}" for name in names)
-    command += "" if part == "nb201" else f" --part {part}"
-    _write(part, command, text, sections)
-    if out is not None:
-        write_json(out, figures)
+    arguments = f"nb201 --seeds {seeds}" + "".join(f" --device {name}" for name in names)
+    arguments += "" if part == "nb201" else f" --part {part}"
+    _write(part, arguments, text, parts, figures, out)
 
 
-Search = Callable[[float, int], tuple[EvaluatedSet, Problem]]
+Search = Callable[[float, int], EvaluatedSet]
+"""From a limit in ms and a seed to the evaluated networks."""
 
 
 def _searches(device: ofa.Table, predictor: ofa.Predictor) -> dict[str, Search]:
     problem = ofa.problem(device, predictor)
 
-    def of(run: Callable[..., EvaluatedSet]) -> Search:
-        return lambda ms, seed: (run(problem, ms, rng=np.random.default_rng(seed)), problem)
+    def with_rng(run: Callable[..., EvaluatedSet]) -> Search:
+        return lambda ms, seed: run(problem, ms, rng=np.random.default_rng(seed))
 
     return {
-        "evolution": of(evolution),
-        "NSGA-II": lambda ms, seed: (
-            nsga2(problem, np.random.default_rng(seed), generations=100),
-            problem,
-        ),
-        "regularised evolution": of(
+        "evolution": with_rng(evolution),
+        "NSGA-II": with_rng(lambda problem, ms, rng: nsga2(problem, rng, generations=100)),
+        "regularised evolution": with_rng(
             lambda problem, ms, rng: regularised_evolution(problem, ms, 2000, rng, 100, 25)
         ),
-        "gradient": lambda ms, seed: (learned.gradient(device, predictor, ms, seed), problem),
-        "REINFORCE": lambda ms, seed: (learned.reinforce(device, predictor, ms, seed), problem),
-        "random": of(lambda problem, ms, rng: random_search(problem, ms, 2000, rng, tries=50)),
+        "gradient": lambda ms, seed: learned.gradient(device, predictor, ms, seed),
+        "REINFORCE": lambda ms, seed: learned.reinforce(device, predictor, ms, seed),
+        "random": with_rng(
+            lambda problem, ms, rng: random_search(problem, ms, 2000, rng, tries=50)
+        ),
     }
 
 
 def _run_timed(search: Search, limit_ms: float, seed: int) -> list[float]:
-    """Return accuracy and latency of the best within the limit, networks judged, seconds."""
+    """Return accuracy and latency of the best network within the limit, queries, seconds."""
     start = time.perf_counter()
-    evaluated, _ = search(limit_ms, seed)
+    evaluated = search(limit_ms, seed)
     seconds = time.perf_counter() - start
     inside = np.where(evaluated.latency_ms <= limit_ms, evaluated.accuracy, -np.inf)
     best = int(inside.argmax())
@@ -244,28 +239,33 @@ def _tables(data: Path, names: Sequence[str] = ()) -> list[ofa.Table]:
 
 
 def _limits(device: ofa.Table, predictor: ofa.Predictor) -> tuple[float, ...]:
-    """Return the limits in ms: given for the Note10, else `SHARES` of the device's range."""
+    """Return the limits in ms: given for the Note10, else `LIMIT_SHARES` of the device's range."""
     if device.name == "note10":
         return NOTE10_MS
     problem = ofa.problem(device, predictor)
     rng = np.random.default_rng(0)
     some = problem.latency_ms(rng.integers(0, problem.sizes, (20_000, len(problem.sizes))))
     low_ms, high_ms = float(some.min()), float(some.max())
-    return tuple(float(f"{low_ms + share * (high_ms - low_ms):.3g}") for share in SHARES)
+    return tuple(float(f"{low_ms + share * (high_ms - low_ms):.3g}") for share in LIMIT_SHARES)
 
 
-def _two(values: Sequence[object]) -> list[object]:
+def _two_decimals(values: Sequence[object]) -> list[object]:
     return [f"{value:.2f}" if isinstance(value, float) else value for value in values]
 
 
-def _write(part: str, command: str, text: str, sections: Sequence[tuple[str, str]]) -> None:
-    head = f"# Specialisation on published tables: {part}\n\n"
-    head += (
-        f"`python -m tools.evaluate.specialization.run {command}`, {date.today()}, {hardware()}."
-    )
-    body = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections)
-    (RESULTS / f"{part}.md").write_text(f"{head}\n\n{text}\n\n{body}\n")
-    click.echo(f"{RESULTS / f'{part}.md'}")
+def _write(
+    part: str,
+    arguments: str,
+    text: str,
+    parts: list[tuple[str, str]],
+    figures: list[dict[str, object]],
+    out: Path | None,
+) -> None:
+    path, title = RESULTS / f"{part}.md", f"Specialisation on published tables: {part}"
+    write_results(path, title, command(__file__, arguments), text, sections(parts))
+    click.echo(path)
+    if out is not None:
+        write_json(out, figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A published set of networks: which items each is a sum of, and what devices measured."""
+"""A published set of networks as sums of items, with their latencies on devices."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Items(NamedTuple):
     """``N`` networks as sums of ``B`` items; an item is a block, or an operation of a cell."""
 
     name: str
-    """What is assumed of the runtime; empty where there is nothing to assume."""
+    """The assumption about the runtime; empty if there is none."""
     counts: Floats
     """``[N, B]``: how often each item is in each network."""
     amounts: Floats
     """``[B, J]``: resources of the items."""
     coordinates: Floats
-    """``[B, D]``: where the items are; neighbours have like deviations."""
+    """``[B, D]``: coordinates of the items; neighbours have similar deviations."""
     groups: Index
-    """``[D]``: which length scale each coordinate has."""
+    """``[D]``: index of the length scale of each coordinate."""
     prior: float = 1.0
-    """How probable the assumption is before anything was measured."""
+    """Prior probability of the assumption."""
 
 
 class Bench(NamedTuple):
@@ -33,14 +33,14 @@ class Bench(NamedTuple):
 
     name: str
     items: tuple[Items, ...]
-    """Several where it is not known what the runtime executes: the measurements choose."""
+    """Several if it is unknown which operations the runtime executes: measurements decide."""
     macs: Floats
     """``[N]``, in millions."""
     operations: Floats
-    """``[N, O]``: counts of kinds of operation, for the ridge regression that is a baseline."""
+    """``[N, O]``: counts of kinds of operation, for the baseline of ridge regression."""
     places: Floats
-    """``[N, G]``: operation at each place, one-hot: an additive block table."""
+    """``[N, G]``: operation at each position, one-hot, for an additive block table."""
     ms: dict[str, Floats]
     """Latency of every network, by the name of the device's column."""
     rows: Index
-    """Networks that are evaluated; all others are left out by a rule of the data."""
+    """Evaluated networks; the data exclude all others by a rule."""

@@ -1,4 +1,4 @@
-"""Which networks to measure: at random, or the ends of the space and what is least certain."""
+"""Choice of the networks to measure: random ones, or the ends of the space and uncertain ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hwnas.latency_models.features import SHAPE_GROUPS, shares
 from hwnas.latency_models.fitting.gaussian import matern52
 from tools.lib.latency.bench import Bench, Floats, Index, Items
 
-CANDIDATES = 400
-SHAPE, ITEM, NOISE, LENGTH = 0.1, 0.04, 0.03, 2.0
-"""Relative standard deviations before anything was measured; length scales of the kernel."""
+MIN_POOL = 400
+SHAPE_STD, ITEM_STD, NOISE_STD, LENGTH = 0.1, 0.04, 0.03, 2.0
+"""Prior relative standard deviations; length scale of the kernel."""
 
 
 def random_networks(bench: Bench, count: int, seed: int) -> Index:
@@ -18,20 +18,20 @@ def random_networks(bench: Bench, count: int, seed: int) -> Index:
 
 
 def informative_networks(bench: Bench, count: int, seed: int) -> Index:
-    """Choose among random candidates, by features only: no latency is looked at.
+    """Choose networks from a random pool by their features, without any latency.
 
-    A quarter of the networks is from the eighth with the fewest MACs and a quarter from the one
-    with the most; each next one, there and in the rest, is what the chosen ones say least of.
+    A quarter of the networks is from the eighth with the fewest MACs and a quarter from the eighth
+    with the most. Each next one is the network with the largest variance given the chosen ones.
     """
     rng = np.random.default_rng(seed)
-    pool = rng.permutation(bench.rows)[: max(CANDIDATES, 2 * count)]
+    pool = rng.permutation(bench.rows)[: max(MIN_POOL, 2 * count)]
     covariance = np.mean([_covariance(items, pool) for items in bench.items], axis=0)
     order = np.argsort(bench.macs[pool], kind="stable")
     eighth = max(len(pool) // 8, count // 4)
     ends = (order[:eighth], order[-eighth:])
     chosen: list[int] = []
     variance, free = np.diag(covariance).copy(), np.ones(len(pool), dtype=bool)
-    factor = np.zeros((len(pool), count))  # a pivoted Cholesky factor: one column a network
+    factor = np.zeros((len(pool), count))  # pivoted Cholesky factor, one column per network
     for number in range(count):
         allowed = ends[number % 2] if number < 2 * (count // 4) else np.arange(len(pool))
         allowed = allowed[free[allowed]]
@@ -39,13 +39,13 @@ def informative_networks(bench: Bench, count: int, seed: int) -> Index:
         chosen.append(best)
         free[best] = False
         left = covariance[best] - factor[:, :number] @ factor[best, :number]
-        factor[:, number] = left / np.sqrt(variance[best] + NOISE**2)
+        factor[:, number] = left / np.sqrt(variance[best] + NOISE_STD**2)
         variance -= factor[:, number] ** 2
     return pool[chosen]
 
 
 def _covariance(items: Items, pool: Index) -> Floats:
-    """Return the prior covariance of relative latencies: every resource has the same share."""
+    """Return the prior covariance of relative latencies; every resource has the same share."""
     counts = items.counts[pool]
     typical = (counts @ items.amounts).mean(axis=0)
     weights = np.divide(1.0, typical, out=np.zeros_like(typical), where=typical > 0)
@@ -57,4 +57,8 @@ def _covariance(items: Items, pool: Index) -> Floats:
     used = np.flatnonzero(scaled.any(axis=0))
     at, scaled = items.coordinates[used], scaled[:, used]
     shape, _ = matern52(at, at, lengths, items.groups)
-    return spread @ spread.T + SHAPE**2 * scaled @ shape @ scaled.T + ITEM**2 * scaled @ scaled.T
+    return (
+        spread @ spread.T
+        + SHAPE_STD**2 * scaled @ shape @ scaled.T
+        + ITEM_STD**2 * scaled @ scaled.T
+    )

@@ -1,4 +1,4 @@
-"""The latency model's numerics on any items, and the plain methods that stand beside it."""
+"""The latency model's numerics on arbitrary items, and plain methods as baselines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tools.lib.latency.bench import Bench, Index, Items
 
 
 class Posterior(NamedTuple):
-    """Predictions of the model, and how probable the measurements were under it."""
+    """Predictions of a model and its log marginal likelihood."""
 
     predicted: Predictions
     evidence: float
@@ -36,14 +36,14 @@ class Posterior(NamedTuple):
 def gaussian(
     bench: Bench, train: Index, test: Index, ms: Floats, sources: Sequence[Sequence[Floats]] = ()
 ) -> Predictions:
-    """Predict networks ``test`` from networks ``train``.
+    """Predict networks ``test`` from networks ``train`` by the latency model.
 
     ``sources`` are other devices' tables, a ``[B]`` for each of the bench's kinds of items. ``ms``
-    are the column's latencies of all networks; those of ``test`` are not looked at. Several kinds
-    of items are averaged, by their probability before times the marginal likelihood.
+    are the column's latencies of all networks; those of ``test`` are not used. Several kinds of
+    items are averaged, weighted by prior probability times marginal likelihood.
     """
     posteriors = [
-        _with(items, train, test, ms[train], [source[number] for source in sources])
+        _predict_with(items, train, test, ms[train], [source[number] for source in sources])
         for number, items in enumerate(bench.items)
     ]
     likely = np.array(
@@ -60,7 +60,7 @@ def gaussian(
     return Predictions(mean, np.sqrt(weights @ (stds**2 + (means - mean) ** 2)))
 
 
-def _with(
+def _predict_with(
     items: Items, train: Index, test: Index, ms: Floats, sources: Sequence[Floats]
 ) -> Posterior:
     amounts = np.column_stack([items.amounts, *sources])
@@ -77,10 +77,10 @@ def _with(
 
 
 def predict(grid: BlockGrid, data: NetworkData, counts: Floats) -> tuple[Predictions, float]:
-    """Fit the correction; predict networks ``[M, B]`` without their blocks' joint covariance.
+    """Fit the correction and predict networks ``[M, B]`` without their joint covariance.
 
-    Also returns the logarithm of the marginal likelihood. Where there are more networks than items
-    the state's covariance is inverted, not the observations': the same numbers, and faster.
+    Also return the log marginal likelihood. If there are more networks than items, the covariance
+    of the state is inverted instead of that of the observations: the same result, faster.
     """
     correction = fit_correction(data, grid)
     terms = CovarianceTerms(Design(data, grid, correction.overhead_ms), correction.scales)
@@ -126,7 +126,7 @@ class _InObservations:
 
 
 def _variance(networks: Floats, effect: Effect) -> Floats:
-    """Return the variance of each network by the causes of one term."""
+    """Return the variance of each network that one term contributes."""
     assert effect.on_state is not None
     on_networks = networks @ effect.on_state
     if effect.covariance is None:
@@ -157,7 +157,7 @@ class _InState:
 
 
 def tables_of(bench: Bench, train: Index, ms: Floats) -> list[Floats]:
-    """Return the costs of the items ``[B]`` that these networks give: what a toolkit could ship."""
+    """Return the costs of the items ``[B]`` fitted to these networks, ready to be shipped."""
     return [_table(items, train, ms) for items in bench.items]
 
 
@@ -167,39 +167,39 @@ def _table(items: Items, train: Index, ms: Floats) -> Floats:
     cost = np.maximum(amounts @ weights, 1e-9)
     design = counts * cost / ms[train][:, None]
     target = 1 - counts @ cost / ms[train]
-    gram = design.T @ design + RIDGE * np.eye(len(cost))
+    gram = design.T @ design + RIDGE_PENALTY * np.eye(len(cost))
     return cost * np.maximum(1 + np.linalg.solve(gram, design.T @ target), 0.05)
 
 
-RIDGE = 0.05
-"""Of a shipped table, towards what the features say."""
+RIDGE_PENALTY = 0.05
+"""Ridge penalty of a shipped table, towards the costs by features."""
 
 
 Method = Callable[[Bench, Index, Index, Floats], Floats]
 
 
-def line(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
-    """A straight line on MACs."""
+def line_on_macs(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
+    """Predict by a straight line on MACs."""
     return _ridge(bench.macs[:, None], train, test, ms, 1e-9)
 
 
-def counted(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
-    """Ridge regression on counts of operations."""
+def ridge_on_counts(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
+    """Predict by ridge regression on counts of operations."""
     return _ridge(bench.operations, train, test, ms, 1.0)
 
 
-def placed(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
-    """An additive block table: ridge regression on operation and place."""
+def ridge_on_positions(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
+    """Predict by an additive block table: ridge regression on operation and position."""
     return _ridge(bench.places, train, test, ms, 1.0)
 
 
-def has_trees() -> bool:
-    """Say whether scikit-learn is there (``pip install hwnas[evaluation]``)."""
+def has_sklearn() -> bool:
+    """Return whether scikit-learn is installed (``pip install hwnas[evaluation]``)."""
     return find_spec("sklearn") is not None
 
 
-def trees(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
-    """A random forest (extremely randomised) on the same features, in logarithms."""
+def random_forest(bench: Bench, train: Index, test: Index, ms: Floats) -> Floats:
+    """Predict log latencies by extremely randomised trees on the same features."""
     from sklearn.ensemble import ExtraTreesRegressor  # pyright: ignore
 
     x = np.column_stack([bench.macs, bench.operations, bench.places])

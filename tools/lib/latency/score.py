@@ -1,9 +1,8 @@
-"""How good predictions are, and tables of it."""
+"""Figures of predictions against measurements, and their cache."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,16 +10,15 @@ import msgspec
 import numpy as np
 from scipy import stats
 
-from hwnas.devices.fingerprint import hardware
+from hwnas.devices.fingerprint import hardware  # noqa: F401  # for tools.bench.search
 from hwnas.latency_models.model import Predictions
 from tools.lib.latency.bench import Floats
-from tools.lib.results import ROOT
+from tools.lib.results import table  # noqa: F401  # for tools.bench.search
 
-RESULTS = ROOT / "tools" / "evaluate" / "latency_published" / "results"
 FIGURES = ("±5 %", "±10 %", "RMSPE", "Spearman", "cover 90", "passed", "refused", "passed at 90 %")
-"""Percent, but for Spearman's rank correlation. ``passed``, ``refused``: networks whose mean says
-that they keep the median latency as a budget and which do not, and the other way round; ``passed at
-90 %``: the same where the check asks for 90 % certainty."""
+"""In percent, except Spearman's rank correlation. The budget is the median latency. ``passed``:
+networks over it whose predicted mean is within; ``refused``: networks within it whose mean is over;
+``passed at 90 %``: networks over it that pass a check with 90 % certainty."""
 
 
 def scores(predicted: Predictions, measured_ms: Floats) -> list[float]:
@@ -30,7 +28,7 @@ def scores(predicted: Predictions, measured_ms: Floats) -> list[float]:
     low, high = predicted.interval_ms(0.9)
     over = measured_ms > np.median(measured_ms)
     accepted = mean <= np.median(measured_ms)
-    sure = predicted.bound_ms(0.9) <= np.median(measured_ms)
+    certain = predicted.bound_ms(0.9) <= np.median(measured_ms)
     rank: Any = cast(Any, stats).spearmanr(mean, measured_ms)
     return [
         100 * float((errors <= 0.05).mean()),
@@ -40,29 +38,14 @@ def scores(predicted: Predictions, measured_ms: Floats) -> list[float]:
         100 * float(((low <= measured_ms) & (measured_ms <= high)).mean()),
         100 * float((accepted & over).mean()),
         100 * float((~accepted & ~over).mean()),
-        100 * float((sure & over).mean()),
+        100 * float((certain & over).mean()),
     ]
 
 
 def without_interval(mean_ms: Floats, measured_ms: Floats) -> list[float]:
-    """Return `FIGURES` of a method that knows no interval; what needs one is not a number."""
+    """Return `FIGURES` of a method without intervals; NaN where an interval is needed."""
     row = scores(Predictions(mean_ms, np.zeros_like(mean_ms)), measured_ms)
     return [*row[:4], np.nan, *row[5:7], np.nan]
-
-
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table in Markdown; numbers as `shown`."""
-    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
-    lines += [f"| {' | '.join(map(shown, row))} |" for row in rows]
-    return "\n".join(lines)
-
-
-def shown(value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    if np.isnan(value):
-        return "-"
-    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.1f}"
 
 
 def figures(values: Sequence[float]) -> list[str]:
@@ -73,17 +56,8 @@ def figures(values: Sequence[float]) -> list[str]:
     ]
 
 
-def write(part: str, command: str, text: str, sections: Sequence[tuple[str, str]]) -> str:
-    """Write ``results/PART.md`` and return what is in it."""
-    head = f"# Latency model on published measurements: {part}\n\n`{command}`, {date.today()}, "
-    body = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections)
-    content = f"{head}{hardware()}.\n\n{text}\n\n{body}\n"
-    (RESULTS / f"{part}.md").write_text(content)
-    return content
-
-
 class Cache:
-    """Rows that are kept in a file of JSON lines, so that a run goes on where it was cut off."""
+    """Rows in a file of JSON lines, so that an interrupted run goes on."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +67,7 @@ class Cache:
                 try:
                     key, values = msgspec.json.decode(line, type=tuple[str, list[float | None]])
                 except msgspec.DecodeError:
-                    continue  # the line that was being written
+                    continue  # an interrupted write
                 self.rows[key] = [np.nan if value is None else value for value in values]
 
     def add(self, key: str, values: list[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Runs of `hwnas specialize` that an evaluation needs, each made once and gone on with."""
+"""Runs of `hwnas specialize` for an evaluation, each made once; an interrupted one goes on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hwnas.specialize.sweep import VariantResult, best_variant
 def folder_of(
     work: Path, target: str, budget: str, seed: int, width_mult: str = "", effort: str = "trial"
 ) -> Path:
-    further = "" if effort == "trial" else effort
-    parts = (target, budget.rstrip("%") or "0", str(seed), width_mult, further)
+    suffix = "" if effort == "trial" else effort
+    parts = (target, budget.rstrip("%") or "0", str(seed), width_mult, suffix)
     name = "-".join(filter(None, parts))
     return work / "budgets" / name
 
@@ -31,7 +31,7 @@ def specialize_report(
     width_mult: str = "",
     data: str = "",
 ) -> Report:
-    """Return the report of a run; an empty budget or data set is the default one."""
+    """Return the report of a run, made if missing; an empty budget or data set is the default."""
     folder = folder_of(work, target, budget, seed, width_mult, effort)
     if not (folder / "report.json").exists():
         command = [sys.executable, "-m", "hwnas", "specialize", "--quiet", "--out", str(folder)]
@@ -48,14 +48,14 @@ def specialize_report(
 
 
 def variants_of(folder: Path) -> list[VariantResult]:
-    """Return what each width of a run came to; of one with one width nothing is kept."""
+    """Return the result of each width of a run; a run with a single width has none stored."""
     if not (folder / "variants.json").exists():
         return []
     return msgspec.json.decode((folder / "variants.json").read_bytes(), type=list[VariantResult])
 
 
 def delivered_network(folder: Path) -> Architecture:
-    """Return the network that a run handed over."""
+    """Return the network that a run delivered."""
     if variants := variants_of(folder):
         folder = folder / "variants" / f"fp32-x{variants[best_variant(variants)].width_mult:g}"
     path = folder / "search" / "architecture.json"
@@ -65,6 +65,6 @@ def delivered_network(folder: Path) -> Architecture:
 def delivered_networks(
     work: Path, target: str, budget: str, width_mult: str = ""
 ) -> list[Architecture]:
-    """Return what the runs of all seeds handed over."""
+    """Return the delivered networks of the runs of all seeds."""
     folders = [folder_of(work, target, budget, seed, width_mult) for seed in range(100)]
     return [delivered_network(folder) for folder in folders if (folder / "report.json").exists()]
