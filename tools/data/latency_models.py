@@ -20,12 +20,13 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture.architecture import Block, round_channels
-from hwnas.files import write_atomic, write_json
+from hwnas.files import write_atomic
 from hwnas.latency_models.fitting.fit import fit_model, score_predictions
 from hwnas.latency_models.importers import read_observations
 from hwnas.latency_models.model import LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.card import card, error_words
+from hwnas.latency_models.storage.model_file import write_model
 from hwnas.spaces.json_networks import DescribedNetwork, read_once_for_all
 from tools.lib.results import ROOT
 
@@ -62,7 +63,7 @@ def main(data: Path, only: str | None) -> None:
     for name, model, note in _models(data):
         device, _, stem = name.partition("/")
         if only is None or device == only:
-            write_json(OUT / device / f"{stem}.json", model)
+            write_model(model, OUT / device / f"{stem}.json")
             write_atomic(OUT / device / f"{stem}.md", card(model) + note)
             click.echo(f"{name}: {len(model.rows_ms)} rows")
 
