@@ -22,7 +22,7 @@ from tools.lib.results import ROOT
 
 SEED = 0
 PER_CLASS = {"train": 500, "t10k": 100}
-MAX_BYTES = 3_000_000
+LARGEST_BYTES = 3_000_000
 OUT = ROOT / "hwnas" / "data" / "embedded" / "fashion-mnist-6k.npz"
 SOURCE_SHA256 = {
     "train-images-idx3-ubyte": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
@@ -39,9 +39,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     check_source(arguments.source)
-    content = npz_bytes(chosen_arrays(arguments.source))
-    if len(content) > MAX_BYTES:
-        raise SystemExit(f"{len(content)} bytes, expected at most {MAX_BYTES}")
+    content = packed(chosen_arrays(arguments.source))
+    if len(content) > LARGEST_BYTES:
+        raise SystemExit(f"{len(content)} bytes, expected at most {LARGEST_BYTES}")
     write_atomic(arguments.out, content)
     print(f"{arguments.out}: {len(content)} bytes, sha256 {sha256(content).hexdigest()}")
 
@@ -49,9 +49,9 @@ def main() -> None:
 def check_source(folder: Path) -> None:
     """Stop if a source file is not the official one, byte for byte."""
     for name, expected in SOURCE_SHA256.items():
-        digest = sha256((folder / f"{name}.gz").read_bytes()).hexdigest()
-        if digest != expected:
-            raise SystemExit(f"{folder / name}.gz: sha256 {digest}, expected {expected}")
+        found = sha256((folder / f"{name}.gz").read_bytes()).hexdigest()
+        if found != expected:
+            raise SystemExit(f"{folder / name}.gz: sha256 {found}, expected {expected}")
 
 
 def chosen_arrays(folder: Path) -> dict[str, np.ndarray]:
@@ -60,7 +60,7 @@ def chosen_arrays(folder: Path) -> dict[str, np.ndarray]:
     for source, part in (("train", "train"), ("t10k", "test")):
         images = read_idx(folder / f"{source}-images-idx3-ubyte.gz", 3)
         labels = read_idx(folder / f"{source}-labels-idx1-ubyte.gz", 1)
-        index = chosen_index(source, labels)
+        index = chosen(source, labels)
         arrays[f"x_{part}"] = images[index]
         arrays[f"y_{part}"] = labels[index]
         arrays[f"index_{part}"] = index
@@ -70,13 +70,13 @@ def chosen_arrays(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def chosen_index(source: str, labels: np.ndarray) -> np.ndarray:
+def chosen(source: str, labels: np.ndarray) -> np.ndarray:
     """Return the positions of the chosen images, int32 ``[N]``.
 
     A hash of seed, source and position puts each class in a fixed random order; one image of each
     class at a time is taken, shuffled, so every prefix of whole tens is exactly balanced.
     """
-    key = {index: hash_of(source, index) for index in range(len(labels))}
+    key = {index: drawn(source, index) for index in range(len(labels))}
     classes = [
         sorted(np.flatnonzero(labels == label).tolist(), key=key.__getitem__)[: PER_CLASS[source]]
         for label in range(len(FASHION_MNIST_CLASSES))
@@ -84,16 +84,16 @@ def chosen_index(source: str, labels: np.ndarray) -> np.ndarray:
     # The order within the ten is drawn anew: the first images of the classes have small hashes.
     tens = zip(*classes, strict=True)
     order = [
-        index for ten in tens for index in sorted(ten, key=lambda i: hash_of(f"{source} ten", i))
+        index for ten in tens for index in sorted(ten, key=lambda i: drawn(f"{source} ten", i))
     ]
     return np.array(order, dtype=np.int32)
 
 
-def hash_of(source: str, index: int) -> bytes:
+def drawn(source: str, index: int) -> bytes:
     return blake2b(f"{SEED} {source} {index}".encode(), digest_size=8).digest()
 
 
-def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+def packed(arrays: dict[str, np.ndarray]) -> bytes:
     """Return an ``.npz`` without time stamps, which `numpy.savez_compressed` does not promise."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:

@@ -91,13 +91,11 @@ def _pixel1(path: Path) -> LatencyModel:
 
 def _note10(path: Path, networks: list[DescribedNetwork]) -> LatencyModel:
     observations = [
-        observation
+        one
         for resolution in RESOLUTIONS
-        for observation in read_observations(path, resolution=resolution).observations
+        for one in read_observations(path, resolution=resolution).observations
     ]
-    first = {
-        observation.blocks: observation for observation in reversed(observations)
-    }  # 7x7 rows are in several tables
+    first = {one.blocks: one for one in reversed(observations)}  # 7x7 rows are in several tables
     return fit_model(
         "note10",
         list(reversed(first.values())),
@@ -113,16 +111,10 @@ def _sha256(path: Path) -> str:
 
 
 DEVICES = {
-    "pixel1": "pixel1",
-    "pixel2": "pixel2",
-    "note8": "note8",
-    "s7edge": "s7edge",
-    "LG-G8": "lg-g8",
-    "cpu": "xeon-ofa",
-    "v100": "v100-batch64",
-    "1080ti": "1080ti-batch64",
+    "pixel1": "pixel1", "pixel2": "pixel2", "note8": "note8", "s7edge": "s7edge",
+    "LG-G8": "lg-g8", "cpu": "xeon-ofa", "v100": "v100-batch64", "1080ti": "1080ti-batch64",
     "tx2": "tx2-batch16",
-}
+}  # fmt: skip
 """From the collection's names to ours; a GPU's latency is that of a batch."""
 
 ROUNDING = 0.289
@@ -130,16 +122,16 @@ ROUNDING = 0.289
 
 
 def _by_device(networks: list[DescribedNetwork]) -> dict[str, list[DescribedNetwork]]:
-    by_device: dict[str, list[DescribedNetwork]] = {}
-    for network in networks:
-        if network.device in DEVICES and network.published_ms is not None:
-            by_device.setdefault(DEVICES[network.device], []).append(network)
-    return by_device
+    found: dict[str, list[DescribedNetwork]] = {}
+    for one in networks:
+        if one.device in DEVICES and one.published_ms is not None:
+            found.setdefault(DEVICES[one.device], []).append(one)
+    return found
 
 
-def _observation(network: DescribedNetwork) -> Observation:
-    assert network.published_ms is not None
-    blocks, ms = network.architecture.compute_blocks, network.published_ms
+def _observation(one: DescribedNetwork) -> Observation:
+    assert one.published_ms is not None
+    blocks, ms = one.architecture.compute_blocks, one.published_ms
     return Observation("network", blocks, ms, ROUNDING / ms, session=1)
 
 
@@ -148,13 +140,13 @@ def _mobilenets(path: Path) -> dict[str, list[Observation]]:
 
     Measured by others than the Once-for-all networks: a session of its own.
     """
-    observations: list[Observation] = []
+    found: list[Observation] = []
     for row in csv.DictReader(path.read_text().splitlines()):
         if named := re.fullmatch(r"mobilenet_v2_([\d.]+)_(\d+)_float", row["model"]):
             blocks = mobilenet_v2(float(named[1]), int(named[2]))
             ms = float(row["pixel1_ms"])
-            observations.append(Observation("network", tuple(blocks), ms, 0.0289 / ms, session=0))
-    return {"pixel1": observations}
+            found.append(Observation("network", tuple(blocks), ms, 0.0289 / ms, session=0))
+    return {"pixel1": found}
 
 
 def mobilenet_v2(width_mult: float, size: int) -> list[Block]:
@@ -162,14 +154,9 @@ def mobilenet_v2(width_mult: float, size: int) -> list[Block]:
     channels = round_channels(32 * width_mult)
     blocks = [Block("conv", 3, channels, 3, 2, 1, size)]
     for expand, width, depth, stride in (
-        (1, 16, 1, 1),
-        (6, 24, 2, 2),
-        (6, 32, 3, 2),
-        (6, 64, 4, 2),
-        (6, 96, 3, 1),
-        (6, 160, 3, 2),
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
         (6, 320, 1, 1),
-    ):
+    ):  # fmt: skip
         for number in range(depth):
             out, step = round_channels(width * width_mult), stride if number == 0 else 1
             before = blocks[-1]
@@ -185,7 +172,7 @@ def mobilenet_v2(width_mult: float, size: int) -> list[Block]:
 
 
 def _fit(device: str, observations: list[Observation], note10: LatencyModel) -> LatencyModel:
-    newer = sum(observation.session == 1 for observation in observations)
+    newer = sum(one.session == 1 for one in observations)
     added = f"; {len(observations) - newer} {MOBILENETS}" if newer < len(observations) else ""
     return fit_model(
         device,
@@ -199,48 +186,44 @@ def _fit(device: str, observations: list[Observation], note10: LatencyModel) -> 
 
 
 def _adapted(
-    device: str, networks: list[DescribedNetwork], note10: LatencyModel, older: list[Observation]
+    device: str,
+    networks: list[DescribedNetwork],
+    note10: LatencyModel,
+    older: list[Observation],
 ) -> tuple[LatencyModel, str]:
     """Adapt the Note10's model; its error is of each network predicted from the others."""
-    observations = [_observation(network) for network in networks]
+    observations = [_observation(one) for one in networks]
     predicted: list[Predictions] = []
     for held_out in range(len(networks)):
-        rest = [
-            observation for number, observation in enumerate(observations) if number != held_out
-        ]
+        rest = [one for number, one in enumerate(observations) if number != held_out]
         model = _fit(device, [*older, *rest], note10)
         predicted.append(model.predict([networks[held_out].architecture.blocks]))
-    measured = np.array([observation.ms for observation in observations])
-    left_out = Predictions(
-        np.concatenate([prediction.mean_ms for prediction in predicted]),
-        np.concatenate([prediction.std_ms for prediction in predicted]),
+    measured = np.array([one.ms for one in observations])
+    found = Predictions(
+        np.concatenate([one.mean_ms for one in predicted]),
+        np.concatenate([one.std_ms for one in predicted]),
     )
     model = _fit(device, [*older, *observations], note10)
-    held_out = score_predictions(left_out, measured, len(networks))
+    held_out = score_predictions(found, measured, len(networks))
     model = msgspec.structs.replace(model, held_out=held_out)
     rows = [
-        f"| {network.name} | {ms:g} | {mean:.1f} ± {std:.1f} | {mean / ms - 1:+.1%} |"
-        for network, ms, mean, std in zip(
-            networks, measured, left_out.mean_ms, left_out.std_ms, strict=True
-        )
+        f"| {one.name} | {measured[n]:g} | {found.mean_ms[n]:.1f} ± {found.std_ms[n]:.1f} | "
+        f"{found.mean_ms[n] / measured[n] - 1:+.1%} |"
+        for n, one in enumerate(networks)
     ]
     return model, ADAPTED_NOTE + "\n".join(rows) + "\n"
 
 
 def _note10_note(note10: LatencyModel, networks: list[DescribedNetwork]) -> str:
-    mine = [
-        network
-        for network in networks
-        if network.device == "note10" and network.published_ms is not None
-    ]
-    measured = np.array([network.published_ms for network in mine], dtype=float)
-    predictions = note10.predict([network.architecture.blocks for network in mine])
+    mine = [one for one in networks if one.device == "note10" and one.published_ms is not None]
+    measured = np.array([one.published_ms for one in mine], dtype=float)
+    found = note10.predict([one.architecture.blocks for one in mine])
     rows = [
-        f"| {network.name} | {ms:g} | {mean:.1f} | {mean / ms - 1:+.1%} |"
-        for network, ms, mean in zip(mine, measured, predictions.mean_ms, strict=True)
+        f"| {one.name} | {ms:g} | {mean:.1f} | {mean / ms - 1:+.1%} |"
+        for one, ms, mean in zip(mine, measured, found.mean_ms, strict=True)
     ]
-    words = error_words(score_predictions(predictions, measured))
-    return f"{NOTE10_NOTE}- error on {words}\n\n{TABLE_HEAD}" + "\n".join(rows) + "\n"
+    said = error_words(score_predictions(found, measured))
+    return f"{NOTE10_NOTE}- error on {said}\n\n{TABLE_HEAD}" + "\n".join(rows) + "\n"
 
 
 TABLE_HEAD = "| network | published, ms | predicted, ms | error |\n| --- | --- | --- | --- |\n"
