@@ -1,14 +1,14 @@
-"""Tiny networks as files of both formats, written without the compiler."""
+"""Environment of all tests, and tiny networks as files of both formats, without the compiler."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 
-# what a test writes to the user's folder stays out of the user's folder
+# tests write to a temporary folder instead of the user's
 os.environ["HWNAS_HOME"] = tempfile.mkdtemp(prefix="hwnas-tests-")
 
-# small matrices: threads that spin for each other cost minutes where another program is busy
+# matrices are small: threads that wait for each other cost minutes on a busy machine
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 NetWriter = Callable[..., Path]
-"""``write(path, channels=8, layers=2, depthwise=False, size=16)``; the suffix tells the format."""
+"""``write(path, channels=8, layers=2, depthwise=False, size=16)``; the suffix is the format."""
 
 
 @pytest.fixture

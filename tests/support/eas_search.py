@@ -35,7 +35,7 @@ def costs() -> NetworkCosts:
 
 
 class InProcess:
-    """Trains in this process; ``broken`` gives the failures of each child, by its number."""
+    """Trains in this process; ``broken`` has the number of failures by the child's number."""
 
     def __init__(self, broken: dict[int, int] | None = None) -> None:
         self.trained: list[str] = []
@@ -98,7 +98,7 @@ class Searched:
 
 
 class FakeRay(ModuleType):
-    """The part of Ray that hwnas uses; tasks run when they are waited for."""
+    """The part of Ray that hwnas uses; tasks run when their results are fetched."""
 
     def __init__(self, broken: int = 0) -> None:
         super().__init__("ray")

@@ -1,4 +1,4 @@
-"""A space that is grown, small enough to know all its networks."""
+"""A space of grown networks, small enough to enumerate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hwnas.spaces.grown.space import GrownSpace, GrownStage, Layer
 def small_space(
     size: int = 12, start: int = 4, depth: int = 2, widths: tuple[int, ...] = (4, 8)
 ) -> GrownSpace:
-    """Two stages of up to ``depth`` convolutions, and one of 6 or 12 units."""
+    """Return a space of two stages of up to ``depth`` convolutions, and one of 6 or 12 units."""
     stages = [
         GrownStage(
             widths=widths,

@@ -1,8 +1,8 @@
 """Parameters and MACs of the published cells, counted from the definitions of the operations.
 
-Counted apart from this code, without running any. Convolutions, batch norms and the linear layer;
-no auxiliary head. The MACs of AmoebaNet are `None`: that count strides both convolutions of its
-``conv_7x1_1x7`` in both directions, the published code each along its length only.
+Counted independently of hwnas, without running a network. Convolutions, batch norms and the linear
+layer; no auxiliary head. The MACs of AmoebaNet are `None`: that count strides both convolutions of
+its ``conv_7x1_1x7`` in both directions, the published code strides each along its length only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs TFLite files in whatever runtime this Python has; the standard library and numpy only.
+"""Runs TFLite files in the installed runtime of this Python; the standard library and numpy only.
 
     python run_files.py ARCHIVE FOLDER RUNTIME
 

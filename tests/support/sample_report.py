@@ -31,17 +31,17 @@ NAMES = ("skip", "k3 e3", "k3 e6", "k5 e3", "k5 e6", "k7 e3", "k7 e6")
 
 
 def measured_report(kind: Kind = "measured") -> Report:
-    """One target, ten blocks, measured (or what ``kind`` says) and kept."""
+    """Return a report of one target with ten blocks that keeps its budget, of any ``kind``."""
     return _report((measured_result(kind),), search=_search("host-cpu", 0.25))
 
 
 def table_report() -> Report:
-    """A phone that is known by a published table only: nothing was measured."""
+    """Return a report of a phone with a published table only, without measurements."""
     return _report((table_result(),))
 
 
 def fleet_report() -> Report:
-    """Three results: kept, missed, not measured."""
+    """Return a report of three results: budget kept, missed, not measured."""
     missed = msgspec.structs.replace(
         measured_result(),
         target="raspberrypi4",

@@ -26,7 +26,7 @@ from tests.support.consoles import SilentConsole
 
 PHONE = find_profile("simulated-phone")
 SPACE = mobile_space((1, 16, 16), 3)
-"""What the images of `write_images` give."""
+"""The space for the images of `write_images`."""
 
 TINY = Effort(
     warmup_passes=90,
@@ -58,7 +58,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def write_images(path: Path, train: int = 240, test: int = 60, size: int = 16) -> Path:
-    """Write grey images whose class says which third is bright."""
+    """Write grey images whose class is the number of the bright third."""
     labels = np.arange(train + test) % 3
     images = np.random.default_rng(0).integers(0, 90, (train + test, size, size), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
@@ -92,7 +92,7 @@ def _phone_files() -> dict[str, bytes]:
 
 
 class StandIn:
-    """A runner that scales the latencies of another one, and records its calls."""
+    """A runner that scales the latencies of another runner and records its calls."""
 
     def __init__(self, inner: Runner, factor: Callable[[Measurement], float]) -> None:
         self.inner, self.factor = inner, factor

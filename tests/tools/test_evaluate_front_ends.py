@@ -1,4 +1,4 @@
-"""The comparison of searches on cells: rows of all methods, kept work, honest words."""
+"""The comparison of strategies on cells: rows of all methods, reuse of work, notes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(work: Path, *more: str) -> tuple[str, list[dict[str, object]]]:
     return (work / "table.md").read_text(), msgspec.json.decode(rows.read_bytes())
 
 
-def test_every_asked_method_and_seed_has_its_row_and_nothing_is_done_twice(tmp_path: Path) -> None:
+def test_each_method_and_seed_has_a_row_and_finished_work_is_reused(tmp_path: Path) -> None:
     options = ["--method", "ista", "--method", "random", "--seeds", "2"]
     text, rows = run(tmp_path, *options)
     assert [(row["method"], row["seed"]) for row in rows] == [
@@ -42,10 +42,10 @@ def test_every_asked_method_and_seed_has_its_row_and_nothing_is_done_twice(tmp_p
     assert len([path for path in times if path.name.startswith("search-")]) == 4
     assert run(tmp_path, *options)[1] == rows
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-*.json")}
-    # another size is other work
+    # results of another size are not reused
     assert run(tmp_path, "--method", "random", "--seeds", "1", "--images", "48")[1] != rows
 
 
-def test_one_seed_is_said_to_tell_nothing(tmp_path: Path) -> None:
+def test_a_single_seed_has_a_note_that_differences_mean_nothing(tmp_path: Path) -> None:
     text, _ = run(tmp_path, "--method", "random", "--seeds", "1", "--ranked", "0")
     assert "One seed tells no spread" in text

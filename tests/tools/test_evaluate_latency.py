@@ -1,4 +1,4 @@
-"""The evaluation of latency models: two ways to the same numbers, and what a network is made of."""
+"""The evaluation of latency models: equal posteriors, designs, operators and scores."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_networks_are_predicted_better_than_by_a_line_on_macs() -> None:
     assert np.sqrt((errors**2).mean()) < 0.5 * np.sqrt((line**2).mean())
 
 
-def test_chosen_networks_are_different_ones_from_both_ends() -> None:
+def test_informative_networks_are_distinct_and_from_both_ends() -> None:
     from tools.lib.latency.choice import informative_networks
 
     bench = _bench()
@@ -71,7 +71,7 @@ def test_chosen_networks_are_different_ones_from_both_ends() -> None:
     assert (order < 8).sum() >= 3 and (order >= 52).sum() >= 3
 
 
-def test_an_analysed_network_has_the_operators_that_a_converter_leaves() -> None:
+def test_an_analysed_network_has_the_operators_of_a_converted_file() -> None:
     from tools.evaluate.latency_published.operators import Operator, macs_of, operators_of
 
     module = nn.Sequential(
@@ -112,7 +112,7 @@ def test_a_join_reads_both_of_its_inputs() -> None:
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-def test_an_activation_that_is_written_out_is_the_operator_that_a_converter_makes_of_it(
+def test_a_written_out_h_swish_is_one_operator_as_after_conversion(
     inplace: bool,
 ) -> None:
     from tools.evaluate.latency_published.operators import Operator, operators_of
@@ -135,7 +135,7 @@ def test_an_activation_that_is_written_out_is_the_operator_that_a_converter_make
     assert other.total() == operators_of(written, 32).total() + 1
 
 
-def test_cells_that_compute_the_same_are_one_group_and_others_are_not() -> None:
+def test_cells_that_compute_the_same_are_one_group() -> None:
     from tools.evaluate.latency_published import repeats
 
     conv3, pool, skip = 3, 4, 1
@@ -149,11 +149,11 @@ def test_cells_that_compute_the_same_are_one_group_and_others_are_not() -> None:
     assert repeats.expression(through) == repeats.expression(by_one)
     assert repeats.expression([0, 0, conv3, 0, 0, conv3]) == "0"
     rows = np.array([by_one, by_two, through, other, dead])
-    # a skip more and a convolution that nothing takes are other work
+    # another skip or an unused convolution is different work
     assert repeats.equal_cells(rows, np.arange(5)) == [[0, 1]]
 
 
-def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
+def test_the_noise_of_a_column_is_estimated_from_its_equal_networks() -> None:
     from tools.evaluate.latency_published import repeats
 
     rng = np.random.default_rng(0)
@@ -167,7 +167,7 @@ def test_the_noise_of_a_column_is_found_from_its_equal_networks() -> None:
     assert repeats.measurement_noise(groups, true) == (pytest.approx(1.0), 0.0)
 
 
-def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
+def test_fresh_networks_are_scored_by_both_of_their_measurements() -> None:
     from hwnas.latency_models.observation import Observation
     from tools.evaluate.latency_host.fresh import FIGURES, score_methods, score_repeat, table_row
 
@@ -182,18 +182,18 @@ def test_fresh_networks_are_judged_by_both_measurements_of_them() -> None:
         for blocks, network_ms in ms.items()
     }
     exact, high = (lambda n: ms[n.compute_blocks]), (lambda n: 1.08 * ms[n.compute_blocks])
-    judgement = score_methods("sums", [exact, high], networks, first, second)
-    row = table_row(judgement, 3, judgement.figures)
+    scored = score_methods("sums", [exact, high], networks, first, second)
+    row = table_row(scored, 3, scored.figures)
     assert (row["choices"], row["networks"], row["90 % interval"]) == (6, 30, "")
     assert (row["within 5 %"], row["within 10 %"]) == ("50.0%", "100.0%")
     assert (row["RMSPE"], row["RMSPE, other process"]) == ("4.00%", "13.33%")
     repeated = score_repeat(networks, first, second, "again")
     assert repeated.figures[2] == pytest.approx(0.2)
-    assert len(repeated.figures) == len(judgement.figures) == len(FIGURES)
+    assert len(repeated.figures) == len(scored.figures) == len(FIGURES)
 
 
 @pytest.mark.parametrize(("budget", "network"), [(20.0, 1.0), (90.0, 1.0), (60.0, 4.0)])
-def test_a_measurement_of_little_time_takes_what_it_has_time_for(
+def test_a_measurement_with_little_time_stays_within_its_budget(
     budget: float, network: float
 ) -> None:
     from hwnas.latency_models.observation import Observation
@@ -211,7 +211,7 @@ def test_a_measurement_of_little_time_takes_what_it_has_time_for(
     assert len({row.blocks for row in taken}) == len(taken) and taken[0].blocks == ()
     nets = sum(row.scope == "network" for row in taken)
     blocks = len(taken) - 1 - nets
-    if budget > 80:  # there is no more
+    if budget > 80:  # enough for everything
         assert blocks == len(BLOCKS) and nets >= 22
     else:
         assert 0 <= budget - (1 + blocks + network * nets) < network
