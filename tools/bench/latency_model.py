@@ -2,17 +2,15 @@
 
     OMP_NUM_THREADS=1 python -m tools.bench.latency_model
 
-Fits a model to 100 blocks and 60 networks of a made-up device, then asks it for networks one by
-one and in a batch. Every figure is the median of several rounds.
+Fits a model to 100 blocks and 60 networks of an invented device, then predicts networks singly and
+in a batch. Every figure is the median of several rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -29,11 +27,12 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.model_file import decode_model, encode_model
 from hwnas.spaces.mobile.space import MBCONVS, MobileSpace, mobile_space
+from tools.lib.results import command, results_folder, table, write_results
 
-RESULTS = Path(__file__).parent / "results" / "latency_model.md"
-BLOCKS, NETWORKS, BATCH = 100, 60, 1_000_000
-WEIGHTS = (0.002, 0.02, 0.15, 0.15, 0.3, 0.4, 0.1, 0.3, 0.3)
-"""ms for each of `features.RESOURCES`: an invented device."""
+RESULTS = results_folder(__file__) / "latency_model.md"
+BLOCK_COUNT, NETWORK_COUNT, BATCH_SIZE = 100, 60, 1_000_000
+RESOURCE_WEIGHTS_MS = (0.002, 0.02, 0.15, 0.15, 0.3, 0.4, 0.1, 0.3, 0.3)
+"""Cost of each of `features.RESOURCES` on the invented device."""
 
 
 def main() -> None:
@@ -43,89 +42,97 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    gated = [msgspec.structs.replace(one, squeeze_excite=True) for one in MBCONVS]
+    gated = [msgspec.structs.replace(candidate, squeeze_excite=True) for candidate in MBCONVS]
     space = msgspec.structs.replace(
         mobile_space((3, 224, 224), 1000), candidates=(*MBCONVS, *gated)
     )
-    text = table(figures(space, options.rounds), space, options.rounds)
+    threads = os.environ.get("OMP_NUM_THREADS")
+    text = write_results(
+        options.out,
+        "Speed of the latency model",
+        "OMP_NUM_THREADS=1 " + command(__file__, f"--rounds {options.rounds}"),
+        f"{BLOCK_COUNT} of {len(compute_blocks(space))} blocks measured in isolation, "
+        f"{NETWORK_COUNT} networks of {len(space.decisions)} decisions (the paper's space at "
+        "224 px, also with squeeze-excite), an invented device; median of "
+        f"{options.rounds} rounds.",
+        table(("quantity", "value", "goal"), figures(space, options.rounds)),
+        conditions=f"{threads or 'all'} thread(s), numpy {np.__version__}, "
+        f"scipy {scipy.__version__}",
+    )
     print(text)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
 
 
 def figures(space: MobileSpace, rounds: int) -> list[tuple[str, str, str]]:
-    """Return rows of what, figure and goal."""
+    """Return rows of quantity, value and goal."""
     observed = observations(space)
     rng = Random(1)
     genotypes = [space.random(rng) for _ in range(1_000)]
-    nets = [space.architecture(genotype).blocks for genotype in genotypes]
+    networks = [space.architecture(genotype).blocks for genotype in genotypes]
+    count = len(networks)
     model = fit(observed)
-    text = encode_model(model)
+    content = encode_model(model)
     costs = model.cost_table(space)
     sizes = [len(row) for row in costs.mean_ms]
-    batch = np.random.default_rng(0).integers(0, sizes, (BATCH, len(sizes)))
-    seconds = {
-        "fit": timed(lambda: fit(observed), rounds),
-        "cross_validate": timed(lambda: fit(observed, validate=True), rounds),
-        "load": timed(lambda: decode_model(text, "bench"), rounds),
-        "table": timed(lambda: loaded(text).cost_table(space), rounds),
-        "batch": timed(lambda: costs.networks_ms(batch), rounds),
-        "spread": timed(lambda: model.predict(nets), rounds),
-        "choices": timed(lambda: [costs.network_ms(one.choices) for one in genotypes], rounds),
-        "blocks": timed(lambda: [model.network_ms(one) for one in nets], rounds),
-        "one": timed(lambda: [model.predict([one]) for one in nets[:20]], rounds),
-    }
+    batch = np.random.default_rng(0).integers(0, sizes, (BATCH_SIZE, len(sizes)))
+
+    def seconds(run: Callable[[], object]) -> float:
+        return median_s(run, rounds)
+
+    fit_s = seconds(lambda: fit(observed))
+    validated_s = seconds(lambda: fit(observed, validate=True))
+    load_s = seconds(lambda: decode_model(content, "bench"))
+    table_s = seconds(lambda: decode_model(content, "bench").cost_table(space))
+    batch_s = seconds(lambda: costs.networks_ms(batch))
+    intervals_s = seconds(lambda: model.predict(networks))
+    choices_s = seconds(lambda: [costs.network_ms(genotype.choices) for genotype in genotypes])
+    blocks_s = seconds(lambda: [model.network_ms(blocks) for blocks in networks])
+    single_s = seconds(lambda: [model.predict([blocks]) for blocks in networks[:20]])
     return [
-        ("fit, s", f"{seconds['fit']:.2f}", "< 1"),
-        ("fit and 6-fold cross-validation, s", f"{seconds['cross_validate']:.2f}", ""),
-        ("load a saved model, ms", f"{seconds['load'] * 1e3:.1f}", ""),
-        ("load it and make the cost table, ms", f"{seconds['table'] * 1e3:.0f}", ""),
+        ("fit, s", f"{fit_s:.2f}", "< 1"),
+        ("fit and 6-fold cross-validation, s", f"{validated_s:.2f}", ""),
+        ("load a saved model, ms", f"{load_s * 1e3:.1f}", ""),
+        ("load it and make the cost table, ms", f"{table_s * 1e3:.0f}", ""),
         (
-            f"batch of {BATCH:,} by the cost table, networks/s",
-            f"{BATCH / seconds['batch']:,.0f}",
+            f"batch of {BATCH_SIZE:,} by the cost table, networks/s",
+            f"{BATCH_SIZE / batch_s:,.0f}",
             "≥ 1,000,000",
         ),
-        (
-            f"batch of {len(nets):,} with their intervals, networks/s",
-            f"{len(nets) / seconds['spread']:,.0f}",
-            "",
-        ),
-        ("one network by its choices, µs", f"{seconds['choices'] / len(nets) * 1e6:.1f}", "≤ 50"),
-        ("one network by its blocks, µs", f"{seconds['blocks'] / len(nets) * 1e6:.1f}", "≤ 50"),
-        ("one network with its interval, ms", f"{seconds['one'] / 20 * 1e3:.1f}", ""),
+        (f"batch of {count:,} with their intervals, networks/s", f"{count / intervals_s:,.0f}", ""),
+        ("one network by its choices, µs", f"{choices_s / count * 1e6:.1f}", "≤ 50"),
+        ("one network by its blocks, µs", f"{blocks_s / count * 1e6:.1f}", "≤ 50"),
+        ("one network with its interval, ms", f"{single_s / 20 * 1e3:.1f}", ""),
     ]
 
 
 def observations(space: MobileSpace) -> list[Observation]:
     """Return the null model, blocks spread over the space, and random networks."""
-    rng, draw = np.random.default_rng(0), Random(0)
-    every = distinct(blocks_of(space))
-    chosen = [every[place] for place in np.linspace(0, len(every) - 1, BLOCKS).astype(int)]
-    ms = cost_of(every)
-    alone = [Observation("isolated", (block,), ms[block] * noisy(rng), 0.01) for block in chosen]
-    nets: list[Observation] = []
-    for _ in range(NETWORKS):
-        blocks = space.architecture(space.random(draw)).compute_blocks
-        total = 0.05 + sum(ms[block] for block in blocks)
-        nets.append(Observation("network", blocks, total * noisy(rng), 0.01))
-    return [Observation("isolated", (), 0.03, 0.002), *alone, *nets]
+    noise_rng, rng = np.random.default_rng(0), Random(0)
+    blocks = compute_blocks(space)
+    ms = block_costs_ms(blocks)
+    measured = [Observation("isolated", (), 0.03, 0.002)]
+    for index in np.linspace(0, len(blocks) - 1, BLOCK_COUNT).astype(int):
+        block = blocks[index]
+        measured.append(Observation("isolated", (block,), ms[block] * noise(noise_rng), 0.01))
+    for _ in range(NETWORK_COUNT):
+        network = space.architecture(space.random(rng)).compute_blocks
+        total_ms = 0.05 + sum(ms[block] for block in network)
+        measured.append(Observation("network", network, total_ms * noise(noise_rng), 0.01))
+    return measured
 
 
-def blocks_of(space: MobileSpace) -> list[Block]:
-    return [*space.fixed, *(site.block for site in space.sites())]
-
-
-def distinct(blocks: Iterable[Block]) -> list[Block]:
+def compute_blocks(space: MobileSpace) -> list[Block]:
+    """Return the distinct blocks of a space, without identities."""
+    blocks = [*space.fixed, *(site.block for site in space.sites())]
     return list(dict.fromkeys(block for block in blocks if block.op != "identity"))
 
 
-def cost_of(blocks: list[Block]) -> dict[Block, float]:
-    own = np.random.default_rng(2).normal(0, 0.03, len(blocks))
-    ms = (resources(blocks) @ np.array(WEIGHTS)) * np.exp(own)
+def block_costs_ms(blocks: list[Block]) -> dict[Block, float]:
+    deviations = np.random.default_rng(2).normal(0, 0.03, len(blocks))
+    ms = (resources(blocks) @ np.array(RESOURCE_WEIGHTS_MS)) * np.exp(deviations)
     return dict(zip(blocks, ms.tolist(), strict=True))
 
 
-def noisy(rng: np.random.Generator) -> float:
+def noise(rng: np.random.Generator) -> float:
     return float(np.exp(rng.normal(0, 0.01)))
 
 
@@ -133,43 +140,15 @@ def fit(observed: list[Observation], validate: bool = False) -> LatencyModel:
     return fit_model("bench", observed, source="invented", validate=validate)
 
 
-def loaded(text: bytes) -> LatencyModel:
-    return decode_model(text, "bench")
-
-
-def timed(run: Callable[[], object], rounds: int) -> float:
-    """Return the median of the seconds that ``run`` takes, after a run for warming up."""
+def median_s(run: Callable[[], object], rounds: int) -> float:
+    """Return the median of the seconds that ``run`` takes, after one run to warm up."""
     run()
-    taken: list[float] = []
+    times_s: list[float] = []
     for _ in range(rounds):
         start = perf_counter()
         run()
-        taken.append(perf_counter() - start)
-    return median(taken)
-
-
-def table(rows: list[tuple[str, str, str]], space: MobileSpace, rounds: int) -> str:
-    every = distinct(blocks_of(space))
-    return "\n".join(
-        (
-            "# Speed of the latency model\n",
-            f"{BLOCKS} of {len(every)} blocks measured alone, {NETWORKS} networks of "
-            f"{len(space.decisions)} decisions (the paper's space at 224 px,",
-            f"also with squeeze-excite), an invented device; median of {rounds} rounds;",
-            f"{platform.machine()}, {threads()}, numpy {np.__version__}, "
-            f"scipy {scipy.__version__}.\n",
-            f"Command: `OMP_NUM_THREADS=1 PYTHONPATH=. python {' '.join(sys.argv)}`\n",
-            "| what | figure | goal |",
-            "|---|---|---|",
-            *(f"| {what} | {figure} | {goal} |" for what, figure, goal in rows),
-            "",
-        )
-    )
-
-
-def threads() -> str:
-    asked = os.environ.get("OMP_NUM_THREADS")
-    return f"{asked} thread(s)" if asked else "as many threads as numpy takes"
+        times_s.append(perf_counter() - start)
+    return median(times_s)
 
 
 if __name__ == "__main__":

@@ -1,39 +1,48 @@
-"""How long the commands that should feel instant take, as whole processes.
+"""How long do commands that should feel instant take, as whole processes?
 
     python -m tools.bench.start
 
-Prints a table and writes results/start.md.
+Prints a table and writes ``tools/bench/results/start.md``.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
-from pathlib import Path
 from statistics import median
+
+from tools.lib.results import command, results_folder, table, write_results
 
 RUNS = 9
 GOALS_S = {("--help",): 0.4, ("devices", "list"): 0.6, ("report", "--help"): 0.4}
-RESULT = Path(__file__).parent / "results" / "start.md"
+RESULTS = results_folder(__file__) / "start.md"
 
 
 def main() -> None:
-    rows = ["| command | median s | least s | goal s |", "| --- | --- | --- | --- |"]
-    for words, goal_s in GOALS_S.items():
-        times = sorted(_seconds(words) for _ in range(RUNS + 1))[:RUNS]
-        rows.append(
-            f"| `hwnas {' '.join(words)}` | {median(times):.2f} | {times[0]:.2f} | {goal_s} |"
-        )
-    text = "\n".join(rows)
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
+    rows: list[tuple[str, ...]] = []
+    for arguments, goal_s in GOALS_S.items():
+        times_s = sorted(_wall_s(arguments) for _ in range(RUNS + 1))[:RUNS]
+        name = f"`hwnas {' '.join(arguments)}`"
+        rows.append((name, f"{median(times_s):.2f}", f"{times_s[0]:.2f}", str(goal_s)))
+    text = write_results(
+        RESULTS,
+        "Start of commands",
+        command(__file__),
+        f"{RUNS} runs with the files in the disk cache.",
+        table(("command", "median s", "minimum s", "goal s"), rows),
+    )
     print(text)
-    command = "`python -m tools.bench.start`"
-    RESULT.write_text(f"# Start of commands\n\n{command}, {RUNS} runs on a warm disk.\n\n{text}\n")
 
 
-def _seconds(words: tuple[str, ...]) -> float:
+def _wall_s(arguments: tuple[str, ...]) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "hwnas", *words], check=True, stdout=subprocess.DEVNULL)
+    program = [sys.executable, "-m", "hwnas", *arguments]
+    subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 

@@ -1,4 +1,4 @@
-"""Check every file in the data folders: profiles, latency models, recipes, embedded images.
+"""Does every shipped data file read: profiles, latency models, recipes, embedded images?
 
 python -m tools.data.check
 """
@@ -6,6 +6,8 @@ python -m tools.data.check
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import click
 
@@ -19,47 +21,30 @@ from hwnas.shipped import shipped
 
 @click.command()
 def main() -> None:
-    """Read everything that is shipped; one line for each file that is wrong."""
-    wrong = [*_profiles(), *_models(), *_recipes(), *_images()]
-    for line in wrong:
-        click.echo(line, err=True)
-    sys.exit(1 if wrong else 0)
+    """Read every shipped data file and print a line for each problem."""
+    problems = list(find_problems())
+    for problem in problems:
+        click.echo(problem, err=True)
+    sys.exit(1 if problems else 0)
 
 
-def _profiles() -> list[str]:
-    return [line for file in profile_files() if (line := _problem(lambda f=file: read_profile(f)))]
-
-
-def _models() -> list[str]:
-    wrong: list[str] = []
+def find_problems() -> Iterator[str]:
+    """Yield the error of each file that does not read, and each model without a card."""
+    reads: list[Callable[[], object]] = [partial(load_dataset, "fashion-mnist-6k")]
+    reads += [partial(read_profile, file) for file in profile_files()]
+    reads += [partial(find_recipe, format) for format in ("onnx", "tflite")]
     for folder in shipped("latency_models").iterdir():
-        if not folder.is_dir():
-            continue
-        for file in folder.iterdir():
+        for file in folder.iterdir() if folder.is_dir() else ():
             if file.name.endswith(".json"):
-                about = file.name.removesuffix(".json") + ".md"
-                if not (folder / about).is_file():
-                    wrong.append(f"{folder}/{about} is missing: say where the numbers come from")
-                read = lambda f=file: read_model(f)  # noqa: E731
-                wrong += [line for line in [_problem(read)] if line]
-    return wrong
-
-
-def _recipes() -> list[str]:
-    formats = ("onnx", "tflite")
-    return [line for name in formats if (line := _problem(lambda n=name: find_recipe(n)))]
-
-
-def _images() -> list[str]:
-    return [line for line in [_problem(lambda: load_dataset("fashion-mnist-6k"))] if line]
-
-
-def _problem(read: object) -> str | None:
-    try:
-        read()  # type: ignore[operator]
-    except HwnasError as error:
-        return str(error)
-    return None
+                reads.append(partial(read_model, file))
+                card = file.name.removesuffix(".json") + ".md"
+                if not (folder / card).is_file():
+                    yield f"{folder}/{card} is missing; it must state the source of {file.name}"
+    for read in reads:
+        try:
+            read()
+        except HwnasError as error:
+            yield str(error)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python -m tools.data.command_line
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 
 import click
@@ -54,8 +55,8 @@ def commands(command: click.Command, parent: click.Context | None = None) -> Ite
     yield f"{level} {context.command_path}\n\n```text\n{command.get_help(context)}\n```"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
-            if (below := command.get_command(context, name)) is not None:
-                yield from commands(below, context)
+            if (member := command.get_command(context, name)) is not None:
+                yield from commands(member, context)
 
 
 def page() -> str:
@@ -64,4 +65,7 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
     PAGE.write_text(page(), encoding="utf-8")

@@ -3,7 +3,7 @@
     python -m tools.data.fashion_mnist_6k [--source DIR] [--out FILE]
 
 The source is the folder of the four gzipped IDX files; Debian's package ``dataset-fashion-mnist``
-installs it. The same files give the same arrays always, and the same bytes with the same zlib.
+installs it. The same files always give the same arrays, and the same bytes with the same zlib.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tools.lib.results import ROOT
 
 SEED = 0
 PER_CLASS = {"train": 500, "t10k": 100}
-LARGEST_BYTES = 3_000_000
+MAX_BYTES = 3_000_000
 OUT = ROOT / "hwnas" / "data" / "embedded" / "fashion-mnist-6k.npz"
 SOURCE_SHA256 = {
     "train-images-idx3-ubyte": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
@@ -30,37 +30,39 @@ SOURCE_SHA256 = {
     "t10k-images-idx3-ubyte": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
     "t10k-labels-idx1-ubyte": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
 }
-"""Of the gzipped files as Debian and Zalando distribute them."""
+"""Checksums of the gzipped files as Debian and Zalando distribute them."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="make hwnas's embedded data set")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--source", type=Path, default=DEBIAN_FASHION_MNIST)
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     check_source(arguments.source)
-    content = packed(chosen_arrays(arguments.source))
-    if len(content) > LARGEST_BYTES:
-        raise SystemExit(f"{len(content)} bytes, expected at most {LARGEST_BYTES}")
+    content = to_npz(subset_arrays(arguments.source))
+    if len(content) > MAX_BYTES:
+        raise SystemExit(f"{len(content)} bytes, expected at most {MAX_BYTES}")
     write_atomic(arguments.out, content)
     print(f"{arguments.out}: {len(content)} bytes, sha256 {sha256(content).hexdigest()}")
 
 
 def check_source(folder: Path) -> None:
-    """Stop if a source file is not the official one, byte for byte."""
+    """Exit if a source file differs from the official file."""
     for name, expected in SOURCE_SHA256.items():
-        found = sha256((folder / f"{name}.gz").read_bytes()).hexdigest()
-        if found != expected:
-            raise SystemExit(f"{folder / name}.gz: sha256 {found}, expected {expected}")
+        digest = sha256((folder / f"{name}.gz").read_bytes()).hexdigest()
+        if digest != expected:
+            raise SystemExit(f"{folder / name}.gz: sha256 {digest}, expected {expected}")
 
 
-def chosen_arrays(folder: Path) -> dict[str, np.ndarray]:
+def subset_arrays(folder: Path) -> dict[str, np.ndarray]:
     """Return the arrays of the file; ``index_*`` are positions in the official sets."""
     arrays: dict[str, np.ndarray] = {}
     for source, part in (("train", "train"), ("t10k", "test")):
         images = read_idx(folder / f"{source}-images-idx3-ubyte.gz", 3)
         labels = read_idx(folder / f"{source}-labels-idx1-ubyte.gz", 1)
-        index = chosen(source, labels)
+        index = subset_index(source, labels)
         arrays[f"x_{part}"] = images[index]
         arrays[f"y_{part}"] = labels[index]
         arrays[f"index_{part}"] = index
@@ -70,31 +72,31 @@ def chosen_arrays(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def chosen(source: str, labels: np.ndarray) -> np.ndarray:
-    """Return the positions of the chosen images, int32 ``[N]``.
+def subset_index(source: str, labels: np.ndarray) -> np.ndarray:
+    """Return the positions of the images in the subset, int32 ``[N]``.
 
-    A hash of seed, source and position puts each class in a fixed random order; one image of each
-    class at a time is taken, shuffled, so every prefix of whole tens is exactly balanced.
+    A hash of seed, source and position puts each class in a fixed random order. The subset takes
+    one image of each class at a time, shuffled, so that every prefix of whole tens is balanced.
     """
-    key = {index: drawn(source, index) for index in range(len(labels))}
+    key = {index: random_key(source, index) for index in range(len(labels))}
     classes = [
         sorted(np.flatnonzero(labels == label).tolist(), key=key.__getitem__)[: PER_CLASS[source]]
         for label in range(len(FASHION_MNIST_CLASSES))
     ]
-    # The order within the ten is drawn anew: the first images of the classes have small hashes.
+    # New keys order the ten images: the keys of the first images of the classes are all small.
     tens = zip(*classes, strict=True)
     order = [
-        index for ten in tens for index in sorted(ten, key=lambda i: drawn(f"{source} ten", i))
+        index for ten in tens for index in sorted(ten, key=lambda i: random_key(f"{source} ten", i))
     ]
     return np.array(order, dtype=np.int32)
 
 
-def drawn(source: str, index: int) -> bytes:
+def random_key(source: str, index: int) -> bytes:
     return blake2b(f"{SEED} {source} {index}".encode(), digest_size=8).digest()
 
 
-def packed(arrays: dict[str, np.ndarray]) -> bytes:
-    """Return an ``.npz`` without time stamps, which `numpy.savez_compressed` does not promise."""
+def to_npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """Return an ``.npz`` file without the time stamps that `numpy.savez_compressed` may write."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():

@@ -1,10 +1,10 @@
-"""Make the latency models that are shipped, from published tables and networks.
+"""Make the shipped latency models from published tables and networks.
 
     python -m tools.data.latency_models [--data ../shared/data] [--only pixel1]
 
-Block tables become models of kind ``table``, exactly as published. Devices for which only whole
-networks were published get a model that is adapted from the Note10's table. Each folder's card.md
-says where the figures come from and what is known about their error.
+Published block tables become models of kind ``table`` with the same numbers. Devices of which only
+whole networks were published get a model that is adapted from the table of the Note10. The card
+beside each model states its source and what is known about its error.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from hwnas.architecture.architecture import Block, round_channels
 from hwnas.files import write_atomic
@@ -28,11 +29,11 @@ from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.card import card, error_words
 from hwnas.latency_models.storage.model_file import write_model
 from hwnas.spaces.json_networks import DescribedNetwork, read_once_for_all
-from tools.lib.results import ROOT
+from tools.lib.results import ROOT, SHARED_DATA, table
 
 OUT = ROOT / "latency_models"
 RESOLUTIONS = range(160, 225, 16)
-"""Of the 17 that were published: those between are interpolated."""
+"""Every other of the published resolutions, in px; the model interpolates between them."""
 
 PIXEL1 = (
     "published with ProxylessNAS (Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332): han-cai/files, "
@@ -56,10 +57,10 @@ MOBILENETS = (
 
 
 @click.command()
-@click.option("--data", default="../shared/data", type=click.Path(exists=True, path_type=Path))
-@click.option("--only", help="Name of one device.")
+@click.option("--data", default=SHARED_DATA, type=click.Path(exists=True, path_type=Path))
+@click.option("--only", metavar="DEVICE", help="Make the models of this device only.")
 def main(data: Path, only: str | None) -> None:
-    """Write all models and cards."""
+    """Write the latency models and their cards."""
     for name, model, note in _models(data):
         device, _, stem = name.partition("/")
         if only is None or device == only:
@@ -69,14 +70,15 @@ def main(data: Path, only: str | None) -> None:
 
 
 def _models(data: Path) -> Iterator[tuple[str, LatencyModel, str]]:
-    table = data / "proxylessnas" / "pixel1_mobile_trim.yaml"
-    yield "pixel1/table-2018", _pixel1(table), PIXEL1_NOTE
+    pixel1_table = data / "proxylessnas" / "pixel1_mobile_trim.yaml"
+    yield "pixel1/table-2018", _pixel1(pixel1_table), PIXEL1_NOTE
     networks = read_once_for_all(data / "ofa" / "ofa_specialized.json")
     note10 = _note10(data / "ofa" / "lut_note10_17res.json", networks)
     yield "note10/table", note10, _note10_note(note10, networks)
-    older = _mobilenets(data / "published_tables" / "mobilenet_pixel.csv")
-    for device, mine in _by_device(networks).items():
-        yield f"{device}/adapted", *_adapted(device, mine, note10, older.get(device, []))
+    mobilenets = {"pixel1": _mobilenets(data / "published_tables" / "mobilenet_pixel.csv")}
+    for device, device_networks in _by_device(networks).items():
+        added = mobilenets.get(device, [])
+        yield f"{device}/adapted", *_adapted(device, device_networks, note10, added)
 
 
 def _pixel1(path: Path) -> LatencyModel:
@@ -91,11 +93,12 @@ def _pixel1(path: Path) -> LatencyModel:
 
 def _note10(path: Path, networks: list[DescribedNetwork]) -> LatencyModel:
     observations = [
-        one
+        observation
         for resolution in RESOLUTIONS
-        for one in read_observations(path, resolution=resolution).observations
+        for observation in read_observations(path, resolution=resolution).observations
     ]
-    first = {one.blocks: one for one in reversed(observations)}  # 7x7 rows are in several tables
+    # blocks at 7 px are in the tables of several resolutions: the first counts
+    first = {observation.blocks: observation for observation in reversed(observations)}
     return fit_model(
         "note10",
         list(reversed(first.values())),
@@ -111,58 +114,75 @@ def _sha256(path: Path) -> str:
 
 
 DEVICES = {
-    "pixel1": "pixel1", "pixel2": "pixel2", "note8": "note8", "s7edge": "s7edge",
-    "LG-G8": "lg-g8", "cpu": "xeon-ofa", "v100": "v100-batch64", "1080ti": "1080ti-batch64",
+    "pixel1": "pixel1",
+    "pixel2": "pixel2",
+    "note8": "note8",
+    "s7edge": "s7edge",
+    "LG-G8": "lg-g8",
+    "cpu": "xeon-ofa",
+    "v100": "v100-batch64",
+    "1080ti": "1080ti-batch64",
     "tx2": "tx2-batch16",
-}  # fmt: skip
-"""From the collection's names to ours; a GPU's latency is that of a batch."""
+}
+"""Our device names by those of the collection; a GPU's latency is that of a batch."""
 
-ROUNDING = 0.289
+ROUNDING_STD_MS = 0.289
 """Standard deviation of rounding to whole milliseconds."""
+MOBILENET_STD_MS = 0.0289
+"""The same for latencies that were published in tenths of a millisecond."""
 
 
 def _by_device(networks: list[DescribedNetwork]) -> dict[str, list[DescribedNetwork]]:
-    found: dict[str, list[DescribedNetwork]] = {}
-    for one in networks:
-        if one.device in DEVICES and one.published_ms is not None:
-            found.setdefault(DEVICES[one.device], []).append(one)
-    return found
+    devices: dict[str, list[DescribedNetwork]] = {}
+    for network in networks:
+        if network.device in DEVICES and network.published_ms is not None:
+            devices.setdefault(DEVICES[network.device], []).append(network)
+    return devices
 
 
-def _observation(one: DescribedNetwork) -> Observation:
-    assert one.published_ms is not None
-    blocks, ms = one.architecture.compute_blocks, one.published_ms
-    return Observation("network", blocks, ms, ROUNDING / ms, session=1)
+def _observation(network: DescribedNetwork) -> Observation:
+    assert network.published_ms is not None
+    blocks, ms = network.architecture.compute_blocks, network.published_ms
+    return Observation("network", blocks, ms, ROUNDING_STD_MS / ms, session=1)
 
 
-def _mobilenets(path: Path) -> dict[str, list[Observation]]:
-    """Return the float MobileNetV2 of several widths and resolutions, by device: ReLU6, no gates.
+def _mobilenets(path: Path) -> list[Observation]:
+    """Return the float MobileNetV2 (ReLU6, no squeeze-excite) of several widths and resolutions.
 
-    Measured by others than the Once-for-all networks: a session of its own.
+    They have a session of their own, as they were not measured with the Once-for-All networks.
     """
-    found: list[Observation] = []
+    observations: list[Observation] = []
     for row in csv.DictReader(path.read_text().splitlines()):
-        if named := re.fullmatch(r"mobilenet_v2_([\d.]+)_(\d+)_float", row["model"]):
-            blocks = mobilenet_v2(float(named[1]), int(named[2]))
+        if match := re.fullmatch(r"mobilenet_v2_([\d.]+)_(\d+)_float", row["model"]):
+            blocks = tuple(mobilenet_v2(float(match[1]), int(match[2])))
             ms = float(row["pixel1_ms"])
-            found.append(Observation("network", tuple(blocks), ms, 0.0289 / ms, session=0))
-    return {"pixel1": found}
+            observations.append(
+                Observation("network", blocks, ms, MOBILENET_STD_MS / ms, session=0)
+            )
+    return observations
+
+
+MOBILENET_V2_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""Expansion, channels, blocks, stride."""
 
 
 def mobilenet_v2(width_mult: float, size: int) -> list[Block]:
     """Return MobileNetV2 (Sandler et al., CVPR 2018, arXiv:1801.04381, table 2) for ImageNet."""
     channels = round_channels(32 * width_mult)
     blocks = [Block("conv", 3, channels, 3, 2, 1, size)]
-    for expand, width, depth, stride in (
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
-        (6, 320, 1, 1),
-    ):  # fmt: skip
+    for expand, width, depth, stride in MOBILENET_V2_STAGES:
         for number in range(depth):
             out, step = round_channels(width * width_mult), stride if number == 0 else 1
-            before = blocks[-1]
-            blocks.append(
-                Block("mbconv", before.out_channels, out, 3, step, expand, before.out_size)
-            )
+            last = blocks[-1]
+            blocks.append(Block("mbconv", last.out_channels, out, 3, step, expand, last.out_size))
     last, head = blocks[-1], round_channels(1280 * max(1.0, width_mult))
     return [
         *blocks,
@@ -172,13 +192,13 @@ def mobilenet_v2(width_mult: float, size: int) -> list[Block]:
 
 
 def _fit(device: str, observations: list[Observation], note10: LatencyModel) -> LatencyModel:
-    newer = sum(one.session == 1 for one in observations)
-    added = f"; {len(observations) - newer} {MOBILENETS}" if newer < len(observations) else ""
+    count = sum(observation.session == 1 for observation in observations)
+    added = f"; {len(observations) - count} {MOBILENETS}" if count < len(observations) else ""
     return fit_model(
         device,
         observations,
         kind="adapted",
-        source=f"{newer} {NETWORKS}{added}; block costs from the Note10's table",
+        source=f"{count} {NETWORKS}{added}; block costs from the Note10's table",
         sources=[note10],
         made="2020",
         validate=False,
@@ -189,44 +209,55 @@ def _adapted(
     device: str,
     networks: list[DescribedNetwork],
     note10: LatencyModel,
-    older: list[Observation],
+    added: list[Observation],
 ) -> tuple[LatencyModel, str]:
-    """Adapt the Note10's model; its error is of each network predicted from the others."""
-    observations = [_observation(one) for one in networks]
-    predicted: list[Predictions] = []
-    for held_out in range(len(networks)):
-        rest = [one for number, one in enumerate(observations) if number != held_out]
-        model = _fit(device, [*older, *rest], note10)
-        predicted.append(model.predict([networks[held_out].architecture.blocks]))
-    measured = np.array([one.ms for one in observations])
-    found = Predictions(
-        np.concatenate([one.mean_ms for one in predicted]),
-        np.concatenate([one.std_ms for one in predicted]),
+    """Adapt the Note10's model to a device and return the note for its card.
+
+    The error is that of each network predicted from the others and from the ``added`` observations.
+    """
+    observations = [_observation(network) for network in networks]
+    held_out: list[Predictions] = []
+    for index, network in enumerate(networks):
+        others = [*observations[:index], *observations[index + 1 :]]
+        model = _fit(device, [*added, *others], note10)
+        held_out.append(model.predict([network.architecture.blocks]))
+    measured_ms = np.array([observation.ms for observation in observations])
+    predictions = Predictions(
+        np.concatenate([prediction.mean_ms for prediction in held_out]),
+        np.concatenate([prediction.std_ms for prediction in held_out]),
     )
-    model = _fit(device, [*older, *observations], note10)
-    held_out = score_predictions(found, measured, len(networks))
-    model = msgspec.structs.replace(model, held_out=held_out)
-    rows = [
-        f"| {one.name} | {measured[n]:g} | {found.mean_ms[n]:.1f} ± {found.std_ms[n]:.1f} | "
-        f"{found.mean_ms[n] / measured[n] - 1:+.1%} |"
-        for n, one in enumerate(networks)
-    ]
-    return model, ADAPTED_NOTE + "\n".join(rows) + "\n"
+    model = _fit(device, [*added, *observations], note10)
+    scores = score_predictions(predictions, measured_ms, len(networks))
+    model = msgspec.structs.replace(model, held_out=scores)
+    stds = [f" ± {std_ms:.1f}" for std_ms in predictions.std_ms]
+    return model, ADAPTED_NOTE + _error_table(networks, measured_ms, predictions.mean_ms, stds)
 
 
 def _note10_note(note10: LatencyModel, networks: list[DescribedNetwork]) -> str:
-    mine = [one for one in networks if one.device == "note10" and one.published_ms is not None]
-    measured = np.array([one.published_ms for one in mine], dtype=float)
-    found = note10.predict([one.architecture.blocks for one in mine])
-    rows = [
-        f"| {one.name} | {ms:g} | {mean:.1f} | {mean / ms - 1:+.1%} |"
-        for one, ms, mean in zip(mine, measured, found.mean_ms, strict=True)
+    networks = [
+        network
+        for network in networks
+        if network.device == "note10" and network.published_ms is not None
     ]
-    said = error_words(score_predictions(found, measured))
-    return f"{NOTE10_NOTE}- error on {said}\n\n{TABLE_HEAD}" + "\n".join(rows) + "\n"
+    measured_ms = np.array([network.published_ms for network in networks], dtype=float)
+    predictions = note10.predict([network.architecture.blocks for network in networks])
+    error = error_words(score_predictions(predictions, measured_ms))
+    rows = _error_table(networks, measured_ms, predictions.mean_ms, [""] * len(networks))
+    return f"{NOTE10_NOTE}- error on {error}\n\n{rows}"
 
 
-TABLE_HEAD = "| network | published, ms | predicted, ms | error |\n| --- | --- | --- | --- |\n"
+def _error_table(
+    networks: list[DescribedNetwork],
+    measured_ms: NDArray[np.float64],
+    mean_ms: NDArray[np.float64],
+    stds: list[str],
+) -> str:
+    rows = [
+        (network.name, f"{ms:g}", f"{mean:.1f}{std}", f"{mean / ms - 1:+.1%}")
+        for network, ms, mean, std in zip(networks, measured_ms, mean_ms, stds, strict=True)
+    ]
+    return table(("network", "published, ms", "predicted, ms", "error"), rows) + "\n"
+
 
 PIXEL1_NOTE = """
 The figures are means over per-operator profiles of 982 random whole networks of the ProxylessNAS
@@ -245,15 +276,12 @@ Networks with blocks or resolutions that the table lacks are predicted from its 
 
 """
 
-ADAPTED_NOTE = (
-    """
+ADAPTED_NOTE = """
 No block was ever timed on this device: its few published networks set the scale of the Note10's
 block costs and a small correction. A prediction's interval is honest and wide; measure the device
 to narrow it. Each network below was predicted from the others.
 
 """
-    + TABLE_HEAD
-)
 
 if __name__ == "__main__":
     main()

@@ -1,12 +1,12 @@
-"""Makes the reference model that every latency is taken beside: ``export/kits/reference.*``.
+"""Make the reference model beside which every latency is measured: ``export/kits/reference.*``.
 
     python -m tools.data.reference_model [--out export/kits]
 
-A small network in the style of the default space: stem, MBConvs of kernel 3 and 5, one dense 3x3
-block, pool, linear. No 7x7 depthwise convolution, which LiteRT runs very slowly, so that one file
-is a fair unit in both runtimes. Weights are normal at the scale that keeps activations near 1, from
-a fixed seed: no value is or becomes denormal. The committed files are never made anew: calibrations
-are in units of these bytes.
+A small network in the style of the default space: stem, MBConvs with kernels of 3 and 5, one dense
+3x3 block, pool, linear. It has no 7x7 depthwise convolution, which is very slow in LiteRT, so that
+one file is a fair unit in both runtimes. Weights are normal with a fixed seed, at the scale that
+keeps activations near 1, so that no value is or becomes denormal. The committed files are never
+replaced: calibrations are relative to exactly these files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BLOCKS = (
     Block("conv", 24, 64, 1, 1, 1, 7),
     Block("logits", 64, 10, 1, 1, 1, 7),
 )
-"""Most at 14 px: as much arithmetic as fits beside 150 KB of weights."""
+"""Most blocks are at 14 px: as much arithmetic as fits with 150 KB of weights."""
 
 
 def main() -> None:
@@ -49,17 +49,21 @@ def main() -> None:
     formats: tuple[Format, ...] = ("onnx", "tflite")
     for format in formats:
         path = folder / f"reference.{format}"
-        made = compile_model(network, INPUT_SHAPE, path, verification=Verification(images, labels))
-        assert made.parity is not None
-        error = made.parity.max_relative_error
-        print(f"{path}: {made.size_bytes} bytes, sha256 {made.sha256}, relative error {error:.1e}")
+        verification = Verification(images, labels)
+        artifact = compile_model(network, INPUT_SHAPE, path, verification=verification)
+        assert artifact.parity is not None
+        error = artifact.parity.max_relative_error
+        print(
+            f"{path}: {artifact.size_bytes} bytes, sha256 {artifact.sha256}, "
+            f"relative error {error:.1e}"
+        )
     path = folder / "reference.pt2"
-    if not path.exists():  # the zip holds the time and PyTorch's version
+    if not path.exists():  # never equal: the zip file contains the time and PyTorch's version
         write_program(network, path)
 
 
 def write_program(network: nn.Module, path: Path) -> None:
-    """Write a program of ``torch.export`` without the places in the source that it remembers."""
+    """Write a program of ``torch.export`` without its stack traces, which name source files."""
     program = torch.export.export(network, (torch.zeros(1, *INPUT_SHAPE),))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)

@@ -47,7 +47,7 @@ def write_results(
     conditions = f", {conditions}" if conditions else ""
     head = f"`{called_as}`, {date.today()}, {machine()}{conditions}."
     text = "\n\n".join([f"{level} {title}", head, *filter(None, parts)]) + "\n"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a" if append else "w", encoding="utf-8") as file:
         file.write(f"\n{text}" if append and file.tell() else text)
     return text

@@ -1,27 +1,28 @@
-"""Does the compiler take published networks, and how fast? Writes results/compiler_coverage.md.
+"""Does the compiler take published networks, and how fast?
 
     OMP_NUM_THREADS=1 python -m tools.bench.compiler.coverage [--peers PYTHON]
         [--tensorflow PYTHON] [--latency]
 
-Every network of torchvision's that is named here (random weights, its own input size) goes through
-the compiler to both formats and through the runtime on ``--images`` random images. ``--peers`` is
-the Python of an environment with ``onnxscript``, ``litert-torch`` and torchvision, ``--tensorflow``
-that of one with ``onnx2tf``; each of their conversions runs in a process of its own, which ends
-after ``--timeout-s``. Both sides have converted a small network before, so that no import is
-counted. ``--latency`` then measures our file and theirs in turns, in one process, one thread.
+Writes ``tools/bench/compiler/results/coverage.md``. Each of `NETWORKS` (of torchvision, with random
+weights and its own input size) is compiled to both formats and run on ``--images`` random images.
+``--peers`` is the Python of an environment with ``onnxscript``, ``litert-torch`` and torchvision,
+``--tensorflow`` that of an environment with ``onnx2tf``. Each of their conversions runs in a
+process of its own, which ends after ``--timeout-s``. Both sides have converted a small network
+before, so that imports are not counted. ``--latency`` then measures our file and theirs in turns,
+in one process with one thread.
 
-Files and finished rows are kept in ``--work``, where a run that was cut off goes on; another
-compiler or peer needs another folder.
+Files and finished rows are stored in ``--work``, so that a run that was cut off continues there;
+another version of the compiler or of a peer needs another folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -30,209 +31,236 @@ import torch
 
 from hwnas.architecture.artifact import Format
 from hwnas.architecture.runtimes import COMPILED
-from hwnas.devices.fingerprint import hardware
 from hwnas.export.graph.trace import trace
 from hwnas.export.onnx.emitter import write_onnx
-from hwnas.files import write_atomic
-from tools.bench.compiler.files import Row, facts, latency_ratio, ours
-from tools.bench.compiler.networks import MODELS, network, small
-from tools.bench.compiler.peers import NEEDED, PEERS, converted, ended
+from tools.bench.compiler.files import Row, convert_network, file_facts, latency_ratio
+from tools.bench.compiler.networks import NETWORKS, small_network, torchvision_network
+from tools.bench.compiler.peers import PEER_IMPORTS, PEERS, conversion_s, run_peer
+from tools.lib.results import command, results_folder, table, write_results
 
 OURS = "hwnas"
-RESULTS = Path(__file__).parent / "results"
-SCRIPT = Path(__file__).with_name("peers.py")
+RESULTS = results_folder(__file__) / "coverage.md"
+PEERS_SCRIPT = Path(__file__).with_name("peers.py")
+MAX_LATENCY_RATIO = 1.02
 
 
 class Case(NamedTuple):
-    """One conversion: a network to a format by hwnas or a peer."""
+    """The conversion of a network to a format by hwnas or a peer."""
 
-    name: str
+    network: str
     format: Format
-    by: str
+    converter: str
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--models", nargs="+", default=NETWORKS)
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--peers", type=Path, help="Python with onnxscript and litert-torch.")
     parser.add_argument("--tensorflow", type=Path, help="Python with onnx2tf.")
-    parser.add_argument("--timeout-s", type=float, default=300.0, help="Of one peer's conversion.")
-    parser.add_argument("--latency", action="store_true")
-    parser.add_argument("--rounds", type=int, default=20, help="Of the latency.")
-    parser.add_argument("--out", type=Path, default=RESULTS / "coverage.md")
-    parser.add_argument("--repeats", type=int, default=5, help="Of our conversion; the median.")
+    parser.add_argument("--timeout-s", type=float, default=300.0, help="Limit of a conversion.")
+    parser.add_argument("--latency", action="store_true", help="Compare latencies too.")
+    parser.add_argument("--rounds", type=int, default=20, help="Rounds of the latency.")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--repeats", type=int, default=5, help="Our conversions; median counts.")
     parser.add_argument("--work", type=Path, default=Path("build/bench_compiler"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.rounds < 2:
-        parser.error(f"--rounds {options.rounds}: expected 2 at least, one for each order")
-    peers = pythons(parser, options)
+        parser.error(f"--rounds {options.rounds}: expected at least 2, one for each order")
+    pythons = peer_pythons(parser, options)
     cases = [
-        Case(name, format, by)
+        Case(name, format, converter)
         for name in options.models
         for format in COMPILED
-        for by in (OURS, *(one for one in PEERS[format] if one in peers))
+        for converter in (OURS, *(peer for peer in PEERS[format] if peer in pythons))
     ]
     options.work.mkdir(parents=True, exist_ok=True)
-    write_onnx(trace(small(), (3, 32, 32)), options.work / "small.onnx")
-    rows: dict[Case, Row] = read_rows(options.work / "rows.jsonl", converting(options))
-    for number, case in enumerate(cases, 1):
-        if case not in rows:
-            rows[case] = row_of(case, peers.get(case.by), options)
-            keep(options.work / "rows.jsonl", converting(options), case, rows[case])
-            said(number, len(cases), case, rows[case])
-    ratios: dict[Case, Row] = read_rows(options.work / "latency.jsonl", [options.rounds])
+    write_onnx(trace(small_network(), (3, 32, 32)), options.work / "small.onnx")
+    settings = [options.images, options.repeats, options.timeout_s]
+    rows = SavedRows(options.work / "rows.jsonl", settings)
+    rows.complete(cases, lambda case: convert(case, pythons.get(case.converter), options))
+    ratios = SavedRows(options.work / "latency.jsonl", [options.rounds])
     if options.latency:
-        others = [case for case in cases if case.by != OURS and "failed" not in rows[case]]
-        for number, case in enumerate(others, 1):
-            if case not in ratios:
-                own, theirs = (file_of(case._replace(by=by), options) for by in (OURS, case.by))
-                ratio = latency_ratio(own, theirs, COMPILED[case.format].name, options.rounds)
-                ratios[case] = {"ratio": ratio}
-                keep(options.work / "latency.jsonl", [options.rounds], case, ratios[case])
-                said(number, len(others), case, ratios[case])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(options.out, report(cases, rows, ratios, options).encode())
-    print(options.out.read_text())
+        pairs = [case for case in cases if is_comparable(case, rows)]
+        ratios.complete(pairs, lambda case: {"ratio": measure(case, options)})
+    print(write_report(cases, rows, ratios, options))
 
 
-def pythons(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Path]:
-    """Return the Python of each peer that was given, once it has what it needs."""
-    found: dict[str, Path] = {}
-    for peer, needed in NEEDED.items():
+def peer_pythons(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Path]:
+    """Return the Python of each peer that was given; stops if it lacks a module of the peer."""
+    pythons: dict[str, Path] = {}
+    for peer, modules in PEER_IMPORTS.items():
         python = options.tensorflow if peer == "onnx2tf" else options.peers
         if python is None:
             continue
-        code, _, err = ended([str(python), "-c", f"import {needed}"], options.timeout_s)
+        code, _, err = run_peer([str(python), "-c", f"import {modules}"], options.timeout_s)
         if code:
             parser.error(f"{python}: {(err.strip().splitlines() or ['failed'])[-1]}")
-        found[peer] = python
-    return found
+        pythons[peer] = python
+    return pythons
 
 
-def row_of(case: Case, python: Path | None, options: argparse.Namespace) -> Row:
-    module, size = network(case.name)
+def convert(case: Case, python: Path | None, options: argparse.Namespace) -> Row:
+    module, size = torchvision_network(case.network)
     path = file_of(case, options)
     if python is None:
-        return ours(module, size, case.format, path, options.images, options.repeats)
-    given = [case.name]
-    if case.by == "onnx2tf":
-        source = file_of(Case(case.name, "onnx", "torch-onnx"), options)
-        if not source.exists():
-            return {"failed": "there is no file of torch-onnx to begin with"}
-        given = [str(options.work / "small.onnx"), str(source)]
+        return convert_network(module, size, case.format, path, options.images, options.repeats)
+    sources = [case.network]
+    if case.converter == "onnx2tf":
+        onnx_file = file_of(Case(case.network, "onnx", "torch-onnx"), options)
+        if not onnx_file.exists():
+            return {"failed": "no file of torch-onnx to start from"}
+        sources = [str(options.work / "small.onnx"), str(onnx_file)]
     try:
-        command = [str(python), str(SCRIPT), case.by, *given, str(path)]
-        seconds = converted(command, options.timeout_s)
-        return {"seconds": seconds, **facts(module, size, case.format, path, options.images)}
+        program = [str(python), str(PEERS_SCRIPT), case.converter, *sources, str(path)]
+        seconds = conversion_s(program, options.timeout_s)
+        return {"seconds": seconds, **file_facts(module, size, case.format, path, options.images)}
     except subprocess.TimeoutExpired:
         return {"failed": f"over {options.timeout_s:g} s"}
     except Exception as error:
         return {"failed": str(error).splitlines()[0][:120]}
 
 
+def measure(case: Case, options: argparse.Namespace) -> float:
+    """Return our latency over that of the peer's file."""
+    own, peer = file_of(case._replace(converter=OURS), options), file_of(case, options)
+    return latency_ratio(own, peer, COMPILED[case.format].name, options.rounds)
+
+
+def is_comparable(case: Case, rows: dict[Case, Row]) -> bool:
+    """Return whether a peer and hwnas both converted the network."""
+    own = case._replace(converter=OURS)
+    return case != own and "failed" not in rows[case] and "failed" not in rows[own]
+
+
 def file_of(case: Case, options: argparse.Namespace) -> Path:
-    return options.work / f"{case.name}.{case.by}.{case.format}"
+    return options.work / f"{case.network}.{case.converter}.{case.format}"
 
 
-def converting(options: argparse.Namespace) -> list[Any]:
-    """Return what the figures of a conversion depend on."""
-    return [options.images, options.repeats, options.timeout_s]
+class SavedRows(dict[Case, Row]):
+    """Rows by case that are also appended to a file of JSON lines, with the settings."""
+
+    def __init__(self, path: Path, settings: list[Any]) -> None:
+        """Read the rows of the same settings; a case that failed, but not by time, is left out."""
+        super().__init__()
+        self.path, self.settings = path, settings
+        for line in path.read_text().splitlines() if path.exists() else ():
+            try:
+                line_settings, case, row = json.loads(line)
+            except ValueError:
+                continue  # a line that was being written
+            if line_settings == settings and row.get("failed", "over").startswith("over"):
+                self[Case(*case)] = row
+
+    def complete(self, cases: list[Case], compute: Callable[[Case], Row]) -> None:
+        """Compute and store the rows of the cases that have none."""
+        for number, case in enumerate(cases, 1):
+            if case in self:
+                continue
+            row = self[case] = compute(case)
+            with self.path.open("a") as file:
+                file.write(json.dumps((self.settings, case, row)) + "\n")
+            shown = {name: value for name, value in row.items() if name != "ops"}
+            progress = f"{time.strftime('%H:%M:%S')} {number}/{len(cases)} {' '.join(case)} {shown}"
+            print(progress, file=sys.stderr, flush=True)
 
 
-def read_rows(path: Path, settings: list[Any]) -> dict[Case, Row]:
-    """Return the rows of the same settings; a peer that failed is tried again, a slow one not."""
-    found: dict[Case, Row] = {}
-    for text in path.read_text().splitlines() if path.exists() else ():
-        try:
-            asked, case, row = json.loads(text)
-        except ValueError:
-            continue  # the line that was being written
-        if asked == settings and row.get("failed", "over").startswith("over"):
-            found[Case(*case)] = row
-    return found
-
-
-def keep(path: Path, settings: list[Any], case: Case, row: Row) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps((settings, case, row)) + "\n")
-
-
-def said(number: int, count: int, case: Case, row: Row) -> None:
-    shown = {name: value for name, value in row.items() if name != "ops"}
-    print(f"{time.strftime('%H:%M:%S')} {number}/{count} {' '.join(case)} {shown}",
-          file=sys.stderr, flush=True)  # fmt: skip
-
-
-def report(
+def write_report(
     cases: list[Case], rows: dict[Case, Row], ratios: dict[Case, Row], options: argparse.Namespace
 ) -> str:
-    lines = [
-        "# The compiler and published networks\n",
-        f"torchvision's networks, random weights (seed 0), {options.images} random images each, "
-        f"one thread; torch {torch.__version__}, {hardware()}, Python "
-        f"{platform.python_version()}, {time.strftime('%Y-%m-%d')}.\n",
+    """Write the results file and return its text."""
+    titles = (
+        "network",
+        "format",
+        "by",
+        "error",
+        "ops",
+        "transposes",
+        "MB",
+        "s",
+        "times ours",
+        "our latency",
+    )
+    return write_results(
+        options.out,
+        "The compiler and published networks",
+        "OMP_NUM_THREADS=1 "
+        + command(
+            __file__,
+            "--peers PYTHON" if options.peers else "",
+            "--tensorflow PYTHON" if options.tensorflow else "",
+            f"--latency --rounds {options.rounds}" if options.latency else "",
+        ),
+        f"Networks of torchvision, random weights (seed 0), {options.images} random images each.",
         "Error: `max|file - torch| / max|torch|` in the runtime. Seconds: trace and write, median "
         f"of {options.repeats}, beside one conversion by the peer in a process of its own; both "
-        "have converted a small network before. onnx2tf (TensorFlow's converter) begins with the "
-        "file of torch.onnx.export(dynamo=True); its seconds are without that. Latency: ours over "
-        f"the peer's, {options.rounds} rounds in turns, either one in the middle.\n",
-        "Command: `OMP_NUM_THREADS=1 python -m tools.bench.compiler.coverage --peers PYTHON "
-        f"--tensorflow PYTHON --latency --rounds {options.rounds}`\n",
-        "| network | format | by | error | ops | transposes | MB | s | times ours | our latency |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [line(case, rows, ratios.get(case, {})) for case in cases]
-    return "\n".join([*lines, "", *summary(cases, rows, ratios)]) + "\n"
+        "have converted a small network before. onnx2tf (TensorFlow's converter) starts from the "
+        "file of torch.onnx.export(dynamo=True); its seconds exclude that export. Latency: ours "
+        f"over the peer's, {options.rounds} rounds in turns, in which each file is in the middle "
+        "every second time.",
+        table(titles, [table_row(case, rows, ratios.get(case, {})) for case in cases]),
+        "\n".join(summary(cases, rows, ratios)),
+        conditions=f"torch {torch.__version__}, one thread",
+    )
 
 
-def line(case: Case, rows: dict[Case, Row], ratio: Row) -> str:
-    row, own = rows[case], rows[case._replace(by=OURS)]
+def table_row(case: Case, rows: dict[Case, Row], ratio: Row) -> list[str]:
+    row, own = rows[case], rows[case._replace(converter=OURS)]
     if "failed" in row:
-        return f"| {' | '.join(case)} | {row['failed']} |" + " |" * 6
+        return [*case, row["failed"], *[""] * 6]
     ops = row["ops"]
-    cells = [
-        *case, f"{row['error']:.1e}", str(sum(ops.values())),
-        str(ops.get("TRANSPOSE", 0) + ops.get("Transpose", 0)), f"{row['bytes'] / 1e6:.1f}",
+    return [
+        *case,
+        f"{row['error']:.1e}",
+        str(sum(ops.values())),
+        str(ops.get("TRANSPOSE", 0) + ops.get("Transpose", 0)),
+        f"{row['bytes'] / 1e6:.1f}",
         f"{row['seconds']:.3f}",
-        "" if case.by == OURS or "failed" in own else f"{row['seconds'] / own['seconds']:.0f}",
+        f"{row['seconds'] / own['seconds']:.0f}" if is_comparable(case, rows) else "",
         f"{ratio['ratio']:.3f}" if ratio else "",
-    ]  # fmt: skip
-    return f"| {' | '.join(cells)} |"
+    ]
 
 
 def summary(cases: list[Case], rows: dict[Case, Row], ratios: dict[Case, Row]) -> list[str]:
-    """Say for each peer how much faster we convert, and how fast our files are beside its."""
-    found: list[str] = []
-    own: list[Any] = [rows[one] for one in cases if one.by == OURS]
-    wrong = [row for row in own if "failed" in row]
-    found.append(
-        f"Ours: {len(own) - len(wrong)} of {len(own)} converted, largest error "
-        f"{max((row['error'] for row in own if 'error' in row), default=0):.1e}."
-    )
+    """Return a sentence about our files, and one for each peer: its speed and file beside ours."""
+    own = [rows[case] for case in cases if case.converter == OURS]
+    converted = [row for row in own if "failed" not in row]
+    max_error = max((row["error"] for row in converted), default=0)
+    sentences = [f"Ours: {len(converted)} of {len(own)} converted, largest error {max_error:.1e}."]
     for format, peers in PEERS.items():
         for peer in peers:
-            mine = [one for one in cases if (one.format, one.by) == (format, peer)]
-            done = [one for one in mine if "failed" not in rows[one]]
-            if not done:
-                continue
-            faster = [rows[one]["seconds"] / rows[one._replace(by=OURS)]["seconds"] for one in done]
-            text = (
-                f"{peer}: {len(done)} of {len(mine)} converted; ours is {median(faster):.0f} times "
-                f"as fast (median; {min(faster):.0f} to {max(faster):.0f})"
-            )
-            timed = sorted(ratios[one]["ratio"] for one in done if one in ratios)
-            if timed:
-                over = sum(one > 1.02 for one in timed)
-                text += (
-                    f"; latency {median(timed):.3f} of its file's (median; {timed[0]:.3f} to "
-                    f"{timed[-1]:.3f}; over 1.02 in {over} of {len(timed)})"
-                )
-            found.append(text + ".")
-    return found
+            peer_cases = [case for case in cases if case[1:] == (format, peer)]
+            done = [case for case in peer_cases if "failed" not in rows[case]]
+            if done:
+                text = f"{peer}: {len(done)} of {len(peer_cases)} converted"
+                sentences.append(text + _comparison(done, rows, ratios) + ".")
+    return sentences
+
+
+def _comparison(cases: list[Case], rows: dict[Case, Row], ratios: dict[Case, Row]) -> str:
+    """Return how a peer's conversions and files compare with ours, as the end of a sentence."""
+    speedups = [
+        rows[case]["seconds"] / rows[case._replace(converter=OURS)]["seconds"]
+        for case in cases
+        if is_comparable(case, rows)
+    ]
+    text = ""
+    if speedups:
+        text += (
+            f"; ours is {median(speedups):.0f} times as fast (median; {min(speedups):.0f} to "
+            f"{max(speedups):.0f})"
+        )
+    latency = sorted(ratios[case]["ratio"] for case in cases if case in ratios)
+    if latency:
+        slower = sum(ratio > MAX_LATENCY_RATIO for ratio in latency)
+        text += (
+            f"; latency {median(latency):.3f} of its file's (median; {latency[0]:.3f} to "
+            f"{latency[-1]:.3f}; over {MAX_LATENCY_RATIO} in {slower} of {len(latency)})"
+        )
+    return text
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
     OMP_NUM_THREADS=1 python -m tools.bench.compiler.speed
 
-Times, for each of about 60 blocks, the trace and the writing of the file, in rounds over all
-blocks, and prints the median over blocks of each block's median.
+For each of about 60 blocks, times the trace and the writing of the file, in rounds over all blocks,
+and prints the median over blocks of each block's median.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable
 from itertools import product
@@ -24,11 +23,11 @@ from torch import nn
 from hwnas.export.graph.trace import Graph, trace
 from hwnas.export.onnx.emitter import write_onnx
 from hwnas.export.tflite.emitter import write_tflite
+from tools.lib.results import command, results_folder, table, write_results
 
 Case = tuple[str, tuple[int, int, int], nn.Module]
 WRITERS: dict[str, Callable[[Graph, Path], None]] = {"onnx": write_onnx, "tflite": write_tflite}
-
-RESULTS = Path(__file__).parent / "results" / "speed.md"
+RESULTS = results_folder(__file__) / "speed.md"
 
 
 def main() -> None:
@@ -42,64 +41,60 @@ def main() -> None:
     cases = blocks()
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
-            timed(case, Path(folder))
-        rounds = [[timed(case, Path(folder)) for case in cases] for _ in range(options.rounds)]
-    text = table(rounds, len(cases))
+            time_case(case, Path(folder))
+        rounds = [[time_case(case, Path(folder)) for case in cases] for _ in range(options.rounds)]
+    steps = {
+        "trace": ["trace"],
+        "trace + ONNX file": ["trace", "onnx"],
+        "trace + TFLite file": ["trace", "tflite"],
+    }
+    text = write_results(
+        options.out,
+        "Compiling one block, ms",
+        "OMP_NUM_THREADS=1 " + command(__file__, f"--rounds {options.rounds}"),
+        f"{len(cases)} blocks (MBConv k3/5/7 e3/6 stride 1/2 at four places, half of them with "
+        f"squeeze-excite and h-swish; dense 3x3), {options.rounds} rounds.",
+        table(
+            ("step", "median", "10 %", "90 %", "max"),
+            [(name, *quantiles(rounds, parts)) for name, parts in steps.items()],
+        ),
+        conditions=f"torch {torch.__version__}, one thread",
+    )
     print(text)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text)
 
 
-def timed(case: Case, folder: Path) -> dict[str, float]:
-    """Return the milliseconds of a trace, and of each writer's file of its graph."""
+def time_case(case: Case, folder: Path) -> dict[str, float]:
+    """Return the milliseconds of the trace and of writing each format."""
     _, shape, module = case
     start = perf_counter()
     graph = trace(module, shape)
-    taken_ms = {"trace": (perf_counter() - start) * 1e3}
+    times_ms = {"trace": (perf_counter() - start) * 1e3}
     for format, write in WRITERS.items():
         start = perf_counter()
         write(graph, folder / f"block.{format}")
-        taken_ms[format] = (perf_counter() - start) * 1e3
-    return taken_ms
+        times_ms[format] = (perf_counter() - start) * 1e3
+    return times_ms
 
 
-def table(rounds: list[list[dict[str, float]]], count: int) -> str:
-    def row(name: str, *steps: str) -> str:
-        blocks_ms = [
-            median(sum(times[case][step] for step in steps) for times in rounds)
-            for case in range(count)
-        ]
-        low, high = np.quantile(blocks_ms, (0.1, 0.9))
-        return (
-            f"| {name} | {median(blocks_ms):.1f} | {low:.1f} | {high:.1f} | {max(blocks_ms):.1f} |"
-        )
-
-    return "\n".join(
-        (
-            "# Compiling one block, ms\n",
-            f"{count} blocks (MBConv k3/5/7 e3/6 stride 1/2 at four places, half of them with",
-            f"squeeze-excite and h-swish; dense 3x3), {len(rounds)} rounds, one thread, "
-            f"torch {torch.__version__}.\n",
-            f"Command: `OMP_NUM_THREADS=1 PYTHONPATH=. python {' '.join(sys.argv)}`\n",
-            "| step | median | 10 % | 90 % | max |",
-            "|---|---|---|---|---|",
-            row("trace", "trace"),
-            row("trace + ONNX file", "trace", "onnx"),
-            row("trace + TFLite file", "trace", "tflite"),
-            "",
-        )
-    )
+def quantiles(rounds: list[list[dict[str, float]]], parts: list[str]) -> list[str]:
+    """Return median, 10 % and 90 % quantile and maximum over blocks of the sum of ``parts``."""
+    blocks_ms = [
+        median(sum(times_ms[part] for part in parts) for times_ms in block_rounds)
+        for block_rounds in zip(*rounds, strict=True)
+    ]
+    low, high = np.quantile(blocks_ms, (0.1, 0.9))
+    return [f"{value_ms:.1f}" for value_ms in (median(blocks_ms), low, high, max(blocks_ms))]
 
 
 def blocks() -> list[Case]:
-    """Return blocks of plain modules, from 16 channels at 56 px to 96 channels at 7 px."""
+    """Return blocks made of torch modules, from 16 channels at 56 px to 96 channels at 7 px."""
     torch.manual_seed(0)
     cases: list[Case] = []
     places = ((16, 56), (32, 28), (64, 14), (96, 7))
     for (channels, size), k, expand, stride in product(places, (3, 5, 7), (3, 6), (1, 2)):
-        rich = (k + expand + stride) % 2 == 0
+        gated = (k + expand + stride) % 2 == 0
         name = f"mbconv k{k} e{expand} s{stride} {channels} @{size}"
-        cases.append((name, (channels, size, size), mbconv(channels, k, expand, stride, rich)))
+        cases.append((name, (channels, size, size), mbconv(channels, k, expand, stride, gated)))
     for (channels, size), stride in product(places, (1, 2, 3)):
         dense = nn.Sequential(*conv(channels, channels, 3, stride), nn.ReLU6())
         cases.append((f"dense s{stride} {channels} @{size}", (channels, size, size), dense))
@@ -111,11 +106,11 @@ def conv(c_in: int, c_out: int, k: int, stride: int = 1, groups: int = 1) -> tup
     return layer, nn.BatchNorm2d(c_out)
 
 
-def mbconv(channels: int, k: int, expand: int, stride: int, rich: bool) -> nn.Module:
+def mbconv(channels: int, k: int, expand: int, stride: int, gated: bool) -> nn.Module:
     mid = channels * expand
-    act = nn.Hardswish if rich else nn.ReLU6
+    act = nn.Hardswish if gated else nn.ReLU6
     layers = [*conv(channels, mid, 1), act(), *conv(mid, mid, k, stride, mid), act()]
-    if rich:
+    if gated:
         layers.append(Gate(mid))
     body = nn.Sequential(*layers, *conv(mid, channels, 1))
     return Residual(body) if stride == 1 else body
@@ -125,9 +120,12 @@ class Gate(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels // 4, 1), nn.ReLU(),
-            nn.Conv2d(channels // 4, channels, 1), nn.Hardsigmoid(),
-        )  # fmt: skip
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, channels // 4, 1),
+            nn.ReLU(),
+            nn.Conv2d(channels // 4, channels, 1),
+            nn.Hardsigmoid(),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.layers(x)

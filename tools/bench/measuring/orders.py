@@ -1,18 +1,18 @@
-"""How well does a latency repeat between fresh worker processes, by what is reported of it?
+"""How well does a latency repeat between fresh worker processes, by burst order and statistic?
 
     python -m tools.bench.measuring.orders [--disturb] [--processes 8] [--runtime litert]
 
-Compiles six files (two blocks, four networks of the mobile space at 1 x 28 x 28), measures them in
-fresh processes beside the shipped reference model, once for each burst order (`ORDERS`), the orders
-taken in turn so that the machine's drift hits all alike, and prints for each order the coefficient
-of variation (CV) over processes of
+Compiles six files (two blocks and four networks of the mobile space at 1 x 28 x 28) and measures
+them in fresh processes beside the shipped reference model, once for each burst order (`ORDERS`).
+The orders take turns, so that drift of the machine affects all alike. For each order the program
+reports the coefficient of variation (CV) over processes of
 
 * the plain median of all samples, in ms,
 * the minimum of all samples, in ms,
-* the ratio to the reference: median over rounds of (median / reference's median), as hwnas does;
+* the ratio to the reference: the median over rounds of (median / reference's median), as in hwnas;
 
-the spread of the rounds' ratios within a process (interquartile range over median: it decides how
-many rounds a wanted precision takes), and how far an order's ratios are from those of "sandwich".
+the spread of the rounds' ratios within a process (interquartile range over median; it decides how
+many rounds a given precision takes), and how far the order's ratios are from those of "sandwich".
 ``--disturb`` runs a process on every core that computes and sleeps for random times. Tables are
 appended to ``tools/bench/measuring/results/orders.md``.
 """
@@ -26,9 +26,8 @@ import random
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,8 +38,10 @@ from hwnas.devices.worker import main as worker
 from hwnas.devices.worker import rounds
 from hwnas.devices.worker.rounds import timed_ms
 from hwnas.measurement.measurement import quantile
+from tools.lib.busy import busy_cores
+from tools.lib.results import command, results_folder, table, write_results
 
-RESULTS = Path(__file__).parent / "results" / "orders.md"
+RESULTS = results_folder(__file__) / "orders.md"
 SPEC = {
     "warmup_runs": 5,
     "warmup_s": 0.5,
@@ -55,7 +56,7 @@ Samples = tuple[list[float], list[float]]
 
 
 def bursts(run: Run, reference: Run, runs: int) -> Samples:
-    """All of the reference, then all of the model."""
+    """Call the reference in one burst, then the model."""
     reference()
     reference_ms = timed_ms(reference, runs)
     run()
@@ -63,14 +64,14 @@ def bursts(run: Run, reference: Run, runs: int) -> Samples:
 
 
 def half_bursts(run: Run, reference: Run, runs: int) -> Samples:
-    """Reference, model, reference, model, in half-bursts."""
+    """Call reference, model, reference, model in half-bursts."""
     first, first_reference = bursts(run, reference, runs // 2)
     second, second_reference = bursts(run, reference, runs - runs // 2)
     return first + second, first_reference + second_reference
 
 
 def call_by_call(run: Run, reference: Run, runs: int) -> Samples:
-    """Reference and model in turn: each finds the other's data in the caches."""
+    """Alternate single calls: each model finds the other's data in the caches."""
     reference()
     run()
     pairs = [(timed_ms(reference, 1)[0], timed_ms(run, 1)[0]) for _ in range(runs)]
@@ -91,23 +92,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--disturb", action="store_true", help="let other programs come and go")
     parser.add_argument("--order", choices=ORDERS, help="be a worker (the program calls itself)")
-    asked = parser.parse_args(arguments)
-    if asked.order:
-        rounds.visit = ORDERS[asked.order]
+    options = parser.parse_args(arguments)
+    if options.order:
+        rounds.visit = ORDERS[options.order]
         sys.exit(worker.main())
     with TemporaryDirectory() as folder:
-        files = compiled(Path(folder), asked.runtime)
-        with disturbance() if asked.disturb else nullcontext():
-            found = collect(files, asked.runtime, asked.processes)
-    text = table(found, asked)
-    print(text)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a", encoding="utf-8") as file:
-        file.write(text + "\n")
+        files = compile_files(Path(folder), options.runtime)
+        with busy_cores() if options.disturb else nullcontext():
+            results = collect(files, options.runtime, options.processes)
+    print(write_report(results, options))
 
 
-def compiled(folder: Path, runtime: RuntimeName) -> list[Path]:
-    """Write the six files: unlike each other in size and in kind of operator."""
+def compile_files(folder: Path, runtime: RuntimeName) -> list[Path]:
+    """Write the six files, which differ in size and in kind of operator."""
     from hwnas.export.compile import compile_model
     from hwnas.nn.build import Network, build
     from hwnas.spaces.mobile.space import FUSED, MBCONVS, mobile_space
@@ -119,8 +116,7 @@ def compiled(folder: Path, runtime: RuntimeName) -> list[Path]:
         modules[candidate.name] = network, space.input_shape
     network = build(space.architecture(space.random(random.Random(0))))
     modules["random"] = network, space.input_shape
-    for place in (space.blocks[1], space.blocks[-1]):
-        block = place[0]
+    for block in (space.blocks[1][0], space.blocks[-1][0]):
         shape = block.in_channels, block.in_size, block.in_size
         modules[block.key] = Network((block,)), shape
     suffix = RUNTIMES[runtime].suffix
@@ -134,7 +130,7 @@ def collect(
     files: list[Path], runtime: RuntimeName, processes: int
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the results of all processes, by burst order."""
-    found: dict[str, list[dict[str, Any]]] = {order: [] for order in ORDERS}
+    results: dict[str, list[dict[str, Any]]] = {order: [] for order in ORDERS}
     for process in range(processes):
         for order in random.Random(process).sample(sorted(ORDERS), len(ORDERS)):
             request = {
@@ -146,74 +142,85 @@ def collect(
                 "reference": str(reference_file(runtime)),
                 "spec": SPEC,
             }
-            found[order].append(_worker(order, request))
+            results[order].append(_run_worker(order, request))
             print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return found
+    return results
 
 
-def _worker(order: str, request: dict[str, Any]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tools.bench.measuring.orders", "--order", order]
-    done = subprocess.run(
-        command, input=json.dumps(request), capture_output=True, text=True, check=False
+def _run_worker(order: str, request: dict[str, Any]) -> dict[str, Any]:
+    program = [sys.executable, "-m", "tools.bench.measuring.orders", "--order", order]
+    process = subprocess.run(
+        program, input=json.dumps(request), capture_output=True, text=True, check=False
     )
-    last = json.loads(done.stdout.splitlines()[-1])
+    last = json.loads(process.stdout.splitlines()[-1])
     if "result" not in last:
         raise SystemExit(f"worker: {last}")
     return last["result"]
 
 
-def table(found: dict[str, list[dict[str, Any]]], asked: argparse.Namespace) -> str:
-    """Return the Markdown section of one run of this program."""
-    first = next(iter(found.values()))[0]
-    lines = [
-        f"## {asked.runtime}, {'disturbed' if asked.disturb else 'as the machine was'}",
-        "",
-        "`python -m tools.bench.measuring.orders "
-        f"--runtime {asked.runtime} --processes {asked.processes}"
-        f"{' --disturb' if asked.disturb else ''}`: "
-        f"{first['environment']['cpu']}, {first['environment']['runtime_version']}, "
-        f"{len(first['models'])} files, {SPEC['max_rounds']} rounds of {SPEC['runs']} calls, "
-        f"load {first['environment']['load_before']:.2f}; "
-        "CV over processes: median over files (worst file).",
-        "",
-        "| burst order | plain median | minimum | ratio to the reference "
-        "| spread of rounds | ratio against sandwich |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    base = _ratios(found["sandwich"])
-    for order, results in found.items():
-        ratios = _ratios(results)
+def write_report(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> str:
+    """Append a section for one run of this program to the results file, and return it."""
+    first = next(iter(results.values()))[0]
+    baseline = _ratios(results["sandwich"])
+    rows: list[tuple[str, ...]] = []
+    for order, processes in results.items():
+        ratios = _ratios(processes)
         bias = statistics.median(
-            statistics.median(ratios[name]) / statistics.median(base[name]) - 1 for name in base
+            statistics.median(ratios[name]) / statistics.median(baseline[name]) - 1
+            for name in baseline
         )
-        cells = [
-            _spread(_by_name(results, lambda model: statistics.median(_samples(model)))),
-            _spread(_by_name(results, lambda model: min(_samples(model)))),
-            _spread(ratios),
-            f"{_round_spread(results):.1%}",
-        ]
-        lines.append(f"| {order} | {' | '.join(cells)} | {bias:+.1%} |")
-    return "\n".join([*lines, ""])
+        rows.append(
+            (
+                order,
+                _cv(_by_name(processes, lambda model: statistics.median(_samples(model)))),
+                _cv(_by_name(processes, lambda model: min(_samples(model)))),
+                _cv(ratios),
+                f"{_round_spread(processes):.1%}",
+                f"{bias:+.1%}",
+            )
+        )
+    titles = (
+        "burst order",
+        "plain median",
+        "minimum",
+        "ratio to the reference",
+        "spread of rounds",
+        "ratio against sandwich",
+    )
+    return write_results(
+        RESULTS,
+        f"{options.runtime}, {'disturbed' if options.disturb else 'nothing else started'}",
+        command(
+            __file__,
+            f"--runtime {options.runtime} --processes {options.processes}",
+            "--disturb" if options.disturb else "",
+        ),
+        f"{len(first['models'])} files, {SPEC['max_rounds']} rounds of {SPEC['runs']} calls. "
+        "CV over processes: median over files (worst file).",
+        table(titles, rows),
+        conditions=f"{first['environment']['runtime_version']}, "
+        f"load {first['environment']['load_before']:.2f}",
+        append=True,
+    )
 
 
 def _ratios(results: list[dict[str, Any]]) -> dict[str, list[float]]:
-    return _by_name(
-        results,
-        lambda model: statistics.median(
-            statistics.median(round["samples_ms"]) / statistics.median(round["reference_ms"])
-            for round in model["rounds"]
-        ),
-    )
+    return _by_name(results, lambda model: statistics.median(_round_ratios(model)))
+
+
+def _round_ratios(model: dict[str, Any]) -> list[float]:
+    """Return the ratio to the reference in each round of a process."""
+    return [
+        statistics.median(round["samples_ms"]) / statistics.median(round["reference_ms"])
+        for round in model["rounds"]
+    ]
 
 
 def _round_spread(results: list[dict[str, Any]]) -> float:
     spreads: list[float] = []
     for model in (model for result in results for model in result["models"]):
-        ratios = sorted(
-            statistics.median(round["samples_ms"]) / statistics.median(round["reference_ms"])
-            for round in model["rounds"]
-        )
+        ratios = sorted(_round_ratios(model))
         spread = quantile(ratios, 0.75) - quantile(ratios, 0.25)
         spreads.append(spread / statistics.median(ratios))
     return statistics.median(spreads)
@@ -233,29 +240,9 @@ def _samples(model: dict[str, Any]) -> list[float]:
     return [sample for round in model["rounds"] for sample in round["samples_ms"]]
 
 
-def _spread(values: dict[str, list[float]]) -> str:
+def _cv(values: dict[str, list[float]]) -> str:
     spreads = [statistics.stdev(v) / statistics.fmean(v) for v in values.values()]
     return f"{statistics.median(spreads):.1%} ({max(spreads):.1%})"
-
-
-@contextmanager
-def disturbance() -> Iterator[None]:
-    """Let one process a core compute and sleep, each for 0.05 to 1.5 s."""
-    code = (
-        "import random, time\n"
-        "while True:\n"
-        "    end = time.time() + random.uniform(0.05, 1.5)\n"
-        "    while time.time() < end: sum(range(10000))\n"
-        "    time.sleep(random.uniform(0.05, 1.5))\n"
-    )
-    busy = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)]
-    try:
-        time.sleep(0.5)
-        yield
-    finally:
-        for process in busy:
-            process.terminate()
-            process.wait()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 
     python -m tools.bench.measuring.repeatability [--comparisons 10] [--pairs 200] [--quiet]
 
-Builds a network and, of slightly larger ones, the one that takes 5 % longer (found by a long
-interleaved run). Then makes independent comparisons, each in fresh processes, while another process
-computes and sleeps on every other core (``--quiet``: not), and reports the coefficient of variation
-(CV) over the comparisons and how often the sign was right, of
+Builds a network and, among slightly larger ones, the one that takes 5 % longer according to a long
+interleaved run. It then makes independent comparisons in fresh processes, while another process
+computes and sleeps on each other core (not with ``--quiet``). For each policy it reports the
+coefficient of variation (CV) over the comparisons, and how often the sign was right:
 
-* one after the other: the median of ``pairs`` calls of each model, each in an own process;
+* one after the other: the median of ``pairs`` calls of each model, each in a process of its own;
 * one after the other, minima instead of medians;
-* interleaved, ratio of medians: both in one process, call by call in changing order;
+* interleaved, ratio of medians: both in one process, call by call in alternating order;
 * interleaved, median of paired ratios: the same calls;
 * `hwnas benchmark`: rounds in five processes, both models beside the reference.
 
@@ -21,28 +21,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hwnas.devices.fingerprint import hardware
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.devices.worker.rounds import timed_ms
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.measurement.measurement import compare
+from tools.lib.busy import busy_cores
+from tools.lib.results import command, results_folder, table, write_results
 
-RESULTS = Path(__file__).parent / "results" / "repeatability.md"
-WANTED = 1.05
+RESULTS = results_folder(__file__) / "repeatability.md"
+TARGET_RATIO = 1.05
 WIDTHS = range(33, 49)
-"""Widths that the slower network is looked for among; the faster one's is 32."""
+"""Widths among which the slower network is chosen; that of the faster network is 32."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,36 +51,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--quiet", action="store_true", help="leave the other cores alone")
     parser.add_argument("--child", help="be a worker (the program calls itself)")
-    asked = parser.parse_args(arguments)
-    if asked.child:
-        print(json.dumps(child(json.loads(asked.child))))
+    options = parser.parse_args(arguments)
+    if options.child:
+        print(json.dumps(child(json.loads(options.child))))
         return
     with TemporaryDirectory() as folder:
         fast, slow, ratio = two_networks(Path(folder))
-        with nullcontext() if asked.quiet else stress():
-            found = collect(fast, slow, asked)
-    text = table(found, ratio, asked)
-    print(text)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a", encoding="utf-8") as file:
-        file.write(text + "\n")
+        other_cores = sorted(os.sched_getaffinity(0))[:-1]
+        with nullcontext() if options.quiet else busy_cores(other_cores):
+            ratios = collect(fast, slow, options)
+    print(write_report(ratios, ratio, options))
 
 
 def two_networks(folder: Path) -> tuple[Path, Path, float]:
-    """Return a network, one that takes `WANTED` as long, and the ratio found in a long run."""
-    fast = _compiled(folder / "fast.onnx", 32)
-    ratios: dict[Path, float] = {}
-    for width in WIDTHS:
-        file = _compiled(folder / f"{width}.onnx", width)
-        ratios[file] = paired_ratio(_ask("interleaved", [fast, file], 400))
-    nearest = sorted(ratios, key=lambda file: abs(ratios[file] - WANTED))[:2]
-    found = {file: paired_ratio(_ask("interleaved", [fast, file], 3000)) for file in nearest}
-    slow = min(found, key=lambda file: abs(found[file] - WANTED))
-    return fast, slow, found[slow]
+    """Return a network, one that takes `TARGET_RATIO` as long, and their ratio in a long run."""
+    fast = _compile(folder / "fast.onnx", 32)
+
+    def measure(files: Sequence[Path], calls: int) -> dict[Path, float]:
+        return {file: paired_ratio(_time([fast, file], calls)) for file in files}
+
+    def nearest(ratios: dict[Path, float], count: int) -> list[Path]:
+        return sorted(ratios, key=lambda file: abs(ratios[file] - TARGET_RATIO))[:count]
+
+    files = [_compile(folder / f"{width}.onnx", width) for width in WIDTHS]
+    ratios = measure(nearest(measure(files, 400), 2), 3000)
+    [slow] = nearest(ratios, 1)
+    return fast, slow, ratios[slow]
 
 
-def _compiled(path: Path, width: int) -> Path:
-    """Write convolutions of fixed width, and one of ``width`` in which the networks differ."""
+def _compile(path: Path, width: int) -> Path:
+    """Write a network of convolutions whose last but one has ``width`` channels."""
     from torch import nn
 
     from hwnas.export.compile import compile_model
@@ -93,13 +93,13 @@ def _compiled(path: Path, width: int) -> Path:
     return path
 
 
-def collect(fast: Path, slow: Path, asked: argparse.Namespace) -> dict[str, list[float]]:
-    """Return the slow model's time over the fast one's, by policy, for each comparison."""
-    found: dict[str, list[float]] = {}
-    for number in range(asked.comparisons):
-        a = _ask("alone", [fast], asked.pairs)[0]
-        b = _ask("alone", [slow], asked.pairs)[0]
-        both = _ask("interleaved", [fast, slow], asked.pairs)
+def collect(fast: Path, slow: Path, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Return the slow model's time over the fast model's in each comparison, by policy."""
+    ratios: dict[str, list[float]] = {}
+    for number in range(options.comparisons):
+        a = _time([fast], options.pairs)[0]
+        b = _time([slow], options.pairs)[0]
+        both = _time([fast, slow], options.pairs)
         policies: dict[str, Callable[[], float]] = {
             "one after the other, medians": lambda a=a, b=b: _ratio(statistics.median, a, b),
             "one after the other, minima": lambda a=a, b=b: _ratio(min, a, b),
@@ -108,10 +108,10 @@ def collect(fast: Path, slow: Path, asked: argparse.Namespace) -> dict[str, list
             "hwnas benchmark": lambda n=number: by_hwnas(fast, slow, n),
         }
         for name, policy in policies.items():
-            found.setdefault(name, []).append(policy())
-        print(f"{number + 1}/{asked.comparisons}", end=" ", file=sys.stderr, flush=True)
+            ratios.setdefault(name, []).append(policy())
+        print(f"{number + 1}/{options.comparisons}", end=" ", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return found
+    return ratios
 
 
 def _ratio(
@@ -131,14 +131,15 @@ def by_hwnas(fast: Path, slow: Path, seed: int) -> float:
     return compare(b, a).ratio
 
 
-def _ask(how: str, files: list[Path], calls: int) -> list[list[float]]:
-    request = json.dumps({"how": how, "files": [str(file) for file in files], "calls": calls})
-    command = [sys.executable, "-m", "tools.bench.measuring.repeatability", "--child", request]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def _time(files: list[Path], calls: int) -> list[list[float]]:
+    """Run `child` in a fresh process."""
+    request = json.dumps({"files": [str(file) for file in files], "calls": calls})
+    program = [sys.executable, "-m", "tools.bench.measuring.repeatability", "--child", request]
+    return json.loads(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
 
 
 def child(request: dict[str, Any]) -> list[list[float]]:
-    """Time files call by call on the last core, the order within a pair alternating; ms."""
+    """Return the times of the calls of each file in ms; calls take turns on the last core."""
     import numpy as np
 
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -152,56 +153,43 @@ def child(request: dict[str, Any]) -> list[list[float]]:
         calls += 1
     samples: list[list[float]] = [[] for _ in models]
     for call in range(request["calls"]):
-        places = range(len(models)) if call % 2 else reversed(range(len(models)))
-        for place in places:
-            samples[place] += timed_ms(models[place].run, 1)
+        order = range(len(models)) if call % 2 else reversed(range(len(models)))
+        for index in order:
+            samples[index] += timed_ms(models[index].run, 1)
     return samples
 
 
-def table(found: dict[str, list[float]], ratio: float, asked: argparse.Namespace) -> str:
-    """Return the Markdown section of one run of this program."""
-    options = f"--comparisons {asked.comparisons} --pairs {asked.pairs}"
-    options += " --quiet" if asked.quiet else ""
-    stressed = "nothing else started" if asked.quiet else "stress on every other core"
-    lines = [
-        f"## {time.strftime('%Y-%m-%d')}, {stressed}",
-        "",
-        f"`python -m tools.bench.measuring.repeatability {options}`: {hardware()}, Python "
-        f"{platform.python_version()}, load {os.getloadavg()[0]:.1f}. The slower model takes "
-        f"{ratio:.3f} times as long by 3000 interleaved pairs on the machine as it was.",
-        "",
-        "| policy | median ratio | CV of the ratio | lowest | highest | sign right |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, ratios in found.items():
-        spread = statistics.stdev(ratios) / statistics.fmean(ratios)
-        right = sum(one > 1 for one in ratios)
-        lines.append(
-            f"| {name} | {statistics.median(ratios):.3f} | {spread:.1%} | {min(ratios):.3f} "
-            f"| {max(ratios):.3f} | {right} of {len(ratios)} |"
+def write_report(
+    ratios: dict[str, list[float]], long_run_ratio: float, options: argparse.Namespace
+) -> str:
+    """Append a section for one run of this program to the results file, and return it."""
+    rows = [
+        (
+            policy,
+            f"{statistics.median(values):.3f}",
+            f"{statistics.stdev(values) / statistics.fmean(values):.1%}",
+            f"{min(values):.3f}",
+            f"{max(values):.3f}",
+            f"{sum(value > 1 for value in values)} of {len(values)}",
         )
-    return "\n".join([*lines, ""])
-
-
-@contextmanager
-def stress() -> Iterator[None]:
-    """Let one process on each core but the last compute and sleep, each for 0.05 to 1.5 s."""
-    code = (
-        "import os, random, sys, time\n"
-        "os.sched_setaffinity(0, {int(sys.argv[1])})\n"
-        "while True:\n"
-        "    end = time.time() + random.uniform(0.05, 1.5)\n"
-        "    while time.time() < end: sum(range(10000))\n"
-        "    time.sleep(random.uniform(0.05, 1.5))\n"
+        for policy, values in ratios.items()
+    ]
+    titles = ("policy", "median ratio", "CV of the ratio", "lowest", "highest", "sign right")
+    load = "nothing else started" if options.quiet else "stress on every other core"
+    return write_results(
+        RESULTS,
+        f"{time.strftime('%Y-%m-%d')}, {load}",
+        command(
+            __file__,
+            f"--comparisons {options.comparisons} --pairs {options.pairs}",
+            "--quiet" if options.quiet else "",
+        ),
+        f"The slower model takes {long_run_ratio:.3f} times as long in 3000 interleaved pairs, "
+        "measured before the stress was started.",
+        table(titles, rows),
+        conditions=f"load {os.getloadavg()[0]:.1f}",
+        append=True,
     )
-    cores = sorted(os.sched_getaffinity(0))[:-1]
-    busy = [subprocess.Popen([sys.executable, "-c", code, str(core)]) for core in cores]
-    try:
-        yield
-    finally:
-        for process in busy:
-            process.terminate()
-            process.wait()
 
 
 if __name__ == "__main__":

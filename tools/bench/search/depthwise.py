@@ -1,16 +1,15 @@
-"""A training step of depthwise convolutions, ours beside PyTorch's own.
+"""How fast is a training step of our depthwise convolution beside PyTorch's own?
 
     OMP_NUM_THREADS=1 python -m tools.bench.search.depthwise
 
-Forward and backward pass of one layer, 64 images, channels last, one thread; both in turns. Writes
-``tools/bench/search/results/depthwise.md``.
+Times the forward and backward pass of one layer on 64 images, channels last, with one thread; both
+implementations take turns. Writes ``tools/bench/search/results/depthwise.md``.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
-from datetime import date
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -18,44 +17,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hwnas.devices.fingerprint import hardware
 from hwnas.nn.depthwise import depthwise_conv2d
 from hwnas.training.loop import keep_freed_memory
+from tools.lib.results import command, results_folder, table, write_results
 
-LAYERS = ((384, 4, 5), (240, 4, 7), (120, 4, 5), (120, 2, 3), (72, 6, 7), (144, 7, 7),
-          (144, 7, 5), (144, 7, 3), (48, 14, 5))  # fmt: skip
+LAYERS = (
+    (384, 4, 5),
+    (240, 4, 7),
+    (120, 4, 5),
+    (120, 2, 3),
+    (72, 6, 7),
+    (144, 7, 7),
+    (144, 7, 5),
+    (144, 7, 3),
+    (48, 14, 5),
+)
 """Channels, height and width, kernel size; the last two are oneDNN's in both columns."""
-ROUNDS = 15
-OUT = Path(__file__).parent / "results" / "depthwise.md"
+WARMUP_ROUNDS, ROUNDS = 2, 13
+RESULTS = results_folder(__file__) / "depthwise.md"
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    ).parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    lines = [
-        "| channels | map | kernel | PyTorch, ms | ours, ms | ratio |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows: list[tuple[str, ...]] = []
     for channels, size, kernel_size in LAYERS:
         images = torch.randn(64, channels, size, size).to(memory_format=torch.channels_last)
         weight = torch.randn(channels, 1, kernel_size, kernel_size)
         rounds = [
-            tuple(_step_ms(one, images, weight) for one in (_pytorch, depthwise_conv2d))
-            for _ in range(ROUNDS)
-        ]
-        theirs, ours = (median(column) for column in zip(*rounds[2:], strict=True))
-        ratio = median(a / b for a, b in rounds[2:])
-        told = f"{theirs:.2f} | {ours:.2f} | {ratio:.1f}"
-        lines.append(f"| {channels} | {size}x{size} | {kernel_size} | {told} |")
-    table = "\n".join(lines)
-    print(table)
-    head = (
-        "# Training a depthwise layer\n\n`OMP_NUM_THREADS=1 PYTHONPATH=. python "
-        f"tools/bench/search/depthwise.py`, {date.today()}, {hardware()}, torch "
-        f"{torch.__version__}.\n\n"
-        f"Ratio: PyTorch's time over ours, median of {ROUNDS - 2} rounds in turns."
+            (_step_ms(_pytorch, images, weight), _step_ms(depthwise_conv2d, images, weight))
+            for _ in range(WARMUP_ROUNDS + ROUNDS)
+        ][WARMUP_ROUNDS:]
+        pytorch_ms, own_ms = (median(column) for column in zip(*rounds, strict=True))
+        ratio = median(pytorch / own for pytorch, own in rounds)
+        layer = str(channels), f"{size}x{size}", str(kernel_size)
+        rows.append((*layer, f"{pytorch_ms:.2f}", f"{own_ms:.2f}", f"{ratio:.1f}"))
+    text = write_results(
+        RESULTS,
+        "Training a depthwise layer",
+        "OMP_NUM_THREADS=1 " + command(__file__),
+        f"Ratio: PyTorch's time over ours, median of {ROUNDS} rounds in turns.",
+        table(("channels", "map", "kernel", "PyTorch, ms", "ours, ms", "ratio"), rows),
+        conditions=f"torch {torch.__version__}",
     )
-    OUT.write_text(f"{head}\n\n{table}\n")
+    print(text)
 
 
 def _pytorch(images: Tensor, weight: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""Memory and time of search steps by the number of candidates; one path against all paths.
+"""How do memory and time of a search step grow with the number of candidates?
 
     OMP_NUM_THREADS=1 python -m tools.bench.search.memory [--json OUT]
 
-Writes tools/bench/search/results/memory.md. Every case runs in a process of its own, forked before
-anything was computed, so that its peak of memory is its own.
+Compares steps that compute one path with a step that computes all of them, as DARTS does. Writes
+``tools/bench/search/results/memory.md``. Each case runs in a process of its own, forked before
+anything was computed, so that its peak memory is its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import multiprocessing
 import resource
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -30,102 +30,117 @@ from hwnas.nn.build import build
 from hwnas.nn.supernet import MixedOp, Supernet
 from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
-from tools.lib.latency.score import hardware, table
+from tools.lib.results import command, results_folder, sections, table, write_results
 
-RESULTS = Path(__file__).parent / "results" / "memory.md"
-COUNTS = tuple(range(2, 10))
-BATCH, SIZE = 16, 32
+RESULTS = results_folder(__file__) / "memory.md"
+CANDIDATE_COUNTS = tuple(range(2, 10))
+BATCH_SIZE, IMAGE_SIZE = 16, 32
 CANDIDATES = tuple(
     Candidate("mbconv", kernel, 6, activation)
     for activation in ("relu6", "relu", "hswish")
     for kernel in (3, 5, 7)
 )
-"""Nine of one width, so that their number alone matters; the path is always the first."""
-STEPS = ("plain training", "weight step", "architecture step", "two paths", "all paths")
+"""Nine candidates of one width, so that only their number matters; the path is always the first."""
+PLAIN = "plain training"
+SEARCH_STEPS = ("weight step", "architecture step", "two paths", "all paths")
 
 
 @click.command()
-@click.option("--rounds", default=9, show_default=True, help="Steps that are timed.")
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@click.option("--rounds", default=9, show_default=True, help="Number of timed steps.")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Write the values as JSON.")
 def main(rounds: int, out: Path | None) -> None:
     """Measure every step for every number of candidates."""
-    found = {
-        (name, count): _alone(name, count, rounds)
-        for name in STEPS
-        for count in (COUNTS if name != STEPS[0] else COUNTS[:1])
-    }
-    plain = found[STEPS[0], COUNTS[0]]
-    sections: list[str] = []
-    for figure, title, unit in (
-        ("activation_bytes", "Activations kept for going back, MB", 1e6),
-        ("rss_bytes", "Peak of resident memory over that before the step, MB", 1e6),
+    cases = [(PLAIN, CANDIDATE_COUNTS[0])]
+    cases += [(step, count) for step in SEARCH_STEPS for count in CANDIDATE_COUNTS]
+    results = {case: run_forked(_measure, *case, rounds) for case in cases}
+    plain = results[cases[0]]
+    titles = ["step", *(f"{count} candidates" for count in CANDIDATE_COUNTS), "one network"]
+    tables: list[tuple[str, str]] = []
+    for quantity, title, unit in (
+        ("activation_bytes", "Activations kept for the backward pass, MB", 1e6),
+        ("rss_bytes", "Peak resident memory above that before the step, MB", 1e6),
         ("step_s", f"Time of a step (median of {rounds}), ms", 1e-3),
     ):
-        rows: list[list[object]] = [[STEPS[0], *["-"] * len(COUNTS), f"{plain[figure] / unit:.1f}"]]
-        for name in STEPS[1:]:
-            values = [found[name, count][figure] for count in COUNTS]
-            cells = [f"{one / unit:.1f} ({one / plain[figure]:.2f})" for one in values]
-            rows.append([name, *cells, ""])
-        titles = ["step", *(f"{count} candidates" for count in COUNTS), "one network"]
-        sections.append(f"## {title}\n\n{table(titles, rows)}")
-    text = (
-        "# Memory and time of search steps\n\n"
-        f"`python -m tools.bench.search.memory --rounds {rounds}`, {date.today()}, {hardware()}, "
-        f"torch {torch.__version__}, one thread.\n\n"
-        f"Ten blocks of MBConv, {SIZE} px, batch {BATCH}; candidates with weights of their own, "
-        "all of expansion 6. In brackets: times plain training of one network of the path. "
-        "Activations are the tensors that autograd keeps, weights excluded: exact, whatever else "
-        "runs. Steps: one path with weight update; one path with the gradient of all logits by "
-        "recomputation (`full`); the same with `two`; all candidates at once with weights and "
-        "logits in one step, as in DARTS.\n\n" + "\n\n".join(sections) + "\n"
+        base = plain[quantity]
+        rows = [[PLAIN, *["-"] * len(CANDIDATE_COUNTS), f"{base / unit:.1f}"]]
+        for step in SEARCH_STEPS:
+            values = [results[step, count][quantity] for count in CANDIDATE_COUNTS]
+            rows.append([step, *(f"{v / unit:.1f} ({v / base:.2f})" for v in values), ""])
+        tables.append((title, table(titles, rows)))
+    text = write_results(
+        RESULTS,
+        "Memory and time of search steps",
+        command(__file__, f"--rounds {rounds}"),
+        f"Ten MBConv blocks, {IMAGE_SIZE} px, batch {BATCH_SIZE}; each candidate has expansion 6 "
+        "and weights of its own. In brackets: multiples of plain training of one network of the "
+        "path. Activations are the tensors that autograd saves, without weights; other programs "
+        "do not affect this number. Steps: one path with a weight update; one path with the "
+        "gradient of all logits by recomputation (`full`); the same with `two`; all candidates at "
+        "once with weights and logits in one step, as in DARTS.",
+        sections(tables),
+        conditions=f"torch {torch.__version__}, one thread",
     )
-    RESULTS.write_text(text)
     click.echo(text)
     if out is not None:
-        write_json(out, [{"step": n, "candidates": c} | row for (n, c), row in found.items()])
+        write_json(out, [{"step": s, "candidates": c} | row for (s, c), row in results.items()])
 
 
-def _alone(name: str, count: int, rounds: int) -> dict[str, float]:
-    """Measure one case in a forked process."""
+def run_forked(run: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what ``run`` returns in a forked process with one thread."""
     context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(name, count, rounds, there))
+    receiver, sender = context.Pipe(duplex=False)
+
+    def send_result() -> None:
+        torch.set_num_threads(1)
+        sender.send(run(*arguments))
+
+    child = context.Process(target=send_result)
     child.start()
-    found = here.recv()
+    result = receiver.recv()
     child.join()
-    click.echo(f"{name}, {count} candidates: {found}", err=True)
-    return found
+    click.echo(f"{run.__name__} {arguments}: {result}", err=True)
+    return result
 
 
-def _measure(name: str, count: int, rounds: int, answer: Any) -> None:
-    torch.set_num_threads(1)
+def _measure(name: str, count: int, rounds: int) -> dict[str, float]:
     torch.manual_seed(0)
     step, weights = _step(name, space(count))
-    before = psutil.Process().memory_info().rss
-    times: list[float] = []
+    before_bytes = psutil.Process().memory_info().rss
+    times_s: list[float] = []
     for _ in range(rounds):
         start = perf_counter()
         step()
-        times.append(perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    kept = kept_bytes(step, weights)  # last: it holds on to what a step would have freed
-    answer.send({"activation_bytes": kept, "rss_bytes": peak - before, "step_s": median(times)})
+        times_s.append(perf_counter() - start)
+    return {
+        "rss_bytes": peak_rss_bytes() - before_bytes,
+        "step_s": median(times_s),
+        # last, as it holds on to tensors that a step would have freed
+        "activation_bytes": activation_bytes(step, weights),
+    }
+
+
+def peak_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def space(count: int) -> MobileSpace:
-    """Return a chain of ten blocks with so many candidates, none of them a skip."""
+    """Return a chain of ten blocks with ``count`` candidates each, none of them a skip."""
     stages = (Stage(16, 2, 1, 2), Stage(24, 3, 2, 3), Stage(40, 3, 2, 3), Stage(64, 2, 1, 2))
-    stem = (Block("conv", 3, 16, 3, 2, 1, SIZE),)
-    return MobileSpace("memory", (3, SIZE, SIZE), 10, stem, stages, CANDIDATES[:count], 128)
+    stem = (Block("conv", 3, 16, 3, 2, 1, IMAGE_SIZE),)
+    return MobileSpace(
+        "memory", (3, IMAGE_SIZE, IMAGE_SIZE), 10, stem, stages, CANDIDATES[:count], 128
+    )
 
 
 def _step(name: str, chain: MobileSpace) -> tuple[Callable[[], object], Sequence[Tensor]]:
-    """Return what runs one step, and the weights (and logits) whose memory does not count."""
-    images, labels = torch.randn(BATCH, 3, SIZE, SIZE), torch.randint(10, (BATCH,))
+    """Return a function that runs one step, and the weights, whose memory is not counted."""
+    images = torch.randn(BATCH_SIZE, 3, IMAGE_SIZE, IMAGE_SIZE)
     images = images.to(memory_format=torch.channels_last)
+    labels = torch.randint(10, (BATCH_SIZE,))
     path = [0] * len(chain.decisions)
-    if name == "plain training":
-        return trained(build(chain.architecture(Genotype(chain.name, tuple(path)))), images, labels)
+    if name == PLAIN:
+        network = build(chain.architecture(Genotype(chain.name, tuple(path))))
+        return training_step(network, images, labels)
     supernet = Supernet(chain, share_weights=False)
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     costs = CostTable(tuple((1.0,) * len(row) for row in chain.options), 0.0)
@@ -141,7 +156,7 @@ def _step(name: str, chain: MobileSpace) -> tuple[Callable[[], object], Sequence
     return lambda: search.architecture_step((images, labels)), list(supernet.parameters())
 
 
-def trained(
+def training_step(
     network: nn.Module, images: Tensor, labels: Tensor
 ) -> tuple[Callable[[], None], Sequence[Tensor]]:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -166,10 +181,10 @@ def _all_paths(
     def step() -> None:
         probs = search.probs
 
-        def mix(place: int, op: MixedOp, x: Tensor, active: int) -> Tensor:
-            total = probs[place, 0] * op(x, 0)
+        def mix(position: int, op: MixedOp, x: Tensor, active: int) -> Tensor:
+            total = probs[position, 0] * op(x, 0)
             for candidate in range(1, len(op)):
-                total = total + probs[place, candidate] * op(x, candidate)
+                total = total + probs[position, candidate] * op(x, candidate)
             return total
 
         sgd.zero_grad(set_to_none=True)
@@ -182,22 +197,22 @@ def _all_paths(
     return step, list(supernet.parameters())
 
 
-def kept_bytes(step: Callable[[], object], weights: Sequence[Tensor]) -> int:
-    """Return the bytes of the storages that autograd keeps in a step, without weights."""
-    known = {weight.untyped_storage().data_ptr() for weight in weights}
-    kept: dict[int, int] = {}
+def activation_bytes(step: Callable[[], object], weights: Sequence[Tensor]) -> int:
+    """Return the bytes of the storages that autograd saves in a step, without those of weights."""
+    excluded = {weight.untyped_storage().data_ptr() for weight in weights}
+    sizes: dict[int, int] = {}
     alive: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in excluded:
+            sizes[storage.data_ptr()] = storage.nbytes()
             alive.append(tensor)  # so that no address is used twice
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         step()
-    return sum(kept.values())
+    return sum(sizes.values())
 
 
 if __name__ == "__main__":

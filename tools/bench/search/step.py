@@ -1,17 +1,15 @@
-"""Time and memory of one search step on cells, beside plain training of the derived network.
+"""How much time and memory does a search step on cells take beside plain training?
 
     OMP_NUM_THREADS=1 python -m tools.bench.search.step [--rounds 3] [--json OUT]
 
-Writes results/step.md. Times are of one process in which all methods take turns, in
-processor seconds, so that other programs disturb little; every memory is of a process of its own.
+Writes ``tools/bench/search/results/step.md``. All methods are timed in one process, where they take
+turns, in processor seconds, so that other programs have little effect. The memory of each method is
+that of a process of its own.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -25,17 +23,24 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.build import build
+from hwnas.search.cells.darts import Darts
+from hwnas.search.cells.ista.one_stage import IstaOneStage
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import CellSpace, cell_space
 from hwnas.training.loader import Batch
 from hwnas.training.loop import keep_freed_memory
-from tools.bench.search.memory import kept_bytes, trained
-from tools.lib.latency.score import hardware, table
+from tools.bench.search.memory import (
+    PLAIN,
+    activation_bytes,
+    peak_rss_bytes,
+    run_forked,
+    training_step,
+)
+from tools.lib.results import command, results_folder, table, write_results
 
-RESULTS = Path(__file__).parent / "results" / "step.md"
-SIZE = 32
-PLAIN = "plain training"
+RESULTS = results_folder(__file__) / "step.md"
+IMAGE_SIZE = 32
 METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "DARTS, first order": ("darts", {}),
     "DARTS, second order": ("darts-2", {}),
@@ -45,11 +50,11 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "ProxylessNAS": ("proxyless", {}),
     "ProxylessNAS, two paths": ("proxyless", {"estimator": "two"}),
 }
-"""Strategy and its options."""
+"""Strategy and its options, by the name in the table."""
 
 
 class Steps(NamedTuple):
-    """What one method does with a batch; the tensors' memory is that of weights, not of steps."""
+    """The steps of one method on a batch, and its weights, whose memory is not counted."""
 
     weight: Callable[[], object]
     architecture: Callable[[], object] | None
@@ -57,22 +62,22 @@ class Steps(NamedTuple):
 
 
 @click.command()
-@click.option("--rounds", default=3, show_default=True, help="Turns of each method.")
+@click.option("--rounds", default=3, show_default=True, help="Timed steps of each method.")
 @click.option("--batch", default=32, show_default=True)
 @click.option("--channels", default=8, show_default=True)
 @click.option("--layers", default=5, show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path))
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Write the values as JSON.")
 def main(rounds: int, batch: int, channels: int, layers: int, out: Path | None) -> None:
     """Measure a weight step and an architecture step of every method."""
     size = channels, layers, batch
-    memory = {name: _alone(_memory, name, size) for name in (PLAIN, *METHODS)}
-    times_s = _alone(_times, rounds, size)
-    plain_s, plain = sum(times_s[PLAIN]), memory[PLAIN]
-    darts = memory["DARTS, first order"]
-    rows: list[list[object]] = []
+    memory = {name: run_forked(_memory, name, size) for name in (PLAIN, *METHODS)}
+    times_s = run_forked(_times_s, rounds, size)
+    plain_s, plain_bytes = sum(times_s[PLAIN]), memory[PLAIN]["activation_bytes"]
+    darts_bytes = memory["DARTS, first order"]["activation_bytes"]
+    rows: list[list[str]] = []
     for name in (PLAIN, *METHODS):
         weight_s, arch_s = times_s[name]
-        kept, peak = memory[name]["kept_bytes"], memory[name]["rss_bytes"]
+        saved_bytes, peak_bytes = memory[name]["activation_bytes"], memory[name]["rss_bytes"]
         rows.append(
             [
                 name,
@@ -80,68 +85,61 @@ def main(rounds: int, batch: int, channels: int, layers: int, out: Path | None) 
                 f"{arch_s * 1e3:.0f} ({arch_s / plain_s:.2f})" if arch_s else "-",
                 f"{(weight_s + arch_s / 2) / plain_s:.2f}",
                 f"{(weight_s + arch_s) / plain_s:.2f}",
-                f"{kept / 1e6:.1f} ({kept / plain['kept_bytes']:.2f})",
-                f"{kept / darts['kept_bytes']:.2f}",
-                f"{peak / 1e6:.0f}",
+                f"{saved_bytes / 1e6:.1f} ({saved_bytes / plain_bytes:.2f})",
+                f"{saved_bytes / darts_bytes:.2f}",
+                f"{peak_bytes / 1e6:.0f}",
             ]
         )
     titles = [
-        "method", "weight step, ms", "architecture step, ms", "2:1", "1:1",
-        "activations, MB", "of DARTS", "peak, MB",
-    ]  # fmt: skip
-    text = (
-        "# A search step on cells\n\n"
-        f"`python -m tools.bench.search.step --rounds {rounds} --batch {batch} "
-        f"--channels {channels} --layers {layers}`, {date.today()}, {hardware()}, "
-        f"torch {torch.__version__}, one thread.\n\n"
-        f"{layers} cells, {channels} channels wide at first, {SIZE} px, batch {batch}. Plain "
-        "training is that of the network that ISTA-NAS computes at the time. In brackets: times "
-        "plain training. Steps are medians of processor time, the methods taking turns. `2:1`: two "
-        "weight steps to one architecture step, as the search loop does, by weight step; `1:1`: as "
-        "in the papers. Activations are the tensors that autograd keeps in the larger of the two "
-        "steps, weights excluded; `of DARTS`: as a share of the first order's. Peak: resident "
-        "memory over that before the steps. ISTA's one-stage search has one level: its weight step "
-        "decides too.\n\n" + table(titles, rows) + "\n"
+        "method",
+        "weight step, ms",
+        "architecture step, ms",
+        "2:1",
+        "1:1",
+        "activations, MB",
+        "of DARTS",
+        "peak, MB",
+    ]
+    text = write_results(
+        RESULTS,
+        "A search step on cells",
+        command(
+            __file__,
+            f"--rounds {rounds} --batch {batch} --channels {channels} --layers {layers}",
+        ),
+        f"{layers} cells, {channels} channels in the first, {IMAGE_SIZE} px, batch {batch}. Plain "
+        "training is that of the network that ISTA-NAS computes at its start. In brackets: "
+        "multiples of plain training. Times are medians of processor time; the methods take turns. "
+        "`2:1`: two weight steps per architecture step, as in the search loop, divided by the "
+        "number of weight steps; `1:1`: as in the papers. Activations are the tensors that "
+        "autograd saves in the larger of the two steps, without weights; `of DARTS`: as a share of "
+        "the first order's. Peak: resident memory above that before the steps. The one-stage "
+        "search of ISTA-NAS has one level: its weight step trains the architecture too.",
+        table(titles, rows),
+        conditions=f"torch {torch.__version__}, one thread",
     )
-    RESULTS.write_text(text)
     click.echo(text)
     if out is not None:
         write_json(out, {"times_s": times_s, "memory": memory, "size": size})
 
 
-def _alone(run: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what ``run`` returns in a forked process."""
-    here, there = multiprocessing.get_context("fork").Pipe(duplex=False)
-
-    def answer() -> None:
-        torch.set_num_threads(1)
-        keep_freed_memory()
-        there.send(run(*arguments))
-
-    child = multiprocessing.get_context("fork").Process(target=answer)
-    child.start()
-    found = here.recv()
-    child.join()
-    click.echo(f"{run.__name__} {arguments}: {found}", err=True)
-    return found
-
-
-def _times(rounds: int, size: tuple[int, int, int]) -> dict[str, tuple[float, float]]:
+def _times_s(rounds: int, size: tuple[int, int, int]) -> dict[str, tuple[float, float]]:
     """Return the median processor seconds of a weight step and an architecture step."""
-    steps = {name: _steps(name, size) for name in (PLAIN, *METHODS)}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    keep_freed_memory()
+    methods = {name: _steps(name, size) for name in (PLAIN, *METHODS)}
+    times_s: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
     for turn in range(rounds + 1):
-        for name, one in steps.items():
-            taken = _taken(one.weight), _taken(one.architecture)
+        for name, steps in methods.items():
+            pair = _cpu_s(steps.weight), _cpu_s(steps.architecture)
             if turn:  # the first turn allocates
-                found[name].append(taken)
+                times_s[name].append(pair)
     return {
-        name: (median(one[0] for one in taken), median(one[1] for one in taken))
-        for name, taken in found.items()
+        name: (median(weight_s for weight_s, _ in pairs), median(arch_s for _, arch_s in pairs))
+        for name, pairs in times_s.items()
     }
 
 
-def _taken(step: Callable[[], object] | None) -> float:
+def _cpu_s(step: Callable[[], object] | None) -> float:
     if step is None:
         return 0.0
     start = process_time()
@@ -150,51 +148,50 @@ def _taken(step: Callable[[], object] | None) -> float:
 
 
 def _memory(name: str, size: tuple[int, int, int]) -> dict[str, float]:
-    one = _steps(name, size)
-    before = psutil.Process().memory_info().rss
-    one.weight()
-    if one.architecture is not None:
-        one.architecture()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    both = [step for step in (one.weight, one.architecture) if step is not None]
-    kept = max(kept_bytes(step, one.weights) for step in both)
-    return {"kept_bytes": kept, "rss_bytes": peak - before}
+    keep_freed_memory()
+    steps = _steps(name, size)
+    before_bytes = psutil.Process().memory_info().rss
+    both = [step for step in (steps.weight, steps.architecture) if step is not None]
+    for step in both:
+        step()
+    peak_bytes = peak_rss_bytes() - before_bytes
+    saved_bytes = max(activation_bytes(step, steps.weights) for step in both)
+    return {"activation_bytes": saved_bytes, "rss_bytes": peak_bytes}
 
 
 def _steps(name: str, size: tuple[int, int, int]) -> Steps:
     channels, layers, count = size
     torch.manual_seed(0)
-    images = torch.randn(count, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
+    images = torch.randn(count, 3, IMAGE_SIZE, IMAGE_SIZE).to(memory_format=torch.channels_last)
     batch = images, torch.randint(10, (count,))
     space = _space("cells", channels, layers)
     if name == PLAIN:
-        chosen = Genotype(space.name, _begun("ista", {}, space).choices)
-        step, weights = trained(build(space.architecture(chosen)), *batch)
+        genotype = Genotype(space.name, _begin("ista", {}, space).choices)
+        step, weights = training_step(build(space.architecture(genotype)), *batch)
         return Steps(step, None, list(weights))
     strategy_name, options = METHODS[name]
     if strategy_name == "ista-one-stage":
         space = _space("cells-norm", channels, layers)
-    return _searching(_begun(strategy_name, options, space), batch)
+    return _search_steps(_begin(strategy_name, options, space), batch)
 
 
-def _searching(strategy: Any, batch: Batch) -> Steps:
+def _search_steps(strategy: Any, batch: Batch) -> Steps:
     strategy.begin_epoch(False)
-    if hasattr(strategy, "eigen_stop"):
-        strategy._measure_curvature = False  # once an epoch, no part of a step
-    one_level = hasattr(strategy, "settled")
+    if isinstance(strategy, Darts):
+        strategy._measure_curvature = False  # once per epoch, so it is no part of a step
     return Steps(
         lambda: strategy.weight_step(batch, 0.01),
-        None if one_level else lambda: strategy.architecture_step(batch),
+        None if isinstance(strategy, IstaOneStage) else lambda: strategy.architecture_step(batch),
         list(strategy.supernet.parameters()),
     )
 
 
 def _space(name: str, channels: int, layers: int) -> CellSpace:
     kinds: Any = {"cells": "none", "cells-norm": "pool and skip"}
-    return cell_space((3, SIZE, SIZE), 10, channels, layers, norm=kinds[name])
+    return cell_space((3, IMAGE_SIZE, IMAGE_SIZE), 10, channels, layers, norm=kinds[name])
 
 
-def _begun(name: str, options: dict[str, str], space: CellSpace) -> Any:
+def _begin(name: str, options: dict[str, str], space: CellSpace) -> Any:
     torch.manual_seed(0)
     costs = cost_table(space, lambda block: block.macs / 1e6, 0.0)
     budget_ms = costs.network_ms(space.default.choices)
