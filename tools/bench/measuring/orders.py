@@ -199,7 +199,7 @@ def write_report(results: dict[str, list[dict[str, Any]]], options: argparse.Nam
         f"{len(first['models'])} files, {SPEC['max_rounds']} rounds of {SPEC['runs']} calls. "
         "CV over processes: median over files (worst file).",
         table(titles, rows),
-        conditions=f"{first['environment']['runtime_version']}, "
+        conditions=f"{options.runtime} {first['environment']['runtime_version']}, "
         f"load {first['environment']['load_before']:.2f}",
         append=True,
     )
