@@ -19,7 +19,7 @@ import numpy as np
 
 def main(archive: str, folder: str, package: str) -> None:
     sys.path.insert(0, archive)
-    worker = importlib.import_module("hwnas.devices.worker.model")
+    worker = importlib.import_module("hwnas.devices.worker.runtimes.open")
     assert importlib.util.find_spec("ai_edge_litert") is None, "not another runtime"
     for path in sorted(Path(folder).glob("*.tflite")):
         model = worker.open_model(str(path), "litert")
