@@ -10,10 +10,8 @@ import msgspec
 import numpy as np
 from scipy import stats
 
-from hwnas.devices.fingerprint import hardware  # noqa: F401  # for tools.bench.search
 from hwnas.latency_models.model import Predictions
 from tools.lib.latency.bench import Floats
-from tools.lib.results import table  # noqa: F401  # for tools.bench.search
 
 FIGURES = ("±5 %", "±10 %", "RMSPE", "Spearman", "cover 90", "passed", "refused", "passed at 90 %")
 """In percent, except Spearman's rank correlation. The budget is the median latency. ``passed``:
