@@ -2,141 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import msgspec
 
 from hwnas.errors import UsageError
-from hwnas.specialize.spec import (
-    Budget,
-    EffortName,
-    Milliseconds,
-    Precision,
-    RunSpec,
-    Scalar,
-    Share,
-    read_spec,
+from hwnas.specialize.spec import EffortName, Precision, RunSpec, Scalar, read_spec
+from hwnas.specialize.values import (
+    BUDGET_FORM,
+    format_budget,
+    format_share,
+    list_parser,
+    list_writer,
+    parse_budget,
+    parse_count,
+    parse_factor,
+    parse_integer,
+    parse_positive,
+    parse_precisions,
+    parse_share,
+    parse_strategy_options,
+    parse_targets,
+    strategy_option_words,
 )
 
 OBJECTIVES = ("lagrangian", "add#linear", "mul#log", "hinge")
-UNITS_MS = {"us": Decimal("0.001"), "µs": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000)}
-BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|%)")
-BUDGET_FORM = (
-    "a positive number with its unit, like 80ms, 900us, 0.1s, or a share of the space's largest "
-    "network like 50%"
-)
-
-
-def parse_budget(text: str) -> Budget | None:
-    """Read ``80ms``, ``900us``, ``0.1s`` or ``50%``; ``None`` for anything else."""
-    match = BUDGET.fullmatch(text.strip().replace("\N{GREEK SMALL LETTER MU}", "µ"))
-    if match is None or float(match[1]) <= 0:
-        return None
-    number, unit = Decimal(match[1]), match[2]
-    if unit == "%":
-        return Share(float(number / 100))
-    return Milliseconds(float(number * UNITS_MS[unit]))
-
-
-def format_budget(budget: Budget) -> str:
-    """Write a budget so that `parse_budget` reads the same value."""
-    exact = Decimal(repr(budget.value))
-    if isinstance(budget, Share):
-        return f"{_plain(exact * 100)}%"
-    return f"{_plain(exact)}ms"
-
-
-def parse_share(text: str) -> float | None:
-    """Read ``2%`` or ``0.02``, above 0 and below 1."""
-    try:
-        share = float(Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
-    except ArithmeticError:
-        return None
-    return share if 0 < share < 1 else None
-
-
-def _format_share(share: float) -> str:
-    return f"{_plain(Decimal(repr(share)) * 100)}%"
-
-
-def _plain(number: Decimal) -> str:
-    """Write a number in digits alone, without an exponent or trailing zeros."""
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _list(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a parser of ``A,B,C``: a tuple, ``None`` where ``parse`` refuses one of the words."""
-
-    def parse_list(text: str) -> tuple[Any, ...] | None:
-        values = tuple(parse(word.strip()) for word in text.split(","))
-        return None if None in values else values
-
-    return parse_list
-
-
-def _joined(write: Callable[[Any], str]) -> Callable[[Iterable[Any]], str]:
-    return lambda values: ",".join(map(write, values))
-
-
-def _precisions(text: str) -> tuple[str, ...] | None:
-    if text == "auto":
-        return get_args(Precision)
-    return _list(lambda word: word if word in get_args(Precision) else None)(text)
-
-
-def _integer(text: str) -> int | None:
-    return int(text) if re.fullmatch("-?[0-9]{1,19}", text) else None
-
-
-def _count(text: str) -> int | None:
-    return int(text) if re.fullmatch("[0-9]{1,5}", text) else None
-
-
-def _pixels(text: str) -> int | None:
-    return _count(text) or None
-
-
-def _factor(text: str) -> float | None:
-    try:
-        return factor if 0 < (factor := float(text)) < float("inf") else None
-    except ValueError:
-        return None
-
-
-def _strategy_options(words: Iterable[str]) -> dict[str, Scalar] | None:
-    """Read ``KEY=VALUE`` words; a value is ``true``, ``false``, a number or else text."""
-    options: dict[str, Scalar] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not key or not equals:
-            return None
-        value = _json(text)
-        options[key] = value if isinstance(value, Scalar) else text
-    return options
-
-
-def _option_words(options: dict[str, Scalar]) -> list[str]:
-    """Write options so that `_strategy_options` reads the same values."""
-    return [
-        f"{key}={value}"
-        if isinstance(value, str) and not isinstance(_json(value), Scalar)
-        else f"{key}={json.dumps(value)}"
-        for key, value in options.items()
-    ]
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=lambda name: None)
-    except ValueError:
-        return None
 
 
 class RunOption(NamedTuple):
@@ -174,10 +67,6 @@ class RunOption(NamedTuple):
         return [word for text in texts for word in (self.flag, text)]
 
 
-def _targets(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name.strip() for word in words for name in word.split(","))
-
-
 GOAL, SEARCH, TRAINING, INT8 = "What to make", "Search", "Training", "Files and int8"
 
 OPTIONS = (
@@ -188,7 +77,7 @@ OPTIONS = (
         "Device, by name or profile file. Several targets give one network each.",
         "host-cpu",
         "DEVICE",
-        parse=_targets,
+        parse=parse_targets,
         format=list,
         repeated=True,
     ),
@@ -201,8 +90,8 @@ OPTIONS = (
         "the latency of the space's default network",
         "DURATION|SHARE",
         BUDGET_FORM,
-        _list(parse_budget),
-        _joined(format_budget),
+        list_parser(parse_budget),
+        list_writer(format_budget),
     ),
     RunOption(
         "data",
@@ -221,7 +110,7 @@ OPTIONS = (
         choices=get_args(EffortName),
     ),
     RunOption(
-        "seed", "--seed", GOAL, "Seed of all random numbers.", "0", "N", "an integer", _integer
+        "seed", "--seed", GOAL, "Seed of all random numbers.", "0", "N", "an integer", parse_integer
     ),
     RunOption(
         "space", "--space", SEARCH, "Search space: a name or a TOML file.", "mobile", "SPACE"
@@ -244,8 +133,8 @@ OPTIONS = (
         "the strategy's defaults",
         "KEY=VALUE",
         "KEY=VALUE, like estimator=two",
-        _strategy_options,
-        _option_words,
+        parse_strategy_options,
+        strategy_option_words,
         repeated=True,
     ),
     RunOption(
@@ -264,8 +153,8 @@ OPTIONS = (
         "the data set's, or the target's",
         "PIXELS",
         "pixels, like 24,28,32",
-        _list(_pixels),
-        _joined(str),
+        list_parser(parse_positive),
+        list_writer(str),
     ),
     RunOption(
         "width_mults",
@@ -275,8 +164,8 @@ OPTIONS = (
         "1; with --effort standard or full up to 3 where a budget in ms allows it",
         "FACTOR",
         "positive numbers, like 0.75,1",
-        _list(_factor),
-        _joined(lambda width: f"{width!r}"),
+        list_parser(parse_factor),
+        list_writer(lambda width: f"{width!r}"),
     ),
     RunOption(
         "share_weights",
@@ -314,7 +203,7 @@ OPTIONS = (
         "1",
         "N",
         "a positive integer",
-        _pixels,
+        parse_positive,
     ),
     RunOption(
         "precisions",
@@ -324,8 +213,8 @@ OPTIONS = (
         "fp32",
         "fp32|int8|auto",
         f"{', '.join(get_args(Precision))} or auto",
-        _precisions,
-        _joined(str),
+        parse_precisions,
+        list_writer(str),
     ),
     RunOption(
         "max_drop",
@@ -336,7 +225,7 @@ OPTIONS = (
         "SHARE",
         "a share between 0% and 100%, like 2%",
         parse_share,
-        _format_share,
+        format_share,
     ),
     RunOption(
         "tune_epochs",
@@ -346,7 +235,7 @@ OPTIONS = (
         "2",
         "N",
         "0 or more epochs",
-        _count,
+        parse_count,
     ),
     RunOption(
         "pixels",

@@ -36,12 +36,13 @@ from hwnas.report.schema import Result
 from hwnas.search.log import read_log, write_log
 from hwnas.search.plan import SearchFiles
 from hwnas.search.registry import load_strategy
-from hwnas.specialize.options import command_line, format_budget
+from hwnas.specialize.options import command_line
 from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.setup.dry_run import plan_run
 from hwnas.specialize.setup.resolve import Resources, resolve
 from hwnas.specialize.spec import Milliseconds, RunSpec
 from hwnas.specialize.steps.quantize import to_model_input
+from hwnas.specialize.values import format_budget
 
 MAX_SHARE_OF_LARGEST = 0.999
 """Largest budget of a variant, as a share of its largest network's latency: a budget that every

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from typing import Any, get_args
 
 import click
@@ -19,10 +18,7 @@ from hwnas.specialize.options import (
     OBJECTIVES,
     OPTIONS,
     command_line,
-    format_budget,
-    parse_budget,
     parse_fields,
-    parse_share,
 )
 from hwnas.specialize.setup.effort import EFFORTS
 from hwnas.specialize.spec import EffortName, Milliseconds, RunSpec, Share, check_types
@@ -113,28 +109,6 @@ def test_a_strategy_option_that_looks_like_a_number_can_still_be_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "ms"),
-    [
-        ("80ms", 80),
-        ("80 ms", 80),
-        (" 0.9ms\n", 0.9),
-        ("900us", 0.9),
-        ("900\N{MICRO SIGN}s", 0.9),
-        ("900\N{GREEK SMALL LETTER MU}s", 0.9),
-        ("0.1s", 100),
-        ("2 s", 2000),
-    ],
-)
-def test_a_budget_has_a_unit_of_time(text: str, ms: float) -> None:
-    assert parse_budget(text) == Milliseconds(ms)
-
-
-def test_percent_are_a_share_of_the_largest_network() -> None:
-    assert parse_budget("50%") == parse_budget("50 %") == Share(0.5)
-    assert format_budget(Share(0.07)) == "7%"
-
-
-@pytest.mark.parametrize(
     "text",
     [
         "",
@@ -179,11 +153,6 @@ def test_a_value_that_cannot_be_read_is_refused_before_any_work(
 def test_a_choice_that_there_is_not_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(UnknownName, match="no objective named 'add-linear', did you mean 'add#lin"):
         parse("hwnas specialize --objective add-linear")
-
-
-@pytest.mark.parametrize("read", [parse_share, parse_budget])
-def test_readers_return_nothing_for_text_that_has_no_value(read: Callable[[str], object]) -> None:
-    assert read("x") is read("") is read("nan%") is None
 
 
 @pytest.mark.parametrize(

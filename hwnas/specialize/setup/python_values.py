@@ -14,8 +14,8 @@ from hwnas.data.datasets import Dataset, make_dataset
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import UnknownName, UsageError
 from hwnas.files import write_atomic
-from hwnas.specialize.options import BUDGET_FORM, parse_budget
 from hwnas.specialize.spec import Budget, Milliseconds, RunSpec, check_types
+from hwnas.specialize.values import BUDGET_FORM, parse_budget
 
 SINGULAR = {"precision": "precisions", "resolution": "resolutions", "width_mult": "width_mults"}
 """Options that take a value or several, and their fields."""

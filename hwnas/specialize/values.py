@@ -1,0 +1,128 @@
+"""Values on the command line of a run: text to value and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any, get_args
+
+from hwnas.specialize.spec import Budget, Milliseconds, Precision, Scalar, Share
+
+UNITS_MS = {"us": Decimal("0.001"), "µs": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000)}
+BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|%)")
+BUDGET_FORM = (
+    "a positive number with its unit, like 80ms, 900us, 0.1s, or a share of the space's largest "
+    "network like 50%"
+)
+
+
+def parse_budget(text: str) -> Budget | None:
+    """Read ``80ms``, ``900us``, ``0.1s`` or ``50%``; ``None`` for anything else."""
+    match = BUDGET.fullmatch(text.strip().replace("\N{GREEK SMALL LETTER MU}", "µ"))
+    if match is None or float(match[1]) <= 0:
+        return None
+    number, unit = Decimal(match[1]), match[2]
+    if unit == "%":
+        return Share(float(number / 100))
+    return Milliseconds(float(number * UNITS_MS[unit]))
+
+
+def format_budget(budget: Budget) -> str:
+    """Write a budget so that `parse_budget` reads the same value."""
+    exact = Decimal(repr(budget.value))
+    if isinstance(budget, Share):
+        return f"{_plain(exact * 100)}%"
+    return f"{_plain(exact)}ms"
+
+
+def parse_share(text: str) -> float | None:
+    """Read ``2%`` or ``0.02``, above 0 and below 1."""
+    try:
+        share = float(Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
+    except ArithmeticError:
+        return None
+    return share if 0 < share < 1 else None
+
+
+def format_share(share: float) -> str:
+    return f"{_plain(Decimal(repr(share)) * 100)}%"
+
+
+def _plain(number: Decimal) -> str:
+    """Write a number in digits alone, without an exponent or trailing zeros."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def list_parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser of ``A,B,C``: a tuple, ``None`` where ``parse`` refuses one of the words."""
+
+    def parse_list(text: str) -> tuple[Any, ...] | None:
+        values = tuple(parse(word.strip()) for word in text.split(","))
+        return None if None in values else values
+
+    return parse_list
+
+
+def list_writer(write: Callable[[Any], str]) -> Callable[[Iterable[Any]], str]:
+    return lambda values: ",".join(map(write, values))
+
+
+def parse_targets(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for word in words for name in word.split(","))
+
+
+def parse_precisions(text: str) -> tuple[str, ...] | None:
+    if text == "auto":
+        return get_args(Precision)
+    return list_parser(lambda word: word if word in get_args(Precision) else None)(text)
+
+
+def parse_integer(text: str) -> int | None:
+    return int(text) if re.fullmatch("-?[0-9]{1,19}", text) else None
+
+
+def parse_count(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,5}", text) else None
+
+
+def parse_positive(text: str) -> int | None:
+    return parse_count(text) or None
+
+
+def parse_factor(text: str) -> float | None:
+    try:
+        return factor if 0 < (factor := float(text)) < float("inf") else None
+    except ValueError:
+        return None
+
+
+def parse_strategy_options(words: Iterable[str]) -> dict[str, Scalar] | None:
+    """Read ``KEY=VALUE`` words; a value is ``true``, ``false``, a number or else text."""
+    options: dict[str, Scalar] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not key or not equals:
+            return None
+        value = _json(text)
+        options[key] = value if isinstance(value, Scalar) else text
+    return options
+
+
+def strategy_option_words(options: dict[str, Scalar]) -> list[str]:
+    """Write options so that `parse_strategy_options` reads the same values."""
+    return [
+        f"{key}={value}"
+        if isinstance(value, str) and not isinstance(_json(value), Scalar)
+        else f"{key}={json.dumps(value)}"
+        for key, value in options.items()
+    ]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=lambda name: None)
+    except ValueError:
+        return None

@@ -1,0 +1,37 @@
+"""Budgets and shares as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hwnas.specialize.spec import Milliseconds, Share
+from hwnas.specialize.values import format_budget, parse_budget, parse_share
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("80ms", 80),
+        ("80 ms", 80),
+        (" 0.9ms\n", 0.9),
+        ("900us", 0.9),
+        ("900\N{MICRO SIGN}s", 0.9),
+        ("900\N{GREEK SMALL LETTER MU}s", 0.9),
+        ("0.1s", 100),
+        ("2 s", 2000),
+    ],
+)
+def test_a_budget_has_a_unit_of_time(text: str, ms: float) -> None:
+    assert parse_budget(text) == Milliseconds(ms)
+
+
+def test_percent_are_a_share_of_the_largest_network() -> None:
+    assert parse_budget("50%") == parse_budget("50 %") == Share(0.5)
+    assert format_budget(Share(0.07)) == "7%"
+
+
+@pytest.mark.parametrize("read", [parse_share, parse_budget])
+def test_readers_return_nothing_for_text_that_has_no_value(read: Callable[[str], object]) -> None:
+    assert read("x") is read("") is read("nan%") is None
