@@ -124,10 +124,6 @@ class NSGA2(Evolution):
         return evaluator.evaluated()
 
 
-Front = NSGA2
-"""The name in entry points of an installation from before the rename."""
-
-
 def window_problem(
     costs: CostTable, evaluator: Callable[[Choices], Scores], low_ms: float
 ) -> Problem:
