@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import torch
 
 from hwnas.architecture.architecture import Block
@@ -12,33 +13,23 @@ from hwnas.devices.profile import DeviceProfile, Hardware, Limits, MeasureSpec, 
 from hwnas.export.compile import compile_model
 from hwnas.nn.build import Network
 
+SIMULATION = Simulation(call_ms=0.05, op_ms=0.01, macs_per_ms=1e6, depthwise_macs_per_ms=1e5)
+
 
 def simulated_device(
     name: str = "simulated",
     *,
     runtime: Literal["onnxruntime", "litert"] = "litert",
-    call_ms: float = 0.05,
-    op_ms: float = 0.01,
-    macs_per_ms: float = 1e6,
-    depthwise_macs_per_ms: float = 1e5,
-    noise: float = 0.0,
     limits: Limits | None = None,
     measure: MeasureSpec | None = None,
-    **faults: float,
+    **simulation: float,
 ) -> DeviceProfile:
     """Return the profile of a device whose latency is computed from the operators of a file.
 
     `hwnas.devices.runner.open_runner` measures on it instantly; the same file always gives the same
-    samples. ``faults`` are fields of `Simulation`, e.g. ``throttle_after_calls``, ``drop_outs``.
+    samples. ``simulation`` are fields of `Simulation` that differ from `SIMULATION`, e.g.
+    ``noise``, ``throttle_after_calls`` or ``drop_outs``.
     """
-    simulation = Simulation(
-        call_ms=call_ms,
-        op_ms=op_ms,
-        macs_per_ms=macs_per_ms,
-        depthwise_macs_per_ms=depthwise_macs_per_ms,
-        noise=noise,
-        **faults,  # type: ignore[arg-type]
-    )
     return DeviceProfile(
         name=name,
         title=f"{name}: simulated, for tests",
@@ -48,7 +39,7 @@ def simulated_device(
         hardware=Hardware(source="simulated"),
         limits=limits or Limits(),
         measure=measure or MeasureSpec(),
-        simulation=simulation,
+        simulation=msgspec.structs.replace(SIMULATION, **simulation),
     )
 
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -214,46 +215,61 @@ def _mutate_within(
     return neighbourhood[rng.choice(inside)] if len(inside) else parent
 
 
+class EvolutionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of `evolution`; ``parents`` and ``mutation`` are those of the paper."""
+
+    population: int = 200
+    generations: int = 30
+    islands: int = 6
+    """Populations that evolve separately before their best networks evolve together."""
+    parents: float = 0.25
+    """Share of a generation that survives."""
+    mutation: float = 0.1
+    """Probability that a mutant draws a decision anew."""
+    polish: int = 2
+    """Networks of each population that `local_search` improves."""
+
+
+SETTINGS = EvolutionSettings()
+
+
 def evolution(
     problem: Problem,
     limit_ms: float,
     rng: np.random.Generator,
-    population: int = 200,
-    generations: int = 30,
-    islands: int = 6,
-    parents: float = 0.25,
-    mutation: float = 0.1,
-    polish: int = 2,
+    settings: EvolutionSettings = SETTINGS,
 ) -> EvaluatedSet:
     """Evolve networks within the limit; return all that were evaluated.
 
-    The best share ``parents`` of each generation survives; half of the children are mutants (each
-    decision drawn anew with probability ``mutation``), half take each decision from one of two
-    parents. The ``islands`` evolve separately, the best ``polish`` networks of each are improved by
-    `local_search`, and the best of all islands evolve once more together: a single population
-    converges to one of several local optima of similar quality.
+    The best of each generation survive as parents; half of the children are mutants, half take each
+    decision from one of two parents. The islands evolve separately, the best networks of each are
+    improved by `local_search`, and the best of all islands evolve once more together: a single
+    population converges to one of several local optima of similar quality.
     """
-    evaluator = Evaluator(problem)
+    evaluator, population = Evaluator(problem), settings.population
     fallback = problem.canonical(fastest(problem)[None])[0]
 
     def evolve(members: Choices) -> Choices:
-        scores, survivors = evaluator(members), max(2, round(parents * population))
-        for _ in range(generations):
+        scores, survivors = evaluator(members), max(2, round(settings.parents * population))
+        for _ in range(settings.generations):
             members, scores = _best_distinct(members, scores, survivors)
-            offspring = children(problem, members, population - len(members), mutation, rng)
+            count = population - len(members)
+            offspring = children(problem, members, count, settings.mutation, rng)
             offspring = repair(problem, offspring, limit_ms, fallback, rng)
             members = np.concatenate([members, offspring])
             scores = np.concatenate([scores, evaluator(offspring)])
         best = _best_distinct(members, scores, population)[0]
-        better = [local_search(problem, row, limit_ms, evaluator) for row in best[:polish]]
+        better = [
+            local_search(problem, row, limit_ms, evaluator) for row in best[: settings.polish]
+        ]
         return np.concatenate([np.array(better, np.int64).reshape(-1, members.shape[1]), best])
 
-    size = max(2, population // islands)
+    size = max(2, population // settings.islands)
     best: list[Choices] = []
-    for _ in range(islands):
+    for _ in range(settings.islands):
         start = random_choices(problem, population, rng)
         best.append(evolve(repair(problem, start, limit_ms, fallback, rng))[:size])
-    if islands > 1:
+    if settings.islands > 1:
         evolve(np.concatenate(best))
     return evaluator.evaluated()
 

@@ -12,6 +12,7 @@ from hwnas.search.blackbox.evolution import (
     Choices,
     EvaluatedSet,
     Evaluator,
+    EvolutionSettings,
     Problem,
     Scores,
     evolution,
@@ -48,6 +49,7 @@ def accuracy(choices: Choices) -> Scores:
 PROBLEM = Problem(SIZES, accuracy, latency_ms)
 LIMIT_MS = float(np.percentile(latency_ms(ALL), 25))
 INSIDE = latency_ms(ALL) <= LIMIT_MS
+FEW = EvolutionSettings(population=40, generations=10, islands=2)
 BEST = float(accuracy(ALL)[INSIDE].max())
 SEARCHES = {
     "random": lambda rng: random_search(PROBLEM, LIMIT_MS, 60, rng),
@@ -85,7 +87,7 @@ def test_evolution_and_the_model_are_nearer_to_the_best_than_random_search() -> 
 
 
 def test_evolution_finds_the_best_network_within_the_limit() -> None:
-    result = evolution(PROBLEM, LIMIT_MS, rng(), population=40, generations=10, islands=2)
+    result = evolution(PROBLEM, LIMIT_MS, rng(), FEW)
     inside = result.latency_ms <= LIMIT_MS
     assert result.accuracy[inside].max() == pytest.approx(BEST)
 
@@ -128,7 +130,7 @@ def test_equivalent_networks_are_evaluated_once() -> None:
         same[same[:, 0] == 0, 1] = 0
         return same
 
-    result = evolution(PROBLEM._replace(canonical=canonical), LIMIT_MS, rng(), 40, 10, 2)
+    result = evolution(PROBLEM._replace(canonical=canonical), LIMIT_MS, rng(), FEW)
     np.testing.assert_array_equal(canonical(result.choices), result.choices)
     assert len(np.unique(result.choices, axis=0)) == len(result.choices)
 

@@ -6,7 +6,13 @@ from html import escape
 
 import numpy as np
 
-from hwnas.search.blackbox.evolution import Choices, EvaluatedSet, Problem, evolution
+from hwnas.search.blackbox.evolution import (
+    Choices,
+    EvaluatedSet,
+    EvolutionSettings,
+    Problem,
+    evolution,
+)
 from tools.evaluate.specialization.ofa import (
     BLOCKS,
     DEPTHS,
@@ -44,7 +50,8 @@ def fastest_of_accuracy(
 
 def _best(swapped: Problem, percent: float, seed: int) -> tuple[Choices, float]:
     rng = np.random.default_rng(seed)
-    evaluated: EvaluatedSet = evolution(swapped, -percent, rng, population=100, islands=3)
+    settings = EvolutionSettings(population=100, islands=3)
+    evaluated: EvaluatedSet = evolution(swapped, -percent, rng, settings)
     inside = np.where(evaluated.latency_ms <= -percent, evaluated.accuracy, -np.inf)
     return evaluated.choices[inside.argmax()], -float(inside.max())
 
