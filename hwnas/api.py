@@ -175,12 +175,13 @@ def export(
     """
     from hwnas.export.compile import export_module
     from hwnas.export.quantization.ptq import Int8
+    from hwnas.export.verification.images import Verification
 
     return export_module(
         module,
         input_shape,
         Path(path),
-        verification=_verification(module, images, labels),
+        verification=None if images is None else Verification(images, labels),
         int8=None if calibration is None else Int8(calibration),
     )
 
@@ -207,14 +208,15 @@ def verify(
 
     """
     from hwnas.errors import UsageError
-    from hwnas.export.verification.images import noise_images
+    from hwnas.export.verification.images import Verification, noise_images
     from hwnas.export.verification.verify import verify_file
 
-    verification = _verification(module, images, labels)
-    if verification is None:
-        if input_shape is None:
-            raise UsageError("verify: expected images, or input_shape to compare on noise")
+    if images is not None:
+        verification = Verification(images, labels)
+    elif input_shape is not None:
         verification = noise_images(input_shape, "fp32")
+    else:
+        raise UsageError("verify: expected images, or input_shape to compare on noise")
     return verify_file(Path(path), module, verification)
 
 
@@ -288,18 +290,6 @@ def measure_latency_model(
     setup = find_setup(_name(target), space, data, precision)
     with setup.open_runner() as runner:
         return measure(setup.profile, runner, setup.space, setup.folder, console(quiet), plan=plan)
-
-
-def _verification(module: nn.Module, images: np.ndarray | None, labels: np.ndarray | None) -> Any:
-    """Return the images to verify on; their labels are PyTorch's classes where none are given."""
-    from hwnas.export.verification.images import Verification
-    from hwnas.export.verification.verify import torch_outputs
-
-    if images is None:
-        return None
-    if labels is None:
-        labels = torch_outputs(module, images).argmax(axis=1)
-    return Verification(images, labels)
 
 
 def _name(target: str | Path | DeviceProfile) -> Any:
