@@ -1,0 +1,198 @@
+"""A second device for tests on machines without a GPU.
+
+A tensor on ``fakegpu`` holds a CPU tensor and computes with it, autograd included, so results equal
+those of the CPU bit by bit. What CUDA refuses is refused here too: operations on tensors of both
+devices, and CPU generators. What makes the host wait for a GPU is recorded (`record_host_reads`).
+
+PyTorch's interface for devices written in Python is experimental; tests with `needs_fake_gpu` are
+skipped where it is missing. There are no streams and no storage: tensors are saved through
+``.cpu()``. Import this at the top of a test module: autograd counts the devices in its first
+backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils import backend_registration
+from torch.utils._pytree import tree_iter, tree_map
+
+NAME = "fakegpu"
+
+COPIES = {"copy_", "_to_copy"}
+"""Operations that take tensors of both devices."""
+
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
+"""Operations whose indices may be on the CPU."""
+
+READS = {"_local_scalar_dense", "bincount", "equal", "masked_select", "nonzero", "_unique2"}
+"""Operations that need values of their tensors on the host."""
+
+FACTORIES = (
+    "empty.memory_format",
+    "empty_strided",
+    "arange",
+    "arange.start",
+    "arange.start_step",
+)
+"""Operations that make a tensor from nothing; others of this kind fill an empty tensor."""
+
+_recordings: list[list[str]] = []
+
+
+class FakeGpuTensor(torch.Tensor):
+    """A tensor on the fake device; ``on_cpu`` holds its values."""
+
+    on_cpu: Tensor
+
+    @staticmethod
+    def __new__(cls, on_cpu: Tensor) -> FakeGpuTensor:
+        tensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            on_cpu.shape,
+            strides=on_cpu.stride(),
+            storage_offset=on_cpu.storage_offset(),
+            dtype=on_cpu.dtype,
+            device=torch.device(NAME, 0),
+        )
+        tensor.on_cpu = on_cpu
+        return tensor
+
+    # With these two methods `torch.nn.Module.to` keeps the identity of parameters, as on CUDA.
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["on_cpu"], None
+
+    @staticmethod
+    def __tensor_unflatten__(
+        parts: Mapping[str, Tensor], context: None, size: Any, stride: Any
+    ) -> FakeGpuTensor:
+        return FakeGpuTensor(parts["on_cpu"])
+
+    @classmethod
+    def __torch_dispatch__(
+        cls,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        name = func.overloadpacket.__name__
+        _check_devices(name, args, kwargs)
+        _record_reads(name, args, kwargs)
+        to_cpu = "device" in kwargs and _is_cpu(kwargs["device"])
+        if "device" in kwargs:
+            kwargs["device"] = "cpu"
+        wrappers = {id(t.on_cpu): t for t in tree_iter((args, kwargs)) if isinstance(t, cls)}
+        output = func(*tree_map(_unwrap, args), **tree_map(_unwrap, kwargs))
+        if to_cpu or (name == "copy_" and not isinstance(args[0], cls)):
+            return output
+        # an operation in place returns its argument, not another wrapper of it
+        return tree_map(lambda value: _wrap(value, wrappers), output)
+
+    def __repr__(self, *, tensor_contents: object = None) -> str:
+        return f"{self.on_cpu.detach()!r} on {NAME}"
+
+    def tolist(self) -> Any:
+        return self.detach().cpu().tolist()
+
+
+@contextmanager
+def record_host_reads() -> Iterator[list[str]]:
+    """Yield a list that gets the name of each operation that makes the host wait for the device."""
+    reads: list[str] = []
+    _recordings.append(reads)
+    try:
+        yield reads
+    finally:
+        _recordings.remove(reads)
+
+
+def _check_devices(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    checked = (args[0], *args[2:]) if name in INDEXING else args
+    for value in tree_iter((checked, kwargs)):
+        if isinstance(value, torch.Generator) and value.device.type != NAME:
+            raise RuntimeError(f"{name}: expected a generator on {NAME}, got one on {value.device}")
+        if not isinstance(value, Tensor) or isinstance(value, FakeGpuTensor) or name in COPIES:
+            continue
+        if value.ndim:
+            raise RuntimeError(
+                f"{name}: expected all tensors on {NAME}, got one of shape {list(value.shape)} on "
+                f"{value.device}"
+            )
+
+
+def _record_reads(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    if (
+        name in READS
+        or (name == "_to_copy" and _is_cpu(kwargs.get("device")))
+        or (name == "copy_" and not isinstance(args[0], FakeGpuTensor))
+        or (name in INDEXING and _counts_a_mask(*args[1:3]))
+    ):
+        for reads in _recordings:
+            reads.append(name)
+
+
+def _counts_a_mask(indices: Sequence[Tensor | None], values: Tensor | None = None) -> bool:
+    """Whether the number of True in a mask decides a shape; a single value only fills."""
+    masks = [index for index in indices if index is not None and index.dtype == torch.bool]
+    return bool(masks) and (values is None or values.numel() != 1)
+
+
+def _is_cpu(device: Any) -> bool:
+    return device is not None and torch.device(device).type == "cpu"
+
+
+def _unwrap(value: Any) -> Any:
+    return value.on_cpu if isinstance(value, FakeGpuTensor) else value
+
+
+def _wrap(value: Any, wrappers: Mapping[int, FakeGpuTensor]) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    wrapper = wrappers[id(value)] if id(value) in wrappers else FakeGpuTensor(value)
+    if wrapper.shape != value.shape:
+        raise NotImplementedError(f"the fake GPU cannot change the shape {wrapper.shape} in place")
+    return wrapper
+
+
+def _factory(name: str) -> Callable[..., Tensor]:
+    """Return the kernel that makes a tensor on the device from nothing."""
+    packet, _, overload = name.partition(".")
+    op = getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+    def kernel(*args: Any, **kwargs: Any) -> Tensor:
+        return FakeGpuTensor(op(*args, **kwargs | {"device": "cpu"}))
+
+    return kernel
+
+
+def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
+    """Copy to or from the device, as `torch.tensor` does without `__torch_dispatch__`."""
+    _unwrap(target).copy_(_unwrap(source))
+    return target
+
+
+def _register() -> torch.library.Library | None:
+    """Register the device with PyTorch; return its kernels, or None where that is impossible."""
+    setup = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
+    if setup is None:
+        return None
+    setup(NAME)
+    kernels = torch.library.Library("aten", "IMPL", "PrivateUse1")
+    for name in FACTORIES:
+        kernels.impl(name, _factory(name))
+    kernels.impl("_copy_from", _copy_from)
+    return kernels
+
+
+_kernels = _register()
+
+needs_fake_gpu = pytest.mark.skipif(
+    _kernels is None, reason="this PyTorch has no interface for devices written in Python"
+)
