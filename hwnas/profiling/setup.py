@@ -1,11 +1,11 @@
-"""A device and a search space whose latencies are measured, found by their names."""
+"""Devices, images and search spaces, looked up by their names."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from hwnas.data.datasets import load_dataset
+from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.devices.limits import check_precision
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Runner, open_runner
@@ -13,7 +13,14 @@ from hwnas.errors import DeviceError, UsageError
 from hwnas.latency_models.storage.store import measured_folder
 from hwnas.spaces.find import find_space
 from hwnas.spaces.int8 import in_precision
+from hwnas.spaces.mobile.space import MobileSpace, scaled
 from hwnas.spaces.space import SearchSpace
+
+Shape = tuple[int, int, int]
+
+
+class LoadDataset(Protocol):
+    def __call__(self, name: str, *, input_shape: Shape | None = None) -> Dataset: ...
 
 
 class ProfilingSetup(NamedTuple):
@@ -52,8 +59,40 @@ def find_setup(
             "with runtime = 'torch' can't run; `hwnas benchmark FILE.pt2` measures on it"
         )
     check_precision(precision, profile)
-    dataset = load_dataset(data, input_shape=profile.default_input)
-    float_space = find_space(space, dataset.input_shape, dataset.num_classes)
-    searched = in_precision(float_space, precision)
+    searched = load_space(space, load_images(data, profile), precision)
     name = target if isinstance(target, str) else profile.name
     return ProfilingSetup(name, profile, searched, measured_folder(profile.name, searched))
+
+
+def load_images(
+    name: str,
+    profile: DeviceProfile,
+    resolution: int | None = None,
+    load: LoadDataset = load_dataset,
+) -> Dataset:
+    """Return a data set in a resolution: by default the device's, or else the data set's own."""
+    shape = profile.default_input
+    if resolution is None:
+        return load(name, input_shape=shape)
+    channels, height, _ = shape or load(name).input_shape
+    if shape is None and height == resolution:
+        return load(name)
+    return load(name, input_shape=(channels, resolution, resolution))
+
+
+def load_space(
+    name: str, dataset: Dataset, precision: str = "fp32", width_mult: float = 1.0
+) -> SearchSpace:
+    """Return the space of that name for a data set, its widths multiplied, in a precision.
+
+    Raises `UsageError` for a space whose widths can't be multiplied.
+    """
+    space = find_space(name, dataset.input_shape, dataset.num_classes)
+    if width_mult != 1:
+        if not isinstance(space, MobileSpace):
+            raise UsageError(
+                f"--width-mult {width_mult:g}: the space {space.name!r} is no chain of blocks "
+                "whose widths can be multiplied; mobile, ofa, proxyless and TOML chains are"
+            )
+        space = scaled(space, width_mult)
+    return in_precision(space, precision)

@@ -13,6 +13,7 @@ import pytest
 from hwnas.console import QuietConsole
 from hwnas.data.datasets import load_dataset
 from hwnas.errors import UsageError
+from hwnas.profiling.setup import load_space
 from hwnas.specialize.flow import plan, specialize
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import resolve, target
@@ -102,8 +103,8 @@ def test_latency_models_are_told_apart_by_precision(monkeypatch: pytest.MonkeyPa
     with resolve.Resources(QuietConsole()) as resources:
         phone = resources.target(PHONE.name)
         single, int8 = (
-            resources.latency_model(phone, resolve.load_space("mobile", data, precision), "")
+            resources.latency_model(phone, load_space("mobile", data, precision), "")
             for precision in ("fp32", "int8")
         )
-        again = resources.latency_model(phone, resolve.load_space("mobile", data), "")
+        again = resources.latency_model(phone, load_space("mobile", data), "")
     assert single is again is not int8

@@ -15,8 +15,6 @@ from click.testing import CliRunner
 
 from hwnas.architecture.architecture import Block
 from hwnas.cli.main import cli
-from hwnas.data.datasets import load_dataset
-from hwnas.devices.profile import find_profile
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
 from hwnas.search.blackbox.random import RandomSearch
@@ -26,8 +24,7 @@ from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.search.strategy import SearchContext
-from hwnas.spaces.mobile.space import MobileSpace, scaled
-from hwnas.specialize.setup.resolve import load_images, load_space
+from hwnas.spaces.mobile.space import scaled
 from hwnas.specialize.spec import Milliseconds, RunSpec, Share
 from hwnas.specialize.sweep import (
     SweepRun,
@@ -77,23 +74,6 @@ def test_a_single_variant_is_the_run_itself() -> None:
     several = changed(precisions=("fp32", "int8"), resolutions=(24,))
     folders = [run.folder for run in variants(several, FOLDER)]
     assert folders == [Path("run/variants/fp32-24"), Path("run/variants/int8-24")]
-
-
-def test_images_come_in_the_resolution_asked_for() -> None:
-    profile = find_profile(SPEC.target)
-    assert load_images(changed(resolutions=(24,)), profile).input_shape == (1, 24, 24)
-    assert load_images(SPEC, profile).input_shape == load_dataset(SPEC.data).input_shape
-
-
-def test_a_space_has_the_widths_asked_for_and_a_name_of_its_own() -> None:
-    data = load_dataset(SPEC.data)
-    space, half = (load_space("mobile", data, width_mult=width) for width in (1.0, 0.5))
-    assert isinstance(space, MobileSpace) and isinstance(half, MobileSpace)
-    assert [stage.width for stage in half.stages] == [8, 16, 24, 32]  # 12, 20 round up
-    assert half.head_width == space.head_width
-    assert half.decisions == space.decisions and half.name == "mobile-x0.5"
-    with pytest.raises(UsageError, match=r"--width-mult 0.5: the space 'cells' is no chain"):
-        load_space("cells", data, width_mult=0.5)
 
 
 def cost_ms(block: Block) -> float:

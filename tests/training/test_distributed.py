@@ -25,6 +25,7 @@ from hwnas.files import write_json
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.build import build
 from hwnas.nn.supernet import Supernet
+from hwnas.profiling.setup import load_space
 from hwnas.search.blackbox.random import RandomSearch
 from hwnas.search.log import read_log
 from hwnas.search.loop import run_search
@@ -36,7 +37,6 @@ from hwnas.spaces.cells.space import cell_space
 from hwnas.specialize.distributed.ranks import leading
 from hwnas.specialize.distributed.tasks import SearchTask, TrainTask, send, together
 from hwnas.specialize.setup.effort import EFFORTS, plans
-from hwnas.specialize.setup.resolve import load_space
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.distributed import broadcast, broadcast_state, process_group, rank, shard

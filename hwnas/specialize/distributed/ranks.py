@@ -14,12 +14,12 @@ import msgspec
 import torch
 
 from hwnas.devices.profile import find_profile
+from hwnas.profiling.setup import load_images, load_space
 from hwnas.search.loop import run_search
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext, SteppedStrategy
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.distributed.tasks import End, SearchTask, Task, left_in_task, send
-from hwnas.specialize.setup.resolve import load_images, load_space
 from hwnas.training.distributed import RankLost, broadcast, process_group, rank
 from hwnas.training.job import train_with_rank_0
 from hwnas.training.loader import as_data, seeded
@@ -58,7 +58,7 @@ def _work() -> None:
 
 def _search(task: SearchTask) -> None:
     spec = task.spec
-    dataset = load_images(spec, find_profile(spec.target))
+    dataset = load_images(spec.data, find_profile(spec.target), spec.resolution)
     train_data, valid = (as_data(split, dataset) for split in (dataset.train, dataset.valid))
     context = SearchContext(
         space=in_float(load_space(spec.space, dataset, spec.precision, spec.width_mult)),

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import msgspec
 
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset, load_dataset
-from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.model_file import write_model
 from hwnas.latency_models.storage.store import measured_folder, read_model
-from hwnas.spaces.find import find_space
-from hwnas.spaces.int8 import in_float, in_precision
-from hwnas.spaces.mobile.space import MobileSpace, scaled
+from hwnas.profiling.setup import Shape, load_images, load_space
+from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import RunContext
 from hwnas.specialize.run_folder import RunFolder
@@ -29,12 +27,6 @@ from hwnas.specialize.setup.effort import EFFORTS
 from hwnas.specialize.setup.plan import work_plans
 from hwnas.specialize.setup.target import Target, find_target, model_of
 from hwnas.specialize.spec import RunSpec
-
-Shape = tuple[int, int, int]
-
-
-class LoadDataset(Protocol):
-    def __call__(self, name: str, *, input_shape: Shape | None = None) -> Dataset: ...
 
 
 class Resources:
@@ -100,7 +92,7 @@ def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:
     """Look up everything that ``spec`` names. Any error in it is raised here, before any work."""
     checks.check_strategy(spec)
     target = resources.target(spec.target)
-    dataset = load_images(spec, target.profile, resources.dataset)
+    dataset = load_images(spec.data, target.profile, spec.resolution, resources.dataset)
     checks.check_precision(spec.precision, target.profile)
     space = load_space(spec.space, dataset, spec.precision, spec.width_mult)
     checks.check_space(spec, in_float(space))
@@ -142,38 +134,6 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             training_plan=plans[1],
             console=console,
         )
-
-
-def load_images(spec: RunSpec, profile: DeviceProfile, load: LoadDataset = load_dataset) -> Dataset:
-    """Return the images of a run in its resolution, which is the target's or the data's."""
-    shape, size = profile.default_input, spec.resolution
-    if size is None:
-        return load(spec.data, input_shape=shape)
-    channels, height, _ = shape or load(spec.data).input_shape
-    if shape is None and height == size:
-        return load(spec.data)
-    return load(spec.data, input_shape=(channels, size, size))
-
-
-def load_space(
-    name: str,
-    dataset: Dataset,
-    precision: str = "fp32",
-    width_mult: float = 1.0,
-) -> SearchSpace:
-    """Return the space of that name for a data set, its widths multiplied, in a precision.
-
-    Raises `UsageError` for a space whose widths can't be multiplied.
-    """
-    space = find_space(name, dataset.input_shape, dataset.num_classes)
-    if width_mult != 1:
-        if not isinstance(space, MobileSpace):
-            raise UsageError(
-                f"--width-mult {width_mult:g}: the space {space.name!r} is no chain of blocks "
-                "whose widths can be multiplied; mobile, ofa, proxyless and TOML chains are"
-            )
-        space = scaled(space, width_mult)
-    return in_precision(space, precision)
 
 
 def _check_data(folder: Path, dataset: Dataset) -> None:

@@ -1,0 +1,37 @@
+"""Images and spaces are looked up by their names, in the form that a run or a device needs."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from hwnas.data.datasets import load_dataset
+from hwnas.devices.profile import find_profile
+from hwnas.errors import UsageError
+from hwnas.profiling.setup import load_images, load_space
+from hwnas.spaces.mobile.space import MobileSpace
+
+DATA = "fashion-mnist-6k"
+PROFILE = find_profile("simulated-phone")
+
+
+def test_images_come_in_the_resolution_that_is_given() -> None:
+    assert load_images(DATA, PROFILE, 24).input_shape == (1, 24, 24)
+    assert load_images(DATA, PROFILE).input_shape == load_dataset(DATA).input_shape
+
+
+def test_a_device_with_an_input_of_its_own_sets_the_shape_of_the_images() -> None:
+    profile = msgspec.structs.replace(PROFILE, default_input=(3, 20, 20))
+    assert load_images(DATA, profile).input_shape == (3, 20, 20)
+    assert load_images(DATA, profile, 24).input_shape == (3, 24, 24)
+
+
+def test_a_space_has_the_widths_that_are_given_and_a_name_of_its_own() -> None:
+    data = load_dataset(DATA)
+    space, half = (load_space("mobile", data, width_mult=width) for width in (1.0, 0.5))
+    assert isinstance(space, MobileSpace) and isinstance(half, MobileSpace)
+    assert [stage.width for stage in half.stages] == [8, 16, 24, 32]  # 12, 20 round up
+    assert half.head_width == space.head_width
+    assert half.decisions == space.decisions and half.name == "mobile-x0.5"
+    with pytest.raises(UsageError, match=r"--width-mult 0.5: the space 'cells' is no chain"):
+        load_space("cells", data, width_mult=0.5)
