@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 from threading import Thread
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from hwnas.cli.devices import devices
-from hwnas.devices.discovery import attached, doctor, probe
+from hwnas.devices.discovery import attached, doctor
 from hwnas.devices.discovery.attached import attached_phones, parse_gpus, parse_phones
 from hwnas.devices.discovery.doctor import examine
 from hwnas.devices.discovery.probe import (
@@ -132,9 +133,11 @@ def test_a_processor_is_named_after_its_board_or_its_cores() -> None:
 def test_the_probe_of_a_phone_gives_a_valid_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = f"{PROPERTIES}HWNAS_CPU\n{PI4}HWNAS_MEMORY\n{MEMORY}"
-    monkeypatch.setattr(probe, "_run", lambda command, device: text)
-    monkeypatch.setattr(probe.shutil, "which", lambda name: f"/bin/{name}")
+    answer, adb = tmp_path / "answer", tmp_path / "adb"
+    answer.write_text(f"{PROPERTIES}HWNAS_CPU\n{PI4}HWNAS_MEMORY\n{MEMORY}")
+    adb.write_text(f'#!/bin/sh\n[ "$1 $2 $3" = "-s 8A2X0LLL shell" ] && cat "{answer}"\n')
+    adb.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     file = tmp_path / "mine.toml"
     file.write_text(to_toml(android("mine", parse_phones(PHONES)[0])))
     profile = read_profile(file)
