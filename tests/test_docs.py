@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from torch import nn
 
+import hwnas
 from hwnas.cli.main import cli
+from hwnas.report.report import Report
 from tests.support.paths import ROOT
+from tests.support.sample_report import measured_report
 from tools.__main__ import programs
 
 PAGES = sorted(
@@ -31,6 +37,11 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"this be `([\w.]+)`:\n\n```py\n(.*?)```", re.DOTALL)
+WRITTEN = {
+    "docs/export.md": {"net.onnx", "net.tflite", "net8.onnx", "net8.tflite"},
+    "docs/python.md": {"net.onnx", "net.tflite"},
+}
+"""Models that the examples of a page write."""
 
 
 def blocks(page: str, *languages: str) -> list[str]:
@@ -79,6 +90,10 @@ def test_commands_have_the_options_that_pages_type(page: str) -> None:
         parser.parse_args(list(words))  # raises UsageError for an unknown option
 
 
+def test_commands_are_found_on_pages() -> None:
+    assert {words[0] for words in commands("README.md")} >= {"specialize", "benchmark"}
+
+
 @pytest.mark.parametrize("page", [name for name in NAMES if blocks(name, "sh", "python")])
 def test_examples_run(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -102,10 +117,31 @@ def test_examples_run(
                 if words:
                     assert words[0] == "hwnas"
                     cli.main(words[1:], standalone_mode=False)
+                    assert capsys.readouterr().out, line
     for name, _ in files:
         sys.modules.pop(name.removesuffix(".py"))
-    printed = capsys.readouterr().out
-    assert printed or not blocks(page, "sh")
+    models = {path.name for path in tmp_path.iterdir() if path.suffix in (".onnx", ".tflite")}
+    assert models == WRITTEN.get(page, set())
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_examples_that_take_minutes_run_with_a_sample_report(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signature = inspect.signature(hwnas.specialize)
+
+    def specialize(**options: Any) -> Report:
+        signature.bind(**options)
+        return measured_report()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path))
+    monkeypatch.setattr(hwnas, "specialize", specialize)
+    [code] = blocks(page, "py")
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    names: dict[str, object] = {"hwnas": hwnas, "my_module": module}
+    exec(compile(code.replace("host-cpu", "simulated-phone"), page, "exec"), names)
+    assert re.search(r"\d\.\d+", capsys.readouterr().out)
 
 
 def test_readme_is_short() -> None:

@@ -140,7 +140,8 @@ def test_a_budget_above_every_network_is_exit_5(phone: list[str], call: Call) ->
 def test_an_invalid_budget_is_exit_2(phone: list[str], call: Call, budget: str) -> None:
     output = call(*phone, "--budget", budget)
     assert output.code == 2
-    assert f"{budget!r}: expected a positive number with its unit" in only_line(output)
+    line = only_line(output)
+    assert f"'--budget': {budget!r}: expected a positive number with its unit" in line
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any, get_args
 
@@ -129,8 +130,10 @@ def test_a_strategy_option_that_looks_like_a_number_can_still_be_text() -> None:
     ],
 )
 def test_nonsense_is_a_usage_error_that_shows_the_form(text: str) -> None:
-    with pytest.raises(click.UsageError, match="expected a positive number with its unit"):
+    message = f"^{re.escape(repr(text))}: expected a positive number with its unit"
+    with pytest.raises(click.UsageError, match=message) as caught:
         parse(shlex.join(["hwnas", "specialize", "--budget", text]))
+    assert caught.value.exit_code == 2 and "\n" not in caught.value.message
 
 
 @pytest.mark.parametrize(

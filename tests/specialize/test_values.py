@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -30,6 +31,10 @@ def test_a_budget_has_a_unit_of_time(text: str, ms: float) -> None:
 def test_percent_are_a_share_of_the_largest_network() -> None:
     assert parse_budget("50%") == parse_budget("50 %") == Share(0.5)
     assert format_budget(Share(0.07)) == "7%"
+
+
+def test_a_number_beyond_all_floats_is_an_infinite_budget() -> None:
+    assert parse_budget("9" * 400 + "s") == Milliseconds(math.inf)
 
 
 @pytest.mark.parametrize("read", [parse_share, parse_budget])
