@@ -67,13 +67,14 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
         hasher = sha256("\0".join(self.classes).encode())
         for split in (self.train, self.valid, self.test):
             hasher.update(repr(split.images.shape).encode())
-            hasher.update(np.ascontiguousarray(split.images).data)
+            for images in split.chunks():
+                hasher.update(np.ascontiguousarray(images).data)
             hasher.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
         return hasher.hexdigest()[:16]
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        counts = _histograms(self.train.images)
+        counts = _histograms(self.train)
         values = np.arange(256) / 255
         mean = counts @ values / counts.sum(axis=1)
         variance = counts @ values**2 / counts.sum(axis=1) - mean**2
@@ -166,13 +167,18 @@ def _fit_splits(name: str, splits: tuple[Split, ...], shape: Shape | None) -> li
     if shape is None:
         return list(splits)
     check_memory(name, sum(len(split.labels) for split in splits), shape)
-    return [Split(fit_images(split.images, shape), split.labels) for split in splits]
+    return [
+        split._replace(images=fit_images(split.images, shape))
+        if isinstance(split.images, np.ndarray)
+        else split
+        for split in splits
+    ]
 
 
-def _histograms(images: np.ndarray) -> np.ndarray:
+def _histograms(split: Split) -> np.ndarray:
     """Return how often each value occurs in each channel, ``[C, 256]``."""
-    counts = np.zeros((images.shape[1], 256), dtype=np.int64)
-    for start in range(0, len(images), 256):  # bincount needs 8 bytes for every pixel
-        for channel, planes in enumerate(images[start : start + 256].swapaxes(0, 1)):
+    counts = np.zeros((split.images.shape[1], 256), dtype=np.int64)
+    for images in split.chunks():  # bincount needs 8 bytes for every pixel
+        for channel, planes in enumerate(images.swapaxes(0, 1)):
             counts[channel] += np.bincount(planes.reshape(-1), minlength=256)
     return counts

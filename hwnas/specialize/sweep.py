@@ -280,7 +280,8 @@ def _variant_result(
     result: Result = report.results[0]
     file = result.artifacts[0]
     dataset = resolve(spec, resources).dataset
-    images = to_model_input(dataset, dataset.valid.images, spec.pixels)
+    valid = dataset.valid.loaded()
+    images = to_model_input(dataset, valid.images, spec.pixels)
     logits = file_outputs(run.folder / file.path, images)
     return VariantResult(
         precision=spec.precision,
@@ -288,5 +289,5 @@ def _variant_result(
         width_mult=width_mult,
         verdict=result.verdict,
         median_ms=None if result.latency is None else result.latency.median_ms,
-        validation_accuracy=accuracy(logits, dataset.valid.labels),
+        validation_accuracy=accuracy(logits, valid.labels),
     )

@@ -83,7 +83,7 @@ def test_an_npz_gives_its_images_and_20_percent_for_validation(
     assert dataset.classes == ("0", "1")
     assert np.bincount(dataset.train.labels).tolist() == [8, 8]
     assert np.bincount(dataset.valid.labels).tolist() == [2, 2]
-    np.testing.assert_array_equal(dataset.test.images[:, 0], arrays["x_test"])
+    np.testing.assert_array_equal(dataset.test.images[:][:, 0], arrays["x_test"])
     np.testing.assert_array_equal(dataset.test.labels, arrays["y_test"])
 
 
@@ -91,8 +91,8 @@ def test_own_validation_images_and_class_names_are_used(arrays: Arrays, write: W
     arrays |= {"x_valid": arrays["x_test"], "y_valid": arrays["y_test"]}
     dataset = load_dataset(write(arrays | {"classes": np.array(["cat", "dog"])}))
     assert dataset.classes == ("cat", "dog")
-    np.testing.assert_array_equal(dataset.train.images[:, 0], arrays["x_train"])
-    np.testing.assert_array_equal(dataset.valid.images[:, 0], arrays["x_test"])
+    np.testing.assert_array_equal(dataset.train.images[:][:, 0], arrays["x_train"])
+    np.testing.assert_array_equal(dataset.valid.images[:][:, 0], arrays["x_test"])
 
 
 def test_channels_may_be_first_or_last(arrays: Arrays, write: Write) -> None:
@@ -288,8 +288,8 @@ def test_downloaded_cifar10_is_read_from_its_binary_form(
     dataset = load_dataset("cifar10")
     assert len(dataset.train.labels) + len(dataset.valid.labels) == 50
     assert dataset.test.labels.tolist() == list(range(10))
-    assert dataset.test.images[:, 0, 0, 0].tolist() == list(range(50, 60))
-    assert dataset.test.images[:, 2, 31, 31].tolist() == list(range(90, 100))
+    assert dataset.test.images[:][:, 0, 0, 0].tolist() == list(range(50, 60))
+    assert dataset.test.images[:][:, 2, 31, 31].tolist() == list(range(90, 100))
 
 
 def test_a_broken_cifar10_archive_is_named(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +349,7 @@ def test_full_fashion_mnist_has_50000_and_10000_and_10000_balanced_images() -> N
 
 def distinct(dataset: Dataset) -> set[bytes]:
     splits = (dataset.train, dataset.valid, dataset.test)
-    return {image.tobytes() for split in splits for image in split.images}
+    return {image.tobytes() for split in splits for image in split.images[:]}
 
 
 @pytest.mark.skipif(not CIFAR10.is_file(), reason="shared/data/cifar10/cifar10.npz is not here")

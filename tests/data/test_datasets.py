@@ -28,7 +28,7 @@ def random_split(count: int, classes: int, seed: int = 0) -> Split:
 
 
 def contents(split: Split) -> set[bytes]:
-    return {image.tobytes() for image in split.images}
+    return {image.tobytes() for image in split.images[:]}
 
 
 def grey(*rows: list[int]) -> np.ndarray:
@@ -43,7 +43,7 @@ def test_the_embedded_set_has_4000_training_and_1000_validation_and_test_images(
     assert embedded.classes[9] == "Ankle boot"
     for split, count in ((embedded.train, 4000), (embedded.valid, 1000), (embedded.test, 1000)):
         assert split.images.shape == (count, 1, 28, 28)
-        assert split.images.dtype == np.uint8
+        assert split.images[:].dtype == np.uint8
         assert split.labels.dtype == np.int64
 
 
@@ -63,13 +63,13 @@ def test_no_image_of_the_embedded_set_is_in_two_splits_or_twice_in_one(embedded:
 
 
 def test_mean_and_std_are_those_of_the_training_pixels(embedded: Dataset) -> None:
-    pixels = embedded.train.images / 255
+    pixels = embedded.train.images[:] / 255
     assert embedded.mean == pytest.approx((pixels.mean(),))
     assert embedded.std == pytest.approx((pixels.std(),))
 
 
 def test_normalised_training_images_have_mean_0_and_std_1(embedded: Dataset) -> None:
-    images = normalise(embedded.train.images, embedded)
+    images = normalise(embedded.train.images[:], embedded)
     assert images.dtype == np.float32
     assert images.mean(dtype=np.float64) == pytest.approx(0, abs=1e-4)
     assert images.std(dtype=np.float64) == pytest.approx(1, abs=1e-4)
@@ -122,9 +122,12 @@ def test_the_cut_does_not_depend_on_the_order_of_the_images() -> None:
 
 def test_images_stay_with_their_labels_when_validation_is_cut() -> None:
     train = random_split(100, 5)
-    label = {image.tobytes(): y for image, y in zip(*train, strict=True)}
+    label = {image.tobytes(): y for image, y in zip(train.images[:], train.labels, strict=True)}
     for part in cut_classes(train, "abcde", 0.2, "here"):
-        assert all(label[image.tobytes()] == y for image, y in zip(*part, strict=True))
+        assert all(
+            label[image.tobytes()] == y
+            for image, y in zip(part.images[:], part.labels, strict=True)
+        )
 
 
 def test_a_class_of_one_training_image_cannot_be_cut() -> None:
@@ -152,7 +155,7 @@ def test_three_names_go_to_three_different_parts() -> None:
 
 
 def test_images_of_the_wanted_shape_are_left_alone() -> None:
-    images = random_split(2, 2).images
+    images = random_split(2, 2).images[:]
     assert fit_images(images, (1, 4, 4)) is images
 
 
@@ -174,7 +177,7 @@ def test_a_tall_image_keeps_its_centre() -> None:
 
 
 def test_grey_becomes_rgb_by_repetition() -> None:
-    images = random_split(2, 2).images
+    images = random_split(2, 2).images[:]
     assert (fit_images(images, (3, 4, 4)) == images).all()
 
 

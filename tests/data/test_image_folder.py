@@ -44,7 +44,7 @@ def cut(tmp_path: Path) -> Path:
 
 
 def values(split: Split) -> list[int]:
-    return sorted(split.images[:, 0, 0, 0].tolist())
+    return sorted(split.images[:][:, 0, 0, 0].tolist())
 
 
 def places(dataset: Dataset) -> dict[int, str]:
@@ -62,7 +62,7 @@ def test_class_folders_are_the_classes_and_give_the_labels(flat: Path) -> None:
     assert dataset.name == "pets"
     assert dataset.classes == ("cat", "dog")
     for split in (dataset.train, dataset.valid, dataset.test):
-        assert (split.labels == (split.images[:, 0, 0, 0] >= 100)).all()
+        assert (split.labels == (split.images[:][:, 0, 0, 0] >= 100)).all()
 
 
 def test_every_image_of_a_flat_folder_is_in_exactly_one_split(flat: Path) -> None:
@@ -188,7 +188,9 @@ def test_a_photo_is_turned_as_its_orientation_tag_says(flat: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees clockwise to view: the upper half becomes the right one
     photo.save(flat / "cat" / "photo.png", exif=exif)
     dataset = load(flat)
-    stack = np.concatenate([dataset.train.images, dataset.valid.images, dataset.test.images])
+    stack = np.concatenate(
+        [split.images[:] for split in (dataset.train, dataset.valid, dataset.test)]
+    )
     turned = stack[(stack[:, 0] == 200).any(axis=(1, 2))][0, 0]
     assert turned[0].tolist() == [60] * 4 + [200] * 4
 

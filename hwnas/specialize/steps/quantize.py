@@ -53,7 +53,7 @@ def compile_trained(
 ) -> Artifact:
     """Compile a trained network in its precision; a network always gives the same file."""
     folder = run.folder.path / "training" / architecture.digest
-    test = run.dataset.test
+    test = run.dataset.test.loaded()
     network = trained_network(architecture, folder)
     int8 = None
     if architecture.precision == "int8":
@@ -106,7 +106,7 @@ def _decision(run: RunContext, network: Network, format: Format, folder: Path) -
 
 
 def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> Int8Decision:
-    spec, valid = run.spec, run.dataset.valid
+    spec, valid = run.spec, run.dataset.valid.loaded()
     verification = Verification(_model_input(run, valid.images), valid.labels)
     module = with_normalisation(network, preprocessing(run)) if spec.pixels else network
     quantization = int8_quantization(format)
