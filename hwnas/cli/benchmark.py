@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.params import COUNTS, SHARE, TARGET
+from hwnas.cli.framework.params import COUNTS, FILE, SHARE, TARGET
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from hwnas.benchmarking.result import BenchmarkResult
     from hwnas.devices.runner import Progress
-
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @command(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.params import DATA, NETWORK, SHAPE
+from hwnas.cli.framework.options import checkpoint_option, input_shape_option
+from hwnas.cli.framework.params import DATA, NETWORK, PATH, PRECISION
 from hwnas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,15 +26,8 @@ FORMATS = ("onnx", "tflite")
     ),
 )
 @click.argument("model", type=NETWORK)
-@option(
-    "--input-shape", group="Network", type=SHAPE, help="Input shape of a module of your own code."
-)
-@option(
-    "--checkpoint",
-    group="Network",
-    type=click.Path(path_type=Path),
-    help="Weights to load (.safetensors).",
-)
+@input_shape_option("Network")
+@checkpoint_option("Network")
 @option(
     "--format",
     "formats",
@@ -47,7 +41,7 @@ FORMATS = ("onnx", "tflite")
     "--precision",
     group="Format",
     default="fp32",
-    type=click.Choice(["fp32", "int8"]),
+    type=PRECISION,
     help="int8 is calibrated on training images of --data.",
 )
 @option(
@@ -81,7 +75,7 @@ FORMATS = ("onnx", "tflite")
 @option(
     "--out",
     group="Output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("model"),
     help="File name without its suffix.",
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option
+from hwnas.cli.framework.params import PATH
 from hwnas.cli.tables import print_table
 from hwnas.errors import HwnasError, InvalidFile
 
@@ -18,7 +19,7 @@ COLUMNS = ("target", "verdict", "ms", "kind", "budget, ms", "p90, ms", "accuracy
 
 
 @command("report", example="hwnas report runs/host-cpu")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @json_option
 def report(run: Path, as_json: bool) -> None:
     """Render report.html and report.md of RUN again, and print its results.

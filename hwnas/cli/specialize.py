@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwnas.cli.framework.command import command, json_option, option, quiet_option
-from hwnas.cli.framework.params import DATA, LATENCY_MODEL, SPACE, STRATEGY, TARGET, Value
+from hwnas.cli.framework.params import DATA, LATENCY_MODEL, PATH, SPACE, STRATEGY, TARGET, Value
 from hwnas.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _type(each: RunOption) -> click.ParamType:
 @option(
     "--out",
     group="Output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PATH",
     default_help="runs/TARGET",
     help="Folder of the run.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, option
-from hwnas.cli.framework.params import DATA
+from hwnas.cli.framework.params import DATA, PATH
 
 if TYPE_CHECKING:
     from hwnas.training.loop import EpochLog
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "--out",
     group="Output",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder to write to.",
 )
 @option(
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 @option(
     "--weights",
     group="Training",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Begin with the weights of this .safetensors file.",
 )

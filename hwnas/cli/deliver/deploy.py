@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.params import TARGET
+from hwnas.cli.framework.params import PATH, TARGET
 from hwnas.cli.tables import print_json
 
 
 @command("deploy", example="hwnas deploy runs/first --target host-cpu")
-@click.argument("source", type=click.Path(path_type=Path), metavar="RUN|BUNDLE")
+@click.argument("source", type=PATH, metavar="RUN|BUNDLE")
 @option(
     "--target",
     group="Device",
@@ -24,7 +24,7 @@ from hwnas.cli.tables import print_json
 @option(
     "--out",
     group="Output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default_help="RUN/bundle",
     help="Folder of the bundle.",
 )

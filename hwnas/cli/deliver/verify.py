@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.params import DATA, NETWORK, SHAPE, TARGET
+from hwnas.cli.framework.options import checkpoint_option, input_shape_option
+from hwnas.cli.framework.params import DATA, NETWORK, PATH, TARGET
 from hwnas.cli.tables import print_json
 from hwnas.errors import InvalidFile, UsageError
 
@@ -19,25 +20,15 @@ from hwnas.errors import InvalidFile, UsageError
         "hwnas verify runs/first/bundle --target host-cpu",
     ),
 )
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE|BUNDLE")
+@click.argument("file", type=PATH, metavar="FILE|BUNDLE")
 @option(
     "--model",
     group="Model file",
     type=NETWORK,
     help="Network that FILE was compiled from: run folder, architecture, or module:factory.",
 )
-@option(
-    "--input-shape",
-    group="Model file",
-    type=SHAPE,
-    help="Input shape of a module of your own code.",
-)
-@option(
-    "--checkpoint",
-    group="Model file",
-    type=click.Path(path_type=Path),
-    help="Weights to load (.safetensors).",
-)
+@input_shape_option("Model file")
+@checkpoint_option("Model file")
 @option(
     "--data",
     group="Model file",

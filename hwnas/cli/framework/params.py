@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -133,6 +134,10 @@ def _latency_models() -> Iterable[str]:
 
     return known_models()
 
+
+PATH = click.Path(path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+PRECISION = click.Choice(["fp32", "int8"])
 
 TARGET = Name("DEVICE", _devices)
 SPACE = Name("SPACE", _spaces)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.params import PATH
 from hwnas.cli.latency.options import data_option, out_option, space_option, target_option
 from hwnas.cli.tables import print_json, print_table
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         "hwnas latency fit table.csv --device board --out board.json",
     ),
 )
-@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.argument("source", required=False, type=PATH)
 @target_option
 @space_option
 @data_option

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import click
-
 from hwnas.cli.framework.command import option
-from hwnas.cli.framework.params import DATA, SPACE, TARGET
-
-FILE = click.Path(dir_okay=False, path_type=Path)
+from hwnas.cli.framework.params import DATA, FILE, PRECISION, SPACE, TARGET
 
 target_option = option(
     "--target", group="Device", type=TARGET, default="host-cpu", help="Device: a name or a profile."
@@ -27,7 +21,7 @@ data_option = option(
 precision_option = option(
     "--precision",
     group="Search space",
-    type=click.Choice(["fp32", "int8"]),
+    type=PRECISION,
     default="fp32",
     help="Precision of the networks.",
 )

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.params import DATA, DURATION, FRACTION, LATENCY_MODEL, NETWORK, SPACE
-from hwnas.cli.latency.options import FILE
+from hwnas.cli.framework.params import DATA, DURATION, FILE, FRACTION, LATENCY_MODEL, NETWORK, SPACE
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:

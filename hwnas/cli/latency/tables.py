@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.params import LATENCY_MODEL, NETWORK
+from hwnas.cli.framework.params import FILE, LATENCY_MODEL, NETWORK, PATH
 from hwnas.cli.latency.options import (
-    FILE,
     data_option,
     force_option,
     out_option,
@@ -119,7 +118,7 @@ def import_(
 @option(
     "--observations",
     group="Measurement",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Table or journal of latencies of the new device.",
 )
 @option(
