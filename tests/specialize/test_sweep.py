@@ -202,79 +202,58 @@ def test_a_warm_up_that_only_runs_what_the_budget_allows_is_not_shared(tmp_path:
         assert SearchFiles.of_run(second.folder).checkpoint.exists() == shared
 
 
-@pytest.mark.slow
-def test_auto_delivers_the_better_of_two_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("ai_edge_quantizer")
+@pytest.fixture
+def small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the command of a run of seconds into the folder ``run``, for options to be added."""
     monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
     make_small(monkeypatch)
-    data, out = write_images(tmp_path / "images.npz"), tmp_path / "run"
-    command = [
-        "specialize",
-        "--target",
-        "simulated-phone",
-        "--budget",
-        "30%",
-        "--quiet",
-        "--out",
-        str(out),
-        "--data",
-        str(data),
-        "--precision",
-        "auto",
-    ]
+    data = write_images(tmp_path / "images.npz")
+    command = ["specialize", "--target", "simulated-phone", "--quiet"]
+    return [*command, "--out", str(tmp_path / "run"), "--data", str(data)]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+@pytest.mark.slow
+def test_auto_delivers_the_better_of_two_runs(small_run: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_quantizer")
+    out, command = tmp_path / "run", [*small_run, "--budget", "30%", "--precision", "auto"]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.stderr
-    rows = json.loads((out / "variants.json").read_bytes())
+    rows = read_json(out / "variants.json")
     assert [row["precision"] for row in rows] == ["fp32", "int8"]
     best = max(rows, key=lambda row: row["validation_accuracy"])
-    [chosen] = json.loads((out / "report.json").read_bytes())["results"]
+    [chosen] = read_json(out / "report.json")["results"]
     assert chosen["precision"] == best["precision"]
     for artifact in chosen["artifacts"]:
         assert (out / artifact["path"]).is_file()
     again = CliRunner().invoke(cli, [*command, "--resume"])
     assert again.exit_code == 0, again.stderr
-    assert json.loads((out / "variants.json").read_bytes()) == rows
+    assert read_json(out / "variants.json") == rows
 
 
 @pytest.mark.slow
 def test_of_two_widths_at_one_budget_the_better_file_is_delivered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_run: list[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
-    make_small(monkeypatch)
-    data, out = write_images(tmp_path / "images.npz"), tmp_path / "run"
-    command = [
-        "specialize",
-        "--target",
-        "simulated-phone",
-        "--budget",
-        "40%",
-        "--quiet",
-        "--out",
-        str(out),
-        "--data",
-        str(data),
-        "--width-mult",
-        "0.5,1",
-        "--strategy",
-        "random",
-    ]
+    out = tmp_path / "run"
+    command = [*small_run, "--budget", "40%", "--width-mult", "0.5,1", "--strategy", "random"]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.stderr
-    rows = json.loads((out / "variants.json").read_bytes())
+    rows = read_json(out / "variants.json")
     assert [row["width_mult"] for row in rows] == [0.5, 1.0]
     reports = [
-        json.loads((out / "variants" / f"fp32-x{width}" / "report.json").read_bytes())["results"][0]
+        read_json(out / "variants" / f"fp32-x{width}" / "report.json")["results"][0]
         for width in ("0.5", "1")
     ]
     files = [
         out / "variants" / f"fp32-x{width}" / "search/architecture.json" for width in ("0.5", "1")
     ]
-    spaces = [json.loads(file.read_bytes())["genotype"]["space"] for file in files]
+    spaces = [read_json(file)["genotype"]["space"] for file in files]
     assert spaces == ["mobile-x0.5", "mobile"]
-    report = json.loads((out / "report.json").read_bytes())
+    report = read_json(out / "report.json")
     [chosen] = report["results"]
     measure, repeat, show = (command["line"] for command in report["commands"])
     assert "--width-mult 0.5,1" in repeat and "variants" not in measure + show
@@ -287,26 +266,12 @@ def test_of_two_widths_at_one_budget_the_better_file_is_delivered(
 
 @pytest.mark.slow
 def test_a_run_of_two_budgets_has_two_results_and_their_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_run: list[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
-    make_small(monkeypatch)
-    data, out = write_images(tmp_path / "images.npz"), tmp_path / "run"
-    command = [
-        "specialize",
-        "--target",
-        "simulated-phone",
-        "--budget",
-        "40%,70%",
-        "--quiet",
-        "--out",
-        str(out),
-        "--data",
-        str(data),
-    ]
+    out, command = tmp_path / "run", [*small_run, "--budget", "40%,70%"]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code in (0, 5), result.stderr
-    report = json.loads((out / "report.json").read_bytes())
+    report = read_json(out / "report.json")
     first, second = report["results"]
     assert first["budget_ms"] == pytest.approx(4 / 7 * second["budget_ms"])
     for row in (*first["artifacts"], *second["artifacts"]):
@@ -328,4 +293,4 @@ def test_a_run_of_two_budgets_has_two_results_and_their_files(
     assert lines[3] == f"hwnas report {out}"
     several = CliRunner().invoke(cli, ["deploy", str(out), "--no-device"])
     assert isinstance(several.exception, UsageError)
-    assert f"name that of one: {out / 'scenarios/simulated-phone-40%'}" in str(several.exception)
+    assert f"name a single one: {out / 'scenarios/simulated-phone-40%'}" in str(several.exception)
