@@ -56,7 +56,7 @@ def test_plotly_accepts_every_chart() -> None:
     report = measured_report()
     for figure in result_charts(report.results[0], report.search, 360).values():
         drawn = plotly.Figure(figure)  # raises ValueError for a property that does not exist
-        assert len(drawn.data) == len(figure["data"]) > 0
+        assert len(drawn.to_dict()["data"]) == len(figure["data"]) > 0
 
 
 def test_an_untrained_candidate_is_not_in_the_accuracy_chart() -> None:
