@@ -34,6 +34,7 @@ class InvalidFile(UsageError):
 
     def __init__(self, file: str, why: str) -> None:
         super().__init__(f"{file}: {why}")
+        self.file, self.why = file, why
 
 
 class DeviceError(HwnasError):

@@ -11,15 +11,19 @@ import msgspec
 import numpy as np
 
 from hwnas.data.array_sources import read_cifar10, read_embedded, read_fashion_mnist, read_npz
-from hwnas.data.image_folder import read_folder
 from hwnas.data.images import Shape, check_memory, fit_images
 from hwnas.data.objects import read_object
-from hwnas.data.splits import Source, Split, cut_classes
+from hwnas.data.photos.folder import folder_photos
+from hwnas.data.photos.labelled import ReadingOptions
+from hwnas.data.photos.packed import PACKED_SUFFIX
+from hwnas.data.photos.tiers import read_packed, read_photos
+from hwnas.data.splits import Source, Split, Statistics, cut_classes, moments
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 
 __all__ = ["DEFAULT", "NAMED", "Dataset", "Split", "load_dataset", "make_dataset", "normalise"]
 
 DEFAULT = "fashion-mnist-6k"
+READING = ReadingOptions()
 NAMED: dict[str, Callable[[], Source]] = {
     DEFAULT: read_embedded,
     "fashion-mnist": read_fashion_mnist,
@@ -40,6 +44,8 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
     test: Split
     notes: tuple[str, ...] = ()
     """Remarks for the report, e.g. how many files were ignored."""
+    statistics: Statistics | None = None
+    """Digest, mean and deviation where they are known without reading the images."""
 
     @property
     def input_shape(self) -> Shape:
@@ -64,6 +70,8 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
     @cached_property
     def digest(self) -> str:
         """16 hex digits that identify images, labels, classes, order and splits."""
+        if self.statistics is not None:
+            return self.statistics.digest
         hasher = sha256("\0".join(self.classes).encode())
         for split in (self.train, self.valid, self.test):
             hasher.update(repr(split.images.shape).encode())
@@ -74,16 +82,17 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        counts = _histograms(self.train)
-        values = np.arange(256) / 255
-        mean = counts @ values / counts.sum(axis=1)
-        variance = counts @ values**2 / counts.sum(axis=1) - mean**2
-        std = np.sqrt(np.maximum(variance, 255.0**-2))
-        return tuple(mean.tolist()), tuple(std.tolist())
+        if self.statistics is not None:
+            return self.statistics.mean, self.statistics.std
+        return moments(self.train)
 
 
 def load_dataset(
-    name: str, *, input_shape: Shape | None = None, valid_share: float = 0.2
+    name: str,
+    *,
+    input_shape: Shape | None = None,
+    valid_share: float = 0.2,
+    options: ReadingOptions = READING,
 ) -> Dataset:
     """Load a data set by its name, or from a folder of images or an ``.npz`` file.
 
@@ -93,7 +102,7 @@ def load_dataset(
     unknown name, an invalid file or a failed download.
     """
     _check_options(input_shape, valid_share)
-    source = _read(name, input_shape, valid_share)
+    source = _read(name, input_shape, valid_share, options)
     return _dataset(source, name, input_shape, valid_share)
 
 
@@ -130,15 +139,17 @@ def normalise(images: np.ndarray, dataset: Dataset) -> np.ndarray:
     return result
 
 
-def _read(name: str, shape: Shape | None, valid_share: float) -> Source:
+def _read(name: str, shape: Shape | None, valid_share: float, options: ReadingOptions) -> Source:
     if name in NAMED:
         return NAMED[name]()._replace(name=name)
     path = Path(name).expanduser()
     if name and path.is_dir():
-        return read_folder(path, shape, valid_share)
+        return read_photos(folder_photos(path, valid_share), shape, options)
     if path.is_file() and path.suffix == ".npz":
         return read_npz(path)
-    expected = "expected a folder of images or an .npz file"
+    if path.is_file() and path.suffix == PACKED_SUFFIX:
+        return read_packed(path, shape, options)
+    expected = "expected a folder of images, a packed file or an .npz file"
     if path.is_file():
         raise InvalidFile(name, f"is a file of another kind, {expected}")
     if path.suffix == ".npz" or path.name != name:
@@ -158,27 +169,24 @@ def _dataset(source: Source, where: str, shape: Shape | None, valid_share: float
     train, valid = source.train, source.valid
     if valid is None:
         train, valid = cut_classes(train, source.classes, valid_share, where)
-    splits = _fit_splits(where, (train, valid, source.test), shape)
-    return Dataset(source.name, source.classes, *splits, notes=source.notes)
+    splits = [train, valid, source.test]
+    if shape is not None:
+        arrays = [split for split in splits if isinstance(split.images, np.ndarray)]
+        check_memory(where, sum(len(split.labels) for split in arrays), shape)
+        splits = [_fit(split, shape) for split in splits]
+    return Dataset(
+        source.name,
+        source.classes,
+        train=splits[0],
+        valid=splits[1],
+        test=splits[2],
+        notes=source.notes,
+        statistics=source.statistics,
+    )
 
 
-def _fit_splits(name: str, splits: tuple[Split, ...], shape: Shape | None) -> list[Split]:
-    """Return the splits with images of ``shape``. Raises `InvalidFile` beyond the memory limit."""
-    if shape is None:
-        return list(splits)
-    check_memory(name, sum(len(split.labels) for split in splits), shape)
-    return [
-        split._replace(images=fit_images(split.images, shape))
-        if isinstance(split.images, np.ndarray)
-        else split
-        for split in splits
-    ]
-
-
-def _histograms(split: Split) -> np.ndarray:
-    """Return how often each value occurs in each channel, ``[C, 256]``."""
-    counts = np.zeros((split.images.shape[1], 256), dtype=np.int64)
-    for images in split.chunks():  # bincount needs 8 bytes for every pixel
-        for channel, planes in enumerate(images.swapaxes(0, 1)):
-            counts[channel] += np.bincount(planes.reshape(-1), minlength=256)
-    return counts
+def _fit(split: Split, shape: Shape) -> Split:
+    """Return a split with images of ``shape``; stored images have it."""
+    if not isinstance(split.images, np.ndarray):
+        return split
+    return split._replace(images=fit_images(split.images, shape))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,33 +45,13 @@ def fit_image(image: Image, shape: Shape) -> np.ndarray:
     compute the pixels that are cropped. Grey becomes RGB by repetition, RGB becomes grey by luma
     (0.299 R + 0.587 G + 0.114 B).
     """
-    _, height, width = shape
-    return _resized(image, _centre_box(image.width, image.height, width / height), shape)
-
-
-def crop_image(image: Image, box: Sequence[float], shape: Shape) -> np.ndarray:
-    """Return a box of an image (mode L or RGB), resized to uint8 ``[C, H, W]`` as in `fit_image`.
-
-    The box is left, top, right, bottom as shares, 0 to 1, of the image's width and height.
-    """
-    left, top, right, bottom = box
-    edges = (
-        left * image.width,
-        top * image.height,
-        min(right, 1.0) * image.width,
-        min(bottom, 1.0) * image.height,
-    )
-    return _resized(image, edges, shape)
-
-
-def _resized(image: Image, box: tuple[float, float, float, float], shape: Shape) -> np.ndarray:
-    """Return a box (in pixels) of an image as uint8 ``[C, H, W]``."""
     from PIL.Image import Resampling
 
     channels, height, width = shape
     if channels == 1 and image.mode != "L":
         image = image.convert("L")
-    if image.size != (width, height) or box != (0, 0, width, height):
+    if image.size != (width, height):
+        box = centre_box(image.width, image.height, width / height)
         image = image.resize((width, height), Resampling.BILINEAR, box=box)
     pixels = np.asarray(image)
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -106,7 +85,7 @@ def check_memory(where: str, count: int, shape: Shape) -> None:
         raise InvalidFile(where, f"{why}, {limit}")
 
 
-def _centre_box(width: int, height: int, aspect: float) -> tuple[float, float, float, float]:
+def centre_box(width: int, height: int, aspect: float) -> tuple[float, float, float, float]:
     """Return left, upper, right, lower of the largest centred box with width = aspect * height."""
     box_width = min(float(width), height * aspect)
     box_height = min(float(height), width / aspect)

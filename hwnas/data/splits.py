@@ -19,6 +19,8 @@ from hwnas.errors import InvalidFile
 MAX_HELD_OUT = 10_000
 """Maximum number of images held out: an accuracy on them has a standard error below 0.5 points."""
 
+MAX_HELD_OUT_PER_CLASS = 50
+
 CHUNK_IMAGES = 256
 """Images that are read at a time where all are read in turn."""
 
@@ -64,6 +66,16 @@ class Split(NamedTuple):
             yield self.images[start : start + CHUNK_IMAGES]
 
 
+class Statistics(NamedTuple):
+    """What a source of stored images knows without reading them."""
+
+    digest: str
+    """16 hex digits that identify images, labels, classes, order and splits."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Mean and standard deviation of each channel of the training pixels, on a scale of 0 to 1."""
+
+
 class Source(NamedTuple):
     """A data set as it was read: images may have any size, validation images may be missing."""
 
@@ -75,6 +87,8 @@ class Source(NamedTuple):
     """None: the source has no validation images of its own."""
     notes: tuple[str, ...] = ()
     """Remarks for the report, e.g. how many files were ignored."""
+    statistics: Statistics | None = None
+    """None: they are computed from the pixels."""
 
 
 def cut_classes(
@@ -99,6 +113,19 @@ def cut_classes(
         count = min(max(round(share * len(members)), 1), len(members) - 1)
         chosen[sorted(members, key=lambda index: keys[index])[:count]] = True
     return split.subset(np.flatnonzero(~chosen)), split.subset(np.flatnonzero(chosen))
+
+
+def moments(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, on a scale of 0 to 1; std >= 1/255."""
+    counts = np.zeros((split.images.shape[1], 256), dtype=np.int64)
+    for images in split.chunks():  # bincount needs 8 bytes for every pixel
+        for channel, planes in enumerate(images.swapaxes(0, 1)):
+            counts[channel] += np.bincount(planes.reshape(-1), minlength=256)
+    values = np.arange(256) / 255
+    mean = counts @ values / counts.sum(axis=1)
+    variance = counts @ values**2 / counts.sum(axis=1) - mean**2
+    std = np.sqrt(np.maximum(variance, 255.0**-2))
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def divide(names: Sequence[str], shares: Sequence[float]) -> list[list[str]]:
@@ -131,9 +158,14 @@ def unit_hash(text: str) -> float:
     return int.from_bytes(digest, "big") / 2**48
 
 
-def capped_share(share: float, count: int) -> float:
-    """Return ``share``, reduced where it would be over `MAX_HELD_OUT` of ``count`` images."""
-    return min(share, MAX_HELD_OUT / max(count, 1))
+def capped_share(share: float, count: int, classes: int = 0) -> float:
+    """Return ``share``, reduced where it would hold out too many of ``count`` images.
+
+    The limit is `MAX_HELD_OUT`, or `MAX_HELD_OUT_PER_CLASS` for each class where that is more:
+    50,000 for ImageNet, as in the literature.
+    """
+    limit = max(MAX_HELD_OUT, MAX_HELD_OUT_PER_CLASS * classes)
+    return min(share, limit / max(count, 1))
 
 
 def check_count(where: str, name: str, count: int, *, needed: int) -> None:

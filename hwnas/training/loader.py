@@ -63,7 +63,7 @@ def as_data(split: Split, dataset: Dataset) -> Data:
     """Return a split of ``dataset`` as tensors."""
     channel = (-1, 1, 1)
     return Data(
-        torch.from_numpy(split.images).contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(split.images[:]).contiguous(memory_format=torch.channels_last),
         torch.from_numpy(np.ascontiguousarray(split.labels)),
         torch.tensor(dataset.mean).view(channel),
         torch.tensor(dataset.std).view(channel),

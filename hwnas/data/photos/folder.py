@@ -1,32 +1,21 @@
 """Data sets of image files: a folder for each class.
 
 ``DIR/train/CLASS/*.png`` and ``DIR/test/CLASS/*`` (optionally ``DIR/valid`` or ``DIR/val``), or
-just ``DIR/CLASS/*``, which is split by class into 70 % training, 15 % validation and 15 % test.
+just ``DIR/CLASS/*``, which is split by class into 70 % training, 15 % validation and 15 % test. In
+the layout of ImageNet, ``DIR/train`` and ``DIR/val`` without test images, the images of ``val`` are
+the test images.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas.data.images import (
-    GREY_MODES,
-    Shape,
-    check_memory,
-    common_shape,
-    fit_image,
-    to_grey_or_rgb,
-)
-from hwnas.data.splits import Source, Split, capped_share, check_count, divide, in_hash_order
-from hwnas.errors import InvalidFile, first_line
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from hwnas.data.photos.labelled import TRAIN, FilePhotos, LabelledPhotos
+from hwnas.data.splits import capped_share, check_count, divide, in_hash_order
+from hwnas.errors import InvalidFile
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm")
 SPLIT_SHARES = (0.70, 0.15, 0.15)
@@ -34,23 +23,41 @@ Files = dict[str, list[str]]
 """File names relative to the data set's folder, by class."""
 
 
-def read_folder(folder: Path, shape: Shape | None, valid_share: float) -> Source:
-    """Read a folder of images; without a ``shape`` the images' own is taken (`common_shape`).
+def folder_photos(folder: Path, valid_share: float) -> LabelledPhotos:
+    """Return the photos of a folder, shuffled in an order that depends on their names only.
 
-    The images are shuffled in an order that depends on their names only. Transparency is dropped,
-    a GIF gives its first frame, and the orientation tag of a photo is applied. Every error is an
-    `InvalidFile` that names the folder or file.
+    Transparency is dropped, a GIF gives its first frame, and the orientation tag of a photo is
+    applied. Every error is an `InvalidFile` that names the folder or file.
     """
-    train, valid, test, ignored = _find(folder, valid_share)
-    classes = tuple(sorted(train))
-    parts = [_labelled(files, classes) for files in (train, valid, test)]
-    names = [name for part in parts for name, _ in part]
-    shape = shape or _own_shape(folder, names)
-    check_memory(str(folder), len(names), shape)
-    splits = [_decode(folder, part, shape) for part in parts]
+    *files, ignored = _find(folder, valid_share)
     notes = (f"{ignored} hidden files or files that are not images were ignored",)
-    name = folder.resolve().name
-    return Source(name, classes, splits[0], splits[2], splits[1], notes if ignored else ())
+    return labelled_files(
+        str(folder), folder.resolve().name, folder, files, notes if ignored else ()
+    )
+
+
+def labelled_files(
+    where: str, name: str, folder: Path, splits: Sequence[Files], notes: tuple[str, ...] = ()
+) -> LabelledPhotos:
+    """Return image files of ``folder`` by split (train, valid, test) and class."""
+    classes = tuple(sorted(splits[TRAIN]))
+    places = {
+        file: (label, part)
+        for part, files in enumerate(splits)
+        for label, key in enumerate(classes)
+        for file in files[key]
+    }
+    names = in_hash_order(list(places))
+    labels, parts = np.array([places[file] for file in names]).T
+    return LabelledPhotos(
+        where,
+        name,
+        classes,
+        FilePhotos(folder, names),
+        labels.astype(np.int64),
+        parts.astype(np.uint8),
+        notes,
+    )
 
 
 def _find(folder: Path, valid_share: float) -> tuple[Files, Files, Files, int]:
@@ -69,10 +76,12 @@ def _find_splits(
     folder: Path, parts: dict[str, Path], valid_share: float
 ) -> tuple[Files, Files, Files, int]:
     """Do as `_find` for a folder with train/ and test/; split valid from train if it is missing."""
-    for part in ("train", "test"):
-        if part not in parts:
-            raise InvalidFile(str(folder), f"no folder {part!r}, expected train/ and test/")
     own = [name for name in ("valid", "val") if name in parts]
+    if "test" not in parts and len(own) == 1:
+        parts = {"train": parts.get("train", folder / "train"), "test": parts[own.pop()]}
+    for part in ("train", "test"):
+        if part not in parts or not parts[part].is_dir():
+            raise InvalidFile(str(folder), f"no folder {part!r}, expected train/ and test/")
     if len(own) > 1:
         raise InvalidFile(str(folder), "has both valid/ and val/, expected one of them")
     train, train_ignored = _class_files(folder, parts["train"])
@@ -85,9 +94,16 @@ def _find_splits(
         return train, valid, test, ignored + valid_ignored
     for name, images in train.items():
         check_count(str(parts["train"] / name), name, len(images), needed=2)
-    share = capped_share(valid_share, sum(map(len, train.values())))
-    train, valid = _divide(train, (1 - share, share))
+    train, valid = cut_valid(train, valid_share)
     return train, valid, test, ignored
+
+
+def cut_valid(train: Files, valid_share: float) -> tuple[Files, Files]:
+    """Split validation images off, about the same share of each class."""
+    count = sum(map(len, train.values()))
+    share = capped_share(valid_share, count, len(train))
+    train, valid = _divide(train, (1 - share, share))
+    return train, valid
 
 
 def _class_files(root: Path, folder: Path) -> tuple[Files, int]:
@@ -146,49 +162,3 @@ def _check_same(train_folder: Path, train: Files, folder: Path, files: Files) ->
 def _divide(files: Files, shares: Sequence[float]) -> list[Files]:
     split = {name: divide(images, shares) for name, images in files.items()}
     return [{name: parts[part] for name, parts in split.items()} for part in range(len(shares))]
-
-
-def _labelled(files: Files, classes: Sequence[str]) -> list[tuple[str, int]]:
-    """Return file names with their labels, shuffled so that any prefix has all classes."""
-    labels = {name: label for label, key in enumerate(classes) for name in files[key]}
-    return [(name, labels[name]) for name in in_hash_order(list(labels))]
-
-
-def _own_shape(folder: Path, names: Sequence[str]) -> Shape:
-    """Return the shape that the images have in common, see `common_shape`."""
-    sizes: set[tuple[int, int]] = set()
-    grey = True
-    for name in names:
-        with _opened(folder / name) as image:
-            sizes.add((image.height, image.width))
-            grey = grey and image.mode in GREY_MODES
-    return common_shape(sizes, grey)
-
-
-def _decode(folder: Path, part: Sequence[tuple[str, int]], shape: Shape) -> Split:
-    images = np.empty((len(part), *shape), dtype=np.uint8)
-    for index, (name, _) in enumerate(part):
-        images[index] = _read_image(folder / name, shape)
-    return Split(images, np.array([label for _, label in part], dtype=np.int64))
-
-
-def _read_image(file: Path, shape: Shape) -> np.ndarray:
-    """Return the image of a file as uint8 ``[C, H, W]``."""
-    from PIL import ImageOps
-
-    with _opened(file) as image:
-        return fit_image(to_grey_or_rgb(ImageOps.exif_transpose(image)), shape)
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Image]:
-    """Open an image; any exception of its decoder becomes an `InvalidFile`."""
-    from PIL import Image as images
-
-    try:
-        with warnings.catch_warnings(), images.open(file) as image:
-            # Pillow warns about unusual metadata; the pixels are right, and a broken file raises.
-            warnings.simplefilter("ignore")
-            yield image
-    except Exception as error:
-        raise InvalidFile(str(file), f"not a readable image ({first_line(error)})") from None

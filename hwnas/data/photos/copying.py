@@ -1,0 +1,139 @@
+"""Copies of all photos of a data set, made in chunks by several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from typing import NamedTuple, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.data.images import GREY_MODES, Shape, common_shape
+from hwnas.data.photos.flat import Layout
+from hwnas.data.photos.labelled import Photos, ReadingOptions
+from hwnas.data.photos.reading import decoded, oriented_size, shrunk
+from hwnas.errors import InvalidFile
+from hwnas.processes import cores
+
+T = TypeVar("T")
+
+CHUNK_PHOTOS = 256
+"""Photos of a chunk, about 70 MB of copies of 256 px: what a kill loses of a packing."""
+
+
+class Headers(NamedTuple):
+    """What the headers of all photos say."""
+
+    sizes: NDArray[np.int32]
+    """Height and width as viewed, ``[N, 2]``; 0 where a photo can't be read."""
+    grey: bool
+    broken: dict[int, str]
+    """Why photos can't be read, by row."""
+
+    @property
+    def own_shape(self) -> Shape:
+        """The shape of the photos, see `common_shape`."""
+        sizes = np.unique(self.sizes[self.sizes[:, 0] > 0], axis=0).tolist()
+        return common_shape({(height, width) for height, width in sizes}, self.grey)
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """A chunk whose copies are written."""
+
+    index: int
+    digest: str
+    broken: dict[int, str]
+
+
+class Target(Protocol):
+    """Where copies are written to, from several threads."""
+
+    moments: NDArray[np.uint64]
+    """Sums of the pixels of each copy and of their squares, ``[N, C, 2]``."""
+
+    def write(self, start: int, pixels: bytes) -> None: ...
+
+    def finish(self, chunk: Chunk) -> None:
+        """All of the chunk is written."""
+        ...
+
+
+def read_headers(photos: Photos, options: ReadingOptions) -> Headers:
+    """Open every photo, without reading pixels. Raises `InvalidFile` unless broken are skipped."""
+
+    def size(row: int) -> tuple[tuple[int, int], bool] | InvalidFile:
+        try:
+            with photos.open(row) as image:
+                return oriented_size(image), image.mode in GREY_MODES
+        except InvalidFile as error:
+            return error
+
+    sizes = np.zeros((len(photos), 2), dtype=np.int32)
+    grey, broken = True, dict[int, str]()
+    for rows, headers in _chunks(photos, size, options, "headers"):
+        for row, header in zip(rows, headers, strict=True):
+            if isinstance(header, InvalidFile):
+                broken[row] = options.refuse(header)
+            else:
+                sizes[row], grey = header[0], grey and header[1]
+    return Headers(sizes, grey, broken)
+
+
+def copy_photos(
+    photos: Photos, layout: Layout, target: Target, done: Collection[int], options: ReadingOptions
+) -> None:
+    """Write the copies of all photos but those of the chunks that are ``done``.
+
+    Raises `InvalidFile` for a photo that can't be read, unless broken ones are skipped.
+    """
+
+    def copy(row: int) -> bytes | InvalidFile:
+        start, end = layout.span(row)
+        if start == end:  # its header was broken
+            return b""
+        try:
+            with photos.open(row) as image:
+                picture = shrunk(decoded(image), layout.shape)
+                if (picture.height, picture.width) != tuple(layout.sizes[row]):
+                    raise ValueError("its pixels have another size than its header says")
+        except InvalidFile as error:
+            return error
+        pixels = picture.tobytes()
+        target.moments[row] = _moments(picture.histogram(), layout.shape[0])
+        target.write(start, pixels)
+        return blake2b(pixels, digest_size=16).digest()
+
+    for rows, digests in _chunks(photos, copy, options, "photos", done):
+        broken: dict[int, str] = {}
+        hasher = blake2b(layout.originals[rows.start : rows.stop].tobytes(), digest_size=16)
+        for row, digest in zip(rows, digests, strict=True):
+            if isinstance(digest, InvalidFile):
+                broken[row] = options.refuse(digest)
+            hasher.update(b"" if isinstance(digest, InvalidFile) else digest)
+        target.finish(Chunk(rows.start // CHUNK_PHOTOS, hasher.hexdigest(), broken))
+
+
+def _moments(histogram: list[int], channels: int) -> NDArray[np.uint64]:
+    """Return the sum of the values and of their squares for each channel, ``[C, 2]``."""
+    counts = np.array(histogram, dtype=np.uint64).reshape(channels, 256)
+    values = np.arange(256, dtype=np.uint64)
+    return np.stack([counts @ values, counts @ values**2], axis=1)
+
+
+def _chunks(
+    photos: Photos,
+    apply: Callable[[int], T],
+    options: ReadingOptions,
+    what: str,
+    done: Collection[int] = (),
+) -> Iterator[tuple[range, list[T]]]:
+    """Apply a function to all rows on all cores; yield the rows of each chunk with the results."""
+    with ThreadPoolExecutor(cores()) as pool:
+        for index, start in enumerate(range(0, len(photos), CHUNK_PHOTOS)):
+            rows = range(start, min(start + CHUNK_PHOTOS, len(photos)))
+            if index not in done:
+                yield rows, list(pool.map(apply, rows))
+            options.progress(rows.stop, len(photos), what)

@@ -1,0 +1,96 @@
+"""Photos that are decoded each time they are used, for lack of room to hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.data.images import Shape, centre_box
+from hwnas.data.photos.labelled import Photos, ReadingOptions
+from hwnas.data.photos.reading import crop_rows, decoded, shrunk
+from hwnas.data.stored import Rows, share_box, stacked
+from hwnas.errors import InvalidFile
+
+Box = Callable[[int, int], Sequence[float]]
+"""Returns left, top, right and bottom in pixels for a width and a height."""
+
+
+class PhotoSet(NamedTuple):
+    """Photos with what is known of them without decoding."""
+
+    photos: Photos
+    labels: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    """Height and width, ``[N, 2]``."""
+    shape: Shape
+    options: ReadingOptions
+
+
+class DecodedImages:
+    """Photos as `hwnas.data.stored.StoredImages`.
+
+    With ``skip_broken`` the next photo of the class takes the place of one that can't be read.
+    """
+
+    def __init__(self, every: PhotoSet, rows: NDArray[np.int64]) -> None:
+        self.every, self.rows = every, rows
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self.rows), *self.every.shape
+
+    @property
+    def sizes(self) -> NDArray[np.int32]:
+        return self.every.sizes[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Rows) -> NDArray[np.uint8]:
+        _, out_height, out_width = self.every.shape
+
+        def centre(width: int, height: int) -> Sequence[float]:
+            return centre_box(width, height, out_width / out_height)
+
+        places = np.arange(len(self.rows))[rows].tolist()
+        return stacked((self._crop(place, centre) for place in places), self.every.shape)
+
+    def crops(self, rows: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
+        places = np.arange(len(self.rows))[rows].tolist()
+        return stacked(
+            (
+                self._crop(place, lambda width, height, box=box: share_box(box, width, height))
+                for place, box in zip(places, boxes.tolist(), strict=True)
+            ),
+            self.every.shape,
+        )
+
+    def subset(self, rows: NDArray[np.int64]) -> Self:
+        return type(self)(self.every, self.rows[rows])
+
+    def _crop(self, place: int, box: Box) -> NDArray[np.uint8]:
+        """Return a box of the photo, or else of the next of its class that can be read."""
+        labels = self.every.labels[self.rows]
+        same = np.flatnonzero(labels == labels[place])
+        first = int(np.searchsorted(same, place))
+        for candidate in np.roll(same, -first).tolist():
+            try:
+                return self._read(int(self.rows[candidate]), box)
+            except InvalidFile as error:
+                self.every.options.refuse(error)
+        name = self.every.photos.name(int(self.rows[place]))
+        raise InvalidFile(name, "not a readable image, and its class has no other")
+
+    def _read(self, row: int, box: Box) -> NDArray[np.uint8]:
+        with self.every.photos.open(row) as image:
+            copy = np.asarray(shrunk(decoded(image), self.every.shape))
+        height, width = copy.shape[:2]
+        return crop_rows(
+            lambda first, end: copy[first:end].tobytes(),
+            (height, width),
+            box(width, height),
+            self.every.shape,
+        )

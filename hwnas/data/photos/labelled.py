@@ -1,0 +1,109 @@
+"""Photos with their labels and splits, as every source of photos gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.data.photos.reading import READING_VERSION, opened
+from hwnas.errors import InvalidFile
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PARTS = ("train", "valid", "test")
+TRAIN, VALID, TEST = range(3)
+
+
+class Photos(Protocol):
+    """Encoded images of any size and mode, each opened when it is used, by several threads."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, row: int) -> str:
+        """Return what messages call the image: its file."""
+        ...
+
+    def open(self, row: int) -> AbstractContextManager[Image]:
+        """Open an image. Raises `InvalidFile`, also for what its decoder raises in the body."""
+        ...
+
+    def state(self) -> bytes:
+        """Return names, sizes and times of all images: what changes when an image changes."""
+        ...
+
+
+class LabelledPhotos(NamedTuple):
+    """A data set of photos, shuffled, with a class and a split for each photo."""
+
+    where: str
+    """What messages call the data set: its folder or file."""
+    name: str
+    classes: tuple[str, ...]
+    photos: Photos
+    labels: NDArray[np.int64]
+    parts: NDArray[np.uint8]
+    """`TRAIN`, `VALID` or `TEST` for each photo."""
+    notes: tuple[str, ...] = ()
+
+    def key(self) -> str:
+        """Return 16 hex digits that change with the photos, their labels and how they are read."""
+        hasher = blake2b(digest_size=8)
+        words = (str(READING_VERSION), *self.classes)
+        for content in ("\0".join(words).encode(), self.labels.tobytes(), self.photos.state()):
+            hasher.update(blake2b(content).digest())
+        return hasher.hexdigest()
+
+
+class ReadingOptions(NamedTuple):
+    """How photos are read, and where messages and progress go."""
+
+    skip_broken: bool = False
+    """Leave out photos that can't be read, instead of raising `InvalidFile`."""
+    say: Callable[[str], None] = lambda text: None
+    progress: Callable[[float, float, str], None] = lambda done, total, remark: None
+    """Called with the photos done, their number and a remark."""
+
+    def refuse(self, error: InvalidFile) -> str:
+        """Return the reason to leave a photo out. Raises ``error`` if that isn't wanted."""
+        if not self.skip_broken:
+            hint = "repair or remove the file, or leave such files out with --skip-broken"
+            raise InvalidFile(error.file, f"{error.why}; {hint}") from None
+        self.say(f"skipped: {error}")
+        return error.why
+
+
+class FilePhotos:
+    """Image files in a folder."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        """``names`` are relative to the folder."""
+        self.folder, self.names = folder, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        return str(self.folder / self.names[row])
+
+    def open(self, row: int) -> AbstractContextManager[Image]:
+        return opened(self.folder / self.names[row], self.name(row))
+
+    def state(self) -> bytes:
+        lines = bytearray()
+        for name in self.names:
+            try:
+                status = (self.folder / name).stat()
+            except OSError as error:
+                why = f"cannot be read ({error.strerror})"
+                raise InvalidFile(str(self.folder / name), why) from None
+            lines += f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
+                "utf-8", "surrogateescape"
+            )
+        return bytes(lines)

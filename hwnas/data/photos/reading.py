@@ -1,0 +1,120 @@
+"""Reading photos: opening, orientation, and the shrunk copies that are held of them.
+
+A copy is as large as random crops need: both sides are at least 8/7 of the network's input where
+the photo has the pixels (256 px for 224), and no photo is enlarged.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.data.images import Shape, to_grey_or_rgb
+from hwnas.errors import InvalidFile, first_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ORIENTATION = 0x0112
+"""The EXIF tag of a photo's orientation; 5 to 8 exchange width and height."""
+
+READING_VERSION = 1
+"""Goes up when the same file gives other pixels: caches of older versions are made anew."""
+
+ReadRows = Callable[[int, int], Any]
+"""Returns the pixels of the rows from one to below another: a buffer of ``[n, W, C]``."""
+
+
+@contextmanager
+def opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
+    """Open an image; any exception of its decoder becomes an `InvalidFile` with ``name``."""
+    from PIL import Image as images
+
+    try:
+        with warnings.catch_warnings(), images.open(file) as image:
+            # Pillow warns about unusual metadata; the pixels are right, and a broken file raises.
+            warnings.simplefilter("ignore")
+            yield image
+    except Exception as error:
+        raise InvalidFile(name, f"not a readable image ({first_line(error)})") from None
+
+
+def oriented_size(image: Image) -> tuple[int, int]:
+    """Return height and width as the photo is viewed, without reading pixels."""
+    width, height = image.size
+    return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+
+
+def decoded(image: Image) -> Image:
+    """Return a photo as mode L or RGB, turned as its orientation tag says."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    turn = turns.get(_orientation(image))
+    upright = to_grey_or_rgb(image)
+    return upright if turn is None else upright.transpose(turn)
+
+
+def _orientation(image: Image) -> int:
+    """Return the orientation tag; Pillow's own look into a PNG would decode its pixels."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return image.getexif().get(ORIENTATION, 1)
+
+
+def shrunk_size(height: int, width: int, shape: Shape) -> tuple[int, int]:
+    """Return height and width of the copy of a photo for a network of that input shape."""
+    rows, columns = (-(-side * 8 // 7) for side in shape[1:])
+    scale = max(rows / height, columns / width)
+    if scale >= 1:
+        return height, width
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def shrunk(image: Image, shape: Shape) -> Image:
+    """Return the copy of a photo (mode L or RGB), with the channels of the network."""
+    from PIL.Image import Resampling
+
+    mode = "L" if shape[0] == 1 else "RGB"
+    height, width = shrunk_size(image.height, image.width, shape)
+    image = image if image.mode == mode else image.convert(mode)
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Resampling.BILINEAR)
+
+
+def crop_rows(
+    read: ReadRows, size: tuple[int, int], box: Sequence[float], shape: Shape
+) -> NDArray[np.uint8]:
+    """Return a box (left, top, right, bottom in pixels) of a copy, resized to ``[C, H, W]``.
+
+    Only the rows are read that the antialiasing filter reaches.
+    """
+    from PIL import Image as images
+
+    height, width = size
+    channels, out_height, out_width = shape
+    left, top, right, bottom = box
+    reach = max((bottom - top) / out_height, 1.0) + 1
+    first, end = max(int(top - reach), 0), min(int(bottom + reach) + 1, height)
+    mode = "L" if channels == 1 else "RGB"
+    image = images.frombytes(mode, (width, end - first), read(first, end))
+    crop = (left, top - first, right, bottom - first)
+    if image.size != (out_width, out_height) or crop != (0, 0, out_width, out_height):
+        image = image.resize((out_width, out_height), images.Resampling.BILINEAR, box=crop)
+    pixels = np.asarray(image)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

@@ -1,0 +1,178 @@
+"""Where the pixels of a data set of photos are held, chosen by size.
+
+=========  ===================================================================================
+memory     copies of all photos, where they are small beside the machine's memory
+packed     the same copies in a file (`hwnas.data.photos.packed`), where the disk has room
+files      nothing is held: photos are decoded each time they are used
+=========  ===================================================================================
+
+All three give the same pixels of training images. Validation and test images are fitted to the
+network's input from their copies, but in the first tier from the photos themselves. Photos that all
+have the size of the network's input are held as arrays.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from hwnas.data.images import Shape, fit_image
+from hwnas.data.photos.copying import Chunk, Headers, copy_photos, read_headers
+from hwnas.data.photos.decoding import DecodedImages, PhotoSet
+from hwnas.data.photos.flat import Layout, MemoryBytes, layout_of
+from hwnas.data.photos.labelled import TEST, TRAIN, VALID, LabelledPhotos, ReadingOptions
+from hwnas.data.photos.packed import Copies, part_rows, read_copies, read_header, skipped_note
+from hwnas.data.photos.packing import cache_path, digest_of, missing_bytes, pack
+from hwnas.data.photos.reading import decoded
+from hwnas.data.splits import Source, Split, Statistics, moments
+from hwnas.errors import InvalidFile
+
+MEMORY_SHARE = 1 / 8
+"""Share of the machine's memory that copies may take: several trainings may run at once, and each
+process has its own."""
+
+SAMPLE_PHOTOS = 2_000
+"""Training photos from which mean and standard deviation are taken where nothing is held."""
+
+
+def read_photos(photos: LabelledPhotos, shape: Shape | None, options: ReadingOptions) -> Source:
+    """Return the data set of photos, for the input shape of a network or else the photos' own."""
+    key = photos.key()
+    if (path := packed_file(photos, key, shape)) is not None:
+        options.say(f"{photos.where}: packed images of {path}")
+        return _packed(path, photos, options)
+    headers = read_headers(photos.photos, options)
+    if len(headers.broken) == len(photos.labels):
+        raise InvalidFile(photos.where, "none of its images can be read")
+    shape = shape or headers.own_shape
+    layout = layout_of(headers.sizes, shape)
+    limit_bytes = memory_limit_bytes()
+    if layout.pixel_bytes <= limit_bytes:
+        return _in_memory(photos, headers, layout, options)
+    large = f"{layout.pixel_bytes / 1e9:.1f} GB of images, over {limit_bytes / 1e9:.1f} GB"
+    path = cache_path(photos, key, shape)
+    if missing := missing_bytes(path, layout):
+        options.say(
+            f"{photos.where}: {large}, are decoded each time they are used, as a packed file needs "
+            f"{missing / 1e9:.1f} GB more free on the disk of {path.parent}"
+        )
+        return _on_use(photos, headers, shape, options)
+    options.say(f"{photos.where}: {large}, are packed first")
+    pack(photos, headers, shape, key, path, options)
+    return _packed(path, photos, options)
+
+
+def read_packed(path: Path, shape: Shape | None, options: ReadingOptions) -> Source:
+    """Return the data set of a packed file. Raises `InvalidFile` if it has another shape."""
+    copies, photos = read_copies(path)
+    if shape not in (None, copies.layout.shape):
+        shapes = ("x".join(map(str, each)) for each in (copies.layout.shape, shape))
+        why = "is packed for images of {}, expected {}: pack it again with --size"
+        raise InvalidFile(str(path), why.format(*shapes))
+    return copies.source(photos, options.skip_broken)
+
+
+def packed_file(photos: LabelledPhotos, key: str, shape: Shape | None) -> Path | None:
+    """Return the packed file of the photos for a shape, None if there is none."""
+    if shape is not None:
+        path = cache_path(photos, key, shape)
+        return path if path.exists() else None
+    pattern = cache_path(photos, key, (0, 0, 0))
+    for path in sorted(pattern.parent.glob(pattern.name.replace("0x0x0", "*"))):
+        header = read_header(path)
+        if header.shape == header.own_shape:
+            return path
+    return None
+
+
+def memory_limit_bytes() -> float:
+    """Return how many bytes of copies a process holds in memory."""
+    total = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):  # no control group, or one without a limit
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return MEMORY_SHARE * total
+
+
+def _packed(path: Path, photos: LabelledPhotos, options: ReadingOptions) -> Source:
+    copies, _ = read_copies(path)
+    return copies.source(photos, options.skip_broken)
+
+
+class _MemoryTarget:
+    def __init__(self, layout: Layout) -> None:
+        self.moments = np.zeros((len(layout.sizes), layout.shape[0], 2), dtype=np.uint64)
+        self.pixels = np.zeros(layout.pixel_bytes, dtype=np.uint8)
+        self.done: dict[int, Chunk] = {}
+
+    def write(self, start: int, pixels: bytes) -> None:
+        self.pixels[start : start + len(pixels)] = np.frombuffer(pixels, dtype=np.uint8)
+
+    def finish(self, chunk: Chunk) -> None:
+        self.done[chunk.index] = chunk
+
+
+def _in_memory(
+    photos: LabelledPhotos, headers: Headers, layout: Layout, options: ReadingOptions
+) -> Source:
+    target = _MemoryTarget(layout)
+    copy_photos(photos.photos, layout, target, (), options)
+    broken = {row: why for chunk in target.done.values() for row, why in chunk.broken.items()}
+    layout.sizes[list(broken)] = 0
+    names = {photos.photos.name(row): why for row, why in (headers.broken | broken).items()}
+    digest = digest_of(target.done)
+    copies = Copies(layout, MemoryBytes(target.pixels), target.moments, digest, names)
+    source = copies.source(photos, options.skip_broken)
+    rows = part_rows(photos, layout.sizes)
+    if (layout.originals[layout.originals[:, 0] > 0] == layout.shape[1:]).all():
+        return _arrays(source, photos, rows, target.pixels, layout)
+    valid, test = (_fitted(photos, rows[part], layout.shape) for part in (VALID, TEST))
+    return source._replace(valid=valid, test=test)
+
+
+def _arrays(
+    source: Source,
+    photos: LabelledPhotos,
+    rows: list[NDArray[np.int64]],
+    pixels: NDArray[np.uint8],
+    layout: Layout,
+) -> Source:
+    """Return photos of the size of the network's input as arrays."""
+    channels, height, width = layout.shape
+    images = np.zeros((len(layout.sizes), height, width, channels), dtype=np.uint8)
+    images[layout.originals[:, 0] > 0] = pixels.reshape(-1, height, width, channels)
+    train, valid, test = (np.ascontiguousarray(images[part].transpose(0, 3, 1, 2)) for part in rows)
+    labels = [photos.labels[part] for part in rows]
+    return source._replace(
+        train=Split(train, labels[TRAIN]),
+        valid=Split(valid, labels[VALID]),
+        test=Split(test, labels[TEST]),
+        statistics=None,
+    )
+
+
+def _fitted(photos: LabelledPhotos, rows: NDArray[np.int64], shape: Shape) -> Split:
+    """Return photos as an array, fitted to the network's input."""
+    images = np.empty((len(rows), *shape), dtype=np.uint8)
+    for place, row in enumerate(rows.tolist()):
+        with photos.photos.open(row) as image:
+            images[place] = fit_image(decoded(image), shape)
+    return Split(images, photos.labels[rows])
+
+
+def _on_use(
+    photos: LabelledPhotos, headers: Headers, shape: Shape, options: ReadingOptions
+) -> Source:
+    every = PhotoSet(photos.photos, photos.labels, headers.sizes, shape, options)
+    rows = part_rows(photos, headers.sizes)
+    train, valid, test = (Split(DecodedImages(every, part), photos.labels[part]) for part in rows)
+    notes = (*photos.notes, *skipped_note(len(headers.broken)))
+    digest = sha256("/".join((photos.key(), repr(shape), repr(len(headers.broken)))).encode())
+    digest.update(photos.parts.tobytes())
+    sample = Split(train.images[:SAMPLE_PHOTOS], train.labels[:SAMPLE_PHOTOS])
+    statistics = Statistics(digest.hexdigest()[:16], *moments(sample))
+    return Source(photos.name, photos.classes, train, test, valid, notes, statistics)
