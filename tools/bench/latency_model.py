@@ -8,7 +8,6 @@ in a batch. Every figure is the median of several rounds.
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from random import Random
 from statistics import median
 from time import perf_counter
 
+import click
 import msgspec
 import numpy as np
 import scipy
@@ -27,6 +27,7 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.model_file import decode_model, encode_model
 from hwnas.spaces.mobile.space import MBCONVS, MobileSpace, mobile_space
+from tools.lib.options import out_option
 from tools.lib.results import command, results_folder, table, write_results
 
 RESULTS = results_folder(__file__) / "latency_model.md"
@@ -35,31 +36,29 @@ RESOURCE_WEIGHTS_MS = (0.002, 0.02, 0.15, 0.15, 0.3, 0.4, 0.1, 0.3, 0.3)
 """Cost of each of `features.RESOURCES` on the invented device."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+@click.command()
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+@out_option(RESULTS)
+def main(rounds: int, out: Path) -> None:
+    """Time fits and predictions of a model of an invented device."""
     gated = [msgspec.structs.replace(candidate, squeeze_excite=True) for candidate in MBCONVS]
     space = msgspec.structs.replace(
         mobile_space((3, 224, 224), 1000), candidates=(*MBCONVS, *gated)
     )
     threads = os.environ.get("OMP_NUM_THREADS")
     text = write_results(
-        options.out,
+        out,
         "Speed of the latency model",
-        "OMP_NUM_THREADS=1 " + command(__file__, f"--rounds {options.rounds}"),
+        "OMP_NUM_THREADS=1 " + command(__file__, f"--rounds {rounds}"),
         f"{BLOCK_COUNT} of {len(compute_blocks(space))} blocks measured in isolation, "
         f"{NETWORK_COUNT} networks of {len(space.decisions)} decisions (the paper's space at "
         "224 px, also with squeeze-excite), an invented device; median of "
-        f"{options.rounds} rounds.",
-        table(("quantity", "value", "goal"), figures(space, options.rounds)),
+        f"{rounds} rounds.",
+        table(("quantity", "value", "goal"), figures(space, rounds)),
         conditions=f"{threads or 'all'} thread(s), numpy {np.__version__}, "
         f"scipy {scipy.__version__}",
     )
-    print(text)
+    click.echo(text)
 
 
 def figures(space: MobileSpace, rounds: int) -> list[tuple[str, str, str]]:

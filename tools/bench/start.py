@@ -7,11 +7,12 @@ Prints a table and writes ``tools/bench/results/start.md``.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import time
 from statistics import median
+
+import click
 
 from tools.lib.results import command, results_folder, table, write_results
 
@@ -20,10 +21,9 @@ GOALS_S = {("--help",): 0.4, ("devices", "list"): 0.6, ("report", "--help"): 0.4
 RESULTS = results_folder(__file__) / "start.md"
 
 
+@click.command()
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    ).parse_args()
+    """Time the start of commands as whole processes."""
     rows: list[tuple[str, ...]] = []
     for arguments, goal_s in GOALS_S.items():
         times_s = sorted(_wall_s(arguments) for _ in range(RUNS + 1))[:RUNS]
@@ -36,7 +36,7 @@ def main() -> None:
         f"{RUNS} runs with the files in the disk cache.",
         table(("command", "median s", "minimum s", "goal s"), rows),
     )
-    print(text)
+    click.echo(text)
 
 
 def _wall_s(arguments: tuple[str, ...]) -> float:

@@ -5,7 +5,6 @@ python -m tools.data.command_line
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 
 import click
@@ -64,8 +63,11 @@ def page() -> str:
     return "\n\n".join([HEAD.strip(), *commands(cli)]) + "\n"
 
 
-if __name__ == "__main__":
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    ).parse_args()
+@click.command()
+def main() -> None:
+    """Write docs/cli.md."""
     PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,16 +8,17 @@ installs it. The same files always give the same arrays, and the same bytes with
 
 from __future__ import annotations
 
-import argparse
 import io
 import zipfile
 from hashlib import blake2b, sha256
 from pathlib import Path
 
+import click
 import numpy as np
 
 from hwnas.data.array_sources import DEBIAN_FASHION_MNIST, FASHION_MNIST_CLASSES, read_idx
 from hwnas.files import write_atomic
+from tools.lib.options import PATH, out_option
 from tools.lib.results import ROOT
 
 SEED = 0
@@ -33,19 +34,23 @@ SOURCE_SHA256 = {
 """Checksums of the gzipped files as Debian and Zalando distribute them."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, default=DEBIAN_FASHION_MNIST)
-    parser.add_argument("--out", type=Path, default=OUT)
-    arguments = parser.parse_args()
-    check_source(arguments.source)
-    content = to_npz(subset_arrays(arguments.source))
+@click.command()
+@click.option(
+    "--source",
+    type=PATH,
+    default=DEBIAN_FASHION_MNIST,
+    show_default=True,
+    help="Folder of the four gzipped IDX files.",
+)
+@out_option(OUT, "File to write.")
+def main(source: Path, out: Path) -> None:
+    """Make the embedded data set of 5,000 + 1,000 images."""
+    check_source(source)
+    content = to_npz(subset_arrays(source))
     if len(content) > MAX_BYTES:
         raise SystemExit(f"{len(content)} bytes, expected at most {MAX_BYTES}")
-    write_atomic(arguments.out, content)
-    print(f"{arguments.out}: {len(content)} bytes, sha256 {sha256(content).hexdigest()}")
+    write_atomic(out, content)
+    click.echo(f"{out}: {len(content)} bytes, sha256 {sha256(content).hexdigest()}")
 
 
 def check_source(folder: Path) -> None:

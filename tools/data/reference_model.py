@@ -11,9 +11,9 @@ replaced: calibrations are relative to exactly these files.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+import click
 import torch
 from torch import nn
 
@@ -22,6 +22,7 @@ from hwnas.architecture.artifact import Format
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.images import Verification
 from hwnas.nn.build import Network
+from tools.lib.options import out_option
 
 SEED = 20_240_229
 INPUT_SHAPE = (1, 28, 28)
@@ -36,28 +37,26 @@ BLOCKS = (
 """Most blocks are at 14 px: as much arithmetic as fits with 150 KB of weights."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("export/kits"))
-    folder = parser.parse_args().out
+@click.command()
+@out_option(Path("export/kits"), "Folder to write to.")
+def main(out: Path) -> None:
+    """Make the reference model."""
     images = torch.randn(64, *INPUT_SHAPE, generator=torch.Generator().manual_seed(SEED)).numpy()
     network = reference_network()
     with torch.no_grad():
         labels = network(torch.from_numpy(images)).argmax(dim=1).numpy()
     formats: tuple[Format, ...] = ("onnx", "tflite")
     for format in formats:
-        path = folder / f"reference.{format}"
+        path = out / f"reference.{format}"
         verification = Verification(images, labels)
         artifact = compile_model(network, INPUT_SHAPE, path, verification=verification)
         assert artifact.parity is not None
         error = artifact.parity.max_relative_error
-        print(
+        click.echo(
             f"{path}: {artifact.size_bytes} bytes, sha256 {artifact.sha256}, "
             f"relative error {error:.1e}"
         )
-    path = folder / "reference.pt2"
+    path = out / "reference.pt2"
     if not path.exists():  # never equal: the zip file contains the time and PyTorch's version
         write_program(network, path)
 

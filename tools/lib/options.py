@@ -24,6 +24,13 @@ work_option = click.option(
 json_option = click.option("--json", "out", type=PATH, help="Write the figures as JSON, too.")
 
 
+def out_option(
+    default: Path, help: str = "Results file to write."
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return ``--out``, where a program writes."""
+    return click.option("--out", type=PATH, default=default, help=help)
+
+
 def seeds_option(
     default: int, minimum: int = 1
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

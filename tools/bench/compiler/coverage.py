@@ -17,7 +17,6 @@ another version of the compiler or of a peer needs another folder.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import click
 import torch
 
 from hwnas.architecture.artifact import Format
@@ -36,6 +36,7 @@ from hwnas.export.onnx.emitter import write_onnx
 from tools.bench.compiler.files import Row, convert_network, file_facts, latency_ratio
 from tools.bench.compiler.networks import NETWORKS, small_network, torchvision_network
 from tools.bench.compiler.peers import PEER_IMPORTS, PEERS, conversion_s, run_peer
+from tools.lib.options import PATH, out_option
 from tools.lib.results import command, results_folder, table, write_results
 
 OURS = "hwnas"
@@ -52,58 +53,95 @@ class Case(NamedTuple):
     converter: str
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", default=NETWORKS)
-    parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--peers", type=Path, help="Python with onnxscript and litert-torch.")
-    parser.add_argument("--tensorflow", type=Path, help="Python with onnx2tf.")
-    parser.add_argument("--timeout-s", type=float, default=300.0, help="Limit of a conversion.")
-    parser.add_argument("--latency", action="store_true", help="Compare latencies too.")
-    parser.add_argument("--rounds", type=int, default=20, help="Rounds of the latency.")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--repeats", type=int, default=5, help="Our conversions; median counts.")
-    parser.add_argument("--work", type=Path, default=Path("build/bench_compiler"))
-    options = parser.parse_args()
+class Options(NamedTuple):
+    """The options of the program, except those that choose cases and peers."""
+
+    images: int
+    repeats: int
+    rounds: int
+    timeout_s: float
+    work: Path
+
+
+@click.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Choice(NETWORKS),
+    default=NETWORKS,
+    metavar="NAME",
+    help="Network of torchvision; repeat it for several. [default: all]",
+)
+@click.option("--images", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--peers", type=PATH, help="Python with onnxscript and litert-torch.")
+@click.option("--tensorflow", type=PATH, help="Python with onnx2tf.")
+@click.option("--timeout-s", default=300.0, show_default=True, help="Limit of a conversion.")
+@click.option("--latency", is_flag=True, help="Compare latencies, too.")
+@click.option(
+    "--rounds",
+    default=20,
+    show_default=True,
+    type=click.IntRange(2),  # one for each order
+    help="Rounds of the latency.",
+)
+@click.option("--repeats", default=5, show_default=True, help="Our conversions; median counts.")
+@click.option("--work", type=PATH, default=Path("build/bench_compiler"), show_default=True)
+@out_option(RESULTS)
+def main(
+    models: tuple[str, ...],
+    peers: Path | None,
+    tensorflow: Path | None,
+    latency: bool,
+    out: Path,
+    **settings: Any,
+) -> None:
+    """Compile published networks to both formats, beside other converters."""
+    options = Options(**settings)
     torch.set_num_threads(1)
-    if options.rounds < 2:
-        parser.error(f"--rounds {options.rounds}: expected at least 2, one for each order")
-    pythons = peer_pythons(parser, options)
+    pythons = peer_pythons(peers, tensorflow, options.timeout_s)
     cases = [
         Case(name, format, converter)
-        for name in options.models
+        for name in models
         for format in COMPILED
         for converter in (OURS, *(peer for peer in PEERS[format] if peer in pythons))
     ]
     options.work.mkdir(parents=True, exist_ok=True)
     write_onnx(trace(small_network(), (3, 32, 32)), options.work / "small.onnx")
-    settings = [options.images, options.repeats, options.timeout_s]
-    rows = SavedRows(options.work / "rows.jsonl", settings)
+    row_settings = [options.images, options.repeats, options.timeout_s]
+    rows = SavedRows(options.work / "rows.jsonl", row_settings)
     rows.complete(cases, lambda case: convert(case, pythons.get(case.converter), options))
     ratios = SavedRows(options.work / "latency.jsonl", [options.rounds])
-    if options.latency:
+    if latency:
         pairs = [case for case in cases if is_comparable(case, rows)]
         ratios.complete(pairs, lambda case: {"ratio": measure(case, options)})
-    print(write_report(cases, rows, ratios, options))
+    called_as = "OMP_NUM_THREADS=1 " + command(
+        __file__,
+        "--peers PYTHON" if peers else "",
+        "--tensorflow PYTHON" if tensorflow else "",
+        f"--latency --rounds {options.rounds}" if latency else "",
+    )
+    parts = report_parts(cases, rows, ratios, options)
+    conditions = f"torch {torch.__version__}, one thread"
+    title = "The compiler and published networks"
+    click.echo(write_results(out, title, called_as, *parts, conditions=conditions))
 
 
-def peer_pythons(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Path]:
-    """Return the Python of each peer that was given; stops if it lacks a module of the peer."""
+def peer_pythons(peers: Path | None, tensorflow: Path | None, timeout_s: float) -> dict[str, Path]:
+    """Return the Python of each peer; raises `UsageError` if it lacks a module of the peer."""
     pythons: dict[str, Path] = {}
     for peer, modules in PEER_IMPORTS.items():
-        python = options.tensorflow if peer == "onnx2tf" else options.peers
+        python = tensorflow if peer == "onnx2tf" else peers
         if python is None:
             continue
-        code, _, err = run_peer([str(python), "-c", f"import {modules}"], options.timeout_s)
+        code, _, err = run_peer([str(python), "-c", f"import {modules}"], timeout_s)
         if code:
-            parser.error(f"{python}: {(err.strip().splitlines() or ['failed'])[-1]}")
+            raise click.UsageError(f"{python}: {(err.strip().splitlines() or ['failed'])[-1]}")
         pythons[peer] = python
     return pythons
 
 
-def convert(case: Case, python: Path | None, options: argparse.Namespace) -> Row:
+def convert(case: Case, python: Path | None, options: Options) -> Row:
     module, size = torchvision_network(case.network)
     path = file_of(case, options)
     if python is None:
@@ -124,7 +162,7 @@ def convert(case: Case, python: Path | None, options: argparse.Namespace) -> Row
         return {"failed": str(error).splitlines()[0][:120]}
 
 
-def measure(case: Case, options: argparse.Namespace) -> float:
+def measure(case: Case, options: Options) -> float:
     """Return our latency over that of the peer's file."""
     own, peer = file_of(case._replace(converter=OURS), options), file_of(case, options)
     return latency_ratio(own, peer, COMPILED[case.format].name, options.rounds)
@@ -136,7 +174,7 @@ def is_comparable(case: Case, rows: dict[Case, Row]) -> bool:
     return case != own and "failed" not in rows[case] and "failed" not in rows[own]
 
 
-def file_of(case: Case, options: argparse.Namespace) -> Path:
+def file_of(case: Case, options: Options) -> Path:
     return options.work / f"{case.network}.{case.converter}.{case.format}"
 
 
@@ -168,10 +206,10 @@ class SavedRows(dict[Case, Row]):
             print(progress, file=sys.stderr, flush=True)
 
 
-def write_report(
-    cases: list[Case], rows: dict[Case, Row], ratios: dict[Case, Row], options: argparse.Namespace
-) -> str:
-    """Write the results file and return its text."""
+def report_parts(
+    cases: list[Case], rows: dict[Case, Row], ratios: dict[Case, Row], options: Options
+) -> list[str]:
+    """Return the paragraphs and the table of the results file."""
     titles = (
         "network",
         "format",
@@ -184,16 +222,7 @@ def write_report(
         "times ours",
         "our latency",
     )
-    return write_results(
-        options.out,
-        "The compiler and published networks",
-        "OMP_NUM_THREADS=1 "
-        + command(
-            __file__,
-            "--peers PYTHON" if options.peers else "",
-            "--tensorflow PYTHON" if options.tensorflow else "",
-            f"--latency --rounds {options.rounds}" if options.latency else "",
-        ),
+    return [
         f"Networks of torchvision, random weights (seed 0), {options.images} random images each.",
         "Error: `max|file - torch| / max|torch|` in the runtime. Seconds: trace and write, median "
         f"of {options.repeats}, beside one conversion by the peer in a process of its own; both "
@@ -203,8 +232,7 @@ def write_report(
         "every second time.",
         table(titles, [table_row(case, rows, ratios.get(case, {})) for case in cases]),
         "\n".join(summary(cases, rows, ratios)),
-        conditions=f"torch {torch.__version__}, one thread",
-    )
+    ]
 
 
 def table_row(case: Case, rows: dict[Case, Row], ratio: Row) -> list[str]:

@@ -8,7 +8,6 @@ and prints the median over blocks of each block's median.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable
 from itertools import product
@@ -16,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+import click
 import numpy as np
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from torch import nn
 from hwnas.export.graph.trace import Graph, trace
 from hwnas.export.onnx.emitter import write_onnx
 from hwnas.export.tflite.emitter import write_tflite
+from tools.lib.options import out_option
 from tools.lib.results import command, results_folder, table, write_results
 
 Case = tuple[str, tuple[int, int, int], nn.Module]
@@ -30,37 +31,35 @@ WRITERS: dict[str, Callable[[Graph, Path], None]] = {"onnx": write_onnx, "tflite
 RESULTS = results_folder(__file__) / "speed.md"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+@click.command()
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(1))
+@out_option(RESULTS)
+def main(rounds: int, out: Path) -> None:
+    """Time the trace and the writing of about 60 blocks."""
     torch.set_num_threads(1)
     cases = blocks()
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
             time_case(case, Path(folder))
-        rounds = [[time_case(case, Path(folder)) for case in cases] for _ in range(options.rounds)]
+        rounds_ms = [[time_case(case, Path(folder)) for case in cases] for _ in range(rounds)]
     steps = {
         "trace": ["trace"],
         "trace + ONNX file": ["trace", "onnx"],
         "trace + TFLite file": ["trace", "tflite"],
     }
     text = write_results(
-        options.out,
+        out,
         "Compiling one block, ms",
-        "OMP_NUM_THREADS=1 " + command(__file__, f"--rounds {options.rounds}"),
+        "OMP_NUM_THREADS=1 " + command(__file__, f"--rounds {rounds}"),
         f"{len(cases)} blocks (MBConv k3/5/7 e3/6 stride 1/2 at four places, half of them with "
-        f"squeeze-excite and h-swish; dense 3x3), {options.rounds} rounds.",
+        f"squeeze-excite and h-swish; dense 3x3), {rounds} rounds.",
         table(
             ("step", "median", "10 %", "90 %", "max"),
-            [(name, *quantiles(rounds, parts)) for name, parts in steps.items()],
+            [(name, *quantiles(rounds_ms, parts)) for name, parts in steps.items()],
         ),
         conditions=f"torch {torch.__version__}, one thread",
     )
-    print(text)
+    click.echo(text)
 
 
 def time_case(case: Case, folder: Path) -> dict[str, float]:

@@ -19,18 +19,19 @@ appended to ``tools/bench/measuring/results/orders.md``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import click
 
 from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
 from hwnas.devices.runner import reference_file
@@ -86,21 +87,38 @@ ORDERS: dict[str, Callable[[Run, Run, int], Samples]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--runtime", choices=["onnxruntime", "litert"], default="onnxruntime")
-    parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--disturb", action="store_true", help="let other programs come and go")
-    parser.add_argument("--order", choices=ORDERS, help="be a worker (the program calls itself)")
-    options = parser.parse_args(arguments)
-    if options.order:
-        rounds.visit = ORDERS[options.order]
+@click.command()
+@click.option(
+    "--runtime",
+    type=click.Choice(["onnxruntime", "litert"]),
+    default="onnxruntime",
+    show_default=True,
+)
+@click.option(
+    "--processes",
+    default=8,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Processes of each order; a spread needs two.",
+)
+@click.option("--disturb", is_flag=True, help="Let other programs come and go.")
+@click.option("--order", type=click.Choice(list(ORDERS)), hidden=True)
+def main(runtime: RuntimeName, processes: int, disturb: bool, order: str | None) -> None:
+    """Compare burst orders by how well latencies repeat between processes."""
+    if order is not None:  # the program calls itself as a worker
+        rounds.visit = ORDERS[order]
         sys.exit(worker.main())
     with TemporaryDirectory() as folder:
-        files = compile_files(Path(folder), options.runtime)
-        with busy_cores() if options.disturb else nullcontext():
-            results = collect(files, options.runtime, options.processes)
-    print(write_report(results, options))
+        files = compile_files(Path(folder), runtime)
+        with busy_cores() if disturb else nullcontext():
+            results = collect(files, runtime, processes)
+    called_as = command(
+        __file__,
+        f"--runtime {runtime} --processes {processes}",
+        "--disturb" if disturb else "",
+    )
+    title = f"{runtime}, {'disturbed' if disturb else 'nothing else started'}"
+    click.echo(write_report(results, runtime, title, called_as))
 
 
 def compile_files(folder: Path, runtime: RuntimeName) -> list[Path]:
@@ -159,7 +177,9 @@ def _run_worker(order: str, request: dict[str, Any]) -> dict[str, Any]:
     return last["result"]
 
 
-def write_report(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> str:
+def write_report(
+    results: dict[str, list[dict[str, Any]]], runtime: str, title: str, called_as: str
+) -> str:
     """Append a section for one run of this program to the results file, and return it."""
     first = next(iter(results.values()))[0]
     baseline = _ratios(results["sandwich"])
@@ -190,16 +210,12 @@ def write_report(results: dict[str, list[dict[str, Any]]], options: argparse.Nam
     )
     return write_results(
         RESULTS,
-        f"{options.runtime}, {'disturbed' if options.disturb else 'nothing else started'}",
-        command(
-            __file__,
-            f"--runtime {options.runtime} --processes {options.processes}",
-            "--disturb" if options.disturb else "",
-        ),
+        title,
+        called_as,
         f"{len(first['models'])} files, {SPEC['max_rounds']} rounds of {SPEC['runs']} calls. "
         "CV over processes: median over files (worst file).",
         table(titles, rows),
-        conditions=f"{options.runtime} {first['environment']['runtime_version']}, "
+        conditions=f"{runtime} {first['environment']['runtime_version']}, "
         f"load {first['environment']['load_before']:.2f}",
         append=True,
     )

@@ -18,7 +18,6 @@ Appends a table to ``results/repeatability.md``. Ten comparisons take about four
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -30,6 +29,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import click
 
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
@@ -45,22 +46,38 @@ WIDTHS = range(33, 49)
 """Widths among which the slower network is chosen; that of the faster network is 32."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--comparisons", type=int, default=10)
-    parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--quiet", action="store_true", help="leave the other cores alone")
-    parser.add_argument("--child", help="be a worker (the program calls itself)")
-    options = parser.parse_args(arguments)
-    if options.child:
-        print(json.dumps(child(json.loads(options.child))))
+@click.command()
+@click.option(
+    "--comparisons",
+    default=10,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Comparisons by each policy; a spread needs two.",
+)
+@click.option(
+    "--pairs",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Calls of each model in a comparison.",
+)
+@click.option("--quiet", is_flag=True, help="Leave the other cores alone.")
+@click.option("--child", "request", hidden=True)
+def main(comparisons: int, pairs: int, quiet: bool, request: str | None) -> None:
+    """Compare two models again and again, by several policies."""
+    if request is not None:  # the program calls itself as a worker
+        click.echo(json.dumps(child(json.loads(request))))
         return
     with TemporaryDirectory() as folder:
         fast, slow, ratio = two_networks(Path(folder))
         other_cores = sorted(os.sched_getaffinity(0))[:-1]
-        with nullcontext() if options.quiet else busy_cores(other_cores):
-            ratios = collect(fast, slow, options)
-    print(write_report(ratios, ratio, options))
+        with nullcontext() if quiet else busy_cores(other_cores):
+            ratios = collect(fast, slow, comparisons, pairs)
+    load = "nothing else started" if quiet else "stress on every other core"
+    called_as = command(
+        __file__, f"--comparisons {comparisons} --pairs {pairs}", "--quiet" if quiet else ""
+    )
+    click.echo(write_report(ratios, ratio, load, called_as))
 
 
 def two_networks(folder: Path) -> tuple[Path, Path, float]:
@@ -93,13 +110,13 @@ def _compile(path: Path, width: int) -> Path:
     return path
 
 
-def collect(fast: Path, slow: Path, options: argparse.Namespace) -> dict[str, list[float]]:
+def collect(fast: Path, slow: Path, comparisons: int, pairs: int) -> dict[str, list[float]]:
     """Return the slow model's time over the fast model's in each comparison, by policy."""
     ratios: dict[str, list[float]] = {}
-    for number in range(options.comparisons):
-        a = _time([fast], options.pairs)[0]
-        b = _time([slow], options.pairs)[0]
-        both = _time([fast, slow], options.pairs)
+    for number in range(comparisons):
+        a = _time([fast], pairs)[0]
+        b = _time([slow], pairs)[0]
+        both = _time([fast, slow], pairs)
         policies: dict[str, Callable[[], float]] = {
             "one after the other, medians": lambda a=a, b=b: _ratio(statistics.median, a, b),
             "one after the other, minima": lambda a=a, b=b: _ratio(min, a, b),
@@ -109,7 +126,7 @@ def collect(fast: Path, slow: Path, options: argparse.Namespace) -> dict[str, li
         }
         for name, policy in policies.items():
             ratios.setdefault(name, []).append(policy())
-        print(f"{number + 1}/{options.comparisons}", end=" ", file=sys.stderr, flush=True)
+        print(f"{number + 1}/{comparisons}", end=" ", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return ratios
 
@@ -160,7 +177,7 @@ def child(request: dict[str, Any]) -> list[list[float]]:
 
 
 def write_report(
-    ratios: dict[str, list[float]], long_run_ratio: float, options: argparse.Namespace
+    ratios: dict[str, list[float]], long_run_ratio: float, load: str, called_as: str
 ) -> str:
     """Append a section for one run of this program to the results file, and return it."""
     rows = [
@@ -175,15 +192,10 @@ def write_report(
         for policy, values in ratios.items()
     ]
     titles = ("policy", "median ratio", "CV of the ratio", "lowest", "highest", "sign right")
-    load = "nothing else started" if options.quiet else "stress on every other core"
     return write_results(
         RESULTS,
         f"{time.strftime('%Y-%m-%d')}, {load}",
-        command(
-            __file__,
-            f"--comparisons {options.comparisons} --pairs {options.pairs}",
-            "--quiet" if options.quiet else "",
-        ),
+        called_as,
         f"The slower model takes {long_run_ratio:.3f} times as long in 3000 interleaved pairs, "
         "measured before the stress was started.",
         table(titles, rows),

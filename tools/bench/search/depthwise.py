@@ -8,11 +8,11 @@ implementations take turns. Writes ``tools/bench/search/results/depthwise.md``.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 
+import click
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,10 +37,9 @@ WARMUP_ROUNDS, ROUNDS = 2, 13
 RESULTS = results_folder(__file__) / "depthwise.md"
 
 
+@click.command()
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    ).parse_args()
+    """Time training steps of a depthwise convolution, ours and PyTorch's in turns."""
     torch.set_num_threads(1)
     keep_freed_memory()
     rows: list[tuple[str, ...]] = []
@@ -63,7 +62,7 @@ def main() -> None:
         table(("channels", "map", "kernel", "PyTorch, ms", "ours, ms", "ratio"), rows),
         conditions=f"torch {torch.__version__}",
     )
-    print(text)
+    click.echo(text)
 
 
 def _pytorch(images: Tensor, weight: Tensor) -> Tensor:
