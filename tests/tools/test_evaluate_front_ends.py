@@ -18,11 +18,9 @@ def run(work: Path, *more: str) -> tuple[str, list[dict[str, object]]]:
     data, rows = work / "images.npz", work / "rows.json"
     if not data.exists():
         write_images(data)
-    arguments = [
-        "--work", str(work), "--data", str(data), "--images", "64", "--layers", "3",
-        "--channels", "2", "--minutes", "0.001", "--child-epochs", "1", "--ranked", "3",
-        "--no-latency", "--results", str(work / "table.md"), "--json", str(rows), *more,
-    ]  # fmt: skip
+    size = "--images 64 --layers 3 --channels 2 --minutes 0.001 --child-epochs 1 --ranked 3"
+    arguments = ["--work", str(work), "--data", str(data), *size.split(), "--no-latency"]
+    arguments += ["--results", str(work / "table.md"), "--json", str(rows), *more]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return (work / "table.md").read_text(), msgspec.json.decode(rows.read_bytes())
@@ -32,9 +30,11 @@ def test_each_method_and_seed_has_a_row_and_finished_work_is_reused(tmp_path: Pa
     options = ["--method", "ista", "--method", "random", "--seeds", "2"]
     text, rows = run(tmp_path, *options)
     assert [(row["method"], row["seed"]) for row in rows] == [
-        ("ISTA-NAS, two-stage", 0), ("random search", 0),
-        ("ISTA-NAS, two-stage", 1), ("random search", 1),
-    ]  # fmt: skip
+        ("ISTA-NAS, two-stage", 0),
+        ("random search", 0),
+        ("ISTA-NAS, two-stage", 1),
+        ("random search", 1),
+    ]
     assert all(0 <= float(str(row["accuracy"])) <= 1 for row in rows)
     assert "Against random search: ISTA-NAS, two-stage" in text
     assert "Nothing of that size was run here" in text

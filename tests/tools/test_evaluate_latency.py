@@ -75,10 +75,16 @@ def test_an_analysed_network_has_the_operators_of_a_converted_file() -> None:
     from tools.evaluate.latency_published.operators import Operator, macs_of, operators_of
 
     module = nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6(),
-        nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 16, 1, groups=2), nn.Hardswish(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
-    ).to("meta")  # fmt: skip
+        nn.Conv2d(3, 8, 3, 2, 1),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(),
+        nn.Conv2d(8, 8, 3, 1, 1, groups=8),
+        nn.Conv2d(8, 16, 1, groups=2),
+        nn.Hardswish(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 10),
+    ).to("meta")
     operators = operators_of(module, 32)
     assert set(operators) == {
         Operator("dense", 3, 8, 3, 2, 1, 32, 16),

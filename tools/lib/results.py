@@ -12,6 +12,7 @@ from math import isnan
 from pathlib import Path
 
 from hwnas.devices.fingerprint import hardware
+from hwnas.files import write_json
 
 ROOT = Path(__file__).parents[2]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -50,6 +51,27 @@ def write_results(
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a" if append else "w", encoding="utf-8") as file:
         file.write(f"\n{text}" if append and file.tell() else text)
+    return text
+
+
+def write_part(
+    program: str,
+    name: str,
+    title: str,
+    arguments: str,
+    *parts: str,
+    figures: object = None,
+    out: Path | None = None,
+) -> str:
+    """Write ``results/NAME.md`` beside a program of several parts, and return its text.
+
+    ``arguments`` are those of the call, ``parts`` as for `write_results`; with ``out`` the
+    ``figures`` are written there as JSON.
+    """
+    path, called_as = results_folder(program) / f"{name}.md", command(program, arguments)
+    text = write_results(path, f"{title}: {name.replace('_', ', ')}", called_as, *parts)
+    if out is not None:
+        write_json(out, figures)
     return text
 
 

@@ -43,7 +43,7 @@ from hwnas.spaces.grown.steps import apply_step
 from hwnas.training.loader import Data, as_data, seeded
 from hwnas.training.loop import EpochLog, accuracy, recalibrate, train
 from tools.lib.options import json_option, seeds_option, work_option
-from tools.lib.results import command, results_folder, table_of, write_results
+from tools.lib.results import table_of, write_part
 
 DATA = "fashion-mnist-6k"
 Row = dict[str, object]
@@ -114,7 +114,11 @@ def inherit(
         f"mean ± standard deviation over {seeds} seeds."
     )
     options = f"--space {space} --images {images} --epochs {epochs} --seeds {seeds}"
-    _write("inherit", data, rows, text, options, out)
+    name = _name("inherit", data)
+    called_with = f"inherit --work DIR --data {data} {options}"
+    click.echo(
+        write_part(__file__, name, "EAS", called_with, text, table_of(rows), figures=rows, out=out)
+    )
 
 
 @cli.command()
@@ -159,7 +163,11 @@ def actions(
         "seeds, and the mean of the last quarter of the children."
     )
     options = f"--space {space} --images {images} --children {children} --epochs {epochs}"
-    _write("actions", data, rows, text, f"{options} --seeds {seeds}", out)
+    name = _name("actions", data)
+    called_with = f"actions --work DIR --data {data} {options} --seeds {seeds}"
+    click.echo(
+        write_part(__file__, name, "EAS", called_with, text, table_of(rows), figures=rows, out=out)
+    )
 
 
 @cli.command()
@@ -192,7 +200,11 @@ def final(
         "training (two workers on two cores where networks are trained)."
     )
     arguments = f"--space {space} --effort {effort} --target {target} --budget {budget}"
-    _write("final", data, rows, text, f"{arguments} --seeds {seeds}", out)
+    name = _name("final", data)
+    called_with = f"final --work DIR --data {data} {arguments} --seeds {seeds}"
+    click.echo(
+        write_part(__file__, name, "EAS", called_with, text, table_of(rows), figures=rows, out=out)
+    )
 
 
 def _data(name: str, images: int, seed: int) -> tuple[Data, Data, tuple[int, int, int], int]:
@@ -311,15 +323,9 @@ def _mean_and_std(values: list[float]) -> str:
     return f"{fmean(values):.3f}{spread}"
 
 
-def _write(
-    part: str, data: str, rows: list[Row], text: str, options: str, out: Path | None
-) -> None:
-    name = part if data == DATA else f"{part}_{Path(data).stem}"
-    called_as = command(__file__, part, f"--work DIR --data {data}", options)
-    path, title = results_folder(__file__) / f"{name}.md", f"EAS: {name.replace('_', ', ')}"
-    click.echo(write_results(path, title, called_as, text, table_of(rows)))
-    if out is not None:
-        write_json(out, rows)
+def _name(part: str, data: str) -> str:
+    """Return the name of a part's results file, which names data that is not the usual one."""
+    return part if data == DATA else f"{part}_{Path(data).stem}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,8 @@ import msgspec
 from hwnas.architecture.architecture import Architecture
 from hwnas.files import append_line, read_lines, write_json
 from hwnas.training.job import read_result
-from tools.evaluate.host.groups import RESULTS
+from tools.evaluate.host.groups import RESULTS, Member
+from tools.evaluate.host.rows import Row, group_row
 
 
 class Training(msgspec.Struct, frozen=True):
@@ -55,3 +57,29 @@ def _evaluate(architecture: Architecture, folder: Path, data: str) -> float:
     assert read_result(folder) is not None
     dataset = load_dataset(data, input_shape=architecture.input_shape)
     return accuracy(trained_network(architecture, folder), as_data(dataset.test, dataset))
+
+
+def trained_groups(
+    work: Path,
+    target: str,
+    budget: str,
+    groups: dict[str, list[Member]],
+    data: str,
+    epochs: int,
+    seeds: int,
+    workers: int,
+) -> list[Row]:
+    """Train the networks of each group in turn, ``workers`` at once; return a row for each."""
+    jobs = [
+        (name, nets[seed % len(nets)], seed)
+        for seed in range(seeds)
+        for name, nets in groups.items()
+    ]
+
+    def accuracy_of(job: tuple[str, Member, int]) -> float:
+        _, member, seed = job
+        return train_and_test(work, member.architecture, data, epochs, seed)
+
+    with ThreadPoolExecutor(workers) as pool:
+        accuracies = list(pool.map(accuracy_of, jobs))
+    return [group_row(target, budget, name, jobs, accuracies) for name in groups]

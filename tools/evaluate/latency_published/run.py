@@ -23,7 +23,6 @@ from typing import Any
 
 import click
 
-from hwnas.files import write_json
 from tools.evaluate.latency_published import columns as columns_part
 from tools.evaluate.latency_published import repeats as repeats_part
 from tools.evaluate.latency_published import tables as tables_part
@@ -33,8 +32,9 @@ from tools.evaluate.latency_published.nb201 import nb201, oneproxy
 from tools.lib.latency.bench import Bench
 from tools.lib.latency.score import Cache
 from tools.lib.options import data_option, json_option, seeds_option
-from tools.lib.results import command, results_folder, sections, write_results
+from tools.lib.results import sections, write_part
 
+TITLE = "Latency model on published measurements"
 BENCHES: dict[str, Callable[[Path], Bench]] = {
     "nb201": nb201,
     "fbnet": fbnet,
@@ -88,7 +88,18 @@ def columns(
             f"to the random networks. {NOTES[name]}"
         )
         parts = columns_part.sections(bench, cache, used)
-        _write(name, f"columns --bench {name}", text, parts, cache, out)
+        click.echo(
+            write_part(
+                __file__,
+                name,
+                TITLE,
+                f"columns --bench {name}",
+                text,
+                sections(parts),
+                figures=cache.rows,
+                out=out,
+            )
+        )
 
 
 @cli.command()
@@ -108,7 +119,18 @@ def transfer(
             f"batch size is never among them. {NOTES[name]}"
         )
         parts = transfer_part.sections(bench, cache, used)
-        _write(f"transfer_{name}", f"transfer --bench {name}", text, parts, cache, out)
+        click.echo(
+            write_part(
+                __file__,
+                f"transfer_{name}",
+                TITLE,
+                f"transfer --bench {name}",
+                text,
+                sections(parts),
+                figures=cache.rows,
+                out=out,
+            )
+        )
 
 
 @cli.command()
@@ -126,7 +148,11 @@ def tables(data: Path, work: Path, seeds: int, out: Path | None) -> None:
         "the others. Latencies of published networks are whole milliseconds; the adapted model of "
         "the Pixel 1 is the shipped one, which also has 22 MobileNetV2 with older software."
     )
-    _write("tables", "tables", text, parts, cache, out)
+    click.echo(
+        write_part(
+            __file__, "tables", TITLE, "tables", text, sections(parts), figures=cache.rows, out=out
+        )
+    )
 
 
 @cli.command()
@@ -146,7 +172,18 @@ def cnn(data: Path, work: Path, seeds: int, few: int, out: Path | None) -> None:
         "are over all networks. Operators are analysed from definitions by pytorchcv, at "
         "224 x 224, as TFLite's converter fuses them."
     )
-    _write("cnn", "cnn", text, cnn_part.sections(bench, cache), cache, out)
+    click.echo(
+        write_part(
+            __file__,
+            "cnn",
+            TITLE,
+            "cnn",
+            text,
+            sections(cnn_part.sections(bench, cache)),
+            figures=cache.rows,
+            out=out,
+        )
+    )
 
 
 @cli.command()
@@ -161,7 +198,16 @@ def repeats(data: Path) -> None:
         "deviation of the logarithm of one measurement. Groups differ in their range of latencies "
         "from all cells, so a model may come out somewhat above (pixel3, whose noise has outliers)."
     )
-    _write("nb201_repeats", "repeats", text, [repeats_part.section(nb201(data), data)])
+    click.echo(
+        write_part(
+            __file__,
+            "nb201_repeats",
+            TITLE,
+            "repeats",
+            text,
+            sections([repeats_part.section(nb201(data), data)]),
+        )
+    )
 
 
 def _bench(name: str, data: Path, path: Path) -> tuple[Bench, Cache, list[str]]:
@@ -169,21 +215,6 @@ def _bench(name: str, data: Path, path: Path) -> tuple[Bench, Cache, list[str]]:
     bench = BENCHES[name](data)
     columns = [column for column in bench.ms if column not in SUM_COLUMNS.get(name, ())]
     return bench, Cache(path), columns
-
-
-def _write(
-    part: str,
-    arguments: str,
-    text: str,
-    parts: list[tuple[str, str]],
-    cache: Cache | None = None,
-    out: Path | None = None,
-) -> None:
-    path = results_folder(__file__) / f"{part}.md"
-    title = f"Latency model on published measurements: {part}"
-    click.echo(write_results(path, title, command(__file__, arguments), text, sections(parts)))
-    if cache is not None and out is not None:
-        write_json(out, cache.rows)
 
 
 NOTES = {

@@ -19,7 +19,6 @@ import click
 import numpy as np
 
 from hwnas.errors import UnknownName
-from hwnas.files import write_json
 from hwnas.search.blackbox.evolution import (
     EvaluatedSet,
     evolution,
@@ -30,9 +29,9 @@ from hwnas.search.blackbox.nsga2 import nsga2
 from tools.evaluate.specialization import across as across_part
 from tools.evaluate.specialization import learned, nb201, ofa
 from tools.lib.options import data_option, json_option, seeds_option
-from tools.lib.results import command, results_folder, sections, table, write_results
+from tools.lib.results import results_folder, sections, table, write_part
 
-RESULTS = results_folder(__file__)
+RESULTS, TITLE = results_folder(__file__), "Specialisation on published tables"
 NOTE10_MS = (15.0, 20.0, 25.0, 30.0)
 PUBLISHED = {15.0: 78.4, 20.0: 80.8, 25.0: 82.1, 30.0: 83.05}
 """Accuracy in percent on the Note10 that evolutions of 200,000 networks (40 s) had reached."""
@@ -101,7 +100,11 @@ def ofa_part(data: Path, out: Path | None, seeds: int, few: int, names: Sequence
         "is one run for all limits; its time is that of the whole run. One BLAS thread."
     )
     arguments = f"ofa --seeds {seeds} --few {few}" + "".join(f" --device {name}" for name in names)
-    _write("ofa", arguments, text, parts, figures, out)
+    click.echo(
+        write_part(
+            __file__, "ofa", TITLE, arguments, text, sections(parts), figures=figures, out=out
+        )
+    )
 
 
 @cli.command("across")
@@ -149,7 +152,18 @@ def across(data: Path, out: Path | None, seeds: int) -> None:
         f"{seeds} seeds. Kernel and expansion are means over the blocks. "
         + " ".join(f"{name}: {caveat}." for name, caveat in CAVEATS.items())
     )
-    _write("across", f"across --seeds {seeds}", text, parts, figures, out)
+    click.echo(
+        write_part(
+            __file__,
+            "across",
+            TITLE,
+            f"across --seeds {seeds}",
+            text,
+            sections(parts),
+            figures=figures,
+            out=out,
+        )
+    )
 
 
 @cli.command("nb201")
@@ -193,7 +207,11 @@ def nb201_part(data: Path, out: Path | None, seeds: int, names: Sequence[str], p
     )
     arguments = f"nb201 --seeds {seeds}" + "".join(f" --device {name}" for name in names)
     arguments += "" if part == "nb201" else f" --part {part}"
-    _write(part, arguments, text, parts, figures, out)
+    click.echo(
+        write_part(
+            __file__, part, TITLE, arguments, text, sections(parts), figures=figures, out=out
+        )
+    )
 
 
 Search = Callable[[float, int], EvaluatedSet]
@@ -251,21 +269,6 @@ def _limits(device: ofa.Table, predictor: ofa.Predictor) -> tuple[float, ...]:
 
 def _two_decimals(values: Sequence[object]) -> list[object]:
     return [f"{value:.2f}" if isinstance(value, float) else value for value in values]
-
-
-def _write(
-    part: str,
-    arguments: str,
-    text: str,
-    parts: list[tuple[str, str]],
-    figures: list[dict[str, object]],
-    out: Path | None,
-) -> None:
-    path, title = RESULTS / f"{part}.md", f"Specialisation on published tables: {part}"
-    write_results(path, title, command(__file__, arguments), text, sections(parts))
-    click.echo(path)
-    if out is not None:
-        write_json(out, figures)
 
 
 if __name__ == "__main__":
