@@ -148,7 +148,7 @@ def _read(name: str, shape: Shape | None, valid_share: float, options: ReadingOp
     if path.is_file() and path.suffix == ".npz":
         return read_npz(path)
     if path.is_file() and path.suffix == PACKED_SUFFIX:
-        return read_packed(path, shape, options)
+        return read_packed(path, shape)
     expected = "expected a folder of images, a packed file or an .npz file"
     if path.is_file():
         raise InvalidFile(name, f"is a file of another kind, {expected}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hwnas.data.images import GREY_MODES, Shape, common_shape
 from hwnas.data.photos.flat import Layout
-from hwnas.data.photos.labelled import Photos, ReadingOptions
+from hwnas.data.photos.labelled import Photos, Progress, ReadingOptions, no_progress
 from hwnas.data.photos.reading import decoded, oriented_size, shrunk
 from hwnas.errors import InvalidFile
 from hwnas.processes import cores
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 CHUNK_PHOTOS = 256
 """Photos of a chunk, about 70 MB of copies of 256 px: what a kill loses of a packing."""
+
+MANY_PHOTOS = 20_000
+"""Photos whose headers take so long that progress is shown."""
 
 
 class Headers(NamedTuple):
@@ -73,17 +76,24 @@ def read_headers(photos: Photos, options: ReadingOptions) -> Headers:
 
     sizes = np.zeros((len(photos), 2), dtype=np.int32)
     grey, broken = True, dict[int, str]()
-    for rows, headers in _chunks(photos, size, options, "headers"):
-        for row, header in zip(rows, headers, strict=True):
-            if isinstance(header, InvalidFile):
-                broken[row] = options.refuse(header)
-            else:
-                sizes[row], grey = header[0], grey and header[1]
+    step = options.step if len(photos) >= MANY_PHOTOS else no_progress
+    with step("headers of the images") as progress:
+        for rows, headers in _chunks(photos, size, progress):
+            for row, header in zip(rows, headers, strict=True):
+                if isinstance(header, InvalidFile):
+                    broken[row] = options.refuse(header)
+                else:
+                    sizes[row], grey = header[0], grey and header[1]
     return Headers(sizes, grey, broken)
 
 
 def copy_photos(
-    photos: Photos, layout: Layout, target: Target, done: Collection[int], options: ReadingOptions
+    photos: Photos,
+    layout: Layout,
+    target: Target,
+    done: Collection[int],
+    options: ReadingOptions,
+    progress: Progress,
 ) -> None:
     """Write the copies of all photos but those of the chunks that are ``done``.
 
@@ -106,7 +116,7 @@ def copy_photos(
         target.write(start, pixels)
         return blake2b(pixels, digest_size=16).digest()
 
-    for rows, digests in _chunks(photos, copy, options, "photos", done):
+    for rows, digests in _chunks(photos, copy, progress, done):
         broken: dict[int, str] = {}
         hasher = blake2b(layout.originals[rows.start : rows.stop].tobytes(), digest_size=16)
         for row, digest in zip(rows, digests, strict=True):
@@ -126,8 +136,7 @@ def _moments(histogram: list[int], channels: int) -> NDArray[np.uint64]:
 def _chunks(
     photos: Photos,
     apply: Callable[[int], T],
-    options: ReadingOptions,
-    what: str,
+    progress: Progress,
     done: Collection[int] = (),
 ) -> Iterator[tuple[range, list[T]]]:
     """Apply a function to all rows on all cores; yield the rows of each chunk with the results."""
@@ -136,4 +145,4 @@ def _chunks(
             rows = range(start, min(start + CHUNK_PHOTOS, len(photos)))
             if index not in done:
                 yield rows, list(pool.map(apply, rows))
-            options.progress(rows.stop, len(photos), what)
+            progress(rows.stop, len(photos), "")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -61,14 +61,23 @@ class LabelledPhotos(NamedTuple):
         return hasher.hexdigest()
 
 
+Progress = Callable[[float, float, str], None]
+"""Called with the photos done, their number and a remark."""
+
+
+@contextmanager
+def no_progress(title: str) -> Iterator[Progress]:
+    yield lambda done, total, remark: None
+
+
 class ReadingOptions(NamedTuple):
     """How photos are read, and where messages and progress go."""
 
     skip_broken: bool = False
     """Leave out photos that can't be read, instead of raising `InvalidFile`."""
     say: Callable[[str], None] = lambda text: None
-    progress: Callable[[float, float, str], None] = lambda done, total, remark: None
-    """Called with the photos done, their number and a remark."""
+    step: Callable[[str], AbstractContextManager[Progress]] = no_progress
+    """Returns a context that shows the progress of what takes minutes."""
 
     def refuse(self, error: InvalidFile) -> str:
         """Return the reason to leave a photo out. Raises ``error`` if that isn't wanted."""

@@ -87,12 +87,8 @@ class Copies(NamedTuple):
     broken: dict[str, str]
     """Reason why a photo was left out, by its name."""
 
-    def source(self, photos: LabelledPhotos, skip_broken: bool) -> Source:
+    def source(self, photos: LabelledPhotos) -> Source:
         """Return the data set of these copies with the splits of ``photos``."""
-        if self.broken and not skip_broken:
-            name, why = next(iter(self.broken.items()))
-            hint = f"{len(self.broken)} such files can be left out with --skip-broken"
-            raise InvalidFile(name, f"{why}; {hint}")
         rows = part_rows(photos, self.layout.sizes)
         train, valid, test = (
             Split(FlatImages(self.layout, self.pixels, part), photos.labels[part]) for part in rows

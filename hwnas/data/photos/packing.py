@@ -70,7 +70,8 @@ def pack(
                 "must be free on that disk; free some, or name another file with --out"
             )
         options.say(
-            f"packing {len(photos.labels)} photos, {layout.pixel_bytes / 1e9:.1f} GB: {path}"
+            f"{photos.where}: {len(photos.labels)} images, {layout.pixel_bytes / 1e9:.1f} GB, are "
+            f"packed into {path}"
         )
         header = Header(
             FORMAT, key, shape, headers.own_shape, len(photos.labels), layout.pixel_bytes
@@ -96,7 +97,8 @@ def _write(
 ) -> None:
     part = PartFile(path, header)
     try:
-        copy_photos(photos.photos, layout, part, part.done, options)
+        with options.step("packing images") as progress:
+            copy_photos(photos.photos, layout, part, part.done, options, progress)
         broken = {row: why for chunk in part.done.values() for row, why in chunk.broken.items()}
         sizes = layout.sizes.copy()
         sizes[list(broken)] = 0

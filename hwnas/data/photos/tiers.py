@@ -22,10 +22,17 @@ import psutil
 from numpy.typing import NDArray
 
 from hwnas.data.images import Shape, fit_image
-from hwnas.data.photos.copying import Chunk, Headers, copy_photos, read_headers
+from hwnas.data.photos.copying import MANY_PHOTOS, Chunk, Headers, copy_photos, read_headers
 from hwnas.data.photos.decoding import DecodedImages, PhotoSet
 from hwnas.data.photos.flat import Layout, MemoryBytes, layout_of
-from hwnas.data.photos.labelled import TEST, TRAIN, VALID, LabelledPhotos, ReadingOptions
+from hwnas.data.photos.labelled import (
+    TEST,
+    TRAIN,
+    VALID,
+    LabelledPhotos,
+    ReadingOptions,
+    no_progress,
+)
 from hwnas.data.photos.packed import Copies, part_rows, read_copies, read_header, skipped_note
 from hwnas.data.photos.packing import cache_path, digest_of, missing_bytes, pack
 from hwnas.data.photos.reading import decoded
@@ -45,7 +52,7 @@ def read_photos(photos: LabelledPhotos, shape: Shape | None, options: ReadingOpt
     key = photos.key()
     if (path := packed_file(photos, key, shape)) is not None:
         options.say(f"{photos.where}: packed images of {path}")
-        return _packed(path, photos, options)
+        return read_copies(path)[0].source(photos)
     headers = read_headers(photos.photos, options)
     if len(headers.broken) == len(photos.labels):
         raise InvalidFile(photos.where, "none of its images can be read")
@@ -62,19 +69,18 @@ def read_photos(photos: LabelledPhotos, shape: Shape | None, options: ReadingOpt
             f"{missing / 1e9:.1f} GB more free on the disk of {path.parent}"
         )
         return _on_use(photos, headers, shape, options)
-    options.say(f"{photos.where}: {large}, are packed first")
     pack(photos, headers, shape, key, path, options)
-    return _packed(path, photos, options)
+    return read_copies(path)[0].source(photos)
 
 
-def read_packed(path: Path, shape: Shape | None, options: ReadingOptions) -> Source:
+def read_packed(path: Path, shape: Shape | None) -> Source:
     """Return the data set of a packed file. Raises `InvalidFile` if it has another shape."""
     copies, photos = read_copies(path)
     if shape not in (None, copies.layout.shape):
         shapes = ("x".join(map(str, each)) for each in (copies.layout.shape, shape))
         why = "is packed for images of {}, expected {}: pack it again with --size"
         raise InvalidFile(str(path), why.format(*shapes))
-    return copies.source(photos, options.skip_broken)
+    return copies.source(photos)
 
 
 def packed_file(photos: LabelledPhotos, key: str, shape: Shape | None) -> Path | None:
@@ -98,11 +104,6 @@ def memory_limit_bytes() -> float:
     return MEMORY_SHARE * total
 
 
-def _packed(path: Path, photos: LabelledPhotos, options: ReadingOptions) -> Source:
-    copies, _ = read_copies(path)
-    return copies.source(photos, options.skip_broken)
-
-
 class _MemoryTarget:
     def __init__(self, layout: Layout) -> None:
         self.moments = np.zeros((len(layout.sizes), layout.shape[0], 2), dtype=np.uint64)
@@ -120,13 +121,15 @@ def _in_memory(
     photos: LabelledPhotos, headers: Headers, layout: Layout, options: ReadingOptions
 ) -> Source:
     target = _MemoryTarget(layout)
-    copy_photos(photos.photos, layout, target, (), options)
+    step = options.step if len(photos.labels) >= MANY_PHOTOS else no_progress
+    with step("decoding images") as progress:
+        copy_photos(photos.photos, layout, target, (), options, progress)
     broken = {row: why for chunk in target.done.values() for row, why in chunk.broken.items()}
     layout.sizes[list(broken)] = 0
     names = {photos.photos.name(row): why for row, why in (headers.broken | broken).items()}
     digest = digest_of(target.done)
     copies = Copies(layout, MemoryBytes(target.pixels), target.moments, digest, names)
-    source = copies.source(photos, options.skip_broken)
+    source = copies.source(photos)
     rows = part_rows(photos, layout.sizes)
     if (layout.originals[layout.originals[:, 0] > 0] == layout.shape[1:]).all():
         return _arrays(source, photos, rows, target.pixels, layout)

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from hwnas.data.datasets import READING
 from hwnas.data.photos import copying, packing
 from hwnas.data.photos.copying import read_headers
 from hwnas.data.photos.folder import folder_photos
-from hwnas.data.photos.labelled import ReadingOptions
+from hwnas.data.photos.labelled import Progress, ReadingOptions
 from hwnas.data.photos.packed import read_copies, read_header
 from hwnas.data.photos.packing import pack
 from hwnas.errors import HwnasError, InvalidFile
@@ -42,12 +43,12 @@ def write(folder: Path, path: Path, options: ReadingOptions = READING) -> Path:
     return path
 
 
-def stop_after(photos: int) -> Callable[[float, float, str], None]:
-    def progress(done: float, total: float, remark: str) -> None:
-        if remark == "photos" and done >= photos:
+def stop_after(photos: int) -> Callable[[str], AbstractContextManager[Progress]]:
+    def update(done: float, total: float, remark: str) -> None:
+        if done >= photos:
             raise KeyboardInterrupt
 
-    return progress
+    return lambda title: nullcontext(update)
 
 
 def test_a_packing_that_is_stopped_goes_on_at_the_last_whole_chunk(
@@ -55,7 +56,7 @@ def test_a_packing_that_is_stopped_goes_on_at_the_last_whole_chunk(
 ) -> None:
     whole, path = write(folder, tmp_path / "whole.packed"), tmp_path / "part.packed"
     with pytest.raises(KeyboardInterrupt):
-        write(folder, path, ReadingOptions(progress=stop_after(30)))
+        write(folder, path, ReadingOptions(step=stop_after(30)))
     assert not path.exists()
     chunks: list[int] = []
     finish = packing.PartFile.finish
@@ -73,7 +74,7 @@ def test_a_packing_that_is_stopped_goes_on_at_the_last_whole_chunk(
 def test_a_packing_of_changed_photos_starts_again(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "pets.packed"
     with pytest.raises(KeyboardInterrupt):
-        write(folder, path, ReadingOptions(progress=stop_after(30)))
+        write(folder, path, ReadingOptions(step=stop_after(30)))
     shutil.copy(folder / "cat" / "000.png", folder / "cat" / "002.png")
     write(folder, path)
     assert path.read_bytes() == write(folder, tmp_path / "whole.packed").read_bytes()
@@ -124,7 +125,7 @@ def test_opening_reads_no_pixels(
     monkeypatch.setattr(os, "pread", lambda *arguments: pytest.fail("pixels were read"))
     copies, photos = read_copies(path)
     assert photos.classes == ("cat", "dog") and len(photos.labels) == 60
-    source = copies.source(photos, skip_broken=False)
+    source = copies.source(photos)
     assert source.statistics is not None and len(source.train.labels) > 30
 
 
@@ -141,7 +142,7 @@ def test_a_file_that_shrinks_while_it_is_used_is_named(folder: Path, tmp_path: P
     copies, photos = read_copies(path)
     os.truncate(path, 5000)
     with pytest.raises(InvalidFile, match="is cut short"):
-        copies.source(photos, skip_broken=False).train.images[:]
+        copies.source(photos).train.images[:]
 
 
 def test_each_copy_is_where_the_layout_says(folder: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_the_tier_is_reported_in_one_line(folder: Path, monkeypatch: pytest.Monk
     load(folder, "files", monkeypatch, options)
     assert len(lines) == 1 and "decoded each time" in lines[0]
     load(folder, "packed", monkeypatch, options)
-    assert "packed first" in lines[1] and str(folder) in lines[1]
+    assert "are packed into" in lines[1] and str(folder) in lines[1]
 
 
 @pytest.mark.parametrize("tier", ["packed", "files"])
@@ -212,8 +212,7 @@ def test_a_photo_whose_pixels_break_is_named_or_left_out(
         load(folder, tier, monkeypatch)
     dataset = load(folder, tier, monkeypatch, ReadingOptions(skip_broken=True))
     assert sum(len(split.labels) for split in (dataset.train, dataset.valid, dataset.test)) == 59
-    with pytest.raises(InvalidFile, match=r"cat/002\.png: not a readable"):
-        load(folder, tier, monkeypatch)
+    assert "1 images that could not be read were left out" in dataset.notes
 
 
 def test_a_photo_that_breaks_during_training_is_replaced_by_another_of_its_class(
