@@ -13,9 +13,9 @@ import numpy as np
 from hwnas.data.array_sources import read_cifar10, read_embedded, read_fashion_mnist, read_npz
 from hwnas.data.images import Shape, check_memory, fit_images
 from hwnas.data.objects import read_object
-from hwnas.data.photos.folder import folder_photos
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.data.photos.packed import PACKED_SUFFIX
+from hwnas.data.photos.sources.find import find_photos
 from hwnas.data.photos.tiers import read_packed, read_photos
 from hwnas.data.splits import Source, Split, Statistics, cut_classes, moments
 from hwnas.errors import InvalidFile, UnknownName, UsageError
@@ -143,13 +143,13 @@ def _read(name: str, shape: Shape | None, valid_share: float, options: ReadingOp
     if name in NAMED:
         return NAMED[name]()._replace(name=name)
     path = Path(name).expanduser()
-    if name and path.is_dir():
-        return read_photos(folder_photos(path, valid_share), shape, options)
     if path.is_file() and path.suffix == ".npz":
         return read_npz(path)
     if path.is_file() and path.suffix == PACKED_SUFFIX:
         return read_packed(path, shape)
-    expected = "expected a folder of images, a packed file or an .npz file"
+    if (photos := find_photos(name, valid_share)) is not None:
+        return read_photos(photos, shape, options)
+    expected = "expected a folder of images, a list (.csv), .tar shards, a .packed or .npz file"
     if path.is_file():
         raise InvalidFile(name, f"is a file of another kind, {expected}")
     if path.suffix == ".npz" or path.name != name:

@@ -16,10 +16,10 @@ import pytest
 from hwnas.data.datasets import READING
 from hwnas.data.photos import copying, packing
 from hwnas.data.photos.copying import read_headers
-from hwnas.data.photos.folder import folder_photos
 from hwnas.data.photos.labelled import Progress, ReadingOptions
 from hwnas.data.photos.packed import read_copies, read_header
 from hwnas.data.photos.packing import pack
+from hwnas.data.photos.sources.folder import folder_photos
 from hwnas.errors import HwnasError, InvalidFile
 from tests.support.photos import noise_folder
 

@@ -8,19 +8,13 @@ the test images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from hwnas.data.photos.labelled import TRAIN, FilePhotos, LabelledPhotos
-from hwnas.data.splits import capped_share, check_count, divide, in_hash_order
+from hwnas.data.photos.labelled import FilePhotos, LabelledPhotos
+from hwnas.data.photos.sources.dividing import Files, cut_valid, divide_files, labelled
 from hwnas.errors import InvalidFile
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm")
-SPLIT_SHARES = (0.70, 0.15, 0.15)
-Files = dict[str, list[str]]
-"""File names relative to the data set's folder, by class."""
 
 
 def folder_photos(folder: Path, valid_share: float) -> LabelledPhotos:
@@ -31,32 +25,12 @@ def folder_photos(folder: Path, valid_share: float) -> LabelledPhotos:
     """
     *files, ignored = _find(folder, valid_share)
     notes = (f"{ignored} hidden files or files that are not images were ignored",)
-    return labelled_files(
-        str(folder), folder.resolve().name, folder, files, notes if ignored else ()
-    )
-
-
-def labelled_files(
-    where: str, name: str, folder: Path, splits: Sequence[Files], notes: tuple[str, ...] = ()
-) -> LabelledPhotos:
-    """Return image files of ``folder`` by split (train, valid, test) and class."""
-    classes = tuple(sorted(splits[TRAIN]))
-    places = {
-        file: (label, part)
-        for part, files in enumerate(splits)
-        for label, key in enumerate(classes)
-        for file in files[key]
-    }
-    names = in_hash_order(list(places))
-    labels, parts = np.array([places[file] for file in names]).T
-    return LabelledPhotos(
-        where,
-        name,
-        classes,
-        FilePhotos(folder, names),
-        labels.astype(np.int64),
-        parts.astype(np.uint8),
-        notes,
+    return labelled(
+        str(folder),
+        folder.resolve().name,
+        files,
+        lambda names: FilePhotos(folder, names),
+        notes if ignored else (),
     )
 
 
@@ -66,9 +40,7 @@ def _find(folder: Path, valid_share: float) -> tuple[Files, Files, Files, int]:
     if "train" in parts or "test" in parts:
         return _find_splits(folder, parts, valid_share)
     files, ignored = _class_files(folder, folder)
-    for name, images in files.items():
-        check_count(str(folder / name), name, len(images), needed=3)
-    train, valid, test = _divide(files, SPLIT_SHARES)
+    train, valid, test = divide_files(files, folder.joinpath)
     return train, valid, test, ignored
 
 
@@ -92,18 +64,8 @@ def _find_splits(
         valid, valid_ignored = _class_files(folder, parts[own[0]])
         _check_same(parts["train"], train, parts[own[0]], valid)
         return train, valid, test, ignored + valid_ignored
-    for name, images in train.items():
-        check_count(str(parts["train"] / name), name, len(images), needed=2)
-    train, valid = cut_valid(train, valid_share)
+    train, valid = cut_valid(train, valid_share, parts["train"].joinpath)
     return train, valid, test, ignored
-
-
-def cut_valid(train: Files, valid_share: float) -> tuple[Files, Files]:
-    """Split validation images off, about the same share of each class."""
-    count = sum(map(len, train.values()))
-    share = capped_share(valid_share, count, len(train))
-    train, valid = _divide(train, (1 - share, share))
-    return train, valid
 
 
 def _class_files(root: Path, folder: Path) -> tuple[Files, int]:
@@ -157,8 +119,3 @@ def _check_same(train_folder: Path, train: Files, folder: Path, files: Files) ->
             listed = ", ".join(repr(name) for name in sorted(missing)[:5])
             other = train_folder if where == folder else folder
             raise InvalidFile(str(where), f"no class {listed}, expected the classes of {other}")
-
-
-def _divide(files: Files, shares: Sequence[float]) -> list[Files]:
-    split = {name: divide(images, shares) for name, images in files.items()}
-    return [{name: parts[part] for name, parts in split.items()} for part in range(len(shares))]

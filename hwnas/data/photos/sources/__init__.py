@@ -1,0 +1,1 @@
+"""Sources of photos: folders, lists, tar shards, Hugging Face data sets."""

@@ -1,0 +1,132 @@
+"""Images by class, divided into training, validation and test images by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from hwnas.data.photos.labelled import TRAIN, LabelledPhotos, Photos
+from hwnas.data.splits import capped_share, check_count, divide, in_hash_order
+from hwnas.errors import InvalidFile
+
+SPLIT_SHARES = (0.70, 0.15, 0.15)
+
+Files = dict[str, list[str]]
+"""Names of images, unique in the data set, by class."""
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "test": "test",
+}
+"""Splits by the names that sources give them."""
+
+
+def divide_files(files: Files, where: Callable[[str], object]) -> list[Files]:
+    """Return 70 % training, 15 % validation and 15 % test images; ``where`` names a class."""
+    for name, images in files.items():
+        check_count(str(where(name)), name, len(images), needed=3)
+    return _divide(files, SPLIT_SHARES)
+
+
+def cut_valid(
+    train: Files, valid_share: float, where: Callable[[str], object]
+) -> tuple[Files, Files]:
+    """Split validation images off: a share of each class, or equally many where there are many.
+
+    The second is what `capped_share` limits, e.g. 50 images of each class of ImageNet.
+    """
+    for name, images in train.items():
+        check_count(str(where(name)), name, len(images), needed=2)
+    count = sum(map(len, train.values()))
+    share = capped_share(valid_share, count, len(train))
+    if share == valid_share:
+        rest, valid = _divide(train, (1 - share, share))
+        return rest, valid
+    per_class = round(share * count / len(train))
+    ordered = {name: in_hash_order(images) for name, images in train.items()}
+    held = {name: min(per_class, len(images) // 2) for name, images in train.items()}
+    return (
+        {name: images[: len(images) - held[name]] for name, images in ordered.items()},
+        {name: images[len(images) - held[name] :] for name, images in ordered.items()},
+    )
+
+
+def complete_splits(where: str, parts: Mapping[str, Files], valid_share: float) -> list[Files]:
+    """Return training, validation and test images of a source that has some of these splits.
+
+    A single split is divided. Without test images the validation images are the test images, and
+    validation images that are missing are split from the training images.
+    """
+    every = [files for files in parts.values() if any(files.values())]
+    if len(every) == 1:
+        _check_classes(where, every[0])
+        return divide_files(every[0], lambda name: where)
+    train, valid, test = (parts.get(part, {}) for part in ("train", "valid", "test"))
+    if not test:
+        valid, test = {}, valid
+    if not train:
+        raise InvalidFile(where, "has no training images, expected train, and test or valid")
+    _check_classes(where, train)
+    if not valid:
+        train, valid = cut_valid(train, valid_share, lambda name: where)
+    for part, files in (("validation", valid), ("test", test)):
+        if missing := sorted(train.keys() - files.keys()):
+            raise InvalidFile(where, f"class {missing[0]!r} has no {part} image, expected some")
+        if unknown := sorted(files.keys() - train.keys()):
+            raise InvalidFile(where, f"class {unknown[0]!r} has no training image, expected some")
+    return [train, valid, test]
+
+
+def labelled(
+    where: str,
+    name: str,
+    splits: Sequence[Files],
+    photos: Callable[[list[str]], Photos],
+    notes: tuple[str, ...] = (),
+    classes: Sequence[str] = (),
+) -> LabelledPhotos:
+    """Return images by split (train, valid, test) and class, shuffled by their names.
+
+    ``photos`` returns the images of names in that order; the default order of ``classes`` is that
+    of their names.
+    """
+    classes = tuple(classes or sorted(splits[TRAIN]))
+    places = {
+        image: (label, part)
+        for part, files in enumerate(splits)
+        for label, key in enumerate(classes)
+        for image in files[key]
+    }
+    names = in_hash_order(list(places))
+    labels, parts = np.array([places[image] for image in names]).T
+    return LabelledPhotos(
+        where,
+        name,
+        classes,
+        photos(names),
+        labels.astype(np.int64),
+        parts.astype(np.uint8),
+        notes,
+    )
+
+
+def numbered(classes: Iterable[str]) -> list[str]:
+    """Return classes in their order, where 10 comes after 9."""
+    names = sorted(classes)
+    return sorted(names, key=int) if all(map(str.isdecimal, names)) else names
+
+
+def _check_classes(where: str, files: Files) -> None:
+    if len(files) < 2:
+        raise InvalidFile(where, f"one class ({next(iter(files))!r}), expected at least 2")
+
+
+def _divide(files: Files, shares: Sequence[float]) -> list[Files]:
+    split = {name: divide(images, shares) for name, images in files.items()}
+    return [{name: parts[part] for name, parts in split.items()} for part in range(len(shares))]

@@ -1,0 +1,29 @@
+"""Photos by what a user names: a folder, a list, tar shards or a Hugging Face data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwnas.data.photos.labelled import LabelledPhotos
+from hwnas.data.photos.sources.folder import folder_photos
+from hwnas.data.photos.sources.hub import HUB_PREFIX, hub_photos, is_saved
+from hwnas.data.photos.sources.lists import LIST_SUFFIXES, list_photos
+from hwnas.data.photos.sources.shards import BRACES, shard_photos
+
+
+def find_photos(name: str, valid_share: float) -> LabelledPhotos | None:
+    """Return the photos of that name, None if it names none. Raises `InvalidFile`."""
+    path = Path(name).expanduser()
+    if name.startswith(HUB_PREFIX):
+        return hub_photos(name, valid_share)
+    if name.endswith(".tar") and (path.is_file() or BRACES.fullmatch(name)):
+        return shard_photos(name, valid_share)
+    if path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
+        return list_photos(path, valid_share)
+    if not name or not path.is_dir():
+        return None
+    if is_saved(path):
+        return hub_photos(str(path), valid_share)
+    if any(path.glob("*.tar")):
+        return shard_photos(str(path), valid_share)
+    return folder_photos(path, valid_share)
