@@ -20,7 +20,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils import backend_registration
-from torch.utils._pytree import tree_iter, tree_map
 
 NAME = "fakegpu"
 
@@ -88,12 +87,13 @@ class FakeGpuTensor(torch.Tensor):
         to_cpu = "device" in kwargs and _is_cpu(kwargs["device"])
         if "device" in kwargs:
             kwargs["device"] = "cpu"
-        wrappers = {id(t.on_cpu): t for t in tree_iter((args, kwargs)) if isinstance(t, cls)}
-        output = func(*tree_map(_unwrap, args), **tree_map(_unwrap, kwargs))
+        given = _leaves((*args, *kwargs.values()))
+        wrappers = {id(tensor.on_cpu): tensor for tensor in given if isinstance(tensor, cls)}
+        output = func(*_map(_unwrap, args), **{key: _unwrap(kwargs[key]) for key in kwargs})
         if to_cpu or (name == "copy_" and not isinstance(args[0], cls)):
             return output
         # an operation in place returns its argument, not another wrapper of it
-        return tree_map(lambda value: _wrap(value, wrappers), output)
+        return _map(lambda value: _wrap(value, wrappers), output)
 
     def __repr__(self, *, tensor_contents: object = None) -> str:
         return f"{self.on_cpu.detach()!r} on {NAME}"
@@ -115,7 +115,7 @@ def record_host_reads() -> Iterator[list[str]]:
 
 def _check_devices(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     checked = (args[0], *args[2:]) if name in INDEXING else args
-    for value in tree_iter((checked, kwargs)):
+    for value in _leaves((*checked, *kwargs.values())):
         if isinstance(value, torch.Generator) and value.device.type != NAME:
             raise RuntimeError(f"{name}: expected a generator on {NAME}, got one on {value.device}")
         if not isinstance(value, Tensor) or isinstance(value, FakeGpuTensor) or name in COPIES:
@@ -142,6 +142,22 @@ def _counts_a_mask(indices: Sequence[Tensor | None], values: Tensor | None = Non
     """Whether the number of True in a mask decides a shape; a single value only fills."""
     masks = [index for index in indices if index is not None and index.dtype == torch.bool]
     return bool(masks) and (values is None or values.numel() != 1)
+
+
+def _leaves(values: Sequence[Any]) -> Iterator[Any]:
+    """Yield values, and those of lists and tuples among them."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from value
+        else:
+            yield value
+
+
+def _map(function: Callable[[Any], Any], value: Any) -> Any:
+    """Apply ``function`` to a value, or to each of a list or tuple of them."""
+    if isinstance(value, list | tuple):
+        return type(value)(_map(function, part) for part in value)
+    return function(value)
 
 
 def _is_cpu(device: Any) -> bool:
