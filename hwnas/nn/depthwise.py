@@ -1,7 +1,8 @@
 """Depthwise convolution whose weights' gradient stays fast on images that its kernel nearly covers.
 
 oneDNN takes 2 to 6 times as long there, forward pass included, as a matrix product a channel does;
-elsewhere ours is oneDNN's (tools/bench/search/depthwise.py).
+elsewhere ours is oneDNN's (tools/bench/search/depthwise.py). On devices other than the CPU it is
+PyTorch's.
 """
 
 from __future__ import annotations
@@ -72,12 +73,14 @@ class _SmallImage(torch.autograd.Function):
         products = torch.bmm(_by_channel(x).transpose(1, 2), _by_channel(grad))  # [C, HW, HW out]
         taps = _taps(kernel_size, ctx.stride, tuple(x.shape[-2:]), tuple(grad.shape[-2:]))
         sums = weight.new_zeros(channels, kernel_size**2 + 1)
-        sums.index_add_(1, taps.to(weight.device), products.flatten(1))
+        sums.index_add_(1, taps, products.flatten(1))
         return x_grad, sums[:, :-1].reshape(weight.shape), None
 
 
 def _small(x: Tensor, kernel_size: int) -> bool:
     """Where a product of all pairs of pixels takes less time than oneDNN's sums."""
+    if x.device.type != "cpu":
+        return False
     height, width = x.shape[-2:]
     pixels = int(height) * int(width)
     return kernel_size > max(height, width) or (kernel_size > 3 and pixels <= 2 * kernel_size**2)

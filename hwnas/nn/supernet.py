@@ -170,8 +170,11 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def extract(self, genotype: Genotype) -> Network:
-        """Return the stand-alone network of a genotype with a copy of this supernet's weights."""
-        network = build(self.space.architecture(genotype))
+        """Return the stand-alone network of a genotype with a copy of this supernet's weights.
+
+        It is on the device of the supernet.
+        """
+        network = build(self.space.architecture(genotype)).to(next(self.parameters()).device)
         fixed, ops = iter(self.fixed), self.ops
         for target, decision in zip(network.blocks, self.block_decisions, strict=True):
             if decision is None:

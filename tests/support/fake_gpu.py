@@ -6,8 +6,8 @@ devices, and CPU generators. What makes the host wait for a GPU is recorded (`re
 
 PyTorch's interface for devices written in Python is experimental; tests with `needs_fake_gpu` are
 skipped where it is missing. There are no streams and no storage: tensors are saved through
-``.cpu()``. Import this at the top of a test module: autograd counts the devices in its first
-backward pass.
+``.cpu()``, and a module is moved before a graph holds its parameters. Import this at the top of a
+test module: autograd counts the devices in its first backward pass.
 """
 
 from __future__ import annotations

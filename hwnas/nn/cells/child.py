@@ -24,7 +24,7 @@ from hwnas.spaces.cells.layout import lay_out
 def absorb_gates(
     supernet: CellSupernet, genotype: Genotype, normal: Tensor, reduction: Tensor
 ) -> WiredNetwork:
-    """Return the network of ``genotype`` with a copy of the search net's weights.
+    """Return the network of ``genotype`` with a copy of the search net's weights, on its device.
 
     ``normal`` and ``reduction`` are gates ``[E, K]``; a gate of 0 was not learnt and counts as 1.
     Raises `UsageError` if the space has operations that do not end in a batch norm.
@@ -36,6 +36,7 @@ def absorb_gates(
             "a gate cannot be folded into them"
         )
     network = cast(WiredNetwork, build(space.architecture(genotype)))
+    network.to(next(supernet.parameters()).device)
     layout = lay_out(space.stack, space.cells(genotype))
     for name, target in zip(layout.names, network.blocks, strict=True):
         if not name:

@@ -80,7 +80,13 @@ class CellSupernet(nn.Module):
 
         ``computed`` (normal, reduction) masks the operations to run; by default all are run.
         ``edges [E]`` are weights of whole edges, including the channels that bypass operations.
+        Weights on the host are copied to the device of ``images``, and their gradients back, once
+        for all operations.
         """
+        device = images.device
+        normal, reduction = normal.to(device), reduction.to(device)
+        if edges is not None:
+            edges = edges[0].to(device), edges[1].to(device)
         s0, s1 = self.begin(images)
         for cell in self.mixed:
             kind = int(cell.reduction)
@@ -222,8 +228,9 @@ class CellPath(nn.Module):
     def __init__(self, supernet: CellSupernet, normal: Tensor, reduction: Tensor) -> None:
         super().__init__()
         self.supernet = deepcopy(supernet)
-        self.register_buffer("normal", normal.detach().clone())
-        self.register_buffer("reduction", reduction.detach().clone())
+        device = next(supernet.parameters()).device
+        self.register_buffer("normal", normal.detach().to(device, copy=True))
+        self.register_buffer("reduction", reduction.detach().to(device, copy=True))
         self.computed: tuple[Mask, Mask] = ((normal != 0).tolist(), (reduction != 0).tolist())
 
     def forward(self, images: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def activation_statistics(net: Net, place: int, images: Tensor) -> tuple[Tensor,
     Training mode, because the batch norm that is set from them is trained next.
     """
     part = net.network().train().blocks[: place + 1]
-    values = part(images.to(next(part.parameters()).dtype))
+    values = part(images.to(next(part.parameters())))
     return values.mean((0, 2, 3)), values.var((0, 2, 3), unbiased=False)
 
 

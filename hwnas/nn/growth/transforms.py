@@ -27,7 +27,7 @@ WIDER_NOISE, DEEPER_NOISE = 1e-2, 1e-3
 
 
 class Net(NamedTuple):
-    """A trained chain of blocks."""
+    """A trained chain of blocks; its weights are on the CPU, where they are transformed."""
 
     blocks: tuple[Block, ...]
     weights: Weights
@@ -43,7 +43,8 @@ class Net(NamedTuple):
 
 def net_of(blocks: tuple[Block, ...], network: Network) -> Net:
     """Return the blocks of a network with a copy of its weights."""
-    return Net(blocks, {name: value.clone() for name, value in network.state_dict().items()})
+    state = network.state_dict()
+    return Net(blocks, {name: value.to("cpu", copy=True) for name, value in state.items()})
 
 
 class Remap(NamedTuple):
