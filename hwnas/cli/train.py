@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     group="Training",
     required=True,
     type=DATA,
-    help="Data set: name, image folder or .npz file.",
+    help="Data set: name, folder of images, list (.csv), tar shards, .npz or .packed file.",
 )
 @option(
     "--out",
@@ -61,6 +61,9 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Begin with the weights of this .safetensors file.",
 )
+@option(
+    "--skip-broken", group="Training", is_flag=True, help="Leave out images that can't be read."
+)
 @option("--flip/--no-flip", group="Training", default=True, help="Mirror images randomly.")
 @option(
     "--auxiliary",
@@ -88,6 +91,7 @@ def train(
     epochs: int | None,
     batch_size: int | None,
     weights: Path | None,
+    skip_broken: bool,
     flip: bool,
     auxiliary: float,
     drop_path: float,
@@ -109,6 +113,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         weights=weights,
+        skip_broken=skip_broken,
         flip=flip,
         auxiliary=auxiliary,
         drop_path=drop_path,

@@ -16,7 +16,7 @@ from hwnas.data.objects import read_object
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.data.photos.packed import PACKED_SUFFIX
 from hwnas.data.photos.sources.find import find_photos
-from hwnas.data.photos.tiers import read_packed, read_photos
+from hwnas.data.photos.tiers import pack_photos, read_packed, read_photos
 from hwnas.data.splits import Source, Split, Statistics, cut_classes, moments
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 
@@ -24,6 +24,7 @@ __all__ = ["DEFAULT", "NAMED", "Dataset", "Split", "load_dataset", "make_dataset
 
 DEFAULT = "fashion-mnist-6k"
 READING = ReadingOptions()
+VALID_SHARE = 0.2
 NAMED: dict[str, Callable[[], Source]] = {
     DEFAULT: read_embedded,
     "fashion-mnist": read_fashion_mnist,
@@ -91,7 +92,7 @@ def load_dataset(
     name: str,
     *,
     input_shape: Shape | None = None,
-    valid_share: float = 0.2,
+    valid_share: float = VALID_SHARE,
     options: ReadingOptions = READING,
 ) -> Dataset:
     """Load a data set by its name, or from a folder of images or an ``.npz`` file.
@@ -107,7 +108,11 @@ def load_dataset(
 
 
 def make_dataset(
-    data: object, *, name: str = "", input_shape: Shape | None = None, valid_share: float = 0.2
+    data: object,
+    *,
+    name: str = "",
+    input_shape: Shape | None = None,
+    valid_share: float = VALID_SHARE,
 ) -> Dataset:
     """Make a data set from arrays or from data sets in the style of torchvision.
 
@@ -118,13 +123,28 @@ def make_dataset(
       (`hwnas.data.arrays`);
     * data sets of (image, class number) pairs: a tuple (train, test), a dict of ``train``, ``test``
       and optionally ``valid``, or a single one, of which 15 % of each class become test images. An
-      image is a Pillow image, or an array or tensor of uint8 or of floats from 0 to 1.
+      image is a Pillow image, or an array or tensor of uint8 or of floats from 0 to 1. Data sets
+      that are large beside the memory are packed into a file in hwnas's home.
 
     Options and errors are those of `load_dataset`. The default name is the type of the data set.
     """
     _check_options(input_shape, valid_share)
-    source = read_object(data, name, input_shape)
+    source = read_object(data, name, input_shape, valid_share)
     return _dataset(source, source.name, input_shape, valid_share)
+
+
+def pack_dataset(
+    name: str, size: int | None, path: Path | None, options: ReadingOptions = READING
+) -> Path:
+    """Pack a data set of photos for images of ``size`` pixels; return the file.
+
+    Without a ``path`` the file is where `load_dataset` of the same photos finds it. Raises
+    `InvalidFile` or `UsageError` for what is no data set of photos.
+    """
+    if name in NAMED or (photos := find_photos(name, VALID_SHARE)) is None:
+        expected = "expected a folder of images, a list (.csv), .tar shards or hf:NAME"
+        raise UsageError(f"{name}: can't be packed, {expected}")
+    return pack_photos(photos, size, path, options)
 
 
 def normalise(images: np.ndarray, dataset: Dataset) -> np.ndarray:

@@ -6,7 +6,10 @@ image (Pillow image, array or tensor) and a class number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -15,13 +18,15 @@ from hwnas.data.arrays import channels_first, check_keys, listed, source_of_arra
 from hwnas.data.images import (
     GREY_MODES,
     Shape,
-    check_memory,
     common_shape,
     fit_image,
     to_grey_or_rgb,
 )
+from hwnas.data.photos.labelled import LabelledPhotos, ReadingOptions
+from hwnas.data.photos.sources.dividing import Files, complete_splits, labelled, numbered
+from hwnas.data.photos.tiers import memory_limit_bytes, read_photos
 from hwnas.data.splits import Source, Split, cut_classes
-from hwnas.errors import InvalidFile, UsageError
+from hwnas.errors import InvalidFile, UsageError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,6 +41,10 @@ EXPECTED = (
 )
 
 
+STATE_SAMPLES = 64
+"""Samples whose pixels tell whether a large data set is the one that was packed earlier."""
+
+
 class Samples(Protocol):
     """A data set in the style of torchvision, with optional names in ``classes``."""
 
@@ -44,32 +53,39 @@ class Samples(Protocol):
     def __getitem__(self, index: int, /) -> tuple[Any, Any]: ...
 
 
-def read_object(data: object, name: str, shape: Shape | None) -> Source:
+def read_object(data: object, name: str, shape: Shape | None, valid_share: float) -> Source:
     """Return the data set of a Python object, see `hwnas.data.datasets.make_dataset`."""
-    if isinstance(data, tuple):
-        return _read_tuple(cast(tuple[Any, ...], data), name, shape)
+    parts = _parts(data)
+    if "train" not in parts:
+        return _read_arrays(parts, name)
+    return _read_parts(parts, name, shape, valid_share)
+
+
+def _parts(data: object) -> Mapping[str, Any]:
+    """Return arrays by the names in `ARRAYS`, or data sets by those in `PARTS`."""
     if isinstance(data, Mapping):
-        parts = cast(Mapping[str, Any], data)
-        return (_read_parts if "train" in parts else _read_arrays)(parts, name, shape)
-    return _read_parts({"train": data}, name, shape)
+        return cast(Mapping[str, Any], data)
+    if not isinstance(data, tuple):
+        return {"train": data}
+    values = cast(tuple[Any, ...], data)
+    if len(values) not in (2, 4):
+        raise UsageError(f"data is a tuple of {len(values)}, {EXPECTED}")
+    return dict(zip(PARTS if len(values) == 2 else ARRAYS, values, strict=False))
 
 
-def _read_tuple(data: tuple[Any, ...], name: str, shape: Shape | None) -> Source:
-    if len(data) == 4:
-        return _read_arrays(dict(zip(ARRAYS, data, strict=True)), name, shape)
-    if len(data) != 2:
-        raise UsageError(f"data is a tuple of {len(data)}, {EXPECTED}")
-    return _read_parts(dict(zip(PARTS, data, strict=False)), name, shape)
-
-
-def _read_arrays(data: Mapping[str, Any], name: str, shape: Shape | None) -> Source:
+def _read_arrays(data: Mapping[str, Any], name: str) -> Source:
     where = name or "arrays"
     check_keys(where, data.keys())
     return source_of_arrays(where, {key: np.asarray(value) for key, value in data.items()}, where)
 
 
-def _read_parts(data: Mapping[str, Any], name: str, shape: Shape | None) -> Source:
-    """Return the source of data sets in the style of torchvision, by the names in `PARTS`."""
+def _read_parts(
+    data: Mapping[str, Any], name: str, shape: Shape | None, valid_share: float
+) -> Source:
+    """Return the source of data sets in the style of torchvision, by the names in `PARTS`.
+
+    They become arrays, but where these would be large photos as those of a folder.
+    """
     where = name or type(data["train"]).__name__
     if unknown := sorted(data.keys() - set(PARTS)):
         raise UsageError(f"{where}: data has {unknown[0]!r}, {EXPECTED}")
@@ -79,13 +95,82 @@ def _read_parts(data: Mapping[str, Any], name: str, shape: Shape | None) -> Sour
         if not len(samples):
             raise InvalidFile(where, f"{part} is empty, expected images of every class")
     shape = shape or _common_shape(where, data)
-    check_memory(where, sum(map(len, data.values())), shape)
+    if sum(map(len, data.values())) * math.prod(shape) > memory_limit_bytes():
+        return read_photos(_labelled(where, data, valid_share), shape, ReadingOptions())
     splits = {part: _read_split(f"{where}: {part}", data[part], shape) for part in data}
     classes = _classes(where, data["train"], splits)
     train, test = splits["train"], splits.get("test")
     if test is None:
         train, test = cut_classes(train, classes, TEST_SHARE, where)
     return Source(where, classes, train, test, splits.get("valid"))
+
+
+def _labelled(where: str, data: Mapping[str, Samples], valid_share: float) -> LabelledPhotos:
+    """Return the samples as photos, with splits as those of a folder."""
+    names = getattr(data["train"], "classes", None)
+    parts: dict[str, Files] = {}
+    places: dict[str, tuple[str, int]] = {}
+    for part, samples in data.items():
+        for index, label in enumerate(_labels(f"{where}: {part}", samples)):
+            key = f"{part}/{index}"
+            places[key] = part, index
+            text = str(label) if names is None else str(names[label])
+            parts.setdefault(part, {}).setdefault(text, []).append(key)
+    splits = complete_splits(where, parts, valid_share)
+    order = numbered(splits[0]) if names is None else [str(n) for n in names if str(n) in splits[0]]
+    return labelled(
+        where, where, splits, lambda keys: _SamplePhotos(where, data, places, keys), classes=order
+    )
+
+
+def _labels(where: str, samples: Samples) -> list[int]:
+    """Return the class numbers, from ``targets`` where the data set has them: no image is read."""
+    targets = getattr(samples, "targets", None)
+    if targets is None or len(targets) != len(samples):
+        targets = [label for _, label in _images(where, samples)]
+    return [_class_number(f"{where}[{index}]", label) for index, label in enumerate(targets)]
+
+
+class _SamplePhotos:
+    """Samples as photos; one is read at a time, as data sets need not be safe for threads."""
+
+    def __init__(
+        self,
+        where: str,
+        data: Mapping[str, Samples],
+        places: Mapping[str, tuple[str, int]],
+        keys: list[str],
+    ) -> None:
+        self.where, self.data, self.keys = where, data, keys
+        self.places = [places[key] for key in keys]
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def name(self, row: int) -> str:
+        return f"{self.where}: {self.keys[row]}"
+
+    @contextmanager
+    def open(self, row: int) -> Iterator[Image]:
+        part, index = self.places[row]
+        try:
+            with self._lock:
+                image, _ = _sample(self.name(row), self.data[part], index)
+            yield image
+        except InvalidFile:
+            raise
+        except Exception as error:
+            why = f"not a readable image ({first_line(error)})"
+            raise InvalidFile(self.name(row), why) from None
+
+    def state(self) -> bytes:
+        rows = np.linspace(0, len(self) - 1, STATE_SAMPLES).astype(int).tolist()
+        pixels: list[bytes] = []
+        for row in rows:
+            with self.open(row) as image:
+                pixels.append(image.tobytes())
+        return repr(self.keys).encode() + b"".join(pixels)
 
 
 def _common_shape(where: str, data: Mapping[str, Samples]) -> Shape:
@@ -103,28 +188,34 @@ def _read_split(where: str, samples: Samples, shape: Shape) -> Split:
     labels = np.empty(len(samples), dtype=np.int64)
     for index, (image, label) in enumerate(_images(where, samples)):
         images[index] = fit_image(to_grey_or_rgb(image), shape)
-        try:
-            labels[index] = int(label)
-        except (TypeError, ValueError):
-            raise InvalidFile(
-                f"{where}[{index}]", f"the label is {label!r}, expected a class number"
-            ) from None
+        labels[index] = _class_number(f"{where}[{index}]", label)
     return Split(images, labels)
+
+
+def _class_number(where: str, label: Any) -> int:
+    try:
+        return int(label)
+    except (TypeError, ValueError):
+        raise InvalidFile(where, f"the label is {label!r}, expected a class number") from None
 
 
 def _images(where: str, samples: Samples) -> Iterator[tuple[Image, Any]]:
     """Yield the samples with their images as Pillow images."""
+    for index in range(len(samples)):
+        yield _sample(f"{where}[{index}]", samples, index)
+
+
+def _sample(where: str, samples: Samples, index: int) -> tuple[Image, Any]:
     from PIL import Image as images
 
-    for index in range(len(samples)):
-        sample = samples[index]
-        if not isinstance(sample, (tuple, list)) or len(cast(Any, sample)) != 2:
-            kind = type(sample).__name__
-            raise InvalidFile(f"{where}[{index}]", f"a {kind}, expected an (image, class) pair")
-        image, label = sample
-        if not isinstance(image, images.Image):
-            image = images.fromarray(_pixels(f"{where}[{index}]", np.asarray(image)))
-        yield image, label
+    sample = samples[index]
+    if not isinstance(sample, (tuple, list)) or len(cast(Any, sample)) != 2:
+        kind = type(sample).__name__
+        raise InvalidFile(where, f"a {kind}, expected an (image, class) pair")
+    image, label = sample
+    if not isinstance(image, images.Image):
+        image = images.fromarray(_pixels(where, np.asarray(image)))
+    return image, label
 
 
 def _pixels(where: str, image: np.ndarray) -> np.ndarray:

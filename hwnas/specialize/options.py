@@ -97,7 +97,7 @@ OPTIONS = (
         "data",
         "--data",
         GOAL,
-        "Name of a data set, folder of images or .npz file.",
+        "Name of a data set, folder of images, list (.csv), tar shards, or .npz or .packed file.",
         "fashion-mnist-6k",
         "DATA",
     ),
@@ -187,6 +187,12 @@ OPTIONS = (
         "--raw",
         SEARCH,
         "Compare the budget with this run's own clock, not with calibrated latency.",
+    ),
+    RunOption(
+        "skip_broken",
+        "--skip-broken",
+        TRAINING,
+        "Leave out images that can't be read.",
     ),
     RunOption(
         "flip",

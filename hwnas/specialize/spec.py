@@ -47,7 +47,7 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     targets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("host-cpu",)
     """Names of devices, or files of their profiles."""
     data: str = "fashion-mnist-6k"
-    """Name of a data set, folder of images or ``.npz`` file."""
+    """A data set as `hwnas.data.datasets.load_dataset` takes it."""
     budgets: tuple[Budget, ...] = ()
     """Empty: the latency of the space's default network."""
     space: str = "mobile"
@@ -75,6 +75,8 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     seed: int = 0
     threads: Count = 1
     """Threads of the supernet's training; a result is repeatable with the same number only."""
+    skip_broken: bool = False
+    """Whether images that can't be read are left out, instead of ending the run."""
     flip: bool = True
     """Whether training images may be mirrored."""
     share_weights: bool = True

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from hwnas.data.datasets import load_dataset, make_dataset
+from hwnas.data.photos.flat import packed_path
 from hwnas.errors import InvalidFile, UsageError
+from tests.support.photos import noise_image
 
 
 def arrays(count: int = 20, size: int = 6, classes: int = 2) -> dict[str, np.ndarray]:
@@ -139,3 +141,18 @@ def test_making_a_data_set_does_not_load_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_large_data_set_is_packed_and_can_be_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path))
+    monkeypatch.setattr("hwnas.data.objects.memory_limit_bytes", lambda: 0)
+    monkeypatch.setattr("hwnas.data.photos.tiers.memory_limit_bytes", lambda: 0)
+    samples = [(noise_image(row, 16 + row % 7), row % 2) for row in range(40)]
+    made = make_dataset(samples, input_shape=(3, 7, 7), name="noise")
+    assert not isinstance(made.train.images, np.ndarray)
+    path = packed_path(made.train.images)
+    assert path is not None and load_dataset(str(path)).digest == made.digest
+    assert made.classes == ("0", "1")
+    assert len(made.train.labels) + len(made.valid.labels) + len(made.test.labels) == 40

@@ -60,6 +60,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "raw": st.booleans(),
     "seed": st.integers(-(2**62), 2**62),
     "threads": COUNTS,
+    "skip_broken": st.booleans(),
     "flip": st.booleans(),
     "share_weights": st.booleans(),
 }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hwnas.data.images import Shape, centre_box
 from hwnas.data.photos.reading import crop_rows, shrunk_size
-from hwnas.data.stored import Rows, share_box, stacked
+from hwnas.data.stored import Rows, StoredImages, share_box, stacked
 from hwnas.errors import InvalidFile
 
 
@@ -47,6 +47,12 @@ class FileBytes:
         if len(content) != end - start:
             raise InvalidFile(str(self.path), "is cut short, expected a whole packed data set")
         return content
+
+
+def packed_path(images: StoredImages) -> Path | None:
+    """Return the packed file that images are read from, None if there is none."""
+    pixels = images.pixels if isinstance(images, FlatImages) else None
+    return pixels.path if isinstance(pixels, FileBytes) else None
 
 
 class Layout(NamedTuple):

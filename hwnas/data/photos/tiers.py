@@ -50,6 +50,7 @@ SAMPLE_PHOTOS = 2_000
 def read_photos(photos: LabelledPhotos, shape: Shape | None, options: ReadingOptions) -> Source:
     """Return the data set of photos, for the input shape of a network or else the photos' own."""
     key = photos.key()
+    options = _with_earlier_choice(photos, key, options)
     if (path := packed_file(photos, key, shape)) is not None:
         options.say(f"{photos.where}: packed images of {path}")
         return read_copies(path)[0].source(photos)
@@ -71,6 +72,39 @@ def read_photos(photos: LabelledPhotos, shape: Shape | None, options: ReadingOpt
         return _on_use(photos, headers, shape, options)
     pack(photos, headers, shape, key, path, options)
     return read_copies(path)[0].source(photos)
+
+
+def pack_photos(
+    photos: LabelledPhotos, size: int | None, path: Path | None, options: ReadingOptions
+) -> Path:
+    """Pack photos for networks of ``size`` pixels, or else the photos' own; return the file.
+
+    Without a ``path`` it is where runs on the same photos find it.
+    """
+    key = photos.key()
+    options = _with_earlier_choice(photos, key, options)
+    headers = read_headers(photos.photos, options)
+    if len(headers.broken) == len(photos.labels):
+        raise InvalidFile(photos.where, "none of its images can be read")
+    shape = headers.own_shape if size is None else (headers.own_shape[0], size, size)
+    path = path or cache_path(photos, key, shape)
+    pack(photos, headers, shape, key, path, options)
+    return path
+
+
+def _with_earlier_choice(
+    photos: LabelledPhotos, key: str, options: ReadingOptions
+) -> ReadingOptions:
+    """Return the options; photos of which broken ones were skipped once, are read so again.
+
+    The processes of a run, and a resumed one, so have the images that it began with.
+    """
+    marker = cache_path(photos, key, (0, 0, 0)).with_suffix(".skip-broken")
+    if not options.skip_broken:
+        return options._replace(skip_broken=marker.exists())
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    return options
 
 
 def read_packed(path: Path, shape: Shape | None) -> Source:

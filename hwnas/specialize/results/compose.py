@@ -126,7 +126,7 @@ def _accuracy(run: RunContext, delivered: DeliveryResult) -> Accuracy | None:
     if parity is None:
         return None
     return Accuracy.with_interval(
-        len(run.dataset.test.labels),
+        parity.images,
         torch=parity.accuracy_torch,
         artifact=parity.accuracy_artifact,
         validation=delivered.chosen.result.validation_accuracy,

@@ -21,7 +21,8 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Return notes on the files, the device's clock, the latency table and the baselines."""
     measurement = delivered.chosen.measurement
-    notes = [_input_note(run), *run.dataset.notes, *_int8_notes(delivered)]
+    notes = [_input_note(run), *run.dataset.notes, _count_note(run, delivered)]
+    notes += _int8_notes(delivered)
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
         notes.append(
             f"The reference model ran {measurement.drift:+.0%} against its calibration: the speed "
@@ -43,6 +44,16 @@ def _input_note(run: RunContext) -> str:
     return (
         f"The files take {inputs}, batch 1, with the channels' mean {mean} and std {std}; "
         f"model.tflite in NHWC order, model.onnx in NCHW (here: {layout})."
+    )
+
+
+def _count_note(run: RunContext, delivered: DeliveryResult) -> str:
+    parity, total = delivered.artifacts[0].parity, len(run.dataset.test.labels)
+    if parity is None or parity.images == total:
+        return ""
+    return (
+        f"The files are verified, and their accuracy is measured, on {parity.images:,} of "
+        f"{total:,} test images."
     )
 
 

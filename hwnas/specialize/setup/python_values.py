@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from hwnas.data.datasets import Dataset, make_dataset
+from hwnas.data.photos.flat import packed_path
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import UnknownName, UsageError
-from hwnas.files import write_atomic
+from hwnas.files import home, write_atomic
 from hwnas.specialize.spec import Budget, Milliseconds, RunSpec, check_types
 from hwnas.specialize.values import BUDGET_FORM, parse_budget
 
@@ -100,6 +101,13 @@ def with_files(
 
 
 def _write_dataset(dataset: Dataset, folder: Path) -> str:
+    images = dataset.train.images
+    if not isinstance(images, np.ndarray):
+        if (packed := packed_path(images)) is None:
+            raise UsageError(
+                f"{dataset.name}: the disk of {home()} has no room for a packed file of its images"
+            )
+        return str(packed.resolve())
     name = re.sub(r"[^\w.-]+", "-", dataset.name)
     path = folder / dataset.digest / f"{name}.npz"  # other images are another file
     if not path.exists():
@@ -108,7 +116,7 @@ def _write_dataset(dataset: Dataset, folder: Path) -> str:
         arrays: dict[str, Any] = {"classes": np.array(dataset.classes)}
         parts = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
         for part, split in parts.items():
-            arrays |= {f"x_{part}": split.images, f"y_{part}": split.labels}
+            arrays |= {f"x_{part}": split.images[:], f"y_{part}": split.labels}
         np.savez(partial, **arrays)
         partial.replace(path)
     return str(path.resolve())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -11,6 +12,7 @@ import msgspec
 
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset, load_dataset
+from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
 from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
@@ -52,10 +54,13 @@ class Resources:
                 self._closing.callback(target.runner.close)
         return self._targets[name]
 
-    def dataset(self, name: str, *, input_shape: Shape | None = None) -> Dataset:
+    def dataset(
+        self, name: str, *, input_shape: Shape | None = None, skip_broken: bool = False
+    ) -> Dataset:
         key = name, input_shape
         if key not in self._datasets:
-            dataset = load_dataset(name, input_shape=input_shape)
+            options = ReadingOptions(skip_broken, self.console.say, self.console.step)
+            dataset = load_dataset(name, input_shape=input_shape, options=options)
             self._datasets[key] = self._datasets[name, dataset.input_shape] = dataset
         return self._datasets[key]
 
@@ -92,7 +97,8 @@ def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:
     """Look up everything that ``spec`` names. Any error in it is raised here, before any work."""
     checks.check_strategy(spec)
     target = resources.target(spec.target)
-    dataset = load_images(spec.data, target.profile, spec.resolution, resources.dataset)
+    load = partial(resources.dataset, skip_broken=spec.skip_broken)
+    dataset = load_images(spec.data, target.profile, spec.resolution, load)
     checks.check_precision(spec.precision, target.profile)
     space = load_space(spec.space, dataset, spec.precision, spec.width_mult)
     checks.check_space(spec, in_float(space))

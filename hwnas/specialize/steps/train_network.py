@@ -10,6 +10,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.data.datasets import Dataset, load_dataset
+from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
 from hwnas.networks.resolve import is_genotype, resolve_architecture
 from hwnas.spaces.published import adapt, published_names
@@ -31,13 +32,15 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     architecture: str
     """JSON file, run folder or published name."""
     data: str
-    """Name of a data set, image folder or .npz file."""
+    """A data set as `hwnas.data.datasets.load_dataset` takes it."""
     epochs: int | None = None
     """None: as in a quick run."""
     batch_size: int | None = None
     """None: as in a quick run, or less if that doesn't fit the memory (`setup.batch_size`)."""
     weights: Path | None = None
     """File of the weights to begin with; None: fresh ones."""
+    skip_broken: bool = False
+    """Leave out images that can't be read."""
     flip: bool = True
     auxiliary: float = 0.0
     drop_path: float = 0.0
@@ -64,7 +67,7 @@ def train_network(
                 f"{folder}: a training is there already; add --resume or choose another --out"
             )
         return result
-    architecture, dataset = _load(spec)
+    architecture, dataset = _load(spec, ReadingOptions(spec.skip_broken, log))
     if dataset.num_classes != architecture.num_classes:
         raise UsageError(
             f"{spec.architecture} has {architecture.num_classes} classes, "
@@ -90,15 +93,15 @@ def fine_tuning(plan: TrainingPlan) -> TrainingPlan:
     return msgspec.structs.replace(plan, peak_learning_rate=rate)
 
 
-def _load(spec: TrainSpec) -> tuple[Architecture, Dataset]:
+def _load(spec: TrainSpec, options: ReadingOptions) -> tuple[Architecture, Dataset]:
     """Return the network and the data; a published network takes the data's size and classes."""
     if is_genotype(spec.architecture):
-        dataset = load_dataset(spec.data)
+        dataset = load_dataset(spec.data, options=options)
         return resolve_architecture(
             spec.architecture, input_shape=dataset.input_shape, num_classes=dataset.num_classes
         ), dataset
     architecture = resolve_architecture(spec.architecture)
-    dataset = load_dataset(spec.data, input_shape=architecture.input_shape)
+    dataset = load_dataset(spec.data, input_shape=architecture.input_shape, options=options)
     if spec.architecture in published_names():
         architecture = adapt(architecture, dataset.input_shape, dataset.num_classes)
     return architecture, dataset
