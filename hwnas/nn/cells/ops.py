@@ -81,16 +81,15 @@ class StridedPointwise(nn.Conv2d):
     """`torch.nn.Conv2d` of 1x1 with stride 2, without bias.
 
     The backward pass of PyTorch's (2.14, oneDNN, AVX-512) writes out of bounds with fewer than 8
-    input channels in channels-last format. In training on the CPU the input is therefore subsampled
-    first, with the same result.
+    input channels in channels-last format. In training the input is therefore subsampled first,
+    with the same result.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1, 2, bias=False)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        on_cpu = input.device.type == "cpu"
-        if on_cpu and self.in_channels < 8 and torch.is_grad_enabled():
+        if self.in_channels < 8 and torch.is_grad_enabled():
             return F.conv2d(input[:, :, ::2, ::2], weight)
         return super()._conv_forward(input, weight, bias)
 
