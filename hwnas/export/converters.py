@@ -16,7 +16,7 @@ from torch import nn
 from hwnas.architecture.artifact import Artifact, Format
 from hwnas.errors import ExportError, UsageError, first_line
 from hwnas.export.graph.nodes import INPUT, OUTPUT
-from hwnas.export.graph.trace import evaluating
+from hwnas.export.graph.trace import evaluating, on_cpu
 from hwnas.export.model_file import write_artifact
 from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.images import Verification
@@ -60,11 +60,13 @@ def convert(
             f'the converter {name} is not installed: pip install "hwnas[{name}]"'
         ) from None
 
+    source = on_cpu(module)
+
     def write(target: Path) -> None:
         try:
-            with evaluating(module), warnings.catch_warnings():
+            with evaluating(source), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                _convert(name, module, torch.zeros(1, *input_shape), target)
+                _convert(name, source, torch.zeros(1, *input_shape), target)
         except OSError:
             raise
         except Exception as error:  # a converter may raise anything

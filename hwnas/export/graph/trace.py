@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from itertools import chain
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,7 +25,7 @@ from hwnas.export.graph.weights import detached_copy
 from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.registry import LOWER
 
-__all__ = ["Graph", "evaluating", "trace", "traced_values"]
+__all__ = ["Graph", "evaluating", "on_cpu", "trace", "traced_values"]
 
 T = TypeVar("T")
 FALL_BACK = "; fall-back: hwnas export --via torch-onnx or litert-torch"
@@ -32,11 +34,11 @@ FALL_BACK = "; fall-back: hwnas export --via torch-onnx or litert-torch"
 def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
     """Return the graph of ``module`` in evaluation mode for images ``[1, *input_shape]``.
 
-    The module is left unchanged, including its training flags. Raises `ExportError` for a module
-    that cannot be traced, does not accept this input, has a weight that is not finite, or contains
-    an operation outside `OPS`.
+    The module is left unchanged, including its device and training flags. Raises `ExportError` for
+    a module that cannot be traced, does not accept this input, has a weight that is not finite, or
+    contains an operation outside `OPS`.
     """
-    module = _wrapped(module)
+    module = _wrapped(on_cpu(module))
     with evaluating(module), torch.no_grad():
         lowering, _ = _lowered(module, input_shape)
     nodes = tuple(map(_with_own_weights, lowering.result.nodes))
@@ -50,7 +52,7 @@ def traced_values(
 
     The keys are the names of the values, in the order of the graph; constants are left out.
     """
-    module = _wrapped(module)
+    module = _wrapped(on_cpu(module))
     with evaluating(module), torch.no_grad():
         lowering, traced = _lowered(module, input_shape)
         recorder = _Recorder(module, traced, set(lowering.sources.values()))
@@ -60,6 +62,17 @@ def traced_values(
         for name, node in zip(lowering.nodes, lowering.result.nodes, strict=True)
         if not isinstance(node, Constant)
     }
+
+
+def on_cpu(module: nn.Module) -> nn.Module:
+    """Return ``module``, or a copy on the CPU if it is on another device.
+
+    Convolutions on GPUs round to TF32 by default, too coarse to compare a file with.
+    """
+    tensors = chain(module.parameters(), module.buffers())
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return module
+    return deepcopy(module).cpu()
 
 
 @contextmanager

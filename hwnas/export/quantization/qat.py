@@ -39,9 +39,10 @@ class FakeActivation(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         if self.training:
             low, high = value.detach().aminmax()
-            first = bool(self.low == self.high)
-            self.low.lerp_(low.clamp(max=0), 1.0 if first else RANGE_MOMENTUM)
-            self.high.lerp_(high.clamp(min=0), 1.0 if first else RANGE_MOMENTUM)
+            # the first batch sets the range; not an `if`, which would wait for a GPU
+            share = torch.where(self.low == self.high, 1.0, RANGE_MOMENTUM)
+            self.low.lerp_(low.clamp(max=0), share)
+            self.high.lerp_(high.clamp(min=0), share)
         scale = (self.high - self.low).clamp(min=1e-8) / MAX_LEVEL
         zero = (-self.low / scale).round().clamp(0, MAX_LEVEL)
         return torch.fake_quantize_per_tensor_affine(value, scale, zero.int(), 0, MAX_LEVEL)
@@ -70,10 +71,11 @@ def quantisation_aware(network: nn.Module, weight_bits: int = 8) -> Iterator[fx.
     """
     traced = fx.GraphModule(network, LeafTracer().trace(network))
     parts = dict(traced.named_modules())
+    device = next(network.parameters()).device
     for node in list(traced.graph.nodes):
         if _is_rounded(node, parts):
             name = f"rounded_{node.name}"
-            traced.add_submodule(name, FakeActivation())
+            traced.add_submodule(name, FakeActivation().to(device))
             with traced.graph.inserting_after(node):
                 rounded = traced.graph.call_module(name, (node,))
             node.replace_all_uses_with(rounded, lambda user, new=rounded: user is not new)

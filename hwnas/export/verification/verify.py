@@ -13,7 +13,7 @@ from torch import nn
 
 from hwnas.architecture.artifact import Parity
 from hwnas.errors import ExportError, first_line
-from hwnas.export.graph.trace import evaluating
+from hwnas.export.graph.trace import evaluating, on_cpu
 from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.bisect import locate_difference
 from hwnas.export.verification.images import Verification
@@ -59,8 +59,10 @@ def _compare(path: Path, module: nn.Module, verification: Verification, outputs:
 def torch_outputs(module: nn.Module, images: Array) -> Array:
     """Return the outputs of ``module`` for ``images`` ``[N, C, H, W]`` in evaluation mode.
 
-    Raises `ExportError` with the first line of whatever the module raises.
+    They are computed on the CPU; the module stays where it is. Raises `ExportError` with the first
+    line of whatever the module raises.
     """
+    module = on_cpu(module)
     weight = next(module.parameters(), torch.zeros(()))
     batches = torch.from_numpy(np.ascontiguousarray(images)).split(BATCH_IMAGES)
     with evaluating(module), torch.no_grad():
