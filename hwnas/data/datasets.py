@@ -13,6 +13,7 @@ import numpy as np
 from hwnas.data.array_sources import read_cifar10, read_embedded, read_fashion_mnist, read_npz
 from hwnas.data.images import Shape, check_memory, fit_images
 from hwnas.data.objects import read_object
+from hwnas.data.photos.copying import read_headers
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.data.photos.packed import PACKED_SUFFIX
 from hwnas.data.photos.sources.find import find_photos
@@ -131,6 +132,16 @@ def make_dataset(
     _check_options(input_shape, valid_share)
     source = read_object(data, name, input_shape, valid_share)
     return _dataset(source, source.name, input_shape, valid_share)
+
+
+def own_photo_shape(name: str) -> Shape | None:
+    """Return the input shape that photos have of themselves, None for data that are no photos.
+
+    Only headers are read, so that a large data set isn't packed for a shape that nobody wants.
+    """
+    if name in NAMED or (photos := find_photos(name, VALID_SHARE)) is None:
+        return None
+    return read_headers(photos.photos, ReadingOptions(skip_broken=True)).own_shape
 
 
 def pack_dataset(

@@ -56,7 +56,9 @@ def share_box(shares: Sequence[float], width: int, height: int) -> tuple[float, 
     )
 
 
-def stacked(images: Iterable[np.ndarray], shape: Shape) -> NDArray[np.uint8]:
-    """Return images ``[C, H, W]`` as uint8 ``[n, C, H, W]``, also where there is none."""
-    planes = list(images)
-    return np.stack(planes) if planes else np.empty((0, *shape), dtype=np.uint8)
+def stacked(images: Iterable[np.ndarray], count: int, shape: Shape) -> NDArray[np.uint8]:
+    """Return ``count`` images ``[C, H, W]`` as uint8 ``[n, C, H, W]``."""
+    result = np.empty((count, *shape), dtype=np.uint8)
+    for index, image in enumerate(images):
+        result[index] = image
+    return result

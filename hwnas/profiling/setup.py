@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from hwnas.data.datasets import Dataset, load_dataset
+from hwnas.data.datasets import Dataset, load_dataset, own_photo_shape
 from hwnas.devices.limits import check_precision
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Runner, open_runner
@@ -74,7 +74,7 @@ def load_images(
     shape = profile.default_input
     if resolution is None:
         return load(name, input_shape=shape)
-    channels, height, _ = shape or load(name).input_shape
+    channels, height, _ = shape or own_photo_shape(name) or load(name).input_shape
     if shape is None and height == resolution:
         return load(name)
     return load(name, input_shape=(channels, resolution, resolution))

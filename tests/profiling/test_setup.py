@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from hwnas.data.datasets import load_dataset
+from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.devices.profile import find_profile
 from hwnas.errors import UsageError
 from hwnas.profiling.setup import load_images, load_space
 from hwnas.spaces.mobile.space import MobileSpace
+from tests.support.photos import noise_folder
 
 DATA = "fashion-mnist-6k"
 PROFILE = find_profile("simulated-phone")
@@ -35,3 +38,16 @@ def test_a_space_has_the_widths_that_are_given_and_a_name_of_its_own() -> None:
     assert half.decisions == space.decisions and half.name == "mobile-x0.5"
     with pytest.raises(UsageError, match=r"--width-mult 0.5: the space 'cells' is no chain"):
         load_space("cells", data, width_mult=0.5)
+
+
+def test_photos_are_loaded_in_the_resolution_only(tmp_path: Path) -> None:
+    folder = noise_folder(tmp_path / "pets", 20)
+    shapes: list[tuple[int, int, int] | None] = []
+
+    def load(name: str, *, input_shape: tuple[int, int, int] | None = None) -> Dataset:
+        shapes.append(input_shape)
+        return load_dataset(name, input_shape=input_shape)
+
+    profile = msgspec.structs.replace(PROFILE, default_input=None)
+    assert load_images(str(folder), profile, 7, load).input_shape == (3, 7, 7)
+    assert shapes == [(3, 7, 7)]

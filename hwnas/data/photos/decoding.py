@@ -56,33 +56,40 @@ class DecodedImages:
             return centre_box(width, height, out_width / out_height)
 
         places = np.arange(len(self.rows))[rows].tolist()
-        return stacked((self._crop(place, centre) for place in places), self.every.shape)
+        images = (self._crop(place, centre) for place in places)
+        return stacked(images, len(places), self.every.shape)
 
     def crops(self, rows: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
         places = np.arange(len(self.rows))[rows].tolist()
-        return stacked(
-            (
-                self._crop(place, lambda width, height, box=box: share_box(box, width, height))
-                for place, box in zip(places, boxes.tolist(), strict=True)
-            ),
-            self.every.shape,
+        images = (
+            self._crop(place, lambda width, height, box=box: share_box(box, width, height))
+            for place, box in zip(places, boxes.tolist(), strict=True)
         )
+        return stacked(images, len(places), self.every.shape)
 
     def subset(self, rows: NDArray[np.int64]) -> Self:
         return type(self)(self.every, self.rows[rows])
 
     def _crop(self, place: int, box: Box) -> NDArray[np.uint8]:
         """Return a box of the photo, or else of the next of its class that can be read."""
-        labels = self.every.labels[self.rows]
-        same = np.flatnonzero(labels == labels[place])
-        first = int(np.searchsorted(same, place))
-        for candidate in np.roll(same, -first).tolist():
+        try:
+            return self._read(int(self.rows[place]), box)
+        except InvalidFile as error:
+            self.every.options.refuse(error)
+        for row in self._next_of_class(place):
             try:
-                return self._read(int(self.rows[candidate]), box)
+                return self._read(row, box)
             except InvalidFile as error:
                 self.every.options.refuse(error)
         name = self.every.photos.name(int(self.rows[place]))
         raise InvalidFile(name, "not a readable image, and its class has no other")
+
+    def _next_of_class(self, place: int) -> list[int]:
+        """Return the other photos of a photo's class, those after it first."""
+        labels = self.every.labels[self.rows]
+        same = np.flatnonzero(labels == labels[place])
+        after = int(np.searchsorted(same, place))
+        return self.rows[np.roll(same, -after)[1:]].tolist()
 
     def _read(self, row: int, box: Box) -> NDArray[np.uint8]:
         with self.every.photos.open(row) as image:

@@ -106,18 +106,19 @@ class FlatImages:
 
     def __getitem__(self, rows: Rows) -> NDArray[np.uint8]:
         _, height, width = self.layout.shape
+        copies = self._copies(rows)
         images = (
             self._crop(row, centre_box(copy_width, copy_height, width / height))
-            for row, (copy_height, copy_width) in self._copies(rows)
+            for row, (copy_height, copy_width) in copies
         )
-        return stacked(images, self.layout.shape)
+        return stacked(images, len(copies), self.layout.shape)
 
     def crops(self, rows: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
         images = (
             self._crop(row, share_box(box, width, height))
             for (row, (height, width)), box in zip(self._copies(rows), boxes.tolist(), strict=True)
         )
-        return stacked(images, self.layout.shape)
+        return stacked(images, len(rows), self.layout.shape)
 
     def subset(self, rows: NDArray[np.int64]) -> Self:
         return type(self)(self.layout, self.pixels, self.rows[rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
@@ -107,11 +108,11 @@ class FilePhotos:
     def state(self) -> bytes:
         lines = bytearray()
         for name in self.names:
+            file = f"{self.folder}/{name}"
             try:
-                status = (self.folder / name).stat()
+                status = os.stat(file)
             except OSError as error:
-                why = f"cannot be read ({error.strerror})"
-                raise InvalidFile(str(self.folder / name), why) from None
+                raise InvalidFile(file, f"cannot be read ({error.strerror})") from None
             lines += f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
                 "utf-8", "surrogateescape"
             )

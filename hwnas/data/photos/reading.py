@@ -6,6 +6,7 @@ the photo has the pixels (256 px for 224), and no photo is enlarged.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ ORIENTATION = 0x0112
 READING_VERSION = 1
 """Goes up when the same file gives other pixels: caches of older versions are made anew."""
 
+PILLOW = r"PIL\."
+PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(PILLOW), 0)
+"""The filter that `warnings.filterwarnings` makes for Pillow's modules."""
+
 ReadRows = Callable[[int, int], Any]
 """Returns the pixels of the rows from one to below another: a buffer of ``[n, W, C]``."""
 
@@ -36,13 +41,21 @@ def opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
     """Open an image; any exception of its decoder becomes an `InvalidFile` with ``name``."""
     from PIL import Image as images
 
+    _ignore_pillow_warnings()
     try:
-        with warnings.catch_warnings(), images.open(file) as image:
-            # Pillow warns about unusual metadata; the pixels are right, and a broken file raises.
-            warnings.simplefilter("ignore")
+        with images.open(file) as image:
             yield image
     except Exception as error:
         raise InvalidFile(name, f"not a readable image ({first_line(error)})") from None
+
+
+def _ignore_pillow_warnings() -> None:
+    """Ignore warnings about unusual metadata: the pixels are right, and a broken file raises.
+
+    A context that ignores them would leak from one thread into another.
+    """
+    if PILLOW_WARNINGS not in warnings.filters:
+        warnings.filterwarnings("ignore", module=PILLOW)
 
 
 def oriented_size(image: Image) -> tuple[int, int]:

@@ -43,7 +43,7 @@ MEMORY_SHARE = 1 / 8
 """Share of the machine's memory that copies may take: several trainings may run at once, and each
 process has its own."""
 
-SAMPLE_PHOTOS = 2_000
+SAMPLE_PHOTOS = 500
 """Training photos from which mean and standard deviation are taken where nothing is held."""
 
 

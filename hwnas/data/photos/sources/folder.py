@@ -8,6 +8,7 @@ the test images.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hwnas.data.photos.labelled import FilePhotos, LabelledPhotos
@@ -74,7 +75,8 @@ def _class_files(root: Path, folder: Path) -> tuple[Files, int]:
     files: Files = {}
     for entry in _folders(folder):
         images, others = _images(entry)
-        files[entry.name] = [file.relative_to(root).as_posix() for file in images]
+        prefix = entry.relative_to(root).as_posix()
+        files[entry.name] = [f"{prefix}/{name}" for name in images]
         ignored += others
     expected = "expected one folder of images for each class"
     if not any(files.values()):
@@ -89,24 +91,25 @@ def _class_files(root: Path, folder: Path) -> tuple[Files, int]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    entries = _entries(folder)
-    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    names = (entry.name for entry in _entries(folder) if entry.is_dir())
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            return list(entries)
     except OSError as error:
         raise InvalidFile(str(folder), f"cannot be listed ({error.strerror})") from None
 
 
-def _images(folder: Path) -> tuple[list[Path], int]:
-    """Return the images directly in a folder, and the number of its other files."""
-    files = [entry for entry in _entries(folder) if entry.is_file()]
+def _images(folder: Path) -> tuple[list[str], int]:
+    """Return the names of the images directly in a folder, and the number of its other files."""
+    names = [entry.name for entry in _entries(folder) if entry.is_file()]
     images = [
-        file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")
     ]
-    return images, len(files) - len(images)
+    return sorted(images), len(names) - len(images)
 
 
 def _check_same(train_folder: Path, train: Files, folder: Path, files: Files) -> None:

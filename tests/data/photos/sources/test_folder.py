@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -281,3 +282,13 @@ def test_a_truncated_image_is_named(flat: Path) -> None:
     (flat / "dog" / "bad.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UsageError, match=r"dog/bad\.png: not a readable image"):
         load(flat)
+
+
+def test_warnings_of_pillow_are_ignored_and_no_others(flat: Path) -> None:
+    def warn_as(module: str) -> None:
+        warnings.warn_explicit("unusual", UserWarning, f"{module}.py", 1, module=module)
+
+    load(flat)
+    warn_as("PIL.Image")
+    with pytest.raises(UserWarning, match="unusual"):
+        warn_as("pilot")
