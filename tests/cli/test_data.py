@@ -64,7 +64,7 @@ def test_broken_photos_are_skipped_when_asked_and_then_in_every_process(folder: 
     assert "skipped: " in messages and "000.png" in messages
     for shape in ((3, 7, 7), (3, 6, 6)):
         dataset = load_dataset(str(folder), input_shape=shape)
-        assert "1 images that could not be read were left out" in dataset.notes
+        assert "1 image that could not be read was left out" in dataset.notes
 
 
 @pytest.mark.parametrize("name", ["cifar10", "nowhere"])

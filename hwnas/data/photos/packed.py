@@ -126,7 +126,8 @@ def part_rows(photos: LabelledPhotos, sizes: NDArray[np.int32]) -> list[NDArray[
 
 def skipped_note(count: int) -> tuple[str, ...]:
     """Return the remark for the report on photos that were left out."""
-    return (f"{count} images that could not be read were left out",) * bool(count)
+    images, verb = ("1 image that", "was") if count == 1 else (f"{count} images that", "were")
+    return (f"{images} could not be read {verb} left out",) * bool(count)
 
 
 def read_header(path: Path) -> Header:

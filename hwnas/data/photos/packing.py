@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,8 @@ from hwnas.data.images import Shape
 from hwnas.data.photos.copying import CHUNK_PHOTOS, Chunk, Headers, copy_photos
 from hwnas.data.photos.flat import Layout, layout_of
 from hwnas.data.photos.labelled import LabelledPhotos, ReadingOptions
-from hwnas.data.photos.packed import FORMAT, HEADER_BYTES, PACKED_SUFFIX, Header, Tail
-from hwnas.errors import HwnasError
+from hwnas.data.photos.packed import FORMAT, HEADER_BYTES, PACKED_SUFFIX, Header, Tail, read_header
+from hwnas.errors import HwnasError, UsageError
 from hwnas.files import append_line, home, read_lines
 
 SPARE_BYTES = 1_000_000_000
@@ -33,7 +34,8 @@ SPARE_BYTES = 1_000_000_000
 def cache_path(photos: LabelledPhotos, key: str, shape: Shape) -> Path:
     """Return where the packed copies of photos for a network of that input shape are."""
     size = "x".join(map(str, shape))
-    return home() / "cache" / "packed" / f"{photos.name}-{key}-{size}{PACKED_SUFFIX}"
+    name = re.sub(r"[^\w.-]+", "-", photos.name)
+    return home() / "cache" / "packed" / f"{name}-{key}-{size}{PACKED_SUFFIX}"
 
 
 def missing_bytes(path: Path, layout: Layout) -> int:
@@ -57,11 +59,13 @@ def pack(
 ) -> None:
     """Write the packed file of the photos unless it is there; wait for another process's.
 
-    Raises `HwnasError` where the disk is full; what is packed then is used by the next attempt.
+    Raises `UsageError` if the file is of other photos, `HwnasError` where the disk is full; what is
+    packed then is used by the next attempt.
     """
     layout = layout_of(headers.sizes, shape)
     with _locked(path):
         if path.exists():
+            _check_same(path, key, shape)
             return
         if missing := missing_bytes(path, layout):
             size = layout.pixel_bytes / 1e9
@@ -85,6 +89,16 @@ def pack(
                 f"{path}: the disk is full; free some space and start again, and packing goes on "
                 "where it stopped"
             ) from None
+
+
+def _check_same(path: Path, key: str, shape: Shape) -> None:
+    """Raise `UsageError` if the file is of other photos, or of these as they once were."""
+    header = read_header(path)
+    if (header.key, header.shape) != (key, shape):
+        raise UsageError(
+            f"{path}: is a packed file of other images, or they have changed; delete it or name "
+            "another file with --out"
+        )
 
 
 def _write(

@@ -20,7 +20,7 @@ from hwnas.data.photos.labelled import Progress, ReadingOptions
 from hwnas.data.photos.packed import read_copies, read_header
 from hwnas.data.photos.packing import pack
 from hwnas.data.photos.sources.folder import folder_photos
-from hwnas.errors import HwnasError, InvalidFile
+from hwnas.errors import HwnasError, InvalidFile, UsageError
 from tests.support.photos import noise_folder
 
 SHAPE = (3, 7, 7)
@@ -150,3 +150,13 @@ def test_each_copy_is_where_the_layout_says(folder: Path, tmp_path: Path) -> Non
     counts = copies.layout.sizes.prod(axis=1) * 3
     assert np.diff(copies.layout.offsets.astype(np.int64)).tolist() == counts.tolist()
     assert copies.layout.sizes.min(axis=1).max() == 8
+
+
+def test_a_file_of_other_photos_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    path = write(folder, tmp_path / "pets.packed")
+    content = path.read_bytes()
+    write(folder, path)
+    assert path.read_bytes() == content
+    shutil.copy(folder / "cat" / "000.png", folder / "cat" / "002.png")
+    with pytest.raises(UsageError, match=r"pets\.packed: is a packed file of other images"):
+        write(folder, path)

@@ -195,7 +195,7 @@ def test_a_broken_photo_is_named_or_left_out(
     dataset = load(folder, tier, monkeypatch, ReadingOptions(True, lines.append))
     assert sum(len(split.labels) for split in (dataset.train, dataset.valid, dataset.test)) == 59
     assert any("skipped: " in line and "cat/000.png" in line for line in lines)
-    assert "1 images that could not be read were left out" in dataset.notes
+    assert "1 image that could not be read was left out" in dataset.notes
 
 
 def cut_short(file: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_photo_whose_pixels_break_is_named_or_left_out(
         load(folder, tier, monkeypatch)
     dataset = load(folder, tier, monkeypatch, ReadingOptions(skip_broken=True))
     assert sum(len(split.labels) for split in (dataset.train, dataset.valid, dataset.test)) == 59
-    assert "1 images that could not be read were left out" in dataset.notes
+    assert "1 image that could not be read was left out" in dataset.notes
 
 
 def test_a_photo_that_breaks_during_training_is_replaced_by_another_of_its_class(
