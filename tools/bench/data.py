@@ -47,7 +47,7 @@ class Rates(NamedTuple):
     centres_img_s: float
     peak_bytes: int
     opened_bytes: int
-    """Peak memory before a pixel is read."""
+    """Peak memory when the data set is open, before a crop is read."""
 
 
 @click.command()
@@ -80,7 +80,7 @@ def main(work: Path, images: int, out: Path) -> None:
                 "centres img/s",
                 "opening s",
                 "peak MB",
-                "of it open MB",
+                "peak of opening MB",
             ),
             [
                 (

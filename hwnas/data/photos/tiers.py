@@ -13,6 +13,7 @@ have the size of the network's input are held as arrays.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -38,6 +39,7 @@ from hwnas.data.photos.packing import cache_path, digest_of, missing_bytes, pack
 from hwnas.data.photos.reading import decoded
 from hwnas.data.splits import Source, Split, Statistics, moments
 from hwnas.errors import InvalidFile
+from hwnas.processes import cores
 
 MEMORY_SHARE = 1 / 8
 """Share of the machine's memory that copies may take: several trainings may run at once, and each
@@ -195,9 +197,13 @@ def _arrays(
 def _fitted(photos: LabelledPhotos, rows: NDArray[np.int64], shape: Shape) -> Split:
     """Return photos as an array, fitted to the network's input."""
     images = np.empty((len(rows), *shape), dtype=np.uint8)
-    for place, row in enumerate(rows.tolist()):
-        with photos.photos.open(row) as image:
+
+    def fit(place: int) -> None:
+        with photos.photos.open(int(rows[place])) as image:
             images[place] = fit_image(decoded(image), shape)
+
+    with ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(fit, range(len(rows))))
     return Split(images, photos.labels[rows])
 
 
