@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -160,3 +161,15 @@ def test_a_file_of_other_photos_is_not_overwritten(folder: Path, tmp_path: Path)
     shutil.copy(folder / "cat" / "000.png", folder / "cat" / "002.png")
     with pytest.raises(UsageError, match=r"pets\.packed: is a packed file of other images"):
         write(folder, path)
+
+
+def test_who_comes_second_waits_and_uses_the_file_of_the_first(
+    folder: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    options = ReadingOptions(say=lines.append)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: write(folder, tmp_path / "pets.packed", options), range(3)))
+    assert len(lines) == 1
+    whole = write(folder, tmp_path / "whole.packed")
+    assert (tmp_path / "pets.packed").read_bytes() == whole.read_bytes()
