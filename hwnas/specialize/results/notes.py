@@ -21,7 +21,12 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Return notes on the files, the device's clock, the latency table and the baselines."""
     measurement = delivered.chosen.measurement
-    notes = [_input_note(run), *run.dataset.notes, _count_note(run, delivered)]
+    parity, total = delivered.artifacts[0].parity, len(run.dataset.test.labels)
+    notes = [
+        _input_note(run),
+        *run.dataset.notes,
+        count_note(parity.images if parity else total, total),
+    ]
     notes += _int8_notes(delivered)
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
         notes.append(
@@ -47,13 +52,13 @@ def _input_note(run: RunContext) -> str:
     )
 
 
-def _count_note(run: RunContext, delivered: DeliveryResult) -> str:
-    parity, total = delivered.artifacts[0].parity, len(run.dataset.test.labels)
-    if parity is None or parity.images == total:
+def count_note(verified: int, total: int) -> str:
+    """Return on how many test images the files were verified; empty if on all."""
+    if verified == total:
         return ""
     return (
-        f"The files are verified, and their accuracy is measured, on {parity.images:,} of "
-        f"{total:,} test images."
+        f"The files are verified, and their accuracy is measured, on {verified:,} of {total:,} "
+        "test images."
     )
 
 

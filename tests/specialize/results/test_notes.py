@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.int8 import in_precision
 from hwnas.spaces.mobile.space import mobile_space
-from hwnas.specialize.results.notes import width_hint
+from hwnas.specialize.results.notes import count_note, width_hint
 
 MOBILE = mobile_space((1, 28, 28), 10)
 
@@ -20,3 +20,8 @@ def test_nothing_is_advised_where_width_is_not_the_reason() -> None:
     assert not width_hint(MOBILE, (1.0, 2.0), "uniform mb k3 e6 x2.5")
     assert not width_hint(MOBILE, (), "published")
     assert not width_hint(cell_space((1, 28, 28), 10), (), "DARTS_V2 x2")
+
+
+def test_a_report_states_where_not_all_test_images_were_verified() -> None:
+    assert "on 2,000 of 50,000 test images" in count_note(2_000, 50_000)
+    assert count_note(250, 250) == ""

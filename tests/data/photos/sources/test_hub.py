@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from io import BytesIO
 from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
 from PIL import Image
@@ -51,3 +54,54 @@ def test_a_broken_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("{}")
     with pytest.raises(HwnasError, match="cannot be loaded"):
         load_dataset(str(tmp_path))
+
+
+class Feature:
+    """A feature whose class has the name of the library's."""
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self.names = names
+
+
+class Table(list[dict[str, Any]]):
+    """A split as the library's tables are: rows by number, columns by name."""
+
+    _fingerprint = "0123"
+    features: ClassVar = {
+        "picture": type("Image", (Feature,), {})(),
+        "label": type("ClassLabel", (Feature,), {})(("dog", "cat")),
+    }
+
+    def __getitem__(self, key: Any) -> Any:
+        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
+    def select_columns(self, names: list[str]) -> Table:
+        return self
+
+    def cast_column(self, name: str, feature: object) -> Table:
+        return self
+
+
+def encoded(value: int) -> bytes:
+    stream = BytesIO()
+    Image.new("L", (8, 8), value).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_a_data_set_of_the_hub_is_read_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = ModuleType("datasets")
+    rows = [
+        {"picture": {"bytes": encoded(value), "path": None}, "label": value % 2}
+        for value in range(30)
+    ]
+    hidden = [{"picture": rows[0]["picture"], "label": -1}]
+    loaded = {"train": Table(rows), "test": Table(hidden)}
+    monkeypatch.setattr(library, "load_dataset", {"me/pets": loaded}.__getitem__, raising=False)
+    monkeypatch.setattr(library, "Image", lambda decode: None, raising=False)
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    dataset = load_dataset("hf:me/pets")
+    assert dataset.classes == ("dog", "cat") and dataset.name == "pets"
+    for split in (dataset.train, dataset.valid, dataset.test):
+        assert len(split.labels) and (split.images[:][:, 0, 0, 0] % 2 == split.labels).all()
+    with pytest.raises(HwnasError, match=r"hf:you/pets: cannot be loaded \('you/pets'\)"):
+        load_dataset("hf:you/pets")
