@@ -51,9 +51,13 @@ class SpecializeOptions(TypedDict, total=False):
     raw: bool
     """Whether budgets are compared with this run's clock, not with calibrated latencies."""
     seed: int
+    device: str
+    """Device that searches and trains: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``."""
+    amp: Literal["auto", "none", "bf16", "fp16"]
+    """Precision of training steps; by default bf16 on GPUs that have it."""
     threads: int
     flip: bool
-    """Whether training images may be mirrored."""
+    """Whether training images may be mirrored; by default colour images are, grey ones are not."""
     share_weights: bool
     """Whether candidates of a block share weights by slicing."""
 

@@ -64,7 +64,28 @@ if TYPE_CHECKING:
 @option(
     "--skip-broken", group="Training", is_flag=True, help="Leave out images that can't be read."
 )
-@option("--flip/--no-flip", group="Training", default=True, help="Mirror images randomly.")
+    "--flip/--no-flip",
+    group="Training",
+    default=None,
+    default_help="colour images are mirrored, grey ones are not",
+    help="Mirror images randomly.",
+)
+@option(
+    "--device",
+    group="Training",
+    default="auto",
+    metavar="DEVICE",
+    default_help="the first CUDA device, else the CPU",
+    help="Device that trains: cpu, cuda, cuda:N or mps.",
+)
+@option(
+    "--amp",
+    group="Training",
+    default="auto",
+    type=click.Choice(["auto", "none", "bf16", "fp16"]),
+    default_help="bf16 on GPUs that have it, else float32",
+    help="Precision of training steps.",
+)
 @option(
     "--auxiliary",
     group="Cells",
@@ -92,7 +113,9 @@ def train(
     batch_size: int | None,
     weights: Path | None,
     skip_broken: bool,
-    flip: bool,
+    flip: bool | None,
+    device: str,
+    amp: str,
     auxiliary: float,
     drop_path: float,
     seed: int,
@@ -106,6 +129,7 @@ def train(
     """
     from hwnas.specialize.distributed.ranks import leading
     from hwnas.specialize.steps.train_network import TrainSpec, train_network
+    from hwnas.training.compute import resolve_compute
 
     spec = TrainSpec(
         architecture=architecture,
@@ -118,7 +142,7 @@ def train(
         auxiliary=auxiliary,
         drop_path=drop_path,
         seed=seed,
-        threads=threads,
+        compute=resolve_compute(device, amp, threads),
     )
     with leading() as is_rank_0:
         if not is_rank_0:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from hwnas.files import read_lines, write_atomic
 
 
-class StepLog(msgspec.Struct, frozen=True):
-    """Metrics of one step; every strategy reports the same fields, ``None`` where it has none."""
+class SearchMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a search; every strategy reports the same fields, ``None`` where it has none."""
 
-    loss: float
-    accuracy: float
-    """Share of the batch that the sampled network classifies correctly."""
     entropy: float | None = None
     """Mean over decisions of H(p) / ln K: 1 uniform, 0 decided."""
     expected_ms: float | None = None
@@ -31,17 +28,21 @@ class StepLog(msgspec.Struct, frozen=True):
     """One-stage ISTA: nodes whose operations are still being searched."""
 
 
-class LogLine(StepLog, frozen=True, kw_only=True):
+class LogLine(SearchMetrics, frozen=True, kw_only=True):
     """One line of the log: the metrics of a step, and which step it is."""
 
+    loss: float
+    accuracy: float
+    """Share of the batch that the sampled network classifies correctly."""
     epoch: int
     step: int
     phase: str
     """``warm-up`` or ``search``."""
 
     @classmethod
-    def of(cls, log: StepLog, epoch: int, step: int, phase: str) -> Self:
-        return cls(**msgspec.structs.asdict(log), epoch=epoch, step=step, phase=phase)
+    def of(cls, metrics: SearchMetrics, **step: Any) -> Self:
+        """Return the line of a step; ``step`` are the fields that `SearchMetrics` has not."""
+        return cls(**msgspec.structs.asdict(metrics), **step)
 
 
 OnLine = Callable[[LogLine], None]
@@ -62,9 +63,9 @@ def append_log(path: Path, lines: Iterable[LogLine]) -> None:
         file.write(_encoded(lines))
 
 
-def truncate_log(path: Path, epochs: int) -> None:
-    """Drop the lines of an epoch (or episode) that was cut off before its checkpoint."""
-    write_log(path, [line for line in read_log(path) if line.epoch < epochs])
+def truncate_log(path: Path, keep: Callable[[LogLine], bool]) -> None:
+    """Drop the lines of work that was cut off before its checkpoint."""
+    write_log(path, filter(keep, read_log(path)))
 
 
 def _encoded(lines: Iterable[LogLine]) -> bytes:

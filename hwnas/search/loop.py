@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import cast
 
 import msgspec
+import torch
 from torch import Tensor
 
 from hwnas.errors import HwnasError, UsageError
-from hwnas.search.log import LogLine, OnLine, StepLog, append_log, truncate_log
+from hwnas.files import append_line
+from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
 from hwnas.search.plan import SearchFiles, SearchPlan
-from hwnas.search.strategy import ParallelStrategy, SteppedStrategy
+from hwnas.search.strategy import ParallelStrategy, SteppedStrategy, StepResult
+from hwnas.training.augment import NO_AUGMENTATION
+from hwnas.training.batches import Batches
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.distributed import (
-    average,
-    broadcast,
-    broadcast_state,
-    ranks,
-    shard,
-    synced_norms,
-)
-from hwnas.training.loader import Batch, Data, batches, derived_seed
+from hwnas.training.compute import peak_bytes
+from hwnas.training.distributed import average, broadcast, broadcast_state, ranks, synced_norms
+from hwnas.training.loader import Batch, Data
+from hwnas.training.loop import CHECKPOINT_INTERVAL_S, READ_STEPS, check_finite
+from hwnas.training.seeds import derived_seed
+
+
+class SearchSpeed(msgspec.Struct, frozen=True):
+    """Speed of an epoch of a search: a line of ``search/speed.jsonl``."""
+
+    epoch: int
+    images_per_s: float
+    """Training images of all ranks, since the start or the resumption of the epoch."""
+    waiting: float
+    """Share of that time in which no batch was ready."""
+    peak_bytes: int
+    """Largest memory so far: of the GPU, or of this process on a CPU."""
 
 
 def run_search(
@@ -38,29 +51,184 @@ def run_search(
 ) -> None:
     """Run warm-up and search, and half a search again for each further round.
 
-    Epochs that are in ``files`` are not repeated. With several ranks (`hwnas.training.distributed`)
+    Steps that are in ``files`` are not repeated. With several ranks (`hwnas.training.distributed`)
     only rank 0 has files, the others get ``None``; all end with the same state. The randomness of
-    an epoch depends only on ``seed`` and its number. Raises `HwnasError` if the loss is not finite;
+    a step depends only on ``seed`` and its number. Raises `HwnasError` if the loss is not finite;
     the last checkpoint stays.
     """
-    done = 0 if files is None else _resume(strategy, files)
-    if ranks() > 1:
-        done = broadcast(done)
-        strategy.load_state_dict(broadcast_state(strategy.state_dict()))
-    for epoch in range(done, plan.epochs(rounds)):
-        strategy.generator.manual_seed(derived_seed(seed, "paths", epoch))
-        strategy.begin_epoch(epoch < plan.warmup_epochs)
-        with _norms(strategy):
-            lines = list(_epoch(strategy, train, valid, plan, seed, epoch, on_line))
-        state = strategy.state_dict()
-        _check_finite(state, epoch)
+    _Search(strategy, train, valid, plan, seed).run(files, rounds, on_line)
+
+
+class _Search:
+    """A search: its batches, its place, and the steps between two lines of the log."""
+
+    def __init__(
+        self, strategy: SteppedStrategy, train: Data, valid: Data, plan: SearchPlan, seed: int
+    ) -> None:
+        self.strategy, self.plan, self.seed = strategy, plan, seed
+        self.compute = train.compute
+        self.batches = Batches(train, plan.batch_size, plan.augmentation, seed)
+        valid_seed = derived_seed(seed, "validation")
+        self.valid_batches = Batches(valid, plan.batch_size, NO_AUGMENTATION, valid_seed)
+        self.step = 0
+        self.read_step = -1
+        """Step of the last line."""
+        self.unread = torch.zeros((), device=self.compute.device)
+        """Sum of the losses since then."""
+
+    def run(self, files: SearchFiles | None, rounds: int, on_line: OnLine | None) -> None:
+        self._resume(files)
+        steps = self.batches.steps
+        arch_step = self._arch_steps(self.step)
+        with (
+            closing(self.batches.from_step(self.step)) as batches,
+            closing(self.valid_batches.from_step(arch_step)) as valid_batches,
+        ):
+            for epoch in range(self.step // steps, self.plan.epochs(rounds)):
+                self._epoch(epoch, batches, valid_batches, files, on_line)
+
+    def _epoch(
+        self,
+        epoch: int,
+        batches: Iterator[Batch],
+        valid_batches: Iterator[Batch],
+        files: SearchFiles | None,
+        on_line: OnLine | None,
+    ) -> None:
+        """Search up to the end of an epoch, from wherever a checkpoint continues it."""
+        steps, warm_up = self.batches.steps, epoch < self.plan.warmup_epochs
+        if self.step % steps == 0:
+            self.strategy.generator.manual_seed(derived_seed(self.seed, "epoch", epoch))
+            self.strategy.begin_epoch(warm_up)
+        lines: list[LogLine] = []
+        first, start = self.step, time.monotonic()
+        saved, self.batches.waited_s = start, 0.0
+        with _norms(self.strategy):
+            while self.step < (epoch + 1) * steps:
+                for line in self._group(epoch, batches, valid_batches):
+                    lines.append(line)
+                    if on_line is not None:
+                        on_line(line)
+                if lines and time.monotonic() - saved >= CHECKPOINT_INTERVAL_S:
+                    self._save(files, lines)
+                    lines, saved = [], time.monotonic()
+        self._check_losses(warm_up)
+        self._save(files, lines)
+        if files is not None:
+            elapsed_s = max(time.monotonic() - start, 1e-9)
+            images = (self.step - first) * self.batches.batch_size
+            waiting = min(1.0, self.batches.waited_s / elapsed_s)
+            peak = peak_bytes(self.compute.device)
+            append_line(files.speed, SearchSpeed(epoch, images / elapsed_s, waiting, peak))
+
+    def _group(
+        self, epoch: int, batches: Iterator[Batch], valid_batches: Iterator[Batch]
+    ) -> Iterator[LogLine]:
+        """Do the weight steps before an architecture step, and that step.
+
+        Yields a line for the first weight step and the architecture step; on a GPU not for all,
+        because the host waits for what it reads.
+        """
+        left = self.batches.steps - self.step % self.batches.steps
+        count = min(self.plan.weight_steps, left)
+        log = self._reads
+        result = self._weight_step(next(batches))
+        if log:
+            yield self._line(result, epoch, self.step - 1)
+        for _ in range(1, count):
+            result = self._weight_step(next(batches))
+        if self._trains_architecture(epoch) and count == self.plan.weight_steps:
+            arch_result = self.strategy.architecture_step(next(valid_batches))
+            if arch_result is not None:
+                result = self._add(arch_result)
+            if log:
+                yield self._line(result, epoch, self.step - 1)
+
+    def _weight_step(self, batch: Batch) -> StepResult:
+        self.strategy.generator.manual_seed(derived_seed(self.seed, "paths", self.step))
+        rate = _learning_rate(self.plan, self.step, self.batches.steps)
+        self.step += 1
+        return self._add(self.strategy.weight_step(batch, rate))
+
+    def _trains_architecture(self, epoch: int) -> bool:
+        return epoch >= self.plan.warmup_epochs + self.plan.first_arch_epoch
+
+    def _arch_steps(self, step: int) -> int:
+        """Return the number of architecture steps before a weight step."""
+        epoch, number = divmod(step, self.batches.steps)
+        first = self.plan.warmup_epochs + self.plan.first_arch_epoch
+        whole = max(0, epoch - first) * (self.batches.steps // self.plan.weight_steps)
+        return whole + (number // self.plan.weight_steps if epoch >= first else 0)
+
+    @property
+    def _reads(self) -> bool:
+        """Whether enough steps have passed since the last line; a CPU's numbers cost nothing."""
+        if self.compute.kind == "cpu":
+            return True
+        return self.read_step < 0 or self.step - self.read_step >= READ_STEPS
+
+    def _add(self, result: StepResult) -> StepResult:
+        self.unread = self.unread + result.loss
+        return result
+
+    def _line(self, result: StepResult, epoch: int, step: int) -> LogLine:
+        """Read a step's metrics, averaged over all ranks. Raises `HwnasError` if one since the last
+        line was not finite."""
+        warm_up = epoch < self.plan.warmup_epochs
+        self._check_losses(warm_up)
+        self.read_step = step
+        loss, accuracy = average(torch.stack([result.loss.float(), result.accuracy]).tolist())
+        return LogLine.of(
+            self.strategy.metrics(),
+            loss=loss,
+            accuracy=accuracy,
+            epoch=epoch,
+            step=step,
+            phase=_phase(warm_up),
+        )
+
+    def _check_losses(self, warm_up: bool) -> None:
+        """Raise `HwnasError` if a loss since the last check was not finite."""
+        [total] = average([self.unread.item()])
+        self.unread = torch.zeros_like(self.unread)
+        if not math.isfinite(total):
+            raise HwnasError(
+                f"the {_phase(warm_up)} loss is not finite at step {self.step - 1}; the run stops "
+                "here and keeps its last checkpoint"
+            )
+
+    def _save(self, files: SearchFiles | None, lines: list[LogLine]) -> None:
+        """Write state and log. Raises `HwnasError` if the last step had a finite loss and broke
+        the weights."""
+        state = self.strategy.state_dict()
+        epochs, number = divmod(self.step, self.batches.steps)
+        check_finite(state, f"step {self.step}")
         if files is None:
-            continue
+            return
         append_log(files.log, lines)
-        notes = {"epochs": str(epoch + 1)}
-        if epoch + 1 == plan.warmup_epochs:
+        notes = {"place": f"{self.step} {self.read_step}"}
+        if epochs == self.plan.warmup_epochs and not number:
             save_checkpoint(files.warm_up, state, notes)
         save_checkpoint(files.checkpoint, state, notes)
+
+    def _resume(self, files: SearchFiles | None) -> None:
+        """Load the checkpoint if there is one; rank 0 has it for all ranks."""
+        notes: dict[str, str] = {}
+        state: dict[str, Tensor] | None = None
+        if files is not None and files.checkpoint.exists():
+            state, notes = load_checkpoint(files.checkpoint)
+        if ranks() > 1:
+            notes = broadcast(notes)
+            state = broadcast_state(self.strategy.state_dict() if state is None else state)
+        if state is not None:
+            self.strategy.load_state_dict(state)
+        self.step, self.read_step = map(int, notes.get("place", "0 -1").split())
+        if files is not None:
+            truncate_log(files.log, lambda line: line.step < self.step)
+
+
+def _phase(warm_up: bool) -> str:
+    return "warm-up" if warm_up else "search"
 
 
 def _norms(strategy: SteppedStrategy) -> AbstractContextManager[None]:
@@ -74,78 +242,12 @@ def _norms(strategy: SteppedStrategy) -> AbstractContextManager[None]:
     return synced_norms(cast(ParallelStrategy, strategy).supernet)
 
 
-def _epoch(
-    strategy: SteppedStrategy,
-    train: Data,
-    valid: Data,
-    plan: SearchPlan,
-    seed: int,
-    epoch: int,
-    on_line: OnLine | None,
-) -> Iterator[LogLine]:
-    """Run an epoch; yield a line for the first of every ``plan.weight_steps`` weight steps and, in
-    the search, for the architecture step after the last of them."""
-    warm_up = epoch < plan.warmup_epochs
-    phase = "warm-up" if warm_up else "search"
-    steps = max(1, len(train.images) // plan.batch_size)
-    generator = strategy.generator
-    valid_batches = _endless(valid, plan, generator)
-    for number, batch in enumerate(batches(train, plan.batch_size, generator, plan.flip)):
-        step = epoch * steps + number
-        rate = _learning_rate(plan, step, steps)
-        log = _averaged(strategy.weight_step(shard(*batch), rate), phase, step)
-        if not warm_up and (number + 1) % plan.weight_steps == 0:
-            arch_log = strategy.architecture_step(shard(*next(valid_batches)))
-            log = log if arch_log is None else _averaged(arch_log, phase, step)
-        elif number % plan.weight_steps:
-            continue
-        line = LogLine.of(log, epoch, step, phase)
-        if on_line is not None:
-            on_line(line)
-        yield line
-
-
-def _averaged(log: StepLog, phase: str, step: int) -> StepLog:
-    """Return a step's log, averaged over all ranks. Raises `HwnasError` if it is not finite."""
-    loss, accuracy = average([log.loss, log.accuracy])
-    if not math.isfinite(loss):
-        raise HwnasError(
-            f"the {phase} loss is not finite at step {step}; the run stops here "
-            "and keeps its last checkpoint"
-        )
-    return msgspec.structs.replace(log, loss=loss, accuracy=accuracy)
-
-
-def _check_finite(state: dict[str, Tensor], epoch: int) -> None:
-    """Raise `HwnasError` if the last step of an epoch had a finite loss and broke the weights."""
-    for name, value in state.items():
-        if not value.isfinite().all():
-            raise HwnasError(
-                f"{name} is not finite after the last step of epoch {epoch + 1}; the run stops here"
-            )
-
-
-def _endless(data: Data, plan: SearchPlan, generator) -> Iterator[Batch]:
-    while True:
-        yield from batches(data, plan.batch_size, generator, plan.flip)
-
-
 def _learning_rate(plan: SearchPlan, step: int, steps: int) -> float:
     """Return the learning rate of a step; ``steps`` is the number of steps per epoch."""
     warmup, search = plan.warmup_epochs * steps, plan.search_epochs * steps
     if step < warmup:
-        rise = min(1.0, (step + 1) / (0.1 * warmup))
+        rise = min(1.0, (step + 1) / max(1.0, plan.warmup_rise * warmup))
         return rise * plan.warmup_learning_rate * 0.5 * (1 + math.cos(math.pi * step / warmup))
     progress = min(1.0, (step - warmup) / max(1, search))
-    return plan.search_learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
-
-
-def _resume(strategy: SteppedStrategy, files: SearchFiles) -> int:
-    """Load the checkpoint if there is one, and return its epochs."""
-    epochs = 0
-    if files.checkpoint.exists():
-        state, notes = load_checkpoint(files.checkpoint)
-        strategy.load_state_dict(state)
-        epochs = int(notes["epochs"])
-    truncate_log(files.log, epochs)
-    return epochs
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return plan.search_learning_rate * (plan.last_rate + (1 - plan.last_rate) * cosine)

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from hwnas.errors import UsageError
 from hwnas.nn.supernet import Supernet
+from hwnas.search.freezing import Frozen
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.distributed import average_gradients
 from hwnas.training.loader import Batch
+from hwnas.training.loop import like
 
 State = dict[str, Tensor]
 
@@ -41,8 +44,7 @@ def path_supernet(context: SearchContext) -> Supernet:
     """Return the supernet of a space. Raises `UsageError` for a space without paths."""
     check_paths(context.space)
     supernet = Supernet(context.space, context.share_weights)
-    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return supernet
+    return context.compute.place(supernet)
 
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -54,19 +56,25 @@ class WeightTraining(Generic[Net]):
     def __init__(
         self,
         supernet: Net,
+        compute: Compute,
         momentum: float,
         weight_decay: float,
         label_smoothing: float = 0.0,
         nesterov: bool = False,
         clip_norm: float | None = None,
     ) -> None:
-        self.supernet = supernet
+        """``supernet`` is on the device of ``compute`` already."""
+        self.supernet, self.compute, self.frozen = supernet, compute, Frozen(supernet)
+        self.parameters = list(supernet.parameters())
+        self.scaler = compute.scaler()
+        self.accumulate = 1
+        """Parts of a batch that are computed one after another."""
         self.momentum, self.weight_decay = momentum, weight_decay
         self.label_smoothing, self.clip_norm = label_smoothing, clip_norm
         self.learning_rate = 0.0
         """Learning rate of the last step."""
         self.optimizer = torch.optim.SGD(
-            supernet.parameters(), 0.0, momentum, weight_decay=weight_decay, nesterov=nesterov
+            self.parameters, 0.0, momentum, weight_decay=weight_decay, nesterov=nesterov
         )
 
     def step(
@@ -81,15 +89,30 @@ class WeightTraining(Generic[Net]):
         self.learning_rate = learning_rate
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        logits = forward(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         # set to None: neither momentum nor weight decay changes weights that the step did not use
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(self.supernet.parameters())
+        parts = zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
+        results = [self._backward(part, forward, len(part[1]) / len(labels)) for part in parts]
+        self.scaler.unscale_(self.optimizer)
+        average_gradients(self.parameters)
         if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.supernet.parameters(), self.clip_norm)
-        self.optimizer.step()
+            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        losses, logits = zip(*results, strict=True)
+        return torch.stack(losses).sum(), torch.cat(logits)
+
+    def _backward(
+        self, part: Batch, forward: Callable[[Tensor], Tensor], share: float
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradient of a part that is this share of the batch; return its share of the loss,
+        and its logits."""
+        images, labels = part
+        with self.compute.autocast():
+            logits = forward(images)
+        loss = F.cross_entropy(full_precision(logits), labels, label_smoothing=self.label_smoothing)
+        loss = loss * share if share < 1 else loss
+        self.scaler.scale(loss).backward()
         return loss.detach(), logits.detach()
 
     @property
@@ -106,6 +129,8 @@ class WeightTraining(Generic[Net]):
         """Return weights, statistics and momenta, under ``supernet.`` and ``momentum.``."""
         state = {f"supernet.{name}": value for name, value in self.supernet.state_dict().items()}
         state["learning_rate"] = torch.tensor(self.learning_rate, dtype=torch.float64)
+        if self.scaler.is_enabled():
+            state["scale"] = torch.tensor(self.scaler.get_scale(), dtype=torch.float64)
         return state | {f"momentum.{name}": value for name, value in self.momenta.items()}
 
     def load_state_dict(self, state: State) -> None:
@@ -115,7 +140,10 @@ class WeightTraining(Generic[Net]):
         buffers = strip_prefix("momentum.", state)
         for name, parameter in self.supernet.named_parameters():
             if name in buffers:
-                self.optimizer.state[parameter]["momentum_buffer"] = buffers[name].clone()
+                self.optimizer.state[parameter]["momentum_buffer"] = like(parameter, buffers[name])
+        if "scale" in state:
+            scale = {"scale": state["scale"].item()}
+            self.scaler.load_state_dict({**self.scaler.state_dict(), **scale})
 
 
 class PathTraining(WeightTraining[Net]):
@@ -124,11 +152,12 @@ class PathTraining(WeightTraining[Net]):
     def __init__(
         self,
         supernet: Net,
+        compute: Compute = CPU,
         momentum: float = 0.9,
         weight_decay: float = 4e-5,
         label_smoothing: float = 0.1,
     ) -> None:
-        super().__init__(supernet, momentum, weight_decay, label_smoothing, nesterov=True)
+        super().__init__(supernet, compute, momentum, weight_decay, label_smoothing, nesterov=True)
 
     def path_step(
         self, batch: Batch, choices: Sequence[int], learning_rate: float
@@ -147,7 +176,11 @@ def load_adam(optimizer: torch.optim.Adam, parameter: Tensor, prefix: str, state
     """Restore the moments that `save_adam` returned, or none."""
     optimizer.state.pop(parameter, None)
     if moments := strip_prefix(f"{prefix}.", state):
-        optimizer.state[parameter] = {name: value.clone() for name, value in moments.items()}
+        # its moments have the parameter's shape, its count of steps is on the host
+        optimizer.state[parameter] = {
+            name: like(parameter, value) if value.ndim else value.clone()
+            for name, value in moments.items()
+        }
 
 
 def strip_prefix(prefix: str, state: State) -> State:

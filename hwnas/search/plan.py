@@ -7,6 +7,8 @@ from typing import Self
 
 import msgspec
 
+from hwnas.training.augment import Augmentation
+
 
 class SearchPlan(msgspec.Struct, frozen=True):
     """How long and how fast a supernet is trained and searched."""
@@ -17,11 +19,19 @@ class SearchPlan(msgspec.Struct, frozen=True):
     batch_size: int = 64
     warmup_learning_rate: float = 0.1
     """Falls along a cosine to zero during the warm-up, after a rise over its first tenth."""
+    warmup_rise: float = 0.1
+    """Share of the warm-up in which its learning rate rises."""
     search_learning_rate: float = 0.025
-    """Falls along a cosine to a tenth during the search; later rounds keep that."""
+    """Falls along a cosine to ``last_rate`` of it during the search; later rounds keep that."""
+    last_rate: float = 0.1
     weight_steps: int = 2
     """Weight steps before each architecture step."""
-    flip: bool = True
+    first_arch_epoch: int = 0
+    """Epochs of the search that train weights only."""
+    augmentation: Augmentation = Augmentation()
+    """Of training images; validation images are not augmented."""
+    accumulate: int = 1
+    """Parts of a batch that are computed one after another, to fit the memory."""
     children: int = 40
     """Networks that strategy ``eas`` trains, each one for ``child_epochs``."""
     child_epochs: int = 3
@@ -47,6 +57,11 @@ class SearchFiles(msgspec.Struct, frozen=True):
     def of_run(cls, folder: Path) -> Self:
         """Return the files in the folder of a run."""
         return cls(folder / "checkpoints" / "search.safetensors", folder / "search" / "log.jsonl")
+
+    @property
+    def speed(self) -> Path:
+        """Speed of each epoch (`hwnas.search.loop.SearchSpeed`)."""
+        return self.log.with_name("speed.jsonl")
 
     @property
     def warm_up(self) -> Path:

@@ -38,8 +38,7 @@ def sampled_supernet(context: SearchContext) -> Paths:
     if not isinstance(context.space, CellSpace):
         return path_supernet(context)
     supernet = CellPaths(context.space)
-    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return supernet
+    return context.compute.place(supernet)
 
 
 def extract_network(supernet: Paths, genotype: Genotype) -> Network | CellPath:

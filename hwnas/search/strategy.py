@@ -7,7 +7,7 @@ options as a struct. `hwnas.search.registry.load_strategy` checks that both are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 import torch
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import Costs, CostTable
-from hwnas.search.log import OnLine, StepLog
+from hwnas.search.log import OnLine, SearchMetrics
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.compute import CPU, Compute
 from hwnas.training.loader import Batch, Data
 
 
@@ -75,6 +76,9 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
     """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
     objective: str = ""
     """How latency enters (`hwnas.search.objective.OBJECTIVES`); empty: the strategy's default."""
+    compute: Compute = CPU
+    """Device and precision of weights and images. Architecture parameters, draws and costs stay on
+    the host in float32 or float64."""
     options: msgspec.Struct | None = None
     """An instance of the strategy's `Options`; ``None``: its defaults."""
     warn: Callable[[str], None] = _ignore
@@ -96,6 +100,16 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(options, kind):
             raise UsageError(f"options are {type(options).__name__}; expected {kind.__name__}")
         return options
+
+
+class StepResult(NamedTuple):
+    """Loss and accuracy of a step, scalars that are still on the device of the batch.
+
+    Reading them there is left to the loop, because the host waits for a GPU that is read.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
 
 
 class Strategy(Protocol):
@@ -143,21 +157,27 @@ class SteppedStrategy(Strategy, Protocol):
     """A search of alternating steps, which `hwnas.search.loop.run_search` runs."""
 
     generator: torch.Generator
-    """Draws paths; the loop seeds it at the start of each epoch."""
+    """Draws paths; the loop seeds it at the start of each epoch and of each weight step."""
 
     def begin_epoch(self, warm_up: bool) -> None:
-        """Prepare an epoch, before its first step."""
+        """Prepare an epoch, before its first step; not called where a search resumes within it."""
         ...
 
-    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepResult:
         """Train the weights on a batch of training data."""
         ...
 
-    def architecture_step(self, batch: Batch) -> StepLog | None:
+    def architecture_step(self, batch: Batch) -> StepResult | None:
         """Train the architecture parameters on a batch of validation data, if there are any."""
         ...
 
-    def state_dict(self) -> dict[str, Tensor]: ...
+    def metrics(self) -> SearchMetrics:
+        """Return the state of the search after a step, for its log."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all that changes in a search, at any step: a search continues from it."""
+        ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 

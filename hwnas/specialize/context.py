@@ -17,7 +17,8 @@ from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup.effort import Effort
 from hwnas.specialize.setup.target import Target
 from hwnas.specialize.spec import RunSpec
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.compute import Compute
+from hwnas.training.plan import TrainingPlan
 
 MIN_BUDGET_USE = 0.85
 """Share of the budget below which a network wastes it."""
@@ -37,6 +38,8 @@ class RunContext(NamedTuple):
     effort: Effort
     search_plan: SearchPlan
     training_plan: TrainingPlan
+    compute: Compute
+    """Where the supernet and its children are trained."""
     console: Console
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from hwnas.errors import UsageError
-from hwnas.specialize.spec import EffortName, Precision, RunSpec, Scalar, read_spec
+from hwnas.specialize.spec import AmpName, EffortName, Precision, RunSpec, Scalar, read_spec
 from hwnas.specialize.values import (
     BUDGET_FORM,
     format_budget,
@@ -199,7 +199,23 @@ OPTIONS = (
         "--flip/--no-flip",
         TRAINING,
         "Mirror training images at random.",
-        "flip",
+        "colour images are mirrored, grey ones are not",
+    ),
+    RunOption(
+        "device",
+        "--device",
+        TRAINING,
+        "Device that searches and trains: cpu, cuda, cuda:N or mps.",
+        "the first CUDA device, else the CPU",
+        "DEVICE",
+    ),
+    RunOption(
+        "amp",
+        "--amp",
+        TRAINING,
+        "Precision of training steps.",
+        "bf16 on GPUs that have it, else float32",
+        choices=get_args(AmpName),
     ),
     RunOption(
         "threads",
@@ -252,6 +268,10 @@ OPTIONS = (
 )
 
 
+MOVABLE = ("device", "amp")
+"""Fields that may differ when a run is resumed: checkpoints move between devices."""
+
+
 def command_words(spec: RunSpec) -> Iterator[str]:
     """Yield the arguments of ``hwnas specialize`` that make ``spec``, its defaults left out."""
     default = RunSpec()
@@ -301,6 +321,8 @@ def check_resumed(folder: Path, before: RunSpec, now: RunSpec) -> None:
     for option in OPTIONS:
         old, new = (getattr(spec, option.field) for spec in (before, now))
         if old == new:
+            continue
+        if option.field in MOVABLE:
             continue
         if option.field == "strategy_options" and _same_result(now.strategy, old, new):
             continue

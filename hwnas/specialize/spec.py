@@ -16,6 +16,7 @@ from hwnas.files import decode_toml
 
 Precision = Literal["fp32", "int8"]
 EffortName = Literal["trial", "quick", "standard", "full"]
+AmpName = Literal["auto", "none", "bf16", "fp16"]
 Scalar = bool | int | float | str
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -73,12 +74,16 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     raw: bool = False
     """Whether budgets are compared with this run's own clock, not with calibrated milliseconds."""
     seed: int = 0
-    threads: Count = 1
+    device: str = "auto"
+    """Device of search and training: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+    amp: AmpName = "auto"
+    """Precision of training steps; ``auto``: bf16 on GPUs that have it."""
+    threads: Count | None = None
     """Threads of the supernet's training; a result is repeatable with the same number only."""
     skip_broken: bool = False
     """Whether images that can't be read are left out, instead of ending the run."""
-    flip: bool = True
-    """Whether training images may be mirrored."""
+    flip: bool | None = None
+    """Whether training images may be mirrored; ``None``: colour images, but not grey ones."""
     share_weights: bool = True
     """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
 

@@ -13,8 +13,8 @@ from hwnas.files import write_atomic
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
-    """Write ``tensors`` and ``notes``; a kill leaves either the old or the new file."""
-    copies = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    """Write ``tensors``, from any device, and ``notes``; a kill leaves the old file or the new."""
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_atomic(path, save(copies, metadata=notes))
 
 

@@ -57,17 +57,14 @@ def process_group() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def shard(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def shard(batch_size: int) -> slice:
     """Return this rank's part of a batch. Raises `UsageError` if the parts are not equal."""
     count = ranks()
-    if count == 1:
-        return images, labels
-    if len(labels) % count:
+    if batch_size % count:
         raise UsageError(
-            f"a batch of {len(labels)} images cannot be split into equal parts for {count} ranks"
+            f"a batch of {batch_size} images cannot be split into equal parts for {count} ranks"
         )
-    mine = slice(rank() * len(labels) // count, (rank() + 1) * len(labels) // count)
-    return images[mine], labels[mine]
+    return slice(rank() * batch_size // count, (rank() + 1) * batch_size // count)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -29,16 +29,12 @@ from hwnas.nn.growth.transforms import Net
 from hwnas.nn.network import Network
 from hwnas.processes import watch_parent
 from hwnas.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from hwnas.training.loader import Data, as_data, derived_seed, read_images
-from hwnas.training.loop import (
-    RECALIBRATION_IMAGES,
-    EpochLog,
-    TrainingPlan,
-    accuracy,
-    keep_freed_memory,
-    recalibrate,
-    train,
-)
+from hwnas.training.compute import CPU, Compute
+from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrate
+from hwnas.training.loader import Data, as_data, read_images
+from hwnas.training.loop import EpochLog, read_place, train
+from hwnas.training.plan import TrainingPlan
+from hwnas.training.seeds import derived_seed
 
 Images = tuple[Data, Data]
 """Training and validation images."""
@@ -60,7 +56,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     teacher: tuple[Block, ...] = ()
     """Network to distil from (`hwnas.training.loop.distillation`); empty: labels only."""
     seed: int = 0
-    threads: int = 1
+    compute: Compute = CPU
 
     @property
     def training_seed(self) -> int:
@@ -110,14 +106,20 @@ def read_result(folder: Path) -> TrainingResult | None:
 
 def load_images(job: TrainingJob, folder: Path) -> Images:
     """Load the images of a job that is trained in ``folder``."""
+    job.compute.start()
     if job.data.endswith(".safetensors"):
-        return read_images(folder / job.data)
+        train_images, valid_images = read_images(folder / job.data)
+        return train_images.placed(job.compute), valid_images.placed(job.compute)
     dataset = load_dataset(job.data, input_shape=job.architecture.input_shape)
-    return as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
+    train_images, valid_images = (
+        as_data(split, dataset, job.compute) for split in (dataset.train, dataset.valid)
+    )
+    return train_images, valid_images
 
 
 def train_with_rank_0(job: TrainingJob) -> None:
     """Do another rank's part of `run_job`; initial weights and checkpoint come from rank 0."""
+    job = msgspec.structs.replace(job, compute=job.compute.of_rank())
     _, trained = _networks(job, None)
     train(trained, load_images(job, Path())[0], job.plan, job.training_seed)
 
@@ -166,26 +168,25 @@ def _run(
 def _networks(job: TrainingJob, folder: Path | None) -> tuple[Network, nn.Module]:
     """Return the network and the module that is trained: with an auxiliary head where there is
     one. The initial weights are read from ``folder``."""
-    torch.set_num_threads(job.threads)
-    keep_freed_memory()
+    job.compute.start()
     torch.manual_seed(derived_seed(job.seed, "weights", job.architecture.digest))
     network = build(job.architecture, job.plan.dropout)
     if job.initial and folder is not None:
         load_weights(network, folder / job.initial)
     trained = trainee(network, job.architecture, job.plan.auxiliary)
-    trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network, trained
+    return network, job.compute.place(trained)
 
 
 def _teacher(job: TrainingJob, folder: Path) -> nn.Module | None:
     if not job.teacher:
         return None
-    return Net(job.teacher, load_checkpoint(folder / TEACHER)[0]).network()
+    teacher = Net(job.teacher, load_checkpoint(folder / TEACHER)[0]).network()
+    return job.compute.place(teacher)
 
 
 def _drop_lines_beyond(checkpoint: Path, log: Path) -> None:
     """Remove the log lines of epochs that the checkpoint doesn't hold."""
-    epochs = int(load_checkpoint(checkpoint)[1]["epoch"]) if checkpoint.exists() else 0
+    epochs = read_place(load_checkpoint(checkpoint)[1]).epoch if checkpoint.exists() else 0
     lines = [line for line in read_lines(log, EpochLog) if line.epoch <= epochs]
     write_atomic(log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 

@@ -1,105 +1,160 @@
-"""Images in memory and the batches of an epoch; all randomness follows from seeds and names."""
+"""Images of a split, wherever they are, and batches of them in order."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hwnas.data.datasets import Dataset, Split
+from hwnas.data.stored import StoredImages
+from hwnas.processes import cores
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.distributed import ranks
+from hwnas.training.compute import CPU, Compute, free_bytes
+from hwnas.training.seeds import seeded
 
 Batch = tuple[Tensor, Tensor]
-"""Normalised images ``[N, C, H, W]`` and labels ``[N]``."""
+"""Normalised images ``[N, C, H, W]``, and labels ``[N]`` or probabilities ``[N, classes]``."""
+
+DEVICE_SHARE = 0.25
+"""Share of a GPU's free memory that images may take."""
+MAX_READERS = 16
+"""Threads that read images."""
+CHUNK_IMAGES = 16
+"""Images that a thread reads at a time."""
+
+T = TypeVar("T")
 
 
 class Data(NamedTuple):
     """Images as bytes, with the statistics that normalise a batch of them."""
 
-    images: Tensor
-    """uint8 ``[N, C, H, W]``, channels last in memory."""
+    images: Tensor | StoredImages
+    """uint8 ``[N, C, H, W]``, channels last in memory, or images that are read when needed."""
     labels: Tensor
-    """int64 ``[N]``."""
+    """int64 ``[N]``, on the host."""
     mean: Tensor
     """Mean of each channel, ``[C, 1, 1]``, in 0..1."""
     std: Tensor
     """Standard deviation of each channel, ``[C, 1, 1]``, on the same scale."""
+    classes: int = 0
+    """Number of classes; 0: unknown, which only mixing of images needs."""
+    compute: Compute = CPU
+    """Where batches are made."""
+
+    def placed(self, compute: Compute) -> Data:
+        """Return data whose batches are on a device; the images too, where its memory is large."""
+        images = self.images
+        if isinstance(images, Tensor) and compute.kind != "cpu":
+            images = images.cpu()
+            if images.numel() <= DEVICE_SHARE * free_bytes(compute.device):
+                images = compute.put(images)
+        mean, std = (compute.put(values) for values in (self.mean, self.std))
+        return self._replace(images=images, mean=mean, std=std, compute=compute)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Return float images as the network expects them."""
+        """Return float images as the network expects them, from pixels of 0 to 255."""
         return (images.float() / 255 - self.mean) / self.std
 
     def sample(self, count: int, seed: int) -> Data:
-        """Return up to ``count`` images drawn at random, as files may be sorted by class."""
+        """Return up to ``count`` random images, in memory; files may be sorted by class."""
         rows = torch.randperm(len(self.labels), generator=seeded(seed, "drawn"))[:count]
-        return self._replace(images=self.images[rows], labels=self.labels[rows])
+        return self._replace(images=self.read(rows), labels=self.labels[rows])
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Return the images of ``rows``, uint8 ``[n, C, H, W]``, without augmentation."""
+        if isinstance(self.images, Tensor):
+            return self.images[rows.to(self.images.device)]
+        return channels_last(self.images[rows.numpy()])
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return images, labels, mean and standard deviation, all in memory."""
+        images = self.images
+        if not isinstance(images, Tensor):
+            images = self.read(torch.arange(len(self.labels)))
+        return images, self.labels, self.mean, self.std
 
     def in_order(self, batch_size: int = 250) -> Iterator[Batch]:
         """Yield batches of all images in their order."""
-        for images, labels in zip(
-            self.images.split(batch_size), self.labels.split(batch_size), strict=True
-        ):
-            yield self.normalise(images), labels
+        parts = torch.arange(len(self.labels)).split(batch_size)
+        put = self.compute.put
+        for rows, images in zip(parts, self._read_all(parts), strict=True):
+            yield self.normalise(put(images)), put(self.labels[rows])
+
+    def _read_all(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        if isinstance(self.images, Tensor):
+            yield from map(self.read, parts)
+            return
+        with ReadAhead() as reader:
+            jobs = ([partial(self.read, chunk) for chunk in chunks(rows)] for rows in parts)
+            for images in reader.results(jobs):
+                yield torch.cat(images)
 
 
-def seeded(seed: int, *words: str | int) -> torch.Generator:
-    """Return a generator that depends on ``seed`` and ``words`` only."""
-    return torch.Generator().manual_seed(derived_seed(seed, *words))
+def chunks(rows: Tensor) -> Iterable[Tensor]:
+    """Split the rows of a batch into parts that threads read side by side."""
+    return rows.split(CHUNK_IMAGES)
 
 
-def derived_seed(seed: int, *words: str | int) -> int:
-    """Return 63 bits from ``seed`` and ``words``, the same on every machine."""
-    text = "/".join(map(str, (seed, *words))).encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+def channels_last(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
 
 
-def as_data(split: Split, dataset: Dataset) -> Data:
-    """Return a split of ``dataset`` as tensors."""
+class ReadAhead:
+    """Threads that read images while batches are computed; a context manager.
+
+    Pillow decodes and resizes without Python's lock, so that threads use all cores.
+    """
+
+    def __init__(self, readers: int | None = None, ahead: int = 3) -> None:
+        """``ahead`` batches are read before they are needed; ``readers`` None: one each core."""
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.ahead = ahead
+        self._pool = ThreadPoolExecutor(readers or max(1, min(MAX_READERS, cores() // ranks_here)))
+
+    def __enter__(self) -> ReadAhead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def results(self, batches: Iterable[list[Callable[[], T]]]) -> Iterator[list[T]]:
+        """Yield the results of each batch's jobs, in order; ``batches`` may be endless."""
+        waiting: deque[list[Future[T]]] = deque()
+        batches = iter(batches)
+        while True:
+            for jobs in islice(batches, self.ahead - len(waiting)):
+                waiting.append([self._pool.submit(job) for job in jobs])
+            if not waiting:
+                return
+            yield [future.result() for future in waiting.popleft()]
+
+
+def as_data(split: Split, dataset: Dataset, compute: Compute = CPU) -> Data:
+    """Return a split of ``dataset``, with batches on a device."""
     channel = (-1, 1, 1)
-    return Data(
-        torch.from_numpy(split.images[:]).contiguous(memory_format=torch.channels_last),
+    images = split.images
+    data = Data(
+        channels_last(images) if isinstance(images, np.ndarray) else images,
         torch.from_numpy(np.ascontiguousarray(split.labels)),
         torch.tensor(dataset.mean).view(channel),
         torch.tensor(dataset.std).view(channel),
+        dataset.num_classes,
     )
+    return data.placed(compute)
 
 
-def batches(
-    data: Data, batch_size: int, generator: torch.Generator, flip: bool = True
-) -> Iterator[Batch]:
-    """Yield augmented batches of one shuffled pass; an incomplete last batch is dropped.
-
-    Each image is shifted by up to 1/14 of its size, and mirrored with probability 1/2.
-    """
-    if batch_size > len(data.images):
-        batch_size = len(data.images) - len(data.images) % ranks()
-    order = torch.randperm(len(data.images), generator=generator)
-    for start in range(0, len(order) - batch_size + 1, batch_size):
-        rows = order[start : start + batch_size]
-        images = augment(data.images[rows], generator, flip)
-        yield data.normalise(images), data.labels[rows]
-
-
-def augment(images: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
-    """Shift and mirror each image of ``[N, C, H, W]`` independently; edges repeat the border."""
-    count, _, size, _ = images.shape
-    reach = max(1, size // 14)
-    shift = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator)
-    rows, columns = (torch.arange(size) + shift).clamp_(0, size - 1)
-    if flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        columns[mirrored] = columns[mirrored].flip(1)
-    channels_last = images.permute(0, 2, 3, 1)
-    picked = channels_last[
-        torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
-    ]
-    return picked.permute(0, 3, 1, 2)
+SAVED = ("images", "labels", "mean", "std")
+"""Fields of `Data` that `write_images` writes."""
 
 
 def write_images(path: Path, train_images: Data, valid_images: Data) -> None:
@@ -107,18 +162,18 @@ def write_images(path: Path, train_images: Data, valid_images: Data) -> None:
     tensors = {
         f"{split}.{name}": value
         for split, data in (("train", train_images), ("valid", valid_images))
-        for name, value in data._asdict().items()
+        for name, value in zip(SAVED, data.tensors(), strict=True)
     }
-    save_checkpoint(path, tensors, {})
+    save_checkpoint(path, tensors, {"classes": str(train_images.classes)})
 
 
 def read_images(path: Path) -> tuple[Data, Data]:
     """Return the training and validation images that `write_images` wrote."""
-    tensors, _ = load_checkpoint(path)
+    tensors, notes = load_checkpoint(path)
 
     def split(name: str) -> Data:
-        data = Data(**{field: tensors[f"{name}.{field}"] for field in Data._fields})
-        images = data.images.contiguous(memory_format=torch.channels_last)
-        return data._replace(images=images)
+        images, labels, mean, std = (tensors[f"{name}.{field}"] for field in SAVED)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return Data(images, labels, mean, std, int(notes["classes"]))
 
     return split("train"), split("valid")

@@ -1,25 +1,29 @@
-"""Training, evaluating and recalibrating a network; every epoch can be repeated exactly.
+"""Training a network; every step can be repeated exactly, and a training resumes at any step.
 
-All randomness of an epoch (order, augmentation, dropout) follows from the seed, a name and the
-number of the epoch, so a training that is resumed at an epoch continues as if uninterrupted.
+All randomness of a step (order, augmentation, dropout) follows from the seed, a name and the number
+of the step, so a training that was interrupted continues as if it had not been.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwnas.errors import HwnasError
 from hwnas.nn.network import WiredNetwork
+from hwnas.training.batches import Batches
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.compute import full_precision, peak_bytes
 from hwnas.training.distributed import (
     average,
     average_gradients,
@@ -27,56 +31,47 @@ from hwnas.training.distributed import (
     broadcast_state,
     rank,
     ranks,
-    shard,
     synced_norms,
 )
-from hwnas.training.loader import Batch, Data, batches, derived_seed, seeded
+from hwnas.training.evaluation import batch_accuracy
+from hwnas.training.loader import Batch, Data
+from hwnas.training.plan import TrainingPlan, learning_rate
+from hwnas.training.seeds import derived_seed
 
-
-class TrainingPlan(msgspec.Struct, frozen=True):
-    """How a network is trained from scratch."""
-
-    epochs: int = 15
-    batch_size: int = 64
-    peak_learning_rate: float = 0.1
-    warmup_share: float = 0.2
-    """Share of the steps in which the learning rate rises; then it falls along a cosine."""
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    """L2 penalty on weights of convolutions and linear layers, not on batch norms and biases."""
-    label_smoothing: float = 0.05
-    dropout: float = 0.1
-    flip: bool = True
-    auxiliary: float = 0.0
-    """Weight of the auxiliary head's loss, for networks of cells (`hwnas.nn.auxiliary`); DARTS uses
-    0.4."""
-    drop_path: float = 0.0
-    """Probability that a branch of a cell is dropped for an image; it rises from 0 to this. DARTS
-    uses 0.2."""
-
-
-def scaled_learning_rate(batch_size: int) -> float:
-    """Return the peak learning rate for a batch size: linear, 0.1 for 64 images (Goyal et al.,
-    "Accurate, Large Minibatch SGD", arXiv:1706.02677)."""
-    return 0.1 * batch_size / 64
+READ_STEPS = 50
+"""Steps between two reads of the loss from a GPU, for which the host must wait."""
+CHECKPOINT_INTERVAL_S = 600.0
+"""Least time between two checkpoints within an epoch."""
 
 
 class EpochLog(msgspec.Struct, frozen=True):
-    """Loss and accuracy of one epoch: a line of ``log.jsonl``."""
+    """Loss, accuracy and speed of one epoch: a line of ``log.jsonl``."""
 
     epoch: int
     epochs: int
     loss: float
     accuracy: float
     """Share of the (augmented) training images that were classified correctly during the epoch."""
+    images_per_s: float = 0.0
+    """Training images of all ranks per second, since the start or the resumption of the epoch."""
+    waiting: float = 0.0
+    """Share of that time in which no batch was ready."""
+    peak_bytes: int = 0
+    """Largest memory so far: of the GPU, or of this process on a CPU."""
 
 
-def one_cycle(step: int, steps: int, peak: float, warmup_share: float) -> float:
-    """Return the learning rate of a step: linear from peak/25 to the peak, then a cosine to 0."""
-    warmup = max(1.0, warmup_share * steps)
-    if step < warmup:
-        return peak * (0.04 + 0.96 * step / warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
+class Progress(NamedTuple):
+    """Where a training is, between two epochs."""
+
+    step: int
+    steps: int
+    """Steps of the whole training."""
+    loss: float
+    """Mean of the epoch so far."""
+    accuracy: float
+    images_per_s: float
+    waiting: float
+    """Share of the time in which no batch was ready."""
 
 
 def train(
@@ -87,86 +82,282 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochLog], None] | None = None,
     teacher: nn.Module | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Train ``network`` in place; continue from ``checkpoint`` where that exists.
+    """Train ``network`` in place on the device of ``data``; continue from ``checkpoint``.
 
-    With a ``teacher``, half of the loss is `distillation`. With several ranks
+    The network is on that device already (`hwnas.training.compute.Compute.place`). With a
+    ``teacher``, half of the loss is `distillation`. With several ranks
     (`hwnas.training.distributed`) only rank 0 has a checkpoint; all ranks end with the same
     weights. Raises `HwnasError` when the loss is not finite; the last good checkpoint stays.
     """
-    optimizer = _optimizer(network, plan)
-    start = _resume(network, optimizer, checkpoint)
-    if ranks() > 1:
-        start = broadcast(start)
-        _restore(network, optimizer, broadcast_state(_state(network, optimizer)))
-    steps_per_epoch = max(1, len(data.images) // plan.batch_size)
-    steps = plan.epochs * steps_per_epoch
-    for epoch in range(start, plan.epochs):
+    _Training(network, data, plan, seed, teacher).run(checkpoint, on_epoch, on_progress)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a checkpoint continues a training: its note."""
+
+    epoch: int = 0
+    """Whole epochs before it."""
+    step: int = 0
+    """Steps before it."""
+    sums: tuple[float, float, int] = (0.0, 0.0, 0)
+    """Sums of loss and accuracy over the steps of its epoch so far, and their number."""
+
+
+def read_place(notes: dict[str, str]) -> Place:
+    """Return the place in the notes of a checkpoint; the start where there are none."""
+    return msgspec.json.decode(notes.get("place", "{}"), type=Place)
+
+
+class _Sums(NamedTuple):
+    """Sums over the steps of an epoch, of all ranks."""
+
+    loss: float = 0.0
+    accuracy: float = 0.0
+    steps: int = 0
+
+
+class _Training:
+    """A training: what changes in it, and its loop."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Data,
+        plan: TrainingPlan,
+        seed: int,
+        teacher: nn.Module | None,
+    ) -> None:
+        self.network, self.plan, self.seed, self.teacher = network, plan, seed, teacher
+        self.compute = data.compute
+        self.batches = Batches(data, plan.batch_size, plan.augmentation, seed)
+        self.optimizer = _optimizer(network, plan)
+        self.scaler = self.compute.scaler()
+        self.averaged = (
+            AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema))
+            if plan.ema
+            else None
+        )
+        self.step = 0
+        self.sums = _Sums()
+
+    def run(
+        self,
+        checkpoint: Path | None,
+        on_epoch: Callable[[EpochLog], None] | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._resume(checkpoint)
+        steps = self.batches.steps
+        with closing(self.batches.from_step(self.step)) as batches:
+            for epoch in range(self.step // steps, self.plan.epochs):
+                line = self._epoch(epoch, batches, checkpoint, on_progress)
+                if on_epoch is not None:
+                    on_epoch(line)
+        _set_drop_path(self.network, 0.0)
+        if self.averaged is not None:
+            for own, mean in zip(
+                self.network.parameters(), self.averaged.module.parameters(), strict=True
+            ):
+                own.data.copy_(mean.data)
+
+    def _epoch(
+        self,
+        epoch: int,
+        batches: Iterator[Batch],
+        checkpoint: Path | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> EpochLog:
+        """Train up to the end of an epoch, from wherever a checkpoint continues it."""
+        self.network.train()
+        _set_drop_path(self.network, self.plan.drop_path * epoch / self.plan.epochs)
+        end, every = (epoch + 1) * self.batches.steps, self._steps_per_read
+        first, self.batches.waited_s = self.step, 0.0
+        start = saved = time.monotonic()
+        unread = torch.zeros(2, device=self.compute.device)
+        with synced_norms(self.network):
+            while self.step < end:
+                unread += self._train_on(next(batches))
+                self.step += 1
+                if self.step % every and self.step < end:
+                    continue
+                self._read(unread, epoch)
+                unread.zero_()
+                if on_progress is not None:
+                    on_progress(self._progress(first, time.monotonic() - start))
+                if self.step < end and time.monotonic() - saved >= CHECKPOINT_INTERVAL_S:
+                    self._save(checkpoint, epoch)
+                    saved = time.monotonic()
+        mean = self._progress(first, time.monotonic() - start)
+        line = EpochLog(
+            epoch + 1,
+            self.plan.epochs,
+            mean.loss,
+            mean.accuracy,
+            mean.images_per_s,
+            mean.waiting,
+            peak_bytes(self.compute.device),
+        )
+        self.sums = _Sums()
+        self._save(checkpoint, epoch)
+        return line
+
+    @property
+    def _steps_per_read(self) -> int:
+        """Reading a CPU's numbers costs nothing."""
+        return 1 if self.compute.kind == "cpu" else READ_STEPS
+
+    def _train_on(self, batch: Batch) -> Tensor:
+        """Train on a batch, or this rank's part; return ``[loss, accuracy]`` on the device."""
         # each rank draws its own dropout masks, as it has its own images
-        torch.manual_seed(derived_seed(seed, "dropout", epoch, *([rank()] if rank() else [])))
-        network.train()
-        _set_drop_path(network, plan.drop_path * epoch / plan.epochs)
-        generator = seeded(seed, "train", epoch)
-        loss_sum = hits = images = 0.0
-        with synced_norms(network):
-            for number, batch in enumerate(batches(data, plan.batch_size, generator, plan.flip)):
-                step = epoch * steps_per_epoch + number
-                rate = one_cycle(step, steps, plan.peak_learning_rate, plan.warmup_share)
-                loss, share = _step(network, optimizer, shard(*batch), rate, plan, teacher)
-                count = len(batch[1])
-                loss_sum += _check_finite(loss, epoch, number, plan) * count
-                hits += share * count
-                images += count
-        _check_weights(network, epoch)
+        number = [rank()] if rank() else []
+        torch.manual_seed(derived_seed(self.seed, "dropout", self.step, *number))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.plan, self.step, self.batches.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        images, labels = batch
+        parts = self.plan.accumulate
+        metrics = torch.stack(
+            [
+                self._backward(part, len(part[1]) / len(labels))
+                for part in zip(images.chunk(parts), labels.chunk(parts), strict=True)
+            ]
+        ).sum(0)
+        self.scaler.unscale_(self.optimizer)
+        average_gradients(self.network.parameters())
+        if self.plan.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+        return metrics
+
+    def _backward(self, part: Batch, share: float) -> Tensor:
+        """Add the gradient of a part that is this share of the batch, and return its share of loss
+        and accuracy."""
+        images, labels = part
+        with self.compute.autocast():
+            output = self.network(images)
+        logits, auxiliary = output if isinstance(output, tuple) else (output, None)
+        smoothing = self.plan.label_smoothing
+        loss = F.cross_entropy(full_precision(logits), labels, label_smoothing=smoothing)
+        if auxiliary is not None:
+            auxiliary_loss = F.cross_entropy(
+                full_precision(auxiliary), labels, label_smoothing=smoothing
+            )
+            loss = loss + self.plan.auxiliary * auxiliary_loss
+        if self.teacher is not None:
+            with self.compute.autocast():
+                loss = 0.5 * loss + 0.5 * distillation(full_precision(logits), self.teacher, images)
+        loss = loss * share if share < 1 else loss
+        self.scaler.scale(loss).backward()
+        return torch.stack([loss.detach(), share * batch_accuracy(logits.detach(), labels)])
+
+    def _read(self, unread: Tensor, epoch: int) -> None:
+        """Add what the steps since the last read summed up. Raises `HwnasError` if the loss is not
+        finite."""
+        last = self.step - epoch * self.batches.steps
+        steps = last - self.sums.steps
+        loss, accuracy = average(unread.tolist())
+        if not math.isfinite(loss):
+            where = f"step {last}" if steps == 1 else f"steps {last - steps + 1} to {last}"
+            raise HwnasError(
+                f"the training loss is not finite in epoch {epoch + 1}, {where}; try a lower "
+                f"learning rate than {self.plan.peak_learning_rate:g}"
+            )
+        sums = self.sums
+        self.sums = _Sums(sums.loss + loss, sums.accuracy + accuracy, sums.steps + steps)
+
+    def _progress(self, first: int, elapsed_s: float) -> Progress:
+        elapsed_s = max(elapsed_s, 1e-9)
+        return Progress(
+            self.step,
+            self.plan.epochs * self.batches.steps,
+            self.sums.loss / self.sums.steps,
+            self.sums.accuracy / self.sums.steps,
+            (self.step - first) * self.batches.batch_size / elapsed_s,
+            min(1.0, self.batches.waited_s / elapsed_s),
+        )
+
+    def _save(self, checkpoint: Path | None, epoch: int) -> None:
+        """Write the state. Raises `HwnasError` if the last step had a finite loss but broke the
+        weights."""
+        check_finite(self.network.state_dict(), f"the last step of epoch {epoch + 1}")
         if checkpoint is not None:
-            _save(network, optimizer, checkpoint, epoch + 1)
-        if on_epoch is not None:
-            on_epoch(EpochLog(epoch + 1, plan.epochs, loss_sum / images, hits / images))
-    _set_drop_path(network, 0.0)
+            place = Place(self.step // self.batches.steps, self.step, tuple(self.sums))
+            notes = {"place": msgspec.json.encode(place).decode()}
+            save_checkpoint(checkpoint, self._state(), notes)
+
+    def _resume(self, checkpoint: Path | None) -> None:
+        notes: dict[str, str] = {}
+        state: dict[str, Tensor] | None = None
+        if checkpoint is not None and checkpoint.exists():
+            state, notes = load_checkpoint(checkpoint)
+        if ranks() > 1:
+            notes = broadcast(notes)
+            state = broadcast_state(self._state() if state is None else state)
+        if state is not None:
+            self._restore(state)
+        place = read_place(notes)
+        self.step, self.sums = place.step, _Sums(*place.sums)
+
+    def _state(self) -> dict[str, Tensor]:
+        """Return weights, statistics, momenta, averaged weights and scale by name."""
+        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            buffer = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if buffer is not None:
+                state[f"momentum.{name}"] = buffer
+        if self.averaged is not None:
+            averaged = self.averaged.state_dict()
+            state |= {f"averaged.{name}": value for name, value in averaged.items()}
+        if self.scaler.is_enabled():
+            state["scale"] = torch.tensor(self.scaler.get_scale())
+        return state
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        """Load the state that `_state` returned, from whatever device."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            size = len(prefix)
+            return {name[size:]: value for name, value in state.items() if name.startswith(prefix)}
+
+        self.network.load_state_dict(part("network."))
+        momenta = part("momentum.")
+        for name, parameter in self.network.named_parameters():
+            if name in momenta:
+                self.optimizer.state[parameter]["momentum_buffer"] = like(parameter, momenta[name])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(part("averaged."))
+        if "scale" in state:
+            self.scaler.load_state_dict(
+                {**self.scaler.state_dict(), "scale": state["scale"].item()}
+            )
+
+
+def like(parameter: Tensor, values: Tensor) -> Tensor:
+    """Return ``values`` on the device and in the memory layout of ``parameter``."""
+    return torch.empty_like(parameter, requires_grad=False).copy_(values)
+
+
+def check_finite(state: dict[str, Tensor], where: str) -> None:
+    """Raise `HwnasError`, which names the tensor, if one is not finite; a read for each
+    device."""
+    finite: dict[torch.device, list[Tensor]] = {}
+    for value in state.values():
+        finite.setdefault(value.device, []).append(value.isfinite().all())
+    if all(bool(torch.stack(values).all()) for values in finite.values()):
+        return
+    name = next(name for name, value in state.items() if not value.isfinite().all())
+    raise HwnasError(f"{name} is not finite after {where}; the last good checkpoint stays")
 
 
 def _set_drop_path(network: nn.Module, probability: float) -> None:
     for module in network.modules():
         if isinstance(module, WiredNetwork):
             module.drop_path = probability
-
-
-def _step(
-    network: nn.Module,
-    optimizer: torch.optim.SGD,
-    batch: Batch,
-    rate: float,
-    plan: TrainingPlan,
-    teacher: nn.Module | None,
-) -> tuple[float, float]:
-    """Train on a batch, or this rank's shard; return loss and accuracy of the whole batch."""
-    images, labels = batch
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    output = network(images)
-    logits, auxiliary = output if isinstance(output, tuple) else (output, None)
-    loss = F.cross_entropy(logits, labels, label_smoothing=plan.label_smoothing)
-    if auxiliary is not None:
-        auxiliary_loss = F.cross_entropy(auxiliary, labels, label_smoothing=plan.label_smoothing)
-        loss = loss + plan.auxiliary * auxiliary_loss
-    if teacher is not None:
-        loss = 0.5 * loss + 0.5 * distillation(logits, teacher, images)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    average_gradients(network.parameters())
-    optimizer.step()
-    whole_loss, whole_accuracy = average([loss.item(), batch_accuracy(logits, labels)])
-    return whole_loss, whole_accuracy
-
-
-def _check_weights(network: nn.Module, epoch: int) -> None:
-    """Raise `HwnasError` if the last step of an epoch had a finite loss but broke the weights."""
-    for name, value in network.state_dict().items():
-        if not value.isfinite().all():
-            raise HwnasError(
-                f"{name} is not finite after the last step of epoch {epoch + 1}; the last good "
-                "checkpoint stays"
-            )
 
 
 TEMPERATURE = 4.0
@@ -179,110 +370,16 @@ def distillation(logits: Tensor, teacher: nn.Module, images: Tensor) -> Tensor:
     """
     teacher.eval()
     with torch.no_grad():
-        target = F.log_softmax(teacher(images) / TEMPERATURE, dim=1)
+        target = F.log_softmax(full_precision(teacher(images)) / TEMPERATURE, dim=1)
     predicted = F.log_softmax(logits / TEMPERATURE, dim=1)
     return TEMPERATURE**2 * F.kl_div(predicted, target, reduction="batchmean", log_target=True)
 
 
-def _check_finite(loss: float, epoch: int, number: int, plan: TrainingPlan) -> float:
-    if not math.isfinite(loss):
-        raise HwnasError(
-            f"the training loss is not finite in epoch {epoch + 1}, step {number + 1}; try a lower "
-            f"learning rate than {plan.peak_learning_rate:g}"
-        )
-    return loss
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory instead of returning it to the kernel.
-
-    Activations are allocated and freed in each step; returning their pages was measured to cost a
-    sixth of a training step. Does nothing on other systems.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD):
-            mallopt(option, 1 << 28)
-
-
-def batch_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the share of rows whose largest logit is the label's."""
-    return (logits.argmax(1) == labels).float().mean().item()
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, data: Data) -> float:
-    """Return the share of images whose largest logit is the label's, in evaluation mode."""
-    network.eval()
-    hits = (
-        (network(images).argmax(1) == labels).sum().item() for images, labels in data.in_order()
-    )
-    return sum(hits) / len(data.labels)
-
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-"""Options of glibc's ``mallopt``."""
-
-RECALIBRATION_IMAGES = 2048
-"""Maximum number of training images over which batch norm statistics are averaged."""
-
-
-@torch.no_grad()
-def recalibrate(network: nn.Module, data: Data) -> None:
-    """Set all batch norm statistics to the averages over ``data`` under the current weights.
-
-    A path cut from a supernet has the statistics of other paths and is near chance without this.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-    network.train()
-    for images, _ in data.in_order(128):
-        if len(images) > 1:  # a single image has no variance on a map of 1 x 1
-            network(images)
-    for norm in norms:
-        norm.momentum = 0.1
-    network.eval()
-
-
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.SGD:
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
+    decayed = [p for p in network.parameters() if p.ndim > 1 or plan.decay_all]
+    others = [p for p in network.parameters() if p.ndim <= 1 and not plan.decay_all]
     groups = [
         {"params": decayed, "weight_decay": plan.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, plan.peak_learning_rate, plan.momentum, nesterov=True)
-
-
-def _save(network: nn.Module, optimizer: torch.optim.SGD, path: Path, epoch: int) -> None:
-    save_checkpoint(path, _state(network, optimizer), {"epoch": str(epoch)})
-
-
-def _resume(network: nn.Module, optimizer: torch.optim.SGD, path: Path | None) -> int:
-    if path is None or not path.exists():
-        return 0
-    state, notes = load_checkpoint(path)
-    _restore(network, optimizer, state)
-    return int(notes["epoch"])
-
-
-def _state(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    """Return the weights, batch norm statistics and momentum buffers by name."""
-    state = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for name, parameter in network.named_parameters():
-        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            state[f"momentum.{name}"] = buffer
-    return state
-
-
-def _restore(network: nn.Module, optimizer: torch.optim.SGD, state: dict[str, Tensor]) -> None:
-    """Load the state that `_state` returned."""
-    network.load_state_dict(
-        {name[8:]: value for name, value in state.items() if name.startswith("network.")}
-    )
-    for name, parameter in network.named_parameters():
-        if f"momentum.{name}" in state:
-            optimizer.state[parameter]["momentum_buffer"] = state[f"momentum.{name}"]
+    return torch.optim.SGD(groups, plan.peak_learning_rate, plan.momentum, nesterov=plan.nesterov)

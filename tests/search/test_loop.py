@@ -101,7 +101,11 @@ def test_a_search_interrupted_in_any_epoch_ends_as_an_uninterrupted_one(
             run(started(kind), files, kill_in(epoch))
         # a kill between log and checkpoint leaves lines of an epoch that is not done
         with open(files.log, "ab") as log:
-            log.write(msgspec.json.encode(LogLine(1, 0, epoch=epoch, step=99, phase="search")))
+            log.write(
+                msgspec.json.encode(
+                    LogLine(loss=1, accuracy=0, epoch=epoch, step=99, phase="search")
+                )
+            )
             log.write(b'\n{"epoch": 0, "st')
         state = run(started(kind), files)
         assert state.keys() == expected.keys()

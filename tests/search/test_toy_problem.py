@@ -23,8 +23,9 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.mobile.space import Candidate
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.augment import Augmentation
+from hwnas.training.evaluation import accuracy, recalibrate
 from hwnas.training.loader import Data
-from hwnas.training.loop import accuracy, recalibrate
 from tests.support.tiny import tiny_space
 
 SIZE = 8
@@ -46,7 +47,7 @@ PLAN = SearchPlan(
     warmup_epochs=4,
     search_epochs=8,
     batch_size=32,
-    flip=False,
+    augmentation=Augmentation(flip=False),
     weight_steps=1,
     warmup_learning_rate=0.1,
     search_learning_rate=0.05,

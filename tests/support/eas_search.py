@@ -17,8 +17,8 @@ from hwnas.search.eas.strategy import Eas, EasOptions
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
 from hwnas.training.job import TrainingJob, run_job
-from hwnas.training.loader import seeded
 from hwnas.training.pool import Outcome
+from hwnas.training.seeds import seeded
 from tests.support.grown import small_space
 from tests.support.tiny import tiny_data
 

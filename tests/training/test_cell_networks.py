@@ -20,8 +20,10 @@ from hwnas.spaces.cells.space import cell_space
 from hwnas.specialize.flow import plan
 from hwnas.specialize.spec import EffortName, RunSpec
 from hwnas.specialize.steps.train_network import TrainSpec, train_network
-from hwnas.training import loop
-from hwnas.training.loop import TrainingPlan, train
+from hwnas.training.augment import NO_AUGMENTATION
+from hwnas.training.batches import Batches
+from hwnas.training.loop import EpochLog, train
+from hwnas.training.plan import TrainingPlan
 from tests.support.sample_run import write_images
 from tests.support.tiny import tiny_data
 
@@ -37,17 +39,24 @@ def fresh() -> WiredNetwork:
 
 
 def test_the_loss_counts_the_auxiliary_logits_by_their_weight() -> None:
-    plan = TrainingPlan(auxiliary=0.4, label_smoothing=0.0, weight_decay=0.0)
-    network = WithAuxiliary(fresh(), ARCHITECTURE)
-    images, labels = torch.randn(6, 1, 24, 24), torch.arange(6) % 3
+    plan = TrainingPlan(
+        epochs=1,
+        batch_size=6,
+        auxiliary=0.4,
+        label_smoothing=0.0,
+        weight_decay=0.0,
+        augmentation=NO_AUGMENTATION,
+    )
+    network, data = WithAuxiliary(fresh(), ARCHITECTURE), tiny_data(6, 24)
+    images, labels = Batches(data, 6, NO_AUGMENTATION, 0).batch(0)
     logits, auxiliary = network.train()(images)
     expected = F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(auxiliary, labels)
     expected.backward()
     inside = network.network.blocks[0]
     wanted = [parameter.grad.clone() for parameter in inside.parameters()]  # type: ignore[union-attr]
-    optimizer = torch.optim.SGD(network.parameters(), 0.0)
-    loss, _ = loop._step(network, optimizer, (images, labels), 0.0, plan, None)  # pyright: ignore[reportPrivateUsage]
-    assert loss == pytest.approx(expected.item(), rel=1e-6)
+    logs: list[EpochLog] = []
+    train(network, data, plan, 0, on_epoch=logs.append)
+    assert logs[0].loss == pytest.approx(expected.item(), rel=1e-6)
     for parameter, grad in zip(inside.parameters(), wanted, strict=True):
         assert torch.allclose(parameter.grad, grad, rtol=1e-4, atol=1e-7)  # type: ignore[arg-type]
 
@@ -90,7 +99,7 @@ def test_a_training_with_both_goes_on_after_a_cut_and_leaves_the_network_alone(
     class Killed(Exception):
         pass
 
-    def die(line: loop.EpochLog) -> None:
+    def die(line: EpochLog) -> None:
         if line.epoch == 2:
             raise Killed
 

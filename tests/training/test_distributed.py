@@ -38,16 +38,23 @@ from hwnas.specialize.distributed.ranks import leading
 from hwnas.specialize.distributed.tasks import SearchTask, TrainTask, send, together
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.specialize.spec import RunSpec
+from hwnas.training.augment import Augmentation
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.compute import CPU
 from hwnas.training.distributed import broadcast, broadcast_state, process_group, rank, shard
 from hwnas.training.job import TrainingJob
 from hwnas.training.loader import as_data
-from hwnas.training.loop import TrainingPlan, train
+from hwnas.training.loop import read_place, train
+from hwnas.training.plan import TrainingPlan
 from tests.support.tiny import tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 16))
 PLAN = SearchPlan(
-    warmup_epochs=1, search_epochs=1, batch_size=16, warmup_learning_rate=0.05, flip=False
+    warmup_epochs=1,
+    search_epochs=1,
+    batch_size=16,
+    warmup_learning_rate=0.05,
+    augmentation=Augmentation(flip=False),
 )
 CELLS = cell_space((1, 12, 12), 4, channels=4, layers=3)
 SEARCHES = ("proxyless full", "proxyless two", "reinforce", "cells full", "random")
@@ -90,14 +97,20 @@ def searched(kind: str, folder: Path) -> dict[str, Tensor]:
     data = tiny_data(64), tiny_data(32, seed=1)
     if kind == "cells full":  # of pooling and many norms: rounding grows tenfold a step
         data = tiny_data(16), tiny_data(16, seed=1)
-    run_search(strategy, *data, PLAN, 0, files if rank() == 0 else None)
+    run_search(strategy, *data, PLAN, 3, files if rank() == 0 else None)
     return strategy.state_dict()
 
 
 def trained() -> dict[str, Tensor]:
     torch.manual_seed(rank())
     network = build(SPACE.architecture(SPACE.default))
-    plan = TrainingPlan(epochs=2, batch_size=16, peak_learning_rate=0.05, dropout=0.0, flip=False)
+    plan = TrainingPlan(
+        epochs=2,
+        batch_size=16,
+        peak_learning_rate=0.05,
+        dropout=0.0,
+        augmentation=Augmentation(flip=False),
+    )
     train(network, tiny_data(64), plan, seed=0)
     return network.state_dict()
 
@@ -117,8 +130,10 @@ def on_rank(number: int, port: int, folder: Path) -> None:
         with pytest.raises(
             UsageError, match="a batch of 3 images cannot be split into equal parts for 2 ranks"
         ):
-            shard(torch.zeros(3, 1, 2, 2), torch.zeros(3))
-        assert plans(EFFORTS["quick"], 79, 1e6, False)[1].batch_size == 8  # 9 has no equal parts
+            shard(3)
+        assert (
+            plans(EFFORTS["quick"], 79, 1e6, Augmentation())[1].batch_size == 8
+        )  # 9 has no equal parts
         assert broadcast({"epoch": 3} if number == 0 else None) == {"epoch": 3}
         mine = {"x": torch.full((2,), float(number)), "n": torch.tensor(number)}
         state = broadcast_state(mine)
@@ -143,7 +158,7 @@ def commanded(number: int, port: int, folder: Path) -> None:
         space = load_space("mobile", dataset)
         costs = cost_table(space, lambda block: 1e-3 + 1e-9 * block.macs, 0.0)
         plan = SearchPlan(warmup_epochs=1, search_epochs=1, batch_size=16)
-        send(SearchTask(spec, costs, 0.01, 0.01, plan, 1))
+        send(SearchTask(spec, costs, 0.01, 0.01, plan, 1, CPU))
         context = SearchContext(
             space=space,
             costs=costs,
@@ -162,7 +177,7 @@ def failing(number: int, port: int, folder: Path) -> None:
     os.environ.update(rank_environment(number, port))
     with leading() as first:
         if first:
-            plan = TrainingPlan(epochs=50, batch_size=16, flip=False)
+            plan = TrainingPlan(epochs=50, batch_size=16, augmentation=Augmentation(flip=False))
             architecture = msgspec.json.decode(
                 (folder / "architecture.json").read_bytes(), type=Architecture
             )
@@ -243,8 +258,8 @@ def folder(tmp_path: Path) -> Path:
     """An architecture and its images, to be trained by the command."""
     write_json(tmp_path / "architecture.json", SPACE.architecture(SPACE.default))
     data = tiny_data(96)
-    images = data.images.numpy().transpose(0, 2, 3, 1)
-    labels = data.labels.numpy()
+    pixels, labels = (part.numpy() for part in data.tensors()[:2])
+    images = pixels.transpose(0, 2, 3, 1)
     np.savez(
         tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images[:12],
         y_test=labels[:12],
@@ -254,7 +269,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_other_ranks_search_what_the_first_one_tells_and_end_with_it(tmp_path: Path) -> None:
     data = tiny_data(48, size=16)
-    images, labels = data.images.numpy().transpose(0, 2, 3, 1), data.labels.numpy()
+    pixels, labels = (part.numpy() for part in data.tensors()[:2])
+    images = pixels.transpose(0, 2, 3, 1)
     np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     context, port = multiprocessing.get_context("spawn"), free_port()
     both = [context.Process(target=commanded, args=(n, port, tmp_path)) for n in range(2)]
@@ -263,7 +279,7 @@ def test_other_ranks_search_what_the_first_one_tells_and_end_with_it(tmp_path: P
     for process in both:
         process.join(300)
     assert [process.exitcode for process in both] == [0, 0]
-    assert load_checkpoint(tmp_path / "search.safetensors")[1] == {"epochs": "2"}
+    assert load_checkpoint(tmp_path / "search.safetensors")[1] == {"place": "4 3"}
 
 
 def test_an_error_of_the_first_rank_alone_ends_the_others(folder: Path) -> None:
@@ -299,7 +315,7 @@ def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(
     assert len(errors) == 1, errors
     assert errors[0].startswith("hwnas: rank 0 of 2: another rank is lost")
 
-    done = int(load_checkpoint(checkpoint)[1]["epoch"])
+    done = read_place(load_checkpoint(checkpoint)[1]).epoch
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     whole = [*torchrun, "--nproc-per-node", "2", "-m", *train_command(folder, done + 1)]
     subprocess.run([*whole, "--resume"], check=True, capture_output=True)

@@ -15,7 +15,7 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cells.supernet import CellPath
 from hwnas.nn.network import Network
-from hwnas.search.log import StepLog
+from hwnas.search.log import SearchMetrics
 from hwnas.search.path_training import PathTraining, State
 from hwnas.search.sampled_paths import (
     Paths,
@@ -25,9 +25,10 @@ from hwnas.search.sampled_paths import (
     sampled_supernet,
     uniform_path,
 )
-from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
+from hwnas.search.strategy import NoOptions, SearchContext, StepResult, StrategyTraits
+from hwnas.training.compute import CPU, Compute
+from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.loader import Batch
-from hwnas.training.loop import batch_accuracy
 
 
 class RandomSearch:
@@ -45,9 +46,10 @@ class RandomSearch:
         costs: CostTable,
         budget_ms: float,
         generator: torch.Generator,
+        compute: Compute = CPU,
         **training: float,
     ) -> None:
-        self.weights = PathTraining(supernet, **training)
+        self.weights = PathTraining(supernet, compute, **training)
         self.generator = generator
         self.set_costs(costs, budget_ms)
 
@@ -55,7 +57,7 @@ class RandomSearch:
     def begin(cls, context: SearchContext) -> Self:
         cls.check(context.space)
         supernet, budget_ms = sampled_supernet(context), context.budget_ms
-        return cls(supernet, context.table, budget_ms, context.generator)
+        return cls(supernet, context.table, budget_ms, context.generator, context.compute)
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
         self.costs, self.budget_ms = costs, budget_ms
@@ -67,14 +69,16 @@ class RandomSearch:
     def begin_epoch(self, warm_up: bool) -> None:
         """Every step draws its own path."""
 
-    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepResult:
         choices = uniform_path(self.supernet.space, self.costs, self.generator)
         loss, logits = self.weights.path_step(batch, choices, learning_rate)
-        return StepLog(loss.item(), batch_accuracy(logits, batch[1]))
+        return StepResult(loss, batch_accuracy(logits, batch[1]))
 
-    def architecture_step(self, batch: Batch) -> StepLog | None:
+    def architecture_step(self, batch: Batch) -> None:
         """Nothing is learnt about architectures."""
-        return None
+
+    def metrics(self) -> SearchMetrics:
+        return SearchMetrics()
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         rng = np.random.default_rng(seed)

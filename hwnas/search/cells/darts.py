@@ -12,6 +12,7 @@ stops early when the curvature in ``alpha`` grows fast (`hwnas.search.cells.earl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar, Self
 
 import msgspec
@@ -42,17 +43,17 @@ from hwnas.search.cells.unrolled_gradient import (
     architecture_gradient,
     dominant_eigenvalue,
 )
-from hwnas.search.freezing import frozen
-from hwnas.search.log import StepLog
+from hwnas.search.log import SearchMetrics
 from hwnas.search.objective import objective
 from hwnas.search.path_training import State, load_adam, save_adam, strip_prefix
 from hwnas.search.statistics import mean_entropy
-from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
+from hwnas.search.strategy import NoOptions, SearchContext, StepResult, StrategyTraits
 from hwnas.spaces.cells.alpha import genotype_from_alpha
 from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.compute import CPU, Compute, full_precision
+from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.loader import Batch
-from hwnas.training.loop import batch_accuracy
 
 SKIP_CAP = 2
 """Maximum number of skips in a normal cell."""
@@ -92,8 +93,9 @@ class Darts:
         generator: torch.Generator,
         arch_learning_rate: float = 3e-4,
         objective_name: str = "lagrangian",
+        compute: Compute = CPU,
     ) -> None:
-        self.weights = CellTraining(supernet)
+        self.weights = CellTraining(supernet, compute)
         self.generator = generator
         self.objective = objective(objective_name, budget_ms)
         self.set_costs(costs, budget_ms)
@@ -112,6 +114,8 @@ class Darts:
         self.eigen_stop = EigenStop()
         self._last: Batch | None = None
         self._measure_curvature = False
+        self._eigenvalue: float | None = None
+        """The last eigenvalue, until it is in the log."""
 
     @classmethod
     def check(cls, space: SearchSpace) -> None:
@@ -126,6 +130,7 @@ class Darts:
             context.generator,
             ARCH_RATE * context.arch_learning_rate,
             context.objective or "lagrangian",
+            context.compute,
         )
 
     @property
@@ -141,23 +146,20 @@ class Darts:
         self.costs, self.objective.budget_ms = costs, budget_ms
         self.cell_costs = cell_costs(self.supernet.space, costs, self.supernet.ops)
 
-    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepResult:
         with torch.no_grad():
-            normal, reduction = self._probs(self.alpha)
-            edges = self._edges(self.beta)
+            inputs = self._mixing(self.arch)
         loss, logits = self.weights.step(
-            batch,
-            lambda images: self.supernet(images, normal, reduction, None, edges),
-            learning_rate,
+            batch, lambda images: self.supernet(images, *inputs), learning_rate
         )
         self._last = batch
-        return self._log(loss, logits, batch[1])
+        return StepResult(loss, batch_accuracy(logits, batch[1]))
 
     def begin_epoch(self, warm_up: bool) -> None:
         """Measure the curvature once per epoch of the search."""
         self._measure_curvature = not warm_up and not self.eigen_stop.stopped
 
-    def architecture_step(self, batch: Batch) -> StepLog | None:
+    def architecture_step(self, batch: Batch) -> StepResult | None:
         """Train the architecture parameters; after an early stop they stay as they are.
 
         The second order looks one weight step ahead, on the last training batch.
@@ -167,13 +169,13 @@ class Darts:
         if not self._measure_curvature:
             return self._arch_step(batch)
         self._measure_curvature = False
-        value = self.eigenvalue(batch)
-        before_growth = self.eigen_stop.add(value, self.arch)
-        log = self._arch_step(batch)
+        self._eigenvalue = self.eigenvalue(batch)
+        before_growth = self.eigen_stop.add(self._eigenvalue, self.arch)
+        result = self._arch_step(batch)
         if before_growth is not None:
             for parameter, earlier in zip(self.arch, before_growth, strict=True):
                 parameter.data.copy_(earlier)
-        return msgspec.structs.replace(log, eigenvalue=value)
+        return result
 
     def eigenvalue(self, batch: Batch) -> float:
         """Return the dominant eigenvalue of the Hessian of the loss in the architecture parameters.
@@ -182,18 +184,19 @@ class Darts:
         """
         images, labels = (part[:EIGEN_IMAGES] for part in batch)
         self.supernet.train()
-        with frozen(self.supernet):
+        with self.weights.frozen():
             weights = dict(self.supernet.named_parameters())
             loss = F.cross_entropy(self._run(weights, self.arch, images), labels)
             return dominant_eigenvalue(loss, self.arch, self.generator, EIGEN_STEPS, 0.1)
 
-    def _arch_step(self, batch: Batch) -> StepLog:
+    def _arch_step(self, batch: Batch) -> StepResult:
         logits: list[Tensor] = []
 
         def valid_loss(weights: Weights, arch: Sequence[Tensor]) -> Tensor:
-            logits.append(self._run(weights, arch, batch[0]))
-            loss = F.cross_entropy(logits[-1], batch[1])
-            return self.objective.loss(loss, self._expected_ms(arch))
+            with self._casts:
+                logits.append(self._run(weights, arch, batch[0]))
+            loss = F.cross_entropy(full_precision(logits[-1]), batch[1])
+            return self.objective.loss(loss, training.compute.put(self._expected_ms(arch)))
 
         def train_loss(weights: Weights, arch: Sequence[Tensor]) -> Tensor:
             images, labels = self._last or batch
@@ -207,7 +210,7 @@ class Darts:
         self.supernet.train()
         with torch.no_grad():
             latency_ms = self._expected_ms(self.arch).item()
-        with frozen(self.supernet):
+        with training.frozen():
             _, gradients = architecture_gradient(
                 train_loss, valid_loss, weights, self.arch, step, self.order
             )
@@ -215,8 +218,16 @@ class Darts:
             parameter.grad = gradient
         self.arch_optimizer.step()
         self.objective.update(latency_ms)
-        last = logits[-1].detach()
-        return self._log(F.cross_entropy(last, batch[1]), last, batch[1])
+        last = full_precision(logits[-1].detach())
+        return StepResult(F.cross_entropy(last, batch[1]), batch_accuracy(last, batch[1]))
+
+    @property
+    def _casts(self) -> AbstractContextManager[object]:
+        """Casts of an architecture step. A difference of gradients needs float32, and gradients of
+        fp16 a scale that they don't have here."""
+        compute = self.weights.compute
+        first = self.order == "first" and compute.amp != "fp16"
+        return compute.autocast() if first else nullcontext()
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         logs = [probs.clamp_min(1e-12).log() for probs in self._scores()]
@@ -246,6 +257,7 @@ class Darts:
         for name, parameter in zip(NAMES, self.arch, strict=False):
             state[name] = parameter.detach()
             state |= save_adam(self.arch_optimizer, parameter, f"adam.{name}")
+        state["measure_curvature"] = torch.tensor(int(self._measure_curvature))
         eigen = self.eigen_stop.state_dict()
         return state | {f"eigen.{name}": value for name, value in eigen.items()}
 
@@ -253,6 +265,7 @@ class Darts:
         self.weights.load_state_dict(state)
         self.eigen_stop.load_state_dict(strip_prefix("eigen.", state))
         self.objective.multiplier = state["multiplier"].item()
+        self._measure_curvature = bool(state["measure_curvature"])
         for name, parameter in zip(NAMES, self.arch, strict=False):
             parameter.data.copy_(state[name])
             load_adam(self.arch_optimizer, parameter, f"adam.{name}", state)
@@ -276,8 +289,17 @@ class Darts:
         return [part * weights[:, None] for part, weights in zip(probs, edges, strict=True)]
 
     def _run(self, weights: Mapping[str, Tensor], arch: Sequence[Tensor], images: Tensor) -> Tensor:
-        inputs = (images, *self._probs(arch[:2]), None, self._edges(arch[2:]))
-        return functional_call(self.supernet, dict(weights), inputs)
+        return functional_call(self.supernet, dict(weights), (images, *self._mixing(arch)))
+
+    def _mixing(
+        self, arch: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, None, tuple[Tensor, Tensor] | None]:
+        """Return the weights of operations and edges as the search net takes them, moved to its
+        device once for a step."""
+        put = self.weights.compute.put
+        normal, reduction = map(put, self._probs(arch[:2]))
+        edges = self._edges(arch[2:])
+        return normal, reduction, None, None if edges is None else (put(edges[0]), put(edges[1]))
 
     def _expected_ms(self, arch: Sequence[Tensor]) -> Tensor:
         normal, reduction = self._probs(arch[:2])
@@ -285,15 +307,15 @@ class Darts:
         return cell_expected_ms(normal, reduction, self.cell_costs, none=0, edges=edges)
 
     @torch.no_grad()
-    def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
+    def metrics(self) -> SearchMetrics:
+        eigenvalue, self._eigenvalue = self._eigenvalue, None
         probs = torch.cat(self._probs(self.alpha))
         scores = [part.tolist() for part in self._scores()]
         normal, reduction = skips(
             genotype_from_alpha(scores[0], scores[1], self.supernet.ops, "raw")
         )
-        return StepLog(
-            loss=loss.item(),
-            accuracy=batch_accuracy(logits, labels),
+        return SearchMetrics(
+            eigenvalue=eigenvalue,
             entropy=mean_entropy(probs, torch.ones_like(probs, dtype=torch.bool)),
             expected_ms=self._expected_ms(self.arch).item(),
             multiplier=self.objective.multiplier,

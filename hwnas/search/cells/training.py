@@ -20,6 +20,7 @@ from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS, CellGenotype
 from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.compute import CPU, Compute
 
 
 def check_cells(space: SearchSpace, strategy: str) -> CellSpace:
@@ -42,8 +43,7 @@ def cell_supernet(
     space = check_cells(context.space, strategy)
     ops = (("none",) if none else ()) + space.ops
     supernet = CellSupernet(space, ops, affine, partial)
-    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return supernet
+    return context.compute.place(supernet)
 
 
 class CellTraining(WeightTraining[CellSupernet]):
@@ -52,11 +52,12 @@ class CellTraining(WeightTraining[CellSupernet]):
     def __init__(
         self,
         supernet: CellSupernet,
+        compute: Compute = CPU,
         momentum: float = 0.9,
         weight_decay: float = 3e-4,
         clip_norm: float = 5.0,
     ) -> None:
-        super().__init__(supernet, momentum, weight_decay, clip_norm=clip_norm)
+        super().__init__(supernet, compute, momentum, weight_decay, clip_norm=clip_norm)
 
 
 def path_weights(space: CellSpace, genotype: Genotype, ops: Sequence[str]) -> tuple[Tensor, Tensor]:

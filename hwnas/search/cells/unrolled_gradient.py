@@ -93,7 +93,7 @@ def _central_difference(
     loss: Loss, weights: Weights, arch: list[Tensor], v: list[Tensor], radius: float
 ) -> list[Tensor]:
     """Return ``[dL(w + eps v, a)/da - dL(w - eps v, a)/da] / (2 eps)``."""
-    norm = torch.sqrt(_dot(v, v))
+    norm = torch.sqrt(_dot(v, v)).item()
     if not norm > 0:
         return [torch.zeros_like(part) for part in arch]
     eps = radius / norm

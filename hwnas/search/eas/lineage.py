@@ -16,8 +16,8 @@ from hwnas.search.eas.schedule import MAX_PARENT_SHARE, USABLE_SHARE, child_plan
 from hwnas.search.plan import SearchPlan
 from hwnas.spaces.grown.space import Layers
 from hwnas.spaces.grown.steps import Growable, Step, apply_step
-from hwnas.training.loader import seeded
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.plan import TrainingPlan
+from hwnas.training.seeds import seeded
 
 
 class Family:

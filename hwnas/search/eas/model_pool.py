@@ -24,7 +24,7 @@ from hwnas.search.eas.worker_pool import IMAGES, INITIAL, INPUTS, Workers
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.job import TEACHER, TrainingJob, TrainingResult
 from hwnas.training.loader import Data, write_images
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.plan import TrainingPlan
 
 ATTEMPTS = 2
 """Attempts at a training whose worker fails."""
@@ -91,7 +91,7 @@ class ModelPool:
         self.folder, self.seed, self.warn = folder, seed, warn
         self._open_workers, self._workers = workers, None
         self._data = train, valid
-        self.data_digest = _digest_of([*train, *valid])
+        self.data_digest = _digest_of([*train.tensors(), *valid.tensors()])
         self.members = list({member.key: member for member in read_family(folder)}.values())
         self.used = 0
         """Members up to the last one that was requested. A search that is repeated from its start

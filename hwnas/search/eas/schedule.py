@@ -18,7 +18,7 @@ from hwnas.spaces.grown.steps import (
     smaller_steps,
     wider_step,
 )
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.plan import TrainingPlan
 
 MAX_CHILDREN = 10
 """Networks that an episode trains at most."""
@@ -69,11 +69,11 @@ def child_plan(plan: SearchPlan, epochs: int) -> TrainingPlan:
         epochs=epochs,
         batch_size=plan.batch_size,
         peak_learning_rate=0.02,
-        warmup_share=0.0,
+        warmup_epochs=0.0,
         weight_decay=1e-4,
         label_smoothing=0.0,
         dropout=0.0,
-        flip=plan.flip,
+        augmentation=plan.augmentation,
     )
 
 

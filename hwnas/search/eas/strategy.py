@@ -38,7 +38,8 @@ from hwnas.spaces.grown.space import Layers
 from hwnas.spaces.grown.steps import Growable, Step
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.loader import Data, derived_seed, seeded
+from hwnas.training.loader import Data
+from hwnas.training.seeds import derived_seed, seeded
 
 STATISTICS_IMAGES = 256
 """Training images that set the batch norms of added layers."""
@@ -134,7 +135,7 @@ class Eas:
         pool = ModelPool(
             folder, train, valid, seed, lambda: workers_at(self.options.ray), self.warn
         )
-        self.family.open(pool, plan, seed, images.normalise(images.images))
+        self.family.open(pool, plan, seed, next(images.in_order(len(images.labels)))[0])
         done = self._resume(files)
         schedule = Schedule.of(plan)
         for episode in range(done, schedule.end(rounds)):
@@ -289,7 +290,7 @@ class Eas:
             self.load_state_dict(state)
             self.parent, self.known_members = notes["start"], int(notes["members"])
             episodes = int(notes["episodes"])
-        truncate_log(files.log, episodes)
+        truncate_log(files.log, lambda line: line.epoch < episodes)
         return episodes
 
 

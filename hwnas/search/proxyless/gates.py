@@ -7,10 +7,16 @@ runs; the backward pass runs the other candidates involved once without graph, o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
+
+from hwnas.training.compute import full_precision
+
+AUTOCAST_DEVICES = ("cpu", "cuda", "mps")
 
 
 class Candidates(Protocol):
@@ -23,6 +29,9 @@ class Candidates(Protocol):
 
 class RecomputedGates(torch.autograd.Function):
     """Returns the output of the active candidate and gives ``probs`` their gradient.
+
+    Recomputed candidates have the precision of the forward pass; sums are in float32 at
+    least.
 
     ``probs [K]`` belong to ``candidates``, which may be fewer (padding). The backward pass computes
     ``dL/dg_j`` for each of them from its output, which ``run`` recomputes without graph. The
@@ -39,6 +48,7 @@ class RecomputedGates(torch.autograd.Function):
         active: int,
     ) -> Tensor:
         ctx.run, ctx.candidates, ctx.active = run, candidates, active
+        ctx.casts = _casts(y)
         ctx.save_for_backward(y)
         ctx.width = len(probs)
         return y.view_as(y)
@@ -46,12 +56,21 @@ class RecomputedGates(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_y: Tensor):  # type: ignore[override]
         (y,) = ctx.saved_tensors
-        grad_gates = grad_y.new_zeros(ctx.width)
-        with torch.no_grad():
+        grad_y_full = full_precision(grad_y)
+        grad_gates = grad_y_full.new_zeros(ctx.width)
+        with torch.no_grad(), ctx.casts():
             for gate, candidate in enumerate(ctx.candidates):
                 output = y if candidate == ctx.active else ctx.run(candidate)
-                grad_gates[gate] = (grad_y * output).sum()
+                grad_gates[gate] = (grad_y_full * output).sum()
         return grad_gates, grad_y, None, None, None
+
+
+def _casts(y: Tensor) -> Callable[[], AbstractContextManager[object]]:
+    """Return the autocast region that is active now; a backward pass runs outside it."""
+    kind = y.device.type
+    if kind not in AUTOCAST_DEVICES or not torch.is_autocast_enabled(kind):
+        return nullcontext
+    return partial(torch.autocast, kind, torch.get_autocast_dtype(kind))
 
 
 def apply_gate(

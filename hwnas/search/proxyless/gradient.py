@@ -33,8 +33,7 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cells.supernet import CellPath
 from hwnas.nn.network import Network
-from hwnas.search.freezing import frozen
-from hwnas.search.log import StepLog
+from hwnas.search.log import SearchMetrics
 from hwnas.search.objective import expected_ms, objective, padded_costs
 from hwnas.search.path_training import PathTraining, State, load_adam, save_adam
 from hwnas.search.proxyless.gates import apply_gate, draw_pairs, rescale_pairs
@@ -48,10 +47,11 @@ from hwnas.search.sampled_paths import (
     sampled_supernet,
 )
 from hwnas.search.statistics import mean_entropy
-from hwnas.search.strategy import SearchContext, StrategyOptions, StrategyTraits
+from hwnas.search.strategy import SearchContext, StepResult, StrategyOptions, StrategyTraits
+from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.distributed import average_gradients
+from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.loader import Batch
-from hwnas.training.loop import batch_accuracy
 
 Estimator = Literal["full", "two"]
 
@@ -79,9 +79,10 @@ class ProxylessGradient:
         arch_learning_rate: float = 1e-3,
         objective_name: str = "lagrangian",
         estimator: Estimator = "full",
+        compute: Compute = CPU,
         **training: float,
     ) -> None:
-        self.weights = PathTraining(supernet, **training)
+        self.weights = PathTraining(supernet, compute, **training)
         self.generator = generator
         """Draws the paths; the loop seeds it at the start of each epoch."""
         self.objective = objective(objective_name, budget_ms)
@@ -103,6 +104,7 @@ class ProxylessGradient:
             context.arch_learning_rate,
             context.objective or "lagrangian",
             context.options_as(ProxylessOptions).estimator,
+            context.compute,
         )
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
@@ -122,30 +124,35 @@ class ProxylessGradient:
     def begin_epoch(self, warm_up: bool) -> None:
         """Every step draws its own path."""
 
-    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepResult:
         loss, logits = self.weights.path_step(batch, self._sample(), learning_rate)
-        return self._log(loss, logits, batch[1])
+        return StepResult(loss, batch_accuracy(logits, batch[1]))
 
-    def architecture_step(self, batch: Batch) -> StepLog:
+    def architecture_step(self, batch: Batch) -> StepResult:
         images, labels = batch
+        compute, scaler = self.weights.compute, self.weights.scaler
         self.supernet.train()
         pairs = draw_pairs(self.probs.detach(), self.generator) if self.estimator == "two" else None
-        with frozen(self.supernet):
+        with self.weights.frozen():
             probs, latency_ms = self._involved(pairs)
             path = self._sample() if pairs is None else self._active(pairs, probs)
-            logits = self.supernet(images, path, partial(apply_gate, probs, pairs))
-            task_loss = F.cross_entropy(logits, labels)
-            loss = self.objective.loss(task_loss, latency_ms)
+            gate = partial(apply_gate, compute.put(probs), pairs)
+            with compute.autocast():
+                logits = self.supernet(images, path, gate)
+            task_loss = F.cross_entropy(full_precision(logits), labels)
+            loss = self.objective.loss(task_loss, compute.put(latency_ms))
             self.arch_optimizer.zero_grad()
-            loss.backward()
+            scaler.scale(loss).backward()
+        scaler.unscale_(self.arch_optimizer)
         average_gradients([self.arch_logits])
         before = self.arch_logits.detach().clone()
-        self.arch_optimizer.step()
+        scaler.step(self.arch_optimizer)
+        scaler.update()
         if pairs is not None:
             with torch.no_grad():
                 self.arch_logits.copy_(rescale_pairs(before, self.arch_logits, pairs))
         self.objective.update(latency_ms.item())
-        return self._log(task_loss, logits, labels)
+        return StepResult(task_loss.detach(), batch_accuracy(logits, labels))
 
     def _involved(self, pairs: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the probabilities of the candidates involved and the expected latency.
@@ -201,12 +208,10 @@ class ProxylessGradient:
         return sample_path(self.supernet.space, self.probs.detach(), self.generator)
 
     @torch.no_grad()
-    def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
+    def metrics(self) -> SearchMetrics:
         probs = self.probs
         skips = path_skips(self.supernet.space, probs.argmax(1).tolist()) or (None, None)
-        return StepLog(
-            loss=loss.item(),
-            accuracy=batch_accuracy(logits, labels),
+        return SearchMetrics(
             entropy=mean_entropy(probs, self.mask),
             expected_ms=expected_ms(probs, self.cost_ms, self.costs.fixed_ms).item(),
             multiplier=self.objective.multiplier,

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
-from hwnas.search.freezing import frozen
-from hwnas.search.log import StepLog
 from hwnas.search.objective import expected_ms
 from hwnas.search.path_training import State, check_paths, path_supernet
 from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.search.statistics import ema_update
-from hwnas.search.strategy import NoOptions, SearchContext
+from hwnas.search.strategy import NoOptions, SearchContext, StepResult
+from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.distributed import average
+from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.loader import Batch
 
 
@@ -47,13 +47,22 @@ class Reinforce(ProxylessGradient):
         objective_name: str = "mul#log",
         networks: int = 10,
         baseline_weight_new: float = 0.99,
+        compute: Compute = CPU,
     ) -> None:
         """Sample ``networks`` for each update.
 
         Before it is used, the baseline moves the share ``baseline_weight_new`` of the way to their
         mean reward: 0.99 is nearly that mean, as in the released code, which calls it a decay.
         """
-        super().__init__(supernet, costs, budget_ms, generator, arch_learning_rate, objective_name)
+        super().__init__(
+            supernet,
+            costs,
+            budget_ms,
+            generator,
+            arch_learning_rate,
+            objective_name,
+            compute=compute,
+        )
         self.networks = networks
         self.baseline_weight_new = baseline_weight_new
         self.baseline: float | None = None
@@ -67,9 +76,10 @@ class Reinforce(ProxylessGradient):
             context.generator,
             context.arch_learning_rate,
             context.objective or "mul#log",
+            compute=context.compute,
         )
 
-    def architecture_step(self, batch: Batch) -> StepLog:
+    def architecture_step(self, batch: Batch) -> StepResult:
         paths = [self._sample() for _ in range(self.networks)]
         logits = self._logits(batch[0], paths)
         labels = batch[1].repeat(self.networks)
@@ -88,14 +98,14 @@ class Reinforce(ProxylessGradient):
         self.arch_optimizer.step()
         self.objective.update(latency_ms.item())
         flat = logits.flatten(0, 1)
-        return self._log(F.cross_entropy(flat, labels), flat, labels)
+        return StepResult(F.cross_entropy(flat, labels), batch_accuracy(flat, labels))
 
     @torch.no_grad()
     def _logits(self, images: Tensor, paths: list[list[int]]) -> Tensor:
         """Return the logits of each path's network, ``[networks, N, classes]``."""
         self.supernet.train()
-        with frozen(self.supernet):
-            return torch.stack([self.supernet(images, path) for path in paths])
+        with self.weights.frozen(), self.weights.compute.autocast():
+            return torch.stack([full_precision(self.supernet(images, path)) for path in paths])
 
     def state_dict(self) -> State:
         state = super().state_dict()

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from typing import cast
 
 import msgspec
-import torch
 
 from hwnas.devices.profile import find_profile
 from hwnas.profiling.setup import load_images, load_space
@@ -22,8 +21,8 @@ from hwnas.spaces.int8 import in_float
 from hwnas.specialize.distributed.tasks import End, SearchTask, Task, left_in_task, send
 from hwnas.training.distributed import RankLost, broadcast, process_group, rank
 from hwnas.training.job import train_with_rank_0
-from hwnas.training.loader import as_data, seeded
-from hwnas.training.loop import keep_freed_memory
+from hwnas.training.loader import as_data
+from hwnas.training.seeds import seeded
 
 
 @contextmanager
@@ -59,7 +58,11 @@ def _work() -> None:
 def _search(task: SearchTask) -> None:
     spec = task.spec
     dataset = load_images(spec.data, find_profile(spec.target), spec.resolution)
-    train_data, valid = (as_data(split, dataset) for split in (dataset.train, dataset.valid))
+    compute = task.compute.of_rank()
+    compute.start()
+    train_data, valid = (
+        as_data(split, dataset, compute) for split in (dataset.train, dataset.valid)
+    )
     context = SearchContext(
         space=in_float(load_space(spec.space, dataset, spec.precision, spec.width_mult)),
         costs=task.costs,
@@ -69,8 +72,7 @@ def _search(task: SearchTask) -> None:
         share_weights=spec.share_weights,
         objective=spec.objective,
         options=parse_options(spec.strategy, spec.strategy_options),
+        compute=compute,
     )
-    torch.set_num_threads(spec.threads)
-    keep_freed_memory()
     strategy = cast(SteppedStrategy, load_strategy(spec.strategy).begin(context))
     run_search(strategy, train_data, valid, task.plan, spec.seed, None, task.round)

@@ -10,6 +10,7 @@ import msgspec
 from hwnas.latency_models.cost import CostTable
 from hwnas.search.plan import SearchPlan
 from hwnas.specialize.spec import RunSpec
+from hwnas.training.compute import Compute
 from hwnas.training.distributed import broadcast, ranks
 from hwnas.training.job import TrainingJob
 
@@ -23,6 +24,8 @@ class SearchTask(msgspec.Struct, frozen=True, tag="search"):
     arch_learning_rate: float
     plan: SearchPlan
     round: int
+    compute: Compute
+    """Of rank 0; other ranks take the GPU of their own number."""
 
 
 class TrainTask(msgspec.Struct, frozen=True, tag="train"):

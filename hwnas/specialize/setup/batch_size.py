@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -18,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from hwnas.architecture.architecture import Architecture
 from hwnas.files import read_json, write_json
 from hwnas.nn.build import build
+from hwnas.training.compute import free_bytes
 from hwnas.training.distributed import ranks
 
 TOTAL_OVER_SAVED = 1.8
@@ -63,7 +63,7 @@ def resolve_batch_size(
     """
     if file is not None and file.exists():
         return read_json(file, int)
-    free = free_bytes()
+    free = free_bytes("cpu")
     size = fitting(planned, image_bytes, free)
     size = max(1, size // ranks()) * ranks()
     if size < planned:
@@ -74,8 +74,3 @@ def resolve_batch_size(
     if file is not None:
         write_json(file, size)
     return size
-
-
-def free_bytes() -> float:
-    """Return the memory that new programs can have without swapping."""
-    return float(psutil.virtual_memory().available)

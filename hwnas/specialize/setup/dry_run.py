@@ -13,7 +13,7 @@ from hwnas.specialize.setup.budget import latency_range
 from hwnas.specialize.setup.plan import work_plans
 from hwnas.specialize.setup.resolve import ResolvedRun
 from hwnas.specialize.spec import Precision
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.plan import TrainingPlan
 
 
 class PlannedLatency(msgspec.Struct, frozen=True):

@@ -6,8 +6,9 @@ import msgspec
 
 from hwnas.search.plan import SearchPlan
 from hwnas.specialize.spec import EffortName
+from hwnas.training.augment import Augmentation
 from hwnas.training.distributed import ranks
-from hwnas.training.loop import TrainingPlan, scaled_learning_rate
+from hwnas.training.plan import TrainingPlan, one_cycle_plan, scaled_learning_rate
 
 REFERENCE_MACS = 5_000_000
 """The numbers of images of an `Effort` are for networks of this size; larger ones see fewer."""
@@ -50,7 +51,11 @@ EFFORTS: dict[EffortName, Effort] = {
 
 
 def plans(
-    effort: Effort, images: int, macs: float, flip: bool, step_macs: float | None = None
+    effort: Effort,
+    images: int,
+    macs: float,
+    augmentation: Augmentation,
+    step_macs: float | None = None,
 ) -> tuple[SearchPlan, TrainingPlan]:
     """Return the plans for ``images`` training images and networks of ``macs``.
 
@@ -69,14 +74,14 @@ def plans(
         warmup_epochs=epochs(effort.warmup_passes, step_macs, 1, effort.max_epochs // 2),
         search_epochs=epochs(effort.search_passes, step_macs, 1, effort.max_epochs // 2),
         batch_size=batch_size,
-        flip=flip,
+        augmentation=augmentation,
         children=effort.children,
         child_epochs=effort.child_epochs,
     )
     training = TrainingPlan(
-        epochs=epochs(effort.training_passes, macs, 3, effort.max_epochs),
         batch_size=batch_size,
         peak_learning_rate=scaled_learning_rate(batch_size),
-        flip=flip,
+        augmentation=augmentation,
     )
-    return search, training
+    training_epochs = epochs(effort.training_passes, macs, 3, effort.max_epochs)
+    return search, one_cycle_plan(training, training_epochs)

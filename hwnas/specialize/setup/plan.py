@@ -18,11 +18,12 @@ from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
+from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.distributed import ranks
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.plan import TrainingPlan
 
 AUXILIARY_WEIGHT, DROP_PATH = 0.4, 0.2
 """For cells that are trained for hundreds of epochs: DARTS (arXiv:1806.09055, appendix A.2)."""
@@ -41,7 +42,8 @@ def work_plans(
     step_macs = load_strategy(spec.strategy).traits.step_macs
     search_macs = macs if step_macs is None else step_macs(space)
     images = len(dataset.train.labels)
-    search, training = plans(EFFORTS[spec.effort], images, macs, spec.flip, search_macs)
+    augmentation = default_augmentation(dataset.input_shape, images, spec.flip)
+    search, training = plans(EFFORTS[spec.effort], images, macs, augmentation, search_macs)
     if spec.effort == "full" and isinstance(inner := in_float(space), CellSpace):
         network = inner.architecture(inner.default)
         deep = network.blocks[auxiliary_place(network)].out_size > POOL_KERNEL_SIZE

@@ -25,6 +25,7 @@ from hwnas.specialize.context import RunContext
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import checks
 from hwnas.specialize.setup.budget import resolve_budget
+from hwnas.specialize.setup.device import settle_compute
 from hwnas.specialize.setup.effort import EFFORTS
 from hwnas.specialize.setup.plan import work_plans
 from hwnas.specialize.setup.target import Target, find_target, model_of
@@ -120,6 +121,7 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
         write_model(model, path / "latency_model.json")
         _check_data(path, run.dataset)
         budget_ms, costs = run.budget_ms(model), model.costs(run.space)
+        compute = settle_compute(spec, path)
         plans = work_plans(spec, run.dataset, run.space, path, console)
         data = run.dataset
         console.say(
@@ -138,6 +140,7 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             effort=EFFORTS[spec.effort],
             search_plan=plans[0],
             training_plan=plans[1],
+            compute=compute,
             console=console,
         )
 

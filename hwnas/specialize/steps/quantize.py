@@ -29,8 +29,11 @@ from hwnas.networks.weights import trained_network
 from hwnas.nn.build import Network
 from hwnas.specialize.context import RunContext
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.loader import as_data, derived_seed
-from hwnas.training.loop import RECALIBRATION_IMAGES, TrainingPlan, recalibrate, train
+from hwnas.training.evaluation import RECALIBRATION_IMAGES, recalibrate
+from hwnas.training.loader import as_data
+from hwnas.training.loop import train
+from hwnas.training.plan import TrainingPlan, one_cycle_plan
+from hwnas.training.seeds import derived_seed
 
 PEAK_LEARNING_RATE = 0.01
 """Peak learning rate of fine-tuning: a tenth of the training's."""
@@ -144,11 +147,11 @@ def tune(network: Network, run: RunContext, seven_bits: bool) -> None:
     spec = run.spec
     data = as_data(run.dataset.train, run.dataset)
     plan = TrainingPlan(
-        epochs=spec.tune_epochs,
         batch_size=run.training_plan.batch_size,
         peak_learning_rate=PEAK_LEARNING_RATE,
-        flip=spec.flip,
+        augmentation=run.training_plan.augmentation,
     )
+    plan = one_cycle_plan(plan, spec.tune_epochs)
     with quantisation_aware(network, 7 if seven_bits else 8) as quantised:
         train(quantised, data, plan, derived_seed(spec.seed, "tune"))
         recalibrate(quantised, data.sample(RECALIBRATION_IMAGES, spec.seed))

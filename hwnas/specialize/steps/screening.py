@@ -25,8 +25,9 @@ from hwnas.search.strategy import Strategy
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.training.checkpoint import save_checkpoint
-from hwnas.training.loader import Data, derived_seed
-from hwnas.training.loop import RECALIBRATION_IMAGES, accuracy, recalibrate
+from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrate
+from hwnas.training.loader import Data
+from hwnas.training.seeds import derived_seed
 
 MIN_MARGIN, MAX_MARGIN = 0.02, 0.06
 """Bounds of the margin between budget and predicted latency, as shares of the budget. A network

@@ -26,8 +26,8 @@ from hwnas.spaces.int8 import in_float
 from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.distributed.tasks import SearchTask, together
 from hwnas.specialize.steps.screening import ScreeningResult, screen
-from hwnas.training.loader import Data, as_data, derived_seed, seeded
-from hwnas.training.loop import keep_freed_memory
+from hwnas.training.loader import Data, as_data
+from hwnas.training.seeds import derived_seed, seeded
 
 MAX_ROUNDS = 3
 
@@ -39,8 +39,10 @@ def search_rounds(run: RunContext) -> ScreeningResult:
     Returns the last round, with the networks of earlier rounds that keep the budget. Their
     latencies are measured if the target can be reached.
     """
+    run.compute.start()
     model, strategy = run.latency_model, _strategy(run)
-    train, valid = (as_data(split, run.dataset) for split in (run.dataset.train, run.dataset.valid))
+    data = run.dataset
+    train, valid = (as_data(split, data, run.compute) for split in (data.train, data.valid))
     earlier: list[Candidate] = []
     for number in range(1, MAX_ROUNDS + 1):
         path = run.folder.path / "search" / f"round-{number}.json"
@@ -108,6 +110,7 @@ def _strategy(run: RunContext) -> Strategy:
         share_weights=spec.share_weights,
         objective=spec.objective,
         options=parse_options(spec.strategy, spec.strategy_options),
+        compute=run.compute,
         warn=run.console.say,
     )
     return load_strategy(spec.strategy).begin(context)
@@ -118,13 +121,11 @@ def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid
     files.log.parent.mkdir(parents=True, exist_ok=True)
     total_steps = strategy.traits.total_steps
     total = (
-        plan.epochs(number) * max(1, len(train.images) // plan.batch_size)
+        plan.epochs(number) * max(1, len(train.labels) // plan.batch_size)
         if total_steps is None
         else total_steps(plan, number)
     )
     title = "search" if number == 1 else f"search, round {number}"
-    torch.set_num_threads(run.spec.threads)
-    keep_freed_memory()
     with run.console.step(title) as update, run.folder.stage("search"):
 
         def on_line(line: LogLine) -> None:
@@ -151,6 +152,7 @@ def _shared(run: RunContext, strategy: Strategy, number: int) -> SearchTask | No
         run.effort.arch_learning_rate,
         run.search_plan,
         number,
+        run.compute,
     )
 
 

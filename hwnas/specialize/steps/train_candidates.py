@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from hwnas.console import Update
 from hwnas.errors import HwnasError
 from hwnas.files import read_lines, write_json
@@ -44,14 +46,19 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
                 run_job(
                     job,
                     folder,
-                    images=(as_data(dataset.train, dataset), as_data(dataset.valid, dataset)),
+                    images=(
+                        as_data(dataset.train, dataset, run.compute),
+                        as_data(dataset.valid, dataset, run.compute),
+                    ),
                     on_epoch=lambda _: show_progress(),
                     epochs_context=together(TrainTask(job)),
                 )
             else:
                 write_json(folder / "job.json", job)
         waiting = [] if ranks() > 1 else list(jobs)
-        for folder, failure in ProcessPool().train(waiting, show_progress):
+        # processes share a GPU by turns: each would only wait for the others
+        at_once = None if run.compute.kind == "cpu" else 1
+        for folder, failure in ProcessPool(at_once).train(waiting, show_progress):
             if failure:
                 raise HwnasError(f"training {folder.name} failed: {failure}")
         show_progress()
@@ -68,6 +75,7 @@ def _job(run: RunContext, candidate: Candidate, folder: Path) -> TrainingJob:
         plan=fine_tuning(plan) if inherits else plan,
         initial=os.path.relpath(weights, folder) if inherits else "",
         seed=run.spec.seed,
+        compute=msgspec.structs.replace(run.compute, threads=1),
     )
 
 

@@ -15,11 +15,14 @@ from hwnas.errors import UsageError
 from hwnas.networks.resolve import is_genotype, resolve_architecture
 from hwnas.spaces.published import adapt, published_names
 from hwnas.specialize.distributed.tasks import TrainTask, together
+from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
 from hwnas.specialize.setup.effort import EFFORTS, plans
+from hwnas.training.compute import CPU, Compute
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
 from hwnas.training.loader import as_data
-from hwnas.training.loop import EpochLog, TrainingPlan, scaled_learning_rate
+from hwnas.training.loop import EpochLog
+from hwnas.training.plan import TrainingPlan, one_cycle_plan, scaled_learning_rate
 
 PRETRAINED_RATE = 0.2
 """Factor of the learning rate for weights that are trained already: 0.02, at which EAS trains its
@@ -41,11 +44,12 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     """File of the weights to begin with; None: fresh ones."""
     skip_broken: bool = False
     """Leave out images that can't be read."""
-    flip: bool = True
+    flip: bool | None = None
+    """None: colour images are mirrored, grey ones are not."""
     auxiliary: float = 0.0
     drop_path: float = 0.0
     seed: int = 0
-    threads: int = 1
+    compute: Compute = CPU
 
 
 def train_network(
@@ -76,12 +80,16 @@ def train_network(
     job = TrainingJob(
         architecture=architecture,
         data=spec.data,
-        plan=_plan(spec, folder, len(dataset.train.labels), architecture, log),
+        plan=_plan(spec, folder, dataset, architecture, log),
         initial="" if spec.weights is None else os.path.abspath(spec.weights),
         seed=spec.seed,
-        threads=spec.threads,
+        compute=spec.compute,
     )
-    images = as_data(dataset.train, dataset), as_data(dataset.valid, dataset)
+    spec.compute.start()
+    images = (
+        as_data(dataset.train, dataset, spec.compute),
+        as_data(dataset.valid, dataset, spec.compute),
+    )
     return run_job(
         job, folder, images=images, on_epoch=on_epoch, epochs_context=together(TrainTask(job))
     )
@@ -110,11 +118,13 @@ def _load(spec: TrainSpec, options: ReadingOptions) -> tuple[Architecture, Datas
 def _plan(
     spec: TrainSpec,
     folder: Path,
-    images: int,
+    dataset: Dataset,
     architecture: Architecture,
     log: Callable[[str], None],
 ) -> TrainingPlan:
-    plan = plans(EFFORTS["quick"], images, architecture.macs, spec.flip)[1]
+    images = len(dataset.train.labels)
+    augmentation = default_augmentation(dataset.input_shape, images, spec.flip)
+    plan = plans(EFFORTS["quick"], images, architecture.macs, augmentation)[1]
     batch_size = spec.batch_size or resolve_batch_size(
         folder / "batch_size.json",
         plan.batch_size,
@@ -123,8 +133,7 @@ def _plan(
         "; --batch-size sets another",
     )
     plan = msgspec.structs.replace(
-        plan,
-        epochs=spec.epochs or plan.epochs,
+        one_cycle_plan(plan, spec.epochs or plan.epochs),
         batch_size=batch_size,
         peak_learning_rate=scaled_learning_rate(batch_size),
         auxiliary=spec.auxiliary,

@@ -28,7 +28,8 @@ from hwnas.export.verification.images import Verification
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import untrained
-from hwnas.training.loop import TrainingPlan, train
+from hwnas.training.loop import train
+from hwnas.training.plan import TrainingPlan
 from tests.support.tiny import tiny_data
 
 BLOCKS = (

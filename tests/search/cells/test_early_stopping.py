@@ -11,7 +11,6 @@ import torch.nn.functional as F
 
 from hwnas.search.cells.darts import Darts
 from hwnas.search.cells.early_stopping import LAG_EPOCHS, EigenStop
-from hwnas.search.freezing import frozen
 from hwnas.search.log import read_log
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
@@ -73,7 +72,7 @@ def test_the_eigenvalue_is_that_of_the_whole_hessian() -> None:
             strategy._run(weights, [strategy.alpha[0].detach(), flat.view(shape)], images), labels
         )
 
-    with frozen(strategy.supernet):
+    with strategy.weights.frozen():
         # one cell, a reduction: the normal alpha has no part in the loss
         hessian = torch.autograd.functional.hessian(loss, strategy.alpha[1].detach().flatten())
     assert isinstance(hessian, torch.Tensor)

@@ -26,7 +26,7 @@ from hwnas.spaces.grown.steps import (
     wider_step,
 )
 from hwnas.spaces.mobile.space import mobile_space
-from hwnas.training.loader import seeded
+from hwnas.training.seeds import seeded
 from tests.support.grown import small_space
 
 SPACE = small_space()

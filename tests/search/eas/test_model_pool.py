@@ -17,7 +17,7 @@ from hwnas.search.eas import worker_pool
 from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest, best_member
 from hwnas.search.eas.worker_pool import OUTPUTS, RayWorkers, workers_at
 from hwnas.training import pool as process_pool
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.plan import TrainingPlan
 from hwnas.training.pool import ProcessPool
 from tests.support.eas_search import SPACE, TRAIN, VALID, FakeRay, InProcess
 

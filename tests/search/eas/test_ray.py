@@ -22,7 +22,7 @@ from hwnas.nn.build import build
 from hwnas.nn.growth.transforms import net_of
 from hwnas.search.eas.model_pool import ModelPool, TrainRequest
 from hwnas.search.eas.worker_pool import OUTPUTS, Workers, workers_at
-from hwnas.training.loop import TrainingPlan
+from hwnas.training.plan import TrainingPlan
 from hwnas.training.pool import ProcessPool
 from tests.support.grown import small_space
 from tests.support.tiny import tiny_data

@@ -25,9 +25,9 @@ from hwnas.search.plan import SearchPlan
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
-from hwnas.training.loader import seeded
-from hwnas.training.loop import accuracy
+from hwnas.training.evaluation import accuracy
 from hwnas.training.pool import Outcome
+from hwnas.training.seeds import seeded
 from tests.support.eas_search import (
     MACS_PER_MS,
     PLAN,

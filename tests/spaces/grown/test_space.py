@@ -30,7 +30,7 @@ from hwnas.spaces.grown.chain import (
 )
 from hwnas.spaces.grown.densenet import GROWTHS, densenet
 from hwnas.spaces.grown.space import GrownSpace, Layer
-from hwnas.training.loader import seeded
+from hwnas.training.seeds import seeded
 from tests.support.paths import SHARED_DATA
 
 CIFAR = (3, 32, 32)

@@ -46,13 +46,14 @@ def test_a_training_in_little_memory_prints_its_batch_size_and_keeps_it_when_res
 ) -> None:
     write_json(tmp_path / "network.json", NETWORK)
     data = tiny_data(96)
-    images, labels = data.images.numpy().transpose(0, 2, 3, 1), data.labels.numpy()
+    pixels, labels = (part.numpy() for part in data.tensors()[:2])
+    images = pixels.transpose(0, 2, 3, 1)
     np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     spec = TrainSpec(
         architecture=str(tmp_path / "network.json"), data=str(tmp_path / "images.npz"), epochs=2
     )
     free = 5 * image_bytes(NETWORK) / MEMORY_SHARE
-    monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: free)
     lines: list[str] = []
 
     def cut_off(line: EpochLog) -> None:
@@ -79,7 +80,7 @@ def test_a_run_in_little_memory_searches_and_trains_in_smaller_batches_when_resu
     resources = Resources(console := RecordingConsole())
     default = image_bytes(PHONE_SPACE.architecture(PHONE_SPACE.default))
     free = 20 * cores() * default / MEMORY_SHARE
-    monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: free)
     with open_run(spec, tmp_path / "run", resources, False) as run:
         pass
     [line] = [line for line in console.lines if line.startswith("batches of")]

@@ -23,8 +23,10 @@ from hwnas.architecture.ops import Block
 from hwnas.data.datasets import Dataset, normalise
 from hwnas.nn.build import build, untrained
 from hwnas.spaces.mobile.space import mobile_space
+from hwnas.training.evaluation import RECALIBRATION_IMAGES, recalibrate
 from hwnas.training.loader import as_data
-from hwnas.training.loop import RECALIBRATION_IMAGES, EpochLog, TrainingPlan, recalibrate, train
+from hwnas.training.loop import EpochLog, train
+from hwnas.training.plan import TrainingPlan
 
 CALIBRATION_IMAGES = 256
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hwnas.nn.depthwise import depthwise_conv2d
-from hwnas.training.loop import keep_freed_memory
+from hwnas.training.compute import keep_freed_memory
 from tools.lib.results import command, results_folder, table, write_results
 
 LAYERS = (

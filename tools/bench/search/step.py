@@ -28,8 +28,8 @@ from hwnas.search.cells.ista.one_stage import IstaOneStage
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import CellSpace, cell_space
+from hwnas.training.compute import keep_freed_memory
 from hwnas.training.loader import Batch
-from hwnas.training.loop import keep_freed_memory
 from tools.bench.search.memory import (
     PLAIN,
     activation_bytes,

@@ -16,15 +16,10 @@ from hwnas.devices.runner import Subject, open_runner
 from hwnas.files import write_json
 from hwnas.nn.build import build
 from hwnas.profiling.bench import compile_untrained
-from hwnas.training.loader import derived_seed
-from hwnas.training.loop import (
-    RECALIBRATION_IMAGES,
-    TrainingPlan,
-    accuracy,
-    recalibrate,
-    scaled_learning_rate,
-    train,
-)
+from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrate
+from hwnas.training.loop import train
+from hwnas.training.plan import TrainingPlan, scaled_learning_rate
+from hwnas.training.seeds import derived_seed
 from tools.evaluate.cells.problem import Problem
 
 TARGETS = ("host-cpu", "host-cpu-litert")

@@ -18,7 +18,7 @@ from scipy.stats import kendalltau
 
 from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.files import write_json
-from hwnas.training.loop import keep_freed_memory
+from hwnas.training.compute import keep_freed_memory
 from tools.evaluate.cells.children import TARGETS, Child, measure_ms, train_child
 from tools.evaluate.cells.problem import (
     METHODS,

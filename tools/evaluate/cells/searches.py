@@ -17,8 +17,8 @@ from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.registry import load_strategy
 from hwnas.search.strategy import SearchContext
-from hwnas.training.loader import derived_seed, seeded
-from hwnas.training.loop import RECALIBRATION_IMAGES, accuracy, recalibrate
+from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrate
+from hwnas.training.seeds import derived_seed, seeded
 from tools.evaluate.cells.problem import Problem, ranked_architectures
 
 WARM_UP_SHARE = 0.4
@@ -137,8 +137,8 @@ def _plan(problem: Problem, method: str, folder: Path) -> SearchPlan:
 
 def _step_s(problem: Problem, method: str) -> float:
     """Return the mean processor time of a weight step with its share of architecture steps."""
-    strategy, rows = _start_strategy(problem, method, 0), slice(problem.size.batch_size)
-    batch = problem.train.normalise(problem.train.images[rows]), problem.train.labels[rows]
+    strategy = _start_strategy(problem, method, 0)
+    batch = next(problem.train.in_order(problem.size.batch_size))
     share = 0.5 * (1 - WARM_UP_SHARE)  # an architecture step to two weight steps, after the warm-up
     strategy.weight_step(batch, 0.01)
     if method != "random":

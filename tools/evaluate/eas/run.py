@@ -40,8 +40,10 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.find import find_space
 from hwnas.spaces.grown.space import GrownSpace, Layers
 from hwnas.spaces.grown.steps import apply_step
-from hwnas.training.loader import Data, as_data, seeded
-from hwnas.training.loop import EpochLog, accuracy, recalibrate, train
+from hwnas.training.evaluation import accuracy, recalibrate
+from hwnas.training.loader import Data, as_data
+from hwnas.training.loop import EpochLog, train
+from hwnas.training.seeds import seeded
 from tools.lib.options import json_option, seeds_option, work_option
 from tools.lib.results import table_of, write_part
 
@@ -239,7 +241,7 @@ def _curves(data: str, name: str, images: int, epochs: int, seed: int) -> Curves
     default = space.architecture(space.default).macs
     steps = growth_steps(space, layers, macs, 0.9 * default, default, Random(seed))
     net = net_of(space.blocks(layers), start)
-    statistics = train_images.normalise(train_images.images[:256])
+    statistics = next(train_images.in_order(256))[0]
     grown = grown_net(space, layers, net, steps, statistics, seeded(seed, "grown"))
     for step in steps:
         layers = apply_step(space, layers, step)

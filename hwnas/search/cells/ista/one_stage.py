@@ -15,7 +15,6 @@ from typing import Self
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor
 
 from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
@@ -25,13 +24,15 @@ from hwnas.nn.cells.supernet import CellSupernet, MixedEdge
 from hwnas.nn.network import WiredNetwork
 from hwnas.search.cells.ista.sparse_recovery import Array
 from hwnas.search.cells.ista.two_stage import Ista
-from hwnas.search.cells.training import active_ops, cell_supernet, check_cells
-from hwnas.search.log import StepLog
+from hwnas.search.cells.training import cell_supernet, check_cells
+from hwnas.search.log import SearchMetrics
 from hwnas.search.path_training import State
-from hwnas.search.strategy import SearchContext
+from hwnas.search.strategy import SearchContext, StepResult
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.compute import CPU, Compute
+from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.loader import Batch
 
 NAME = "ista-one-stage"
@@ -52,13 +53,14 @@ class IstaOneStage(Ista):
         generator: torch.Generator,
         arch_learning_rate: float = 3e-4,
         tolerance: float = SETTLED_CHANGE,
+        compute: Compute = CPU,
     ) -> None:
         """``supernet`` has the batch norms of the final network (``affine``)."""
         self.settled = [False] * len(self._nodes(supernet))
         self.tolerance = tolerance
         self.searching = False
         """Whether ``b`` was trained since the last recovery."""
-        super().__init__(supernet, costs, budget_ms, generator, arch_learning_rate)
+        super().__init__(supernet, costs, budget_ms, generator, arch_learning_rate, compute=compute)
         self._set_trained()
 
     @staticmethod
@@ -78,6 +80,7 @@ class IstaOneStage(Ista):
             context.budget_ms,
             context.generator,
             ARCH_RATE * context.arch_learning_rate,
+            compute=context.compute,
         )
 
     def begin_epoch(self, warm_up: bool) -> None:
@@ -92,19 +95,29 @@ class IstaOneStage(Ista):
         self._set_trained()
         self.searching = not warm_up
 
-    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepResult:
         """Train the weights and, after the warm-up, ``b``, with one loss."""
+        scale = self.weights.scaler.get_scale()
         gates = self.gates()
         if not self.searching:
             gates = gates[0].detach(), gates[1].detach()
-        active = active_ops(gates)
+        inputs = self._selected(gates)
         self.arch_optimizer.zero_grad()
         loss, logits = self.weights.step(
-            batch, lambda images: self.supernet(images, *gates, active), learning_rate
+            batch, lambda images: self.supernet(images, *inputs), learning_rate
         )
         if self.searching:
+            self._arch_step(scale)
+        return StepResult(loss, batch_accuracy(logits, batch[1]))
+
+    def _arch_step(self, scale: float) -> None:
+        """Train ``b`` by the gradient of the weights' loss, which was multiplied by ``scale``; a
+        gradient that was too large for fp16 changes nothing."""
+        grads = [b.grad for b in self.b if b.grad is not None]
+        if all(bool(grad.isfinite().all()) for grad in grads):
+            for grad in grads:
+                grad /= scale
             self.arch_optimizer.step()
-        return self._log(loss, logits, batch[1])
 
     def architecture_step(self, batch: Batch) -> None:
         """`weight_step` trains ``b`` too: there is one level only."""
@@ -112,7 +125,8 @@ class IstaOneStage(Ista):
     @torch.no_grad()
     def network(self, genotype: Genotype) -> WiredNetwork:
         """Return the network of a genotype; gates that were not trained are 1."""
-        return absorb_gates(self.supernet, genotype, *self.gates())
+        normal, reduction = map(self.weights.compute.put, self.gates())
+        return absorb_gates(self.supernet, genotype, normal, reduction)
 
     def inherits(self, genotype: Genotype) -> bool:
         """Whether the network is the selected one; other pairs were not trained together."""
@@ -121,16 +135,13 @@ class IstaOneStage(Ista):
     def state_dict(self) -> State:
         state = super().state_dict()
         state["settled"] = torch.tensor(self.settled, dtype=torch.int64)
-        state["choices"] = torch.tensor(self.choices)
         state["searching"] = torch.tensor(int(self.searching))
-        return state | {f"z.{n}": torch.from_numpy(z) for n, z in enumerate(self.z)}
+        return state
 
     def load_state_dict(self, state: State) -> None:
         super().load_state_dict(state)
         self.settled = [bool(flag) for flag in state["settled"]]
         self.searching = bool(state["searching"])
-        self.z = [state[f"z.{number}"].numpy() for number in range(len(self.z))]
-        self._select(tuple(state["choices"].tolist()))
         self._set_trained()
 
     def _select_strongest(self) -> None:
@@ -173,6 +184,5 @@ class IstaOneStage(Ista):
                         for op in edge.ops.values():
                             last_norm(op).requires_grad_(settled)
 
-    def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
-        log = super()._log(loss, logits, labels)
-        return msgspec.structs.replace(log, live_nodes=self.settled.count(False))
+    def metrics(self) -> SearchMetrics:
+        return msgspec.structs.replace(super().metrics(), live_nodes=self.settled.count(False))

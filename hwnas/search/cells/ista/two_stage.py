@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
-from hwnas.nn.cells.supernet import CellPath, CellSupernet
+from hwnas.nn.cells.supernet import CellPath, CellSupernet, Mask
 from hwnas.search.cells.costs import joint_choices
 from hwnas.search.cells.ista.sparse_recovery import (
     Array,
@@ -42,17 +42,17 @@ from hwnas.search.cells.training import (
     skips,
     window_genotypes,
 )
-from hwnas.search.freezing import frozen
 from hwnas.search.knapsack import window_knapsack
-from hwnas.search.log import StepLog
+from hwnas.search.log import SearchMetrics
 from hwnas.search.path_training import State, load_adam, save_adam
-from hwnas.search.strategy import NoOptions, SearchContext, StrategyTraits
+from hwnas.search.strategy import NoOptions, SearchContext, StepResult, StrategyTraits
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS
 from hwnas.spaces.cells.space import EDGES_PER_NODE
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.compute import CPU, Compute, full_precision
+from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.loader import Batch
-from hwnas.training.loop import batch_accuracy
 
 ARCH_RATE = 0.6
 """Learning rate of ``b`` relative to ProxylessNAS: 6e-4 / 1e-3 in the papers."""
@@ -84,13 +84,14 @@ class Ista:
         cost_weight: float = 1.0,
         matrix: MatrixKind = "gauss_unit",
         measurements: int | None = None,
+        compute: Compute = CPU,
     ) -> None:
         """The penalty of a candidate is ``penalty * (1 + cost_weight * ms / ms of the slowest)``.
 
         Raises `UsageError` for more ``measurements`` than a node has candidates. The default is
         `MEASUREMENTS`, or fewer where there are fewer candidates.
         """
-        self.weights = CellTraining(supernet)
+        self.weights = CellTraining(supernet, compute)
         self.generator = generator
         self.penalty, self.cost_weight = penalty, cost_weight
         rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
@@ -123,6 +124,7 @@ class Ista:
             context.budget_ms,
             context.generator,
             ARCH_RATE * context.arch_learning_rate,
+            compute=context.compute,
         )
 
     @property
@@ -186,25 +188,35 @@ class Ista:
             kinds.append(rows.view(-1, ops).to(torch.float32))
         return kinds[0], kinds[1]
 
-    def weight_step(self, batch: Batch, learning_rate: float) -> StepLog:
-        normal, reduction = (gates.detach() for gates in self.gates())
-        active = active_ops((normal, reduction))
+    def weight_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        with torch.no_grad():
+            inputs = self._selected(self.gates())
         loss, logits = self.weights.step(
-            batch, lambda images: self.supernet(images, normal, reduction, active), learning_rate
+            batch, lambda images: self.supernet(images, *inputs), learning_rate
         )
-        return self._log(loss, logits, batch[1])
+        return StepResult(loss, batch_accuracy(logits, batch[1]))
 
-    def architecture_step(self, batch: Batch) -> StepLog | None:
+    def architecture_step(self, batch: Batch) -> StepResult | None:
         images, labels = batch
+        compute, scaler = self.weights.compute, self.weights.scaler
         self.supernet.train()
-        with frozen(self.supernet):
-            gates = self.gates()
-            logits = self.supernet(images, *gates, active_ops(gates))
-            loss = F.cross_entropy(logits, labels)
+        with self.weights.frozen():
+            inputs = self._selected(self.gates())
+            with compute.autocast():
+                logits = self.supernet(images, *inputs)
+            loss = F.cross_entropy(full_precision(logits), labels)
             self.arch_optimizer.zero_grad()
-            loss.backward()
-        self.arch_optimizer.step()
-        return self._log(loss.detach(), logits.detach(), labels)
+            scaler.scale(loss).backward()
+        scaler.unscale_(self.arch_optimizer)
+        scaler.step(self.arch_optimizer)
+        scaler.update()
+        return StepResult(loss.detach(), batch_accuracy(logits, labels))
+
+    def _selected(self, gates: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, tuple[Mask, Mask]]:
+        """Return gates and masks of the operations to run as the search net takes them, the gates
+        moved to its device once for a step."""
+        put = self.weights.compute.put
+        return put(gates[0]), put(gates[1]), active_ops(gates)
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         rows: list[list[float]] = []
@@ -233,7 +245,9 @@ class Ista:
             state[f"matrix.{number}"] = torch.from_numpy(a)
             state[f"b.{number}"] = b.detach()
             state |= save_adam(self.arch_optimizer, b, f"adam.{number}")
-        return state
+        # the selection of an epoch is that of its start, when b was another
+        state["choices"] = torch.tensor(self.choices)
+        return state | {f"z.{number}": torch.from_numpy(z) for number, z in enumerate(self.z)}
 
     def load_state_dict(self, state: State) -> None:
         self.weights.load_state_dict(state)
@@ -241,18 +255,17 @@ class Ista:
             self.matrices[number] = state[f"matrix.{number}"].numpy()
             b.data.copy_(state[f"b.{number}"])
             load_adam(self.arch_optimizer, b, f"adam.{number}", state)
-        self._select_strongest()
+        self.z = [state[f"z.{number}"].numpy() for number in range(len(self.b))]
+        self._select(tuple(state["choices"].tolist()))
 
     @staticmethod
     def _nodes(supernet: CellSupernet) -> list[int]:
         return list(range(supernet.space.nodes)) * 2
 
-    def _log(self, loss: Tensor, logits: Tensor, labels: Tensor) -> StepLog:
+    def metrics(self) -> SearchMetrics:
         space = self.supernet.space
         normal, reduction = skips(space.cells(Genotype(space.name, self.choices)))
-        return StepLog(
-            loss=loss.item(),
-            accuracy=batch_accuracy(logits, labels),
+        return SearchMetrics(
             expected_ms=self.costs.network_ms(self.choices),
             skips=normal,
             reduction_skips=reduction,

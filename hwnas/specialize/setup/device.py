@@ -1,0 +1,43 @@
+"""The device that trains: settled once for a run, and the same when the run is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from hwnas.errors import UsageError
+from hwnas.files import read_json, write_json
+from hwnas.specialize.spec import RunSpec
+from hwnas.training.compute import Compute, resolve_compute
+
+
+def settle_compute(spec: RunSpec, folder: Path | None) -> Compute:
+    """Return the device, precision and threads of a run, stored in its ``folder``.
+
+    A resumed run keeps its own, unless the specification names another device. Raises `UsageError`
+    where that device is not here.
+    """
+    threads = spec.threads or 1
+    file = None if folder is None else folder / "compute.json"
+    if file is None or not file.exists():
+        compute = resolve_compute(spec.device, spec.amp, threads)
+    else:
+        stored = read_json(file, Compute)
+        if spec.device != "auto":
+            stored = resolve_compute(spec.device, spec.amp, stored.threads)
+        compute = _checked(stored, folder)
+    if file is not None:
+        write_json(file, compute)
+    return compute
+
+
+def _checked(stored: Compute, folder: Path | None) -> Compute:
+    try:
+        here = resolve_compute(stored.device, stored.amp, stored.threads)
+    except UsageError as error:
+        raise UsageError(
+            f"{folder}: the run was started on {stored.device} ({error}); name the device that "
+            "continues it with --device"
+        ) from None
+    return msgspec.structs.replace(here, threads=stored.threads)

@@ -1,0 +1,140 @@
+"""Batches of training images; each is a function of the seed, its epoch and its number.
+
+So the number of workers and ranks, and the place of the images (in the memory of the device or the
+host, in a memory-mapped file, in image files) change nothing but rounding, and a training can
+continue at any step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from itertools import count
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hwnas.data.stored import StoredImages
+from hwnas.training.augment import (
+    Augmentation,
+    Draws,
+    crop_boxes,
+    cut_out,
+    draw,
+    mirrored,
+    mix,
+    moved,
+    recoloured,
+)
+from hwnas.training.distributed import ranks, shard
+from hwnas.training.loader import Batch, Data, ReadAhead, channels_last, chunks
+from hwnas.training.seeds import seeded
+
+
+class _Part(NamedTuple):
+    """This rank's images of a batch: rows of the data, and what is drawn for them."""
+
+    rows: Tensor
+    draws: Draws
+
+
+class Batches:
+    """The augmented batches of a training: this rank's equal part of each.
+
+    An epoch is one shuffled pass; an incomplete last batch is dropped.
+    """
+
+    def __init__(self, data: Data, batch_size: int, augmentation: Augmentation, seed: int) -> None:
+        """Raises `UsageError` where a batch can't be split into equal parts for the ranks."""
+        self.data, self.augmentation, self.seed = data, augmentation, seed
+        images = len(data.labels)
+        self.batch_size = batch_size if batch_size <= images else images - images % ranks()
+        self.shard = shard(self.batch_size)
+        self.waited_s = 0.0
+        """Time in which the training waited for images."""
+        self._order = (-1, torch.empty(0))
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return max(1, len(self.data.labels) // self.batch_size)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step, counted from the first epoch's first."""
+        part = self._part(step)
+        images = self.data.images
+        if isinstance(images, Tensor):
+            return self._made(self.data.read(part.rows), part)
+        return self._made(torch.cat([job() for job in self._jobs(images, part)]), part)
+
+    def from_step(self, first: int) -> Generator[Batch]:
+        """Yield the batches of ``first`` and all later steps, without end."""
+        batches = self._read_ahead(first) if self._reads_ahead else map(self.batch, count(first))
+        while True:
+            start = time.perf_counter()
+            batch = next(batches)
+            self.waited_s += time.perf_counter() - start
+            yield batch
+
+    @property
+    def _reads_ahead(self) -> bool:
+        """Whether images must be read or copied to a device before they can be used."""
+        return not isinstance(self.data.images, Tensor) or (
+            self.data.images.device.type != self.data.compute.kind
+        )
+
+    def _read_ahead(self, first: int) -> Iterator[Batch]:
+        images, waiting = self.data.images, deque[_Part]()
+
+        def jobs() -> Iterator[list[Callable[[], Tensor]]]:
+            for part in map(self._part, count(first)):
+                waiting.append(part)
+                if isinstance(images, Tensor):
+                    yield [partial(self.data.read, part.rows)]
+                else:
+                    yield self._jobs(images, part)
+
+        with ReadAhead() as reader:
+            for read in reader.results(jobs()):
+                yield self._made(torch.cat(read), waiting.popleft())
+
+    def _part(self, step: int) -> _Part:
+        epoch, number = divmod(step, self.steps)
+        if self._order[0] != epoch:
+            generator = seeded(self.seed, "order", epoch)
+            order = torch.randperm(len(self.data.labels), generator=generator)
+            self._order = (epoch, order)
+        rows = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
+        draws = draw(self.augmentation, self.batch_size, self.seed, epoch, number)
+        return _Part(rows[self.shard], draws.part(self.shard))
+
+    def _jobs(self, images: StoredImages, part: _Part) -> list[Callable[[], Tensor]]:
+        """Return what threads do to read a batch, cropped where crops are drawn."""
+        if self.augmentation.min_crop_area <= 0:
+            return [partial(self.data.read, rows) for rows in chunks(part.rows)]
+        boxes = crop_boxes(self.augmentation, part.draws, images.sizes[part.rows.numpy()])
+        pairs = zip(chunks(part.rows), chunks(torch.from_numpy(boxes)), strict=True)
+        return [partial(_crops, images, rows, chunk) for rows, chunk in pairs]
+
+    def _made(self, images: Tensor, part: _Part) -> Batch:
+        """Return the batch of images ``[n, C, H, W]`` that were read."""
+        data, augmentation, draws = self.data, self.augmentation, part.draws
+        if data.compute.kind == "cuda" and images.device.type == "cpu":
+            images = images.pin_memory()
+        images, labels = data.compute.put(images), data.compute.put(data.labels[part.rows])
+        if augmentation.min_crop_area > 0 and not isinstance(data.images, Tensor):
+            images = mirrored(images, augmentation, draws)
+        else:
+            images = moved(images, augmentation, draws)
+        images = recoloured(images, augmentation, draws)
+        images = cut_out(data.normalise(images), augmentation, draws)
+        if augmentation.mixes:
+            return mix(images, labels, draws, data.classes)
+        return images, labels
+
+
+def _crops(images: StoredImages, rows: Tensor, boxes: Tensor) -> Tensor:
+    return channels_last(images.crops(rows.numpy(), boxes.numpy()))
