@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 @option(
     "--skip-broken", group="Training", is_flag=True, help="Leave out images that can't be read."
 )
+@option(
     "--flip/--no-flip",
     group="Training",
     default=None,

@@ -327,7 +327,9 @@ def check_resumed(folder: Path, before: RunSpec, now: RunSpec) -> None:
         if option.field == "strategy_options" and _same_result(now.strategy, old, new):
             continue
         old_words, new_words = (
-            f"no {option.flag}" if value in ((), "", {}) else " ".join(option.words(value))
+            f"no {option.flag.partition('/')[0]}"
+            if value in (None, (), "", {})
+            else " ".join(option.words(value))
             for value in (old, new)
         )
         raise UsageError(

@@ -17,7 +17,7 @@ from hwnas.errors import UsageError
 from hwnas.files import append_line, lock_folder, read_lines, write_atomic, write_json
 from hwnas.measurement.measurement import Measurement, local_time
 from hwnas.specialize.options import check_resumed, command_line
-from hwnas.specialize.spec import RunSpec, read_spec
+from hwnas.specialize.spec import RunSpec, encode_spec, read_spec
 
 PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "ai-edge-litert")
 
@@ -62,7 +62,7 @@ class RunFolder:
                 check_resumed(path, read_spec(path), spec)
             else:
                 write_json(path / "manifest.json", manifest(spec))
-                write_atomic(path / "config.toml", msgspec.toml.encode(spec))
+                write_atomic(path / "config.toml", encode_spec(spec))
             return cls(path, spec, lock.pop_all())
 
     def close(self) -> None:

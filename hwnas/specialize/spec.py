@@ -123,6 +123,12 @@ def check_types(spec: RunSpec) -> RunSpec:
         raise UsageError(f"the run's specification: {error}") from None
 
 
+def encode_spec(spec: RunSpec) -> bytes:
+    """Return the TOML that `read_spec` reads; a field of ``None`` is left out."""
+    fields = msgspec.to_builtins(spec).items()
+    return msgspec.toml.encode({name: value for name, value in fields if value is not None})
+
+
 def read_spec(folder: Path) -> RunSpec:
     """Read the specification of the run in ``folder``."""
     path = folder / "config.toml"

@@ -286,7 +286,8 @@ class _Training:
         weights."""
         check_finite(self.network.state_dict(), f"the last step of epoch {epoch + 1}")
         if checkpoint is not None:
-            place = Place(self.step // self.batches.steps, self.step, tuple(self.sums))
+            loss, accuracy, steps = self.sums
+            place = Place(self.step // self.batches.steps, self.step, (loss, accuracy, steps))
             notes = {"place": msgspec.json.encode(place).decode()}
             save_checkpoint(checkpoint, self._state(), notes)
 

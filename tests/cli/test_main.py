@@ -254,7 +254,7 @@ def test_a_dry_run_gives_the_published_range_of_the_pixel_1(phone: list[str], ca
         (["--seed", "1"], "--seed 0, not --seed 1"),
         (["--budget", "5ms"], "no --budget, not --budget 5ms"),
         (["--target", "pixel1"], "--target simulated-phone, not --target pixel1"),
-        (["--no-flip"], "--flip, not --no-flip"),
+        (["--no-flip"], "no --flip, not --no-flip"),
         (["--separate-weights"], "--share-weights, not --separate-weights"),
     ],
 )
