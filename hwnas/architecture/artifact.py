@@ -21,6 +21,10 @@ class Parity(msgspec.Struct, frozen=True):
     accuracy_artifact: float
     label_agreement: float | None = None
     """Share of images that both assign to the same class; ``None`` if it was not counted."""
+    top5_artifact: float | None = None
+    """Top-5 of the file; ``None`` for fewer than 20 classes or without labels."""
+    balanced_artifact: float | None = None
+    """Mean over classes of the file's accuracy; ``None`` where they have as many images."""
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -150,6 +150,10 @@ def train(
             return
         result = train_network(spec, out, resume=resume, on_epoch=_print_epoch, log=_print)
     click.echo(f"validation accuracy {result.validation_accuracy:.2%}")
+    if result.top5_accuracy is not None:
+        click.echo(f"top-5 accuracy {result.top5_accuracy:.2%}")
+    if result.balanced_accuracy is not None:
+        click.echo(f"mean accuracy of the classes {result.balanced_accuracy:.2%}")
     click.echo(f"{out / 'network.safetensors'}")
 
 

@@ -33,6 +33,10 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     ci95: tuple[float, float] | None = None
     """Wilson interval of `shown`."""
     validation: float | None = None
+    top5: float | None = None
+    """Top-5 accuracy of `shown`, for 20 classes and more."""
+    balanced: float | None = None
+    """Mean over classes of `shown`, where one has at least 1.5 times the images of another."""
 
     @classmethod
     def with_interval(
@@ -42,6 +46,8 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
         torch: float,
         artifact: float | None,
         validation: float | None = None,
+        top5: float | None = None,
+        balanced: float | None = None,
     ) -> Self:
         """Return accuracies with the interval of the delivered file's."""
         return cls(
@@ -50,6 +56,8 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
             artifact=artifact,
             ci95=wilson_interval(torch if artifact is None else artifact, test_images),
             validation=validation,
+            top5=top5,
+            balanced=balanced,
         )
 
     @property

@@ -87,7 +87,12 @@ def accuracy_sentence(result: Result) -> str:
         "the delivered file" if accuracy.artifact is not None else "PyTorch; the file was not run"
     )
     images = f"{accuracy.test_images} test images"
-    return f"accuracy {percent(accuracy.shown)}{bounds} on {images} ({which})"
+    others = ""
+    if accuracy.top5 is not None:
+        others += f", top-5 {percent(accuracy.top5)}"
+    if accuracy.balanced is not None:
+        others += f", mean over classes {percent(accuracy.balanced)}"
+    return f"accuracy {percent(accuracy.shown)}{bounds}{others} on {images} ({which})"
 
 
 def _validation(row: CandidateRow) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
+from hwnas.measurement.classification import TOP5_CLASSES, balanced_accuracy
 from hwnas.training.loader import Data
 
 RECALIBRATION_IMAGES = 2048
@@ -30,6 +32,36 @@ def accuracy(network: nn.Module, data: Data) -> float:
             logits = network(images)
         hits.append((logits.argmax(1) == labels).sum())
     return torch.stack(hits).sum().item() / len(data.labels)
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """Accuracies of a network on some images, from 0 to 1."""
+
+    accuracy: float
+    top5_accuracy: float | None = None
+    """Share of images whose label is among the five largest logits; ``None``: few classes."""
+    balanced_accuracy: float | None = None
+    """Mean of the classes' own accuracies; ``None`` where they have about as many images."""
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, data: Data) -> Evaluation:
+    """Return the accuracies of ``network`` on all images of ``data``, in evaluation mode."""
+    network.eval()
+    predicted: list[Tensor] = []
+    top5_hits: list[Tensor] = []
+    for images, labels in data.in_order():
+        with data.compute.autocast():
+            logits = network(images)
+        predicted.append(logits.argmax(1))
+        if logits.shape[1] >= TOP5_CLASSES:
+            top5_hits.append((logits.topk(5, 1).indices == labels[:, None]).any(1))
+    classes = torch.cat(predicted).cpu()
+    return Evaluation(
+        accuracy=(classes == data.labels).double().mean().item(),
+        top5_accuracy=torch.cat(top5_hits).float().mean().item() if top5_hits else None,
+        balanced_accuracy=balanced_accuracy(classes.numpy(), data.labels.numpy()),
+    )
 
 
 @torch.no_grad()

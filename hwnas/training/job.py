@@ -30,7 +30,7 @@ from hwnas.nn.network import Network
 from hwnas.processes import watch_parent
 from hwnas.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from hwnas.training.compute import CPU, Compute
-from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrate
+from hwnas.training.evaluation import RECALIBRATION_IMAGES, evaluate, recalibrate
 from hwnas.training.loader import Data, as_data, read_images
 from hwnas.training.loop import EpochLog, read_place, train
 from hwnas.training.plan import TrainingPlan
@@ -75,6 +75,10 @@ class TrainingResult(msgspec.Struct, frozen=True):
     """Training loss of the last epoch."""
     epochs: int
     seconds: float
+    top5_accuracy: float | None = None
+    """On the validation images; ``None`` for fewer than 20 classes."""
+    balanced_accuracy: float | None = None
+    """Mean over classes, on the validation images; ``None`` where classes are balanced."""
 
 
 def run_job(
@@ -154,12 +158,20 @@ def _run(
         )
     # the running averages of a short training lag behind its weights
     recalibrate(network, train_images.sample(RECALIBRATION_IMAGES, job.seed))
-    valid_accuracy = accuracy(network, valid_images)
+    evaluation = evaluate(network, valid_images)
     digest = job.architecture.digest
     save_checkpoint(folder / "network.safetensors", network.state_dict(), {"architecture": digest})
     last = list(read_lines(log, EpochLog))[-1]
     seconds = time.perf_counter() - start
-    result = TrainingResult(digest, valid_accuracy, last.loss, job.plan.epochs, seconds)
+    result = TrainingResult(
+        digest,
+        evaluation.accuracy,
+        last.loss,
+        job.plan.epochs,
+        seconds,
+        evaluation.top5_accuracy,
+        evaluation.balanced_accuracy,
+    )
     write_json(folder / "result.json", result)
     checkpoint.unlink(missing_ok=True)
     return result

@@ -329,3 +329,15 @@ def test_a_missing_run_is_a_usage_error(tmp_path: Path) -> None:
     assert isinstance(result.exception, InvalidFile)
     assert result.exception.exit_code == 2
     assert "expected a run folder" in str(result.exception)
+
+
+def test_top_5_and_balanced_accuracy_are_shown_where_they_apply() -> None:
+    plain = measured_result()
+    assert plain.accuracy is not None
+    assert "top-5" not in sentences.accuracy_sentence(plain)
+    accuracy = msgspec.structs.replace(plain.accuracy, top5=0.981, balanced=0.612)
+    result = msgspec.structs.replace(plain, accuracy=accuracy)
+    sentence = sentences.accuracy_sentence(result)
+    assert "top-5 98.1 %, mean over classes 61.2 %" in sentence
+    report = msgspec.structs.replace(measured_report(), results=(result,))
+    assert "top-5 98.1 %" in html(report) and "mean over classes 61.2 %" in report.summary()

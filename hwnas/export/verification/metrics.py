@@ -9,6 +9,7 @@ import numpy as np
 
 from hwnas.architecture.artifact import Parity
 from hwnas.errors import ExportError
+from hwnas.measurement.classification import balanced_accuracy, top5_accuracy
 
 Array = np.ndarray[Any, Any]
 
@@ -47,4 +48,8 @@ def parity(outputs: Array, expected: Array, labels: Array | None) -> Parity:
         accuracy_torch=accuracy(expected, truth),
         accuracy_artifact=accuracy(outputs, truth),
         label_agreement=accuracy(outputs, predicted),
+        top5_artifact=None if labels is None else top5_accuracy(outputs, labels),
+        balanced_artifact=(
+            None if labels is None else balanced_accuracy(outputs.argmax(axis=1), labels)
+        ),
     )

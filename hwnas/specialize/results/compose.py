@@ -130,6 +130,8 @@ def _accuracy(run: RunContext, delivered: DeliveryResult) -> Accuracy | None:
         torch=parity.accuracy_torch,
         artifact=parity.accuracy_artifact,
         validation=delivered.chosen.result.validation_accuracy,
+        top5=parity.top5_artifact,
+        balanced=parity.balanced_artifact,
     )
 
 

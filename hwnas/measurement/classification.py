@@ -1,0 +1,41 @@
+"""Accuracies of a classifier beside the top-1 accuracy, where they say more than that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOP5_CLASSES = 20
+"""Classes from which on the top-5 accuracy is reported; with few, chance alone makes it high."""
+UNBALANCED_RATIO = 1.5
+"""Images of the largest class per image of the smallest from which on classes are unbalanced."""
+
+Labels = NDArray[np.integer[Any]]
+
+
+def top5_accuracy(logits: NDArray[np.floating[Any]], labels: Labels) -> float | None:
+    """Return the share of rows of ``logits [N, classes]`` with the label among the five largest.
+
+    ``None`` for fewer than `TOP5_CLASSES` classes.
+    """
+    classes = logits.shape[1]
+    if classes < TOP5_CLASSES:
+        return None
+    best = np.argpartition(logits, classes - 5, axis=1)[:, classes - 5 :]
+    return float((best == labels[:, None]).any(axis=1).mean())
+
+
+def balanced_accuracy(predicted: Labels, labels: Labels) -> float | None:
+    """Return the mean over classes of the share of a class's images that are classified correctly.
+
+    Classes without images don't count. ``None`` where the classes are balanced
+    (`UNBALANCED_RATIO`), because it is about the accuracy then.
+    """
+    counts = np.bincount(labels)
+    present = counts > 0
+    if counts.max() < UNBALANCED_RATIO * counts[present].min():
+        return None
+    correct = np.bincount(labels, weights=predicted == labels)
+    return float((correct[present] / counts[present]).mean())

@@ -1,0 +1,29 @@
+"""Top-5 and balanced accuracy, on values made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hwnas.measurement.classification import balanced_accuracy, top5_accuracy
+
+
+def test_a_label_counts_as_right_if_it_is_among_the_five_largest_of_twenty() -> None:
+    logits = np.tile(np.arange(20.0), (4, 1))
+    assert top5_accuracy(logits, np.array([19, 15, 14, 0])) == 0.5
+
+
+def test_below_twenty_classes_there_is_no_top_5_accuracy() -> None:
+    assert top5_accuracy(np.zeros((3, 19)), np.zeros(3, int)) is None
+
+
+def test_balanced_accuracy_is_the_mean_of_the_classes_own_accuracies() -> None:
+    labels = np.array([0] * 8 + [2] * 2)  # no image has class 1
+    predicted = np.array([0] * 8 + [2, 0])
+    assert balanced_accuracy(predicted, labels) == pytest.approx((1.0 + 0.5) / 2)
+
+
+@pytest.mark.parametrize(("largest", "reported"), [(14, False), (15, True)])
+def test_it_is_reported_from_a_ratio_of_one_and_a_half_on(largest: int, reported: bool) -> None:
+    labels = np.array([0] * largest + [1] * 10)
+    assert (balanced_accuracy(labels, labels) is not None) == reported
