@@ -74,6 +74,7 @@ def child_plan(plan: SearchPlan, epochs: int) -> TrainingPlan:
         label_smoothing=0.0,
         dropout=0.0,
         augmentation=plan.augmentation,
+        accumulate=plan.accumulate,
     )
 
 

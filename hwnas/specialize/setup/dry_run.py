@@ -10,7 +10,7 @@ import msgspec
 
 from hwnas.search.plan import SearchPlan
 from hwnas.specialize.setup.budget import latency_range
-from hwnas.specialize.setup.plan import work_plans
+from hwnas.specialize.setup.plan import work_plan
 from hwnas.specialize.setup.resolve import ResolvedRun
 from hwnas.specialize.spec import Precision
 from hwnas.training.plan import TrainingPlan
@@ -78,7 +78,7 @@ def plan_report(runs: Iterable[ResolvedRun]) -> PlanReport:
     """Return the plan of all runs of a sweep; data and work are those of the first."""
     first, *_ = runs = list(runs)
     data = first.dataset
-    search, training = work_plans(first.spec, data, first.space, None, first.resources.console)
+    work = work_plan(first.spec, data, first.space, None, first.resources.console)
     return PlanReport(
         results=tuple(map(plan_run, runs)),
         data=PlannedData(
@@ -88,6 +88,6 @@ def plan_report(runs: Iterable[ResolvedRun]) -> PlanReport:
             len(data.test.labels),
             data.input_shape,
         ),
-        search=search,
-        training=training,
+        search=work.search,
+        training=work.training,
     )

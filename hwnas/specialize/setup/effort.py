@@ -15,7 +15,10 @@ REFERENCE_MACS = 5_000_000
 
 
 class Effort(msgspec.Struct, frozen=True):
-    """The work of a run, for networks of `REFERENCE_MACS`."""
+    """The work of a run, for networks of `REFERENCE_MACS`.
+
+    Without passes it is that of a paper, whatever the size of the networks (`work.recipes`).
+    """
 
     warmup_passes: int
     """Images shown to the supernet before architectures are searched."""
@@ -39,14 +42,19 @@ class Effort(msgspec.Struct, frozen=True):
     widens: bool = False
     """Whether there is time to train networks of several times the MACs."""
 
+    @property
+    def is_papers(self) -> bool:
+        """Whether schedules are those of a paper."""
+        return self.training_passes == 0
+
 
 EFFORTS: dict[EffortName, Effort] = {
     # to try it: the whole search, but one network and a short training
     "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0, 20, 8, 2),
     "quick": Effort(16_000, 12_000, 32_000, 0.1, 8, 3, 1, 60, 40, 3),
     "standard": Effort(100_000, 100_000, 150_000, 0.03, 12, 3, 1, 150, 150, 8, True),
-    # ProxylessNAS on ImageNet: 40 + 120 + 300 epochs of 1.23 M images; EAS on CIFAR-10: 20 epochs
-    "full": Effort(49_000_000, 148_000_000, 369_000_000, 0.001, 16, 4, 2, 300, 450, 20, True),
+    # as long as in the papers, see `work.recipes`
+    "full": Effort(0, 0, 0, 0.001, 16, 4, 2, widens=True),
 }
 
 

@@ -7,6 +7,7 @@ from random import Random
 from statistics import fmean
 
 import msgspec
+from msgspec.structs import replace
 
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
@@ -20,51 +21,74 @@ from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
-from hwnas.specialize.setup.effort import EFFORTS, plans
+from hwnas.specialize.setup.effort import EFFORTS, Effort, plans
+from hwnas.specialize.setup.work.recipes import recipe_of, recipe_plans, scaled_training
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.distributed import ranks
 from hwnas.training.plan import TrainingPlan
 
-AUXILIARY_WEIGHT, DROP_PATH = 0.4, 0.2
-"""For cells that are trained for hundreds of epochs: DARTS (arXiv:1806.09055, appendix A.2)."""
 RANDOM_NETWORKS = 64
 """Networks behind the mean number of MACs of a space."""
 
 
-def work_plans(
+class WorkPlan(msgspec.Struct, frozen=True):
+    """How much a run searches and trains."""
+
+    effort: Effort
+    search: SearchPlan
+    training: TrainingPlan
+
+
+def work_plan(
     spec: RunSpec, dataset: Dataset, space: SearchSpace, folder: Path | None, console: Console
-) -> tuple[SearchPlan, TrainingPlan]:
-    """Return the plans of search and training, in batches that fit the memory.
+) -> WorkPlan:
+    """Return the plan of search and training, in batches that fit the memory.
 
     The batch size is stored in ``folder``, so that a resumed run has the same.
     """
     macs = _mean_macs(space)
     step_macs = load_strategy(spec.strategy).traits.step_macs
     search_macs = macs if step_macs is None else step_macs(space)
-    images = len(dataset.train.labels)
-    augmentation = default_augmentation(dataset.input_shape, images, spec.flip)
-    search, training = plans(EFFORTS[spec.effort], images, macs, augmentation, search_macs)
-    if spec.effort == "full" and isinstance(inner := in_float(space), CellSpace):
-        network = inner.architecture(inner.default)
-        deep = network.blocks[auxiliary_place(network)].out_size > POOL_KERNEL_SIZE
-        training = msgspec.structs.replace(
-            training, drop_path=DROP_PATH, auxiliary=AUXILIARY_WEIGHT if deep else 0.0
-        )
+    images, shape = len(dataset.train.labels), dataset.input_shape
+    effort = EFFORTS[spec.effort]
+    if effort.is_papers:
+        recipe = recipe_of(in_float(space), spec.strategy, shape[1])
+        search, training = recipe_plans(recipe, images, shape, spec.flip)
+        effort = replace(effort, arch_learning_rate=recipe.arch_learning_rate)
+        training = replace(training, auxiliary=training.auxiliary * _has_auxiliary_place(space))
+    else:
+        augmentation = default_augmentation(shape, images, spec.flip)
+        search, training = plans(effort, images, macs, augmentation, search_macs)
     # several networks are trained at once; a supernet may compute more than one network
     networks_at_once = max(1 if ranks() > 1 else cores(), search_macs / macs)
+    planned = max(search.batch_size, training.batch_size)
     size = resolve_batch_size(
         None if folder is None else folder / "batch_size.json",
-        search.batch_size,
+        planned,
         networks_at_once * _max_image_bytes(space),
         console.say,
+        "; each step takes several of them, as many images as planned" if effort.is_papers else "",
     )
-    if size == search.batch_size:
-        return search, training
-    rate = training.peak_learning_rate * size / search.batch_size
-    return (
-        msgspec.structs.replace(search, batch_size=size),
-        msgspec.structs.replace(training, batch_size=size, peak_learning_rate=rate),
-    )
+    if effort.is_papers:
+        search = replace(search, accumulate=_parts(search.batch_size, size))
+        training = replace(training, accumulate=_parts(training.batch_size, size))
+    elif size < planned:
+        search, training = replace(search, batch_size=size), scaled_training(training, size)
+    return WorkPlan(effort, search, training)
+
+
+def _parts(batch_size: int, fitting: int) -> int:
+    """Return in how many parts a batch is computed."""
+    return -(-batch_size // fitting)
+
+
+def _has_auxiliary_place(space: SearchSpace) -> bool:
+    """Whether networks of cells have a feature map that is large enough for a second classifier."""
+    inner = in_float(space)
+    if not isinstance(inner, CellSpace):
+        return False
+    network = inner.architecture(inner.default)
+    return network.blocks[auxiliary_place(network)].out_size > POOL_KERNEL_SIZE
 
 
 def _max_image_bytes(space: SearchSpace) -> float:

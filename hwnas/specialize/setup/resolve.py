@@ -26,8 +26,7 @@ from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import checks
 from hwnas.specialize.setup.budget import resolve_budget
 from hwnas.specialize.setup.device import settle_compute
-from hwnas.specialize.setup.effort import EFFORTS
-from hwnas.specialize.setup.plan import work_plans
+from hwnas.specialize.setup.plan import work_plan
 from hwnas.specialize.setup.target import Target, find_target, model_of
 from hwnas.specialize.spec import RunSpec
 
@@ -122,7 +121,7 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
         _check_data(path, run.dataset)
         budget_ms, costs = run.budget_ms(model), model.costs(run.space)
         compute = settle_compute(spec, path)
-        plans = work_plans(spec, run.dataset, run.space, path, console)
+        work = work_plan(spec, run.dataset, run.space, path, console)
         data = run.dataset
         console.say(
             f"{run.target.profile.name}: budget {budget_ms:.4g} ms of {costs.smallest_ms:.4g} to "
@@ -137,9 +136,9 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             space=run.space,
             latency_model=model,
             budget_ms=budget_ms,
-            effort=EFFORTS[spec.effort],
-            search_plan=plans[0],
-            training_plan=plans[1],
+            effort=work.effort,
+            search_plan=work.search,
+            training_plan=work.training,
             compute=compute,
             console=console,
         )

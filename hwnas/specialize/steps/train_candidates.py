@@ -69,10 +69,12 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
 def _job(run: RunContext, candidate: Candidate, folder: Path) -> TrainingJob:
     weights, plan = inherited_weights(run, candidate.architecture), run.training_plan
     inherits = weights.exists()
+    if inherits and not run.effort.is_papers:
+        plan = fine_tuning(plan)
     return TrainingJob(
         architecture=candidate.architecture,
         data=run.spec.data,
-        plan=fine_tuning(plan) if inherits else plan,
+        plan=plan,
         initial=os.path.relpath(weights, folder) if inherits else "",
         seed=run.spec.seed,
         compute=msgspec.structs.replace(run.compute, threads=1),

@@ -1,0 +1,1 @@
+"""The work of a run: schedules of papers, and measured speed."""

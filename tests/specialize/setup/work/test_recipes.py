@@ -1,0 +1,140 @@
+"""The full effort follows papers, in epochs, batches, rates and augmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hwnas.search.registry import load_strategy
+from hwnas.spaces.find import find_space
+from hwnas.spaces.int8 import in_float
+from hwnas.specialize.setup import batch_size
+from hwnas.specialize.setup.batch_size import MEMORY_SHARE, image_bytes
+from hwnas.specialize.setup.effort import EFFORTS
+from hwnas.specialize.setup.resolve import Resources, open_run
+from hwnas.specialize.setup.work.recipes import (
+    CELLS,
+    DARTS,
+    EAS,
+    IMAGENET_IMAGES,
+    PC_DARTS,
+    PROXYLESS_CIFAR,
+    PROXYLESS_IMAGENET,
+    Recipe,
+    recipe_of,
+    recipe_plans,
+)
+from hwnas.specialize.spec import RunSpec
+from hwnas.training.plan import learning_rate
+from tests.support.consoles import RecordingConsole
+from tests.support.sample_run import SPACE, put_phone_table, write_images
+
+PHOTO, SMALL = (3, 224, 224), (3, 32, 32)
+
+
+def test_imagenet_has_the_epochs_batches_and_steps_of_proxylessnas() -> None:
+    search, training = recipe_plans(PROXYLESS_IMAGENET, IMAGENET_IMAGES, PHOTO, None)
+    assert (search.warmup_epochs, search.search_epochs, training.epochs) == (40, 120, 300)
+    assert (search.batch_size, training.batch_size) == (256, 256)
+    steps = IMAGENET_IMAGES // search.batch_size
+    assert (steps, steps // search.weight_steps) == (4809, 961)
+    assert (search.first_arch_epoch, search.last_rate, search.warmup_rise) == (1, 0, 0)
+    assert (search.warmup_learning_rate, search.search_learning_rate) == (0.05, 0.025)
+    assert search.augmentation.min_crop_area == training.augmentation.min_crop_area == 0.08
+    assert (search.augmentation.brightness, search.augmentation.saturation) == (32 / 255, 0.5)
+    assert (search.augmentation.contrast, search.augmentation.hue) == (0, 0)
+    assert (training.weight_decay, training.label_smoothing, training.ema) == (4e-5, 0.1, 0)
+    rates = [learning_rate(training, step, steps) for step in (0, 150 * steps, 300 * steps)]
+    assert rates == pytest.approx([0.05, 0.025, 0.0])
+
+
+def test_more_images_than_in_the_paper_have_fewer_epochs() -> None:
+    search, training = recipe_plans(PROXYLESS_IMAGENET, 10 * IMAGENET_IMAGES, PHOTO, None)
+    assert (search.warmup_epochs, search.search_epochs, training.epochs) == (4, 12, 30)
+    assert recipe_plans(DARTS, 10**9, SMALL, None)[0].warmup_epochs == 0
+
+
+def test_few_images_have_the_epochs_of_the_paper_in_smaller_batches_at_lower_rates() -> None:
+    search, training = recipe_plans(PROXYLESS_IMAGENET, 3000, PHOTO, None)
+    assert (search.warmup_epochs, search.search_epochs, training.epochs) == (40, 120, 300)
+    assert search.batch_size == training.batch_size == 32
+    assert training.peak_learning_rate == pytest.approx(0.05 / 8)
+    assert search.search_learning_rate == pytest.approx(0.025 / 8)
+    assert search.augmentation.min_crop_area == 0.25
+    assert recipe_plans(PROXYLESS_IMAGENET, 80, PHOTO, None)[0].batch_size == 10
+
+
+def test_grey_images_are_neither_mirrored_nor_recoloured_unless_asked() -> None:
+    augmentation = recipe_plans(PROXYLESS_IMAGENET, 3000, (1, 224, 224), None)[1].augmentation
+    assert not (augmentation.colours or augmentation.flip)
+    assert recipe_plans(DARTS, 3000, (1, 28, 28), True)[1].augmentation.flip
+    assert not recipe_plans(DARTS, 3000, SMALL, False)[0].augmentation.flip
+
+
+@pytest.mark.parametrize(
+    ("space", "strategy", "size", "recipe"),
+    [
+        ("mobile", "proxyless", 224, PROXYLESS_IMAGENET),
+        ("mobile", "proxyless", 32, PROXYLESS_CIFAR),
+        ("tree", "proxyless", 32, PROXYLESS_CIFAR),
+        ("cells", "darts", 32, DARTS),
+        ("cells", "pc-darts", 32, PC_DARTS),
+        ("chain", "eas", 32, EAS),
+    ],
+)
+def test_each_space_has_the_recipe_of_its_paper(
+    space: str, strategy: str, size: int, recipe: Recipe
+) -> None:
+    assert recipe_of(in_float(find_space(space, (3, size, size), 10)), strategy, size) is recipe
+
+
+def test_cells_of_any_other_search_are_trained_as_those_of_darts() -> None:
+    recipe = recipe_of(find_space("cells", SMALL, 10), "random", 32)
+    assert recipe.training == DARTS.training
+    assert recipe.search == PROXYLESS_CIFAR.search
+
+
+def test_recipes_of_cells_name_strategies_that_there_are() -> None:
+    for name in CELLS:
+        load_strategy(name)
+
+
+def test_cifar_10_recipes_have_the_figures_of_their_papers() -> None:
+    search, training = recipe_plans(DARTS, 45_000, SMALL, None)
+    assert (search.search_epochs, search.batch_size, search.weight_steps) == (50, 64, 1)
+    assert search.search_learning_rate * search.last_rate == pytest.approx(0.001)
+    assert (training.epochs, training.batch_size, training.clip_norm) == (600, 96, 5)
+    assert (training.peak_learning_rate, training.weight_decay) == (0.025, 3e-4)
+    assert training.decay_all and not training.nesterov
+    assert (training.augmentation.cutout * 32, training.augmentation.shift * 32) == (16, 4)
+    assert (training.auxiliary, training.drop_path) == (0.4, 0.2)
+    search = recipe_plans(PC_DARTS, 45_000, SMALL, None)[0]
+    assert (search.batch_size, search.search_learning_rate, search.first_arch_epoch) == (
+        256,
+        0.1,
+        15,
+    )
+    search, training = recipe_plans(EAS, 45_000, SMALL, None)
+    assert (search.child_epochs, training.epochs, training.peak_learning_rate) == (20, 300, 0.1)
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_computed_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+    put_phone_table()
+    data = write_images(tmp_path / "images.npz")
+    spec = RunSpec(targets=("simulated-phone",), data=str(data), effort="full")
+    largest = image_bytes(SPACE.architecture(SPACE.default))
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: 9 * largest / MEMORY_SHARE)
+    console = RecordingConsole()
+    with open_run(spec, tmp_path / "run", Resources(console), False) as run:
+        pass
+    plan = run.training_plan
+    assert plan.batch_size == run.search_plan.batch_size == 192 // 8
+    assert plan.accumulate == run.search_plan.accumulate > 1
+    assert plan.batch_size / plan.accumulate <= 9
+    assert any("as many images as planned" in line for line in console.lines)
+    assert run.effort.arch_learning_rate == PROXYLESS_CIFAR.arch_learning_rate
+    assert run.effort.trained == EFFORTS["full"].trained
