@@ -127,7 +127,7 @@ def _run(spec: RunSpec, folder: Path, resume: bool, as_json: bool, quiet: bool) 
     from hwnas.specialize.flow import specialize as run
 
     try:
-        with leading() as first:
+        with leading(spec.device) as first:
             if not first:
                 return
             report = run(spec, folder, console(quiet), resume)

@@ -145,7 +145,7 @@ def train(
         seed=seed,
         compute=resolve_compute(device, amp, threads),
     )
-    with leading() as is_rank_0:
+    with leading(spec.compute.device) as is_rank_0:
         if not is_rank_0:
             return
         result = train_network(spec, out, resume=resume, on_epoch=_print_epoch, log=_print)

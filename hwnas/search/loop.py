@@ -21,9 +21,16 @@ from hwnas.training.augment import NO_AUGMENTATION
 from hwnas.training.batches import Batches
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.compute import peak_bytes
-from hwnas.training.distributed import average, broadcast, broadcast_state, ranks, synced_norms
+from hwnas.training.distributed import (
+    average,
+    broadcast,
+    broadcast_state,
+    check_alike,
+    ranks,
+    synced_norms,
+)
 from hwnas.training.loader import Batch, Data
-from hwnas.training.loop import CHECKPOINT_INTERVAL_S, READ_STEPS, check_finite
+from hwnas.training.loop import CHECKPOINT_INTERVAL_S, IMAGES, READ_STEPS, check_finite
 from hwnas.training.seeds import derived_seed
 
 
@@ -218,6 +225,8 @@ class _Search:
         if files is not None and files.checkpoint.exists():
             state, notes = load_checkpoint(files.checkpoint)
         if ranks() > 1:
+            data = self.batches.data, self.valid_batches.data
+            check_alike([part.digest for part in data], IMAGES)
             notes = broadcast(notes)
             state = broadcast_state(self.strategy.state_dict() if state is None else state)
         if state is not None:

@@ -17,11 +17,13 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.compute import CPU, Compute, full_precision
-from hwnas.training.distributed import average_gradients
+from hwnas.training.distributed import average_gradients, check_alike
 from hwnas.training.loader import Batch
 from hwnas.training.loop import like
 
 State = dict[str, Tensor]
+PATHS = "the paths of a step are"
+"""What must be alike on all ranks (`check_alike`)."""
 
 
 def check_paths(space: SearchSpace) -> None:
@@ -93,8 +95,8 @@ class WeightTraining(Generic[Net]):
         self.optimizer.zero_grad(set_to_none=True)
         parts = zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
         results = [self._backward(part, forward, len(part[1]) / len(labels)) for part in parts]
+        average_gradients(self.parameters)  # before unscaling: all ranks skip the same steps
         self.scaler.unscale_(self.optimizer)
-        average_gradients(self.parameters)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.scaler.step(self.optimizer)
@@ -162,7 +164,11 @@ class PathTraining(WeightTraining[Net]):
     def path_step(
         self, batch: Batch, choices: Sequence[int], learning_rate: float
     ) -> tuple[Tensor, Tensor]:
-        """Train the path of ``choices``; return the loss and the logits ``[N, classes]``."""
+        """Train the path of ``choices``; return the loss and the logits ``[N, classes]``.
+
+        Raises `RanksDiffer` if the ranks have drawn different paths.
+        """
+        check_alike(list(choices), PATHS)
         return self.step(batch, lambda images: self.supernet(images, choices), learning_rate)
 
 

@@ -4,15 +4,20 @@ Every rank draws the same batches and paths from the same seeds and computes an 
 batch. Gradients are averaged and batch norms take their statistics over the whole batch
 (`synced_norms`), so a step is that of a single process with the whole batch, up to rounding. The
 connections of a rank that dies are closed: the other ranks then raise `RankLost`.
+
+Tensors on the CPU are exchanged by gloo, those on CUDA devices by NCCL; tensors of other devices
+take the way over the CPU.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,13 +25,23 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hwnas.errors import HwnasError, UsageError, first_line
+from hwnas.training.compute import full_precision
 
 TIMEOUT = timedelta(days=7)
 """Ranks wait for rank 0 while it measures; a dead rank is noticed by its closed connection."""
 
 
+CUDA_BACKENDS = "cpu:gloo,cuda:nccl"
+DIGEST_BYTES = 7
+"""Of a digest that fits into an int64."""
+
+
 class RankLost(HwnasError):
     """Another rank ended or stopped answering; the work since the last checkpoint is lost."""
+
+
+class RanksDiffer(HwnasError):
+    """The ranks don't share the same work; every rank raises it."""
 
 
 def ranks() -> int:
@@ -39,10 +54,18 @@ def rank() -> int:
     return dist.get_rank() if ranks() > 1 else 0
 
 
+def started_ranks() -> int:
+    """Return the number of processes that ``torchrun`` started, on all machines."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
-def process_group() -> Iterator[None]:
-    """Join the other processes of ``torchrun``, if it started this process with others."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+def process_group(device: str = "cpu") -> Iterator[None]:
+    """Join the other processes of ``torchrun``, if it started this process with others.
+
+    ``device`` is that of this rank. Raises `UsageError` for a GPU of another rank's number.
+    """
+    if started_ranks() < 2:
         yield
         return
     # The functions of this module take the default group at import time as a default argument, and
@@ -50,11 +73,25 @@ def process_group() -> Iterator[None]:
     # after it is destroyed, and a thread that frees a tensor while Python ends aborts the process.
     import torch.distributed.nn.functional  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-    _communicate(lambda: dist.init_process_group("gloo", timeout=TIMEOUT))
+    _communicate(_joining(device))
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _joining(device: str) -> Callable[[], None]:
+    """Return the call that joins the process group with the backends of a device."""
+    if not device.startswith("cuda"):
+        return partial(dist.init_process_group, "gloo", timeout=TIMEOUT)
+    own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if device != own:
+        raise UsageError(
+            f"--device {device}: this rank has the GPU of its own number, {own}; expected --device "
+            "cuda, and CUDA_VISIBLE_DEVICES where only some GPUs are wanted"
+        )
+    gpu = torch.device(device)
+    return partial(dist.init_process_group, CUDA_BACKENDS, timeout=TIMEOUT, device_id=gpu)
 
 
 def shard(batch_size: int) -> slice:
@@ -71,13 +108,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over the ranks; all ranks have the same parameters."""
     if ranks() == 1:
         return  # listing the thousands of parameters of a supernet takes as long as a layer
-    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not grads:
-        return
-    flat = torch.cat([grad.flatten() for grad in grads])
-    _sum_(flat)
-    for grad, mean in zip(grads, (flat / ranks()).split([g.numel() for g in grads]), strict=True):
-        grad.copy_(mean.view_as(grad))
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            by_device.setdefault(parameter.grad.device, []).append(parameter.grad)
+    for grads in by_device.values():
+        mean = _sum_(torch.cat([grad.flatten() for grad in grads])) / ranks()
+        for grad, part in zip(grads, mean.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
 
 
 def average(numbers: list[float]) -> list[float]:
@@ -114,13 +152,33 @@ def broadcast_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
+def check_alike(value: object, what: str) -> None:
+    """Raise `RanksDiffer` on all ranks if ``value``, plain data for JSON, is not alike on all.
+
+    Ranks of different paths or images would not fail: they would average gradients of different
+    weights, or wait for each other without end.
+    """
+    if ranks() == 1:
+        return
+    text = json.dumps(value).encode()
+    digest = hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
+    digests = [torch.zeros((), dtype=torch.int64) for _ in range(ranks())]
+    own = torch.tensor(int.from_bytes(digest, "big"))
+    _communicate(lambda: dist.all_gather(digests, own))
+    others = [str(number) for number, other in enumerate(digests) if other != digests[0]]
+    if others:
+        which = f"rank{'s' * (len(others) > 1)} {', '.join(others)}"
+        raise RanksDiffer(f"{which} of {ranks()}: {what} not those of rank 0")
+
+
 @contextmanager
 def synced_norms(module: nn.Module) -> Iterator[None]:
     """Let batch norms take mean and variance over the shards of all ranks within the body."""
     norms = [part for part in module.modules() if type(part) is nn.BatchNorm2d]
     if ranks() > 1:
         for norm in norms:
-            norm.__class__ = _SyncedNorm
+            tensors = (*norm.parameters(), *norm.buffers())
+            _sync(norm, on_cuda=any(tensor.is_cuda for tensor in tensors))
     try:
         yield
     finally:
@@ -128,26 +186,33 @@ def synced_norms(module: nn.Module) -> Iterator[None]:
             norm.__class__ = nn.BatchNorm2d
 
 
-class _SyncedNorm(nn.BatchNorm2d):
-    """Batch norm over the shards of all ranks, which are of equal size.
+def _sync(norm: nn.BatchNorm2d, on_cuda: bool) -> None:
+    """Turn a batch norm into a synchronised one: PyTorch's on CUDA, which refuses the CPU."""
+    if on_cuda:
+        norm.__dict__["process_group"] = None  # all that its constructor adds
+        norm.__class__ = nn.SyncBatchNorm
+    else:
+        norm.__class__ = _SyncedNorm
 
-    `torch.nn.SyncBatchNorm` does the same on GPUs only.
-    """
+
+class _SyncedNorm(nn.BatchNorm2d):
+    """Batch norm over the shards of all ranks, which are of equal size; in float32."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        count = ranks() * input.numel() // input.shape[1]
-        mean = _SumOverRanks.apply(input.sum((0, 2, 3))) / count  # type: ignore[operator]
-        centred = input - mean.view(1, -1, 1, 1)
+        values = full_precision(input)
+        count = ranks() * values.numel() // values.shape[1]
+        mean = _SumOverRanks.apply(values.sum((0, 2, 3))) / count  # type: ignore[operator]
+        centred = values - mean.view(1, -1, 1, 1)
         var = _SumOverRanks.apply(centred.square().sum((0, 2, 3))) / count  # type: ignore[operator]
         if self.track_running_stats:
             self._update_running_stats(mean.detach(), var.detach() * count / max(1, count - 1))
         scale = (var + self.eps).rsqrt()
         if self.weight is None:
-            return centred * scale.view(1, -1, 1, 1)
+            return (centred * scale.view(1, -1, 1, 1)).to(input.dtype)
         gain, shift = (scale * self.weight).view(1, -1, 1, 1), self.bias.view(1, -1, 1, 1)
-        return centred * gain + shift
+        return (centred * gain + shift).to(input.dtype)
 
     @torch.no_grad()
     def _update_running_stats(self, mean: Tensor, var: Tensor) -> None:
@@ -176,8 +241,11 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def _sum_(tensor: Tensor) -> Tensor:
-    _communicate(lambda: dist.all_reduce(tensor))
-    return tensor
+    """Replace a tensor by its sum over the ranks."""
+    direct = tensor.device.type in ("cpu", "cuda")
+    total = tensor if direct else tensor.cpu()
+    _communicate(lambda: dist.all_reduce(total))
+    return total if direct else tensor.copy_(total)
 
 
 def _communicate(collective: Callable[[], object]) -> None:

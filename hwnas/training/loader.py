@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -50,6 +51,13 @@ class Data(NamedTuple):
     """Number of classes; 0: unknown, which only mixing of images needs."""
     compute: Compute = CPU
     """Where batches are made."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of number, shape and labels of the images, without reading any."""
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
 
     def placed(self, compute: Compute) -> Data:
         """Return data whose batches are on a device; the images too, where its memory is large."""

@@ -29,6 +29,7 @@ from hwnas.training.distributed import (
     average_gradients,
     broadcast,
     broadcast_state,
+    check_alike,
     rank,
     ranks,
     synced_norms,
@@ -42,6 +43,9 @@ READ_STEPS = 50
 """Steps between two reads of the loss from a GPU, for which the host must wait."""
 CHECKPOINT_INTERVAL_S = 600.0
 """Least time between two checkpoints within an epoch."""
+
+IMAGES = "images or labels are"
+"""What must be alike on all ranks (`check_alike`)."""
 
 
 class EpochLog(msgspec.Struct, frozen=True):
@@ -224,8 +228,8 @@ class _Training:
                 for part in zip(images.chunk(parts), labels.chunk(parts), strict=True)
             ]
         ).sum(0)
+        average_gradients(self.network.parameters())  # first: all ranks skip the same steps
         self.scaler.unscale_(self.optimizer)
-        average_gradients(self.network.parameters())
         if self.plan.clip_norm:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm)
         self.scaler.step(self.optimizer)
@@ -297,6 +301,7 @@ class _Training:
         if checkpoint is not None and checkpoint.exists():
             state, notes = load_checkpoint(checkpoint)
         if ranks() > 1:
+            check_alike(self.batches.data.digest, IMAGES)
             notes = broadcast(notes)
             state = broadcast_state(self._state() if state is None else state)
         if state is not None:

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -46,6 +45,7 @@ from hwnas.training.job import TrainingJob
 from hwnas.training.loader import as_data
 from hwnas.training.loop import read_place, train
 from hwnas.training.plan import TrainingPlan
+from tests.support.ranks import free_port, rank_environment, run_on_two_ranks
 from tests.support.tiny import tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 16))
@@ -186,20 +186,6 @@ def failing(number: int, port: int, folder: Path) -> None:
                 raise OSError("no space left")
 
 
-def rank_environment(number: int, port: int) -> dict[str, str]:
-    """Return what ``torchrun`` tells its processes."""
-    return {
-        "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """What one process leaves, and what two leave."""
@@ -272,25 +258,12 @@ def test_other_ranks_search_what_the_first_one_tells_and_end_with_it(tmp_path: P
     pixels, labels = (part.numpy() for part in data.tensors()[:2])
     images = pixels.transpose(0, 2, 3, 1)
     np.savez(tmp_path / "images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    both = [context.Process(target=commanded, args=(n, port, tmp_path)) for n in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(300)
-    assert [process.exitcode for process in both] == [0, 0]
+    assert run_on_two_ranks(commanded, tmp_path) == [0, 0]
     assert load_checkpoint(tmp_path / "search.safetensors")[1] == {"place": "4 3"}
 
 
 def test_an_error_of_the_first_rank_alone_ends_the_others(folder: Path) -> None:
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    both = [context.Process(target=failing, args=(n, port, folder)) for n in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(120)
-        process.kill()
-    assert [process.exitcode for process in both] == [1, 1]
+    assert run_on_two_ranks(failing, folder) == [1, 1]
 
 
 def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(

@@ -35,7 +35,7 @@ from hwnas.nn.cells.supernet import CellPath
 from hwnas.nn.network import Network
 from hwnas.search.log import SearchMetrics
 from hwnas.search.objective import expected_ms, objective, padded_costs
-from hwnas.search.path_training import PathTraining, State, load_adam, save_adam
+from hwnas.search.path_training import PATHS, PathTraining, State, load_adam, save_adam
 from hwnas.search.proxyless.gates import apply_gate, draw_pairs, rescale_pairs
 from hwnas.search.sampled_paths import (
     Paths,
@@ -49,7 +49,7 @@ from hwnas.search.sampled_paths import (
 from hwnas.search.statistics import mean_entropy
 from hwnas.search.strategy import SearchContext, StepResult, StrategyOptions, StrategyTraits
 from hwnas.training.compute import CPU, Compute, full_precision
-from hwnas.training.distributed import average_gradients
+from hwnas.training.distributed import average_gradients, check_alike
 from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.loader import Batch
 
@@ -136,6 +136,7 @@ class ProxylessGradient:
         with self.weights.frozen():
             probs, latency_ms = self._involved(pairs)
             path = self._sample() if pairs is None else self._active(pairs, probs)
+            check_alike([path, None if pairs is None else pairs.tolist()], PATHS)
             gate = partial(apply_gate, compute.put(probs), pairs)
             with compute.autocast():
                 logits = self.supernet(images, path, gate)
@@ -143,8 +144,8 @@ class ProxylessGradient:
             loss = self.objective.loss(task_loss, compute.put(latency_ms))
             self.arch_optimizer.zero_grad()
             scaler.scale(loss).backward()
-        scaler.unscale_(self.arch_optimizer)
         average_gradients([self.arch_logits])
+        scaler.unscale_(self.arch_optimizer)
         before = self.arch_logits.detach().clone()
         scaler.step(self.arch_optimizer)
         scaler.update()

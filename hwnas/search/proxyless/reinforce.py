@@ -21,12 +21,12 @@ from torch import Tensor
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
 from hwnas.search.objective import expected_ms
-from hwnas.search.path_training import State, check_paths, path_supernet
+from hwnas.search.path_training import PATHS, State, check_paths, path_supernet
 from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.search.statistics import ema_update
 from hwnas.search.strategy import NoOptions, SearchContext, StepResult
 from hwnas.training.compute import CPU, Compute, full_precision
-from hwnas.training.distributed import average
+from hwnas.training.distributed import average, check_alike
 from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.loader import Batch
 
@@ -81,6 +81,7 @@ class Reinforce(ProxylessGradient):
 
     def architecture_step(self, batch: Batch) -> StepResult:
         paths = [self._sample() for _ in range(self.networks)]
+        check_alike(paths, PATHS)
         logits = self._logits(batch[0], paths)
         labels = batch[1].repeat(self.networks)
         accuracies = average((logits.argmax(2) == batch[1]).float().mean(1).tolist())

@@ -19,19 +19,28 @@ from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext, SteppedStrategy
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.distributed.tasks import End, SearchTask, Task, left_in_task, send
-from hwnas.training.distributed import RankLost, broadcast, process_group, rank
+from hwnas.training.compute import resolve_compute
+from hwnas.training.distributed import (
+    RankLost,
+    broadcast,
+    process_group,
+    rank,
+    started_ranks,
+)
 from hwnas.training.job import train_with_rank_0
 from hwnas.training.loader import as_data
 from hwnas.training.seeds import seeded
 
 
 @contextmanager
-def leading() -> Iterator[bool]:
+def leading(device: str = "cpu") -> Iterator[bool]:
     """Join the other ranks: yield True on rank 0, which gives them tasks until the body ends.
 
-    The other ranks work on these tasks first, and yield False when there are no more.
+    The other ranks work on these tasks first, and yield False when there are no more. ``device`` is
+    one as `resolve_compute` takes it.
     """
-    with process_group():
+    own = resolve_compute(device).device if started_ranks() > 1 else device
+    with process_group(own):
         if rank() > 0:
             _work()
             yield False
