@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Generic, TypeVar
 
@@ -86,15 +86,13 @@ class WeightTraining(Generic[Net]):
 
         With several ranks, each trains on its part of the batch; all end with the same weights.
         """
-        images, labels = batch
         self.supernet.train()
         self.learning_rate = learning_rate
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         # set to None: neither momentum nor weight decay changes weights that the step did not use
         self.optimizer.zero_grad(set_to_none=True)
-        parts = zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True)
-        results = [self._backward(part, forward, len(part[1]) / len(labels)) for part in parts]
+        results = [self._backward(part, forward, share) for part, share in self.parts(batch)]
         average_gradients(self.parameters)  # before unscaling: all ranks skip the same steps
         self.scaler.unscale_(self.optimizer)
         if self.clip_norm is not None:
@@ -103,6 +101,12 @@ class WeightTraining(Generic[Net]):
         self.scaler.update()
         losses, logits = zip(*results, strict=True)
         return torch.stack(losses).sum(), torch.cat(logits)
+
+    def parts(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
+        """Yield the parts of a batch that are computed one after another, and their shares."""
+        images, labels = (tensor.chunk(self.accumulate) for tensor in batch)
+        for part in zip(images, labels, strict=True):
+            yield part, len(part[1]) / len(batch[1])
 
     def _backward(
         self, part: Batch, forward: Callable[[Tensor], Tensor], share: float

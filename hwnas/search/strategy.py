@@ -79,6 +79,8 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
     compute: Compute = CPU
     """Device and precision of weights and images. Architecture parameters, draws and costs stay on
     the host in float32 or float64."""
+    accumulate: int = 1
+    """Parts of a batch that are computed one after another (`SearchPlan.accumulate`)."""
     options: msgspec.Struct | None = None
     """An instance of the strategy's `Options`; ``None``: its defaults."""
     warn: Callable[[str], None] = _ignore

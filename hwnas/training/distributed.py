@@ -190,7 +190,7 @@ def _sync(norm: nn.BatchNorm2d, on_cuda: bool) -> None:
     """Turn a batch norm into a synchronised one: PyTorch's on CUDA, which refuses the CPU."""
     if on_cuda:
         norm.__dict__["process_group"] = None  # all that its constructor adds
-        norm.__class__ = nn.SyncBatchNorm
+        norm.__class__ = nn.SyncBatchNorm  # pyright: ignore[reportAttributeAccessIssue]
     else:
         norm.__class__ = _SyncedNorm
 

@@ -114,7 +114,7 @@ def trained_on(compute: Compute) -> nn.Module:
     return trained
 
 
-STOPPED = {
+STOPPED: dict[Callable[[int], None], str] = {
     search_other_paths: "rank 1 of 2: the paths of a step are not those of rank 0",
     train_other_labels: "rank 1 of 2: images or labels are not those of rank 0",
     train_more_images: "rank 1 of 2: images or labels are not those of rank 0",

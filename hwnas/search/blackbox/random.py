@@ -57,7 +57,9 @@ class RandomSearch:
     def begin(cls, context: SearchContext) -> Self:
         cls.check(context.space)
         supernet, budget_ms = sampled_supernet(context), context.budget_ms
-        return cls(supernet, context.table, budget_ms, context.generator, context.compute)
+        search = cls(supernet, context.table, budget_ms, context.generator, context.compute)
+        search.weights.accumulate = context.accumulate
+        return search
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
         self.costs, self.budget_ms = costs, budget_ms

@@ -123,7 +123,7 @@ class Darts:
 
     @classmethod
     def begin(cls, context: SearchContext) -> Self:
-        return cls(
+        search = cls(
             cell_supernet(context, cls.name, none=True, partial=cls.partial),
             context.table,
             context.budget_ms,
@@ -132,6 +132,8 @@ class Darts:
             context.objective or "lagrangian",
             context.compute,
         )
+        search.weights.accumulate = context.accumulate
+        return search
 
     @property
     def supernet(self) -> CellSupernet:

@@ -96,7 +96,7 @@ class ProxylessGradient:
 
     @classmethod
     def begin(cls, context: SearchContext) -> Self:
-        return cls(
+        search = cls(
             sampled_supernet(context),
             context.table,
             context.budget_ms,
@@ -106,6 +106,8 @@ class ProxylessGradient:
             context.options_as(ProxylessOptions).estimator,
             context.compute,
         )
+        search.weights.accumulate = context.accumulate
+        return search
 
     def set_costs(self, costs: CostTable, budget_ms: float) -> None:
         self.costs = costs
@@ -129,21 +131,16 @@ class ProxylessGradient:
         return StepResult(loss, batch_accuracy(logits, batch[1]))
 
     def architecture_step(self, batch: Batch) -> StepResult:
-        images, labels = batch
-        compute, scaler = self.weights.compute, self.weights.scaler
+        scaler = self.weights.scaler
         self.supernet.train()
         pairs = draw_pairs(self.probs.detach(), self.generator) if self.estimator == "two" else None
+        self.arch_optimizer.zero_grad()
         with self.weights.frozen():
             probs, latency_ms = self._involved(pairs)
             path = self._sample() if pairs is None else self._active(pairs, probs)
             check_alike([path, None if pairs is None else pairs.tolist()], PATHS)
-            gate = partial(apply_gate, compute.put(probs), pairs)
-            with compute.autocast():
-                logits = self.supernet(images, path, gate)
-            task_loss = F.cross_entropy(full_precision(logits), labels)
-            loss = self.objective.loss(task_loss, compute.put(latency_ms))
-            self.arch_optimizer.zero_grad()
-            scaler.scale(loss).backward()
+            parts = self.weights.parts(batch)
+            results = [self._backward(part, share, path, pairs) for part, share in parts]
         average_gradients([self.arch_logits])
         scaler.unscale_(self.arch_optimizer)
         before = self.arch_logits.detach().clone()
@@ -153,7 +150,27 @@ class ProxylessGradient:
             with torch.no_grad():
                 self.arch_logits.copy_(rescale_pairs(before, self.arch_logits, pairs))
         self.objective.update(latency_ms.item())
-        return StepResult(task_loss.detach(), batch_accuracy(logits, labels))
+        losses, logits = zip(*results, strict=True)
+        return StepResult(torch.stack(losses).sum(), batch_accuracy(torch.cat(logits), batch[1]))
+
+    def _backward(
+        self, part: Batch, share: float, path: list[int], pairs: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradient of a part that is this share of the batch; return its share of the task
+        loss, and its logits.
+
+        Every objective is affine in the task loss, so the parts' objectives add up to the batch's.
+        """
+        images, labels = part
+        compute = self.weights.compute
+        probs, latency_ms = self._involved(pairs)
+        gate = partial(apply_gate, compute.put(probs), pairs)
+        with compute.autocast():
+            logits = self.supernet(images, path, gate)
+        task_loss = F.cross_entropy(full_precision(logits), labels)
+        loss = self.objective.loss(task_loss, compute.put(latency_ms))
+        self.weights.scaler.scale(loss * share if share < 1 else loss).backward()
+        return share * task_loss.detach(), logits.detach()
 
     def _involved(self, pairs: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the probabilities of the candidates involved and the expected latency.

@@ -69,7 +69,7 @@ class Reinforce(ProxylessGradient):
 
     @classmethod
     def begin(cls, context: SearchContext) -> Self:
-        return cls(
+        search = cls(
             path_supernet(context),
             context.table,
             context.budget_ms,
@@ -78,6 +78,8 @@ class Reinforce(ProxylessGradient):
             context.objective or "mul#log",
             compute=context.compute,
         )
+        search.weights.accumulate = context.accumulate
+        return search
 
     def architecture_step(self, batch: Batch) -> StepResult:
         paths = [self._sample() for _ in range(self.networks)]

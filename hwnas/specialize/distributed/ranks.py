@@ -82,6 +82,7 @@ def _search(task: SearchTask) -> None:
         objective=spec.objective,
         options=parse_options(spec.strategy, spec.strategy_options),
         compute=compute,
+        accumulate=task.plan.accumulate,
     )
     strategy = cast(SteppedStrategy, load_strategy(spec.strategy).begin(context))
     run_search(strategy, train_data, valid, task.plan, spec.seed, None, task.round)

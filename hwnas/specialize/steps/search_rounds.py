@@ -111,6 +111,7 @@ def _strategy(run: RunContext) -> Strategy:
         objective=spec.objective,
         options=parse_options(spec.strategy, spec.strategy_options),
         compute=run.compute,
+        accumulate=run.search_plan.accumulate,
         warn=run.console.say,
     )
     return load_strategy(spec.strategy).begin(context)

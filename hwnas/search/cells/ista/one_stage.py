@@ -74,7 +74,7 @@ class IstaOneStage(Ista):
     @classmethod
     def begin(cls, context: SearchContext) -> Self:
         cls.check(context.space)
-        return cls(
+        search = cls(
             cell_supernet(context, NAME, none=False, affine=True),
             context.table,
             context.budget_ms,
@@ -82,6 +82,8 @@ class IstaOneStage(Ista):
             ARCH_RATE * context.arch_learning_rate,
             compute=context.compute,
         )
+        search.weights.accumulate = context.accumulate
+        return search
 
     def begin_epoch(self, warm_up: bool) -> None:
         """Recover the strengths of nodes that have not settled, and see which have now."""

@@ -118,7 +118,7 @@ class Ista:
 
     @classmethod
     def begin(cls, context: SearchContext) -> Self:
-        return cls(
+        search = cls(
             cell_supernet(context, "ista", none=False),
             context.table,
             context.budget_ms,
@@ -126,6 +126,8 @@ class Ista:
             ARCH_RATE * context.arch_learning_rate,
             compute=context.compute,
         )
+        search.weights.accumulate = context.accumulate
+        return search
 
     @property
     def supernet(self) -> CellSupernet:
