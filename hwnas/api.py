@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hwnas.devices.profile import DeviceProfile
     from hwnas.latency_models.model import LatencyModel
     from hwnas.report.report import Report
+    from hwnas.specialize.tracking import Tracker
 
 Shape = tuple[int, int, int]
 
@@ -70,6 +71,7 @@ def specialize(
     out: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    tracker: Tracker | None = None,
     **options: Unpack[SpecializeOptions],
 ) -> Report:
     """Search, train, compile and measure a network for a device, a latency budget and data.
@@ -83,6 +85,7 @@ def specialize(
     `hwnas.data.datasets.make_dataset`). ``target`` is a name, a TOML file or a profile.
 
     All files go to ``out`` (by default ``runs/TARGET``); with ``resume`` the run there continues.
+    ``tracker`` gets loss, accuracy and speed while it trains (`hwnas.specialize.tracking`).
     A budget that no network keeps is the verdict ``missed`` in the report, not an error.
 
         >>> import hwnas, numpy as np
@@ -117,6 +120,7 @@ def specialize(
         resume,
         dataset=request.dataset,
         profiles=request.profiles,
+        tracker=tracker,
     )
 
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwnas.cli.framework.command import command, json_option, option, quiet_option
+from hwnas.cli.framework.command import (
+    command,
+    json_option,
+    option,
+    quiet_option,
+    track_option,
+)
 from hwnas.cli.framework.params import DATA, LATENCY_MODEL, PATH, SPACE, STRATEGY, TARGET, Value
 from hwnas.errors import UnknownName
 
@@ -82,10 +88,17 @@ def _type(each: RunOption) -> click.ParamType:
     is_flag=True,
     help="Print what would be done and the reachable latencies.",
 )
+@track_option
 @json_option
 @quiet_option
 def specialize(
-    out: Path | None, resume: bool, dry_run: bool, as_json: bool, quiet: bool, **options: Any
+    out: Path | None,
+    resume: bool,
+    dry_run: bool,
+    track: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Make a model for a device, a latency budget and a data set.
 
@@ -115,22 +128,26 @@ def specialize(
         return
     folder = out or default_folder(given.get("targets", ("host-cpu",)), resume)
     spec = resumed_spec(folder, given) if resume else RunSpec(**given)
-    _run(spec, folder, resume, as_json, quiet)
+    _run(spec, folder, resume, track, as_json, quiet)
 
 
-def _run(spec: RunSpec, folder: Path, resume: bool, as_json: bool, quiet: bool) -> None:
+def _run(
+    spec: RunSpec, folder: Path, resume: bool, track: str | None, as_json: bool, quiet: bool
+) -> None:
     import shlex
     import sys
 
     from hwnas.console import console
     from hwnas.specialize.distributed.ranks import leading
     from hwnas.specialize.flow import specialize as run
+    from hwnas.specialize.tracking import open_tracker
 
     try:
         with leading(spec.device) as first:
             if not first:
                 return
-            report = run(spec, folder, console(quiet), resume)
+            tracker = open_tracker(track, folder)
+            report = run(spec, folder, console(quiet), resume, tracker=tracker)
     except KeyboardInterrupt:
         line = shlex.join(["hwnas", "specialize", "--resume", "--out", str(folder)])
         click.echo(f"hwnas: interrupted; continue with: {line}", err=True)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from hwnas.cli.framework.command import command, option
+from hwnas.cli.framework.command import command, option, track_option
 from hwnas.cli.framework.params import DATA, PATH
-
-if TYPE_CHECKING:
-    from hwnas.training.loop import EpochLog
 
 
 @command(
@@ -105,6 +101,7 @@ if TYPE_CHECKING:
 )
 @option("--seed", group="Training", default=0, help="Random seed.")
 @option("--threads", group="Training", default=1, type=click.IntRange(1), help="CPU threads.")
+@track_option
 @option("--resume", group="Output", is_flag=True, help="Continue the training in --out.")
 def train(
     architecture: str,
@@ -121,6 +118,7 @@ def train(
     drop_path: float,
     seed: int,
     threads: int,
+    track: str | None,
     resume: bool,
 ) -> None:
     """Train an architecture and write its weights.
@@ -128,8 +126,10 @@ def train(
     The folder OUT gets network.safetensors, log.jsonl and result.json. Start it with `torchrun
     --nproc-per-node N -m hwnas train …` and N processes share every batch.
     """
+    from hwnas.console import console
     from hwnas.specialize.distributed.ranks import leading
     from hwnas.specialize.steps.train_network import TrainSpec, train_network
+    from hwnas.specialize.tracking import open_tracker
     from hwnas.training.compute import resolve_compute
 
     spec = TrainSpec(
@@ -148,20 +148,13 @@ def train(
     with leading(spec.compute.device) as is_rank_0:
         if not is_rank_0:
             return
-        result = train_network(spec, out, resume=resume, on_epoch=_print_epoch, log=_print)
+        tracker = open_tracker(track, out)
+        result = train_network(
+            spec, out, resume=resume, console=console(quiet=False), tracker=tracker
+        )
     click.echo(f"validation accuracy {result.validation_accuracy:.2%}")
     if result.top5_accuracy is not None:
         click.echo(f"top-5 accuracy {result.top5_accuracy:.2%}")
     if result.balanced_accuracy is not None:
         click.echo(f"mean accuracy of the classes {result.balanced_accuracy:.2%}")
     click.echo(f"{out / 'network.safetensors'}")
-
-
-def _print(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _print_epoch(line: EpochLog) -> None:
-    _print(
-        f"epoch {line.epoch} of {line.epochs}: loss {line.loss:.4f}, accuracy {line.accuracy:.2%}"
-    )

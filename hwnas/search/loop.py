@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import cast
 
@@ -55,23 +55,31 @@ def run_search(
     files: SearchFiles | None,
     rounds: int = 1,
     on_line: OnLine | None = None,
+    on_speed: Callable[[SearchSpeed], None] = lambda speed: None,
 ) -> None:
     """Run warm-up and search, and half a search again for each further round.
 
     Steps that are in ``files`` are not repeated. With several ranks (`hwnas.training.distributed`)
     only rank 0 has files, the others get ``None``; all end with the same state. The randomness of
     a step depends only on ``seed`` and its number. Raises `HwnasError` if the loss is not finite;
-    the last checkpoint stays.
+    the last checkpoint stays. ``on_speed`` gets the speed of the epoch so far before each line.
     """
-    _Search(strategy, train, valid, plan, seed).run(files, rounds, on_line)
+    _Search(strategy, train, valid, plan, seed, on_speed).run(files, rounds, on_line)
 
 
 class _Search:
     """A search: its batches, its place, and the steps between two lines of the log."""
 
     def __init__(
-        self, strategy: SteppedStrategy, train: Data, valid: Data, plan: SearchPlan, seed: int
+        self,
+        strategy: SteppedStrategy,
+        train: Data,
+        valid: Data,
+        plan: SearchPlan,
+        seed: int,
+        on_speed: Callable[[SearchSpeed], None],
     ) -> None:
+        self.on_speed = on_speed
         self.strategy, self.plan, self.seed = strategy, plan, seed
         self.compute = train.compute
         self.batches = Batches(train, plan.batch_size, plan.augmentation, seed)
@@ -114,6 +122,7 @@ class _Search:
             while self.step < (epoch + 1) * steps:
                 for line in self._group(epoch, batches, valid_batches):
                     lines.append(line)
+                    self.on_speed(self._speed(epoch, first, start))
                     if on_line is not None:
                         on_line(line)
                 if lines and time.monotonic() - saved >= CHECKPOINT_INTERVAL_S:
@@ -122,11 +131,14 @@ class _Search:
         self._check_losses(warm_up)
         self._save(files, lines)
         if files is not None:
-            elapsed_s = max(time.monotonic() - start, 1e-9)
-            images = (self.step - first) * self.batches.batch_size
-            waiting = min(1.0, self.batches.waited_s / elapsed_s)
-            peak = peak_bytes(self.compute.device)
-            append_line(files.speed, SearchSpeed(epoch, images / elapsed_s, waiting, peak))
+            append_line(files.speed, self._speed(epoch, first, start))
+
+    def _speed(self, epoch: int, first: int, start: float) -> SearchSpeed:
+        """Return the speed since step ``first``, which was done at the time ``start``."""
+        elapsed_s = max(time.monotonic() - start, 1e-9)
+        images = (self.step - first) * self.batches.batch_size
+        waiting = min(1.0, self.batches.waited_s / elapsed_s)
+        return SearchSpeed(epoch, images / elapsed_s, waiting, peak_bytes(self.compute.device))
 
     def _group(
         self, epoch: int, batches: Iterator[Batch], valid_batches: Iterator[Batch]

@@ -17,6 +17,7 @@ from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup.effort import Effort
 from hwnas.specialize.setup.target import Target
 from hwnas.specialize.spec import RunSpec
+from hwnas.specialize.tracking import Tracking
 from hwnas.training.compute import Compute
 from hwnas.training.plan import TrainingPlan
 
@@ -41,6 +42,7 @@ class RunContext(NamedTuple):
     compute: Compute
     """Where the supernet and its children are trained."""
     console: Console
+    tracking: Tracking
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hwnas.specialize.steps.deliver import choose_to_train, deliver, further_can
 from hwnas.specialize.steps.search_rounds import search_rounds
 from hwnas.specialize.steps.train_candidates import train_all
 from hwnas.specialize.sweep import SweepRun, run_scenarios, run_variants, scenarios, variants
+from hwnas.specialize.tracking import Tracker, Tracking
 
 
 def specialize(
@@ -32,6 +34,7 @@ def specialize(
     *,
     dataset: Dataset | None = None,
     profiles: Iterable[DeviceProfile] = (),
+    tracker: Tracker | None = None,
 ) -> Report:
     """Find, train, compile and measure a network for each target and latency budget.
 
@@ -39,12 +42,16 @@ def specialize(
     resolutions or widths are searched separately, and the best file is delivered. A generous
     budget in ms widens the space, unless a width is given. Every step leaves its result in
     ``folder`` and is not repeated when the run is resumed. ``dataset`` takes the place of
-    ``spec.data``, and ``profiles`` that of the targets of their names.
+    ``spec.data``, and ``profiles`` that of the targets of their names. ``tracker`` gets the course
+    of the search and of the trainings, and is closed.
     Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
     """
     spec = with_files(check_types(spec), folder, dataset, profiles)
     runs = scenarios(spec, folder)
-    with Resources(console) as resources:
+    with (
+        closing(Tracking(tracker, console.say)) as tracking,
+        Resources(console, tracking, folder) as resources,
+    ):
         if len(runs) == 1:
             return _specialize_scenario(runs[0], resources, resume)
         _plan(spec, resources)  # a budget that is out of reach is an error before any training

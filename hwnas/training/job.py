@@ -32,7 +32,7 @@ from hwnas.training.checkpoint import load_checkpoint, load_weights, save_checkp
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, evaluate, recalibrate
 from hwnas.training.loader import Data, as_data, read_images
-from hwnas.training.loop import EpochLog, read_place, train
+from hwnas.training.loop import EpochLog, Progress, read_place, train
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.seeds import derived_seed
 
@@ -87,6 +87,7 @@ def run_job(
     *,
     images: Images | None = None,
     on_epoch: Callable[[EpochLog], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
     epochs_context: AbstractContextManager[None] | None = None,
 ) -> TrainingResult:
     """Train, evaluate on validation images, and write weights and result to ``folder``.
@@ -99,7 +100,8 @@ def run_job(
         return result
     with lock_folder(folder):
         write_json(folder / "job.json", job)
-        return _run(job, folder, images or load_images(job, folder), on_epoch, epochs_context)
+        images = images or load_images(job, folder)
+        return _run(job, folder, images, on_epoch, on_progress, epochs_context)
 
 
 def read_result(folder: Path) -> TrainingResult | None:
@@ -133,6 +135,7 @@ def _run(
     folder: Path,
     images: Images,
     on_epoch: Callable[[EpochLog], None] | None,
+    on_progress: Callable[[Progress], None] | None,
     epochs_context: AbstractContextManager[None] | None,
 ) -> TrainingResult:
     train_images, valid_images = images
@@ -155,6 +158,7 @@ def _run(
             checkpoint,
             write_epoch,
             _teacher(job, folder),
+            on_progress,
         )
     # the running averages of a short training lag behind its weights
     recalibrate(network, train_images.sample(RECALIBRATION_IMAGES, job.seed))

@@ -76,6 +76,8 @@ class Progress(NamedTuple):
     images_per_s: float
     waiting: float
     """Share of the time in which no batch was ready."""
+    peak_bytes: int
+    """Largest memory so far: of the GPU, or of this process on a CPU."""
 
 
 def train(
@@ -201,7 +203,7 @@ class _Training:
             mean.accuracy,
             mean.images_per_s,
             mean.waiting,
-            peak_bytes(self.compute.device),
+            mean.peak_bytes,
         )
         self.sums = _Sums()
         self._save(checkpoint, epoch)
@@ -283,6 +285,7 @@ class _Training:
             self.sums.accuracy / self.sums.steps,
             (self.step - first) * self.batches.batch_size / elapsed_s,
             min(1.0, self.batches.waited_s / elapsed_s),
+            peak_bytes(self.compute.device),
         )
 
     def _save(self, checkpoint: Path | None, epoch: int) -> None:

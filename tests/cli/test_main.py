@@ -293,7 +293,7 @@ def test_a_folder_locked_by_another_process_is_refused(
 def test_an_error_in_a_run_has_its_exit_code(
     phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
-    def ends(*arguments: object) -> Report:
+    def ends(*arguments: object, **options: object) -> Report:
         raise error
 
     monkeypatch.setattr("hwnas.specialize.flow.specialize", ends)

@@ -124,3 +124,9 @@ json_option = option(
     "--json", "as_json", group="Output", is_flag=True, help="Print one JSON document on stdout."
 )
 quiet_option = option("--quiet", group="Output", is_flag=True, help="Show no progress.")
+track_option = option(
+    "--track",
+    group="Output",
+    type=click.Choice(["tensorboard", "mlflow"]),
+    help="Send loss, accuracy and speed to an experiment tracker.",
+)

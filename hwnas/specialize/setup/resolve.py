@@ -29,13 +29,17 @@ from hwnas.specialize.setup.device import settle_compute
 from hwnas.specialize.setup.plan import work_plan
 from hwnas.specialize.setup.target import Target, find_target, model_of
 from hwnas.specialize.spec import RunSpec
+from hwnas.specialize.tracking import NO_TRACKING, Prefixed, Tracking
 
 
 class Resources:
     """Devices, data sets and latency models of a run, each opened once; a context manager."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(
+        self, console: Console, tracking: Tracking = NO_TRACKING, folder: Path = Path()
+    ) -> None:
+        """``folder`` is the whole run's."""
+        self.console, self.tracking, self.folder = console, tracking, folder
         self._targets: dict[str, Target] = {}
         self._datasets: dict[tuple[str, Shape | None], Dataset] = {}
         self._models: dict[tuple[str, str], LatencyModel] = {}
@@ -63,6 +67,13 @@ class Resources:
             dataset = load_dataset(name, input_shape=input_shape, options=options)
             self._datasets[key] = self._datasets[name, dataset.input_shape] = dataset
         return self._datasets[key]
+
+    def tracking_of(self, folder: Path) -> Tracking:
+        """Return the tracking of a run in ``folder``, which may be one of several in a sweep."""
+        if folder == self.folder or self.tracking is NO_TRACKING:
+            return self.tracking
+        prefix = folder.relative_to(self.folder).as_posix()
+        return Tracking(Prefixed(self.tracking, prefix))
 
     def latency_model(self, target: Target, space: SearchSpace, name: str) -> LatencyModel:
         key = str(measured_folder(target.profile.name, space)), name
@@ -141,6 +152,7 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             training_plan=work.training,
             compute=compute,
             console=console,
+            tracking=resources.tracking_of(path),
         )
 
 

@@ -7,12 +7,13 @@ from typing import cast
 import msgspec
 import torch
 
+from hwnas.console import Update
 from hwnas.files import read_json, write_json
 from hwnas.latency_models.fitting.fit import update_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.search.log import LogLine
-from hwnas.search.loop import run_search
+from hwnas.search.loop import SearchSpeed, run_search
 from hwnas.search.plan import SearchFiles
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import (
@@ -25,6 +26,7 @@ from hwnas.search.strategy import (
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.distributed.tasks import SearchTask, together
+from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.steps.screening import ScreeningResult, screen
 from hwnas.training.loader import Data, as_data
 from hwnas.training.seeds import derived_seed, seeded
@@ -128,18 +130,48 @@ def _search(run: RunContext, strategy: Strategy, number: int, train: Data, valid
     )
     title = "search" if number == 1 else f"search, round {number}"
     with run.console.step(title) as update, run.folder.stage("search"):
-
-        def on_line(line: LogLine) -> None:
-            expected = "" if line.expected_ms is None else f", expected {line.expected_ms:.4g} ms"
-            update(line.step, total, f"{line.phase}: loss {line.loss:.3f}{expected}")
-
+        reporter = _Reporter(run, update, total)
         seed = run.spec.seed
         with together(_shared(run, strategy, number)):
             if strategy.traits.own_loop:
-                cast(OwnLoop, strategy).search(train, valid, plan, seed, files, number, on_line)
+                cast(OwnLoop, strategy).search(
+                    train, valid, plan, seed, files, number, reporter.line
+                )
             else:
                 stepped = cast(SteppedStrategy, strategy)
-                run_search(stepped, train, valid, plan, seed, files, number, on_line)
+                run_search(
+                    stepped,
+                    train,
+                    valid,
+                    plan,
+                    seed,
+                    files,
+                    number,
+                    reporter.line,
+                    reporter.speed,
+                )
+
+
+class _Reporter:
+    """Prints how a search goes, and sends it to a tracker."""
+
+    def __init__(self, run: RunContext, update: Update, total: int) -> None:
+        self.run, self.update, self.total = run, update, total
+        self.remedy = WaitingRemedy(run.dataset.train.images, run.spec.data, run.console.say)
+        self.latest: SearchSpeed | None = None
+
+    def speed(self, speed: SearchSpeed) -> None:
+        self.latest = speed
+
+    def line(self, line: LogLine) -> None:
+        expected = "" if line.expected_ms is None else f", expected {line.expected_ms:.4g} ms"
+        text = f"{line.phase}: loss {line.loss:.3f}{expected}"
+        if self.latest is not None:
+            text += f", {speed_text(self.latest, self.run.compute)}"
+            self.remedy.check(self.latest.waiting)
+            self.run.tracking.sample_line("search speed", line.step, self.latest)
+        self.update(line.step, self.total, text)
+        self.run.tracking.sample_line("search", line.step, line)
 
 
 def _shared(run: RunContext, strategy: Strategy, number: int) -> SearchTask | None:

@@ -12,6 +12,7 @@ from hwnas.errors import HwnasError
 from hwnas.files import read_lines, write_json
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.distributed.tasks import TrainTask, together
+from hwnas.specialize.progress import WaitingRemedy, combined, speed_text
 from hwnas.specialize.steps.screening import inherited_weights
 from hwnas.specialize.steps.train_network import fine_tuning
 from hwnas.training.distributed import ranks
@@ -36,9 +37,7 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
     where = f" on {ranks()} ranks" if ranks() > 1 else ""
     title = f"training {len(chosen)} network{'s' * (len(chosen) != 1)}{where}"
     with run.console.step(title) as update, run.folder.stage("train"):
-
-        def show_progress() -> None:
-            _show_progress(update, folders, run.training_plan.epochs)
+        progress = _Progress(run, update, folders)
 
         for folder, job in jobs.items():
             write_json(folder / "architecture.json", job.architecture)
@@ -50,7 +49,7 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
                         as_data(dataset.train, dataset, run.compute),
                         as_data(dataset.valid, dataset, run.compute),
                     ),
-                    on_epoch=lambda _: show_progress(),
+                    on_epoch=lambda _: progress.show(),
                     epochs_context=together(TrainTask(job)),
                 )
             else:
@@ -58,10 +57,10 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
         waiting = [] if ranks() > 1 else list(jobs)
         # processes share a GPU by turns: each would only wait for the others
         at_once = None if run.compute.kind == "cpu" else 1
-        for folder, failure in ProcessPool(at_once).train(waiting, show_progress):
+        for folder, failure in ProcessPool(at_once).train(waiting, progress.show):
             if failure:
                 raise HwnasError(f"training {folder.name} failed: {failure}")
-        show_progress()
+        progress.show()
     results = [read_result(folder) for folder in folders]
     return [result for result in results if result is not None]
 
@@ -81,8 +80,34 @@ def _job(run: RunContext, candidate: Candidate, folder: Path) -> TrainingJob:
     )
 
 
-def _show_progress(update: Update, folders: list[Path], epochs: int) -> None:
-    logs = [list(read_lines(folder / "log.jsonl", EpochLog)) for folder in folders]
-    last = [f"{log[-1].accuracy:.0%}" for log in logs if log]
-    text = "training accuracy " + ", ".join(last) if last else ""
-    update(sum(map(len, logs)), epochs * len(folders), text)
+class _Progress:
+    """Reads the logs of trainings, prints how they go, and sends them to a tracker."""
+
+    def __init__(self, run: RunContext, update: Update, folders: list[Path]) -> None:
+        self.run, self.update, self.folders = run, update, folders
+        self.tracked = {folder: len(_epochs(folder)) for folder in folders}
+        self.remedy = WaitingRemedy(run.dataset.train.images, run.spec.data, run.console.say)
+
+    def show(self) -> None:
+        logs = {folder: _epochs(folder) for folder in self.folders}
+        epochs = self.run.training_plan.epochs
+        last = [log[-1] for log in logs.values() if log]
+        texts = [f"training accuracy {', '.join(f'{line.accuracy:.0%}' for line in last)}"]
+        if running := [line for line in last if line.epoch < epochs]:
+            speed = combined(running)
+            texts.append(speed_text(speed, self.run.compute))
+            self.remedy.check(speed.waiting)
+        done = sum(map(len, logs.values()))
+        self.update(done, epochs * len(self.folders), ", ".join(texts) if last else "")
+        for folder, log in logs.items():
+            self._track(folder, log)
+
+    def _track(self, folder: Path, log: list[EpochLog]) -> None:
+        """Send the epochs that have ended since the last call."""
+        for line in log[self.tracked[folder] :]:
+            self.run.tracking.log_line(f"training/{folder.name[:8]}", line.epoch, line)
+        self.tracked[folder] = max(self.tracked[folder], len(log))
+
+
+def _epochs(folder: Path) -> list[EpochLog]:
+    return list(read_lines(folder / "log.jsonl", EpochLog))

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from hwnas.architecture.architecture import Architecture
+from hwnas.console import Console, QuietConsole, Update
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
 from hwnas.networks.resolve import is_genotype, resolve_architecture
 from hwnas.spaces.published import adapt, published_names
 from hwnas.specialize.distributed.tasks import TrainTask, together
+from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
 from hwnas.specialize.setup.effort import EFFORTS, plans
+from hwnas.specialize.tracking import Tracker, Tracking
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
 from hwnas.training.loader import as_data
-from hwnas.training.loop import EpochLog
+from hwnas.training.loop import EpochLog, Progress
 from hwnas.training.plan import TrainingPlan, one_cycle_plan, scaled_learning_rate
+
+QUIET = QuietConsole()
 
 PRETRAINED_RATE = 0.2
 """Factor of the learning rate for weights that are trained already: 0.02, at which EAS trains its
@@ -57,13 +63,15 @@ def train_network(
     folder: Path,
     *,
     resume: bool = False,
-    on_epoch: Callable[[EpochLog], None] | None = None,
-    log: Callable[[str], None] = lambda text: None,
+    on_epoch: Callable[[EpochLog], None] = lambda line: None,
+    console: Console = QUIET,
+    tracker: Tracker | None = None,
 ) -> TrainingResult:
     """Train a network in ``folder`` and evaluate it on validation images.
 
     The same `TrainSpec` gives the same weights, also where the training was interrupted and
-    resumed. Raises `UsageError` if ``folder`` has a finished training and ``resume`` isn't set.
+    resumed. ``tracker`` gets loss, accuracy and speed of each epoch, and is closed.
+    Raises `UsageError` if ``folder`` has a finished training and ``resume`` isn't set.
     """
     if (result := read_result(folder)) is not None:
         if not resume:
@@ -71,7 +79,7 @@ def train_network(
                 f"{folder}: a training is there already; add --resume or choose another --out"
             )
         return result
-    architecture, dataset = _load(spec, ReadingOptions(spec.skip_broken, log))
+    architecture, dataset = _load(spec, ReadingOptions(spec.skip_broken, console.say, console.step))
     if dataset.num_classes != architecture.num_classes:
         raise UsageError(
             f"{spec.architecture} has {architecture.num_classes} classes, "
@@ -80,7 +88,7 @@ def train_network(
     job = TrainingJob(
         architecture=architecture,
         data=spec.data,
-        plan=_plan(spec, folder, dataset, architecture, log),
+        plan=_plan(spec, folder, dataset, architecture, console.say),
         initial="" if spec.weights is None else os.path.abspath(spec.weights),
         seed=spec.seed,
         compute=spec.compute,
@@ -90,9 +98,51 @@ def train_network(
         as_data(dataset.train, dataset, spec.compute),
         as_data(dataset.valid, dataset, spec.compute),
     )
-    return run_job(
-        job, folder, images=images, on_epoch=on_epoch, epochs_context=together(TrainTask(job))
-    )
+    with (
+        console.step("training") as update,
+        closing(Tracking(tracker, console.say)) as tracking,
+    ):
+        reporter = _Reporter(job, images[0].images, update, console, tracking)
+
+        def report_epoch(line: EpochLog) -> None:
+            reporter.epoch(line)
+            on_epoch(line)
+
+        result = run_job(
+            job,
+            folder,
+            images=images,
+            on_epoch=report_epoch,
+            on_progress=reporter.progress,
+            epochs_context=together(TrainTask(job)),
+        )
+        reporter.result(result)
+    return result
+
+
+class _Reporter:
+    """Prints how a training goes, and sends it to a tracker."""
+
+    def __init__(
+        self, job: TrainingJob, images: object, update: Update, console: Console, tracking: Tracking
+    ) -> None:
+        self.job, self.update, self.console, self.tracking = job, update, console, tracking
+        self.remedy = WaitingRemedy(images, job.data, console.say)
+
+    def progress(self, progress: Progress) -> None:
+        speed = speed_text(progress, self.job.compute)
+        self.update(progress.step, progress.steps, f"loss {progress.loss:.4f}, {speed}")
+
+    def epoch(self, line: EpochLog) -> None:
+        self.console.say(
+            f"epoch {line.epoch} of {line.epochs}: loss {line.loss:.4f}, accuracy "
+            f"{line.accuracy:.2%}, {speed_text(line, self.job.compute)}"
+        )
+        self.remedy.check(line.waiting)
+        self.tracking.log_line("training", line.epoch, line)
+
+    def result(self, result: TrainingResult) -> None:
+        self.tracking.log_line("result", result.epochs, result)
 
 
 def fine_tuning(plan: TrainingPlan) -> TrainingPlan:

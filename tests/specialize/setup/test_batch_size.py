@@ -54,19 +54,18 @@ def test_a_training_in_little_memory_prints_its_batch_size_and_keeps_it_when_res
     )
     free = 5 * image_bytes(NETWORK) / MEMORY_SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda device: free)
-    lines: list[str] = []
+    console = RecordingConsole()
 
     def cut_off(line: EpochLog) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train_network(spec, tmp_path / "out", on_epoch=cut_off, log=lines.append)
-    assert len(lines) == 1 and lines[0].startswith(
-        "batches of 4 images instead of 9: an image takes"
-    )
+        train_network(spec, tmp_path / "out", on_epoch=cut_off, console=console)
+    text = "batches of 4 images instead of 9: an image takes"
+    assert console.lines[0].startswith(text)
     monkeypatch.setattr(batch_size, "free_bytes", lambda: 1e12)
-    train_network(spec, tmp_path / "out", resume=True, log=lines.append)
-    assert len(lines) == 1
+    train_network(spec, tmp_path / "out", resume=True, console=console)
+    assert sum(line.startswith("batches of") for line in console.lines) == 1
     assert msgspec.json.decode((tmp_path / "out" / "batch_size.json").read_bytes()) == 4
 
 

@@ -32,8 +32,10 @@ from hwnas.specialize.steps.search_rounds import (
     keeping_budget,
     search_rounds,
 )
+from hwnas.specialize.tracking import Tracking
 from tests.support.consoles import RecordingConsole
 from tests.support.sample_run import PHONE, SPACE, TINY, StandIn, put_phone_table, write_images
+from tests.support.trackers import Recorder
 
 
 class OpenRun(NamedTuple):
@@ -42,6 +44,8 @@ class OpenRun(NamedTuple):
 
 
 Begin = Callable[..., OpenRun]
+TRACKERS: dict[str, Recorder] = {}
+"""Trackers of the runs, by their names."""
 EFFORT = msgspec.structs.replace(TINY, screened=4, trained=2)
 
 
@@ -65,8 +69,9 @@ def begin(own_home: Path) -> Iterator[Begin]:
     def make(name: str, factor: float = 1.0, resume: bool = False, **changes: Any) -> OpenRun:
         spec = RunSpec(targets=(PHONE.name,), data=str(data), budgets=(Share(0.6),))
         spec = msgspec.structs.replace(spec, **changes)
-        resources = runs.enter_context(Resources(RecordingConsole()))
         path = own_home / "runs" / name
+        tracking = Tracking(TRACKERS.setdefault(name, Recorder()))
+        resources = runs.enter_context(Resources(RecordingConsole(), tracking, path))
         run = runs.enter_context(open_run(spec, path, resources, resume))
         model = run.latency_model
         assert run.target.runner is not None
@@ -112,6 +117,18 @@ def printed(run: RunContext) -> list[str]:
 def log(run: RunContext) -> list[LogLine]:
     lines = (run.folder.path / "search" / "log.jsonl").read_bytes().splitlines()
     return [msgspec.json.decode(line, type=LogLine) for line in lines]
+
+
+def test_a_search_reports_its_speed_and_tracks_it(
+    slower: tuple[OpenRun, ScreeningResult],
+) -> None:
+    console = slower[0].run.console
+    assert isinstance(console, RecordingConsole)
+    assert any("search: loss" in text and "img/s" in text for *_, text in console.progress)
+    metrics: dict[str, float] = {}
+    for _, point in TRACKERS["slower"].points:
+        metrics |= point
+    assert metrics["search/expected_ms"] > 0 and metrics["search speed/images_per_s"] > 0
 
 
 def candidate(

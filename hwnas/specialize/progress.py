@@ -1,0 +1,75 @@
+"""How fast a training or a search is, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from hwnas.data.photos.decoding import DecodedImages
+from hwnas.training.compute import Compute
+
+MUCH_WAITING = 0.2
+"""Share of the time from which on the remedy for waiting is named."""
+
+
+class Speed(Protocol):
+    """What the logs of trainings and of searches have in common."""
+
+    @property
+    def images_per_s(self) -> float: ...
+
+    @property
+    def waiting(self) -> float: ...
+
+    @property
+    def peak_bytes(self) -> int: ...
+
+
+class _Combined(NamedTuple):
+    images_per_s: float
+    waiting: float
+    peak_bytes: int
+
+
+def combined(speeds: Sequence[Speed]) -> Speed:
+    """Return the speed of trainings that run side by side, each in a process of its own."""
+    return _Combined(
+        sum(speed.images_per_s for speed in speeds),
+        sum(speed.waiting for speed in speeds) / len(speeds),
+        sum(speed.peak_bytes for speed in speeds),
+    )
+
+
+def speed_text(speed: Speed, compute: Compute) -> str:
+    """Return e.g. ``850 img/s, 3% waiting for images, 1.2 GB of GPU memory``."""
+    rate = speed.images_per_s
+    images = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+    memory = "memory" if compute.kind == "cpu" else "GPU memory"
+    return (
+        f"{images} img/s, {speed.waiting:.0%} waiting for images, "
+        f"{speed.peak_bytes / 1e9:.2g} GB of {memory}"
+    )
+
+
+class WaitingRemedy:
+    """Prints, once, what shortens the waiting for images if it is long."""
+
+    def __init__(self, images: object, data: str, say: Callable[[str], None]) -> None:
+        """``images`` are those of a data set that is called ``data`` on the command line."""
+        self._images, self._data, self._say = images, data, say
+        self._printed = False
+
+    def check(self, waiting: float) -> None:
+        """Print the remedy if ``waiting``, a share of the time, is above `MUCH_WAITING`."""
+        # images in memory are only gathered and augmented: nothing reads them quicker
+        in_memory = isinstance(self._images, np.ndarray | Tensor)
+        if self._printed or in_memory or waiting <= MUCH_WAITING:
+            return
+        self._printed = True
+        remedy = "a faster disk or more cores shorten it"
+        if isinstance(self._images, DecodedImages):
+            remedy = f"`hwnas data pack {self._data}` makes them quicker to read"
+        self._say(f"{waiting:.0%} of the time waits for images; {remedy}")
