@@ -38,6 +38,7 @@ FACTORIES = (
     "arange",
     "arange.start",
     "arange.start_step",
+    "eye",
 )
 """Operations that make a tensor from nothing; others of this kind fill an empty tensor."""
 
