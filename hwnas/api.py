@@ -47,6 +47,8 @@ class SpecializeOptions(TypedDict, total=False):
     pixels: bool
     """Whether the files take pixels from 0 to 255 and normalise them themselves."""
     effort: Literal["trial", "quick", "standard", "full"]
+    minutes: float
+    """Time that the run should take; by default as long as the effort takes."""
     latency_model: str
     """Name or file of the latency model; by default the device's own."""
     raw: bool

@@ -43,6 +43,13 @@ from hwnas.cli.framework.params import DATA, PATH
     help="Epochs to train.",
 )
 @option(
+    "--minutes",
+    group="Training",
+    type=click.FloatRange(0, min_open=True),
+    metavar="M",
+    help="Train about so long: epochs are planned from measured speed.",
+)
+@option(
     "--batch-size",
     group="Training",
     type=click.IntRange(2),
@@ -108,6 +115,7 @@ def train(
     data: str,
     out: Path,
     epochs: int | None,
+    minutes: float | None,
     batch_size: int | None,
     weights: Path | None,
     skip_broken: bool,
@@ -136,6 +144,7 @@ def train(
         architecture=architecture,
         data=data,
         epochs=epochs,
+        minutes=minutes,
         batch_size=batch_size,
         weights=weights,
         skip_broken=skip_broken,

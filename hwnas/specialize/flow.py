@@ -15,9 +15,9 @@ from hwnas.specialize.context import RunContext
 from hwnas.specialize.results.compose import compose
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup.auto_width import widened
-from hwnas.specialize.setup.dry_run import PlanReport, plan_report
+from hwnas.specialize.setup.dry_run import PlanReport, plan_report, plan_run
 from hwnas.specialize.setup.python_values import with_files
-from hwnas.specialize.setup.resolve import Resources, open_run, resolve
+from hwnas.specialize.setup.resolve import ResolvedRun, Resources, open_run, resolve
 from hwnas.specialize.spec import RunSpec, check_types
 from hwnas.specialize.steps.deliver import choose_to_train, deliver, further_candidates
 from hwnas.specialize.steps.search_rounds import search_rounds
@@ -54,7 +54,8 @@ def specialize(
     ):
         if len(runs) == 1:
             return _specialize_scenario(runs[0], resources, resume)
-        _plan(spec, resources)  # a budget that is out of reach is an error before any training
+        for run in _resolved(spec, resources):
+            plan_run(run)  # a budget that is out of reach is an error before any training
         with RunFolder.open(folder, spec, resume):
             execute = partial(_specialize_scenario, resources=resources)
             report = run_scenarios(runs, spec, folder, console, execute)
@@ -103,14 +104,13 @@ def _steps(run: RunContext) -> Report:
 def plan(spec: RunSpec, console: Console) -> PlanReport:
     """Return what a run would do and which latencies it can reach; trains nothing."""
     with Resources(console) as resources:
-        return _plan(check_types(spec), resources)
+        return plan_report(_resolved(check_types(spec), resources))
 
 
-def _plan(spec: RunSpec, resources: Resources) -> PlanReport:
-    return plan_report(
-        [
-            resolve(variant.spec, resources)
-            for scenario in scenarios(spec, Path())
-            for variant in variants(widened(scenario.spec, resources), Path())
-        ]
-    )
+def _resolved(spec: RunSpec, resources: Resources) -> list[ResolvedRun]:
+    """Look up what each run of a sweep names."""
+    return [
+        resolve(variant.spec, resources)
+        for scenario in scenarios(spec, Path())
+        for variant in variants(widened(scenario.spec, resources), Path())
+    ]

@@ -110,6 +110,17 @@ OPTIONS = (
         choices=get_args(EffortName),
     ),
     RunOption(
+        "minutes",
+        "--minutes",
+        GOAL,
+        "Time that the run should take; epochs and networks are planned from measured speed.",
+        "as long as the effort takes",
+        "M",
+        "a positive number of minutes",
+        parse_factor,
+        lambda minutes: f"{minutes!r}",
+    ),
+    RunOption(
         "seed", "--seed", GOAL, "Seed of all random numbers.", "0", "N", "an integer", parse_integer
     ),
     RunOption(

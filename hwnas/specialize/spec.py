@@ -69,6 +69,9 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     pixels: bool = False
     """Whether the files take pixels from 0 to 255 and normalise them themselves."""
     effort: EffortName = "quick"
+    minutes: Positive | None = None
+    """Time that the run should take; epochs are planned from measured speed. ``None``: as long as
+    the effort takes."""
     latency_model: str = ""
     """File or name of the latency model; empty: the device's own."""
     raw: bool = False

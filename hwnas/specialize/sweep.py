@@ -17,6 +17,7 @@ Each run of a sweep has a folder inside the whole run's.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -119,8 +120,10 @@ def _combinations(
     axes = [[(value,) for value in getattr(spec, field)] or [()] for field in fields]
     runs: list[SweepRun] = []
     for values in product(*axes):
-        changes = dict(zip(fields, values, strict=True))
+        changes: dict[str, Any] = dict(zip(fields, values, strict=True))
         words = [NAMES[field](value[0]) for field, value in changes.items() if value]
+        if spec.minutes is not None:
+            changes["minutes"] = spec.minutes / math.prod(map(len, axes))
         runs.append(
             SweepRun(msgspec.structs.replace(spec, **changes), folder / group / "-".join(words))
         )
@@ -168,6 +171,8 @@ def share_supernet(source: SweepRun, run: SweepRun) -> None:
     if not shared.exists():
         return
     write_log(SearchFiles.of_run(run.folder).log, lines)
+    if (plan := source.folder / "plan.json").exists():
+        shutil.copyfile(plan, run.folder / "plan.json")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     partial = checkpoint.with_suffix(".part")
     shutil.copyfile(shared, partial)

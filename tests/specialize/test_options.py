@@ -64,6 +64,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "tune_epochs": st.integers(0, 99999),
     "pixels": st.booleans(),
     "effort": st.sampled_from(get_args(EffortName)),
+    "minutes": st.none() | FACTORS,
     "latency_model": st.just("") | NAMES,
     "raw": st.booleans(),
     "seed": st.integers(-(2**62), 2**62),

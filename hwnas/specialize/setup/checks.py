@@ -29,6 +29,11 @@ def check_strategy(spec: RunSpec) -> None:
             f"--precision {spec.precision}: int8 files are tuned in one process: start it without "
             "torchrun"
         )
+    if ranks() > 1 and spec.minutes is not None:
+        raise UsageError(
+            f"--minutes {spec.minutes:g}: speed is measured in one process: start it without "
+            "torchrun, or give an --effort"
+        )
     if spec.objective and spec.objective not in OBJECTIVES:
         raise UnknownName("objective", spec.objective, OBJECTIVES)
     if spec.objective and not traits.uses_objective:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,9 @@ import msgspec
 
 from hwnas.search.plan import SearchPlan
 from hwnas.specialize.setup.budget import latency_range
-from hwnas.specialize.setup.plan import work_plan
+from hwnas.specialize.setup.device import settle_compute
 from hwnas.specialize.setup.resolve import ResolvedRun
+from hwnas.specialize.setup.work.settle import settle_work
 from hwnas.specialize.spec import Precision
 from hwnas.training.plan import TrainingPlan
 
@@ -78,7 +80,8 @@ def plan_report(runs: Iterable[ResolvedRun]) -> PlanReport:
     """Return the plan of all runs of a sweep; data and work are those of the first."""
     first, *_ = runs = list(runs)
     data = first.dataset
-    work = work_plan(first.spec, data, first.space, None, first.resources.console)
+    setting = first.setting(first.latency_model(), settle_compute(first.spec, None))
+    work = settle_work(setting, None, first.resources.console, time.perf_counter())
     return PlanReport(
         results=tuple(map(plan_run, runs)),
         data=PlannedData(

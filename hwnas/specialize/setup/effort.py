@@ -48,6 +48,14 @@ class Effort(msgspec.Struct, frozen=True):
         return self.training_passes == 0
 
 
+class WorkPlan(msgspec.Struct, frozen=True):
+    """How much a run searches and trains: ``plan.json``."""
+
+    effort: Effort
+    search: SearchPlan
+    training: TrainingPlan
+
+
 EFFORTS: dict[EffortName, Effort] = {
     # to try it: the whole search, but one network and a short training
     "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0, 20, 8, 2),

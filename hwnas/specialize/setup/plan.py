@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from random import Random
 from statistics import fmean
 
-import msgspec
 from msgspec.structs import replace
 
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
 from hwnas.nn.auxiliary import POOL_KERNEL_SIZE, auxiliary_place
 from hwnas.processes import cores
-from hwnas.search.plan import SearchPlan
 from hwnas.search.registry import load_strategy
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.grown.space import GrownSpace
@@ -21,31 +18,17 @@ from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
-from hwnas.specialize.setup.effort import EFFORTS, Effort, plans
+from hwnas.specialize.setup.effort import EFFORTS, WorkPlan, plans
 from hwnas.specialize.setup.work.recipes import recipe_of, recipe_plans, scaled_training
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.distributed import ranks
-from hwnas.training.plan import TrainingPlan
 
 RANDOM_NETWORKS = 64
 """Networks behind the mean number of MACs of a space."""
 
 
-class WorkPlan(msgspec.Struct, frozen=True):
-    """How much a run searches and trains."""
-
-    effort: Effort
-    search: SearchPlan
-    training: TrainingPlan
-
-
-def work_plan(
-    spec: RunSpec, dataset: Dataset, space: SearchSpace, folder: Path | None, console: Console
-) -> WorkPlan:
-    """Return the plan of search and training, in batches that fit the memory.
-
-    The batch size is stored in ``folder``, so that a resumed run has the same.
-    """
+def work_plan(spec: RunSpec, dataset: Dataset, space: SearchSpace, console: Console) -> WorkPlan:
+    """Return the plan of search and training, in batches that fit the memory."""
     macs = _mean_macs(space)
     step_macs = load_strategy(spec.strategy).traits.step_macs
     search_macs = macs if step_macs is None else step_macs(space)
@@ -63,7 +46,7 @@ def work_plan(
     networks_at_once = max(1 if ranks() > 1 else cores(), search_macs / macs)
     planned = max(search.batch_size, training.batch_size)
     size = resolve_batch_size(
-        None if folder is None else folder / "batch_size.json",
+        None,
         planned,
         networks_at_once * _max_image_bytes(space),
         console.say,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -26,10 +27,12 @@ from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import checks
 from hwnas.specialize.setup.budget import resolve_budget
 from hwnas.specialize.setup.device import settle_compute
-from hwnas.specialize.setup.plan import work_plan
 from hwnas.specialize.setup.target import Target, find_target, model_of
+from hwnas.specialize.setup.work.pace import Setting
+from hwnas.specialize.setup.work.settle import settle_work
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.tracking import NO_TRACKING, Prefixed, Tracking
+from hwnas.training.compute import Compute
 
 
 class Resources:
@@ -103,6 +106,11 @@ class ResolvedRun(NamedTuple):
         default_ms = costs.network_ms(self.space.default.choices)
         return resolve_budget(self.spec.budget, costs, default_ms)
 
+    def setting(self, model: LatencyModel, compute: Compute) -> Setting:
+        """Return what a search with this latency model starts from."""
+        costs, budget_ms = model.costs(self.space), self.budget_ms(model)
+        return Setting(self.spec, self.dataset, self.space, costs, budget_ms, compute)
+
 
 def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:
     """Look up everything that ``spec`` names. Any error in it is raised here, before any work."""
@@ -122,17 +130,18 @@ def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:
 def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> Iterator[RunContext]:
     """Resolve a run and keep its folder locked for the body.
 
-    The run's own copies of the latency model and of the batch size make a resumed run the same.
+    The run's own copies of the latency model and of the plan make a resumed run the same.
     """
+    start_s = time.perf_counter()
     run, console = resolve(spec, resources), resources.console
     with RunFolder.open(path, spec, resume) as folder:
         with folder.stage("profile"):
             model = run.latency_model(path)
         write_model(model, path / "latency_model.json")
         _check_data(path, run.dataset)
-        budget_ms, costs = run.budget_ms(model), model.costs(run.space)
-        compute = settle_compute(spec, path)
-        work = work_plan(spec, run.dataset, run.space, path, console)
+        setting = run.setting(model, settle_compute(spec, path))
+        budget_ms, costs = setting.budget_ms, setting.costs
+        work = settle_work(setting, path, console, start_s)
         data = run.dataset
         console.say(
             f"{run.target.profile.name}: budget {budget_ms:.4g} ms of {costs.smallest_ms:.4g} to "
@@ -150,7 +159,7 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             effort=work.effort,
             search_plan=work.search,
             training_plan=work.training,
-            compute=compute,
+            compute=setting.compute,
             console=console,
             tracking=resources.tracking_of(path),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from hwnas.console import Console, QuietConsole, Update
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
+from hwnas.files import read_json, write_json
 from hwnas.networks.resolve import is_genotype, resolve_architecture
 from hwnas.spaces.published import adapt, published_names
 from hwnas.specialize.distributed.tasks import TrainTask, together
@@ -21,8 +23,11 @@ from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
 from hwnas.specialize.setup.effort import EFFORTS, plans
+from hwnas.specialize.setup.work.minutes import MEASURING, training_epochs
+from hwnas.specialize.setup.work.pace import training_pace
 from hwnas.specialize.tracking import Tracker, Tracking
 from hwnas.training.compute import CPU, Compute
+from hwnas.training.distributed import ranks
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
 from hwnas.training.loader import as_data
 from hwnas.training.loop import EpochLog, Progress
@@ -43,7 +48,9 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     """A data set as `hwnas.data.datasets.load_dataset` takes it."""
     epochs: int | None = None
-    """None: as in a quick run."""
+    """None: as in a quick run, or as many as ``minutes`` allow."""
+    minutes: float | None = None
+    """Time that the training should take, planned from measured speed."""
     batch_size: int | None = None
     """None: as in a quick run, or less if that doesn't fit the memory (`setup.batch_size`)."""
     weights: Path | None = None
@@ -79,16 +86,21 @@ def train_network(
                 f"{folder}: a training is there already; add --resume or choose another --out"
             )
         return result
+    start_s = time.perf_counter()
+    check_minutes(spec)
     architecture, dataset = _load(spec, ReadingOptions(spec.skip_broken, console.say, console.step))
     if dataset.num_classes != architecture.num_classes:
         raise UsageError(
             f"{spec.architecture} has {architecture.num_classes} classes, "
             f"but {spec.data} has {dataset.num_classes}"
         )
+    plan = _plan(spec, folder, dataset, architecture, console.say)
+    if spec.minutes is not None:
+        plan = _timed(spec, plan, folder, dataset, architecture, start_s, console.say)
     job = TrainingJob(
         architecture=architecture,
         data=spec.data,
-        plan=_plan(spec, folder, dataset, architecture, console.say),
+        plan=plan,
         initial="" if spec.weights is None else os.path.abspath(spec.weights),
         seed=spec.seed,
         compute=spec.compute,
@@ -143,6 +155,53 @@ class _Reporter:
 
     def result(self, result: TrainingResult) -> None:
         self.tracking.log_line("result", result.epochs, result)
+
+
+def check_minutes(spec: TrainSpec) -> None:
+    """Raise `UsageError` where a training of given minutes can't be planned."""
+    if spec.minutes is None:
+        return
+    if spec.epochs is not None:
+        raise UsageError(
+            f"--minutes {spec.minutes:g} plans the epochs, and --epochs {spec.epochs} gives them; "
+            "leave one of the two out"
+        )
+    if ranks() > 1:
+        raise UsageError(
+            f"--minutes {spec.minutes:g}: speed is measured in one process: start it without "
+            "torchrun, or give --epochs"
+        )
+
+
+def _timed(
+    spec: TrainSpec,
+    plan: TrainingPlan,
+    folder: Path,
+    dataset: Dataset,
+    architecture: Architecture,
+    start_s: float,
+    log: Callable[[str], None],
+) -> TrainingPlan:
+    """Return the plan with as many epochs as the minutes allow, stored in ``folder``.
+
+    A resumed training is not planned again.
+    """
+    file = folder / "plan.json"
+    if file.exists():
+        return read_json(file, TrainingPlan)
+    time_s = 60 * (spec.minutes or 0.0)
+    spec.compute.start()
+    data = as_data(dataset.train, dataset, spec.compute)
+    image_ms = training_pace(architecture, data, plan, MEASURING * time_s, time.perf_counter)
+    left_s = time_s - (time.perf_counter() - start_s)
+    epochs = training_epochs(left_s, image_ms, len(dataset.train.labels))
+    log(
+        f"{spec.minutes:g} min: {1e3 / image_ms:.3g} images/s measured; {epochs} "
+        f"epoch{'s' * (epochs > 1)}"
+    )
+    timed = one_cycle_plan(plan, epochs)
+    write_json(file, timed)
+    return timed
 
 
 def fine_tuning(plan: TrainingPlan) -> TrainingPlan:

@@ -1,0 +1,80 @@
+"""The work of a run: planned once, and the same when the run is resumed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from hwnas.console import Console
+from hwnas.files import read_json, write_json
+from hwnas.processes import cores
+from hwnas.specialize.setup.effort import WorkPlan
+from hwnas.specialize.setup.plan import work_plan
+from hwnas.specialize.setup.work.minutes import MEASURING, timed_plan
+from hwnas.specialize.setup.work.pace import Clock, Pace, Setting, measure_pace
+from hwnas.training.compute import Compute
+
+MIN_LEFT = 0.2
+"""Share of the time that is planned at least, however much has passed already."""
+
+
+def settle_work(
+    setting: Setting,
+    folder: Path | None,
+    console: Console,
+    start_s: float,
+    clock: Clock = time.perf_counter,
+) -> WorkPlan:
+    """Return the plan of a run, stored as ``plan.json`` in its ``folder``.
+
+    A run of given minutes began at ``start_s`` of ``clock``. A resumed run is not planned again.
+    """
+    file = None if folder is None else folder / "plan.json"
+    if file is not None and file.exists():
+        return read_json(file, WorkPlan)
+    spec = setting.spec
+    plan = work_plan(spec, setting.dataset, setting.space, console)
+    if spec.minutes is not None:
+        plan = _timed(setting, plan, 60 * spec.minutes, start_s, console, clock)
+    if file is not None:
+        write_json(file, plan)
+    return plan
+
+
+def trainings_at_once(compute: Compute) -> int:
+    """Return how many networks are trained at once; processes would only take turns on a GPU."""
+    return cores() if compute.kind == "cpu" else 1
+
+
+def _timed(
+    setting: Setting,
+    plan: WorkPlan,
+    time_s: float,
+    start_s: float,
+    console: Console,
+    clock: Clock,
+) -> WorkPlan:
+    pace = measure_pace(setting, plan, MEASURING * time_s, clock)
+    images, at_once = len(setting.dataset.train.labels), trainings_at_once(setting.compute)
+    left_s = max(MIN_LEFT * time_s, time_s - (clock() - start_s))
+    timed = timed_plan(plan, pace, images, left_s, at_once)
+    console.say(f"{setting.spec.minutes:g} min: {plan_line(timed, pace)}")
+    return timed
+
+
+def plan_line(plan: WorkPlan, pace: Pace) -> str:
+    """Return in one line how fast steps are, and what is planned."""
+    speeds = {
+        "weight steps": pace.weight_ms,
+        "architecture steps": pace.arch_ms,
+        "training": pace.training_ms,
+    }
+    text = ", ".join(f"{1e3 / ms:.3g} ({name})" for name, ms in speeds.items() if ms)
+    search, networks = plan.search, plan.effort.trained + plan.effort.baselines
+    searched = f"{search.warmup_epochs} + {search.search_epochs} epochs of search"
+    if pace.weight_ms == 0:
+        searched = f"{search.children} networks of {search.child_epochs} epochs in the search"
+    return (
+        f"{text} images/s measured; {searched}, then {networks} "
+        f"network{'s' * (networks > 1)} trained for {plan.training.epochs} epochs"
+    )
