@@ -20,7 +20,7 @@ from hwnas.search.strategy import ParallelStrategy, SteppedStrategy, StepResult
 from hwnas.training.augment import NO_AUGMENTATION
 from hwnas.training.batches import Batches
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.compute import peak_bytes
+from hwnas.training.compute import memory_errors, peak_bytes
 from hwnas.training.distributed import (
     average,
     broadcast,
@@ -95,7 +95,9 @@ class _Search:
         self._resume(files)
         steps = self.batches.steps
         arch_step = self._arch_steps(self.step)
+        part = -(-self.batches.batch_size // (ranks() * self.plan.accumulate))
         with (
+            memory_errors(self.compute.device, part),
             closing(self.batches.from_step(self.step)) as batches,
             closing(self.valid_batches.from_step(arch_step)) as valid_batches,
         ):

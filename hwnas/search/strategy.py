@@ -81,6 +81,11 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
     the host in float32 or float64."""
     accumulate: int = 1
     """Parts of a batch that are computed one after another (`SearchPlan.accumulate`)."""
+    gpus: tuple[str, ...] = ()
+    """GPUs of trainings in processes of their own, as CUDA_VISIBLE_DEVICES names them."""
+    data: str = ""
+    """The data set as `hwnas.data.datasets.load_dataset` takes it, for such trainings; empty: they
+    get its images in a file."""
     options: msgspec.Struct | None = None
     """An instance of the strategy's `Options`; ``None``: its defaults."""
     warn: Callable[[str], None] = _ignore

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, TypeVar
 
 import msgspec
@@ -13,7 +14,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from hwnas.errors import UsageError, first_line
+from hwnas.errors import HwnasError, UsageError, first_line
 
 Amp = Literal["none", "bf16", "fp16"]
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,6 +56,11 @@ class Compute(msgspec.Struct, frozen=True):
         if self.kind != "cuda":
             return self
         return msgspec.structs.replace(self, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+
+    def of_child(self) -> Compute:
+        """Return the same for a process that sees one GPU only, with one thread."""
+        device = "cuda:0" if self.kind == "cuda" else self.device
+        return msgspec.structs.replace(self, device=device, threads=1)
 
     def place(self, module: Module) -> Module:
         """Move a module to the device, its weights channels last in memory; return it."""
@@ -141,8 +147,28 @@ def _has_bf16() -> bool:
 def free_bytes(device: str) -> float:
     """Return the memory of a device that new programs can have, for the CPU without swapping."""
     if device.startswith("cuda"):
+        torch.cuda.empty_cache()  # what PyTorch holds without using it
         return float(torch.cuda.mem_get_info(device)[0])
     return float(psutil.virtual_memory().available)
+
+
+@contextmanager
+def memory_errors(device: str, batch_size: int) -> Iterator[None]:
+    """Turn the error of a full GPU into one line; ``batch_size`` is that of a step."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        half = f", one of {batch_size // 2} may" if batch_size > 1 else ""
+        raise HwnasError(
+            f"{device} is out of memory: a step of {batch_size} images doesn't fit{half}; the last "
+            "checkpoint is still there"
+        ) from None
+
+
+def visible_gpus() -> list[str]:
+    """Return the CUDA devices of this process, as CUDA_VISIBLE_DEVICES names them."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return listed.split(",") if listed else [str(n) for n in range(torch.cuda.device_count())]
 
 
 def peak_bytes(device: str) -> int:

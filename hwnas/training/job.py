@@ -34,6 +34,7 @@ from hwnas.training.evaluation import RECALIBRATION_IMAGES, evaluate, recalibrat
 from hwnas.training.loader import Data, as_data, read_images
 from hwnas.training.loop import EpochLog, Progress, read_place, train
 from hwnas.training.plan import TrainingPlan
+from hwnas.training.pool import OUT_OF_MEMORY
 from hwnas.training.seeds import derived_seed
 
 Images = tuple[Data, Data]
@@ -216,8 +217,10 @@ def main() -> None:
     except HwnasError as error:
         sys.exit(str(error))
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            sys.exit("out of memory")
+        if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
+            "allocate memory" in str(error)
+        ):
+            sys.exit(OUT_OF_MEMORY)
         raise
 
 

@@ -23,7 +23,7 @@ from hwnas.errors import HwnasError
 from hwnas.nn.network import WiredNetwork
 from hwnas.training.batches import Batches
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.compute import full_precision, peak_bytes
+from hwnas.training.compute import full_precision, memory_errors, peak_bytes
 from hwnas.training.distributed import (
     average,
     average_gradients,
@@ -156,7 +156,11 @@ class _Training:
     ) -> None:
         self._resume(checkpoint)
         steps = self.batches.steps
-        with closing(self.batches.from_step(self.step)) as batches:
+        part = -(-self.batches.batch_size // (ranks() * self.plan.accumulate))
+        with (
+            memory_errors(self.compute.device, part),
+            closing(self.batches.from_step(self.step)) as batches,
+        ):
             for epoch in range(self.step // steps, self.plan.epochs):
                 line = self._epoch(epoch, batches, checkpoint, on_progress)
                 if on_epoch is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -103,6 +103,7 @@ class FakeRay(ModuleType):
     def __init__(self, broken: int = 0) -> None:
         super().__init__("ray")
         self.broken, self.addresses = broken, list[str]()
+        self.gpu_shares = list[float]()
 
     def init(self, address: str, **options: object) -> None:
         self.addresses.append(address)
@@ -116,6 +117,7 @@ class FakeRay(ModuleType):
         class Task:
             def options(self, **given: object) -> Task:
                 assert given["num_cpus"] == 1
+                fake.gpu_shares.append(cast(float, given["num_gpus"]))
                 return self
 
             def remote(self, *arguments: Any) -> Any:

@@ -8,6 +8,7 @@ network with the same key is not trained again. The folder of a network holds it
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from hwnas.files import append_line, read_json, read_lines, write_json
 from hwnas.nn.growth.transforms import Net
 from hwnas.search.eas.worker_pool import IMAGES, INITIAL, INPUTS, Workers
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.compute import CPU
 from hwnas.training.job import TEACHER, TrainingJob, TrainingResult
 from hwnas.training.loader import Data, write_images
 from hwnas.training.plan import TrainingPlan
@@ -86,12 +88,21 @@ class ModelPool:
         seed: int,
         workers: Callable[[], Workers],
         warn: Callable[[str], None],
+        data: str = "",
     ) -> None:
-        """``workers`` is called before the first training."""
+        """``workers`` is called before the first training. Images that aren't in memory are loaded
+        by each training, from the data set ``data``."""
         self.folder, self.seed, self.warn = folder, seed, warn
         self._open_workers, self._workers = workers, None
         self._data = train, valid
-        self.data_digest = _digest_of([*train.tensors(), *valid.tensors()])
+        self.compute = train.compute.of_child()
+        self.in_memory = isinstance(train.images, Tensor) and isinstance(valid.images, Tensor)
+        self.data_name = os.path.abspath(data) if os.path.exists(data) else data
+        self.data_digest = (
+            _digest_of([*train.tensors(), *valid.tensors()])
+            if self.in_memory
+            else f"{train.digest} {valid.digest}"
+        )
         self.members = list({member.key: member for member in read_family(folder)}.values())
         self.used = 0
         """Members up to the last one that was requested. A search that is repeated from its start
@@ -151,7 +162,8 @@ class ModelPool:
 
     def _write_job(self, key: str, request: TrainRequest) -> None:
         folder = self.folder / key
-        if not (images := self.folder / Path(IMAGES).name).exists():
+        images = self.folder / Path(IMAGES).name
+        if self.in_memory and not images.exists():
             write_images(images, *self._data)
         if request.initial is not None:
             save_checkpoint(folder / INITIAL, dict(request.initial.weights), {})
@@ -159,11 +171,12 @@ class ModelPool:
             save_checkpoint(folder / TEACHER, dict(request.teacher.weights), {})
         job = TrainingJob(
             architecture=request.architecture,
-            data=IMAGES,
+            data=IMAGES if self.in_memory else self.data_name,
             plan=request.plan,
             initial="" if request.initial is None else INITIAL,
             teacher=() if request.teacher is None else request.teacher.blocks,
             seed=self.seed,
+            compute=self.compute,
         )
         write_json(folder / "job.json", job)
 
@@ -212,6 +225,7 @@ class ModelPool:
             msgspec.json.encode(request.plan).decode(),
             self.seed,
             self.data_digest,
+            *([] if self.compute == CPU else [self.compute.kind, self.compute.amp]),
             _weights_digest(request.initial),
             _weights_digest(request.teacher),
         ]
@@ -252,5 +266,5 @@ def _digest_of(tensors: Sequence[Tensor]) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -23,12 +23,13 @@ from torch import nn
 
 from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import Costs
+from hwnas.nn.memory import image_bytes
 from hwnas.search.eas.controller import Controller, Trajectory, grow, sampling
 from hwnas.search.eas.lineage import Family
 from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest, best_member, best_trained
 from hwnas.search.eas.reward import LATENCY_EXPONENT, Learner, reward
 from hwnas.search.eas.schedule import Schedule, child_plan, shrink_steps
-from hwnas.search.eas.worker_pool import check_cluster, workers_at
+from hwnas.search.eas.worker_pool import Workers, check_cluster, workers_at
 from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
 from hwnas.search.path_training import State, strip_prefix
 from hwnas.search.plan import SearchFiles, SearchPlan
@@ -38,7 +39,9 @@ from hwnas.spaces.grown.space import Layers
 from hwnas.spaces.grown.steps import Growable, Step
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.compute import CPU, free_bytes
 from hwnas.training.loader import Data
+from hwnas.training.pool import trainings_per_gpu
 from hwnas.training.seeds import derived_seed, seeded
 
 STATISTICS_IMAGES = 256
@@ -96,6 +99,8 @@ class Eas:
             self.controller.make_uniform()
         self.learner = Learner(self.controller, convention)
         self.latency_exponent = latency_exponent
+        self.compute, self.gpus, self.data = CPU, tuple[str, ...](), ""
+        """Where networks are trained and what on, as in `SearchContext`."""
         self.parent = ""
         """Name of the member to grow from."""
         self.known_members = 0
@@ -111,7 +116,9 @@ class Eas:
     def begin(cls, context: SearchContext) -> Self:
         options = context.options_as(EasOptions)
         space = growable(context.space)
-        return cls(space, context.costs, context.budget_ms, options, context.warn)
+        search = cls(space, context.costs, context.budget_ms, options, context.warn)
+        search.compute, search.gpus, search.data = context.compute, context.gpus, context.data
+        return search
 
     def set_costs(self, costs: Costs, budget_ms: float) -> None:
         self.family.costs, self.family.budget_ms = costs, budget_ms
@@ -133,7 +140,7 @@ class Eas:
         """Train the start network, then run the episodes that are not in ``files``."""
         folder, images = files.log.parent / "children", train.sample(STATISTICS_IMAGES, seed)
         pool = ModelPool(
-            folder, train, valid, seed, lambda: workers_at(self.options.ray), self.warn
+            folder, train, valid, seed, lambda: self._workers(plan), self.warn, self.data
         )
         self.family.open(pool, plan, seed, next(images.in_order(len(images.labels)))[0])
         done = self._resume(files)
@@ -158,6 +165,15 @@ class Eas:
                 "members": str(self.known_members),
             }
             save_checkpoint(files.checkpoint, self.state_dict(), notes)
+
+    def _workers(self, plan: SearchPlan) -> Workers:
+        if not self.gpus:
+            return workers_at(self.options.ray)
+        start = self.space.architecture(self.space.start)
+        step_bytes = image_bytes(start) * plan.batch_size / plan.accumulate
+        children, free = Schedule.of(plan).children, free_bytes(self.compute.device)
+        count = trainings_per_gpu(start.input_shape[1], children, step_bytes, free)
+        return workers_at(self.options.ray, self.gpus, count)
 
     def network(self, genotype: Genotype) -> nn.Module:
         """Return the network with its weights in the pool."""

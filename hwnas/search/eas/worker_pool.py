@@ -38,28 +38,39 @@ class Workers(Protocol):
         ...
 
 
-def workers_at(address: str) -> Workers:
-    """Return the workers of a Ray cluster, or those of this machine for an empty address."""
-    return RayWorkers(address) if address else ProcessPool()
+def workers_at(address: str, gpus: Sequence[str] = (), per_gpu: int = 1) -> Workers:
+    """Return the workers of a Ray cluster, or those of this machine for an empty address.
+
+    With ``gpus`` they train on GPUs, ``per_gpu`` networks at once on each; a cluster has its own.
+    """
+    if address:
+        return RayWorkers(address, 1 / per_gpu if gpus else 0.0)
+    return ProcessPool(gpus=[*gpus] * per_gpu)
 
 
 class RayWorkers:
-    """Ray tasks of one core each. Files are sent there and back; no folder is shared."""
+    """Ray tasks of one core each. Files are sent there and back; no folder is shared, unless images
+    are too many to be sent."""
 
-    def __init__(self, address: str) -> None:
-        """Raises `UsageError` without Ray, `DeviceError` for an address that does not answer."""
+    def __init__(self, address: str, gpu_share: float = 0.0) -> None:
+        """Each task requests a core and ``gpu_share`` of a GPU; Ray then shows it that GPU only.
+
+        Raises `UsageError` without Ray, `DeviceError` for an address that does not answer."""
         self._ray = check_cluster(address)
         try:
             self._ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
         except Exception as error:  # Ray raises many types, all of which mean this
             why = last_line(str(error), type(error).__name__)
             raise DeviceError(f"no Ray cluster answers at {address}: {why}") from None
-        self._task = self._ray.remote(train_remotely).options(num_cpus=1, max_retries=0)
+        self._task = self._ray.remote(train_remotely).options(
+            num_cpus=1, num_gpus=gpu_share, max_retries=0
+        )
 
     def train(self, folders: Sequence[Path]) -> Iterator[Outcome]:
         if not folders:
             return
-        images = self._ray.put((folders[0] / IMAGES).read_bytes())
+        file = folders[0] / IMAGES
+        images = self._ray.put(file.read_bytes() if file.exists() else b"")
         tasks = {self._task.remote(_input_files(folder), images): folder for folder in folders}
         while tasks:
             done, _ = self._ray.wait(list(tasks), num_returns=1)
@@ -76,12 +87,16 @@ class RayWorkers:
 
 
 def train_remotely(files: dict[str, bytes], images: bytes) -> dict[str, bytes]:
-    """Train a job whose input files come as bytes, on any machine; return its output files."""
+    """Train a job whose input files come as bytes, on any machine; return its output files.
+
+    Without ``images`` the job names a data set, which must be there too.
+    """
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / "training"
         for name, content in files.items():
             write_atomic(folder / name, content)
-        write_atomic(folder / IMAGES, images)
+        if images:
+            write_atomic(folder / IMAGES, images)
         run_job(msgspec.json.decode(files["job.json"], type=TrainingJob), folder)
         return {name: (folder / name).read_bytes() for name in OUTPUTS}
 

@@ -1,8 +1,6 @@
 """Batch size by memory: the planned one, halved until a training step fits.
 
-The bytes that autograd saves for an image are counted on shapes alone, without computing anything.
-A training takes more than that: `TOTAL_OVER_SAVED` is the measured memory of `mobilenet_v2` at
-224 px in batches of 64 (8.9 GB) over its saved tensors (5.0 GB).
+The memory of an image is counted on a CPU (`hwnas.nn.memory`) and measured on a GPU.
 """
 
 from __future__ import annotations
@@ -11,38 +9,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.files import read_json, write_json
 from hwnas.nn.build import build
-from hwnas.training.compute import free_bytes
+from hwnas.nn.memory import image_bytes
+from hwnas.training.compute import Compute, free_bytes, full_precision, peak_bytes
 from hwnas.training.distributed import ranks
 
-TOTAL_OVER_SAVED = 1.8
 MEMORY_SHARE = 0.6
 """Share of the free memory that a training may take: the data and other programs need the rest."""
+MEASURED_SIZES = 16, 32
+"""Batches whose difference in memory is that of their images."""
 MIN_IMAGES = 4
 """Images below which batch norm has nothing to average over."""
 
 
-def image_bytes(architecture: Architecture) -> float:
-    """Return the memory that one image of a training step takes."""
-    with torch.device("meta"):
-        network = build(architecture).train()
-        own = {tensor.untyped_storage()._cdata for tensor in network.state_dict().values()}
-        saved: dict[int, tuple[int, Tensor]] = {}  # the tensors, so that no address is used twice
+def step_image_bytes(architecture: Architecture, compute: Compute) -> float:
+    """Return the memory that one image of a training step takes on a device; measured on CUDA,
+    where it depends on kernels and precision."""
+    if compute.kind != "cuda":
+        return image_bytes(architecture)
+    small, large = (_step_peak_bytes(architecture, compute, size) for size in MEASURED_SIZES)
+    return (large - small) / (MEASURED_SIZES[1] - MEASURED_SIZES[0])
 
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in own:
-                saved[storage._cdata] = storage.nbytes(), tensor
-            return tensor
 
-        with saved_tensors_hooks(pack, lambda tensor: tensor):
-            network(torch.zeros(2, *architecture.input_shape))
-    return TOTAL_OVER_SAVED * sum(size for size, _ in saved.values()) / 2
+def _step_peak_bytes(architecture: Architecture, compute: Compute, size: int) -> int:
+    """Return the largest memory within a training step of ``size`` images."""
+    compute.start()
+    torch.cuda.reset_peak_memory_stats(compute.device)
+    network = compute.place(build(architecture).train())
+    images = torch.zeros(size, *architecture.input_shape)
+    with compute.autocast():
+        logits = network(compute.put(images.contiguous(memory_format=torch.channels_last)))
+    full_precision(logits).square().mean().backward()
+    return peak_bytes(compute.device)
 
 
 def fitting(planned: int, image_bytes: float, free_bytes: float) -> int:
@@ -54,7 +55,12 @@ def fitting(planned: int, image_bytes: float, free_bytes: float) -> int:
 
 
 def resolve_batch_size(
-    file: Path | None, planned: int, image_bytes: float, say: Callable[[str], None], hint: str = ""
+    file: Path | None,
+    planned: int,
+    image_bytes: float,
+    say: Callable[[str], None],
+    hint: str = "",
+    device: str = "cpu",
 ) -> int:
     """Return the batch size stored in ``file``, or else one that fits the memory.
 
@@ -63,7 +69,9 @@ def resolve_batch_size(
     """
     if file is not None and file.exists():
         return read_json(file, int)
-    free = free_bytes("cpu")
+    free = free_bytes(device)
+    if device.startswith("cuda"):
+        free *= ranks()  # each rank has a GPU of its own
     size = fitting(planned, image_bytes, free)
     size = max(1, size // ranks()) * ranks()
     if size < planned:

@@ -9,7 +9,7 @@ import msgspec
 from hwnas.errors import UsageError
 from hwnas.files import read_json, write_json
 from hwnas.specialize.spec import RunSpec
-from hwnas.training.compute import Compute, resolve_compute
+from hwnas.training.compute import Compute, resolve_compute, visible_gpus
 
 
 def settle_compute(spec: RunSpec, folder: Path | None) -> Compute:
@@ -30,6 +30,16 @@ def settle_compute(spec: RunSpec, folder: Path | None) -> Compute:
     if file is not None:
         write_json(file, compute)
     return compute
+
+
+def child_gpus(device: str, compute: Compute) -> tuple[str, ...]:
+    """Return the GPUs of trainings in processes of their own, as CUDA_VISIBLE_DEVICES names them:
+    all, unless ``device`` names one."""
+    if compute.kind != "cuda":
+        return ()
+    gpus = visible_gpus()
+    every = device in ("auto", "cuda")
+    return tuple(gpus) if every else (gpus[int(compute.device.partition(":")[2])],)
 
 
 def _checked(stored: Compute, folder: Path | None) -> Compute:

@@ -17,18 +17,21 @@ from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
-from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
+from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
 from hwnas.specialize.setup.effort import EFFORTS, WorkPlan, plans
 from hwnas.specialize.setup.work.recipes import recipe_of, recipe_plans, scaled_training
 from hwnas.specialize.spec import RunSpec
+from hwnas.training.compute import CPU, Compute
 from hwnas.training.distributed import ranks
 
 RANDOM_NETWORKS = 64
 """Networks behind the mean number of MACs of a space."""
 
 
-def work_plan(spec: RunSpec, dataset: Dataset, space: SearchSpace, console: Console) -> WorkPlan:
-    """Return the plan of search and training, in batches that fit the memory."""
+def work_plan(
+    spec: RunSpec, dataset: Dataset, space: SearchSpace, console: Console, compute: Compute = CPU
+) -> WorkPlan:
+    """Return the plan of search and training, in batches that fit the memory of the device."""
     macs = _mean_macs(space)
     step_macs = load_strategy(spec.strategy).traits.step_macs
     search_macs = macs if step_macs is None else step_macs(space)
@@ -43,14 +46,16 @@ def work_plan(spec: RunSpec, dataset: Dataset, space: SearchSpace, console: Cons
         augmentation = default_augmentation(shape, images, spec.flip)
         search, training = plans(effort, images, macs, augmentation, search_macs)
     # several networks are trained at once; a supernet may compute more than one network
-    networks_at_once = max(1 if ranks() > 1 else cores(), search_macs / macs)
+    processes = 1 if ranks() > 1 or compute.kind != "cpu" else cores()
+    networks_at_once = max(processes, search_macs / macs)
     planned = max(search.batch_size, training.batch_size)
     size = resolve_batch_size(
         None,
         planned,
-        networks_at_once * _max_image_bytes(space),
+        networks_at_once * _max_image_bytes(space, compute),
         console.say,
         "; each step takes several of them, as many images as planned" if effort.is_papers else "",
+        compute.device,
     )
     if effort.is_papers:
         search = replace(search, accumulate=_parts(search.batch_size, size))
@@ -74,12 +79,14 @@ def _has_auxiliary_place(space: SearchSpace) -> bool:
     return network.blocks[auxiliary_place(network)].out_size > POOL_KERNEL_SIZE
 
 
-def _max_image_bytes(space: SearchSpace) -> float:
+def _max_image_bytes(space: SearchSpace, compute: Compute) -> float:
     """Return the memory for one image in the training of the default network, or of the largest of
     a few random ones."""
     inner, rng = in_float(space), Random(0)
     random = [] if isinstance(inner, GrownSpace) else [inner.random(rng) for _ in range(4)]
-    return max(image_bytes(inner.architecture(each)) for each in (inner.default, *random))
+    return max(
+        step_image_bytes(inner.architecture(each), compute) for each in (inner.default, *random)
+    )
 
 
 def _mean_macs(space: SearchSpace) -> float:

@@ -27,6 +27,7 @@ from hwnas.spaces.int8 import in_float
 from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.distributed.tasks import SearchTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
+from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.steps.screening import ScreeningResult, screen
 from hwnas.training.loader import Data, as_data
 from hwnas.training.seeds import derived_seed, seeded
@@ -114,6 +115,8 @@ def _strategy(run: RunContext) -> Strategy:
         options=parse_options(spec.strategy, spec.strategy_options),
         compute=run.compute,
         accumulate=run.search_plan.accumulate,
+        gpus=child_gpus(spec.device, run.compute),
+        data=spec.data,
         warn=run.console.say,
     )
     return load_strategy(spec.strategy).begin(context)

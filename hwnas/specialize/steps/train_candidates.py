@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
 from hwnas.console import Update
 from hwnas.errors import HwnasError
 from hwnas.files import read_lines, write_json
+from hwnas.nn.memory import image_bytes
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, combined, speed_text
+from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.steps.screening import inherited_weights
 from hwnas.specialize.steps.train_network import fine_tuning
+from hwnas.training.compute import free_bytes
 from hwnas.training.distributed import ranks
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
 from hwnas.training.loader import as_data
 from hwnas.training.loop import EpochLog
-from hwnas.training.pool import ProcessPool
+from hwnas.training.pool import ProcessPool, trainings_per_gpu
 
 
 def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
@@ -55,9 +58,7 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
             else:
                 write_json(folder / "job.json", job)
         waiting = [] if ranks() > 1 else list(jobs)
-        # processes share a GPU by turns: each would only wait for the others
-        at_once = None if run.compute.kind == "cpu" else 1
-        for folder, failure in ProcessPool(at_once).train(waiting, progress.show):
+        for folder, failure in _pool(run, list(jobs.values())).train(waiting, progress.show):
             if failure:
                 raise HwnasError(f"training {folder.name} failed: {failure}")
         progress.show()
@@ -65,8 +66,25 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
     return [result for result in results if result is not None]
 
 
+def _pool(run: RunContext, jobs: list[TrainingJob]) -> ProcessPool:
+    """Return the pool that trains on the cores of this machine, or on its GPUs."""
+    compute = run.compute
+    if compute.kind != "cuda" or not jobs:
+        return ProcessPool(None if compute.kind == "cpu" else 1)
+    plan = run.training_plan
+    image = max(image_bytes(job.architecture) for job in jobs)
+    count = trainings_per_gpu(
+        jobs[0].architecture.input_shape[1],
+        len(jobs),
+        image * plan.batch_size / plan.accumulate,
+        free_bytes(compute.device),
+    )
+    return ProcessPool(gpus=child_gpus(run.spec.device, compute) * count)
+
+
 def _job(run: RunContext, candidate: Candidate, folder: Path) -> TrainingJob:
     weights, plan = inherited_weights(run, candidate.architecture), run.training_plan
+    compute = run.compute
     inherits = weights.exists()
     if inherits and not run.effort.is_papers:
         plan = fine_tuning(plan)
@@ -76,7 +94,7 @@ def _job(run: RunContext, candidate: Candidate, folder: Path) -> TrainingJob:
         plan=plan,
         initial=os.path.relpath(weights, folder) if inherits else "",
         seed=run.spec.seed,
-        compute=msgspec.structs.replace(run.compute, threads=1),
+        compute=compute.of_child() if ranks() == 1 else replace(compute, threads=1),
     )
 
 

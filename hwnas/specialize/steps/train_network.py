@@ -21,7 +21,7 @@ from hwnas.spaces.published import adapt, published_names
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.augmentation import default_augmentation
-from hwnas.specialize.setup.batch_size import image_bytes, resolve_batch_size
+from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.specialize.setup.work.minutes import MEASURING, training_epochs
 from hwnas.specialize.setup.work.pace import training_pace
@@ -237,9 +237,10 @@ def _plan(
     batch_size = spec.batch_size or resolve_batch_size(
         folder / "batch_size.json",
         plan.batch_size,
-        image_bytes(architecture),
+        step_image_bytes(architecture, spec.compute),
         log,
         "; --batch-size sets another",
+        spec.compute.device,
     )
     plan = msgspec.structs.replace(
         one_cycle_plan(plan, spec.epochs or plan.epochs),

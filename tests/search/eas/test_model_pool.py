@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
 import torch
 
 from hwnas.errors import DeviceError, UsageError
+from hwnas.files import read_json
 from hwnas.nn.build import build
 from hwnas.nn.growth.transforms import net_of
 from hwnas.search.eas import worker_pool
 from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest, best_member
 from hwnas.search.eas.worker_pool import OUTPUTS, RayWorkers, workers_at
 from hwnas.training import pool as process_pool
+from hwnas.training.compute import Compute
+from hwnas.training.job import TrainingJob
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.pool import ProcessPool
 from tests.support.eas_search import SPACE, TRAIN, VALID, FakeRay, InProcess
@@ -104,12 +109,61 @@ def test_ray_trains_the_same_networks(
         tmp_path / "b/children", TRAIN, VALID, 0, lambda: workers_at(listening), warnings.append
     )
     local, remote = here.evaluate(requests(2)), there.evaluate(requests(2))
-    assert ray.addresses == [listening]
+    assert ray.addresses == [listening] and ray.gpu_shares == [0.0]
     assert [m.accuracy for m in local] == [m.accuracy for m in remote]
     assert len(warnings) == 1 and "while executing a task." in warnings[0]
     for name in OUTPUTS[:1]:
         files = [(n.folder / m.key / name).read_bytes() for n in (here, there) for m in local]
         assert files[:2] == files[2:]
+
+
+def test_a_cluster_is_asked_for_the_share_of_a_gpu_that_a_training_takes(
+    monkeypatch: pytest.MonkeyPatch, listening: str
+) -> None:
+    ray = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    workers_at(listening, ("0", "1"), 4)
+    assert ray.gpu_shares == [0.25]
+
+
+def test_processes_of_this_machine_take_turns_on_its_gpus() -> None:
+    here = workers_at("", ("2", "5"), 2)
+    assert isinstance(here, ProcessPool) and here.places == ["2", "5", "2", "5"]
+
+
+class Recorded:
+    """Trains nothing and keeps the jobs."""
+
+    def __init__(self) -> None:
+        self.jobs: list[TrainingJob] = []
+
+    def train(self, folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+        self.jobs += [read_json(folder / "job.json", TrainingJob) for folder in folders]
+        yield from ((folder, "not trained") for folder in folders)
+
+
+def test_children_compute_as_their_run_on_the_one_gpu_they_see(tmp_path: Path) -> None:
+    workers = Recorded()
+    train = TRAIN._replace(compute=Compute("cuda:1", "bf16", threads=4))
+    home = ModelPool(tmp_path / "children", train, VALID, 0, lambda: workers, lambda text: None)
+    assert home.evaluate(requests(1))[0].key != pool(tmp_path / "cpu", workers)._key(requests(1)[0])
+    assert workers.jobs[0].compute == Compute("cuda:0", "bf16", threads=1)
+
+
+def test_children_load_images_that_are_not_in_memory_from_their_data_set(tmp_path: Path) -> None:
+    workers, source = Recorded(), tmp_path / "photos"
+    source.mkdir()
+    stored = TRAIN._replace(images=cast(Any, TRAIN.images.numpy()))  # type: ignore[union-attr]
+    home = ModelPool(
+        tmp_path / "run" / "children", stored, VALID, 0, lambda: workers, lambda text: None,
+        os.path.relpath(source),
+    )  # fmt: skip
+    home.evaluate(requests(1))
+    assert workers.jobs[0].data == str(source)
+    assert not (home.folder / "data.safetensors").exists()
+    other = stored._replace(labels=stored.labels.roll(1))
+    changed = ModelPool(tmp_path / "other", other, VALID, 0, lambda: workers, print, str(source))
+    assert changed.data_digest != home.data_digest
 
 
 def test_an_address_that_does_not_answer_is_exit_3_with_the_address(

@@ -7,15 +7,23 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from hwnas.files import write_json
+from hwnas.nn.memory import image_bytes
 from hwnas.processes import cores
 from hwnas.spaces.published import published
 from hwnas.specialize.setup import batch_size
-from hwnas.specialize.setup.batch_size import MEMORY_SHARE, fitting, image_bytes
+from hwnas.specialize.setup.batch_size import (
+    MEMORY_SHARE,
+    fitting,
+    resolve_batch_size,
+    step_image_bytes,
+)
 from hwnas.specialize.setup.resolve import Resources, open_run
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.steps.train_network import TrainSpec, train_network
+from hwnas.training.compute import CPU, Compute
 from hwnas.training.loop import EpochLog
 from tests.support.consoles import RecordingConsole
 from tests.support.sample_run import SPACE as PHONE_SPACE
@@ -39,6 +47,41 @@ def test_batches_are_halved_until_they_fit_and_never_below_four() -> None:
     assert fitting(64, 1e6, 31e6 / MEMORY_SHARE) == 16
     assert fitting(64, 1e6, 0.0) == 4
     assert fitting(3, 1e6, 0.0) == 3
+
+
+def test_on_a_gpu_an_image_takes_what_two_measured_steps_differ_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        batch_size, "_step_peak_bytes", lambda architecture, compute, size: 5e8 + 3e6 * size
+    )
+    assert step_image_bytes(NETWORK, Compute("cuda:0")) == pytest.approx(3e6)
+    assert step_image_bytes(NETWORK, CPU) == image_bytes(NETWORK)
+
+
+def test_a_batch_fits_the_memory_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"cpu": 1e12, "cuda:1": 16e6 / MEMORY_SHARE}
+    monkeypatch.setattr(batch_size, "free_bytes", free.__getitem__)
+    sizes = [resolve_batch_size(None, 64, 1e6, lambda text: None, device=device) for device in free]
+    assert sizes == [64, 16]
+    monkeypatch.setattr(batch_size, "ranks", lambda: 2)  # each has a GPU of its own
+    assert resolve_batch_size(None, 64, 1e6, lambda text: None, device="cuda:1") == 32
+
+
+def test_the_peak_of_a_step_is_read_after_its_backward_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(
+        torch.cuda, "reset_peak_memory_stats", lambda device: events.append("reset")
+    )
+    monkeypatch.setattr(batch_size, "peak_bytes", lambda device: events.append("peak") or 7)
+    step = torch.Tensor.backward
+    monkeypatch.setattr(
+        torch.Tensor, "backward", lambda loss: (events.append("backward"), step(loss))
+    )
+    assert batch_size._step_peak_bytes(NETWORK, CPU, 4) == 7
+    assert events == ["reset", "backward", "peak"]
 
 
 def test_a_training_in_little_memory_prints_its_batch_size_and_keeps_it_when_resumed(

@@ -33,7 +33,7 @@ def settle_work(
     if file is not None and file.exists():
         return read_json(file, WorkPlan)
     spec = setting.spec
-    plan = work_plan(spec, setting.dataset, setting.space, console)
+    plan = work_plan(spec, setting.dataset, setting.space, console, setting.compute)
     if spec.minutes is not None:
         plan = _timed(setting, plan, 60 * spec.minutes, start_s, console, clock)
     if file is not None:
