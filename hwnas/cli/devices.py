@@ -128,15 +128,30 @@ def add_device(name: str, source: str, force: bool) -> None:
     click.echo(f"{file}\nnext: hwnas devices doctor {file if '/' in str(file) else f'./{file}'}")
 
 
-@devices.command("doctor", example=("hwnas devices doctor", "hwnas devices doctor pixel4"))
+@devices.command(
+    "doctor",
+    example=(
+        "hwnas devices doctor",
+        "hwnas devices doctor pixel4",
+        "hwnas devices doctor --training",
+    ),
+)
 @click.argument("name", required=False, type=TARGET)
+@option(
+    "--training",
+    is_flag=True,
+    help="Time training and search steps on this machine's CPU and GPUs instead (a minute each).",
+)
 @json_option
 @click.pass_context
-def doctor(context: click.Context, name: str | None, as_json: bool) -> None:
+def doctor(context: click.Context, name: str | None, training: bool, as_json: bool) -> None:
     """Diagnose what prevents or disturbs measuring here, and on the device NAME if given.
 
     The exit status is 3 if something is missing.
     """
+    if training:
+        _time_training(as_json)
+        return
     from hwnas.devices.discovery.doctor import examine
     from hwnas.devices.profile import find_profile
 
@@ -148,6 +163,49 @@ def doctor(context: click.Context, name: str | None, as_json: bool) -> None:
         print_table(["check", "", "result", "what to do"], rows, left=4)
     if any(check.state == "failed" for check in checks):
         context.exit(3)
+
+
+def _time_training(as_json: bool) -> None:
+    """Print images a second of training and search steps, and what an hour is enough for."""
+    import msgspec
+
+    from hwnas.specialize.setup.work.synthetic import (
+        default_workloads,
+        local_computes,
+        measure_training_speed,
+    )
+
+    speeds = [
+        measure_training_speed(workload, compute)
+        for compute in local_computes()
+        for workload in default_workloads(compute)
+    ]
+    if as_json:
+        print_json(msgspec.to_builtins(speeds))
+        return
+    titles = ["device", "precision", "images", "batch", "training, img/s", "supernet, img/s"]
+    titles += ["architecture, img/s", "peak, GB", "training in an hour"]
+    rows = [
+        [
+            speed.compute.device,
+            "float32" if speed.compute.amp == "none" else speed.compute.amp,
+            "x".join(map(str, speed.workload.input_shape)),
+            str(speed.workload.batch_size),
+            _rate(speed.pace.training_ms),
+            _rate(speed.pace.weight_ms),
+            _rate(speed.pace.arch_ms),
+            f"{speed.peak_bytes / 1e9:.1f}",
+            f"{speed.epochs_per_hour:.2g} epochs of {speed.workload.epoch_images:,} images",
+        ]
+        for speed in speeds
+    ]
+    print_table(titles, rows, left=3)
+    click.echo("an epoch of a search takes its images in both kinds of supernet steps")
+
+
+def _rate(image_ms: float) -> str:
+    """Return images a second."""
+    return f"{1e3 / image_ms:,.3g}" if image_ms > 1 else f"{1e3 / image_ms:,.0f}"
 
 
 @devices.command("show", example="hwnas devices show pixel1")

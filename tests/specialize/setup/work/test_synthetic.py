@@ -1,0 +1,62 @@
+"""Speed of training and search steps, on synthetic images of a few pixels."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from hwnas.cli.main import cli
+from hwnas.specialize.setup.work import synthetic
+from hwnas.specialize.setup.work.pace import Pace
+from hwnas.specialize.setup.work.synthetic import (
+    BATCHES,
+    TrainingSpeed,
+    Workload,
+    begin_synthetic_search,
+    default_workloads,
+    synthetic_data,
+)
+from hwnas.training.compute import CPU, Compute
+
+TINY = Workload((1, 16, 16), 3, batch_size=4, epoch_images=600)
+
+
+def test_an_hour_is_expressed_in_epochs() -> None:
+    pace = Pace(weight_ms=1.0, arch_ms=1.0, training_ms=100.0)
+    assert TrainingSpeed(CPU, TINY, pace, 0).epochs_per_hour == 60
+
+
+def test_steps_on_a_gpu_take_larger_batches_of_the_same_images() -> None:
+    on_cpu, on_gpu = (default_workloads(each) for each in (CPU, Compute("cuda:0")))
+    for small, large in zip(on_cpu, on_gpu, strict=True):
+        assert large.batch_size > small.batch_size
+        assert large.input_shape == small.input_shape
+
+
+def test_the_synthetic_images_have_all_classes() -> None:
+    data = synthetic_data(TINY, CPU)
+    assert data.images.shape == (BATCHES * 4, 1, 16, 16) and set(data.labels.tolist()) == {0, 1, 2}
+
+
+def test_a_search_step_needs_no_measured_latencies() -> None:
+    search = begin_synthetic_search(TINY.space, CPU, "two")
+    assert search.estimator == "two"
+    assert search.architecture_step(next(synthetic_data(TINY, CPU).in_order(4))) is not None
+
+
+def test_the_doctor_times_each_kind_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "LIMIT_S", 0.2)
+    monkeypatch.setattr(synthetic, "local_computes", lambda: [Compute()])
+    monkeypatch.setattr(synthetic, "default_workloads", lambda compute: (TINY,))
+    threads = torch.get_num_threads()
+    result = CliRunner().invoke(cli, ["devices", "doctor", "--training", "--json"])
+    torch.set_num_threads(threads)
+    assert result.exit_code == 0, result.output
+    [speed] = json.loads(result.stdout)
+    pace = speed["pace"]
+    assert pace["training_ms"] > 0 and speed["peak_bytes"] > 0
+    # an architecture step computes all candidates of each decision
+    assert pace["arch_ms"] > pace["weight_ms"] > 0
