@@ -39,8 +39,12 @@ def work(kind: str, device: str, folder: Path, steps: Connection | None = None) 
 
     Every step is saved; its number is sent to ``steps``.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # another number gives other bits
     with pytest.MonkeyPatch.context() as monkeypatch:
-        return _work(kind, device, folder, steps, monkeypatch)
+        digest = _work(kind, device, folder, steps, monkeypatch)
+    torch.set_num_threads(threads)
+    return digest
 
 
 def _work(
