@@ -78,8 +78,8 @@ class _SmallImage(torch.autograd.Function):
 
 
 def _small(x: Tensor, kernel_size: int) -> bool:
-    """Where a product of all pairs of pixels takes less time than oneDNN's sums."""
-    if x.device.type != "cpu":
+    """Where a product of all pairs of pixels takes less time than oneDNN's sums, in float32."""
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     height, width = x.shape[-2:]
     pixels = int(height) * int(width)

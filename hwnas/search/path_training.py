@@ -16,7 +16,7 @@ from hwnas.search.freezing import Frozen
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.space import SearchSpace
-from hwnas.training.compute import CPU, Compute, full_precision
+from hwnas.training.compute import CPU, Compute, full_precision, load_scaler, scaler_state
 from hwnas.training.distributed import average_gradients, check_alike
 from hwnas.training.loader import Batch
 from hwnas.training.loop import like
@@ -135,8 +135,7 @@ class WeightTraining(Generic[Net]):
         """Return weights, statistics and momenta, under ``supernet.`` and ``momentum.``."""
         state = {f"supernet.{name}": value for name, value in self.supernet.state_dict().items()}
         state["learning_rate"] = torch.tensor(self.learning_rate, dtype=torch.float64)
-        if self.scaler.is_enabled():
-            state["scale"] = torch.tensor(self.scaler.get_scale(), dtype=torch.float64)
+        state |= scaler_state(self.scaler)
         return state | {f"momentum.{name}": value for name, value in self.momenta.items()}
 
     def load_state_dict(self, state: State) -> None:
@@ -147,9 +146,7 @@ class WeightTraining(Generic[Net]):
         for name, parameter in self.supernet.named_parameters():
             if name in buffers:
                 self.optimizer.state[parameter]["momentum_buffer"] = like(parameter, buffers[name])
-        if "scale" in state:
-            scale = {"scale": state["scale"].item()}
-            self.scaler.load_state_dict({**self.scaler.state_dict(), **scale})
+        load_scaler(self.scaler, state)
 
 
 class PathTraining(WeightTraining[Net]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, TypeVar
 
@@ -82,6 +82,23 @@ class Compute(msgspec.Struct, frozen=True):
 
 
 CPU = Compute()
+
+
+def scaler_state(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+    """Return the scale and the steps since it changed; nothing where gradients aren't scaled."""
+    if not scaler.is_enabled():
+        return {}
+    state = scaler.state_dict()
+    return {"scale": torch.tensor([state["scale"], state["_growth_tracker"]], dtype=torch.float64)}
+
+
+def load_scaler(scaler: torch.amp.GradScaler, state: Mapping[str, Tensor]) -> None:
+    """Restore what `scaler_state` returned, if ``state`` has it."""
+    if "scale" in state:
+        scale, steps = state["scale"].tolist()
+        scaler.load_state_dict(
+            {**scaler.state_dict(), "scale": scale, "_growth_tracker": int(steps)}
+        )
 
 
 def full_precision(values: Tensor) -> Tensor:

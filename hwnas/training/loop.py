@@ -23,7 +23,13 @@ from hwnas.errors import HwnasError
 from hwnas.nn.network import WiredNetwork
 from hwnas.training.batches import Batches
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.compute import full_precision, memory_errors, peak_bytes
+from hwnas.training.compute import (
+    full_precision,
+    load_scaler,
+    memory_errors,
+    peak_bytes,
+    scaler_state,
+)
 from hwnas.training.distributed import (
     average,
     average_gradients,
@@ -326,9 +332,7 @@ class _Training:
         if self.averaged is not None:
             averaged = self.averaged.state_dict()
             state |= {f"averaged.{name}": value for name, value in averaged.items()}
-        if self.scaler.is_enabled():
-            state["scale"] = torch.tensor(self.scaler.get_scale())
-        return state
+        return state | scaler_state(self.scaler)
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         """Load the state that `_state` returned, from whatever device."""
@@ -344,10 +348,7 @@ class _Training:
                 self.optimizer.state[parameter]["momentum_buffer"] = like(parameter, momenta[name])
         if self.averaged is not None:
             self.averaged.load_state_dict(part("averaged."))
-        if "scale" in state:
-            self.scaler.load_state_dict(
-                {**self.scaler.state_dict(), "scale": state["scale"].item()}
-            )
+        load_scaler(self.scaler, state)
 
 
 def like(parameter: Tensor, values: Tensor) -> Tensor:
