@@ -44,7 +44,12 @@ class SearchPlan(msgspec.Struct, frozen=True):
     @property
     def round_epochs(self) -> int:
         """Search epochs of each round after the first."""
-        return max(1, self.search_epochs // 2)
+        return max(min(1, self.search_epochs), self.search_epochs // 2)
+
+    @property
+    def trains_supernet(self) -> bool:
+        """Whether there is a search; without, networks are drawn by their latency alone."""
+        return self.epochs(1) > 0
 
 
 class SearchFiles(msgspec.Struct, frozen=True):

@@ -27,6 +27,11 @@ def notes_of(
         *run.dataset.notes,
         count_note(parity.images if parity else total, total),
     ]
+    if not run.search_plan.trains_supernet:
+        notes.append(
+            "There was no time for a search: the networks were drawn at random within the budget, "
+            "by the latency model alone."
+        )
     notes += _int8_notes(delivered)
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
         notes.append(

@@ -176,13 +176,16 @@ def _candidate(
     architecture = run.space.architecture(genotype)
     if strategy.inherits(genotype):
         save_checkpoint(inherited_weights(run, architecture), network.state_dict(), {})
-    recalibrate(network, train.sample(RECALIBRATION_IMAGES // 2, run.spec.seed))
+    supernet_accuracy = None
+    if run.search_plan.trains_supernet:
+        recalibrate(network, train.sample(RECALIBRATION_IMAGES // 2, run.spec.seed))
+        supernet_accuracy = accuracy(network, valid)
     return Candidate(
         name=f"{run.spec.strategy} {number}",
         origin="search",
         architecture=architecture,
         **_prediction(architecture, model),
-        supernet_accuracy=accuracy(network, valid),
+        supernet_accuracy=supernet_accuracy,
     )
 
 

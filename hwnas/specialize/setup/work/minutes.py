@@ -35,7 +35,9 @@ def timed_plan(
     Batches, rates and augmentation stay those of ``plan``, and its epochs are the most where it is
     a paper's, else those of its effort (`Effort.max_epochs`).
     """
-    if pace.weight_ms == 0:
+    if not plan.search.trains_supernet:
+        search, search_s = plan.search, 0.0
+    elif pace.weight_ms == 0:
         search, search_s = _timed_children(plan, pace, images, time_s, trainings_at_once)
     else:
         search, search_s = _timed_search(plan, pace, images, time_s)

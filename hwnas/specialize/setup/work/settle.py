@@ -5,15 +5,27 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from hwnas.console import Console
 from hwnas.files import read_json, write_json
 from hwnas.processes import cores
+from hwnas.search.registry import load_strategy
 from hwnas.specialize.setup.effort import WorkPlan
 from hwnas.specialize.setup.plan import work_plan
+from hwnas.specialize.setup.work.minimum import (
+    is_too_short,
+    too_short_line,
+    trained_longer,
+    without_search,
+)
 from hwnas.specialize.setup.work.minutes import MEASURING, timed_plan
 from hwnas.specialize.setup.work.pace import Clock, Pace, Setting, measure_pace
 from hwnas.training.compute import Compute
+from hwnas.training.distributed import ranks
 
+MEASURED_S = 6.0
+"""Time for measuring the speed where no time is given."""
 MIN_LEFT = 0.2
 """Share of the time that is planned at least, however much has passed already."""
 
@@ -36,6 +48,11 @@ def settle_work(
     plan = work_plan(spec, setting.dataset, setting.space, console, setting.compute)
     if spec.minutes is not None:
         plan = _timed(setting, plan, 60 * spec.minutes, start_s, console, clock)
+    elif _is_too_short(setting, plan):
+        images = len(setting.dataset.train.labels)
+        pace = measure_pace(setting, plan, MEASURED_S, clock)
+        console.say(too_short_line(plan, images, pace))
+        plan = trained_longer(plan, images)
     if file is not None:
         write_json(file, plan)
     return plan
@@ -58,8 +75,19 @@ def _timed(
     images, at_once = len(setting.dataset.train.labels), trainings_at_once(setting.compute)
     left_s = max(MIN_LEFT * time_s, time_s - (clock() - start_s))
     timed = timed_plan(plan, pace, images, left_s, at_once)
+    if _is_too_short(setting, timed):
+        console.say(too_short_line(timed, images, pace))
+        unsearched = replace(plan, search=without_search(plan.search))
+        timed = timed_plan(unsearched, pace, images, left_s, at_once)
     console.say(f"{setting.spec.minutes:g} min: {plan_line(timed, pace)}")
     return timed
+
+
+def _is_too_short(setting: Setting, plan: WorkPlan) -> bool:
+    """Whether there is a supernet and too little time for it; ranks can't measure how little."""
+    if ranks() > 1 or load_strategy(setting.spec.strategy).traits.own_loop:
+        return False
+    return is_too_short(plan, len(setting.dataset.train.labels))
 
 
 def plan_line(plan: WorkPlan, pace: Pace) -> str:
@@ -72,7 +100,9 @@ def plan_line(plan: WorkPlan, pace: Pace) -> str:
     text = ", ".join(f"{1e3 / ms:.3g} ({name})" for name, ms in speeds.items() if ms)
     search, networks = plan.search, plan.effort.trained + plan.effort.baselines
     searched = f"{search.warmup_epochs} + {search.search_epochs} epochs of search"
-    if pace.weight_ms == 0:
+    if not search.trains_supernet:
+        searched = "no search"
+    elif pace.weight_ms == 0:
         searched = f"{search.children} networks of {search.child_epochs} epochs in the search"
     return (
         f"{text} images/s measured; {searched}, then {networks} "

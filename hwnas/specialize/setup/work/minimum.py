@@ -1,0 +1,73 @@
+"""Whether a search is long enough to mean anything, and the plan of a run without one.
+
+Accuracies under a supernet's weights tell nothing while those are hardly trained: below a few
+hundred steps its networks are near chance. Then networks chosen at random within the budget, by the
+latency model alone, are as good, and the time is better spent on training fewer of them longer.
+"""
+
+from __future__ import annotations
+
+import math
+
+from msgspec.structs import replace
+
+from hwnas.search.plan import SearchPlan
+from hwnas.specialize.setup.effort import WorkPlan
+from hwnas.specialize.setup.work.minutes import MIN_TRAINING_STEPS, with_epochs
+from hwnas.specialize.setup.work.pace import Pace
+
+
+def is_too_short(plan: WorkPlan, images: int) -> bool:
+    """Whether a supernet is trained and searched for less steps than its effort needs."""
+    search, effort = plan.search, plan.effort
+    if effort.is_papers or not search.trains_supernet:
+        return False
+    steps = max(1, images // search.batch_size)
+    return (
+        search.epochs(1) * steps < effort.min_warmup_steps + effort.min_search_steps
+        or search.search_epochs * steps < effort.min_search_steps
+    )
+
+
+def without_search(plan: SearchPlan) -> SearchPlan:
+    return replace(plan, warmup_epochs=0, search_epochs=0, first_arch_epoch=0)
+
+
+def trained_longer(plan: WorkPlan, images: int) -> WorkPlan:
+    """Return a plan without a search: in its time, and that of further networks, each network is
+    trained for `MIN_TRAINING_STEPS` at least."""
+    effort, training = plan.effort, plan.training
+    count = effort.trained + effort.baselines
+    # an epoch of the search, with its architecture steps, takes about two of a training
+    epochs = plan.search.warmup_epochs + 2 * plan.search.search_epochs + count * training.epochs
+    steps = max(1, images // training.batch_size)
+    least = min(effort.max_epochs, math.ceil(MIN_TRAINING_STEPS / steps))
+    networks = max(1, min(count, epochs // least))
+    each = max(least, min(effort.max_epochs, epochs // networks))
+    baselines = max(0, networks - effort.trained)
+    return WorkPlan(
+        replace(effort, trained=networks - baselines, baselines=baselines),
+        without_search(plan.search),
+        with_epochs(training, each, effort),
+    )
+
+
+def needed_s(plan: WorkPlan, pace: Pace) -> float:
+    """Return the time of the steps that a search needs at least."""
+    effort, search = plan.effort, plan.search
+    steps = effort.min_warmup_steps + effort.min_search_steps
+    step_ms = steps * pace.weight_ms + effort.min_search_steps / search.weight_steps * pace.arch_ms
+    return search.batch_size * step_ms / 1e3
+
+
+def too_short_line(plan: WorkPlan, images: int, pace: Pace) -> str:
+    """Return in one line why there is no search, and what one would take."""
+    effort, steps = plan.effort, max(1, images // plan.search.batch_size)
+    minutes = math.ceil(needed_s(plan, pace) / 60)
+    return (
+        f"no search: {plan.search.warmup_epochs * steps} + {plan.search.search_epochs * steps} "
+        f"steps of warm-up and search are planned, and below {effort.min_warmup_steps} + "
+        f"{effort.min_search_steps}, which would take about {minutes} min here, a supernet can't "
+        "tell networks apart; they are drawn at random within the budget and trained longer "
+        "instead (a longer --effort or --minutes searches)"
+    )
