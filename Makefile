@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-runtimes check bench clean
+.PHONY: setup demo test test-slow test-gpu test-runtimes check bench clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,10 @@ test: check
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# make test runs these where there is a CUDA device; here a skipped one is a failure
+test-gpu: setup
+	HWNAS_NEEDS_GPU=1 $(BIN)/python -m pytest -m gpu
 
 # TFLite files in older runtimes; make test runs them in those that are installed
 test-runtimes: setup .venv-runtimes/tflite_runtime/.installed .venv-runtimes/tensorflow/.installed

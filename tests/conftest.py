@@ -18,6 +18,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests of the marker ``gpu`` without a CUDA device; `make test-gpu` fails them."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        stop = pytest.fail if os.environ.get("HWNAS_NEEDS_GPU") else pytest.skip
+        stop("needs a CUDA device")
+
+
 NetWriter = Callable[..., Path]
 """``write(path, channels=8, layers=2, depthwise=False, size=16)``; the suffix is the format."""
 
