@@ -11,6 +11,7 @@ from hwnas.console import Console
 from hwnas.files import read_json, write_json
 from hwnas.processes import cores
 from hwnas.search.registry import load_strategy
+from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.setup.effort import WorkPlan
 from hwnas.specialize.setup.plan import work_plan
 from hwnas.specialize.setup.work.minimum import (
@@ -58,9 +59,11 @@ def settle_work(
     return plan
 
 
-def trainings_at_once(compute: Compute) -> int:
-    """Return how many networks are trained at once; processes would only take turns on a GPU."""
-    return cores() if compute.kind == "cpu" else 1
+def trainings_at_once(device: str, compute: Compute) -> int:
+    """Return how many networks are trained at once; those that share a GPU only take turns."""
+    if compute.kind == "cpu":
+        return cores()
+    return len(child_gpus(device, compute)) or 1
 
 
 def _timed(
@@ -72,7 +75,8 @@ def _timed(
     clock: Clock,
 ) -> WorkPlan:
     pace = measure_pace(setting, plan, MEASURING * time_s, clock)
-    images, at_once = len(setting.dataset.train.labels), trainings_at_once(setting.compute)
+    images = len(setting.dataset.train.labels)
+    at_once = trainings_at_once(setting.spec.device, setting.compute)
     left_s = max(MIN_LEFT * time_s, time_s - (clock() - start_s))
     timed = timed_plan(plan, pace, images, left_s, at_once)
     if _is_too_short(setting, timed):
