@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import psutil
 
 from hwnas.errors import DeviceError, HwnasError, InvalidFile, last_line
 
@@ -23,6 +24,16 @@ CHILD_TIMEOUT_S = 180.0
 def cores() -> int:
     """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def physical_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return the physical cores that this process may use: at most its processors and its quota."""
+    count = min(psutil.cpu_count(logical=False) or cores(), cores())
+    try:
+        quota, period = cgroup.read_text().split()
+    except (OSError, ValueError):
+        return count
+    return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
 
 
 def watch_parent(parent: int) -> None:

@@ -233,7 +233,7 @@ OPTIONS = (
         "--threads",
         TRAINING,
         "Threads that train the supernet.",
-        "1",
+        "measured for images of 112 px and more, else 1",
         "N",
         "a positive integer",
         parse_positive,

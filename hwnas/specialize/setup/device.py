@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -12,16 +13,19 @@ from hwnas.specialize.spec import RunSpec
 from hwnas.training.compute import Compute, resolve_compute, visible_gpus
 
 
-def settle_compute(spec: RunSpec, folder: Path | None) -> Compute:
+def settle_compute(
+    spec: RunSpec, folder: Path | None, choose_threads: Callable[[Compute], int] = lambda _: 1
+) -> Compute:
     """Return the device, precision and threads of a run, stored in its ``folder``.
 
     A resumed run keeps its own, unless the specification names another device. Raises `UsageError`
-    where that device is not here.
+    where that device is not here. ``choose_threads`` is called for a new run without a number.
     """
-    threads = spec.threads or 1
     file = None if folder is None else folder / "compute.json"
     if file is None or not file.exists():
-        compute = resolve_compute(spec.device, spec.amp, threads)
+        compute = resolve_compute(spec.device, spec.amp)
+        threads = spec.threads or choose_threads(compute)
+        compute = msgspec.structs.replace(compute, threads=threads)
     else:
         stored = read_json(file, Compute)
         if spec.device != "auto":

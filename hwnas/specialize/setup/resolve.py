@@ -30,9 +30,10 @@ from hwnas.specialize.setup.device import settle_compute
 from hwnas.specialize.setup.target import Target, find_target, model_of
 from hwnas.specialize.setup.work.pace import Setting
 from hwnas.specialize.setup.work.settle import settle_work
+from hwnas.specialize.setup.work.threads import supernet_threads
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.tracking import NO_TRACKING, Prefixed, Tracking
-from hwnas.training.compute import Compute
+from hwnas.training.compute import CPU, Compute
 
 
 class Resources:
@@ -139,7 +140,9 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             model = run.latency_model(path)
         write_model(model, path / "latency_model.json")
         _check_data(path, run.dataset)
-        setting = run.setting(model, settle_compute(spec, path))
+        setting = run.setting(model, CPU)
+        compute = settle_compute(spec, path, partial(supernet_threads, setting))
+        setting = setting._replace(compute=compute)
         budget_ms, costs = setting.budget_ms, setting.costs
         work = settle_work(setting, path, console, start_s)
         data = run.dataset
