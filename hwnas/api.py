@@ -58,7 +58,7 @@ class SpecializeOptions(TypedDict, total=False):
     """Device that searches and trains: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``."""
     amp: Literal["auto", "none", "bf16", "fp16"]
     """Precision of training steps; by default bf16 on GPUs that have it."""
-    threads: int
+    threads: int | Literal["auto"]
     flip: bool
     """Whether training images may be mirrored; by default colour images are, grey ones are not."""
     share_weights: bool

@@ -81,7 +81,7 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Device of search and training: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
     amp: AmpName = "auto"
     """Precision of training steps; ``auto``: bf16 on GPUs that have it."""
-    threads: Count | None = None
+    threads: Count | Literal["auto"] = "auto"
     """Threads of the supernet's training; a result is repeatable with the same number only."""
     skip_broken: bool = False
     """Whether images that can't be read are left out, instead of ending the run."""

@@ -68,7 +68,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "latency_model": st.just("") | NAMES,
     "raw": st.booleans(),
     "seed": st.integers(-(2**62), 2**62),
-    "threads": st.none() | COUNTS,
+    "threads": st.just("auto") | COUNTS,
     "skip_broken": st.booleans(),
     "flip": st.none() | st.booleans(),
     "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:1", "mps"]),

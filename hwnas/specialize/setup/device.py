@@ -24,7 +24,7 @@ def settle_compute(
     file = None if folder is None else folder / "compute.json"
     if file is None or not file.exists():
         compute = resolve_compute(spec.device, spec.amp)
-        threads = spec.threads or choose_threads(compute)
+        threads = choose_threads(compute) if spec.threads == "auto" else spec.threads
         compute = msgspec.structs.replace(compute, threads=threads)
     else:
         stored = read_json(file, Compute)

@@ -9,15 +9,16 @@ from msgspec.structs import replace
 
 from hwnas.console import Update
 from hwnas.errors import HwnasError
-from hwnas.files import read_lines, write_json
+from hwnas.files import read_json, read_lines, write_json
 from hwnas.nn.memory import image_bytes
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, combined, speed_text
 from hwnas.specialize.setup.device import child_gpus
+from hwnas.specialize.setup.work.threads import training_threads
 from hwnas.specialize.steps.screening import inherited_weights
 from hwnas.specialize.steps.train_network import fine_tuning
-from hwnas.training.compute import free_bytes
+from hwnas.training.compute import Compute, free_bytes
 from hwnas.training.distributed import ranks
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
 from hwnas.training.loader import as_data
@@ -33,7 +34,7 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
     root, dataset = run.folder.path / "training", run.dataset
     folders = [root / candidate.architecture.digest for candidate in chosen]
     jobs = {
-        folder: _job(run, candidate, folder)
+        folder: _job(run, candidate, folder, len(chosen))
         for folder, candidate in zip(folders, chosen, strict=True)
         if read_result(folder) is None
     }
@@ -82,9 +83,8 @@ def _pool(run: RunContext, jobs: list[TrainingJob]) -> ProcessPool:
     return ProcessPool(gpus=child_gpus(run.spec.device, compute) * count)
 
 
-def _job(run: RunContext, candidate: Candidate, folder: Path) -> TrainingJob:
+def _job(run: RunContext, candidate: Candidate, folder: Path, networks: int) -> TrainingJob:
     weights, plan = inherited_weights(run, candidate.architecture), run.training_plan
-    compute = run.compute
     inherits = weights.exists()
     if inherits and not run.effort.is_papers:
         plan = fine_tuning(plan)
@@ -94,8 +94,21 @@ def _job(run: RunContext, candidate: Candidate, folder: Path) -> TrainingJob:
         plan=plan,
         initial=os.path.relpath(weights, folder) if inherits else "",
         seed=run.spec.seed,
-        compute=compute.of_child() if ranks() == 1 else replace(compute, threads=1),
+        compute=_compute(run, folder, networks),
     )
+
+
+def _compute(run: RunContext, folder: Path, networks: int) -> Compute:
+    """Return device and threads of a training; a number of threads that it was started with
+    stays."""
+    if ranks() > 1:
+        return replace(run.compute, threads=1)
+    stored = folder / "job.json"
+    if stored.exists():
+        threads = read_json(stored, TrainingJob).compute.threads
+    else:
+        threads = training_threads(run.dataset.input_shape[1], networks)
+    return replace(run.compute.of_child(), threads=threads)
 
 
 class _Progress:

@@ -1,4 +1,4 @@
-"""How many threads train a supernet: measured for photos, one for small images."""
+"""How many threads train a supernet or a network: more than one for photos only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from hwnas.processes import physical_cores
+from hwnas.processes import cores, physical_cores
 from hwnas.search.plan import SearchPlan
 from hwnas.search.registry import load_strategy
 from hwnas.search.strategy import SteppedStrategy
@@ -32,12 +32,18 @@ def supernet_threads(setting: Setting, compute: Compute) -> int:
     Operations on small images are too short to divide; other numbers of threads round otherwise,
     so these keep one, and their results never depend on a measurement.
     """
-    cores, own_loop = physical_cores(), load_strategy(setting.spec.strategy).traits.own_loop
+    most, own_loop = physical_cores(), load_strategy(setting.spec.strategy).traits.own_loop
     small = setting.dataset.input_shape[1] < PHOTO_SIZE
-    if small or own_loop or cores == 1 or compute.kind != "cpu" or ranks() > 1:
+    if small or own_loop or most == 1 or compute.kind != "cpu" or ranks() > 1:
         return 1
-    counts = [2**power for power in range(cores.bit_length()) if 2**power <= cores]
+    counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
     return fewest_threads({count: _step_ms(setting, compute, count) for count in counts})
+
+
+def training_threads(size: int, networks: int) -> int:
+    """Return the threads of each training where ``networks`` are trained on images of a height in
+    pixels: they share the cores, but small images keep one thread."""
+    return 1 if size < PHOTO_SIZE else max(1, physical_cores() // min(networks, cores()))
 
 
 def fewest_threads(times_ms: Mapping[int, float]) -> int:
