@@ -79,7 +79,13 @@ def main(work: Path, images: int, steps: int, batch_size: int, out: Path) -> Non
     text = write_results(
         out,
         "Data larger than memory",
-        command(__file__, "--work DIR", f"--images {images}", f"--steps {steps}"),
+        command(
+            __file__,
+            "--work DIR",
+            f"--images {images}",
+            f"--steps {steps}",
+            f"--batch-size {batch_size}",
+        ),
         f"{images} synthetic JPEG photos of 0.2 megapixels ({folder_bytes(folder) / 1e9:.1f} GB of "
         f"files), packed; {steps} steps in batches of {batch_size} at 224 px on {cores()} threads. "
         f"Goals: at most {100 * MAX_WAITING:.0f} % of the time without a batch, at most "
