@@ -64,7 +64,7 @@ def check_strategy(kind: Any, space: SearchSpace | None = None) -> None:
 
 
 def _begin(kind: Any, space: SearchSpace, costs: CostTable, budget_ms: float) -> Any:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(0)
         return kind.begin(
