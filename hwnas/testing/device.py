@@ -51,7 +51,7 @@ def write_model(path: Path, channels: int = 8, layers: int = 2, size: int = 16) 
     blocks = [Block("conv", 3, channels, 3, 1, 1, size)]
     blocks += [Block("conv", channels, channels, 3, 1, 1, size) for _ in range(layers - 1)]
     blocks.append(Block("logits", channels, 10, 1, 1, 1, size))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Network(tuple(blocks)).eval()
     compile_model(network, (3, size, size), path)
