@@ -18,6 +18,7 @@ STEP_METHODS = (
     "begin_epoch",
     "weight_step",
     "architecture_step",
+    "metrics",
     "state_dict",
     "load_state_dict",
 )
@@ -53,7 +54,8 @@ def _missing(kind: Any, name: str, expected: str) -> str:
     value = getattr(kind, name, None)
     if value is not None:
         return f"its attribute {name!r} is {type(value).__name__}; expected {expected}"
-    public = [other for other in dir(kind) if not other.startswith("_")]
+    known = {*METHODS, *STEP_METHODS}
+    public = [other for other in dir(kind) if not other.startswith("_") and other not in known]
     near = get_close_matches(name, public, n=1)
     hint = f", did you mean {name!r} where it has {near[0]!r}?" if near else ""
     return f"it has no attribute {name!r}{hint}; expected {expected}"

@@ -238,7 +238,10 @@ def test_a_dry_run_gives_the_range_of_the_simulated_phone(phone: list[str], call
 
 def test_a_dry_run_gives_the_published_range_of_the_pixel_1(phone: list[str], call: Call) -> None:
     output = call(*at("pixel1", phone), "--dry-run", "--json")
-    assert (output.code, output.err) == (0, "")
+    assert output.code == 0
+    # the test's photos are few: the plan says that they give no search
+    [line] = output.err.splitlines()
+    assert line.startswith("no search: 32 + 24 steps of warm-up and search are planned, and below")
     document = json.loads(output.out)
     low_ms, _, high_ms = document["results"][0]["range_ms"]
     assert (round(low_ms, 1), round(high_ms)) == (29.6, 191)
