@@ -17,8 +17,6 @@ from hwnas.files import append_line
 from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import ParallelStrategy, SteppedStrategy, StepResult
-from hwnas.training.augment import NO_AUGMENTATION
-from hwnas.training.batches import Batches
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.compute import memory_errors, peak_bytes
 from hwnas.training.distributed import (
@@ -29,7 +27,9 @@ from hwnas.training.distributed import (
     ranks,
     synced_norms,
 )
-from hwnas.training.loader import Batch, Data
+from hwnas.training.images.augment import NO_AUGMENTATION
+from hwnas.training.images.batches import Batches
+from hwnas.training.images.loader import Batch, Data
 from hwnas.training.loop import CHECKPOINT_INTERVAL_S, IMAGES, READ_STEPS, check_finite
 from hwnas.training.seeds import derived_seed
 

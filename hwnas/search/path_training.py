@@ -18,7 +18,7 @@ from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.compute import CPU, Compute, full_precision, load_scaler, scaler_state
 from hwnas.training.distributed import average_gradients, check_alike
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 from hwnas.training.loop import like
 
 State = dict[str, Tensor]

@@ -7,7 +7,7 @@ from typing import Self
 
 import msgspec
 
-from hwnas.training.augment import Augmentation
+from hwnas.training.images.augment import Augmentation
 
 
 class SearchPlan(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from hwnas.search.log import OnLine, SearchMetrics
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.compute import CPU, Compute
-from hwnas.training.loader import Batch, Data
+from hwnas.training.images.loader import Batch, Data
 
 
 class StrategyTraits(msgspec.Struct, frozen=True, kw_only=True):

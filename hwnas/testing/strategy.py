@@ -13,7 +13,7 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 from hwnas.spaces.space import SearchSpace
 from hwnas.testing.contract import require
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 
 CANDIDATES = 3
 LATENCY_WINDOW = (0.3, 0.8)

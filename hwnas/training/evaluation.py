@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.measurement.classification import TOP5_CLASSES, balanced_accuracy
-from hwnas.training.loader import Data
+from hwnas.training.images.loader import Data
 
 RECALIBRATION_IMAGES = 2048
 """Maximum number of training images over which batch norm statistics are averaged."""

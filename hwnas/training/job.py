@@ -31,7 +31,7 @@ from hwnas.processes import watch_parent
 from hwnas.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, evaluate, recalibrate
-from hwnas.training.loader import Data, as_data, read_images
+from hwnas.training.images.loader import Data, as_data, read_images
 from hwnas.training.loop import EpochLog, Progress, read_place, train
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.pool import OUT_OF_MEMORY
@@ -49,8 +49,9 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
 
     architecture: Architecture
     data: str
-    """A data set as `load_dataset` takes it, or a file of `hwnas.training.loader.write_images`
-    relative to the training's folder."""
+    """A data set as `load_dataset` takes it, or a file of
+    `hwnas.training.images.loader.write_images` relative
+    to the training's folder."""
     plan: TrainingPlan
     initial: str = ""
     """File of the weights to begin with, relative to the training's folder; empty: fresh ones."""

@@ -21,7 +21,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwnas.errors import HwnasError
 from hwnas.nn.network import WiredNetwork
-from hwnas.training.batches import Batches
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.compute import (
     full_precision,
@@ -41,7 +40,8 @@ from hwnas.training.distributed import (
     synced_norms,
 )
 from hwnas.training.evaluation import batch_accuracy
-from hwnas.training.loader import Batch, Data
+from hwnas.training.images.batches import Batches
+from hwnas.training.images.loader import Batch, Data
 from hwnas.training.plan import TrainingPlan, learning_rate
 from hwnas.training.seeds import derived_seed
 

@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from hwnas.training.augment import Augmentation
+from hwnas.training.images.augment import Augmentation
 
 FIRST_RATE = 0.04
 """Learning rate of the first step of a warm-up, relative to the peak."""

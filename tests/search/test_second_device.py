@@ -25,7 +25,7 @@ from hwnas.search.strategy import SearchContext, StepResult
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.training.checkpoint import load_checkpoint
 from hwnas.training.compute import CPU, Compute
-from hwnas.training.loader import Batch, Data
+from hwnas.training.images.loader import Batch, Data
 from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
 from tests.support.tiny import MB33, MB36, tiny_costs, tiny_data, tiny_space
 

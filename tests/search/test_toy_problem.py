@@ -23,9 +23,9 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.mobile.space import Candidate
 from hwnas.spaces.space import SearchSpace
-from hwnas.training.augment import Augmentation
 from hwnas.training.evaluation import accuracy, recalibrate
-from hwnas.training.loader import Data
+from hwnas.training.images.augment import Augmentation
+from hwnas.training.images.loader import Data
 from tests.support.tiny import tiny_space
 
 SIZE = 8

@@ -7,7 +7,7 @@ import torch
 from hwnas.architecture.architecture import Block
 from hwnas.latency_models.cost import CostTable
 from hwnas.spaces.mobile.space import FUSED, Candidate, MobileSpace, Stage
-from hwnas.training.loader import Batch, Data
+from hwnas.training.images.loader import Batch, Data
 
 MB33, MB36, MB73, MB76 = (Candidate("mbconv", k, e) for k in (3, 7) for e in (3, 6))
 

@@ -20,8 +20,8 @@ from hwnas.spaces.cells.space import cell_space
 from hwnas.specialize.flow import plan
 from hwnas.specialize.spec import EffortName, RunSpec
 from hwnas.specialize.steps.train_network import TrainSpec, train_network
-from hwnas.training.augment import NO_AUGMENTATION
-from hwnas.training.batches import Batches
+from hwnas.training.images.augment import NO_AUGMENTATION
+from hwnas.training.images.batches import Batches
 from hwnas.training.loop import EpochLog, train
 from hwnas.training.plan import TrainingPlan
 from tests.support.sample_run import write_images

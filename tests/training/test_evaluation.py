@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.training.evaluation import accuracy, evaluate
-from hwnas.training.loader import Data
+from hwnas.training.images.loader import Data
 from tests.support.tiny import tiny_data
 
 

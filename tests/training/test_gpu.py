@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hwnas.nn.build import build
 from hwnas.specialize.setup.work.synthetic import Workload, begin_synthetic_search, synthetic_data
-from hwnas.training.augment import Augmentation
 from hwnas.training.compute import CPU, Compute, resolve_compute
+from hwnas.training.images.augment import Augmentation
 from hwnas.training.loop import EpochLog, train
 from hwnas.training.plan import TrainingPlan
 from tools.bench.gpu.agreement import TOLERANCES, compare, works

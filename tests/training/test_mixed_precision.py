@@ -16,7 +16,7 @@ from hwnas.training import loop
 from hwnas.training.checkpoint import load_checkpoint
 from hwnas.training.compute import CPU, Compute, full_precision, load_scaler, scaler_state
 from hwnas.training.evaluation import accuracy, recalibrate
-from hwnas.training.loader import Data
+from hwnas.training.images.loader import Data
 from hwnas.training.loop import EpochLog, train
 from hwnas.training.plan import TrainingPlan
 from tests.support.tiny import MB33, tiny_data, tiny_space

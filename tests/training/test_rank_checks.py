@@ -18,7 +18,6 @@ from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchPlan
 from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.training import distributed
-from hwnas.training.augment import Augmentation
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.distributed import (
     RanksDiffer,
@@ -29,6 +28,7 @@ from hwnas.training.distributed import (
     ranks,
     synced_norms,
 )
+from hwnas.training.images.augment import Augmentation
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.ranks import rank_environment, run_on_two_ranks

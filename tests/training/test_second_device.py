@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from hwnas.nn.build import Network, build
 from hwnas.training import loop
-from hwnas.training.augment import Augmentation
 from hwnas.training.checkpoint import load_checkpoint
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import accuracy, recalibrate
+from hwnas.training.images.augment import Augmentation
 from hwnas.training.loop import EpochLog, read_place, train
 from hwnas.training.plan import TrainingPlan
 from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
@@ -63,7 +63,7 @@ def test_training_is_that_of_the_cpu_wherever_the_images_are(
     plan = msgspec.structs.replace(PLAN, augmentation=AUGMENTATIONS[kind])
     expected = trained(CPU, plan)
     if not on_device:
-        monkeypatch.setattr("hwnas.training.loader.DEVICE_SHARE", 0.0)
+        monkeypatch.setattr("hwnas.training.images.loader.DEVICE_SHARE", 0.0)
     images = DATA.placed(GPU).images
     assert isinstance(images, Tensor) and images.device.type == (NAME if on_device else "cpu")
     assert_same(trained(GPU, plan), expected)

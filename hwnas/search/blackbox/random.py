@@ -28,7 +28,7 @@ from hwnas.search.sampled_paths import (
 from hwnas.search.strategy import NoOptions, SearchContext, StepResult, StrategyTraits
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import batch_accuracy
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 
 
 class RandomSearch:

@@ -32,7 +32,7 @@ from hwnas.search.loop import run_search
 from hwnas.search.path_training import check_paths
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.training.evaluation import accuracy, recalibrate
-from hwnas.training.loader import Data
+from hwnas.training.images.loader import Data
 
 RECALIBRATION_IMAGES, SCORE_IMAGES = 256, 1000
 """Training images for the statistics of a network, and validation images for its score."""

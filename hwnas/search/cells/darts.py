@@ -53,7 +53,7 @@ from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.evaluation import batch_accuracy
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 
 SKIP_CAP = 2
 """Maximum number of skips in a normal cell."""

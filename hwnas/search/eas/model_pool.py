@@ -24,8 +24,8 @@ from hwnas.nn.growth.transforms import Net
 from hwnas.search.eas.worker_pool import IMAGES, INITIAL, INPUTS, Workers
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.compute import CPU
+from hwnas.training.images.loader import Data, write_images
 from hwnas.training.job import TEACHER, TrainingJob, TrainingResult
-from hwnas.training.loader import Data, write_images
 from hwnas.training.plan import TrainingPlan
 
 ATTEMPTS = 2

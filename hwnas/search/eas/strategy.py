@@ -40,7 +40,7 @@ from hwnas.spaces.grown.steps import Growable, Step
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.compute import CPU, free_bytes
-from hwnas.training.loader import Data
+from hwnas.training.images.loader import Data
 from hwnas.training.pool import trainings_per_gpu
 from hwnas.training.seeds import derived_seed, seeded
 

@@ -51,7 +51,7 @@ from hwnas.search.strategy import SearchContext, StepResult, StrategyOptions, St
 from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.distributed import average_gradients, check_alike
 from hwnas.training.evaluation import batch_accuracy
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 
 Estimator = Literal["full", "two"]
 

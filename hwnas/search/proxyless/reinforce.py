@@ -28,7 +28,7 @@ from hwnas.search.strategy import NoOptions, SearchContext, StepResult
 from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.distributed import average, check_alike
 from hwnas.training.evaluation import batch_accuracy
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 
 
 class Reinforce(ProxylessGradient):

@@ -27,8 +27,8 @@ from hwnas.training.distributed import (
     rank,
     started_ranks,
 )
+from hwnas.training.images.loader import as_data
 from hwnas.training.job import train_with_rank_0
-from hwnas.training.loader import as_data
 from hwnas.training.seeds import seeded
 
 

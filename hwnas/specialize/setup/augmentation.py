@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwnas.training.augment import Augmentation
+from hwnas.training.images.augment import Augmentation
 
 PHOTO_SIZE = 112
 """Height in pixels from which colour images are treated as photos."""

@@ -6,8 +6,8 @@ import msgspec
 
 from hwnas.search.plan import SearchPlan
 from hwnas.specialize.spec import EffortName
-from hwnas.training.augment import Augmentation
 from hwnas.training.distributed import ranks
+from hwnas.training.images.augment import Augmentation
 from hwnas.training.plan import TrainingPlan, one_cycle_plan, scaled_learning_rate
 
 REFERENCE_MACS = 5_000_000

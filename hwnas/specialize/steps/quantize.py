@@ -30,7 +30,7 @@ from hwnas.nn.build import Network
 from hwnas.specialize.context import RunContext
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, recalibrate
-from hwnas.training.loader import as_data
+from hwnas.training.images.loader import as_data
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan, one_cycle_plan
 from hwnas.training.seeds import derived_seed

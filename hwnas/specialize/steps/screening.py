@@ -26,7 +26,7 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.training.checkpoint import save_checkpoint
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrate
-from hwnas.training.loader import Data
+from hwnas.training.images.loader import Data
 from hwnas.training.seeds import derived_seed
 
 MIN_MARGIN, MAX_MARGIN = 0.02, 0.06

@@ -29,7 +29,7 @@ from hwnas.specialize.distributed.tasks import SearchTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.steps.screening import ScreeningResult, screen
-from hwnas.training.loader import Data, as_data
+from hwnas.training.images.loader import Data, as_data
 from hwnas.training.seeds import derived_seed, seeded
 
 MAX_ROUNDS = 3

@@ -24,7 +24,7 @@ from hwnas.data.datasets import Dataset, normalise
 from hwnas.nn.build import build, untrained
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, recalibrate
-from hwnas.training.loader import as_data
+from hwnas.training.images.loader import as_data
 from hwnas.training.loop import EpochLog, train
 from hwnas.training.plan import TrainingPlan
 

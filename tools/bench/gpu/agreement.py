@@ -22,9 +22,9 @@ from hwnas.specialize.setup.work.synthetic import (
     begin_synthetic_search,
     synthetic_data,
 )
-from hwnas.training.augment import NO_AUGMENTATION
 from hwnas.training.compute import Compute
-from hwnas.training.loader import Batch, Data
+from hwnas.training.images.augment import NO_AUGMENTATION
+from hwnas.training.images.loader import Batch, Data
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tools.bench.gpu.scale import Rows, Scale

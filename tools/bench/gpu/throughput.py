@@ -20,7 +20,7 @@ from hwnas.specialize.setup.work.synthetic import (
     synthetic_data,
 )
 from hwnas.training.compute import Amp, Compute
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 from hwnas.training.plan import TrainingPlan
 from tools.bench.gpu.scale import Rows, Scale
 

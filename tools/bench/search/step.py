@@ -29,7 +29,7 @@ from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import CellSpace, cell_space
 from hwnas.training.compute import keep_freed_memory
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 from tools.bench.search.memory import (
     PLAIN,
     activation_bytes,

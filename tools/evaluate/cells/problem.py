@@ -14,7 +14,7 @@ from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.spaces.cells.layout import Norm
 from hwnas.spaces.cells.space import CellSpace, cell_space
 from hwnas.specialize.setup.target import find_target, model_of
-from hwnas.training.loader import Data, as_data
+from hwnas.training.images.loader import Data, as_data
 from hwnas.training.seeds import derived_seed
 
 METHODS = {

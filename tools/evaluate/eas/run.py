@@ -41,7 +41,7 @@ from hwnas.spaces.find import find_space
 from hwnas.spaces.grown.space import GrownSpace, Layers
 from hwnas.spaces.grown.steps import apply_step
 from hwnas.training.evaluation import accuracy, recalibrate
-from hwnas.training.loader import Data, as_data
+from hwnas.training.images.loader import Data, as_data
 from hwnas.training.loop import EpochLog, train
 from hwnas.training.seeds import seeded
 from tools.lib.options import json_option, seeds_option, work_option

@@ -52,7 +52,7 @@ def _evaluate(architecture: Architecture, folder: Path, data: str) -> float:
     from hwnas.data.datasets import load_dataset
     from hwnas.networks.weights import trained_network
     from hwnas.training.evaluation import accuracy
-    from hwnas.training.loader import as_data
+    from hwnas.training.images.loader import as_data
 
     assert read_result(folder) is not None
     dataset = load_dataset(data, input_shape=architecture.input_shape)

@@ -33,7 +33,7 @@ from hwnas.spaces.cells.genotype import CELL_INPUTS
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import batch_accuracy
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 
 NAME = "ista-one-stage"
 ARCH_RATE = 0.3

@@ -52,7 +52,7 @@ from hwnas.spaces.cells.space import EDGES_PER_NODE
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.evaluation import batch_accuracy
-from hwnas.training.loader import Batch
+from hwnas.training.images.loader import Batch
 
 ARCH_RATE = 0.6
 """Learning rate of ``b`` relative to ProxylessNAS: 6e-4 / 1e-3 in the papers."""

@@ -25,10 +25,10 @@ from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.effort import WorkPlan
 from hwnas.specialize.spec import RunSpec
-from hwnas.training.augment import NO_AUGMENTATION
-from hwnas.training.batches import Batches
 from hwnas.training.compute import Compute
-from hwnas.training.loader import Data, as_data
+from hwnas.training.images.augment import NO_AUGMENTATION
+from hwnas.training.images.batches import Batches
+from hwnas.training.images.loader import Data, as_data
 from hwnas.training.loop import Progress, train
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.seeds import seeded

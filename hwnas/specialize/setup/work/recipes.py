@@ -14,8 +14,8 @@ from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.augmentation import MANY_IMAGES, PHOTO_SIZE
-from hwnas.training.augment import Augmentation
 from hwnas.training.distributed import ranks
+from hwnas.training.images.augment import Augmentation
 from hwnas.training.plan import TrainingPlan
 
 IMAGENET_IMAGES, CIFAR_IMAGES = 1_231_167, 45_000

@@ -16,7 +16,7 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.mobile.space import MobileSpace, mobile_space
 from hwnas.specialize.setup.work.pace import Pace, search_pace, training_pace
 from hwnas.training.compute import Compute, peak_bytes, resolve_compute
-from hwnas.training.loader import Data
+from hwnas.training.images.loader import Data
 from hwnas.training.plan import TrainingPlan
 
 LIMIT_S = 5.0

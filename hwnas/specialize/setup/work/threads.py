@@ -16,7 +16,7 @@ from hwnas.specialize.setup.augmentation import PHOTO_SIZE
 from hwnas.specialize.setup.work.pace import Setting, begin_search, search_pace
 from hwnas.training.compute import Compute
 from hwnas.training.distributed import ranks
-from hwnas.training.loader import as_data
+from hwnas.training.images.loader import as_data
 
 MEASURED_S = 0.5
 """Time for measuring a number of threads."""

@@ -23,7 +23,7 @@ from hwnas.specialize.setup.work.minutes import MIN_TRAINING_STEPS, timed_plan
 from hwnas.specialize.setup.work.pace import Pace
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.steps.search_rounds import search_rounds
-from hwnas.training.augment import Augmentation
+from hwnas.training.images.augment import Augmentation
 from tests.support.consoles import RecordingConsole
 from tests.support.sample_run import TINY, put_phone_table, write_images
 

@@ -20,7 +20,7 @@ from hwnas.specialize.setup.work.minutes import (
 )
 from hwnas.specialize.setup.work.pace import Pace
 from hwnas.specialize.setup.work.recipes import DARTS, EAS, IMAGENET_IMAGES, PROXYLESS_IMAGENET
-from hwnas.training.augment import Augmentation
+from hwnas.training.images.augment import Augmentation
 
 PACE = Pace(weight_ms=1.0, arch_ms=3.0, training_ms=0.5)
 QUICK = WorkPlan(EFFORTS["quick"], *plans(EFFORTS["quick"], 4000, 5e6, Augmentation()))

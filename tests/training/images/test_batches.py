@@ -19,11 +19,11 @@ from hwnas.data.photos import packing, tiers
 from hwnas.data.stored import Rows
 from hwnas.errors import InvalidFile
 from hwnas.nn.build import build
-from hwnas.training import batches as module
 from hwnas.training import distributed
-from hwnas.training.augment import Augmentation
-from hwnas.training.batches import Batches
-from hwnas.training.loader import Batch, Data, ReadAhead, as_data
+from hwnas.training.images import batches as module
+from hwnas.training.images.augment import Augmentation
+from hwnas.training.images.batches import Batches
+from hwnas.training.images.loader import Batch, Data, ReadAhead, as_data
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.photos import noise_folder

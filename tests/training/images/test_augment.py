@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
-from hwnas.training import augment
-from hwnas.training.augment import (
+from hwnas.training.images import augment
+from hwnas.training.images.augment import (
     COLOUR,
     COLUMNS,
     CROP_PLACE,

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from hwnas.data.stored import StoredImages
-from hwnas.training.augment import (
+from hwnas.training.distributed import ranks, shard
+from hwnas.training.images.augment import (
     Augmentation,
     Draws,
     crop_boxes,
@@ -29,8 +30,7 @@ from hwnas.training.augment import (
     moved,
     recoloured,
 )
-from hwnas.training.distributed import ranks, shard
-from hwnas.training.loader import Batch, Data, ReadAhead, channels_last, chunks
+from hwnas.training.images.loader import Batch, Data, ReadAhead, channels_last, chunks
 from hwnas.training.seeds import seeded
 
 

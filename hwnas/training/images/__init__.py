@@ -1,0 +1,1 @@
+"""Images of a training: where they are, how they are augmented, and batches of them."""
