@@ -16,10 +16,10 @@ from hwnas.search.freezing import Frozen
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.grown.space import GrownSpace
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.checkpoint import like
 from hwnas.training.compute import CPU, Compute, full_precision, load_scaler, scaler_state
 from hwnas.training.distributed import average_gradients, check_alike
 from hwnas.training.images.loader import Batch
-from hwnas.training.loop import like
 
 State = dict[str, Tensor]
 PATHS = "the paths of a step are"

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hwnas.errors import InvalidFile, last_line
+from hwnas.errors import HwnasError, InvalidFile, last_line
 from hwnas.files import write_atomic
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a checkpoint continues a training: its note."""
+
+    epoch: int = 0
+    """Whole epochs before it."""
+    step: int = 0
+    """Steps before it."""
+    sums: tuple[float, float, int] = (0.0, 0.0, 0)
+    """Sums of loss and accuracy over the steps of its epoch so far, and their number."""
+
+
+def read_place(notes: dict[str, str]) -> Place:
+    """Return the place in the notes of a checkpoint; the start where there are none."""
+    return msgspec.json.decode(notes.get("place", "{}"), type=Place)
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
@@ -36,3 +54,20 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         mismatch = last_line(str(error))
         raise InvalidFile(str(path), f"does not fit this network: {mismatch}") from None
+
+
+def like(parameter: Tensor, values: Tensor) -> Tensor:
+    """Return ``values`` on the device and in the memory layout of ``parameter``."""
+    return torch.empty_like(parameter, requires_grad=False).copy_(values)
+
+
+def check_finite(state: dict[str, Tensor], where: str) -> None:
+    """Raise `HwnasError`, which names the tensor, if one is not finite; a read for each
+    device."""
+    finite: dict[torch.device, list[Tensor]] = {}
+    for value in state.values():
+        finite.setdefault(value.device, []).append(value.isfinite().all())
+    if all(bool(torch.stack(values).all()) for values in finite.values()):
+        return
+    name = next(name for name, value in state.items() if not value.isfinite().all())
+    raise HwnasError(f"{name} is not finite after {where}; the last good checkpoint stays")

@@ -28,11 +28,12 @@ from hwnas.nn.build import build
 from hwnas.nn.growth.transforms import Net
 from hwnas.nn.network import Network
 from hwnas.processes import watch_parent
-from hwnas.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from hwnas.training.checkpoint import load_checkpoint, load_weights, read_place, save_checkpoint
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, evaluate, recalibrate
 from hwnas.training.images.loader import Data, as_data, read_images
-from hwnas.training.loop import EpochLog, Progress, read_place, train
+from hwnas.training.log import EpochLog, Progress
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.pool import OUT_OF_MEMORY
 from hwnas.training.seeds import derived_seed
@@ -50,13 +51,12 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     architecture: Architecture
     data: str
     """A data set as `load_dataset` takes it, or a file of
-    `hwnas.training.images.loader.write_images` relative
-    to the training's folder."""
+    `hwnas.training.images.loader.write_images` relative to the training's folder."""
     plan: TrainingPlan
     initial: str = ""
     """File of the weights to begin with, relative to the training's folder; empty: fresh ones."""
     teacher: tuple[Block, ...] = ()
-    """Network to distil from (`hwnas.training.loop.distillation`); empty: labels only."""
+    """Network to distil from (`hwnas.training.losses.distillation`); empty: labels only."""
     seed: int = 0
     compute: Compute = CPU
 

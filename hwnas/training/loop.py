@@ -15,13 +15,19 @@ from typing import NamedTuple
 
 import msgspec
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwnas.errors import HwnasError
 from hwnas.nn.network import WiredNetwork
-from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.checkpoint import (
+    Place,
+    check_finite,
+    like,
+    load_checkpoint,
+    read_place,
+    save_checkpoint,
+)
 from hwnas.training.compute import (
     full_precision,
     load_scaler,
@@ -42,6 +48,8 @@ from hwnas.training.distributed import (
 from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Batch, Data
+from hwnas.training.log import EpochLog, Progress
+from hwnas.training.losses import distillation, task_loss
 from hwnas.training.plan import TrainingPlan, learning_rate
 from hwnas.training.seeds import derived_seed
 
@@ -52,38 +60,6 @@ CHECKPOINT_INTERVAL_S = 600.0
 
 IMAGES = "images or labels are"
 """What must be alike on all ranks (`check_alike`)."""
-
-
-class EpochLog(msgspec.Struct, frozen=True):
-    """Loss, accuracy and speed of one epoch: a line of ``log.jsonl``."""
-
-    epoch: int
-    epochs: int
-    loss: float
-    accuracy: float
-    """Share of the (augmented) training images that were classified correctly during the epoch."""
-    images_per_s: float = 0.0
-    """Training images of all ranks per second, since the start or the resumption of the epoch."""
-    waiting: float = 0.0
-    """Share of that time in which no batch was ready."""
-    peak_bytes: int = 0
-    """Largest memory so far: of the GPU, or of this process on a CPU."""
-
-
-class Progress(NamedTuple):
-    """Where a training is, between two epochs."""
-
-    step: int
-    steps: int
-    """Steps of the whole training."""
-    loss: float
-    """Mean of the epoch so far."""
-    accuracy: float
-    images_per_s: float
-    waiting: float
-    """Share of the time in which no batch was ready."""
-    peak_bytes: int
-    """Largest memory so far: of the GPU, or of this process on a CPU."""
 
 
 def train(
@@ -104,22 +80,6 @@ def train(
     weights. Raises `HwnasError` when the loss is not finite; the last good checkpoint stays.
     """
     _Training(network, data, plan, seed, teacher).run(checkpoint, on_epoch, on_progress)
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a checkpoint continues a training: its note."""
-
-    epoch: int = 0
-    """Whole epochs before it."""
-    step: int = 0
-    """Steps before it."""
-    sums: tuple[float, float, int] = (0.0, 0.0, 0)
-    """Sums of loss and accuracy over the steps of its epoch so far, and their number."""
-
-
-def read_place(notes: dict[str, str]) -> Place:
-    """Return the place in the notes of a checkpoint; the start where there are none."""
-    return msgspec.json.decode(notes.get("place", "{}"), type=Place)
 
 
 class _Sums(NamedTuple):
@@ -257,13 +217,7 @@ class _Training:
         with self.compute.autocast():
             output = self.network(images)
         logits, auxiliary = output if isinstance(output, tuple) else (output, None)
-        smoothing = self.plan.label_smoothing
-        loss = F.cross_entropy(full_precision(logits), labels, label_smoothing=smoothing)
-        if auxiliary is not None:
-            auxiliary_loss = F.cross_entropy(
-                full_precision(auxiliary), labels, label_smoothing=smoothing
-            )
-            loss = loss + self.plan.auxiliary * auxiliary_loss
+        loss = task_loss(logits, auxiliary, labels, self.plan)
         if self.teacher is not None:
             with self.compute.autocast():
                 loss = 0.5 * loss + 0.5 * distillation(full_precision(logits), self.teacher, images)
@@ -351,42 +305,10 @@ class _Training:
         load_scaler(self.scaler, state)
 
 
-def like(parameter: Tensor, values: Tensor) -> Tensor:
-    """Return ``values`` on the device and in the memory layout of ``parameter``."""
-    return torch.empty_like(parameter, requires_grad=False).copy_(values)
-
-
-def check_finite(state: dict[str, Tensor], where: str) -> None:
-    """Raise `HwnasError`, which names the tensor, if one is not finite; a read for each
-    device."""
-    finite: dict[torch.device, list[Tensor]] = {}
-    for value in state.values():
-        finite.setdefault(value.device, []).append(value.isfinite().all())
-    if all(bool(torch.stack(values).all()) for values in finite.values()):
-        return
-    name = next(name for name, value in state.items() if not value.isfinite().all())
-    raise HwnasError(f"{name} is not finite after {where}; the last good checkpoint stays")
-
-
 def _set_drop_path(network: nn.Module, probability: float) -> None:
     for module in network.modules():
         if isinstance(module, WiredNetwork):
             module.drop_path = probability
-
-
-TEMPERATURE = 4.0
-
-
-def distillation(logits: Tensor, teacher: nn.Module, images: Tensor) -> Tensor:
-    """Return the KL divergence of softened probabilities from the teacher's, times T^2.
-
-    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531.
-    """
-    teacher.eval()
-    with torch.no_grad():
-        target = F.log_softmax(full_precision(teacher(images)) / TEMPERATURE, dim=1)
-    predicted = F.log_softmax(logits / TEMPERATURE, dim=1)
-    return TEMPERATURE**2 * F.kl_div(predicted, target, reduction="batchmean", log_target=True)
 
 
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.SGD:

@@ -10,7 +10,7 @@ import pytest
 from hwnas.data.photos.decoding import DecodedImages
 from hwnas.specialize.progress import WaitingRemedy, combined, speed_text
 from hwnas.training.compute import CPU, Compute
-from hwnas.training.loop import EpochLog
+from hwnas.training.log import EpochLog
 
 FILES = DecodedImages(cast(Any, None), np.arange(3))
 

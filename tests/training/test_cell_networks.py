@@ -22,7 +22,8 @@ from hwnas.specialize.spec import EffortName, RunSpec
 from hwnas.specialize.steps.train_network import TrainSpec, train_network
 from hwnas.training.images.augment import NO_AUGMENTATION
 from hwnas.training.images.batches import Batches
-from hwnas.training.loop import EpochLog, train
+from hwnas.training.log import EpochLog
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.sample_run import write_images
 from tests.support.tiny import tiny_data

@@ -37,13 +37,13 @@ from hwnas.specialize.distributed.ranks import leading
 from hwnas.specialize.distributed.tasks import SearchTask, TrainTask, send, together
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.specialize.spec import RunSpec
-from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.checkpoint import load_checkpoint, read_place, save_checkpoint
 from hwnas.training.compute import CPU
 from hwnas.training.distributed import broadcast, broadcast_state, process_group, rank, shard
 from hwnas.training.images.augment import Augmentation
 from hwnas.training.images.loader import as_data
 from hwnas.training.job import TrainingJob
-from hwnas.training.loop import read_place, train
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.ranks import free_port, rank_environment, run_on_two_ranks
 from tests.support.tiny import tiny_costs, tiny_data, tiny_space

@@ -12,7 +12,8 @@ from hwnas.nn.build import build
 from hwnas.specialize.setup.work.synthetic import Workload, begin_synthetic_search, synthetic_data
 from hwnas.training.compute import CPU, Compute, resolve_compute
 from hwnas.training.images.augment import Augmentation
-from hwnas.training.loop import EpochLog, train
+from hwnas.training.log import EpochLog
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tools.bench.gpu.agreement import TOLERANCES, compare, works
 from tools.bench.gpu.scale import Scale

@@ -23,7 +23,8 @@ from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.search.strategy import SearchContext
 from hwnas.training import loop as training_loop
 from hwnas.training.compute import Compute
-from hwnas.training.loop import Progress, train
+from hwnas.training.log import Progress
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.fake_gpu import NAME, needs_fake_gpu
 from tests.support.tiny import MB33, MB36, tiny_costs, tiny_data, tiny_space

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from hwnas.errors import HwnasError
 from hwnas.nn.build import Network, build
-from hwnas.training.checkpoint import load_checkpoint
+from hwnas.training.checkpoint import load_checkpoint, read_place
 from hwnas.training.evaluation import accuracy, recalibrate
 from hwnas.training.images.augment import NO_AUGMENTATION, Augmentation, draw, moved
 from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Data
-from hwnas.training.loop import EpochLog, read_place, train
+from hwnas.training.log import EpochLog
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan, one_cycle
 from hwnas.training.seeds import derived_seed, seeded
 from tests.support.tiny import tiny_data, tiny_space

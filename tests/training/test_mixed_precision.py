@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.nn.build import Network, build
-from hwnas.training import loop
+from hwnas.training import losses
 from hwnas.training.checkpoint import load_checkpoint
 from hwnas.training.compute import CPU, Compute, full_precision, load_scaler, scaler_state
 from hwnas.training.evaluation import accuracy, recalibrate
 from hwnas.training.images.loader import Data
-from hwnas.training.loop import EpochLog, train
+from hwnas.training.log import EpochLog
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.tiny import MB33, tiny_data, tiny_space
 
@@ -71,7 +72,7 @@ def test_losses_are_computed_from_float32_logits(monkeypatch: pytest.MonkeyPatch
         types.update((logits.dtype, loss.dtype))
         return loss
 
-    monkeypatch.setattr(loop.F, "cross_entropy", recorded)
+    monkeypatch.setattr(losses.F, "cross_entropy", recorded)
     train(fresh(), data_of(BF16), PLAN, 0)
     assert types == {torch.float32}
 

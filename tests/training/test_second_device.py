@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from hwnas.nn.build import Network, build
 from hwnas.training import loop
-from hwnas.training.checkpoint import load_checkpoint
+from hwnas.training.checkpoint import load_checkpoint, read_place
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import accuracy, recalibrate
 from hwnas.training.images.augment import Augmentation
-from hwnas.training.loop import EpochLog, read_place, train
+from hwnas.training.log import EpochLog
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
 from tests.support.tiny import MB36, tiny_data, tiny_space

@@ -34,7 +34,8 @@ from hwnas.spaces.mobile.space import mobile_space
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.training.compute import Compute, peak_bytes
 from hwnas.training.images.loader import Data, as_data
-from hwnas.training.loop import EpochLog, train
+from hwnas.training.log import EpochLog
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tools.bench.data import SHAPE, folder_bytes, write_photos
 from tools.lib.options import out_option, work_option

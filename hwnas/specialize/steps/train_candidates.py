@@ -22,7 +22,7 @@ from hwnas.training.compute import Compute, free_bytes
 from hwnas.training.distributed import ranks
 from hwnas.training.images.loader import as_data
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
-from hwnas.training.loop import EpochLog
+from hwnas.training.log import EpochLog
 from hwnas.training.pool import ProcessPool, trainings_per_gpu
 
 

@@ -30,7 +30,7 @@ from hwnas.training.compute import CPU, Compute
 from hwnas.training.distributed import ranks
 from hwnas.training.images.loader import as_data
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
-from hwnas.training.loop import EpochLog, Progress
+from hwnas.training.log import EpochLog, Progress
 from hwnas.training.plan import TrainingPlan, one_cycle_plan, scaled_learning_rate
 
 QUIET = QuietConsole()

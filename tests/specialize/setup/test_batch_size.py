@@ -24,7 +24,7 @@ from hwnas.specialize.setup.resolve import Resources, open_run
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.steps.train_network import TrainSpec, train_network
 from hwnas.training.compute import CPU, Compute
-from hwnas.training.loop import EpochLog
+from hwnas.training.log import EpochLog
 from tests.support.consoles import RecordingConsole
 from tests.support.sample_run import SPACE as PHONE_SPACE
 from tests.support.sample_run import put_phone_table, write_images

@@ -12,7 +12,7 @@ from hwnas.files import append_line
 from hwnas.specialize.steps.train_candidates import _Progress
 from hwnas.specialize.tracking import Tracking
 from hwnas.training.compute import CPU
-from hwnas.training.loop import EpochLog
+from hwnas.training.log import EpochLog
 from hwnas.training.plan import TrainingPlan
 from tests.support.consoles import RecordingConsole
 from tests.support.trackers import Recorder

@@ -25,7 +25,8 @@ from hwnas.nn.build import build, untrained
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, recalibrate
 from hwnas.training.images.loader import as_data
-from hwnas.training.loop import EpochLog, train
+from hwnas.training.log import EpochLog
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 
 CALIBRATION_IMAGES = 256

@@ -42,7 +42,8 @@ from hwnas.spaces.grown.space import GrownSpace, Layers
 from hwnas.spaces.grown.steps import apply_step
 from hwnas.training.evaluation import accuracy, recalibrate
 from hwnas.training.images.loader import Data, as_data
-from hwnas.training.loop import EpochLog, train
+from hwnas.training.log import EpochLog
+from hwnas.training.loop import train
 from hwnas.training.seeds import seeded
 from tools.lib.options import json_option, seeds_option, work_option
 from tools.lib.results import table_of, write_part

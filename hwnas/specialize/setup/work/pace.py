@@ -29,7 +29,8 @@ from hwnas.training.compute import Compute
 from hwnas.training.images.augment import NO_AUGMENTATION
 from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Data, as_data
-from hwnas.training.loop import Progress, train
+from hwnas.training.log import Progress
+from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.seeds import seeded
 
