@@ -1,7 +1,7 @@
 """The costs that a search strategy sees: milliseconds, no devices, no predictors.
 
 Where decisions are independent, the costs are a table (`CostTable`). Where a block depends on
-earlier choices (`hwnas.spaces.grown.space`), each network has its own cost (`NetworkCosts`).
+other choices (`hwnas.spaces.dependent`), each network has its own cost (`NetworkCosts`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.architecture.architecture import Block, Genotype
-from hwnas.spaces.grown.space import GrownSpace
+from hwnas.spaces.dependent import DependentSpace, as_dependent
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 
@@ -59,7 +59,7 @@ MAX_BLOCKS_PER_CALL = 500
 
 
 class NetworkCosts:
-    """Latency of whole networks of a grown space; the cost of each block is computed once."""
+    """Latency of whole networks of a dependent space; the cost of a block is computed once."""
 
     def __init__(
         self,
@@ -96,20 +96,20 @@ class NetworkCosts:
 
     @property
     def smallest_ms(self) -> float:
-        return self.network_ms(_grown(self._space).smallest.choices)
+        return self.network_ms(_dependent(self._space).smallest.choices)
 
     @property
     def largest_ms(self) -> float:
-        return self.network_ms(_grown(self._space).largest.choices)
+        return self.network_ms(_dependent(self._space).largest.choices)
 
 
 Costs = CostTable | NetworkCosts
 
 
-def _grown(space: SearchSpace) -> GrownSpace:
-    inner = in_float(space)
-    assert isinstance(inner, GrownSpace)
-    return inner
+def _dependent(space: SearchSpace) -> DependentSpace:
+    dependent = as_dependent(space)
+    assert dependent is not None
+    return dependent
 
 
 def cost_table(

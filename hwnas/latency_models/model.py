@@ -36,8 +36,7 @@ from hwnas.latency_models.fitting.network_correction import (
     uncorrected,
 )
 from hwnas.latency_models.observation import Observation
-from hwnas.spaces.grown.space import GrownSpace
-from hwnas.spaces.int8 import in_float
+from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.space import SearchSpace
 
 ModelKind = Literal["measured", "table", "adapted", "simulated", "emulated"]
@@ -219,7 +218,7 @@ class LatencyModel(msgspec.Struct, frozen=True, dict=True):
 
     def costs(self, space: SearchSpace) -> Costs:
         """Return the costs of networks of ``space``; a table if its decisions are independent."""
-        if not isinstance(in_float(space), GrownSpace):
+        if as_dependent(space) is None:
             return self.cost_table(space)
         self.blocks_ms(
             [*space.fixed, *(site.block for site in space.sites())]

@@ -10,8 +10,7 @@ from hwnas.architecture.architecture import Block, Genotype
 from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.latency_models.model import LatencyModel
 from hwnas.search.knapsack import window_samples
-from hwnas.spaces.grown.space import GrownSpace
-from hwnas.spaces.int8 import in_float
+from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.space import SearchSpace
 
 NUM_TARGETS = 24
@@ -32,10 +31,11 @@ def distinct_blocks(space: SearchSpace) -> list[Block]:
 def spread_networks(space: SearchSpace, costs: CostTable, count: int, seed: int) -> list[Genotype]:
     """Return networks spread evenly over the logarithm of the latency, from end to end.
 
-    In a grown space, of whose blocks ``costs`` has only a part, over the logarithm of the MACs.
+    In a space of dependent decisions, which ``costs`` can't describe, over the logarithm of the
+    MACs.
     """
-    if isinstance(inner := in_float(space), GrownSpace):
-        return inner.sample_sizes(count, Random(seed))
+    if (dependent := as_dependent(space)) is not None:
+        return dependent.sample_sizes(count, Random(seed))
     rng = np.random.default_rng(seed)
     level = [[0.0] * len(row) for row in costs.mean_ms]
     targets_ms = np.geomspace(costs.smallest_ms * 1.05, costs.largest_ms, count)

@@ -19,8 +19,9 @@ SCHEMA = 1
 
 Verdict = Literal["kept", "missed", "not measured"]
 
-Origin = Literal["search", "uniform", "published", "random"]
-"""Where a candidate comes from; ``uniform``: the same candidate in every decision."""
+Origin = Literal["search", "uniform", "published", "random", "resolution"]
+"""Where a candidate comes from; ``uniform``: the same candidate in every decision; ``resolution``:
+a whole trained network for smaller images."""
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from hwnas.errors import UsageError
 from hwnas.nn.supernet import Supernet
 from hwnas.search.freezing import Frozen
 from hwnas.search.strategy import SearchContext
-from hwnas.spaces.grown.space import GrownSpace
+from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.checkpoint import like
 from hwnas.training.compute import CPU, Compute, full_precision, load_scaler, scaler_state
@@ -28,10 +28,11 @@ PATHS = "the paths of a step are"
 
 def check_paths(space: SearchSpace) -> None:
     """Raise `UsageError` for a space whose decisions do not choose one block each."""
-    if isinstance(space, GrownSpace):
+    if as_dependent(space) is not None:
         raise UsageError(
             f"the layers of the space {space.name!r} depend on each other, and this strategy "
-            "chooses each independently; strategy 'eas' searches it by growing networks"
+            "chooses each independently; strategy 'eas' searches networks that grow, 'elastic' a "
+            "trained network that is cut"
         )
     decided = space.block_decisions(space.architecture(space.random(Random(0))))
     numbers = sorted(number for number in decided if number is not None)

@@ -33,7 +33,7 @@ class Baseline(NamedTuple):
 
     name: str
     """Name of its family and, as the last word, its width."""
-    origin: Literal["uniform", "published"]
+    origin: Literal["uniform", "published", "resolution"]
     architecture: Architecture
 
 
@@ -41,8 +41,8 @@ class SearchSpace(Protocol):
     """A set of architectures, each made of one candidate for each decision.
 
     In most spaces the decisions are independent: a candidate adds the same blocks whatever else is
-    chosen, and every combination is an architecture. `GrownSpace` is an exception: the cost of a
-    layer depends on the layers before it.
+    chosen, and every combination is an architecture. `hwnas.spaces.dependent` has the
+    exceptions: the cost of a layer depends on other choices.
     """
 
     @property

@@ -28,6 +28,7 @@ _STYLE: dict[Origin, tuple[str, str, str]] = {
     "search": ("search", BLUE, "circle"),
     "uniform": ("uniform baseline", ORANGE, "square"),
     "published": ("published cells", ORANGE, "square"),
+    "resolution": ("whole network, smaller images", ORANGE, "square"),
     "random": ("random", GREY, "diamond"),
 }
 

@@ -13,7 +13,7 @@ from hwnas.nn.auxiliary import POOL_KERNEL_SIZE, auxiliary_place
 from hwnas.processes import cores
 from hwnas.search.registry import load_strategy
 from hwnas.spaces.cells.space import CellSpace
-from hwnas.spaces.grown.space import GrownSpace
+from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
@@ -83,16 +83,16 @@ def _max_image_bytes(space: SearchSpace, compute: Compute) -> float:
     """Return the memory for one image in the training of the default network, or of the largest of
     a few random ones."""
     inner, rng = in_float(space), Random(0)
-    random = [] if isinstance(inner, GrownSpace) else [inner.random(rng) for _ in range(4)]
+    random = [] if as_dependent(space) else [inner.random(rng) for _ in range(4)]
     return max(
         step_image_bytes(inner.architecture(each), compute) for each in (inner.default, *random)
     )
 
 
 def _mean_macs(space: SearchSpace) -> float:
-    """Return the mean MACs of random networks; for a space that grows networks those of the default
-    one, because its largest networks are far beyond those that a search meets."""
-    if isinstance(in_float(space), GrownSpace):
+    """Return the mean MACs of random networks; for a space of dependent decisions those of the
+    default one, because its largest networks are far beyond those that a search meets."""
+    if as_dependent(space):
         return space.architecture(space.default).macs
     rng = Random(0)
     return fmean(space.architecture(space.random(rng)).macs for _ in range(RANDOM_NETWORKS))

@@ -20,7 +20,7 @@ from hwnas.nn.build import build
 from hwnas.search.plan import SearchPlan
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext, SteppedStrategy, Strategy
-from hwnas.spaces.grown.space import GrownSpace
+from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.effort import WorkPlan
@@ -106,7 +106,7 @@ def typical_network(setting: Setting) -> Architecture:
     """Return a network whose predicted latency is near the budget."""
     space, costs, rng = in_float(setting.space), setting.costs, Random(0)
     genotypes = [space.default]
-    if not isinstance(space, GrownSpace):
+    if as_dependent(space) is None:
         genotypes += [space.random(rng) for _ in range(RANDOM_NETWORKS)]
     nearest = min(
         genotypes, key=lambda each: abs(costs.network_ms(each.choices) - setting.budget_ms)

@@ -1,0 +1,1 @@
+"""The networks that can be cut from a trained network."""

@@ -1,0 +1,264 @@
+"""The networks that can be cut from a trained one: smaller images, fewer and narrower blocks.
+
+The largest network of the space is the trained network itself, and all others take their weights
+from it. The first decision is the resolution; then each block that can be cut has a decision: keep
+it, leave it out, or give it fewer inner channels or a smaller kernel. The widths between the blocks
+stay, because the channels of a whole stage depend on each other through its shortcuts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from random import Random
+
+import msgspec
+
+from hwnas.architecture.architecture import Architecture, Block, Genotype, round_channels
+from hwnas.errors import UsageError
+from hwnas.spaces.published import adapt
+from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
+
+WIDTHS = (6, 5, 4, 3)
+"""Inner channels that a block may keep, in sixths."""
+SIZE_STEP_PX = 16
+"""Step between two resolutions."""
+MIN_SIZE_SHARE = 0.4
+"""Smallest resolution, as a share of the largest."""
+DEFAULT_MACS_SHARE = 0.5
+"""MACs of the default network, as a share of the largest network's."""
+MIN_INNER_CHANNELS = 8
+
+INNER_OPS = ("mbconv", "fused_mbconv", "basic", "bottleneck")
+"""Operations whose inner channels are seen by no other block."""
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """An option of a block: what remains of it."""
+
+    sixths: int = 6
+    """Inner channels that are kept, in sixths."""
+    smaller_kernel: bool = False
+    """Whether the kernel is smaller by 2."""
+    skipped: bool = False
+
+    @property
+    def name(self) -> str:
+        if self.skipped:
+            return "skip"
+        names = [f"{self.sixths}/6 width"] if self.sixths < 6 else []
+        names += ["smaller kernel"] if self.smaller_kernel else []
+        return ", ".join(names) or "keep"
+
+
+def elastic_space(name: str, original: Architecture) -> ElasticSpace:
+    """Return the space of the networks that can be cut from ``original``, a chain of blocks.
+
+    ``original`` has the resolution and the classes of the data. Raises `UsageError` for a network
+    of which nothing but the resolution can change, and no resolution either.
+    """
+    if original.inputs:
+        raise UsageError(f"{name}: only a chain of blocks can be cut, and this network has branches")
+    space = ElasticSpace(name, original, _sizes(original.input_shape[1]))
+    if len(space.sizes) == 1 and not space.elastic:
+        ops = ", ".join(sorted({block.op for block in original.blocks}))
+        raise UsageError(
+            f"{name}: nothing of this network can be cut: its images are small and its blocks "
+            f"({ops}) have no inner channels and no shortcut"
+        )
+    return space
+
+
+def _sizes(largest_px: int) -> tuple[int, ...]:
+    smallest_px = max(32, MIN_SIZE_SHARE * largest_px)
+    steps = range(1, largest_px // SIZE_STEP_PX + 1)
+    below = [size for step in steps if (size := SIZE_STEP_PX * step) < largest_px]
+    return (largest_px, *(size for size in reversed(below) if size >= smallest_px))
+
+
+class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
+    """A trained network, and what may be cut from it."""
+
+    name: str
+    original: Architecture
+    sizes: tuple[int, ...]
+    """Heights and widths of the images in pixels, the largest first."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return self.original.input_shape
+
+    @property
+    def num_classes(self) -> int:
+        return self.original.num_classes
+
+    @cached_property
+    def cuts(self) -> tuple[tuple[Cut, ...], ...]:
+        """The options of each block of the original; `Cut` () alone: it stays as it is."""
+        return tuple(map(_cuts, self.original.blocks))
+
+    @cached_property
+    def elastic(self) -> tuple[int, ...]:
+        """The blocks with several options: one for each decision after the first."""
+        return tuple(place for place, cuts in enumerate(self.cuts) if len(cuts) > 1)
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        return self._decisions
+
+    @cached_property
+    def _decisions(self) -> tuple[Decision, ...]:
+        resolution = Decision("resolution", tuple(f"{size} px" for size in self.sizes))
+        return (
+            resolution,
+            *(
+                Decision(f"block {place}", tuple(cut.name for cut in self.cuts[place]))
+                for place in self.elastic
+            ),
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of networks."""
+        return math.prod(len(decision.candidates) for decision in self.decisions)
+
+    @property
+    def fixed(self) -> tuple[Block, ...]:
+        """None: every block has the size of the resolution (see `sites`)."""
+        return ()
+
+    @cached_property
+    def originals(self) -> tuple[Architecture, ...]:
+        """The whole network at each of `sizes`."""
+        channels = self.input_shape[0]
+        return tuple(
+            adapt(self.original, (channels, size, size), self.num_classes) for size in self.sizes
+        )
+
+    def block(self, size: int, place: int, candidate: int) -> Block:
+        """Return what a candidate leaves of the block at ``place``, at the resolution of a number.
+
+        ``size`` is the index of a resolution in `sizes`.
+        """
+        return cut_block(self.originals[size].blocks[place], self.cuts[place][candidate])
+
+    def architecture(self, genotype: Genotype) -> Architecture:
+        """Return the network of a genotype. Raises `UsageError` for one of another space."""
+        check_genotype(genotype, self.name, self.decisions)
+        size, *choices = genotype.choices
+        cut = dict(zip(self.elastic, choices, strict=True))
+        original = self.originals[size]
+        blocks = tuple(self.block(size, place, cut.get(place, 0)) for place in range(len(self.cuts)))
+        return msgspec.structs.replace(original, genotype=genotype, blocks=blocks)
+
+    def genotype(self, size: int, choices: Iterable[int] | None = None) -> Genotype:
+        """Return the genotype of a resolution (its index) and the blocks' candidates; by default
+        all blocks are kept."""
+        kept = (0,) * len(self.elastic)
+        return Genotype(self.name, (size, *(kept if choices is None else choices)))
+
+    @property
+    def largest(self) -> Genotype:
+        """The trained network itself."""
+        return self.genotype(0)
+
+    @property
+    def smallest(self) -> Genotype:
+        """The network of the fewest MACs."""
+        last = len(self.sizes) - 1
+        return self.genotype(
+            last,
+            (
+                min(
+                    range(len(self.cuts[place])),
+                    key=lambda candidate: self.block(last, place, candidate).macs,
+                )
+                for place in self.elastic
+            ),
+        )
+
+    @property
+    def default(self) -> Genotype:
+        """The whole network, at the resolution of about half the MACs."""
+        goal = DEFAULT_MACS_SHARE * self.originals[0].macs
+        sizes = range(len(self.sizes))
+        return self.genotype(min(sizes, key=lambda size: abs(self.originals[size].macs - goal)))
+
+    def sites(self) -> Iterable[Site]:
+        """Yield the blocks of every candidate at every resolution.
+
+        Blocks that are never cut belong to the candidates of the resolution.
+        """
+        elastic = {place: number for number, place in enumerate(self.elastic, 1)}
+        for size in range(len(self.sizes)):
+            for place, cuts in enumerate(self.cuts):
+                for candidate in range(len(cuts)):
+                    block = self.block(size, place, candidate)
+                    if place in elastic:
+                        yield Site(elastic[place], candidate, block)
+                    else:
+                        yield Site(0, size, block)
+
+    def block_decisions(self, architecture: Architecture) -> tuple[int | None, ...]:
+        elastic = {place: number for number, place in enumerate(self.elastic, 1)}
+        return tuple(elastic.get(place) for place in range(len(architecture.blocks)))
+
+    def baselines(self) -> Iterable[Baseline]:
+        """Yield the whole network at every resolution but the largest."""
+        for number, size in enumerate(self.sizes[1:], 1):
+            network = self.architecture(self.genotype(number))
+            yield Baseline(f"{self.name} at {size}", "resolution", network)
+
+    def random(self, rng: Random) -> Genotype:
+        """Draw how much is cut first, then what: uniform draws would cut half of every block."""
+        share = rng.random()
+
+        def draw(place: int) -> int:
+            return rng.randrange(len(self.cuts[place])) if rng.random() < share else 0
+
+        return self.genotype(rng.randrange(len(self.sizes)), [draw(place) for place in self.elastic])
+
+    def sample_sizes(self, count: int, rng: Random) -> list[Genotype]:
+        """Return random networks that are spaced evenly in the logarithm of their MACs."""
+        low, high = (self.architecture(end).macs for end in (self.smallest, self.largest))
+        pool = [self.smallest, self.largest, *(self.random(rng) for _ in range(20 * count))]
+        macs = {genotype: self.architecture(genotype).macs for genotype in pool}
+        sample: dict[Genotype, None] = {}
+        for number in range(count):
+            goal = low * (high / low) ** (number / max(1, count - 1))
+            left = [genotype for genotype in macs if genotype not in sample]
+            sample[min(left, key=lambda each: abs(math.log(macs[each] / goal)))] = None
+        return list(sample)
+
+    def neighbours(self, genotype: Genotype) -> Iterable[Genotype]:
+        choices = genotype.choices
+        for place, decision in enumerate(self.decisions):
+            for candidate in range(len(decision.candidates)):
+                if candidate != choices[place]:
+                    yield Genotype(self.name, (*choices[:place], candidate, *choices[place + 1 :]))
+
+
+def _cuts(block: Block) -> tuple[Cut, ...]:
+    """Return the options of a block, the whole block first; each gives another block."""
+    kernels = (False, True) if block.op == "mbconv" and block.kernel_size > 3 else (False,)
+    sixths = WIDTHS if block.op in INNER_OPS and block.expand_ratio != 1 else WIDTHS[:1]
+    options = [Cut(sixth, smaller) for smaller in kernels for sixth in sixths]
+    options += [Cut(skipped=True)] if block.residual else []
+    by_block: dict[Block, Cut] = {}
+    for cut in options:
+        by_block.setdefault(cut_block(block, cut), cut)
+    return tuple(by_block.values())
+
+
+def cut_block(block: Block, cut: Cut) -> Block:
+    """Return what ``cut`` leaves of ``block``; ``identity`` where it is left out."""
+    if cut.skipped:
+        return Block("identity", block.in_channels, block.out_channels, 1, 1, 1, block.in_size)
+    if cut.smaller_kernel:
+        block = msgspec.structs.replace(block, kernel_size=block.kernel_size - 2)
+    if cut.sixths == 6:
+        return block
+    mid = max(MIN_INNER_CHANNELS, round_channels(block.mid_channels * cut.sixths / 6))
+    mid = min(mid, block.mid_channels)
+    return msgspec.structs.replace(block, expand_ratio=mid / block.in_channels)
