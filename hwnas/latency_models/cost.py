@@ -6,7 +6,7 @@ other choices (`hwnas.spaces.dependent`), each network has its own cost (`Networ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import msgspec
 import numpy as np
@@ -80,16 +80,29 @@ class NetworkCosts:
         """Return the latencies of many networks; faster than one by one."""
         names = [tuple(map(int, row)) for row in rows]
         new = {name: self._blocks(name) for name in names if name not in self._networks_ms}
-        fresh = {block for blocks in new.values() for block in blocks} - self._blocks_ms.keys()
-        ordered = sorted(fresh, key=lambda block: block.key)
-        for first in range(0, len(ordered), MAX_BLOCKS_PER_CALL):
-            part = ordered[first : first + MAX_BLOCKS_PER_CALL]
-            costs_ms = self._ask_ms(part)
-            self._blocks_ms.update((block, costs_ms.get(block, 0.0)) for block in part)
+        costs_ms = self._costs_ms({block for blocks in new.values() for block in blocks})
         for name, blocks in new.items():
-            total_ms = sum(self._blocks_ms[block] for block in blocks)
+            total_ms = sum(costs_ms[block] for block in blocks)
             self._networks_ms[name] = self._overhead_ms + total_ms
         return [self._networks_ms[name] for name in names]
+
+    def table(self, rows: Sequence[Sequence[Block]], fixed: Sequence[Block]) -> CostTable:
+        """Return the costs of a chain of independent decisions: a block of each of ``rows``, and
+        the ``fixed`` blocks."""
+        costs_ms = self._costs_ms({block for blocks in (*rows, fixed) for block in blocks})
+        return CostTable(
+            tuple(tuple(costs_ms[block] for block in row) for row in rows),
+            self._overhead_ms + sum(costs_ms[block] for block in fixed),
+        )
+
+    def _costs_ms(self, blocks: Set[Block]) -> Mapping[Block, float]:
+        """Return the costs of at least ``blocks``; those of new ones are computed together."""
+        fresh = sorted(blocks - self._blocks_ms.keys(), key=lambda block: block.key)
+        for first in range(0, len(fresh), MAX_BLOCKS_PER_CALL):
+            part = fresh[first : first + MAX_BLOCKS_PER_CALL]
+            costs_ms = self._ask_ms(part)
+            self._blocks_ms.update((block, costs_ms.get(block, 0.0)) for block in part)
+        return self._blocks_ms
 
     def _blocks(self, choices: tuple[int, ...]) -> tuple[Block, ...]:
         return self._space.architecture(Genotype(self._space.name, choices)).blocks

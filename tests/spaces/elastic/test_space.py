@@ -1,0 +1,111 @@
+"""The networks that can be cut from a trained one."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from hwnas.architecture.architecture import Architecture, Block, Genotype
+from hwnas.errors import UsageError
+from hwnas.spaces.elastic.space import ElasticSpace, elastic_space
+
+
+def trained(size: int = 64) -> Architecture:
+    """A network with a strided block, one with a shortcut and one without expansion."""
+    half = (size + 1) // 2
+    quarter = (half + 1) // 2
+    blocks = (
+        Block("conv", 3, 16, 3, 2, 1, size),
+        Block("mbconv", 16, 16, 3, 1, 1, half),
+        Block("mbconv", 16, 24, 5, 2, 6, half),
+        Block("mbconv", 24, 24, 5, 1, 6, quarter),
+        Block("conv", 24, 48, 1, 1, 1, quarter),
+        Block("logits", 48, 10, 1, 1, 1, quarter),
+    )
+    return Architecture(Genotype("trained", ()), blocks, (3, size, size), 10)
+
+
+@pytest.fixture(scope="module")
+def space() -> ElasticSpace:
+    return elastic_space("tiny", trained())
+
+
+def test_the_largest_network_is_the_trained_network(space: ElasticSpace) -> None:
+    assert space.architecture(space.largest).blocks == trained().blocks
+
+
+def test_a_block_can_be_left_out_only_where_it_has_a_shortcut(space: ElasticSpace) -> None:
+    can_skip = [any(cut.skipped for cut in cuts) for cuts in space.cuts]
+    assert can_skip == [False, True, False, True, False, False]
+
+
+def test_a_block_without_expansion_has_no_inner_channels_to_cut(space: ElasticSpace) -> None:
+    assert [cut.name for cut in space.cuts[1]] == ["keep", "skip"]
+
+
+def test_cuts_leave_sixths_of_the_inner_channels_and_smaller_kernels(space: ElasticSpace) -> None:
+    names = [cut.name for cut in space.cuts[2]]
+    assert names[:4] == ["keep", "5/6 width", "4/6 width", "3/6 width"]
+    assert names[4:] == [
+        "smaller kernel",
+        "5/6 width, smaller kernel",
+        "4/6 width, smaller kernel",
+        "3/6 width, smaller kernel",
+    ]
+    blocks = [space.block(0, 2, candidate) for candidate in range(8)]
+    assert [block.mid_channels for block in blocks] == [96, 80, 64, 48] * 2
+    assert [block.kernel_size for block in blocks] == [5] * 4 + [3] * 4
+
+
+def test_the_resolution_changes_the_size_of_every_block(space: ElasticSpace) -> None:
+    assert space.sizes == (64, 48, 32)
+    network = space.architecture(space.genotype(1))
+    assert network.input_shape == (3, 48, 48)
+    assert [block.in_size for block in network.blocks] == [48, 24, 24, 12, 12, 12]
+
+
+def test_the_smallest_network_has_the_fewest_macs(space: ElasticSpace) -> None:
+    macs = [space.architecture(space.random(Random(seed))).macs for seed in range(50)]
+    assert space.architecture(space.smallest).macs <= min(macs)
+    assert space.architecture(space.largest).macs >= max(macs)
+
+
+def test_sites_are_the_blocks_of_all_networks(space: ElasticSpace) -> None:
+    blocks = {site.block for site in space.sites()}
+    for seed in range(20):
+        assert set(space.architecture(space.random(Random(seed))).blocks) <= blocks
+
+
+def test_sampled_networks_reach_from_the_smallest_to_the_largest(space: ElasticSpace) -> None:
+    sample = space.sample_sizes(9, Random(0))
+    assert len(set(sample)) == 9
+    macs = [space.architecture(genotype).macs for genotype in sample]
+    assert sample[0] == space.smallest and sample[-1] == space.largest
+    assert macs[0] < macs[4] < macs[8]
+
+
+def test_the_size_counts_every_combination(space: ElasticSpace) -> None:
+    assert space.size == 3 * 2 * 8 * 9
+
+
+def test_neighbours_differ_in_one_decision(space: ElasticSpace) -> None:
+    genotype = space.random(Random(1))
+    neighbours = list(space.neighbours(genotype))
+    assert len(neighbours) == 2 + 1 + 7 + 8
+    for neighbour in neighbours:
+        pairs = zip(neighbour.choices, genotype.choices, strict=True)
+        assert sum(a != b for a, b in pairs) == 1
+
+
+def test_baselines_are_the_whole_network_on_smaller_images(space: ElasticSpace) -> None:
+    baselines = list(space.baselines())
+    assert [baseline.name for baseline in baselines] == ["tiny at 48", "tiny at 32"]
+    assert {baseline.origin for baseline in baselines} == {"resolution"}
+
+
+def test_a_network_of_which_nothing_can_be_cut_is_refused() -> None:
+    blocks = (Block("conv", 3, 8, 3, 2, 1, 32), Block("logits", 8, 10, 1, 1, 1, 16))
+    plain = Architecture(Genotype("plain", ()), blocks, (3, 32, 32), 10)
+    with pytest.raises(UsageError, match="plain: nothing of this network can be cut"):
+        elastic_space("plain", plain)
