@@ -47,7 +47,8 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
     notes: tuple[str, ...] = ()
     """Remarks for the report, e.g. how many files were ignored."""
     statistics: Statistics | None = None
-    """Digest, mean and deviation where they are known without reading the images."""
+    """Digest, mean and deviation where they are known without reading the images, or where a
+    trained network gives them."""
 
     @property
     def input_shape(self) -> Shape:
@@ -68,6 +69,11 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
     def std(self) -> tuple[float, ...]:
         """Standard deviation on the same scale; at least 1/255, for constant channels."""
         return self._moments[1]
+
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Dataset:
+        """Return the same images with the mean and deviation of each channel that a trained network
+        expects, in place of their own."""
+        return msgspec.structs.replace(self, statistics=Statistics(self.digest, mean, std))
 
     @cached_property
     def digest(self) -> str:

@@ -19,14 +19,14 @@ import msgspec
 import torch
 from torch import nn
 
-from hwnas.architecture.architecture import Architecture, Block
-from hwnas.data.datasets import load_dataset
+from hwnas.architecture.architecture import Architecture
+from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.errors import HwnasError
 from hwnas.files import append_line, lock_folder, read_json, read_lines, write_atomic, write_json
 from hwnas.nn.auxiliary import trainee
 from hwnas.nn.build import build
-from hwnas.nn.growth.transforms import Net
 from hwnas.nn.network import Network
+from hwnas.nn.resized import Resized
 from hwnas.processes import watch_parent
 from hwnas.training.checkpoint import load_checkpoint, load_weights, read_place, save_checkpoint
 from hwnas.training.compute import CPU, Compute
@@ -42,7 +42,25 @@ Images = tuple[Data, Data]
 """Training and validation images."""
 
 TEACHER = "teacher.safetensors"
-"""Weights of the job's teacher, in the training's folder."""
+"""Weights of a teacher, in the training's folder."""
+
+
+class Teacher(msgspec.Struct, frozen=True):
+    """A trained network to distil from (`hwnas.training.losses.distillation`).
+
+    Images are loaded in its resolution, and made smaller for the network that is trained.
+    """
+
+    architecture: Architecture
+    weights: str = TEACHER
+    """File relative to the training's folder."""
+
+
+class Normalisation(msgspec.Struct, frozen=True):
+    """Mean and standard deviation of each channel, on a scale of 0 to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +73,18 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     plan: TrainingPlan
     initial: str = ""
     """File of the weights to begin with, relative to the training's folder; empty: fresh ones."""
-    teacher: tuple[Block, ...] = ()
-    """Network to distil from (`hwnas.training.losses.distillation`); empty: labels only."""
+    teacher: Teacher | None = None
+    """``None``: the network learns from labels only."""
+    normalisation: Normalisation | None = None
+    """``None``: that of the data set's training images."""
     seed: int = 0
     compute: Compute = CPU
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape ``(C, H, W)`` of the training images: the teacher's where there is one."""
+        source = self.architecture if self.teacher is None else self.teacher.architecture
+        return source.input_shape
 
     @property
     def training_seed(self) -> int:
@@ -118,11 +144,20 @@ def load_images(job: TrainingJob, folder: Path) -> Images:
     if job.data.endswith(".safetensors"):
         train_images, valid_images = read_images(folder / job.data)
         return train_images.placed(job.compute), valid_images.placed(job.compute)
-    dataset = load_dataset(job.data, input_shape=job.architecture.input_shape)
-    train_images, valid_images = (
-        as_data(split, dataset, job.compute) for split in (dataset.train, dataset.valid)
+    own = job.architecture.input_shape
+    dataset = _dataset(job, own)
+    train_set = dataset if job.input_shape == own else _dataset(job, job.input_shape)
+    return (
+        as_data(train_set.train, train_set, job.compute),
+        as_data(dataset.valid, dataset, job.compute),
     )
-    return train_images, valid_images
+
+
+def _dataset(job: TrainingJob, input_shape: tuple[int, int, int]) -> Dataset:
+    dataset = load_dataset(job.data, input_shape=input_shape)
+    if job.normalisation is None:
+        return dataset
+    return dataset.normalised_by(job.normalisation.mean, job.normalisation.std)
 
 
 def train_with_rank_0(job: TrainingJob) -> None:
@@ -163,7 +198,7 @@ def _run(
             on_progress,
         )
     # the running averages of a short training lag behind its weights
-    recalibrate(network, train_images.sample(RECALIBRATION_IMAGES, job.seed))
+    recalibrate(_as_trained(job, network), train_images.sample(RECALIBRATION_IMAGES, job.seed))
     evaluation = evaluate(network, valid_images)
     digest = job.architecture.digest
     save_checkpoint(folder / "network.safetensors", network.state_dict(), {"architecture": digest})
@@ -192,14 +227,22 @@ def _networks(job: TrainingJob, folder: Path | None) -> tuple[Network, nn.Module
     if job.initial and folder is not None:
         load_weights(network, folder / job.initial)
     trained = trainee(network, job.architecture, job.plan.auxiliary)
-    return network, job.compute.place(trained)
+    return network, job.compute.place(_as_trained(job, trained))
+
+
+def _as_trained(job: TrainingJob, network: nn.Module) -> nn.Module:
+    """Return a module that takes the training images, which may be larger than the network's."""
+    if job.input_shape == job.architecture.input_shape:
+        return network
+    return Resized(network, job.architecture.input_shape[1])
 
 
 def _teacher(job: TrainingJob, folder: Path) -> nn.Module | None:
-    if not job.teacher:
+    if job.teacher is None:
         return None
-    teacher = Net(job.teacher, load_checkpoint(folder / TEACHER)[0]).network()
-    return job.compute.place(teacher)
+    teacher = build(job.teacher.architecture)
+    load_weights(teacher, folder / job.teacher.weights)
+    return job.compute.place(teacher.eval())
 
 
 def _drop_lines_beyond(checkpoint: Path, log: Path) -> None:

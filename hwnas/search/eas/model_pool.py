@@ -25,7 +25,7 @@ from hwnas.search.eas.worker_pool import IMAGES, INITIAL, INPUTS, Workers
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.compute import CPU
 from hwnas.training.images.loader import Data, write_images
-from hwnas.training.job import TEACHER, TrainingJob, TrainingResult
+from hwnas.training.job import TEACHER, Teacher, TrainingJob, TrainingResult
 from hwnas.training.plan import TrainingPlan
 
 ATTEMPTS = 2
@@ -174,7 +174,7 @@ class ModelPool:
             data=IMAGES if self.in_memory else self.data_name,
             plan=request.plan,
             initial="" if request.initial is None else INITIAL,
-            teacher=() if request.teacher is None else request.teacher.blocks,
+            teacher=_teacher(request),
             seed=self.seed,
             compute=self.compute,
         )
@@ -234,6 +234,13 @@ class ModelPool:
 
 FAMILY = "family.jsonl"
 """Journal of the members, beside the folder of the networks."""
+
+
+def _teacher(request: TrainRequest) -> Teacher | None:
+    if request.teacher is None:
+        return None
+    blocks = request.teacher.blocks
+    return Teacher(msgspec.structs.replace(request.architecture, blocks=blocks))
 
 
 def read_family(folder: Path) -> list[Member]:

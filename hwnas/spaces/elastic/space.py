@@ -59,7 +59,9 @@ def elastic_space(name: str, original: Architecture) -> ElasticSpace:
     of which nothing but the resolution can change, and no resolution either.
     """
     if original.inputs:
-        raise UsageError(f"{name}: only a chain of blocks can be cut, and this network has branches")
+        raise UsageError(
+            f"{name}: only a chain of blocks can be cut, and this network has branches"
+        )
     space = ElasticSpace(name, original, _sizes(original.input_shape[1]))
     if len(space.sizes) == 1 and not space.elastic:
         ops = ", ".join(sorted({block.op for block in original.blocks}))
@@ -149,14 +151,16 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
         size, *choices = genotype.choices
         cut = dict(zip(self.elastic, choices, strict=True))
         original = self.originals[size]
-        blocks = tuple(self.block(size, place, cut.get(place, 0)) for place in range(len(self.cuts)))
+        blocks = tuple(
+            self.block(size, place, cut.get(place, 0)) for place in range(len(self.cuts))
+        )
         return msgspec.structs.replace(original, genotype=genotype, blocks=blocks)
 
     def genotype(self, size: int, choices: Iterable[int] | None = None) -> Genotype:
         """Return the genotype of a resolution (its index) and the blocks' candidates; by default
         all blocks are kept."""
-        kept = (0,) * len(self.elastic)
-        return Genotype(self.name, (size, *(kept if choices is None else choices)))
+        whole = (0,) * len(self.elastic)
+        return Genotype(self.name, (size, *(whole if choices is None else choices)))
 
     @property
     def largest(self) -> Genotype:
@@ -217,7 +221,9 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
         def draw(place: int) -> int:
             return rng.randrange(len(self.cuts[place])) if rng.random() < share else 0
 
-        return self.genotype(rng.randrange(len(self.sizes)), [draw(place) for place in self.elastic])
+        return self.genotype(
+            rng.randrange(len(self.sizes)), [draw(place) for place in self.elastic]
+        )
 
     def sample_sizes(self, count: int, rng: Random) -> list[Genotype]:
         """Return random networks that are spaced evenly in the logarithm of their MACs."""
