@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hwnas.errors import HwnasError, InvalidFile, last_line
 from hwnas.files import write_atomic
+from hwnas.training.log import EpochLog
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -23,6 +24,8 @@ class Place(msgspec.Struct, frozen=True):
     """Steps before it."""
     sums: tuple[float, float, int] = (0.0, 0.0, 0)
     """Sums of loss and accuracy over the steps of its epoch so far, and their number."""
+    line: EpochLog | None = None
+    """Log line of the last whole epoch, which a kill may have kept out of the log."""
 
 
 def read_place(notes: dict[str, str]) -> Place:

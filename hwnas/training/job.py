@@ -28,7 +28,13 @@ from hwnas.nn.build import build
 from hwnas.nn.network import Network
 from hwnas.nn.resized import Resized
 from hwnas.processes import watch_parent
-from hwnas.training.checkpoint import load_checkpoint, load_weights, read_place, save_checkpoint
+from hwnas.training.checkpoint import (
+    Place,
+    load_checkpoint,
+    load_weights,
+    read_place,
+    save_checkpoint,
+)
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, evaluate, recalibrate
 from hwnas.training.images.loader import Data, as_data, read_images
@@ -178,7 +184,7 @@ def _run(
     train_images, valid_images = images
     network, trained = _networks(job, folder)
     log, checkpoint = folder / "log.jsonl", folder / "checkpoint.safetensors"
-    _drop_lines_beyond(checkpoint, log)
+    _align_log(checkpoint, log)
     start = time.perf_counter()
 
     def write_epoch(line: EpochLog) -> None:
@@ -245,10 +251,13 @@ def _teacher(job: TrainingJob, folder: Path) -> nn.Module | None:
     return job.compute.place(teacher.eval())
 
 
-def _drop_lines_beyond(checkpoint: Path, log: Path) -> None:
-    """Remove the log lines of epochs that the checkpoint doesn't hold."""
-    epochs = read_place(load_checkpoint(checkpoint)[1]).epoch if checkpoint.exists() else 0
-    lines = [line for line in read_lines(log, EpochLog) if line.epoch <= epochs]
+def _align_log(checkpoint: Path, log: Path) -> None:
+    """Remove the log lines of epochs that the checkpoint doesn't hold, and restore that of its last
+    epoch, which a kill between checkpoint and log has left out."""
+    place = read_place(load_checkpoint(checkpoint)[1]) if checkpoint.exists() else Place()
+    lines = [line for line in read_lines(log, EpochLog) if line.epoch <= place.epoch]
+    if place.line is not None and place.epoch not in {line.epoch for line in lines}:
+        lines.append(place.line)
     write_atomic(log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 

@@ -113,6 +113,8 @@ class _Training:
         )
         self.step = 0
         self.sums = _Sums()
+        self.line: EpochLog | None = None
+        """That of the last whole epoch."""
 
     def run(
         self,
@@ -166,7 +168,7 @@ class _Training:
                     self._save(checkpoint, epoch)
                     saved = time.monotonic()
         mean = self._progress(first, time.monotonic() - start)
-        line = EpochLog(
+        self.line = line = EpochLog(
             epoch + 1,
             self.plan.epochs,
             mean.loss,
@@ -258,7 +260,8 @@ class _Training:
         check_finite(self.network.state_dict(), f"the last step of epoch {epoch + 1}")
         if checkpoint is not None:
             loss, accuracy, steps = self.sums
-            place = Place(self.step // self.batches.steps, self.step, (loss, accuracy, steps))
+            epochs = self.step // self.batches.steps
+            place = Place(epochs, self.step, (loss, accuracy, steps), self.line)
             notes = {"place": msgspec.json.encode(place).decode()}
             save_checkpoint(checkpoint, self._state(), notes)
 
@@ -274,7 +277,7 @@ class _Training:
         if state is not None:
             self._restore(state)
         place = read_place(notes)
-        self.step, self.sums = place.step, _Sums(*place.sums)
+        self.step, self.sums, self.line = place.step, _Sums(*place.sums), place.line
 
     def _state(self) -> dict[str, Tensor]:
         """Return weights, statistics, momenta, averaged weights and scale by name."""
