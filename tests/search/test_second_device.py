@@ -25,7 +25,9 @@ from hwnas.search.strategy import SearchContext, StepResult
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.training.checkpoint import load_checkpoint
 from hwnas.training.compute import CPU, Compute
+from hwnas.training.evaluation import accuracy
 from hwnas.training.images.loader import Batch, Data
+from tests.support.eas_search import Searched
 from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
 from tests.support.tiny import MB33, MB36, tiny_costs, tiny_data, tiny_space
 
@@ -61,8 +63,6 @@ GRADIENTS = {"full": 2, "darts": 3, "ista": 2, "reinforce": 1, "random": 0, "ist
 
 SECOND_DERIVATIVES = ("darts", "darts-2", "pc-darts")
 """Their eigenvalues are of a backward pass twice, which sums in another order."""
-GRADIENTS = {"full": 2, "darts": 3, "ista": 2, "reinforce": 1, "random": 0, "ista-one-stage": 0}
-"""What an architecture step copies to the host: gradients of what the host computes, or rewards."""
 
 Strategy = ProxylessGradient | RandomSearch | Darts | Ista
 
@@ -202,3 +202,21 @@ def test_a_search_that_was_cut_off_within_an_epoch_ends_as_the_undisturbed_one(
     strategy = started(name, then)
     run(name, strategy, then, files)
     assert_same(name, strategy.state_dict(), searched(name, CPU).state_dict())
+
+
+def test_eas_trains_networks_on_the_device_and_grows_them_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = SearchPlan(warmup_epochs=1, batch_size=8, children=2, child_epochs=1)
+    searches: list[Searched] = []
+    for number, compute in enumerate((CPU, GPU)):
+        (tmp_path / str(number)).mkdir()
+        search = Searched(tmp_path / str(number), monkeypatch, compute=compute)
+        searches.append(search.run(plan=plan))
+    on_cpu, on_gpu = searches
+    for member, expected in zip(on_gpu.family, on_cpu.family, strict=True):
+        assert member.choices == expected.choices
+        assert member.loss == pytest.approx(expected.loss, rel=1e-5)
+    genotype = on_gpu.strategy.family.genotype(on_gpu.family[-1])
+    network = on_gpu.strategy.network(genotype)
+    assert accuracy(network, on_gpu.images[1]) == on_gpu.family[-1].accuracy

@@ -16,6 +16,7 @@ from hwnas.search.eas.model_pool import Member, read_family
 from hwnas.search.eas.strategy import Eas, EasOptions
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
+from hwnas.training.compute import CPU, Compute
 from hwnas.training.job import TrainingJob, run_job
 from hwnas.training.pool import Outcome
 from hwnas.training.seeds import seeded
@@ -73,9 +74,11 @@ class Searched:
         workers: InProcess | None = None,
         kind: type[Eas] = Eas,
         shrink: bool = True,
+        compute: Compute = CPU,
     ) -> None:
         self.workers, self.files = workers or InProcess(), files(folder)
         self.warnings: list[str] = []
+        self.images = TRAIN.placed(compute), VALID.placed(compute)
         patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: self.workers)
         torch.manual_seed(0)
         context = SearchContext(
@@ -85,11 +88,12 @@ class Searched:
             generator=seeded(0, "paths"),
             warn=self.warnings.append,
             options=EasOptions(shrink=shrink),
+            compute=compute,
         )
         self.strategy = kind.begin(context)
 
-    def run(self, rounds: int = 1) -> Searched:
-        self.strategy.search(TRAIN, VALID, PLAN, 0, self.files, rounds)
+    def run(self, rounds: int = 1, plan: SearchPlan = PLAN) -> Searched:
+        self.strategy.search(*self.images, plan, 0, self.files, rounds)
         return self
 
     @property

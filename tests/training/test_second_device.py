@@ -70,6 +70,13 @@ def test_training_is_that_of_the_cpu_wherever_the_images_are(
     assert_same(trained(GPU, plan), expected)
 
 
+def test_images_come_back_from_the_device() -> None:
+    back = DATA.placed(GPU).placed(CPU)
+    assert isinstance(back.images, Tensor) and back.images.device.type == "cpu"
+    for batch, expected in zip(back.in_order(), DATA.in_order(), strict=True):
+        assert all(map(torch.equal, batch, expected))
+
+
 def test_every_option_of_a_plan_computes_the_same_there() -> None:
     plan = msgspec.structs.replace(
         PLAN, accumulate=2, ema=0.9, clip_norm=0.5, label_smoothing=0.1, decay_all=True

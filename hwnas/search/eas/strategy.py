@@ -138,7 +138,8 @@ class Eas:
         on_line: OnLine | None = None,
     ) -> None:
         """Train the start network, then run the episodes that are not in ``files``."""
-        folder, images = files.log.parent / "children", train.sample(STATISTICS_IMAGES, seed)
+        folder = files.log.parent / "children"
+        images = train.sample(STATISTICS_IMAGES, seed).placed(CPU)  # where networks grow
         pool = ModelPool(
             folder, train, valid, seed, lambda: self._workers(plan), self.warn, self.data
         )
@@ -177,7 +178,8 @@ class Eas:
 
     def network(self, genotype: Genotype) -> nn.Module:
         """Return the network with its weights in the pool."""
-        return self.family.net(best_member(self.family.pool.members, genotype.choices)).network()
+        member = best_member(self.family.pool.members, genotype.choices)
+        return self.compute.place(self.family.net(member).network())
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
         """Return the most accurate networks, grown into the window where they are below it.

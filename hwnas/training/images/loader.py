@@ -62,9 +62,11 @@ class Data(NamedTuple):
     def placed(self, compute: Compute) -> Data:
         """Return data whose batches are on a device; the images too, where its memory is large."""
         images = self.images
-        if isinstance(images, Tensor) and compute.kind != "cpu":
+        if isinstance(images, Tensor):
             images = images.cpu()
-            if images.numel() <= DEVICE_SHARE * free_bytes(compute.device):
+            if compute.kind != "cpu" and (
+                images.numel() <= DEVICE_SHARE * free_bytes(compute.device)
+            ):
                 images = compute.put(images)
         mean, std = (compute.put(values) for values in (self.mean, self.std))
         return self._replace(images=images, mean=mean, std=std, compute=compute)
