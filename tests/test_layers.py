@@ -23,20 +23,22 @@ MAY_IMPORT = {
     "data": f"errors {PLAIN}",
     "nn": f"errors {PLAIN} spaces",
     "training": f"errors {PLAIN} spaces data nn",
+    "pretrained": f"errors {PLAIN} spaces {DATA}",
     # costs enter a search as a table of floats, see ONLY
-    "search": f"errors {PLAIN} spaces {DATA} latency_models",
+    "search": f"errors {PLAIN} spaces {DATA} latency_models pretrained",
     # files are opened with the device worker's runtimes, see ONLY
     "export": f"errors {PLAIN} spaces {DATA} devices",
     "console": "errors",
     "benchmarking": f"errors {PLAIN} spaces latency_models devices",
     "profiling": f"{TORCH_FREE} {DATA} search export console",
-    "networks": f"errors {PLAIN} spaces {DATA} export",
-    "deploy": f"{TORCH_FREE} {DATA} export networks",
-    "specialize": f"{TORCH_FREE} {DATA} search export console profiling networks deploy",
+    "networks": f"errors {PLAIN} spaces {DATA} export pretrained",
+    "deploy": f"{TORCH_FREE} {DATA} export pretrained networks",
+    "specialize": f"{TORCH_FREE} {DATA} search export console profiling pretrained networks deploy",
     "testing": f"{TORCH_FREE} {DATA} search export",
-    "api": f"{TORCH_FREE} {DATA} search export console profiling networks specialize benchmarking",
-    "cli": f"{TORCH_FREE} {DATA} search export console profiling networks deploy specialize "
-    "testing benchmarking api",
+    "api": f"{TORCH_FREE} {DATA} search export console profiling pretrained "
+    "networks specialize benchmarking",
+    "cli": f"{TORCH_FREE} {DATA} search export console profiling pretrained networks deploy "
+    "specialize testing benchmarking api",
     "__main__": "cli",
     # the front door; it imports when a name is used
     "hwnas": f"{TORCH_FREE} benchmarking api",

@@ -15,6 +15,10 @@ SECTIONS = {
     "Make a model": {
         "specialize": ("hwnas.cli.specialize:specialize", "Make a model for a device and budget."),
         "train": ("hwnas.cli.train:train", "Train one architecture."),
+        "networks": (
+            "hwnas.cli.networks.group:networks",
+            "List networks with published weights, show and fetch them.",
+        ),
         "data": ("hwnas.cli.data:data", "Pack data sets that are larger than memory."),
         "export": ("hwnas.cli.export:export", "Compile a network to ONNX and TFLite files."),
         "report": ("hwnas.cli.report:report", "Print and render the report of a run."),

@@ -129,6 +129,12 @@ def _networks() -> Iterable[str]:
     return {*published_names(), *published_cells()}
 
 
+def _pretrained() -> Iterable[str]:
+    from hwnas.pretrained.sources import sources
+
+    return [source.name for source in sources()]
+
+
 def _latency_models() -> Iterable[str]:
     from hwnas.latency_models.storage.registry import known_models
 
@@ -144,6 +150,7 @@ SPACE = Name("SPACE", _spaces)
 STRATEGY = Name("STRATEGY", _strategies, paths=False)
 DATA = Name("DATA", _data)
 NETWORK = Name("NETWORK", _networks)
+PRETRAINED = Name("NETWORK", _pretrained, paths=False)
 LATENCY_MODEL = Name("MODEL", _latency_models)
 
 SHARE = Value("SHARE", parse_share, "a share such as 5% or 0.05")

@@ -1,0 +1,1 @@
+"""`hwnas networks`: networks with published weights."""

@@ -1,0 +1,114 @@
+"""A network with its published weights, for images and classes of the user's choice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import torch
+from torch import Tensor
+
+from hwnas.architecture.architecture import Architecture
+from hwnas.errors import UsageError
+from hwnas.nn.build import Network, untrained
+from hwnas.pretrained.sources import Preprocessing
+from hwnas.pretrained.weights import COUNTER
+from hwnas.spaces.published import adapt
+
+STEM = "blocks.0"
+
+
+class PretrainedNetwork(NamedTuple):
+    """An architecture with trained weights under the names of `Network`."""
+
+    name: str
+    architecture: Architecture
+    weights: dict[str, Tensor]
+    preprocessing: Preprocessing
+    source: str
+    """File or URL that the weights come from."""
+    licence: str = ""
+    top1: float | None = None
+    """Published accuracy in percent on the validation images of ImageNet."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in their order; empty where they are not known."""
+
+    def network(self) -> Network:
+        """Return the network with copies of the weights, in evaluation mode."""
+        return loaded(self.architecture, self.weights)
+
+    def at(
+        self, input_shape: tuple[int, int, int], classes: tuple[str, ...] = ()
+    ) -> PretrainedNetwork:
+        """Return the network for other images and, if ``classes`` are given, other classes.
+
+        A new classifier starts at zero; all other weights stay. The resize before the crop changes
+        in proportion. For grey images the stem is summed over its inputs (`grey_stem`).
+        """
+        channels, size = input_shape[:2]
+        weights, preprocessing = self.weights, self.preprocessing
+        if channels != self.architecture.input_shape[0]:
+            weights, preprocessing = grey_stem(weights, preprocessing, channels)
+        count = len(classes) or self.architecture.num_classes
+        architecture = adapt(self.architecture, input_shape, count)
+        if classes:
+            weights = weights | _zero_classifier(architecture)
+        resize = round(preprocessing.resize_px * size / preprocessing.size_px)
+        return self._replace(
+            architecture=architecture,
+            weights=weights,
+            preprocessing=msgspec.structs.replace(preprocessing, size_px=size, resize_px=resize),
+            classes=classes or self.classes,
+            top1=self.top1 if self.architecture == architecture else None,
+        )
+
+
+def loaded(architecture: Architecture, weights: dict[str, Tensor]) -> Network:
+    """Return the network of ``architecture`` with copies of ``weights``, in evaluation mode."""
+    with torch.device("meta"):
+        network = untrained(architecture.blocks, architecture.inputs)
+    counters = {
+        key: torch.zeros((), dtype=torch.int64)
+        for key in network.state_dict()
+        if key.endswith(COUNTER)
+    }
+    copies = {key: tensor.clone() for key, tensor in weights.items()}
+    network.load_state_dict(counters | copies, assign=True)
+    return network.eval()
+
+
+def grey_stem(
+    weights: dict[str, Tensor], preprocessing: Preprocessing, channels: int = 1
+) -> tuple[dict[str, Tensor], Preprocessing]:
+    """Return the weights for grey images, which a network of colour images takes as R = G = B.
+
+    A grey value g enters channel c as ``(g - mean_c) / std_c``, so the stem's kernels are summed
+    with the weights ``std / std_c``, and the means' difference moves into the batch norm. This is
+    exact where the stem's window lies inside the image; at the borders the padding is the mean grey
+    instead of the mean colour, which is the same if the means are equal.
+    """
+    colours = len(preprocessing.mean)
+    if channels != 1 or colours == 1:
+        raise UsageError(f"the network takes {colours} channels, it cannot take {channels}")
+    kernels = weights[f"{STEM}.conv.weight"].double()
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float64)
+    std = torch.tensor(preprocessing.std, dtype=torch.float64)
+    grey_mean, grey_std = mean.mean().item(), std.mean().item()
+    summed = (kernels * (grey_std / std)[:, None, None]).sum(dim=1, keepdim=True)
+    shift = (kernels.sum(dim=(2, 3)) * ((grey_mean - mean) / std)).sum(dim=1)
+    running_mean = weights[f"{STEM}.norm.running_mean"]
+    changed = {
+        f"{STEM}.conv.weight": summed.to(running_mean.dtype),
+        f"{STEM}.norm.running_mean": (running_mean - shift).to(running_mean.dtype),
+    }
+    grey = msgspec.structs.replace(preprocessing, mean=(grey_mean,), std=(grey_std,))
+    return weights | changed, grey
+
+
+def _zero_classifier(architecture: Architecture) -> dict[str, Tensor]:
+    last = architecture.blocks[-1]
+    prefix = f"blocks.{len(architecture.blocks) - 1}.linear"
+    return {
+        f"{prefix}.weight": torch.zeros(last.out_channels, last.in_channels),
+        f"{prefix}.bias": torch.zeros(last.out_channels),
+    }

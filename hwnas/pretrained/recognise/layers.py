@@ -1,0 +1,150 @@
+"""The layers of a PyTorch module in the order of their computation, from its torch.fx graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch.nn.functional as F
+from torch import fx, nn
+
+from hwnas.errors import UsageError, first_line
+
+IMAGE = -1
+"""The index that stands for the network's input."""
+
+Kind = Literal["conv", "norm", "act", "pool", "max_pool", "linear", "add", "mul", "other"]
+
+ACTIVATIONS = {
+    "relu": "relu",
+    "relu6": "relu6",
+    "hardswish": "hswish",
+    "silu": "silu",
+    "swish": "silu",
+    "sigmoid": "sigmoid",
+    "hardsigmoid": "hardsigmoid",
+}
+"""Our names of activations, by the names of classes, functions and methods in lower case."""
+
+UNCHANGED = {"dropout", "dropout2d", "droppath", "identity", "stochasticdepth", "stochastic_depth"}
+"""Layers that return their input in evaluation mode."""
+
+RESHAPES = {"flatten"}
+"""Layers that only change the shape ``[N, C, 1, 1]`` to ``[N, C]``."""
+
+
+class Layer(NamedTuple):
+    """A layer and the indices of the layers whose outputs it takes."""
+
+    kind: Kind
+    path: str
+    """Name of the module in the network, or of the function that is called."""
+    inputs: tuple[int, ...]
+    module: nn.Module | None = None
+    activation: str = ""
+
+
+def layers_of(network: nn.Module) -> tuple[list[Layer], int]:
+    """Return the layers of ``network`` in order, and the index of the one that is its output.
+
+    Layers that do nothing in evaluation mode are left out. Raises `UsageError` for a network whose
+    computation depends on its input, which torch.fx cannot trace.
+    """
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(network)
+    except Exception as error:  # whatever the module's code raises on a symbolic input
+        raise UsageError(
+            f"{type(network).__name__}: torch.fx cannot trace it ({first_line(error)})"
+        ) from None
+    modules = dict(network.named_modules())
+    layers: list[Layer] = []
+    places: dict[fx.Node, int] = {}
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            places[node] = IMAGE
+        elif node.op == "output":
+            return layers, _places(node, places)[0]
+        else:
+            places[node] = _append(layers, node, modules, _places(node, places))
+    raise AssertionError("a graph ends in its output")
+
+
+class _Tracer(fx.Tracer):
+    """Traces down to the layers of torch.nn and their subclasses."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        known = isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear) or _name(m) in (
+            ACTIVATIONS.keys() | UNCHANGED
+        )
+        return known or super().is_leaf_module(m, module_qualified_name)
+
+
+def _append(
+    layers: list[Layer], node: fx.Node, modules: dict[str, nn.Module], inputs: tuple[int, ...]
+) -> int:
+    """Append the layers of a node; return the index of its output."""
+    if node.op == "call_module":
+        new = list(_module_layers(str(node.target), modules[str(node.target)], inputs))
+    else:
+        new = list(_function_layers(node, inputs))
+    for layer in new:
+        if layer.inputs == ():  # takes the output of the layer before it
+            layer = layer._replace(inputs=(len(layers) - 1,))
+        layers.append(layer)
+    return len(layers) - 1 if new else inputs[0]
+
+
+def _module_layers(path: str, module: nn.Module, inputs: tuple[int, ...]) -> Iterator[Layer]:
+    name = _name(module)
+    match module:
+        case nn.Conv2d():
+            yield Layer("conv", path, inputs, module)
+        case nn.BatchNorm2d():
+            yield Layer("norm", path, inputs, module)
+            act = getattr(module, "act", None)  # timm's norm with an activation
+            if isinstance(act, nn.Module) and not isinstance(act, nn.Identity):
+                yield from _module_layers(f"{path}.act", act, ())
+        case nn.Linear():
+            yield Layer("linear", path, inputs, module)
+        case nn.AdaptiveAvgPool2d(output_size=1 | (1, 1)):
+            yield Layer("pool", path, inputs)
+        case nn.MaxPool2d():
+            yield Layer("max_pool", path, inputs, module)
+        case _ if name in ACTIVATIONS:
+            yield Layer("act", path, inputs, module, ACTIVATIONS[name])
+        case _ if name in UNCHANGED | RESHAPES:
+            return
+        case _:
+            yield Layer("other", path, inputs, module)
+
+
+def _function_layers(node: fx.Node, inputs: tuple[int, ...]) -> Iterator[Layer]:
+    target: Any = node.target
+    name = (target if isinstance(target, str) else target.__name__).strip("_")
+    path = f"{node.name} ({name})"
+    if name in ("add", "iadd") and len(inputs) == 2:
+        yield Layer("add", path, inputs)
+    elif name in ("mul", "imul") and len(inputs) == 2:
+        yield Layer("mul", path, inputs)
+    elif name in ACTIVATIONS:
+        yield Layer("act", path, inputs, activation=ACTIVATIONS[name])
+    elif _pools_globally(node, name):
+        yield Layer("pool", path, inputs)
+    elif name not in UNCHANGED | RESHAPES:
+        yield Layer("other", path, inputs)
+
+
+def _pools_globally(node: fx.Node, name: str) -> bool:
+    argument = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    if node.target is F.adaptive_avg_pool2d:
+        return argument in (1, (1, 1), [1, 1])
+    return name == "mean" and argument in ((2, 3), [2, 3], (-2, -1), [-2, -1])
+
+
+def _places(node: fx.Node, places: dict[fx.Node, int]) -> tuple[int, ...]:
+    return tuple(places[source] for source in node.all_input_nodes) or (IMAGE,)
+
+
+def _name(module: nn.Module) -> str:
+    return type(module).__name__.lower()

@@ -1,0 +1,89 @@
+"""A PyTorch module as an architecture of hwnas with the module's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hwnas.architecture.architecture import Architecture, Genotype
+from hwnas.errors import UsageError
+from hwnas.pretrained.recognise.blocks import ModulePairs, read_blocks
+from hwnas.pretrained.recognise.groups import groups_of
+from hwnas.pretrained.recognise.layers import layers_of
+from hwnas.pretrained.weights import COUNTER
+
+Shape = tuple[int, int, int]
+
+NORM_EPS = 1e-5
+MAX_RELATIVE_ERROR = 1e-5
+"""Largest difference of logits, as a share of the largest, at which two networks are the same."""
+
+
+class Recognised(NamedTuple):
+    """The architecture of a module and the weights of it, under our names."""
+
+    architecture: Architecture
+    weights: dict[str, Tensor]
+
+
+def recognise(module: nn.Module, input_shape: Shape, name: str = "") -> Recognised:
+    """Return ``module`` as an architecture for images of ``input_shape``, with its weights.
+
+    The module's layers are read as blocks, by what they compute and not by their names; each of its
+    weights is used exactly once. ``module`` may be on the device ``meta``; then so are the weights.
+    Raises `UsageError` that names the first module that is no block of hwnas.
+    """
+    name = name or type(module).__name__
+    module.eval()
+    layers, output = layers_of(module)
+    blocks, modules = read_blocks(groups_of(layers), output, input_shape, name)
+    _check_norms(module, name)
+    architecture = Architecture(Genotype(name, ()), blocks, input_shape, blocks[-1].out_channels)
+    return Recognised(architecture, renamed(module.state_dict(), modules, name))
+
+
+def verify(module: nn.Module, network: nn.Module, input_shape: Shape, name: str) -> None:
+    """Compare the logits of two networks on an image of noise.
+
+    Raises `UsageError` if they differ by more than `MAX_RELATIVE_ERROR`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn((1, *input_shape), generator=generator)
+    with torch.inference_mode():
+        expected, logits = module.eval()(image), network.eval()(image)
+    error = ((logits - expected).abs().max() / expected.abs().max()).item()
+    if not error <= MAX_RELATIVE_ERROR:
+        raise UsageError(
+            f"{name}: rebuilt from its blocks, its logits differ by {error:.1e} of the largest, "
+            f"expected at most {MAX_RELATIVE_ERROR:.0e}"
+        )
+
+
+def renamed(source: Mapping[str, Tensor], modules: ModulePairs, name: str) -> dict[str, Tensor]:
+    """Return the weights ``source`` under our names; each is used exactly once."""
+    rest = {key: value for key, value in source.items() if not key.endswith(COUNTER)}
+    places: dict[str, list[str]] = {}
+    for key in rest:
+        places.setdefault(key.rpartition(".")[0], []).append(key)
+    weights: dict[str, Tensor] = {}
+    for ours, theirs in modules.items():
+        if theirs not in places:
+            raise UsageError(f"{name}: {theirs} has no weights, or is used more than once")
+        for key in places.pop(theirs):
+            weights[f"{ours}.{key.rpartition('.')[2]}"] = rest[key]
+    if places:
+        raise UsageError(f"{name}: {next(iter(places))} is part of no block")
+    return weights
+
+
+def _check_norms(module: nn.Module, name: str) -> None:
+    for path, norm in module.named_modules():
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        if not norm.affine or norm.running_mean is None:
+            raise UsageError(f"{name}: {path} is a norm without weights or running statistics")
+        if norm.eps != NORM_EPS:
+            raise UsageError(f"{name}: {path} has eps {norm.eps:g}, expected {NORM_EPS:g}")

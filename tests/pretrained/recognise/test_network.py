@@ -1,0 +1,144 @@
+"""Modules of others, rebuilt from blocks of hwnas, give the same logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model
+
+from hwnas.errors import UsageError
+from hwnas.pretrained.network import loaded
+from hwnas.pretrained.recognise.network import recognise, verify
+from tests.support.trained import noise, randomise, small_mobilenet, torchvision_network
+
+SHAPE = (3, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mnasnet1_0", "mnasnet0_5"])
+def test_a_chain_of_the_same_layers_gives_equal_bits(name: str) -> None:
+    source = torchvision_network(name)
+    architecture, weights = recognise(source, SHAPE, name)
+    images = noise(SHAPE)
+    with torch.inference_mode():
+        assert torch.equal(loaded(architecture, weights)(images), source(images))
+    assert architecture.params == sum(p.numel() for p in source.parameters())
+
+
+def test_the_blocks_are_those_of_the_paper() -> None:
+    with torch.device("meta"):
+        source = get_model("mobilenet_v2", weights=None)
+    blocks = [block.key for block in recognise(source, (3, 224, 224)).architecture.blocks]
+    assert blocks[:4] == [
+        "conv k3 s2 e1 3>32 @224",
+        "mbconv k3 s1 e1 32>16 @112",
+        "mbconv k3 s2 e6 16>24 @112",
+        "mbconv k3 s1 e6 24>24 @56",
+    ]
+    assert blocks[-2:] == ["conv k1 s1 e1 320>1280 @7", "logits k1 s1 e1 1280>1000 @7"]
+    assert len(blocks) == 20
+
+
+class Head(nn.Module):
+    """A stem, ``middle``, global pool and a linear layer."""
+
+    def __init__(self, *middle: nn.Module) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+        )
+        self.middle = nn.Sequential(*middle)
+        self.fc = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.middle(self.stem(x)).mean((2, 3)))
+
+
+def conv(kernel_size: int = 3, padding: int = 1, groups: int = 1, bias: bool = False) -> nn.Module:
+    return nn.Conv2d(8, 8, kernel_size, padding=padding, groups=groups, bias=bias)
+
+
+@pytest.mark.parametrize(
+    ("middle", "message"),
+    [
+        ([nn.GELU()], r"Head: middle.0 \(GELU\) begins no block"),
+        ([nn.AvgPool2d(2)], r"middle.0 \(AvgPool2d\) begins no block"),
+        ([conv(), nn.ReLU()], r"middle.0 \(3x3 convolution, no batch norm, then relu\)"),
+        ([conv(), nn.BatchNorm2d(8)], r"middle.0 \(3x3 convolution, no activation\)"),
+        ([conv(groups=4), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution, 4 groups"),
+        ([conv(padding=0), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution"),
+        ([conv(bias=True), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution"),
+        ([conv(), nn.BatchNorm2d(8), nn.Sigmoid()], "then sigmoid, unknown here"),
+    ],
+)
+def test_the_first_module_that_is_no_block_is_named(middle: list[nn.Module], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        recognise(Head(*middle), SHAPE)
+
+
+def test_a_network_without_a_classifier_at_its_end_is_refused() -> None:
+    stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    with pytest.raises(UsageError, match="does not end in a global pool and a linear layer"):
+        recognise(stem, SHAPE)
+
+
+class Branching(Head):
+    """Takes another output of the stem than the last one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem[1](self.stem[0](x))
+        return self.fc(self.middle(self.stem[2](y) * 1.0 + y).mean((2, 3)))
+
+
+class DependsOnValues(Head):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+def test_a_computation_that_is_no_chain_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"mul \(mul\) \(a function of torch\) begins no block"):
+        recognise(Branching(), SHAPE)
+    with pytest.raises(UsageError, match=r"DependsOnValues: torch\.fx cannot trace it"):
+        recognise(DependsOnValues(), SHAPE)
+
+
+def test_a_layer_that_runs_twice_is_no_pair_of_blocks() -> None:
+    shared = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.ReLU())
+    with pytest.raises(UsageError, match=r"middle.0.0 .* is used more than once"):
+        recognise(Head(shared, shared), SHAPE)
+
+
+def test_weights_that_no_block_uses_are_an_error() -> None:
+    module = Head()
+    module.spare = nn.Linear(2, 2)
+    with pytest.raises(UsageError, match="spare is part of no block"):
+        recognise(module, SHAPE)
+
+
+def test_functions_and_methods_are_layers_too() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
+            self.fc = nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.relu(self.norm(self.conv(x)))
+            y = nn.functional.adaptive_avg_pool2d(y, 1)
+            return self.fc(nn.functional.dropout(torch.flatten(y, 1), training=self.training))
+
+    source = randomise(Functional())
+    architecture, weights = recognise(source, SHAPE)
+    images = noise(SHAPE)
+    with torch.inference_mode():
+        assert torch.equal(loaded(architecture, weights)(images), source(images))
+
+
+def test_networks_that_differ_in_one_weight_are_told_apart() -> None:
+    source = small_mobilenet()
+    architecture, weights = recognise(source, SHAPE)
+    verify(source, loaded(architecture, weights), SHAPE, "small")
+    key = "blocks.1.layers.depthwise.norm.running_mean"
+    changed = loaded(architecture, weights | {key: weights[key] + 0.1})
+    with pytest.raises(UsageError, match=r"small: .* its logits differ by .* expected at most"):
+        verify(source, changed, SHAPE, "small")
