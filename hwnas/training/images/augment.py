@@ -182,13 +182,10 @@ def cut_out(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
 def mix(images: Tensor, labels: Tensor, draws: Draws, classes: int) -> tuple[Tensor, Tensor]:
     """Mix each normalised image with its neighbour in the batch: 0 with 1, 2 with 3, ...
 
-    Returns images and probabilities of the classes, ``[N, classes]``. The last image of an odd
-    number stays as it is. CutMix takes a box of the same place and size for the whole batch.
+    ``images`` are an even number. Returns images and probabilities of the classes, ``[N,
+    classes]``. CutMix takes a box of the same place and size for the whole batch.
     """
-    count = len(images)
-    partner = torch.arange(count) ^ 1
-    partner[partner >= count] = count - 1
-    partner = partner.to(images.device)
+    partner = (torch.arange(len(images)) ^ 1).to(images.device)
     targets = F.one_hot(labels, classes).float()
     share = draws.share
     if draws.cut_centre is not None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hwnas.data.stored import StoredImages
+from hwnas.errors import UsageError
 from hwnas.training.distributed import ranks, shard
 from hwnas.training.images.augment import (
     Augmentation,
@@ -48,11 +49,15 @@ class Batches:
     """
 
     def __init__(self, data: Data, batch_size: int, augmentation: Augmentation, seed: int) -> None:
-        """Raises `UsageError` where a batch can't be split into equal parts for the ranks."""
+        """Raises `UsageError` where a batch can't be split into equal parts for the ranks, or a
+        part into the pairs of images that are mixed."""
         self.data, self.augmentation, self.seed = data, augmentation, seed
         images = len(data.labels)
-        self.batch_size = batch_size if batch_size <= images else images - images % ranks()
+        unit = 2 * ranks() if augmentation.mixes else ranks()
+        self.batch_size = batch_size if batch_size <= images else images - images % unit
         self.shard = shard(self.batch_size)
+        if augmentation.mixes:
+            _check_pairs(self.batch_size)
         self.waited_s = 0.0
         """Time in which the training waited for images."""
         self._order = (-1, torch.empty(0))
@@ -138,3 +143,13 @@ class Batches:
 
 def _crops(images: StoredImages, rows: Tensor, boxes: Tensor) -> Tensor:
     return channels_last(images.crops(rows.numpy(), boxes.numpy()))
+
+
+def _check_pairs(batch_size: int) -> None:
+    part = batch_size // ranks()
+    if part % 2:
+        raise UsageError(
+            f"mixup and CutMix mix pairs of images, but a batch of {batch_size} images is {part} "
+            f"for each of {ranks()} rank{'s' * (ranks() > 1)}; expected an even number, as with "
+            f"batches of {(part + 1) * ranks()} images"
+        )

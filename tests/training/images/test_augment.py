@@ -248,12 +248,12 @@ def test_cutout_sets_a_square_about_its_centre_to_the_mean_colour(
 
 
 def test_mixup_is_the_weighted_mean_of_neighbours_and_of_their_labels() -> None:
-    augmentation, images, labels = changed(mixup=0.2), torch.randn(5, 3, 4, 4), torch.arange(5)
-    draws = drawn(augmentation, 5)
+    augmentation, images, labels = changed(mixup=0.2), torch.randn(4, 3, 4, 4), torch.arange(4)
+    draws = drawn(augmentation, 4)
     mixed, targets = mix(images, labels, draws, classes=6)
     share = draws.share
     assert 0 < share < 1 and draws.cut_centre is None
-    for row, partner in enumerate((1, 0, 3, 2, 4)):
+    for row, partner in enumerate((1, 0, 3, 2)):
         torch.testing.assert_close(mixed[row], share * images[row] + (1 - share) * images[partner])
         expected = torch.zeros(6)
         expected[row] += share

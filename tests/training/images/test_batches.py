@@ -17,7 +17,7 @@ from torch import Tensor
 from hwnas.data.datasets import load_dataset
 from hwnas.data.photos import packing, tiers
 from hwnas.data.stored import Rows
-from hwnas.errors import InvalidFile
+from hwnas.errors import InvalidFile, UsageError
 from hwnas.nn.build import build
 from hwnas.training import distributed
 from hwnas.training.images import batches as module
@@ -177,6 +177,27 @@ def test_two_ranks_have_the_halves_of_each_batch(
         together = torch.cat([half[0], other_half[0]])
         torch.testing.assert_close(together, images, rtol=0, atol=1e-6)
         assert torch.equal(torch.cat([half[1], other_half[1]]), labels)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "count", "message"),
+    [
+        (7, 1, "a batch of 7 images is 7 for each of 1 rank; .* with batches of 8 images$"),
+        (6, 2, "a batch of 6 images is 3 for each of 2 ranks; .* with batches of 8 images$"),
+    ],
+)
+def test_no_image_of_a_batch_stays_unmixed(
+    batch_size: int, count: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (distributed, module):
+        monkeypatch.setattr(place, "ranks", lambda: count)
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
+    data = tiny()
+    with pytest.raises(UsageError, match=message):
+        Batches(data, batch_size, CROP, seed=0)
+    assert Batches(data, batch_size, SHIFT, seed=0).batch_size == batch_size
+    whole = Batches(data._replace(labels=data.labels[:39]), 64, CROP, seed=0)
+    assert whole.batch_size == {1: 38, 2: 36}[count]
 
 
 def test_the_training_waits_for_images_that_are_read_slowly(
