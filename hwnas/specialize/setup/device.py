@@ -9,6 +9,8 @@ import msgspec
 
 from hwnas.errors import UsageError
 from hwnas.files import read_json, write_json
+from hwnas.processes import cores, physical_cores
+from hwnas.specialize.setup.augmentation import PHOTO_SIZE
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.compute import Compute, resolve_compute, visible_gpus
 
@@ -44,6 +46,12 @@ def child_gpus(device: str, compute: Compute) -> tuple[str, ...]:
     gpus = visible_gpus()
     every = device in ("auto", "cuda")
     return tuple(gpus) if every else (gpus[int(compute.device.partition(":")[2])],)
+
+
+def training_threads(size: int, networks: int) -> int:
+    """Return the threads of each training where ``networks`` are trained on images of a height in
+    pixels: they share the cores, but small images keep one thread."""
+    return 1 if size < PHOTO_SIZE else max(1, physical_cores() // min(networks, cores()))
 
 
 def _checked(stored: Compute, folder: Path | None) -> Compute:

@@ -14,8 +14,7 @@ from hwnas.nn.memory import image_bytes
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, combined, speed_text
-from hwnas.specialize.setup.device import child_gpus
-from hwnas.specialize.setup.work.threads import training_threads
+from hwnas.specialize.setup.device import child_gpus, training_threads
 from hwnas.specialize.steps.screening import inherited_weights
 from hwnas.specialize.steps.train_network import fine_tuning
 from hwnas.training.compute import Compute, free_bytes

@@ -23,6 +23,7 @@ from hwnas.search.strategy import SearchContext, SteppedStrategy, Strategy
 from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
+from hwnas.specialize.setup.device import training_threads
 from hwnas.specialize.setup.effort import WorkPlan
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.compute import Compute
@@ -50,7 +51,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     arch_ms: float
     """A step of the architecture parameters; 0: the search has none."""
     training_ms: float
-    """A step of the training of a network, alone on its device."""
+    """A step of the training of a network, alone on its device, with the threads that it has beside
+    others."""
 
 
 class Setting(NamedTuple):
@@ -72,12 +74,21 @@ def measure_pace(
     compute.start()
     train_data, valid_data = (as_data(part, data, compute) for part in (data.train, data.valid))
     weight_ms = arch_ms = 0.0
-    if not load_strategy(setting.spec.strategy).traits.own_loop:
-        strategy = cast(SteppedStrategy, begin_search(setting, plan.effort.arch_learning_rate))
+    own_loop = load_strategy(setting.spec.strategy).traits.own_loop
+    if not own_loop:
+        strategy = begin_search(setting, plan.effort.arch_learning_rate, plan.search.accumulate)
         weight_ms, arch_ms = search_pace(
-            strategy, train_data, valid_data, plan.search, limit_s / 3, clock
+            cast(SteppedStrategy, strategy),
+            train_data,
+            valid_data,
+            plan.search,
+            limit_s / 3,
+            clock,
         )
-    msgspec.structs.replace(compute, threads=1).start()
+    networks = plan.effort.trained + plan.effort.baselines
+    # the networks of a search's own loop are trained with a thread each
+    threads = 1 if own_loop else training_threads(data.input_shape[1], networks)
+    msgspec.structs.replace(compute, threads=threads).start()
     training_ms = training_pace(
         typical_network(setting), train_data, plan.training, limit_s / 3, clock
     )
@@ -85,7 +96,7 @@ def measure_pace(
     return Pace(weight_ms=weight_ms, arch_ms=arch_ms, training_ms=training_ms)
 
 
-def begin_search(setting: Setting, arch_learning_rate: float) -> Strategy:
+def begin_search(setting: Setting, arch_learning_rate: float, accumulate: int = 1) -> Strategy:
     """Return a search that is only timed."""
     spec = setting.spec
     context = SearchContext(
@@ -98,6 +109,7 @@ def begin_search(setting: Setting, arch_learning_rate: float) -> Strategy:
         objective=spec.objective,
         options=parse_options(spec.strategy, spec.strategy_options),
         compute=setting.compute,
+        accumulate=accumulate,
     )
     return load_strategy(spec.strategy).begin(context)
 

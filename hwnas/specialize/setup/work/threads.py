@@ -1,4 +1,4 @@
-"""How many threads train a supernet or a network: more than one for photos only."""
+"""How many threads train a supernet: more than one for photos only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from hwnas.processes import cores, physical_cores
+from hwnas.processes import physical_cores
 from hwnas.search.plan import SearchPlan
 from hwnas.search.registry import load_strategy
 from hwnas.search.strategy import SteppedStrategy
@@ -38,12 +38,6 @@ def supernet_threads(setting: Setting, compute: Compute) -> int:
         return 1
     counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
     return fewest_threads({count: _step_ms(setting, compute, count) for count in counts})
-
-
-def training_threads(size: int, networks: int) -> int:
-    """Return the threads of each training where ``networks`` are trained on images of a height in
-    pixels: they share the cores, but small images keep one thread."""
-    return 1 if size < PHOTO_SIZE else max(1, physical_cores() // min(networks, cores()))
 
 
 def fewest_threads(times_ms: Mapping[int, float]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor
 
 from hwnas.files import read_json, write_json
+from hwnas.search.blackbox.random import RandomSearch
+from hwnas.search.proxyless.gradient import ProxylessGradient
 from hwnas.search.registry import load_strategy
 from hwnas.specialize.setup.effort import WorkPlan
 from hwnas.specialize.setup.resolve import Resources, open_run, resolve
+from hwnas.specialize.setup.work import pace as pace_module
 from hwnas.specialize.setup.work import settle
 from hwnas.specialize.setup.work.pace import (
     Pace,
@@ -76,15 +80,28 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
 
 
 @pytest.mark.parametrize("strategy", ["proxyless", "random"])
-def test_every_kind_of_step_of_a_run_is_measured(spec: RunSpec, strategy: str) -> None:
+def test_every_kind_of_step_of_a_run_is_measured(
+    spec: RunSpec, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = resolve(spec, Resources(RecordingConsole()))
     setting = run.setting(run.latency_model(), CPU)
     setting = setting._replace(spec=RunSpec(strategy=strategy))
     plan = settle.work_plan(spec, run.dataset, run.space, RecordingConsole())
+    monkeypatch.setattr(pace_module, "training_threads", lambda size, networks: networks)
+    threads = list[int]()
+
+    def timed(*given: Any) -> float:
+        threads.append(torch.get_num_threads())
+        return training_pace(*given)
+
+    monkeypatch.setattr(pace_module, "training_pace", timed)
     pace = measure_pace(setting, plan, 0.01)
     assert pace.weight_ms > 0 and pace.training_ms > 0
+    assert threads == [plan.effort.trained + plan.effort.baselines]
     assert (pace.arch_ms > 0) == (strategy == "proxyless")
-    assert isinstance(begin_search(setting, 0.1), load_strategy(strategy))
+    search = begin_search(setting, 0.1, accumulate=3)
+    assert isinstance(search, ProxylessGradient | RandomSearch)
+    assert type(search) is load_strategy(strategy) and search.weights.accumulate == 3
     cost = setting.costs.network_ms(run.space.default.choices)
     assert typical_network(setting._replace(budget_ms=cost)) == run.space.architecture(
         run.space.default

@@ -10,7 +10,7 @@ import pytest
 from hwnas import processes
 from hwnas.processes import physical_cores
 from hwnas.specialize.setup.device import settle_compute
-from hwnas.specialize.setup.work.threads import fewest_threads, training_threads
+from hwnas.specialize.setup.work.threads import fewest_threads
 from hwnas.specialize.spec import RunSpec
 
 
@@ -39,10 +39,3 @@ def test_a_run_keeps_the_threads_that_were_measured(tmp_path: Path) -> None:
     assert settle_compute(spec, tmp_path, lambda _: 4).threads == 4
     assert settle_compute(spec, tmp_path, lambda _: 2).threads == 4
     assert settle_compute(RunSpec(threads=3), None, lambda _: 2).threads == 3
-
-
-def test_trainings_on_photos_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("cores", "physical_cores"):
-        monkeypatch.setattr(f"hwnas.specialize.setup.work.threads.{name}", lambda: 8)
-    assert [training_threads(224, networks) for networks in (1, 3, 8, 20)] == [8, 2, 1, 1]
-    assert training_threads(32, 1) == 1
