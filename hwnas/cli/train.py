@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from hwnas.cli.framework.command import command, option, track_option
-from hwnas.cli.framework.params import DATA, PATH
+from hwnas.cli.framework.params import DATA, PATH, Value
+
+
+def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--threads``, whose values are those of `hwnas specialize`."""
+    from hwnas.specialize.values import THREADS_FORM, parse_threads
+
+    return option(
+        "--threads",
+        group="Training",
+        default="auto",
+        type=Value("N|auto", parse_threads, THREADS_FORM),
+        default_help="auto: all cores for images of 112 px and more, else 1",
+        help="CPU threads.",
+    )(function)
 
 
 @command(
@@ -107,7 +123,7 @@ from hwnas.cli.framework.params import DATA, PATH
     help="Drop-path probability at the end of the training (DARTS: 0.2).",
 )
 @option("--seed", group="Training", default=0, help="Random seed.")
-@option("--threads", group="Training", default=1, type=click.IntRange(1), help="CPU threads.")
+@_threads_option
 @track_option
 @option("--resume", group="Output", is_flag=True, help="Continue the training in --out.")
 def train(
@@ -125,7 +141,7 @@ def train(
     auxiliary: float,
     drop_path: float,
     seed: int,
-    threads: int,
+    threads: int | Literal["auto"],
     track: str | None,
     resume: bool,
 ) -> None:
@@ -152,7 +168,8 @@ def train(
         auxiliary=auxiliary,
         drop_path=drop_path,
         seed=seed,
-        compute=resolve_compute(device, amp, threads),
+        compute=resolve_compute(device, amp),
+        threads=threads,
     )
     with leading(spec.compute.device) as is_rank_0:
         if not is_rank_0:

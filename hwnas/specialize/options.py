@@ -13,6 +13,7 @@ from hwnas.errors import UsageError
 from hwnas.specialize.spec import AmpName, EffortName, Precision, RunSpec, Scalar, read_spec
 from hwnas.specialize.values import (
     BUDGET_FORM,
+    THREADS_FORM,
     format_budget,
     format_share,
     list_parser,
@@ -26,6 +27,7 @@ from hwnas.specialize.values import (
     parse_share,
     parse_strategy_options,
     parse_targets,
+    parse_threads,
     strategy_option_words,
 )
 
@@ -235,8 +237,8 @@ OPTIONS = (
         "Threads that train the supernet.",
         "auto: measured for images of 112 px and more, else 1",
         "N|auto",
-        "a positive integer or auto",
-        lambda text: text if text == "auto" else parse_positive(text),
+        THREADS_FORM,
+        parse_threads,
     ),
     RunOption(
         "precisions",

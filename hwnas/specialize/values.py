@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from hwnas.specialize.spec import Budget, Milliseconds, Precision, Scalar, Share
 
@@ -16,6 +16,7 @@ BUDGET_FORM = (
     "a positive number with its unit, like 80ms, 900us, 0.1s, or a share of the space's largest "
     "network like 50%"
 )
+THREADS_FORM = "a positive integer or auto"
 
 
 def parse_budget(text: str) -> Budget | None:
@@ -90,6 +91,11 @@ def parse_count(text: str) -> int | None:
 
 def parse_positive(text: str) -> int | None:
     return parse_count(text) or None
+
+
+def parse_threads(text: str) -> int | Literal["auto"] | None:
+    """Read a number of threads or ``auto``."""
+    return "auto" if text == "auto" else parse_positive(text)
 
 
 def parse_factor(text: str) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from hwnas.specialize.spec import Milliseconds, Share
-from hwnas.specialize.values import format_budget, parse_budget, parse_share
+from hwnas.specialize.values import format_budget, parse_budget, parse_share, parse_threads
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,11 @@ def test_a_number_beyond_all_floats_is_an_infinite_budget() -> None:
 @pytest.mark.parametrize("read", [parse_share, parse_budget])
 def test_readers_return_nothing_for_text_that_has_no_value(read: Callable[[str], object]) -> None:
     assert read("x") is read("") is read("nan%") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("auto", "auto"), ("1", 1), ("16", 16), ("0", None), ("-1", None), ("", None)],
+)
+def test_threads_are_a_positive_number_or_auto(text: str, value: int | str | None) -> None:
+    assert parse_threads(text) == value

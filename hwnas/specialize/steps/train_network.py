@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -22,12 +23,13 @@ from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
+from hwnas.specialize.setup.device import training_threads
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.specialize.setup.work.minutes import MEASURING, training_epochs
 from hwnas.specialize.setup.work.pace import training_pace
 from hwnas.specialize.tracking import Tracker, Tracking
 from hwnas.training.compute import CPU, Compute
-from hwnas.training.distributed import ranks
+from hwnas.training.distributed import local_ranks, ranks
 from hwnas.training.images.loader import as_data
 from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
 from hwnas.training.log import EpochLog, Progress
@@ -63,6 +65,9 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     drop_path: float = 0.0
     seed: int = 0
     compute: Compute = CPU
+    """Device and precision."""
+    threads: int | Literal["auto"] = "auto"
+    """Threads of the CPU's operations; ``auto``: all cores for photos, else one."""
 
 
 def train_network(
@@ -77,7 +82,8 @@ def train_network(
     """Train a network in ``folder`` and evaluate it on validation images.
 
     The same `TrainSpec` gives the same weights, also where the training was interrupted and
-    resumed. ``tracker`` gets loss, accuracy and speed of each epoch, and is closed.
+    resumed; ``threads="auto"`` for photos does so on machines of as many cores. ``tracker`` gets
+    loss, accuracy and speed of each epoch, and is closed.
     Raises `UsageError` if ``folder`` has a finished training and ``resume`` isn't set.
     """
     if (result := read_result(folder)) is not None:
@@ -94,6 +100,7 @@ def train_network(
             f"{spec.architecture} has {architecture.num_classes} classes, "
             f"but {spec.data} has {dataset.num_classes}"
         )
+    spec = msgspec.structs.replace(spec, compute=_compute(spec, folder, dataset))
     plan = _plan(spec, folder, dataset, architecture, console.say)
     if spec.minutes is not None:
         plan = _timed(spec, plan, folder, dataset, architecture, start_s, console.say)
@@ -130,6 +137,18 @@ def train_network(
         )
         reporter.result(result)
     return result
+
+
+def _compute(spec: TrainSpec, folder: Path, dataset: Dataset) -> Compute:
+    """Return device, precision and threads of a training; a resumed one keeps its threads."""
+    threads, stored = spec.threads, folder / "job.json"
+    if threads == "auto":
+        threads = (
+            read_json(stored, TrainingJob).compute.threads
+            if stored.exists()
+            else training_threads(dataset.input_shape[1], local_ranks())
+        )
+    return msgspec.structs.replace(spec.compute, threads=threads)
 
 
 class _Reporter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from hwnas.data.stored import StoredImages
 from hwnas.processes import cores
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.compute import CPU, Compute, free_bytes
+from hwnas.training.distributed import local_ranks
 from hwnas.training.seeds import seeded
 
 Batch = tuple[Tensor, Tensor]
@@ -127,9 +127,9 @@ class ReadAhead:
 
     def __init__(self, readers: int | None = None, ahead: int = 3) -> None:
         """``ahead`` batches are read before they are needed; ``readers`` None: one each core."""
-        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self.ahead = ahead
-        self._pool = ThreadPoolExecutor(readers or max(1, min(MAX_READERS, cores() // ranks_here)))
+        own_cores = max(1, cores() // local_ranks())
+        self._pool = ThreadPoolExecutor(readers or min(MAX_READERS, own_cores))
 
     def __enter__(self) -> ReadAhead:
         return self
