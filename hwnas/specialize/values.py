@@ -39,12 +39,18 @@ def format_budget(budget: Budget) -> str:
 
 
 def parse_share(text: str) -> float | None:
-    """Read ``2%`` or ``0.02``, above 0 and below 1."""
+    """Read ``2%`` or ``0.02``, from 0 to below 1000%."""
     try:
         share = float(Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
     except ArithmeticError:
         return None
-    return share if 0 < share < 1 else None
+    return share if 0 <= share < 10 else None
+
+
+def parse_fraction(text: str) -> float | None:
+    """Read a share between 0 and 1."""
+    share = parse_share(text)
+    return share if share is not None and 0 < share < 1 else None
 
 
 def format_share(share: float) -> str:

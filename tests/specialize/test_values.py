@@ -8,7 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from hwnas.specialize.spec import Milliseconds, Share
-from hwnas.specialize.values import format_budget, parse_budget, parse_share, parse_threads
+from hwnas.specialize.values import (
+    format_budget,
+    parse_budget,
+    parse_fraction,
+    parse_share,
+    parse_threads,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +43,14 @@ def test_a_number_beyond_all_floats_is_an_infinite_budget() -> None:
     assert parse_budget("9" * 400 + "s") == Milliseconds(math.inf)
 
 
-@pytest.mark.parametrize("read", [parse_share, parse_budget])
+def test_a_share_may_be_none_or_more_than_all_and_a_fraction_not() -> None:
+    for text, share in (("0%", 0.0), ("2%", 0.02), ("0.07", 0.07), ("100%", 1.0), ("900%", 9.0)):
+        assert parse_share(text) == share
+        assert parse_fraction(text) == (share if 0 < share < 1 else None)
+    assert parse_share("-1%") is parse_share("1000%") is None
+
+
+@pytest.mark.parametrize("read", [parse_share, parse_fraction, parse_budget])
 def test_readers_return_nothing_for_text_that_has_no_value(read: Callable[[str], object]) -> None:
     assert read("x") is read("") is read("nan%") is None
 

@@ -57,18 +57,15 @@ class Value(click.ParamType):
 
 
 def parse_share(text: str) -> float | None:
-    """Read ``5%`` or ``0.05``."""
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        return None
-    return share if 0 <= share < 10 else None
+    from hwnas.specialize import values
+
+    return values.parse_share(text)
 
 
 def parse_fraction(text: str) -> float | None:
-    """Read a share between 0 and 1."""
-    share = parse_share(text)
-    return share if share is not None and 0 < share < 1 else None
+    from hwnas.specialize import values
+
+    return values.parse_fraction(text)
 
 
 def parse_duration_ms(text: str) -> float | None:
