@@ -21,6 +21,7 @@ from hwnas.training import distributed
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.distributed import (
     RanksDiffer,
+    average,
     average_gradients,
     check_alike,
     process_group,
@@ -165,8 +166,17 @@ def test_tensors_of_a_device_that_gloo_does_not_know_are_summed_on_the_host(
         assert (errors / f"{function.__name__}-{number}").read_text() == ""
 
 
-def test_a_process_alone_is_alike() -> None:
+def test_a_process_alone_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_communicate", lambda call: pytest.fail("exchanged"))
     check_alike([1, 2], "values are")
+    assert average([1.0, 2.0]) == [1.0, 2.0]
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = gradient = torch.ones(2)
+    average_gradients([parameter])
+    assert parameter.grad is gradient and gradient.tolist() == [1.0, 1.0]
+    norm, images = nn.BatchNorm2d(1), torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
+    with synced_norms(norm):
+        assert norm(images).flatten().tolist() == pytest.approx([-1.0, 1.0], abs=1e-4)
 
 
 def test_a_norm_of_a_gpu_has_all_that_pytorchs_synchronised_norm_has() -> None:

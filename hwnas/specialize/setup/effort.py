@@ -44,8 +44,7 @@ class Effort(msgspec.Struct, frozen=True):
 
     min_warmup_steps: int = 0
     """Steps without which a search is left out (`work.minimum`). After 375 steps of warm-up the
-    networks of a supernet for Fashion-MNIST were 70 to 75 % accurate, after half of that below
-    60 %."""
+    networks of a supernet for Fashion-MNIST were 70 to 75 % accurate."""
     min_search_steps: int = 0
 
     @property
