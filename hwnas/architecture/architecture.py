@@ -12,12 +12,16 @@ from hwnas.architecture.ops import ACTIVATIONS, OPS, Block, round_channels
 
 __all__ = [
     "ACTIVATIONS",
+    "NORM_EPS",
     "OPS",
     "Architecture",
     "Block",
     "Genotype",
     "round_channels",
 ]
+
+NORM_EPS = 1e-5
+"""PyTorch's default."""
 
 
 class Genotype(msgspec.Struct, frozen=True):
@@ -38,6 +42,8 @@ class Architecture(msgspec.Struct, frozen=True):
     inputs: Inputs = ()
     """For each block the indices of the blocks whose outputs it takes, see
     `hwnas.architecture.graph`; empty for a chain."""
+    norm_eps: float = NORM_EPS
+    """What all batch norms add to the variance."""
 
     def __post_init__(self) -> None:
         if self.inputs:
@@ -50,6 +56,8 @@ class Architecture(msgspec.Struct, frozen=True):
         content = msgspec.json.encode((keys, self.input_shape, self.num_classes))
         if self.inputs and self.inputs != chained(self.blocks):
             content += msgspec.json.encode(self.inputs)
+        if self.norm_eps != NORM_EPS:
+            content += msgspec.json.encode({"norm_eps": self.norm_eps})
         return hashlib.sha256(content).hexdigest()[:16]
 
     @property

@@ -13,6 +13,7 @@ from typing import NamedTuple
 WIDE_KERNEL_SIZE = 7
 """Some runtimes have fast depthwise kernels up to 5x5 only; a 7x7 one takes 26 times as long in
 LiteRT."""
+SMOOTH_ACTIVATIONS = ("hswish", "silu")
 
 
 class Kernel(NamedTuple):
@@ -31,6 +32,7 @@ class Kernel(NamedTuple):
     gate_elements: int = 0
     """Elements that squeeze-excite reads or scales."""
     hswish_elements: int = 0
+    """Elements of an h-swish or SiLU, which cost more than a ReLU."""
     norm_params: int = 0
     """Parameters beside the weights: of a batch norm (two a channel), or biases. No cost."""
 
@@ -60,7 +62,7 @@ def conv(
         dense_macs=pixels * weights,
         elements=in_size**2 * in_channels + pixels * out_channels,
         weights=weights,
-        hswish_elements=pixels * out_channels if activation == "hswish" else 0,
+        hswish_elements=pixels * out_channels if activation in SMOOTH_ACTIVATIONS else 0,
         norm_params=2 * out_channels if norm else 0,
     )
 
@@ -81,7 +83,7 @@ def depthwise_conv(
         wide_depthwise_macs=macs if wide else 0,
         elements=(in_size**2 + pixels) * channels,
         weights=weights,
-        hswish_elements=pixels * channels if activation == "hswish" else 0,
+        hswish_elements=pixels * channels if activation in SMOOTH_ACTIVATIONS else 0,
         norm_params=2 * channels if norm else 0,
     )
 

@@ -26,14 +26,14 @@ from hwnas.architecture.kernels import (
 )
 from hwnas.errors import UnknownName, UsageError
 
-ACTIVATIONS = ("relu6", "relu", "hswish")
+ACTIVATIONS = ("relu6", "relu", "hswish", "silu")
 """All values of `Block.activation`."""
 GROUPS = 2
 """Groups of channels in ``bn_relu_group_conv``."""
 
 _KEY = re.compile(
-    r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)( se)?"
-    r"(?: (?!int8\b)(\w+))?( int8)?",
+    r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)(?:( se)(\d*)( sigmoid)?)?"
+    r"(?: (?!(?:same|int8)\b)(\w+))?( same)?( int8)?",
     re.ASCII,
 )
 
@@ -58,23 +58,49 @@ class Block(msgspec.Struct, frozen=True):
     """Squeeze-excite after the depthwise convolution (``mbconv`` only)."""
     precision: Literal["fp32", "int8"] = "fp32"
     """Precision that the block runs in; only ``int8`` is part of the key."""
+    padding: Literal["symmetric", "same"] = "symmetric"
+    """Zeros around the input: ``kernel_size // 2`` on each side, or TensorFlow's SAME, see
+    `same_padding`. It is ``symmetric`` where both are equal at every size."""
+    gate: Literal["hardsigmoid", "sigmoid"] = "hardsigmoid"
+    """Last function of the squeeze-excite."""
+    squeezed: int = 0
+    """Channels of the squeeze-excite bottleneck; 0 for the usual number, see `se_channels`."""
 
     def __post_init__(self) -> None:
-        # six digits, as in the key, so that a block that is read from a key is the same block
+        # blocks that compute the same are equal, and have the same key
         if self.expand_ratio != (rounded := float(f"{self.expand_ratio:g}")):
-            msgspec.structs.force_setattr(self, "expand_ratio", rounded)
+            self._set("expand_ratio", rounded)  # six digits, as in the key
+        if self.padding == "same" and self.stride == 1 and self.kernel_size % 2:
+            self._set("padding", "symmetric")
+        if not self.squeeze_excite:
+            self._set("gate", "hardsigmoid")
+            self._set("squeezed", 0)
+        elif self.squeezed and self.squeezed == _usual_se_channels(self):
+            self._set("squeezed", 0)
+
+    def _set(self, field: str, value: object) -> None:
+        if getattr(self, field) != value:
+            msgspec.structs.force_setattr(self, field, value)
 
     @property
     def key(self) -> str:
         """Name of the block's row in a latency table, e.g. ``mbconv k5 s2 e6 32>64 @56``."""
-        flags = (" se" if self.squeeze_excite else "") + (
-            "" if self.activation == "relu6" else f" {self.activation}"
-        )
-        flags += " int8" if self.precision == "int8" else ""
         return (
             f"{self.op} k{self.kernel_size} s{self.stride} e{self.expand_ratio:g} "
-            f"{self.in_channels}>{self.out_channels} @{self.in_size}{flags}"
+            f"{self.in_channels}>{self.out_channels} @{self.in_size}{self._flags}"
         )
+
+    @property
+    def _flags(self) -> str:
+        """Return what the key states only where it differs from the default."""
+        flags = ""
+        if self.squeeze_excite:
+            flags += f" se{self.squeezed or ''}" + (" sigmoid" if self.gate == "sigmoid" else "")
+        if self.activation != "relu6":
+            flags += f" {self.activation}"
+        if self.padding == "same":
+            flags += " same"
+        return flags + (" int8" if self.precision == "int8" else "")
 
     @classmethod
     def from_key(cls, key: str) -> Block:
@@ -85,7 +111,8 @@ class Block(msgspec.Struct, frozen=True):
                 f"{key!r} is not a block key, expected e.g. 'mbconv k5 s2 e6 32>64 @56' "
                 "(operation, kernel, stride, expansion, channels, input size)"
             )
-        op, kernel, stride, expand, c_in, c_out, size, se, activation, int8 = match.groups()
+        op, kernel, stride, expand, c_in, c_out, size, *flags = match.groups()
+        se, squeezed, sigmoid, activation, same, int8 = flags
         return cls(
             op,
             int(c_in),
@@ -97,6 +124,9 @@ class Block(msgspec.Struct, frozen=True):
             activation=activation or "relu6",
             squeeze_excite=se is not None,
             precision="fp32" if int8 is None else "int8",
+            padding="symmetric" if same is None else "same",
+            gate="hardsigmoid" if sigmoid is None else "sigmoid",
+            squeezed=int(squeezed or 0),
         )
 
     @property
@@ -121,7 +151,9 @@ class Block(msgspec.Struct, frozen=True):
         """Height and width of the output feature map, in pixels; 1 after a global pool."""
         if self.spec.pools_globally:
             return 1
-        unpadded = 1 - self.kernel_size % 2  # an even kernel has no padding
+        if self.padding == "same":
+            return -(-self.in_size // self.stride)
+        unpadded = 1 - self.kernel_size % 2  # an even kernel has no symmetric padding
         return (self.in_size - 1 - unpadded * (self.kernel_size - 1)) // self.stride + 1
 
     @property
@@ -137,8 +169,9 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def se_channels(self) -> int:
-        """Channels of the squeeze-excite bottleneck: a quarter of its input, rounded to 8."""
-        return round_channels(self.mid_channels / 4)
+        """Channels of the squeeze-excite bottleneck: unless ``squeezed`` is given, a quarter of its
+        input, rounded to 8."""
+        return self.squeezed or _usual_se_channels(self)
 
     @property
     def residual(self) -> bool:
@@ -160,6 +193,19 @@ class Block(msgspec.Struct, frozen=True):
     def params(self) -> int:
         """Number of trained parameters."""
         return sum(kernel.params for kernel in self.kernels)
+
+
+def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """Return the pixels before and after an axis of ``size`` pixels in TensorFlow's SAME.
+
+    As few as give ``ceil(size / stride)`` outputs; of an odd number, the extra pixel is after.
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+    return total // 2, total - total // 2
+
+
+def _usual_se_channels(block: Block) -> int:
+    return round_channels(block.mid_channels / 4)
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
@@ -187,6 +233,8 @@ class Op(NamedTuple):
     """Takes several inputs, each of ``in_channels``."""
     appends_channels: bool = False
     """Returns its input followed by `Block.growth` new channels."""
+    can_pad_same: bool = False
+    """Computes blocks with the padding ``same``."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -343,12 +391,20 @@ def _narrowing(block: Block) -> list[Kernel]:
 
 OPS: dict[str, Op] = {
     # mobile networks
-    "conv": Op("convolution", (_conv,)),
-    "mbconv": Op("MBConv (expand, depthwise, project)", (_mbconv, _shortcut), has_shortcut=True),
-    "fused_mbconv": Op("fused MBConv", (_fused_mbconv, _shortcut), has_shortcut=True),
+    "conv": Op("convolution", (_conv,), can_pad_same=True),
+    "mbconv": Op(
+        "MBConv (expand, depthwise, project)",
+        (_mbconv, _shortcut),
+        has_shortcut=True,
+        can_pad_same=True,
+    ),
+    "fused_mbconv": Op(
+        "fused MBConv", (_fused_mbconv, _shortcut), has_shortcut=True, can_pad_same=True
+    ),
     "identity": Op("skip", ()),
-    # before the classifier of MobileNetV3
+    # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision
     "mix": Op("pool and 1x1 convolution", (_pool_to_pixel, _pointwise), pools_globally=True),
+    "hidden": Op("pool and hidden linear layer", (_pool_to_pixel, _linear), pools_globally=True),
     "logits": Op("pool and linear", (_pool_to_pixel, _linear), pools_globally=True),
     # cells of DARTS: ReLU comes first; `none` is zeros in the shape of the output
     "conv_bn": Op("convolution", (_conv,)),
@@ -358,7 +414,7 @@ OPS: dict[str, Op] = {
     "sep_conv": Op("separable convolution, twice", (_relu, _sep_conv)),
     "dil_conv": Op("separable convolution with dilation 2", (_relu, _dil_conv)),
     "conv_7x1_1x7": Op("ReLU, 1x7 and 7x1 convolution", (_relu, _conv_7x1_1x7)),
-    "max_pool": Op("max pool", (_pool,)),
+    "max_pool": Op("max pool", (_pool,), can_pad_same=True),
     "avg_pool": Op("average pool", (_pool,)),
     "max_pool_bn": Op("max pool, norm", (_pool, _norm)),
     "avg_pool_bn": Op("average pool, norm", (_pool, _norm)),

@@ -70,7 +70,7 @@ def _values(block: Block) -> list[str]:
         values.append("squeeze-excite")
     if block.precision == "int8":
         values.append("int8")
-    return [*values, "h-swish" if block.activation == "hswish" else "ReLU"]
+    return [*values, {"hswish": "h-swish", "silu": "SiLU"}.get(block.activation, "ReLU")]
 
 
 def _shape(block: Block, names: Sequence[str]) -> list[float]:
@@ -78,7 +78,7 @@ def _shape(block: Block, names: Sequence[str]) -> list[float]:
         block.stride - 1,
         block.residual,
         block.squeeze_excite,
-        block.activation == "hswish",
+        {"hswish": 1, "silu": 2}.get(block.activation, 0),
         block.precision == "int8",
     ]
     return [

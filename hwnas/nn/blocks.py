@@ -1,8 +1,9 @@
 """`Block` (plain data) as PyTorch modules; images are ``[N, C, H, W]`` everywhere.
 
-MBConv: Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381. Squeeze-excite, h-swish and
-`Mix` as in Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244. Fused MBConv:
-Gupta and Tan, "EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution.
+MBConv: Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381. Squeeze-excite, h-swish, `Mix`
+and `Hidden` as in Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244. SiLU and
+sigmoid gates: Tan and Le, "EfficientNet", ICML 2019, arXiv:1905.11946. Fused MBConv: Gupta and Tan,
+"EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwnas.architecture.architecture import Block
-from hwnas.errors import UnknownName
+from hwnas.architecture.architecture import OPS, Block
+from hwnas.errors import UnknownName, UsageError
 from hwnas.nn.cells.ops import CELL_OPS, cell_op
 from hwnas.nn.dense_ops import BareConv, DenseLayer, NormRelu, Transition
 from hwnas.nn.depthwise import DepthwiseConv2d
+from hwnas.nn.padding import SameConv2d, SameDepthwiseConv2d
 from hwnas.nn.tree_ops import TREE_OPS, tree_op
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "hswish": nn.Hardswish,
+    "silu": nn.SiLU,
 }
+GATES: dict[str, Callable[[], nn.Module]] = {"hardsigmoid": nn.Hardsigmoid, "sigmoid": nn.Sigmoid}
 
 
 class ConvNorm(nn.Sequential):
@@ -37,29 +41,37 @@ class ConvNorm(nn.Sequential):
         stride: int = 1,
         depthwise: bool = False,
         activation: str | None = None,
+        padding: str = "symmetric",
     ) -> None:
         super().__init__()
-        self.conv = (
-            DepthwiseConv2d(in_channels, kernel_size, stride)
-            if depthwise
-            else nn.Conv2d(
+        if depthwise:
+            kind = SameDepthwiseConv2d if padding == "same" else DepthwiseConv2d
+            self.conv = kind(in_channels, kernel_size, stride)
+        elif padding == "same":
+            self.conv = SameConv2d(in_channels, out_channels, kernel_size, stride)
+        else:
+            self.conv = nn.Conv2d(
                 in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False
             )
-        )
         self.norm = nn.BatchNorm2d(out_channels)
         if activation is not None:
             self.act = ACTIVATIONS[activation]()
 
 
 class SqueezeExcite(nn.Module):
-    """Scale each channel by a gate computed from the global average of all."""
+    """Scale each channel by a gate computed from the global average of all.
 
-    def __init__(self, channels: int, squeezed: int) -> None:
+    Between its layers is a ReLU, or a SiLU where the block has SiLUs.
+    """
+
+    def __init__(
+        self, channels: int, squeezed: int, activation: str = "relu", gate: str = "hardsigmoid"
+    ) -> None:
         super().__init__()
         self.squeeze = nn.Conv2d(channels, squeezed, 1)
-        self.act = nn.ReLU()
+        self.act = nn.SiLU() if activation == "silu" else nn.ReLU()
         self.excite = nn.Conv2d(squeezed, channels, 1)
-        self.gate = nn.Hardsigmoid()
+        self.gate = GATES[gate]()
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = F.adaptive_avg_pool2d(x, 1)
@@ -77,10 +89,12 @@ class MBConv(nn.Module):
         if block.expand_ratio != 1:
             self.layers.add_module("expand", ConvNorm(block.in_channels, mid, 1, activation=act))
         self.layers.add_module(
-            "depthwise", ConvNorm(mid, mid, block.kernel_size, block.stride, True, activation=act)
+            "depthwise",
+            ConvNorm(mid, mid, block.kernel_size, block.stride, True, act, block.padding),
         )
         if block.squeeze_excite:
-            self.layers.add_module("se", SqueezeExcite(mid, block.se_channels))
+            gate = SqueezeExcite(mid, block.se_channels, act, block.gate)
+            self.layers.add_module("se", gate)
         self.layers.add_module("project", ConvNorm(mid, block.out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,26 +107,14 @@ class FusedMBConv(nn.Module):
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        mid, act = block.mid_channels, block.activation
         self.residual = block.residual
         self.layers = nn.Sequential()
         if block.expand_ratio == 1:
-            self.layers.add_module(
-                "dense",
-                ConvNorm(
-                    block.in_channels,
-                    block.out_channels,
-                    block.kernel_size,
-                    block.stride,
-                    activation=act,
-                ),
-            )
+            self.layers.add_module("dense", _conv(block, block.out_channels))
         else:
-            self.layers.add_module(
-                "dense",
-                ConvNorm(block.in_channels, mid, block.kernel_size, block.stride, activation=act),
-            )
-            self.layers.add_module("project", ConvNorm(mid, block.out_channels, 1))
+            self.layers.add_module("dense", _conv(block, block.mid_channels))
+            project = ConvNorm(block.mid_channels, block.out_channels, 1)
+            self.layers.add_module("project", project)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layers(x)
@@ -126,6 +128,19 @@ class Mix(nn.Sequential):
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.conv = nn.Conv2d(block.in_channels, block.out_channels, 1, bias=False)
+        self.act = ACTIVATIONS[block.activation]()
+
+
+class Hidden(nn.Sequential):
+    """Global average pool, linear layer with bias, and the activation: to a single pixel.
+
+    The linear layer is a convolution 1x1.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1) if block.in_size > 1 else nn.Identity()
+        self.linear = nn.Conv2d(block.in_channels, block.out_channels, 1)
         self.act = ACTIVATIONS[block.activation]()
 
 
@@ -151,21 +166,23 @@ class NormLogits(NormRelu):
         self.logits = Logits(block)
 
 
-def _conv(block: Block) -> nn.Module:
+def _conv(block: Block, out_channels: int) -> ConvNorm:
     return ConvNorm(
         block.in_channels,
-        block.out_channels,
+        out_channels,
         block.kernel_size,
         block.stride,
         activation=block.activation,
+        padding=block.padding,
     )
 
 
 MODULES: dict[str, Callable[[Block], nn.Module]] = {
-    "conv": _conv,
+    "conv": lambda block: _conv(block, block.out_channels),
     "mbconv": MBConv,
     "fused_mbconv": FusedMBConv,
     "mix": Mix,
+    "hidden": Hidden,
     "logits": Logits,
     "norm_logits": NormLogits,
     "global_pool": lambda block: nn.AdaptiveAvgPool2d(1),
@@ -182,4 +199,7 @@ def block_module(block: Block) -> nn.Module:
     """Return the module that computes ``block``, with PyTorch's initial weights."""
     if block.op not in MODULES:
         raise UnknownName("operation", block.op, MODULES)
+    if block.padding == "same" and not block.spec.can_pad_same:
+        known = ", ".join(op for op, row in OPS.items() if row.can_pad_same)
+        raise UsageError(f"block {block.key}: padding 'same' is only supported for {known}")
     return MODULES[block.op](block)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from hwnas.architecture.architecture import Architecture, Block
+from hwnas.architecture.architecture import NORM_EPS, Architecture, Block
 from hwnas.architecture.graph import Inputs
 from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv
 from hwnas.nn.network import Network, WiredNetwork
@@ -20,7 +20,7 @@ def build(architecture: Architecture, dropout: float = 0.0) -> Network:
 
     Chains start as in the ProxylessNAS code, cells as in DARTS's: with PyTorch's own weights.
     """
-    network = _network(architecture.blocks, architecture.inputs, dropout)
+    network = _network(architecture.blocks, architecture.inputs, dropout, architecture.norm_eps)
     if not architecture.inputs:
         initialise(network)
     return network
@@ -33,8 +33,15 @@ def untrained(blocks: tuple[Block, ...], inputs: Inputs = ()) -> Network:
         return _network(blocks, inputs)
 
 
-def _network(blocks: tuple[Block, ...], inputs: Inputs, dropout: float = 0.0) -> Network:
-    return WiredNetwork(blocks, inputs, dropout) if inputs else Network(blocks, dropout)
+def _network(
+    blocks: tuple[Block, ...],
+    inputs: Inputs,
+    dropout: float = 0.0,
+    norm_eps: float = NORM_EPS,
+) -> Network:
+    if inputs:
+        return WiredNetwork(blocks, inputs, dropout, norm_eps)
+    return Network(blocks, dropout, norm_eps)
 
 
 def initialise(network: nn.Module) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hwnas.architecture.architecture import Block
+from hwnas.architecture.architecture import NORM_EPS, Block
 from hwnas.architecture.graph import IMAGE, Inputs
 from hwnas.nn.blocks import Logits, block_module
 
@@ -15,12 +15,16 @@ from hwnas.nn.blocks import Logits, block_module
 class Network(nn.Module):
     """Blocks in a row: images ``[N, C, H, W]`` to logits ``[N, classes]``."""
 
-    def __init__(self, blocks: tuple[Block, ...], dropout: float = 0.0) -> None:
+    def __init__(
+        self, blocks: tuple[Block, ...], dropout: float = 0.0, norm_eps: float = NORM_EPS
+    ) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(block_module(block) for block in blocks))
         for module in self.modules():
             if isinstance(module, Logits):
                 module.dropout.p = dropout
+        self.norm_eps = norm_eps
+        set_norm_eps(self, norm_eps)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.blocks(images)
@@ -29,8 +33,14 @@ class Network(nn.Module):
 class WiredNetwork(Network):
     """Blocks as ``inputs`` connects them: images ``[N, C, H, W]`` to logits ``[N, classes]``."""
 
-    def __init__(self, blocks: tuple[Block, ...], inputs: Inputs, dropout: float = 0.0) -> None:
-        super().__init__(blocks, dropout)
+    def __init__(
+        self,
+        blocks: tuple[Block, ...],
+        inputs: Inputs,
+        dropout: float = 0.0,
+        norm_eps: float = NORM_EPS,
+    ) -> None:
+        super().__init__(blocks, dropout, norm_eps)
         self.inputs = inputs
         self.drop_path = 0.0
         """Probability that a branch of a sum is dropped for a training image, see `drop_path`."""
@@ -49,6 +59,13 @@ class WiredNetwork(Network):
             return value
 
         return run_wired(self.inputs, images, run, places)
+
+
+def set_norm_eps(network: nn.Module, eps: float) -> None:
+    """Set what all batch norms of ``network`` add to the variance."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = eps
 
 
 def run_wired(

@@ -21,7 +21,8 @@ from hwnas.architecture.graph import chained
 from hwnas.nn.blocks import ACTIVATIONS, ConvNorm, MBConv, SqueezeExcite, block_module
 from hwnas.nn.build import Network, build, initialise
 from hwnas.nn.depthwise import depthwise_conv2d
-from hwnas.nn.network import run_wired
+from hwnas.nn.network import run_wired, set_norm_eps
+from hwnas.nn.padding import same_depthwise_conv2d
 from hwnas.spaces.space import SearchSpace
 
 Mix = Callable[[int, "MixedOp", Tensor, int], Tensor]
@@ -84,13 +85,18 @@ class SlicedMBConv(nn.Module):
         self.depthwise_norm = nn.BatchNorm2d(mid)
         self.project_norm = nn.BatchNorm2d(block.out_channels)
         self.act = ACTIVATIONS[block.activation]()
-        self.se = SqueezeExcite(mid, block.se_channels) if block.squeeze_excite else nn.Identity()
+        self.se = (
+            SqueezeExcite(mid, block.se_channels, block.activation, block.gate)
+            if block.squeeze_excite
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor, shared: SharedMBConv) -> Tensor:
         block = self.block
         expand, depthwise, project = shared.kernels(block)
         y = self.act(self.expand_norm(F.conv2d(x, expand))) if block.expand_ratio != 1 else x
-        y = depthwise_conv2d(y, depthwise, block.stride)
+        convolve = same_depthwise_conv2d if block.padding == "same" else depthwise_conv2d
+        y = convolve(y, depthwise, block.stride)
         y = self.se(self.act(self.depthwise_norm(y)))
         y = self.project_norm(F.conv2d(y, project))
         return x + y if block.residual else y
@@ -137,6 +143,7 @@ class Supernet(nn.Module):
         self.mixed = nn.ModuleList(MixedOp(row, share_weights) for row in rows)
         self.head = nn.Sequential(*(block_module(block) for block in fixed[first:]))
         """The fixed blocks after the first decision."""
+        set_norm_eps(self, default.norm_eps)
         if not default.inputs:
             initialise(self)
 

@@ -80,8 +80,8 @@ def adapt(
         blocks.append(
             msgspec.structs.replace(block, in_channels=channels, in_size=size, out_channels=width)
         )
-    return Architecture(
-        architecture.genotype, tuple(blocks), input_shape, num_classes, architecture.inputs
+    return msgspec.structs.replace(
+        architecture, blocks=tuple(blocks), input_shape=input_shape, num_classes=num_classes
     )
 
 

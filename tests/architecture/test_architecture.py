@@ -28,6 +28,17 @@ def test_the_digest_names_what_is_computed_and_not_how_it_was_found() -> None:
     assert network.digest != msgspec.structs.replace(network, input_shape=(3, 28, 28)).digest
 
 
+def test_the_epsilon_of_batch_norms_is_part_of_the_digest_unless_it_is_the_default() -> None:
+    network = architecture()
+    assert network.norm_eps == 1e-5 and network.digest == "6e5022ef7c2d954a"
+    other = msgspec.structs.replace(network, norm_eps=1e-3)
+    assert other.digest != network.digest
+    assert msgspec.json.decode(msgspec.json.encode(other), type=Architecture) == other
+    old = b"""{"genotype": {"space": "", "choices": []}, "blocks": [],
+        "input_shape": [1, 28, 28], "num_classes": 9}"""
+    assert msgspec.json.decode(old, type=Architecture).norm_eps == 1e-5
+
+
 def test_the_counts_of_an_architecture_are_the_sums_of_its_blocks() -> None:
     network = architecture()
     assert network.macs == sum(block.macs for block in network.blocks) > 0

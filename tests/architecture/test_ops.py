@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -25,7 +27,13 @@ BLOCKS = (
     Block("mbconv", 8, 8, 5, 1, 3, 7, "relu"),
     Block("mbconv", 8, 16, 7, 2, 6, 9, "hswish", True),
     Block("mbconv", 24, 24, 3, 1, 2.5, 6, "relu6", True),
+    *(Block("mbconv", 8, 16, k, 2, 3, 8, padding="same") for k in (3, 5)),
+    Block("mbconv", 8, 8, 3, 1, 3, 7, "silu", True, gate="sigmoid", squeezed=2),
+    Block("mbconv", 8, 8, 3, 2, 3, 8, "relu", True, padding="same", gate="sigmoid"),
+    Block("mbconv", 8, 8, 3, 1, 3, 7, "hswish", True, squeezed=5, precision="int8"),
+    Block("conv", 3, 8, 3, 2, 1, 10, "silu", padding="same"),
     Block("fused_mbconv", 8, 8, 3, 1, 1, 7),
+    *(Block("fused_mbconv", 8, 16, 3, 2, e, 8, "silu", padding="same") for e in (1, 2)),
     Block("fused_mbconv", 8, 16, 3, 2, 2, 9, "hswish"),
     Block("identity", 8, 8, 1, 1, 1, 7),
     Block("logits", 8, 5, 1, 1, 1, 7),
@@ -43,6 +51,7 @@ BLOCKS = (
     Block("add", 8, 8, 1, 1, 3, 7),
     Block("concat", 8, 32, 1, 1, 4, 7),
     *(Block("max_pool", 8, 8, k, k, 1, size) for k, size in ((2, 9), (2, 8), (4, 9))),
+    *(Block("max_pool", 8, 8, k, 2, 1, size, padding="same") for k, size in ((2, 9), (3, 8))),
     Block("global_pool", 8, 8, 1, 1, 1, 7),
     Block("conv", 8, 6, 1, 1, 1, 1, "relu"),
     Block("bare_conv", 3, 8, 3, 1, 1, 7),
@@ -51,6 +60,7 @@ BLOCKS = (
     *(Block("transition", 8, 6, 2, 2, 1, size, "relu") for size in (8, 9)),
     Block("norm_logits", 8, 5, 1, 1, 1, 7, "relu"),
     Block("mix", 8, 6, 1, 1, 1, 7, "hswish"),
+    *(Block("hidden", 8, 6, 1, 1, 1, size, "hswish") for size in (7, 1)),
     Block("bn_conv", 8, 6, 3, 1, 1, 7),
     Block("bn_relu_conv_bn", 8, 6, 1, 2, 1, 8, "relu"),
     Block("bn_relu_group_conv", 8, 6, 3, 1, 1, 7, "relu"),
@@ -59,6 +69,7 @@ BLOCKS = (
     *(Block(op, 8, 4, 1, 1, 1, 7) for op in ("first_half", "second_half")),
     Block("pad_channels", 8, 11, 1, 1, 1, 7),
 )
+PADDINGS: tuple[Literal["symmetric", "same"], ...] = ("symmetric", "same")
 SAMPLES = {block.op: block for block in reversed(BLOCKS)}
 """The first of `BLOCKS` of each operation."""
 every_block = pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.key)
@@ -134,6 +145,8 @@ def test_only_a_bottleneck_of_stride_1_and_equal_width_adds_its_input() -> None:
 def test_output_sizes_round_up() -> None:
     sizes = [Block("conv", 1, 1, 3, 2, 1, size).out_size for size in (28, 7, 8, 1)]
     assert sizes == [14, 4, 4, 1]
+    even = [Block("max_pool", 1, 1, 2, 2, 1, 9, padding=padding).out_size for padding in PADDINGS]
+    assert even == [4, 5]
 
 
 def test_channels_round_half_up_and_never_more_than_a_tenth_down() -> None:
@@ -146,16 +159,43 @@ def test_channels_round_half_up_and_never_more_than_a_tenth_down() -> None:
 def test_blocks_that_differ_in_anything_have_different_keys() -> None:
     fields = product(
         ("mbconv", "fused_mbconv"), (8, 16), (8, 16), (3, 5), (1, 2), (3, 6), (7, 14),
-        ("relu6", "relu", "hswish"), (False, True),
+        ("relu6", "relu", "hswish", "silu"), (False, True),
     )  # fmt: skip
     blocks = [Block(*field) for field in fields]
-    assert len({block.key for block in blocks}) == len(set(blocks)) == 2**8 * 3
+    gates = product(("fp32", "int8"), ("symmetric", "same"), ("hardsigmoid", "sigmoid"), (0, 3))
+    blocks += [Block("mbconv", 8, 8, 3, 2, 6, 7, "relu", True, *fields) for fields in gates]
+    assert len({block.key for block in blocks}) == len(set(blocks)) == 2**10 + 2**4 - 1
 
 
 def test_a_key_reads_as_documented() -> None:
     assert Block("mbconv", 32, 64, 5, 2, 6, 56).key == "mbconv k5 s2 e6 32>64 @56"
     block = Block("mbconv", 32, 64, 5, 2, 2.5, 56, "hswish", True)
     assert block.key == "mbconv k5 s2 e2.5 32>64 @56 se hswish"
+    block = Block("mbconv", 32, 64, 5, 2, 6, 56, "silu", True, "int8", "same", "sigmoid", 12)
+    assert block.key == "mbconv k5 s2 e6 32>64 @56 se12 sigmoid silu same int8"
+
+
+def test_blocks_that_compute_the_same_at_every_size_are_equal() -> None:
+    for kernel_size in (1, 3):
+        block = Block("conv", 8, 8, kernel_size, 1, 1, 8)
+        assert msgspec.structs.replace(block, padding="same") == block
+    strided = Block("conv", 8, 8, 3, 2, 1, 7)
+    same = msgspec.structs.replace(strided, padding="same")
+    assert same != strided  # they differ at 8 px
+    assert msgspec.structs.replace(strided, gate="sigmoid", squeezed=4) == strided
+    gated = Block("mbconv", 24, 24, 3, 1, 6, 7, squeeze_excite=True)
+    assert msgspec.structs.replace(gated, squeezed=gated.se_channels) == gated
+    assert msgspec.structs.replace(gated, squeezed=6).se_channels == 6
+
+
+def test_the_json_of_a_block_of_an_earlier_version_is_the_block() -> None:
+    text = b"""{"op": "mbconv", "in_channels": 8, "out_channels": 16, "kernel_size": 5, "stride": 2,
+        "expand_ratio": 3.0, "in_size": 9, "activation": "hswish", "squeeze_excite": true,
+        "precision": "int8"}"""
+    block = Block("mbconv", 8, 16, 5, 2, 3, 9, "hswish", True, "int8")
+    assert msgspec.json.decode(text, type=Block) == block
+    for block in BLOCKS:
+        assert msgspec.json.decode(msgspec.json.encode(block), type=Block) == block
 
 
 def test_every_operation_has_a_module_and_a_block_in_these_tests() -> None:

@@ -21,6 +21,7 @@ from hwnas.export.verification.run_model import file_outputs
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.blocks import SqueezeExcite, block_module
 from hwnas.nn.build import build
+from hwnas.nn.network import Network
 from hwnas.spaces.mobile.space import mobile_space
 
 FLOAT32_ERROR = 5e-6
@@ -196,6 +197,14 @@ BLOCKS = [
         )
     ),
     *(Block("conv", 3, 8, k, s, 1, size) for k, s, size in product((1, 3), (1, 2), (9, 10))),
+    *(
+        Block(op, 8, 16, k, 2, 2, size, "silu", padding="same")
+        for op, k, size in product(("conv", "mbconv", "fused_mbconv"), (3, 5), (9, 10))
+    ),
+    *(Block("max_pool", 8, 8, k, 2, 1, n, padding="same") for k, n in product((2, 3), (9, 10))),
+    Block("mbconv", 8, 8, 3, 1, 3, 7, "silu", True, gate="sigmoid", squeezed=2),
+    Block("mbconv", 8, 8, 3, 1, 3, 7, "relu", True, gate="sigmoid"),
+    Block("hidden", 8, 6, 1, 1, 1, 7, "hswish"),
     Block("logits", 8, 10, 1, 1, 1, 7),
 ]
 
@@ -205,6 +214,25 @@ BLOCKS = [
 def test_every_block(format: Format, block: Block, tmp_path: Path) -> None:
     shape = (block.in_channels, block.in_size, block.in_size)
     assert error_of(block_module(block), shape, format, tmp_path) < FLOAT32_ERROR
+
+
+@both
+def test_the_padding_of_tensorflow_follows_the_image(format: Format, tmp_path: Path) -> None:
+    """Also of images of another size than the block was built for, and that are not square."""
+    module = block_module(Block("mbconv", 3, 8, 5, 2, 2, 8, padding="same"))
+    assert error_of(module, (3, 9, 12), format, tmp_path) < FLOAT32_ERROR
+
+
+@both
+def test_the_epsilon_of_batch_norms_is_folded_in(format: Format, tmp_path: Path) -> None:
+    blocks = (Block("conv", 3, 8, 3, 1, 1, 8), Block("mbconv", 8, 8, 3, 1, 2, 8))
+    network = Network(blocks, norm_eps=0.5)  # as large as the smallest variance
+    assert error_of(network, (3, 8, 8), format, tmp_path) < FLOAT32_ERROR
+    default = Network(blocks)
+    default.load_state_dict(network.state_dict())
+    images = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    apart = relative_error(torch_outputs(default, images), torch_outputs(network, images))
+    assert apart > 0.1
 
 
 @both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -10,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwnas.architecture.architecture import Block, Genotype
+from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.errors import UnknownName
-from hwnas.nn.blocks import FusedMBConv, MBConv, block_module
+from hwnas.nn.blocks import FusedMBConv, MBConv, SqueezeExcite, block_module
 from hwnas.nn.build import build
 from hwnas.nn.depthwise import depthwise_conv2d
 from hwnas.nn.supernet import MixedOp, Supernet
@@ -95,6 +96,47 @@ def test_hswish_squeeze_excite_bottleneck_is_the_formula() -> None:
     y = y * ((gate.T + 3).clamp(0, 6) / 6)[:, :, None, None]
     expected = x + norm(F.conv2d(y, w["layers.project.conv.weight"]), "project")
     torch.testing.assert_close(module(x), expected)
+
+
+@pytest.mark.parametrize(("activation", "inner"), [("silu", F.silu), ("relu", F.relu)])
+def test_squeeze_excite_with_a_sigmoid_gate_is_the_formula(
+    activation: str, inner: Callable[[Tensor], Tensor]
+) -> None:
+    torch.manual_seed(0)
+    block = Block("mbconv", 8, 8, 3, 1, 3, 5, activation, True, gate="sigmoid", squeezed=2)
+    gate = block_module(block).get_submodule("layers.se")
+    assert isinstance(gate, SqueezeExcite)
+    squeeze, squeeze_bias, excite, excite_bias = gate.parameters()
+    assert squeeze.shape == (2, 24, 1, 1)
+    x = torch.randn(2, 24, 5, 5)
+    mean = x.mean((2, 3)) @ squeeze[:, :, 0, 0].T + squeeze_bias
+    scale = torch.sigmoid(inner(mean) @ excite[:, :, 0, 0].T + excite_bias)
+    torch.testing.assert_close(gate(x), x * scale[:, :, None, None])
+
+
+def test_a_hidden_layer_is_linear_with_a_bias() -> None:
+    torch.manual_seed(0)
+    hidden = block_module(Block("hidden", 8, 6, 1, 1, 1, 5, "hswish"))
+    weight, bias = hidden.parameters()
+    x = torch.randn(2, 8, 5, 5)
+    expected = F.hardswish(F.linear(x.mean((2, 3)), weight[:, :, 0, 0], bias))
+    torch.testing.assert_close(hidden(x), expected[:, :, None, None])
+
+
+def test_a_supernet_and_its_networks_have_the_epsilon_of_the_architecture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = MobileSpace.architecture
+
+    def precise(space: MobileSpace, genotype: Genotype) -> Architecture:
+        return msgspec.structs.replace(plain(space, genotype), norm_eps=1e-3)
+
+    monkeypatch.setattr(MobileSpace, "architecture", precise)
+    space = tiny_space()
+    supernet = Supernet(space)
+    for network in (supernet, supernet.extract(space.default)):
+        norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+        assert {norm.eps for norm in norms} == {1e-3}
 
 
 @pytest.mark.parametrize("candidate", [MB33, MB76, FUSED[1]], ids=lambda candidate: candidate.name)

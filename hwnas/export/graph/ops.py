@@ -12,9 +12,11 @@ from torch import fx, nn
 
 from hwnas.nn.cells.ops import StridedPointwise
 from hwnas.nn.depthwise import DepthwiseConv2d
+from hwnas.nn.padding import SameConv2d, SameDepthwiseConv2d, SameMaxPool2d
 
 OPS: dict[object, str] = {
     **dict.fromkeys((nn.Conv2d, DepthwiseConv2d, StridedPointwise), "conv2d"),
+    **dict.fromkeys((SameConv2d, SameDepthwiseConv2d), "conv2d"),
     nn.ConvTranspose2d: "conv_transpose2d",
     **dict.fromkeys((nn.BatchNorm2d, nn.BatchNorm1d, nn.SyncBatchNorm), "batchnorm"),
     **dict.fromkeys((nn.LayerNorm, F.layer_norm), "layer_norm"),
@@ -64,7 +66,7 @@ OPS: dict[object, str] = {
     **dict.fromkeys((torch.transpose, "transpose"), "transpose"),
     **dict.fromkeys((nn.Dropout, nn.Dropout2d, F.dropout, F.dropout2d), "dropout"),
     **dict.fromkeys((nn.Identity, "contiguous", "clone", "detach"), "identity"),
-    **dict.fromkeys((nn.MaxPool2d, F.max_pool2d, torch.max_pool2d), "max_pool2d"),
+    **dict.fromkeys((nn.MaxPool2d, SameMaxPool2d, F.max_pool2d, torch.max_pool2d), "max_pool2d"),
     **dict.fromkeys((nn.AvgPool2d, F.avg_pool2d), "avg_pool2d"),
     **dict.fromkeys((nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, F.pad), "pad"),
     **dict.fromkeys(

@@ -8,9 +8,11 @@ import numpy as np
 from torch import fx
 
 from hwnas.export.graph.nodes import Conv, ConvTranspose, Linear, Pad, Sides
+from hwnas.export.graph.shapes import Shape
 from hwnas.export.graph.views import NHWC
 from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.lowering import Lowering
+from hwnas.nn.padding import SameConv2d, SameDepthwiseConv2d, same_sides
 
 
 def conv(lowering: Lowering, node: fx.Node, part: Any) -> None:
@@ -19,7 +21,8 @@ def conv(lowering: Lowering, node: fx.Node, part: Any) -> None:
         lowering.refuse(
             node, f"with padding_mode={part.padding_mode!r} is not supported, only 'zeros'"
         )
-    value, padding = lowering.operand(node), _padding(part)
+    value = lowering.operand(node)
+    padding = _padding(part, lowering.shape(value))
     before = lowering.nodes.get(value)
     if isinstance(before, Pad) and _only_zeros(before) and lowering.has_one_user(value):
         (top, bottom), (left, right) = before.sides[2:]
@@ -82,8 +85,10 @@ def _bias(part: Any, count: int) -> Any:
     return np.zeros(count, np.float32) if part.bias is None else to_array(part.bias)
 
 
-def _padding(part: Any) -> Sides:
+def _padding(part: Any, shape: Shape) -> Sides:
     """Return the padding of a module; PyTorch's 'same' adds an odd pixel at the end."""
+    if isinstance(part, SameConv2d | SameDepthwiseConv2d):
+        return same_sides(shape, part.kernel_size[0], part.stride[0])
     if not isinstance(part.padding, str):
         vertical, horizontal = part.padding
         return (vertical, vertical), (horizontal, horizontal)

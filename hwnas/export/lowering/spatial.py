@@ -10,6 +10,7 @@ from torch import fx, nn
 from hwnas.export.graph.nodes import Concat, Constant, Mean, Pad, Pool, Resize, Sides, WindowPool
 from hwnas.export.graph.ops import find_op
 from hwnas.export.lowering.lowering import Lowering
+from hwnas.nn.padding import SameMaxPool2d, same_sides
 
 POOL_ARGUMENTS = {
     "max_pool2d": ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
@@ -47,6 +48,8 @@ def window_pool(lowering: Lowering, node: fx.Node, part: Any) -> None:
     sides, extended = _pool_padding(
         lowering.shape(value), lowering.shapes[node], size, stride, padding
     )
+    if isinstance(part, SameMaxPool2d):
+        sides = same_sides(lowering.shape(value), size[0], stride[0])
     counts_padding = not is_max and options.get("count_include_pad", True) and padding != (0, 0)
     if counts_padding and extended:
         lowering.refuse(

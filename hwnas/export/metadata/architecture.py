@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hwnas.architecture.architecture import Architecture, Block, Genotype
+from hwnas.architecture.architecture import NORM_EPS, Architecture, Block, Genotype
 from hwnas.errors import InvalidFile, UsageError
 from hwnas.export.recipe import format_of
 
@@ -30,6 +30,7 @@ class EmbeddedArchitecture(
     """As in `Architecture`; empty for a chain."""
     space: str = ""
     choices: tuple[int, ...] = ()
+    norm_eps: float = NORM_EPS
 
 
 def architecture_metadata(architecture: Architecture) -> dict[str, bytes]:
@@ -41,6 +42,7 @@ def architecture_metadata(architecture: Architecture) -> dict[str, bytes]:
         inputs=architecture.inputs,
         space=architecture.genotype.space,
         choices=architecture.genotype.choices,
+        norm_eps=architecture.norm_eps,
     )
     return {NAME: msgspec.json.encode(content)}
 
@@ -64,6 +66,7 @@ def read_embedded(path: Path) -> Architecture:
             content.input_shape,
             content.num_classes,
             content.inputs,
+            content.norm_eps,
         )
     except (msgspec.DecodeError, UsageError) as error:
         raise InvalidFile(str(path), f"{NAME}: {error}") from None

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
+from hwnas.nn.padding import SameMaxPool2d
 
 
 class ReLUConvNorm(nn.Sequential):
@@ -162,6 +163,8 @@ def _dil_conv(block: Block, affine: bool) -> nn.Module:
 
 
 def _max_pool(block: Block, affine: bool) -> nn.Module:
+    if block.padding == "same":
+        return SameMaxPool2d(block.kernel_size, block.stride)
     return nn.MaxPool2d(block.kernel_size, block.stride, _pool_padding(block))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
@@ -51,7 +51,7 @@ def wider(net: Net, place: int, width: int, generator: torch.Generator, noise: f
         if blocks[later].op not in POOL_OPS:
             name = input_kernel(blocks[later], later)
             weights[name] = remap.inputs(weights[name])
-            return Net(blocks, weights)
+            return net._replace(blocks=blocks, weights=weights)
     raise UsageError(f"block {place} ({block.key}): no later block has weights to widen")
 
 
@@ -91,12 +91,13 @@ def deeper(
     if noise:
         assert generator is not None
         add_noise(weights, f"{own}.conv.weight", 0, noise, generator)
-    weights[f"{own}.norm.weight"] = (var + nn.BatchNorm2d(1).eps).sqrt()
+    weights[f"{own}.norm.weight"] = (var + net.norm_eps).sqrt()
     weights[f"{own}.norm.bias"] = mean
     weights[f"{own}.norm.running_mean"] = mean.clone()
     weights[f"{own}.norm.running_var"] = var
     weights[f"{own}.norm.num_batches_tracked"] = torch.tensor(0)
-    return Net((*net.blocks[: place + 1], added, *net.blocks[place + 1 :]), weights)
+    blocks = (*net.blocks[: place + 1], added, *net.blocks[place + 1 :])
+    return net._replace(blocks=blocks, weights=weights)
 
 
 @torch.no_grad()

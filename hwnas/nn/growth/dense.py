@@ -21,6 +21,7 @@ from hwnas.nn.growth.transforms import (
     replace_block,
     shift_block_indices,
     strongest,
+    with_block,
     with_inputs,
 )
 from hwnas.spaces.grown.densenet import REDUCTION
@@ -46,7 +47,7 @@ def dense_wider(
     add_noise(weights, f"{own}.grow.conv.weight", block.growth, noise, generator)
     old_inputs = torch.arange(block.in_channels)
     index = torch.cat((old_inputs, block.in_channels + out.source))
-    grown = Net(replace_block(net.blocks, place, wide), weights)
+    grown = with_block(net, place, wide, weights)
     return propagate_channels(grown, place + 1, index, generator)
 
 
@@ -77,7 +78,8 @@ def dense_deeper(net: Net, place: int, generator: torch.Generator, noise: float 
     weights[f"{new}.grow.conv.weight"] = weights[f"{new}.grow.conv.weight"][index]
     add_noise(weights, f"{new}.grow.conv.weight", 0, noise, generator)
     index_after = torch.cat((torch.arange(block.out_channels), block.in_channels + index))
-    grown = Net((*net.blocks[: place + 1], added, *net.blocks[place + 1 :]), weights)
+    blocks = (*net.blocks[: place + 1], added, *net.blocks[place + 1 :])
+    grown = net._replace(blocks=blocks, weights=weights)
     return propagate_channels(grown, place + 2, index_after, generator)
 
 
@@ -107,7 +109,7 @@ def propagate_channels(net: Net, place: int, index: Tensor, generator: torch.Gen
             remap_outputs(weights, (f"{own}.conv",), out)
             block, index = msgspec.structs.replace(block, out_channels=width), out
         blocks = replace_block(blocks, later, block)
-    return Net(blocks, weights)
+    return net._replace(blocks=blocks, weights=weights)
 
 
 _INPUT = {

@@ -22,7 +22,7 @@ from hwnas.nn.growth.transforms import (
     get_block,
     move_block,
     remap_outputs,
-    replace_block,
+    with_block,
 )
 
 MBCONV_OPS = ("mbconv", "fused_mbconv")
@@ -51,7 +51,7 @@ def wider_expansion(
         gates = Remap.sample(block.se_channels, wide.se_channels, generator)
         _remap_gate(weights, f"{own}.se", mid, gates)
     weights[f"{own}.project.conv.weight"] = mid.inputs(weights[f"{own}.project.conv.weight"])
-    return Net(replace_block(net.blocks, place, wide), weights)
+    return with_block(net, place, wide, weights)
 
 
 def larger_kernel(net: Net, place: int, kernel_size: int) -> Net:
@@ -68,7 +68,7 @@ def larger_kernel(net: Net, place: int, kernel_size: int) -> Net:
     margin = (kernel_size - block.kernel_size) // 2
     weights = {**net.weights, name: F.pad(net.weights[name], (margin,) * 4)}
     larger = msgspec.structs.replace(block, kernel_size=kernel_size)
-    return Net(replace_block(net.blocks, place, larger), weights)
+    return with_block(net, place, larger, weights)
 
 
 def block_after(net: Net, place: int, kernel_size: int, generator: torch.Generator) -> Net:
@@ -115,7 +115,7 @@ def insert_block(net: Net, place: int, block: Block, generator: torch.Generator)
     dtype = next(value.dtype for value in net.weights.values() if value.is_floating_point())
     module.to(dtype)
     added = {f"blocks.{place}.{name}": value for name, value in module.state_dict().items()}
-    return Net(replace_block(net.blocks, place, block), {**net.weights, **added})
+    return with_block(net, place, block, {**net.weights, **added})
 
 
 def _remap_gate(weights: dict[str, torch.Tensor], own: str, mid: Remap, gates: Remap) -> None:

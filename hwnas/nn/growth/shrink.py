@@ -23,6 +23,7 @@ from hwnas.nn.growth.transforms import (
     replace_block,
     shift_block_indices,
     strongest,
+    with_block,
     with_inputs,
 )
 
@@ -45,16 +46,14 @@ def narrower(net: Net, place: int, width: int) -> Net:
         channels = strongest(weights[f"{own}.conv.weight"], width)
         remap_outputs(weights, (f"{own}.conv", f"{own}.norm"), channels)
         thin = msgspec.structs.replace(block, out_channels=width)
-        return _select_inputs(
-            Net(replace_block(net.blocks, place, thin), weights), place + 1, channels
-        )
+        return _select_inputs(with_block(net, place, thin, weights), place + 1, channels)
     thin = msgspec.structs.replace(block, out_channels=block.in_channels + width)
     mid = strongest(weights[f"{own}.bottleneck.conv.weight"], thin.mid_channels)
     channels = strongest(weights[f"{own}.grow.conv.weight"], width)
     remap_outputs(weights, (f"{own}.bottleneck.conv", f"{own}.grow.norm"), mid)
     weights[f"{own}.grow.conv.weight"] = weights[f"{own}.grow.conv.weight"][channels][:, mid]
     index = torch.cat((torch.arange(block.in_channels), block.in_channels + channels))
-    left = Net(replace_block(net.blocks, place, thin), weights)
+    left = with_block(net, place, thin, weights)
     return propagate_channels(left, place + 1, index, torch.Generator())
 
 
@@ -70,8 +69,9 @@ def shallower(net: Net, place: int) -> Net:
         raise UsageError(f"block {place} ({block.key}) has a stride, so it cannot be removed")
     own = f"blocks.{place}."
     others = {name: value for name, value in net.weights.items() if not name.startswith(own)}
-    left = Net(
-        (*net.blocks[:place], *net.blocks[place + 1 :]), shift_block_indices(others, place, -1)
+    left = net._replace(
+        blocks=(*net.blocks[:place], *net.blocks[place + 1 :]),
+        weights=shift_block_indices(others, place, -1),
     )
     if block.op == "dense_layer":
         return propagate_channels(left, place, torch.arange(block.in_channels), torch.Generator())
@@ -105,7 +105,7 @@ def narrower_expansion(net: Net, place: int, expand_ratio: float) -> Net:
         remap_outputs(weights, (excite,), channels)
         weights[f"{squeeze}.weight"] = weights[f"{squeeze}.weight"][:, channels]
         weights[f"{excite}.weight"] = weights[f"{excite}.weight"][:, gates]
-    return Net(replace_block(net.blocks, place, thin), weights)
+    return with_block(net, place, thin, weights)
 
 
 def skip_block(net: Net, place: int, last: int) -> Net:
@@ -119,7 +119,7 @@ def skip_block(net: Net, place: int, last: int) -> Net:
     own = f"blocks.{place}."
     others = {name: value for name, value in net.weights.items() if not name.startswith(own)}
     skip = Block("identity", block.in_channels, block.out_channels, 1, 1, 1, block.in_size)
-    return move_block(Net(replace_block(net.blocks, place, skip), others), place, last)
+    return move_block(with_block(net, place, skip, others), place, last)
 
 
 def _select_inputs(net: Net, place: int, index: Tensor, channels: int | None = None) -> Net:
@@ -139,4 +139,4 @@ def _select_inputs(net: Net, place: int, index: Tensor, channels: int | None = N
             zeros = kernel.new_zeros(len(kernel), channels - len(index), *kernel.shape[2:])
             weights[name] = torch.cat((kernel, zeros), dim=1)
             break
-    return Net(blocks, weights)
+    return net._replace(blocks=blocks, weights=weights)

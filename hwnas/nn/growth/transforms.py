@@ -15,7 +15,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from hwnas.architecture.architecture import Block
+from hwnas.architecture.architecture import NORM_EPS, Block
 from hwnas.errors import UsageError
 from hwnas.nn.network import Network
 
@@ -31,10 +31,11 @@ class Net(NamedTuple):
 
     blocks: tuple[Block, ...]
     weights: Weights
+    norm_eps: float = NORM_EPS
 
     def network(self) -> Network:
         """Return the network with a copy of the weights in their data type."""
-        network = Network(self.blocks)
+        network = Network(self.blocks, norm_eps=self.norm_eps)
         if self.weights:
             network.to(next(w.dtype for w in self.weights.values() if w.is_floating_point()))
         network.load_state_dict(dict(self.weights))
@@ -44,7 +45,8 @@ class Net(NamedTuple):
 def net_of(blocks: tuple[Block, ...], network: Network) -> Net:
     """Return the blocks of a network with a copy of its weights."""
     state = network.state_dict()
-    return Net(blocks, {name: value.to("cpu", copy=True) for name, value in state.items()})
+    weights = {name: value.to("cpu", copy=True) for name, value in state.items()}
+    return Net(blocks, weights, network.norm_eps)
 
 
 class Remap(NamedTuple):
@@ -122,11 +124,16 @@ def move_block(net: Net, place: int, to: int) -> Net:
     for name, value in net.weights.items():
         _, number, rest = name.split(".", 2)
         weights[f"blocks.{now[int(number)]}.{rest}"] = value
-    return Net(tuple(net.blocks[old] for old in order), weights)
+    return net._replace(blocks=tuple(net.blocks[old] for old in order), weights=weights)
 
 
 def replace_block(blocks: tuple[Block, ...], place: int, block: Block) -> tuple[Block, ...]:
     return (*blocks[:place], block, *blocks[place + 1 :])
+
+
+def with_block(net: Net, place: int, block: Block, weights: Weights) -> Net:
+    """Return ``net`` with another block at ``place``, and with the weights of the new network."""
+    return net._replace(blocks=replace_block(net.blocks, place, block), weights=weights)
 
 
 def with_inputs(block: Block, channels: int) -> Block:

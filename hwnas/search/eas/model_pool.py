@@ -139,7 +139,7 @@ class ModelPool:
     def net(self, member: Member, architecture: Architecture) -> Net:
         """Return the member's network with its weights."""
         weights, _ = load_checkpoint(self.folder / member.key / "network.safetensors")
-        return Net(architecture.blocks, weights)
+        return Net(architecture.blocks, weights, architecture.norm_eps)
 
     def _train(self, folders: list[Path]) -> dict[str, str]:
         """Train in ``folders``; return the error of each that failed in all attempts, by key."""

@@ -22,7 +22,7 @@ from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Kernel = Literal[1, 3, 5, 7, 9]
-Activation = Literal["relu6", "relu", "hswish"]
+Activation = Literal["relu6", "relu", "hswish", "silu"]
 Ratios = Annotated[tuple[Annotated[float, msgspec.Meta(gt=0)], ...], msgspec.Meta(min_length=1)]
 
 

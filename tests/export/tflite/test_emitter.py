@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
+from hwnas.architecture.architecture import Block
 from hwnas.errors import ExportError
 from hwnas.export.graph.nodes import Node
 from hwnas.export.graph.trace import trace
@@ -18,6 +19,7 @@ from hwnas.export.tflite.emitter import write_tflite
 from hwnas.export.tflite.flatbuffer import ALIGNMENT_BYTES, Flatbuffer
 from hwnas.export.tflite.model_builder import EMITTERS
 from hwnas.nn.blocks import SqueezeExcite
+from hwnas.nn.build import untrained
 
 SHAPE = (3, 12, 10)
 
@@ -64,6 +66,21 @@ def test_a_pad_is_written_only_where_same_pads_differently(tmp_path: Path) -> No
     assert count(12, 3, 2, 1) == 1  # even size: SAME pads at the end only
     assert count(12, 3, 1, 0) == 0 and count(12, 1, 2, 0) == 0
     assert count(12, 3, 1, 2) == 1
+
+
+def test_the_padding_of_tensorflow_is_written_as_same(tmp_path: Path) -> None:
+    def written_ops(padding: Literal["symmetric", "same"], size: int) -> list[str]:
+        blocks = (
+            Block("conv", 3, 8, 3, 2, 1, size, padding=padding),
+            Block("max_pool", 8, 8, 3, 2, 1, size // 2, padding=padding),
+            Block("mbconv", 8, 8, 5, 2, 3, size // 4, padding=padding),
+        )
+        shape = (3, size, size)
+        return ops(written(untrained(blocks), tmp_path / "net.tflite", shape))
+
+    names = ["CONV_2D", "MAX_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D"]
+    assert written_ops("same", 32) == names
+    assert [op for op in written_ops("symmetric", 32) if op not in names] == ["PAD", "PADV2", "PAD"]
 
 
 def test_the_signature_names_images_and_logits(tmp_path: Path) -> None:

@@ -219,4 +219,6 @@ def test_kinds_that_no_known_block_has_are_named() -> None:
     assert unsupported(BLOCKS, BLOCKS) == []
     gated = msgspec.structs.replace(BLOCKS[-1], squeeze_excite=True, activation="hswish")
     assert unsupported([gated], BLOCKS) == ["squeeze-excite", "h-swish"]
+    smooth = msgspec.structs.replace(BLOCKS[-1], activation="silu")
+    assert unsupported([smooth], [*BLOCKS, gated]) == ["SiLU"]
     assert unsupported([Block("identity", 8, 8, 1, 1, 1, 4)], []) == []
