@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.measurement.classification import TOP5_CLASSES, balanced_accuracy
+from hwnas.nn.elastic.norms import reestimate
 from hwnas.training.images.loader import Data
 
 RECALIBRATION_IMAGES = 2048
@@ -64,22 +65,9 @@ def evaluate(network: nn.Module, data: Data) -> Evaluation:
     )
 
 
-@torch.no_grad()
 def recalibrate(network: nn.Module, data: Data) -> None:
     """Set all batch norm statistics to the averages over ``data`` under the current weights.
 
     A path cut from a supernet has the statistics of other paths and is near chance without this.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-    network.train()
-    for number, (images, _) in enumerate(data.in_order(128), 1):
-        if len(images) > 1:  # a single image has no variance on a map of 1 x 1
-            for norm in norms:
-                # a plain average over the batches; momentum None reads their number from a GPU
-                norm.momentum = 1 / number
-            network(images)
-    for norm in norms:
-        norm.momentum = 0.1
-    network.eval()
+    reestimate(network, (images for images, _ in data.in_order(128)))

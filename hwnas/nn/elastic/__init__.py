@@ -1,0 +1,1 @@
+"""Cutting trained networks: weights of smaller networks in closed form, without training."""
