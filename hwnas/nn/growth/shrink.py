@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
+from hwnas.nn.elastic.channels import select_inner, strongest_gates
 from hwnas.nn.growth.chain import POOL_OPS, input_kernel
 from hwnas.nn.growth.dense import propagate_channels
 from hwnas.nn.growth.transforms import (
@@ -94,17 +95,9 @@ def narrower_expansion(net: Net, place: int, expand_ratio: float) -> Net:
         )
     thin = msgspec.structs.replace(block, expand_ratio=expand_ratio)
     weights, own = dict(net.weights), f"blocks.{place}.layers"
-    project = weights[f"{own}.project.conv.weight"]
-    channels = strongest(project.transpose(0, 1), thin.mid_channels)
-    remap_outputs(weights, (f"{own}.expand", f"{own}.depthwise"), channels)
-    weights[f"{own}.project.conv.weight"] = project[:, channels]
-    if block.squeeze_excite:
-        squeeze, excite = f"{own}.se.squeeze", f"{own}.se.excite"
-        gates = strongest(weights[f"{excite}.weight"].transpose(0, 1), thin.se_channels)
-        remap_outputs(weights, (squeeze,), gates)
-        remap_outputs(weights, (excite,), channels)
-        weights[f"{squeeze}.weight"] = weights[f"{squeeze}.weight"][:, channels]
-        weights[f"{excite}.weight"] = weights[f"{excite}.weight"][:, gates]
+    projection = weights[f"{own}.project.conv.weight"].transpose(0, 1)
+    channels = strongest(projection, thin.mid_channels)
+    select_inner(weights, own, channels, strongest_gates(weights, own, thin.se_channels))
     return with_block(net, place, thin, weights)
 
 

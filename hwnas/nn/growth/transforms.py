@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hwnas.architecture.architecture import NORM_EPS, Block
 from hwnas.errors import UsageError
+from hwnas.nn.elastic.importance import l1, most_important
 from hwnas.nn.network import Network
 
 Weights = Mapping[str, Tensor]
@@ -82,8 +83,7 @@ def strongest(kernel: Tensor, count: int) -> Tensor:
 
     Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710.
     """
-    norms = kernel.abs().flatten(1).sum(1)
-    return norms.argsort(descending=True, stable=True)[:count].sort().values
+    return most_important(l1(kernel), count)
 
 
 def remap_outputs(weights: dict[str, Tensor], names: tuple[str, ...], index: Tensor) -> None:
