@@ -1,0 +1,209 @@
+"""Weights of the smaller networks in a trained network, in closed form from its statistics.
+
+A member has the same chain of blocks, of which some are skipped, have fewer inner channels, a
+smaller kernel, or both. Its weights are the trained network's own, except for what
+`hwnas.nn.elastic.projection` and `hwnas.nn.elastic.kernel` solve again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from torch import Tensor, nn
+
+from hwnas.architecture.architecture import Block
+from hwnas.errors import UsageError
+from hwnas.nn.elastic.channels import select_inner, strongest_gates
+from hwnas.nn.elastic.kernel import crop_kernel, cut_kernel
+from hwnas.nn.elastic.projection import cut_projection, elimination_order, mean_shift
+from hwnas.nn.elastic.statistics import BlockStatistics, Statistics
+from hwnas.nn.growth.transforms import strongest
+from hwnas.nn.network import Network
+
+Weights = dict[str, Tensor]
+"""A state dict, or that of one block."""
+
+DEPTHWISE, PROJECT = "layers.depthwise", "layers.project"
+SQUEEZE, EXCITE = "layers.se.squeeze", "layers.se.excite"
+"""Layers of a block that are solved again."""
+
+
+def member_weights(
+    network: Network,
+    blocks_from: Sequence[Block],
+    blocks_to: Sequence[Block],
+    statistics: Statistics,
+) -> Weights:
+    """Return the state dict of the network of ``blocks_to``, a member of ``network``.
+
+    ``blocks_from`` are the blocks of ``network``. For many members of a network use
+    `ClosedForms`, which solves each cut of a block once.
+    """
+    return ClosedForms(network, blocks_from, statistics).member(blocks_to)
+
+
+class ClosedForms:
+    """All members of a trained network; a cut of a block is solved when a member first has it."""
+
+    def __init__(self, network: Network, blocks: Sequence[Block], statistics: Statistics) -> None:
+        """Take the weights of ``network``, whose blocks are ``blocks``, by reference.
+
+        A block without statistics is cut as in Once-for-all: its channels are sorted by the L1
+        norm of the projection, its kernel is cropped.
+        """
+        self.blocks, self.statistics = tuple(blocks), statistics
+        self._weights = [_state(block) for block in network.blocks]
+        self._modules = network.blocks
+        self._orders: dict[int, Tensor] = {}
+        self._cuts: dict[tuple[int, int, int, int], Weights] = {}
+
+    def member(self, blocks: Sequence[Block]) -> Weights:
+        """Return the state dict of the network of ``blocks``.
+
+        Tensors that are not cut are the trained network's own. Raises `UsageError` for blocks that
+        are not a member.
+        """
+        if len(blocks) != len(self.blocks):
+            raise UsageError(
+                f"a member of a network of {len(self.blocks)} blocks has as many, not {len(blocks)}"
+            )
+        return {
+            f"blocks.{place}.{name}": value
+            for place, block in enumerate(blocks)
+            for name, value in self.block(place, block).items()
+        }
+
+    def block(self, place: int, block: Block) -> Weights:
+        """Return the state dict of the block at index ``place`` as ``block``."""
+        old = self.blocks[place]
+        check_cut(place, old, block)
+        if block.op == "identity":
+            return {}
+        if not _is_cut(old, block):
+            return self._weights[place]
+        key = place, block.kernel_size, block.mid_channels, block.se_channels
+        if key not in self._cuts:
+            self._cuts[key] = self._cut(place, block)
+        return self._cuts[key]
+
+    def order(self, place: int) -> Tensor:
+        """Return the inner channels of the block at ``place``, int64 ``[I]``, most useful first."""
+        if place not in self._orders:
+            scaled = projection(self._weights[place]) * output_gain(self._modules[place])[:, None]
+            self._orders[place] = elimination_order(scaled, self.statistics[place].covariance)
+        return self._orders[place]
+
+    def channels(self, place: int, width: int) -> Tensor:
+        """Return the ``width`` inner channels that remain at ``place``, ascending int64."""
+        if place not in self.statistics:
+            return strongest(projection(self._weights[place]).T, width)
+        return self.order(place)[:width].sort().values
+
+    def _cut(self, place: int, block: Block) -> Weights:
+        weights, statistics = dict(self._weights[place]), self.statistics.get(place)
+        if block.kernel_size < self.blocks[place].kernel_size:
+            reduce_kernel(weights, block.kernel_size, statistics)
+        if block.mid_channels < self.blocks[place].mid_channels:
+            channels = self.channels(place, block.mid_channels)
+            reduce_width(weights, channels, block.se_channels, statistics)
+        return weights
+
+
+def reduce_kernel(weights: Weights, kernel_size: int, statistics: BlockStatistics | None) -> None:
+    """Reduce the depthwise kernel of a block in its ``weights``; without statistics, crop it."""
+    kernel = weights[f"{DEPTHWISE}.conv.weight"]
+    if statistics is None or statistics.gram is None:
+        weights[f"{DEPTHWISE}.conv.weight"] = crop_kernel(kernel, kernel_size)
+        return
+    smaller, intercept = cut_kernel(kernel, statistics.gram, kernel_size)
+    weights[f"{DEPTHWISE}.conv.weight"] = smaller.to(kernel.dtype)
+    shift_mean(weights, DEPTHWISE, -intercept)
+
+
+def reduce_width(
+    weights: Weights, channels: Tensor, gates: int, statistics: BlockStatistics | None
+) -> None:
+    """Reduce a block to the inner ``channels [K]``, and its squeeze-excite to ``gates`` channels.
+
+    Without statistics all weights that remain keep their values. A squeeze-excite keeps the
+    strongest of its ``gates``, and its biases make up for the means of what it no longer sees.
+    """
+    project = projection(weights)
+    strong = strongest_gates(weights, "layers", gates)
+    if statistics is not None and strong is not None:
+        _keep_mean(weights, SQUEEZE, channels, statistics.squeeze_mean)
+        _keep_mean(weights, EXCITE, strong, statistics.excite_mean)
+    select_inner(weights, "layers", channels, strong)
+    if statistics is None:
+        return
+    cut = cut_projection(project, statistics.covariance, channels)
+    weights[f"{PROJECT}.conv.weight"] = cut[:, :, None, None].to(project.dtype)
+    shift_mean(weights, PROJECT, mean_shift(project, cut, statistics.mean, channels))
+
+
+def projection(weights: Weights) -> Tensor:
+    """Return the projection ``[O, I]`` in the weights of a block."""
+    return weights[f"{PROJECT}.conv.weight"][:, :, 0, 0]
+
+
+def _keep_mean(weights: Weights, layer: str, inputs: Tensor, mean: Tensor | None) -> None:
+    """Add to the bias of a 1x1 convolution what all but ``inputs`` contribute on average."""
+    assert mean is not None
+    weight, bias = weights[f"{layer}.weight"].flatten(1).double(), weights[f"{layer}.bias"]
+    lost = weight @ mean - weight[:, inputs] @ mean[inputs]
+    weights[f"{layer}.bias"] = (bias + lost).to(bias.dtype)
+
+
+def output_gain(block: nn.Module) -> Tensor:
+    """Return by what the last batch norm of a block multiplies its inputs, ``[O]``."""
+    norm = block.get_submodule(f"{PROJECT}.norm")
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
+    return (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()
+
+
+def shift_mean(weights: Weights, layer: str, by: Tensor) -> None:
+    """Add ``by [C]`` to the running mean of a layer's batch norm."""
+    name = f"{layer}.norm.running_mean"
+    weights[name] = (weights[name] + by).to(weights[name].dtype)
+
+
+def check_cut(place: int, old: Block, new: Block) -> None:
+    """Raise `UsageError` unless ``new`` can be cut from ``old``, which is at index ``place``."""
+    if new.op == "identity" and (old.residual or old.op == "identity"):
+        return
+    same_but_size = msgspec.structs.replace(
+        new,
+        kernel_size=old.kernel_size,
+        expand_ratio=old.expand_ratio,
+        in_size=old.in_size,
+        precision=old.precision,
+    )
+    narrower = new.mid_channels < old.mid_channels
+    smaller = new.kernel_size < old.kernel_size
+    if (
+        same_but_size != old
+        or new.mid_channels > old.mid_channels
+        or new.kernel_size > old.kernel_size
+        or (
+            narrower
+            and (
+                old.op not in ("mbconv", "fused_mbconv")
+                or 1 in (old.expand_ratio, new.expand_ratio)
+            )
+        )
+        or (smaller and (old.op != "mbconv" or new.kernel_size % 2 == 0))
+    ):
+        raise UsageError(
+            f"block {place} ({old.key}) cannot be cut to {new.key}: expected its shape with fewer "
+            "inner channels, a smaller depthwise kernel, or a skip in place of a block with a "
+            "shortcut"
+        )
+
+
+def _is_cut(old: Block, new: Block) -> bool:
+    return (new.kernel_size, new.mid_channels) != (old.kernel_size, old.mid_channels)
+
+
+def _state(block: nn.Module) -> Weights:
+    return {name: value.detach() for name, value in block.state_dict().items()}

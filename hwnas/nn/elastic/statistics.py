@@ -1,0 +1,198 @@
+"""Statistics of a trained network's inner channels, for the closed forms, from a few images.
+
+One pass in evaluation mode gives, for each chosen block, mean and covariance of the inputs of its
+projection at sampled pixels, and the Gram matrices of the patches of its depthwise kernel. They
+hold for every width and kernel size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv
+from hwnas.nn.depthwise import DepthwiseConv2d
+from hwnas.nn.elastic.patches import patch_gram
+from hwnas.nn.network import Network
+
+PIXELS = 4000
+"""Pixels sampled in a batch for covariances."""
+KERNEL_PIXELS = 1000
+"""Pixels sampled in a batch for depthwise kernels, which have few weights a channel."""
+SMALLEST_KERNEL = 3
+"""Kernels of this size are not made smaller, so they need no statistics."""
+
+
+class BlockStatistics(NamedTuple):
+    """Statistics of one block with I inner channels; float64, on the CPU."""
+
+    mean: Tensor
+    """Of the inputs of the projection, ``[I]``."""
+    covariance: Tensor
+    """Of the inputs of the projection, ``[I, I]``."""
+    gram: Tensor | None = None
+    """``E [patch; 1] [patch; 1]^T`` of each depthwise channel, ``[I, k*k + 1, k*k + 1]``."""
+    squeeze_mean: Tensor | None = None
+    """Of the inputs of a squeeze-excite's first layer, ``[I]``."""
+    excite_mean: Tensor | None = None
+    """Of the inputs of its second layer, ``[S]``."""
+
+
+Statistics = Mapping[int, BlockStatistics]
+"""Statistics by the index of the block."""
+
+
+@torch.no_grad()
+def collect(
+    network: Network,
+    batches: Iterable[Tensor],
+    places: Sequence[int],
+    pixels: int = PIXELS,
+    kernel_pixels: int = KERNEL_PIXELS,
+    seed: int = 0,
+) -> dict[int, BlockStatistics]:
+    """Return the statistics of the blocks ``places`` over ``batches`` of images ``[N, C, H, W]``.
+
+    The images are as the network takes them. In each batch ``pixels`` are sampled for covariances,
+    which should be more than a block's inner channels in sum, and ``kernel_pixels`` for kernels.
+    ``places`` are among `elastic_places`.
+    """
+    sampler = PixelSampler(seed)
+    sums = {place: BlockSums(sampler, pixels, kernel_pixels) for place in places}
+    with evaluating(network), _watching(network, sums):
+        for images in batches:
+            sampler.batch += 1
+            network.blocks[: max(places, default=-1) + 1](images)
+    return {place: block_sums.statistics() for place, block_sums in sums.items()}
+
+
+def elastic_places(network: Network) -> tuple[int, ...]:
+    """Return the indices of the blocks that have a projection."""
+    return tuple(
+        place
+        for place, block in enumerate(network.blocks)
+        if isinstance(block, MBConv | FusedMBConv) and hasattr(block.layers, "project")
+    )
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Set the network to evaluation mode, and back on exit."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+class PixelSampler:
+    """Pixels of the current batch: the same ones of all maps of equal size."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.batch = seed, -1
+
+    def sample(self, total: int, count: int) -> Tensor:
+        """Return up to ``count`` of ``total`` pixels, int64."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.batch)
+        return torch.randperm(total, generator=generator)[:count]
+
+    def rows(self, features: Tensor, count: int) -> Tensor:
+        """Return sampled pixels of ``features [N, C, H, W]`` as rows ``[n, C]``."""
+        pixels = features.permute(0, 2, 3, 1)
+        picks = self.sample(pixels.shape[:3].numel(), count)
+        height, width = pixels.shape[1:3]
+        image, rest = picks // (height * width), picks % (height * width)
+        return pixels[image, rest // width, rest % width]
+
+
+class Moments:
+    """Mean and covariance of rows ``[n, C]``, summed in float64 about the first rows' mean."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, rows: Tensor) -> None:
+        if self.count == 0:
+            channels = rows.shape[1]
+            self.shift = rows.mean(0)
+            self.sums = rows.new_zeros(channels, dtype=torch.float64)
+            self.products = rows.new_zeros(channels, channels, dtype=torch.float64)
+        centred = rows - self.shift
+        self.count += len(rows)
+        self.sums += centred.sum(0)
+        self.products += centred.T @ centred
+
+    @property
+    def mean(self) -> Tensor:
+        """``[C]``, on the CPU."""
+        return (self.shift.double() + self.sums / self.count).cpu()
+
+    @property
+    def covariance(self) -> Tensor:
+        """``[C, C]``, on the CPU."""
+        mean = self.sums / self.count
+        return (self.products / self.count).addr_(mean, mean, alpha=-1).cpu()
+
+
+class BlockSums:
+    """Sums over the sampled pixels of one block."""
+
+    def __init__(self, sampler: PixelSampler, pixels: int, kernel_pixels: int) -> None:
+        self.sampler, self.pixels, self.kernel_pixels = sampler, pixels, kernel_pixels
+        self.inputs, self.squeeze, self.excite = Moments(), Moments(), Moments()
+        self.gram: Tensor | None = None
+        self.patches = 0
+
+    def watch(self, block: nn.Module) -> Iterator[RemovableHandle]:
+        """Add what the layers of the block are given from now on."""
+        for name, layer in block.get_submodule("layers").named_children():
+            if name == "project" and isinstance(layer, ConvNorm):
+                yield layer.conv.register_forward_pre_hook(self._project)
+            elif name == "depthwise" and isinstance(layer, ConvNorm):
+                if layer.conv.kernel_size[0] > SMALLEST_KERNEL:
+                    yield layer.conv.register_forward_hook(self._depthwise)
+            elif name == "se":
+                for part, moments in (("squeeze", self.squeeze), ("excite", self.excite)):
+                    hook = partial(_add_pixels, moments)
+                    yield layer.get_submodule(part).register_forward_pre_hook(hook)
+
+    def statistics(self) -> BlockStatistics:
+        gram = None if self.gram is None else (self.gram / self.patches).cpu()
+        inputs, has_gates = self.inputs, self.squeeze.count > 0
+        means = (self.squeeze.mean, self.excite.mean) if has_gates else (None, None)
+        return BlockStatistics(inputs.mean, inputs.covariance, gram, *means)
+
+    def _project(self, conv: nn.Module, inputs: tuple[Tensor]) -> None:
+        self.inputs.add(self.sampler.rows(inputs[0], self.pixels))
+
+    def _depthwise(self, conv: nn.Module, inputs: tuple[Tensor], outputs: Tensor) -> None:
+        assert isinstance(conv, DepthwiseConv2d)
+        pixels = self.sampler.sample(outputs[:, 0].numel(), self.kernel_pixels)
+        gram = patch_gram(conv, inputs[0], pixels)
+        self.gram = gram if self.gram is None else self.gram + gram
+        self.patches += len(pixels)
+
+
+def _add_pixels(moments: Moments, conv: nn.Module, inputs: tuple[Tensor]) -> None:
+    moments.add(inputs[0].transpose(0, 1).flatten(1).T)
+
+
+@contextmanager
+def _watching(network: Network, sums: Mapping[int, BlockSums]) -> Iterator[None]:
+    handles = [
+        handle
+        for place, block_sums in sums.items()
+        for handle in block_sums.watch(network.blocks[place])
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
