@@ -178,12 +178,14 @@ def check_cut(place: int, old: Block, new: Block) -> None:
         expand_ratio=old.expand_ratio,
         in_size=old.in_size,
         precision=old.precision,
+        squeezed=old.squeezed,
     )
     narrower = new.mid_channels < old.mid_channels
     smaller = new.kernel_size < old.kernel_size
     if (
         same_but_size != old
         or new.mid_channels > old.mid_channels
+        or new.se_channels > old.se_channels
         or new.kernel_size > old.kernel_size
         or (
             narrower

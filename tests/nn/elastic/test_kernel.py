@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hwnas.architecture.ops import same_padding
 from hwnas.nn.depthwise import DepthwiseConv2d
 from hwnas.nn.elastic.kernel import crop_kernel, cut_kernel, inner_taps
 from hwnas.nn.elastic.patches import patch_gram, tap_pixels
+from hwnas.nn.padding import SameDepthwiseConv2d
 
 CHANNELS = 3
 
@@ -47,6 +49,17 @@ def test_grams_are_those_of_the_unfolded_images(kernel_size: int, stride: int, s
     patches = torch.cat((patches, torch.ones_like(patches[..., :1])), dim=2)
     expected = patches.transpose(1, 2) @ patches / patches.shape[1]
     torch.testing.assert_close(whole_gram(conv, x), expected)
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_grams_of_padding_same_are_those_of_padded_images(size: int) -> None:
+    conv = SameDepthwiseConv2d(CHANNELS, 5, 2).double().requires_grad_(False)
+    x = images(size)
+    before, after = same_padding(size, 5, 2)
+    columns = F.unfold(F.pad(x, (before, after) * 2), 5, stride=2)
+    patches = columns.unflatten(1, (CHANNELS, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    expected = patches.transpose(1, 2) @ patches / patches.shape[1]
+    torch.testing.assert_close(whole_gram(conv, x)[:, :-1, :-1], expected)
 
 
 def test_taps_are_numbered_as_the_convolution_reads_them() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 import pytest
 import torch
-from tests.support.trained_chain import smooth_images, trained_network
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
@@ -16,11 +15,12 @@ from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.growth.shrink import narrower_expansion
 from hwnas.nn.growth.transforms import net_of
 from hwnas.nn.network import Network
+from tests.support.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
     Block("conv", 3, 8, 3, 2, 1, 32),
     Block("mbconv", 8, 8, 5, 1, 1, 16),
-    Block("mbconv", 8, 12, 7, 2, 4, 16),
+    Block("mbconv", 8, 12, 7, 2, 4, 16, padding="same"),
     Block("mbconv", 12, 12, 5, 1, 6, 8, activation="hswish", squeeze_excite=True),
     Block("fused_mbconv", 12, 12, 3, 1, 3, 8),
     Block("mbconv", 12, 12, 3, 1, 6, 8),
@@ -174,7 +174,7 @@ def test_closed_forms_are_nearer_on_new_images_than_sorted_and_cropped_weights(
     errors = [
         (outputs(blocks, weights, images) - expected).square().mean() for weights in (solved, plain)
     ]
-    assert 0 < errors[0] < 0.8 * errors[1]
+    assert 0 < errors[0] < 0.9 * errors[1]
 
 
 @pytest.mark.parametrize("place", [PLAIN, GATED])

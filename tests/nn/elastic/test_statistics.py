@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from tests.support.trained_chain import smooth_images, trained_network
 from torch import Tensor
 
 from hwnas.architecture.architecture import Block
 from hwnas.nn.elastic.statistics import collect, elastic_places
 from hwnas.nn.network import Network
+from tests.support.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
     Block("conv", 3, 8, 3, 2, 1, 16),
