@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from hwnas.api import (
         benchmark,
         devices,
+        evaluate,
         export,
         load_architecture,
         measure_latency_model,
+        predict,
         specialize,
         verify,
     )
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from hwnas.benchmarking.result import BenchmarkResult
     from hwnas.devices.profile import DeviceProfile
     from hwnas.errors import HwnasError
+    from hwnas.evaluation.predict import Prediction
+    from hwnas.evaluation.result import Evaluation
     from hwnas.latency_models.model import LatencyModel
     from hwnas.report.report import Report
 
@@ -38,15 +42,19 @@ __all__ = [
     "Artifact",
     "BenchmarkResult",
     "DeviceProfile",
+    "Evaluation",
     "HwnasError",
     "LatencyModel",
+    "Prediction",
     "Report",
     "__version__",
     "benchmark",
     "devices",
+    "evaluate",
     "export",
     "load_architecture",
     "measure_latency_model",
+    "predict",
     "specialize",
     "verify",
 ]
@@ -56,12 +64,16 @@ _MODULES = {
     "Artifact": "hwnas.architecture.artifact",
     "BenchmarkResult": "hwnas.benchmarking.result",
     "DeviceProfile": "hwnas.devices.profile",
+    "Evaluation": "hwnas.evaluation.result",
     "HwnasError": "hwnas.errors",
     "LatencyModel": "hwnas.latency_models.model",
+    "Prediction": "hwnas.evaluation.predict",
     "Report": "hwnas.report.report",
     "benchmark": "hwnas.api",
+    "evaluate": "hwnas.api",
     "load_architecture": "hwnas.api",
     "measure_latency_model": "hwnas.api",
+    "predict": "hwnas.api",
     "verify": "hwnas.api",
 }
 _CALLABLE_PACKAGES = ("devices", "export", "specialize")

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from hwnas.architecture.artifact import Artifact, Parity
     from hwnas.benchmarking.result import BenchmarkResult
     from hwnas.devices.profile import DeviceProfile
+    from hwnas.evaluation.classifier import InputValues
+    from hwnas.evaluation.images import SplitName
+    from hwnas.evaluation.predict import Prediction
+    from hwnas.evaluation.result import Evaluation
     from hwnas.latency_models.model import LatencyModel
     from hwnas.report.report import Report
     from hwnas.specialize.tracking import Tracker
@@ -228,6 +232,82 @@ def verify(
     else:
         raise UsageError("verify: expected images, or input_shape to compare on noise")
     return verify_file(Path(path), module, verification)
+
+
+def predict(
+    model: str | Path,
+    images: Sequence[str | Path] | np.ndarray,
+    *,
+    input_values: InputValues | None = None,
+    labels: str | Path | None = None,
+) -> list[Prediction]:
+    """Return the five most probable classes of each image, by a model file in its own runtime.
+
+    ``model`` is an ``.onnx`` or ``.tflite`` file, a bundle or a run folder; ``images`` are files,
+    or uint8 pixels ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]`` of any size. A file that
+    hwnas did not compile needs ``input_values``, and ``labels``, a text file with the name of a
+    class in each line.
+
+        >>> import hwnas, numpy as np
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+        >>> artifact = hwnas.export(net, (3, 8, 8), "net.onnx")
+        >>> photos = np.zeros((2, 20, 30, 3), dtype=np.uint8)
+        >>> [first, second] = hwnas.predict("net.onnx", photos, input_values="0..1")
+        >>> len(first.classes), first.classes[0].score >= first.classes[1].score
+        (4, True)
+
+    """
+    from hwnas.data.photos.labelled import ReadingOptions
+    from hwnas.evaluation.classifier import find_classifier
+    from hwnas.evaluation.predict import predict_arrays, predict_files
+
+    classifier = find_classifier(
+        Path(model), input_values, None if labels is None else Path(labels)
+    )
+    if isinstance(images, Sequence):
+        return list(predict_files(classifier, list(map(Path, images)), ReadingOptions()))
+    return list(predict_arrays(classifier, images))
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    split: SplitName | None = None,
+    page: str | Path | None = None,
+    input_values: InputValues | None = None,
+    labels: str | Path | None = None,
+    skip_broken: bool = False,
+) -> Evaluation:
+    """Measure the accuracy of a model file on labelled images, in its own runtime.
+
+    ``model``, ``input_values`` and ``labels`` are those of `predict`. Classes are matched by name.
+    Without a ``split`` the images are the data set's test images; of a folder without splits all,
+    if the run of the model used another data set. ``page`` is an HTML file to write.
+
+        >>> import hwnas
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 28), nn.Flatten(), nn.Linear(4, 10))
+        >>> artifact = hwnas.export(net, (1, 28, 28), "net.tflite")
+        >>> result = hwnas.evaluate("net.tflite", "fashion-mnist-6k", input_values="0..1")
+        >>> result.images, result.ci95[0] < result.accuracy < result.ci95[1]
+        (1000, True)
+
+    """
+    from hwnas.data.photos.labelled import ReadingOptions
+    from hwnas.evaluation.classifier import find_classifier
+    from hwnas.evaluation.evaluate import evaluate_model
+    from hwnas.evaluation.page import page as html
+    from hwnas.files import write_atomic
+
+    classifier = find_classifier(
+        Path(model), input_values, None if labels is None else Path(labels)
+    )
+    run = evaluate_model(classifier, str(data), split, ReadingOptions(skip_broken))
+    if page is not None:
+        write_atomic(Path(page), html(run))
+    return run.evaluation
 
 
 def benchmark(

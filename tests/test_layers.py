@@ -33,15 +33,17 @@ MAY_IMPORT = {
     "profiling": f"{TORCH_FREE} {DATA} search export console",
     "networks": f"errors {PLAIN} spaces {DATA} export pretrained",
     "deploy": f"{TORCH_FREE} {DATA} export pretrained networks",
+    # delivered files on images: reads reports and bundles, needs neither search nor training
+    "evaluation": f"{TORCH_FREE} data export deploy",
     "specialize": f"{TORCH_FREE} {DATA} search export console profiling pretrained networks deploy",
     "testing": f"{TORCH_FREE} {DATA} search export",
     "api": f"{TORCH_FREE} {DATA} search export console profiling pretrained "
-    "networks specialize benchmarking",
+    "networks specialize benchmarking evaluation",
     "cli": f"{TORCH_FREE} {DATA} search export console profiling pretrained networks deploy "
-    "specialize testing benchmarking api",
+    "specialize testing benchmarking evaluation api",
     "__main__": "cli",
     # the front door; it imports when a name is used
-    "hwnas": f"{TORCH_FREE} benchmarking api",
+    "hwnas": f"{TORCH_FREE} benchmarking evaluation api",
 }
 """What each part may import; a part may always import itself and the version in `hwnas`."""
 

@@ -30,6 +30,11 @@ SECTIONS = {
         "benchmark": ("hwnas.cli.benchmark:benchmark", "Measure and compare model files."),
     },
     "Deliver": {
+        "predict": ("hwnas.cli.deliver.predict:predict", "Predict the classes of images."),
+        "evaluate": (
+            "hwnas.cli.deliver.evaluate:evaluate",
+            "Measure the accuracy of a model on a data set.",
+        ),
         "verify": ("hwnas.cli.deliver.verify:verify", "Verify a model file or a bundle."),
         "deploy": (
             "hwnas.cli.deliver.deploy:deploy",

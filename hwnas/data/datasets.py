@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from hwnas.data.array_sources import read_cifar10, read_embedded, read_fashion_mnist, read_npz
-from hwnas.data.images import Shape, check_memory, fit_images
+from hwnas.data.images import Shape, check_memory, fit_images, normalise_pixels
 from hwnas.data.objects import read_object
 from hwnas.data.photos.copying import read_headers
 from hwnas.data.photos.labelled import ReadingOptions
@@ -166,14 +166,7 @@ def pack_dataset(
 
 def normalise(images: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Return ``(images / 255 - mean) / std`` as float32 ``[N, C, H, W]`` of uint8 images."""
-    mean, std = (
-        np.array(values, dtype=np.float32)[:, None, None] for values in (dataset.mean, dataset.std)
-    )
-    result = images.astype(np.float32)
-    result /= 255
-    result -= mean
-    result /= std
-    return result
+    return normalise_pixels(images, dataset.mean, dataset.std)
 
 
 def _read(name: str, shape: Shape | None, valid_share: float, options: ReadingOptions) -> Source:

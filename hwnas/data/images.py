@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,18 @@ def fit_image(image: Image, shape: Shape) -> np.ndarray:
     pixels = np.asarray(image)
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return np.broadcast_to(planes, shape)
+
+
+def normalise_pixels(
+    images: np.ndarray, mean: Sequence[float], std: Sequence[float], scale: float = 255.0
+) -> np.ndarray:
+    """Return ``(images / scale - mean) / std`` as float32, of uint8 images ``[N, C, H, W]``."""
+    shift, width = (np.array(values, dtype=np.float32)[:, None, None] for values in (mean, std))
+    result = images.astype(np.float32)
+    result /= np.float32(scale)
+    result -= shift
+    result /= width
+    return result
 
 
 def to_grey_or_rgb(image: Image) -> Image:

@@ -8,7 +8,6 @@ latency.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -17,12 +16,13 @@ import numpy as np
 
 from hwnas.architecture.runtimes import COMPILED, RuntimeName
 from hwnas.data.datasets import Dataset
+from hwnas.data.images import normalise_pixels
 from hwnas.devices.runner import file_sha256
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.export.recipe import format_of
 from hwnas.export.verification.metrics import accuracy
 from hwnas.export.verification.run_model import file_outputs
-from hwnas.files import decode, write_atomic, write_json
+from hwnas.files import decode, read_json, write_atomic, write_json
 from hwnas.shipped import shipped
 
 SAMPLE_IMAGES = 32
@@ -50,6 +50,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     median_ms: float | None = None
     """Latency that the run measured on the target; None if it was not measured."""
     schema: int = 1
+
+
+class BundlePreprocessing(msgspec.Struct, frozen=True):
+    """How pixels become inputs: ``(pixel / scale - mean) / std`` for each channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float
 
 
 class Samples(msgspec.Struct, frozen=True):
@@ -90,7 +98,7 @@ def write_bundle(
         mean, std, scale = data.mean, data.std, 255.0
     images = data.test.images[:SAMPLE_IMAGES]
     labels = data.test.labels[:SAMPLE_IMAGES]
-    outputs = file_outputs(model, _preprocess(images, mean, std, scale))
+    outputs = file_outputs(model, normalise_pixels(images, mean, std, scale))
     samples = BytesIO()
     np.savez_compressed(samples, images=images, labels=labels, outputs=outputs)
     name = f"model{runtime.suffix}"
@@ -153,21 +161,17 @@ def read_bundle(folder: Path) -> Manifest:
     return manifest
 
 
+def read_preprocessing(folder: Path) -> BundlePreprocessing:
+    """Read the ``preprocess.json`` of a bundle. Raises `InvalidFile`."""
+    return read_json(folder / "preprocess.json", BundlePreprocessing)
+
+
 def read_samples(folder: Path) -> Samples:
     """Return the samples of a bundle, preprocessed as its ``preprocess.json`` states."""
-    config = msgspec.json.decode((folder / "preprocess.json").read_bytes())
+    config = read_preprocessing(folder)
     with np.load(folder / "samples.npz", allow_pickle=False) as file:
         images, labels, outputs = (file[name] for name in ("images", "labels", "outputs"))
-    return Samples(
-        _preprocess(images, config["mean"], config["std"], config["scale"]), labels, outputs
-    )
-
-
-def _preprocess(
-    images: np.ndarray, mean: Sequence[float], std: Sequence[float], scale: float
-) -> np.ndarray:
-    shift, width = (np.array(values, np.float32)[:, None, None] for values in (mean, std))
-    return ((images.astype(np.float32) / np.float32(scale) - shift) / width).astype(np.float32)
+    return Samples(normalise_pixels(images, config.mean, config.std, config.scale), labels, outputs)
 
 
 def compare_outputs(outputs: np.ndarray, samples: Samples, manifest: Manifest) -> Agreement:

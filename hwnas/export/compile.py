@@ -14,12 +14,8 @@ from hwnas.export.converters import ConverterName, convert
 from hwnas.export.graph.nodes import Graph
 from hwnas.export.graph.trace import trace
 from hwnas.export.metadata.architecture import architecture_metadata
-from hwnas.export.metadata.preprocessing import (
-    Preprocessing,
-    fold_input_affine,
-    input_metadata,
-    with_normalisation,
-)
+from hwnas.export.metadata.input import Preprocessing, input_metadata
+from hwnas.export.metadata.preprocessing import fold_input_affine, with_normalisation
 from hwnas.export.model_file import write_artifact
 from hwnas.export.onnx.emitter import write_onnx
 from hwnas.export.quantization.ptq import Int8, int8_quantization, quantize

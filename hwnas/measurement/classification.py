@@ -27,15 +27,24 @@ def top5_accuracy(logits: NDArray[np.floating[Any]], labels: Labels) -> float | 
     return float((best == labels[:, None]).any(axis=1).mean())
 
 
-def balanced_accuracy(predicted: Labels, labels: Labels) -> float | None:
+def mean_class_accuracy(predicted: Labels, labels: Labels) -> float:
     """Return the mean over classes of the share of a class's images that are classified correctly.
 
-    Classes without images don't count. ``None`` where the classes are balanced
-    (`UNBALANCED_RATIO`), because it is about the accuracy then.
+    Classes without images don't count.
     """
     counts = np.bincount(labels)
     present = counts > 0
-    if counts.max() < UNBALANCED_RATIO * counts[present].min():
-        return None
     correct = np.bincount(labels, weights=predicted == labels)
     return float((correct[present] / counts[present]).mean())
+
+
+def balanced_accuracy(predicted: Labels, labels: Labels) -> float | None:
+    """Return the `mean_class_accuracy`.
+
+    ``None`` where the classes are balanced (`UNBALANCED_RATIO`), because it is about the accuracy
+    then.
+    """
+    counts = np.bincount(labels)
+    if counts.max() < UNBALANCED_RATIO * counts[counts > 0].min():
+        return None
+    return mean_class_accuracy(predicted, labels)

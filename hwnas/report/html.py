@@ -32,7 +32,7 @@ def html(report: ReportData) -> str:
     results = [_view(report, result) for result in report.results]
     plotly = _plotly() if any(view["charts"] for view in results) else ""
     return (
-        _environment(for_html=True)
+        environment(for_html=True)
         .get_template("report.html.j2")
         .render(report=report, results=results, plotly=Markup(plotly))
     )
@@ -42,7 +42,7 @@ def markdown(report: ReportData) -> str:
     """Return the report as GitHub-flavoured Markdown, without pictures."""
     results = [_view(report, result) for result in report.results]
     text = (
-        _environment(for_html=False)
+        environment(for_html=False)
         .get_template("report.md.j2")
         .render(report=report, results=results)
     )
@@ -90,7 +90,8 @@ def _view(report: ReportData, result: Result) -> dict[str, Any]:
     }
 
 
-def _environment(*, for_html: bool) -> Environment:
+def environment(*, for_html: bool) -> Environment:
+    """Return the environment of the templates, for HTML or for Markdown."""
     environment = Environment(
         loader=PackageLoader("hwnas", "report/templates"),
         autoescape=True,

@@ -18,7 +18,7 @@ from torch import nn
 from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import Block
 from hwnas.export.compile import compile_model
-from hwnas.export.metadata.preprocessing import Preprocessing
+from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import Int8
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import untrained

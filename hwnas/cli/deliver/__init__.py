@@ -1,1 +1,1 @@
-"""Commands that deliver a model: `hwnas verify` and `hwnas deploy`."""
+"""Commands on a model that is delivered: predict, evaluate, verify, deploy."""

@@ -9,7 +9,7 @@ from typing import Any
 from hwnas.architecture.artifact import Artifact
 from hwnas.devices.worker.runtimes.litert import silenced_stderr
 from hwnas.export.graph.nodes import OUTPUT
-from hwnas.export.metadata.preprocessing import Preprocessing, describe_input
+from hwnas.export.metadata.input import Preprocessing, describe_input
 
 SCHEMA = 1
 

@@ -1,72 +1,22 @@
-"""The input of a model file: pixels or normalised values, their layout, and the class names.
+"""The normalisation of pixels, compiled into the network.
 
-It is JSON under the key `NAME` in the file (ONNX: ``metadata_props``, TFLite: a buffer of
-``metadata``), and the normalisation can be compiled into the network. Zero padding is the mean
-colour of a normalised image but black in pixels, so folding the normalisation into a padded
-convolution would be wrong at the borders: there it is a layer of its own, a scale and shift of each
-channel. Where the first convolution has no padding, it is folded into it exactly.
+Zero padding is the mean colour of a normalised image but black in pixels, so folding the
+normalisation into a padded convolution would be wrong at the borders: there it is a layer of its
+own, a scale and shift of each channel. Where the first convolution has no padding, it is folded
+into it exactly.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 from torch import nn
 
-from hwnas.architecture.artifact import Format
-from hwnas.architecture.runtimes import COMPILED
-from hwnas.export.graph.nodes import INPUT, Conv, Graph
-
-NAME = "hwnas.input"
-
-
-class Preprocessing(msgspec.Struct, frozen=True):
-    """How images become the input: ``(pixel / 255 - mean) / std`` for each channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    labels: tuple[str, ...]
-    embedded: bool = False
-    """Whether the file normalises itself and takes pixels from 0 to 255."""
-
-
-class InputMetadata(msgspec.Struct, frozen=True):
-    """The JSON in the file."""
-
-    name: str
-    layout: str
-    shape: tuple[int, ...]
-    takes: Literal["pixels", "normalised"]
-    """``pixels``: 0 to 255; ``normalised``: ``(pixel / 255 - mean) / std``."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    labels: tuple[str, ...]
-
-
-def describe_input(
-    preprocessing: Preprocessing, format: Format, input_shape: tuple[int, int, int]
-) -> InputMetadata:
-    """Return the description of the input of a file for images of ``input_shape``."""
-    runtime = COMPILED[format]
-    return InputMetadata(
-        INPUT,
-        runtime.layout,
-        runtime.batch_shape(input_shape),
-        "pixels" if preprocessing.embedded else "normalised",
-        preprocessing.mean,
-        preprocessing.std,
-        preprocessing.labels,
-    )
-
-
-def input_metadata(
-    preprocessing: Preprocessing, format: Format, input_shape: tuple[int, int, int]
-) -> dict[str, bytes]:
-    """Return the metadata entry that describes the input."""
-    return {NAME: msgspec.json.encode(describe_input(preprocessing, format, input_shape))}
+from hwnas.export.graph.nodes import Conv, Graph
+from hwnas.export.metadata.input import Preprocessing
 
 
 def with_normalisation(module: nn.Module, preprocessing: Preprocessing) -> nn.Module:

@@ -17,7 +17,8 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.architecture.artifact import Artifact, Format
 from hwnas.data.datasets import Dataset, normalise
 from hwnas.export.compile import compile_model
-from hwnas.export.metadata.preprocessing import Preprocessing, with_normalisation
+from hwnas.export.metadata.input import Preprocessing
+from hwnas.export.metadata.preprocessing import with_normalisation
 from hwnas.export.quantization.ptq import CALIBRATION_IMAGES, Int8, int8_quantization
 from hwnas.export.quantization.qat import quantisation_aware
 from hwnas.export.quantization.sensitivity import FloatModel, accuracy_drop, select_float_layers

@@ -16,14 +16,9 @@ from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import Block
 from hwnas.export.compile import compile_model
 from hwnas.export.graph.trace import trace
+from hwnas.export.metadata.input import NAME, InputMetadata, Preprocessing
 from hwnas.export.metadata.manifest import export_manifest
-from hwnas.export.metadata.preprocessing import (
-    NAME,
-    InputMetadata,
-    Preprocessing,
-    fold_input_affine,
-    with_normalisation,
-)
+from hwnas.export.metadata.preprocessing import fold_input_affine, with_normalisation
 from hwnas.export.quantization.ptq import Int8
 from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.run_model import file_outputs

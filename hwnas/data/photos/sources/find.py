@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwnas.data.photos.labelled import LabelledPhotos
-from hwnas.data.photos.sources.folder import folder_photos
+from hwnas.data.photos.sources.folder import folder_photos, undivided_photos
 from hwnas.data.photos.sources.hub import HUB_PREFIX, hub_photos, is_saved
 from hwnas.data.photos.sources.lists import LIST_SUFFIXES, list_photos
 from hwnas.data.photos.sources.shards import BRACES, shard_photos
+
+
+def find_undivided(name: str) -> LabelledPhotos | None:
+    """Return all photos of a folder of class folders as test images, None for other sources."""
+    path = Path(name).expanduser()
+    if not name or not path.is_dir() or is_saved(path) or any(path.glob("*.tar")):
+        return None
+    return undivided_photos(path)
 
 
 def find_photos(name: str, valid_share: float) -> LabelledPhotos | None:

@@ -9,6 +9,7 @@ the test images.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from hwnas.data.photos.labelled import FilePhotos, LabelledPhotos
@@ -30,9 +31,22 @@ def folder_photos(folder: Path, valid_share: float) -> LabelledPhotos:
         str(folder),
         folder.resolve().name,
         files,
-        lambda names: FilePhotos(folder, names),
+        partial(FilePhotos, folder),
         notes if ignored else (),
     )
+
+
+def undivided_photos(folder: Path) -> LabelledPhotos | None:
+    """Return all photos of a folder as test images, None if it has test images of its own.
+
+    Other than in `folder_photos`, one class and one photo of each class are enough.
+    """
+    if {entry.name.lower() for entry in _folders(folder)} & {"train", "test"}:
+        return None
+    files, _ = _class_files(folder, folder, needed_classes=1)
+    none: Files = {name: [] for name in files}
+    photos = partial(FilePhotos, folder)
+    return labelled(str(folder), folder.resolve().name, (none, none, files), photos)
 
 
 def _find(folder: Path, valid_share: float) -> tuple[Files, Files, Files, int]:
@@ -69,7 +83,7 @@ def _find_splits(
     return train, valid, test, ignored
 
 
-def _class_files(root: Path, folder: Path) -> tuple[Files, int]:
+def _class_files(root: Path, folder: Path, needed_classes: int = 2) -> tuple[Files, int]:
     """Return the images in each class folder of ``folder``, and the number of other files."""
     loose, ignored = _images(folder)
     files: Files = {}
@@ -82,7 +96,7 @@ def _class_files(root: Path, folder: Path) -> tuple[Files, int]:
     if not any(files.values()):
         where = f"{len(loose)} outside class folders" if loose else "none"
         raise InvalidFile(str(folder), f"no images in class folders ({where}), {expected}")
-    if len(files) < 2:
+    if len(files) < needed_classes:
         raise InvalidFile(str(folder), f"one class ({next(iter(files))!r}), expected at least 2")
     for name, images in files.items():
         if not images:

@@ -1,0 +1,208 @@
+"""Model files as classifiers: which images they take, and the names of their classes.
+
+Files and bundles of hwnas state both. Of other files the user states them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.architecture.runtimes import COMPILED
+from hwnas.data.images import Shape, normalise_pixels
+from hwnas.deploy.bundle import read_bundle, read_preprocessing
+from hwnas.errors import ExportError, InvalidFile, UsageError
+from hwnas.export.metadata.input import InputMetadata, read_input
+from hwnas.export.recipe import format_of
+from hwnas.export.verification.run_model import open_file, run_image
+from hwnas.files import read_bytes
+from hwnas.report.report import Report
+from hwnas.report.schema import DatasetSummary
+
+K = TypeVar("K")
+
+InputValues = Literal["pixels", "0..1", "-1..1", "imagenet"]
+
+
+class Normalisation(NamedTuple):
+    """Inputs are ``(pixel / scale - mean) / std`` for each channel."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    scale: float = 255.0
+
+
+NORMALISATIONS: dict[InputValues, Normalisation] = {
+    "pixels": Normalisation(scale=1.0),
+    "0..1": Normalisation(),
+    "-1..1": Normalisation((0.5,), (0.5,)),
+    "imagenet": Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""What files of other programs usually take; ``imagenet``: torchvision's mean and deviation."""
+
+PROBABILITY_ERROR = 0.01
+"""How far the sum of probabilities may be from 1: an int8 output has steps of 1/256."""
+
+
+class Classifier(msgspec.Struct, frozen=True):
+    """A model file, how images become its inputs, and what its outputs mean."""
+
+    path: Path
+    input_shape: Shape
+    normalisation: Normalisation
+    labels: tuple[str, ...]
+    """Names of the classes; empty: nothing names them."""
+    runtime: str
+    """Runtime with its version."""
+    is_ours: bool
+    """Whether hwnas compiled the file; its outputs are logits then."""
+    trained_on: DatasetSummary | None = None
+    """Data set of the run that the file belongs to, if that is known."""
+
+    def outputs(
+        self, images: Iterable[tuple[K, NDArray[np.uint8]]]
+    ) -> Iterator[tuple[K, NDArray[np.float32]]]:
+        """Yield the outputs ``[classes]`` of each image ``[C, H, W]``, beside its key.
+
+        Raises `ExportError` for outputs that are not finite, or not as many as there are labels.
+        """
+        model = open_file(self.path)
+        for key, image in images:
+            values = run_image(self.path, model, normalise_pixels(image, *self.normalisation))
+            yield key, self._checked(values.reshape(-1).astype(np.float32))
+
+    def scores(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities ``[N, classes]`` of outputs: their softmax, unless they are some."""
+        if not self.is_ours and _are_probabilities(outputs):
+            return outputs
+        values = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        return values / values.sum(axis=1, keepdims=True)
+
+    def _checked(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(values).all():
+            raise ExportError(f"{self.path}: an output is not a finite number")
+        if self.labels and len(self.labels) != len(values):
+            raise UsageError(
+                f"{self.path}: has {len(values)} outputs, but there are {len(self.labels)} labels"
+            )
+        return values
+
+
+def find_classifier(
+    model: Path, input_values: InputValues | None = None, labels: Path | None = None
+) -> Classifier:
+    """Return the classifier of a model file, a bundle or a run folder.
+
+    ``input_values`` and ``labels``, a file with a name in each line, replace what the file states;
+    they are for files of other programs. Raises `UsageError` for what is no single model.
+    """
+    source = _of_folder(model) if model.is_dir() else _of_file(model)
+    if input_values is not None:
+        source = source._replace(normalisation=NORMALISATIONS[input_values])
+    if labels is not None:
+        source = source._replace(labels=_read_labels(labels))
+    if source.normalisation is None:
+        raise UsageError(
+            f"{source.path}: does not state what it takes, as hwnas specialize did not write it; "
+            f"say it with --input, one of {', '.join(NORMALISATIONS)}"
+        )
+    runtime, opened = COMPILED[format_of(source.path)], open_file(source.path)
+    return Classifier(
+        source.path,
+        _image_shape(source.path, opened.input_shape),
+        source.normalisation,
+        source.labels,
+        f"{runtime.title} {opened.version.rpartition(' ')[2]}",
+        source.is_ours,
+        _training_data(source.path),
+    )
+
+
+class _Source(NamedTuple):
+    """A model file with what is known of it without running it."""
+
+    path: Path
+    normalisation: Normalisation | None
+    labels: tuple[str, ...]
+    is_ours: bool
+
+
+def _of_folder(folder: Path) -> _Source:
+    if (folder / "report.json").exists():
+        return _of_file(_delivered(folder))
+    if (folder / "config.toml").exists():
+        raise UsageError(f"{folder}: the run has not finished: it has no report yet")
+    if not (folder / "preprocess.json").exists():
+        raise UsageError(f"{folder}: expected a model file, a bundle or the folder of a run")
+    manifest, preprocessing = read_bundle(folder), read_preprocessing(folder)
+    return _Source(
+        folder / manifest.model,
+        Normalisation(preprocessing.mean, preprocessing.std, preprocessing.scale),
+        _read_labels(folder / "labels.txt"),
+        is_ours=True,
+    )
+
+
+def _of_file(path: Path) -> _Source:
+    format_of(path)
+    metadata = read_input(path)
+    if metadata is None:
+        return _Source(path, None, (), is_ours=False)
+    return _Source(path, _normalisation(metadata), metadata.labels, is_ours=True)
+
+
+def _normalisation(metadata: InputMetadata) -> Normalisation:
+    if metadata.takes == "pixels":
+        return NORMALISATIONS["pixels"]
+    return Normalisation(metadata.mean, metadata.std)
+
+
+def _delivered(run: Path) -> Path:
+    """Return the file that a run delivered for its target."""
+    results = Report.read(run / "report.json").results
+    files = [run / result.artifacts[0].path for result in results if result.artifacts]
+    if not files:
+        raise UsageError(f"{run}: the run delivered no file")
+    if len(files) > 1:
+        listed = ", ".join(map(str, files))
+        raise UsageError(f"{run} is a run of several targets or budgets; name a file: {listed}")
+    return files[0]
+
+
+def _training_data(model: Path) -> DatasetSummary | None:
+    """Return the data set of the run in whose ``export`` or ``bundle`` folder a file is."""
+    report = model.resolve().parent.parent / "report.json"
+    with suppress(InvalidFile):  # there is none, or it belongs to another program
+        return Report.read(report).dataset
+    return None
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidFile(str(path), f"not a text file ({error})") from None
+    labels = tuple(line.strip() for line in lines if line.strip())
+    if not labels:
+        raise InvalidFile(str(path), "has no lines, expected the name of a class in each")
+    return labels
+
+
+def _image_shape(path: Path, shape: tuple[int, ...]) -> Shape:
+    layout = COMPILED[format_of(path)].layout
+    expected = f"expected [1, {', '.join(layout[1:])}] with C 1 or 3 and fixed H and W"
+    if len(shape) == 4:
+        channels, height, width = COMPILED[format_of(path)].image_shape(shape)
+        if shape[0] == 1 and channels in (1, 3) and min(height, width) > 1:
+            return channels, height, width
+    raise InvalidFile(str(path), f"its input is {list(shape)}, {expected}")
+
+
+def _are_probabilities(values: NDArray[np.float32]) -> bool:
+    return bool((values >= 0).all() and (abs(values.sum(axis=1) - 1) < PROBABILITY_ERROR).all())

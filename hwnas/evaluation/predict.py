@@ -1,0 +1,104 @@
+"""Predicts the classes of images with a model file in its own runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.data.arrays import channels_first, listed
+from hwnas.data.images import Shape, fit_image, fit_images
+from hwnas.data.photos.labelled import ReadingOptions
+from hwnas.data.photos.reading import decoded, opened
+from hwnas.errors import InvalidFile
+from hwnas.evaluation.classifier import Classifier
+
+TOP = 5
+"""Classes of a prediction at most."""
+
+
+class ClassScore(msgspec.Struct, frozen=True):
+    """A class that an image may have."""
+
+    name: str
+    """The class's number, where nothing names it."""
+    score: float
+    """Probability, 0 to 1."""
+    output: float
+    """Output of the file, a logit as a rule."""
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """The most probable classes of an image."""
+
+    image: str
+    classes: tuple[ClassScore, ...]
+    """At most five, the most probable first."""
+
+
+def predict_files(
+    classifier: Classifier, files: Sequence[Path], options: ReadingOptions
+) -> Iterator[Prediction]:
+    """Yield the prediction of each file: an image, or an ``.npy`` of uint8 pixels.
+
+    Raises `InvalidFile` for an image that can't be read, unless broken ones are skipped.
+    """
+
+    def readable() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        for file in files:
+            try:
+                pixels = _read(file, classifier.input_shape)
+            except InvalidFile as error:
+                options.refuse(error)
+            else:
+                yield str(file), pixels
+
+    for name, outputs in classifier.outputs(readable()):
+        yield _prediction(classifier, name, outputs)
+
+
+def predict_arrays(classifier: Classifier, images: NDArray[np.uint8]) -> Iterator[Prediction]:
+    """Yield the prediction of each of the images, uint8 with 1 or 3 channels and of any size.
+
+    They are ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``. Raises `InvalidFile` for others.
+    """
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        expected = "expected uint8 pixels [N, H, W], [N, H, W, C] or [N, C, H, W]"
+        raise InvalidFile("images", f"are {images.dtype} {listed(images.shape)}, {expected}")
+    planes = channels_first("images", "the array", images)
+    for row, outputs in classifier.outputs(enumerate(fit_images(planes, classifier.input_shape))):
+        yield _prediction(classifier, str(row), outputs)
+
+
+def _prediction(classifier: Classifier, name: str, outputs: NDArray[np.float32]) -> Prediction:
+    scores = classifier.scores(outputs[None])[0]
+    labels = classifier.labels or tuple(map(str, range(len(outputs))))
+    best = np.argsort(-scores, kind="stable")[:TOP].tolist()
+    return Prediction(
+        name,
+        tuple(ClassScore(labels[k], float(scores[k]), float(outputs[k])) for k in best),
+    )
+
+
+def _read(file: Path, shape: Shape) -> NDArray[np.uint8]:
+    if not file.is_file():
+        raise InvalidFile(str(file), "is a folder" if file.is_dir() else "no such file")
+    if file.suffix == ".npy":
+        return fit_images(_read_npy(file)[None], shape)[0]
+    with opened(file, str(file)) as image:
+        return fit_image(decoded(image), shape)
+
+
+def _read_npy(file: Path) -> NDArray[np.uint8]:
+    """Return the pixels ``[C, H, W]`` of a file as the ``run.py`` of a bundle takes it."""
+    try:
+        pixels = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InvalidFile(str(file), f"not a readable .npy file ({error})") from None
+    expected = "expected uint8 pixels [C, H, W]"
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+        raise InvalidFile(str(file), f"is {pixels.dtype} {listed(pixels.shape)}, {expected}")
+    return channels_first(str(file), "the image", pixels[None])[0]
