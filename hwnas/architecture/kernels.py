@@ -129,6 +129,8 @@ def elementwise(channels: int, size: int, norm: bool = False) -> Kernel:
     return Kernel(elements=2 * size**2 * channels, norm_params=2 * channels if norm else 0)
 
 
-def add(channels: int, size: int) -> Kernel:
+def add(channels: int, size: int, activation: str = "") -> Kernel:
     """Return the addition of two feature maps."""
-    return Kernel(elements=3 * size**2 * channels)
+    elements = size**2 * channels
+    smooth = activation in SMOOTH_ACTIVATIONS
+    return Kernel(elements=3 * elements, hswish_elements=elements if smooth else 0)

@@ -158,7 +158,7 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def mid_channels(self) -> int:
-        """Channels between expansion and projection, or of a ``dense_layer``'s bottleneck."""
+        """Channels between the first and the last convolution."""
         outer = self.growth if self.spec.appends_channels else self.in_channels
         return int(outer * self.expand_ratio + 0.5)
 
@@ -175,7 +175,7 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def residual(self) -> bool:
-        """Whether the block adds its input to its output."""
+        """Whether the block adds its input itself to its output."""
         same_shape = self.stride == 1 and self.in_channels == self.out_channels
         return same_shape and self.spec.has_shortcut
 
@@ -226,7 +226,7 @@ class Op(NamedTuple):
     layers: tuple[Layer, ...]
     """Its layers in order; MACs, parameters and kernels of a block follow from them."""
     has_shortcut: bool = False
-    """Adds its input to its output where both have the same shape."""
+    """Adds its input to its output where both have the same shape, see `Block.residual`."""
     pools_globally: bool = False
     """Leaves a single pixel."""
     joins_inputs: bool = False
@@ -336,6 +336,37 @@ def _fused_mbconv(block: Block) -> list[Kernel]:
     ]
 
 
+def _basic(block: Block) -> list[Kernel]:
+    c_in, mid, kernel_size, act = (
+        block.in_channels,
+        block.mid_channels,
+        block.kernel_size,
+        block.activation,
+    )
+    return [
+        conv(c_in, mid, block.in_size, kernel_size, block.stride, activation=act),
+        conv(mid, block.out_channels, block.out_size, kernel_size),
+    ]
+
+
+def _bottleneck(block: Block) -> list[Kernel]:
+    mid, size, act = block.mid_channels, block.in_size, block.activation
+    return [
+        conv(block.in_channels, mid, size, activation=act),
+        conv(mid, mid, size, block.kernel_size, block.stride, activation=act),
+        conv(mid, block.out_channels, block.out_size),
+    ]
+
+
+def _sum(block: Block) -> list[Kernel]:
+    """Return the addition of the input, behind a 1x1 convolution where the shapes differ."""
+    total = add(block.out_channels, block.out_size, block.activation)
+    if block.residual:
+        return [total]
+    shortcut = conv(block.in_channels, block.out_channels, block.in_size, 1, block.stride)
+    return [shortcut, total]
+
+
 def _separable(
     block: Block, stride: int, in_size: int, out_channels: int, norm: bool = True
 ) -> list[Kernel]:
@@ -375,7 +406,7 @@ def _half_convs(block: Block) -> list[Kernel]:
     ]
 
 
-def _bottleneck(block: Block) -> list[Kernel]:
+def _dense_bottleneck(block: Block) -> list[Kernel]:
     mid, size, act = block.mid_channels, block.in_size, block.activation
     return [
         conv(block.in_channels, mid, size, activation=act),
@@ -402,6 +433,9 @@ OPS: dict[str, Op] = {
         "fused MBConv", (_fused_mbconv, _shortcut), has_shortcut=True, can_pad_same=True
     ),
     "identity": Op("skip", ()),
+    # ResNet
+    "basic": Op("basic residual block", (_basic, _sum), has_shortcut=True),
+    "bottleneck": Op("bottleneck (1x1, kxk, 1x1)", (_bottleneck, _sum), has_shortcut=True),
     # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision
     "mix": Op("pool and 1x1 convolution", (_pool_to_pixel, _pointwise), pools_globally=True),
     "hidden": Op("pool and hidden linear layer", (_pool_to_pixel, _linear), pools_globally=True),
@@ -426,7 +460,7 @@ OPS: dict[str, Op] = {
     "bare_conv": Op("convolution only", (_bare_conv,)),
     "dense_layer": Op(
         "dense layer (concatenates its input)",
-        (_first_norm, _relu, _bottleneck, _copy),
+        (_first_norm, _relu, _dense_bottleneck, _copy),
         appends_channels=True,
     ),
     "transition": Op("transition (1x1 convolution, pool)", (_first_norm, _relu, _narrowing, _pool)),

@@ -3,7 +3,8 @@
 MBConv: Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381. Squeeze-excite, h-swish, `Mix`
 and `Hidden` as in Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244. SiLU and
 sigmoid gates: Tan and Le, "EfficientNet", ICML 2019, arXiv:1905.11946. Fused MBConv: Gupta and Tan,
-"EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution.
+"EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution. ResNet: He et al.,
+CVPR 2016, arXiv:1512.03385, figure 5, with the stride in the bottleneck's kxk convolution.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import OPS, Block
 from hwnas.errors import UnknownName, UsageError
-from hwnas.nn.cells.ops import CELL_OPS, cell_op
+from hwnas.nn.cells.ops import CELL_OPS, StridedPointwise, cell_op
 from hwnas.nn.dense_ops import BareConv, DenseLayer, NormRelu, Transition
 from hwnas.nn.depthwise import DepthwiseConv2d
 from hwnas.nn.padding import SameConv2d, SameDepthwiseConv2d
@@ -49,6 +50,8 @@ class ConvNorm(nn.Sequential):
             self.conv = kind(in_channels, kernel_size, stride)
         elif padding == "same":
             self.conv = SameConv2d(in_channels, out_channels, kernel_size, stride)
+        elif (kernel_size, stride) == (1, 2):
+            self.conv = StridedPointwise(in_channels, out_channels)
         else:
             self.conv = nn.Conv2d(
                 in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False
@@ -121,6 +124,24 @@ class FusedMBConv(nn.Module):
         return x + y if self.residual else y
 
 
+class ResidualBlock(nn.Module):
+    """A basic block or bottleneck of ResNet: convolutions, a shortcut, an activation after the sum.
+
+    The shortcut is a convolution 1x1 with norm where input and output differ in shape.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        c_in, c_out, stride = block.in_channels, block.out_channels, block.stride
+        self.residual = block.residual
+        self.layers = _bottleneck(block) if block.op == "bottleneck" else _basic(block)
+        self.shortcut = nn.Identity() if block.residual else ConvNorm(c_in, c_out, 1, stride)
+        self.act = ACTIVATIONS[block.activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.layers(x) + self.shortcut(x))
+
+
 class Mix(nn.Sequential):
     """Global average pool, convolution 1x1 without norm or bias, and the activation."""
 
@@ -177,10 +198,27 @@ def _conv(block: Block, out_channels: int) -> ConvNorm:
     )
 
 
+def _basic(block: Block) -> nn.Sequential:
+    layers = nn.Sequential()
+    layers.first = _conv(block, block.mid_channels)
+    layers.last = ConvNorm(block.mid_channels, block.out_channels, block.kernel_size)
+    return layers
+
+
+def _bottleneck(block: Block) -> nn.Sequential:
+    mid, kernel_size, act = block.mid_channels, block.kernel_size, block.activation
+    layers = nn.Sequential()
+    layers.reduce = ConvNorm(block.in_channels, mid, 1, activation=act)
+    layers.spatial = ConvNorm(mid, mid, kernel_size, block.stride, activation=act)
+    layers.restore = ConvNorm(mid, block.out_channels, 1)
+    return layers
+
+
 MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "conv": lambda block: _conv(block, block.out_channels),
     "mbconv": MBConv,
     "fused_mbconv": FusedMBConv,
+    **dict.fromkeys(("basic", "bottleneck"), ResidualBlock),
     "mix": Mix,
     "hidden": Hidden,
     "logits": Logits,

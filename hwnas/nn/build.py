@@ -9,7 +9,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import NORM_EPS, Architecture, Block
 from hwnas.architecture.graph import Inputs
-from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv
+from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv, ResidualBlock
 from hwnas.nn.network import Network, WiredNetwork
 
 __all__ = ["Network", "WiredNetwork", "build", "initialise", "untrained"]
@@ -64,7 +64,7 @@ def initialise(network: nn.Module) -> None:
             nn.init.uniform_(module.weight, -bound, bound)
             nn.init.zeros_(module.bias)
     for module in network.modules():
-        if isinstance(module, MBConv | FusedMBConv) and module.residual:
+        if isinstance(module, MBConv | FusedMBConv | ResidualBlock) and module.residual:
             last = module.layers[-1]
             if isinstance(last, ConvNorm) and not hasattr(last, "act"):
                 nn.init.zeros_(last.norm.weight)

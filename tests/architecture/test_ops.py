@@ -35,6 +35,11 @@ BLOCKS = (
     Block("fused_mbconv", 8, 8, 3, 1, 1, 7),
     *(Block("fused_mbconv", 8, 16, 3, 2, e, 8, "silu", padding="same") for e in (1, 2)),
     Block("fused_mbconv", 8, 16, 3, 2, 2, 9, "hswish"),
+    Block("basic", 8, 8, 3, 1, 1.5, 7, "relu"),
+    *(Block("basic", 4, 16, k, 2, 3, size, "relu") for k, size in ((3, 9), (5, 8))),
+    Block("basic", 8, 16, 3, 1, 1, 7, "hswish"),
+    Block("bottleneck", 16, 16, 3, 1, 0.25, 7, "relu"),
+    *(Block("bottleneck", 8, 16, 3, s, 0.75, size, "relu") for s, size in ((1, 7), (2, 8))),
     Block("identity", 8, 8, 1, 1, 1, 7),
     Block("logits", 8, 5, 1, 1, 1, 7),
     Block("conv_bn", 3, 8, 3, 2, 1, 9),
@@ -134,11 +139,14 @@ def test_squeeze_excite_has_a_quarter_of_its_input_rounded_to_eight_channels() -
     assert Block("mbconv", 8, 8, 3, 1, 1, 7, squeeze_excite=True).se_channels == 8
 
 
-def test_only_a_bottleneck_of_stride_1_and_equal_width_adds_its_input() -> None:
+def test_only_a_block_of_stride_1_and_equal_width_adds_its_input() -> None:
     for op, stride, out_channels in product(
-        ("conv", "mbconv", "fused_mbconv", "identity", "logits"), (1, 2), (8, 16)
+        ("conv", "mbconv", "fused_mbconv", "basic", "bottleneck", "identity", "logits"),
+        (1, 2),
+        (8, 16),
     ):
-        expected = op in ("mbconv", "fused_mbconv") and stride == 1 and out_channels == 8
+        fits = op in ("mbconv", "fused_mbconv", "basic", "bottleneck")
+        expected = fits and stride == 1 and out_channels == 8
         assert Block(op, 8, out_channels, 3, stride, 3, 7).residual == expected
 
 

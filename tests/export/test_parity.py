@@ -204,6 +204,13 @@ BLOCKS = [
     *(Block("max_pool", 8, 8, k, 2, 1, n, padding="same") for k, n in product((2, 3), (9, 10))),
     Block("mbconv", 8, 8, 3, 1, 3, 7, "silu", True, gate="sigmoid", squeezed=2),
     Block("mbconv", 8, 8, 3, 1, 3, 7, "relu", True, gate="sigmoid"),
+    *(
+        Block(op, 8, out, k, stride, 0.75, 10, activation)
+        for op, k, (out, stride), activation in product(
+            ("basic", "bottleneck"), (3, 5), ((8, 1), (16, 2)), ("relu", "silu")
+        )
+    ),
+    Block("max_pool", 8, 8, 3, 2, 1, 10),
     Block("hidden", 8, 6, 1, 1, 1, 7, "hswish"),
     Block("logits", 8, 10, 1, 1, 1, 7),
 ]
