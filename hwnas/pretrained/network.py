@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import UsageError
-from hwnas.nn.build import Network, untrained
+from hwnas.nn.build import Network, build
 from hwnas.pretrained.sources import Preprocessing
 from hwnas.pretrained.weights import COUNTER
 from hwnas.spaces.published import adapt
@@ -66,7 +66,7 @@ class PretrainedNetwork(NamedTuple):
 def loaded(architecture: Architecture, weights: dict[str, Tensor]) -> Network:
     """Return the network of ``architecture`` with copies of ``weights``, in evaluation mode."""
     with torch.device("meta"):
-        network = untrained(architecture.blocks, architecture.inputs)
+        network = build(architecture)
     counters = {
         key: torch.zeros((), dtype=torch.int64)
         for key in network.state_dict()

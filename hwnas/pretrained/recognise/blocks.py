@@ -7,17 +7,17 @@ end computes what its blocks compute.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from torch import nn
 
 from hwnas.architecture.architecture import ACTIVATIONS, Block
 from hwnas.errors import UsageError
-from hwnas.pretrained.recognise.groups import Add, Conv, Gate, Group, Pool
+from hwnas.pretrained.recognise.groups import Add, Conv, Gate, Group, Other, Pool
 from hwnas.pretrained.recognise.layers import IMAGE
 from hwnas.pretrained.recognise.messages import unrecognised
 
-Taken = TypeVar("Taken", Conv, Gate, Pool)
+Taken = TypeVar("Taken", Conv, Gate, Pool, Other)
 ModulePairs = dict[str, str]
 """Names of the modules of a block and of the network that it is read from."""
 
@@ -94,11 +94,14 @@ def _mbconv(place: Place) -> Match | None:
         place.size,
         depthwise.activation,
         squeeze_excite=gate is not None,
+        padding=_padding(depthwise),
+        gate="sigmoid" if gate is not None and gate.sigmoid else "hardsigmoid",
+        squeezed=gate.squeeze.out_channels if gate is not None else 0,
     )
     layers = {"expand": expand, "depthwise": depthwise, "project": project}
     pairs = _conv_norms({f"layers.{name}": conv for name, conv in layers.items()})
     if gate is not None:
-        if not _usual_gate(block, gate):
+        if not _is_ours(gate, block):
             return None
         pairs |= {"layers.se.squeeze": gate.squeeze.path, "layers.se.excite": gate.excite.path}
     return rest.match(block, pairs)
@@ -124,6 +127,7 @@ def _fused_mbconv(place: Place) -> Match | None:
         dense.out_channels / place.channels if project is not None else 1,
         place.size,
         dense.activation,
+        padding=_padding(dense),
     )
     pairs = _conv_norms({"layers.dense": dense, "layers.project": project})
     return rest.match(block, pairs)
@@ -144,8 +148,34 @@ def _conv(place: Place) -> Match | None:
         1,
         place.size,
         conv.activation,
+        padding=_padding(conv),
     )
     return rest.match(block, _conv_norms({"": conv}))
+
+
+def _hidden(place: Place) -> Match | None:
+    """Read [a global pool and] a linear layer with activation, in front of the last one."""
+    rest = _Rest(place)
+    if rest.pool() is None and place.size > 1:
+        return None
+    linear = rest.linear()
+    if linear is None or linear.activation not in ACTIVATIONS:
+        return None
+    op = "hidden" if linear.module.bias is not None else "mix"
+    if op == "mix" and place.size == 1:
+        return None  # ours always pools
+    out_channels, activation = linear.out_channels, linear.activation
+    block = Block(op, place.channels, out_channels, 1, 1, 1, place.size, activation)
+    return rest.match(block, {"conv" if op == "mix" else "linear": linear.path})
+
+
+def _max_pool(place: Place) -> Match | None:
+    rest = _Rest(place)
+    pool = rest.max_pool()
+    if pool is None:
+        return None
+    channels, kernel_size, stride = place.channels, pool.kernel_size, pool.stride
+    return rest.match(Block("max_pool", channels, channels, kernel_size, stride, 1, place.size), {})
 
 
 def _logits(place: Place) -> Match | None:
@@ -160,7 +190,14 @@ def _logits(place: Place) -> Match | None:
     return rest.match(block, {"linear": linear.path})
 
 
-RULES: tuple[Callable[[Place], Match | None], ...] = (_mbconv, _fused_mbconv, _conv, _logits)
+RULES: tuple[Callable[[Place], Match | None], ...] = (
+    _mbconv,
+    _fused_mbconv,
+    _conv,
+    _max_pool,
+    _hidden,
+    _logits,
+)
 """The rules in the order in which they are tried."""
 
 
@@ -187,6 +224,18 @@ class _Rest:
 
     def pool(self) -> Pool | None:
         return self._take(self._next(Pool))
+
+    def max_pool(self) -> Any:
+        """Take a max pool with an odd window and padding on all sides."""
+        group = self._next(Other)
+        module: Any = group.layer.module if group is not None else None
+        if not isinstance(module, nn.MaxPool2d):
+            return None
+        size = module.kernel_size
+        plain = isinstance(size, int) and size % 2 == 1 and module.padding == size // 2
+        plain = plain and isinstance(module.stride, int)
+        plain = plain and module.dilation == 1 and not module.ceil_mode
+        return module if plain and self._take(group) is not None else None
 
     def adds(self, value: int) -> bool:
         """Return whether the next group adds ``value``, without an activation."""
@@ -234,17 +283,24 @@ def _is_plain(conv: Conv) -> bool:
         and size % 2 == 1
         and stride == other
         and module.dilation == (1, 1)
-        and module.padding == (size // 2, size // 2)
+        and (_pads_same(module) or module.padding == (size // 2, size // 2))
         and module.padding_mode == "zeros"
     )
 
 
-def _usual_gate(block: Block, gate: Gate) -> bool:
-    """Return whether a squeeze-excite is the one of MobileNetV3."""
+def _padding(conv: Conv) -> Literal["symmetric", "same"]:
+    return "same" if _pads_same(conv.module) else "symmetric"
+
+
+def _pads_same(module: nn.Module) -> bool:
+    """Return whether a convolution pads as TensorFlow does: timm's for weights from there, or
+    PyTorch's, which has stride 1."""
+    return type(module).__name__ == "Conv2dSame" or getattr(module, "padding", None) == "same"
+
+
+def _is_ours(gate: Gate, block: Block) -> bool:
+    """Return whether a squeeze-excite has the layers of ours: biases, and the same activation."""
     squeeze, excite = gate.squeeze, gate.excite
-    return (
-        squeeze.out_channels == block.se_channels
-        and (squeeze.activation, excite.activation) == ("relu", "hardsigmoid")
-        and squeeze.module.bias is not None
-        and excite.module.bias is not None
-    )
+    activation = "silu" if block.activation == "silu" else "relu"
+    biases = squeeze.module.bias is not None and excite.module.bias is not None
+    return squeeze.activation == activation and biases

@@ -68,6 +68,10 @@ class Gate(NamedTuple):
     squeeze: Conv
     excite: Conv
 
+    @property
+    def sigmoid(self) -> bool:
+        return self.excite.activation == "sigmoid"
+
 
 class Add(NamedTuple):
     """A sum of two feature maps, with the activation of the sum."""

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hwnas.architecture.architecture import Architecture, Genotype
+from hwnas.architecture.architecture import NORM_EPS, Architecture, Genotype
 from hwnas.errors import UsageError
+from hwnas.nn.build import build
 from hwnas.pretrained.recognise.blocks import ModulePairs, read_blocks
 from hwnas.pretrained.recognise.groups import groups_of
 from hwnas.pretrained.recognise.layers import layers_of
@@ -17,7 +18,6 @@ from hwnas.pretrained.weights import COUNTER
 
 Shape = tuple[int, int, int]
 
-NORM_EPS = 1e-5
 MAX_RELATIVE_ERROR = 1e-5
 """Largest difference of logits, as a share of the largest, at which two networks are the same."""
 
@@ -40,9 +40,10 @@ def recognise(module: nn.Module, input_shape: Shape, name: str = "") -> Recognis
     module.eval()
     layers, output = layers_of(module)
     blocks, modules = read_blocks(groups_of(layers), output, input_shape, name)
-    _check_norms(module, name)
-    architecture = Architecture(Genotype(name, ()), blocks, input_shape, blocks[-1].out_channels)
-    return Recognised(architecture, renamed(module.state_dict(), modules, name))
+    eps, classes = _norm_eps(module, name), blocks[-1].out_channels
+    architecture = Architecture(Genotype(name, ()), blocks, input_shape, classes, norm_eps=eps)
+    weights = renamed(module.state_dict(), modules, name)
+    return Recognised(architecture, _reshaped(weights, architecture))
 
 
 def verify(module: nn.Module, network: nn.Module, input_shape: Shape, name: str) -> None:
@@ -79,11 +80,24 @@ def renamed(source: Mapping[str, Tensor], modules: ModulePairs, name: str) -> di
     return weights
 
 
-def _check_norms(module: nn.Module, name: str) -> None:
-    for path, norm in module.named_modules():
-        if not isinstance(norm, nn.BatchNorm2d):
-            continue
+def _reshaped(weights: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """Return the weights with linear layers as 1x1 convolutions, or the reverse, where ours are."""
+    with torch.device("meta"):
+        expected = build(architecture).state_dict()
+    return {
+        key: tensor if tensor.ndim < 2 else tensor.reshape(expected[key].shape)
+        for key, tensor in weights.items()
+    }
+
+
+def _norm_eps(module: nn.Module, name: str) -> float:
+    """Return the epsilon that all batch norms share."""
+    eps = NORM_EPS
+    norms = [(p, m) for p, m in module.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    for path, norm in norms:
         if not norm.affine or norm.running_mean is None:
             raise UsageError(f"{name}: {path} is a norm without weights or running statistics")
-        if norm.eps != NORM_EPS:
-            raise UsageError(f"{name}: {path} has eps {norm.eps:g}, expected {NORM_EPS:g}")
+        eps = norms[0][1].eps
+        if norm.eps != eps:
+            raise UsageError(f"{name}: {path} has eps {norm.eps:g}, {norms[0][0]} has {eps:g}")
+    return eps

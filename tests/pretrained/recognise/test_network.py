@@ -25,6 +25,19 @@ def test_a_chain_of_the_same_layers_gives_equal_bits(name: str) -> None:
     assert architecture.params == sum(p.numel() for p in source.parameters())
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0"])
+def test_other_networks_of_torchvision_differ_by_rounding_at_most(name: str) -> None:
+    source = torchvision_network(name)
+    architecture, weights = recognise(source, SHAPE, name)
+    images = noise(SHAPE)
+    with torch.inference_mode():
+        expected, logits = source(images), loaded(architecture, weights)(images)
+    assert (logits - expected).abs().max() < 1e-6 * expected.abs().max()
+    assert architecture.params == sum(p.numel() for p in source.parameters())
+    eps = {module.eps for module in source.modules() if isinstance(module, nn.BatchNorm2d)}
+    assert {architecture.norm_eps} == eps
+
+
 def test_the_blocks_are_those_of_the_paper() -> None:
     with torch.device("meta"):
         source = get_model("mobilenet_v2", weights=None)
@@ -132,6 +145,13 @@ def test_functions_and_methods_are_layers_too() -> None:
     images = noise(SHAPE)
     with torch.inference_mode():
         assert torch.equal(loaded(architecture, weights)(images), source(images))
+
+
+def test_norms_of_several_epsilons_are_no_network_of_ours() -> None:
+    source = small_mobilenet()
+    source.get_submodule("features.1.conv.0.1").eps = 1e-3  # type: ignore[assignment]
+    with pytest.raises(UsageError, match=r"features.1.conv.0.1 has eps 0.001, features.0.1 has 1e"):
+        recognise(source, SHAPE)
 
 
 def test_networks_that_differ_in_one_weight_are_told_apart() -> None:
