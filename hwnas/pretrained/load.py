@@ -1,16 +1,35 @@
-"""Loads networks with published weights as blocks of hwnas, and modules of the user's code."""
+"""Loads networks with published weights as blocks of hwnas."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from hwnas.pretrained.network import PretrainedNetwork, loaded
-from hwnas.pretrained.recognise.network import Shape, recognise, verify
-from hwnas.pretrained.sources import Preprocessing, Source, find_source, missing, weights_file
-from hwnas.pretrained.weights import check_keys, read_weights
+from hwnas.architecture.architecture import Architecture
+from hwnas.pretrained.families.efficientnet_lite import lite_modules, lite_network
+from hwnas.pretrained.families.layout import our_weights
+from hwnas.pretrained.families.once_for_all import (
+    largest_network,
+    ofa_modules,
+    plain_keys,
+    proxyless_network,
+)
+from hwnas.pretrained.modules import from_module, with_weights
+from hwnas.pretrained.network import PretrainedNetwork
+from hwnas.pretrained.sources import (
+    CollectionName,
+    Source,
+    find_source,
+    imagenet_classes,
+    missing,
+    weights_file,
+)
+from hwnas.pretrained.weights import read_weights
+from hwnas.spaces.json_networks import IMAGENET_CLASSES
+from hwnas.spaces.published import adapt
 
 
 def load_source(name: str, file: Path | None = None) -> PretrainedNetwork:
@@ -25,8 +44,7 @@ def load_source(name: str, file: Path | None = None) -> PretrainedNetwork:
     if path is None:
         raise missing(source)
     weights = read_weights(path, "" if file else source.sha256)
-    module = _torchvision_module(source, path, weights)
-    network = from_module(module, source.input_shape, name, source.preprocessing)
+    network = LOADERS[source.collection](source, path, weights)
     return network._replace(
         source=str(path) if file else source.url or source.package,
         licence="" if file else source.about.licence,
@@ -35,31 +53,51 @@ def load_source(name: str, file: Path | None = None) -> PretrainedNetwork:
     )
 
 
-def from_module(
-    module: nn.Module, input_shape: Shape, name: str, preprocessing: Preprocessing | None = None
-) -> PretrainedNetwork:
-    """Return a trained PyTorch module as a network of blocks; its logits are compared.
+def _torchvision(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
+    module = _torchvision_module(source, path, weights)
+    return from_module(module, source.input_shape, source.name, source.preprocessing)
 
-    Without ``preprocessing`` its images are those of ImageNet's usual normalisation. Raises
-    `UsageError` that names the first module that is no block of hwnas.
-    """
-    architecture, weights = recognise(module, input_shape, name)
-    verify(module, loaded(architecture, weights), input_shape, name)
-    size = input_shape[1]
-    return PretrainedNetwork(
-        name=name,
-        architecture=architecture,
-        weights={key: tensor.detach() for key, tensor in weights.items()},
-        preprocessing=preprocessing or Preprocessing(size, round(size / 0.875)),
-        source=name,
+
+def _lite(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
+    classes = classes_in(weights, "_fc.weight")
+    network = lite_network(source.name, source.preprocessing.size_px, classes)
+    return _family(source, network, our_weights(path, weights, network, lite_modules(network)))
+
+
+def _proxyless(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
+    return _han_lab(source, path, weights, proxyless_network(source.name))
+
+
+def _once_for_all(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
+    return _han_lab(
+        source, path, weights, largest_network(source.name, source.preprocessing.size_px)
     )
 
 
-def imagenet_classes() -> tuple[str, ...]:
-    """Return the names of ImageNet's 1,000 classes, in the order of all published networks."""
-    from torchvision.models import ResNet18_Weights
+def _han_lab(
+    source: Source, path: Path, weights: dict[str, Tensor], network: Architecture
+) -> PretrainedNetwork:
+    plain = plain_keys(weights)
+    network = adapt(network, network.input_shape, classes_in(plain, "classifier.linear.weight"))
+    return _family(source, network, our_weights(path, plain, network, ofa_modules(network)))
 
-    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+def _family(source: Source, network: Architecture, weights: dict[str, Tensor]) -> PretrainedNetwork:
+    return PretrainedNetwork(source.name, network, weights, source.preprocessing, source.name)
+
+
+Loader = Callable[[Source, Path, dict[str, Tensor]], PretrainedNetwork]
+LOADERS: dict[CollectionName, Loader] = {
+    "torchvision": _torchvision,
+    "efficientnet-lite": _lite,
+    "proxylessnas": _proxyless,
+    "once-for-all": _once_for_all,
+}
+
+
+def classes_in(weights: Mapping[str, Tensor], classifier: str) -> int:
+    """Return the number of classes of a file, by the key of its last layer; 1,000 without it."""
+    return len(weights[classifier]) if classifier in weights else IMAGENET_CLASSES
 
 
 def _torchvision_module(source: Source, path: Path, weights: dict[str, Tensor]) -> nn.Module:
@@ -70,13 +108,7 @@ def _torchvision_module(source: Source, path: Path, weights: dict[str, Tensor]) 
         with torch.device("meta"):
             return get_model(source.factory, weights=None, num_classes=num_classes)
 
-    module = make(num_classes=1000)
-    classifier = [key for key, value in module.state_dict().items() if value.ndim == 2][-1]
-    if classifier in weights and weights[classifier].ndim == 2:
-        module = make(num_classes=len(weights[classifier]))
-    state = module.state_dict()  # has the versions of the modules' layouts
-    check_keys(path, weights, state)
-    state.update(weights)
-    state.update({key: torch.zeros((), dtype=torch.int64) for key in state if key not in weights})
-    module.load_state_dict(state, assign=True)
-    return module.eval()
+    state = make(IMAGENET_CLASSES).state_dict()
+    classifier = [key for key, value in state.items() if value.ndim == 2][-1]
+    module = make(classes_in(weights, classifier))
+    return with_weights(module, path, weights)

@@ -118,6 +118,13 @@ def hub_folder() -> Path:
     return Path(torch_home).expanduser() / "hub" / "checkpoints"
 
 
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1,000 classes, in the order of all published networks."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
 class _Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of ``sources.toml``."""
 

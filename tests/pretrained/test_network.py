@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models.mobilenetv2 import MobileNetV2
 
 from hwnas.errors import UsageError
-from hwnas.pretrained.load import from_module
+from hwnas.pretrained.modules import from_module
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.pretrained.sources import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from tests.support.trained import noise, small_mobilenet

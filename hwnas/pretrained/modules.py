@@ -1,0 +1,51 @@
+"""Trained PyTorch modules as networks of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hwnas.pretrained.network import PretrainedNetwork, loaded
+from hwnas.pretrained.recognise.network import Shape, recognise, verify
+from hwnas.pretrained.sources import Preprocessing
+from hwnas.pretrained.weights import check_keys
+
+CROP = 0.875
+"""Usual size of the crop, as a share of the resized image."""
+
+
+def from_module(
+    module: nn.Module, input_shape: Shape, name: str, preprocessing: Preprocessing | None = None
+) -> PretrainedNetwork:
+    """Return a trained PyTorch module as a network of blocks; the logits of both are compared.
+
+    Without ``preprocessing`` its images are normalised and cropped as is usual for ImageNet. Raises
+    `UsageError` that names the first module that is no block of hwnas.
+    """
+    architecture, weights = recognise(module, input_shape, name)
+    verify(module, loaded(architecture, weights), input_shape, name)
+    size = input_shape[1]
+    return PretrainedNetwork(
+        name=name,
+        architecture=architecture,
+        weights={key: tensor.detach() for key, tensor in weights.items()},
+        preprocessing=preprocessing or Preprocessing(size, round(size / CROP)),
+        source=name,
+    )
+
+
+def with_weights(module: nn.Module, path: Path, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Return ``module``, made on the device ``meta``, with ``weights``, in evaluation mode.
+
+    Raises `InvalidFile` that names ``path`` and the first key that is missing, additional or of
+    another shape.
+    """
+    state = module.state_dict()  # has the versions of the modules' layouts
+    check_keys(path, weights, state)
+    state.update(weights)
+    state.update({key: torch.zeros((), dtype=torch.int64) for key in state if key not in weights})
+    module.load_state_dict(state, assign=True)
+    return module.eval()
