@@ -87,13 +87,14 @@ def compile_model(
     format = format_of(path)
     recipe = recipe or find_recipe(format, "fp32" if int8 is None else "int8")
     metadata = {} if architecture is None else architecture_metadata(architecture)
+    any_batch = isinstance(recipe, OnnxRecipe) and recipe.dynamic_batch
     if preprocessing is None:
-        graph = trace(module, input_shape)
+        graph = trace(module, input_shape, any_batch=any_batch)
     else:
         metadata |= input_metadata(preprocessing, format, input_shape)
         if preprocessing.embedded:
             module = with_normalisation(module, preprocessing)
-        graph = trace(module, input_shape)
+        graph = trace(module, input_shape, any_batch=any_batch)
         graph = fold_input_affine(graph) if preprocessing.embedded else graph
     quantization = None if int8 is None else int8.quantization or int8_quantization(format)
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from hwnas.architecture.artifact import Artifact, Format
 from hwnas.errors import ExportError, UsageError, first_line
+from hwnas.export.graph.modules import evaluating, float32_on_cpu
 from hwnas.export.graph.nodes import INPUT, OUTPUT
-from hwnas.export.graph.trace import evaluating, on_cpu
 from hwnas.export.model_file import write_artifact
 from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.images import Verification
@@ -60,7 +60,7 @@ def convert(
             f'the converter {name} is not installed: pip install "hwnas[{name}]"'
         ) from None
 
-    source = on_cpu(module)
+    source = float32_on_cpu(module)
 
     def write(target: Path) -> None:
         try:

@@ -1,8 +1,7 @@
 """The compiler's graph, between PyTorch and a file: nodes with all their shapes and weights.
 
-Values are float32 in PyTorch's order of axes, ``[1, C, H, W]`` or ``[1, C]``; an emitter for
-another layout transposes the weights, never the values. Batch norm is folded into the convolution
-before it.
+Values are float32 in PyTorch's order of axes, ``[1, C, H, W]`` for feature maps; they are arranged
+for a format afterwards (`hwnas.export.layout`). Batch norm is folded into the layer before it.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class ConvTranspose(Node, frozen=True, eq=False, kw_only=True):
 
 
 class Linear(Node, frozen=True, eq=False, kw_only=True):
-    """Linear layer from ``[1, I]`` to ``[1, O]``."""
+    """Linear layer on the last axis, ``[..., I]`` to ``[..., O]``."""
 
     weight: Array
     """``[O, I]``"""
@@ -75,8 +74,15 @@ class Linear(Node, frozen=True, eq=False, kw_only=True):
     fused: Fused | None = None
 
 
+class MatMul(Node, frozen=True, eq=False, kw_only=True):
+    """Matrix product of the last two axes of two values of the same rank; the others broadcast."""
+
+    swapped: tuple[bool, bool] = (False, False)
+    """Whether each operand is stored with its last two axes swapped; only once arranged."""
+
+
 class LayerNorm(Node, frozen=True, eq=False, kw_only=True):
-    """``(x - mean) / sqrt(var + eps) * gain + shift`` over the channels of each pixel."""
+    """``(x - mean) / sqrt(var + eps) * gain + shift`` over the last axis."""
 
     gain: Array
     """``[C]``"""
@@ -88,10 +94,18 @@ class LayerNorm(Node, frozen=True, eq=False, kw_only=True):
 class Arithmetic(Node, frozen=True, eq=False, kw_only=True):
     """Elementwise operation on two values of the same rank; axes of size 1 are broadcast."""
 
-    op: Literal["add", "sub", "mul", "div", "minimum", "maximum"]
+    op: Literal["add", "sub", "mul", "div", "minimum", "maximum", "pow"]
     fused: Fused | None = None
-    """Always None for ``minimum`` and ``maximum``."""
+    """Always None for ``minimum``, ``maximum`` and ``pow``."""
 
+
+class Select(Node, frozen=True, eq=False, kw_only=True):
+    """The third input where ``first op second``, else the fourth; all broadcast, of one rank."""
+
+    op: Comparison
+
+
+Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
 
 ActivationOp = Literal[
     "relu",
@@ -109,15 +123,21 @@ ActivationOp = Literal[
     "sqrt",
     "abs",
     "neg",
+    "sin",
+    "cos",
+    "floor",
+    "ceil",
     "softmax",
     "log_softmax",
 ]
 
 
 class Activation(Node, frozen=True, eq=False, kw_only=True):
-    """Elementwise function that is not fused into another node; softmax is over the channels."""
+    """Elementwise function that is not fused into another node, or a softmax over ``axis``."""
 
     op: ActivationOp
+    axis: int = 1
+    """Axis of a softmax."""
     slope: float = 0.0
     """Slope of ``leaky_relu`` below 0."""
 
@@ -133,9 +153,10 @@ class Pool(Node, frozen=True, eq=False, kw_only=True):
     """Mean over height and width, to ``[1, C, 1, 1]`` or ``[1, C]``."""
 
 
-class Mean(Node, frozen=True, eq=False, kw_only=True):
-    """Mean over some axes, each of which stays with size 1."""
+class Reduce(Node, frozen=True, eq=False, kw_only=True):
+    """Reduction over some axes, each of which stays with size 1."""
 
+    op: Literal["mean", "sum", "max", "min"]
     axes: tuple[int, ...]
 
 
@@ -157,6 +178,17 @@ class Slice(Node, frozen=True, eq=False, kw_only=True):
     step: tuple[int, ...]
 
 
+class Gather(Node, frozen=True, eq=False, kw_only=True):
+    """The elements of ``axis`` at ``indices``, in their order."""
+
+    axis: int
+    indices: tuple[int, ...]
+
+
+class Expand(Node, frozen=True, eq=False, kw_only=True):
+    """Repetition of the axes of size 1 to ``shape``."""
+
+
 class Pad(Node, frozen=True, eq=False, kw_only=True):
     """Padding with a constant or, if ``value`` is None, by reflection without the edge."""
 
@@ -166,7 +198,7 @@ class Pad(Node, frozen=True, eq=False, kw_only=True):
 
 
 class Resize(Node, frozen=True, eq=False, kw_only=True):
-    """Resize of height and width, bilinear or to the nearest pixel (rounded down)."""
+    """Resize of height and width, bilinear, or nearest by whole factors."""
 
     nearest: bool
     align_corners: bool
@@ -191,7 +223,13 @@ class Constant(Node, frozen=True, eq=False, kw_only=True):
 
 
 class Reshape(Node, frozen=True, eq=False, kw_only=True):
-    """Reshape that keeps the elements in the order of NCHW."""
+    """Reshape that keeps the elements in PyTorch's order."""
+
+
+class Transpose(Node, frozen=True, eq=False, kw_only=True):
+    """Permutation of the axes: axis ``i`` of the output is axis ``order[i]`` of the input."""
+
+    order: tuple[int, ...]
 
 
 class Graph(msgspec.Struct, frozen=True, eq=False):

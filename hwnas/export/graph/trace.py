@@ -1,48 +1,49 @@
-"""Converts a PyTorch module to the compiler's graph: trace it, infer the shapes, lower it.
+"""Converts a PyTorch module to the compiler's graph: record its ATen operations, lower them.
 
-The set of operations is closed (`hwnas.export.graph.ops.OPS`). Any other operation is an
-`ExportError` that names the module and the operation; nothing is approximated.
+The set of operations is closed (`hwnas.export.lowering.registry.LOWER`). An operation that is
+neither in it nor decomposed into operations of it is an `ExportError` that names the module and the
+operation; nothing is approximated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
-from itertools import chain
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from inspect import signature
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from hwnas.errors import ExportError, first_line
+from hwnas.export.graph.modules import evaluating, float32_on_cpu
 from hwnas.export.graph.nodes import Constant, Graph, Node
-from hwnas.export.graph.ops import OPS, LeafTracer, module_type
-from hwnas.export.graph.shapes import infer_shapes
+from hwnas.export.graph.recording import Recording, replay
+from hwnas.export.graph.tracer import Tracer
 from hwnas.export.graph.weights import detached_copy
 from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.registry import LOWER
 
-__all__ = ["Graph", "evaluating", "on_cpu", "trace", "traced_values"]
 
-T = TypeVar("T")
-FALL_BACK = "; fall-back: hwnas export --via torch-onnx or litert-torch"
-
-
-def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
+def trace(
+    module: nn.Module, input_shape: tuple[int, int, int], *, any_batch: bool = False
+) -> Graph:
     """Return the graph of ``module`` in evaluation mode for images ``[1, *input_shape]``.
 
-    The module is left unchanged, including its device and training flags. Raises `ExportError` for
-    a module that cannot be traced, does not accept this input, has a weight that is not finite, or
-    contains an operation outside `OPS`.
+    The module is left unchanged, including its device and training flags. With ``any_batch`` its
+    operations must be the same for every number of images. Raises `ExportError` for a module that
+    does not accept this input, has a weight that is not finite, or contains an operation that
+    cannot be lowered.
     """
-    module = _wrapped(on_cpu(module))
-    with evaluating(module), torch.no_grad():
-        lowering, _ = _lowered(module, input_shape)
-    nodes = tuple(map(_with_own_weights, lowering.result.nodes))
-    return msgspec.structs.replace(lowering.result, nodes=nodes)
+    with _ready(module) as module:
+        recording = _record(module, (1, *input_shape))
+        if any_batch:
+            _check_batch(recording, _record(module, (2, *input_shape)))
+        lowering = Lowering(recording, LOWER)
+        graph = lowering.lower()
+    return msgspec.structs.replace(graph, nodes=tuple(map(_with_own_weights, graph.nodes)))
 
 
 def traced_values(
@@ -52,82 +53,64 @@ def traced_values(
 
     The keys are the names of the values, in the order of the graph; constants are left out.
     """
-    module = _wrapped(on_cpu(module))
-    with evaluating(module), torch.no_grad():
-        lowering, traced = _lowered(module, input_shape)
-        recorder = _Recorder(module, traced, set(lowering.sources.values()))
-        recorder.run(image[None].to(**_weight_options(module)))
+    with _ready(module) as module:
+        recording = _record(module, (1, *input_shape))
+        lowering = Lowering(recording, LOWER)
+        graph = lowering.lower()
+        known = replay(recording, image[None].to(recording.image.dtype))
     return {
-        node.name: lowering.to_nchw(lowering.sources[name], recorder.results).reshape(node.shape)
-        for name, node in zip(lowering.nodes, lowering.result.nodes, strict=True)
-        if not isinstance(node, Constant)
+        node.name: known[lowering.sources[node.name]].float().numpy().reshape(node.shape)
+        for node in graph.nodes
+        if node.name in lowering.sources and not isinstance(node, Constant)
     }
 
 
-def on_cpu(module: nn.Module) -> nn.Module:
-    """Return ``module``, or a copy on the CPU if it is on another device.
-
-    Convolutions on GPUs round to TF32 by default, too coarse to compare a file with.
-    """
-    tensors = chain(module.parameters(), module.buffers())
-    if all(tensor.device.type == "cpu" for tensor in tensors):
-        return module
-    return deepcopy(module).cpu()
-
-
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put every part of ``module`` in evaluation mode and restore its mode afterwards."""
-    flags = [(part, part.training) for part in module.modules()]
+def _ready(module: nn.Module) -> Iterator[nn.Module]:
+    module = float32_on_cpu(module)
+    with evaluating(module), torch.no_grad():
+        yield module
+
+
+def _record(module: nn.Module, shape: tuple[int, ...]) -> Recording:
+    weight = next(module.parameters(), torch.zeros(()))
+    _check_inputs(module)
     try:
-        for part, _ in flags:
-            part.training = False
-        yield
-    finally:
-        for part, training in flags:
-            part.training = training
+        return Tracer(module, LOWER).record(shape, weight.dtype)
+    except ExportError:
+        raise
+    except Exception as error:  # a user's ``forward`` may raise anything
+        raise ExportError(
+            f"{type(module).__name__} does not accept an input of shape {shape[1:]}: "
+            f"{first_line(error)}"
+        ) from error
 
 
-def _wrapped(module: nn.Module) -> nn.Module:
-    return nn.Sequential(module) if module_type(module) in OPS else module
+def _check_inputs(module: nn.Module) -> None:
+    """Raise `ExportError` if ``forward`` needs more than one argument."""
+    with suppress(TypeError, ValueError):  # no signature, as in TorchScript
+        needed = [
+            parameter.name
+            for parameter in signature(module.forward).parameters.values()
+            if parameter.default is parameter.empty
+            and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        if len(needed) > 1:
+            raise ExportError(
+                f"{type(module).__name__} takes {len(needed)} inputs ({', '.join(needed)}); only "
+                "one is supported"
+            )
 
 
-def _lowered(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Lowering, fx.Graph]:
-    inner = module[0] if type(module) is nn.Sequential and len(module) == 1 else module
-    name, tracer = type(inner).__name__, LeafTracer()
-    traced = _call_user_code(lambda: tracer.trace(module), f"{name} cannot be traced", FALL_BACK)
-    _check_inputs(traced, name)
-    _drop_unused(traced)
-    known = _call_user_code(
-        lambda: infer_shapes(module, traced, input_shape, **_weight_options(module)),
-        f"{name} does not accept an input of shape {input_shape}",
-    )
-    lowering = Lowering(module, traced, tracer, known, LOWER)
-    lowering.lower(input_shape)
-    return lowering, traced
-
-
-class _Recorder(fx.Interpreter):
-    """Runs the traced graph on an image and records the results of some nodes."""
-
-    def __init__(self, module: nn.Module, traced: fx.Graph, recorded: set[fx.Node]) -> None:
-        super().__init__(module, graph=traced)
-        self.recorded = recorded
-        self.results: dict[fx.Node, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n in self.recorded:
-            self.results[n] = result.detach().to("cpu", torch.float32, copy=True).numpy()
-        return result
-
-
-def _call_user_code(call: Callable[[], T], failure: str, hint: str = "") -> T:
-    """Turn whatever a user's ``forward`` raises into an error of one line."""
-    try:
-        return call()
-    except Exception as error:
-        raise ExportError(f"{failure}: {first_line(error)}{hint}") from error
+def _check_batch(single: Recording, double: Recording) -> None:
+    """Raise `ExportError` unless all values of two images have twice the first axis."""
+    for one_image, two_images in zip(single.calls, double.calls, strict=False):
+        before, after = one_image.result.shape, two_images.result.shape
+        if one_image.op != two_images.op or after != (2 * before[0], *before[1:]):
+            raise ExportError(
+                f"{one_image.path or 'the network'}: aten.{one_image.op} gives {list(before)} for "
+                f"one image and {list(after)} for two; the batch cannot be dynamic"
+            )
 
 
 def _with_own_weights(node: Node) -> Node:
@@ -140,20 +123,3 @@ def _with_own_weights(node: Node) -> Node:
                 raise ExportError(f"{node.name}: its {field} contains a value that is not finite")
             copies[field] = detached_copy(values)
     return msgspec.structs.replace(node, **copies) if copies else node
-
-
-def _check_inputs(traced: fx.Graph, name: str) -> None:
-    inputs = [node.name for node in traced.nodes if node.op == "placeholder"]
-    if len(inputs) != 1:
-        raise ExportError(f"{name} takes the inputs {', '.join(inputs)}; only one is supported")
-
-
-def _drop_unused(traced: fx.Graph) -> None:
-    for node in reversed(traced.nodes):
-        if not node.users and node.op not in ("placeholder", "output"):
-            traced.erase_node(node)
-
-
-def _weight_options(module: nn.Module) -> dict[str, Any]:
-    weight = next(module.parameters(), torch.zeros(()))
-    return {"dtype": weight.dtype, "device": weight.device}

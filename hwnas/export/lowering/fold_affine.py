@@ -6,22 +6,21 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from torch import fx
 
-from hwnas.export.graph.nodes import Concat, Conv, ConvTranspose, Linear
-from hwnas.export.graph.views import View
+from hwnas.export.graph.nodes import Concat, Conv, ConvTranspose, Linear, Node, Reshape, Transpose
+from hwnas.export.graph.recording import Call
 from hwnas.export.graph.weights import flush_denormals, scale_weights
 from hwnas.export.lowering.lowering import Lowering
 
 Foldable = Conv | ConvTranspose | Linear
 
 
-def fold(lowering: Lowering, value: str, scale: Any, shift: Any) -> bool:
-    """Apply ``scale`` and ``shift``, ``[C]``, in the weights of the layers that compute ``value``.
+def fold(lowering: Lowering, name: str, axis: int, scale: Any, shift: Any) -> bool:
+    """Apply ``scale`` and ``shift``, ``[C]`` along ``axis``, in the layers that compute ``name``.
 
-    Return whether that was possible: the layers must have no other users and no activation.
+    Return whether that was possible: the layers must have no other readers and no activation.
     """
-    layers = _producers(lowering, value)
+    layers = _producers(lowering, name, axis)
     if not layers:
         return False
     ends = np.cumsum([len(layer.bias) for layer in layers])[:-1]
@@ -31,20 +30,12 @@ def fold(lowering: Lowering, value: str, scale: Any, shift: Any) -> bool:
     return True
 
 
-def emit_depthwise(
-    lowering: Lowering,
-    node: fx.Node,
-    value: str,
-    scale: Any,
-    shift: Any,
-    view: View | None = None,
-) -> None:
+def emit_depthwise(lowering: Lowering, call: Call, name: str, scale: Any, shift: Any) -> None:
     """Add a depthwise 1x1 convolution for a scale and shift that cannot be folded."""
     lowering.emit(
-        node,
+        call,
         Conv,
-        (value,),
-        view,
+        (name,),
         weight=flush_denormals(scale[:, None, None, None]),
         bias=flush_denormals(shift),
         stride=(1, 1),
@@ -54,22 +45,49 @@ def emit_depthwise(
     )
 
 
-def _producers(lowering: Lowering, value: str) -> list[Foldable]:
-    """Return the layer that computes ``value``, or the layers that are concatenated to it.
+def _producers(lowering: Lowering, name: str, axis: int) -> list[Foldable]:
+    """Return the layer that computes ``name``, or the layers that are concatenated to it.
 
     The list is empty if another node reads any of them, or if any of them cannot be scaled.
     """
-    source = lowering.nodes.get(value)
-    concatenated = isinstance(source, Concat) and source.axis == 1
-    names = source.inputs if source is not None and concatenated else (value,)
-    layers = [
-        layer
-        for name in names
-        if isinstance(layer := lowering.nodes.get(name), Foldable)
-        and getattr(layer, "fused", None) is None
-    ]
-    unshared = all(lowering.has_one_user(name) for name in {value, *names})
-    return layers if len(layers) == len(names) == len(set(names)) and unshared else []
+    if not lowering.has_one_reader(name):
+        return []
+    source = lowering.nodes.get(name)
+    if isinstance(source, Concat) and source.axis == axis:
+        parts = [_layer(lowering, part, axis) for part in source.inputs]
+    else:
+        parts = [_layer(lowering, name, axis)]
+    layers = [layer for layer in parts if layer is not None]
+    unique = len({layer.name for layer in layers}) == len(parts)
+    return layers if unique else []
+
+
+def _layer(lowering: Lowering, name: str, axis: int) -> Foldable | None:
+    """Return the layer whose output channels are ``axis`` of ``name``, behind moves of data."""
+    node = lowering.nodes.get(name)
+    if node is None or not lowering.has_one_reader(name):
+        return None
+    if isinstance(node, Transpose):
+        return _layer(lowering, node.inputs[0], node.order[axis])
+    if isinstance(node, Reshape):
+        before = _axis_before(lowering.shape(node.inputs[0]), node.shape, axis)
+        return None if before is None else _layer(lowering, node.inputs[0], before)
+    if not isinstance(node, Foldable) or getattr(node, "fused", None) is not None:
+        return None
+    return node if axis == _channel_axis(node) else None
+
+
+def _channel_axis(node: Node) -> int:
+    return len(node.shape) - 1 if isinstance(node, Linear) else 1
+
+
+def _axis_before(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | None:
+    """Return the axis that a reshape leaves whole as ``axis``."""
+    outer = int(np.prod(after[:axis]))
+    for candidate, size in enumerate(before):
+        if size == after[axis] and int(np.prod(before[:candidate])) == outer:
+            return candidate
+    return None
 
 
 def _scaled(layer: Foldable, scale: Any, shift: Any) -> Foldable:

@@ -1,249 +1,223 @@
-"""The lowering of a traced network: the graph under construction, and who uses which value."""
+"""The lowering of a recorded network: the graph under construction, and who reads which value."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import msgspec
-from torch import fx, nn
-from torch.fx.node import map_arg
+import numpy as np
+import torch
+from torch import Tensor
 
 from hwnas.errors import ExportError
-from hwnas.export.graph.nodes import INPUT, OUTPUT, Constant, Graph, Node, Reshape, Slice
-from hwnas.export.graph.ops import ALIASES, find_op, in_place, known_ops, op_name
-from hwnas.export.graph.shapes import NodeValues, Shape
-from hwnas.export.graph.views import NHWC, View
+from hwnas.export.graph.nodes import INPUT, OUTPUT, Constant, Graph, Node, Reshape
+from hwnas.export.graph.recording import Call, Recording, Shape, Value
+from hwnas.export.graph.weights import to_array
 
-N = TypeVar("N", bound=Node)
-Lower = Callable[["Lowering", fx.Node, Any], None]
-"""Lowers a traced node; the last argument is the module that the node calls, or None."""
+Lower = Callable[["Lowering", Call], None]
 FALL_BACK = "fall-back: --via torch-onnx or litert-torch"
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Lowering:
-    """Lowers traced nodes, in order, to nodes of the compiler's graph."""
+    """Lowers calls, in order, to nodes of the compiler's graph."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        traced: fx.Graph,
-        tracer: fx.Tracer,
-        known: NodeValues,
-        table: Mapping[str, Lower],
-    ) -> None:
-        self.parts = dict(module.named_modules())
-        self.traced = list(traced.nodes)
-        self.order = {node: place for place, node in enumerate(self.traced)}
-        self.scopes = {name: path for name, (path, _) in tracer.node_name_to_scope.items()}
-        self.shapes, self.known = known.shapes, known
-        self.table = table
+    def __init__(self, recording: Recording, table: Mapping[str, Lower]) -> None:
+        self.recording, self.table = recording, table
+        self.calls = _needed(recording)
         self.nodes: dict[str, Node] = {}
-        self.values: dict[fx.Node, str] = {}
-        """Value that each traced node gives; several may give the same."""
-        self.views: dict[fx.Node, View] = {}
-        """Views of the traced nodes that give their value under other axes."""
-        self.pieces: dict[fx.Node, tuple[str, int]] = {}
-        """Value that a traced node splits, and the axis."""
-        self.users: dict[str, list[fx.Node]] = {}
-        self.sources: dict[str, fx.Node] = {}
-        """Traced node whose result each value is."""
+        self.values: dict[Value, str] = {recording.image: INPUT}
+        """Name of the node, or of the input, that gives each value."""
+        self.sources: dict[str, Value] = {}
+        """Value that each node gives; steps inside a call have none."""
+        self.reads: Counter[str] = Counter()
+        """How often the nodes read each name."""
+        self.pending: Counter[str] = Counter()
+        """How often calls that are not lowered yet, and the output, read each name."""
+        self.waiting: Counter[Value] = Counter(
+            value for call in self.calls for value in call.operands
+        )
+        self.waiting.update(_leaves(recording.output))
+        self.pending[INPUT] = self.waiting[recording.image]
         self.activated: dict[tuple[str, str], str] = {}
-        """Values that are an activation of another value, by ``(op, value)``."""
-        self.input_shape: Shape = ()
-        self.result: Graph
+        """Names that are an activation of another name, by ``(op, name)``."""
 
-    def lower(self, input_shape: tuple[int, int, int]) -> None:
-        """Lower everything to ``result``; called once."""
-        self.input_shape = (1, *input_shape)
-        for node in self.traced:
-            if node.op == "placeholder":
-                self._input(node)
-            elif node.op == "output":
-                self.result = Graph(input_shape, self._renamed(self._output(node)))
-            elif self._is_value(node):
-                self._lower(node)
-
-    def _lower(self, node: fx.Node) -> None:
-        part = self.parts[str(node.target)] if node.op == "call_module" else None
-        op = find_op(node, part)
-        if op is None:
-            known = ", ".join(known_ops())
-            self.refuse(node, f"is outside the compiler's ops; {FALL_BACK}; known: {known}")
-        self._check_in_place(node, part)
-        self.table[op](self, node, part)
+    def lower(self) -> Graph:
+        """Lower everything; called once."""
+        for call in self.calls:
+            self.table[call.op](self, call)
+            for value in call.operands:
+                self.pending[self.values[value]] -= 1
+        last = self._output()
+        nodes = _renamed(_reachable(self.nodes, last), last)
+        self.sources = {OUTPUT if name == last else name: v for name, v in self.sources.items()}
+        _, channels, height, width = self.recording.image.shape
+        return Graph((channels, height, width), nodes)
 
     def emit(
-        self,
-        node: fx.Node,
-        kind: type[N],
-        inputs: tuple[str, ...],
-        view: View | None = None,
-        **fields: Any,
+        self, call: Call, kind: type[Node], inputs: tuple[str, ...], index: int = 0, **fields: Any
     ) -> None:
-        """Add a node of ``kind`` for the traced ``node``, which gives a ``view`` of its value."""
-        shape = self.shapes[node]
-        if view == NHWC:
-            shape = (shape[0], shape[3], shape[1], shape[2])
-        name = self._add(node, "", kind, inputs, shape, fields)
-        self.values[node], self.users[name] = name, self._users(node)
-        self.sources[name] = node
-        self._show(node, view)
+        """Add a node of ``kind`` that gives result ``index`` of ``call``."""
+        value = call.results[index]
+        name = self._add(self.call_name(call), kind, inputs, value.shape, fields)
+        self.give(value, name)
 
     def step(
         self,
-        node: fx.Node,
+        call: Call,
         suffix: str,
-        kind: type[N],
+        kind: type[Node],
         inputs: tuple[str, ...],
         shape: Shape,
         **fields: Any,
     ) -> str:
-        """Add a node for a part of the traced ``node`` and return its name, ``node.suffix``."""
-        name = self._add(node, f".{suffix}", kind, inputs, shape, fields)
-        self.users[name] = [node]
-        return name
+        """Add a node for a part of ``call`` and return its name, which ends in ``suffix``."""
+        return self._add(f"{self.call_name(call)}.{suffix}", kind, inputs, shape, fields)
 
-    def become(self, node: fx.Node, value: str, view: View | None = None) -> None:
-        """Make ``node`` an alias of ``value``: its users become users of the value."""
-        self.values[node] = value
-        self.users[value] = [user for user in self.users[value] if user is not node]
-        self.users[value] += self._users(node)
-        self._show(node, view)
-        if value != INPUT and view in (None, NHWC):
-            self.sources[value] = node
+    def give(self, value: Value, name: str) -> None:
+        """Let ``name`` be the node that gives ``value``."""
+        self.values[value] = name
+        self.pending[name] += self.waiting[value]
+        if name != INPUT and self.nodes[name].shape == value.shape:
+            self.sources[name] = value
 
-    def drop(self, value: str, node: fx.Node) -> None:
-        """Remove ``value``, whose only user ``node`` computes it as well."""
-        for source in self.nodes.pop(value).inputs:
-            self.users[source] = [
-                node if self.values.get(user) == value else user for user in self.users[source]
-            ]
-        self.sources.pop(value, None)
+    def become(self, call: Call, name: str) -> None:
+        """Let ``name`` give the result of ``call``, under its shape."""
+        if self.shape(name) != call.result.shape:
+            self.emit(call, Reshape, (name,))
+        else:
+            self.give(call.result, name)
 
-    def operand(self, node: fx.Node) -> str:
-        """Return the value of the first argument of ``node``."""
-        return self.value(node, self.argument(node))
+    def finish(self, call: Call, name: str) -> None:
+        """Let the last step of ``call`` give its result, and carry its name."""
+        base = self.call_name(call)
+        fresh = name.startswith(f"{base}.") and not self.reads[name] and not self.pending[name]
+        if fresh and self.shape(name) == call.result.shape:
+            node = self.nodes.pop(name)
+            self.reads.subtract(node.inputs)
+            fields = {field: getattr(node, field) for field in node.__struct_fields__[3:]}
+            name = self._add(base, type(node), node.inputs, node.shape, fields)
+        self.become(call, name)
 
-    def argument(self, node: fx.Node, index: int = 0) -> Any:
-        """Return the first or second argument of ``node``, as it was traced."""
-        argument = node.args[index] if index < len(node.args) else None
-        return node.kwargs.get(("input", "other")[index]) if argument is None else argument
+    def drop(self, name: str) -> None:
+        """Remove a node whose only reader computes it as well."""
+        for source in self.nodes.pop(name).inputs:
+            self.reads[source] -= 1
+        self.sources.pop(name, None)
 
-    def value(self, node: fx.Node, argument: Any, view: View | None = None) -> str:
-        """Return the value that ``argument`` of ``node`` is a ``view`` of."""
-        if not isinstance(argument, fx.Node) or argument not in self.values:
-            self.refuse(node, f"with operand {argument!r} is not supported, only with a tensor")
-        if self.views.get(argument) != view:
-            self.refuse_layout(node, self.views.get(argument) or view)
-        return self.values[argument]
+    def replace(self, name: str, **fields: Any) -> None:
+        self.nodes[name] = msgspec.structs.replace(self.nodes[name], **fields)
 
-    def options(self, node: fx.Node, *names: str) -> dict[str, Any]:
-        """Return the arguments after the first by name, with sizes as numbers."""
-        options = {**dict(zip(names, node.args[1:], strict=False)), **node.kwargs}
-        options.pop("input", None)
-        return dict(map_arg(options, lambda source: self.known.plain.get(source, source)))
+    def operand(self, call: Call, argument: str = "self") -> str:
+        """Return the name of the value of an argument; a constant becomes a node."""
+        return self.name(call, call.args[argument])
 
-    def constant(self, argument: Any) -> Any:
-        """Return the tensor or number of a constant argument, None if it depends on the image."""
-        if isinstance(argument, fx.Node):
-            return self.known.constants.get(argument, self.known.plain.get(argument))
-        return argument if isinstance(argument, int | float) else None
+    def name(self, call: Call, argument: Any) -> str:
+        """Return the name of a value, or of a node for a constant."""
+        if isinstance(argument, Value):
+            return self.values[argument]
+        array = to_array(torch.as_tensor(argument))
+        return self.constant_node(call, array)
 
-    def has_one_user(self, value: str) -> bool:
-        return len(self.users[value]) == 1
+    def constant_node(self, call: Call, array: Any) -> str:
+        """Add a constant; infinities become the largest numbers."""
+        values = np.clip(np.asarray(array, np.float32), -LARGEST, LARGEST)
+        return self.step(call, "constant", Constant, (), values.shape, value=values)
 
-    def shape(self, value: str) -> Shape:
-        return self.input_shape if value == INPUT else self.nodes[value].shape
+    def constant(self, call: Call, argument: str) -> Tensor | None:
+        """Return a tensor, or None if it is absent. Refuses one that depends on the image."""
+        value = call.args.get(argument)
+        if isinstance(value, Value):
+            self.refuse(call, f"with a {argument} that depends on the image is not supported")
+        return value
 
-    def to_nchw(self, node: fx.Node, results: dict[fx.Node, Any]) -> Any:
-        """Return the result of a traced node under the axes of its value."""
-        result = results[node]
-        return result.transpose(0, 3, 1, 2) if self.views.get(node) == NHWC else result
+    def has_one_reader(self, name: str) -> bool:
+        return self.reads[name] + self.pending[name] == 1
 
-    def refuse(self, node: fx.Node, why: str) -> NoReturn:
+    def shape(self, name: str) -> Shape:
+        return self.recording.image.shape if name == INPUT else self.nodes[name].shape
+
+    def refuse(self, call: Call, why: str) -> NoReturn:
         """Raise the error that names the module's path, the operation, and the reason."""
-        part = self.parts.get(str(node.target)) if node.op == "call_module" else None
-        path = str(node.target) if part is not None else self.scopes.get(node.name, "")
-        raise ExportError(f"{path or 'the network'}: {op_name(node, part)} {why}")
+        place = call.path or "the network"
+        raise ExportError(f"{place}: aten.{call.op} {why}; {FALL_BACK}")
 
-    def refuse_layout(self, node: fx.Node, view: View | None) -> NoReturn:
-        layout = "NCHW" if view is None else view.layout.value
-        self.refuse(node, f"of a tensor with layout {layout} is not supported")
+    def call_name(self, call: Call) -> str:
+        if call.is_layer and call.path:
+            return call.path
+        return f"{call.path}.{call.op}" if call.path else call.op
 
     def _add(
         self,
-        node: fx.Node,
-        suffix: str,
-        kind: type[N],
+        base: str,
+        kind: type[Node],
         inputs: tuple[str, ...],
         shape: Shape,
         fields: dict[str, Any],
     ) -> str:
-        name = base = (str(node.target) if node.op == "call_module" else node.name) + suffix
-        number = 1
+        name, number = base, 1
         while name in self.nodes or name in (INPUT, OUTPUT):
             number += 1
             name = f"{base}_{number}"
-        self.nodes[name] = kind(name=name, inputs=inputs, shape=shape, **fields)
+        self.nodes[name] = kind(name=name, inputs=inputs, shape=tuple(shape), **fields)
+        self.reads.update(inputs)
         return name
 
-    def _show(self, node: fx.Node, view: View | None) -> None:
-        if view is not None:
-            self.views[node] = view
-
-    def _is_value(self, node: fx.Node) -> bool:
-        """Return whether ``node`` gives one or several tensors that depend on the image."""
-        tensors = node in self.shapes or node in self.known.pieces
-        return tensors and node not in self.known.constants
-
-    def _users(self, node: fx.Node) -> list[fx.Node]:
-        """Return the nodes that read the tensor, not only its size."""
-        return [user for user in node.users if self._is_value(user) or user.op == "output"]
-
-    def _input(self, node: fx.Node) -> None:
-        self.values[node], self.users[INPUT] = INPUT, self._users(node)
-
-    def _output(self, node: fx.Node) -> str:
-        returned = node.args[0]
-        if not isinstance(returned, fx.Node) or returned not in self.values:
-            raise ExportError(f"the network returns {returned!r}; only one tensor is supported")
-        value = self.value(node, returned)
-        if value == INPUT:
-            raise ExportError("the network returns its input: there is nothing to compile")
-        if isinstance(self.nodes[value], Constant):
+    def _output(self) -> str:
+        output = self.recording.output
+        if isinstance(output, Tensor):
             raise ExportError("the network returns a constant: there is nothing to compile")
-        return value
+        if not isinstance(output, Value):
+            raise ExportError(f"the network returns {_described(output)}")
+        name = self.values[output]
+        if name == INPUT:
+            raise ExportError("the network returns its input: there is nothing to compile")
+        if len(output.shape) < 2:  # squeeze() takes a batch of one away, not that of several
+            shape = (1, *(output.shape or (1,)))
+            name = self._add(f"{name}.batch", Reshape, (name,), shape, {})
+        return name
 
-    def _renamed(self, last: str) -> tuple[Node, ...]:
-        def rename(value: str) -> str:
-            return OUTPUT if value == last else value
 
-        return tuple(
-            msgspec.structs.replace(
-                node, name=rename(node.name), inputs=tuple(map(rename, node.inputs))
-            )
-            for node in self.nodes.values()
+def _needed(recording: Recording) -> list[Call]:
+    """Return the calls that the output depends on."""
+    wanted, calls = set(_leaves(recording.output)), []
+    for call in reversed(recording.calls):
+        if not wanted.isdisjoint(call.results):
+            calls.append(call)
+            wanted.update(call.operands)
+    return calls[::-1]
+
+
+def _leaves(output: Any) -> list[Value]:
+    if isinstance(output, Value):
+        return [output]
+    return [leaf for part in output for leaf in _leaves(part)] if isinstance(output, list) else []
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, list | dict):
+        kind = "several outputs" if isinstance(output, list) else "a dict"
+        return f"{kind} ({len(output)}); only one tensor is supported: return it from a wrapper"
+    return f"{type(output).__name__}; only one tensor is supported"
+
+
+def _reachable(nodes: Mapping[str, Node], last: str) -> list[Node]:
+    wanted = {last}
+    for node in reversed(nodes.values()):  # type: ignore[call-overload]
+        if node.name in wanted:
+            wanted.update(node.inputs)
+    return [node for node in nodes.values() if node.name in wanted]
+
+
+def _renamed(nodes: list[Node], last: str) -> tuple[Node, ...]:
+    def rename(name: str) -> str:
+        return OUTPUT if name == last else name
+
+    return tuple(
+        msgspec.structs.replace(
+            node, name=rename(node.name), inputs=tuple(map(rename, node.inputs))
         )
-
-    def _check_in_place(self, node: fx.Node, part: nn.Module | None) -> None:
-        """Refuse to overwrite a value in place that is read later under its old name."""
-        if not in_place(node, part):
-            return
-        value = self.values.get(self.argument(node), "")
-        source = self.nodes.get(value)
-        if isinstance(source, Slice):
-            self.refuse(node, "in place overwrites part of a value")
-        shared = [value, *(source.inputs if isinstance(source, Reshape) else ())]
-        users = [user for name in shared for user in self.users.get(name, ())]
-        if any(self._is_read_later(user, node) for user in users):
-            self.refuse(node, "in place overwrites a value that is used again later")
-
-    def _is_read_later(self, user: fx.Node, node: fx.Node) -> bool:
-        """Return whether ``user``, or an alias of its result, is read after ``node``."""
-        if self.order[user] > self.order[node]:
-            return True
-        part = self.parts.get(str(user.target)) if user.op == "call_module" else None
-        shares = user is not node and user.op != "output" and find_op(user, part) in ALIASES
-        others = [other for other in user.users if other is not node]
-        return shares and any(self._is_read_later(other, node) for other in others)
+        for node in nodes
+    )

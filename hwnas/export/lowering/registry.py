@@ -1,48 +1,165 @@
-"""The lowering of each operation, by its name in `hwnas.export.graph.ops.OPS`."""
+"""The lowering of each ATen operation that the compiler knows.
+
+Keys are names without overload. An operation that is not here is replaced by those that PyTorch
+decomposes it into, if these are here.
+"""
 
 from __future__ import annotations
 
-from hwnas.export.lowering import conv, elementwise, layout, norm, spatial
 from hwnas.export.lowering.lowering import Lower
+from hwnas.export.lowering.ops import (
+    activation,
+    arithmetic,
+    axes,
+    conv,
+    linear,
+    norm,
+    pad,
+    pieces,
+    pool,
+    reduce,
+    resize,
+)
 
 LOWER: dict[str, Lower] = {
-    "conv2d": conv.conv,
-    "conv_transpose2d": conv.conv_transpose,
-    "batchnorm": norm.batch_norm,
+    # layers with weights
+    **dict.fromkeys(("conv1d", "conv2d"), conv.conv),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d"), conv.conv_transpose),
+    **dict.fromkeys(("convolution", "_convolution"), conv.convolution),
+    "im2col": conv.unfold,
+    "linear": linear.linear,
+    "addmm": linear.addmm,
+    **dict.fromkeys(("mm", "bmm", "matmul"), linear.matmul),
+    "scaled_dot_product_attention": linear.attention,
+    # norms
+    "batch_norm": norm.batch_norm,
+    "instance_norm": norm.instance_norm,
+    "group_norm": norm.group_norm,
     "layer_norm": norm.layer_norm,
-    "linear": conv.linear,
-    "relu": elementwise.fusible,
-    "relu6": elementwise.fusible,
+    "rms_norm": norm.rms_norm,
+    # functions of each element
+    "relu": activation.fusible,
+    "relu6": activation.relu6,
+    **dict.fromkeys(("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"), activation.clamp),
+    **{
+        op: activation.unary(op)
+        for op in (
+            *("hardswish", "hardsigmoid", "sigmoid", "tanh", "exp", "log", "sqrt", "abs"),
+            *("sin", "cos", "floor", "ceil"),
+        )
+    },
+    "silu": activation.silu,
+    "mish": activation.mish,
+    "softplus": activation.softplus,
+    "log_sigmoid": activation.log_sigmoid,
+    "gelu": activation.gelu,
+    "elu": activation.elu,
+    "selu": activation.selu,
+    "celu": activation.celu,
+    "leaky_relu": activation.leaky_relu,
+    "prelu": activation.prelu,
+    "threshold": activation.threshold,
+    "hardshrink": activation.hardshrink,
+    "softshrink": activation.softshrink,
+    "reciprocal": activation.reciprocal,
+    "rsqrt": activation.rsqrt,
+    "sign": activation.sign,
+    "log1p": activation.log1p,
+    "expm1": activation.expm1,
+    "erf": activation.erf,
+    **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax"), activation.softmax),
+    # arithmetic
     **dict.fromkeys(
-        ("hardswish", "hardsigmoid", "sigmoid", "tanh", "exp", "sqrt", "abs", "neg"),
-        elementwise.activation,
+        (
+            *("add", "sub", "rsub", "mul", "div", "minimum", "maximum"),
+            *("true_divide", "divide", "multiply", "subtract"),
+        ),
+        arithmetic.arithmetic,
     ),
-    "silu": elementwise.silu,
-    "mish": elementwise.mish,
-    "softplus": elementwise.softplus,
-    "gelu": elementwise.gelu,
-    "elu": elementwise.elu,
-    "leaky_relu": elementwise.leaky_relu,
-    "prelu": elementwise.prelu,
-    "clamp": elementwise.clamp,
-    "softmax": elementwise.softmax,
-    "log_softmax": elementwise.softmax,
-    **dict.fromkeys(("add", "sub", "mul", "div", "minimum", "maximum"), elementwise.arithmetic),
-    "adaptive_avg_pool2d": spatial.adaptive_pool,
-    "mean": spatial.mean,
-    "reshape": layout.reshape,
-    "permute": layout.permute,
-    "transpose": layout.transpose,
-    "channel_shuffle": layout.channel_shuffle,
-    "dropout": elementwise.dropout,
-    "identity": elementwise.identity,
-    "max_pool2d": spatial.window_pool,
-    "avg_pool2d": spatial.window_pool,
-    "pad": spatial.pad,
-    "resize": spatial.resize,
-    "getitem": layout.getitem,
-    "chunk": layout.chunk,
-    "cat": spatial.concat,
-    "zeros": spatial.zeros,
+    "pow": arithmetic.power,
+    "square": arithmetic.square,
+    **dict.fromkeys(("neg", "negative"), arithmetic.negative),
+    **dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne"), arithmetic.comparison),
+    "where": arithmetic.where,
+    "masked_fill": arithmetic.masked_fill,
+    **dict.fromkeys(
+        (
+            *("logical_and", "logical_or", "logical_not"),
+            *("bitwise_and", "bitwise_or", "bitwise_not", "__and__", "__or__"),
+        ),
+        arithmetic.logical,
+    ),
+    "lerp": arithmetic.lerp,
+    # reductions
+    "mean": reduce.mean,
+    "sum": reduce.total,
+    **dict.fromkeys(("amax", "amin", "max", "min"), reduce.extreme),
+    **dict.fromkeys(("var", "std", "var_mean", "std_mean"), reduce.variance),
+    **dict.fromkeys(("norm", "linalg_vector_norm"), reduce.norm),
+    "logsumexp": reduce.logsumexp,
+    # feature maps
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool2d_with_indices"), pool.max_pool),
+    **dict.fromkeys(("avg_pool1d", "avg_pool2d"), pool.avg_pool),
+    "avg_pool3d": pool.avg_pool3d,
+    **dict.fromkeys(
+        ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"),
+        pool.adaptive_avg_pool,
+    ),
+    **dict.fromkeys(("adaptive_max_pool1d", "adaptive_max_pool2d"), pool.adaptive_max_pool),
+    **dict.fromkeys(
+        (
+            *("upsample_nearest1d", "upsample_nearest2d"),
+            *("_upsample_nearest_exact1d", "_upsample_nearest_exact2d"),
+        ),
+        resize.nearest,
+    ),
+    **dict.fromkeys(
+        (
+            *("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d"),
+            *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
+        ),
+        resize.smooth,
+    ),
+    **dict.fromkeys(
+        (
+            *("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d"),
+            *("replication_pad1d", "replication_pad2d"),
+        ),
+        pad.pad,
+    ),
+    # axes
+    **dict.fromkeys(
+        (
+            *("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze"),
+            *("view_as", "reshape_as"),
+        ),
+        axes.reshape,
+    ),
+    "permute": axes.permute,
+    **dict.fromkeys(("transpose", "swapaxes", "swapdims", "t"), axes.transpose),
+    "channel_shuffle": axes.channel_shuffle,
+    "pixel_shuffle": axes.pixel_shuffle,
+    "pixel_unshuffle": axes.pixel_unshuffle,
+    **dict.fromkeys(("expand", "expand_as"), axes.expand),
+    **dict.fromkeys(("repeat", "tile"), axes.repeat),
+    "repeat_interleave": axes.repeat_interleave,
+    **dict.fromkeys(("contiguous", "clone", "detach", "alias", "lift_fresh"), axes.identity),
+    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), axes.dropout),
+    **dict.fromkeys(("to", "_to_copy", "type_as"), axes.cast),
+    # pieces
+    "slice": pieces.slice_,
+    "select": pieces.select,
+    "narrow": pieces.narrow,
+    **dict.fromkeys(
+        ("split", "split_with_sizes", "chunk", "tensor_split", "unbind", "unsafe_split"),
+        pieces.split,
+    ),
+    **dict.fromkeys(("cat", "concat", "concatenate"), pieces.concat),
+    "stack": pieces.stack,
+    "index": pieces.index,
+    "index_select": pieces.index_select,
+    "flip": pieces.flip,
+    "roll": pieces.roll,
+    "unfold": pieces.unfold,
 }
-"""Functions that take the lowering, the traced node and the module that it calls, if any."""
+"""Functions that take the lowering under construction and the call."""

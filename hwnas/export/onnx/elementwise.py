@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.export.graph.nodes import Activation, Arithmetic, Constant, Conv, Linear, Prelu
+from hwnas.export.graph.nodes import (
+    Activation,
+    Arithmetic,
+    Constant,
+    Conv,
+    Linear,
+    Prelu,
+    Select,
+)
 from hwnas.export.onnx.model_builder import OnnxBuilder, emits
 
 OPERATORS = {
@@ -25,6 +33,11 @@ OPERATORS = {
     "sqrt": "Sqrt",
     "abs": "Abs",
     "neg": "Neg",
+    "pow": "Pow",
+    "sin": "Sin",
+    "cos": "Cos",
+    "floor": "Floor",
+    "ceil": "Ceil",
 }
 """Operators without attributes."""
 
@@ -36,7 +49,31 @@ def arithmetic(builder: OnnxBuilder, node: Arithmetic) -> None:
 
 @emits(Activation)
 def activation(builder: OnnxBuilder, node: Activation) -> None:
-    add_activation(builder, node.op, node.inputs[0], node.name, node.slope)
+    if node.op in ("softmax", "log_softmax"):
+        op = {"softmax": "Softmax", "log_softmax": "LogSoftmax"}[node.op]
+        builder.add(op, node.inputs, node.name, axis=node.axis)
+    else:
+        add_activation(builder, node.op, node.inputs[0], node.name, node.slope)
+
+
+COMPARISONS = {
+    "gt": "Greater",
+    "ge": "GreaterOrEqual",
+    "lt": "Less",
+    "le": "LessOrEqual",
+    "eq": "Equal",
+    "ne": "Equal",
+}
+
+
+@emits(Select)
+def select(builder: OnnxBuilder, node: Select) -> None:
+    """There is no operator for ``ne``: the choices of ``eq`` are swapped."""
+    first, second, then, otherwise = node.inputs
+    if node.op == "ne":
+        then, otherwise = otherwise, then
+    builder.add(COMPARISONS[node.op], (first, second), f"{node.name}.mask")
+    builder.add("Where", (f"{node.name}.mask", then, otherwise), node.name)
 
 
 @emits(Prelu)
@@ -84,8 +121,6 @@ def add_activation(
         _add_gelu(builder, op, value, output)
     elif op == "leaky_relu":
         add("LeakyRelu", (value,), output, alpha=slope)
-    elif op in ("softmax", "log_softmax"):
-        add({"softmax": "Softmax", "log_softmax": "LogSoftmax"}[op], (value,), output, axis=1)
     else:
         add(OPERATORS[op], (value,), output)
 

@@ -9,9 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hwnas.export.graph.nodes import Graph
+from hwnas.export.layout.rules import NCHW, arrange
 
 # these modules register their emitters when they are imported
-from hwnas.export.onnx import elementwise, layers, layout, spatial  # noqa: F401
+from hwnas.export.onnx import (  # noqa: F401
+    elementwise,
+    layers,
+    layout,
+    pieces,
+    reductions,
+    spatial,
+)
 from hwnas.export.onnx.model_builder import EMITTERS, OnnxBuilder
 
 
@@ -30,7 +38,8 @@ def write_onnx(
     ``dynamic_batch`` the first axis of both is dynamic. ``metadata`` (UTF-8) becomes
     ``metadata_props``. The same graph gives the same bytes.
     """
-    builder = OnnxBuilder(graph, opset, dynamic_batch)
-    for node in graph.nodes:
+    arranged = arrange(graph, NCHW)
+    builder = OnnxBuilder(arranged, opset, dynamic_batch)
+    for node in arranged.nodes:
         EMITTERS.emit(builder, node)
     path.write_bytes(builder.serialise(ir_version, metadata or {}))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from hwnas.export.graph.nodes import Conv, ConvTranspose, LayerNorm, Linear
+from hwnas.export.graph.nodes import Conv, ConvTranspose, LayerNorm, Linear, MatMul
 from hwnas.export.onnx.elementwise import add_with_activation
+from hwnas.export.onnx.layout import swap_last_axes
 from hwnas.export.onnx.model_builder import OnnxBuilder, emits
-from hwnas.export.onnx.spatial import add_mean
+from hwnas.export.onnx.reductions import add_reduction
 
 
 @emits(Conv)
@@ -57,13 +58,30 @@ def conv_transpose(builder: OnnxBuilder, node: ConvTranspose) -> None:
 
 @emits(Linear)
 def linear(builder: OnnxBuilder, node: Linear) -> None:
-    inputs = (*node.inputs, *_weights(builder, node))
-    add_with_activation(builder, node, "Gemm", inputs, transB=1)
+    """``Gemm`` takes matrices only; with more axes it is a product and a sum."""
+    if len(node.shape) == 2:
+        inputs = (*node.inputs, *_weights(builder, node))
+        add_with_activation(builder, node, "Gemm", inputs, transB=1)
+        return
+    weight = builder.node_constant(node, "weight", np.ascontiguousarray(node.weight.T))
+    bias = builder.node_constant(node, "bias", node.bias)
+    builder.add("MatMul", (*node.inputs, weight), f"{node.name}.product")
+    add_with_activation(builder, node, "Add", (f"{node.name}.product", bias))
+
+
+@emits(MatMul)
+def matmul(builder: OnnxBuilder, node: MatMul) -> None:
+    operands = zip(("first", "second"), node.inputs, node.swapped, strict=True)
+    inputs = tuple(
+        swap_last_axes(builder, value, f"{node.name}.{name}") if swapped else value
+        for name, value, swapped in operands
+    )
+    builder.add("MatMul", inputs, node.name)
 
 
 @emits(LayerNorm)
 def layer_norm(builder: OnnxBuilder, node: LayerNorm) -> None:
-    """``LayerNormalization`` exists from opset 17 on and normalises the last axes only."""
+    """``LayerNormalization`` exists from opset 17 on."""
     if builder.opset < 17:
         _decomposed_layer_norm(builder, node)
         return
@@ -71,34 +89,29 @@ def layer_norm(builder: OnnxBuilder, node: LayerNorm) -> None:
         builder.node_constant(node, "gain", node.gain),
         builder.node_constant(node, "shift", node.shift),
     )
-    value, output = node.inputs[0], node.name
-    if len(node.shape) == 4:
-        value, output = f"{node.name}.last", f"{node.name}.normed"
-        builder.add("Transpose", node.inputs, value, perm=(0, 2, 3, 1))
-    builder.add("LayerNormalization", (value, *weights), output, axis=-1, epsilon=node.eps)
-    if len(node.shape) == 4:
-        builder.add("Transpose", (output,), node.name, perm=(0, 3, 1, 2))
+    inputs = (*node.inputs, *weights)
+    builder.add("LayerNormalization", inputs, node.name, axis=-1, epsilon=node.eps)
 
 
 def _decomposed_layer_norm(builder: OnnxBuilder, node: LayerNorm) -> None:
     (value,) = node.inputs
-    shape = (1, -1, *(1,) * (len(node.shape) - 2))
+    last = (len(node.shape) - 1,)
 
     def step(op: str, name: str, *inputs: str) -> str:
         output = f"{node.name}.{name}"
         builder.add(op, inputs, output)
         return output
 
-    mean = add_mean(builder, (value,), f"{node.name}.mean", axes=(1,))
+    mean = add_reduction(builder, "mean", value, f"{node.name}.mean", last)
     centred = step("Sub", "centred", value, mean)
     squared = step("Mul", "squared", centred, centred)
-    variance = add_mean(builder, (squared,), f"{node.name}.variance", axes=(1,))
+    variance = add_reduction(builder, "mean", squared, f"{node.name}.variance", last)
     eps = builder.node_constant(node, "eps", np.float32(node.eps))
     deviation = step("Sqrt", "deviation", step("Add", "more", variance, eps))
     normed = step("Div", "normed", centred, deviation)
-    gain = builder.node_constant(node, "gain", node.gain.reshape(shape))
+    gain = builder.node_constant(node, "gain", node.gain)
     scaled = step("Mul", "scaled", normed, gain)
-    shift = builder.node_constant(node, "shift", node.shift.reshape(shape))
+    shift = builder.node_constant(node, "shift", node.shift)
     builder.add("Add", (scaled, shift), node.name)
 
 

@@ -1,20 +1,35 @@
-"""ONNX emitters for nodes that only move data: reshape and channel shuffle."""
+"""ONNX emitters for nodes that only move data: reshape, transpose, channel shuffle."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hwnas.export.graph.nodes import Reshape, Shuffle
+from hwnas.export.graph.nodes import Reshape, Shuffle, Transpose
 from hwnas.export.onnx.model_builder import OnnxBuilder, emits
 
 
 @emits(Reshape)
 def reshape(builder: OnnxBuilder, node: Reshape) -> None:
-    if len(node.shape) == 2:
+    """A size of 0 keeps the input's, here that of a dynamic batch."""
+    before = builder.shapes[node.inputs[0]]
+    if len(node.shape) == 2 and before[:1] == node.shape[:1]:
         builder.add("Flatten", node.inputs, node.name)
-    else:
-        shape = builder.node_constant(node, "shape", np.array((0, *node.shape[1:]), np.int64))
-        builder.add("Reshape", (*node.inputs, shape), node.name)
+        return
+    sizes = (0, *node.shape[1:]) if builder.dynamic_batch else node.shape
+    shape = builder.node_constant(node, "shape", np.array(sizes, np.int64))
+    builder.add("Reshape", (*node.inputs, shape), node.name)
+
+
+@emits(Transpose)
+def transpose(builder: OnnxBuilder, node: Transpose) -> None:
+    builder.add("Transpose", node.inputs, node.name, perm=node.order)
+
+
+def swap_last_axes(builder: OnnxBuilder, value: str, output: str) -> str:
+    """Add a transpose of matrices and return its name."""
+    rank = len(builder.shapes[value])
+    builder.add("Transpose", (value,), output, perm=(*range(rank - 2), rank - 1, rank - 2))
+    return output
 
 
 @emits(Shuffle)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hwnas.export.emitters import Emitters
-from hwnas.export.graph.nodes import INPUT, OUTPUT, Graph, Node
+from hwnas.export.graph.nodes import INPUT, OUTPUT, Node
+from hwnas.export.layout.arrange import Arranged
 
 BATCH_AXIS = "batch"
 """Name of a dynamic first axis."""
@@ -15,13 +16,13 @@ BATCH_AXIS = "batch"
 class OnnxBuilder:
     """Collects the operators of one graph, in order; values keep the names of the graph."""
 
-    def __init__(self, graph: Graph, opset: int, dynamic_batch: bool) -> None:
+    def __init__(self, graph: Arranged, opset: int, dynamic_batch: bool) -> None:
         self.opset, self.dynamic_batch = opset, dynamic_batch
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
         """Values of the constants, by name."""
         self.shapes: dict[str, tuple[int, ...]] = {
-            INPUT: (1, *graph.input_shape),
+            INPUT: graph.input_shape,
             **{node.name: node.shape for node in graph.nodes},
         }
         """Shapes of the graph's values, with a batch of 1."""

@@ -1,4 +1,4 @@
-"""ONNX emitters for feature maps: pooling, slices, padding, resizing, concatenation."""
+"""ONNX emitters for feature maps: pooling, padding, resizing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.errors import ExportError
-from hwnas.export.graph.nodes import Concat, Mean, Pad, Pool, Resize, Slice, WindowPool
+from hwnas.export.graph.nodes import Pad, Pool, Resize, WindowPool
 from hwnas.export.onnx.model_builder import OnnxBuilder, emits
 
 
@@ -18,23 +18,6 @@ def pool(builder: OnnxBuilder, node: Pool) -> None:
     else:
         builder.add("GlobalAveragePool", node.inputs, f"{node.name}.pooled")
         builder.add("Flatten", (f"{node.name}.pooled",), node.name)
-
-
-@emits(Mean)
-def mean(builder: OnnxBuilder, node: Mean) -> None:
-    add_mean(builder, node.inputs, node.name, node.axes)
-
-
-def add_mean(
-    builder: OnnxBuilder, inputs: tuple[str, ...], output: str, axes: tuple[int, ...]
-) -> str:
-    """Add a mean over ``axes`` and return its name; from opset 18 on the axes are an input."""
-    if builder.opset < 18:
-        builder.add("ReduceMean", inputs, output, axes=axes, keepdims=1)
-    else:
-        axes_input = builder.constant(f"{output}.axes", np.array(axes, np.int64))
-        builder.add("ReduceMean", (*inputs, axes_input), output, keepdims=1)
-    return output
 
 
 @emits(WindowPool)
@@ -52,29 +35,6 @@ def window_pool(builder: OnnxBuilder, node: WindowPool) -> None:
         pads=(top, left, bottom, right),
         **attributes,
     )
-
-
-@emits(Slice)
-def slice_(builder: OnnxBuilder, node: Slice) -> None:
-    """Only the axes that the slice shortens are written."""
-    input_shape = builder.shapes[node.inputs[0]]
-    axes = zip(node.begin, node.step, node.shape, input_shape, strict=True)
-    ranges = [
-        (axis, begin, begin + (size - 1) * step + 1, step)
-        for axis, (begin, step, size, input_size) in enumerate(axes)
-        if size != input_size
-    ]
-    if not ranges:
-        builder.add("Identity", node.inputs, node.name)
-        return
-    axes, begins, ends, steps = (
-        np.array(numbers, np.int64) for numbers in zip(*ranges, strict=True)
-    )
-    bounds = {"begin": begins, "end": ends, "axes": axes}
-    if (steps != 1).any():
-        bounds["step"] = steps
-    inputs = [builder.node_constant(node, name, values) for name, values in bounds.items()]
-    builder.add("Slice", (*node.inputs, *inputs), node.name)
 
 
 @emits(Pad)
@@ -106,13 +66,3 @@ def resize(builder: OnnxBuilder, node: Resize) -> None:
         raise ExportError(f"{node.name}: resizing with a dynamic batch needs opset 18 or later")
     inputs = (*node.inputs, "", "", sizes)
     builder.add("Resize", inputs, node.name, coordinate_transformation_mode=coordinates, **mode)
-
-
-@emits(Concat)
-def concat(builder: OnnxBuilder, node: Concat) -> None:
-    has_constant = any(name in builder.initializers for name in node.inputs)
-    if has_constant and builder.dynamic_batch:
-        raise ExportError(
-            f"{node.name}: a constant cannot be concatenated to values with a dynamic batch"
-        )
-    builder.add("Concat", node.inputs, node.name, axis=node.axis)

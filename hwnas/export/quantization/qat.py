@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
-from hwnas.export.graph.ops import LeafTracer
+from hwnas.export.graph.tracer import is_layer
 
 RANGE_MOMENTUM = 0.05
 """Momentum of the ranges of activations over the batches."""
@@ -69,7 +69,7 @@ def quantisation_aware(network: nn.Module, weight_bits: int = 8) -> Iterator[fx.
 
     On exit the rounding is removed and ``network`` has the trained weights.
     """
-    traced = fx.GraphModule(network, LeafTracer().trace(network))
+    traced = fx.GraphModule(network, _LayerTracer().trace(network))
     parts = dict(traced.named_modules())
     device = next(network.parameters()).device
     for node in list(traced.graph.nodes):
@@ -88,6 +88,13 @@ def quantisation_aware(network: nn.Module, weight_bits: int = 8) -> Iterator[fx.
     finally:
         for layer in layers:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+
+
+class _LayerTracer(fx.Tracer):
+    """Does not look into layers, nor into subclasses of PyTorch's layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return super().is_leaf_module(m, module_qualified_name) or is_layer(type(m))
 
 
 def _is_rounded(node: fx.Node, parts: Mapping[str, nn.Module]) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.export.graph.nodes import Activation, Arithmetic, Constant, Prelu
-from hwnas.export.tflite.model_builder import FUSED_ACTIVATION, TfliteBuilder, emits, nhwc
+from hwnas.export.graph.nodes import Activation, Arithmetic, Constant, Prelu, Select
+from hwnas.export.tflite.model_builder import FUSED_ACTIVATION, TfliteBuilder, emits
 
 
 @emits(Arithmetic)
@@ -16,9 +16,32 @@ def arithmetic(builder: TfliteBuilder, node: Arithmetic) -> None:
     fused: dict[str, Any] = {"fusedActivationFunction": FUSED_ACTIVATION[node.fused]}
     if node.op in ("minimum", "maximum"):
         options, fused = "MaximumMinimumOptions", {}
+    elif node.op == "pow":
+        options, fused = "PowOptions", {}
     else:
         options = f"{node.op.capitalize()}Options"
     builder.operator(op, options, node.inputs, builder.output(node), **fused)
+
+
+COMPARISONS = {
+    "gt": ("GREATER", "GreaterOptions"),
+    "ge": ("GREATER_EQUAL", "GreaterEqualOptions"),
+    "lt": ("LESS", "LessOptions"),
+    "le": ("LESS_EQUAL", "LessEqualOptions"),
+    "eq": ("EQUAL", "EqualOptions"),
+    "ne": ("NOT_EQUAL", "NotEqualOptions"),
+}
+
+
+@emits(Select)
+def select(builder: TfliteBuilder, node: Select) -> None:
+    first, second, *choices = node.inputs
+    shape = np.broadcast_shapes(builder.shapes[first], builder.shapes[second])
+    mask = builder.tensor(f"{node.name}.mask", shape, "bool")
+    op, options = COMPARISONS[node.op]
+    builder.operator(op, options, (first, second), mask)
+    inputs = (mask, *choices)
+    builder.operator("SELECT_V2", "SelectV2Options", inputs, builder.output(node))
 
 
 @emits(Activation)
@@ -47,6 +70,10 @@ BUILTINS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "sqrt": ("SQRT", None, {}),
     "abs": ("ABS", "AbsOptions", {}),
     "neg": ("NEG", "NegOptions", {}),
+    "sin": ("SIN", None, {}),
+    "cos": ("COS", "CosOptions", {}),
+    "floor": ("FLOOR", None, {}),
+    "ceil": ("CEIL", None, {}),
     "softmax": ("SOFTMAX", "SoftmaxOptions", {"beta": 1.0}),
     "log_softmax": ("LOG_SOFTMAX", "LogSoftmaxOptions", {}),
 }
@@ -63,7 +90,7 @@ def _hardsigmoid(builder: TfliteBuilder, node: Activation) -> None:
     """Compute ``relu6(x + 3) / 6``: there is no builtin."""
     three = builder.constant("three", np.array([3], np.float32))
     sixth = builder.constant("sixth", np.array([1 / 6], np.float32))
-    shifted = builder.tensor(f"{node.name}.shifted", nhwc(node.shape))
+    shifted = builder.tensor(f"{node.name}.shifted", node.shape)
     builder.operator(
         "ADD",
         "AddOptions",
@@ -76,5 +103,4 @@ def _hardsigmoid(builder: TfliteBuilder, node: Activation) -> None:
 
 @emits(Constant)
 def constant(builder: TfliteBuilder, node: Constant) -> None:
-    value = node.value.transpose(0, 2, 3, 1) if node.value.ndim == 4 else node.value
-    builder.value(node.name, np.ascontiguousarray(value))
+    builder.value(node.name, node.value)

@@ -13,9 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hwnas.export.graph.nodes import Graph
+from hwnas.export.layout.rules import NHWC, arrange
 
 # these modules register their emitters when they are imported
-from hwnas.export.tflite import elementwise, layers, layout, spatial  # noqa: F401
+from hwnas.export.tflite import (  # noqa: F401
+    elementwise,
+    layers,
+    layout,
+    pieces,
+    spatial,
+    transposed,
+)
 from hwnas.export.tflite.model_builder import EMITTERS, TfliteBuilder
 
 
@@ -31,8 +39,9 @@ def write_tflite(
     The model has the signature ``serving_default``. ``metadata`` becomes entries of the model's
     metadata. The same graph gives the same bytes.
     """
-    builder = TfliteBuilder(graph)
-    for node in graph.nodes:
+    arranged = arrange(graph, NHWC)
+    builder = TfliteBuilder(arranged)
+    for node in arranged.nodes:
         EMITTERS.emit(builder, node)
     for name, content in (metadata or {}).items():
         builder.add_metadata(name, content)

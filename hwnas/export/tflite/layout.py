@@ -1,54 +1,64 @@
-"""TFLite emitters for nodes that only move data: reshape and channel shuffle."""
+"""TFLite emitters for nodes that only move data: reshape, transpose, channel shuffle."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hwnas.export.graph.nodes import Reshape, Shuffle
-from hwnas.export.tflite.model_builder import TfliteBuilder, emits, nhwc
+from hwnas.export.graph.nodes import Reshape, Shuffle, Transpose
+from hwnas.export.tflite.model_builder import TfliteBuilder, emits
 
-TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
-"""Permutations of NHWC and of NCHW."""
+MAX_TRANSPOSED_AXES = 5
+"""TFLite's kernels of older versions transpose no more axes."""
 
 
 @emits(Reshape)
 def reshape(builder: TfliteBuilder, node: Reshape) -> None:
-    """Elements keep PyTorch's order: a map is transposed to NCHW first, and back afterwards.
+    _reshape(builder, node.inputs[0], node.name, node.shape)
 
-    The first is left out where the readers take the order of NHWC, or where it moves no data.
-    """
-    value = node.inputs[0]
-    if node.name not in builder.nhwc_flattened and _moves_data(builder.shapes[value], TO_NCHW):
-        value = _transpose(builder, value, TO_NCHW, f"{node.name}.first")
-    if len(node.shape) < 4 or node.shape[1] == 1 or node.shape[2:] == (1, 1):
-        _reshape(builder, value, node.name, nhwc(node.shape))
+
+@emits(Transpose)
+def transpose(builder: TfliteBuilder, node: Transpose) -> None:
+    """Axes that stay side by side are moved as one where there are too many."""
+    (value,), before = node.inputs, builder.shapes[node.inputs[0]]
+    if len(before) <= MAX_TRANSPOSED_AXES:
+        _transpose(builder, value, node.order, node.name)
         return
-    _reshape(builder, value, f"{node.name}.reshaped", node.shape)
-    _transpose(builder, f"{node.name}.reshaped", TO_NHWC, node.name)
+    shape, order = _merged(before, node.order)
+    _reshape(builder, value, f"{node.name}.merged", shape)
+    _transpose(builder, f"{node.name}.merged", order, f"{node.name}.moved")
+    _reshape(builder, f"{node.name}.moved", node.name, node.shape)
 
 
 @emits(Shuffle)
 def shuffle(builder: TfliteBuilder, node: Shuffle) -> None:
-    _, channels, height, width = node.shape
+    _, height, width, channels = node.shape
     rows = (1, height * width, node.groups, channels // node.groups)
     split, swapped = f"{node.name}.split", f"{node.name}.swapped"
     _reshape(builder, node.inputs[0], split, rows)
     _transpose(builder, split, (0, 1, 3, 2), swapped)
-    _reshape(builder, swapped, node.name, nhwc(node.shape))
+    _reshape(builder, swapped, node.name, node.shape)
 
 
-def _moves_data(shape: tuple[int, ...], order: tuple[int, ...]) -> bool:
-    """Return whether a transpose changes the order of elements; axes of size 1 do not count."""
-    axes = [axis for axis, size in enumerate(shape) if size > 1]
-    return len(shape) == 4 and axes != sorted(axes, key=order.index)
+def _merged(
+    shape: tuple[int, ...], order: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return shape and order of a transpose, its axes that stay side by side as one."""
+    runs: list[list[int]] = []
+    for axis in (axis for axis in order if shape[axis] != 1):
+        previous = [other for other in range(axis) if shape[other] != 1][-1:]
+        if runs and [runs[-1][-1]] == previous:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    ordered = sorted(runs)
+    sizes = tuple(int(np.prod([shape[axis] for axis in run])) for run in ordered)
+    return sizes, tuple(ordered.index(run) for run in runs)
 
 
-def _transpose(builder: TfliteBuilder, value: str, order: tuple[int, ...], output: str) -> str:
+def _transpose(builder: TfliteBuilder, value: str, order: tuple[int, ...], output: str) -> None:
     axes = builder.constant(f"order {order}", np.array(order, np.int32))
     shape = tuple(builder.shapes[value][axis] for axis in order)
-    output = builder.tensor(output, shape)
-    builder.operator("TRANSPOSE", "TransposeOptions", (value, axes), output)
-    return output
+    builder.operator("TRANSPOSE", "TransposeOptions", (value, axes), builder.tensor(output, shape))
 
 
 def _reshape(builder: TfliteBuilder, value: str, output: str, shape: tuple[int, ...]) -> None:

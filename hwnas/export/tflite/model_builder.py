@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from hwnas.export.emitters import Emitters
-from hwnas.export.graph.nodes import INPUT, OUTPUT, Conv, Graph, Node, WindowPool
+from hwnas.export.graph.nodes import INPUT, OUTPUT, Conv, Node, WindowPool
+from hwnas.export.layout.arrange import Arranged
 from hwnas.export.tflite.flatbuffer import Flatbuffer
-from hwnas.export.tflite.flatten_order import nhwc_flattened
 from hwnas.export.tflite.padding import explicit_padding, is_same
 
 SAME, VALID = 0, 1
@@ -22,15 +22,13 @@ FUSED_ACTIVATION = {None: 0, "relu": 1, "relu6": 3}
 class TfliteBuilder(Flatbuffer):
     """Collects the operators of one graph, in order; values keep the names of the graph."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Arranged) -> None:
         super().__init__()
-        self.tensor(INPUT, nhwc((1, *graph.input_shape)))
-        self.nhwc_flattened = nhwc_flattened(graph)
-        """Flattened maps whose elements stay in the order of NHWC, with their ``(C, H, W)``."""
+        self.tensor(INPUT, graph.input_shape)
 
     def output(self, node: Node) -> str:
         """Add the tensor that ``node`` computes and return its name."""
-        return self.tensor(node.name, nhwc(node.shape))
+        return self.tensor(node.name, node.shape)
 
     def node_constant(self, node: Node, name: str, values: Any) -> str:
         """Add a constant that belongs to ``node``, such as its weight."""
@@ -77,16 +75,6 @@ class TfliteBuilder(Flatbuffer):
 
 EMITTERS: Emitters[TfliteBuilder] = Emitters("TFLite")
 emits = EMITTERS.emits
-
-
-def nhwc(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Reorder values of the axes NCHW to NHWC; those of fewer axes stay as they are."""
-    return (values[0], *values[2:], values[1]) if len(values) == 4 else values
-
-
-def nhwc_axis(axis: int) -> int:
-    """Return the number in NHWC of an axis of NCHW."""
-    return (0, 3, 1, 2)[axis]
 
 
 def window_axes(node: Conv | WindowPool, window: tuple[int, int]) -> Iterator[tuple[Any, ...]]:

@@ -1,11 +1,11 @@
-"""TFLite emitters for feature maps: pooling, slices, padding, resizing, concatenation."""
+"""TFLite emitters for feature maps: pooling, reductions, padding, resizing."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hwnas.export.graph.nodes import Concat, Mean, Pad, Pool, Resize, Slice, WindowPool
-from hwnas.export.tflite.model_builder import TfliteBuilder, emits, nhwc, nhwc_axis, window_axes
+from hwnas.export.graph.nodes import Pad, Pool, Reduce, Resize, WindowPool
+from hwnas.export.tflite.model_builder import TfliteBuilder, emits, window_axes
 from hwnas.export.tflite.padding import pixels_in_window
 
 LOWEST_FLOAT = float(np.finfo(np.float32).min)
@@ -21,13 +21,14 @@ def pool(builder: TfliteBuilder, node: Pool) -> None:
     )
 
 
-@emits(Mean)
-def mean(builder: TfliteBuilder, node: Mean) -> None:
-    axis_numbers = np.array(sorted(nhwc_axis(axis) for axis in node.axes), np.int32)
-    axes = builder.node_constant(node, "axes", axis_numbers)
-    builder.operator(
-        "MEAN", "ReducerOptions", (*node.inputs, axes), builder.output(node), keepDims=True
-    )
+REDUCTIONS = {"mean": "MEAN", "sum": "SUM", "max": "REDUCE_MAX", "min": "REDUCE_MIN"}
+
+
+@emits(Reduce)
+def reduce(builder: TfliteBuilder, node: Reduce) -> None:
+    axes = builder.node_constant(node, "axes", np.array(node.axes, np.int32))
+    op, inputs = REDUCTIONS[node.op], (*node.inputs, axes)
+    builder.operator(op, "ReducerOptions", inputs, builder.output(node), keepDims=True)
 
 
 @emits(WindowPool)
@@ -42,7 +43,7 @@ def window_pool(builder: TfliteBuilder, node: WindowPool) -> None:
         {"max": "MAX_POOL_2D", "mean": "AVERAGE_POOL_2D"}[node.op],
         "Pool2DOptions",
         (value,),
-        builder.tensor(output, nhwc(node.shape)),
+        builder.tensor(output, node.shape),
         padding=padding,
         strideH=node.stride[0],
         strideW=node.stride[1],
@@ -63,32 +64,9 @@ def _rescale_means(builder: TfliteBuilder, node: WindowPool, means: str) -> None
     builder.operator("MUL", "MulOptions", (means, scale), builder.output(node))
 
 
-@emits(Slice)
-def slice_(builder: TfliteBuilder, node: Slice) -> None:
-    shape, first, step = nhwc(node.shape), nhwc(node.begin), nhwc(node.step)
-    begin = builder.node_constant(node, "begin", np.array(first, np.int32))
-    if set(step) == {1}:
-        size = builder.node_constant(node, "size", np.array(shape, np.int32))
-        inputs = (*node.inputs, begin, size)
-        builder.operator("SLICE", "SliceOptions", inputs, builder.output(node))
-        return
-    ends = [
-        start + (size - 1) * stride + 1
-        for start, size, stride in zip(first, shape, step, strict=True)
-    ]
-    end = builder.node_constant(node, "end", np.array(ends, np.int32))
-    inputs = (
-        *node.inputs,
-        begin,
-        end,
-        builder.node_constant(node, "step", np.array(step, np.int32)),
-    )
-    builder.operator("STRIDED_SLICE", "StridedSliceOptions", inputs, builder.output(node))
-
-
 @emits(Pad)
 def pad(builder: TfliteBuilder, node: Pad) -> None:
-    sides = builder.node_constant(node, "sides", np.array(nhwc(node.sides), np.int32))
+    sides = builder.node_constant(node, "sides", np.array(node.sides, np.int32))
     inputs, output = (*node.inputs, sides), builder.output(node)
     if node.value is None:
         builder.operator("MIRROR_PAD", "MirrorPadOptions", inputs, output, mode=0)
@@ -98,7 +76,7 @@ def pad(builder: TfliteBuilder, node: Pad) -> None:
 
 @emits(Resize)
 def resize(builder: TfliteBuilder, node: Resize) -> None:
-    size = builder.node_constant(node, "size", np.array(node.shape[2:], np.int32))
+    size = builder.node_constant(node, "size", np.array(node.shape[1:3], np.int32))
     half_pixel = not node.nearest and not node.align_corners
     builder.operator(
         "RESIZE_NEAREST_NEIGHBOR" if node.nearest else "RESIZE_BILINEAR",
@@ -108,12 +86,4 @@ def resize(builder: TfliteBuilder, node: Resize) -> None:
         version=3 if half_pixel else 1,
         alignCorners=node.align_corners,
         halfPixelCenters=half_pixel,
-    )
-
-
-@emits(Concat)
-def concat(builder: TfliteBuilder, node: Concat) -> None:
-    axis = nhwc_axis(node.axis) if len(node.shape) == 4 else node.axis
-    builder.operator(
-        "CONCATENATION", "ConcatenationOptions", node.inputs, builder.output(node), axis=axis
     )

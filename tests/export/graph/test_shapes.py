@@ -1,35 +1,24 @@
-"""Shapes inferred without computing are the shapes that PyTorch computes."""
+"""Shapes that are recorded without computing are the shapes that PyTorch computes."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from hwnas.errors import ExportError
-from hwnas.export.graph.ops import LeafTracer
-from hwnas.export.graph.shapes import NodeValues, infer_shapes
-from hwnas.export.graph.trace import evaluating, trace
+from hwnas.export.graph.modules import evaluating
+from hwnas.export.graph.recording import replay
+from hwnas.export.graph.shapes import RULES, quick_result
+from hwnas.export.graph.trace import trace
+from hwnas.export.graph.tracer import Tracer
+from hwnas.export.lowering.registry import LOWER
 from hwnas.nn.blocks import SqueezeExcite
 from hwnas.nn.depthwise import DepthwiseConv2d
 
 
-class ComputedShapes(fx.Interpreter):
-    def __init__(self, module: nn.Module, traced: fx.Graph) -> None:
-        super().__init__(module, graph=traced)
-        self.known = NodeValues()
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n.op != "output":
-            self.known.record(n, result)
-        return result
-
-
 class Everything(nn.Module):
-    """Exercises every source of a shape: a rule, PyTorch on ``meta``, and computed zeros."""
+    """Exercises every source of a shape: a rule, PyTorch on ``meta``, and constants."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,42 +38,54 @@ class Everything(nn.Module):
         return self.head(x.mean([2, 3]).flatten(1)).softmax(1)
 
 
-def both(module: nn.Module, shape: tuple[int, int, int]) -> tuple[NodeValues, NodeValues]:
+def assert_shapes_are_computed(module: nn.Module, shape: tuple[int, ...]) -> None:
     with evaluating(module), torch.no_grad():
-        traced = LeafTracer().trace(module)
-        computed = ComputedShapes(module, traced)
-        computed.run(torch.zeros(1, *shape))
-        inferred = infer_shapes(module, traced, shape, torch.device("cpu"), torch.float32)
-    return inferred, computed.known
-
-
-def same(inferred: NodeValues, computed: NodeValues) -> bool:
-    names = inferred.constants.keys() == computed.constants.keys()
-    return names and all(
-        getattr(inferred, field) == getattr(computed, field)
-        for field in ("shapes", "pieces", "plain")
-    )
+        recording = Tracer(module, LOWER).record((1, *shape), torch.float32)
+        computed = replay(recording, torch.zeros(1, *shape))
+    assert len(computed) > 5
+    for value, tensor in computed.items():
+        assert value.shape == tuple(tensor.shape) and value.dtype == tensor.dtype
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 15, 9)])
-def test_inferred_shapes_are_the_computed_shapes(shape: tuple[int, int, int]) -> None:
-    assert same(*both(Everything(), shape))
+def test_recorded_shapes_are_the_computed_shapes(shape: tuple[int, int, int]) -> None:
+    assert_shapes_are_computed(Everything(), shape)
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small"])
-def test_inferred_shapes_of_published_networks_are_the_computed_shapes(name: str) -> None:
+def test_recorded_shapes_of_published_networks_are_the_computed_shapes(name: str) -> None:
     models = pytest.importorskip("torchvision.models")
-    assert same(*both(getattr(models, name)(), (3, 64, 64)))
+    assert_shapes_are_computed(getattr(models, name)(), (3, 64, 64))
+
+
+@pytest.mark.parametrize("stride", [1, 2, (1, 3)])
+@pytest.mark.parametrize("padding", [0, 1, (2, 0)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_the_rule_of_convolutions_is_that_of_pytorch(
+    stride: object, padding: object, dilation: int
+) -> None:
+    conv = nn.Conv2d(4, 6, (3, 2), stride, padding, dilation, groups=2)  # type: ignore[arg-type]
+    image = torch.empty(1, 4, 11, 8, device="meta")
+    quick = RULES["conv2d"](
+        *(image, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    )
+    assert quick is not None and quick.shape == conv(torch.empty(1, 4, 11, 8)).shape
+
+
+def test_the_result_of_a_function_keeps_the_order_in_memory_of_its_operand() -> None:
+    image = torch.empty(1, 4, 5, 6, device="meta").permute(0, 2, 3, 1)
+    quick = quick_result("relu", (image,), {})
+    assert quick is not None and quick.stride() == image.stride()
 
 
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ((nn.Conv2d(3, 4, 1), nn.BatchNorm2d(5)), "running_mean should contain 4 elements"),
+        ((nn.Conv2d(3, 4, 1), nn.BatchNorm2d(5)), "running_mean"),
         ((nn.Conv2d(3, 4, 1), nn.BatchNorm1d(4)), "expected 2D or 3D input"),
         ((nn.Conv2d(3, 4, 9),), "Kernel size can't be greater than actual input size"),
         ((nn.Conv2d(4, 4, 1), nn.ReLU()), "to have 4 channels, but got 3 channels"),
-        ((nn.Flatten(), nn.Linear(7, 2)), "shapes cannot be multiplied"),
+        ((nn.Flatten(), nn.Linear(7, 2)), "7"),
     ],
 )
 def test_an_input_that_pytorch_rejects_is_reported_with_its_message(
@@ -96,11 +97,7 @@ def test_an_input_that_pytorch_rejects_is_reported_with_its_message(
 
 def test_the_device_of_the_image_is_that_of_the_parameters() -> None:
     class Device(nn.Module):
-        def forward(self, x: Tensor) -> Any:
-            return x.device
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.ones(3, 1, 1, device=x.device)
 
-    module = Device()
-    inferred = infer_shapes(
-        module, LeafTracer().trace(module), (3, 8, 8), torch.device("cpu"), torch.float32
-    )
-    assert list(inferred.plain.values()) == [torch.device("cpu")]
+    assert [node.shape for node in trace(Device(), (3, 8, 8)).nodes][-1] == (1, 3, 8, 8)

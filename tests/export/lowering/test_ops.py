@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from hwnas.architecture.artifact import Format
 from hwnas.errors import ExportError
-from hwnas.export.compile import compile_model
 from hwnas.export.graph.nodes import Conv, Node, Pad, Slice
 from hwnas.export.graph.trace import trace
 from tests.export.test_cell_networks import operators
@@ -234,11 +233,3 @@ def test_a_running_variance_that_is_not_finite_is_named_in_the_error() -> None:
     module[1].running_var.fill_(torch.nan)  # type: ignore[operator]
     with pytest.raises(ExportError, match=r"^0: its weight contains a value that is not finite"):
         trace(module, MAP)
-
-
-def test_an_operation_that_tflite_lacks_is_an_error_without_a_file(tmp_path: Path) -> None:
-    module = nn.Sequential(nn.ConvTranspose2d(4, 4, 2, 2, groups=4), nn.ReLU())
-    assert error_of(module, MAP, "onnx", tmp_path) < FLOAT32_ERROR
-    with pytest.raises(ExportError, match=r"^0: a transposed convolution with 4 groups .*--via"):
-        compile_model(module, MAP, tmp_path / "net.tflite")
-    assert not (tmp_path / "net.tflite").exists()

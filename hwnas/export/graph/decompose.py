@@ -1,0 +1,27 @@
+"""Decomposition of ATen operations that have no lowering, by PyTorch's own rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwnas.errors import ExportError
+from hwnas.export.graph.recording import schema_of
+
+FALL_BACK = "fall-back: hwnas export --via torch-onnx or litert-torch"
+
+
+def decompose(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the operations that compute the same as ``func``. Raises `ExportError` if none do.
+
+    ``place`` is the path of the module as error messages begin.
+    """
+    result = func.decompose(*args, **kwargs)
+    if result is not NotImplemented:
+        return result
+    from torch._decomp import decomposition_table  # imports SymPy: only where it is needed
+
+    if func not in decomposition_table:
+        raise ExportError(
+            f"{place}aten.{schema_of(func).op} is outside the compiler's operations; {FALL_BACK}"
+        )
+    return decomposition_table[func](*args, **kwargs)

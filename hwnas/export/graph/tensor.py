@@ -1,0 +1,69 @@
+"""The tensor that stands for the image, and for what is computed from it, in a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hwnas.export.graph.recording import Value
+
+
+class Dispatcher(Protocol):
+    """Computes operations on traced tensors."""
+
+    def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+
+
+class TracedTensor(Tensor):
+    """A tensor that depends on the image, or a constant computed in the network."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    data_: Tensor
+    """Stands for it in computations of shapes, on ``meta``; a constant's own value."""
+    value: Value | None
+    """None: a constant."""
+    base: tuple[TracedTensor, Callable[[TracedTensor], TracedTensor], str, dict[str, Any]] | None
+    """The tensor whose memory it shares, how it is derived from it, and by which call."""
+    version: int
+    """How often the shared memory had been overwritten when ``value`` was computed."""
+    tracer: Dispatcher
+
+    @staticmethod
+    def __new__(cls, data: Tensor, value: Value | None, tracer: Dispatcher) -> TracedTensor:
+        tensor: Any = Tensor._make_wrapper_subclass(
+            cls,
+            data.shape,
+            strides=data.stride(),
+            storage_offset=data.storage_offset(),
+            dtype=data.dtype,
+            device=torch.device("cpu"),
+        )
+        tensor.data_, tensor.value, tensor.tracer = data, value, tracer
+        tensor.base, tensor.version = None, 0
+        return tensor
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__()
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tracer = next(tensor.tracer for tensor in traced_in((*args, *kwargs.values())))
+        return tracer.dispatch(func, args, kwargs)
+
+
+def traced_in(arguments: tuple[Any, ...]) -> list[TracedTensor]:
+    """Return the traced tensors among arguments, and in lists among them."""
+    tensors: list[TracedTensor] = []
+    for argument in arguments:
+        if isinstance(argument, TracedTensor):
+            tensors.append(argument)
+        elif isinstance(argument, list | tuple):
+            tensors += [item for item in argument if isinstance(item, TracedTensor)]
+    return tensors

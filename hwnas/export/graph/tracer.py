@@ -1,0 +1,243 @@
+"""Records the ATen operations of a module by running it on an image that has no pixels.
+
+PyTorch hands every operation on a `TracedTensor` to `Tracer.dispatch`, whatever the module is
+written with: modules, functions, methods, TorchScript. Operations without a lowering are replaced
+by those that PyTorch decomposes them into. What does not depend on the image, such as sizes and
+normalised weights, is computed by PyTorch as usual and is a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+
+from hwnas.errors import ExportError
+from hwnas.export.graph.decompose import decompose
+from hwnas.export.graph.in_place import overwrite, refresh
+from hwnas.export.graph.recording import Call, Recording, Shape, Value, name_arguments, schema_of
+from hwnas.export.graph.shapes import META, quick_result
+from hwnas.export.graph.tensor import TracedTensor, traced_in
+
+CONSTANT_LIKE = frozenset(
+    f"{form}{name}" for name in ("zeros", "ones", "full", "empty") for form in ("new_",)
+) | {"zeros_like", "ones_like", "full_like", "empty_like"}
+"""Operations that read the shape of their argument alone."""
+DECISIONS = {
+    *("item", "is_nonzero", "_local_scalar_dense", "equal", "allclose"),
+    *("nonzero", "nonzero_numpy", "masked_select", "unique", "_unique2", "argwhere"),
+}
+"""Operations by which Python code, or a shape, depends on the pixels."""
+
+
+class Tracer:
+    """Runs a module once and records its calls."""
+
+    def __init__(self, module: nn.Module, lowered: Container[str]) -> None:
+        self.module, self.lowered = module, lowered
+        self.calls: list[Call] = []
+        self.paths: dict[nn.Module, str] = {part: path for path, part in module.named_modules()}
+        self.stack: list[nn.Module] = [module]
+        self.metas: dict[int, tuple[Tensor, Tensor]] = {}
+        """Constants, by `id`, with their stand-ins on ``meta``."""
+
+    def record(self, input_shape: Shape, dtype: torch.dtype) -> Recording:
+        """Run the module on an image; raises whatever the module raises for it."""
+        image = Value(input_shape, dtype)
+        data = torch.empty(input_shape, dtype=dtype, device=META)
+        with self._following_modules(), _below_autograd():
+            output = self.module(TracedTensor(data, image, self))
+        return Recording(self.calls, image, _returned(output))
+
+    def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Record a call, or the calls that it decomposes into, and return what it returns."""
+        schema = schema_of(func)
+        if schema.overwrites:
+            return overwrite(self.place(), func, args, kwargs)
+        tensors = traced_in((*args, *kwargs.values()))
+        for tensor in tensors:
+            refresh(tensor)
+        if schema.op in CONSTANT_LIKE or not any(tensor.value for tensor in tensors):
+            return self._constant(func, args, kwargs)
+        if schema.op in DECISIONS:
+            raise ExportError(
+                f"{self.place()}Tensor.{schema.op} depends on the pixels of the image; only "
+                "computations that are the same for every image can be compiled"
+            )
+        if schema.op not in self.lowered:
+            return decompose(self.place(), func, args, kwargs)
+        return self._call(func, args, kwargs)
+
+    def place(self) -> str:
+        """Return the path of the current module as error messages begin."""
+        path = self.paths.get(self.stack[-1], "")
+        return f"{path or 'the network'}: "
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        results = self._stand_in_result(func, args, kwargs)
+        whole = results if isinstance(results, list | tuple) else (results,)
+        if not all(isinstance(result, Tensor) for result in whole):
+            return results
+        operand = args[0] if args and isinstance(args[0], TracedTensor) else None
+        if operand is not None and results is operand.data_:
+            return operand
+        values = tuple(Value(tuple(result.shape), result.dtype) for result in whole)
+        part = self.stack[-1]
+        self.calls.append(
+            Call(
+                schema_of(func).op,
+                func,
+                name_arguments(func, _map(_argument, args), _map_values(_argument, kwargs)),
+                values,
+                self.paths.get(part, ""),
+                is_layer(type(part)),
+            )
+        )
+        tensors = [TracedTensor(*pair, self) for pair in zip(whole, values, strict=True)]
+        return self._finished(func, args, kwargs, results, tensors)
+
+    def _constant(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        results = func(*_map(_concrete, args), **_map_values(_concrete, kwargs))
+        whole = results if isinstance(results, list | tuple) else (results,)
+        if not all(isinstance(result, Tensor) for result in whole):
+            return results
+        tensors = [TracedTensor(result, None, self) for result in whole]
+        return self._finished(func, args, kwargs, results, tensors)
+
+    def _finished(
+        self, func: Any, args: Any, kwargs: Any, results: Any, tensors: list[TracedTensor]
+    ) -> Any:
+        parent = args[0] if args and isinstance(args[0], TracedTensor) else None
+        several = isinstance(results, list | tuple)
+        if parent is not None and schema_of(func).may_share:
+            for index, tensor in enumerate(tensors):
+                if _memory(tensor.data_) == _memory(parent.data_):
+                    self._link(tensor, parent, func, args, kwargs, index if several else None)
+        return type(results)(tensors) if several else tensors[0]
+
+    def _link(
+        self, tensor: TracedTensor, parent: TracedTensor, func: Any, args: Any, kwargs: Any,
+        index: int | None,
+    ) -> None:  # fmt: skip
+        def derive(source: TracedTensor) -> TracedTensor:
+            derived = self.dispatch(func, (source, *args[1:]), kwargs)
+            return derived if index is None else derived[index]
+
+        named = {**name_arguments(func, args, kwargs), "index_": index}
+        tensor.base = parent, derive, schema_of(func).op, named
+        tensor.version = parent.version
+
+    def _stand_in_result(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what ``func`` gives, on ``meta``."""
+        plain = tuple(arg.data_ if isinstance(arg, TracedTensor) else arg for arg in args)
+        quick = quick_result(schema_of(func).op, plain, kwargs)
+        if quick is not None:
+            return quick
+        try:
+            return func(*_map(self._stand_in, args), **_map_values(self._stand_in, kwargs))
+        except Exception:  # not implemented on meta, or an error that real tensors report better
+            results = func(*_map(_concrete, args), **_map_values(_concrete, kwargs))
+            return _map((lambda result: result.to(META)), (results,))[0]
+
+    def _stand_in(self, argument: Any) -> Any:
+        """Return an argument for a computation of shapes."""
+        if isinstance(argument, TracedTensor):
+            argument = argument.data_
+        if isinstance(argument, Tensor):
+            return argument if argument.is_meta else self._meta(argument)
+        return META if isinstance(argument, torch.device) else argument
+
+    def _meta(self, constant: Tensor) -> Tensor:
+        if id(constant) not in self.metas:
+            self.metas[id(constant)] = constant, constant.detach().to(META)
+        return self.metas[id(constant)][1]
+
+    @contextmanager
+    def _following_modules(self) -> Iterator[None]:
+        """Keep in ``stack`` the modules whose ``forward`` runs."""
+
+        def enter(part: nn.Module, args: Any) -> None:
+            self.stack.append(part)
+
+        def leave(part: nn.Module, args: Any, output: Any) -> None:
+            self.stack.pop()
+
+        handles = (
+            hooks.register_module_forward_pre_hook(enter),
+            hooks.register_module_forward_hook(leave, always_call=True),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def is_layer(kind: type[nn.Module]) -> bool:
+    """Return whether a module is one of PyTorch's layers, or a subclass of one."""
+    return any(
+        base.__module__.startswith("torch.nn.modules.") and base not in CONTAINERS
+        for base in kind.__mro__
+    )
+
+
+CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@contextmanager
+def _below_autograd() -> Iterator[None]:
+    """Dispatch composite operations, such as ``conv2d``, before PyTorch decomposes them."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _returned(output: Any) -> Any:
+    if isinstance(output, TracedTensor):
+        refresh(output)
+        return output.data_ if output.value is None else output.value
+    if isinstance(output, list | tuple):
+        return [_returned(part) for part in output]
+    return output
+
+
+def _argument(argument: Any) -> Any:
+    """Return an argument as a `Call` holds it."""
+    if isinstance(argument, TracedTensor):
+        return argument.data_ if argument.value is None else argument.value
+    return argument
+
+
+def _concrete(argument: Any) -> Any:
+    """Return an argument for PyTorch to compute with; zeros where only the shape counts."""
+    if not isinstance(argument, TracedTensor):
+        return argument
+    data = argument.data_
+    return torch.zeros(data.shape, dtype=data.dtype) if data.is_meta else data
+
+
+def _map(function: Callable[[Any], Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        [function(item) for item in argument]
+        if isinstance(argument, list | tuple)
+        else function(argument)
+        for argument in arguments
+    )
+
+
+def _map_values(function: Callable[[Any], Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    if not arguments:
+        return arguments
+    return dict(zip(arguments, _map(function, tuple(arguments.values())), strict=True))
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata

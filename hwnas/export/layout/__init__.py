@@ -1,0 +1,1 @@
+"""The order of axes in which a file stores each value."""

@@ -1,0 +1,190 @@
+"""How each kind of node is arranged: the orders in which it takes operands and gives its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hwnas.export.graph.nodes import (
+    Activation,
+    Arithmetic,
+    Concat,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Expand,
+    Gather,
+    Graph,
+    LayerNorm,
+    Linear,
+    MatMul,
+    Node,
+    Pad,
+    Pool,
+    Prelu,
+    Reduce,
+    Reshape,
+    Resize,
+    Select,
+    Shuffle,
+    Slice,
+    Transpose,
+    WindowPool,
+)
+from hwnas.export.layout.arrange import NCHW, NHWC, Arranged, Arranger, Order, permuted
+from hwnas.export.layout.reshape import reshape
+
+Rule = Callable[[Arranger, Any], None]
+
+
+def arrange(graph: Graph, maps: Order) -> Arranged:
+    """Return ``graph`` with feature maps stored as ``maps``, `NCHW` or `NHWC`."""
+    arranger = Arranger(graph, maps)
+    for node in graph.nodes:
+        RULES[type(node)](arranger, node)
+    return arranger.finish()
+
+
+def spatial(arranger: Arranger, node: Node) -> None:
+    """Operators on feature maps take and give the format's own order."""
+    inputs = tuple(arranger.tensor(name, arranger.maps) for name in node.inputs)
+    arranger.add(node, inputs, arranger.native(len(node.shape)))
+
+
+def elementwise(arranger: Arranger, node: Node) -> None:
+    """All operands are taken in the order of the largest."""
+    order = _common_order(arranger, node)
+    arranger.add(node, tuple(arranger.tensor(name, order) for name in node.inputs), order)
+
+
+def activation(arranger: Arranger, node: Activation) -> None:
+    (name,) = node.inputs
+    order = arranger.order(name)
+    if node.op in ("softmax", "log_softmax"):
+        order = _with_last(order, node.axis) if arranger.maps == NHWC else order
+        axis = order.index(node.axis)
+        arranger.add(node, (arranger.tensor(name, order),), order, axis=axis)
+        return
+    if name in arranger.flattened:
+        arranger.flattened[node.name] = arranger.flattened[name]
+    arranger.add(node, (arranger.tensor(name, order),), order)
+
+
+def concat(arranger: Arranger, node: Concat) -> None:
+    order = _common_order(arranger, node)
+    inputs = tuple(arranger.tensor(name, order) for name in node.inputs)
+    arranger.add(node, inputs, order, axis=order.index(node.axis))
+
+
+def same_order(arranger: Arranger, node: Any) -> None:
+    """Settings of each axis follow the order in which the operand is stored."""
+    (name,) = node.inputs
+    order = arranger.order(name)
+    fields: dict[str, Any] = {
+        field: permuted(getattr(node, field), order)
+        for field in ("begin", "step", "sides")
+        if hasattr(node, field)
+    }
+    if isinstance(node, Reduce):
+        fields["axes"] = tuple(sorted(order.index(axis) for axis in node.axes))
+    if isinstance(node, Gather):
+        fields["axis"] = order.index(node.axis)
+    arranger.add(node, (arranger.tensor(name, order),), order, **fields)
+
+
+def constant(arranger: Arranger, node: Constant) -> None:
+    arranger.constants[node.name] = node.value
+
+
+def transpose(arranger: Arranger, node: Transpose) -> None:
+    """Nothing moves: the same tensor holds the result under another order."""
+    (name,) = node.inputs
+    if name in arranger.constants:
+        arranger.constants[node.name] = arranger.constants[name].transpose(node.order)
+        return
+    tensor, stored = arranger.stored[name]
+    arranger.hold(node.name, tensor, tuple(node.order.index(axis) for axis in stored))
+
+
+def layer_norm(arranger: Arranger, node: LayerNorm) -> None:
+    (name,) = node.inputs
+    order = _with_last(arranger.order(name), len(node.shape) - 1)
+    arranger.add(node, (arranger.tensor(name, order),), order)
+
+
+def linear(arranger: Arranger, node: Linear) -> None:
+    """A linear layer on a map's channels is a 1x1 convolution."""
+    (name,) = node.inputs
+    rank, order = len(node.shape), arranger.order(name)
+    weight = node.weight
+    if name in arranger.flattened:
+        shape, stored = arranger.flattened[name]
+        axes = (0, *(axis + 1 for axis in stored))
+        weight = weight.reshape(len(weight), *shape).transpose(axes).reshape(weight.shape)
+    channels = arranger.maps.index(1)
+    if rank == 4 and order[channels] == rank - 1:
+        _pointwise(arranger, node, order)
+        return
+    order = _with_last(order, rank - 1)
+    arranger.add(node, (arranger.tensor(name, order),), order, weight=np.ascontiguousarray(weight))
+
+
+def matmul(arranger: Arranger, node: MatMul) -> None:
+    """A product may read either operand with its last two axes swapped."""
+    rank = len(node.shape)
+    plain = tuple(range(rank))
+    swapped = (*plain[:-2], rank - 1, rank - 2)
+    turned = tuple(arranger.order(name) == swapped for name in node.inputs)
+    inputs = tuple(
+        arranger.tensor(name, swapped if turn else plain)
+        for name, turn in zip(node.inputs, turned, strict=True)
+    )
+    arranger.add(node, inputs, plain, swapped=turned)
+
+
+def _pointwise(arranger: Arranger, node: Linear, order: Order) -> None:
+    (name,) = node.inputs
+    shape = permuted(node.shape, order)
+    layer = Conv(
+        name=node.name,
+        inputs=(arranger.tensor(name, order),),
+        shape=shape,
+        weight=node.weight[:, :, None, None],
+        bias=node.bias,
+        stride=(1, 1),
+        padding=((0, 0), (0, 0)),
+        dilation=(1, 1),
+        fused=node.fused,
+    )
+    arranger.hold(node.name, arranger.put(layer), order)
+
+
+def _common_order(arranger: Arranger, node: Node) -> Order:
+    """Return the order of the largest operand that is no constant."""
+    values = [name for name in node.inputs if name not in arranger.constants]
+    if not values:
+        return arranger.native(len(node.shape))
+    return arranger.order(max(values, key=lambda name: int(np.prod(arranger.shapes[name]))))
+
+
+def _with_last(order: Order, axis: int) -> Order:
+    return (*(other for other in order if other != axis), axis)
+
+
+RULES: dict[type[Node], Rule] = {
+    **dict.fromkeys((Conv, ConvTranspose, Pool, WindowPool, Resize, Shuffle, Prelu), spatial),
+    **dict.fromkeys((Arithmetic, Select), elementwise),
+    **dict.fromkeys((Reduce, Slice, Pad, Gather, Expand), same_order),
+    Activation: activation,
+    Concat: concat,
+    Constant: constant,
+    LayerNorm: layer_norm,
+    Linear: linear,
+    MatMul: matmul,
+    Reshape: reshape,
+    Transpose: transpose,
+}
+
+__all__ = ["NCHW", "NHWC", "Arranged", "arrange"]

@@ -1,0 +1,1 @@
+"""The lowering of each ATen operation, by subject."""

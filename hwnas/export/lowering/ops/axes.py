@@ -1,0 +1,147 @@
+"""Lowering of operations on axes: reshapes, permutations, expansions, casts."""
+
+from __future__ import annotations
+
+from hwnas.export.graph.nodes import Expand, Pool, Reshape, Shuffle, Transpose
+from hwnas.export.graph.recording import Call
+from hwnas.export.lowering.lowering import Lowering
+from hwnas.export.lowering.steps import Steps
+
+SHUFFLE = (0, 2, 1, 3, 4)
+"""Order that swaps the groups of ``[N, G, C / G, H, W]`` and the channels in them."""
+
+
+def reshape(lowering: Lowering, call: Call) -> None:
+    """Lower every call that keeps the order of elements: reshape, view, flatten, (un)squeeze."""
+    value, after = lowering.operand(call), call.result.shape
+    before, node = lowering.shape(value), lowering.nodes.get(value)
+    flat = before == (*after, 1, 1) and len(after) == 2
+    if flat and isinstance(node, Pool) and lowering.has_one_reader(value):
+        lowering.replace(value, shape=after)
+        lowering.give(call.result, value)
+    elif (source := _shuffled(lowering, value, after)) is not None:
+        groups = lowering.shape(lowering.nodes[value].inputs[0])[1]
+        lowering.emit(call, Shuffle, (source,), groups=groups)
+    else:
+        lowering.become(call, _unreshaped(lowering, value, after))
+
+
+def permute(lowering: Lowering, call: Call) -> None:
+    rank = len(call.result.shape)
+    _transpose(lowering, call, tuple(dim % rank for dim in call.args["dims"]))
+
+
+def transpose(lowering: Lowering, call: Call) -> None:
+    order = list(range(len(call.result.shape)))
+    if call.op == "t":
+        order = order[::-1]
+    else:
+        name = "axis" if "axis0" in call.args else "dim"
+        first, second = call.args[f"{name}0"], call.args[f"{name}1"]
+        order[first], order[second] = order[second], order[first]
+    _transpose(lowering, call, tuple(order))
+
+
+def channel_shuffle(lowering: Lowering, call: Call) -> None:
+    lowering.emit(call, Shuffle, (lowering.operand(call),), groups=call.args["groups"])
+
+
+def pixel_shuffle(lowering: Lowering, call: Call) -> None:
+    """Lower ``[N, C r r, H, W]`` to ``[N, C, H r, W r]``."""
+    factor = call.args["upscale_factor"]
+    value, steps = lowering.operand(call), Steps(lowering, call)
+    *front, channels, height, width = lowering.shape(value)
+    rows = (*front, channels // factor**2, factor, factor, height, width)
+    split = steps.reshape(value, rows)
+    order = _after(len(front), (0, 3, 1, 4, 2))
+    steps.finish(steps.reshape(steps.transpose(split, order), call.result.shape))
+
+
+def pixel_unshuffle(lowering: Lowering, call: Call) -> None:
+    """Lower ``[N, C, H r, W r]`` to ``[N, C r r, H, W]``."""
+    factor = call.args["downscale_factor"]
+    value, steps = lowering.operand(call), Steps(lowering, call)
+    *front, channels, height, width = lowering.shape(value)
+    rows = (*front, channels, height // factor, factor, width // factor, factor)
+    order = _after(len(front), (0, 2, 4, 1, 3))
+    split = steps.transpose(steps.reshape(value, rows), order)
+    steps.finish(steps.reshape(split, call.result.shape))
+
+
+def expand(lowering: Lowering, call: Call) -> None:
+    steps = Steps(lowering, call)
+    value = steps.of_rank(lowering.operand(call), len(call.result.shape))
+    if lowering.shape(value) == call.result.shape:
+        lowering.become(call, value)
+    else:
+        lowering.emit(call, Expand, (value,))
+
+
+def repeat(lowering: Lowering, call: Call) -> None:
+    steps = Steps(lowering, call)
+    times = tuple(call.args.get("repeats") or call.args["dims"])
+    value = steps.of_rank(lowering.operand(call), max(len(times), len(call.result.shape)))
+    times = (1,) * (len(lowering.shape(value)) - len(times)) + times
+    for axis, count in enumerate(times):
+        value = steps.concat([value] * count, axis)
+    steps.finish(value)
+
+
+def repeat_interleave(lowering: Lowering, call: Call) -> None:
+    value, times = lowering.operand(call), call.args["repeats"]
+    dim = call.args["dim"]
+    if dim is None or not isinstance(times, int):
+        lowering.refuse(call, "is only supported with a number of repeats and a dim")
+    axis = dim % len(lowering.shape(value))
+    indices = [place for place in range(lowering.shape(value)[axis]) for _ in range(times)]
+    steps = Steps(lowering, call)
+    steps.finish(steps.gather(value, axis, tuple(indices)))
+
+
+def identity(lowering: Lowering, call: Call) -> None:
+    lowering.become(call, lowering.operand(call))
+
+
+def dropout(lowering: Lowering, call: Call) -> None:
+    if call.args["train"]:
+        lowering.refuse(call, "is active in evaluation mode; pass training=self.training")
+    lowering.become(call, lowering.operand(call, "input"))
+
+
+def cast(lowering: Lowering, call: Call) -> None:
+    """Lower a cast between floats, or of a mask, to nothing: every value is float32."""
+    source = next(iter(call.operands))
+    if source.dtype.is_floating_point and not call.result.dtype.is_floating_point:
+        lowering.refuse(call, f"from {source.dtype} to {call.result.dtype} is not supported")
+    lowering.become(call, lowering.values[source])
+
+
+def _transpose(lowering: Lowering, call: Call, order: tuple[int, ...]) -> None:
+    value = lowering.operand(call)
+    if order == tuple(range(len(order))):
+        lowering.become(call, value)
+    else:
+        lowering.emit(call, Transpose, (value,), order=order)
+
+
+def _shuffled(lowering: Lowering, value: str, after: tuple[int, ...]) -> str | None:
+    """Return the map that a reshape, a permutation and a reshape shuffle the channels of."""
+    swapped = lowering.nodes.get(value)
+    split = lowering.nodes.get(swapped.inputs[0]) if isinstance(swapped, Transpose) else None
+    if isinstance(split, Reshape) and swapped.order == SHUFFLE:  # type: ignore[union-attr]
+        source = split.inputs[0]
+        if lowering.shape(source) == after and split.shape[3:] == after[2:] and len(after) == 4:
+            return source
+    return None
+
+
+def _unreshaped(lowering: Lowering, value: str, after: tuple[int, ...]) -> str:
+    """Return the value before a reshape: of two in a row the first has no effect."""
+    node = lowering.nodes.get(value)
+    if isinstance(node, Reshape) and lowering.shape(value) != after:
+        return _unreshaped(lowering, node.inputs[0], after)
+    return value
+
+
+def _after(count: int, order: tuple[int, ...]) -> tuple[int, ...]:
+    return (*range(count), *(count + axis for axis in order))

@@ -1,0 +1,54 @@
+"""ONNX emitters for pieces of values: slices, gathers, expansions, concatenation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwnas.errors import ExportError
+from hwnas.export.graph.nodes import Concat, Expand, Gather, Slice
+from hwnas.export.onnx.model_builder import OnnxBuilder, emits
+
+
+@emits(Slice)
+def slice_(builder: OnnxBuilder, node: Slice) -> None:
+    """Only the axes that the slice shortens are written."""
+    input_shape = builder.shapes[node.inputs[0]]
+    axes = zip(node.begin, node.step, node.shape, input_shape, strict=True)
+    ranges = [
+        (axis, begin, begin + (size - 1) * step + 1, step)
+        for axis, (begin, step, size, input_size) in enumerate(axes)
+        if size != input_size
+    ]
+    if not ranges:
+        builder.add("Identity", node.inputs, node.name)
+        return
+    axes, begins, ends, steps = (
+        np.array(numbers, np.int64) for numbers in zip(*ranges, strict=True)
+    )
+    bounds = {"begin": begins, "end": ends, "axes": axes}
+    if (steps != 1).any():
+        bounds["step"] = steps
+    inputs = [builder.node_constant(node, name, values) for name, values in bounds.items()]
+    builder.add("Slice", (*node.inputs, *inputs), node.name)
+
+
+@emits(Gather)
+def gather(builder: OnnxBuilder, node: Gather) -> None:
+    indices = builder.node_constant(node, "indices", np.array(node.indices, np.int64))
+    builder.add("Gather", (*node.inputs, indices), node.name, axis=node.axis)
+
+
+@emits(Expand)
+def expand(builder: OnnxBuilder, node: Expand) -> None:
+    shape = builder.node_constant(node, "shape", np.array(node.shape, np.int64))
+    builder.add("Expand", (*node.inputs, shape), node.name)
+
+
+@emits(Concat)
+def concat(builder: OnnxBuilder, node: Concat) -> None:
+    has_constant = any(name in builder.initializers for name in node.inputs)
+    if has_constant and builder.dynamic_batch:
+        raise ExportError(
+            f"{node.name}: a constant cannot be concatenated to values with a dynamic batch"
+        )
+    builder.add("Concat", node.inputs, node.name, axis=node.axis)
