@@ -63,7 +63,8 @@ FORMATS = ("onnx", "tflite")
     group="Verification",
     type=DATA,
     default_help="noise",
-    help="Data set whose validation images the files are verified on.",
+    help="Data set whose validation images the files are verified on. The files state its "
+    "normalisation and classes.",
 )
 @option(
     "--images",
@@ -106,7 +107,7 @@ def export(
 
     network = load_network(model, input_shape, checkpoint)
     shape = network.input_shape
-    verification, source = verification_data(data, shape, precision, images)
+    verified_on = verification_data(data, shape, precision, images)
     int8 = Int8(calibration_images(data, shape)) if precision == "int8" and data else None
     if not network.trained:
         click.echo("no checkpoint: the weights are random, which suffices for latency", err=True)
@@ -115,19 +116,21 @@ def export(
             network.module,
             shape,
             out.with_name(f"{out.name.removesuffix(f'.{format}')}.{format}"),
-            verification=verification,
+            verification=verified_on.verification,
             int8=int8,
             architecture=network.architecture,
+            preprocessing=verified_on.preprocessing,
             recipe=_recipe(format, precision, options["opset"], options["dynamic_batch"]),
             converter=options["via"],
         )
         for format in _formats(formats, options["via"])
     ]
     if as_json:
-        print_json({"verified_on": source, "artifacts": artifacts})
+        print_json({"verified_on": verified_on.source, "artifacts": artifacts})
         return
+    labelled = verified_on.verification.labels is not None
     for artifact in artifacts:
-        click.echo(_summary(artifact, source, labelled=verification.labels is not None))
+        click.echo(_summary(artifact, verified_on.source, labelled))
 
 
 def _check_options(

@@ -19,6 +19,7 @@ from hwnas.data.images import Shape, normalise_pixels
 from hwnas.deploy.bundle import read_bundle, read_preprocessing
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.export.metadata.input import InputMetadata, read_input
+from hwnas.export.metadata.output import gives_probabilities
 from hwnas.export.recipe import format_of
 from hwnas.export.verification.run_model import open_file, run_image
 from hwnas.files import read_bytes
@@ -46,9 +47,6 @@ NORMALISATIONS: dict[InputValues, Normalisation] = {
 }
 """What files of other programs usually take; ``imagenet``: torchvision's mean and deviation."""
 
-PROBABILITY_ERROR = 0.01
-"""How far the sum of probabilities may be from 1: an int8 output has steps of 1/256."""
-
 
 class Classifier(msgspec.Struct, frozen=True):
     """A model file, how images become its inputs, and what its outputs mean."""
@@ -60,8 +58,8 @@ class Classifier(msgspec.Struct, frozen=True):
     """Names of the classes; empty: nothing names them."""
     runtime: str
     """Runtime with its version."""
-    is_ours: bool
-    """Whether hwnas compiled the file; its outputs are logits then."""
+    gives_probabilities: bool
+    """Whether the outputs are probabilities; else they are logits."""
     trained_on: DatasetSummary | None = None
     """Data set of the run that the file belongs to, if that is known."""
 
@@ -78,8 +76,8 @@ class Classifier(msgspec.Struct, frozen=True):
             yield key, self._checked(values.reshape(-1).astype(np.float32))
 
     def scores(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return probabilities ``[N, classes]`` of outputs: their softmax, unless they are some."""
-        if not self.is_ours and _are_probabilities(outputs):
+        """Return the probabilities ``[N, classes]`` of outputs."""
+        if self.gives_probabilities:
             return outputs
         values = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         return values / values.sum(axis=1, keepdims=True)
@@ -109,8 +107,8 @@ def find_classifier(
         source = source._replace(labels=_read_labels(labels))
     if source.normalisation is None:
         raise UsageError(
-            f"{source.path}: does not state what it takes, as hwnas specialize did not write it; "
-            f"say it with --input, one of {', '.join(NORMALISATIONS)}"
+            f"{source.path}: does not state which values it takes (it was compiled without --data "
+            f"or by another program); state them by --input, one of {', '.join(NORMALISATIONS)}"
         )
     runtime, opened = COMPILED[format_of(source.path)], open_file(source.path)
     return Classifier(
@@ -119,7 +117,7 @@ def find_classifier(
         source.normalisation,
         source.labels,
         f"{runtime.title} {opened.version.rpartition(' ')[2]}",
-        source.is_ours,
+        gives_probabilities(source.path),
         _training_data(source.path),
     )
 
@@ -130,7 +128,6 @@ class _Source(NamedTuple):
     path: Path
     normalisation: Normalisation | None
     labels: tuple[str, ...]
-    is_ours: bool
 
 
 def _of_folder(folder: Path) -> _Source:
@@ -145,7 +142,6 @@ def _of_folder(folder: Path) -> _Source:
         folder / manifest.model,
         Normalisation(preprocessing.mean, preprocessing.std, preprocessing.scale),
         _read_labels(folder / "labels.txt"),
-        is_ours=True,
     )
 
 
@@ -153,8 +149,8 @@ def _of_file(path: Path) -> _Source:
     format_of(path)
     metadata = read_input(path)
     if metadata is None:
-        return _Source(path, None, (), is_ours=False)
-    return _Source(path, _normalisation(metadata), metadata.labels, is_ours=True)
+        return _Source(path, None, ())
+    return _Source(path, _normalisation(metadata), metadata.labels)
 
 
 def _normalisation(metadata: InputMetadata) -> Normalisation:
@@ -202,7 +198,3 @@ def _image_shape(path: Path, shape: tuple[int, ...]) -> Shape:
         if shape[0] == 1 and channels in (1, 3) and min(height, width) > 1:
             return channels, height, width
     raise InvalidFile(str(path), f"its input is {list(shape)}, {expected}")
-
-
-def _are_probabilities(values: NDArray[np.float32]) -> bool:
-    return bool((values >= 0).all() and (abs(values.sum(axis=1) - 1) < PROBABILITY_ERROR).all())

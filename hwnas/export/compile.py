@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from torch import nn
 
 from hwnas.architecture.architecture import Architecture
@@ -35,18 +36,22 @@ def export_module(
     verification: Verification | None = None,
     int8: Int8 | None = None,
     architecture: Architecture | None = None,
+    preprocessing: Preprocessing | None = None,
     recipe: Recipe | None = None,
     converter: ConverterName | None = None,
 ) -> Artifact:
     """Compile ``module`` to ``path``, an ``.onnx`` or ``.tflite`` file, and verify it.
 
-    As `compile_model`, but always verified: without ``verification`` on noise. ``converter`` names
-    another package that makes a float32 file from operations that hwnas does not compile.
+    As `compile_model`, but always verified: without ``verification`` on noise. ``preprocessing``
+    is not written if the module has another number of classes. ``converter`` names another package
+    that makes a float32 file from operations that hwnas does not compile.
     """
     images, labels = verification or noise_images(input_shape, "fp32" if int8 is None else "int8")
     if labels is None:  # also reports a module that PyTorch itself cannot run, before any work
         labels = torch_outputs(module, images).argmax(axis=1)
     verification = Verification(images, labels)
+    if preprocessing is not None and not _has_classes(module, images, preprocessing):
+        preprocessing = None
     if converter is None:
         return compile_model(
             module,
@@ -55,11 +60,16 @@ def export_module(
             verification=verification,
             int8=int8,
             architecture=architecture,
+            preprocessing=preprocessing,
             recipe=recipe,
         )
     if int8 is not None:
         raise UsageError(f"the converter {converter} makes no int8 files; expected float32")
     return convert(converter, module, input_shape, path, verification)
+
+
+def _has_classes(module: nn.Module, images: np.ndarray, preprocessing: Preprocessing) -> bool:
+    return torch_outputs(module, images[:1]).shape[1:] == (len(preprocessing.labels),)
 
 
 def compile_model(

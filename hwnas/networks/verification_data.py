@@ -9,6 +9,7 @@ import numpy as np
 from hwnas.architecture.artifact import Precision
 from hwnas.data.datasets import load_dataset, normalise
 from hwnas.errors import UsageError
+from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import CALIBRATION_IMAGES
 from hwnas.export.verification.images import IMAGES, Verification, noise_images
 
@@ -21,6 +22,8 @@ class VerificationData(NamedTuple):
     verification: Verification
     source: str
     """A phrase for messages, e.g. ``16 images of fashion-mnist``."""
+    preprocessing: Preprocessing | None = None
+    """How the images were normalised, and their classes; None for noise."""
 
 
 def verification_data(
@@ -36,7 +39,11 @@ def verification_data(
     if not len(images):
         raise UsageError(f"{data}: has no validation images to verify on")
     labels = dataset.valid.labels[:count]
-    return VerificationData(Verification(images, labels), f"{len(images)} images of {dataset.name}")
+    return VerificationData(
+        Verification(images, labels),
+        f"{len(images)} images of {dataset.name}",
+        Preprocessing(dataset.mean, dataset.std, dataset.classes),
+    )
 
 
 def calibration_images(data: str, input_shape: Shape) -> np.ndarray:

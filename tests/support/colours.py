@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hwnas.export.compile import compile_model, export_module
+from hwnas.export.compile import compile_model
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import Int8
 
@@ -54,19 +54,22 @@ def colour_file(
 ) -> Path:
     """Compile the network with a description of its input, as ``hwnas specialize`` does."""
     preprocessing = Preprocessing((mean,) * 3, (std,) * 3, labels, embedded)
-    calibration = None
-    if int8:
-        rng = np.random.default_rng(0)
-        plain = rng.uniform(-2, 2, (32, 3, 1, 1)).repeat(SIZE, 2).repeat(SIZE, 3)
-        calibration = Int8(plain.astype(np.float32))
+    calibration = Int8(_plain_images(-2, 2)) if int8 else None
     compile_model(MeanColour().eval(), SHAPE, path, preprocessing=preprocessing, int8=calibration)
     return path
 
 
-def foreign_file(path: Path, softmax: bool = False) -> Path:
+def foreign_file(path: Path, *, softmax: bool = False, int8: bool = False) -> Path:
     """Compile the network without a description of its input; it takes values from 0 to 1."""
-    export_module(MeanColour(softmax).eval(), SHAPE, path)
+    calibration = Int8(_plain_images(0, 1)) if int8 else None
+    compile_model(MeanColour(softmax).eval(), SHAPE, path, int8=calibration)
     return path
+
+
+def _plain_images(low: float, high: float) -> np.ndarray:
+    """Return inputs of one random value for each channel."""
+    plain = np.random.default_rng(0).uniform(low, high, (32, 3, 1, 1))
+    return plain.repeat(SIZE, 2).repeat(SIZE, 3).astype(np.float32)
 
 
 def colour_scores(colour: Colour, mean: float = 0.5, std: float = 0.25) -> list[float]:

@@ -93,7 +93,7 @@ def verify(
     from hwnas.networks.verification_data import verification_data
 
     network = load_network(model, input_shape, checkpoint)
-    verification, source = verification_data(data, network.input_shape, count=images)
+    verification, source, _ = verification_data(data, network.input_shape, count=images)
     parity = verify_file(file, network.module, verification)
     if as_json:
         print_json({"file": str(file), "verified_on": source, "parity": parity})

@@ -5,43 +5,66 @@ An ONNX file has them in ``metadata_props``, a TFLite file in buffers of the mod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hwnas.errors import InvalidFile
+from hwnas.errors import InvalidFile, first_line
 from hwnas.export.recipe import format_of
+from hwnas.files import read_bytes
 
 
 def read_entry(path: Path, name: str) -> bytes | None:
     """Return the entry of that name, None if the file has none. Raises `InvalidFile`."""
-    if not path.is_file():
-        raise InvalidFile(str(path), "no such file")
-    return _onnx_entry(path, name) if format_of(path) == "onnx" else _tflite_entry(path, name)
+    if format_of(path) == "onnx":
+        entries = {entry.key: entry.value for entry in read_onnx(path).metadata_props}
+        return entries[name].encode() if name in entries else None
+    with readable(path):
+        return _tflite_entry(read_tflite(path), name.encode())
 
 
-def _onnx_entry(path: Path, name: str) -> bytes | None:
+def read_onnx(path: Path) -> Any:
+    """Return the ``ModelProto`` of an ONNX file. Raises `InvalidFile`."""
     import onnx
 
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf may raise anything on bytes that are no model
-        raise InvalidFile(str(path), f"not a readable .onnx model ({error})") from None
-    return next((entry.value.encode() for entry in model.metadata_props if entry.key == name), None)
+    _check_file(path)
+    with readable(path):
+        return onnx.load(str(path), load_external_data=False)
 
 
-def _tflite_entry(path: Path, name: str) -> bytes | None:
+def read_tflite(path: Path) -> Any:
+    """Return the ``Model`` of a TFLite file; see `readable`. Raises `InvalidFile`."""
     from ai_edge_litert import schema_py_generated as schema
 
-    data = path.read_bytes()
+    _check_file(path)
+    data = read_bytes(path)
     if data[4:8] != b"TFL3":
         raise InvalidFile(str(path), "not a readable .tflite model (no identifier TFL3)")
+    return schema.Model.GetRootAs(data, 0)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raise `InvalidFile` for any error of the body: offsets of a damaged file point anywhere."""
     try:
-        model = schema.Model.GetRootAs(data, 0)
-        for number in range(model.MetadataLength()):
-            entry = model.Metadata(number)
-            if entry is not None and entry.Name() == name.encode():
-                buffer: Any = model.Buffers(entry.Buffer())
-                return bytes(buffer.DataAsNumpy())
-    except Exception as error:  # offsets of a damaged file point anywhere
-        raise InvalidFile(str(path), f"not a readable .tflite model ({error})") from None
+        yield
+    except InvalidFile:
+        raise
+    except Exception as error:
+        raise InvalidFile(
+            str(path), f"not a readable {path.suffix} model ({first_line(error)})"
+        ) from None
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise InvalidFile(str(path), "no such file")
+
+
+def _tflite_entry(model: Any, name: bytes) -> bytes | None:
+    for number in range(model.MetadataLength()):
+        entry = model.Metadata(number)
+        if entry is not None and entry.Name() == name:
+            return bytes(model.Buffers(entry.Buffer()).DataAsNumpy())
     return None

@@ -96,3 +96,32 @@ def test_wrong_usage_is_one_line(
     colours.colour_folder(Path("cats"), {"cat": [RED]})
     code, out, err = run(monkeypatch, capsys, "evaluate", "net.onnx", "--quiet", *words)
     assert code == 2 and out == "" and message in err and err.count("\n") == 1
+
+
+NETS = """
+from torch import nn
+from tests.support.colours import MeanColour
+
+def colours():
+    return MeanColour()
+
+def four():
+    return nn.Sequential(MeanColour(), nn.Linear(3, 4))
+"""
+
+
+def test_a_file_that_was_exported_with_the_data_needs_no_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("colour_nets.py").write_text(NETS)
+    images = {"blue": [BLUE] * 6, "green": [GREEN] * 6, "red": [RED] * 6}
+    colours.colour_folder(Path("data"), images)
+    words = ["--input-shape", "3x8x8", "--data", "data", "--format", "tflite"]
+    for factory in ("colours", "four"):
+        line = ["export", f"colour_nets:{factory}", *words, "--out", factory]
+        assert run(monkeypatch, capsys, *line)[0] == 0
+    code, out, _ = run(monkeypatch, capsys, "evaluate", "colours.tflite", "--data", "data")
+    assert code == 0 and out.startswith("accuracy 100.0%")
+    code, _, err = run(monkeypatch, capsys, "evaluate", "four.tflite", "--data", "data")
+    assert code == 2 and "four.tflite: does not state which values it takes" in err
