@@ -15,6 +15,13 @@ from hwnas.files import write_atomic
 from hwnas.training.log import EpochLog
 
 
+class BestEpoch(msgspec.Struct, frozen=True):
+    """The epoch of a training whose weights are best on the validation images."""
+
+    epoch: int
+    accuracy: float
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where a checkpoint continues a training: its note."""
 
@@ -26,6 +33,8 @@ class Place(msgspec.Struct, frozen=True):
     """Sums of loss and accuracy over the steps of its epoch so far, and their number."""
     line: EpochLog | None = None
     """Log line of the last whole epoch, which a kill may have kept out of the log."""
+    best: BestEpoch | None = None
+    """The best epoch so far, if the plan has patience."""
 
 
 def read_place(notes: dict[str, str]) -> Place:

@@ -202,6 +202,7 @@ def _run(
             write_epoch,
             _teacher(job, folder),
             on_progress,
+            valid_images,
         )
     # the running averages of a short training lag behind its weights
     recalibrate(_as_trained(job, network), train_images.sample(RECALIBRATION_IMAGES, job.seed))
@@ -214,7 +215,7 @@ def _run(
         digest,
         evaluation.accuracy,
         last.loss,
-        job.plan.epochs,
+        last.epoch,
         seconds,
         evaluation.top5_accuracy,
         evaluation.balanced_accuracy,

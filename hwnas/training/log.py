@@ -21,6 +21,8 @@ class EpochLog(msgspec.Struct, frozen=True):
     """Share of that time in which no batch was ready."""
     peak_bytes: int = 0
     """Largest memory so far: of the GPU, or of this process on a CPU."""
+    validation_accuracy: float | None = None
+    """After the epoch; ``None`` where the plan has no patience."""
 
 
 class Progress(NamedTuple):

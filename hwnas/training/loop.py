@@ -49,9 +49,13 @@ from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Batch, Data
 from hwnas.training.log import EpochLog, Progress
-from hwnas.training.losses import distillation, task_loss
+from hwnas.training.losses import balanced_weights, distillation, task_loss
 from hwnas.training.plan import TrainingPlan, learning_rate
 from hwnas.training.seeds import derived_seed
+from hwnas.training.tuning.best import Best
+from hwnas.training.tuning.probe import fit_classifier
+from hwnas.training.tuning.rates import parameter_groups
+from hwnas.training.tuning.sizes import shown
 
 READ_STEPS = 50
 """Steps between two reads of the loss from a GPU, for which the host must wait."""
@@ -71,15 +75,17 @@ def train(
     on_epoch: Callable[[EpochLog], None] | None = None,
     teacher: nn.Module | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    valid: Data | None = None,
 ) -> None:
     """Train ``network`` in place on the device of ``data``; continue from ``checkpoint``.
 
     The network is on that device already (`hwnas.training.compute.Compute.place`). With a
-    ``teacher``, half of the loss is `distillation`. With several ranks
+    ``teacher``, half of the loss is `distillation`. A plan with patience needs the validation
+    images ``valid``, on rank 0. With several ranks
     (`hwnas.training.distributed`) only rank 0 has a checkpoint; all ranks end with the same
     weights. Raises `HwnasError` when the loss is not finite; the last good checkpoint stays.
     """
-    _Training(network, data, plan, seed, teacher).run(checkpoint, on_epoch, on_progress)
+    _Training(network, data, plan, seed, teacher, valid).run(checkpoint, on_epoch, on_progress)
 
 
 class _Sums(NamedTuple):
@@ -100,10 +106,18 @@ class _Training:
         plan: TrainingPlan,
         seed: int,
         teacher: nn.Module | None,
+        valid: Data | None,
     ) -> None:
         self.network, self.plan, self.seed, self.teacher = network, plan, seed, teacher
         self.compute = data.compute
         self.batches = Batches(data, plan.batch_size, plan.augmentation, seed)
+        self.steps = plan.epochs * self.batches.steps
+        self.batches.whole_from = math.ceil((1 - plan.whole_share) * self.steps)
+        self.class_weights = (
+            self.compute.put(balanced_weights(data.labels, data.classes))
+            if plan.class_weights == "balanced"
+            else None
+        )
         self.optimizer = _optimizer(network, plan)
         self.scaler = self.compute.scaler()
         self.averaged = (
@@ -111,6 +125,7 @@ class _Training:
             if plan.ema
             else None
         )
+        self.best = Best(valid, plan.patience)
         self.step = 0
         self.sums = _Sums()
         self.line: EpochLog | None = None
@@ -130,6 +145,8 @@ class _Training:
             closing(self.batches.from_step(self.step)) as batches,
         ):
             for epoch in range(self.step // steps, self.plan.epochs):
+                if self.best.stops(epoch):
+                    break
                 line = self._epoch(epoch, batches, checkpoint, on_progress)
                 if on_epoch is not None:
                     on_epoch(line)
@@ -139,6 +156,7 @@ class _Training:
                 self.network.parameters(), self.averaged.module.parameters(), strict=True
             ):
                 own.data.copy_(mean.data)
+        self.best.load_into(self.network)
 
     def _epoch(
         self,
@@ -176,10 +194,19 @@ class _Training:
             mean.images_per_s,
             mean.waiting,
             mean.peak_bytes,
+            self._judge(epoch + 1),
         )
         self.sums = _Sums()
         self._save(checkpoint, epoch)
         return line
+
+    def _judge(self, epochs: int) -> float | None:
+        """Return the validation accuracy of what would be the result after so many epochs."""
+        if not self.plan.patience:
+            return None
+        return self.best.judge(
+            self.network if self.averaged is None else self.averaged.module, epochs
+        )
 
     @property
     def _steps_per_read(self) -> int:
@@ -192,9 +219,11 @@ class _Training:
         number = [rank()] if rank() else []
         torch.manual_seed(derived_seed(self.seed, "dropout", self.step, *number))
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.plan, self.step, self.batches.steps)
+            rate = learning_rate(self.plan, self.step, self.batches.steps)
+            group["lr"] = rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
         images, labels = batch
+        images = shown(images, self.plan, self.step, self.steps)
         parts = self.plan.accumulate
         metrics = torch.stack(
             [
@@ -219,7 +248,7 @@ class _Training:
         with self.compute.autocast():
             output = self.network(images)
         logits, auxiliary = output if isinstance(output, tuple) else (output, None)
-        loss = task_loss(logits, auxiliary, labels, self.plan)
+        loss = task_loss(logits, auxiliary, labels, self.plan, self.class_weights)
         if self.teacher is not None:
             with self.compute.autocast():
                 loss = 0.5 * loss + 0.5 * distillation(full_precision(logits), self.teacher, images)
@@ -246,7 +275,7 @@ class _Training:
         elapsed_s = max(elapsed_s, 1e-9)
         return Progress(
             self.step,
-            self.plan.epochs * self.batches.steps,
+            self.steps,
             self.sums.loss / self.sums.steps,
             self.sums.accuracy / self.sums.steps,
             (self.step - first) * self.batches.batch_size / elapsed_s,
@@ -261,7 +290,7 @@ class _Training:
         if checkpoint is not None:
             loss, accuracy, steps = self.sums
             epochs = self.step // self.batches.steps
-            place = Place(epochs, self.step, (loss, accuracy, steps), self.line)
+            place = Place(epochs, self.step, (loss, accuracy, steps), self.line, self.best.epoch)
             notes = {"place": msgspec.json.encode(place).decode()}
             save_checkpoint(checkpoint, self._state(), notes)
 
@@ -270,6 +299,8 @@ class _Training:
         state: dict[str, Tensor] | None = None
         if checkpoint is not None and checkpoint.exists():
             state, notes = load_checkpoint(checkpoint)
+        elif self.plan.probe and rank() == 0:
+            fit_classifier(self.network, self.batches.data, self.class_weights)
         if ranks() > 1:
             check_alike(self.batches.data.digest, IMAGES)
             notes = broadcast(notes)
@@ -278,6 +309,7 @@ class _Training:
             self._restore(state)
         place = read_place(notes)
         self.step, self.sums, self.line = place.step, _Sums(*place.sums), place.line
+        self.best.epoch = place.best
 
     def _state(self) -> dict[str, Tensor]:
         """Return weights, statistics, momenta, averaged weights and scale by name."""
@@ -289,6 +321,7 @@ class _Training:
         if self.averaged is not None:
             averaged = self.averaged.state_dict()
             state |= {f"averaged.{name}": value for name, value in averaged.items()}
+        state |= {f"best.{name}": value for name, value in self.best.state.items()}
         return state | scaler_state(self.scaler)
 
     def _restore(self, state: dict[str, Tensor]) -> None:
@@ -305,6 +338,7 @@ class _Training:
                 self.optimizer.state[parameter]["momentum_buffer"] = like(parameter, momenta[name])
         if self.averaged is not None:
             self.averaged.load_state_dict(part("averaged."))
+        self.best.state = part("best.")
         load_scaler(self.scaler, state)
 
 
@@ -315,10 +349,5 @@ def _set_drop_path(network: nn.Module, probability: float) -> None:
 
 
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.SGD:
-    decayed = [p for p in network.parameters() if p.ndim > 1 or plan.decay_all]
-    others = [p for p in network.parameters() if p.ndim <= 1 and not plan.decay_all]
-    groups = [
-        {"params": decayed, "weight_decay": plan.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(network, plan)
     return torch.optim.SGD(groups, plan.peak_learning_rate, plan.momentum, nesterov=plan.nesterov)

@@ -14,18 +14,42 @@ TEMPERATURE = 4.0
 
 
 def task_loss(
-    logits: Tensor, auxiliary: Tensor | None, labels: Tensor, plan: TrainingPlan
+    logits: Tensor,
+    auxiliary: Tensor | None,
+    labels: Tensor,
+    plan: TrainingPlan,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Return the cross entropy of ``logits``, plus that of an auxiliary head with the plan's
     weight."""
-    loss = _cross_entropy(logits, labels, plan)
+    loss = cross_entropy(logits, labels, plan.label_smoothing, class_weights)
     if auxiliary is None:
         return loss
-    return loss + plan.auxiliary * _cross_entropy(auxiliary, labels, plan)
+    second = cross_entropy(auxiliary, labels, plan.label_smoothing, class_weights)
+    return loss + plan.auxiliary * second
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, plan: TrainingPlan) -> Tensor:
-    return F.cross_entropy(full_precision(logits), labels, label_smoothing=plan.label_smoothing)
+def cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None
+) -> Tensor:
+    """Return the mean loss of the images, each weighted as its class.
+
+    ``labels`` are ``[N]``, or probabilities ``[N, classes]``.
+    """
+    logits = full_precision(logits)
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    weights = class_weights[labels] if labels.ndim == 1 else labels @ class_weights
+    return (losses * weights).mean()
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return a weight for each class, inverse to its number of images; of mean 1 over the
+    images."""
+    counts = labels.bincount(minlength=classes)
+    present = (counts > 0).sum()
+    return len(labels) / (present * counts.clamp_min(1)).float()
 
 
 def distillation(logits: Tensor, teacher: nn.Module, images: Tensor) -> Tensor:

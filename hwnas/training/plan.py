@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import msgspec
 
@@ -42,6 +43,23 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     drop_path: float = 0.0
     """Probability that a branch of a cell is dropped for an image; it rises from 0 to this. DARTS
     uses 0.2."""
+    layer_decay: float = 1.0
+    """Factor of a block's learning rate relative to the next block's, from the classifier
+    downwards."""
+    head_rate: float = 1.0
+    """Factor of the classifier's learning rate."""
+    probe: bool = False
+    """Whether the classifier begins as a logistic regression on the features of the network."""
+    small_share: float = 0.0
+    """Share of the steps, the first ones, with images of `tuning.sizes.small_size`."""
+    whole_share: float = 0.0
+    """Share of the steps, the last ones, with images that are neither cropped nor shifted."""
+    patience: int = 0
+    """Epochs without a better validation accuracy after which a training stops; the best epoch's
+    weights are the result. 0: all epochs, and the last one's weights."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """``balanced``: the losses of a class's images are weighted with the inverse of its number of
+    images."""
 
 
 WARMUP_SHARE = 0.2

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from hwnas.architecture.architecture import Architecture
@@ -57,6 +58,7 @@ PLAN = SearchPlan(
     augmentation=Augmentation(flip=False),
 )
 CELLS = cell_space((1, 12, 12), 4, channels=4, layers=3)
+TRAININGS = ("trained", "tuned")
 SEARCHES = ("proxyless full", "proxyless two", "reinforce", "cells full", "random")
 
 
@@ -101,7 +103,8 @@ def searched(kind: str, folder: Path) -> dict[str, Tensor]:
     return strategy.state_dict()
 
 
-def trained() -> dict[str, Tensor]:
+def trained(kind: str) -> dict[str, Tensor]:
+    """Return the weights after a training; only rank 0 has images to validate it."""
     torch.manual_seed(rank())
     network = build(SPACE.architecture(SPACE.default))
     plan = TrainingPlan(
@@ -111,7 +114,10 @@ def trained() -> dict[str, Tensor]:
         dropout=0.0,
         augmentation=Augmentation(flip=False),
     )
-    train(network, tiny_data(64), plan, seed=0)
+    if kind == "tuned":
+        plan = replace(plan, layer_decay=0.9, probe=True, whole_share=0.5, patience=1)
+    valid = tiny_data(32, seed=1) if rank() == 0 else None
+    train(network, tiny_data(64), plan, seed=0, valid=valid)
     return network.state_dict()
 
 
@@ -120,7 +126,8 @@ def everything(folder: Path) -> None:
     torch.set_num_threads(1)
     for kind in SEARCHES:
         save_checkpoint(folder / f"{kind}-{rank()}.safetensors", searched(kind, folder), {})
-    save_checkpoint(folder / f"trained-{rank()}.safetensors", trained(), {})
+    for kind in TRAININGS:
+        save_checkpoint(folder / f"{kind}-{rank()}.safetensors", trained(kind), {})
 
 
 def on_rank(number: int, port: int, folder: Path) -> None:
@@ -201,7 +208,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return alone, together
 
 
-@pytest.mark.parametrize("kind", [*SEARCHES, "trained"])
+@pytest.mark.parametrize("kind", [*SEARCHES, *TRAININGS])
 def test_two_ranks_end_alike_and_as_one_process(kind: str, folders: tuple[Path, Path]) -> None:
     """Weights, batch norm statistics, logits, momenta, multiplier."""
     alone, together = folders

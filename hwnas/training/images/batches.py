@@ -15,6 +15,7 @@ from itertools import count
 from typing import NamedTuple
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from hwnas.data.stored import StoredImages
@@ -40,6 +41,7 @@ class _Part(NamedTuple):
 
     rows: Tensor
     draws: Draws
+    augmentation: Augmentation
 
 
 class Batches:
@@ -48,14 +50,23 @@ class Batches:
     An epoch is one shuffled pass; an incomplete last batch is dropped.
     """
 
-    def __init__(self, data: Data, batch_size: int, augmentation: Augmentation, seed: int) -> None:
-        """Raises `UsageError` where a batch can't be split into equal parts for the ranks, or a
-        part into the pairs of images that are mixed."""
+    def __init__(
+        self,
+        data: Data,
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+        whole_from: int | None = None,
+    ) -> None:
+        """Images are neither cropped nor shifted in step ``whole_from`` and later ones. Raises
+        `UsageError` where a batch can't be split into equal parts for the ranks, or a part
+        into the pairs of images that are mixed."""
         self.data, self.augmentation, self.seed = data, augmentation, seed
         images = len(data.labels)
         unit = 2 * ranks() if augmentation.mixes else ranks()
         self.batch_size = batch_size if batch_size <= images else images - images % unit
         self.shard = shard(self.batch_size)
+        self.whole_from = whole_from
         if augmentation.mixes:
             _check_pairs(self.batch_size)
         self.waited_s = 0.0
@@ -113,20 +124,23 @@ class Batches:
             order = torch.randperm(len(self.data.labels), generator=generator)
             self._order = (epoch, order)
         rows = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
-        draws = draw(self.augmentation, self.batch_size, self.seed, epoch, number)
-        return _Part(rows[self.shard], draws.part(self.shard))
+        augmentation = self.augmentation
+        if self.whole_from is not None and step >= self.whole_from:
+            augmentation = replace(augmentation, min_crop_area=0.0, shift=0.0)
+        draws = draw(augmentation, self.batch_size, self.seed, epoch, number)
+        return _Part(rows[self.shard], draws.part(self.shard), augmentation)
 
     def _jobs(self, images: StoredImages, part: _Part) -> list[Callable[[], Tensor]]:
         """Return what threads do to read a batch, cropped where crops are drawn."""
-        if self.augmentation.min_crop_area <= 0:
+        if part.augmentation.min_crop_area <= 0:
             return [partial(self.data.read, rows) for rows in chunks(part.rows)]
-        boxes = crop_boxes(self.augmentation, part.draws, images.sizes[part.rows.numpy()])
+        boxes = crop_boxes(part.augmentation, part.draws, images.sizes[part.rows.numpy()])
         pairs = zip(chunks(part.rows), chunks(torch.from_numpy(boxes)), strict=True)
         return [partial(_crops, images, rows, chunk) for rows, chunk in pairs]
 
     def _made(self, images: Tensor, part: _Part) -> Batch:
         """Return the batch of images ``[n, C, H, W]`` that were read."""
-        data, augmentation, draws = self.data, self.augmentation, part.draws
+        data, augmentation, draws = self.data, part.augmentation, part.draws
         if data.compute.kind == "cuda" and images.device.type == "cpu":
             images = images.pin_memory()
         images, labels = data.compute.put(images), data.compute.put(data.labels[part.rows])

@@ -21,7 +21,7 @@ from hwnas.errors import InvalidFile, UsageError
 from hwnas.nn.build import build
 from hwnas.training import distributed
 from hwnas.training.images import batches as module
-from hwnas.training.images.augment import Augmentation
+from hwnas.training.images.augment import NO_AUGMENTATION, Augmentation
 from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Batch, Data, ReadAhead, as_data
 from hwnas.training.loop import train
@@ -113,6 +113,20 @@ def test_batches_do_not_depend_on_the_tier(
 ) -> None:
     expected = first(photos["memory"], augmentation, 7)
     assert_same(first(photos[tier], augmentation, 7), expected)
+
+
+def test_images_in_files_are_whole_from_the_step_given(photos: dict[str, Data]) -> None:
+    """Those in files are cropped as they are read, those in memory afterwards."""
+    crops = Augmentation(min_crop_area=0.25, flip=False)
+    files, memory = (
+        Batches(photos[tier], 8, crops, seed=0, whole_from=3) for tier in ("files", "memory")
+    )
+    assert_same(
+        [files.batch(step) for step in range(2, 5)],
+        [memory.batch(2), memory.batch(3), memory.batch(4)],
+    )
+    cropped, whole = (first(photos["files"], each, 4) for each in (crops, NO_AUGMENTATION))
+    assert_same([files.batch(2), files.batch(3)], [cropped[2], whole[3]])
 
 
 def test_stored_images_give_the_batches_of_a_tensor(photos: dict[str, Data]) -> None:

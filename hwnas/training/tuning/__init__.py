@@ -1,0 +1,1 @@
+"""What fine-tuning adds to a training: rates by depth, a first classifier, image sizes."""

@@ -1,0 +1,42 @@
+"""The best epoch of a training by validation images, and when to stop after it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hwnas.training.checkpoint import BestEpoch
+from hwnas.training.distributed import broadcast, rank, ranks
+from hwnas.training.evaluation import accuracy
+from hwnas.training.images.loader import Data
+
+
+class Best:
+    """Weights and statistics of the epoch with the best validation accuracy so far."""
+
+    def __init__(self, valid: Data | None, patience: int) -> None:
+        """Only rank 0 needs the images."""
+        self.valid, self.patience = valid, patience
+        self.epoch: BestEpoch | None = None
+        self.state: dict[str, Tensor] = {}
+
+    def judge(self, network: nn.Module, epochs: int) -> float:
+        """Return the validation accuracy after so many epochs; store the weights if it is best."""
+        value = accuracy(network, self.valid) if self.valid is not None and rank() == 0 else None
+        value = broadcast(value) if ranks() > 1 else value
+        if value is None:
+            raise ValueError("a plan with patience needs validation images")
+        if self.epoch is None or value > self.epoch.accuracy:
+            self.epoch = BestEpoch(epochs, value)
+            self.state = {name: t.detach().clone() for name, t in network.state_dict().items()}
+        return value
+
+    def stops(self, epochs: int) -> bool:
+        """Whether the accuracy has not risen in the last ``patience`` of so many epochs."""
+        return self.epoch is not None and epochs - self.epoch.epoch >= self.patience
+
+    @torch.no_grad()
+    def load_into(self, network: nn.Module) -> None:
+        """Give ``network`` the best weights, if there are any."""
+        if self.state:
+            network.load_state_dict(self.state)
