@@ -8,9 +8,9 @@ NeurIPS 2019, arXiv:1906.06423).
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from hwnas.nn.resized import resized
 from hwnas.training.plan import TrainingPlan
 
 SMALL = 0.7
@@ -26,7 +26,6 @@ def small_size(size: int) -> int:
 
 def shown(images: Tensor, plan: TrainingPlan, step: int, steps: int) -> Tensor:
     """Return the images ``[N, C, H, W]`` of a step of ``steps`` in the size that the plan says."""
-    size = small_size(images.shape[-1])
-    if step >= plan.small_share * steps or size == images.shape[-1]:
+    if step >= plan.small_share * steps:
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return resized(images, small_size(images.shape[-1]))
