@@ -136,7 +136,9 @@ def _of_folder(folder: Path) -> _Source:
     if (folder / "config.toml").exists():
         raise UsageError(f"{folder}: the run has not finished: it has no report yet")
     if not (folder / "preprocess.json").exists():
-        raise UsageError(f"{folder}: expected a model file, a bundle or the folder of a run")
+        raise UsageError(
+            f"{folder}: expected a model file (.onnx, .tflite), a bundle or the folder of a run"
+        )
     manifest, preprocessing = read_bundle(folder), read_preprocessing(folder)
     return _Source(
         folder / manifest.model,

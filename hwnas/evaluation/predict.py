@@ -44,8 +44,13 @@ def predict_files(
 ) -> Iterator[Prediction]:
     """Yield the prediction of each file: an image, or an ``.npy`` of uint8 pixels.
 
-    Raises `InvalidFile` for an image that can't be read, unless broken ones are skipped.
+    Raises `InvalidFile` at once for a file that is missing, and later for an image that can't be
+    read, unless broken ones are skipped.
     """
+    for file in files:
+        if not file.is_file():
+            why = "is a folder, expected an image" if file.is_dir() else "no such file"
+            raise InvalidFile(str(file), why)
 
     def readable() -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for file in files:
@@ -84,8 +89,6 @@ def _prediction(classifier: Classifier, name: str, outputs: NDArray[np.float32])
 
 
 def _read(file: Path, shape: Shape) -> NDArray[np.uint8]:
-    if not file.is_file():
-        raise InvalidFile(str(file), "is a folder" if file.is_dir() else "no such file")
     if file.suffix == ".npy":
         return fit_images(_read_npy(file)[None], shape)[0]
     with opened(file, str(file)) as image:

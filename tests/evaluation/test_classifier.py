@@ -56,9 +56,9 @@ def test_a_run_of_several_results_names_their_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ((), "expected a model file, a bundle or the folder of a run"),
+        ((), r"expected a model file .*, a bundle or the folder of a run"),
         (("config.toml",), "the run has not finished"),
-        (("manifest.json",), "expected a model file, a bundle or the folder of a run"),
+        (("manifest.json",), r"expected a model file .*, a bundle or the folder of a run"),
     ],
 )
 def test_another_folder_is_an_error(tmp_path: Path, files: tuple[str, ...], message: str) -> None:

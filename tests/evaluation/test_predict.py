@@ -132,8 +132,8 @@ def test_a_missing_file_a_folder_and_a_wrong_array_are_one_line(tmp_path: Path) 
     model = colours.colour_file(tmp_path / "net.onnx")
     np.save(tmp_path / "floats.npy", np.zeros((3, 8, 8)))
     for name, why in (
-        ("no.png", "no such file"),
-        (".", "is a folder"),
+        ("no.png", "no such file$"),
+        (".", "is a folder, expected an image$"),
         ("floats.npy", r"is float64 \[3, 8, 8\], expected uint8 pixels \[C, H, W\]"),
     ):
         with pytest.raises(InvalidFile, match=why):
