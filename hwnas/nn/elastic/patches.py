@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hwnas.nn.depthwise import DepthwiseConv2d
@@ -18,17 +19,16 @@ def patch_gram(conv: DepthwiseConv2d, x: Tensor, pixels: Tensor) -> Tensor:
     all images; float64.
     """
     taps = tap_pixels(conv, (x.shape[2], x.shape[3]))
-    rows = _pixel_rows(x)
-    size = taps.shape[1] + 1
+    values, size = _pixel_values(x), taps.shape[1] + 1
+    zero, last = values.shape[1] - 2, values.shape[1] - 1
     gram = x.new_zeros(x.shape[1], size, size, dtype=torch.float64)
-    chunk = max(1, PATCH_BYTES // (rows.element_size() * size * x.shape[1]))
+    chunk = max(1, PATCH_BYTES // (values.element_size() * size * x.shape[1]))
     for part in pixels.to(x.device).split(chunk):
-        image, pixel = part // len(taps), part % len(taps)
-        index = taps[pixel] + image[:, None] * (x.shape[2] * x.shape[3])
-        patches = rows[torch.where(taps[pixel] < 0, len(rows) - 1, index)]  # [n, k*k, C]
-        ones = patches.new_ones(len(part), 1, x.shape[1])
-        patches = torch.cat((patches, ones), dim=1).permute(2, 1, 0).contiguous()
-        gram += patches @ patches.transpose(1, 2)
+        image, pixel = part // len(taps), taps[part % len(taps)]
+        index = torch.where(pixel < 0, zero, pixel + image[:, None] * x[0, 0].numel())
+        index = F.pad(index, (0, 1), value=last).flatten()
+        patches = values.index_select(1, index).unflatten(1, (-1, size))  # [C, n, k*k + 1]
+        gram += patches.transpose(1, 2) @ patches
     return gram
 
 
@@ -47,7 +47,7 @@ def tap_pixels(conv: DepthwiseConv2d, size: tuple[int, int]) -> Tensor:
     return numbers[0].flatten(1).T.long() - 1
 
 
-def _pixel_rows(x: Tensor) -> Tensor:
-    """Return the pixels of ``x [N, C, H, W]`` and zeros for padding, ``[N * H * W + 1, C]``."""
-    rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-    return torch.cat((rows, rows.new_zeros(1, x.shape[1])))
+def _pixel_values(x: Tensor) -> Tensor:
+    """Return the pixels of ``x [N, C, H, W]``, a zero and a 1, ``[C, N * H * W + 2]``."""
+    constants = x.new_tensor([0.0, 1.0]).expand(x.shape[1], 2)
+    return torch.cat((x.transpose(0, 1).flatten(1), constants), dim=1)
