@@ -1,26 +1,47 @@
-"""Selection of the inner channels of a block in all layers that have them."""
+"""Inner channels of blocks: which layers make them, and which layer takes them."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from torch import Tensor
 
 from hwnas.nn.growth.transforms import remap_outputs, strongest
 
-PRODUCERS = ("expand", "dense", "depthwise")
-"""Layers whose outputs are the inner channels."""
+
+class Inner(NamedTuple):
+    """Inner channels that no other block sees."""
+
+    producers: tuple[str, ...]
+    """Layers whose outputs they are; those that a block lacks are left out."""
+    consumer: str
+    """The layer whose inputs they are."""
+
+
+INNER: dict[str, tuple[Inner, ...]] = {
+    "mbconv": (Inner(("expand", "depthwise"), "project"),),
+    "fused_mbconv": (Inner(("dense",), "project"),),
+    "basic": (Inner(("first",), "last"),),
+    "bottleneck": (Inner(("reduce",), "spatial"), Inner(("spatial",), "restore")),
+}
+"""The inner channels of each operation that has any, of `Block.mid_channels` each."""
 
 
 def select_inner(
-    weights: dict[str, Tensor], own: str, channels: Tensor, gates: Tensor | None
+    weights: dict[str, Tensor],
+    own: str,
+    inner: Inner,
+    channels: Tensor,
+    gates: Tensor | None = None,
 ) -> None:
-    """Select the inner ``channels [K]`` of an MBConv or fused MBConv, in place.
+    """Select the ``channels [K]`` of ``inner`` in the layers of a block, in place.
 
     ``own`` is the name of the block's layers in ``weights``; ``gates`` are the channels that remain
     in the bottleneck of a squeeze-excite, see `strongest_gates`.
     """
-    remap_outputs(weights, tuple(f"{own}.{layer}" for layer in PRODUCERS), channels)
-    project = f"{own}.project.conv.weight"
-    weights[project] = weights[project][:, channels]
+    remap_outputs(weights, tuple(f"{own}.{layer}" for layer in inner.producers), channels)
+    kernel = f"{own}.{inner.consumer}.conv.weight"
+    weights[kernel] = weights[kernel][:, channels]
     if gates is not None:
         squeeze, excite = f"{own}.se.squeeze", f"{own}.se.excite"
         remap_outputs(weights, (squeeze,), gates)

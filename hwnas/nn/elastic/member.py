@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
-from hwnas.nn.elastic.channels import select_inner, strongest_gates
+from hwnas.nn.elastic.channels import INNER, Inner, select_inner, strongest_gates
 from hwnas.nn.elastic.kernel import crop_kernel, cut_kernel
 from hwnas.nn.elastic.projection import cut_projection, elimination_order, mean_shift
 from hwnas.nn.elastic.statistics import BlockStatistics, Statistics
@@ -24,9 +24,8 @@ from hwnas.nn.network import Network
 Weights = dict[str, Tensor]
 """A state dict, or that of one block."""
 
-DEPTHWISE, PROJECT = "layers.depthwise", "layers.project"
+DEPTHWISE = "layers.depthwise"
 SQUEEZE, EXCITE = "layers.se.squeeze", "layers.se.excite"
-"""Layers of a block that are solved again."""
 
 
 def member_weights(
@@ -47,15 +46,14 @@ class ClosedForms:
     """All members of a trained network; a cut of a block is solved when a member first has it."""
 
     def __init__(self, network: Network, blocks: Sequence[Block], statistics: Statistics) -> None:
-        """Take the weights of ``network``, whose blocks are ``blocks``, by reference.
+        """Take the weights of ``network``, whose blocks are ``blocks``, by reference on the CPU.
 
         A block without statistics is cut as in Once-for-all: its channels are sorted by the L1
         norm of the projection, its kernel is cropped.
         """
-        self.blocks, self.statistics = tuple(blocks), statistics
+        self.network, self.blocks, self.statistics = network, tuple(blocks), statistics
         self._weights = [_state(block) for block in network.blocks]
-        self._modules = network.blocks
-        self._orders: dict[int, Tensor] = {}
+        self._orders: dict[tuple[int, str], Tensor] = {}
         self._cuts: dict[tuple[int, int, int, int], Weights] = {}
 
     def member(self, blocks: Sequence[Block]) -> Weights:
@@ -87,26 +85,32 @@ class ClosedForms:
             self._cuts[key] = self._cut(place, block)
         return self._cuts[key]
 
-    def order(self, place: int) -> Tensor:
+    def order(self, place: int, inner: Inner) -> Tensor:
         """Return the inner channels of the block at ``place``, int64 ``[I]``, most useful first."""
-        if place not in self._orders:
-            scaled = projection(self._weights[place]) * output_gain(self._modules[place])[:, None]
-            self._orders[place] = elimination_order(scaled, self.statistics[place].covariance)
-        return self._orders[place]
+        key = place, inner.consumer
+        if key not in self._orders:
+            gain = output_gain(self.network.blocks[place], inner.consumer).cpu()
+            kernel = self._weights[place][f"layers.{inner.consumer}.conv.weight"]
+            scaled = _rows(kernel * gain[:, None, None, None])
+            covariance = self.statistics[place].inputs[inner.consumer].covariance
+            self._orders[key] = elimination_order(scaled, covariance)
+        return self._orders[key]
 
-    def channels(self, place: int, width: int) -> Tensor:
+    def channels(self, place: int, width: int, inner: Inner) -> Tensor:
         """Return the ``width`` inner channels that remain at ``place``, ascending int64."""
         if place not in self.statistics:
-            return strongest(projection(self._weights[place]).T, width)
-        return self.order(place)[:width].sort().values
+            kernel = self._weights[place][f"layers.{inner.consumer}.conv.weight"]
+            return strongest(kernel.transpose(0, 1), width)
+        return self.order(place, inner)[:width].sort().values
 
     def _cut(self, place: int, block: Block) -> Weights:
         weights, statistics = dict(self._weights[place]), self.statistics.get(place)
         if block.kernel_size < self.blocks[place].kernel_size:
             reduce_kernel(weights, block.kernel_size, statistics)
         if block.mid_channels < self.blocks[place].mid_channels:
-            channels = self.channels(place, block.mid_channels)
-            reduce_width(weights, channels, block.se_channels, statistics)
+            for inner in INNER[block.op]:
+                channels = self.channels(place, block.mid_channels, inner)
+                reduce_width(weights, inner, channels, block.se_channels, statistics)
         return weights
 
 
@@ -122,29 +126,41 @@ def reduce_kernel(weights: Weights, kernel_size: int, statistics: BlockStatistic
 
 
 def reduce_width(
-    weights: Weights, channels: Tensor, gates: int, statistics: BlockStatistics | None
+    weights: Weights,
+    inner: Inner,
+    channels: Tensor,
+    gates: int,
+    statistics: BlockStatistics | None,
 ) -> None:
-    """Reduce a block to the inner ``channels [K]``, and its squeeze-excite to ``gates`` channels.
+    """Reduce a block to ``channels [K]`` of ``inner``, its squeeze-excite to ``gates`` channels.
 
     Without statistics all weights that remain keep their values. A squeeze-excite keeps the
     strongest of its ``gates``, and its biases make up for the means of what it no longer sees.
     """
-    project = projection(weights)
+    layer = f"layers.{inner.consumer}"
+    kernel = weights[f"{layer}.conv.weight"]
     strong = strongest_gates(weights, "layers", gates)
     if statistics is not None and strong is not None:
         _keep_mean(weights, SQUEEZE, channels, statistics.squeeze_mean)
         _keep_mean(weights, EXCITE, strong, statistics.excite_mean)
-    select_inner(weights, "layers", channels, strong)
-    if statistics is None:
-        return
-    cut = cut_projection(project, statistics.covariance, channels)
-    weights[f"{PROJECT}.conv.weight"] = cut[:, :, None, None].to(project.dtype)
-    shift_mean(weights, PROJECT, mean_shift(project, cut, statistics.mean, channels))
+    select_inner(weights, "layers", inner, channels, strong)
+    if statistics is not None:
+        mean, covariance = statistics.inputs[inner.consumer]
+        cut = cut_projection(_rows(kernel), covariance, channels)
+        shift = mean_shift(_rows(kernel), cut, mean, channels)
+        weights[f"{layer}.conv.weight"] = _kernel(cut, kernel).to(kernel.dtype)
+        shift_mean(weights, layer, shift.view(-1, len(kernel)).sum(0))
 
 
-def projection(weights: Weights) -> Tensor:
-    """Return the projection ``[O, I]`` in the weights of a block."""
-    return weights[f"{PROJECT}.conv.weight"][:, :, 0, 0]
+def _rows(kernel: Tensor) -> Tensor:
+    """Return ``kernel [O, I, k, k]`` as a projection of each tap, ``[k * k * O, I]``."""
+    return kernel.permute(2, 3, 0, 1).flatten(0, 2)
+
+
+def _kernel(rows: Tensor, like: Tensor) -> Tensor:
+    """Return the kernel ``[O, K, k, k]`` of a projection of each tap, with the taps of ``like``."""
+    outputs, _, height, width = like.shape
+    return rows.view(height, width, outputs, -1).permute(2, 3, 0, 1).contiguous()
 
 
 def _keep_mean(weights: Weights, layer: str, inputs: Tensor, mean: Tensor | None) -> None:
@@ -155,9 +171,9 @@ def _keep_mean(weights: Weights, layer: str, inputs: Tensor, mean: Tensor | None
     weights[f"{layer}.bias"] = (bias + lost).to(bias.dtype)
 
 
-def output_gain(block: nn.Module) -> Tensor:
-    """Return by what the last batch norm of a block multiplies its inputs, ``[O]``."""
-    norm = block.get_submodule(f"{PROJECT}.norm")
+def output_gain(block: nn.Module, layer: str) -> Tensor:
+    """Return by what the batch norm of a layer of a block multiplies its inputs, ``[O]``."""
+    norm = block.get_submodule(f"layers.{layer}.norm")
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
     return (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()
 
@@ -180,21 +196,13 @@ def check_cut(place: int, old: Block, new: Block) -> None:
         precision=old.precision,
         squeezed=old.squeezed,
     )
-    narrower = new.mid_channels < old.mid_channels
-    smaller = new.kernel_size < old.kernel_size
+    wider = new.mid_channels > old.mid_channels or new.se_channels > old.se_channels
     if (
         same_but_size != old
-        or new.mid_channels > old.mid_channels
-        or new.se_channels > old.se_channels
+        or wider
         or new.kernel_size > old.kernel_size
-        or (
-            narrower
-            and (
-                old.op not in ("mbconv", "fused_mbconv")
-                or 1 in (old.expand_ratio, new.expand_ratio)
-            )
-        )
-        or (smaller and (old.op != "mbconv" or new.kernel_size % 2 == 0))
+        or (new.mid_channels < old.mid_channels and not _can_be_narrower(old, new))
+        or (new.kernel_size < old.kernel_size and not _can_have_kernel(old, new))
     ):
         raise UsageError(
             f"block {place} ({old.key}) cannot be cut to {new.key}: expected its shape with fewer "
@@ -203,9 +211,19 @@ def check_cut(place: int, old: Block, new: Block) -> None:
         )
 
 
+def _can_be_narrower(old: Block, new: Block) -> bool:
+    # an expansion of 1 is no layer
+    has_layer = old.op in ("basic", "bottleneck") or 1 not in (old.expand_ratio, new.expand_ratio)
+    return old.op in INNER and has_layer and new.mid_channels > 0
+
+
+def _can_have_kernel(old: Block, new: Block) -> bool:
+    return old.op == "mbconv" and new.kernel_size % 2 == 1
+
+
 def _is_cut(old: Block, new: Block) -> bool:
     return (new.kernel_size, new.mid_channels) != (old.kernel_size, old.mid_channels)
 
 
 def _state(block: nn.Module) -> Weights:
-    return {name: value.detach() for name, value in block.state_dict().items()}
+    return {name: value.detach().cpu() for name, value in block.state_dict().items()}

@@ -1,8 +1,8 @@
 """Statistics of a trained network's inner channels, for the closed forms, from a few images.
 
-One pass in evaluation mode gives, for each chosen block, mean and covariance of the inputs of its
-projection at sampled pixels, and the Gram matrices of the patches of its depthwise kernel. They
-hold for every width and kernel size.
+One pass in evaluation mode gives, for each chosen block, mean and covariance of its inner channels
+at sampled pixels, and the Gram matrices of the patches of its depthwise kernel. They hold for every
+width and kernel size.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv
+from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv, ResidualBlock
 from hwnas.nn.depthwise import DepthwiseConv2d
+from hwnas.nn.elastic.channels import INNER
 from hwnas.nn.elastic.patches import patch_gram
 from hwnas.nn.network import Network
 
@@ -29,13 +30,20 @@ SMALLEST_KERNEL = 3
 """Kernels of this size are not made smaller, so they need no statistics."""
 
 
-class BlockStatistics(NamedTuple):
-    """Statistics of one block with I inner channels; float64, on the CPU."""
+class InputStatistics(NamedTuple):
+    """Statistics of the pixels of I channels; float64, on the CPU."""
 
     mean: Tensor
-    """Of the inputs of the projection, ``[I]``."""
+    """``[I]``"""
     covariance: Tensor
-    """Of the inputs of the projection, ``[I, I]``."""
+    """``[I, I]``"""
+
+
+class BlockStatistics(NamedTuple):
+    """Statistics of one block with I inner channels."""
+
+    inputs: Mapping[str, InputStatistics]
+    """Of the inputs of each layer that takes inner channels, see `INNER`."""
     gram: Tensor | None = None
     """``E [patch; 1] [patch; 1]^T`` of each depthwise channel, ``[I, k*k + 1, k*k + 1]``."""
     squeeze_mean: Tensor | None = None
@@ -73,12 +81,17 @@ def collect(
 
 
 def elastic_places(network: Network) -> tuple[int, ...]:
-    """Return the indices of the blocks that have a projection."""
-    return tuple(
-        place
-        for place, block in enumerate(network.blocks)
-        if isinstance(block, MBConv | FusedMBConv) and hasattr(block.layers, "project")
-    )
+    """Return the indices of the blocks that have inner channels."""
+    return tuple(place for place, block in enumerate(network.blocks) if _consumers(block))
+
+
+def _consumers(block: nn.Module) -> dict[str, nn.Conv2d]:
+    """Return the convolutions of a block that take inner channels, by the names of their layers."""
+    if not isinstance(block, MBConv | FusedMBConv | ResidualBlock):
+        return {}
+    names = {inner.consumer for inners in INNER.values() for inner in inners}
+    layers = {name: layer for name, layer in block.layers.named_children() if name in names}
+    return {name: layer.conv for name, layer in layers.items() if isinstance(layer, ConvNorm)}
 
 
 @contextmanager
@@ -146,16 +159,18 @@ class BlockSums:
 
     def __init__(self, sampler: PixelSampler, pixels: int, kernel_pixels: int) -> None:
         self.sampler, self.pixels, self.kernel_pixels = sampler, pixels, kernel_pixels
-        self.inputs, self.squeeze, self.excite = Moments(), Moments(), Moments()
+        self.inputs: dict[str, Moments] = {}
+        self.squeeze, self.excite = Moments(), Moments()
         self.gram: Tensor | None = None
         self.patches = 0
 
     def watch(self, block: nn.Module) -> Iterator[RemovableHandle]:
         """Add what the layers of the block are given from now on."""
+        for name, conv in _consumers(block).items():
+            self.inputs[name] = Moments()
+            yield conv.register_forward_pre_hook(partial(self._sample, self.inputs[name]))
         for name, layer in block.get_submodule("layers").named_children():
-            if name == "project" and isinstance(layer, ConvNorm):
-                yield layer.conv.register_forward_pre_hook(self._project)
-            elif name == "depthwise" and isinstance(layer, ConvNorm):
+            if name == "depthwise" and isinstance(layer, ConvNorm):
                 if layer.conv.kernel_size[0] > SMALLEST_KERNEL:
                     yield layer.conv.register_forward_hook(self._depthwise)
             elif name == "se":
@@ -164,13 +179,17 @@ class BlockSums:
                     yield layer.get_submodule(part).register_forward_pre_hook(hook)
 
     def statistics(self) -> BlockStatistics:
+        inputs = {
+            name: InputStatistics(moments.mean, moments.covariance)
+            for name, moments in self.inputs.items()
+        }
         gram = None if self.gram is None else (self.gram / self.patches).cpu()
-        inputs, has_gates = self.inputs, self.squeeze.count > 0
+        has_gates = self.squeeze.count > 0
         means = (self.squeeze.mean, self.excite.mean) if has_gates else (None, None)
-        return BlockStatistics(inputs.mean, inputs.covariance, gram, *means)
+        return BlockStatistics(inputs, gram, *means)
 
-    def _project(self, conv: nn.Module, inputs: tuple[Tensor]) -> None:
-        self.inputs.add(self.sampler.rows(inputs[0], self.pixels))
+    def _sample(self, moments: Moments, conv: nn.Module, inputs: tuple[Tensor]) -> None:
+        moments.add(self.sampler.rows(inputs[0], self.pixels))
 
     def _depthwise(self, conv: nn.Module, inputs: tuple[Tensor], outputs: Tensor) -> None:
         assert isinstance(conv, DepthwiseConv2d)

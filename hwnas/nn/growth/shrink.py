@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
-from hwnas.nn.elastic.channels import select_inner, strongest_gates
+from hwnas.nn.elastic.channels import INNER, select_inner, strongest_gates
 from hwnas.nn.growth.chain import POOL_OPS, input_kernel
 from hwnas.nn.growth.dense import propagate_channels
 from hwnas.nn.growth.transforms import (
@@ -97,7 +97,8 @@ def narrower_expansion(net: Net, place: int, expand_ratio: float) -> Net:
     weights, own = dict(net.weights), f"blocks.{place}.layers"
     projection = weights[f"{own}.project.conv.weight"].transpose(0, 1)
     channels = strongest(projection, thin.mid_channels)
-    select_inner(weights, own, channels, strongest_gates(weights, own, thin.se_channels))
+    gates = strongest_gates(weights, own, thin.se_channels)
+    select_inner(weights, own, INNER["mbconv"][0], channels, gates)
     return with_block(net, place, thin, weights)
 
 

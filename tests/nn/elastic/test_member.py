@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
-from hwnas.nn.elastic.channels import select_inner, strongest_gates
+from hwnas.nn.elastic.channels import INNER, select_inner, strongest_gates
 from hwnas.nn.elastic.member import ClosedForms, member_weights
 from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.growth.shrink import narrower_expansion
@@ -24,9 +24,13 @@ BLOCKS = (
     Block("mbconv", 12, 12, 5, 1, 6, 8, activation="hswish", squeeze_excite=True),
     Block("fused_mbconv", 12, 12, 3, 1, 3, 8),
     Block("mbconv", 12, 12, 3, 1, 6, 8),
-    Block("logits", 12, 5, 1, 1, 1, 8),
+    Block("basic", 12, 12, 3, 1, 2, 8, activation="relu"),
+    Block("bottleneck", 12, 16, 3, 2, 1, 8, activation="relu"),
+    Block("logits", 16, 5, 1, 1, 1, 4),
 )
-PLAIN, GATED, FUSED, LAST = 2, 3, 4, 5
+PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK = 2, 3, 4, 5, 6, 7
+NARROWER = (PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK)
+PRODUCERS = {FUSED: ("dense",), BASIC: ("first",), BOTTLENECK: ("reduce", "spatial")}
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def network() -> Network:
 
 
 def statistics_of(network: Network) -> Statistics:
-    images = smooth_images(48, 32)
+    images = smooth_images(32, 32)
     return collect(network, images.split(16), elastic_places(network))
 
 
@@ -53,10 +57,13 @@ def skip(*places: int) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def outputs(blocks: tuple[Block, ...], weights: dict[str, Tensor], images: Tensor) -> Tensor:
+def outputs(
+    blocks: tuple[Block, ...], weights: dict[str, Tensor], images: Tensor, end: int | None = None
+) -> Tensor:
+    """Return what the block before ``end`` gives, by default the logits."""
     member = Network(blocks).double().eval().requires_grad_(False)
     member.load_state_dict(weights)
-    return member(images)
+    return member.blocks[:end](images)
 
 
 def norm(network: Network, layer: str) -> nn.BatchNorm2d:
@@ -81,7 +88,7 @@ def test_another_resolution_or_precision_changes_no_weights(network: Network) ->
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("place", [PLAIN, GATED, FUSED, LAST])
+@pytest.mark.parametrize("place", NARROWER)
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
 def test_the_order_of_inner_channels_does_not_matter(
     network: Network, place: int, dtype: torch.dtype, limit: float
@@ -92,17 +99,19 @@ def test_the_order_of_inner_channels_does_not_matter(
     block = BLOCKS[place]
     order = torch.randperm(block.mid_channels, generator=torch.Generator().manual_seed(2))
     own = f"blocks.{place}.layers"
-    select_inner(weights, own, order, strongest_gates(weights, own, block.se_channels))
+    for inner in INNER[block.op]:
+        gates = strongest_gates(weights, own, block.se_channels)
+        select_inner(weights, own, inner, order, gates)
     network.load_state_dict(weights)
     assert (network(images) - before).abs().max() <= limit * before.abs().max()
 
 
-@pytest.mark.parametrize("place", [PLAIN, GATED, FUSED, LAST])
+@pytest.mark.parametrize("place", NARROWER)
 def test_cutting_dead_channels_changes_nothing(network: Network, place: int) -> None:
-    inner = "dense" if place == FUSED else "depthwise"
     dead, ratio = slice(3, 3 + BLOCKS[place].mid_channels // 4), BLOCKS[place].expand_ratio * 3 / 4
-    layer = norm(network, f"blocks.{place}.layers.{inner}")
-    layer.weight[dead] = layer.bias[dead] = 0
+    for name in PRODUCERS.get(place, ("depthwise",)):
+        layer = norm(network, f"blocks.{place}.layers.{name}")
+        layer.weight[dead] = layer.bias[dead] = 0
     if place == GATED:  # the smaller block has fewer gates too
         network.state_dict()[f"blocks.{place}.layers.se.excite.weight"][:, 16:] = 0
     images, blocks = smooth_images(4, 32, seed=5), cut(place, expand_ratio=ratio)
@@ -161,18 +170,21 @@ def test_two_skips_are_the_same_in_either_order(network: Network) -> None:
         (GATED, {"kernel_size": 3}),
         (FUSED, {"expand_ratio": 2}),
         (LAST, {"expand_ratio": 3}),
+        (BASIC, {"expand_ratio": 1}),
+        (BOTTLENECK, {"expand_ratio": 0.75}),
         (1, {"kernel_size": 3}),
     ],
 )
-def test_closed_forms_are_nearer_on_new_images_than_sorted_and_cropped_weights(
+def test_closed_forms_are_nearer_on_new_images_than_sorted_and_cropped_blocks(
     network: Network, place: int, changes: dict[str, float]
 ) -> None:
     images, blocks = smooth_images(16, 32, seed=5), cut(place, **changes)
-    expected = network(images)
+    expected = network.blocks[: place + 1](images)
     solved = member_weights(network, BLOCKS, blocks, statistics_of(network))
     plain = member_weights(network, BLOCKS, blocks, {})
     errors = [
-        (outputs(blocks, weights, images) - expected).square().mean() for weights in (solved, plain)
+        (outputs(blocks, weights, images, place + 1) - expected).square().mean()
+        for weights in (solved, plain)
     ]
     assert 0 < errors[0] < 0.9 * errors[1]
 
@@ -188,7 +200,7 @@ def test_without_statistics_the_cut_is_that_of_once_for_all(network: Network, pl
 
 def test_channels_of_two_widths_are_nested_and_ascending(network: Network) -> None:
     closed = ClosedForms(network, BLOCKS, statistics_of(network))
-    sets = [closed.channels(LAST, width).tolist() for width in (12, 24, 48)]
+    sets = [closed.channels(LAST, width, INNER["mbconv"][0]).tolist() for width in (12, 24, 48)]
     assert all(channels == sorted(channels) for channels in sets)
     assert set(sets[0]) < set(sets[1]) < set(sets[2])
 
@@ -205,6 +217,8 @@ def test_channels_of_two_widths_are_nested_and_ascending(network: Network) -> No
         cut(1, expand_ratio=0.5),
         cut(FUSED, kernel_size=1),
         cut(0, out_channels=4),
+        cut(BASIC, kernel_size=1),
+        cut(BOTTLENECK, expand_ratio=2),
         skip(PLAIN),
     ],
     ids=lambda blocks: " | ".join(b.key for b, old in zip(blocks, BLOCKS, strict=True) if b != old),
@@ -220,5 +234,5 @@ def test_a_block_that_cannot_be_cut_is_an_error(
 
 
 def test_a_member_has_as_many_blocks(network: Network) -> None:
-    with pytest.raises(UsageError, match="7 blocks has as many, not 6"):
+    with pytest.raises(UsageError, match="9 blocks has as many, not 8"):
         member_weights(network, BLOCKS, BLOCKS[:-1], {})

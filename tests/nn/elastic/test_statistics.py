@@ -16,9 +16,12 @@ BLOCKS = (
     Block("mbconv", 8, 12, 5, 2, 3, 8, squeeze_excite=True),
     Block("fused_mbconv", 12, 12, 3, 1, 2, 4),
     Block("fused_mbconv", 12, 12, 3, 1, 1, 4),
-    Block("logits", 12, 5, 1, 1, 1, 4),
+    Block("basic", 12, 12, 3, 1, 1, 4, activation="relu"),
+    Block("bottleneck", 12, 16, 3, 1, 0.5, 4, activation="relu"),
+    Block("logits", 16, 5, 1, 1, 1, 4),
 )
 SE = 2
+CONSUMERS = {1: "project", 2: "project", 3: "project", 5: "last", 6: "restore"}
 
 
 def inputs_of(network: Network, place: int, layer: str, images: Tensor) -> Tensor:
@@ -31,15 +34,16 @@ def inputs_of(network: Network, place: int, layer: str, images: Tensor) -> Tenso
     return x.transpose(0, 1).flatten(1)
 
 
-def test_covariances_of_all_pixels_are_those_of_the_inputs_of_the_projections() -> None:
+def test_covariances_of_all_pixels_are_those_of_the_inputs_of_the_layers() -> None:
     network, images = trained_network(BLOCKS), smooth_images(12, 16)
     places = elastic_places(network)
-    assert places == (1, 2, 3)
+    assert places == (1, 2, 3, 5, 6)
     statistics = collect(network, images.split(5), places, pixels=10**6)
-    for place in places:
-        pixels = inputs_of(network, place, "project", images)
-        torch.testing.assert_close(statistics[place].mean, pixels.mean(1))
-        torch.testing.assert_close(statistics[place].covariance, torch.cov(pixels, correction=0))
+    for place, layer in (*CONSUMERS.items(), (6, "spatial")):
+        pixels = inputs_of(network, place, layer, images)
+        mean, covariance = statistics[place].inputs[layer]
+        torch.testing.assert_close(mean, pixels.mean(1))
+        torch.testing.assert_close(covariance, torch.cov(pixels, correction=0))
 
 
 def test_the_squeeze_excite_and_the_kernels_have_statistics() -> None:
@@ -60,12 +64,15 @@ def test_the_squeeze_excite_and_the_kernels_have_statistics() -> None:
 
 def test_a_sample_is_repeatable_and_near_the_whole() -> None:
     network, images = trained_network(BLOCKS), smooth_images(40, 16)
-    whole = collect(network, images.split(10), (SE,), pixels=10**6)[SE]
-    samples = [collect(network, images.split(10), (SE,), pixels=80, seed=s)[SE] for s in (0, 0, 1)]
-    assert torch.equal(samples[0].covariance, samples[1].covariance)
-    assert not torch.equal(samples[0].covariance, samples[2].covariance)
-    error = (samples[0].covariance - whole.covariance).norm() / whole.covariance.norm()
-    assert error < 0.3
+
+    def covariance(pixels: int, seed: int = 0) -> Tensor:
+        statistics = collect(network, images.split(10), (SE,), pixels, seed=seed)
+        return statistics[SE].inputs["project"].covariance
+
+    whole, sample = covariance(10**6), covariance(80)
+    assert torch.equal(sample, covariance(80))
+    assert not torch.equal(sample, covariance(80, seed=1))
+    assert (sample - whole).norm() < 0.3 * whole.norm()
 
 
 def test_collecting_leaves_the_network_as_it_was() -> None:
