@@ -9,8 +9,8 @@ from hwnas.errors import UsageError
 from hwnas.pretrained.recognise.groups import Add, Conv, Gate, Group, Pool
 
 EXPECTED = (
-    "a convolution with batch norm and activation, an inverted residual, or a global pool and a "
-    "linear layer at the end"
+    "a convolution with batch norm and activation, an inverted residual, a block of ResNet, or a "
+    "global pool and a linear layer at the end"
 )
 
 
@@ -43,7 +43,7 @@ def _conv(conv: Conv) -> str:
         return "linear layer"
     size = "x".join(map(str, module.kernel_size))
     groups = f", {module.groups} groups" if module.groups > 1 else ""
-    norm = ", no batch norm" if conv.norm is None else ""
+    norm = ", no batch norm" if conv.norm is None else ", a bias" if module.bias is not None else ""
     activation = f", then {conv.activation}" if conv.activation else ", no activation"
     known = activation if conv.activation in ("", *ACTIVATIONS) else f"{activation}, unknown here"
     return f"{size} convolution{groups}{norm}{known}"

@@ -25,7 +25,10 @@ def test_a_chain_of_the_same_layers_gives_equal_bits(name: str) -> None:
     assert architecture.params == sum(p.numel() for p in source.parameters())
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name",
+    ["mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "resnet50"],
+)
 def test_other_networks_of_torchvision_differ_by_rounding_at_most(name: str) -> None:
     source = torchvision_network(name)
     architecture, weights = recognise(source, SHAPE, name)
@@ -36,6 +39,52 @@ def test_other_networks_of_torchvision_differ_by_rounding_at_most(name: str) -> 
     assert architecture.params == sum(p.numel() for p in source.parameters())
     eps = {module.eps for module in source.modules() if isinstance(module, nn.BatchNorm2d)}
     assert {architecture.norm_eps} == eps
+
+
+def test_blocks_of_resnet_are_basic_ones_and_bottlenecks() -> None:
+    blocks: dict[str, list[str]] = {}
+    for name in ("resnet18", "resnet50"):
+        with torch.device("meta"):
+            source = get_model(name, weights=None)
+        architecture = recognise(source, (3, 224, 224)).architecture
+        blocks[name] = [block.key for block in architecture.blocks]
+    assert blocks["resnet18"][:3] == [
+        "conv k7 s2 e1 3>64 @224 relu",
+        "max_pool k3 s2 e1 64>64 @112",
+        "basic k3 s1 e1 64>64 @56 relu",
+    ]
+    assert blocks["resnet18"][4] == "basic k3 s2 e2 64>128 @56 relu"
+    assert blocks["resnet50"][2:4] == [
+        "bottleneck k3 s1 e1 64>256 @56 relu",
+        "bottleneck k3 s1 e0.25 256>256 @56 relu",
+    ]
+
+
+class Bottleneck(nn.Module):
+    """A bottleneck whose projection of the input comes first, or that lacks a part."""
+
+    def __init__(self, stride: int = 1, activation: bool = True, projection_stride: int = 1):
+        super().__init__()
+        self.side = unit(8, 8, 1, projection_stride)
+        self.layers = nn.Sequential(
+            *unit(8, 4, 1), nn.ReLU(), *unit(4, 4, 3, stride), nn.ReLU(), *unit(4, 8, 1)
+        )
+        self.act = nn.ReLU() if activation else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.layers(x) + self.side(x))
+
+
+def unit(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, size, stride, size // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+
+def test_a_projection_where_the_shapes_are_equal_is_no_block_of_ours() -> None:
+    assert recognise(Head(Bottleneck(stride=2, projection_stride=2)), SHAPE).architecture.blocks
+    for other in (Bottleneck(), Bottleneck(stride=2, projection_stride=2, activation=False)):
+        with pytest.raises(UsageError, match=r"middle.0.layers.6 \(1x1 convolution, no activ"):
+            recognise(Head(other), SHAPE)
 
 
 def test_the_blocks_are_those_of_the_paper() -> None:
@@ -80,7 +129,7 @@ def conv(kernel_size: int = 3, padding: int = 1, groups: int = 1, bias: bool = F
         ([conv(), nn.BatchNorm2d(8)], r"middle.0 \(3x3 convolution, no activation\)"),
         ([conv(groups=4), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution, 4 groups"),
         ([conv(padding=0), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution"),
-        ([conv(bias=True), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution"),
+        ([conv(bias=True), nn.BatchNorm2d(8), nn.ReLU()], r"\(3x3 convolution, a bias, then relu"),
         ([conv(), nn.BatchNorm2d(8), nn.Sigmoid()], "then sigmoid, unknown here"),
     ],
 )

@@ -1,0 +1,75 @@
+"""Inverted residuals: with a depthwise convolution, or with a dense one instead (fused)."""
+
+from __future__ import annotations
+
+from hwnas.architecture.architecture import ACTIVATIONS, Block
+from hwnas.pretrained.recognise.groups import Gate
+from hwnas.pretrained.recognise.reading import Match, Place, Reading, conv_norms, padding_of
+
+
+def mbconv(place: Place) -> Match | None:
+    """Read [1x1 with activation,] depthwise with activation, [squeeze-excite,] 1x1 without."""
+    rest = Reading(place)
+    expand = rest.conv(lambda conv: conv.pointwise and conv.activation in ACTIVATIONS)
+    depthwise = rest.conv(lambda conv: conv.depthwise and conv.activation in ACTIVATIONS)
+    if depthwise is None or (expand is not None and expand.activation != depthwise.activation):
+        return None
+    gate = rest.gate()
+    project = rest.conv(lambda conv: conv.pointwise and not conv.activation)
+    if project is None or (expand is not None and expand.out_channels == place.channels):
+        return None  # an expansion of ratio 1 is no layer of ours
+    block = Block(
+        "mbconv",
+        place.channels,
+        project.out_channels,
+        depthwise.kernel_size,
+        depthwise.stride,
+        depthwise.out_channels / place.channels,
+        place.size,
+        depthwise.activation,
+        squeeze_excite=gate is not None,
+        padding=padding_of(depthwise),
+        gate="sigmoid" if gate is not None and gate.sigmoid else "hardsigmoid",
+        squeezed=gate.squeeze.out_channels if gate is not None else 0,
+    )
+    layers = {"expand": expand, "depthwise": depthwise, "project": project}
+    pairs = conv_norms({f"layers.{name}": conv for name, conv in layers.items()})
+    if gate is not None:
+        if not _is_ours(gate, block):
+            return None
+        pairs |= {"layers.se.squeeze": gate.squeeze.path, "layers.se.excite": gate.excite.path}
+    return rest.match(block, pairs)
+
+
+def fused_mbconv(place: Place) -> Match | None:
+    """Read a convolution with activation and a 1x1 without, or the former with a shortcut."""
+    rest = Reading(place)
+    dense = rest.conv(lambda conv: conv.dense and conv.activation in ACTIVATIONS)
+    if dense is None:
+        return None
+    project = rest.conv(lambda conv: conv.pointwise and not conv.activation)
+    if project is None and not rest.adds(place.value):
+        return None
+    if project is not None and dense.out_channels == place.channels:
+        return None  # an expansion of ratio 1 has no projection in ours
+    block = Block(
+        "fused_mbconv",
+        place.channels,
+        (project or dense).out_channels,
+        dense.kernel_size,
+        dense.stride,
+        dense.out_channels / place.channels if project is not None else 1,
+        place.size,
+        dense.activation,
+        padding=padding_of(dense),
+    )
+    pairs = conv_norms({"layers.dense": dense, "layers.project": project})
+    return rest.match(block, pairs)
+
+
+def _is_ours(gate: Gate, block: Block) -> bool:
+    """Return whether a squeeze-excite has the layers of ours: biases, and the same activation."""
+    squeeze, excite = gate.squeeze, gate.excite
+    activation = "silu" if block.activation == "silu" else "relu"
+    biases = squeeze.module.bias is not None and excite.module.bias is not None
+    return squeeze.activation == activation and biases

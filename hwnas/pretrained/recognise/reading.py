@@ -1,0 +1,147 @@
+"""What the rules of the grammar share: a place in the groups, and what can be taken there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from torch import nn
+
+from hwnas.architecture.architecture import Block
+from hwnas.pretrained.recognise.groups import Add, Conv, Gate, Group, Other, Pool
+
+Taken = TypeVar("Taken", Conv, Gate, Pool, Other)
+ModulePairs = dict[str, str]
+"""Names of the modules of a block and of the network that it is read from."""
+
+
+class Match(NamedTuple):
+    """A block that a rule has read."""
+
+    block: Block
+    modules: ModulePairs
+    groups: int
+    """How many groups the block took."""
+
+
+class Place(NamedTuple):
+    """Where the reader is: the groups that remain, and the feature map that they take."""
+
+    groups: Sequence[Group]
+    value: int
+    """Index of the layer whose output is the feature map."""
+    channels: int
+    size: int
+
+
+class Reading:
+    """The groups after a place, taken one by one as long as each takes the output before it."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.groups, self.value = place, place.groups, place.value
+
+    def conv(self, fits: Callable[[Conv], bool]) -> Conv | None:
+        """Take a convolution with a norm that ``fits``."""
+        group = self._next(Conv)
+        plain = group is not None and group.norm is not None and is_plain(group) and fits(group)
+        return self._take(group) if plain else None
+
+    def linear(self) -> Conv | None:
+        """Take a linear layer, or a 1x1 convolution of a single pixel, without norm."""
+        group = self._next(Conv)
+        plain = group is not None and group.pointwise and group.norm is None
+        return self._take(group) if plain else None
+
+    def gate(self) -> Gate | None:
+        return self._take(self._next(Gate))
+
+    def pool(self) -> Pool | None:
+        return self._take(self._next(Pool))
+
+    def max_pool(self) -> Any:
+        """Take a max pool with an odd window and padding on all sides."""
+        group = self._next(Other)
+        module: Any = group.layer.module if group is not None else None
+        if not isinstance(module, nn.MaxPool2d):
+            return None
+        size = module.kernel_size
+        plain = isinstance(size, int) and size % 2 == 1 and module.padding == size // 2
+        plain = plain and isinstance(module.stride, int)
+        plain = plain and module.dilation == 1 and not module.ceil_mode
+        return module if plain and self._take(group) is not None else None
+
+    def side(self, fits: Callable[[Conv], bool]) -> Conv | None:
+        """Take a convolution with norm beside the others: of the block's input."""
+        group = self.groups[0] if self.groups else None
+        if not isinstance(group, Conv) or group.source != self.place.value:
+            return None
+        if group.norm is None or not is_plain(group) or not fits(group):
+            return None
+        self.groups = self.groups[1:]
+        return group
+
+    def total(self, value: int) -> str:
+        """Return the activation of the next group if that adds ``value``, else an empty text."""
+        group = self.groups[0] if self.groups else None
+        adds = isinstance(group, Add) and group.sources == {self.value, value}
+        return group.activation if adds and isinstance(group, Add) else ""
+
+    def adds(self, value: int) -> bool:
+        """Return whether the next group adds ``value``, without an activation."""
+        group = self.groups[0] if self.groups else None
+        return (
+            isinstance(group, Add) and not group.activation and group.sources == {self.value, value}
+        )
+
+    def match(self, block: Block, modules: ModulePairs) -> Match | None:
+        """Return the block if its shortcut, or the lack of one, is that of the groups."""
+        adds = self.adds(self.place.value)
+        if adds != block.residual:
+            return None
+        taken = len(self.place.groups) - len(self.groups) + adds
+        return Match(block, modules, taken)
+
+    def _next(self, kind: type[Taken]) -> Taken | None:
+        group = self.groups[0] if self.groups else None
+        return group if isinstance(group, kind) and group.source == self.value else None
+
+    def _take(self, group: Taken | None) -> Taken | None:
+        if group is not None:
+            self.groups, self.value = self.groups[1:], group.output
+        return group
+
+
+def conv_norms(convs: dict[str, Conv | None]) -> ModulePairs:
+    """Return the module pairs of convolutions with norms, by the names of our `ConvNorm`s."""
+    pairs: ModulePairs = {}
+    for name, conv in convs.items():
+        if conv is not None:
+            prefix = f"{name}." if name else ""
+            pairs |= {f"{prefix}conv": conv.path, f"{prefix}norm": conv.norm_path}
+    return pairs
+
+
+def is_plain(conv: Conv) -> bool:
+    """Return whether a convolution has the form of ours: square, odd, padded, without bias."""
+    module = conv.module
+    if not isinstance(module, nn.Conv2d) or module.bias is not None:
+        return False
+    size, (stride, other) = module.kernel_size[0], module.stride
+    return (
+        module.kernel_size == (size, size)
+        and size % 2 == 1
+        and stride == other
+        and module.dilation == (1, 1)
+        and (_pads_same(module) or module.padding == (size // 2, size // 2))
+        and module.padding_mode == "zeros"
+    )
+
+
+def padding_of(conv: Conv) -> Literal["symmetric", "same"]:
+    return "same" if _pads_same(conv.module) else "symmetric"
+
+
+def _pads_same(module: nn.Module) -> bool:
+    """Return whether a convolution pads as TensorFlow does: timm's for weights from there, or
+    PyTorch's, which has stride 1."""
+    return type(module).__name__ == "Conv2dSame" or getattr(module, "padding", None) == "same"
