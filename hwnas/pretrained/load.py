@@ -43,14 +43,23 @@ def load_source(name: str, file: Path | None = None) -> PretrainedNetwork:
     path = file or weights_file(source)
     if path is None:
         raise missing(source)
-    weights = read_weights(path, "" if file else source.sha256)
-    network = LOADERS[source.collection](source, path, weights)
+    if file is not None:
+        return load_weights(source, file, read_weights(file))
+    network = load_weights(source, path, read_weights(path, source.sha256))
     return network._replace(
-        source=str(path) if file else source.url or source.package,
-        licence="" if file else source.about.licence,
-        top1=None if file else source.top1,
-        classes=() if file else imagenet_classes(),
+        source=source.url or source.package,
+        licence=source.about.licence,
+        top1=source.top1,
+        classes=imagenet_classes(),
     )
+
+
+def load_weights(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
+    """Return the network of ``source`` with weights of the user's own, read from ``path``.
+
+    Raises `WrongKeys` if they belong to another network.
+    """
+    return LOADERS[source.collection](source, path, weights)._replace(source=str(path))
 
 
 def _torchvision(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:

@@ -49,20 +49,37 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
     return weights
 
 
+class WrongKeys(InvalidFile):
+    """Weights whose keys or shapes are not those of a network."""
+
+    def __init__(self, file: str, why: str, fitting: int) -> None:
+        super().__init__(file, why)
+        self.fitting = fitting
+        """Number of tensors that the network has too."""
+
+
 def check_keys(path: Path, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise `InvalidFile` if ``weights`` lack a key of ``expected``, or have another one or shape.
+    """Raise `WrongKeys` if ``weights`` lack a key of ``expected``, or have another one or shape.
 
     Counters of batch norms are not expected.
     """
-    keys = {key: tuple(value.shape) for key, value in expected.items() if COUNTER not in key}
-    if missing := [key for key in keys if key not in weights]:
-        raise InvalidFile(str(path), f"has no {_listed(missing)}; expected {len(keys)} tensors")
-    if extra := [key for key in weights if key not in keys]:
-        raise InvalidFile(str(path), f"has {_listed(extra)}, which the network does not have")
-    for key, shape in keys.items():
+    shapes = {key: tuple(value.shape) for key, value in expected.items() if COUNTER not in key}
+    if (problem := _first_difference(weights, shapes)) is not None:
+        fitting = [key for key, value in weights.items() if shapes.get(key) == tuple(value.shape)]
+        raise WrongKeys(str(path), problem, len(fitting))
+
+
+def _first_difference(
+    weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> str | None:
+    if missing := [key for key in shapes if key not in weights]:
+        return f"has no {_listed(missing)}; expected {len(shapes)} tensors"
+    if extra := [key for key in weights if key not in shapes]:
+        return f"has {_listed(extra)}, which the network does not have"
+    for key, shape in shapes.items():
         if tuple(weights[key].shape) != shape:
-            given = list(weights[key].shape)
-            raise InvalidFile(str(path), f"{key} has shape {given}, expected {list(shape)}")
+            return f"{key} has shape {list(weights[key].shape)}, expected {list(shape)}"
+    return None
 
 
 def check_hash(path: Path, sha256: str) -> None:
