@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hwnas.evaluation.predict import Prediction
     from hwnas.evaluation.result import Evaluation
     from hwnas.latency_models.model import LatencyModel
+    from hwnas.pretrained.network import PretrainedNetwork
     from hwnas.report.report import Report
     from hwnas.specialize.tracking import Tracker
 
@@ -161,6 +162,27 @@ def load_architecture(
     from hwnas.networks.resolve import resolve_architecture
 
     return resolve_architecture(str(name), input_shape=input_shape, num_classes=num_classes)
+
+
+def load_pretrained(name: str | Path, *, input_shape: Shape | None = None) -> PretrainedNetwork:
+    """Load a network with trained weights, rebuilt from blocks; nothing is downloaded.
+
+    ``name`` is one of `hwnas networks list`, ``timm:NAME`` or ``local-dir:FOLDER`` of timm, a file
+    of weights of such a network, or ``module:factory`` with an ``input_shape``. The result has the
+    ``architecture``, the ``preprocessing``, ``network()`` and, for other images and classes,
+    ``at(input_shape, classes)``. Raises `HwnasError` that says how to get missing weights.
+
+        >>> import hwnas, torch, torchvision
+        >>> source = torchvision.models.mobilenet_v3_small(num_classes=5)
+        >>> torch.save(source.state_dict(), "mine.pt")
+        >>> trained = hwnas.load_pretrained("mine.pt")
+        >>> trained.name, trained.architecture.num_classes
+        ('mobilenet_v3_small', 5)
+
+    """
+    from hwnas.networks.pretrained import load_pretrained as load
+
+    return load(str(name), input_shape)
 
 
 def export(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from hwnas.errors import HwnasError, InvalidFile, first_line
+from hwnas.errors import HwnasError, InvalidFile, UsageError, first_line
 from hwnas.files import lock_folder
 from hwnas.pretrained.sources import Source, hub_folder
 from hwnas.pretrained.weights import check_hash
@@ -28,6 +28,8 @@ def fetch(source: Source, progress: Progress = lambda done, total: None) -> Path
     Returns the file, also if it was there already. Raises `HwnasError` with the file to put there
     by hand if the download fails.
     """
+    if source.package:
+        raise UsageError(f"{source.name}: its weights come in a package: `{source.obtained_by}`")
     file = hub_folder() / source.file
     if not file.is_file():
         try:

@@ -35,16 +35,22 @@ def list_networks(installed: bool, as_json: bool) -> None:
         return
     titles = ["network", "weights", "top-1 %", "MACs, M", "params, M", "pixels"]
     print_table(titles, [_cells(row) for row in rows], left=2)
+    click.echo("also: timm:NAME, local-dir:FOLDER (timm), a file of weights of such a network")
 
 
-@networks.command("show", example="hwnas networks show mobilenet_v2")
+@networks.command(
+    "show",
+    example=("hwnas networks show mobilenet_v2", "hwnas networks show my-mobilenet.pt"),
+)
 @click.argument("name", type=PRETRAINED)
 @json_option
 def show_network(name: str, as_json: bool) -> None:
-    """Show the figures, licence and preprocessing of a network, and where its weights are."""
-    from hwnas.pretrained.sources import find_source
+    """Show the figures, licence and preprocessing of a network, and where its weights are.
 
-    row = _row(find_source(name))
+    NAME is a name of `hwnas networks list`, timm:NAME, local-dir:FOLDER or a file of weights.
+    Weights of timm and files are loaded and rebuilt from blocks, which checks them.
+    """
+    row = _any_row(name)
     if as_json:
         print_json(row)
         return
@@ -52,22 +58,54 @@ def show_network(name: str, as_json: bool) -> None:
     print_table(["field", "value"], fields, left=2)
 
 
-@networks.command("fetch", example="hwnas networks fetch mobilenet_v2")
+@networks.command(
+    "fetch",
+    example=(
+        "hwnas networks fetch mobilenet_v2",
+        "hwnas networks fetch timm:mobilenetv3_large_100.ra_in1k",
+    ),
+)
 @click.argument("name", type=PRETRAINED)
 @quiet_option
 def fetch_network(name: str, quiet: bool) -> None:
     """Download the weights of a network into the folder of torch.hub, and check their hash.
 
-    A download that breaks off goes on where it stopped when the command is repeated.
+    Networks of timm (timm:NAME) go into the cache of the Hugging Face hub. A download that breaks
+    off goes on where it stopped when the command is repeated.
     """
     from hwnas.console import console
     from hwnas.pretrained.download import fetch
+    from hwnas.pretrained.hub import fetch_timm, is_timm
     from hwnas.pretrained.sources import find_source
 
+    if is_timm(name):
+        click.echo(fetch_timm(name))
+        return
     source = find_source(name)
     with console(quiet).step(f"{name}: {source.about.licence}") as update:
         file = fetch(source, lambda done, total: update(done, total, "MB"))
     click.echo(file)
+
+
+def _any_row(name: str) -> dict[str, Any]:
+    from hwnas.pretrained.sources import find_source, sources
+
+    if name in {source.name for source in sources()} or not (":" in name or "." in name):
+        return _row(find_source(name))
+    import msgspec
+
+    from hwnas.networks.pretrained import load_pretrained
+
+    network = load_pretrained(name)
+    return {
+        "name": network.name,
+        "macs": network.architecture.macs,
+        "params": network.architecture.params,
+        "classes": network.architecture.num_classes,
+        "licence": network.licence,
+        "preprocessing": msgspec.to_builtins(network.preprocessing),
+        "file": network.source,
+    }
 
 
 def _row(source: Source) -> dict[str, Any]:

