@@ -78,7 +78,7 @@ class ClosedForms:
         check_cut(place, old, block)
         if block.op == "identity":
             return {}
-        if not _is_cut(old, block):
+        if not is_cut(old, block):
             return self._weights[place]
         key = place, block.kernel_size, block.mid_channels, block.se_channels
         if key not in self._cuts:
@@ -221,8 +221,11 @@ def _can_have_kernel(old: Block, new: Block) -> bool:
     return old.op == "mbconv" and new.kernel_size % 2 == 1
 
 
-def _is_cut(old: Block, new: Block) -> bool:
-    return (new.kernel_size, new.mid_channels) != (old.kernel_size, old.mid_channels)
+def is_cut(old: Block, new: Block) -> bool:
+    """Return whether ``new`` has other weights than ``old``."""
+    return any(
+        getattr(old, name) != getattr(new, name) for name in ("op", "kernel_size", "mid_channels")
+    )
 
 
 def _state(block: nn.Module) -> Weights:
