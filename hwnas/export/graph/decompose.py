@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch._C import DispatchKey
+
 from hwnas.errors import ExportError
 from hwnas.export.graph.recording import schema_of
 
@@ -18,6 +20,8 @@ def decompose(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     result = func.decompose(*args, **kwargs)
     if result is not NotImplemented:
         return result
+    if func.namespace == "prims":  # what decompositions contain, each a name of an ATen operation
+        return func._op_dk(DispatchKey.CompositeExplicitAutograd, *args, **kwargs)
     from torch._decomp import decomposition_table  # imports SymPy: only where it is needed
 
     if func not in decomposition_table:

@@ -126,6 +126,7 @@ ActivationOp = Literal[
     "sin",
     "cos",
     "floor",
+    "round",
     "ceil",
     "softmax",
     "log_softmax",
@@ -156,7 +157,7 @@ class Pool(Node, frozen=True, eq=False, kw_only=True):
 class Reduce(Node, frozen=True, eq=False, kw_only=True):
     """Reduction over some axes, each of which stays with size 1."""
 
-    op: Literal["mean", "sum", "max", "min"]
+    op: Literal["mean", "sum", "max", "min", "prod"]
     axes: tuple[int, ...]
 
 

@@ -23,7 +23,7 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     """A call of an ATen operation."""
 
     op: str
-    """Name without overload, e.g. ``conv2d``."""
+    """Name without overload, e.g. ``conv2d``; with the namespace unless that is ``aten``."""
     func: Any
     """The overload, a function."""
     args: dict[str, Any]
@@ -69,7 +69,7 @@ def schema_of(func: Any) -> Schema:
     """Return the schema of an ATen overload."""
     schema, aliases = func._schema, [result.alias_info for result in func._schema.returns]
     return Schema(
-        schema.name.partition("::")[2],
+        schema.name.removeprefix("aten::"),
         tuple(argument.name for argument in schema.arguments),
         {
             argument.name: argument.default_value

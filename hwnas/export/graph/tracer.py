@@ -190,14 +190,19 @@ CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 @contextmanager
 def _below_autograd() -> Iterator[None]:
-    """Dispatch composite operations, such as ``conv2d``, before PyTorch decomposes them."""
-    fast = torch.backends.mha.get_fastpath_enabled()
+    """Dispatch composite operations, such as ``conv2d``, before PyTorch decomposes them.
+
+    Without the fused forms of attention and recurrent layers, which hide their operations.
+    """
+    fast, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
     try:
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        torch._C._set_mkldnn_enabled(mkldnn)
 
 
 def _returned(output: Any) -> Any:

@@ -47,7 +47,7 @@ class Lowering:
     def lower(self) -> Graph:
         """Lower everything; called once."""
         for call in self.calls:
-            self.table[call.op](self, call)
+            self._lower(call)
             for value in call.operands:
                 self.pending[self.values[value]] -= 1
         last = self._output()
@@ -55,6 +55,14 @@ class Lowering:
         self.sources = {OUTPUT if name == last else name: v for name, v in self.sources.items()}
         _, channels, height, width = self.recording.image.shape
         return Graph((channels, height, width), nodes)
+
+    def _lower(self, call: Call) -> None:
+        try:
+            self.table[call.op](self, call)
+        except ExportError:
+            raise
+        except Exception as error:  # a form of the operation that its lowering does not expect
+            self.refuse(call, f"cannot be lowered in this form ({type(error).__name__}: {error})")
 
     def emit(
         self, call: Call, kind: type[Node], inputs: tuple[str, ...], index: int = 0, **fields: Any

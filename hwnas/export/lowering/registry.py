@@ -45,7 +45,7 @@ LOWER: dict[str, Lower] = {
         op: activation.unary(op)
         for op in (
             *("hardswish", "hardsigmoid", "sigmoid", "tanh", "exp", "log", "sqrt", "abs"),
-            *("sin", "cos", "floor", "ceil"),
+            *("sin", "cos", "floor", "ceil", "round"),
         )
     },
     "silu": activation.silu,
@@ -57,6 +57,7 @@ LOWER: dict[str, Lower] = {
     "selu": activation.selu,
     "celu": activation.celu,
     "leaky_relu": activation.leaky_relu,
+    "rrelu": activation.rrelu,
     "prelu": activation.prelu,
     "threshold": activation.threshold,
     "hardshrink": activation.hardshrink,
@@ -65,6 +66,11 @@ LOWER: dict[str, Lower] = {
     "rsqrt": activation.rsqrt,
     "sign": activation.sign,
     "log1p": activation.log1p,
+    "exp2": activation.scaled_exp(2),
+    "log2": activation.scaled_log(2),
+    "log10": activation.scaled_log(10),
+    "sinh": activation.hyperbolic("sub"),
+    "cosh": activation.hyperbolic("add"),
     "expm1": activation.expm1,
     "erf": activation.erf,
     **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax"), activation.softmax),
@@ -89,10 +95,13 @@ LOWER: dict[str, Lower] = {
         ),
         arithmetic.logical,
     ),
+    "remainder": arithmetic.remainder,
     "lerp": arithmetic.lerp,
     # reductions
     "mean": reduce.mean,
     "sum": reduce.total,
+    "prod": reduce.product,
+    "cumsum": reduce.cumsum,
     **dict.fromkeys(("amax", "amin", "max", "min"), reduce.extreme),
     **dict.fromkeys(("var", "std", "var_mean", "std_mean"), reduce.variance),
     **dict.fromkeys(("norm", "linalg_vector_norm"), reduce.norm),

@@ -11,6 +11,7 @@ from hwnas.export.graph.nodes import (
     Activation,
     Arithmetic,
     Concat,
+    Constant,
     Expand,
     Gather,
     MatMul,
@@ -51,8 +52,11 @@ class Steps:
         return self._add(op, Reduce, (value,), shape, op=op, axes=axes)
 
     def reshape(self, value: str, shape: Shape) -> str:
+        node = self.lowering.nodes.get(value)
         if shape == self.shape(value):
             return value
+        if isinstance(node, Constant):
+            return self.name(node.value.reshape(shape))
         return self._add("reshape", Reshape, (value,), shape)
 
     def transpose(self, value: str, order: tuple[int, ...]) -> str:

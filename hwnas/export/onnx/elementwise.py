@@ -37,6 +37,7 @@ OPERATORS = {
     "sin": "Sin",
     "cos": "Cos",
     "floor": "Floor",
+    "round": "Round",
     "ceil": "Ceil",
 }
 """Operators without attributes."""

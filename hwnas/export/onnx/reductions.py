@@ -7,8 +7,14 @@ import numpy as np
 from hwnas.export.graph.nodes import Reduce
 from hwnas.export.onnx.model_builder import OnnxBuilder, emits
 
-OPERATORS = {"mean": "ReduceMean", "sum": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin"}
-AXES_ARE_INPUT = {"sum": 13, "mean": 18, "max": 18, "min": 18}
+OPERATORS = {
+    "mean": "ReduceMean",
+    "sum": "ReduceSum",
+    "max": "ReduceMax",
+    "min": "ReduceMin",
+    "prod": "ReduceProd",
+}
+AXES_ARE_INPUT = {"sum": 13, "mean": 18, "max": 18, "min": 18, "prod": 18}
 """Opset from which on the axes are an input, not an attribute."""
 
 

@@ -73,6 +73,7 @@ BUILTINS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "sin": ("SIN", None, {}),
     "cos": ("COS", "CosOptions", {}),
     "floor": ("FLOOR", None, {}),
+    "round": ("ROUND", None, {}),
     "ceil": ("CEIL", None, {}),
     "softmax": ("SOFTMAX", "SoftmaxOptions", {"beta": 1.0}),
     "log_softmax": ("LOG_SOFTMAX", "LogSoftmaxOptions", {}),

@@ -21,7 +21,13 @@ def pool(builder: TfliteBuilder, node: Pool) -> None:
     )
 
 
-REDUCTIONS = {"mean": "MEAN", "sum": "SUM", "max": "REDUCE_MAX", "min": "REDUCE_MIN"}
+REDUCTIONS = {
+    "mean": "MEAN",
+    "sum": "SUM",
+    "max": "REDUCE_MAX",
+    "min": "REDUCE_MIN",
+    "prod": "REDUCE_PROD",
+}
 
 
 @emits(Reduce)

@@ -209,3 +209,49 @@ def test_an_exported_module_is_verified_on_noise_by_default(tmp_path: Path) -> N
 def test_a_path_with_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"model\.pt: expected a file name that ends in \.onnx"):
         export_module(small_net(), SHAPE, tmp_path / "model.pt")
+
+
+class OwnNormalisation(nn.Module):
+    """Overwrites its images."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x.sub_(0.5).div_(0.25)
+        return x.mean((2, 3))
+
+
+@both
+def test_images_that_a_network_overwrites_are_compared_unchanged(
+    format: Format, tmp_path: Path
+) -> None:
+    images = data(5).images
+    before = images.copy()
+    artifact = compile_model(
+        OwnNormalisation(), SHAPE, tmp_path / f"net.{format}", verification=Verification(images)
+    )
+    assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-6
+    np.testing.assert_array_equal(images, before)
+
+
+class OneImage(nn.Module):
+    """Computes something else for several images than for one."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form, self.head = form, nn.Linear(SHAPE[0], 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.form == "view":
+            return self.head(x.mean((2, 3)).view(1, -1))
+        if self.form == "squeeze":
+            return self.head(x.mean((2, 3)).squeeze())
+        return self.head((x - x.mean(0, keepdim=True) + x.amax((2, 3), keepdim=True)).mean((2, 3)))
+
+
+@both
+@pytest.mark.parametrize("form", ["view", "squeeze", "mean of the batch"])
+def test_a_network_for_one_image_is_compared_image_by_image(
+    form: str, format: Format, tmp_path: Path
+) -> None:
+    images = Verification(data(5).images)
+    artifact = compile_model(OneImage(form), SHAPE, tmp_path / f"net.{format}", verification=images)
+    assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-5

@@ -80,6 +80,12 @@ def celu(lowering: Lowering, call: Call) -> None:
     _elu(lowering, call, call.args["alpha"], 1, 1 / call.args["alpha"])
 
 
+def rrelu(lowering: Lowering, call: Call) -> None:
+    """Lower to a leaky ReLU: in evaluation the slope is the mean of its bounds."""
+    slope = (call.args["lower"] + call.args["upper"]) / 2
+    lowering.emit(call, Activation, (lowering.operand(call),), op="leaky_relu", slope=slope)
+
+
 def leaky_relu(lowering: Lowering, call: Call) -> None:
     slope = float(call.args["negative_slope"])
     lowering.emit(call, Activation, (lowering.operand(call),), op="leaky_relu", slope=slope)
@@ -153,6 +159,42 @@ def sign(lowering: Lowering, call: Call) -> None:
     value, steps = lowering.operand(call), Steps(lowering, call)
     not_positive = steps.select("lt", value, 0.0, -1.0, 0.0)
     steps.finish(steps.select("gt", value, 0.0, 1.0, not_positive))
+
+
+def scaled_exp(base: float) -> Callable[[Lowering, Call], None]:
+    """Return the lowering of a power of ``base``."""
+
+    def lower(lowering: Lowering, call: Call) -> None:
+        steps = Steps(lowering, call)
+        exponent = steps.arithmetic("mul", lowering.operand(call), math.log(base))
+        steps.finish(steps.activation("exp", exponent))
+
+    return lower
+
+
+def scaled_log(base: float) -> Callable[[Lowering, Call], None]:
+    """Return the lowering of a logarithm to ``base``."""
+
+    def lower(lowering: Lowering, call: Call) -> None:
+        steps = Steps(lowering, call)
+        natural = steps.activation("log", lowering.operand(call))
+        steps.finish(steps.arithmetic("mul", natural, 1 / math.log(base)))
+
+    return lower
+
+
+def hyperbolic(sign: str) -> Callable[[Lowering, Call], None]:
+    """Return the lowering of ``(exp(x) + exp(-x)) / 2``, or with ``sub`` of the difference."""
+
+    def lower(lowering: Lowering, call: Call) -> None:
+        value, steps = lowering.operand(call), Steps(lowering, call)
+        powers = (
+            steps.activation("exp", value),
+            steps.activation("exp", steps.activation("neg", value)),
+        )
+        steps.finish(steps.arithmetic("mul", steps.arithmetic(sign, *powers), 0.5))
+
+    return lower
 
 
 def log1p(lowering: Lowering, call: Call) -> None:

@@ -24,8 +24,8 @@ OPS = {
 def arithmetic(lowering: Lowering, call: Call) -> None:
     """Lower arithmetic on two tensors, or on a tensor and a constant, folded where possible."""
     op, left, right = OPS.get(call.op, call.op), call.args["self"], call.args["other"]
-    if call.args.get("rounding_mode"):
-        lowering.refuse(call, f"with rounding_mode={call.args['rounding_mode']!r} is not supported")
+    if mode := call.args.get("rounding_mode"):
+        lowering.refuse(call, f"with rounding_mode={mode!r} is not supported")
     if op == "rsub":
         op, left, right = "sub", right, left
     alpha = call.args.get("alpha", 1)
@@ -89,6 +89,14 @@ def logical(lowering: Lowering, call: Call) -> None:
     else:
         op = "minimum" if "and" in call.op else "maximum"
         steps.finish(steps.arithmetic(op, *names))
+
+
+def remainder(lowering: Lowering, call: Call) -> None:
+    """Lower to ``x - floor(x / y) * y``."""
+    value, steps = lowering.operand(call), Steps(lowering, call)
+    divisor = lowering.name(call, call.args["other"])
+    whole = steps.activation("floor", steps.arithmetic("div", value, divisor))
+    steps.finish(steps.arithmetic("sub", value, steps.arithmetic("mul", whole, divisor)))
 
 
 def lerp(lowering: Lowering, call: Call) -> None:

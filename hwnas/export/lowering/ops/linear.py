@@ -59,14 +59,16 @@ def matmul(lowering: Lowering, call: Call) -> None:
 def attention(lowering: Lowering, call: Call) -> None:
     """Lower ``softmax(query @ key.T * scale + mask) @ value`` over the last two axes."""
     args, steps = call.args, Steps(lowering, call)
-    if args["dropout_p"] or args["is_causal"] or args.get("enable_gqa"):
-        lowering.refuse(call, "with dropout_p, is_causal or enable_gqa is not supported")
+    if args["dropout_p"] or args.get("enable_gqa"):
+        lowering.refuse(call, "with dropout_p or enable_gqa is not supported")
     query, key, value = (lowering.operand(call, name) for name in ("query", "key", "value"))
     rank = len(lowering.shape(query))
     scale = args.get("scale") or 1 / math.sqrt(lowering.shape(query)[-1])
     order = (*range(rank - 2), rank - 1, rank - 2)
     scores = steps.matmul(steps.arithmetic("mul", query, scale), steps.transpose(key, order))
     mask: Any = args["attn_mask"]
+    if args["is_causal"]:
+        mask = torch.ones(lowering.shape(scores)[-2:], dtype=torch.bool).tril()
     if isinstance(mask, torch.Tensor):
         mask = torch.where(mask, 0.0, -1e30) if mask.dtype == torch.bool else mask
     if mask is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,17 +70,22 @@ def stack(lowering: Lowering, call: Call) -> None:
 
 
 def index(lowering: Lowering, call: Call) -> None:
-    """Lower an index by constant lists along one axis, as in ``x[:, [2, 0, 3]]``."""
+    """Lower an index by constant lists along neighbouring axes, as in ``x[:, [2, 0, 3]]``."""
     lists = [(axis, item) for axis, item in enumerate(call.args["indices"]) if item is not None]
+    axes = [axis for axis, _ in lists]
+    if any(isinstance(item, Value) for _, item in lists) or axes != list(
+        range(axes[0], axes[0] + len(axes))
+    ):
+        lowering.refuse(call, "is only supported with constant indices of neighbouring axes")
     value, steps = lowering.operand(call), Steps(lowering, call)
-    if len(lists) != 1 or isinstance(lists[0][1], Value):
-        lowering.refuse(call, "is only supported with constant indices of one axis")
-    axis, places = lists[0]
-    if places.dtype in (torch.bool, torch.uint8):
-        if places.dim() != 1:
-            lowering.refuse(call, "with a mask of several axes is not supported")
-        places = places.nonzero()[:, 0]
-    gathered = steps.gather(value, axis, _places(places, lowering.shape(value)[axis]))
+    places = _positions([item for _, item in lists])
+    shape, end = lowering.shape(value), axes[0] + len(places)
+    sizes = shape[axes[0] : end]
+    flat = np.ravel_multi_index(
+        [place.numpy() % size for place, size in zip(places, sizes, strict=True)], sizes
+    )
+    merged = steps.reshape(value, (*shape[: axes[0]], int(np.prod(sizes)), *shape[end:]))
+    gathered = steps.gather(merged, axes[0], tuple(map(int, flat.reshape(-1))))
     steps.finish(steps.reshape(gathered, call.result.shape))
 
 
@@ -124,6 +130,15 @@ def unfold(lowering: Lowering, call: Call) -> None:
     split = (*shape[:axis], len(starts), args["size"], *shape[axis + 1 :])
     order = (*(n for n in range(len(split)) if n != axis + 1), axis + 1)
     steps.finish(steps.transpose(steps.reshape(gathered, split), order))
+
+
+def _positions(indices: list[Tensor]) -> list[Tensor]:
+    """Return the index along each axis, of one shape; a mask stands for several axes."""
+    positions: list[Tensor] = []
+    for item in indices:
+        mask = item.dtype in (torch.bool, torch.uint8)
+        positions += item.nonzero().unbind(1) if mask else [item]
+    return list(torch.broadcast_tensors(*positions))
 
 
 def _places(indices: Tensor, size: int) -> tuple[int, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from hwnas.export.graph.nodes import Pool
 from hwnas.export.graph.recording import Call
 from hwnas.export.lowering.lowering import Lowering
@@ -22,6 +24,23 @@ def mean(lowering: Lowering, call: Call) -> None:
 
 def total(lowering: Lowering, call: Call) -> None:
     _reduce(lowering, call, "sum", lowering.operand(call), _axes(lowering, call))
+
+
+def product(lowering: Lowering, call: Call) -> None:
+    _reduce(lowering, call, "prod", lowering.operand(call), _axes(lowering, call))
+
+
+def cumsum(lowering: Lowering, call: Call) -> None:
+    """Lower to a product with a triangular matrix, along the axis as last one."""
+    value, steps = lowering.operand(call), Steps(lowering, call)
+    rank = len(lowering.shape(value))
+    axis, order = call.args["dim"] % rank, list(range(rank))
+    order[axis], order[-1] = order[-1], order[axis]
+    size = lowering.shape(value)[axis]
+    moved = steps.of_rank(steps.transpose(value, tuple(order)), max(rank, 2))
+    sums = steps.matmul(moved, np.triu(np.ones((size, size), np.float32)))
+    sums = steps.reshape(sums, tuple(lowering.shape(value)[n] for n in order))
+    steps.finish(steps.transpose(sums, tuple(order)))
 
 
 def extreme(lowering: Lowering, call: Call) -> None:
