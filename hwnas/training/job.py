@@ -204,8 +204,10 @@ def _run(
             on_progress,
             valid_images,
         )
-    # the running averages of a short training lag behind its weights
-    recalibrate(_as_trained(job, network), train_images.sample(RECALIBRATION_IMAGES, job.seed))
+    if not job.plan.frozen_norms:
+        # the running averages of a short training lag behind its weights
+        sample = train_images.sample(RECALIBRATION_IMAGES, job.seed)
+        recalibrate(_as_trained(job, network), sample)
     evaluation = evaluate(network, valid_images)
     digest = job.architecture.digest
     save_checkpoint(folder / "network.safetensors", network.state_dict(), {"architecture": digest})

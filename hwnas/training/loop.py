@@ -167,6 +167,8 @@ class _Training:
     ) -> EpochLog:
         """Train up to the end of an epoch, from wherever a checkpoint continues it."""
         self.network.train()
+        if self.plan.frozen_norms:
+            _freeze_norms(self.network)
         _set_drop_path(self.network, self.plan.drop_path * epoch / self.plan.epochs)
         end, every = (epoch + 1) * self.batches.steps, self._steps_per_read
         first, self.batches.waited_s = self.step, 0.0
@@ -340,6 +342,12 @@ class _Training:
             self.averaged.load_state_dict(part("averaged."))
         self.best.state = part("best.")
         load_scaler(self.scaler, state)
+
+
+def _freeze_norms(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def _set_drop_path(network: nn.Module, probability: float) -> None:

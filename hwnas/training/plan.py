@@ -50,6 +50,9 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     """Factor of the classifier's learning rate."""
     probe: bool = False
     """Whether the classifier begins as a logistic regression on the features of the network."""
+    frozen_norms: bool = False
+    """Whether batch norms use the statistics that the network came with, which stay as they are.
+    Those of a batch of other images than the network was trained on change its features."""
     small_share: float = 0.0
     """Share of the steps, the first ones, with images of `tuning.sizes.small_size`."""
     whole_share: float = 0.0

@@ -24,6 +24,7 @@ DATA, VALID = tiny_data(32, SIZE), tiny_data(24, SIZE, seed=1)
 PLANS = {
     "rates": {"layer_decay": 0.7, "head_rate": 3.0},
     "probe": {"probe": True},
+    "norms": {"frozen_norms": True},
     "small": {"small_share": 0.5},
     "whole": {"whole_share": 0.4},
     "patience": {"patience": 1},
