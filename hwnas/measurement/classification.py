@@ -41,10 +41,13 @@ def mean_class_accuracy(predicted: Labels, labels: Labels) -> float:
 def balanced_accuracy(predicted: Labels, labels: Labels) -> float | None:
     """Return the `mean_class_accuracy`.
 
-    ``None`` where the classes are balanced (`UNBALANCED_RATIO`), because it is about the accuracy
-    then.
+    ``None`` where the classes are balanced, because it is about the accuracy then.
     """
+    return mean_class_accuracy(predicted, labels) if unbalanced(labels) else None
+
+
+def unbalanced(labels: Labels) -> bool:
+    """Whether a class has `UNBALANCED_RATIO` times the images of another; empty ones don't
+    count."""
     counts = np.bincount(labels)
-    if counts.max() < UNBALANCED_RATIO * counts[counts > 0].min():
-        return None
-    return mean_class_accuracy(predicted, labels)
+    return bool(counts.max() >= UNBALANCED_RATIO * counts[counts > 0].min())

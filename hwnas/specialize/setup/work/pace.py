@@ -192,7 +192,14 @@ def training_pace(
         if len(times) > 1 and times[-1][1] - times[0][1] >= limit_s:
             raise _Measured
 
-    slow = msgspec.structs.replace(plan, epochs=10**6, peak_learning_rate=MEASURED_RATE)
+    slow = msgspec.structs.replace(
+        plan,
+        epochs=10**6,
+        peak_learning_rate=MEASURED_RATE,
+        probe=False,
+        patience=0,
+        small_share=0.0,
+    )
     with suppress(_Measured):
         train(trained, data, slow, 0, on_progress=on_progress)
     steps, elapsed_s = times[-1][0] - times[0][0], times[-1][1] - times[0][1]

@@ -1,0 +1,48 @@
+"""The plan of a fine-tuning follows from the images and the effort."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hwnas.measurement.classification import unbalanced
+from hwnas.specialize.setup.tuning import MAX_EPOCHS, MIN_EPOCHS, tuning_plan
+from hwnas.specialize.spec import EffortName
+from hwnas.training.images.augment import NO_AUGMENTATION, Augmentation
+
+PHOTOS = np.arange(3000) % 5
+
+
+def test_more_effort_is_more_epochs_of_the_same_photos() -> None:
+    efforts: tuple[EffortName, ...] = ("trial", "quick", "standard", "full")
+    epochs = [tuning_plan(PHOTOS, effort, NO_AUGMENTATION).epochs for effort in efforts]
+    assert epochs == sorted({*epochs})
+
+
+@pytest.mark.parametrize("images", [40, 400, 4_000, 400_000])
+def test_the_epochs_are_within_limits_however_many_photos_there_are(images: int) -> None:
+    plan = tuning_plan(np.arange(images) % 5, "standard", NO_AUGMENTATION)
+    assert MIN_EPOCHS <= plan.epochs <= MAX_EPOCHS
+    assert plan.batch_size <= images and 0 < plan.warmup_epochs < plan.epochs
+
+
+def test_small_batches_have_a_low_rate() -> None:
+    few, many = (tuning_plan(PHOTOS[:n], "quick", NO_AUGMENTATION) for n in (64, 3000))
+    assert few.peak_learning_rate / few.batch_size == many.peak_learning_rate / many.batch_size
+
+
+def test_long_trainings_average_their_weights() -> None:
+    assert tuning_plan(PHOTOS, "full", NO_AUGMENTATION).ema > 0
+    assert tuning_plan(PHOTOS[:300], "trial", NO_AUGMENTATION).ema == 0
+
+
+def test_classes_are_weighted_where_they_are_unbalanced() -> None:
+    labels = np.repeat([0, 1, 2], [300, 300, 100])
+    assert unbalanced(labels) and not unbalanced(PHOTOS)
+    assert tuning_plan(labels, "quick", NO_AUGMENTATION).class_weights == "balanced"
+    assert tuning_plan(PHOTOS, "quick", NO_AUGMENTATION).class_weights == "none"
+
+
+def test_the_augmentation_is_the_callers() -> None:
+    crops = Augmentation(min_crop_area=0.5)
+    assert tuning_plan(PHOTOS, "quick", crops).augmentation == crops
