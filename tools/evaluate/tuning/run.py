@@ -23,7 +23,7 @@ from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.files import read_json, write_json
 from hwnas.pretrained.load import load_source
 from hwnas.specialize.setup.augmentation import default_augmentation
-from hwnas.specialize.setup.tuning import tuning_plan
+from hwnas.specialize.setup.work.tuning import tuning_plan
 from hwnas.training.compute import keep_freed_memory
 from hwnas.training.evaluation import accuracy, recalibrate
 from hwnas.training.images.loader import Data, channels_last

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hwnas.measurement.classification import unbalanced
-from hwnas.specialize.setup.tuning import MAX_EPOCHS, MIN_EPOCHS, tuning_plan
+from hwnas.specialize.setup.work.tuning import MAX_EPOCHS, MIN_EPOCHS, tuning_plan
 from hwnas.specialize.spec import EffortName
 from hwnas.training.images.augment import NO_AUGMENTATION, Augmentation
 
