@@ -64,9 +64,10 @@ class Tracer:
         if schema.op in CONSTANT_LIKE or not any(tensor.value for tensor in tensors):
             return self._constant(func, args, kwargs)
         if schema.op in DECISIONS:
+            what = "a branch" if schema.op == "is_nonzero" else f"Tensor.{schema.op}"
             raise ExportError(
-                f"{self.place()}Tensor.{schema.op} depends on the pixels of the image; only "
-                "computations that are the same for every image can be compiled"
+                f"{self.place()}{what} depends on the pixels of the image; only computations that "
+                "are the same for every image can be compiled"
             )
         if schema.op not in self.lowered:
             return decompose(self.place(), func, args, kwargs)

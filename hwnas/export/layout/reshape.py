@@ -5,10 +5,30 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
-from hwnas.export.graph.nodes import OUTPUT, Activation, Linear, Reshape
+from hwnas.export.graph.nodes import (
+    OUTPUT,
+    Activation,
+    Arithmetic,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Linear,
+    Pad,
+    Pool,
+    Prelu,
+    Reshape,
+    Resize,
+    Select,
+    Shuffle,
+    WindowPool,
+)
 from hwnas.export.layout.arrange import Arranger, Order, permuted
 
 Shape = tuple[int, ...]
+SPATIAL = (Conv, ConvTranspose, Pool, WindowPool, Resize, Shuffle, Prelu)
+"""Nodes on feature maps: they take their operands in the format's own order."""
+ELEMENTWISE = (Arithmetic, Select, Activation, Concat, Pad)
+"""Nodes that take and give the order of their operand."""
 
 
 class Group(NamedTuple):
@@ -30,7 +50,9 @@ def reshape(arranger: Arranger, node: Reshape) -> None:
             arranger.flattened[node.name] = before[1:], tuple(axis - 1 for axis in stored[1:])
             _add(arranger, node, arranger.tensor(name, stored), tuple(range(len(after))))
             return
-        stored = _stored_for(groups, before, after, arranger.native(len(after)))
+        native = _becomes_a_map(arranger, node.name)
+        wanted = arranger.native(len(after)) if native else tuple(range(len(after)))
+        stored = _stored_for(groups, before, after, wanted)
     sequence = sorted(groups, key=lambda group: stored.index(group.before[0]))
     order = _result_order(sequence, after, arranger.native(len(after)))
     _add(arranger, node, arranger.tensor(name, stored), order)
@@ -70,9 +92,19 @@ def _in_order(groups: list[Group], before: Shape, stored: Order) -> bool:
     )
 
 
-def _stored_for(groups: list[Group], before: Shape, after: Shape, native: Order) -> Order:
-    """Return the order to store the operand in, so that the result has its native order."""
-    axes = [axis for axis in native if after[axis] != 1]
+def _becomes_a_map(arranger: Arranger, name: str) -> bool:
+    """Return whether a value is read as a feature map, before it is read under another order."""
+    for reader in arranger.readers.get(name, []):
+        if isinstance(reader, SPATIAL):
+            return True
+        if isinstance(reader, ELEMENTWISE) and len(reader.shape) == 4:
+            return _becomes_a_map(arranger, reader.name)
+    return name == OUTPUT
+
+
+def _stored_for(groups: list[Group], before: Shape, after: Shape, wanted: Order) -> Order:
+    """Return the order to store the operand in, so that the result has the ``wanted`` order."""
+    axes = [axis for axis in wanted if after[axis] != 1]
     for sequence in (_sequence(groups, axes), groups):
         if sequence is not None:
             ones = tuple(axis for axis, size in enumerate(before) if size == 1)

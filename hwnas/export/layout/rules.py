@@ -13,7 +13,6 @@ from hwnas.export.graph.nodes import (
     Concat,
     Constant,
     Conv,
-    ConvTranspose,
     Expand,
     Gather,
     Graph,
@@ -22,19 +21,14 @@ from hwnas.export.graph.nodes import (
     MatMul,
     Node,
     Pad,
-    Pool,
-    Prelu,
     Reduce,
     Reshape,
-    Resize,
     Select,
-    Shuffle,
     Slice,
     Transpose,
-    WindowPool,
 )
 from hwnas.export.layout.arrange import NCHW, NHWC, Arranged, Arranger, Order, permuted
-from hwnas.export.layout.reshape import reshape
+from hwnas.export.layout.reshape import SPATIAL, reshape
 
 Rule = Callable[[Arranger, Any], None]
 
@@ -109,9 +103,16 @@ def transpose(arranger: Arranger, node: Transpose) -> None:
 
 
 def layer_norm(arranger: Arranger, node: LayerNorm) -> None:
+    """The normalised axis comes last; channels of a map go back to where the format has them.
+
+    There the linear layers after it are 1x1 convolutions, which are faster than matrix products.
+    """
     (name,) = node.inputs
-    order = _with_last(arranger.order(name), len(node.shape) - 1)
+    stored, rank = arranger.order(name), len(node.shape)
+    order = _with_last(stored, rank - 1)
     arranger.add(node, (arranger.tensor(name, order),), order)
+    if rank == 4 and stored[arranger.maps.index(1)] == rank - 1:
+        arranger.hold(node.name, arranger.tensor(node.name, stored), stored)
 
 
 def linear(arranger: Arranger, node: Linear) -> None:
@@ -174,7 +175,7 @@ def _with_last(order: Order, axis: int) -> Order:
 
 
 RULES: dict[type[Node], Rule] = {
-    **dict.fromkeys((Conv, ConvTranspose, Pool, WindowPool, Resize, Shuffle, Prelu), spatial),
+    **dict.fromkeys(SPATIAL, spatial),
     **dict.fromkeys((Arithmetic, Select), elementwise),
     **dict.fromkeys((Reduce, Slice, Pad, Gather, Expand), same_order),
     Activation: activation,

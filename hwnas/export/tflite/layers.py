@@ -75,7 +75,7 @@ def matmul(builder: TfliteBuilder, node: MatMul) -> None:
 @emits(LayerNorm)
 def layer_norm(builder: TfliteBuilder, node: LayerNorm) -> None:
     """Compute ``(x - mean) / sqrt(variance + eps) * gain + shift``: there is no builtin."""
-    axis = builder.constant("last axis", np.array([len(node.shape) - 1], np.int32))
+    axis = builder.node_constant(node, "axis", np.array([len(node.shape) - 1], np.int32))
     shape = node.shape
     per_pixel = (*shape[:-1], 1)
 

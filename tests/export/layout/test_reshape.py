@@ -86,3 +86,20 @@ def test_splitting_and_merging_neighbours_moves_nothing() -> None:
 
     graph = trace(Function(groups), (4, 6, 6))
     assert arrange(graph, NCHW).transposes == arrange(graph, NHWC).transposes == 0
+
+
+def test_tokens_of_windows_stay_in_the_order_of_linear_layers() -> None:
+    """Four axes are no feature map where norms and linear layers read the last."""
+
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.layer = nn.LayerNorm(4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = x.view(1, 4, 2, 3, 2, 3).permute(0, 2, 4, 3, 5, 1).reshape(1, 4, 9, 4)
+            rows = self.layer(self.norm(rows)).view(1, 2, 2, 3, 3, 4)
+            return rows.permute(0, 5, 1, 3, 2, 4).reshape(1, 4, 6, 6)
+
+    graph = trace(Windows(), (4, 6, 6))
+    assert arrange(graph, NHWC).transposes == 2
