@@ -68,8 +68,7 @@ class Block(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         # blocks that compute the same are equal, and have the same key
-        if self.expand_ratio != (rounded := float(f"{self.expand_ratio:g}")):
-            self._set("expand_ratio", rounded)  # six digits, as in the key
+        self._set("expand_ratio", float(f"{self.expand_ratio:g}"))  # six digits, as in the key
         if self.padding == "same" and self.stride == 1 and self.kernel_size % 2:
             self._set("padding", "symmetric")
         if not self.squeeze_excite:
@@ -79,7 +78,8 @@ class Block(msgspec.Struct, frozen=True):
             self._set("squeezed", 0)
 
     def _set(self, field: str, value: object) -> None:
-        if getattr(self, field) != value:
+        now = getattr(self, field)
+        if now != value or type(now) is not type(value):  # 1 and 1.0 are different texts in JSON
             msgspec.structs.force_setattr(self, field, value)
 
     @property

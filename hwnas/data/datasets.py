@@ -140,6 +140,21 @@ def make_dataset(
     return _dataset(source, source.name, input_shape, valid_share)
 
 
+def median_photo_px(name: str) -> float | None:
+    """Return the median of the photos' shorter sides, None for data that are no photos."""
+    if name in NAMED or (photos := find_photos(name, VALID_SHARE)) is None:
+        return None
+    sizes = read_headers(photos.photos, ReadingOptions(skip_broken=True)).sizes
+    return float(np.median(sizes[sizes[:, 0] > 0].min(axis=1)))
+
+
+def count_photos(name: str) -> int:
+    """Return the number of photos of a data set, 0 for data that are no photos; reads none."""
+    if name in NAMED or (photos := find_photos(name, VALID_SHARE)) is None:
+        return 0
+    return len(photos.photos)
+
+
 def own_photo_shape(name: str) -> Shape | None:
     """Return the input shape that photos have of themselves, None for data that are no photos.
 

@@ -33,6 +33,7 @@ from hwnas.profiling.sampling import (
     target_networks,
 )
 from hwnas.profiling.time_limited import measure_within
+from hwnas.spaces.int8 import precision_of
 from hwnas.spaces.space import SearchSpace
 
 DEFAULT_NETWORKS = 24
@@ -94,7 +95,7 @@ def measure_latency_model(
 def _check_profiler(profile: DeviceProfile, space: SearchSpace) -> None:
     """Raise `UsageError` unless the runtime's profiler can time blocks of the space's networks."""
     where = "a GPU" if profile.gpu else profile.runner or profile.transport
-    precision = "int8" if any(block.precision == "int8" for block in space.fixed) else "fp32"
+    precision = precision_of(space)
     if where != "local" or precision != "fp32":
         raise UsageError(
             "the runtime's profiler times fp32 networks on this machine's processor only, "

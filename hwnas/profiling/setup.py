@@ -12,7 +12,7 @@ from hwnas.devices.runner import Runner, open_runner
 from hwnas.errors import DeviceError, UsageError
 from hwnas.latency_models.storage.store import measured_folder
 from hwnas.spaces.find import find_space
-from hwnas.spaces.int8 import in_precision
+from hwnas.spaces.int8 import in_precision, precision_of
 from hwnas.spaces.mobile.space import MobileSpace, scaled
 from hwnas.spaces.space import SearchSpace
 
@@ -44,7 +44,7 @@ class ProfilingSetup(NamedTuple):
     @property
     def measure_command(self) -> str:
         """The command that measures the latency model."""
-        is_int8 = any(block.precision == "int8" for block in self.space.fixed)
+        is_int8 = precision_of(self.space) == "int8"
         return f"hwnas latency measure --target {self.target}" + " --precision int8" * is_int8
 
 

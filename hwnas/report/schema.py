@@ -159,7 +159,7 @@ class SearchPoint(msgspec.Struct, frozen=True, kw_only=True):
     """One step of the search; a field is ``None`` if strategy or phase do not compute it."""
 
     step: int
-    phase: Literal["warm-up", "search"]
+    phase: Literal["warm-up", "search", "tuning"]
     loss: float | None = None
     accuracy: float | None = None
     entropy: float | None = None

@@ -8,6 +8,7 @@ from typing import Self
 import msgspec
 
 from hwnas.training.images.augment import Augmentation
+from hwnas.training.plan import TrainingPlan
 
 
 class SearchPlan(msgspec.Struct, frozen=True):
@@ -32,6 +33,8 @@ class SearchPlan(msgspec.Struct, frozen=True):
     """Of training images; validation images are not augmented."""
     accumulate: int = 1
     """Parts of a batch that are computed one after another, to fit the memory."""
+    tuning: TrainingPlan = TrainingPlan()
+    """How strategy ``elastic`` trains the network that it cuts."""
     children: int = 40
     """Networks that strategy ``eas`` trains, each one for ``child_epochs``."""
     child_epochs: int = 3

@@ -6,7 +6,7 @@ options as a struct. `hwnas.search.registry.load_strategy` checks that both are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
@@ -34,6 +34,9 @@ class StrategyTraits(msgspec.Struct, frozen=True, kw_only=True):
     """Latency enters its loss or its reward by an objective (`hwnas.search.objective`)."""
     warm_up_uses_costs: bool = False
     """Its warm-up depends on costs, so that no search for another budget can start from it."""
+    recalibrates: bool = True
+    """The batch norms of its networks belong to other networks, so that their statistics must be
+    taken again before a network is evaluated."""
     weights_ignore_costs: bool = False
     """Costs never enter the training of its supernet, which serves every budget as it is."""
     step_macs: Callable[[Any], float] | None = None
@@ -86,6 +89,8 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
     data: str = ""
     """The data set as `hwnas.data.datasets.load_dataset` takes it, for such trainings; empty: they
     get its images in a file."""
+    weights: Mapping[str, Tensor] | None = None
+    """Weights of the network that the space is cut from (`hwnas.spaces.elastic`)."""
     options: msgspec.Struct | None = None
     """An instance of the strategy's `Options`; ``None``: its defaults."""
     warn: Callable[[str], None] = _ignore

@@ -70,6 +70,11 @@ def in_precision(space: SearchSpace, precision: str) -> SearchSpace:
     return Int8Space(space) if precision == "int8" else space
 
 
+def precision_of(space: SearchSpace) -> str:
+    """Return the precision of a space's networks, ``fp32`` or ``int8``."""
+    return "int8" if isinstance(space, Int8Space) else "fp32"
+
+
 def in_float(space: SearchSpace) -> SearchSpace:
     """Return the space in float32, in which networks are trained before they are compiled."""
     return space.inner if isinstance(space, Int8Space) else space

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
+from torch import Tensor
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.console import Console
@@ -19,7 +21,10 @@ from hwnas.specialize.setup.target import Target
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.tracking import Tracking
 from hwnas.training.compute import Compute
+from hwnas.training.images.loader import Data, as_data
 from hwnas.training.plan import TrainingPlan
+
+Shape = tuple[int, int, int]
 
 MIN_BUDGET_USE = 0.85
 """Share of the budget below which a network wastes it."""
@@ -43,6 +48,21 @@ class RunContext(NamedTuple):
     """Where the supernet and its children are trained."""
     console: Console
     tracking: Tracking
+    load_at: Callable[[Shape], Dataset]
+    """Load the data set with images of another shape ``(C, H, W)``."""
+    weights: Mapping[str, Tensor] | None = None
+    """Weights of the network that the space is cut from; ``None``: there is none."""
+
+    def dataset_at(self, input_shape: Shape) -> Dataset:
+        """Return the data set with images of the shape that a network takes."""
+        same = input_shape == self.dataset.input_shape
+        return self.dataset if same else self.load_at(input_shape)
+
+    def images(self, input_shape: Shape) -> tuple[Data, Data]:
+        """Return training and validation images of a shape, in batches on the run's device."""
+        data = self.dataset_at(input_shape)
+        train, valid = (as_data(split, data, self.compute) for split in (data.train, data.valid))
+        return train, valid
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +80,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """With inherited or fresh weights; the trained file is measured again."""
     measured_high_ms: float | None = None
     """Upper end of the median's 95 % interval."""
+
+    @property
+    def may_be_delivered(self) -> bool:
+        """Whether it may be the result; the others are baselines to compare with."""
+        return self.origin in ("search", "resolution")
 
     @property
     def latency_ms(self) -> float:

@@ -15,6 +15,7 @@ from hwnas.specialize.context import RunContext
 from hwnas.specialize.results.compose import compose
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup.auto_width import widened
+from hwnas.specialize.setup.default_start import started
 from hwnas.specialize.setup.dry_run import PlanReport, plan_report, plan_run
 from hwnas.specialize.setup.python_values import with_files
 from hwnas.specialize.setup.resolve import ResolvedRun, Resources, open_run, resolve
@@ -47,6 +48,7 @@ def specialize(
     Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
     """
     spec = with_files(check_types(spec), folder, dataset, profiles)
+    spec = started(spec, folder, console)
     runs = scenarios(spec, folder)
     with (
         closing(Tracking(tracker, console.say)) as tracking,
@@ -104,7 +106,7 @@ def _steps(run: RunContext) -> Report:
 def plan(spec: RunSpec, console: Console) -> PlanReport:
     """Return what a run would do and which latencies it can reach; trains nothing."""
     with Resources(console) as resources:
-        return plan_report(_resolved(check_types(spec), resources))
+        return plan_report(_resolved(started(check_types(spec), None, console), resources))
 
 
 def _resolved(spec: RunSpec, resources: Resources) -> list[ResolvedRun]:

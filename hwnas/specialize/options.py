@@ -104,6 +104,15 @@ OPTIONS = (
         "DATA",
     ),
     RunOption(
+        "pretrained",
+        "--from",
+        GOAL,
+        "Trained network to tune on the data and cut to the budget: a name of `hwnas networks "
+        "list`, a weights file, module:factory, or scratch for none.",
+        "photos start from a network whose weights are on this machine, other data from scratch",
+        "NETWORK",
+    ),
+    RunOption(
         "effort",
         "--effort",
         GOAL,
@@ -313,7 +322,7 @@ def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         if option.repeated and (value := option.parse(value)) is None:
             raise UsageError(f"{option.flag}: expected {option.expected}")
         fields[option.field] = value
-    for field in ("data", "space", "latency_model"):
+    for field in ("data", "pretrained", "space", "latency_model"):
         if field in fields and Path(fields[field]).exists():
             fields[field] = str(Path(fields[field]).resolve())
     return fields

@@ -38,6 +38,10 @@ class Share(msgspec.Struct, frozen=True, tag_field="unit", tag="share"):
 Budget = Milliseconds | Share
 
 
+SCRATCH = "scratch"
+"""The value of ``--from`` for networks that are trained from random weights."""
+
+
 class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Devices, budgets and data to specialise for, and how: ``config.toml``.
 
@@ -51,6 +55,9 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A data set as `hwnas.data.datasets.load_dataset` takes it."""
     budgets: tuple[Budget, ...] = ()
     """Empty: the latency of the space's default network."""
+    pretrained: str = ""
+    """Trained network to cut (`hwnas.pretrained`), or `SCRATCH`; empty: photos start from one that
+    is on this machine (`setup.default_start`)."""
     space: str = "mobile"
     strategy: str = "proxyless"
     strategy_options: dict[str, Scalar] = {}
@@ -89,6 +96,11 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Whether training images may be mirrored; ``None``: colour images, but not grey ones."""
     share_weights: bool = True
     """Whether candidates of a block share weights by slicing (`hwnas.nn.supernet`)."""
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether a trained network is named that is cut."""
+        return self.pretrained not in ("", SCRATCH)
 
     @property
     def target(self) -> str:

@@ -32,6 +32,7 @@ from hwnas.errors import BudgetError
 from hwnas.export.verification.metrics import accuracy
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.files import write_json
+from hwnas.networks.resolve import read_architecture
 from hwnas.report.report import Report
 from hwnas.report.schema import Result
 from hwnas.search.log import read_log, write_log
@@ -284,7 +285,8 @@ def _variant_result(
         )
     result: Result = report.results[0]
     file = result.artifacts[0]
-    dataset = resolve(spec, resources).dataset
+    architecture = read_architecture(run.folder / "search" / "architecture.json")
+    dataset = resolve(spec, resources).dataset_at(architecture.input_shape)
     valid = dataset.valid.loaded()
     images = to_model_input(dataset, valid.images, spec.pixels)
     logits = file_outputs(run.folder / file.path, images)

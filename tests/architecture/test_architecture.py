@@ -43,3 +43,9 @@ def test_the_counts_of_an_architecture_are_the_sums_of_its_blocks() -> None:
     network = architecture()
     assert network.macs == sum(block.macs for block in network.blocks) > 0
     assert network.params == sum(block.params for block in network.blocks) > 0
+
+
+def test_a_block_is_the_same_json_after_it_was_read() -> None:
+    block = Block("conv", 3, 8, 3, 2, 1, 32)
+    encoded = msgspec.json.encode(block)
+    assert msgspec.json.encode(msgspec.json.decode(encoded, type=Block)) == encoded

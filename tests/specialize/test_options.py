@@ -45,6 +45,7 @@ def tuples(values: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrategy[
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "targets": tuples(NAMES, least=1),
     "data": NAMES,
+    "pretrained": st.just("") | NAMES,
     "budgets": tuples(FACTORS.map(Milliseconds) | FACTORS.map(Share)),
     "space": NAMES,
     "strategy": NAMES,

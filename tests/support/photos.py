@@ -13,10 +13,10 @@ def noise_image(seed: int, width: int = 20, height: int = 16) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def noise_folder(folder: Path, count: int = 60) -> Path:
-    """Write photos of 16 px height and 16 to 26 px width in two classes, as PNG."""
+def noise_folder(folder: Path, count: int = 60, size: int = 16) -> Path:
+    """Write photos of ``size`` px height and up to 10 px more width in two classes, as PNG."""
     for row in range(count):
         file = folder / ("cat", "dog")[row % 2] / f"{row:03}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        noise_image(row, 16 + row % 11).save(file)
+        noise_image(row, size + row % 11, size).save(file)
     return folder

@@ -14,6 +14,7 @@ from hwnas.latency_models.storage.card import card
 from hwnas.latency_models.storage.model_file import read_model, write_model
 from hwnas.measurement.measurement import Environment
 from hwnas.shipped import shipped
+from hwnas.spaces.int8 import precision_of
 from hwnas.spaces.space import SearchSpace
 
 
@@ -21,7 +22,7 @@ def measured_folder(device: str, space: SearchSpace) -> Path:
     """Return the folder of this machine's own model and journal for a device and a space."""
     channels, size, _ = space.input_shape
     name = f"{space.name}-{channels}x{size}-{space.num_classes}"
-    if any(block.precision == "int8" for block in space.fixed):
+    if precision_of(space) == "int8":
         name += "-int8"
     return home() / "latency_models" / device / name
 

@@ -209,8 +209,8 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
         return tuple(elastic.get(place) for place in range(len(architecture.blocks)))
 
     def baselines(self) -> Iterable[Baseline]:
-        """Yield the whole network at every resolution but the largest."""
-        for number, size in enumerate(self.sizes[1:], 1):
+        """Yield the whole network at every resolution."""
+        for number, size in enumerate(self.sizes):
             network = self.architecture(self.genotype(number))
             yield Baseline(f"{self.name} at {size}", "resolution", network)
 

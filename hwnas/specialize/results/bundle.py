@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from hwnas.architecture.runtimes import RUNTIMES
-from hwnas.data.datasets import load_dataset
+from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.deploy.bundle import write_bundle
 from hwnas.devices.profile import find_profile
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import UsageError
+from hwnas.files import read_json
 from hwnas.report.report import Report
 from hwnas.specialize.results.next_commands import result_folder
 from hwnas.specialize.spec import read_spec
+
+
+class _Input(msgspec.Struct, frozen=True):
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class _File(msgspec.Struct, frozen=True):
+    input: _Input
+
+
+class _Files(msgspec.Struct, frozen=True):
+    """The part of a run's manifest that says how its files take images."""
+
+    files: tuple[_File, ...]
 
 
 def bundle_run(run: Path, folder: Path, target: str | None = None) -> Path:
@@ -44,7 +62,7 @@ def bundle_run(run: Path, folder: Path, target: str | None = None) -> Path:
     write_bundle(
         folder,
         files[0],
-        load_dataset(spec.data, input_shape=input_shape),
+        _dataset(spec.data, input_shape, run / "export" / "manifest.json"),
         target or spec.target,
         budget_ms=None if latency is None else result.budget_ms,
         median_ms=latency.median_ms if latency is not None and is_measured else None,
@@ -52,3 +70,10 @@ def bundle_run(run: Path, folder: Path, target: str | None = None) -> Path:
         pixels=spec.pixels,
     )
     return folder
+
+
+def _dataset(name: str, input_shape: tuple[int, int, int], manifest: Path) -> Dataset:
+    """Load the data set with the normalisation of a run's files, which may be that of a trained
+    network."""
+    taken = read_json(manifest, _Files).files[0].input
+    return load_dataset(name, input_shape=input_shape).normalised_by(taken.mean, taken.std)

@@ -40,7 +40,7 @@ def notes_of(
             "of the calibration. `hwnas latency measure --again` calibrates anew."
         )
     if screened.model.kind == "table":
-        notes.append(_bound_note(run, screened.model))
+        notes.append(_bound_note(delivered, screened.model))
     notes += _better_baselines(run, delivered)
     return tuple(note for note in notes if note)
 
@@ -84,8 +84,8 @@ def _int8_notes(delivered: DeliveryResult) -> list[str]:
     return notes
 
 
-def _bound_note(run: RunContext, model: LatencyModel) -> str:
-    logits = run.space.fixed[-1]
+def _bound_note(delivered: DeliveryResult, model: LatencyModel) -> str:
+    logits = delivered.chosen.candidate.architecture.blocks[-1]
     if logits in model.rows_ms:
         return ""
     return (
@@ -103,7 +103,8 @@ def _better_baselines(run: RunContext, delivered: DeliveryResult) -> list[str]:
         f"{accuracy:.1%}; its files are in training/{baseline.digest}/."
         + width_hint(run.space, run.spec.width_mults, baseline.candidate.name)
         for baseline in delivered.trained
-        if not baseline.searched and baseline.result.validation_accuracy > accuracy
+        if not baseline.candidate.may_be_delivered
+        and baseline.result.validation_accuracy > accuracy
     ]
 
 

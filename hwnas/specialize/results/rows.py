@@ -15,6 +15,8 @@ from hwnas.report.architecture import BlockRow, CandidateShare, CellRow, EdgeRow
 from hwnas.report.latency import OtherRuntime
 from hwnas.report.schema import ArtifactRow, CandidateRow, FamilyRow
 from hwnas.search.eas.model_pool import best_member, read_family
+from hwnas.search.elastic.state import TunedFiles, TunedNetwork
+from hwnas.search.plan import SearchFiles
 from hwnas.spaces.cells.genotype import Cell
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.int8 import in_float
@@ -112,12 +114,24 @@ def candidate_rows(
     """Return the trained networks, then those that were only screened."""
     rows = [_trained_row(each, run, delivered, screened.model) for each in delivered.trained]
     trained = {each.digest for each in delivered.trained}
-    rows += [
-        _screened_row(candidate, run, screened.model)
-        for candidate in screened.candidates
-        if candidate.architecture.digest not in trained and candidate.origin == "search"
-    ]
+    original = _original(run)
+    whole = "" if original is None else original.architecture.digest
+    for candidate in screened.candidates:
+        digest = candidate.architecture.digest
+        if digest in trained or not (candidate.origin == "search" or digest == whole):
+            continue
+        row = _screened_row(candidate, run, screened.model)
+        if original is not None and digest == whole:
+            row = msgspec.structs.replace(row, validation_accuracy=original.accuracy)
+        rows.append(row)
     return tuple(rows)
+
+
+def _original(run: RunContext) -> TunedNetwork | None:
+    """Return the tuned network that the others are cut from, if there is one."""
+    if run.weights is None:
+        return None
+    return TunedFiles.of(SearchFiles.of_run(run.folder.path)).read()
 
 
 def _trained_row(

@@ -14,11 +14,13 @@ from hwnas.processes import cores
 from hwnas.search.registry import load_strategy
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.dependent import as_dependent
+from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
 from hwnas.specialize.setup.effort import EFFORTS, WorkPlan, plans
+from hwnas.specialize.setup.work.cut import cut_plan
 from hwnas.specialize.setup.work.recipes import recipe_of, recipe_plans, scaled_training
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.compute import CPU, Compute
@@ -32,6 +34,8 @@ def work_plan(
     spec: RunSpec, dataset: Dataset, space: SearchSpace, console: Console, compute: Compute = CPU
 ) -> WorkPlan:
     """Return the plan of search and training, in batches that fit the memory of the device."""
+    if isinstance(cut := in_float(space), ElasticSpace):
+        return cut_plan(spec, dataset, cut, console, compute)
     macs = _mean_macs(space)
     step_macs = load_strategy(spec.strategy).traits.step_macs
     search_macs = macs if step_macs is None else step_macs(space)

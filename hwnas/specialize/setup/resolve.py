@@ -27,6 +27,7 @@ from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import checks
 from hwnas.specialize.setup.budget import resolve_budget
 from hwnas.specialize.setup.device import settle_compute
+from hwnas.specialize.setup.start import Start, find_start
 from hwnas.specialize.setup.target import Target, find_target, model_of
 from hwnas.specialize.setup.work.pace import Setting
 from hwnas.specialize.setup.work.settle import settle_work
@@ -94,6 +95,17 @@ class ResolvedRun(NamedTuple):
     dataset: Dataset
     space: SearchSpace
     resources: Resources
+    start: Start | None = None
+    """The trained network that is cut; ``None``: networks are trained from scratch."""
+
+    def dataset_at(self, input_shape: Shape) -> Dataset:
+        """Return the data set with images of another shape ``(C, H, W)``."""
+        if self.start is not None:
+            return self.start.dataset_at(input_shape)
+        skip_broken = self.spec.skip_broken
+        return self.resources.dataset(
+            self.spec.data, input_shape=input_shape, skip_broken=skip_broken
+        )
 
     def latency_model(self, folder: Path | None = None) -> LatencyModel:
         """Return the model that the run in ``folder`` started with, or else the target's."""
@@ -118,13 +130,17 @@ def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:
     checks.check_strategy(spec)
     target = resources.target(spec.target)
     load = partial(resources.dataset, skip_broken=spec.skip_broken)
-    dataset = load_images(spec.data, target.profile, spec.resolution, load)
     checks.check_precision(spec.precision, target.profile)
-    space = load_space(spec.space, dataset, spec.precision, spec.width_mult)
+    start = find_start(spec, load) if spec.starts_trained else None
+    if start is None:
+        dataset = load_images(spec.data, target.profile, spec.resolution, load)
+        space = load_space(spec.space, dataset, spec.precision, spec.width_mult)
+    else:
+        dataset, space = start.dataset, start.space(spec.precision)
     checks.check_space(spec, in_float(space))
     checks.check_limits(space, target.profile)
     checks.check_runtimes(target.profile)
-    return ResolvedRun(spec, target, dataset, space, resources)
+    return ResolvedRun(spec, target, dataset, space, resources, start)
 
 
 @contextmanager
@@ -165,6 +181,8 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             compute=setting.compute,
             console=console,
             tracking=resources.tracking_of(path),
+            load_at=run.dataset_at,
+            weights=None if run.start is None else run.start.network.weights,
         )
 
 

@@ -46,11 +46,6 @@ class TrainedCandidate(NamedTuple):
         return self.candidate.architecture.digest
 
     @property
-    def searched(self) -> bool:
-        """Whether it comes from the search; the others are baselines."""
-        return self.candidate.origin == "search"
-
-    @property
     def latency_ms(self) -> float | None:
         """Measured if the target can be reached, else predicted."""
         if self.measurement is None:
@@ -86,16 +81,19 @@ def choose_to_train(screened: ScreeningResult, run: RunContext) -> list[Candidat
             -(c.supernet_accuracy or 0.0),
         )
     )
-    chosen = searched[: effort.trained] or [_fastest(screened.candidates)]
     baselines = [c for c in within if c.origin != "search"]
     families: dict[str, Candidate] = {}
     for baseline in sorted(baselines, key=lambda c: c.latency_ms):
         families[baseline.name.rsplit(" ", 1)[0]] = baseline  # the slowest that keeps the budget
-    return chosen + list(families.values())[: effort.baselines]
+    # a whole trained network for smaller images is what a user would ship without a search
+    resized = [c for c in families.values() if c.origin == "resolution"]
+    compared = [c for c in families.values() if c not in resized][: effort.baselines]
+    chosen = searched[: effort.trained] + resized
+    return (chosen or [_fastest(screened.candidates)]) + compared
 
 
 def _fastest(candidates: Iterable[Candidate]) -> Candidate:
-    return min((c for c in candidates if c.origin == "search"), key=lambda c: c.latency_ms)
+    return min((c for c in candidates if c.may_be_delivered), key=lambda c: c.latency_ms)
 
 
 def further_candidates(
@@ -110,7 +108,7 @@ def further_candidates(
     measurement = delivered.chosen.measurement
     if measurement is None or measurement.kind == "emulated":
         return []
-    trained = [t for t in delivered.trained if t.searched]
+    trained = [t for t in delivered.trained if t.candidate.may_be_delivered]
     use = (delivered.chosen.latency_ms or 0.0) / run.budget_ms
     if MIN_BUDGET_USE <= use <= 1 or len(trained) >= MAX_TRAINED_FACTOR * run.effort.trained:
         return []
@@ -211,17 +209,17 @@ def files_within_limits(
         else:
             problems.append(f"{each.artifact.path}: {problem}")
             run.console.say(f"{problems[-1]}; it is not delivered")
-    if problems and not any(each.searched for each in fitting):
+    if problems and not any(each.candidate.may_be_delivered for each in fitting):
         raise ExportError(f"{problems[0]}; no other file fits either")
     return tuple(fitting)
 
 
 def _best(trained: tuple[TrainedCandidate, ...], budget_ms: float) -> TrainedCandidate:
-    searched = [t for t in trained if t.searched]
-    within = [t for t in searched if (t.latency_ms or 0.0) <= budget_ms]
+    possible = [t for t in trained if t.candidate.may_be_delivered]
+    within = [t for t in possible if (t.latency_ms or 0.0) <= budget_ms]
     if within:
         return max(within, key=lambda t: t.result.validation_accuracy)
-    return min(searched, key=lambda t: t.latency_ms or 0.0)
+    return min(possible, key=lambda t: t.latency_ms or 0.0)
 
 
 def _write_best(run: RunContext, best: TrainedCandidate) -> tuple[Artifact, ...]:

@@ -57,15 +57,16 @@ def compile_trained(
 ) -> Artifact:
     """Compile a trained network in its precision; a network always gives the same file."""
     folder = run.folder.path / "training" / architecture.digest
-    test = run.dataset.test.loaded()
+    test = run.dataset_at(architecture.input_shape).test.loaded()
     network = trained_network(architecture, folder)
     int8 = None
     if architecture.precision == "int8":
-        decision = _decision(run, network, format, folder)
+        decision = _decision(run, architecture, network, format, folder)
         if decision.tuned_epochs:
             weights, _ = load_checkpoint(folder / f"int8-{format}.safetensors")
             network.load_state_dict(weights)
-        int8 = Int8(_calibration_images(run), float_layers=decision.float_layers)
+        images = _calibration_images(run, architecture)
+        int8 = Int8(images, float_layers=decision.float_layers)
     return compile_model(
         network,
         architecture.input_shape,
@@ -92,30 +93,35 @@ def to_model_input(dataset: Dataset, images: Array, pixels: bool) -> Array:
     return images.astype(np.float32) if pixels else normalise(images, dataset)
 
 
-def _calibration_images(run: RunContext) -> Array:
+def _calibration_images(run: RunContext, architecture: Architecture) -> Array:
     """Return random training images ``[N, C, H, W]`` as input of the file."""
     rng = np.random.default_rng(derived_seed(run.spec.seed, "calibration"))
-    train = run.dataset.train
+    train = run.dataset_at(architecture.input_shape).train
     return _model_input(run, train.images[rng.permutation(len(train.labels))[:CALIBRATION_IMAGES]])
 
 
-def _decision(run: RunContext, network: Network, format: Format, folder: Path) -> Int8Decision:
+def _decision(
+    run: RunContext, architecture: Architecture, network: Network, format: Format, folder: Path
+) -> Int8Decision:
     """Return the stored decision, or make one, which may change the weights of ``network``."""
     path = folder / f"int8-{format}.json"
     if path.exists():
         return read_json(path, Int8Decision)
-    decision = _decide(run, network, format, folder)
+    decision = _decide(run, architecture, network, format, folder)
     write_json(path, decision)
     return decision
 
 
-def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> Int8Decision:
-    spec, valid = run.spec, run.dataset.valid.loaded()
+def _decide(
+    run: RunContext, architecture: Architecture, network: Network, format: Format, folder: Path
+) -> Int8Decision:
+    data = run.dataset_at(architecture.input_shape)
+    spec, valid = run.spec, data.valid.loaded()
     verification = Verification(_model_input(run, valid.images), valid.labels)
     module = with_normalisation(network, preprocessing(run)) if spec.pixels else network
     quantization = int8_quantization(format)
-    int8 = Int8(_calibration_images(run), quantization)
-    model = FloatModel(module, run.space.input_shape, format, int8)
+    int8 = Int8(_calibration_images(run, architecture), quantization)
+    model = FloatModel(module, architecture.input_shape, format, int8)
     loss = accuracy_drop(model, verification)
     if loss <= spec.max_drop:
         return Int8Decision(loss)
@@ -127,7 +133,7 @@ def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> 
         )
         before = {name: value.clone() for name, value in network.state_dict().items()}
         float_accuracy = _accuracy(module, verification)
-        tune(network, run, quantization.reduce_range)
+        tune(network, run, data, quantization.reduce_range)
         tuned_accuracy = _accuracy(module, verification) - accuracy_drop(model, verification)
         tuned_loss = float_accuracy - tuned_accuracy
         if tuned_loss < loss:
@@ -143,10 +149,10 @@ def _decide(run: RunContext, network: Network, format: Format, folder: Path) -> 
     return Int8Decision(loss, epochs, tuned_loss, float_layers)
 
 
-def tune(network: Network, run: RunContext, seven_bits: bool) -> None:
-    """Fine-tune ``network`` in place, with its values quantised."""
+def tune(network: Network, run: RunContext, dataset: Dataset, seven_bits: bool) -> None:
+    """Fine-tune ``network`` in place on ``dataset``, with its values quantised."""
     spec = run.spec
-    data = as_data(run.dataset.train, run.dataset)
+    data = as_data(dataset.train, dataset)
     plan = TrainingPlan(
         batch_size=run.training_plan.batch_size,
         peak_learning_rate=PEAK_LEARNING_RATE,

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from torch import nn
 
 from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.architecture.runtimes import RUNTIMES
@@ -26,7 +27,6 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.training.checkpoint import save_checkpoint
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrate
-from hwnas.training.images.loader import Data
 from hwnas.training.seeds import derived_seed
 
 MIN_MARGIN, MAX_MARGIN = 0.02, 0.06
@@ -62,7 +62,7 @@ class ScreeningResult(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 def screen(
-    run: RunContext, strategy: Strategy, model: LatencyModel, number: int, train: Data, valid: Data
+    run: RunContext, strategy: Strategy, model: LatencyModel, number: int
 ) -> ScreeningResult:
     """Derive networks near the budget, evaluate them on the supernet and measure their latency."""
     seed = derived_seed(run.spec.seed, "derive", number)
@@ -71,10 +71,14 @@ def screen(
         high_ms = run.budget_ms  # only the fastest networks keep it
     genotypes = strategy.candidates(run.effort.screened, low_ms, high_ms, seed)
     searched = [
-        _candidate(run, strategy, genotype, f"{number}.{rank}", model, train, valid)
+        _candidate(run, strategy, genotype, f"{number}.{rank}", model)
         for rank, genotype in enumerate(genotypes, 1)
     ]
-    candidates = networks_within_limits(run, [*searched, *baseline_networks(run.space, model)])
+    baselines = baseline_networks(run.space, model)
+    for baseline in baselines:
+        if baseline.origin == "resolution":
+            _save_inherited(run, strategy, baseline.architecture.genotype)
+    candidates = networks_within_limits(run, [*searched, *baselines])
     if run.target.runner is not None:
         with run.console.step(f"measuring {len(candidates)} networks"), run.folder.stage("measure"):
             candidates = _measured(run, model, candidates, number)
@@ -168,17 +172,15 @@ def _candidate(
     genotype: Genotype,
     number: str,
     model: LatencyModel,
-    train: Data,
-    valid: Data,
 ) -> Candidate:
     """Return a derived network with its predicted latency and its accuracy on the supernet."""
-    network = strategy.network(genotype)
     architecture = run.space.architecture(genotype)
-    if strategy.inherits(genotype):
-        save_checkpoint(inherited_weights(run, architecture), network.state_dict(), {})
+    network = _save_inherited(run, strategy, genotype)
     supernet_accuracy = None
     if run.search_plan.trains_supernet:
-        recalibrate(network, train.sample(RECALIBRATION_IMAGES // 2, run.spec.seed))
+        train, valid = run.images(architecture.input_shape)
+        if strategy.traits.recalibrates:
+            recalibrate(network, train.sample(RECALIBRATION_IMAGES // 2, run.spec.seed))
         supernet_accuracy = accuracy(network, valid)
     return Candidate(
         name=f"{run.spec.strategy} {number}",
@@ -187,6 +189,15 @@ def _candidate(
         **_prediction(architecture, model),
         supernet_accuracy=supernet_accuracy,
     )
+
+
+def _save_inherited(run: RunContext, strategy: Strategy, genotype: Genotype) -> nn.Module:
+    """Return the network of a genotype; its weights are saved if its training starts from them."""
+    network = strategy.network(genotype)
+    if strategy.inherits(genotype):
+        file = inherited_weights(run, run.space.architecture(genotype))
+        save_checkpoint(file, network.state_dict(), {})
+    return network
 
 
 def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, Any]:

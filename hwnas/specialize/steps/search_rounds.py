@@ -29,7 +29,7 @@ from hwnas.specialize.distributed.tasks import SearchTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.steps.screening import ScreeningResult, screen
-from hwnas.training.images.loader import Data, as_data
+from hwnas.training.images.loader import Data
 from hwnas.training.seeds import derived_seed, seeded
 
 MAX_ROUNDS = 3
@@ -44,8 +44,7 @@ def search_rounds(run: RunContext) -> ScreeningResult:
     """
     run.compute.start()
     model, strategy = run.latency_model, _strategy(run)
-    data = run.dataset
-    train, valid = (as_data(split, data, run.compute) for split in (data.train, data.valid))
+    train, valid = run.images(run.dataset.input_shape)
     earlier: list[Candidate] = []
     for number in range(1, MAX_ROUNDS + 1):
         path = run.folder.path / "search" / f"round-{number}.json"
@@ -54,7 +53,7 @@ def search_rounds(run: RunContext) -> ScreeningResult:
         else:
             strategy.set_costs(model.costs(run.space), run.budget_ms)
             _search(run, strategy, number, train, valid)
-            screened = screen(run, strategy, model, number, train, valid)
+            screened = screen(run, strategy, model, number)
             write_json(path, screened)
         result = _with(screened, earlier)
         if run.target.runner is None or is_enough(result, run) or number == MAX_ROUNDS:
@@ -117,6 +116,7 @@ def _strategy(run: RunContext) -> Strategy:
         accumulate=run.search_plan.accumulate,
         gpus=child_gpus(spec.device, run.compute),
         data=spec.data,
+        weights=run.weights,
         warn=run.console.say,
     )
     return load_strategy(spec.strategy).begin(context)

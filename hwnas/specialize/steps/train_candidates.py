@@ -11,6 +11,8 @@ from hwnas.console import Update
 from hwnas.errors import HwnasError
 from hwnas.files import read_json, read_lines, write_json
 from hwnas.nn.memory import image_bytes
+from hwnas.search.elastic.state import TunedFiles
+from hwnas.search.plan import SearchFiles
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, combined, speed_text
@@ -20,7 +22,14 @@ from hwnas.specialize.steps.train_network import fine_tuning
 from hwnas.training.compute import Compute, free_bytes
 from hwnas.training.distributed import ranks
 from hwnas.training.images.loader import as_data
-from hwnas.training.job import TrainingJob, TrainingResult, read_result, run_job
+from hwnas.training.job import (
+    Normalisation,
+    Teacher,
+    TrainingJob,
+    TrainingResult,
+    read_result,
+    run_job,
+)
 from hwnas.training.log import EpochLog
 from hwnas.training.pool import ProcessPool, trainings_per_gpu
 
@@ -83,18 +92,29 @@ def _pool(run: RunContext, jobs: list[TrainingJob]) -> ProcessPool:
 
 
 def _job(run: RunContext, candidate: Candidate, folder: Path, networks: int) -> TrainingJob:
+    data = run.dataset
     weights, plan = inherited_weights(run, candidate.architecture), run.training_plan
-    inherits = weights.exists()
-    if inherits and not run.effort.is_papers:
+    inherits, teacher = weights.exists(), _teacher(run, folder)
+    if inherits and teacher is None and not run.effort.is_papers:
         plan = fine_tuning(plan)
     return TrainingJob(
         architecture=candidate.architecture,
         data=run.spec.data,
         plan=plan,
         initial=os.path.relpath(weights, folder) if inherits else "",
+        teacher=teacher,
+        normalisation=Normalisation(data.mean, data.std) if run.weights is not None else None,
         seed=run.spec.seed,
         compute=_compute(run, folder, networks),
     )
+
+
+def _teacher(run: RunContext, folder: Path) -> Teacher | None:
+    """Return the whole network that the candidates are cut from, if there is one."""
+    if run.weights is None:
+        return None
+    tuned = TunedFiles.of(SearchFiles.of_run(run.folder.path))
+    return Teacher(tuned.read().architecture, os.path.relpath(tuned.weights, folder))
 
 
 def _compute(run: RunContext, folder: Path, networks: int) -> Compute:

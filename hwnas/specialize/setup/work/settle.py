@@ -11,9 +11,12 @@ from hwnas.console import Console
 from hwnas.files import read_json, write_json
 from hwnas.processes import cores
 from hwnas.search.registry import load_strategy
+from hwnas.spaces.elastic.space import ElasticSpace
+from hwnas.spaces.int8 import in_float
 from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.setup.effort import WorkPlan
 from hwnas.specialize.setup.plan import work_plan
+from hwnas.specialize.setup.work.cut import cut_line, timed_cut_plan
 from hwnas.specialize.setup.work.minimum import (
     is_too_short,
     too_short_line,
@@ -21,9 +24,10 @@ from hwnas.specialize.setup.work.minimum import (
     without_search,
 )
 from hwnas.specialize.setup.work.minutes import MEASURING, timed_plan
-from hwnas.specialize.setup.work.pace import Clock, Pace, Setting, measure_pace
+from hwnas.specialize.setup.work.pace import Clock, Pace, Setting, measure_pace, training_pace
 from hwnas.training.compute import Compute
 from hwnas.training.distributed import ranks
+from hwnas.training.images.loader import as_data
 
 MEASURED_S = 6.0
 """Time for measuring the speed where no time is given."""
@@ -74,9 +78,11 @@ def _timed(
     console: Console,
     clock: Clock,
 ) -> WorkPlan:
-    pace = measure_pace(setting, plan, MEASURING * time_s, clock)
     images = len(setting.dataset.train.labels)
     at_once = trainings_at_once(setting.spec.device, setting.compute)
+    if isinstance(space := in_float(setting.space), ElasticSpace):
+        return _timed_cut(setting, space, plan, time_s, start_s, console, clock)
+    pace = measure_pace(setting, plan, MEASURING * time_s, clock)
     left_s = max(MIN_LEFT * time_s, time_s - (clock() - start_s))
     timed = timed_plan(plan, pace, images, left_s, at_once)
     if _is_too_short(setting, timed):
@@ -84,6 +90,32 @@ def _timed(
         unsearched = replace(plan, search=without_search(plan.search))
         timed = timed_plan(unsearched, pace, images, left_s, at_once)
     console.say(f"{setting.spec.minutes:g} min: {plan_line(timed, pace)}")
+    return timed
+
+
+def _timed_cut(
+    setting: Setting,
+    space: ElasticSpace,
+    plan: WorkPlan,
+    time_s: float,
+    start_s: float,
+    console: Console,
+    clock: Clock,
+) -> WorkPlan:
+    """Return the timed plan of a run that cuts a trained network."""
+    setting.compute.start()
+    data = as_data(setting.dataset.train, setting.dataset, setting.compute)
+    limit_s = MEASURING * time_s
+    image_ms = training_pace(space.original, data, plan.search.tuning, limit_s, clock)
+    timed = timed_cut_plan(
+        plan,
+        image_ms,
+        setting.budget_ms / setting.costs.largest_ms,
+        len(data.labels),
+        max(MIN_LEFT * time_s, time_s - (clock() - start_s)),
+        trainings_at_once(setting.spec.device, setting.compute),
+    )
+    console.say(f"{setting.spec.minutes:g} min: {cut_line(timed, image_ms)}")
     return timed
 
 

@@ -1,0 +1,81 @@
+"""The state of an elastic search that has ended: everything that its members are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import msgspec
+from torch import Tensor
+
+from hwnas.architecture.architecture import Architecture
+from hwnas.files import read_json
+from hwnas.nn.elastic.statistics import BlockStatistics
+from hwnas.search.plan import SearchFiles
+from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+
+NETWORK, STATISTICS = "network", "statistics"
+
+
+class ElasticState(NamedTuple):
+    """A tuned network, and what is known about its cuts."""
+
+    weights: dict[str, Tensor]
+    """State dict of the whole network."""
+    accuracy: float
+    """Of the whole network on the validation images."""
+    statistics: dict[int, BlockStatistics]
+    """By the index of the block."""
+    increments: list[list[float]]
+    """``[decision][candidate]``, see `hwnas.search.elastic.divergence.Divergence.increments`."""
+
+
+class TunedNetwork(msgspec.Struct, frozen=True):
+    """The whole network after its training on the data, beside its weights."""
+
+    architecture: Architecture
+    accuracy: float
+    """On the validation images."""
+
+
+class TunedFiles(NamedTuple):
+    """Where a search leaves the tuned network, the teacher of every member."""
+
+    weights: Path
+    description: Path
+    """JSON of a `TunedNetwork`."""
+
+    @classmethod
+    def of(cls, files: SearchFiles) -> Self:
+        return cls(files.log.with_name("tuned.safetensors"), files.log.with_name("tuned.json"))
+
+    def read(self) -> TunedNetwork:
+        return read_json(self.description, TunedNetwork)
+
+
+def write_state(path: Path, state: ElasticState) -> None:
+    tensors = {f"{NETWORK}.{name}": value for name, value in state.weights.items()}
+    for place, block in state.statistics.items():
+        fields = block._asdict().items()
+        tensors |= {
+            f"{STATISTICS}.{place}.{name}": each for name, each in fields if each is not None
+        }
+    notes = {"increments": state.increments, "accuracy": state.accuracy}
+    encoded = {name: msgspec.json.encode(value).decode() for name, value in notes.items()}
+    save_checkpoint(path, tensors, encoded)
+
+
+def read_state(path: Path) -> ElasticState:
+    tensors, notes = load_checkpoint(path)
+    weights: dict[str, Tensor] = {}
+    blocks: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        group, rest = name.split(".", 1)
+        if group == NETWORK:
+            weights[rest] = value
+        else:
+            place, field = rest.split(".")
+            blocks.setdefault(int(place), {})[field] = value
+    statistics = {place: BlockStatistics(**fields) for place, fields in sorted(blocks.items())}
+    increments = msgspec.json.decode(notes["increments"], type=list[list[float]])
+    return ElasticState(weights, float(notes["accuracy"]), statistics, increments)

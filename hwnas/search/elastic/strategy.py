@@ -1,0 +1,226 @@
+"""Elastic: tune a trained network on the data, then cut it to the budget.
+
+1. The whole network is tuned on the training images. It is a result in itself, and the teacher of
+   every smaller network.
+2. Statistics of its inner channels give the weights of every cut in closed form
+   (`hwnas.nn.elastic.member`), and each cut's effect on the answers is measured alone.
+3. The best members within a latency window are solutions of a knapsack for each resolution, ranked
+   by their measured divergence from the whole network.
+
+The idea of a knapsack over independent effects is that of HALP (Shen et al., NeurIPS 2022,
+arXiv:2110.10811) and SPDY (Frantar and Alistarh, ICML 2022, arXiv:2201.13096); the nested networks
+in a trained one are those of Once-for-all (Cai et al., ICLR 2020, arXiv:1908.09791).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+import msgspec
+import torch
+from torch import Tensor
+
+from hwnas.architecture.architecture import Genotype
+from hwnas.errors import UsageError
+from hwnas.files import write_json
+from hwnas.latency_models.cost import NetworkCosts
+from hwnas.nn.build import Network, build
+from hwnas.nn.elastic.member import ClosedForms
+from hwnas.nn.elastic.statistics import collect, elastic_places
+from hwnas.pretrained.network import loaded
+from hwnas.search.elastic.divergence import Divergence
+from hwnas.search.elastic.shortlist import random_members, shortlist
+from hwnas.search.elastic.state import (
+    ElasticState,
+    TunedFiles,
+    TunedNetwork,
+    read_state,
+    write_state,
+)
+from hwnas.search.log import LogLine, OnLine, append_log
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext, StrategyOptions, StrategyTraits
+from hwnas.spaces.elastic.space import ElasticSpace
+from hwnas.spaces.space import SearchSpace
+from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.images.loader import Data
+from hwnas.training.job import TrainingJob, run_job
+from hwnas.training.log import EpochLog
+
+STATISTICS_IMAGES = 256
+"""Training images behind the closed forms."""
+DIVERGENCE_IMAGES = 128
+"""Training images on which answers are compared."""
+MEMBERS_PER_SIZE = 4
+"""Members of each resolution whose divergence is measured."""
+ORIGINAL = "original"
+"""Folder of the whole network's training, in the folder of the search."""
+
+
+class ElasticOptions(StrategyOptions, frozen=True):
+    """Options of strategy ``elastic``."""
+
+    ranking: Literal["divergence", "random"] = "divergence"
+    """How members are chosen; ``random``: by latency alone, to compare with."""
+
+
+def tuned_epochs(plan: SearchPlan, rounds: int) -> int:
+    """Return the epochs in which the whole network is tuned."""
+    return plan.tuning.epochs
+
+
+class Elastic:
+    """Cuts a trained network to a latency budget."""
+
+    traits: ClassVar = StrategyTraits(
+        own_loop=True,
+        uses_objective=False,
+        weights_ignore_costs=True,
+        recalibrates=False,
+        total_steps=tuned_epochs,
+    )
+    Options: ClassVar[type[msgspec.Struct]] = ElasticOptions
+
+    def __init__(self, context: SearchContext, space: ElasticSpace) -> None:
+        self.space, self.context = space, context
+        self.options = context.options_as(ElasticOptions)
+        self.set_costs(context.costs, context.budget_ms)
+        self.divergence: Divergence
+        self.increments: list[list[float]]
+
+    @staticmethod
+    def check(space: SearchSpace) -> None:
+        """Raise `UsageError` for a space that is not cut from a trained network."""
+        if not isinstance(space, ElasticSpace):
+            raise UsageError(
+                f"strategy 'elastic' cuts a trained network, and the space {space.name!r} has "
+                "none: add --from NETWORK (`hwnas networks list` shows them)"
+            )
+
+    @classmethod
+    def begin(cls, context: SearchContext) -> Self:
+        cls.check(context.space)
+        assert isinstance(context.space, ElasticSpace)
+        return cls(context, context.space)
+
+    def set_costs(self, costs: object, budget_ms: float) -> None:
+        assert isinstance(costs, NetworkCosts)
+        self.costs, self.budget_ms = costs, budget_ms
+
+    def search(
+        self,
+        train: Data,
+        valid: Data,
+        plan: SearchPlan,
+        seed: int,
+        files: SearchFiles,
+        rounds: int = 1,
+        on_line: OnLine | None = None,
+    ) -> None:
+        """Tune the whole network and measure its cuts, unless ``files`` have both.
+
+        The tuned network is written to `TunedFiles`.
+        """
+        images = _normalised(train, max(STATISTICS_IMAGES, DIVERGENCE_IMAGES), seed)
+        if files.checkpoint.exists():
+            state = read_state(files.checkpoint)
+            self._open(state, images)
+        else:
+            network, accuracy = self._tuned(train, valid, plan, seed, files, on_line)
+            places = [place for place in elastic_places(network) if place in self.space.elastic]
+            statistics = collect(network, images[:STATISTICS_IMAGES].split(32), places, seed=seed)
+            state = ElasticState(network.state_dict(), accuracy, statistics, [])
+            self._open(state, images)
+            self.increments = self.divergence.increments(self.space.default.choices[0])
+            state = state._replace(increments=self.increments)
+            write_state(files.checkpoint, state)
+        tuned = TunedFiles.of(files)
+        save_checkpoint(tuned.weights, state.weights, {})
+        write_json(tuned.description, TunedNetwork(self.space.original, state.accuracy))
+
+    def network(self, genotype: Genotype) -> Network:
+        """Return a member with weights of its own."""
+        network = build(self.space.architecture(genotype))
+        network.load_state_dict(self.divergence.member(genotype).state_dict())
+        return network.eval()
+
+    def inherits(self, genotype: Genotype) -> bool:
+        """All members are trained further from their weights."""
+        return True
+
+    def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
+        """Return members in the window, those first that change the answers least."""
+        if self.options.ranking == "random":
+            return random_members(self.space, self.costs, low_ms, high_ms, count, seed)
+        members = shortlist(
+            self.space, self.costs, self.increments, low_ms, high_ms, MEMBERS_PER_SIZE, seed
+        )
+        # a whole network at a resolution is a baseline, and is trained anyway
+        whole = {self.space.genotype(size) for size in range(len(self.space.sizes))}
+        cut = [member for member in dict.fromkeys(members) if member not in whole]
+        return sorted(cut, key=self.divergence.of)[:count]
+
+    def preferences(self) -> None:
+        return None
+
+    def _tuned(
+        self,
+        train: Data,
+        valid: Data,
+        plan: SearchPlan,
+        seed: int,
+        files: SearchFiles,
+        on_line: OnLine | None,
+    ) -> tuple[Network, float]:
+        """Return the whole network after its training on the data, and its validation accuracy.
+
+        A training that was interrupted is resumed.
+        """
+        folder = files.log.parent / ORIGINAL
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "initial.safetensors").exists():
+            save_checkpoint(folder / "initial.safetensors", self._initial(), {})
+        job = TrainingJob(
+            architecture=self.space.original,
+            data=self.context.data,
+            plan=plan.tuning,
+            initial="initial.safetensors",
+            seed=seed,
+            compute=self.context.compute,
+        )
+
+        def report(line: EpochLog) -> None:
+            logged = LogLine(
+                loss=line.loss,
+                accuracy=line.accuracy,
+                epoch=line.epoch - 1,
+                step=line.epoch,
+                phase="tuning",
+            )
+            append_log(files.log, [logged])
+            if on_line is not None:
+                on_line(logged)
+
+        result = run_job(job, folder, images=(train, valid), on_epoch=report)
+        network = build(self.space.original)
+        network.load_state_dict(load_checkpoint(folder / "network.safetensors")[0])
+        return network.eval(), result.validation_accuracy
+
+    def _initial(self) -> dict[str, Tensor]:
+        if self.context.weights is None:
+            raise UsageError("strategy 'elastic' needs the weights of a trained network")
+        return loaded(self.space.original, dict(self.context.weights)).state_dict()
+
+    def _open(self, state: ElasticState, images: Tensor) -> None:
+        network = build(self.space.original)
+        network.load_state_dict(state.weights)
+        forms = ClosedForms(network.eval(), self.space.original.blocks, state.statistics)
+        self.divergence = Divergence(self.space, forms, images[:DIVERGENCE_IMAGES])
+        self.increments = state.increments
+
+
+def _normalised(data: Data, count: int, seed: int) -> Tensor:
+    """Return up to ``count`` random images as the network expects them, ``[N, C, H, W]``."""
+    sample = data.sample(count, seed)
+    with torch.no_grad():
+        return torch.cat([images for images, _ in sample.in_order()]).cpu()

@@ -1,0 +1,101 @@
+"""The trained network that a run starts from, and its images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from hwnas.data.datasets import Dataset, median_photo_px
+from hwnas.errors import UsageError
+from hwnas.networks.user_module import load_network
+from hwnas.pretrained.load import from_module, load_source
+from hwnas.pretrained.network import PretrainedNetwork
+from hwnas.spaces.elastic.space import elastic_space
+from hwnas.spaces.int8 import in_precision
+from hwnas.spaces.space import SearchSpace
+from hwnas.specialize.spec import RunSpec
+
+MAX_ENLARGEMENT = 1.25
+"""Photos that are smaller than the images of a network are enlarged by about this factor."""
+SIZE_STEP_PX = 32
+"""Default resolutions are multiples of this, so that every stride divides them."""
+
+Shape = tuple[int, int, int]
+
+
+class LoadDataset(Protocol):
+    def __call__(self, name: str, *, input_shape: Shape | None = None) -> Dataset: ...
+
+
+class Start(NamedTuple):
+    """A trained network for the data's resolution and classes, and the data as it takes them."""
+
+    network: PretrainedNetwork
+    dataset: Dataset
+    data: str
+    """The data set as `hwnas.data.datasets.load_dataset` takes it."""
+    load: LoadDataset
+
+    def dataset_at(self, input_shape: Shape) -> Dataset:
+        """Return the data with images of another shape, normalised as the network expects."""
+        return _normalised(self.load(self.data, input_shape=input_shape), self.network)
+
+    def space(self, precision: str) -> SearchSpace:
+        """Return the networks that can be cut from the network."""
+        return in_precision(elastic_space(self.network.name, self.network.architecture), precision)
+
+
+def find_start(spec: RunSpec, load: LoadDataset) -> Start:
+    """Load the network that a run starts from, and the data in its resolution and normalisation.
+
+    Raises `UsageError` for options that have no meaning for a trained network.
+    """
+    check_options(spec)
+    source = _load(spec.pretrained, spec.resolution)
+    channels, native_px, _ = source.architecture.input_shape
+    size = spec.resolution or default_size(native_px, median_photo_px(spec.data))
+    dataset = load(spec.data, input_shape=(channels, size, size))
+    network = source.at(dataset.input_shape, dataset.classes)
+    return Start(network, _normalised(dataset, network), spec.data, load)
+
+
+def _load(name: str, size: int | None) -> PretrainedNetwork:
+    """Return the network that ``name`` means: a published one, or a module of the user's code for
+    images of ``size`` pixels."""
+    if ":" not in name:
+        return load_source(name)
+    if size is None:
+        raise UsageError(f"--from {name}: a module of your own needs --resolution, e.g. 224")
+    shape = (3, size, size)
+    return from_module(load_network(name, shape).module, shape, name)
+
+
+def check_options(spec: RunSpec) -> None:
+    """Raise `UsageError` for options that have no meaning for a trained network."""
+    start = f"--from {spec.pretrained}"
+    if spec.strategy != "elastic":
+        raise UsageError(
+            f"{start}: a trained network is cut by strategy elastic, not "
+            f"{spec.strategy}; leave --strategy out"
+        )
+    if spec.space != "mobile":
+        raise UsageError(
+            f"{start}: the space is what can be cut from that network; leave "
+            f"--space {spec.space} out"
+        )
+    if spec.width_mults and spec.width_mult != 1:
+        raise UsageError(f"{start}: widths are cut, not multiplied; leave --width-mult out")
+
+
+def default_size(native_px: int, photo_px: float | None) -> int:
+    """Return the resolution in which a network is tuned: its own, less for small photos.
+
+    ``photo_px`` is the shorter side of most photos, ``None`` for other images.
+    """
+    if photo_px is None:
+        return native_px
+    size = MAX_ENLARGEMENT * photo_px
+    return min(native_px, SIZE_STEP_PX * max(1, round(size / SIZE_STEP_PX)))
+
+
+def _normalised(dataset: Dataset, network: PretrainedNetwork) -> Dataset:
+    return dataset.normalised_by(network.preprocessing.mean, network.preprocessing.std)

@@ -1,0 +1,212 @@
+"""Strategy elastic: tuning a trained network and choosing what to cut."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from hwnas.architecture.architecture import Architecture, Block, Genotype
+from hwnas.errors import UsageError
+from hwnas.latency_models.cost import NetworkCosts
+from hwnas.nn.build import Network, build
+from hwnas.nn.elastic.member import ClosedForms
+from hwnas.nn.elastic.statistics import collect, elastic_places
+from hwnas.search.elastic.divergence import Divergence
+from hwnas.search.elastic.shortlist import random_members, resolution_costs, shortlist
+from hwnas.search.elastic.state import TunedFiles
+from hwnas.search.elastic.strategy import Elastic, ElasticOptions
+from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.search.strategy import SearchContext
+from hwnas.spaces.elastic.space import ElasticSpace, elastic_space
+from hwnas.spaces.mobile.space import mobile_space
+from hwnas.training.checkpoint import load_checkpoint
+from hwnas.training.images.loader import Data
+from hwnas.training.plan import TrainingPlan
+
+SIZE = 48
+IMAGES = torch.randn(24, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+
+
+def trained() -> Architecture:
+    blocks = (
+        Block("conv", 3, 8, 3, 2, 1, SIZE),
+        Block("mbconv", 8, 16, 5, 2, 6, 24),
+        Block("mbconv", 16, 16, 3, 1, 3, 12),
+        Block("mbconv", 16, 16, 5, 1, 6, 12),
+        Block("logits", 16, 4, 1, 1, 1, 12),
+    )
+    return Architecture(Genotype("trained", ()), blocks, (3, SIZE, SIZE), 4)
+
+
+def randomised(network: Network) -> Network:
+    """Give every tensor random values, the statistics of batch norms too."""
+    generator = torch.Generator().manual_seed(1)
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            noise = torch.randn(value.shape, generator=generator)
+            scale = 0.5 / max(1, value[0].numel()) ** 0.5 if value.ndim > 1 else 0.1
+            centre = 1.0 if name.endswith(("running_var", "norm.weight")) else 0.0
+            value.copy_(centre + scale * noise)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def space() -> ElasticSpace:
+    return elastic_space("tiny", trained())
+
+
+@pytest.fixture(scope="module")
+def divergence(space: ElasticSpace) -> Divergence:
+    network = randomised(build(trained()))
+    statistics = collect(network, [IMAGES], elastic_places(network))
+    return Divergence(space, ClosedForms(network, trained().blocks, statistics), IMAGES)
+
+
+def costs_of(space: ElasticSpace) -> NetworkCosts:
+    """Costs that are the MACs in millions."""
+    return NetworkCosts(space, lambda blocks: {b: b.macs / 1e6 for b in blocks}, 0.01)
+
+
+def test_the_whole_network_answers_as_itself(space: ElasticSpace, divergence: Divergence) -> None:
+    assert divergence.of(space.largest) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_member_changes_the_answers(space: ElasticSpace, divergence: Divergence) -> None:
+    assert divergence.of(space.smallest) > 1e-4
+
+
+def test_an_increment_is_the_divergence_of_that_cut_alone(
+    space: ElasticSpace, divergence: Divergence
+) -> None:
+    increments = divergence.increments(0)
+    assert [len(row) for row in increments] == [len(space.cuts[place]) for place in space.elastic]
+    for number, row in enumerate(increments):
+        assert row[0] == 0
+        choices = [0] * len(increments)
+        choices[number] = len(row) - 1
+        alone = divergence.of(space.genotype(0, choices))
+        assert row[-1] == pytest.approx(alone, rel=1e-3)
+
+
+def test_the_shortlist_has_the_best_member_of_each_resolution(
+    space: ElasticSpace, divergence: Divergence
+) -> None:
+    costs, increments = costs_of(space), divergence.increments(0)
+    high_ms = 0.55 * costs.largest_ms
+    low_ms = 0.9 * high_ms
+    members = shortlist(space, costs, increments, low_ms, high_ms, 1, seed=0)
+
+    def score(choices: tuple[int, ...]) -> float:
+        return sum(row[choice] for row, choice in zip(increments, choices, strict=True))
+
+    every = product(*(range(len(row)) for row in increments))
+    inside = [
+        choices
+        for choices in every
+        if low_ms <= costs.network_ms(space.genotype(0, choices).choices) <= high_ms
+    ]
+    best = min(inside, key=score)
+    assert score(tuple(members[0].choices[1:])) == pytest.approx(score(best))
+    sizes = [member.choices[0] for member in members]
+    assert sizes == sorted(set(sizes))
+
+
+def test_a_resolution_at_which_the_whole_network_is_fast_enough_ends_the_shortlist(
+    space: ElasticSpace, divergence: Divergence
+) -> None:
+    costs = costs_of(space)
+    middle_ms = costs.network_ms(space.genotype(1).choices)
+    members = shortlist(
+        space, costs, divergence.increments(0), middle_ms, 1.01 * middle_ms, 2, seed=0
+    )
+    assert members[-1] == space.genotype(1)
+    assert {member.choices[0] for member in members} == {0, 1}
+
+
+def test_random_members_keep_the_window(space: ElasticSpace) -> None:
+    costs = costs_of(space)
+    low_ms, high_ms = 0.4 * costs.largest_ms, 0.5 * costs.largest_ms
+    members = random_members(space, costs, low_ms, high_ms, 6, seed=0)
+    assert len(set(members)) > 2
+    assert all(costs.network_ms(member.choices) <= high_ms for member in members)
+    assert random_members(space, costs, low_ms, high_ms, 6, seed=0) == members
+
+
+def test_the_costs_of_a_resolution_are_those_of_its_members(space: ElasticSpace) -> None:
+    costs = costs_of(space)
+    table = resolution_costs(space, costs, 1)
+    choices = tuple(len(space.cuts[place]) - 1 for place in space.elastic)
+    expected = costs.network_ms(space.genotype(1, choices).choices)
+    assert table.network_ms(choices) == pytest.approx(expected)
+
+
+def data(count: int) -> Data:
+    images = torch.randint(256, (count, 3, SIZE, SIZE), dtype=torch.uint8)
+    labels = torch.arange(count) % 4
+    half = torch.full((3, 1, 1), 0.5)
+    return Data(images, labels, half, half, 4)
+
+
+def search(space: ElasticSpace, folder: Path, weights: dict[str, Tensor] | None) -> Elastic:
+    context = SearchContext(
+        space=space,
+        costs=costs_of(space),
+        budget_ms=1.0,
+        generator=torch.Generator(),
+        weights=weights,
+        options=ElasticOptions(),
+    )
+    strategy = Elastic.begin(context)
+    torch.manual_seed(0)
+    plan = SearchPlan(tuning=TrainingPlan(epochs=1, batch_size=16, warmup_epochs=0.2))
+    files = SearchFiles.of_run(folder)
+    files.log.parent.mkdir(parents=True, exist_ok=True)
+    strategy.search(data(64), data(16), plan, 0, files)
+    return strategy
+
+
+@pytest.fixture(scope="module")
+def run(space: ElasticSpace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Elastic]:
+    folder = tmp_path_factory.mktemp("run")
+    return folder, search(space, folder, randomised(build(trained())).state_dict())
+
+
+def test_the_teacher_is_the_tuned_network(run: tuple[Path, Elastic], space: ElasticSpace) -> None:
+    folder, strategy = run
+    tuned = TunedFiles.of(SearchFiles.of_run(folder))
+    assert tuned.read().architecture == space.original
+    weights, _ = load_checkpoint(tuned.weights)
+    whole = strategy.network(space.largest).state_dict()
+    assert weights.keys() == whole.keys()
+    assert all(torch.equal(weights[name], whole[name]) for name in weights)
+    initial = randomised(build(trained())).state_dict()
+    assert not torch.equal(weights["blocks.0.conv.weight"], initial["blocks.0.conv.weight"])
+
+
+def test_a_finished_search_is_not_repeated(run: tuple[Path, Elastic], space: ElasticSpace) -> None:
+    folder, strategy = run
+    again = search(space, folder, None)
+    assert again.increments == strategy.increments
+    genotype = space.smallest
+    before, now = (each.network(genotype).state_dict() for each in (strategy, again))
+    assert all(torch.equal(before[name], now[name]) for name in before)
+
+
+def test_candidates_change_the_answers_least(
+    run: tuple[Path, Elastic], space: ElasticSpace
+) -> None:
+    _, strategy = run
+    high_ms = 0.6 * strategy.costs.largest_ms
+    candidates = strategy.candidates(4, 0.9 * high_ms, high_ms, seed=0)
+    changes = [strategy.divergence.of(each) for each in candidates]
+    assert changes == sorted(changes)
+    assert all(strategy.costs.network_ms(each.choices) <= high_ms for each in candidates)
+
+
+def test_a_space_without_a_trained_network_is_refused() -> None:
+    with pytest.raises(UsageError, match="add --from NETWORK"):
+        Elastic.check(mobile_space((3, 32, 32), 10))

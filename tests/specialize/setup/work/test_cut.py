@@ -1,0 +1,49 @@
+"""The plan of a run that cuts a trained network."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwnas.search.plan import SearchPlan
+from hwnas.specialize.setup.effort import EFFORTS, WorkPlan
+from hwnas.specialize.setup.work.cut import (
+    FORWARD_SHARE,
+    SEARCH_FORWARDS,
+    timed_cut_plan,
+    trainings,
+)
+from hwnas.specialize.setup.work.minutes import REST
+from hwnas.training.plan import TrainingPlan
+
+EFFORT = EFFORTS["quick"]
+PLAN = WorkPlan(EFFORT, SearchPlan(tuning=TrainingPlan(epochs=8)), TrainingPlan(epochs=5))
+USE = 0.5
+
+
+def planned_s(plan: WorkPlan, image_ms: float, images: int, at_once: int) -> float:
+    """The time of a plan, with the share for export and measuring."""
+    members = trainings(plan.effort) / at_once * plan.training.epochs * (USE + FORWARD_SHARE)
+    epochs = plan.search.tuning.epochs + members
+    forwards = SEARCH_FORWARDS * FORWARD_SHARE
+    return (epochs * images + forwards) * image_ms / 1e3 / (1 - REST)
+
+
+@given(st.floats(900, 2000), st.integers(1000, 3000), st.sampled_from([1, 2, 4]))
+def test_a_plan_takes_the_time_that_is_given(time_s: float, images: int, at_once: int) -> None:
+    plan = timed_cut_plan(PLAN, 20.0, USE, images, time_s, at_once)
+    # half an epoch of the tuning, and of each training, may be missing or too many
+    rounding_s = 0.5 * (1 + trainings(EFFORT) / at_once) * images * 0.02 / (1 - REST)
+    assert planned_s(plan, 20.0, images, at_once) == pytest.approx(time_s, abs=rounding_s)
+
+
+def test_tuning_and_trainings_keep_their_proportion() -> None:
+    plan = timed_cut_plan(PLAN, 20.0, USE, 1000, 3000.0, 2)
+    proportion = plan.search.tuning.epochs / plan.training.epochs
+    assert proportion == pytest.approx(EFFORT.tuning_epochs / EFFORT.cut_epochs, rel=0.1)
+
+
+def test_the_shortest_plan_has_an_epoch_of_each() -> None:
+    plan = timed_cut_plan(PLAN, 20.0, USE, 3000, 1.0, 2)
+    assert (plan.search.tuning.epochs, plan.training.epochs) == (1, 1)

@@ -1,0 +1,118 @@
+"""`hwnas specialize --from`: a trained network is tuned, cut to the budget, and delivered."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from hwnas.cli.main import cli
+from hwnas.errors import UsageError
+from hwnas.networks.resolve import read_architecture
+from hwnas.specialize.setup import target
+from hwnas.specialize.setup.effort import EFFORTS
+from tests.support.sample_run import TINY, write_images
+
+FACTORY = """
+import torch
+from torchvision.models.mobilenetv2 import MobileNetV2
+
+def network():
+    torch.manual_seed(0)
+    settings = [[1, 8, 1, 1], [6, 16, 2, 2], [6, 24, 2, 2]]
+    return MobileNetV2(num_classes=7, inverted_residual_setting=settings)
+"""
+SIZE = 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "tiny_factory.py").write_text(FACTORY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWNAS_HOME", str(folder))
+        patch.syspath_prepend(str(folder))
+        patch.setitem(EFFORTS, "quick", TINY)
+        patch.setattr(target, "CUT_MINUTES", 0.01)
+        yield folder
+    sys.modules.pop("tiny_factory", None)
+
+
+@pytest.fixture(scope="module")
+def data(home: Path) -> Path:
+    return write_images(home / "images.npz", size=SIZE)
+
+
+def call(out: Path, data: Path, *more: str) -> Result:
+    run = ["--out", str(out), "--data", str(data), "--target", "simulated-phone", "--threads", "1"]
+    start = ["--from", "tiny_factory:network", "--resolution", str(SIZE)]
+    return CliRunner().invoke(cli, ["specialize", *run, *start, *more])
+
+
+@pytest.fixture(scope="module")
+def finished(home: Path, data: Path) -> Path:
+    out = home / "runs" / "cut"
+    result = call(out, data, "--budget", "45%", "--quiet")
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+def result_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / "report.json").read_bytes())["results"][0]
+
+
+def test_the_delivered_member_keeps_the_budget(finished: Path) -> None:
+    result = result_of(finished)
+    assert result["verdict"] == "kept"
+    assert result["latency"]["median_ms"] <= result["budget_ms"]
+
+
+def test_the_report_shows_the_whole_network_beside_its_members(finished: Path) -> None:
+    rows = {row["name"]: row for row in result_of(finished)["candidates"]}
+    whole = rows[f"tiny_factory:network at {SIZE}"]
+    assert whole["origin"] == "resolution" and whole["validation_accuracy"] > 0
+    assert not whole["keeps_budget"]
+    smaller = [row for row in rows.values() if row["origin"] == "resolution" and row is not whole]
+    assert len(smaller) == 1 and smaller[0]["validation_accuracy"] > 0
+    assert any(row["origin"] == "search" for row in rows.values())
+
+
+def test_the_file_takes_images_in_the_resolution_and_normalisation_of_its_network(
+    finished: Path,
+) -> None:
+    architecture = read_architecture(finished / "search" / "architecture.json")
+    manifest = json.loads((finished / "export" / "manifest.json").read_bytes())
+    onnx = next(file for file in manifest["files"] if file["format"] == "onnx")
+    assert onnx["input"]["shape"] == [1, *architecture.input_shape]
+    np.testing.assert_allclose(onnx["input"]["mean"], [0.485, 0.456, 0.406])
+    assert architecture.num_classes == 3
+
+
+def test_members_learn_from_the_whole_network(finished: Path) -> None:
+    jobs = [json.loads(file.read_bytes()) for file in finished.glob("training/*/job.json")]
+    assert len(jobs) == 2
+    for job in jobs:
+        assert job["teacher"]["architecture"]["input_shape"] == [3, SIZE, SIZE]
+        assert job["initial"].endswith(".safetensors")
+
+
+def test_a_finished_run_is_resumed_without_work(finished: Path, data: Path) -> None:
+    before = (finished / "report.json").read_bytes()
+    files = {file: file.stat().st_mtime_ns for file in finished.rglob("*.safetensors")}
+    result = CliRunner().invoke(cli, ["specialize", "--resume", "--out", str(finished), "--quiet"])
+    assert result.exit_code == 0, result.stderr
+    trained = {file: t for file, t in files.items() if "training" in file.parts}
+    assert all(file.stat().st_mtime_ns == time for file, time in trained.items())
+    assert json.loads(before)["results"][0]["artifacts"] == result_of(finished)["artifacts"]
+
+
+def test_another_strategy_is_refused(home: Path, data: Path) -> None:
+    result = call(home / "runs" / "refused", data, "--strategy", "random")
+    assert isinstance(result.exception, UsageError)
+    assert "cut by strategy elastic, not random" in str(result.exception)
