@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -10,11 +11,13 @@ from torch import Tensor
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.files import read_json
-from hwnas.nn.elastic.statistics import BlockStatistics
+from hwnas.nn.elastic.statistics import BlockStatistics, InputStatistics
 from hwnas.search.plan import SearchFiles
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 
 NETWORK, STATISTICS = "network", "statistics"
+OPTIONAL = ("gram", "squeeze_mean", "excite_mean")
+"""Fields of `BlockStatistics` that not every block has."""
 
 
 class ElasticState(NamedTuple):
@@ -54,12 +57,9 @@ class TunedFiles(NamedTuple):
 
 
 def write_state(path: Path, state: ElasticState) -> None:
-    tensors = {f"{NETWORK}.{name}": value for name, value in state.weights.items()}
+    tensors = {f"{NETWORK}/{name}": value for name, value in state.weights.items()}
     for place, block in state.statistics.items():
-        fields = block._asdict().items()
-        tensors |= {
-            f"{STATISTICS}.{place}.{name}": each for name, each in fields if each is not None
-        }
+        tensors |= {f"{STATISTICS}/{place}/{name}": each for name, each in _tensors(block)}
     notes = {"increments": state.increments, "accuracy": state.accuracy}
     encoded = {name: msgspec.json.encode(value).decode() for name, value in notes.items()}
     save_checkpoint(path, tensors, encoded)
@@ -70,12 +70,31 @@ def read_state(path: Path) -> ElasticState:
     weights: dict[str, Tensor] = {}
     blocks: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        group, rest = name.split(".", 1)
+        group, rest = name.split("/", 1)
         if group == NETWORK:
             weights[rest] = value
         else:
-            place, field = rest.split(".")
-            blocks.setdefault(int(place), {})[field] = value
-    statistics = {place: BlockStatistics(**fields) for place, fields in sorted(blocks.items())}
+            place, part = rest.split("/", 1)
+            blocks.setdefault(int(place), {})[part] = value
+    statistics = {place: _statistics(parts) for place, parts in sorted(blocks.items())}
     increments = msgspec.json.decode(notes["increments"], type=list[list[float]])
     return ElasticState(weights, float(notes["accuracy"]), statistics, increments)
+
+
+def _tensors(block: BlockStatistics) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a block's statistics by name, as `_statistics` takes them."""
+    for layer, (mean, covariance) in block.inputs.items():
+        yield f"mean/{layer}", mean
+        yield f"covariance/{layer}", covariance
+    for name in OPTIONAL:
+        if (value := getattr(block, name)) is not None:
+            yield name, value
+
+
+def _statistics(parts: Mapping[str, Tensor]) -> BlockStatistics:
+    layers = [name.removeprefix("mean/") for name in parts if name.startswith("mean/")]
+    inputs = {
+        layer: InputStatistics(parts[f"mean/{layer}"], parts[f"covariance/{layer}"])
+        for layer in layers
+    }
+    return BlockStatistics(inputs, *(parts.get(name) for name in OPTIONAL))

@@ -6,8 +6,7 @@ from typing import NamedTuple, Protocol
 
 from hwnas.data.datasets import Dataset, median_photo_px
 from hwnas.errors import UsageError
-from hwnas.networks.user_module import load_network
-from hwnas.pretrained.load import from_module, load_source
+from hwnas.networks.pretrained import load_pretrained
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.spaces.elastic.space import elastic_space
 from hwnas.spaces.int8 import in_precision
@@ -50,23 +49,13 @@ def find_start(spec: RunSpec, load: LoadDataset) -> Start:
     Raises `UsageError` for options that have no meaning for a trained network.
     """
     check_options(spec)
-    source = _load(spec.pretrained, spec.resolution)
+    given = spec.resolution
+    source = load_pretrained(spec.pretrained, None if given is None else (3, given, given))
     channels, native_px, _ = source.architecture.input_shape
-    size = spec.resolution or default_size(native_px, median_photo_px(spec.data))
+    size = given or default_size(native_px, median_photo_px(spec.data))
     dataset = load(spec.data, input_shape=(channels, size, size))
     network = source.at(dataset.input_shape, dataset.classes)
     return Start(network, _normalised(dataset, network), spec.data, load)
-
-
-def _load(name: str, size: int | None) -> PretrainedNetwork:
-    """Return the network that ``name`` means: a published one, or a module of the user's code for
-    images of ``size`` pixels."""
-    if ":" not in name:
-        return load_source(name)
-    if size is None:
-        raise UsageError(f"--from {name}: a module of your own needs --resolution, e.g. 224")
-    shape = (3, size, size)
-    return from_module(load_network(name, shape).module, shape, name)
 
 
 def check_options(spec: RunSpec) -> None:
