@@ -15,10 +15,10 @@ from hwnas.specialize.context import RunContext
 from hwnas.specialize.results.compose import compose
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup.auto_width import widened
-from hwnas.specialize.setup.default_start import started
 from hwnas.specialize.setup.dry_run import PlanReport, plan_report, plan_run
 from hwnas.specialize.setup.python_values import with_files
 from hwnas.specialize.setup.resolve import ResolvedRun, Resources, open_run, resolve
+from hwnas.specialize.setup.start.default import started
 from hwnas.specialize.spec import RunSpec, check_types
 from hwnas.specialize.steps.deliver import choose_to_train, deliver, further_candidates
 from hwnas.specialize.steps.search_rounds import search_rounds

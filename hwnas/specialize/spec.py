@@ -57,7 +57,7 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Empty: the latency of the space's default network."""
     pretrained: str = ""
     """Trained network to cut (`hwnas.pretrained`), or `SCRATCH`; empty: photos start from one that
-    is on this machine (`setup.default_start`)."""
+    is on this machine (`setup.start.default`)."""
     space: str = "mobile"
     strategy: str = "proxyless"
     strategy_options: dict[str, Scalar] = {}

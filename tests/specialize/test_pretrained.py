@@ -17,6 +17,7 @@ from hwnas.errors import UsageError
 from hwnas.networks.resolve import read_architecture
 from hwnas.specialize.setup import target
 from hwnas.specialize.setup.effort import EFFORTS
+from hwnas.specialize.setup.work import tuning
 from tests.support.sample_run import TINY, write_images
 
 FACTORY = """
@@ -39,6 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HWNAS_HOME", str(folder))
         patch.syspath_prepend(str(folder))
         patch.setitem(EFFORTS, "quick", TINY)
+        patch.setitem(tuning.PASSES, "quick", 600)
         patch.setattr(target, "CUT_MINUTES", 0.01)
         yield folder
     sys.modules.pop("tiny_factory", None)

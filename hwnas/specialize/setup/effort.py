@@ -39,10 +39,6 @@ class Effort(msgspec.Struct, frozen=True):
     """Networks that EAS trains in a search."""
     child_epochs: int = 3
     """Epochs of training for each of them."""
-    tuning_epochs: int = 8
-    """Epochs in which a trained network is tuned on the data."""
-    cut_epochs: int = 5
-    """Epochs in which each network that is cut from it is trained."""
     widens: bool = False
     """Whether there is time to train networks of several times the MACs."""
 
@@ -67,13 +63,11 @@ class WorkPlan(msgspec.Struct, frozen=True):
 
 EFFORTS: dict[EffortName, Effort] = {
     # to try it: the whole search, but one network and a short training
-    "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0, 20, 8, 2, 3, 2),
-    "quick": Effort(16_000, 12_000, 32_000, 0.1, 8, 3, 1, 60, 40, 3, 8, 5, False, 200, 150),
-    "standard": Effort(
-        100_000, 100_000, 150_000, 0.03, 12, 3, 1, 150, 150, 8, 15, 10, True, 200, 150
-    ),
+    "trial": Effort(24_000, 16_000, 12_000, 0.1, 8, 1, 0, 20, 8, 2),
+    "quick": Effort(16_000, 12_000, 32_000, 0.1, 8, 3, 1, 60, 40, 3, False, 200, 150),
+    "standard": Effort(100_000, 100_000, 150_000, 0.03, 12, 3, 1, 150, 150, 8, True, 200, 150),
     # as long as in the papers, see `work.recipes`
-    "full": Effort(0, 0, 0, 0.001, 16, 4, 2, tuning_epochs=30, cut_epochs=20, widens=True),
+    "full": Effort(0, 0, 0, 0.001, 16, 4, 2, widens=True),
 }
 
 

@@ -27,7 +27,7 @@ from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import checks
 from hwnas.specialize.setup.budget import resolve_budget
 from hwnas.specialize.setup.device import settle_compute
-from hwnas.specialize.setup.start import Start, find_start
+from hwnas.specialize.setup.start.network import Start, find_start
 from hwnas.specialize.setup.target import Target, find_target, model_of
 from hwnas.specialize.setup.work.pace import Setting
 from hwnas.specialize.setup.work.settle import settle_work

@@ -12,32 +12,29 @@ from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
 from hwnas.specialize.setup.effort import EFFORTS, Effort, WorkPlan
-from hwnas.specialize.setup.tuning import tuning_plan
 from hwnas.specialize.setup.work.minutes import REST
 from hwnas.specialize.setup.work.recipes import scaled_training
+from hwnas.specialize.setup.work.tuning import EMA_STEPS, MAX_EPOCHS, MIN_EPOCHS, tuning_plan
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.compute import Compute
-from hwnas.training.plan import TrainingPlan, one_cycle_plan
+from hwnas.training.plan import TrainingPlan, ema_decay, one_cycle_plan
 
 FORWARD_SHARE = 1 / 3
 """Time of a forward pass, as a share of a training step's."""
 SEARCH_FORWARDS = 10_000
 """Forward passes of one image by the whole network that a search takes about as long as:
 statistics, increments and the members of its shortlist."""
-MAX_EPOCHS_FACTOR = 10
-"""Epochs at most, as a multiple of the effort's: more would only overfit."""
+MEMBER_SHARE = 0.6
+"""Epochs of a member's training, as a share of the tuning's."""
 
 
 def cut_plan(
     spec: RunSpec, dataset: Dataset, space: ElasticSpace, console: Console, compute: Compute
 ) -> WorkPlan:
     """Return the plan of an effort, in batches that fit the memory of the device."""
-    effort, images = EFFORTS[spec.effort], len(dataset.train.labels)
-    augmentation = default_augmentation(dataset.input_shape, images, spec.flip)
-    tuning, training = (
-        tuning_plan(images, epochs, augmentation)
-        for epochs in (effort.tuning_epochs, effort.cut_epochs)
-    )
+    labels = dataset.train.labels
+    augmentation = default_augmentation(dataset.input_shape, len(labels), spec.flip)
+    tuning = tuning_plan(labels, spec.effort, augmentation)
     processes = cores() if compute.kind == "cpu" else 1
     size = resolve_batch_size(
         None,
@@ -47,10 +44,25 @@ def cut_plan(
         "",
         compute.device,
     )
-    search = SearchPlan(
-        batch_size=size, augmentation=augmentation, tuning=scaled_training(tuning, size)
+    tuning = scaled_training(tuning, size)
+    search = SearchPlan(batch_size=size, augmentation=augmentation, tuning=tuning)
+    return WorkPlan(EFFORTS[spec.effort], search, member_plan(tuning, len(labels)))
+
+
+def member_plan(tuning: TrainingPlan, images: int) -> TrainingPlan:
+    """Return the plan for each network that is cut from a tuned one, which has its classifier."""
+    epochs = max(1, round(MEMBER_SHARE * tuning.epochs))
+    return replace(longer(tuning, epochs, images), probe=False)
+
+
+def longer(plan: TrainingPlan, epochs: int, images: int) -> TrainingPlan:
+    """Return a fine-tuning's plan for another number of epochs."""
+    steps = epochs * (images // plan.batch_size)
+    return replace(
+        one_cycle_plan(plan, epochs),
+        ema=ema_decay(steps) if steps > EMA_STEPS else 0.0,
+        patience=max(MIN_EPOCHS, epochs // 3),
     )
-    return WorkPlan(effort, search, scaled_training(training, size))
 
 
 def timed_cut_plan(
@@ -61,21 +73,13 @@ def timed_cut_plan(
     A step of the whole network takes ``image_ms`` for an image, and one of a member ``use`` of
     that, beside the teacher's forward pass.
     """
-    tuning, training, effort = plan.search.tuning, plan.training, plan.effort
+    tuning = plan.search.tuning
     left_s = (1 - REST) * time_s - SEARCH_FORWARDS * FORWARD_SHARE * image_ms / 1e3
-    each = trainings(effort) / at_once * (use + FORWARD_SHARE)
-    planned = effort.tuning_epochs + effort.cut_epochs * each
-    factor = left_s / (planned * images * image_ms / 1e3)
-    factor = max(0.0, min(MAX_EPOCHS_FACTOR, factor))
-
-    def longer(plan: TrainingPlan, epochs: int) -> TrainingPlan:
-        return one_cycle_plan(plan, max(1, round(factor * epochs)))
-
-    return replace(
-        plan,
-        search=replace(plan.search, tuning=longer(tuning, effort.tuning_epochs)),
-        training=longer(training, effort.cut_epochs),
-    )
+    members = trainings(plan.effort) / at_once * (use + FORWARD_SHARE)
+    epochs = left_s / ((1 + MEMBER_SHARE * members) * images * image_ms / 1e3)
+    tuning = longer(tuning, max(1, min(MAX_EPOCHS, round(epochs))), images)
+    search = replace(plan.search, tuning=tuning)
+    return replace(plan, search=search, training=member_plan(tuning, images))
 
 
 def trainings(effort: Effort) -> int:

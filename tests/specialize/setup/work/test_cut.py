@@ -10,7 +10,9 @@ from hwnas.search.plan import SearchPlan
 from hwnas.specialize.setup.effort import EFFORTS, WorkPlan
 from hwnas.specialize.setup.work.cut import (
     FORWARD_SHARE,
+    MEMBER_SHARE,
     SEARCH_FORWARDS,
+    member_plan,
     timed_cut_plan,
     trainings,
 )
@@ -18,7 +20,8 @@ from hwnas.specialize.setup.work.minutes import REST
 from hwnas.training.plan import TrainingPlan
 
 EFFORT = EFFORTS["quick"]
-PLAN = WorkPlan(EFFORT, SearchPlan(tuning=TrainingPlan(epochs=8)), TrainingPlan(epochs=5))
+TUNING = TrainingPlan(epochs=8, probe=True, batch_size=32)
+PLAN = WorkPlan(EFFORT, SearchPlan(tuning=TUNING), member_plan(TUNING, 3000))
 USE = 0.5
 
 
@@ -30,18 +33,18 @@ def planned_s(plan: WorkPlan, image_ms: float, images: int, at_once: int) -> flo
     return (epochs * images + forwards) * image_ms / 1e3 / (1 - REST)
 
 
-@given(st.floats(900, 2000), st.integers(1000, 3000), st.sampled_from([1, 2, 4]))
+@given(st.floats(900, 2000), st.integers(2000, 3000), st.sampled_from([1, 2, 4]))
 def test_a_plan_takes_the_time_that_is_given(time_s: float, images: int, at_once: int) -> None:
     plan = timed_cut_plan(PLAN, 20.0, USE, images, time_s, at_once)
-    # half an epoch of the tuning, and of each training, may be missing or too many
-    rounding_s = 0.5 * (1 + trainings(EFFORT) / at_once) * images * 0.02 / (1 - REST)
+    # half an epoch of the tuning may be missing or too many, and one of each training
+    rounding_s = (0.5 + trainings(EFFORT) / at_once) * images * 0.02 / (1 - REST)
     assert planned_s(plan, 20.0, images, at_once) == pytest.approx(time_s, abs=rounding_s)
 
 
-def test_tuning_and_trainings_keep_their_proportion() -> None:
+def test_members_are_trained_for_a_share_of_the_tuning_without_another_probe() -> None:
     plan = timed_cut_plan(PLAN, 20.0, USE, 1000, 3000.0, 2)
-    proportion = plan.search.tuning.epochs / plan.training.epochs
-    assert proportion == pytest.approx(EFFORT.tuning_epochs / EFFORT.cut_epochs, rel=0.1)
+    assert plan.training.epochs == round(MEMBER_SHARE * plan.search.tuning.epochs)
+    assert plan.search.tuning.probe and not plan.training.probe
 
 
 def test_the_shortest_plan_has_an_epoch_of_each() -> None:

@@ -9,9 +9,9 @@ import pytest
 from hwnas.console import QuietConsole
 from hwnas.errors import UsageError
 from hwnas.pretrained.sources import Source, find_source
-from hwnas.specialize.setup import default_start
-from hwnas.specialize.setup.default_start import DEFAULTS, started
-from hwnas.specialize.setup.start import check_options, default_size
+from hwnas.specialize.setup.start import default as default_start
+from hwnas.specialize.setup.start.default import DEFAULTS, started
+from hwnas.specialize.setup.start.network import check_options, default_size
 from hwnas.specialize.spec import SCRATCH, RunSpec
 from tests.support.consoles import RecordingConsole
 from tests.support.photos import noise_folder

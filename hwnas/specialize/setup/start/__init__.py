@@ -1,0 +1,1 @@
+"""The trained network that a run starts from."""
