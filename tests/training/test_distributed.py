@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
-import subprocess
+import re
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
@@ -17,8 +16,10 @@ import pytest
 import torch
 from msgspec.structs import replace
 from torch import Tensor
+from torch.distributed.run import main as torchrun
 
 from hwnas.architecture.architecture import Architecture
+from hwnas.cli.main import main
 from hwnas.data.datasets import load_dataset
 from hwnas.errors import UsageError
 from hwnas.files import write_json
@@ -46,7 +47,14 @@ from hwnas.training.images.loader import as_data
 from hwnas.training.job import TrainingJob
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
-from tests.support.ranks import free_port, rank_environment, run_on_two_ranks
+from tests.support.forked import fork
+from tests.support.ranks import (
+    TIMEOUT_S,
+    free_port,
+    join_and_leave,
+    rank_environment,
+    run_on_two_ranks,
+)
 from tests.support.tiny import tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 16))
@@ -146,13 +154,6 @@ def on_rank(number: int, port: int, folder: Path) -> None:
         mine = {"x": torch.full((2,), float(number)), "n": torch.tensor(number)}
         state = broadcast_state(mine)
         assert state["x"].tolist() == [0.0, 0.0] and state["n"].item() == 0
-        assert threads_of_gloo()
-    assert not threads_of_gloo()  # one that frees a tensor while Python ends aborts the process
-
-
-def threads_of_gloo() -> list[str]:
-    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
-    return [name for name in names if "gloo" in name]
 
 
 def commanded(number: int, port: int, folder: Path) -> None:
@@ -198,14 +199,7 @@ def failing(number: int, port: int, folder: Path) -> None:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """What one process leaves, and what two leave."""
     alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
-    context, port = multiprocessing.get_context("spawn"), free_port()
-    both = [context.Process(target=on_rank, args=(n, port, together)) for n in range(2)]
-    for process in both:
-        process.start()
-    everything(alone)
-    for process in both:
-        process.join(300)
-    assert [process.exitcode for process in both] == [0, 0]
+    assert run_on_two_ranks(on_rank, together, meanwhile=lambda: everything(alone)) == [0, 0]
     return alone, together
 
 
@@ -270,6 +264,20 @@ def test_other_ranks_search_what_the_first_one_tells_and_end_with_it(tmp_path: P
     assert load_checkpoint(tmp_path / "search.safetensors")[1] == {"place": "4 3"}
 
 
+def command(number: int, port: int, words: list[str], stderr: Path) -> None:
+    """Run ``hwnas`` as a rank, with its stderr in a file."""
+    os.environ.update(rank_environment(number, port))
+    with open(stderr, "w") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    sys.argv = words
+    main()
+
+
+def test_no_thread_of_a_process_group_outlives_it(tmp_path: Path) -> None:
+    """Also in a process that has not imported what its first optimizer imports."""
+    assert run_on_two_ranks(join_and_leave, tmp_path, first=get_context("spawn")) == [0, 0]
+
+
 def test_an_error_of_the_first_rank_alone_ends_the_others(folder: Path) -> None:
     assert run_on_two_ranks(failing, folder) == [1, 1]
 
@@ -277,30 +285,25 @@ def test_an_error_of_the_first_rank_alone_ends_the_others(folder: Path) -> None:
 def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(
     folder: Path,
 ) -> None:
-    port, command = free_port(), [sys.executable, "-m", *train_command(folder, 100_000)]
-    both = [
-        subprocess.Popen(
-            command, env={**os.environ, **rank_environment(number, port)}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for number in range(2)
-    ]  # fmt: skip
+    port, words = free_port(), train_command(folder, 100_000)
+    both = [fork(command, number, port, words, folder / f"{number}.txt") for number in range(2)]
     checkpoint = folder / "out" / "checkpoint.safetensors"
-    while not checkpoint.exists() and all(process.poll() is None for process in both):
-        time.sleep(0.05)
-    both[1].send_signal(signal.SIGKILL)
-    errors = both[0].communicate(timeout=300)[1].splitlines()
-    both[1].communicate()
-    assert both[0].returncode == 1
-    # the title of the progress, a line for each epoch, and one that says what is wrong
-    errors = [line for line in errors if line != "training" and not line.startswith("epoch ")]
+    while not checkpoint.exists() and all(process.is_alive() for process in both):
+        time.sleep(0.01)
+    both[1].kill()
+    both[0].join(TIMEOUT_S)
+    assert both[0].exitcode == 1
+    # progress, and one line that says what is wrong
+    lines = (folder / "0.txt").read_text().splitlines()
+    errors = [line for line in lines if not re.match(r"training$|epoch |  \d+%, ", line)]
     assert len(errors) == 1, errors
     assert errors[0].startswith("hwnas: rank 0 of 2: another rank is lost")
 
     done = read_place(load_checkpoint(checkpoint)[1]).epoch
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    whole = [*torchrun, "--nproc-per-node", "2", "-m", *train_command(folder, done + 1)]
-    subprocess.run([*whole, "--resume"], check=True, capture_output=True)
+    whole = ["--standalone", "--nproc-per-node", "2", "-m", *train_command(folder, done + 1)]
+    process = fork(torchrun, [*whole, "--resume"])
+    process.join(TIMEOUT_S)
+    assert process.exitcode == 0
     result = json.loads((folder / "out" / "result.json").read_bytes())
     assert result["epochs"] == done + 1
     log = (folder / "out" / "log.jsonl").read_text().splitlines()

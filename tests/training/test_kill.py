@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from hashlib import sha256
@@ -27,6 +26,7 @@ from hwnas.training.log import Progress
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from tests.support.fake_gpu import NAME, needs_fake_gpu
+from tests.support.forked import CONTEXT, fork
 from tests.support.tiny import MB33, MB36, tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(MB33, MB36)
@@ -103,11 +103,8 @@ def searching(compute: Compute, folder: Path, steps: Connection | None) -> dict[
 
 def kill_at(kind: str, device: str, folder: Path, step: int) -> None:
     """Start the work in a process of its own, and kill that when it has done ``step`` steps."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.test_kill"])
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(kind, device, folder, sender))
-    process.start()
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = fork(work, kind, device, folder, sender)
     sender.close()
     while receiver.recv() < step:
         pass
