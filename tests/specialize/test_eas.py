@@ -15,6 +15,7 @@ from hwnas.cli.main import cli
 from hwnas.errors import HwnasError
 from hwnas.specialize.setup.effort import EFFORTS
 from tests.support.eas_search import FakeRay, InProcess
+from tests.support.forked import fork_trainings
 from tests.support.sample_run import TINY, write_images
 
 SMALL = """
@@ -46,6 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     effort = msgspec.structs.replace(TINY, children=4, child_epochs=1, training_passes=700)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(folder))
+        fork_trainings(patch)
         patch.setitem(EFFORTS, "quick", effort)
         patch.setattr("hwnas.search.eas.strategy.workers_at", lambda address: InProcess())
         patch.setattr("hwnas.profiling.measure.DEFAULT_NETWORKS", 12)

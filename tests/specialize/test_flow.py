@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,9 @@ from hwnas.networks.resolve import read_architecture
 from hwnas.networks.weights import trained_network
 from hwnas.specialize.setup import resolve
 from hwnas.specialize.setup.target import Target, find_target
+from hwnas.training import pool
+from tests.support.forked import fork
 from tests.support.sample_run import (
-    DRIVER,
-    ROOT,
     StandIn,
     make_small,
     put_phone_table,
@@ -251,39 +249,37 @@ def test_a_run_that_is_killed_and_resumed_ends_as_an_undisturbed_one(
 ) -> None:
     out = tmp_path / "run"
     for number, moment in enumerate(moments):
-        process = start(*options(out, data, *(["--resume"] if number else [])))
+        process = fork(start, options(out, data, *(["--resume"] if number else [])))
         killed_when(process, out, moment)
         assert not (out / "report.json").exists()
-    process = start("specialize", "--resume", "--out", str(out))
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr.decode()
+    resumed = call("specialize", "--resume", "--out", str(out))
+    assert resumed.exit_code == 0, resumed.stderr
     assert outcome(out) == outcome(finished)
     names = {path.name for path in (out / "training").iterdir()}
     assert names == {path.name for path in (finished / "training").iterdir()}
 
 
-def start(*arguments: str) -> subprocess.Popen[bytes]:
-    """Start ``hwnas`` with the tiny effort in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def start(arguments: list[str]) -> None:
+    """Run ``hwnas`` with the tiny effort, and its trainings as users have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        start_training = pool._start
+        make_small(patch)
+        patch.setattr(pool, "_start", start_training)
+        cli.main(arguments)
 
 
-def killed_when(process: subprocess.Popen[bytes], out: Path, pattern: str) -> None:
+def killed_when(process: BaseProcess, out: Path, pattern: str) -> None:
     """Kill a run when a file that is not empty matches ``pattern`` in its folder."""
     try:
         deadline = time.monotonic() + 300
         while not any(path.stat().st_size for path in out.glob(pattern)):
-            assert process.poll() is None, process.communicate()[1].decode()
+            assert process.is_alive()
             assert time.monotonic() < deadline
             time.sleep(0.005)
     finally:
         process.kill()
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_a_phone_that_cannot_be_reached_gets_a_file_with_the_latency_of_its_table(

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from hwnas.training import job, pool
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -26,6 +32,37 @@ def fork(
     process = context.Process(target=_call, args=(dict(os.environ), target, arguments))  # type: ignore[attr-defined]
     process.start()
     return process
+
+
+def fork_trainings(patch: pytest.MonkeyPatch) -> None:
+    """Let a `ProcessPool` of this process fork its trainings."""
+    patch.setattr(pool, "_start", _start)
+
+
+class _Forked:
+    """A training's process, with what `ProcessPool` uses of `subprocess.Popen`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = fork(_train, folder)
+        self.kill, self.wait = self._process.kill, self._process.join
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+
+def _start(folder: Path, gpu: str) -> Any:
+    return pool._Running(cast(Any, _Forked(folder)), gpu)
+
+
+def _train(folder: Path) -> None:
+    with open(folder / "stderr.txt", "wb") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    sys.argv = ["job", str(folder)]
+    job.main()
 
 
 def _call(

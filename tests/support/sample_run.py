@@ -23,6 +23,7 @@ from hwnas.spaces.mobile import space as mobile_module
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.specialize.setup.effort import EFFORTS, Effort
 from tests.support.consoles import SilentConsole
+from tests.support.forked import fork_trainings
 
 PHONE = find_profile("simulated-phone")
 SPACE = mobile_space((1, 16, 16), 3)
@@ -41,20 +42,9 @@ TINY = Effort(
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
     """Let a quick run of this process be `TINY`, with one width of each uniform network."""
+    fork_trainings(patch)
     patch.setitem(EFFORTS, "quick", TINY)
     patch.setattr(mobile_module, "WIDTH_MULTS", (1.0,))
-
-
-DRIVER = """
-import pytest
-from hwnas.cli.main import main
-from tests.support.sample_run import make_small
-make_small(pytest.MonkeyPatch())
-main()
-"""
-"""`hwnas` for a process of its own, with ``PYTHONPATH`` set to `ROOT`."""
-
-ROOT = Path(__file__).parents[2]
 
 
 def write_images(path: Path, train: int = 240, test: int = 60, size: int = 16) -> Path:
