@@ -21,6 +21,7 @@ from hwnas.profiling.measure import measure_latency_model
 from hwnas.profiling.plan import MeasurePlan
 from hwnas.spaces.mobile import space as mobile_module
 from hwnas.spaces.mobile.space import mobile_space
+from hwnas.specialize.setup import plan
 from hwnas.specialize.setup.effort import EFFORTS, Effort
 from tests.support.consoles import SilentConsole
 from tests.support.forked import fork_trainings
@@ -29,6 +30,7 @@ PHONE = find_profile("simulated-phone")
 SPACE = mobile_space((1, 16, 16), 3)
 """The space for the images of `write_images`."""
 
+IMAGE_BYTES = 1e5
 TINY = Effort(
     warmup_passes=90,
     search_passes=180,
@@ -41,10 +43,18 @@ TINY = Effort(
 
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
-    """Let a quick run of this process be `TINY`, with one width of each uniform network."""
+    """Let a quick run of this process be `TINY`, with one width of each uniform network.
+
+    The memory of its batches is not counted: they fit.
+    """
     fork_trainings(patch)
+    patch.setattr(plan, "step_image_bytes", lambda architecture, compute: IMAGE_BYTES)
     patch.setitem(EFFORTS, "quick", TINY)
     patch.setattr(mobile_module, "WIDTH_MULTS", (1.0,))
+
+
+ROOT = Path(__file__).parents[2]
+"""Of the repository."""
 
 
 def write_images(path: Path, train: int = 240, test: int = 60, size: int = 16) -> Path:
@@ -76,8 +86,8 @@ def put_phone_table() -> Path:
 @cache
 def _phone_files() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as made:
-        plan, runner = MeasurePlan(networks=12), open_runner(PHONE)
-        measure_latency_model(PHONE, runner, SPACE, Path(made), SilentConsole(), plan=plan)
+        measured, runner = MeasurePlan(networks=12), open_runner(PHONE)
+        measure_latency_model(PHONE, runner, SPACE, Path(made), SilentConsole(), plan=measured)
         return {file.name: file.read_bytes() for file in Path(made).iterdir()}
 
 

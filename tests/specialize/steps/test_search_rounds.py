@@ -34,7 +34,15 @@ from hwnas.specialize.steps.search_rounds import (
 )
 from hwnas.specialize.tracking import Tracking
 from tests.support.consoles import RecordingConsole
-from tests.support.sample_run import PHONE, SPACE, TINY, StandIn, put_phone_table, write_images
+from tests.support.sample_run import (
+    PHONE,
+    SPACE,
+    TINY,
+    StandIn,
+    make_small,
+    put_phone_table,
+    write_images,
+)
 from tests.support.trackers import Recorder
 
 
@@ -55,8 +63,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(home))
+        make_small(patch)
         patch.setitem(EFFORTS, "quick", EFFORT)
-        patch.setattr(mobile_module, "WIDTH_MULTS", (1.0,))
         put_phone_table()
         yield home
 
