@@ -46,7 +46,7 @@ from hwnas.training.distributed import (
     ranks,
     synced_norms,
 )
-from hwnas.training.evaluation import RECALIBRATION_IMAGES, batch_accuracy, recalibrate
+from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Batch, Data
 from hwnas.training.log import EpochLog, Progress
@@ -305,7 +305,7 @@ class _Training:
         if checkpoint is not None and checkpoint.exists():
             state, notes = load_checkpoint(checkpoint)
         elif self.plan.probe and rank() == 0:
-            self._fit_classifier()
+            fit_classifier(self.network, self.batches.data, self.class_weights)
         if ranks() > 1:
             check_alike(self.batches.data.digest, IMAGES)
             notes = broadcast(notes)
@@ -315,13 +315,6 @@ class _Training:
         place = read_place(notes)
         self.step, self.sums, self.line = place.step, _Sums(*place.sums), place.line
         self.best.epoch = place.best
-
-    def _fit_classifier(self) -> None:
-        """Begin with a fitted classifier, on features by the statistics that batches will have."""
-        data = self.batches.data
-        if not self.plan.frozen_norms:
-            recalibrate(self.network, data.sample(RECALIBRATION_IMAGES, self.seed))
-        fit_classifier(self.network, data, self.class_weights)
 
     def _state(self) -> dict[str, Tensor]:
         """Return weights, statistics, momenta, averaged weights and scale by name."""

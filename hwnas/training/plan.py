@@ -49,8 +49,8 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     head_rate: float = 1.0
     """Factor of the classifier's learning rate."""
     probe: bool = False
-    """Whether the classifier begins as a logistic regression on the features of the network, and
-    batch norms with the statistics of the training images."""
+    """Whether the classifier begins as a logistic regression on the features of the network. They
+    are features of the steps too with ``frozen_norms`` only."""
     frozen_norms: bool = False
     """Whether batch norms use the statistics that the network came with, which stay as they are.
     Those of a batch of other images than the network was trained on change its features."""

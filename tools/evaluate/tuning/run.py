@@ -9,6 +9,7 @@ Writes results/recipes.md (``--json OUT``: the rows as JSON, too).
 from __future__ import annotations
 
 import time
+from hashlib import sha256
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -57,9 +58,11 @@ def recipes(tuned: TrainingPlan, epochs: int, steps: int) -> dict[str, TrainingP
     plans = {
         "one rate (0.02, batches of 64)": plain,
         "tuning_plan": tuned,
-        "without layer decay": replace(tuned, layer_decay=1.0),
+        "half the rate": replace(tuned, peak_learning_rate=tuned.peak_learning_rate / 2),
+        "twice the rate": replace(tuned, peak_learning_rate=2 * tuned.peak_learning_rate),
+        "one rate for all blocks": replace(tuned, layer_decay=1.0),
         "head at 10 times the rate, no probe": replace(tuned, probe=False, head_rate=10.0),
-        "frozen statistics, rate 0.002": replace(tuned, frozen_norms=True, peak_learning_rate=2e-3),
+        "statistics of the batches": replace(tuned, frozen_norms=False),
         "first half small": replace(tuned, small_share=0.5),
         "last fifth whole": replace(tuned, whole_share=0.2),
         "no smoothing": replace(tuned, label_smoothing=0.0),
@@ -155,10 +158,11 @@ def _rows(
     plans = recipes(tuned, epochs, images // tuned.batch_size)
     rows: list[Row] = []
     for seed in range(seeds):
-        for number, (name, plan) in enumerate(plans.items()):
+        for name, plan in plans.items():
             if names and name not in names:
                 continue
-            file = work / f"{images}-{epochs}-{number}-{seed}.json"
+            plan_digest = sha256(msgspec.json.encode(plan)).hexdigest()[:12]
+            file = work / f"{images}-{plan_digest}-{seed}.json"
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_json(file, _trained(name, plan, seed, split, dataset.classes))
@@ -180,7 +184,6 @@ def _trained(
     network: nn.Module = load_source(NETWORK).at((3, SIZE, SIZE), classes).network()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if plan is None:
-        recalibrate(network, train_images)
         fit_classifier(network, train_images, None)
     else:
         train(network, train_images, plan, seed)

@@ -19,7 +19,7 @@ PASSES: dict[EffortName, int] = {
 """Images shown, those of an epoch counted each time."""
 MIN_EPOCHS, MAX_EPOCHS = 3, 30
 BATCH_SIZE = 32
-PEAK_LEARNING_RATE = 0.01
+PEAK_LEARNING_RATE = 0.004
 """For `BATCH_SIZE` images; proportional to smaller batches."""
 EMA_STEPS = 500
 """Steps from which the weights are averaged."""
@@ -28,8 +28,8 @@ EMA_STEPS = 500
 def tuning_plan(labels: Labels, effort: EffortName, augmentation: Augmentation) -> TrainingPlan:
     """Return the plan to fine-tune a network on images with these ``labels``.
 
-    The classifier begins as a logistic regression on features whose statistics are those of the
-    images; then all layers are trained, those near the image at lower rates.
+    The classifier begins as a logistic regression; then all layers are trained, those near the
+    image at lower rates, and batch norms with the statistics of the published network.
     """
     images = len(labels)
     epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, round(PASSES[effort] / images)))
@@ -44,6 +44,7 @@ def tuning_plan(labels: Labels, effort: EffortName, augmentation: Augmentation) 
         ema=ema_decay(steps) if steps > EMA_STEPS else 0.0,
         layer_decay=0.9,
         probe=True,
+        frozen_norms=True,
         patience=max(MIN_EPOCHS, epochs // 3),
         class_weights="balanced" if unbalanced(labels) else "none",
     )
