@@ -27,6 +27,7 @@ from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.work.tuning import tuning_plan
 from hwnas.training.compute import keep_freed_memory
 from hwnas.training.evaluation import accuracy, recalibrate
+from hwnas.training.images.augment import Augmentation
 from hwnas.training.images.loader import Data, channels_last
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan, ema_decay, one_cycle_plan
@@ -49,11 +50,11 @@ class Row(msgspec.Struct, frozen=True):
     core_minutes: float
 
 
-def recipes(tuned: TrainingPlan, epochs: int, steps: int) -> dict[str, TrainingPlan | None]:
+def recipes(
+    tuned: TrainingPlan, augmentation: Augmentation, epochs: int, steps: int
+) -> dict[str, TrainingPlan | None]:
     """Return the plans that are compared; ``None``: the fitted classifier alone."""
-    plain = TrainingPlan(
-        peak_learning_rate=RATE, augmentation=tuned.augmentation, label_smoothing=0.05
-    )
+    plain = TrainingPlan(peak_learning_rate=RATE, augmentation=augmentation, label_smoothing=0.05)
     tuned = replace(tuned, patience=0, ema=0.0)
     plans = {
         "one rate (0.02, batches of 64)": plain,
@@ -67,9 +68,7 @@ def recipes(tuned: TrainingPlan, epochs: int, steps: int) -> dict[str, TrainingP
         "last fifth whole": replace(tuned, whole_share=0.2),
         "no smoothing": replace(tuned, label_smoothing=0.0),
         "EMA": replace(tuned, ema=ema_decay(steps * epochs)),
-        "crops of 60 % or more": replace(
-            tuned, augmentation=replace(tuned.augmentation, min_crop_area=0.6)
-        ),
+        "crops of 25 % or more": replace(tuned, augmentation=plain.augmentation),
     }
     return {"fitted classifier alone": None} | {
         name: one_cycle_plan(plan, epochs) for name, plan in plans.items()
@@ -155,7 +154,7 @@ def _rows(
     images = len(split[0].labels)
     augmentation = default_augmentation(dataset.input_shape, images, None)
     tuned = tuning_plan(split[0].labels.numpy(), "quick", augmentation)
-    plans = recipes(tuned, epochs, images // tuned.batch_size)
+    plans = recipes(tuned, augmentation, epochs, images // tuned.batch_size)
     rows: list[Row] = []
     for seed in range(seeds):
         for name, plan in plans.items():

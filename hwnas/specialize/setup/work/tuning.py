@@ -5,6 +5,8 @@ What was measured is in ``tools/evaluate/tuning/results``.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from hwnas.measurement.classification import Labels, unbalanced
 from hwnas.specialize.spec import EffortName
 from hwnas.training.images.augment import Augmentation
@@ -19,8 +21,10 @@ PASSES: dict[EffortName, int] = {
 """Images shown, those of an epoch counted each time."""
 MIN_EPOCHS, MAX_EPOCHS = 3, 30
 BATCH_SIZE = 32
-PEAK_LEARNING_RATE = 0.004
+PEAK_LEARNING_RATE = 0.001
 """For `BATCH_SIZE` images; proportional to smaller batches."""
+MIN_CROP_AREA = 0.6
+"""Smaller crops leave less of what the fitted classifier was fitted to."""
 EMA_STEPS = 500
 """Steps from which the weights are averaged."""
 
@@ -32,6 +36,8 @@ def tuning_plan(labels: Labels, effort: EffortName, augmentation: Augmentation) 
     image at lower rates, and batch norms with the statistics of the published network.
     """
     images = len(labels)
+    if augmentation.min_crop_area > 0:
+        augmentation = replace(augmentation, min_crop_area=MIN_CROP_AREA)
     epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, round(PASSES[effort] / images)))
     batch_size = max(4, min(BATCH_SIZE, images // 8))
     steps = epochs * (images // batch_size)

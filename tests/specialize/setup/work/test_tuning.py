@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hwnas.measurement.classification import unbalanced
-from hwnas.specialize.setup.work.tuning import MAX_EPOCHS, MIN_EPOCHS, tuning_plan
+from hwnas.specialize.setup.work.tuning import MAX_EPOCHS, MIN_CROP_AREA, MIN_EPOCHS, tuning_plan
 from hwnas.specialize.spec import EffortName
 from hwnas.training.images.augment import NO_AUGMENTATION, Augmentation
 
@@ -43,6 +43,8 @@ def test_classes_are_weighted_where_they_are_unbalanced() -> None:
     assert tuning_plan(PHOTOS, "quick", NO_AUGMENTATION).class_weights == "none"
 
 
-def test_the_augmentation_is_the_callers() -> None:
-    crops = Augmentation(min_crop_area=0.5)
-    assert tuning_plan(PHOTOS, "quick", crops).augmentation == crops
+def test_the_augmentation_is_the_callers_with_larger_crops() -> None:
+    assert tuning_plan(PHOTOS, "quick", NO_AUGMENTATION).augmentation == NO_AUGMENTATION
+    crops = Augmentation(min_crop_area=0.25, saturation=0.5)
+    larger = Augmentation(min_crop_area=MIN_CROP_AREA, saturation=0.5)
+    assert tuning_plan(PHOTOS, "quick", crops).augmentation == larger
