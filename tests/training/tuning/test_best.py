@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from hwnas.nn.build import Network, build
@@ -14,6 +15,7 @@ from hwnas.training.log import EpochLog
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.tuning import best
+from hwnas.training.tuning.probe import fit_classifier
 from tests.support.tiny import tiny_data, tiny_space
 
 SPACE = tiny_space()
@@ -88,3 +90,17 @@ def test_without_patience_nothing_is_validated() -> None:
 def test_patience_without_validation_images_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="needs validation images"):
         train(fresh(), DATA, PLAN, 0)
+
+
+def test_a_fitted_classifier_that_no_epoch_improves_is_the_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = replace(PLAN, probe=True, frozen_norms=True)
+    expected, network, logs = fresh(), fresh(), list[EpochLog]()
+    fit_classifier(expected, DATA, None)
+    remaining = iter([0.9, 0.5, 0.8])
+    monkeypatch.setattr(best, "accuracy", lambda *_: next(remaining))
+    train(network, DATA, plan, 0, None, logs.append, valid=VALID)
+    assert [line.validation_accuracy for line in logs] == [0.5, 0.8]
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name]), name
