@@ -98,7 +98,7 @@ def test_the_file_takes_images_in_the_resolution_and_normalisation_of_its_networ
 
 def test_members_learn_from_the_whole_network(finished: Path) -> None:
     jobs = [json.loads(file.read_bytes()) for file in finished.glob("training/*/job.json")]
-    assert len(jobs) == 2
+    assert len(jobs) >= 2
     for job in jobs:
         assert job["teacher"]["architecture"]["input_shape"] == [3, SIZE, SIZE]
         assert job["initial"].endswith(".safetensors")
