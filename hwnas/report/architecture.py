@@ -47,6 +47,15 @@ class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
     cell: int | None = None
     """Number of the cell in the stack, from 0."""
 
+    @property
+    def decided(self) -> str:
+        """The decision, with the choice where no probabilities show it."""
+        if self.decision is None:
+            return "fixed"
+        if self.chosen is None or self.probability is not None:
+            return self.decision
+        return f"{self.decision}: {self.chosen}"
+
     @classmethod
     def from_block(
         cls,
