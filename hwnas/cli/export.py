@@ -95,8 +95,9 @@ def export(
 ) -> None:
     """Compile MODEL to ONNX and TFLite, and verify each file in its runtime against PyTorch.
 
-    MODEL is a run folder, an architecture (JSON file or published name), or module:factory, a
-    function of your own that returns a torch.nn.Module: hwnas imports and runs your code.
+    MODEL is a run folder, an architecture (JSON file or published name), a program that
+    torch.export saved (a .pt2 file), or module:factory, a function of your own that returns a
+    torch.nn.Module: hwnas imports and runs your code.
     """
     _check_options(formats, precision, data, **options)
     from hwnas.cli.tables import print_json

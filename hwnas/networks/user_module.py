@@ -13,6 +13,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import UsageError, first_line
+from hwnas.networks.exported_program import load_program
 from hwnas.networks.resolve import resolve_architecture
 from hwnas.networks.weights import CHECKPOINT, trained_network
 from hwnas.nn.build import build
@@ -27,7 +28,7 @@ class LoadedNetwork(NamedTuple):
     module: nn.Module
     input_shape: Shape
     architecture: Architecture | None
-    """None for a module of the user's code."""
+    """None for a module of the user's code, or an exported program."""
     trained: bool
     """False: its weights are random."""
 
@@ -37,10 +38,16 @@ def load_network(
 ) -> LoadedNetwork:
     """Return the network that ``name`` means.
 
-    ``name`` is a run folder, an architecture (see `resolve_architecture`), or ``module:factory``:
-    then the Python module is imported, also from the current folder, and its factory is called,
-    which runs the user's code. Raises `UsageError` for anything else.
+    ``name`` is a run folder, an architecture (see `resolve_architecture`), a ``.pt2`` file of
+    `torch.export`, or ``module:factory``: then the Python module is imported, also from the current
+    folder, and its factory is called, which runs the user's code. Raises `UsageError` for anything
+    else.
     """
+    if name.endswith(".pt2"):
+        if checkpoint is not None:
+            raise UsageError(f"{name} holds its weights: --checkpoint cannot be combined with it")
+        module, shape = load_program(Path(name), input_shape)
+        return LoadedNetwork(module, shape, None, True)
     if ":" in name and not Path(name).exists():
         return _user_network(name, input_shape, checkpoint)
     if name.endswith(".py") or Path(f"{name}.py").is_file():
