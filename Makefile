@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-gpu test-runtimes check bench clean
+.PHONY: setup demo test test-slow fuzz test-gpu test-runtimes check bench clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,10 @@ test: check
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# random networks against PyTorch; HWNAS_FUZZ_SEED=N starts at another network
+fuzz: setup
+	HWNAS_FUZZ_NETWORKS=$${HWNAS_FUZZ_NETWORKS:-20000} $(BIN)/python -m pytest -q tests/export/test_random_networks.py
 
 # make test runs these where there is a CUDA device; here a skipped one is a failure
 test-gpu: setup

@@ -23,9 +23,10 @@ from hwnas.export.graph.recording import Call, Recording, Shape, Value, name_arg
 from hwnas.export.graph.shapes import META, quick_result
 from hwnas.export.graph.tensor import TracedTensor, traced_in
 
-CONSTANT_LIKE = frozenset(
-    f"{form}{name}" for name in ("zeros", "ones", "full", "empty") for form in ("new_",)
-) | {"zeros_like", "ones_like", "full_like", "empty_like"}
+CONSTANT_LIKE = {
+    *("zeros_like", "ones_like", "full_like", "empty_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty"),
+}
 """Operations that read the shape of their argument alone."""
 DECISIONS = {
     *("item", "is_nonzero", "_local_scalar_dense", "equal", "allclose"),

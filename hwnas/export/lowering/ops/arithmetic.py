@@ -129,7 +129,7 @@ def _with_constant(
 ) -> None:
     shape, rank = lowering.shape(value), len(call.result.shape)
     numbers: Any = to_array(torch.as_tensor(constant), np.float64)
-    numbers = numbers.reshape(*(1,) * (rank - numbers.ndim), *numbers.shape)
+    numbers = numbers.reshape((1,) * (rank - numbers.ndim) + numbers.shape)
     scale, shift = _affine_form(op, numbers, constant_first)
     if scale is not None and shape == call.result.shape:
         axis = _only_axis(numbers.shape)
