@@ -28,7 +28,8 @@ class EmbeddedArchitecture(
     """As in `Architecture`; empty for a chain."""
     space: str = ""
     choices: tuple[int, ...] = ()
-    norm_eps: float = NORM_EPS
+    norm_eps: float | None = None
+    """``None``: `NORM_EPS`, so that it is left out."""
 
 
 def architecture_metadata(architecture: Architecture) -> dict[str, bytes]:
@@ -40,7 +41,7 @@ def architecture_metadata(architecture: Architecture) -> dict[str, bytes]:
         inputs=architecture.inputs,
         space=architecture.genotype.space,
         choices=architecture.genotype.choices,
-        norm_eps=architecture.norm_eps,
+        norm_eps=None if architecture.norm_eps == NORM_EPS else architecture.norm_eps,
     )
     return {NAME: msgspec.json.encode(content)}
 
@@ -62,7 +63,7 @@ def read_embedded(path: Path) -> Architecture:
             content.input_shape,
             content.num_classes,
             content.inputs,
-            content.norm_eps,
+            NORM_EPS if content.norm_eps is None else content.norm_eps,
         )
     except (msgspec.DecodeError, UsageError) as error:
         raise InvalidFile(str(path), f"{NAME}: {error}") from None

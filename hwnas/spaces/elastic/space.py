@@ -253,7 +253,9 @@ def _cuts(block: Block) -> tuple[Cut, ...]:
     options += [Cut(skipped=True)] if block.residual else []
     by_block: dict[Block, Cut] = {}
     for cut in options:
-        by_block.setdefault(cut_block(block, cut), cut)
+        left = cut_block(block, cut)
+        if left.expand_ratio != 1 or left.expand_ratio == block.expand_ratio or cut.skipped:
+            by_block.setdefault(left, cut)  # a ratio of 1 means no expansion, another block
     return tuple(by_block.values())
 
 

@@ -109,3 +109,14 @@ def test_a_network_of_which_nothing_can_be_cut_is_refused() -> None:
     plain = Architecture(Genotype("plain", ()), blocks, (3, 32, 32), 10)
     with pytest.raises(UsageError, match="plain: nothing of this network can be cut"):
         elastic_space("plain", plain)
+
+
+def test_a_cut_never_leaves_as_many_inner_channels_as_the_block_has_inputs() -> None:
+    blocks = (
+        Block("conv", 3, 16, 3, 2, 1, 64),
+        Block("mbconv", 16, 16, 3, 1, 2, 32),
+        Block("logits", 16, 10, 1, 1, 1, 32),
+    )
+    space = elastic_space("twice", Architecture(Genotype("", ()), blocks, (3, 64, 64), 10))
+    names = [cut.name for cut in space.cuts[1]]
+    assert names == ["keep", "5/6 width", "skip"]
