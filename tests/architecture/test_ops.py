@@ -14,7 +14,7 @@ from torch import nn
 from hwnas.architecture.architecture import Block, round_channels
 from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import OPS
-from hwnas.errors import UnknownName
+from hwnas.errors import ExportError, UnknownName
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.images import Verification
 from hwnas.nn.blocks import MODULES, block_module
@@ -217,7 +217,7 @@ def test_every_operation_has_a_label_and_all_but_skips_have_kernels() -> None:
 
 
 @pytest.mark.parametrize("format", ["onnx", "tflite"])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", [op for op in OPS if op != "none"])
 def test_every_operation_compiles_and_computes_the_same(
     op: str, format: Format, tmp_path: Path
 ) -> None:
@@ -232,6 +232,13 @@ def test_every_operation_compiles_and_computes_the_same(
     network, verification = untrained(blocks).eval(), Verification(images, labels)
     artifact = compile_model(network, shape, path, verification=verification)
     assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-4
+
+
+def test_zeros_alone_leave_a_constant_that_is_not_compiled(tmp_path: Path) -> None:
+    network = untrained((SAMPLES["none"],)).eval()
+    shape = (SAMPLES["none"].in_channels, SAMPLES["none"].in_size, SAMPLES["none"].in_size)
+    with pytest.raises(ExportError, match="returns a constant"):
+        compile_model(network, shape, tmp_path / "zeros.onnx")
 
 
 def test_an_unknown_operation_names_the_nearest() -> None:

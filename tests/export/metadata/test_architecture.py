@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
@@ -32,5 +33,7 @@ def test_a_file_has_its_architecture(norm_eps: float, format: Format, tmp_path: 
 
 def test_the_default_epsilon_is_not_written() -> None:
     architecture = Architecture(Genotype("", ()), BLOCKS, (3, 8, 8), 5)
-    [content] = architecture_metadata(architecture).values()
-    assert b"eps" not in content
+    read = msgspec.json.decode(msgspec.json.encode(architecture), type=Architecture)
+    for each in (architecture, read):
+        [content] = architecture_metadata(each).values()
+        assert b"eps" not in content
