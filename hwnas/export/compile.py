@@ -25,7 +25,7 @@ from hwnas.export.tflite.emitter import write_tflite
 from hwnas.export.verification.bisect import locate_difference
 from hwnas.export.verification.images import Verification, noise_images
 from hwnas.export.verification.int8_agreement import verify_int8
-from hwnas.export.verification.verify import torch_outputs, verify
+from hwnas.export.verification.verify import torch_outputs, verify, verify_dynamic_batch
 
 
 def export_module(
@@ -119,7 +119,10 @@ def compile_model(
         if quantization is not None:
             return verify_int8(target, module, verification, quantization)
         with locate_difference(target, module, verification.images):
-            return verify(target, module, verification)
+            parity = verify(target, module, verification)
+        if any_batch:
+            verify_dynamic_batch(target, module, verification.images)
+        return parity
 
     artifact = write_artifact(path, recipe, write, check)
     if int8 is None or quantization is None:

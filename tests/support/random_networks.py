@@ -20,7 +20,7 @@ def random_network(seed: int) -> nn.Module:
     """Return a network for images of `INPUT_SHAPE`, which gives ``[N, classes]``."""
     torch.manual_seed(seed)
     rng = Random(seed)
-    image, steps = torch.randn(2, *INPUT_SHAPE), nn.ModuleList()
+    image, steps = torch.randn(1, *INPUT_SHAPE), nn.ModuleList()
     while len(steps) < 6:
         candidate = rng.choice(KINDS)(rng, tuple(image.shape[1:]))
         if candidate is None:

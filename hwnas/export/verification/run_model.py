@@ -25,6 +25,16 @@ def file_outputs(path: Path, images: Array, *, threads: int = 1) -> Array:
     return COMPILED[format_of(path)].to_nchw(joined) if joined.ndim == 4 else joined
 
 
+def outputs_at_once(path: Path, images: Array) -> Array:
+    """Return the outputs of a file with a dynamic batch for all ``images`` in one call."""
+    runtime = COMPILED[format_of(path)]
+    with _runtime_errors(path):
+        model = open_model(str(path), runtime.name, batch=len(images))
+        model.set_input(runtime.from_nchw(images))
+        model.run()
+        return model.output()
+
+
 def open_file(path: Path, threads: int = 1) -> Model:
     """Open a file in its runtime. Raises `ExportError` if the runtime refuses it."""
     with _runtime_errors(path):

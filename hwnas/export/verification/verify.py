@@ -19,7 +19,7 @@ from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.bisect import locate_difference
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import Array, check_logits, parity, relative_error
-from hwnas.export.verification.run_model import file_outputs, runtime_title
+from hwnas.export.verification.run_model import file_outputs, outputs_at_once, runtime_title
 from hwnas.export.verification.sandbox import sandboxed_outputs
 
 BATCH_IMAGES = 256
@@ -35,6 +35,21 @@ def verify(
     """
     outputs = file_outputs(path, verification.images, threads=threads)
     return _compare(path, module, verification, outputs)
+
+
+def verify_dynamic_batch(path: Path, module: nn.Module, images: Array) -> None:
+    """Raise `ExportError` unless a file gives for two images at once what ``module`` gives."""
+    module = float32_on_cpu(module)
+    weight = next(module.parameters(), torch.zeros(()))
+    with evaluating(module), torch.no_grad():
+        expected = _outputs(module, torch.from_numpy(images[:2].copy()), weight)
+    together = outputs_at_once(path, images[:2])
+    limit = find_recipe(format_of(path)).max_relative_error or 0.0
+    if together.shape != expected.shape or not relative_error(together, expected) <= limit:
+        raise ExportError(
+            f"{runtime_title(path)} differs from PyTorch for two images at once; the batch of this "
+            "network cannot be dynamic"
+        )
 
 
 def verify_file(path: Path, module: nn.Module, verification: Verification) -> Parity:

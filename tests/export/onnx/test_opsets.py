@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.errors import ExportError
+from hwnas.export.compile import compile_model
 from hwnas.export.graph.trace import trace
 from hwnas.export.onnx.emitter import write_onnx
+from hwnas.export.recipe import onnx_recipe
+from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.verify import torch_outputs
 from tests.export.lowering.test_ops import ChannelsLast, shuffled
@@ -70,6 +73,16 @@ def test_a_dynamic_batch_accepts_any_number_of_images(tmp_path: Path) -> None:
         got = outputs(tmp_path / "net.onnx", images)
         assert got.shape == (count, 3)
         assert relative_error(got, torch_outputs(module, images)) < FLOAT32_ERROR
+
+
+def test_a_network_that_mixes_images_cannot_have_a_dynamic_batch(tmp_path: Path) -> None:
+    mixed = Function(lambda x: (x + torch.flip(x, [0])).mean((2, 3)))
+    images = Verification(np.random.default_rng(0).normal(size=(3, 4, 6, 7)).astype(np.float32))
+    recipe = onnx_recipe("fp32", None, dynamic_batch=True)
+    with pytest.raises(ExportError, match=r"two images at once|cannot be dynamic"):
+        compile_model(mixed, (4, 6, 7), tmp_path / "net.onnx", verification=images, recipe=recipe)
+    assert not list(tmp_path.iterdir())
+    compile_model(mixed, (4, 6, 7), tmp_path / "net.onnx", verification=images)
 
 
 def test_operations_without_a_dynamic_batch_are_refused(tmp_path: Path) -> None:
