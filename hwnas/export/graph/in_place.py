@@ -18,10 +18,10 @@ from hwnas.export.graph.tensor import TracedTensor
 
 KEEPS_ORDER = {
     *("view", "reshape", "_unsafe_view", "flatten", "unflatten", "alias", "detach", "contiguous"),
-    *("squeeze", "unsqueeze", "view_as", "to", "expand_as", "_reshape_alias"),
+    *("squeeze", "unsqueeze", "to", "expand", "_reshape_alias"),
 }
 """Views that have all elements, in the same order."""
-TRANSPOSES = {"transpose": ("dim0", "dim1"), "swapaxes": ("axis0", "axis1"), "t": ()}
+TRANSPOSES = {"transpose": ("dim0", "dim1"), "t": ()}
 
 
 def overwrite(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -27,6 +27,7 @@ LOWER: dict[str, Lower] = {
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d"), conv.conv_transpose),
     **dict.fromkeys(("convolution", "_convolution"), conv.convolution),
     "im2col": conv.unfold,
+    "col2im": conv.fold,
     "linear": linear.linear,
     "addmm": linear.addmm,
     **dict.fromkeys(("mm", "bmm", "matmul"), linear.matmul),
@@ -40,7 +41,7 @@ LOWER: dict[str, Lower] = {
     # functions of each element
     "relu": activation.fusible,
     "relu6": activation.relu6,
-    **dict.fromkeys(("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"), activation.clamp),
+    **dict.fromkeys(("clamp", "hardtanh", "clamp_min", "clamp_max"), activation.clamp),
     **{
         op: activation.unary(op)
         for op in (
@@ -76,15 +77,11 @@ LOWER: dict[str, Lower] = {
     **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax"), activation.softmax),
     # arithmetic
     **dict.fromkeys(
-        (
-            *("add", "sub", "rsub", "mul", "div", "minimum", "maximum"),
-            *("true_divide", "divide", "multiply", "subtract"),
-        ),
-        arithmetic.arithmetic,
+        ("add", "sub", "rsub", "mul", "div", "minimum", "maximum"), arithmetic.arithmetic
     ),
     "pow": arithmetic.power,
     "square": arithmetic.square,
-    **dict.fromkeys(("neg", "negative"), arithmetic.negative),
+    "neg": arithmetic.negative,
     **dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne"), arithmetic.comparison),
     "where": arithmetic.where,
     "masked_fill": arithmetic.masked_fill,
@@ -138,23 +135,20 @@ LOWER: dict[str, Lower] = {
     ),
     # axes
     **dict.fromkeys(
-        (
-            *("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze"),
-            *("view_as", "reshape_as"),
-        ),
+        (*("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze"),),
         axes.reshape,
     ),
     "permute": axes.permute,
-    **dict.fromkeys(("transpose", "swapaxes", "swapdims", "t"), axes.transpose),
+    **dict.fromkeys(("transpose", "t"), axes.transpose),
     "channel_shuffle": axes.channel_shuffle,
     "pixel_shuffle": axes.pixel_shuffle,
     "pixel_unshuffle": axes.pixel_unshuffle,
-    **dict.fromkeys(("expand", "expand_as"), axes.expand),
-    **dict.fromkeys(("repeat", "tile"), axes.repeat),
+    "expand": axes.expand,
+    "repeat": axes.repeat,
     "repeat_interleave": axes.repeat_interleave,
     **dict.fromkeys(("contiguous", "clone", "detach", "alias", "lift_fresh"), axes.identity),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), axes.dropout),
-    **dict.fromkeys(("to", "_to_copy", "type_as"), axes.cast),
+    **dict.fromkeys(("to", "_to_copy"), axes.cast),
     # pieces
     "slice": pieces.slice_,
     "select": pieces.select,
@@ -163,7 +157,7 @@ LOWER: dict[str, Lower] = {
         ("split", "split_with_sizes", "chunk", "tensor_split", "unbind", "unsafe_split"),
         pieces.split,
     ),
-    **dict.fromkeys(("cat", "concat", "concatenate"), pieces.concat),
+    "cat": pieces.concat,
     "stack": pieces.stack,
     "index": pieces.index,
     "index_select": pieces.index_select,

@@ -14,11 +14,8 @@ from hwnas.export.lowering.fold_affine import emit_depthwise, fold
 from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.steps import Steps
 
-OPS = {
-    **{"true_divide": "div", "divide": "div", "multiply": "mul", "subtract": "sub"},
-    **{"max": "maximum", "min": "minimum"},
-}
-"""Other names of the same operations."""
+OPS = {"max": "maximum", "min": "minimum"}
+"""Operations of two tensors that have the name of a reduction."""
 
 
 def arithmetic(lowering: Lowering, call: Call) -> None:

@@ -36,8 +36,7 @@ def transpose(lowering: Lowering, call: Call) -> None:
     if call.op == "t":
         order = order[::-1]
     else:
-        name = "axis" if "axis0" in call.args else "dim"
-        first, second = call.args[f"{name}0"], call.args[f"{name}1"]
+        first, second = call.args["dim0"], call.args["dim1"]
         order[first], order[second] = order[second], order[first]
     _transpose(lowering, call, tuple(order))
 
@@ -79,10 +78,8 @@ def expand(lowering: Lowering, call: Call) -> None:
 
 def repeat(lowering: Lowering, call: Call) -> None:
     steps = Steps(lowering, call)
-    times = tuple(call.args.get("repeats") or call.args["dims"])
-    value = steps.of_rank(lowering.operand(call), max(len(times), len(call.result.shape)))
-    times = (1,) * (len(lowering.shape(value)) - len(times)) + times
-    for axis, count in enumerate(times):
+    value = steps.of_rank(lowering.operand(call), len(call.result.shape))
+    for axis, count in enumerate(call.args["repeats"]):
         value = steps.concat([value] * count, axis)
     steps.finish(value)
 

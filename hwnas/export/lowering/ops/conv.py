@@ -90,6 +90,31 @@ def unfold(lowering: Lowering, call: Call) -> None:
     lowering.become(call, patches)
 
 
+def fold(lowering: Lowering, call: Call) -> None:
+    """Lower ``col2im`` to a transposed convolution whose kernels each write one place."""
+    value, size = lowering.operand(call), _pair(call, "kernel_size")
+    padding, stride, dilation = (_pair(call, name) for name in ("padding", "stride", "dilation"))
+    batch, channels, *pixels = call.result.shape
+    counts = [
+        (n + 2 * pad - gap * (k - 1) - 1) // jump + 1
+        for n, pad, gap, k, jump in zip(pixels, padding, dilation, size, stride, strict=True)
+    ]
+    places = size[0] * size[1]
+    kernels = np.eye(places, dtype=np.float32).reshape(places, 1, *size)
+    patches = Steps(lowering, call).reshape(value, (batch, channels * places, *counts))
+    lowering.emit(
+        call,
+        ConvTranspose,
+        (patches,),
+        weight=np.tile(kernels, (channels, 1, 1, 1)),
+        bias=np.zeros(channels, np.float32),
+        stride=stride,
+        begin=padding,
+        dilation=dilation,
+        groups=channels,
+    )
+
+
 def _emit(lowering: Lowering, call: Call, kind: Any, value: str, **fields: Any) -> None:
     """Add the node; that of a one-dimensional convolution has a height of 1."""
     shape = call.result.shape
@@ -129,7 +154,7 @@ def _pair(call: Call, name: str) -> tuple[int, int]:
     numbers = [numbers] if isinstance(numbers, int) else list(numbers)
     if len(numbers) == 2:
         return numbers[0], numbers[1]
-    one_dimensional = len(call.result.shape) == 3 and call.op != "im2col"
+    one_dimensional = len(call.result.shape) == 3 and call.op not in ("im2col", "col2im")
     return (1, numbers[0]) if one_dimensional else (numbers[0], numbers[0])
 
 

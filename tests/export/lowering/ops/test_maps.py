@@ -92,6 +92,9 @@ def test_layers(format: Format, module: nn.Module, tmp_path: Path) -> None:
         lambda x: F.pad(x, (-1, 2, 1, -2)),
         lambda x: F.pad(x.flatten(2), (3, 2), mode="reflect"),
         lambda x: F.max_pool2d(F.pad(x, (0, 1, 1, 0), value=-float("inf")), 3, 2),
+        lambda x: F.fold(
+            F.unfold(x, (2, 3), stride=(1, 2), padding=1), (7, 10), (2, 3), 1, 1, (1, 2)
+        ),
         lambda x: F.interpolate(x, size=(7, 25)),
         lambda x: F.interpolate(x, (3, 3), mode="bilinear", antialias=True),
         lambda x: F.interpolate(x, (3, 3), mode="area"),
