@@ -16,6 +16,7 @@ from torch import Tensor
 from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.nn.build import Network, build
 from hwnas.nn.elastic.member import ClosedForms
+from hwnas.nn.elastic.refit import refit_front_to_back
 from hwnas.nn.resized import resized
 from hwnas.spaces.elastic.space import ElasticSpace
 
@@ -64,6 +65,16 @@ class Divergence:
     def member(self, genotype: Genotype) -> Network:
         """Return a member, in evaluation mode; its weights are shared with other members."""
         return self._network(self.space.architecture(genotype))
+
+    def refitted(self, genotype: Genotype) -> Network:
+        """Return a member whose projections are solved again for its own inputs; it shares no
+        weights."""
+        architecture = self.space.architecture(genotype)
+        images = resized(self.images, self.space.sizes[genotype.choices[0]])
+        batches = images.split(CHUNK_IMAGES)
+        network = build(architecture)
+        network.load_state_dict(refit_front_to_back(self.forms, architecture.blocks, batches))
+        return network.eval()
 
     def _single_cuts(self, size: int, number: int) -> Iterator[Network]:
         """Yield the networks in which only the decision ``number`` of the blocks differs."""

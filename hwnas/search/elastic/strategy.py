@@ -139,10 +139,8 @@ class Elastic:
         write_json(tuned.description, TunedNetwork(self.space.original, state.accuracy))
 
     def network(self, genotype: Genotype) -> Network:
-        """Return a member with weights of its own."""
-        network = build(self.space.architecture(genotype))
-        network.load_state_dict(self.divergence.member(genotype).state_dict())
-        return network.eval()
+        """Return a member with weights of its own, solved from front to back."""
+        return self.divergence.refitted(genotype)
 
     def inherits(self, genotype: Genotype) -> bool:
         """All members are trained further from their weights."""

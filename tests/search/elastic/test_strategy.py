@@ -210,3 +210,17 @@ def test_candidates_change_the_answers_least(
 def test_a_space_without_a_trained_network_is_refused() -> None:
     with pytest.raises(UsageError, match="add --from NETWORK"):
         Elastic.check(mobile_space((3, 32, 32), 10))
+
+
+def test_a_member_that_is_refitted_answers_more_like_the_whole_network(
+    space: ElasticSpace, divergence: Divergence
+) -> None:
+    genotype = space.genotype(0, [len(space.cuts[place]) - 1 for place in space.elastic])
+    refitted = divergence.refitted(genotype)
+    with torch.no_grad():
+        whole, before, after = (
+            network(IMAGES).log_softmax(1)
+            for network in (divergence.member(space.largest), divergence.member(genotype), refitted)
+        )
+    change = [(whole.exp() * (whole - each)).sum(1).mean() for each in (before, after)]
+    assert change[1] < change[0]
