@@ -15,10 +15,8 @@ from click.testing import CliRunner, Result
 from hwnas.cli.main import cli
 from hwnas.errors import UsageError
 from hwnas.networks.resolve import read_architecture
-from hwnas.specialize.setup import target
-from hwnas.specialize.setup.effort import EFFORTS
 from hwnas.specialize.setup.work import tuning
-from tests.support.sample_run import TINY, write_images
+from tests.support.sample_run import make_small, write_images
 
 FACTORY = """
 import torch
@@ -39,9 +37,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(folder))
         patch.syspath_prepend(str(folder))
-        patch.setitem(EFFORTS, "quick", TINY)
+        make_small(patch)
         patch.setitem(tuning.PASSES, "quick", 600)
-        patch.setattr(target, "CUT_MINUTES", 0.01)
         yield folder
     sys.modules.pop("tiny_factory", None)
 

@@ -190,12 +190,14 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
         return self.genotype(min(sizes, key=lambda size: abs(self.originals[size].macs - goal)))
 
     def sites(self) -> Iterable[Site]:
-        """Yield the blocks of every candidate at every resolution.
+        """Yield the blocks of every candidate at the largest, middle and smallest resolution: a
+        sample to be measured, from which those between are predicted.
 
         Blocks that are never cut belong to the candidates of the resolution.
         """
         elastic = {place: number for number, place in enumerate(self.elastic, 1)}
-        for size in range(len(self.sizes)):
+        last = len(self.sizes) - 1
+        for size in sorted({0, last // 2, last}):
             for place, cuts in enumerate(self.cuts):
                 for candidate in range(len(cuts)):
                     block = self.block(size, place, candidate)

@@ -13,16 +13,11 @@ from hwnas.latency_models.storage.registry import find_model
 from hwnas.latency_models.storage.store import measured_folder, published_model
 from hwnas.profiling.measure import measure_latency_model
 from hwnas.profiling.plan import MeasurePlan
-from hwnas.spaces.elastic.space import ElasticSpace
-from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 
 MAX_RELATIVE_HALF_WIDTH = 0.1
 """Relative half-width of the 90 % interval up to which a model is used that `hwnas latency measure
 --minutes` had no time to complete: the delivered file is measured, and corrects the search."""
-CUT_MINUTES = 2.0
-"""Time to measure the members of a trained network: their blocks differ in every resolution, and
-are too many to time them all."""
 
 
 class Target(NamedTuple):
@@ -76,6 +71,5 @@ def _measured(target: Target, space: SearchSpace, console: Console) -> LatencyMo
     if target.runner is None:
         return None
     folder = measured_folder(target.profile.name, space)
-    minutes = CUT_MINUTES if isinstance(in_float(space), ElasticSpace) else None
-    plan = MeasurePlan(accepted=MAX_RELATIVE_HALF_WIDTH, minutes=minutes)
+    plan = MeasurePlan(accepted=MAX_RELATIVE_HALF_WIDTH)
     return measure_latency_model(target.profile, target.runner, space, folder, console, plan=plan)

@@ -71,10 +71,15 @@ def test_the_smallest_network_has_the_fewest_macs(space: ElasticSpace) -> None:
     assert space.architecture(space.largest).macs >= max(macs)
 
 
-def test_sites_are_the_blocks_of_all_networks(space: ElasticSpace) -> None:
-    blocks = {site.block for site in space.sites()}
+def test_sites_are_the_blocks_of_three_resolutions() -> None:
+    wide = elastic_space("wide", trained(160))
+    blocks = {site.block for site in wide.sites()}
+    assert {block.in_size for block in blocks if block.in_channels == 3} == {160, 112, 64}
     for seed in range(20):
-        assert set(space.architecture(space.random(Random(seed))).blocks) <= blocks
+        genotype = wide.random(Random(seed))
+        for size in (0, 3, 6):
+            choices = (size, *genotype.choices[1:])
+            assert set(wide.architecture(Genotype("wide", choices)).blocks) <= blocks
 
 
 def test_sampled_networks_reach_from_the_smallest_to_the_largest(space: ElasticSpace) -> None:
