@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from hwnas.cli.main import cli
 from hwnas.errors import UsageError
+from hwnas.export.metadata.architecture import read_embedded
 from hwnas.networks.resolve import read_architecture
 from hwnas.specialize.setup.work import tuning
 from tests.support.sample_run import make_small, write_images
@@ -91,6 +92,11 @@ def test_the_file_takes_images_in_the_resolution_and_normalisation_of_its_networ
     assert onnx["input"]["shape"] == [1, *architecture.input_shape]
     np.testing.assert_allclose(onnx["input"]["mean"], [0.485, 0.456, 0.406])
     assert architecture.num_classes == 3
+
+
+def test_the_tuned_network_is_a_file_to_ship(finished: Path) -> None:
+    whole = read_embedded(finished / "original" / "model.tflite")
+    assert whole.input_shape == (3, SIZE, SIZE) and whole.num_classes == 3
 
 
 def test_members_learn_from_the_whole_network(finished: Path) -> None:

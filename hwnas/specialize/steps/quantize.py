@@ -57,7 +57,6 @@ def compile_trained(
 ) -> Artifact:
     """Compile a trained network in its precision; a network always gives the same file."""
     folder = run.folder.path / "training" / architecture.digest
-    test = run.dataset_at(architecture.input_shape).test.loaded()
     network = trained_network(architecture, folder)
     int8 = None
     if architecture.precision == "int8":
@@ -67,6 +66,18 @@ def compile_trained(
             network.load_state_dict(weights)
         images = _calibration_images(run, architecture)
         int8 = Int8(images, float_layers=decision.float_layers)
+    return compile_network(run, network, architecture, path, int8)
+
+
+def compile_network(
+    run: RunContext,
+    network: Network,
+    architecture: Architecture,
+    path: Path,
+    int8: Int8 | None = None,
+) -> Artifact:
+    """Compile a network with weights, and verify the file on the test images."""
+    test = run.dataset_at(architecture.input_shape).test.loaded()
     return compile_model(
         network,
         architecture.input_shape,

@@ -28,6 +28,7 @@ from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.distributed.tasks import SearchTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.device import child_gpus
+from hwnas.specialize.steps.original import export_original
 from hwnas.specialize.steps.screening import ScreeningResult, screen
 from hwnas.training.images.loader import Data
 from hwnas.training.seeds import derived_seed, seeded
@@ -53,6 +54,7 @@ def search_rounds(run: RunContext) -> ScreeningResult:
         else:
             strategy.set_costs(model.costs(run.space), run.budget_ms)
             _search(run, strategy, number, train, valid)
+            export_original(run)
             screened = screen(run, strategy, model, number)
             write_json(path, screened)
         result = _with(screened, earlier)
