@@ -15,17 +15,16 @@ from hwnas.export.lowering.steps import Steps
 
 
 def batch_norm(lowering: Lowering, call: Call) -> None:
-    """Lower to ``y * scale + shift`` with the running statistics.
+    """Lower to ``y * scale + shift`` with the running statistics, else with those of the batch.
 
     ``scale = gain / sqrt(var + eps)``, ``shift = bias - mean * scale``, for each channel.
     """
     args, value = call.args, lowering.operand(call, "input")
     if args["running_mean"] is None or args.get("training"):
-        lowering.refuse(
-            call,
-            "without running statistics is not supported: its result depends on the other images "
-            "of the batch",
-        )
+        steps, rank = Steps(lowering, call), len(lowering.shape(value))
+        normed = _normed(steps, value, (0, *range(2, rank)), args["eps"])
+        _gain_and_shift(lowering, call, steps, normed)
+        return
     scale, shift = _affine(lowering, call)
     if fold(lowering, value, 1, scale, shift):
         lowering.become(call, value)

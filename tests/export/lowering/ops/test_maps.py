@@ -87,6 +87,7 @@ def test_layers(format: Format, module: nn.Module, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "function",
     [
+        lambda x: F.batch_norm(x, None, None, torch.arange(4.0), training=True),
         lambda x: F.pad(x, (2, 1, 0, 3), mode="replicate"),
         lambda x: F.pad(x, (2, 1, 1, 3), mode="circular"),
         lambda x: F.pad(x, (-1, 2, 1, -2)),
