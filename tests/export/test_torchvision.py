@@ -15,12 +15,21 @@ from torch import nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.resnet import Bottleneck
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 from hwnas.architecture.artifact import Format
 from hwnas.export.graph.trace import trace
 from hwnas.export.onnx.emitter import write_onnx
 from tests.export.test_cell_networks import operators
 from tests.export.test_parity import both, error_of
+
+
+def vision_transformer() -> nn.Module:
+    """Its head, which starts as zeros, is random."""
+    network = models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=10)
+    nn.init.normal_(network.heads[-1].weight)  # type: ignore[arg-type]
+    return network
+
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "mobilenet_v2": (partial(models.mobilenet_v2, width_mult=0.25), 32),
@@ -37,6 +46,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "googlenet": (
         partial(models.googlenet, init_weights=False, aux_logits=False, transform_input=True), 64,
     ),
+    "vit": (vision_transformer, 32),
+    "swin": (partial(models.SwinTransformer, [4, 4], 8, [1, 2], [2, 2], [2, 2]), 32),
+    "swin_v2": (
+        partial(
+            models.SwinTransformer, [4, 4], 8, [1, 2], [2, 2], [2, 2],
+            block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2,
+        ), 32,
+    ),
+    "maxvit": (partial(models.MaxVit, (32, 32), 8, 2, [8, 8], [1, 1], 4, 0.0), 32),
     "convnext": (
         partial(ConvNeXt, [CNBlockConfig(16, 32, 2), CNBlockConfig(32, None, 2)], 0.3), 32,
     ),

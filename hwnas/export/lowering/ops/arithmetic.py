@@ -22,7 +22,8 @@ def arithmetic(lowering: Lowering, call: Call) -> None:
     """Lower arithmetic on two tensors, or on a tensor and a constant, folded where possible."""
     op, left, right = OPS.get(call.op, call.op), call.args["self"], call.args["other"]
     if mode := call.args.get("rounding_mode"):
-        lowering.refuse(call, f"with rounding_mode={mode!r} is not supported")
+        _whole_quotient(lowering, call, mode)
+        return
     if op == "rsub":
         op, left, right = "sub", right, left
     alpha = call.args.get("alpha", 1)
@@ -80,7 +81,7 @@ def logical(lowering: Lowering, call: Call) -> None:
     """Lower ``and``, ``or`` and ``not`` of masks to a minimum, a maximum and ``1 - mask``."""
     steps = Steps(lowering, call)
     masks = [call.args[name] for name in ("self", "other") if name in call.args]
-    names = [lowering.name(call, mask) for mask in masks]
+    names = [_mask(lowering, call, mask) for mask in masks]
     if "not" in call.op:
         steps.finish(steps.arithmetic("sub", 1.0, names[0]))
     else:
@@ -102,6 +103,14 @@ def lerp(lowering: Lowering, call: Call) -> None:
     way = steps.arithmetic("sub", lowering.operand(call, "end"), first)
     part = steps.arithmetic("mul", way, lowering.name(call, call.args["weight"]))
     steps.finish(steps.arithmetic("add", first, part))
+
+
+def _whole_quotient(lowering: Lowering, call: Call, mode: str) -> None:
+    if mode != "floor":
+        lowering.refuse(call, f"with rounding_mode={mode!r} is not supported, only with 'floor'")
+    steps = Steps(lowering, call)
+    names = (lowering.name(call, call.args[name]) for name in ("self", "other"))
+    steps.finish(steps.activation("floor", steps.arithmetic("div", *names)))
 
 
 def _compute(lowering: Lowering, call: Call, op: str, left: Any, right: Any) -> None:
@@ -207,6 +216,14 @@ def _choice(lowering: Lowering, call: Call, mask: Any, then: str, otherwise: str
         left, right = node.inputs[:2]
         return steps.select(node.op, left, right, then, otherwise)
     return steps.select("ne", name, 0.0, then, otherwise)
+
+
+def _mask(lowering: Lowering, call: Call, mask: Any) -> str:
+    """Return the name of a mask of ones and zeros; another value counts where it is not 0."""
+    name = lowering.name(call, mask)
+    if mask.dtype == torch.bool:
+        return name
+    return Steps(lowering, call).select("ne", name, 0.0, 1.0, 0.0)
 
 
 def _is_mask(lowering: Lowering, node: Select) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from hwnas.export.graph.nodes import Expand, Pool, Reshape, Shuffle, Transpose
 from hwnas.export.graph.recording import Call
 from hwnas.export.lowering.lowering import Lowering
@@ -107,10 +109,14 @@ def dropout(lowering: Lowering, call: Call) -> None:
 
 def cast(lowering: Lowering, call: Call) -> None:
     """Lower a cast between floats, or of a mask, to nothing: every value is float32."""
-    source = next(iter(call.operands))
-    if source.dtype.is_floating_point and not call.result.dtype.is_floating_point:
-        lowering.refuse(call, f"from {source.dtype} to {call.result.dtype} is not supported")
-    lowering.become(call, lowering.values[source])
+    source, target = next(iter(call.operands)), call.result.dtype
+    name, steps = lowering.values[source], Steps(lowering, call)
+    if target == torch.bool and source.dtype != torch.bool:
+        steps.finish(steps.select("ne", name, 0.0, 1.0, 0.0))
+        return
+    if source.dtype.is_floating_point and not target.is_floating_point:
+        lowering.refuse(call, f"from {source.dtype} to {target} is not supported")
+    lowering.become(call, name)
 
 
 def _transpose(lowering: Lowering, call: Call, order: tuple[int, ...]) -> None:

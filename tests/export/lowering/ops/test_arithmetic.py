@@ -46,11 +46,12 @@ class Functional(nn.Module):
         lambda x: torch.where(x < 0, torch.zeros_like(x), x * x),
         lambda x: torch.where((x > 0) & (x < 1) | (x == 2), x, -x) + x * ~(x >= 0.5),
         lambda x: x.masked_fill(x.abs() > 1, 0.5) + (x <= -1).float(),
+        lambda x: x + torch.logical_and(F.relu(x), F.relu(1 - x)) * 2 - F.relu(x).bool() * 3,
         lambda x: torch.where(torch.tensor([1, 0, 1, 0]).bool().view(4, 1, 1), x, 0.5),
         lambda x: F.softmax(x.masked_fill((x > 1) & LATER_CHANNELS, -math.inf), dim=1),
         lambda x: torch.sign(x) * torch.maximum(x, torch.tensor(0.1)) - torch.clamp_min(x, 0.2),
         lambda x: torch.addcmul(x, x, x, value=0.5).lerp(x, 0.3) + torch.addcdiv(x, x, x.abs() + 1),
-        lambda x: torch.floor(x) + torch.ceil(x * 3) - torch.round(x * 1.3),
+        lambda x: torch.floor(x) + torch.ceil(x * 3) - torch.round(x * 1.3) + x // 0.7,
         lambda x: torch.sin(x) * torch.cos(x) + torch.sinh(x / 4) - torch.cosh(x / 4),
         lambda x: (
             torch.log1p(x.abs()) + torch.expm1(x / 9) + torch.log2(x.abs() + 1) + torch.exp2(x)
