@@ -9,7 +9,8 @@ from torch._C import DispatchKey
 from hwnas.errors import ExportError
 from hwnas.export.graph.recording import schema_of
 
-FALL_BACK = "fall-back: hwnas export --via torch-onnx or litert-torch"
+FALL_BACK = "fall-back: --via torch-onnx or litert-torch"
+"""What a user can do about an operation that is not supported."""
 
 
 def decompose(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

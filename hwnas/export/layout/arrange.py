@@ -148,13 +148,15 @@ def _title(order: Order) -> str:
 
 
 def _last_renamed(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    """Drop a last node that does nothing, and let the one before it be the output."""
+    """Drop a last reshape that does nothing, and let the node before it be the output."""
     *others, last = nodes
+    if not isinstance(last, Reshape):
+        return nodes
+    (source,) = last.inputs
+    if sum(source in node.inputs for node in nodes) > 1:
+        return nodes
     for place, node in enumerate(others):
-        readers = [other for other in nodes if node.name in other.inputs]
-        copied = isinstance(last, Reshape) and last.inputs == (node.name,) and last.name == OUTPUT
-        unread = len(readers) == 1 and not isinstance(node, Constant)
-        if copied and unread and node.shape == last.shape:
-            others[place] = msgspec.structs.replace(node, name=OUTPUT)
+        if node.name == source and node.shape == last.shape and not isinstance(node, Constant):
+            others[place] = msgspec.structs.replace(node, name=last.name)
             return tuple(others)
     return nodes

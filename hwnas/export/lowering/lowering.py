@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from hwnas.errors import ExportError
+from hwnas.export.graph.decompose import FALL_BACK
 from hwnas.export.graph.nodes import INPUT, OUTPUT, Constant, Graph, Node, Reshape
 from hwnas.export.graph.recording import Call, Recording, Shape, Value
 from hwnas.export.graph.weights import to_array
 
 Lower = Callable[["Lowering", Call], None]
-FALL_BACK = "fall-back: --via torch-onnx or litert-torch"
 LARGEST = float(np.finfo(np.float32).max)
 
 
