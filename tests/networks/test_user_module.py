@@ -98,7 +98,7 @@ def test_a_module_that_cannot_be_loaded_is_an_error_with_its_place(
     ("factory", "message"),
     [
         ("Raises", "Raises cannot compute images [1, 1, 28, 28]: I do not like this"),
-        ("Pair", "Pair gives tuple for images [1, 1, 28, 28]; expected [N, classes]"),
+        ("Pair", "Pair gives 2 outputs (tuple) for images [1, 1, 28, 28]; expected [N, classes]"),
         ("Branches", "a branch depends on the pixels of the image"),
         ("maps", "the network gives [16, 8, 26, 26]; only logits [N, classes] can be verified"),
     ],

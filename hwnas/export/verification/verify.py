@@ -114,9 +114,18 @@ def _outputs(module: nn.Module, batch: torch.Tensor, weight: torch.Tensor) -> Ar
     if isinstance(outputs, torch.Tensor) and outputs.dim() < 2:  # squeeze() of a batch of one
         outputs = outputs.reshape(len(batch), -1) if outputs.numel() else outputs
     if not isinstance(outputs, torch.Tensor) or outputs.shape[:1] != batch.shape[:1]:
-        kind = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise ExportError(f"{name} gives {kind} for images {shape}; expected [N, classes]")
+        raise ExportError(
+            f"{name} gives {_described(outputs)} for images {shape}; expected [N, classes]"
+        )
     return outputs.cpu().numpy()
+
+
+def _described(outputs: object) -> str:
+    if isinstance(outputs, torch.Tensor):
+        return str(list(outputs.shape))
+    if isinstance(outputs, tuple | list | dict):
+        return f"{len(outputs)} outputs ({type(outputs).__name__})"
+    return type(outputs).__name__
 
 
 def check_outputs(outputs: Array, expected: Array, limit: float, name: str) -> None:
