@@ -15,6 +15,8 @@ SHUFFLE = (0, 2, 1, 3, 4)
 
 def reshape(lowering: Lowering, call: Call) -> None:
     """Lower every call that keeps the order of elements: reshape, view, flatten, (un)squeeze."""
+    if "dtype" in call.args:
+        lowering.refuse(call, "to another dtype is not supported")
     value, after = lowering.operand(call), call.result.shape
     before, node = lowering.shape(value), lowering.nodes.get(value)
     flat = before == (*after, 1, 1) and len(after) == 2
