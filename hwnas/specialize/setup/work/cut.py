@@ -50,9 +50,11 @@ def cut_plan(
 
 
 def member_plan(tuning: TrainingPlan, images: int) -> TrainingPlan:
-    """Return the plan for each network that is cut from a tuned one, which has its classifier."""
-    epochs = max(1, round(MEMBER_SHARE * tuning.epochs))
-    return replace(longer(tuning, epochs, images), probe=False)
+    """Return the plan for each network that is cut from a tuned one.
+
+    Its classifier is fitted again, because a cut changes the features.
+    """
+    return longer(tuning, max(1, round(MEMBER_SHARE * tuning.epochs)), images)
 
 
 def longer(plan: TrainingPlan, epochs: int, images: int) -> TrainingPlan:

@@ -41,10 +41,10 @@ def test_a_plan_takes_the_time_that_is_given(time_s: float, images: int, at_once
     assert planned_s(plan, 20.0, images, at_once) == pytest.approx(time_s, abs=rounding_s)
 
 
-def test_members_are_trained_for_a_share_of_the_tuning_without_another_probe() -> None:
+def test_members_are_trained_for_a_share_of_the_tuning() -> None:
     plan = timed_cut_plan(PLAN, 20.0, USE, 1000, 3000.0, 2)
     assert plan.training.epochs == round(MEMBER_SHARE * plan.search.tuning.epochs)
-    assert plan.search.tuning.probe and not plan.training.probe
+    assert plan.search.tuning.probe and plan.training.probe
 
 
 def test_the_shortest_plan_has_an_epoch_of_each() -> None:
