@@ -26,8 +26,11 @@ def random_network(seed: int) -> nn.Module:
         if candidate is None:
             continue
         step = Residual(candidate, rng.random() < 0.3).eval()
-        with torch.no_grad():
-            after = step(image)
+        try:
+            with torch.no_grad():
+                after = step(image)
+        except ValueError:  # a norm of single elements
+            continue
         if 1 < after[0].numel() <= MAX_ELEMENTS and after.abs().max() < 1e3:
             steps.append(step)
             image = after

@@ -13,7 +13,7 @@ MAX_TRANSPOSED_AXES = 5
 
 @emits(Reshape)
 def reshape(builder: TfliteBuilder, node: Reshape) -> None:
-    _reshape(builder, node.inputs[0], node.name, node.shape)
+    builder.reshaped(node.inputs[0], node.shape, node.name)
 
 
 @emits(Transpose)
@@ -24,9 +24,9 @@ def transpose(builder: TfliteBuilder, node: Transpose) -> None:
         _transpose(builder, value, node.order, node.name)
         return
     shape, order = _merged(before, node.order)
-    _reshape(builder, value, f"{node.name}.merged", shape)
+    builder.reshaped(value, shape, f"{node.name}.merged")
     _transpose(builder, f"{node.name}.merged", order, f"{node.name}.moved")
-    _reshape(builder, f"{node.name}.moved", node.name, node.shape)
+    builder.reshaped(f"{node.name}.moved", node.shape, node.name)
 
 
 @emits(Shuffle)
@@ -34,9 +34,9 @@ def shuffle(builder: TfliteBuilder, node: Shuffle) -> None:
     _, height, width, channels = node.shape
     rows = (1, height * width, node.groups, channels // node.groups)
     split, swapped = f"{node.name}.split", f"{node.name}.swapped"
-    _reshape(builder, node.inputs[0], split, rows)
+    builder.reshaped(node.inputs[0], rows, split)
     _transpose(builder, split, (0, 1, 3, 2), swapped)
-    _reshape(builder, swapped, node.name, node.shape)
+    builder.reshaped(swapped, node.shape, node.name)
 
 
 def _merged(
@@ -59,9 +59,3 @@ def _transpose(builder: TfliteBuilder, value: str, order: tuple[int, ...], outpu
     axes = builder.constant(f"order {order}", np.array(order, np.int32))
     shape = tuple(builder.shapes[value][axis] for axis in order)
     builder.operator("TRANSPOSE", "TransposeOptions", (value, axes), builder.tensor(output, shape))
-
-
-def _reshape(builder: TfliteBuilder, value: str, output: str, shape: tuple[int, ...]) -> None:
-    target = builder.constant(f"{output}.shape", np.array(shape, np.int32))
-    output = builder.tensor(output, shape)
-    builder.operator("RESHAPE", "ReshapeOptions", (value, target), output, newShape=list(shape))

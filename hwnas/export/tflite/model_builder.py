@@ -60,6 +60,15 @@ class TfliteBuilder(Flatbuffer):
         self.pad(inputs, padded, fill)
         return padded, VALID
 
+    def reshaped(self, value: str, shape: tuple[int, ...], output: str) -> str:
+        """Add a RESHAPE of ``value`` to ``shape`` and return its name, ``output``."""
+        target = self.constant(f"{output}.shape", np.array(shape, np.int32))
+        if output not in self.shapes:
+            self.tensor(output, shape)
+        inputs = (value, target)
+        self.operator("RESHAPE", "ReshapeOptions", inputs, output, newShape=list(shape))
+        return output
+
     def pad(self, inputs: tuple[str, ...], output: str, fill: float) -> None:
         """Add a PAD of zeros, or a PADV2 of another constant."""
         if fill:

@@ -8,6 +8,7 @@ from hwnas.export.graph.nodes import Pad, Pool, Reduce, Resize, WindowPool
 from hwnas.export.tflite.model_builder import TfliteBuilder, emits, window_axes
 from hwnas.export.tflite.padding import pixels_in_window
 
+Sides = tuple[tuple[int, int], ...]
 LOWEST_FLOAT = float(np.finfo(np.float32).min)
 """Padding for a maximum: it never wins against a pixel."""
 
@@ -70,14 +71,41 @@ def _rescale_means(builder: TfliteBuilder, node: WindowPool, means: str) -> None
     builder.operator("MUL", "MulOptions", (means, scale), builder.output(node))
 
 
+MAX_PADDED_AXES = 5
+"""TFLite pads no values of more axes."""
+
+
 @emits(Pad)
 def pad(builder: TfliteBuilder, node: Pad) -> None:
-    sides = builder.node_constant(node, "sides", np.array(node.sides, np.int32))
-    inputs, output = (*node.inputs, sides), builder.output(node)
+    """Neighbouring axes without padding are padded as one where there are too many."""
+    (value,), output = node.inputs, builder.output(node)
+    if len(node.sides) <= MAX_PADDED_AXES:
+        _pad(builder, node, value, output, node.sides)
+        return
+    before, sides = _merged(builder.shapes[value], node.sides)
+    after = tuple(size + sum(side) for size, side in zip(before, sides, strict=True))
+    merged = builder.reshaped(value, before, f"{node.name}.merged")
+    _pad(builder, node, merged, builder.tensor(f"{node.name}.padded", after), sides)
+    builder.reshaped(f"{node.name}.padded", node.shape, output)
+
+
+def _pad(builder: TfliteBuilder, node: Pad, value: str, output: str, sides: Sides) -> None:
+    inputs = value, builder.node_constant(node, "sides", np.array(sides, np.int32))
     if node.value is None:
         builder.operator("MIRROR_PAD", "MirrorPadOptions", inputs, output, mode=0)
     else:
         builder.pad(inputs, output, node.value)
+
+
+def _merged(shape: tuple[int, ...], sides: Sides) -> tuple[tuple[int, ...], Sides]:
+    """Return sizes and padding with each run of axes without padding as one axis."""
+    axes: list[tuple[int, tuple[int, int]]] = []
+    for size, side in zip(shape, sides, strict=True):
+        if axes and side == axes[-1][1] == (0, 0):
+            axes[-1] = axes[-1][0] * size, side
+        else:
+            axes.append((size, side))
+    return tuple(size for size, _ in axes), tuple(side for _, side in axes)
 
 
 @emits(Resize)

@@ -91,6 +91,7 @@ def test_layers(format: Format, module: nn.Module, tmp_path: Path) -> None:
         lambda x: F.pad(x, (2, 1, 0, 3), mode="replicate"),
         lambda x: F.pad(x, (2, 1, 1, 3), mode="circular"),
         lambda x: F.pad(x, (-1, 2, 1, -2)),
+        lambda x: F.pad(x.view(-1, 2, 2, 7, 2, 5), (1, 2, 0, 1), value=0.5),
         lambda x: F.pad(x.flatten(2), (3, 2), mode="reflect"),
         lambda x: F.max_pool2d(F.pad(x, (0, 1, 1, 0), value=-float("inf")), 3, 2),
         lambda x: F.fold(
