@@ -12,7 +12,10 @@ from hwnas.processes import physical_cores
 from hwnas.search.plan import SearchPlan
 from hwnas.search.registry import load_strategy
 from hwnas.search.strategy import SteppedStrategy
+from hwnas.spaces.elastic.space import ElasticSpace
+from hwnas.spaces.int8 import in_float
 from hwnas.specialize.setup.augmentation import PHOTO_SIZE
+from hwnas.specialize.setup.device import training_threads
 from hwnas.specialize.setup.work.pace import Setting, begin_search, search_pace
 from hwnas.training.compute import Compute
 from hwnas.training.distributed import ranks
@@ -32,6 +35,8 @@ def supernet_threads(setting: Setting, compute: Compute) -> int:
     Operations on small images are too short to divide; other numbers of threads round otherwise,
     so these keep one, and their results never depend on a measurement.
     """
+    if compute.kind == "cpu" and isinstance(in_float(setting.space), ElasticSpace):
+        return training_threads(setting.dataset.input_shape[1], 1)  # one whole network is tuned
     most, own_loop = physical_cores(), load_strategy(setting.spec.strategy).traits.own_loop
     small = setting.dataset.input_shape[1] < PHOTO_SIZE
     if small or own_loop or most == 1 or compute.kind != "cpu" or ranks() > 1:
