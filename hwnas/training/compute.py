@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, TypeVar
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.errors import HwnasError, UsageError, first_line
+from hwnas.processes import own_peak_bytes
 
 Amp = Literal["none", "bf16", "fp16"]
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -192,7 +192,7 @@ def peak_bytes(device: str) -> int:
     """Return the largest memory so far: of a CUDA device, else of this process."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return own_peak_bytes()
 
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3

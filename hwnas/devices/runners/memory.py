@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from hwnas.architecture.runtimes import RuntimeName
 from hwnas.devices.worker.runtimes.litert import import_interpreter
 from hwnas.devices.worker.runtimes.onnxruntime_cpu import import_onnxruntime
 from hwnas.devices.worker.runtimes.open import open_model
-from hwnas.processes import run_json_child, serve_json
+from hwnas.processes import own_peak_bytes, run_json_child, serve_json
 
 RUNS = 3
 """Calls of the model before the peak is read."""
@@ -78,20 +76,7 @@ def _measure(request: MemoryRequest) -> int:
         import_interpreter()
         if request.threads > 1:
             importlib.import_module("ai_edge_litert.compiled_model")
-    return _own_peak_bytes()
-
-
-def _own_peak_bytes() -> int:
-    """Return ``VmHWM`` of /proc if possible: ``ru_maxrss`` includes the parent's at the fork."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        status = ""
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return own_peak_bytes()
 
 
 if __name__ == "__main__":
