@@ -18,11 +18,11 @@ from typing import ClassVar, Literal, Self
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
-from hwnas.files import write_json
+from hwnas.files import read_lines, write_json
 from hwnas.latency_models.cost import NetworkCosts
 from hwnas.nn.build import Network, build
 from hwnas.nn.elastic.member import ClosedForms
@@ -37,7 +37,7 @@ from hwnas.search.elastic.state import (
     read_state,
     write_state,
 )
-from hwnas.search.log import LogLine, OnLine, append_log
+from hwnas.search.log import LogLine, OnLine, write_log
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext, StrategyOptions, StrategyTraits
 from hwnas.spaces.elastic.space import ElasticSpace
@@ -138,9 +138,10 @@ class Elastic:
         save_checkpoint(tuned.weights, state.weights, {})
         write_json(tuned.description, TunedNetwork(self.space.original, state.accuracy))
 
-    def network(self, genotype: Genotype) -> Network:
-        """Return a member with weights of its own, solved from front to back."""
-        return self.divergence.refitted(genotype)
+    def network(self, genotype: Genotype) -> nn.Module:
+        """Return a member with weights of its own, solved from front to back on the host, on the
+        device of the search."""
+        return self.context.compute.place(self.divergence.refitted(genotype))
 
     def inherits(self, genotype: Genotype) -> bool:
         """All members are trained further from their weights."""
@@ -188,16 +189,10 @@ class Elastic:
         )
 
         def report(line: EpochLog) -> None:
-            logged = LogLine(
-                loss=line.loss,
-                accuracy=line.accuracy,
-                epoch=line.epoch - 1,
-                step=line.epoch,
-                phase="tuning",
-            )
-            append_log(files.log, [logged])
+            # of all epochs, so that a kill neither loses a line nor repeats one
+            write_log(files.log, map(_logged, read_lines(folder / "log.jsonl", EpochLog)))
             if on_line is not None:
-                on_line(logged)
+                on_line(_logged(line))
 
         result = run_job(job, folder, images=(train, valid), on_epoch=report)
         network = build(self.space.original)
@@ -215,6 +210,17 @@ class Elastic:
         forms = ClosedForms(network.eval(), self.space.original.blocks, state.statistics)
         self.divergence = Divergence(self.space, forms, images[:DIVERGENCE_IMAGES])
         self.increments = state.increments
+
+
+def _logged(line: EpochLog) -> LogLine:
+    """Return an epoch of the tuning as a line of the search's log."""
+    return LogLine(
+        loss=line.loss,
+        accuracy=line.accuracy,
+        epoch=line.epoch - 1,
+        step=line.epoch,
+        phase="tuning",
+    )
 
 
 def _normalised(data: Data, count: int, seed: int) -> Tensor:

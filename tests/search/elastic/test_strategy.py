@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.errors import UsageError
@@ -19,11 +20,13 @@ from hwnas.search.elastic.divergence import Divergence
 from hwnas.search.elastic.shortlist import random_members, resolution_costs, shortlist
 from hwnas.search.elastic.state import TunedFiles
 from hwnas.search.elastic.strategy import Elastic, ElasticOptions
+from hwnas.search.log import read_log
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.elastic.space import ElasticSpace, elastic_space
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.training.checkpoint import load_checkpoint
+from hwnas.training.compute import Compute
 from hwnas.training.images.loader import Data
 from hwnas.training.plan import TrainingPlan
 
@@ -224,3 +227,23 @@ def test_a_member_that_is_refitted_answers_more_like_the_whole_network(
         )
     change = [(whole.exp() * (whole - each)).sum(1).mean() for each in (before, after)]
     assert change[1] < change[0]
+
+
+def test_the_log_has_each_epoch_of_the_tuning_once(
+    space: ElasticSpace, tmp_path: Path, run: tuple[Path, Elastic]
+) -> None:
+    files, done = SearchFiles.of_run(tmp_path), run[0] / "search" / "original"
+    shutil.copytree(done, files.log.parent / "original")
+    (files.log.parent / "original" / "result.json").unlink()  # killed before the search's own log
+    files.log.write_bytes((run[0] / "search" / "log.jsonl").read_bytes() * 2)
+    search(space, tmp_path, randomised(build(trained())).state_dict())
+    assert [(line.epoch, line.phase) for line in read_log(files.log)] == [(0, "tuning")]
+
+
+def test_a_member_is_on_the_device_of_the_search(
+    run: tuple[Path, Elastic], space: ElasticSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed: list[nn.Module] = []
+    monkeypatch.setattr(Compute, "place", lambda _, network: placed.append(network) or network)
+    member = run[1].network(space.smallest)
+    assert placed == [member]

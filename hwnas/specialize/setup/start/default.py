@@ -12,9 +12,11 @@ from hwnas.pretrained.sources import Source, find_source, weights_file
 from hwnas.specialize.spec import SCRATCH, RunSpec
 
 MIN_PHOTO_PX = 64
-"""Shorter side of most photos from which a trained network is worth its latency."""
+"""Shorter side of most photos from which a trained network is worth its latency: a judgement, not
+measured."""
 MAX_PHOTOS = 100_000
-"""Photos up to which a trained network saves time; with more, training from scratch is no worse."""
+"""Photos up to which a trained network saves time; with more, training from scratch is
+no worse: a judgement, too."""
 
 DEFAULTS = ("efficientnet_lite0", "mobilenet_v3_large", "mobilenet_v2", "mnasnet1_0")
 """Networks that a run of photos starts from, the first whose weights are on this machine. All are

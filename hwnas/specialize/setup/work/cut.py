@@ -23,7 +23,7 @@ FORWARD_SHARE = 1 / 3
 """Time of a forward pass, as a share of a training step's."""
 SEARCH_FORWARDS = 10_000
 """Forward passes of one image by the whole network that a search takes about as long as:
-statistics, increments and the members of its shortlist."""
+statistics, increments and the members of its shortlist. Counted, not timed."""
 MEMBER_SHARE = 0.6
 """Epochs of a member's training, as a share of the tuning's."""
 
