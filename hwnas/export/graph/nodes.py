@@ -1,7 +1,8 @@
 """The compiler's graph, between PyTorch and a file: nodes with all their shapes and weights.
 
 Values are float32 in PyTorch's order of axes, ``[1, C, H, W]`` for feature maps; they are arranged
-for a format afterwards (`hwnas.export.layout`). Batch norm is folded into the layer before it.
+for a format afterwards (`hwnas.export.layout`). Only inputs, outputs and indices may be integers.
+Batch norm is folded into the layer before it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ Sides = tuple[tuple[int, int], tuple[int, int]]
 """Pixels at (top, bottom) and at (left, right)."""
 
 INPUT, OUTPUT = "images", "logits"
-"""Names of a model's input and output, in every format."""
+"""Names of the input and output of a network that takes images and returns a tensor."""
+
+DType = Literal["float32", "int64", "int32", "uint8", "bool"]
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """An input or an output of a model."""
+
+    name: str
+    shape: tuple[int, ...]
+    """With the batch, which is 1."""
+    dtype: DType = "float32"
 
 
 class Node(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -233,13 +245,23 @@ class Transpose(Node, frozen=True, eq=False, kw_only=True):
     order: tuple[int, ...]
 
 
+class Cast(Node, frozen=True, eq=False, kw_only=True):
+    """Conversion of an integer input to float32, or of a value to integers."""
+
+    dtype: DType = "float32"
+
+
+class Lookup(Node, frozen=True, eq=False, kw_only=True):
+    """Rows of a table at integer indices: ``[...]`` to ``[..., D]``."""
+
+    weight: Array
+    """``[rows, D]``"""
+
+
 class Graph(msgspec.Struct, frozen=True, eq=False):
-    """Nodes in an order of execution; the output is called ``logits``."""
+    """Nodes in an order of execution, between the inputs and the outputs of a model."""
 
-    input_shape: tuple[int, int, int]
-    """Channels, height and width of the input, called ``images``."""
+    inputs: tuple[TensorSpec, ...]
     nodes: tuple[Node, ...]
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return next(node.shape for node in self.nodes if node.name == OUTPUT)
+    outputs: tuple[TensorSpec, ...]
+    """Each has the name, the shape and the type of a node's output."""

@@ -1,4 +1,4 @@
-"""What a network computes for one image: ATen calls, in order, on values that depend on it."""
+"""What a network computes: ATen calls, in order, on values that depend on its inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 
 
 class Value(msgspec.Struct, frozen=True, eq=False):
-    """A tensor that depends on the image."""
+    """A tensor that depends on the inputs."""
 
     shape: Shape
     dtype: torch.dtype
@@ -45,11 +45,12 @@ class Call(msgspec.Struct, frozen=True, eq=False):
 
 
 class Recording(NamedTuple):
-    """All calls of a network, its input, and what it returns: a value as a rule."""
+    """All calls of a network, its inputs, and the tensors that it returns."""
 
     calls: list[Call]
-    image: Value
-    output: Any
+    inputs: tuple[Value, ...]
+    outputs: dict[str, Value | Tensor]
+    """By name; a `Tensor` is a constant."""
 
 
 class Schema(NamedTuple):
@@ -87,9 +88,9 @@ def name_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return {**schema.defaults, **dict(zip(schema.names, args, strict=False)), **kwargs}
 
 
-def replay(recording: Recording, image: Tensor) -> dict[Value, Tensor]:
-    """Compute every value for an ``image`` ``[1, C, H, W]``."""
-    known: dict[Value, Tensor] = {recording.image: image}
+def replay(recording: Recording, *inputs: Tensor) -> dict[Value, Tensor]:
+    """Compute every value for the inputs, of the shapes that were recorded."""
+    known: dict[Value, Tensor] = dict(zip(recording.inputs, inputs, strict=True))
 
     def look_up(argument: Any) -> Any:
         if isinstance(argument, Value):

@@ -7,17 +7,22 @@ operation; nothing is approximated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from inspect import signature
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hwnas.errors import ExportError, first_line
+from hwnas.errors import ExportError, HwnasError, first_line
+from hwnas.export.graph.interface import (
+    InputShapes,
+    Interface,
+    described_inputs,
+    module_interface,
+)
 from hwnas.export.graph.modules import evaluating, float32_on_cpu
 from hwnas.export.graph.nodes import Constant, Graph, Node
 from hwnas.export.graph.recording import Recording, replay
@@ -27,42 +32,47 @@ from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.registry import LOWER
 
 
-def trace(
-    module: nn.Module, input_shape: tuple[int, int, int], *, any_batch: bool = False
-) -> Graph:
-    """Return the graph of ``module`` in evaluation mode for images ``[1, *input_shape]``.
+def trace(module: nn.Module, inputs: InputShapes | Interface, *, any_batch: bool = False) -> Graph:
+    """Return the graph of ``module`` in evaluation mode for a batch of one.
 
-    The module is left unchanged, including its device and training flags. With ``any_batch`` its
-    operations must be the same for every number of images. Raises `ExportError` for a module that
-    does not accept this input, has a weight that is not finite, or contains an operation that
-    cannot be lowered.
+    ``inputs`` are the shapes of the inputs without the batch, or how the module is called. It is
+    left unchanged, including its device and training flags. With ``any_batch`` its operations must
+    be the same for every batch. Raises `ExportError` for a module that does not accept these
+    inputs, has a weight that is not finite, or contains an operation that cannot be lowered.
     """
+    interface = as_interface(module, inputs)
     with _ready(module) as module:
-        recording = _record(module, (1, *input_shape))
+        recording = _record(module, interface)
         if any_batch:
-            _check_batch(recording, _record(module, (2, *input_shape)))
-        lowering = Lowering(recording, LOWER)
-        graph = lowering.lower()
+            _check_batch(recording, _record(module, interface, 2))
+        graph = Lowering(recording, LOWER, interface.inputs).lower()
     return msgspec.structs.replace(graph, nodes=tuple(map(_with_own_weights, graph.nodes)))
 
 
 def traced_values(
-    module: nn.Module, input_shape: tuple[int, int, int], image: Tensor
+    module: nn.Module, interface: Interface, arrays: Sequence[np.ndarray]
 ) -> dict[str, Any]:
-    """Return the values of the graph, computed in PyTorch for one ``image`` ``[C, H, W]``.
+    """Return the values of the graph, computed in PyTorch for one of each input, with the batch.
 
     The keys are the names of the values, in the order of the graph; constants are left out.
     """
     with _ready(module) as module:
-        recording = _record(module, (1, *input_shape))
-        lowering = Lowering(recording, LOWER)
+        recording = _record(module, interface)
+        lowering = Lowering(recording, LOWER, interface.inputs)
         graph = lowering.lower()
-        known = replay(recording, image[None].to(recording.image.dtype))
+        pairs = zip(arrays, recording.inputs, strict=True)
+        tensors = [torch.from_numpy(array.copy()).to(value.dtype) for array, value in pairs]
+        known = replay(recording, *tensors)
     return {
         node.name: known[lowering.sources[node.name]].float().numpy().reshape(node.shape)
         for node in graph.nodes
         if node.name in lowering.sources and not isinstance(node, Constant)
     }
+
+
+def as_interface(module: nn.Module, inputs: InputShapes | Interface) -> Interface:
+    """Return how ``module`` is called, for the shapes of its inputs."""
+    return inputs if isinstance(inputs, Interface) else module_interface(module, inputs)
 
 
 @contextmanager
@@ -72,38 +82,22 @@ def _ready(module: nn.Module) -> Iterator[nn.Module]:
         yield module
 
 
-def _record(module: nn.Module, shape: tuple[int, ...]) -> Recording:
+def _record(module: nn.Module, interface: Interface, batch: int = 1) -> Recording:
     weight = next(module.parameters(), torch.zeros(()))
-    _check_inputs(module)
+    dtype = weight.dtype if weight.dtype.is_floating_point else torch.float32
     try:
-        return Tracer(module, LOWER).record(shape, weight.dtype)
-    except ExportError:
+        return Tracer(module, LOWER).record(interface, dtype, batch)
+    except HwnasError:
         raise
     except Exception as error:  # a user's ``forward`` may raise anything
         raise ExportError(
-            f"{type(module).__name__} does not accept an input of shape {shape[1:]}: "
+            f"{type(module).__name__} does not accept {described_inputs(interface)}: "
             f"{first_line(error)}"
         ) from error
 
 
-def _check_inputs(module: nn.Module) -> None:
-    """Raise `ExportError` if ``forward`` needs more than one argument."""
-    with suppress(TypeError, ValueError):  # no signature, as in TorchScript
-        needed = [
-            parameter.name
-            for parameter in signature(module.forward).parameters.values()
-            if parameter.default is parameter.empty
-            and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        ]
-        if len(needed) > 1:
-            raise ExportError(
-                f"{type(module).__name__} takes {len(needed)} inputs ({', '.join(needed)}); only "
-                "one is supported"
-            )
-
-
 def _check_batch(single: Recording, double: Recording) -> None:
-    """Raise `ExportError` unless all values of two images have twice the first axis."""
+    """Raise `ExportError` unless all values of two inputs have twice the first axis."""
     for one_image, two_images in zip(single.calls, double.calls, strict=False):
         before, after = one_image.result.shape, two_images.result.shape
         if one_image.op != two_images.op or after != (2 * before[0], *before[1:]):

@@ -1,8 +1,8 @@
-"""Records the ATen operations of a module by running it on an image that has no pixels.
+"""Records the ATen operations of a module by running it on inputs that have no values.
 
 PyTorch hands every operation on a `TracedTensor` to `Tracer.dispatch`, whatever the module is
 written with: modules, functions, methods, TorchScript. Operations without a lowering are replaced
-by those that PyTorch decomposes them into. What does not depend on the image, such as sizes and
+by those that PyTorch decomposes them into. What does not depend on the inputs, such as sizes and
 normalised weights, is computed by PyTorch as usual and is a constant.
 """
 
@@ -19,7 +19,8 @@ from torch.nn.modules import module as hooks
 from hwnas.errors import ExportError
 from hwnas.export.graph.decompose import decompose
 from hwnas.export.graph.in_place import overwrite, refresh
-from hwnas.export.graph.recording import Call, Recording, Shape, Value, name_arguments, schema_of
+from hwnas.export.graph.interface import Interface, torch_dtype
+from hwnas.export.graph.recording import Call, Recording, Value, name_arguments, schema_of
 from hwnas.export.graph.shapes import META, quick_result
 from hwnas.export.graph.tensor import TracedTensor, traced_in
 
@@ -46,13 +47,24 @@ class Tracer:
         self.metas: dict[int, tuple[Tensor, Tensor]] = {}
         """Constants, by `id`, with their stand-ins on ``meta``."""
 
-    def record(self, input_shape: Shape, dtype: torch.dtype) -> Recording:
-        """Run the module on an image; raises whatever the module raises for it."""
-        image = Value(input_shape, dtype)
-        data = torch.empty(input_shape, dtype=dtype, device=META)
+    def record(self, interface: Interface, dtype: torch.dtype, batch: int = 1) -> Recording:
+        """Run the module on inputs without values; raises whatever the module raises for them.
+
+        ``dtype`` is that of the inputs that are floats.
+        """
+        inputs = tuple(
+            Value((batch, *spec.item_shape), torch_dtype(spec.dtype, dtype))
+            for spec in interface.inputs
+        )
+        tensors = [
+            TracedTensor(torch.empty(value.shape, dtype=value.dtype, device=META), value, self)
+            for value in inputs
+        ]
         with self._following_modules(), _below_autograd():
-            output = self.module(TracedTensor(data, image, self))
-        return Recording(self.calls, image, _returned(output))
+            outputs = interface.call(self.module, tensors)
+        return Recording(
+            self.calls, inputs, {name: _returned(output) for name, output in outputs.items()}
+        )
 
     def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record a call, or the calls that it decomposes into, and return what it returns."""
@@ -67,8 +79,8 @@ class Tracer:
         if schema.op in DECISIONS:
             what = "a branch" if schema.op == "is_nonzero" else f"Tensor.{schema.op}"
             raise ExportError(
-                f"{self.place()}{what} depends on the pixels of the image; only computations that "
-                "are the same for every image can be compiled"
+                f"{self.place()}{what} depends on the values of the input; only computations that "
+                "are the same for every input can be compiled"
             )
         if schema.op not in self.lowered:
             return decompose(self.place(), func, args, kwargs)
@@ -207,13 +219,11 @@ def _below_autograd() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(mkldnn)
 
 
-def _returned(output: Any) -> Any:
-    if isinstance(output, TracedTensor):
-        refresh(output)
-        return output.data_ if output.value is None else output.value
-    if isinstance(output, list | tuple):
-        return [_returned(part) for part in output]
-    return output
+def _returned(output: Tensor) -> Value | Tensor:
+    if not isinstance(output, TracedTensor):
+        return output
+    refresh(output)
+    return output.data_ if output.value is None else output.value
 
 
 def _argument(argument: Any) -> Any:

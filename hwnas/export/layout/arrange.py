@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hwnas.export.graph.nodes import INPUT, OUTPUT, Constant, Graph, Node, Reshape, Transpose
+from hwnas.export.graph.nodes import Constant, Graph, Node, Reshape, TensorSpec, Transpose
 
 Order = tuple[int, ...]
 """Axis of a value that each axis of the stored tensor holds."""
@@ -24,9 +24,9 @@ NHWC: Order = (0, 2, 3, 1)
 class Arranged(msgspec.Struct, frozen=True, eq=False):
     """Nodes in terms of the stored tensors."""
 
-    input_shape: tuple[int, ...]
-    """Shape of the stored input, with the batch."""
+    inputs: tuple[TensorSpec, ...]
     nodes: tuple[Node, ...]
+    outputs: tuple[TensorSpec, ...]
 
     @property
     def transposes(self) -> int:
@@ -41,7 +41,7 @@ class Arranger:
         self.graph, self.maps = graph, maps
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, tuple[int, ...]] = {
-            INPUT: (1, *graph.input_shape),
+            **{spec.name: spec.shape for spec in graph.inputs},
             **{node.name: node.shape for node in graph.nodes},
         }
         self.readers: dict[str, list[Node]] = {}
@@ -50,7 +50,11 @@ class Arranger:
                 self.readers.setdefault(name, []).append(node)
         self.constants: dict[str, Any] = {}
         """Arrays of the constants, stored in whatever order they are read in."""
-        self.stored: dict[str, tuple[str, Order]] = {INPUT: (INPUT, maps)}
+        self.inputs = {spec.name: _permuted_spec(spec, self) for spec in graph.inputs}
+        self.outputs = {spec.name for spec in graph.outputs}
+        self.stored: dict[str, tuple[str, Order]] = {
+            name: (name, self.native(len(spec.shape))) for name, spec in self.inputs.items()
+        }
         """Tensor, and its order, that holds each value."""
         self.copies: dict[tuple[str, Order], str] = {}
         """Tensors that hold a value under another order."""
@@ -84,6 +88,7 @@ class Arranger:
         name = self._tensor_name(node, order)
         self.put(msgspec.structs.replace(node, name=name, inputs=inputs, shape=shape, **fields))
         self.stored[node.name] = name, order
+        self.copies[node.name, order] = name
 
     def put(self, node: Node) -> str:
         """Add a node as it is and return its name."""
@@ -95,17 +100,40 @@ class Arranger:
         self.stored[name] = tensor, order
 
     def shape_of(self, tensor: str) -> tuple[int, ...]:
-        if tensor == INPUT:
-            return permuted(self.shapes[INPUT], self.maps)
-        return self.nodes[tensor].shape
+        return self.inputs[tensor].shape if tensor in self.inputs else self.nodes[tensor].shape
 
     def finish(self) -> Arranged:
-        """Let the output be a tensor of its name in the native order."""
-        tensor = self.tensor(OUTPUT, self.native(len(self.shapes[OUTPUT])))
-        if tensor != OUTPUT:
-            self.put(Reshape(name=OUTPUT, inputs=(tensor,), shape=self.shape_of(tensor)))
-        nodes = tuple(self.nodes.values())
-        return Arranged(self.shape_of(INPUT), _last_renamed(nodes))
+        """Let each output be a tensor of its name in the native order."""
+        for spec in self.graph.outputs:
+            tensor = self.tensor(spec.name, self.native(len(spec.shape)))
+            if tensor != spec.name:
+                self.put(Reshape(name=spec.name, inputs=(tensor,), shape=self.shape_of(tensor)))
+                self._rename_source(spec.name, tensor)
+        return Arranged(
+            tuple(self.inputs.values()),
+            tuple(self.nodes.values()),
+            tuple(_permuted_spec(spec, self) for spec in self.graph.outputs),
+        )
+
+    def _rename_source(self, name: str, source: str) -> None:
+        """Drop a reshape that does nothing, and let the node before it be the output."""
+        node = self.nodes.get(source)
+        read = sum(source in other.inputs for other in self.nodes.values()) > 1
+        if node is None or isinstance(node, Constant) or read or source in self.outputs:
+            return
+        del self.nodes[name]
+        renamed = msgspec.structs.replace(node, name=name)
+        self.nodes = {
+            (name if key == source else key): renamed if key == source else other
+            for key, other in self.nodes.items()
+        }
+        self.stored = {
+            key: (name if tensor == source else tensor, order)
+            for key, (tensor, order) in self.stored.items()
+        }
+        self.copies = {
+            key: name if tensor == source else tensor for key, tensor in self.copies.items()
+        }
 
     def _constant(self, name: str, order: Order) -> str:
         values = self.constants[name].transpose(order)
@@ -147,16 +175,6 @@ def _title(order: Order) -> str:
     return "axes" + "".join(map(str, order))
 
 
-def _last_renamed(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    """Drop a last reshape that does nothing, and let the node before it be the output."""
-    *others, last = nodes
-    if not isinstance(last, Reshape):
-        return nodes
-    (source,) = last.inputs
-    if sum(source in node.inputs for node in nodes) > 1:
-        return nodes
-    for place, node in enumerate(others):
-        if node.name == source and node.shape == last.shape and not isinstance(node, Constant):
-            others[place] = msgspec.structs.replace(node, name=last.name)
-            return tuple(others)
-    return nodes
+def _permuted_spec(spec: TensorSpec, arranger: Arranger) -> TensorSpec:
+    order = arranger.native(len(spec.shape))
+    return TensorSpec(spec.name, permuted(spec.shape, order), spec.dtype)

@@ -6,7 +6,6 @@ from math import prod
 from typing import NamedTuple
 
 from hwnas.export.graph.nodes import (
-    OUTPUT,
     Activation,
     Arithmetic,
     Concat,
@@ -60,7 +59,10 @@ def reshape(arranger: Arranger, node: Reshape) -> None:
 
 def _add(arranger: Arranger, node: Reshape, tensor: str, order: Order) -> None:
     """Add a reshape of the stored tensor, unless it has the shape already."""
-    if arranger.shape_of(tensor) == permuted(node.shape, order) and node.name != OUTPUT:
+    if (
+        arranger.shape_of(tensor) == permuted(node.shape, order)
+        and node.name not in arranger.outputs
+    ):
         arranger.hold(node.name, tensor, order)
     else:
         arranger.add(node, (tensor,), order)
@@ -99,7 +101,7 @@ def _becomes_a_map(arranger: Arranger, name: str) -> bool:
             return True
         if isinstance(reader, ELEMENTWISE) and len(reader.shape) == 4:
             return _becomes_a_map(arranger, reader.name)
-    return name == OUTPUT
+    return name in arranger.outputs
 
 
 def _stored_for(groups: list[Group], before: Shape, after: Shape, wanted: Order) -> Order:

@@ -10,6 +10,7 @@ import numpy as np
 from hwnas.export.graph.nodes import (
     Activation,
     Arithmetic,
+    Cast,
     Concat,
     Constant,
     Conv,
@@ -18,6 +19,7 @@ from hwnas.export.graph.nodes import (
     Graph,
     LayerNorm,
     Linear,
+    Lookup,
     MatMul,
     Node,
     Pad,
@@ -132,6 +134,13 @@ def linear(arranger: Arranger, node: Linear) -> None:
     arranger.add(node, (arranger.tensor(name, order),), order, weight=np.ascontiguousarray(weight))
 
 
+def lookup(arranger: Arranger, node: Lookup) -> None:
+    """The rows of the table come last, so that all axes are in their own order."""
+    (name,) = node.inputs
+    plain = tuple(range(len(node.shape)))
+    arranger.add(node, (arranger.tensor(name, plain[:-1]),), plain)
+
+
 def matmul(arranger: Arranger, node: MatMul) -> None:
     """A product may read either operand with its last two axes swapped."""
     rank = len(node.shape)
@@ -177,12 +186,13 @@ def _with_last(order: Order, axis: int) -> Order:
 RULES: dict[type[Node], Rule] = {
     **dict.fromkeys(SPATIAL, spatial),
     **dict.fromkeys((Arithmetic, Select), elementwise),
-    **dict.fromkeys((Reduce, Slice, Pad, Gather, Expand), same_order),
+    **dict.fromkeys((Reduce, Slice, Pad, Gather, Expand, Cast), same_order),
     Activation: activation,
     Concat: concat,
     Constant: constant,
     LayerNorm: layer_norm,
     Linear: linear,
+    Lookup: lookup,
     MatMul: matmul,
     Reshape: reshape,
     Transpose: transpose,

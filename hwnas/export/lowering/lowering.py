@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn, get_args
 
 import msgspec
 import numpy as np
@@ -13,7 +13,15 @@ from torch import Tensor
 
 from hwnas.errors import ExportError
 from hwnas.export.graph.decompose import FALL_BACK
-from hwnas.export.graph.nodes import INPUT, OUTPUT, Constant, Graph, Node, Reshape
+from hwnas.export.graph.nodes import (
+    Cast,
+    Constant,
+    DType,
+    Graph,
+    Node,
+    Reshape,
+    TensorSpec,
+)
 from hwnas.export.graph.recording import Call, Recording, Shape, Value
 from hwnas.export.graph.weights import to_array
 
@@ -24,23 +32,27 @@ LARGEST = float(np.finfo(np.float32).max)
 class Lowering:
     """Lowers calls, in order, to nodes of the compiler's graph."""
 
-    def __init__(self, recording: Recording, table: Mapping[str, Lower]) -> None:
+    def __init__(
+        self, recording: Recording, table: Mapping[str, Lower], inputs: Sequence[TensorSpec]
+    ) -> None:
         self.recording, self.table = recording, table
         self.calls = _needed(recording)
+        self.inputs = {spec.name: TensorSpec(spec.name, spec.shape, spec.dtype) for spec in inputs}
         self.nodes: dict[str, Node] = {}
-        self.values: dict[Value, str] = {recording.image: INPUT}
+        self.values: dict[Value, str] = {}
         """Name of the node, or of the input, that gives each value."""
         self.sources: dict[str, Value] = {}
         """Value that each node gives; steps inside a call have none."""
         self.reads: Counter[str] = Counter()
         """How often the nodes read each name."""
         self.pending: Counter[str] = Counter()
-        """How often calls that are not lowered yet, and the output, read each name."""
+        """How often calls that are not lowered yet, and the outputs, read each name."""
         self.waiting: Counter[Value] = Counter(
             value for call in self.calls for value in call.operands
         )
-        self.waiting.update(_leaves(recording.output))
-        self.pending[INPUT] = self.waiting[recording.image]
+        self.waiting.update(_returned(recording))
+        for spec, value in zip(self.inputs.values(), recording.inputs, strict=True):
+            self.give(value, self._as_floats(spec))
         self.activated: dict[tuple[str, str], str] = {}
         """Names that are an activation of another name, by ``(op, name)``."""
 
@@ -50,11 +62,18 @@ class Lowering:
             self._lower(call)
             for value in call.operands:
                 self.pending[self.values[value]] -= 1
-        last = self._output()
-        nodes = _renamed(_reachable(self.nodes, last), last)
-        self.sources = {OUTPUT if name == last else name: v for name, v in self.sources.items()}
-        _, channels, height, width = self.recording.image.shape
-        return Graph((channels, height, width), nodes)
+        outputs = {
+            self._output(name, value): name for name, value in self.recording.outputs.items()
+        }
+        if all(isinstance(self.nodes[node], Constant) for node in outputs):
+            raise ExportError("the network returns a constant: there is nothing to compile")
+        specs = tuple(
+            TensorSpec(name, self.nodes[node].shape, getattr(self.nodes[node], "dtype", "float32"))
+            for node, name in outputs.items()
+        )
+        nodes = _renamed(_reachable(self.nodes, outputs), outputs)
+        self.sources = {outputs.get(name, name): v for name, v in self.sources.items()}
+        return Graph(tuple(self.inputs.values()), nodes, specs)
 
     def _lower(self, call: Call) -> None:
         try:
@@ -88,7 +107,7 @@ class Lowering:
         """Let ``name`` be the node that gives ``value``."""
         self.values[value] = name
         self.pending[name] += self.waiting[value]
-        if name != INPUT and self.nodes[name].shape == value.shape:
+        if name in self.nodes and self.nodes[name].shape == value.shape:
             self.sources[name] = value
 
     def become(self, call: Call, name: str) -> None:
@@ -145,7 +164,7 @@ class Lowering:
         return self.reads[name] + self.pending[name] == 1
 
     def shape(self, name: str) -> Shape:
-        return self.recording.image.shape if name == INPUT else self.nodes[name].shape
+        return self.inputs[name].shape if name in self.inputs else self.nodes[name].shape
 
     def refuse(self, call: Call, why: str) -> NoReturn:
         """Raise the error that names the module's path, the operation, and the reason."""
@@ -166,31 +185,43 @@ class Lowering:
         fields: dict[str, Any],
     ) -> str:
         name, number = base, 1
-        while name in self.nodes or name in (INPUT, OUTPUT):
+        while name in self.nodes or name in self.inputs or name in self.recording.outputs:
             number += 1
             name = f"{base}_{number}"
         self.nodes[name] = kind(name=name, inputs=inputs, shape=tuple(shape), **fields)
         self.reads.update(inputs)
         return name
 
-    def _output(self) -> str:
-        output = self.recording.output
-        if isinstance(output, Tensor):
-            raise ExportError("the network returns a constant: there is nothing to compile")
-        if not isinstance(output, Value):
-            raise ExportError(f"the network returns {_described(output)}")
-        name = self.values[output]
-        if name == INPUT:
+    def _as_floats(self, spec: TensorSpec) -> str:
+        """Return the name of an input as float32."""
+        if spec.dtype == "float32":
+            return spec.name
+        return self._add(f"{spec.name}.floats", Cast, (spec.name,), spec.shape, {})
+
+    def _output(self, name: str, value: Value | Tensor) -> str:
+        """Return a node that gives an output and nothing else."""
+        if isinstance(value, Value):
+            node, dtype = self.values[value], value.dtype
+        else:
+            array, dtype = to_array(value), value.dtype
+            node = self._add(name, Constant, (), array.shape, {"value": array})
+        shape = self.shape(node)
+        if not dtype.is_floating_point:
+            return self._add(name, Cast, (node,), shape, {"dtype": _integer(name, dtype)})
+        single = len(self.recording.outputs) == 1
+        if single and node in self.inputs:
             raise ExportError("the network returns its input: there is nothing to compile")
-        if len(output.shape) < 2:  # squeeze() takes a batch of one away, not that of several
-            shape = (1, *(output.shape or (1,)))
-            name = self._add(f"{name}.batch", Reshape, (name,), shape, {})
-        return name
+        if single and len(shape) < 2:  # squeeze() takes a batch of one away, not that of several
+            shape = (1, *(shape or (1,)))
+        returned = [leaf for leaf in _returned(self.recording) if self.values[leaf] == node]
+        if shape != self.shape(node) or node in self.inputs or len(returned) > 1:
+            return self._add(f"{node}.returned", Reshape, (node,), shape, {})
+        return node
 
 
 def _needed(recording: Recording) -> list[Call]:
-    """Return the calls that the output depends on."""
-    wanted, calls = set(_leaves(recording.output)), []
+    """Return the calls that the outputs depend on."""
+    wanted, calls = set(_returned(recording)), []
     for call in reversed(recording.calls):
         if not wanted.isdisjoint(call.results):
             calls.append(call)
@@ -198,34 +229,33 @@ def _needed(recording: Recording) -> list[Call]:
     return calls[::-1]
 
 
-def _leaves(output: Any) -> list[Value]:
-    if isinstance(output, Value):
-        return [output]
-    return [leaf for part in output for leaf in _leaves(part)] if isinstance(output, list) else []
+def _returned(recording: Recording) -> list[Value]:
+    return [output for output in recording.outputs.values() if isinstance(output, Value)]
 
 
-def _described(output: Any) -> str:
-    if isinstance(output, list | dict):
-        kind = "several outputs" if isinstance(output, list) else "a dict"
-        return f"{kind} ({len(output)}); only one tensor is supported: return it from a wrapper"
-    return f"{type(output).__name__}; only one tensor is supported"
+def _integer(name: str, dtype: torch.dtype) -> DType:
+    title = str(dtype).removeprefix("torch.")
+    if title not in get_args(DType):
+        raise ExportError(
+            f"the output {name} has the type {title}; expected {', '.join(get_args(DType))}"
+        )
+    return title  # type: ignore[return-value]
 
 
-def _reachable(nodes: Mapping[str, Node], last: str) -> list[Node]:
-    wanted = {last}
+def _reachable(nodes: Mapping[str, Node], last: Iterable[str]) -> list[Node]:
+    wanted = set(last)
     for node in reversed(nodes.values()):  # type: ignore[call-overload]
         if node.name in wanted:
             wanted.update(node.inputs)
     return [node for node in nodes.values() if node.name in wanted]
 
 
-def _renamed(nodes: list[Node], last: str) -> tuple[Node, ...]:
-    def rename(name: str) -> str:
-        return OUTPUT if name == last else name
-
+def _renamed(nodes: list[Node], outputs: Mapping[str, str]) -> tuple[Node, ...]:
     return tuple(
         msgspec.structs.replace(
-            node, name=rename(node.name), inputs=tuple(map(rename, node.inputs))
+            node,
+            name=outputs.get(node.name, node.name),
+            inputs=tuple(outputs.get(name, name) for name in node.inputs),
         )
         for node in nodes
     )

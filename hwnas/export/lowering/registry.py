@@ -160,6 +160,7 @@ LOWER: dict[str, Lower] = {
     "cat": pieces.concat,
     "stack": pieces.stack,
     "index": pieces.index,
+    "embedding": pieces.embedding,
     "index_select": pieces.index_select,
     "flip": pieces.flip,
     "roll": pieces.roll,

@@ -32,10 +32,10 @@ def write_onnx(
     metadata: Mapping[str, bytes] | None = None,
     dynamic_batch: bool = False,
 ) -> None:
-    """Write and check a model with input ``images`` ``[1, C, H, W]`` and output ``logits``.
+    """Write and check a model with the inputs and outputs of ``graph``.
 
     ``opset`` is 13 or later; ``ir_version`` is raised where the opset needs it. With
-    ``dynamic_batch`` the first axis of both is dynamic. ``metadata`` (UTF-8) becomes
+    ``dynamic_batch`` the first axis of each is dynamic. ``metadata`` (UTF-8) becomes
     ``metadata_props``. The same graph gives the same bytes.
     """
     arranged = arrange(graph, NCHW)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hwnas.export.emitters import Emitters
-from hwnas.export.graph.nodes import INPUT, OUTPUT, Node
+from hwnas.export.graph.nodes import DType, Node, TensorSpec
 from hwnas.export.layout.arrange import Arranged
 
 BATCH_AXIS = "batch"
@@ -18,11 +18,12 @@ class OnnxBuilder:
 
     def __init__(self, graph: Arranged, opset: int, dynamic_batch: bool) -> None:
         self.opset, self.dynamic_batch = opset, dynamic_batch
+        self.inputs, self.outputs = graph.inputs, graph.outputs
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
         """Values of the constants, by name."""
         self.shapes: dict[str, tuple[int, ...]] = {
-            INPUT: graph.input_shape,
+            **{spec.name: spec.shape for spec in graph.inputs},
             **{node.name: node.shape for node in graph.nodes},
         }
         """Shapes of the graph's values, with a batch of 1."""
@@ -51,15 +52,8 @@ class OnnxBuilder:
         import onnx
         from onnx import helper
 
-        ends = [
-            helper.make_tensor_value_info(
-                name,
-                onnx.TensorProto.FLOAT,
-                (BATCH_AXIS, *shape[1:]) if self.dynamic_batch else shape,
-            )
-            for name, shape in ((INPUT, self.shapes[INPUT]), (OUTPUT, self.shapes[OUTPUT]))
-        ]
-        body = helper.make_graph(self.nodes, "hwnas", ends[:1], ends[1:])
+        inputs, outputs = (list(map(self._end, ends)) for ends in (self.inputs, self.outputs))
+        body = helper.make_graph(self.nodes, "hwnas", inputs, outputs)
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(
             body,
@@ -74,6 +68,20 @@ class OnnxBuilder:
         data = model.SerializeToString(deterministic=True)
         onnx.checker.check_model(data, full_check=True)
         return data
+
+    def _end(self, spec: TensorSpec) -> Any:
+        """Return an input or output of the file."""
+        from onnx import TensorProto, helper
+
+        shape = (BATCH_AXIS, *spec.shape[1:]) if self.dynamic_batch and spec.shape else spec.shape
+        return helper.make_tensor_value_info(
+            spec.name, TensorProto.DataType.Value(onnx_type(spec.dtype)), shape
+        )
+
+
+def onnx_type(dtype: DType) -> str:
+    """Return the name of a type in ONNX."""
+    return "FLOAT" if dtype == "float32" else dtype.upper()
 
 
 EMITTERS: Emitters[OnnxBuilder] = Emitters("ONNX")

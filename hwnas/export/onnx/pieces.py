@@ -1,12 +1,12 @@
-"""ONNX emitters for pieces of values: slices, gathers, expansions, concatenation."""
+"""ONNX emitters for pieces of values: slices, gathers, expansions, concatenation, casts."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hwnas.errors import ExportError
-from hwnas.export.graph.nodes import Concat, Expand, Gather, Slice
-from hwnas.export.onnx.model_builder import OnnxBuilder, emits
+from hwnas.export.graph.nodes import Cast, Concat, Expand, Gather, Lookup, Slice
+from hwnas.export.onnx.model_builder import OnnxBuilder, emits, onnx_type
 
 
 @emits(Slice)
@@ -36,6 +36,20 @@ def slice_(builder: OnnxBuilder, node: Slice) -> None:
 def gather(builder: OnnxBuilder, node: Gather) -> None:
     indices = builder.node_constant(node, "indices", np.array(node.indices, np.int64))
     builder.add("Gather", (*node.inputs, indices), node.name, axis=node.axis)
+
+
+@emits(Lookup)
+def lookup(builder: OnnxBuilder, node: Lookup) -> None:
+    table = builder.node_constant(node, "weight", node.weight)
+    builder.add("Gather", (table, *node.inputs), node.name, axis=0)
+
+
+@emits(Cast)
+def cast(builder: OnnxBuilder, node: Cast) -> None:
+    from onnx import TensorProto
+
+    number = TensorProto.DataType.Value(onnx_type(node.dtype))
+    builder.add("Cast", node.inputs, node.name, to=number)
 
 
 @emits(Expand)

@@ -34,7 +34,7 @@ def write_tflite(
     schema_version: int = 3,
     metadata: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a model with input ``images`` ``[1, H, W, C]`` and output ``logits`` (NHWC if 4-D).
+    """Write a model with the inputs and outputs of ``graph``, those of four axes as NHWC.
 
     The model has the signature ``serving_default``. ``metadata`` becomes entries of the model's
     metadata. The same graph gives the same bytes.

@@ -5,7 +5,7 @@ The schema comes with LiteRT (`ai_edge_litert.schema_py_generated`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ class Flatbuffer:
         self._buffers.append(buffer)
         self._metadata.append(entry)
 
-    def pack(self, version: int, input_name: str, output_name: str) -> Iterator[Any]:
+    def pack(self, version: int, inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[Any]:
         """Yield the file's bytes in pieces.
 
         Each weight is a piece of its own: the flatbuffer builder only leaves a gap for it, so that
@@ -100,14 +100,16 @@ class Flatbuffer:
 
         graph = self._schema.SubGraphT()
         graph.name, graph.tensors, graph.operators = "main", self._tensors, self._operators
-        graph.inputs, graph.outputs = [self._index[input_name]], [self._index[output_name]]
+        graph.inputs, graph.outputs = (
+            [self._index[name] for name in names] for names in (inputs, outputs)
+        )
         model = self._schema.ModelT()
         model.version, model.description = version, "hwnas"
         model.subgraphs, model.buffers = [graph], self._buffers
         model.operatorCodes = list(self._codes.values())
         if self._metadata:
             model.metadata = self._metadata
-        model.signatureDefs = [self._signature(input_name, output_name)]
+        model.signatureDefs = [self._signature(inputs, outputs)]
         size = sum(buffer.data.nbytes for buffer in self._buffers[1:])
         size += MAX_RECORD_BYTES * (1 + len(self._tensors) + len(self._operators))
         if size >= flatbuffers.Builder.MAX_BUFFER_SIZE:
@@ -131,12 +133,12 @@ class Flatbuffer:
             self._codes[op, version] = code
         return list(self._codes).index((op, version))
 
-    def _signature(self, input_name: str, output_name: str) -> Any:
-        """Name input and output for tools that expect a signature, such as the quantiser."""
+    def _signature(self, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+        """Name inputs and outputs for tools that expect a signature, such as the quantiser."""
         signature = self._schema.SignatureDefT()
         signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-        signature.inputs = [self._tensor_map(input_name)]
-        signature.outputs = [self._tensor_map(output_name)]
+        signature.inputs = list(map(self._tensor_map, inputs))
+        signature.outputs = list(map(self._tensor_map, outputs))
         return signature
 
     def _tensor_map(self, name: str) -> Any:

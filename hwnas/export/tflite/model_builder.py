@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.export.emitters import Emitters
-from hwnas.export.graph.nodes import INPUT, OUTPUT, Conv, Node, WindowPool
+from hwnas.export.graph.nodes import Conv, Node, WindowPool
 from hwnas.export.layout.arrange import Arranged
 from hwnas.export.tflite.flatbuffer import Flatbuffer
 from hwnas.export.tflite.padding import explicit_padding, is_same
@@ -24,7 +24,8 @@ class TfliteBuilder(Flatbuffer):
 
     def __init__(self, graph: Arranged) -> None:
         super().__init__()
-        self.tensor(INPUT, graph.input_shape)
+        self.inputs = [self.tensor(spec.name, spec.shape, spec.dtype) for spec in graph.inputs]
+        self.outputs = [spec.name for spec in graph.outputs]
 
     def output(self, node: Node) -> str:
         """Add the tensor that ``node`` computes and return its name."""
@@ -79,7 +80,7 @@ class TfliteBuilder(Flatbuffer):
 
     def serialise(self, schema_version: int) -> Iterator[Any]:
         """Yield the file's bytes in pieces."""
-        return self.pack(schema_version, INPUT, OUTPUT)
+        return self.pack(schema_version, self.inputs, self.outputs)
 
 
 EMITTERS: Emitters[TfliteBuilder] = Emitters("TFLite")

@@ -1,10 +1,10 @@
-"""TFLite emitters for pieces of values: slices, gathers, expansions, concatenation."""
+"""TFLite emitters for pieces of values: slices, gathers, expansions, concatenation, casts."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hwnas.export.graph.nodes import Concat, Expand, Gather, Slice
+from hwnas.export.graph.nodes import Cast, Concat, Expand, Gather, Lookup, Slice
 from hwnas.export.tflite.model_builder import TfliteBuilder, emits
 
 
@@ -36,6 +36,19 @@ def gather(builder: TfliteBuilder, node: Gather) -> None:
     indices = builder.node_constant(node, "indices", np.array(node.indices, np.int32))
     inputs = (*node.inputs, indices)
     builder.operator("GATHER", "GatherOptions", inputs, builder.output(node), axis=node.axis)
+
+
+@emits(Lookup)
+def lookup(builder: TfliteBuilder, node: Lookup) -> None:
+    table = builder.node_constant(node, "weight", node.weight)
+    inputs = (table, *node.inputs)
+    builder.operator("GATHER", "GatherOptions", inputs, builder.output(node), axis=0)
+
+
+@emits(Cast)
+def cast(builder: TfliteBuilder, node: Cast) -> None:
+    output = builder.tensor(node.name, node.shape, node.dtype)
+    builder.operator("CAST", "CastOptions", node.inputs, output)
 
 
 @emits(Expand)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import nn
 
 from hwnas.errors import ExportError
+from hwnas.export.graph.interface import module_interface
 from hwnas.export.graph.trace import traced_values
 from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.metrics import Array, relative_error
@@ -41,8 +41,7 @@ def first_difference(
     ``image`` is an input ``[C, H, W]``. None if no tensor differs, or if no tensor of the file has
     the name of a value in the graph.
     """
-    channels, height, width = image.shape
-    values = traced_values(module, (channels, height, width), torch.from_numpy(image.copy()))
+    values = traced_values(module, module_interface(module, image.shape), [image[None]])
     computed = _tensor_names(path)
     names = [name for name in values if name in computed]
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.errors import ExportError
+from hwnas.export.graph.interface import module_interface
 from hwnas.export.graph.modules import evaluating
 from hwnas.export.graph.recording import replay
 from hwnas.export.graph.shapes import RULES, quick_result
@@ -40,7 +41,7 @@ class Everything(nn.Module):
 
 def assert_shapes_are_computed(module: nn.Module, shape: tuple[int, ...]) -> None:
     with evaluating(module), torch.no_grad():
-        recording = Tracer(module, LOWER).record((1, *shape), torch.float32)
+        recording = Tracer(module, LOWER).record(module_interface(module, shape), torch.float32)
         computed = replay(recording, torch.zeros(1, *shape))
     assert len(computed) > 5
     for value, tensor in computed.items():

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.errors import ExportError
-from hwnas.export.graph.nodes import Conv
-from hwnas.export.graph.recording import Recording, replay
+from hwnas.export.graph.interface import module_interface
+from hwnas.export.graph.nodes import OUTPUT, Conv
+from hwnas.export.graph.recording import Recording, Value, replay
 from hwnas.export.graph.trace import trace
 from hwnas.export.graph.tracer import Tracer
 from hwnas.export.lowering.registry import LOWER
@@ -22,7 +23,7 @@ MAP = (4, 5, 6)
 
 
 def recorded(module: nn.Module) -> Recording:
-    return Tracer(module, LOWER).record((1, *MAP), torch.float32)
+    return Tracer(module, LOWER).record(module_interface(module, MAP), torch.float32)
 
 
 def assert_records(function: Any) -> None:
@@ -32,7 +33,9 @@ def assert_records(function: Any) -> None:
     expected = function(image.clone())
     recording = recorded(Function(function))
     known = replay(recording, image.clone())
-    torch.testing.assert_close(known[recording.output], expected)
+    output = recording.outputs[OUTPUT]
+    assert isinstance(output, Value)
+    torch.testing.assert_close(known[output], expected)
     assert not any(call.op.endswith("_") for call in recording.calls)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hwnas.export.graph.nodes import Concat
+from hwnas.export.graph.nodes import Cast, Concat, Lookup
 from hwnas.export.graph.recording import Call, Value
+from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.steps import Steps
 
@@ -70,9 +71,15 @@ def stack(lowering: Lowering, call: Call) -> None:
 
 
 def index(lowering: Lowering, call: Call) -> None:
-    """Lower an index by constant lists along neighbouring axes, as in ``x[:, [2, 0, 3]]``."""
+    """Lower an index by constant lists along neighbouring axes, as in ``x[:, [2, 0, 3]]``.
+
+    A constant that is indexed by values is a table.
+    """
     lists = [(axis, item) for axis, item in enumerate(call.args["indices"]) if item is not None]
     axes = [axis for axis, _ in lists]
+    if axes == [0] and not isinstance(call.args["self"], Value):
+        look_up(lowering, call, call.args["self"], lists[0][1])
+        return
     if any(isinstance(item, Value) for _, item in lists) or axes != list(
         range(axes[0], axes[0] + len(axes))
     ):
@@ -87,6 +94,30 @@ def index(lowering: Lowering, call: Call) -> None:
     merged = steps.reshape(value, (*shape[: axes[0]], int(np.prod(sizes)), *shape[end:]))
     gathered = steps.gather(merged, axes[0], tuple(map(int, flat.reshape(-1))))
     steps.finish(steps.reshape(gathered, call.result.shape))
+
+
+def embedding(lowering: Lowering, call: Call) -> None:
+    table = lowering.constant(call, "weight")
+    assert table is not None
+    look_up(lowering, call, table, call.args["indices"])
+
+
+def look_up(lowering: Lowering, call: Call, table: Tensor, indices: Value) -> None:
+    """Lower to the rows of a constant table at the values ``indices``."""
+    name = lowering.values[indices]
+    node = lowering.nodes.get(name)
+    if indices.dtype == torch.bool:
+        lowering.refuse(call, "by a mask of values is not supported")
+    if isinstance(node, Cast) and lowering.inputs[node.inputs[0]].dtype in ("int32", "int64"):
+        (name,) = node.inputs
+    else:
+        fields = {"dtype": "int32"}
+        name = lowering.step(call, "indices", Cast, (name,), lowering.shape(name), **fields)
+    rows = to_array(table)
+    steps, shape = Steps(lowering, call), (*lowering.shape(name), int(np.prod(rows.shape[1:])))
+    weight = rows.reshape(len(rows), -1)
+    looked_up = lowering.step(call, "rows", Lookup, (name,), shape, weight=weight)
+    steps.finish(steps.reshape(looked_up, call.result.shape))
 
 
 def index_select(lowering: Lowering, call: Call) -> None:
