@@ -208,6 +208,9 @@ class ReportData(msgspec.Struct, frozen=True, kw_only=True):
     effort: str
     results: tuple[Result, ...]
     stages_s: dict[str, float] = {}
+    """Time on the wall of each step of the run."""
+    stages_cpu_s: dict[str, float] = {}
+    """Processor time of each step, of all cores and child processes."""
     environment: dict[str, str | int | float | None] = {}
     dataset: DatasetSummary | None = None
     search: tuple[SearchPoint, ...] = ()

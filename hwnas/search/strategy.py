@@ -7,6 +7,7 @@ options as a struct. `hwnas.search.registry.load_strategy` checks that both are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
@@ -95,6 +96,8 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
     """An instance of the strategy's `Options`; ``None``: its defaults."""
     warn: Callable[[str], None] = _ignore
     """Called with one line about a problem that does not stop the search."""
+    stage: Callable[[str], AbstractContextManager[object]] = nullcontext
+    """Entered with the name of a part of the search whose time is kept by itself."""
 
     @property
     def table(self) -> CostTable:

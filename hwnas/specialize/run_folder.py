@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -32,8 +33,32 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class StageTime(msgspec.Struct, frozen=True):
+    """One line of ``stages.jsonl``."""
+
     stage: str
     seconds: float
+    cpu_s: float = 0.0
+    """Processor time of this process and of the child processes that have ended, all cores."""
+
+
+class Clocks(NamedTuple):
+    """Time on the wall, and of the processors."""
+
+    seconds: float
+    cpu_s: float
+
+    def __add__(self, other: Clocks) -> Clocks:  # type: ignore[override]
+        return Clocks(self.seconds + other.seconds, self.cpu_s + other.cpu_s)
+
+    def __sub__(self, other: Clocks) -> Clocks:
+        return Clocks(self.seconds - other.seconds, self.cpu_s - other.cpu_s)
+
+
+def clocks() -> Clocks:
+    """Return the time now; the processors' is that of this process and its ended children."""
+    times = os.times()
+    cpu_s = times.user + times.system + times.children_user + times.children_system
+    return Clocks(time.perf_counter(), cpu_s)
 
 
 class RunFolder:
@@ -43,6 +68,8 @@ class RunFolder:
         self.path = path
         self.spec = spec
         self.lock = lock
+        self._inner = Clocks(0.0, 0.0)
+        """Time of the stages that have ended within the current one."""
 
     @classmethod
     def open(cls, path: Path, spec: RunSpec, resume: bool) -> Self:
@@ -88,18 +115,26 @@ class RunFolder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent in the body to the stage's, also when an error ends it."""
-        start = time.perf_counter()
+        """Add the time spent in the body to the stage's, also when an error ends it.
+
+        The time of a stage within another one counts for the inner one only.
+        """
+        start, before = clocks(), self._inner
+        self._inner = Clocks(0.0, 0.0)
         try:
             yield
         finally:
-            spent = StageTime(name, time.perf_counter() - start)
-            append_line(self.path / "stages.jsonl", spent)
+            passed = clocks() - start
+            own = passed - self._inner
+            append_line(self.path / "stages.jsonl", StageTime(name, own.seconds, own.cpu_s))
+            self._inner = before + passed
 
-    def stages_s(self) -> dict[str, float]:
-        times: dict[str, float] = {}
+    def stages(self) -> dict[str, Clocks]:
+        """Return the time of each stage, in the order in which they first ended."""
+        times: dict[str, Clocks] = {}
         for line in read_lines(self.path / "stages.jsonl", StageTime):
-            times[line.stage] = times.get(line.stage, 0.0) + line.seconds
+            spent = Clocks(line.seconds, line.cpu_s)
+            times[line.stage] = times.get(line.stage, Clocks(0.0, 0.0)) + spent
         return times
 
 

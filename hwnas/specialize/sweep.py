@@ -183,7 +183,6 @@ def share_supernet(source: SweepRun, run: SweepRun) -> None:
 def _merged(reports: Sequence[Report], runs: Sequence[SweepRun]) -> Report:
     """Return one report with the results of all, with paths relative to the whole run's folder."""
     results: list[Result] = []
-    stages_s: dict[str, float] = {}
     points: list[Any] = []
     notes: list[str] = []
     for report, run in zip(reports, runs, strict=True):
@@ -198,16 +197,20 @@ def _merged(reports: Sequence[Report], runs: Sequence[SweepRun]) -> Report:
                 msgspec.structs.replace(point, target=result.target, budget_ms=result.budget_ms)
                 for point in report.search
             ]
-        for stage, seconds in report.stages_s.items():
-            stages_s[stage] = stages_s.get(stage, 0.0) + seconds
         notes += [f"{name}: {note}" for note in report.notes]
     return msgspec.structs.replace(
         reports[0],
         results=tuple(results),
         search=tuple(points),
-        stages_s=stages_s,
+        stages_s=_summed([report.stages_s for report in reports]),
+        stages_cpu_s=_summed([report.stages_cpu_s for report in reports]),
         notes=(f"{len(results)} targets and budgets; files are in scenarios/.", *notes),
     )
+
+
+def _summed(times: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for each in times for name in each)
+    return {name: sum(each.get(name, 0.0) for each in times) for name in names}
 
 
 def run_variants(

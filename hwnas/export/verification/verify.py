@@ -5,6 +5,7 @@ Nothing is reported about a file before this comparison, which covers every imag
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,8 +22,7 @@ from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import Array, check_logits, parity, relative_error
 from hwnas.export.verification.run_model import file_outputs, outputs_at_once, runtime_title
 from hwnas.export.verification.sandbox import sandboxed_outputs
-
-BATCH_IMAGES = 256
+from hwnas.training.images.loader import images_at_once
 
 
 def verify(
@@ -81,7 +81,8 @@ def torch_outputs(module: nn.Module, images: Array) -> Array:
     """
     module = float32_on_cpu(module)
     weight = next(module.parameters(), torch.zeros(()))
-    batches = torch.from_numpy(np.ascontiguousarray(images)).split(BATCH_IMAGES)
+    at_once = images_at_once(math.prod(images.shape[2:]))
+    batches = torch.from_numpy(np.ascontiguousarray(images)).split(at_once)
     with evaluating(module), torch.no_grad():
         outputs = [_batch_outputs(module, batch, weight) for batch in batches]
     return np.concatenate(outputs)

@@ -126,13 +126,10 @@ class Elastic:
             state = read_state(files.checkpoint)
             self._open(state, images)
         else:
-            network, accuracy = self._tuned(train, valid, plan, seed, files, on_line)
-            places = [place for place in elastic_places(network) if place in self.space.elastic]
-            statistics = collect(network, images[:STATISTICS_IMAGES].split(32), places, seed=seed)
-            state = ElasticState(network.state_dict(), accuracy, statistics, [])
-            self._open(state, images)
-            self.increments = self.divergence.increments(self.space.default.choices[0])
-            state = state._replace(increments=self.increments)
+            with self.context.stage("tune"):
+                network, accuracy = self._tuned(train, valid, plan, seed, files, on_line)
+            with self.context.stage("cut"):
+                state = self._measured(network, accuracy, images, seed)
             write_state(files.checkpoint, state)
         tuned = TunedFiles.of(files)
         save_checkpoint(tuned.weights, state.weights, {})
@@ -198,6 +195,17 @@ class Elastic:
         network = build(self.space.original)
         network.load_state_dict(load_checkpoint(folder / "network.safetensors")[0])
         return network.eval(), result.validation_accuracy
+
+    def _measured(
+        self, network: Network, accuracy: float, images: Tensor, seed: int
+    ) -> ElasticState:
+        """Return the state of the search: the statistics of the network, and its increments."""
+        places = [place for place in elastic_places(network) if place in self.space.elastic]
+        statistics = collect(network, images[:STATISTICS_IMAGES].split(32), places, seed=seed)
+        state = ElasticState(network.state_dict(), accuracy, statistics, [])
+        self._open(state, images)
+        self.increments = self.divergence.increments(self.space.default.choices[0])
+        return state._replace(increments=self.increments)
 
     def _initial(self) -> dict[str, Tensor]:
         if self.context.weights is None:

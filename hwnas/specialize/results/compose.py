@@ -41,6 +41,7 @@ CURVE_POINTS = 400
 def compose(run: RunContext, screened: ScreeningResult, delivered: DeliveryResult) -> Report:
     """Return the report of a run that has ended."""
     spec, result = run.spec, _result(run, screened, delivered)
+    stages = run.folder.stages()
     return Report(
         command=command_line(spec),
         hwnas_version=__version__,
@@ -48,7 +49,8 @@ def compose(run: RunContext, screened: ScreeningResult, delivered: DeliveryResul
         seed=spec.seed,
         effort=spec.effort,
         results=(result,),
-        stages_s=run.folder.stages_s(),
+        stages_s={name: time.seconds for name, time in stages.items()},
+        stages_cpu_s={name: time.cpu_s for name, time in stages.items()},
         environment=_environment(),
         dataset=_dataset(run),
         search=_curve(run),

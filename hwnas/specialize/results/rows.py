@@ -138,6 +138,7 @@ def _trained_row(
     trained: TrainedCandidate, run: RunContext, delivered: DeliveryResult, model: LatencyModel
 ) -> CandidateRow:
     candidate, measurement = trained.candidate, trained.measurement
+    parity = trained.artifact.parity
     return CandidateRow(
         name=candidate.name,
         origin=candidate.origin,
@@ -150,6 +151,7 @@ def _trained_row(
         ci95_ms=None if measurement is None else measurement.ci95_ms,
         kind=_kind(model) if measurement is None else measurement.kind,
         validation_accuracy=trained.result.validation_accuracy,
+        test_accuracy=None if parity is None else parity.accuracy_artifact,
         keeps_budget=None if trained.latency_ms is None else trained.latency_ms <= run.budget_ms,
         chosen=trained is delivered.chosen,
     )

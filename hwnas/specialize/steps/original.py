@@ -24,7 +24,8 @@ def export_original(run: RunContext) -> None:
     architecture = tuned.read().architecture
     network = build(architecture)
     load_weights(network, tuned.weights)
-    artifact = compile_network(run, network.eval(), architecture, path)
+    with run.folder.stage("export the original"):
+        artifact = compile_network(run, network.eval(), architecture, path)
     assert artifact.parity is not None
     run.console.say(
         f"{path}: the whole network at {architecture.input_shape[1]} px, accuracy "

@@ -69,15 +69,16 @@ def screen(
     low_ms, high_ms = (share * run.budget_ms for share in window(run, model))
     if model.costs(run.space).smallest_ms > high_ms:
         high_ms = run.budget_ms  # only the fastest networks keep it
-    genotypes = strategy.candidates(run.effort.screened, low_ms, high_ms, seed)
-    searched = [
-        _candidate(run, strategy, genotype, f"{number}.{rank}", model)
-        for rank, genotype in enumerate(genotypes, 1)
-    ]
-    baselines = baseline_networks(run.space, model)
-    for baseline in baselines:
-        if baseline.origin == "resolution":
-            _save_inherited(run, strategy, baseline.architecture.genotype)
+    with run.folder.stage("choose"):
+        genotypes = strategy.candidates(run.effort.screened, low_ms, high_ms, seed)
+        searched = [
+            _candidate(run, strategy, genotype, f"{number}.{rank}", model)
+            for rank, genotype in enumerate(genotypes, 1)
+        ]
+        baselines = baseline_networks(run.space, model)
+        for baseline in baselines:
+            if baseline.origin == "resolution":
+                _save_inherited(run, strategy, baseline.architecture.genotype)
     candidates = networks_within_limits(run, [*searched, *baselines])
     if run.target.runner is not None:
         with run.console.step(f"measuring {len(candidates)} networks"), run.folder.stage("measure"):

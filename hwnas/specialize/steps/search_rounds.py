@@ -120,6 +120,7 @@ def _strategy(run: RunContext) -> Strategy:
         data=spec.data,
         weights=run.weights,
         warn=run.console.say,
+        stage=run.folder.stage,
     )
     return load_strategy(spec.strategy).begin(context)
 
