@@ -126,8 +126,8 @@ class IstaOneStage(Ista):
 
     @torch.no_grad()
     def network(self, genotype: Genotype) -> WiredNetwork:
-        """Return the network of a genotype; gates that were not trained are 1."""
-        normal, reduction = map(self.weights.compute.put, self.gates())
+        """Return the network of a genotype, whose batch norms absorb the gates."""
+        normal, reduction = map(self.weights.compute.put, self.genotype_gates(genotype))
         return absorb_gates(self.supernet, genotype, normal, reduction)
 
     def inherits(self, genotype: Genotype) -> bool:

@@ -38,7 +38,6 @@ from hwnas.search.cells.training import (
     active_ops,
     cell_supernet,
     check_cells,
-    path_weights,
     skips,
     window_genotypes,
 )
@@ -156,13 +155,14 @@ class Ista:
     def _select(self, choices: tuple[int, ...]) -> None:
         """Compute these operations from now on, with gates that start at their strengths."""
         self.choices = choices
-        self.support = [
-            tuple(choices[at : at + EDGES_PER_NODE])
-            for at in range(0, len(choices), EDGES_PER_NODE)
-        ]
-        self.bias = [
+        self.support = _supports(choices)
+        self.bias = self._biases(self.support)
+
+    def _biases(self, supports: list[tuple[int, ...]]) -> list[Tensor]:
+        """Return the part of each node's gates that does not depend on ``b``."""
+        return [
             torch.from_numpy(gate_bias(a, z, support))
-            for a, z, support in zip(self.matrices, self.z, self.support, strict=True)
+            for a, z, support in zip(self.matrices, self.z, supports, strict=True)
         ]
 
     def recover_strengths(self) -> list[Array]:
@@ -177,15 +177,20 @@ class Ista:
 
     def gates(self) -> tuple[Tensor, Tensor]:
         """Return the gates of the operations, ``[E, K]`` for both kinds; zero if not selected."""
+        return self._gates_of(self.support, self.bias)
+
+    def _gates_of(
+        self, supports: list[tuple[int, ...]], biases: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
         space, ops = self.supernet.space, len(self.supernet.ops)
         kinds: list[Tensor] = []
         for kind in range(2):
             rows = torch.zeros(edge_count(space.nodes) * ops, dtype=torch.float64)
             for node in range(space.nodes):
                 number = kind * space.nodes + node
-                support = torch.tensor(self.support[number])
+                support = torch.tensor(supports[number])
                 columns = torch.from_numpy(self.matrices[number])[:, support]
-                values = columns.T @ self.b[number] - self.bias[number]
+                values = columns.T @ self.b[number] - biases[number]
                 rows = rows.index_put((edge_count(node) * ops + support,), values)
             kinds.append(rows.view(-1, ops).to(torch.float32))
         return kinds[0], kinds[1]
@@ -229,10 +234,19 @@ class Ista:
         space = self.supernet.space
         return window_genotypes(space, rows, self.costs, (low_ms, high_ms), count, seed, False)
 
+    @torch.no_grad()
     def network(self, genotype: Genotype) -> nn.Module:
-        """Return the search net reduced to a genotype, whose operations have weight 1."""
-        space, ops = self.supernet.space, self.supernet.ops
-        return CellPath(self.supernet, *path_weights(space, genotype, ops))
+        """Return the search net reduced to a genotype, with the gates of its operations.
+
+        The weights were trained under gates, of which many are negative: with weights 1 in their
+        place even the selected network is at chance.
+        """
+        return CellPath(self.supernet, *self.genotype_gates(genotype))
+
+    def genotype_gates(self, genotype: Genotype) -> tuple[Tensor, Tensor]:
+        """Return the gates of a genotype's operations, ``[E, K]`` for both kinds."""
+        supports = _supports(genotype.choices)
+        return self._gates_of(supports, self._biases(supports))
 
     def inherits(self, genotype: Genotype) -> bool:
         return False
@@ -272,3 +286,10 @@ class Ista:
             skips=normal,
             reduction_skips=reduction,
         )
+
+
+def _supports(choices: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the selected candidates of each node."""
+    return [
+        tuple(choices[at : at + EDGES_PER_NODE]) for at in range(0, len(choices), EDGES_PER_NODE)
+    ]

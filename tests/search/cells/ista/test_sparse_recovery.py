@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 from hwnas.errors import UsageError
 from hwnas.search.cells.ista.sparse_recovery import (
     MatrixKind,
     gate_bias,
     ista_step,
+    iterate,
     largest,
     measurement_matrix,
     objective,
+    optimality_gap,
     recover,
     soft_threshold,
 )
@@ -56,11 +59,11 @@ def test_too_long_a_step_can_raise_the_objective() -> None:
 
 def test_fista_reaches_the_minimum_of_ista_sooner() -> None:
     a, b, _ = problem(40, 100, 5, 2)
-    slow = recover(a, b, 0.01, steps=20_000, accelerated=False)
-    fast = recover(a, b, 0.01, steps=20_000)
+    slow = iterate(a, b, 0.01, steps=20_000, accelerated=False)
+    fast = iterate(a, b, 0.01, steps=20_000)
     np.testing.assert_allclose(slow, fast, atol=1e-8)
-    best = objective(a, b, fast, 0.01)
-    early = [recover(a, b, 0.01, steps=60, accelerated=quick) for quick in (False, True)]
+    best = objective(a, b, recover(a, b, 0.01), 0.01)
+    early = [iterate(a, b, 0.01, steps=60, accelerated=quick) for quick in (False, True)]
     ista, fista = (objective(a, b, z, 0.01) - best for z in early)
     assert fista < 0.2 * ista
 
@@ -69,7 +72,7 @@ def test_fista_reaches_the_minimum_of_ista_sooner() -> None:
 def test_the_minimiser_fulfils_the_kkt_conditions(weighted: bool) -> None:
     a, b, _ = problem(40, 100, 5, 3)
     penalty = np.linspace(0.005, 0.03, 100) if weighted else np.full(100, 0.01)
-    z = recover(a, b, penalty, steps=20_000)
+    z = recover(a, b, penalty)
     slope = a.T @ (a @ z - b)
     assert (np.abs(slope) <= penalty + 1e-8).all()
     on = z != 0
@@ -77,10 +80,48 @@ def test_the_minimiser_fulfils_the_kkt_conditions(weighted: bool) -> None:
     np.testing.assert_allclose(slope[on], (-penalty * np.sign(z))[on], atol=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["gauss_unit", "uniform"])
+@pytest.mark.parametrize("columns", [14, 35, 70])
+def test_the_recovery_is_exact_for_the_penalties_of_a_search(
+    columns: int, kind: MatrixKind
+) -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        a = measurement_matrix(7, columns, rng, kind)
+        b, penalty = 0.5 * rng.standard_normal(7), 1e-5 * (1 + rng.random(columns))
+        z = recover(a, b, penalty)
+        assert optimality_gap(a, b, z, penalty) < 1e-10
+        iterated = objective(a, b, iterate(a, b, penalty, steps=300), penalty)
+        assert objective(a, b, z, penalty) <= (1 + 1e-12) * iterated
+
+
+def test_thousands_of_steps_do_not_reach_the_minimiser() -> None:
+    """The reason for an exact solver: a search would select pairs by where its solver stopped."""
+    others = 0
+    for seed in range(5):
+        a, b, _ = problem(7, 35, 2, seed)
+        others += largest(iterate(a, b, 1e-5), 2) != largest(recover(a, b, 1e-5), 2)
+    assert others >= 1
+
+
+def test_a_penalty_above_all_correlations_recovers_zero() -> None:
+    a, b, _ = problem(7, 14, 2, 0)
+    assert not recover(a, b, 1.01 * float(np.abs(a.T @ b).max())).any()
+    assert np.count_nonzero(recover(a, b, 0.99 * float(np.abs(a.T @ b).max()))) == 1
+
+
+def test_the_minimiser_of_small_penalties_is_that_of_the_linear_program() -> None:
+    for seed in range(10):
+        a, b, _ = problem(7, 21, 2, seed)
+        program = linprog(np.ones(42), A_eq=np.hstack([a, -a]), b_eq=b)
+        wanted = program.x[:21] - program.x[21:]
+        np.testing.assert_allclose(recover(a, b, 1e-9), wanted, atol=1e-6)
+
+
 def test_a_minimiser_is_a_fixed_point() -> None:
     a, b, _ = problem(40, 100, 5, 3)
-    z = recover(a, b, 0.01, steps=20_000)
-    np.testing.assert_allclose(recover(a, b, 0.01, start=z, steps=1), z, atol=1e-9)
+    z = recover(a, b, 0.01)
+    np.testing.assert_allclose(iterate(a, b, 0.01, start=z, steps=1), z, atol=1e-9)
 
 
 @pytest.mark.parametrize(("rows", "columns", "sparsity"), [(40, 100, 5), (64, 256, 8)])
@@ -90,7 +131,7 @@ def test_with_enough_measurements_the_true_support_is_recovered(
     errors = []
     for seed in range(20):
         a, b, z = problem(rows, columns, sparsity, seed)
-        recovered = recover(a, b, 1e-4, tolerance=1e-9)
+        recovered = recover(a, b, 1e-4)
         assert set(largest(recovered, sparsity)) == set(np.flatnonzero(z))
         errors.append(np.linalg.norm(recovered - z) / np.linalg.norm(z))
     assert np.median(errors) < 5e-4
@@ -101,7 +142,7 @@ def recovery_rate(rows: int, columns: int, kind: MatrixKind, trials: int = 100) 
     right = 0
     for seed in range(trials):
         a, b, z = problem(rows, columns, 2, seed, kind)
-        recovered = recover(a, b, 1e-3, steps=1000, tolerance=1e-7)
+        recovered = recover(a, b, 1e-5)
         right += set(largest(recovered, 2)) == set(np.flatnonzero(z))
     return right / trials
 
@@ -114,7 +155,7 @@ def test_the_recovery_rate_of_seven_measurements_falls_with_operations() -> None
 
 def test_nearly_parallel_columns_recover_less() -> None:
     gauss, uniform = recovery_rate(7, 35, "gauss_unit"), recovery_rate(7, 35, "uniform")
-    assert uniform < gauss - 0.1 and uniform < 0.6
+    assert 0.5 < uniform < gauss < 0.75
 
 
 def test_a_solution_has_about_as_many_components_as_measurements() -> None:
@@ -122,14 +163,14 @@ def test_a_solution_has_about_as_many_components_as_measurements() -> None:
     counts = []
     for _ in range(10):
         a = measurement_matrix(7, 35, rng)
-        z = recover(a, 1e-3 * rng.standard_normal(7), 1e-5, steps=20_000)
+        z = recover(a, 1e-3 * rng.standard_normal(7), 1e-5)
         counts.append(np.count_nonzero(np.abs(z) > 1e-9))
     assert 5 <= np.mean(counts) <= 8 and min(counts) > 2
 
 
 def test_a_higher_penalty_makes_a_component_smaller() -> None:
     a = np.array([[1.0, 1.0]])
-    z = recover(a, np.array([1.0]), np.array([0.01, 0.02]), steps=20_000)
+    z = recover(a, np.array([1.0]), np.array([0.01, 0.02]))
     assert z[0] == pytest.approx(0.99) and z[1] == pytest.approx(0, abs=1e-9)
 
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
 from hwnas.nn.cells.supernet import CellSupernet
 from hwnas.search.cells.costs import joint_choices
 from hwnas.search.cells.ista.sparse_recovery import gate_bias
 from hwnas.search.cells.ista.two_stage import Ista
+from hwnas.search.cells.training import active_ops
 from hwnas.search.log import LogLine
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
@@ -53,6 +55,29 @@ def test_gates_are_the_strengths_if_these_explain_the_measurements() -> None:
     flat = torch.cat([gates[gates != 0] for gates in strategy.gates()])
     assert len(flat) == 2 * SPACE.nodes * EDGES_PER_NODE
     torch.testing.assert_close(sorted(flat.tolist()), sorted([0.7, -0.4] * 2 * SPACE.nodes))
+
+
+def test_a_judged_network_computes_what_the_search_net_does() -> None:
+    strategy = searcher()
+    for _ in range(3):
+        strategy.weight_step(tiny_batch(), 0.1)
+    gates = strategy.gates()
+    assert min(part.min() for part in gates) < 0  # weights of 1 would be another network
+    x = tiny_batch()[0]
+    network = strategy.network(Genotype(SPACE.name, strategy.choices)).eval()
+    strategy.supernet.eval()
+    with torch.no_grad():
+        wanted = strategy.supernet(x, *gates, active_ops(gates))
+        torch.testing.assert_close(network(x), wanted)
+
+
+def test_a_pair_that_is_not_selected_is_judged_with_its_own_gates() -> None:
+    strategy = searcher()
+    _, *others = strategy.candidates(3, 0.0, FREE_MS, seed=0)
+    gates = strategy.genotype_gates(others[0])
+    strategy._select(others[0].choices)
+    for part, wanted in zip(gates, strategy.gates(), strict=True):
+        torch.testing.assert_close(part, wanted)
 
 
 def test_the_gradient_of_a_gate_is_the_column_of_its_operation() -> None:
