@@ -25,6 +25,8 @@ from hwnas.nn.network import run_wired, set_norm_eps
 from hwnas.nn.padding import same_depthwise_conv2d
 from hwnas.spaces.space import SearchSpace
 
+Slices = tuple[slice, ...]
+"""The part of a weight that a candidate uses, as an index."""
 Mix = Callable[[int, "MixedOp", Tensor, int], Tensor]
 """Computes a decision's output from (decision, its candidates, input, active candidate)."""
 
@@ -62,16 +64,21 @@ class SharedMBConv(nn.Module):
         self.depthwise = nn.Conv2d(mid, mid, kernel_size, groups=mid, bias=False)
         self.project = nn.Conv2d(mid, first.out_channels, 1, bias=False)
 
+    def slices(self, block: Block) -> dict[Tensor, Slices]:
+        """Return which part of the expand, depthwise and project weights a candidate uses."""
+        mid, kernel_size = slice(block.mid_channels), block.kernel_size
+        edge = (self.depthwise.kernel_size[0] - kernel_size) // 2
+        centre, whole = slice(edge, edge + kernel_size), slice(None)
+        return {
+            self.expand.weight: (mid,),
+            self.depthwise.weight: (mid, whole, centre, centre),
+            self.project.weight: (whole, mid),
+        }
+
     def kernels(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """Return the expand, depthwise and project weights of one candidate, as views."""
-        mid, kernel_size = block.mid_channels, block.kernel_size
-        edge = (self.depthwise.kernel_size[0] - kernel_size) // 2
-        centre = slice(edge, edge + kernel_size)
-        return (
-            self.expand.weight[:mid],
-            self.depthwise.weight[:mid, :, centre, centre],
-            self.project.weight[:, :mid],
-        )
+        expand, depthwise, project = (weight[part] for weight, part in self.slices(block).items())
+        return expand, depthwise, project
 
 
 class SlicedMBConv(nn.Module):
@@ -174,6 +181,15 @@ class Supernet(nn.Module):
     def fixed(self) -> list[nn.Module]:
         """The blocks that all networks have, in their order."""
         return [*self.stem, *self.head]
+
+    def slices(self, choices: Sequence[int]) -> dict[Tensor, Slices]:
+        """Return the parts of the shared weights that the path of ``choices`` uses."""
+        used: dict[Tensor, Slices] = {}
+        for op, choice in zip(self.ops, choices, strict=True):
+            candidate = op.candidates[choice]
+            if isinstance(candidate, SlicedMBConv):
+                used |= cast(SharedMBConv, op.shared).slices(candidate.block)
+        return used
 
     @torch.no_grad()
     def extract(self, genotype: Genotype) -> Network:
