@@ -25,7 +25,7 @@ from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cells.supernet import CellPath, CellSupernet
 from hwnas.search.cells.costs import cell_costs, cell_expected_ms, edge_softmax
-from hwnas.search.cells.early_stopping import EigenStop
+from hwnas.search.cells.early_stopping import CurvatureProbe, EigenStop
 from hwnas.search.cells.training import (
     CellTraining,
     cell_supernet,
@@ -41,7 +41,6 @@ from hwnas.search.cells.unrolled_gradient import (
     VirtualStep,
     Weights,
     architecture_gradient,
-    dominant_eigenvalue,
 )
 from hwnas.search.log import SearchMetrics
 from hwnas.search.objective import objective
@@ -57,8 +56,6 @@ from hwnas.training.images.loader import Batch
 
 SKIP_CAP = 2
 """Maximum number of skips in a normal cell."""
-EIGEN_IMAGES, EIGEN_STEPS = 16, 8
-"""Validation images and steps of the power iteration per eigenvalue."""
 
 NAMES = ("alpha.normal", "alpha.reduction", "beta.normal", "beta.reduction")
 """Names of the architecture parameters in a checkpoint."""
@@ -111,7 +108,7 @@ class Darts:
             self.arch, arch_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3
         )
         self.skip_cap = SKIP_CAP
-        self.eigen_stop = EigenStop()
+        self.eigen_stop, self.probe = EigenStop(), CurvatureProbe()
         self._last: Batch | None = None
         self._measure_curvature = False
         self._eigenvalue: float | None = None
@@ -182,14 +179,16 @@ class Darts:
     def eigenvalue(self, batch: Batch) -> float:
         """Return the dominant eigenvalue of the Hessian of the loss in the architecture parameters.
 
-        It uses a part of the batch and a tolerance of 10 %, enough to see it grow.
+        It uses images of the first ``batch`` that it was given.
         """
-        images, labels = (part[:EIGEN_IMAGES] for part in batch)
+        weights = dict(self.supernet.named_parameters())
+
+        def loss(probe: Batch) -> Tensor:
+            return F.cross_entropy(self._run(weights, self.arch, probe[0]), probe[1])
+
         self.supernet.train()
         with self.weights.frozen():
-            weights = dict(self.supernet.named_parameters())
-            loss = F.cross_entropy(self._run(weights, self.arch, images), labels)
-            return dominant_eigenvalue(loss, self.arch, self.generator, EIGEN_STEPS, 0.1)
+            return self.probe.eigenvalue(batch, loss, self.arch)
 
     def _arch_step(self, batch: Batch) -> StepResult:
         logits: list[Tensor] = []
@@ -260,12 +259,14 @@ class Darts:
             state[name] = parameter.detach()
             state |= save_adam(self.arch_optimizer, parameter, f"adam.{name}")
         state["measure_curvature"] = torch.tensor(int(self._measure_curvature))
+        state |= {f"probe.{name}": value for name, value in self.probe.state_dict().items()}
         eigen = self.eigen_stop.state_dict()
         return state | {f"eigen.{name}": value for name, value in eigen.items()}
 
     def load_state_dict(self, state: State) -> None:
         self.weights.load_state_dict(state)
         self.eigen_stop.load_state_dict(strip_prefix("eigen.", state))
+        self.probe.load_state_dict(strip_prefix("probe.", state), self.weights.compute)
         self.objective.multiplier = state["multiplier"].item()
         self._measure_curvature = bool(state["measure_curvature"])
         for name, parameter in zip(NAMES, self.arch, strict=False):

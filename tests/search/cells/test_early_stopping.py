@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hwnas.search.cells.early_stopping import LAG_EPOCHS, EigenStop
 from hwnas.search.log import read_log
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
+from hwnas.training.images.loader import Batch
 from tests.search.cells.test_darts import searcher
 from tests.support.tiny import tiny_batch, tiny_data
 
@@ -78,6 +80,43 @@ def test_the_eigenvalue_is_that_of_the_whole_hessian() -> None:
     assert isinstance(hessian, torch.Tensor)
     wanted = torch.linalg.eigvalsh(hessian).abs().max().item()
     assert abs(strategy.eigenvalue((images, labels))) == pytest.approx(wanted, rel=0.15)
+
+
+def batch(seed: int) -> Batch:
+    return next(tiny_data(8, seed=seed).in_order())
+
+
+def test_a_network_that_does_not_change_has_the_same_eigenvalue_each_epoch() -> None:
+    strategy = searcher()
+    strategy.weight_step(tiny_batch(), 0.05)
+    values = {strategy.eigenvalue(batch(seed)) for seed in range(4)}
+    assert len(values) == 1 and values != {0.0}
+    again = searcher()
+    again.load_state_dict(strategy.state_dict())
+    assert again.eigenvalue(batch(7)) in values
+    other = searcher()
+    other.weight_step(tiny_batch(), 0.05)
+    assert other.eigenvalue(batch(7)) not in values
+
+
+def stops(noise: float, epochs: int, growth: float = 1.0, searches: int = 200) -> float:
+    """Return the share of searches that stop, when the eigenvalue grows by the factor ``growth``
+    from first to last epoch under noise of a standard deviation of ``noise`` times its mean."""
+    generator = torch.Generator().manual_seed(0)
+    trend = torch.linspace(0, 1, epochs).mul(math.log(growth)).exp()
+    shape = (searches, epochs)
+    draws = 1 + noise * torch.randn(shape, generator=generator)
+    return sum(bool(fed(row)[1]) for row in (trend * draws).tolist()) / searches
+
+
+@pytest.mark.parametrize("epochs", [20, 50, 150])
+def test_false_stops_are_rare_with_a_tenth_of_noise(epochs: int) -> None:
+    assert stops(0.1, epochs) <= 0.02
+    assert stops(0.35, epochs) >= 0.3  # why the images may not change
+
+
+def test_fast_growth_stops_under_noise() -> None:
+    assert stops(0.1, 50, growth=100.0) >= 0.95
 
 
 class Third(EigenStop):
