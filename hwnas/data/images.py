@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,12 @@ MEMORY_BYTES = 8_000_000_000
 """Maximum size of all decoded images: they are held in memory, and training needs some too."""
 
 MAX_OWN_SIZE = 224
-"""Images of a common size up to this keep it; others become 224 x 224, the usual ImageNet size."""
+"""Largest height and width that a network has by itself, the usual size for ImageNet."""
+
+SIZE_STEP = 32
+"""Images of mixed sizes become squares of a multiple of this, which five strides of 2 divide."""
+
+MAX_16_BIT = 65_535
 
 GREY_MODES = ("1", "L", "I;16", "I")
 """Pillow's names of bilevel, 8-bit and 16-bit grey."""
@@ -72,20 +77,50 @@ def normalise_pixels(
 
 
 def to_grey_or_rgb(image: Image) -> Image:
-    """Return an image of any mode as mode L or RGB."""
+    """Return an image of any mode as mode L or RGB. Raises `ValueError` for 32-bit pixels."""
     from PIL import Image as images
 
+    if image.mode == "F":
+        raise ValueError("its pixels are floats, expected 8 or 16 bits")
     if image.mode.startswith("I"):  # Pillow would clip 16-bit grey at 255 instead of scaling it
-        return images.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > MAX_16_BIT:
+            raise ValueError(f"its pixels are up to {pixels.max()}, expected 8 or 16 bits")
+        return images.fromarray((pixels >> 8).astype(np.uint8))
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
 
 
-def common_shape(sizes: set[tuple[int, int]], grey: bool) -> Shape:
-    """Return the shape for images of these ``(H, W)``: their own if it is one up to 224 px."""
-    height, width = next(iter(sizes))
-    if len(sizes) > 1 or max(height, width) > MAX_OWN_SIZE:
-        height = width = MAX_OWN_SIZE
-    return (1 if grey else 3), height, width
+def common_shape(counts: Mapping[tuple[int, int], int], grey: bool) -> Shape:
+    """Return the shape for images of which ``counts`` have the size ``(H, W)``.
+
+    It is the size of more than half of them if that is at most `MAX_OWN_SIZE`; else a square of the
+    median shorter side, up to the next multiple of `SIZE_STEP`, at most `MAX_OWN_SIZE`.
+    """
+    channels = 1 if grey else 3
+    total = sum(counts.values())
+    (height, width), number = max(counts.items(), key=lambda item: (item[1], item[0]))
+    if 2 * number > total and max(height, width) <= MAX_OWN_SIZE:
+        return channels, height, width
+    sides = np.array([min(size) for size in counts])
+    median = np.sort(np.repeat(sides, list(counts.values())))[total // 2]
+    side = min(-(-int(median) // SIZE_STEP) * SIZE_STEP, MAX_OWN_SIZE)
+    return channels, side, side
+
+
+def size_note(counts: Mapping[tuple[int, int], int], shape: Shape) -> tuple[str, ...]:
+    """Return the remark that images of these sizes are resized to ``shape``, if some are."""
+    total, size = sum(counts.values()), (shape[1], shape[2])
+    others = {key: number for key, number in counts.items() if key != size}
+    if not others:
+        return ()
+    by_area = sorted(others, key=lambda key: (key[0] * key[1], key))
+    span = " to ".join(dict.fromkeys(f"{h}x{w}" for h, w in (by_area[0], by_area[-1])))
+    sizes = f"{len(others)} size{'s' * (len(others) > 1)}, {span}"
+    number = sum(others.values())
+    if number == total:
+        return (f"the images have {sizes}, and are resized to {size[0]}x{size[1]}",)
+    some = f"{number:,} of {total:,} images {'have' if number > 1 else 'has'} other sizes ({sizes})"
+    return (f"{some} and are resized to {size[0]}x{size[1]} as the rest",)
 
 
 def check_memory(where: str, count: int, shape: Shape) -> None:

@@ -7,6 +7,7 @@ image (Pillow image, array or tensor) and a class number.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
@@ -20,9 +21,9 @@ from hwnas.data.images import (
     Shape,
     common_shape,
     fit_image,
-    to_grey_or_rgb,
 )
 from hwnas.data.photos.labelled import LabelledPhotos, ReadingOptions
+from hwnas.data.photos.reading import decoded, oriented_size
 from hwnas.data.photos.sources.dividing import Files, complete_splits, labelled, numbered
 from hwnas.data.photos.tiers import memory_limit_bytes, read_photos
 from hwnas.data.splits import Source, Split, cut_classes
@@ -174,20 +175,20 @@ class _SamplePhotos:
 
 
 def _common_shape(where: str, data: Mapping[str, Samples]) -> Shape:
-    sizes: set[tuple[int, int]] = set()
+    counts = Counter[tuple[int, int]]()
     grey = True
     for part, samples in data.items():
         for image, _ in _images(f"{where}: {part}", samples):
-            sizes.add((image.height, image.width))
+            counts[oriented_size(image)] += 1
             grey = grey and image.mode in GREY_MODES
-    return common_shape(sizes, grey)
+    return common_shape(counts, grey)
 
 
 def _read_split(where: str, samples: Samples, shape: Shape) -> Split:
     images = np.empty((len(samples), *shape), dtype=np.uint8)
     labels = np.empty(len(samples), dtype=np.int64)
     for index, (image, label) in enumerate(_images(where, samples)):
-        images[index] = fit_image(to_grey_or_rgb(image), shape)
+        images[index] = fit_image(decoded(image), shape)
         labels[index] = _class_number(f"{where}[{index}]", label)
     return Split(images, labels)
 

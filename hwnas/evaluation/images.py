@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -40,6 +40,10 @@ class Pictures(Protocol):
 
     def picture(self, row: int) -> Image:
         """Return an image of mode L or RGB, upright. Raises `InvalidFile`."""
+        ...
+
+    def fault(self, row: int) -> str | None:
+        """Return why the header of an image can't be read, None if it can."""
         ...
 
 
@@ -80,7 +84,8 @@ def fitted_images(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield rows with their images ``[C, H, W]``, fitted to the model's input.
 
-    Raises `InvalidFile` for an image that can't be read, unless broken ones are skipped.
+    Raises `InvalidFile` with all images that can't be read, unless broken ones are skipped: before
+    the first row for those of which the header is broken, else after the last.
     """
 
     def fitted(row: int) -> NDArray[np.uint8] | InvalidFile:
@@ -89,15 +94,23 @@ def fitted_images(
         except InvalidFile as error:
             return error
 
-    count = len(images.labels)
+    count, broken = len(images.labels), dict[str, str]()
     with ThreadPoolExecutor(cores()) as pool:
+        if not options.skip_broken:
+            faults = pool.map(images.pictures.fault, range(count))
+            options.refuse(images.name, _named(images, faults), count)
         for start in range(0, count, CHUNK_IMAGES):
             rows = range(start, min(start + CHUNK_IMAGES, count))
             for row, pixels in zip(rows, pool.map(fitted, rows), strict=True):
                 if isinstance(pixels, InvalidFile):
-                    options.refuse(pixels)
+                    broken[pixels.file] = pixels.why
                 else:
                     yield row, pixels
+    options.refuse(images.name, broken, count)
+
+
+def _named(images: LabelledImages, faults: Iterable[str | None]) -> dict[str, str]:
+    return {images.pictures.name(row): why for row, why in enumerate(faults) if why is not None}
 
 
 class PhotoPictures:
@@ -112,6 +125,13 @@ class PhotoPictures:
     def picture(self, row: int) -> Image:
         with self.photos.open(int(self.rows[row])) as image:
             return decoded(image)
+
+    def fault(self, row: int) -> str | None:
+        try:
+            with self.photos.open(int(self.rows[row])):
+                return None
+        except InvalidFile as error:
+            return error.why
 
 
 class ArrayPictures:
@@ -131,6 +151,9 @@ class ArrayPictures:
         planes = split.images[place : place + 1][0]
         pixels = planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
         return images.fromarray(pixels)
+
+    def fault(self, row: int) -> str | None:
+        return None
 
 
 def _why_every_image(

@@ -45,24 +45,27 @@ def predict_files(
     """Yield the prediction of each file: an image, or an ``.npy`` of uint8 pixels.
 
     Raises `InvalidFile` at once for a file that is missing, and later for an image that can't be
-    read, unless broken ones are skipped.
+    read, with all of them after the last prediction, unless broken ones are skipped.
     """
     for file in files:
         if not file.is_file():
             why = "is a folder, expected an image" if file.is_dir() else "no such file"
             raise InvalidFile(str(file), why)
 
+    broken: dict[str, str] = {}
+
     def readable() -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for file in files:
             try:
                 pixels = _read(file, classifier.input_shape)
             except InvalidFile as error:
-                options.refuse(error)
+                broken[error.file] = error.why
             else:
                 yield str(file), pixels
 
     for name, outputs in classifier.outputs(readable()):
         yield _prediction(classifier, name, outputs)
+    options.refuse("the images", broken, len(files))
 
 
 def predict_arrays(classifier: Classifier, images: NDArray[np.uint8]) -> Iterator[Prediction]:

@@ -42,7 +42,7 @@ def test_runs_use_the_packed_file_by_themselves(folder: Path) -> None:
 def test_the_own_size_is_found_without_opening_photos(folder: Path) -> None:
     path, _ = pack(str(folder))
     dataset = load_dataset(str(folder))
-    assert dataset.input_shape == (3, 224, 224) and file_of(dataset.train) == path
+    assert dataset.input_shape == (3, 32, 32) and file_of(dataset.train) == path
 
 
 def test_a_file_is_a_data_set_of_its_own(folder: Path, tmp_path: Path) -> None:

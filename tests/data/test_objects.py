@@ -96,10 +96,10 @@ def test_a_single_data_set_is_split_by_class_whatever_its_order() -> None:
         }
 
 
-def test_images_of_several_sizes_become_224_px_or_the_given_shape() -> None:
+def test_images_of_several_sizes_become_squares_or_the_given_shape() -> None:
     images = [Image.new("L", (10 + n % 2, 10), 20 * n) for n in range(12)]
     samples = Pairs(images, [n % 2 for n in range(12)], None)
-    assert make_dataset(samples).input_shape == (1, 224, 224)
+    assert make_dataset(samples).input_shape == (1, 32, 32)
     assert make_dataset(samples, input_shape=(3, 8, 8)).input_shape == (3, 8, 8)
 
 

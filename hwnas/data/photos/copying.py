@@ -37,10 +37,17 @@ class Headers(NamedTuple):
     """Why photos can't be read, by row."""
 
     @property
+    def counts(self) -> dict[tuple[int, int], int]:
+        """How many photos have each size ``(H, W)``."""
+        readable = self.sizes[self.sizes[:, 0] > 0]
+        sizes, counts = np.unique(readable, axis=0, return_counts=True)
+        pairs = ((height, width) for height, width in sizes.tolist())
+        return dict(zip(pairs, counts.tolist(), strict=True))
+
+    @property
     def own_shape(self) -> Shape:
         """The shape of the photos, see `common_shape`."""
-        sizes = np.unique(self.sizes[self.sizes[:, 0] > 0], axis=0).tolist()
-        return common_shape({(height, width) for height, width in sizes}, self.grey)
+        return common_shape(self.counts, self.grey)
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -65,7 +72,7 @@ class Target(Protocol):
 
 
 def read_headers(photos: Photos, options: ReadingOptions) -> Headers:
-    """Open every photo, without reading pixels. Raises `InvalidFile` unless broken are skipped."""
+    """Open every photo, without reading pixels."""
 
     def size(row: int) -> tuple[tuple[int, int], bool] | InvalidFile:
         try:
@@ -81,7 +88,7 @@ def read_headers(photos: Photos, options: ReadingOptions) -> Headers:
         for rows, headers in _chunks(photos, size, progress):
             for row, header in zip(rows, headers, strict=True):
                 if isinstance(header, InvalidFile):
-                    broken[row] = options.refuse(header)
+                    broken[row] = header.why
                 else:
                     sizes[row], grey = header[0], grey and header[1]
     return Headers(sizes, grey, broken)
@@ -92,13 +99,9 @@ def copy_photos(
     layout: Layout,
     target: Target,
     done: Collection[int],
-    options: ReadingOptions,
     progress: Progress,
 ) -> None:
-    """Write the copies of all photos but those of the chunks that are ``done``.
-
-    Raises `InvalidFile` for a photo that can't be read, unless broken ones are skipped.
-    """
+    """Write the copies of all photos but those of the chunks that are ``done``."""
 
     def copy(row: int) -> bytes | InvalidFile:
         start, end = layout.span(row)
@@ -121,9 +124,31 @@ def copy_photos(
         hasher = blake2b(layout.originals[rows.start : rows.stop].tobytes(), digest_size=16)
         for row, digest in zip(rows, digests, strict=True):
             if isinstance(digest, InvalidFile):
-                broken[row] = options.refuse(digest)
+                broken[row] = digest.why
             hasher.update(b"" if isinstance(digest, InvalidFile) else digest)
         target.finish(Chunk(rows.start // CHUNK_PHOTOS, hasher.hexdigest(), broken))
+
+
+def broken_pixels(photos: Photos, headers: Headers, options: ReadingOptions) -> dict[int, str]:
+    """Decode every photo whose header is good; return why some can't be, by row."""
+
+    def check(row: int) -> str | None:
+        if row in headers.broken:
+            return None
+        try:
+            with photos.open(row) as image:
+                image.draft("L", (1, 1))  # a JPEG decodes faster at an eighth of its size
+                decoded(image)
+        except InvalidFile as error:
+            return error.why
+        return None
+
+    broken: dict[int, str] = {}
+    step = options.step if len(photos) >= MANY_PHOTOS else no_progress
+    with step("checking images") as progress:
+        for rows, reasons in _chunks(photos, check, progress):
+            broken |= {row: why for row, why in zip(rows, reasons, strict=True) if why is not None}
+    return broken
 
 
 def _moments(histogram: list[int], channels: int) -> NDArray[np.uint64]:

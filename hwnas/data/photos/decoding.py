@@ -75,14 +75,18 @@ class DecodedImages:
         try:
             return self._read(int(self.rows[place]), box)
         except InvalidFile as error:
-            self.every.options.refuse(error)
+            self._refuse(error)
         for row in self._next_of_class(place):
             try:
                 return self._read(row, box)
             except InvalidFile as error:
-                self.every.options.refuse(error)
+                self._refuse(error)
         name = self.every.photos.name(int(self.rows[place]))
         raise InvalidFile(name, "not a readable image, and its class has no other")
+
+    def _refuse(self, error: InvalidFile) -> None:
+        total = len(self.every.labels)
+        self.every.options.refuse(error.file, {error.file: error.why}, total)
 
     def _next_of_class(self, place: int) -> list[int]:
         """Return the other photos of a photo's class, those after it first."""

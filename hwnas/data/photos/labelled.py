@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -17,6 +17,9 @@ from hwnas.errors import InvalidFile
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+MAX_LISTED = 20
+"""Photos that can't be read which a message lists at most."""
 
 PARTS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
@@ -53,6 +56,10 @@ class LabelledPhotos(NamedTuple):
     """`TRAIN`, `VALID` or `TEST` for each photo."""
     notes: tuple[str, ...] = ()
 
+    def named(self, broken: Mapping[int, str]) -> dict[str, str]:
+        """Return the reasons why photos can't be read by their names, in the order of names."""
+        return dict(sorted((self.photos.name(row), why) for row, why in broken.items()))
+
     def key(self) -> str:
         """Return 16 hex digits that change with the photos, their labels and how they are read."""
         hasher = blake2b(digest_size=8)
@@ -80,13 +87,28 @@ class ReadingOptions(NamedTuple):
     step: Callable[[str], AbstractContextManager[Progress]] = no_progress
     """Returns a context that shows the progress of what takes minutes."""
 
-    def refuse(self, error: InvalidFile) -> str:
-        """Return the reason to leave a photo out. Raises ``error`` if that isn't wanted."""
-        if not self.skip_broken:
+    def refuse(self, where: str, broken: Mapping[str, str], total: int) -> None:
+        """Say which photos of a data set are left out, with the reasons by their names.
+
+        Raises `InvalidFile` with all of them if they are not to be left out.
+        """
+        if not broken:
+            return
+        reasons = [f"{name}: {why}" for name, why in broken.items()]
+        if len(reasons) > MAX_LISTED:
+            more = f"… and {len(reasons) - MAX_LISTED} more"
+            reasons = [*reasons[:MAX_LISTED], f"{more}; `hwnas data show` lists them all"]
+        if self.skip_broken:
+            for reason in reasons:
+                self.say(f"skipped: {reason}")
+            return
+        if len(broken) == 1:
             hint = "repair or remove the file, or leave such files out with --skip-broken"
-            raise InvalidFile(error.file, f"{error.why}; {hint}") from None
-        self.say(f"skipped: {error}")
-        return error.why
+            name, why = next(iter(broken.items()))
+            raise InvalidFile(name, f"{why}; {hint}")
+        hint = "repair or remove these files, or leave them out with --skip-broken"
+        lines = "".join(f"\n  {reason}" for reason in reasons)
+        raise InvalidFile(where, f"{len(broken)} of {total} images can't be read:{lines}\n{hint}")
 
 
 class FilePhotos:

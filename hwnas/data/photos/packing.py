@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hwnas.data.images import Shape
+from hwnas.data.images import Shape, size_note
 from hwnas.data.photos.copying import CHUNK_PHOTOS, Chunk, Headers, copy_photos
 from hwnas.data.photos.flat import Layout, layout_of
 from hwnas.data.photos.labelled import LabelledPhotos, ReadingOptions
@@ -112,17 +112,14 @@ def _write(
     part = PartFile(path, header)
     try:
         with options.step("packing images") as progress:
-            copy_photos(photos.photos, layout, part, part.done, options, progress)
+            copy_photos(photos.photos, layout, part, part.done, progress)
         broken = {row: why for chunk in part.done.values() for row, why in chunk.broken.items()}
         sizes = layout.sizes.copy()
         sizes[list(broken)] = 0
-        reasons = headers.broken | broken
-        tail = Tail(
-            photos.name,
-            photos.classes,
-            photos.notes,
-            {photos.photos.name(row): reasons[row] for row in sorted(reasons)},
-        )
+        names = photos.named(headers.broken | broken)
+        options.refuse(photos.where, names, len(photos.labels))
+        notes = (*photos.notes, *size_note(headers.counts, layout.shape))
+        tail = Tail(photos.name, photos.classes, notes, names)
         arrays = {
             "offsets": layout.offsets,
             "sizes": sizes,

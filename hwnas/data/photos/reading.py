@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.data.images import Shape, to_grey_or_rgb
+from hwnas.data.photos.kinds import HEAD_BYTES, kind_of
 from hwnas.errors import InvalidFile, first_line
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 ORIENTATION = 0x0112
 """The EXIF tag of a photo's orientation; 5 to 8 exchange width and height."""
 
-READING_VERSION = 1
+MAX_PIXELS = 178_956_970
+"""Most pixels of a photo, the limit of Pillow: more is taken for a decompression bomb."""
+
+READING_VERSION = 2
 """Goes up when the same file gives other pixels: caches of older versions are made anew."""
 
 PILLOW = r"PIL\."
@@ -46,7 +50,32 @@ def opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
         with images.open(file) as image:
             yield image
     except Exception as error:
-        raise InvalidFile(name, f"not a readable image ({first_line(error)})") from None
+        raise InvalidFile(name, f"not a readable image ({_reason(file, error)})") from None
+
+
+def _reason(file: Path | IO[bytes], error: Exception) -> str:
+    """Return why an image can't be read: what it is in place of an image, or its fault."""
+    from PIL.Image import DecompressionBombError
+
+    if isinstance(error, DecompressionBombError):
+        size = re.search(r"\d{7,}", str(error))
+        pixels = f"{int(size[0]):,} pixels" if size else "too many pixels"
+        return f"{pixels}, expected at most {MAX_PIXELS:,}: make it smaller"
+    try:
+        kind = kind_of(_head(file))
+    except (OSError, ValueError):
+        kind = None
+    if kind is None and "truncated" in str(error).lower():
+        return f"cut short: {first_line(error)}"
+    return kind or first_line(error)
+
+
+def _head(file: Path | IO[bytes]) -> bytes:
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            return stream.read(HEAD_BYTES)
+    file.seek(0)
+    return file.read(HEAD_BYTES)
 
 
 def _ignore_pillow_warnings() -> None:

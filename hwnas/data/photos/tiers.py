@@ -22,8 +22,15 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from hwnas.data.images import Shape, fit_image
-from hwnas.data.photos.copying import MANY_PHOTOS, Chunk, Headers, copy_photos, read_headers
+from hwnas.data.images import Shape, fit_image, size_note
+from hwnas.data.photos.copying import (
+    MANY_PHOTOS,
+    Chunk,
+    Headers,
+    broken_pixels,
+    copy_photos,
+    read_headers,
+)
 from hwnas.data.photos.decoding import DecodedImages, PhotoSet
 from hwnas.data.photos.flat import Layout, MemoryBytes, layout_of
 from hwnas.data.photos.labelled import (
@@ -39,11 +46,15 @@ from hwnas.data.photos.packing import cache_path, digest_of, missing_bytes, pack
 from hwnas.data.photos.reading import decoded
 from hwnas.data.splits import Source, Split, Statistics, moments
 from hwnas.errors import InvalidFile
+from hwnas.files import read_json, write_json
 from hwnas.processes import cores
 
 MEMORY_SHARE = 1 / 8
 """Share of the machine's memory that copies may take: several trainings may run at once, and each
 process has its own."""
+
+Broken = dict[int, str]
+"""Why photos can't be read, by row."""
 
 SAMPLE_PHOTOS = 500
 """Training photos from which mean and standard deviation are taken where nothing is held."""
@@ -56,9 +67,7 @@ def read_photos(photos: LabelledPhotos, shape: Shape | None, options: ReadingOpt
     if (path := packed_file(photos, key, shape)) is not None:
         options.say(f"{photos.where}: packed images of {path}")
         return read_copies(path)[0].source(photos)
-    headers = read_headers(photos.photos, options)
-    if len(headers.broken) == len(photos.labels):
-        raise InvalidFile(photos.where, "none of its images can be read")
+    headers = _checked_headers(photos, options)
     shape = shape or headers.own_shape
     layout = layout_of(headers.sizes, shape)
     limit_bytes = memory_limit_bytes()
@@ -85,13 +94,39 @@ def pack_photos(
     """
     key = photos.key()
     options = _with_earlier_choice(photos, key, options)
-    headers = read_headers(photos.photos, options)
-    if len(headers.broken) == len(photos.labels):
-        raise InvalidFile(photos.where, "none of its images can be read")
+    headers = _checked_headers(photos, options)
     shape = headers.own_shape if size is None else (headers.own_shape[0], size, size)
     path = path or cache_path(photos, key, shape)
     pack(photos, headers, shape, key, path, options)
     return path
+
+
+def broken_photos(photos: LabelledPhotos, headers: Headers, options: ReadingOptions) -> Broken:
+    """Return why photos can't be read, by row; their pixels are decoded once for all runs."""
+    path = cache_path(photos, photos.key(), (0, 0, 0)).with_suffix(".checked")
+    if path.exists():
+        return read_json(path, Broken)
+    broken = headers.broken | broken_pixels(photos.photos, headers, options)
+    write_json(path, broken)
+    return broken
+
+
+def _checked_headers(photos: LabelledPhotos, options: ReadingOptions) -> Headers:
+    """Return what the headers say. Raises `InvalidFile` with all photos that can't be read.
+
+    Of many photos only headers are checked here, which takes minutes and not hours.
+    """
+    headers, total = read_headers(photos.photos, options), len(photos.labels)
+    broken = headers.broken
+    if len(broken) == total:
+        name, reason = min(photos.named(broken).items())
+        why = f"none of its {total} images can be read ({name}: {reason})"
+        raise InvalidFile(photos.where, why)
+    if broken and not options.skip_broken:
+        if total <= MANY_PHOTOS:
+            broken = broken_photos(photos, headers, options)
+        options.refuse(photos.where, photos.named(broken), total)
+    return headers
 
 
 def _with_earlier_choice(
@@ -159,13 +194,15 @@ def _in_memory(
     target = _MemoryTarget(layout)
     step = options.step if len(photos.labels) >= MANY_PHOTOS else no_progress
     with step("decoding images") as progress:
-        copy_photos(photos.photos, layout, target, (), options, progress)
+        copy_photos(photos.photos, layout, target, (), progress)
     broken = {row: why for chunk in target.done.values() for row, why in chunk.broken.items()}
     layout.sizes[list(broken)] = 0
-    names = {photos.photos.name(row): why for row, why in (headers.broken | broken).items()}
+    names = photos.named(headers.broken | broken)
+    options.refuse(photos.where, names, len(photos.labels))
     digest = digest_of(target.done)
     copies = Copies(layout, MemoryBytes(target.pixels), target.moments, digest, names)
-    source = copies.source(photos)
+    notes = (*photos.notes, *size_note(headers.counts, layout.shape))
+    source = copies.source(photos._replace(notes=notes))
     rows = part_rows(photos, layout.sizes)
     if (layout.originals[layout.originals[:, 0] > 0] == layout.shape[1:]).all():
         return _arrays(source, photos, rows, target.pixels, layout)
@@ -210,11 +247,15 @@ def _fitted(photos: LabelledPhotos, rows: NDArray[np.int64], shape: Shape) -> Sp
 def _on_use(
     photos: LabelledPhotos, headers: Headers, shape: Shape, options: ReadingOptions
 ) -> Source:
-    every = PhotoSet(photos.photos, photos.labels, headers.sizes, shape, options)
-    rows = part_rows(photos, headers.sizes)
+    broken = broken_photos(photos, headers, options)
+    options.refuse(photos.where, photos.named(broken), len(photos.labels))
+    sizes = headers.sizes.copy()
+    sizes[list(broken)] = 0
+    every = PhotoSet(photos.photos, photos.labels, sizes, shape, options)
+    rows = part_rows(photos, sizes)
     train, valid, test = (Split(DecodedImages(every, part), photos.labels[part]) for part in rows)
-    notes = (*photos.notes, *skipped_note(len(headers.broken)))
-    digest = sha256("/".join((photos.key(), repr(shape), repr(len(headers.broken)))).encode())
+    notes = (*photos.notes, *size_note(headers.counts, shape), *skipped_note(len(broken)))
+    digest = sha256("/".join((photos.key(), repr(shape), repr(len(broken)))).encode())
     digest.update(photos.parts.tobytes())
     sample = Split(train.images[:SAMPLE_PHOTOS], train.labels[:SAMPLE_PHOTOS])
     statistics = Statistics(digest.hexdigest()[:16], *moments(sample))

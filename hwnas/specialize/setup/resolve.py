@@ -167,6 +167,8 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             f"{costs.largest_ms:.4g} ms; {data.name}: {len(data.train.labels)} training, "
             f"{len(data.valid.labels)} validation, {len(data.test.labels)} test images"
         )
+        for note in data.notes:
+            console.say(f"{data.name}: {note}")
         yield RunContext(
             spec=spec,
             folder=folder,

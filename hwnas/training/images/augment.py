@@ -29,7 +29,8 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True):
     """What is done to training images; a field of zero does nothing."""
 
     shift: float = 1 / 14
-    """Largest shift as a share of the size, at least a pixel; edges repeat the border."""
+    """Largest shift as a share of the height and of the width, at least a pixel; edges repeat the
+    border."""
     min_crop_area: float = 0.0
     """Crop boxes of random area from this share of the image to all of it, and of aspect ratio 3/4
     to 4/3, resized to the network's size (Szegedy et al., arXiv:1409.4842). Replaces shifts."""
@@ -42,8 +43,8 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True):
     hue: float = 0.0
     """Rotation of colours about grey by up to this share of a full turn."""
     cutout: float = 0.0
-    """Side of a square that is set to the mean colour, as a share of the size (DeVries and Taylor,
-    arXiv:1708.04552); it may reach beyond the border."""
+    """Side of a square that is set to the mean colour, as a share of the shorter side (DeVries and
+    Taylor, arXiv:1708.04552); it may reach beyond the border."""
     mixup: float = 0.0
     """Parameter alpha of mixup with a neighbour in the batch (Zhang et al., arXiv:1710.09412)."""
     cutmix: float = 0.0
@@ -171,10 +172,13 @@ def cut_out(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
     """Set a square of each normalised image to zero, which is the mean colour."""
     if augmentation.cutout <= 0:
         return images
-    size = images.shape[-1]
-    side = max(1, round(augmentation.cutout * size))
-    centre = (draws.uniform[:, CUTOUT : CUTOUT + 2] * size).floor()
-    inside = [_between(centre[:, axis] - side // 2, side, size) for axis in (0, 1)]
+    sizes = images.shape[2:]
+    side = max(1, round(augmentation.cutout * min(sizes)))
+    centres = (draws.uniform[:, CUTOUT : CUTOUT + 2] * torch.tensor(sizes)).floor().T
+    inside = [
+        _between(centre - side // 2, side, size)
+        for centre, size in zip(centres, sizes, strict=True)
+    ]
     hole = (inside[0][:, :, None] & inside[1][:, None, :])[:, None].to(images.device)
     return images.masked_fill(hole, 0.0)
 
@@ -199,16 +203,16 @@ def _cut_mix(
     images: Tensor, partner: Tensor, share: float, centre: tuple[float, float]
 ) -> tuple[Tensor, float]:
     """Return images with their partners' box, and the share that is left of each image."""
-    size = images.shape[-1]
-    side = size * math.sqrt(1 - share)
+    sizes = images.shape[2:]
+    half = math.sqrt(1 - share) / 2
     rows, columns = (
-        slice(max(0, round(at * size - side / 2)), min(size, round(at * size + side / 2)))
-        for at in centre
+        slice(max(0, round((at - half) * size)), min(size, round((at + half) * size)))
+        for at, size in zip(centre, sizes, strict=True)
     )
     mixed = images.clone()
     mixed[:, :, rows, columns] = images[partner][:, :, rows, columns]
     area = (rows.stop - rows.start) * (columns.stop - columns.start)
-    return mixed, 1 - area / size**2
+    return mixed, 1 - area / math.prod(sizes)
 
 
 def _between(start: Tensor, length: int, size: int) -> Tensor:
@@ -223,10 +227,11 @@ def _flips(augmentation: Augmentation, draws: Draws) -> Tensor:
 
 
 def _shift(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
-    count, _, size, _ = images.shape
-    reach = max(1, int(size * augmentation.shift)) if augmentation.shift > 0 else 0
-    steps = (draws.uniform[:, SHIFT : SHIFT + 2].T * (2 * reach + 1)).long() - reach
-    rows, columns = (torch.arange(size) + steps[:, :, None]).clamp_(0, size - 1)
+    count = len(images)
+    rows, columns = (
+        _shifted(draws.uniform[:, SHIFT + axis], size, augmentation.shift)
+        for axis, size in enumerate(images.shape[2:])
+    )
     flips = _flips(augmentation, draws)
     columns[flips] = columns[flips].flip(1)
     device = images.device
@@ -236,6 +241,13 @@ def _shift(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
         columns.to(device)[:, None, :],
     ]
     return picked.permute(0, 3, 1, 2)
+
+
+def _shifted(uniform: Tensor, size: int, shift: float) -> Tensor:
+    """Return the pixels ``[N, size]`` of an axis that a shift brings to each place."""
+    reach = max(1, int(size * shift)) if shift > 0 else 0
+    steps = (uniform * (2 * reach + 1)).long() - reach
+    return (torch.arange(size) + steps[:, None]).clamp_(0, size - 1)
 
 
 def _resample(images: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:

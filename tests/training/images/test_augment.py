@@ -22,6 +22,7 @@ from hwnas.training.images.augment import (
     CUTOUT,
     FLIP,
     NO_AUGMENTATION,
+    SHIFT,
     Augmentation,
     Draws,
     crop_boxes,
@@ -312,3 +313,42 @@ def test_a_part_of_a_batch_is_augmented_as_in_the_whole(crop: float) -> None:
     part = augmented(images[rows], labels[rows], draws.part(rows))
     for ours, expected in zip(part, whole, strict=True):
         torch.testing.assert_close(ours, expected[rows], rtol=0, atol=1e-6)
+
+
+def ramp(height: int, width: int) -> Tensor:
+    """Return one image whose two channels are the row and the column of each pixel."""
+    rows, columns = torch.arange(height).view(-1, 1), torch.arange(width).view(1, -1)
+    planes = [rows.expand(height, width), columns.expand(height, width)]
+    return torch.stack(planes)[None].to(torch.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 40), (40, 24)])
+def test_a_shift_is_a_share_of_each_axis_and_keeps_the_shape(height: int, width: int) -> None:
+    draws = by_hand((SHIFT, 0.999), (SHIFT + 1, 0.0), (FLIP, 1.0))
+    image = moved(ramp(height, width), changed(shift=0.25), draws)
+    assert image.shape == (1, 2, height, width)
+    down, right = height // 4, -(width // 4)
+    assert image[0, 0, :, 0].tolist() == [min(row + down, height - 1) for row in range(height)]
+    assert image[0, 1, 0, :].tolist() == [max(column + right, 0) for column in range(width)]
+
+
+def test_a_mirrored_wide_image_reaches_to_its_right_edge() -> None:
+    image = moved(ramp(4, 10), changed(flip=True), by_hand((FLIP, 0.0)))
+    assert image[0, 1, 0].tolist() == list(range(9, -1, -1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 40), (40, 24)])
+def test_cutout_and_cutmix_reach_every_part_of_an_image_that_is_not_square(
+    height: int, width: int
+) -> None:
+    ones = torch.ones(1, 3, height, width)
+    holed = cut_out(ones, changed(cutout=0.5), by_hand((CUTOUT, 0.999), (CUTOUT + 1, 0.999)))
+    hole = (holed[0, 0] == 0).nonzero()
+    assert hole.amax(0).tolist() == [height - 1, width - 1] and holed[0, 0, 0, 0] == 1
+    pair = torch.stack([torch.zeros(3, height, width), torch.ones(3, height, width)])
+    draws = Draws(torch.zeros(2, COLUMNS), share=0.75, cut_centre=(0.5, 0.5))
+    mixed, targets = mix(pair, torch.tensor([0, 1]), draws, 2)
+    inside = (mixed[0, 0] == 1).nonzero()
+    box = inside.amax(0) - inside.amin(0) + 1
+    assert box.tolist() == [height // 2, width // 2]
+    assert targets[0].tolist() == [0.75, 0.25]

@@ -23,6 +23,7 @@ SPLIT_NAMES = {
     "validation": "valid",
     "dev": "valid",
     "test": "test",
+    "testing": "test",
 }
 """Splits by the names that sources give them."""
 

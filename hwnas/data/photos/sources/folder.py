@@ -3,20 +3,37 @@
 ``DIR/train/CLASS/*.png`` and ``DIR/test/CLASS/*`` (optionally ``DIR/valid`` or ``DIR/val``), or
 just ``DIR/CLASS/*``, which is split by class into 70 % training, 15 % validation and 15 % test. In
 the layout of ImageNet, ``DIR/train`` and ``DIR/val`` without test images, the images of ``val`` are
-the test images.
+the test images. Images in sub-folders of a class belong to the class.
+
+A folder called ``train`` is a split if it has class folders and no images of its own, and a folder
+of another split has class folders of the same names; else it is a class like any other.
 """
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
 from hwnas.data.photos.labelled import FilePhotos, LabelledPhotos
-from hwnas.data.photos.sources.dividing import Files, cut_valid, divide_files, labelled
+from hwnas.data.photos.sources.dividing import (
+    SPLIT_NAMES,
+    Files,
+    cut_valid,
+    divide_files,
+    labelled,
+    numbered,
+)
+from hwnas.data.photos.sources.listing import (
+    SUFFIXES,
+    Remarks,
+    has_images,
+    list_entries,
+    list_tree,
+)
 from hwnas.errors import InvalidFile
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm")
+Parts = dict[str, Path]
+"""Folders of the splits ``train``, ``valid`` and ``test``."""
 
 
 def folder_photos(folder: Path, valid_share: float) -> LabelledPhotos:
@@ -25,14 +42,20 @@ def folder_photos(folder: Path, valid_share: float) -> LabelledPhotos:
     Transparency is dropped, a GIF gives its first frame, and the orientation tag of a photo is
     applied. Every error is an `InvalidFile` that names the folder or file.
     """
-    *files, ignored = _find(folder, valid_share)
-    notes = (f"{ignored} hidden files or files that are not images were ignored",)
+    remarks = Remarks()
+    root = _unwrapped(folder, remarks)
+    parts = _split_folders(root, remarks)
+    if parts:
+        splits = _divided(root, parts, valid_share, remarks)
+    else:
+        splits = divide_files(_class_files(root, root, remarks), root.joinpath)
     return labelled(
         str(folder),
         folder.resolve().name,
-        files,
-        partial(FilePhotos, folder),
-        notes if ignored else (),
+        splits,
+        partial(FilePhotos, root),
+        remarks.texts(),
+        classes=numbered(splits[0]),
     )
 
 
@@ -41,89 +64,139 @@ def undivided_photos(folder: Path) -> LabelledPhotos | None:
 
     Other than in `folder_photos`, one class and one photo of each class are enough.
     """
-    if {entry.name.lower() for entry in _folders(folder)} & {"train", "test"}:
+    remarks = Remarks()
+    if _split_folders(folder, remarks):
         return None
-    files, _ = _class_files(folder, folder, needed_classes=1)
+    files = _class_files(folder, folder, remarks, needed_classes=1)
     none: Files = {name: [] for name in files}
     photos = partial(FilePhotos, folder)
-    return labelled(str(folder), folder.resolve().name, (none, none, files), photos)
+    name = folder.resolve().name
+    splits = none, none, files
+    return labelled(str(folder), name, splits, photos, remarks.texts(), classes=numbered(files))
 
 
-def _find(folder: Path, valid_share: float) -> tuple[Files, Files, Files, int]:
-    """Return the files of train, valid and test, and the number of files that were ignored."""
-    parts = {entry.name.lower(): entry for entry in _folders(folder)}
-    if "train" in parts or "test" in parts:
-        return _find_splits(folder, parts, valid_share)
-    files, ignored = _class_files(folder, folder)
-    train, valid, test = divide_files(files, folder.joinpath)
-    return train, valid, test, ignored
+def _unwrapped(folder: Path, remarks: Remarks) -> Path:
+    """Return the only folder in ``folder`` if that holds a data set, as after unpacking."""
+    entries = list_entries(folder)
+    if entries.images or len(entries.folders) != 1:
+        return folder
+    inner = folder / entries.folders[0]
+    if inner.name.lower() in SPLIT_NAMES or len(_class_folders(inner)) < 2:
+        return folder
+    list_entries(folder, remarks)
+    remarks.more.append(f"{inner.name}/, the only folder, is the data set")
+    return _unwrapped(inner, remarks)
 
 
-def _find_splits(
-    folder: Path, parts: dict[str, Path], valid_share: float
-) -> tuple[Files, Files, Files, int]:
-    """Do as `_find` for a folder with train/ and test/; split valid from train if it is missing."""
-    own = [name for name in ("valid", "val") if name in parts]
-    if "test" not in parts and len(own) == 1:
-        parts = {"train": parts.get("train", folder / "train"), "test": parts[own.pop()]}
-    for part in ("train", "test"):
-        if part not in parts or not parts[part].is_dir():
-            raise InvalidFile(str(folder), f"no folder {part!r}, expected train/ and test/")
-    if len(own) > 1:
-        raise InvalidFile(str(folder), "has both valid/ and val/, expected one of them")
-    train, train_ignored = _class_files(folder, parts["train"])
-    test, test_ignored = _class_files(folder, parts["test"])
-    ignored = train_ignored + test_ignored
-    _check_same(parts["train"], train, parts["test"], test)
-    if own:
-        valid, valid_ignored = _class_files(folder, parts[own[0]])
-        _check_same(parts["train"], train, parts[own[0]], valid)
-        return train, valid, test, ignored + valid_ignored
+def _class_folders(folder: Path) -> list[str]:
+    """Return the folders with images in a folder that has no images itself, else nothing."""
+    entries = list_entries(folder)
+    if entries.images:
+        return []
+    return [name for name in entries.folders if has_images(folder / name)]
+
+
+def _split_folders(folder: Path, remarks: Remarks) -> Parts:
+    """Return the folders of the splits; empty where the folders are classes."""
+    entries = list_entries(folder)
+    named = [name for name in entries.folders if name.lower() in SPLIT_NAMES]
+    others = [name for name in entries.folders if name not in named and has_images(folder / name)]
+    classes = {name: set(_class_folders(folder / name)) for name in named}
+    training = [name for name in named if SPLIT_NAMES[name.lower()] == "train" and classes[name]]
+    if not training:
+        _check_named(folder, named, others, classes)
+        return {}
+    first = classes[training[0]]
+    held_out = [name for name in named if name not in training and first & classes[name]]
+    if not held_out:
+        if others:
+            _check_misnamed(folder, training[0], first, others)
+            return {}
+        if len(first) < 2 and len(named) > 1:
+            return {}
+    parts: Parts = {}
+    for name in (*training, *named):
+        part = SPLIT_NAMES[name.lower()]
+        if name not in training and not classes[name]:
+            images = len(list_tree(folder / name))
+            remarks.more.append(f"{name}/ ignored: {images} images without class folders")
+        elif parts.setdefault(part, folder / name).name != name:
+            both = f"{parts[part].name}/ and {name}/"
+            raise InvalidFile(str(folder), f"has both {both}, expected one of them")
+    if others:
+        listed = ", ".join(f"{name}/" for name in others[:5])
+        remarks.more.append(f"ignored beside {training[0]}/: {listed}")
+    return parts
+
+
+def _check_named(
+    folder: Path, named: list[str], others: list[str], classes: dict[str, set[str]]
+) -> None:
+    """Raise `InvalidFile` where all folders have names of splits, but none has training images."""
+    if others or not named or not all(has_images(folder / name) for name in named):
+        return
+    listed = ", ".join(f"{name}/" for name in named)
+    parts = {SPLIT_NAMES[name.lower()] for name in named}
+    if "train" not in parts:
+        if all(classes[name] for name in named):
+            raise InvalidFile(str(folder), f"no folder 'train' beside {listed}, expected train/")
+        return
+    if len(parts) == 1:
+        return
+    why = f"no class folders in {listed}"
+    expected = "expected train/CLASS/ and test/CLASS/, or a list (.csv) of path,label,split"
+    raise InvalidFile(str(folder), f"{why}, {expected}")
+
+
+def _check_misnamed(folder: Path, training: str, first: set[str], others: list[str]) -> None:
+    """Raise `InvalidFile` where another folder has the class folders of the training images."""
+    for name in others:
+        if len(first) > 1 and first & set(_class_folders(folder / name)):
+            why = f"no folder 'test' or 'val' beside {training}/, but {name}/ with the same classes"
+            raise InvalidFile(str(folder), f"{why}: rename {name}/ to test/")
+
+
+def _divided(root: Path, parts: Parts, valid_share: float, remarks: Remarks) -> list[Files]:
+    """Return the files of train, valid and test; split what is missing from train."""
+    train = _class_files(root, parts["train"], remarks)
+    if len(parts) == 1:
+        remarks.more.append(f"{parts['train'].name}/ is divided, as no other images are labelled")
+        return divide_files(train, parts["train"].joinpath)
+    if "test" not in parts:
+        test = parts.pop("valid")
+        parts = {"train": parts["train"], "test": test}
+        remarks.more.append(f"the images of {test.name}/ are the test images, as there is no test/")
+    held_out: dict[str, Files] = {}
+    for part in ("test", "valid"):
+        if part in parts:
+            held_out[part] = _class_files(root, parts[part], remarks)
+            _check_same(parts["train"], train, parts[part], held_out[part])
+    if "valid" in held_out:
+        return [train, held_out["valid"], held_out["test"]]
     train, valid = cut_valid(train, valid_share, parts["train"].joinpath)
-    return train, valid, test, ignored
+    return [train, valid, held_out["test"]]
 
 
-def _class_files(root: Path, folder: Path, needed_classes: int = 2) -> tuple[Files, int]:
-    """Return the images in each class folder of ``folder``, and the number of other files."""
-    loose, ignored = _images(folder)
+def _class_files(root: Path, folder: Path, remarks: Remarks, needed_classes: int = 2) -> Files:
+    """Return the images of each class folder of ``folder``, with paths relative to ``root``."""
+    entries = list_entries(folder, remarks)
+    remarks.loose += len(entries.images)
     files: Files = {}
-    for entry in _folders(folder):
-        images, others = _images(entry)
-        prefix = entry.relative_to(root).as_posix()
-        files[entry.name] = [f"{prefix}/{name}" for name in images]
-        ignored += others
+    for name in entries.folders:
+        prefix = (folder / name).relative_to(root).as_posix()
+        images = list_tree(folder / name, remarks)
+        files[name] = [f"{prefix}/{image}" for image in images]
     expected = "expected one folder of images for each class"
     if not any(files.values()):
-        where = f"{len(loose)} outside class folders" if loose else "none"
+        loose = len(entries.images)
+        where = f"{loose} outside class folders" if loose else "none"
         raise InvalidFile(str(folder), f"no images in class folders ({where}), {expected}")
     if len(files) < needed_classes:
         raise InvalidFile(str(folder), f"one class ({next(iter(files))!r}), expected at least 2")
     for name, images in files.items():
         if not images:
             raise InvalidFile(str(folder / name), f"no images, expected {', '.join(SUFFIXES)}")
-    return files, ignored + len(loose)
-
-
-def _folders(folder: Path) -> list[Path]:
-    names = (entry.name for entry in _entries(folder) if entry.is_dir())
-    return [folder / name for name in sorted(names) if not name.startswith(".")]
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise InvalidFile(str(folder), f"cannot be listed ({error.strerror})") from None
-
-
-def _images(folder: Path) -> tuple[list[str], int]:
-    """Return the names of the images directly in a folder, and the number of its other files."""
-    names = [entry.name for entry in _entries(folder) if entry.is_file()]
-    images = [
-        name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-    ]
-    return sorted(images), len(names) - len(images)
+    return files
 
 
 def _check_same(train_folder: Path, train: Files, folder: Path, files: Files) -> None:

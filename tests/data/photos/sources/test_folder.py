@@ -129,7 +129,10 @@ def test_other_and_hidden_files_are_ignored_and_counted(flat: Path) -> None:
     (flat / "readme.md").write_text("hello")
     dataset = load(flat)
     assert len(places(dataset)) == 40
-    assert dataset.notes == ("3 hidden files or files that are not images were ignored",)
+    assert dataset.notes == (
+        "passed over: .git, .hidden.png",
+        "2 files that are no images ignored (.md, .txt)",
+    )
 
 
 def test_images_of_one_small_size_keep_it(flat: Path) -> None:
@@ -142,9 +145,27 @@ def test_images_of_one_size_that_is_not_square_keep_it(tmp_path: Path) -> None:
     assert load(tmp_path).input_shape == (3, 6, 10)
 
 
-def test_images_of_several_sizes_become_224(flat: Path) -> None:
-    write(flat / "cat" / "new.png", 60, size=(9, 8))
-    assert load(flat).input_shape == (3, 224, 224)
+def test_a_few_odd_sizes_do_not_change_the_size_of_the_set(flat: Path) -> None:
+    for number, size in enumerate([(1, 1), (2000, 1), (2, 3000)]):
+        write(flat / "cat" / f"odd{number}.png", 60, size=size)
+    dataset = load(flat)
+    assert dataset.input_shape == (3, 8, 8) and len(places(dataset)) == 41
+    assert dataset.notes == (
+        "3 of 43 images have other sizes (3 sizes, 1x1 to 3000x2) and are resized to 8x8 as the "
+        "rest",
+    )
+
+
+@pytest.mark.parametrize(("sides", "expected"), [((40, 50, 60), 64), ((30, 300, 400), 224)])
+def test_mixed_sizes_become_squares_of_the_median_side(
+    tmp_path: Path, sides: tuple[int, ...], expected: int
+) -> None:
+    for index in range(12):
+        side = sides[index % 3]
+        write(tmp_path / "ab"[index // 6] / f"{index}.png", index, size=(side, side + 1))
+    dataset = load(tmp_path)
+    assert dataset.input_shape == (3, expected, expected)
+    assert dataset.notes[0].startswith("the images have 3 sizes, ")
 
 
 def test_images_larger_than_224_become_224(tmp_path: Path) -> None:
@@ -253,14 +274,15 @@ def test_validation_images_without_test_images_are_the_test_images(cut: Path) ->
 
 def test_train_without_test_is_refused(cut: Path) -> None:
     (cut / "test").rename(cut / "tests")
-    with pytest.raises(UsageError, match=r"no folder 'test', expected train/ and test/"):
+    with pytest.raises(UsageError, match=r"no folder 'test' .* rename tests/ to test/$"):
         load(cut)
 
 
 def test_two_validation_folders_are_refused(cut: Path) -> None:
-    (cut / "valid").mkdir()
-    (cut / "val").mkdir()
-    with pytest.raises(UsageError, match="both valid/ and val/, expected one"):
+    for name in ("valid", "val"):
+        fill(cut / name / "cat", [50])
+        fill(cut / name / "dog", [150])
+    with pytest.raises(UsageError, match="has both val/ and valid/, expected one"):
         load(cut)
 
 
