@@ -100,6 +100,8 @@ def train_network(
             f"{spec.architecture} has {architecture.num_classes} classes, "
             f"but {spec.data} has {dataset.num_classes}"
         )
+    for note in dataset.notes:
+        console.say(f"{dataset.name}: {note}")
     spec = msgspec.structs.replace(spec, compute=_compute(spec, folder, dataset))
     plan = _plan(spec, folder, dataset, architecture, console.say)
     if spec.minutes is not None:
