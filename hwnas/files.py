@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
+from unicodedata import category
 
 import msgspec
 import platformdirs
@@ -19,6 +20,9 @@ from hwnas.errors import HwnasError, InvalidFile, UsageError
 T = TypeVar("T")
 
 LOCK_WAIT_S = 5.0
+
+LINE_BREAKS = ("Cc", "Zl", "Zp")
+"""Unicode's categories of control characters and of line and paragraph breaks."""
 
 
 def home() -> Path:
@@ -53,6 +57,18 @@ def decode_toml(content: bytes, kind: type[T], file: str) -> T:
 def read_json(path: Path | Traversable, kind: type[T]) -> T:
     """Read a JSON file into ``kind``. Raises `InvalidFile`."""
     return decode(read_bytes(path), kind, str(path))
+
+
+def printable(name: str) -> str:
+    """Return a file's name as text of one line, which any output can encode.
+
+    Bytes that are no UTF-8 and control characters become escapes such as ``\\xe9`` and ``\\n``.
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(
+        each.encode("unicode_escape").decode() if category(each) in LINE_BREAKS else each
+        for each in text
+    )
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

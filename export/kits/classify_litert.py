@@ -1,8 +1,10 @@
 """Classify images with a TFLite file of hwnas. Needs ai-edge-litert, numpy and Pillow, not hwnas.
 
+Keep ``image_pixels.py`` beside it.
+
     python classify_litert.py model.tflite image.png [...]
 
-What the file takes (size, normalisation, names of the classes) it says itself.
+The file states what it takes (size, normalisation, names of the classes).
 """
 
 import json
@@ -12,19 +14,19 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from PIL import Image
+from image_pixels import read_pixels
 
 
 def main(model, *images):
-    said = note(model)
+    stated = note(model)
     interpreter = Interpreter(model_path=model)
     interpreter.allocate_tensors()
     [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
     for path in images:
-        interpreter.set_tensor(taken["index"], prepared(path, said, taken))
+        interpreter.set_tensor(taken["index"], prepared(path, stated, taken))
         interpreter.invoke()
         logits = interpreter.get_tensor(given["index"])[0]  # int8 keeps their order
-        print(path, said["labels"][int(logits.argmax())])
+        print(path, stated["labels"][int(logits.argmax())])
 
 
 def note(model):
@@ -37,13 +39,13 @@ def note(model):
     sys.exit(f"{model}: does not say what it takes")
 
 
-def prepared(path, said, taken):
+def prepared(path, stated, taken):
     """Return the image as ``[1, H, W, C]`` in the type of the input."""
-    _, height, width, channels = said["shape"]
-    image = Image.open(path).convert("L" if channels == 1 else "RGB").resize((width, height))
-    values = np.asarray(image, np.float32).reshape(1, height, width, channels)
-    if said["takes"] == "normalised":
-        values = (values / 255 - np.float32(said["mean"])) / np.float32(said["std"])
+    _, height, width, channels = stated["shape"]
+    pixels = read_pixels(path, channels, height, width).transpose(1, 2, 0)
+    values = pixels[None].astype(np.float32)
+    if stated["takes"] == "normalised":
+        values = (values / 255 - np.float32(stated["mean"])) / np.float32(stated["std"])
     scale, zero = taken["quantization"]
     if scale:  # an int8 file: real = scale * (value - zero)
         values = np.clip(np.rint(values / scale) + zero, -128, 127)

@@ -1,6 +1,7 @@
-"""Runs the model of this folder: its samples, or images given as .npy files (uint8 [C, H, W]).
+"""Runs the model of this folder: its samples, or images (any size, or .npy of uint8 [C, H, W]).
 
-Needs numpy and onnxruntime or ai-edge-litert. Prints one JSON line.
+Needs numpy and onnxruntime or ai-edge-litert, and Pillow for images. Prints one JSON line: for each
+image its label and the outputs of all classes, in the order of labels.txt.
 """
 
 import json
@@ -8,14 +9,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from image_pixels import read_pixels
 
 HERE = Path(__file__).resolve().parent
-SAID = json.loads((HERE / "preprocess.json").read_text())
+CONFIG = json.loads((HERE / "preprocess.json").read_text(encoding="utf-8"))
 
 
 def model():
     """Return a function from one input with its batch axis to the outputs."""
-    if SAID["runtime"] == "onnxruntime":
+    if CONFIG["runtime"] == "onnxruntime":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(
@@ -33,8 +35,8 @@ def model():
         interpreter.set_tensor(into["index"], quantized(array, into))
         interpreter.invoke()
         scale, zero = out["quantization"]
-        found = interpreter.get_tensor(out["index"])
-        return (found.astype(np.float32) - zero) * scale if scale else found
+        values = interpreter.get_tensor(out["index"])
+        return (values.astype(np.float32) - zero) * scale if scale else values
 
     return call
 
@@ -48,25 +50,29 @@ def quantized(array, tensor):
 
 
 def outputs(images):
-    mean, std = (np.array(SAID[key], np.float32)[:, None, None] for key in ("mean", "std"))
-    inputs = (images.astype(np.float32) / SAID["scale"] - mean) / std
-    if SAID["layout"] == "NHWC":
+    """Return the outputs [N, classes] of uint8 images [N, C, H, W]."""
+    mean, std = (np.array(CONFIG[key], np.float32)[:, None, None] for key in ("mean", "std"))
+    inputs = (images.astype(np.float32) / np.float32(CONFIG["scale"]) - mean) / std
+    if CONFIG["layout"] == "NHWC":
         inputs = inputs.transpose(0, 2, 3, 1)
     run = model()
-    return np.stack([run(np.ascontiguousarray(one[None])).reshape(-1) for one in inputs])
+    return np.stack([run(np.ascontiguousarray(each[None])).reshape(-1) for each in inputs])
 
 
 def main():
-    labels = (HERE / "labels.txt").read_text().splitlines()
     if sys.argv[1:]:
-        images = np.stack([np.load(file, allow_pickle=False) for file in sys.argv[1:]])
-        found = [labels[index] for index in outputs(images).argmax(1)]
-        print(json.dumps(dict(zip(sys.argv[1:], found, strict=True))))
+        labels = (HERE / "labels.txt").read_text(encoding="utf-8").split("\n")
+        images = np.stack([read_pixels(file, *CONFIG["shape"]) for file in sys.argv[1:]])
+        results = {
+            file: {"label": labels[int(row.argmax())], "outputs": row.tolist()}
+            for file, row in zip(sys.argv[1:], outputs(images), strict=True)
+        }
+        print(json.dumps(results))
         return
     with np.load(HERE / "samples.npz", allow_pickle=False) as samples:
-        found = outputs(samples["images"])
-        right = float((found.argmax(1) == samples["labels"]).mean())
-    print(json.dumps({"accuracy": right, "outputs": found.tolist()}))
+        results = outputs(samples["images"])
+        accuracy = float((results.argmax(1) == samples["labels"]).mean())
+    print(json.dumps({"accuracy": accuracy, "outputs": results.tolist()}))
 
 
 if __name__ == "__main__":

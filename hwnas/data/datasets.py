@@ -20,6 +20,7 @@ from hwnas.data.photos.sources.find import find_photos
 from hwnas.data.photos.tiers import pack_photos, read_packed, read_photos
 from hwnas.data.splits import Source, Split, Statistics, cut_classes, moments
 from hwnas.errors import InvalidFile, UnknownName, UsageError
+from hwnas.files import printable
 
 __all__ = ["DEFAULT", "NAMED", "Dataset", "Split", "load_dataset", "make_dataset", "normalise"]
 
@@ -221,7 +222,7 @@ def _dataset(source: Source, where: str, shape: Shape | None, valid_share: float
         splits = [_fit(split, shape) for split in splits]
     return Dataset(
         source.name,
-        source.classes,
+        tuple(map(printable, source.classes)),
         train=splits[0],
         valid=splits[1],
         test=splits[2],

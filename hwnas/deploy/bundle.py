@@ -1,6 +1,7 @@
 """A bundle: a folder with a model and everything needed to run and to check it.
 
-It contains ``model.onnx`` or ``model.tflite``, ``labels.txt``, ``preprocess.json``, ``run.py``,
+It contains ``model.onnx`` or ``model.tflite``, ``labels.txt``, ``preprocess.json``, ``run.py`` with
+``image_pixels.py``,
 ``samples.npz`` (images as stored, their labels, and the outputs on the machine that wrote the
 bundle), ``README.md``, and ``manifest.json`` with the SHA-256 of each file, the accuracy and the
 latency.
@@ -116,6 +117,7 @@ def write_bundle(
         "labels.txt": ("\n".join(data.classes) + "\n").encode(),
         "preprocess.json": msgspec.json.encode(preprocessing),
         "run.py": (kits / "run.py").read_bytes(),
+        "image_pixels.py": (kits / "image_pixels.py").read_bytes(),
         "samples.npz": samples.getvalue(),
         "README.md": _readme(name, runtime.package, target).encode(),
     }
@@ -202,7 +204,7 @@ def _readme(name: str, package: str, target: str) -> str:
         f"# {name}, compiled for {target}\n\n"
         f"    pip install numpy {package}\n"
         "    python run.py                 # outputs and accuracy on the samples of this folder\n"
-        "    python run.py IMAGE.npy ...   # labels of uint8 images [C, H, W]\n"
+        "    python run.py IMAGE ...       # labels and outputs of image files (needs Pillow)\n"
         "    hwnas verify .                # check hashes, outputs and latency\n\n"
         "`preprocess.json` describes how pixels become inputs, `labels.txt` names the classes, and "
         "`manifest.json` states the accuracy and the latency.\n"

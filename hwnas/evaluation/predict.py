@@ -15,6 +15,7 @@ from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.data.photos.reading import decoded, opened
 from hwnas.errors import InvalidFile
 from hwnas.evaluation.classifier import Classifier
+from hwnas.files import printable
 
 TOP = 5
 """Classes of a prediction at most."""
@@ -61,7 +62,7 @@ def predict_files(
             except InvalidFile as error:
                 broken[error.file] = error.why
             else:
-                yield str(file), pixels
+                yield printable(str(file)), pixels
 
     for name, outputs in classifier.outputs(readable()):
         yield _prediction(classifier, name, outputs)
@@ -94,7 +95,7 @@ def _prediction(classifier: Classifier, name: str, outputs: NDArray[np.float32])
 def _read(file: Path, shape: Shape) -> NDArray[np.uint8]:
     if file.suffix == ".npy":
         return fit_images(_read_npy(file)[None], shape)[0]
-    with opened(file, str(file)) as image:
+    with opened(file, printable(str(file))) as image:
         return fit_image(decoded(image), shape)
 
 

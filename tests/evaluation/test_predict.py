@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,10 +101,7 @@ def test_original_files_have_the_outputs_of_the_program_in_the_bundle(
     data = load_dataset(str(folder), input_shape=colours.SHAPE)
     model = colours.colour_file(tmp_path / f"net.{format}", mean=data.mean[0], std=data.std[0])
     write_bundle(tmp_path / "bundle", model, data, "host-cpu")
-    run = subprocess.run(
-        [sys.executable, tmp_path / "bundle" / "run.py"], capture_output=True, text=True, check=True
-    )
-    expected = json.loads(run.stdout)["outputs"]
+    expected = json.loads(run_bundle(tmp_path / "bundle"))["outputs"]
 
     photos = find_photos(str(folder), VALID_SHARE)
     assert photos is not None
@@ -113,6 +112,26 @@ def test_original_files_have_the_outputs_of_the_program_in_the_bundle(
     ):
         own = {each.name: each.output for each in prediction.classes}
         assert own == pytest.approx(dict(zip(data.classes, outputs, strict=True)), abs=1e-5)
+
+    by_file = json.loads(run_bundle(tmp_path / "bundle", files))
+    for prediction in hwnas.predict(tmp_path / "bundle", files):
+        result = by_file[prediction.image]
+        assert result["label"] == prediction.classes[0].name
+        own = {each.name: each.output for each in prediction.classes}
+        assert own == pytest.approx(dict(zip(data.classes, result["outputs"], strict=True)), abs=0)
+
+
+def run_bundle(folder: Path, files: Sequence[str] = ()) -> str:
+    command = [sys.executable, str(folder / "run.py"), *files]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_names_that_are_no_text_are_escaped(tmp_path: Path) -> None:
+    model = colours.colour_file(tmp_path / "net.onnx")
+    file = colours.write_colour(tmp_path / "a.png", colours.RED)
+    odd = file.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\n.png"))
+    [prediction] = hwnas.predict(model, [odd])
+    assert prediction.image == str(tmp_path / "caf\\xe9\\n.png")
 
 
 def test_a_broken_image_is_named_or_left_out(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from torch import nn
 
 from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import Block
+from hwnas.data.images import fit_image
+from hwnas.data.photos.reading import decoded, opened
 from hwnas.export.compile import compile_model
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import Int8
@@ -97,6 +100,35 @@ def test_the_python_examples_name_the_class_of_every_image(
         [sys.executable, str(script), str(path), *paths], capture_output=True, text=True, check=True
     )
     assert [line.split()[-1] for line in result.stdout.splitlines()] == list(LABELS)
+
+
+def varied_files(folder: Path) -> list[Path]:
+    """Return images of several sizes, modes and orientations."""
+    rng = np.random.default_rng(0)
+    files: list[Path] = []
+    for number, mode in enumerate(("RGB", "L", "P", "LA", "RGBA", "1", "CMYK", "I;16") * 4):
+        height, width = rng.integers(5, 40, 2)
+        if mode == "I;16":
+            image = Image.fromarray(rng.integers(0, 65536, (height, width), dtype=np.uint16))
+        else:
+            noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            image = Image.fromarray(noise).convert(mode)
+        exif = Image.Exif()
+        exif[0x0112] = 1 + number % 8
+        files.append(folder / f"{number}.{'jpg' if mode == 'CMYK' else 'png'}")
+        image.save(files[-1], exif=exif)
+    return files
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 12), (1, 12, 12), (3, 20, 9), (1, 7, 30)])
+def test_the_examples_read_images_as_the_training_does(
+    shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    read_pixels = runpy.run_path(str(KITS / "image_pixels.py"))["read_pixels"]
+    for file in varied_files(tmp_path):
+        with opened(file, file.name) as image:
+            expected = fit_image(decoded(image), shape)
+        np.testing.assert_array_equal(read_pixels(file, *shape), expected, file.name)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hwnas.data.photos.reading import READING_VERSION, opened
 from hwnas.errors import InvalidFile
+from hwnas.files import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,7 +123,7 @@ class FilePhotos:
         return len(self.names)
 
     def name(self, row: int) -> str:
-        return str(self.folder / self.names[row])
+        return printable(str(self.folder / self.names[row]))
 
     def open(self, row: int) -> AbstractContextManager[Image]:
         return opened(self.folder / self.names[row], self.name(row))

@@ -9,6 +9,7 @@ import numpy as np
 from hwnas.data.photos.labelled import TRAIN, LabelledPhotos, Photos
 from hwnas.data.splits import capped_share, check_count, divide, in_hash_order
 from hwnas.errors import InvalidFile
+from hwnas.files import printable
 
 SPLIT_SHARES = (0.70, 0.15, 0.15)
 
@@ -98,19 +99,20 @@ def labelled(
     of their names.
     """
     classes = tuple(classes or sorted(splits[TRAIN]))
+    names = tuple(map(printable, classes))
     places = {
         image: (label, part)
         for part, files in enumerate(splits)
         for label, key in enumerate(classes)
         for image in files[key]
     }
-    names = in_hash_order(list(places))
-    labels, parts = np.array([places[image] for image in names]).T
+    images = in_hash_order(list(places))
+    labels, parts = np.array([places[image] for image in images]).T
     return LabelledPhotos(
         where,
-        name,
-        classes,
-        photos(names),
+        printable(name),
+        names,
+        photos(images),
         labels.astype(np.int64),
         parts.astype(np.uint8),
         notes,
