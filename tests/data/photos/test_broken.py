@@ -84,11 +84,11 @@ def test_all_broken_images_are_listed_before_any_work_or_left_out(
     names = [*(f"cat/{name}" for name in sorted(BROKEN)), "dog/003.png"]
     for name, line in zip(names, lines[1:-1], strict=True):
         assert f"{name}: not a readable image" in line
-    said: list[str] = []
-    dataset = load_dataset(str(folder), options=ReadingOptions(True, said.append))
+    messages: list[str] = []
+    dataset = load_dataset(str(folder), options=ReadingOptions(True, messages.append))
     splits = dataset.train, dataset.valid, dataset.test
     assert sum(len(split.labels) for split in splits) == 59
-    assert sum(line.startswith("skipped: ") for line in said) == 9
+    assert sum(line.startswith("skipped: ") for line in messages) == 9
     assert "9 images that could not be read were left out" in dataset.notes
 
 
