@@ -230,7 +230,7 @@ def verify(
     images: np.ndarray | None = None,
     labels: np.ndarray | None = None,
 ) -> Parity:
-    """Compare a float32 model file with a PyTorch module, image by image.
+    """Compare a model file, float32 or int8, with a PyTorch module, image by image.
 
     Needs ``images`` ``[N, C, H, W]``, or ``input_shape`` to compare on noise. The file runs in a
     process of its own. Raises `ExportError` that names the first layer that differs.
@@ -245,7 +245,7 @@ def verify(
     """
     from hwnas.errors import UsageError
     from hwnas.export.verification.images import Verification, noise_images
-    from hwnas.export.verification.verify import verify_file
+    from hwnas.export.verify_file import verify_file
 
     if images is not None:
         verification = Verification(images, labels)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,14 +80,12 @@ def run_json_child(
     A runtime that crashes takes only the child with it. Errors call the child ``name``. Raises
     `InvalidFile` for a model file that the child blames, `DeviceError` for anything else.
     """
-    folder = str(Path(__file__).parents[1])
-    path = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
     try:
         child = subprocess.run(
             [sys.executable, "-P", "-m", module],
             input=msgspec.json.encode(request),
             capture_output=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env=_child_environment(),
             timeout=timeout_s,
             check=False,
         )
@@ -92,14 +93,69 @@ def run_json_child(
         raise DeviceError(f"{name or module}: no result within {timeout_s:.0f} s") from None
     try:
         answer = msgspec.json.decode(child.stdout, type=_Answer)
-        if answer.error is None:
-            return msgspec.convert(answer.result, result_type)
     except msgspec.DecodeError:
         raise DeviceError(
             f"{name or module} {_describe_end(child.returncode)} without a result; last line of "
             f"its stderr: {last_line(child.stderr)}"
         ) from None
-    raise InvalidFile(answer.file, answer.error) if answer.file else DeviceError(answer.error)
+    return answer.value(result_type)
+
+
+class JsonWorker:
+    """A child like that of `run_json_child` which stays for more requests, to import only once.
+
+    It runs ``python -m module``, which calls `serve_json_lines`, and ends with this process.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def call(self, request: object, result_type: type[T], timeout_s: float = CHILD_TIMEOUT_S) -> T:
+        """Return the result of a request. Raises as `run_json_child`; the next call starts anew."""
+        child = self._child or self._start()
+        assert child.stdin is not None and child.stdout is not None
+        with suppress(BrokenPipeError):
+            child.stdin.write(msgspec.json.encode(request) + b"\n")
+            child.stdin.flush()
+        if not select.select([child.stdout], [], [], timeout_s)[0]:
+            self.close()
+            raise DeviceError(f"{self.name}: no result within {timeout_s:.0f} s")
+        try:
+            answer = msgspec.json.decode(child.stdout.readline(), type=_Answer)
+        except msgspec.DecodeError:
+            end = _describe_end(child.wait())
+            self.close()
+            raise DeviceError(f"{self.name} {end}") from None
+        return answer.value(result_type)
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+        self._child = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", self.module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_child_environment(),
+        )
+        self._child = child
+        atexit.register(self.close)
+        return child
+
+
+def serve_json_lines(handle: Callable[[Any], object], request_type: Any = Any) -> None:
+    """Be the child of a `JsonWorker`: answer each line of stdin as `serve_json` does."""
+    channel = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    for line in sys.stdin.buffer:
+        channel.write(msgspec.json.encode(_answer(handle, line, request_type)) + b"\n")
+        channel.flush()
 
 
 def serve_json(handle: Callable[[Any], object], request_type: Any = Any) -> None:
@@ -109,19 +165,33 @@ def serve_json(handle: Callable[[Any], object], request_type: Any = Any) -> None
     """
     channel = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a runtime prints must not get in between
-    try:
-        answer = _Answer(handle(msgspec.json.decode(sys.stdin.buffer.read(), type=request_type)))
-    except (RuntimeError, OSError, ValueError, MemoryError, HwnasError) as error:
-        reason = getattr(error, "why", None) or str(error) or type(error).__name__
-        answer = _Answer(None, str(reason), getattr(error, "path", ""))
     with channel:
-        channel.write(msgspec.json.encode(answer))
+        channel.write(msgspec.json.encode(_answer(handle, sys.stdin.buffer.read(), request_type)))
 
 
 class _Answer(msgspec.Struct):
     result: Any
     error: str | None = None
     file: str = ""
+
+    def value(self, result_type: type[T]) -> T:
+        if self.error is None:
+            return msgspec.convert(self.result, result_type)
+        raise InvalidFile(self.file, self.error) if self.file else DeviceError(self.error)
+
+
+def _answer(handle: Callable[[Any], object], request: bytes, request_type: Any) -> _Answer:
+    try:
+        return _Answer(handle(msgspec.json.decode(request, type=request_type)))
+    except (RuntimeError, OSError, ValueError, MemoryError, HwnasError) as error:
+        reason = getattr(error, "why", None) or str(error) or type(error).__name__
+        return _Answer(None, str(reason), getattr(error, "path", ""))
+
+
+def _child_environment() -> dict[str, str]:
+    folder = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def _describe_end(status: int) -> str:

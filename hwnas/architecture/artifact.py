@@ -21,6 +21,8 @@ class Parity(msgspec.Struct, frozen=True):
     accuracy_artifact: float
     label_agreement: float | None = None
     """Share of images that both assign to the same class; ``None`` if it was not counted."""
+    sqnr_db: float | None = None
+    """Signal-to-quantisation-noise ratio of the logits of all images; of int8 files only."""
     top5_artifact: float | None = None
     """Top-5 of the file; ``None`` for fewer than 20 classes or without labels."""
     balanced_artifact: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,12 @@ import click
 
 from hwnas.cli.framework.command import command, json_option, option
 from hwnas.cli.framework.options import checkpoint_option, input_shape_option
-from hwnas.cli.framework.params import DATA, NETWORK, PATH, PRECISION
+from hwnas.cli.framework.params import CALIBRATION, DATA, LAYERS, NETWORK, PATH, PRECISION
 from hwnas.errors import UsageError
 
 if TYPE_CHECKING:
     from hwnas.architecture.artifact import Artifact, Format
+    from hwnas.export.quantization.ptq import Int8
 
 FORMATS = ("onnx", "tflite")
 
@@ -43,6 +45,21 @@ FORMATS = ("onnx", "tflite")
     default="fp32",
     type=PRECISION,
     help="int8 is calibrated on training images of --data.",
+)
+@option(
+    "--calibration",
+    group="Int8",
+    type=CALIBRATION,
+    default_help="minmax",
+    help="How ranges are measured: minmax takes the extremes, percentile and entropy cut off rare "
+    "values.",
+)
+@option(
+    "--float-layers",
+    group="Int8",
+    type=LAYERS,
+    default_help="none",
+    help="Layers that stay in float32: their names, or auto for as few as the limits demand.",
 )
 @option(
     "--opset",
@@ -102,28 +119,32 @@ def export(
     _check_options(formats, precision, data, **options)
     from hwnas.cli.tables import print_json
     from hwnas.export.compile import export_module
-    from hwnas.export.quantization.ptq import Int8
+    from hwnas.export.quantization.float_layers import with_float_layers
     from hwnas.networks.user_module import load_network
     from hwnas.networks.verification_data import calibration_images, verification_data
 
     network = load_network(model, input_shape, checkpoint)
     shape = network.input_shape
     verified_on = verification_data(data, shape, precision, images)
-    int8 = Int8(calibration_images(data, shape)) if precision == "int8" and data else None
+    calibration = calibration_images(data, shape) if precision == "int8" and data else None
     if not network.trained:
         click.echo("no checkpoint: the weights are random, which suffices for latency", err=True)
-    artifacts = [
-        export_module(
+
+    def compiled(format: Format, float_layers: tuple[str, ...]) -> Artifact:
+        return export_module(
             network.module,
             shape,
             out.with_name(f"{out.name.removesuffix(f'.{format}')}.{format}"),
             verification=verified_on.verification,
-            int8=int8,
+            int8=_int8(format, calibration, options["calibration"], float_layers),
             architecture=network.architecture,
             preprocessing=verified_on.preprocessing,
             recipe=_recipe(format, precision, options["opset"], options["dynamic_batch"]),
             converter=options["via"],
         )
+
+    artifacts = [
+        with_float_layers(options["float_layers"] or (), partial(compiled, format))
         for format in _formats(formats, options["via"])
     ]
     if as_json:
@@ -138,9 +159,12 @@ def _check_options(
     formats: tuple[Format, ...],
     precision: str,
     data: str | None,
+    *,
     opset: int | None,
     dynamic_batch: bool,
     via: str | None,
+    calibration: str | None,
+    float_layers: tuple[str, ...] | None,
 ) -> None:
     onnx_options = dynamic_batch or opset is not None
     if via is not None and onnx_options:
@@ -151,6 +175,18 @@ def _check_options(
         raise UsageError("--precision int8 cannot be combined with --via")
     if precision == "int8" and data is None:
         raise UsageError("--precision int8 needs --data, for images to calibrate with")
+    if precision != "int8" and (calibration or float_layers):
+        raise UsageError("--calibration and --float-layers need --precision int8")
+
+
+def _int8(
+    format: Format, images: Any, calibration: str | None, float_layers: tuple[str, ...]
+) -> Int8 | None:
+    from hwnas.export.quantization.ptq import Int8, int8_quantization
+
+    if images is None:
+        return None
+    return Int8(images, int8_quantization(format, calibration), float_layers)
 
 
 def _formats(formats: tuple[Format, ...], via: Any) -> tuple[Format, ...]:
@@ -178,6 +214,8 @@ def _summary(artifact: Artifact, source: str, labelled: bool) -> str:
     classes = f"the same class in {parity.accuracy_artifact:.0%}"
     if labelled:
         classes = f"accuracy {parity.accuracy_artifact:.2%} (PyTorch {parity.accuracy_torch:.2%})"
+    if artifact.float_layers:
+        classes += f", {', '.join(artifact.float_layers)} in float32"
     return (
         f"{artifact.path}: {artifact.size_bytes / 1e6:.2f} MB, "
         f"error {parity.max_relative_error:.1e} of the largest output on {source}, "

@@ -12,20 +12,25 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.architecture.artifact import Artifact, Parity
 from hwnas.errors import UsageError
 from hwnas.export.converters import ConverterName, convert
-from hwnas.export.graph.nodes import Graph
 from hwnas.export.graph.trace import trace
 from hwnas.export.metadata.architecture import architecture_metadata
 from hwnas.export.metadata.input import Preprocessing, input_metadata
 from hwnas.export.metadata.preprocessing import fold_input_affine, with_normalisation
 from hwnas.export.model_file import write_artifact
-from hwnas.export.onnx.emitter import write_onnx
-from hwnas.export.quantization.ptq import Int8, int8_quantization, quantize
+from hwnas.export.quantization.ptq import (
+    Int8,
+    check_layer_names,
+    int8_quantization,
+    quantize,
+)
+from hwnas.export.quantization.ranges import check_covered
+from hwnas.export.quantization.sensitivity import FloatModel, naming_float_layers
 from hwnas.export.recipe import OnnxRecipe, Recipe, find_recipe, format_of
-from hwnas.export.tflite.emitter import write_tflite
 from hwnas.export.verification.bisect import locate_difference
 from hwnas.export.verification.images import Verification, noise_images
 from hwnas.export.verification.int8_agreement import verify_int8
 from hwnas.export.verification.verify import torch_outputs, verify, verify_dynamic_batch
+from hwnas.export.write import write_graph
 
 
 def export_module(
@@ -108,6 +113,11 @@ def compile_model(
         graph = fold_input_affine(graph) if preprocessing.embedded else graph
     quantization = None if int8 is None else int8.quantization or int8_quantization(format)
 
+    if int8 is not None:
+        check_layer_names(graph, int8.float_layers)
+    if int8 is not None and verification is not None:
+        check_covered(verification.images, int8.calibration)
+
     def write(target: Path) -> None:
         write_graph(graph, recipe, target, metadata)
         if int8 is not None:
@@ -116,8 +126,10 @@ def compile_model(
     def check(target: Path) -> Parity | None:
         if verification is None:
             return None
-        if quantization is not None:
-            return verify_int8(target, module, verification, quantization)
+        if int8 is not None and quantization is not None:
+            model = FloatModel(module, input_shape, format, int8)
+            with naming_float_layers(model, graph, verification):
+                return verify_int8(target, module, verification, quantization)
         with locate_difference(target, module, verification.images):
             parity = verify(target, module, verification)
         if any_batch:
@@ -130,18 +142,3 @@ def compile_model(
     return msgspec.structs.replace(
         artifact, calibration=quantization.calibration, float_layers=int8.float_layers
     )
-
-
-def write_graph(graph: Graph, recipe: Recipe, path: Path, metadata: dict[str, bytes]) -> None:
-    """Write a float32 file in the versions that ``recipe`` states."""
-    if isinstance(recipe, OnnxRecipe):
-        write_onnx(
-            graph,
-            path,
-            opset=recipe.opset,
-            ir_version=recipe.ir_version,
-            metadata=metadata,
-            dynamic_batch=recipe.dynamic_batch,
-        )
-    else:
-        write_tflite(graph, path, schema_version=recipe.schema_version, metadata=metadata)

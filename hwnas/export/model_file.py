@@ -34,7 +34,8 @@ def write_artifact(
         data = temporary.read_bytes()
         os.replace(temporary, path)
     except ExportError as error:
-        raise ExportError(str(error).replace(str(temporary), str(path))) from error
+        error.args = (str(error).replace(str(temporary), str(path)), *error.args[1:])
+        raise
     except OSError as error:
         raise ExportError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:

@@ -22,7 +22,6 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """How an int8 file is made, and how much accuracy it may lose."""
 
     calibration: Calibration
-    """``entropy`` is for ONNX only."""
     percentile: float
     """Percentage of an activation's values that its range covers, for ``percentile``."""
     reduce_range: bool = False
@@ -31,6 +30,8 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Smallest fraction of images in which the file predicts the class that PyTorch predicts."""
     max_drop: float
     """Largest loss of top-1 accuracy against PyTorch, 0 to 1."""
+    min_sqnr_db: float
+    """Smallest ratio of the power of the logits to that of their change."""
 
 
 class _Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format"):

@@ -8,9 +8,10 @@ import numpy as np
 
 from hwnas.architecture.artifact import Precision
 from hwnas.data.datasets import load_dataset, normalise
-from hwnas.errors import UsageError
+from hwnas.errors import ExportError, UsageError
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import CALIBRATION_IMAGES
+from hwnas.export.quantization.ranges import check_images
 from hwnas.export.verification.images import IMAGES, Verification, noise_images
 
 Shape = tuple[int, int, int]
@@ -47,7 +48,15 @@ def verification_data(
 
 
 def calibration_images(data: str, input_shape: Shape) -> np.ndarray:
-    """Return normalised training images ``[N, C, H, W]`` to calibrate an int8 file with."""
+    """Return normalised training images ``[N, C, H, W]`` to calibrate an int8 file with.
+
+    Raises `ExportError` if no ranges can be measured on them.
+    """
     dataset = load_dataset(data, input_shape=input_shape)
     order = np.random.default_rng(0).permutation(len(dataset.train.labels))[:CALIBRATION_IMAGES]
-    return normalise(dataset.train.images[order], dataset)
+    images = normalise(dataset.train.images[order], dataset)
+    try:
+        check_images(images)
+    except ExportError as error:
+        raise ExportError(f"{data}: {error}") from None
+    return images

@@ -21,7 +21,7 @@ from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.bisect import first_difference
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.verify import verify_file
+from hwnas.export.verify_file import verify_file
 from hwnas.networks.user_module import load_network
 from hwnas.networks.verification_data import verification_data
 from tests.export.test_parity import both

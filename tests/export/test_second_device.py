@@ -12,7 +12,7 @@ from torch import nn
 from hwnas.export.compile import export_module
 from hwnas.export.quantization.qat import quantisation_aware
 from hwnas.export.verification.images import noise_images
-from hwnas.export.verification.verify import verify_file
+from hwnas.export.verify_file import verify_file
 from hwnas.nn.build import build
 from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
 from tests.support.tiny import MB33, tiny_space

@@ -63,10 +63,11 @@ def verify(
     no_latency: bool,
     as_json: bool,
 ) -> None:
-    """Verify FILE (.onnx or .tflite, float32) against its network in PyTorch, image by image.
+    """Verify FILE (.onnx or .tflite) against its network in PyTorch, image by image.
 
-    A difference is exit status 4 and names the first layer that differs. The file runs in a child
-    process, because a damaged file may crash its runtime.
+    A difference is exit status 4 and names the first layer that differs. An int8 file is judged by
+    the classes that it predicts and the noise in its outputs. The file runs in a child process,
+    because a damaged file may crash its runtime.
 
     For a BUNDLE of `hwnas deploy`, check its hashes, outputs and accuracy, and the latency on its
     target. Exit status 4: a file or an output has changed. Exit status 5: the budget is exceeded.
@@ -88,7 +89,7 @@ def verify(
             f"--model is missing: the network that {file} was compiled from (a run folder, an "
             "architecture, or module:factory)"
         )
-    from hwnas.export.verification.verify import verify_file
+    from hwnas.export.verify_file import verify_file
     from hwnas.networks.user_module import load_network
     from hwnas.networks.verification_data import verification_data
 

@@ -93,6 +93,12 @@ def parse_counts(text: str) -> tuple[int, ...] | None:
     return tuple(dict.fromkeys(map(int, words)))
 
 
+def parse_layers(text: str) -> tuple[str, ...] | None:
+    """Read ``features.0,classifier``."""
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    return words if all(words) else None
+
+
 def _devices() -> Iterable[str]:
     from hwnas.devices.profile import profile_files
 
@@ -157,4 +163,7 @@ FRACTION = Value("SHARE", parse_fraction, "a share between 0% and 100%, such as 
 DURATION = Value("DURATION", parse_duration_ms, "a positive time with its unit, such as 80ms")
 """A float, in milliseconds."""
 SHAPE = Value("CxHxW", parse_shape, "channels, height and width, such as 3x224x224")
+CALIBRATION = click.Choice(["minmax", "percentile", "entropy"])
+LAYERS = Value("LAYERS", parse_layers, "names of layers such as features.0,classifier, or auto")
+"""A tuple of words."""
 COUNTS = Value("N,N...", parse_counts, "numbers from 1 on, such as 1,8,32,64")

@@ -7,16 +7,19 @@ same images.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
-import numpy as np
 
 from hwnas.architecture.artifact import Format
-from hwnas.errors import ExportError, UsageError
+from hwnas.errors import ExportError, UnknownName
 from hwnas.export.graph.nodes import Conv, Graph, Linear
-from hwnas.export.recipe import Quantization, find_recipe, format_of
+from hwnas.export.quantization.onnx import onnx_values, quantize_onnx
+from hwnas.export.quantization.ranges import Ranges, check_images, measure_ranges
+from hwnas.export.quantization.tflite import quantize_tflite, tflite_values
+from hwnas.export.recipe import Calibration, Quantization, find_recipe, format_of
 from hwnas.export.verification.metrics import Array
 
 CALIBRATION_IMAGES = 256
@@ -37,26 +40,32 @@ class Int8(NamedTuple):
 def quantize(source: Path, target: Path, int8: Int8) -> None:
     """Write the int8 file of the float32 file ``source``.
 
-    Raises `ExportError` if there are no calibration images or a value in them is not finite.
+    Raises `ExportError` if no ranges can be measured on the calibration images.
     """
+    write_int8(source, target, int8, value_ranges(source, int8))
+
+
+def value_ranges(source: Path, int8: Int8) -> Ranges:
+    """Return the range of every value of the float32 file ``source`` on the calibration images."""
     images = int8.calibration
-    if images.ndim != 4 or not len(images):
-        raise ExportError(
-            f"int8 needs calibration images [N, C, H, W], got {list(images.shape)}: the ranges of "
-            "all values are measured on them"
-        )
-    if not np.isfinite(images).all():
-        raise ExportError("a calibration image has a value that is not finite")
+    check_images(images)
+    quantization = int8.quantization or int8_quantization(format_of(source))
+    return measure_ranges(lambda: file_values(source, images), quantization)
+
+
+def file_values(path: Path, images: Array) -> Iterator[Mapping[str, Array]]:
+    """Yield for each image all values that a file computes, by name; those of int8 as numbers."""
+    return (onnx_values if format_of(path) == "onnx" else tflite_values)(path, images)
+
+
+def write_int8(source: Path, target: Path, int8: Int8, ranges: Ranges) -> None:
+    """Write the int8 file of the float32 file ``source`` with the ranges of its values."""
     format = format_of(target)
-    quantization = int8.quantization or int8_quantization(format)
     if format == "onnx":
-        from hwnas.export.onnx.quantize import quantize_onnx
-
-        quantize_onnx(source, target, images, quantization, int8.float_layers)
+        quantization = int8.quantization or int8_quantization(format)
+        quantize_onnx(source, target, ranges, quantization, int8.float_layers)
     else:
-        from hwnas.export.tflite.quantize import quantize_tflite
-
-        quantize_tflite(source, target, images, quantization, int8.float_layers)
+        quantize_tflite(source, target, ranges, int8.float_layers)
 
 
 def int8_quantization(format: Format, calibration: str | None = None) -> Quantization:
@@ -66,12 +75,17 @@ def int8_quantization(format: Format, calibration: str | None = None) -> Quantiz
         raise ExportError(f"the recipe {format}-int8 has no [quantization]")
     if calibration is None:
         return quantization
-    known = ("minmax", "percentile", "entropy") if format == "onnx" else ("minmax", "percentile")
-    if calibration not in known:
-        raise UsageError(
-            f"calibration {calibration!r} is not available for {format}; known: {', '.join(known)}"
-        )
+    if calibration not in get_args(Calibration):
+        raise UnknownName("calibration", calibration, get_args(Calibration))
     return msgspec.structs.replace(quantization, calibration=calibration)
+
+
+def check_layer_names(graph: Graph, layers: tuple[str, ...]) -> None:
+    """Raise `UnknownName` for a layer that is not in ``graph``."""
+    names = {node.name for node in graph.nodes}
+    for layer in layers:
+        if layer not in names:
+            raise UnknownName("layer", layer, names)
 
 
 def weighted_layers(graph: Graph) -> tuple[str, ...]:

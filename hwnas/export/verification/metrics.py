@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from hwnas.errors import ExportError
 from hwnas.measurement.classification import balanced_accuracy, top5_accuracy
 
 Array = np.ndarray[Any, Any]
+
+MAX_DB = 200.0
+"""Largest ratio of signal to noise that is stated; that of float32 is about 140 dB."""
 
 
 def check_logits(path: Path, outputs: Array, expected: Array) -> None:
@@ -31,6 +35,20 @@ def relative_error(outputs: Array, expected: Array) -> float:
     """Return ``max|outputs - expected| / max|expected|`` over all elements."""
     difference = float(np.abs(outputs - expected).max())
     return difference / float(np.abs(expected).max()) if difference else 0.0
+
+
+def sqnr_db(outputs: Array, expected: Array) -> float:
+    """Return ``10 log10(sum(expected^2) / sum((outputs - expected)^2))``, -`MAX_DB` to `MAX_DB`."""
+    noise = float(np.square(outputs - expected, dtype=np.float64).sum())
+    signal = float(np.square(expected, dtype=np.float64).sum())
+    return power_ratio_db(signal, noise)
+
+
+def power_ratio_db(signal: float, noise: float) -> float:
+    """Return ``10 log10(signal / noise)``, -`MAX_DB` to `MAX_DB`; without noise the latter."""
+    if noise <= signal * 10 ** (-MAX_DB / 10):
+        return MAX_DB
+    return 10 * math.log10(max(signal / noise, 10 ** (-MAX_DB / 10)))
 
 
 def accuracy(logits: Array, labels: Array) -> float:

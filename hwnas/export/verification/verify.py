@@ -21,7 +21,6 @@ from hwnas.export.verification.bisect import locate_difference
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import Array, check_logits, parity, relative_error
 from hwnas.export.verification.run_model import file_outputs, outputs_at_once, runtime_title
-from hwnas.export.verification.sandbox import sandboxed_outputs
 from hwnas.training.images.loader import images_at_once
 
 
@@ -52,13 +51,13 @@ def verify_dynamic_batch(path: Path, module: nn.Module, images: Array) -> None:
         )
 
 
-def verify_file(path: Path, module: nn.Module, verification: Verification) -> Parity:
-    """Compare a float32 file of unknown origin, which may be damaged, with ``module``.
+def verify_outputs(
+    path: Path, module: nn.Module, verification: Verification, outputs: Array
+) -> Parity:
+    """Compare ``outputs`` of a float32 file of unknown origin with those of ``module``.
 
-    It runs in a child process, because a damaged file may crash its runtime. An `ExportError` for
-    a difference names the first layer that differs.
+    An `ExportError` for a difference names the first layer that differs.
     """
-    outputs = sandboxed_outputs(path, verification.images)
     with locate_difference(path, module, verification.images):
         return _compare(path, module, verification, outputs)
 

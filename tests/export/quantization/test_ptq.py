@@ -13,20 +13,21 @@ import torch
 from onnx.numpy_helper import to_array
 from torch import nn
 
+import hwnas.export.quantization.tflite
 from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import Block
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.graph.trace import trace
-from hwnas.export.quantization.ptq import Int8, int8_quantization, weighted_layers
+from hwnas.export.quantization.ptq import Int8, int8_quantization, value_ranges, weighted_layers
 from hwnas.export.recipe import find_recipe
-from hwnas.export.tflite.quantize import activation_ranges
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.int8_agreement import compare_int8
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import untrained
+from hwnas.processes import JsonWorker
 
 pytest.importorskip("ai_edge_quantizer")
 
@@ -140,16 +141,17 @@ def test_layers_left_in_float_reduce_the_error_of_the_logits(
 
 
 @both
-def test_percentile_ignores_an_outlier_and_minmax_does_not(
-    format: Format, network: nn.Module, tmp_path: Path
+@pytest.mark.parametrize(("calibration", "outlier"), [("percentile", 1000), ("entropy", 300)])
+def test_percentile_and_entropy_ignore_an_outlier_and_minmax_does_not(
+    calibration: str, outlier: float, format: Format, network: nn.Module, tmp_path: Path
 ) -> None:
     verification = Verification(images(64, seed=3))
     with_outlier = images(32)
-    with_outlier[0, 0, 0, 0] = 1000.0
+    with_outlier[0, 0, 0, 0] = outlier
     parities = []
-    for calibration in ("minmax", "percentile"):
-        path = tmp_path / f"{calibration}.{format}"
-        settings = msgspec.structs.replace(int8_quantization(format, calibration), percentile=99.8)
+    for method in ("minmax", calibration):
+        path = tmp_path / f"{method}.{format}"
+        settings = msgspec.structs.replace(int8_quantization(format, method), percentile=99.8)
         compile_model(network, SHAPE, path, int8=Int8(with_outlier, settings))
         parities.append(compare_int8(path, network, verification))
     assert parities[1].max_relative_error < 0.5 * parities[0].max_relative_error
@@ -159,7 +161,7 @@ def test_ranges_cover_all_images(network: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     compile_model(network, SHAPE, path)
     calibration = images(16)
-    ranges = activation_ranges(path, calibration, int8_quantization("tflite"))
+    ranges = value_ranges(path, Int8(calibration))
     assert ranges["images"] == (calibration.min(), calibration.max())
     logits = torch_outputs(network, calibration)
     assert ranges["logits"] == pytest.approx((logits.min(), logits.max()), rel=1e-4)
@@ -173,7 +175,11 @@ def test_without_usable_calibration_images_there_is_no_file(
     path = tmp_path / f"model.{format}"
     bad = images(2)
     bad[1, 0, 3, 3] = np.nan
-    for calibration, message in ((images(0), "needs calibration images"), (bad, "not finite")):
+    for calibration, message in (
+        (images(0), "needs calibration images"),
+        (bad, "not finite"),
+        (np.zeros((8, *SHAPE)), "all 8 calibration images are the same image of a single colour"),
+    ):
         with pytest.raises(ExportError, match=message):
             compile_model(network, SHAPE, path, int8=Int8(calibration))
     assert list(tmp_path.iterdir()) == []
@@ -184,20 +190,80 @@ def test_a_file_that_loses_too_much_accuracy_is_rejected(
     format: Format, network: nn.Module, tmp_path: Path
 ) -> None:
     path, verification = tmp_path / f"model.{format}", Verification(images(64, seed=4))
-    clipping = Int8(images(8) * 1e-3)  # every value is outside these ranges
-    message = r"model\.(onnx|tflite): the int8 file has accuracy .* the largest loss allowed is"
+    settings = msgspec.structs.replace(
+        int8_quantization(format, "percentile"),
+        percentile=0.1,  # nearly all values are cut off
+    )
+    clipping = Int8(images(8), settings)
+    message = (
+        r"model\.(onnx|tflite): the int8 file has accuracy .* the largest loss allowed is .*; "
+        "leaving the noisiest half of the layers in float32 is not enough"
+    )
     with pytest.raises(ExportError, match=message):
         compile_model(network, SHAPE, path, verification=verification, int8=clipping)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_entropy_is_available_for_onnx_only(network: nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'entropy' is not available for tflite; known: minmax, p"):
-        int8_quantization("tflite", "entropy")
-    path, int8 = tmp_path / "model.onnx", Int8(images(32), int8_quantization("onnx", "entropy"))
-    verification = Verification(images(64, 5))
-    artifact = compile_model(network, SHAPE, path, verification=verification, int8=int8)
-    assert artifact.calibration == "entropy"
+def test_an_unknown_calibration_and_an_unknown_layer_are_named(
+    network: nn.Module, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"no calibration named 'max'.* minmax, percentile"):
+        int8_quantization("tflite", "max")
+    int8 = Int8(images(4), float_layers=("blocks.0",))
+    with pytest.raises(UsageError, match=r"no layer named 'blocks.0', did you mean 'blocks"):
+        compile_model(network, SHAPE, tmp_path / "model.onnx", int8=int8)
+
+
+@both
+def test_images_outside_the_calibrated_range_are_named(
+    format: Format, network: nn.Module, tmp_path: Path
+) -> None:
+    path, verification = tmp_path / f"model.{format}", Verification(255 * images(16, seed=4))
+    message = r"calibration images range from -\d.*verified on from -\d.*: \d\d% of their values"
+    with pytest.raises(ExportError, match=message):
+        compile_model(network, SHAPE, path, verification=verification, int8=Int8(images(8)))
+    assert list(tmp_path.iterdir()) == []
+
+
+class PaddedMaximum(nn.Module):
+    """Takes maxima of values of both signs, where padding must be the lowest number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 36, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        value = torch.nn.functional.max_pool2d(self.conv(images) - 1, 3, 2, 1)
+        value = torch.nn.functional.pad(value, (1, 0, 0, 1), value=-torch.inf)
+        return self.head(torch.nn.functional.max_pool2d(value, 2, 1).flatten(1))
+
+
+@both
+def test_infinite_padding_takes_no_levels(format: Format, tmp_path: Path) -> None:
+    path, verification = tmp_path / f"model.{format}", Verification(images(64, seed=4))
+    artifact = compile_model(
+        PaddedMaximum().eval(), SHAPE, path, verification=verification, int8=Int8(images(64))
+    )
+    assert artifact.parity is not None and artifact.parity.sqnr_db is not None
+    assert artifact.parity.sqnr_db > 25
+
+
+@both
+def test_a_value_that_never_changes_has_a_range(format: Format, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    dead = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(256, 3)
+    )
+    with torch.no_grad():
+        dead[0].bias.fill_(-1e3)  # type: ignore[operator,union-attr]
+        dead[2].weight[1], dead[2].bias[1] = 0.0, 0.0  # type: ignore[index]
+    path = tmp_path / f"model.{format}"
+    verification = Verification(images(16, seed=4))
+    artifact = compile_model(
+        dead.eval(), SHAPE, path, verification=verification, int8=Int8(images(16))
+    )
+    assert artifact.parity is not None and artifact.parity.label_agreement == 1
 
 
 def test_only_int8_recipes_have_quantization_settings() -> None:
@@ -205,3 +271,13 @@ def test_only_int8_recipes_have_quantization_settings() -> None:
         assert find_recipe(format, "int8").quantization is not None
         assert find_recipe(format).quantization is None
         assert find_recipe(format).max_relative_error is not None
+
+
+def test_a_crash_of_the_quantiser_is_an_error(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashing = JsonWorker("os", "ai-edge-quantizer")  # ends at once, without an answer
+    monkeypatch.setattr(hwnas.export.quantization.tflite, "QUANTISER", crashing)
+    with pytest.raises(ExportError, match=r"model.tflite: ai-edge-quantizer ended with status 0$"):
+        compile_model(network, SHAPE, tmp_path / "model.tflite", int8=Int8(images(4)))
+    assert list(tmp_path.iterdir()) == []

@@ -13,18 +13,10 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import Block
 from hwnas.export.compile import compile_model
-from hwnas.export.quantization.ptq import Int8, int8_quantization
+from hwnas.export.quantization.ptq import Int8
 from hwnas.export.quantization.qat import FakeActivation, FakeWeight, quantisation_aware
-from hwnas.export.quantization.sensitivity import (
-    FloatModel,
-    accuracy_drop,
-    select_float_layers,
-    sensitivities,
-)
-from hwnas.export.verification.images import Verification
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import untrained
@@ -129,37 +121,3 @@ def remaining_loss(seed: int) -> float:
 
 def test_training_reduces_the_loss_of_two_bit_weights() -> None:
     assert fmean(map(remaining_loss, range(4))) < 0.9
-
-
-class Unquantisable(nn.Module):
-    """A network whose second layer has a huge weight, for a channel that is always zero."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.second = nn.Conv2d(1, 8, 3, 2, 1), nn.Conv2d(8, 8, 1)
-        self.third, self.head = nn.Conv2d(8, 8, 3, 2, 1), nn.Linear(8, 3)
-        with torch.no_grad():
-            self.first.weight[0], self.first.bias[0] = 0, -1.0  # type: ignore[index]
-            self.second.weight[:, 0] = 300.0
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        value = self.second(F.relu(self.first(images)))
-        return self.head(F.relu(self.third(F.relu(value))).mean((2, 3)))
-
-
-@pytest.mark.parametrize("format", ["onnx", "tflite"])
-def test_the_layer_that_cannot_be_quantised_stays_in_float(format: Format) -> None:
-    pytest.importorskip("ai_edge_quantizer")
-    network = Unquantisable().eval()
-    images = np.random.default_rng(0).normal(size=(96, 1, 12, 12)).astype(np.float32)
-    logits = torch_outputs(network, images)
-    network.head.bias.data -= torch.from_numpy(np.median(logits, axis=0))
-    int8 = Int8(images[:32], int8_quantization(format))
-    model = FloatModel(network, (1, 12, 12), format, int8)
-    ranked = sensitivities(model, images)
-    assert ranked[0].layer == "second" and ranked[0].gain_db > ranked[1].gain_db + 6
-    verification = Verification(images)
-    assert accuracy_drop(model, verification) > 0.1
-    assert select_float_layers(model, verification, 0.1) == ("second",)
-    assert accuracy_drop(model, verification, ("second",)) <= 0.1

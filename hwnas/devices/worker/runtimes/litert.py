@@ -33,13 +33,13 @@ class LiteRtModel:
         self.input_shape = fixed_shape(self._input["shape"])
 
     def set_input(self, array: Array) -> None:
-        self._interpreter.set_tensor(self._input["index"], _quantized(array, self._input))
+        self._interpreter.set_tensor(self._input["index"], quantised(array, self._input))
 
     def run(self) -> None:
         self._interpreter.invoke()
 
     def output(self) -> Array:
-        return _floats(self._interpreter.get_tensor(self._output["index"]), self._output)
+        return dequantised(self._interpreter.get_tensor(self._output["index"]), self._output)
 
 
 class LiteRtThreadsModel(LiteRtModel):
@@ -67,7 +67,7 @@ class LiteRtThreadsModel(LiteRtModel):
         self._outputs = self._model.create_output_buffers(0)
 
     def set_input(self, array: Array) -> None:
-        self._inputs[0].write(_quantized(array, self._input))
+        self._inputs[0].write(quantised(array, self._input))
 
     def run(self) -> None:
         self._model.run_by_index(0, self._inputs, self._outputs)
@@ -75,7 +75,7 @@ class LiteRtThreadsModel(LiteRtModel):
     def output(self) -> Array:
         shape = fixed_shape(self._output["shape"])
         raw = self._outputs[0].read(math.prod(shape), self._output["dtype"])
-        return _floats(raw.reshape(shape), self._output)
+        return dequantised(raw.reshape(shape), self._output)
 
 
 @contextmanager
@@ -110,7 +110,8 @@ def import_interpreter() -> tuple[Any, str]:
     raise RuntimeError('LiteRT is not installed here: pip install "ai-edge-litert>=2.1"')
 
 
-def _quantized(array: Array, tensor: dict[str, Any]) -> Array:
+def quantised(array: Array, tensor: dict[str, Any]) -> Array:
+    """Return numbers in the type of a tensor, given its details."""
     scale, zero = tensor["quantization"]
     if not scale:
         return np.array(array, dtype=tensor["dtype"], order="C")
@@ -119,6 +120,7 @@ def _quantized(array: Array, tensor: dict[str, Any]) -> Array:
     return steps.clip(limits.min, limits.max).astype(tensor["dtype"], order="C")
 
 
-def _floats(array: Array, tensor: dict[str, Any]) -> Array:
+def dequantised(array: Array, tensor: dict[str, Any]) -> Array:
+    """Return the numbers that the content of a tensor stands for."""
     scale, zero = tensor["quantization"]
     return (array.astype(np.float32) - zero) * np.float32(scale) if scale else np.array(array)

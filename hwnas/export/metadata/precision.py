@@ -1,0 +1,40 @@
+"""The precision of a model file, from its operators and tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hwnas.architecture.artifact import Precision
+from hwnas.export.metadata.entries import read_onnx, read_tflite, readable
+from hwnas.export.recipe import format_of
+
+ONNX_INTEGER = {"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
+"""Operations that compute with 8 bits, besides those whose names begin with ``QLinear``."""
+
+TFLITE_INTEGERS = (3, 9)
+"""The schema's types ``UINT8`` and ``INT8``."""
+
+
+def precision_of(path: Path) -> Precision:
+    """Return ``int8`` if a file rounds values to 8 bits, else ``fp32``. Raises `InvalidFile`."""
+    if format_of(path) == "onnx":
+        ops = {node.op_type for node in read_onnx(path).graph.node}
+        rounds = bool(ops & ONNX_INTEGER) or any(op.startswith("QLinear") for op in ops)
+    else:
+        with readable(path):
+            rounds = _computes_integers(read_tflite(path).Subgraphs(0))
+    return "int8" if rounds else "fp32"
+
+
+def _computes_integers(graph: Any) -> bool:
+    """Return whether an operator of a TFLite graph computes quantised integers."""
+    for number in range(graph.OperatorsLength()):
+        operator = graph.Operators(number)
+        for place in range(operator.OutputsLength()):
+            tensor = graph.Tensors(operator.Outputs(place))
+            quantization = tensor.Quantization()
+            scales = 0 if quantization is None else quantization.ScaleLength()
+            if tensor.Type() in TFLITE_INTEGERS and scales:
+                return True
+    return False

@@ -1,0 +1,26 @@
+"""Compiling an int8 file with layers in float32 that are named, or selected where it needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from hwnas.export.verification.int8_agreement import TooMuchLoss
+
+T = TypeVar("T")
+AUTO = ("auto",)
+
+
+def with_float_layers(layers: tuple[str, ...], compiled: Callable[[tuple[str, ...]], T]) -> T:
+    """Return ``compiled(layers)``; for `AUTO` with those that a first attempt shows to be needed.
+
+    ``compiled`` raises `TooMuchLoss` where the file exceeds its limits.
+    """
+    if layers != AUTO:
+        return compiled(layers)
+    try:
+        return compiled(())
+    except TooMuchLoss as error:
+        if not error.float_layers:
+            raise
+        return compiled(error.float_layers)

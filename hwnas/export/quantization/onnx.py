@@ -1,0 +1,154 @@
+"""Static quantisation of an ONNX file to int8 in QDQ form, by ONNX Runtime's quantiser.
+
+In QDQ form a layer is a float operator between quantisation and dequantisation; the runtime
+replaces them by integer kernels.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.devices.worker.runtimes.onnxruntime_cpu import onnx_options
+from hwnas.export.graph.nodes import INPUT
+from hwnas.export.quantization.ranges import INFINITE, Ranges
+from hwnas.export.recipe import Quantization
+from hwnas.export.verification.metrics import Array
+
+SHAPES_INFERRED = {"onnx.infer": "onnxruntime.quant"}
+"""Metadata that states to the quantiser that the model has shapes."""
+
+ROUNDED = "_DequantizeLinear_Output"
+"""What the quantiser appends to the name of a value after rounding."""
+
+FUSED = ".before"
+"""What the emitter appends to the name of a layer before its activation, which rounding replaces if
+it cuts off the same values."""
+
+
+def quantize_onnx(
+    source: Path,
+    target: Path,
+    ranges: Ranges,
+    quantization: Quantization,
+    float_layers: tuple[str, ...],
+) -> None:
+    """Write the int8 file: activations uint8, weights int8 per channel, float32 in and out."""
+    import onnx
+    from onnxruntime import quantization as ort
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(source)))
+    _replace_infinite(model, ranges)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**metadata, **SHAPES_INFERRED})
+    data: dict[str, Any] = {
+        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+        for name, (low, high) in ranges.items()
+    }
+    quantiser = QDQQuantizer(
+        model,
+        True,  # weights per channel
+        quantization.reduce_range,
+        ort.QuantType.QInt8,
+        ort.QuantType.QUInt8,
+        TensorsData(ort.CalibrationMethod.MinMax, data),
+        [],
+        [name for layer in float_layers for name in _node_names(layer)],
+        list({*QLinearOpsRegistry, *QDQRegistry}),
+        {},
+    )
+    with redirect_stdout(io.StringIO()):
+        quantiser.quantize_model()
+    quantiser.model.topological_sort()
+    model = quantiser.model.model
+    for layer in float_layers:
+        _keep_float(model, layer)
+    onnx.helper.set_model_props(model, metadata)
+    model.producer_name, model.producer_version = "hwnas", ""
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    target.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def onnx_values(source: Path, images: Array) -> Iterator[dict[str, Array]]:
+    """Run the file on every image and yield the content of every float value, by its name.
+
+    A value that an int8 file rounds is yielded as it is after rounding.
+    """
+    import onnx
+
+    ort: Any = import_module("onnxruntime")
+    model = onnx.load(str(source))
+    known = {output.name for output in model.graph.output}
+    names = [name for node in model.graph.node for name in node.output if name]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    options = onnx_options(ort, threads=1)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
+    for image in images.astype(np.float32):
+        contents = dict(zip(outputs, session.run(outputs, {INPUT: image[None]}), strict=True))
+        rounded = {
+            name.removesuffix(ROUNDED).removesuffix(FUSED): content
+            for name, content in contents.items()
+            if name.endswith(ROUNDED)
+        }
+        yield {INPUT: image[None], **contents, **rounded}
+
+
+def _replace_infinite(model: Any, ranges: Ranges) -> None:
+    """Replace constants that stand for infinity by the end of the range of what they are for.
+
+    Rounded to the levels of that range both are the same.
+    """
+    from onnx.numpy_helper import from_array, to_array
+
+    infinite = {
+        array.name: to_array(array)
+        for array in model.graph.initializer
+        if array.data_type == array.FLOAT and np.abs(to_array(array)).max(initial=0.0) >= INFINITE
+    }
+    for node in model.graph.node if infinite else ():
+        for place, name in enumerate(node.input):
+            if name in infinite and node.output[0] in ranges:
+                finite = infinite[name].clip(*ranges[node.output[0]]).astype(np.float32)
+                node.input[place] = f"{node.name}.{name}"
+                model.graph.initializer.append(from_array(finite, node.input[place]))
+    used = {name for node in model.graph.node for name in node.input}
+    for array in [a for a in model.graph.initializer if a.name in infinite and a.name not in used]:
+        model.graph.initializer.remove(array)
+
+
+def _node_names(layer: str) -> tuple[str, str]:
+    """Return the names that the node of a layer may have, without or with a fused activation."""
+    return layer, f"{layer}{FUSED}"
+
+
+def _keep_float(model: Any, layer: str) -> None:
+    """Insert a ``Sum`` of a single value between a dequantised input and the layer.
+
+    When ONNX Runtime opens a file, it quantises the float weights of a convolution between
+    dequantisation and quantisation (its ``WeightBiasQuantization``); the ``Sum`` prevents it.
+    """
+    from onnx import helper
+
+    producers = {output: node for node in model.graph.node for output in node.output}
+    for index, node in enumerate(model.graph.node):
+        if node.name not in _node_names(layer) or node.op_type not in ("Conv", "Gemm"):
+            continue
+        source = producers.get(node.input[0])
+        if source is not None and source.op_type == "DequantizeLinear":
+            value = f"{layer}.float"
+            between = helper.make_node("Sum", [node.input[0]], [value], name=value)
+            node.input[0] = value
+            model.graph.node.insert(index, between)
+        return

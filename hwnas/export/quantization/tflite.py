@@ -1,0 +1,133 @@
+"""Static quantisation of a TFLite file to int8, by ``ai-edge-quantizer`` in a child process.
+
+The ranges are measured here and passed to the quantiser: its own moving average would forget rare
+large values.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas.devices.worker.runtimes.litert import dequantised, quantised, silenced_stderr
+from hwnas.errors import DeviceError, ExportError, InvalidFile
+from hwnas.export.quantization.ai_edge import Job, Request
+from hwnas.export.quantization.ranges import INFINITE, Ranges
+from hwnas.export.verification.metrics import Array
+from hwnas.processes import JsonWorker
+
+TIMEOUT_S = 600.0
+
+QUANTISER = JsonWorker("hwnas.export.quantization.ai_edge", "ai-edge-quantizer")
+
+
+def quantize_tflite(
+    source: Path, target: Path, ranges: Ranges, float_layers: tuple[str, ...]
+) -> None:
+    """Write the int8 file: activations int8, weights int8 per channel, int8 in and out.
+
+    A crash of the quantiser, or of the runtime that opens its file, is an `ExportError`.
+    """
+    finite = target.with_name(f".{target.stem}.finite{target.suffix}")
+    written = target.with_name(f".{target.stem}.int8{target.suffix}")
+    try:
+        finite.write_bytes(with_finite_constants(source.read_bytes(), ranges))
+        request = Request(str(finite), ranges, Job(str(written), float_layers))
+        QUANTISER.call(request, bool, TIMEOUT_S)
+        written.replace(target)
+    except (DeviceError, InvalidFile) as error:
+        if written.exists():
+            reason = str(error).removeprefix(QUANTISER.name)
+            raise ExportError(f"{target}: LiteRT{reason} on the int8 file") from None
+        raise ExportError(f"{target}: {error}") from None
+    finally:
+        finite.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
+
+
+def tflite_values(source: Path, images: Array) -> Iterator[dict[str, Array]]:
+    """Run the file on every image and yield the content of every computed tensor, by its name.
+
+    Those are the float tensors, and the quantised ones as the numbers that they stand for.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.interpreter import Interpreter
+
+    model: Any = schema.Model.GetRootAs(source.read_bytes(), 0)
+    graph = model.Subgraphs(0)
+    constant = {
+        index
+        for index in range(graph.TensorsLength())
+        if model.Buffers(graph.Tensors(index).Buffer()).DataLength()
+    }
+    with silenced_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that preserving all tensors is for debugging
+        interpreter = Interpreter(
+            model_path=str(source), num_threads=1, experimental_preserve_all_tensors=True
+        )
+        interpreter.allocate_tensors()
+    computed = [
+        tensor
+        for tensor in interpreter.get_tensor_details()
+        if tensor["index"] not in constant
+        and tensor["index"] < graph.TensorsLength()
+        and (tensor["dtype"] == np.float32 or tensor["quantization"][0])
+    ]
+    [given] = interpreter.get_input_details()
+    for image in images.astype(np.float32):
+        interpreter.set_tensor(given["index"], quantised(image.transpose(1, 2, 0)[None], given))
+        interpreter.invoke()
+        yield {
+            tensor["name"]: dequantised(interpreter.get_tensor(tensor["index"]), tensor)
+            for tensor in computed
+        }
+
+
+def with_finite_constants(data: bytes, ranges: Ranges) -> bytes:
+    """Replace constants that stand for infinity by the end of the range of what they are for.
+
+    Rounded to the levels of that range both are the same.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    packed: Any = schema.Model.GetRootAs(data, 0)
+    if not any(_is_infinite(packed, number) for number in range(packed.BuffersLength())):
+        return data
+    model: Any = schema.ModelT.InitFromObj(packed)
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        operator.inputs = list(operator.inputs)
+        output = ranges.get(graph.tensors[operator.outputs[0]].name.decode())
+        for place, index in enumerate(operator.inputs):
+            tensor = graph.tensors[index]
+            if output and tensor.type == 0 and _is_infinite(packed, tensor.buffer):
+                values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float32)
+                buffer: Any = schema.BufferT()
+                finite: Any = schema.TensorT()
+                buffer.data = np.frombuffer(values.clip(*output).astype("<f4").tobytes(), np.uint8)
+                finite.name = tensor.name + f" {len(graph.tensors)}".encode()
+                finite.shape, finite.hasRank, finite.type = tensor.shape, True, tensor.type
+                finite.buffer = len(model.buffers)
+                model.buffers.append(buffer)
+                operator.inputs[place] = len(graph.tensors)
+                graph.tensors.append(finite)
+    builder = flatbuffers.Builder(len(data) + (1 << 16))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _is_infinite(model: Any, buffer: int) -> bool:
+    """Return whether a buffer of a few bytes contains a float that stands for infinity.
+
+    Integers as floats are denormal or NaN, which compare as smaller.
+    """
+    content = model.Buffers(buffer).DataAsNumpy()
+    if not isinstance(content, np.ndarray) or len(content) % 4:
+        return False
+    values = content.view("<f4")
+    return bool(values.max(initial=0.0) >= INFINITE or values.min(initial=0.0) <= -INFINITE)

@@ -1,0 +1,66 @@
+"""Verifies a model file of unknown origin, float32 or int8, against its network."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from torch import nn
+
+from hwnas.architecture.artifact import Parity
+from hwnas.errors import ExportError
+from hwnas.export.graph.trace import trace
+from hwnas.export.metadata.precision import precision_of
+from hwnas.export.quantization.ptq import int8_quantization
+from hwnas.export.quantization.sensitivity import value_noise_db
+from hwnas.export.recipe import find_recipe, format_of
+from hwnas.export.verification.images import Verification
+from hwnas.export.verification.int8_agreement import TooMuchLoss, check_limits, int8_parity
+from hwnas.export.verification.metrics import Array
+from hwnas.export.verification.sandbox import sandboxed_outputs
+from hwnas.export.verification.verify import verify_outputs
+from hwnas.export.write import write_graph
+
+LOCATING_IMAGES = 4
+"""Number of images on which the first layer that differs is searched for."""
+
+DIFFERENT_DB = 10.0
+"""Signal-to-noise ratio below which a value of an int8 file counts as different."""
+
+
+def verify_file(path: Path, module: nn.Module, verification: Verification) -> Parity:
+    """Compare a file that may be damaged with ``module``; an int8 file by the limits of int8.
+
+    It runs in a child process, because a damaged file may crash its runtime. An `ExportError` for
+    a difference names the first layer that differs.
+    """
+    outputs = sandboxed_outputs(path, verification.images)
+    if precision_of(path) == "fp32":
+        return verify_outputs(path, module, verification, outputs)
+    result = int8_parity(path, module, verification, outputs)
+    try:
+        check_limits(path, result, int8_quantization(format_of(path)))
+    except TooMuchLoss as error:
+        layer = _first_different(path, module, verification.images[:LOCATING_IMAGES])
+        if layer is None:
+            raise
+        raise TooMuchLoss(f"{error}; the first layer that differs is {layer}") from error
+    return result
+
+
+def _first_different(path: Path, module: nn.Module, images: Array) -> str | None:
+    """Return the first value of an int8 file with more noise than `DIFFERENT_DB`, if there is one.
+
+    It is compared with the float32 file that the compiler makes of ``module``.
+    """
+    channels, height, width = images.shape[1:]
+    with suppress(ExportError), tempfile.TemporaryDirectory() as folder:
+        graph = trace(module, (channels, height, width))
+        source = Path(folder) / f"float{path.suffix}"
+        write_graph(graph, find_recipe(format_of(path)), source, {})
+        noise_db = value_noise_db(source, path, images)
+        for node in graph.nodes:
+            if (ratio_db := noise_db.get(node.name)) is not None and ratio_db < DIFFERENT_DB:
+                return f"{node.name}, with a signal-to-noise ratio of {ratio_db:.1f} dB"
+    return None

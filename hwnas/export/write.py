@@ -1,0 +1,26 @@
+"""Writes a graph as a file of the format and versions that a recipe states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hwnas.export.graph.nodes import Graph
+from hwnas.export.onnx.emitter import write_onnx
+from hwnas.export.recipe import OnnxRecipe, Recipe
+from hwnas.export.tflite.emitter import write_tflite
+
+
+def write_graph(graph: Graph, recipe: Recipe, path: Path, metadata: Mapping[str, bytes]) -> None:
+    """Write a float32 file in the versions that ``recipe`` states."""
+    if isinstance(recipe, OnnxRecipe):
+        write_onnx(
+            graph,
+            path,
+            opset=recipe.opset,
+            ir_version=recipe.ir_version,
+            metadata=metadata,
+            dynamic_batch=recipe.dynamic_batch,
+        )
+    else:
+        write_tflite(graph, path, schema_version=recipe.schema_version, metadata=metadata)

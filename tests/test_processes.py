@@ -1,0 +1,25 @@
+"""Child processes: what they answer, and how the parent learns of their end."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwnas.errors import DeviceError
+from hwnas.processes import JsonWorker
+
+
+def test_a_worker_answers_one_request_after_another_until_it_crashes() -> None:
+    worker = JsonWorker("tests.support.child", "the child")
+    try:
+        first, second = worker.call("a", str), worker.call("b", str)
+        assert first.partition(" by ")[2] == second.partition(" by ")[2]
+        with pytest.raises(DeviceError, match=r"^no$"):
+            worker.call("refuse", str)
+        assert worker.call("c", str).partition(" by ")[2] == first.partition(" by ")[2]
+        with pytest.raises(DeviceError, match=r"^the child crashed \(SIGABRT\)$"):
+            worker.call("abort", str)
+        assert worker.call("d", str).partition(" by ")[2] != first.partition(" by ")[2]
+        with pytest.raises(DeviceError, match="the child: no result within 0 s"):
+            worker.call("sleep", str, timeout_s=0.1)
+    finally:
+        worker.close()
