@@ -53,6 +53,7 @@ ONLY = {
         "hwnas.devices.worker.model",
         "hwnas.devices.worker.runtimes.open",
         "hwnas.devices.worker.runtimes.litert",
+        "hwnas.devices.worker.runtimes.onnxruntime_cpu",
     ),
     ("profiling", "search"): ("hwnas.search.knapsack",),
 }
