@@ -40,6 +40,10 @@ class ModuleInput(TensorSpec, frozen=True):
         """Shape without the batch."""
         return self.shape[1:]
 
+    def of_batch(self, batch: int) -> Shape:
+        """Return the shape for a batch; a first axis of another size than 1 is no batch."""
+        return (batch, *self.item_shape) if self.shape[:1] == (1,) else self.shape
+
 
 class Interface(NamedTuple):
     """How a module is called, and what its outputs are called."""

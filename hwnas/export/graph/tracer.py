@@ -53,8 +53,7 @@ class Tracer:
         ``dtype`` is that of the inputs that are floats.
         """
         inputs = tuple(
-            Value((batch, *spec.item_shape), torch_dtype(spec.dtype, dtype))
-            for spec in interface.inputs
+            Value(spec.of_batch(batch), torch_dtype(spec.dtype, dtype)) for spec in interface.inputs
         )
         tensors = [
             TracedTensor(torch.empty(value.shape, dtype=value.dtype, device=META), value, self)

@@ -1,0 +1,65 @@
+"""Reads an ONNX file that may come from anywhere: protobuf, versions, functions.
+
+Nothing in a file is executed. Weights in files beside it are read from its own folder only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from hwnas.errors import InvalidFile, first_line
+
+OLDEST_OPSET = 7
+"""Since then operands broadcast as in NumPy; files before are from 2017."""
+LFS_POINTER = b"version https://git-lfs"
+DOMAINS = ("", "ai.onnx")
+"""Names of the standard domain."""
+
+
+def read_model(path: Path) -> ModelProto:
+    """Return the model of a file, with its local functions inlined and external data left out.
+
+    Raises `InvalidFile` for a file that is missing, damaged, a pointer of Git LFS, or too old.
+    """
+    if not path.is_file():
+        raise InvalidFile(str(path), "no such file")
+    with path.open("rb") as file:
+        begin = file.read(len(LFS_POINTER))
+    if begin == LFS_POINTER:
+        raise InvalidFile(str(path), "is a pointer of Git LFS, not the model; run git lfs pull")
+    try:
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
+    except Exception as error:  # whatever reading a damaged file raises
+        raise InvalidFile(str(path), f"no readable ONNX file ({first_line(error)})") from None
+    if not model.graph.node:
+        raise InvalidFile(str(path), "no readable ONNX file: its graph has no nodes")
+    opset = opset_versions(model).get("", 0)
+    if opset < OLDEST_OPSET:
+        raise InvalidFile(
+            str(path),
+            f"is of opset {opset}; expected {OLDEST_OPSET} or later: convert it with "
+            "onnx.version_converter.convert_version",
+        )
+    return _inlined(path, model) if model.functions else model
+
+
+def opset_versions(model: ModelProto) -> dict[str, int]:
+    """Return the opset version of each domain, of which that of ONNX is ``""``."""
+    return {
+        "" if entry.domain in DOMAINS else entry.domain: entry.version
+        for entry in model.opset_import
+    }
+
+
+def _inlined(path: Path, model: ModelProto) -> ModelProto:
+    from onnx.inliner import inline_local_functions
+
+    try:
+        return inline_local_functions(model)
+    except Exception as error:  # a function that calls itself, or that is not there
+        raise InvalidFile(
+            str(path), f"its functions cannot be inlined ({first_line(error)})"
+        ) from None

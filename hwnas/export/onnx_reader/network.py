@@ -1,0 +1,220 @@
+"""An ONNX file as a PyTorch module: the compiler traces it like a user's own network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
+from torch import Tensor, nn
+
+from hwnas.errors import ExportError, InvalidFile, UnknownName, first_line
+from hwnas.export.onnx_reader.element_types import DTYPES, constant_tensor, type_name
+from hwnas.export.onnx_reader.file import DOMAINS, opset_versions, read_model
+from hwnas.export.onnx_reader.node import OnnxNode
+from hwnas.export.onnx_reader.patterns import simplified
+from hwnas.export.onnx_reader.table import READS
+
+Values = dict[str, Any]
+
+
+class OnnxInput(NamedTuple):
+    """An input that a file needs."""
+
+    name: str
+    kind: int
+    """Element type, a number of ONNX."""
+    shape: tuple[int | None, ...] | None
+    """None for an axis that is free; None alone if the file states no shape."""
+
+
+class OnnxNetwork(nn.Module):
+    """The network of an ONNX file; its ``forward`` takes the inputs in the order of the file."""
+
+    def __init__(self, path: Path) -> None:
+        """Read ``path``. Raises `InvalidFile`, or `ExportError` for an operator of no reader."""
+        super().__init__()
+        self.path = path
+        model = read_model(path)
+        self.loader = _Loader(path, self, opset_versions(model))
+        self.constants = self.loader.constants(model.graph)
+        self.inputs = _inputs(path, model, self.constants)
+        self.output_names = [value.name for value in model.graph.output]
+        self.steps = self.loader.steps(model.graph, self.output_names)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        named = zip((value.name for value in self.inputs), inputs, strict=True)
+        values: Values = {**self.constants, **dict(named)}
+        run(self.steps, values)
+        missing = [name for name in self.output_names if name not in values]
+        if missing:
+            raise ExportError(f"{self.path}: no node computes the output {missing[0]!r}")
+        outputs = tuple(values[name] for name in self.output_names)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+class Step(nn.Module):
+    """A node that is computed; the compiler's errors name the modules in which they occur."""
+
+    def __init__(self, node: OnnxNode, function: Callable[..., Any], proto: NodeProto) -> None:
+        super().__init__()
+        self.node, self.function = node, function
+        self.reads, self.writes = list(proto.input), list(proto.output)
+
+    def forward(self, *inputs: Any) -> Any:
+        try:
+            return self.function(self.node, *inputs)
+        except ExportError:
+            raise
+        except Exception as error:  # whatever PyTorch raises for operands that do not fit
+            self.node.refuse(f"cannot be computed: {first_line(error)}")
+
+
+class Branch(Step):
+    """An ``If`` whose condition is known: the nodes of its branch are computed."""
+
+    def __init__(self, node: OnnxNode, proto: NodeProto, branches: dict[bool, Graph]) -> None:
+        super().__init__(node, self.choose, proto)
+        self.branches = branches
+        self.outer: Values = {}
+
+    def choose(self, node: OnnxNode, condition: Tensor) -> Any:
+        graph = self.branches[bool(node.constant(condition, "a condition").any())]
+        values = {**self.outer, **graph.constants}
+        run(graph.steps, values)
+        outputs = tuple(values[name] for name in graph.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+class Graph(NamedTuple):
+    """A graph inside a node."""
+
+    constants: Values
+    steps: list[Step]
+    outputs: list[str]
+
+
+def run(steps: list[Step], values: Values) -> None:
+    """Compute ``steps`` in order, and add what they give to ``values``."""
+    for step in steps:
+        unknown = [name for name in step.reads if name and name not in values]
+        if unknown:
+            step.node.refuse(f"reads {unknown[0]!r}, which no node before it computes")
+        if isinstance(step, Branch):
+            step.outer = values
+        results = step(*(values[name] if name else None for name in step.reads))
+        listed = results if isinstance(results, tuple) else (results,)
+        values.update(zip(step.writes, listed, strict=False))
+        _check_written(step, values)
+
+
+def _check_written(step: Step, values: Values) -> None:
+    for name in step.writes[: step.node.outputs]:
+        if name and name not in values:
+            step.node.refuse(f"gives {name!r}, which is not supported")
+
+
+class _Loader:
+    """Makes steps of the nodes of a file."""
+
+    def __init__(self, path: Path, network: nn.Module, versions: Mapping[str, int]) -> None:
+        self.path, self.network, self.versions = path, network, versions
+
+    def constants(self, graph: GraphProto) -> Values:
+        if graph.sparse_initializer:
+            raise InvalidFile(str(self.path), "has sparse constants, which are not supported")
+        return {tensor.name: constant_tensor(tensor, self.path) for tensor in graph.initializer}
+
+    def steps(self, graph: GraphProto, outputs: Iterable[str]) -> list[Step]:
+        """Return the steps that ``outputs`` need."""
+        initial = {tensor.name: tensor for tensor in graph.initializer}
+        nodes = _needed(simplified(list(graph.node), initial), set(outputs))
+        used = {name for node in nodes for name in _reads(node)} | set(outputs)
+        return [self._step(node, number, used) for number, node in enumerate(nodes)]
+
+    def _step(self, proto: NodeProto, number: int, used: set[str]) -> Step:
+        domain = "" if proto.domain in DOMAINS else proto.domain
+        op = f"{domain}.{proto.op_type}" if domain else proto.op_type
+        name = proto.name or f"{proto.op_type}_{number}"
+        outputs = [place for place, output in enumerate(proto.output, 1) if output in used]
+        attributes = {entry.name: self._attribute(entry) for entry in proto.attribute}
+        version = self.versions.get(domain, 1)
+        node = OnnxNode(name, op, version, attributes, max(outputs, default=1), len(proto.output))
+        step = self._made(node, proto)
+        self.network.add_module(self._key(name), step)
+        return step
+
+    def _made(self, node: OnnxNode, proto: NodeProto) -> Step:
+        if node.op == "If":
+            branches = {True: "then_branch", False: "else_branch"}
+            return Branch(
+                node, proto, {flag: node.attributes[name] for flag, name in branches.items()}
+            )
+        if node.op not in READS:
+            node.refuse(_unknown(node.op))
+        return Step(node, READS[node.op], proto)
+
+    def _attribute(self, entry: AttributeProto) -> Any:
+        if entry.type == AttributeProto.TENSOR:
+            return constant_tensor(entry.t, self.path)
+        if entry.type == AttributeProto.GRAPH:
+            outputs = [value.name for value in entry.g.output]
+            return Graph(self.constants(entry.g), self.steps(entry.g, outputs), outputs)
+        return helper.get_attribute_value(entry)
+
+    def _key(self, name: str) -> str:
+        """Return a free name of a submodule: they may have no dots."""
+        base = key = name.replace(".", "_")
+        number = 1
+        while hasattr(self.network, key) or key in self.network._modules:
+            number += 1
+            key = f"{base}_{number}"
+        return key
+
+
+def _unknown(op: str) -> str:
+    near = str(UnknownName("operator", op, READS)).partition(", did you mean ")[2].partition("?")[0]
+    if "." in op:
+        return "is of a domain other than ONNX's, and not supported"
+    return f"is not supported{f'; is {near} meant?' if near else ''}"
+
+
+def _inputs(path: Path, model: ModelProto, constants: Values) -> list[OnnxInput]:
+    """Return the inputs without those that have a constant as default, as older files state."""
+    inputs: list[OnnxInput] = []
+    for value in model.graph.input:
+        if value.name in constants:
+            continue
+        tensor = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or tensor.elem_type not in DTYPES:
+            kind = type_name(tensor.elem_type) if tensor.elem_type else "another kind"
+            raise ExportError(f"{path}: input {value.name!r} is of {kind}, which is not supported")
+        shape = None
+        if tensor.HasField("shape"):
+            shape = tuple(
+                dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+                for dim in tensor.shape.dim
+            )
+        inputs.append(OnnxInput(value.name, tensor.elem_type, shape))
+    return inputs
+
+
+def _needed(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
+    """Return the nodes that ``outputs`` depend on, in their order."""
+    wanted, needed = set(outputs), list[NodeProto]()
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            needed.append(node)
+            wanted |= _reads(node)
+    return needed[::-1]
+
+
+def _reads(node: NodeProto) -> set[str]:
+    """Return the values that a node reads, also in the graphs inside it."""
+    names = set(node.input)
+    for entry in node.attribute:
+        for inner in entry.g.node:
+            names |= _reads(inner)
+        names |= {value.name for value in entry.g.output}
+    return names
