@@ -81,7 +81,7 @@ FORMATS = ("onnx", "tflite")
     type=DATA,
     default_help="noise",
     help="Data set whose validation images the files are verified on. The files state its "
-    "normalisation and classes.",
+    "classes, and its normalisation where the network has none of its own.",
 )
 @option(
     "--images",
@@ -112,9 +112,9 @@ def export(
 ) -> None:
     """Compile MODEL to ONNX and TFLite, and verify each file in its runtime against PyTorch.
 
-    MODEL is a run folder, an architecture (JSON file or published name), a program that
-    torch.export saved (a .pt2 file), or module:factory, a function of your own that returns a
-    torch.nn.Module: hwnas imports and runs your code.
+    MODEL is a folder of a run or of `hwnas train`, an architecture (JSON file or published name), a
+    program that torch.export saved (a .pt2 file), or module:factory, a function of your own that
+    returns a torch.nn.Module: hwnas imports and runs your code.
     """
     _check_options(formats, precision, data, **options)
     from hwnas.cli.tables import print_json
@@ -125,8 +125,10 @@ def export(
 
     network = load_network(model, input_shape, checkpoint)
     shape = network.input_shape
-    verified_on = verification_data(data, shape, precision, images)
-    calibration = calibration_images(data, shape) if precision == "int8" and data else None
+    verified_on = verification_data(data, shape, precision, images, network.preprocessing)
+    calibration = None
+    if precision == "int8" and data:
+        calibration = calibration_images(data, shape, network.preprocessing)
     if not network.trained:
         click.echo("no checkpoint: the weights are random, which suffices for latency", err=True)
 

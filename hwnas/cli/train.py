@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import click
 
 from hwnas.cli.framework.command import command, option, track_option
-from hwnas.cli.framework.params import DATA, PATH, Value
+from hwnas.cli.framework.params import DATA, PATH, PRETRAINED, Value
 
 
 def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
@@ -28,14 +29,32 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
 
 @command(
     "train",
-    example="hwnas train --architecture runs/host-cpu --data fashion-mnist-6k --out trained",
+    example=(
+        "hwnas train --from efficientnet_lite0 --data photos --out tuned",
+        "hwnas train --architecture runs/host-cpu --data fashion-mnist-6k --out trained",
+    ),
+)
+@option(
+    "--from",
+    "pretrained",
+    group="Network",
+    type=PRETRAINED,
+    help="Trained network to tune on the data: a name of `hwnas networks list`, the folder of a "
+    "run or training, a weights file, or module:factory.",
+)
+@option(
+    "--resolution",
+    group="Network",
+    type=click.IntRange(1),
+    metavar="PIXELS",
+    default_help="the network's own, or about 1.25 times the photos' where they are smaller",
+    help="Height and width of the images of a trained network.",
 )
 @option(
     "--architecture",
-    group="Training",
-    required=True,
+    group="Network",
     metavar="FILE|RUN|NAME",
-    help="Architecture: JSON file, run folder or published name.",
+    help="Architecture to train from scratch: JSON file, run folder or published name.",
 )
 @option(
     "--data",
@@ -75,10 +94,10 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
 )
 @option(
     "--weights",
-    group="Training",
+    group="Network",
     type=PATH,
     metavar="FILE",
-    help="Begin with the weights of this .safetensors file.",
+    help="Begin with the weights of this .safetensors file of the architecture.",
 )
 @option(
     "--skip-broken", group="Training", is_flag=True, help="Leave out images that can't be read."
@@ -127,7 +146,9 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
 @track_option
 @option("--resume", group="Output", is_flag=True, help="Continue the training in --out.")
 def train(
-    architecture: str,
+    pretrained: str | None,
+    resolution: int | None,
+    architecture: str | None,
     data: str,
     out: Path,
     epochs: int | None,
@@ -145,19 +166,23 @@ def train(
     track: str | None,
     resume: bool,
 ) -> None:
-    """Train an architecture and write its weights.
+    """Train an architecture, or tune a trained network, and write its weights.
 
-    The folder OUT gets network.safetensors, log.jsonl and result.json. Start it with `torchrun
+    The folder OUT gets network.safetensors, log.jsonl and result.json. `hwnas export OUT` compiles
+    the network, and `hwnas specialize --from OUT` cuts it to a device. Start it with `torchrun
     --nproc-per-node N -m hwnas train …` and N processes share every batch.
     """
     from hwnas.console import console
     from hwnas.specialize.distributed.ranks import leading
-    from hwnas.specialize.steps.train_network import TrainSpec, train_network
+    from hwnas.specialize.steps.train_network import train_network
+    from hwnas.specialize.steps.training_setup import TrainSpec
     from hwnas.specialize.tracking import open_tracker
     from hwnas.training.compute import resolve_compute
 
     spec = TrainSpec(
-        architecture=architecture,
+        architecture=architecture or "",
+        pretrained=pretrained or "",
+        resolution=resolution,
         data=data,
         epochs=epochs,
         minutes=minutes,
@@ -184,3 +209,5 @@ def train(
     if result.balanced_accuracy is not None:
         click.echo(f"mean accuracy of the classes {result.balanced_accuracy:.2%}")
     click.echo(f"{out / 'network.safetensors'}")
+    if pretrained:
+        click.echo(f"model files: hwnas export {shlex.join([str(out), '--data', data])}")

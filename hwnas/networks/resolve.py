@@ -1,4 +1,4 @@
-"""Architectures as users name them: a JSON file, run folder, model file or published name."""
+"""Architectures as users name them: a file, the folder of a run or training, a published name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.errors import HwnasError, InvalidFile, UnknownName, UsageError
 from hwnas.files import read_json
+from hwnas.networks.folder import architecture_in
 from hwnas.spaces.cells.genotype import CellGenotype, published_cells, read_genotype
 from hwnas.spaces.find import find_space
 from hwnas.spaces.published import published, published_names
@@ -30,10 +31,11 @@ def resolve_architecture(
     """
     path = Path(name)
     if path.is_dir():
-        file = path / "search" / "architecture.json"
-        if not file.exists():
-            raise InvalidFile(name, "is not a finished run (no search/architecture.json)")
-        return read_architecture(file)
+        return architecture_in(path)
+    if path.suffix == ".safetensors":
+        from hwnas.networks.weights import described
+
+        return described(path).architecture
     if path.suffix in MODEL_SUFFIXES:
         from hwnas.export.metadata.architecture import read_embedded
 
@@ -46,7 +48,11 @@ def resolve_architecture(
         cells = published_cells()[name].genotype
         return _place(cells, "cells", input_shape, num_classes)
     if path.exists() or "/" in name:
-        raise InvalidFile(name, "expected a .json, .onnx or .tflite file, or a run folder")
+        raise InvalidFile(
+            name,
+            "expected a .json, .onnx, .tflite or .safetensors file, or the folder of a run or "
+            "training",
+        )
     known = [*published_names(), *published_cells()]
     raise UnknownName("published network (or file)", name, known)
 

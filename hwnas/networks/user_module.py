@@ -13,11 +13,14 @@ from torch import nn
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import UsageError, first_line
+from hwnas.export.metadata.input import Preprocessing
 from hwnas.networks.exported_program import load_program
+from hwnas.networks.folder import weights_in
 from hwnas.networks.resolve import resolve_architecture
-from hwnas.networks.weights import CHECKPOINT, trained_network
+from hwnas.networks.weights import read_trained
 from hwnas.nn.build import build
 from hwnas.training.checkpoint import load_weights
+from hwnas.training.description import NetworkDescription
 
 Shape = tuple[int, int, int]
 
@@ -31,6 +34,8 @@ class LoadedNetwork(NamedTuple):
     """None for a module of the user's code, or an exported program."""
     trained: bool
     """False: its weights are random."""
+    preprocessing: Preprocessing | None = None
+    """How its images are normalised, and its classes, where the file of its weights says it."""
 
 
 def load_network(
@@ -38,10 +43,10 @@ def load_network(
 ) -> LoadedNetwork:
     """Return the network that ``name`` means.
 
-    ``name`` is a run folder, an architecture (see `resolve_architecture`), a ``.pt2`` file of
-    `torch.export`, or ``module:factory``: then the Python module is imported, also from the current
-    folder, and its factory is called, which runs the user's code. Raises `UsageError` for anything
-    else.
+    ``name`` is a folder of a run or of a training, a file of weights that hwnas wrote, an
+    architecture (see `resolve_architecture`), a ``.pt2`` file of `torch.export`, or
+    ``module:factory``: then the Python module is imported, also from the current folder, and its
+    factory is called, which runs the user's code. Raises `UsageError` for anything else.
     """
     if name.endswith(".pt2"):
         if checkpoint is not None:
@@ -60,15 +65,30 @@ def load_network(
         raise UsageError(
             f"{name} takes images of shape {architecture.input_shape}, not {input_shape}"
         )
-    folder = Path(name) / "training" / architecture.digest
-    if checkpoint is None and (folder / CHECKPOINT).exists():
-        network = trained_network(architecture, folder)
-        return LoadedNetwork(network, architecture.input_shape, architecture, True)
+    path = Path(name)
+    stored = weights_in(path) if path.is_dir() else path if path.suffix == ".safetensors" else None
+    if checkpoint is None and stored is not None:
+        trained = read_trained(stored)
+        return LoadedNetwork(
+            trained.network(),
+            architecture.input_shape,
+            architecture,
+            True,
+            _preprocessing(trained.description),
+        )
     network = build(architecture)
     if checkpoint is not None:
         load_weights(network, checkpoint)
-    trained = checkpoint is not None
-    return LoadedNetwork(network.eval(), architecture.input_shape, architecture, trained)
+    return LoadedNetwork(
+        network.eval(), architecture.input_shape, architecture, checkpoint is not None
+    )
+
+
+def _preprocessing(description: NetworkDescription) -> Preprocessing | None:
+    normalisation = description.normalisation
+    if normalisation is None:
+        return None
+    return Preprocessing(normalisation.mean, normalisation.std, description.classes)
 
 
 def _user_network(name: str, input_shape: Shape | None, checkpoint: Path | None) -> LoadedNetwork:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwnas.architecture.artifact import Precision
-from hwnas.data.datasets import load_dataset, normalise
+from hwnas.data.datasets import Dataset, load_dataset, normalise
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import CALIBRATION_IMAGES
@@ -15,6 +15,9 @@ from hwnas.export.quantization.ranges import check_images
 from hwnas.export.verification.images import IMAGES, Verification, noise_images
 
 Shape = tuple[int, int, int]
+
+MAX_NAMES = 5
+"""Classes that an error lists."""
 
 
 class VerificationData(NamedTuple):
@@ -28,13 +31,21 @@ class VerificationData(NamedTuple):
 
 
 def verification_data(
-    data: str | None, input_shape: Shape, precision: Precision = "fp32", count: int | None = None
+    data: str | None,
+    input_shape: Shape,
+    precision: Precision = "fp32",
+    count: int | None = None,
+    own: Preprocessing | None = None,
 ) -> VerificationData:
-    """Return validation images and labels of a data set, or noise if ``data`` is None."""
+    """Return validation images and labels of a data set, or noise if ``data`` is None.
+
+    ``own`` is what a trained network says of its images; without it they are normalised as the data
+    set's. Raises `UsageError` for a data set of other classes.
+    """
     if data is None:
         noise = noise_images(input_shape, precision, count)
-        return VerificationData(noise, f"{len(noise.images)} images of noise")
-    dataset = load_dataset(data, input_shape=input_shape)
+        return VerificationData(noise, f"{len(noise.images)} images of noise", own)
+    dataset = _dataset(data, input_shape, own)
     count = count or IMAGES[precision]
     images = normalise(dataset.valid.images[:count], dataset)
     if not len(images):
@@ -47,12 +58,14 @@ def verification_data(
     )
 
 
-def calibration_images(data: str, input_shape: Shape) -> np.ndarray:
+def calibration_images(
+    data: str, input_shape: Shape, own: Preprocessing | None = None
+) -> np.ndarray:
     """Return normalised training images ``[N, C, H, W]`` to calibrate an int8 file with.
 
     Raises `ExportError` if no ranges can be measured on them.
     """
-    dataset = load_dataset(data, input_shape=input_shape)
+    dataset = _dataset(data, input_shape, own)
     order = np.random.default_rng(0).permutation(len(dataset.train.labels))[:CALIBRATION_IMAGES]
     images = normalise(dataset.train.images[order], dataset)
     try:
@@ -60,3 +73,13 @@ def calibration_images(data: str, input_shape: Shape) -> np.ndarray:
     except ExportError as error:
         raise ExportError(f"{data}: {error}") from None
     return images
+
+
+def _dataset(data: str, input_shape: Shape, own: Preprocessing | None) -> Dataset:
+    dataset = load_dataset(data, input_shape=input_shape)
+    if own is None:
+        return dataset
+    if own.labels and own.labels != dataset.classes:
+        here, there = (", ".join(names[:MAX_NAMES]) for names in (dataset.classes, own.labels))
+        raise UsageError(f"{data}: has the classes {here}, but the network was trained on {there}")
+    return dataset.normalised_by(own.mean, own.std)

@@ -3,21 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import InvalidFile
+from hwnas.networks.folder import CHECKPOINT
 from hwnas.nn.build import Network, build
+from hwnas.pretrained.weights import check_keys, without_counters
 from hwnas.training.checkpoint import load_checkpoint
+from hwnas.training.description import NetworkDescription, read_description
 
-CHECKPOINT = "network.safetensors"
-"""Name of the weights in the folder of a training."""
+
+class TrainedFile(NamedTuple):
+    """What a file of weights holds that hwnas wrote."""
+
+    description: NetworkDescription
+    weights: dict[str, Tensor]
+
+    def network(self) -> Network:
+        """Return the network in evaluation mode."""
+        network = build(self.description.architecture)
+        network.load_state_dict(self.weights)
+        return network.eval()
 
 
 def trained_network(architecture: Architecture, folder: Path) -> Network:
     """Return the network with the weights that a training wrote to ``folder``."""
+    path = folder / CHECKPOINT
+    weights, _ = load_checkpoint(path)
+    if described(path).architecture.digest != architecture.digest:
+        raise InvalidFile(str(path), "contains weights of another architecture")
     network = build(architecture)
-    weights, metadata = load_checkpoint(folder / CHECKPOINT)
-    if metadata.get("architecture") != architecture.digest:
-        raise InvalidFile(str(folder / CHECKPOINT), "contains weights of another architecture")
     network.load_state_dict(weights)
     return network.eval()
+
+
+def read_trained(path: Path) -> TrainedFile:
+    """Read a file of weights with its network. Raises `InvalidFile` for files of other programs,
+    and for weights that are not those of the network."""
+    description, (weights, _) = described(path), load_checkpoint(path)
+    with torch.device("meta"):
+        expected = build(description.architecture).state_dict()
+    check_keys(path, without_counters(weights), expected)
+    return TrainedFile(description, weights)
+
+
+def described(path: Path) -> NetworkDescription:
+    """Return the network of a file of weights. Raises `InvalidFile` for files of other programs."""
+    description = read_description(path)
+    if description is None:
+        raise InvalidFile(
+            str(path),
+            "does not say which network its weights belong to, as files of `hwnas train` do",
+        )
+    return description

@@ -42,8 +42,9 @@ class PretrainedNetwork(NamedTuple):
     ) -> PretrainedNetwork:
         """Return the network for other images and, if ``classes`` are given, other classes.
 
-        A new classifier starts at zero; all other weights stay. The resize before the crop changes
-        in proportion. For grey images the stem is summed over its inputs (`grey_stem`).
+        A new classifier starts at zero, one for the network's own classes stays; so do all other
+        weights. The resize before the crop changes in proportion. For grey images the stem is
+        summed over its inputs (`grey_stem`).
         """
         channels, size = input_shape[:2]
         weights, preprocessing = self.weights, self.preprocessing
@@ -51,7 +52,7 @@ class PretrainedNetwork(NamedTuple):
             weights, preprocessing = grey_stem(weights, preprocessing, channels)
         count = len(classes) or self.architecture.num_classes
         architecture = adapt(self.architecture, input_shape, count)
-        if classes:
+        if classes and classes != self.classes:
             weights = weights | _zero_classifier(architecture)
         resize = round(preprocessing.resize_px * size / preprocessing.size_px)
         return self._replace(

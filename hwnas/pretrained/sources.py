@@ -85,6 +85,11 @@ def sources() -> tuple[Source, ...]:
     return _catalogue().networks
 
 
+def is_source(name: str) -> bool:
+    """Return whether a network of `sources` has this name."""
+    return any(source.name == name for source in sources())
+
+
 def find_source(name: str) -> Source:
     """Return a network by its name. Raises `UsageError` for one that hwnas does not support."""
     named = {source.name: source for source in sources()}

@@ -49,6 +49,11 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
     return weights
 
 
+def without_counters(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without what batch norms count."""
+    return {key: value for key, value in weights.items() if not key.endswith(COUNTER)}
+
+
 class WrongKeys(InvalidFile):
     """Weights whose keys or shapes are not those of a network."""
 

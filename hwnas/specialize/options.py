@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from hwnas.errors import UsageError
+from hwnas.pretrained.sources import is_source
 from hwnas.specialize.spec import AmpName, EffortName, Precision, RunSpec, Scalar, read_spec
 from hwnas.specialize.values import (
     BUDGET_FORM,
@@ -108,7 +109,8 @@ OPTIONS = (
         "--from",
         GOAL,
         "Trained network to tune on the data and cut to the budget: a name of `hwnas networks "
-        "list`, a weights file, module:factory, or scratch for none.",
+        "list`, the folder of a run or training, a weights file, module:factory, or scratch for "
+        "none.",
         "photos start from a network whose weights are on this machine, other data from scratch",
         "NETWORK",
     ),
@@ -323,7 +325,7 @@ def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{option.flag}: expected {option.expected}")
         fields[option.field] = value
     for field in ("data", "pretrained", "space", "latency_model"):
-        if field in fields and Path(fields[field]).exists():
+        if field in fields and Path(fields[field]).exists() and not is_source(fields[field]):
             fields[field] = str(Path(fields[field]).resolve())
     return fields
 

@@ -36,6 +36,7 @@ from hwnas.training.checkpoint import (
     save_checkpoint,
 )
 from hwnas.training.compute import CPU, Compute
+from hwnas.training.description import NetworkDescription, Normalisation, description_notes
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, evaluate, recalibrate
 from hwnas.training.images.loader import Data, as_data, read_images
 from hwnas.training.log import EpochLog, Progress
@@ -62,13 +63,6 @@ class Teacher(msgspec.Struct, frozen=True):
     """File relative to the training's folder."""
 
 
-class Normalisation(msgspec.Struct, frozen=True):
-    """Mean and standard deviation of each channel, on a scale of 0 to 1."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
 class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides the weights of a training: ``job.json``."""
 
@@ -83,6 +77,8 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     """``None``: the network learns from labels only."""
     normalisation: Normalisation | None = None
     """``None``: that of the data set's training images."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, for the description in the file of the weights."""
     seed: int = 0
     compute: Compute = CPU
 
@@ -210,7 +206,9 @@ def _run(
         recalibrate(_as_trained(job, network), sample)
     evaluation = evaluate(network, valid_images)
     digest = job.architecture.digest
-    save_checkpoint(folder / "network.safetensors", network.state_dict(), {"architecture": digest})
+    normalisation = job.normalisation or _normalisation(train_images)
+    notes = description_notes(NetworkDescription(job.architecture, normalisation, job.classes))
+    save_checkpoint(folder / "network.safetensors", network.state_dict(), notes)
     last = list(read_lines(log, EpochLog))[-1]
     seconds = time.perf_counter() - start
     result = TrainingResult(
@@ -225,6 +223,15 @@ def _run(
     write_json(folder / "result.json", result)
     checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _normalisation(data: Data) -> Normalisation:
+    """Return what images are normalised by, in the digits that float32 needs."""
+    mean, std = (
+        tuple(float(str(value)) for value in values.flatten().cpu().numpy())
+        for values in (data.mean, data.std)
+    )
+    return Normalisation(mean, std)
 
 
 def _networks(job: TrainingJob, folder: Path | None) -> tuple[Network, nn.Module]:

@@ -141,7 +141,7 @@ class _Training:
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._resume(checkpoint)
-        if self.plan.probe and self.plan.patience and self.step == 0:
+        if self.plan.patience and self.step == 0:
             self.best.judge(self.network, 0)
         steps = self.batches.steps
         part = -(-self.batches.batch_size // (ranks() * self.plan.accumulate))

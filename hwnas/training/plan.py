@@ -60,8 +60,8 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     """Share of the steps, the last ones, with images that are neither cropped nor shifted."""
     patience: int = 0
     """Epochs without a better validation accuracy after which a training stops; the weights of the
-    best epoch, or of the fitted classifier (``probe``), are the result. 0: all epochs, and the last
-    one's weights."""
+    best epoch, or those before the first, are the result. 0: all epochs, and the last one's
+    weights."""
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced``: the losses of a class's images are weighted with the inverse of its number of
     images."""

@@ -15,7 +15,8 @@ from hwnas.errors import UsageError
 from hwnas.search.log import LogLine
 from hwnas.specialize import tracking as module
 from hwnas.specialize.setup.resolve import Resources
-from hwnas.specialize.steps.train_network import TrainSpec, train_network
+from hwnas.specialize.steps.train_network import train_network
+from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.specialize.tracking import NO_TRACKING, Mlflow, TensorBoard, Tracking, open_tracker
 from tests.support.consoles import RecordingConsole
 from tests.support.sample_run import SPACE, write_images

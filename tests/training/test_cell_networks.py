@@ -19,7 +19,8 @@ from hwnas.spaces.cells.genotype import published_genotype
 from hwnas.spaces.cells.space import cell_space
 from hwnas.specialize.flow import plan
 from hwnas.specialize.spec import EffortName, RunSpec
-from hwnas.specialize.steps.train_network import TrainSpec, train_network
+from hwnas.specialize.steps.train_network import train_network
+from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.training.images.augment import NO_AUGMENTATION
 from hwnas.training.images.batches import Batches
 from hwnas.training.log import EpochLog

@@ -94,7 +94,9 @@ def verify(
     from hwnas.networks.verification_data import verification_data
 
     network = load_network(model, input_shape, checkpoint)
-    verification, source, _ = verification_data(data, network.input_shape, count=images)
+    verification, source, _ = verification_data(
+        data, network.input_shape, count=images, own=network.preprocessing
+    )
     parity = verify_file(file, network.module, verification)
     if as_json:
         print_json({"file": str(file), "verified_on": source, "parity": parity})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,8 +48,9 @@ def list_networks(installed: bool, as_json: bool) -> None:
 def show_network(name: str, as_json: bool) -> None:
     """Show the figures, licence and preprocessing of a network, and where its weights are.
 
-    NAME is a name of `hwnas networks list`, timm:NAME, local-dir:FOLDER or a file of weights.
-    Weights of timm and files are loaded and rebuilt from blocks, which checks them.
+    NAME is a name of `hwnas networks list`, timm:NAME, local-dir:FOLDER, a file of weights, or the
+    folder of a run or training. Weights of timm and files are loaded and rebuilt from blocks, which
+    checks them.
     """
     row = _any_row(name)
     if as_json:
@@ -88,9 +90,9 @@ def fetch_network(name: str, quiet: bool) -> None:
 
 
 def _any_row(name: str) -> dict[str, Any]:
-    from hwnas.pretrained.sources import find_source, sources
+    from hwnas.pretrained.sources import find_source, is_source
 
-    if name in {source.name for source in sources()} or not (":" in name or "." in name):
+    if is_source(name) or not (":" in name or "." in name or Path(name).exists()):
         return _row(find_source(name))
     import msgspec
 

@@ -20,6 +20,7 @@ from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
 from hwnas.specialize.setup.effort import EFFORTS, WorkPlan, plans
+from hwnas.specialize.setup.start.network import Start
 from hwnas.specialize.setup.work.cut import cut_plan
 from hwnas.specialize.setup.work.recipes import recipe_of, recipe_plans, scaled_training
 from hwnas.specialize.spec import RunSpec
@@ -31,11 +32,16 @@ RANDOM_NETWORKS = 64
 
 
 def work_plan(
-    spec: RunSpec, dataset: Dataset, space: SearchSpace, console: Console, compute: Compute = CPU
+    spec: RunSpec,
+    dataset: Dataset,
+    space: SearchSpace,
+    console: Console,
+    compute: Compute = CPU,
+    start: Start | None = None,
 ) -> WorkPlan:
     """Return the plan of search and training, in batches that fit the memory of the device."""
     if isinstance(cut := in_float(space), ElasticSpace):
-        return cut_plan(spec, dataset, cut, console, compute)
+        return cut_plan(spec, dataset, cut, console, compute, start)
     macs = _mean_macs(space)
     step_macs = load_strategy(spec.strategy).traits.step_macs
     search_macs = macs if step_macs is None else step_macs(space)

@@ -122,7 +122,7 @@ class ResolvedRun(NamedTuple):
     def setting(self, model: LatencyModel, compute: Compute) -> Setting:
         """Return what a search with this latency model starts from."""
         costs, budget_ms = model.costs(self.space), self.budget_ms(model)
-        return Setting(self.spec, self.dataset, self.space, costs, budget_ms, compute)
+        return Setting(self.spec, self.dataset, self.space, costs, budget_ms, compute, self.start)
 
 
 def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:

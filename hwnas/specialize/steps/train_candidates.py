@@ -18,12 +18,12 @@ from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, combined, speed_text
 from hwnas.specialize.setup.device import child_gpus, training_threads
 from hwnas.specialize.steps.screening import inherited_weights
-from hwnas.specialize.steps.train_network import fine_tuning
+from hwnas.specialize.steps.training_setup import fine_tuning
 from hwnas.training.compute import Compute, free_bytes
+from hwnas.training.description import Normalisation
 from hwnas.training.distributed import ranks
 from hwnas.training.images.loader import as_data
 from hwnas.training.job import (
-    Normalisation,
     Teacher,
     TrainingJob,
     TrainingResult,
@@ -103,7 +103,8 @@ def _job(run: RunContext, candidate: Candidate, folder: Path, networks: int) -> 
         plan=plan,
         initial=os.path.relpath(weights, folder) if inherits else "",
         teacher=teacher,
-        normalisation=Normalisation(data.mean, data.std) if run.weights is not None else None,
+        normalisation=Normalisation(data.mean, data.std),
+        classes=data.classes,
         seed=run.spec.seed,
         compute=_compute(run, folder, networks),
     )

@@ -22,7 +22,8 @@ from hwnas.specialize.setup.batch_size import (
 )
 from hwnas.specialize.setup.resolve import Resources, open_run
 from hwnas.specialize.spec import RunSpec
-from hwnas.specialize.steps.train_network import TrainSpec, train_network
+from hwnas.specialize.steps.train_network import train_network
+from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.log import EpochLog
 from tests.support.consoles import RecordingConsole

@@ -9,7 +9,8 @@ import pytest
 
 from hwnas.files import read_json, write_json
 from hwnas.specialize.steps import train_network as module
-from hwnas.specialize.steps.train_network import TrainSpec, train_network
+from hwnas.specialize.steps.train_network import train_network
+from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.training.job import TrainingJob
 from hwnas.training.log import EpochLog
 from tests.support.sample_run import write_images

@@ -33,6 +33,9 @@ class Start(NamedTuple):
     data: str
     """The data set as `hwnas.data.datasets.load_dataset` takes it."""
     load: LoadDataset
+    knows_classes: bool = False
+    """Whether the classes of the data are those that the network was trained for, in their order:
+    then its classifier stays."""
 
     def dataset_at(self, input_shape: Shape) -> Dataset:
         """Return the data with images of another shape, normalised as the network expects."""
@@ -49,13 +52,22 @@ def find_start(spec: RunSpec, load: LoadDataset) -> Start:
     Raises `UsageError` for options that have no meaning for a trained network.
     """
     check_options(spec)
-    given = spec.resolution
-    source = load_pretrained(spec.pretrained, None if given is None else (3, given, given))
+    return start_from(spec.pretrained, spec.data, spec.resolution, load)
+
+
+def start_from(name: str, data: str, resolution: int | None, load: LoadDataset) -> Start:
+    """Load a trained network, and data as it takes them.
+
+    Without a ``resolution`` it is that of `default_size`.
+    """
+    given = None if resolution is None else (3, resolution, resolution)
+    source = load_pretrained(name, given)
     channels, native_px, _ = source.architecture.input_shape
-    size = given or default_size(native_px, median_photo_px(spec.data))
-    dataset = load(spec.data, input_shape=(channels, size, size))
+    size = resolution or default_size(native_px, median_photo_px(data))
+    dataset = load(data, input_shape=(channels, size, size))
     network = source.at(dataset.input_shape, dataset.classes)
-    return Start(network, _normalised(dataset, network), spec.data, load)
+    knows_classes = dataset.classes == source.classes
+    return Start(network, _normalised(dataset, network), data, load, knows_classes)
 
 
 def check_options(spec: RunSpec) -> None:

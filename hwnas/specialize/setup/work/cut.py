@@ -12,6 +12,7 @@ from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
 from hwnas.specialize.setup.effort import EFFORTS, Effort, WorkPlan
+from hwnas.specialize.setup.start.network import Start
 from hwnas.specialize.setup.work.minutes import REST
 from hwnas.specialize.setup.work.recipes import scaled_training
 from hwnas.specialize.setup.work.tuning import EMA_STEPS, MAX_EPOCHS, MIN_EPOCHS, tuning_plan
@@ -29,7 +30,12 @@ MEMBER_SHARE = 0.6
 
 
 def cut_plan(
-    spec: RunSpec, dataset: Dataset, space: ElasticSpace, console: Console, compute: Compute
+    spec: RunSpec,
+    dataset: Dataset,
+    space: ElasticSpace,
+    console: Console,
+    compute: Compute,
+    start: Start | None = None,
 ) -> WorkPlan:
     """Return the plan of an effort, in batches that fit the memory of the device."""
     labels = dataset.train.labels
@@ -45,8 +51,11 @@ def cut_plan(
         compute.device,
     )
     tuning = scaled_training(tuning, size)
+    members = member_plan(tuning, len(labels))
+    if start is not None and start.knows_classes:
+        tuning = replace(tuning, probe=False)
     search = SearchPlan(batch_size=size, augmentation=augmentation, tuning=tuning)
-    return WorkPlan(EFFORTS[spec.effort], search, member_plan(tuning, len(labels)))
+    return WorkPlan(EFFORTS[spec.effort], search, members)
 
 
 def member_plan(tuning: TrainingPlan, images: int) -> TrainingPlan:
@@ -81,7 +90,8 @@ def timed_cut_plan(
     epochs = left_s / ((1 + MEMBER_SHARE * members) * images * image_ms / 1e3)
     tuning = longer(tuning, max(1, min(MAX_EPOCHS, round(epochs))), images)
     search = replace(plan.search, tuning=tuning)
-    return replace(plan, search=search, training=member_plan(tuning, images))
+    members = replace(member_plan(tuning, images), probe=plan.training.probe)
+    return replace(plan, search=search, training=members)
 
 
 def trainings(effort: Effort) -> int:

@@ -25,6 +25,7 @@ from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.device import training_threads
 from hwnas.specialize.setup.effort import WorkPlan
+from hwnas.specialize.setup.start.network import Start
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.compute import Compute
 from hwnas.training.images.augment import NO_AUGMENTATION
@@ -64,6 +65,8 @@ class Setting(NamedTuple):
     costs: Costs
     budget_ms: float
     compute: Compute
+    start: Start | None = None
+    """The trained network that is cut, if there is one."""
 
 
 def measure_pace(

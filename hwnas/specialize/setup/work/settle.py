@@ -50,7 +50,7 @@ def settle_work(
     if file is not None and file.exists():
         return read_json(file, WorkPlan)
     spec = setting.spec
-    plan = work_plan(spec, setting.dataset, setting.space, console, setting.compute)
+    plan = work_plan(spec, setting.dataset, setting.space, console, setting.compute, setting.start)
     if spec.minutes is not None:
         plan = _timed(setting, plan, 60 * spec.minutes, start_s, console, clock)
     elif _is_too_short(setting, plan):

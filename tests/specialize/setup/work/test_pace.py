@@ -27,8 +27,9 @@ from hwnas.specialize.setup.work.pace import (
     typical_network,
 )
 from hwnas.specialize.spec import RunSpec
-from hwnas.specialize.steps import train_network as train_module
-from hwnas.specialize.steps.train_network import TrainSpec, train_network
+from hwnas.specialize.steps import training_setup as train_module
+from hwnas.specialize.steps.train_network import train_network
+from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.specialize.sweep import scenarios
 from hwnas.training.compute import CPU
 from hwnas.training.plan import TrainingPlan
