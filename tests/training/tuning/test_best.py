@@ -33,7 +33,7 @@ def trained_as_if(
 ) -> tuple[Network, list[EpochLog], list[dict[str, Tensor]]]:
     """Train where the epochs have these validation accuracies; return the weights of each too."""
     network, logs, states = fresh(), list[EpochLog](), list[dict[str, Tensor]]()
-    remaining = iter(accuracies)
+    remaining = iter([0.0, *accuracies])  # the first is that before any epoch
     monkeypatch.setattr(best, "accuracy", lambda *_: next(remaining))
 
     def note(line: EpochLog) -> None:
