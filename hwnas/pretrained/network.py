@@ -63,6 +63,26 @@ class PretrainedNetwork(NamedTuple):
             top1=self.top1 if self.architecture == architecture else None,
         )
 
+    def normalised_as(self, preprocessing: Preprocessing) -> PretrainedNetwork:
+        """Return the network for images that are normalised as those of another network are.
+
+        An input x of the other is ``(x * std' + mean' - mean) / std`` for this one, which the stem
+        computes: exact but for the outermost pixels, whose padding is the other mean.
+        """
+        if len(preprocessing.mean) != len(self.preprocessing.mean):
+            raise UsageError(
+                f"{self.name} takes {len(self.preprocessing.mean)} channels, expected "
+                f"{len(preprocessing.mean)}"
+            )
+        (mean, std), (other_mean, other_std) = map(_moments, (self.preprocessing, preprocessing))
+        kernels = self.weights[f"{STEM}.conv.weight"].double()
+        shift = (kernels.sum(dim=(2, 3)) * ((other_mean - mean) / std)).sum(dim=1)
+        changed = _stem(self.weights, kernels * (other_std / std)[:, None, None], shift)
+        normalised = msgspec.structs.replace(
+            self.preprocessing, mean=preprocessing.mean, std=preprocessing.std
+        )
+        return self._replace(weights=self.weights | changed, preprocessing=normalised)
+
 
 def loaded(architecture: Architecture, weights: dict[str, Tensor]) -> Network:
     """Return the network of ``architecture`` with copies of ``weights``, in evaluation mode."""
@@ -92,18 +112,29 @@ def grey_stem(
     if channels != 1 or colours == 1:
         raise UsageError(f"the network takes {colours} channels, it cannot take {channels}")
     kernels = weights[f"{STEM}.conv.weight"].double()
-    mean = torch.tensor(preprocessing.mean, dtype=torch.float64)
-    std = torch.tensor(preprocessing.std, dtype=torch.float64)
+    mean, std = _moments(preprocessing)
     grey_mean, grey_std = mean.mean().item(), std.mean().item()
     summed = (kernels * (grey_std / std)[:, None, None]).sum(dim=1, keepdim=True)
     shift = (kernels.sum(dim=(2, 3)) * ((grey_mean - mean) / std)).sum(dim=1)
-    running_mean = weights[f"{STEM}.norm.running_mean"]
-    changed = {
-        f"{STEM}.conv.weight": summed.to(running_mean.dtype),
-        f"{STEM}.norm.running_mean": (running_mean - shift).to(running_mean.dtype),
-    }
+    changed = _stem(weights, summed, shift)
     grey = msgspec.structs.replace(preprocessing, mean=(grey_mean,), std=(grey_std,))
     return weights | changed, grey
+
+
+def _moments(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel ``[C]``, float64."""
+    mean, std = preprocessing.mean, preprocessing.std
+    return torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+
+
+def _stem(weights: dict[str, Tensor], kernels: Tensor, shift: Tensor) -> dict[str, Tensor]:
+    """Return the tensors of a stem with other ``kernels``, whose outputs are ``shift [C]`` lower
+    than its batch norm expects."""
+    running_mean = weights[f"{STEM}.norm.running_mean"]
+    return {
+        f"{STEM}.conv.weight": kernels.to(running_mean.dtype),
+        f"{STEM}.norm.running_mean": (running_mean - shift).to(running_mean.dtype),
+    }
 
 
 def _zero_classifier(architecture: Architecture) -> dict[str, Tensor]:

@@ -19,9 +19,9 @@ SCHEMA = 1
 
 Verdict = Literal["kept", "missed", "not measured"]
 
-Origin = Literal["search", "uniform", "published", "random", "resolution"]
+Origin = Literal["search", "uniform", "published", "random", "resolution", "sibling"]
 """Where a candidate comes from; ``uniform``: the same candidate in every decision; ``resolution``:
-a whole trained network for smaller images."""
+a whole trained network for smaller images; ``sibling``: another trained network, tuned as it is."""
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):

@@ -80,6 +80,11 @@ def in_float(space: SearchSpace) -> SearchSpace:
     return space.inner if isinstance(space, Int8Space) else space
 
 
+def network_in_precision(architecture: Architecture, precision: str) -> Architecture:
+    """Return a network in a precision, ``fp32`` or ``int8``."""
+    return _all_int8(architecture) if precision == "int8" else architecture
+
+
 def _int8(block: Block) -> Block:
     return msgspec.structs.replace(block, precision="int8")
 

@@ -12,6 +12,7 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
 from hwnas.latency_models.model import LatencyModel
+from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.report.schema import Origin
 from hwnas.search.plan import SearchPlan
 from hwnas.spaces.space import SearchSpace
@@ -52,6 +53,8 @@ class RunContext(NamedTuple):
     """Load the data set with images of another shape ``(C, H, W)``."""
     weights: Mapping[str, Tensor] | None = None
     """Weights of the network that the space is cut from; ``None``: there is none."""
+    siblings: tuple[PretrainedNetwork, ...] = ()
+    """Other trained networks for the same images and classes, which are tuned as they are."""
 
     def dataset_at(self, input_shape: Shape) -> Dataset:
         """Return the data set with images of the shape that a network takes."""
@@ -84,7 +87,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def may_be_delivered(self) -> bool:
         """Whether it may be the result; the others are baselines to compare with."""
-        return self.origin in ("search", "resolution")
+        return self.origin in ("search", "resolution", "sibling")
 
     @property
     def latency_ms(self) -> float:

@@ -29,6 +29,7 @@ from hwnas.specialize.values import (
     parse_strategy_options,
     parse_targets,
     parse_threads,
+    parse_words,
     strategy_option_words,
 )
 
@@ -113,6 +114,17 @@ OPTIONS = (
         "none.",
         "photos start from a network whose weights are on this machine, other data from scratch",
         "NETWORK",
+    ),
+    RunOption(
+        "siblings",
+        "--siblings",
+        GOAL,
+        "Smaller trained networks to tune and measure beside what is cut, such as "
+        "mobilenet_v3_small,mnasnet0_5; the best network is delivered.",
+        "none",
+        "NETWORK,…",
+        parse=parse_words,
+        format=list_writer(str),
     ),
     RunOption(
         "effort",
@@ -325,9 +337,17 @@ def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{option.flag}: expected {option.expected}")
         fields[option.field] = value
     for field in ("data", "pretrained", "space", "latency_model"):
-        if field in fields and Path(fields[field]).exists() and not is_source(fields[field]):
-            fields[field] = str(Path(fields[field]).resolve())
+        if field in fields:
+            fields[field] = _absolute(fields[field])
+    if siblings := fields.get("siblings"):
+        fields["siblings"] = tuple(map(_absolute, siblings))
     return fields
+
+
+def _absolute(name: str) -> str:
+    """Return the absolute path of what exists and is no network's name, else ``name``."""
+    exists = Path(name).exists() and not is_source(name)
+    return str(Path(name).resolve()) if exists else name
 
 
 def resumed_spec(folder: Path, fields: dict[str, Any]) -> RunSpec:

@@ -58,6 +58,8 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     pretrained: str = ""
     """Trained network to cut (`hwnas.pretrained`), or `SCRATCH`; empty: photos start from one that
     is on this machine (`setup.start.default`)."""
+    siblings: tuple[str, ...] = ()
+    """Other trained networks, tuned as they are and delivered where they are better."""
     space: str = "mobile"
     strategy: str = "proxyless"
     strategy_options: dict[str, Scalar] = {}

@@ -77,6 +77,11 @@ def list_writer(write: Callable[[Any], str]) -> Callable[[Iterable[Any]], str]:
     return lambda values: ",".join(map(write, values))
 
 
+def parse_words(text: str) -> tuple[str, ...] | None:
+    """Read names such as ``a,b``; ``None`` where one is empty."""
+    return list_parser(lambda word: word or None)(text)
+
+
 def parse_targets(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(name.strip() for word in words for name in word.split(","))
 

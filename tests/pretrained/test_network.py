@@ -23,6 +23,13 @@ def pretrained(preprocessing: Preprocessing = PREPROCESSING) -> PretrainedNetwor
     return from_module(small_mobilenet(), SHAPE, "small", preprocessing)
 
 
+def normalised(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    mean, std = (
+        torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std)
+    )
+    return (pixels - mean) / std
+
+
 def test_networks_share_no_tensors() -> None:
     trained = pretrained()
     first, second = trained.network(), trained.network()
@@ -63,18 +70,31 @@ def test_a_grey_network_sees_what_the_colour_network_sees(mean: tuple[float, ...
     pixels = torch.rand((2, 1, 64, 64), generator=torch.Generator().manual_seed(2))
 
     def features(network: PretrainedNetwork) -> torch.Tensor:
-        mean, std = (
-            torch.tensor(values)[:, None, None]
-            for values in (network.preprocessing.mean, network.preprocessing.std)
-        )
         stem: nn.Module = network.network().blocks[0]
-        return stem((pixels - mean) / std)
+        return stem(normalised(pixels, network.preprocessing))
 
     with torch.inference_mode():
         expected, given = features(colour), features(grey)
     inside = slice(None) if len(set(mean)) == 1 else slice(1, -1)
     torch.testing.assert_close(given[..., inside, inside], expected[..., inside, inside])
     assert (given - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_a_network_takes_images_that_are_normalised_as_anothers() -> None:
+    """Exact but for the border, whose padding has another colour."""
+    own = pretrained(Preprocessing(64, 72))
+    other = own.normalised_as(Preprocessing(64, 72, mean=(0.5,) * 3, std=(0.4, 0.5, 0.6)))
+    pixels = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        expected, given = (
+            network.network().blocks[0](normalised(pixels, network.preprocessing))
+            for network in (own, other)
+        )
+    inside = slice(1, -1)
+    torch.testing.assert_close(given[..., inside, inside], expected[..., inside, inside])
+    assert not torch.allclose(given, expected)
+    with pytest.raises(UsageError, match="takes 3 channels, expected 1"):
+        own.normalised_as(Preprocessing(64, 72, mean=(0.5,), std=(0.5,)))
 
 
 def test_a_grey_network_has_no_colours() -> None:

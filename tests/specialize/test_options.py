@@ -46,6 +46,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "targets": tuples(NAMES, least=1),
     "data": NAMES,
     "pretrained": st.just("") | NAMES,
+    "siblings": tuples(NAMES.filter(lambda name: name == name.strip())),
     "budgets": tuples(FACTORS.map(Milliseconds) | FACTORS.map(Share)),
     "space": NAMES,
     "strategy": NAMES,

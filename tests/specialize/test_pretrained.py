@@ -27,6 +27,11 @@ def network():
     torch.manual_seed(0)
     settings = [[1, 8, 1, 1], [6, 16, 2, 2], [6, 24, 2, 2]]
     return MobileNetV2(num_classes=7, inverted_residual_setting=settings)
+
+def smaller():
+    torch.manual_seed(1)
+    settings = [[1, 8, 1, 1], [4, 16, 1, 2], [4, 16, 1, 2]]
+    return MobileNetV2(num_classes=9, inverted_residual_setting=settings)
 """
 SIZE = 64
 
@@ -58,13 +63,18 @@ def call(out: Path, data: Path, *more: str) -> Result:
 @pytest.fixture(scope="module")
 def finished(home: Path, data: Path) -> Path:
     out = home / "runs" / "cut"
-    result = call(out, data, "--budget", "45%", "--quiet")
+    siblings = ["--siblings", "tiny_factory:smaller"]
+    result = call(out, data, "--budget", "45%", "--quiet", *siblings)
     assert result.exit_code == 0, result.stderr
     return out
 
 
 def result_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "report.json").read_bytes())["results"][0]
+
+
+def rows_of(out: Path, origin: str) -> list[dict[str, Any]]:
+    return [row for row in result_of(out)["candidates"] if row["origin"] == origin]
 
 
 def test_the_delivered_member_keeps_the_budget(finished: Path) -> None:
@@ -81,6 +91,30 @@ def test_the_report_shows_the_whole_network_beside_its_members(finished: Path) -
     smaller = [row for row in rows.values() if row["origin"] == "resolution" and row is not whole]
     assert len(smaller) == 1 and smaller[0]["validation_accuracy"] > 0
     assert any(row["origin"] == "search" for row in rows.values())
+
+
+def test_siblings_are_tuned_as_they_are_and_shown_beside_the_members(finished: Path) -> None:
+    rows = rows_of(finished, "sibling")
+    assert len(rows) == 1 and rows[0]["name"].startswith("tiny_factory:smaller at ")
+    assert rows[0]["validation_accuracy"] > 0 and rows[0]["measured_ms"] > 0
+    job = json.loads((finished / "training" / rows[0]["digest"] / "job.json").read_bytes())
+    assert job["teacher"] is None and job["plan"]["probe"]
+    assert job["normalisation"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
+
+
+def test_the_most_accurate_of_members_resolutions_and_siblings_is_delivered(
+    finished: Path,
+) -> None:
+    rows = [row for row in result_of(finished)["candidates"] if row["keeps_budget"]]
+    trained = [row for row in rows if row["validation_accuracy"] is not None]
+    [chosen] = [row for row in trained if row["chosen"]]
+    assert chosen["validation_accuracy"] == max(row["validation_accuracy"] for row in trained)
+
+
+def test_the_network_that_is_cut_is_no_sibling(home: Path, data: Path) -> None:
+    result = call(home / "runs" / "same", data, "--siblings", "tiny_factory:network")
+    assert isinstance(result.exception, UsageError)
+    assert "it is the network that is cut" in str(result.exception)
 
 
 def test_the_file_takes_images_in_the_resolution_and_normalisation_of_its_network(
@@ -100,9 +134,11 @@ def test_the_tuned_network_is_a_file_to_ship(finished: Path) -> None:
 
 
 def test_members_learn_from_the_whole_network(finished: Path) -> None:
-    jobs = [json.loads(file.read_bytes()) for file in finished.glob("training/*/job.json")]
-    assert len(jobs) >= 2
-    for job in jobs:
+    siblings = {row["digest"] for row in rows_of(finished, "sibling")}
+    folders = [each for each in finished.glob("training/*") if each.name not in siblings]
+    assert len(folders) >= 2
+    for folder in folders:
+        job = json.loads((folder / "job.json").read_bytes())
         assert job["teacher"]["architecture"]["input_shape"] == [3, SIZE, SIZE]
         assert job["initial"].endswith(".safetensors")
 

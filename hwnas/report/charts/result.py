@@ -29,6 +29,7 @@ _STYLE: dict[Origin, tuple[str, str, str]] = {
     "uniform": ("uniform baseline", ORANGE, "square"),
     "published": ("published cells", ORANGE, "square"),
     "resolution": ("whole network, smaller images", ORANGE, "square"),
+    "sibling": ("other trained network", GREEN, "triangle-up"),
     "random": ("random", GREY, "diamond"),
 }
 

@@ -207,6 +207,8 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
                         yield Site(0, size, block)
 
     def block_decisions(self, architecture: Architecture) -> tuple[int | None, ...]:
+        if architecture.genotype.space != self.name:  # another network
+            return (None,) * len(architecture.blocks)
         elastic = {place: number for number, place in enumerate(self.elastic, 1)}
         return tuple(elastic.get(place) for place in range(len(architecture.blocks)))
 

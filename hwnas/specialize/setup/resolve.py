@@ -185,6 +185,7 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             tracking=resources.tracking_of(path),
             load_at=run.dataset_at,
             weights=None if run.start is None else run.start.network.weights,
+            siblings=() if run.start is None else run.start.siblings,
         )
 
 

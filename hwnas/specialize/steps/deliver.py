@@ -85,10 +85,10 @@ def choose_to_train(screened: ScreeningResult, run: RunContext) -> list[Candidat
     families: dict[str, Candidate] = {}
     for baseline in sorted(baselines, key=lambda c: c.latency_ms):
         families[baseline.name.rsplit(" ", 1)[0]] = baseline  # the slowest that keeps the budget
-    # a whole trained network for smaller images is what a user would ship without a search
-    resized = [c for c in families.values() if c.origin == "resolution"]
-    compared = [c for c in families.values() if c not in resized][: effort.baselines]
-    chosen = searched[: effort.trained] + resized
+    # a whole trained network is what a user would ship without a search
+    whole = [c for c in families.values() if c.origin in ("resolution", "sibling")]
+    compared = [c for c in families.values() if c not in whole][: effort.baselines]
+    chosen = searched[: effort.trained] + whole
     return (chosen or [_fastest(screened.candidates)]) + compared
 
 

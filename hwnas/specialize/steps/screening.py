@@ -21,8 +21,11 @@ from hwnas.errors import ExportError, HwnasError
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.model_file import ModelFile, file_of, model_of
 from hwnas.measurement.measurement import Measurement
+from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.profiling.bench import compile_untrained
 from hwnas.search.strategy import Strategy
+from hwnas.spaces.elastic.space import ElasticSpace
+from hwnas.spaces.int8 import in_float, network_in_precision
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.training.checkpoint import save_checkpoint
@@ -36,6 +39,8 @@ CONFIDENCE = 0.9
 """Probability with which a network within the margin keeps the budget."""
 WINDOW_WIDTH = 0.03
 """Width of the window below the margin, as a share of the budget."""
+SIBLING_SIZES = 2
+"""Resolutions in which another trained network is measured."""
 SAMPLED_NETWORKS = 16
 """Random networks on which the uncertainty of the latency model is evaluated."""
 
@@ -79,7 +84,8 @@ def screen(
         for baseline in baselines:
             if baseline.origin == "resolution":
                 _save_inherited(run, strategy, baseline.architecture.genotype)
-    candidates = networks_within_limits(run, [*searched, *baselines])
+        siblings = sibling_networks(run, model)
+    candidates = networks_within_limits(run, [*searched, *baselines, *siblings])
     if run.target.runner is not None:
         with run.console.step(f"measuring {len(candidates)} networks"), run.folder.stage("measure"):
             candidates = _measured(run, model, candidates, number)
@@ -137,6 +143,40 @@ def baseline_networks(space: SearchSpace, model: LatencyModel) -> list[Candidate
                 name=name, origin=origin, architecture=network, **_prediction(network, model)
             )
     return list(candidates.values())
+
+
+def sibling_networks(run: RunContext, model: LatencyModel) -> list[Candidate]:
+    """Return each sibling in the largest resolutions that should keep the budget.
+
+    Two of them, because the prediction may be wrong, and all where there is no prediction. The
+    weights that their training starts from are saved.
+    """
+    return [each for sibling in run.siblings for each in _sized(run, sibling, model)]
+
+
+def _sized(run: RunContext, sibling: PretrainedNetwork, model: LatencyModel) -> list[Candidate]:
+    space = in_float(run.space)
+    assert isinstance(space, ElasticSpace)
+    networks: dict[str, tuple[Candidate, PretrainedNetwork]] = {}
+    for size in space.sizes:
+        resized = sibling.at((space.input_shape[0], size, size))
+        architecture = network_in_precision(resized.architecture, run.spec.precision)
+        candidate = Candidate(
+            name=f"{sibling.name} at {size}",
+            origin="sibling",
+            architecture=architecture,
+            **_prediction(architecture, model),
+        )
+        networks[architecture.digest] = candidate, resized
+    candidates = [candidate for candidate, _ in networks.values()]
+    limit_ms = (1 + MAX_MARGIN) * run.budget_ms
+    within = [each for each in candidates if (each.predicted_ms or 0.0) <= limit_ms]
+    chosen = within[:SIBLING_SIZES] if candidates[0].predicted_ms is not None else within
+    for candidate in chosen:
+        digest = candidate.architecture.digest
+        state = networks[digest][1].network().state_dict()
+        save_checkpoint(inherited_weights(run, candidate.architecture), state, {})
+    return chosen
 
 
 def measure(

@@ -95,7 +95,9 @@ def _job(run: RunContext, candidate: Candidate, folder: Path, networks: int) -> 
     data = run.dataset
     weights, plan = inherited_weights(run, candidate.architecture), run.training_plan
     inherits, teacher = weights.exists(), _teacher(run, folder)
-    if inherits and teacher is None and not run.effort.is_papers:
+    if candidate.origin == "sibling":  # as a user would tune it, who has no other network
+        plan, teacher = replace(run.search_plan.tuning, probe=True), None
+    elif inherits and teacher is None and not run.effort.is_papers:
         plan = fine_tuning(plan)
     return TrainingJob(
         architecture=candidate.architecture,

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from hwnas.console import Console
 from hwnas.data.datasets import count_photos, median_photo_px
+from hwnas.errors import UsageError
 from hwnas.pretrained.sources import Source, find_source, weights_file
 from hwnas.specialize.spec import SCRATCH, RunSpec
 
@@ -27,8 +28,18 @@ def started(spec: RunSpec, folder: Path | None, console: Console) -> RunSpec:
     """Return ``spec`` with the network that it starts from, or `SCRATCH` for photos that have none.
 
     A run that exists in ``folder`` stays as it is. Nothing is downloaded: ``console`` shows the
-    command that would get a network.
+    command that would get a network. Raises `UsageError` for siblings of no network.
     """
+    spec = _started(spec, folder, console)
+    if spec.siblings and not spec.starts_trained:
+        raise UsageError(
+            f"--siblings {','.join(spec.siblings)}: they are compared with a trained network that "
+            "is cut; give it by --from"
+        )
+    return spec
+
+
+def _started(spec: RunSpec, folder: Path | None, console: Console) -> RunSpec:
     if spec.starts_trained and spec.strategy == RunSpec().strategy:
         return replace(spec, strategy="elastic")
     exists = folder is not None and (folder / "config.toml").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from hwnas.architecture.architecture import Architecture
 from hwnas.data.datasets import Dataset, median_photo_px
 from hwnas.errors import UsageError
 from hwnas.networks.pretrained import load_pretrained
@@ -30,9 +31,13 @@ class Start(NamedTuple):
 
     network: PretrainedNetwork
     dataset: Dataset
+    source: Architecture
+    """The network as it was published."""
     data: str
     """The data set as `hwnas.data.datasets.load_dataset` takes it."""
     load: LoadDataset
+    siblings: tuple[PretrainedNetwork, ...] = ()
+    """Other trained networks for the same images and classes."""
     knows_classes: bool = False
     """Whether the classes of the data are those that the network was trained for, in their order:
     then its classifier stays."""
@@ -52,7 +57,8 @@ def find_start(spec: RunSpec, load: LoadDataset) -> Start:
     Raises `UsageError` for options that have no meaning for a trained network.
     """
     check_options(spec)
-    return start_from(spec.pretrained, spec.data, spec.resolution, load)
+    start = start_from(spec.pretrained, spec.data, spec.resolution, load)
+    return start._replace(siblings=tuple(_sibling(name, start) for name in spec.siblings))
 
 
 def start_from(name: str, data: str, resolution: int | None, load: LoadDataset) -> Start:
@@ -67,7 +73,24 @@ def start_from(name: str, data: str, resolution: int | None, load: LoadDataset) 
     dataset = load(data, input_shape=(channels, size, size))
     network = source.at(dataset.input_shape, dataset.classes)
     knows_classes = dataset.classes == source.classes
-    return Start(network, _normalised(dataset, network), data, load, knows_classes)
+    dataset = _normalised(dataset, network)
+    return Start(network, dataset, source.architecture, data, load, knows_classes=knows_classes)
+
+
+def _sibling(name: str, start: Start) -> PretrainedNetwork:
+    """Return another trained network for the images and classes that a run starts with.
+
+    Its images are normalised as those of the network that is cut, so that all files of a run take
+    the same. Raises `UsageError` for that network itself.
+    """
+    shape = start.dataset.input_shape
+    network = load_pretrained(name, shape)
+    if network.architecture.blocks == start.source.blocks:
+        raise UsageError(
+            f"--siblings {name}: it is the network that is cut (--from), which is compared with "
+            "anyway, at each resolution"
+        )
+    return network.at(shape, start.dataset.classes).normalised_as(start.network.preprocessing)
 
 
 def check_options(spec: RunSpec) -> None:

@@ -77,17 +77,25 @@ def longer(plan: TrainingPlan, epochs: int, images: int) -> TrainingPlan:
 
 
 def timed_cut_plan(
-    plan: WorkPlan, image_ms: float, use: float, images: int, time_s: float, at_once: int
+    plan: WorkPlan,
+    image_ms: float,
+    use: float,
+    images: int,
+    time_s: float,
+    at_once: int,
+    siblings: int = 0,
 ) -> WorkPlan:
     """Return the plan with as many epochs as take ``time_s``.
 
     A step of the whole network takes ``image_ms`` for an image, and one of a member ``use`` of
-    that, beside the teacher's forward pass.
+    that, beside the teacher's forward pass. ``siblings`` have as many epochs as the whole network
+    and about the latency of a member, and no teacher.
     """
     tuning = plan.search.tuning
     left_s = (1 - REST) * time_s - SEARCH_FORWARDS * FORWARD_SHARE * image_ms / 1e3
     members = trainings(plan.effort) / at_once * (use + FORWARD_SHARE)
-    epochs = left_s / ((1 + MEMBER_SHARE * members) * images * image_ms / 1e3)
+    networks = 1 + MEMBER_SHARE * members + siblings / at_once * use
+    epochs = left_s / (networks * images * image_ms / 1e3)
     tuning = longer(tuning, max(1, min(MAX_EPOCHS, round(epochs))), images)
     search = replace(plan.search, tuning=tuning)
     members = replace(member_plan(tuning, images), probe=plan.training.probe)
