@@ -141,7 +141,7 @@ def test_files_are_verified_on_images_in_the_normalisation_of_the_network(
     network = load_network(str(tuned))
     verified = verification_data(data, network.input_shape, own=network.preprocessing)
     dataset = load_dataset(data, input_shape=network.input_shape)
-    first = dataset.valid.images[0].mean(axis=(1, 2)) / 255
+    first = dataset.valid.images[:1][0].mean(axis=(1, 2)) / 255
     assert network.preprocessing is not None
     mean, std = network.preprocessing.mean, network.preprocessing.std
     np.testing.assert_allclose(
