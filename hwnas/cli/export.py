@@ -84,6 +84,13 @@ FORMATS = ("onnx", "tflite")
     "classes, and its normalisation where the network has none of its own.",
 )
 @option(
+    "--pixels/--no-pixels",
+    group="Verification",
+    default=None,
+    default_help="normalised images; a network that scales its input is refused",
+    help="The network takes pixels from 0 to 255 and normalises them itself.",
+)
+@option(
     "--images",
     group="Verification",
     type=click.IntRange(1),
@@ -121,14 +128,17 @@ def export(
     from hwnas.export.compile import export_module
     from hwnas.export.quantization.float_layers import with_float_layers
     from hwnas.networks.user_module import load_network
-    from hwnas.networks.verification_data import calibration_images, verification_data
+    from hwnas.networks.verification_data import calibration_images, check_kind, verification_data
 
     network = load_network(model, input_shape, checkpoint)
     shape = network.input_shape
-    verified_on = verification_data(data, shape, precision, images, network.preprocessing)
+    own, pixels = network.preprocessing, options["pixels"]
+    if data is not None and own is None:
+        check_kind(model, network.module, data, shape, pixels)
+    verified_on = verification_data(data, shape, precision, images, own, pixels=bool(pixels))
     calibration = None
     if precision == "int8" and data:
-        calibration = calibration_images(data, shape, network.preprocessing)
+        calibration = calibration_images(data, shape, own, pixels=bool(pixels))
     if not network.trained:
         click.echo("no checkpoint: the weights are random, which suffices for latency", err=True)
 
@@ -167,6 +177,7 @@ def _check_options(
     via: str | None,
     calibration: str | None,
     float_layers: tuple[str, ...] | None,
+    **_: Any,
 ) -> None:
     onnx_options = dynamic_batch or opset is not None
     if via is not None and onnx_options:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from torch import nn
 
 from hwnas.architecture.artifact import Precision
 from hwnas.data.datasets import Dataset, load_dataset, normalise
@@ -13,11 +14,15 @@ from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import CALIBRATION_IMAGES
 from hwnas.export.quantization.ranges import check_images
 from hwnas.export.verification.images import IMAGES, Verification, noise_images
+from hwnas.networks.input_kind import BothKinds, check_accuracy, check_scale
 
 Shape = tuple[int, int, int]
 
 MAX_NAMES = 5
 """Classes that an error lists."""
+
+KIND_IMAGES = 64
+"""Number of images on which pixels and normalised images are compared."""
 
 
 class VerificationData(NamedTuple):
@@ -36,38 +41,65 @@ def verification_data(
     precision: Precision = "fp32",
     count: int | None = None,
     own: Preprocessing | None = None,
+    *,
+    pixels: bool = False,
 ) -> VerificationData:
     """Return validation images and labels of a data set, or noise if ``data`` is None.
 
+    With ``pixels`` they are pixels from 0 to 255, else normalised images or standard normal noise.
     ``own`` is what a trained network says of its images; without it they are normalised as the data
     set's. Raises `UsageError` for a data set of other classes.
     """
     if data is None:
         noise = noise_images(input_shape, precision, count)
+        if pixels:
+            noise = Verification((64 * noise.images + 128).clip(0, 255).round())
         return VerificationData(noise, f"{len(noise.images)} images of noise", own)
     dataset = _dataset(data, input_shape, own)
     count = count or IMAGES[precision]
-    images = normalise(dataset.valid.images[:count], dataset)
+    images = to_model_input(dataset.valid.images[:count], dataset, pixels)
     if not len(images):
         raise UsageError(f"{data}: has no validation images to verify on")
     labels = dataset.valid.labels[:count]
     return VerificationData(
         Verification(images, labels),
         f"{len(images)} images of {dataset.name}",
-        Preprocessing(dataset.mean, dataset.std, dataset.classes),
+        Preprocessing(dataset.mean, dataset.std, dataset.classes, inside=pixels),
     )
 
 
-def calibration_images(
-    data: str, input_shape: Shape, own: Preprocessing | None = None
-) -> np.ndarray:
-    """Return normalised training images ``[N, C, H, W]`` to calibrate an int8 file with.
+def check_kind(
+    name: str, module: nn.Module, data: str, input_shape: Shape, pixels: bool | None
+) -> None:
+    """Raise `UsageError` if ``module`` takes pixels and gets normalised images, or the reverse.
 
-    Raises `ExportError` if no ranges can be measured on them.
+    ``pixels`` None means normalised images, and that they were not asked for.
+    """
+    if pixels is None:
+        check_scale(name, module, input_shape)
+    dataset = load_dataset(data, input_shape=input_shape)
+    images, labels = (array[:KIND_IMAGES] for array in (dataset.valid.images, dataset.valid.labels))
+    if len(images):
+        normalised, raw = (to_model_input(images, dataset, kind) for kind in (False, True))
+        check_accuracy(name, module, BothKinds(normalised, raw, labels), bool(pixels))
+
+
+def to_model_input(images: np.ndarray, dataset: Dataset, pixels: bool) -> np.ndarray:
+    """Return uint8 images as input of a network: pixels in float32, or normalised values."""
+    return images.astype(np.float32) if pixels else normalise(images, dataset)
+
+
+def calibration_images(
+    data: str, input_shape: Shape, own: Preprocessing | None = None, *, pixels: bool = False
+) -> np.ndarray:
+    """Return training images ``[N, C, H, W]`` to calibrate an int8 file with.
+
+    They are normalised, or pixels from 0 to 255. Raises `ExportError` if no ranges can be measured
+    on them.
     """
     dataset = _dataset(data, input_shape, own)
     order = np.random.default_rng(0).permutation(len(dataset.train.labels))[:CALIBRATION_IMAGES]
-    images = normalise(dataset.train.images[order], dataset)
+    images = to_model_input(dataset.train.images[order], dataset, pixels)
     try:
         check_images(images)
     except ExportError as error:

@@ -33,6 +33,7 @@ from hwnas.export.verification.metrics import accuracy
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.files import write_json
 from hwnas.networks.resolve import read_architecture
+from hwnas.networks.verification_data import to_model_input
 from hwnas.report.report import Report
 from hwnas.report.schema import Result
 from hwnas.search.log import read_log, write_log
@@ -43,7 +44,6 @@ from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.setup.dry_run import plan_run
 from hwnas.specialize.setup.resolve import Resources, resolve
 from hwnas.specialize.spec import Milliseconds, RunSpec
-from hwnas.specialize.steps.quantize import to_model_input
 from hwnas.specialize.values import format_budget
 
 MAX_SHARE_OF_LARGEST = 0.999
@@ -291,7 +291,7 @@ def _variant_result(
     architecture = read_architecture(run.folder / "search" / "architecture.json")
     dataset = resolve(spec, resources).dataset_at(architecture.input_shape)
     valid = dataset.valid.loaded()
-    images = to_model_input(dataset, valid.images, spec.pixels)
+    images = to_model_input(valid.images, dataset, spec.pixels)
     logits = file_outputs(run.folder / file.path, images)
     return VariantResult(
         precision=spec.precision,

@@ -89,13 +89,18 @@ def verify(
             f"--model is missing: the network that {file} was compiled from (a run folder, an "
             "architecture, or module:factory)"
         )
+    from hwnas.export.metadata.input import takes_pixels
     from hwnas.export.verify_file import verify_file
     from hwnas.networks.user_module import load_network
     from hwnas.networks.verification_data import verification_data
 
     network = load_network(model, input_shape, checkpoint)
     verification, source, _ = verification_data(
-        data, network.input_shape, count=images, own=network.preprocessing
+        data,
+        network.input_shape,
+        count=images,
+        own=network.preprocessing,
+        pixels=takes_pixels(file),
     )
     parity = verify_file(file, network.module, verification)
     if as_json:

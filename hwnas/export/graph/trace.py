@@ -49,6 +49,12 @@ def trace(module: nn.Module, inputs: InputShapes | Interface, *, any_batch: bool
     return msgspec.structs.replace(graph, nodes=tuple(map(_with_own_weights, graph.nodes)))
 
 
+def record(module: nn.Module, inputs: InputShapes | Interface) -> Recording:
+    """Return the ATen operations that ``module`` computes for a batch of one."""
+    with _ready(module) as ready:
+        return _record(ready, as_interface(ready, inputs))
+
+
 def traced_values(
     module: nn.Module, interface: Interface, arrays: Sequence[np.ndarray]
 ) -> dict[str, Any]:

@@ -26,7 +26,13 @@ class Preprocessing(msgspec.Struct, frozen=True):
     std: tuple[float, ...]
     labels: tuple[str, ...]
     embedded: bool = False
-    """Whether the file normalises itself and takes pixels from 0 to 255."""
+    """Whether the compiler adds this normalisation, so that the file takes pixels from 0 to 255."""
+    inside: bool = False
+    """Whether the network itself normalises, in its own way, and takes pixels from 0 to 255."""
+
+    @property
+    def takes_pixels(self) -> bool:
+        return self.embedded or self.inside
 
 
 class InputMetadata(msgspec.Struct, frozen=True):
@@ -51,7 +57,7 @@ def describe_input(
         INPUT,
         runtime.layout,
         runtime.batch_shape(input_shape),
-        "pixels" if preprocessing.embedded else "normalised",
+        "pixels" if preprocessing.takes_pixels else "normalised",
         preprocessing.mean,
         preprocessing.std,
         preprocessing.labels,
@@ -74,3 +80,12 @@ def read_input(path: Path) -> InputMetadata | None:
         return msgspec.json.decode(data, type=InputMetadata)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidFile(str(path), f"{NAME}: {error}") from None
+
+
+def takes_pixels(path: Path) -> bool:
+    """Return whether a file states that it takes pixels; a damaged file states nothing."""
+    try:
+        stated = read_input(path)
+    except InvalidFile:
+        return False
+    return stated is not None and stated.takes == "pixels"

@@ -31,7 +31,7 @@ def _file_entry(
     described = describe_input(preprocessing, artifact.format, input_shape)
     fields = ("name", "layout", "shape", "takes", "mean", "std")
     ranges = [
-        (0.0, 255.0) if preprocessing.embedded else (-mean / std, (1 - mean) / std)
+        (0.0, 255.0) if preprocessing.takes_pixels else (-mean / std, (1 - mean) / std)
         for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)
     ]
     input_type, output_type = {"dtype": "float32"}, {"dtype": "float32"}

@@ -17,6 +17,9 @@ from hwnas.devices.worker.runtimes.litert import LiteRtModel, silenced_stderr
 from hwnas.errors import first_line
 from hwnas.processes import serve_json_lines
 
+FLOAT_OPERATORS = ("DIV",)
+"""Operators that stay in float32: LiteRT refuses a divisor whose rounded value is 0."""
+
 
 class Job(msgspec.Struct, frozen=True):
     """A file to write, and the layers that stay in float32."""
@@ -59,6 +62,10 @@ def _quantised(request: Request) -> bytes:
     from ai_edge_quantizer.qtyping import TFLOperationName
 
     quantiser = quantizer.Quantizer(request.source, recipe.static_wi8_ai8())
+    for op in FLOAT_OPERATORS:
+        quantiser.update_quantization_recipe(
+            ".*", TFLOperationName(op), algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
     for layer in request.job.float_layers:
         quantiser.update_quantization_recipe(
             rf"(?<![\w.]){re.escape(layer)}(?![\w.])",

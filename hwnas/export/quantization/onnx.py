@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.devices.worker.runtimes.onnxruntime_cpu import onnx_options
+from hwnas.errors import ExportError, first_line
 from hwnas.export.graph.nodes import INPUT
 from hwnas.export.quantization.ranges import INFINITE, Ranges
 from hwnas.export.recipe import Quantization
@@ -62,13 +63,18 @@ def quantize_onnx(
         ort.QuantType.QUInt8,
         TensorsData(ort.CalibrationMethod.MinMax, data),
         [],
-        [name for layer in float_layers for name in _node_names(layer)],
+        [*_unsupported(model), *(name for layer in float_layers for name in _node_names(layer))],
         list({*QLinearOpsRegistry, *QDQRegistry}),
         {},
     )
-    with redirect_stdout(io.StringIO()):
-        quantiser.quantize_model()
-    quantiser.model.topological_sort()
+    try:
+        with redirect_stdout(io.StringIO()):
+            quantiser.quantize_model()
+        quantiser.model.topological_sort()
+    except Exception as error:  # of the quantiser's own code
+        raise ExportError(
+            f"{target}: ONNX Runtime's quantiser failed: {first_line(error)}"
+        ) from error
     model = quantiser.model.model
     for layer in float_layers:
         _keep_float(model, layer)
@@ -77,6 +83,14 @@ def quantize_onnx(
     del model.graph.value_info[:]
     onnx.checker.check_model(model)
     target.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _unsupported(model: Any) -> Iterator[str]:
+    """Yield the nodes that the quantiser fails on: their bias has more channels than the weight."""
+    for node in model.graph.node:
+        groups = next((each.i for each in node.attribute if each.name == "group"), 1)
+        if node.op_type == "ConvTranspose" and groups > 1:
+            yield node.name
 
 
 def onnx_values(source: Path, images: Array) -> Iterator[dict[str, Array]]:

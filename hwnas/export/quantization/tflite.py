@@ -40,10 +40,10 @@ def quantize_tflite(
         QUANTISER.call(request, bool, TIMEOUT_S)
         written.replace(target)
     except (DeviceError, InvalidFile) as error:
-        if written.exists():
-            reason = str(error).removeprefix(QUANTISER.name)
-            raise ExportError(f"{target}: LiteRT{reason} on the int8 file") from None
-        raise ExportError(f"{target}: {error}") from None
+        reason = str(error)
+        if written.exists():  # a crash names the child, any other error is LiteRT's own message
+            reason = "LiteRT cannot run the int8 file: " + reason.removeprefix(QUANTISER.name)
+        raise ExportError(f"{target}: {reason}") from None
     finally:
         finite.unlink(missing_ok=True)
         written.unlink(missing_ok=True)

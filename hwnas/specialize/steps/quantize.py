@@ -15,7 +15,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.architecture.artifact import Artifact, Format
-from hwnas.data.datasets import Dataset, normalise
+from hwnas.data.datasets import Dataset
 from hwnas.export.compile import compile_model
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.metadata.preprocessing import with_normalisation
@@ -26,6 +26,7 @@ from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import Array, accuracy
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.files import read_json, write_json
+from hwnas.networks.verification_data import to_model_input
 from hwnas.networks.weights import trained_network
 from hwnas.nn.build import Network
 from hwnas.specialize.context import RunContext
@@ -96,12 +97,7 @@ def preprocessing(run: RunContext) -> Preprocessing:
 
 
 def _model_input(run: RunContext, images: Array) -> Array:
-    return to_model_input(run.dataset, images, run.spec.pixels)
-
-
-def to_model_input(dataset: Dataset, images: Array, pixels: bool) -> Array:
-    """Return uint8 images as input of a file: pixels in float32, or normalised values."""
-    return images.astype(np.float32) if pixels else normalise(images, dataset)
+    return to_model_input(images, run.dataset, run.spec.pixels)
 
 
 def _calibration_images(run: RunContext, architecture: Architecture) -> Array:

@@ -273,6 +273,31 @@ def test_only_int8_recipes_have_quantization_settings() -> None:
         assert find_recipe(format).max_relative_error is not None
 
 
+class GroupsAndDivision(nn.Module):
+    """What the quantisers cannot do: a grouped transposed convolution, a divisor near zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.up = nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 8, 2, 2, groups=4)
+        self.head = nn.Linear(8 * 400, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        value = self.up(self.conv(images))
+        value = value / (value.square().mean((2, 3), keepdim=True) + 1e-6).sqrt()
+        return self.head(value.flatten(1))
+
+
+@both
+def test_operations_that_cannot_be_quantised_stay_in_float(format: Format, tmp_path: Path) -> None:
+    path, verification = tmp_path / f"model.{format}", Verification(images(64, seed=4))
+    artifact = compile_model(
+        GroupsAndDivision().eval(), SHAPE, path, verification=verification, int8=Int8(images(64))
+    )
+    assert artifact.parity is not None and artifact.parity.sqnr_db is not None
+    assert artifact.parity.sqnr_db > 20
+
+
 def test_a_crash_of_the_quantiser_is_an_error(
     network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
