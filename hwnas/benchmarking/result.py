@@ -13,15 +13,16 @@ from hwnas.devices.op_profile.local import OperatorTime
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runners.memory import PeakMemory
 from hwnas.errors import TooNoisy
+from hwnas.measurement.gpu import GpuExecution
 from hwnas.measurement.measurement import (
     TOO_NOISY_HALF_WIDTH,
     Environment,
-    GpuExecution,
     Kind,
     Measurement,
     compare,
 )
 from hwnas.measurement.regression import Judgement
+from hwnas.measurement.round import Clock
 
 UNSTEADY_HALF_WIDTH = 0.05
 """Half-width of the 95 % interval over the median from which a latency is flagged."""
@@ -57,6 +58,10 @@ class FileResult(msgspec.Struct, frozen=True):
     half_width: float
     """Half of the 95 % interval, over the median."""
     unsteady: bool
+    clock: Clock = "wall"
+    """Wall clock of undisturbed calls, or CPU time, as other programs disturbed them."""
+    disturbed_rounds: int = 0
+    """Rounds that are left out, as other programs disturbed all their calls."""
     size_bytes: int | None = None
     peak_memory_bytes: int | None = None
     """Peak of a fresh process, less that of one that only loads the runtime."""
@@ -171,7 +176,7 @@ def make_result(
         schema=1,
         target=profile.name,
         title=profile.title,
-        kind=first.kind,
+        kind=next((item.kind for item in measurements if item.clock == "cpu"), first.kind),
         scale="raw" if raw or not first.calibrated_reference_ms else "calibrated",
         environment=first.environment,
         reference=ReferenceResult(
@@ -215,6 +220,8 @@ def _file_result(measurement: Measurement, first: Measurement, raw: bool) -> Fil
         samples=len(measurement.samples_ms),
         half_width=half_width,
         unsteady=half_width > UNSTEADY_HALF_WIDTH,
+        clock=measurement.clock,
+        disturbed_rounds=measurement.disturbed_rounds,
     )
 
 

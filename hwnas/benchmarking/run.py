@@ -26,6 +26,7 @@ from hwnas.devices.runners.remote import RemoteHost
 from hwnas.errors import UsageError
 from hwnas.files import write_json
 from hwnas.latency_models.storage.store import calibration
+from hwnas.measurement.disturbance import Disturbed, disturbed_line
 from hwnas.measurement.measurement import Measurement
 from hwnas.measurement.regression import make_baseline
 
@@ -101,9 +102,14 @@ class Benchmark:
             result.check_noise()
 
     def save_baseline(self, path: Path) -> None:
-        """Write the measurements as a baseline, measuring until there are enough of them."""
+        """Write the measurements as a baseline, measuring until there are enough of them.
+
+        Raises `Disturbed` for CPU times, since later runs are judged by it.
+        """
         for batch in range(1, BASELINE_BATCHES):
             self.measured.measure(100 + batch)
+        if by_cpu := [each for each in self.measured.measurements if each.clock == "cpu"]:
+            raise Disturbed(f"--save-baseline: {disturbed_line(by_cpu[0], len(by_cpu) - 1)}")
         write_json(path, make_baseline(self.measured.measurements, self.reference_sha256))
 
     def _measure(self, batch: int) -> list[Measurement]:

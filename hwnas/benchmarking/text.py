@@ -7,7 +7,9 @@ from xml.etree import ElementTree
 
 from hwnas.benchmarking.gate import change_text, verdict_line
 from hwnas.benchmarking.result import UNSTEADY_HALF_WIDTH, BenchmarkResult, FileResult
-from hwnas.measurement.measurement import DRIFT_LIMIT, RESOLUTION, GpuState
+from hwnas.measurement.disturbance import load_text
+from hwnas.measurement.gpu import GpuState
+from hwnas.measurement.measurement import DRIFT_LIMIT, RESOLUTION
 
 Table = tuple[list[str], list[list[str]]]
 """Titles of columns, and rows."""
@@ -34,7 +36,10 @@ def header(result: BenchmarkResult) -> str:
 def latency_table(result: BenchmarkResult) -> Table:
     titles = ["file", "median ms", "95 % CI", "p90", "p99", "CV", "size", "memory", "vs. first"]
     rows = [_cells(row, row is result.results[0]) for row in result.results]
-    flags = ["unsteady" if row.unsteady else "" for row in result.results]
+    flags = [
+        ", ".join([*["CPU time"] * (row.clock == "cpu"), *["unsteady"] * row.unsteady])
+        for row in result.results
+    ]
     return [*titles, ""], [[*cells, flag] for cells, flag in zip(rows, flags, strict=True)]
 
 
@@ -85,8 +90,19 @@ def sentences(result: BenchmarkResult) -> list[str]:
 def notes(result: BenchmarkResult) -> list[str]:
     """Return what a reader must know beside the numbers."""
     lines: list[str] = []
-    if result.kind != "measured":
+    if any(row.clock == "cpu" for row in result.results):
+        lines.append(
+            "CPU time: other programs disturbed these calls, so their CPU time is counted, not "
+            f"wall clock ({load_text(result.environment)})."
+        )
+    elif result.kind != "measured":
         lines.append(f"These latencies are {result.kind}, not measured.")
+    if left_out := sum(row.disturbed_rounds for row in result.results):
+        total = left_out + sum(row.rounds for row in result.results)
+        lines.append(
+            f"Other programs disturbed {left_out} of {total} rounds, which do not count "
+            f"({load_text(result.environment)})."
+        )
     drift = result.reference.drift
     if result.reference.calibrated_ms:
         advice = "; run `hwnas latency measure --again` to calibrate again"
@@ -126,6 +142,8 @@ def markdown(result: BenchmarkResult) -> str:
         file, *cells = _cells(row, row is result.results[0])
         if judgement := result.judgement(row):
             cells.append(f"{judgement.verdict}: {change_text(judgement)}")
+        if row.clock == "cpu":
+            cells[0] += " CPU time"
         cells.insert(0, f"`{file.replace('|', '/')}`")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *notes(result), ""])

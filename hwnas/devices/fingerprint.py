@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.transports.transport import DeviceFacts
-from hwnas.measurement.measurement import GpuState
+from hwnas.measurement.gpu import GpuState
 
 
 def fingerprint() -> str:

@@ -3,7 +3,8 @@
 The speed of a machine drifts, so every sample is taken next to samples of a fixed reference model
 (`Round`), and a latency is *ratio to the reference times the reference's calibrated ms*. The ratio
 of a round is the median of its samples over the median of its reference samples; the reported
-latency is the median over rounds. No sample is dropped as an outlier.
+latency is the median over rounds. No call is dropped as an outlier, only those that other programs
+disturbed (`hwnas.measurement.round`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from typing import Literal
 
 import msgspec
 
+from hwnas.measurement.gpu import GpuExecution, GpuState
+from hwnas.measurement.round import Clock, Round
 from hwnas.measurement.statistics import ratio_interval
 
-Kind = Literal["measured", "table", "predicted", "simulated", "emulated"]
-"""Origin of a latency. Only a run of the file on the real device is ``measured``."""
+Kind = Literal["measured", "cpu-time", "table", "predicted", "simulated", "emulated"]
+"""Origin of a latency. Only a run of the file on the real device is ``measured``; where other
+programs disturbed it, it is ``cpu-time``, see `hwnas.measurement.disturbance`."""
 
 DRIFT_LIMIT = 0.10
 """Relative change of the reference's latency since calibration above which a report warns."""
@@ -35,44 +39,13 @@ MIN_PROCESSES = 3
 """Number of processes from which the spread between processes can be estimated."""
 
 
-class GpuState(msgspec.Struct, frozen=True):
-    """State of a GPU after the last run, from NVML. ``None``: not reported by the driver."""
+class Program(msgspec.Struct, frozen=True):
+    """Another program that computed during a measurement."""
 
     name: str
-    uuid: str = ""
-    driver: str = ""
-    memory_bytes: int | None = None
-    sm_clock_mhz: float | None = None
-    max_sm_clock_mhz: float | None = None
-    memory_clock_mhz: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-    power_limit_w: float | None = None
-    slowed_by: tuple[str, ...] = ()
-    """Reasons for throttling before or after the runs, e.g. ``power cap``."""
-    persistence: bool | None = None
-    ecc: bool | None = None
-    mig: bool | None = None
-    others: int | None = None
-    """Other processes that computed on it."""
-
-
-class GpuExecution(msgspec.Struct, frozen=True):
-    """How a model ran on a GPU. Samples exclude transfers: input and output stay there."""
-
-    provider: str
-    precision: str
-    clock: str
-    """Clock of the samples, e.g. ``CUDA events``."""
-    batch: int
-    wall_ms: float | None
-    """Median of the same runs by the machine's clock, including launches and waiting."""
-    to_gpu_ms: float
-    """Time to copy the input to the GPU."""
-    from_gpu_ms: float
-    """Time to copy the outputs from the GPU."""
-    nodes: dict[str, int] = {}
-    """Number of nodes that each provider computed, if the runtime reports it."""
+    pid: int
+    cores: float
+    """CPU time per second; 1 is a whole core."""
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -99,21 +72,9 @@ class Environment(msgspec.Struct, frozen=True):
     load_after: float | None = None
     steal_s: float | None = None
     """CPU time that the hypervisor gave to others during the measurement."""
+    programs: tuple[Program, ...] = ()
+    """Other programs that computed during the measurement, the busiest first."""
     gpu: GpuState | None = None
-
-
-class Round(msgspec.Struct, frozen=True):
-    """Timed calls of a model, and of the reference model next to them."""
-
-    samples_ms: tuple[float, ...]
-    reference_ms: tuple[float, ...]
-    process: int = 0
-    """Number of the worker process that ran it."""
-
-    @property
-    def ratio(self) -> float:
-        """Median latency in units of the reference model's."""
-        return median(self.samples_ms) / median(self.reference_ms)
 
 
 class Measurement(msgspec.Struct, frozen=True, dict=True):
@@ -135,11 +96,18 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
     batch: int = 1
     """Images per call."""
     on_gpu: GpuExecution | None = None
+    disturbed_rounds: int = 0
+    """Rounds that are left out, since other programs disturbed all calls of a model."""
+
+    @property
+    def clock(self) -> Clock:
+        """What the latency counts: wall clock, or CPU time."""
+        return self.rounds[0].clock
 
     @property
     def samples_ms(self) -> tuple[float, ...]:
-        """All raw samples in chronological order."""
-        return tuple(sample for round in self.rounds for sample in round.samples_ms)
+        """All samples that count, in chronological order, without calibration."""
+        return tuple(sample for round in self.rounds for sample in round.counted_ms)
 
     @cached_property
     def ratio(self) -> float:
@@ -149,7 +117,7 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def reference_ms(self) -> float:
         """Median latency of the reference model in this run."""
-        return median(sample for round in self.rounds for sample in round.reference_ms)
+        return median(ms for round in self.rounds for ms in round.counted_reference_ms)
 
     @property
     def median_ms(self) -> float:
@@ -202,7 +170,10 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
 
     def raw(self) -> Measurement:
         """Return the measurement without calibration, as if the reference took 1 ms always."""
-        rounds = tuple(Round(round.samples_ms, (1.0,), round.process) for round in self.rounds)
+        rounds = tuple(
+            msgspec.structs.replace(round, reference_ms=(1.0,), reference_usage=None)
+            for round in self.rounds
+        )
         return msgspec.structs.replace(self, rounds=rounds, calibrated_reference_ms=1.0)
 
     @cached_property
@@ -210,9 +181,9 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
         """All samples in order of size, each scaled by the reference latency of its round."""
         target_ms = self.calibrated_reference_ms or self.reference_ms
         return sorted(
-            sample * target_ms / median(round.reference_ms)
+            sample * target_ms / median(round.counted_reference_ms)
             for round in self.rounds
-            for sample in round.samples_ms
+            for sample in round.counted_ms
         )
 
 
@@ -262,7 +233,12 @@ def _pairs(a: tuple[Round, ...], b: tuple[Round, ...]) -> list[list[float]]:
 
 
 def _ratios(a: Sequence[Round], b: Sequence[Round]) -> list[float]:
-    return [first.ratio / second.ratio for first, second in zip(a, b, strict=False)]
+    """Return the ratios of rounds with the same number, or in order where a number is missing."""
+    numbered = {round.number: round for round in b}
+    pairs = [(first, numbered[first.number]) for first in a if first.number in numbered]
+    if 0 in numbered or not pairs:
+        pairs = list(zip(a, b, strict=False))
+    return [first.ratio / second.ratio for first, second in pairs]
 
 
 def quantile(ordered: list[float], share: float) -> float:

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from hwnas.errors import InvalidFile, UnknownName, UsageError
+from hwnas.measurement.disturbance import joined
 from hwnas.measurement.measurement import MIN_PROCESSES, Environment, Measurement
 from hwnas.measurement.statistics import change_interval
 
@@ -173,9 +174,9 @@ def independent_values(measured: Measurement) -> tuple[float, ...]:
 
 
 def merge_measurements(first: Measurement, second: Measurement) -> Measurement:
-    """Return one measurement with the rounds of two of the same file, processes renumbered."""
+    """Return `joined` measurements with the processes renumbered."""
     shift = 1 + max(round.process for round in first.rounds)
     later = tuple(
         msgspec.structs.replace(round, process=round.process + shift) for round in second.rounds
     )
-    return msgspec.structs.replace(first, rounds=first.rounds + later)
+    return joined(first, msgspec.structs.replace(second, rounds=later))

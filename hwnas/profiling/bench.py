@@ -24,6 +24,8 @@ from hwnas.export.compile import compile_model
 from hwnas.export.quantization.ptq import Int8
 from hwnas.files import append_line
 from hwnas.latency_models.storage.journal import JOURNAL, Entry, read_journal
+from hwnas.measurement.disturbance import Disturbed, disturbed_line
+from hwnas.measurement.measurement import Measurement
 from hwnas.nn.build import untrained
 from hwnas.profiling.block_times import block_shares
 
@@ -112,11 +114,38 @@ class Bench:
             ]
             # first, so that a failing profiler loses no measurement
             shares = [self._shares(*pair) for pair in zip(jobs, subjects, strict=True)]
-            measurements = self.runner.measure(subjects, seed=self.seed + batch)
+            measurements, disturbed = self._measure(subjects, batch)
         for job, measurement, share in zip(jobs, measurements, shares, strict=True):
-            sha256, session = self.reference_sha256, self.session
-            entry = Entry(job.keys, job.network, sha256, measurement, batch, session, share)
-            append_line(self.folder / self.journal, entry)
+            if measurement is not None:
+                sha256, session = self.reference_sha256, self.session
+                entry = Entry(job.keys, job.network, sha256, measurement, batch, session, share)
+                append_line(self.folder / self.journal, entry)
+        if disturbed is not None:
+            raise disturbed
+
+    def _measure(
+        self, subjects: Sequence[Subject], batch: int
+    ) -> tuple[Sequence[Measurement | None], Disturbed | None]:
+        """Return the undisturbed measurements, and the error where there is none.
+
+        No model is fitted to a latency in CPU time.
+        """
+        line, results = "", list[Measurement | None]()
+        try:
+            results += self.runner.measure(subjects, seed=self.seed + batch)
+        except Disturbed as error:
+            line, results = str(error), list(error.measurements)
+        by_cpu = [each for each in results if each is not None and each.clock == "cpu"]
+        if by_cpu and not line:
+            line = f"{self.profile.name}: {disturbed_line(by_cpu[0], len(by_cpu) - 1)}"
+        if not line:
+            return results, None
+        stored = [each if each and each.clock == "wall" else None for each in results]
+        count = sum(each is not None for each in stored)
+        return stored, Disturbed(
+            f"{line}; a latency model is fitted to undisturbed measurements only. {count} of "
+            f"{len(subjects)} models of this batch are stored, the same command continues"
+        )
 
     def _shares(self, job: ModelJob, subject: Subject) -> tuple[float, ...]:
         """Profile a network, if networks are still to be profiled."""

@@ -10,6 +10,7 @@ from hwnas.report.schema import Accuracy, Result
 
 KIND_TEXT: dict[str, str] = {
     "measured": "measured",
+    "cpu-time": "CPU time, as other programs disturbed the measurement",
     "table": "from a table, not measured",
     "predicted": "predicted, not measured",
     "adapted": "adapted from another device's model, not measured",

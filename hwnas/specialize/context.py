@@ -12,6 +12,7 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
 from hwnas.latency_models.model import LatencyModel
+from hwnas.measurement.measurement import Kind
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.report.schema import Origin
 from hwnas.search.plan import SearchPlan
@@ -79,6 +80,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """Standard deviation of a measurement around the prediction."""
     supernet_accuracy: float | None = None
     """On validation images, with the supernet's weights and recalibrated statistics."""
+    measured_kind: Kind = "measured"
     measured_ms: float | None = None
     """With inherited or fresh weights; the trained file is measured again."""
     measured_high_ms: float | None = None

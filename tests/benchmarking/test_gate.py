@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from hwnas.benchmarking import run as benchmarking
 from hwnas.cli.benchmark import benchmark
 from hwnas.errors import Regression, TooNoisy, UnknownName
-from hwnas.measurement.measurement import Environment, Measurement, Round
+from hwnas.measurement.measurement import Environment, Measurement
+from hwnas.measurement.round import Round
 
 NetWriter = Callable[..., Path]
 

@@ -16,7 +16,8 @@ from hwnas.cli.benchmark import benchmark
 from hwnas.cli.devices import devices
 from hwnas.devices.profile import find_profile
 from hwnas.errors import InvalidFile, TooNoisy, UnknownName, UsageError
-from hwnas.measurement.measurement import Environment, Measurement, Round
+from hwnas.measurement.measurement import Environment, Measurement
+from hwnas.measurement.round import Round
 from hwnas.shipped import shipped
 
 NetWriter = Callable[..., Path]

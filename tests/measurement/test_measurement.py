@@ -11,11 +11,11 @@ from hwnas.devices.worker.rounds import half_width
 from hwnas.measurement.measurement import (
     Environment,
     Measurement,
-    Round,
     compare,
     median_interval,
     quantile,
 )
+from hwnas.measurement.round import Round
 
 ENVIRONMENT = Environment(
     device="d", fingerprint="f", hardware="h", runtime="r", runtime_version="1", threads=1, when=""

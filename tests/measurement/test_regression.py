@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from hwnas.errors import InvalidFile, UnknownName, UsageError
-from hwnas.measurement.measurement import Environment, Measurement, Round, compare
+from hwnas.measurement.measurement import Environment, Measurement, compare
 from hwnas.measurement.regression import (
     check_comparable,
     independent_values,
@@ -19,6 +19,7 @@ from hwnas.measurement.regression import (
     merge_measurements,
     read_baseline,
 )
+from hwnas.measurement.round import Round
 from hwnas.measurement.statistics import change_interval, ratio_interval, student_quantile
 
 ENVIRONMENT = Environment("board", "f", "h", "onnxruntime", "1", 1, "2026-01-01")

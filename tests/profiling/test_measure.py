@@ -16,7 +16,9 @@ from hwnas.devices.runner import Runner, Subject, open_runner
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.journal import read_journal
 from hwnas.latency_models.storage.store import measured_folder, read_model
+from hwnas.measurement.disturbance import Disturbed
 from hwnas.measurement.measurement import Measurement
+from hwnas.measurement.round import Round, Usage
 from hwnas.profiling.bench import block_keys
 from hwnas.profiling.measure import measure_latency_model
 from hwnas.profiling.plan import MeasurePlan
@@ -54,6 +56,22 @@ class DiesAt(StandIn):
         if len(self.calls) + 1 == self.batch:
             raise Killed
         return super().measure(subjects, **options)
+
+
+class Busy(StandIn):
+    """A machine on which some models of a batch are disturbed: as CPU time, or without latency."""
+
+    def __init__(self, fails: bool) -> None:
+        super().__init__(open_runner(PHONE), lambda measurement: 1.0)
+        self.fails = fails
+
+    def measure(self, subjects: Sequence[Subject], **options: Any) -> list[Measurement]:
+        good = super().measure(subjects, **options)
+        if self.fails:
+            raise Disturbed("phone: load 5.0", [None, *good[1:]])
+        usage = Usage((1.0,), (9.0,), (3,))
+        rounds = (Round((10.0,), (10.0,), usage=usage, reference_usage=usage, clock="cpu"),) * 3
+        return [msgspec.structs.replace(good[0], rounds=rounds, kind="cpu-time"), *good[1:]]
 
 
 def steady() -> StandIn:
@@ -198,3 +216,23 @@ def test_networks_are_spread_from_end_to_end(folder: Path, count: int) -> None:
     even = (costs.largest_ms / costs.smallest_ms) ** (1 / (count - 1))
     steps = [b / a for a, b in pairwise(latencies_ms)]
     assert max(steps) < 1.2 * even
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_no_model_is_fitted_to_disturbed_measurements_and_the_others_are_stored(
+    fails: bool, tmp_path: Path
+) -> None:
+    plan = MeasurePlan(networks=NETWORKS)
+    with pytest.raises(Disturbed, match=r"load .*; a latency model is fitted to undis") as raised:
+        measure_latency_model(PHONE, Busy(fails), SPACE, tmp_path, SilentConsole(), plan=plan)
+    stored = read_journal(tmp_path)
+    assert len(stored) == min(BLOCKS, 64) - 1
+    assert f"{len(stored)} of {len(stored) + 1} models of this batch are stored" in str(
+        raised.value
+    )
+    assert raised.value.exit_code == 6
+    assert all(entry.measurement.clock == "wall" for entry in stored)
+    assert not (tmp_path / "model.json").exists()
+    runner = steady()
+    measure_latency_model(PHONE, runner, SPACE, tmp_path, SilentConsole(), plan=plan)
+    assert len(read_journal(tmp_path)) == BLOCKS + NETWORKS

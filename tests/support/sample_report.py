@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
-from hwnas.measurement.measurement import Environment, Kind, Measurement, Round
+from hwnas.measurement.measurement import Environment, Kind, Measurement
+from hwnas.measurement.round import Round
 from hwnas.report.architecture import ArchitectureSummary, BlockRow, CandidateShare
 from hwnas.report.latency import Latency, LatencyModelSummary, OtherRuntime
 from hwnas.report.report import Report

@@ -16,7 +16,8 @@ from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Progress, Runner, Subject, open_runner
 from hwnas.files import home
 from hwnas.latency_models.storage.store import measured_folder
-from hwnas.measurement.measurement import Environment, Measurement, Round
+from hwnas.measurement.measurement import Environment, Measurement
+from hwnas.measurement.round import Round
 from hwnas.profiling.measure import measure_latency_model
 from hwnas.profiling.plan import MeasurePlan
 from hwnas.spaces.mobile import space as mobile_module

@@ -10,6 +10,7 @@ from pathlib import Path
 from hwnas.devices.discovery.attached import attached_gpus, attached_phones
 from hwnas.devices.discovery.check import Check
 from hwnas.devices.profile import DeviceProfile
+from hwnas.devices.worker.conditions import too_few_cores
 from hwnas.files import home
 
 MIN_FREE_BYTES = 2_000_000_000
@@ -161,9 +162,8 @@ def _device(profile: DeviceProfile) -> list[Check]:
     elif profile.transport == "ssh" and not shutil.which("ssh"):
         advice = "apt-get install openssh-client"
         checks.append(Check(profile.name, "failed", "ssh is not installed", advice))
-    if profile.transport == "local" and profile.measure.threads > (os.cpu_count() or 1):
-        detail = f"{profile.measure.threads} threads on {os.cpu_count()} processors"
-        checks.append(Check("threads", "warning", detail, "reduce threads in [measure]"))
+    if profile.transport == "local" and (problem := too_few_cores(profile.measure.threads)):
+        checks.append(Check("threads", "failed", *problem))
     if profile.gpu is not None and profile.transport == "local":
         from hwnas.devices.discovery.gpu_checks import examine_gpu
 

@@ -14,7 +14,9 @@ import msgspec
 from hwnas.devices.profile import MeasureSpec
 from hwnas.devices.runner import Progress
 from hwnas.errors import DeviceError, InvalidFile
-from hwnas.measurement.measurement import GpuExecution, GpuState, Round
+from hwnas.measurement.gpu import GpuExecution, GpuState
+from hwnas.measurement.measurement import Program
+from hwnas.measurement.round import Round, Usage
 
 
 class ModelRequest(msgspec.Struct, frozen=True):
@@ -73,6 +75,7 @@ class WorkerConditions(msgspec.Struct, frozen=True):
     load_before: float | None = None
     load_after: float | None = None
     steal_s: float | None = None
+    programs: tuple[Program, ...] = ()
     gpu: GpuState | None = None
 
 
@@ -89,19 +92,32 @@ def check_result(result: object, count: int, device: str) -> WorkerResult:
         checked = msgspec.convert(result, WorkerResult)
     except msgspec.ValidationError as error:
         raise DeviceError(f"{device}: the runner's result is invalid: {error}") from None
-    samples_ms = [
-        sample_ms
+    parts = [
+        part
         for model in checked.models
         for round in model.rounds
-        for part in (round.samples_ms, round.reference_ms)
-        for sample_ms in part or (0.0,)
+        for part in (
+            (round.samples_ms, round.usage),
+            (round.reference_ms, round.reference_usage),
+        )
     ]
+    samples_ms = [sample_ms for samples, _ in parts for sample_ms in samples or (0.0,)]
+    if not all(_fits(usage, len(samples)) for samples, usage in parts if usage):
+        raise DeviceError(
+            f"{device}: the runner's result is invalid: its CPU times do not match its samples"
+        )
     if len(checked.models) != count or not all(0 < sample_ms < 1e9 for sample_ms in samples_ms):
         raise DeviceError(
             f"{device}: the runner's result is invalid: {len(checked.models)} of {count} models, "
             f"samples from {min(samples_ms, default=0)} to {max(samples_ms, default=0)} ms"
         )
     return checked
+
+
+def _fits(usage: Usage, calls: int) -> bool:
+    """Whether there is a CPU time, a lost time and a number of switches for each call."""
+    lengths = {len(usage.cpu_ms), len(usage.lost_ms), len(usage.switches)}
+    return lengths == {calls} and min(*usage.cpu_ms, *usage.lost_ms, 0.0) >= 0
 
 
 def read_result(

@@ -28,7 +28,8 @@ from hwnas.devices.runner import (
 )
 from hwnas.errors import DeviceLost, InvalidFile, UsageError
 from hwnas.files import home, write_atomic
-from hwnas.measurement.measurement import Environment, Measurement, Round
+from hwnas.measurement.measurement import Environment, Measurement
+from hwnas.measurement.round import Round
 
 SPEED_FIELDS = ("call_ms", "op_ms", "macs_per_ms", "depthwise_macs_per_ms", "noise")
 """Fields of `Simulation` that identify the device; the others are faults."""

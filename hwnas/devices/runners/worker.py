@@ -10,6 +10,7 @@ import msgspec
 
 from hwnas.devices.fingerprint import gpu_fingerprint, gpu_hardware
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
+from hwnas.devices.quiet import learn_clocks, read_clocks
 from hwnas.devices.runner import Progress, Subject, check_file, file_sha256, reference_file
 from hwnas.devices.runners.protocol import (
     GpuRequest,
@@ -23,10 +24,15 @@ from hwnas.devices.runners.protocol import (
 from hwnas.devices.runners.schedule import assign_batches, per_process_spec, scaled_progress
 from hwnas.devices.runners.spool import Spool
 from hwnas.errors import DeviceLost
-from hwnas.measurement.measurement import Environment, Measurement, local_time
+from hwnas.measurement.disturbance import Disturbed, disturbed_line, settle
+from hwnas.measurement.measurement import Environment, Measurement, Program, local_time
 
 MAX_TRIES = 4
 """Times a worker process is started, where the device was lost and came back."""
+
+
+MAX_PROGRAMS = 3
+"""Other programs that an environment names."""
 
 
 class HostFacts(NamedTuple):
@@ -113,17 +119,23 @@ class WorkerRunner(Generic[Host]):
         runs = self._run_all(subjects, seed, progress)
         first, last = runs[0].result.environment, runs[-1].result.environment
         environment = self._environment(
-            msgspec.structs.replace(first, load_after=last.load_after), when
+            msgspec.structs.replace(
+                first,
+                load_after=last.load_after,
+                programs=busiest_programs([run.result.environment for run in runs]),
+            ),
+            when,
         )
         results: list[list[ModelResult]] = [[] for _ in subjects]
         for run in runs:
             for index, model in zip(run.indices, run.result.models, strict=True):
-                rounds = [msgspec.structs.replace(r, process=run.process) for r in model.rounds]
-                results[index].append(msgspec.structs.replace(model, rounds=tuple(rounds)))
-        return [
-            self._measurement(subject, models, environment, calibrated_reference_ms)
-            for subject, models in zip(subjects, results, strict=True)
-        ]
+                results[index].append(self._numbered(model, run.process))
+        return self._settled(
+            [
+                self._measurement(subject, models, environment, calibrated_reference_ms)
+                for subject, models in zip(subjects, results, strict=True)
+            ]
+        )
 
     def close(self) -> None:
         self.host.close()
@@ -159,6 +171,29 @@ class WorkerRunner(Generic[Host]):
             batch=subject.batch,
             on_gpu=first.on_gpu,
         )
+
+    def _numbered(self, model: ModelResult, process: int) -> ModelResult:
+        """Return a result whose rounds know their process and its threads."""
+        threads = self.profile.measure.threads
+        rounds = tuple(
+            msgspec.structs.replace(round, process=process, threads=threads)
+            for round in model.rounds
+        )
+        return msgspec.structs.replace(model, rounds=rounds)
+
+    def _settled(self, measurements: Sequence[Measurement]) -> list[Measurement]:
+        """Return the measurements with the calls that count. Raises `Disturbed`."""
+        if not self.profile.emulated:
+            learn_clocks(measurements)
+        least = self.profile.measure.min_rounds
+        settled = [
+            settle(each, least, read_clocks(each.environment).wall_per_cpu) for each in measurements
+        ]
+        failed = [m for m, each in zip(measurements, settled, strict=True) if each is None]
+        if failed:
+            line = disturbed_line(failed[0], len(failed) - 1)
+            raise Disturbed(f"{self.profile.name}: {line}", settled)
+        return [each for each in settled if each is not None]
 
     def _run_all(
         self, subjects: Sequence[Subject], seed: int, progress: Progress | None
@@ -237,3 +272,13 @@ class WorkerRunner(Generic[Host]):
             system=facts.system,
             **msgspec.structs.asdict(conditions),
         )
+
+
+def busiest_programs(conditions: Sequence[WorkerConditions]) -> tuple[Program, ...]:
+    """Return the busiest programs of all processes of a measurement, each once."""
+    by_pid: dict[int, Program] = {}
+    for program in (program for each in conditions for program in each.programs):
+        before = by_pid.get(program.pid)
+        if before is None or before.cores < program.cores:
+            by_pid[program.pid] = program
+    return tuple(sorted(by_pid.values(), key=lambda program: -program.cores)[:MAX_PROGRAMS])

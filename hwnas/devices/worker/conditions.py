@@ -48,6 +48,19 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def too_few_cores(threads: int) -> tuple[str, str] | None:
+    """Return the problem and advice for more threads than cores that this process may use."""
+    cores = allowed_cores() or set(range(os.cpu_count() or threads))
+    if threads <= len(cores):
+        return None
+    names, plural = ", ".join(map(str, sorted(cores))), "s" if len(cores) > 1 else ""
+    return (
+        f"{threads} threads on {len(cores)} core{plural} ({names}), where they would take turns",
+        "allow this process more cores (taskset, the cpuset of a container), or reduce threads in "
+        "[measure]",
+    )
+
+
 def allowed_cores() -> set[int]:
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 

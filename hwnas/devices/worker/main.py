@@ -7,7 +7,8 @@ computer (see `hwnas.devices.worker.archive`). It reads one JSON request from st
     {"runtime": "onnxruntime" | "litert" | "torch", "threads": 1, "affinity": [3] | null,
      "gpu": {"provider", "number", "precision", "engines"} | null, "seed": 0,
      "models": [{"name": "a", "path": "a.onnx"}, ...], "reference": "reference.onnx",
-     "spec": {"warmup_runs", "warmup_s", "runs", "min_rounds", "max_rounds", "ci", "max_s"}}
+     "spec": {"warmup_runs", "warmup_s", "runs", "min_rounds", "max_rounds", "ci", "max_s",
+              "threads"}}
 
 A model may have its own ``"runtime"``, and a ``"batch"`` if the file accepts any. The worker writes
 JSON lines to stdout: ``{"progress": [visits done, visits planned]}`` from time to time, and at the
@@ -24,7 +25,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from hwnas.devices.worker.conditions import allowed_cores, changes, conditions, machine
+from hwnas.devices.worker.conditions import (
+    allowed_cores,
+    changes,
+    conditions,
+    machine,
+    too_few_cores,
+)
+from hwnas.devices.worker.load import busiest, read_ticks
 from hwnas.devices.worker.model import BadModel
 from hwnas.devices.worker.rounds import TimedModel, take_rounds, warm_up
 
@@ -34,7 +42,9 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
     affinity = request.get("affinity")
     if affinity:
         os.sched_setaffinity(0, affinity)
-    before = conditions()
+    if problem := too_few_cores(request["threads"]):
+        raise RuntimeError("; ".join(problem))
+    before, ticks = conditions(), read_ticks()
     runtime, seed, gpu = request["runtime"], request["seed"], request.get("gpu")
     watch = _gpu_watch(gpu)
     reference = TimedModel("reference", request["reference"], runtime, request)
@@ -51,6 +61,7 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
         "runtime_version": reference.model.version,
         **changes(before, conditions()),
         "gpu": watch() if watch else None,
+        "programs": busiest(ticks, read_ticks(), os.getpid()),
     }
     return {"models": [model.result() for model in models], "environment": environment}
 

@@ -1,5 +1,8 @@
 """Times models in rounds: each next to the reference, in shuffled order, until it is steady.
 
+Only rounds with undisturbed calls of both (`samples.Samples`) make a model steady, so where other
+programs compute it takes more rounds, up to ``max_s``. It gives up where hardly any is undisturbed.
+
 A visit to a model is a burst of ``runs`` timed calls between two half-bursts of the reference. Of
 four orders, this one had the smallest spread of ratios from round to round in three of four trials
 (2 to 6 %; alternating call by call had 4 to 10 % and was biased by cold caches). Between fresh
@@ -10,6 +13,7 @@ processes the ratio repeats within 2 to 7 %, the plain median within 11 to 18 %
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import random
 import statistics
@@ -19,8 +23,36 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.devices.worker.model import BadModel, GpuModel, GpuRun
+from hwnas.devices.worker.model import BadModel, GpuModel
 from hwnas.devices.worker.runtimes.open import open_model
+from hwnas.devices.worker.samples import Samples, Timer
+
+HOPELESS_ROUNDS = 3
+"""Multiple of ``min_rounds`` after which a model with hardly an undisturbed round is given up."""
+HOPELESS_SHARE = 0.1
+"""Share of rounds that must be undisturbed then."""
+
+
+class Visit:
+    """One round of a model, and of the reference next to it."""
+
+    def __init__(self, own: Samples, reference: Samples, number: int = 0) -> None:
+        self.own, self.reference, self.number = own, reference, number
+
+    def ratio(self, threads: int) -> float | None:
+        """Return the median of undisturbed calls over the reference's; ``None`` without any."""
+        own, reference = (part.undisturbed_ms(threads) for part in (self.own, self.reference))
+        return statistics.median(own) / statistics.median(reference) if own and reference else None
+
+    def round(self) -> dict[str, Any]:
+        """Return the fields of `hwnas.measurement.round.Round`."""
+        return {
+            "number": self.number,
+            "samples_ms": self.own.wall_ms,
+            "reference_ms": self.reference.wall_ms,
+            "usage": self.own.usage(),
+            "reference_usage": self.reference.usage(),
+        }
 
 
 class TimedModel:
@@ -43,7 +75,7 @@ class TimedModel:
             raise BadModel(path, error) from None
         if isinstance(self.model, GpuModel):
             self.model.check()
-        self.rounds: list[tuple[list[float], list[float]]] = []
+        self.rounds: list[Visit] = []
 
     def result(self) -> dict[str, Any]:
         """Return the fields of `hwnas.devices.runners.protocol.ModelResult`."""
@@ -52,7 +84,7 @@ class TimedModel:
             "runtime_version": self.model.version,
             "load_ms": self.load_ms,
             "first_run_ms": self.first_run_ms,
-            "rounds": [{"samples_ms": own, "reference_ms": ref} for own, ref in self.rounds],
+            "rounds": [visit.round() for visit in self.rounds],
             "on_gpu": self.model.gpu_execution() if isinstance(self.model, GpuModel) else None,
         }
 
@@ -75,18 +107,19 @@ def take_rounds(
 ) -> None:
     """Visit all models in shuffled rounds; those that are steady are skipped in later rounds."""
     shuffler, end, visits = random.Random(seed), time.monotonic() + spec["max_s"], 0
-    unsteady = list(models)
+    timer, unsteady = Timer(spec["threads"]), list(models)
     gc.collect()
     gc.disable()
     try:
-        for rounds in range(1, spec["max_rounds"] + 1):
+        for number in itertools.count(1):
             shuffler.shuffle(unsteady)
             for timed in unsteady:
-                timed.rounds.append(visit(timed.model.run, reference.model.run, spec["runs"]))
+                runs = timed.model.run, reference.model.run
+                timed.rounds.append(Visit(*visit(*runs, spec["runs"], timer), number))
                 visits += 1
                 progress(visits, max(visits, len(models) * spec["min_rounds"]))
-            if rounds >= spec["min_rounds"]:
-                unsteady = [timed for timed in unsteady if not _is_steady(timed, spec["ci"])]
+            if number >= spec["min_rounds"]:
+                unsteady = [timed for timed in unsteady if not is_done(timed.rounds, spec)]
                 if not unsteady or time.monotonic() > end:
                     break
     finally:
@@ -94,30 +127,30 @@ def take_rounds(
 
 
 def visit(
-    run: Callable[[], None], run_reference: Callable[[], None], runs: int
-) -> tuple[list[float], list[float]]:
-    """Return ``runs`` samples of a model and of the reference around it, in ms.
+    run: Callable[[], None], run_reference: Callable[[], None], runs: int, timer: Timer
+) -> tuple[Samples, Samples]:
+    """Time ``runs`` calls of a model and of the reference around it.
 
     The first call of each burst is not recorded, as the caches hold the other model's data.
     """
+    own, reference = Samples(), Samples()
     run_reference()
-    reference_ms = timed_ms(run_reference, runs // 2)
+    timer.add(reference, run_reference, runs // 2)
     run()
-    samples_ms = timed_ms(run, runs)
+    timer.add(own, run, runs)
     run_reference()
-    return samples_ms, reference_ms + timed_ms(run_reference, runs - runs // 2)
+    timer.add(reference, run_reference, runs - runs // 2)
+    return own, reference
 
 
-def timed_ms(run: Callable[[], None], calls: int) -> list[float]:
-    """Return the time of each call, by this machine's clock or by GPU events (`GpuRun`)."""
-    if isinstance(run, GpuRun):
-        return run.timed_ms(calls)
-    clock, samples = time.perf_counter_ns, [0] * calls
-    for call in range(calls):
-        start = clock()
-        run()
-        samples[call] = clock() - start
-    return [_ms(sample) for sample in samples]
+def is_done(rounds: Sequence[Visit], spec: dict[str, Any]) -> bool:
+    """Whether a model needs no more rounds: it is steady, had the most, or is hopeless."""
+    least, threads = spec["min_rounds"], spec["threads"]
+    ratios = [ratio for visit in rounds if (ratio := visit.ratio(threads)) is not None]
+    if len(ratios) >= least:
+        return len(ratios) >= spec["max_rounds"] or half_width(ratios) <= spec["ci"]
+    few = len(ratios) < HOPELESS_SHARE * len(rounds)
+    return few and len(rounds) >= HOPELESS_ROUNDS * least
 
 
 def half_width(ratios: Sequence[float]) -> float:
@@ -130,11 +163,6 @@ def half_width(ratios: Sequence[float]) -> float:
         rank += 1
     rank = max(rank, 0)
     return (ordered[-1 - rank] - ordered[rank]) / 2 / statistics.median(ordered)
-
-
-def _is_steady(timed: TimedModel, max_half_width: float) -> bool:
-    ratios = [statistics.median(own) / statistics.median(ref) for own, ref in timed.rounds]
-    return half_width(ratios) <= max_half_width
 
 
 def _ms(nanoseconds: int) -> float:

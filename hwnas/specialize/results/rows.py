@@ -158,7 +158,6 @@ def _trained_row(
 
 
 def _screened_row(candidate: Candidate, run: RunContext, model: LatencyModel) -> CandidateRow:
-    measured: Kind = model.kind if model.kind in ("simulated", "emulated") else "measured"
     unknown = candidate.measured_ms is None and candidate.predicted_ms is None
     return CandidateRow(
         name=candidate.name,
@@ -169,7 +168,7 @@ def _screened_row(candidate: Candidate, run: RunContext, model: LatencyModel) ->
         predicted_ms=candidate.predicted_ms,
         predicted_std_ms=candidate.predicted_std_ms,
         measured_ms=candidate.measured_ms,
-        kind=_kind(model) if candidate.measured_ms is None else measured,
+        kind=_kind(model) if candidate.measured_ms is None else candidate.measured_kind,
         keeps_budget=None if unknown else candidate.latency_ms <= run.budget_ms,
     )
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import msgspec
-
 from hwnas.architecture.artifact import Artifact, Format
 from hwnas.architecture.runtimes import COMPILED, RUNTIMES
 from hwnas.devices.limits import unfit
@@ -19,6 +17,7 @@ from hwnas.export.metadata.manifest import export_manifest
 from hwnas.files import write_json
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.store import calibration
+from hwnas.measurement.disturbance import joined
 from hwnas.measurement.measurement import Measurement
 from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.steps.quantize import compile_trained, preprocessing
@@ -188,10 +187,7 @@ def _measure_agreeing(
             break
         run.console.say("a latency disagrees with its screening: all files are measured again")
         again = measure(run, model, f"final-{session}", files)
-        measurements = {
-            digest: msgspec.structs.replace(m, rounds=m.rounds + again[digest].rounds)
-            for digest, m in measurements.items()
-        }
+        measurements = {digest: joined(m, again[digest]) for digest, m in measurements.items()}
     return measurements
 
 

@@ -20,6 +20,7 @@ from hwnas.devices.runner import Subject
 from hwnas.errors import ExportError, HwnasError
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.model_file import ModelFile, file_of, model_of
+from hwnas.measurement.disturbance import Disturbed
 from hwnas.measurement.measurement import Measurement
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.profiling.bench import compile_untrained
@@ -191,15 +192,27 @@ def measure(
     missing = {digest: path for digest, path in files.items() if digest not in known}
     if missing:
         conditions = None if run.spec.raw else model.conditions
-        measurements = run.target.runner.measure(
-            [Subject(digest, path) for digest, path in missing.items()],
-            calibrated_reference_ms=None if conditions is None else conditions.reference_ms,
-            seed=run.spec.seed,
-        )
-        for measurement in measurements:
-            run.folder.journal(stage, measurement.name, measurement)
+        subjects = [Subject(digest, path) for digest, path in missing.items()]
+        try:
+            measurements = run.target.runner.measure(
+                subjects,
+                calibrated_reference_ms=None if conditions is None else conditions.reference_ms,
+                seed=run.spec.seed,
+            )
+        except Disturbed as error:
+            _journal(run, stage, error.measurements)
+            raise Disturbed(
+                f"{error}; what was measured is stored, the same command with --resume continues"
+            ) from None
+        _journal(run, stage, measurements)
     known = run.folder.measured(stage)
     return {digest: known[digest] for digest in files}
+
+
+def _journal(run: RunContext, stage: str, measurements: Sequence[Measurement | None]) -> None:
+    for measurement in measurements:
+        if measurement is not None:
+            run.folder.journal(stage, measurement.name, measurement)
 
 
 def inherited_weights(run: RunContext, architecture: Architecture) -> Path:
@@ -267,6 +280,7 @@ def _measured(
     return [
         msgspec.structs.replace(
             candidate,
+            measured_kind=measurements[candidate.architecture.digest].kind,
             measured_ms=measurements[candidate.architecture.digest].median_ms,
             measured_high_ms=measurements[candidate.architecture.digest].ci95_ms[1],
         )

@@ -62,12 +62,19 @@ def search_rounds(run: RunContext) -> ScreeningResult:
             return result
         keeping = keeping_budget(screened, run.budget_ms)
         earlier += keeping
-        model = _corrected(run, screened)
+        corrected = _corrected(run, screened)
         outcome = (
             f"round {number}: {len(keeping)} of "
             f"{sum(candidate.origin == 'search' for candidate in screened.candidates)} networks "
             f"keep {run.budget_ms:.4g} ms when measured; "
         )
+        if corrected is None:
+            run.console.say(
+                f"{outcome}other programs disturbed all measurements, so only CPU times are known "
+                "and the latency model is not corrected: the search ends"
+            )
+            return result
+        model = corrected
         if (fastest_ms := model.costs(run.space).smallest_ms) > run.budget_ms:
             run.console.say(
                 f"{outcome}by the corrected latency model the fastest network of the space takes "
@@ -195,8 +202,11 @@ def _shared(run: RunContext, strategy: Strategy, number: int) -> SearchTask | No
     )
 
 
-def _corrected(run: RunContext, screened: ScreeningResult) -> LatencyModel:
-    """Return the round's latency model, updated with the networks that it measured."""
+def _corrected(run: RunContext, screened: ScreeningResult) -> LatencyModel | None:
+    """Return the round's latency model, updated with the networks that it measured.
+
+    ``None`` if other programs disturbed them all, so that only their CPU time is known.
+    """
     measurements = run.folder.measured(f"screen-{screened.round}")
     observations = [
         Observation(
@@ -207,5 +217,6 @@ def _corrected(run: RunContext, screened: ScreeningResult) -> LatencyModel:
         )
         for candidate in screened.candidates
         if (measurement := measurements.get(candidate.architecture.digest)) is not None
+        and measurement.clock == "wall"
     ]
-    return update_model(screened.model, observations)
+    return update_model(screened.model, observations) if observations else None

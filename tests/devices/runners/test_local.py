@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hwnas.devices.discovery.doctor import examine
 from hwnas.devices.profile import DeviceProfile, MeasureSpec, find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.devices.runners import local
@@ -57,7 +58,8 @@ def test_a_much_larger_model_is_slower_and_a_model_ties_with_itself(
     assert 0.7 < compare(a, again).ratio < 1.4
     assert b.kind == "measured"
     assert b.median_ms == pytest.approx(b.ratio)
-    assert (len(b.rounds), len(b.samples_ms)) == (10, 50)
+    assert all((len(round.samples_ms), len(round.reference_ms)) == (5, 5) for round in b.rounds)
+    assert len(b.rounds) + b.disturbed_rounds >= 10
     assert b.load_ms and b.first_run_ms
     assert len(b.sha256) == 64 and a.sha256 == again.sha256 != b.sha256
     assert seen and all(done <= total for done, total in seen)
@@ -151,3 +153,19 @@ def test_a_worker_that_hangs_is_ended(
 def test_a_profile_without_a_connection_is_named() -> None:
     with pytest.raises(DeviceError, match=r"pixel1: its profile has no connection"):
         open_runner(find_profile("pixel1"))
+
+
+def test_two_threads_on_one_core_are_an_error_in_measuring_and_in_the_doctor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, write_net: NetWriter
+) -> None:
+    two = profile("host-cpu", threads=2, pin=False)
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(everywhere)})
+    try:
+        with pytest.raises(DeviceError, match=r"host-cpu: 2 threads on 1 core .* take turns; al"):
+            LocalRunner(two).measure([Subject("a", write_net(tmp_path / "a.onnx"))])
+        checks = {check.name: check for check in examine(two)}
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    assert checks["threads"].state == "failed"
+    assert checks["threads"].detail.startswith("2 threads on 1 core")

@@ -28,7 +28,8 @@ from hwnas.devices.worker.runtimes.cuda import EventClock, TimedRun
 from hwnas.devices.worker.runtimes.onnxruntime_gpu import provider_options, providers_of
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import DeviceError, InvalidFile, UsageError
-from hwnas.measurement.measurement import GpuState, compare
+from hwnas.measurement.gpu import GpuState
+from hwnas.measurement.measurement import compare
 from tests.support.paths import ROOT
 
 NetWriter = Callable[..., Path]

@@ -15,6 +15,7 @@ from hwnas.devices.worker import rounds
 from hwnas.devices.worker.model import BadModel, Model
 from hwnas.devices.worker.runtimes import litert
 from hwnas.devices.worker.runtimes.open import open_model
+from hwnas.devices.worker.samples import Samples, Timer
 
 NetWriter = Callable[..., Path]
 FORMATS = [("onnxruntime", ".onnx"), ("litert", ".tflite")]
@@ -94,9 +95,20 @@ def test_integer_tensors_are_reached_through_their_scale() -> None:
 
 def test_a_visit_surrounds_the_model_with_the_reference() -> None:
     calls: list[str] = []
-    samples, reference = rounds.visit(lambda: calls.append("m"), lambda: calls.append("r"), 7)
-    assert (len(samples), len(reference)) == (7, 7)
+    runs = lambda: calls.append("m"), lambda: calls.append("r")
+    own, reference = rounds.visit(*runs, 7, Timer(1))
+    assert (len(own.wall_ms), len(reference.wall_ms)) == (7, 7)
     assert "".join(calls) == "r" + "rrr" + "m" + "mmmmmmm" + "r" + "rrrr"
+
+
+SPEC = {"runs": 1, "min_rounds": 4, "max_rounds": 40, "ci": 0.0, "max_s": 60.0, "threads": 1}
+
+
+def samples(*wall_ms: float) -> Samples:
+    """Return calls of which nothing but their wall clock is known."""
+    result = Samples()
+    result.wall_ms += wall_ms
+    return result
 
 
 def fake() -> Any:
@@ -112,12 +124,12 @@ def test_a_steady_model_leaves_the_rounds_and_an_unsteady_one_stays(
     steady, noisy, noise = fake(), fake(), iter(range(10_000))
     seen: list[bool] = []
 
-    def visit(run: object, reference: object, runs: int) -> tuple[list[float], list[float]]:
+    def visit(run: object, reference: object, runs: int, timer: object) -> tuple[Samples, Samples]:
         seen.append(run is steady.run)
-        return [1.0 if seen[-1] else 1.0 + next(noise) % 5] * runs, [1.0] * runs
+        return samples(*[1.0 if seen[-1] else 1.0 + next(noise) % 5] * runs), samples(1.0)
 
     monkeypatch.setattr(rounds, "visit", visit)
-    spec = {"runs": 3, "min_rounds": 6, "max_rounds": 15, "ci": 0.02, "max_s": 60.0}
+    spec = {**SPEC, "runs": 3, "min_rounds": 6, "max_rounds": 15, "ci": 0.02}
     rounds.take_rounds(fake(), [steady, noisy], spec, 0, lambda done, total: None)
     assert (len(steady.rounds), len(noisy.rounds)) == (6, 15)
     assert len(set(seen[0:12:2])) == 2, "the order of a round is shuffled"
@@ -125,8 +137,8 @@ def test_a_steady_model_leaves_the_rounds_and_an_unsteady_one_stays(
 
 def test_time_is_up_only_after_the_least_number_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = iter(range(1, 10_000))
-    monkeypatch.setattr(rounds, "visit", lambda run, reference, runs: ([next(noise)], [1.0]))
-    spec = {"runs": 1, "min_rounds": 4, "max_rounds": 40, "ci": 0.0, "max_s": 0.0}
+    monkeypatch.setattr(rounds, "visit", lambda *_: (samples(next(noise)), samples(1.0)))
+    spec = {**SPEC, "max_s": 0.0}
     subject = fake()
     rounds.take_rounds(fake(), [subject], spec, 0, lambda done, total: None)
     assert len(subject.rounds) == 4

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hwnas.measurement.measurement import Environment, Measurement, Round
+from hwnas.measurement.measurement import Environment, Measurement
+from hwnas.measurement.round import Round
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.specialize.context import Candidate
 from hwnas.specialize.steps import deliver, screening

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from hwnas.devices.runner import Subject
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.model_file import file_of, read_model
+from hwnas.measurement.disturbance import Disturbed
 from hwnas.measurement.measurement import Measurement
+from hwnas.measurement.round import Usage
 from hwnas.report.schema import Origin
 from hwnas.search.log import LogLine
 from hwnas.spaces.mobile import space as mobile_module
@@ -338,3 +341,54 @@ def test_uniform_networks_of_other_widths_are_predicted_with_less_certainty_and_
     spread = {each.name: each.predicted_std_ms / each.predicted_ms for each in networks}  # type: ignore[operator]
     assert spread["uniform mb k3 e6 x0.5"] > spread["uniform mb k3 e6 x1"]
     assert spread["uniform mb k3 e3 x2"] > spread["uniform mb k3 e3 x1"]
+
+
+class BusyMachine(StandIn):
+    """A device on which all calls are disturbed: it reports ``factor`` times their CPU time."""
+
+    def measure(self, subjects: Sequence[Subject], **options: Any) -> list[Measurement]:
+        return [_in_cpu_time(each) for each in super().measure(subjects, **options)]
+
+
+def _in_cpu_time(measurement: Measurement) -> Measurement:
+    rounds = tuple(
+        msgspec.structs.replace(
+            round,
+            clock="cpu",
+            usage=_disturbed(round.samples_ms),
+            reference_usage=_disturbed(round.reference_ms),
+        )
+        for round in measurement.rounds
+    )
+    return msgspec.structs.replace(measurement, rounds=rounds, kind="cpu-time")
+
+
+def _disturbed(cpu_ms: tuple[float, ...]) -> Usage:
+    return Usage(cpu_ms, cpu_ms, (1,) * len(cpu_ms))
+
+
+def test_disturbed_measurements_never_correct_the_model(begin: Begin) -> None:
+    opened = begin("busy", 1.25)
+    busy = BusyMachine(opened.runner, lambda measurement: 1.0)
+    run = opened.run._replace(target=Target(PHONE, busy))
+    result = search_rounds(run)
+    assert result.round == 1 and len(busy.calls) == 1
+    assert any("the latency model is not corrected" in line for line in printed(run))
+    assert {each.measured_kind for each in result.candidates} == {"cpu-time"}
+
+
+def test_screening_without_a_latency_stores_what_was_measured_and_is_exit_6(begin: Begin) -> None:
+    opened = begin("disturbed")
+
+    class Disturbing(StandIn):
+        def measure(self, subjects: Sequence[Subject], **options: Any) -> list[Measurement]:
+            raise Disturbed("phone: load 5.0", [*super().measure(subjects, **options)[1:], None])
+
+    busy = Disturbing(opened.runner, lambda measurement: 1.0)
+    run = opened.run._replace(target=Target(PHONE, busy))
+    with pytest.raises(Disturbed, match=r"load 5\.0; .* the same command with --resume continues"):
+        search_rounds(run)
+    stored = run.folder.measured("screen-1")
+    assert len(stored) == len(busy.calls[0]) - 1
+    again = search_rounds(run._replace(target=Target(PHONE, opened.runner)))
+    assert len(opened.runner.calls[-1]) < len(busy.calls[0]) or again.round > 1

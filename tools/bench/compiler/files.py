@@ -78,7 +78,9 @@ def latency_ratio(own: Path, peer: Path, runtime: str, rounds: int) -> float:
     """
     from hwnas.devices.worker.rounds import visit
     from hwnas.devices.worker.runtimes.open import open_model
+    from hwnas.devices.worker.samples import Timer
 
+    timer = Timer(1)
     models = [open_model(str(path), runtime) for path in (own, peer)]
     for model in models:
         model.set_input(np.random.default_rng(0).standard_normal(model.input_shape, np.float32))
@@ -86,6 +88,6 @@ def latency_ratio(own: Path, peer: Path, runtime: str, rounds: int) -> float:
     ratios: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         middle, ends = models[number % 2], models[1 - number % 2]
-        middle_ms, ends_ms = visit(middle.run, ends.run, 4)
-        ratios[number % 2].append(median(middle_ms) / median(ends_ms))
+        inner, outer = visit(middle.run, ends.run, 4, timer)
+        ratios[number % 2].append(median(inner.wall_ms) / median(outer.wall_ms))
     return (median(ratios[0]) / median(ratios[1])) ** 0.5

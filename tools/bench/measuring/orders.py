@@ -37,7 +37,7 @@ from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
 from hwnas.devices.runner import reference_file
 from hwnas.devices.worker import main as worker
 from hwnas.devices.worker import rounds
-from hwnas.devices.worker.rounds import timed_ms
+from hwnas.devices.worker.samples import Samples, Timer
 from hwnas.measurement.measurement import quantile
 from tools.lib.busy import busy_cores
 from tools.lib.results import command, results_folder, table, write_results
@@ -51,35 +51,47 @@ SPEC = {
     "max_rounds": 15,
     "ci": 0.0,
     "max_s": 60.0,
+    "threads": 1,
 }
 Run = Callable[[], None]
-Samples = tuple[list[float], list[float]]
+Pair = tuple[Samples, Samples]
 
 
-def bursts(run: Run, reference: Run, runs: int) -> Samples:
+def bursts(run: Run, reference: Run, runs: int, timer: Timer) -> Pair:
     """Call the reference in one burst, then the model."""
-    reference()
-    reference_ms = timed_ms(reference, runs)
-    run()
-    return timed_ms(run, runs), reference_ms
+    own, other = Samples(), Samples()
+    _bursts(run, reference, runs, timer, (own, other))
+    return own, other
 
 
-def half_bursts(run: Run, reference: Run, runs: int) -> Samples:
+def half_bursts(run: Run, reference: Run, runs: int, timer: Timer) -> Pair:
     """Call reference, model, reference, model in half-bursts."""
-    first, first_reference = bursts(run, reference, runs // 2)
-    second, second_reference = bursts(run, reference, runs - runs // 2)
-    return first + second, first_reference + second_reference
+    pair = Samples(), Samples()
+    _bursts(run, reference, runs // 2, timer, pair)
+    _bursts(run, reference, runs - runs // 2, timer, pair)
+    return pair
 
 
-def call_by_call(run: Run, reference: Run, runs: int) -> Samples:
+def call_by_call(run: Run, reference: Run, runs: int, timer: Timer) -> Pair:
     """Alternate single calls: each model finds the other's data in the caches."""
+    own, other = Samples(), Samples()
     reference()
     run()
-    pairs = [(timed_ms(reference, 1)[0], timed_ms(run, 1)[0]) for _ in range(runs)]
-    return [own for _, own in pairs], [ref for ref, _ in pairs]
+    for _ in range(runs):
+        timer.add(other, reference, 1)
+        timer.add(own, run, 1)
+    return own, other
 
 
-ORDERS: dict[str, Callable[[Run, Run, int], Samples]] = {
+def _bursts(run: Run, reference: Run, runs: int, timer: Timer, pair: Pair) -> None:
+    own, other = pair
+    reference()
+    timer.add(other, reference, runs)
+    run()
+    timer.add(own, run, runs)
+
+
+ORDERS: dict[str, Callable[[Run, Run, int, Timer], Pair]] = {
     "sandwich": rounds.visit,
     "bursts": bursts,
     "half_bursts": half_bursts,

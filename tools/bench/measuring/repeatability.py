@@ -34,8 +34,8 @@ import click
 
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
-from hwnas.devices.worker.rounds import timed_ms
 from hwnas.devices.worker.runtimes.open import open_model
+from hwnas.devices.worker.samples import Samples, Timer
 from hwnas.measurement.measurement import compare
 from tools.lib.busy import busy_cores
 from tools.lib.results import command, results_folder, table, write_results
@@ -168,12 +168,12 @@ def child(request: dict[str, Any]) -> list[list[float]]:
         for model in models:
             model.run()
         calls += 1
-    samples: list[list[float]] = [[] for _ in models]
+    samples, timer = [Samples() for _ in models], Timer(1)
     for call in range(request["calls"]):
         order = range(len(models)) if call % 2 else reversed(range(len(models)))
         for index in order:
-            samples[index] += timed_ms(models[index].run, 1)
-    return samples
+            timer.add(samples[index], models[index].run, 1)
+    return [each.wall_ms for each in samples]
 
 
 def write_report(

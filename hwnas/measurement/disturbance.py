@@ -1,0 +1,94 @@
+"""What counts as a latency where other programs compute, too.
+
+Wall clock of undisturbed calls, if enough rounds have any. Else CPU time, if the clocks of quiet
+calls are known to agree on this machine and it repeats well enough. Else there is no latency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import msgspec
+
+from hwnas.errors import TooNoisy
+from hwnas.measurement.measurement import Environment, Kind, Measurement
+
+MIN_USABLE_SHARE = 0.5
+"""Share of ``min_rounds`` that must have undisturbed calls for wall clock to count."""
+MAX_CPU_HALF_WIDTH = 0.05
+"""Half-width of the 95 % interval over the median beyond which CPU time does not count."""
+
+
+class Disturbed(TooNoisy):
+    """Latencies that other programs disturbed too much.
+
+    ``measurements`` has those of the same call, with ``None`` for each that has no latency.
+    """
+
+    def __init__(self, message: str, measurements: Sequence[Measurement | None] = ()) -> None:
+        super().__init__(message)
+        self.measurements = tuple(measurements)
+
+
+def settle(
+    measurement: Measurement, min_rounds: int, wall_per_cpu: float | None
+) -> Measurement | None:
+    """Return a measurement of the calls that count, ``None`` if it has no latency.
+
+    ``wall_per_cpu`` is the wall clock of a quiet call over its CPU time; ``None``: not known.
+    """
+    rounds = measurement.rounds
+    usable = tuple(round for round in rounds if round.usable)
+    if len(usable) >= min(len(rounds), ceil(MIN_USABLE_SHARE * min_rounds)):
+        left_out = len(rounds) - len(usable)
+        return msgspec.structs.replace(measurement, rounds=usable, disturbed_rounds=left_out)
+    if wall_per_cpu is None:
+        return None
+    in_cpu_time = tuple(
+        msgspec.structs.replace(round, clock="cpu", wall_per_cpu=wall_per_cpu) for round in rounds
+    )
+    kind: Kind = "cpu-time" if measurement.kind == "measured" else measurement.kind
+    by_cpu = msgspec.structs.replace(measurement, rounds=in_cpu_time, kind=kind)
+    low_ms, high_ms = by_cpu.ci95_ms
+    return by_cpu if (high_ms - low_ms) / 2 <= MAX_CPU_HALF_WIDTH * by_cpu.median_ms else None
+
+
+def joined(first: Measurement, second: Measurement) -> Measurement:
+    """Return one measurement with the rounds of two of the same file.
+
+    Where only one of them has wall clock, it alone counts.
+    """
+    if first.clock != second.clock:
+        return first if first.clock == "wall" else second
+    return msgspec.structs.replace(
+        first,
+        rounds=first.rounds + second.rounds,
+        disturbed_rounds=first.disturbed_rounds + second.disturbed_rounds,
+    )
+
+
+def disturbed_line(measurement: Measurement, more: int = 0) -> str:
+    """Return why a measurement has no latency: how much was disturbed, by whom, and what to do.
+
+    ``more`` further models of the same call have none either.
+    """
+    rounds = measurement.rounds
+    calls = sum(len(round.samples_ms) for round in rounds)
+    undisturbed = sum(len(round.counted_ms) for round in rounds)
+    others = f" (and {more} more)" if more else ""
+    return (
+        f"{measurement.name}{others}: other programs disturbed {calls - undisturbed} of {calls} "
+        f"calls, so there is no latency; {load_text(measurement.environment)}; close them, or wait "
+        "for a quiet core with --wait-idle 10m"
+    )
+
+
+def load_text(environment: Environment) -> str:
+    """Return the load and the busiest other programs in a few words."""
+    load = environment.load_after or environment.load_before
+    busiest = ", ".join(
+        f"{program.name} ({program.pid}) {program.cores:.0%} of a core"
+        for program in environment.programs
+    )
+    return f"load {load or 0:.1f}: {busiest or 'programs that are not visible from here'}"

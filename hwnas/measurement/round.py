@@ -1,0 +1,78 @@
+"""A round: timed calls of a model, and of a reference model next to them.
+
+A call is undisturbed if other programs took next to nothing of it (`MAX_LOST_SHARE`). A latency is
+the wall clock of undisturbed calls. Where too few are undisturbed it may be CPU time, see
+`hwnas.measurement.disturbance`.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Literal
+
+import msgspec
+
+Clock = Literal["wall", "cpu"]
+"""What a latency counts: wall clock of undisturbed calls, or CPU time in wall-clock units."""
+
+MAX_LOST_SHARE = 0.01
+"""Share of the wall clock, for each thread, that an undisturbed call may lose to other programs."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What the scheduler did to each call; all in the order of the calls."""
+
+    cpu_ms: tuple[float, ...]
+    """CPU time of all threads."""
+    lost_ms: tuple[float, ...]
+    """Time that other programs took: wall clock less CPU time, or, with several threads, the time
+    that they were ready to run and got no core."""
+    switches: tuple[int, ...]
+    """Involuntary context switches."""
+
+
+class Round(msgspec.Struct, frozen=True):
+    """Timed calls of a model, and of the reference model next to them."""
+
+    samples_ms: tuple[float, ...]
+    """Wall clock of all calls."""
+    reference_ms: tuple[float, ...]
+    process: int = 0
+    """Number of the worker process that ran it."""
+    number: int = 0
+    """Number of the round in its process, from 1 on; 0 if not known."""
+    usage: Usage | None = None
+    """``None``: not known, as on a GPU; then no call counts as disturbed."""
+    reference_usage: Usage | None = None
+    threads: int = 1
+    clock: Clock = "wall"
+    wall_per_cpu: float = 1.0
+    """Wall clock of a quiet call over its CPU time, where ``clock`` is ``cpu``."""
+
+    @property
+    def counted_ms(self) -> tuple[float, ...]:
+        """The latencies that count; empty if no call was undisturbed."""
+        return self._counted(self.samples_ms, self.usage)
+
+    @property
+    def counted_reference_ms(self) -> tuple[float, ...]:
+        return self._counted(self.reference_ms, self.reference_usage)
+
+    @property
+    def usable(self) -> bool:
+        """Whether both models have calls that count."""
+        return bool(self.counted_ms and self.counted_reference_ms)
+
+    @property
+    def ratio(self) -> float:
+        """Median latency in units of the reference model's."""
+        return median(self.counted_ms) / median(self.counted_reference_ms)
+
+    def _counted(self, wall_ms: tuple[float, ...], usage: Usage | None) -> tuple[float, ...]:
+        if usage is None:
+            return wall_ms
+        if self.clock == "cpu":
+            return tuple(self.wall_per_cpu * cpu_ms for cpu_ms in usage.cpu_ms)
+        share = MAX_LOST_SHARE * self.threads
+        pairs = zip(wall_ms, usage.lost_ms, strict=True)
+        return tuple(ms for ms, lost_ms in pairs if lost_ms <= share * ms)

@@ -1,0 +1,117 @@
+"""What a timed call lost to other programs, with a scheduler that is made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hwnas.devices.worker import samples as samples_module
+from hwnas.devices.worker.conditions import too_few_cores
+from hwnas.devices.worker.load import Ticks, busiest, read_ticks
+from hwnas.devices.worker.rounds import Visit, is_done
+from hwnas.devices.worker.samples import Counters, Samples, Timer
+from hwnas.measurement import round as measured_round
+
+MS = 10**6
+
+
+class FakeCounters(Counters):
+    """A machine on which each call takes 4 ms of CPU time, and some lose time to others."""
+
+    def __init__(self, threads: int, lost_ms: list[int]) -> None:
+        super().__init__(threads)
+        self.known, self.left = True, list(lost_ms)
+        self.now = self.cpu = self.waited = self.preempted = 0
+        self.wall_ns, self.cpu_ns = lambda: self.now, lambda: self.cpu
+
+    def run(self) -> None:
+        lost = self.left.pop(0) * MS
+        self.now += 4 * MS + lost
+        self.cpu += 4 * MS * self.threads
+        self.waited += lost
+        self.preempted += lost > 0
+
+    def switches(self) -> int:
+        return self.preempted
+
+    def waited_ns(self) -> int:
+        return self.waited if self.threads > 1 else 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_preempted_call_is_known_by_its_lost_time_and_its_switches(threads: int) -> None:
+    counters, samples = FakeCounters(threads, [0, 96, 0, 8]), Samples()
+    Timer(threads, counters).add(samples, counters.run, 4)
+    assert samples.wall_ms == [4.0, 100.0, 4.0, 12.0]
+    assert samples.cpu_ms == [4.0 * threads] * 4
+    assert samples.lost_ms == [0.0, 96.0, 0.0, 8.0]
+    assert samples.switches == [0, 1, 0, 1]
+    assert samples.undisturbed_ms(threads) == [4.0, 4.0]
+
+
+def visit(undisturbed: bool, wall_ms: float = 4.0) -> Visit:
+    own = Samples()
+    own.wall_ms, own.cpu_ms, own.switches = [wall_ms], [4.0], [0]
+    own.lost_ms = [0.0 if undisturbed else 90.0]
+    return Visit(own, own)
+
+
+SPEC = {"min_rounds": 6, "max_rounds": 12, "ci": 0.02, "threads": 1}
+
+
+def test_only_undisturbed_rounds_make_a_model_steady() -> None:
+    assert is_done([visit(True)] * 6, SPEC)
+    assert not is_done([visit(True)] * 5 + [visit(False)] * 9, SPEC)
+    assert is_done([visit(True)] * 6 + [visit(False)] * 9, SPEC)
+
+
+def test_a_model_with_hardly_an_undisturbed_round_is_given_up() -> None:
+    assert not is_done([visit(False)] * 17, SPEC)
+    assert is_done([visit(False)] * 18, SPEC)
+    assert not is_done([visit(True)] * 2 + [visit(False)] * 17, SPEC)
+
+
+def test_the_worker_and_hwnas_agree_on_what_is_undisturbed() -> None:
+    """The worker is sent to computers without hwnas, so both have the number."""
+    assert samples_module.MAX_LOST_SHARE == measured_round.MAX_LOST_SHARE
+
+
+def test_waiting_of_all_threads_is_summed_and_a_kernel_without_an_account_counts_switches(
+    tmp_path: Path,
+) -> None:
+    for thread, waited in ((7, 300), (8, 50)):
+        folder = tmp_path / "task" / str(thread)
+        folder.mkdir(parents=True)
+        (folder / "schedstat").write_text(f"1000 {waited} 4\n")
+    assert Counters(2, str(tmp_path)).waited_ns() == 350
+    (tmp_path / "task" / "8" / "schedstat").unlink()
+    counters = Counters(2, str(tmp_path))
+    assert counters.waited_ns() >= counters.switches() * 10**9
+
+
+def test_the_busiest_other_programs_are_named(tmp_path: Path) -> None:
+    def write(pid: int, name: str, ticks: int) -> None:
+        (tmp_path / str(pid)).mkdir(exist_ok=True)
+        fields = ["0"] * 11 + [str(ticks), "10"] + ["0"] * 20
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
+
+    for pid, name in ((3, "a (b) c"), (4, "worker"), (5, "idle")):
+        write(pid, name, 100)
+    before = Ticks(read_ticks(str(tmp_path)).programs, when_s=10.0)
+    write(3, "a (b) c", 290)
+    write(4, "worker", 300)
+    write(5, "idle", 101)
+    write(6, "new", 70)
+    after = Ticks(read_ticks(str(tmp_path)).programs, when_s=12.0)
+    assert busiest(before, after, without=4) == [
+        {"name": "a (b) c", "pid": 3, "cores": 0.95},
+        {"name": "new", "pid": 6, "cores": 0.4},
+    ]
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    assert too_few_cores(1) is None
+    problem = too_few_cores(10_000)
+    assert problem is not None
+    assert problem[0].startswith("10000 threads on ") and "taskset" in problem[1]

@@ -1,0 +1,134 @@
+"""Latencies where other programs compute, too; all clocks are made up."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+import pytest
+
+from hwnas.measurement.disturbance import disturbed_line, joined, settle
+from hwnas.measurement.measurement import Environment, Measurement, Program, compare
+from hwnas.measurement.round import Round, Usage
+
+HERE = Environment(
+    device="pc",
+    fingerprint="0" * 12,
+    hardware="made up",
+    runtime="onnxruntime",
+    runtime_version="1",
+    threads=1,
+    when="2026-01-01T00:00:00+00:00",
+    load_after=5.2,
+    programs=(Program("python", 42, 0.98), Program("make", 7, 0.5)),
+)
+
+
+def calls(cpu_ms: list[float], lost_ms: list[float]) -> tuple[tuple[float, ...], Usage]:
+    wall_ms = tuple(cpu + lost for cpu, lost in zip(cpu_ms, lost_ms, strict=True))
+    return wall_ms, Usage(tuple(cpu_ms), tuple(lost_ms), tuple(int(lost > 0) for lost in lost_ms))
+
+
+def busy_machine(
+    network_ms: float, preempted: float, rounds: int = 20, threads: int = 1
+) -> Measurement:
+    """Measure a network beside a reference of 3 ms on a machine whose clock wanders.
+
+    Of the calls a share of ``preempted`` loses several times its own length to other programs.
+    """
+    rng, taken = Random(0), list[Round]()
+    for number in range(1, rounds + 1):
+        slow = rng.choice((1.0, 1.0, 1.6))
+        parts: list[tuple[tuple[float, ...], Usage]] = []
+        for quiet_ms in (network_ms, 3.0):
+            cpu_ms = [quiet_ms * slow * rng.uniform(0.995, 1.005) for _ in range(7)]
+            parts.append(calls(cpu_ms, [4 * ms * (rng.random() < preempted) for ms in cpu_ms]))
+        (own, usage), (reference, reference_usage) = parts
+        taken.append(
+            Round(
+                own,
+                reference,
+                number=number,
+                usage=usage,
+                reference_usage=reference_usage,
+                threads=threads,
+            )
+        )
+    return Measurement("net.onnx", tuple(taken), HERE, calibrated_reference_ms=3.0)
+
+
+@pytest.mark.parametrize("preempted", [0.0, 0.3, 0.7])
+def test_a_latency_is_the_wall_clock_of_undisturbed_calls(preempted: float) -> None:
+    settled = settle(busy_machine(3.5, preempted), 10, None)
+    assert settled is not None
+    assert (settled.clock, settled.kind) == ("wall", "measured")
+    assert settled.median_ms == pytest.approx(3.5, rel=0.01)
+
+
+def test_where_hardly_a_call_is_undisturbed_cpu_time_counts_and_is_named() -> None:
+    settled = settle(busy_machine(3.5, 0.97), 20, 1.0)
+    assert settled is not None
+    assert (settled.clock, settled.kind) == ("cpu", "cpu-time")
+    assert settled.median_ms == pytest.approx(3.5, rel=0.01)
+
+
+def test_without_calibrated_clocks_there_is_no_latency_and_one_line_says_why() -> None:
+    measured = busy_machine(3.5, 0.97)
+    assert settle(measured, 20, None) is None
+    line = disturbed_line(measured)
+    assert line.startswith("net.onnx: other programs disturbed 13")
+    assert " of 140 calls, so there is no latency; load 5.2: python (42) 98% of a core, " in line
+    assert line.endswith(
+        "make (7) 50% of a core; close them, or wait for a quiet core with --wait-idle 10m"
+    )
+
+
+def test_cpu_time_that_does_not_repeat_is_no_latency() -> None:
+    measured = busy_machine(3.5, 1.0)
+    wild = tuple(
+        msgspec.structs.replace(
+            round, usage=Usage((3.5 * (1 + number % 3),) * 7, (9.0,) * 7, (1,) * 7)
+        )
+        for number, round in enumerate(measured.rounds)
+    )
+    assert settle(msgspec.structs.replace(measured, rounds=wild), 10, 1.0) is None
+
+
+def test_the_five_percent_between_two_networks_keep_their_sign_when_most_calls_are_disturbed() -> (
+    None
+):
+    fast, slow = (settle(busy_machine(ms, 0.8), 10, None) for ms in (20.0, 21.0))
+    assert fast is not None and slow is not None
+    assert compare(slow, fast).ratio == pytest.approx(1.05, abs=0.01)
+
+
+def test_rounds_are_paired_by_their_number_where_some_are_left_out() -> None:
+    a = Measurement("a", tuple(Round((n,), (1.0,), number=n) for n in (1, 2, 3, 4)), HERE)
+    b = Measurement("b", tuple(Round((n,), (1.0,), number=n) for n in (2, 4)), HERE)
+    assert compare(a, b).ratio == 1.0
+
+
+def test_calls_that_nothing_is_known_of_all_count() -> None:
+    old = Measurement("old", (Round((2.0, 4.0, 9.0), (2.0,)),), HERE)
+    assert settle(old, 10, None) == old
+
+
+def test_wall_clock_and_cpu_time_are_never_joined() -> None:
+    by_wall, by_cpu = settle(busy_machine(3.5, 0.3), 10, None), settle(busy_machine(9.0, 1.0), 9, 1)
+    assert by_wall is not None and by_cpu is not None
+    assert joined(by_wall, by_cpu) == joined(by_cpu, by_wall) == by_wall
+    assert len(joined(by_wall, by_wall).rounds) == 2 * len(by_wall.rounds)
+
+
+def test_the_raw_latency_leaves_out_disturbed_calls() -> None:
+    settled = settle(busy_machine(3.5, 0.5), 10, None)
+    assert settled is not None
+    assert settled.raw().median_ms == pytest.approx(settled.raw_median_ms, rel=0.2)
+    assert max(settled.samples_ms) < 2 * 3.5
+
+
+def test_time_that_several_threads_waited_is_allowed_to_each_of_them() -> None:
+    wall_ms, usage = calls([2.0], [0.03])
+    round = Round(wall_ms, wall_ms, usage=usage, reference_usage=usage)
+    assert msgspec.structs.replace(round, threads=2).usable
+    assert not round.usable
