@@ -24,7 +24,7 @@ def check_runner(runner: Runner, suffix: str, folder: Path) -> None:
 
 def _check(runner: Runner, suffix: str, folder: Path) -> None:
     small = write_model(folder / f"small{suffix}")
-    large = write_model(folder / f"large{suffix}", channels=64, layers=8, size=32)
+    large = write_model(folder / f"large{suffix}", channels=64, layers=4, size=16)
     environment = runner.probe()
     require(
         environment.device and environment.fingerprint,
