@@ -163,6 +163,7 @@ def make_result(
     ``files`` (for their sizes) and ``memory`` are in the order of the measurements, or empty.
     """
     first = measurements[0]
+    by_cpu = [item for item in measurements if item.clock == "cpu"]
     rows = [_file_result(item, first, raw) for item in measurements]
     for place, file in enumerate(files):
         rows[place] = msgspec.structs.replace(rows[place], size_bytes=file.stat().st_size)
@@ -176,7 +177,7 @@ def make_result(
         schema=1,
         target=profile.name,
         title=profile.title,
-        kind=next((item.kind for item in measurements if item.clock == "cpu"), first.kind),
+        kind=(by_cpu[0] if by_cpu else first).kind,
         scale="raw" if raw or not first.calibrated_reference_ms else "calibrated",
         environment=first.environment,
         reference=ReferenceResult(
