@@ -88,9 +88,9 @@ def test_an_unknown_runtime_names_the_known_ones() -> None:
 
 def test_integer_tensors_are_reached_through_their_scale() -> None:
     tensor = {"quantization": (0.5, -3), "dtype": np.int8}
-    quantized = litert._quantized(np.array([0.0, 1.0, -1.24, 1e6]), tensor)
+    quantized = litert.quantised(np.array([0.0, 1.0, -1.24, 1e6]), tensor)
     assert quantized.tolist() == [-3, -1, -5, 127]
-    assert litert._floats(quantized, tensor).tolist() == [0.0, 1.0, -1.0, 65.0]
+    assert litert.dequantised(quantized, tensor).tolist() == [0.0, 1.0, -1.0, 65.0]
 
 
 def test_a_visit_surrounds_the_model_with_the_reference() -> None:
