@@ -10,6 +10,7 @@ import msgspec
 from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
 from hwnas.benchmarking.gate import Gate, JoinedMeasurements
 from hwnas.benchmarking.result import BenchmarkResult, OperatorTable, make_result
+from hwnas.devices.idle import waiting
 from hwnas.devices.limits import check_size
 from hwnas.devices.op_profile.local import operator_times
 from hwnas.devices.op_profile.remote import remote_operator_times
@@ -52,6 +53,8 @@ class BenchmarkRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A file that `Benchmark.save_baseline` wrote; the files are judged against it."""
     max_regress: float = 0.05
     """How much slower than its baseline a file may be, as a share."""
+    wait_idle_s: float = 0.0
+    """Longest wait for quiet cores of this machine before it measures; then `TooNoisy`."""
     seed: int = 0
     """Seed of inputs and order."""
 
@@ -64,7 +67,7 @@ class Benchmark:
     """
 
     def __init__(self, request: BenchmarkRequest, progress: Progress | None = None) -> None:
-        profile = find_profile(request.target)
+        profile = waiting(find_profile(request.target), request.wait_idle_s)
         if request.benchmark_binary is not None:
             profile = with_benchmark_binary(profile, request.benchmark_binary)
         self.request, self.profile, self.progress = request, profile, progress

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.options import wait_idle_option
 from hwnas.cli.framework.params import COUNTS, FILE, SHARE, TARGET
 from hwnas.cli.tables import print_json, print_table
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     type=FILE,
     help="Measure with this build of TFLite's benchmark_model for the device.",
 )
+@wait_idle_option
 @option("--seed", group="Measurement", default=0, help="Random seed of inputs and order.")
 @option(
     "--baseline",
@@ -91,6 +93,8 @@ def benchmark(
 
     Ratios are to the first FILE; "tie" means that the 95 % interval includes equal speed. ONNX,
     TFLite and PyTorch (.pt2) files can be mixed on a device that has their runtimes.
+
+    Calls that other programs disturb do not count; too few others are exit code 6.
 
     With --baseline the exit code is 5 if a FILE is slower than allowed, and 6 if the noise permits
     no verdict after measuring three times.

@@ -62,6 +62,8 @@ class MeasureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Time after which a batch of models stops, though not before ``min_rounds``."""
     pin: bool = True
     """Pin the process to fixed cores."""
+    wait_idle_s: NotNegative = 0.0
+    """This machine only: longest wait for quiet cores before each worker process."""
 
 
 class Simulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hwnas.data.datasets import Dataset, load_dataset, own_photo_shape
+from hwnas.devices.idle import waiting
 from hwnas.devices.limits import check_precision
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Runner, open_runner
@@ -49,10 +50,17 @@ class ProfilingSetup(NamedTuple):
 
 
 def find_setup(
-    target: str | DeviceProfile, space: str, data: str, precision: str = "fp32"
+    target: str | DeviceProfile,
+    space: str,
+    data: str,
+    precision: str = "fp32",
+    wait_idle_s: float = 0.0,
 ) -> ProfilingSetup:
-    """Return the setup for a device, a space and the data set that sets its input and classes."""
-    profile = find_profile(target)
+    """Return the setup for a device, a space and the data set that sets its input and classes.
+
+    This machine waits for quiet cores before it measures, at most ``wait_idle_s``.
+    """
+    profile = waiting(find_profile(target), wait_idle_s)
     if profile.runtime == "torch":
         raise UsageError(
             f"{profile.name}: networks are measured as .onnx and .tflite files, which a device "

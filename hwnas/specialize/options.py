@@ -17,6 +17,7 @@ from hwnas.specialize.values import (
     THREADS_FORM,
     format_budget,
     format_share,
+    format_wait_s,
     list_parser,
     list_writer,
     parse_budget,
@@ -29,6 +30,7 @@ from hwnas.specialize.values import (
     parse_strategy_options,
     parse_targets,
     parse_threads,
+    parse_wait_s,
     parse_words,
     strategy_option_words,
 )
@@ -225,6 +227,17 @@ OPTIONS = (
         "Compare the budget with this run's own clock, not with calibrated latency.",
     ),
     RunOption(
+        "wait_idle_s",
+        "--wait-idle",
+        SEARCH,
+        "Wait at most this time, such as 10m, for a quiet core before latencies are measured here.",
+        "measure at once",
+        "TIME",
+        "a positive time with its unit, such as 90s, 10m or 1h",
+        parse_wait_s,
+        format_wait_s,
+    ),
+    RunOption(
         "skip_broken",
         "--skip-broken",
         TRAINING,
@@ -304,7 +317,7 @@ OPTIONS = (
 )
 
 
-MOVABLE = ("device", "amp")
+MOVABLE = ("device", "amp", "wait_idle_s")
 """Fields that may differ when a run is resumed: checkpoints move between devices."""
 
 

@@ -85,6 +85,8 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """File or name of the latency model; empty: the device's own."""
     raw: bool = False
     """Whether budgets are compared with this run's own clock, not with calibrated milliseconds."""
+    wait_idle_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Longest wait for quiet cores of this machine before anything is measured on it."""
     seed: int = 0
     device: str = "auto"
     """Device of search and training: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""

@@ -116,6 +116,17 @@ def parse_factor(text: str) -> float | None:
         return None
 
 
+def parse_wait_s(text: str) -> float | None:
+    """Read ``90s``, ``10m`` or ``1h`` as seconds."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*(s|m|min|h)", text.strip())
+    wait_s = float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2]] if match else 0.0
+    return wait_s or None
+
+
+def format_wait_s(wait_s: float) -> str:
+    return f"{wait_s:g}s"
+
+
 def parse_strategy_options(words: Iterable[str]) -> dict[str, Scalar] | None:
     """Read ``KEY=VALUE`` words; a value is ``true``, ``false``, a number or else text."""
     options: dict[str, Scalar] = {}

@@ -77,6 +77,13 @@ def parse_duration_ms(text: str) -> float | None:
     return value_ms if 0 < value_ms < math.inf else None
 
 
+def parse_wait_s(text: str) -> float | None:
+    """Read ``90s``, ``10m`` or ``1h``."""
+    from hwnas.specialize import values
+
+    return values.parse_wait_s(text)
+
+
 def parse_shape(text: str) -> tuple[int, int, int] | None:
     """Read ``3x224x224``: channels, height, width."""
     match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text.lower())
@@ -162,6 +169,8 @@ FRACTION = Value("SHARE", parse_fraction, "a share between 0% and 100%, such as 
 """A float between 0 and 1."""
 DURATION = Value("DURATION", parse_duration_ms, "a positive time with its unit, such as 80ms")
 """A float, in milliseconds."""
+WAIT = Value("TIME", parse_wait_s, "a positive time with its unit, such as 90s, 10m or 1h")
+"""A float, in seconds."""
 SHAPE = Value("CxHxW", parse_shape, "channels, height and width, such as 3x224x224")
 CALIBRATION = click.Choice(["minmax", "percentile", "entropy"])
 LAYERS = Value("LAYERS", parse_layers, "names of layers such as features.0,classifier, or auto")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option, quiet_option
+from hwnas.cli.framework.options import wait_idle_option
 from hwnas.cli.latency.options import data_option, precision_option, space_option, target_option
 from hwnas.cli.tables import print_json, print_table
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Fit the model again with the measured networks.",
 )
+@wait_idle_option
 @json_option
 @quiet_option
 def check(
@@ -40,6 +42,7 @@ def check(
     precision: str,
     seed: int,
     add: bool,
+    wait_idle_s: float,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -51,7 +54,7 @@ def check(
     from hwnas.profiling.check import add_to_model, check_model, model_to_check
     from hwnas.profiling.setup import find_setup
 
-    setup = find_setup(target, space, data, precision)
+    setup = find_setup(target, space, data, precision, wait_idle_s)
     with setup.open_runner() as runner:
         model = model_to_check(setup, measured_only=add)
         result = check_model(model, setup, runner, console(quiet), seed=seed)

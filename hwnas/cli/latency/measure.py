@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from hwnas.cli.framework.command import command, json_option, option, quiet_option
+from hwnas.cli.framework.options import wait_idle_option
 from hwnas.cli.framework.params import FRACTION
 from hwnas.cli.latency.options import data_option, precision_option, space_option, target_option
 
@@ -59,6 +60,7 @@ from hwnas.cli.latency.options import data_option, precision_option, space_optio
     is_flag=True,
     help="Set the existing model aside and measure anew.",
 )
+@wait_idle_option
 @json_option
 @quiet_option
 def measure(
@@ -66,6 +68,7 @@ def measure(
     space: str,
     data: str,
     precision: str,
+    wait_idle_s: float,
     as_json: bool,
     quiet: bool,
     **settings: object,
@@ -87,7 +90,7 @@ def measure(
     from hwnas.profiling.sources import journal_notes
 
     plan = msgspec.convert(settings, MeasurePlan)
-    setup = find_setup(target, space, data, precision)
+    setup = find_setup(target, space, data, precision, wait_idle_s)
     with setup.open_runner() as runner:
         model = measure_latency_model(
             setup.profile, runner, setup.space, setup.folder, console(quiet), plan=plan

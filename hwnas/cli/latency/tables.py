@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.options import wait_idle_option
 from hwnas.cli.framework.params import FILE, LATENCY_MODEL, NETWORK, PATH
 from hwnas.cli.latency.options import (
     data_option,
@@ -128,6 +129,7 @@ def import_(
     default=10,
     help="Networks to measure, without --observations.",
 )
+@wait_idle_option
 @space_option
 @data_option
 @out_option
@@ -138,6 +140,7 @@ def adapt(
     device: str,
     observations: Path | None,
     networks: int,
+    wait_idle_s: float,
     space: str,
     data: str,
     out: Path | None,
@@ -162,7 +165,7 @@ def adapt(
             click.echo(f"note: {note}", err=True)
         expected = outlook(model)
     else:
-        setup = find_setup(device, space, data)
+        setup = find_setup(device, space, data, wait_idle_s=wait_idle_s)
         with setup.open_runner() as runner:
             model = measure_adapted(origin, setup, runner, console(as_json), count=networks)
         expected = outlook(model, setup.space)

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from hwnas.devices.fingerprint import fingerprint, hardware
-from hwnas.devices.profile import DeviceProfile
+from hwnas.devices.idle import wait_idle
+from hwnas.devices.profile import DeviceProfile, MeasureSpec
 from hwnas.devices.runner import Progress, Subject
 from hwnas.devices.runners.protocol import WorkerRequest, read_result
 from hwnas.devices.runners.worker import HostFacts, WorkerRunner
@@ -52,6 +53,10 @@ class LocalHost:
 
     def check(self, subject: Subject) -> None:
         """Accept every file: the worker has all runtimes."""
+
+    def wait_idle(self, spec: MeasureSpec) -> None:
+        if spec.wait_idle_s and hasattr(os, "sched_getaffinity"):
+            wait_idle(spec.threads, os.sched_getaffinity(0), spec.wait_idle_s)
 
     def run(self, request: WorkerRequest, progress: Progress | None) -> object:
         files = {path: Path(path) for path in (model.path for model in request.models)}

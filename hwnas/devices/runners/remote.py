@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 
 from hwnas.devices.fingerprint import remote_fingerprint, remote_hardware
-from hwnas.devices.profile import DeviceProfile
+from hwnas.devices.profile import DeviceProfile, MeasureSpec
 from hwnas.devices.runner import Progress, Subject
 from hwnas.devices.runners.programs import benchmark_binary, push_kit, push_worker
 from hwnas.devices.runners.protocol import WorkerRequest, describe_status, read_result
@@ -81,6 +81,9 @@ class RemoteHost:
             raise UsageError(
                 f"{subject.path}: {self.profile.name} measures batch 1 only, not {subject.batch}"
             )
+
+    def wait_idle(self, spec: MeasureSpec) -> None:
+        """Nothing is waited for on another machine."""
 
     def run(self, request: WorkerRequest, progress: Progress | None) -> object:
         paths = [self.transport.push(Path(model.path)) for model in request.models]

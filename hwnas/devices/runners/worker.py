@@ -64,6 +64,10 @@ class WorkerHost(Protocol):
         """Raise `UsageError` for a file that the host cannot measure."""
         ...
 
+    def wait_idle(self, spec: MeasureSpec) -> None:
+        """Wait for quiet cores as long as ``spec`` allows. Raises `TooNoisy`."""
+        ...
+
     def run(self, request: WorkerRequest, progress: Progress | None) -> object:
         """Run one worker process; paths of the request are on this machine.
 
@@ -207,6 +211,7 @@ class WorkerRunner(Generic[Host]):
             part = [subjects[index] for index in indices]
             result = spool.read(part, spec, seed + process) if spool else None
             if result is None:
+                self.host.wait_idle(spec)
                 own_progress = scaled_progress(progress, number, len(plan))
                 try:
                     result = self._retry(part, spec, seed + process, own_progress)

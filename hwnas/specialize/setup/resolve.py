@@ -56,9 +56,9 @@ class Resources:
     def __exit__(self, *_: object) -> None:
         self._closing.close()
 
-    def target(self, name: str) -> Target:
+    def target(self, name: str, wait_idle_s: float = 0.0) -> Target:
         if name not in self._targets:
-            target = self._targets[name] = find_target(name)
+            target = self._targets[name] = find_target(name, wait_idle_s)
             if target.runner is not None:
                 self._closing.callback(target.runner.close)
         return self._targets[name]
@@ -128,7 +128,7 @@ class ResolvedRun(NamedTuple):
 def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:
     """Look up everything that ``spec`` names. Any error in it is raised here, before any work."""
     checks.check_strategy(spec)
-    target = resources.target(spec.target)
+    target = resources.target(spec.target, spec.wait_idle_s)
     load = partial(resources.dataset, skip_broken=spec.skip_broken)
     checks.check_precision(spec.precision, target.profile)
     start = find_start(spec, load) if spec.starts_trained else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hwnas.console import Console
+from hwnas.devices.idle import waiting
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Runner, open_runner
 from hwnas.errors import DeviceError, HwnasError, UsageError
@@ -27,9 +28,12 @@ class Target(NamedTuple):
     runner: Runner | None
 
 
-def find_target(name: str) -> Target:
-    """Find a device by name or profile file, and open its runner if it can be reached."""
-    profile = find_profile(name)
+def find_target(name: str, wait_idle_s: float = 0.0) -> Target:
+    """Find a device by name or profile file, and open its runner if it can be reached.
+
+    This machine waits for quiet cores before it measures, at most ``wait_idle_s``.
+    """
+    profile = waiting(find_profile(name), wait_idle_s)
     if profile.runtime == "torch":
         raise UsageError(
             f"{name}: networks are compiled to .onnx and .tflite, so a device with runtime = "

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hwnas.architecture.artifact import Artifact, Format
 from hwnas.architecture.runtimes import COMPILED, RUNTIMES
+from hwnas.devices.idle import waiting
 from hwnas.devices.limits import unfit
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.devices.runner import Subject, open_runner, reference_sha256
@@ -242,6 +243,7 @@ def _measure_other_formats(run: RunContext, files: tuple[Artifact, ...]) -> None
         profile = local.get(artifact.runtime)  # type: ignore[call-overload]
         if profile is None or run.folder.measured(f"other-{artifact.runtime}"):
             continue
+        profile = waiting(profile, run.spec.wait_idle_s)
         reference = reference_sha256(profile.runtime)
         with open_runner(profile) as runner:
             [measurement] = runner.measure(
