@@ -1,4 +1,4 @@
-"""How wall clock and CPU time of quiet calls agree on a machine, learnt from quiet measurements.
+"""What quiet measurements teach of a machine: how its clocks agree, how its references compare.
 
 One file for each machine, runtime and number of threads, in ``quiet`` of hwnas's own folder. With
 one thread both clocks agree. With several their ratio depends on the network, so that CPU time
@@ -23,6 +23,8 @@ MAX_SPREAD = 0.02
 """Largest relative distance of a model's clock ratio from the median, for CPU time to count."""
 MIN_SIZE_RATIO = 30.0
 """Range of latencies that several threads need, as their ratio depends on the network's size."""
+MIN_SCALE_ROUNDS = 6
+"""Rounds that tell how two references compare."""
 MAX_POINTS = 64
 """Models that a file has; the newest replace the oldest."""
 
@@ -40,6 +42,9 @@ class QuietClocks(msgspec.Struct, frozen=True):
     runtime_version: str
     threads: int
     points: tuple[ClockPoint, ...] = ()
+    scales: dict[str, float] = {}
+    """Latency of each larger reference model over that of the reference model itself. The first
+    that is measured stays, so that later latencies compare with earlier ones."""
 
     @property
     def wall_per_cpu(self) -> float | None:
@@ -64,19 +69,64 @@ def read_clocks(environment: Environment) -> QuietClocks:
     return clocks if clocks.runtime_version == fresh.runtime_version else fresh
 
 
-def learn_clocks(measurements: Sequence[Measurement]) -> None:
-    """Add the quiet models of a measurement to the file of their machine."""
+def learn(measurements: Sequence[Measurement]) -> None:
+    """Add the quiet models and references of a measurement to the file of their machine."""
     points: list[ClockPoint] = []
     for measurement in measurements:
         point = clock_point(measurement.rounds)
         if point is not None:
             points.append(point)
-    if not points:
+    rounds = [round for measurement in measurements for round in measurement.rounds]
+    scales = {name: quiet_scale(rounds, name) for name in {r.reference for r in rounds} - {""}}
+    known_scales = {name: scale for name, scale in scales.items() if scale is not None}
+    if not points and not known_scales:
         return
     environment = measurements[0].environment
     clocks = read_clocks(environment)
     points_now = (*clocks.points, *points)[-MAX_POINTS:]
-    write_json(clocks_file(environment), msgspec.structs.replace(clocks, points=points_now))
+    scales_now = known_scales | clocks.scales
+    now = msgspec.structs.replace(clocks, points=points_now, scales=scales_now)
+    if now != clocks:
+        write_json(clocks_file(environment), now)
+
+
+def quiet_scale(rounds: Sequence[Round], name: str) -> float | None:
+    """Return the latency of a larger reference over the reference's; ``None`` if disturbed."""
+    beside = [round for round in rounds if round.reference == name]
+    counted = sum(len(r.counted_reference_ms) + len(r.counted_base_ms) for r in beside)
+    calls = sum(len(r.reference_ms) + len(r.base_ms) for r in beside)
+    if len(beside) < MIN_SCALE_ROUNDS or counted < MIN_QUIET_SHARE * calls:
+        return None
+    return _scale(beside)
+
+
+def with_scale(measurement: Measurement, all_: Sequence[Measurement]) -> Measurement:
+    """Return a measurement whose rounds know how their references compare.
+
+    That is what the machine's file says, else what the measurements ``all_`` of the same call say.
+    """
+    names = {round.reference for round in measurement.rounds} - {""}
+    if not names:
+        return measurement
+    known = read_clocks(measurement.environment).scales
+    taken = [round for each in all_ for round in each.rounds]
+    scales = {
+        name: known.get(name) or _scale([r for r in taken if r.reference == name]) for name in names
+    }
+    rounds = tuple(
+        msgspec.structs.replace(round, scale=scales.get(round.reference, 1.0))
+        for round in measurement.rounds
+    )
+    return msgspec.structs.replace(measurement, rounds=rounds)
+
+
+def _scale(rounds: Sequence[Round]) -> float:
+    """Return the median ratio over rounds; of undisturbed calls, as far as there are any."""
+    ratios = [
+        median(r.counted_reference_ms or r.reference_ms) / median(r.counted_base_ms or r.base_ms)
+        for r in rounds
+    ]
+    return median(ratios)
 
 
 def clock_point(rounds: Sequence[Round]) -> ClockPoint | None:

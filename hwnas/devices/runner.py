@@ -20,6 +20,10 @@ Progress = Callable[[int, int], None]
 """Called with visits done and planned; the plan grows while models are not yet steady."""
 
 
+LARGER_SIZES = (96, 320)
+"""Heights and widths of the larger reference models, about 3 and 30 ms; the reference's is 28."""
+
+
 class Subject(msgspec.Struct, frozen=True):
     """A model file to measure."""
 
@@ -82,6 +86,17 @@ def reference_file(runtime: RuntimeName) -> Path:
     if not file.is_file():
         raise DeviceError(f"{file}: the reference model is missing; reinstall hwnas")
     return file
+
+
+def larger_references(runtime: RuntimeName) -> list[Path]:
+    """Return the shipped reference models of larger inputs, the smallest first.
+
+    They are for the processor; a slow network is compared with a slow reference, as both meet the
+    same changes of the clock.
+    """
+    folder, suffix = Path(str(shipped("export") / "kits")), RUNTIMES[runtime].suffix
+    files = [folder / f"reference_{size}{suffix}" for size in LARGER_SIZES]
+    return [file for file in files if file.is_file()]
 
 
 def check_file(subject: Subject, profile: DeviceProfile) -> None:

@@ -171,7 +171,7 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
     def raw(self) -> Measurement:
         """Return the measurement without calibration, as if the reference took 1 ms always."""
         rounds = tuple(
-            msgspec.structs.replace(round, reference_ms=(1.0,), reference_usage=None)
+            msgspec.structs.replace(round, reference_ms=(1.0,), reference_usage=None, scale=1.0)
             for round in self.rounds
         )
         return msgspec.structs.replace(self, rounds=rounds, calibrated_reference_ms=1.0)

@@ -45,6 +45,14 @@ class Round(msgspec.Struct, frozen=True):
     """``None``: not known, as on a GPU; then no call counts as disturbed."""
     reference_usage: Usage | None = None
     threads: int = 1
+    reference: str = ""
+    """File name of the larger reference model, of about the model's size, that was timed; empty:
+    the reference model itself."""
+    base_ms: tuple[float, ...] = ()
+    """Calls of the reference model itself, beside those of a larger one."""
+    base_usage: Usage | None = None
+    scale: float = 1.0
+    """Quiet latency of ``reference`` over that of the reference model itself."""
     clock: Clock = "wall"
     wall_per_cpu: float = 1.0
     """Wall clock of a quiet call over its CPU time, where ``clock`` is ``cpu``."""
@@ -56,7 +64,13 @@ class Round(msgspec.Struct, frozen=True):
 
     @property
     def counted_reference_ms(self) -> tuple[float, ...]:
-        return self._counted(self.reference_ms, self.reference_usage)
+        """Latencies of the reference model, those of a larger one scaled to it."""
+        counted_ms = self._counted(self.reference_ms, self.reference_usage)
+        return counted_ms if self.scale == 1 else tuple(ms / self.scale for ms in counted_ms)
+
+    @property
+    def counted_base_ms(self) -> tuple[float, ...]:
+        return self._counted(self.base_ms, self.base_usage)
 
     @property
     def usable(self) -> bool:

@@ -1,4 +1,4 @@
-"""Make the reference model beside which every latency is measured: ``export/kits/reference.*``.
+"""Make the reference models beside which latencies are measured: ``export/kits/reference*``.
 
     python -m tools.data.reference_model [--out export/kits]
 
@@ -7,10 +7,13 @@ A small network in the style of the default space: stem, MBConvs with kernels of
 one file is a fair unit in both runtimes. Weights are normal with a fixed seed, at the scale that
 keeps activations near 1, so that no value is or becomes denormal. The committed files are never
 replaced: calibrations are relative to exactly these files.
+
+The larger ones, for slower networks, are the same network on larger images.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import click
@@ -19,6 +22,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.artifact import Format
+from hwnas.devices.runner import LARGER_SIZES
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.images import Verification
 from hwnas.nn.build import Network
@@ -46,6 +50,11 @@ def main(out: Path) -> None:
     with torch.no_grad():
         labels = network(torch.from_numpy(images)).argmax(dim=1).numpy()
     formats: tuple[Format, ...] = ("onnx", "tflite")
+    for format, size in product(formats, LARGER_SIZES):
+        path = out / f"reference_{size}.{format}"
+        if not path.exists():
+            artifact = compile_model(network, (1, size, size), path)
+            click.echo(f"{path}: {artifact.size_bytes} bytes, sha256 {artifact.sha256}")
     for format in formats:
         path = out / f"reference.{format}"
         verification = Verification(images, labels)

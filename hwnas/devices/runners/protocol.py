@@ -50,6 +50,8 @@ class WorkerRequest(msgspec.Struct, frozen=True):
     models: tuple[ModelRequest, ...]
     reference: str
     """Path of the reference model."""
+    references: tuple[str, ...]
+    """Paths of larger reference models, beside which larger models are timed."""
     spec: MeasureSpec
     seed: int
 
@@ -99,6 +101,7 @@ def check_result(result: object, count: int, device: str) -> WorkerResult:
         for part in (
             (round.samples_ms, round.usage),
             (round.reference_ms, round.reference_usage),
+            *([(round.base_ms, round.base_usage)] if round.reference else []),
         )
     ]
     samples_ms = [sample_ms for samples, _ in parts for sample_ms in samples or (0.0,)]

@@ -91,6 +91,11 @@ class RemoteHost:
         there = msgspec.structs.replace(
             request,
             reference=self.transport.push(Path(request.reference)),
+            references=tuple(
+                self.transport.push(Path(path))
+                for path in request.references
+                if self.program == "worker"
+            ),
             models=tuple(
                 msgspec.structs.replace(model, name=path, path=path)
                 for path, model in zip(paths, request.models, strict=True)

@@ -10,8 +10,15 @@ import msgspec
 
 from hwnas.devices.fingerprint import gpu_fingerprint, gpu_hardware
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
-from hwnas.devices.quiet import learn_clocks, read_clocks
-from hwnas.devices.runner import Progress, Subject, check_file, file_sha256, reference_file
+from hwnas.devices.quiet import learn, read_clocks, with_scale
+from hwnas.devices.runner import (
+    Progress,
+    Subject,
+    check_file,
+    file_sha256,
+    larger_references,
+    reference_file,
+)
 from hwnas.devices.runners.protocol import (
     GpuRequest,
     ModelRequest,
@@ -100,6 +107,8 @@ class WorkerRunner(Generic[Host]):
     def __init__(self, profile: DeviceProfile, host: Host, reference: Path | None = None) -> None:
         self.profile, self.host = profile, host
         self.reference = reference or reference_file(profile.runtime)
+        shipped = reference is None and profile.gpu is None
+        self.references = larger_references(profile.runtime) if shipped else []
 
     def probe(self) -> Environment:
         spec = msgspec.structs.replace(self.profile.measure, warmup_runs=0, warmup_s=0.0)
@@ -188,7 +197,8 @@ class WorkerRunner(Generic[Host]):
     def _settled(self, measurements: Sequence[Measurement]) -> list[Measurement]:
         """Return the measurements with the calls that count. Raises `Disturbed`."""
         if not self.profile.emulated:
-            learn_clocks(measurements)
+            learn(measurements)
+        measurements = [with_scale(each, measurements) for each in measurements]
         least = self.profile.measure.min_rounds
         settled = [
             settle(each, least, read_clocks(each.environment).wall_per_cpu) for each in measurements
@@ -256,6 +266,7 @@ class WorkerRunner(Generic[Host]):
                 for subject in subjects
             ),
             reference=str(self.reference),
+            references=tuple(map(str, self.references)),
             spec=spec,
             seed=seed,
         )

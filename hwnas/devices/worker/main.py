@@ -7,6 +7,7 @@ computer (see `hwnas.devices.worker.archive`). It reads one JSON request from st
     {"runtime": "onnxruntime" | "litert" | "torch", "threads": 1, "affinity": [3] | null,
      "gpu": {"provider", "number", "precision", "engines"} | null, "seed": 0,
      "models": [{"name": "a", "path": "a.onnx"}, ...], "reference": "reference.onnx",
+     "references": ["reference_96.onnx", ...],
      "spec": {"warmup_runs", "warmup_s", "runs", "min_rounds", "max_rounds", "ci", "max_s",
               "threads"}}
 
@@ -34,7 +35,7 @@ from hwnas.devices.worker.conditions import (
 )
 from hwnas.devices.worker.load import busiest, read_ticks
 from hwnas.devices.worker.model import BadModel
-from hwnas.devices.worker.rounds import TimedModel, take_rounds, warm_up
+from hwnas.devices.worker.rounds import TimedModel, choose_references, take_rounds, warm_up
 
 
 def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -53,7 +54,9 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
         own, batch = model.get("runtime") or runtime, model.get("batch") or 1
         models.append(TimedModel(model["name"], model["path"], own, request, batch))
         progress(0, len(request["models"]) * request["spec"]["min_rounds"])
-    warm_up([reference, *models], request["spec"])
+    choose_references(models, reference, request.get("references", ()), request)
+    larger = {id(model.beside): model.beside for model in models if model.beside}
+    warm_up([reference, *larger.values(), *models], request["spec"])
     take_rounds(reference, models, request["spec"], seed, progress)
     environment = {
         **machine(),

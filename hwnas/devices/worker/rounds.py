@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import itertools
 import math
+import os
 import random
 import statistics
 import time
@@ -27,6 +28,8 @@ from hwnas.devices.worker.model import BadModel, GpuModel
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.devices.worker.samples import Samples, Timer
 
+LARGER_FROM = 3.0
+"""A model that takes so many times as long as a reference is compared with a larger one."""
 HOPELESS_ROUNDS = 3
 """Multiple of ``min_rounds`` after which a model with hardly an undisturbed round is given up."""
 HOPELESS_SHARE = 0.1
@@ -36,8 +39,13 @@ HOPELESS_SHARE = 0.1
 class Visit:
     """One round of a model, and of the reference next to it."""
 
-    def __init__(self, own: Samples, reference: Samples, number: int = 0) -> None:
+    def __init__(
+        self, own: Samples, reference: Samples, number: int = 0, base: Samples | None = None
+    ) -> None:
         self.own, self.reference, self.number = own, reference, number
+        self.base = base or Samples()
+        """The smallest reference, where `reference` is a larger one."""
+        self.reference_name = ""
 
     def ratio(self, threads: int) -> float | None:
         """Return the median of undisturbed calls over the reference's; ``None`` without any."""
@@ -52,6 +60,9 @@ class Visit:
             "reference_ms": self.reference.wall_ms,
             "usage": self.own.usage(),
             "reference_usage": self.reference.usage(),
+            "reference": self.reference_name,
+            "base_ms": self.base.wall_ms,
+            "base_usage": self.base.usage(),
         }
 
 
@@ -76,6 +87,8 @@ class TimedModel:
         if isinstance(self.model, GpuModel):
             self.model.check()
         self.rounds: list[Visit] = []
+        self.beside: TimedModel | None = None
+        """A larger reference, of about this model's size."""
 
     def result(self) -> dict[str, Any]:
         """Return the fields of `hwnas.devices.runners.protocol.ModelResult`."""
@@ -114,8 +127,7 @@ def take_rounds(
         for number in itertools.count(1):
             shuffler.shuffle(unsteady)
             for timed in unsteady:
-                runs = timed.model.run, reference.model.run
-                timed.rounds.append(Visit(*visit(*runs, spec["runs"], timer), number))
+                timed.rounds.append(take_visit(timed, reference, spec["runs"], timer, number))
                 visits += 1
                 progress(visits, max(visits, len(models) * spec["min_rounds"]))
             if number >= spec["min_rounds"]:
@@ -124,6 +136,52 @@ def take_rounds(
                     break
     finally:
         gc.enable()
+
+
+def take_visit(timed: TimedModel, base: TimedModel, runs: int, timer: Timer, number: int) -> Visit:
+    """Visit a model beside its reference; beside a larger one ``base`` is timed, too."""
+    beside = timed.beside or base
+    taken = Visit(*visit(timed.model.run, beside.model.run, runs, timer), number)
+    if beside is not base:
+        taken.reference_name = beside.name
+        base.model.run()
+        timer.add(taken.base, base.model.run, runs)
+    return taken
+
+
+def choose_references(
+    models: Sequence[TimedModel], base: TimedModel, paths: Sequence[str], request: dict[str, Any]
+) -> None:
+    """Give each model the reference whose latency is nearest to its own.
+
+    Larger references (``paths``, the smallest first) are opened only for models that are slower
+    than the one before them.
+    """
+    opened, base_ms = [base], warm_ms(base)
+    own_ms = {id(model): warm_ms(model) for model in models}
+    speeds_ms = {id(base): base_ms}
+    for path in paths:
+        if max(own_ms.values(), default=0.0) <= LARGER_FROM * speeds_ms[id(opened[-1])]:
+            break
+        larger = TimedModel(os.path.basename(path), path, request["runtime"], request)
+        opened.append(larger)
+        speeds_ms[id(larger)] = warm_ms(larger)
+    for model in models:
+        distance = {
+            id(each): abs(math.log(own_ms[id(model)] / speeds_ms[id(each)])) for each in opened
+        }
+        nearest = min(opened, key=lambda each: distance[id(each)])
+        model.beside = None if nearest is base else nearest
+
+
+def warm_ms(timed: TimedModel) -> float:
+    """Return the latency of a warm model roughly, as the fastest of a few calls."""
+    times_ns: list[int] = []
+    for _ in range(3):
+        start = time.perf_counter_ns()
+        timed.model.run()
+        times_ns.append(time.perf_counter_ns() - start)
+    return max(min(times_ns), 1) / 1e6
 
 
 def visit(

@@ -113,7 +113,7 @@ def samples(*wall_ms: float) -> Samples:
 
 def fake() -> Any:
     """Return a stand-in for an opened model, with a function of its own."""
-    model = SimpleNamespace(rounds=[], run=lambda: None)
+    model = SimpleNamespace(rounds=[], run=lambda: None, beside=None)
     model.model = model
     return model
 

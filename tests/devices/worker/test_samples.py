@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hwnas.devices.worker import rounds
 from hwnas.devices.worker import samples as samples_module
 from hwnas.devices.worker.conditions import too_few_cores
 from hwnas.devices.worker.load import Ticks, busiest, read_ticks
@@ -64,6 +66,40 @@ def test_only_undisturbed_rounds_make_a_model_steady() -> None:
     assert is_done([visit(True)] * 6, SPEC)
     assert not is_done([visit(True)] * 5 + [visit(False)] * 9, SPEC)
     assert is_done([visit(True)] * 6 + [visit(False)] * 9, SPEC)
+
+
+class TakesMs:
+    """Stands in for an opened model file that takes so many milliseconds."""
+
+    def __init__(self, name: str, latency_ms: float) -> None:
+        self.name, self.latency_ms = name, latency_ms
+        self.beside: TakesMs | None = None
+
+
+def test_a_model_is_timed_beside_the_reference_of_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    latencies_ms = {"reference_96.onnx": 3.0, "reference_320.onnx": 30.0}
+    opened: list[str] = []
+
+    def open_reference(name: str, path: str, runtime: str, request: object) -> TakesMs:
+        opened.append(path)
+        return TakesMs(name, latencies_ms[name])
+
+    monkeypatch.setattr(rounds, "TimedModel", open_reference)
+    monkeypatch.setattr(rounds, "warm_ms", lambda timed: timed.latency_ms)
+    paths = [f"/kits/{name}" for name in latencies_ms]
+
+    def choose(*latencies_ms: float) -> list[str]:
+        opened.clear()
+        models: Any = [TakesMs("net", latency_ms) for latency_ms in latencies_ms]
+        base: Any = TakesMs("reference", 0.2)
+        rounds.choose_references(models, base, paths, {"runtime": "onnxruntime"})
+        return [model.beside.name if model.beside else "" for model in models]
+
+    assert choose(0.1, 0.5) == ["", ""] and opened == []
+    assert (
+        choose(0.3, 2.0, 5.0) == ["", "reference_96.onnx", "reference_96.onnx"] and len(opened) == 1
+    )
+    assert choose(4.0, 20.0) == ["reference_96.onnx", "reference_320.onnx"]
 
 
 def test_a_model_with_hardly_an_undisturbed_round_is_given_up() -> None:
