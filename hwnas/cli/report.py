@@ -55,5 +55,5 @@ def _cells(result: Result) -> list[str]:
         latency.kind if latency else formatting.ms(None),
         formatting.ms(result.budget_ms),
         formatting.ms(latency.p90_ms if latency else None),
-        formatting.accuracy(result.accuracy),
+        formatting.accuracy(result.score),
     ]

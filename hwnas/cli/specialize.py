@@ -16,7 +16,7 @@ from hwnas.cli.framework.command import (
     track_option,
 )
 from hwnas.cli.framework.params import DATA, LATENCY_MODEL, PATH, SPACE, STRATEGY, TARGET, Value
-from hwnas.errors import UnknownName
+from hwnas.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from hwnas.specialize.options import RunOption
@@ -114,6 +114,8 @@ def specialize(
     from hwnas.specialize.spec import RunSpec
 
     given = parse_fields(options)
+    if not resume:
+        _check_data(given)
     for name in given.get("targets", ()):
         find_profile(name)  # a misspelt name is reported before torch is imported
     if dry_run:
@@ -129,6 +131,18 @@ def specialize(
     folder = out or default_folder(given.get("targets", ("host-cpu",)), resume)
     spec = resumed_spec(folder, given) if resume else RunSpec(**given)
     _run(spec, folder, resume, track, as_json, quiet)
+
+
+def _check_data(given: dict[str, Any]) -> None:
+    """Raise `UsageError` for a trained network without data; the embedded ones are too small."""
+    from hwnas.specialize.spec import SCRATCH
+
+    network = given.get("pretrained", SCRATCH)
+    if network != SCRATCH and "data" not in given:
+        raise UsageError(
+            f"--from {network} needs --data: photos in a folder for each class to tune and cut it "
+            "for your classes, or a folder of photos without labels to cut it for its own"
+        )
 
 
 def _run(

@@ -50,12 +50,20 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
     statistics: Statistics | None = None
     """Digest, mean and deviation where they are known without reading the images, or where a
     trained network gives them."""
+    answers_of: str = ""
+    """The network whose answers the labels are; empty: they are true labels. Accuracies on answers
+    are the agreement with that network."""
 
     @property
     def input_shape(self) -> Shape:
         """``(C, H, W)``."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def score_name(self) -> str:
+        """What an accuracy on these images is."""
+        return "agreement" if self.answers_of else "accuracy"
 
     @property
     def num_classes(self) -> int:
@@ -228,6 +236,7 @@ def _dataset(source: Source, where: str, shape: Shape | None, valid_share: float
         test=splits[2],
         notes=source.notes,
         statistics=source.statistics,
+        answers_of=source.answers_of,
     )
 
 

@@ -89,6 +89,8 @@ class Source(NamedTuple):
     """Remarks for the report, e.g. how many files were ignored."""
     statistics: Statistics | None = None
     """None: they are computed from the pixels."""
+    answers_of: str = ""
+    """The network whose answers the labels are; empty: they are true labels."""
 
 
 def cut_classes(

@@ -87,6 +87,13 @@ class OtherRuntime(msgspec.Struct, frozen=True, kw_only=True):
     median_ms: float | None = None
     ci95_ms: tuple[float, float] | None = None
     accuracy: float | None = None
+    agreement: float | None = None
+    """In the place of the accuracy for images without labels."""
+
+    @property
+    def score(self) -> float | None:
+        """Accuracy or agreement."""
+        return self.accuracy if self.agreement is None else self.agreement
 
 
 class LatencyModelSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,7 +107,7 @@ def _row(result: Result) -> dict[str, Any]:
         "p90_ms": latency.p90_ms if latency else None,
         "p99_ms": latency.p99_ms if latency else None,
         "predicted_ms": latency.predicted_ms if latency else None,
-        "accuracy": result.accuracy.shown if result.accuracy else None,
+        result.score_name: result.score.shown if result.score else None,
         "params": network.params,
         "macs": network.macs,
         "digest": network.digest,

@@ -78,6 +78,13 @@ class ArtifactRow(msgspec.Struct, frozen=True, kw_only=True):
     max_relative_error: float | None = None
     """Largest difference of an output to PyTorch's, over the largest output of PyTorch."""
     accuracy: float | None = None
+    agreement: float | None = None
+    """In its place for images without labels, see `Result.agreement`."""
+
+    @property
+    def score(self) -> float | None:
+        """Accuracy or agreement."""
+        return self.accuracy if self.agreement is None else self.agreement
 
 
 class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +104,9 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     """Kind of `latency_ms`."""
     validation_accuracy: float | None = None
     test_accuracy: float | None = None
+    validation_agreement: float | None = None
+    test_agreement: float | None = None
+    """Agreements in the place of accuracies, see `Result.agreement`."""
     keeps_budget: bool | None = None
     chosen: bool = False
 
@@ -104,6 +114,17 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     def latency_ms(self) -> float | None:
         """The measured latency, else the predicted one."""
         return self.predicted_ms if self.measured_ms is None else self.measured_ms
+
+    @property
+    def validation_score(self) -> float | None:
+        """Accuracy or agreement on the validation images."""
+        agreement = self.validation_agreement
+        return self.validation_accuracy if agreement is None else agreement
+
+    @property
+    def test_score(self) -> float | None:
+        """Accuracy or agreement on the test images."""
+        return self.test_accuracy if self.test_agreement is None else self.test_agreement
 
 
 class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +165,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     architecture: ArchitectureSummary
     latency: Latency | None = None
     accuracy: Accuracy | None = None
+    agreement: Accuracy | None = None
+    """In the place of the accuracy for images without labels: the share of them for which a network
+    gives the class that the original network gives."""
     other_runtimes: tuple[OtherRuntime, ...] = ()
     artifacts: tuple[ArtifactRow, ...] = ()
     """The delivered file comes first."""
@@ -153,6 +177,42 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     latency_model: LatencyModelSummary | None = None
     family: tuple[FamilyRow, ...] = ()
     """Lineage of the networks of a search that grows them from each other."""
+
+    @property
+    def score(self) -> Accuracy | None:
+        """Accuracy or agreement."""
+        return self.accuracy if self.agreement is None else self.agreement
+
+    @property
+    def score_name(self) -> str:
+        """What `score` is, in a word."""
+        return "accuracy" if self.agreement is None else "agreement"
+
+    def as_agreement(self) -> Result:
+        """Return the result of a run whose labels are the answers of the original network."""
+        replace = msgspec.structs.replace
+        own = self.accuracy
+        return replace(
+            self,
+            accuracy=None,
+            agreement=None if own is None else replace(own, balanced=None),
+            artifacts=tuple(
+                replace(row, accuracy=None, agreement=row.accuracy) for row in self.artifacts
+            ),
+            other_runtimes=tuple(
+                replace(row, accuracy=None, agreement=row.accuracy) for row in self.other_runtimes
+            ),
+            candidates=tuple(
+                replace(
+                    row,
+                    validation_accuracy=None,
+                    test_accuracy=None,
+                    validation_agreement=row.validation_accuracy,
+                    test_agreement=row.test_accuracy,
+                )
+                for row in self.candidates
+            ),
+        )
 
 
 class SearchPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +247,8 @@ class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
     valid: int
     test: int
     input_shape: tuple[int, int, int]
+    answers_of: str = ""
+    """Network whose answers take the place of labels; empty: the images have labels."""
 
 
 class NextCommand(msgspec.Struct, frozen=True):

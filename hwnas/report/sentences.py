@@ -57,16 +57,16 @@ def baseline_comparison(result: Result, valid_images: int) -> str:
         for row in result.candidates
         if row.origin != "search"
         and row.keeps_budget
-        and row.validation_accuracy is not None
+        and row.validation_score is not None
         and not row.chosen
     ]
-    if chosen is None or chosen.validation_accuracy is None or not baselines or not valid_images:
+    if chosen is None or chosen.validation_score is None or not baselines or not valid_images:
         return ""
     best = max(baselines, key=_validation)
     low, high = wilson_interval(_validation(chosen), valid_images)
     best_low, best_high = wilson_interval(_validation(best), valid_images)
     text = (
-        f"Validation accuracy of the best baseline within the budget, {best.name}: "
+        f"Validation {result.score_name} of the best baseline within the budget, {best.name}: "
         f"{percent(_validation(best))} (95 % interval {percent_interval((best_low, best_high))}); "
         f"of the chosen network: {percent(_validation(chosen))} ({percent_interval((low, high))}). "
     )
@@ -79,9 +79,9 @@ def baseline_comparison(result: Result, valid_images: int) -> str:
 
 def accuracy_sentence(result: Result) -> str:
     """Return e.g. ``accuracy 97.2 % (95 % interval 95.0-98.5 %) on 360 test images``."""
-    accuracy = result.accuracy
+    accuracy = result.score
     if accuracy is None:
-        return "accuracy unknown"
+        return f"{result.score_name} unknown"
     bounds = f" (95 % interval {percent_interval(accuracy.ci95)})" if accuracy.ci95 else ""
     which = (
         "the delivered file" if accuracy.artifact is not None else "PyTorch; the file was not run"
@@ -92,11 +92,15 @@ def accuracy_sentence(result: Result) -> str:
         others += f", top-5 {percent(accuracy.top5)}"
     if accuracy.balanced is not None:
         others += f", mean over classes {percent(accuracy.balanced)}"
-    return f"accuracy {percent(accuracy.shown)}{bounds}{others} on {images} ({which})"
+    return f"{_scored(result)} {percent(accuracy.shown)}{bounds}{others} on {images} ({which})"
+
+
+def _scored(result: Result) -> str:
+    return "accuracy" if result.agreement is None else "agreement with the original network"
 
 
 def _validation(row: CandidateRow) -> float:
-    return row.validation_accuracy or 0.0
+    return row.validation_score or 0.0
 
 
 def _interval(latency: Latency, budget_ms: float | None) -> list[str]:

@@ -33,7 +33,7 @@ def _result_lines(result: Result, folder: Path | None) -> list[str]:
         lines.append(f"  95 % interval {formatting.interval(latency.ci95_ms)} ms ({latency.kind})")
     if latency and (error := prediction_error(latency)):
         lines.append(f"  {error}")
-    if result.accuracy:
+    if result.score:
         lines.append(f"  {accuracy_sentence(result)}")
     for file in result.artifacts:
         path = file.path if folder is None else str(folder / file.path)

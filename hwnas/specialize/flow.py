@@ -18,6 +18,7 @@ from hwnas.specialize.setup.auto_width import widened
 from hwnas.specialize.setup.dry_run import PlanReport, plan_report, plan_run
 from hwnas.specialize.setup.python_values import with_files
 from hwnas.specialize.setup.resolve import ResolvedRun, Resources, open_run, resolve
+from hwnas.specialize.setup.start.answers import with_answers
 from hwnas.specialize.setup.start.default import started
 from hwnas.specialize.spec import RunSpec, check_types
 from hwnas.specialize.steps.deliver import choose_to_train, deliver, further_candidates
@@ -48,7 +49,7 @@ def specialize(
     Raises `HwnasError`s; a budget that no trained network keeps is a verdict in the report.
     """
     spec = with_files(check_types(spec), folder, dataset, profiles)
-    spec = started(spec, folder, console)
+    spec = with_answers(started(spec, folder, console), folder, console)
     runs = scenarios(spec, folder)
     with (
         closing(Tracking(tracker, console.say)) as tracking,
@@ -106,7 +107,8 @@ def _steps(run: RunContext) -> Report:
 def plan(spec: RunSpec, console: Console) -> PlanReport:
     """Return what a run would do and which latencies it can reach; trains nothing."""
     with Resources(console) as resources:
-        return plan_report(_resolved(started(check_types(spec), None, console), resources))
+        spec = with_answers(started(check_types(spec), None, console), None, console)
+        return plan_report(_resolved(spec, resources))
 
 
 def _resolved(spec: RunSpec, resources: Resources) -> list[ResolvedRun]:

@@ -81,7 +81,7 @@ def train(
     """Train ``network`` in place on the device of ``data``; continue from ``checkpoint``.
 
     The network is on that device already (`hwnas.training.compute.Compute.place`). With a
-    ``teacher``, half of the loss is `distillation`. A plan with patience needs the validation
+    ``teacher``, a part of the loss is `distillation`. A plan with patience needs the validation
     images ``valid``, on rank 0. With several ranks
     (`hwnas.training.distributed`) only rank 0 has a checkpoint; all ranks end with the same
     weights. Raises `HwnasError` when the loss is not finite; the last good checkpoint stays.
@@ -258,7 +258,9 @@ class _Training:
         loss = task_loss(logits, auxiliary, labels, self.plan, self.class_weights)
         if self.teacher is not None:
             with self.compute.autocast():
-                loss = 0.5 * loss + 0.5 * distillation(full_precision(logits), self.teacher, images)
+                taught = distillation(full_precision(logits), self.teacher, images)
+            part_taught = self.plan.teacher_share
+            loss = (1 - part_taught) * loss + part_taught * taught
         loss = loss * share if share < 1 else loss
         self.scaler.scale(loss).backward()
         return torch.stack([loss.detach(), share * batch_accuracy(logits.detach(), labels)])

@@ -62,6 +62,8 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     """Epochs without a better validation accuracy after which a training stops; the weights of the
     best epoch, or those before the first, are the result. 0: all epochs, and the last one's
     weights."""
+    teacher_share: float = 0.5
+    """Share of a teacher's answers in the loss, where there is one; the rest is the labels'."""
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced``: the losses of a class's images are weighted with the inverse of its number of
     images."""

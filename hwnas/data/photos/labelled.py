@@ -56,6 +56,8 @@ class LabelledPhotos(NamedTuple):
     parts: NDArray[np.uint8]
     """`TRAIN`, `VALID` or `TEST` for each photo."""
     notes: tuple[str, ...] = ()
+    answers_of: str = ""
+    """The network whose answers the labels are; empty: they are true labels."""
 
     def named(self, broken: Mapping[int, str]) -> dict[str, str]:
         """Return the reasons why photos can't be read by their names, in the order of names."""

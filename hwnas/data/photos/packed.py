@@ -95,7 +95,16 @@ class Copies(NamedTuple):
         )
         notes = (*photos.notes, *skipped_note(len(self.broken)))
         statistics = self._statistics(photos, rows)
-        return Source(photos.name, photos.classes, train, test, valid, notes, statistics)
+        return Source(
+            photos.name,
+            photos.classes,
+            train,
+            test,
+            valid,
+            notes,
+            statistics,
+            photos.answers_of,
+        )
 
     def _statistics(self, photos: LabelledPhotos, rows: list[NDArray[np.int64]]) -> Statistics:
         hasher = sha256("\0".join((*photos.classes, self.digest)).encode())
@@ -113,10 +122,12 @@ class Copies(NamedTuple):
 def part_rows(photos: LabelledPhotos, sizes: NDArray[np.int32]) -> list[NDArray[np.int64]]:
     """Return the rows of each split, without photos of size 0, which were left out.
 
-    Raises `InvalidFile` if a class has no photo in a split.
+    Raises `InvalidFile` if a class has no photo in a split, but for the answers of a network.
     """
     parts = [np.flatnonzero((photos.parts == part) & (sizes[:, 0] > 0)) for part in range(3)]
     for rows, name in zip(parts, PARTS, strict=True):
+        if photos.answers_of:
+            continue
         absent = np.setdiff1d(np.arange(len(photos.classes)), photos.labels[rows])
         if absent.size:
             why = f"class {photos.classes[absent[0]]!r} has no readable {name} image"

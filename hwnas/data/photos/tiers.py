@@ -259,4 +259,6 @@ def _on_use(
     digest.update(photos.parts.tobytes())
     sample = Split(train.images[:SAMPLE_PHOTOS], train.labels[:SAMPLE_PHOTOS])
     statistics = Statistics(digest.hexdigest()[:16], *moments(sample))
-    return Source(photos.name, photos.classes, train, test, valid, notes, statistics)
+    return Source(
+        photos.name, photos.classes, train, test, valid, notes, statistics, photos.answers_of
+    )

@@ -49,8 +49,9 @@ def result_charts(
 
 
 def accuracy_against_latency(result: Result, valid_images: int) -> Figure | None:
-    """Plot validation accuracy over latency of the trained candidates, with 95 % intervals."""
-    rows = [row for row in result.candidates if row.validation_accuracy is not None]
+    """Plot validation accuracy, or agreement, over latency of the trained candidates, with 95 %
+    intervals."""
+    rows = [row for row in result.candidates if row.validation_score is not None]
     rows = [row for row in rows if row.latency_ms is not None]
     if len(rows) < 2:
         return None
@@ -60,7 +61,7 @@ def accuracy_against_latency(result: Result, valid_images: int) -> Figure | None
         if group:
             traces.append(_candidates(group, name, colour, symbol, valid_images))
     traces += [_chosen(row) for row in rows if row.chosen]
-    drawn = layout(f"latency, ms ({_kinds(rows)})", "validation accuracy, %", 440)
+    drawn = layout(f"latency, ms ({_kinds(rows)})", f"validation {result.score_name}, %", 440)
     low_ms, high_ms = _latency_range(rows, result.budget_ms)
     drawn["xaxis"]["range"] = [low_ms, high_ms]
     if result.budget_ms is not None:
@@ -122,7 +123,7 @@ def _candidates(
     rows: list[CandidateRow], name: str, colour: str, symbol: str, valid_images: int
 ) -> Figure:
     latencies_ms = [row.latency_ms or 0.0 for row in rows]
-    shares = [row.validation_accuracy or 0.0 for row in rows]
+    shares = [row.validation_score or 0.0 for row in rows]
     bounds = [wilson_interval(share, valid_images) for share in shares] if valid_images else []
     symbols = [symbol if row.measured_ms is not None else f"{symbol}-open" for row in rows]
     return {
@@ -156,7 +157,7 @@ def _latency_range(rows: list[CandidateRow], budget_ms: float | None) -> tuple[f
 def _chosen(row: CandidateRow) -> Figure:
     return {
         "x": [row.latency_ms],
-        "y": [100 * (row.validation_accuracy or 0.0)],
+        "y": [100 * (row.validation_score or 0.0)],
         "mode": "markers",
         "name": "chosen",
         "hoverinfo": "skip",
@@ -165,12 +166,12 @@ def _chosen(row: CandidateRow) -> Figure:
 
 
 def _hover(row: CandidateRow) -> str:
-    accuracy = formatting.percent(row.validation_accuracy)
+    score = formatting.percent(row.validation_score)
     latency = f"{formatting.ms(row.latency_ms)} ms {row.kind}"
     if row.measured_ms is not None and row.predicted_ms is not None:
         latency += f", {formatting.ms(row.predicted_ms)} ms predicted"
     name = row.name.replace("&", "&amp;").replace("<", "&lt;")
-    return f"<b>{name}</b><br>{latency}<br>{accuracy} validation accuracy"
+    return f"<b>{name}</b><br>{latency}<br>{score} on validation images"
 
 
 def _kinds(rows: list[CandidateRow]) -> str:

@@ -43,6 +43,7 @@ from hwnas.search.strategy import SearchContext, StrategyOptions, StrategyTraits
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.evaluation import accuracy
 from hwnas.training.images.loader import Data
 from hwnas.training.job import TrainingJob, run_job
 from hwnas.training.log import EpochLog
@@ -170,8 +171,14 @@ class Elastic:
     ) -> tuple[Network, float]:
         """Return the whole network after its training on the data, and its validation accuracy.
 
-        A training that was interrupted is resumed.
+        A training that was interrupted is resumed. A plan of no epochs leaves the network as it is.
         """
+        if plan.tuning.epochs == 0:
+            network = build(self.space.original)
+            network.load_state_dict(self._initial())
+            network = self.context.compute.place(network.eval())
+            value = accuracy(network, valid)
+            return network.cpu(), value
         folder = files.log.parent / ORIGINAL
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "initial.safetensors").exists():

@@ -41,6 +41,8 @@ CURVE_POINTS = 400
 def compose(run: RunContext, screened: ScreeningResult, delivered: DeliveryResult) -> Report:
     """Return the report of a run that has ended."""
     spec, result = run.spec, _result(run, screened, delivered)
+    if run.dataset.answers_of:
+        result = result.as_agreement()
     stages = run.folder.stages()
     return Report(
         command=command_line(spec),
@@ -99,7 +101,7 @@ def _reason(run: RunContext, delivered: DeliveryResult) -> str:
     if delivered.keeps_budget:
         return (
             f"The {kind} median is {share:.1%} of the budget; of the networks that keep the budget "
-            "this one is the most accurate on the validation images."
+            f"this one has the highest {run.dataset.score_name} on the validation images."
         )
     return f"No trained network keeps the budget; the fastest is {share - 1:.1%} over it ({kind})."
 
@@ -191,4 +193,5 @@ def _dataset(run: RunContext) -> DatasetSummary:
         valid=len(data.valid.labels),
         test=len(data.test.labels),
         input_shape=data.input_shape,
+        answers_of=data.answers_of,
     )

@@ -25,7 +25,7 @@ def notes_of(
     notes = [
         _input_note(run),
         *run.dataset.notes,
-        count_note(parity.images if parity else total, total),
+        count_note(parity.images if parity else total, total, run.dataset.score_name),
     ]
     if not run.search_plan.trains_supernet:
         notes.append(
@@ -57,12 +57,12 @@ def _input_note(run: RunContext) -> str:
     )
 
 
-def count_note(verified: int, total: int) -> str:
+def count_note(verified: int, total: int, score: str = "accuracy") -> str:
     """Return on how many test images the files were verified; empty if on all."""
     if verified == total:
         return ""
     return (
-        f"The files are verified, and their accuracy is measured, on {verified:,} of {total:,} "
+        f"The files are verified, and their {score} is measured, on {verified:,} of {total:,} "
         "test images."
     )
 

@@ -28,6 +28,7 @@ def export_original(run: RunContext) -> None:
         artifact = compile_network(run, network.eval(), architecture, path)
     assert artifact.parity is not None
     run.console.say(
-        f"{path}: the whole network at {architecture.input_shape[1]} px, accuracy "
+        f"{path}: the whole network at {architecture.input_shape[1]} px, "
+        f"{run.dataset.score_name} "
         f"{artifact.parity.accuracy_artifact:.1%} on {artifact.parity.images} test images"
     )

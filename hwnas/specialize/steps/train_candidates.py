@@ -145,7 +145,8 @@ class _Progress:
         logs = {folder: _epochs(folder) for folder in self.folders}
         epochs = self.run.training_plan.epochs
         last = [log[-1] for log in logs.values() if log]
-        texts = [f"training accuracy {', '.join(f'{line.accuracy:.0%}' for line in last)}"]
+        shares = ", ".join(f"{line.accuracy:.0%}" for line in last)
+        texts = [f"training {self.run.dataset.score_name} {shares}"]
         if running := [line for line in last if line.epoch < epochs]:
             speed = combined(running)
             texts.append(speed_text(speed, self.run.compute))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwnas.data.photos.labelled import LabelledPhotos
+from hwnas.data.photos.sources.answers import SUFFIX, answered_photos
 from hwnas.data.photos.sources.folder import folder_photos, undivided_photos
 from hwnas.data.photos.sources.hub import HUB_PREFIX, hub_photos, is_saved
 from hwnas.data.photos.sources.lists import LIST_SUFFIXES, list_photos
@@ -26,6 +27,8 @@ def find_photos(name: str, valid_share: float) -> LabelledPhotos | None:
         return hub_photos(name, valid_share)
     if name.endswith(".tar") and (path.is_file() or BRACES.fullmatch(name)):
         return shard_photos(name, valid_share)
+    if path.is_file() and path.suffix == SUFFIX:
+        return answered_photos(path)
     if path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
         return list_photos(path, valid_share)
     if not name or not path.is_dir():

@@ -190,6 +190,8 @@ def _class_files(root: Path, folder: Path, remarks: Remarks, needed_classes: int
     if not any(files.values()):
         loose = len(entries.images)
         where = f"{loose} outside class folders" if loose else "none"
+        if loose:
+            expected += "; without labels, `--from NETWORK` cuts a network for its own classes"
         raise InvalidFile(str(folder), f"no images in class folders ({where}), {expected}")
     if len(files) < needed_classes:
         raise InvalidFile(str(folder), f"one class ({next(iter(files))!r}), expected at least 2")

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.data.datasets import Dataset, median_photo_px
+from hwnas.data.photos.sources.answers import SUFFIX as ANSWERS_SUFFIX
 from hwnas.errors import UsageError
 from hwnas.networks.pretrained import load_pretrained
 from hwnas.pretrained.network import PretrainedNetwork
@@ -69,8 +70,10 @@ def start_from(name: str, data: str, resolution: int | None, load: LoadDataset) 
     given = None if resolution is None else (3, resolution, resolution)
     source = load_pretrained(name, given)
     channels, native_px, _ = source.architecture.input_shape
-    size = resolution or default_size(native_px, median_photo_px(data))
+    size = resolution or _default_size(native_px, data)
     dataset = load(data, input_shape=(channels, size, size))
+    if dataset.answers_of:
+        source = source._replace(classes=dataset.classes)
     network = source.at(dataset.input_shape, dataset.classes)
     knows_classes = dataset.classes == source.classes
     dataset = _normalised(dataset, network)
@@ -108,6 +111,12 @@ def check_options(spec: RunSpec) -> None:
         )
     if spec.width_mults and spec.width_mult != 1:
         raise UsageError(f"{start}: widths are cut, not multiplied; leave --width-mult out")
+
+
+def _default_size(native_px: int, data: str) -> int:
+    """Return the resolution for a data set; a network keeps its own for its own classes."""
+    is_answered = data.endswith(ANSWERS_SUFFIX)
+    return native_px if is_answered else default_size(native_px, median_photo_px(data))
 
 
 def default_size(native_px: int, photo_px: float | None) -> int:

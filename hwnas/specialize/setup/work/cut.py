@@ -51,9 +51,14 @@ def cut_plan(
         compute.device,
     )
     tuning = scaled_training(tuning, size)
+    tuned = tuning.epochs
     members = member_plan(tuning, len(labels))
     if start is not None and start.knows_classes:
         tuning = replace(tuning, probe=False)
+    if dataset.answers_of:  # the network itself is the teacher, and the only one
+        tuning = replace(tuning, epochs=0)
+        members = replace(members, probe=False, teacher_share=1.0, class_weights="none")
+        members = longer(members, tuned, len(labels))
     search = SearchPlan(batch_size=size, augmentation=augmentation, tuning=tuning)
     return WorkPlan(EFFORTS[spec.effort], search, members)
 
@@ -94,8 +99,12 @@ def timed_cut_plan(
     tuning = plan.search.tuning
     left_s = (1 - REST) * time_s - SEARCH_FORWARDS * FORWARD_SHARE * image_ms / 1e3
     members = trainings(plan.effort) / at_once * (use + FORWARD_SHARE)
+    epoch_s = images * image_ms / 1e3
+    if tuning.epochs == 0:
+        epochs = max(1, min(MAX_EPOCHS, round(left_s / (members * epoch_s))))
+        return replace(plan, training=longer(plan.training, epochs, images))
     networks = 1 + MEMBER_SHARE * members + siblings / at_once * use
-    epochs = left_s / (networks * images * image_ms / 1e3)
+    epochs = left_s / (networks * epoch_s)
     tuning = longer(tuning, max(1, min(MAX_EPOCHS, round(epochs))), images)
     search = replace(plan.search, tuning=tuning)
     members = replace(member_plan(tuning, images), probe=plan.training.probe)
