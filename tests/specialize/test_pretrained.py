@@ -16,6 +16,8 @@ from hwnas.cli.main import cli
 from hwnas.errors import UsageError
 from hwnas.export.metadata.architecture import read_embedded
 from hwnas.networks.resolve import read_architecture
+from hwnas.search.elastic import strategy
+from hwnas.specialize import flow
 from hwnas.specialize.setup.work import tuning
 from tests.support.sample_run import make_small, write_images
 
@@ -52,6 +54,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def data(home: Path) -> Path:
     return write_images(home / "images.npz", size=SIZE)
+
+
+class Killed(Exception):
+    """What a test raises in the place of a kill."""
+
+
+def kill(*_: object) -> None:
+    raise Killed
 
 
 def call(out: Path, data: Path, *more: str) -> Result:
@@ -151,6 +161,26 @@ def test_a_finished_run_is_resumed_without_work(finished: Path, data: Path) -> N
     trained = {file: t for file, t in files.items() if "training" in file.parts}
     assert all(file.stat().st_mtime_ns == time for file, time in trained.items())
     assert json.loads(before)["results"][0]["artifacts"] == result_of(finished)["artifacts"]
+
+
+def test_a_run_that_is_killed_twice_and_resumed_gives_the_same_files(
+    home: Path, data: Path, finished: Path
+) -> None:
+    """In the tuning of the whole network, and before the members are trained."""
+    out = home / "runs" / "killed"
+    siblings = ["--siblings", "tiny_factory:smaller"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strategy, "write_log", kill)
+        result = call(out, data, "--budget", "45%", "--quiet", *siblings)
+        assert isinstance(result.exception, Killed)
+    assert (out / "search" / "original" / "checkpoint.safetensors").exists()
+    resume = ["specialize", "--resume", "--out", str(out), "--quiet"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "train_all", kill)
+        assert isinstance(CliRunner().invoke(cli, resume).exception, Killed)
+    result = CliRunner().invoke(cli, resume)
+    assert result.exit_code == 0, result.stderr
+    assert result_of(out)["artifacts"] == result_of(finished)["artifacts"]
 
 
 def test_another_strategy_is_refused(home: Path, data: Path) -> None:

@@ -1,16 +1,18 @@
 """`kill -9` at random moments, then `--resume`: does the run reach the same result?
 
     python -m tools.evaluate.faults.kill_and_resume --work DIR \
-        [--kills 10] [--target host-cpu] [--effort trial]
+        [--kills 10] [--target host-cpu] [--effort trial] [--from NETWORK --data PHOTOS]
 
 One run is not interrupted. Each of the others is killed at a random moment (with all its child
 processes) and resumed; the architecture's digest and the sha256 of the model file are compared.
-Writes results/kill_and_resume_TARGET.md.
+With ``--from`` the runs tune and cut a trained network.
+Writes results/kill_and_resume_TARGET.md, with ``--from`` results/kill_and_resume_TARGET_from.md.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -43,10 +45,25 @@ class Row(msgspec.Struct, frozen=True):
 @click.option("--kills", default=10, show_default=True)
 @click.option("--target", default="host-cpu", show_default=True)
 @click.option("--effort", default="trial", show_default=True)
+@click.option("--from", "network", default="", help="Trained network to cut.")
+@click.option("--data", default="", help="Data set.")
+@click.option("--resolution", default="", help="Of the images.")
 @json_option
-def main(work: Path, kills: int, target: str, effort: str, out: Path | None) -> None:
+def main(
+    work: Path,
+    kills: int,
+    target: str,
+    effort: str,
+    network: str,
+    data: str,
+    resolution: str,
+    out: Path | None,
+) -> None:
     """Kill and resume; print a table."""
-    words = ["specialize", "--quiet", "--target", target, "--effort", effort]
+    given = {"--from": network, "--data": data, "--resolution": resolution}
+    more = [word for option, value in given.items() if value for word in (option, value)]
+    options = ["--target", target, "--effort", effort, *more]
+    words = ["specialize", "--quiet", *options]
     uninterrupted, duration_s = _uninterrupted(work / "alone", words)
     rng = Random(0)
     rows = [uninterrupted]
@@ -56,14 +73,15 @@ def main(work: Path, kills: int, target: str, effort: str, out: Path | None) -> 
         click.echo(msgspec.json.encode(rows[-1]).decode(), err=True)
     expected = uninterrupted.digest, uninterrupted.sha256
     same = sum((row.digest, row.sha256) == expected for row in rows[1:])
-    called_as = command(__file__, f"--work DIR --kills {kills} --target {target} --effort {effort}")
+    called_as = command(__file__, f"--work DIR --kills {kills} {shlex.join(options)}")
     text = f"{same} of {kills} killed runs reach the architecture and the weights of the first."
     titles = ["killed after s", "newest file", "architecture", "model file"]
     lines = [
         [str(row.killed_after_s or "not interrupted"), row.during, row.digest, row.sha256]
         for row in rows
     ]
-    path = results_folder(__file__) / f"kill_and_resume_{target}.md"
+    name = f"kill_and_resume_{target}{'_from' * bool(network)}.md"
+    path = results_folder(__file__) / name
     title = f"Kill and resume: {target}"
     click.echo(write_results(path, title, called_as, text, table(titles, lines)))
     if out is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import msgspec
+import numpy as np
+
 from hwnas.architecture.architecture import Architecture
 from hwnas.data.datasets import Dataset, median_photo_px
 from hwnas.data.photos.sources.answers import SUFFIX as ANSWERS_SUFFIX
@@ -17,6 +20,8 @@ from hwnas.specialize.spec import RunSpec
 
 MAX_ENLARGEMENT = 1.25
 """Photos that are smaller than the images of a network are enlarged by about this factor."""
+FEW_IMAGES = 20
+"""Training images of a class below which the report says so."""
 SIZE_STEP_PX = 32
 """Default resolutions are multiples of this, so that every stride divides them."""
 
@@ -76,8 +81,25 @@ def start_from(name: str, data: str, resolution: int | None, load: LoadDataset) 
         source = source._replace(classes=dataset.classes)
     network = source.at(dataset.input_shape, dataset.classes)
     knows_classes = dataset.classes == source.classes
-    dataset = _normalised(dataset, network)
+    dataset = _normalised(_with_note(dataset), network)
     return Start(network, dataset, source.architecture, data, load, knows_classes=knows_classes)
+
+
+def _with_note(dataset: Dataset) -> Dataset:
+    """Return the data with a note for the report where a class has few images."""
+    if dataset.answers_of:
+        return dataset
+    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    few = np.flatnonzero(counts < FEW_IMAGES)
+    if not len(few):
+        return dataset
+    rarest = few[counts[few].argmin()]
+    note = (
+        f"{len(few)} of {dataset.num_classes} classes have fewer than {FEW_IMAGES} training images "
+        f"({dataset.classes[rarest]!r} has {counts[rarest]}): their accuracy is uncertain, and the "
+        "weights before the tuning are kept where no epoch is better."
+    )
+    return msgspec.structs.replace(dataset, notes=(*dataset.notes, note))
 
 
 def _sibling(name: str, start: Start) -> PretrainedNetwork:

@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 
 from hwnas.console import QuietConsole
+from hwnas.data.datasets import load_dataset
 from hwnas.errors import UsageError
+from hwnas.pretrained.modules import from_module
 from hwnas.pretrained.sources import Source, find_source
 from hwnas.specialize.setup.start import default as default_start
+from hwnas.specialize.setup.start import network as start_network
 from hwnas.specialize.setup.start.default import DEFAULTS, started
-from hwnas.specialize.setup.start.network import check_options, default_size
+from hwnas.specialize.setup.start.network import check_options, default_size, start_from
 from hwnas.specialize.spec import SCRATCH, RunSpec
 from tests.support.consoles import RecordingConsole
 from tests.support.photos import noise_folder
+from tests.support.trained import small_mobilenet
 
 NETWORK = DEFAULTS[0]
 
@@ -95,6 +99,17 @@ def test_options_of_a_search_from_scratch_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=problem):
         check_options(RunSpec(pretrained=NETWORK, **fields))  # type: ignore[arg-type]
+
+
+def test_few_photos_of_a_class_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = from_module(small_mobilenet(), (3, 32, 32), "small")
+    monkeypatch.setattr(start_network, "load_pretrained", lambda *_: network)
+    notes: list[bool] = []
+    for count in (40, 80):
+        photos = str(noise_folder(tmp_path / f"{count}", count=count, size=32))
+        start = start_from("small", photos, 32, load_dataset)
+        notes.append(any("fewer than 20 training images" in note for note in start.dataset.notes))
+    assert notes == [True, False]
 
 
 def test_small_photos_are_enlarged_by_about_a_quarter() -> None:
