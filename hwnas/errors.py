@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from errno import EDQUOT, EFBIG, ENOSPC
 
 
 class HwnasError(Exception):
@@ -35,6 +36,22 @@ class InvalidFile(UsageError):
     def __init__(self, file: str, why: str) -> None:
         super().__init__(f"{file}: {why}")
         self.file, self.why = file, why
+
+
+class WriteError(HwnasError):
+    """A file that cannot be written: no space, no permission, a read-only file system."""
+
+    def __init__(self, file: object, error: OSError) -> None:
+        super().__init__(f"{file}: cannot be written ({error.strerror or error})")
+        self.lacks_space = error.errno in (ENOSPC, EDQUOT, EFBIG)
+
+
+class Interrupted(HwnasError):
+    """A signal that ended a command; the exit code is 128 and its number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class DeviceError(HwnasError):

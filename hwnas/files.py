@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
@@ -15,11 +16,14 @@ from unicodedata import category
 import msgspec
 import platformdirs
 
-from hwnas.errors import HwnasError, InvalidFile, UsageError
+from hwnas.errors import InvalidFile, UsageError, WriteError
+from hwnas.integrity import is_intact_line, seal_line
 
 T = TypeVar("T")
 
 LOCK_WAIT_S = 5.0
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.\w+)?")
+"""Name of a temporary file, with the process that writes it."""
 
 LINE_BREAKS = ("Cc", "Zl", "Zp")
 """Unicode's categories of control characters and of line and paragraph breaks."""
@@ -71,15 +75,70 @@ def printable(name: str) -> str:
     )
 
 
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Raise `WriteError` with ``path`` if the body can't write it."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(path, error) from None
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write ``data`` to a temporary file next to ``path``, flush it to disk, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write ``data`` to a temporary file next to ``path``, flush it to disk, then rename it.
+
+    Raises `WriteError`; then the old file is still there, and the temporary file is not.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def replace_keeping(path: Path, data: bytes) -> None:
+    """Write ``data`` like `write_atomic`; the file that was there is renamed to `previous`."""
+    before = previous(path)
+    with writing(path):
+        if path.exists():
+            before.unlink(missing_ok=True)
+            try:
+                os.link(path, before)
+            except OSError:  # a file system without hard links
+                os.replace(path, before)
+    write_atomic(path, data)
+
+
+def previous(path: Path) -> Path:
+    """Return where `replace_keeping` keeps the file that was at ``path`` before."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files in ``folder`` and below that a killed process left there."""
+    for file in folder.rglob(".*.tmp*"):
+        number = TEMPORARY.fullmatch(file.name)
+        if number is not None and not _is_running(int(number[1])):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        pass
+    return True
 
 
 def write_json(path: Path, value: object) -> None:
@@ -88,27 +147,48 @@ def write_json(path: Path, value: object) -> None:
 
 
 def append_line(path: Path, value: object) -> None:
-    """Append one JSON line to a journal and flush it to disk.
+    """Append one JSON line to a journal and flush it to disk, see `append_lines`."""
+    append_lines(path, [value])
+
+
+def append_lines(path: Path, values: Iterable[object]) -> None:
+    """Append JSON lines to a journal, each with its hash, and flush them to disk.
 
     A line that a kill left half-written is first ended by a newline, so that only that line is
-    lost; `read_lines` skips it.
+    lost; `read_lines` skips it. Raises `WriteError`; then the journal is as it was before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
-        if file.tell() and _last_byte(file.fileno(), file.tell()) != b"\n":
-            file.write(b"\n")
-        file.write(msgspec.json.encode(value) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    content = encode_lines(values)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                content = b"\n" + content
+            try:
+                while content:
+                    content = content[os.write(descriptor, content) :]
+                os.fsync(descriptor)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def encode_lines(values: Iterable[object]) -> bytes:
+    """Return the lines of a journal, each with its hash."""
+    return b"".join(seal_line(msgspec.json.encode(value)) + b"\n" for value in values)
 
 
 def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
-    """Yield the complete lines of a journal; lines that a kill left half-written are skipped."""
+    """Yield the intact lines of a journal; damaged and half-written lines are skipped."""
     if not path.exists():
         return
     decoder = msgspec.json.Decoder(kind)
-    for line in path.read_bytes().split(b"\n"):
-        if line.strip():
+    for line in read_bytes(path).split(b"\n"):
+        if line.strip() and is_intact_line(line):
             try:
                 yield decoder.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -119,16 +199,16 @@ def read_lines(path: Path, kind: type[T]) -> Iterator[T]:
 def lock_folder(folder: Path) -> Generator[None]:
     """Make ``folder`` and keep other processes out of it for the body.
 
-    The system releases the lock when the process ends, however it ends. Raises `UsageError` if
-    another process has it, `HwnasError` if the folder can't be written.
+    The system releases the lock when the process ends, however it ends. Temporary files of killed
+    processes are removed. Raises `UsageError` if another process has it, `WriteError` if the folder
+    can't be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise HwnasError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         _lock(descriptor, folder)
+        remove_stale(folder)
         yield
     finally:
         os.close(descriptor)
@@ -144,7 +224,3 @@ def _lock(descriptor: int, folder: Path) -> None:
             if time.monotonic() > deadline:
                 raise UsageError(f"{folder}: another process is working in it") from None
             time.sleep(0.1)
-
-
-def _last_byte(descriptor: int, size: int) -> bytes:
-    return os.pread(descriptor, 1, size - 1)

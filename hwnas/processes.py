@@ -67,6 +67,17 @@ def watch_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def kill_children() -> None:
+    """Kill the processes that this one has started and that still run, with their own."""
+    try:
+        children = psutil.Process().children(recursive=True)
+    except psutil.Error:
+        return
+    for child in children:
+        with suppress(psutil.Error):
+            child.kill()
+
+
 def run_json_child(
     module: str,
     request: object,

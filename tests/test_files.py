@@ -37,6 +37,7 @@ def test_a_write_that_dies_leaves_the_old_file(
     with pytest.raises(KeyboardInterrupt):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_is_written_indented_and_ends_with_a_newline(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import hwnas
 
 ROOT = Path(hwnas.__file__).parent
 
-PLAIN = "architecture callable_package files measurement plugins processes shipped"
+PLAIN = (
+    "architecture callable_package files integrity measurement plugins processes recovery shipped"
+)
 TORCH_FREE = f"errors {PLAIN} spaces latency_models devices report"
 DATA = "data training nn"
 MAY_IMPORT = {

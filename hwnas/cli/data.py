@@ -16,6 +16,7 @@ def data() -> None:
 
 @data.command(
     "pack",
+    continued_by="",
     example=(
         "hwnas data pack photos --size 224",
         "hwnas data pack 'shards/train-{000..010}.tar' --out train.packed",

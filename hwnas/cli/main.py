@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
 from hwnas import __version__
-from hwnas.cli.framework.command import Group
-from hwnas.errors import HwnasError, UnknownName
+from hwnas.cli.framework.command import ARGUMENTS, Group, interrupted
+from hwnas.cli.framework.signals import open_standard_streams, stopping_signals
+from hwnas.errors import HwnasError, Interrupted, UnknownName
+from hwnas.processes import kill_children
 
 SECTIONS = {
     "Make a model": {
@@ -54,6 +58,27 @@ COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in sect
 class LazyGroup(Group):
     """A group that knows its commands by name and imports one when it is needed."""
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        words = list(args)
+        try:
+            context = super().make_context(info_name, args, parent, **extra)
+        except KeyboardInterrupt as error:
+            raise interrupted(error) from None
+        context.meta[ARGUMENTS] = words
+        return context
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # while a command is imported
+            raise interrupted(error) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -96,7 +121,7 @@ def cli() -> None:
       4    export or verification failed
       5    budget exceeded, or slower than the baseline
       6    measurement too noisy for a verdict
-      130  interrupted (can be resumed)
+      130  interrupted (can be resumed); 143 by SIGTERM
 
     \b
     Shell completion (bash; zsh and fish likewise):
@@ -106,24 +131,55 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an error is one line on stderr, and its exit code."""
+    open_standard_streams()
+    with stopping_signals():
+        status = _run()
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Call the command and return the exit code."""
     try:
         status = cli.main(prog_name="hwnas", standalone_mode=False)  # the argument of `ctx.exit`
-        sys.exit(status if isinstance(status, int) else 0)
-    except HwnasError as error:
-        click.echo(f"hwnas: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        click.echo(f"hwnas: {_one_line(error)}", err=True)
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("hwnas: interrupted", err=True)
-        sys.exit(130)
+        return error.exit_code
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        _discard_output()
+        return 1
+    except Exception as error:
+        line, code = _ending(error)
+        _discard_output()
+        click.echo(f"hwnas: {line}", err=True)
+        return code
+    return status if isinstance(status, int) else 0
+
+
+def _ending(error: Exception) -> tuple[str, int]:
+    """Return the line and the exit code of an error. Raises what is a fault of the program."""
+    if isinstance(error, Interrupted):
+        kill_children()
+        if sys.stderr.isatty():
+            click.echo(err=True)  # the terminal shows ^C in this line
+    if isinstance(error, HwnasError):
+        return str(error), error.exit_code
+    if isinstance(error, click.ClickException):
+        return _one_line(error), error.exit_code
+    if isinstance(error, click.Abort):
+        return "interrupted", 130
+    if isinstance(error, OSError) and error.strerror:
+        file = "the output" if error.filename is None else error.filename
+        return f"{file}: {error.strerror}", 1
+    raise error
+
+
+def _discard_output() -> None:
+    """Drop what can't be written; the interpreter would try it again as it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _one_line(error: click.ClickException) -> str:

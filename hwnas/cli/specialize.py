@@ -10,6 +10,7 @@ import click
 
 from hwnas.cli.framework.command import (
     command,
+    interrupted,
     json_option,
     option,
     quiet_option,
@@ -67,6 +68,7 @@ def _type(each: RunOption) -> click.ParamType:
 
 @command(
     "specialize",
+    continued_by="--resume",
     example=(
         "hwnas specialize --target host-cpu --budget 0.2ms --data fashion-mnist-6k",
         "hwnas specialize --resume --out runs/host-cpu",
@@ -148,9 +150,6 @@ def _check_data(given: dict[str, Any]) -> None:
 def _run(
     spec: RunSpec, folder: Path, resume: bool, track: str | None, as_json: bool, quiet: bool
 ) -> None:
-    import shlex
-    import sys
-
     from hwnas.console import console
     from hwnas.specialize.distributed.ranks import leading
     from hwnas.specialize.flow import specialize as run
@@ -162,11 +161,12 @@ def _run(
                 return
             tracker = open_tracker(track, folder)
             report = run(spec, folder, console(quiet), resume, tracker=tracker)
-    except KeyboardInterrupt:
-        line = shlex.join(["hwnas", "specialize", "--resume", "--out", str(folder)])
-        click.echo(f"hwnas: interrupted; continue with: {line}", err=True)
-        sys.exit(130)
-    click.echo((folder / "report.json").read_text() if as_json else report.summary(folder))
+    except KeyboardInterrupt as error:
+        begun = (folder / "config.toml").exists()
+        words = ["hwnas", "specialize", "--resume", "--out", str(folder)]
+        raise interrupted(error, words if begun else None) from None
+    text = (folder / "report.json").read_text("utf-8") if as_json else report.summary(folder)
+    click.echo(text)
     report.check_verdicts()
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
-from hwnas.files import read_lines, write_atomic
+from hwnas.files import append_lines, encode_lines, read_lines, write_atomic
 
 
 class SearchMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,18 +55,13 @@ def read_log(path: Path) -> list[LogLine]:
 
 def write_log(path: Path, lines: Iterable[LogLine]) -> None:
     """Replace the log."""
-    write_atomic(path, _encoded(lines))
+    write_atomic(path, encode_lines(lines))
 
 
 def append_log(path: Path, lines: Iterable[LogLine]) -> None:
-    with open(path, "ab") as file:
-        file.write(_encoded(lines))
+    append_lines(path, lines)
 
 
 def truncate_log(path: Path, keep: Callable[[LogLine], bool]) -> None:
     """Drop the lines of work that was cut off before its checkpoint."""
     write_log(path, filter(keep, read_log(path)))
-
-
-def _encoded(lines: Iterable[LogLine]) -> bytes:
-    return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)

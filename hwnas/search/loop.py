@@ -230,7 +230,7 @@ class _Search:
         notes = {"place": f"{self.step} {self.read_step}"}
         if epochs == self.plan.warmup_epochs and not number:
             save_checkpoint(files.warm_up, state, notes)
-        save_checkpoint(files.checkpoint, state, notes)
+        save_checkpoint(files.checkpoint, state, notes, keep_previous=True)
 
     def _resume(self, files: SearchFiles | None) -> None:
         """Load the checkpoint if there is one; rank 0 has it for all ranks."""

@@ -59,7 +59,7 @@ def specialize(
             return _specialize_scenario(runs[0], resources, resume)
         for run in _resolved(spec, resources):
             plan_run(run)  # a budget that is out of reach is an error before any training
-        with RunFolder.open(folder, spec, resume):
+        with RunFolder.open(folder, spec, resume, console.say):
             execute = partial(_specialize_scenario, resources=resources)
             report = run_scenarios(runs, spec, folder, console, execute)
             report.write(folder)
@@ -73,7 +73,7 @@ def _specialize_scenario(run: SweepRun, resources: Resources, resume: bool) -> R
     runs = variants(spec, folder)
     if len(runs) == 1:
         return _specialize_variant(runs[0], resources, resume)
-    with RunFolder.open(folder, spec, resume):
+    with RunFolder.open(folder, spec, resume, resources.console.say):
         execute = partial(_specialize_variant, resources=resources)
         report = run_variants(runs, spec, folder, resources, execute)
         report.write(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,12 +14,24 @@ from typing import NamedTuple, Self
 import msgspec
 
 from hwnas import __version__
+from hwnas.console import QuietConsole
 from hwnas.errors import UsageError
-from hwnas.files import append_line, lock_folder, read_lines, write_atomic, write_json
+from hwnas.files import (
+    append_line,
+    lock_folder,
+    read_json,
+    read_lines,
+    write_atomic,
+    write_json,
+)
 from hwnas.measurement.measurement import Measurement, local_time
+from hwnas.recovery import recover
 from hwnas.specialize.options import check_resumed, command_line
 from hwnas.specialize.spec import RunSpec, encode_spec, read_spec
 
+QUIET = QuietConsole()
+FORMAT = 1
+"""Of run folders; a run of another format can't be resumed."""
 PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "ai-edge-litert")
 
 
@@ -72,11 +84,18 @@ class RunFolder:
         """Time of the stages that have ended within the current one."""
 
     @classmethod
-    def open(cls, path: Path, spec: RunSpec, resume: bool) -> Self:
+    def open(
+        cls,
+        path: Path,
+        spec: RunSpec,
+        resume: bool,
+        say: Callable[[str], None] = QUIET.say,
+    ) -> Self:
         """Make a run folder, or open the one that exists, and lock it.
 
-        Raises `UsageError` if it holds another run or is in use, `HwnasError` if it can't be
-        written.
+        What is damaged in it is set right (`hwnas.recovery`), and ``say`` names it. Raises
+        `UsageError` if it holds another run, is in use or was made by a version whose folders are
+        different, `WriteError` if it can't be written.
         """
         if (path / "config.toml").exists() and not resume:
             raise UsageError(
@@ -87,8 +106,11 @@ class RunFolder:
             lock.enter_context(lock_folder(path))
             if (path / "config.toml").exists():
                 check_resumed(path, read_spec(path), spec)
-            else:
+                recover(path, say)
+                _check_version(path, say)
+            if not (path / "manifest.json").exists():
                 write_json(path / "manifest.json", manifest(spec))
+            if not (path / "config.toml").exists():
                 write_atomic(path / "config.toml", encode_spec(spec))
             return cls(path, spec, lock.pop_all())
 
@@ -150,10 +172,33 @@ def default_folder(targets: Sequence[str], resume: bool) -> Path:
     return (newest or folder) if resume else folder
 
 
+class _Maker(msgspec.Struct, frozen=True):
+    """What ``manifest.json`` says of the program that made a run folder."""
+
+    hwnas: str
+    format: int = FORMAT
+
+
+def _check_version(path: Path, say: Callable[[str], None]) -> None:
+    """Raise `UsageError` for a folder of another format; ``say`` names another version."""
+    file = path / "manifest.json"
+    if not file.exists():
+        return
+    maker = read_json(file, _Maker)
+    if maker.format != FORMAT:
+        raise UsageError(
+            f"{path}: a run of hwnas {maker.hwnas}, which hwnas {__version__} can't continue; use "
+            f"that version, or start again with another --out"
+        )
+    if maker.hwnas != __version__:
+        say(f"{path}: begun with hwnas {maker.hwnas}, continued with {__version__}")
+
+
 def manifest(spec: RunSpec) -> dict[str, object]:
     """Return the versions, the seed and the command that repeat the run."""
     return {
         "hwnas": __version__,
+        "format": FORMAT,
         "created": local_time(),
         "command": command_line(spec),
         "seed": spec.seed,

@@ -11,7 +11,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from hwnas.errors import HwnasError, InvalidFile, last_line
-from hwnas.files import write_atomic
+from hwnas.files import replace_keeping, write_atomic
+from hwnas.integrity import NO_DIGEST, is_intact_checkpoint, seal_checkpoint
 from hwnas.training.log import EpochLog
 
 
@@ -42,20 +43,37 @@ def read_place(notes: dict[str, str]) -> Place:
     return msgspec.json.decode(notes.get("place", "{}"), type=Place)
 
 
-def save_checkpoint(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
-    """Write ``tensors``, from any device, and ``notes``; a kill leaves the old file or the new."""
+def save_checkpoint(
+    path: Path, tensors: dict[str, Tensor], notes: dict[str, str], keep_previous: bool = False
+) -> None:
+    """Write ``tensors``, from any device, and ``notes``; a kill leaves the old file or the new.
+
+    The file holds its own hash (`hwnas.integrity`). With ``keep_previous`` the old file stays
+    beside it, and `hwnas.recovery.recover` returns to it if the new one is damaged. Raises
+    `WriteError`.
+    """
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomic(path, save(copies, metadata=notes))
+    content = seal_checkpoint(save(copies, metadata=notes | NO_DIGEST))
+    if keep_previous:
+        replace_keeping(path, content)
+    else:
+        write_atomic(path, content)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors and notes that `save_checkpoint` wrote, else raise `InvalidFile`."""
+    """Read the tensors and notes that `save_checkpoint` wrote.
+
+    Raises `InvalidFile` if the file is not readable or has not the content that was saved.
+    """
     try:
+        if not is_intact_checkpoint(path.read_bytes()):
+            raise InvalidFile(str(path), "not a readable checkpoint (it is damaged)")
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
+            notes = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise InvalidFile(str(path), f"not a readable checkpoint ({error})") from None
+    return tensors, {name: note for name, note in notes.items() if name not in NO_DIGEST}
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -22,12 +22,22 @@ from torch import nn
 from hwnas.architecture.architecture import Architecture
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.errors import HwnasError
-from hwnas.files import append_line, lock_folder, read_json, read_lines, write_atomic, write_json
+from hwnas.files import (
+    append_line,
+    encode_lines,
+    lock_folder,
+    previous,
+    read_json,
+    read_lines,
+    write_atomic,
+    write_json,
+)
 from hwnas.nn.auxiliary import trainee
 from hwnas.nn.build import build
 from hwnas.nn.network import Network
 from hwnas.nn.resized import Resized
 from hwnas.processes import watch_parent
+from hwnas.recovery import recover
 from hwnas.training.checkpoint import (
     Place,
     load_checkpoint,
@@ -48,6 +58,7 @@ from hwnas.training.seeds import derived_seed
 Images = tuple[Data, Data]
 """Training and validation images."""
 
+WEIGHTS = "network.safetensors"
 TEACHER = "teacher.safetensors"
 """Weights of a teacher, in the training's folder."""
 
@@ -119,25 +130,28 @@ def run_job(
     on_epoch: Callable[[EpochLog], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     epochs_context: AbstractContextManager[None] | None = None,
+    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> TrainingResult:
     """Train, evaluate on validation images, and write weights and result to ``folder``.
 
     A training that has finished there is not repeated. ``images`` are those of ``job.data``, where
-    they are loaded already; ``epochs_context`` is entered while the epochs run. Raises
-    `UsageError` if another process trains in ``folder``.
+    they are loaded already; ``epochs_context`` is entered while the epochs run; ``say`` gets what
+    was damaged in ``folder``. Raises `UsageError` if another process trains there.
     """
     if (result := read_result(folder)) is not None:
         return result
     with lock_folder(folder):
+        recover(folder, say)
         write_json(folder / "job.json", job)
         images = images or load_images(job, folder)
         return _run(job, folder, images, on_epoch, on_progress, epochs_context)
 
 
 def read_result(folder: Path) -> TrainingResult | None:
-    """Return the result of a training, or None where it has not finished."""
+    """Return the result of a training, or None where it has not finished or lacks its weights."""
     path = folder / "result.json"
-    return read_json(path, TrainingResult) if path.exists() else None
+    finished = path.exists() and (folder / WEIGHTS).exists()
+    return read_json(path, TrainingResult) if finished else None
 
 
 def load_images(job: TrainingJob, folder: Path) -> Images:
@@ -208,7 +222,7 @@ def _run(
     digest = job.architecture.digest
     normalisation = job.normalisation or _normalisation(train_images)
     notes = description_notes(NetworkDescription(job.architecture, normalisation, job.classes))
-    save_checkpoint(folder / "network.safetensors", network.state_dict(), notes)
+    save_checkpoint(folder / WEIGHTS, network.state_dict(), notes)
     last = list(read_lines(log, EpochLog))[-1]
     seconds = time.perf_counter() - start
     result = TrainingResult(
@@ -222,6 +236,7 @@ def _run(
     )
     write_json(folder / "result.json", result)
     checkpoint.unlink(missing_ok=True)
+    previous(checkpoint).unlink(missing_ok=True)
     return result
 
 
@@ -268,7 +283,7 @@ def _align_log(checkpoint: Path, log: Path) -> None:
     lines = [line for line in read_lines(log, EpochLog) if line.epoch <= place.epoch]
     if place.line is not None and place.epoch not in {line.epoch for line in lines}:
         lines.append(place.line)
-    write_atomic(log, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    write_atomic(log, encode_lines(lines))
 
 
 def main() -> None:

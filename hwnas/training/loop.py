@@ -301,7 +301,7 @@ class _Training:
             epochs = self.step // self.batches.steps
             place = Place(epochs, self.step, (loss, accuracy, steps), self.line, self.best.epoch)
             notes = {"place": msgspec.json.encode(place).decode()}
-            save_checkpoint(checkpoint, self._state(), notes)
+            save_checkpoint(checkpoint, self._state(), notes, keep_previous=True)
 
     def _resume(self, checkpoint: Path | None) -> None:
         notes: dict[str, str] = {}

@@ -290,20 +290,34 @@ def test_a_folder_locked_by_another_process_is_refused(
     assert only_line(output) == f"hwnas: {folder}: another process is working in it"
 
 
+BEFORE, RESUME = "interrupted", "continue with: hwnas specialize --resume --out 'my run'"
+
+
 @pytest.mark.parametrize(
-    ("error", "code"), [(ExportError("no such op"), 4), (KeyboardInterrupt(), 130)]
+    ("begun", "error", "code", "line"),
+    [
+        (False, ExportError("no such op"), 4, "no such op"),
+        (False, KeyboardInterrupt(), 130, BEFORE),
+        (True, KeyboardInterrupt(), 130, f"{BEFORE}; {RESUME}"),
+    ],
 )
 def test_an_error_in_a_run_has_its_exit_code(
-    phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+    phone: list[str],
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    begun: bool,
+    error: BaseException,
+    code: int,
+    line: str,
 ) -> None:
-    def ends(*arguments: object, **options: object) -> Report:
+    def ends(spec: RunSpec, folder: Path, *arguments: object, **options: object) -> Report:
+        if begun:
+            RunFolder.open(folder, spec, resume=False).close()
         raise error
 
     monkeypatch.setattr("hwnas.specialize.flow.specialize", ends)
     output = call(*phone, "--out", "my run")
-    assert output.code == code
-    resume = "interrupted; continue with: hwnas specialize --resume --out 'my run'"
-    assert (str(error) or resume) in only_line(output)
+    assert (output.code, only_line(output)) == (code, f"hwnas: {line}")
 
 
 def test_a_too_noisy_latency_is_exit_6() -> None:

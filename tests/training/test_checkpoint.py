@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hwnas.errors import InvalidFile
+from hwnas.errors import InvalidFile, WriteError
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -34,7 +34,7 @@ def test_two_names_of_one_tensor_are_both_kept(tmp_path: Path) -> None:
     assert torch.equal(load_checkpoint(tmp_path / "a")[0]["two"], shared)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "header", "text", "folder", "missing"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "bit", "header", "text", "folder", "missing"])
 def test_a_corrupt_checkpoint_is_an_invalid_file_that_is_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, {"weight": torch.zeros(100)}, {})
@@ -43,7 +43,14 @@ def test_a_corrupt_checkpoint_is_an_invalid_file_that_is_named(tmp_path: Path, d
     if damage == "folder":
         path.mkdir()
     elif damage != "missing":
-        texts = {"empty": b"", "cut": whole[:-1], "header": b"\xff" * 8 + whole[8:], "text": b"hi"}
+        flipped = whole[:-1] + b"\1"
+        texts = {
+            "bit": flipped,
+            "empty": b"",
+            "cut": whole[:-1],
+            "header": b"\xff" * 8 + whole[8:],
+            "text": b"hi",
+        }
         path.write_bytes(texts[damage])
     with pytest.raises(InvalidFile, match=r"a\.safetensors: not a readable checkpoint"):
         load_checkpoint(path)
@@ -56,10 +63,11 @@ def test_a_save_that_dies_leaves_the_old_checkpoint(
     save_checkpoint(path, {"weight": torch.zeros(2)}, {"epochs": "1"})
 
     def die(*_: object) -> None:
-        raise OSError("no space left on device")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", die)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(WriteError, match=r"a: cannot be written \(No space left on device\)"):
         save_checkpoint(path, {"weight": torch.ones(2)}, {"epochs": "2"})
     tensors, notes = load_checkpoint(path)
     assert notes == {"epochs": "1"} and torch.equal(tensors["weight"], torch.zeros(2))
+    assert list(tmp_path.iterdir()) == [path]

@@ -35,7 +35,8 @@ $ eval "$(_HWNAS_COMPLETE=bash_source hwnas)"     # or zsh_source, fish_source; 
 | 4 | export or verification failed |
 | 5 | the budget is exceeded, or a file is slower than its baseline |
 | 6 | the measurement is too noisy for a verdict |
-| 130 | interrupted; the command that resumes is printed |
+| 130 | interrupted (Ctrl-C); the command that resumes is printed |
+| 143 | the same by SIGTERM (129: by SIGHUP) |
 
 This page is written by `python -m tools.data.command_line`.
 """

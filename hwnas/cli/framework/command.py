@@ -22,10 +22,17 @@ A command is declared as with click; `command` and `option` take the place of ``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+
+from hwnas.cli.framework.signals import signal_number
+from hwnas.errors import HwnasError, Interrupted, WriteError
+
+ARGUMENTS = "hwnas.arguments"
+"""Where a context's ``meta`` holds the words of the command line."""
 
 PLAIN_METAVARS = {"INTEGER": "N", "INTEGER RANGE": "N", "FLOAT": "NUMBER", "FLOAT RANGE": "NUMBER"}
 """Placeholders for values of click's own types."""
@@ -91,7 +98,39 @@ class _Help(click.Command):
 
 
 class Command(_Help):
-    """A command of hwnas."""
+    """A command of hwnas, which a signal ends with one line and the command that continues."""
+
+    def __init__(self, *args: Any, continued_by: str | None = None, **attrs: Any) -> None:
+        """``continued_by`` is what is added to the command line to go on after an interruption:
+        ``--resume``, or nothing; ``None`` for a command that keeps nothing."""
+        super().__init__(*args, **attrs)
+        self.continued_by = continued_by
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise interrupted(error, self._continuing(ctx)) from None
+        except WriteError as error:
+            words = self._continuing(ctx) if error.lacks_space else None
+            raise HwnasError(f"{error}{_continue_line(words)}") from None
+
+    def _continuing(self, ctx: click.Context) -> list[str] | None:
+        words: list[str] | None = ctx.meta.get(ARGUMENTS)
+        if words is None or self.continued_by is None:
+            return None
+        words = [word for word in words if word != "--again"]  # which would begin anew
+        added = [self.continued_by] if self.continued_by and self.continued_by not in words else []
+        return ["hwnas", *words, *added]
+
+
+def interrupted(error: KeyboardInterrupt, words: Sequence[str] | None = None) -> Interrupted:
+    """Return the error of an interrupted command; ``words`` are the command that continues it."""
+    return Interrupted(f"interrupted{_continue_line(words)}", signal_number(error))
+
+
+def _continue_line(words: Sequence[str] | None) -> str:
+    return "" if words is None else f"; continue with: {shlex.join(words)}"
 
 
 class Group(_Help, click.Group):
@@ -109,7 +148,7 @@ class Group(_Help, click.Group):
 
 
 def command(name: str, example: str | tuple[str, ...] = (), **attrs: Any) -> Callable[..., Command]:
-    """Return a decorator that makes a function a command."""
+    """Return a decorator that makes a function a command; ``attrs`` as for `Command`."""
     return click.command(name, cls=Command, example=example, **attrs)
 
 

@@ -62,6 +62,7 @@ def show_network(name: str, as_json: bool) -> None:
 
 @networks.command(
     "fetch",
+    continued_by="",
     example=(
         "hwnas networks fetch mobilenet_v2",
         "hwnas networks fetch timm:mobilenetv3_large_100.ra_in1k",

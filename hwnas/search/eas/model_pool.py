@@ -25,7 +25,7 @@ from hwnas.search.eas.worker_pool import IMAGES, INITIAL, INPUTS, Workers
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.compute import CPU
 from hwnas.training.images.loader import Data, write_images
-from hwnas.training.job import TEACHER, Teacher, TrainingJob, TrainingResult
+from hwnas.training.job import TEACHER, Teacher, TrainingJob, TrainingResult, read_result
 from hwnas.training.plan import TrainingPlan
 
 ATTEMPTS = 2
@@ -143,7 +143,7 @@ class ModelPool:
 
     def _train(self, folders: list[Path]) -> dict[str, str]:
         """Train in ``folders``; return the error of each that failed in all attempts, by key."""
-        waiting = [folder for folder in folders if not (folder / "result.json").exists()]
+        waiting = [folder for folder in folders if read_result(folder) is None]
         errors: dict[str, str] = {}
         for attempt in range(1, ATTEMPTS + 1):
             if not waiting:

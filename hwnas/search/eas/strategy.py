@@ -165,7 +165,7 @@ class Eas:
                 "start": self.parent,
                 "members": str(self.known_members),
             }
-            save_checkpoint(files.checkpoint, self.state_dict(), notes)
+            save_checkpoint(files.checkpoint, self.state_dict(), notes, keep_previous=True)
 
     def _workers(self, plan: SearchPlan) -> Workers:
         if not self.gpus:

@@ -151,7 +151,7 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
     """
     start_s = time.perf_counter()
     run, console = resolve(spec, resources), resources.console
-    with RunFolder.open(path, spec, resume) as folder:
+    with RunFolder.open(path, spec, resume, resources.console.say) as folder:
         with folder.stage("profile"):
             model = run.latency_model(path)
         write_model(model, path / "latency_model.json")

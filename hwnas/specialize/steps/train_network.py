@@ -108,6 +108,7 @@ def train_network(
             on_epoch=report_epoch,
             on_progress=reporter.progress,
             epochs_context=together(TrainTask(job)),
+            say=console.say,
         )
         reporter.result(result)
     return result

@@ -1,0 +1,60 @@
+"""Checksums inside journals and checkpoints: damage is noticed when a file is read.
+
+A line of a journal ends in the field ``check``, the hash of the line without it. A checkpoint has
+``sha256`` among its notes, the hash of the whole file with zeros in its place. Lines and files
+without one, from elsewhere, are taken as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+CHECK = re.compile(rb',"check":"([0-9a-f]{8})"\}$')
+DIGEST = re.compile(rb'"sha256":"(.{64})', re.DOTALL)
+NO_DIGEST = {"sha256": "0" * 64}
+"""The note of a checkpoint that `seal_checkpoint` fills in."""
+
+
+def seal_line(line: bytes) -> bytes:
+    """Add the hash to the JSON of an object with at least one field; other lines are unchanged."""
+    if not line.endswith(b"}") or line == b"{}":
+        return line
+    return line[:-1] + b',"check":"%s"}' % _short_hash(line)
+
+
+def is_intact_line(line: bytes) -> bool:
+    """Whether a line has the content that it was sealed with."""
+    match = CHECK.search(line)
+    return match is None or match[1] == _short_hash(line[: match.start()] + b"}")
+
+
+def seal_checkpoint(content: bytes) -> bytes:
+    """Put the hash into a safetensors file that was made with the note `NO_DIGEST`."""
+    place = _digest_place(content)
+    assert place is not None
+    return content[: place[0]] + sha256(content).hexdigest().encode() + content[place[1] :]
+
+
+def is_intact_checkpoint(content: bytes) -> bool:
+    """Whether a safetensors file has the content that it was sealed with; not if it is cut off."""
+    size = int.from_bytes(content[:8], "little")
+    if len(content) < 8 + size or content[8:9] != b"{":
+        return False
+    place = _digest_place(content)
+    if place is None:
+        return True
+    hasher = sha256(memoryview(content)[: place[0]])
+    hasher.update(b"0" * 64)
+    hasher.update(memoryview(content)[place[1] :])
+    return hasher.hexdigest().encode() == content[slice(*place)]
+
+
+def _digest_place(content: bytes) -> tuple[int, int] | None:
+    """Return where the hash is in the header of a safetensors file."""
+    match = DIGEST.search(content, 8, 8 + int.from_bytes(content[:8], "little"))
+    return None if match is None else match.span(1)
+
+
+def _short_hash(line: bytes) -> bytes:
+    return sha256(line).hexdigest()[:8].encode()
