@@ -10,7 +10,7 @@ from typing import Literal
 import click
 
 from hwnas.cli.framework.command import command, option, track_option
-from hwnas.cli.framework.params import DATA, PATH, PRETRAINED, Value
+from hwnas.cli.framework.params import DATA, PATH, PRETRAINED, Number, Value
 
 
 def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
@@ -29,6 +29,7 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
 
 @command(
     "train",
+    continued_by="--resume",
     example=(
         "hwnas train --from efficientnet_lite0 --data photos --out tuned",
         "hwnas train --architecture runs/host-cpu --data fashion-mnist-6k --out trained",
@@ -80,7 +81,7 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
 @option(
     "--minutes",
     group="Training",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="M",
     help="Train about so long: epochs are planned from measured speed.",
 )
@@ -129,7 +130,7 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
     "--auxiliary",
     group="Cells",
     default=0.0,
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="WEIGHT",
     help="Weight of the auxiliary head's loss (DARTS: 0.4).",
 )
@@ -137,7 +138,7 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
     "--drop-path",
     group="Cells",
     default=0.0,
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Number(0, 1, max_open=True),
     metavar="PROBABILITY",
     help="Drop-path probability at the end of the training (DARTS: 0.2).",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -11,7 +12,7 @@ from typing import Any, Literal, get_args
 from hwnas.specialize.spec import Budget, Milliseconds, Precision, Scalar, Share
 
 UNITS_MS = {"us": Decimal("0.001"), "µs": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000)}
-BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|%)")
+BUDGET = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(us|µs|ms|s|%)")
 BUDGET_FORM = (
     "a positive number with its unit, like 80ms, 900us, 0.1s, or a share of the space's largest "
     "network like 50%"
@@ -30,6 +31,13 @@ def parse_budget(text: str) -> Budget | None:
     return Milliseconds(float(number * UNITS_MS[unit]))
 
 
+def parse_duration_ms(text: str) -> float | None:
+    """Read ``80ms``, ``900us`` or ``1.5s``."""
+    duration = parse_budget(text)
+    finite = isinstance(duration, Milliseconds) and math.isfinite(duration.value)
+    return duration.value if finite else None
+
+
 def format_budget(budget: Budget) -> str:
     """Write a budget so that `parse_budget` reads the same value."""
     exact = Decimal(repr(budget.value))
@@ -39,12 +47,13 @@ def format_budget(budget: Budget) -> str:
 
 
 def parse_share(text: str) -> float | None:
-    """Read ``2%`` or ``0.02``, from 0 to below 1000%."""
+    """Read ``2%`` or ``0.02``, from 0 to below 1000%; above 1 it must have its sign."""
+    percent = text.endswith("%")
     try:
-        share = float(Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
+        share = float(Decimal(text.removesuffix("%")) / (100 if percent else 1))
     except ArithmeticError:
         return None
-    return share if 0 <= share < 10 else None
+    return share if share >= 0 and (share < 10 if percent else share <= 1) else None
 
 
 def parse_fraction(text: str) -> float | None:
@@ -64,10 +73,11 @@ def _plain(number: Decimal) -> str:
 
 
 def list_parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a parser of ``A,B,C``: a tuple, ``None`` where ``parse`` refuses one of the words."""
+    """Return a parser of ``A,B,C``: a tuple of distinct values, ``None`` where ``parse`` refuses
+    one of the words."""
 
     def parse_list(text: str) -> tuple[Any, ...] | None:
-        values = tuple(parse(word.strip()) for word in text.split(","))
+        values = tuple(dict.fromkeys(parse(word.strip()) for word in text.split(",")))
         return None if None in values else values
 
     return parse_list
@@ -83,7 +93,7 @@ def parse_words(text: str) -> tuple[str, ...] | None:
 
 
 def parse_targets(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name.strip() for word in words for name in word.split(","))
+    return tuple(dict.fromkeys(name.strip() for word in words for name in word.split(",")))
 
 
 def parse_precisions(text: str) -> tuple[str, ...] | None:

@@ -18,6 +18,21 @@ from hwnas.cli.main import main
             "Invalid value for '--max-regress': 'much': expected a share such as 5% or 0.05; "
             "see `hwnas benchmark --help`",
         ),
+        (
+            "latency predict a --target host-cpu --budget 5,5ms",
+            "Invalid value for '--budget': '5,5ms': expected a positive time with its unit, such "
+            "as 80ms; decimals have a point: 5.5ms; see `hwnas latency predict --help`",
+        ),
+        (
+            "specialize --budget 5,0ms",
+            "Invalid value for '--budget': '5,0ms': expected a positive number with its unit, like "
+            "80ms, 900us, 0.1s, or a share of the space's largest network like 50%; decimals have "
+            "a point: 5.0ms; see `hwnas specialize --help`",
+        ),
+        (
+            "train --architecture a --data b --out c --minutes nan",
+            "Invalid value for '--minutes': 'nan' is not a finite number; see `hwnas train --help`",
+        ),
         ("devices lst", "No such command 'lst'. Did you mean 'list'? See `hwnas devices --help`"),
         ("report a b", "Got unexpected extra argument (b); see `hwnas report --help`"),
     ],

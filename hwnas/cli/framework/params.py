@@ -52,8 +52,21 @@ class Value(click.ParamType):
             return value
         result = self.parse(value)
         if result is None:
-            self.fail(f"{value!r}: expected {self.expected}", param, ctx)
+            pointed = value.replace(",", ".")
+            comma = pointed != value and self.parse(pointed) is not None
+            hint = f"; decimals have a point: {pointed}" if comma else ""
+            self.fail(f"{value!r}: expected {self.expected}{hint}", param, ctx)
         return result
+
+
+class Number(click.FloatRange):
+    """A finite number within a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def parse_share(text: str) -> float | None:
@@ -69,12 +82,9 @@ def parse_fraction(text: str) -> float | None:
 
 
 def parse_duration_ms(text: str) -> float | None:
-    """Read ``80ms``, ``900us`` or ``1.5s``."""
-    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(us|µs|ms|s)", text.strip())
-    if match is None:
-        return None
-    value_ms = float(match[1]) * {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
-    return value_ms if 0 < value_ms < math.inf else None
+    from hwnas.specialize import values
+
+    return values.parse_duration_ms(text)
 
 
 def parse_wait_s(text: str) -> float | None:

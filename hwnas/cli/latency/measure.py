@@ -6,12 +6,13 @@ import click
 
 from hwnas.cli.framework.command import command, json_option, option, quiet_option
 from hwnas.cli.framework.options import wait_idle_option
-from hwnas.cli.framework.params import FRACTION
+from hwnas.cli.framework.params import FRACTION, Number
 from hwnas.cli.latency.options import data_option, precision_option, space_option, target_option
 
 
 @command(
     "measure",
+    continued_by="",
     short_help="Measure the latency model of a device.",
     example=(
         "hwnas latency measure --target host-cpu",
@@ -40,7 +41,7 @@ from hwnas.cli.latency.options import data_option, precision_option, space_optio
 @option(
     "--minutes",
     group="Measurement",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="MINUTES",
     default_help="no limit",
     help="Measure for at most this time, the most informative models first; "
