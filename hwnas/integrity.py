@@ -10,10 +10,13 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
+import msgspec
+
 CHECK = re.compile(rb',"check":"([0-9a-f]{8})"\}$')
-DIGEST = re.compile(rb'"sha256":"(.{64})', re.DOTALL)
-NO_DIGEST = {"sha256": "0" * 64}
-"""The note of a checkpoint that `seal_checkpoint` fills in."""
+DIGEST = "sha256"
+"""Name of the note of a checkpoint that is its hash."""
+NO_DIGEST = "0" * 64
+PLACE = re.compile(rb'"sha256":"(.{64})', re.DOTALL)
 
 
 def seal_line(line: bytes) -> bytes:
@@ -30,10 +33,16 @@ def is_intact_line(line: bytes) -> bool:
 
 
 def seal_checkpoint(content: bytes) -> bytes:
-    """Put the hash into a safetensors file that was made with the note `NO_DIGEST`."""
-    place = _digest_place(content)
+    """Add the hash to a safetensors file; its notes are sorted, so that equal content is equal."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header: dict[str, object] = msgspec.json.decode(content[8:start])
+    notes = msgspec.convert(header.pop("__metadata__", {}), dict[str, str]) | {DIGEST: NO_DIGEST}
+    encoded = msgspec.json.encode({"__metadata__": dict(sorted(notes.items())), **header})
+    encoded += b" " * (-len(encoded) % 8)  # tensors begin at a multiple of 8 bytes
+    sealed = len(encoded).to_bytes(8, "little") + encoded + content[start:]
+    place = _digest_place(sealed)
     assert place is not None
-    return content[: place[0]] + sha256(content).hexdigest().encode() + content[place[1] :]
+    return sealed[: place[0]] + sha256(sealed).hexdigest().encode() + sealed[place[1] :]
 
 
 def is_intact_checkpoint(content: bytes) -> bool:
@@ -45,14 +54,14 @@ def is_intact_checkpoint(content: bytes) -> bool:
     if place is None:
         return True
     hasher = sha256(memoryview(content)[: place[0]])
-    hasher.update(b"0" * 64)
+    hasher.update(NO_DIGEST.encode())
     hasher.update(memoryview(content)[place[1] :])
     return hasher.hexdigest().encode() == content[slice(*place)]
 
 
 def _digest_place(content: bytes) -> tuple[int, int] | None:
     """Return where the hash is in the header of a safetensors file."""
-    match = DIGEST.search(content, 8, 8 + int.from_bytes(content[:8], "little"))
+    match = PLACE.search(content, 8, 8 + int.from_bytes(content[:8], "little"))
     return None if match is None else match.span(1)
 
 

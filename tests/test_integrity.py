@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load, save
 
 from hwnas.integrity import (
-    NO_DIGEST,
     is_intact_checkpoint,
     is_intact_line,
     seal_checkpoint,
@@ -18,9 +19,8 @@ from hwnas.integrity import (
 )
 
 LINE = seal_line(msgspec.json.encode({"stage": "final", "ms": 1.25}))
-CHECKPOINT = seal_checkpoint(
-    save({"a": torch.arange(5.0), "b": torch.tensor(7)}, metadata={"place": "3"} | NO_DIGEST)
-)
+NOTES = {"place": "3", "b": "4", "a": "5", "line": '{"loss": 1}'}
+CHECKPOINT = seal_checkpoint(save({"a": torch.arange(5.0), "b": torch.tensor(7)}, metadata=NOTES))
 
 
 def test_a_sealed_line_is_the_object_with_one_more_field() -> None:
@@ -45,13 +45,26 @@ def test_a_line_that_is_no_object_with_fields_stays_as_it_is(line: bytes) -> Non
     assert seal_line(line) == line
 
 
-def test_a_sealed_checkpoint_holds_the_same_tensors() -> None:
+def test_a_sealed_checkpoint_holds_the_same_tensors_and_notes(tmp_path: Path) -> None:
     assert is_intact_checkpoint(CHECKPOINT)
     assert load(CHECKPOINT)["a"].tolist() == [0, 1, 2, 3, 4]
+    (tmp_path / "a").write_bytes(CHECKPOINT)
+    with safe_open(tmp_path / "a", framework="pt") as file:
+        notes = file.metadata()
+    assert len(notes.pop("sha256")) == 64 and notes == NOTES
+
+
+def test_the_same_tensors_and_notes_are_the_same_file() -> None:
+    """Safetensors writes notes in an order that differs from one call to the next."""
+    assert all(
+        seal_checkpoint(save({"a": torch.arange(5.0), "b": torch.tensor(7)}, metadata=dict(NOTES)))
+        == CHECKPOINT
+        for _ in range(20)
+    )
 
 
 def test_no_bit_of_a_sealed_checkpoint_can_change_unnoticed() -> None:
-    assert len(CHECKPOINT) < 400
+    assert len(CHECKPOINT) < 500
     for place in range(len(CHECKPOINT)):
         damaged = bytearray(CHECKPOINT)
         damaged[place] ^= 1 << place % 8

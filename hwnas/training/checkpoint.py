@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hwnas.errors import HwnasError, InvalidFile, last_line
 from hwnas.files import replace_keeping, write_atomic
-from hwnas.integrity import NO_DIGEST, is_intact_checkpoint, seal_checkpoint
+from hwnas.integrity import DIGEST, is_intact_checkpoint, seal_checkpoint
 from hwnas.training.log import EpochLog
 
 
@@ -53,7 +53,7 @@ def save_checkpoint(
     `WriteError`.
     """
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    content = seal_checkpoint(save(copies, metadata=notes | NO_DIGEST))
+    content = seal_checkpoint(save(copies, metadata=notes))
     if keep_previous:
         replace_keeping(path, content)
     else:
@@ -73,7 +73,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             notes = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise InvalidFile(str(path), f"not a readable checkpoint ({error})") from None
-    return tensors, {name: note for name, note in notes.items() if name not in NO_DIGEST}
+    return tensors, {name: note for name, note in notes.items() if name != DIGEST}
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
