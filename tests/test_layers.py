@@ -11,7 +11,8 @@ import hwnas
 ROOT = Path(hwnas.__file__).parent
 
 PLAIN = (
-    "architecture callable_package files integrity measurement plugins processes recovery shipped"
+    "architecture callable_package delimited files integrity measurement plugins processes "
+    "recovery shipped"
 )
 TORCH_FREE = f"errors {PLAIN} spaces latency_models devices report"
 DATA = "data training nn"

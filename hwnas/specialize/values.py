@@ -34,8 +34,9 @@ def parse_budget(text: str) -> Budget | None:
 def parse_duration_ms(text: str) -> float | None:
     """Read ``80ms``, ``900us`` or ``1.5s``."""
     duration = parse_budget(text)
-    finite = isinstance(duration, Milliseconds) and math.isfinite(duration.value)
-    return duration.value if finite else None
+    if not isinstance(duration, Milliseconds) or not math.isfinite(duration.value):
+        return None
+    return duration.value
 
 
 def format_budget(budget: Budget) -> str:

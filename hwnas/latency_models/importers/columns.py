@@ -1,17 +1,18 @@
 """CSV files with a header and with units in the names of columns.
 
-The file is UTF-8, separated by commas; empty lines and lines that begin with ``#`` are skipped. A
-column of latencies or deviations is called ``ms``, ``us`` or ``s``, or ends in ``_ms``, ``_us`` or
-``_s``: ``median_us``, ``std_ms``. A column without a unit is an error.
+Encoding and separator are those of `hwnas.delimited`; empty lines and lines that begin with ``#``
+are skipped. A column of latencies or deviations is called ``ms``, ``us`` or ``s``, or ends in
+``_ms``, ``_us`` or ``_s``: ``median_us``, ``std_ms``. A column without a unit is an error.
 """
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from hwnas.delimited import read_lines
 from hwnas.errors import InvalidFile
 
 MS_PER = {"ms": 1.0, "us": 1e-3, "s": 1e3}
@@ -26,6 +27,17 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: tuple[tuple[str, Row], ...]
 
+    def in_lower_case(self) -> Table:
+        """Return the table with the names of its columns as `plain` has them: ``In Size`` is
+        ``in_size``. Names that would be equal stay."""
+        names = [re.sub(r"[\s-]+", "_", column.lower()) for column in self.columns]
+        if len(set(names)) < len(names):
+            return self
+        rows = tuple(
+            (place, dict(zip(names, row.values(), strict=True))) for place, row in self.rows
+        )
+        return Table(tuple(names), rows)
+
 
 class Timed(NamedTuple):
     """A column with a unit."""
@@ -36,30 +48,19 @@ class Timed(NamedTuple):
 
 def read_csv(file: str, text: str) -> Table:
     """Read header and rows. Raises `InvalidFile` for a row with a wrong number of values."""
-    lines = ("" if line.startswith("#") else line for line in text.splitlines(keepends=True))
-    reader = csv.reader(lines, strict=True, skipinitialspace=True)
-    header: tuple[str, ...] = ()
-    rows: list[tuple[str, Row]] = []
-    try:
-        for values in reader:
-            if not any(value.strip() for value in values):
-                continue
-            if not header:
-                header = _header(file, values)
-            elif len(values) != len(header):
-                raise InvalidFile(
-                    file,
-                    f"line {reader.line_num} has {len(values)} values, the header has "
-                    f"{len(header)} columns",
-                )
-            else:
-                row = dict(zip(header, (value.strip() for value in values), strict=True))
-                rows.append((f"line {reader.line_num}", row))
-    except csv.Error as error:
-        raise InvalidFile(file, f"line {reader.line_num}: {error}") from None
-    if not rows:
+    lines = read_lines(file, text, decimal_commas=True)
+    if len(lines) < 2:
         raise InvalidFile(file, "has no rows, expected a header and at least one row")
-    return Table(header, tuple(rows))
+    header = _header(file, lines[0].values)
+    for line in lines[1:]:
+        if len(line.values) != len(header):
+            raise InvalidFile(
+                file,
+                f"line {line.number} has {len(line.values)} values, the header has {len(header)} "
+                "columns",
+            )
+    rows = [(f"line {line.number}", dict(zip(header, line.values, strict=True))) for line in lines]
+    return Table(header, tuple(rows[1:]))
 
 
 def unit_of(column: str) -> str | None:
@@ -112,9 +113,7 @@ def check_columns(
 
 
 def _header(file: str, values: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(value.strip() for value in values)
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise InvalidFile(file, f"the header is {names[0]!r}, expected commas between columns")
+    names = tuple(values)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or "" in names:
         raise InvalidFile(file, f"the header has {(twice or [''])[0]!r} twice or an empty name")

@@ -1,6 +1,7 @@
 """Plain CSV with one block, or one whole network, per row.
 
-* ``key``: a block key, e.g. ``mbconv k5 s2 e6 32>64 @56``; several, separated by ``;``, are a whole
+* ``key``: a block key, e.g. ``mbconv k5 s2 e6 32>64 @56``, in which ``k1``, ``s1`` and ``e1`` may
+  be left out; several, separated by ``;``, are a whole
   network; an empty key with ``scope`` ``isolated`` is the null model. Alternatively the columns
   ``op``, ``in_channels``, ``out_channels``, ``kernel_size``, ``stride``, ``expand_ratio``,
   ``in_size`` and optionally ``activation`` (default relu6) and ``squeeze_excite`` (default 0).
@@ -111,13 +112,24 @@ class _Reader:
 def _keyed(keys: str) -> list[Block]:
     """Return the blocks of a row; skipped blocks of a network are dropped, since they are free."""
     try:
-        blocks = [Block.from_key(key.strip()) for key in keys.split(";") if key.strip()]
+        blocks = [Block.from_key(_whole_key(key)) for key in keys.split(";") if key.strip()]
     except (UsageError, ValueError) as error:
         # ValueError: Python does not convert texts of thousands of digits
         raise WrongRow(str(error)) from None
     if len(blocks) > 1:
         blocks = [block for block in blocks if not block.is_free]
     return [check_block(block) for block in blocks]
+
+
+def _whole_key(key: str) -> str:
+    """Return a block key with the parts that may be left out where they are 1."""
+    words = key.split()
+    if not any(word.startswith("@") for word in words):
+        return key.strip()
+    for place, part in enumerate("kse", 1):
+        if len(words) <= place or not words[place].startswith(part):
+            words.insert(place, f"{part}1")
+    return " ".join(words)
 
 
 def _fields(row: Row) -> Block:

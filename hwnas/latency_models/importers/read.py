@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from hwnas.delimited import decode_text
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.files import read_bytes
 from hwnas.latency_models.importers.columns import read_csv
@@ -115,7 +116,7 @@ def _csv(path: Path, dialect: Dialect | None) -> tuple[list[Observation], Dialec
     if dialect == "nn-meter" or (dialect is None and is_kernels(table)):
         observations, notes = read_kernels(str(path), table)
         return observations, "nn-meter", notes, 1
-    observations, notes, batch = read_plain(str(path), table)
+    observations, notes, batch = read_plain(str(path), table.in_lower_case())
     return observations, "csv", notes, batch
 
 
@@ -130,10 +131,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidFile(str(path), f"is not UTF-8 text: {error.reason}") from None
+    text = decode_text(str(path), read_bytes(path))
     if not text.strip():
         raise InvalidFile(str(path), "is empty")
     return text

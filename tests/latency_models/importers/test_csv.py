@@ -107,7 +107,7 @@ def test_the_null_model_is_a_row_without_a_key(tmp_path: Path) -> None:
         ("op,ms\nconv,1\n", "has no column in_channels, out_channels"),
         ("key,ms\n", "has no rows, expected a header and at least one row"),
         ("", "is empty"),
-        ("key;ms\nconv k3 s2 e1 3>32 @224;1\n", "expected commas between columns"),
+        ("key ms\nconv k3 s2 e1 3>32 @224;1\n", "found: key_ms"),
         ("key,ms\nconv k3 3>32,1\n", "line 2: 'conv k3 3>32' is not a block key"),
         ("key,ms\ngconv k3 s2 e1 3>32 @224,1\n", "operation is 'gconv', expected one of conv"),
         ("key,ms\nidentity k1 s1 e1 8>8 @7,1\n", "operation is 'identity'"),

@@ -1,15 +1,14 @@
 """Lists of image files: lines of a path, a label and optionally a split.
 
-``.csv`` has commas, ``.tsv`` tabs, ``.txt`` tabs, commas or blanks. Paths are relative to the
-list's folder. A first line that names the columns (``path``, ``label``, ``split``) may be there.
+``.csv`` has commas or semicolons, ``.tsv`` tabs, ``.txt`` any of them or blanks. Paths are relative
+to the list's folder. A first line that names the columns (``path``, ``label``, ``split``) may be
+there.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from hwnas.data.photos.labelled import FilePhotos, LabelledPhotos
 from hwnas.data.photos.sources.dividing import (
@@ -19,7 +18,9 @@ from hwnas.data.photos.sources.dividing import (
     labelled,
     numbered,
 )
+from hwnas.delimited import SEPARATORS, Line, decode_text, read_lines
 from hwnas.errors import InvalidFile
+from hwnas.files import read_bytes
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 COLUMNS = {
@@ -28,11 +29,6 @@ COLUMNS = {
     "split": ("split", "set", "part", "subset"),
 }
 """Names of each column, in a first line that has names."""
-
-
-class _Line(NamedTuple):
-    number: int
-    fields: Sequence[str]
 
 
 def list_photos(path: Path, valid_share: float) -> LabelledPhotos:
@@ -120,19 +116,13 @@ def _header(fields: Sequence[str]) -> dict[str, int]:
     return places if len(places) >= 2 or "path" in words else {}
 
 
-def _lines(path: Path) -> Iterator[_Line]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFile(str(path), f"cannot be read ({error})") from None
-    lines = text.splitlines()
-    delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
-    if delimiter is None:
-        first = next((line for line in lines if line.strip()), "")
-        delimiter = "\t" if "\t" in first else "," if "," in first else None
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.startswith("#"):
-            words = (
-                line.split() if delimiter is None else next(csv.reader([line], delimiter=delimiter))
-            )
-            yield _Line(number, [word.strip() for word in words])
+def _lines(path: Path) -> Iterator[Line]:
+    text = decode_text(str(path), read_bytes(path))
+    suffix = path.suffix.lower()
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if suffix == ".txt" and not any(mark in first for mark in SEPARATORS):
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip() and not line.startswith("#"):
+                yield Line(number, tuple(line.split()))
+        return
+    yield from read_lines(str(path), text, "\t" if suffix == ".tsv" else "")
