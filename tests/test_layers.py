@@ -19,6 +19,8 @@ DATA = "data training nn"
 MAY_IMPORT = {
     "errors": "",
     **dict.fromkeys(PLAIN.split(), "errors"),
+    "files": "errors integrity",
+    "recovery": "errors files integrity",
     "spaces": f"errors {PLAIN}",
     "latency_models": f"errors {PLAIN} spaces",
     "devices": f"errors {PLAIN} spaces",

@@ -13,7 +13,6 @@ from hwnas import __version__
 from hwnas.cli.framework.command import ARGUMENTS, Group, interrupted
 from hwnas.cli.framework.signals import open_standard_streams, stopping_signals
 from hwnas.errors import HwnasError, Interrupted, UnknownName
-from hwnas.processes import kill_children
 
 SECTIONS = {
     "Make a model": {
@@ -159,6 +158,8 @@ def _run() -> int:
 def _ending(error: Exception) -> tuple[str, int]:
     """Return the line and the exit code of an error. Raises what is a fault of the program."""
     if isinstance(error, Interrupted):
+        from hwnas.processes import kill_children
+
         kill_children()
         if sys.stderr.isatty():
             click.echo(err=True)  # the terminal shows ^C in this line

@@ -10,8 +10,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from hwnas.processes import kill_children
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 2.0
 """Time after the first signal in which further signals are ignored; then they end the process at
@@ -35,6 +33,8 @@ class _Handler:
             self.first_s = time.monotonic()
             raise Stopped(number)
         if time.monotonic() - self.first_s > GRACE_S:
+            from hwnas.processes import kill_children
+
             kill_children()
             os._exit(128 + number)
 
