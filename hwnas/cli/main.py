@@ -24,6 +24,10 @@ SECTIONS = {
         ),
         "data": ("hwnas.cli.data:data", "Pack data sets that are larger than memory."),
         "export": ("hwnas.cli.export:export", "Compile a network to ONNX and TFLite files."),
+        "runs": (
+            "hwnas.cli.housekeeping.group:runs",
+            "List runs, delete what they no longer need.",
+        ),
         "report": ("hwnas.cli.report:report", "Print and render the report of a run."),
         "show": ("hwnas.cli.show:show", "Show an architecture, block by block."),
     },

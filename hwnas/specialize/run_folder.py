@@ -32,6 +32,8 @@ from hwnas.specialize.spec import RunSpec, encode_spec, read_spec
 QUIET = QuietConsole()
 FORMAT = 1
 """Of run folders; a run of another format can't be resumed."""
+CLEANED = "cleaned.json"
+"""In a folder whose checkpoints were deleted (`hwnas.specialize.housekeeping.cleaning`)."""
 PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "ai-edge-litert")
 
 
@@ -101,6 +103,10 @@ class RunFolder:
             raise UsageError(
                 f"{path}: there is a run already; add --resume to continue it, or choose another "
                 "--out"
+            )
+        if (path / CLEANED).exists():
+            raise UsageError(
+                f"{path}: cleaned, it can't be continued; `hwnas report {path}` renders its report"
             )
         with ExitStack() as lock:
             lock.enter_context(lock_folder(path))

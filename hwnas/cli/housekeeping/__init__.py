@@ -1,0 +1,1 @@
+"""`hwnas runs`: the runs on this disk."""

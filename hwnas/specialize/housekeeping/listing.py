@@ -1,0 +1,120 @@
+"""The runs below a folder: how far each is, and what it delivered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from hwnas.errors import InvalidFile, UsageError
+from hwnas.files import is_locked
+from hwnas.report.report import Report
+from hwnas.report.schema import Result
+from hwnas.specialize.run_folder import CLEANED
+from hwnas.specialize.spec import RunSpec, read_spec
+from hwnas.specialize.values import format_budget
+
+CONFIG, REPORT = "config.toml", "report.json"
+State = Literal["running", "finished", "cleaned", "interrupted", "unreadable"]
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A result of a run, or a run that has none yet."""
+
+    run: str
+    """Its folder."""
+    state: State
+    target: str = ""
+    budget: str = ""
+    """As it was given; a result has it in ms."""
+    verdict: str | None = None
+    """Of a finished run: whether the budget is kept."""
+    measured_ms: float | None = None
+    kind: str | None = None
+    """What the latency is: measured, simulated, …"""
+    accuracy: float | None = None
+    """Of the delivered file, on the test images."""
+    date: str = ""
+    """Of the last change, local time."""
+    size_bytes: int = 0
+    """Of the run's folder."""
+
+
+def list_runs(folder: Path) -> list[RunRow]:
+    """Return the results of all runs in ``folder`` and below, by name.
+
+    Raises `UsageError` if the folder does not exist. The parts of a run of several targets or
+    variants are not listed for themselves.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    return [row for run in find_runs(folder) for row in _rows(run)]
+
+
+def find_runs(folder: Path) -> Iterator[Path]:
+    """Yield the folders of runs, without going into them."""
+    if (folder / CONFIG).is_file() and (folder / "manifest.json").is_file():
+        yield folder
+        return
+    try:
+        below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    except OSError:
+        return  # another user's
+    for path in below:
+        if not path.name.startswith("."):
+            yield from find_runs(path)
+
+
+def state_of(run: Path) -> State:
+    """Return how far a run is."""
+    if is_locked(run):
+        return "running"
+    if (run / CLEANED).exists():
+        return "cleaned"
+    return "finished" if (run / REPORT).exists() else "interrupted"
+
+
+def size_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _rows(run: Path) -> Iterator[RunRow]:
+    common = RunRow(run=str(run), state=state_of(run), date=_date(run), size_bytes=size_bytes(run))
+    try:
+        spec = read_spec(run)
+        results = Report.read(run / REPORT).results if (run / REPORT).exists() else ()
+    except InvalidFile:
+        yield msgspec.structs.replace(common, state="unreadable")
+        return
+    if not results:
+        yield _with_goal(common, spec)
+    for result in results:
+        yield _with_result(common, result)
+
+
+def _with_goal(row: RunRow, spec: RunSpec) -> RunRow:
+    budget = ",".join(map(format_budget, spec.budgets)) or "default"
+    return msgspec.structs.replace(row, target=",".join(spec.targets), budget=budget)
+
+
+def _with_result(row: RunRow, result: Result) -> RunRow:
+    latency = result.latency
+    return msgspec.structs.replace(
+        row,
+        target=result.target,
+        budget=f"{result.budget_ms:.4g}ms",
+        verdict=result.verdict,
+        measured_ms=None if latency is None else latency.median_ms,
+        kind=None if latency is None else latency.kind,
+        accuracy=None if result.accuracy is None else result.accuracy.shown,
+    )
+
+
+def _date(run: Path) -> str:
+    """Return when a run was worked on last: rendering its report again is no work."""
+    files = [run / name for name in ("stages.jsonl", REPORT, CONFIG)]
+    changed = [file.stat().st_mtime for file in files if file.exists()]
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(changed[0])) if changed else ""
