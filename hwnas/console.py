@@ -43,13 +43,16 @@ class PlainConsole(QuietConsole):
     def step(self, title: str) -> Iterator[Update]:
         self.say(title)
         start = last = time.monotonic()
+        first: float | None = None
+        """What was done before this process, by its first report."""
 
         def update(done: float, total: float, remark: str) -> None:
-            nonlocal last
+            nonlocal last, first
             now = time.monotonic()
-            if now - last >= PLAIN_EVERY_S and done > 0:
+            first = done if first is None else first
+            if now - last >= PLAIN_EVERY_S and done > first:
                 last = now
-                left_s = (now - start) * (total - done) / done
+                left_s = (now - start) * (total - done) / (done - first)
                 self.say(f"  {done / total:.0%}, about {left_s:.0f} s left  {remark}")
 
         yield update

@@ -30,7 +30,7 @@ from hwnas.training.distributed import (
 from hwnas.training.images.augment import NO_AUGMENTATION
 from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Batch, Data
-from hwnas.training.loop import CHECKPOINT_INTERVAL_S, IMAGES, READ_STEPS
+from hwnas.training.loop import CHECKPOINT_INTERVAL_S, IMAGES, READ_STEPS, next_checkpoint_s
 from hwnas.training.seeds import derived_seed
 
 
@@ -119,7 +119,7 @@ class _Search:
             self.strategy.begin_epoch(warm_up)
         lines: list[LogLine] = []
         first, start = self.step, time.monotonic()
-        saved, self.batches.waited_s = start, 0.0
+        next_save, self.batches.waited_s = start + CHECKPOINT_INTERVAL_S, 0.0
         with _norms(self.strategy):
             while self.step < (epoch + 1) * steps:
                 for line in self._group(epoch, batches, valid_batches):
@@ -127,9 +127,9 @@ class _Search:
                     self.on_speed(self._speed(epoch, first, start))
                     if on_line is not None:
                         on_line(line)
-                if lines and time.monotonic() - saved >= CHECKPOINT_INTERVAL_S:
+                if lines and (now := time.monotonic()) >= next_save:
                     self._save(files, lines)
-                    lines, saved = [], time.monotonic()
+                    lines, next_save = [], next_checkpoint_s(now, CHECKPOINT_INTERVAL_S)
         self._check_losses(warm_up)
         self._save(files, lines)
         if files is not None:

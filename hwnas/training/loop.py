@@ -60,8 +60,10 @@ from hwnas.training.tuning.sizes import shown
 
 READ_STEPS = 50
 """Steps between two reads of the loss from a GPU, for which the host must wait."""
-CHECKPOINT_INTERVAL_S = 600.0
+CHECKPOINT_INTERVAL_S = 30.0
 """Least time between two checkpoints within an epoch."""
+QUICK_CHECKPOINT_S = 0.6
+"""Checkpoints that take longer are written less often: they take 2 % of the time at most."""
 
 IMAGES = "images or labels are"
 """What must be alike on all ranks (`check_alike`)."""
@@ -177,7 +179,8 @@ class _Training:
         _set_drop_path(self.network, self.plan.drop_path * epoch / self.plan.epochs)
         end, every = (epoch + 1) * self.batches.steps, self._steps_per_read
         first, self.batches.waited_s = self.step, 0.0
-        start = saved = time.monotonic()
+        start = time.monotonic()
+        next_save = start + CHECKPOINT_INTERVAL_S
         unread = torch.zeros(2, device=self.compute.device)
         with synced_norms(self.network):
             while self.step < end:
@@ -189,9 +192,9 @@ class _Training:
                 unread.zero_()
                 if on_progress is not None:
                     on_progress(self._progress(first, time.monotonic() - start))
-                if self.step < end and time.monotonic() - saved >= CHECKPOINT_INTERVAL_S:
+                if self.step < end and (now := time.monotonic()) >= next_save:
                     self._save(checkpoint, epoch)
-                    saved = time.monotonic()
+                    next_save = next_checkpoint_s(now, CHECKPOINT_INTERVAL_S)
         mean = self._progress(first, time.monotonic() - start)
         self.line = line = EpochLog(
             epoch + 1,
@@ -349,6 +352,13 @@ class _Training:
             self.averaged.load_state_dict(part("averaged."))
         self.best.state = part("best.")
         load_scaler(self.scaler, state)
+
+
+def next_checkpoint_s(begun_s: float, interval_s: float) -> float:
+    """Return when the next checkpoint is due, after one that was begun at ``begun_s`` of the
+    monotonic clock."""
+    now = time.monotonic()
+    return now + interval_s * max(1.0, (now - begun_s) / QUICK_CHECKPOINT_S)
 
 
 def _freeze_norms(network: nn.Module) -> None:

@@ -17,6 +17,7 @@ from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.setup.effort import WorkPlan
 from hwnas.specialize.setup.plan import work_plan
 from hwnas.specialize.setup.work.cut import cut_line, timed_cut_plan
+from hwnas.specialize.setup.work.estimate import estimate_line, plan_line
 from hwnas.specialize.setup.work.minimum import (
     is_too_short,
     too_short_line,
@@ -24,7 +25,7 @@ from hwnas.specialize.setup.work.minimum import (
     without_search,
 )
 from hwnas.specialize.setup.work.minutes import MEASURING, timed_plan
-from hwnas.specialize.setup.work.pace import Clock, Pace, Setting, measure_pace, training_pace
+from hwnas.specialize.setup.work.pace import Clock, Setting, measure_pace, training_pace
 from hwnas.training.compute import Compute
 from hwnas.training.distributed import ranks
 from hwnas.training.images.loader import as_data
@@ -58,6 +59,9 @@ def settle_work(
         pace = measure_pace(setting, plan, MEASURED_S, clock)
         console.say(too_short_line(plan, images, pace))
         plan = trained_longer(plan, images)
+    if spec.minutes is None and ranks() == 1 and file is not None:
+        at_once = trainings_at_once(spec.device, setting.compute)
+        console.say(estimate_line(setting, plan, at_once, clock))
     if file is not None:
         write_json(file, plan)
     return plan
@@ -125,23 +129,3 @@ def _is_too_short(setting: Setting, plan: WorkPlan) -> bool:
     if ranks() > 1 or load_strategy(setting.spec.strategy).traits.own_loop:
         return False
     return is_too_short(plan, len(setting.dataset.train.labels))
-
-
-def plan_line(plan: WorkPlan, pace: Pace) -> str:
-    """Return in one line how fast steps are, and what is planned."""
-    speeds = {
-        "weight steps": pace.weight_ms,
-        "architecture steps": pace.arch_ms,
-        "training": pace.training_ms,
-    }
-    text = ", ".join(f"{1e3 / ms:.3g} ({name})" for name, ms in speeds.items() if ms)
-    search, networks = plan.search, plan.effort.trained + plan.effort.baselines
-    searched = f"{search.warmup_epochs} + {search.search_epochs} epochs of search"
-    if not search.trains_supernet:
-        searched = "no search"
-    elif pace.weight_ms == 0:
-        searched = f"{search.children} networks of {search.child_epochs} epochs in the search"
-    return (
-        f"{text} images/s measured; {searched}, then {networks} "
-        f"network{'s' * (networks > 1)} trained for {plan.training.epochs} epochs"
-    )

@@ -1,0 +1,79 @@
+"""How long a run of an effort will take, from the speed of a few steps, before it begins."""
+
+from __future__ import annotations
+
+from hwnas.report.formatting import seconds
+from hwnas.search.registry import load_strategy
+from hwnas.spaces.elastic.space import ElasticSpace
+from hwnas.spaces.int8 import in_float
+from hwnas.specialize.setup.effort import WorkPlan
+from hwnas.specialize.setup.work.cut import FORWARD_SHARE, SEARCH_FORWARDS, cut_line, trainings
+from hwnas.specialize.setup.work.minutes import REST, search_epoch_s, turns_of
+from hwnas.specialize.setup.work.pace import Clock, Pace, Setting, measure_pace, training_pace
+from hwnas.training.images.loader import as_data
+
+MEASURED_S = 0.6
+"""Time for measuring the speed; every kind of step is done at least twice."""
+
+
+def estimate_line(setting: Setting, plan: WorkPlan, at_once: int, clock: Clock) -> str:
+    """Measure a few steps, and return in one line how long the run takes and what it does."""
+    images = len(setting.dataset.train.labels)
+    if isinstance(space := in_float(setting.space), ElasticSpace):
+        setting.compute.start()
+        data = as_data(setting.dataset.train, setting.dataset, setting.compute)
+        image_ms = training_pace(space.original, data, plan.search.tuning, MEASURED_S / 3, clock)
+        use = setting.budget_ms / setting.costs.largest_ms
+        work_s, what = cut_s(plan, image_ms, use, images, at_once), cut_line(plan, image_ms)
+    else:
+        pace = measure_pace(setting, plan, MEASURED_S, clock)
+        work_s = search_s(setting.spec.strategy, plan, pace, images, at_once)
+        work_s += training_s(plan, pace, images, at_once)
+        what = plan_line(plan, pace)
+    return f"about {seconds(work_s / (1 - REST))} from here, as fast as the first steps: {what}"
+
+
+def search_s(strategy: str, plan: WorkPlan, pace: Pace, images: int, at_once: int) -> float:
+    """Return the time of the search by a strategy."""
+    search = plan.search
+    if not search.trains_supernet:
+        return 0.0
+    if load_strategy(strategy).traits.own_loop:
+        epochs = max(1, search.warmup_epochs) + search.children * search.child_epochs / at_once
+        return epochs * images * pace.training_ms / 1e3
+    warmup_s = search.warmup_epochs * images * pace.weight_ms / 1e3
+    return warmup_s + search.search_epochs * search_epoch_s(search, pace, images)
+
+
+def training_s(plan: WorkPlan, pace: Pace, images: int, at_once: int) -> float:
+    """Return the time of the trainings after the search."""
+    turns = turns_of(plan.effort, at_once)
+    return turns * plan.training.epochs * images * pace.training_ms / 1e3
+
+
+def cut_s(plan: WorkPlan, image_ms: float, use: float, images: int, at_once: int) -> float:
+    """Return the time of the tuning, the search and the members' trainings, see
+    `hwnas.specialize.setup.work.cut.timed_cut_plan`."""
+    members = trainings(plan.effort) / at_once * (use + FORWARD_SHARE)
+    epochs = plan.search.tuning.epochs + members * plan.training.epochs
+    return (epochs * images + SEARCH_FORWARDS * FORWARD_SHARE) * image_ms / 1e3
+
+
+def plan_line(plan: WorkPlan, pace: Pace) -> str:
+    """Return in one line how fast steps are, and what is planned."""
+    speeds = {
+        "weight steps": pace.weight_ms,
+        "architecture steps": pace.arch_ms,
+        "training": pace.training_ms,
+    }
+    text = ", ".join(f"{1e3 / ms:.3g} ({name})" for name, ms in speeds.items() if ms)
+    search, networks = plan.search, plan.effort.trained + plan.effort.baselines
+    searched = f"{search.warmup_epochs} + {search.search_epochs} epochs of search"
+    if not search.trains_supernet:
+        searched = "no search"
+    elif pace.weight_ms == 0:
+        searched = f"{search.children} networks of {search.child_epochs} epochs in the search"
+    return (
+        f"{text} images/s measured; {searched}, then {networks} "
+        f"network{'s' * (networks > 1)} trained for {plan.training.epochs} epochs"
+    )

@@ -1,0 +1,46 @@
+"""The estimate of a run is the time that a plan of given minutes would have been made for."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from hwnas.specialize.setup.effort import EFFORTS, WorkPlan, plans
+from hwnas.specialize.setup.work.cut import member_plan, timed_cut_plan
+from hwnas.specialize.setup.work.estimate import cut_s, search_s, training_s
+from hwnas.specialize.setup.work.minutes import REST, timed_plan
+from hwnas.specialize.setup.work.pace import Pace
+from hwnas.training.images.augment import Augmentation
+
+PACE = Pace(weight_ms=1.0, arch_ms=3.0, training_ms=0.5)
+EFFORT = replace(EFFORTS["quick"], max_epochs=10**6)
+QUICK = WorkPlan(EFFORT, *plans(EFFORT, 4000, 5e6, Augmentation()))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_the_estimate_of_a_timed_plan_is_its_time(at_once: int) -> None:
+    plan = timed_plan(QUICK, PACE, 4000, 600.0, at_once)
+    work_s = search_s("proxyless", plan, PACE, 4000, at_once)
+    work_s += training_s(plan, PACE, 4000, at_once)
+    assert work_s / (1 - REST) == pytest.approx(600, rel=0.05)
+
+
+def test_a_search_that_trains_networks_takes_their_time() -> None:
+    search = replace(QUICK.search, warmup_epochs=5, children=40, child_epochs=3)
+    plan = replace(QUICK, search=search)
+    assert search_s("eas", plan, replace(PACE, weight_ms=0.0), 4000, 2) == pytest.approx(
+        (5 + 40 * 3 / 2) * 4000 * 0.5e-3
+    )
+
+
+def test_no_search_takes_no_time() -> None:
+    search = replace(QUICK.search, warmup_epochs=0, search_epochs=0)
+    assert search_s("proxyless", replace(QUICK, search=search), PACE, 4000, 1) == 0
+
+
+def test_the_estimate_of_a_timed_cut_is_its_time() -> None:
+    tuning = replace(QUICK.training, epochs=4)
+    plan = replace(QUICK, search=replace(QUICK.search, tuning=tuning))
+    plan = replace(plan, training=member_plan(tuning, 500))
+    timed = timed_cut_plan(plan, 20.0, 0.5, 500, 600.0, 2)
+    assert cut_s(timed, 20.0, 0.5, 500, 2) / (1 - REST) == pytest.approx(600, rel=0.1)
