@@ -30,8 +30,14 @@ LINE_BREAKS = ("Cc", "Zl", "Zp")
 
 
 def home() -> Path:
-    """Return the folder where hwnas stores data between runs (``HWNAS_HOME`` overrides it)."""
-    return Path(os.environ.get("HWNAS_HOME") or platformdirs.user_data_dir("hwnas"))
+    """Return the folder where hwnas stores data between runs (``HWNAS_HOME`` overrides it).
+
+    Raises `UsageError` for a user who has none.
+    """
+    folder = Path(os.environ.get("HWNAS_HOME") or platformdirs.user_data_dir("hwnas"))
+    if folder.parts[:1] == ("~",):  # a user without a home, as in some containers
+        raise UsageError("this user has no home folder; HWNAS_HOME names a folder to store data in")
+    return folder
 
 
 def read_bytes(path: Path | Traversable) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hwnas.architecture.artifact import Artifact, Parity
 from hwnas.devices.worker.runtimes.open import open_model
-from hwnas.errors import ExportError
+from hwnas.errors import ExportError, WriteError
 from hwnas.export.recipe import Recipe
 
 
@@ -37,7 +37,7 @@ def write_artifact(
         error.args = (str(error).replace(str(temporary), str(path)), *error.args[1:])
         raise
     except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise WriteError(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

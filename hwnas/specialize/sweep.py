@@ -31,7 +31,7 @@ from hwnas.devices.profile import find_profile
 from hwnas.errors import BudgetError
 from hwnas.export.verification.metrics import accuracy
 from hwnas.export.verification.run_model import file_outputs
-from hwnas.files import write_json
+from hwnas.files import write_json, writing
 from hwnas.networks.resolve import read_architecture
 from hwnas.networks.verification_data import to_model_input
 from hwnas.report.report import Report
@@ -176,8 +176,9 @@ def share_supernet(source: SweepRun, run: SweepRun) -> None:
         shutil.copyfile(plan, run.folder / "plan.json")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     partial = checkpoint.with_suffix(".part")
-    shutil.copyfile(shared, partial)
-    partial.replace(checkpoint)
+    with writing(checkpoint):
+        shutil.copyfile(shared, partial)
+        partial.replace(checkpoint)
 
 
 def _merged(reports: Sequence[Report], runs: Sequence[SweepRun]) -> Report:

@@ -138,10 +138,10 @@ class Mlflow:
     def _start(self) -> None:
         place = self._folder / "mlflow.txt"
         if place.exists():
-            self._module.start_run(run_id=place.read_text().strip())
+            self._module.start_run(run_id=place.read_text("utf-8").strip())
         else:
             run = self._module.start_run(run_name=self._folder.resolve().name)
-            place.write_text(run.info.run_id)
+            place.write_text(run.info.run_id, "utf-8")
         self._started = True
 
 

@@ -18,7 +18,7 @@ from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.spec import Milliseconds, RunSpec
 from tests.support.sample_report import measured_report
 
-KEPT = (
+STAYING = (
     "config.toml",
     "manifest.json",
     "report.json",
@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> Path:
     begin(folder)
     report = measured_report()
     report.write(folder)
-    for name in (*KEPT, *DELETED):
+    for name in (*STAYING, *DELETED):
         path = folder / name.format(delivered=report.results[0].architecture.digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():

@@ -11,7 +11,6 @@ from hwnas.cli.deliver.options import input_option, labels_option
 from hwnas.cli.framework.command import command, json_option, option, quiet_option
 from hwnas.cli.framework.params import DATA, FILE, PATH
 from hwnas.cli.tables import print_json, print_table
-from hwnas.errors import HwnasError
 
 if TYPE_CHECKING:
     from hwnas.evaluation.result import ClassResult, Evaluation
@@ -83,10 +82,7 @@ def evaluate(
     options = ReadingOptions(skip_broken, output.say, output.step)
     classifier = find_classifier(model, input_values, labels)
     run = evaluate_model(classifier, data, split, options)
-    try:
-        write_atomic(out, page(run))
-    except OSError as error:
-        raise HwnasError(f"{out}: cannot be written ({error.strerror or error})") from None
+    write_atomic(out, page(run))
     if as_json:
         print_json(run.evaluation)
     else:

@@ -14,7 +14,7 @@ from hwnas.data.datasets import Dataset, make_dataset
 from hwnas.data.photos.flat import packed_path
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import UnknownName, UsageError
-from hwnas.files import home, write_atomic
+from hwnas.files import home, write_atomic, writing
 from hwnas.specialize.spec import Budget, Milliseconds, RunSpec, check_types
 from hwnas.specialize.values import BUDGET_FORM, parse_budget
 
@@ -117,8 +117,9 @@ def _write_dataset(dataset: Dataset, folder: Path) -> str:
         parts = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
         for part, split in parts.items():
             arrays |= {f"x_{part}": split.images[:], f"y_{part}": split.labels}
-        np.savez(partial, **arrays)
-        partial.replace(path)
+        with writing(path):
+            np.savez(partial, **arrays)
+            partial.replace(path)
     return str(path.resolve())
 
 
