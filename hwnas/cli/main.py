@@ -176,6 +176,8 @@ def _ending(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.strerror:
         file = "the output" if error.filename is None else error.filename
         return f"{file}: {error.strerror}", 1
+    if isinstance(error, UnicodeEncodeError):
+        return "a file's name is not in the encoding of this locale; PYTHONUTF8=1 helps", 1
     raise error
 
 

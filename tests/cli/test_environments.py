@@ -54,7 +54,9 @@ def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path, table: str, vari
     )
 
 
-@pytest.mark.parametrize("variables", [ASCII, {"TMPDIR": "/none"}, {"HOME": "/dev/null/none"}])
+@pytest.mark.parametrize(
+    "variables", [{"LC_ALL": "C"}, {"TMPDIR": "/none"}, {"HOME": "/dev/null/none"}]
+)
 def test_files_are_written_where_they_are_named(
     tmp_path: Path, table: str, variables: dict[str, str]
 ) -> None:
@@ -62,6 +64,14 @@ def test_files_are_written_where_they_are_named(
     done = hwnas(tmp_path, *command, **variables)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "Bücher" / "größe.json").exists()
+
+
+def test_a_name_that_the_locale_lacks_is_one_line(tmp_path: Path, table: str) -> None:
+    done = hwnas(tmp_path, "latency", "import", table, "--device", "b", "--out", "o.json", **ASCII)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        "hwnas: a file's name is not in the encoding of this locale; PYTHONUTF8=1 helps",
+    )
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
