@@ -11,31 +11,65 @@
 #define _GNU_SOURCE
 #include "rounds.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #define MOST_MODELS 64
 #define MOST_FLAGS 256
 
+/* wall clock, CPU time, time that other programs took, involuntary context switches of each call */
+typedef struct {
+  double *wall, *cpu, *lost, *switches;
+} Samples;
+
 typedef struct {
   Model *model;
   double load_ms, first_run_ms;
   int rounds, open;
-  double *own, *reference; /* [max_rounds][runs] */
+  Samples own, reference; /* [max_rounds][runs] */
 } Subject;
 
 static char *flags[MOST_FLAGS];
 static int flag_count;
 
-static double now_ms(void) {
+static double clock_ms(clockid_t clock) {
   struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
+  clock_gettime(clock, &time);
   return time.tv_sec * 1e3 + time.tv_nsec / 1e6;
+}
+
+static double now_ms(void) { return clock_ms(CLOCK_MONOTONIC); }
+
+static long switches(int threads) {
+  struct rusage usage;
+  getrusage(threads == 1 ? RUSAGE_THREAD : RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
+}
+
+/* for how long all threads were ready to run and got no core; without the kernel's account each
+   involuntary switch counts for a second */
+static double waited_ms(int threads) {
+  DIR *tasks = threads > 1 ? opendir("/proc/self/task") : NULL;
+  double total = 0;
+  int known = 0;
+  for (struct dirent *task; tasks && (task = readdir(tasks));) {
+    char path[300];
+    double ran, waited;
+    snprintf(path, sizeof path, "/proc/self/task/%s/schedstat", task->d_name);
+    FILE *file = *task->d_name == '.' ? NULL : fopen(path, "r");
+    if (!file) continue;
+    if (fscanf(file, "%lf %lf", &ran, &waited) == 2) total += waited / 1e6, known = 1;
+    fclose(file);
+  }
+  if (tasks) closedir(tasks);
+  return known || threads == 1 ? total : switches(threads) * 1e3;
 }
 
 void print_quoted(const char *text) {
@@ -115,6 +149,15 @@ static void fill_input(Model *model, const char *file) {
   model_input_done(model);
 }
 
+static Samples new_samples(int count) {
+  double *values = malloc(sizeof(double) * count * 4);
+  return (Samples){values, values + count, values + 2 * count, values + 3 * count};
+}
+
+static Samples from(Samples samples, int place) {
+  return (Samples){samples.wall + place, samples.cpu + place, samples.lost + place, samples.switches + place};
+}
+
 static void open_subject(Subject *subject, const char *path, int threads, int rounds, int runs) {
   double start = now_ms();
   subject->model = model_open(path, threads, 0);
@@ -123,28 +166,37 @@ static void open_subject(Subject *subject, const char *path, int threads, int ro
   start = now_ms();
   model_run(subject->model);
   subject->first_run_ms = now_ms() - start;
-  subject->own = malloc(sizeof(double) * rounds * runs);
-  subject->reference = malloc(sizeof(double) * rounds * runs);
+  subject->own = new_samples(rounds * runs);
+  subject->reference = new_samples(rounds * runs);
   subject->open = 1;
 }
 
-static void timed(Model *model, int calls, double *samples) {
+static void timed(Model *model, int calls, Samples samples, int threads) {
+  clockid_t cpu_clock = threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID;
   for (int i = 0; i < calls; i++) {
-    double start = now_ms();
+    double waited = waited_ms(threads);
+    long switched = switches(threads);
+    double cpu = clock_ms(cpu_clock), start = now_ms();
     model_run(model);
-    samples[i] = now_ms() - start;
+    double wall = now_ms() - start;
+    cpu = clock_ms(cpu_clock) - cpu;
+    samples.wall[i] = wall;
+    samples.cpu[i] = cpu;
+    samples.switches[i] = switches(threads) - switched;
+    samples.lost[i] = threads > 1 ? waited_ms(threads) - waited : wall > cpu ? wall - cpu : 0;
   }
 }
 
 /* a burst between two half-bursts of the reference; the first call of each finds cold caches */
-static void visit(Subject *subject, Model *reference, int runs) {
-  double *own = subject->own + subject->rounds * runs, *other = subject->reference + subject->rounds * runs;
+static void visit(Subject *subject, Model *reference, int runs, int threads) {
+  Samples own = from(subject->own, subject->rounds * runs);
+  Samples other = from(subject->reference, subject->rounds * runs);
   model_run(reference);
-  timed(reference, runs / 2, other);
+  timed(reference, runs / 2, other, threads);
   model_run(subject->model);
-  timed(subject->model, runs, own);
+  timed(subject->model, runs, own, threads);
   model_run(reference);
-  timed(reference, runs - runs / 2, other + runs / 2);
+  timed(reference, runs - runs / 2, from(other, runs / 2), threads);
   subject->rounds++;
 }
 
@@ -167,7 +219,7 @@ static int steady(const Subject *subject, int runs, double wanted) {
   int count = subject->rounds, rank = -1;
   double *ratios = malloc(sizeof(double) * count), outside = 0, term = ldexp(1, -count);
   for (int i = 0; i < count; i++)
-    ratios[i] = median(subject->own + i * runs, runs) / median(subject->reference + i * runs, runs);
+    ratios[i] = median(subject->own.wall + i * runs, runs) / median(subject->reference.wall + i * runs, runs);
   qsort(ratios, count, sizeof(double), ascending);
   while (rank + 1 < count / 2) {
     outside += 2 * term;
@@ -181,10 +233,21 @@ static int steady(const Subject *subject, int runs, double wanted) {
   return width <= wanted;
 }
 
-static void print_samples(const double *samples, int count) {
-  putchar('[');
-  for (int i = 0; i < count; i++) printf("%s%.5f", i ? "," : "", samples[i] > 0 ? samples[i] : 1e-5);
+static void print_list(const char *name, const double *values, int count, int digits, double least) {
+  printf("\"%s\":[", name);
+  for (int i = 0; i < count; i++) printf("%s%.*f", i ? "," : "", digits, values[i] > least ? values[i] : least);
   putchar(']');
+}
+
+static void print_samples(const char *name, const char *usage, Samples samples, int count) {
+  print_list(name, samples.wall, count, 5, 1e-5);
+  printf(",\"%s\":{", usage);
+  print_list("cpu_ms", samples.cpu, count, 5, 0);
+  putchar(',');
+  print_list("lost_ms", samples.lost, count, 5, 0);
+  putchar(',');
+  print_list("switches", samples.switches, count, 0, 0);
+  putchar('}');
 }
 
 static double read_number(const char *path, double otherwise) {
@@ -299,7 +362,7 @@ int main(int count, char **words) {
     }
     for (int i = 0; i < models; i++) {
       if (!subjects[order[i]].open) continue;
-      visit(&subjects[order[i]], reference.model, runs);
+      visit(&subjects[order[i]], reference.model, runs, threads);
       progress(++visits, models * least);
     }
     if (round < least) continue;
@@ -313,10 +376,10 @@ int main(int count, char **words) {
     printf("%s{\"load_ms\":%.5f,\"first_run_ms\":%.5f,\"rounds\":[", i ? "," : "",
            subjects[i].load_ms, subjects[i].first_run_ms);
     for (int r = 0; r < subjects[i].rounds; r++) {
-      printf("%s{\"samples_ms\":", r ? "," : "");
-      print_samples(subjects[i].own + r * runs, runs);
-      printf(",\"reference_ms\":");
-      print_samples(subjects[i].reference + r * runs, runs);
+      printf("%s{\"number\":%d,", r ? "," : "", r + 1);
+      print_samples("samples_ms", "usage", from(subjects[i].own, r * runs), runs);
+      putchar(',');
+      print_samples("reference_ms", "reference_usage", from(subjects[i].reference, r * runs), runs);
       putchar('}');
     }
     printf("]}");

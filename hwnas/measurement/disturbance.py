@@ -16,6 +16,8 @@ from hwnas.measurement.measurement import Environment, Kind, Measurement
 
 MIN_USABLE_SHARE = 0.5
 """Share of ``min_rounds`` that must have undisturbed calls for wall clock to count."""
+MAX_SHARED_CORES = 0.15
+"""Cores that the threads of a measurement and other programs may want beyond those there are."""
 MAX_CPU_HALF_WIDTH = 0.05
 """Half-width of the 95 % interval over the median beyond which CPU time does not count."""
 
@@ -40,10 +42,11 @@ def settle(
     """
     rounds = measurement.rounds
     usable = tuple(round for round in rounds if round.usable)
-    if len(usable) >= min(len(rounds), ceil(MIN_USABLE_SHARE * min_rounds)):
+    shared = measurement.environment.threads > 1 and shares_cores(measurement.environment)
+    if not shared and len(usable) >= min(len(rounds), ceil(MIN_USABLE_SHARE * min_rounds)):
         left_out = len(rounds) - len(usable)
         return msgspec.structs.replace(measurement, rounds=usable, disturbed_rounds=left_out)
-    if wall_per_cpu is None:
+    if wall_per_cpu is None or not rounds[0].usage:
         return None
     in_cpu_time = tuple(
         msgspec.structs.replace(round, clock="cpu", wall_per_cpu=wall_per_cpu) for round in rounds
@@ -52,6 +55,17 @@ def settle(
     by_cpu = msgspec.structs.replace(measurement, rounds=in_cpu_time, kind=kind)
     low_ms, high_ms = by_cpu.ci95_ms
     return by_cpu if (high_ms - low_ms) / 2 <= MAX_CPU_HALF_WIDTH * by_cpu.median_ms else None
+
+
+def shares_cores(environment: Environment) -> bool:
+    """Whether other programs needed cores that the threads of a measurement used, too.
+
+    A thread that sleeps until its core is free loses no time by the kernel's account, so a call of
+    several threads can be slow although nothing of it was lost.
+    """
+    taken = sum(program.cores for program in environment.programs)
+    cores = environment.cores
+    return cores is not None and environment.threads + taken > cores + MAX_SHARED_CORES
 
 
 def joined(first: Measurement, second: Measurement) -> Measurement:

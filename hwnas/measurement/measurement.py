@@ -72,6 +72,8 @@ class Environment(msgspec.Struct, frozen=True):
     load_after: float | None = None
     steal_s: float | None = None
     """CPU time that the hypervisor gave to others during the measurement."""
+    cores: int | None = None
+    """Logical processors that the measuring process could have used."""
     programs: tuple[Program, ...] = ()
     """Other programs that computed during the measurement, the busiest first."""
     gpu: GpuState | None = None

@@ -113,6 +113,20 @@ def test_calls_that_nothing_is_known_of_all_count() -> None:
     assert settle(old, 10, None) == old
 
 
+def test_several_threads_beside_programs_that_need_their_cores_have_no_wall_clock() -> None:
+    """The made-up machine has two other programs, of 0.98 and 0.5 cores."""
+    measured = busy_machine(3.5, 0.0, threads=2)
+
+    def settled_on(cores: int, threads: int) -> Measurement | None:
+        here = msgspec.structs.replace(HERE, cores=cores, threads=threads)
+        return settle(msgspec.structs.replace(measured, environment=here), 10, None)
+
+    assert settled_on(cores=2, threads=2) is None
+    assert settled_on(cores=3, threads=2) is None
+    assert settled_on(cores=4, threads=2) is not None
+    assert settled_on(cores=2, threads=1) is not None
+
+
 def test_wall_clock_and_cpu_time_are_never_joined() -> None:
     by_wall, by_cpu = settle(busy_machine(3.5, 0.3), 10, None), settle(busy_machine(9.0, 1.0), 9, 1)
     assert by_wall is not None and by_cpu is not None

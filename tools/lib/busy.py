@@ -32,3 +32,26 @@ def busy_cores(cores: Iterable[int] | None = None) -> Iterator[None]:
         for process in processes:
             process.terminate()
             process.wait()
+
+
+_COMPUTES = "while True: sum(range(10000))"
+_COPIES = """\
+a, b = bytearray(1 << 27), bytearray(1 << 27)
+while True: a[:] = b
+"""
+
+
+@contextmanager
+def busy_programs(count: int, memory: bool = False) -> Iterator[list[int]]:
+    """Run programs on any core that compute all the time, or copy more memory than caches hold.
+
+    Yields their process ids.
+    """
+    code = _COPIES if memory else _COMPUTES
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
+    try:
+        yield [process.pid for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()

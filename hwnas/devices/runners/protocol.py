@@ -77,6 +77,7 @@ class WorkerConditions(msgspec.Struct, frozen=True):
     load_before: float | None = None
     load_after: float | None = None
     steal_s: float | None = None
+    cores: int | None = None
     programs: tuple[Program, ...] = ()
     gpu: GpuState | None = None
 

@@ -40,7 +40,7 @@ from hwnas.devices.worker.rounds import TimedModel, choose_references, take_roun
 
 def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Measure the models of a request; returns the ``result`` message."""
-    affinity = request.get("affinity")
+    cores, affinity = len(allowed_cores()) or None, request.get("affinity")
     if affinity:
         os.sched_setaffinity(0, affinity)
     if problem := too_few_cores(request["threads"]):
@@ -61,6 +61,7 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
     environment = {
         **machine(),
         "affinity": sorted(allowed_cores()) if affinity else [],
+        "cores": cores,
         "runtime_version": reference.model.version,
         **changes(before, conditions()),
         "gpu": watch() if watch else None,

@@ -72,8 +72,27 @@ def test_it_measures_as_the_worker_does(
     large = write(runner, write_net, tmp_path / "large", channels=48, layers=6)
     a, b = runner.measure([Subject("small", small), Subject("large", large)])
     assert compare(b, a).low > 1.5
-    assert (len(a.rounds), len(a.samples_ms), a.kind) == (6, 30, "measured")
+    assert (len(a.rounds) + a.disturbed_rounds, a.kind) == (6, "measured")
+    assert all(len(round.samples_ms) == 5 for round in a.rounds)
     assert a.environment.runtime_version.endswith("native") and a.load_ms
+
+
+def test_it_knows_what_other_programs_took_from_each_call(
+    runner: RemoteRunner, write_net: NetWriter, tmp_path: Path
+) -> None:
+    suffix = RUNTIMES[runner.profile.runtime].suffix
+    [measured] = runner.measure([Subject("net", write_net(tmp_path / f"net{suffix}"))])
+    assert {round.number for round in measured.rounds} <= {1, 2, 3}
+    for round in measured.rounds:
+        for wall_ms, usage in (
+            (round.samples_ms, round.usage),
+            (round.reference_ms, round.reference_usage),
+        ):
+            assert usage is not None
+            assert len(usage.cpu_ms) == len(usage.switches) == len(wall_ms) == 5
+            assert all(cpu_ms > 0 for cpu_ms in usage.cpu_ms)
+            pairs = zip(wall_ms, usage.cpu_ms, usage.lost_ms, strict=True)
+            assert all(lost_ms == pytest.approx(max(0, w - c), abs=1e-4) for w, c, lost_ms in pairs)
 
 
 def test_it_computes_what_the_python_runtime_computes(

@@ -1,0 +1,183 @@
+"""What does hwnas report on a machine where other programs compute?
+
+    python -m tools.bench.measuring.busy --work DIR [--max-s 6] [--seconds 280]
+
+Each row measures two chains of equal blocks, of 20 and of 21, so that the second takes 5 % longer,
+in one of five sizes (0.1 to 100 ms), beside none, 1, 2, 4 or 8 other programs that compute or copy
+memory, with both runtimes and with 1 and 2 threads. It shows the error of the latency against the
+quiet row, the ratio of the two networks, and what was reported: wall clock, CPU time or nothing
+(exit code 6). Rows are appended to ``DIR/rows.jsonl`` as they are measured; the same command
+continues, and rewrites ``results/busy.md``. A quiet row during which other programs took a
+twentieth of a core does not count and is measured again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+import click
+import msgspec
+
+from hwnas.architecture.architecture import Block
+from hwnas.architecture.runtimes import RUNTIMES
+from hwnas.devices.profile import DeviceProfile, find_profile
+from hwnas.devices.runner import Subject, open_runner
+from hwnas.files import append_line, read_lines
+from hwnas.measurement.disturbance import Disturbed
+from hwnas.measurement.measurement import Measurement, compare
+from hwnas.profiling.bench import compile_untrained
+from tools.lib.busy import busy_programs
+from tools.lib.options import work_option
+from tools.lib.results import command, results_folder, table, write_results
+
+RESULTS = results_folder(__file__) / "busy.md"
+TARGETS = ("host-cpu", "host-cpu-litert")
+SIZES = {
+    "0.1 ms": (16, 3, 7),
+    "0.5 ms": (24, 4, 14),
+    "4 ms": (32, 6, 28),
+    "20 ms": (32, 6, 64),
+    "100 ms": (48, 6, 80),
+}
+"""Channels, expansion and pixels of the blocks, by the rough latency of a chain."""
+BLOCKS = (20, 21)
+LOADS = ("quiet", *(f"{count} {kind}" for kind in ("compute", "memory") for count in (1, 2, 4, 8)))
+GOAL = 0.03
+"""Error within which a reported latency should be."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What was reported for a pair of networks."""
+
+    target: str
+    threads: int
+    size: str
+    load: str
+    latency_ms: float | None = None
+    """Of the shorter chain; ``None``: exit code 6."""
+    ratio: float | None = None
+    """Of the longer chain to the shorter."""
+    clock: str = "exit 6"
+    others: float = 0.0
+    """Cores that other programs than those of the row took."""
+
+    @property
+    def key(self) -> tuple[str, int, str, str]:
+        return self.target, self.threads, self.size, self.load
+
+
+@click.command()
+@work_option
+@click.option("--max-s", default=20.0, show_default=True, help="Longest time of a batch.")
+@click.option("--seconds", default=0.0, help="Stop after this time; 0: when all is measured.")
+@click.option("--loads", default=",".join(LOADS), help="Loads to measure.")
+def main(work: Path, max_s: float, seconds: float, loads: str) -> None:
+    """Measure networks beside busy programs."""
+    os.environ["HWNAS_HOME"] = str(work / "home")
+    path, end_s = work / "rows.jsonl", time.monotonic() + (seconds or float("inf"))
+    files = {size: write_networks(work, size) for size in SIZES}
+    done = {row.key for row in read_lines(path, Row)}
+    for load, size, target, threads in plan(loads.split(",")):
+        if (target, threads, size, load) in done:
+            continue
+        if time.monotonic() > end_s:
+            break
+        row = measure(files[size], profile_of(target, threads, max_s), size, load)
+        if load != "quiet" or row.others < 0.05:
+            append_line(path, row)
+        click.echo(f"{row}")
+    arguments = f"--work DIR --max-s {max_s:g}"
+    write_report(list(read_lines(path, Row)), command(__file__, arguments))
+
+
+def plan(loads: Sequence[str]) -> Iterator[tuple[str, str, str, int]]:
+    """Yield load, size, target and threads of all rows, the quiet ones first."""
+    return product(loads, SIZES, TARGETS, (1, 2))
+
+
+def write_networks(folder: Path, size: str) -> list[Path]:
+    """Write the two chains of a size in both formats."""
+    channels, expand, pixels = SIZES[size]
+    stem = Block("conv", 3, channels, 3, 1, 1, pixels)
+    block = Block("mbconv", channels, channels, 3, 1, expand, pixels)
+    files: list[Path] = []
+    for count, runtime in product(BLOCKS, ("onnxruntime", "litert")):
+        path = folder / f"{size.replace(' ', '')}-{count}{RUNTIMES[runtime].suffix}"
+        if not path.exists():
+            compile_untrained((stem, *[block] * count), (), path)
+        files.append(path)
+    return files
+
+
+def profile_of(target: str, threads: int, max_s: float) -> DeviceProfile:
+    profile = find_profile(target)
+    spec = msgspec.structs.replace(
+        profile.measure, threads=threads, processes=2, runs=5, min_rounds=8, max_s=max_s
+    )
+    return msgspec.structs.replace(profile, measure=spec)
+
+
+def measure(files: Sequence[Path], profile: DeviceProfile, size: str, load: str) -> Row:
+    """Measure the two chains beside the programs of a load."""
+    suffix = RUNTIMES[profile.runtime].suffix
+    subjects = [Subject(path.stem, path) for path in files if path.suffix == suffix]
+    count, _, kind = load.partition(" ")
+    row = Row(profile.name, profile.measure.threads, size, load)
+    programs = busy_programs(int(count) if kind else 0, memory=kind == "memory")
+    with programs as started, open_runner(profile) as runner:
+        try:
+            shorter, longer = runner.measure(subjects, calibrated_reference_ms=1.0)
+        except Disturbed as error:
+            known = [each for each in error.measurements if each is not None]
+            return msgspec.structs.replace(row, others=_others(known, started))
+    return msgspec.structs.replace(
+        row,
+        latency_ms=shorter.median_ms,
+        ratio=compare(longer, shorter).ratio,
+        clock="CPU time" if "cpu" in (shorter.clock, longer.clock) else "wall",
+        others=_others([shorter], started),
+    )
+
+
+def _others(measurements: Sequence[Measurement], started: Sequence[int]) -> float:
+    programs = [program for each in measurements for program in each.environment.programs]
+    return sum(program.cores for program in programs if program.pid not in started)
+
+
+def write_report(rows: Sequence[Row], called_as: str) -> None:
+    """Write the table of all rows, and how many keep the goal."""
+    quiet = {row.key[:3]: row for row in rows if row.load == "quiet"}
+    lines: list[tuple[str, ...]] = []
+    errors: list[float] = []
+    signs: list[bool] = []
+    for row in sorted(rows, key=lambda row: (row.key[:2], list(SIZES).index(row.size))):
+        before = quiet.get(row.key[:3])
+        error = sign = "-"
+        if row.latency_ms and row.ratio and before and before.latency_ms:
+            change = row.latency_ms / before.latency_ms - 1
+            error, sign = f"{change:+.1%}", "right" if row.ratio > 1 else "wrong"
+            if row.load != "quiet":
+                errors.append(abs(change))
+                signs.append(row.ratio > 1)
+        ratio = f"{row.ratio:.3f}" if row.ratio else "-"
+        lines.append(
+            (row.target, str(row.threads), row.size, row.load, row.clock, error, ratio, sign)
+        )
+    within = sum(error <= GOAL for error in errors)
+    disturbed = sum(row.load != "quiet" for row in rows)
+    text = (
+        f"Of {disturbed} rows beside other programs {len(errors)} report a latency: {within} are "
+        f"within {GOAL:.0%} of the quiet row, the largest error is {max(errors, default=0):.1%}; "
+        f"the sign of the 5 % is right in {sum(signs)}. {disturbed - len(errors)} rows end with "
+        "exit code 6 or have no quiet row to compare with."
+    )
+    titles = ("target", "threads", "size", "load", "reported", "error", "ratio of 21:20", "sign")
+    write_results(RESULTS, "Latencies on a busy machine", called_as, text, table(titles, lines))
+
+
+if __name__ == "__main__":
+    main()
