@@ -81,13 +81,13 @@ def main(work: Path, max_s: float, seconds: float, loads: str) -> None:
     path, end_s = work / "rows.jsonl", time.monotonic() + (seconds or float("inf"))
     files = {size: write_networks(work, size) for size in SIZES}
     done = {row.key for row in read_lines(path, Row)}
-    for load, size, target, threads in plan(loads.split(",")):
+    for load, size, target, threads in plan(loads.split(",") if loads else ()):
         if (target, threads, size, load) in done:
             continue
         if time.monotonic() > end_s:
             break
         row = measure(files[size], profile_of(target, threads, max_s), size, load)
-        if load != "quiet" or row.others < 0.05:
+        if load != "quiet" or (row.latency_ms and row.others < 0.05):
             append_line(path, row)
         click.echo(f"{row}")
     arguments = f"--work DIR --max-s {max_s:g}"
@@ -154,7 +154,8 @@ def write_report(rows: Sequence[Row], called_as: str) -> None:
     lines: list[tuple[str, ...]] = []
     errors: list[float] = []
     signs: list[bool] = []
-    for row in sorted(rows, key=lambda row: (row.key[:2], list(SIZES).index(row.size))):
+    sizes = list(SIZES)
+    for row in sorted(rows, key=lambda r: (*r.key[:2], sizes.index(r.size), LOADS.index(r.load))):
         before = quiet.get(row.key[:3])
         error = sign = "-"
         if row.latency_ms and row.ratio and before and before.latency_ms:
