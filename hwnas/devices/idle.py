@@ -75,12 +75,16 @@ def wait_idle(
             load = _load(root, ticks, idle_cores, len(names))
             if clock.now_s() >= end_s:
                 raise TooNoisy(
-                    f"no quiet core within {limit_s / 60:g} min for {threads} "
+                    f"no quiet core within {_duration(limit_s)} for {threads} "
                     f"thread{'s' if threads > 1 else ''}: {load}; close them, or measure later"
                 )
-            (say or _say)(f"waiting for a quiet core, at most {limit_s / 60:g} min: {load}")
+            (say or _say)(f"waiting for a quiet core, at most {_duration(limit_s)}: {load}")
             announced = True
         before, ticks = after, read_ticks(str(root / "proc"))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
 
 
 def _say(text: str) -> None:
