@@ -135,7 +135,7 @@ def parse_wait_s(text: str) -> float | None:
 
 
 def format_wait_s(wait_s: float) -> str:
-    return f"{wait_s:g}s"
+    return f"{wait_s!r}s"
 
 
 def parse_strategy_options(words: Iterable[str]) -> dict[str, Scalar] | None:

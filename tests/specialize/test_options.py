@@ -69,6 +69,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "minutes": st.none() | FACTORS,
     "latency_model": st.just("") | NAMES,
     "raw": st.booleans(),
+    "wait_idle_s": st.just(0.0) | st.integers(1, 999_999).map(lambda tenths_s: tenths_s / 10),
     "seed": st.integers(-(2**62), 2**62),
     "threads": st.just("auto") | COUNTS,
     "skip_broken": st.booleans(),
