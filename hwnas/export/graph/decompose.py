@@ -18,6 +18,13 @@ def decompose(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
 
     ``place`` is the path of the module as error messages begin.
     """
+    try:
+        return _decomposed(place, func, args, kwargs)
+    except RecursionError:  # a rule that computes the operation by itself, as that of ``tan``
+        raise _outside(place, func) from None
+
+
+def _decomposed(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     result = func.decompose(*args, **kwargs)
     if result is not NotImplemented:
         return result
@@ -26,7 +33,10 @@ def decompose(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     from torch._decomp import decomposition_table  # imports SymPy: only where it is needed
 
     if func not in decomposition_table:
-        raise ExportError(
-            f"{place}aten.{schema_of(func).op} is outside the compiler's operations; {FALL_BACK}"
-        )
+        raise _outside(place, func)
     return decomposition_table[func](*args, **kwargs)
+
+
+def _outside(place: str, func: Any) -> ExportError:
+    op = schema_of(func).op.removeprefix("prims::")
+    return ExportError(f"{place}aten.{op} is outside the compiler's operations; {FALL_BACK}")

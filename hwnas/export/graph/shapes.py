@@ -27,6 +27,8 @@ def quick_result(op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tens
 
     ``args`` are its arguments, with ``meta`` tensors for those that depend on the image.
     """
+    if op == "cat" and not kwargs:
+        return _cat(*args)
     if kwargs or not args or not isinstance(args[0], Tensor) or not args[0].is_floating_point():
         return None
     if op in KEEPS_SHAPE:
@@ -85,6 +87,32 @@ def _linear(value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return torch.empty(shape, dtype=value.dtype, device=META)
 
 
+def _pad(
+    value: Tensor, amounts: Any, mode: str = "constant", fill: float | None = None
+) -> Tensor | None:
+    """Return the padded value; the rule of PyTorch imports its compiler, which takes seconds."""
+    if mode != "constant" or not value.is_contiguous() or len(amounts) > 2 * value.dim():
+        return None
+    sizes = list(value.shape)
+    for place, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True), 1):
+        sizes[-place] += before + after
+    return torch.empty(sizes, dtype=value.dtype, device=META) if min(sizes) > 0 else None
+
+
+def _cat(tensors: Any, dim: int = 0) -> Tensor | None:
+    """Return the concatenation; its rule imports PyTorch's compiler, as that of padding does."""
+    first = tensors[0]
+    others = [size for axis, size in enumerate(first.shape) if axis != dim % max(first.dim(), 1)]
+    for tensor in tensors:
+        sizes = [n for axis, n in enumerate(tensor.shape) if axis != dim % max(tensor.dim(), 1)]
+        same = tensor.dtype == first.dtype and tensor.dim() == first.dim() > 0 and sizes == others
+        if not same or not tensor.is_contiguous() or not -first.dim() <= dim < first.dim():
+            return None
+    shape = list(first.shape)
+    shape[dim] = sum(tensor.shape[dim] for tensor in tensors)
+    return torch.empty(shape, dtype=first.dtype, device=META)
+
+
 def _adaptive_avg_pool2d(image: Tensor, size: Any) -> Tensor | None:
     if image.dim() != 4:
         return None
@@ -96,5 +124,6 @@ RULES: dict[str, Callable[..., Tensor | None]] = {
     "batch_norm": _batch_norm,
     "conv2d": _conv2d,
     "linear": _linear,
+    **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
     "adaptive_avg_pool2d": _adaptive_avg_pool2d,
 }

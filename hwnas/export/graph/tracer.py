@@ -146,7 +146,7 @@ class Tracer:
 
     def _stand_in_result(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what ``func`` gives, on ``meta``."""
-        plain = tuple(arg.data_ if isinstance(arg, TracedTensor) else arg for arg in args)
+        plain = _map(_stand_in_data, args)
         quick = quick_result(schema_of(func).op, plain, kwargs)
         if quick is not None:
             return quick
@@ -223,6 +223,10 @@ def _returned(output: Tensor) -> Value | Tensor:
         return output
     refresh(output)
     return output.data_ if output.value is None else output.value
+
+
+def _stand_in_data(argument: Any) -> Any:
+    return argument.data_ if isinstance(argument, TracedTensor) else argument
 
 
 def _argument(argument: Any) -> Any:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.errors import ExportError
@@ -102,3 +106,47 @@ def test_the_device_of_the_image_is_that_of_the_parameters() -> None:
             return x + torch.ones(3, 1, 1, device=x.device)
 
     assert [node.shape for node in trace(Device(), (3, 8, 8)).nodes][-1] == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("amounts", [[1, 2], [0, 1, -1, 2], [1, 1, 2, 2, 0, 3]])
+def test_the_rule_of_padding_is_that_of_pytorch(amounts: list[int]) -> None:
+    value = torch.zeros(2, 3, 4, 5, device="meta")
+    quick = RULES["pad"](value, amounts, "constant", None)
+    assert quick is not None and quick.shape == F.pad(value, amounts).shape
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_the_rule_of_concatenations_is_that_of_pytorch(dim: int) -> None:
+    shape = [2, 3, 4]
+    values = [torch.zeros(shape, device="meta")]
+    shape[dim] += 2
+    values.append(torch.zeros(shape, device="meta"))
+    quick = quick_result("cat", (values, dim), {})
+    assert quick is not None and quick.shape == torch.cat(values, dim).shape
+    odd = [values[0], torch.zeros(9, 9, 9, device="meta")]
+    assert quick_result("cat", (odd, dim), {}) is None
+
+
+def test_padding_and_concatenation_import_no_compiler_of_pytorch() -> None:
+    """Its import takes seconds, as much as the rest of a compilation."""
+    program = (
+        "import sys, torch, torch.nn.functional as F\n"
+        "from torch import nn\n"
+        "from hwnas.export.graph.trace import trace\n"
+        "class Net(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return torch.cat((F.pad(x, (1, 0)), F.pad(x, (0, 1))), 1)\n"
+        "trace(Net(), (3, 8, 8))\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "False", result.stderr
+
+
+def test_an_operation_whose_rule_computes_itself_is_refused_in_a_line() -> None:
+    class Tangent(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tan(x)
+
+    with pytest.raises(ExportError, match=r"aten.tan is outside the compiler's operations"):
+        trace(Tangent(), (3, 4, 4))
