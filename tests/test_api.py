@@ -133,6 +133,7 @@ def test_a_profile_object_is_a_target(tmp_path: Path) -> None:
 
 def test_calibration_images_make_an_int8_file(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_quantizer")
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
     images = np.random.default_rng(0).normal(size=(32, 1, 8, 8)).astype(np.float32)
     artifact = hwnas.export(

@@ -74,14 +74,14 @@ def test_a_loss_over_the_limit_is_tuned_away_or_leaves_layers_in_float(
 
     drops = iter([0.2, 0.2, 0.2, 0.2])  # as if int8, before and after tuning, in both formats
     monkeypatch.setattr(quantize, "accuracy_drop", lambda *arguments: next(drops))
-    monkeypatch.setattr(quantize, "select_float_layers", lambda model, *rest: ("blocks.0.conv",))
+    monkeypatch.setattr(quantize, "select_float_layers", lambda model, *rest: ("1.blocks.0.conv",))
     out = home / "tuned"
     specialize(out, home / "images.npz", "--tune-epochs", "1", "--pixels")
     notes = json.loads((out / "report.json").read_bytes())["notes"]
     decisions = [json.loads(path.read_bytes()) for path in out.glob("training/*/int8-*.json")]
     assert len(decisions) == 2
     for decision in decisions:
-        assert decision["drop"] == 0.2 and decision["float_layers"] == ["blocks.0.conv"]
+        assert decision["drop"] == 0.2 and decision["float_layers"] == ["1.blocks.0.conv"]
     files = json.loads((out / "export" / "manifest.json").read_bytes())["files"]
     assert {file["input"]["takes"] for file in files} == {"pixels"}
     assert any("stay in float32" in note and "blocks.0.conv" in note for note in notes)
