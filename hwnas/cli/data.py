@@ -1,4 +1,4 @@
-"""`hwnas data`: prepare large data sets."""
+"""`hwnas data`: look at data sets, prepare large ones."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from hwnas.cli.framework.command import Group, option, quiet_option
+from hwnas.cli.framework.command import Group, json_option, option, quiet_option
+from hwnas.cli.tables import print_json
 
 
 @click.group("data", cls=Group)
 def data() -> None:
-    """Prepare data sets that are larger than memory."""
+    """Look at data sets, and prepare those that are larger than memory."""
 
 
 @data.command(
@@ -54,3 +55,44 @@ def pack(source: str, size: int | None, out: Path | None, skip_broken: bool, qui
     output = console(quiet)
     options = ReadingOptions(skip_broken, output.say, output.step)
     click.echo(pack_dataset(source, size, out, options))
+
+
+@data.command(
+    "show",
+    example=(
+        "hwnas data show photos",
+        r"hwnas data show photos --group-by 'person(\d+)'",
+    ),
+)
+@click.argument("source", metavar="DATA")
+@option(
+    "--group-by",
+    default="",
+    metavar="GROUP",
+    default_help="each image for itself",
+    help="Keep images of a group, such as one person, in one split: a column of the list, or a "
+    r"pattern in file names such as 'person(\d+)'.",
+)
+@json_option
+def show(source: str, group_by: str, as_json: bool) -> None:
+    """Print what a run would make of DATA: classes, splits, sizes, duplicates, unreadable images.
+
+    DATA is what --data of `hwnas specialize` takes. All images that can't be read are listed with
+    their reasons, and left out of the counts.
+    """
+    from hwnas.console import console
+    from hwnas.data.datasets import load_dataset, unreadable
+    from hwnas.data.photos.labelled import ReadingOptions
+    from hwnas.specialize.results.data_card import card_text, data_card
+
+    broken = unreadable(source)
+    step = console(quiet=as_json).step
+    options = ReadingOptions(bool(broken), step=step, group_by=group_by, remember=False)
+    dataset = load_dataset(source, options=options)
+    card = data_card(dataset)
+    if as_json:
+        print_json({"name": dataset.name, "card": card, "notes": dataset.notes, "broken": broken})
+        return
+    click.echo(card_text(dataset, card))
+    for name, why in broken.items():
+        click.echo(f"unreadable  {name}: {why}")

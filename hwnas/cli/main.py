@@ -22,7 +22,7 @@ SECTIONS = {
             "hwnas.cli.networks.group:networks",
             "List networks with published weights, show and fetch them.",
         ),
-        "data": ("hwnas.cli.data:data", "Pack data sets that are larger than memory."),
+        "data": ("hwnas.cli.data:data", "Look at data sets; pack large ones."),
         "export": ("hwnas.cli.export:export", "Compile a network to ONNX and TFLite files."),
         "runs": (
             "hwnas.cli.housekeeping.group:runs",

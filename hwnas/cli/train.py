@@ -104,6 +104,15 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
     "--skip-broken", group="Training", is_flag=True, help="Leave out images that can't be read."
 )
 @option(
+    "--group-by",
+    group="Training",
+    default="",
+    metavar="GROUP",
+    default_help="each image for itself",
+    help="Keep images of a group, such as one person, in one split: a column of the list, or a "
+    r"pattern in file names such as 'person(\d+)'.",
+)
+@option(
     "--flip/--no-flip",
     group="Training",
     default=None,
@@ -157,6 +166,7 @@ def train(
     batch_size: int | None,
     weights: Path | None,
     skip_broken: bool,
+    group_by: str,
     flip: bool | None,
     device: str,
     amp: str,
@@ -190,6 +200,7 @@ def train(
         batch_size=batch_size,
         weights=weights,
         skip_broken=skip_broken,
+        group_by=group_by,
         flip=flip,
         auxiliary=auxiliary,
         drop_path=drop_path,

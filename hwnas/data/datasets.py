@@ -17,8 +17,8 @@ from hwnas.data.photos.copying import read_headers
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.data.photos.packed import PACKED_SUFFIX
 from hwnas.data.photos.sources.find import find_photos
-from hwnas.data.photos.tiers import pack_photos, read_packed, read_photos
-from hwnas.data.splits import Source, Split, Statistics, cut_classes, moments
+from hwnas.data.photos.tiers import broken_photos, pack_photos, read_packed, read_photos
+from hwnas.data.splits import Origin, Source, Split, Statistics, cut_classes, moments
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.files import printable
 
@@ -53,6 +53,10 @@ class Dataset(msgspec.Struct, frozen=True, dict=True, eq=False):
     answers_of: str = ""
     """The network whose answers the labels are; empty: they are true labels. Accuracies on answers
     are the agreement with that network."""
+    split: str = ""
+    """How the splits were made, empty if the source has all of them."""
+    origin: Origin | None = None
+    """The photos that the images are from; None for arrays."""
 
     @property
     def input_shape(self) -> Shape:
@@ -164,6 +168,14 @@ def count_photos(name: str) -> int:
     return len(photos.photos)
 
 
+def unreadable(name: str) -> dict[str, str]:
+    """Return the reasons why photos of a data set can't be read, by their names."""
+    if name in NAMED or (photos := find_photos(name, VALID_SHARE)) is None:
+        return {}
+    headers = read_headers(photos.photos, READING)
+    return photos.named(broken_photos(photos, headers, READING))
+
+
 def own_photo_shape(name: str) -> Shape | None:
     """Return the input shape that photos have of themselves, None for data that are no photos.
 
@@ -195,13 +207,16 @@ def normalise(images: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 def _read(name: str, shape: Shape | None, valid_share: float, options: ReadingOptions) -> Source:
     if name in NAMED:
+        _check_ungrouped(name, options)
         return NAMED[name]()._replace(name=name)
     path = Path(name).expanduser()
+    if path.is_file() and path.suffix in (".npz", PACKED_SUFFIX):
+        _check_ungrouped(name, options)
     if path.is_file() and path.suffix == ".npz":
         return read_npz(path)
     if path.is_file() and path.suffix == PACKED_SUFFIX:
         return read_packed(path, shape)
-    if (photos := find_photos(name, valid_share)) is not None:
+    if (photos := find_photos(name, valid_share, options.group_by)) is not None:
         return read_photos(photos, shape, options)
     expected = "expected a folder of images, a list (.csv), .tar shards, a .packed or .npz file"
     if path.is_file():
@@ -210,6 +225,12 @@ def _read(name: str, shape: Shape | None, valid_share: float, options: ReadingOp
         raise InvalidFile(name, f"does not exist, {expected}")
     unknown = UnknownName("data set", name, NAMED)
     raise UsageError(f"{unknown}; a folder of images or an .npz file may be given by its path")
+
+
+def _check_ungrouped(name: str, options: ReadingOptions) -> None:
+    if options.group_by:
+        expected = "expected a folder of images, a list (.csv), .tar shards or hf:NAME"
+        raise UsageError(f"{name}: its images have no names, {expected} with --group-by")
 
 
 def _check_options(shape: Shape | None, valid_share: float) -> None:
@@ -237,7 +258,16 @@ def _dataset(source: Source, where: str, shape: Shape | None, valid_share: float
         notes=source.notes,
         statistics=source.statistics,
         answers_of=source.answers_of,
+        split=source.split or _given(source.valid is None),
+        origin=source.origin,
     )
+
+
+def _given(cut: bool) -> str:
+    """Return how the splits of a source were made that says nothing about it."""
+    if cut:
+        return "as given; the validation images are split from the training images by their pixels"
+    return "as given"
 
 
 def _fit(split: Split, shape: Shape) -> Split:

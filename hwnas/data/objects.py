@@ -165,6 +165,13 @@ class _SamplePhotos:
             why = f"not a readable image ({first_line(error)})"
             raise InvalidFile(self.name(row), why) from None
 
+    def size_bytes(self, row: int) -> int:
+        return len(self.content(row))
+
+    def content(self, row: int) -> bytes:
+        with self.open(row) as image:
+            return image.tobytes()
+
     def state(self) -> bytes:
         rows = np.linspace(0, len(self) - 1, STATE_SAMPLES).astype(int).tolist()
         pixels: list[bytes] = []

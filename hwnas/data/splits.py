@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,32 @@ class Statistics(NamedTuple):
     """Mean and standard deviation of each channel of the training pixels, on a scale of 0 to 1."""
 
 
+class Originals(Protocol):
+    """Photos as they are stored."""
+
+    def name(self, row: int) -> str: ...
+
+    def size_bytes(self, row: int) -> int:
+        """Return the size of the encoded image, without reading it."""
+        ...
+
+    def content(self, row: int) -> bytes:
+        """Return the encoded image. Raises `InvalidFile`."""
+        ...
+
+
+class Origin(NamedTuple):
+    """The photos that the images of a data set are from, ``N`` in all."""
+
+    photos: Originals
+    labels: NDArray[np.int64]
+    """``[N]``."""
+    parts: NDArray[np.uint8]
+    """Split of each photo: 0 training, 1 validation, 2 test, ``[N]``."""
+    sizes: NDArray[np.int32]
+    """Height and width, 0 where a photo was left out, ``[N, 2]``."""
+
+
 class Source(NamedTuple):
     """A data set as it was read: images may have any size, validation images may be missing."""
 
@@ -91,6 +117,10 @@ class Source(NamedTuple):
     """None: they are computed from the pixels."""
     answers_of: str = ""
     """The network whose answers the labels are; empty: they are true labels."""
+    split: str = ""
+    """How the splits were made."""
+    origin: Origin | None = None
+    """The photos that the images are from; None for arrays."""
 
 
 def cut_classes(

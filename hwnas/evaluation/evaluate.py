@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.data.photos.labelled import ReadingOptions
+from hwnas.data.thumbnails import thumbnail
 from hwnas.errors import HwnasError, UsageError
 from hwnas.evaluation.classes import check_outputs, match_classes
 from hwnas.evaluation.classifier import Classifier
 from hwnas.evaluation.images import LabelledImages, SplitName, find_images, fitted_images
 from hwnas.evaluation.result import Evaluation, Scores, Source, summarise
-from hwnas.evaluation.thumbnails import thumbnail
 
 
 class EvaluationRun(NamedTuple):

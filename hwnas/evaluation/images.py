@@ -72,8 +72,11 @@ def find_images(
         remark = _why_every_image(every, split, trained_on)
         if remark is not None:
             return _of_photos(every, "all", remark)
+    group_by = "" if trained_on is None else trained_on.group_by
+    if every is not None and trained_on is not None and not _is_same(every, trained_on):
+        group_by = ""
     remark = "" if every is None or split else "15 % of each class; --split all takes every image"
-    photos = None if data in NAMED else find_photos(data, VALID_SHARE)
+    photos = None if data in NAMED else find_photos(data, VALID_SHARE, group_by)
     if photos is not None:
         return _of_photos(photos, split or "test", remark)
     return _of_dataset(load_dataset(data, input_shape=shape), split or "test")

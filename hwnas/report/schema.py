@@ -12,6 +12,7 @@ import msgspec
 from hwnas.measurement.measurement import Kind
 from hwnas.measurement.statistics import wilson_interval
 from hwnas.report.architecture import ArchitectureSummary
+from hwnas.report.images import DataCard
 from hwnas.report.latency import Latency, LatencyModelSummary, OtherRuntime
 
 SCHEMA = 1
@@ -249,6 +250,10 @@ class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
     input_shape: tuple[int, int, int]
     answers_of: str = ""
     """Network whose answers take the place of labels; empty: the images have labels."""
+    group_by: str = ""
+    """Pattern or column of the groups of which none is in two splits; empty: none was given."""
+    card: DataCard | None = None
+    """None in reports of versions without it."""
 
 
 class NextCommand(msgspec.Struct, frozen=True):

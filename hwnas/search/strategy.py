@@ -90,6 +90,8 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
     data: str = ""
     """The data set as `hwnas.data.datasets.load_dataset` takes it, for such trainings; empty: they
     get its images in a file."""
+    group_by: str = ""
+    """See `hwnas.data.photos.labelled.ReadingOptions`."""
     weights: Mapping[str, Tensor] | None = None
     """Weights of the network that the space is cut from (`hwnas.spaces.elastic`)."""
     options: msgspec.Struct | None = None

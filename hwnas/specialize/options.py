@@ -244,6 +244,15 @@ OPTIONS = (
         "Leave out images that can't be read.",
     ),
     RunOption(
+        "group_by",
+        "--group-by",
+        TRAINING,
+        "Keep images of a group, such as one person, in one split: a column of the list, or a "
+        r"pattern in file names such as 'person(\d+)'.",
+        "each image for itself",
+        "GROUP",
+    ),
+    RunOption(
         "flip",
         "--flip/--no-flip",
         TRAINING,

@@ -96,6 +96,8 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Threads of the supernet's training; a result is repeatable with the same number only."""
     skip_broken: bool = False
     """Whether images that can't be read are left out, instead of ending the run."""
+    group_by: str = ""
+    """Photos of one group stay in one split: a regular expression for names, or a column."""
     flip: bool | None = None
     """Whether training images may be mirrored; ``None``: colour images, but not grey ones."""
     share_weights: bool = True

@@ -21,6 +21,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.data.datasets import Dataset, load_dataset
+from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import HwnasError
 from hwnas.files import (
     append_line,
@@ -81,6 +82,8 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     """A data set as `load_dataset` takes it, or a file of
     `hwnas.training.images.loader.write_images` relative to the training's folder."""
+    group_by: str = ""
+    """See `hwnas.data.photos.labelled.ReadingOptions`."""
     plan: TrainingPlan
     initial: str = ""
     """File of the weights to begin with, relative to the training's folder; empty: fresh ones."""
@@ -170,7 +173,8 @@ def load_images(job: TrainingJob, folder: Path) -> Images:
 
 
 def _dataset(job: TrainingJob, input_shape: tuple[int, int, int]) -> Dataset:
-    dataset = load_dataset(job.data, input_shape=input_shape)
+    options = ReadingOptions(group_by=job.group_by)
+    dataset = load_dataset(job.data, input_shape=input_shape, options=options)
     if job.normalisation is None:
         return dataset
     return dataset.normalised_by(job.normalisation.mean, job.normalisation.std)

@@ -1,7 +1,8 @@
-"""`hwnas data pack`."""
+"""`hwnas data pack` and `hwnas data show`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,26 @@ def test_broken_photos_are_skipped_when_asked_and_then_in_every_process(folder: 
 def test_what_is_no_set_of_photos_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"{name}: can't be packed, expected a folder of images"):
         pack(name)
+
+
+def show(*arguments: str) -> str:
+    result = CliRunner().invoke(data, ["show", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_show_prints_the_card_and_every_unreadable_image(folder: Path) -> None:
+    for number in range(25):
+        (folder / "cat" / f"new{number:02}.png").write_bytes(b"<html>")
+    lines = show(str(folder)).splitlines()
+    assert lines[0].startswith("pets: ") and lines[0].endswith(" images of 2 classes")
+    assert sum(line.startswith("unreadable  ") and "HTML page" in line for line in lines) == 25
+    with pytest.raises(InvalidFile, match="25 of 85 images can't be read"):
+        load_dataset(str(folder))  # to look at images is not to leave them out later
+
+
+def test_show_gives_programs_one_document(folder: Path) -> None:
+    content = json.loads(show(str(folder), "--group-by", r"(\d+)", "--json"))
+    assert content["name"] == "pets" and content["broken"] == {}
+    assert len(content["card"]["samples"]) == 24
+    assert "60 groups by '(\\d+)', none both" in content["card"]["split"]

@@ -73,6 +73,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(-(2**62), 2**62),
     "threads": st.just("auto") | COUNTS,
     "skip_broken": st.booleans(),
+    "group_by": st.just("") | NAMES,
     "flip": st.none() | st.booleans(),
     "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:1", "mps"]),
     "amp": st.sampled_from(get_args(AmpName)),

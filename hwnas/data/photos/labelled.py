@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hwnas.data.photos.reading import READING_VERSION, opened
 from hwnas.errors import InvalidFile
-from hwnas.files import printable
+from hwnas.files import printable, read_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +39,14 @@ class Photos(Protocol):
         """Open an image. Raises `InvalidFile`, also for what its decoder raises in the body."""
         ...
 
+    def size_bytes(self, row: int) -> int:
+        """Return the size of the encoded image, without reading it."""
+        ...
+
+    def content(self, row: int) -> bytes:
+        """Return the encoded image. Raises `InvalidFile`."""
+        ...
+
     def state(self) -> bytes:
         """Return names, sizes and times of all images: what changes when an image changes."""
         ...
@@ -58,6 +66,8 @@ class LabelledPhotos(NamedTuple):
     notes: tuple[str, ...] = ()
     answers_of: str = ""
     """The network whose answers the labels are; empty: they are true labels."""
+    split: str = ""
+    """How the splits were made."""
 
     def named(self, broken: Mapping[int, str]) -> dict[str, str]:
         """Return the reasons why photos can't be read by their names, in the order of names."""
@@ -89,6 +99,11 @@ class ReadingOptions(NamedTuple):
     say: Callable[[str], None] = lambda text: None
     step: Callable[[str], AbstractContextManager[Progress]] = no_progress
     """Returns a context that shows the progress of what takes minutes."""
+    group_by: str = ""
+    """Photos of one group stay in one split: a regular expression that finds the group in the name
+    of a photo, or a column of a list or table. Empty: each photo is divided for itself."""
+    remember: bool = True
+    """Leave photos out in later runs too, if they are left out now."""
 
     def refuse(self, where: str, broken: Mapping[str, str], total: int) -> None:
         """Say which photos of a data set are left out, with the reasons by their names.
@@ -129,6 +144,12 @@ class FilePhotos:
 
     def open(self, row: int) -> AbstractContextManager[Image]:
         return opened(self.folder / self.names[row], self.name(row))
+
+    def size_bytes(self, row: int) -> int:
+        return os.stat(f"{self.folder}/{self.names[row]}").st_size
+
+    def content(self, row: int) -> bytes:
+        return read_bytes(self.folder / self.names[row])
 
     def state(self) -> bytes:
         lines = bytearray()

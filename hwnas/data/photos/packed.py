@@ -197,5 +197,11 @@ class _NoPhotos:
     def open(self, row: int) -> NoReturn:
         raise IndexError(row)
 
+    def size_bytes(self, row: int) -> int:
+        raise IndexError(row)
+
+    def content(self, row: int) -> NoReturn:
+        raise IndexError(row)
+
     def state(self) -> bytes:
         return b""

@@ -44,7 +44,7 @@ from hwnas.data.photos.labelled import (
 from hwnas.data.photos.packed import Copies, part_rows, read_copies, read_header, skipped_note
 from hwnas.data.photos.packing import cache_path, digest_of, missing_bytes, pack
 from hwnas.data.photos.reading import decoded
-from hwnas.data.splits import Source, Split, Statistics, moments
+from hwnas.data.splits import Origin, Source, Split, Statistics, moments
 from hwnas.errors import InvalidFile
 from hwnas.files import read_json, write_json
 from hwnas.processes import cores
@@ -62,17 +62,26 @@ SAMPLE_PHOTOS = 500
 
 def read_photos(photos: LabelledPhotos, shape: Shape | None, options: ReadingOptions) -> Source:
     """Return the data set of photos, for the input shape of a network or else the photos' own."""
+    source, sizes = _read(photos, shape, options)
+    origin = Origin(photos.photos, photos.labels, photos.parts, sizes)
+    return source._replace(split=photos.split, origin=origin)
+
+
+def _read(
+    photos: LabelledPhotos, shape: Shape | None, options: ReadingOptions
+) -> tuple[Source, NDArray[np.int32]]:
+    """Return the data set, and the photos' heights and widths, ``[N, 2]``."""
     key = photos.key()
     options = _with_earlier_choice(photos, key, options)
     if (path := packed_file(photos, key, shape)) is not None:
         options.say(f"{photos.where}: packed images of {path}")
-        return read_copies(path)[0].source(photos)
+        return _packed(photos, path)
     headers = _checked_headers(photos, options)
     shape = shape or headers.own_shape
     layout = layout_of(headers.sizes, shape)
     limit_bytes = memory_limit_bytes()
     if layout.pixel_bytes <= limit_bytes:
-        return _in_memory(photos, headers, layout, options)
+        return _in_memory(photos, headers, layout, options), headers.sizes
     large = f"{layout.pixel_bytes / 1e9:.1f} GB of images, over {limit_bytes / 1e9:.1f} GB"
     path = cache_path(photos, key, shape)
     if missing := missing_bytes(path, layout):
@@ -80,9 +89,14 @@ def read_photos(photos: LabelledPhotos, shape: Shape | None, options: ReadingOpt
             f"{photos.where}: {large}, are decoded each time they are used, as a packed file needs "
             f"{missing / 1e9:.1f} GB more free on the disk of {path.parent}"
         )
-        return _on_use(photos, headers, shape, options)
+        return _on_use(photos, headers, shape, options), headers.sizes
     pack(photos, headers, shape, key, path, options)
-    return read_copies(path)[0].source(photos)
+    return _packed(photos, path)
+
+
+def _packed(photos: LabelledPhotos, path: Path) -> tuple[Source, NDArray[np.int32]]:
+    copies = read_copies(path)[0]
+    return copies.source(photos), copies.layout.originals
 
 
 def pack_photos(
@@ -139,8 +153,9 @@ def _with_earlier_choice(
     marker = cache_path(photos, key, (0, 0, 0)).with_suffix(".skip-broken")
     if not options.skip_broken:
         return options._replace(skip_broken=marker.exists())
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.touch()
+    if options.remember:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
     return options
 
 

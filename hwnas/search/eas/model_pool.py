@@ -89,14 +89,16 @@ class ModelPool:
         workers: Callable[[], Workers],
         warn: Callable[[str], None],
         data: str = "",
+        group_by: str = "",
     ) -> None:
         """``workers`` is called before the first training. Images that aren't in memory are loaded
-        by each training, from the data set ``data``."""
+        by each training, from the data set ``data`` as divided by ``group_by``."""
         self.folder, self.seed, self.warn = folder, seed, warn
         self._open_workers, self._workers = workers, None
         self._data = train, valid
         self.compute = train.compute.of_child()
         self.in_memory = isinstance(train.images, Tensor) and isinstance(valid.images, Tensor)
+        self.group_by = group_by
         self.data_name = os.path.abspath(data) if os.path.exists(data) else data
         self.data_digest = (
             _digest_of([*train.tensors(), *valid.tensors()])
@@ -172,6 +174,7 @@ class ModelPool:
         job = TrainingJob(
             architecture=request.architecture,
             data=IMAGES if self.in_memory else self.data_name,
+            group_by=self.group_by,
             plan=request.plan,
             initial="" if request.initial is None else INITIAL,
             teacher=_teacher(request),

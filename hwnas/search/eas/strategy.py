@@ -99,7 +99,8 @@ class Eas:
             self.controller.make_uniform()
         self.learner = Learner(self.controller, convention)
         self.latency_exponent = latency_exponent
-        self.compute, self.gpus, self.data = CPU, tuple[str, ...](), ""
+        self.compute, self.gpus = CPU, tuple[str, ...]()
+        self.data, self.group_by = "", ""
         """Where networks are trained and what on, as in `SearchContext`."""
         self.parent = ""
         """Name of the member to grow from."""
@@ -117,7 +118,8 @@ class Eas:
         options = context.options_as(EasOptions)
         space = growable(context.space)
         search = cls(space, context.costs, context.budget_ms, options, context.warn)
-        search.compute, search.gpus, search.data = context.compute, context.gpus, context.data
+        search.compute, search.gpus = context.compute, context.gpus
+        search.data, search.group_by = context.data, context.group_by
         return search
 
     def set_costs(self, costs: Costs, budget_ms: float) -> None:
@@ -141,7 +143,14 @@ class Eas:
         folder = files.log.parent / "children"
         images = train.sample(STATISTICS_IMAGES, seed).placed(CPU)  # where networks grow
         pool = ModelPool(
-            folder, train, valid, seed, lambda: self._workers(plan), self.warn, self.data
+            folder,
+            train,
+            valid,
+            seed,
+            lambda: self._workers(plan),
+            self.warn,
+            self.data,
+            self.group_by,
         )
         self.family.open(pool, plan, seed, next(images.in_order(len(images.labels)))[0])
         done = self._resume(files)

@@ -186,6 +186,7 @@ class Elastic:
         job = TrainingJob(
             architecture=self.space.original,
             data=self.context.data,
+            group_by=self.context.group_by,
             plan=plan.tuning,
             initial="initial.safetensors",
             seed=seed,

@@ -8,6 +8,7 @@ import msgspec
 
 from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.data.datasets import Dataset, load_dataset
+from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.deploy.bundle import write_bundle
 from hwnas.devices.profile import find_profile
 from hwnas.devices.worker.runtimes.open import open_model
@@ -15,7 +16,7 @@ from hwnas.errors import UsageError
 from hwnas.files import read_json
 from hwnas.report.report import Report
 from hwnas.specialize.results.next_commands import result_folder
-from hwnas.specialize.spec import read_spec
+from hwnas.specialize.spec import RunSpec, read_spec
 
 
 class _Input(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ def bundle_run(run: Path, folder: Path, target: str | None = None) -> Path:
     write_bundle(
         folder,
         files[0],
-        _dataset(spec.data, input_shape, run / "export" / "manifest.json"),
+        _dataset(spec, input_shape, run / "export" / "manifest.json"),
         target or spec.target,
         budget_ms=None if latency is None else result.budget_ms,
         median_ms=latency.median_ms if latency is not None and is_measured else None,
@@ -72,8 +73,10 @@ def bundle_run(run: Path, folder: Path, target: str | None = None) -> Path:
     return folder
 
 
-def _dataset(name: str, input_shape: tuple[int, int, int], manifest: Path) -> Dataset:
+def _dataset(spec: RunSpec, input_shape: tuple[int, int, int], manifest: Path) -> Dataset:
     """Load the data set with the normalisation of a run's files, which may be that of a trained
     network."""
     taken = read_json(manifest, _Files).files[0].input
-    return load_dataset(name, input_shape=input_shape).normalised_by(taken.mean, taken.std)
+    options = ReadingOptions(spec.skip_broken, group_by=spec.group_by)
+    dataset = load_dataset(spec.data, input_shape=input_shape, options=options)
+    return dataset.normalised_by(taken.mean, taken.std)

@@ -19,6 +19,7 @@ from hwnas.search.log import read_log
 from hwnas.search.plan import SearchFiles
 from hwnas.specialize.context import RunContext
 from hwnas.specialize.options import command_line
+from hwnas.specialize.results.data_card import data_card
 from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.results.notes import notes_of
 from hwnas.specialize.results.rows import (
@@ -194,4 +195,6 @@ def _dataset(run: RunContext) -> DatasetSummary:
         test=len(data.test.labels),
         input_shape=data.input_shape,
         answers_of=data.answers_of,
+        group_by=run.spec.group_by,
+        card=data_card(data),
     )

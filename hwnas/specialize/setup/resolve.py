@@ -64,11 +64,16 @@ class Resources:
         return self._targets[name]
 
     def dataset(
-        self, name: str, *, input_shape: Shape | None = None, skip_broken: bool = False
+        self,
+        name: str,
+        *,
+        input_shape: Shape | None = None,
+        skip_broken: bool = False,
+        group_by: str = "",
     ) -> Dataset:
         key = name, input_shape
         if key not in self._datasets:
-            options = ReadingOptions(skip_broken, self.console.say, self.console.step)
+            options = ReadingOptions(skip_broken, self.console.say, self.console.step, group_by)
             dataset = load_dataset(name, input_shape=input_shape, options=options)
             self._datasets[key] = self._datasets[name, dataset.input_shape] = dataset
         return self._datasets[key]
@@ -102,9 +107,11 @@ class ResolvedRun(NamedTuple):
         """Return the data set with images of another shape ``(C, H, W)``."""
         if self.start is not None:
             return self.start.dataset_at(input_shape)
-        skip_broken = self.spec.skip_broken
         return self.resources.dataset(
-            self.spec.data, input_shape=input_shape, skip_broken=skip_broken
+            self.spec.data,
+            input_shape=input_shape,
+            skip_broken=self.spec.skip_broken,
+            group_by=self.spec.group_by,
         )
 
     def latency_model(self, folder: Path | None = None) -> LatencyModel:
@@ -129,7 +136,7 @@ def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:
     """Look up everything that ``spec`` names. Any error in it is raised here, before any work."""
     checks.check_strategy(spec)
     target = resources.target(spec.target, spec.wait_idle_s)
-    load = partial(resources.dataset, skip_broken=spec.skip_broken)
+    load = partial(resources.dataset, skip_broken=spec.skip_broken, group_by=spec.group_by)
     checks.check_precision(spec.precision, target.profile)
     start = find_start(spec, load) if spec.starts_trained else None
     if start is None:

@@ -125,6 +125,7 @@ def _strategy(run: RunContext) -> Strategy:
         accumulate=run.search_plan.accumulate,
         gpus=child_gpus(spec.device, run.compute),
         data=spec.data,
+        group_by=spec.group_by,
         weights=run.weights,
         warn=run.console.say,
         stage=run.folder.stage,

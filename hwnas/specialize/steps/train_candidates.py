@@ -102,6 +102,7 @@ def _job(run: RunContext, candidate: Candidate, folder: Path, networks: int) -> 
     return TrainingJob(
         architecture=candidate.architecture,
         data=run.spec.data,
+        group_by=run.spec.group_by,
         plan=plan,
         initial=os.path.relpath(weights, folder) if inherits else "",
         teacher=teacher,

@@ -66,7 +66,8 @@ def train_network(
         return result
     start_s = time.perf_counter()
     check_options(spec)
-    trainee = find_trainee(spec, ReadingOptions(spec.skip_broken, console.say, console.step))
+    options = ReadingOptions(spec.skip_broken, console.say, console.step, spec.group_by)
+    trainee = find_trainee(spec, options)
     dataset = trainee.dataset
     for note in dataset.notes:
         console.say(f"{dataset.name}: {note}")
@@ -79,6 +80,7 @@ def train_network(
     job = TrainingJob(
         architecture=trainee.architecture,
         data=spec.data,
+        group_by=spec.group_by,
         plan=plan,
         initial=_initial(spec, trainee, folder),
         normalisation=Normalisation(dataset.mean, dataset.std),

@@ -59,6 +59,8 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     """File of the weights to begin with; None: fresh ones."""
     skip_broken: bool = False
     """Leave out images that can't be read."""
+    group_by: str = ""
+    """Photos of one group stay in one split: a regular expression for names, or a column."""
     flip: bool | None = None
     """None: colour images are mirrored, grey ones are not."""
     auxiliary: float = 0.0

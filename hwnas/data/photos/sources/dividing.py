@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from hwnas.data.photos.labelled import TRAIN, LabelledPhotos, Photos
+from hwnas.data.photos.sources.grouping import Groups, divide_groups, group_remark
 from hwnas.data.splits import capped_share, check_count, divide, in_hash_order
 from hwnas.errors import InvalidFile
 from hwnas.files import printable
 
 SPLIT_SHARES = (0.70, 0.15, 0.15)
+
+BY_HASH = "by a hash of the names"
+DIVIDED = "70 % training, 15 % validation and 15 % test images"
+"""How images are divided that have no splits."""
 
 Files = dict[str, list[str]]
 """Names of images, unique in the data set, by class."""
@@ -29,15 +34,22 @@ SPLIT_NAMES = {
 """Splits by the names that sources give them."""
 
 
-def divide_files(files: Files, where: Callable[[str], object]) -> list[Files]:
+def divide_files(
+    files: Files, where: Callable[[str], object], groups: Groups | None = None
+) -> list[Files]:
     """Return 70 % training, 15 % validation and 15 % test images; ``where`` names a class."""
+    if groups is not None:
+        return divide_groups(str(where("")), files, groups, SPLIT_SHARES)
     for name, images in files.items():
         check_count(str(where(name)), name, len(images), needed=3)
     return _divide(files, SPLIT_SHARES)
 
 
 def cut_valid(
-    train: Files, valid_share: float, where: Callable[[str], object]
+    train: Files,
+    valid_share: float,
+    where: Callable[[str], object],
+    groups: Groups | None = None,
 ) -> tuple[Files, Files]:
     """Split validation images off: a share of each class, or equally many where there are many.
 
@@ -47,6 +59,9 @@ def cut_valid(
         check_count(str(where(name)), name, len(images), needed=2)
     count = sum(map(len, train.values()))
     share = capped_share(valid_share, count, len(train))
+    if groups is not None:
+        rest, valid = divide_groups(str(where("")), train, groups, (1 - share, share))
+        return rest, valid
     if share == valid_share:
         rest, valid = _divide(train, (1 - share, share))
         return rest, valid
@@ -59,7 +74,9 @@ def cut_valid(
     )
 
 
-def complete_splits(where: str, parts: Mapping[str, Files], valid_share: float) -> list[Files]:
+def complete_splits(
+    where: str, parts: Mapping[str, Files], valid_share: float, groups: Groups | None = None
+) -> list[Files]:
     """Return training, validation and test images of a source that has some of these splits.
 
     A single split is divided. Without test images the validation images are the test images, and
@@ -68,7 +85,7 @@ def complete_splits(where: str, parts: Mapping[str, Files], valid_share: float) 
     every = [files for files in parts.values() if any(files.values())]
     if len(every) == 1:
         _check_classes(where, every[0])
-        return divide_files(every[0], lambda name: where)
+        return divide_files(every[0], lambda name: where, groups)
     train, valid, test = (parts.get(part, {}) for part in ("train", "valid", "test"))
     if not test:
         valid, test = {}, valid
@@ -76,13 +93,26 @@ def complete_splits(where: str, parts: Mapping[str, Files], valid_share: float) 
         raise InvalidFile(where, "has no training images, expected train, and test or valid")
     _check_classes(where, train)
     if not valid:
-        train, valid = cut_valid(train, valid_share, lambda name: where)
+        train, valid = cut_valid(train, valid_share, lambda name: where, groups)
     for part, files in (("validation", valid), ("test", test)):
         if missing := sorted(train.keys() - files.keys()):
             raise InvalidFile(where, f"class {missing[0]!r} has no {part} image, expected some")
         if unknown := sorted(files.keys() - train.keys()):
             raise InvalidFile(where, f"class {unknown[0]!r} has no training image, expected some")
     return [train, valid, test]
+
+
+def split_rule(given: Iterable[str], groups: Groups | None, splits: Sequence[Files]) -> str:
+    """Return how the splits were made, for the data card; ``given`` are those of the source."""
+    names = list(given)
+    made = BY_HASH if groups is None else f"in whole groups, {group_remark(splits, groups)}"
+    if len(names) < 2:
+        return f"{DIVIDED}, {made}"
+    text = f"as given ({', '.join(names)})"
+    known = {SPLIT_NAMES.get(name.rstrip("/").lower(), name) for name in names}
+    if not known >= {"valid", "test"}:
+        return f"{text}; the validation images are split from the training images {made}"
+    return text if groups is None else f"{text}; {group_remark(splits, groups)}"
 
 
 def labelled(

@@ -20,21 +20,24 @@ def find_undivided(name: str) -> LabelledPhotos | None:
     return undivided_photos(path)
 
 
-def find_photos(name: str, valid_share: float) -> LabelledPhotos | None:
-    """Return the photos of that name, None if it names none. Raises `InvalidFile`."""
+def find_photos(name: str, valid_share: float, group_by: str = "") -> LabelledPhotos | None:
+    """Return the photos of that name, None if it names none. Raises `InvalidFile`.
+
+    Photos of one group stay in one split; see `hwnas.data.photos.labelled.ReadingOptions`.
+    """
     path = Path(name).expanduser()
     if name.startswith(HUB_PREFIX):
-        return hub_photos(name, valid_share)
+        return hub_photos(name, valid_share, group_by)
     if name.endswith(".tar") and (path.is_file() or BRACES.fullmatch(name)):
-        return shard_photos(name, valid_share)
+        return shard_photos(name, valid_share, group_by)
     if path.is_file() and path.suffix == SUFFIX:
         return answered_photos(path)
     if path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
-        return list_photos(path, valid_share)
+        return list_photos(path, valid_share, group_by)
     if not name or not path.is_dir():
         return None
     if is_saved(path):
-        return hub_photos(str(path), valid_share)
+        return hub_photos(str(path), valid_share, group_by)
     if any(path.glob("*.tar")):
-        return shard_photos(str(path), valid_share)
-    return folder_photos(path, valid_share)
+        return shard_photos(str(path), valid_share, group_by)
+    return folder_photos(path, valid_share, group_by)

@@ -22,7 +22,9 @@ from hwnas.data.photos.sources.dividing import (
     divide_files,
     labelled,
     numbered,
+    split_rule,
 )
+from hwnas.data.photos.sources.grouping import Groups, pattern_groups
 from hwnas.data.photos.sources.listing import (
     SUFFIXES,
     Remarks,
@@ -36,7 +38,7 @@ Parts = dict[str, Path]
 """Folders of the splits ``train``, ``valid`` and ``test``."""
 
 
-def folder_photos(folder: Path, valid_share: float) -> LabelledPhotos:
+def folder_photos(folder: Path, valid_share: float, group_by: str = "") -> LabelledPhotos:
     """Return the photos of a folder, shuffled in an order that depends on their names only.
 
     Transparency is dropped, a GIF gives its first frame, and the orientation tag of a photo is
@@ -45,10 +47,18 @@ def folder_photos(folder: Path, valid_share: float) -> LabelledPhotos:
     remarks = Remarks()
     root = _unwrapped(folder, remarks)
     parts = _split_folders(root, remarks)
-    if parts:
-        splits = _divided(root, parts, valid_share, remarks)
-    else:
-        splits = divide_files(_class_files(root, root, remarks), root.joinpath)
+    given = {part: _class_files(root, path, remarks) for part, path in parts.items()}
+    if not given:
+        given = {"": _class_files(root, root, remarks)}
+    names = (image for files in given.values() for images in files.values() for image in images)
+    groups = pattern_groups(str(folder), group_by, names)
+    splits = _divided(root, parts, given, valid_share, groups)
+    if "valid" in parts and "test" not in parts:
+        place = parts["valid"].name
+        remarks.more.append(f"the images of {place}/ are the test images, as there is no test/")
+    if len(parts) == 1:
+        name = parts["train"].name
+        remarks.more.append(f"{name}/ is divided, as no other images are labelled")
     return labelled(
         str(folder),
         folder.resolve().name,
@@ -56,7 +66,7 @@ def folder_photos(folder: Path, valid_share: float) -> LabelledPhotos:
         partial(FilePhotos, root),
         remarks.texts(),
         classes=numbered(splits[0]),
-    )
+    )._replace(split=split_rule([f"{path.name}/" for path in parts.values()], groups, splits))
 
 
 def undivided_photos(folder: Path) -> LabelledPhotos | None:
@@ -156,25 +166,20 @@ def _check_misnamed(folder: Path, training: str, first: set[str], others: list[s
             raise InvalidFile(str(folder), f"{why}: rename {name}/ to test/")
 
 
-def _divided(root: Path, parts: Parts, valid_share: float, remarks: Remarks) -> list[Files]:
-    """Return the files of train, valid and test; split what is missing from train."""
-    train = _class_files(root, parts["train"], remarks)
-    if len(parts) == 1:
-        remarks.more.append(f"{parts['train'].name}/ is divided, as no other images are labelled")
-        return divide_files(train, parts["train"].joinpath)
-    if "test" not in parts:
-        test = parts.pop("valid")
-        parts = {"train": parts["train"], "test": test}
-        remarks.more.append(f"the images of {test.name}/ are the test images, as there is no test/")
-    held_out: dict[str, Files] = {}
-    for part in ("test", "valid"):
-        if part in parts:
-            held_out[part] = _class_files(root, parts[part], remarks)
-            _check_same(parts["train"], train, parts[part], held_out[part])
-    if "valid" in held_out:
-        return [train, held_out["valid"], held_out["test"]]
-    train, valid = cut_valid(train, valid_share, parts["train"].joinpath)
-    return [train, valid, held_out["test"]]
+def _divided(
+    root: Path, parts: Parts, given: dict[str, Files], valid_share: float, groups: Groups | None
+) -> list[Files]:
+    """Return the files of train, valid and test; divide what is missing from train."""
+    if len(given) == 1:
+        [files] = given.values()
+        return divide_files(files, (parts.get("train") or root).joinpath, groups)
+    train = given["train"]
+    for part in parts.keys() - {"train"}:
+        _check_same(parts["train"], train, parts[part], given[part])
+    if "valid" in given and "test" in given:
+        return [train, given["valid"], given["test"]]
+    train, valid = cut_valid(train, valid_share, parts["train"].joinpath, groups)
+    return [train, valid, given["test" if "test" in given else "valid"]]
 
 
 def _class_files(root: Path, folder: Path, remarks: Remarks, needed_classes: int = 2) -> Files:

@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwnas.data.photos.labelled import LabelledPhotos
 from hwnas.data.photos.reading import opened
-from hwnas.data.photos.sources.dividing import SPLIT_NAMES, Files, complete_splits, labelled
+from hwnas.data.photos.sources.dividing import (
+    SPLIT_NAMES,
+    Files,
+    complete_splits,
+    labelled,
+    split_rule,
+)
+from hwnas.data.photos.sources.grouping import Groups
 from hwnas.errors import HwnasError, InvalidFile, UsageError, first_line
+from hwnas.files import read_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,25 +45,32 @@ def is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in SAVED_FILES)
 
 
-def hub_photos(name: str, valid_share: float) -> LabelledPhotos:
+def hub_photos(name: str, valid_share: float, group_by: str = "") -> LabelledPhotos:
     """Return the photos of a data set on the hub (``hf:NAME``) or of a saved folder."""
     splits = _load(name)
     first = next(iter(splits.values()))
     image, label = _columns(name, first.features)
     parts: dict[str, Files] = {}
     rows: dict[str, Place] = {}
+    of: dict[str, str] = {}
+    if group_by and group_by not in first.features:
+        raise UsageError(f"{name}: no column {group_by!r}, expected {', '.join(first.features)}")
     for split, table in splits.items():
         part = SPLIT_NAMES.get(split.partition("[")[0], "")
         classes = _class_names(table.features[label])
+        group_values = table[group_by] if group_by else ()
         for index, value in enumerate(table[label]):
             key = f"{split}/{index}"
             if value is None or (classes and value < 0):  # the hub's way to hide test labels
                 continue
             rows[key] = Place(split, index)
+            if group_by:
+                of[key] = str(group_values[index])
             parts.setdefault(part, {}).setdefault(_text(value, classes), []).append(key)
     if not rows:
         raise InvalidFile(name, "has no labelled images")
-    divided = complete_splits(name, parts, valid_share)
+    groups = Groups(group_by, of) if group_by else None
+    divided = complete_splits(name, parts, valid_share, groups)
     title = name.removeprefix(HUB_PREFIX).rstrip("/").rpartition("/")[2]
     order = [each for each in _class_names(first.features[label]) if each in divided[0]]
     return labelled(
@@ -64,7 +79,7 @@ def hub_photos(name: str, valid_share: float) -> LabelledPhotos:
         divided,
         lambda names: HubPhotos(name, splits, image, rows, names),
         classes=order,
-    )
+    )._replace(split=split_rule(sorted(parts), groups, divided))
 
 
 class HubPhotos:
@@ -95,12 +110,18 @@ class HubPhotos:
         return f"{self.where}/{self.names[row]}"
 
     def open(self, row: int) -> AbstractContextManager[Image]:
+        return opened(BytesIO(self.content(row)), self.name(row))
+
+    def size_bytes(self, row: int) -> int:
+        return len(self.content(row))
+
+    def content(self, row: int) -> bytes:
         split, index = self.rows[row]
         value = self.tables[split][index][self.column]
         if value is None:
             raise InvalidFile(self.name(row), "has no image")
         content = value["bytes"]
-        return opened(Path(value["path"]) if content is None else BytesIO(content), self.name(row))
+        return read_bytes(Path(value["path"])) if content is None else content
 
     def state(self) -> bytes:
         return repr((self.fingerprints, list(self.names))).encode()

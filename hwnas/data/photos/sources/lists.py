@@ -17,7 +17,9 @@ from hwnas.data.photos.sources.dividing import (
     complete_splits,
     labelled,
     numbered,
+    split_rule,
 )
+from hwnas.data.photos.sources.grouping import Groups, pattern_groups
 from hwnas.delimited import SEPARATORS, Line, decode_text, read_lines
 from hwnas.errors import InvalidFile
 from hwnas.files import read_bytes
@@ -31,11 +33,13 @@ COLUMNS = {
 """Names of each column, in a first line that has names."""
 
 
-def list_photos(path: Path, valid_share: float) -> LabelledPhotos:
+def list_photos(path: Path, valid_share: float, group_by: str = "") -> LabelledPhotos:
     """Return the photos of a list. Raises `InvalidFile` with the number of a wrong line."""
+    column = _column(path, group_by)
+    of: dict[str, str] = {}
     parts: dict[str, Files] = {}
     numbers: dict[str, int] = {}
-    for number, (name, label, split) in _rows(path):
+    for number, (name, label, split), fields in _rows(path):
         where = f"{path}:{number}"
         if name in numbers:
             raise InvalidFile(where, f"{name!r} is in line {numbers[name]} already")
@@ -46,6 +50,10 @@ def list_photos(path: Path, valid_share: float) -> LabelledPhotos:
         if split and split.lower() not in SPLIT_NAMES:
             raise InvalidFile(where, f"split {split!r}, expected train, valid or test")
         numbers[name] = number
+        if column is not None:
+            of[name] = fields[column] if column < len(fields) else ""
+            if not of[name]:
+                raise InvalidFile(where, f"{name!r} has no {group_by!r}, the group to divide by")
         part = SPLIT_NAMES[split.lower()] if split else ""
         parts.setdefault(part, {}).setdefault(label, []).append(name)
     if not numbers:
@@ -54,14 +62,17 @@ def list_photos(path: Path, valid_share: float) -> LabelledPhotos:
         first = min(numbers[name] for files in parts[""].values() for name in files)
         raise InvalidFile(f"{path}:{first}", "has no split, which other lines have")
     _check_labels(path, parts, numbers)
-    splits = complete_splits(str(path), parts, valid_share)
+    groups: Groups | None = Groups(group_by, of)
+    if column is None:
+        groups = pattern_groups(str(path), group_by, numbers)
+    splits = complete_splits(str(path), parts, valid_share, groups)
     return labelled(
         str(path),
         path.stem,
         splits,
         lambda names: FilePhotos(path.parent, names),
         classes=numbered(splits[0]),
-    )
+    )._replace(split=split_rule(sorted(parts), groups, splits))
 
 
 def _check_labels(path: Path, parts: dict[str, Files], numbers: dict[str, int]) -> None:
@@ -76,9 +87,18 @@ def _check_labels(path: Path, parts: dict[str, Files], numbers: dict[str, int]) 
             raise InvalidFile(where, f"{why}{', …' * (len(parts['train']) > 5)})")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
-    """Yield the number of each line, with its path, label and split or an empty text."""
+def _column(path: Path, group_by: str) -> int | None:
+    """Return the place of the column that ``group_by`` names, None if it names none."""
+    first = next(_lines(path), None)
+    words: Sequence[str] = first.values if first is not None and _header(first.values) else ()
+    lower = [word.lower() for word in words]
+    return lower.index(group_by.lower()) if group_by and group_by.lower() in lower else None
+
+
+def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str], Sequence[str]]]:
+    """Yield the number of each line, its path, label and split or an empty text, and all fields."""
     places: dict[str, int] | None = None
+    most = 3
     for number, fields in _lines(path):
         if places is None:
             places = _header(fields)
@@ -86,11 +106,11 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
                 if missing := {"path", "label"} - places.keys():
                     why = f"no column {sorted(missing)[0]!r}, expected path, label and maybe split"
                     raise InvalidFile(f"{path}:{number}", why)
+                most = len(fields)
                 continue
             places = {"path": 0, "label": 1, "split": 2}
         needed = max(places["path"], places["label"]) + 1
-        most = max(places.values()) + 1 if len(places) < 3 or places["split"] != 2 else 3
-        if len(fields) < needed or (most == 3 and len(fields) > 3):
+        if len(fields) < needed or len(fields) > most:
             why = f"{len(fields)} fields, expected path, label and maybe split"
             raise InvalidFile(f"{path}:{number}", why)
         split = places.get("split", len(fields))
@@ -101,6 +121,7 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
                 fields[places["label"]],
                 fields[split] if split < len(fields) else "",
             ),
+            fields,
         )
 
 

@@ -25,7 +25,9 @@ from hwnas.data.photos.sources.dividing import (
     complete_splits,
     labelled,
     numbered,
+    split_rule,
 )
+from hwnas.data.photos.sources.grouping import pattern_groups
 from hwnas.errors import InvalidFile
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def shard_files(pattern: str) -> list[Path]:
     return [shard for name in names for shard in shard_files(name)]
 
 
-def shard_photos(pattern: str, valid_share: float) -> LabelledPhotos:
+def shard_photos(pattern: str, valid_share: float, group_by: str = "") -> LabelledPhotos:
     """Return the photos of shards. Raises `InvalidFile` for a shard that is cut short."""
     parts: dict[str, Files] = {}
     members: dict[str, Member] = {}
@@ -76,7 +78,8 @@ def shard_photos(pattern: str, valid_share: float) -> LabelledPhotos:
     if len(parts) > 1 and "" in parts:
         why = "names of some shards begin with train, val or test, and of others do not"
         raise InvalidFile(pattern, why)
-    splits = complete_splits(pattern, parts, valid_share)
+    groups = pattern_groups(pattern, group_by, members)
+    splits = complete_splits(pattern, parts, valid_share, groups)
     name = re.sub(r"[^\w-]+", "-", Path(pattern).expanduser().name.removesuffix(".tar")).strip("-")
     return labelled(
         pattern,
@@ -84,7 +87,7 @@ def shard_photos(pattern: str, valid_share: float) -> LabelledPhotos:
         splits,
         lambda names: ShardPhotos(names, members),
         classes=numbered(splits[0]),
-    )
+    )._replace(split=split_rule(sorted(parts), groups, splits))
 
 
 class ShardPhotos:
@@ -100,16 +103,21 @@ class ShardPhotos:
         return str(self.members[row].shard.parent / self.names[row])
 
     def open(self, row: int) -> AbstractContextManager[Image]:
+        return opened(BytesIO(self.content(row)), self.name(row))
+
+    def size_bytes(self, row: int) -> int:
+        return self.members[row].size
+
+    def content(self, row: int) -> bytes:
         shard, start, size = self.members[row]
         try:
             descriptor = os.open(shard, os.O_RDONLY)
         except OSError as error:
             raise InvalidFile(str(shard), error.strerror or str(error)) from None
         try:
-            content = os.pread(descriptor, size, start)
+            return os.pread(descriptor, size, start)
         finally:
             os.close(descriptor)
-        return opened(BytesIO(content), self.name(row))
 
     def state(self) -> bytes:
         shards = sorted({member.shard for member in self.members})

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 THUMBNAIL_PX = 192
 """Longer side of a thumbnail; smaller images keep their size."""
 
-LOSSLESS_PX = 64
+LOSSLESS_PX = 48
 """Longer side up to which a thumbnail is stored without loss: it is shown enlarged."""
 
 
-def thumbnail(image: Image) -> str:
-    """Return an image of mode L or RGB as a data URI, shrunk to `THUMBNAIL_PX`."""
+def thumbnail(image: Image, longer_px: int = THUMBNAIL_PX) -> str:
+    """Return an image of mode L or RGB as a data URI, shrunk to ``longer_px``."""
     small = image.copy()
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    small.thumbnail((longer_px, longer_px))
     kind = "png" if max(small.size) <= LOSSLESS_PX else "jpeg"
     content = BytesIO()
     small.save(content, kind, quality=85)

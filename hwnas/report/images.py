@@ -1,0 +1,46 @@
+"""The data card of a report: what the images are that a network was made from."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ClassCount(msgspec.Struct, frozen=True):
+    """Images of a class."""
+
+    name: str
+    train: int
+    valid: int
+    test: int
+
+    @property
+    def total(self) -> int:
+        return self.train + self.valid + self.test
+
+
+class SampleImage(msgspec.Struct, frozen=True):
+    """A training image."""
+
+    label: str
+    picture: str
+    """Data URI of a thumbnail."""
+
+
+class DataCard(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts, sizes, balance and duplicates of a data set, and some of its images."""
+
+    classes: tuple[ClassCount, ...]
+    split: str = ""
+    """How the splits were made."""
+    sizes: str = ""
+    """Sizes of the originals, height x width."""
+    input_shape: tuple[int, int, int] = (0, 0, 0)
+    balance: str = ""
+    """A sentence on unequal classes; empty where no class has 1.5 times the images of another."""
+    duplicates: str = ""
+    """A sentence on images that are there more than once, or that none are."""
+    leaks: int = 0
+    """Images that are in the test images and in the training or validation images."""
+    warnings: tuple[str, ...] = ()
+    """What makes an accuracy on these images doubtful."""
+    samples: tuple[SampleImage, ...] = ()

@@ -1,0 +1,105 @@
+"""The data card: what a report says of the images."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from hwnas.data.datasets import Dataset, load_dataset
+from hwnas.data.duplicates import find_duplicates
+from hwnas.data.splits import Split
+from hwnas.report.html import html, markdown
+from hwnas.specialize.results.data_card import card_text, data_card
+from tests.support.photos import noise_folder, noise_image
+from tests.support.sample_report import measured_report
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "home"))
+    for part, count in (("train", 40), ("test", 12)):
+        noise_folder(tmp_path / "pets" / part, count)
+    for file in (tmp_path / "pets" / "test").glob("*/*.png"):
+        file.unlink()
+        noise_image(1000 + int(file.stem)).save(file)
+    return tmp_path / "pets"
+
+
+def test_equal_files_in_two_splits_are_counted_and_named(folder: Path) -> None:
+    clean = data_card(load_dataset(str(folder)))
+    assert clean.leaks == 0 and clean.duplicates == "No image is there twice."
+    shutil.copy(folder / "train" / "cat" / "000.png", folder / "test" / "cat" / "again.png")
+    shutil.copy(folder / "test" / "dog" / "001.png", folder / "test" / "cat" / "wrong.png")
+    dataset = load_dataset(str(folder))
+    duplicates = find_duplicates(dataset)
+    assert sum(duplicates.across.values()) == 1 and duplicates.within == 1
+    assert duplicates.other_class == 1
+    assert "train/cat/000.png" in duplicates.examples[0][0]
+    card = data_card(dataset)
+    assert card.leaks == 1 and card.warnings[0].startswith("1 test image is among the training or")
+    assert "1 are in two classes" in card.duplicates
+
+
+def test_duplicates_of_arrays_are_equal_pixels() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 1, 5, 5), dtype=np.uint8)
+    images[25] = images[3]
+    labels = np.arange(30) % 2
+    parts = [Split(images[a:b], labels[a:b]) for a, b in ((0, 10), (10, 20), (20, 30))]
+    dataset = Dataset("arrays", ("a", "b"), *parts)
+    assert find_duplicates(dataset).across == {"training and test": 1}
+
+
+def test_unequal_classes_and_few_test_images_are_named(folder: Path) -> None:
+    for file in sorted((folder / "train" / "dog").iterdir())[5:]:
+        file.unlink()
+    for file in sorted((folder / "test" / "dog").iterdir())[2:]:
+        file.unlink()
+    card = data_card(load_dataset(str(folder)))
+    assert card.balance.startswith("The classes are unequal: 'cat' has 26 images, 'dog' 7.")
+    assert "right for 79% of all images" in card.balance
+    assert card.warnings[-1].startswith("'dog' has fewer than 5 test images")
+    assert [(each.name, each.total, each.test) for each in card.classes] == [
+        ("cat", 26, 6),
+        ("dog", 7, 2),
+    ]
+
+
+def test_sizes_are_those_of_the_originals_and_samples_those_of_the_network(folder: Path) -> None:
+    card = data_card(load_dataset(str(folder), input_shape=(3, 12, 20)))
+    assert card.sizes.startswith("11 sizes from 16x16 to 16x26 pixels")
+    assert card.input_shape == (3, 12, 20)
+    assert len(card.samples) == 24
+    labels = [sample.label for sample in card.samples]
+    assert labels == sorted(labels) and labels.count("cat") == labels.count("dog") == 12
+    for sample in card.samples:
+        picture = Image.open(BytesIO(b64decode(sample.picture.partition(",")[2])))
+        assert picture.size == (20, 12)
+
+
+def test_the_page_shows_the_card_and_escapes_the_names_of_classes(folder: Path) -> None:
+    (folder / "train" / "dog").rename(folder / "train" / "<b>dog")
+    (folder / "test" / "dog").rename(folder / "test" / "<b>dog")
+    dataset = load_dataset(str(folder))
+    card = data_card(dataset)
+    report = measured_report()
+    summary = report.dataset
+    assert summary is not None
+    report = msgspec.structs.replace(report, dataset=msgspec.structs.replace(summary, card=card))
+    page, text = html(report), markdown(report)
+    assert page.count("<figure>") == 24 and "&lt;b&gt;dog" in page and "<b>dog" not in page
+    assert sum(len(sample.picture) for sample in card.samples) < 100_000
+    assert card.sizes in text and "No image is there twice" in text
+    lines = card_text(dataset, card).splitlines()
+    assert re.fullmatch(
+        r"pets: \d+ training \+ \d+ validation \+ 12 test images of 2 classes", lines[0]
+    )
+    assert [line.split()[0] for line in lines[-2:]] == ["<b>dog", "cat"]
