@@ -53,8 +53,8 @@ def test_duplicates_of_arrays_are_equal_pixels() -> None:
     images = rng.integers(0, 256, (30, 1, 5, 5), dtype=np.uint8)
     images[25] = images[3]
     labels = np.arange(30) % 2
-    parts = [Split(images[a:b], labels[a:b]) for a, b in ((0, 10), (10, 20), (20, 30))]
-    dataset = Dataset("arrays", ("a", "b"), *parts)
+    train, valid, test = (Split(images[a : a + 10], labels[a : a + 10]) for a in (0, 10, 20))
+    dataset = Dataset("arrays", ("a", "b"), train, valid, test)
     assert find_duplicates(dataset).across == {"training and test": 1}
 
 

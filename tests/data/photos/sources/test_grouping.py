@@ -42,7 +42,7 @@ def test_no_group_is_in_two_splits_and_every_image_is_in_one(tmp_path: Path) -> 
     photos = find_photos(str(tmp_path), 0.2, r"person(\d+)")
     assert photos is not None
     persons = [
-        {photos.photos.name(row).rpartition("_")[0][-2:] for row in np.flatnonzero(rows)}
+        {photos.photos.name(row).rpartition("_")[0][-2:] for row in np.flatnonzero(rows).tolist()}
         for rows in (photos.parts == part for part in range(3))
     ]
     assert all(persons) and sum(map(len, persons)) == 10 == len(set.union(*persons))
