@@ -24,6 +24,7 @@ from hwnas.report.charts.result import result_charts
 from hwnas.report.drawings.cell_svg import cell_legend, cell_svgs
 from hwnas.report.drawings.network_svg import network_legend, network_svg
 from hwnas.report.lineage_table import lineage
+from hwnas.report.members_table import members
 from hwnas.report.schema import ReportData, Result
 
 
@@ -86,6 +87,7 @@ def _view(report: ReportData, result: Result) -> dict[str, Any]:
         "charts": {name: Markup(_inline_json(figure)) for name, figure in charts.items()},
         "widths": {name: _widths(figure) for name, figure in charts.items()},
         "family": lineage(result.family),
+        "members": members(result.candidates),
         "decimals": formatting.decimals([block.predicted_ms for block in blocks]),
     }
 

@@ -110,6 +110,16 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     """Agreements in the place of accuracies, see `Result.agreement`."""
     keeps_budget: bool | None = None
     chosen: bool = False
+    size_px: int | None = None
+    """Height and width of its images."""
+    cuts: tuple[str, ...] = ()
+    """What remains of each block that can be cut from a trained network: ``keep``, ``skip``, ``5/6
+    width``, ``smaller kernel``, or the last two. Empty: it is not cut from one."""
+    divergence: float | None = None
+    """Mean Kullback-Leibler divergence in nats from the trained network's probabilities, before the
+    member is trained."""
+    untrained_accuracy: float | None = None
+    """On the validation images, with the weights that its training begins with."""
 
     @property
     def latency_ms(self) -> float | None:

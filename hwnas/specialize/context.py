@@ -80,6 +80,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """Standard deviation of a measurement around the prediction."""
     supernet_accuracy: float | None = None
     """On validation images, with the supernet's weights and recalibrated statistics."""
+    divergence: float | None = None
+    """Of the answers of a network that is cut from a trained one from that one's, before it is
+    trained (`hwnas.search.elastic.divergence`)."""
     measured_kind: Kind = "measured"
     measured_ms: float | None = None
     """With inherited or fresh weights; the trained file is measured again."""

@@ -37,6 +37,10 @@ CLEANED = "cleaned.json"
 PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "ai-edge-litert")
 
 
+SCENARIOS = "scenarios"
+"""Folder of the runs for each target and budget, in that of the whole run."""
+
+
 class Event(msgspec.Struct, frozen=True):
     """One line of ``measurements.jsonl``."""
 
@@ -140,6 +144,13 @@ class RunFolder:
 
     def journal(self, stage: str, digest: str, measurement: Measurement) -> None:
         append_line(self.measurements, Event(stage, digest, measurement))
+
+    @property
+    def others(self) -> list[Path]:
+        """Folders of the run's other targets and budgets, which share the searched weights."""
+        if self.path.parent.name != SCENARIOS:
+            return []
+        return sorted(path for path in self.path.parent.iterdir() if path != self.path)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

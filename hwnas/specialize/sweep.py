@@ -41,6 +41,7 @@ from hwnas.search.plan import SearchFiles
 from hwnas.search.registry import load_strategy
 from hwnas.specialize.options import command_line
 from hwnas.specialize.results.next_commands import next_commands
+from hwnas.specialize.run_folder import SCENARIOS
 from hwnas.specialize.setup.dry_run import plan_run
 from hwnas.specialize.setup.resolve import Resources, resolve
 from hwnas.specialize.spec import Milliseconds, RunSpec
@@ -101,7 +102,7 @@ def scenarios(spec: RunSpec, folder: Path) -> list[SweepRun]:
 
     Several share one space, so its width is the one given, or 1.
     """
-    runs = _combinations(spec, folder, "scenarios", ("targets", "budgets"))
+    runs = _combinations(spec, folder, SCENARIOS, ("targets", "budgets"))
     if len(runs) == 1:
         return runs
     widths = spec.width_mults or (1.0,)
@@ -190,7 +191,7 @@ def _merged(reports: Sequence[Report], runs: Sequence[SweepRun]) -> Report:
         name = run.folder.name
         for result in report.results:
             artifacts = tuple(
-                msgspec.structs.replace(row, path=f"scenarios/{name}/{row.path}")
+                msgspec.structs.replace(row, path=f"{SCENARIOS}/{name}/{row.path}")
                 for row in result.artifacts
             )
             results.append(msgspec.structs.replace(result, artifacts=artifacts))
@@ -205,7 +206,7 @@ def _merged(reports: Sequence[Report], runs: Sequence[SweepRun]) -> Report:
         search=tuple(points),
         stages_s=_summed([report.stages_s for report in reports]),
         stages_cpu_s=_summed([report.stages_cpu_s for report in reports]),
-        notes=(f"{len(results)} targets and budgets; files are in scenarios/.", *notes),
+        notes=(f"{len(results)} targets and budgets; files are in {SCENARIOS}/.", *notes),
     )
 
 

@@ -59,9 +59,10 @@ from hwnas.training.seeds import derived_seed
 Images = tuple[Data, Data]
 """Training and validation images."""
 
-WEIGHTS = "network.safetensors"
 TEACHER = "teacher.safetensors"
 """Weights of a teacher, in the training's folder."""
+WEIGHTS, RESULT = "network.safetensors", "result.json"
+"""What a training leaves in its folder: the trained weights, and its `TrainingResult`."""
 
 
 class Teacher(msgspec.Struct, frozen=True):
@@ -152,7 +153,7 @@ def run_job(
 
 def read_result(folder: Path) -> TrainingResult | None:
     """Return the result of a training, or None where it has not finished or lacks its weights."""
-    path = folder / "result.json"
+    path = folder / RESULT
     finished = path.exists() and (folder / WEIGHTS).exists()
     return read_json(path, TrainingResult) if finished else None
 
@@ -238,7 +239,7 @@ def _run(
         evaluation.top5_accuracy,
         evaluation.balanced_accuracy,
     )
-    write_json(folder / "result.json", result)
+    write_json(folder / RESULT, result)
     checkpoint.unlink(missing_ok=True)
     previous(checkpoint).unlink(missing_ok=True)
     return result

@@ -20,8 +20,10 @@ from hwnas.nn.elastic.refit import refit_front_to_back
 from hwnas.nn.resized import resized
 from hwnas.spaces.elastic.space import ElasticSpace
 
-CHUNK_IMAGES = 32
+CHUNK_IMAGES = 16
 """Images whose feature maps are kept at a time, for the blocks after a cut."""
+CHUNK_PIXELS = 2000
+"""Pixels of a chunk that a projection is solved again on."""
 
 
 class Divergence:
@@ -68,12 +70,17 @@ class Divergence:
 
     def refitted(self, genotype: Genotype) -> Network:
         """Return a member whose projections are solved again for its own inputs; it shares no
-        weights."""
+        weights. A whole network has the weights of the trained one at every resolution."""
         architecture = self.space.architecture(genotype)
-        images = resized(self.images, self.space.sizes[genotype.choices[0]])
-        batches = images.split(CHUNK_IMAGES)
         network = build(architecture)
-        network.load_state_dict(refit_front_to_back(self.forms, architecture.blocks, batches))
+        if not any(genotype.choices[1:]):
+            network.load_state_dict(self.forms.member(architecture.blocks))
+            return network.eval()
+        images = resized(self.images, self.space.sizes[genotype.choices[0]])
+        weights = refit_front_to_back(
+            self.forms, architecture.blocks, images.split(CHUNK_IMAGES), CHUNK_PIXELS
+        )
+        network.load_state_dict(weights)
         return network.eval()
 
     def _single_cuts(self, size: int, number: int) -> Iterator[Network]:

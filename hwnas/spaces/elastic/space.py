@@ -162,6 +162,11 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
         whole = (0,) * len(self.elastic)
         return Genotype(self.name, (size, *(whole if choices is None else choices)))
 
+    def cut_names(self, genotype: Genotype) -> tuple[str, ...]:
+        """Return what remains of each block that can be cut, see `Cut.name`."""
+        choices = genotype.choices[1:]
+        return tuple(self.cuts[p][c].name for p, c in zip(self.elastic, choices, strict=True))
+
     @property
     def largest(self) -> Genotype:
         """The trained network itself."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,7 @@ from hwnas.search.elastic.state import TunedFiles, TunedNetwork
 from hwnas.search.plan import SearchFiles
 from hwnas.spaces.cells.genotype import Cell
 from hwnas.spaces.cells.space import CellSpace
+from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import Decision, SearchSpace
 from hwnas.specialize.context import Candidate, RunContext
@@ -154,6 +155,7 @@ def _trained_row(
         test_accuracy=None if parity is None else parity.accuracy_artifact,
         keeps_budget=None if trained.latency_ms is None else trained.latency_ms <= run.budget_ms,
         chosen=trained is delivered.chosen,
+        **_cut(run, candidate),
     )
 
 
@@ -170,7 +172,21 @@ def _screened_row(candidate: Candidate, run: RunContext, model: LatencyModel) ->
         measured_ms=candidate.measured_ms,
         kind=_kind(model) if candidate.measured_ms is None else candidate.measured_kind,
         keeps_budget=None if unknown else candidate.latency_ms <= run.budget_ms,
+        **_cut(run, candidate),
     )
+
+
+def _cut(run: RunContext, candidate: Candidate) -> dict[str, Any]:
+    """Return the fields of a member of a trained network; none for any other candidate."""
+    space, genotype = in_float(run.space), candidate.architecture.genotype
+    if not isinstance(space, ElasticSpace) or genotype.space != space.name:
+        return {}
+    return {
+        "size_px": candidate.architecture.input_shape[1],
+        "cuts": space.cut_names(genotype),
+        "divergence": candidate.divergence,
+        "untrained_accuracy": candidate.supernet_accuracy,
+    }
 
 
 def family_rows(

@@ -24,6 +24,7 @@ from hwnas.measurement.disturbance import Disturbed
 from hwnas.measurement.measurement import Measurement
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.profiling.bench import compile_untrained
+from hwnas.search.elastic.strategy import Elastic
 from hwnas.search.strategy import Strategy
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.int8 import in_float, network_in_precision
@@ -242,7 +243,12 @@ def _candidate(
         architecture=architecture,
         **_prediction(architecture, model),
         supernet_accuracy=supernet_accuracy,
+        divergence=_divergence(strategy, genotype),
     )
+
+
+def _divergence(strategy: Strategy, genotype: Genotype) -> float | None:
+    return strategy.divergence.of(genotype) if isinstance(strategy, Elastic) else None
 
 
 def _save_inherited(run: RunContext, strategy: Strategy, genotype: Genotype) -> nn.Module:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from hwnas.console import Update
 from hwnas.errors import HwnasError
-from hwnas.files import read_json, read_lines, write_json
+from hwnas.files import read_json, read_lines, write_atomic, write_json
 from hwnas.nn.memory import image_bytes
 from hwnas.search.elastic.state import TunedFiles
 from hwnas.search.plan import SearchFiles
@@ -24,6 +24,8 @@ from hwnas.training.description import Normalisation
 from hwnas.training.distributed import ranks
 from hwnas.training.images.loader import as_data
 from hwnas.training.job import (
+    RESULT,
+    WEIGHTS,
     Teacher,
     TrainingJob,
     TrainingResult,
@@ -42,9 +44,10 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
     root, dataset = run.folder.path / "training", run.dataset
     folders = [root / candidate.architecture.digest for candidate in chosen]
     jobs = {
-        folder: _job(run, candidate, folder, len(chosen))
+        folder: job
         for folder, candidate in zip(folders, chosen, strict=True)
         if read_result(folder) is None
+        and not reuse(run.folder.others, folder, job := _job(run, candidate, folder, len(chosen)))
     }
     where = f" on {ranks()} ranks" if ranks() > 1 else ""
     title = f"training {len(chosen)} network{'s' * (len(chosen) != 1)}{where}"
@@ -73,6 +76,35 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
         progress.show()
     results = [read_result(folder) for folder in folders]
     return [result for result in results if result is not None]
+
+
+def reuse(others: list[Path], folder: Path, job: TrainingJob) -> bool:
+    """Copy the result of the same training in one of the runs ``others``; return whether there is
+    one.
+
+    Runs for several targets and budgets share a tuned network, and train the same members of it, or
+    the same whole network at a lower resolution. The number of threads may differ.
+    """
+    for other in others:
+        source = other / "training" / folder.name
+        if read_result(source) is None or not (source / "job.json").exists():
+            continue
+        same = read_json(source / "job.json", TrainingJob)
+        if replace(same, compute=job.compute) != job or _inputs(source, job) != _inputs(
+            folder, job
+        ):
+            continue
+        for name in ("architecture.json", "job.json", "log.jsonl", WEIGHTS, RESULT):
+            write_atomic(folder / name, (source / name).read_bytes())
+        return True
+    return False
+
+
+def _inputs(folder: Path, job: TrainingJob) -> list[bytes]:
+    """Return the contents of the files of weights that a training in ``folder`` reads."""
+    names = (job.initial, "" if job.teacher is None else job.teacher.weights)
+    # the folder may not exist yet
+    return [Path(os.path.normpath(folder / name)).read_bytes() for name in names if name]
 
 
 def _pool(run: RunContext, jobs: list[TrainingJob]) -> ProcessPool:

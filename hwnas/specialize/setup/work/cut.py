@@ -25,8 +25,14 @@ FORWARD_SHARE = 1 / 3
 SEARCH_FORWARDS = 10_000
 """Forward passes of one image by the whole network that a search takes about as long as:
 statistics, increments and the members of its shortlist. Counted, not timed."""
-MEMBER_SHARE = 0.6
+MEMBER_SHARE = 0.5
 """Epochs of a member's training, as a share of the tuning's."""
+MAX_TRAINED = 2
+"""Members that are trained at most: with the whole network at a lower resolution, their trainings
+then take about as long as the tuning."""
+SCREENED = 2
+"""Members that are solved again and measured, for each that is trained; their latencies differ
+little, as all are predicted within a narrow window."""
 
 
 def cut_plan(
@@ -60,7 +66,10 @@ def cut_plan(
         members = replace(members, probe=False, teacher_share=1.0, class_weights="none")
         members = longer(members, tuned, len(labels))
     search = SearchPlan(batch_size=size, augmentation=augmentation, tuning=tuning)
-    return WorkPlan(EFFORTS[spec.effort], search, members)
+    effort = EFFORTS[spec.effort]
+    trained = min(MAX_TRAINED, effort.trained)
+    effort = replace(effort, trained=trained, screened=SCREENED * trained + 1)
+    return WorkPlan(effort, search, members)
 
 
 def member_plan(tuning: TrainingPlan, images: int) -> TrainingPlan:

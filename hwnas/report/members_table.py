@@ -1,0 +1,55 @@
+"""The members of a trained network: what was cut from each, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hwnas.report.schema import CandidateRow
+
+SMALLER_KERNEL = "k"
+SIXTHS = 6
+
+
+class Kept(NamedTuple):
+    """What remains of a block."""
+
+    name: str
+    """``keep``, ``skip``, ``5/6 width``, ``smaller kernel``, or the last two."""
+
+    @property
+    def sixths(self) -> int:
+        """Inner channels that remain, in sixths; 0: the block is left out."""
+        if self.name == "skip":
+            return 0
+        return int(self.name[0]) if self.name[0].isdigit() else SIXTHS
+
+    @property
+    def symbol(self) -> str:
+        """E.g. ``6``, ``5k``, ``0``."""
+        return f"{self.sixths}{SMALLER_KERNEL * ('smaller kernel' in self.name)}"
+
+
+class Member(NamedTuple):
+    """A row of the table."""
+
+    row: CandidateRow
+    kept: tuple[Kept, ...]
+    """For each block that can be cut."""
+
+    @property
+    def is_trained(self) -> bool:
+        return self.row.validation_accuracy is not None
+
+    @property
+    def summary(self) -> str:
+        """E.g. ``6 6 5k 4 0 6``."""
+        return " ".join(each.symbol for each in self.kept)
+
+
+def members(candidates: Iterable[CandidateRow]) -> list[Member]:
+    """Return the networks that were cut from a trained one, the slowest first, the trained ones
+    before the others."""
+    rows = [row for row in candidates if row.cuts]
+    rows.sort(key=lambda row: (row.validation_accuracy is None, -(row.latency_ms or 0.0)))
+    return [Member(row, tuple(map(Kept, row.cuts))) for row in rows]
