@@ -11,7 +11,7 @@ SMALLER_KERNEL = "k"
 SIXTHS = 6
 
 
-class Kept(NamedTuple):
+class Remainder(NamedTuple):
     """What remains of a block."""
 
     name: str
@@ -34,7 +34,7 @@ class Member(NamedTuple):
     """A row of the table."""
 
     row: CandidateRow
-    kept: tuple[Kept, ...]
+    remainders: tuple[Remainder, ...]
     """For each block that can be cut."""
 
     @property
@@ -44,7 +44,7 @@ class Member(NamedTuple):
     @property
     def summary(self) -> str:
         """E.g. ``6 6 5k 4 0 6``."""
-        return " ".join(each.symbol for each in self.kept)
+        return " ".join(each.symbol for each in self.remainders)
 
 
 def members(candidates: Iterable[CandidateRow]) -> list[Member]:
@@ -52,4 +52,4 @@ def members(candidates: Iterable[CandidateRow]) -> list[Member]:
     before the others."""
     rows = [row for row in candidates if row.cuts]
     rows.sort(key=lambda row: (row.validation_accuracy is None, -(row.latency_ms or 0.0)))
-    return [Member(row, tuple(map(Kept, row.cuts))) for row in rows]
+    return [Member(row, tuple(map(Remainder, row.cuts))) for row in rows]

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from hwnas.report.html import html, markdown
-from hwnas.report.members_table import Kept, members
+from hwnas.report.members_table import Remainder, members
 from hwnas.report.schema import CandidateRow
 from tests.support.sample_report import measured_report
 
@@ -27,7 +27,7 @@ def row(name: str, cuts: tuple[str, ...], **more: object) -> CandidateRow:
     ],
 )
 def test_what_remains_of_a_block_is_counted_in_sixths(name: str, sixths: int, symbol: str) -> None:
-    assert (Kept(name).sixths, Kept(name).symbol) == (sixths, symbol)
+    assert (Remainder(name).sixths, Remainder(name).symbol) == (sixths, symbol)
 
 
 def test_trained_members_come_first_the_slowest_of_them_on_top() -> None:
