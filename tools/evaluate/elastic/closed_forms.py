@@ -12,14 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from random import Random
 from time import process_time
 
 import click
 import msgspec
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from hwnas.architecture.architecture import Block, round_channels
@@ -29,6 +26,7 @@ from hwnas.nn.elastic.statistics import collect, elastic_places
 from hwnas.pretrained.load import load_source
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.pretrained.sources import Preprocessing
+from tools.lib.photos import read_photos
 from tools.lib.results import command, results_folder, table, write_results
 
 Blocks = tuple[Block, ...]
@@ -150,22 +148,11 @@ def _agreement(expected: Tensor, logits: Tensor) -> str:
 
 def _read(folder: Path, preprocessing: Preprocessing, count: int) -> Tensor:
     """Return random photos of a folder as the network takes them, ``[count, 3, H, W]``."""
-    files = sorted(folder.rglob("*.jpg"))
-    Random(0).shuffle(files)
-    pixels = torch.from_numpy(
-        np.stack([_crop(Image.open(file), preprocessing.size_px) for file in files[:count]])
+    photos = read_photos(folder, preprocessing.size_px, count)
+    mean, std = (
+        torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std)
     )
-    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
-    return ((pixels / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
-
-
-def _crop(photo: Image.Image, size: int) -> np.ndarray:
-    """Return the centre of a photo whose shorter side is ``size``: small photos stay sharp."""
-    scale = size / min(photo.size)
-    width, height = (round(scale * side) for side in photo.size)
-    resized = photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.asarray(resized.crop((left, top, left + size, top + size)), dtype=np.float32)
+    return (photos / 255 - mean) / std
 
 
 if __name__ == "__main__":
