@@ -63,7 +63,11 @@ def main(
 ) -> None:
     """Compare cut networks with their baselines at equal measured latency."""
     if quick:
-        seeds, targets, percents, resolution = 1, targets[:1], percents[1:2], QUICK_PX
+        middle = percents[len(percents) // 2]
+        seeds, targets, percents, resolution = 1, targets[:1], (middle,), QUICK_PX
+    randoms, scratch = (
+        tuple(percent for percent in each if percent in percents) for each in (randoms, scratch)
+    )
     rows: list[Row] = []
     times: list[Times] = []
     speeds: list[str] = []
@@ -126,8 +130,8 @@ def _text(rows: list[Row], times: list[Times], speeds: list[str]) -> list[str]:
         "the test images after the final training. Mean over all members that were trained.",
         search_table(rows),
         "## Time",
-        "Processor seconds of one target and budget, mean over them; what they share is counted "
-        "for the first.",
+        "Processor seconds of a run for one target and budget: the mean of each stage over those "
+        "that did not share it with another.",
         time_table(times),
         "\n".join(speeds),
     ]

@@ -91,19 +91,20 @@ def search_table(rows: Sequence[Row]) -> str:
 
 
 def time_table(times: Sequence[Times]) -> str:
-    """Return the processor time of each stage, in seconds, for one target and budget."""
+    """Return the processor time of each stage in seconds, as in a run of one target and budget:
+    means over those that had the stage to themselves."""
     stages = list(dict.fromkeys(stage for each in times for stage in each.cpu_s))
     lines: list[list[object]] = []
     for data in dict.fromkeys(each.data for each in times):
         mine = [each for each in times if each.data == data]
-        tuning = [each.cpu_s[TUNING] for each in mine if TUNING in each.cpu_s]
-        beside = fmean(beside_tuning(each.cpu_s) for each in mine)
-        cells: list[object] = [data]
+        means: dict[str, float] = {}
         for stage in stages:
-            spent = [each.cpu_s[stage] for each in mine if stage in each.cpu_s]
-            cells.append(f"{fmean(spent):.0f}" if spent else "-")
-        ratio = f"{beside / fmean(tuning):.2f}" if tuning else "-"
-        lines.append([*cells, f"{beside:.0f}", ratio])
+            if spent := [each.cpu_s[stage] for each in mine if stage in each.cpu_s]:
+                means[stage] = fmean(spent)
+        beside = beside_tuning(means)
+        ratio = f"{beside / means[TUNING]:.2f}" if TUNING in means else "-"
+        cells = [f"{means[stage]:.0f}" if stage in means else "-" for stage in stages]
+        lines.append([data, *cells, f"{beside:.0f}", ratio])
     return table(["data", *stages, "all but tune and profile", "over tune"], lines)
 
 
