@@ -53,7 +53,7 @@ def test_page_and_markdown_show_what_was_cut_escaped_and_only_where_something_wa
     result = msgspec.structs.replace(report.results[0], candidates=(cut,))
     report = msgspec.structs.replace(report, results=(result,))
     page, text = html(report), markdown(report)
-    assert '<i class="kept4" title="block 2: 4/6 width, smaller kernel">4k</i>' in page
+    assert '<i class="kept4" title="2: 4/6 width, smaller kernel">4k</i>' in page
     assert "<b>|1.1" not in page
     assert "| 112 | 6 4k 0 | 0.123 |" in text
     assert "50.0 %" in text
