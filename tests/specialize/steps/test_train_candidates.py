@@ -36,7 +36,7 @@ def test_epochs_that_end_during_the_run_are_tracked_and_speeds_of_the_unfinished
     recorder, console = Recorder(), RecordingConsole()
     images = np.zeros((1, 1, 4, 4), np.uint8)
     run = SimpleNamespace(
-        dataset=SimpleNamespace(train=SimpleNamespace(images=images)),
+        dataset=SimpleNamespace(train=SimpleNamespace(images=images), score_name="accuracy"),
         spec=SimpleNamespace(data="photos"),
         console=console,
         compute=CPU,
