@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -102,11 +103,27 @@ def drop_path(branch: Tensor, probability: float) -> Tensor:
 
 
 def _branches(blocks: tuple[Block, ...], inputs: Inputs) -> frozenset[int]:
-    """Blocks whose output is a term of a sum; an identity is never dropped."""
+    """Blocks whose output is a term of a sum and nothing else, except shortcuts.
+
+    A sum keeps the value that its other branches start from, whether as it is, in half the size or
+    with more channels: without it a residual network would lose all earlier blocks at once.
+    """
+    uses = Counter(source for sources in inputs for source in sources)
     terms = {
         source
         for block, sources in zip(blocks, inputs, strict=True)
         if block.op == "add"
         for source in sources
     }
-    return frozenset(place for place in terms if place != IMAGE and blocks[place].op != "identity")
+    return frozenset(
+        place
+        for place in terms
+        if place != IMAGE and uses[place] == 1 and not _is_shortcut(blocks[place])
+    )
+
+
+def _is_shortcut(block: Block) -> bool:
+    """Whether a block hands on its input: pooling of windows that do not overlap only shrinks."""
+    if block.op == "avg_pool":
+        return block.kernel_size == block.stride
+    return block.op in ("identity", "pad_channels")

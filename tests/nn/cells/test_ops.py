@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import msgspec
 import pytest
 import torch
@@ -19,6 +21,7 @@ from hwnas.nn.network import drop_path
 from hwnas.spaces.cells.genotype import Cell, CellGenotype, Edge, published_genotype
 from hwnas.spaces.cells.layout import Norm
 from hwnas.spaces.cells.space import CellSpace, cell_space
+from hwnas.spaces.tree.toml_file import tree_space
 from tests.support.published_cells import COUNTS
 from tests.support.tiny import tiny_space
 
@@ -162,6 +165,23 @@ def test_drop_path_drops_the_terms_of_sums_but_no_identity() -> None:
     network = WiredNetwork(architecture.blocks, architecture.inputs)
     ops = [architecture.blocks[place].op for place in sorted(network.branches)]
     assert ops.count("max_pool") == 3 and "identity" not in ops
+
+
+def test_drop_path_keeps_the_shortcuts_of_tree_networks() -> None:
+    space = tree_space("tree-small", (3, 32, 32), 10)
+    architecture = space.architecture(space.random(Random(0)))
+    network = WiredNetwork(architecture.blocks, architecture.inputs)
+    sums = [
+        sources
+        for block, sources in zip(architecture.blocks, architecture.inputs, strict=True)
+        if block.op == "add"
+    ]
+    residual = [sources for sources in sums if len(sources) == 2]
+    assert residual and network.branches
+    for shortcut, branch in residual:
+        assert shortcut not in network.branches
+        assert branch in network.branches
+        assert architecture.blocks[branch].op == "bn_relu_conv_bn"
 
 
 def test_drop_path_is_for_training_only() -> None:
