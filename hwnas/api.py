@@ -6,7 +6,7 @@ that users can mend are `hwnas.HwnasError`, with one line that says what was exp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hwnas.evaluation.images import SplitName
     from hwnas.evaluation.predict import Prediction
     from hwnas.evaluation.result import Evaluation
+    from hwnas.export.graph.interface import InputShapes
+    from hwnas.export.verification.images import Verification
     from hwnas.latency_models.model import LatencyModel
     from hwnas.pretrained.network import PretrainedNetwork
     from hwnas.report.report import Report
@@ -187,19 +189,26 @@ def load_pretrained(name: str | Path, *, input_shape: Shape | None = None) -> Pr
 
 def export(
     module: nn.Module,
-    input_shape: Shape,
+    input_shape: InputShapes,
     path: str | Path,
     *,
-    images: np.ndarray | None = None,
+    output_names: Sequence[str] = (),
+    images: np.ndarray | Sequence[np.ndarray] | None = None,
     labels: np.ndarray | None = None,
     calibration: np.ndarray | None = None,
 ) -> Artifact:
     """Compile a PyTorch module to an ``.onnx`` or ``.tflite`` file and verify it.
 
+    ``input_shape`` is without the batch; for several inputs it is a list, in order, or a dict by
+    the names of the arguments. A text such as ``"32:int64"`` states integers. The module may return
+    tuples, lists and dicts of tensors: outputs are called by their path, such as ``boxes.0``, or by
+    ``output_names``.
+
     The file runs in its runtime beside ``module`` on ``images`` ``[N, C, H, W]``, which are
-    normalised as the module expects them; without ``images`` on noise. With ``calibration`` images
-    of the same form the file is quantised to int8. Raises `ExportError` for an operation that the
-    compiler does not support or a file that differs; no file is left then.
+    normalised as the module expects them, or on a list of arrays for several inputs; without
+    ``images`` on noise. Every output is compared. With ``calibration`` images of the same form the
+    file is quantised to int8. Raises `ExportError` for an operation that the compiler does not
+    support or a file that differs; no file is left then.
 
         >>> import hwnas
         >>> from torch import nn
@@ -207,17 +216,20 @@ def export(
         >>> artifact = hwnas.export(net, (3, 8, 8), "net.onnx")
         >>> artifact.parity.max_relative_error < 1e-4
         True
+        >>> artifact = hwnas.export(nn.GRUCell(8, 4), {"input": (8,), "hx": (4,)}, "cell.tflite")
+        >>> [output.shape for output in artifact.parity.outputs]
+        [(1, 4)]
 
     """
     from hwnas.export.compile import export_module
+    from hwnas.export.graph.interface import module_interface
     from hwnas.export.quantization.ptq import Int8
-    from hwnas.export.verification.images import Verification
 
     return export_module(
         module,
-        input_shape,
+        module_interface(module, input_shape, output_names),
         Path(path),
-        verification=None if images is None else Verification(images, labels),
+        verification=None if images is None else _verification(images, labels),
         int8=None if calibration is None else Int8(calibration),
     )
 
@@ -225,15 +237,16 @@ def export(
 def verify(
     path: str | Path,
     module: nn.Module,
-    input_shape: Shape | None = None,
+    input_shape: InputShapes | None = None,
     *,
-    images: np.ndarray | None = None,
+    images: np.ndarray | Sequence[np.ndarray] | None = None,
     labels: np.ndarray | None = None,
 ) -> Parity:
-    """Compare a model file, float32 or int8, with a PyTorch module, image by image.
+    """Compare a model file, float32 or int8, with a PyTorch module, input by input.
 
-    Needs ``images`` ``[N, C, H, W]``, or ``input_shape`` to compare on noise. The file runs in a
-    process of its own. Raises `ExportError` that names the first layer that differs.
+    Needs ``images`` ``[N, C, H, W]``, a list of arrays for several inputs, or ``input_shape`` as
+    `export` takes it, to compare on noise. The file runs in a process of its own. Raises
+    `ExportError` that names the first layer that differs.
 
         >>> import hwnas
         >>> from torch import nn
@@ -244,16 +257,29 @@ def verify(
 
     """
     from hwnas.errors import UsageError
-    from hwnas.export.verification.images import Verification, noise_images
+    from hwnas.export.compile import noise_for
+    from hwnas.export.graph.interface import module_interface
+    from hwnas.export.verification.verify import interface_of
     from hwnas.export.verify_file import verify_file
 
     if images is not None:
-        verification = Verification(images, labels)
+        verification = _verification(images, labels)
+        interface = interface_of(module, verification)
     elif input_shape is not None:
-        verification = noise_images(input_shape, "fp32")
+        interface = module_interface(module, input_shape)
+        verification = noise_for(module, interface)
     else:
         raise UsageError("verify: expected images, or input_shape to compare on noise")
-    return verify_file(Path(path), module, verification)
+    return verify_file(Path(path), module, verification, interface)
+
+
+def _verification(
+    images: np.ndarray | Sequence[np.ndarray], labels: np.ndarray | None
+) -> Verification:
+    from hwnas.export.verification.images import Verification
+
+    first, *others = images if isinstance(images, list | tuple) else [images]
+    return Verification(first, labels, tuple(others))  # type: ignore[arg-type]
 
 
 def predict(
@@ -336,14 +362,17 @@ def benchmark(
     files: str | Path | Sequence[str | Path],
     target: str | Path | DeviceProfile = "host-cpu",
     *,
-    batches: Sequence[int] = (1,),
+    batches: Sequence[int] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     per_op: bool = False,
     raw: bool = False,
     seed: int = 0,
 ) -> BenchmarkResult:
     """Measure model files on a device, interleaved beside the reference model, and compare them.
 
-    ``per_op`` also profiles the time of each operator. With ``raw`` latencies are those of this
+    ``batches`` are each file's own by default, or 1 if it takes any; ``input_shapes`` state, by the
+    name of the input and without the batch, the shapes of inputs that take any size. ``per_op``
+    also profiles the time of each operator. With ``raw`` latencies are those of this
     run's clock, else they are calibrated by the reference model.
 
         >>> import hwnas
@@ -356,13 +385,17 @@ def benchmark(
 
     """
     from hwnas.benchmarking.run import BenchmarkRequest, run_benchmark
+    from hwnas.devices.runner import InputShape
 
     listed = [files] if isinstance(files, str | Path) else files
     return run_benchmark(
         BenchmarkRequest(
             files=tuple(map(str, listed)),
             target=_name(target),
-            batches=tuple(batches),
+            batches=None if batches is None else tuple(batches),
+            input_shapes=tuple(
+                InputShape(name, tuple(shape)) for name, shape in (input_shapes or {}).items()
+            ),
             per_op=per_op,
             raw=raw,
             seed=seed,

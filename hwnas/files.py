@@ -245,3 +245,15 @@ def _lock(descriptor: int, folder: Path) -> None:
             if time.monotonic() > deadline:
                 raise UsageError(f"{folder}: another process is working in it") from None
             time.sleep(0.1)
+
+
+LFS_POINTER = b"version https://git-lfs"
+
+
+def check_no_pointer(path: Path) -> None:
+    """Raise `InvalidFile` for a pointer of Git LFS, which a clone without LFS has for a file."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise InvalidFile(
+                str(path), "is a pointer of Git LFS, not the model; `git lfs pull` fetches it"
+            )

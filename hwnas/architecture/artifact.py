@@ -10,15 +10,25 @@ Format = Literal["onnx", "tflite"]
 Precision = Literal["fp32", "int8"]
 
 
+class OutputParity(msgspec.Struct, frozen=True):
+    """Agreement of one output."""
+
+    name: str
+    shape: tuple[int, ...]
+    """For a batch of one; images are ``[1, C, H, W]`` in every format."""
+    max_relative_error: float
+    """As in `Parity`, over this output alone."""
+
+
 class Parity(msgspec.Struct, frozen=True):
     """Agreement of a file's outputs in its runtime with the module's outputs in PyTorch."""
 
     images: int
     max_relative_error: float
-    """``max|artifact - torch| / max|torch|`` over the logits of all images."""
-    accuracy_torch: float
-    """Top-1 on these images, 0 to 1."""
-    accuracy_artifact: float
+    """``max|artifact - torch| / max|torch|`` over all images, of the output that differs most."""
+    accuracy_torch: float | None = None
+    """Top-1 on these images, 0 to 1; ``None`` if the network is no classifier."""
+    accuracy_artifact: float | None = None
     label_agreement: float | None = None
     """Share of images that both assign to the same class; ``None`` if it was not counted."""
     sqnr_db: float | None = None
@@ -27,6 +37,8 @@ class Parity(msgspec.Struct, frozen=True):
     """Top-5 of the file; ``None`` for fewer than 20 classes or without labels."""
     balanced_artifact: float | None = None
     """Mean over classes of the file's accuracy; ``None`` where they have as many images."""
+    outputs: tuple[OutputParity, ...] = ()
+    """Each output, in order."""
 
 
 class Artifact(msgspec.Struct, frozen=True):

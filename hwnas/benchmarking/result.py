@@ -36,6 +36,7 @@ class FileResult(msgspec.Struct, frozen=True):
     runtime: str
     runtime_version: str
     batch: int
+    """Inputs of a call."""
     inputs_per_s: float
     on_gpu: GpuExecution | None
     median_ms: float
@@ -66,6 +67,8 @@ class FileResult(msgspec.Struct, frozen=True):
     peak_memory_bytes: int | None = None
     """Peak of a fresh process, less that of one that only loads the runtime."""
     process_memory_bytes: int | None = None
+    input_shapes: dict[str, tuple[int, ...]] = {}
+    """Shape of each input, with the batch; empty if unknown."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -223,6 +226,7 @@ def _file_result(measurement: Measurement, first: Measurement, raw: bool) -> Fil
         unsteady=half_width > UNSTEADY_HALF_WIDTH,
         clock=measurement.clock,
         disturbed_rounds=measurement.disturbed_rounds,
+        input_shapes=measurement.input_shapes,
     )
 
 

@@ -16,10 +16,12 @@ from hwnas.devices.op_profile.local import operator_times
 from hwnas.devices.op_profile.remote import remote_operator_times
 from hwnas.devices.profile import DeviceProfile, find_profile, with_benchmark_binary
 from hwnas.devices.runner import (
+    InputShape,
     Progress,
     Subject,
     check_file,
     open_runner,
+    printable,
     reference_sha256,
 )
 from hwnas.devices.runners.memory import PeakMemory, peak_memory
@@ -41,8 +43,11 @@ class BenchmarkRequest(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...]
     target: str | DeviceProfile = "host-cpu"
     """A device profile, its name or its path."""
-    batches: tuple[int, ...] = (1,)
-    """Inputs of a call; every file is measured with each of them."""
+    batches: tuple[int, ...] | None = None
+    """Inputs of a call; every file is measured with each of them. None: each file's own batch, or
+    1 if it takes any."""
+    input_shapes: tuple[InputShape, ...] = ()
+    """Shapes of inputs of any size, in files that have such."""
     raw: bool = False
     """Milliseconds of this run's clock, not scaled by the reference model."""
     per_op: bool = False
@@ -71,7 +76,7 @@ class Benchmark:
         if request.benchmark_binary is not None:
             profile = with_benchmark_binary(profile, request.benchmark_binary)
         self.request, self.profile, self.progress = request, profile, progress
-        self.subjects = find_subjects(request.files, request.batches, profile)
+        self.subjects = find_subjects(request.files, request.batches, profile, request.input_shapes)
         if request.per_op:
             check_per_op(self.subjects, profile)
         self.reference_sha256 = reference_sha256(profile.runtime)
@@ -131,7 +136,10 @@ def run_benchmark(request: BenchmarkRequest, progress: Progress | None = None) -
 
 
 def find_subjects(
-    files: Sequence[str], batches: Sequence[int], profile: DeviceProfile
+    files: Sequence[str],
+    batches: Sequence[int] | None,
+    profile: DeviceProfile,
+    shapes: Sequence[InputShape] = (),
 ) -> list[Subject]:
     """Return the files to measure, each with its own runtime where the device has several."""
     runtimes: dict[str, RuntimeName] = {
@@ -140,13 +148,14 @@ def find_subjects(
     several = profile.transport in ("local", "simulated") and profile.gpu is None
     subjects = [
         Subject(
-            file if batch == 1 else f"{file} x{batch}",
+            printable(file) if batch in (None, 1) else f"{printable(file)} x{batch}",
             Path(file),
             runtimes.get(Path(file).suffix) if several else None,
             batch,
+            tuple(shapes),
         )
         for file in files
-        for batch in batches
+        for batch in batches or (None,)
     ]
     for subject in subjects:
         check_file(subject, profile)
@@ -166,7 +175,7 @@ def check_per_op(subjects: Sequence[Subject], profile: DeviceProfile) -> None:
     for subject in subjects:
         if subject.path.suffix == ".pt2":
             raise UsageError(f"--per-op: {subject.path}: expected an .onnx or .tflite file")
-        if subject.batch != 1:
+        if subject.batch not in (None, 1):
             raise UsageError(f"--per-op: expected batch size 1, got {subject.batch}")
 
 
@@ -199,7 +208,9 @@ def _peak_memory(subjects: Sequence[Subject], profile: DeviceProfile) -> list[Pe
     files: list[tuple[Path, RuntimeName]] = [
         (subject.path, subject.runtime or profile.runtime) for subject in subjects
     ]
-    return peak_memory(files, profile.measure.threads, [subject.batch for subject in subjects])
+    batches = [subject.batch for subject in subjects]
+    shapes = subjects[0].shapes if subjects else ()
+    return peak_memory(files, profile.measure.threads, batches, shapes)
 
 
 def _operators(subjects: Sequence[Subject], profile: DeviceProfile) -> tuple[OperatorTable, ...]:
@@ -208,7 +219,14 @@ def _operators(subjects: Sequence[Subject], profile: DeviceProfile) -> tuple[Ope
         return tuple(
             OperatorTable(
                 subject.name,
-                tuple(operator_times(subject.path, subject.runtime or profile.runtime, threads)),
+                tuple(
+                    operator_times(
+                        subject.path,
+                        subject.runtime or profile.runtime,
+                        threads,
+                        subject.shapes,
+                    )
+                ),
             )
             for subject in subjects
         )

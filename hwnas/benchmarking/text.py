@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -117,6 +118,14 @@ def notes(result: BenchmarkResult) -> list[str]:
         lines.append(f"{gpu.others} other process(es) used the GPU.")
     if any(row.on_gpu for row in result.results):
         lines.append("Latencies are of the computation on the GPU, without copies to and from it.")
+    lines += [
+        f"{row.file}: the latency of {row.batch} inputs at once."
+        for row in result.results
+        if row.batch > 1
+    ]
+    shapes = {row.file: _shapes_text(row) for row in result.results}
+    if len({*shapes.values(), ""}) > 2 or any(len(row.input_shapes) > 1 for row in result.results):
+        lines += [f"{file}: measured with {text}." for file, text in shapes.items() if text]
     if any(row.unsteady for row in result.results):
         width = f"±{UNSTEADY_HALF_WIDTH:.0%}"
         lines.append(f"unsteady: the 95 % interval is wider than {width} of the median.")
@@ -144,7 +153,7 @@ def markdown(result: BenchmarkResult) -> str:
             cells.append(f"{judgement.verdict}: {change_text(judgement)}")
         if row.clock == "cpu":
             cells[0] += " CPU time"
-        cells.insert(0, f"`{file.replace('|', '/')}`")
+        cells.insert(0, f"<code>{escape(file).replace('|', '&#124;')}</code>")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *notes(result), ""])
 
@@ -198,6 +207,10 @@ def _cells(row: FileResult, first: bool) -> list[str]:
         size(row.peak_memory_bytes),
         "1" if first else f"{row.ratio:.3f} ({low:.3f} to {high:.3f}{', tie' if row.tie else ''})",
     ]
+
+
+def _shapes_text(row: FileResult) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in row.input_shapes.items())
 
 
 def _gpu_state(gpu: GpuState | None) -> list[str]:

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hwnas.cli.deliver.agreement import agreement_text, output_lines
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.options import checkpoint_option, input_shape_option
+from hwnas.cli.framework.options import (
+    checkpoint_option,
+    input_shape_option,
+    named_shapes,
+    output_names_option,
+)
 from hwnas.cli.framework.params import CALIBRATION, DATA, LAYERS, NETWORK, PATH, PRECISION
 from hwnas.errors import UsageError
 
@@ -29,6 +35,7 @@ FORMATS = ("onnx", "tflite")
 )
 @click.argument("model", type=NETWORK)
 @input_shape_option("Network")
+@output_names_option
 @checkpoint_option("Network")
 @option(
     "--format",
@@ -109,7 +116,8 @@ def export(
     model: str,
     formats: tuple[Format, ...],
     out: Path,
-    input_shape: tuple[int, int, int] | None,
+    input_shapes: tuple[tuple[str | None, str], ...],
+    output_names: tuple[str, ...] | None,
     checkpoint: Path | None,
     data: str | None,
     images: int | None,
@@ -130,22 +138,21 @@ def export(
     from hwnas.networks.user_module import load_network
     from hwnas.networks.verification_data import calibration_images, check_kind, verification_data
 
-    network = load_network(model, input_shape, checkpoint)
-    shape = network.input_shape
+    network = load_network(model, named_shapes(input_shapes), checkpoint, output_names or ())
     own, pixels = network.preprocessing, options["pixels"]
     if data is not None and own is None:
-        check_kind(model, network.module, data, shape, pixels)
-    verified_on = verification_data(data, shape, precision, images, own, pixels=bool(pixels))
+        check_kind(model, network.module, data, network.input_shape, pixels)
+    verified_on = verification_data(data, network, precision, images, pixels=bool(pixels))
     calibration = None
     if precision == "int8" and data:
-        calibration = calibration_images(data, shape, own, pixels=bool(pixels))
+        calibration = calibration_images(data, network.input_shape, own, pixels=bool(pixels))
     if not network.trained:
         click.echo("no checkpoint: the weights are random, which suffices for latency", err=True)
 
     def compiled(format: Format, float_layers: tuple[str, ...]) -> Artifact:
         return export_module(
             network.module,
-            shape,
+            network.interface,
             out.with_name(f"{out.name.removesuffix(f'.{format}')}.{format}"),
             verification=verified_on.verification,
             int8=_int8(format, calibration, options["calibration"], float_layers),
@@ -224,13 +231,9 @@ def _recipe(format: Format, precision: Any, opset: int | None, dynamic_batch: bo
 def _summary(artifact: Artifact, source: str, labelled: bool) -> str:
     parity = artifact.parity
     assert parity is not None
-    classes = f"the same class in {parity.accuracy_artifact:.0%}"
-    if labelled:
-        classes = f"accuracy {parity.accuracy_artifact:.2%} (PyTorch {parity.accuracy_torch:.2%})"
-    if artifact.float_layers:
-        classes += f", {', '.join(artifact.float_layers)} in float32"
+    runtime = f"{artifact.runtime} {artifact.runtime_version}"
+    kept = f", {', '.join(artifact.float_layers)} in float32" if artifact.float_layers else ""
     return (
         f"{artifact.path}: {artifact.size_bytes / 1e6:.2f} MB, "
-        f"error {parity.max_relative_error:.1e} of the largest output on {source}, "
-        f"{classes} ({artifact.runtime} {artifact.runtime_version})"
-    )
+        f"{agreement_text(parity, source, labelled)}{kept} ({runtime})"
+    ) + "".join(f"\n  {line}" for line in output_lines(parity))

@@ -13,6 +13,7 @@ from hwnas import plugins
 from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import DeviceError, UsageError
+from hwnas.files import check_no_pointer
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.shipped import shipped
 
@@ -24,6 +25,15 @@ LARGER_SIZES = (96, 320)
 """Heights and widths of the larger reference models, about 3 and 30 ms; the reference's is 28."""
 
 
+class InputShape(msgspec.Struct, frozen=True):
+    """Shape of an input of a model file, for files that take any size."""
+
+    name: str | None
+    """None: the next input in order."""
+    shape: tuple[int, ...]
+    """Without the batch, in the file's order of axes."""
+
+
 class Subject(msgspec.Struct, frozen=True):
     """A model file to measure."""
 
@@ -31,8 +41,10 @@ class Subject(msgspec.Struct, frozen=True):
     path: Path
     runtime: RuntimeName | None = None
     """``None``: the profile's."""
-    batch: int = 1
-    """Images per call; the file must accept that batch."""
+    batch: int | None = None
+    """Inputs per call; None: the file's own batch, or 1 if it accepts any."""
+    shapes: tuple[InputShape, ...] = ()
+    """Shapes of inputs of any size."""
 
 
 class Runner(Protocol):
@@ -101,12 +113,25 @@ def larger_references(runtime: RuntimeName) -> list[Path]:
 
 def check_file(subject: Subject, profile: DeviceProfile) -> None:
     """Raise `UsageError` for a file that does not exist or is not in the target's format."""
+    try:
+        str(subject.path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{printable(str(subject.path))}: its name is not in UTF-8; rename it"
+        ) from None
     runtime = subject.runtime or profile.runtime
     suffix = RUNTIMES[runtime].suffix
     if subject.path.suffix != suffix:
         raise UsageError(f"{subject.path}: {profile.name} runs {runtime} and takes {suffix} files")
     if not subject.path.is_file():
         raise UsageError(f"{subject.path}: no such file")
+    check_no_pointer(subject.path)
+
+
+def printable(file: str) -> str:
+    """Return a file name with escapes for characters that no terminal, XML or UTF-8 has."""
+    text = file.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def reference_sha256(runtime: RuntimeName) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hwnas.architecture.runtimes import COMPILED
 from hwnas.data.images import Shape, normalise_pixels
 from hwnas.deploy.bundle import read_bundle, read_preprocessing
+from hwnas.devices.worker.model import InputTensor, Model
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.export.metadata.input import InputMetadata, read_input
 from hwnas.export.metadata.output import gives_probabilities
@@ -73,6 +74,11 @@ class Classifier(msgspec.Struct, frozen=True):
         model = open_file(self.path)
         for key, image in images:
             values = run_image(self.path, model, normalise_pixels(image, *self.normalisation))
+            if values.size != max(values.shape):
+                raise UsageError(
+                    f"{self.path}: gives {list(values.shape)}, no classes; `hwnas predict` and "
+                    "`hwnas evaluate` take networks that give [1, classes]"
+                )
             yield key, self._checked(values.reshape(-1).astype(np.float32))
 
     def scores(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -113,7 +119,7 @@ def find_classifier(
     runtime, opened = COMPILED[format_of(source.path)], open_file(source.path)
     return Classifier(
         source.path,
-        _image_shape(source.path, opened.input_shape),
+        _image_shape(source.path, opened),
         source.normalisation,
         source.labels,
         f"{runtime.title} {opened.version.rpartition(' ')[2]}",
@@ -192,11 +198,26 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     return labels
 
 
-def _image_shape(path: Path, shape: tuple[int, ...]) -> Shape:
+def _image_shape(path: Path, opened: Model) -> Shape:
+    """Return the shape of the images of a classifier. Raises `UsageError` for other networks."""
+    if len(opened.inputs) > 1 or len(opened.output_names) > 1:
+        raise UsageError(
+            f"{path}: has {len(opened.inputs)} inputs ({_listed(opened.inputs)}) and "
+            f"{len(opened.output_names)} outputs ({', '.join(opened.output_names)}): no classifier "
+            "of images, which has one each; `hwnas benchmark` and `hwnas verify` take it"
+        )
     layout = COMPILED[format_of(path)].layout
     expected = f"expected [1, {', '.join(layout[1:])}] with C 1 or 3 and fixed H and W"
-    if len(shape) == 4:
-        channels, height, width = COMPILED[format_of(path)].image_shape(shape)
-        if shape[0] == 1 and channels in (1, 3) and min(height, width) > 1:
+    tensor = next(iter(opened.inputs))
+    shape = (1, *tensor.shape[1:])
+    if len(tensor.shape) == 4 and all(isinstance(size, int) for size in shape):
+        sizes = tuple(map(int, shape))
+        channels, height, width = COMPILED[format_of(path)].image_shape(sizes)
+        fits = tensor.shape[0] == 1 or isinstance(tensor.shape[0], str)
+        if fits and channels in (1, 3) and min(height, width) > 1:
             return channels, height, width
-    raise InvalidFile(str(path), f"its input is {list(shape)}, {expected}")
+    raise InvalidFile(str(path), f"its input is {list(tensor.shape)}, {expected}")
+
+
+def _listed(inputs: Iterable[InputTensor]) -> str:
+    return ", ".join(tensor.name for tensor in inputs)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
-import numpy as np
 from torch import nn
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.architecture.artifact import Artifact, Parity
+from hwnas.architecture.artifact import Artifact, Format, Parity
 from hwnas.errors import UsageError
 from hwnas.export.converters import ConverterName, convert
-from hwnas.export.graph.trace import trace
+from hwnas.export.graph.interface import InputShapes, Interface
+from hwnas.export.graph.trace import as_interface, trace
 from hwnas.export.metadata.architecture import architecture_metadata
 from hwnas.export.metadata.input import Preprocessing, input_metadata
 from hwnas.export.metadata.preprocessing import fold_input_affine, with_normalisation
@@ -27,15 +28,17 @@ from hwnas.export.quantization.ranges import check_covered
 from hwnas.export.quantization.sensitivity import FloatModel, naming_float_layers
 from hwnas.export.recipe import OnnxRecipe, Recipe, find_recipe, format_of
 from hwnas.export.verification.bisect import locate_difference
-from hwnas.export.verification.images import Verification, noise_images
+from hwnas.export.verification.images import IMAGES, Verification, noise_inputs
 from hwnas.export.verification.int8_agreement import verify_int8
-from hwnas.export.verification.verify import torch_outputs, verify, verify_dynamic_batch
+from hwnas.export.verification.metrics import is_logits
+from hwnas.export.verification.module_outputs import module_outputs
+from hwnas.export.verification.verify import verify, verify_dynamic_batch
 from hwnas.export.write import write_graph
 
 
 def export_module(
     module: nn.Module,
-    input_shape: tuple[int, int, int],
+    inputs: InputShapes | Interface,
     path: Path,
     *,
     verification: Verification | None = None,
@@ -51,16 +54,17 @@ def export_module(
     is not written if the module has another number of classes. ``converter`` names another package
     that makes a float32 file from operations that hwnas does not compile.
     """
-    images, labels = verification or noise_images(input_shape, "fp32" if int8 is None else "int8")
-    if labels is None:  # also reports a module that PyTorch itself cannot run, before any work
-        labels = torch_outputs(module, images).argmax(axis=1)
-    verification = Verification(images, labels)
-    if preprocessing is not None and not _has_classes(module, images, preprocessing):
+    interface = as_interface(module, inputs)
+    count = IMAGES["fp32" if int8 is None else "int8"]
+    verification = verification or noise_for(module, interface, count)
+    # also reports a module that PyTorch itself cannot run, before any work
+    first = module_outputs(module, interface, [array[:1] for array in verification.inputs])
+    if preprocessing is not None and not _has_classes(first, preprocessing):
         preprocessing = None
     if converter is None:
         return compile_model(
             module,
-            input_shape,
+            interface,
             path,
             verification=verification,
             int8=int8,
@@ -70,16 +74,23 @@ def export_module(
         )
     if int8 is not None:
         raise UsageError(f"the converter {converter} makes no int8 files; expected float32")
-    return convert(converter, module, input_shape, path, verification)
+    metadata = _metadata(architecture, preprocessing, format_of(path), interface)
+    return convert(converter, module, interface, path, verification, first, metadata)
 
 
-def _has_classes(module: nn.Module, images: np.ndarray, preprocessing: Preprocessing) -> bool:
-    return torch_outputs(module, images[:1]).shape[1:] == (len(preprocessing.labels),)
+def noise_for(module: nn.Module, interface: Interface, count: int | None = None) -> Verification:
+    """Return noise for the inputs of ``module``; integers are rows of its smallest embedding."""
+    tables = [part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding)]
+    return noise_inputs(interface.inputs, count, below=min(tables, default=2))
+
+
+def _has_classes(outputs: dict[str, Any], preprocessing: Preprocessing) -> bool:
+    return is_logits(outputs) and next(iter(outputs.values())).shape[2] == len(preprocessing.labels)
 
 
 def compile_model(
     module: nn.Module,
-    input_shape: tuple[int, int, int],
+    inputs: InputShapes | Interface,
     path: Path,
     *,
     verification: Verification | None = None,
@@ -88,11 +99,12 @@ def compile_model(
     preprocessing: Preprocessing | None = None,
     recipe: Recipe | None = None,
 ) -> Artifact:
-    """Compile ``module`` for one image of ``input_shape`` (channels, height, width) to ``path``.
+    """Compile ``module`` for a batch of one to ``path``.
 
-    The suffix of ``path``, ``.onnx`` or ``.tflite``, selects the format; with ``int8`` the file is
-    quantised. It is compared with the module on the images of ``verification``, else only opened
-    in its runtime. ``architecture`` and ``preprocessing`` are written into the file; with
+    ``inputs`` are shapes without the batch, such as (channels, height, width). The suffix of
+    ``path``, ``.onnx`` or ``.tflite``, selects the format; with ``int8`` the file is quantised. It
+    is compared with the module on the inputs of ``verification``, else only opened in its runtime.
+    ``architecture`` and ``preprocessing`` are written into the file; with
     ``preprocessing.embedded`` the normalisation is compiled into it, and all images given here are
     pixels from 0 to 255. ``recipe`` replaces the shipped recipe.
 
@@ -101,16 +113,14 @@ def compile_model(
     """
     format = format_of(path)
     recipe = recipe or find_recipe(format, "fp32" if int8 is None else "int8")
-    metadata = {} if architecture is None else architecture_metadata(architecture)
+    interface = as_interface(module, inputs)
+    metadata = _metadata(architecture, preprocessing, format, interface)
     any_batch = isinstance(recipe, OnnxRecipe) and recipe.dynamic_batch
-    if preprocessing is None:
-        graph = trace(module, input_shape, any_batch=any_batch)
-    else:
-        metadata |= input_metadata(preprocessing, format, input_shape)
-        if preprocessing.embedded:
-            module = with_normalisation(module, preprocessing)
-        graph = trace(module, input_shape, any_batch=any_batch)
-        graph = fold_input_affine(graph) if preprocessing.embedded else graph
+    embedded = preprocessing is not None and preprocessing.embedded
+    if preprocessing is not None and embedded:
+        module = with_normalisation(module, preprocessing)
+    graph = trace(module, interface, any_batch=any_batch)
+    graph = fold_input_affine(graph) if embedded else graph
     quantization = None if int8 is None else int8.quantization or int8_quantization(format)
 
     if int8 is not None:
@@ -127,13 +137,13 @@ def compile_model(
         if verification is None:
             return None
         if int8 is not None and quantization is not None:
-            model = FloatModel(module, input_shape, format, int8)
+            model = FloatModel(module, _image_shape(interface), format, int8)
             with naming_float_layers(model, graph, verification):
                 return verify_int8(target, module, verification, quantization)
-        with locate_difference(target, module, verification.images):
-            parity = verify(target, module, verification)
+        with locate_difference(target, module, interface, verification.inputs):
+            parity = verify(target, module, verification, interface)
         if any_batch:
-            verify_dynamic_batch(target, module, verification.images)
+            verify_dynamic_batch(target, module, verification, interface)
         return parity
 
     artifact = write_artifact(path, recipe, write, check)
@@ -142,3 +152,24 @@ def compile_model(
     return msgspec.structs.replace(
         artifact, calibration=quantization.calibration, float_layers=int8.float_layers
     )
+
+
+def _metadata(
+    architecture: Architecture | None,
+    preprocessing: Preprocessing | None,
+    format: Format,
+    interface: Interface,
+) -> dict[str, bytes]:
+    metadata = {} if architecture is None else architecture_metadata(architecture)
+    if preprocessing is not None:
+        metadata |= input_metadata(preprocessing, format, _image_shape(interface))
+    return metadata
+
+
+def _image_shape(interface: Interface) -> tuple[int, int, int]:
+    """Return channels, height and width of the only input, where images are described."""
+    shapes = [each.item_shape for each in interface.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 3:
+        raise UsageError(f"a data set has images [C, H, W]; the network takes {shapes}")
+    channels, height, width = shapes[0]
+    return channels, height, width

@@ -10,6 +10,7 @@ from torch import nn
 
 from hwnas.architecture.artifact import Parity
 from hwnas.errors import ExportError
+from hwnas.export.graph.interface import Interface
 from hwnas.export.graph.trace import trace
 from hwnas.export.metadata.precision import precision_of
 from hwnas.export.quantization.ptq import int8_quantization
@@ -18,9 +19,11 @@ from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.int8_agreement import TooMuchLoss, check_limits, int8_parity
 from hwnas.export.verification.metrics import Array
+from hwnas.export.verification.run_model import first_output
 from hwnas.export.verification.sandbox import sandboxed_outputs
-from hwnas.export.verification.verify import verify_outputs
+from hwnas.export.verification.verify import interface_of, verify_outputs
 from hwnas.export.write import write_graph
+from hwnas.files import check_no_pointer
 
 LOCATING_IMAGES = 4
 """Number of images on which the first layer that differs is searched for."""
@@ -29,16 +32,20 @@ DIFFERENT_DB = 10.0
 """Signal-to-noise ratio below which a value of an int8 file counts as different."""
 
 
-def verify_file(path: Path, module: nn.Module, verification: Verification) -> Parity:
+def verify_file(
+    path: Path, module: nn.Module, verification: Verification, interface: Interface | None = None
+) -> Parity:
     """Compare a file that may be damaged with ``module``; an int8 file by the limits of int8.
 
     It runs in a child process, because a damaged file may crash its runtime. An `ExportError` for
     a difference names the first layer that differs.
     """
-    outputs = sandboxed_outputs(path, verification.images)
+    check_no_pointer(path)
+    interface = interface or interface_of(module, verification)
+    outputs = sandboxed_outputs(path, verification.inputs, interface.input_names)
     if precision_of(path) == "fp32":
-        return verify_outputs(path, module, verification, outputs)
-    result = int8_parity(path, module, verification, outputs)
+        return verify_outputs(path, module, verification, interface, outputs)
+    result = int8_parity(path, module, verification, first_output(outputs))
     try:
         check_limits(path, result, int8_quantization(format_of(path)))
     except TooMuchLoss as error:

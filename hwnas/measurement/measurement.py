@@ -96,7 +96,9 @@ class Measurement(msgspec.Struct, frozen=True, dict=True):
     load_ms: float | None = None
     """Time to create the session or interpreter from the file."""
     batch: int = 1
-    """Images per call."""
+    """Inputs per call."""
+    input_shapes: dict[str, tuple[int, ...]] = {}
+    """Shape, with the batch, of each input that was computed on; empty if unknown."""
     on_gpu: GpuExecution | None = None
     disturbed_rounds: int = 0
     """Rounds that are left out, since other programs disturbed all calls of a model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import UsageError, first_line
+from hwnas.export.graph.interface import InputShapes, Interface, module_interface
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.networks.exported_program import load_program
 from hwnas.networks.folder import weights_in
@@ -29,7 +31,8 @@ class LoadedNetwork(NamedTuple):
     """A network in evaluation mode."""
 
     module: nn.Module
-    input_shape: Shape
+    interface: Interface
+    """Its inputs and the names of its outputs."""
     architecture: Architecture | None
     """None for a module of the user's code, or an exported program."""
     trained: bool
@@ -37,51 +40,63 @@ class LoadedNetwork(NamedTuple):
     preprocessing: Preprocessing | None = None
     """How its images are normalised, and its classes, where the file of its weights says it."""
 
+    @property
+    def input_shape(self) -> Shape:
+        """Channels, height and width of its images. Raises `UsageError` for other inputs."""
+        shapes = [each.item_shape for each in self.interface.inputs]
+        if len(shapes) != 1 or len(shapes[0]) != 3:
+            listed = ", ".join("x".join(map(str, shape)) for shape in shapes)
+            raise UsageError(
+                f"a data set has images CxHxW, but the network takes {listed}; verify it on noise, "
+                "without --data"
+            )
+        channels, height, width = shapes[0]
+        return channels, height, width
+
 
 def load_network(
-    name: str, input_shape: Shape | None = None, checkpoint: Path | None = None
+    name: str,
+    input_shape: InputShapes | None = None,
+    checkpoint: Path | None = None,
+    output_names: Sequence[str] = (),
 ) -> LoadedNetwork:
     """Return the network that ``name`` means.
 
     ``name`` is a folder of a run or of a training, a file of weights that hwnas wrote, an
     architecture (see `resolve_architecture`), a ``.pt2`` file of `torch.export`, or
     ``module:factory``: then the Python module is imported, also from the current folder, and its
-    factory is called, which runs the user's code. Raises `UsageError` for anything else.
+    factory is called, which runs the user's code. ``input_shape`` has the shapes of several inputs,
+    too. Raises `UsageError` for anything else.
     """
     if name.endswith(".pt2"):
         if checkpoint is not None:
             raise UsageError(f"{name} holds its weights: --checkpoint cannot be combined with it")
-        module, shape = load_program(Path(name), input_shape)
-        return LoadedNetwork(module, shape, None, True)
+        module, interface = load_program(Path(name), input_shape, output_names)
+        return LoadedNetwork(module, interface, None, True)
     if ":" in name and not Path(name).exists():
-        return _user_network(name, input_shape, checkpoint)
+        return _user_network(name, input_shape, checkpoint, output_names)
     if name.endswith(".py") or Path(f"{name}.py").is_file():
         raise UsageError(
             f"{name}: expected module:factory for a module of your own, e.g. {_stem(name)}:NAME "
             "(run in its folder)"
         )
-    architecture = resolve_architecture(name, input_shape=input_shape)
-    if input_shape not in (None, architecture.input_shape):
-        raise UsageError(
-            f"{name} takes images of shape {architecture.input_shape}, not {input_shape}"
-        )
-    path = Path(name)
+    shape = _image_shape(name, input_shape)
+    architecture = resolve_architecture(name, input_shape=shape)
+    if shape not in (None, architecture.input_shape):
+        raise UsageError(f"{name} takes images of shape {architecture.input_shape}, not {shape}")
+    path, size = Path(name), architecture.input_shape
     stored = weights_in(path) if path.is_dir() else path if path.suffix == ".safetensors" else None
     if checkpoint is None and stored is not None:
         trained = read_trained(stored)
-        return LoadedNetwork(
-            trained.network(),
-            architecture.input_shape,
-            architecture,
-            True,
-            _preprocessing(trained.description),
-        )
+        network = trained.network()
+        interface = module_interface(network, size, output_names)
+        preprocessing = _preprocessing(trained.description)
+        return LoadedNetwork(network, interface, architecture, True, preprocessing)
     network = build(architecture)
     if checkpoint is not None:
         load_weights(network, checkpoint)
-    return LoadedNetwork(
-        network.eval(), architecture.input_shape, architecture, checkpoint is not None
-    )
+    interface = module_interface(network, size, output_names)
+    return LoadedNetwork(network.eval(), interface, architecture, checkpoint is not None)
 
 
 def _preprocessing(description: NetworkDescription) -> Preprocessing | None:
@@ -91,7 +106,22 @@ def _preprocessing(description: NetworkDescription) -> Preprocessing | None:
     return Preprocessing(normalisation.mean, normalisation.std, description.classes)
 
 
-def _user_network(name: str, input_shape: Shape | None, checkpoint: Path | None) -> LoadedNetwork:
+def _image_shape(name: str, input_shape: InputShapes | None) -> Shape | None:
+    """Return channels, height and width, as architectures take them."""
+    shapes: Any = input_shape
+    if isinstance(shapes, list) and len(shapes) == 1:
+        shapes = shapes[0]
+    if shapes is None or (isinstance(shapes, tuple) and len(shapes) == 3):
+        return shapes
+    raise UsageError(f"{name} takes images; expected --input-shape with three sizes, CxHxW")
+
+
+def _user_network(
+    name: str,
+    input_shape: InputShapes | None,
+    checkpoint: Path | None,
+    output_names: Sequence[str],
+) -> LoadedNetwork:
     module_name, _, factory = name.partition(":")
     if not module_name or not factory or "/" in module_name or module_name.endswith(".py"):
         example = f"{_stem(module_name)}:{factory or 'NAME'}"
@@ -104,7 +134,8 @@ def _user_network(name: str, input_shape: Shape | None, checkpoint: Path | None)
         raise UsageError(f"{name}: expected a torch.nn.Module, got {kind}")
     if checkpoint is not None:
         load_weights(module, checkpoint)
-    return LoadedNetwork(module.eval(), input_shape, None, True)
+    interface = module_interface(module, input_shape, output_names)
+    return LoadedNetwork(module.eval(), interface, None, True)
 
 
 def _call_factory(name: str, module_name: str, factory: str) -> Any:

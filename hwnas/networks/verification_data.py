@@ -10,11 +10,13 @@ from torch import nn
 from hwnas.architecture.artifact import Precision
 from hwnas.data.datasets import Dataset, load_dataset, normalise
 from hwnas.errors import ExportError, UsageError
+from hwnas.export.compile import noise_for
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import CALIBRATION_IMAGES
 from hwnas.export.quantization.ranges import check_images
-from hwnas.export.verification.images import IMAGES, Verification, noise_images
+from hwnas.export.verification.images import IMAGES, Verification
 from hwnas.networks.input_kind import BothKinds, check_accuracy, check_scale
+from hwnas.networks.user_module import LoadedNetwork
 
 Shape = tuple[int, int, int]
 
@@ -37,26 +39,27 @@ class VerificationData(NamedTuple):
 
 def verification_data(
     data: str | None,
-    input_shape: Shape,
+    network: LoadedNetwork,
     precision: Precision = "fp32",
     count: int | None = None,
-    own: Preprocessing | None = None,
     *,
     pixels: bool = False,
 ) -> VerificationData:
     """Return validation images and labels of a data set, or noise if ``data`` is None.
 
     With ``pixels`` they are pixels from 0 to 255, else normalised images or standard normal noise.
-    ``own`` is what a trained network says of its images; without it they are normalised as the data
-    set's. Raises `UsageError` for a data set of other classes.
+    Images of a trained network are normalised as it says, others as the data set's. Raises
+    `UsageError` for a data set of other classes.
     """
+    own, count = network.preprocessing, count or IMAGES[precision]
     if data is None:
-        noise = noise_images(input_shape, precision, count)
+        inputs = network.interface.inputs
+        noise = noise_for(network.module, network.interface, count)
         if pixels:
             noise = Verification((64 * noise.images + 128).clip(0, 255).round())
-        return VerificationData(noise, f"{len(noise.images)} images of noise", own)
-    dataset = _dataset(data, input_shape, own)
-    count = count or IMAGES[precision]
+        what = "images" if len(inputs) == 1 and len(inputs[0].shape) == 4 else "inputs"
+        return VerificationData(noise, f"{len(noise.images)} {what} of noise", own)
+    dataset = _dataset(data, network.input_shape, own)
     images = to_model_input(dataset.valid.images[:count], dataset, pixels)
     if not len(images):
         raise UsageError(f"{data}: has no validation images to verify on")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from hwnas.benchmarking.result import BenchmarkResult
 from hwnas.benchmarking.run import Benchmark, BenchmarkRequest, run_benchmark
-from hwnas.benchmarking.text import latency_table, markdown, sentences
+from hwnas.benchmarking.text import junit, latency_table, markdown, sentences
 from hwnas.errors import UnknownName, UsageError
 from hwnas.shipped import shipped
 
@@ -59,12 +60,24 @@ def test_plain_data_has_all_samples_only_on_request(result: BenchmarkResult) -> 
 
 def test_text_and_markdown_have_the_same_cells(result: BenchmarkResult) -> None:
     titles, rows = latency_table(result)
-    table = [line for line in markdown(result).splitlines() if line.startswith("| `")]
+    table = [line for line in markdown(result).splitlines() if line.startswith("| <code>")]
     for row, line in zip(rows, table, strict=True):
-        assert [cell.strip("` ") for cell in line.strip("|").split("|")] == row[:-1]
+        cells = line.replace("<code>", "").replace("</code>", "").strip("|").split("|")
+        assert [cell.strip() for cell in cells] == row[:-1]
         assert len(row) == len(titles)
     assert any("simulated, not measured" in line for line in sentences(result))
     assert any(line.endswith("a real difference.") for line in sentences(result))
+
+
+def test_names_of_files_are_escaped(tmp_path: Path, write_net: NetWriter) -> None:
+    file = write_net(tmp_path / "a|b <i>`\x07&\n.tflite")
+    request = BenchmarkRequest(files=(str(file),), target="simulated-phone")
+    result = run_benchmark(request)
+    (row,) = [line for line in markdown(result).splitlines() if line.startswith("| <code>")]
+    assert "a&#124;b &lt;i&gt;`\\x07&amp;\\x0a.tflite</code>" in row
+    assert row.count("|") == 11 - 1
+    case = ElementTree.fromstring(junit(result)).find("testcase")
+    assert case is not None and case.get("name") == str(tmp_path / "a|b <i>`\\x07&\\x0a.tflite")
 
 
 def test_progress_is_reported(tmp_path: Path, write_net: NetWriter) -> None:

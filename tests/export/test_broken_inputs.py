@@ -19,10 +19,11 @@ import hwnas.export.compile
 from hwnas.architecture.artifact import Format
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model
+from hwnas.export.graph.interface import module_interface
 from hwnas.export.verification.bisect import first_difference
 from hwnas.export.verification.images import Verification
 from hwnas.export.verify_file import verify_file
-from hwnas.networks.user_module import load_network
+from hwnas.networks.user_module import LoadedNetwork, load_network
 from hwnas.networks.verification_data import verification_data
 from tests.export.test_parity import both
 from tests.export.verification.test_verify import SHAPE, data, write_changed
@@ -166,7 +167,10 @@ def test_a_failed_verification_names_the_first_layer_that_differs(
 def test_no_layer_of_a_good_file_differs(format: Format, tmp_path: Path) -> None:
     path = tmp_path / f"net.{format}"
     compile_model(small(), SHAPE, path)
-    assert first_difference(path, small(), data(1).images[0], 1e-5) is None
+    assert (
+        first_difference(path, small(), module_interface(small(), SHAPE), data(1).inputs, 1e-5)
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,12 +188,17 @@ def test_a_name_that_means_no_network_is_an_error(name: str, shape: Any, message
         load_network(name, shape)
 
 
+def loaded(shape: tuple[int, int, int]) -> LoadedNetwork:
+    module = small()
+    return LoadedNetwork(module, module_interface(module, shape), None, True)
+
+
 def test_an_empty_or_unreadable_folder_of_images_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        verification_data(str(tmp_path), SHAPE, count=4)
+        verification_data(str(tmp_path), loaded(SHAPE), count=4)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for number in range(3):
             (tmp_path / name / f"{number}.png").write_bytes(b"no image")
     with pytest.raises(UsageError):
-        verification_data(str(tmp_path), (3, 8, 8), count=4)
+        verification_data(str(tmp_path), loaded((3, 8, 8)), count=4)

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from hwnas.architecture.artifact import Artifact
 from hwnas.errors import ExportError, UsageError
-from hwnas.export.converters import CONVERTERS, Converter, ConverterName, convert
+from hwnas.export.compile import export_module
+from hwnas.export.converters import CONVERTERS, Converter, ConverterName
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.run_model import file_outputs
 
@@ -38,6 +40,10 @@ def network(sneaky: bool = False) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(4, 5), Doubling(sneaky)).eval()
 
 
+def converted(name: ConverterName, module: nn.Module, path: Path) -> Artifact:
+    return export_module(module, (3, 8, 8), path, verification=VERIFICATION, converter=name)
+
+
 @pytest.mark.parametrize("name", CONVERTERS)
 def test_an_unknown_operation_is_converted_and_verified(
     name: ConverterName, tmp_path: Path
@@ -46,7 +52,7 @@ def test_an_unknown_operation_is_converted_and_verified(
     if find_spec(converter.module) is None:
         pytest.skip(f"{converter.module} is not installed")
     module, path = network(), tmp_path / f"model.{converter.format}"
-    artifact = convert(name, module, (3, 8, 8), path, VERIFICATION)
+    artifact = converted(name, module, path)
     assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-5
     with torch.no_grad():
         expected = module(torch.from_numpy(IMAGES)).numpy()
@@ -57,7 +63,7 @@ def test_a_file_that_computes_something_else_is_rejected(tmp_path: Path) -> None
     pytest.importorskip("onnxscript")
     path = tmp_path / "model.onnx"
     with pytest.raises(ExportError, match=r"model\.onnx"):
-        convert("torch-onnx", network(sneaky=True), (3, 8, 8), path, VERIFICATION)
+        converted("torch-onnx", network(sneaky=True), path)
     assert not list(tmp_path.iterdir())
 
 
@@ -66,4 +72,4 @@ def test_a_converter_that_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setitem(CONVERTERS, "litert-torch", Converter("tflite", "no_such_package"))
     with pytest.raises(UsageError, match=r'pip install "hwnas\[litert-torch\]"'):
-        convert("litert-torch", network(), (3, 8, 8), tmp_path / "m.tflite", VERIFICATION)
+        converted("litert-torch", network(), tmp_path / "m.tflite")

@@ -260,10 +260,10 @@ def test_an_emulated_arm64_phone_computes_the_same_as_x86(
     assert result.status == 0, result
     there.pull(output, tmp_path / "out.bin")
     here = open_model(str(model), runtime)
-    here.set_input(put.astype(np.float32))
+    here.set_inputs([put.astype(np.float32)])
     here.run()
     got = np.frombuffer((tmp_path / "out.bin").read_bytes(), np.float32)
-    assert np.abs(got - here.output().ravel()).max() < 1e-5
+    assert np.abs(got - here.outputs()[0].ravel()).max() < 1e-5
     [measurement] = runner.measure([Subject("net", model)])
     assert measurement.kind == "emulated" and "emulated" in measurement.environment.hardware
 

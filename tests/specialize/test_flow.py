@@ -154,10 +154,10 @@ def test_easy_images_are_learnt_and_the_files_agree_with_torch(finished: Path, d
         model = open_model(str(path), runtimes[artifact["format"]], 1)
         for image, logits in zip(images[:8], expected[:8], strict=True):
             planes = image if artifact["format"] == "onnx" else image.transpose(1, 2, 0)
-            model.set_input(np.ascontiguousarray(planes[None]))
+            model.set_inputs([np.ascontiguousarray(planes[None])])
             model.run()
             limit = 1e-4 * np.abs(expected).max()
-            np.testing.assert_allclose(model.output()[0], logits, atol=limit, rtol=0)
+            np.testing.assert_allclose(model.outputs()[0][0], logits, atol=limit, rtol=0)
 
 
 def test_the_last_lines_are_files_and_commands(finished: Path) -> None:

@@ -50,7 +50,7 @@ def test_both_files_are_int8_and_measured(finished: tuple[Path, dict[str, Any]])
         "tflite": "int8",
     }
     model: Any = open_model(str(out / "export" / "model.tflite"), "litert")
-    assert model._input["dtype"].__name__ == "int8"
+    assert model._inputs[0]["dtype"].__name__ == "int8"
 
 
 def test_the_accuracy_is_the_files_in_its_runtime(finished: tuple[Path, dict[str, Any]]) -> None:

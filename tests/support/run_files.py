@@ -25,9 +25,9 @@ def main(archive: str, folder: str, package: str) -> None:
         model = worker.open_model(str(path), "litert")
         outputs = []
         for image in np.load(path.with_suffix(".images.npy")):
-            model.set_input(image[None])
+            model.set_inputs([image[None]])
             model.run()
-            outputs.append(model.output())
+            outputs.append(model.outputs()[0])
         np.save(path.with_suffix(".outputs.npy"), np.concatenate(outputs))
         print(path.name, model.version)
         assert package in model.version, model.version

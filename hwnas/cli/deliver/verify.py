@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from hwnas.cli.deliver.agreement import agreement_text, output_lines
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.options import checkpoint_option, input_shape_option
+from hwnas.cli.framework.options import checkpoint_option, input_shape_option, named_shapes
 from hwnas.cli.framework.params import DATA, NETWORK, PATH, TARGET
 from hwnas.cli.tables import print_json
 from hwnas.errors import InvalidFile, UsageError
@@ -55,7 +56,7 @@ from hwnas.errors import InvalidFile, UsageError
 def verify(
     file: Path,
     model: str | None,
-    input_shape: tuple[int, int, int] | None,
+    input_shapes: tuple[tuple[str | None, str], ...],
     checkpoint: Path | None,
     data: str | None,
     images: int,
@@ -63,7 +64,7 @@ def verify(
     no_latency: bool,
     as_json: bool,
 ) -> None:
-    """Verify FILE (.onnx or .tflite) against its network in PyTorch, image by image.
+    """Verify FILE (.onnx or .tflite) against its network in PyTorch, input by input.
 
     A difference is exit status 4 and names the first layer that differs. An int8 file is judged by
     the classes that it predicts and the noise in its outputs. The file runs in a child process,
@@ -94,22 +95,17 @@ def verify(
     from hwnas.networks.user_module import load_network
     from hwnas.networks.verification_data import verification_data
 
-    network = load_network(model, input_shape, checkpoint)
+    network = load_network(model, named_shapes(input_shapes), checkpoint)
     verification, source, _ = verification_data(
-        data,
-        network.input_shape,
-        count=images,
-        own=network.preprocessing,
-        pixels=takes_pixels(file),
+        data, network, count=images, pixels=takes_pixels(file)
     )
-    parity = verify_file(file, network.module, verification)
+    parity = verify_file(file, network.module, verification, network.interface)
     if as_json:
         print_json({"file": str(file), "verified_on": source, "parity": parity})
         return
-    click.echo(
-        f"{file}: error {parity.max_relative_error:.1e} of the largest output on {source}, "
-        f"the same class in {parity.label_agreement:.0%}"
-    )
+    click.echo(f"{file}: {agreement_text(parity, source)}")
+    for line in output_lines(parity):
+        click.echo(f"  {line}")
 
 
 def _verify_bundle(folder: Path, target: str | None, no_latency: bool, as_json: bool) -> None:

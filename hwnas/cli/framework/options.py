@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from hwnas.cli.framework.command import option
-from hwnas.cli.framework.params import PATH, SHAPE, WAIT
+from hwnas.cli.framework.params import INPUT_SHAPE, NAMES, PATH, WAIT
+from hwnas.errors import UsageError
+
+if TYPE_CHECKING:
+    from hwnas.export.graph.interface import InputShapes
 
 
 def input_shape_option(group: str) -> Any:
     return option(
-        "--input-shape", group=group, type=SHAPE, help="Input shape of a module of your own code."
+        "--input-shape",
+        "input_shapes",
+        group=group,
+        multiple=True,
+        type=INPUT_SHAPE,
+        help="Input shape of a module of your own code, without the batch: 3x224x224, or "
+        "NAME=3x224x224 for each of several inputs; ids=32:int64 for integers.",
     )
+
+
+output_names_option = option(
+    "--output-names",
+    group="Network",
+    type=NAMES,
+    default_help="as the module names them",
+    help="Names of the outputs.",
+)
 
 
 def checkpoint_option(group: str) -> Any:
@@ -27,3 +47,20 @@ wait_idle_option = option(
     default_help="measure at once",
     help="Wait at most this time, such as 10m, for a quiet core of this machine.",
 )
+
+
+def named_shapes(values: Sequence[tuple[str | None, str]]) -> InputShapes | None:
+    """Return the values of ``--input-shape`` as `hwnas.export` takes them; None for no values."""
+    names = [name for name, _ in values]
+    shapes = [_sizes(shape) for _, shape in values]
+    if None in names and any(name is not None for name in names):
+        raise UsageError("--input-shape: name all inputs, or none of them")
+    if len(set(names)) < len(names) and None not in names:
+        raise UsageError(f"--input-shape: a name is given twice: {', '.join(map(str, names))}")
+    if None not in names and names:
+        return dict(zip(map(str, names), shapes, strict=True))
+    return (shapes[0] if len(shapes) == 1 else shapes) if shapes else None
+
+
+def _sizes(shape: str) -> Any:
+    return shape if ":" in shape else tuple(map(int, shape.split("x")))

@@ -94,12 +94,19 @@ def parse_wait_s(text: str) -> float | None:
     return values.parse_wait_s(text)
 
 
-def parse_shape(text: str) -> tuple[int, int, int] | None:
-    """Read ``3x224x224``: channels, height, width."""
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text.lower())
-    if match is None or not all(map(int, match.groups())):
+def parse_input_shape(text: str) -> tuple[str | None, str] | None:
+    """Read ``3x224x224``, ``x=3x224x224`` or ``ids=32:int64``."""
+    name, equals, shape = text.rpartition("=")
+    match = re.fullmatch(r"(\d+(?:x\d+)*)(?::\w+)?", shape.strip().lower())
+    if match is None or not all(map(int, match[1].split("x"))) or (equals and not name.strip()):
         return None
-    return int(match[1]), int(match[2]), int(match[3])
+    return name.strip() or None, match[0]
+
+
+def parse_names(text: str) -> tuple[str, ...] | None:
+    """Read ``boxes,scores``."""
+    names = tuple(word.strip() for word in text.split(","))
+    return names if all(names) else None
 
 
 def parse_counts(text: str) -> tuple[int, ...] | None:
@@ -181,8 +188,12 @@ DURATION = Value("DURATION", parse_duration_ms, "a positive time with its unit, 
 """A float, in milliseconds."""
 WAIT = Value("TIME", parse_wait_s, "a positive time with its unit, such as 90s, 10m or 1h")
 """A float, in seconds."""
-SHAPE = Value("CxHxW", parse_shape, "channels, height and width, such as 3x224x224")
 CALIBRATION = click.Choice(["minmax", "percentile", "entropy"])
 LAYERS = Value("LAYERS", parse_layers, "names of layers such as features.0,classifier, or auto")
 """A tuple of words."""
+INPUT_SHAPE = Value(
+    "[NAME=]SHAPE", parse_input_shape, "a shape without the batch, such as 3x224x224 or x=3x224x224"
+)
+"""A pair of a name, or None, and the shape as it is written."""
+NAMES = Value("NAME,NAME...", parse_names, "names with commas between them, such as boxes,scores")
 COUNTS = Value("N,N...", parse_counts, "numbers from 1 on, such as 1,8,32,64")

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from hwnas.architecture.runtimes import RuntimeName
+from hwnas.devices.runner import InputShape
 from hwnas.devices.worker.profilers.profile import profile
 from hwnas.processes import run_json_child, serve_json
 
@@ -43,13 +44,20 @@ class OperatorTime(msgspec.Struct, frozen=True):
     """What computes it, e.g. ``CPUExecutionProvider`` or ``XNNPACK``."""
 
 
-def operator_times(path: Path, runtime: RuntimeName, threads: int = 1) -> list[OperatorTime]:
+def operator_times(
+    path: Path, runtime: RuntimeName, threads: int = 1, shapes: Sequence[InputShape] = ()
+) -> list[OperatorTime]:
     """Profile a file in a fresh process; returns operators in the order they run.
 
     Raises `InvalidFile` for a file that the runtime refuses, `DeviceError` where the runtime or its
     profiler is missing.
     """
-    request = {"path": str(path), "runtime": runtime, "threads": threads}
+    request = {
+        "path": str(path),
+        "runtime": runtime,
+        "threads": threads,
+        "shapes": tuple(shapes),
+    }
     return with_shares(run_json_child(__name__, request, OperatorRows).rows)
 
 

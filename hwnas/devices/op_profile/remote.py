@@ -96,6 +96,7 @@ def _worker(host: RemoteHost, subject: Subject) -> list[OperatorRow]:
         "path": host.transport.push(subject.path),
         "runtime": subject.runtime or host.profile.runtime,
         "threads": host.profile.measure.threads,
+        "shapes": subject.shapes,
     }
     output = host.transport.shell(
         shlex.join([host.remote.python, push_worker(host.transport)]),

@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 
 from hwnas.architecture.runtimes import RuntimeName
+from hwnas.devices.runner import InputShape
+from hwnas.devices.worker.model import input_shapes
 from hwnas.devices.worker.runtimes.litert import import_interpreter
 from hwnas.devices.worker.runtimes.onnxruntime_cpu import import_onnxruntime
 from hwnas.devices.worker.runtimes.open import open_model
@@ -32,9 +34,14 @@ class PeakMemory(msgspec.Struct, frozen=True):
 
 
 def peak_memory(
-    files: Sequence[tuple[Path, RuntimeName]], threads: int, batches: Sequence[int] = ()
+    files: Sequence[tuple[Path, RuntimeName]],
+    threads: int,
+    batches: Sequence[int | None] = (),
+    shapes: Sequence[InputShape] = (),
 ) -> list[PeakMemory]:
     """Open and run each file, at its batch size, in a fresh process of this machine.
+
+    ``shapes`` are those of free inputs.
 
     Raises `InvalidFile` for a file that the runtime refuses, `DeviceError` without the runtime.
     """
@@ -42,10 +49,12 @@ def peak_memory(
     empty = {runtime: _peak_bytes(MemoryRequest(runtime, threads)) for runtime in runtimes}
     return [
         PeakMemory(
-            total_bytes=_peak_bytes(MemoryRequest(runtime, threads, str(path), batch)),
+            total_bytes=_peak_bytes(
+                MemoryRequest(runtime, threads, str(path), batch, tuple(shapes))
+            ),
             empty_bytes=empty[runtime],
         )
-        for (path, runtime), batch in zip(files, batches or [1] * len(files), strict=True)
+        for (path, runtime), batch in zip(files, batches or [None] * len(files), strict=True)
     ]
 
 
@@ -55,7 +64,8 @@ class MemoryRequest(msgspec.Struct, frozen=True):
     runtime: RuntimeName
     threads: int
     path: str | None = None
-    batch: int = 1
+    batch: int | None = None
+    shapes: tuple[InputShape, ...] = ()
 
 
 def _peak_bytes(request: MemoryRequest) -> int:
@@ -64,8 +74,10 @@ def _peak_bytes(request: MemoryRequest) -> int:
 
 def _measure(request: MemoryRequest) -> int:
     if request.path is not None:
-        model = open_model(request.path, request.runtime, request.threads, request.batch)
-        model.set_input(np.zeros(model.input_shape, np.float32))
+        model = open_model(request.path, request.runtime, request.threads)
+        stated = [msgspec.structs.asdict(shape) for shape in request.shapes]
+        shapes = input_shapes(request.path, model.inputs, request.batch, stated)
+        model.set_inputs([np.zeros(shape, np.float32) for shape in shapes])
         for _ in range(RUNS):
             model.run()
     elif request.runtime == "onnxruntime":

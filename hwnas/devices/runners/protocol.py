@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from hwnas.devices.profile import MeasureSpec
-from hwnas.devices.runner import Progress
+from hwnas.devices.runner import InputShape, Progress
 from hwnas.errors import DeviceError, InvalidFile
 from hwnas.measurement.gpu import GpuExecution, GpuState
 from hwnas.measurement.measurement import Program
@@ -26,7 +26,8 @@ class ModelRequest(msgspec.Struct, frozen=True):
     path: str
     runtime: str | None = None
     """``None``: the request's."""
-    batch: int = 1
+    batch: int | None = None
+    shapes: tuple[InputShape, ...] = ()
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
@@ -60,6 +61,9 @@ class ModelResult(msgspec.Struct, frozen=True):
     """The timed rounds of one model file."""
 
     rounds: tuple[Round, ...]
+    batch: int | None = None
+    inputs: tuple[InputShape, ...] = ()
+    """Names and shapes, with the batch, of what was computed on."""
     load_ms: float | None = None
     first_run_ms: float | None = None
     runtime_version: str = ""

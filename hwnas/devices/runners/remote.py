@@ -77,9 +77,14 @@ class RemoteHost:
             raise UsageError(
                 f"{subject.path}: {self.profile.name} runs {self.profile.runtime} only"
             )
-        if subject.batch != 1:
+        if subject.batch not in (None, 1):
             raise UsageError(
                 f"{subject.path}: {self.profile.name} measures batch 1 only, not {subject.batch}"
+            )
+        if subject.shapes:
+            raise UsageError(
+                f"{subject.path}: {self.profile.name} measures inputs of fixed shapes only, so "
+                "--input-shape cannot be used"
             )
 
     def wait_idle(self, spec: MeasureSpec) -> None:

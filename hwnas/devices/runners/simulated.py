@@ -99,7 +99,7 @@ class SimulatedRunner:
 
     def _measurement(self, subject: Subject, calibrated_reference_ms: float | None) -> Measurement:
         spec = self.profile.measure
-        own, reference = self._calls(subject.path, subject.batch), self._calls(self.reference)
+        own, reference = self._calls(subject.path, subject.batch or 1), self._calls(self.reference)
         return Measurement(
             name=subject.name,
             rounds=tuple(self._round(own, reference, spec.runs) for _ in range(spec.min_rounds)),
@@ -110,7 +110,7 @@ class SimulatedRunner:
             kind="simulated",
             sha256=file_sha256(subject.path),
             first_run_ms=None,
-            batch=subject.batch,
+            batch=subject.batch or 1,
         )
 
     def _round(self, own: Iterator[float], reference: Iterator[float], runs: int) -> Round:

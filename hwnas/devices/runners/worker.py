@@ -181,7 +181,10 @@ class WorkerRunner(Generic[Host]):
             sha256=file_sha256(subject.path),
             first_run_ms=first.first_run_ms,
             load_ms=first.load_ms,
-            batch=subject.batch,
+            batch=first.batch or subject.batch or 1,
+            input_shapes={
+                each.name or str(place): each.shape for place, each in enumerate(first.inputs)
+            },
             on_gpu=first.on_gpu,
         )
 
@@ -262,7 +265,9 @@ class WorkerRunner(Generic[Host]):
             gpu=gpu
             and GpuRequest(gpu.provider, gpu.number, gpu.precision, self.host.engines_folder),
             models=tuple(
-                ModelRequest(subject.name, str(subject.path), subject.runtime, subject.batch)
+                ModelRequest(
+                    subject.name, str(subject.path), subject.runtime, subject.batch, subject.shapes
+                )
                 for subject in subjects
             ),
             reference=str(self.reference),

@@ -11,7 +11,8 @@ computer (see `hwnas.devices.worker.archive`). It reads one JSON request from st
      "spec": {"warmup_runs", "warmup_s", "runs", "min_rounds", "max_rounds", "ci", "max_s",
               "threads"}}
 
-A model may have its own ``"runtime"``, and a ``"batch"`` if the file accepts any. The worker writes
+A model may have its own ``"runtime"``, a ``"batch"`` if the file accepts any, and ``"shapes"`` of
+inputs, ``[{"name": "x" | null, "shape": [3, 96, 96]}]``, if their sizes are free. The worker writes
 JSON lines to stdout: ``{"progress": [visits done, visits planned]}`` from time to time, and at the
 end ``{"result": {"models": [...], "environment": {...}}}``, or ``{"error": "..."}`` (with
 ``"file"`` if a model file is to blame) and exit status 1.
@@ -48,11 +49,11 @@ def measure(request: dict[str, Any], progress: Callable[[int, int], None]) -> di
     before, ticks = conditions(), read_ticks()
     runtime, seed, gpu = request["runtime"], request["seed"], request.get("gpu")
     watch = _gpu_watch(gpu)
-    reference = TimedModel("reference", request["reference"], runtime, request)
+    own = {"name": "reference", "path": request["reference"]}
+    reference = TimedModel(own, runtime, request)
     models: list[TimedModel] = []
     for model in request["models"]:
-        own, batch = model.get("runtime") or runtime, model.get("batch") or 1
-        models.append(TimedModel(model["name"], model["path"], own, request, batch))
+        models.append(TimedModel(model, model.get("runtime") or runtime, request))
         progress(0, len(request["models"]) * request["spec"]["min_rounds"])
     choose_references(models, reference, request.get("references", ()), request)
     larger = {id(model.beside): model.beside for model in models if model.beside}

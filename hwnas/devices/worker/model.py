@@ -1,9 +1,9 @@
-"""The interface of an opened model, and the runtime-independent checks of its input."""
+"""The interface of an opened model, and the runtime-independent checks of its inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,22 +20,32 @@ class BadModel(ValueError):
         self.why = lines[0]
 
 
+class InputTensor(NamedTuple):
+    """An input of a model file, as the file states it."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    """With the batch; a text is the name of a free axis, ``?`` if it has none."""
+    dtype: str
+    """Name of the type in numpy; values of an 8-bit type with a scale are real numbers."""
+
+
 class Model(Protocol):
     """A model file opened by a runtime; takes and returns floats in any precision."""
 
     version: str
     """Version of the runtime."""
-    input_shape: tuple[int, ...]
-    """Includes the batch; dynamic axes are 1."""
+    inputs: tuple[InputTensor, ...]
+    output_names: tuple[str, ...]
 
-    def set_input(self, array: Array) -> None:
-        """Set the input of all following runs; the array is copied."""
+    def set_inputs(self, arrays: Sequence[Array]) -> None:
+        """Set the inputs, in order, of all following runs; the arrays are copied."""
         ...
 
     def run(self) -> None: ...
 
-    def output(self) -> Array:
-        """Return a copy of the first output of the last `run`."""
+    def outputs(self) -> list[Array]:
+        """Return copies of the outputs of the last `run`, in order."""
         ...
 
 
@@ -63,26 +73,94 @@ class GpuModel(Protocol):
         ...
 
 
-def only_input(path: str, inputs: Sequence[Any]) -> Any:
-    """Return the model's one input. Raises `BadModel` for another number of inputs."""
-    if len(inputs) != 1:
-        raise BadModel(path, f"expected a model of one input, got {len(inputs)}")
-    return inputs[0]
+def input_shapes(
+    path: str,
+    inputs: Sequence[InputTensor],
+    batch: int | None = None,
+    stated: Sequence[Mapping[str, Any]] = (),
+) -> list[tuple[int, ...]]:
+    """Return the shape of each input for a batch; None: the file's own, or 1 if it takes any.
+
+    ``stated`` has a ``shape`` without the batch and a ``name``, or None for the next input in
+    order. Raises `BadModel` for another batch or shape, and for free axes that are not stated.
+    """
+    given = _stated_shapes(path, inputs, stated)
+    shapes: list[tuple[int, ...]] = []
+    for place, tensor in enumerate(inputs):
+        sizes: list[int | str] = list(tensor.shape)
+        if sizes and isinstance(sizes[0], str):
+            sizes[0] = batch or 1
+        elif sizes and place == 0 and batch not in (None, sizes[0]):
+            raise BadModel(
+                path,
+                f"has batch size {sizes[0]}, not {batch}; "
+                "`hwnas export --format onnx --dynamic-batch` writes files that take any batch "
+                "size",
+            )
+        wanted = given.get(tensor.name)
+        if wanted is not None:
+            fits = len(wanted) == len(sizes) - 1 and all(
+                isinstance(size, str) or size == other
+                for size, other in zip(sizes[1:], wanted, strict=True)
+            )
+            if not fits:
+                raise BadModel(
+                    path, f"the input {tensor.name} is {_text(tensor.shape)}, not {_text(wanted)}"
+                )
+            sizes[1:] = wanted
+        if any(isinstance(size, str) for size in sizes):
+            example = "x".join(str(size) if isinstance(size, int) else "224" for size in sizes[1:])
+            name = "" if len(inputs) == 1 else f"{tensor.name}="
+            raise BadModel(
+                path,
+                f"the input {tensor.name} is {_text(tensor.shape)}, of any size; state the size "
+                f"without the batch, e.g. --input-shape {name}{example}",
+            )
+        shapes.append(tuple(map(int, sizes)))
+    return shapes
 
 
-def fixed_shape(shape: Sequence[Any], batch: int = 1) -> tuple[int, ...]:
-    """Return a shape with ``batch`` for a dynamic first axis and 1 for other dynamic axes."""
-    return tuple(
-        (1 if place else batch) if axis is None or isinstance(axis, str) else max(1, int(axis))
-        for place, axis in enumerate(shape)
-    )
+def noise(inputs: Sequence[InputTensor], shapes: Sequence[Sequence[int]], seed: int) -> list[Array]:
+    """Return random inputs: normal floats, pixels for uint8, and 0 or 1 for other integers."""
+    rng = np.random.default_rng(seed)
+    arrays: list[Array] = []
+    for tensor, shape in zip(inputs, shapes, strict=True):
+        if tensor.dtype.startswith(("float", "double")):
+            arrays.append(rng.standard_normal(tuple(shape), np.float32))
+        else:
+            arrays.append(rng.integers(0, 256 if tensor.dtype == "uint8" else 2, tuple(shape)))
+    return arrays
 
 
-def check_batch(path: str, shape: Sequence[int], batch: int) -> None:
-    """Raise `BadModel` for a file with another fixed batch size."""
-    if batch != 1 and shape[0] != batch:
-        raise BadModel(
-            path,
-            f"has batch size {shape[0]}, not {batch}; "
-            "`hwnas export --format onnx --dynamic-batch` writes files that take any batch size",
+def fit(path: str, inputs: Sequence[InputTensor], arrays: Sequence[Array]) -> None:
+    """Raise `BadModel` unless there is an array that fits each input."""
+    if len(arrays) != len(inputs):
+        names = ", ".join(tensor.name for tensor in inputs)
+        raise BadModel(path, f"takes {len(inputs)} inputs ({names}), {len(arrays)} are given")
+    for tensor, array in zip(inputs, arrays, strict=True):
+        fits = len(tensor.shape) == array.ndim and all(
+            isinstance(size, str) or size == given
+            for size, given in zip(tensor.shape, array.shape, strict=True)
         )
+        if not fits:
+            raise BadModel(
+                path, f"its input {tensor.name} is {_text(tensor.shape)}, not {_text(array.shape)}"
+            )
+
+
+def _stated_shapes(
+    path: str, inputs: Sequence[InputTensor], stated: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[int, ...]]:
+    given = {each["name"]: tuple(each["shape"]) for each in stated if each["name"] is not None}
+    names = [tensor.name for tensor in inputs]
+    free = [name for name in names if name not in given]
+    in_order = [tuple(each["shape"]) for each in stated if each["name"] is None]
+    unknown = [name for name in given if name not in names]
+    if unknown or len(in_order) > len(free):
+        what = f"no input {unknown[0]!r}" if unknown else f"{len(names)} inputs"
+        raise BadModel(path, f"has {what}; its inputs: {', '.join(names)}")
+    return {**given, **dict(zip(free, in_order, strict=False))}
+
+
+def _text(shape: Sequence[int | str]) -> str:
+    return f"[{', '.join(map(str, shape))}]"

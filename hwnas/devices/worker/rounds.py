@@ -22,9 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from hwnas.devices.worker.model import BadModel, GpuModel
+from hwnas.devices.worker.model import BadModel, GpuModel, input_shapes, noise
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.devices.worker.samples import Samples, Timer
 
@@ -69,16 +67,17 @@ class Visit:
 class TimedModel:
     """An opened model and its rounds so far."""
 
-    def __init__(
-        self, name: str, path: str, runtime: str, request: dict[str, Any], batch: int = 1
-    ) -> None:
-        self.name, threads, seed = name, request["threads"], request["seed"]
+    def __init__(self, model: dict[str, Any], runtime: str, request: dict[str, Any]) -> None:
+        path, threads, seed = model["path"], request["threads"], request["seed"]
+        self.name = model["name"]
         start = time.perf_counter_ns()
-        self.model = open_model(path, runtime, threads, batch, request.get("gpu"))
+        self.model = open_model(path, runtime, threads, request.get("gpu"))
         self.load_ms = _ms(time.perf_counter_ns() - start)
-        noise = np.random.default_rng(seed).standard_normal(self.model.input_shape, np.float32)
+        self.shapes = input_shapes(
+            path, self.model.inputs, model.get("batch"), model.get("shapes") or ()
+        )
         try:
-            self.model.set_input(noise)
+            self.model.set_inputs(noise(self.model.inputs, self.shapes, seed))
             start = time.perf_counter_ns()
             self.model.run()
             self.first_run_ms = _ms(time.perf_counter_ns() - start)
@@ -94,6 +93,11 @@ class TimedModel:
         """Return the fields of `hwnas.devices.runners.protocol.ModelResult`."""
         return {
             "name": self.name,
+            "batch": self.shapes[0][0] if self.shapes and self.shapes[0] else 1,
+            "inputs": [
+                {"name": tensor.name, "shape": shape}
+                for tensor, shape in zip(self.model.inputs, self.shapes, strict=True)
+            ],
             "runtime_version": self.model.version,
             "load_ms": self.load_ms,
             "first_run_ms": self.first_run_ms,
@@ -163,7 +167,9 @@ def choose_references(
     for path in paths:
         if max(own_ms.values(), default=0.0) <= LARGER_FROM * speeds_ms[id(opened[-1])]:
             break
-        larger = TimedModel(os.path.basename(path), path, request["runtime"], request)
+        larger = TimedModel(
+            {"name": os.path.basename(path), "path": path}, request["runtime"], request
+        )
         opened.append(larger)
         speeds_ms[id(larger)] = warm_ms(larger)
     for model in models:

@@ -52,6 +52,10 @@ class Interface(NamedTuple):
     output_names: tuple[str, ...] = ()
     """Empty: as the module names them."""
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self.inputs)
+
     def call(self, module: nn.Module, tensors: Sequence[Any]) -> dict[str, Any]:
         """Call ``module`` with a tensor for each input and return what it returns, by name."""
         pairs = list(zip(self.inputs, tensors, strict=True))
@@ -59,13 +63,14 @@ class Interface(NamedTuple):
         keywords = {given.keyword: tensor for given, tensor in pairs if given.keyword is not None}
         outputs = named_outputs(module, module(*args, **keywords))
         names = self.output_names or tuple(map(self._free_name, outputs))
-        if len(names) != len(outputs) or len({*names, *(each.name for each in self.inputs)}) < (
-            len(names) + len(self.inputs)
-        ):
+        if len(names) != len(outputs):
             raise UsageError(
-                f"output names {', '.join(names)}: expected {len(outputs)} names, different from "
-                f"each other and from the inputs', for {', '.join(outputs)}"
+                f"{len(names)} output names ({', '.join(names)}), but the network has "
+                f"{len(outputs)} outputs ({', '.join(outputs)})"
             )
+        for name in names:
+            if names.count(name) > 1 or name in self.input_names:
+                raise UsageError(f"two inputs or outputs are called {name!r}")
         return dict(zip(names, outputs.values(), strict=True))
 
     def _free_name(self, name: str) -> str:

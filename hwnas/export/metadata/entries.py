@@ -5,7 +5,7 @@ An ONNX file has them in ``metadata_props``, a TFLite file in buffers of the mod
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,22 @@ def read_entry(path: Path, name: str) -> bytes | None:
         return entries[name].encode() if name in entries else None
     with readable(path):
         return _tflite_entry(read_tflite(path), name.encode())
+
+
+def write_entries(path: Path, entries: Mapping[str, bytes]) -> None:
+    """Add entries to a file of another program; those of the same names are replaced."""
+    if not entries:
+        return
+    if format_of(path) == "onnx":
+        import onnx
+
+        model = read_onnx(path)
+        texts = {entry.key: entry.value for entry in model.metadata_props}
+        texts |= {name: text.decode() for name, text in entries.items()}
+        onnx.helper.set_model_props(model, texts)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+    else:
+        _add_to_tflite(path, entries)
 
 
 def read_onnx(path: Path) -> Any:
@@ -55,6 +71,23 @@ def readable(path: Path) -> Iterator[None]:
         raise InvalidFile(
             str(path), f"not a readable {path.suffix} model ({first_line(error)})"
         ) from None
+
+
+def _add_to_tflite(path: Path, entries: Mapping[str, bytes]) -> None:
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    others = [entry for entry in model.metadata or [] if entry.name.decode() not in entries]
+    for name, content in entries.items():
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data, entry.name, entry.buffer = list(content), name, len(model.buffers)
+        model.buffers.append(buffer)
+        others.append(entry)
+    model.metadata = others
+    builder = flatbuffers.Builder(path.stat().st_size)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
 
 
 def _check_file(path: Path) -> None:

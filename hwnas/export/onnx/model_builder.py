@@ -73,7 +73,9 @@ class OnnxBuilder:
         """Return an input or output of the file."""
         from onnx import TensorProto, helper
 
-        shape = (BATCH_AXIS, *spec.shape[1:]) if self.dynamic_batch and spec.shape else spec.shape
+        shape: tuple[int | str, ...] = spec.shape
+        if self.dynamic_batch and shape and spec.name not in self.initializers:
+            shape = (BATCH_AXIS, *shape[1:])
         return helper.make_tensor_value_info(
             spec.name, TensorProto.DataType.Value(onnx_type(spec.dtype)), shape
         )

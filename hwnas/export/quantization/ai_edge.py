@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from hwnas.devices.worker.model import input_shapes
 from hwnas.devices.worker.runtimes.litert import LiteRtModel, silenced_stderr
 from hwnas.errors import first_line
 from hwnas.processes import serve_json_lines
@@ -43,7 +44,8 @@ def _quantise(request: Request) -> bool:
             warnings.simplefilter("ignore")
             target.write_bytes(_quantised(request))
             model = LiteRtModel(str(target))
-            model.set_input(np.zeros(model.input_shape, np.float32))
+            shapes = input_shapes(str(target), model.inputs)
+            model.set_inputs([np.zeros(shape, np.float32) for shape in shapes])
             model.run()
     except ImportError:
         raise RuntimeError(

@@ -195,6 +195,7 @@ def accuracy_drop(
         target = source.with_name(f"int8.{model.format}")
         write_int8(source, target, model.int8._replace(float_layers=float_layers), ranges)
         parity = compare_int8(target, model.module, verification)
+    assert parity.accuracy_torch is not None and parity.accuracy_artifact is not None
     return parity.accuracy_torch - parity.accuracy_artifact
 
 

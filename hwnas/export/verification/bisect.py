@@ -7,7 +7,7 @@ difference that has appeared stays, so that halving finds the first one in few s
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ import numpy as np
 from torch import nn
 
 from hwnas.errors import ExportError
-from hwnas.export.graph.interface import module_interface
+from hwnas.export.graph.interface import Interface
 from hwnas.export.graph.trace import traced_values
 from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.metrics import Array, relative_error
-from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.run_model import outputs_at_once
 
 MAX_IMAGES = 4
-"""Number of images on which a difference is searched for."""
+"""Number of inputs on which a difference is searched for."""
 
 
 class Difference(NamedTuple):
@@ -34,26 +34,22 @@ class Difference(NamedTuple):
 
 
 def first_difference(
-    path: Path, module: nn.Module, image: Array, limit: float
+    path: Path, module: nn.Module, interface: Interface, inputs: Sequence[Array], limit: float
 ) -> Difference | None:
     """Return the first tensor of a float file whose relative error is above ``limit``.
 
-    ``image`` is an input ``[C, H, W]``. None if no tensor differs, or if no tensor of the file has
-    the name of a value in the graph.
+    ``inputs`` have a batch of one. None if no tensor differs, or if no tensor of the file has the
+    name of a value in the graph.
     """
-    values = traced_values(module, module_interface(module, image.shape), [image[None]])
+    values = traced_values(module, interface, inputs)
     computed = _tensor_names(path)
     names = [name for name in values if name in computed]
 
     def error(name: str) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            cut = Path(folder) / f"cut{path.suffix}"
-            _cut(path, name, cut)
-            outputs = file_outputs(cut, image[None])
-        expected = values[name]
-        if outputs.shape != expected.shape or not np.isfinite(outputs).all():
+        outputs = tensor_value(path, name, inputs, interface)
+        if outputs.shape != values[name].shape or not np.isfinite(outputs).all():
             return float("inf")
-        return relative_error(outputs, expected)
+        return relative_error(outputs, values[name])
 
     low, high = 0, len(names) - 1
     if not names or error(names[high]) <= limit:
@@ -67,22 +63,59 @@ def first_difference(
     return Difference(names[high], error(names[high]))
 
 
+def tensor_value(path: Path, name: str, inputs: Sequence[Array], interface: Interface) -> Array:
+    """Return what the tensor ``name`` of a file is for ``inputs`` with a batch of one."""
+    with tempfile.TemporaryDirectory() as folder:
+        cut = Path(folder) / f"cut{path.suffix}"
+        _cut(path, name, cut)
+        return next(iter(outputs_at_once(cut, inputs, interface.input_names).values()))
+
+
 @contextmanager
-def locate_difference(path: Path, module: nn.Module, images: Array) -> Generator[None]:
+def locate_difference(
+    path: Path, module: nn.Module, interface: Interface, inputs: Sequence[Array]
+) -> Generator[None]:
     """Add the first tensor that differs to an `ExportError` raised by a comparison of outputs."""
     try:
         yield
     except ExportError as error:
         difference, limit = None, find_recipe(format_of(path)).max_relative_error or 0.0
         with suppress(ExportError):
-            for image in images[:MAX_IMAGES]:
-                difference = difference or first_difference(path, module, image, limit)
+            for place in range(min(MAX_IMAGES, len(inputs[0]))):
+                single = [array[place : place + 1] for array in inputs]
+                difference = difference or first_difference(path, module, interface, single, limit)
         if difference is None:
             raise
         raise ExportError(
             f"{error}; the first tensor that differs is {difference.name}, by "
             f"{difference.relative_error:.3g} of its largest value"
         ) from error
+
+
+def check_hidden_values(
+    path: Path, module: nn.Module, interface: Interface, inputs: Sequence[Array]
+) -> None:
+    """Compare a value inside a file whose outputs are the same for every input.
+
+    Such outputs, as those of a last layer of zeros, say nothing about the layers before. Compared
+    is the last value that differs between two inputs. Raises `ExportError` if it differs.
+    """
+    if len(inputs[0]) < 2:
+        return
+    first, second = ([array[place : place + 1] for array in inputs] for place in (0, 1))
+    values, others = (traced_values(module, interface, each) for each in (first, second))
+    computed, limit = _tensor_names(path), find_recipe(format_of(path)).max_relative_error or 0.0
+    varying = [
+        name
+        for name in values
+        if name in computed and not np.array_equal(values[name], others[name])
+    ]
+    if varying:
+        value = tensor_value(path, varying[-1], first, interface)
+        if value.shape != values[varying[-1]].shape or not (
+            relative_error(value, values[varying[-1]]) <= limit
+        ):
+            raise ExportError(f"{path}: the value {varying[-1]} differs from PyTorch")
 
 
 def _tensor_names(path: Path) -> set[str]:

@@ -1,12 +1,14 @@
-"""The images that a file is verified on."""
+"""The inputs that a file is verified on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from hwnas.architecture.artifact import Precision
+from hwnas.export.graph.nodes import TensorSpec
 from hwnas.export.verification.metrics import Array
 
 IMAGES: dict[Precision, int] = {"fp32": 16, "int8": 256}
@@ -14,12 +16,19 @@ IMAGES: dict[Precision, int] = {"fp32": 16, "int8": 256}
 
 
 class Verification(NamedTuple):
-    """Images on which a file must agree with PyTorch, and their labels."""
+    """Inputs on which a file must agree with PyTorch, and the labels of images."""
 
     images: Array
-    """Inputs of the module, ``[N, C, H, W]``: normalised images as a rule."""
+    """Values of the first input, ``[N, ...]``: normalised images ``[N, C, H, W]`` as a rule."""
     labels: Array | None = None
     """``[N]``; None: the classes that PyTorch predicts."""
+    others: tuple[Array, ...] = ()
+    """Values of the other inputs, in order, ``[N, ...]`` each."""
+
+    @property
+    def inputs(self) -> tuple[Array, ...]:
+        """Values of all inputs."""
+        return (self.images, *self.others)
 
 
 def noise_images(
@@ -28,3 +37,21 @@ def noise_images(
     """Return standard normal noise, always the same."""
     shape = (count or IMAGES[precision], *input_shape)
     return Verification(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+
+
+def noise_inputs(
+    inputs: Sequence[TensorSpec], count: int | None = None, *, below: int = 2
+) -> Verification:
+    """Return standard normal noise for each input; integers from 0, less than ``below``.
+
+    uint8 inputs are pixels, from 0 to 255.
+    """
+    rng, arrays = np.random.default_rng(0), list[Array]()
+    for spec in inputs:
+        shape = (count or IMAGES["fp32"], *spec.shape[1:])
+        if spec.dtype == "float32":
+            arrays.append(rng.standard_normal(shape).astype(np.float32))
+        else:
+            high = 256 if spec.dtype == "uint8" else 2 if spec.dtype == "bool" else below
+            arrays.append(rng.integers(0, high, shape).astype(spec.dtype))
+    return Verification(arrays[0], None, tuple(arrays[1:]))

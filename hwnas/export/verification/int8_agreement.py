@@ -71,6 +71,7 @@ def check_limits(path: Path, result: Parity, quantization: Quantization) -> None
 
 def exceeded_limit(result: Parity, quantization: Quantization) -> str | None:
     """Return which limit of ``quantization`` an int8 file exceeds, as a sentence; None if none."""
+    assert result.accuracy_torch is not None and result.accuracy_artifact is not None
     if result.accuracy_torch - result.accuracy_artifact > quantization.max_drop:
         return (
             f"the int8 file has accuracy {result.accuracy_artifact:.2%} on "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,15 @@ def check_logits(path: Path, outputs: Array, expected: Array) -> None:
         )
 
 
+def is_logits(outputs: Mapping[str, Array]) -> bool:
+    """Return whether outputs ``[N, 1, ...]`` are those of a classifier: logits, of two classes."""
+    (first, *others) = outputs.values()
+    return not others and first.ndim == 3 and first.shape[2] > 1 and first.dtype.kind == "f"
+
+
 def relative_error(outputs: Array, expected: Array) -> float:
     """Return ``max|outputs - expected| / max|expected|`` over all elements."""
-    difference = float(np.abs(outputs - expected).max())
+    difference = float(np.abs(outputs - expected).max(initial=0.0))
     return difference / float(np.abs(expected).max()) if difference else 0.0
 
 
@@ -49,6 +56,22 @@ def power_ratio_db(signal: float, noise: float) -> float:
     if noise <= signal * 10 ** (-MAX_DB / 10):
         return MAX_DB
     return 10 * math.log10(max(signal / noise, 10 ** (-MAX_DB / 10)))
+
+
+def hidden_error(outputs: Array, expected: Array) -> float:
+    """Return the largest relative error of an image or channel whose values are small.
+
+    Values of other images or channels that are a thousand times larger would hide it. The first
+    axis are images, the channels are the third axis of ``[N, 1, C, H, W]``, else the last.
+    """
+    largest, worst = float(np.abs(expected).max(initial=0.0)), 0.0
+    for axis in {0, 2 if expected.ndim == 5 else expected.ndim - 1}:
+        others = tuple(other for other in range(expected.ndim) if other != axis)
+        sizes = np.abs(expected).max(axis=others, initial=0.0)
+        errors = np.abs(outputs - expected).max(axis=others, initial=0.0)
+        small = (sizes > np.finfo(np.float32).tiny) & (sizes < 1e-3 * largest)
+        worst = max(worst, float((errors[small] / sizes[small]).max(initial=0.0)))
+    return worst
 
 
 def accuracy(logits: Array, labels: Array) -> float:

@@ -1,15 +1,15 @@
-"""Runs a model file in its runtime, image by image. No torch."""
+"""Runs a model file in its runtime, one input at a time. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from hwnas.architecture.runtimes import COMPILED
-from hwnas.devices.worker.model import Model
+from hwnas.devices.worker.model import BadModel, InputTensor, Model
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError
 from hwnas.export.recipe import format_of
@@ -17,22 +17,40 @@ from hwnas.export.verification.metrics import Array
 
 
 def file_outputs(path: Path, images: Array, *, threads: int = 1) -> Array:
-    """Return the outputs of a file for ``images`` ``[N, C, H, W]``; those of 4 axes in NCHW."""
-    if not len(images):
-        raise ValueError("no images to run")
+    """Return the first output of a file for ``images`` ``[N, C, H, W]``; maps are in NCHW."""
+    return first_output(run_file(path, [images], threads=threads))
+
+
+def first_output(outputs: Mapping[str, Array]) -> Array:
+    """Return the first of the outputs of `run_file` as ``[N, ...]``."""
+    first = next(iter(outputs.values()))
+    return first.reshape(-1, *first.shape[2:])
+
+
+def run_file(
+    path: Path, inputs: Sequence[Array], names: Sequence[str] = (), *, threads: int = 1
+) -> dict[str, Array]:
+    """Return the outputs of a file, by name, for a batch of one at a time: ``[N, 1, ...]``.
+
+    ``inputs`` have N values each. They are in the order of the file's inputs unless that has
+    all of their ``names``. Tensors of four axes are in PyTorch's order, whatever the format.
+    """
+    if not inputs or not len(inputs[0]):
+        raise ValueError("no inputs to run")
     model = open_file(path, threads)
-    joined = np.concatenate([run_image(path, model, image) for image in images])
-    return COMPILED[format_of(path)].to_nchw(joined) if joined.ndim == 4 else joined
-
-
-def outputs_at_once(path: Path, images: Array) -> Array:
-    """Return the outputs of a file with a dynamic batch for all ``images`` in one call."""
-    runtime = COMPILED[format_of(path)]
+    runs = [
+        run_model(path, model, [array[place : place + 1] for array in inputs], names)
+        for place in range(len(inputs[0]))
+    ]
     with _runtime_errors(path):
-        model = open_model(str(path), runtime.name, batch=len(images))
-        model.set_input(runtime.from_nchw(images))
-        model.run()
-        return model.output()
+        return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+
+
+def outputs_at_once(
+    path: Path, inputs: Sequence[Array], names: Sequence[str] = ()
+) -> dict[str, Array]:
+    """Return the outputs of a file, by name, for all ``inputs`` in one call."""
+    return run_model(path, open_file(path), inputs, names)
 
 
 def open_file(path: Path, threads: int = 1) -> Model:
@@ -42,22 +60,51 @@ def open_file(path: Path, threads: int = 1) -> Model:
 
 
 def run_image(path: Path, model: Model, image: Array) -> Array:
-    """Return the output of an opened file for an image ``[C, H, W]``, with a batch axis of 1."""
-    runtime = COMPILED[format_of(path)]
+    """Return the first output of an opened file for an image ``[C, H, W]``, with its batch."""
+    return next(iter(run_model(path, model, [image[None]]).values()))
+
+
+def run_model(
+    path: Path, model: Model, inputs: Sequence[Array], names: Sequence[str] = ()
+) -> dict[str, Array]:
+    """Return the outputs of an opened file, by name, for ``inputs`` with their batch."""
     with _runtime_errors(path):
-        expected, shape = tuple(model.input_shape), runtime.batch_shape(image.shape)
-        if expected != shape:
-            raise ValueError(f"its input is {expected}, the images have shape {shape}")
-        model.set_input(runtime.from_nchw(image[None]))
+        stated = [tensor.name for tensor in model.inputs]
+        if set(names) == set(stated):
+            inputs = [inputs[names.index(name)] for name in stated]
+        if len(inputs) != len(stated):
+            raise ValueError(
+                f"it takes {len(stated)} inputs ({', '.join(stated)}), {len(inputs)} are given"
+            )
+        pairs = zip(model.inputs, inputs, strict=True)
+        model.set_inputs([_stored(path, tensor, array) for tensor, array in pairs])
         model.run()
-        return model.output()
+        return {
+            name: COMPILED[format_of(path)].to_nchw(output) if output.ndim == 4 else output
+            for name, output in zip(model.output_names, model.outputs(), strict=True)
+        }
+
+
+def _stored(path: Path, tensor: InputTensor, array: Array) -> Array:
+    """Return an array in the file's order of axes."""
+    runtime = COMPILED[format_of(path)]
+    stored = runtime.from_nchw(array) if array.ndim == 4 else array
+    for candidate in (stored, array):
+        if len(tensor.shape) == candidate.ndim and all(
+            isinstance(size, str) or size == given
+            for size, given in zip(tensor.shape, candidate.shape, strict=True)
+        ):
+            return candidate
+    what = "input is" if tensor.name == "images" else f"input {tensor.name} is"
+    shape = f"({', '.join(map(str, tensor.shape))})"
+    raise ValueError(f"its {what} {shape}, the images have shape {stored.shape}")
 
 
 @contextmanager
 def _runtime_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, ValueError) as error:
+    except (BadModel, RuntimeError, ValueError) as error:
         reason = getattr(error, "why", error)
         raise ExportError(f"{runtime_title(path)} cannot run it: {reason}") from error
 

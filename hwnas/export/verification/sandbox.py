@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,39 +11,50 @@ import numpy as np
 
 from hwnas.errors import DeviceError, ExportError, InvalidFile
 from hwnas.export.verification.metrics import Array
-from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.run_model import run_file
 from hwnas.processes import run_json_child, serve_json
 
 TIMEOUT_S = 600.0
 
 
 class SandboxRequest(msgspec.Struct, frozen=True):
-    """A file to run on the images in ``folder``, where its outputs are written as well."""
+    """A file to run on the inputs in ``folder``, where its outputs are written as well."""
 
     path: str
     folder: str
+    names: tuple[str, ...]
+    """Names of the inputs."""
 
 
-def sandboxed_outputs(path: Path, images: Array) -> Array:
-    """Return the same as `file_outputs`. A crash of the runtime is an `ExportError`, too."""
+def sandboxed_outputs(
+    path: Path, inputs: Sequence[Array], names: Sequence[str] = ()
+) -> dict[str, Array]:
+    """Return the same as `run_file`. A crash of the runtime is an `ExportError`, too."""
     with tempfile.TemporaryDirectory() as folder:
-        np.save(Path(folder) / "images.npy", images)
-        request = SandboxRequest(str(path), folder)
+        np.savez(Path(folder) / "inputs.npz", *inputs)
+        request = SandboxRequest(str(path), folder, tuple(names))
         try:
-            run_json_child(__name__, request, bool, name="its runtime", timeout_s=TIMEOUT_S)
+            outputs = run_json_child(
+                __name__, request, tuple[str, ...], name="its runtime", timeout_s=TIMEOUT_S
+            )
         except (DeviceError, InvalidFile) as error:
             reason = str(error)
             if not reason.startswith(str(path)):
                 reason = f"{path}: {reason}; is the file damaged?"
             raise ExportError(reason) from None
-        return np.load(Path(folder) / "outputs.npy", allow_pickle=False)
+        return dict(zip(outputs, _load(Path(folder) / "outputs.npz"), strict=True))
 
 
-def _save_outputs(request: SandboxRequest) -> bool:
+def _save_outputs(request: SandboxRequest) -> tuple[str, ...]:
     folder = Path(request.folder)
-    images = np.load(folder / "images.npy", allow_pickle=False)
-    np.save(folder / "outputs.npy", file_outputs(Path(request.path), images))
-    return True
+    outputs = run_file(Path(request.path), _load(folder / "inputs.npz"), request.names)
+    np.savez(folder / "outputs.npz", *outputs.values())
+    return tuple(outputs)
+
+
+def _load(file: Path) -> list[Array]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return [arrays[name] for name in arrays.files]
 
 
 if __name__ == "__main__":

@@ -1,101 +1,191 @@
 """Verifies a compiled file: runs it in its runtime and compares it with the PyTorch module.
 
-Nothing is reported about a file before this comparison, which covers every image.
+Nothing is reported about a file before this comparison, which covers every input and every output.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import numpy as np
-import torch
 from torch import nn
 
-from hwnas.architecture.artifact import Parity
-from hwnas.errors import ExportError, first_line
-from hwnas.export.graph.modules import evaluating, float32_on_cpu
+from hwnas.architecture.artifact import OutputParity, Parity
+from hwnas.errors import ExportError
+from hwnas.export.graph.interface import Interface, module_interface
 from hwnas.export.recipe import find_recipe, format_of
-from hwnas.export.verification.bisect import locate_difference
+from hwnas.export.verification.bisect import check_hidden_values, locate_difference
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.metrics import Array, check_logits, parity, relative_error
-from hwnas.export.verification.run_model import file_outputs, outputs_at_once, runtime_title
+from hwnas.export.verification.metrics import (
+    Array,
+    hidden_error,
+    is_logits,
+    parity,
+    relative_error,
+)
+from hwnas.export.verification.module_outputs import module_outputs, outputs_together
+from hwnas.export.verification.run_model import outputs_at_once, run_file, runtime_title
 from hwnas.training.images.loader import images_at_once
+
+HIDDEN_ERROR = 0.05
+"""Largest relative error of an image or channel whose values are a thousand times smaller than the
+largest: rounding may cancel there, a wrong file differs by more."""
 
 
 def verify(
-    path: Path, module: nn.Module, verification: Verification, *, threads: int = 1
+    path: Path,
+    module: nn.Module,
+    verification: Verification,
+    interface: Interface | None = None,
+    *,
+    threads: int = 1,
 ) -> Parity:
-    """Compare the logits of a file that hwnas has just written with those of ``module``.
+    """Compare the outputs of a file that hwnas has just written with those of ``module``.
 
-    Raises `ExportError` if an output is not finite, if the relative error is above the recipe's
-    limit, or if the predicted class of an image differs where PyTorch's two best are no tie.
+    Raises `ExportError` if a value is not finite, if the relative error of an output is above the
+    recipe's limit, or if the predicted class of an image differs where PyTorch's two best are no
+    tie.
     """
-    outputs = file_outputs(path, verification.images, threads=threads)
-    return _compare(path, module, verification, outputs)
+    interface = interface or interface_of(module, verification)
+    expected = module_outputs(module, interface, verification.inputs)
+    outputs = run_file(path, verification.inputs, interface.input_names, threads=threads)
+    result = _compare(path, outputs, expected, verification)
+    if all((values == values[:1]).all() for values in expected.values()):
+        check_hidden_values(path, module, interface, verification.inputs)
+    return result
 
 
-def verify_dynamic_batch(path: Path, module: nn.Module, images: Array) -> None:
-    """Raise `ExportError` unless a file gives for two images at once what ``module`` gives."""
-    module = float32_on_cpu(module)
-    weight = next(module.parameters(), torch.zeros(()))
-    with evaluating(module), torch.no_grad():
-        expected = _outputs(module, torch.from_numpy(images[:2].copy()), weight)
-    together = outputs_at_once(path, images[:2])
+def verify_dynamic_batch(
+    path: Path, module: nn.Module, verification: Verification, interface: Interface
+) -> None:
+    """Raise `ExportError` unless a file gives for two inputs at once what ``module`` gives."""
+    pairs = [array[:2] for array in verification.inputs]
+    expected = _numbers(outputs_together(module, interface, pairs))
+    together = _numbers(outputs_at_once(path, pairs, interface.input_names))
     limit = find_recipe(format_of(path)).max_relative_error or 0.0
-    if together.shape != expected.shape or not relative_error(together, expected) <= limit:
-        raise ExportError(
-            f"{runtime_title(path)} differs from PyTorch for two images at once; the batch of this "
-            "network cannot be dynamic"
-        )
+    for name, values in expected.items():
+        if together[name].shape != values.shape or not (
+            relative_error(together[name], values) <= limit
+        ):
+            raise ExportError(
+                f"{runtime_title(path)} differs from PyTorch for two inputs at once; the batch of "
+                "this network cannot be dynamic"
+            )
 
 
 def verify_outputs(
-    path: Path, module: nn.Module, verification: Verification, outputs: Array
+    path: Path,
+    module: nn.Module,
+    verification: Verification,
+    interface: Interface,
+    outputs: Mapping[str, Array],
 ) -> Parity:
     """Compare ``outputs`` of a float32 file of unknown origin with those of ``module``.
 
     An `ExportError` for a difference names the first layer that differs.
     """
-    with locate_difference(path, module, verification.images):
-        return _compare(path, module, verification, outputs)
+    with locate_difference(path, module, interface, verification.inputs):
+        expected = module_outputs(module, interface, verification.inputs)
+        return _compare(path, outputs, expected, verification)
 
 
-def _compare(path: Path, module: nn.Module, verification: Verification, outputs: Array) -> Parity:
+def interface_of(module: nn.Module, verification: Verification) -> Interface:
+    """Return how ``module`` is called with the inputs of a verification."""
+    shapes = [
+        f"{'x'.join(map(str, array.shape[1:]))}:{array.dtype}"
+        if array.dtype.kind != "f"
+        else array.shape[1:]
+        for array in verification.inputs
+    ]
+    return module_interface(module, shapes)
+
+
+def _compare(
+    path: Path,
+    outputs: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    verification: Verification,
+) -> Parity:
     limit = find_recipe(format_of(path)).max_relative_error
     assert limit is not None, "a float32 recipe states its limit"
-    expected = torch_outputs(module, verification.images)
-    check_logits(path, outputs, expected)
-    check_outputs(outputs, expected, limit, runtime_title(path))
-    return parity(outputs, expected, verification.labels)
+    outputs, expected = _numbers(_paired(path, outputs, expected)), _numbers(expected)
+    title = runtime_title(path)
+    several = len(expected) > 1
+    for name, values in expected.items():
+        check_output(outputs[name], values, limit, title, name if several else "")
+    results = tuple(
+        OutputParity(name, values.shape[1:], relative_error(outputs[name], values))
+        for name, values in expected.items()
+    )
+    if is_logits(expected):
+        logits, expected_logits = (next(iter(each.values()))[:, 0] for each in (outputs, expected))
+        check_classes(logits, expected_logits, title)
+        return msgspec.structs.replace(
+            parity(logits, expected_logits, verification.labels), outputs=results
+        )
+    return Parity(
+        images=len(verification.images),
+        max_relative_error=max(result.max_relative_error for result in results),
+        outputs=results,
+    )
+
+
+def _numbers(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return integers and truth values as floats that hold them exactly."""
+    return {
+        name: values if values.dtype.kind == "f" else values.astype(np.float64)
+        for name, values in outputs.items()
+    }
+
+
+def _paired(
+    path: Path, outputs: Mapping[str, Array], expected: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return the file's outputs under PyTorch's names, by name if it has them, else in order."""
+    if len(outputs) != len(expected):
+        raise ExportError(
+            f"{path}: gives {len(outputs)} outputs ({', '.join(outputs)}), PyTorch {len(expected)} "
+            f"({', '.join(expected)})"
+        )
+    if set(outputs) != set(expected):
+        outputs = dict(zip(expected, outputs.values(), strict=True))
+    for name, values in expected.items():
+        if outputs[name].shape != values.shape:
+            what = f"the output {name} has" if len(expected) > 1 else "gives outputs of"
+            raise ExportError(
+                f"{path}: {what} shape {list(outputs[name].shape[1:])}, PyTorch "
+                f"{list(values.shape[1:])}"
+            )
+    return dict(outputs)
 
 
 def torch_outputs(module: nn.Module, images: Array) -> Array:
-    """Return the outputs of ``module`` for ``images`` ``[N, C, H, W]`` in evaluation mode.
+    """Return the logits of ``module`` for ``images`` ``[N, C, H, W]`` in evaluation mode.
 
     They are computed on the CPU; the module stays where it is, and the images as they are. A module
     that computes something else for several images at once gets them one by one. Raises
-    `ExportError` with the first line of whatever the module raises.
+    `ExportError` with the first line of whatever the module raises, and for several outputs.
     """
-    module = float32_on_cpu(module)
-    weight = next(module.parameters(), torch.zeros(()))
+    interface = module_interface(module, images.shape[1:])
     at_once = images_at_once(math.prod(images.shape[2:]))
-    batches = torch.from_numpy(np.ascontiguousarray(images)).split(at_once)
-    with evaluating(module), torch.no_grad():
-        outputs = [_batch_outputs(module, batch, weight) for batch in batches]
-    return np.concatenate(outputs)
+    batches = np.split(images, range(at_once, len(images), at_once))
+    return np.concatenate([_batch_outputs(module, interface, batch) for batch in batches])
 
 
-def _batch_outputs(module: nn.Module, batch: torch.Tensor, weight: torch.Tensor) -> Array:
+def _batch_outputs(module: nn.Module, interface: Interface, batch: Array) -> Array:
     if len(batch) == 1:
-        return _outputs(module, batch, weight)
+        return _logits(module, interface, batch)
     with suppress(ExportError):
-        together = _outputs(module, batch, weight)
-        first = _outputs(module, batch[:1], weight)
+        together = _logits(module, interface, batch)
+        first = _logits(module, interface, batch[:1])
         if together.shape[1:] == first.shape[1:] and _close(together[:1], first):
             return together
-    return np.concatenate([_outputs(module, image, weight) for image in batch.split(1)])
+    images = [batch[place : place + 1] for place in range(len(batch))]
+    return np.concatenate([_logits(module, interface, image) for image in images])
 
 
 def _close(outputs: Array, expected: Array) -> bool:
@@ -103,52 +193,57 @@ def _close(outputs: Array, expected: Array) -> bool:
     return bool(np.abs(outputs - expected).max(initial=0.0) <= 1e-4 * largest)  # False for NaN
 
 
-def _outputs(module: nn.Module, batch: torch.Tensor, weight: torch.Tensor) -> Array:
-    """Return the outputs for copies of images in the type of ``weight``."""
-    name, shape = type(module).__name__, list(batch.shape)
-    try:
-        outputs = module(batch.to(weight, copy=True))
-    except Exception as error:  # a user's code may raise anything
-        message = f"{name} cannot compute images {shape}: {first_line(error)}"
-        raise ExportError(message) from error
-    if isinstance(outputs, torch.Tensor) and outputs.dim() < 2:  # squeeze() of a batch of one
-        outputs = outputs.reshape(len(batch), -1) if outputs.numel() else outputs
-    if not isinstance(outputs, torch.Tensor) or outputs.shape[:1] != batch.shape[:1]:
+def _logits(module: nn.Module, interface: Interface, batch: Array) -> Array:
+    outputs = outputs_together(module, interface, [batch])
+    first = next(iter(outputs.values()))
+    if len(outputs) > 1 or first.shape[:1] != batch.shape[:1]:
+        described = f"{len(outputs)} outputs" if len(outputs) > 1 else str(list(first.shape))
         raise ExportError(
-            f"{name} gives {_described(outputs)} for images {shape}; expected [N, classes]"
+            f"{type(module).__name__} gives {described} for images {list(batch.shape)}; expected "
+            "[N, classes]"
         )
-    return outputs.cpu().numpy()
+    return first
 
 
-def _described(outputs: object) -> str:
-    if isinstance(outputs, torch.Tensor):
-        return str(list(outputs.shape))
-    if isinstance(outputs, tuple | list | dict):
-        return f"{len(outputs)} outputs ({type(outputs).__name__})"
-    return type(outputs).__name__
+def check_output(
+    outputs: Array, expected: Array, limit: float, title: str, output: str = ""
+) -> None:
+    """Raise `ExportError` for an output ``[N, 1, ...]`` that differs from the expected one.
 
-
-def check_outputs(outputs: Array, expected: Array, limit: float, name: str) -> None:
-    """Raise `ExportError` for logits ``[N, classes]`` that differ from the expected ones.
-
-    ``limit`` is that of the relative error; ``name`` is the file and runtime in messages.
+    ``limit`` is that of the relative error; ``title`` is the file and runtime in messages,
+    ``output`` the name of the output, if there are several.
     """
-    finite = np.isfinite(outputs).all(axis=1)
-    if not finite.all():
-        raise ExportError(f"{name} gives a value that is not finite for image {finite.argmin()}")
-    difference = np.abs(outputs - expected)
+    place = f" in the output {output}" if output else ""
+    for values, who in ((expected, "PyTorch"), (outputs, title)):
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if not finite.all():
+            raise ExportError(
+                f"{who} gives a value that is not finite for image {finite.argmin()}{place}"
+                + ("; there is nothing to compare" if who == "PyTorch" else "")
+            )
     error = relative_error(outputs, expected)
     if not error <= limit:
-        image = int(difference.max(axis=1).argmax())
+        numbers = np.abs(outputs - expected).reshape(len(outputs), -1)
         raise ExportError(
-            f"{name} differs from PyTorch by {error:.3g} of the largest logit on image {image}; "
-            f"the limit is {limit:g}"
+            f"{title} differs from PyTorch by {error:.3g} of the largest value on image "
+            f"{int(numbers.max(axis=1).argmax())}{place}; the limit is {limit:g}"
         )
+    hidden = hidden_error(outputs, expected)
+    if hidden > HIDDEN_ERROR:
+        raise ExportError(
+            f"{title} differs from PyTorch by {hidden:.3g} of the largest value of an image or "
+            f"channel whose values are small{place}; the limit is {HIDDEN_ERROR:g}"
+        )
+
+
+def check_classes(outputs: Array, expected: Array, title: str) -> None:
+    """Raise `ExportError` for logits ``[N, classes]`` that surely give another class."""
+    difference = np.abs(outputs - expected).max()
     for image in np.nonzero(outputs.argmax(axis=1) != expected.argmax(axis=1))[0]:
         second, first = np.sort(expected[image])[-2:]
-        if first - second > difference.max():
+        if first - second > difference:
             raise ExportError(
-                f"{name} predicts class {outputs[image].argmax()} for image {image}, PyTorch "
+                f"{title} predicts class {outputs[image].argmax()} for image {image}, PyTorch "
                 f"{expected[image].argmax()} by a margin of {first - second:.3g}; the largest "
-                f"difference of any logit is {difference.max():.3g}"
+                f"difference of any logit is {difference:.3g}"
             )

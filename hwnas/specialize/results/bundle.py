@@ -11,6 +11,7 @@ from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.deploy.bundle import write_bundle
 from hwnas.devices.profile import find_profile
+from hwnas.devices.worker.model import input_shapes
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import UsageError
 from hwnas.files import read_json
@@ -59,7 +60,9 @@ def bundle_run(run: Path, folder: Path, target: str | None = None) -> Path:
         )
     latency = result.latency if result.target == profile.name else None
     is_measured = latency is not None and latency.kind == "measured"
-    input_shape = runtime.image_shape(open_model(str(files[0]), runtime.name).input_shape)
+    opened = open_model(str(files[0]), runtime.name)
+    (stored,) = input_shapes(str(files[0]), opened.inputs)
+    input_shape = runtime.image_shape(stored)
     write_bundle(
         folder,
         files[0],

@@ -128,7 +128,7 @@ def _latency(chosen: TrainedCandidate, model: LatencyModel) -> Latency:
 
 def _accuracy(run: RunContext, delivered: DeliveryResult) -> Accuracy | None:
     parity = delivered.artifacts[0].parity
-    if parity is None:
+    if parity is None or parity.accuracy_torch is None or parity.accuracy_artifact is None:
         return None
     return Accuracy.with_interval(
         parity.images,

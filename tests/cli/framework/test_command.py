@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from hwnas.cli.framework.command import Group, command, json_option, option
-from hwnas.cli.framework.params import COUNTS, DURATION, SHAPE, SHARE, TARGET, Value
+from hwnas.cli.framework.params import COUNTS, DURATION, INPUT_SHAPE, SHARE, TARGET, Value
 from hwnas.cli.main import cli
 
 HELP = """\
@@ -122,7 +122,9 @@ def test_every_command_has_an_example_and_describes_its_options(
         (DURATION, "80ms", 80.0),
         (DURATION, "900us", 0.9),
         (DURATION, "1.5s", 1500.0),
-        (SHAPE, "3x224x160", (3, 224, 160)),
+        (INPUT_SHAPE, "3x224x160", (None, "3x224x160")),
+        (INPUT_SHAPE, "x=3x224", ("x", "3x224")),
+        (INPUT_SHAPE, "ids=32:int64", ("ids", "32:int64")),
         (COUNTS, "1, 8,8,32", (1, 8, 32)),
     ],
 )
@@ -138,8 +140,8 @@ def test_a_value_is_read_with_its_unit(kind: Value, word: str, value: object) ->
         (SHARE, "nan"),
         (DURATION, "80"),
         (DURATION, "0ms"),
-        (SHAPE, "3x224"),
-        (SHAPE, "0x2x2"),
+        (INPUT_SHAPE, "3x"),
+        (INPUT_SHAPE, "x=0x2x2"),
         (COUNTS, "0"),
         (COUNTS, "1,,2"),
     ],

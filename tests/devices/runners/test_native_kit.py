@@ -18,6 +18,7 @@ from hwnas.devices.runners.programs import push_kit
 from hwnas.devices.runners.remote import RemoteRunner
 from hwnas.devices.transports.connections import LocalConnection
 from hwnas.devices.transports.transport import CommandResult, Transport
+from hwnas.devices.worker.model import input_shapes
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import DeviceError, InvalidFile, UsageError
 from hwnas.measurement.measurement import compare
@@ -100,7 +101,9 @@ def test_it_computes_what_the_python_runtime_computes(
 ) -> None:
     file = write(runner, write_net, tmp_path / "net")
     here = open_model(str(file), runner.profile.runtime)
-    images = np.random.default_rng(0).normal(size=here.input_shape).astype(np.float32)
+    images = (
+        np.random.default_rng(0).normal(size=input_shapes("", here.inputs)[0]).astype(np.float32)
+    )
     (tmp_path / "in.bin").write_bytes(images.tobytes())
     program, libraries = push_kit(
         runner.host.transport, runner.host.remote, runner.host.facts(), runner.profile.runtime
@@ -116,10 +119,10 @@ def test_it_computes_what_the_python_runtime_computes(
     ]
     result = runner.host.transport.run(words)
     assert result.status == 0 and not result.out.strip(), result
-    here.set_input(images)
+    here.set_inputs([images])
     here.run()
     got = np.frombuffer(output.read_bytes(), np.float32)
-    np.testing.assert_allclose(got, here.output().ravel(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got, here.outputs()[0].ravel(), rtol=1e-5, atol=1e-6)
 
 
 def test_it_reports_the_time_of_each_operator(

@@ -21,7 +21,7 @@ from hwnas.devices.discovery.probe import gpu
 from hwnas.devices.profile import DeviceProfile, MeasureSpec, find_profile, read_profile
 from hwnas.devices.runner import Subject, reference_file
 from hwnas.devices.runners.local import LocalRunner
-from hwnas.devices.worker.model import BadModel
+from hwnas.devices.worker.model import BadModel, input_shapes
 from hwnas.devices.worker.runtimes import nvml as nvml_module
 from hwnas.devices.worker.runtimes import torch_export
 from hwnas.devices.worker.runtimes.cuda import EventClock, TimedRun
@@ -174,9 +174,9 @@ def test_the_cpu_and_the_simulated_phone_take_batches_too(
     tmp_path: Path, write_net: NetWriter
 ) -> None:
     free, fixed = free_batch(write_net(tmp_path / "a.onnx")), write_net(tmp_path / "b.tflite")
-    assert open_model(str(free), "onnxruntime", 1, 8).input_shape == (8, 3, 16, 16)
+    assert input_shapes("", open_model(str(free), "onnxruntime").inputs, 8) == [(8, 3, 16, 16)]
     with pytest.raises(BadModel, match="has batch size 1, not 4"):
-        open_model(str(fixed), "litert", 1, 4)
+        input_shapes(str(fixed), open_model(str(fixed), "litert").inputs, 4)
 
 
 def test_the_command_reports_throughput_transfers_and_throttling(
@@ -268,10 +268,10 @@ def test_pytorch_computes_what_onnx_runtime_computes() -> None:
     outputs: list[np.ndarray] = []
     for runtime in ("onnxruntime", "torch"):
         model = open_model(str(reference_file(runtime)), runtime)  # type: ignore[arg-type]
-        assert model.input_shape == images.shape
-        model.set_input(images)
+        assert model.inputs[0].shape == images.shape
+        model.set_inputs([images])
         model.run()
-        outputs.append(model.output())
+        outputs.append(model.outputs()[0])
     assert np.abs(outputs[0] - outputs[1]).max() < 1e-4 * np.abs(outputs[0]).max()
     assert torch.is_grad_enabled()  # the process may train afterwards
 
@@ -285,7 +285,7 @@ def test_a_file_that_is_not_a_program_is_named(tmp_path: Path) -> None:
 def test_pytorch_without_a_gpu_is_refused() -> None:
     gpu = {"provider": "torch", "number": 0, "precision": "fp32"}
     with pytest.raises(RuntimeError, match=r"sees no GPU 0 here \(0 in all\)"):
-        open_model(str(reference_file("torch")), "torch", 1, 1, gpu)
+        open_model(str(reference_file("torch")), "torch", 1, gpu)
 
 
 def test_a_pytorch_program_with_tensors_on_the_cpu_is_refused(
@@ -312,8 +312,8 @@ def test_a_pytorch_program_with_tensors_on_the_cpu_is_refused(
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch_export, "DEVICE", "cpu")
     gpu = {"provider": "torch", "number": 0, "precision": "fp32"}
-    model: Any = open_model(str(reference_file("torch")), "torch", 1, 1, gpu)
-    model.set_input(np.zeros(model.input_shape, np.float32))
+    model: Any = open_model(str(reference_file("torch")), "torch", 1, gpu)
+    model.set_inputs([np.zeros(model.inputs[0].shape, np.float32)])
     assert model.run.timed_ms(3) == [2.0] * 3
     execution = model.gpu_execution()
     assert (execution["batch"], execution["precision"], execution["clock"]) == (

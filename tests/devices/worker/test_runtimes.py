@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hwnas.devices.worker import rounds
-from hwnas.devices.worker.model import BadModel, Model
+from hwnas.devices.worker.model import BadModel, Model, input_shapes
 from hwnas.devices.worker.runtimes import litert
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.devices.worker.samples import Samples, Timer
@@ -23,10 +23,11 @@ FORMATS = [("onnxruntime", ".onnx"), ("litert", ".tflite")]
 
 def answer(model: Model, images: np.ndarray) -> np.ndarray:
     """Run a model on images ``[N, C, H, W]``; returns ``[N, C, H, W]`` for any layout."""
-    channels_last = model.input_shape[-1] == 3
-    model.set_input(images.transpose(0, 2, 3, 1) if channels_last else images)
+    channels_last = model.inputs[0].shape[-1] == 3
+    model.set_inputs([images.transpose(0, 2, 3, 1) if channels_last else images])
     model.run()
-    return model.output().transpose(0, 3, 1, 2) if channels_last else model.output()
+    (output,) = model.outputs()
+    return output.transpose(0, 3, 1, 2) if channels_last else output
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -46,16 +47,17 @@ def test_input_and_output_are_copies(
     tmp_path: Path, write_net: NetWriter, runtime: str, suffix: str, threads: int
 ) -> None:
     model = open_model(str(write_net(tmp_path / f"a{suffix}")), runtime, threads)
-    images = np.ones(model.input_shape, np.float32)
-    model.set_input(images)
+    (shape,) = input_shapes("", model.inputs)
+    images = np.ones(shape, np.float32)
+    model.set_inputs([images])
     images[:] = 7.0
     model.run()
-    first = model.output()
+    (first,) = model.outputs()
     before = first.copy()
-    model.set_input(2 * np.ones(model.input_shape, np.float32))
+    model.set_inputs([2 * np.ones(shape, np.float32)])
     model.run()
     np.testing.assert_array_equal(first, before)
-    np.testing.assert_allclose(model.output(), 2 * before, rtol=1e-5)
+    np.testing.assert_allclose(model.outputs()[0], 2 * before, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("runtime", "suffix"), FORMATS)

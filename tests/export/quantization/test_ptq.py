@@ -118,7 +118,7 @@ def test_a_tflite_file_has_int8_inputs_and_outputs(network: nn.Module, tmp_path:
     path = tmp_path / "model.tflite"
     compile_model(network, SHAPE, path, int8=Int8(images(8)))
     model: Any = open_model(str(path), "litert")
-    assert model._input["dtype"] is np.int8 and model._output["dtype"] is np.int8
+    assert model._inputs[0]["dtype"] is np.int8 and model._outputs[0]["dtype"] is np.int8
 
 
 @both

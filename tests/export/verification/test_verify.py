@@ -20,7 +20,7 @@ from hwnas.export.graph.nodes import Conv, Graph
 from hwnas.export.recipe import find_recipe, read_recipe
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import relative_error
-from hwnas.export.verification.verify import check_outputs, verify
+from hwnas.export.verification.verify import check_classes, verify
 from hwnas.shipped import shipped
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -61,7 +61,7 @@ def write_changed(change: Any) -> Any:
 
 @both
 def test_a_good_file_has_a_parity_and_a_digest(format: Format, tmp_path: Path) -> None:
-    module, (images, labels) = small_net(), data()
+    module, (images, labels, _) = small_net(), data()
     path = tmp_path / "new folder" / f"model.{format}"
     artifact = compile_model(module, SHAPE, path, verification=data())
     with torch.no_grad():
@@ -132,15 +132,18 @@ def test_a_failure_leaves_an_existing_file_unchanged(tmp_path: Path) -> None:
 
 @both
 def test_images_of_another_shape_are_refused(format: Format, tmp_path: Path) -> None:
-    path, (images, labels) = tmp_path / f"model.{format}", data()
+    path, (images, labels, _) = tmp_path / f"model.{format}", data()
     compile_model(small_net(), SHAPE, path)
     with pytest.raises(ExportError, match=r"its input is .* the images have shape"):
         verify(path, small_net(), Verification(images[:, :, :6], labels))
 
 
-def test_a_network_without_logits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"only logits \[N, classes\] can be verified"):
-        compile_model(nn.Conv2d(2, 3, 1), SHAPE, tmp_path / "model.onnx", verification=data())
+@both
+def test_a_feature_map_is_compared_without_classes(format: Format, tmp_path: Path) -> None:
+    path = tmp_path / f"model.{format}"
+    parity = compile_model(nn.Conv2d(2, 3, 1), SHAPE, path, verification=data()).parity
+    assert parity is not None and parity.accuracy_artifact is None
+    assert [(each.name, each.shape) for each in parity.outputs] == [("logits", (1, 3, 8, 8))]
 
 
 def test_relative_error_is_relative_to_the_largest_output() -> None:
@@ -152,13 +155,13 @@ def test_another_class_is_rejected_where_pytorch_is_sure() -> None:
     expected = np.array([[5.0, 0.0], [1.0, 1.0 - 1.5e-5]])
     got = expected + np.array([[0.0, 0.0], [-1e-5, 1e-5]])
     with pytest.raises(ExportError, match=r"predicts class 1 for image 1, PyTorch 0 by a margin"):
-        check_outputs(got, expected, LIMIT, "model.onnx: onnxruntime")
+        check_classes(got, expected, "model.onnx: onnxruntime")
 
 
 def test_another_class_is_accepted_where_the_margin_is_below_the_error() -> None:
     expected = np.array([[5.0, 0.0], [1.0, 1.0 - 0.5e-5]])
     got = expected + np.array([[0.0, 0.0], [-1e-5, 1e-5]])
-    check_outputs(got, expected, LIMIT, "model.onnx: onnxruntime")
+    check_classes(got, expected, "model.onnx: onnxruntime")
     assert relative_error(got, expected) == pytest.approx(2e-6)
 
 

@@ -139,7 +139,7 @@ def test_files_are_verified_on_images_in_the_normalisation_of_the_network(
     tuned: Path, data: str
 ) -> None:
     network = load_network(str(tuned))
-    verified = verification_data(data, network.input_shape, own=network.preprocessing)
+    verified = verification_data(data, network)
     dataset = load_dataset(data, input_shape=network.input_shape)
     first = dataset.valid.images[:1][0].mean(axis=(1, 2)) / 255
     assert network.preprocessing is not None

@@ -76,6 +76,7 @@ def latency_ratio(own: Path, peer: Path, runtime: str, rounds: int) -> float:
     So each file is in the middle in every second round, and the result is the geometric mean of
     both medians.
     """
+    from hwnas.devices.worker.model import input_shapes, noise
     from hwnas.devices.worker.rounds import visit
     from hwnas.devices.worker.runtimes.open import open_model
     from hwnas.devices.worker.samples import Timer
@@ -83,7 +84,7 @@ def latency_ratio(own: Path, peer: Path, runtime: str, rounds: int) -> float:
     timer = Timer(1)
     models = [open_model(str(path), runtime) for path in (own, peer)]
     for model in models:
-        model.set_input(np.random.default_rng(0).standard_normal(model.input_shape, np.float32))
+        model.set_inputs(noise(model.inputs, input_shapes("", model.inputs), 0))
         model.run()
     ratios: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):

@@ -82,15 +82,15 @@ def _program_row(
         path = Path(folder) / "model.pt2"
         exported: Any = torch.export.export(network, (torch.from_numpy(images),))
         torch.export.save(exported, path)
-        opened = open_program(str(path), 1, batch, gpu)
-    opened.set_input(images)
+        opened = open_program(str(path), 1, gpu)
+    opened.set_inputs([images])
     for _ in range(3):
         opened.run()
-    output = opened.output()
+    output = opened.outputs()[0]
     start = perf_counter()
     for _ in range(CALLS):
         opened.run()
-        output = opened.output()  # waits for the GPU
+        output = opened.outputs()[0]  # waits for the GPU
     elapsed_s = perf_counter() - start
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).numpy()

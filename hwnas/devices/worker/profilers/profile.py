@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.devices.worker.model import BadModel, Model
+from hwnas.devices.worker.model import BadModel, input_shapes
 from hwnas.devices.worker.runtimes.onnxruntime_cpu import (
     OnnxModel,
     import_onnxruntime,
-    onnx_array,
+    onnx_feed,
     onnx_options,
 )
 
@@ -27,36 +27,37 @@ Call = tuple[str, str, str, float]
 
 
 def profile(request: dict[str, Any]) -> dict[str, Any]:
-    """Profile the file of a request (``path``, ``runtime``, ``threads``); returns its ``rows``."""
+    """Profile the file of a request (``path``, ``runtime``, ``threads``); returns its ``rows``.
+
+    ``shapes`` are those of `hwnas.devices.worker.model.input_shapes`.
+    """
     path, threads = request["path"], request["threads"]
     if request["runtime"] == "onnxruntime":
-        return {"rows": _onnx_rows(path, threads)}
+        return {"rows": _onnx_rows(path, threads, request.get("shapes") or ())}
     from hwnas.devices.worker.profilers.litert import litert_runs
 
     return {"rows": median_rows(litert_runs(path, threads, WARMUP_RUNS, PROFILED_RUNS))}
 
 
-def _onnx_rows(path: str, threads: int) -> list[dict[str, Any]]:
+def _onnx_rows(
+    path: str, threads: int, stated: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     ort = import_onnxruntime()
     with TemporaryDirectory() as folder:
         options = onnx_options(ort, threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        model = OnnxModel(path, threads)  # reports a broken file, and gives the input's shape
+        model = OnnxModel(path, threads)  # reports a broken file, and gives the inputs
         try:
             session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise BadModel(path, error) from None
-        feed = _feed(session, model)
+        shapes = input_shapes(path, model.inputs, None, stated)
+        feed = onnx_feed(path, model.inputs, [np.zeros(shape) for shape in shapes])
         for _ in range(WARMUP_RUNS + PROFILED_RUNS):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return median_rows(onnx_runs(events)[WARMUP_RUNS:])
-
-
-def _feed(session: Any, model: Model) -> dict[str, Any]:
-    tensor = session.get_inputs()[0]
-    return {tensor.name: onnx_array(np.zeros(model.input_shape), tensor)}
 
 
 def onnx_runs(events: Iterable[dict[str, Any]]) -> list[list[Call]]:

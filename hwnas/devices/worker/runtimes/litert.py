@@ -6,13 +6,13 @@ import importlib
 import math
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from hwnas.devices.worker.model import Array, BadModel, fixed_shape, only_input
+from hwnas.devices.worker.model import Array, BadModel, InputTensor, fit
 
 LITERT_PACKAGES = ("ai_edge_litert", "tflite_runtime", "tensorflow")
 
@@ -28,18 +28,39 @@ class LiteRtModel:
                 self._interpreter.allocate_tensors()
         except Exception as error:
             raise BadModel(path, error) from None
-        self._input = only_input(path, self._interpreter.get_input_details())
-        self._output = self._interpreter.get_output_details()[0]
-        self.input_shape = fixed_shape(self._input["shape"])
+        self._path = path
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
+        self.inputs = tuple(_input(path, tensor) for tensor in self._inputs)
+        self.output_names = tuple(str(tensor["name"]) for tensor in self._outputs)
 
-    def set_input(self, array: Array) -> None:
-        self._interpreter.set_tensor(self._input["index"], quantised(array, self._input))
+    def set_inputs(self, arrays: Sequence[Array]) -> None:
+        fit(self._path, self.inputs, arrays)
+        shapes = [tuple(map(int, tensor["shape"])) for tensor in self._inputs]
+        if shapes != [array.shape for array in arrays]:
+            self._resize([array.shape for array in arrays])
+        for tensor, array in zip(self._inputs, arrays, strict=True):
+            self._interpreter.set_tensor(tensor["index"], quantised(array, tensor))
 
     def run(self) -> None:
         self._interpreter.invoke()
 
-    def output(self) -> Array:
-        return dequantised(self._interpreter.get_tensor(self._output["index"]), self._output)
+    def outputs(self) -> list[Array]:
+        return [
+            dequantised(self._interpreter.get_tensor(tensor["index"]), tensor)
+            for tensor in self._outputs
+        ]
+
+    def _resize(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Allocate the tensors for other sizes of the free axes."""
+        try:
+            with silenced_stderr():
+                for tensor, shape in zip(self._inputs, shapes, strict=True):
+                    self._interpreter.resize_tensor_input(tensor["index"], shape)
+                self._interpreter.allocate_tensors()
+        except Exception as error:
+            raise BadModel(self._path, error) from None
+        self._inputs = self._interpreter.get_input_details()
 
 
 class LiteRtThreadsModel(LiteRtModel):
@@ -63,19 +84,26 @@ class LiteRtThreadsModel(LiteRtModel):
                 self._model = compiled.CompiledModel.from_file(path, options=options)
         except Exception as error:
             raise BadModel(path, error) from None
-        self._inputs = self._model.create_input_buffers(0)
-        self._outputs = self._model.create_output_buffers(0)
+        self._input_buffers = self._model.create_input_buffers(0)
+        self._output_buffers = self._model.create_output_buffers(0)
 
-    def set_input(self, array: Array) -> None:
-        self._inputs[0].write(quantised(array, self._input))
+    def set_inputs(self, arrays: Sequence[Array]) -> None:
+        fit(self._path, self.inputs, arrays)
+        for buffer, tensor, array in zip(self._input_buffers, self._inputs, arrays, strict=True):
+            if array.shape != tuple(tensor["shape"]):
+                raise BadModel(self._path, "inputs of any size run on one thread only")
+            buffer.write(quantised(array, tensor))
 
     def run(self) -> None:
-        self._model.run_by_index(0, self._inputs, self._outputs)
+        self._model.run_by_index(0, self._input_buffers, self._output_buffers)
 
-    def output(self) -> Array:
-        shape = fixed_shape(self._output["shape"])
-        raw = self._outputs[0].read(math.prod(shape), self._output["dtype"])
-        return dequantised(raw.reshape(shape), self._output)
+    def outputs(self) -> list[Array]:
+        outputs: list[Array] = []
+        for buffer, tensor in zip(self._output_buffers, self._outputs, strict=True):
+            shape = tuple(map(int, tensor["shape"]))
+            raw = buffer.read(math.prod(shape), tensor["dtype"])
+            outputs.append(dequantised(raw.reshape(shape), tensor))
+        return outputs
 
 
 @contextmanager
@@ -108,6 +136,16 @@ def import_interpreter() -> tuple[Any, str]:
             continue
         return module.Interpreter, f"{package} {importlib.import_module(package).__version__}"
     raise RuntimeError('LiteRT is not installed here: pip install "ai-edge-litert>=2.1"')
+
+
+def _input(path: str, tensor: dict[str, Any]) -> InputTensor:
+    dtype = np.dtype(tensor["dtype"])
+    if dtype.kind not in "fiub":
+        raise BadModel(path, f"its input {tensor['name']} takes text; expected numbers")
+    pairs = zip(tensor["shape"], tensor["shape_signature"], strict=True)
+    shape = tuple("?" if stated < 0 else int(size) for size, stated in pairs)
+    real = bool(tensor["quantization"][0])
+    return InputTensor(str(tensor["name"]), shape, "float32" if real else dtype.name)
 
 
 def quantised(array: Array, tensor: dict[str, Any]) -> Array:

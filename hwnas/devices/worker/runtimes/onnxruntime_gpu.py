@@ -12,18 +12,19 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwnas.devices.worker.model import Array, BadModel, check_batch, fixed_shape, only_input
+from hwnas.devices.worker.model import Array, BadModel
 from hwnas.devices.worker.runtimes.cuda import EventClock, TimedRun, find_cuda_gpu, median_ms
 from hwnas.devices.worker.runtimes.onnxruntime_cpu import (
     import_onnxruntime,
-    onnx_array,
+    onnx_feed,
+    onnx_inputs,
     onnx_options,
 )
 
@@ -41,7 +42,7 @@ ONE_RELU = bytes.fromhex(
 class OnnxGpuModel:
     """A session of the CUDA or TensorRT provider; a `Model` and `GpuModel`."""
 
-    def __init__(self, path: str, threads: int, batch: int, gpu: dict[str, Any]) -> None:
+    def __init__(self, path: str, threads: int, gpu: dict[str, Any]) -> None:
         self._ort, self._path, self._threads, self._gpu = import_onnxruntime(), path, threads, gpu
         self.version = f"{self._ort.__version__}, {PROVIDERS[gpu['provider']]}"
         check_provider(self._ort, gpu["provider"], gpu["number"])
@@ -49,30 +50,31 @@ class OnnxGpuModel:
         self._session = self._open(profiled=None)
         if self._session.get_providers()[0] != PROVIDERS[gpu["provider"]]:
             raise RuntimeError(_fallback_error(gpu["provider"], self._session.get_providers()))
-        self._input = only_input(path, self._session.get_inputs())
-        self.input_shape = fixed_shape(self._input.shape, batch)
-        check_batch(path, self.input_shape, batch)
+        self.inputs = onnx_inputs(path, self._session)
+        self.output_names = tuple(output.name for output in self._session.get_outputs())
         self.run = TimedRun(self._run, self._clock)
         self._nodes: dict[str, int] = {}
 
-    def set_input(self, array: Array) -> None:
-        self._array = onnx_array(array, self._input)
-        self._value = self._ort.OrtValue.ortvalue_from_numpy(
-            self._array, "cuda", self._gpu["number"]
-        )
+    def set_inputs(self, arrays: Sequence[Array]) -> None:
+        self._feed = onnx_feed(self._path, self.inputs, arrays)
         self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_input(self._input.name, self._value)
+        self._values: dict[str, Any] = {}
+        for name, array in self._feed.items():
+            self._values[name] = self._ort.OrtValue.ortvalue_from_numpy(
+                array, "cuda", self._gpu["number"]
+            )
+            self._binding.bind_ortvalue_input(name, self._values[name])
         for output in self._session.get_outputs():
             self._binding.bind_output(output.name, "cuda", self._gpu["number"])
 
-    def output(self) -> Array:
-        return np.array(self._binding.copy_outputs_to_cpu()[0])
+    def outputs(self) -> list[Array]:
+        return [np.array(value) for value in self._binding.copy_outputs_to_cpu()]
 
     def check(self) -> None:
-        """Raise `BadModel` for nodes that another provider computes. Needs `set_input` before."""
+        """Raise `BadModel` for nodes that another provider computes. Needs `set_inputs` before."""
         with tempfile.TemporaryDirectory() as folder:
             session = self._open(profiled=str(Path(folder) / "profile"))
-            session.run(None, {self._input.name: self._array})
+            session.run(None, self._feed)
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         providers = providers_of(events)
         allowed = {PROVIDERS[self._gpu["provider"]], *FALLBACKS[self._gpu["provider"]]}
@@ -95,12 +97,16 @@ class OnnxGpuModel:
             "provider": PROVIDERS[self._gpu["provider"]],
             "precision": self._gpu["precision"],
             "clock": self._clock.name,
-            "batch": self.input_shape[0],
+            "batch": len(next(iter(self._feed.values()))),
             "wall_ms": self.run.wall_ms,
-            "to_gpu_ms": median_ms(lambda: self._value.update_inplace(self._array)),
+            "to_gpu_ms": median_ms(self._to_gpu),
             "from_gpu_ms": median_ms(self._binding.copy_outputs_to_cpu),
             "nodes": self._nodes,
         }
+
+    def _to_gpu(self) -> None:
+        for name, array in self._feed.items():
+            self._values[name].update_inplace(array)
 
     def _run(self) -> None:
         self._session.run_with_iobinding(self._binding)
