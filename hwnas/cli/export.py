@@ -232,8 +232,8 @@ def _summary(artifact: Artifact, source: str, labelled: bool) -> str:
     parity = artifact.parity
     assert parity is not None
     runtime = f"{artifact.runtime} {artifact.runtime_version}"
-    kept = f", {', '.join(artifact.float_layers)} in float32" if artifact.float_layers else ""
+    layers = f", {', '.join(artifact.float_layers)} in float32" if artifact.float_layers else ""
     return (
         f"{artifact.path}: {artifact.size_bytes / 1e6:.2f} MB, "
-        f"{agreement_text(parity, source, labelled)}{kept} ({runtime})"
+        f"{agreement_text(parity, source, labelled)}{layers} ({runtime})"
     ) + "".join(f"\n  {line}" for line in output_lines(parity))

@@ -80,9 +80,9 @@ def test_a_model_is_timed_beside_the_reference_of_its_size(monkeypatch: pytest.M
     latencies_ms = {"reference_96.onnx": 3.0, "reference_320.onnx": 30.0}
     opened: list[str] = []
 
-    def open_reference(name: str, path: str, runtime: str, request: object) -> TakesMs:
-        opened.append(path)
-        return TakesMs(name, latencies_ms[name])
+    def open_reference(model: dict[str, Any], runtime: str, request: object) -> TakesMs:
+        opened.append(model["path"])
+        return TakesMs(model["name"], latencies_ms[model["name"]])
 
     monkeypatch.setattr(rounds, "TimedModel", open_reference)
     monkeypatch.setattr(rounds, "warm_ms", lambda timed: timed.latency_ms)
