@@ -188,8 +188,8 @@ def load_pretrained(name: str | Path, *, input_shape: Shape | None = None) -> Pr
 
 
 def export(
-    module: nn.Module,
-    input_shape: InputShapes,
+    module: nn.Module | str | Path,
+    input_shape: InputShapes | None,
     path: str | Path,
     *,
     output_names: Sequence[str] = (),
@@ -198,6 +198,9 @@ def export(
     calibration: np.ndarray | None = None,
 ) -> Artifact:
     """Compile a PyTorch module to an ``.onnx`` or ``.tflite`` file and verify it.
+
+    ``module`` may also be an ``.onnx`` file of any origin, which needs an ``input_shape`` only if
+    it leaves sizes free; its files are compared with it in ONNX Runtime.
 
     ``input_shape`` is without the batch; for several inputs it is a list, in order, or a dict by
     the names of the arguments. A text such as ``"32:int64"`` states integers. The module may return
@@ -221,13 +224,22 @@ def export(
         [(1, 4)]
 
     """
+    from hwnas.errors import UsageError
     from hwnas.export.compile import export_module
     from hwnas.export.graph.interface import module_interface
     from hwnas.export.quantization.ptq import Int8
 
+    if isinstance(module, str | Path):
+        from hwnas.networks.onnx_file import load_onnx
+
+        module, interface = load_onnx(Path(module), input_shape, output_names)
+    elif input_shape is None:
+        raise UsageError("export: a module needs its input_shape, such as (3, 224, 224)")
+    else:
+        interface = module_interface(module, input_shape, output_names)
     return export_module(
         module,
-        module_interface(module, input_shape, output_names),
+        interface,
         Path(path),
         verification=None if images is None else _verification(images, labels),
         int8=None if calibration is None else Int8(calibration),

@@ -31,6 +31,7 @@ FORMATS = ("onnx", "tflite")
     example=(
         "hwnas export mobilenet_v3 --format onnx",
         "hwnas export nets:small --input-shape 3x32x32 --out models/small",
+        "hwnas export network.onnx --format tflite",
     ),
 )
 @click.argument("model", type=NETWORK)
@@ -128,8 +129,9 @@ def export(
     """Compile MODEL to ONNX and TFLite, and verify each file in its runtime against PyTorch.
 
     MODEL is a folder of a run or of `hwnas train`, an architecture (JSON file or published name), a
-    program that torch.export saved (a .pt2 file), or module:factory, a function of your own that
-    returns a torch.nn.Module: hwnas imports and runs your code.
+    program that torch.export saved (a .pt2 file), an .onnx file of any origin, or module:factory, a
+    function of your own that returns a torch.nn.Module: hwnas imports and runs your code. Files
+    compiled from an .onnx file are compared with that file in ONNX Runtime.
     """
     _check_options(formats, precision, data, **options)
     from hwnas.cli.tables import print_json

@@ -13,6 +13,7 @@ from hwnas.architecture.artifact import Artifact, Format, Parity
 from hwnas.errors import UsageError
 from hwnas.export.converters import ConverterName, convert
 from hwnas.export.graph.interface import InputShapes, Interface
+from hwnas.export.graph.modules import ForeignModule, explains
 from hwnas.export.graph.trace import as_interface, trace
 from hwnas.export.metadata.architecture import architecture_metadata
 from hwnas.export.metadata.input import Preprocessing, input_metadata
@@ -36,6 +37,7 @@ from hwnas.export.verification.verify import verify, verify_dynamic_batch
 from hwnas.export.write import write_graph
 
 
+@explains
 def export_module(
     module: nn.Module,
     inputs: InputShapes | Interface,
@@ -80,6 +82,9 @@ def export_module(
 
 def noise_for(module: nn.Module, interface: Interface, count: int | None = None) -> Verification:
     """Return noise for the inputs of ``module``; integers are rows of its smallest embedding."""
+    if isinstance(module, ForeignModule):
+        first, *others = module.noise(interface.inputs, count or IMAGES["fp32"])
+        return Verification(first, None, tuple(others))
     tables = [part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding)]
     return noise_inputs(interface.inputs, count, below=min(tables, default=2))
 
@@ -88,6 +93,7 @@ def _has_classes(outputs: dict[str, Any], preprocessing: Preprocessing) -> bool:
     return is_logits(outputs) and next(iter(outputs.values())).shape[2] == len(preprocessing.labels)
 
 
+@explains
 def compile_model(
     module: nn.Module,
     inputs: InputShapes | Interface,

@@ -11,6 +11,7 @@ from torch import nn
 from hwnas.architecture.artifact import Parity
 from hwnas.errors import ExportError
 from hwnas.export.graph.interface import Interface
+from hwnas.export.graph.modules import explains
 from hwnas.export.graph.trace import trace
 from hwnas.export.metadata.precision import precision_of
 from hwnas.export.quantization.ptq import int8_quantization
@@ -32,6 +33,7 @@ DIFFERENT_DB = 10.0
 """Signal-to-noise ratio below which a value of an int8 file counts as different."""
 
 
+@explains
 def verify_file(
     path: Path, module: nn.Module, verification: Verification, interface: Interface | None = None
 ) -> Parity:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.errors import UsageError, first_line
+from hwnas.errors import InvalidFile, UsageError, first_line
 from hwnas.export.graph.interface import InputShapes, Interface, module_interface
+from hwnas.export.metadata.architecture import read_embedded
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.networks.exported_program import load_program
 from hwnas.networks.folder import weights_in
@@ -63,16 +64,21 @@ def load_network(
     """Return the network that ``name`` means.
 
     ``name`` is a folder of a run or of a training, a file of weights that hwnas wrote, an
-    architecture (see `resolve_architecture`), a ``.pt2`` file of `torch.export`, or
-    ``module:factory``: then the Python module is imported, also from the current folder, and its
-    factory is called, which runs the user's code. ``input_shape`` has the shapes of several inputs,
-    too. Raises `UsageError` for anything else.
+    architecture (see `resolve_architecture`), an ``.onnx`` file of any origin, a ``.pt2`` file of
+    `torch.export`, or ``module:factory``: then the Python module is imported, also from the current
+    folder, and its factory is called, which runs the user's code. ``input_shape`` has the shapes of
+    several inputs, too. Raises `UsageError` for anything else.
     """
     if name.endswith(".pt2"):
         if checkpoint is not None:
             raise UsageError(f"{name} holds its weights: --checkpoint cannot be combined with it")
         module, interface = load_program(Path(name), input_shape, output_names)
         return LoadedNetwork(module, interface, None, True)
+    if name.endswith(".onnx") and checkpoint is None:
+        from hwnas.networks.onnx_file import load_onnx
+
+        module, interface = load_onnx(Path(name), input_shape, output_names)
+        return LoadedNetwork(module, interface, embedded_architecture(Path(name)), True)
     if ":" in name and not Path(name).exists():
         return _user_network(name, input_shape, checkpoint, output_names)
     if name.endswith(".py") or Path(f"{name}.py").is_file():
@@ -104,6 +110,14 @@ def _preprocessing(description: NetworkDescription) -> Preprocessing | None:
     if normalisation is None:
         return None
     return Preprocessing(normalisation.mean, normalisation.std, description.classes)
+
+
+def embedded_architecture(path: Path) -> Architecture | None:
+    """Return the architecture inside a file that hwnas wrote, else None."""
+    try:
+        return read_embedded(path)
+    except InvalidFile:
+        return None
 
 
 def _image_shape(name: str, input_shape: InputShapes | None) -> Shape | None:

@@ -11,6 +11,7 @@ from hwnas.architecture.artifact import Precision
 from hwnas.data.datasets import Dataset, load_dataset, normalise
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import noise_for
+from hwnas.export.graph.modules import ForeignModule
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import CALIBRATION_IMAGES
 from hwnas.export.quantization.ranges import check_images
@@ -58,7 +59,10 @@ def verification_data(
         if pixels:
             noise = Verification((64 * noise.images + 128).clip(0, 255).round())
         what = "images" if len(inputs) == 1 and len(inputs[0].shape) == 4 else "inputs"
-        return VerificationData(noise, f"{len(noise.images)} {what} of noise", own)
+        source = f"{len(noise.images)} {what} of noise"
+        if isinstance(network.module, ForeignModule):
+            source += f", beside {network.module.source}"
+        return VerificationData(noise, source, own)
     dataset = _dataset(data, network.input_shape, own)
     images = to_model_input(dataset.valid.images[:count], dataset, pixels)
     if not len(images):

@@ -36,13 +36,18 @@ class ModuleInput(TensorSpec, frozen=True):
     """Name of the argument to pass it as; None: by position."""
 
     @property
+    def batched(self) -> bool:
+        """Whether the first axis is the batch: one of another size than 1 is not."""
+        return self.shape[:1] == (1,)
+
+    @property
     def item_shape(self) -> Shape:
         """Shape without the batch."""
-        return self.shape[1:]
+        return self.shape[1:] if self.batched else self.shape
 
     def of_batch(self, batch: int) -> Shape:
-        """Return the shape for a batch; a first axis of another size than 1 is no batch."""
-        return (batch, *self.item_shape) if self.shape[:1] == (1,) else self.shape
+        """Return the shape for a batch."""
+        return (batch, *self.item_shape) if self.batched else self.shape
 
 
 class Interface(NamedTuple):

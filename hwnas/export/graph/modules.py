@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import wraps
 from itertools import chain
+from typing import ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
+from hwnas.errors import ExportError
+from hwnas.export.graph.nodes import TensorSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -27,6 +35,45 @@ def float32_on_cpu(module: nn.Module) -> nn.Module:
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return module
     return deepcopy(module).cpu()
+
+
+class ForeignModule(nn.Module):
+    """A network that was not written in PyTorch: its files are compared with its own runtime."""
+
+    source: str
+    """Its runtime and file in messages, e.g. ``ONNX Runtime on net.onnx``."""
+
+    def reference_outputs(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the outputs in its own runtime for a batch of one at a time, ``[N, 1, ...]``."""
+        raise NotImplementedError
+
+    def reference_batch(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the outputs in its own runtime for all inputs at once."""
+        raise NotImplementedError
+
+    def noise(self, inputs: Sequence[TensorSpec], count: int) -> list[np.ndarray]:
+        """Return ``count`` values of each input on which its files can be compared."""
+        raise NotImplementedError
+
+    def explained(self, message: str) -> str:
+        """Return an error of the compiler in the terms of the network's file."""
+        raise NotImplementedError
+
+
+def explains(function: Callable[P, R]) -> Callable[P, R]:
+    """Let errors of the decorated function be in the terms of the `ForeignModule` that it takes."""
+
+    @wraps(function)
+    def explained(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except ExportError as error:
+            for module in (*args, *kwargs.values()):
+                if isinstance(module, ForeignModule):
+                    raise ExportError(module.explained(str(error))) from error
+            raise
+
+    return explained
 
 
 @contextmanager

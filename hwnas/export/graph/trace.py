@@ -67,7 +67,10 @@ def traced_values(
         lowering = Lowering(recording, LOWER, interface.inputs)
         graph = lowering.lower()
         pairs = zip(arrays, recording.inputs, strict=True)
-        tensors = [torch.from_numpy(array.copy()).to(value.dtype) for array, value in pairs]
+        tensors = [
+            torch.from_numpy(array.reshape(value.shape)).to(value.dtype, copy=True)
+            for array, value in pairs
+        ]
         known = replay(recording, *tensors)
     return {
         node.name: known[lowering.sources[node.name]].float().numpy().reshape(node.shape)

@@ -11,10 +11,10 @@ import onnx
 from onnx import ModelProto
 
 from hwnas.errors import InvalidFile, first_line
+from hwnas.files import check_no_pointer
 
 OLDEST_OPSET = 7
 """Since then operands broadcast as in NumPy; files before are from 2017."""
-LFS_POINTER = b"version https://git-lfs"
 DOMAINS = ("", "ai.onnx")
 """Names of the standard domain."""
 
@@ -26,10 +26,7 @@ def read_model(path: Path) -> ModelProto:
     """
     if not path.is_file():
         raise InvalidFile(str(path), "no such file")
-    with path.open("rb") as file:
-        begin = file.read(len(LFS_POINTER))
-    if begin == LFS_POINTER:
-        raise InvalidFile(str(path), "is a pointer of Git LFS, not the model; run git lfs pull")
+    check_no_pointer(path)
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except Exception as error:  # whatever reading a damaged file raises

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 from torch import Tensor, nn
 
 from hwnas.errors import ExportError, InvalidFile, UnknownName, first_line
+from hwnas.export.graph.decompose import FALL_BACK
+from hwnas.export.graph.modules import ForeignModule
+from hwnas.export.graph.nodes import TensorSpec
 from hwnas.export.onnx_reader.element_types import DTYPES, constant_tensor, type_name
 from hwnas.export.onnx_reader.file import DOMAINS, opset_versions, read_model
 from hwnas.export.onnx_reader.node import OnnxNode
+from hwnas.export.onnx_reader.ops.constants import NOT_INT8, QUANTISED
 from hwnas.export.onnx_reader.patterns import simplified
+from hwnas.export.onnx_reader.reference import (
+    MAX_OWN_ERROR,
+    OWN_ERROR,
+    OWN_RUNS,
+    Reference,
+    noise_candidates,
+)
 from hwnas.export.onnx_reader.table import READS
 
 Values = dict[str, Any]
@@ -27,9 +39,11 @@ class OnnxInput(NamedTuple):
     """Element type, a number of ONNX."""
     shape: tuple[int | None, ...] | None
     """None for an axis that is free; None alone if the file states no shape."""
+    free: tuple[str, ...] = ()
+    """Name of each axis, empty if it is not free or has none."""
 
 
-class OnnxNetwork(nn.Module):
+class OnnxNetwork(ForeignModule):
     """The network of an ONNX file; its ``forward`` takes the inputs in the order of the file."""
 
     def __init__(self, path: Path) -> None:
@@ -42,6 +56,8 @@ class OnnxNetwork(nn.Module):
         self.inputs = _inputs(path, model, self.constants)
         self.output_names = [value.name for value in model.graph.output]
         self.steps = self.loader.steps(model.graph, self.output_names)
+        self.reference = Reference(path, model)
+        self.source = f"ONNX Runtime on {path}"
 
     def forward(self, *inputs: Tensor) -> Any:
         named = zip((value.name for value in self.inputs), inputs, strict=True)
@@ -52,6 +68,64 @@ class OnnxNetwork(nn.Module):
             raise ExportError(f"{self.path}: no node computes the output {missing[0]!r}")
         outputs = tuple(values[name] for name in self.output_names)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def reference_outputs(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        return self.reference.outputs(inputs, [value.name for value in self.inputs])
+
+    def reference_batch(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        return self.reference.batch(inputs, [value.name for value in self.inputs])
+
+    def noise(self, inputs: Sequence[TensorSpec], count: int) -> list[np.ndarray]:
+        """Return noise on which ONNX Runtime agrees with itself.
+
+        On other noise the outputs may be so small that they are mostly rounding, as those of a
+        sigmoid far from 0. Raises `ExportError` if they are on every kind of noise.
+        """
+        names, below = [value.name for value in self.inputs], self._table_rows()
+        shapes = [spec.shape[spec.shape[:1] == (1,) :] for spec in inputs]
+        counted = [(count, *shape) for shape in shapes]
+        pairs = zip(shapes, inputs, strict=True)
+        zeros = [np.zeros((1, *shape), spec.dtype) for shape, spec in pairs]
+        self.reference.outputs(zeros, names)  # in a child process: ONNX Runtime may crash
+        best: list[np.ndarray] = []
+        smallest = float("inf")
+        for arrays in noise_candidates(inputs, counted, below):
+            pairs = list(zip(arrays, inputs, strict=True))
+            runs = [
+                [np.asarray(array[place]).reshape(spec.shape) for array, spec in pairs]
+                for place in range(min(count, OWN_RUNS))
+            ]
+            error = max(self.reference.own_error(run, names) for run in runs)
+            if error < smallest:
+                best, smallest = arrays, error
+            if error <= OWN_ERROR:
+                break
+        if smallest <= MAX_OWN_ERROR:
+            return best
+        raise ExportError(
+            f"{self.path}: its outputs on noise are mostly rounding, ONNX Runtime differs from "
+            f"itself by {smallest:.2g} of the largest; compare on images of --data, or at another "
+            "--input-shape"
+        )
+
+    def explained(self, message: str) -> str:
+        """Name the file, the node and its operator where the compiler names a module."""
+        message = message.removesuffix(f"; {FALL_BACK}").replace("PyTorch", self.source)
+        place, _, rest = message.partition(": ")
+        step = dict(self.named_children()).get(place)
+        if isinstance(step, Step):
+            return (
+                f"{self.path}: node {step.node.name!r} ({step.node.op}): {rest}; leave it out with "
+                "onnx.utils.extract_model, or compile the network that the file was made from"
+            )
+        return message if str(self.path) in message else f"{self.path}: {message}"
+
+    def _table_rows(self) -> int:
+        """Return the number of rows of the smallest table that a node looks up; at least 2."""
+        tables = [self.constants.get(step.reads[0]) for step in self.steps
+                  if step.node.op == "Gather" and not step.node.integer("axis", 0)]  # fmt: skip
+        rows = [len(table) for table in tables if table is not None and table.dim() == 2]
+        return min(rows, default=2)
 
 
 class Step(nn.Module):
@@ -151,6 +225,8 @@ class _Loader:
             return Branch(
                 node, proto, {flag: node.attributes[name] for flag, name in branches.items()}
             )
+        if node.op in QUANTISED or node.op.startswith("com.microsoft.QLinear"):
+            node.refuse(NOT_INT8)
         if node.op not in READS:
             node.refuse(_unknown(node.op))
         return Step(node, READS[node.op], proto)
@@ -189,14 +265,14 @@ def _inputs(path: Path, model: ModelProto, constants: Values) -> list[OnnxInput]
         tensor = value.type.tensor_type
         if not value.type.HasField("tensor_type") or tensor.elem_type not in DTYPES:
             kind = type_name(tensor.elem_type) if tensor.elem_type else "another kind"
-            raise ExportError(f"{path}: input {value.name!r} is of {kind}, which is not supported")
-        shape = None
+            raise ExportError(f"input {value.name!r} is of {kind}, which is not supported")
+        shape, free = None, tuple(dim.dim_param for dim in tensor.shape.dim)
         if tensor.HasField("shape"):
             shape = tuple(
                 dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
                 for dim in tensor.shape.dim
             )
-        inputs.append(OnnxInput(value.name, tensor.elem_type, shape))
+        inputs.append(OnnxInput(value.name, tensor.elem_type, shape, free))
     return inputs
 
 

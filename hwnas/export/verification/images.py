@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwnas.architecture.artifact import Precision
-from hwnas.export.graph.nodes import TensorSpec
+from hwnas.export.graph.interface import ModuleInput
 from hwnas.export.verification.metrics import Array
 
 IMAGES: dict[Precision, int] = {"fp32": 16, "int8": 256}
@@ -40,7 +40,7 @@ def noise_images(
 
 
 def noise_inputs(
-    inputs: Sequence[TensorSpec], count: int | None = None, *, below: int = 2
+    inputs: Sequence[ModuleInput], count: int | None = None, *, below: int = 2
 ) -> Verification:
     """Return standard normal noise for each input; integers from 0, less than ``below``.
 
@@ -48,7 +48,7 @@ def noise_inputs(
     """
     rng, arrays = np.random.default_rng(0), list[Array]()
     for spec in inputs:
-        shape = (count or IMAGES["fp32"], *spec.shape[1:])
+        shape = (count or IMAGES["fp32"], *spec.item_shape)
         if spec.dtype == "float32":
             arrays.append(rng.standard_normal(shape).astype(np.float32))
         else:

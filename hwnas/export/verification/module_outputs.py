@@ -10,7 +10,7 @@ from torch import nn
 
 from hwnas.errors import ExportError, HwnasError, first_line
 from hwnas.export.graph.interface import Interface, torch_dtype
-from hwnas.export.graph.modules import evaluating, float32_on_cpu
+from hwnas.export.graph.modules import ForeignModule, evaluating, float32_on_cpu
 from hwnas.export.verification.metrics import Array
 
 
@@ -23,6 +23,8 @@ def module_outputs(
     is, and the inputs as they are. Raises `ExportError` with the first line of whatever the module
     raises, and for outputs of changing shapes.
     """
+    if isinstance(module, ForeignModule):
+        return module.reference_outputs(inputs)
     module = float32_on_cpu(module)
     with evaluating(module), torch.no_grad():
         runs = [
@@ -41,6 +43,8 @@ def outputs_together(
     module: nn.Module, interface: Interface, inputs: Sequence[Array]
 ) -> dict[str, Array]:
     """Return the outputs, by name, for all ``inputs`` at once."""
+    if isinstance(module, ForeignModule):
+        return module.reference_batch(inputs)
     module = float32_on_cpu(module)
     with evaluating(module), torch.no_grad():
         return _outputs(module, interface, inputs)

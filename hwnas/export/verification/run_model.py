@@ -88,6 +88,8 @@ def run_model(
 def _stored(path: Path, tensor: InputTensor, array: Array) -> Array:
     """Return an array in the file's order of axes."""
     runtime = COMPILED[format_of(path)]
+    if array.ndim == len(tensor.shape) + 1 and len(array) == 1:  # an input without a batch
+        array = array.reshape(array.shape[1:])
     stored = runtime.from_nchw(array) if array.ndim == 4 else array
     for candidate in (stored, array):
         if len(tensor.shape) == candidate.ndim and all(

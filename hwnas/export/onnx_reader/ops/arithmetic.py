@@ -25,7 +25,6 @@ PAIRS: dict[str, Callable[..., Tensor]] = {
     "Xor": torch.ne,
     "BitwiseAnd": torch.bitwise_and,
     "BitwiseOr": torch.bitwise_or,
-    "BitwiseXor": torch.bitwise_xor,
 }
 """Operators without attributes, of two inputs that broadcast."""
 SERIES: dict[str, Callable[..., Tensor]] = {

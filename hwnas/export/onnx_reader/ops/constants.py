@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,6 +9,11 @@ from hwnas.export.onnx_reader.node import OnnxNode, is_traced
 from hwnas.export.onnx_reader.registry import reads
 
 SCALARS = ("value_float", "value_int", "value_floats", "value_ints")
+QUANTISED = (
+    *("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"),
+    *("QLinearConv", "QLinearMatMul"),
+)
+"""Operators of int8 networks."""
 NOT_INT8 = (
     "is of a quantised network; export the float32 network that it was made from, and give "
     "--precision int8 with --data for an int8 file"
@@ -87,11 +90,3 @@ def dequantize(node: OnnxNode, x: Tensor, scale: Tensor, zero: Tensor | None = N
         zero = None if zero is None else zero.reshape(per_channel)
     whole = x.to(torch.float32) if zero is None else x.to(torch.float32) - zero.to(torch.float32)
     return whole * scale
-
-
-@reads(
-    *("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"),
-    *("QLinearConv", "QLinearMatMul"),
-)
-def quantised(node: OnnxNode, *values: Any) -> Any:
-    node.refuse(NOT_INT8)

@@ -36,22 +36,6 @@ def reduction(node: OnnxNode, x: Tensor, given: Tensor | None = None) -> Tensor:
     return result if x.is_floating_point() or node.op == "ReduceMean" else result.to(x.dtype)
 
 
-@reads("ArgMax", "ArgMin")
-def arg_extreme(node: OnnxNode, x: Tensor) -> Tensor:
-    if node.integer("select_last_index", 0):
-        node.refuse("has select_last_index, which is not supported")
-    function = torch.argmax if node.op == "ArgMax" else torch.argmin
-    return function(x, node.integer("axis", 0), bool(node.integer("keepdims", 1)))
-
-
-@reads("TopK")
-def top_k(node: OnnxNode, x: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    largest = bool(node.integer("largest", 1))
-    [size] = node.numbers(count, "a number of elements")
-    result = torch.topk(x, size, node.integer("axis", -1), largest, True)
-    return result.values, result.indices
-
-
 @reads("CumSum")
 def cumsum(node: OnnxNode, x: Tensor, axis: Tensor) -> Tensor:
     """Sum up along an axis, from the end with ``reverse``, without the element itself with
