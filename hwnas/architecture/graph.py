@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwnas.architecture.ops import Block
+from hwnas.architecture.size import axes
 from hwnas.errors import UsageError
 
 IMAGE = -1
@@ -66,13 +67,13 @@ def _check_shape(
     blocks: Sequence[Block],
     input_shape: tuple[int, int, int],
 ) -> None:
-    expected = (block.in_channels, block.in_size, block.in_size)
+    expected = (block.in_channels, *axes(block.in_size))
     if source == IMAGE:
         what, given = "the image", tuple(input_shape)
     else:
         before = blocks[source]
         what = f"block {source} ({before.key})"
-        given = (before.out_channels, before.out_size, before.out_size)
+        given = (before.out_channels, *axes(before.out_size))
     if given != expected:
         raise UsageError(f"{name} takes {_shape(expected)}, {what} gives {_shape(given)}")
 

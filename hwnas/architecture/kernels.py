@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hwnas.architecture.size import Size, area, axes, strided
+
 WIDE_KERNEL_SIZE = 7
 """Some runtimes have fast depthwise kernels up to 5x5 only; a 7x7 one takes 26 times as long in
 LiteRT."""
@@ -48,7 +50,7 @@ class Kernel(NamedTuple):
 def conv(
     in_channels: int,
     out_channels: int,
-    in_size: int,
+    in_size: Size,
     kernel_size: int = 1,
     stride: int = 1,
     groups: int = 1,
@@ -56,11 +58,11 @@ def conv(
     norm: bool = True,
 ) -> Kernel:
     """Return a convolution, or with ``in_size`` 1 a linear layer without bias."""
-    pixels = ((in_size - 1) // stride + 1) ** 2
+    pixels = area(strided(in_size, stride))
     weights = kernel_size**2 * in_channels * out_channels // groups
     return Kernel(
         dense_macs=pixels * weights,
-        elements=in_size**2 * in_channels + pixels * out_channels,
+        elements=area(in_size) * in_channels + pixels * out_channels,
         weights=weights,
         hswish_elements=pixels * out_channels if activation in SMOOTH_ACTIVATIONS else 0,
         norm_params=2 * out_channels if norm else 0,
@@ -69,42 +71,44 @@ def conv(
 
 def depthwise_conv(
     channels: int,
-    in_size: int,
+    in_size: Size,
     kernel_size: int,
     stride: int = 1,
     activation: str = "",
     norm: bool = True,
 ) -> Kernel:
-    pixels = ((in_size - 1) // stride + 1) ** 2
+    pixels = area(strided(in_size, stride))
     weights = kernel_size**2 * channels
     macs, wide = pixels * weights, kernel_size >= WIDE_KERNEL_SIZE
     return Kernel(
         depthwise_macs=0 if wide else macs,
         wide_depthwise_macs=macs if wide else 0,
-        elements=(in_size**2 + pixels) * channels,
+        elements=(area(in_size) + pixels) * channels,
         weights=weights,
         hswish_elements=pixels * channels if activation in SMOOTH_ACTIVATIONS else 0,
         norm_params=2 * channels if norm else 0,
     )
 
 
-def conv_7x1_1x7(in_channels: int, out_channels: int, in_size: int, out_size: int) -> list[Kernel]:
+def conv_7x1_1x7(
+    in_channels: int, out_channels: int, in_size: Size, out_size: Size
+) -> list[Kernel]:
     """Return a 1x7 convolution that strides over the width, and a 7x1 one over the height."""
-    weights, pixels = 7 * in_channels * out_channels, in_size * out_size
+    weights, pixels = 7 * in_channels * out_channels, axes(in_size)[0] * axes(out_size)[1]
     return [
-        Kernel(pixels * weights, elements=(in_size**2 + pixels) * in_channels, weights=weights),
+        Kernel(pixels * weights, elements=(area(in_size) + pixels) * in_channels, weights=weights),
         Kernel(
-            out_size**2 * weights,
-            elements=pixels * in_channels + out_size**2 * out_channels,
+            area(out_size) * weights,
+            elements=pixels * in_channels + area(out_size) * out_channels,
             weights=weights,
             norm_params=2 * out_channels,
         ),
     ]
 
 
-def squeeze_excite(channels: int, squeezed: int, size: int) -> list[Kernel]:
+def squeeze_excite(channels: int, squeezed: int, size: Size) -> list[Kernel]:
     """Return global pool, two linear layers with biases, and the scaling of ``channels``."""
-    weights, elements = channels * squeezed, size**2 * channels
+    weights, elements = channels * squeezed, area(size) * channels
     return [
         Kernel(elements=elements, gate_elements=elements),
         Kernel(weights, weights=weights, norm_params=squeezed),
@@ -113,24 +117,24 @@ def squeeze_excite(channels: int, squeezed: int, size: int) -> list[Kernel]:
     ]
 
 
-def pool(channels: int, in_size: int, out_size: int, kernel_size: int) -> Kernel:
-    outputs = out_size**2 * channels
+def pool(channels: int, in_size: Size, out_size: Size, kernel_size: int) -> Kernel:
+    outputs = area(out_size) * channels
     return Kernel(
-        elements=in_size**2 * channels + outputs, window_elements=outputs * kernel_size**2
+        elements=area(in_size) * channels + outputs, window_elements=outputs * kernel_size**2
     )
 
 
-def global_pool(channels: int, in_size: int) -> Kernel:
-    return Kernel(elements=in_size**2 * channels)
+def global_pool(channels: int, in_size: Size) -> Kernel:
+    return Kernel(elements=area(in_size) * channels)
 
 
-def elementwise(channels: int, size: int, norm: bool = False) -> Kernel:
+def elementwise(channels: int, size: Size, norm: bool = False) -> Kernel:
     """Return a kernel that reads and writes each element once: an activation, norm or copy."""
-    return Kernel(elements=2 * size**2 * channels, norm_params=2 * channels if norm else 0)
+    return Kernel(elements=2 * area(size) * channels, norm_params=2 * channels if norm else 0)
 
 
-def add(channels: int, size: int, activation: str = "") -> Kernel:
+def add(channels: int, size: Size, activation: str = "") -> Kernel:
     """Return the addition of two feature maps."""
-    elements = size**2 * channels
+    elements = area(size) * channels
     smooth = activation in SMOOTH_ACTIVATIONS
     return Kernel(elements=3 * elements, hswish_elements=elements if smooth else 0)

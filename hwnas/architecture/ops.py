@@ -24,6 +24,7 @@ from hwnas.architecture.kernels import (
     pool,
     squeeze_excite,
 )
+from hwnas.architecture.size import Size, axes, size_of, size_text
 from hwnas.errors import UnknownName, UsageError
 
 ACTIVATIONS = ("relu6", "relu", "hswish", "silu")
@@ -32,7 +33,7 @@ GROUPS = 2
 """Groups of channels in ``bn_relu_group_conv``."""
 
 _KEY = re.compile(
-    r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)(?:( se)(\d*)( sigmoid)?)?"
+    r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)(?:x(\d+))?(?:( se)(\d*)( sigmoid)?)?"
     r"(?: (?!(?:same|int8)\b)(\w+))?( same)?( int8)?",
     re.ASCII,
 )
@@ -50,8 +51,8 @@ class Block(msgspec.Struct, frozen=True):
     expand_ratio: float
     """Inner over outer channels, to six digits. For ``add`` and ``concat``: the number of inputs,
     see `num_inputs`."""
-    in_size: int
-    """Height and width of the input feature map, in pixels."""
+    in_size: Size
+    """Height and width of the input feature map, in pixels: one number where they are equal."""
     activation: str = "relu6"
     """One of `ACTIVATIONS`."""
     squeeze_excite: bool = False
@@ -68,6 +69,7 @@ class Block(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         # blocks that compute the same are equal, and have the same key
+        self._set("in_size", size_of(*axes(self.in_size)))
         self._set("expand_ratio", float(f"{self.expand_ratio:g}"))  # six digits, as in the key
         if self.padding == "same" and self.stride == 1 and self.kernel_size % 2:
             self._set("padding", "symmetric")
@@ -87,7 +89,7 @@ class Block(msgspec.Struct, frozen=True):
         """Name of the block's row in a latency table, e.g. ``mbconv k5 s2 e6 32>64 @56``."""
         return (
             f"{self.op} k{self.kernel_size} s{self.stride} e{self.expand_ratio:g} "
-            f"{self.in_channels}>{self.out_channels} @{self.in_size}{self._flags}"
+            f"{self.in_channels}>{self.out_channels} @{size_text(self.in_size)}{self._flags}"
         )
 
     @property
@@ -111,7 +113,7 @@ class Block(msgspec.Struct, frozen=True):
                 f"{key!r} is not a block key, expected e.g. 'mbconv k5 s2 e6 32>64 @56' "
                 "(operation, kernel, stride, expansion, channels, input size)"
             )
-        op, kernel, stride, expand, c_in, c_out, size, *flags = match.groups()
+        op, kernel, stride, expand, c_in, c_out, height, width, *flags = match.groups()
         se, squeezed, sigmoid, activation, same, int8 = flags
         return cls(
             op,
@@ -120,7 +122,7 @@ class Block(msgspec.Struct, frozen=True):
             int(kernel),
             int(stride),
             float(expand),
-            int(size),
+            size_of(int(height), int(width or height)),
             activation=activation or "relu6",
             squeeze_excite=se is not None,
             precision="fp32" if int8 is None else "int8",
@@ -147,14 +149,19 @@ class Block(msgspec.Struct, frozen=True):
         return int(self.expand_ratio) if self.spec.joins_inputs else 1
 
     @property
-    def out_size(self) -> int:
+    def out_size(self) -> Size:
         """Height and width of the output feature map, in pixels; 1 after a global pool."""
         if self.spec.pools_globally:
             return 1
+        height, width = axes(self.in_size)
+        return size_of(self._out_pixels(height), self._out_pixels(width))
+
+    def _out_pixels(self, pixels: int) -> int:
+        """Return the length of the output along an axis."""
         if self.padding == "same":
-            return -(-self.in_size // self.stride)
+            return -(-pixels // self.stride)
         unpadded = 1 - self.kernel_size % 2  # an even kernel has no symmetric padding
-        return (self.in_size - 1 - unpadded * (self.kernel_size - 1)) // self.stride + 1
+        return (pixels - 1 - unpadded * (self.kernel_size - 1)) // self.stride + 1
 
     @property
     def mid_channels(self) -> int:
@@ -294,7 +301,7 @@ def _global_pool(block: Block) -> list[Kernel]:
 
 def _pool_to_pixel(block: Block) -> list[Kernel]:
     """Return a global pool, which is left out where there is a single pixel already."""
-    return _global_pool(block) if block.in_size > 1 else []
+    return _global_pool(block) if block.in_size != 1 else []
 
 
 def _pointwise(block: Block, bias: bool = False) -> list[Kernel]:
@@ -368,7 +375,7 @@ def _sum(block: Block) -> list[Kernel]:
 
 
 def _separable(
-    block: Block, stride: int, in_size: int, out_channels: int, norm: bool = True
+    block: Block, stride: int, in_size: Size, out_channels: int, norm: bool = True
 ) -> list[Kernel]:
     """Return a depthwise and a 1x1 convolution."""
     c_in, act = block.in_channels, block.activation

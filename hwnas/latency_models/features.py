@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hwnas.architecture.kernels import Kernel
 from hwnas.architecture.ops import Block
+from hwnas.architecture.size import area
 
 Floats = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ def _shape(block: Block, names: Sequence[str]) -> list[float]:
         log2(max(block.in_channels, 1)),
         log2(max(block.out_channels, 1)),
         log2(max(block.mid_channels, 1)),
-        2 * log2(max(block.in_size if block.spec.pools_globally else block.out_size, 1)),
+        log2(max(area(block.in_size if block.spec.pools_globally else block.out_size), 1)),
         1.5 * log2(block.kernel_size),
         *(2.0 * flag for flag in flags),
         *(2.0 * (block.op == name) for name in names),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Architecture
+from hwnas.architecture.size import Size, area, axes, size_text
 from hwnas.errors import UsageError
 from hwnas.nn.network import Network, WiredNetwork
 
@@ -18,21 +19,23 @@ POOL_KERNEL_SIZE = 5
 
 
 class AuxiliaryHead(nn.Sequential):
-    """Map ``[N, C, size, size]`` to logits ``[N, classes]`` through an average pool to 2x2.
+    """Map ``[N, C, H, W]`` to logits ``[N, classes]`` through an average pool to 2x2.
 
     DARTS's two variants: 8 px (stride 3), and, for ImageNet, 7 px (stride 2) without the last
     batch norm.
     """
 
-    def __init__(self, channels: int, size: int, num_classes: int, last_norm: bool = True) -> None:
+    def __init__(self, channels: int, size: Size, num_classes: int, last_norm: bool = True) -> None:
         super().__init__()
-        if size <= POOL_KERNEL_SIZE:
+        height, width = axes(size)
+        if min(height, width) <= POOL_KERNEL_SIZE:
             raise UsageError(
                 f"the auxiliary head needs feature maps of at least {POOL_KERNEL_SIZE + 1} px, "
-                f"got {size} px"
+                f"got {size_text(size)} px"
             )
+        strides = height - POOL_KERNEL_SIZE, width - POOL_KERNEL_SIZE
         self.act = nn.ReLU()
-        self.pool = nn.AvgPool2d(POOL_KERNEL_SIZE, size - POOL_KERNEL_SIZE, count_include_pad=False)
+        self.pool = nn.AvgPool2d(POOL_KERNEL_SIZE, strides, count_include_pad=False)
         self.squeeze = nn.Conv2d(channels, 128, 1, bias=False)
         self.squeeze_norm = nn.BatchNorm2d(128)
         self.squeeze_act = nn.ReLU()
@@ -76,7 +79,7 @@ def auxiliary_place(architecture: Architecture) -> int:
     outputs = [n for n, block in enumerate(architecture.blocks) if block.op == "concat"]
     if not outputs:
         raise UsageError("an auxiliary head needs a network of cells, got one without cells")
-    return min(outputs, key=lambda place: architecture.blocks[place].out_size)
+    return min(outputs, key=lambda place: area(architecture.blocks[place].out_size))
 
 
 def trainee(network: Network, architecture: Architecture, auxiliary: float) -> nn.Module:

@@ -160,7 +160,7 @@ class Hidden(nn.Sequential):
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1) if block.in_size > 1 else nn.Identity()
+        self.pool = nn.AdaptiveAvgPool2d(1) if block.in_size != 1 else nn.Identity()
         self.linear = nn.Conv2d(block.in_channels, block.out_channels, 1)
         self.act = ACTIVATIONS[block.activation]()
 
@@ -170,7 +170,7 @@ class Logits(nn.Module):
 
     def __init__(self, block: Block, dropout: float = 0.0) -> None:
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1) if block.in_size > 1 else nn.Identity()
+        self.pool = nn.AdaptiveAvgPool2d(1) if block.in_size != 1 else nn.Identity()
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(block.in_channels, block.out_channels)

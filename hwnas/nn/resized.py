@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hwnas.architecture.size import Size, axes
+
 
 class Resized(nn.Module):
     """A network that takes images of any size: they are resized to ``size`` pixels first."""
 
-    def __init__(self, network: nn.Module, size: int) -> None:
+    def __init__(self, network: nn.Module, size: Size) -> None:
         super().__init__()
         self.network, self.size = network, size
 
@@ -17,9 +19,10 @@ class Resized(nn.Module):
         return self.network(resized(images, self.size))
 
 
-def resized(images: Tensor, size: int) -> Tensor:
-    """Return images ``[N, C, H, W]`` of ``size`` x ``size`` pixels, as Pillow resizes them: linear,
+def resized(images: Tensor, size: Size) -> Tensor:
+    """Return images ``[N, C, H, W]`` of ``size`` pixels, as Pillow resizes them: linear,
     over all pixels that a new one covers."""
-    if images.shape[-2:] == (size, size):
+    shape = axes(size)
+    if images.shape[-2:] == shape:
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return F.interpolate(images, shape, mode="bilinear", antialias=True)

@@ -8,6 +8,7 @@ from typing import Literal, Self
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block
+from hwnas.architecture.size import Size
 
 
 class CandidateShare(msgspec.Struct, frozen=True):
@@ -29,8 +30,9 @@ class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
     expand_ratio: float
     in_channels: int
     out_channels: int
-    in_size: int
-    out_size: int
+    in_size: Size
+    """Height and width in pixels, one number where they are equal."""
+    out_size: Size
     macs: int
     params: int
     residual: bool = False

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor, log10
 
+from hwnas.architecture.size import Size, axes
 from hwnas.report.schema import Accuracy, Result
 
 KIND_TEXT: dict[str, str] = {
@@ -119,3 +120,8 @@ def headline(result: Result) -> str:
     """Return e.g. ``KEPT 0.212 ms of 0.250 ms (measured)``."""
     kind = f" ({KIND_TEXT[result.latency.kind]})" if result.latency else ""
     return f"{result.verdict.upper()} {numbers(result)}{kind}"
+
+
+def pixels(size: Size) -> str:
+    """Return height and width of a feature map."""
+    return "×".join(map(str, axes(size)))

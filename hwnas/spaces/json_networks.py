@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
+from hwnas.architecture.size import Size, axes
 from hwnas.errors import InvalidFile
 from hwnas.files import read_json
 
@@ -167,7 +168,7 @@ def _published(path: Path, name: str, net: _ProxylessNet) -> DescribedNetwork:
     )
 
 
-def _head(width: int, mixed: int, size: int, activation: str) -> Iterable[Block]:
+def _head(width: int, mixed: int, size: Size, activation: str) -> Iterable[Block]:
     yield Block("conv", width, mixed, 1, 1, 1, size, activation)
     yield Block("logits", mixed, IMAGENET_CLASSES, 1, 1, 1, size)
 
@@ -178,7 +179,7 @@ def _architecture(path: Path, name: str, blocks: list[Block]) -> Architecture:
             raise InvalidFile(
                 str(path), f"{name}: {block.key} follows {before.out_channels} channels"
             )
-    shape = (blocks[0].in_channels, blocks[0].in_size, blocks[0].in_size)
+    shape = (blocks[0].in_channels, *axes(blocks[0].in_size))
     return Architecture(Genotype(name, ()), tuple(blocks), shape, IMAGENET_CLASSES)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.architecture.graph import IMAGE, chained
+from hwnas.architecture.size import size_of
 from hwnas.errors import UnknownName
 from hwnas.files import read_json
 from hwnas.spaces.tree.toml_file import tree_space
@@ -72,7 +73,7 @@ def adapt(
     for block, sources in zip(
         architecture.blocks, architecture.inputs or chained(architecture.blocks), strict=True
     ):
-        channels, size = input_shape[:2]
+        channels, size = input_shape[0], size_of(*input_shape[1:])
         if sources[0] != IMAGE:
             channels, size = blocks[sources[0]].out_channels, blocks[sources[0]].out_size
         last = block.op in ("logits", "norm_logits")

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from hwnas.architecture.architecture import Architecture
+from hwnas.architecture.size import size_of
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import HwnasError
@@ -270,7 +271,7 @@ def _as_trained(job: TrainingJob, network: nn.Module) -> nn.Module:
     """Return a module that takes the training images, which may be larger than the network's."""
     if job.input_shape == job.architecture.input_shape:
         return network
-    return Resized(network, job.architecture.input_shape[1])
+    return Resized(network, size_of(*job.architecture.input_shape[1:]))
 
 
 def _teacher(job: TrainingJob, folder: Path) -> nn.Module | None:

@@ -8,6 +8,7 @@ from reprlib import repr as shortened
 from typing import NamedTuple, TypeVar
 
 from hwnas.architecture.architecture import ACTIVATIONS, OPS, Block
+from hwnas.architecture.size import axes
 from hwnas.errors import InvalidFile
 from hwnas.latency_models.observation import Observation
 
@@ -112,7 +113,8 @@ def check_block(block: Block) -> Block:
         raise WrongRow(
             f"{name}: activation is {block.activation!r}, expected one of {', '.join(ACTIVATIONS)}"
         )
-    sizes = (block.in_channels, block.out_channels, block.kernel_size, block.stride, block.in_size)
+    channels = block.in_channels, block.out_channels
+    sizes = (*channels, block.kernel_size, block.stride, *axes(block.in_size))
     if min(sizes) < 1 or max(sizes) > MAX_SIZE:
         raise WrongRow(f"{name}: channels, kernel, stride and size must be 1 to {MAX_SIZE:,}")
     if not 1e-3 <= block.expand_ratio <= 1e3 or block.mid_channels < 1:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hwnas.architecture.architecture import Block
+from hwnas.architecture.size import size_of
 from hwnas.errors import UsageError
 from hwnas.pretrained.recognise.ends import conv, hidden, logits, max_pool
 from hwnas.pretrained.recognise.groups import Group
@@ -40,7 +41,7 @@ def read_blocks(
     """
     blocks: list[Block] = []
     modules: ModulePairs = {}
-    place = Place(groups, IMAGE, *input_shape[:2])
+    place = Place(groups, IMAGE, input_shape[0], size_of(*input_shape[1:]))
     while place.groups:
         match = _match(place)
         if match is None:

@@ -38,7 +38,7 @@ def max_pool(place: Place) -> Match | None:
 def hidden(place: Place) -> Match | None:
     """Read [a global pool and] a linear layer with activation, in front of the last one."""
     rest = Reading(place)
-    if rest.pool() is None and place.size > 1:
+    if rest.pool() is None and place.size != 1:
         return None
     linear = rest.linear()
     if linear is None or linear.activation not in ACTIVATIONS:
@@ -54,7 +54,7 @@ def hidden(place: Place) -> Match | None:
 def logits(place: Place) -> Match | None:
     """Read [a global pool and] a linear layer, the last of the network."""
     rest = Reading(place)
-    if rest.pool() is None and place.size > 1:
+    if rest.pool() is None and place.size != 1:
         return None
     linear = rest.linear()
     if linear is None or linear.activation or linear.module.bias is None or rest.groups:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from torch import nn
 
 from hwnas.architecture.architecture import Block
+from hwnas.architecture.size import Size
 from hwnas.pretrained.recognise.groups import Add, Conv, Gate, Group, Other, Pool
 
 Taken = TypeVar("Taken", Conv, Gate, Pool, Other)
@@ -31,7 +32,7 @@ class Place(NamedTuple):
     value: int
     """Index of the layer whose output is the feature map."""
     channels: int
-    size: int
+    size: Size
 
 
 class Reading:

@@ -14,6 +14,7 @@ from itertools import groupby
 from math import log2
 
 from hwnas.architecture.ops import OPS
+from hwnas.architecture.size import area, axes
 from hwnas.report import formatting
 from hwnas.report.architecture import BlockRow
 
@@ -77,13 +78,13 @@ def _merge_cells(blocks: Sequence[BlockRow]) -> list[BlockRow]:
 
 def _merge_cell(cell: int, inside: list[BlockRow]) -> BlockRow:
     # the first input of a cell after a reduction is still twice the size
-    in_size, last = min(block.in_size for block in inside[:2]), inside[-1]
+    in_size, last = min((block.in_size for block in inside[:2]), key=area), inside[-1]
     costs_ms = [block.predicted_ms or 0.0 for block in inside]
     return BlockRow(
         key=f"cell {cell + 1}: {len(inside)} blocks",
         op="cell",
         kernel_size=1,
-        stride=in_size // last.out_size,
+        stride=axes(in_size)[0] // axes(last.out_size)[0],
         expand_ratio=1,
         in_channels=inside[0].in_channels,
         out_channels=last.out_channels,
@@ -105,8 +106,8 @@ def _widths(blocks: Sequence[BlockRow]) -> list[float]:
 
 
 def _height(block: BlockRow, blocks: Sequence[BlockRow]) -> float:
-    largest = log2(max(max(b.in_size for b in blocks), 2))
-    return _LOW + (_TALL - _LOW) * log2(max(block.in_size, 1)) / largest
+    largest = log2(max(max(area(b.in_size) for b in blocks), 4))
+    return _LOW + (_TALL - _LOW) * log2(max(area(block.in_size), 1)) / largest
 
 
 def _resolutions(
@@ -116,7 +117,7 @@ def _resolutions(
     for size, group in groupby(range(len(blocks)), key=lambda i: blocks[i].in_size):
         inside = list(group)
         left, right = lefts[inside[0]], lefts[inside[-1]] + widths[inside[-1]]
-        label = f"{size}×{size}" if right - left > 48 else str(size)
+        label = formatting.pixels(size) if right - left > 48 or size != axes(size)[0] else str(size)
         yield f'<path class="bracket" d="M{left:.1f} 24v-6H{right:.1f}v6"/>'
         yield f'<text class="small" x="{(left + right) / 2:.1f}" y="12">{label}</text>'
 
@@ -171,8 +172,8 @@ def _title(block: BlockRow) -> str:
     lines = [
         block.decision or "",
         block.key,
-        f"{block.in_channels}×{block.in_size}×{block.in_size} → "
-        f"{block.out_channels}×{block.out_size}×{block.out_size}",
+        f"{block.in_channels}×{formatting.pixels(block.in_size)} → "
+        f"{block.out_channels}×{formatting.pixels(block.out_size)}",
         f"{formatting.count(block.macs)} MACs, {formatting.count(block.params)} parameters",
         "residual connection" if block.residual else "",
         "" if block.predicted_ms is None else f"{formatting.ms(block.predicted_ms)} ms (predicted)",

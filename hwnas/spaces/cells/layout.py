@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.graph import IMAGE, Inputs
+from hwnas.architecture.size import Size, axes, size_of, size_text, strided
 from hwnas.errors import UsageError
 from hwnas.spaces.cells.alpha import edge_count
 from hwnas.spaces.cells.genotype import CELL_INPUTS, Cell, CellGenotype, Edge
@@ -40,12 +41,12 @@ class CellPlace(NamedTuple):
 
     reduction: bool
     channels: int
-    in_size: int
+    in_size: Size
     preprocess: tuple[Block, Block]
 
     @property
-    def out_size(self) -> int:
-        return self.in_size // 2 if self.reduction else self.in_size
+    def out_size(self) -> Size:
+        return strided(self.in_size, 2) if self.reduction else self.in_size
 
 
 class Layout(NamedTuple):
@@ -84,7 +85,7 @@ def lay_out(stack: Stack, genotype: CellGenotype) -> Layout:
 
 
 def stem_blocks(stack: Stack) -> tuple[Block, ...]:
-    channels, size, _ = stack.input_shape
+    channels, size = stack.input_shape[0], size_of(*stack.input_shape[1:])
     if stack.stem == "cifar":
         return (Block("conv_bn", channels, 3 * stack.channels, 3, 1, 1, size),)
     half, full = stack.channels // 2, stack.channels
@@ -103,10 +104,11 @@ def cell_places(stack: Stack, normal_width: int, reduction_width: int) -> list[C
         reduction = layer in (stack.layers // 3, 2 * stack.layers // 3)
         channels = 2 * channels if reduction else channels
         for size in (s0[1],) if s0[1] != s1[1] else (s1[1],) if reduction else ():
-            if size % 2:
+            if any(pixels % 2 for pixels in axes(size)):
+                images = size_text(size_of(*stack.input_shape[1:]))
                 raise UsageError(
-                    f"cell {layer + 1} of {stack.layers} halves {size} px, which is odd "
-                    f"(images of {stack.input_shape[1]} px)"
+                    f"cell {layer + 1} of {stack.layers} halves {size_text(size)} px, which is odd "
+                    f"(images of {images} px)"
                 )
         preprocess = (
             _half(s0[0], channels, s0[1]) if s0[1] != s1[1] else _pre(s0[0], channels, s0[1]),
@@ -151,15 +153,15 @@ def concat_block(arity: int, place: CellPlace) -> Block:
     return Block("concat", place.channels, arity * place.channels, 1, 1, arity, place.out_size)
 
 
-def logits_block(channels: int, size: int, num_classes: int) -> Block:
+def logits_block(channels: int, size: Size, num_classes: int) -> Block:
     return Block("logits", channels, num_classes, 1, 1, 1, size)
 
 
-def _pre(c_in: int, c_out: int, size: int) -> Block:
+def _pre(c_in: int, c_out: int, size: Size) -> Block:
     return Block("relu_conv_bn", c_in, c_out, 1, 1, 1, size, "relu")
 
 
-def _half(c_in: int, c_out: int, size: int) -> Block:
+def _half(c_in: int, c_out: int, size: Size) -> Block:
     return Block("factorized_reduce", c_in, c_out, 1, 2, 1, size, "relu")
 
 

@@ -65,13 +65,11 @@ def cell_space(
     cells (CIFAR), 48 and 14 (ImageNet). The default ``stem`` depends on the size of the images.
     """
     _, height, width = input_shape
-    if height != width:
-        raise UsageError(f"the cell space takes square images, got {height}x{width}")
     if channels < 2 or channels % 2:
         raise UsageError(f"the cell space takes an even number of channels, got {channels}")
     if layers < 1:
         raise UsageError(f"a network has at least one cell, got layers={layers}")
-    stem = stem or ("cifar" if height <= MAX_SMALL_INPUT_PX else "imagenet")
+    stem = stem or ("cifar" if max(height, width) <= MAX_SMALL_INPUT_PX else "imagenet")
     space = CellSpace("cells", input_shape, num_classes, channels, layers, stem, norm)
     cell_places(space.stack, space.nodes, space.nodes)
     return space
@@ -83,7 +81,7 @@ def searched_cells(input_shape: tuple[int, int, int], num_classes: int) -> CellS
     The supernet computes about ten times as much as a network, and with 8 cells of 16 channels a
     search would take a CPU hours. For larger images the size is that of `cell_space`.
     """
-    if input_shape[1] > MAX_SMALL_INPUT_PX:
+    if max(input_shape[1:]) > MAX_SMALL_INPUT_PX:
         return cell_space(input_shape, num_classes)
     return cell_space(input_shape, num_classes, channels=8, layers=5)
 

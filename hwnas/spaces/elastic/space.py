@@ -16,6 +16,7 @@ from random import Random
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype, round_channels
+from hwnas.architecture.size import Size, axes, size_of, size_text
 from hwnas.errors import UsageError
 from hwnas.spaces.published import adapt
 from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
@@ -62,7 +63,7 @@ def elastic_space(name: str, original: Architecture) -> ElasticSpace:
         raise UsageError(
             f"{name}: only a chain of blocks can be cut, and this network has branches"
         )
-    space = ElasticSpace(name, original, _sizes(original.input_shape[1]))
+    space = ElasticSpace(name, original, _sizes(*original.input_shape[1:]))
     if len(space.sizes) == 1 and not space.elastic:
         ops = ", ".join(sorted({block.op for block in original.blocks}))
         raise UsageError(
@@ -72,11 +73,15 @@ def elastic_space(name: str, original: Architecture) -> ElasticSpace:
     return space
 
 
-def _sizes(largest_px: int) -> tuple[int, ...]:
-    smallest_px = max(32, MIN_SIZE_SHARE * largest_px)
-    steps = range(1, largest_px // SIZE_STEP_PX + 1)
-    below = [size for step in steps if (size := SIZE_STEP_PX * step) < largest_px]
-    return (largest_px, *(size for size in reversed(below) if size >= smallest_px))
+def _sizes(height: int, width: int) -> tuple[Size, ...]:
+    smallest_px = max(32, MIN_SIZE_SHARE * height)
+    steps = range(1, height // SIZE_STEP_PX + 1)
+    below = [size for step in steps if (size := SIZE_STEP_PX * step) < height]
+    heights = [size for size in reversed(below) if size >= smallest_px]
+    widths = [
+        max(round(width * size / height / SIZE_STEP_PX), 1) * SIZE_STEP_PX for size in heights
+    ]
+    return (size_of(height, width), *map(size_of, heights, widths))
 
 
 class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
@@ -84,7 +89,7 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
 
     name: str
     original: Architecture
-    sizes: tuple[int, ...]
+    sizes: tuple[Size, ...]
     """Heights and widths of the images in pixels, the largest first."""
 
     @property
@@ -111,7 +116,7 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _decisions(self) -> tuple[Decision, ...]:
-        resolution = Decision("resolution", tuple(f"{size} px" for size in self.sizes))
+        resolution = Decision("resolution", tuple(f"{size_text(size)} px" for size in self.sizes))
         return (
             resolution,
             *(
@@ -135,7 +140,7 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
         """The whole network at each of `sizes`."""
         channels = self.input_shape[0]
         return tuple(
-            adapt(self.original, (channels, size, size), self.num_classes) for size in self.sizes
+            adapt(self.original, (channels, *axes(size)), self.num_classes) for size in self.sizes
         )
 
     def block(self, size: int, place: int, candidate: int) -> Block:

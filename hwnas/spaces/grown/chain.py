@@ -9,6 +9,7 @@ of pools depends on the image size: they leave at least 2 and at most 7 pixels.
 from __future__ import annotations
 
 from hwnas.architecture.architecture import Block
+from hwnas.architecture.size import Size, axes, size_of, size_text
 from hwnas.errors import UsageError
 from hwnas.spaces.grown.space import GrownSpace, GrownStage, Layer, Layers, Place, PlacedBlocks
 
@@ -48,15 +49,16 @@ def plain_blocks(space: GrownSpace, layers: Layers) -> PlacedBlocks:
 
     Raises `UsageError` where strides and pools leave no pixel.
     """
-    channels, size, _ = space.input_shape
+    channels, size = space.input_shape[0], size_of(*space.input_shape[1:])
     placed: PlacedBlocks = []
 
     def add(block: Block, at: Place | None) -> None:
         nonlocal channels, size
-        if block.out_size < 1:
+        height, width = axes(block.in_size)
+        if min(axes(block.out_size)) < 1:
             raise UsageError(
                 f"{space.name}: the pool of {block.kernel_size} after stage {stage_number + 1} "
-                f"leaves no pixels of {block.in_size}x{block.in_size}; the images have "
+                f"leaves no pixels of {height}x{width}; the images have "
                 f"{space.input_shape[1]}x{space.input_shape[2]}"
             )
         channels, size = block.out_channels, block.out_size
@@ -76,14 +78,13 @@ def plain_blocks(space: GrownSpace, layers: Layers) -> PlacedBlocks:
     return placed
 
 
-def square_size(name: str, input_shape: tuple[int, int, int], min_px: int) -> int:
-    """Return the size of the images. Raises `UsageError` if they are not square or too small."""
-    _, height, width = input_shape
-    if height != width:
-        raise UsageError(f"the space {name} takes square images, got {height}x{width}")
-    if height < min_px:
-        raise UsageError(f"the space {name} takes images of at least {min_px} px, got {height} px")
-    return height
+def image_size(name: str, input_shape: tuple[int, int, int], min_px: int) -> Size:
+    """Return height and width of the images. Raises `UsageError` if they are too small."""
+    size = size_of(*input_shape[1:])
+    if min(axes(size)) < min_px:
+        text = size_text(size)
+        raise UsageError(f"the space {name} takes images of at least {min_px} px, got {text} px")
+    return size
 
 
 def _chain(
@@ -94,9 +95,9 @@ def _chain(
     start: tuple[int, ...],
     units: tuple[int, int],
 ) -> GrownSpace:
-    size = square_size(name, input_shape, 4)
-    pools = min(STAGES - 1, size.bit_length() - 2)  # at least 2 px remain
-    while size >> pools > MAX_LAST_SIZE_PX:
+    sides = axes(image_size(name, input_shape, 4))
+    pools = min(STAGES - 1, min(sides).bit_length() - 2)  # at least 2 px remain
+    while max(sides) >> pools > MAX_LAST_SIZE_PX and min(sides) >> pools > 1:
         pools += 1
     widths, fc_widths = levels
     stages = tuple(

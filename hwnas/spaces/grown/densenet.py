@@ -9,7 +9,8 @@ width of the first convolution is fixed, as `hwnas.nn.growth.dense` grows dense 
 from __future__ import annotations
 
 from hwnas.architecture.architecture import Block
-from hwnas.spaces.grown.chain import square_size
+from hwnas.architecture.size import axes
+from hwnas.spaces.grown.chain import image_size
 from hwnas.spaces.grown.space import GrownSpace, GrownStage, Layer, Layers, Place, PlacedBlocks
 
 GROWTHS = tuple(range(4, 49, 2))
@@ -28,10 +29,10 @@ MAX_FIRST_SIZE_PX = 64
 
 def densenet(input_shape: tuple[int, int, int], num_classes: int) -> GrownSpace:
     """Return the space for images of ``input_shape`` (channels, height, width)."""
-    size = square_size("densenet", input_shape, 2 ** (DENSE_BLOCKS - 1))
-    stride = 2 if size > MAX_FIRST_SIZE_PX else 1
+    size = image_size("densenet", input_shape, 2 ** (DENSE_BLOCKS - 1))
+    stride = 2 if max(axes(size)) > MAX_FIRST_SIZE_PX else 1
     stem = [Block("bare_conv", input_shape[0], STEM_WIDTH, 3, stride, 1, size)]
-    while stem[-1].out_size > MAX_FIRST_SIZE_PX:
+    while max(axes(stem[-1].out_size)) > MAX_FIRST_SIZE_PX:
         stem.append(Block("max_pool", STEM_WIDTH, STEM_WIDTH, 2, 2, 1, stem[-1].out_size))
     stage = GrownStage(
         widths=GROWTHS,

@@ -119,7 +119,7 @@ def larger_step(space: Growable, layers: Layers, place: Place) -> Step | None:
     if not larger or not space.larger_actions:
         return None
     block = next(block for block, at in space.placed_blocks(layers) if at == place)
-    return Step("larger", place.stage, place.layer, larger[0]) if block.in_size > 1 else None
+    return Step("larger", place.stage, place.layer, larger[0]) if block.in_size != 1 else None
 
 
 def deeper_steps(space: Growable, layers: Layers, place: Place) -> list[Step]:
@@ -131,7 +131,7 @@ def deeper_steps(space: Growable, layers: Layers, place: Place) -> list[Step]:
     if len(layers[place.stage]) >= stage.depth:
         return []
     block = next(block for block, at in space.placed_blocks(layers) if at == place)
-    kernels = [kernel for kernel in stage.kernels if block.out_size > 1 or kernel == 1]
+    kernels = [kernel for kernel in stage.kernels if block.out_size != 1 or kernel == 1]
     return [Step("deeper", place.stage, place.layer, kernel) for kernel in kernels]
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from hwnas.errors import InvalidFile, UsageError
 from hwnas.files import decode_toml
-from hwnas.spaces.grown.chain import plain_blocks, square_size
+from hwnas.spaces.grown.chain import image_size, plain_blocks
 from hwnas.spaces.grown.space import GrownSpace, GrownStage, Layer
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -64,7 +64,7 @@ def plain_file_space(name: str, input_shape: tuple[int, int, int], num_classes: 
     """
     text = Path(name).read_bytes()
     file = decode_toml(text, PlainFile, name)
-    square_size(name, input_shape, 1)
+    image_size(name, input_shape, 1)
     stages = [_stage(row, file) for row in file.stages]
     if file.fully_connected is not None:
         stages.append(_fully_connected(file.fully_connected))

@@ -15,6 +15,7 @@ from random import Random
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype, round_channels
+from hwnas.architecture.size import Size, size_of, size_text, strided
 from hwnas.errors import UsageError
 from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
 
@@ -68,21 +69,21 @@ WIDTH_MULTS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0, 
 def mobile_space(input_shape: tuple[int, int, int], num_classes: int) -> MobileSpace:
     """Return the default chain for images of ``input_shape`` (channels, height, width)."""
     channels, height, width = input_shape
-    if height != width:
-        raise UsageError(f"the mobile space takes square images, got {height}x{width}")
-    if height < 16:
-        raise UsageError(f"the mobile space takes images of at least 16 px, got {height} px")
-    if height <= MAX_SMALL_INPUT_PX:
+    size = size_of(height, width)
+    if min(height, width) < 16:
+        text = size_text(size)
+        raise UsageError(f"the mobile space takes images of at least 16 px, got {text} px")
+    if max(height, width) <= MAX_SMALL_INPUT_PX:
         return MobileSpace(
             name="mobile",
             input_shape=input_shape,
             num_classes=num_classes,
-            stem=(Block("conv", channels, 16, 3, 2, 1, height),),
+            stem=(Block("conv", channels, 16, 3, 2, 1, size),),
             stages=(Stage(16, 2, 1), Stage(24, 3, 2), Stage(40, 3, 2), Stage(64, 2, 1)),
             candidates=(*MBCONVS, *FUSED),
             head_width=128,
         )
-    stem = Block("conv", channels, 32, 3, 2, 1, height)
+    stem = Block("conv", channels, 32, 3, 2, 1, size)
     return MobileSpace(
         name="mobile",
         input_shape=input_shape,
@@ -154,16 +155,16 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
     """Width of MobileNetV3's second 1x1 convolution, after the pool; None: there is none."""
 
     @cached_property
-    def places(self) -> tuple[tuple[str, int, int, int, int], ...]:
+    def places(self) -> tuple[tuple[str, int, int, int, Size], ...]:
         """Name, in channels, out channels, stride and input size of each decision's block."""
         channels, size = self.stem[-1].out_channels, self.stem[-1].out_size
-        places: list[tuple[str, int, int, int, int]] = []
+        places: list[tuple[str, int, int, int, Size]] = []
         for number, stage in enumerate(self.stages, 1):
             for depth in range(stage.depth):
                 stride = stage.stride if depth == 0 else 1
                 name = f"stage {number} block {depth + 1}"
                 places.append((name, channels, stage.width, stride, size))
-                channels, size = stage.width, (size - 1) // stride + 1
+                channels, size = stage.width, strided(size, stride)
         return tuple(places)
 
     @cached_property
@@ -269,7 +270,7 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def _head_blocks(self) -> tuple[Block, ...]:
         _, _, channels, stride, size = self.places[-1]
-        size = (size - 1) // stride + 1
+        size = strided(size, stride)
         act = self.head_activation
         conv = Block("conv", channels, self.head_width, 1, 1, 1, size, act)
         if self.mix_width is None:
@@ -281,7 +282,7 @@ class MobileSpace(msgspec.Struct, frozen=True, dict=True):
         )
 
 
-def _block(option: Candidate, c_in: int, c_out: int, stride: int, size: int) -> Block:
+def _block(option: Candidate, c_in: int, c_out: int, stride: int, size: Size) -> Block:
     if option.op == "identity":
         return Block("identity", c_in, c_out, 1, 1, 1, size)
     return Block(

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from hwnas.architecture.architecture import Block, round_channels
+from hwnas.architecture.size import Size, size_of
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.files import decode_toml, read_bytes
 from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
@@ -84,7 +85,8 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def check(self, name: str, input_shape: tuple[int, int, int]) -> None:
         """Raise `UsageError` for images of another size; ``name`` is that of the space."""
         _, height, width = input_shape
-        if height != width or height not in range(self.least, self.most + 1, self.step):
+        allowed = range(self.least, self.most + 1, self.step)
+        if height not in allowed or width not in allowed:
             step = f" in steps of {self.step}" if self.step > 1 else ""
             raise UsageError(
                 f"{name}: resolution is {self.least} to {self.most} px{step}, the images have "
@@ -136,12 +138,12 @@ def chain_space(name: str, input_shape: tuple[int, int, int], num_classes: int) 
     """
     chain, digest = find_chain(name)
     chain.resolution.check(name, input_shape)
-    channels, height, _ = input_shape
+    channels, height, width = input_shape
     return MobileSpace(
         name=f"{chain.name}-{digest[:6]}",
         input_shape=input_shape,
         num_classes=num_classes,
-        stem=_stem(chain, channels, height),
+        stem=_stem(chain, channels, size_of(height, width)),
         stages=tuple(_stage(row, chain.width_mult) for row in chain.stages),
         candidates=_candidates(chain.options),
         head_width=_width(chain.head.width, max(1.0, chain.width_mult)),
@@ -186,7 +188,7 @@ def _stage(row: StageRow, width_mult: float) -> Stage:
     )
 
 
-def _stem(chain: ChainFile, channels: int, size: int) -> tuple[Block, ...]:
+def _stem(chain: ChainFile, channels: int, size: Size) -> tuple[Block, ...]:
     stem = chain.stem
     width = _width(stem.width, chain.width_mult)
     conv = Block("conv", channels, width, 3, stem.stride, 1, size, stem.activation)

@@ -18,6 +18,7 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.architecture.graph import IMAGE, Inputs
+from hwnas.architecture.size import Size, axes, size_of, size_text, strided
 from hwnas.errors import UsageError
 from hwnas.spaces.cells.layout import GraphBuilder
 from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
@@ -165,7 +166,7 @@ GROUPED = 2
 
 def _lay_out(space: TreeSpace) -> _Layout:
     net, edges = GraphBuilder(), list[_Edge]()
-    channels, size, _ = space.input_shape
+    channels, size = space.input_shape[0], size_of(*space.input_shape[1:])
     place = net.add(Block("conv_bn", channels, space.stem_width, 3, 1, 1, size), IMAGE)
     widths = iter(inner_widths(space))
     for stage, depth in enumerate(space.cells):
@@ -193,11 +194,11 @@ def _block(
     """Add a residual block; return the index of its output."""
     before = net.blocks[source]
     c_in, c_out, size = before.out_channels, EXPANSION * width, before.out_size
-    if size % stride:
-        raise UsageError(f"{name} halves {size} px, which is odd")
+    if any(pixels % stride for pixels in axes(size)):
+        raise UsageError(f"{name} halves {size_text(size)} px, which is odd")
     if c_out < c_in:
         raise UsageError(f"{name} has {c_in} channels in and {c_out} out: trees only widen")
-    out = size // stride
+    out = strided(size, stride)
     inner = net.add(Block("bn_conv", c_in, width, 1, 1, 1, size), source)
     root = net.add(Block("bn_relu_group_conv", width, 2 * width, 3, stride, 1, size, "relu"), inner)
     terms: list[int] = []
@@ -234,7 +235,7 @@ def _branch(
     return ends
 
 
-def _edge_block(candidate: str, channels: int, size: int) -> Block:
+def _edge_block(candidate: str, channels: int, size: Size) -> Block:
     op, kernel_size = EDGES[candidate]
     activation = "relu" if op.startswith("bn_relu") else "relu6"
     return Block(op, channels, channels, kernel_size, 1, 1, size, activation)

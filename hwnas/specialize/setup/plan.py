@@ -7,6 +7,7 @@ from statistics import fmean
 
 from msgspec.structs import replace
 
+from hwnas.architecture.size import axes
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
 from hwnas.nn.auxiliary import POOL_KERNEL_SIZE, auxiliary_place
@@ -86,7 +87,7 @@ def _has_auxiliary_place(space: SearchSpace) -> bool:
     if not isinstance(inner, CellSpace):
         return False
     network = inner.architecture(inner.default)
-    return network.blocks[auxiliary_place(network)].out_size > POOL_KERNEL_SIZE
+    return min(axes(network.blocks[auxiliary_place(network)].out_size)) > POOL_KERNEL_SIZE
 
 
 def _max_image_bytes(space: SearchSpace, compute: Compute) -> float:

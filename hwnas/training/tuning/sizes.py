@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hwnas.architecture.size import size_of
 from hwnas.nn.resized import resized
 from hwnas.training.plan import TrainingPlan
 
@@ -28,4 +29,5 @@ def shown(images: Tensor, plan: TrainingPlan, step: int, steps: int) -> Tensor:
     """Return the images ``[N, C, H, W]`` of a step of ``steps`` in the size that the plan says."""
     if step >= plan.small_share * steps:
         return images
-    return resized(images, small_size(images.shape[-1]))
+    height, width = images.shape[-2:]
+    return resized(images, size_of(small_size(height), small_size(width)))

@@ -136,7 +136,7 @@ def test_an_image_too_odd_to_be_halved_says_which_cell_and_size() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (((3, 32, 28), 10), "takes square images, got 32x28"),
+        (((3, 32, 26), 10), "halves 16x13 px, which is odd"),
         (((3, 32, 32), 10, 5), "even number of channels, got 5"),
         (((3, 32, 32), 10, 8, 0), "at least one cell, got layers=0"),
     ],

@@ -150,8 +150,8 @@ def test_what_a_space_does_not_have_is_told() -> None:
         space.genotype(((Layer(5, 3),), *layers[1:]))
     with pytest.raises(UsageError, match="1 to 10 layers in chain, got 0"):
         space.genotype(((), *layers[1:]))
-    with pytest.raises(UsageError, match="takes square images, got 8x9"):
-        chain((3, 8, 9), 10)
+    with pytest.raises(UsageError, match="at least 4 px, got 8x3 px"):
+        chain((3, 8, 3), 10)
     with pytest.raises(UsageError, match="at least 4 px, got 2 px"):
         densenet((3, 2, 2), 10)
 

@@ -134,7 +134,7 @@ def test_a_genotype_of_another_space_is_one_clear_error(genotype: Genotype, matc
 
 @pytest.mark.parametrize(
     ("shape", "match"),
-    [((3, 28, 32), "square images, got 28x32"), ((1, 15, 15), "at least 16 px, got 15 px")],
+    [((3, 28, 14), "at least 16 px, got 28x14 px"), ((1, 15, 15), "at least 16 px, got 15 px")],
 )
 def test_an_image_it_cannot_take_is_one_clear_error(
     shape: tuple[int, int, int], match: str
