@@ -67,7 +67,7 @@ def _check_shape(
     blocks: Sequence[Block],
     input_shape: tuple[int, int, int],
 ) -> None:
-    expected = (block.in_channels, *axes(block.in_size))
+    expected = block.in_shape
     if source == IMAGE:
         what, given = "the image", tuple(input_shape)
     else:

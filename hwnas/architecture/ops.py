@@ -149,6 +149,11 @@ class Block(msgspec.Struct, frozen=True):
         return int(self.expand_ratio) if self.spec.joins_inputs else 1
 
     @property
+    def in_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the input."""
+        return (self.in_channels, *axes(self.in_size))
+
+    @property
     def out_size(self) -> Size:
         """Height and width of the output feature map, in pixels; 1 after a global pool."""
         if self.spec.pools_globally:

@@ -17,7 +17,6 @@ from torch import nn
 
 from hwnas.architecture.architecture import Architecture, Block
 from hwnas.architecture.runtimes import RUNTIMES
-from hwnas.architecture.size import axes
 from hwnas.console import Update
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject, reference_sha256
@@ -176,7 +175,7 @@ def compile_untrained(
     calibrated on noise.
     """
     first = blocks[0]
-    shape = (first.in_channels, *axes(first.in_size))
+    shape = first.in_shape
     network = untrained(tuple(blocks), inputs)
     if any(block.precision == "int8" for block in blocks):
         noise = np.random.default_rng(0).standard_normal((2, *shape), np.float32)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
-from hwnas.architecture.size import Size, axes
+from hwnas.architecture.size import Size
 from hwnas.errors import InvalidFile
 from hwnas.files import read_json
 
@@ -179,7 +179,7 @@ def _architecture(path: Path, name: str, blocks: list[Block]) -> Architecture:
             raise InvalidFile(
                 str(path), f"{name}: {block.key} follows {before.out_channels} channels"
             )
-    shape = (blocks[0].in_channels, *axes(blocks[0].in_size))
+    shape = blocks[0].in_shape
     return Architecture(Genotype(name, ()), tuple(blocks), shape, IMAGENET_CLASSES)
 
 

@@ -99,14 +99,14 @@ def counted_macs(module: nn.Module, images: torch.Tensor) -> int:
 @every_block
 def test_macs_and_params_of_a_block_are_those_of_its_module(block: Block) -> None:
     module = block_module(block)
-    images = torch.zeros(2, block.in_channels, block.in_size, block.in_size)
+    images = torch.zeros(2, *block.in_shape)
     assert block.params == sum(parameter.numel() for parameter in module.parameters())
     assert block.macs == counted_macs(module, images)
 
 
 @every_block
 def test_the_output_of_a_module_has_the_shape_that_its_block_says(block: Block) -> None:
-    images = torch.zeros(2, block.in_channels, block.in_size, block.in_size)
+    images = torch.zeros(2, *block.in_shape)
     shape = tuple(block_module(block).eval()(images).shape)
     size = block.out_size
     logits = (2, block.out_channels)
@@ -225,7 +225,7 @@ def test_every_operation_compiles_and_computes_the_same(
     tail = Block("logits", SAMPLES[op].out_channels, 5, 1, 1, 1, SAMPLES[op].out_size)
     ends = op in ("logits", "norm_logits")
     blocks = (stem, SAMPLES[op]) if ends else (stem, SAMPLES[op], tail)
-    shape = (3, stem.in_size, stem.in_size)
+    shape = stem.in_shape
     images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)).numpy()
     labels = torch.zeros(4, dtype=torch.int64).numpy()
     path = tmp_path / f"network.{format}"
@@ -236,7 +236,7 @@ def test_every_operation_compiles_and_computes_the_same(
 
 def test_zeros_alone_leave_a_constant_that_is_not_compiled(tmp_path: Path) -> None:
     network = untrained((SAMPLES["none"],)).eval()
-    shape = (SAMPLES["none"].in_channels, SAMPLES["none"].in_size, SAMPLES["none"].in_size)
+    shape = SAMPLES["none"].in_shape
     with pytest.raises(ExportError, match="returns a constant"):
         compile_model(network, shape, tmp_path / "zeros.onnx")
 

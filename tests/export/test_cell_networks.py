@@ -74,7 +74,7 @@ def operators(graph: Graph, path: Path) -> list[str]:
 def test_every_block_of_cells_computes_the_same_as_in_pytorch(
     format: Format, block: Block, tmp_path: Path
 ) -> None:
-    shape = (block.in_channels, block.in_size, block.in_size)
+    shape = block.in_shape
     assert error_of(untrained((block,)), shape, format, tmp_path) < FLOAT32_ERROR
 
 

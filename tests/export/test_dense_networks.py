@@ -24,12 +24,12 @@ BLOCKS = [
 @both
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.key)
 def test_every_block_of_grown_networks(format: Format, block: Block, tmp_path: Path) -> None:
-    shape = (block.in_channels, block.in_size, block.in_size)
+    shape = block.in_shape
     assert error_of(untrained((block,)), shape, format, tmp_path) < FLOAT32_ERROR
 
 
 @both
 @pytest.mark.parametrize("blocks", [PLAIN, DENSE], ids=["plain", "dense"])
 def test_whole_networks(format: Format, blocks: tuple[Block, ...], tmp_path: Path) -> None:
-    shape = (blocks[0].in_channels, blocks[0].in_size, blocks[0].in_size)
+    shape = blocks[0].in_shape
     assert error_of(untrained(blocks), shape, format, tmp_path) < FLOAT32_ERROR

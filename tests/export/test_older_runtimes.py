@@ -42,7 +42,7 @@ def networks() -> Iterator[tuple[str, nn.Module, tuple[int, int, int]]]:
     )
     cell_blocks = [block for block in BLOCKS if block.op not in ("add", "concat")]
     for number, block in enumerate((*blocks, *cell_blocks)):
-        shape = (block.in_channels, block.in_size, block.in_size)
+        shape = block.in_shape
         yield f"block-{number}", block_module(block), shape
     cells = searched_cells(SHAPE, 10)
     yield "cells", build(cells.architecture(cells.random(Random(0)))), SHAPE

@@ -219,7 +219,7 @@ BLOCKS = [
 @both
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.key)
 def test_every_block(format: Format, block: Block, tmp_path: Path) -> None:
-    shape = (block.in_channels, block.in_size, block.in_size)
+    shape = block.in_shape
     assert error_of(block_module(block), shape, format, tmp_path) < FLOAT32_ERROR
 
 

@@ -59,7 +59,7 @@ def on_the_device(module: nn.Module) -> bool:
 @every_block
 def test_a_block_computes_the_same_without_waiting(block: Block) -> None:
     module = block_module(block).double().eval()
-    images = noise(2, block.in_channels, block.in_size, block.in_size)
+    images = noise(2, *block.in_shape)
     expected = module(images)
     with record_host_reads() as reads:
         result = deepcopy(module).to(NAME)(images.to(NAME))

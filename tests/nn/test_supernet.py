@@ -55,7 +55,7 @@ def made(space: MobileSpace, share: bool) -> Supernet:
 
 @every_block
 def test_a_block_gives_the_shape_that_it_says(block: Block) -> None:
-    images = torch.randn(2, block.in_channels, block.in_size, block.in_size)
+    images = torch.randn(2, *block.in_shape)
     expected = (block.out_channels,) + (block.out_size,) * 2 * ("logits" not in block.op)
     assert block_module(block)(images).shape == (2, *expected)
 

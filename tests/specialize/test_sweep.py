@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from hwnas.architecture.architecture import Block
+from hwnas.architecture.size import area
 from hwnas.cli.main import cli
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import cost_table
@@ -78,7 +79,7 @@ def test_a_single_variant_is_the_run_itself() -> None:
 
 def cost_ms(block: Block) -> float:
     """Anything that grows with size and width, but not evenly."""
-    return 0.1 + 1e-6 * block.macs + 1e-7 * block.in_size**2 * block.out_channels
+    return 0.1 + 1e-6 * block.macs + 1e-7 * area(block.in_size) * block.out_channels
 
 
 @pytest.mark.parametrize("budget_ms", [0.9, 1.1, 1.4])

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
+from hwnas.architecture.size import area
 from hwnas.measurement.measurement import Environment, Kind, Measurement
 from hwnas.measurement.round import Round
 from hwnas.report.architecture import ArchitectureSummary, BlockRow, CandidateShare
@@ -285,7 +286,7 @@ def _network(
 
 
 def _row(index: int, block: Block, unit_ms: float, chance: random.Random) -> BlockRow:
-    cost_ms = unit_ms * block.macs + 20 * unit_ms * block.in_size**2
+    cost_ms = unit_ms * block.macs + 20 * unit_ms * area(block.in_size)
     if block.op in ("conv", "logits"):
         return BlockRow.from_block(block, predicted_ms=cost_ms, predicted_std_ms=0.05 * cost_ms)
     chosen = (

@@ -22,7 +22,7 @@ def trained_network(blocks: tuple[Block, ...], seed: int = 0) -> Network:
     for norm in norms:
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, std=0.3)
-    reestimate(network, [smooth_images(32, blocks[0].in_size, seed=2)])
+    reestimate(network, [smooth_images(32, blocks[0].in_shape[1], seed=2)])
     for norm in norms:
         assert norm.running_mean is not None and norm.running_var is not None
         deviation = norm.running_var.sqrt()

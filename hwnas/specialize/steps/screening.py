@@ -15,6 +15,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.architecture.runtimes import RUNTIMES
+from hwnas.architecture.size import axes, size_text
 from hwnas.devices.limits import weights_fit
 from hwnas.devices.runner import Subject
 from hwnas.errors import ExportError, HwnasError
@@ -161,10 +162,10 @@ def _sized(run: RunContext, sibling: PretrainedNetwork, model: LatencyModel) -> 
     assert isinstance(space, ElasticSpace)
     networks: dict[str, tuple[Candidate, PretrainedNetwork]] = {}
     for size in space.sizes:
-        resized = sibling.at((space.input_shape[0], size, size))
+        resized = sibling.at((space.input_shape[0], *axes(size)))
         architecture = network_in_precision(resized.architecture, run.spec.precision)
         candidate = Candidate(
-            name=f"{sibling.name} at {size}",
+            name=f"{sibling.name} at {size_text(size)}",
             origin="sibling",
             architecture=architecture,
             **_prediction(architecture, model),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
+from hwnas.architecture.size import strided
 from hwnas.errors import UsageError
 from hwnas.nn.elastic.channels import INNER, select_inner, strongest_gates
 from hwnas.nn.elastic.member import ClosedForms, member_weights
@@ -81,7 +82,7 @@ def test_the_whole_network_has_its_own_weights(network: Network) -> None:
 
 def test_another_resolution_or_precision_changes_no_weights(network: Network) -> None:
     smaller = tuple(
-        msgspec.structs.replace(block, in_size=block.in_size // 2, precision="int8")
+        msgspec.structs.replace(block, in_size=strided(block.in_size, 2), precision="int8")
         for block in BLOCKS
     )
     weights = member_weights(network, BLOCKS, smaller, {})

@@ -66,7 +66,7 @@ def trained(blocks: tuple[Block, ...], dtype: torch.dtype = torch.float64, seed:
 
 def images(blocks: tuple[Block, ...], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     first, generator = blocks[0], torch.Generator().manual_seed(seed)
-    shape = (16, first.in_channels, first.in_size, first.in_size)
+    shape = (16, *first.in_shape)
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
@@ -82,7 +82,7 @@ def step(net: Net, rng: Random, statistics: Tensor, generator: torch.Generator) 
         more = block.out_channels + rng.randint(1, 5)
         if block.op == "conv" and net.blocks[0].activation == "relu":
             options.append(lambda p=place, m=more: wider(net, p, m, generator))
-            kernel = rng.choice((1, 3, 5)) if block.out_size > 1 else 1
+            kernel = rng.choice((1, 3, 5)) if block.out_size != 1 else 1
             options.append(lambda p=place, k=kernel: deeper(net, p, k, statistics))
         if block.op == "dense_layer":
             growth = block.growth + rng.randint(1, 4)

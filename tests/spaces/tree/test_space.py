@@ -64,7 +64,7 @@ def test_the_torch_module_has_the_parameters_that_are_counted() -> None:
 def test_a_block_is_known_to_the_latency_model_and_reads_back(block: Block) -> None:
     assert Block.from_key(block.key) == block
     assert bool(block.kernels) == (block.op != "identity")
-    given = [torch.zeros(2, block.in_channels, block.in_size, block.in_size)] * block.num_inputs
+    given = [torch.zeros(2, *block.in_shape)] * block.num_inputs
     out = (block.out_channels, block.out_size, block.out_size)
     shape = (block.out_channels,) if block.op == "norm_logits" else out
     assert block_module(block)(*given).shape == (2, *shape)
@@ -176,7 +176,7 @@ def test_of_648_decisions_the_derived_network_still_fills_the_budget() -> None:
 @both
 @pytest.mark.parametrize("block", COMPUTING, ids=lambda block: block.key)
 def test_every_block_of_a_tree_as_a_file(format: Format, block: Block, tmp_path: Path) -> None:
-    shape = (block.in_channels, block.in_size, block.in_size)
+    shape = block.in_shape
     assert error_of(untrained((block,)), shape, format, tmp_path) < FLOAT32_ERROR
 
 

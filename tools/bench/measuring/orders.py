@@ -147,7 +147,7 @@ def compile_files(folder: Path, runtime: RuntimeName) -> list[Path]:
     network = build(space.architecture(space.random(random.Random(0))))
     modules["random"] = network, space.input_shape
     for block in (space.blocks[1][0], space.blocks[-1][0]):
-        shape = block.in_channels, block.in_size, block.in_size
+        shape = block.in_shape
         modules[block.key] = Network((block,)), shape
     suffix = RUNTIMES[runtime].suffix
     files = [folder / f"{index}{suffix}" for index in range(len(modules))]

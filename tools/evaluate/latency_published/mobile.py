@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.architecture.architecture import Block, round_channels
+from hwnas.architecture.size import area
 from hwnas.latency_models.features import resources, shapes
 from tools.lib.latency.bench import Bench, Floats, Items
 
@@ -97,7 +98,7 @@ def _bench(
             amounts[number, 1] /= 2
             amounts[number, 4] -= block.in_channels * (block.in_channels + block.out_channels) / 2e6
             amounts[number, 0] += 1
-            amounts[number, 3] += 2 * block.out_size**2 * block.out_channels / 1e6
+            amounts[number, 3] += 2 * area(block.out_size) * block.out_channels / 1e6
     coordinates, groups = shapes(blocks)
     macs = counts @ amounts[:, 1:3].sum(axis=1)
     at = np.column_stack([coordinates, 2 * grouped])
