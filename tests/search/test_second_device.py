@@ -11,7 +11,7 @@ from torch import Tensor
 from hwnas.latency_models.cost import cost_table
 from hwnas.search import loop
 from hwnas.search.blackbox.random import RandomSearch
-from hwnas.search.cells import darts
+from hwnas.search.cells import early_stopping
 from hwnas.search.cells.darts import Darts, DartsSecond
 from hwnas.search.cells.ista.one_stage import IstaOneStage
 from hwnas.search.cells.ista.two_stage import Ista
@@ -70,7 +70,7 @@ Strategy = ProxylessGradient | RandomSearch | Darts | Ista
 @pytest.fixture(autouse=True)
 def short_power_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     """The curvature of DARTS takes most of the time of its search."""
-    monkeypatch.setattr(darts, "EIGEN_STEPS", 2)
+    monkeypatch.setattr(early_stopping, "POWER_STEPS", 2)
 
 
 class Killed(Exception):

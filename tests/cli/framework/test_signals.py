@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hwnas.cli.framework.signals import SIGNALS
 from tests.support.sample_run import ROOT
 
 COMMANDS = """
@@ -23,8 +24,8 @@ from hwnas.files import write_atomic
 
 def nap(out, resume, again):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    print("child", child.pid, flush=True)
     try:
+        print("child", child.pid, flush=True)
         time.sleep(60)
     finally:
         time.sleep(0.4)  # work that must not be cut off by a second signal
@@ -49,6 +50,13 @@ class Started:
 
     def __init__(self, folder: Path, *arguments: str, before: Callable[[], None] | None = None):
         (folder / "commands.py").write_text(COMMANDS)
+
+        def begin() -> None:
+            for number in SIGNALS:  # a shell starts background jobs with SIGINT ignored
+                signal.signal(number, signal.SIG_DFL)
+            if before is not None:
+                before()
+
         self.process = subprocess.Popen(
             [sys.executable, str(folder / "commands.py"), *arguments, "--out", "out file"],
             cwd=folder,
@@ -56,7 +64,7 @@ class Started:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=before,
+            preexec_fn=begin,
         )
         assert self.process.stdout is not None
         self.child = psutil.Process(int(self.process.stdout.readline().split()[1]))
