@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.importers import Dialect, read_observations
@@ -115,7 +117,7 @@ def clean_entries(path: Path) -> tuple[list[Entry], list[str]]:
         empty = "the journal is empty: nothing was measured"
         reason = f"has no measurement in {lines} lines, expected a journal" if lines else empty
         raise InvalidFile(str(path), reason)
-    entries = list(dict.fromkeys(all_entries))
+    entries = list({msgspec.json.encode(entry): entry for entry in all_entries}.values())
     notes: list[str] = []
     if (skipped := lines - len(all_entries)) > 0:
         notes.append(f"{skipped} of {lines} lines are cut off or are no measurement: skipped")

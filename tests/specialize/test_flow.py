@@ -221,7 +221,7 @@ def test_a_missed_budget_is_exit_5_with_everything_written(
     profile, runner = find_target("simulated-phone")
     assert runner is not None
     slow = StandIn(runner, lambda measurement: 1.3 * budget_ms / measurement.median_ms)
-    monkeypatch.setattr(resolve, "find_target", lambda name: Target(profile, slow))
+    monkeypatch.setattr(resolve, "find_target", lambda name, wait_idle_s: Target(profile, slow))
     result = call("specialize", "--resume", "--out", str(out), "--quiet")
     assert isinstance(result.exception, BudgetError)
     assert result.exception.exit_code == 5

@@ -39,7 +39,7 @@ SHARES = st.floats(0, 1, exclude_min=True, exclude_max=True)
 
 
 def tuples(values: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.lists(values, min_size=least, max_size=3).map(tuple)
+    return st.lists(values, min_size=least, max_size=3, unique=True).map(tuple)
 
 
 FIELDS: dict[str, st.SearchStrategy[Any]] = {

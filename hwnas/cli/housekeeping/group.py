@@ -32,7 +32,7 @@ def runs() -> None:
     """
 
 
-@runs.command("list", example=("hwnas runs", "hwnas runs list ~/experiments"))
+@runs.command("list", example=("hwnas runs list", "hwnas runs list ~/experiments"))
 @click.argument("folder", type=PATH, default=Path())
 @json_option
 def list_runs(folder: Path, as_json: bool) -> None:

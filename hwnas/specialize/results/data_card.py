@@ -26,15 +26,16 @@ def data_card(dataset: Dataset) -> DataCard:
     """Return the card. Photos with equal numbers of bytes are read to find duplicates."""
     duplicates = find_duplicates(dataset)
     classes = _class_counts(dataset)
+    labelled = not dataset.answers_of
     return DataCard(
         classes=classes,
         split=dataset.split,
         sizes=_sizes(dataset),
         input_shape=dataset.input_shape,
-        balance=_balance(classes),
+        balance=_balance(classes) if labelled else "",
         duplicates=_duplicates(duplicates),
         leaks=_leaks(duplicates),
-        warnings=tuple(_warnings(classes, duplicates)),
+        warnings=tuple(_warnings(classes if labelled else (), duplicates)),
         samples=tuple(_samples(dataset)),
     )
 
