@@ -32,8 +32,9 @@ def quantize_tflite(
 
     A crash of the quantiser, or of the runtime that opens its file, is an `ExportError`.
     """
-    finite = target.with_name(f".{target.stem}.finite{target.suffix}")
-    written = target.with_name(f".{target.stem}.int8{target.suffix}")
+    folder = target.parent.resolve()  # the child may have been started in another folder
+    finite = folder / f".{target.stem}.finite{target.suffix}"
+    written = folder / f".{target.stem}.int8{target.suffix}"
     try:
         finite.write_bytes(with_finite_constants(source.read_bytes(), ranges))
         request = Request(str(finite), ranges, Job(str(written), float_layers))

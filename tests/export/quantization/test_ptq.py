@@ -87,6 +87,17 @@ def test_the_weights_are_stored_in_eight_bits(
     assert 3.5 < fp32.size_bytes / int8.size_bytes < 4
 
 
+def test_a_path_is_that_of_the_current_folder(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child that quantises is started once, wherever that was."""
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        compile_model(network, SHAPE, Path("model.tflite"), int8=Int8(images(8)))
+        assert [path.name for path in folder.iterdir()] == ["model.tflite"]
+
+
 def test_the_same_network_gives_the_same_bytes(network: nn.Module, tmp_path: Path) -> None:
     for format in FORMATS:
         files = [tmp_path / f"{number}.{format}" for number in range(2)]

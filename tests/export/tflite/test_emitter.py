@@ -128,7 +128,7 @@ def test_a_file_over_two_gibibytes_is_refused() -> None:
     file.tensor("images", (1, 4))
     file.value("logits", np.broadcast_to(np.float32(1), (1 << 29,)))
     with pytest.raises(ExportError, match=r"2\.15 GB are more than the 2 GiB of a \.tflite file"):
-        list(file.pack(3, "images", "logits"))
+        list(file.pack(3, ["images"], ["logits"]))
 
 
 def test_every_kind_of_node_can_be_emitted() -> None:
