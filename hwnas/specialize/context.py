@@ -83,6 +83,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     divergence: float | None = None
     """Of the answers of a network that is cut from a trained one from that one's, before it is
     trained (`hwnas.search.elastic.divergence`)."""
+    inherits: bool = False
+    """Whether its training starts from weights in the run folder."""
     measured_kind: Kind = "measured"
     measured_ms: float | None = None
     """With inherited or fresh weights; the trained file is measured again."""

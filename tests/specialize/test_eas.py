@@ -143,13 +143,21 @@ def test_training_goes_on_from_the_inherited_weights(finished: Path) -> None:
     assert "does not fit this network" in refused(wrong, 2)
 
 
-def test_a_run_that_is_resumed_from_its_search_ends_the_same(home: Path, finished: Path) -> None:
+@pytest.mark.parametrize("lost", ["round-1.json", "inherited"])
+def test_a_run_that_is_resumed_from_its_search_ends_the_same(
+    home: Path, finished: Path, lost: str
+) -> None:
     import shutil
 
     again = home / "again"
+    shutil.rmtree(again, ignore_errors=True)
     shutil.copytree(finished, again)
-    for gone in ("report.json", "search/round-1.json", "checkpoints/search.safetensors"):
+    for gone in ("report.json", "checkpoints/search.safetensors"):
         (again / gone).unlink()
+    if lost == "inherited":
+        shutil.rmtree(again / "search" / lost)
+    else:
+        (again / "search" / lost).unlink()
     shutil.rmtree(again / "training")
     trained: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -159,6 +167,7 @@ def test_a_run_that_is_resumed_from_its_search_ends_the_same(home: Path, finishe
         trained += pool.trained
     assert done.exit_code == 0, (done.stderr, done.exception)
     assert trained == []  # every child is known
+    assert ("the networks are chosen again" in done.stderr) == (lost == "inherited")
     whole, resumed = result_of(finished), result_of(again)
     for rows, field in (("artifacts", "sha256"), ("family", "name")):
         assert [row[field] for row in whole[rows]] == [row[field] for row in resumed[rows]]

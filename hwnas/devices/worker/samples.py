@@ -19,8 +19,9 @@ except ImportError:  # not on Windows
 
 from hwnas.devices.worker.model import GpuRun
 
-MAX_LOST_SHARE = 0.01
-"""Share of the wall clock, for each thread, that an undisturbed call may lose to other programs."""
+MAX_LOST_SHARE, MAX_LOST_MS = 0.01, 0.002
+"""Share of the wall clock, for each thread, that an undisturbed call may lose to other programs, or
+as much as reading two clocks one after the other may take."""
 
 EMPTY_CALLS = 200
 """Calls of nothing that measure how much CPU time reading the clocks takes."""
@@ -43,7 +44,11 @@ class Samples:
         if not self.lost_ms:
             return self.wall_ms
         share = MAX_LOST_SHARE * threads
-        return [w for w, lost in zip(self.wall_ms, self.lost_ms, strict=True) if lost <= share * w]
+        return [
+            wall
+            for wall, lost in zip(self.wall_ms, self.lost_ms, strict=True)
+            if lost <= max(MAX_LOST_MS, share * wall)
+        ]
 
     def usage(self) -> dict[str, Any] | None:
         """Return the fields of `hwnas.measurement.round.Usage`."""

@@ -83,10 +83,10 @@ def screen(
             _candidate(run, strategy, genotype, f"{number}.{rank}", model)
             for rank, genotype in enumerate(genotypes, 1)
         ]
-        baselines = baseline_networks(run.space, model)
-        for baseline in baselines:
-            if baseline.origin == "resolution":
-                _save_inherited(run, strategy, baseline.architecture.genotype)
+        baselines = [
+            _with_weights(run, strategy, baseline)
+            for baseline in baseline_networks(run.space, model)
+        ]
         siblings = sibling_networks(run, model)
     candidates = networks_within_limits(run, [*searched, *baselines, *siblings])
     if run.target.runner is not None:
@@ -168,6 +168,7 @@ def _sized(run: RunContext, sibling: PretrainedNetwork, model: LatencyModel) -> 
             name=f"{sibling.name} at {size_text(size)}",
             origin="sibling",
             architecture=architecture,
+            inherits=True,
             **_prediction(architecture, model),
         )
         networks[architecture.digest] = candidate, resized
@@ -245,6 +246,7 @@ def _candidate(
         **_prediction(architecture, model),
         supernet_accuracy=supernet_accuracy,
         divergence=_divergence(strategy, genotype),
+        inherits=strategy.inherits(genotype),
     )
 
 
@@ -259,6 +261,15 @@ def _save_inherited(run: RunContext, strategy: Strategy, genotype: Genotype) -> 
         file = inherited_weights(run, run.space.architecture(genotype))
         save_checkpoint(file, network.state_dict(), {})
     return network
+
+
+def _with_weights(run: RunContext, strategy: Strategy, baseline: Candidate) -> Candidate:
+    """Save the weights that the training of a whole network at a resolution starts from."""
+    if baseline.origin != "resolution":
+        return baseline
+    genotype = baseline.architecture.genotype
+    _save_inherited(run, strategy, genotype)
+    return msgspec.structs.replace(baseline, inherits=strategy.inherits(genotype))
 
 
 def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, Any]:

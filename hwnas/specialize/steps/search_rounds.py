@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -29,7 +30,7 @@ from hwnas.specialize.distributed.tasks import SearchTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
 from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.steps.original import export_original
-from hwnas.specialize.steps.screening import ScreeningResult, screen
+from hwnas.specialize.steps.screening import ScreeningResult, inherited_weights, screen
 from hwnas.training.images.loader import Data
 from hwnas.training.seeds import derived_seed, seeded
 
@@ -49,9 +50,8 @@ def search_rounds(run: RunContext) -> ScreeningResult:
     earlier: list[Candidate] = []
     for number in range(1, MAX_ROUNDS + 1):
         path = run.folder.path / "search" / f"round-{number}.json"
-        if path.exists():
-            screened = read_json(path, ScreeningResult)
-        else:
+        screened = _stored(run, path)
+        if screened is None:
             strategy.set_costs(model.costs(run.space), run.budget_ms)
             _search(run, strategy, number, train, valid)
             export_original(run)
@@ -83,6 +83,22 @@ def search_rounds(run: RunContext) -> ScreeningResult:
             return result
         run.console.say(f"{outcome}the search continues with a corrected latency model")
     raise AssertionError("the last round returns")
+
+
+def _stored(run: RunContext, path: Path) -> ScreeningResult | None:
+    """Return a round that was written, unless weights that its trainings start from are missing."""
+    if not path.exists():
+        return None
+    screened = read_json(path, ScreeningResult)
+    for candidate in screened.candidates:
+        weights = inherited_weights(run, candidate.architecture)
+        if candidate.inherits and not weights.exists():
+            run.console.say(
+                f"{weights}: is missing, and the training of {candidate.name} starts from it: the "
+                "networks are chosen again"
+            )
+            return None
+    return screened
 
 
 def keeping_budget(screened: ScreeningResult, budget_ms: float) -> list[Candidate]:
