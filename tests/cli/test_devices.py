@@ -96,7 +96,8 @@ def test_benchmark_measures_and_compares(
     first, second = document["results"]
     assert (document["kind"], document["scale"], first["ratio"]) == ("measured", "raw", 1.0)
     assert second["ratio_ci95"][0] > 3 and not second["tie"]
-    assert len(json.loads(out.read_text())["measurements"][1]["rounds"]) == 10
+    measurement = json.loads(out.read_text())["measurements"][1]
+    assert len(measurement["rounds"]) + measurement.get("disturbed_rounds", 0) >= 10
 
 
 @pytest.mark.usefixtures("quick")

@@ -55,11 +55,9 @@ def test_a_much_larger_model_is_slower_and_a_model_ties_with_itself(
         runner.close()
     assert compare(b, a).low > 1.5
     assert 0.5 < compare(a, again).ratio < 2
-    assert (len(b.rounds), len(b.samples_ms), {round.process for round in b.rounds}) == (
-        4,
-        12,
-        {0, 1},
-    )
+    assert len(b.rounds) + b.disturbed_rounds >= 4  # more where other programs disturb some
+    assert {len(round.samples_ms) for round in b.rounds} == {3}
+    assert {round.process for round in b.rounds} <= {0, 1}
     assert b.kind == "measured" and b.median_ms == pytest.approx(b.ratio)
     assert b.environment.runtime_version and b.environment.affinity and b.load_ms
     assert seen and all(done <= total for done, total in seen)
@@ -205,7 +203,8 @@ def test_twenty_drop_outs_lose_no_measurement(phone: Phone, tmp_path: Path) -> N
     entries = read_journal(tmp_path)
     assert drops == 20
     assert [entry.keys for entry in entries] == [job.keys for job in jobs]
-    assert all(len(entry.measurement.rounds) == 2 for entry in entries)
+    counts = [len(e.measurement.rounds) + e.measurement.disturbed_rounds for e in entries]
+    assert min(counts) >= 2
 
 
 def test_results_from_before_a_drop_out_are_reused(
@@ -230,7 +229,7 @@ def test_results_from_before_a_drop_out_are_reused(
         phone.start()
     [measurement] = runner.measure([Subject("small", model)])
     assert len(calls) == 3
-    assert len(measurement.rounds) == 4
+    assert len(measurement.rounds) + measurement.disturbed_rounds >= 4
 
 
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
