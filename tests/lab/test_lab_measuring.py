@@ -19,7 +19,7 @@ from hwnas.devices.runner import Subject, open_runner
 from hwnas.devices.runners.programs import push_kit
 from hwnas.devices.runners.remote import RemoteRunner
 from hwnas.devices.worker.runtimes.open import open_model
-from hwnas.errors import DeviceError, InvalidFile
+from hwnas.errors import DeviceError, InvalidFile, TooNoisy
 from hwnas.latency_models.storage.journal import read_journal
 from hwnas.measurement.measurement import compare
 from hwnas.profiling.bench import Bench, isolated_job
@@ -189,7 +189,7 @@ def test_twenty_drop_outs_lose_no_measurement(phone: Phone, tmp_path: Path) -> N
             try:
                 Bench(profile, runner, tmp_path).measure(jobs)
                 return
-            except DeviceError:
+            except (DeviceError, TooNoisy):
                 continue  # as a user who types the command again
 
     thread = threading.Thread(target=disturb)
