@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hwnas.cli.main import cli
-from hwnas.errors import ExportError, HwnasError, UsageError
+from hwnas.errors import ExportError, HwnasError, UsageError, WriteError
 
 NETWORKS = """
 import torch
@@ -107,7 +107,7 @@ def test_a_path_that_cannot_be_written_is_an_error(folder: Path) -> None:
     (folder / "taken.onnx").mkdir()
     for out in ("file/net", "taken"):
         error = refused("own_nets:good", "--input-shape", "1x28x28", "--out", out)
-        assert f"{out}.onnx: cannot be written (" in str(error)
+        assert isinstance(error, WriteError) and f"{out}.onnx: cannot be written (" in str(error)
     assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {
         *(f"{name}.py" for name in FILES), "file", "taken.onnx",
     }  # fmt: skip

@@ -112,8 +112,9 @@ class Command(_Help):
         except KeyboardInterrupt as error:
             raise interrupted(error, self._continuing(ctx)) from None
         except WriteError as error:
-            words = self._continuing(ctx) if error.lacks_space else None
-            raise HwnasError(f"{error}{_continue_line(words)}") from None
+            if error.lacks_space and (words := self._continuing(ctx)):
+                raise HwnasError(f"{error}{_continue_line(words)}") from None
+            raise
 
     def _continuing(self, ctx: click.Context) -> list[str] | None:
         words: list[str] | None = ctx.meta.get(ARGUMENTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -37,33 +38,34 @@ def float32_on_cpu(module: nn.Module) -> nn.Module:
     return deepcopy(module).cpu()
 
 
-class ForeignModule(nn.Module):
+class ForeignModule(nn.Module, ABC):
     """A network that was not written in PyTorch: its files are compared with its own runtime."""
 
     source: str
     """Its runtime and file in messages, e.g. ``ONNX Runtime on net.onnx``."""
 
+    @abstractmethod
     def reference_outputs(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs in its own runtime for a batch of one at a time, ``[N, 1, ...]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reference_batch(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs in its own runtime for all inputs at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def noise(self, inputs: Sequence[TensorSpec], count: int) -> list[np.ndarray]:
         """Return ``count`` values of each input on which its files can be compared."""
-        raise NotImplementedError
 
+    @abstractmethod
     def explained(self, message: str) -> str:
         """Return an error of the compiler in the terms of the network's file."""
-        raise NotImplementedError
 
 
 def explains(function: Callable[P, R]) -> Callable[P, R]:
     """Let errors of the decorated function be in the terms of the `ForeignModule` that it takes."""
 
     @wraps(function)
+    @abstractmethod
     def explained(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)

@@ -105,6 +105,10 @@ def main(
         __file__,
         f"--work DIR --effort {effort} --seeds {seeds} --resolution {resolution}",
         *(f"--set {name}" for name in sets),
+        *(f"--target {name}" for name in targets),
+        *(f"--percent {percent}" for percent in percents),
+        *(f"--random-percent {percent}" for percent in randoms or (0,)),
+        *(f"--scratch-percent {percent}" for percent in scratch or (0,)),
         *(f"--sibling {name}" for name in siblings),
         "--quick" * quick,
     )
