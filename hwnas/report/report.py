@@ -35,9 +35,9 @@ class Report(ReportData, frozen=True, kw_only=True):
         return decode(content, cls, str(path))
 
     def write(self, folder: Path) -> None:
-        """Write ``report.json`` and its renderings, each atomically."""
-        write_json(folder / "report.json", self)
+        """Write the renderings, then ``report.json``, each atomically: with it a run is over."""
         self.render(folder)
+        write_json(folder / "report.json", self)
 
     def render(self, folder: Path) -> None:
         """Write ``report.md`` and ``report.html`` only."""
