@@ -105,6 +105,8 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     """Kind of `latency_ms`."""
     validation_accuracy: float | None = None
     test_accuracy: float | None = None
+    validation_loss: float | None = None
+    """Cross-entropy on the validation images, at the temperature that lowers it most."""
     validation_agreement: float | None = None
     test_agreement: float | None = None
     """Agreements in the place of accuracies, see `Result.agreement`."""

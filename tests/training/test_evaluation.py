@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hwnas.training.evaluation import accuracy, evaluate
+from hwnas.training.evaluation import accuracy, evaluate, scaled_loss
 from hwnas.training.images.loader import Data
 from tests.support.tiny import tiny_data
 
@@ -40,3 +42,18 @@ def test_where_one_class_is_frequent_its_share_is_not_the_balanced_accuracy() ->
     assert result.accuracy == 0.9
     assert result.balanced_accuracy == 0.5
     assert result.top5_accuracy is None
+
+
+def test_the_scaled_loss_does_not_depend_on_how_confident_a_network_is() -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(5, (200,))
+    logits = torch.randn(200, 5) + 2 * nn.functional.one_hot(labels, 5)
+    loss = scaled_loss(logits, labels)
+    assert scaled_loss(3 * logits, labels) == pytest.approx(loss, abs=1e-4)
+    assert scaled_loss(logits / 3, labels) == pytest.approx(loss, abs=1e-4)
+    assert loss <= nn.functional.cross_entropy(logits, labels).item()
+
+
+def test_the_scaled_loss_of_logits_without_information_is_that_of_chance() -> None:
+    labels = torch.arange(100) % 4
+    assert scaled_loss(torch.zeros(100, 4), labels) == pytest.approx(math.log(4))

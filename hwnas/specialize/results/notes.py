@@ -42,6 +42,7 @@ def notes_of(
     if screened.model.kind == "table":
         notes.append(_bound_note(delivered, screened.model))
     notes += _better_baselines(run, delivered)
+    notes += _not_told_apart(run, delivered)
     return tuple(note for note in notes if note)
 
 
@@ -105,6 +106,25 @@ def _better_baselines(run: RunContext, delivered: DeliveryResult) -> list[str]:
         for baseline in delivered.trained
         if not baseline.candidate.may_be_delivered
         and baseline.result.validation_accuracy > accuracy
+    ]
+
+
+def _not_told_apart(run: RunContext, delivered: DeliveryResult) -> list[str]:
+    """Return a note for each network within the budget of a higher accuracy than the delivered."""
+    own, images = delivered.chosen.result, len(run.dataset.valid.labels)
+    return [
+        f"{other.candidate.name!r} reached {other.result.validation_accuracy:.1%} on the "
+        f"validation images, the delivered network {own.validation_accuracy:.1%}: a difference "
+        f"below the standard error for {images:,} images. The delivered network has the lower "
+        f"cross-entropy there, {own.validation_loss:.3f} against {other.result.validation_loss:.3f}"
+        f"; the files of the other are in training/{other.digest}/."
+        for other in delivered.trained
+        if other.candidate.may_be_delivered
+        and (other.latency_ms or 0.0) <= run.budget_ms
+        and own.validation_loss is not None
+        and other.result.validation_loss is not None
+        and other.result.validation_loss > own.validation_loss
+        and other.result.validation_accuracy > own.validation_accuracy
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -138,8 +139,7 @@ def deliver(
 ) -> DeliveryResult:
     """Compile and verify the trained networks, measure their files, and write the best one's.
 
-    That is the searched network within the budget with the highest validation accuracy, or else
-    the fastest.
+    That is the `most_accurate` of the searched networks within the budget, or else the fastest.
     """
     format = RUNTIMES[run.target.profile.runtime].format
     with run.console.step("compile, verify, measure"), run.folder.stage("deliver"):
@@ -153,7 +153,7 @@ def deliver(
             )
             for candidate, result, artifact in zip(chosen, results, artifacts, strict=True)
         )
-        best = _best(files_within_limits(run, trained), run.budget_ms)
+        best = _best(run, files_within_limits(run, trained))
         files = _write_best(run, best)
         if run.target.profile.transport == "local":
             _measure_other_formats(run, files)
@@ -211,12 +211,33 @@ def files_within_limits(
     return tuple(fitting)
 
 
-def _best(trained: tuple[TrainedCandidate, ...], budget_ms: float) -> TrainedCandidate:
+def _best(run: RunContext, trained: tuple[TrainedCandidate, ...]) -> TrainedCandidate:
     possible = [t for t in trained if t.candidate.may_be_delivered]
-    within = [t for t in possible if (t.latency_ms or 0.0) <= budget_ms]
-    if within:
-        return max(within, key=lambda t: t.result.validation_accuracy)
-    return min(possible, key=lambda t: t.latency_ms or 0.0)
+    within = [t for t in possible if (t.latency_ms or 0.0) <= run.budget_ms]
+    if not within:
+        return min(possible, key=lambda t: t.latency_ms or 0.0)
+    results = [trained.result for trained in within]
+    return within[results.index(most_accurate(results, len(run.dataset.valid.labels)))]
+
+
+def most_accurate(results: Sequence[TrainingResult], images: int) -> TrainingResult:
+    """Return the training of the highest accuracy on ``images`` validation images, or a better one
+    among those that cannot be told apart from it.
+
+    These are the networks within a standard error of the highest accuracy (the rule of Breiman et
+    al., "Classification and Regression Trees", 1984). Of them, the network of the lowest
+    cross-entropy is returned, whose noise is smaller.
+    """
+    highest = max(results, key=lambda result: result.validation_accuracy)
+    share = highest.validation_accuracy
+    least = share - math.sqrt(share * (1 - share) / images)
+    return min(
+        (result for result in results if result.validation_accuracy >= least),
+        key=lambda result: (
+            math.inf if result.validation_loss is None else result.validation_loss,
+            -result.validation_accuracy,
+        ),
+    )
 
 
 def _write_best(run: RunContext, best: TrainedCandidate) -> tuple[Artifact, ...]:
