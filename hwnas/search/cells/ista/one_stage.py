@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from hwnas.architecture.architecture import Genotype
-from hwnas.errors import UsageError
+from hwnas.errors import BudgetError, UsageError
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.cells.child import absorb_gates, last_norm
 from hwnas.nn.cells.supernet import CellSupernet, MixedEdge
@@ -147,14 +147,14 @@ class IstaOneStage(Ista):
         self._set_trained()
 
     def _select_strongest(self) -> None:
-        before = self.support if any(self.settled) else []
-        super()._select_strongest()
-        for number, support in enumerate(before):
-            if self.settled[number] and support != self.support[number]:
-                # with the new costs the settled pairs exceed the budget: search all nodes again
-                self.settled = [False] * len(self.settled)
-                super()._select_strongest()
-                return
+        try:
+            super()._select_strongest()
+        except BudgetError:
+            if not any(self.settled):
+                raise
+            # with the new costs the settled pairs exceed the budget: search all nodes again
+            self.settled = [False] * len(self.settled)
+            super()._select_strongest()
 
     def _recover_node(self, number: int) -> Array:
         return self.z[number] if self.settled[number] else super()._recover_node(number)
