@@ -202,7 +202,7 @@ def test_strategies_see_neither_devices_nor_predictors() -> None:
 def test_the_command_line_imports_nothing_heavy_at_its_top() -> None:
     heavy = (
         HEAVY
-        | {"numpy", "plotly", "rich", "msgspec"}
+        | {"numpy", "rich", "msgspec"}
         | {f"hwnas.{name}" for name in MAY_IMPORT if name not in ("cli", "errors", "__main__")}
     )
     wrong = [

@@ -1,20 +1,15 @@
 """The report as one HTML page and as Markdown.
 
-The page is self-contained: plotly.js is embedded once, compressed (2.0 MB instead of 4.8 MB; the
-browser unpacks it), and a content security policy forbids requests.
+The page is self-contained, and a content security policy forbids requests. Its charts are inline
+SVG: they need no script, no library and no network.
 """
 
 from __future__ import annotations
 
-import gzip
 import html as html_escapes
 import re
-from base64 import b64encode
-from functools import cache
-from importlib import import_module
 from typing import Any
 
-import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -31,11 +26,10 @@ from hwnas.report.schema import ReportData, Result
 def html(report: ReportData) -> str:
     """Return the whole page."""
     results = [_view(report, result) for result in report.results]
-    plotly = _plotly() if any(view["charts"] for view in results) else ""
     return (
         environment(for_html=True)
         .get_template("report.html.j2")
-        .render(report=report, results=results, plotly=Markup(plotly))
+        .render(report=report, results=results)
     )
 
 
@@ -69,11 +63,9 @@ def _view(report: ReportData, result: Result) -> dict[str, Any]:
     """Return the values that the templates need beside the plain data."""
     valid = report.dataset.valid if report.dataset else 0
     search = report.search_of(result)
-    charts = result_charts(result, search, valid)
     blocks = result.architecture.blocks
     return {
         "result": result,
-        "fixes_nodes": any(point.live_nodes is not None for point in search),
         "headline": formatting.headline(result),
         "verdict_sentences": sentences.verdict_sentences(result),
         "prediction_error": sentences.prediction_error(result.latency) if result.latency else "",
@@ -84,8 +76,9 @@ def _view(report: ReportData, result: Result) -> dict[str, Any]:
         "legend": network_legend(blocks),
         "cells": [(title, Markup(svg)) for title, svg in cell_svgs(result.architecture.cells)],
         "cell_legend": cell_legend(result.architecture.cells),
-        "charts": {name: Markup(_inline_json(figure)) for name, figure in charts.items()},
-        "widths": {name: _widths(figure) for name, figure in charts.items()},
+        "charts": {
+            name: Markup(chart) for name, chart in result_charts(result, search, valid).items()
+        },
         "family": lineage(result.family),
         "members": members(result.candidates),
         "decimals": formatting.decimals([block.predicted_ms for block in blocks]),
@@ -106,22 +99,3 @@ def environment(*, for_html: bool) -> Environment:
     untyped.globals["formatting"] = formatting
     untyped.filters["fenced"] = fenced
     return environment
-
-
-def _inline_json(figure: dict[str, Any]) -> str:
-    """Return JSON that cannot end the ``<script>`` element around it."""
-    return msgspec.json.encode(figure).decode().replace("<", "\\u003c")
-
-
-def _widths(figure: dict[str, Any]) -> dict[str, int]:
-    """Return the smallest and the largest width of a chart in pixels; below, it scrolls."""
-    meta = figure["layout"].get("meta", {})
-    return {"min": meta.get("min_width", 0), "max": meta.get("max_width", 1200)}
-
-
-@cache
-def _plotly() -> str:
-    """Return plotly.js, gzipped, in base64; the bytes are reproducible."""
-    library: Any = import_module("plotly.offline")
-    source: str = library.get_plotlyjs()
-    return b64encode(gzip.compress(source.encode(), 9, mtime=0)).decode()

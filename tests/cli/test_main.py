@@ -216,7 +216,7 @@ def test_quick_commands_import_nothing_heavy(arguments: list[str]) -> None:
         "from hwnas.cli.main import main\n"
         f"sys.argv = ['hwnas', *{arguments!r}]\n"
         "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
-        "heavy = 'torch torchvision onnx onnxruntime ai_edge_litert plotly scipy numpy'.split()\n"
+        "heavy = 'torch torchvision onnx onnxruntime ai_edge_litert scipy numpy'.split()\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

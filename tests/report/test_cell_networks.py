@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from random import Random
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from hwnas.architecture.architecture import Block, Genotype
 from hwnas.latency_models.model import LatencyModel
 from hwnas.report.architecture import ArchitectureSummary, CellRow, EdgeRow
-from hwnas.report.charts.search import MAX_CANDIDATES, decision_chart
+from hwnas.report.charts.decisions import MAX_CANDIDATES, decision_chart
 from hwnas.report.drawings.cell_svg import cell_legend, cell_svgs
 from hwnas.report.drawings.network_svg import network_legend, network_svg
 from hwnas.report.html import html, markdown
@@ -172,9 +173,8 @@ def test_only_networks_of_cells_show_cells() -> None:
 def test_the_decision_chart_shows_probable_and_chosen_candidates() -> None:
     [result] = report_of(SPACE.default).results
     rows = result.architecture.blocks
-    chart = decision_chart(rows)
-    assert chart is not None
-    names = chart["data"][0]["y"]
+    probabilities, _ = re.findall(r"<table.*?</table>", decision_chart(rows))
+    names = re.findall(r"<tr><th>([^<]+)</th>", probabilities)
     assert MAX_CANDIDATES <= len(names) < 35
     assert {row.chosen for row in rows if row.chosen} <= set(names)
-    assert len(chart["data"][0]["x"]) == 16
+    assert probabilities.count("<th><span>") == probabilities.count("class=chosen") == 16

@@ -1,1 +1,1 @@
-"""The charts of the report, as plotly figures and inline SVG."""
+"""The charts of the report as inline SVG and HTML, without scripts."""

@@ -12,6 +12,7 @@ from html import escape
 
 from hwnas.report import formatting
 from hwnas.report.architecture import CellRow, EdgeRow
+from hwnas.report.drawings.network_svg import width_style
 
 _STEP = 172.0
 """Distance between two nodes."""
@@ -54,8 +55,8 @@ def _drawing(cell: CellRow) -> str:
     height = _TOP + _LINE * len(edges) + 34
     label = f"{cell.kind} cell: {len(edges)} operations on {nodes} nodes"
     parts = [
-        f'<svg class="network cell" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" aria-label="{escape(label)}">',
+        f'<svg class="network cell" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'style="{width_style(width)}" role="img" aria-label="{escape(label)}">',
         *_nodes(cell, height),
         *(_edge(edge, node, line) for line, (edge, node) in enumerate(edges)),
         "</svg>",

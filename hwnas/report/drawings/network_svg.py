@@ -50,8 +50,8 @@ def network_svg(blocks: Sequence[BlockRow]) -> str:
     label = f"{len(blocks)} blocks from input to output"
     places = zip(blocks, lefts, widths, strict=True)
     parts = [
-        f'<svg class="network" viewBox="0 0 {total:.0f} {_HEIGHT:.0f}" width="{total:.0f}" '
-        f'height="{_HEIGHT:.0f}" role="img" aria-label="{label}">',
+        f'<svg class="network" viewBox="0 0 {total:.0f} {_HEIGHT:.0f}" '
+        f'style="{width_style(total)}" role="img" aria-label="{label}">',
         *_resolutions(blocks, lefts, widths),
         *_line(total),
         *(_box(block, left, width, blocks) for block, left, width in places),
@@ -59,6 +59,11 @@ def network_svg(blocks: Sequence[BlockRow]) -> str:
         "</svg>",
     ]
     return "\n".join(parts)
+
+
+def width_style(width: float) -> str:
+    """Return the CSS of a drawing that shrinks to 80 % of its width with the page, then scrolls."""
+    return f"min-width: {0.8 * width:.0f}px; max-width: {width:.0f}px"
 
 
 def network_legend(blocks: Sequence[BlockRow]) -> list[tuple[str, str]]:

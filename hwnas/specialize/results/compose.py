@@ -174,7 +174,7 @@ def _curve(run: RunContext) -> tuple[SearchPoint, ...]:
 
 
 def _environment() -> dict[str, str | int | float | None]:
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
     return {
         "python": platform.python_version(),
         **versions(),

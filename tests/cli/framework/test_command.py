@@ -68,7 +68,7 @@ def complete(*words: str) -> tuple[list[str], str]:
     """Return what bash offers after ``hwnas words...``, and the heavy modules that were loaded."""
     code = (
         "import atexit, sys\n"
-        "heavy = 'torch torchvision onnx onnxruntime plotly scipy'.split()\n"
+        "heavy = 'torch torchvision onnx onnxruntime scipy'.split()\n"
         "atexit.register(lambda: print([n for n in heavy if n in sys.modules], file=sys.stderr))\n"
         "from hwnas.cli.main import main\nmain()"
     )
