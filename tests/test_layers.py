@@ -55,6 +55,7 @@ MAY_IMPORT = {
 ONLY = {
     ("search", "latency_models"): ("hwnas.latency_models.cost",),
     ("export", "devices"): (
+        "hwnas.devices.external_data",
         "hwnas.devices.worker.model",
         "hwnas.devices.worker.runtimes.open",
         "hwnas.devices.worker.runtimes.litert",

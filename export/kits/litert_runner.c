@@ -53,6 +53,7 @@ Status LiteRtGetProfilerEvents(Handle, int, void *);
 
 #define MOST_TENSORS 16
 enum { LOCK_READ = 0, LOCK_WRITE = 1, ON_CPU = 1, OPERATOR_EVENT = 2, DELEGATED_EVENT = 8 };
+enum { FLOAT32 = 1, UINT8 = 3, INT8 = 9 };
 
 typedef struct {
   const char *tag;
@@ -67,6 +68,7 @@ struct Model {
   const char *path;
   Handle compiled, buffers[2][MOST_TENSORS]; /* inputs, outputs */
   size_t counts[2];
+  int noisy[MOST_TENSORS];
 };
 
 static Handle environment;
@@ -96,6 +98,8 @@ static void make_buffer(Model *made, Handle signature, int output, size_t index)
     OK(LiteRtGetCompiledModelInputBufferRequirements(made->compiled, 0, index, &needs));
   }
   OK(LiteRtGetRankedTensorType(tensor, type));
+  int element = (int)(uint32_t)type[0]; /* the first field */
+  if (!output) made->noisy[index] = element == FLOAT32 || element == UINT8 || element == INT8;
   OK(LiteRtCreateManagedTensorBufferFromRequirements(environment, type, needs, &made->buffers[output][index]));
 }
 
@@ -126,28 +130,33 @@ Model *model_open(const char *path, int threads, int profiled) {
   return made;
 }
 
-void *model_input(Model *made, size_t *bytes) {
+size_t model_input_count(const Model *made) { return made->counts[0]; }
+
+size_t model_output_count(const Model *made) { return made->counts[1]; }
+
+void *model_input(Model *made, size_t index, size_t *bytes, int *noisy) {
   void *data;
-  OK(LiteRtGetTensorBufferPackedSize(made->buffers[0][0], bytes));
-  OK(LiteRtLockTensorBuffer(made->buffers[0][0], &data, LOCK_WRITE));
+  *noisy = made->noisy[index];
+  OK(LiteRtGetTensorBufferPackedSize(made->buffers[0][index], bytes));
+  OK(LiteRtLockTensorBuffer(made->buffers[0][index], &data, LOCK_WRITE));
   return data;
 }
 
-void model_input_done(Model *made) { OK(LiteRtUnlockTensorBuffer(made->buffers[0][0])); }
+void model_input_done(Model *made, size_t index) { OK(LiteRtUnlockTensorBuffer(made->buffers[0][index])); }
 
 void model_run(Model *made) {
   OK(LiteRtRunCompiledModel(made->compiled, 0, made->counts[0], made->buffers[0], made->counts[1],
                             made->buffers[1]));
 }
 
-void model_write_output(Model *made, const char *path) {
+void model_write_output(Model *made, size_t index, const char *path) {
   void *data;
   size_t bytes;
-  OK(LiteRtGetTensorBufferPackedSize(made->buffers[1][0], &bytes));
-  OK(LiteRtLockTensorBuffer(made->buffers[1][0], &data, LOCK_READ));
+  OK(LiteRtGetTensorBufferPackedSize(made->buffers[1][index], &bytes));
+  OK(LiteRtLockTensorBuffer(made->buffers[1][index], &data, LOCK_READ));
   FILE *file = fopen(path, "wb");
   if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file)) fail(path, "cannot be written", 0);
-  OK(LiteRtUnlockTensorBuffer(made->buffers[1][0]));
+  OK(LiteRtUnlockTensorBuffer(made->buffers[1][index]));
 }
 
 /* the operators inside a delegate where it tells of them, else those of the graph */

@@ -9,12 +9,14 @@
 
 #define MOST_TENSORS 16
 #define MOST_AXES 16
+enum { FLOAT32 = 1, UINT8 = 2, INT8 = 3 };
 
 struct Model {
   const char *path;
   Handle session, inputs[MOST_TENSORS], outputs[MOST_TENSORS];
   char *input_names[MOST_TENSORS], *output_names[MOST_TENSORS];
   size_t input_count, output_count;
+  int noisy[MOST_TENSORS];
 };
 
 const void *const *ort_table;
@@ -65,6 +67,7 @@ static void make_input(Model *made, size_t index) {
   if (!info) fail(made->path, "has an input that is no tensor", 0);
   OK(ort_element_type(info, &element));
   OK(ort_dimension_count(info, &count));
+  made->noisy[index] = element == FLOAT32 || element == UINT8 || element == INT8;
   if (count > MOST_AXES || !element_bytes(element)) fail(made->path, "has an input of another type", 0);
   OK(ort_dimensions(info, axes, count));
   for (size_t i = 0; i < count; i++)
@@ -111,14 +114,19 @@ Model *model_open(const char *path, int threads, int profiled) {
   return made;
 }
 
-void *model_input(Model *made, size_t *bytes) {
+size_t model_input_count(const Model *made) { return made->input_count; }
+
+size_t model_output_count(const Model *made) { return made->output_count; }
+
+void *model_input(Model *made, size_t index, size_t *bytes, int *noisy) {
   void *data;
-  *bytes = tensor_bytes(made, made->inputs[0]);
-  OK(ort_tensor_data(made->inputs[0], &data));
+  *noisy = made->noisy[index];
+  *bytes = tensor_bytes(made, made->inputs[index]);
+  OK(ort_tensor_data(made->inputs[index], &data));
   return data;
 }
 
-void model_input_done(Model *made) { (void)made; }
+void model_input_done(Model *made, size_t index) { (void)made, (void)index; }
 
 /* the first run makes the outputs, later ones write into them */
 void model_run(Model *made) {
@@ -126,10 +134,10 @@ void model_run(Model *made) {
              (const char *const *)made->output_names, made->output_count, made->outputs));
 }
 
-void model_write_output(Model *made, const char *path) {
+void model_write_output(Model *made, size_t index, const char *path) {
   void *data;
-  size_t bytes = tensor_bytes(made, made->outputs[0]);
-  OK(ort_tensor_data(made->outputs[0], &data));
+  size_t bytes = tensor_bytes(made, made->outputs[index]);
+  OK(ort_tensor_data(made->outputs[index], &data));
   FILE *file = fopen(path, "wb");
   if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file)) fail(path, "cannot be written", 0);
 }

@@ -133,20 +133,43 @@ static uint64_t random_bits(void) {
   return z ^ (z >> 31);
 }
 
-static void fill_input(Model *model, const char *file) {
+static void fill_input(Model *model, size_t index, const char *file) {
   size_t bytes;
-  unsigned char *data = model_input(model, &bytes);
+  int noisy;
+  unsigned char *data = model_input(model, index, &bytes, &noisy);
   if (file) {
     FILE *in = fopen(file, "rb");
     if (!in || fread(data, 1, bytes, in) != bytes) fail(file, "is not an input of the model's size", 0);
     fclose(in);
+  } else if (!noisy) {
+    memset(data, 0, bytes);
   } else {
     for (size_t i = 0; i + 4 <= bytes; i += 4) { /* floats in [-1, 1); as bytes they are as good */
       float value = (float)((double)(random_bits() >> 11) / 4503599627370496.0 - 1.0);
       memcpy(data + i, &value, 4);
     }
   }
-  model_input_done(model);
+  model_input_done(model, index);
+}
+
+/* with --input_file, once for each input in order, or without any */
+static void fill_inputs(Model *model, int from_files) {
+  const char *files[MOST_FLAGS];
+  size_t count = 0, needed = model_input_count(model);
+  for (int i = 0; i < flag_count && from_files; i++)
+    if (!strncmp(flags[i], "input_file=", 11)) files[count++] = flags[i] + 11;
+  if (count && count != needed) fail(NULL, "give --input_file for each input of the model", 0);
+  for (size_t i = 0; i < needed; i++) fill_input(model, i, count ? files[i] : NULL);
+}
+
+/* the first output goes to path, others to path.1, path.2 */
+static void write_outputs(Model *model, const char *path) {
+  char name[4096];
+  model_write_output(model, 0, path);
+  for (size_t i = 1; i < model_output_count(model); i++) {
+    snprintf(name, sizeof name, "%s.%zu", path, i);
+    model_write_output(model, i, name);
+  }
 }
 
 static Samples new_samples(int count) {
@@ -162,7 +185,7 @@ static void open_subject(Subject *subject, const char *path, int threads, int ro
   double start = now_ms();
   subject->model = model_open(path, threads, 0);
   subject->load_ms = now_ms() - start;
-  fill_input(subject->model, NULL);
+  fill_inputs(subject->model, 0);
   start = now_ms();
   model_run(subject->model);
   subject->first_run_ms = now_ms() - start;
@@ -311,13 +334,13 @@ static void progress(int done, int planned) {
 
 static int run_once(const char *graph) {
   int profiled = !strcmp(flag("enable_op_profiling", "false"), "true");
-  const char *output = flag("output_filepath", NULL), *input = flag("input_file", NULL);
+  const char *output = flag("output_filepath", NULL);
   if (!profiled && !output) return 0;
   Model *model = model_open(graph, (int)number("num_threads", "1"), profiled);
-  fill_input(model, input);
+  fill_inputs(model, 1);
   for (int i = 0; i < (profiled ? (int)number("warmup_runs", "5") : 1); i++) model_run(model);
   if (profiled) model_print_operators(model, (int)number("runs", "7"));
-  if (output) model_write_output(model, output);
+  if (output) write_outputs(model, output);
   return 1;
 }
 

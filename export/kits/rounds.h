@@ -7,11 +7,13 @@ typedef struct Model Model;
 
 /* Each ends the process by fail() where the runtime refuses. */
 Model *model_open(const char *path, int threads, int profiled);
-/* Host memory of the first input while it is filled, and its size in bytes. */
-void *model_input(Model *model, size_t *bytes);
-void model_input_done(Model *model);
+size_t model_input_count(const Model *model);
+size_t model_output_count(const Model *model);
+/* Host memory of an input while it is filled, its size in bytes, and whether noise may fill it: indices are 0. */
+void *model_input(Model *model, size_t index, size_t *bytes, int *noisy);
+void model_input_done(Model *model, size_t index);
 void model_run(Model *model);
-void model_write_output(Model *model, const char *path);
+void model_write_output(Model *model, size_t index, const char *path);
 /* Runs so often; writes a line for each run: {"operators":[{"name","kind","provider","elapsed_us"}]} */
 void model_print_operators(Model *model, int runs);
 const char *runtime_version(void);

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.options import wait_idle_option
-from hwnas.cli.framework.params import COUNTS, FILE, INPUT_SHAPE, SHARE, TARGET
+from hwnas.cli.framework.options import file_shape_option, file_shapes, wait_idle_option
+from hwnas.cli.framework.params import COUNTS, FILE, SHARE, TARGET
 from hwnas.cli.tables import print_json, print_table
-from hwnas.errors import UsageError
 
 if TYPE_CHECKING:
     from hwnas.benchmarking.result import BenchmarkResult
@@ -43,15 +42,7 @@ if TYPE_CHECKING:
     default_help="each file's own, or 1",
     help="Batch sizes; every FILE is measured with each.",
 )
-@option(
-    "--input-shape",
-    "input_shapes",
-    group="Measurement",
-    multiple=True,
-    type=INPUT_SHAPE,
-    help="Shape, without the batch and in the file's order of axes, of inputs that take any size: "
-    "3x224x224, or NAME=3x224x224.",
-)
+@file_shape_option("Measurement")
 @option(
     "--raw",
     group="Measurement",
@@ -112,13 +103,12 @@ def benchmark(
     """
     from hwnas.benchmarking import text
     from hwnas.benchmarking.run import Benchmark, BenchmarkRequest
-    from hwnas.devices.runner import InputShape
     from hwnas.files import write_atomic, write_json
 
     given = {
         name: str(value) if isinstance(value, Path) else value for name, value in options.items()
     }
-    shapes = tuple(InputShape(name, _sizes(shape)) for name, shape in input_shapes)
+    shapes = file_shapes(input_shapes)
     request = BenchmarkRequest(files=files, input_shapes=shapes, **given)  # type: ignore[arg-type]
     with _progress_bar() as progress:
         run = Benchmark(request, progress)
@@ -140,13 +130,6 @@ def benchmark(
         with _progress_bar() as run.progress:
             run.save_baseline(save_baseline)
         click.echo(f"Baseline: {save_baseline}", err=as_json)
-
-
-def _sizes(shape: str) -> tuple[int, ...]:
-    sizes, colon, dtype = shape.partition(":")
-    if colon:
-        raise UsageError(f"--input-shape: a file states its types; leave out :{dtype}")
-    return tuple(map(int, sizes.split("x")))
 
 
 @contextmanager

@@ -1,37 +1,33 @@
 """A bundle: a folder with a model and everything needed to run and to check it.
 
-It contains ``model.onnx`` or ``model.tflite``, ``labels.txt``, ``preprocess.json``, ``run.py`` with
-``image_pixels.py``,
-``samples.npz`` (images as stored, their labels, and the outputs on the machine that wrote the
-bundle), ``README.md``, and ``manifest.json`` with the SHA-256 of each file, the accuracy and the
-latency.
+It contains ``model.onnx`` or ``model.tflite``, the files of its weights if it has any,
+``interface.json`` (inputs, outputs, and how pixels become inputs), ``run.py`` with
+``image_pixels.py``, ``samples.npz`` (inputs, and the outputs on the machine that wrote the bundle),
+``labels.txt`` of a classifier, ``README.md``, and ``manifest.json`` with the SHA-256 of each file,
+the accuracy and the latency.
 """
 
 from __future__ import annotations
 
-from io import BytesIO
+import math
+from collections.abc import Container, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from hwnas.architecture.runtimes import COMPILED, RuntimeName
-from hwnas.data.datasets import Dataset
-from hwnas.data.images import normalise_pixels
+from hwnas.deploy import samples as sample_files
+from hwnas.deploy.interface import NAME as INTERFACE
+from hwnas.deploy.interface import FileInterface, ImageInput, described, run_stored
+from hwnas.deploy.samples import SampleInputs, fitting_count, input_values, packed, top1
+from hwnas.devices.external_data import external_files
 from hwnas.devices.runner import file_sha256
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.export.recipe import format_of
-from hwnas.export.verification.metrics import accuracy
-from hwnas.export.verification.run_model import file_outputs
+from hwnas.export.verification.run_model import open_file
 from hwnas.files import decode, read_json, write_atomic, write_json
 from hwnas.shipped import shipped
-
-SAMPLE_IMAGES = 32
-"""Number of test images in a bundle."""
-
-MAX_RELATIVE_ERROR = {"fp32": 1e-3, "int8": 0.05}
-"""Largest difference of outputs between two machines, relative to the largest output. Runtimes
-choose other kernels on other processors; a wrong file or input differs by orders of magnitude."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,12 +36,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     runtime: RuntimeName
     target: str
-    input_shape: tuple[int, int, int]
-    """Channels, height, width."""
     files: dict[str, str]
     """SHA-256 of every file but the manifest."""
-    accuracy: float
-    """Accuracy on the samples, on the machine that wrote the bundle."""
+    accuracy: float | None = None
+    """Accuracy on the samples, on the machine that wrote the bundle; None without labels."""
     precision: str = "fp32"
     budget_ms: float | None = None
     median_ms: float | None = None
@@ -53,83 +47,56 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: int = 1
 
 
-class BundlePreprocessing(msgspec.Struct, frozen=True):
-    """How pixels become inputs: ``(pixel / scale - mean) / std`` for each channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: float
-
-
-class Samples(msgspec.Struct, frozen=True):
-    """Preprocessed inputs ``[N, C, H, W]``, labels ``[N]``, expected outputs ``[N, classes]``."""
-
-    inputs: np.ndarray
-    labels: np.ndarray
-    outputs: np.ndarray
-
-
-class Agreement(msgspec.Struct, frozen=True):
-    """How the outputs on another machine compare with those in the bundle."""
-
-    images: int
-    max_relative_error: float
-    accuracy: float
-    promised_accuracy: float
-
-
 def write_bundle(
     folder: Path,
     model: Path,
-    data: Dataset,
+    samples: SampleInputs,
     target: str,
     *,
+    image: ImageInput | None = None,
+    labels: Sequence[str] = (),
     budget_ms: float | None = None,
     median_ms: float | None = None,
     precision: str = "fp32",
-    pixels: bool = False,
 ) -> Manifest:
-    """Write the bundle of a compiled model, with the first test images of its data set.
+    """Write the bundle of a model file.
 
-    With ``pixels`` the model takes pixels from 0 to 255, else normalised images.
+    ``image`` states how pixels become its input, ``labels`` the classes of a classifier. Raises
+    `UsageError` for as many labels as there are no classes.
     """
     runtime = COMPILED[format_of(model)]
-    mean, std, scale = (0.0,), (1.0,), 1.0
-    if not pixels:
-        mean, std, scale = data.mean, data.std, 255.0
-    images = data.test.images[:SAMPLE_IMAGES]
-    labels = data.test.labels[:SAMPLE_IMAGES]
-    outputs = file_outputs(model, normalise_pixels(images, mean, std, scale))
-    samples = BytesIO()
-    np.savez_compressed(samples, images=images, labels=labels, outputs=outputs)
     name = f"model{runtime.suffix}"
-    preprocessing = {
-        "shape": data.input_shape,
-        "mean": mean,
-        "std": std,
-        "scale": scale,
-        "layout": runtime.layout,
-        "runtime": runtime.name,
-    }
-    kits = shipped("export") / "kits"
+    interface = FileInterface(name, runtime.name, runtime.layout, (), (), image)
+    outputs = run_stored(model, input_values(samples, interface))
+    samples, outputs = _fitting(samples, outputs)
+    inputs, given = described(open_file(model).inputs, outputs)
+    interface = msgspec.structs.replace(interface, inputs=inputs, outputs=given)
+    _check_labels(model, labels, interface)
+    arrays = tuple(outputs.values())
+    kits, weights = shipped("export") / "kits", external_files(model)
     contents: dict[str, bytes] = {
         name: model.read_bytes(),
-        "labels.txt": ("\n".join(data.classes) + "\n").encode(),
-        "preprocess.json": msgspec.json.encode(preprocessing),
+        INTERFACE: msgspec.json.format(msgspec.json.encode(interface)),
         "run.py": (kits / "run.py").read_bytes(),
         "image_pixels.py": (kits / "image_pixels.py").read_bytes(),
-        "samples.npz": samples.getvalue(),
-        "README.md": _readme(name, runtime.package, target).encode(),
+        sample_files.NAME: packed(samples, arrays),
+        "README.md": _readme(interface, runtime.package, target, bool(labels)).encode(),
     }
+    if labels:
+        contents["labels.txt"] = ("\n".join(labels) + "\n").encode()
+    for file in weights:
+        if file.name in (*contents, "manifest.json"):
+            raise UsageError(f"{file}: a file of the bundle has this name; rename the weights")
+        contents[file.name] = file.read_bytes()
+    _remove_others(folder, contents)
     for file, content in contents.items():
         write_atomic(folder / file, content)
     manifest = Manifest(
         model=name,
         runtime=runtime.name,
         target=target,
-        input_shape=data.input_shape,
         files={file: file_sha256(folder / file) for file in contents},
-        accuracy=accuracy(outputs, labels),
+        accuracy=top1(arrays, samples.labels),
         precision=precision,
         budget_ms=budget_ms,
         median_ms=median_ms,
@@ -163,49 +130,55 @@ def read_bundle(folder: Path) -> Manifest:
     return manifest
 
 
-def read_preprocessing(folder: Path) -> BundlePreprocessing:
-    """Read the ``preprocess.json`` of a bundle. Raises `InvalidFile`."""
-    return read_json(folder / "preprocess.json", BundlePreprocessing)
+def _remove_others(folder: Path, contents: Container[str]) -> None:
+    """Remove the files of an earlier bundle that the new one does not write."""
+    with suppress(UsageError):
+        earlier = read_json(folder / "manifest.json", Manifest).files
+        for name in earlier:
+            if Path(name).name == name and name not in contents:
+                (folder / name).unlink(missing_ok=True)
 
 
-def read_samples(folder: Path) -> Samples:
-    """Return the samples of a bundle, preprocessed as its ``preprocess.json`` states."""
-    config = read_preprocessing(folder)
-    with np.load(folder / "samples.npz", allow_pickle=False) as file:
-        images, labels, outputs = (file[name] for name in ("images", "labels", "outputs"))
-    return Samples(normalise_pixels(images, config.mean, config.std, config.scale), labels, outputs)
-
-
-def compare_outputs(outputs: np.ndarray, samples: Samples, manifest: Manifest) -> Agreement:
-    """Compare outputs with the bundle's. Raises `ExportError` above `MAX_RELATIVE_ERROR`."""
-    limit = MAX_RELATIVE_ERROR.get(manifest.precision, MAX_RELATIVE_ERROR["int8"])
-    if outputs.shape != samples.outputs.shape:
-        raise ExportError(
-            f"outputs of shape {outputs.shape}, expected {samples.outputs.shape} as in the bundle"
-        )
-    scale = float(np.abs(samples.outputs).max()) or 1.0
-    error = float(np.abs(outputs - samples.outputs).max()) / scale
-    agreement = Agreement(
-        images=len(outputs),
-        max_relative_error=error,
-        accuracy=accuracy(outputs, samples.labels),
-        promised_accuracy=manifest.accuracy,
+def _fitting(
+    samples: SampleInputs, outputs: dict[str, sample_files.Array]
+) -> tuple[SampleInputs, dict[str, sample_files.Array]]:
+    """Return as many samples and outputs as a bundle holds."""
+    count = fitting_count(sum(array[0].nbytes for array in outputs.values()))
+    fewer = SampleInputs(
+        None if samples.pixels is None else samples.pixels[:count],
+        tuple(array[:count] for array in samples.values),
+        None if samples.labels is None else samples.labels[:count],
     )
-    if not error <= limit:
-        raise ExportError(
-            f"outputs differ from the bundle's by {error:.2g} of the largest output, more than "
-            f"{limit:g}; accuracy {agreement.accuracy:.1%}, promised {manifest.accuracy:.1%}"
+    return fewer, {name: array[:count] for name, array in outputs.items()}
+
+
+def _check_labels(model: Path, labels: Sequence[str], interface: FileInterface) -> None:
+    sizes = [math.prod(map(int, tensor.shape)) for tensor in interface.outputs]
+    if labels and sizes != [len(labels)]:
+        listed = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in interface.outputs)
+        raise UsageError(
+            f"{model}: gives {listed}; expected [1, {len(labels)}] for {len(labels)} labels"
         )
-    return agreement
 
 
-def _readme(name: str, package: str, target: str) -> str:
-    return (
-        f"# {name}, compiled for {target}\n\n"
-        f"    pip install numpy {package}\n"
-        "    python run.py                 # outputs and accuracy on the samples of this folder\n"
-        "    python run.py IMAGE ...       # labels and outputs of image files (needs Pillow)\n"
-        "    hwnas verify .                # check hashes, outputs and latency\n\n"
-        "`preprocess.json` describes how pixels become inputs, `labels.txt` names the classes, and "
-        "`manifest.json` states the accuracy and the latency.\n"
+def _readme(interface: FileInterface, package: str, target: str, labelled: bool) -> str:
+    names = ", ".join(f"{tensor.name}={list(tensor.shape)}" for tensor in interface.inputs)
+    lines = ["python run.py                 # outputs on the samples of this folder, compared"]
+    if labelled:
+        lines.append("python run.py IMAGE ...       # labels and outputs of images (needs Pillow)")
+    elif interface.image is not None:
+        lines.append(
+            "python run.py IMAGE ...       # writes IMAGE.outputs.npz for images (needs Pillow)"
+        )
+    lines.append("python run.py INPUTS.npz ...  # writes INPUTS.outputs.npz for arrays")
+    lines.append("hwnas verify .                # check hashes, outputs and latency")
+    commands = "\n".join(f"    {line}" for line in lines)
+    text = (
+        f"# {interface.model}, compiled for {target}\n\n"
+        f"    pip install numpy {package}\n{commands}\n\n"
+        f"An `.npz` file has an array for each input: {names}.\n"
+        "`interface.json` describes inputs and outputs"
     )
+    if interface.image is not None:
+        text += ", and how pixels become inputs"
+    return f"{text}. `labels.txt` names the classes.\n" if labelled else f"{text}.\n"

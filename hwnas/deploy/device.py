@@ -10,20 +10,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hwnas.architecture.runtimes import RUNTIMES
-from hwnas.deploy.bundle import (
-    Agreement,
-    Manifest,
-    compare_outputs,
-    read_bundle,
-    read_samples,
-)
+from hwnas.deploy.bundle import Manifest, read_bundle
+from hwnas.deploy.interface import Array, FileInterface, read_interface, run_stored
+from hwnas.deploy.samples import Agreement, Samples, compare_outputs, read_samples
 from hwnas.devices.limits import check_precision, check_size
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runners.programs import push_kit
 from hwnas.devices.transports.transport import Transport, open_transport
 from hwnas.errors import ExportError, UsageError
-from hwnas.export.verification.run_model import file_outputs
 
 TIMEOUT_S = 600.0
 
@@ -57,63 +51,63 @@ def deploy(bundle: Path, profile: DeviceProfile) -> Deployment:
         folder = _push_all(transport, bundle, manifest)
         run = _on_phone if profile.transport == "adb" else _on_host
         outputs, command = run(transport, profile, bundle, manifest, folder)
-    agreement = compare_outputs(outputs, read_samples(bundle), manifest)
+    agreement = compare_outputs(
+        outputs, read_samples(bundle), read_interface(bundle), manifest.precision
+    )
     return Deployment(profile.name, folder, command, agreement)
 
 
 def verify_outputs(bundle: Path) -> Agreement:
     """Check the hashes and outputs of a bundle on this machine."""
     manifest, samples = read_bundle(bundle), read_samples(bundle)
-    outputs = file_outputs(bundle / manifest.model, samples.inputs)
-    return compare_outputs(outputs, samples, manifest)
+    outputs = tuple(run_stored(bundle / manifest.model, samples.inputs).values())
+    return compare_outputs(outputs, samples, read_interface(bundle), manifest.precision)
 
 
 def _push_all(transport: Transport, bundle: Path, manifest: Manifest) -> str:
     """Copy every file, each content only once, to a folder named after the model's hash."""
-    folder = f"{transport.folder}/bundle-{manifest.files[manifest.model][:16]}"
-    commands = [f"mkdir -p {shlex.quote(folder)}"]
-    for name in sorted({*manifest.files, "manifest.json"}):
-        pushed = transport.push(bundle / name, name)
-        commands.append(f"cp {shlex.quote(pushed)} {shlex.quote(f'{folder}/{name}')}")
-    result = transport.shell(" && ".join(commands), limit_s=TIMEOUT_S)
-    if result.status:
-        raise ExportError(f"{transport.name}: cannot create {folder}: {result.last_line}")
-    return folder
+    names = sorted({*manifest.files, "manifest.json"})
+    return transport.gather(
+        f"{transport.folder}/bundle-{manifest.files[manifest.model][:16]}",
+        {name: transport.push(bundle / name, name) for name in names},
+    )
 
 
 def _on_host(
     transport: Transport, profile: DeviceProfile, bundle: Path, manifest: Manifest, folder: str
-) -> tuple[np.ndarray, str]:
+) -> tuple[tuple[Array, ...], str]:
     remote = profile.remote
     python = remote.python if remote else sys.executable
-    command = [python, f"{folder}/run.py"]
-    result = transport.run(command, limit_s=TIMEOUT_S)
-    try:
-        outputs = np.array(msgspec.json.decode(result.out)["outputs"], np.float32)
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    command, written = [python, f"{folder}/run.py"], f"{folder}/outputs.npz"
+    result = transport.run([*command, "--outputs", written], limit_s=TIMEOUT_S)
+    if result.status:
         raise ExportError(
             f"{transport.name}: run.py ended with status {result.status}: {result.last_line}"
-        ) from None
-    return outputs, shlex.join(transport.connection.user_command(shlex.join(command)))
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        outputs = Path(scratch) / "outputs.npz"
+        transport.pull(written, outputs)
+        with np.load(outputs, allow_pickle=False) as file:
+            arrays = tuple(file[f"output_{place}"] for place in range(len(file.files)))
+    return arrays, shlex.join(transport.connection.user_command(shlex.join(command)))
 
 
 def _on_phone(
     transport: Transport, profile: DeviceProfile, bundle: Path, manifest: Manifest, folder: str
-) -> tuple[np.ndarray, str]:
+) -> tuple[tuple[Array, ...], str]:
     assert profile.remote is not None
+    interface, samples = read_interface(bundle), read_samples(bundle)
     program, libraries = push_kit(transport, profile.remote, transport.probe(), manifest.runtime)
     output = f"{folder}/output.raw"
-    outputs: list[np.ndarray] = []
+    runs: list[list[Array]] = []
     command: list[str] = []
-    inputs = RUNTIMES[manifest.runtime].from_nchw(read_samples(bundle).inputs)
     with tempfile.TemporaryDirectory() as scratch:
-        for number, image in enumerate(inputs):
-            raw = Path(scratch) / f"{number}.raw"
-            raw.write_bytes(image.astype(np.float32).tobytes())
+        for number in range(len(samples.outputs[0])):
+            files = _raw_inputs(samples, interface, number, Path(scratch))
             command = [
                 *("env", f"LD_LIBRARY_PATH={libraries}", program),
                 f"--graph={folder}/{manifest.model}",
-                f"--input_file={transport.push(raw)}",
+                *(f"--input_file={transport.push(file)}" for file in files),
                 f"--output_filepath={output}",
             ]
             result = transport.run(command, limit_s=TIMEOUT_S)
@@ -122,6 +116,37 @@ def _on_phone(
                     f"{transport.name}: the runner ended with status {result.status}: "
                     f"{result.last_line}"
                 )
-            transport.pull(output, raw)
-            outputs.append(np.frombuffer(raw.read_bytes(), np.float32))
-    return np.stack(outputs), shlex.join(transport.connection.user_command(shlex.join(command)))
+            runs.append(_raw_outputs(transport, interface, output, Path(scratch)))
+    outputs = tuple(np.stack(values) for values in zip(*runs, strict=True))
+    return outputs, shlex.join(transport.connection.user_command(shlex.join(command)))
+
+
+def _raw_inputs(
+    samples: Samples, interface: FileInterface, number: int, folder: Path
+) -> list[Path]:
+    """Write the inputs of a sample as the native runner reads them, one file each."""
+    files: list[Path] = []
+    for place, tensor in enumerate(interface.inputs):
+        file = folder / f"{number}-{place}.raw"
+        file.write_bytes(samples.inputs[place][number].astype(tensor.dtype).tobytes())
+        files.append(file)
+    return files
+
+
+def _raw_outputs(
+    transport: Transport, interface: FileInterface, output: str, folder: Path
+) -> list[Array]:
+    """Return the outputs that the native runner wrote: to ``output``, ``output.1`` and so on."""
+    arrays: list[Array] = []
+    for place, tensor in enumerate(interface.outputs):
+        raw = folder / "output.raw"
+        transport.pull(f"{output}.{place}" if place else output, raw)
+        values = np.frombuffer(raw.read_bytes(), tensor.dtype)
+        shape = tuple(map(int, tensor.shape))
+        if values.size != int(np.prod(shape)):
+            raise ExportError(
+                f"{transport.name}: the runner wrote {values.size} values of {tensor.name}, "
+                f"expected {list(shape)}"
+            )
+        arrays.append(values.reshape(shape))
+    return arrays

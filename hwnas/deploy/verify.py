@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from hwnas.deploy.bundle import Agreement, Manifest, read_bundle
+from hwnas.deploy.bundle import Manifest, read_bundle
 from hwnas.deploy.device import verify_outputs
+from hwnas.deploy.samples import Agreement
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Subject, open_runner, reference_sha256
 from hwnas.errors import BudgetError

@@ -11,9 +11,9 @@ import msgspec
 
 from hwnas import plugins
 from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
+from hwnas.devices.external_data import check_present
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import DeviceError, UsageError
-from hwnas.files import check_no_pointer
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.shipped import shipped
 
@@ -123,9 +123,7 @@ def check_file(subject: Subject, profile: DeviceProfile) -> None:
     suffix = RUNTIMES[runtime].suffix
     if subject.path.suffix != suffix:
         raise UsageError(f"{subject.path}: {profile.name} runs {runtime} and takes {suffix} files")
-    if not subject.path.is_file():
-        raise UsageError(f"{subject.path}: no such file")
-    check_no_pointer(subject.path)
+    check_present(subject.path)
 
 
 def printable(file: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -16,37 +16,26 @@ from numpy.typing import NDArray
 
 from hwnas.architecture.runtimes import COMPILED
 from hwnas.data.images import Shape, normalise_pixels
-from hwnas.deploy.bundle import read_bundle, read_preprocessing
+from hwnas.deploy.bundle import read_bundle
+from hwnas.deploy.interface import NAME as INTERFACE
+from hwnas.deploy.interface import read_interface
+from hwnas.deploy.stated import (
+    NORMALISATIONS,
+    InputValues,
+    Normalisation,
+    StatedModel,
+    read_labels,
+    stated_in,
+)
 from hwnas.devices.worker.model import InputTensor, Model
 from hwnas.errors import ExportError, InvalidFile, UsageError
-from hwnas.export.metadata.input import InputMetadata, read_input
 from hwnas.export.metadata.output import gives_probabilities
 from hwnas.export.recipe import format_of
 from hwnas.export.verification.run_model import open_file, run_image
-from hwnas.files import read_bytes
 from hwnas.report.report import Report
 from hwnas.report.schema import DatasetSummary
 
 K = TypeVar("K")
-
-InputValues = Literal["pixels", "0..1", "-1..1", "imagenet"]
-
-
-class Normalisation(NamedTuple):
-    """Inputs are ``(pixel / scale - mean) / std`` for each channel."""
-
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    scale: float = 255.0
-
-
-NORMALISATIONS: dict[InputValues, Normalisation] = {
-    "pixels": Normalisation(scale=1.0),
-    "0..1": Normalisation(),
-    "-1..1": Normalisation((0.5,), (0.5,)),
-    "imagenet": Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-"""What files of other programs usually take; ``imagenet``: torchvision's mean and deviation."""
 
 
 class Classifier(msgspec.Struct, frozen=True):
@@ -106,11 +95,8 @@ def find_classifier(
     ``input_values`` and ``labels``, a file with a name in each line, replace what the file states;
     they are for files of other programs. Raises `UsageError` for what is no single model.
     """
-    source = _of_folder(model) if model.is_dir() else _of_file(model)
-    if input_values is not None:
-        source = source._replace(normalisation=NORMALISATIONS[input_values])
-    if labels is not None:
-        source = source._replace(labels=_read_labels(labels))
+    source = _of_folder(model) if model.is_dir() else stated_in(model)
+    source = source.given(input_values, labels)
     if source.normalisation is None:
         raise UsageError(
             f"{source.path}: does not state which values it takes (it was compiled without --data "
@@ -128,43 +114,21 @@ def find_classifier(
     )
 
 
-class _Source(NamedTuple):
-    """A model file with what is known of it without running it."""
-
-    path: Path
-    normalisation: Normalisation | None
-    labels: tuple[str, ...]
-
-
-def _of_folder(folder: Path) -> _Source:
+def _of_folder(folder: Path) -> StatedModel:
     if (folder / "report.json").exists():
-        return _of_file(_delivered(folder))
+        return stated_in(_delivered(folder))
     if (folder / "config.toml").exists():
         raise UsageError(f"{folder}: the run has not finished: it has no report yet")
-    if not (folder / "preprocess.json").exists():
+    if not (folder / INTERFACE).exists():
         raise UsageError(
             f"{folder}: expected a model file (.onnx, .tflite), a bundle or the folder of a run"
         )
-    manifest, preprocessing = read_bundle(folder), read_preprocessing(folder)
-    return _Source(
+    manifest, image = read_bundle(folder), read_interface(folder).image
+    return StatedModel(
         folder / manifest.model,
-        Normalisation(preprocessing.mean, preprocessing.std, preprocessing.scale),
-        _read_labels(folder / "labels.txt"),
+        None if image is None else Normalisation(image.mean, image.std, image.scale),
+        read_labels(folder / "labels.txt") if "labels.txt" in manifest.files else (),
     )
-
-
-def _of_file(path: Path) -> _Source:
-    format_of(path)
-    metadata = read_input(path)
-    if metadata is None:
-        return _Source(path, None, ())
-    return _Source(path, _normalisation(metadata), metadata.labels)
-
-
-def _normalisation(metadata: InputMetadata) -> Normalisation:
-    if metadata.takes == "pixels":
-        return NORMALISATIONS["pixels"]
-    return Normalisation(metadata.mean, metadata.std)
 
 
 def _delivered(run: Path) -> Path:
@@ -185,17 +149,6 @@ def _training_data(model: Path) -> DatasetSummary | None:
     with suppress(InvalidFile):  # there is none, or it belongs to another program
         return Report.read(report).dataset
     return None
-
-
-def _read_labels(path: Path) -> tuple[str, ...]:
-    try:
-        lines = read_bytes(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InvalidFile(str(path), f"not a text file ({error})") from None
-    labels = tuple(line.strip() for line in lines if line.strip())
-    if not labels:
-        raise InvalidFile(str(path), "has no lines, expected the name of a class in each")
-    return labels
 
 
 def _image_shape(path: Path, opened: Model) -> Shape:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from hwnas.architecture.artifact import Parity
+from hwnas.devices.external_data import check_present
 from hwnas.errors import ExportError
 from hwnas.export.graph.interface import Interface
 from hwnas.export.graph.modules import explains
@@ -24,7 +25,6 @@ from hwnas.export.verification.run_model import first_output
 from hwnas.export.verification.sandbox import sandboxed_outputs
 from hwnas.export.verification.verify import interface_of, verify_outputs
 from hwnas.export.write import write_graph
-from hwnas.files import check_no_pointer
 
 LOCATING_IMAGES = 4
 """Number of images on which the first layer that differs is searched for."""
@@ -42,7 +42,7 @@ def verify_file(
     It runs in a child process, because a damaged file may crash its runtime. An `ExportError` for
     a difference names the first layer that differs.
     """
-    check_no_pointer(path)
+    check_present(path)
     interface = interface or interface_of(module, verification)
     outputs = sandboxed_outputs(path, verification.inputs, interface.input_names)
     if precision_of(path) == "fp32":

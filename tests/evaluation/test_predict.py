@@ -20,6 +20,7 @@ from hwnas.data.photos.labelled import TEST, ReadingOptions
 from hwnas.data.photos.reading import ORIENTATION
 from hwnas.data.photos.sources.find import find_photos
 from hwnas.deploy.bundle import write_bundle
+from hwnas.deploy.samples import data_samples, image_input
 from hwnas.errors import InvalidFile
 from hwnas.evaluation.classifier import find_classifier
 from hwnas.evaluation.predict import Prediction, predict_files
@@ -100,8 +101,11 @@ def test_original_files_have_the_outputs_of_the_program_in_the_bundle(
         noise_image(row, 14 + row % 7, 17).save(file, exif=exif, quality=95)
     data = load_dataset(str(folder), input_shape=colours.SHAPE)
     model = colours.colour_file(tmp_path / f"net.{format}", mean=data.mean[0], std=data.std[0])
-    write_bundle(tmp_path / "bundle", model, data, "host-cpu")
-    expected = json.loads(run_bundle(tmp_path / "bundle"))["outputs"]
+    bundle, written = tmp_path / "bundle", tmp_path / "outputs.npz"
+    samples, image = data_samples(data), image_input(data)
+    write_bundle(bundle, model, samples, "host-cpu", image=image, labels=data.classes)
+    run_bundle(bundle, ["--outputs", str(written)])
+    expected = np.load(written)["output_0"][:, 0].tolist()
 
     photos = find_photos(str(folder), VALID_SHARE)
     assert photos is not None

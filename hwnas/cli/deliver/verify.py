@@ -116,10 +116,11 @@ def _verify_bundle(folder: Path, target: str | None, no_latency: bool, as_json: 
     if as_json:
         print_json(result)
     else:
+        agreement = result.agreement
+        rate = "" if agreement.accuracy is None else f", accuracy {agreement.accuracy:.1%}"
         click.echo(
-            f"{result.agreement.images} outputs within "
-            f"{result.agreement.max_relative_error:.2g} of the largest output, accuracy "
-            f"{result.agreement.accuracy:.1%}; all files have their SHA-256"
+            f"outputs of {agreement.samples} samples within {agreement.max_relative_error:.2g} of "
+            f"the largest output{rate}; all files have their SHA-256"
         )
         if latency is None:
             click.echo("latency: not measured")

@@ -10,6 +10,7 @@ from hwnas.cli.framework.params import INPUT_SHAPE, NAMES, PATH, WAIT
 from hwnas.errors import UsageError
 
 if TYPE_CHECKING:
+    from hwnas.devices.runner import InputShape
     from hwnas.export.graph.interface import InputShapes
 
 
@@ -22,6 +23,18 @@ def input_shape_option(group: str) -> Any:
         type=INPUT_SHAPE,
         help="Input shape of a module of your own code, without the batch: 3x224x224, or "
         "NAME=3x224x224 for each of several inputs; ids=32:int64 for integers.",
+    )
+
+
+def file_shape_option(group: str) -> Any:
+    return option(
+        "--input-shape",
+        "input_shapes",
+        group=group,
+        multiple=True,
+        type=INPUT_SHAPE,
+        help="Shape, without the batch and in the file's order of axes, of inputs that take any "
+        "size: 3x224x224, or NAME=3x224x224.",
     )
 
 
@@ -47,6 +60,19 @@ wait_idle_option = option(
     default_help="measure at once",
     help="Wait at most this time, such as 10m, for a quiet core of this machine.",
 )
+
+
+def file_shapes(values: Sequence[tuple[str | None, str]]) -> tuple[InputShape, ...]:
+    """Return the values of ``--input-shape`` for a model file, which states its types."""
+    from hwnas.devices.runner import InputShape
+
+    shapes: list[InputShape] = []
+    for name, shape in values:
+        sizes, colon, dtype = shape.partition(":")
+        if colon:
+            raise UsageError(f"--input-shape: a file states its types; leave out :{dtype}")
+        shapes.append(InputShape(name, tuple(map(int, sizes.split("x")))))
+    return tuple(shapes)
 
 
 def named_shapes(values: Sequence[tuple[str | None, str]]) -> InputShapes | None:

@@ -1,10 +1,11 @@
-"""The programs that measure on a device, pushed there."""
+"""The programs that measure on a device and the files that they measure, pushed there."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from hwnas.architecture.runtimes import RuntimeName
+from hwnas.devices.external_data import external_files
 from hwnas.devices.profile import Remote
 from hwnas.devices.runners.native_kit import KITS, check_processor, kit_folder
 from hwnas.devices.transports.transport import DeviceFacts, Transport
@@ -26,6 +27,18 @@ def push_worker(transport: Transport) -> str:
     """Push the Python worker; returns its path on the device."""
     write_atomic(home() / "worker.pyz", worker_archive())
     return transport.push(home() / "worker.pyz", "worker.pyz")
+
+
+def push_model(transport: Transport, path: Path) -> str:
+    """Push a model file, and beside it the files of its weights; returns its path there."""
+    model = transport.push(path)
+    weights = external_files(path)
+    if not weights:
+        return model
+    folder = f"{model.rpartition('/')[0]}/with-weights"
+    pushed = {f"model{path.suffix}": model}
+    pushed |= {file.name: transport.push(file, file.name) for file in weights}
+    return f"{transport.gather(folder, pushed)}/model{path.suffix}"
 
 
 def benchmark_binary(transport: Transport, remote: Remote, facts: DeviceFacts) -> str:

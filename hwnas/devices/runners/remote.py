@@ -18,7 +18,7 @@ import msgspec
 from hwnas.devices.fingerprint import remote_fingerprint, remote_hardware
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
 from hwnas.devices.runner import Progress, Subject
-from hwnas.devices.runners.programs import benchmark_binary, push_kit, push_worker
+from hwnas.devices.runners.programs import benchmark_binary, push_kit, push_model, push_worker
 from hwnas.devices.runners.protocol import WorkerRequest, describe_status, read_result
 from hwnas.devices.runners.worker import HostFacts, WorkerRunner
 from hwnas.devices.transports.transport import (
@@ -91,7 +91,7 @@ class RemoteHost:
         """Nothing is waited for on another machine."""
 
     def run(self, request: WorkerRequest, progress: Progress | None) -> object:
-        paths = [self.transport.push(Path(model.path)) for model in request.models]
+        paths = [push_model(self.transport, Path(model.path)) for model in request.models]
         files = {path: Path(model.path) for path, model in zip(paths, request.models, strict=True)}
         there = msgspec.structs.replace(
             request,

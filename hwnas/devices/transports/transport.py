@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, Self
@@ -216,6 +216,16 @@ class Transport:
                 )
         self._pushed.add(path)
         return path
+
+    def gather(self, folder: str, pushed: Mapping[str, str]) -> str:
+        """Copy pushed files, by their names there, into a folder of the device; returns it."""
+        commands = [f"mkdir -p {shlex.quote(folder)}"]
+        for name, path in pushed.items():
+            commands.append(f"cp {shlex.quote(path)} {shlex.quote(f'{folder}/{name}')}")
+        result = self.shell(" && ".join(commands), limit_s=COPY_TIMEOUT_S)
+        if result.status:
+            raise DeviceError(f"{self.name}: {folder} cannot be written: {result.last_line}")
+        return folder
 
     def pull(self, remote: str, local: Path, max_bytes: int = 2**30) -> None:
         """Copy a file from the device; ``local`` is replaced completely or not at all."""

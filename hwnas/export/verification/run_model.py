@@ -42,7 +42,7 @@ def run_file(
         run_model(path, model, [array[place : place + 1] for array in inputs], names)
         for place in range(len(inputs[0]))
     ]
-    with _runtime_errors(path):
+    with runtime_errors(path):
         return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
 
 
@@ -55,7 +55,7 @@ def outputs_at_once(
 
 def open_file(path: Path, threads: int = 1) -> Model:
     """Open a file in its runtime. Raises `ExportError` if the runtime refuses it."""
-    with _runtime_errors(path):
+    with runtime_errors(path):
         return open_model(str(path), COMPILED[format_of(path)].name, threads)
 
 
@@ -68,7 +68,7 @@ def run_model(
     path: Path, model: Model, inputs: Sequence[Array], names: Sequence[str] = ()
 ) -> dict[str, Array]:
     """Return the outputs of an opened file, by name, for ``inputs`` with their batch."""
-    with _runtime_errors(path):
+    with runtime_errors(path):
         stated = [tensor.name for tensor in model.inputs]
         if set(names) == set(stated):
             inputs = [inputs[names.index(name)] for name in stated]
@@ -103,7 +103,8 @@ def _stored(path: Path, tensor: InputTensor, array: Array) -> Array:
 
 
 @contextmanager
-def _runtime_errors(path: Path) -> Iterator[None]:
+def runtime_errors(path: Path) -> Iterator[None]:
+    """Raise `ExportError` for whatever a runtime raises for a file or its inputs."""
     try:
         yield
     except (BadModel, RuntimeError, ValueError) as error:

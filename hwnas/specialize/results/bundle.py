@@ -10,6 +10,7 @@ from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.deploy.bundle import write_bundle
+from hwnas.deploy.samples import data_samples, image_input
 from hwnas.devices.profile import find_profile
 from hwnas.devices.worker.model import input_shapes
 from hwnas.devices.worker.runtimes.open import open_model
@@ -63,15 +64,17 @@ def bundle_run(run: Path, folder: Path, target: str | None = None) -> Path:
     opened = open_model(str(files[0]), runtime.name)
     (stored,) = input_shapes(str(files[0]), opened.inputs)
     input_shape = runtime.image_shape(stored)
+    data = _dataset(spec, input_shape, run / "export" / "manifest.json")
     write_bundle(
         folder,
         files[0],
-        _dataset(spec, input_shape, run / "export" / "manifest.json"),
+        data_samples(data),
         target or spec.target,
+        image=image_input(data, spec.pixels),
+        labels=data.classes,
         budget_ms=None if latency is None else result.budget_ms,
         median_ms=latency.median_ms if latency is not None and is_measured else None,
         precision=result.precision,
-        pixels=spec.pixels,
     )
     return folder
 

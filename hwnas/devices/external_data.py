@@ -1,0 +1,117 @@
+"""Files beside an ONNX file that hold its weights, read from its protobuf without the onnx package.
+
+A file above 2 GB must keep its weights in other files, and many exporters write them so. The
+weights themselves are skipped: only the fields on the way to their names are read.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from hwnas.errors import InvalidFile
+from hwnas.files import check_no_pointer
+
+Message = dict[int, "Message"]
+"""The fields of a kind of message that are messages on the way to external data, by number."""
+
+ENTRY: Message = {}
+TENSOR: Message = {13: ENTRY}
+GRAPH: Message = {5: TENSOR}
+ATTRIBUTE: Message = {5: TENSOR, 6: GRAPH, 10: TENSOR, 11: GRAPH}
+NODE: Message = {5: ATTRIBUTE}
+GRAPH[1] = NODE
+MODEL: Message = {7: GRAPH, 25: {7: NODE}}
+"""``ModelProto`` with its graph and its functions."""
+
+LENGTH_DELIMITED = 2
+FIXED_BYTES = {1: 8, 5: 4}
+"""Bytes of a field of fixed size, by its wire type."""
+
+
+def check_present(path: Path) -> None:
+    """Raise `InvalidFile` for a model file, or a file of its weights, that is not whole.
+
+    A clone without Git LFS has pointers in the place of files.
+    """
+    if not path.is_file():
+        raise InvalidFile(str(path), "no such file")
+    for file in (path, *external_files(path)):
+        check_no_pointer(file)
+
+
+def external_files(path: Path) -> list[Path]:
+    """Return the files that hold weights of an ONNX file, in the folder of which they lie.
+
+    A file that is no ONNX file has none. Raises `InvalidFile` for one that is missing, and for a
+    path that leads to another folder.
+    """
+    if path.suffix != ".onnx":
+        return []
+    names: set[str] = set()
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for start, end in _entries(data, 0, len(data), MODEL):
+                fields = dict(_fields(data, start, end))
+                if _text(data, fields, 1) == "location":
+                    names.add(_text(data, fields, 2))
+    except (IndexError, ValueError, OSError):  # damaged, or empty: its runtime says so
+        return []
+    return [_beside(path, name) for name in sorted(names)]
+
+
+def _beside(path: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise InvalidFile(
+            str(path), f"its weights are in {name!r}; expected a file in the same folder"
+        )
+    file = path.with_name(name)
+    if not file.is_file():
+        raise InvalidFile(str(path), f"its weights are in {name}, which is not beside it")
+    return file
+
+
+def _entries(data: mmap.mmap, start: int, end: int, kind: Message) -> Iterator[tuple[int, int]]:
+    """Yield where the entries of external data begin and end in a message."""
+    for number, (first, last) in _fields(data, start, end):
+        inner = kind.get(number)
+        if inner is ENTRY:
+            yield first, last
+        elif inner is not None:
+            yield from _entries(data, first, last, inner)
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield the fields of a message that have a length: number, begin and end."""
+    while start < end:
+        key, start = _varint(data, start)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == LENGTH_DELIMITED:
+            length, start = _varint(data, start)
+            if start + length > end:
+                raise ValueError("a field ends behind its message")
+            yield number, (start, start + length)
+            start += length
+        elif wire_type in FIXED_BYTES:
+            start += FIXED_BYTES[wire_type]
+        elif wire_type == 0:
+            _, start = _varint(data, start)
+        else:
+            raise ValueError(f"unknown wire type {wire_type}")
+
+
+def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
+    """Return a number, seven bits in each byte, and the place behind it."""
+    value = 0
+    for place in range(10):
+        byte = data[start + place]
+        value |= (byte & 127) << (7 * place)
+        if byte < 128:
+            return value, start + place + 1
+    raise ValueError("a number of more than ten bytes")
+
+
+def _text(data: mmap.mmap, fields: dict[int, tuple[int, int]], number: int) -> str:
+    start, end = fields.get(number, (0, 0))
+    return data[start:end].decode()
