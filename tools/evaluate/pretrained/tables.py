@@ -12,6 +12,7 @@ from tools.evaluate.pretrained.rows import (
     MEMBER,
     RANDOM,
     TUNING,
+    Provenance,
     Row,
     Times,
     beside_tuning,
@@ -106,6 +107,12 @@ def time_table(times: Sequence[Times]) -> str:
         cells = [f"{means[stage]:.0f}" if stage in means else "-" for stage in stages]
         lines.append([data, *cells, f"{beside:.0f}", ratio])
     return table(["data", *stages, "all but tune and profile", "over tune"], lines)
+
+
+def runs_table(runs: Iterable[Provenance]) -> str:
+    """Return when and where the runs of each seed were made."""
+    lines = [[run.data, run.seed, run.date, run.machine] for run in runs]
+    return table(["data", "seed", "date", "machine"], lines)
 
 
 def _places(rows: Iterable[Row]) -> list[tuple[str, str, int]]:
