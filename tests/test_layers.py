@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "deploy": f"{TORCH_FREE} {DATA} export pretrained networks",
     # delivered files on images: reads reports and bundles, needs neither search nor training
     "evaluation": f"{TORCH_FREE} data export deploy",
-    "specialize": f"{TORCH_FREE} {DATA} search export console profiling pretrained networks deploy",
+    "specialize": f"{TORCH_FREE} {DATA} search export console profiling pretrained networks deploy "
+    "benchmarking",
     "testing": f"{TORCH_FREE} {DATA} search export",
     "api": f"{TORCH_FREE} {DATA} search export console profiling pretrained "
     "networks specialize benchmarking evaluation",

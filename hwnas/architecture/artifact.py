@@ -39,6 +39,9 @@ class Parity(msgspec.Struct, frozen=True):
     """Mean over classes of the file's accuracy; ``None`` where they have as many images."""
     outputs: tuple[OutputParity, ...] = ()
     """Each output, in order."""
+    hits: str = ""
+    """Whether the file classifies each image correctly, as `packed_hits` of
+    `hwnas.measurement.classification`; empty without labels."""
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.options import file_shape_option, file_shapes, wait_idle_option
+from hwnas.cli.framework.options import (
+    file_shape_option,
+    file_shapes,
+    progress_bar,
+    wait_idle_option,
+)
 from hwnas.cli.framework.params import COUNTS, FILE, SHARE, TARGET
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from hwnas.benchmarking.result import BenchmarkResult
-    from hwnas.devices.runner import Progress
 
 
 @command(
@@ -110,7 +112,7 @@ def benchmark(
     }
     shapes = file_shapes(input_shapes)
     request = BenchmarkRequest(files=files, input_shapes=shapes, **given)  # type: ignore[arg-type]
-    with _progress_bar() as progress:
+    with progress_bar("measuring") as progress:
         run = Benchmark(request, progress)
         result = run.run()
     if out:
@@ -127,20 +129,11 @@ def benchmark(
             click.echo(f"All samples: {out}")
     run.check(result)
     if save_baseline:
-        with _progress_bar() as run.progress:
+        with progress_bar("measuring") as run.progress:
             run.save_baseline(save_baseline)
         click.echo(f"Baseline: {save_baseline}", err=as_json)
 
 
-@contextmanager
-def _progress_bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("measuring", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print(result: BenchmarkResult) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import atan, cos, exp, log, pi, sin, sqrt
+from math import atan, comb, cos, exp, log, pi, sin, sqrt
 from statistics import NormalDist, fmean, variance
 
 MAX_QUANTILE = 1e4
@@ -48,6 +48,31 @@ def wilson_interval(share: float, trials: int, confidence: float = 0.95) -> tupl
     spread = sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
     half = z / (1 + z * z / trials) * spread
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_difference(
+    only_first: int, only_second: int, trials: int, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Return the second share of successes less the first, of the same trials, and its interval.
+
+    ``only_first`` and ``only_second`` trials are successes of one alone. The interval is Wald's
+    with half a trial added to each of the four cells (Agresti and Min, Statistics in Medicine
+    2005), within -1 and 1.
+    """
+    total, changed = trials + 2, only_first + only_second + 1
+    centre = (only_second - only_first) / total
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * sqrt(changed / total - centre**2)
+    half /= sqrt(total)
+    difference = (only_second - only_first) / trials
+    return difference, max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test (Psychometrika 1947) that two shares of
+    the same trials are equal."""
+    changed, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(comb(changed, count) for count in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**changed)
 
 
 def student_quantile(freedom: int, confidence: float) -> float:

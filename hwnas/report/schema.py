@@ -39,6 +39,9 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     """Top-5 accuracy of `shown`, for 20 classes and more."""
     balanced: float | None = None
     """Mean over classes of `shown`, where one has at least 1.5 times the images of another."""
+    hits: str = ""
+    """Whether `shown` counts each test image as right, as
+    `hwnas.measurement.classification.packed_hits`; empty in reports of versions without it."""
 
     @classmethod
     def with_interval(
@@ -50,6 +53,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
         validation: float | None = None,
         top5: float | None = None,
         balanced: float | None = None,
+        hits: str = "",
     ) -> Self:
         """Return accuracies with the interval of the delivered file's."""
         return cls(
@@ -60,6 +64,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
             validation=validation,
             top5=top5,
             balanced=balanced,
+            hits=hits,
         )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hwnas.measurement.classification import balanced_accuracy, top5_accuracy
+from hwnas.measurement.classification import balanced_accuracy, packed_hits, top5_accuracy
 
 
 def test_a_label_counts_as_right_if_it_is_among_the_five_largest_of_twenty() -> None:
@@ -27,3 +27,9 @@ def test_balanced_accuracy_is_the_mean_of_the_classes_own_accuracies() -> None:
 def test_it_is_reported_from_a_ratio_of_one_and_a_half_on(largest: int, reported: bool) -> None:
     labels = np.array([0] * largest + [1] * 10)
     assert (balanced_accuracy(labels, labels) is not None) == reported
+
+
+def test_the_hits_of_images_are_bits_from_the_highest() -> None:
+    labels = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8])
+    assert packed_hits(labels, labels) == "ff80"
+    assert packed_hits(np.array([0, 0, 2, 3, 0, 5, 6, 0, 0]), labels) == "b600"

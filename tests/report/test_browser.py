@@ -12,6 +12,8 @@ from hwnas.evaluation.classifier import find_classifier
 from hwnas.evaluation.evaluate import evaluate_model
 from hwnas.evaluation.page import page as page_of_evaluation
 from hwnas.report.report import Report
+from hwnas.specialize.comparison.compare import compare_runs
+from hwnas.specialize.comparison.page import page as page_of_comparison
 from tests.report.test_cell_networks import SPACE, report_of
 from tests.support import colours
 from tests.support.browser import WIDTHS, Browser, Page, chromium
@@ -147,6 +149,24 @@ def test_the_page_of_an_evaluation_fits_every_width(browser: Browser, tmp_path: 
         assert opened.problems == []
         assert opened.evaluate("document.documentElement.scrollWidth") <= width
         assert opened.evaluate(WIDER_THAN_THE_PAGE) == []
+
+
+def test_a_comparison_fits_every_width_and_its_chart_has_marks(
+    browser: Browser, tmp_path: Path
+) -> None:
+    for name in ("first", "a-second-run-of-a-long-name-that-tells-much-of-it"):
+        (tmp_path / name).mkdir()
+        measured_report().write(tmp_path / name)
+    path = tmp_path / "comparison.html"
+    runs = [file.parent for file in tmp_path.glob("*/report.json")]
+    path.write_text(page_of_comparison(compare_runs(runs)))
+    for width in WIDTHS:
+        opened = Page(browser, path, width)
+        assert opened.problems == []
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+        assert opened.evaluate(WIDER_THAN_THE_PAGE) == []
+        [[_, marks, outside, _]] = opened.evaluate(MARKS)
+        assert marks >= 2 and not outside
 
 
 def test_an_exception_or_an_error_of_the_console_is_a_problem(

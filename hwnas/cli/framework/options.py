@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hwnas.cli.framework.command import option
@@ -10,7 +11,7 @@ from hwnas.cli.framework.params import INPUT_SHAPE, NAMES, PATH, WAIT
 from hwnas.errors import UsageError
 
 if TYPE_CHECKING:
-    from hwnas.devices.runner import InputShape
+    from hwnas.devices.runner import InputShape, Progress
     from hwnas.export.graph.interface import InputShapes
 
 
@@ -90,3 +91,15 @@ def named_shapes(values: Sequence[tuple[str | None, str]]) -> InputShapes | None
 
 def _sizes(shape: str) -> Any:
     return shape if ":" in shape else tuple(map(int, shape.split("x")))
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Show a bar on a terminal while files are measured."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

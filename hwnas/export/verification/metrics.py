@@ -11,7 +11,7 @@ import numpy as np
 
 from hwnas.architecture.artifact import Parity
 from hwnas.errors import ExportError
-from hwnas.measurement.classification import balanced_accuracy, top5_accuracy
+from hwnas.measurement.classification import balanced_accuracy, packed_hits, top5_accuracy
 
 Array = np.ndarray[Any, Any]
 
@@ -93,4 +93,5 @@ def parity(outputs: Array, expected: Array, labels: Array | None) -> Parity:
         balanced_artifact=(
             None if labels is None else balanced_accuracy(outputs.argmax(axis=1), labels)
         ),
+        hits="" if labels is None else packed_hits(outputs.argmax(axis=1), labels),
     )

@@ -137,6 +137,7 @@ def _accuracy(run: RunContext, delivered: DeliveryResult) -> Accuracy | None:
         validation=delivered.chosen.result.validation_accuracy,
         top5=parity.top5_artifact,
         balanced=parity.balanced_artifact,
+        hits=parity.hits,
     )
 
 

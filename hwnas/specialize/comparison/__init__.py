@@ -1,0 +1,1 @@
+"""Runs side by side: what they delivered, and what of it differs for real."""
