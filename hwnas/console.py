@@ -1,18 +1,29 @@
-"""Messages and progress of a run on stderr: rich on a terminal, plain lines elsewhere."""
+"""Messages and progress of a run on stderr: a live picture on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 PLAIN_EVERY_S = 10.0
 """Least time between two progress lines of a step, without a terminal."""
 
 Update = Callable[[float, float, str], None]
 """Called with the amount done, the total and a remark."""
+
+
+class Standing(NamedTuple):
+    """How a network of a run does so far, in words."""
+
+    network: str
+    latency: str
+    score: str
 
 
 class Console(Protocol):
@@ -24,20 +35,30 @@ class Console(Protocol):
         """Show the progress of one step, with the time left."""
         ...
 
+    def standings(self, title: str, rows: Sequence[Standing]) -> None:
+        """Show the best networks so far, until others take their place."""
+        ...
+
 
 class QuietConsole:
-    """Prints messages, but no progress."""
+    """Prints nothing: the command prints its result."""
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        pass
 
     @contextmanager
     def step(self, title: str) -> Iterator[Update]:
         yield lambda done, total, remark: None
 
+    def standings(self, title: str, rows: Sequence[Standing]) -> None:
+        pass
+
 
 class PlainConsole(QuietConsole):
-    """Prints progress as lines, for logs and pipes."""
+    """Prints messages and progress as lines, for logs and pipes; no standings."""
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Update]:
@@ -60,18 +81,33 @@ class PlainConsole(QuietConsole):
 
 
 class RichConsole:
-    """Shows the progress of the current step as a live line on a terminal."""
+    """Shows the current step and the best networks so far below the messages, on a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console as Rich
 
         self.rich = Rich(stderr=True, highlight=False)
+        self._standings: list[RenderableType] = []
 
     def say(self, text: str) -> None:
         self.rich.print(text, markup=False)
 
+    def standings(self, title: str, rows: Sequence[Standing]) -> None:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("network", "latency", "score"):
+            table.add_column(column, no_wrap=True)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self._standings = [table] if rows else []
+
     @contextmanager
     def step(self, title: str) -> Iterator[Update]:
+        from rich.console import Group
+        from rich.live import Live
         from rich.progress import (
             BarColumn,
             Progress,
@@ -81,18 +117,23 @@ class RichConsole:
             TimeRemainingColumn,
         )
 
-        columns = (
-            TextColumn("{task.description}"),
+        progress = Progress(
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[remark]}"),
+            TextColumn("{task.fields[remark]}", markup=False),
+            console=self.rich,
         )
         start = time.monotonic()
-        with Progress(*columns, console=self.rich, transient=True) as progress:
-            task = progress.add_task(title, total=None, remark="")
+        task = progress.add_task(title, total=None, remark="")
+
+        def picture() -> RenderableType:
+            return Group(progress.get_renderable(), *self._standings)
+
+        with Live(get_renderable=picture, console=self.rich, transient=True):
             yield lambda done, total, remark: progress.update(
                 task, completed=done, total=total, remark=remark
             )

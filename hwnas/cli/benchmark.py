@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.command import command, json_option, option, quiet_option
 from hwnas.cli.framework.options import (
     file_shape_option,
     file_shapes,
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
 @option("--markdown", group="Output", type=FILE, help="Write the table as Markdown.")
 @option("--out", group="Output", type=FILE, help="Write the result with all samples as JSON.")
 @json_option
+@quiet_option
 def benchmark(
     files: tuple[str, ...],
     save_baseline: Path | None,
@@ -90,6 +91,7 @@ def benchmark(
     markdown: Path | None,
     out: Path | None,
     as_json: bool,
+    quiet: bool,
     input_shapes: tuple[tuple[str | None, str], ...],
     **options: object,
 ) -> None:
@@ -112,7 +114,7 @@ def benchmark(
     }
     shapes = file_shapes(input_shapes)
     request = BenchmarkRequest(files=files, input_shapes=shapes, **given)  # type: ignore[arg-type]
-    with progress_bar("measuring") as progress:
+    with progress_bar("measuring", quiet) as progress:
         run = Benchmark(request, progress)
         result = run.run()
     if out:
@@ -129,11 +131,9 @@ def benchmark(
             click.echo(f"All samples: {out}")
     run.check(result)
     if save_baseline:
-        with progress_bar("measuring") as run.progress:
+        with progress_bar("measuring", quiet) as run.progress:
             run.save_baseline(save_baseline)
         click.echo(f"Baseline: {save_baseline}", err=as_json)
-
-
 
 
 def _print(result: BenchmarkResult) -> None:

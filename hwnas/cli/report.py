@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hwnas.cli.framework.command import command, json_option, option
+from hwnas.cli.framework.command import command, json_option, option, quiet_option
 from hwnas.cli.framework.options import progress_bar, wait_idle_option
 from hwnas.cli.framework.params import FILE, PATH
 from hwnas.cli.tables import print_json, print_table
@@ -37,6 +37,7 @@ COLUMNS = ("target", "verdict", "ms", "kind", "budget, ms", "p90, ms", "accuracy
 @wait_idle_option
 @option("--out", group="Output", type=FILE, help="Write the comparison as an HTML page.")
 @json_option
+@quiet_option
 def report(
     runs: tuple[Path, ...],
     compare: bool,
@@ -44,6 +45,7 @@ def report(
     wait_idle_s: float,
     out: Path | None,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Render report.html and report.md of RUN again, and print its results; or compare RUNs.
 
@@ -53,7 +55,7 @@ def report(
     on one device; accuracies on the same test images, image by image.
     """
     if compare:
-        _compare(runs, measure, wait_idle_s, out, as_json)
+        _compare(runs, measure, wait_idle_s, out, as_json, quiet)
         return
     if len(runs) > 1:
         raise UsageError(f"{len(runs)} runs are given; compare them with --compare, or name one")
@@ -98,7 +100,12 @@ def _cells(result: Result) -> list[str]:
 
 
 def _compare(
-    runs: tuple[Path, ...], measure: bool, wait_idle_s: float, out: Path | None, as_json: bool
+    runs: tuple[Path, ...],
+    measure: bool,
+    wait_idle_s: float,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     from hwnas.files import write_atomic
     from hwnas.specialize.comparison.compare import compare_entries
@@ -111,7 +118,7 @@ def _compare(
     if measure:
         from hwnas.specialize.comparison.measured import measured
 
-        with progress_bar("measuring") as progress:
+        with progress_bar("measuring", quiet) as progress:
             comparison = measured(comparison, entries, progress, wait_idle_s)
     if out:
         write_atomic(out, page(comparison))

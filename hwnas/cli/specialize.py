@@ -165,7 +165,11 @@ def _run(
         begun = (folder / "config.toml").exists()
         words = ["hwnas", "specialize", "--resume", "--out", str(folder)]
         raise interrupted(error, words if begun else None) from None
-    text = (folder / "report.json").read_text("utf-8") if as_json else report.summary(folder)
+    text = (
+        (folder / "report.json").read_text("utf-8")
+        if as_json
+        else report.summary(folder, brief=quiet)
+    )
     click.echo(text)
     report.check_verdicts()
 

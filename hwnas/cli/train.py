@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from hwnas.cli.framework.command import command, option, track_option
+from hwnas.cli.framework.command import command, option, quiet_option, track_option
 from hwnas.cli.framework.params import DATA, PATH, PRETRAINED, Number, Value
 
 
@@ -155,6 +155,7 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
 @_threads_option
 @track_option
 @option("--resume", group="Output", is_flag=True, help="Continue the training in --out.")
+@quiet_option
 def train(
     pretrained: str | None,
     resolution: int | None,
@@ -176,6 +177,7 @@ def train(
     threads: int | Literal["auto"],
     track: str | None,
     resume: bool,
+    quiet: bool,
 ) -> None:
     """Train an architecture, or tune a trained network, and write its weights.
 
@@ -212,14 +214,12 @@ def train(
         if not is_rank_0:
             return
         tracker = open_tracker(track, out)
-        result = train_network(
-            spec, out, resume=resume, console=console(quiet=False), tracker=tracker
-        )
+        result = train_network(spec, out, resume=resume, console=console(quiet), tracker=tracker)
     click.echo(f"validation accuracy {result.validation_accuracy:.2%}")
     if result.top5_accuracy is not None:
         click.echo(f"top-5 accuracy {result.top5_accuracy:.2%}")
     if result.balanced_accuracy is not None:
         click.echo(f"mean accuracy of the classes {result.balanced_accuracy:.2%}")
     click.echo(f"{out / 'network.safetensors'}")
-    if pretrained:
+    if pretrained and not quiet:
         click.echo(f"model files: hwnas export {shlex.join([str(out), '--data', data])}")

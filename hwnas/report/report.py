@@ -60,9 +60,12 @@ class Report(ReportData, frozen=True, kw_only=True):
         """Return GitHub-flavoured Markdown, without pictures."""
         return markdown(self)
 
-    def summary(self, folder: Path | None = None) -> str:
-        """Return a few lines for a terminal; with the run's ``folder`` also paths of its files."""
-        return text_summary(self, folder)
+    def summary(self, folder: Path | None = None, brief: bool = False) -> str:
+        """Return a few lines for a terminal; with the run's ``folder`` also paths of its files.
+
+        ``brief``: the results without reasons, notes and next commands.
+        """
+        return text_summary(self, folder, brief)
 
     def check_verdicts(self) -> None:
         """Raise `BudgetError` for a budget that is missed, `TooNoisy` for an uncertain latency."""

@@ -9,9 +9,11 @@ from hwnas.report.schema import ReportData, Result
 from hwnas.report.sentences import accuracy_sentence, prediction_error
 
 
-def text_summary(report: ReportData, folder: Path | None = None) -> str:
-    """Return plain text; paths are given from ``folder``, the run's."""
-    parts = [_result_lines(result, folder) for result in report.results]
+def text_summary(report: ReportData, folder: Path | None = None, brief: bool = False) -> str:
+    """Return plain text; paths are given from ``folder``, the run's. ``brief``: results only."""
+    parts = [_result_lines(result, folder, brief) for result in report.results]
+    if brief:
+        return "\n".join("\n".join(lines) for lines in parts)
     parts.append([f"note  {note}" for note in report.notes])
     if folder is not None:
         parts.append([f"report  {folder / 'report.html'}"])
@@ -21,17 +23,17 @@ def text_summary(report: ReportData, folder: Path | None = None) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
-def _result_lines(result: Result, folder: Path | None) -> list[str]:
+def _result_lines(result: Result, folder: Path | None, brief: bool) -> list[str]:
     lines = [
         f"{result.target} · {result.runtime} {result.precision}",
         f"  {formatting.headline(result)}",
     ]
-    if result.reason:
+    if result.reason and not brief:
         lines.append(f"  {result.reason}")
     latency = result.latency
     if latency and latency.ci95_ms:
         lines.append(f"  95 % interval {formatting.interval(latency.ci95_ms)} ms ({latency.kind})")
-    if latency and (error := prediction_error(latency)):
+    if latency and not brief and (error := prediction_error(latency)):
         lines.append(f"  {error}")
     if result.score:
         lines.append(f"  {accuracy_sentence(result)}")

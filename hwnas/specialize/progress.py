@@ -1,15 +1,20 @@
-"""How fast a training or a search is, as text."""
+"""How fast a training or a search is, and how its networks do, as text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from hwnas.console import Standing
 from hwnas.data.photos.decoding import DecodedImages
+from hwnas.specialize.context import Candidate
 from hwnas.training.compute import Compute
+
+SHOWN_NETWORKS = 6
+"""Networks that are shown while a run goes."""
 
 MUCH_WAITING = 0.2
 """Share of the time from which on the remedy for waiting is named."""
@@ -52,6 +57,34 @@ def speed_text(speed: Speed, compute: Compute) -> str:
         f"{images} img/s, {speed.waiting:.0%} waiting for images, "
         f"{speed.peak_bytes / 1e9:.2g} GB of {memory}"
     )
+
+
+def standings(
+    candidates: Sequence[Candidate], budget_ms: float, scores: Mapping[str, str] | None = None
+) -> list[Standing]:
+    """Return the best networks that may be delivered: those within the budget come first.
+
+    ``scores`` are texts by the digests of the architectures; without, it is the supernet's accuracy
+    by which networks are chosen for training.
+    """
+    searched = [each for each in candidates if each.may_be_delivered]
+    ordered = sorted(
+        searched, key=lambda each: (each.latency_ms > budget_ms, -(each.supernet_accuracy or 0.0))
+    )
+    return [_standing(each, budget_ms, scores) for each in ordered[:SHOWN_NETWORKS]]
+
+
+def _standing(each: Candidate, budget_ms: float, scores: Mapping[str, str] | None) -> Standing:
+    kind = "predicted" if each.measured_ms is None else each.measured_kind
+    over = ", over the budget" if each.latency_ms > budget_ms else ""
+    if scores is not None:
+        score = scores.get(each.architecture.digest, "")
+    else:
+        share = each.supernet_accuracy
+        score = "" if share is None else f"{share:.1%} with the supernet's weights"
+    unknown = each.measured_ms is None and each.predicted_ms is None
+    latency = "unknown" if unknown else f"{each.latency_ms:.4g} ms {kind}{over}"
+    return Standing(each.name, latency, score)
 
 
 class WaitingRemedy:

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from hwnas.data.photos.decoding import DecodedImages
-from hwnas.specialize.progress import WaitingRemedy, combined, speed_text
+from hwnas.specialize.context import Candidate
+from hwnas.specialize.progress import (
+    SHOWN_NETWORKS,
+    WaitingRemedy,
+    combined,
+    speed_text,
+    standings,
+)
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.log import EpochLog
+from tests.support.tiny import tiny_space
 
 FILES = DecodedImages(cast(Any, None), np.arange(3))
 
@@ -50,3 +58,24 @@ def test_the_remedy_for_waiting_is_printed_once(
     reporter.check(waiting)
     assert len(lines) == (remedy is not None)
     assert remedy is None or lines[0].startswith(remedy)
+
+
+def test_the_best_networks_within_the_budget_stand_first() -> None:
+    space = tiny_space(widths=(8,))
+    common = {"architecture": space.architecture(space.default), "predicted_ms": 2.0}
+    candidates = [
+        Candidate(name="slow", origin="search", measured_ms=3, supernet_accuracy=0.9, **common),
+        Candidate(name="worse", origin="search", supernet_accuracy=0.5, **common),
+        Candidate(name="better", origin="search", measured_ms=1, supernet_accuracy=0.6, **common),
+        Candidate(name="baseline", origin="uniform", supernet_accuracy=1.0, **common),
+    ]
+    assert standings(candidates, budget_ms=2.5) == [
+        ("better", "1 ms measured", "60.0% with the supernet's weights"),
+        ("worse", "2 ms predicted", "50.0% with the supernet's weights"),
+        ("slow", "3 ms measured, over the budget", "90.0% with the supernet's weights"),
+    ]
+    digest = candidates[0].architecture.digest
+    assert standings(candidates[:1], 4, {digest: "epoch 3"}) == [
+        ("slow", "3 ms measured", "epoch 3")
+    ]
+    assert len(standings(candidates[:3] * 5, 2.5)) == SHOWN_NETWORKS

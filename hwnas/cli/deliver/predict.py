@@ -43,16 +43,16 @@ def predict(
     are turned, resized and normalised as in the training; an .npy file has uint8 pixels [C, H, W],
     as the run.py of a bundle takes them.
     """
-    from hwnas.console import console
+    from hwnas.console import PlainConsole
     from hwnas.data.photos.labelled import ReadingOptions
     from hwnas.evaluation.classifier import find_classifier
     from hwnas.evaluation.predict import predict_files
 
     classifier = find_classifier(model, input_values, labels)
-    output = console(quiet=True)
+    say = PlainConsole().say
     if not classifier.labels:
-        output.say(f"{classifier.path}: names no classes; --labels FILE names them")
-    predictions = predict_files(classifier, images, ReadingOptions(skip_broken, output.say))
+        say(f"{classifier.path}: names no classes; --labels FILE names them")
+    predictions = predict_files(classifier, images, ReadingOptions(skip_broken, say))
     if as_json:
         print_json({"model": str(classifier.path), "predictions": list(predictions)})
         return

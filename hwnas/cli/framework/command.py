@@ -163,7 +163,7 @@ def option(
 json_option = option(
     "--json", "as_json", group="Output", is_flag=True, help="Print one JSON document on stdout."
 )
-quiet_option = option("--quiet", group="Output", is_flag=True, help="Show no progress.")
+quiet_option = option("--quiet", group="Output", is_flag=True, help="Print the result only.")
 track_option = option(
     "--track",
     group="Output",

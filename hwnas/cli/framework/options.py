@@ -94,12 +94,12 @@ def _sizes(shape: str) -> Any:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
-    """Show a bar on a terminal while files are measured."""
+def progress_bar(title: str, quiet: bool) -> Iterator[Progress]:
+    """Show a bar on a terminal while files are measured, unless ``quiet``."""
     from rich.console import Console
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bar(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -96,11 +96,12 @@ def measure(
         model = measure_latency_model(
             setup.profile, runner, setup.space, setup.folder, console(quiet), plan=plan
         )
-    for note in journal_notes(setup.folder):
+    for note in () if quiet else journal_notes(setup.folder):
         click.echo(f"note: {note}", err=True)
     if as_json:
         print_json(file_of(model))
         return
     click.echo(card(model))
     click.echo(f"model: {setup.folder / 'model.json'}")
-    click.echo(f"next: hwnas latency check --target {target}")
+    if not quiet:
+        click.echo(f"next: hwnas latency check --target {target}")

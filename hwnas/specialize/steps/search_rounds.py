@@ -27,7 +27,7 @@ from hwnas.search.strategy import (
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.distributed.tasks import SearchTask, together
-from hwnas.specialize.progress import WaitingRemedy, speed_text
+from hwnas.specialize.progress import WaitingRemedy, speed_text, standings
 from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.steps.original import export_original
 from hwnas.specialize.steps.screening import ScreeningResult, inherited_weights, screen
@@ -58,6 +58,10 @@ def search_rounds(run: RunContext) -> ScreeningResult:
             screened = screen(run, strategy, model, number)
             write_json(path, screened)
         result = _with(screened, earlier)
+        run.console.standings(
+            f"networks near the budget of {run.budget_ms:.4g} ms",
+            standings(result.candidates, run.budget_ms),
+        )
         if run.target.runner is None or is_enough(result, run) or number == MAX_ROUNDS:
             return result
         keeping = keeping_budget(screened, run.budget_ms)

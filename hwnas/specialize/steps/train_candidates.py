@@ -15,7 +15,7 @@ from hwnas.search.elastic.state import TunedFiles
 from hwnas.search.plan import SearchFiles
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.distributed.tasks import TrainTask, together
-from hwnas.specialize.progress import WaitingRemedy, combined, speed_text
+from hwnas.specialize.progress import WaitingRemedy, combined, speed_text, standings
 from hwnas.specialize.setup.device import child_gpus, training_threads
 from hwnas.specialize.steps.screening import inherited_weights
 from hwnas.specialize.steps.training_setup import fine_tuning
@@ -52,7 +52,7 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
     where = f" on {ranks()} ranks" if ranks() > 1 else ""
     title = f"training {len(chosen)} network{'s' * (len(chosen) != 1)}{where}"
     with run.console.step(title) as update, run.folder.stage("train"):
-        progress = _Progress(run, update, folders)
+        progress = _Progress(run, update, chosen, folders)
 
         for folder, job in jobs.items():
             write_json(folder / "architecture.json", job.architecture)
@@ -169,8 +169,10 @@ def _compute(run: RunContext, folder: Path, networks: int) -> Compute:
 class _Progress:
     """Reads the logs of trainings, prints how they go, and sends them to a tracker."""
 
-    def __init__(self, run: RunContext, update: Update, folders: list[Path]) -> None:
-        self.run, self.update, self.folders = run, update, folders
+    def __init__(
+        self, run: RunContext, update: Update, chosen: list[Candidate], folders: list[Path]
+    ) -> None:
+        self.run, self.update, self.chosen, self.folders = run, update, chosen, folders
         self.tracked = {folder: len(_epochs(folder)) for folder in folders}
         self.remedy = WaitingRemedy(run.dataset.train.images, run.spec.data, run.console.say)
 
@@ -186,8 +188,21 @@ class _Progress:
             self.remedy.check(speed.waiting)
         done = sum(map(len, logs.values()))
         self.update(done, epochs * len(self.folders), ", ".join(texts) if last else "")
+        self.run.console.standings(
+            f"networks in training, budget {self.run.budget_ms:.4g} ms",
+            standings(self.chosen, self.run.budget_ms, self._scores(logs)),
+        )
         for folder, log in logs.items():
             self._track(folder, log)
+
+    def _scores(self, logs: dict[Path, list[EpochLog]]) -> dict[str, str]:
+        """Return how far each training is, by the digest of its architecture."""
+        name = self.run.dataset.score_name
+        return {
+            folder.name: f"epoch {log[-1].epoch}, training {name} {log[-1].accuracy:.1%}"
+            for folder, log in logs.items()
+            if log
+        }
 
     def _track(self, folder: Path, log: list[EpochLog]) -> None:
         """Send the epochs that have ended since the last call."""
