@@ -101,6 +101,15 @@ def test_steps_that_start_again_are_drawn_in_sequence() -> None:
     assert "step 0\n" in twice and f"step {2 * len(points) - 1}\n" in twice
 
 
+def test_a_search_that_diverged_has_a_chart_up_to_there() -> None:
+    losses = [1.0, 2.0, float("inf"), float("nan")]
+    points = [SearchPoint(step=step, phase="search", loss=loss) for step, loss in enumerate(losses)]
+    chart = search_curves(points)
+    assert chart.count('<path class="line') == 1
+    assert "nan" not in chart and "inf" not in chart
+    assert search_curves(points[2:]) == ""
+
+
 def test_the_values_of_at_most_a_hundred_steps_are_under_the_pointer() -> None:
     many = [SearchPoint(step=step, phase="search", loss=1 / (1 + step)) for step in range(799)]
     chart = search_curves(many)

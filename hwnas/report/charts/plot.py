@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
+from math import isfinite
 from typing import NamedTuple
 
 from hwnas.report.charts.axes import Axis
@@ -78,7 +79,10 @@ def panels(search: Sequence[SearchPoint], groups: Sequence[Sequence[Curve]]) -> 
     steps = [point.step for point in search]
     if any(after <= before for before, after in pairwise(steps)):
         steps = list(range(len(search)))
-    shown = [[curve for curve in group if _known(curve)] for group in groups]
+    finite = [[_finite(curve) for curve in group] for group in groups]
+    shown = [
+        [curve for curve in group if any(v is not None for v in curve.values)] for group in finite
+    ]
     shown = [group for group in shown if group]
     if not shown:
         return ""
@@ -110,8 +114,10 @@ def panels(search: Sequence[SearchPoint], groups: Sequence[Sequence[Curve]]) -> 
     return "".join(drawn)
 
 
-def _known(curve: Curve) -> bool:
-    return any(value is not None for value in curve.values)
+def _finite(curve: Curve) -> Curve:
+    """Return the curve without the values of a search that diverged."""
+    values = [None if v is None or not isfinite(v) else v for v in curve.values]
+    return curve._replace(values=values)
 
 
 def _curve(plane: Plane, steps: Sequence[int], curve: Curve) -> list[str]:
