@@ -24,9 +24,9 @@ test: check
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# random networks against PyTorch; HWNAS_FUZZ_SEED=N starts at another network
+# random networks against PyTorch; goes on where it was cut off
 fuzz: setup
-	HWNAS_FUZZ_NETWORKS=$${HWNAS_FUZZ_NETWORKS:-20000} $(BIN)/python -m pytest -q tests/export/test_random_networks.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench.compiler.fuzz
 
 # make test runs these where there is a CUDA device; here a skipped one is a failure
 test-gpu: setup

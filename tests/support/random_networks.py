@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hwnas.architecture.artifact import Format
+from hwnas.export.compile import compile_model
+from hwnas.export.graph.interface import module_interface
+from hwnas.export.verification.metrics import relative_error
+from hwnas.export.verification.module_outputs import module_outputs
+from hwnas.export.verification.run_model import file_outputs, first_output
+
 INPUT_SHAPE = (4, 9, 10)
 MAX_ELEMENTS = 20_000
 """Largest value of a network: an operation that would exceed it is left out."""
+MAX_ERROR = 1e-3
+ROUNDING = 30.0
+"""How much more a file may change than its network does by rounding after each step."""
 Step = Callable[[Tensor], Tensor]
 
 
-def random_network(seed: int) -> nn.Module:
+def file_error(module: nn.Sequential, seed: int, format: Format, folder: Path) -> float:
+    """Return the error of a network's file, relative to the largest value in PyTorch.
+
+    Where rounding after each step changes the outputs much, as before a norm of values that hardly
+    differ, the error is in units of `ROUNDING` times this change, so that `MAX_ERROR` still holds.
+    """
+    images = np.random.default_rng(seed).normal(size=(2, *INPUT_SHAPE)).astype(np.float32)
+    artifact = compile_model(module, INPUT_SHAPE, folder / f"net.{format}")
+    outputs = file_outputs(Path(artifact.path), images)
+    expected = _outputs(module, images)
+    change = relative_error(_outputs(nn.Sequential(*map(Rounded, module)), images), expected)
+    return relative_error(outputs, expected) / max(1.0, ROUNDING * change / MAX_ERROR)
+
+
+def _outputs(module: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Return the outputs for one image at a time, for networks that mix those of a batch."""
+    interface = module_interface(module, INPUT_SHAPE)
+    return first_output(module_outputs(module, interface, [images]))
+
+
+def random_network(seed: int) -> nn.Sequential:
     """Return a network for images of `INPUT_SHAPE`, which gives ``[N, classes]``."""
     torch.manual_seed(seed)
     rng = Random(seed)
@@ -36,6 +68,19 @@ def random_network(seed: int) -> nn.Module:
             image = after
     head = nn.Linear(image[0].numel(), 3)
     return nn.Sequential(*steps, nn.Flatten(), head).eval()
+
+
+class Rounded(nn.Module):
+    """A step whose results are changed at random by about as much as float32 rounds."""
+
+    def __init__(self, step: nn.Module) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.step(x)
+        noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+        return y * (1 + 1e-7 * noise)
 
 
 class Residual(nn.Module):
@@ -76,6 +121,25 @@ def transposed(rng: Random, shape: tuple[int, ...]) -> Any:
     return nn.ConvTranspose2d(
         shape[0], 2, kernel, stride, rng.randint(0, kernel - 1) // 2, rng.randint(0, stride - 1)
     )
+
+
+def convolution_1d(rng: Random, shape: tuple[int, ...]) -> Any:
+    if len(shape) != 2:
+        return None
+    channels, size = shape
+    kernel, stride = rng.choice((1, 2, 3)), rng.choice((1, 2))
+    padding = rng.randint(0, kernel // 2)
+    if size + 2 * padding < kernel:
+        return None
+    groups = rng.choice([n for n in (1, channels) if channels % n == 0])
+    layers: list[Callable[[], nn.Module]] = [
+        lambda: nn.Conv1d(channels, 2 * groups, kernel, stride, padding, groups=groups),
+        lambda: nn.ConvTranspose1d(channels, 3, kernel, stride, padding // 2),
+        lambda: nn.MaxPool1d(kernel, stride, padding),
+        lambda: nn.AvgPool1d(kernel, stride, padding),
+        lambda: nn.AdaptiveAvgPool1d(rng.randint(1, size)),
+    ]
+    return rng.choice(layers)()
 
 
 def layer(rng: Random, shape: tuple[int, ...]) -> Any:
@@ -150,6 +214,72 @@ def move(rng: Random, shape: tuple[int, ...]) -> Any:
     return _Function(rng.choice(moves))
 
 
+def rearrange(rng: Random, shape: tuple[int, ...]) -> Any:
+    rank, axis = len(shape), rng.randrange(len(shape))
+    size, step = shape[axis], rng.choice((2, 3))
+    begin = rng.randrange(size)
+    steps: list[Step] = [
+        lambda x: x[(slice(None),) * (axis + 1) + (slice(begin, None, step),)],
+        lambda x: x.repeat(1, *(step if place == axis else 1 for place in range(rank))),
+        lambda x: x.repeat_interleave(step, axis + 1),
+        lambda x: x.cumsum(axis + 1) / size,
+        lambda x: x.masked_fill(x > 0.5, -1.0),
+        lambda x: torch.cat([part.neg() for part in x.chunk(step, axis + 1)], axis + 1),
+        lambda x: x.select(axis + 1, begin) if rank > 1 else x,
+        lambda x: torch.stack(x.unbind(axis + 1)[::-1], -1),
+        lambda x: x.movedim(axis + 1, -1).contiguous().reshape(x.shape),
+    ]
+    if rank == 3:
+        height, width = shape[1:]
+        modes = ("reflect", "replicate", "circular")
+        if min(height, width) > 2:
+            pad, mode = [rng.randint(0, 2) for _ in range(4)], rng.choice(modes)
+            steps += [lambda x: F.pad(x, pad, mode)] * 2
+        if height % 2 == 0 and width % 2 == 0:
+            steps.append(lambda x: F.pixel_unshuffle(x, 2))
+        if shape[0] % 4 == 0:
+            steps.append(lambda x: F.pixel_shuffle(x, 2))
+        if shape[0] % 2 == 0:
+            steps.append(lambda x: F.channel_shuffle(x, 2))
+    return _Function(rng.choice(steps))
+
+
+class Branches(nn.Module):
+    """Two steps on the same value, joined along an axis in which they differ, or by arithmetic."""
+
+    def __init__(self, first: Any, second: Any, axis: int, join: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.axis, self.join = first, second, axis, join
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, z = self.first(x), self.second(x)
+        if y.dim() != z.dim():
+            return y
+        differ = [
+            n for n, sizes in enumerate(zip(y.shape, z.shape, strict=True)) if len({*sizes}) > 1
+        ]
+        if len(differ) < 2:
+            if not differ and self.axis % 2:
+                return self.join(y, z)
+            axis = differ[0] if differ else 1 + self.axis % (y.dim() - 1)
+            return torch.cat((y, z), axis)
+        fits = all(1 in (y.shape[axis], z.shape[axis]) for axis in differ)
+        return self.join(y, z) if fits else y
+
+
+def branches(rng: Random, shape: tuple[int, ...]) -> Any:
+    first, second = (rng.choice(SIMPLE)(rng, shape) for _ in range(2))
+    if first is None or second is None:
+        return None
+    joins: list[Callable[..., Tensor]] = [
+        torch.add, torch.sub, torch.mul, torch.maximum,
+        lambda y, z: torch.where(y < z, y, z * 0.5),
+        lambda y, z: y * z.sigmoid(),
+        lambda y, z: y / (z.abs() + 1),
+    ]  # fmt: skip
+    return Branches(first, second, rng.randrange(6), rng.choice(joins))
+
+
 def elementwise(rng: Random, shape: tuple[int, ...]) -> Any:
     axis, number = rng.randrange(len(shape)) + 1, rng.uniform(-2, 2)
     constant = torch.randn([n if rng.random() < 0.5 else 1 for n in shape])
@@ -184,18 +314,22 @@ def reduction(rng: Random, shape: tuple[int, ...]) -> Any:
 def attention(rng: Random, shape: tuple[int, ...]) -> Any:
     if len(shape) < 2 or min(shape) == 1:
         return None
+    weight = torch.randn(shape[-1], 3) / shape[-1]
     functions: list[Step] = [
         lambda x: F.scaled_dot_product_attention(x, x, x),
         lambda x: (x @ x.transpose(-1, -2)) / shape[-1],
         lambda x: x.transpose(-1, -2) @ x / shape[-2],
+        lambda x: torch.einsum("...ij,jk->...ki", x, weight),
+        lambda x: F.layer_norm(x @ weight, (3,)),
     ]
     return _Function(rng.choice(functions))
 
 
-KINDS = (
-    *(convolution, convolution, layer, pool, transposed, resize),
-    *(move, move, elementwise, elementwise, reduction, attention),
+SIMPLE = (
+    *(convolution, convolution, convolution_1d, layer, pool, transposed, resize),
+    *(move, rearrange, elementwise, elementwise, reduction, attention),
 )
+KINDS = (*SIMPLE, branches, branches)
 
 
 class _Function(nn.Module):
