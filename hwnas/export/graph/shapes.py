@@ -113,6 +113,16 @@ def _cat(tensors: Any, dim: int = 0) -> Tensor | None:
     return torch.empty(shape, dtype=first.dtype, device=META)
 
 
+def _bmm(left: Tensor, right: Any) -> Tensor | None:
+    """Return the products; their rule imports SymPy, which takes most of a second."""
+    fits = isinstance(right, Tensor) and left.dtype == right.dtype
+    if not fits or left.dim() != 3 or right.dim() != 3:
+        return None
+    if left.shape[0] != right.shape[0] or left.shape[2] != right.shape[1]:
+        return None
+    return torch.empty((*left.shape[:2], right.shape[2]), dtype=left.dtype, device=META)
+
+
 def _adaptive_avg_pool2d(image: Tensor, size: Any) -> Tensor | None:
     if image.dim() != 4:
         return None
@@ -122,6 +132,7 @@ def _adaptive_avg_pool2d(image: Tensor, size: Any) -> Tensor | None:
 RULES: dict[str, Callable[..., Tensor | None]] = {
     **dict.fromkeys(ARITHMETIC, _arithmetic),
     "batch_norm": _batch_norm,
+    "bmm": _bmm,
     "conv2d": _conv2d,
     "linear": _linear,
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),

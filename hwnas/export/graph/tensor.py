@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hwnas.export.graph.recording import Value
 
@@ -56,6 +57,30 @@ class TracedTensor(Tensor):
         kwargs = kwargs or {}
         tracer = next(tensor.tracer for tensor in traced_in((*args, *kwargs.values())))
         return tracer.dispatch(func, args, kwargs)
+
+
+class Tracing(TorchDispatchMode):
+    """Hands operations on traced tensors to ``tracer``, before PyTorch looks at their class.
+
+    PyTorch imports `torch.distributed.tensor`, and SymPy with it, to find out whether a tensor with
+    a ``__torch_dispatch__`` of its own is distributed; that takes a third of PyTorch's own import.
+    """
+
+    def __init__(self, tracer: Dispatcher) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip Dynamo, PyTorch imports it
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if TracedTensor in types:
+            return self.tracer.dispatch(func, args, kwargs)
+        return func(*args, **kwargs)
 
 
 def traced_in(arguments: tuple[Any, ...]) -> list[TracedTensor]:

@@ -22,7 +22,7 @@ from hwnas.export.graph.in_place import overwrite, refresh
 from hwnas.export.graph.interface import Interface, torch_dtype
 from hwnas.export.graph.recording import Call, Recording, Value, name_arguments, schema_of
 from hwnas.export.graph.shapes import META, quick_result
-from hwnas.export.graph.tensor import TracedTensor, traced_in
+from hwnas.export.graph.tensor import TracedTensor, Tracing, traced_in
 
 CONSTANT_LIKE = {
     *("zeros_like", "ones_like", "full_like", "empty_like"),
@@ -59,7 +59,7 @@ class Tracer:
             TracedTensor(torch.empty(value.shape, dtype=value.dtype, device=META), value, self)
             for value in inputs
         ]
-        with self._following_modules(), _below_autograd():
+        with self._following_modules(), _below_autograd(), Tracing(self):
             outputs = interface.call(self.module, tensors)
         return Recording(
             self.calls, inputs, {name: _returned(output) for name, output in outputs.items()}
@@ -69,7 +69,8 @@ class Tracer:
         """Record a call, or the calls that it decomposes into, and return what it returns."""
         schema = schema_of(func)
         if schema.overwrites:
-            return overwrite(self.place(), func, args, kwargs)
+            with Tracing(self):
+                return overwrite(self.place(), func, args, kwargs)
         tensors = traced_in((*args, *kwargs.values()))
         for tensor in tensors:
             refresh(tensor)
@@ -82,7 +83,8 @@ class Tracer:
                 "are the same for every input can be compiled"
             )
         if schema.op not in self.lowered:
-            return decompose(self.place(), func, args, kwargs)
+            with Tracing(self):
+                return decompose(self.place(), func, args, kwargs)
         return self._call(func, args, kwargs)
 
     def place(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ def module_outputs(
     if isinstance(module, ForeignModule):
         return module.reference_outputs(inputs)
     module = float32_on_cpu(module)
-    with evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad(), single_thread():
         runs = [
             _outputs(module, interface, [array[place : place + 1] for array in inputs])
             for place in range(len(inputs[0]))
@@ -37,6 +38,17 @@ def module_outputs(
         raise ExportError(
             f"{type(module).__name__} gives outputs of other shapes for other inputs"
         ) from None
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Let PyTorch compute without its other threads, which wait in busy loops for small layers."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def outputs_together(
