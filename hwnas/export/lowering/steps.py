@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from math import prod
 from typing import Any
 
@@ -24,6 +25,9 @@ from hwnas.export.graph.nodes import (
 )
 from hwnas.export.graph.recording import Call, Shape
 from hwnas.export.lowering.lowering import Lowering
+
+MAX_REDUCED_AXES = 6
+"""What XNNPACK takes."""
 
 
 class Steps:
@@ -48,7 +52,16 @@ class Steps:
         return self._add(op, Activation, (value,), self.shape(value), op=op, **fields)
 
     def reduce(self, op: str, value: str, axes: tuple[int, ...]) -> str:
-        shape = tuple(1 if axis in axes else n for axis, n in enumerate(self.shape(value)))
+        before = self.shape(value)
+        shape = tuple(1 if axis in axes else n for axis, n in enumerate(before))
+        if len(before) > MAX_REDUCED_AXES:  # neighbours that are all reduced, or all not, are one
+            runs = [
+                (reduced, prod(before[axis] for axis in run))
+                for reduced, run in groupby(range(len(before)), axes.__contains__)
+            ]
+            merged = tuple(place for place, (reduced, _) in enumerate(runs) if reduced)
+            rows = self.reshape(value, tuple(size for _, size in runs))
+            return self.reshape(self.reduce(op, rows, merged), shape)
         return self._add(op, Reduce, (value,), shape, op=op, axes=axes)
 
     def reshape(self, value: str, shape: Shape) -> str:

@@ -10,17 +10,19 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import hwnas.export.compile
 from hwnas.architecture.artifact import Artifact, Format
 from hwnas.errors import ExportError, InvalidFile, UnknownName, UsageError
 from hwnas.export.compile import compile_model, export_module
+from hwnas.export.graph.interface import module_interface
 from hwnas.export.graph.nodes import Conv, Graph
 from hwnas.export.recipe import find_recipe, read_recipe
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import relative_error
-from hwnas.export.verification.verify import check_classes, verify
+from hwnas.export.verification.module_outputs import module_outputs
+from hwnas.export.verification.verify import check_classes, torch_outputs, verify
 from hwnas.shipped import shipped
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -258,3 +260,27 @@ def test_a_network_for_one_image_is_compared_image_by_image(
     images = Verification(data(5).images)
     artifact = compile_model(OneImage(form), SHAPE, tmp_path / f"net.{format}", verification=images)
     assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-5
+
+
+class MixesImages(nn.Module):
+    """Gives zeros for dark images, and for others a value that depends on the whole batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * (x.pow(2).mean() + 1).rsqrt()).relu().sum((2, 3))
+
+
+def test_a_network_that_mixes_the_images_of_a_batch_gets_each_alone() -> None:
+    images = np.stack([np.full((2, 3, 3), value, np.float32) for value in (-1.0, 0.5, 2.0)])
+    alone = [torch_outputs(MixesImages(), image[None]) for image in images]
+    np.testing.assert_array_equal(torch_outputs(MixesImages(), images), np.concatenate(alone))
+
+
+def test_pytorch_has_all_its_threads_again_after_a_comparison() -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        module, inputs = nn.Linear(2, 2), [np.zeros((1, 2), np.float32)]
+        module_outputs(module, module_interface(module, [(2,)]), inputs)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)

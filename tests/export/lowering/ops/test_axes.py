@@ -76,6 +76,8 @@ def test_axes_and_pieces(format: Format, function: Any, tmp_path: Path) -> None:
         lambda x: x.logsumexp((2, 3)) + (x / 2).prod(1).sum((1, 2))[:, None],
         lambda x: x.cumsum(2) + x.cumsum(-1),
         lambda x: torch.var_mean(x, dim=1)[1] / torch.var_mean(x, dim=1)[0],
+        lambda x: F.group_norm(x.reshape(1, 4, 2, 3, 8, 1), 2) * 2,
+        lambda x: x.reshape(1, 2, 2, 2, 3, 8, 1).mean((1, 3, 4)),
     ],
 )
 def test_reductions_over_any_axes(format: Format, function: Any, tmp_path: Path) -> None:
