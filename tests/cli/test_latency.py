@@ -200,7 +200,7 @@ def test_a_measurement_ends_when_its_minutes_are_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HWNAS_HOME", str(tmp_path))
-    result = call("measure", *PHONE, "--minutes", "0.001", "--quiet")
+    result = call("measure", *PHONE, "--minutes", "0.001")
     assert result.exit_code == 0, result.output
     assert "time is up: 0 of 59 blocks and " in result.stderr
     assert "whole networks" in result.stdout and "next: hwnas latency check" in result.stdout

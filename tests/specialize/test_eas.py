@@ -60,7 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def call(home: Path, space: str, out: str, *more: str) -> Result:
-    run = ["--out", str(home / out), "--data", str(home / "images.npz"), "--quiet"]
+    run = ["--out", str(home / out), "--data", str(home / "images.npz")]
     device = ["--target", "simulated-phone", "--strategy", "eas", "--space", space]
     return CliRunner().invoke(cli, ["specialize", *run, *device, *more])
 

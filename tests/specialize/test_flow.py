@@ -74,7 +74,7 @@ def call(*arguments: str) -> Result:
 def finished(home: Path, data: Path) -> Path:
     """The folder of an undisturbed run."""
     out = home / "runs" / "whole"
-    result = call(*options(out, data, "--quiet"))
+    result = call(*options(out, data))
     assert result.exit_code == 0, result.stderr
     (out / "stdout.txt").write_text(result.stdout)
     return out
@@ -230,7 +230,9 @@ def test_a_missed_budget_is_exit_5_with_everything_written(
     )
     missed = result_of(out)
     assert (missed["verdict"], missed["reason"]) == ("missed", str(result.exception))
-    assert "30.0% over it" in result.stdout
+    first, second, *files = result.stdout.splitlines()
+    assert first.startswith("simulated-phone") and second.strip().startswith("MISSED")
+    assert result.stderr == "" and len(files) == 4, "interval, accuracy and two files, no more"
     assert outcome(out) == outcome(finished)
     for artifact in missed["artifacts"]:
         assert (out / artifact["path"]).stat().st_size == artifact["size_bytes"]
