@@ -116,6 +116,7 @@ class RichConsole:
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.text import Text
 
         progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -124,19 +125,20 @@ class RichConsole:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[remark]}", markup=False),
             console=self.rich,
         )
-        start = time.monotonic()
-        task = progress.add_task(title, total=None, remark="")
+        start, task = time.monotonic(), progress.add_task(title, total=None)
+        remark = Text(style="dim", no_wrap=True, overflow="ellipsis")
+
+        def update(done: float, total: float, text: str) -> None:
+            progress.update(task, completed=done, total=total)
+            remark.plain = text
 
         def picture() -> RenderableType:
-            return Group(progress.get_renderable(), *self._standings)
+            return Group(progress.get_renderable(), remark, *self._standings)
 
         with Live(get_renderable=picture, console=self.rich, transient=True):
-            yield lambda done, total, remark: progress.update(
-                task, completed=done, total=total, remark=remark
-            )
+            yield update
         self.say(f"{title}: {time.monotonic() - start:.1f} s")
 
 

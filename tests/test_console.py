@@ -52,13 +52,14 @@ def terminal() -> tuple[RichConsole, io.StringIO]:
 def test_a_terminal_shows_the_step_and_the_networks_while_it_goes() -> None:
     live, screen = terminal()
     with live.step("training [2] networks") as update:
-        update(3, 12, "training accuracy 71 %")
+        update(3, 12, "training accuracy 71 %, " + 20 * "long ")
         live.standings("networks in training", ROWS)
         live.say("a [message]")
     shown = screen.getvalue()
     for text in ("training [2] networks", "25%", "training accuracy 71 %", "networks in training"):
         assert text in shown, text
     assert "2.31 ms measured" in shown and "[b]" in shown and "a [message]" in shown
+    assert "0:00:0" in shown, "times are not cut off by the remark"
     assert re.fullmatch(r".*training \[2\] networks: [0-9.]+ s", shown.splitlines()[-1])
     with live.step("deliver"):
         pass
