@@ -192,7 +192,9 @@ def _print_plan(plan: PlanReport) -> None:
         f"{data.name}: {data.train} training, {data.valid} validation, {data.test} test images of "
         f"{'x'.join(map(str, data.input_shape))}"
     )
+    judged = f"{plan.judged} networks judged on the supernet, " if plan.judged else ""
     click.echo(
         f"work: {plan.search.warmup_epochs} epochs of warm-up and {plan.search.search_epochs} of "
-        f"search, {plan.training.epochs} epochs of training for each network; nothing was trained"
+        f"search, {judged}{plan.training.epochs} epochs of training for each network; nothing was "
+        "trained"
     )

@@ -16,7 +16,7 @@ from hwnas.errors import HwnasError, UsageError
 from hwnas.files import append_line
 from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
 from hwnas.search.plan import SearchFiles, SearchPlan
-from hwnas.search.strategy import ParallelStrategy, SteppedStrategy, StepResult
+from hwnas.search.strategy import JudgingStrategy, ParallelStrategy, SteppedStrategy, StepResult
 from hwnas.training.checkpoint import check_finite, load_checkpoint, save_checkpoint
 from hwnas.training.compute import memory_errors, peak_bytes
 from hwnas.training.distributed import (
@@ -65,6 +65,8 @@ def run_search(
     the last checkpoint stays. ``on_speed`` gets the speed of the epoch so far before each line.
     """
     _Search(strategy, train, valid, plan, seed, on_speed).run(files, rounds, on_line)
+    if strategy.traits.judges:
+        cast(JudgingStrategy, strategy).judge_on(valid, plan, len(train.labels), seed)
 
 
 class _Search:

@@ -10,6 +10,14 @@ import msgspec
 from hwnas.training.images.augment import Augmentation
 from hwnas.training.plan import TrainingPlan
 
+JUDGING_IMAGES = 256
+"""Validation images on which ``evolution`` and ``nsga2`` judge a network while they search."""
+JUDGING_SHARE = 3.0
+"""Images on which networks are judged, as a share of those on which the supernet is trained. A
+judgement is a third of a training step, so that both take the same time."""
+MIN_QUERIES, MAX_QUERIES = 80, 1000
+"""Bounds of the number of judged networks (`tools.evaluate.blackbox.queries`)."""
+
 
 class SearchPlan(msgspec.Struct, frozen=True):
     """How long and how fast a supernet is trained and searched."""
@@ -43,6 +51,14 @@ class SearchPlan(msgspec.Struct, frozen=True):
     def epochs(self, rounds: int) -> int:
         """Return the epochs of warm-up and search up to the end of a round."""
         return self.warmup_epochs + self.search_epochs + (rounds - 1) * self.round_epochs
+
+    def queries(self, images: int) -> int:
+        """Return how many networks ``evolution`` and ``nsga2`` judge for a choice of networks, with
+        so many training images. It depends on the plan alone, not on the machine. 0: no search."""
+        if not self.trains_supernet:
+            return 0
+        judged = JUDGING_SHARE * self.epochs(1) * images / JUDGING_IMAGES
+        return max(MIN_QUERIES, min(MAX_QUERIES, round(judged)))
 
     @property
     def round_epochs(self) -> int:

@@ -44,6 +44,7 @@ def interface_problem(kind: Any) -> str:
     if not (isinstance(options, type) and issubclass(options, StrategyOptions)):
         return _missing(kind, "Options", "a subclass of StrategyOptions, or NoOptions")
     needed = (*METHODS, *(("search",) if traits.own_loop else STEP_METHODS))
+    needed += ("judge_on",) * traits.judges
     for method in needed:
         if not callable(getattr(kind, method, None)):
             return _missing(kind, method, f"a method {method}()")

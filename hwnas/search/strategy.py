@@ -31,6 +31,8 @@ class StrategyTraits(msgspec.Struct, frozen=True, kw_only=True):
     """Several ranks of ``torchrun`` may share each batch (`ParallelStrategy`)."""
     own_loop: bool = False
     """It runs its own loop, `OwnLoop.search`, instead of alternating steps."""
+    judges: bool = False
+    """It judges networks with its trained supernet (`JudgingStrategy`)."""
     uses_objective: bool = True
     """Latency enters its loss or its reward by an objective (`hwnas.search.objective`)."""
     warm_up_uses_costs: bool = False
@@ -206,6 +208,17 @@ class ParallelStrategy(SteppedStrategy, Protocol):
 
     @property
     def supernet(self) -> nn.Module: ...
+
+
+class JudgingStrategy(SteppedStrategy, Protocol):
+    """With `StrategyTraits.judges`: its `candidates` judges many networks."""
+
+    def judge_on(self, valid: Data, plan: SearchPlan, images: int, seed: int) -> None:
+        """Judge networks by validation images from now on; called after the steps of each round.
+
+        ``images`` is the number of training images, for `SearchPlan.queries`.
+        """
+        ...
 
 
 class OwnLoop(Strategy, Protocol):

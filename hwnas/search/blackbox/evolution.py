@@ -27,6 +27,10 @@ Scores = NDArray[np.float64]
 """One number for each network, ``[N]``."""
 
 
+PAIRS = 256
+"""Pairs of changes that are tried where no change alone stays within the limit."""
+
+
 def _identity(choices: Choices) -> Choices:
     return choices
 
@@ -208,11 +212,19 @@ def regularised_evolution(
 def _mutate_within(
     problem: Problem, parent: Choices, limit_ms: float, rng: np.random.Generator
 ) -> Choices:
-    """Return a random neighbour within the limit, or the parent if it has none."""
-    neighbourhood = problem.canonical(neighbours(problem, parent))
-    inside = np.flatnonzero(problem.latency_ms(neighbourhood) <= limit_ms)
-    inside = inside[(neighbourhood[inside] != parent).any(1)]
-    return neighbourhood[rng.choice(inside)] if len(inside) else parent
+    """Return a random neighbour within the limit; if it has none, as in a narrow window of
+    latencies, a network with two changes that make up for each other, or the parent."""
+    single = neighbours(problem, parent)
+    first, second = (
+        single[rng.integers(0, len(single), (2, PAIRS))] if len(single) else (single,) * 2
+    )
+    both = np.where(first != parent, first, second)
+    for changed in (single, both):
+        changed = problem.canonical(changed)
+        inside = problem.latency_ms(changed) <= limit_ms
+        if (inside := inside & (changed != parent).any(1)).any():
+            return changed[rng.choice(np.flatnonzero(inside))]
+    return parent
 
 
 class EvolutionSettings(msgspec.Struct, frozen=True, kw_only=True):

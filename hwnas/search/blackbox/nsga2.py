@@ -29,16 +29,21 @@ def nsga2(
     generations: int = 50,
     mutation: float = 0.1,
     high_ms: float = np.inf,
+    queries: int | None = None,
+    evaluator: Evaluator | None = None,
 ) -> EvaluatedSet:
     """Return all networks that were evaluated; `pareto_front` selects the best of them.
 
     The first population is the fastest network and random ones. Networks slower than ``high_ms``
-    survive only where there are too few others.
+    survive only where there are too few others. It ends before ``generations`` where ``queries``
+    networks have been evaluated. ``evaluator`` keeps those of earlier searches.
     """
-    evaluator = Evaluator(problem)
+    evaluator = evaluator or Evaluator(problem)
     fallback = problem.canonical(fastest(problem)[None])
     members = np.concatenate([fallback, random_choices(problem, population - 1, rng)])
     for generation in range(generations + 1):
+        if queries is not None:
+            members = _first_new(evaluator, members, queries - evaluator.queries)
         accuracy, latency_ms = evaluator(members), problem.latency_ms(members)
         over_ms = np.maximum(latency_ms - high_ms, 0)
         _, first = np.unique(members, axis=0, return_index=True)
@@ -46,11 +51,26 @@ def nsga2(
         crowding = crowding_distances(accuracy[first], latency_ms[first], ranks)
         order = np.lexsort((-crowding, ranks))[:population]
         members, ranks, crowding = members[first[order]], ranks[order], crowding[order]
+        if queries is not None and evaluator.queries >= queries:
+            break
         if generation < generations:
             parents = _tournament(ranks, crowding, 2 * population, rng)
             offspring = children(problem, members[parents], population, mutation, rng)
             members = np.concatenate([members, offspring])
     return evaluator.evaluated()
+
+
+def _first_new(evaluator: Evaluator, rows: Choices, count: int) -> Choices:
+    """Return the rows without the new ones after the first ``count`` new ones."""
+    new: set[bytes] = set()
+    kept: list[int] = []
+    for number, row in enumerate(rows):
+        if evaluator.is_new(row) and row.tobytes() not in new:
+            if len(new) >= count:
+                continue
+            new.add(row.tobytes())
+        kept.append(number)
+    return rows[kept]
 
 
 def pareto_front(evaluated: EvaluatedSet) -> NDArray[np.intp]:

@@ -1,136 +1,118 @@
 """Strategies that evaluate networks with a trained supernet: evolution and NSGA-II.
 
-The supernet's weights are trained on uniform paths (Guo et al., ECCV 2020, arXiv:1904.00420); a
-network inherits them, its batch norm statistics are recalibrated, and its score is its accuracy on
-validation images. One supernet serves every budget and device.
+The supernet's weights are trained on uniform paths (Guo et al., ECCV 2020, arXiv:1904.00420), and a
+network inherits them. While the search goes on, a network is judged on a few validation images; the
+best are judged on more of them at its end. Batch norms take the statistics of the images, as in the
+code of ProxylessNAS: those of the supernet belong to other paths, and recalibrating them takes
+longer than the judgement. One supernet serves every budget and device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import ClassVar
 
 import msgspec
 import numpy as np
+import torch
 
 from hwnas.architecture.architecture import Genotype
-from hwnas.latency_models.cost import CostTable
-from hwnas.search.blackbox.evolution import (
-    Choices,
-    EvaluatedSet,
-    Evaluator,
-    Problem,
-    Scores,
-    children,
-    regularised_evolution,
-)
-from hwnas.search.blackbox.nsga2 import nsga2
+from hwnas.search.blackbox.evolution import Choices, EvaluatedSet, Problem, Scores
 from hwnas.search.blackbox.random import RandomSearch
+from hwnas.search.blackbox.window import (
+    evolve_window,
+    first_population,
+    front_window,
+    window_problem,
+)
 from hwnas.search.knapsack import window_samples
-from hwnas.search.log import OnLine
-from hwnas.search.loop import run_search
-from hwnas.search.path_training import check_paths
-from hwnas.search.plan import SearchFiles, SearchPlan
-from hwnas.training.evaluation import accuracy, recalibrate
-from hwnas.training.images.loader import Data
+from hwnas.search.path_training import PathTraining, check_paths
+from hwnas.search.plan import JUDGING_IMAGES, SearchPlan
+from hwnas.search.sampled_paths import Paths
+from hwnas.training.images.loader import Batch, Data, images_at_once
 
-RECALIBRATION_IMAGES, SCORE_IMAGES = 256, 1000
-"""Training images for the statistics of a network, and validation images for its score."""
+FINAL_IMAGES = 1000
+"""Validation images on which the best networks are compared."""
+FINALISTS = 4
+"""Networks that are compared for each one that is returned."""
 
 
-class SupernetEvaluator:
-    """Accuracy of networks with the weights of a supernet; each network is evaluated once."""
+class SupernetJudge:
+    """Accuracy of networks on the same validation images; each network is judged once."""
 
-    def __init__(self, search: RandomSearch, train: Data, valid: Data, seed: int) -> None:
-        self.search = search
-        self.train = train.sample(RECALIBRATION_IMAGES, seed)
-        self.valid = valid.sample(SCORE_IMAGES, seed)
+    def __init__(self, weights: PathTraining[Paths], valid: Data, count: int, seed: int) -> None:
+        self.weights = weights
+        sample = valid.sample(count, seed)
+        parts = -(-len(sample.labels) // images_at_once(math.prod(sample.images.shape[2:])))
+        # parts of equal size: a small one would have poor statistics
+        self.batches: list[Batch] = list(sample.in_order(-(-len(sample.labels) // parts)))
         self.known: dict[tuple[int, ...], float] = {}
 
     def __call__(self, choices: Choices) -> Scores:
-        return np.array([self._accuracy(tuple(map(int, row))) for row in choices])
+        return np.array([self.accuracy(tuple(map(int, row))) for row in choices])
 
-    def _accuracy(self, row: tuple[int, ...]) -> float:
+    def accuracy(self, row: tuple[int, ...]) -> float:
         if row not in self.known:
-            network = self.search.network(Genotype(self.search.supernet.space.name, row))
-            recalibrate(network, self.train)
-            self.known[row] = accuracy(network, self.valid)
+            self.known[row] = self._accuracy(row)
         return self.known[row]
+
+    @torch.no_grad()
+    def _accuracy(self, row: tuple[int, ...]) -> float:
+        supernet = self.weights.supernet.train()
+        with self.weights.frozen(), self.weights.compute.autocast():
+            hits = [
+                (supernet(images, row).argmax(1) == labels).float()
+                for images, labels in self.batches
+            ]
+        return torch.cat(hits).mean().item()
 
 
 class Evolution(RandomSearch):
     """Regularised evolution inside the latency window (Real et al., AAAI 2019)."""
 
-    traits: ClassVar = msgspec.structs.replace(RandomSearch.traits, own_loop=True)
+    traits: ClassVar = msgspec.structs.replace(RandomSearch.traits, judges=True)
     check = staticmethod(check_paths)
-    queries = 80
-    """Networks that a call of `candidates` evaluates."""
-    evaluator: Callable[[Choices], Scores]
+    queries = 0
+    """Networks that a call of `candidates` judges (`SearchPlan.queries`); 0: networks are drawn."""
+    judge: SupernetJudge
+    final_judge: SupernetJudge
 
-    def search(
-        self,
-        train: Data,
-        valid: Data,
-        plan: SearchPlan,
-        seed: int,
-        files: SearchFiles,
-        rounds: int = 1,
-        on_line: OnLine | None = None,
-    ) -> None:
-        """Train the supernet; networks are evaluated by `candidates`."""
-        run_search(self, train, valid, plan, seed, files, rounds, on_line)
-        self.evaluator = SupernetEvaluator(self, train, valid, seed)
+    def judge_on(self, valid: Data, plan: SearchPlan, images: int, seed: int) -> None:
+        """Judge networks by validation images and the present weights."""
+        self.queries = plan.queries(images)
+        self.judge = SupernetJudge(self.weights, valid, JUDGING_IMAGES, seed)
+        self.final_judge = SupernetJudge(self.weights, valid, FINAL_IMAGES, seed)
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
-        problem = window_problem(self.costs, self.evaluator, low_ms)
-        evaluated = self._evaluate_window(problem, low_ms, high_ms, np.random.default_rng(seed))
-        fitting = (evaluated.latency_ms >= low_ms) & (evaluated.latency_ms <= high_ms)
-        order = [row for row in np.argsort(-evaluated.accuracy, kind="stable") if fitting[row]]
-        rows = [tuple(map(int, evaluated.choices[row])) for row in order[:count]]
-        if not rows:  # no network of the space lies in the window
+        if not self.queries:  # an untrained supernet can't judge
             return super().candidates(count, low_ms, high_ms, seed)
+        judged = self._judge_window(low_ms, high_ms, np.random.default_rng(seed))
+        fitting = (judged.latency_ms >= low_ms) & (judged.latency_ms <= high_ms)
+        order = [row for row in np.argsort(-judged.accuracy, kind="stable") if fitting[row]]
+        if not order:  # no network of the space lies in the window
+            return super().candidates(count, low_ms, high_ms, seed)
+        finalists = judged.choices[order[: FINALISTS * count]]
+        best = np.argsort(-self.final_judge(finalists), kind="stable")[:count]
+        rows = [tuple(map(int, finalists[row])) for row in best]
         return [Genotype(self.supernet.space.name, row) for row in rows]
 
-    def _evaluate_window(
-        self, problem: Problem, low_ms: float, high_ms: float, rng: np.random.Generator
+    def _problem(self, low_ms: float) -> Problem:
+        return window_problem(self.costs, self.judge, low_ms)
+
+    def _judge_window(
+        self, low_ms: float, high_ms: float, rng: np.random.Generator
     ) -> EvaluatedSet:
         uniform = [[0.0] * len(row) for row in self.costs.mean_ms]
-        start = window_samples(uniform, self.costs, low_ms, high_ms, self.queries // 3, rng)
-        return regularised_evolution(
-            problem, high_ms, self.queries, rng, self.queries // 3, 8, np.array(start, np.int64)
-        )
+        count = first_population(self.queries)
+        start = window_samples(uniform, self.costs, low_ms, high_ms, count, rng)
+        rows = np.array(start, np.int64)
+        return evolve_window(self._problem(low_ms), rows, high_ms, self.queries, rng)
 
 
 class NSGA2(Evolution):
     """NSGA-II over accuracy and latency (Deb et al., 2002): one front serves every budget."""
 
-    queries = 120
-    generations = 5
-
-    def _evaluate_window(
-        self, problem: Problem, low_ms: float, high_ms: float, rng: np.random.Generator
+    def _judge_window(
+        self, low_ms: float, high_ms: float, rng: np.random.Generator
     ) -> EvaluatedSet:
-        """Evaluate a front over the whole range, then children of its networks near the window."""
-        count = self.queries // 6
-        whole_range = window_problem(self.costs, self.evaluator, 0.0)
-        front = nsga2(whole_range, rng, count, self.generations)
-        near = front.choices[np.argsort(np.abs(front.latency_ms - high_ms))[:count]]
-        offspring = children(problem, near, 50 * self.queries, 0.1, rng)
-        ms = problem.latency_ms(offspring)
-        offspring = np.unique(offspring[(ms >= low_ms) & (ms <= high_ms)], axis=0)
-        evaluator = Evaluator(problem)
-        evaluator(front.choices)
-        evaluator(rng.permutation(offspring)[:count])
-        return evaluator.evaluated()
-
-
-def window_problem(
-    costs: CostTable, evaluator: Callable[[Choices], Scores], low_ms: float
-) -> Problem:
-    """Return the problem over a table of costs; a network faster than ``low_ms`` is excluded."""
-
-    def latency_ms(choices: Choices) -> Scores:
-        ms = costs.networks_ms(choices)
-        return np.where(ms >= low_ms, ms, np.inf)
-
-    return Problem(tuple(map(len, costs.mean_ms)), evaluator, latency_ms)
+        return front_window(self._problem(0.0), low_ms, high_ms, self.queries, rng)

@@ -13,6 +13,7 @@ from hwnas.search.plan import SearchPlan
 from hwnas.specialize.setup.budget import latency_range
 from hwnas.specialize.setup.device import settle_compute
 from hwnas.specialize.setup.resolve import ResolvedRun
+from hwnas.specialize.setup.work.estimate import judged_networks
 from hwnas.specialize.setup.work.settle import settle_work
 from hwnas.specialize.spec import Precision
 from hwnas.training.plan import TrainingPlan
@@ -55,6 +56,8 @@ class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[PlannedRun, ...]
     data: PlannedData
     search: SearchPlan
+    judged: int
+    """Networks that the strategy judges on its supernet; 0 for one that judges none."""
     training: TrainingPlan
 
 
@@ -92,5 +95,6 @@ def plan_report(runs: Iterable[ResolvedRun]) -> PlanReport:
             data.input_shape,
         ),
         search=work.search,
+        judged=judged_networks(first.spec.strategy, work, len(data.train.labels)),
         training=work.training,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hwnas.report.formatting import seconds
+from hwnas.search.plan import JUDGING_IMAGES
 from hwnas.search.registry import load_strategy
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.int8 import in_float
@@ -29,7 +30,7 @@ def estimate_line(setting: Setting, plan: WorkPlan, at_once: int, clock: Clock) 
         pace = measure_pace(setting, plan, MEASURED_S, clock)
         work_s = search_s(setting.spec.strategy, plan, pace, images, at_once)
         work_s += training_s(plan, pace, images, at_once)
-        what = plan_line(plan, pace)
+        what = plan_line(plan, pace, judged_networks(setting.spec.strategy, plan, images))
     return f"about {seconds(work_s / (1 - REST))} from here, as fast as the first steps: {what}"
 
 
@@ -42,7 +43,11 @@ def search_s(strategy: str, plan: WorkPlan, pace: Pace, images: int, at_once: in
         epochs = max(1, search.warmup_epochs) + search.children * search.child_epochs / at_once
         return epochs * images * pace.training_ms / 1e3
     warmup_s = search.warmup_epochs * images * pace.weight_ms / 1e3
-    return warmup_s + search.search_epochs * search_epoch_s(search, pace, images)
+    steps_s = warmup_s + search.search_epochs * search_epoch_s(search, pace, images)
+    if not load_strategy(strategy).traits.judges:
+        return steps_s
+    judged = search.queries(images) * JUDGING_IMAGES
+    return steps_s + judged * FORWARD_SHARE * pace.weight_ms / 1e3
 
 
 def training_s(plan: WorkPlan, pace: Pace, images: int, at_once: int) -> float:
@@ -59,8 +64,14 @@ def cut_s(plan: WorkPlan, image_ms: float, use: float, images: int, at_once: int
     return (epochs * images + SEARCH_FORWARDS * FORWARD_SHARE) * image_ms / 1e3
 
 
-def plan_line(plan: WorkPlan, pace: Pace) -> str:
-    """Return in one line how fast steps are, and what is planned."""
+def judged_networks(strategy: str, plan: WorkPlan, images: int) -> int:
+    """Return how many networks a strategy judges on its supernet; 0 for one that judges none."""
+    return plan.search.queries(images) if load_strategy(strategy).traits.judges else 0
+
+
+def plan_line(plan: WorkPlan, pace: Pace, judged: int = 0) -> str:
+    """Return in one line how fast steps are, and what is planned. ``judged`` are the networks that
+    are judged on the supernet."""
     speeds = {
         "weight steps": pace.weight_ms,
         "architecture steps": pace.arch_ms,
@@ -73,6 +84,8 @@ def plan_line(plan: WorkPlan, pace: Pace) -> str:
         searched = "no search"
     elif pace.weight_ms == 0:
         searched = f"{search.children} networks of {search.child_epochs} epochs in the search"
+    if judged:
+        searched += f", {judged} networks judged on the supernet"
     return (
         f"{text} images/s measured; {searched}, then {networks} "
         f"network{'s' * (networks > 1)} trained for {plan.training.epochs} epochs"

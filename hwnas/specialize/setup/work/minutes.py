@@ -28,9 +28,16 @@ EVALUATED = 0.96
 
 
 def timed_plan(
-    plan: WorkPlan, pace: Pace, images: int, time_s: float, trainings_at_once: int
+    plan: WorkPlan,
+    pace: Pace,
+    images: int,
+    time_s: float,
+    trainings_at_once: int,
+    judges: bool = False,
 ) -> WorkPlan:
     """Return a plan that takes about ``time_s`` for so many training images.
+
+    A strategy that ``judges`` networks spends half of the search on that (`JUDGING_SHARE`).
 
     Batches, rates and augmentation stay those of ``plan``, and its epochs are the most where it is
     a paper's, else those of its effort (`Effort.max_epochs`).
@@ -40,7 +47,9 @@ def timed_plan(
     elif pace.weight_ms == 0:
         search, search_s = _timed_children(plan, pace, images, time_s, trainings_at_once)
     else:
-        search, search_s = _timed_search(plan, pace, images, time_s)
+        share = 0.5 if judges else 1.0
+        search, search_s = _timed_search(plan, pace, images, share * time_s)
+        search_s /= share
     left_s = (1 - REST) * time_s - search_s
     epoch_s = images * pace.training_ms / 1e3
     training, limit = plan.training, most_training_epochs(plan)

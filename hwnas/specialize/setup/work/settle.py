@@ -17,7 +17,7 @@ from hwnas.specialize.setup.device import child_gpus
 from hwnas.specialize.setup.effort import WorkPlan
 from hwnas.specialize.setup.plan import work_plan
 from hwnas.specialize.setup.work.cut import cut_line, timed_cut_plan
-from hwnas.specialize.setup.work.estimate import estimate_line, plan_line
+from hwnas.specialize.setup.work.estimate import estimate_line, judged_networks, plan_line
 from hwnas.specialize.setup.work.minimum import (
     is_too_short,
     too_short_line,
@@ -88,12 +88,14 @@ def _timed(
         return _timed_cut(setting, space, plan, time_s, start_s, console, clock)
     pace = measure_pace(setting, plan, MEASURING * time_s, clock)
     left_s = max(MIN_LEFT * time_s, time_s - (clock() - start_s))
-    timed = timed_plan(plan, pace, images, left_s, at_once)
+    judges = load_strategy(setting.spec.strategy).traits.judges
+    timed = timed_plan(plan, pace, images, left_s, at_once, judges)
     if _is_too_short(setting, timed):
         console.say(too_short_line(timed, images, pace))
         unsearched = replace(plan, search=without_search(plan.search))
         timed = timed_plan(unsearched, pace, images, left_s, at_once)
-    console.say(f"{setting.spec.minutes:g} min: {plan_line(timed, pace)}")
+    judged = judged_networks(setting.spec.strategy, timed, images)
+    console.say(f"{setting.spec.minutes:g} min: {plan_line(timed, pace, judged)}")
     return timed
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from hwnas.search.plan import MAX_QUERIES, MIN_QUERIES
 from hwnas.specialize.setup.effort import EFFORTS, WorkPlan, plans
 from hwnas.specialize.setup.work.cut import member_plan, timed_cut_plan
-from hwnas.specialize.setup.work.estimate import cut_s, search_s, training_s
+from hwnas.specialize.setup.work.estimate import (
+    cut_s,
+    judged_networks,
+    plan_line,
+    search_s,
+    training_s,
+)
 from hwnas.specialize.setup.work.minutes import REST, timed_plan
 from hwnas.specialize.setup.work.pace import Pace
 from hwnas.training.images.augment import Augmentation
@@ -31,6 +38,20 @@ def test_a_search_that_trains_networks_takes_their_time() -> None:
     assert search_s("eas", plan, replace(PACE, weight_ms=0.0), 4000, 2) == pytest.approx(
         (5 + 40 * 3 / 2) * 4000 * 0.5e-3
     )
+
+
+def test_judging_networks_takes_as_long_as_training_their_supernet() -> None:
+    pace = replace(PACE, arch_ms=0.0)
+    plan = timed_plan(QUICK, pace, 4000, 200.0, 1, judges=True)
+    work_s = search_s("evolution", plan, pace, 4000, 1) + training_s(plan, pace, 4000, 1)
+    assert work_s / (1 - REST) == pytest.approx(200, rel=0.1)
+    steps_s = search_s("random", plan, pace, 4000, 1)
+    judged_s = search_s("evolution", plan, pace, 4000, 1) - steps_s
+    assert MIN_QUERIES < judged_networks("evolution", plan, 4000) < MAX_QUERIES
+    assert judged_s == pytest.approx(steps_s, rel=0.01)
+    line = plan_line(plan, PACE, judged_networks("nsga2", plan, 4000))
+    assert f"{plan.search.queries(4000)} networks judged on the supernet" in line
+    assert judged_networks("proxyless", plan, 4000) == 0
 
 
 def test_no_search_takes_no_time() -> None:
