@@ -63,14 +63,14 @@ def nsga2(
 def _first_new(evaluator: Evaluator, rows: Choices, count: int) -> Choices:
     """Return the rows without the new ones after the first ``count`` new ones."""
     new: set[bytes] = set()
-    kept: list[int] = []
+    allowed: list[int] = []
     for number, row in enumerate(rows):
         if evaluator.is_new(row) and row.tobytes() not in new:
             if len(new) >= count:
                 continue
             new.add(row.tobytes())
-        kept.append(number)
-    return rows[kept]
+        allowed.append(number)
+    return rows[allowed]
 
 
 def pareto_front(evaluated: EvaluatedSet) -> NDArray[np.intp]:

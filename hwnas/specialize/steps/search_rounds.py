@@ -15,6 +15,7 @@ from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
 from hwnas.search.log import LogLine
 from hwnas.search.loop import SearchSpeed, run_search
+from hwnas.search.objective import SOFT
 from hwnas.search.plan import SearchFiles
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import (
@@ -47,6 +48,11 @@ def search_rounds(run: RunContext) -> ScreeningResult:
     run.compute.start()
     model, strategy = run.latency_model, _strategy(run)
     train, valid = run.images(run.dataset.input_shape)
+    if run.spec.objective in SOFT:
+        run.console.say(
+            f"objective {run.spec.objective!r} is a soft penalty: the expected latency may "
+            "end far from the budget; the networks are then chosen within it"
+        )
     earlier: list[Candidate] = []
     for number in range(1, MAX_ROUNDS + 1):
         path = run.folder.path / "search" / f"round-{number}.json"

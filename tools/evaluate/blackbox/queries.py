@@ -114,13 +114,13 @@ def main(seeds: int) -> None:
     rows: list[list[object]] = []
     for noise in (0.0, NOISE):
         for queries in QUERIES:
-            found: dict[str, list[float]] = {}
+            distances: dict[str, list[float]] = {}
             for seed in range(seeds):
                 chain = Chain(seed)
                 judge = noisy(chain, noise, np.random.default_rng(1000 + seed))
                 for name, result in searched(chain, judge, queries, seed).items():
-                    found.setdefault(name, []).append(distance(chain, result))
-            means = [f"{np.mean(values):.2f} ± {np.std(values):.2f}" for values in found.values()]
+                    distances.setdefault(name, []).append(distance(chain, result))
+            means = [f"{np.mean(d):.2f} ± {np.std(d):.2f}" for d in distances.values()]
             rows.append([f"{noise:g}", queries, *means])
     chains = [Chain(seed) for seed in range(seeds)]
     typical = [(c.optimum() - c.score(c.random).mean()) / c.unit for c in chains]
