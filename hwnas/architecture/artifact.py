@@ -7,7 +7,8 @@ from typing import Literal
 import msgspec
 
 Format = Literal["onnx", "tflite"]
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
+"""Of a file: ``fp16`` has weights of 16 bits and computes in float32."""
 
 
 class OutputParity(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from hwnas.cli.framework.options import (
     named_shapes,
     output_names_option,
 )
-from hwnas.cli.framework.params import CALIBRATION, DATA, LAYERS, NETWORK, PATH, PRECISION
+from hwnas.cli.framework.params import CALIBRATION, DATA, FILE_PRECISION, LAYERS, NETWORK, PATH
 from hwnas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ FORMATS = ("onnx", "tflite")
     "--precision",
     group="Format",
     default="fp32",
-    type=PRECISION,
-    help="int8 is calibrated on training images of --data.",
+    type=FILE_PRECISION,
+    help="fp16 stores weights in 16 bits and computes in float32; int8 is calibrated on training "
+    "images of --data.",
 )
 @option(
     "--calibration",
@@ -193,8 +194,8 @@ def _check_options(
         raise UsageError("--opset and --dynamic-batch cannot be combined with --via")
     if onnx_options and formats and "onnx" not in formats:
         raise UsageError("--opset and --dynamic-batch need --format onnx")
-    if precision == "int8" and via is not None:
-        raise UsageError("--precision int8 cannot be combined with --via")
+    if precision != "fp32" and via is not None:
+        raise UsageError(f"--precision {precision} cannot be combined with --via")
     if precision == "int8" and data is None:
         raise UsageError("--precision int8 needs --data, for images to calibrate with")
     if precision != "int8" and (calibration or float_layers):
@@ -236,6 +237,6 @@ def _summary(artifact: Artifact, source: str, labelled: bool) -> str:
     runtime = f"{artifact.runtime} {artifact.runtime_version}"
     layers = f", {', '.join(artifact.float_layers)} in float32" if artifact.float_layers else ""
     return (
-        f"{artifact.path}: {artifact.size_bytes / 1e6:.2f} MB, "
+        f"{artifact.path}: {artifact.precision}, {artifact.size_bytes / 1e6:.2f} MB, "
         f"{agreement_text(parity, source, labelled)}{layers} ({runtime})"
     ) + "".join(f"\n  {line}" for line in output_lines(parity))

@@ -25,11 +25,11 @@ SAMPLES = 32
 MAX_BYTES = 32 * 2**20
 """Bytes of all samples: fewer are taken of large inputs and outputs, at least two."""
 
-MAX_RELATIVE_ERROR = {"fp32": 1e-3, "int8": 0.05}
+MAX_RELATIVE_ERROR = {"fp32": 1e-3, "fp16": 1e-3, "int8": 0.05}
 """Largest difference of outputs between two machines, relative to the largest output. Runtimes
 choose other kernels on other processors; a wrong file or input differs by orders of magnitude."""
 
-MAX_OTHER_INTEGERS = {"fp32": 0.01, "int8": 0.1}
+MAX_OTHER_INTEGERS = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1}
 """Largest share of other values in an integer output, such as the class of each pixel: rounding
 decides where two are as good."""
 

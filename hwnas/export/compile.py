@@ -112,7 +112,8 @@ def compile_model(
     is compared with the module on the inputs of ``verification``, else only opened in its runtime.
     ``architecture`` and ``preprocessing`` are written into the file; with
     ``preprocessing.embedded`` the normalisation is compiled into it, and all images given here are
-    pixels from 0 to 255. ``recipe`` replaces the shipped recipe.
+    pixels from 0 to 255. ``recipe`` replaces the shipped recipe,
+    as that of ``fp16`` for weights of 16 bits.
 
     The file appears under its name when all of this has succeeded; after an `ExportError` a file
     that existed before is unchanged.
@@ -146,10 +147,11 @@ def compile_model(
             model = FloatModel(module, _image_shape(interface), format, int8)
             with naming_float_layers(model, graph, verification):
                 return verify_int8(target, module, verification, quantization)
-        with locate_difference(target, module, interface, verification.inputs):
-            parity = verify(target, module, verification, interface)
+        precision = recipe.precision
+        with locate_difference(target, module, interface, verification.inputs, precision):
+            parity = verify(target, module, verification, interface, precision=precision)
         if any_batch:
-            verify_dynamic_batch(target, module, verification, interface)
+            verify_dynamic_batch(target, module, verification, interface, precision)
         return parity
 
     artifact = write_artifact(path, recipe, write, check)

@@ -45,8 +45,9 @@ def verify_file(
     check_present(path)
     interface = interface or interface_of(module, verification)
     outputs = sandboxed_outputs(path, verification.inputs, interface.input_names)
-    if precision_of(path) == "fp32":
-        return verify_outputs(path, module, verification, interface, outputs)
+    precision = precision_of(path)
+    if precision != "int8":
+        return verify_outputs(path, module, verification, interface, outputs, precision)
     result = int8_parity(path, module, verification, first_output(outputs))
     try:
         check_limits(path, result, int8_quantization(format_of(path)))

@@ -12,7 +12,11 @@ from hwnas.export.tflite.emitter import write_tflite
 
 
 def write_graph(graph: Graph, recipe: Recipe, path: Path, metadata: Mapping[str, bytes]) -> None:
-    """Write a float32 file in the versions that ``recipe`` states."""
+    """Write a file of floats in the versions that ``recipe`` states.
+
+    Its weights have 16 bits if ``recipe`` is of ``fp16``, else 32.
+    """
+    half = recipe.precision == "fp16"
     if isinstance(recipe, OnnxRecipe):
         write_onnx(
             graph,
@@ -21,6 +25,9 @@ def write_graph(graph: Graph, recipe: Recipe, path: Path, metadata: Mapping[str,
             ir_version=recipe.ir_version,
             metadata=metadata,
             dynamic_batch=recipe.dynamic_batch,
+            half=half,
         )
     else:
-        write_tflite(graph, path, schema_version=recipe.schema_version, metadata=metadata)
+        write_tflite(
+            graph, path, schema_version=recipe.schema_version, metadata=metadata, half=half
+        )

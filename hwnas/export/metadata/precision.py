@@ -14,17 +14,29 @@ ONNX_INTEGER = {"QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMu
 
 TFLITE_INTEGERS = (3, 9)
 """The schema's types ``UINT8`` and ``INT8``."""
+ONNX_FLOAT16, TFLITE_FLOAT16 = 10, 1
+"""Floats of 16 bits in the two schemas."""
 
 
 def precision_of(path: Path) -> Precision:
-    """Return ``int8`` if a file rounds values to 8 bits, else ``fp32``. Raises `InvalidFile`."""
+    """Return ``int8`` if a file rounds values to 8 bits, ``fp16`` if weights have 16 bits.
+
+    Any other is ``fp32``. Raises `InvalidFile`.
+    """
     if format_of(path) == "onnx":
-        ops = {node.op_type for node in read_onnx(path).graph.node}
+        graph = read_onnx(path).graph
+        ops = {node.op_type for node in graph.node}
+        halves = any(weight.data_type == ONNX_FLOAT16 for weight in graph.initializer)
         rounds = bool(ops & ONNX_INTEGER) or any(op.startswith("QLinear") for op in ops)
     else:
         with readable(path):
-            rounds = _computes_integers(read_tflite(path).Subgraphs(0))
-    return "int8" if rounds else "fp32"
+            graph = read_tflite(path).Subgraphs(0)
+            rounds = _computes_integers(graph)
+            types = {graph.Tensors(number).Type() for number in range(graph.TensorsLength())}
+            halves = TFLITE_FLOAT16 in types
+    if rounds:
+        return "int8"
+    return "fp16" if halves else "fp32"
 
 
 def _computes_integers(graph: Any) -> bool:

@@ -31,15 +31,16 @@ def write_onnx(
     ir_version: int = 9,
     metadata: Mapping[str, bytes] | None = None,
     dynamic_batch: bool = False,
+    half: bool = False,
 ) -> None:
     """Write and check a model with the inputs and outputs of ``graph``.
 
     ``opset`` is 13 or later; ``ir_version`` is raised where the opset needs it. With
     ``dynamic_batch`` the first axis of each is dynamic. ``metadata`` (UTF-8) becomes
-    ``metadata_props``. The same graph gives the same bytes.
+    ``metadata_props``; with ``half`` weights have 16 bits. The same graph gives the same bytes.
     """
     arranged = arrange(graph, NCHW)
-    builder = OnnxBuilder(arranged, opset, dynamic_batch)
+    builder = OnnxBuilder(arranged, opset, dynamic_batch, half)
     for node in arranged.nodes:
         EMITTERS.emit(builder, node)
     path.write_bytes(builder.serialise(ir_version, metadata or {}))

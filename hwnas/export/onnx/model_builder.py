@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hwnas.export.emitters import Emitters
+import numpy as np
+
+from hwnas.export.emitters import Emitters, fits_half
 from hwnas.export.graph.nodes import DType, Node, TensorSpec
 from hwnas.export.layout.arrange import Arranged
 
 BATCH_AXIS = "batch"
 """Name of a dynamic first axis."""
+FLOAT = 1
+"""The schema's ``TensorProto.FLOAT``."""
 
 
 class OnnxBuilder:
     """Collects the operators of one graph, in order; values keep the names of the graph."""
 
-    def __init__(self, graph: Arranged, opset: int, dynamic_batch: bool) -> None:
+    def __init__(
+        self, graph: Arranged, opset: int, dynamic_batch: bool, half: bool = False
+    ) -> None:
+        self.half = half
         self.opset, self.dynamic_batch = opset, dynamic_batch
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self.nodes: list[Any] = []
@@ -40,6 +47,10 @@ class OnnxBuilder:
 
     def node_constant(self, node: Node, name: str, values: Any) -> str:
         """Add a constant that belongs to ``node``, such as its weight."""
+        if self.half and name == "weight" and fits_half(values):
+            half = self.constant(f"{node.name}.half", values.astype(np.float16))
+            self.add("Cast", (half,), f"{node.name}.weight", to=FLOAT)
+            return f"{node.name}.weight"
         return self.constant(f"{node.name}.{name}", values)
 
     def value(self, name: str, values: Any) -> str:

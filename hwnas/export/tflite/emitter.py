@@ -33,14 +33,15 @@ def write_tflite(
     *,
     schema_version: int = 3,
     metadata: Mapping[str, bytes] | None = None,
+    half: bool = False,
 ) -> None:
     """Write a model with the inputs and outputs of ``graph``, those of four axes as NHWC.
 
     The model has the signature ``serving_default``. ``metadata`` becomes entries of the model's
-    metadata. The same graph gives the same bytes.
+    metadata; with ``half`` weights have 16 bits. The same graph gives the same bytes.
     """
     arranged = arrange(graph, NHWC)
-    builder = TfliteBuilder(arranged)
+    builder = TfliteBuilder(arranged, half)
     for node in arranged.nodes:
         EMITTERS.emit(builder, node)
     for name, content in (metadata or {}).items():

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.export.emitters import Emitters
+from hwnas.export.emitters import Emitters, fits_half
 from hwnas.export.graph.nodes import Conv, Node, WindowPool
 from hwnas.export.layout.arrange import Arranged
 from hwnas.export.tflite.flatbuffer import Flatbuffer
 from hwnas.export.tflite.padding import explicit_padding, is_same
 
+DEQUANTIZES_HALF = 3
+"""First version of ``DEQUANTIZE`` that takes floats of 16 bits."""
 SAME, VALID = 0, 1
 """The schema's enum ``Padding``."""
 FUSED_ACTIVATION = {None: 0, "relu": 1, "relu6": 3}
@@ -22,8 +24,9 @@ FUSED_ACTIVATION = {None: 0, "relu": 1, "relu6": 3}
 class TfliteBuilder(Flatbuffer):
     """Collects the operators of one graph, in order; values keep the names of the graph."""
 
-    def __init__(self, graph: Arranged) -> None:
+    def __init__(self, graph: Arranged, half: bool = False) -> None:
         super().__init__()
+        self.half = half
         self.inputs = [self.tensor(spec.name, spec.shape, spec.dtype) for spec in graph.inputs]
         self.outputs = [spec.name for spec in graph.outputs]
 
@@ -33,6 +36,11 @@ class TfliteBuilder(Flatbuffer):
 
     def node_constant(self, node: Node, name: str, values: Any) -> str:
         """Add a constant that belongs to ``node``, such as its weight."""
+        if self.half and name == "weight" and fits_half(values):
+            half = self.constant(f"{node.name}.half", values.astype(np.float16))
+            weight = self.tensor(f"{node.name}.weight", values.shape)
+            self.operator("DEQUANTIZE", "DequantizeOptions", (half,), weight, DEQUANTIZES_HALF)
+            return weight
         return self.constant(f"{node.name}.{name}", values)
 
     def padded_input(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
+from hwnas.architecture.artifact import Precision
 from hwnas.errors import ExportError
 from hwnas.export.graph.interface import Interface
 from hwnas.export.graph.trace import traced_values
@@ -73,13 +74,17 @@ def tensor_value(path: Path, name: str, inputs: Sequence[Array], interface: Inte
 
 @contextmanager
 def locate_difference(
-    path: Path, module: nn.Module, interface: Interface, inputs: Sequence[Array]
+    path: Path,
+    module: nn.Module,
+    interface: Interface,
+    inputs: Sequence[Array],
+    precision: Precision = "fp32",
 ) -> Generator[None]:
     """Add the first tensor that differs to an `ExportError` raised by a comparison of outputs."""
     try:
         yield
     except ExportError as error:
-        difference, limit = None, find_recipe(format_of(path)).max_relative_error or 0.0
+        difference, limit = None, find_recipe(format_of(path), precision).max_relative_error or 0.0
         with suppress(ExportError):
             for place in range(min(MAX_IMAGES, len(inputs[0]))):
                 single = [array[place : place + 1] for array in inputs]
@@ -93,7 +98,11 @@ def locate_difference(
 
 
 def check_hidden_values(
-    path: Path, module: nn.Module, interface: Interface, inputs: Sequence[Array]
+    path: Path,
+    module: nn.Module,
+    interface: Interface,
+    inputs: Sequence[Array],
+    precision: Precision = "fp32",
 ) -> None:
     """Compare a value inside a file whose outputs are the same for every input.
 
@@ -104,7 +113,8 @@ def check_hidden_values(
         return
     first, second = ([array[place : place + 1] for array in inputs] for place in (0, 1))
     values, others = (traced_values(module, interface, each) for each in (first, second))
-    computed, limit = _tensor_names(path), find_recipe(format_of(path)).max_relative_error or 0.0
+    computed = _tensor_names(path)
+    limit = find_recipe(format_of(path), precision).max_relative_error or 0.0
     varying = [
         name
         for name in values

@@ -11,7 +11,7 @@ from hwnas.architecture.artifact import Precision
 from hwnas.export.graph.interface import ModuleInput
 from hwnas.export.verification.metrics import Array
 
-IMAGES: dict[Precision, int] = {"fp32": 16, "int8": 256}
+IMAGES: dict[Precision, int] = {"fp32": 16, "fp16": 16, "int8": 256}
 """Number of images by default: an int8 file is judged by its predicted classes, one per image."""
 
 

@@ -169,7 +169,7 @@ def test_another_class_is_accepted_where_the_margin_is_below_the_error() -> None
 
 def test_the_limit_is_that_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     strict = msgspec.structs.replace(find_recipe("onnx"), max_relative_error=0.0)
-    monkeypatch.setattr("hwnas.export.verification.verify.find_recipe", lambda format: strict)
+    monkeypatch.setattr("hwnas.export.verification.verify.find_recipe", lambda *_: strict)
     with pytest.raises(ExportError, match="the limit is 0"):
         compile_model(small_net(), SHAPE, tmp_path / "model.onnx", verification=data())
 
@@ -178,7 +178,7 @@ def test_every_shipped_recipe_is_valid() -> None:
     files = list((shipped("export") / "recipes").iterdir())
     recipes = {file.name.removesuffix(".toml"): read_recipe(file) for file in files}
     assert set(recipes) == {
-        f"{format}-{precision}" for format in FORMATS for precision in ("fp32", "int8")
+        f"{format}-{precision}" for format in FORMATS for precision in ("fp32", "fp16", "int8")
     }
     for name, recipe in recipes.items():
         assert name == f"{recipe.format}-{recipe.precision}"
@@ -193,7 +193,7 @@ def test_a_misspelt_field_of_a_recipe_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match="Known: onnx-fp32, onnx-int8, tflite-fp32, tf"):
+    with pytest.raises(UnknownName, match="Known: onnx-fp16, onnx-fp32, onnx-int8, tf"):
         find_recipe("caffe")  # type: ignore[arg-type]
 
 
