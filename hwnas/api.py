@@ -152,8 +152,9 @@ def load_architecture(
 ) -> Architecture:
     """Load an architecture: a published name, a run folder, a JSON, ``.onnx`` or ``.tflite`` file.
 
-    ``input_shape`` (channels, height, width) and ``num_classes`` are needed for a genotype, which
-    states no shapes. Raises `UsageError` or `InvalidFile` for anything else.
+    ``name`` may also be a file of weights, a network of timm, or ``module:factory``.
+    ``input_shape`` (channels, height, width) is needed for a module, and with ``num_classes`` for a
+    genotype, which states no shapes. Raises `UsageError` or `InvalidFile` for anything else.
 
         >>> import hwnas
         >>> network = hwnas.load_architecture("proxyless_mobile")
@@ -397,12 +398,13 @@ def benchmark(
 
     """
     from hwnas.benchmarking.run import BenchmarkRequest, run_benchmark
+    from hwnas.deploy.find import find_model_file
     from hwnas.devices.runner import InputShape
 
     listed = [files] if isinstance(files, str | Path) else files
     return run_benchmark(
         BenchmarkRequest(
-            files=tuple(map(str, listed)),
+            files=tuple(str(find_model_file(str(file))) for file in listed),
             target=_name(target),
             batches=None if batches is None else tuple(batches),
             input_shapes=tuple(

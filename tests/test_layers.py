@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "benchmarking",
     "testing": f"{TORCH_FREE} {DATA} search export",
     "api": f"{TORCH_FREE} {DATA} search export console profiling pretrained "
-    "networks specialize benchmarking evaluation",
+    "networks deploy specialize benchmarking evaluation",
     "cli": f"{TORCH_FREE} {DATA} search export console profiling pretrained networks deploy "
     "specialize testing benchmarking evaluation api",
     "__main__": "cli",

@@ -97,6 +97,7 @@ def benchmark(
 ) -> None:
     """Measure model files on a device, interleaved, and compare them.
 
+    A FILE may also be the folder of a run or a bundle, whose model file is measured.
     Ratios are to the first FILE; "tie" means that the 95 % interval includes equal speed. ONNX,
     TFLite and PyTorch (.pt2) files can be mixed on a device that has their runtimes.
 
@@ -107,13 +108,15 @@ def benchmark(
     """
     from hwnas.benchmarking import text
     from hwnas.benchmarking.run import Benchmark, BenchmarkRequest
+    from hwnas.deploy.find import find_model_file
     from hwnas.files import write_atomic, write_json
 
     given = {
         name: str(value) if isinstance(value, Path) else value for name, value in options.items()
     }
     shapes = file_shapes(input_shapes)
-    request = BenchmarkRequest(files=files, input_shapes=shapes, **given)  # type: ignore[arg-type]
+    paths = tuple(str(find_model_file(file)) for file in files)
+    request = BenchmarkRequest(files=paths, input_shapes=shapes, **given)  # type: ignore[arg-type]
     with progress_bar("measuring", quiet) as progress:
         run = Benchmark(request, progress)
         result = run.run()

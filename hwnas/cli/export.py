@@ -129,10 +129,11 @@ def export(
 ) -> None:
     """Compile MODEL to ONNX and TFLite, and verify each file in its runtime against PyTorch.
 
-    MODEL is a folder of a run or of `hwnas train`, an architecture (JSON file or published name), a
-    program that torch.export saved (a .pt2 file), an .onnx file of any origin, or module:factory, a
-    function of your own that returns a torch.nn.Module: hwnas imports and runs your code. Files
-    compiled from an .onnx file are compared with that file in ONNX Runtime.
+    MODEL is a folder of a run or of `hwnas train`, a published name or timm:NAME, an architecture
+    (JSON file), a file of weights, a program that torch.export saved (a .pt2 file), an .onnx file
+    of any origin, or module:factory, a function of your own that returns a torch.nn.Module: hwnas
+    imports and runs your code. Published networks have their weights where they are on this
+    machine. Files compiled from an .onnx file are compared with that file in ONNX Runtime.
     """
     _check_options(formats, precision, data, **options)
     from hwnas.cli.tables import print_json
@@ -149,8 +150,7 @@ def export(
     calibration = None
     if precision == "int8" and data:
         calibration = calibration_images(data, network.input_shape, own, pixels=bool(pixels))
-    if not network.trained:
-        click.echo("no checkpoint: the weights are random, which suffices for latency", err=True)
+    _say_weights(model, network.trained)
 
     def compiled(format: Format, float_layers: tuple[str, ...]) -> Artifact:
         return export_module(
@@ -175,6 +175,19 @@ def export(
     labelled = verified_on.verification.labels is not None
     for artifact in artifacts:
         click.echo(_summary(artifact, verified_on.source, labelled))
+
+
+def _say_weights(model: str, trained: bool) -> None:
+    """Print which weights a published network has, and that weights are random."""
+    from hwnas.networks.names import kind_of
+    from hwnas.pretrained.sources import find_source, is_source
+
+    published = kind_of(model) == "published" and is_source(model)
+    if not trained:
+        hint = f"; get trained ones by `{find_source(model).obtained_by}`" if published else ""
+        click.echo(f"the weights are random, which suffices for latency{hint}", err=True)
+    elif published:
+        click.echo(f"{model}: with its published weights", err=True)
 
 
 def _check_options(

@@ -10,7 +10,7 @@ from typing import Literal
 import click
 
 from hwnas.cli.framework.command import command, option, quiet_option, track_option
-from hwnas.cli.framework.params import DATA, PATH, PRETRAINED, Number, Value
+from hwnas.cli.framework.params import DATA, NETWORK, PATH, PRETRAINED, Number, Value
 
 
 def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
@@ -54,8 +54,9 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
 @option(
     "--architecture",
     group="Network",
-    metavar="FILE|RUN|NAME",
-    help="Architecture to train from scratch: JSON file, run folder or published name.",
+    type=NETWORK,
+    help="Network to train from scratch, as `hwnas show` takes it: a JSON file, a folder, a "
+    "published name, or module:factory.",
 )
 @option(
     "--data",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hwnas.architecture.runtimes import COMPILED
 from hwnas.data.images import Shape, normalise_pixels
 from hwnas.deploy.bundle import read_bundle
+from hwnas.deploy.find import find_model_file
 from hwnas.deploy.interface import NAME as INTERFACE
 from hwnas.deploy.interface import read_interface
 from hwnas.deploy.stated import (
@@ -95,8 +96,7 @@ def find_classifier(
     ``input_values`` and ``labels``, a file with a name in each line, replace what the file states;
     they are for files of other programs. Raises `UsageError` for what is no single model.
     """
-    source = _of_folder(model) if model.is_dir() else stated_in(model)
-    source = source.given(input_values, labels)
+    source = _stated(model).given(input_values, labels)
     if source.normalisation is None:
         raise UsageError(
             f"{source.path}: does not state which values it takes (it was compiled without --data "
@@ -114,33 +114,16 @@ def find_classifier(
     )
 
 
-def _of_folder(folder: Path) -> StatedModel:
-    if (folder / "report.json").exists():
-        return stated_in(_delivered(folder))
-    if (folder / "config.toml").exists():
-        raise UsageError(f"{folder}: the run has not finished: it has no report yet")
-    if not (folder / INTERFACE).exists():
-        raise UsageError(
-            f"{folder}: expected a model file (.onnx, .tflite), a bundle or the folder of a run"
-        )
-    manifest, image = read_bundle(folder), read_interface(folder).image
+def _stated(model: Path) -> StatedModel:
+    path = find_model_file(str(model))
+    if not (model / INTERFACE).exists():
+        return stated_in(path)
+    manifest, image = read_bundle(model), read_interface(model).image
     return StatedModel(
-        folder / manifest.model,
+        path,
         None if image is None else Normalisation(image.mean, image.std, image.scale),
-        read_labels(folder / "labels.txt") if "labels.txt" in manifest.files else (),
+        read_labels(model / "labels.txt") if "labels.txt" in manifest.files else (),
     )
-
-
-def _delivered(run: Path) -> Path:
-    """Return the file that a run delivered for its target."""
-    results = Report.read(run / "report.json").results
-    files = [run / result.artifacts[0].path for result in results if result.artifacts]
-    if not files:
-        raise UsageError(f"{run}: the run delivered no file")
-    if len(files) > 1:
-        listed = ", ".join(map(str, files))
-        raise UsageError(f"{run} is a run of several targets or budgets; name a file: {listed}")
-    return files[0]
 
 
 def _training_data(model: Path) -> DatasetSummary | None:

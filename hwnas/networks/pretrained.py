@@ -8,11 +8,12 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import InvalidFile, UsageError
+from hwnas.networks.factory import user_module
 from hwnas.networks.folder import architecture_in, weights_in
-from hwnas.networks.user_module import Shape, load_network
+from hwnas.networks.names import kind_of
 from hwnas.networks.weights import read_trained
-from hwnas.pretrained.hub import is_timm, load_timm
-from hwnas.pretrained.identify import SUFFIXES, load_file
+from hwnas.pretrained.hub import load_timm
+from hwnas.pretrained.identify import load_file
 from hwnas.pretrained.load import load_source
 from hwnas.pretrained.modules import CROP, from_module
 from hwnas.pretrained.network import PretrainedNetwork
@@ -21,34 +22,43 @@ from hwnas.pretrained.weights import without_counters
 from hwnas.training.description import read_description
 
 
-def load_pretrained(name: str, input_shape: Shape | None = None) -> PretrainedNetwork:
+def load_pretrained(
+    name: str, input_shape: tuple[int, int, int] | None = None
+) -> PretrainedNetwork:
     """Return the trained network that ``name`` means, rebuilt from blocks; nothing is downloaded.
 
-    ``name`` is one of `hwnas networks list`; ``timm:NAME`` or ``local-dir:FOLDER`` of timm; a file
-    of weights of such a network; the folder of a run or of a training, or a file of weights there;
-    or ``module:factory``, which runs the user's code and needs an ``input_shape``. Raises
-    `HwnasError` that says how to get weights that are not on this machine, and `UsageError` for
-    what is no trained network or no chain of blocks.
+    ``name`` is any form of `hwnas.networks.names` that has weights; ``module:factory`` runs the
+    user's code and needs an ``input_shape``. Raises `HwnasError` that says how to get weights that
+    are not on this machine, and `UsageError` for what has none or is no chain of blocks.
     """
     path = Path(name)
-    if is_timm(name):
-        return load_timm(name)
-    if path.is_dir() and not is_source(name):
-        return _of_folder(path)
-    if path.suffix in SUFFIXES:
-        if not path.is_file():
-            raise InvalidFile(name, "no such file")
-        described = path.suffix == ".safetensors" and read_description(path) is not None
-        return _of_training(path) if described else load_file(path)
-    if ":" in name:
-        if input_shape is None:
-            raise UsageError(f"{name}: a module of your own needs an input shape, e.g. 3x224x224")
-        return from_module(load_network(name, input_shape).module, input_shape, name)
-    if "/" in name:
-        raise InvalidFile(
-            name, "no such file or folder; expected a run, a training, or a file of weights"
-        )
-    return load_source(name)
+    match kind_of(name):
+        case "timm":
+            return load_timm(name)
+        case "folder":
+            return _of_folder(path)
+        case "weights":
+            described = path.suffix == ".safetensors" and read_description(path) is not None
+            return _of_training(path) if described else load_file(path)
+        case "module":
+            if input_shape is None:
+                raise UsageError(
+                    f"{name}: a module of your own needs the size of its images, such as "
+                    "--resolution 224 or --input-shape 3x224x224"
+                )
+            return from_module(user_module(name), input_shape, name)
+        case "published" if is_source(name):
+            return load_source(name)
+        case "model" | "program":
+            raise UsageError(
+                f"{name}: its weights are those of a compiled network; give the folder of its run "
+                "or training, its file of weights, or module:factory"
+            )
+        case _:
+            raise UsageError(
+                f"{name}: has no weights; train it by `hwnas train --architecture {name}`, and "
+                "give the folder of the training"
+            )
 
 
 def _of_folder(folder: Path) -> PretrainedNetwork:

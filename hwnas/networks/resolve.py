@@ -1,4 +1,4 @@
-"""Architectures as users name them: a file, the folder of a run or training, a published name."""
+"""Architectures as users name them (`hwnas.networks.names`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 import msgspec
 
 from hwnas.architecture.architecture import Architecture, Genotype
-from hwnas.errors import HwnasError, InvalidFile, UnknownName, UsageError
+from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.files import read_json
 from hwnas.networks.folder import architecture_in
+from hwnas.networks.names import kind_of
 from hwnas.spaces.cells.genotype import CellGenotype, published_cells, read_genotype
 from hwnas.spaces.find import find_space
 from hwnas.spaces.published import published, published_names
-
-MODEL_SUFFIXES = (".onnx", ".tflite")
 
 
 def resolve_architecture(
@@ -24,50 +23,81 @@ def resolve_architecture(
     input_shape: tuple[int, int, int] | None = None,
     num_classes: int | None = None,
 ) -> Architecture:
-    """Return the architecture that ``name`` means.
+    """Return the architecture that ``name`` means, in any form of `hwnas.networks.names`.
 
     ``space``, ``input_shape`` and ``num_classes`` complete a genotype, which states no shapes; the
-    name of published cells is a genotype. Raises `UsageError` for anything else.
+    name of published cells is a genotype. A module of the user's own code needs ``input_shape``.
+    Raises `UsageError` for what is no network, or none of hwnas's blocks.
     """
     path = Path(name)
-    if path.is_dir():
-        return architecture_in(path)
-    if path.suffix == ".safetensors":
-        from hwnas.networks.weights import described
+    match kind_of(name):
+        case "published":
+            return _published(name)
+        case "cells":
+            cells = published_cells()[name].genotype
+            return _place(cells, "cells", input_shape, num_classes)
+        case "folder":
+            return architecture_in(path)
+        case "json":
+            return _from_json(path, space, input_shape, num_classes)
+        case "model":
+            from hwnas.export.metadata.architecture import read_embedded
 
-        return described(path).architecture
-    if path.suffix in MODEL_SUFFIXES:
-        from hwnas.export.metadata.architecture import read_embedded
+            return read_embedded(path)
+        case "weights":
+            return _of_weights(path)
+        case "timm":
+            from hwnas.pretrained.hub import load_timm
 
-        return read_embedded(path)
-    if path.suffix == ".json":
-        return _from_json(path, space, input_shape, num_classes)
-    if name in published_names():
-        return published(name).architecture
-    if name in published_cells():
-        cells = published_cells()[name].genotype
-        return _place(cells, "cells", input_shape, num_classes)
-    if path.exists() or "/" in name:
-        raise InvalidFile(
-            name,
-            "expected a .json, .onnx, .tflite or .safetensors file, or the folder of a run or "
-            "training",
-        )
-    known = [*published_names(), *published_cells()]
-    raise UnknownName("published network (or file)", name, known)
+            return load_timm(name).architecture
+        case "module":
+            return _of_module(name, input_shape)
+        case "program":
+            raise UsageError(
+                f"{name}: a program of torch.export has no blocks; `hwnas export` compiles it"
+            )
 
 
 def is_genotype(name: str) -> bool:
     """Return whether ``name`` means a genotype, whose input shape and classes the data gives."""
-    path = Path(name)
-    if path.suffix == ".json" and path.is_file():
-        return read_json(path, _Keys).blocks is None
-    return name in published_cells() and not path.exists()
+    kind = kind_of(name)
+    return kind == "cells" or (kind == "json" and read_json(Path(name), _Keys).blocks is None)
+
+
+def states_no_shape(name: str) -> bool:
+    """Return whether ``name`` means a genotype, or a module of the user's code."""
+    return is_genotype(name) or kind_of(name) == "module"
 
 
 def read_architecture(path: Path) -> Architecture:
     """Read the JSON of an architecture. Raises `InvalidFile` that names a wrong field."""
     return read_json(path, Architecture)
+
+
+def _published(name: str) -> Architecture:
+    if name in published_names():
+        return published(name).architecture
+    from hwnas.pretrained.load import source_architecture
+    from hwnas.pretrained.sources import find_source
+
+    return source_architecture(find_source(name))
+
+
+def _of_weights(path: Path) -> Architecture:
+    from hwnas.pretrained.identify import load_file
+    from hwnas.training.description import read_description
+
+    description = read_description(path) if path.suffix == ".safetensors" else None
+    return load_file(path).architecture if description is None else description.architecture
+
+
+def _of_module(name: str, input_shape: tuple[int, int, int] | None) -> Architecture:
+    from hwnas.networks.factory import user_module
+    from hwnas.pretrained.recognise.network import recognise
+
+    if input_shape is None:
+        raise UsageError(f"{name}: a module of your own needs --input-shape, e.g. 3x224x224")
+    return recognise(user_module(name), input_shape, name).architecture
 
 
 class _Keys(msgspec.Struct):

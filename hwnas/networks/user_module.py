@@ -1,29 +1,33 @@
-"""Loads a network as users name it: a run's, an architecture's, or a module of their own code."""
+"""Loads a network as users name it: a published one, a run's, a module of their own code."""
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Sequence
-from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.errors import InvalidFile, UsageError, first_line
+from hwnas.errors import InvalidFile, UsageError
 from hwnas.export.graph.interface import InputShapes, Interface, module_interface
 from hwnas.export.metadata.architecture import read_embedded
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.networks.exported_program import load_program
+from hwnas.networks.factory import user_module
 from hwnas.networks.folder import weights_in
+from hwnas.networks.names import Kind, kind_of
 from hwnas.networks.resolve import resolve_architecture
 from hwnas.networks.weights import read_trained
 from hwnas.nn.build import build
+from hwnas.pretrained.hub import load_timm
+from hwnas.pretrained.identify import load_file
+from hwnas.pretrained.load import load_source
+from hwnas.pretrained.network import PretrainedNetwork
+from hwnas.pretrained.sources import find_source, is_source, weights_file
 from hwnas.training.checkpoint import load_weights
-from hwnas.training.description import NetworkDescription
+from hwnas.training.description import NetworkDescription, read_description
 
 Shape = tuple[int, int, int]
 
@@ -61,48 +65,73 @@ def load_network(
     checkpoint: Path | None = None,
     output_names: Sequence[str] = (),
 ) -> LoadedNetwork:
-    """Return the network that ``name`` means.
+    """Return the network that ``name`` means, in any form of `hwnas.networks.names`.
 
-    ``name`` is a folder of a run or of a training, a file of weights that hwnas wrote, an
-    architecture (see `resolve_architecture`), an ``.onnx`` file of any origin, a ``.pt2`` file of
-    `torch.export`, or ``module:factory``: then the Python module is imported, also from the current
-    folder, and its factory is called, which runs the user's code. ``input_shape`` has the shapes of
-    several inputs, too. Raises `UsageError` for anything else.
+    A published network has its weights where they are on this machine, else the same random ones
+    each time. For ``module:factory`` the Python module is imported, also from the current folder,
+    and its factory is called, which runs the user's code; then ``input_shape`` is needed, and has
+    the shapes of several inputs, too. Raises `UsageError` for anything else.
     """
-    if name.endswith(".pt2"):
+    path, kind = Path(name), kind_of(name)
+    if kind == "program":
         if checkpoint is not None:
             raise UsageError(f"{name} holds its weights: --checkpoint cannot be combined with it")
-        module, interface = load_program(Path(name), input_shape, output_names)
+        module, interface = load_program(path, input_shape, output_names)
         return LoadedNetwork(module, interface, None, True)
-    if name.endswith(".onnx") and checkpoint is None:
+    if path.suffix == ".onnx" and kind == "model" and checkpoint is None:
         from hwnas.networks.onnx_file import load_onnx
 
-        module, interface = load_onnx(Path(name), input_shape, output_names)
-        return LoadedNetwork(module, interface, embedded_architecture(Path(name)), True)
-    if ":" in name and not Path(name).exists():
+        module, interface = load_onnx(path, input_shape, output_names)
+        return LoadedNetwork(module, interface, embedded_architecture(path), True)
+    if kind == "module":
         return _user_network(name, input_shape, checkpoint, output_names)
-    if name.endswith(".py") or Path(f"{name}.py").is_file():
-        raise UsageError(
-            f"{name}: expected module:factory for a module of your own, e.g. {_stem(name)}:NAME "
-            "(run in its folder)"
-        )
     shape = _image_shape(name, input_shape)
-    architecture = resolve_architecture(name, input_shape=shape)
+    pretrained = None if checkpoint else _pretrained(name, kind)
+    if pretrained is None:
+        architecture = resolve_architecture(name, input_shape=shape)
+    else:
+        architecture = pretrained.architecture
     if shape not in (None, architecture.input_shape):
         raise UsageError(f"{name} takes images of shape {architecture.input_shape}, not {shape}")
-    path, size = Path(name), architecture.input_shape
-    stored = weights_in(path) if path.is_dir() else path if path.suffix == ".safetensors" else None
+    if pretrained is not None:
+        form = pretrained.preprocessing
+        preprocessing = Preprocessing(form.mean, form.std, pretrained.classes)
+        return _built(pretrained.network(), architecture, output_names, preprocessing)
+    stored = weights_in(path) if kind == "folder" else path if kind == "weights" else None
     if checkpoint is None and stored is not None:
         trained = read_trained(stored)
-        network = trained.network()
-        interface = module_interface(network, size, output_names)
         preprocessing = _preprocessing(trained.description)
-        return LoadedNetwork(network, interface, architecture, True, preprocessing)
-    network = build(architecture)
+        return _built(trained.network(), architecture, output_names, preprocessing)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # `hwnas verify --model NAME` has the weights of `hwnas export NAME`
+        network = build(architecture)
     if checkpoint is not None:
         load_weights(network, checkpoint)
-    interface = module_interface(network, size, output_names)
-    return LoadedNetwork(network.eval(), interface, architecture, checkpoint is not None)
+    return _built(network.eval(), architecture, output_names)._replace(
+        trained=checkpoint is not None
+    )
+
+
+def _pretrained(name: str, kind: Kind) -> PretrainedNetwork | None:
+    """Return the network with weights of other programs, None where they are not here."""
+    path = Path(name)
+    if kind == "timm":
+        return load_timm(name)
+    if kind == "weights" and not (path.suffix == ".safetensors" and read_description(path)):
+        return load_file(path)
+    if kind == "published" and is_source(name) and weights_file(find_source(name)):
+        return load_source(name)
+    return None
+
+
+def _built(
+    network: nn.Module,
+    architecture: Architecture,
+    output_names: Sequence[str],
+    preprocessing: Preprocessing | None = None,
+) -> LoadedNetwork:
+    interface = module_interface(network, architecture.input_shape, output_names)
+    return LoadedNetwork(network, interface, architecture, True, preprocessing)
 
 
 def _preprocessing(description: NetworkDescription) -> Preprocessing | None:
@@ -136,52 +165,10 @@ def _user_network(
     checkpoint: Path | None,
     output_names: Sequence[str],
 ) -> LoadedNetwork:
-    module_name, _, factory = name.partition(":")
-    if not module_name or not factory or "/" in module_name or module_name.endswith(".py"):
-        example = f"{_stem(module_name)}:{factory or 'NAME'}"
-        raise UsageError(f"{name}: expected module:factory, e.g. {example}")
     if input_shape is None:
         raise UsageError(f"{name}: a module of your own needs --input-shape, e.g. 3x224x224")
-    module = _call_factory(name, module_name, factory)
-    if not isinstance(module, nn.Module):
-        kind = type(module).__name__
-        raise UsageError(f"{name}: expected a torch.nn.Module, got {kind}")
+    module = user_module(name)
     if checkpoint is not None:
         load_weights(module, checkpoint)
     interface = module_interface(module, input_shape, output_names)
     return LoadedNetwork(module.eval(), interface, None, True)
-
-
-def _call_factory(name: str, module_name: str, factory: str) -> Any:
-    """Import the user's module and return what its factory returns, or the factory if a module."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        namespace = import_module(module_name)
-    except ImportError as error:
-        raise UsageError(f"{name}: cannot import {module_name!r} ({error})") from None
-    except (Exception, SystemExit) as error:
-        message = f"{name}: importing {module_name!r} raised {_describe(error)}"
-        raise UsageError(message) from error
-    if not hasattr(namespace, factory):
-        near = get_close_matches(factory, vars(namespace), n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{name}: {module_name!r} has no {factory!r}{hint}")
-    make: Any = getattr(namespace, factory)
-    try:
-        return make() if callable(make) and not isinstance(make, nn.Module) else make
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{name}: {factory}() raised {_describe(error)}") from error
-
-
-def _describe(error: BaseException) -> str:
-    """Return in one line the type, message and place of what a user's code raised."""
-    message = first_line(error, "no message")
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f" ({Path(frame.filename).name}, line {frame.lineno})"
-    return f"{type(error).__name__}: {message}{'' if isinstance(error, SyntaxError) else place}"
-
-
-def _stem(name: str) -> str:
-    """Return the name under which a Python file is imported from its folder."""
-    return Path(name).name.removesuffix(".py") or "MODULE"

@@ -18,10 +18,16 @@ from hwnas.errors import HwnasError, InvalidFile, UsageError, first_line
 from hwnas.files import read_json
 from hwnas.pretrained.modules import from_module, with_weights
 from hwnas.pretrained.network import PretrainedNetwork
-from hwnas.pretrained.sources import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, imagenet_classes
+from hwnas.pretrained.sources import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TIMM_PREFIXES,
+    Preprocessing,
+    imagenet_classes,
+)
 from hwnas.pretrained.weights import read_weights
 
-HUB, FOLDER = "timm:", "local-dir:"
+HUB, FOLDER = TIMM_PREFIXES
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names of the file with the weights, in the order of preference."""
@@ -29,7 +35,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 def is_timm(name: str) -> bool:
     """Return whether ``name`` means a network of timm."""
-    return name.startswith((HUB, FOLDER))
+    return name.startswith(TIMM_PREFIXES)
 
 
 def load_timm(name: str) -> PretrainedNetwork:

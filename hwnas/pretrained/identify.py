@@ -11,8 +11,6 @@ from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.pretrained.sources import Source, sources
 from hwnas.pretrained.weights import WrongKeys, read_weights
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-
 
 def load_file(path: Path) -> PretrainedNetwork:
     """Load weights of a network that hwnas knows, e.g. a MobileNetV2 fine-tuned on own photos.

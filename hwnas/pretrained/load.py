@@ -19,6 +19,7 @@ from hwnas.pretrained.families.once_for_all import (
 )
 from hwnas.pretrained.modules import from_module, with_weights
 from hwnas.pretrained.network import PretrainedNetwork
+from hwnas.pretrained.recognise.network import recognise
 from hwnas.pretrained.sources import (
     CollectionName,
     Source,
@@ -52,6 +53,11 @@ def load_source(name: str, file: Path | None = None) -> PretrainedNetwork:
         top1=source.top1,
         classes=imagenet_classes(),
     )
+
+
+def source_architecture(source: Source) -> Architecture:
+    """Return the network of ``source``, whose weights are not read."""
+    return ARCHITECTURES[source.collection](source)
 
 
 def load_weights(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
@@ -104,6 +110,16 @@ LOADERS: dict[CollectionName, Loader] = {
 }
 
 
+ARCHITECTURES: dict[CollectionName, Callable[[Source], Architecture]] = {
+    "torchvision": lambda source: (
+        recognise(_unfilled(source), source.input_shape, source.name).architecture
+    ),
+    "efficientnet-lite": lambda source: lite_network(source.name, source.preprocessing.size_px),
+    "proxylessnas": lambda source: proxyless_network(source.name),
+    "once-for-all": lambda source: largest_network(source.name, source.preprocessing.size_px),
+}
+
+
 def classes_in(weights: Mapping[str, Tensor], classifier: str) -> int:
     """Return the number of classes of a file, by the key of its last layer; 1,000 without it."""
     return len(weights[classifier]) if classifier in weights else IMAGENET_CLASSES
@@ -111,13 +127,14 @@ def classes_in(weights: Mapping[str, Tensor], classifier: str) -> int:
 
 def _torchvision_module(source: Source, path: Path, weights: dict[str, Tensor]) -> nn.Module:
     """Return torchvision's module with ``weights``, which may have another number of classes."""
+    state = _unfilled(source).state_dict()
+    classifier = [key for key, value in state.items() if value.ndim == 2][-1]
+    return with_weights(_unfilled(source, classes_in(weights, classifier)), path, weights)
+
+
+def _unfilled(source: Source, num_classes: int = IMAGENET_CLASSES) -> nn.Module:
+    """Return torchvision's module on the device ``meta``."""
     from torchvision.models import get_model
 
-    def make(num_classes: int) -> nn.Module:
-        with torch.device("meta"):
-            return get_model(source.factory, weights=None, num_classes=num_classes)
-
-    state = make(IMAGENET_CLASSES).state_dict()
-    classifier = [key for key, value in state.items() if value.ndim == 2][-1]
-    module = make(classes_in(weights, classifier))
-    return with_weights(module, path, weights)
+    with torch.device("meta"):
+        return get_model(source.factory, weights=None, num_classes=num_classes)

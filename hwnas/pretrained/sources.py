@@ -19,6 +19,9 @@ from hwnas.files import decode_toml, read_bytes
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+TIMM_PREFIXES = ("timm:", "local-dir:")
+"""How names of networks of timm begin, from the hub and from a folder (`hwnas.pretrained.hub`)."""
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 CollectionName = Literal["torchvision", "efficientnet-lite", "proxylessnas", "once-for-all"]
 
 
@@ -95,9 +98,14 @@ def find_source(name: str) -> Source:
     named = {source.name: source for source in sources()}
     if name in named:
         return named[name]
-    if name in _catalogue().unsupported:
-        raise UsageError(f"{name}: not supported, {_catalogue().unsupported[name]}")
+    if reason := why_unsupported(name):
+        raise UsageError(f"{name}: not supported, {reason}")
     raise UnknownName("network with published weights", name, named)
+
+
+def why_unsupported(name: str) -> str:
+    """Return why a network that people may look for is not here; empty for other names."""
+    return _catalogue().unsupported.get(name, "")
 
 
 def weights_file(source: Source) -> Path | None:

@@ -94,7 +94,7 @@ def test_labels_are_as_many_as_outputs(tmp_path: Path) -> None:
         ("net.onnx", None, InvalidFile, "no such file"),
         ("net.onnx", b"no model", InvalidFile, "not a readable .onnx model"),
         ("net.tflite", b"no model at all", InvalidFile, "not a readable .tflite model"),
-        ("net.pth", b"", UsageError, "expected a file name that ends in .onnx or .tflite"),
+        ("net.pth", b"", UsageError, "is a network, not a model file; `hwnas export"),
     ],
 )
 def test_what_is_no_model_is_one_line(

@@ -180,7 +180,7 @@ def test_no_layer_of_a_good_file_differs(format: Format, tmp_path: Path) -> None
         ("math:pi", SHAPE, "expected a torch.nn.Module, got float"),
         ("math:tau_of_nothing", SHAPE, "has no 'tau_of_nothing'"),
         ("torch.nn:ReLU", None, "needs --input-shape"),
-        ("nothing-of-this-name", None, "no published network"),
+        ("nothing-of-this-name", None, "no network, file or folder"),
     ],
 )
 def test_a_name_that_means_no_network_is_an_error(name: str, shape: Any, message: str) -> None:

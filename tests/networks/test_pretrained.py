@@ -33,7 +33,7 @@ def test_a_module_of_the_users_code(folder: Path) -> None:
     with torch.inference_mode():
         assert torch.equal(network.network()(noise(SHAPE)), small_mobilenet()(noise(SHAPE)))
     assert network.name == network.source == "my_trained:make"
-    with pytest.raises(UsageError, match=r"my_trained:make: .* needs an input shape"):
+    with pytest.raises(UsageError, match=r"my_trained:make: .* needs the size of its images"):
         load_pretrained("my_trained:make")
     with pytest.raises(UsageError, match=r"my_trained:other: 0 \(1x1 convolution, no batch norm"):
         load_pretrained("my_trained:other", SHAPE)

@@ -101,8 +101,10 @@ def _bundle(
 ) -> Path:
     """Return the folder of the bundle, which is written unless it is there."""
     if not source.is_dir():
+        from hwnas.deploy.find import find_model_file
         from hwnas.deploy.model_file import bundle_file
 
+        find_model_file(str(source))  # says what is near, or what to do with a network
         folder = out or source.with_name(f"{source.name}-bundle")
         bundle_file(
             source,
@@ -121,6 +123,8 @@ def _bundle(
         )
     if (source / "manifest.json").exists() and not (source / "config.toml").exists():
         return source
+    if not (source / "config.toml").exists():
+        raise UsageError(f"{source}: expected the folder of a run, a bundle or a model file")
     from hwnas.specialize.results.bundle import bundle_run
 
     return bundle_run(source, out or source / "bundle", target)

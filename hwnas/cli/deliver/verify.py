@@ -11,7 +11,7 @@ from hwnas.cli.framework.command import command, json_option, option
 from hwnas.cli.framework.options import checkpoint_option, input_shape_option, named_shapes
 from hwnas.cli.framework.params import DATA, NETWORK, PATH, TARGET
 from hwnas.cli.tables import print_json
-from hwnas.errors import InvalidFile, UsageError
+from hwnas.errors import UsageError
 
 
 @command(
@@ -26,7 +26,7 @@ from hwnas.errors import InvalidFile, UsageError
     "--model",
     group="Model file",
     type=NETWORK,
-    help="Network that FILE was compiled from: run folder, architecture, or module:factory.",
+    help="Network that FILE was compiled from, as `hwnas export` takes it.",
 )
 @input_shape_option("Model file")
 @checkpoint_option("Model file")
@@ -81,14 +81,16 @@ def verify(
     if target is not None or no_latency:
         raise UsageError(f"--target and --no-latency need a bundle folder; {file} is none")
     if not file.is_file():
-        raise InvalidFile(str(file), "no such file")
+        from hwnas.deploy.find import find_model_file
+
+        find_model_file(str(file))  # says what is near, or what to do with a network
     from hwnas.export.recipe import format_of
 
     format_of(file)
     if model is None:
         raise UsageError(
-            f"--model is missing: the network that {file} was compiled from (a run folder, an "
-            "architecture, or module:factory)"
+            f"--model is missing: the network that {file} was compiled from (a run folder, a "
+            "name, a file, or module:factory)"
         )
     from hwnas.export.metadata.input import takes_pixels
     from hwnas.export.verify_file import verify_file

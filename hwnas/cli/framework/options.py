@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hwnas.cli.framework.command import option
-from hwnas.cli.framework.params import INPUT_SHAPE, NAMES, PATH, WAIT
+from hwnas.cli.framework.params import DATA, IMAGE_SHAPE, INPUT_SHAPE, NAMES, PATH, WAIT
 from hwnas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,22 @@ def file_shape_option(group: str) -> Any:
         help="Shape, without the batch and in the file's order of axes, of inputs that take any "
         "size: 3x224x224, or NAME=3x224x224.",
     )
+
+
+image_shape_option = option(
+    "--input-shape",
+    "input_shape",
+    group="Network",
+    type=IMAGE_SHAPE,
+    help="Channels, height and width of the images of module:factory.",
+)
+genotype_data_option = option(
+    "--data",
+    group="Network",
+    type=DATA,
+    default="fashion-mnist-6k",
+    help="Data set that sets the input shape and number of classes of a genotype.",
+)
 
 
 output_names_option = option(

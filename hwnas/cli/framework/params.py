@@ -103,6 +103,13 @@ def parse_input_shape(text: str) -> tuple[str | None, str] | None:
     return name.strip() or None, match[0]
 
 
+def parse_image_shape(text: str) -> tuple[int, int, int] | None:
+    """Read ``3x224x224``."""
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text.strip().lower())
+    sizes = tuple(map(int, match.groups())) if match else ()
+    return sizes if all(sizes) and len(sizes) == 3 else None
+
+
 def parse_names(text: str) -> tuple[str, ...] | None:
     """Read ``boxes,scores``."""
     names = tuple(word.strip() for word in text.split(","))
@@ -150,10 +157,9 @@ def _data() -> Iterable[str]:
 
 
 def _networks() -> Iterable[str]:
-    from hwnas.spaces.cells.genotype import published_cells
-    from hwnas.spaces.published import published_names
+    from hwnas.networks.names import network_names
 
-    return {*published_names(), *published_cells()}
+    return network_names()
 
 
 def _pretrained() -> Iterable[str]:
@@ -178,7 +184,7 @@ SPACE = Name("SPACE", _spaces)
 STRATEGY = Name("STRATEGY", _strategies, paths=False)
 DATA = Name("DATA", _data)
 NETWORK = Name("NETWORK", _networks)
-PRETRAINED = Name("NETWORK", _pretrained, paths=False)
+PRETRAINED = Name("NETWORK", _pretrained)
 LATENCY_MODEL = Name("MODEL", _latency_models)
 
 SHARE = Value("SHARE", parse_share, "a share such as 5% or 0.05")
@@ -196,5 +202,6 @@ INPUT_SHAPE = Value(
     "[NAME=]SHAPE", parse_input_shape, "a shape without the batch, such as 3x224x224 or x=3x224x224"
 )
 """A pair of a name, or None, and the shape as it is written."""
+IMAGE_SHAPE = Value("CxHxW", parse_image_shape, "channels, height and width, such as 3x224x224")
 NAMES = Value("NAME,NAME...", parse_names, "names with commas between them, such as boxes,scores")
 COUNTS = Value("N,N...", parse_counts, "numbers from 1 on, such as 1,8,32,64")

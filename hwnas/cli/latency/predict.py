@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.params import DATA, DURATION, FILE, FRACTION, LATENCY_MODEL, NETWORK, SPACE
+from hwnas.cli.framework.options import genotype_data_option, image_shape_option
+from hwnas.cli.framework.params import DURATION, FILE, FRACTION, LATENCY_MODEL, NETWORK, SPACE
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -34,18 +35,13 @@ if TYPE_CHECKING:
 @option("--model", "file", group="Latency model", type=FILE, help="File of a model.")
 @option(
     "--space",
-    group="Genotypes",
+    group="Network",
     type=SPACE,
     default="mobile",
     help="Search space of the genotype.",
 )
-@option(
-    "--data",
-    group="Genotypes",
-    type=DATA,
-    default="fashion-mnist-6k",
-    help="Data set that sets the genotype's input shape and number of classes.",
-)
+@image_shape_option
+@genotype_data_option
 @option(
     "--budget",
     "budget_ms",
@@ -66,14 +62,14 @@ def predict(
     target: str | None,
     file: Path | None,
     space: str,
+    input_shape: tuple[int, int, int] | None,
     data: str,
     budget_ms: float | None,
     confidence: float,
     as_json: bool,
 ) -> None:
-    """Predict the latency of NETWORK: a file, a run folder, or the name of a published network.
-
-    A file is the JSON of an architecture or a genotype, or an ONNX or TFLite file written by hwnas.
+    """Predict the latency of NETWORK, which is given as `hwnas show` takes it: a name, a folder, a
+    file, or module:factory.
     """
     from hwnas.data.datasets import load_dataset
     from hwnas.errors import UsageError
@@ -83,9 +79,9 @@ def predict(
 
     if (target is None) == (file is None):
         raise UsageError("expected either --target DEVICE or --model FILE")
-    shape, classes = None, None
+    shape, classes = input_shape, None
     if is_genotype(network):
-        dataset = load_dataset(data)
+        dataset = load_dataset(data, input_shape=input_shape)
         shape, classes = dataset.input_shape, dataset.num_classes
     blocks = resolve_architecture(network, space, shape, classes).blocks
     name, model = find_model(str(file or target), blocks)

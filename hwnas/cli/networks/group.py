@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwnas.cli.framework.command import Group, json_option, option, quiet_option
+from hwnas.cli.framework.options import image_shape_option
 from hwnas.cli.framework.params import PRETRAINED
 from hwnas.cli.tables import print_json, print_table
 
@@ -44,15 +44,16 @@ def list_networks(installed: bool, as_json: bool) -> None:
     example=("hwnas networks show mobilenet_v2", "hwnas networks show my-mobilenet.pt"),
 )
 @click.argument("name", type=PRETRAINED)
+@image_shape_option
 @json_option
-def show_network(name: str, as_json: bool) -> None:
+def show_network(name: str, input_shape: tuple[int, int, int] | None, as_json: bool) -> None:
     """Show the figures, licence and preprocessing of a network, and where its weights are.
 
-    NAME is a name of `hwnas networks list`, timm:NAME, local-dir:FOLDER, a file of weights, or the
-    folder of a run or training. Weights of timm and files are loaded and rebuilt from blocks, which
-    checks them.
+    NAME is a name of `hwnas networks list`, timm:NAME, local-dir:FOLDER, a file of weights, the
+    folder of a run or training, or module:factory. Weights of timm and files are loaded and rebuilt
+    from blocks, which checks them.
     """
-    row = _any_row(name)
+    row = _any_row(name, input_shape)
     if as_json:
         print_json(row)
         return
@@ -90,16 +91,17 @@ def fetch_network(name: str, quiet: bool) -> None:
     click.echo(file)
 
 
-def _any_row(name: str) -> dict[str, Any]:
+def _any_row(name: str, input_shape: tuple[int, int, int] | None) -> dict[str, Any]:
+    from hwnas.networks.names import kind_of
     from hwnas.pretrained.sources import find_source, is_source
 
-    if is_source(name) or not (":" in name or "." in name or Path(name).exists()):
+    if kind_of(name) == "published" and is_source(name):
         return _row(find_source(name))
     import msgspec
 
     from hwnas.networks.pretrained import load_pretrained
 
-    network = load_pretrained(name)
+    network = load_pretrained(name, input_shape)
     return {
         "name": network.name,
         "macs": network.architecture.macs,

@@ -52,8 +52,8 @@ def read_embedded(path: Path) -> Architecture:
     if data is None:
         raise InvalidFile(
             str(path),
-            "does not contain its architecture, because hwnas did not write it; give the JSON of "
-            "the architecture or the run folder",
+            "does not contain its blocks, because hwnas did not write it; give the JSON of the "
+            "architecture or the run folder (`hwnas benchmark --per-op` times its operators)",
         )
     try:
         content = msgspec.json.decode(data, type=EmbeddedArchitecture)

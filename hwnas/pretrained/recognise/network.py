@@ -39,6 +39,7 @@ def recognise(module: nn.Module, input_shape: Shape, name: str = "") -> Recognis
     name = name or type(module).__name__
     module.eval()
     layers, output = layers_of(module)
+    _check_channels(module, input_shape, name)
     blocks, modules = read_blocks(groups_of(layers), output, input_shape, name)
     eps, classes = _norm_eps(module, name), blocks[-1].out_channels
     architecture = Architecture(Genotype(name, ()), blocks, input_shape, classes, norm_eps=eps)
@@ -78,6 +79,15 @@ def renamed(source: Mapping[str, Tensor], modules: ModulePairs, name: str) -> di
     if places:
         raise UsageError(f"{name}: {next(iter(places))} is part of no block")
     return weights
+
+
+def _check_channels(module: nn.Module, input_shape: Shape, name: str) -> None:
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    if first is not None and first.in_channels != input_shape[0]:
+        raise UsageError(
+            f"{name}: its first convolution takes {first.in_channels} channels, the images have "
+            f"{input_shape[0]}"
+        )
 
 
 def _reshaped(weights: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:

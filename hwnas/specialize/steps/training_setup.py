@@ -16,8 +16,9 @@ from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
 from hwnas.files import read_json, write_json
-from hwnas.networks.resolve import is_genotype, resolve_architecture
-from hwnas.spaces.published import adapt, published_names
+from hwnas.networks.names import kind_of
+from hwnas.networks.resolve import resolve_architecture, states_no_shape
+from hwnas.spaces.published import adapt
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
 from hwnas.specialize.setup.effort import EFFORTS, plans
@@ -134,36 +135,9 @@ def check_minutes(spec: TrainSpec) -> None:
         )
 
 
-def _plan(
-    spec: TrainSpec,
-    folder: Path,
-    dataset: Dataset,
-    architecture: Architecture,
-    log: Callable[[str], None],
-) -> TrainingPlan:
-    images = len(dataset.train.labels)
-    augmentation = default_augmentation(dataset.input_shape, images, spec.flip)
-    plan = plans(EFFORTS["quick"], images, architecture.macs, augmentation)[1]
-    batch_size = spec.batch_size or resolve_batch_size(
-        folder / "batch_size.json",
-        plan.batch_size,
-        step_image_bytes(architecture, spec.compute),
-        log,
-        "; --batch-size sets another",
-        spec.compute.device,
-    )
-    plan = msgspec.structs.replace(
-        one_cycle_plan(plan, spec.epochs or plan.epochs),
-        batch_size=batch_size,
-        peak_learning_rate=scaled_learning_rate(batch_size),
-        auxiliary=spec.auxiliary,
-        drop_path=spec.drop_path,
-    )
-    return plan if spec.weights is None else fine_tuning(plan)
-
-
 def find_trainee(spec: TrainSpec, options: ReadingOptions) -> Trainee:
-    """Return the network and its images; published networks take the data's size and classes.
+    """Return the network and its images; published networks take the data's size and classes, a
+    module of the user's code takes its size.
 
     Raises `UsageError` for a network of another number of classes.
     """
@@ -171,14 +145,15 @@ def find_trainee(spec: TrainSpec, options: ReadingOptions) -> Trainee:
     if spec.pretrained:
         start = start_from(spec.pretrained, spec.data, spec.resolution, load)
         return Trainee(start.network.architecture, start.dataset, start)
-    if is_genotype(spec.architecture):
+    if states_no_shape(spec.architecture):
         dataset = load(spec.data)
         shape, classes = dataset.input_shape, dataset.num_classes
-        return Trainee(resolve_architecture(spec.architecture, "mobile", shape, classes), dataset)
-    architecture = resolve_architecture(spec.architecture)
-    dataset = load(spec.data, input_shape=architecture.input_shape)
-    if spec.architecture in published_names():
-        architecture = adapt(architecture, dataset.input_shape, dataset.num_classes)
+        architecture = resolve_architecture(spec.architecture, "mobile", shape, classes)
+    else:
+        architecture = resolve_architecture(spec.architecture)
+        dataset = load(spec.data, input_shape=architecture.input_shape)
+        if kind_of(spec.architecture) in ("published", "timm"):
+            architecture = adapt(architecture, dataset.input_shape, dataset.num_classes)
     if dataset.num_classes != architecture.num_classes:
         raise UsageError(
             f"{spec.architecture} has {architecture.num_classes} classes, "
