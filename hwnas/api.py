@@ -48,6 +48,8 @@ class SpecializeOptions(TypedDict, total=False):
     """Height and width of the images in pixels; of several the best file is delivered."""
     width_mult: float | Sequence[float]
     """Factor of all widths; of several the best file is delivered."""
+    calibration: Literal["minmax", "percentile", "entropy"]
+    """How the ranges of int8 files are measured; by default by the extremes."""
     max_drop: float
     """Validation accuracy, as a share of 1, that int8 may lose before it is fine-tuned."""
     tune_epochs: int
@@ -60,6 +62,8 @@ class SpecializeOptions(TypedDict, total=False):
     """Name or file of the latency model; by default the device's own."""
     raw: bool
     """Whether budgets are compared with this run's clock, not with calibrated latencies."""
+    wait_idle_s: float
+    """Longest wait for a quiet core before latencies are measured on this machine."""
     seed: int
     device: str
     """Device that searches and trains: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``."""
@@ -379,6 +383,7 @@ def benchmark(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     per_op: bool = False,
     raw: bool = False,
+    wait_idle_s: float = 0.0,
     seed: int = 0,
 ) -> BenchmarkResult:
     """Measure model files on a device, interleaved beside the reference model, and compare them.
@@ -386,7 +391,8 @@ def benchmark(
     ``batches`` are each file's own by default, or 1 if it takes any; ``input_shapes`` state, by the
     name of the input and without the batch, the shapes of inputs that take any size. ``per_op``
     also profiles the time of each operator. With ``raw`` latencies are those of this
-    run's clock, else they are calibrated by the reference model.
+    run's clock, else they are calibrated by the reference model. This machine waits at most
+    ``wait_idle_s`` for a quiet core.
 
         >>> import hwnas
         >>> from torch import nn
@@ -412,6 +418,7 @@ def benchmark(
             ),
             per_op=per_op,
             raw=raw,
+            wait_idle_s=wait_idle_s,
             seed=seed,
         )
     )
@@ -426,13 +433,15 @@ def measure_latency_model(
     networks: int | None = None,
     minutes: float | None = None,
     again: bool = False,
+    wait_idle_s: float = 0.0,
     quiet: bool = False,
 ) -> LatencyModel:
     """Measure the latency model of a device for a search space, and return it.
 
     Blocks and whole ``networks`` are measured (by default at most 24), or with ``minutes`` the most
     informative ones until the time is over. The model is stored for later runs; one that is there
-    already is completed, or with ``again`` set aside. ``data`` gives input size and classes.
+    already is completed, or with ``again`` set aside. ``data`` gives input size and classes. This
+    machine waits at most ``wait_idle_s`` for a quiet core.
 
         >>> import hwnas
         >>> model = hwnas.measure_latency_model("simulated-phone", networks=6, quiet=True)
@@ -446,7 +455,7 @@ def measure_latency_model(
     from hwnas.profiling.setup import find_setup
 
     plan = MeasurePlan(networks=networks, minutes=minutes, again=again)
-    setup = find_setup(_name(target), space, data, precision)
+    setup = find_setup(_name(target), space, data, precision, wait_idle_s)
     with setup.open_runner() as runner:
         return measure(setup.profile, runner, setup.space, setup.folder, console(quiet), plan=plan)
 

@@ -38,6 +38,9 @@ class Parity(msgspec.Struct, frozen=True):
     """Top-5 of the file; ``None`` for fewer than 20 classes or without labels."""
     balanced_artifact: float | None = None
     """Mean over classes of the file's accuracy; ``None`` where they have as many images."""
+    class_accuracies: tuple[float | None, ...] = ()
+    """The file's accuracy on the images of each class; empty without labels, ``None`` for a class
+    without images."""
     outputs: tuple[OutputParity, ...] = ()
     """Each output, in order."""
     hits: str = ""

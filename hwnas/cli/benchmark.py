@@ -120,18 +120,18 @@ def benchmark(
     with progress_bar("measuring", quiet) as progress:
         run = Benchmark(request, progress)
         result = run.run()
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        _print(result)  # before files are written, which a full disk prevents
     if out:
         write_json(out, result)
     if junit:
         write_atomic(junit, text.junit(result))
     if markdown:
         write_atomic(markdown, text.markdown(result))
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        _print(result)
-        if out:
-            click.echo(f"All samples: {out}")
+    if out and not as_json:
+        click.echo(f"All samples: {out}")
     run.check(result)
     if save_baseline:
         with progress_bar("measuring", quiet) as run.progress:

@@ -193,8 +193,13 @@ def _print_plan(plan: PlanReport) -> None:
         f"{'x'.join(map(str, data.input_shape))}"
     )
     judged = f"{plan.judged} networks judged on the supernet, " if plan.judged else ""
-    click.echo(
-        f"work: {plan.search.warmup_epochs} epochs of warm-up and {plan.search.search_epochs} of "
-        f"search, {judged}{plan.training.epochs} epochs of training for each network; nothing was "
-        "trained"
+    searched = (
+        f"{plan.search.warmup_epochs} epochs of warm-up and {plan.search.search_epochs} of search, "
+        f"{judged}{plan.training.epochs} epochs of training for each network"
     )
+    if plan.starts_from:
+        searched = (
+            f"{plan.search.tuning.epochs} epochs of tuning {plan.starts_from} for the data, "
+            f"{plan.training.epochs} epochs of training for each network that is cut from it"
+        )
+    click.echo(f"work: {searched}; nothing was trained")

@@ -9,6 +9,7 @@ import msgspec
 from hwnas.deploy.bundle import Manifest, read_bundle
 from hwnas.deploy.device import verify_outputs
 from hwnas.deploy.samples import Agreement
+from hwnas.devices.idle import waiting
 from hwnas.devices.profile import DeviceProfile, find_profile
 from hwnas.devices.runner import Subject, open_runner, reference_sha256
 from hwnas.errors import BudgetError
@@ -35,16 +36,19 @@ class BundleCheck(msgspec.Struct, frozen=True):
     """None if it was not measured."""
 
 
-def verify_bundle(folder: Path, target: str | None = None, measure: bool = True) -> BundleCheck:
+def verify_bundle(
+    folder: Path, target: str | None = None, measure: bool = True, wait_idle_s: float = 0.0
+) -> BundleCheck:
     """Check hashes and outputs of a bundle and, if its target is reachable, measure its latency.
 
-    ``target`` replaces the bundle's own. Raises `ExportError` for a file or an output that has
+    ``target`` replaces the bundle's own. This machine waits for quiet cores before it measures, at
+    most ``wait_idle_s``. Raises `ExportError` for a file or an output that has
     changed.
     """
     manifest, agreement = read_bundle(folder), verify_outputs(folder)
     latency = None
     if measure:
-        profile = find_profile(target or manifest.target)
+        profile = waiting(find_profile(target or manifest.target), wait_idle_s)
         latency = _measure(folder, manifest, profile) if profile.reachable else None
     return BundleCheck(str(folder), agreement, latency)
 

@@ -27,6 +27,17 @@ def top5_accuracy(logits: NDArray[np.floating[Any]], labels: Labels) -> float | 
     return float((best == labels[:, None]).any(axis=1).mean())
 
 
+def class_accuracies(predicted: Labels, labels: Labels, classes: int) -> tuple[float | None, ...]:
+    """Return the share of each class's images that are classified correctly, ``None`` for a class
+    without images."""
+    counts = np.bincount(labels, minlength=classes)
+    correct = np.bincount(labels, weights=predicted == labels, minlength=classes)
+    return tuple(
+        float(right / count) if count else None
+        for right, count in zip(correct, counts, strict=True)
+    )
+
+
 def mean_class_accuracy(predicted: Labels, labels: Labels) -> float:
     """Return the mean over classes of the share of a class's images that are classified correctly.
 

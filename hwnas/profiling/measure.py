@@ -9,6 +9,7 @@ the interval is narrow enough. With a time limit the order differs: see `profili
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from hwnas.console import Console
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, reference_sha256
 from hwnas.errors import UsageError
+from hwnas.files import lock_folder
 from hwnas.latency_models.cost import cost_table
 from hwnas.latency_models.fitting.active_learning import median_half_width, select_networks
 from hwnas.latency_models.model import LatencyModel
@@ -33,6 +35,7 @@ from hwnas.profiling.sampling import (
     target_networks,
 )
 from hwnas.profiling.time_limited import measure_within
+from hwnas.recovery import recover
 from hwnas.spaces.int8 import precision_of
 from hwnas.spaces.space import SearchSpace
 
@@ -57,12 +60,28 @@ def measure_latency_model(
 
     A model or journal made under other conditions is set aside, and ``console`` shows why. A model
     with blocks that were never timed (from a time limit) is completed, unless its interval is
-    narrow enough, see ``plan.accepted``. Raises `UsageError` where ``plan`` demands a profiler and
-    the device has none.
+    narrow enough, see ``plan.accepted``. The folder is locked, and what is damaged in it is set
+    right (`hwnas.recovery`). Raises `UsageError` where ``plan`` demands a profiler and the device
+    has none, or another process has the folder.
     """
     plan = plan or MeasurePlan()
     if plan.profiled:
         _check_profiler(profile, space)
+    if folder.exists() and not os.access(folder, os.W_OK):  # a model that others made
+        return _measured(profile, runner, space, folder, console, plan)
+    with lock_folder(folder):
+        recover(folder, console.say)
+        return _measured(profile, runner, space, folder, console, plan)
+
+
+def _measured(
+    profile: DeviceProfile,
+    runner: Runner,
+    space: SearchSpace,
+    folder: Path,
+    console: Console,
+    plan: MeasurePlan,
+) -> LatencyModel:
     if plan.again:
         set_aside(folder)
     model = _usable_model(profile, runner, folder, console)

@@ -25,6 +25,13 @@ Origin = Literal["search", "uniform", "published", "random", "resolution", "sibl
 a whole trained network for smaller images; ``sibling``: another trained network, tuned as it is."""
 
 
+class ClassAccuracy(msgspec.Struct, frozen=True):
+    """Accuracy on the test images of one class."""
+
+    name: str
+    accuracy: float
+
+
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     """Accuracy on the held-out test images, which influenced no choice."""
 
@@ -42,6 +49,8 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     hits: str = ""
     """Whether `shown` counts each test image as right, as
     `hwnas.measurement.classification.packed_hits`; empty in reports of versions without it."""
+    classes: tuple[ClassAccuracy, ...] = ()
+    """`shown` for each class that has test images, the lowest first."""
 
     @classmethod
     def with_interval(
@@ -54,6 +63,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
         top5: float | None = None,
         balanced: float | None = None,
         hits: str = "",
+        classes: tuple[ClassAccuracy, ...] = (),
     ) -> Self:
         """Return accuracies with the interval of the delivered file's."""
         return cls(
@@ -65,6 +75,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
             top5=top5,
             balanced=balanced,
             hits=hits,
+            classes=classes,
         )
 
     @property
@@ -213,7 +224,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return replace(
             self,
             accuracy=None,
-            agreement=None if own is None else replace(own, balanced=None),
+            agreement=None if own is None else replace(own, balanced=None, classes=()),
             artifacts=tuple(
                 replace(row, accuracy=None, agreement=row.accuracy) for row in self.artifacts
             ),

@@ -92,6 +92,12 @@ def accuracy_sentence(result: Result) -> str:
         others += f", top-5 {percent(accuracy.top5)}"
     if accuracy.balanced is not None:
         others += f", mean over classes {percent(accuracy.balanced)}"
+    if len(accuracy.classes) > 1 and accuracy.classes[0].accuracy < accuracy.classes[-1].accuracy:
+        lowest, highest = accuracy.classes[0], accuracy.classes[-1]
+        others += (
+            f", from {percent(lowest.accuracy)} for {lowest.name!r} to {percent(highest.accuracy)} "
+            f"for {highest.name!r}"
+        )
     return f"{_scored(result)} {percent(accuracy.shown)}{bounds}{others} on {images} ({which})"
 
 

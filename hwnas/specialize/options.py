@@ -9,7 +9,9 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from hwnas.data.photos.sources.answers import photos_of
 from hwnas.errors import UsageError
+from hwnas.export.recipe import Calibration
 from hwnas.pretrained.sources import is_source
 from hwnas.specialize.spec import AmpName, EffortName, Precision, RunSpec, Scalar, read_spec
 from hwnas.specialize.values import (
@@ -297,6 +299,15 @@ OPTIONS = (
         list_writer(str),
     ),
     RunOption(
+        "calibration",
+        "--calibration",
+        INT8,
+        "How int8 ranges are measured: minmax takes the extremes, percentile and entropy cut off "
+        "rare values.",
+        "minmax",
+        choices=get_args(Calibration),
+    ),
+    RunOption(
         "max_drop",
         "--max-drop",
         INT8,
@@ -341,7 +352,8 @@ def command_words(spec: RunSpec) -> Iterator[str]:
 
 def command_line(spec: RunSpec) -> str:
     """Return the command that repeats a run."""
-    return shlex.join(["hwnas", "specialize", *command_words(spec)])
+    named = msgspec.structs.replace(spec, data=photos_of(spec.data))
+    return shlex.join(["hwnas", "specialize", *command_words(named)])
 
 
 def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -375,6 +387,8 @@ def _absolute(name: str) -> str:
 def resumed_spec(folder: Path, fields: dict[str, Any]) -> RunSpec:
     """Return the specification of the run in ``folder``, with which ``fields`` must agree."""
     before = read_spec(folder)
+    if fields.get("data") == photos_of(before.data):
+        fields = {**fields, "data": before.data}
     if options := fields.get("strategy_options"):
         fields = {**fields, "strategy_options": {**before.strategy_options, **options}}
     now = msgspec.structs.replace(before, **fields)

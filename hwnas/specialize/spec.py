@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from hwnas.errors import UsageError
+from hwnas.export.recipe import Calibration
 from hwnas.files import decode_toml
 
 Precision = Literal["fp32", "int8"]
@@ -71,6 +72,8 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Heights and widths of the images in pixels; empty: those of the data set or the target."""
     width_mults: tuple[Positive, ...] = ()
     """Factors of all widths of the space; empty: 1, or the width that `setup.auto_width` finds."""
+    calibration: Calibration | None = None
+    """How the ranges of int8 files are measured; ``None``: as the format's recipe does."""
     max_drop: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.02
     """Validation accuracy, as a share of 1, that int8 may lose before more is done about it."""
     tune_epochs: Annotated[int, msgspec.Meta(ge=0)] = 2

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hwnas.measurement.classification import balanced_accuracy, packed_hits, top5_accuracy
+from hwnas.measurement.classification import (
+    balanced_accuracy,
+    class_accuracies,
+    packed_hits,
+    top5_accuracy,
+)
 
 
 def test_a_label_counts_as_right_if_it_is_among_the_five_largest_of_twenty() -> None:
@@ -21,6 +26,12 @@ def test_balanced_accuracy_is_the_mean_of_the_classes_own_accuracies() -> None:
     labels = np.array([0] * 8 + [2] * 2)  # no image has class 1
     predicted = np.array([0] * 8 + [2, 0])
     assert balanced_accuracy(predicted, labels) == pytest.approx((1.0 + 0.5) / 2)
+
+
+def test_a_class_has_the_accuracy_of_its_own_images_or_none() -> None:
+    labels = np.array([0] * 8 + [2] * 2)
+    predicted = np.array([0] * 8 + [2, 0])
+    assert class_accuracies(predicted, labels, 4) == (1.0, None, 0.5, None)
 
 
 @pytest.mark.parametrize(("largest", "reported"), [(14, False), (15, True)])

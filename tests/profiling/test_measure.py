@@ -13,6 +13,8 @@ import pytest
 
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runner import Runner, Subject, open_runner
+from hwnas.errors import UsageError
+from hwnas.files import lock_folder
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.journal import read_journal
 from hwnas.latency_models.storage.store import measured_folder, read_model
@@ -125,6 +127,26 @@ def test_an_existing_model_is_used_without_measuring(folder: Path) -> None:
     assert runner.calls == []
 
 
+def test_two_processes_do_not_measure_the_same_model(folder: Path) -> None:
+    with lock_folder(folder), pytest.raises(UsageError, match="another process is working in it"):
+        profiled(steady(), folder)
+
+
+def test_a_damaged_journal_and_model_are_set_right(folder: Path) -> None:
+    journal, model = folder / "journal.jsonl", folder / "model.json"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[0][:40] + b"\n", *lines[1:]]))
+    model.write_bytes(model.read_bytes()[:100])
+    runner, console = steady(), RecordingConsole()
+    measure_latency_model(
+        PHONE, runner, SPACE, folder, console, plan=MeasurePlan(networks=NETWORKS)
+    )
+    text = "\n".join(console.lines)
+    assert "line 1 is damaged and left out" in text and "model.json.damaged" in text
+    assert len(runner.calls) == 1 and len(runner.calls[0]) == 1  # only what was damaged
+    assert len(read_journal(folder)) == len(lines)
+
+
 def test_measuring_again_sets_the_existing_model_aside(folder: Path) -> None:
     old, plan = read_model(folder / "model.json"), MeasurePlan(networks=6, again=True)
     measure_latency_model(PHONE, steady(), SPACE, folder, SilentConsole(), plan=plan)
@@ -148,7 +170,8 @@ def test_a_kill_between_batches_loses_only_the_interrupted_batch(
     assert sum(map(len, runner.calls)) == NETWORKS
     assert console.progress[-1] == (planned, planned, f"{planned} of {planned} models")
     assert {total for _, total, _ in console.progress} == {planned}
-    assert console.lines == []
+    [line] = console.lines
+    assert line.endswith("is damaged and left out; what is missing is done again")
     assert numbers(again) == numbers(whole)
 
 

@@ -20,6 +20,7 @@ from hwnas.report.charts.result import result_charts
 from hwnas.report.html import html, markdown
 from hwnas.report.latency import Latency
 from hwnas.report.report import Report
+from hwnas.report.schema import ClassAccuracy
 from tests.support.sample_report import (
     fleet_report,
     host_measurement,
@@ -327,6 +328,17 @@ def test_a_missing_run_is_a_usage_error(tmp_path: Path) -> None:
     assert isinstance(result.exception, InvalidFile)
     assert result.exception.exit_code == 2
     assert "expected a run folder" in str(result.exception)
+
+
+def test_the_accuracy_names_the_best_and_the_worst_class() -> None:
+    result = measured_result()
+    assert result.accuracy is not None
+    classes = (ClassAccuracy("<b>bees", 0.5), ClassAccuracy("ants", 0.75))
+    accuracy = msgspec.structs.replace(result.accuracy, classes=classes)
+    named = msgspec.structs.replace(result, accuracy=accuracy)
+    assert "from 50.0 % for '<b>bees' to 75.0 % for 'ants'" in sentences.accuracy_sentence(named)
+    report = msgspec.structs.replace(measured_report(), results=(named,))
+    assert "<b>bees" not in html(report) and "&lt;b&gt;bees" in html(report)
 
 
 def test_top_5_and_balanced_accuracy_are_shown_where_they_apply() -> None:

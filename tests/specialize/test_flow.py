@@ -164,7 +164,7 @@ def test_the_last_lines_are_files_and_commands(finished: Path) -> None:
     output = (finished / "stdout.txt").read_text()
     for name in ("export/model.tflite", "export/model.onnx", "report.html"):
         assert str(finished / name) in output and (finished / name).exists()
-    assert "hwnas benchmark" in output
+    assert "hwnas benchmark" in output and f"hwnas evaluate {finished} --data" in output
     assert f"hwnas report {finished}  # print this report" in output
 
 

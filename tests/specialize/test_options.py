@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hwnas.cli.specialize import specialize
 from hwnas.errors import UnknownName, UsageError
+from hwnas.export.recipe import Calibration
 from hwnas.search import objective
 from hwnas.specialize.options import (
     OBJECTIVES,
@@ -62,6 +63,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "precisions": st.sampled_from([("fp32",), ("int8",), ("fp32", "int8"), ("int8", "fp32")]),
     "resolutions": tuples(COUNTS),
     "width_mults": tuples(FACTORS),
+    "calibration": st.none() | st.sampled_from(get_args(Calibration)),
     "max_drop": SHARES,
     "tune_epochs": st.integers(0, 99999),
     "pixels": st.booleans(),

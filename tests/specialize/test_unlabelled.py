@@ -92,6 +92,16 @@ def test_members_learn_from_the_answers_of_the_network_alone(finished: Path) -> 
         assert not job["plan"]["probe"]
 
 
+def test_the_command_that_repeats_the_run_names_the_photos(finished: Path, photos: Path) -> None:
+    report = report_of(finished)
+    commands = {each["title"]: each["line"] for each in report["commands"]}
+    assert f"--data {photos}" in commands["repeat this run"]
+    assert f"--data {photos}" in report["command"]
+    assert ".answers" not in " ".join(commands.values())
+    again = call(finished, photos, "--budget", "60%", "--resume")
+    assert again.exit_code == 0, again.exception
+
+
 def test_a_sibling_needs_labels(home: Path, photos: Path) -> None:
     error = call(home / "runs" / "sibling", photos, "--siblings", "mobilenet_v2").exception
     assert isinstance(error, UsageError) and "has no labels to tune them with" in str(error)

@@ -8,7 +8,12 @@ import click
 
 from hwnas.cli.deliver.agreement import agreement_text, output_lines
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.options import checkpoint_option, input_shape_option, named_shapes
+from hwnas.cli.framework.options import (
+    checkpoint_option,
+    input_shape_option,
+    named_shapes,
+    wait_idle_in,
+)
 from hwnas.cli.framework.params import DATA, NETWORK, PATH, TARGET
 from hwnas.cli.tables import print_json
 from hwnas.errors import UsageError
@@ -51,6 +56,7 @@ from hwnas.errors import UsageError
     default_help="the bundle's",
     help="Device to measure the latency on.",
 )
+@wait_idle_in("Bundle")
 @option("--no-latency", group="Bundle", is_flag=True, help="Check hashes and outputs only.")
 @json_option
 def verify(
@@ -61,6 +67,7 @@ def verify(
     data: str | None,
     images: int,
     target: str | None,
+    wait_idle_s: float,
     no_latency: bool,
     as_json: bool,
 ) -> None:
@@ -76,10 +83,12 @@ def verify(
     if file.is_dir():
         if model is not None:
             raise UsageError(f"--model {model}: a bundle is compared with the outputs it contains")
-        _verify_bundle(file, target, no_latency, as_json)
+        _verify_bundle(file, target, no_latency, wait_idle_s, as_json)
         return
-    if target is not None or no_latency:
-        raise UsageError(f"--target and --no-latency need a bundle folder; {file} is none")
+    if target is not None or no_latency or wait_idle_s:
+        raise UsageError(
+            f"--target, --wait-idle and --no-latency need a bundle folder; {file} is none"
+        )
     if not file.is_file():
         from hwnas.deploy.find import find_model_file
 
@@ -110,10 +119,12 @@ def verify(
         click.echo(f"  {line}")
 
 
-def _verify_bundle(folder: Path, target: str | None, no_latency: bool, as_json: bool) -> None:
+def _verify_bundle(
+    folder: Path, target: str | None, no_latency: bool, wait_idle_s: float, as_json: bool
+) -> None:
     from hwnas.deploy.verify import check_budget, verify_bundle
 
-    result = verify_bundle(folder, target, measure=not no_latency)
+    result = verify_bundle(folder, target, not no_latency, wait_idle_s)
     latency = result.latency
     if as_json:
         print_json(result)

@@ -68,15 +68,19 @@ def checkpoint_option(group: str) -> Any:
     return option("--checkpoint", group=group, type=PATH, help="Weights to load (.safetensors).")
 
 
-wait_idle_option = option(
-    "--wait-idle",
-    "wait_idle_s",
-    group="Measurement",
-    type=WAIT,
-    default=0.0,
-    default_help="measure at once",
-    help="Wait at most this time, such as 10m, for a quiet core of this machine.",
-)
+def wait_idle_in(group: str) -> Any:
+    return option(
+        "--wait-idle",
+        "wait_idle_s",
+        group=group,
+        type=WAIT,
+        default=0.0,
+        default_help="measure at once",
+        help="Wait at most this time, such as 10m, for a quiet core of this machine.",
+    )
+
+
+wait_idle_option = wait_idle_in("Measurement")
 
 
 def file_shapes(values: Sequence[tuple[str | None, str]]) -> tuple[InputShape, ...]:

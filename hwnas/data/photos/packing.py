@@ -213,5 +213,7 @@ def _locked(path: Path) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    lock.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

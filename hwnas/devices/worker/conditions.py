@@ -52,13 +52,52 @@ def too_few_cores(threads: int) -> tuple[str, str] | None:
     """Return the problem and advice for more threads than cores that this process may use."""
     cores = allowed_cores() or set(range(os.cpu_count() or threads))
     if threads <= len(cores):
-        return None
+        return _above_quota(threads)
     names, plural = ", ".join(map(str, sorted(cores))), "s" if len(cores) > 1 else ""
     return (
         f"{threads} threads on {len(cores)} core{plural} ({names}), where they would take turns",
         "allow this process more cores (taskset, the cpuset of a container), or reduce threads in "
         "[measure]",
     )
+
+
+def _above_quota(threads: int) -> tuple[str, str] | None:
+    quota = cpu_quota()
+    if quota is None or quota >= threads:
+        return None
+    return (
+        f"{threads} thread{'s' if threads > 1 else ''} on {quota:g} cores' time, the quota of this "
+        "process's control group (cpu.max), which stops them in the middle of calls",
+        "raise the quota (docker run --cpus, CPUQuota=), or reduce threads in [measure]",
+    )
+
+
+def cpu_quota(root: str = "/") -> float | None:
+    """Return the cores' time that control groups allow this process, None without a limit.
+
+    It is the least of the process's own group and those above it, of either version.
+    """
+    quotas: list[float] = []
+    for line in _read(f"{root}/proc/self/cgroup").splitlines():
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if controllers == "":
+            base = f"{root}/sys/fs/cgroup"
+        elif "cpu" in controllers.split(","):
+            base = f"{root}/sys/fs/cgroup/{controllers}"
+        else:
+            continue
+        parts = [part for part in group.split("/") if part]
+        for depth in range(len(parts) + 1):
+            quotas += _quota("/".join([base, *parts[:depth]]))
+    return min(quotas, default=None)
+
+
+def _quota(folder: str) -> list[float]:
+    words = _read(f"{folder}/cpu.max").split()
+    if len(words) == 2 and words[0] != "max":
+        return [int(words[0]) / int(words[1])]
+    quota, period = (_number(f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period"))
+    return [quota / period] if quota and period and quota > 0 else []
 
 
 def allowed_cores() -> set[int]:

@@ -11,7 +11,12 @@ import numpy as np
 
 from hwnas.architecture.artifact import Parity
 from hwnas.errors import ExportError
-from hwnas.measurement.classification import balanced_accuracy, packed_hits, top5_accuracy
+from hwnas.measurement.classification import (
+    balanced_accuracy,
+    class_accuracies,
+    packed_hits,
+    top5_accuracy,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -94,4 +99,9 @@ def parity(outputs: Array, expected: Array, labels: Array | None) -> Parity:
             None if labels is None else balanced_accuracy(outputs.argmax(axis=1), labels)
         ),
         hits="" if labels is None else packed_hits(outputs.argmax(axis=1), labels),
+        class_accuracies=(
+            ()
+            if labels is None
+            else class_accuracies(outputs.argmax(axis=1), labels, outputs.shape[1])
+        ),
     )

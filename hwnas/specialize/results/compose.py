@@ -14,7 +14,14 @@ from hwnas.measurement.measurement import local_time
 from hwnas.report.architecture import ArchitectureSummary
 from hwnas.report.latency import Latency, LatencyModelSummary
 from hwnas.report.report import Report
-from hwnas.report.schema import Accuracy, DatasetSummary, Result, SearchPoint, Verdict
+from hwnas.report.schema import (
+    Accuracy,
+    ClassAccuracy,
+    DatasetSummary,
+    Result,
+    SearchPoint,
+    Verdict,
+)
 from hwnas.search.log import read_log
 from hwnas.search.plan import SearchFiles
 from hwnas.specialize.context import RunContext
@@ -138,7 +145,17 @@ def _accuracy(run: RunContext, delivered: DeliveryResult) -> Accuracy | None:
         top5=parity.top5_artifact,
         balanced=parity.balanced_artifact,
         hits=parity.hits,
+        classes=_class_accuracies(run.dataset.classes, parity.class_accuracies),
     )
+
+
+def _class_accuracies(
+    names: tuple[str, ...], accuracies: tuple[float | None, ...]
+) -> tuple[ClassAccuracy, ...]:
+    """Return the accuracy of each class, the lowest first."""
+    pairs = zip(names, accuracies, strict=True) if accuracies else ()
+    rows = [ClassAccuracy(name, value) for name, value in pairs if value is not None]
+    return tuple(sorted(rows, key=lambda row: row.accuracy))
 
 
 def _model(model: LatencyModel) -> LatencyModelSummary:

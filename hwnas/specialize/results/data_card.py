@@ -40,6 +40,16 @@ def data_card(dataset: Dataset) -> DataCard:
     )
 
 
+def spoken_warnings(dataset: Dataset) -> tuple[str, ...]:
+    """Return what a user should know of the data before a run begins: unequal classes, test images
+    that are trained on, classes with hardly any test images."""
+    if dataset.answers_of:
+        return tuple(_warnings((), find_duplicates(dataset)))
+    classes = _class_counts(dataset)
+    balance = filter(None, [_balance(classes)])
+    return (*balance, *_warnings(classes, find_duplicates(dataset)))
+
+
 def card_text(dataset: Dataset, card: DataCard) -> str:
     """Return the card for a terminal."""
     counts = " + ".join(

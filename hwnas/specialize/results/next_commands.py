@@ -30,6 +30,10 @@ def next_commands(
         if result.latency.kind != "simulated":
             line = shlex.join(["hwnas", "deploy", run_folder])
             commands.append(NextCommand("bundle the model and try it on the device", line))
+        if result.agreement is None and not spec.group_by:  # it divides images without groups
+            words = ["hwnas", "evaluate", run_folder, "--data", spec.data]
+            line = shlex.join([*words, *["--skip-broken"] * spec.skip_broken])
+            commands.append(NextCommand("see each class, and the worst images", line))
         file = str(folder / result.artifacts[0].path)
         line = shlex.join(["hwnas", "benchmark", file, "--target", result.target])
         commands.append(NextCommand("measure the file again", line))

@@ -59,6 +59,8 @@ class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
     judged: int
     """Networks that the strategy judges on its supernet; 0 for one that judges none."""
     training: TrainingPlan
+    starts_from: str = ""
+    """Name of the trained network that is cut; empty: networks are trained from scratch."""
 
 
 def plan_run(run: ResolvedRun, folder: Path | None = None) -> PlannedRun:
@@ -97,4 +99,5 @@ def plan_report(runs: Iterable[ResolvedRun]) -> PlanReport:
         search=work.search,
         judged=judged_networks(first.spec.strategy, work, len(data.train.labels)),
         training=work.training,
+        starts_from="" if first.start is None else first.start.network.name,
     )

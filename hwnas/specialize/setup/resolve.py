@@ -23,6 +23,7 @@ from hwnas.profiling.setup import Shape, load_images, load_space
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import RunContext
+from hwnas.specialize.results.data_card import spoken_warnings
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import checks
 from hwnas.specialize.setup.budget import resolve_budget
@@ -162,7 +163,9 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
         with folder.stage("profile"):
             model = run.latency_model(path)
         write_model(model, path / "latency_model.json")
-        _check_data(path, run.dataset)
+        if _check_data(path, run.dataset):
+            for warning in spoken_warnings(run.dataset):
+                console.say(f"{run.dataset.name}: {warning}")
         setting = run.setting(model, CPU)
         compute = settle_compute(spec, path, partial(supernet_threads, setting))
         setting = setting._replace(compute=compute)
@@ -196,16 +199,18 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
         )
 
 
-def _check_data(folder: Path, dataset: Dataset) -> None:
-    """Raise `UsageError` if a run is resumed with other images than it started with."""
+def _check_data(folder: Path, dataset: Dataset) -> bool:
+    """Return whether a run begins with these images. Raises `UsageError` if it is resumed with
+    other images than it started with."""
     path = folder / "data.json"
     now = {"name": dataset.name, "digest": dataset.digest}
     if not path.exists():
         write_atomic(path, msgspec.json.encode(now))
-        return
+        return True
     before = msgspec.json.decode(path.read_bytes())
     if before != now:
         raise UsageError(
             f"{folder}: the run started with other images (digest {before.get('digest')}, now "
             f"{now['digest']}); start a new one with another --out"
         )
+    return False

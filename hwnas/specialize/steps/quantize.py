@@ -66,7 +66,8 @@ def compile_trained(
             weights, _ = load_checkpoint(folder / f"int8-{format}.safetensors")
             network.load_state_dict(weights)
         images = _calibration_images(run, architecture)
-        int8 = Int8(images, float_layers=decision.float_layers)
+        quantization = int8_quantization(format, run.spec.calibration)
+        int8 = Int8(images, quantization, decision.float_layers)
     return compile_network(run, network, architecture, path, int8)
 
 
@@ -126,7 +127,7 @@ def _decide(
     spec, valid = run.spec, data.valid.loaded()
     verification = Verification(_model_input(run, valid.images), valid.labels)
     module = with_normalisation(network, preprocessing(run)) if spec.pixels else network
-    quantization = int8_quantization(format)
+    quantization = int8_quantization(format, run.spec.calibration)
     int8 = Int8(_calibration_images(run, architecture), quantization)
     model = FloatModel(module, architecture.input_shape, format, int8)
     loss = accuracy_drop(model, verification)

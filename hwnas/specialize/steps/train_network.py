@@ -17,6 +17,7 @@ from hwnas.errors import UsageError
 from hwnas.files import read_json
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
+from hwnas.specialize.results.data_card import spoken_warnings
 from hwnas.specialize.setup.device import training_threads
 from hwnas.specialize.setup.start.network import Start
 from hwnas.specialize.steps.training_setup import (
@@ -69,7 +70,7 @@ def train_network(
     options = ReadingOptions(spec.skip_broken, console.say, console.step, spec.group_by)
     trainee = find_trainee(spec, options)
     dataset = trainee.dataset
-    for note in dataset.notes:
+    for note in (*dataset.notes, *(() if resume else spoken_warnings(dataset))):
         console.say(f"{dataset.name}: {note}")
     spec = msgspec.structs.replace(spec, compute=_compute(spec, folder, dataset))
     plan = training_plan(spec, folder, trainee, console.say)

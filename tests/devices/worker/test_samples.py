@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hwnas.devices.worker import rounds
+from hwnas.devices.worker import conditions, rounds
 from hwnas.devices.worker import samples as samples_module
-from hwnas.devices.worker.conditions import too_few_cores
+from hwnas.devices.worker.conditions import cpu_quota, too_few_cores
 from hwnas.devices.worker.load import Ticks, busiest, read_ticks
 from hwnas.devices.worker.rounds import Visit, is_done
 from hwnas.devices.worker.samples import Counters, Samples, Timer
@@ -152,3 +152,45 @@ def test_more_threads_than_cores_are_refused() -> None:
     problem = too_few_cores(10_000)
     assert problem is not None
     assert problem[0].startswith("10000 threads on ") and "taskset" in problem[1]
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quota"),
+    [
+        ("0::/", {"sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
+        ("0::/", {"sys/fs/cgroup/cpu.max": "max 100000"}, None),
+        ("0::/", {}, None),
+        (
+            "0::/user.slice/job",
+            {
+                "sys/fs/cgroup/user.slice/cpu.max": "50000 100000",
+                "sys/fs/cgroup/user.slice/job/cpu.max": "200000 100000",
+            },
+            0.5,
+        ),
+        (
+            "3:cpu,cpuacct:/docker\n4:memory:/docker",
+            {
+                "sys/fs/cgroup/cpu,cpuacct/docker/cpu.cfs_quota_us": "25000",
+                "sys/fs/cgroup/cpu,cpuacct/docker/cpu.cfs_period_us": "100000",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
+            },
+            0.25,
+        ),
+    ],
+)
+def test_the_quota_of_a_container_is_the_least_of_its_groups(
+    tmp_path: Path, groups: str, files: dict[str, str], quota: float | None
+) -> None:
+    for name, text in {"proc/self/cgroup": groups, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpu_quota(str(tmp_path)) == quota
+
+
+def test_threads_above_the_quota_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditions, "cpu_quota", lambda: 0.5)
+    problem = too_few_cores(1)
+    assert problem is not None
+    assert problem[0].startswith("1 thread on 0.5 cores' time") and "--cpus" in problem[1]

@@ -17,7 +17,7 @@ from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.duplicates import find_duplicates
 from hwnas.data.splits import Split
 from hwnas.report.html import html, markdown
-from hwnas.specialize.results.data_card import card_text, data_card
+from hwnas.specialize.results.data_card import card_text, data_card, spoken_warnings
 from tests.support.photos import noise_folder, noise_image
 from tests.support.sample_report import measured_report
 
@@ -71,6 +71,16 @@ def test_unequal_classes_and_few_test_images_are_named(folder: Path) -> None:
         ("cat", 26, 6),
         ("dog", 7, 2),
     ]
+
+
+def test_a_run_says_at_its_beginning_what_the_card_warns_of(folder: Path) -> None:
+    assert spoken_warnings(load_dataset(str(folder))) == ()
+    shutil.copy(folder / "train" / "cat" / "000.png", folder / "test" / "cat" / "again.png")
+    for file in sorted((folder / "train" / "dog").iterdir())[5:]:
+        file.unlink()
+    warnings = spoken_warnings(load_dataset(str(folder)))
+    assert warnings[0].startswith("The classes are unequal")
+    assert warnings[1].startswith("1 test image is among the training or validation images too")
 
 
 def test_sizes_are_those_of_the_originals_and_samples_those_of_the_network(folder: Path) -> None:

@@ -37,6 +37,12 @@ class Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The network's class for each photo, by the name of its file."""
 
 
+def photos_of(data: str) -> str:
+    """Return the folder of the photos for a file of answers, other data as they are."""
+    path = Path(data)
+    return read_json(path, Answers).folder if path.suffix == SUFFIX and path.is_file() else data
+
+
 def is_unlabelled(name: str) -> bool:
     """Return whether ``name`` is a folder of photos that are not in folders of classes."""
     path = Path(name).expanduser()
