@@ -12,7 +12,6 @@ import torch
 from hwnas.architecture.architecture import Genotype
 from hwnas.files import write_json
 from hwnas.search.cells.training import skips
-from hwnas.search.log import LogLine
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.registry import load_strategy
@@ -20,6 +19,7 @@ from hwnas.search.strategy import SearchContext
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrate
 from hwnas.training.seeds import derived_seed, seeded
 from tools.evaluate.cells.problem import Problem, ranked_architectures
+from tools.lib.clock import Clock
 
 WARM_UP_SHARE = 0.4
 """Share of the epochs that train weights only."""
@@ -82,25 +82,6 @@ def search(problem: Problem, method: str, seed: int, folder: Path) -> Search:
     write_json(path, result)
     files.checkpoint.unlink(missing_ok=True)
     return result
-
-
-class Clock:
-    """Processor seconds of a search, stored after each epoch so that interruptions count."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.before_s = msgspec.json.decode(path.read_bytes()) if path.exists() else 0.0
-        self.start_s = process_time()
-        self.epoch = -1
-
-    @property
-    def spent_s(self) -> float:
-        return self.before_s + process_time() - self.start_s
-
-    def note(self, line: LogLine) -> None:
-        if line.epoch != self.epoch:
-            self.epoch = line.epoch
-            write_json(self.path, self.spent_s)
 
 
 def _start_strategy(problem: Problem, method: str, seed: int) -> Any:
