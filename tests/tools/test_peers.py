@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+import torch
 
 from hwnas.files import read_lines
+from hwnas.spaces.mobile.space import mobile_space
 from tools.peers import regrets
 from tools.peers.problems import Tabular
+from tools.peers.proxyless_step import hwnas_steps
 from tools.peers.regrets import OWN, PEERS, Peer, Run, run_all, text
+from tools.peers.search_step import Steps, report
 
 SIZES = (4, 3, 5)
 COUNT = 60
@@ -84,3 +89,19 @@ def test_a_row_has_the_queries_to_an_equal_regret() -> None:
     assert f"| {peer} | 2 | 4.00 ± 1.41 | 0.05 ± 0.07 | 2 | 2.000 |" in page
     assert "| hwnas, random | 1 | 5.00 | 4.00 | > 3 | 0.100 |" in page
     assert "Libraries: optuna 5." in page
+
+
+def test_a_search_step_is_timed_without_the_first_steps_and_compared_in_turns() -> None:
+    own = [Steps((9.0, 9.0, 4.0, 6.0, 5.0), 50.0, "hwnas")] * 2
+    peer = [Steps((9.0, 9.0, 10.0), 100.0, "3.0"), Steps((9.0, 9.0, 20.0), 100.0, "3.0")]
+    text, rows = report({"hwnas": own, "nni": peer}, 64)
+    assert "time 0.38 (0.25 to 0.50), memory 0.50 (0.50 to 0.50)" in text
+    assert "| hwnas, proxyless | 2 | 5 (5 to 5) | 50 (50 to 50) |" in rows
+
+
+def test_hwnas_takes_a_step_for_each_batch() -> None:
+    space = mobile_space((1, 28, 28), 10)
+    small = msgspec.structs.replace(space, stages=space.stages[:1])
+    batch = (torch.randn(2, 1, 28, 28), torch.tensor([1, 2]))
+    line = msgspec.json.decode(hwnas_steps(small, [batch] * 3), type=Steps)
+    assert len(line.steps_ms) == 3 and min(line.steps_ms) > 0 and line.mb >= 0
