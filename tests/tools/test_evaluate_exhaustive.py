@@ -139,10 +139,11 @@ def test_the_regrets_of_a_method_are_in_its_row() -> None:
 def test_a_search_with_a_supernet_proposes_networks_in_the_window_and_is_reused(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = {"warmup_epochs": 1, "batch_size": 64}
+    short = searches.SearchPlan(warmup_epochs=1, search_epochs=1, batch_size=64)
     monkeypatch.setattr(searches, "load_images", images)
-    monkeypatch.setattr(searches, "PLAN", searches.SearchPlan(**short, search_epochs=1))
-    monkeypatch.setattr(searches, "WARM_UP", searches.SearchPlan(**short, search_epochs=0))
+    monkeypatch.setattr(searches, "PLAN", short)
+    warm_up = msgspec.structs.replace(short, search_epochs=0)
+    monkeypatch.setattr(searches, "WARM_UP", warm_up)
     monkeypatch.setattr(searches, "PERCENTILES", (50,))
     monkeypatch.setattr(NSGA2, "queries", 12)
     monkeypatch.setattr(NSGA2, "generations", 1)

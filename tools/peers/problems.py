@@ -46,7 +46,7 @@ class Tabular(NamedTuple):
         )
 
     def place(self, choices: Choices) -> Choices:
-        return np.ravel_multi_index(tuple(choices.T), self.sizes)
+        return np.asarray(np.ravel_multi_index(tuple(choices.T), self.sizes), np.int64)
 
     def write(self, folder: Path) -> Path:
         """Write the file that a peer's script reads, and return it."""

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -114,7 +115,7 @@ def main(
     pythons = {"optuna": optuna, "syne-tune": syne_tune}
     for run in run_all(work, problems, {k: v for k, v in pythons.items() if v}, seeds):
         click.echo(f"seed {run.seed} {run.problem} {run.method}: {run.regrets[-1]:.2f} points")
-    runs = list(read_lines(work / "searches.jsonl", Run))
+    runs = [run for run in read_lines(work / "searches.jsonl", Run) if run.seed < seeds]
     named = "".join(f" --{name} PYTHON" for name, python in pythons.items() if python)
     called_as = command(__file__, f"--work DIR{named} --seeds {seeds}")
     click.echo(
@@ -166,10 +167,7 @@ def _runs(
 def _own_run(method: str, each: Tabular, seed: int) -> Run:
     search = OWN[method]
     if method == "model-based" and each.name.startswith("nb201"):
-
-        def search(*a: object) -> EvaluatedSet:
-            return model_based_search(*a, features=paths)  # type: ignore[arg-type]
-
+        search = partial(model_based_search, features=paths)
     begun_s = time.process_time()
     rng = np.random.default_rng(seed)
     evaluated = search(each.problem(), each.limit_ms, each.queries[-1], rng)

@@ -72,8 +72,9 @@ def report(runs: dict[str, list[Steps]], batch: int) -> tuple[str, str]:
     text = (
         f"One weight step and one architecture step on {batch} images of 28 px, supernet of the "
         "`mobile` space whose candidates own their weights (10 decisions, the same modules for "
-        "both), one thread. Median processor time of the steps of a process, and the growth of its "
-        "peak memory over the steps; then the median over the processes with their range. "
+        "both; hwnas places them in channels-last memory, as it always does), one thread. Median "
+        "processor time of the steps of a process, and the growth of its peak memory over the "
+        "steps; then the median over the processes with their range. "
         f"Ratio of hwnas to NNI {peer[0].version} in turn: time {_range(times)}, memory "
         f"{_range(memory)}."
     )

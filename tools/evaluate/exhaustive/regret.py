@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import kendalltau  # pyright: ignore[reportMissingTypeStubs]
+from numpy.typing import NDArray
+from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
 from tools.evaluate.exhaustive.searches import Search
 from tools.evaluate.exhaustive.table import Floats, Table
@@ -58,19 +59,26 @@ def equal_trainings(table: Table, search: Search) -> int:
     return TRAINED + round(search.cpu_s / float(table.cpu_s.mean()))
 
 
-def rank_correlation(table: Table, accuracy: Sequence[float], rows: Floats | None = None) -> float:
+def rank_correlation(
+    table: Table, accuracy: Sequence[float], rows: NDArray[np.int64] | None = None
+) -> float:
     """Return Kendall's tau-b of a supernet's accuracies and the truth, over all networks or some
     rows of the table."""
-    taken = slice(None) if rows is None else rows
-    return float(kendalltau(np.array(accuracy)[taken], table.accuracy[taken]).statistic)
+    taken = np.arange(len(table.accuracy)) if rows is None else rows
+    return tau(np.array(accuracy)[taken], table.accuracy[taken])
 
 
-def _best_of(rows: np.ndarray, once: Floats) -> int:
+def tau(a: Floats, b: Floats) -> float:
+    """Return Kendall's tau-b of two rankings."""
+    return float(stats.kendalltau(a, b)[0])  # pyright: ignore
+
+
+def _best_of(rows: NDArray[np.int64], once: Floats) -> int:
     return int(rows[once[rows].argmax()])
 
 
 def _random_search(
-    truth: Floats, once: Floats, window: np.ndarray, trainings: int, seed: int
+    truth: Floats, once: Floats, window: NDArray[np.int64], trainings: int, seed: int
 ) -> float:
     """Return the mean accuracy of the most accurate of ``trainings`` random networks."""
     rng = np.random.default_rng(seed)

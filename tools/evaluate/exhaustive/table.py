@@ -66,7 +66,8 @@ class Table(NamedTuple):
 
     def place(self, choices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the row of each network of ``choices [M, P]``."""
-        return np.ravel_multi_index(tuple(choices.T), tuple(self.choices.max(0) + 1))
+        sizes = tuple(map(int, self.choices.max(0) + 1))
+        return np.asarray(np.ravel_multi_index(tuple(choices.T), sizes), np.int64)
 
     def best(self, runtime: str, budget_ms: float) -> float:
         """Return the greatest accuracy within a budget."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import kendalltau  # pyright: ignore[reportMissingTypeStubs]
 
 from tools.evaluate.exhaustive.problem import (
     BATCH_SIZE,
@@ -22,6 +21,7 @@ from tools.evaluate.exhaustive.regret import (
     equal_trainings,
     rank_correlation,
     regret,
+    tau,
 )
 from tools.evaluate.exhaustive.searches import PERCENTILES, SCREENED, WINDOW, Search
 from tools.evaluate.exhaustive.table import Table
@@ -45,12 +45,12 @@ def table_text(known: Table) -> list[str]:
         ["to", known.accuracy.max()],
         ["MACs, millions, from", known.macs.min() / 1e6],
         ["to", known.macs.max() / 1e6],
-        ["Kendall's tau of MACs and accuracy", _tau(known.macs, known.accuracy)],
+        ["Kendall's tau of MACs and accuracy", tau(known.macs, known.accuracy)],
         ["processor time of a training, s", known.cpu_s.mean()],
     ]
     if seeds > 1:
         pairs = [
-            _tau(known.accuracies[:, a], known.accuracies[:, b])
+            tau(known.accuracies[:, a], known.accuracies[:, b])
             for a in range(seeds)
             for b in range(a)
         ]
@@ -63,7 +63,7 @@ def table_text(known: Table) -> list[str]:
         spread += [
             [f"{runtime}, µs, from", 1e3 * ms.min()],
             ["to", 1e3 * ms.max()],
-            ["Kendall's tau of latency and accuracy", _tau(ms, known.accuracy)],
+            ["Kendall's tau of latency and accuracy", tau(ms, known.accuracy)],
         ]
     return [
         text,
@@ -173,10 +173,6 @@ def _near(known: Table, search: Search) -> np.ndarray:
         known.budget_ms(search.runtime, search.percentile),
     )
     return np.flatnonzero((ms >= 0.8 * budget_ms) & (ms <= budget_ms))
-
-
-def _tau(a: np.ndarray, b: np.ndarray) -> float:
-    return float(kendalltau(a, b).statistic)
 
 
 def _mean_and_std(values: Sequence[float]) -> str:
