@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from hwnas.files import append_lines
-from hwnas.search.blackbox.strategies import NSGA2
 from hwnas.training.images.loader import Data
 from tools.evaluate.exhaustive import problem, searches, trainings
 from tools.evaluate.exhaustive.latencies import Latency
@@ -145,8 +144,6 @@ def test_a_search_with_a_supernet_proposes_networks_in_the_window_and_is_reused(
     warm_up = msgspec.structs.replace(short, search_epochs=0)
     monkeypatch.setattr(searches, "WARM_UP", warm_up)
     monkeypatch.setattr(searches, "PERCENTILES", (50,))
-    monkeypatch.setattr(NSGA2, "queries", 12)
-    monkeypatch.setattr(NSGA2, "generations", 1)
     macs = np.array([float(architecture(SPACE, choices).macs) for choices in NETWORKS])
     few = rising_table()._replace(latency_ms={"onnxruntime": macs / 1e6})
     monkeypatch.setattr(searches._Search, "_supernet", lambda *_: (0.5,) * 216)

@@ -14,15 +14,16 @@ import msgspec
 import numpy as np
 import torch
 
+from hwnas.architecture.architecture import Genotype
 from hwnas.files import append_line, read_lines
 from hwnas.latency_models.cost import CostTable
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.observation import Observation
-from hwnas.search.blackbox.strategies import SupernetEvaluator
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext
+from hwnas.training.evaluation import accuracy, recalibrate
 from hwnas.training.images.augment import NO_AUGMENTATION
 from hwnas.training.seeds import derived_seed, seeded
 from tools.evaluate.exhaustive.problem import (
@@ -42,6 +43,9 @@ WINDOW = 0.89, 0.99
 """Predicted latencies between which a search chooses, as shares of the budget."""
 SCREENED = 8
 """Networks that a search proposes; the first whose measured latency keeps the budget counts."""
+RECALIBRATION_IMAGES, RANKING_IMAGES = 256, 1000
+"""Training images for the statistics of a network with the supernet's weights, and validation
+images for its accuracy, by which all networks are ranked."""
 MEASURED = 24
 """Networks that the latency model is fitted to."""
 PLAN = SearchPlan(
@@ -193,5 +197,11 @@ class _Search:
         """Return the accuracy of every network with the supernet's weights."""
         if self.method.strategy in UNIFORM and self.name != "random":
             return ()
-        evaluator = SupernetEvaluator(strategy, self.images.train, self.images.valid, self.seed)
-        return tuple(evaluator(table.choices).round(4).tolist())
+        train = self.images.train.sample(RECALIBRATION_IMAGES, self.seed)
+        valid = self.images.valid.sample(RANKING_IMAGES, self.seed)
+        own, accuracies = space(), list[float]()
+        for choices in table.choices.tolist():
+            network = strategy.network(Genotype(own.name, tuple(choices)))
+            recalibrate(network, train)
+            accuracies.append(round(accuracy(network, valid), 4))
+        return tuple(accuracies)
