@@ -86,7 +86,7 @@ class _Search:
         self.compute = train.compute
         self.batches = Batches(train, plan.batch_size, plan.augmentation, seed)
         valid_seed = derived_seed(seed, "validation")
-        self.valid_batches = Batches(valid, plan.batch_size, NO_AUGMENTATION, valid_seed)
+        self.valid_batches = Batches(valid, plan.arch_images, NO_AUGMENTATION, valid_seed)
         self.step = 0
         self.read_step = -1
         """Step of the last line."""

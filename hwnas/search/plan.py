@@ -35,6 +35,8 @@ class SearchPlan(msgspec.Struct, frozen=True):
     last_rate: float = 0.1
     weight_steps: int = 2
     """Weight steps before each architecture step."""
+    arch_batch_size: int = 0
+    """Validation images of an architecture step; 0: as many as a batch has training images."""
     first_arch_epoch: int = 0
     """Epochs of the search that train weights only."""
     augmentation: Augmentation = Augmentation()
@@ -47,6 +49,11 @@ class SearchPlan(msgspec.Struct, frozen=True):
     """Networks that strategy ``eas`` trains, each one for ``child_epochs``."""
     child_epochs: int = 3
     """Training of each child; the start network is trained for ``warmup_epochs``."""
+
+    @property
+    def arch_images(self) -> int:
+        """Validation images of an architecture step."""
+        return self.arch_batch_size or self.batch_size
 
     def epochs(self, rounds: int) -> int:
         """Return the epochs of warm-up and search up to the end of a round."""

@@ -1,7 +1,7 @@
 """ProxylessNAS by REINFORCE: Cai, Zhu and Han, ICLR 2019, arXiv:1812.00332, section 3.3.2.
 
 Supernet, weights and probabilities are those of the gradient form. An architecture step samples
-networks, rewards each for its accuracy on one batch and its latency, and follows
+networks, rewards each for its accuracy on a batch of validation images and its latency, and follows
 
     mean over networks of (reward - baseline) * grad log p(network)   (Williams, 1992)
 
@@ -29,6 +29,9 @@ from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.distributed import average, check_alike
 from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.images.loader import Batch
+
+PART_IMAGES = 250
+"""Most images that are computed at once, with batch statistics of their own."""
 
 
 class Reinforce(ProxylessGradient):
@@ -107,8 +110,10 @@ class Reinforce(ProxylessGradient):
     def _logits(self, images: Tensor, paths: list[list[int]]) -> Tensor:
         """Return the logits of each path's network, ``[networks, N, classes]``."""
         self.supernet.train()
+        parts = images.chunk(-(-len(images) // PART_IMAGES))
         with self.weights.frozen(), self.weights.compute.autocast():
-            return torch.stack([full_precision(self.supernet(images, path)) for path in paths])
+            logits = [torch.cat([self.supernet(part, path) for part in parts]) for path in paths]
+        return full_precision(torch.stack(logits))
 
     def state_dict(self) -> State:
         state = super().state_dict()

@@ -101,3 +101,14 @@ def test_an_update_evaluates_ten_networks_and_changes_no_weight() -> None:
     after = strategy.weights.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_rewards_on_many_images_are_computed_in_parts_of_about_equal_size() -> None:
+    strategy = searcher(tiny_costs(tiny_space(MB33, MB33, MB33, widths=(16, 24))), 2.0)
+    images = torch.randn(251, *strategy.supernet.space.input_shape)
+    sizes: list[int] = []
+    strategy.supernet.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
+    path = strategy._sample()
+    logits = strategy._logits(images, [path, path])
+    assert sizes == [126, 125] * 2 and logits.shape[:2] == (2, 251)
+    torch.testing.assert_close(logits[0, :126], strategy._logits(images[:126], [path])[0])

@@ -50,7 +50,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     weight_ms: float
     """A step of the supernet's weights; 0: the search has no such steps."""
     arch_ms: float
-    """A step of the architecture parameters; 0: the search has none."""
+    """A step of the architecture parameters, for an image of a weight step's batch; 0: the search
+    has none."""
     training_ms: float
     """A step of the training of a network, alone on its device, with the threads that it has beside
     others."""
@@ -140,7 +141,7 @@ def search_pace(
     """Return the time of weight and architecture steps in ms per image, each measured for
     ``limit_s``."""
     batches = Batches(train_data, plan.batch_size, plan.augmentation, 0)
-    valid_batches = Batches(valid_data, plan.batch_size, NO_AUGMENTATION, 0)
+    valid_batches = Batches(valid_data, plan.arch_images, NO_AUGMENTATION, 0)
     strategy.begin_epoch(False)
     with closing(batches.from_step(0)) as source, closing(valid_batches.from_step(0)) as valid:
 
@@ -153,7 +154,8 @@ def search_pace(
 
         weight_s = step_s(weight_step, limit_s, clock)
         arch_s = step_s(arch_step, limit_s, clock)
-    return 1e3 * weight_s / batches.batch_size, 1e3 * arch_s / valid_batches.batch_size
+    # of an architecture step too for an image of the weight step that it follows
+    return 1e3 * weight_s / batches.batch_size, 1e3 * arch_s / batches.batch_size
 
 
 def step_s(step: Callable[[], Tensor | None], limit_s: float, clock: Clock) -> float:

@@ -89,6 +89,21 @@ PROXYLESS_CIFAR = Recipe(
     training=TrainingPlan(epochs=300, warmup_epochs=0.0, dropout=0.0, augmentation=CUTOUT),
 )
 
+IMAGENET_REWARDS = Recipe(
+    source="ProxylessNAS by REINFORCE on ImageNet (Cai et al., arXiv:1812.00332, and its code)",
+    images=IMAGENET_IMAGES,
+    arch_learning_rate=1e-3,
+    # 300 updates an epoch, each with the rewards of 10 networks on 1,000 images
+    search=replace(PROXYLESS_IMAGENET.search, weight_steps=16, arch_batch_size=1000),
+    training=PROXYLESS_IMAGENET.training,
+)
+
+CIFAR_REWARDS = replace(
+    PROXYLESS_CIFAR,
+    arch_learning_rate=1e-2,
+    search=replace(PROXYLESS_CIFAR.search, weight_steps=16, arch_batch_size=1000),
+)
+
 DARTS = Recipe(
     source="DARTS on CIFAR-10 (Liu et al., arXiv:1806.09055, appendix A)",
     images=CIFAR_IMAGES,
@@ -185,6 +200,8 @@ def recipe_of(space: SearchSpace, strategy: str, size: int) -> Recipe:
         return EAS
     if isinstance(space, CellSpace):
         return CELLS.get(strategy, replace(PROXYLESS_CIFAR, training=DARTS.training))
+    if strategy == "reinforce":
+        return IMAGENET_REWARDS if photos else CIFAR_REWARDS
     return PROXYLESS_IMAGENET if photos else PROXYLESS_CIFAR
 
 
@@ -195,7 +212,8 @@ def recipe_plans(
 
     The epochs are the paper's, fewer where there are more images than in the paper: as many images
     are shown. Where an epoch of few images has less than `MIN_STEPS` steps, batches are halved down
-    to `MIN_BATCH`, and learning rates with them (`scaled`).
+    to `MIN_BATCH`, and learning rates with them (`scaled`). Each epoch has an architecture step at
+    least.
     """
     search, training = recipe.search, recipe.training
     share = min(1.0, recipe.images / images)
@@ -203,10 +221,13 @@ def recipe_plans(
     def epochs(count: int) -> int:
         return max(min(count, 1), round(count * share))
 
+    search = scaled_search(search, _batch_size(search.batch_size, images))
     search = replace(
-        scaled_search(search, _batch_size(search.batch_size, images)),
+        search,
+        weight_steps=max(1, min(search.weight_steps, images // search.batch_size)),
         warmup_epochs=epochs(search.warmup_epochs),
         search_epochs=epochs(search.search_epochs),
+        arch_batch_size=search.arch_batch_size - search.arch_batch_size % ranks(),
         first_arch_epoch=min(search.first_arch_epoch, epochs(search.search_epochs) - 1),
         child_epochs=epochs(search.child_epochs),
         augmentation=_fitted(search.augmentation, images, input_shape, flip),

@@ -49,6 +49,25 @@ def test_imagenet_has_the_epochs_batches_and_steps_of_proxylessnas() -> None:
     assert rates == pytest.approx([0.05, 0.025, 0.0])
 
 
+def test_reinforce_has_the_updates_and_the_images_of_proxylessnas_for_its_rewards() -> None:
+    space = in_float(find_space("mobile", PHOTO, 10))
+    recipe = recipe_of(space, "reinforce", 224)
+    search, training = recipe_plans(recipe, IMAGENET_IMAGES, PHOTO, None)
+    assert IMAGENET_IMAGES // search.batch_size // search.weight_steps == 300
+    assert (search.arch_images, recipe.arch_learning_rate) == (1000, 1e-3)
+    paper = recipe_plans(PROXYLESS_IMAGENET, IMAGENET_IMAGES, PHOTO, None)
+    assert paper[1] == training and paper[0].arch_images == 256
+    small = recipe_of(in_float(find_space("mobile", SMALL, 10)), "reinforce", 32)
+    assert (small.search.arch_images, small.arch_learning_rate) == (1000, 1e-2)
+
+
+def test_an_epoch_of_very_few_images_has_an_architecture_step() -> None:
+    recipe = recipe_of(in_float(find_space("mobile", SMALL, 10)), "reinforce", 32)
+    for images in (9, 24, 60, 200):
+        search, _ = recipe_plans(recipe, images, SMALL, None)
+        assert 1 <= search.weight_steps <= images // search.batch_size
+
+
 def test_more_images_than_in_the_paper_have_fewer_epochs() -> None:
     search, training = recipe_plans(PROXYLESS_IMAGENET, 10 * IMAGENET_IMAGES, PHOTO, None)
     assert (search.warmup_epochs, search.search_epochs, training.epochs) == (4, 12, 30)
