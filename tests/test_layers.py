@@ -59,6 +59,7 @@ ONLY = {
         "hwnas.devices.external_data",
         "hwnas.devices.worker.model",
         "hwnas.devices.worker.runtimes.open",
+        "hwnas.devices.worker.runtimes.refusals",
         "hwnas.devices.worker.runtimes.litert",
         "hwnas.devices.worker.runtimes.onnxruntime_cpu",
     ),

@@ -21,7 +21,7 @@ from hwnas.deploy import samples as sample_files
 from hwnas.deploy.interface import NAME as INTERFACE
 from hwnas.deploy.interface import FileInterface, ImageInput, described, run_stored
 from hwnas.deploy.samples import SampleInputs, fitting_count, input_values, packed, top1
-from hwnas.devices.external_data import external_files
+from hwnas.devices.external_data import files_beside
 from hwnas.devices.runner import file_sha256
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.export.recipe import format_of
@@ -73,7 +73,7 @@ def write_bundle(
     interface = msgspec.structs.replace(interface, inputs=inputs, outputs=given)
     _check_labels(model, labels, interface)
     arrays = tuple(outputs.values())
-    kits, weights = shipped("export") / "kits", external_files(model)
+    kits, weights = shipped("export") / "kits", files_beside(model)
     contents: dict[str, bytes] = {
         name: model.read_bytes(),
         INTERFACE: msgspec.json.format(msgspec.json.encode(interface)),

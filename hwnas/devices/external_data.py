@@ -42,10 +42,10 @@ def check_present(path: Path) -> None:
 
 
 def external_files(path: Path) -> list[Path]:
-    """Return the files that hold weights of an ONNX file, in the folder of which they lie.
+    """Return the files that hold weights of an ONNX file, in its folder or below.
 
     A file that is no ONNX file has none. Raises `InvalidFile` for one that is missing, and for a
-    path that leads to another folder.
+    path that leads out of the folder.
     """
     if path.suffix != ".onnx":
         return []
@@ -58,15 +58,26 @@ def external_files(path: Path) -> list[Path]:
                     names.add(_text(data, fields, 2))
     except (IndexError, ValueError, OSError):  # damaged, or empty: its runtime says so
         return []
-    return [_beside(path, name) for name in sorted(names)]
+    return [_inside(path, name) for name in sorted(names)]
 
 
-def _beside(path: Path, name: str) -> Path:
-    if Path(name).name != name:
+def files_beside(path: Path) -> list[Path]:
+    """Return the same, to copy them. Raises `InvalidFile` for files in folders below, too."""
+    files = external_files(path)
+    for file in files:
+        if file.parent != path.parent:
+            raise InvalidFile(
+                str(path), f"its weights are in {file}; files of weights are copied beside it only"
+            )
+    return files
+
+
+def _inside(path: Path, name: str) -> Path:
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise InvalidFile(
             str(path), f"its weights are in {name!r}; expected a file in the same folder"
         )
-    file = path.with_name(name)
+    file = path.parent / name
     if not file.is_file():
         raise InvalidFile(str(path), f"its weights are in {name}, which is not beside it")
     return file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwnas.architecture.runtimes import RuntimeName
-from hwnas.devices.external_data import external_files
+from hwnas.devices.external_data import files_beside
 from hwnas.devices.profile import Remote
 from hwnas.devices.runners.native_kit import KITS, check_processor, kit_folder
 from hwnas.devices.transports.transport import DeviceFacts, Transport
@@ -32,7 +32,7 @@ def push_worker(transport: Transport) -> str:
 def push_model(transport: Transport, path: Path) -> str:
     """Push a model file, and beside it the files of its weights; returns its path there."""
     model = transport.push(path)
-    weights = external_files(path)
+    weights = files_beside(path)
     if not weights:
         return model
     folder = f"{model.rpartition('/')[0]}/with-weights"

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hwnas.errors import InvalidFile, first_line
+from hwnas.devices.worker.runtimes.refusals import damage
+from hwnas.errors import InvalidFile
 from hwnas.export.recipe import format_of
 from hwnas.files import read_bytes
 
@@ -56,7 +57,7 @@ def read_tflite(path: Path) -> Any:
     _check_file(path)
     data = read_bytes(path)
     if data[4:8] != b"TFL3":
-        raise InvalidFile(str(path), "not a readable .tflite model (no identifier TFL3)")
+        raise InvalidFile(str(path), f"not a readable .tflite model ({damage(str(path))})")
     return schema.Model.GetRootAs(data, 0)
 
 
@@ -67,9 +68,9 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except InvalidFile:
         raise
-    except Exception as error:
+    except Exception:
         raise InvalidFile(
-            str(path), f"not a readable {path.suffix} model ({first_line(error)})"
+            str(path), f"not a readable {path.suffix} model ({damage(str(path))})"
         ) from None
 
 

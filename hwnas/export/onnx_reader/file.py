@@ -10,8 +10,9 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
+from hwnas.devices.external_data import check_present
+from hwnas.devices.worker.runtimes.refusals import damage
 from hwnas.errors import InvalidFile, first_line
-from hwnas.files import check_no_pointer
 
 OLDEST_OPSET = 7
 """Since then operands broadcast as in NumPy; files before are from 2017."""
@@ -24,15 +25,14 @@ def read_model(path: Path) -> ModelProto:
 
     Raises `InvalidFile` for a file that is missing, damaged, a pointer of Git LFS, or too old.
     """
-    if not path.is_file():
-        raise InvalidFile(str(path), "no such file")
-    check_no_pointer(path)
+    check_present(path)
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
-    except Exception as error:  # whatever reading a damaged file raises
-        raise InvalidFile(str(path), f"no readable ONNX file ({first_line(error)})") from None
+    except Exception:  # whatever reading a damaged file raises
+        raise InvalidFile(str(path), f"no readable ONNX file ({damage(str(path))})") from None
     if not model.graph.node:
-        raise InvalidFile(str(path), "no readable ONNX file: its graph has no nodes")
+        why = "its graph has no nodes" if model.ir_version else damage(str(path))
+        raise InvalidFile(str(path), f"no readable ONNX file ({why})")
     opset = opset_versions(model).get("", 0)
     if opset < OLDEST_OPSET:
         raise InvalidFile(

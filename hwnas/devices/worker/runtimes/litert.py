@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.devices.worker.model import Array, BadModel, InputTensor, fit
+from hwnas.devices.worker.runtimes.refusals import refused
 
 LITERT_PACKAGES = ("ai_edge_litert", "tflite_runtime", "tensorflow")
 
@@ -22,13 +23,13 @@ class LiteRtModel:
 
     def __init__(self, path: str) -> None:
         interpreter, self.version = import_interpreter()
+        self._path, self._runtime = path, f"LiteRT {self.version.rpartition(' ')[2]}"
         try:
             with silenced_stderr():
                 self._interpreter = interpreter(model_path=path, num_threads=1)
                 self._interpreter.allocate_tensors()
         except Exception as error:
-            raise BadModel(path, error) from None
-        self._path = path
+            raise refused(path, error, self._runtime) from None
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
         self.inputs = tuple(_input(path, tensor) for tensor in self._inputs)
@@ -83,7 +84,7 @@ class LiteRtThreadsModel(LiteRtModel):
             with silenced_stderr():
                 self._model = compiled.CompiledModel.from_file(path, options=options)
         except Exception as error:
-            raise BadModel(path, error) from None
+            raise refused(path, error, self._runtime) from None
         self._input_buffers = self._model.create_input_buffers(0)
         self._output_buffers = self._model.create_output_buffers(0)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.devices.worker.model import Array, BadModel, InputTensor, fit
+from hwnas.devices.worker.runtimes.refusals import refused
 
 NUMPY_TYPES = {
     **{"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"},
@@ -28,7 +29,7 @@ class OnnxModel:
         try:
             self._session = self._ort.InferenceSession(path, options, providers=providers)
         except Exception as error:
-            raise BadModel(path, error) from None
+            raise refused(path, error, f"ONNX Runtime {self.version}") from None
         if self._session.get_providers() != providers:
             raise RuntimeError(
                 f"ONNX Runtime used {self._session.get_providers()}, expected {providers}"

@@ -27,6 +27,7 @@ from hwnas.devices.worker.runtimes.onnxruntime_cpu import (
     onnx_inputs,
     onnx_options,
 )
+from hwnas.devices.worker.runtimes.refusals import refused
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 FALLBACKS = {"cuda": (), "tensorrt": ("CUDAExecutionProvider",)}
@@ -121,7 +122,7 @@ class OnnxGpuModel:
         try:
             return self._ort.InferenceSession(self._path, options, providers=providers)
         except Exception as error:
-            raise BadModel(self._path, error) from None
+            raise refused(self._path, error, f"ONNX Runtime {self.version}") from None
 
 
 def provider_options(gpu: dict[str, Any], stream: int) -> list[tuple[str, dict[str, str]]]:
