@@ -1,7 +1,8 @@
 """The compiler's graph, between PyTorch and a file: nodes with all their shapes and weights.
 
 Values are float32 in PyTorch's order of axes, ``[1, C, H, W]`` for feature maps; they are arranged
-for a format afterwards (`hwnas.export.layout`). Only inputs, outputs and indices may be integers.
+for a format afterwards (`hwnas.export.layout`). Only inputs, outputs and indices of lookups may be
+integers; indices that are computed are float32, exact up to 2^24.
 Batch norm is folded into the layer before it.
 """
 
@@ -171,6 +172,28 @@ class Reduce(Node, frozen=True, eq=False, kw_only=True):
 
     op: Literal["mean", "sum", "max", "min", "prod"]
     axes: tuple[int, ...]
+
+
+class ArgExtreme(Node, frozen=True, eq=False, kw_only=True):
+    """Index of the largest or smallest element of ``axis``, which stays with size 1; the first of
+    equal elements."""
+
+    op: Literal["max", "min"]
+    axis: int
+
+
+class TopK(Node, frozen=True, eq=False, kw_only=True):
+    """The largest elements of the last axis, the largest first, or their indices."""
+
+    indices: bool
+
+
+class GridSample(Node, frozen=True, eq=False, kw_only=True):
+    """Values of a map at points ``[N, H, W, 2]``, (x, y) from -1 to 1 within the map."""
+
+    mode: Literal["bilinear", "nearest", "bicubic"]
+    padding: Literal["zeros", "border", "reflection"]
+    align_corners: bool
 
 
 class WindowPool(Node, frozen=True, eq=False, kw_only=True):

@@ -9,6 +9,7 @@ import numpy as np
 
 from hwnas.export.graph.nodes import (
     Activation,
+    ArgExtreme,
     Arithmetic,
     Cast,
     Concat,
@@ -17,6 +18,7 @@ from hwnas.export.graph.nodes import (
     Expand,
     Gather,
     Graph,
+    GridSample,
     LayerNorm,
     Linear,
     Lookup,
@@ -27,6 +29,7 @@ from hwnas.export.graph.nodes import (
     Reshape,
     Select,
     Slice,
+    TopK,
     Transpose,
 )
 from hwnas.export.layout.arrange import NCHW, NHWC, Arranged, Arranger, Order, permuted
@@ -68,6 +71,21 @@ def activation(arranger: Arranger, node: Activation) -> None:
     arranger.add(node, (arranger.tensor(name, order),), order)
 
 
+def top(arranger: Arranger, node: TopK) -> None:
+    """The axis that is sorted comes last, as TFLite takes it."""
+    (name,) = node.inputs
+    order = _with_last(arranger.order(name), len(node.shape) - 1)
+    arranger.add(node, (arranger.tensor(name, order),), order)
+
+
+def grid_sample(arranger: Arranger, node: GridSample) -> None:
+    """The points are not a map: their axes stay."""
+    images, points = node.inputs
+    plain = tuple(range(len(node.shape)))
+    inputs = arranger.tensor(images, arranger.maps), arranger.tensor(points, plain)
+    arranger.add(node, inputs, arranger.maps)
+
+
 def concat(arranger: Arranger, node: Concat) -> None:
     order = _common_order(arranger, node)
     inputs = tuple(arranger.tensor(name, order) for name in node.inputs)
@@ -85,9 +103,15 @@ def same_order(arranger: Arranger, node: Any) -> None:
     }
     if isinstance(node, Reduce):
         fields["axes"] = tuple(sorted(order.index(axis) for axis in node.axes))
-    if isinstance(node, Gather):
+    if isinstance(node, Gather | ArgExtreme):
         fields["axis"] = order.index(node.axis)
     arranger.add(node, (arranger.tensor(name, order),), order, **fields)
+
+
+def cast(arranger: Arranger, node: Cast) -> None:
+    """Integers are not moved: they are inputs or outputs, in the format's own order."""
+    order = arranger.native(len(node.shape))
+    arranger.add(node, (arranger.tensor(node.inputs[0], order),), order)
 
 
 def constant(arranger: Arranger, node: Constant) -> None:
@@ -186,15 +210,18 @@ def _with_last(order: Order, axis: int) -> Order:
 RULES: dict[type[Node], Rule] = {
     **dict.fromkeys(SPATIAL, spatial),
     **dict.fromkeys((Arithmetic, Select), elementwise),
-    **dict.fromkeys((Reduce, Slice, Pad, Gather, Expand, Cast), same_order),
+    **dict.fromkeys((Reduce, ArgExtreme, Slice, Pad, Gather, Expand), same_order),
     Activation: activation,
+    Cast: cast,
     Concat: concat,
     Constant: constant,
+    GridSample: grid_sample,
     LayerNorm: layer_norm,
     Linear: linear,
     Lookup: lookup,
     MatMul: matmul,
     Reshape: reshape,
+    TopK: top,
     Transpose: transpose,
 }
 

@@ -100,6 +100,8 @@ LOWER: dict[str, Lower] = {
     "prod": reduce.product,
     "cumsum": reduce.cumsum,
     **dict.fromkeys(("amax", "amin", "max", "min"), reduce.extreme),
+    **dict.fromkeys(("argmax", "argmin"), reduce.arg_extreme),
+    **dict.fromkeys(("topk", "sort", "argsort"), reduce.top),
     **dict.fromkeys(("var", "std", "var_mean", "std_mean"), reduce.variance),
     **dict.fromkeys(("norm", "linalg_vector_norm"), reduce.norm),
     "logsumexp": reduce.logsumexp,
@@ -126,6 +128,7 @@ LOWER: dict[str, Lower] = {
         ),
         resize.smooth,
     ),
+    **dict.fromkeys(("grid_sampler", "grid_sampler_2d"), resize.grid_sample),
     **dict.fromkeys(
         (
             *("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d"),

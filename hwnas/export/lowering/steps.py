@@ -10,6 +10,7 @@ import numpy as np
 
 from hwnas.export.graph.nodes import (
     Activation,
+    ArgExtreme,
     Arithmetic,
     Concat,
     Constant,
@@ -21,6 +22,7 @@ from hwnas.export.graph.nodes import (
     Reshape,
     Select,
     Slice,
+    TopK,
     Transpose,
 )
 from hwnas.export.graph.recording import Call, Shape
@@ -63,6 +65,20 @@ class Steps:
             rows = self.reshape(value, tuple(size for _, size in runs))
             return self.reshape(self.reduce(op, rows, merged), shape)
         return self._add(op, Reduce, (value,), shape, op=op, axes=axes)
+
+    def arg_extreme(self, op: str, value: str, axis: int) -> str:
+        """Return the indices of the extremes of an axis, which stays with size 1."""
+        shape = tuple(1 if n == axis else size for n, size in enumerate(self.shape(value)))
+        return self._add(f"arg{op}", ArgExtreme, (value,), shape, op=op, axis=axis)
+
+    def top(self, value: str, count: int) -> tuple[str, str]:
+        """Return the largest elements of the last axis, and their indices."""
+        shape = (*self.shape(value)[:-1], count)
+        names = ("top", False), ("top.indices", True)
+        values, indices = (
+            self._add(name, TopK, (value,), shape, indices=indices) for name, indices in names
+        )
+        return values, indices
 
     def reshape(self, value: str, shape: Shape) -> str:
         node = self.lowering.nodes.get(value)

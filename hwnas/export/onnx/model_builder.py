@@ -35,11 +35,11 @@ class OnnxBuilder:
         }
         """Shapes of the graph's values, with a batch of 1."""
 
-    def add(self, op: str, inputs: tuple[str, ...], output: str, **attributes: Any) -> None:
-        """Add an operator that is called like its only output."""
+    def add(self, op: str, inputs: tuple[str, ...], *outputs: str, **attributes: Any) -> None:
+        """Add an operator that is called like its first output."""
         from onnx import helper
 
-        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **attributes))
 
     def constant(self, name: str, values: Any) -> str:
         """Add a constant once: a later one of the same name refers to the first."""

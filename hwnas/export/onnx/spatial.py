@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hwnas.errors import ExportError
-from hwnas.export.graph.nodes import Pad, Pool, Resize, WindowPool
+from hwnas.export.graph.nodes import GridSample, Pad, Pool, Resize, WindowPool
 from hwnas.export.onnx.model_builder import OnnxBuilder, emits
 
 
@@ -46,6 +46,20 @@ def pad(builder: OnnxBuilder, node: Pad) -> None:
         inputs.append(builder.node_constant(node, "value", np.float32(node.value)))
     mode = "reflect" if node.value is None else "constant"
     builder.add("Pad", tuple(inputs), node.name, mode=mode)
+
+
+@emits(GridSample)
+def grid_sample(builder: OnnxBuilder, node: GridSample) -> None:
+    """``GridSample`` exists from opset 16 on; opset 20 has other names for its modes."""
+    if builder.opset < 16:
+        raise ExportError(f"{node.name}: grid_sample needs opset 16 or later")
+    mode = node.mode
+    if builder.opset >= 20:
+        mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
+    settings = {"mode": mode, "padding_mode": node.padding}
+    builder.add(
+        "GridSample", node.inputs, node.name, align_corners=int(node.align_corners), **settings
+    )
 
 
 @emits(Resize)

@@ -41,11 +41,15 @@ class Flatbuffer:
         """Add a computed value; its buffer is number 0, the empty one."""
         tensor = self._schema.TensorT()
         tensor.name, tensor.shape, tensor.hasRank = name, [int(size) for size in shape], True
-        tensor.type = getattr(self._schema.TensorType, dtype.upper())
+        tensor.type = self.type_number(dtype)
         tensor.buffer = 0
         self.shapes[name], self._index[name] = shape, len(self._tensors)
         self._tensors.append(tensor)
         return name
+
+    def type_number(self, dtype: str) -> int:
+        """Return the schema's number of a type."""
+        return getattr(self._schema.TensorType, dtype.upper())
 
     def constant(self, name: str, values: Any) -> str:
         """Add a constant once: a later one of the same name refers to the first."""
@@ -66,15 +70,16 @@ class Flatbuffer:
         op: str,
         options: str | None,
         inputs: tuple[str, ...],
-        output: str,
+        output: str | tuple[str, ...],
         version: int = 1,
         **fields: Any,
     ) -> None:
         """Add builtin ``op``; ``fields`` are the fields of its ``options``, as in the schema."""
+        outputs = (output,) if isinstance(output, str) else output
         operator = self._schema.OperatorT()
         operator.opcodeIndex = self._code(op, version)
         operator.inputs = [self._index[name] for name in inputs]
-        operator.outputs = [self._index[output]]
+        operator.outputs = [self._index[name] for name in outputs]
         if options is not None:
             operator.builtinOptionsType = getattr(self._schema.BuiltinOptions, options)
             operator.builtinOptions = getattr(self._schema, f"{options}T")()

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from hwnas.export.graph.nodes import Cast, Concat, Expand, Gather, Lookup, Slice
+from hwnas.errors import ExportError
+from hwnas.export.graph.nodes import (
+    ArgExtreme,
+    Cast,
+    Concat,
+    Expand,
+    Gather,
+    GridSample,
+    Lookup,
+    Slice,
+    TopK,
+)
 from hwnas.export.tflite.model_builder import TfliteBuilder, emits
 
 
@@ -49,6 +60,42 @@ def lookup(builder: TfliteBuilder, node: Lookup) -> None:
 def cast(builder: TfliteBuilder, node: Cast) -> None:
     output = builder.tensor(node.name, node.shape, node.dtype)
     builder.operator("CAST", "CastOptions", node.inputs, output)
+
+
+@emits(ArgExtreme)
+def arg_extreme(builder: TfliteBuilder, node: ArgExtreme) -> None:
+    """The operator drops the axis."""
+    axis = builder.node_constant(node, "axis", np.array(node.axis, np.int32))
+    shape = (*node.shape[: node.axis], *node.shape[node.axis + 1 :])
+    integers = builder.tensor(f"{node.name}.integers", shape, "int32")
+    title = {"max": "Max", "min": "Min"}[node.op]
+    options, inputs = f"Arg{title}Options", (*node.inputs, axis)
+    int32 = builder.type_number("int32")
+    builder.operator(f"ARG_{title.upper()}", options, inputs, integers, outputType=int32)
+    floats = builder.tensor(f"{node.name}.floats", shape)
+    builder.operator("CAST", "CastOptions", (integers,), floats)
+    builder.reshaped(floats, node.shape, node.name)
+
+
+@emits(TopK)
+def top(builder: TfliteBuilder, node: TopK) -> None:
+    count = builder.node_constant(node, "count", np.array(node.shape[-1], np.int32))
+    values, indices = f"{node.name}.values", f"{node.name}.integers"
+    outputs = (
+        builder.tensor(values if node.indices else node.name, node.shape),
+        builder.tensor(indices, node.shape, "int32"),
+    )
+    builder.operator("TOPK_V2", "TopKV2Options", (*node.inputs, count), outputs)
+    if node.indices:
+        builder.operator("CAST", "CastOptions", (indices,), builder.output(node))
+
+
+@emits(GridSample)
+def grid_sample(builder: TfliteBuilder, node: GridSample) -> None:
+    raise ExportError(
+        f"{node.name}: TFLite has no operator for grid_sample; compile to ONNX (--format onnx), or "
+        "sample at fixed points by index"
+    )
 
 
 @emits(Expand)

@@ -29,6 +29,7 @@ from hwnas.export.verification.metrics import (
 )
 from hwnas.export.verification.module_outputs import module_outputs, outputs_together
 from hwnas.export.verification.run_model import outputs_at_once, run_file, runtime_title
+from hwnas.export.verification.ties import settle_ties
 from hwnas.training.images.loader import images_at_once
 
 HIDDEN_ERROR = 0.05
@@ -54,7 +55,7 @@ def verify(
     interface = interface or interface_of(module, verification)
     expected = module_outputs(module, interface, verification.inputs)
     outputs = run_file(path, verification.inputs, interface.input_names, threads=threads)
-    result = _compare(path, outputs, expected, verification, precision)
+    result = _compare(path, module, interface, outputs, expected, verification, precision)
     if all((values == values[:1]).all() for values in expected.values()):
         check_hidden_values(path, module, interface, verification.inputs, precision)
     return result
@@ -96,7 +97,7 @@ def verify_outputs(
     """
     with locate_difference(path, module, interface, verification.inputs, precision):
         expected = module_outputs(module, interface, verification.inputs)
-        return _compare(path, outputs, expected, verification, precision)
+        return _compare(path, module, interface, outputs, expected, verification, precision)
 
 
 def interface_of(module: nn.Module, verification: Verification) -> Interface:
@@ -112,6 +113,8 @@ def interface_of(module: nn.Module, verification: Verification) -> Interface:
 
 def _compare(
     path: Path,
+    module: nn.Module,
+    interface: Interface,
     outputs: Mapping[str, Array],
     expected: Mapping[str, Array],
     verification: Verification,
@@ -119,7 +122,9 @@ def _compare(
 ) -> Parity:
     limit = find_recipe(format_of(path), precision).max_relative_error
     assert limit is not None, "a recipe of floats states its limit"
-    outputs, expected = _numbers(_paired(path, outputs, expected)), _numbers(expected)
+    paired = _paired(path, outputs, expected)
+    paired = settle_ties(module, interface, verification.inputs, paired, expected, limit)
+    outputs, expected = _numbers(paired), _numbers(expected)
     title = runtime_title(path)
     several = len(expected) > 1
     for name, values in expected.items():

@@ -77,9 +77,10 @@ REFUSALS = (
 )
 
 NOISE = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed: ?|/\S+\.(?:cc|h):\d+ .*?\) "
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed: ?"
+    r"|/onnxruntime_src/\S+:\d+ .*?\) |\S+\.cc:\d+ "
 )
-"""What ONNX Runtime writes around a message: a status, the file, places in its source."""
+"""What runtimes write around a message: a status, the file, places in their source."""
 
 
 def refused(path: str, error: Exception, runtime: str) -> BadModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,52 @@ def cumsum(lowering: Lowering, call: Call) -> None:
 
 def extreme(lowering: Lowering, call: Call) -> None:
     """Lower ``amax``, ``amin``, and ``max`` and ``min`` with or without a dim."""
-    if len(call.results) > 1 and lowering.waiting[call.results[1]]:
-        lowering.refuse(call, "whose indices are used is not supported")
     if "other" in call.args:
         arithmetic(lowering, call)
         return
     op = "max" if "max" in call.op else "min"
-    _reduce(lowering, call, op, lowering.operand(call), _axes(lowering, call))
+    value, axes, steps = lowering.operand(call), _axes(lowering, call), Steps(lowering, call)
+    if len(call.results) > 1 and lowering.waiting[call.results[1]]:
+        [axis] = axes or (0,)
+        indices = steps.arg_extreme(op, value, axis)
+        lowering.give(call.results[1], steps.reshape(indices, call.results[1].shape))
+    _reduce(lowering, call, op, value, axes)
+
+
+def arg_extreme(lowering: Lowering, call: Call) -> None:
+    """Lower ``argmax`` and ``argmin``, of an axis or of all elements."""
+    value, steps, axis = lowering.operand(call), Steps(lowering, call), call.args.get("dim")
+    shape = lowering.shape(value)
+    if axis is None:
+        value, axis = steps.reshape(value, (prod(shape),)), 0
+    axis %= max(len(shape), 1)
+    indices = steps.arg_extreme(call.op.removeprefix("arg"), value, axis)
+    steps.finish(steps.reshape(indices, call.result.shape))
+
+
+def top(lowering: Lowering, call: Call) -> None:
+    """Lower ``topk``, and ``sort`` and ``argsort`` as all elements in their order.
+
+    The smallest elements are the largest of the negated values.
+    """
+    value, steps = lowering.operand(call), Steps(lowering, call)
+    rank = len(lowering.shape(value))
+    if not rank:
+        lowering.refuse(call, "of a single number is not supported")
+    axis, order = call.args.get("dim", -1) % rank, list(range(rank))
+    order[axis], order[-1] = order[-1], order[axis]
+    moved = steps.transpose(value, tuple(order))
+    largest = call.args.get("largest", True) if call.op == "topk" else call.args.get("descending")
+    elements = lowering.shape(value)[axis]
+    count = call.args["k"] if call.op == "topk" else elements
+    if not largest:
+        moved = steps.activation("neg", moved)
+    values, indices = steps.top(moved, count)
+    if not largest:
+        values = steps.activation("neg", values)
+    names = [steps.transpose(name, tuple(order)) for name in (values, indices)]
+    for result, name in zip(call.results, names[-len(call.results) :], strict=True):
+        lowering.give(result, name)
 
 
 def variance(lowering: Lowering, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""Lowering of resizing, in every mode and by every factor.
+"""Lowering of resizing, in every mode and by every factor, and of sampling at computed points.
 
 What a runtime resizes as PyTorch does is one node. Everything else is linear in rows and in
 columns: PyTorch itself computes which pixels, or with which weights, from an identity matrix.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hwnas.export.graph.nodes import Resize
+from hwnas.export.graph.nodes import GridSample, Resize
 from hwnas.export.graph.recording import Call
 from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.lowering import Lowering
@@ -45,6 +45,26 @@ def smooth(lowering: Lowering, call: Call) -> None:
         lowering.emit(call, Resize, (value,), nearest=False, align_corners=align_corners)
     else:
         _with_weights(lowering, call, value)
+
+
+MODES = ("bilinear", "nearest", "bicubic")
+PADDINGS = ("zeros", "border", "reflection")
+"""Modes and paddings of ``grid_sampler`` by PyTorch's numbers."""
+
+
+def grid_sample(lowering: Lowering, call: Call) -> None:
+    """Lower sampling at points that are computed; of maps only."""
+    images, points = lowering.operand(call, "input"), lowering.operand(call, "grid")
+    if len(lowering.shape(images)) != 4:
+        lowering.refuse(call, "of volumes is not supported, only of [N, C, H, W]")
+    lowering.emit(
+        call,
+        GridSample,
+        (images, points),
+        mode=MODES[call.args["interpolation_mode"]],
+        padding=PADDINGS[call.args["padding_mode"]],
+        align_corners=bool(call.args["align_corners"]),
+    )
 
 
 def _with_weights(lowering: Lowering, call: Call, value: str) -> None:

@@ -36,6 +36,26 @@ def reduction(node: OnnxNode, x: Tensor, given: Tensor | None = None) -> Tensor:
     return result if x.is_floating_point() or node.op == "ReduceMean" else result.to(x.dtype)
 
 
+@reads("ArgMax", "ArgMin")
+def arg_extreme(node: OnnxNode, x: Tensor) -> Tensor:
+    """Return the index of the first extreme of an axis, or of the last one."""
+    axis, keep = node.integer("axis", 0), bool(node.integer("keepdims", 1))
+    last = bool(node.integer("select_last_index", 0))
+    ordered = x.flip([axis]) if last else x
+    op = torch.argmax if node.op == "ArgMax" else torch.argmin
+    indices = op(ordered, axis, keepdim=keep)
+    return x.shape[axis] - 1 - indices if last else indices
+
+
+@reads("TopK")
+def top(node: OnnxNode, x: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the largest or smallest elements of an axis, and their indices."""
+    number = node.integer("k") if count is None else node.numbers(count, "a number of elements")[0]
+    largest = bool(node.integer("largest", 1))
+    values, indices = torch.topk(x, number, node.integer("axis", -1), largest, sorted=True)
+    return values, indices
+
+
 @reads("CumSum")
 def cumsum(node: OnnxNode, x: Tensor, axis: Tensor) -> Tensor:
     """Sum up along an axis, from the end with ``reverse``, without the element itself with

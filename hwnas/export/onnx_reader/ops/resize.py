@@ -35,6 +35,22 @@ def upsample(node: OnnxNode, x: Tensor, scales: Tensor | None = None) -> Tensor:
     return _resized(node, x, axes)
 
 
+GRID_MODES = {"linear": "bilinear", "cubic": "bicubic"}
+"""Names of opset 20 in PyTorch."""
+
+
+@reads("GridSample")
+def grid_sample(node: OnnxNode, x: Tensor, grid: Tensor) -> Tensor:
+    mode = node.text("mode", "bilinear")
+    return torch.nn.functional.grid_sample(
+        x,
+        grid,
+        GRID_MODES.get(mode, mode),
+        node.text("padding_mode", "zeros"),
+        bool(node.integer("align_corners", 0)),
+    )
+
+
 @reads("Resize")
 def resize(node: OnnxNode, x: Tensor, *more: Tensor | None) -> Tensor:
     """Resize by scales or to sizes, which are the inputs behind an unused region of interest."""
