@@ -36,6 +36,10 @@ DECISIONS = {
 """Operations by which Python code, or a shape, depends on the pixels."""
 
 
+SAMPLINGS = {"grid_sampler", "grid_sampler_2d"}
+"""Operations that are decomposed where the points are constants: into pixels and weights."""
+
+
 class Tracer:
     """Runs a module once and records its calls."""
 
@@ -82,7 +86,7 @@ class Tracer:
                 f"{self.place()}{what} depends on the values of the input; only computations that "
                 "are the same for every input can be compiled"
             )
-        if schema.op not in self.lowered:
+        if schema.op not in self.lowered or (schema.op in SAMPLINGS and not _value_of(args[1])):
             with Tracing(self):
                 return decompose(self.place(), func, args, kwargs)
         return self._call(func, args, kwargs)
@@ -225,6 +229,11 @@ def _returned(output: Tensor) -> Value | Tensor:
         return output
     refresh(output)
     return output.data_ if output.value is None else output.value
+
+
+def _value_of(argument: Any) -> Value | None:
+    """Return the value of an argument that depends on the inputs, None for a constant."""
+    return argument.value if isinstance(argument, TracedTensor) else None
 
 
 def _stand_in_data(argument: Any) -> Any:
