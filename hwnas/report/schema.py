@@ -121,8 +121,8 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     """Kind of `latency_ms`."""
     validation_accuracy: float | None = None
     test_accuracy: float | None = None
-    validation_loss: float | None = None
-    """Cross-entropy on the validation images, at the temperature that lowers it most."""
+    label_probability: float | None = None
+    """Mean probability of the label of a validation image, at the best temperature."""
     validation_agreement: float | None = None
     test_agreement: float | None = None
     """Agreements in the place of accuracies, see `Result.agreement`."""

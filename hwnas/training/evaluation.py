@@ -15,7 +15,7 @@ from hwnas.training.images.loader import Data
 RECALIBRATION_IMAGES = 2048
 """Maximum number of training images over which batch norm statistics are averaged."""
 SCALES = (0.05, 20.0)
-"""Inverse temperatures of the `scaled_loss`."""
+"""Inverse temperatures that `best_scale` tries."""
 
 
 def batch_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -47,26 +47,34 @@ class Evaluation(msgspec.Struct, frozen=True):
     """Share of images whose label is among the five largest logits; ``None``: few classes."""
     balanced_accuracy: float | None = None
     """Mean of the classes' own accuracies; ``None`` where they have about as many images."""
-    loss: float = 0.0
-    """The `scaled_loss`."""
+    label_probability: float = 0.0
+    """The `label_probability`."""
 
 
-def scaled_loss(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean cross-entropy of ``logits [N, classes]`` at the temperature that lowers it
-    most.
+def label_probability(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean probability that ``logits [N, classes]`` give the ``labels [N]``, at the
+    temperature of the lowest cross-entropy.
 
-    It says more about a network than its accuracy, since every image counts by its margin. The
-    temperature (Guo et al. 2017) takes out how confident a training makes a network: labels, smooth
-    labels and a teacher's answers differ in that. ``labels`` are ``[N]``.
+    It varies less with the choice of the images than the share of correct answers, since every
+    image counts by its margin. The temperature (Guo et al. 2017) takes out how confident a training
+    makes a network: labels, smooth labels and a teacher's answers differ in that.
     """
     logits, labels = logits.double().cpu(), labels.cpu()
+    scaled = best_scale(logits, labels) * logits
+    return scaled.softmax(1).gather(1, labels[:, None]).mean().item()
+
+
+def best_scale(logits: Tensor, labels: Tensor) -> float:
+    """Return the factor of ``logits [N, classes]``, an inverse temperature, with which their mean
+    cross-entropy is lowest."""
+    logits = logits.double()
     # the cross-entropy is convex in the inverse of the temperature
     bounded = minimize_scalar(
         lambda scale: cross_entropy(scale * logits, labels).item(),
         bounds=SCALES,
         method="bounded",
     )
-    return float(bounded.fun)
+    return float(bounded.x)
 
 
 @torch.no_grad()
@@ -88,7 +96,7 @@ def evaluate(network: nn.Module, data: Data) -> Evaluation:
         accuracy=(classes == data.labels).double().mean().item(),
         top5_accuracy=torch.cat(top5_hits).float().mean().item() if top5_hits else None,
         balanced_accuracy=balanced_accuracy(classes.numpy(), data.labels.numpy()),
-        loss=scaled_loss(torch.cat(answers), data.labels),
+        label_probability=label_probability(torch.cat(answers), data.labels),
     )
 
 

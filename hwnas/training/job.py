@@ -125,8 +125,8 @@ class TrainingResult(msgspec.Struct, frozen=True):
     """On the validation images; ``None`` for fewer than 20 classes."""
     balanced_accuracy: float | None = None
     """Mean over classes, on the validation images; ``None`` where classes are balanced."""
-    validation_loss: float | None = None
-    """Cross-entropy on the validation images, see `hwnas.training.evaluation.scaled_loss`."""
+    label_probability: float | None = None
+    """On the validation images, see `hwnas.training.evaluation.label_probability`."""
 
 
 def run_job(
@@ -241,7 +241,7 @@ def _run(
         seconds,
         evaluation.top5_accuracy,
         evaluation.balanced_accuracy,
-        evaluation.loss,
+        evaluation.label_probability,
     )
     write_json(folder / RESULT, result)
     checkpoint.unlink(missing_ok=True)

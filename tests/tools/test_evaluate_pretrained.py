@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+import torch
+from torch.nn.functional import one_hot
 
+from tools.evaluate.pretrained.criteria import SCORES, Scores, close, gains_of, scores_of
 from tools.evaluate.pretrained.rows import (
     DELIVERED,
     MEMBER,
@@ -107,3 +110,27 @@ def test_rows_of_other_seeds_stay_and_those_of_the_same_seed_are_replaced() -> N
     both = new.beside(old)
     assert [each.test for each in both.rows] == [0.3, 0.2]
     assert [(run.seed, run.date) for run in both.runs] == [(0, "2026-11-02"), (1, "2026-11-01")]
+
+
+def scores(seed: int, margin: float) -> Scores:
+    """Return the scores of a network whose logit of the label is larger by ``margin``."""
+    labels = torch.arange(400) % 4
+    noise = torch.randn(400, 4, generator=torch.Generator().manual_seed(seed))
+    return Scores("flowers", scores_of(noise + margin * one_hot(labels, 4), labels))
+
+
+def test_every_score_prefers_the_network_that_is_better_everywhere() -> None:
+    better, worse = scores(0, 2.5), scores(1, 2.0)
+    gains = gains_of(better, worse, splits=50)
+    assert set(gains) > set(SCORES)
+    assert all(sum(values) > 0 for values in gains.values())
+
+
+def test_the_order_of_a_pair_changes_nothing() -> None:
+    first, second = scores(0, 2.2), scores(1, 2.0)
+    assert gains_of(first, second, splits=5) == gains_of(second, first, splits=5)
+
+
+def test_networks_far_apart_are_no_question() -> None:
+    assert close(scores(0, 2.0), scores(1, 2.0))
+    assert not close(scores(0, 2.0), scores(1, 0.2))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hwnas.training.evaluation import accuracy, evaluate, scaled_loss
+from hwnas.training.evaluation import accuracy, evaluate, label_probability
 from hwnas.training.images.loader import Data
 from tests.support.tiny import tiny_data
 
@@ -44,16 +42,23 @@ def test_where_one_class_is_frequent_its_share_is_not_the_balanced_accuracy() ->
     assert result.top5_accuracy is None
 
 
-def test_the_scaled_loss_does_not_depend_on_how_confident_a_network_is() -> None:
+def test_the_label_probability_does_not_depend_on_how_confident_a_network_is() -> None:
     torch.manual_seed(0)
     labels = torch.randint(5, (200,))
     logits = torch.randn(200, 5) + 2 * nn.functional.one_hot(labels, 5)
-    loss = scaled_loss(logits, labels)
-    assert scaled_loss(3 * logits, labels) == pytest.approx(loss, abs=1e-4)
-    assert scaled_loss(logits / 3, labels) == pytest.approx(loss, abs=1e-4)
-    assert loss <= nn.functional.cross_entropy(logits, labels).item()
+    expected = label_probability(logits, labels)
+    assert label_probability(3 * logits, labels) == pytest.approx(expected, abs=1e-3)
+    assert label_probability(logits / 3, labels) == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_scaled_loss_of_logits_without_information_is_that_of_chance() -> None:
+def test_of_labels_drawn_by_a_networks_probabilities_it_is_their_mean_square() -> None:
+    torch.manual_seed(0)
+    probabilities = torch.randn(20_000, 5).softmax(1)
+    labels = torch.multinomial(probabilities, 1)[:, 0]
+    expected = probabilities.square().sum(1).mean().item()
+    assert label_probability(8 * probabilities.log(), labels) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_label_probability_of_logits_without_information_is_that_of_chance() -> None:
     labels = torch.arange(100) % 4
-    assert scaled_loss(torch.zeros(100, 4), labels) == pytest.approx(math.log(4))
+    assert label_probability(torch.zeros(100, 4), labels) == pytest.approx(1 / 4)

@@ -115,15 +115,16 @@ def _not_told_apart(run: RunContext, delivered: DeliveryResult) -> list[str]:
     return [
         f"{other.candidate.name!r} reached {other.result.validation_accuracy:.1%} on the "
         f"validation images, the delivered network {own.validation_accuracy:.1%}: a difference "
-        f"below the standard error for {images:,} images. The delivered network has the lower "
-        f"cross-entropy there, {own.validation_loss:.3f} against {other.result.validation_loss:.3f}"
-        f"; the files of the other are in training/{other.digest}/."
+        f"below two standard errors for {images:,} images. The delivered network gives their "
+        f"labels the higher probability, {own.label_probability:.1%} against "
+        f"{other.result.label_probability:.1%} in the mean; the files of the other are in "
+        f"training/{other.digest}/."
         for other in delivered.trained
         if other.candidate.may_be_delivered
         and (other.latency_ms or 0.0) <= run.budget_ms
-        and own.validation_loss is not None
-        and other.result.validation_loss is not None
-        and other.result.validation_loss > own.validation_loss
+        and own.label_probability is not None
+        and other.result.label_probability is not None
+        and other.result.label_probability < own.label_probability
         and other.result.validation_accuracy > own.validation_accuracy
     ]
 

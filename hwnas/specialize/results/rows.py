@@ -152,7 +152,7 @@ def _trained_row(
         ci95_ms=None if measurement is None else measurement.ci95_ms,
         kind=_kind(model) if measurement is None else measurement.kind,
         validation_accuracy=trained.result.validation_accuracy,
-        validation_loss=trained.result.validation_loss,
+        label_probability=trained.result.label_probability,
         test_accuracy=None if parity is None else parity.accuracy_artifact,
         keeps_budget=None if trained.latency_ms is None else trained.latency_ms <= run.budget_ms,
         chosen=trained is delivered.chosen,

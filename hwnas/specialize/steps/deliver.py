@@ -221,22 +221,17 @@ def _best(run: RunContext, trained: tuple[TrainedCandidate, ...]) -> TrainedCand
 
 
 def most_accurate(results: Sequence[TrainingResult], images: int) -> TrainingResult:
-    """Return the training of the highest accuracy on ``images`` validation images, or a better one
-    among those that cannot be told apart from it.
+    """Return the training of the highest `label_probability` on ``images`` validation images.
 
-    These are the networks within a standard error of the highest accuracy (the rule of Breiman et
-    al., "Classification and Regression Trees", 1984). Of them, the network of the lowest
-    cross-entropy is returned, whose noise is smaller.
+    Of two networks it picks the one that is better on other images more often than the accuracy
+    does (`tools.evaluate.pretrained.criteria`). Networks that are less accurate than the best by
+    more than two standard errors are left out.
     """
-    highest = max(results, key=lambda result: result.validation_accuracy)
-    share = highest.validation_accuracy
-    least = share - math.sqrt(share * (1 - share) / images)
-    return min(
+    highest = max(result.validation_accuracy for result in results)
+    least = highest - 2 * math.sqrt(highest * (1 - highest) / images)
+    return max(
         (result for result in results if result.validation_accuracy >= least),
-        key=lambda result: (
-            math.inf if result.validation_loss is None else result.validation_loss,
-            -result.validation_accuracy,
-        ),
+        key=lambda result: (result.label_probability or 0.0, result.validation_accuracy),
     )
 
 

@@ -38,8 +38,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     median_ms: float
     validation: float
     """Accuracy on the validation images, which choose; a share of 1."""
-    loss: float | None = None
-    """Cross-entropy on the validation images, at the temperature that lowers it most."""
+    label_probability: float | None = None
+    """Mean probability of the label of a validation image, at the best temperature."""
     test: float | None = None
     """Accuracy of the file on the test images."""
     before: float | None = None
@@ -175,7 +175,7 @@ def _row(
         name=candidate.name,
         median_ms=candidate.latency_ms,
         validation=candidate.validation_accuracy,
-        loss=candidate.validation_loss,
+        label_probability=candidate.label_probability,
         test=candidate.test_accuracy,
         before=before.get(candidate.digest),
     )
