@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from hwnas.data.photos.sources.answers import photos_of
 from hwnas.errors import UsageError
 from hwnas.export.recipe import Calibration
 from hwnas.pretrained.sources import is_source
@@ -352,8 +351,15 @@ def command_words(spec: RunSpec) -> Iterator[str]:
 
 def command_line(spec: RunSpec) -> str:
     """Return the command that repeats a run."""
-    named = msgspec.structs.replace(spec, data=photos_of(spec.data))
+    named = msgspec.structs.replace(spec, data=_named_data(spec.data))
     return shlex.join(["hwnas", "specialize", *command_words(named)])
+
+
+def _named_data(data: str) -> str:
+    """Return the data as a user names them."""
+    from hwnas.data.photos.sources.answers import photos_of
+
+    return photos_of(data)
 
 
 def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -387,7 +393,7 @@ def _absolute(name: str) -> str:
 def resumed_spec(folder: Path, fields: dict[str, Any]) -> RunSpec:
     """Return the specification of the run in ``folder``, with which ``fields`` must agree."""
     before = read_spec(folder)
-    if fields.get("data") == photos_of(before.data):
+    if fields.get("data") == _named_data(before.data):
         fields = {**fields, "data": before.data}
     if options := fields.get("strategy_options"):
         fields = {**fields, "strategy_options": {**before.strategy_options, **options}}

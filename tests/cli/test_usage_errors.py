@@ -34,7 +34,7 @@ from hwnas.cli.main import main
             "Invalid value for '--minutes': 'nan' is not a finite number; see `hwnas train --help`",
         ),
         ("devices lst", "No such command 'lst'. Did you mean 'list'? See `hwnas devices --help`"),
-        ("report a b", "Got unexpected extra argument (b); see `hwnas report --help`"),
+        ("runs list a b", "Got unexpected extra argument (b); see `hwnas runs list --help`"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_with_the_help_to_read(

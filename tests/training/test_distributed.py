@@ -293,9 +293,9 @@ def test_a_lost_rank_ends_the_others_with_one_line_and_the_training_can_go_on(
     both[1].kill()
     both[0].join(TIMEOUT_S)
     assert both[0].exitcode == 1
-    # progress, and one line that says what is wrong
+    # remarks on the data, progress, and one line that says what is wrong
     lines = (folder / "0.txt").read_text().splitlines()
-    errors = [line for line in lines if not re.match(r"training$|epoch |  \d+%, ", line)]
+    errors = [line for line in lines if not re.match(r"images: |training$|epoch |  \d+%, ", line)]
     assert len(errors) == 1, errors
     assert errors[0].startswith("hwnas: rank 0 of 2: another rank is lost")
 

@@ -198,9 +198,13 @@ class WorkerRunner(Generic[Host]):
         return msgspec.structs.replace(model, rounds=rounds)
 
     def _settled(self, measurements: Sequence[Measurement]) -> list[Measurement]:
-        """Return the measurements with the calls that count. Raises `Disturbed`."""
-        if not self.profile.emulated:
-            learn(measurements)
+        """Return the measurements with the calls that count. Raises `Disturbed`.
+
+        Emulated latencies say nothing of a device, with or without disturbances.
+        """
+        if self.profile.emulated:
+            return list(measurements)
+        learn(measurements)
         measurements = [with_scale(each, measurements) for each in measurements]
         least = self.profile.measure.min_rounds
         settled = [

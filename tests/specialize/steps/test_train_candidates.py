@@ -42,9 +42,10 @@ def test_epochs_that_end_during_the_run_are_tracked_and_speeds_of_the_unfinished
         compute=CPU,
         tracking=Tracking(recorder),
         training_plan=TrainingPlan(epochs=2),
+        budget_ms=1.0,
     )
     shown: list[tuple[float, float, str]] = []
-    progress = _Progress(cast(Any, run), lambda *values: shown.append(values), folders)
+    progress = _Progress(cast(Any, run), lambda *values: shown.append(values), [], folders)
     progress.show()
     assert recorder.points == []
     append_line(folders[1] / "log.jsonl", epoch(1, 20))
