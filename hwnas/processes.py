@@ -124,6 +124,8 @@ class JsonWorker:
 
     def call(self, request: object, result_type: type[T], timeout_s: float = CHILD_TIMEOUT_S) -> T:
         """Return the result of a request. Raises as `run_json_child`; the next call starts anew."""
+        if self._child is not None and self._child.poll() is not None:
+            self.close()  # it was killed since the last call
         child = self._child or self._start()
         assert child.stdin is not None and child.stdout is not None
         with suppress(BrokenPipeError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 
 from hwnas.errors import DeviceError
-from hwnas.processes import JsonWorker
+from hwnas.processes import JsonWorker, kill_children
 
 
 def test_a_worker_answers_one_request_after_another_until_it_crashes() -> None:
@@ -21,5 +22,16 @@ def test_a_worker_answers_one_request_after_another_until_it_crashes() -> None:
         assert worker.call("d", str).partition(" by ")[2] != first.partition(" by ")[2]
         with pytest.raises(DeviceError, match="the child: no result within 0 s"):
             worker.call("sleep", str, timeout_s=0.1)
+    finally:
+        worker.close()
+
+
+def test_a_worker_that_was_killed_between_two_calls_is_started_anew() -> None:
+    worker = JsonWorker("tests.support.child", "the child")
+    try:
+        killed = worker.call("a", str).partition(" by ")[2]
+        kill_children()
+        psutil.wait_procs(psutil.Process().children(), timeout=10)
+        assert worker.call("b", str).partition(" by ")[2] != killed
     finally:
         worker.close()
