@@ -65,3 +65,5 @@ class Artifact(msgspec.Struct, frozen=True):
     """How the value ranges of an int8 file were calibrated."""
     float_layers: tuple[str, ...] = ()
     """Layers of an int8 file that stay in float32."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Heights and widths at which a file of dynamic size was verified, besides its own."""

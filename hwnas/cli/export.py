@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hwnas.export.quantization.ptq import Int8
 
 FORMATS = ("onnx", "tflite")
+ONNX_OPTIONS = "--opset, --dynamic-batch and --dynamic-size"
 
 
 @command(
@@ -78,6 +79,12 @@ FORMATS = ("onnx", "tflite")
     help="ONNX opset version.",
 )
 @option("--dynamic-batch", group="Format", is_flag=True, help="ONNX: accept any number of images.")
+@option(
+    "--dynamic-size",
+    group="Format",
+    is_flag=True,
+    help="ONNX: accept images of any height and width.",
+)
 @option(
     "--via",
     group="Format",
@@ -161,7 +168,7 @@ def export(
             int8=_int8(format, calibration, options["calibration"], float_layers),
             architecture=network.architecture,
             preprocessing=verified_on.preprocessing,
-            recipe=_recipe(format, precision, options["opset"], options["dynamic_batch"]),
+            recipe=_recipe(format, precision, options),
             converter=options["via"],
         )
 
@@ -197,16 +204,19 @@ def _check_options(
     *,
     opset: int | None,
     dynamic_batch: bool,
+    dynamic_size: bool,
     via: str | None,
     calibration: str | None,
     float_layers: tuple[str, ...] | None,
     **_: Any,
 ) -> None:
-    onnx_options = dynamic_batch or opset is not None
+    onnx_options = dynamic_batch or dynamic_size or opset is not None
     if via is not None and onnx_options:
-        raise UsageError("--opset and --dynamic-batch cannot be combined with --via")
+        raise UsageError(f"{ONNX_OPTIONS} cannot be combined with --via")
     if onnx_options and formats and "onnx" not in formats:
-        raise UsageError("--opset and --dynamic-batch need --format onnx")
+        raise UsageError(f"{ONNX_OPTIONS} need --format onnx; TFLite files state all sizes")
+    if dynamic_size and precision == "int8":
+        raise UsageError("--dynamic-size cannot be combined with --precision int8")
     if precision != "fp32" and via is not None:
         raise UsageError(f"--precision {precision} cannot be combined with --via")
     if precision == "int8" and data is None:
@@ -236,11 +246,12 @@ def _formats(formats: tuple[Format, ...], via: Any) -> tuple[Format, ...]:
     return (written,)
 
 
-def _recipe(format: Format, precision: Any, opset: int | None, dynamic_batch: bool) -> Any:
+def _recipe(format: Format, precision: Any, options: dict[str, Any]) -> Any:
     from hwnas.export.recipe import find_recipe, onnx_recipe
 
     if format == "onnx":
-        return onnx_recipe(precision, opset, dynamic_batch)
+        names = ("opset", "dynamic_batch", "dynamic_size")
+        return onnx_recipe(precision, *(options[name] for name in names))
     return find_recipe(format, precision)
 
 
@@ -249,7 +260,9 @@ def _summary(artifact: Artifact, source: str, labelled: bool) -> str:
     assert parity is not None
     runtime = f"{artifact.runtime} {artifact.runtime_version}"
     layers = f", {', '.join(artifact.float_layers)} in float32" if artifact.float_layers else ""
+    sizes = ", ".join(f"{height}x{width}" for height, width in artifact.sizes)
+    sizes = f", the same at {sizes}" if sizes else ""
     return (
         f"{artifact.path}: {artifact.precision}, {artifact.size_bytes / 1e6:.2f} MB, "
-        f"{agreement_text(parity, source, labelled)}{layers} ({runtime})"
+        f"{agreement_text(parity, source, labelled)}{sizes}{layers} ({runtime})"
     ) + "".join(f"\n  {line}" for line in output_lines(parity))

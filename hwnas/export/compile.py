@@ -14,6 +14,7 @@ from hwnas.errors import UsageError
 from hwnas.export.converters import ConverterName, convert
 from hwnas.export.graph.interface import InputShapes, Interface
 from hwnas.export.graph.modules import ForeignModule, explains
+from hwnas.export.graph.resized import size_of, trace_resized
 from hwnas.export.graph.trace import as_interface, trace
 from hwnas.export.metadata.architecture import architecture_metadata
 from hwnas.export.metadata.input import Preprocessing, input_metadata
@@ -33,7 +34,7 @@ from hwnas.export.verification.images import IMAGES, Verification, noise_inputs
 from hwnas.export.verification.int8_agreement import verify_int8
 from hwnas.export.verification.metrics import is_logits
 from hwnas.export.verification.module_outputs import module_outputs
-from hwnas.export.verification.verify import verify, verify_dynamic_batch
+from hwnas.export.verification.verify import larger, verify, verify_dynamic_batch, verify_sizes
 from hwnas.export.write import write_graph
 
 
@@ -127,6 +128,11 @@ def compile_model(
     if preprocessing is not None and embedded:
         module = with_normalisation(module, preprocessing)
     graph = trace(module, interface, any_batch=any_batch)
+    resized = None
+    if isinstance(recipe, OnnxRecipe) and recipe.dynamic_size:
+        if int8 is not None:
+            raise UsageError("a dynamic height and width cannot be combined with int8")
+        resized = trace_resized(module, interface, any_batch=any_batch)
     graph = fold_input_affine(graph) if embedded else graph
     quantization = None if int8 is None else int8.quantization or int8_quantization(format)
 
@@ -136,7 +142,9 @@ def compile_model(
         check_covered(verification.images, int8.calibration)
 
     def write(target: Path) -> None:
-        write_graph(graph, recipe, target, metadata)
+        other = None if resized is None else resized.graph
+        other = fold_input_affine(other) if embedded and other is not None else other
+        write_graph(graph, recipe, target, metadata, other)
         if int8 is not None:
             quantize(target, target, int8)
 
@@ -152,9 +160,15 @@ def compile_model(
             parity = verify(target, module, verification, interface, precision=precision)
         if any_batch:
             verify_dynamic_batch(target, module, verification, interface, precision)
+        if resized is not None:
+            offset = resized.offset
+            verify_sizes(target, module, verification, interface, offset, precision)
         return parity
 
     artifact = write_artifact(path, recipe, write, check)
+    if resized is not None and verification is not None:
+        sizes = tuple(size_of(each) for each in larger(interface, resized.offset))
+        artifact = msgspec.structs.replace(artifact, sizes=sizes)
     if int8 is None or quantization is None:
         return artifact
     return msgspec.structs.replace(

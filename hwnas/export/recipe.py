@@ -49,6 +49,8 @@ class OnnxRecipe(_Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True,
     ir_version: int
     dynamic_batch: bool = False
     """Whether the file accepts any number of images at once."""
+    dynamic_size: bool = False
+    """Whether the file accepts images of any height and width that the network accepts."""
 
     @property
     def format(self) -> Format:
@@ -76,11 +78,18 @@ def format_of(path: Path) -> Format:
     raise UsageError(f"{path}: expected a file name that ends in .onnx or .tflite")
 
 
-def onnx_recipe(precision: Precision, opset: int | None, dynamic_batch: bool) -> OnnxRecipe:
-    """Return the shipped ONNX recipe with another opset or with a dynamic batch."""
+def onnx_recipe(
+    precision: Precision, opset: int | None, dynamic_batch: bool, dynamic_size: bool = False
+) -> OnnxRecipe:
+    """Return the shipped ONNX recipe with another opset, a dynamic batch or a dynamic size."""
     recipe = find_recipe("onnx", precision)
     assert isinstance(recipe, OnnxRecipe)
-    return msgspec.structs.replace(recipe, opset=opset or recipe.opset, dynamic_batch=dynamic_batch)
+    return msgspec.structs.replace(
+        recipe,
+        opset=opset or recipe.opset,
+        dynamic_batch=dynamic_batch,
+        dynamic_size=dynamic_size,
+    )
 
 
 @cache

@@ -11,10 +11,17 @@ from hwnas.export.recipe import OnnxRecipe, Recipe
 from hwnas.export.tflite.emitter import write_tflite
 
 
-def write_graph(graph: Graph, recipe: Recipe, path: Path, metadata: Mapping[str, bytes]) -> None:
+def write_graph(
+    graph: Graph,
+    recipe: Recipe,
+    path: Path,
+    metadata: Mapping[str, bytes],
+    resized: Graph | None = None,
+) -> None:
     """Write a file of floats in the versions that ``recipe`` states.
 
-    Its weights have 16 bits if ``recipe`` is of ``fp16``, else 32.
+    Its weights have 16 bits if ``recipe`` is of ``fp16``, else 32. With ``resized``, the graph at
+    another size, height and width are dynamic; ONNX only.
     """
     half = recipe.precision == "fp16"
     if isinstance(recipe, OnnxRecipe):
@@ -26,6 +33,7 @@ def write_graph(graph: Graph, recipe: Recipe, path: Path, metadata: Mapping[str,
             metadata=metadata,
             dynamic_batch=recipe.dynamic_batch,
             half=half,
+            resized=resized,
         )
     else:
         write_tflite(

@@ -94,14 +94,16 @@ def _ready(module: nn.Module) -> Iterator[nn.Module]:
 def _record(module: nn.Module, interface: Interface, batch: int = 1) -> Recording:
     weight = next(module.parameters(), torch.zeros(()))
     dtype = weight.dtype if weight.dtype.is_floating_point else torch.float32
+    tracer = Tracer(module, LOWER)
     try:
-        return Tracer(module, LOWER).record(interface, dtype, batch)
+        return tracer.record(interface, dtype, batch)
     except HwnasError:
         raise
     except Exception as error:  # a user's ``forward`` may raise anything
+        path = tracer.failed_path()
         raise ExportError(
             f"{type(module).__name__} does not accept {described_inputs(interface)}: "
-            f"{first_line(error)}"
+            f"{first_line(error)}{f' (in {path})' if path else ''}"
         ) from error
 
 

@@ -48,6 +48,8 @@ class Tracer:
         self.calls: list[Call] = []
         self.paths: dict[nn.Module, str] = {part: path for path, part in module.named_modules()}
         self.stack: list[nn.Module] = [module]
+        self.failed: nn.Module | None = None
+        """The innermost module whose ``forward`` raised."""
         self.metas: dict[int, tuple[Tensor, Tensor]] = {}
         """Constants, by `id`, with their stand-ins on ``meta``."""
 
@@ -95,6 +97,10 @@ class Tracer:
         """Return the path of the current module as error messages begin."""
         path = self.paths.get(self.stack[-1], "")
         return f"{path or 'the network'}: "
+
+    def failed_path(self) -> str:
+        """Return the path of the innermost module that raised, empty for the network itself."""
+        return "" if self.failed is None else self.paths.get(self.failed, "")
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         results = self._stand_in_result(func, args, kwargs)
@@ -184,6 +190,8 @@ class Tracer:
 
         def leave(part: nn.Module, args: Any, output: Any) -> None:
             self.stack.pop()
+            if output is None and self.failed is None:
+                self.failed = part
 
         handles = (
             hooks.register_module_forward_pre_hook(enter),

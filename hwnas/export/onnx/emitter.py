@@ -6,10 +6,14 @@ Activations are operators of their own: ONNX Runtime fuses them when it opens th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 
-from hwnas.export.graph.nodes import Graph
-from hwnas.export.layout.rules import NCHW, arrange
+import numpy as np
+
+from hwnas.errors import ExportError
+from hwnas.export.graph.nodes import Graph, Node
+from hwnas.export.layout.rules import NCHW, Arranged, arrange
 
 # these modules register their emitters when they are imported
 from hwnas.export.onnx import (  # noqa: F401
@@ -22,6 +26,9 @@ from hwnas.export.onnx import (  # noqa: F401
 )
 from hwnas.export.onnx.model_builder import EMITTERS, OnnxBuilder
 
+OLDEST_OPSET_OF_ANY_SIZE = 15
+"""Since then ``Shape`` gives some of the axes."""
+
 
 def write_onnx(
     graph: Graph,
@@ -32,15 +39,79 @@ def write_onnx(
     metadata: Mapping[str, bytes] | None = None,
     dynamic_batch: bool = False,
     half: bool = False,
+    resized: Graph | None = None,
 ) -> None:
     """Write and check a model with the inputs and outputs of ``graph``.
 
     ``opset`` is 13 or later; ``ir_version`` is raised where the opset needs it. With
-    ``dynamic_batch`` the first axis of each is dynamic. ``metadata`` (UTF-8) becomes
-    ``metadata_props``; with ``half`` weights have 16 bits. The same graph gives the same bytes.
+    ``dynamic_batch`` the first axis of each is dynamic. ``resized`` is the graph at another height
+    and width: then these are dynamic, and a node that depends on them is an `ExportError`.
+    ``metadata`` (UTF-8) becomes ``metadata_props``; with ``half`` weights have 16 bits. The same
+    graph gives the same bytes.
     """
     arranged = arrange(graph, NCHW)
-    builder = OnnxBuilder(arranged, opset, dynamic_batch, half)
-    for node in arranged.nodes:
-        EMITTERS.emit(builder, node)
+    if resized is None:
+        builder = OnnxBuilder(arranged, opset, dynamic_batch, half)
+        for node in arranged.nodes:
+            EMITTERS.emit(builder, node)
+    else:
+        other = arrange(resized, NCHW)
+        builder = _of_any_size(
+            OnnxBuilder(arranged, opset, dynamic_batch, half, other),
+            OnnxBuilder(other, opset, dynamic_batch, half, arranged),
+            arranged,
+            other,
+        )
     path.write_bytes(builder.serialise(ir_version, metadata or {}))
+
+
+def _of_any_size(
+    builder: OnnxBuilder, other: OnnxBuilder, graph: Arranged, resized: Arranged
+) -> OnnxBuilder:
+    """Write the graph at both sizes; raise `ExportError` for the first node that differs."""
+    if builder.opset < OLDEST_OPSET_OF_ANY_SIZE:
+        raise ExportError(
+            f"a dynamic height and width needs opset {OLDEST_OPSET_OF_ANY_SIZE} or later"
+        )
+    for first, second in zip_longest(graph.nodes, resized.nodes):
+        if first is None or second is None or _kind(first) != _kind(second):
+            raise ExportError(
+                f"{(first or second).name}: the network computes something else for images of "
+                "another size; height and width cannot be dynamic"
+            )
+    builders = builder, other
+    for pair in zip(graph.nodes, resized.nodes, strict=True):
+        marks = [(len(builder.nodes), len(builder.initializers)) for builder in builders]
+        for builder, node in zip(builders, pair, strict=True):
+            EMITTERS.emit(builder, node)
+        if not _is_same(builders, marks):
+            raise ExportError(
+                f"{pair[0].name}: depends on the size of the image (it gives "
+                f"{list(pair[0].shape)}, and {list(pair[1].shape)} at another size); height and "
+                "width cannot be dynamic"
+            )
+    return builders[0]
+
+
+def _kind(node: Node) -> tuple[str, type[Node]]:
+    return node.name, type(node)
+
+
+def _is_same(builders: tuple[OnnxBuilder, OnnxBuilder], marks: list[tuple[int, int]]) -> bool:
+    """Return whether both have written the same operators and constants since ``marks``."""
+    nodes = [
+        [node.SerializeToString(deterministic=True) for node in builder.nodes[mark[0] :]]
+        for builder, mark in zip(builders, marks, strict=True)
+    ]
+    constants = [
+        list(builder.initializers.items())[mark[1] :]
+        for builder, mark in zip(builders, marks, strict=True)
+    ]
+    return (
+        nodes[0] == nodes[1]
+        and [name for name, _ in constants[0]] == [name for name, _ in constants[1]]
+        and all(
+            np.array_equal(values, other)
+            for (_, values), (_, other) in zip(*constants, strict=True)
+        )
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from hwnas.export.graph.nodes import Reshape, Shuffle, Transpose
@@ -10,14 +12,78 @@ from hwnas.export.onnx.model_builder import OnnxBuilder, emits
 
 @emits(Reshape)
 def reshape(builder: OnnxBuilder, node: Reshape) -> None:
-    """A size of 0 keeps the input's, here that of a dynamic batch."""
     before = builder.shapes[node.inputs[0]]
     if len(node.shape) == 2 and before[:1] == node.shape[:1]:
         builder.add("Flatten", node.inputs, node.name)
         return
-    sizes = (0, *node.shape[1:]) if builder.dynamic_batch else node.shape
-    shape = builder.node_constant(node, "shape", np.array(sizes, np.int64))
-    builder.add("Reshape", (*node.inputs, shape), node.name)
+    builder.add("Reshape", (*node.inputs, _target(builder, node)), node.name)
+
+
+def _target(builder: OnnxBuilder, node: Reshape) -> str:
+    """Return the sizes after a reshape: 0 keeps the input's, -1 is what remains.
+
+    They are for axes that are free: the batch, and those that depend on the size of the image. Of
+    several that do, all but one come from the shapes of values before.
+    """
+    (value,), sizes = node.inputs, list(node.shape)
+    free = [axis for axis in range(len(sizes)) if builder.is_free(node.name, axis)]
+    for axis in free:
+        if axis < len(builder.shapes[value]):
+            same = builder.sizes(value, axis) == builder.sizes(node.name, axis)
+            sizes[axis] = 0 if same else sizes[axis]
+    rest = [axis for axis in free if sizes[axis]]
+    if builder.dynamic_batch:
+        sizes[0] = 0
+    sources = {axis: _size_source(builder, node, axis) for axis in rest}
+    if rest:
+        remaining = next((axis for axis in rest if sources[axis] is None), rest[-1])
+        sizes[remaining], sources[remaining] = -1, None
+    parts: list[str] = []
+    for axis, size in enumerate(sizes):
+        source = sources.get(axis)
+        if source is not None:
+            parts.append(_computed_size(builder, node, axis, source))
+        elif parts and not isinstance(sources.get(axis - 1), Source):
+            values = builder.initializers[parts[-1]]
+            builder.initializers[parts[-1]] = np.append(values, np.int64(size))
+        else:
+            parts.append(builder.node_constant(node, f"sizes{axis}", np.array([size], np.int64)))
+    if len(parts) == 1:
+        return parts[0]
+    builder.add("Concat", tuple(parts), f"{node.name}.shape", axis=0)
+    return f"{node.name}.shape"
+
+
+class Source(NamedTuple):
+    """An axis of a value before, of which a size is a multiple."""
+
+    value: str
+    axis: int
+    factor: int
+
+
+def _size_source(builder: OnnxBuilder, node: Reshape, axis: int) -> Source | None:
+    """Return where the size of a free axis comes from; the operand is asked first."""
+    wanted = builder.sizes(node.name, axis)
+    found: list[Source] = []
+    for name in (*node.inputs, *builder.written()):
+        for place in range(len(builder.shapes[name])):
+            pairs = zip(wanted, builder.sizes(name, place), strict=True)
+            factors = {after / before for after, before in pairs}
+            factor = factors.pop()
+            if builder.is_free(name, place) and not factors and factor == int(factor):
+                found.append(Source(name, place, int(factor)))
+    return min(found, key=lambda source: source.factor, default=None)
+
+
+def _computed_size(builder: OnnxBuilder, node: Reshape, axis: int, source: Source) -> str:
+    name = f"{node.name}.size{axis}"
+    builder.add("Shape", (source.value,), name, start=source.axis, end=source.axis + 1)
+    if source.factor == 1:
+        return name
+    factor = builder.node_constant(node, f"factor{axis}", np.array([source.factor], np.int64))
+    builder.add("Mul", (name, factor), f"{name}.times")
+    return f"{name}.times"
 
 
 @emits(Transpose)
@@ -36,9 +102,21 @@ def swap_last_axes(builder: OnnxBuilder, value: str, output: str) -> str:
 def shuffle(builder: OnnxBuilder, node: Shuffle) -> None:
     """A size of 0 keeps the input's, here that of the batch."""
     _, channels, height, width = node.shape
+    split, swapped = f"{node.name}.split", f"{node.name}.swapped"
+    if builder.resized is not None:
+        _shuffle_any_size(builder, node, split, swapped)
+        return
     rows = np.array((0, node.groups, channels // node.groups, height, width), np.int64)
     whole = np.array((0, channels, height, width), np.int64)
-    split, swapped = f"{node.name}.split", f"{node.name}.swapped"
     builder.add("Reshape", (*node.inputs, builder.node_constant(node, "rows", rows)), split)
     builder.add("Transpose", (split,), swapped, perm=(0, 2, 1, 3, 4))
     builder.add("Reshape", (swapped, builder.node_constant(node, "whole", whole)), node.name)
+
+
+def _shuffle_any_size(builder: OnnxBuilder, node: Shuffle, split: str, swapped: str) -> None:
+    """Height and width are one axis meanwhile, and come back from the shape of the input."""
+    rows = np.array((0, node.groups, node.shape[1] // node.groups, -1), np.int64)
+    builder.add("Reshape", (*node.inputs, builder.node_constant(node, "rows", rows)), split)
+    builder.add("Transpose", (split,), swapped, perm=(0, 2, 1, 3))
+    builder.add("Shape", node.inputs, f"{node.name}.whole")
+    builder.add("Reshape", (swapped, f"{node.name}.whole"), node.name)

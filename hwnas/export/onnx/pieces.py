@@ -12,12 +12,11 @@ from hwnas.export.onnx.model_builder import OnnxBuilder, emits, onnx_type
 @emits(Slice)
 def slice_(builder: OnnxBuilder, node: Slice) -> None:
     """Only the axes that the slice shortens are written."""
-    input_shape = builder.shapes[node.inputs[0]]
-    axes = zip(node.begin, node.step, node.shape, input_shape, strict=True)
+    (value,) = node.inputs
     ranges = [
-        (axis, begin, begin + (size - 1) * step + 1, step)
-        for axis, (begin, step, size, input_size) in enumerate(axes)
-        if size != input_size
+        (axis, begin, _end(builder, node, axis), step)
+        for axis, (begin, step) in enumerate(zip(node.begin, node.step, strict=True))
+        if builder.sizes(value, axis) != builder.sizes(node.name, axis)
     ]
     if not ranges:
         builder.add("Identity", node.inputs, node.name)
@@ -30,6 +29,16 @@ def slice_(builder: OnnxBuilder, node: Slice) -> None:
         bounds["step"] = steps
     inputs = [builder.node_constant(node, name, values) for name, values in bounds.items()]
     builder.add("Slice", (*node.inputs, *inputs), node.name)
+
+
+def _end(builder: OnnxBuilder, node: Slice, axis: int) -> int:
+    """Return where a slice of an axis ends; of a free axis counted from its end."""
+    (value,), begin, step = node.inputs, node.begin[axis], node.step[axis]
+    end = begin + (node.shape[axis] - 1) * step + 1
+    if not builder.is_free(node.name, axis):
+        return end
+    rest = builder.shapes[value][axis] - end
+    return np.iinfo(np.int64).max if rest < step else -rest
 
 
 @emits(Gather)
@@ -54,7 +63,10 @@ def cast(builder: OnnxBuilder, node: Cast) -> None:
 
 @emits(Expand)
 def expand(builder: OnnxBuilder, node: Expand) -> None:
-    shape = builder.node_constant(node, "shape", np.array(node.shape, np.int64))
+    sizes = [1 if builder.is_free(node.name, axis)
+             and builder.sizes(node.name, axis) == builder.sizes(node.inputs[0], axis) else size
+             for axis, size in enumerate(node.shape)]  # fmt: skip
+    shape = builder.node_constant(node, "shape", np.array(sizes, np.int64))
     builder.add("Expand", (*node.inputs, shape), node.name)
 
 

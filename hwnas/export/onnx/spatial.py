@@ -71,6 +71,9 @@ def resize(builder: OnnxBuilder, node: Resize) -> None:
     else:
         coordinates = "align_corners" if node.align_corners else "half_pixel"
         mode = {"mode": "linear"}
+    if builder.is_free(node.name, 2) or builder.is_free(node.name, 3):
+        _resize_any_size(builder, node, coordinates, mode)
+        return
     if not builder.dynamic_batch:
         sizes = builder.node_constant(node, "sizes", np.array(node.shape, np.int64))
     elif builder.opset >= 18:
@@ -80,3 +83,39 @@ def resize(builder: OnnxBuilder, node: Resize) -> None:
         raise ExportError(f"{node.name}: resizing with a dynamic batch needs opset 18 or later")
     inputs = (*node.inputs, "", "", sizes)
     builder.add("Resize", inputs, node.name, coordinate_transformation_mode=coordinates, **mode)
+
+
+def _resize_any_size(
+    builder: OnnxBuilder, node: Resize, coordinates: str, mode: dict[str, Any]
+) -> None:
+    """Resize by a fixed factor, or to the size of a value before it."""
+    (value,), wanted = node.inputs, [builder.sizes(node.name, axis) for axis in (2, 3)]
+    factors = [
+        {after / before for before, after in zip(builder.sizes(value, axis), sizes, strict=True)}
+        for axis, sizes in zip((2, 3), wanted, strict=True)
+    ]
+    mode = {"coordinate_transformation_mode": coordinates, **mode}
+    if all(len(factor) == 1 for factor in factors):
+        scales = np.array([1, 1, *(factor.pop() for factor in factors)], np.float32)
+        scales_name = builder.node_constant(node, "scales", scales)
+        builder.add("Resize", (value, "", scales_name), node.name, **mode)
+        return
+    source = next(
+        (
+            name
+            for name in builder.written()
+            if len(builder.shapes[name]) == 4
+            and [builder.sizes(name, axis) for axis in (2, 3)] == wanted
+        ),
+        None,
+    )
+    if source is None:
+        raise ExportError(
+            f"{node.name}: resizes to a size that follows from no value before it; height and "
+            "width cannot be dynamic"
+        )
+    first, last = f"{node.name}.channels", f"{node.name}.pixels"
+    builder.add("Shape", (value,), first, start=0, end=2)
+    builder.add("Shape", (source,), last, start=2, end=4)
+    builder.add("Concat", (first, last), f"{node.name}.sizes", axis=0)
+    builder.add("Resize", (value, "", "", f"{node.name}.sizes"), node.name, **mode)
