@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +17,8 @@ Offset = tuple[int, int]
 """Rows and columns more than the stated size."""
 
 OFFSETS: tuple[Offset, ...] = ((37, 53), (2, 6), (8, 24), (32, 96))
-"""Tried in order: a network may need an even size, or multiples of 8 or 32."""
+"""Tried in order: a network may need an even size, or multiples of 8 or 32. They are added to three
+times the height and five times the width, so that the smallest maps have other sizes as well."""
 
 
 class Resized(NamedTuple):
@@ -24,6 +26,7 @@ class Resized(NamedTuple):
 
     graph: Graph
     offset: Offset
+    """Rows and columns that can be added to a size of the network."""
 
 
 def trace_resized(module: nn.Module, interface: Interface, *, any_batch: bool = False) -> Resized:
@@ -31,12 +34,20 @@ def trace_resized(module: nn.Module, interface: Interface, *, any_batch: bool = 
 
     Raises `ExportError`, with the layer, if it takes images of one size only.
     """
-    for offset in OFFSETS:
-        try:
-            return Resized(trace(module, at(interface, offset), any_batch=any_batch), offset)
-        except ExportError as error:
-            refusal = error
-    raise ExportError(f"the size of this network cannot be dynamic: {refusal}")
+    height, width = size_of(interface)
+
+    def traced(offset: Offset) -> Resized:
+        other = at(interface, (2 * height + offset[0], 4 * width + offset[1]))
+        return Resized(trace(module, other, any_batch=any_batch), offset)
+
+    *offsets, last = OFFSETS
+    for offset in offsets:
+        with suppress(ExportError):
+            return traced(offset)
+    try:
+        return traced(last)
+    except ExportError as error:
+        raise ExportError(f"the size of this network cannot be dynamic: {error}") from error
 
 
 def at(interface: Interface, offset: Offset) -> Interface:

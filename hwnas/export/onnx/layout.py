@@ -65,15 +65,22 @@ class Source(NamedTuple):
 def _size_source(builder: OnnxBuilder, node: Reshape, axis: int) -> Source | None:
     """Return where the size of a free axis comes from; the operand is asked first."""
     wanted = builder.sizes(node.name, axis)
-    found: list[Source] = []
+    sources: list[Source] = []
     for name in (*node.inputs, *builder.written()):
         for place in range(len(builder.shapes[name])):
             pairs = zip(wanted, builder.sizes(name, place), strict=True)
             factors = {after / before for after, before in pairs}
             factor = factors.pop()
             if builder.is_free(name, place) and not factors and factor == int(factor):
-                found.append(Source(name, place, int(factor)))
-    return min(found, key=lambda source: source.factor, default=None)
+                sources.append(Source(name, place, int(factor)))
+    from_end = len(node.shape) - axis
+
+    def preference(source: Source) -> tuple[int, bool, int]:
+        """Prefer the size itself, of the operand, at the same place from the end."""
+        distance = abs(len(builder.shapes[source.value]) - source.axis - from_end)
+        return source.factor, source.value not in node.inputs, distance
+
+    return min(sources, key=preference, default=None)
 
 
 def _computed_size(builder: OnnxBuilder, node: Reshape, axis: int, source: Source) -> str:
