@@ -75,22 +75,23 @@ def _of_any_size(
         )
     for first, second in zip_longest(graph.nodes, resized.nodes):
         if first is None or second is None or _kind(first) != _kind(second):
+            own = first or second
             raise ExportError(
-                f"{(first or second).name}: the network computes something else for images of "
-                "another size; height and width cannot be dynamic"
+                f"{own.name if own else 'output'}: the network computes something else for images "
+                "of another size; height and width cannot be dynamic"
             )
     builders = builder, other
     for pair in zip(graph.nodes, resized.nodes, strict=True):
-        marks = [(len(builder.nodes), len(builder.initializers)) for builder in builders]
-        for builder, node in zip(builders, pair, strict=True):
-            EMITTERS.emit(builder, node)
+        marks = [(len(each.nodes), len(each.initializers)) for each in builders]
+        for each, node in zip(builders, pair, strict=True):
+            EMITTERS.emit(each, node)
         if not _is_same(builders, marks):
             raise ExportError(
                 f"{pair[0].name}: depends on the size of the image (it gives "
                 f"{list(pair[0].shape)}, and {list(pair[1].shape)} at another size); height and "
                 "width cannot be dynamic"
             )
-    return builders[0]
+    return builder
 
 
 def _kind(node: Node) -> tuple[str, type[Node]]:

@@ -63,11 +63,16 @@ def cast(builder: OnnxBuilder, node: Cast) -> None:
 
 @emits(Expand)
 def expand(builder: OnnxBuilder, node: Expand) -> None:
-    sizes = [1 if builder.is_free(node.name, axis)
-             and builder.sizes(node.name, axis) == builder.sizes(node.inputs[0], axis) else size
-             for axis, size in enumerate(node.shape)]  # fmt: skip
+    (value,) = node.inputs
+    sizes = [
+        1  # as large as the value is
+        if builder.is_free(node.name, axis)
+        and builder.sizes(node.name, axis) == builder.sizes(value, axis)
+        else size
+        for axis, size in enumerate(node.shape)
+    ]
     shape = builder.node_constant(node, "shape", np.array(sizes, np.int64))
-    builder.add("Expand", (*node.inputs, shape), node.name)
+    builder.add("Expand", (value, shape), node.name)
 
 
 @emits(Concat)
