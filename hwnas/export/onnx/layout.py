@@ -34,10 +34,11 @@ def _target(builder: OnnxBuilder, node: Reshape) -> str:
     rest = [axis for axis in free if sizes[axis]]
     if builder.dynamic_batch:
         sizes[0] = 0
+    if not rest:
+        return builder.node_constant(node, "sizes", np.array(sizes, np.int64))
     sources = {axis: _size_source(builder, node, axis) for axis in rest}
-    if rest:
-        remaining = next((axis for axis in rest if sources[axis] is None), rest[-1])
-        sizes[remaining], sources[remaining] = -1, None
+    remaining = next((axis for axis in rest if sources[axis] is None), rest[-1])
+    sizes[remaining], sources[remaining] = -1, None
     parts: list[str] = []
     for axis, size in enumerate(sizes):
         source = sources.get(axis)

@@ -49,14 +49,14 @@ def write_changed(change: Any) -> Any:
     """Return a `write_graph` that changes the weights of every convolution."""
     write = hwnas.export.compile.write_graph
 
-    def changed(graph: Graph, recipe: Any, path: Path, metadata: dict[str, bytes]) -> None:
+    def changed(graph: Graph, recipe: Any, path: Path, *more: Any) -> None:
         nodes = tuple(
             msgspec.structs.replace(node, weight=change(node.weight))
             if isinstance(node, Conv)
             else node
             for node in graph.nodes
         )
-        write(msgspec.structs.replace(graph, nodes=nodes), recipe, path, metadata)
+        write(msgspec.structs.replace(graph, nodes=nodes), recipe, path, *more)
 
     return changed
 
@@ -115,7 +115,7 @@ def test_a_file_with_wrong_weights_is_rejected_and_removed(
 def test_a_file_that_the_runtime_cannot_open_is_rejected_and_removed(
     format: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nonsense(graph: Graph, recipe: Any, path: Path, metadata: dict[str, bytes]) -> None:
+    def nonsense(graph: Graph, recipe: Any, path: Path, *more: Any) -> None:
         path.write_bytes(b"nonsense" * 10)
 
     monkeypatch.setattr(hwnas.export.compile, "write_graph", nonsense)
