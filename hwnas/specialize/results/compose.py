@@ -109,9 +109,22 @@ def _reason(run: RunContext, delivered: DeliveryResult) -> str:
     if delivered.keeps_budget:
         return (
             f"The {kind} median is {share:.1%} of the budget; of the networks that keep the budget "
-            f"this one has the highest {run.dataset.score_name} on the validation images."
+            f"this one has the highest {_highest(run, delivered)} on the validation images."
         )
     return f"No trained network keeps the budget; the fastest is {share - 1:.1%} over it ({kind})."
+
+
+def _highest(run: RunContext, delivered: DeliveryResult) -> str:
+    """Return by what the delivered network was chosen among those within the budget."""
+    own = delivered.chosen.result.validation_accuracy
+    if any(
+        each.result.validation_accuracy > own
+        for each in delivered.trained
+        if each.candidate.may_be_delivered and (each.latency_ms or 0.0) <= run.budget_ms
+    ):
+        score = run.dataset.score_name
+        return f"probability of the labels, with {score} within two standard errors of the highest,"
+    return run.dataset.score_name
 
 
 def _latency(chosen: TrainedCandidate, model: LatencyModel) -> Latency:
