@@ -52,7 +52,8 @@ def main(work: Path, sets: tuple[str, ...], targets: tuple[str, ...]) -> None:
     for name in sets:
         for target in targets:
             files = files_of(work / name, name, target)
-            whole = next((work / name).glob(f"cut-*/scenarios/{target}-*/original/model.*"), None)
+            originals = f"cut-*/scenarios/{target}-[0-9]*/original/model.*"
+            whole = next((work / name).glob(originals), None)
             if not files or whole is None:
                 click.echo(f"{work / name}: no finished run for {target}, it is left out", err=True)
                 continue
@@ -74,7 +75,7 @@ def main(work: Path, sets: tuple[str, ...], targets: tuple[str, ...]) -> None:
 def files_of(folder: Path, data: str, target: str) -> list[TrainedFile]:
     """Return the files of the finished runs in ``folder`` for a target."""
     files: list[TrainedFile] = []
-    for scenario in sorted(folder.glob(f"cut-*/scenarios/{target}-*%")):
+    for scenario in sorted(folder.glob(f"cut-*/scenarios/{target}-[0-9]*%")):
         if not (scenario / "report.json").exists():
             continue
         percent = int(scenario.name.removeprefix(f"{target}-").removesuffix("%"))
@@ -119,7 +120,8 @@ def _lines(files: Sequence[TrainedFile], share: dict[Path, float]) -> list[list[
 
 
 def _range(values: Sequence[float]) -> str:
-    return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+    text = f"{median(values):.1f}"
+    return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text
 
 
 if __name__ == "__main__":
