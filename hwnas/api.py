@@ -424,24 +424,32 @@ def benchmark(
     )
 
 
+class MeasureOptions(TypedDict, total=False):
+    """How much `measure_latency_model` measures."""
+
+    networks: int | None
+    """Whole networks beside the blocks; by default at most 24."""
+    minutes: float | None
+    """Time for the most informative blocks and networks, in the place of ``networks``."""
+    again: bool
+    """Set aside a model that is stored already, instead of completing it."""
+
+
 def measure_latency_model(
     target: str | Path | DeviceProfile = "host-cpu",
     space: str = "mobile",
     data: str = "fashion-mnist-6k",
     *,
     precision: Literal["fp32", "int8"] = "fp32",
-    networks: int | None = None,
-    minutes: float | None = None,
-    again: bool = False,
     wait_idle_s: float = 0.0,
     quiet: bool = False,
+    **options: Unpack[MeasureOptions],
 ) -> LatencyModel:
     """Measure the latency model of a device for a search space, and return it.
 
-    Blocks and whole ``networks`` are measured (by default at most 24), or with ``minutes`` the most
-    informative ones until the time is over. The model is stored for later runs; one that is there
-    already is completed, or with ``again`` set aside. ``data`` gives input size and classes. This
-    machine waits at most ``wait_idle_s`` for a quiet core.
+    Blocks and whole networks are measured, as many as the ``options`` state (`MeasureOptions`). The
+    model is stored for later runs; one that is there already is completed. ``data`` gives input
+    size and classes. This machine waits at most ``wait_idle_s`` for a quiet core.
 
         >>> import hwnas
         >>> model = hwnas.measure_latency_model("simulated-phone", networks=6, quiet=True)
@@ -454,7 +462,7 @@ def measure_latency_model(
     from hwnas.profiling.plan import MeasurePlan
     from hwnas.profiling.setup import find_setup
 
-    plan = MeasurePlan(networks=networks, minutes=minutes, again=again)
+    plan = MeasurePlan(**options)
     setup = find_setup(_name(target), space, data, precision, wait_idle_s)
     with setup.open_runner() as runner:
         return measure(setup.profile, runner, setup.space, setup.folder, console(quiet), plan=plan)

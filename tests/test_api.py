@@ -57,7 +57,7 @@ def test_examples_in_docstrings_run(
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_public_functions_have_few_parameters_and_options_by_keyword(name: str) -> None:
     parameters = inspect.signature(getattr(api, name)).parameters.values()
-    assert len(parameters) <= 9
+    assert len(parameters) <= 8
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert len(positional) <= 3
 

@@ -83,7 +83,7 @@ def show(source: str, group_by: str, as_json: bool) -> None:
     from hwnas.console import console
     from hwnas.data.datasets import load_dataset, unreadable
     from hwnas.data.photos.labelled import ReadingOptions
-    from hwnas.specialize.results.data_card import card_text, data_card
+    from hwnas.specialize.card import card_text, data_card
 
     broken = unreadable(source)
     step = console(quiet=as_json).step

@@ -9,8 +9,8 @@ from PIL import Image
 from hwnas.data.thumbnails import thumbnail
 from hwnas.report.images import ClassCount, DataCard, SampleImage
 from hwnas.report.schema import SearchPoint
+from hwnas.specialize.card import SAMPLE_PX, SAMPLES
 from hwnas.specialize.results.compose import CURVE_POINTS
-from hwnas.specialize.results.data_card import SAMPLE_PX, SAMPLES
 from tests.report.test_cell_networks import SPACE, report_of
 
 SIDE = 224

@@ -15,26 +15,24 @@ if TYPE_CHECKING:
     from hwnas.export.graph.interface import InputShapes
 
 
-def input_shape_option(group: str) -> Any:
+def _input_shapes(group: str, help: str) -> Any:
     return option(
-        "--input-shape",
-        "input_shapes",
-        group=group,
-        multiple=True,
-        type=INPUT_SHAPE,
-        help="Input shape of a module of your own code, without the batch: 3x224x224, or "
+        "--input-shape", "input_shapes", group=group, multiple=True, type=INPUT_SHAPE, help=help
+    )
+
+
+def input_shape_option(group: str) -> Any:
+    return _input_shapes(
+        group,
+        "Input shape of a module of your own code, without the batch: 3x224x224, or "
         "NAME=3x224x224 for each of several inputs; ids=32:int64 for integers.",
     )
 
 
 def file_shape_option(group: str) -> Any:
-    return option(
-        "--input-shape",
-        "input_shapes",
-        group=group,
-        multiple=True,
-        type=INPUT_SHAPE,
-        help="Shape, without the batch and in the file's order of axes, of inputs that take any "
+    return _input_shapes(
+        group,
+        "Shape, without the batch and in the file's order of axes, of inputs that take any "
         "size: 3x224x224, or NAME=3x224x224.",
     )
 

@@ -22,8 +22,8 @@ from hwnas.latency_models.storage.store import measured_folder, read_model
 from hwnas.profiling.setup import Shape, load_images, load_space
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
+from hwnas.specialize.card import spoken_warnings
 from hwnas.specialize.context import RunContext
-from hwnas.specialize.results.data_card import spoken_warnings
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import checks
 from hwnas.specialize.setup.budget import resolve_budget

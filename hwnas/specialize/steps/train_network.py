@@ -15,9 +15,9 @@ from hwnas.data.datasets import Dataset
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
 from hwnas.files import read_json
+from hwnas.specialize.card import spoken_warnings
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
-from hwnas.specialize.results.data_card import spoken_warnings
 from hwnas.specialize.setup.device import training_threads
 from hwnas.specialize.setup.start.network import Start
 from hwnas.specialize.steps.training_setup import (

@@ -17,7 +17,7 @@ from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.duplicates import find_duplicates
 from hwnas.data.splits import Split
 from hwnas.report.html import html, markdown
-from hwnas.specialize.results.data_card import card_text, data_card, spoken_warnings
+from hwnas.specialize.card import card_text, data_card, spoken_warnings
 from tests.support.photos import noise_folder, noise_image
 from tests.support.sample_report import measured_report
 
