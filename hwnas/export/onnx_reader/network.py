@@ -17,15 +17,10 @@ from hwnas.export.graph.nodes import TensorSpec
 from hwnas.export.onnx_reader.element_types import DTYPES, constant_tensor, type_name
 from hwnas.export.onnx_reader.file import DOMAINS, opset_versions, read_model
 from hwnas.export.onnx_reader.node import OnnxNode
+from hwnas.export.onnx_reader.noise import comparable_samples
 from hwnas.export.onnx_reader.ops.constants import NOT_INT8, QUANTISED
 from hwnas.export.onnx_reader.patterns import simplified
-from hwnas.export.onnx_reader.reference import (
-    MAX_OWN_ERROR,
-    OWN_ERROR,
-    OWN_RUNS,
-    Reference,
-    noise_candidates,
-)
+from hwnas.export.onnx_reader.reference import Reference
 from hwnas.export.onnx_reader.table import READS
 
 Values = dict[str, Any]
@@ -76,37 +71,10 @@ class OnnxNetwork(ForeignModule):
         return self.reference.batch(inputs, [value.name for value in self.inputs])
 
     def noise(self, inputs: Sequence[TensorSpec], count: int) -> list[np.ndarray]:
-        """Return noise on which ONNX Runtime agrees with itself.
-
-        On other noise the outputs may be so small that they are mostly rounding, as those of a
-        sigmoid far from 0. Raises `ExportError` if they are on every kind of noise.
-        """
-        names, below = [value.name for value in self.inputs], self._table_rows()
-        shapes = [spec.shape[spec.shape[:1] == (1,) :] for spec in inputs]
-        counted = [(count, *shape) for shape in shapes]
-        pairs = zip(shapes, inputs, strict=True)
-        zeros = [np.zeros((1, *shape), spec.dtype) for shape, spec in pairs]
-        self.reference.outputs(zeros, names)  # in a child process: ONNX Runtime may crash
-        best: list[np.ndarray] = []
-        smallest = float("inf")
-        for arrays in noise_candidates(inputs, counted, below):
-            pairs = list(zip(arrays, inputs, strict=True))
-            runs = [
-                [np.asarray(array[place]).reshape(spec.shape) for array, spec in pairs]
-                for place in range(min(count, OWN_RUNS))
-            ]
-            error = max(self.reference.own_error(run, names) for run in runs)
-            if error < smallest:
-                best, smallest = arrays, error
-            if error <= OWN_ERROR:
-                break
-        if smallest <= MAX_OWN_ERROR:
-            return best
-        raise ExportError(
-            f"{self.path}: its outputs on noise are mostly rounding, ONNX Runtime differs from "
-            f"itself by {smallest:.2g} of the largest; compare on images of --data, or at another "
-            "--input-shape"
-        )
+        """Return noise on which ONNX Runtime agrees with itself, at most ``count`` values."""
+        names = [value.name for value in self.inputs]
+        samples = comparable_samples(self.reference, names, inputs, count, self._table_rows())
+        return [np.stack(arrays) for arrays in zip(*samples, strict=True)]
 
     def explained(self, message: str) -> str:
         """Name the file, the node and its operator where the compiler names a module."""

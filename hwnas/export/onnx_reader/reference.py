@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,13 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
 from hwnas.errors import ExportError
-from hwnas.export.graph.nodes import TensorSpec
 from hwnas.export.verification.metrics import Array, relative_error
 from hwnas.export.verification.run_model import outputs_at_once
 from hwnas.export.verification.sandbox import sandboxed_outputs
 
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-OWN_ERROR = 2e-5
-"""Difference of ONNX Runtime from itself at which no other noise is tried."""
-MAX_OWN_ERROR = 1e-4
-"""Largest difference of ONNX Runtime from itself: as much as a file may differ from it."""
-
-
 MAX_COPIED_BYTES = 200 << 20
 """Largest file that is copied to run it in another form."""
-OWN_RUNS = 2
-"""Number of inputs on which that is measured."""
 
 
 class Reference:
@@ -68,24 +59,31 @@ class Reference:
         with self._file() as path:
             return outputs_at_once(path, inputs, names)
 
-    def own_error(self, inputs: Sequence[Array], names: Sequence[str]) -> float:
-        """Return how much ONNX Runtime differs from itself without its optimisations."""
+    def own_runs(
+        self, samples: Iterable[Sequence[Array]], names: Sequence[str]
+    ) -> Iterator[tuple[float, tuple[float, ...]]]:
+        """Yield for each sample how much ONNX Runtime differs from itself without optimisations.
+
+        Behind it is the largest value of each output of floats. A sample has one value for each
+        input, with its batch.
+        """
         import onnxruntime
 
-        results: list[list[Any]] = []
         levels = onnxruntime.GraphOptimizationLevel
+        sessions: list[Any] = []
         with self._file() as path:
             for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL):
                 options = onnxruntime.SessionOptions()
                 options.graph_optimization_level, options.log_severity_level = level, 4
                 options.intra_op_num_threads = 1
-                session = onnxruntime.InferenceSession(
-                    str(path), options, providers=["CPUExecutionProvider"]
-                )
-                results.append(list(session.run(None, dict(zip(names, inputs, strict=True)))))
-        pairs = [pair for pair in zip(*results, strict=True) if pair[0].dtype.kind == "f"]
-        errors = [relative_error(*pair) for pair in pairs if pair[0].size]
-        return max(errors, default=0.0)
+                providers = ["CPUExecutionProvider"]
+                sessions.append(onnxruntime.InferenceSession(str(path), options, providers))
+        for sample in samples:
+            values = dict(zip(names, sample, strict=True))
+            results = zip(*(session.run(None, values) for session in sessions), strict=True)
+            pairs = [pair for pair in results if pair[0].dtype.kind == "f" and pair[0].size]
+            error = max((relative_error(*pair) for pair in pairs), default=0.0)
+            yield error, tuple(float(np.abs(expected).max()) for _, expected in pairs)
 
     @contextmanager
     def _file(self) -> Iterator[Path]:
@@ -96,24 +94,6 @@ class Reference:
             path = Path(folder) / self.path.name
             onnx.save(self.copy, path)
             yield path
-
-
-def noise_candidates(
-    inputs: Sequence[TensorSpec], shapes: Any, below: int
-) -> Iterator[list[Array]]:
-    """Yield values of all inputs: normal noise, numbers from 0 to 1, pixels, small noise."""
-    for kind in ("normal", "share", "pixel", "small"):
-        rng, arrays = np.random.default_rng(0), list[Array]()
-        for spec, shape in zip(inputs, shapes, strict=True):
-            if spec.dtype != "float32":
-                high = 256 if spec.dtype == "uint8" else 2 if spec.dtype == "bool" else below
-                arrays.append(rng.integers(0, high, shape).astype(spec.dtype))
-            elif kind in ("normal", "small"):
-                factor = 1.0 if kind == "normal" else 0.1
-                arrays.append((rng.standard_normal(shape) * factor).astype(np.float32))
-            else:
-                arrays.append((rng.random(shape) * (1 if kind == "share" else 255)).astype("f4"))
-        yield arrays
 
 
 def _single_row(outputs: dict[str, Array]) -> dict[str, Array]:

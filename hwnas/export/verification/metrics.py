@@ -67,14 +67,17 @@ def hidden_error(outputs: Array, expected: Array) -> float:
     """Return the largest relative error of an image or channel whose values are small.
 
     Values of other images or channels that are a thousand times larger would hide it. The first
-    axis are images, the channels are the third axis of ``[N, 1, C, H, W]``, else the last.
+    axis are images, the channels are the third axis of ``[N, 1, C, H, W]``, else the last. Errors
+    below float32's unit of the largest value do not count: a sigmoid or a sum rounds to that unit.
     """
     largest, worst = float(np.abs(expected).max(initial=0.0)), 0.0
+    rounding = float(np.finfo(np.float32).eps) * largest
     for axis in {0, 2 if expected.ndim == 5 else expected.ndim - 1}:
         others = tuple(other for other in range(expected.ndim) if other != axis)
         sizes = np.abs(expected).max(axis=others, initial=0.0)
         errors = np.abs(outputs - expected).max(axis=others, initial=0.0)
         small = (sizes > np.finfo(np.float32).tiny) & (sizes < 1e-3 * largest)
+        small &= errors > rounding
         worst = max(worst, float((errors[small] / sizes[small]).max(initial=0.0)))
     return worst
 

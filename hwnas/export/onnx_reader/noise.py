@@ -1,0 +1,105 @@
+"""Noise on which a file compiled from an ONNX file can be compared with ONNX Runtime.
+
+A network may amplify rounding: where the values before a sigmoid are far from 0 its outputs are
+mostly rounding, and a layer may cancel large values. How much it does depends on the sample, so
+that each is run twice, with ONNX Runtime's optimisations and without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hwnas.errors import ExportError
+from hwnas.export.graph.nodes import TensorSpec
+from hwnas.export.onnx_reader.reference import Reference
+from hwnas.export.verification.metrics import Array
+
+KINDS = ("normal", "share", "pixel", "small")
+"""Normal noise, numbers from 0 to 1, pixels from 0 to 255, small normal noise."""
+OWN_ERROR = 2e-5
+"""Difference of ONNX Runtime from itself on a sample on which files are compared."""
+MAX_OWN_ERROR = 1e-4
+"""The same where all kinds of noise have larger ones: as much as a file may differ."""
+
+SMALL = 1e-3
+"""Share of the largest value of an output below which the values of a sample say little."""
+
+Sample = list[Array]
+"""One value for each input."""
+
+
+class Measured(NamedTuple):
+    """A sample and what ONNX Runtime gives for it."""
+
+    sample: Sample
+    own_error: float
+    largest: tuple[float, ...]
+    """Largest value of each output."""
+
+
+def comparable_samples(
+    reference: Reference, names: Sequence[str], inputs: Sequence[TensorSpec], count: int, below: int
+) -> list[Sample]:
+    """Return at most ``count`` samples; integers are less than ``below``.
+
+    They are the first of `KINDS` on half of which, or more, ONNX Runtime agrees with itself up to
+    `OWN_ERROR`, without the others and without those whose outputs are `SMALL` beside theirs.
+    Raises `ExportError` if every sample exceeds `MAX_OWN_ERROR`.
+    """
+    shapes = [spec.shape[spec.shape[:1] == (1,) :] for spec in inputs]
+    pairs = zip(shapes, inputs, strict=True)
+    zeros = [np.zeros((1, *shape), spec.dtype) for shape, spec in pairs]
+    reference.outputs(zeros, names)  # in a child process: ONNX Runtime may crash
+    measured, good = list[Measured](), list[Sample]()
+    for kind in KINDS:
+        samples = list(_noise(kind, inputs, [(count, *shape) for shape in shapes], below))
+        given = (
+            [array.reshape(spec.shape) for array, spec in zip(sample, inputs, strict=True)]
+            for sample in samples
+        )
+        runs = zip(samples, reference.own_runs(given, names), strict=True)
+        measured += [Measured(sample, *run) for sample, run in runs]
+        good = _good(measured, OWN_ERROR)
+        if 2 * len(good) >= count:
+            break
+    good = good or _good(measured, MAX_OWN_ERROR)
+    if good:
+        return good[:count]
+    raise ExportError(
+        f"{reference.path}: its outputs on noise are mostly rounding, ONNX Runtime differs from "
+        f"itself by {min(each.own_error for each in measured):.2g} of the largest; compare on "
+        "images of --data, or at another --input-shape"
+    )
+
+
+def _good(measured: Sequence[Measured], limit: float) -> list[Sample]:
+    """Return the samples on which ONNX Runtime agrees with itself, none of them small."""
+    close = [each for each in measured if each.own_error <= limit]
+    largest = [max(sizes) for sizes in zip(*(each.largest for each in close), strict=True)]
+    large = [
+        each.sample
+        for each in close
+        if all(size >= SMALL * most for size, most in zip(each.largest, largest, strict=True))
+    ]
+    return large or [each.sample for each in close]
+
+
+def _noise(
+    kind: str, inputs: Sequence[TensorSpec], shapes: Sequence[tuple[int, ...]], below: int
+) -> Iterator[Sample]:
+    """Yield samples of one of `KINDS`, always the same; ``shapes`` begin with their number."""
+    rng, arrays = np.random.default_rng(0), list[Array]()
+    for spec, shape in zip(inputs, shapes, strict=True):
+        if spec.dtype != "float32":
+            high = 256 if spec.dtype == "uint8" else 2 if spec.dtype == "bool" else below
+            arrays.append(rng.integers(0, high, shape).astype(spec.dtype))
+        elif kind in ("normal", "small"):
+            factor = 1.0 if kind == "normal" else 0.1
+            arrays.append((rng.standard_normal(shape) * factor).astype(np.float32))
+        else:
+            arrays.append((rng.random(shape) * (1 if kind == "share" else 255)).astype(np.float32))
+    for place in range(shapes[0][0]):
+        yield [np.asarray(array[place]) for array in arrays]
