@@ -7,30 +7,46 @@ compiler does not know a layer of it, its lowering to `hwnas.export.lowering`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from hwnas.architecture.kernels import (
-    Kernel,
+from hwnas.architecture.kernels import Kernel
+from hwnas.architecture.layers import (
+    Layer,
     add,
+    bare_conv,
+    bare_separable,
+    basic,
+    bottleneck,
     conv,
     conv_7x1_1x7,
-    depthwise_conv,
-    elementwise,
+    data_copy,
+    dense_bottleneck,
+    dil_conv,
+    first_norm,
+    fused_mbconv,
     global_pool,
+    group_conv,
+    half_convs,
+    linear,
+    mbconv,
+    narrowing,
+    norm,
+    pointwise,
     pool,
-    squeeze_excite,
+    pool_to_pixel,
+    relu,
+    residual_sum,
+    sep_conv,
+    shortcut,
 )
 from hwnas.architecture.size import Size, axes, size_of, size_text
 from hwnas.errors import UnknownName, UsageError
 
 ACTIVATIONS = ("relu6", "relu", "hswish", "silu")
 """All values of `Block.activation`."""
-GROUPS = 2
-"""Groups of channels in ``bn_relu_group_conv``."""
 
 _KEY = re.compile(
     r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)(?:x(\d+))?(?:( se)(\d*)( sigmoid)?)?"
@@ -226,10 +242,6 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-Layer = Callable[[Block], list[Kernel]]
-"""The kernels of one layer of a block, or of several layers."""
-
-
 class Op(NamedTuple):
     """What an operation is, whatever its shapes."""
 
@@ -254,243 +266,74 @@ def _kernels(block: Block) -> tuple[Kernel, ...]:
     return tuple(kernel for layer in block.spec.layers for kernel in layer(block))
 
 
-def _conv(block: Block, groups: int = 1, norm: bool = True) -> list[Kernel]:
-    return [
-        conv(
-            block.in_channels,
-            block.out_channels,
-            block.in_size,
-            block.kernel_size,
-            block.stride,
-            groups,
-            block.activation,
-            norm,
-        )
-    ]
-
-
-def _bare_conv(block: Block) -> list[Kernel]:
-    return _conv(block, norm=False)
-
-
-def _group_conv(block: Block) -> list[Kernel]:
-    return _conv(block, GROUPS, norm=False)
-
-
-def _first_norm(block: Block) -> list[Kernel]:
-    """Return a batch norm of the input, which no convolution precedes."""
-    return [elementwise(block.in_channels, block.in_size, norm=True)]
-
-
-def _relu(block: Block) -> list[Kernel]:
-    """Return a ReLU of the input."""
-    return [elementwise(block.in_channels, block.in_size)]
-
-
-def _norm(block: Block) -> list[Kernel]:
-    """Return a batch norm of the output, which no convolution precedes."""
-    return [elementwise(block.out_channels, block.out_size, norm=True)]
-
-
-def _copy(block: Block) -> list[Kernel]:
-    return [elementwise(block.out_channels, block.out_size)]
-
-
-def _pool(block: Block) -> list[Kernel]:
-    return [pool(block.out_channels, block.in_size, block.out_size, block.kernel_size)]
-
-
-def _global_pool(block: Block) -> list[Kernel]:
-    return [global_pool(block.in_channels, block.in_size)]
-
-
-def _pool_to_pixel(block: Block) -> list[Kernel]:
-    """Return a global pool, which is left out where there is a single pixel already."""
-    return _global_pool(block) if block.in_size != 1 else []
-
-
-def _pointwise(block: Block, bias: bool = False) -> list[Kernel]:
-    """Return a 1x1 convolution of a single pixel."""
-    linear = conv(block.in_channels, block.out_channels, 1, activation=block.activation, norm=False)
-    return [linear._replace(norm_params=block.out_channels if bias else 0)]
-
-
-def _linear(block: Block) -> list[Kernel]:
-    return _pointwise(block, bias=True)
-
-
-def _add(block: Block) -> list[Kernel]:
-    return [add(block.out_channels, block.out_size)] * (block.num_inputs - 1)
-
-
-def _shortcut(block: Block) -> list[Kernel]:
-    return [add(block.out_channels, block.out_size)] if block.residual else []
-
-
-def _mbconv(block: Block) -> list[Kernel]:
-    mid, act, size = block.mid_channels, block.activation, block.in_size
-    kernels: list[Kernel] = []
-    if block.expand_ratio != 1:
-        kernels.append(conv(block.in_channels, mid, size, activation=act))
-    kernels.append(depthwise_conv(mid, size, block.kernel_size, block.stride, act))
-    if block.squeeze_excite:
-        kernels += squeeze_excite(mid, block.se_channels, block.out_size)
-    return [*kernels, conv(mid, block.out_channels, block.out_size)]
-
-
-def _fused_mbconv(block: Block) -> list[Kernel]:
-    if block.expand_ratio == 1:
-        return _conv(block)
-    c_in, mid, act = block.in_channels, block.mid_channels, block.activation
-    return [
-        conv(c_in, mid, block.in_size, block.kernel_size, block.stride, activation=act),
-        conv(mid, block.out_channels, block.out_size),
-    ]
-
-
-def _basic(block: Block) -> list[Kernel]:
-    c_in, mid, kernel_size, act = (
-        block.in_channels,
-        block.mid_channels,
-        block.kernel_size,
-        block.activation,
-    )
-    return [
-        conv(c_in, mid, block.in_size, kernel_size, block.stride, activation=act),
-        conv(mid, block.out_channels, block.out_size, kernel_size),
-    ]
-
-
-def _bottleneck(block: Block) -> list[Kernel]:
-    mid, size, act = block.mid_channels, block.in_size, block.activation
-    return [
-        conv(block.in_channels, mid, size, activation=act),
-        conv(mid, mid, size, block.kernel_size, block.stride, activation=act),
-        conv(mid, block.out_channels, block.out_size),
-    ]
-
-
-def _sum(block: Block) -> list[Kernel]:
-    """Return the addition of the input, behind a 1x1 convolution where the shapes differ."""
-    total = add(block.out_channels, block.out_size, block.activation)
-    if block.residual:
-        return [total]
-    shortcut = conv(block.in_channels, block.out_channels, block.in_size, 1, block.stride)
-    return [shortcut, total]
-
-
-def _separable(
-    block: Block, stride: int, in_size: Size, out_channels: int, norm: bool = True
-) -> list[Kernel]:
-    """Return a depthwise and a 1x1 convolution."""
-    c_in, act = block.in_channels, block.activation
-    return [
-        depthwise_conv(c_in, in_size, block.kernel_size, stride, act, norm=False),
-        conv(c_in, out_channels, block.out_size, activation=act, norm=norm),
-    ]
-
-
-def _sep_conv(block: Block) -> list[Kernel]:
-    return [
-        *_separable(block, block.stride, block.in_size, block.in_channels),
-        *_separable(block, 1, block.out_size, block.out_channels),
-    ]
-
-
-def _dil_conv(block: Block) -> list[Kernel]:
-    return _separable(block, block.stride, block.in_size, block.out_channels)
-
-
-def _bare_separable(block: Block) -> list[Kernel]:
-    return _separable(block, block.stride, block.in_size, block.out_channels, norm=False)
-
-
-def _conv_7x1_1x7(block: Block) -> list[Kernel]:
-    return conv_7x1_1x7(block.in_channels, block.out_channels, block.in_size, block.out_size)
-
-
-def _half_convs(block: Block) -> list[Kernel]:
-    """Return two 1x1 convolutions, each to half of the channels."""
-    half = block.out_channels // 2
-    return [
-        conv(block.in_channels, c_out, block.in_size, 1, block.stride, 1, block.activation)
-        for c_out in (half, block.out_channels - half)
-    ]
-
-
-def _dense_bottleneck(block: Block) -> list[Kernel]:
-    mid, size, act = block.mid_channels, block.in_size, block.activation
-    return [
-        conv(block.in_channels, mid, size, activation=act),
-        conv(mid, block.growth, size, block.kernel_size, activation=act, norm=False),
-    ]
-
-
-def _narrowing(block: Block) -> list[Kernel]:
-    """Return a 1x1 convolution at the size of the input."""
-    c_out, act = block.out_channels, block.activation
-    return [conv(block.in_channels, c_out, block.in_size, activation=act, norm=False)]
-
-
 OPS: dict[str, Op] = {
     # mobile networks
-    "conv": Op("convolution", (_conv,), can_pad_same=True),
+    "conv": Op("convolution", (conv,), can_pad_same=True),
     "mbconv": Op(
         "MBConv (expand, depthwise, project)",
-        (_mbconv, _shortcut),
+        (mbconv, shortcut),
         has_shortcut=True,
         can_pad_same=True,
     ),
     "fused_mbconv": Op(
-        "fused MBConv", (_fused_mbconv, _shortcut), has_shortcut=True, can_pad_same=True
+        "fused MBConv", (fused_mbconv, shortcut), has_shortcut=True, can_pad_same=True
     ),
     "identity": Op("skip", ()),
     # ResNet
-    "basic": Op("basic residual block", (_basic, _sum), has_shortcut=True),
-    "bottleneck": Op("bottleneck (1x1, kxk, 1x1)", (_bottleneck, _sum), has_shortcut=True),
+    "basic": Op("basic residual block", (basic, residual_sum), has_shortcut=True),
+    "bottleneck": Op("bottleneck (1x1, kxk, 1x1)", (bottleneck, residual_sum), has_shortcut=True),
     # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision
-    "mix": Op("pool and 1x1 convolution", (_pool_to_pixel, _pointwise), pools_globally=True),
-    "hidden": Op("pool and hidden linear layer", (_pool_to_pixel, _linear), pools_globally=True),
-    "logits": Op("pool and linear", (_pool_to_pixel, _linear), pools_globally=True),
+    "mix": Op("pool and 1x1 convolution", (pool_to_pixel, pointwise), pools_globally=True),
+    "hidden": Op("pool and hidden linear layer", (pool_to_pixel, linear), pools_globally=True),
+    "logits": Op("pool and linear", (pool_to_pixel, linear), pools_globally=True),
     # cells of DARTS: ReLU comes first; `none` is zeros in the shape of the output
-    "conv_bn": Op("convolution", (_conv,)),
-    "relu_conv_bn": Op("ReLU, convolution", (_relu, _conv)),
+    "conv_bn": Op("convolution", (conv,)),
+    "relu_conv_bn": Op("ReLU, convolution", (relu, conv)),
     # the skip with stride 2, also between cells of different size
-    "factorized_reduce": Op("ReLU, two shifted 1x1 convolutions", (_relu, _half_convs, _copy)),
-    "sep_conv": Op("separable convolution, twice", (_relu, _sep_conv)),
-    "dil_conv": Op("separable convolution with dilation 2", (_relu, _dil_conv)),
-    "conv_7x1_1x7": Op("ReLU, 1x7 and 7x1 convolution", (_relu, _conv_7x1_1x7)),
-    "max_pool": Op("max pool", (_pool,), can_pad_same=True),
-    "avg_pool": Op("average pool", (_pool,)),
-    "max_pool_bn": Op("max pool, norm", (_pool, _norm)),
-    "avg_pool_bn": Op("average pool, norm", (_pool, _norm)),
-    "identity_bn": Op("norm only", (_norm,)),
+    "factorized_reduce": Op("ReLU, two shifted 1x1 convolutions", (relu, half_convs, data_copy)),
+    "sep_conv": Op("separable convolution, twice", (relu, sep_conv)),
+    "dil_conv": Op("separable convolution with dilation 2", (relu, dil_conv)),
+    "conv_7x1_1x7": Op("ReLU, 1x7 and 7x1 convolution", (relu, conv_7x1_1x7)),
+    "max_pool": Op("max pool", (pool,), can_pad_same=True),
+    "avg_pool": Op("average pool", (pool,)),
+    "max_pool_bn": Op("max pool, norm", (pool, norm)),
+    "avg_pool_bn": Op("average pool, norm", (pool, norm)),
+    "identity_bn": Op("norm only", (norm,)),
     "none": Op("zeros", ()),
-    "add": Op("add", (_add,), joins_inputs=True),
-    "concat": Op("concatenate", (_copy,), joins_inputs=True),
+    "add": Op("add", (add,), joins_inputs=True),
+    "concat": Op("concatenate", (data_copy,), joins_inputs=True),
     # plain and densely connected networks
-    "bare_conv": Op("convolution only", (_bare_conv,)),
+    "bare_conv": Op("convolution only", (bare_conv,)),
     "dense_layer": Op(
         "dense layer (concatenates its input)",
-        (_first_norm, _relu, _dense_bottleneck, _copy),
+        (first_norm, relu, dense_bottleneck, data_copy),
         appends_channels=True,
     ),
-    "transition": Op("transition (1x1 convolution, pool)", (_first_norm, _relu, _narrowing, _pool)),
-    "global_pool": Op("global pool", (_global_pool,), pools_globally=True),
+    "transition": Op(
+        "transition (1x1 convolution, pool)",
+        (first_norm, relu, narrowing, pool),
+    ),
+    "global_pool": Op("global pool", (global_pool,), pools_globally=True),
     "norm_logits": Op(
-        "norm, pool and linear", (_first_norm, _relu, _pool_to_pixel, _linear), pools_globally=True
+        "norm, pool and linear",
+        (first_norm, relu, pool_to_pixel, linear),
+        pools_globally=True,
     ),
     # cells of trees (`hwnas.spaces.tree.space`): the name lists the layers in order
-    "bn_conv": Op("norm, convolution", (_first_norm, _bare_conv)),
-    "bn_relu_conv_bn": Op("norm, convolution, norm", (_first_norm, _relu, _conv)),
+    "bn_conv": Op("norm, convolution", (first_norm, bare_conv)),
+    "bn_relu_conv_bn": Op("norm, convolution, norm", (first_norm, relu, conv)),
     # a shuffle of the groups' channels comes last
-    "bn_relu_group_conv": Op("norm, group convolution", (_first_norm, _relu, _group_conv, _copy)),
-    "bn_relu_sep_conv": Op("norm, separable convolution", (_first_norm, _relu, _bare_separable)),
-    "bn_relu_dil_conv": Op(
-        "norm, separable convolution with dilation 2", (_first_norm, _relu, _bare_separable)
+    "bn_relu_group_conv": Op(
+        "norm, group convolution",
+        (first_norm, relu, group_conv, data_copy),
     ),
-    "first_half": Op("first half of the channels", (_copy,)),
-    "second_half": Op("second half of the channels", (_copy,)),
-    "pad_channels": Op("zero channels appended", (_copy,)),
+    "bn_relu_sep_conv": Op("norm, separable convolution", (first_norm, relu, bare_separable)),
+    "bn_relu_dil_conv": Op(
+        "norm, separable convolution with dilation 2",
+        (first_norm, relu, bare_separable),
+    ),
+    "first_half": Op("first half of the channels", (data_copy,)),
+    "second_half": Op("second half of the channels", (data_copy,)),
+    "pad_channels": Op("zero channels appended", (data_copy,)),
 }
 """All operations by name, the values of `Block.op`."""

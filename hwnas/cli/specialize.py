@@ -111,7 +111,7 @@ def specialize(
     """
     from hwnas.console import console
     from hwnas.devices.profile import find_profile
-    from hwnas.specialize.options import parse_fields, resumed_spec
+    from hwnas.specialize.command_line import parse_fields, resumed_spec
     from hwnas.specialize.run_folder import default_folder
     from hwnas.specialize.spec import RunSpec
 

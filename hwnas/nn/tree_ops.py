@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
-from hwnas.architecture.ops import GROUPS
+from hwnas.architecture.layers import GROUPS
 from hwnas.nn.depthwise import DepthwiseConv2d
 
 

@@ -17,7 +17,13 @@ from hwnas.files import append_line
 from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import JudgingStrategy, ParallelStrategy, SteppedStrategy, StepResult
-from hwnas.training.checkpoint import check_finite, load_checkpoint, save_checkpoint
+from hwnas.training.checkpoint import (
+    CHECKPOINT_INTERVAL_S,
+    check_finite,
+    load_checkpoint,
+    next_checkpoint_s,
+    save_checkpoint,
+)
 from hwnas.training.compute import memory_errors, peak_bytes
 from hwnas.training.distributed import (
     average,
@@ -30,7 +36,7 @@ from hwnas.training.distributed import (
 from hwnas.training.images.augment import NO_AUGMENTATION
 from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Batch, Data
-from hwnas.training.loop import CHECKPOINT_INTERVAL_S, IMAGES, READ_STEPS, next_checkpoint_s
+from hwnas.training.loop import IMAGES, READ_STEPS
 from hwnas.training.seeds import derived_seed
 
 

@@ -16,7 +16,7 @@ from hwnas.search.freezing import Frozen
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.dependent import as_dependent
 from hwnas.spaces.space import SearchSpace
-from hwnas.training.checkpoint import like
+from hwnas.training.checkpoint import like, strip_prefix
 from hwnas.training.compute import CPU, Compute, full_precision, load_scaler, scaler_state
 from hwnas.training.distributed import average_gradients, check_alike
 from hwnas.training.images.loader import Batch
@@ -221,10 +221,3 @@ def load_adam(optimizer: torch.optim.Adam, parameter: Tensor, prefix: str, state
             name: like(parameter, value) if value.ndim else value.clone()
             for name, value in moments.items()
         }
-
-
-def strip_prefix(prefix: str, state: State) -> State:
-    """Return the entries of ``state`` whose names start with ``prefix``, without it."""
-    return {
-        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
-    }

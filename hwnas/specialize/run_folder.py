@@ -26,7 +26,7 @@ from hwnas.files import (
 )
 from hwnas.measurement.measurement import Measurement, local_time
 from hwnas.recovery import recover
-from hwnas.specialize.options import check_resumed, command_line
+from hwnas.specialize.command_line import check_resumed, command_line
 from hwnas.specialize.spec import RunSpec, encode_spec, read_spec
 
 QUIET = QuietConsole()

@@ -39,7 +39,7 @@ from hwnas.report.schema import Result
 from hwnas.search.log import read_log, write_log
 from hwnas.search.plan import SearchFiles
 from hwnas.search.registry import load_strategy
-from hwnas.specialize.options import command_line
+from hwnas.specialize.command_line import command_line
 from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.run_folder import SCENARIOS
 from hwnas.specialize.setup.dry_run import plan_run

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import torch
@@ -13,7 +16,13 @@ from torch import Tensor, nn
 from hwnas.errors import HwnasError, InvalidFile, last_line
 from hwnas.files import replace_keeping, write_atomic
 from hwnas.integrity import DIGEST, is_intact_checkpoint, seal_checkpoint
+from hwnas.training.compute import load_scaler, scaler_state
 from hwnas.training.log import EpochLog
+
+CHECKPOINT_INTERVAL_S = 30.0
+"""Least time between two checkpoints within an epoch."""
+QUICK_CHECKPOINT_S = 0.6
+"""Checkpoints that take longer are written less often: they take 2 % of the time at most."""
 
 
 class BestEpoch(msgspec.Struct, frozen=True):
@@ -36,6 +45,51 @@ class Place(msgspec.Struct, frozen=True):
     """Log line of the last whole epoch, which a kill may have kept out of the log."""
     best: BestEpoch | None = None
     """The best epoch so far, if the plan has patience."""
+
+
+class TrainingState(NamedTuple):
+    """What a training changes: weights, statistics, momenta, averaged weights and loss scale."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    averaged: nn.Module | None
+    scaler: torch.amp.GradScaler
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it by name."""
+        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            buffer = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if buffer is not None:
+                state[f"momentum.{name}"] = buffer
+        if self.averaged is not None:
+            averaged = self.averaged.state_dict()
+            state |= {f"averaged.{name}": value for name, value in averaged.items()}
+        return state | scaler_state(self.scaler)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Restore what `tensors` returned, from whatever device."""
+        self.network.load_state_dict(strip_prefix("network.", state))
+        momenta = strip_prefix("momentum.", state)
+        for name, parameter in self.network.named_parameters():
+            if name in momenta:
+                self.optimizer.state[parameter]["momentum_buffer"] = like(parameter, momenta[name])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(strip_prefix("averaged.", state))
+        load_scaler(self.scaler, state)
+
+
+def strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``prefix``, by the rest of their names."""
+    size = len(prefix)
+    return {name[size:]: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def next_checkpoint_s(begun_s: float, interval_s: float) -> float:
+    """Return when the next checkpoint is due, after one that was begun at ``begun_s`` of the
+    monotonic clock."""
+    now = time.monotonic()
+    return now + interval_s * max(1.0, (now - begun_s) / QUICK_CHECKPOINT_S)
 
 
 def read_place(notes: dict[str, str]) -> Place:

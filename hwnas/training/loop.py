@@ -22,19 +22,19 @@ from hwnas.errors import HwnasError
 from hwnas.nn.network import WiredNetwork
 from hwnas.nn.resized import Resized
 from hwnas.training.checkpoint import (
+    CHECKPOINT_INTERVAL_S,
     Place,
+    TrainingState,
     check_finite,
-    like,
     load_checkpoint,
+    next_checkpoint_s,
     read_place,
     save_checkpoint,
 )
 from hwnas.training.compute import (
     full_precision,
-    load_scaler,
     memory_errors,
     peak_bytes,
-    scaler_state,
 )
 from hwnas.training.distributed import (
     average,
@@ -60,10 +60,6 @@ from hwnas.training.tuning.sizes import shown
 
 READ_STEPS = 50
 """Steps between two reads of the loss from a GPU, for which the host must wait."""
-CHECKPOINT_INTERVAL_S = 30.0
-"""Least time between two checkpoints within an epoch."""
-QUICK_CHECKPOINT_S = 0.6
-"""Checkpoints that take longer are written less often: they take 2 % of the time at most."""
 
 IMAGES = "images or labels are"
 """What must be alike on all ranks (`check_alike`)."""
@@ -130,6 +126,7 @@ class _Training:
             if plan.ema
             else None
         )
+        self.state = TrainingState(network, self.optimizer, self.averaged, self.scaler)
         self.best = Best(valid, plan.patience)
         self.step = 0
         self.sums = _Sums()
@@ -304,7 +301,7 @@ class _Training:
             epochs = self.step // self.batches.steps
             place = Place(epochs, self.step, (loss, accuracy, steps), self.line, self.best.epoch)
             notes = {"place": msgspec.json.encode(place).decode()}
-            save_checkpoint(checkpoint, self._state(), notes, keep_previous=True)
+            save_checkpoint(checkpoint, self._tensors(), notes, keep_previous=True)
 
     def _resume(self, checkpoint: Path | None) -> None:
         notes: dict[str, str] = {}
@@ -316,49 +313,15 @@ class _Training:
         if ranks() > 1:
             check_alike(self.batches.data.digest, IMAGES)
             notes = broadcast(notes)
-            state = broadcast_state(self._state() if state is None else state)
-        if state is not None:
-            self._restore(state)
+            state = broadcast_state(self._tensors() if state is None else state)
         place = read_place(notes)
+        if state is not None:
+            self.state.load(state)
+            self.best.load(state, place.best)
         self.step, self.sums, self.line = place.step, _Sums(*place.sums), place.line
-        self.best.epoch = place.best
 
-    def _state(self) -> dict[str, Tensor]:
-        """Return weights, statistics, momenta, averaged weights and scale by name."""
-        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            buffer = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if buffer is not None:
-                state[f"momentum.{name}"] = buffer
-        if self.averaged is not None:
-            averaged = self.averaged.state_dict()
-            state |= {f"averaged.{name}": value for name, value in averaged.items()}
-        state |= {f"best.{name}": value for name, value in self.best.state.items()}
-        return state | scaler_state(self.scaler)
-
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        """Load the state that `_state` returned, from whatever device."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            size = len(prefix)
-            return {name[size:]: value for name, value in state.items() if name.startswith(prefix)}
-
-        self.network.load_state_dict(part("network."))
-        momenta = part("momentum.")
-        for name, parameter in self.network.named_parameters():
-            if name in momenta:
-                self.optimizer.state[parameter]["momentum_buffer"] = like(parameter, momenta[name])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(part("averaged."))
-        self.best.state = part("best.")
-        load_scaler(self.scaler, state)
-
-
-def next_checkpoint_s(begun_s: float, interval_s: float) -> float:
-    """Return when the next checkpoint is due, after one that was begun at ``begun_s`` of the
-    monotonic clock."""
-    now = time.monotonic()
-    return now + interval_s * max(1.0, (now - begun_s) / QUICK_CHECKPOINT_S)
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.state.tensors() | self.best.tensors()
 
 
 def _freeze_norms(network: nn.Module) -> None:

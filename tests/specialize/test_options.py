@@ -16,12 +16,8 @@ from hwnas.cli.specialize import specialize
 from hwnas.errors import UnknownName, UsageError
 from hwnas.export.recipe import Calibration
 from hwnas.search import objective
-from hwnas.specialize.options import (
-    OBJECTIVES,
-    OPTIONS,
-    command_line,
-    parse_fields,
-)
+from hwnas.specialize.command_line import command_line, parse_fields
+from hwnas.specialize.options import OBJECTIVES, OPTIONS
 from hwnas.specialize.setup.effort import EFFORTS
 from hwnas.specialize.spec import (
     AmpName,

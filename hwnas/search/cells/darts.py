@@ -44,12 +44,13 @@ from hwnas.search.cells.unrolled_gradient import (
 )
 from hwnas.search.log import SearchMetrics
 from hwnas.search.objective import objective
-from hwnas.search.path_training import State, load_adam, save_adam, strip_prefix
+from hwnas.search.path_training import State, load_adam, save_adam
 from hwnas.search.statistics import mean_entropy
 from hwnas.search.strategy import NoOptions, SearchContext, StepResult, StrategyTraits
 from hwnas.spaces.cells.alpha import genotype_from_alpha
 from hwnas.spaces.cells.space import EDGES_PER_NODE, CellSpace
 from hwnas.spaces.space import SearchSpace
+from hwnas.training.checkpoint import strip_prefix
 from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.evaluation import batch_accuracy
 from hwnas.training.images.loader import Batch

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from hwnas.search.eas.controller import Controller, Trajectory
-from hwnas.search.path_training import State, strip_prefix
+from hwnas.search.path_training import State
 from hwnas.search.statistics import ema_update
+from hwnas.training.checkpoint import strip_prefix
 
 MAX_ACCURACY = 0.999
 """Accuracy above which the reward is constant: tan(pi / 2) is infinite."""

@@ -31,14 +31,14 @@ from hwnas.search.eas.reward import LATENCY_EXPONENT, Learner, reward
 from hwnas.search.eas.schedule import Schedule, child_plan, shrink_steps
 from hwnas.search.eas.worker_pool import Workers, check_cluster, workers_at
 from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
-from hwnas.search.path_training import State, strip_prefix
+from hwnas.search.path_training import State
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.strategy import SearchContext, StrategyOptions, StrategyTraits
 from hwnas.spaces.grown.mobile import growable
 from hwnas.spaces.grown.space import Layers
 from hwnas.spaces.grown.steps import Growable, Step
 from hwnas.spaces.space import SearchSpace
-from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.checkpoint import load_checkpoint, save_checkpoint, strip_prefix
 from hwnas.training.compute import CPU, free_bytes
 from hwnas.training.images.loader import Data
 from hwnas.training.pool import trainings_per_gpu

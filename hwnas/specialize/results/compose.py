@@ -25,8 +25,8 @@ from hwnas.report.schema import (
 from hwnas.search.log import read_log
 from hwnas.search.plan import SearchFiles
 from hwnas.specialize.card import data_card
+from hwnas.specialize.command_line import command_line
 from hwnas.specialize.context import RunContext
-from hwnas.specialize.options import command_line
 from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.results.notes import notes_of
 from hwnas.specialize.results.rows import (

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hwnas.report.schema import NextCommand, Result
-from hwnas.specialize.options import command_line
+from hwnas.specialize.command_line import command_line
 from hwnas.specialize.spec import RunSpec
 
 

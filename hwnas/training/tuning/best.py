@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hwnas.training.checkpoint import BestEpoch
+from hwnas.training.checkpoint import BestEpoch, strip_prefix
 from hwnas.training.distributed import broadcast, rank, ranks
 from hwnas.training.evaluation import accuracy
 from hwnas.training.images.loader import Data
+
+PREFIX = "best."
 
 
 class Best:
@@ -34,6 +36,14 @@ class Best:
     def stops(self, epochs: int) -> bool:
         """Whether the accuracy has not risen in the last ``patience`` of so many epochs."""
         return self.epoch is not None and epochs - self.epoch.epoch >= self.patience
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the stored weights for a checkpoint, by names that begin with ``best.``."""
+        return {f"{PREFIX}{name}": value for name, value in self.state.items()}
+
+    def load(self, state: dict[str, Tensor], epoch: BestEpoch | None) -> None:
+        """Restore what `tensors` returned, and which epoch it is."""
+        self.state, self.epoch = strip_prefix(PREFIX, state), epoch
 
     @torch.no_grad()
     def load_into(self, network: nn.Module) -> None:

@@ -21,8 +21,8 @@ from hwnas.measurement.round import Usage
 from hwnas.report.schema import Origin
 from hwnas.search.log import LogLine
 from hwnas.spaces.mobile import space as mobile_module
+from hwnas.specialize.command_line import command_line
 from hwnas.specialize.context import Candidate, RunContext
-from hwnas.specialize.options import command_line
 from hwnas.specialize.setup.effort import EFFORTS
 from hwnas.specialize.setup.resolve import Resources, open_run
 from hwnas.specialize.setup.target import Target
