@@ -34,7 +34,8 @@ MAY_IMPORT = {
     # files are opened with the device worker's runtimes, see ONLY
     "export": f"errors {PLAIN} spaces {DATA} devices",
     "console": "errors",
-    "benchmarking": f"errors {PLAIN} spaces latency_models devices",
+    # how many bits a file has, see ONLY
+    "benchmarking": f"errors {PLAIN} spaces latency_models devices export",
     "profiling": f"{TORCH_FREE} {DATA} search export console",
     "networks": f"errors {PLAIN} spaces {DATA} export pretrained",
     "deploy": f"{TORCH_FREE} {DATA} export pretrained networks",
@@ -64,6 +65,7 @@ ONLY = {
         "hwnas.devices.worker.runtimes.onnxruntime_cpu",
     ),
     ("profiling", "search"): ("hwnas.search.knapsack",),
+    ("benchmarking", "export"): ("hwnas.export.metadata.precision",),
 }
 """Where these modules of a part are all that may be imported."""
 

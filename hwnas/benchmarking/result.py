@@ -13,6 +13,7 @@ from hwnas.devices.op_profile.local import OperatorTime
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runners.memory import PeakMemory
 from hwnas.errors import TooNoisy
+from hwnas.export.metadata.precision import precision_of
 from hwnas.measurement.gpu import GpuExecution
 from hwnas.measurement.measurement import (
     TOO_NOISY_HALF_WIDTH,
@@ -23,6 +24,9 @@ from hwnas.measurement.measurement import (
 )
 from hwnas.measurement.regression import Judgement
 from hwnas.measurement.round import Clock
+
+STATING_PRECISION = (".onnx", ".tflite")
+"""Suffixes of the files whose precision is read."""
 
 UNSTEADY_HALF_WIDTH = 0.05
 """Half-width of the 95 % interval over the median from which a latency is flagged."""
@@ -69,6 +73,8 @@ class FileResult(msgspec.Struct, frozen=True):
     process_memory_bytes: int | None = None
     input_shapes: dict[str, tuple[int, ...]] = {}
     """Shape of each input, with the batch; empty if unknown."""
+    precision: str = ""
+    """As `precision_of`, e.g. ``fp16``; empty for a format that it does not read."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -163,13 +169,18 @@ def make_result(
 ) -> BenchmarkResult:
     """Return the result of measurements that were taken together.
 
-    ``files`` (for their sizes) and ``memory`` are in the order of the measurements, or empty.
+    ``files`` (for sizes and precisions) and ``memory`` are in the order of the measurements, or
+    empty.
     """
     first = measurements[0]
     by_cpu = [item for item in measurements if item.clock == "cpu"]
     rows = [_file_result(item, first, raw) for item in measurements]
     for place, file in enumerate(files):
-        rows[place] = msgspec.structs.replace(rows[place], size_bytes=file.stat().st_size)
+        rows[place] = msgspec.structs.replace(
+            rows[place],
+            size_bytes=file.stat().st_size,
+            precision=precision_of(file) if file.suffix in STATING_PRECISION else "",
+        )
     for place, peak in enumerate(memory):
         rows[place] = msgspec.structs.replace(
             rows[place],

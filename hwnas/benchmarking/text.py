@@ -12,6 +12,20 @@ from hwnas.measurement.disturbance import load_text
 from hwnas.measurement.gpu import GpuState
 from hwnas.measurement.measurement import DRIFT_LIMIT, RESOLUTION
 
+TITLES = (
+    "file",
+    "precision",
+    "median ms",
+    "95 % CI",
+    "p90",
+    "p99",
+    "CV",
+    "size",
+    "memory",
+    "vs. first",
+)
+"""Of the columns of `_cells`."""
+
 Table = tuple[list[str], list[list[str]]]
 """Titles of columns, and rows."""
 
@@ -35,13 +49,12 @@ def header(result: BenchmarkResult) -> str:
 
 
 def latency_table(result: BenchmarkResult) -> Table:
-    titles = ["file", "median ms", "95 % CI", "p90", "p99", "CV", "size", "memory", "vs. first"]
     rows = [_cells(row, row is result.results[0]) for row in result.results]
     flags = [
         ", ".join([*["CPU time"] * (row.clock == "cpu"), *["unsteady"] * row.unsteady])
         for row in result.results
     ]
-    return [*titles, ""], [[*cells, flag] for cells, flag in zip(rows, flags, strict=True)]
+    return [*TITLES, ""], [[*cells, flag] for cells, flag in zip(rows, flags, strict=True)]
 
 
 def batch_table(result: BenchmarkResult) -> Table | None:
@@ -138,21 +151,19 @@ def notes(result: BenchmarkResult) -> list[str]:
 
 def markdown(result: BenchmarkResult) -> str:
     """Return the table of latencies for a comment or a CI summary."""
-    titles = ["file", "median ms", "95 % CI", "p90", "p99", "CV", "size", "memory", "vs. first"]
-    if result.gate:
-        titles.append("vs. baseline")
+    titles = [*TITLES, *(["vs. baseline"] if result.gate else [])]
     lines = [
         f"**{result.target}**: {result.title}",
         "",
         f"| {' | '.join(titles)} |",
-        f"| --- |{' ---: |' * (len(titles) - 1)}",
+        f"| --- | --- |{' ---: |' * (len(titles) - 2)}",
     ]
     for row in result.results:
         file, *cells = _cells(row, row is result.results[0])
         if judgement := result.judgement(row):
             cells.append(f"{judgement.verdict}: {change_text(judgement)}")
         if row.clock == "cpu":
-            cells[0] += " CPU time"
+            cells[1] += " CPU time"
         cells.insert(0, f"<code>{escape(file).replace('|', '&#124;')}</code>")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *notes(result), ""])
@@ -198,6 +209,7 @@ def _cells(row: FileResult, first: bool) -> list[str]:
     low, high = row.ratio_ci95
     return [
         row.file,
+        row.precision,
         milliseconds(row.median_ms),
         f"{milliseconds(low_ms)} to {milliseconds(high_ms)}",
         milliseconds(row.p90_ms),

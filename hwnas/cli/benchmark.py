@@ -143,7 +143,7 @@ def _print(result: BenchmarkResult) -> None:
     from hwnas.benchmarking import text
 
     click.echo(text.header(result))
-    print_table(*text.latency_table(result))
+    print_table(*text.latency_table(result), 2)
     if batches := text.batch_table(result):
         print_table(*batches, left=2)
     for line in text.sentences(result):

@@ -8,11 +8,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from torch import nn
 
 from hwnas.benchmarking.result import BenchmarkResult
 from hwnas.benchmarking.run import Benchmark, BenchmarkRequest, run_benchmark
 from hwnas.benchmarking.text import junit, latency_table, markdown, sentences
 from hwnas.errors import UnknownName, UsageError
+from hwnas.export.compile import compile_model
+from hwnas.export.recipe import find_recipe
 from hwnas.shipped import shipped
 
 NetWriter = Callable[..., Path]
@@ -69,13 +72,26 @@ def test_text_and_markdown_have_the_same_cells(result: BenchmarkResult) -> None:
     assert any(line.endswith("a real difference.") for line in sentences(result))
 
 
+def test_rows_name_the_precision_of_the_file(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    files: list[str] = []
+    for precision in ("fp32", "fp16"):
+        file = tmp_path / f"{precision}.tflite"
+        compile_model(network, (3, 8, 8), file, recipe=find_recipe("tflite", precision))
+        files.append(str(file))
+    result = run_benchmark(BenchmarkRequest(files=tuple(files), target="simulated-phone"))
+    assert [row.precision for row in result.results] == ["fp32", "fp16"]
+    titles, rows = latency_table(result)
+    assert [row[titles.index("precision")] for row in rows] == ["fp32", "fp16"]
+
+
 def test_names_of_files_are_escaped(tmp_path: Path, write_net: NetWriter) -> None:
     file = write_net(tmp_path / "a|b <i>`\x07&\n.tflite")
     request = BenchmarkRequest(files=(str(file),), target="simulated-phone")
     result = run_benchmark(request)
     (row,) = [line for line in markdown(result).splitlines() if line.startswith("| <code>")]
     assert "a&#124;b &lt;i&gt;`\\x07&amp;\\x0a.tflite</code>" in row
-    assert row.count("|") == 11 - 1
+    assert row.count("|") == 12 - 1
     case = ElementTree.fromstring(junit(result)).find("testcase")
     assert case is not None and case.get("name") == str(tmp_path / "a|b <i>`\\x07&\\x0a.tflite")
 
