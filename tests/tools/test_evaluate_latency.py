@@ -27,7 +27,9 @@ def _bench(networks: int = 60, items: int = 9):
     return Bench("made up", (made,), counts @ amounts[:, 1], counts, counts, {"it": ms}, every)
 
 
-def test_the_posterior_is_the_same_in_the_state_and_in_the_observations() -> None:
+def test_the_evidence_is_the_likelihood_of_the_networks() -> None:
+    from scipy.stats import multivariate_normal
+
     from tools.lib.latency import learn
 
     bench = _bench()
@@ -42,13 +44,25 @@ def test_the_posterior_is_the_same_in_the_state_and_in_the_observations() -> Non
     data = learn.NetworkData(items.counts[train], ms[train], error, is_network, none, none)
     names = ["common", "shares", "shape", "each", "overhead", "noise"]
     terms = learn.CovarianceTerms(learn.Design(data, grid, 0.05), names)
-    scaled = items.counts[30:] * cost
-    given = (terms, scaled, ms[train] - items.counts[train] @ cost, (1e-3 * ms[train]) ** 2)
-    scales = dict(zip(names, (0.1, 0.5, 0.2, 0.04, 1.0, 0.01), strict=True))
-    posterior = learn._InState(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
-    other = learn._InObservations(*given).posterior(scales)  # pyright: ignore[reportPrivateUsage]
-    for mine, theirs in zip(posterior, other, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-9)
+    residual, fixed = ms[train] - items.counts[train] @ cost, (1e-3 * ms[train]) ** 2
+
+    def difference(evidence: bool) -> float:
+        """Return the log likelihood of some scales less that of others."""
+        values: list[float] = []
+        for sizes in ((0.1, 0.5, 0.2, 0.04, 1.0, 0.01), (0.3, 0.2, 0.1, 0.02, 0.5, 0.03)):
+            scales = dict(zip(names, sizes, strict=True))
+            if evidence:
+                draw = learn._predict_draw(  # pyright: ignore[reportPrivateUsage]
+                    terms, scales, fixed, residual, terms.on_state[:1]
+                )
+                values.append(draw[2])
+                continue
+            parts = [scales[name] ** 2 * terms.gram(name, np.arange(30)) for name in names]
+            covariance = np.diag(fixed) + np.sum(parts, axis=0)
+            values.append(float(multivariate_normal(np.zeros(30), covariance).logpdf(residual)))
+        return values[0] - values[1]
+
+    assert difference(True) == pytest.approx(difference(False), rel=1e-6)
 
 
 def test_networks_are_predicted_better_than_by_a_line_on_macs() -> None:

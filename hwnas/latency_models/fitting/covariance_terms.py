@@ -1,17 +1,15 @@
 """The covariance of the network correction, as one table of terms.
 
 The *state* is ``(g, o)``: the relative deviation ``g_b`` of each block's latency inside networks
-from its prior cost, and the overhead ``o`` in ms beyond the latency of the null model. A term
-stands for causes with covariance ``V [J, J]`` that act linearly on the state, by ``L [B + 1, J]``,
-and on the observations, by ``E [N, J]``. It adds ``scale^2 E V E^T`` to the covariance of the
-observations and ``scale^2 L V L^T`` to that of the state; the scales are fitted. `TERMS` lists all
+from its prior cost, and the overhead ``o`` in ms beyond the latency of the null model. A term is an
+effect of three kinds: on the costs of blocks, on groups of observations, or noise of each
+observation; its variance is multiplied by ``scale^2``, and the scales are fitted. `TERMS` lists all
 terms: a new one is one function and one entry of that table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -65,32 +63,30 @@ class BlockGrid(NamedTuple):
     null_ms: float
 
 
-class Effect(NamedTuple):
-    """How the causes of one term act, for a scale of 1."""
+class BlockEffect(NamedTuple):
+    """A term that changes the costs of blocks."""
+
+    covariance: Floats
+    """``[B, B]`` of the deviations, for a scale of 1."""
+
+
+class GroupEffect(NamedTuple):
+    """A term with independent causes, each of which changes a group of observations."""
 
     on_observations: Floats
-    """``E [N, J]``, in ms."""
+    """``[N, J]``, in ms, for a scale of 1."""
     on_state: Floats | None = None
-    """``L [B + 1, J]``; ``None``: on measurements only, such as noise."""
-    covariance: Floats | None = None
-    """``V [J, J]`` of the causes; ``None``: the identity."""
+    """``[B + 1, J]``; ``None``: on these observations only."""
 
-    def gram(self) -> Floats:
-        """Return the covariance ``[N, N]`` of the observations."""
-        return self.on_observations @ self._correlated(self.on_observations)
 
-    def cross(self) -> Floats:
-        """Return the covariance ``[B + 1, N]`` of state and observations."""
-        assert self.on_state is not None
-        return self.on_state @ self._correlated(self.on_observations)
+class NoiseEffect(NamedTuple):
+    """A term that is independent in each observation."""
 
-    def state(self) -> Floats:
-        """Return the covariance ``[B + 1, B + 1]`` of the state."""
-        assert self.on_state is not None
-        return self.on_state @ self._correlated(self.on_state)
+    variance: Floats
+    """``[N]``, in ms^2, for a scale of 1."""
 
-    def _correlated(self, effect: Floats) -> Floats:
-        return effect.T if self.covariance is None else self.covariance @ effect.T
+
+Effect = BlockEffect | GroupEffect | NoiseEffect
 
 
 class Design:
@@ -108,13 +104,10 @@ class Design:
         """Number of blocks ``B``."""
         return len(self.grid.costs.ms)
 
-    def of_blocks(self, loadings: Floats, covariance: Floats | None = None) -> Effect:
-        """Return the effect of causes that change the costs of blocks by ``loadings [B, J]``."""
-        return Effect(self.block_ms @ loadings, self.on_blocks(loadings), covariance)
-
-    def on_blocks(self, loadings: Floats) -> Floats:
-        """Return ``[B + 1, J]``: ``loadings [B, J]`` of the blocks, 0 for the overhead."""
-        return np.vstack([loadings, np.zeros((1, loadings.shape[1]))])
+    def of_blocks(self, loadings: Floats) -> BlockEffect:
+        """Return the effect of independent causes that change the costs of blocks by ``loadings``
+        ``[B, J]``."""
+        return BlockEffect(loadings @ loadings.T)
 
 
 EffectOf = Callable[[Design], Effect | None]
@@ -139,43 +132,43 @@ Scales = Mapping[str, float]
 """Scale of each term, by its name."""
 
 
-def _common(design: Design) -> Effect:
+def _common(design: Design) -> BlockEffect:
     """A factor that all blocks share inside networks."""
-    return Effect(design.total_ms[:, None], design.on_blocks(np.ones((design.size, 1))))
+    return BlockEffect(np.ones((design.size, design.size)))
 
 
-def _shares(design: Design) -> Effect:
+def _shares(design: Design) -> BlockEffect:
     """What blocks share by the resources that they spend their time on."""
     features, prior = design.grid.features, design.grid.prior
     return design.of_blocks(shares(features.regressors, np.array(prior.weights)))
 
 
-def _shape(design: Design) -> Effect:
+def _shape(design: Design) -> BlockEffect:
     """What blocks of similar shapes share."""
     features, prior = design.grid.features, design.grid.prior
     points, lengths = features.coordinates, np.array(prior.lengths)
     similarity, _ = matern52(points, points, lengths, features.groups)
-    return Effect(design.block_ms, design.on_blocks(np.eye(design.size)), similarity)
+    return BlockEffect(similarity)
 
 
-def _each(design: Design) -> Effect:
+def _each(design: Design) -> BlockEffect:
     """Each block's own deviation."""
-    return Effect(design.block_ms, design.on_blocks(np.eye(design.size)))
+    return BlockEffect(np.eye(design.size))
 
 
-def _overhead(design: Design) -> Effect:
+def _overhead(design: Design) -> GroupEffect:
     """The overhead of a network."""
     on_state = np.zeros((design.size + 1, 1))
     on_state[-1] = design.overhead_ms
-    return Effect(design.overhead_ms * design.data.is_network[:, None], on_state)
+    return GroupEffect(design.overhead_ms * design.data.is_network[:, None], on_state)
 
 
-def _noise(design: Design) -> Effect:
+def _noise(design: Design) -> NoiseEffect:
     """Noise of measuring a network, beside its standard error."""
-    return Effect(np.diag(design.data.is_network * design.data.ms))
+    return NoiseEffect(design.data.is_network * design.data.ms**2)
 
 
-def _session(design: Design) -> Effect | None:
+def _session(design: Design) -> GroupEffect | None:
     """A factor of all networks measured in one session; the latest one holds for predictions."""
     session = np.array(design.data.session)
     if len(set(design.data.session)) < 2:
@@ -183,29 +176,33 @@ def _session(design: Design) -> Effect | None:
     sessions = np.unique(session)
     on_state = np.zeros((design.size + 1, len(sessions)))
     on_state[:-1, -1] = 1.0
-    return Effect(design.network_ms[:, None] * (session[:, None] == sessions), on_state)
+    return GroupEffect(design.network_ms[:, None] * (session[:, None] == sessions), on_state)
 
 
-def _process(design: Design) -> Effect | None:
+def _process(design: Design) -> GroupEffect | None:
     """A factor of all networks measured by one worker process: its memory layout."""
     # every session may count its processes from 1
     runs = list(zip(design.data.session, design.data.process, strict=True))
     known = sorted({run for run in runs if run[1] > 0})
-    member = np.array([[float(run == other) for other in known] for run in runs])
-    return Effect(design.network_ms[:, None] * member) if known else None
+    place = {run: number for number, run in enumerate(known)}
+    member = np.zeros((len(runs), len(known)))
+    for row, run in zip(member, runs, strict=True):
+        if run in place:
+            row[place[run]] = 1.0
+    return GroupEffect(design.network_ms[:, None] * member) if known else None
 
 
-def _profiler(design: Design) -> Effect:
+def _profiler(design: Design) -> GroupEffect:
     """A factor of all times that a profiler reports."""
-    return Effect((design.total_ms * (1 - design.data.is_network))[:, None])
+    return GroupEffect((design.total_ms * (1 - design.data.is_network))[:, None])
 
 
-def _profiler_noise(design: Design) -> Effect:
+def _profiler_noise(design: Design) -> NoiseEffect:
     """Noise of a profiler's time."""
-    return Effect(np.diag((1 - design.data.is_network) * design.data.ms))
+    return NoiseEffect((1 - design.data.is_network) * design.data.ms**2)
 
 
-def _call(design: Design) -> Effect | None:
+def _call(design: Design) -> BlockEffect | None:
     """Call overhead left in the time of an isolated block, ``c / (m + c)`` of its time ``m``."""
     if not _has_isolated_times(design):
         return None
@@ -213,7 +210,7 @@ def _call(design: Design) -> Effect | None:
     return design.of_blocks((call_ms / (design.grid.costs.ms + call_ms))[:, None])
 
 
-def _weights(design: Design) -> Effect | None:
+def _weights(design: Design) -> BlockEffect | None:
     """Parameters that an isolated block finds in the caches, ``log(1 + w / PARAMS_KNEE)``.
 
     Less its mean over the time of the networks, so that it is no common factor.
@@ -255,46 +252,70 @@ TERMS = {
 
 
 class CovarianceTerms:
-    """The covariances of state and observations, for any scales.
+    """Observations and state as linear functions of causes, for any scales.
 
-    The uncertainty of the block prior is a part of them that no scale multiplies.
+    The causes are the deviations of the ``B`` blocks, and after them those of all groups: ``M`` in
+    all. The uncertainty of the block prior is a part of the blocks' covariance that no scale
+    multiplies.
     """
 
     def __init__(self, design: Design, names: Iterable[str] = TERMS) -> None:
         self.design = design
         effects = {name: TERMS[name].effect(design) for name in names}
         self.effects = {name: effect for name, effect in effects.items() if effect is not None}
-        covariance = design.grid.costs.covariance
-        loadings = design.on_blocks(np.eye(design.size))
-        self.prior_costs = Effect(design.block_ms, loadings, covariance)
+        groups = [e for e in self.effects.values() if isinstance(e, GroupEffect)]
+        self.on_observations = np.hstack([design.block_ms, *(e.on_observations for e in groups)])
+        """``[N, M]``, in ms."""
+        blocks = np.eye(design.size + 1, design.size)
+        self.on_state = np.hstack([blocks, *map(self._on_state, groups)])
+        """``[B + 1, M]``."""
 
-    @cached_property
-    def grams(self) -> dict[str, Floats]:
-        """``[N, N]`` of each term, for a scale of 1."""
-        return {name: effect.gram() for name, effect in self.effects.items()}
+    def causes(self, scales: Scales) -> Floats:
+        """Return the prior covariance ``[M, M]`` of the causes."""
+        size, count = self.design.size, self.on_observations.shape[1]
+        covariance = np.zeros((count, count))
+        covariance[:size, :size] = self.design.grid.costs.covariance
+        place = size
+        for name, effect in self.effects.items():
+            square = scales[name] ** 2
+            if isinstance(effect, BlockEffect):
+                covariance[:size, :size] += square * effect.covariance
+            elif isinstance(effect, GroupEffect):
+                end = place + effect.on_observations.shape[1]
+                covariance[range(place, end), range(place, end)] = square
+                place = end
+        return covariance
 
-    def gram(self, scales: Scales) -> Floats:
-        """Return what the terms add to the covariance ``[N, N]`` of the observations."""
-        return np.sum([scales[name] ** 2 * gram for name, gram in self.grams.items()], axis=0)
+    def noise(self, scales: Scales) -> Floats:
+        """Return what the terms add to the variance ``[N]`` of each observation alone, in ms^2."""
+        variance = np.zeros(len(self.design.data.ms))
+        for name, effect in self.effects.items():
+            if isinstance(effect, NoiseEffect):
+                variance += scales[name] ** 2 * effect.variance
+        return variance
 
-    def cross(self, scales: Scales) -> Floats:
-        """Return the prior covariance ``[B + 1, N]`` of state and observations."""
-        fixed, parts = self._crosses
-        return fixed + np.sum([scales[name] ** 2 * part for name, part in parts.items()], axis=0)
+    def gram(self, name: str, rows: Index) -> Floats:
+        """Return what a term adds, for a scale of 1, to the covariance of some observations, in
+        ms^2."""
+        effect = self.effects[name]
+        if isinstance(effect, NoiseEffect):
+            return np.diag(effect.variance[rows])
+        if isinstance(effect, GroupEffect):
+            return effect.on_observations[rows] @ effect.on_observations[rows].T
+        block_ms = self.design.block_ms[rows]
+        return block_ms @ effect.covariance @ block_ms.T
 
-    def state(self, scales: Scales) -> Floats:
-        """Return the prior covariance ``[B + 1, B + 1]`` of the state."""
-        fixed, parts = self._states
-        return fixed + np.sum([scales[name] ** 2 * part for name, part in parts.items()], axis=0)
+    def acts(self, name: str) -> bool:
+        """Whether a term changes any observation."""
+        effect = self.effects[name]
+        if isinstance(effect, NoiseEffect):
+            return bool(effect.variance.any())
+        if isinstance(effect, GroupEffect):
+            return bool(effect.on_observations.any())
+        return bool((self.design.block_ms @ effect.covariance).any())
 
-    @cached_property
-    def _crosses(self) -> tuple[Floats, dict[str, Floats]]:
-        return self.prior_costs.cross(), {n: e.cross() for n, e in self._on_state.items()}
-
-    @cached_property
-    def _states(self) -> tuple[Floats, dict[str, Floats]]:
-        return self.prior_costs.state(), {n: e.state() for n, e in self._on_state.items()}
-
-    @property
-    def _on_state(self) -> dict[str, Effect]:
-        return {name: e for name, e in self.effects.items() if e.on_state is not None}
+    def _on_state(self, effect: GroupEffect) -> Floats:
+        count = effect.on_observations.shape[1]
+        return (
+            np.zeros((self.design.size + 1, count)) if effect.on_state is None else effect.on_state
+        )

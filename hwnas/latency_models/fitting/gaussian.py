@@ -65,8 +65,12 @@ def factorise(covariance: Floats) -> tuple[Floats, float]:
 
 def solve(factor: Floats, right: Floats) -> Floats:
     """Solve ``(L L^T) x = right`` for the factor ``L``."""
-    lower = cast(Any, _triangular(factor, right, False))
-    return _triangular(factor, lower, True)
+    return _triangular(factor, solve_lower(factor, right), True)
+
+
+def solve_lower(factor: Floats, right: Floats) -> Floats:
+    """Solve ``L x = right`` for the factor ``L``."""
+    return _triangular(factor, right, False)
 
 
 def leave_one_out(residual: Floats, covariance: Floats) -> tuple[Floats, Floats]:

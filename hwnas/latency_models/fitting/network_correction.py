@@ -16,6 +16,7 @@ import numpy as np
 
 from hwnas.latency_models.features import Floats
 from hwnas.latency_models.fitting.block_prior import OUTLIER_SIGMA
+from hwnas.latency_models.fitting.conditioning import condition, leave_one_out
 from hwnas.latency_models.fitting.covariance_terms import (
     TERMS,
     BlockGrid,
@@ -24,14 +25,7 @@ from hwnas.latency_models.fitting.covariance_terms import (
     NetworkData,
     Scales,
 )
-from hwnas.latency_models.fitting.gaussian import (
-    Prior,
-    ScaleFit,
-    factorise,
-    fit_scales,
-    leave_one_out,
-    solve,
-)
+from hwnas.latency_models.fitting.gaussian import Prior, ScaleFit, fit_scales
 
 NUM_DRAWS = 24
 MAX_FIT_OBSERVATIONS = 200
@@ -105,7 +99,7 @@ def fit_correction(data: NetworkData, grid: BlockGrid) -> Correction:
         overhead_ms,
         max(1.0, inflation),
         outliers,
-        factorise(fit.covariance)[1],
+        fit.jitter,
     )
 
 
@@ -114,31 +108,33 @@ class _Fit(NamedTuple):
 
     names: tuple[str, ...]
     scales: ScaleFit
-    covariance: Floats
-    """Of the observations, for the most probable scales."""
     scores: Floats
     """Leave-one-out errors in standard deviations."""
+    jitter: float
 
 
 def _fit(terms: CovarianceTerms, outliers: Sequence[int]) -> _Fit:
     data, grid = terms.design.data, terms.design.grid
     residual = _residual(data, grid)
-    fixed = _fixed_covariance(terms.design, residual, outliers)
-    subset = np.linspace(0, len(data.ms) - 1, min(len(data.ms), MAX_FIT_OBSERVATIONS)).astype(int)
-    block = np.ix_(subset, subset)
-    grams = {name: gram for name, gram in terms.grams.items() if gram.any()}
-    parts = [gram[block] for gram in grams.values()]
+    noise = _fixed_noise(data, residual, outliers)
+    rows = np.linspace(0, len(data.ms) - 1, min(len(data.ms), MAX_FIT_OBSERVATIONS)).astype(int)
+    names = tuple(name for name in terms.effects if terms.acts(name))
+    parts = [terms.gram(name, rows) for name in names]
+    block_ms = terms.design.block_ms[rows]
+    fixed = block_ms @ grid.costs.covariance @ block_ms.T + np.diag(noise[rows])
 
     def covariance(scales: Floats) -> tuple[Floats, list[Floats]]:
         slopes = [2 * scale**2 * part for scale, part in zip(scales, parts, strict=True)]
-        return fixed[block] + 0.5 * np.sum(slopes, axis=0), slopes
+        return fixed + 0.5 * np.sum(slopes, axis=0), slopes
 
-    priors = [_prior(name, grid) for name in grams]
-    scales = fit_scales(residual[subset], covariance, priors, NUM_DRAWS)
-    weighted = [s**2 * gram for s, gram in zip(scales.best, grams.values(), strict=True)]
-    whole = fixed + np.sum(weighted, axis=0)
-    error, variance = leave_one_out(residual, whole)
-    return _Fit(tuple(grams), scales, whole, error / np.sqrt(variance))
+    priors = [_prior(name, grid) for name in names]
+    fitted = fit_scales(residual[rows], covariance, priors, NUM_DRAWS)
+    best = dict.fromkeys(terms.effects, 0.0) | dict(zip(names, fitted.best.tolist(), strict=True))
+    noise = noise + terms.noise(best)
+    model = (terms.on_observations, terms.causes(best), noise, residual)
+    whole = condition(*model)
+    error, variance = leave_one_out(*model, whole)
+    return _Fit(names, fitted, error / np.sqrt(variance), whole.jitter)
 
 
 def _outliers(scores: Floats) -> tuple[int, ...]:
@@ -158,12 +154,15 @@ def posterior(correction: Correction, data: NetworkData, grid: BlockGrid) -> Pos
     The mixture over the draws of the scales is summarised by its mean and covariance.
     """
     terms, residual = _terms(correction, data, grid), _residual(data, grid)
+    noise = _fixed_noise(data, residual, correction.outliers)
     means: list[Floats] = []
     covariances: list[Floats] = []
-    for _, scales, factor in _factors(correction, terms, residual):
-        cross = terms.cross(scales)
-        means.append(cross @ solve(factor, residual))
-        covariances.append(terms.state(scales) - cross @ solve(factor, cross.T))
+    for _, scales in correction.draws():
+        causes = condition(
+            terms.on_observations, terms.causes(scales), noise + terms.noise(scales), residual
+        )
+        means.append(terms.on_state @ causes.mean)
+        covariances.append(terms.on_state @ causes.covariance @ terms.on_state.T)
     weights = np.array(correction.weights)
     mean = weights @ np.array(means)
     centred = np.array(means) - mean
@@ -187,14 +186,20 @@ def isolated_covariance(
     deviation inside networks remains.
     """
     terms, residual = _terms(correction, data, grid), _residual(data, grid)
+    noise = _fixed_noise(data, residual, correction.outliers)
     size, prior = terms.design.size, grid.costs.covariance
-    to_prior = terms.prior_costs.cross()[:-1]
+    # the error of the prior costs and the deviation inside networks are causes of their own
+    on_observations = np.hstack([terms.design.block_ms, terms.on_observations])
+    on_state = np.hstack([terms.on_state[:, :size], terms.on_state])
     across, within = np.zeros((size + 1, size)), np.zeros((size, size))
-    for weight, scales, factor in _factors(correction, terms, residual):
-        explained = solve(factor, to_prior.T)
-        across[:-1] += weight * prior
-        across -= weight * terms.cross(scales) @ explained
-        within += weight * (prior - to_prior @ explained)
+    nothing = np.zeros((size, len(on_state.T) - size))
+    for weight, scales in correction.draws():
+        causes = terms.causes(scales)
+        causes[:size, :size] -= prior
+        joint = np.block([[prior, nothing], [nothing.T, causes]])
+        both = condition(on_observations, joint, noise + terms.noise(scales), residual)
+        across += weight * on_state @ both.covariance[:, :size]
+        within += weight * both.covariance[:size, :size]
     unit = grid.costs.ms
     return (
         correction.inflation * across * np.outer(np.append(unit, 1.0), unit),
@@ -215,23 +220,14 @@ def _terms(correction: Correction, data: NetworkData, grid: BlockGrid) -> Covari
     return CovarianceTerms(Design(data, grid, correction.overhead_ms), correction.scales)
 
 
-def _factors(
-    correction: Correction, terms: CovarianceTerms, residual: Floats
-) -> Iterator[tuple[float, Scales, Floats]]:
-    """Yield each draw with its weight, and the factor of the observations' covariance under it."""
-    fixed = _fixed_covariance(terms.design, residual, correction.outliers)
-    for weight, scales in correction.draws():
-        yield weight, scales, factorise(fixed + terms.gram(scales))[0]
-
-
 def _residual(data: NetworkData, grid: BlockGrid) -> Floats:
     return data.ms - data.counts @ grid.costs.ms - data.is_network * grid.null_ms
 
 
-def _fixed_covariance(design: Design, residual: Floats, outliers: Sequence[int]) -> Floats:
-    """Return the part of the covariance that no scale multiplies, with outliers widened."""
-    data, block_ms = design.data, design.block_ms
+def _fixed_noise(data: NetworkData, residual: Floats, outliers: Sequence[int]) -> Floats:
+    """Return the variance ``[N]`` of each observation that no scale multiplies, in ms^2, with
+    outliers widened."""
     noise = (data.relative_error * data.ms) ** 2
     for place in outliers:
         noise[place] += max(float(residual[place]) ** 2, (0.1 * float(data.ms[place])) ** 2)
-    return block_ms @ design.grid.costs.covariance @ block_ms.T + np.diag(noise)
+    return noise

@@ -168,6 +168,22 @@ def test_the_posterior_is_that_of_conditioning_the_joint_gaussian(
     assert np.abs(costs.ms / grid.costs.ms - 1).max() > 0.02
 
 
+@pytest.mark.parametrize("outliers", [(), (7, 20)])
+def test_with_more_observations_than_causes_it_is_the_same(outliers: tuple[int, ...]) -> None:
+    few, grid, rng = small_data(), small_grid(), np.random.default_rng(3)
+    counts = np.vstack(
+        [few.counts, rng.integers(0, 3, (40, 4)) + np.eye(4)[rng.integers(0, 4, 40)]]
+    )
+    network = np.append(few.is_network, np.ones(40))
+    ms = counts @ grid.costs.ms * rng.normal(1.1, 0.1, 46) + network * NULL_MS
+    session, process = rng.integers(0, 3, 46).tolist(), rng.integers(0, 3, 46).tolist()
+    data = NetworkData(counts, ms, np.full(46, 0.01), network, session, process)
+    costs = posterior(one_draw(SCALES, outliers), data, grid)
+    mean, covariance = conditioned(data, grid, SCALES, outliers)
+    np.testing.assert_allclose([*costs.ms, costs.overhead_ms], mean, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(costs.covariance, covariance, rtol=1e-5, atol=1e-12)
+
+
 def test_one_session_has_no_factor_of_its_own() -> None:
     data, grid = small_data()._replace(session=[0] * 6), small_grid()
     for session_scale in (0.03, 0.3):

@@ -7,20 +7,18 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from hwnas.latency_models.features import Floats
 from hwnas.latency_models.fitting.block_prior import BlockCosts, fit_nnls, untimed_prior
+from hwnas.latency_models.fitting.conditioning import condition
 from hwnas.latency_models.fitting.covariance_terms import (
     BlockFeatures,
     BlockGrid,
     CovarianceTerms,
     Design,
-    Effect,
     NetworkData,
     Scales,
 )
-from hwnas.latency_models.fitting.gaussian import factorise
 from hwnas.latency_models.fitting.network_correction import fit_correction
 from hwnas.latency_models.model import MIN_RELATIVE_STD, Predictions
 from tools.lib.latency.bench import Bench, Index, Items
@@ -79,8 +77,7 @@ def _predict_with(
 def predict(grid: BlockGrid, data: NetworkData, counts: Floats) -> tuple[Predictions, float]:
     """Fit the correction and predict networks ``[M, B]`` without their joint covariance.
 
-    Also return the log marginal likelihood. If there are more networks than items, the covariance
-    of the state is inverted instead of that of the observations: the same result, faster.
+    Also return the log marginal likelihood.
     """
     correction = fit_correction(data, grid)
     terms = CovarianceTerms(Design(data, grid, correction.overhead_ms), correction.scales)
@@ -90,9 +87,11 @@ def predict(grid: BlockGrid, data: NetworkData, counts: Floats) -> tuple[Predict
         fixed[place] += max(residual[place] ** 2, (0.1 * data.ms[place]) ** 2)
     scaled = counts * grid.costs.ms
     total = scaled.sum(axis=1)
-    form = _InState if terms.design.size < len(data.ms) else _InObservations
-    conditioned = form(terms, scaled, residual, fixed)
-    draws = [conditioned.posterior(scales) for _, scales in correction.draws()]
+    on_networks = np.column_stack([scaled, np.ones(len(scaled))]) @ terms.on_state
+    draws = [
+        _predict_draw(terms, scales, fixed, residual, on_networks)
+        for _, scales in correction.draws()
+    ]
     weights = np.array(correction.weights)
     means = np.array([mean for mean, _, _ in draws])
     mean = weights @ means
@@ -104,56 +103,22 @@ def predict(grid: BlockGrid, data: NetworkData, counts: Floats) -> tuple[Predict
     return Predictions(mean, np.maximum(std, MIN_RELATIVE_STD * mean)), evidence
 
 
-class _InObservations:
-    """The posterior of networks by the covariance ``[N, N]`` of the observations."""
-
-    def __init__(
-        self, terms: CovarianceTerms, scaled: Floats, residual: Floats, fixed: Floats
-    ) -> None:
-        self.terms, self.residual, self.fixed = terms, residual, fixed
-        networks = np.column_stack([scaled, np.ones(len(scaled))])
-        effects = {n: e for n, e in terms.effects.items() if e.on_state is not None}
-        self.crosses = {name: networks @ effect.cross() for name, effect in effects.items()}
-        self.variances = {name: _variance(networks, effect) for name, effect in effects.items()}
-
-    def posterior(self, scales: Scales) -> tuple[Floats, Floats, float]:
-        factor, _ = factorise(np.diag(self.fixed) + self.terms.gram(scales))
-        cross = np.sum([scales[n] ** 2 * part for n, part in self.crosses.items()], axis=0)
-        before = np.sum([scales[n] ** 2 * part for n, part in self.variances.items()], axis=0)
-        half = solve_triangular(factor, np.column_stack([self.residual, cross.T]), lower=True)
-        likely = -0.5 * half[:, 0] @ half[:, 0] - np.log(np.diag(factor)).sum()
-        return half[:, 1:].T @ half[:, 0], before - (half[:, 1:] ** 2).sum(axis=0), float(likely)
-
-
-def _variance(networks: Floats, effect: Effect) -> Floats:
-    """Return the variance of each network that one term contributes."""
-    assert effect.on_state is not None
-    on_networks = networks @ effect.on_state
-    if effect.covariance is None:
-        return (on_networks**2).sum(axis=1)
-    return ((on_networks @ effect.covariance) * on_networks).sum(axis=1)
-
-
-class _InState:
-    """The same by the covariance ``[B + 1, B + 1]`` of the state (the matrix inversion lemma)."""
-
-    def __init__(
-        self, terms: CovarianceTerms, scaled: Floats, residual: Floats, fixed: Floats
-    ) -> None:
-        self.terms, self.residual, self.fixed = terms, residual, fixed
-        self.observed = np.column_stack([terms.design.block_ms, np.ones(len(residual))])
-        self.networks = np.column_stack([scaled, np.ones(len(scaled))])
-
-    def posterior(self, scales: Scales) -> tuple[Floats, Floats, float]:
-        state, _ = factorise(self.terms.state(scales))
-        noise = np.sqrt(self.fixed + (scales["noise"] * self.terms.design.data.ms) ** 2)
-        whitened, residual = (self.observed @ state) / noise[:, None], self.residual / noise
-        inner, _ = factorise(np.eye(state.shape[0]) + whitened.T @ whitened)
-        explained = solve_triangular(inner, whitened.T @ residual, lower=True)
-        spread = solve_triangular(inner, (self.networks @ state).T, lower=True)
-        likely = -0.5 * (residual @ residual - explained @ explained)
-        likely -= float(np.log(np.diag(inner)).sum() + np.log(noise).sum())
-        return spread.T @ explained, (spread**2).sum(axis=0), float(likely)
+def _predict_draw(
+    terms: CovarianceTerms, scales: Scales, fixed: Floats, residual: Floats, on_networks: Floats
+) -> tuple[Floats, Floats, float]:
+    """Return mean and variance of networks beside their prior costs, and the log likelihood of the
+    observations, up to a constant."""
+    effects, prior, noise = terms.on_observations, terms.causes(scales), fixed + terms.noise(scales)
+    causes = condition(effects, prior, noise, residual)
+    variance = np.einsum("nm,nm->n", on_networks @ causes.covariance, on_networks)
+    # |D + U C U'| = |D| |I + C U' D^-1 U|
+    _, log_ratio = np.linalg.slogdet(np.eye(len(prior)) + prior @ (effects.T / noise) @ effects)
+    misfit = residual @ ((residual - effects @ causes.mean) / noise)
+    return (
+        on_networks @ causes.mean,
+        variance,
+        -0.5 * float(misfit + np.log(noise).sum() + log_ratio),
+    )
 
 
 def tables_of(bench: Bench, train: Index, ms: Floats) -> list[Floats]:
