@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import time
 from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ from hwnas.networks.weights import trained_network
 from hwnas.specialize.setup import resolve
 from hwnas.specialize.setup.target import Target, find_target
 from hwnas.training import pool
-from tests.support.forked import fork
+from tests.support.forked import fork, killed_when
 from tests.support.sample_run import (
     StandIn,
     make_small,
@@ -268,20 +265,6 @@ def start(arguments: list[str]) -> None:
         make_small(patch)
         patch.setattr(pool, "_start", start_training)
         cli.main(arguments)
-
-
-def killed_when(process: BaseProcess, out: Path, pattern: str) -> None:
-    """Kill a run when a file that is not empty matches ``pattern`` in its folder."""
-    try:
-        deadline = time.monotonic() + 300
-        while not any(path.stat().st_size for path in out.glob(pattern)):
-            assert process.is_alive()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        process.kill()
-        process.join()
-    assert process.exitcode == -signal.SIGKILL
 
 
 def test_a_phone_that_cannot_be_reached_gets_a_file_with_the_latency_of_its_table(

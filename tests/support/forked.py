@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -32,6 +34,20 @@ def fork(
     process = context.Process(target=_call, args=(dict(os.environ), target, arguments))  # type: ignore[attr-defined]
     process.start()
     return process
+
+
+def killed_when(process: BaseProcess, out: Path, pattern: str) -> None:
+    """Kill a run when a file that is not empty matches ``pattern`` in its folder."""
+    try:
+        deadline = time.monotonic() + 300
+        while not any(path.stat().st_size for path in out.glob(pattern)):
+            assert process.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def fork_trainings(patch: pytest.MonkeyPatch) -> None:
