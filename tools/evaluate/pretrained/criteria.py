@@ -88,12 +88,13 @@ def networks_of(folder: Path, data: str) -> Iterator[Scores]:
         key = path.parents[3].name, path.name
         if key not in seen and read_result(path) is not None:
             seen.add(key)
-            yield Scores(data, scores_of(*_logits(path)))
+            yield Scores(data, scores_of(*logits_of(path)))
 
 
 @torch.no_grad()
-def _logits(folder: Path) -> tuple[Tensor, Tensor]:
-    """Return logits and labels of the validation and test photos of a finished training."""
+def logits_of(folder: Path, mirrored: bool = False) -> tuple[Tensor, Tensor]:
+    """Return logits and labels of the validation and test photos of a finished training, or of
+    their mirror images."""
     job = read_json(folder / "job.json", TrainingJob)
     network = build(job.architecture)
     load_weights(network, folder / WEIGHTS)
@@ -102,7 +103,7 @@ def _logits(folder: Path) -> tuple[Tensor, Tensor]:
     if job.normalisation is not None:
         dataset = dataset.normalised_by(job.normalisation.mean, job.normalisation.std)
     batches = [
-        (network(images), labels)
+        (network(images.flip(3) if mirrored else images), labels)
         for part in (dataset.valid, dataset.test)
         for images, labels in as_data(part, dataset).in_order()
     ]
