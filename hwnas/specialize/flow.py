@@ -24,7 +24,14 @@ from hwnas.specialize.spec import RunSpec, check_types
 from hwnas.specialize.steps.deliver import choose_to_train, deliver, further_candidates
 from hwnas.specialize.steps.search_rounds import search_rounds
 from hwnas.specialize.steps.train_candidates import train_all
-from hwnas.specialize.sweep import SweepRun, run_scenarios, run_variants, scenarios, variants
+from hwnas.specialize.sweep import (
+    SweepRun,
+    run_scenarios,
+    run_variants,
+    scenarios,
+    sharing,
+    variants,
+)
 from hwnas.specialize.tracking import Tracker, Tracking
 
 
@@ -57,6 +64,7 @@ def specialize(
     ):
         if len(runs) == 1:
             return _specialize_scenario(runs[0], resources, resume)
+        resources.budgets = sharing(runs)
         for run in _resolved(spec, resources):
             plan_run(run)  # a budget that is out of reach is an error before any training
         with RunFolder.open(folder, spec, resume, console.say):
@@ -108,6 +116,7 @@ def plan(spec: RunSpec, console: Console) -> PlanReport:
     """Return what a run would do and which latencies it can reach; trains nothing."""
     with Resources(console) as resources:
         spec = with_answers(started(check_types(spec), None, console), None, console)
+        resources.budgets = sharing(scenarios(spec, Path()))
         return plan_report(_resolved(spec, resources))
 
 

@@ -157,14 +157,25 @@ def _report(run: SweepRun, execute: Execute) -> Report:
     return execute(run, resume=(run.folder / "config.toml").exists())
 
 
+def sharing(runs: Sequence[SweepRun]) -> int:
+    """Return how many of the scenarios share what the first one has trained: all or none."""
+    return len(runs) if all(may_share(runs[0], run) for run in runs) else 1
+
+
+def may_share(source: SweepRun, run: SweepRun) -> bool:
+    """Whether a run can begin with the supernet of ``source``, or its warm-up."""
+    images = [find_profile(each.spec.target).default_input for each in (source, run)]
+    has_variants = len(variants(run.spec, run.folder)) > 1
+    uses_costs = load_strategy(run.spec.strategy).traits.warm_up_uses_costs
+    return images[0] == images[1] and not has_variants and not uses_costs
+
+
 def share_supernet(source: SweepRun, run: SweepRun) -> None:
     """Copy the supernet of ``source`` to a run that would compute the same and has none yet."""
     checkpoint = SearchFiles.of_run(run.folder).checkpoint
-    images = [find_profile(each.spec.target).default_input for each in (source, run)]
-    has_variants = len(variants(run.spec, run.folder)) > 1
-    traits = load_strategy(run.spec.strategy).traits
-    if checkpoint.exists() or images[0] != images[1] or has_variants or traits.warm_up_uses_costs:
+    if checkpoint.exists() or not may_share(source, run):
         return
+    traits = load_strategy(run.spec.strategy).traits
     files = SearchFiles.of_run(source.folder)
     shared, lines = files.checkpoint, read_log(files.log)
     if not traits.weights_ignore_costs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from hwnas.networks.resolve import read_architecture
 from hwnas.search.elastic import strategy
 from hwnas.specialize import flow
 from hwnas.specialize.setup.work import tuning
+from hwnas.training import pool
+from tests.support.forked import fork, killed_when
 from tests.support.sample_run import make_small, write_images
 
 FACTORY = """
@@ -36,6 +39,7 @@ def smaller():
     return MobileNetV2(num_classes=9, inverted_residual_setting=settings)
 """
 SIZE = 64
+SIBLING = "tiny_factory:smaller"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,10 +49,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(folder))
         patch.syspath_prepend(str(folder))
-        make_small(patch)
-        patch.setitem(tuning.PASSES, "quick", 600)
+        make_tiny(patch)
         yield folder
     sys.modules.pop("tiny_factory", None)
+
+
+def make_tiny(patch: pytest.MonkeyPatch) -> None:
+    make_small(patch)
+    patch.setitem(tuning.PASSES, "quick", 600)
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +72,20 @@ def kill(*_: object) -> None:
     raise Killed
 
 
-def call(out: Path, data: Path, *more: str) -> Result:
+def words(out: Path, data: Path, *more: str) -> list[str]:
     run = ["--out", str(out), "--data", str(data), "--target", "simulated-phone", "--threads", "1"]
-    start = ["--from", "tiny_factory:network", "--resolution", str(SIZE)]
-    return CliRunner().invoke(cli, ["specialize", *run, *start, *more])
+    network = ["--from", "tiny_factory:network", "--resolution", str(SIZE)]
+    return ["specialize", *run, *network, *more]
+
+
+def call(out: Path, data: Path, *more: str) -> Result:
+    return CliRunner().invoke(cli, words(out, data, *more))
 
 
 @pytest.fixture(scope="module")
 def finished(home: Path, data: Path) -> Path:
     out = home / "runs" / "cut"
-    siblings = ["--siblings", "tiny_factory:smaller"]
+    siblings = ["--siblings", SIBLING]
     result = call(out, data, "--budget", "45%", "--quiet", *siblings)
     assert result.exit_code == 0, result.stderr
     return out
@@ -105,7 +117,7 @@ def test_the_report_shows_the_whole_network_beside_its_members(finished: Path) -
 
 def test_siblings_are_tuned_as_they_are_and_shown_beside_the_members(finished: Path) -> None:
     rows = rows_of(finished, "sibling")
-    assert len(rows) == 1 and rows[0]["name"].startswith("tiny_factory:smaller at ")
+    assert len(rows) == 1 and rows[0]["name"].startswith(f"{SIBLING} at ")
     assert rows[0]["validation_accuracy"] > 0 and rows[0]["measured_ms"] > 0
     job = json.loads((finished / "training" / rows[0]["digest"] / "job.json").read_bytes())
     assert job["teacher"] is None and job["plan"]["probe"]
@@ -168,7 +180,7 @@ def test_a_run_that_is_killed_twice_and_resumed_gives_the_same_files(
 ) -> None:
     """In the tuning of the whole network, and before the members are trained."""
     out = home / "runs" / "killed"
-    siblings = ["--siblings", "tiny_factory:smaller"]
+    siblings = ["--siblings", SIBLING]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strategy, "write_log", kill)
         result = call(out, data, "--budget", "45%", "--quiet", *siblings)
@@ -181,6 +193,62 @@ def test_a_run_that_is_killed_twice_and_resumed_gives_the_same_files(
     result = CliRunner().invoke(cli, resume)
     assert result.exit_code == 0, result.stderr
     assert result_of(out)["artifacts"] == result_of(finished)["artifacts"]
+
+
+TUNING, CHOOSING = "search/original/log.jsonl", "search/inherited/*.safetensors"
+TRAINING, COMPILE = "training/*/log.jsonl", "export"
+"""Paths that appear in a run folder while the step is running."""
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [[CHOOSING], pytest.param([TUNING, CHOOSING, TRAINING, COMPILE], marks=pytest.mark.slow)],
+)
+def test_a_run_that_is_killed_in_its_steps_leaves_the_same_files_byte_by_byte(
+    tmp_path: Path, home: Path, data: Path, finished: Path, moments: list[str]
+) -> None:
+    out, siblings = tmp_path / "run", ["--siblings", SIBLING]
+    for number, moment in enumerate(moments):
+        more = ["--budget", "45%", *siblings, *(["--resume"] if number else [])]
+        process = fork(start, home, words(out, data, *more))
+        killed_when(process, out, moment)
+        assert not (out / "report.json").exists()
+    resumed = CliRunner().invoke(cli, ["specialize", "--resume", "--out", str(out), "--quiet"])
+    assert resumed.exit_code == 0, resumed.stderr
+    assert contents(out) == contents(finished)
+
+
+def start(home: Path, arguments: list[str]) -> None:
+    """Run ``hwnas`` with the tiny effort, and its trainings as users have them."""
+    sys.path.insert(0, str(home))
+    with pytest.MonkeyPatch.context() as patch:
+        start_training = pool._start
+        make_tiny(patch)
+        patch.setattr(pool, "_start", start_training)
+        cli.main(arguments)
+
+
+def contents(out: Path) -> dict[str, str]:
+    """Return the sha256 of all weights and model files in the folder of a run, by path."""
+    files = [
+        path for path in out.rglob("*.*") if path.suffix in (".safetensors", ".onnx", ".tflite")
+    ]
+    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.slow
+def test_budgets_that_need_a_sibling_at_the_same_resolution_share_its_training(
+    tmp_path: Path, data: Path
+) -> None:
+    result = call(tmp_path, data, "--budget", "45%,46%", "--quiet", "--siblings", SIBLING)
+    assert result.exit_code == 0, result.stderr
+    results = json.loads((tmp_path / "report.json").read_bytes())["results"]
+    rows = [row for each in results for row in each["candidates"]]
+    digests = {row["digest"] for row in rows if row["origin"] == "sibling"}
+    assert len(digests) == 1
+    files = sorted(tmp_path.glob(f"scenarios/*/training/{digests.pop()}/result.json"))
+    assert len(files) == 2
+    assert files[0].read_bytes() == files[1].read_bytes()  # the seconds of one training
 
 
 def test_another_strategy_is_refused(home: Path, data: Path) -> None:

@@ -52,7 +52,7 @@ STATISTICS_IMAGES = 256
 """Training images behind the closed forms."""
 DIVERGENCE_IMAGES = 128
 """Training images on which answers are compared."""
-MEMBERS_PER_SIZE = 4
+MEMBERS_PER_SIZE = 2
 """Members of each resolution whose divergence is measured."""
 ORIGINAL = "original"
 """Folder of the whole network's training, in the folder of the search."""

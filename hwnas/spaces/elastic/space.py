@@ -23,8 +23,9 @@ from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
 
 WIDTHS = (6, 5, 4, 3)
 """Inner channels that a block may keep, in sixths."""
-SIZE_STEP_PX = 16
-"""Step between two resolutions."""
+SIZE_STEP_PX = 8
+"""Step between two resolutions. Strides need not divide them: the padding of each block follows
+from its own size, and the last pooling takes any."""
 MIN_SIZE_SHARE = 0.4
 """Smallest resolution, as a share of the largest."""
 DEFAULT_MACS_SHARE = 0.5

@@ -1,6 +1,7 @@
 """Batch size by memory: the planned one, halved until a training step fits.
 
-The memory of an image is counted on a CPU (`hwnas.nn.memory`) and measured on a GPU.
+A fine-tuning computes its batches in parts before they are halved. The memory of an image is
+counted on a CPU (`hwnas.nn.memory`) and measured on a GPU.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import torch
 
 from hwnas.architecture.architecture import Architecture
@@ -16,6 +18,7 @@ from hwnas.nn.build import build
 from hwnas.nn.memory import image_bytes
 from hwnas.training.compute import Compute, free_bytes, full_precision, peak_bytes
 from hwnas.training.distributed import ranks
+from hwnas.training.plan import TrainingPlan
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that a training may take: the data and other programs need the rest."""
@@ -23,6 +26,9 @@ MEASURED_SIZES = 16, 32
 """Batches whose difference in memory is that of their images."""
 MIN_IMAGES = 4
 """Images below which batch norm has nothing to average over."""
+STEP_BYTES = 1.2e9
+"""Memory that the images of a fine-tuning's step take at most on a CPU. Larger parts of a batch are
+not faster there."""
 
 
 def step_image_bytes(architecture: Architecture, compute: Compute) -> float:
@@ -44,6 +50,18 @@ def _step_peak_bytes(architecture: Architecture, compute: Compute, size: int) ->
         logits = network(compute.put(images.contiguous(memory_format=torch.channels_last)))
     full_precision(logits).square().mean().backward()
     return peak_bytes(compute.device)
+
+
+def in_parts(plan: TrainingPlan, image_bytes: float, device: str) -> TrainingPlan:
+    """Return the plan of a fine-tuning with its batches in parts, of at most `STEP_BYTES` on a CPU.
+
+    With frozen norms the gradients of the parts add up to the batch's, so that only rounding and
+    the masks of the dropout differ. Other plans stay as they are.
+    """
+    if device != "cpu" or not plan.frozen_norms:
+        return plan
+    part = max(MIN_IMAGES, int(STEP_BYTES / image_bytes))
+    return msgspec.structs.replace(plan, accumulate=-(-plan.batch_size // part))
 
 
 def fitting(planned: int, image_bytes: float, free_bytes: float) -> int:

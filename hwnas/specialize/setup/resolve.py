@@ -46,6 +46,8 @@ class Resources:
     ) -> None:
         """``folder`` is the whole run's."""
         self.console, self.tracking, self.folder = console, tracking, folder
+        self.budgets = 1
+        """Targets and budgets of the run that share one supernet, or one tuned network."""
         self._targets: dict[str, Target] = {}
         self._datasets: dict[tuple[str, Shape | None], Dataset] = {}
         self._models: dict[tuple[str, str], LatencyModel] = {}
@@ -130,7 +132,16 @@ class ResolvedRun(NamedTuple):
     def setting(self, model: LatencyModel, compute: Compute) -> Setting:
         """Return what a search with this latency model starts from."""
         costs, budget_ms = model.costs(self.space), self.budget_ms(model)
-        return Setting(self.spec, self.dataset, self.space, costs, budget_ms, compute, self.start)
+        return Setting(
+            self.spec,
+            self.dataset,
+            self.space,
+            costs,
+            budget_ms,
+            compute,
+            self.start,
+            self.resources.budgets,
+        )
 
 
 def resolve(spec: RunSpec, resources: Resources) -> ResolvedRun:

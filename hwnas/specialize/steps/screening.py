@@ -7,30 +7,30 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import msgspec
 import numpy as np
 from torch import nn
 
-from hwnas.architecture.architecture import Architecture, Genotype
+from hwnas.architecture.architecture import Genotype
 from hwnas.architecture.runtimes import RUNTIMES
-from hwnas.architecture.size import axes, size_text
 from hwnas.devices.limits import weights_fit
 from hwnas.devices.runner import Subject
-from hwnas.errors import ExportError, HwnasError
+from hwnas.errors import ExportError
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.model_file import ModelFile, file_of, model_of
 from hwnas.measurement.disturbance import Disturbed
 from hwnas.measurement.measurement import Measurement
-from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.profiling.bench import compile_untrained
 from hwnas.search.elastic.strategy import Elastic
 from hwnas.search.strategy import Strategy
-from hwnas.spaces.elastic.space import ElasticSpace
-from hwnas.spaces.int8 import in_float, network_in_precision
-from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import Candidate, RunContext
+from hwnas.specialize.steps.baselines import (
+    compared_networks,
+    inherited_weights,
+    predicted,
+    sibling_networks,
+)
 from hwnas.training.checkpoint import save_checkpoint
 from hwnas.training.evaluation import RECALIBRATION_IMAGES, accuracy, recalibrate
 from hwnas.training.seeds import derived_seed
@@ -42,8 +42,6 @@ CONFIDENCE = 0.9
 """Probability with which a network within the margin keeps the budget."""
 WINDOW_WIDTH = 0.03
 """Width of the window below the margin, as a share of the budget."""
-SIBLING_SIZES = 2
-"""Resolutions in which another trained network is measured."""
 SAMPLED_NETWORKS = 16
 """Random networks on which the uncertainty of the latency model is evaluated."""
 
@@ -84,8 +82,7 @@ def screen(
             for rank, genotype in enumerate(genotypes, 1)
         ]
         baselines = [
-            _with_weights(run, strategy, baseline)
-            for baseline in baseline_networks(run.space, model)
+            _with_weights(run, strategy, baseline) for baseline in compared_networks(run, model)
         ]
         siblings = sibling_networks(run, model)
     candidates = networks_within_limits(run, [*searched, *baselines, *siblings])
@@ -137,52 +134,6 @@ def window(run: RunContext, model: LatencyModel) -> tuple[float, float]:
     return 1 - margin - WINDOW_WIDTH, 1 - margin
 
 
-def baseline_networks(space: SearchSpace, model: LatencyModel) -> list[Candidate]:
-    """Return the space's baselines, each architecture once."""
-    candidates: dict[str, Candidate] = {}
-    for name, origin, network in space.baselines():
-        if network.digest not in candidates:
-            candidates[network.digest] = Candidate(
-                name=name, origin=origin, architecture=network, **_prediction(network, model)
-            )
-    return list(candidates.values())
-
-
-def sibling_networks(run: RunContext, model: LatencyModel) -> list[Candidate]:
-    """Return each sibling in the largest resolutions that should keep the budget.
-
-    Two of them, because the prediction may be wrong, and all where there is no prediction. The
-    weights that their training starts from are saved.
-    """
-    return [each for sibling in run.siblings for each in _sized(run, sibling, model)]
-
-
-def _sized(run: RunContext, sibling: PretrainedNetwork, model: LatencyModel) -> list[Candidate]:
-    space = in_float(run.space)
-    assert isinstance(space, ElasticSpace)
-    networks: dict[str, tuple[Candidate, PretrainedNetwork]] = {}
-    for size in space.sizes:
-        resized = sibling.at((space.input_shape[0], *axes(size)))
-        architecture = network_in_precision(resized.architecture, run.spec.precision)
-        candidate = Candidate(
-            name=f"{sibling.name} at {size_text(size)}",
-            origin="sibling",
-            architecture=architecture,
-            inherits=True,
-            **_prediction(architecture, model),
-        )
-        networks[architecture.digest] = candidate, resized
-    candidates = [candidate for candidate, _ in networks.values()]
-    limit_ms = (1 + MAX_MARGIN) * run.budget_ms
-    within = [each for each in candidates if (each.predicted_ms or 0.0) <= limit_ms]
-    chosen = within[:SIBLING_SIZES] if candidates[0].predicted_ms is not None else within
-    for candidate in chosen:
-        digest = candidate.architecture.digest
-        state = networks[digest][1].network().state_dict()
-        save_checkpoint(inherited_weights(run, candidate.architecture), state, {})
-    return chosen
-
-
 def measure(
     run: RunContext, model: LatencyModel, stage: str, files: dict[str, Path]
 ) -> dict[str, Measurement]:
@@ -218,11 +169,6 @@ def _journal(run: RunContext, stage: str, measurements: Sequence[Measurement | N
             run.folder.journal(stage, measurement.name, measurement)
 
 
-def inherited_weights(run: RunContext, architecture: Architecture) -> Path:
-    """Return the file of the weights that a network's training starts from, if it exists."""
-    return run.folder.path / "search" / "inherited" / f"{architecture.digest}.safetensors"
-
-
 def _candidate(
     run: RunContext,
     strategy: Strategy,
@@ -243,7 +189,7 @@ def _candidate(
         name=f"{run.spec.strategy} {number}",
         origin="search",
         architecture=architecture,
-        **_prediction(architecture, model),
+        **predicted(architecture, model),
         supernet_accuracy=supernet_accuracy,
         divergence=_divergence(strategy, genotype),
         inherits=strategy.inherits(genotype),
@@ -270,17 +216,6 @@ def _with_weights(run: RunContext, strategy: Strategy, baseline: Candidate) -> C
     genotype = baseline.architecture.genotype
     _save_inherited(run, strategy, genotype)
     return msgspec.structs.replace(baseline, inherits=strategy.inherits(genotype))
-
-
-def _prediction(architecture: Architecture, model: LatencyModel) -> dict[str, Any]:
-    """Return the predicted fields of a `Candidate`; none if the model lacks a block."""
-    try:
-        return {
-            "predicted_ms": model.network_ms(architecture.blocks),
-            "predicted_std_ms": model.std_ms(architecture.blocks),
-        }
-    except HwnasError:
-        return {"predicted_ms": None}
 
 
 def _measured(

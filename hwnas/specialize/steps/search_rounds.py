@@ -30,8 +30,9 @@ from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.distributed.tasks import SearchTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text, standings
 from hwnas.specialize.setup.device import child_gpus
+from hwnas.specialize.steps.baselines import inherited_weights
 from hwnas.specialize.steps.original import export_original
-from hwnas.specialize.steps.screening import ScreeningResult, inherited_weights, screen
+from hwnas.specialize.steps.screening import ScreeningResult, screen
 from hwnas.training.images.loader import Data
 from hwnas.training.seeds import derived_seed, seeded
 

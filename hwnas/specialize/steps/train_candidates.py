@@ -17,7 +17,7 @@ from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, combined, speed_text, standings
 from hwnas.specialize.setup.device import child_gpus, training_threads
-from hwnas.specialize.steps.screening import inherited_weights
+from hwnas.specialize.steps.baselines import inherited_weights
 from hwnas.specialize.steps.training_setup import fine_tuning
 from hwnas.training.compute import Compute, free_bytes
 from hwnas.training.description import Normalisation

@@ -20,7 +20,11 @@ from hwnas.networks.names import kind_of
 from hwnas.networks.resolve import resolve_architecture, states_no_shape
 from hwnas.spaces.published import adapt
 from hwnas.specialize.setup.augmentation import default_augmentation
-from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
+from hwnas.specialize.setup.batch_size import (
+    in_parts,
+    resolve_batch_size,
+    step_image_bytes,
+)
 from hwnas.specialize.setup.effort import EFFORTS, plans
 from hwnas.specialize.setup.start.network import Start, start_from
 from hwnas.specialize.setup.work.cut import longer
@@ -170,16 +174,17 @@ def training_plan(
     plan = _default_plan(trainee, augmentation)
     if spec.epochs is not None:
         plan = trainee.with_epochs(plan, spec.epochs)
+    image = step_image_bytes(trainee.architecture, spec.compute)
     batch_size = spec.batch_size or resolve_batch_size(
         folder / "batch_size.json",
         plan.batch_size,
-        step_image_bytes(trainee.architecture, spec.compute),
+        image / in_parts(plan, image, spec.compute.device).accumulate,
         log,
         "; --batch-size sets another",
         spec.compute.device,
     )
     if trainee.start is not None:
-        return scaled_training(plan, batch_size)
+        return in_parts(scaled_training(plan, batch_size), image, spec.compute.device)
     plan = replace(
         plan,
         batch_size=batch_size,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
+import torch
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
+from hwnas.architecture.size import axes
 from hwnas.errors import UsageError
+from hwnas.nn.build import build
 from hwnas.spaces.elastic.space import ElasticSpace, elastic_space
 
 
@@ -59,10 +63,30 @@ def test_cuts_leave_sixths_of_the_inner_channels_and_smaller_kernels(space: Elas
 
 
 def test_the_resolution_changes_the_size_of_every_block(space: ElasticSpace) -> None:
-    assert space.sizes == (64, 48, 32)
-    network = space.architecture(space.genotype(1))
+    assert space.sizes == (64, 56, 48, 40, 32)
+    network = space.architecture(space.genotype(2))
     assert network.input_shape == (3, 48, 48)
     assert [block.in_size for block in network.blocks] == [48, 24, 24, 12, 12, 12]
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+def test_blocks_say_the_sizes_of_their_images_also_where_a_stride_halves_an_odd_size(
+    padding: str,
+) -> None:
+    strided = [Block("mbconv", 24, 24, kernel, 2, 6, size) for kernel, size in ((5, 18), (3, 9))]
+    blocks = (*trained(72).blocks[:-2], *strided, Block("logits", 24, 10, 1, 1, 1, 5))
+    padded = tuple(
+        msgspec.structs.replace(block, padding=padding) if block.stride == 2 else block
+        for block in blocks
+    )
+    space = elastic_space("whole", Architecture(Genotype("whole", ()), padded, (3, 72, 72), 10))
+    assert space.sizes == (72, 64, 56, 48, 40, 32)
+    for original in space.originals:
+        features = torch.zeros(1, *original.input_shape)
+        for block, module in zip(original.blocks, build(original).eval().blocks, strict=True):
+            assert features.shape[2:] == axes(block.in_size)
+            features = module(features)
+        assert features.shape == (1, 10)
 
 
 def test_the_smallest_network_has_the_fewest_macs(space: ElasticSpace) -> None:
@@ -77,7 +101,7 @@ def test_sites_are_the_blocks_of_three_resolutions() -> None:
     assert {block.in_size for block in blocks if block.in_channels == 3} == {160, 112, 64}
     for seed in range(20):
         genotype = wide.random(Random(seed))
-        for size in (0, 3, 6):
+        for size in (0, 6, 12):
             choices = (size, *genotype.choices[1:])
             assert set(wide.architecture(Genotype("wide", choices)).blocks) <= blocks
 
@@ -91,13 +115,13 @@ def test_sampled_networks_reach_from_the_smallest_to_the_largest(space: ElasticS
 
 
 def test_the_size_counts_every_combination(space: ElasticSpace) -> None:
-    assert space.size == 3 * 2 * 8 * 9
+    assert space.size == 5 * 2 * 8 * 9
 
 
 def test_neighbours_differ_in_one_decision(space: ElasticSpace) -> None:
     genotype = space.random(Random(1))
     neighbours = list(space.neighbours(genotype))
-    assert len(neighbours) == 2 + 1 + 7 + 8
+    assert len(neighbours) == 4 + 1 + 7 + 8
     for neighbour in neighbours:
         pairs = zip(neighbour.choices, genotype.choices, strict=True)
         assert sum(a != b for a, b in pairs) == 1
@@ -105,7 +129,8 @@ def test_neighbours_differ_in_one_decision(space: ElasticSpace) -> None:
 
 def test_baselines_are_the_whole_network_at_each_resolution(space: ElasticSpace) -> None:
     baselines = list(space.baselines())
-    assert [baseline.name for baseline in baselines] == ["tiny at 64", "tiny at 48", "tiny at 32"]
+    names = [f"tiny at {size}" for size in (64, 56, 48, 40, 32)]
+    assert [baseline.name for baseline in baselines] == names
     assert {baseline.origin for baseline in baselines} == {"resolution"}
 
 

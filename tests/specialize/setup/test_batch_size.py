@@ -8,15 +8,19 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from hwnas.files import write_json
+from hwnas.nn.build import build
 from hwnas.nn.memory import image_bytes
 from hwnas.processes import cores
 from hwnas.spaces.published import published
 from hwnas.specialize.setup import batch_size
 from hwnas.specialize.setup.batch_size import (
     MEMORY_SHARE,
+    STEP_BYTES,
     fitting,
+    in_parts,
     resolve_batch_size,
     step_image_bytes,
 )
@@ -26,6 +30,8 @@ from hwnas.specialize.steps.train_network import train_network
 from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.log import EpochLog
+from hwnas.training.loop import train
+from hwnas.training.plan import TrainingPlan
 from tests.support.consoles import RecordingConsole
 from tests.support.sample_run import SPACE as PHONE_SPACE
 from tests.support.sample_run import put_phone_table, write_images
@@ -48,6 +54,40 @@ def test_batches_are_halved_until_they_fit_and_never_below_four() -> None:
     assert fitting(64, 1e6, 31e6 / MEMORY_SHARE) == 16
     assert fitting(64, 1e6, 0.0) == 4
     assert fitting(3, 1e6, 0.0) == 3
+
+
+TUNING = TrainingPlan(batch_size=32, frozen_norms=True)
+
+
+@pytest.mark.parametrize(("image_bytes", "parts"), [(1e6, 1), (37e6, 1), (38e6, 2), (140e6, 4)])
+def test_a_fine_tuning_on_a_cpu_takes_no_more_than_its_share_at_a_time(
+    image_bytes: float, parts: int
+) -> None:
+    plan = in_parts(TUNING, image_bytes, "cpu")
+    assert (plan.batch_size, plan.accumulate) == (32, parts)
+    assert plan.batch_size / plan.accumulate * image_bytes <= STEP_BYTES
+
+
+def test_a_part_has_four_images_at_least() -> None:
+    assert in_parts(TUNING, 1e12, "cpu").accumulate == 8
+
+
+def test_batches_that_norms_average_over_and_those_of_a_gpu_stay_whole() -> None:
+    assert in_parts(TrainingPlan(batch_size=32), 1e9, "cpu").accumulate == 1
+    assert in_parts(TUNING, 1e9, "cuda:0").accumulate == 1
+
+
+def test_a_fine_tuning_in_parts_has_the_weights_of_whole_batches() -> None:
+    def weights(accumulate: int) -> Tensor:
+        torch.manual_seed(0)
+        network = build(NETWORK)
+        plan = msgspec.structs.replace(
+            TUNING, epochs=2, batch_size=7, dropout=0.0, accumulate=accumulate
+        )
+        train(network, tiny_data(24), plan, seed=0)
+        return torch.cat([value.flatten() for value in network.state_dict().values()])
+
+    torch.testing.assert_close(weights(3), weights(1), rtol=1e-4, atol=1e-5)
 
 
 def test_on_a_gpu_an_image_takes_what_two_measured_steps_differ_by(

@@ -27,8 +27,9 @@ from hwnas.specialize.setup.effort import EFFORTS
 from hwnas.specialize.setup.resolve import Resources, open_run
 from hwnas.specialize.setup.target import Target
 from hwnas.specialize.spec import Milliseconds, RunSpec, Share
+from hwnas.specialize.steps.baselines import baseline_networks
 from hwnas.specialize.steps.deliver import choose_to_train
-from hwnas.specialize.steps.screening import ScreeningResult, baseline_networks
+from hwnas.specialize.steps.screening import ScreeningResult
 from hwnas.specialize.steps.search_rounds import (
     MAX_ROUNDS,
     is_enough,

@@ -10,7 +10,11 @@ from hwnas.processes import cores
 from hwnas.search.plan import SearchPlan
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
-from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
+from hwnas.specialize.setup.batch_size import (
+    in_parts,
+    resolve_batch_size,
+    step_image_bytes,
+)
 from hwnas.specialize.setup.effort import EFFORTS, Effort, WorkPlan
 from hwnas.specialize.setup.start.network import Start
 from hwnas.specialize.setup.work.minutes import REST
@@ -46,12 +50,13 @@ def cut_plan(
     """Return the plan of an effort, in batches that fit the memory of the device."""
     labels = dataset.train.labels
     augmentation = default_augmentation(dataset.input_shape, len(labels), spec.flip)
-    tuning = tuning_plan(labels, spec.effort, augmentation)
+    image = step_image_bytes(space.original, compute)
+    tuning = in_parts(tuning_plan(labels, spec.effort, augmentation), image, compute.device)
     processes = cores() if compute.kind == "cpu" else 1
     size = resolve_batch_size(
         None,
         tuning.batch_size,
-        processes * step_image_bytes(space.original, compute),
+        processes * image / tuning.accumulate,
         console.say,
         "",
         compute.device,
@@ -98,8 +103,10 @@ def timed_cut_plan(
     time_s: float,
     at_once: int,
     siblings: int = 0,
+    budgets: int = 1,
 ) -> WorkPlan:
-    """Return the plan with as many epochs as take ``time_s``.
+    """Return the plan with as many epochs as take ``time_s``, on the average of ``budgets`` that
+    share the tuned network.
 
     A step of the whole network takes ``image_ms`` for an image, and one of a member ``use`` of
     that, beside the teacher's forward pass. ``siblings`` have as many epochs as the whole network
@@ -112,7 +119,7 @@ def timed_cut_plan(
     if tuning.epochs == 0:
         epochs = max(1, min(MAX_EPOCHS, round(left_s / (members * epoch_s))))
         return replace(plan, training=longer(plan.training, epochs, images))
-    networks = 1 + MEMBER_SHARE * members + siblings / at_once * use
+    networks = 1 / budgets + MEMBER_SHARE * members + siblings / at_once * use
     epochs = left_s / (networks * epoch_s)
     tuning = longer(tuning, max(1, min(MAX_EPOCHS, round(epochs))), images)
     search = replace(plan.search, tuning=tuning)

@@ -68,6 +68,8 @@ class Setting(NamedTuple):
     compute: Compute
     start: Start | None = None
     """The trained network that is cut, if there is one."""
+    budgets: int = 1
+    """Targets and budgets that share one supernet, or one tuned network."""
 
 
 def measure_pace(

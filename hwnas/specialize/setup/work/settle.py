@@ -121,6 +121,7 @@ def _timed_cut(
         max(MIN_LEFT * time_s, time_s - (clock() - start_s)),
         trainings_at_once(setting.spec.device, setting.compute),
         len(setting.spec.siblings),
+        setting.budgets,
     )
     console.say(f"{setting.spec.minutes:g} min: {cut_line(timed, image_ms)}")
     return timed

@@ -17,6 +17,7 @@ from hwnas.specialize.setup.work.cut import (
     trainings,
 )
 from hwnas.specialize.setup.work.minutes import REST
+from hwnas.specialize.setup.work.tuning import MAX_EPOCHS
 from hwnas.training.plan import TrainingPlan
 
 EFFORT = EFFORTS["quick"]
@@ -45,6 +46,28 @@ def test_members_are_trained_for_a_share_of_the_tuning() -> None:
     plan = timed_cut_plan(PLAN, 20.0, USE, 1000, 3000.0, 2)
     assert plan.training.epochs == round(MEMBER_SHARE * plan.search.tuning.epochs)
     assert plan.search.tuning.probe and plan.training.probe
+
+
+@given(st.floats(900, 2000), st.integers(2000, 3000), st.sampled_from([2, 3, 6]))
+def test_budgets_that_share_the_tuned_network_take_the_time_of_all(
+    time_s: float, images: int, budgets: int
+) -> None:
+    plan = timed_cut_plan(PLAN, 20.0, USE, images, time_s, 2, budgets=budgets)
+    members = trainings(EFFORT) / 2 * plan.training.epochs * (USE + FORWARD_SHARE)
+    tuned_s = plan.search.tuning.epochs * images * 0.02 / (1 - REST)
+    rest_s = (members * images + SEARCH_FORWARDS * FORWARD_SHARE) * 0.02 / (1 - REST)
+    rounding_s = (0.5 + budgets * trainings(EFFORT) / 2) * images * 0.02 / (1 - REST)
+    all_s = pytest.approx(budgets * time_s, abs=rounding_s)
+    longest = plan.search.tuning.epochs == MAX_EPOCHS
+    assert longest or tuned_s + budgets * rest_s == all_s
+
+
+def test_a_budget_of_several_has_more_epochs_than_alone() -> None:
+    alone, beside = (
+        timed_cut_plan(PLAN, 20.0, USE, 3000, 1800.0, 2, budgets=budgets) for budgets in (1, 3)
+    )
+    assert beside.search.tuning.epochs > alone.search.tuning.epochs
+    assert beside.training.epochs > alone.training.epochs
 
 
 def test_the_shortest_plan_has_an_epoch_of_each() -> None:
