@@ -10,6 +10,7 @@ import html as html_escapes
 import re
 from typing import Any
 
+import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -18,9 +19,10 @@ from hwnas.report.charts.latency_strip import latency_strip
 from hwnas.report.charts.result import result_charts
 from hwnas.report.drawings.cell_svg import cell_legend, cell_svgs
 from hwnas.report.drawings.network_svg import network_legend, network_svg
-from hwnas.report.lineage_table import lineage
-from hwnas.report.members_table import members
 from hwnas.report.schema import ReportData, Result
+from hwnas.report.tables.candidates import shown_candidates
+from hwnas.report.tables.lineage import lineage
+from hwnas.report.tables.members import members
 
 
 def html(report: ReportData) -> str:
@@ -64,6 +66,8 @@ def _view(report: ReportData, result: Result) -> dict[str, Any]:
     valid = report.dataset.valid if report.dataset else 0
     search = report.search_of(result)
     blocks = result.architecture.blocks
+    candidates = shown_candidates(result.candidates)
+    shown = msgspec.structs.replace(result, candidates=candidates)
     return {
         "result": result,
         "headline": formatting.headline(result),
@@ -77,10 +81,11 @@ def _view(report: ReportData, result: Result) -> dict[str, Any]:
         "cells": [(title, Markup(svg)) for title, svg in cell_svgs(result.architecture.cells)],
         "cell_legend": cell_legend(result.architecture.cells),
         "charts": {
-            name: Markup(chart) for name, chart in result_charts(result, search, valid).items()
+            name: Markup(chart) for name, chart in result_charts(shown, search, valid).items()
         },
         "family": lineage(result.family),
-        "members": members(result.candidates),
+        "candidates": candidates,
+        "members": members(candidates),
         "decimals": formatting.decimals([block.predicted_ms for block in blocks]),
     }
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from hwnas.report.html import html, markdown
-from hwnas.report.members_table import Remainder, members
 from hwnas.report.schema import CandidateRow
+from hwnas.report.tables.members import Remainder, members
 from tests.support.sample_report import measured_report
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from hwnas.report.html import html, markdown
-from hwnas.report.lineage_table import MAX_NETWORKS, lineage
 from hwnas.report.schema import FamilyRow
+from hwnas.report.tables.lineage import MAX_NETWORKS, lineage
 from tests.support.sample_report import measured_report
 
 
