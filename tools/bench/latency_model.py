@@ -103,16 +103,18 @@ def figures(space: MobileSpace, rounds: int) -> list[tuple[str, str, str]]:
     ]
 
 
-def observations(space: MobileSpace) -> list[Observation]:
+def observations(
+    space: MobileSpace, block_count: int = BLOCK_COUNT, network_count: int = NETWORK_COUNT
+) -> list[Observation]:
     """Return the null model, blocks spread over the space, and random networks."""
     noise_rng, rng = np.random.default_rng(0), Random(0)
     blocks = compute_blocks(space)
     ms = block_costs_ms(blocks)
     measured = [Observation("isolated", (), 0.03, 0.002)]
-    for index in np.linspace(0, len(blocks) - 1, BLOCK_COUNT).astype(int):
+    for index in np.linspace(0, len(blocks) - 1, block_count).astype(int):
         block = blocks[index]
         measured.append(Observation("isolated", (block,), ms[block] * noise(noise_rng), 0.01))
-    for _ in range(NETWORK_COUNT):
+    for _ in range(network_count):
         network = space.architecture(space.random(rng)).compute_blocks
         total_ms = 0.05 + sum(ms[block] for block in network)
         measured.append(Observation("network", network, total_ms * noise(noise_rng), 0.01))
