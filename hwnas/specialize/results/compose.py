@@ -28,7 +28,7 @@ from hwnas.specialize.card import data_card
 from hwnas.specialize.command_line import command_line
 from hwnas.specialize.context import RunContext
 from hwnas.specialize.results.next_commands import next_commands
-from hwnas.specialize.results.notes import notes_of
+from hwnas.specialize.results.notes import notes_of, rivals
 from hwnas.specialize.results.rows import (
     artifact_row,
     block_rows,
@@ -109,22 +109,23 @@ def _reason(run: RunContext, delivered: DeliveryResult) -> str:
     if delivered.keeps_budget:
         return (
             f"The {kind} median is {share:.1%} of the budget; of the networks that keep the budget "
-            f"this one has the highest {_highest(run, delivered)} on the validation images."
+            f"{_advantage(run, delivered)} on the validation images."
         )
     return f"No trained network keeps the budget; the fastest is {share - 1:.1%} over it ({kind})."
 
 
-def _highest(run: RunContext, delivered: DeliveryResult) -> str:
+def _advantage(run: RunContext, delivered: DeliveryResult) -> str:
     """Return by what the delivered network was chosen among those within the budget."""
-    own = delivered.chosen.result.validation_accuracy
-    if any(
-        each.result.validation_accuracy > own
-        for each in delivered.trained
-        if each.candidate.may_be_delivered and (each.latency_ms or 0.0) <= run.budget_ms
-    ):
-        score = run.dataset.score_name
-        return f"probability of the labels, with {score} within two standard errors of the highest,"
-    return run.dataset.score_name
+    own, score = delivered.chosen.result, run.dataset.score_name
+    others = [each.result for each in rivals(run, delivered)]
+    if any((each.label_probability or 0.0) > (own.label_probability or 0.0) for each in others):
+        return "no whole one is better than this one, which was cut, by a standard error"
+    if any(each.validation_accuracy > own.validation_accuracy for each in others):
+        return (
+            f"this one has the highest probability of the labels, with {score} within two standard "
+            "errors of the highest,"
+        )
+    return f"this one has the highest {score}"
 
 
 def _latency(chosen: TrainedCandidate, model: LatencyModel) -> Latency:

@@ -12,7 +12,7 @@ from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import MobileSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import RunContext
-from hwnas.specialize.steps.deliver import DeliveryResult
+from hwnas.specialize.steps.deliver import DeliveryResult, TrainedCandidate
 from hwnas.specialize.steps.screening import ScreeningResult
 
 
@@ -109,24 +109,40 @@ def _better_baselines(run: RunContext, delivered: DeliveryResult) -> list[str]:
     ]
 
 
-def _not_told_apart(run: RunContext, delivered: DeliveryResult) -> list[str]:
-    """Return a note for each network within the budget of a higher accuracy than the delivered."""
-    own, images = delivered.chosen.result, len(run.dataset.valid.labels)
+def rivals(run: RunContext, delivered: DeliveryResult) -> list[TrainedCandidate]:
+    """Return the other networks within the budget that could have been delivered."""
     return [
-        f"{other.candidate.name!r} reached {other.result.validation_accuracy:.1%} on the "
-        f"validation images, the delivered network {own.validation_accuracy:.1%}: a difference "
-        f"below two standard errors for {images:,} images. The delivered network gives their "
-        f"labels the higher probability, {own.label_probability:.1%} against "
-        f"{other.result.label_probability:.1%} in the mean; the files of the other are in "
-        f"training/{other.digest}/."
-        for other in delivered.trained
-        if other.candidate.may_be_delivered
-        and (other.latency_ms or 0.0) <= run.budget_ms
-        and own.label_probability is not None
-        and other.result.label_probability is not None
-        and other.result.label_probability < own.label_probability
-        and other.result.validation_accuracy > own.validation_accuracy
+        each
+        for each in delivered.trained
+        if each is not delivered.chosen
+        and each.candidate.may_be_delivered
+        and (each.latency_ms or 0.0) <= run.budget_ms
     ]
+
+
+def _not_told_apart(run: RunContext, delivered: DeliveryResult) -> list[str]:
+    """Return a note for each network within the budget of a higher accuracy, or of a higher
+    probability of the labels, than the delivered."""
+    own, images = delivered.chosen.result, len(run.dataset.valid.labels)
+    notes: list[str] = []
+    for rival in rivals(run, delivered):
+        other = rival.result
+        if own.label_probability is None or other.label_probability is None:
+            continue
+        if other.label_probability > own.label_probability:
+            why = "less than a standard error, and the cut network is preferred"
+        elif other.validation_accuracy > own.validation_accuracy:
+            why = "less than two standard errors in accuracy, and the probability decides"
+        else:
+            continue
+        notes.append(
+            f"{rival.candidate.name!r} reached {other.validation_accuracy:.1%} on the {images:,} "
+            f"validation images and gives their labels the probability "
+            f"{other.label_probability:.1%} in the mean, the delivered network "
+            f"{own.validation_accuracy:.1%} and {own.label_probability:.1%}: they differ by {why}. "
+            f"The files of the other are in training/{rival.digest}/."
+        )
+    return notes
 
 
 def width_hint(space: SearchSpace, width_mults: tuple[float, ...], baseline: str) -> str:

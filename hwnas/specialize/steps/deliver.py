@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from hwnas.latency_models.storage.store import calibration
 from hwnas.measurement.disturbance import joined
 from hwnas.measurement.measurement import Measurement
 from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
+from hwnas.specialize.steps.choice import delivered_result
 from hwnas.specialize.steps.quantize import compile_trained, preprocessing
 from hwnas.specialize.steps.screening import ScreeningResult, measure
 from hwnas.training.job import TrainingResult
@@ -139,7 +139,7 @@ def deliver(
 ) -> DeliveryResult:
     """Compile and verify the trained networks, measure their files, and write the best one's.
 
-    That is the `most_accurate` of the searched networks within the budget, or else the fastest.
+    That is the one of `delivered_result` within the budget, or else the fastest.
     """
     format = RUNTIMES[run.target.profile.runtime].format
     with run.console.step("compile, verify, measure"), run.folder.stage("deliver"):
@@ -216,23 +216,12 @@ def _best(run: RunContext, trained: tuple[TrainedCandidate, ...]) -> TrainedCand
     within = [t for t in possible if (t.latency_ms or 0.0) <= run.budget_ms]
     if not within:
         return min(possible, key=lambda t: t.latency_ms or 0.0)
-    results = [trained.result for trained in within]
-    return within[results.index(most_accurate(results, len(run.dataset.valid.labels)))]
-
-
-def most_accurate(results: Sequence[TrainingResult], images: int) -> TrainingResult:
-    """Return the training of the highest `label_probability` on ``images`` validation images.
-
-    Of two networks it picks the one that is better on other images more often than the accuracy
-    does (`tools.evaluate.pretrained.criteria`). Networks that are less accurate than the best by
-    more than two standard errors are left out.
-    """
-    highest = max(result.validation_accuracy for result in results)
-    least = highest - 2 * math.sqrt(highest * (1 - highest) / images)
-    return max(
-        (result for result in results if result.validation_accuracy >= least),
-        key=lambda result: (result.label_probability or 0.0, result.validation_accuracy),
+    searched, whole = (
+        [t.result for t in within if (t.candidate.origin == "search") == is_searched]
+        for is_searched in (True, False)
     )
+    best = delivered_result(searched, whole, len(run.dataset.valid.labels))
+    return next(trained for trained in within if trained.result is best)
 
 
 def _write_best(run: RunContext, best: TrainedCandidate) -> tuple[Artifact, ...]:

@@ -18,9 +18,7 @@ from hwnas.specialize.steps.deliver import (
     DeliveryResult,
     TrainedCandidate,
     further_candidates,
-    most_accurate,
 )
-from hwnas.training.job import TrainingResult
 
 SPACE = mobile_space((1, 28, 28), 10)
 NET = SPACE.architecture(SPACE.random(Random(0)))
@@ -137,25 +135,3 @@ def test_only_the_files_given_are_returned_though_more_were_measured_before() ->
     )
     model: Any = None
     assert set(screening.measure(run, model, "final", {"first": Path("a.onnx")})) == {"first"}
-
-
-def trained(accuracy: float, probability: float | None) -> TrainingResult:
-    return TrainingResult("", accuracy, 0.1, 3, 5.0, label_probability=probability)
-
-
-def test_of_two_networks_that_cannot_be_told_apart_the_higher_probability_wins() -> None:
-    # the standard error of 76.4 % on 649 images is 1.7 points
-    higher, lower = trained(0.764, 0.65), trained(0.750, 0.66)
-    assert most_accurate([higher, lower], 649) == lower
-    assert most_accurate([lower, higher], 649) == lower
-    assert most_accurate([higher, lower], 20_000) == higher
-
-
-def test_a_high_probability_does_not_make_up_for_a_lower_accuracy() -> None:
-    higher, lower = trained(0.764, 0.65), trained(0.725, 0.70)
-    assert most_accurate([lower, higher], 649) == higher
-
-
-def test_results_of_runs_that_stored_no_probability_are_compared_by_accuracy() -> None:
-    higher, lower = trained(0.764, None), trained(0.760, None)
-    assert most_accurate([lower, higher], 649) == higher
