@@ -75,6 +75,19 @@ def test_only_channel_shuffles_are_transposed_in_tflite(name: str, tmp_path: Pat
     assert ops.count("TRANSPOSE") == (16 if name == "shufflenet_v2" else 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "count"),
+    # a layer moves query, key and value at once, and its result; windows are moved before and after
+    [("vit", 4), ("swin", 12), ("swin_v2", 18), ("maxvit", 15)],
+)
+def test_attention_moves_its_heads_once_before_and_once_after_in_tflite(
+    name: str, count: int, tmp_path: Path
+) -> None:
+    make, size = NETWORKS[name]
+    ops = operators(trace(make(), (3, size, size)), tmp_path / "net.tflite")
+    assert ops.count("TRANSPOSE") == count
+
+
 def test_the_layer_scale_of_convnext_is_folded_into_the_weights(tmp_path: Path) -> None:
     make, size = NETWORKS["convnext"]
     write_onnx(trace(make(), (3, size, size)), tmp_path / "net.onnx", opset=20)

@@ -60,6 +60,8 @@ class Arranger:
         """Tensors that hold a value under another order."""
         self.flattened: dict[str, tuple[tuple[int, ...], Order]] = {}
         """Shape before, and stored order, of values that are flattened in that order."""
+        self.wanted: dict[str, Order | None] = {}
+        """Order in which a value is read first, where that is known."""
 
     def native(self, rank: int) -> Order:
         """Return the order that the format's operators on feature maps take."""

@@ -5,29 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
-from hwnas.export.graph.nodes import (
-    Activation,
-    Arithmetic,
-    Concat,
-    Conv,
-    ConvTranspose,
-    Linear,
-    Pad,
-    Pool,
-    Prelu,
-    Reshape,
-    Resize,
-    Select,
-    Shuffle,
-    WindowPool,
-)
+from hwnas.export.graph.nodes import Activation, Linear, Reshape
 from hwnas.export.layout.arrange import Arranger, Order, permuted
+from hwnas.export.layout.readers import wanted_order
 
 Shape = tuple[int, ...]
-SPATIAL = (Conv, ConvTranspose, Pool, WindowPool, Resize, Shuffle, Prelu)
-"""Nodes on feature maps: they take their operands in the format's own order."""
-ELEMENTWISE = (Arithmetic, Select, Activation, Concat, Pad)
-"""Nodes that take and give the order of their operand."""
 
 
 class Group(NamedTuple):
@@ -49,8 +31,7 @@ def reshape(arranger: Arranger, node: Reshape) -> None:
             arranger.flattened[node.name] = before[1:], tuple(axis - 1 for axis in stored[1:])
             _add(arranger, node, arranger.tensor(name, stored), tuple(range(len(after))))
             return
-        native = _becomes_a_map(arranger, node.name)
-        wanted = arranger.native(len(after)) if native else tuple(range(len(after)))
+        wanted = wanted_order(arranger, node.name) or tuple(range(len(after)))
         stored = _stored_for(groups, before, after, wanted)
     sequence = sorted(groups, key=lambda group: stored.index(group.before[0]))
     order = _result_order(sequence, after, arranger.native(len(after)))
@@ -92,16 +73,6 @@ def _in_order(groups: list[Group], before: Shape, stored: Order) -> bool:
         == group.before
         for group in groups
     )
-
-
-def _becomes_a_map(arranger: Arranger, name: str) -> bool:
-    """Return whether a value is read as a feature map, before it is read under another order."""
-    for reader in arranger.readers.get(name, []):
-        if isinstance(reader, SPATIAL):
-            return True
-        if isinstance(reader, ELEMENTWISE) and len(reader.shape) == 4:
-            return _becomes_a_map(arranger, reader.name)
-    return name in arranger.outputs
 
 
 def _stored_for(groups: list[Group], before: Shape, after: Shape, wanted: Order) -> Order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ from hwnas.export.graph.nodes import (
     Transpose,
 )
 from hwnas.export.layout.arrange import NCHW, NHWC, Arranged, Arranger, Order, permuted
-from hwnas.export.layout.reshape import SPATIAL, reshape
+from hwnas.export.layout.readers import SPATIAL, wanted_order
+from hwnas.export.layout.reshape import reshape
 
 Rule = Callable[[Arranger, Any], None]
 
@@ -135,7 +137,7 @@ def layer_norm(arranger: Arranger, node: LayerNorm) -> None:
     """
     (name,) = node.inputs
     stored, rank = arranger.order(name), len(node.shape)
-    order = _with_last(stored, rank - 1)
+    order = _last_inside(stored)
     arranger.add(node, (arranger.tensor(name, order),), order)
     if rank == 4 and stored[arranger.maps.index(1)] == rank - 1:
         arranger.hold(node.name, arranger.tensor(node.name, stored), stored)
@@ -154,7 +156,7 @@ def linear(arranger: Arranger, node: Linear) -> None:
     if rank == 4 and order[channels] == rank - 1:
         _pointwise(arranger, node, order)
         return
-    order = _with_last(order, rank - 1)
+    order = _last_inside(order)
     arranger.add(node, (arranger.tensor(name, order),), order, weight=np.ascontiguousarray(weight))
 
 
@@ -166,16 +168,32 @@ def lookup(arranger: Arranger, node: Lookup) -> None:
 
 
 def matmul(arranger: Arranger, node: MatMul) -> None:
-    """A product may read either operand with its last two axes swapped."""
+    """A product may read either operand with its last two axes swapped.
+
+    If both are stored so, the product of the stored tensors is the result with its axes swapped.
+    """
     rank = len(node.shape)
     plain = tuple(range(rank))
     swapped = (*plain[:-2], rank - 1, rank - 2)
-    turned = tuple(arranger.order(name) == swapped for name in node.inputs)
+    orders = [
+        [_large(arranger, name, order) for order in (arranger.order(name), plain, swapped)]
+        for name in node.inputs
+    ]
+    turned = [stored == other != own for stored, own, other in orders]
+    if all(turned):
+        inputs = tuple(arranger.tensor(name, swapped) for name in node.inputs[::-1])
+        arranger.add(node, inputs, swapped)
+        return
     inputs = tuple(
         arranger.tensor(name, swapped if turn else plain)
         for name, turn in zip(node.inputs, turned, strict=True)
     )
-    arranger.add(node, inputs, plain, swapped=turned)
+    arranger.add(node, inputs, plain, swapped=tuple(turned))
+
+
+def _large(arranger: Arranger, name: str, order: Order) -> Order:
+    """Return an order without the axes of size 1 of a value."""
+    return tuple(axis for axis in order if arranger.shapes[name][axis] != 1)
 
 
 def _pointwise(arranger: Arranger, node: Linear, order: Order) -> None:
@@ -196,11 +214,29 @@ def _pointwise(arranger: Arranger, node: Linear, order: Order) -> None:
 
 
 def _common_order(arranger: Arranger, node: Node) -> Order:
-    """Return the order of the largest operand that is no constant."""
+    """Return the order of one of the largest operands that are no constants.
+
+    That is the one in which the result is read, if data would move otherwise, else that of the
+    first.
+    """
+    sizes = {name: prod(arranger.shapes[name]) for name in node.inputs}
     values = [name for name in node.inputs if name not in arranger.constants]
     if not values:
         return arranger.native(len(node.shape))
-    return arranger.order(max(values, key=lambda name: int(np.prod(arranger.shapes[name]))))
+    largest = max(sizes[name] for name in values)
+    orders = [arranger.order(name) for name in values if sizes[name] == largest]
+    if (
+        len({_large(arranger, values[0], order) for order in orders}) > 1
+        and (wanted := wanted_order(arranger, node.name)) in orders
+    ):
+        return wanted
+    return orders[0]
+
+
+def _last_inside(order: Order) -> Order:
+    """Return the order in which the last axis is the innermost: the plain one if data moves."""
+    plain = tuple(range(len(order)))
+    return order if order[-1] == plain[-1] else plain
 
 
 def _with_last(order: Order, axis: int) -> Order:

@@ -3,8 +3,8 @@
 Weights are transposed when they are written: convolutions to ``[O, h, w, I]``, depthwise
 convolutions to ``[1, h, w, C]``, linear layers after a flattened map to the order of NHWC. PyTorch
 mostly pads both sides alike, TFLite's SAME pads less before than after; where the two differ, an
-explicit PAD is written. A TRANSPOSE remains in channel shuffles and where the order of a flattened
-map is visible.
+explicit PAD is written. A TRANSPOSE remains in channel shuffles, before and after the heads of
+attention, and where the order of a flattened map is visible.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hwnas.export.graph.nodes import Graph
+from hwnas.export.layout.arrange import Arranged
+from hwnas.export.layout.hoist import hoisted
+from hwnas.export.layout.merge import merged
+from hwnas.export.layout.rows import read_by_rows
 from hwnas.export.layout.rules import NHWC, arrange
 
 # these modules register their emitters when they are imported
@@ -40,7 +44,7 @@ def write_tflite(
     The model has the signature ``serving_default``. ``metadata`` becomes entries of the model's
     metadata; with ``half`` weights have 16 bits. The same graph gives the same bytes.
     """
-    arranged = arrange(graph, NHWC)
+    arranged = tidied(arrange(graph, NHWC))
     builder = TfliteBuilder(arranged, half)
     for node in arranged.nodes:
         EMITTERS.emit(builder, node)
@@ -48,3 +52,8 @@ def write_tflite(
         builder.add_metadata(name, content)
     with path.open("wb") as file:
         file.writelines(builder.serialise(schema_version))
+
+
+def tidied(graph: Arranged) -> Arranged:
+    """Return a graph with fewer transposes: those of a chain, or of alike pieces, are one."""
+    return merged(hoisted(read_by_rows(merged(graph))))

@@ -91,8 +91,10 @@ def count(module: nn.Module, path: Path, shape: Any = MAP) -> int:
     return operators(trace(module, shape), path).count("TRANSPOSE")
 
 
-def test_attention_moves_only_query_key_value_and_result_in_tflite(tmp_path: Path) -> None:
-    assert count(Tokens(Attention(fused=False)), tmp_path / "net.tflite") == 4
+def test_attention_moves_query_key_and_value_at_once_and_the_result_in_tflite(
+    tmp_path: Path,
+) -> None:
+    assert count(Tokens(Attention(fused=False)), tmp_path / "net.tflite") == 2
 
 
 def test_the_pixels_of_a_map_are_a_sequence_without_a_move_in_tflite(tmp_path: Path) -> None:
