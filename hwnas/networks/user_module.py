@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,13 +21,12 @@ from hwnas.networks.names import Kind, kind_of
 from hwnas.networks.resolve import resolve_architecture
 from hwnas.networks.weights import read_trained
 from hwnas.nn.build import build
-from hwnas.pretrained.hub import load_timm
-from hwnas.pretrained.identify import load_file
-from hwnas.pretrained.load import load_source
-from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.pretrained.sources import find_source, is_source, weights_file
 from hwnas.training.checkpoint import load_weights
 from hwnas.training.description import NetworkDescription, read_description
+
+if TYPE_CHECKING:
+    from hwnas.pretrained.network import PretrainedNetwork
 
 Shape = tuple[int, int, int]
 
@@ -114,12 +113,19 @@ def load_network(
 
 def _pretrained(name: str, kind: Kind) -> PretrainedNetwork | None:
     """Return the network with weights of other programs, None where they are not here."""
+    # imported where a name needs them: they take longer than compiling a small module of one's own
     path = Path(name)
     if kind == "timm":
+        from hwnas.pretrained.hub import load_timm
+
         return load_timm(name)
     if kind == "weights" and not (path.suffix == ".safetensors" and read_description(path)):
+        from hwnas.pretrained.identify import load_file
+
         return load_file(path)
     if kind == "published" and is_source(name) and weights_file(find_source(name)):
+        from hwnas.pretrained.load import load_source
+
         return load_source(name)
     return None
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from torch import nn
 
 from hwnas.architecture.artifact import Precision
-from hwnas.data.datasets import Dataset, load_dataset, normalise
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import noise_for
 from hwnas.export.graph.modules import ForeignModule
@@ -18,6 +17,9 @@ from hwnas.export.quantization.ranges import check_images
 from hwnas.export.verification.images import IMAGES, Verification
 from hwnas.networks.input_kind import BothKinds, check_accuracy, check_scale
 from hwnas.networks.user_module import LoadedNetwork
+
+if TYPE_CHECKING:  # the readers of data sets take a tenth of the time of an export on noise
+    from hwnas.data.datasets import Dataset
 
 Shape = tuple[int, int, int]
 
@@ -84,7 +86,7 @@ def check_kind(
     """
     if pixels is None:
         check_scale(name, module, input_shape)
-    dataset = load_dataset(data, input_shape=input_shape)
+    dataset = _dataset(data, input_shape, None)
     images, labels = (array[:KIND_IMAGES] for array in (dataset.valid.images, dataset.valid.labels))
     if len(images):
         normalised, raw = (to_model_input(images, dataset, kind) for kind in (False, True))
@@ -93,6 +95,8 @@ def check_kind(
 
 def to_model_input(images: np.ndarray, dataset: Dataset, pixels: bool) -> np.ndarray:
     """Return uint8 images as input of a network: pixels in float32, or normalised values."""
+    from hwnas.data.datasets import normalise
+
     return images.astype(np.float32) if pixels else normalise(images, dataset)
 
 
@@ -115,6 +119,8 @@ def calibration_images(
 
 
 def _dataset(data: str, input_shape: Shape, own: Preprocessing | None) -> Dataset:
+    from hwnas.data.datasets import load_dataset
+
     dataset = load_dataset(data, input_shape=input_shape)
     if own is None:
         return dataset

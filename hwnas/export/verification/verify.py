@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from hwnas.architecture.artifact import OutputParity, Parity, Precision
+from hwnas.data.images import images_at_once
 from hwnas.errors import ExportError
 from hwnas.export.graph.interface import Interface, module_interface
 from hwnas.export.graph.resized import Offset, at, size_of
@@ -31,7 +32,6 @@ from hwnas.export.verification.metrics import (
 from hwnas.export.verification.module_outputs import module_outputs, outputs_together
 from hwnas.export.verification.run_model import outputs_at_once, run_file, runtime_title
 from hwnas.export.verification.ties import settle_ties
-from hwnas.training.images.loader import images_at_once
 
 HIDDEN_ERROR = 0.05
 """Largest relative error of an image or channel whose values are a thousand times smaller than the

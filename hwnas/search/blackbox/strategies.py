@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from hwnas.architecture.architecture import Genotype
+from hwnas.data.images import images_at_once
 from hwnas.search.blackbox.evolution import Choices, EvaluatedSet, Problem, Scores
 from hwnas.search.blackbox.random import RandomSearch
 from hwnas.search.blackbox.window import (
@@ -29,7 +30,7 @@ from hwnas.search.knapsack import window_samples
 from hwnas.search.path_training import PathTraining, check_paths
 from hwnas.search.plan import JUDGING_IMAGES, SearchPlan
 from hwnas.search.sampled_paths import Paths
-from hwnas.training.images.loader import Batch, Data, images_at_once
+from hwnas.training.images.loader import Batch, Data
 
 FINAL_IMAGES = 1000
 """Validation images on which the best networks are compared."""

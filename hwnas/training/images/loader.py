@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hwnas.data.datasets import Dataset, Split
+from hwnas.data.images import images_at_once
 from hwnas.data.stored import StoredImages
 from hwnas.processes import cores
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
@@ -31,9 +32,6 @@ DEVICE_SHARE = 0.25
 """Share of a GPU's free memory that images may take."""
 MAX_READERS = 16
 """Threads that read images."""
-BATCH_IMAGES, BATCH_PIXELS = 250, 250 * 64 * 64
-"""Most images of a batch that is evaluated, and most pixels: for EfficientNet-Lite0 at 160 px, 250
-photos take 1.3 GB and 40 take 0.3."""
 CHUNK_IMAGES = 16
 """Images that a thread reads at a time."""
 
@@ -98,7 +96,7 @@ class Data(NamedTuple):
         return images, self.labels, self.mean, self.std
 
     def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
-        """Yield batches of all images in their order, by default of as many as `BATCH_PIXELS`."""
+        """Yield batches of all images in their order, by default `images_at_once`."""
         batch_size = batch_size or images_at_once(math.prod(self.images.shape[2:]))
         parts = torch.arange(len(self.labels)).split(batch_size)
         put = self.compute.put
@@ -113,11 +111,6 @@ class Data(NamedTuple):
             jobs = ([partial(self.read, chunk) for chunk in chunks(rows)] for rows in parts)
             for images in reader.results(jobs):
                 yield torch.cat(images)
-
-
-def images_at_once(pixels: int) -> int:
-    """Return how many images with so many pixels are evaluated at once."""
-    return max(1, min(BATCH_IMAGES, BATCH_PIXELS // pixels))
 
 
 def chunks(rows: Tensor) -> Iterable[Tensor]:

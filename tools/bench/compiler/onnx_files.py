@@ -38,6 +38,11 @@ SIZES = {
     "sequence_length": 8,
 }
 """Sizes of axes by the names that the files give them."""
+SHAPES = {
+    "ch_PP-OCRv4_rec_infer.onnx": ("3x48x320",),
+    "silero_vad.onnx": ("input=576", "state=2x1x128"),
+}
+"""Shapes of files that leave more sizes free than they name."""
 
 
 class PackagedFile(NamedTuple):
@@ -111,7 +116,8 @@ def compiled(each: PackagedFile, size: int, timeout_s: float) -> dict[str, Any]:
     row: dict[str, Any] = {"opset": opset, "nodes": len(model.graph.node)}
     target = each.path.with_suffix("")
     program = [sys.executable, "-m", "hwnas", "export", str(each.path), "--format", "tflite"]
-    program += ["--out", str(target), "--images", "4", "--json", *shapes(model, size)]
+    program += ["--out", str(target), "--images", "4", "--json"]
+    program += shapes(model, size, each.path.name)
     try:
         result = subprocess.run(program, capture_output=True, text=True, timeout=timeout_s)
     except subprocess.TimeoutExpired:
@@ -129,15 +135,17 @@ def compiled(each: PackagedFile, size: int, timeout_s: float) -> dict[str, Any]:
     }
 
 
-def shapes(model: onnx.ModelProto, size: int) -> list[str]:
+def shapes(model: onnx.ModelProto, size: int, file: str) -> list[str]:
     """Return ``--input-shape`` for each input of a model that leaves sizes free."""
+    if file in SHAPES:
+        return [part for shape in SHAPES[file] for part in ("--input-shape", shape)]
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     options: list[str] = []
     batches = {value.type.tensor_type.shape.dim[0].dim_param for value in inputs[:1]}
     for value in inputs:
         dims = value.type.tensor_type.shape.dim
-        dims = dims[1:] if dims and dims[0].dim_value in (0, 1) else dims
+        dims = dims[1:] if dims and dims[0].dim_value <= 1 else dims
         free = [dim for dim in dims if dim.dim_value <= 0 and dim.dim_param not in batches - {""}]
         sizes = [
             max(dim.dim_value, 0) or (SIZES.get(dim.dim_param, size) if dim in free else 1)

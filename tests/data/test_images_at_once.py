@@ -1,8 +1,8 @@
-"""Images of a split, in batches."""
+"""How many images are evaluated at once."""
 
 from __future__ import annotations
 
-from hwnas.training.images.loader import images_at_once
+from hwnas.data.images import images_at_once
 
 
 def test_larger_images_are_evaluated_in_smaller_batches() -> None:
