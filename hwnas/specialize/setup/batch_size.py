@@ -16,6 +16,7 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.files import read_json, write_json
 from hwnas.nn.build import build
 from hwnas.nn.memory import image_bytes
+from hwnas.processes import cores
 from hwnas.training.compute import Compute, free_bytes, full_precision, peak_bytes
 from hwnas.training.distributed import ranks
 from hwnas.training.plan import TrainingPlan
@@ -70,6 +71,11 @@ def fitting(planned: int, image_bytes: float, free_bytes: float) -> int:
     while size // 2 >= MIN_IMAGES and size * image_bytes > MEMORY_SHARE * free_bytes:
         size //= 2
     return size
+
+
+def processes_for(networks: int, compute: Compute) -> int:
+    """Return how many of ``networks`` are trained at once: a process for each core of a CPU."""
+    return min(networks, cores()) if compute.kind == "cpu" and ranks() == 1 else 1
 
 
 def resolve_batch_size(

@@ -11,7 +11,6 @@ from hwnas.architecture.size import axes
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
 from hwnas.nn.auxiliary import POOL_KERNEL_SIZE, auxiliary_place
-from hwnas.processes import cores
 from hwnas.search.registry import load_strategy
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.dependent import as_dependent
@@ -19,14 +18,13 @@ from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
-from hwnas.specialize.setup.batch_size import resolve_batch_size, step_image_bytes
+from hwnas.specialize.setup.batch_size import processes_for, resolve_batch_size, step_image_bytes
 from hwnas.specialize.setup.effort import EFFORTS, WorkPlan, plans
 from hwnas.specialize.setup.start.network import Start
 from hwnas.specialize.setup.work.cut import cut_plan
 from hwnas.specialize.setup.work.recipes import recipe_of, recipe_plans, scaled_training
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.compute import CPU, Compute
-from hwnas.training.distributed import ranks
 
 RANDOM_NETWORKS = 64
 """Networks behind the mean number of MACs of a space."""
@@ -57,8 +55,10 @@ def work_plan(
         augmentation = default_augmentation(shape, images, spec.flip)
         search, training = plans(effort, images, macs, augmentation, search_macs)
     # several networks are trained at once; a supernet may compute more than one network
-    processes = 1 if ranks() > 1 or compute.kind != "cpu" else cores()
-    networks_at_once = max(processes, search_macs / macs)
+    trained = effort.trained + effort.baselines
+    if load_strategy(spec.strategy).traits.own_loop:
+        trained = max(trained, effort.children)
+    networks_at_once = max(processes_for(trained, compute), search_macs / macs)
     planned = max(search.batch_size, training.batch_size)
     size = resolve_batch_size(
         None,

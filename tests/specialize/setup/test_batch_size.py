@@ -13,7 +13,6 @@ from torch import Tensor
 from hwnas.files import write_json
 from hwnas.nn.build import build
 from hwnas.nn.memory import image_bytes
-from hwnas.processes import cores
 from hwnas.spaces.published import published
 from hwnas.specialize.setup import batch_size
 from hwnas.specialize.setup.batch_size import (
@@ -21,9 +20,11 @@ from hwnas.specialize.setup.batch_size import (
     STEP_BYTES,
     fitting,
     in_parts,
+    processes_for,
     resolve_batch_size,
     step_image_bytes,
 )
+from hwnas.specialize.setup.effort import EFFORTS
 from hwnas.specialize.setup.resolve import Resources, open_run
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.steps.train_network import train_network
@@ -109,6 +110,16 @@ def test_a_batch_fits_the_memory_of_its_device(monkeypatch: pytest.MonkeyPatch) 
     assert resolve_batch_size(None, 64, 1e6, lambda text: None, device="cuda:1") == 32
 
 
+def test_more_cores_than_networks_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_size, "cores", lambda: 64)
+    assert [processes_for(networks, CPU) for networks in (1, 4, 100)] == [1, 4, 64]
+    assert processes_for(4, Compute("cuda:0")) == 1
+    monkeypatch.setattr(batch_size, "cores", lambda: 2)
+    assert processes_for(4, CPU) == 2
+    monkeypatch.setattr(batch_size, "ranks", lambda: 2)  # all of them train each network
+    assert processes_for(4, CPU) == 1
+
+
 def test_the_peak_of_a_step_is_read_after_its_backward_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -163,7 +174,8 @@ def test_a_run_in_little_memory_searches_and_trains_in_smaller_batches_when_resu
     spec = RunSpec(targets=("simulated-phone",), data=str(data))
     resources = Resources(console := RecordingConsole())
     default = image_bytes(PHONE_SPACE.architecture(PHONE_SPACE.default))
-    free = 20 * cores() * default / MEMORY_SHARE
+    networks = EFFORTS[spec.effort].trained + EFFORTS[spec.effort].baselines
+    free = 20 * processes_for(networks, CPU) * default / MEMORY_SHARE
     monkeypatch.setattr(batch_size, "free_bytes", lambda device: free)
     with open_run(spec, tmp_path / "run", resources, False) as run:
         pass

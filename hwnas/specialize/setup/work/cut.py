@@ -6,12 +6,12 @@ from msgspec.structs import replace
 
 from hwnas.console import Console
 from hwnas.data.datasets import Dataset
-from hwnas.processes import cores
 from hwnas.search.plan import SearchPlan
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.specialize.setup.augmentation import default_augmentation
 from hwnas.specialize.setup.batch_size import (
     in_parts,
+    processes_for,
     resolve_batch_size,
     step_image_bytes,
 )
@@ -52,7 +52,10 @@ def cut_plan(
     augmentation = default_augmentation(dataset.input_shape, len(labels), spec.flip)
     image = step_image_bytes(space.original, compute)
     tuning = in_parts(tuning_plan(labels, spec.effort, augmentation), image, compute.device)
-    processes = cores() if compute.kind == "cpu" else 1
+    effort = EFFORTS[spec.effort]
+    trained = min(MAX_TRAINED, effort.trained)
+    whole_networks = 1 + len(spec.siblings)
+    processes = processes_for(trained + whole_networks, compute)
     size = resolve_batch_size(
         None,
         tuning.batch_size,
@@ -71,8 +74,6 @@ def cut_plan(
         members = replace(members, probe=False, teacher_share=1.0, class_weights="none")
         members = longer(members, tuned, len(labels))
     search = SearchPlan(batch_size=size, augmentation=augmentation, tuning=tuning)
-    effort = EFFORTS[spec.effort]
-    trained = min(MAX_TRAINED, effort.trained)
     effort = replace(effort, trained=trained, screened=SCREENED * trained + 1)
     return WorkPlan(effort, search, members)
 
