@@ -1,28 +1,34 @@
-"""Child processes: how many to start, ending with the parent, the JSON answer of a child."""
+"""Processes: how many to start, ending with the parent, the JSON answer of a child; Ray's."""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
 
-from hwnas.errors import DeviceError, HwnasError, InvalidFile, last_line
+from hwnas.errors import DeviceError, HwnasError, InvalidFile, UsageError, last_line
 
 T = TypeVar("T")
 CHILD_TIMEOUT_S = 180.0
+CLUSTER_TIMEOUT_S = 5.0
+"""Time in which a cluster's address must accept a connection."""
 
 
 def cores() -> int:
@@ -211,3 +217,46 @@ def _describe_end(status: int) -> str:
     if status < 0:
         return f"crashed ({signal.Signals(-status).name})"
     return f"ended with status {status}"
+
+
+def connect_cluster(address: str, where: str) -> Any:
+    """Return the module of Ray, connected to a cluster. Raises as `check_cluster`."""
+    ray = check_cluster(address, where)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            ignore_reinit_error=True,
+        )
+    except Exception as error:  # Ray raises many types, all of which mean this
+        why = last_line(str(error), type(error).__name__)
+        raise DeviceError(f"no Ray cluster answers at {address}: {why}") from None
+    return ray
+
+
+def check_cluster(address: str, where: str) -> Any:
+    """Return the module of Ray; ``where`` names the setting that has the address.
+
+    Raises `UsageError` where Ray is not installed and `DeviceError` where nothing listens at
+    ``address``; Ray itself would try for minutes.
+    """
+    try:
+        ray = import_module("ray")
+    except ImportError:
+        raise UsageError(f'{where} needs Ray: pip install "hwnas[ray]"') from None
+    if address == "auto":
+        return ray
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise UsageError(f"{where} = {address}: expected HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        socket.create_connection((host, port), CLUSTER_TIMEOUT_S).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise DeviceError(f"no Ray cluster answers at {address}: {why}") from None
+    return ray

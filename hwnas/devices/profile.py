@@ -78,6 +78,8 @@ class Simulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     depthwise_macs_per_ms: Positive
     noise: NotNegative = 0.0
     """Relative standard deviation of a single call; it depends on file and call number only."""
+    file_s: NotNegative = 0.0
+    """Time that the measurement of a file takes."""
     throttle_after_calls: Annotated[int, msgspec.Meta(ge=0)] | None = None
     """Calls, of all models together, after which the device throttles."""
     throttled_speed: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.7
@@ -117,6 +119,16 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long to wait for a lost device before the measurement fails."""
 
 
+class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Devices of one kind that nodes of a Ray cluster reach, and that measure at once."""
+
+    address: str
+    """``HOST:PORT`` of the cluster's head, or ``auto`` on one of its nodes."""
+    devices: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Profiles of the devices, by the names that they have on the node that reaches them. It was
+    started with the resource ``device:NAME`` for each."""
+
+
 class GpuSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An NVIDIA GPU of the machine that the transport reaches, and how to compute on it."""
 
@@ -134,7 +146,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str
     kind: Literal["cpu", "gpu", "android", "simulated"]
     runtime: RuntimeName
-    transport: Literal["local", "adb", "ssh", "simulated"]
+    transport: Literal["local", "adb", "ssh", "simulated", "ray"]
     hardware: Hardware
     default_input: tuple[int, int, int] | None = None
     """Input shape that the device's latency table covers; ``None``: the data's."""
@@ -145,6 +157,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Required where ``kind = "gpu"``, unless `runner` names another runner."""
     remote: Remote | None = None
     """Required to reach a device by adb or ssh; without it only its latency models are usable."""
+    cluster: Cluster | None = None
+    """Required where ``transport = "ray"``."""
     runner: str = ""
     """Name of an entry point in ``hwnas.runners``; empty: the transport's runner."""
     emulated: bool = False
@@ -153,7 +167,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def reachable(self) -> bool:
         """Whether hwnas can connect to the device."""
-        return bool(self.runner) or self.transport in ("local", "simulated") or bool(self.remote)
+        here = self.transport in ("local", "simulated", "ray")
+        return bool(self.runner) or here or bool(self.remote)
 
 
 def read_profile(file: Traversable) -> DeviceProfile:
@@ -168,6 +183,8 @@ def read_profile(file: Traversable) -> DeviceProfile:
             'Expected a [simulation] table exactly where transport = "simulated"'
             " - at `$.simulation`"
         )
+    elif (profile.transport == "ray") != (profile.cluster is not None):
+        why = 'Expected a [cluster] table exactly where transport = "ray" - at `$.cluster`'
     elif (gpu_why := _check_gpu(profile)) is not None:
         why = gpu_why
     elif spec.max_rounds < spec.min_rounds:

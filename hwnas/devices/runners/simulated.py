@@ -1,13 +1,14 @@
 """A simulated device: latency computed from the operators of the real model file.
 
 Latency of a call: ``call_ms + sum over operators of (op_ms + macs / speed)`` with one speed for
-depthwise convolutions and one for everything else, times ``1 + noise * N(0, 1)``. Nothing sleeps;
-the same file always gives the same samples, unless throttling or drop-outs are simulated.
+depthwise convolutions and one for everything else, times ``1 + noise * N(0, 1)``. The same file
+always gives the same samples, unless throttling or drop-outs are simulated.
 """
 
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from importlib import import_module
@@ -32,7 +33,7 @@ from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.measurement.round import Round
 
 SPEED_FIELDS = ("call_ms", "op_ms", "macs_per_ms", "depthwise_macs_per_ms", "noise")
-"""Fields of `Simulation` that identify the device; the others are faults."""
+"""Fields of `Simulation` that identify the device; the others are faults and its pace."""
 
 
 class SimulatedOperator(NamedTuple):
@@ -83,6 +84,7 @@ class SimulatedRunner:
                 raise DeviceLost(
                     f"{self.profile.name}: lost while it ran {subject.name}; {drop_out}"
                 )
+            time.sleep(self.simulation.file_s)
             measurements.append(self._measurement(subject, calibrated_reference_ms))
             if progress:
                 progress(done, len(subjects))

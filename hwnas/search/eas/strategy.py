@@ -24,12 +24,13 @@ from torch import nn
 from hwnas.architecture.architecture import Genotype
 from hwnas.latency_models.cost import Costs
 from hwnas.nn.memory import image_bytes
+from hwnas.processes import check_cluster
 from hwnas.search.eas.controller import Controller, Trajectory, grow, sampling
 from hwnas.search.eas.lineage import Family
 from hwnas.search.eas.model_pool import Member, ModelPool, TrainRequest, best_member, best_trained
 from hwnas.search.eas.reward import LATENCY_EXPONENT, Learner, reward
 from hwnas.search.eas.schedule import Schedule, child_plan, shrink_steps
-from hwnas.search.eas.worker_pool import Workers, check_cluster, workers_at
+from hwnas.search.eas.worker_pool import RAY_OPTION, Workers, workers_at
 from hwnas.search.log import LogLine, OnLine, append_log, truncate_log
 from hwnas.search.path_training import State
 from hwnas.search.plan import SearchFiles, SearchPlan
@@ -60,7 +61,7 @@ class EasOptions(StrategyOptions, frozen=True):
 
     def check(self) -> None:
         if self.ray:
-            check_cluster(self.ray)
+            check_cluster(self.ray, RAY_OPTION)
 
 
 def trained_networks(plan: SearchPlan, rounds: int) -> int:

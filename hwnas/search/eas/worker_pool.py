@@ -6,23 +6,21 @@ fails is reported and stops no other.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Protocol
 
 import msgspec
 
-from hwnas.errors import DeviceError, UsageError, last_line
+from hwnas.errors import last_line
 from hwnas.files import write_atomic
+from hwnas.processes import connect_cluster
 from hwnas.training.job import TEACHER, TrainingJob, run_job
 from hwnas.training.pool import Outcome, ProcessPool
 
-ANSWER_S = 5.0
-"""Time in which a cluster's address must accept a connection."""
+RAY_OPTION = "option ray"
+"""What messages call the setting of the cluster's address."""
 
 INITIAL = "initial.safetensors"
 """Weights that a training begins with, in its folder."""
@@ -56,12 +54,7 @@ class RayWorkers:
         """Each task requests a core and ``gpu_share`` of a GPU; Ray then shows it that GPU only.
 
         Raises `UsageError` without Ray, `DeviceError` for an address that does not answer."""
-        self._ray = check_cluster(address)
-        try:
-            self._ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
-        except Exception as error:  # Ray raises many types, all of which mean this
-            why = last_line(str(error), type(error).__name__)
-            raise DeviceError(f"no Ray cluster answers at {address}: {why}") from None
+        self._ray = connect_cluster(address, RAY_OPTION)
         self._task = self._ray.remote(train_remotely).options(
             num_cpus=1, num_gpus=gpu_share, max_retries=0
         )
@@ -99,33 +92,6 @@ def train_remotely(files: dict[str, bytes], images: bytes) -> dict[str, bytes]:
             write_atomic(folder / IMAGES, images)
         run_job(msgspec.json.decode(files["job.json"], type=TrainingJob), folder)
         return {name: (folder / name).read_bytes() for name in OUTPUTS}
-
-
-def check_cluster(address: str) -> Any:
-    """Return the module of Ray.
-
-    Raises `UsageError` where it is not installed and `DeviceError` where nothing listens at
-    ``address``; Ray itself would try for minutes.
-    """
-    try:
-        ray = import_module("ray")
-    except ImportError:
-        raise UsageError('option ray needs Ray: pip install "hwnas[ray]"') from None
-    if address == "auto":
-        return ray
-    try:
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port:
-        raise UsageError(f"option ray={address}: expected HOST:PORT, ray://HOST:PORT or auto")
-    try:
-        socket.create_connection((host, port), ANSWER_S).close()
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise DeviceError(f"no Ray cluster answers at {address}: {why}") from None
-    return ray
 
 
 def _input_files(folder: Path) -> dict[str, bytes]:
