@@ -97,7 +97,7 @@ def main(folder: Path, count: int, epochs: int, size: int, target_name: str, out
         "Cuts of EfficientNet-Lite0 without labels",
         command(
             __file__,
-            f"--photos {folder} --count {count} --epochs {epochs} --size {size}",
+            f"--photos DIR/{folder.name} --count {count} --epochs {epochs} --size {size}",
             f"--target {target_name}",
         ),
         f"Share of decisions that agree with the original's, and mean divergence (KL, nats) of the "
