@@ -8,7 +8,7 @@ that each is run twice, with ONNX Runtime's optimisations and without them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,16 @@ from hwnas.export.graph.nodes import TensorSpec
 from hwnas.export.onnx_reader.reference import Reference
 from hwnas.export.verification.metrics import Array
 
-KINDS = ("normal", "share", "pixel", "small")
-"""Normal noise, numbers from 0 to 1, pixels from 0 to 255, small normal noise."""
+Kind = tuple[Literal["normal", "uniform"], float]
+KINDS: tuple[Kind, ...] = (
+    ("normal", 1.0),
+    ("uniform", 1.0),
+    ("uniform", 255.0),
+    ("normal", 3.0),
+    ("normal", 10.0),
+    ("normal", 0.1),
+)
+"""Distributions and their scale: standard normal noise, from 0 to 1, pixels, and others."""
 OWN_ERROR = 2e-5
 """Difference of ONNX Runtime from itself on a sample on which files are compared."""
 MAX_OWN_ERROR = 1e-4
@@ -88,18 +96,17 @@ def _good(measured: Sequence[Measured], limit: float) -> list[Sample]:
 
 
 def _noise(
-    kind: str, inputs: Sequence[TensorSpec], shapes: Sequence[tuple[int, ...]], below: int
+    kind: Kind, inputs: Sequence[TensorSpec], shapes: Sequence[tuple[int, ...]], below: int
 ) -> Iterator[Sample]:
     """Yield samples of one of `KINDS`, always the same; ``shapes`` begin with their number."""
-    rng, arrays = np.random.default_rng(0), list[Array]()
+    (distribution, scale), rng = kind, np.random.default_rng(0)
+    draw = rng.standard_normal if distribution == "normal" else rng.random
+    arrays: list[Array] = []
     for spec, shape in zip(inputs, shapes, strict=True):
-        if spec.dtype != "float32":
+        if spec.dtype == "float32":
+            arrays.append((draw(shape) * scale).astype(np.float32))
+        else:
             high = 256 if spec.dtype == "uint8" else 2 if spec.dtype == "bool" else below
             arrays.append(rng.integers(0, high, shape).astype(spec.dtype))
-        elif kind in ("normal", "small"):
-            factor = 1.0 if kind == "normal" else 0.1
-            arrays.append((rng.standard_normal(shape) * factor).astype(np.float32))
-        else:
-            arrays.append((rng.random(shape) * (1 if kind == "share" else 255)).astype(np.float32))
     for place in range(shapes[0][0]):
         yield [np.asarray(array[place]) for array in arrays]
