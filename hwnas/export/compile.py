@@ -34,7 +34,8 @@ from hwnas.export.verification.images import IMAGES, Verification, noise_inputs
 from hwnas.export.verification.int8_agreement import verify_int8
 from hwnas.export.verification.metrics import is_logits
 from hwnas.export.verification.module_outputs import module_outputs
-from hwnas.export.verification.verify import larger, verify, verify_dynamic_batch, verify_sizes
+from hwnas.export.verification.sizes import larger, verify_sizes
+from hwnas.export.verification.verify import verify, verify_dynamic_batch
 from hwnas.export.write import write_graph
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -88,8 +89,13 @@ def name_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return {**schema.defaults, **dict(zip(schema.names, args, strict=False)), **kwargs}
 
 
-def replay(recording: Recording, *inputs: Tensor) -> dict[Value, Tensor]:
-    """Compute every value for the inputs, of the shapes that were recorded."""
+def replay(
+    recording: Recording, *inputs: Tensor, given: Mapping[Value, Tensor] | None = None
+) -> dict[Value, Tensor]:
+    """Compute every value for the inputs, of the shapes that were recorded.
+
+    Values that are ``given`` take the place of those that a call computes.
+    """
     known: dict[Value, Tensor] = dict(zip(recording.inputs, inputs, strict=True))
 
     def look_up(argument: Any) -> Any:
@@ -101,6 +107,7 @@ def replay(recording: Recording, *inputs: Tensor) -> dict[Value, Tensor]:
         results = call.func(**{name: look_up(value) for name, value in call.args.items()})
         results = results if isinstance(results, list | tuple) else (results,)
         known.update(zip(call.results, results, strict=False))
+        known.update((value, given[value]) for value in call.results if given and value in given)
     return known
 
 

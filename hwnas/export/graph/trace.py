@@ -7,9 +7,9 @@ operation; nothing is approximated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,7 +25,7 @@ from hwnas.export.graph.interface import (
 )
 from hwnas.export.graph.modules import evaluating, float32_on_cpu
 from hwnas.export.graph.nodes import Constant, Graph, Node
-from hwnas.export.graph.recording import Recording, replay
+from hwnas.export.graph.recording import Recording, Value, replay
 from hwnas.export.graph.tracer import Tracer
 from hwnas.export.graph.weights import detached_copy
 from hwnas.export.lowering.lowering import Lowering
@@ -63,20 +63,59 @@ def traced_values(
     The keys are the names of the values, in the order of the graph; constants are left out.
     """
     with _ready(module) as module:
-        recording = _record(module, interface)
-        lowering = Lowering(recording, LOWER, interface.inputs)
-        graph = lowering.lower()
-        pairs = zip(arrays, recording.inputs, strict=True)
-        tensors = [
-            torch.from_numpy(array.reshape(value.shape)).to(value.dtype, copy=True)
-            for array, value in pairs
-        ]
-        known = replay(recording, *tensors)
+        recording, graph, sources = _recorded(module, interface)
+        known = replay(recording, *_tensors(recording, arrays))
     return {
-        node.name: known[lowering.sources[node.name]].float().numpy().reshape(node.shape)
+        node.name: known[sources[node.name]].float().numpy().reshape(node.shape)
         for node in graph.nodes
-        if node.name in lowering.sources and not isinstance(node, Constant)
+        if node.name in sources and not isinstance(node, Constant)
     }
+
+
+class Replayed(NamedTuple):
+    """What a network computes for one of each input, call by call."""
+
+    recording: Recording
+    known: dict[Value, torch.Tensor]
+    names: dict[Value, str]
+    """Name in the graph of the values that it has."""
+
+
+def replayed(
+    module: nn.Module,
+    interface: Interface,
+    arrays: Sequence[np.ndarray],
+    decide: Callable[[Replayed], dict[Value, torch.Tensor]],
+) -> Replayed:
+    """Compute every call in PyTorch, again as long as ``decide`` gives other results of calls."""
+    with _ready(module) as module:
+        recording, _, sources = _recorded(module, interface)
+        names, tensors = (
+            {value: name for name, value in sources.items()},
+            _tensors(recording, arrays),
+        )
+        given: dict[Value, torch.Tensor] = {}
+        while True:
+            result = Replayed(recording, replay(recording, *tensors, given=given), names)
+            more = decide(result)
+            if not more.keys() - given.keys():
+                return result
+            given |= more
+
+
+def _recorded(module: nn.Module, interface: Interface) -> tuple[Recording, Graph, dict[str, Value]]:
+    """Return the calls of ``module``, its graph, and the value that each node computes."""
+    recording = _record(module, interface)
+    lowering = Lowering(recording, LOWER, interface.inputs)
+    graph = lowering.lower()
+    return recording, graph, lowering.sources
+
+
+def _tensors(recording: Recording, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(array.reshape(value.shape)).to(value.dtype, copy=True)
+        for array, value in zip(arrays, recording.inputs, strict=True)
+    ]
 
 
 def as_interface(module: nn.Module, inputs: InputShapes | Interface) -> Interface:

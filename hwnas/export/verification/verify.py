@@ -18,9 +18,9 @@ from hwnas.architecture.artifact import OutputParity, Parity, Precision
 from hwnas.data.images import images_at_once
 from hwnas.errors import ExportError
 from hwnas.export.graph.interface import Interface, module_interface
-from hwnas.export.graph.resized import Offset, at, size_of
 from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.bisect import check_hidden_values, locate_difference
+from hwnas.export.verification.decisions import as_decided
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import (
     Array,
@@ -56,7 +56,7 @@ def verify(
     interface = interface or interface_of(module, verification)
     expected = module_outputs(module, interface, verification.inputs)
     outputs = run_file(path, verification.inputs, interface.input_names, threads=threads)
-    result = _compare(path, module, interface, outputs, expected, verification, precision)
+    result = compare(path, module, interface, outputs, expected, verification, precision)
     if all((values == values[:1]).all() for values in expected.values()):
         check_hidden_values(path, module, interface, verification.inputs, precision)
     return result
@@ -84,50 +84,6 @@ def verify_dynamic_batch(
             )
 
 
-MAX_RESIZED_INPUTS = 2
-"""Number of inputs that are compared at each other size."""
-
-
-def verify_sizes(
-    path: Path,
-    module: nn.Module,
-    verification: Verification,
-    interface: Interface,
-    offset: Offset,
-    precision: Precision = "fp32",
-) -> None:
-    """Compare a file with ``module`` at two larger heights and widths, on repeated images.
-
-    Raises `ExportError` as `verify`, with the size.
-    """
-    for other in larger(interface, offset):
-        arrays = tuple(
-            _tiled(array[:MAX_RESIZED_INPUTS], spec.item_shape)
-            for array, spec in zip(verification.inputs, other.inputs, strict=True)
-        )
-        given = Verification(arrays[0], None, arrays[1:])
-        try:
-            expected = module_outputs(module, other, arrays)
-            outputs = run_file(path, arrays, other.input_names)
-            _compare(path, module, other, outputs, expected, given, precision)
-        except ExportError as error:
-            height, width = size_of(other)
-            raise ExportError(f"{error} (images of {height}x{width})") from error
-
-
-def larger(interface: Interface, offset: Offset) -> list[Interface]:
-    """Return how a module is called at the two larger sizes at which a file is compared."""
-    rows, columns = offset
-    return [at(interface, offset), at(interface, (3 * rows, 2 * columns))]
-
-
-def _tiled(array: Array, shape: tuple[int, ...]) -> Array:
-    """Return values ``[N, ...]`` in a shape, repeated where it is larger."""
-    for axis, size in enumerate(shape, 1):
-        array = array.take(np.arange(size) % array.shape[axis], axis)
-    return array
-
-
 def verify_outputs(
     path: Path,
     module: nn.Module,
@@ -142,7 +98,7 @@ def verify_outputs(
     """
     with locate_difference(path, module, interface, verification.inputs, precision):
         expected = module_outputs(module, interface, verification.inputs)
-        return _compare(path, module, interface, outputs, expected, verification, precision)
+        return compare(path, module, interface, outputs, expected, verification, precision)
 
 
 def interface_of(module: nn.Module, verification: Verification) -> Interface:
@@ -156,7 +112,7 @@ def interface_of(module: nn.Module, verification: Verification) -> Interface:
     return module_interface(module, shapes)
 
 
-def _compare(
+def compare(
     path: Path,
     module: nn.Module,
     interface: Interface,
@@ -165,10 +121,13 @@ def _compare(
     verification: Verification,
     precision: Precision,
 ) -> Parity:
+    """Compare ``outputs`` of the file with those that are ``expected``, as `verify`."""
     limit = find_recipe(format_of(path), precision).max_relative_error
     assert limit is not None, "a recipe of floats states its limit"
     paired = _paired(path, outputs, expected)
     paired = settle_ties(module, interface, verification.inputs, paired, expected, limit)
+    inputs = verification.inputs
+    expected = as_decided(path, module, interface, inputs, paired, expected, limit)
     outputs, expected = _numbers(paired), _numbers(expected)
     title = runtime_title(path)
     several = len(expected) > 1
