@@ -174,6 +174,21 @@ def test_outputs_of_zeros_do_not_hide_a_wrong_layer(
         export(module, (3, 4, 4), tmp_path / f"wrong.{format}")
 
 
+@both
+def test_values_that_vanish_do_not_hide_a_wrong_layer(
+    format: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of a signal after such layers is mostly rounding, or denormal."""
+    module = nn.Sequential(*(nn.Conv2d(4, 4, 1, bias=False) for _ in range(3)), nn.Flatten())
+    module.append(nn.Linear(64, 3))
+    for layer, scale in zip(module, (1.0, 1e-20, 1e-21), strict=False):
+        layer.weight.data *= scale  # type: ignore[union-attr, operator]
+    assert export(module, (4, 4, 4), tmp_path / f"net.{format}").parity is not None
+    monkeypatch.setattr(hwnas.export.compile, "write_graph", write_changed(np.negative))
+    with pytest.raises(ExportError, match=r"differs from PyTorch"):
+        export(module, (4, 4, 4), tmp_path / f"wrong.{format}")
+
+
 def test_small_channels_and_images_are_compared_on_their_own() -> None:
     expected = np.array([[[1e6, 1.0]], [[2e6, 2.0]], [[1.0, 1e-5]]])
     wrong = expected * np.array([1.0, 1.5])
