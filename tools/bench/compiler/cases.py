@@ -112,7 +112,7 @@ def report_parts(title: str, rows: list[Outcome], expected: dict[str, str]) -> l
     text = (
         f"`{title}`: {len(both)} of {len(names)} networks are right in both formats, largest error "
         f"{largest:.1e}; {failed} ended in a traceback"
-        + (f"; {', '.join(unexpected)} were to be refused" if unexpected else "")
+        + (f"; a refusal was expected of {', '.join(unexpected)}" if unexpected else "")
         + "."
     )
     others = [
