@@ -6,11 +6,16 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from errno import EDQUOT, EFBIG, ENOSPC
 
+NO_SPACE = (ENOSPC, EDQUOT, EFBIG)
+"""Numbers of the errors of a full disk: no space, no quota, the largest file size."""
+
 
 class HwnasError(Exception):
     """Base class of all errors that hwnas raises; the command line prints them as one line."""
 
     exit_code = 1
+    can_resume = False
+    """Whether the command can go on where it stopped, once the cause is gone."""
 
 
 class UsageError(HwnasError):
@@ -43,7 +48,13 @@ class WriteError(HwnasError):
 
     def __init__(self, file: object, error: OSError) -> None:
         super().__init__(f"{file}: cannot be written ({error.strerror or error})")
-        self.lacks_space = error.errno in (ENOSPC, EDQUOT, EFBIG)
+        self.can_resume = error.errno in NO_SPACE
+
+
+class TrainingFailed(HwnasError):
+    """A training that ended in a process of its own without a result."""
+
+    can_resume = True
 
 
 class Interrupted(HwnasError):

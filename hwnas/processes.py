@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
-from hwnas.errors import DeviceError, HwnasError, InvalidFile, UsageError, last_line
+from hwnas.errors import NO_SPACE, DeviceError, HwnasError, InvalidFile, UsageError, last_line
 
 T = TypeVar("T")
 CHILD_TIMEOUT_S = 180.0
@@ -95,7 +95,8 @@ def run_json_child(
     """Run ``python -m module``, which calls `serve_json`, on a request; return its result.
 
     A runtime that crashes takes only the child with it. Errors call the child ``name``. Raises
-    `InvalidFile` for a model file that the child blames, `DeviceError` for anything else.
+    `InvalidFile` for a model file that the child blames, `OSError` where the disk was full to it,
+    `DeviceError` for anything else.
     """
     try:
         child = subprocess.run(
@@ -192,10 +193,14 @@ class _Answer(msgspec.Struct):
     result: Any
     error: str | None = None
     file: str = ""
+    errno: int | None = None
+    """Number of an error of a full disk, which is not the model's."""
 
     def value(self, result_type: type[T]) -> T:
         if self.error is None:
             return msgspec.convert(self.result, result_type)
+        if self.errno is not None:
+            raise OSError(self.errno, os.strerror(self.errno))
         raise InvalidFile(self.file, self.error) if self.file else DeviceError(self.error)
 
 
@@ -204,7 +209,13 @@ def _answer(handle: Callable[[Any], object], request: bytes, request_type: Any) 
         return _Answer(handle(msgspec.json.decode(request, type=request_type)))
     except (RuntimeError, OSError, ValueError, MemoryError, HwnasError) as error:
         reason = getattr(error, "why", None) or str(error) or type(error).__name__
-        return _Answer(None, str(reason), getattr(error, "path", ""))
+        number = getattr(error, "errno", None)
+        return _Answer(
+            None,
+            str(reason),
+            getattr(error, "path", ""),
+            number if number in NO_SPACE else None,
+        )
 
 
 def _child_environment() -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import EACCES, ENOSPC
+
 import psutil
 import pytest
 
@@ -35,5 +37,17 @@ def test_a_worker_that_was_killed_between_two_calls_is_started_anew() -> None:
         process.kill()
         process.wait(timeout=10)
         assert worker.call("b", str).partition(" by ")[2] != killed
+    finally:
+        worker.close()
+
+
+def test_a_full_disk_of_the_child_is_an_error_of_the_disk_and_no_other_error_is() -> None:
+    worker = JsonWorker("tests.support.child", "the child")
+    try:
+        with pytest.raises(OSError, match="No space left on device") as full:
+            worker.call(str(ENOSPC), str)
+        assert full.value.errno == ENOSPC
+        with pytest.raises(DeviceError, match="Permission denied"):
+            worker.call(str(EACCES), str)
     finally:
         worker.close()

@@ -14,10 +14,11 @@ from hwnas.cli.framework.command import (
     json_option,
     option,
     quiet_option,
+    stopped_by,
     track_option,
 )
 from hwnas.cli.framework.params import DATA, LATENCY_MODEL, PATH, SPACE, STRATEGY, TARGET, Value
-from hwnas.errors import UnknownName, UsageError
+from hwnas.errors import HwnasError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from hwnas.specialize.options import RunOption
@@ -161,10 +162,14 @@ def _run(
                 return
             tracker = open_tracker(track, folder)
             report = run(spec, folder, console(quiet), resume, tracker=tracker)
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, HwnasError, OSError) as error:
         begun = (folder / "config.toml").exists()
-        words = ["hwnas", "specialize", "--resume", "--out", str(folder)]
-        raise interrupted(error, words if begun else None) from None
+        words = ["hwnas", "specialize", "--resume", "--out", str(folder)] if begun else None
+        if isinstance(error, KeyboardInterrupt):
+            raise interrupted(error, words) from None
+        if (stopped := stopped_by(error, words)) is not None:
+            raise stopped from None
+        raise
     text = (
         (folder / "report.json").read_text("utf-8")
         if as_json

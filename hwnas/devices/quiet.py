@@ -14,6 +14,7 @@ from statistics import median
 import msgspec
 
 from hwnas.files import home, write_json
+from hwnas.measurement.disturbance import has_company
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.measurement.round import Round
 
@@ -70,7 +71,12 @@ def read_clocks(environment: Environment) -> QuietClocks:
 
 
 def learn(measurements: Sequence[Measurement]) -> None:
-    """Add the quiet models and references of a measurement to the file of their machine."""
+    """Add the quiet models and references of a measurement to the file of their machine.
+
+    Beside other programs nothing is learnt: calls that lost no time to them may still be slower.
+    """
+    if any(has_company(measurement.environment) for measurement in measurements):
+        return
     points: list[ClockPoint] = []
     for measurement in measurements:
         point = clock_point(measurement.rounds)

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from statistics import median
 
 import msgspec
 
 from hwnas.errors import TooNoisy
 from hwnas.measurement.measurement import Environment, Kind, Measurement
+from hwnas.measurement.round import Round
 
 MIN_USABLE_SHARE = 0.5
 """Share of ``min_rounds`` that must have undisturbed calls for wall clock to count."""
 MAX_SHARED_CORES = 0.15
 """Cores that the threads of a measurement and other programs may want beyond those there are."""
+MAX_CONTENTION = 0.025
+"""Change of `contention` beside other programs beyond which there is no latency."""
+MIN_OTHER_CORES = 0.25
+"""Cores that other programs must take for a latency of undisturbed calls to be called into doubt:
+they share caches, memory and clock with it."""
+BESIDE_OTHERS_ERROR = 0.10
+"""Error of such latencies that was not exceeded in ``tools/bench/measuring/results/busy.md``."""
 MAX_CPU_HALF_WIDTH = 0.05
 """Half-width of the 95 % interval over the median beyond which CPU time does not count."""
 
@@ -40,6 +49,13 @@ def settle(
 
     ``wall_per_cpu`` is the wall clock of a quiet call over its CPU time; ``None``: not known.
     """
+    settled = _settled(measurement, min_rounds, wall_per_cpu)
+    return None if settled is None or is_contended(settled) else settled
+
+
+def _settled(
+    measurement: Measurement, min_rounds: int, wall_per_cpu: float | None
+) -> Measurement | None:
     rounds = measurement.rounds
     usable = tuple(round for round in rounds if round.usable)
     shared = measurement.environment.threads > 1 and shares_cores(measurement.environment)
@@ -68,6 +84,42 @@ def shares_cores(environment: Environment) -> bool:
     return cores is not None and environment.threads + taken > cores + MAX_SHARED_CORES
 
 
+def is_contended(measurement: Measurement) -> bool:
+    """Whether other programs slow down models by different factors, through caches and memory.
+
+    Then no ratio of latencies is that of a quiet machine, although no call lost time.
+    """
+    change = contention(measurement.rounds)
+    return has_company(measurement.environment) and abs(change or 0.0) > MAX_CONTENTION
+
+
+def contention(rounds: Sequence[Round]) -> float | None:
+    """Return the relative change of a larger reference's latency, in units of the reference
+    model's, since the machine was quiet; ``None`` if no round has both."""
+    changes = [
+        median(round.counted_reference_ms) / median(round.counted_base_ms) - 1
+        for round in rounds
+        if round.reference and round.counted_reference_ms and round.counted_base_ms
+    ]
+    return median(changes) if changes else None
+
+
+def has_company(environment: Environment) -> bool:
+    """Whether other programs computed, which share caches and memory with the measured model."""
+    return sum(program.cores for program in environment.programs) >= MIN_OTHER_CORES
+
+
+def other_programs_line(environment: Environment) -> str:
+    """Return what to know of a latency taken beside other programs; empty if there were none."""
+    if not has_company(environment):
+        return ""
+    return (
+        f"Other programs computed meanwhile ({load_text(environment)}): also a latency of "
+        "undisturbed calls may then differ from that of a quiet machine, by up to "
+        f"{BESIDE_OTHERS_ERROR:.0%}, as caches and memory are shared."
+    )
+
+
 def joined(first: Measurement, second: Measurement) -> Measurement:
     """Return one measurement with the rounds of two of the same file.
 
@@ -91,10 +143,17 @@ def disturbed_line(measurement: Measurement, more: int = 0) -> str:
     calls = sum(len(round.samples_ms) for round in rounds)
     undisturbed = sum(len(round.counted_ms) for round in rounds)
     others = f" (and {more} more)" if more else ""
+    cause = f"disturbed {calls - undisturbed} of {calls} calls"
+    if is_contended(measurement):
+        change = contention(rounds) or 0.0
+        cause += (
+            f" and change caches and memory, so that one reference model takes {change:+.0%} "
+            "against another"
+        )
     return (
-        f"{measurement.name}{others}: other programs disturbed {calls - undisturbed} of {calls} "
-        f"calls, so there is no latency; {load_text(measurement.environment)}; close them, or wait "
-        "for a quiet core with --wait-idle 10m"
+        f"{measurement.name}{others}: other programs {cause}, so there is no latency; "
+        f"{load_text(measurement.environment)}; close them, or wait for a quiet core with "
+        "--wait-idle 10m"
     )
 
 

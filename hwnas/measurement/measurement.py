@@ -61,7 +61,7 @@ class Environment(msgspec.Struct, frozen=True):
     runtime_version: str
     threads: int
     when: str
-    """Start time, ISO 8601 with time zone."""
+    """Start time, ISO 8601 with time zone; empty: simulated, at no time."""
     affinity: tuple[int, ...] = ()
     """Logical processors that the worker was pinned to; empty: not pinned."""
     system: str = ""

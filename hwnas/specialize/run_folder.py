@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -15,7 +15,7 @@ import msgspec
 
 from hwnas import __version__
 from hwnas.console import QuietConsole
-from hwnas.errors import UsageError
+from hwnas.errors import UsageError, WriteError
 from hwnas.files import (
     append_line,
     lock_folder,
@@ -162,11 +162,16 @@ class RunFolder:
         self._inner = Clocks(0.0, 0.0)
         try:
             yield
-        finally:
-            passed = clocks() - start
-            own = passed - self._inner
-            append_line(self.path / "stages.jsonl", StageTime(name, own.seconds, own.cpu_s))
-            self._inner = before + passed
+        except BaseException:
+            with suppress(WriteError):  # the body's own error says more
+                self._add_time(name, start, before)
+            raise
+        self._add_time(name, start, before)
+
+    def _add_time(self, stage: str, start: Clocks, before: Clocks) -> None:
+        passed = clocks() - start
+        own, self._inner = passed - self._inner, before + passed
+        append_line(self.path / "stages.jsonl", StageTime(stage, own.seconds, own.cpu_s))
 
     def stages(self) -> dict[str, Clocks]:
         """Return the time of each stage, in the order in which they first ended."""

@@ -18,7 +18,6 @@ Each run of a sweep has a folder inside the whole run's.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -31,7 +30,7 @@ from hwnas.devices.profile import find_profile
 from hwnas.errors import BudgetError
 from hwnas.export.verification.metrics import accuracy
 from hwnas.export.verification.run_model import file_outputs
-from hwnas.files import write_json, writing
+from hwnas.files import write_atomic, write_json
 from hwnas.networks.resolve import read_architecture
 from hwnas.networks.verification_data import to_model_input
 from hwnas.report.report import Report
@@ -185,12 +184,8 @@ def share_supernet(source: SweepRun, run: SweepRun) -> None:
         return
     write_log(SearchFiles.of_run(run.folder).log, lines)
     if (plan := source.folder / "plan.json").exists():
-        shutil.copyfile(plan, run.folder / "plan.json")
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_suffix(".part")
-    with writing(checkpoint):
-        shutil.copyfile(shared, partial)
-        partial.replace(checkpoint)
+        write_atomic(run.folder / "plan.json", plan.read_bytes())
+    write_atomic(checkpoint, shared.read_bytes())
 
 
 def _merged(reports: Sequence[Report], runs: Sequence[SweepRun]) -> Report:
@@ -248,7 +243,8 @@ def run_variants(
     report = reports[best]
     if report is None:
         raise BudgetError("; ".join(result.summary for result in results))
-    shutil.copytree(runs[best].folder / "export", folder / "export", dirs_exist_ok=True)
+    for file in (runs[best].folder / "export").iterdir():
+        write_atomic(folder / "export" / file.name, file.read_bytes())
     result = msgspec.structs.replace(report.results[0], budget_ms=budget_ms)
     title = f"The best of {len(runs)} searches, by the files' own accuracy on validation images:"
     return msgspec.structs.replace(

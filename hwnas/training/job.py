@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,7 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.architecture.size import size_of
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.data.photos.labelled import ReadingOptions
-from hwnas.errors import HwnasError
+from hwnas.errors import HwnasError, WriteError
 from hwnas.files import (
     append_line,
     encode_lines,
@@ -54,7 +54,7 @@ from hwnas.training.images.loader import Data, as_data, read_images
 from hwnas.training.log import EpochLog, Progress
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
-from hwnas.training.pool import OUT_OF_MEMORY
+from hwnas.training.pool import NO_SPACE_STATUS, OUT_OF_MEMORY
 from hwnas.training.seeds import derived_seed
 
 Images = tuple[Data, Data]
@@ -302,7 +302,11 @@ def main() -> None:
     try:
         run_job(read_json(folder / "job.json", TrainingJob), folder)
     except HwnasError as error:
-        sys.exit(str(error))
+        if not (isinstance(error, WriteError) and error.can_resume):
+            sys.exit(str(error))
+        with suppress(OSError):  # its file is beside what could not be written
+            os.write(sys.stderr.fileno(), f"{error}\n".encode())
+        sys.exit(NO_SPACE_STATUS)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
             "allocate memory" in str(error)

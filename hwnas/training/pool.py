@@ -12,10 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from errno import ENOSPC
 from pathlib import Path
 from typing import NamedTuple
 
 from hwnas.errors import HwnasError, last_line
+from hwnas.files import writing
 from hwnas.processes import cores
 
 POLL_S = 0.05
@@ -28,6 +30,9 @@ CONTEXT_BYTES = 0.6e9
 """Memory that CUDA takes for each process."""
 OUT_OF_MEMORY = "out of memory"
 """Part of the line in which a training ends for lack of memory."""
+
+NO_SPACE_STATUS = 74
+"""Exit status of a training whose folder can't be written for lack of space."""
 
 Outcome = tuple[Path, str]
 """The folder of a training that has ended and what went wrong; empty: nothing."""
@@ -101,6 +106,8 @@ def _start(folder: Path, gpu: str) -> _Running:
     variables = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     if gpu:
         variables["CUDA_VISIBLE_DEVICES"] = gpu
+    with writing(folder / "stderr.txt"):
+        (folder / "stderr.txt").touch()
     with open(folder / "stderr.txt", "wb") as stderr:
         try:
             process = subprocess.Popen(
@@ -123,4 +130,6 @@ def _failure(status: int, folder: Path) -> str:
         name = signal.Signals(-status).name
         return f"killed by {name}" + (f" ({OUT_OF_MEMORY}?)" if status == -signal.SIGKILL else "")
     output = (folder / "stderr.txt").read_bytes()
+    if status == NO_SPACE_STATUS:  # the message may have had no space either
+        return last_line(output, f"{folder}: cannot be written ({os.strerror(ENOSPC)})")
     return last_line(output, f"it ended with status {status} and no message")

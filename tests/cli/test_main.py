@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from errno import EACCES, EDQUOT, ENOSPC
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 
 from hwnas import files
 from hwnas.cli.main import COMMANDS, cli, main
-from hwnas.errors import ExportError, TooNoisy
+from hwnas.errors import ExportError, TooNoisy, TrainingFailed, WriteError
 from hwnas.report.report import Report
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.spec import RunSpec
@@ -318,6 +319,42 @@ def test_an_error_in_a_run_has_its_exit_code(
     monkeypatch.setattr("hwnas.specialize.flow.specialize", ends)
     output = call(*phone, "--out", "my run")
     assert (output.code, only_line(output)) == (code, f"hwnas: {line}")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(ENOSPC, "Full", "some file"), "some file: cannot be written (Full){}"),
+        (
+            WriteError("some file", OSError(EDQUOT, "Full")),
+            "some file: cannot be written (Full){}",
+        ),
+        (
+            TrainingFailed("training a failed: killed by SIGKILL"),
+            "training a failed: killed by SIGKILL{}",
+        ),
+        (WriteError("some file", OSError(EACCES, "No")), "some file: cannot be written (No)"),
+        (OSError(EACCES, "No", "some file"), "some file: No"),
+    ],
+)
+def test_a_run_that_can_go_on_names_the_command_that_continues_it(
+    phone: list[str],
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    begun: bool,
+    error: Exception,
+    line: str,
+) -> None:
+    def ends(spec: RunSpec, folder: Path, *arguments: object, **options: object) -> Report:
+        if begun:
+            RunFolder.open(folder, spec, resume=False).close()
+        raise error
+
+    monkeypatch.setattr("hwnas.specialize.flow.specialize", ends)
+    output = call(*phone, "--out", "my run")
+    goes_on = f"; {RESUME}" if begun else ""
+    assert (output.code, only_line(output)) == (1, f"hwnas: {line.format(goes_on)}")
 
 
 def test_a_too_noisy_latency_is_exit_6() -> None:

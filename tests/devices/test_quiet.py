@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hwnas.devices.quiet import ClockPoint, QuietClocks, learn, read_clocks, with_scale
-from hwnas.measurement.measurement import Environment, Measurement
+from hwnas.measurement.measurement import Environment, Measurement, Program
 from hwnas.measurement.round import Round, Usage
 
 HERE = Environment("pc", "0" * 12, "made up", "onnxruntime", "1", 1, "2026-01-01")
@@ -33,6 +33,12 @@ def test_clocks_that_agree_calibrate_cpu_time() -> None:
 def test_disturbed_calls_teach_nothing() -> None:
     learn([measurement(12.0, 4.0, lost_ms=8.0), measurement(3.0, 3.0)])
     assert read_clocks(HERE).points == (ClockPoint(3.0, 1.0),)
+
+
+def test_calls_beside_another_program_teach_nothing_although_none_was_disturbed() -> None:
+    beside = msgspec.structs.replace(HERE, programs=(Program("copies", 7, 0.97),))
+    learn([msgspec.structs.replace(measurement(3.0, 3.0), environment=beside)])
+    assert read_clocks(HERE).points == ()
 
 
 def test_clocks_of_another_version_of_the_runtime_do_not_count() -> None:

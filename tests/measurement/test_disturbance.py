@@ -7,7 +7,7 @@ from random import Random
 import msgspec
 import pytest
 
-from hwnas.measurement.disturbance import disturbed_line, joined, settle
+from hwnas.measurement.disturbance import disturbed_line, joined, other_programs_line, settle
 from hwnas.measurement.measurement import Environment, Measurement, Program, compare
 from hwnas.measurement.round import Round, Usage
 
@@ -146,3 +146,42 @@ def test_time_that_several_threads_waited_is_allowed_to_each_of_them() -> None:
     round = Round(wall_ms, wall_ms, usage=usage, reference_usage=usage)
     assert msgspec.structs.replace(round, threads=2).usable
     assert not round.usable
+
+
+def test_a_latency_beside_other_programs_is_called_into_doubt() -> None:
+    line = other_programs_line(HERE)
+    assert line.startswith("Other programs computed meanwhile (load 5.2: python (42) 98% of a core")
+    assert "by up to 10%" in line
+    small = msgspec.structs.replace(HERE, programs=(Program("cron", 3, 0.1), Program("X", 4, 0.1)))
+    assert other_programs_line(small) == ""
+    more = msgspec.structs.replace(small, programs=(*small.programs, Program("make", 7, 0.06)))
+    assert other_programs_line(more) != ""
+
+
+def beside_larger(reference_ms: float, environment: Environment) -> Measurement:
+    """Measure beside a reference of 3 ms on the quiet machine, where the base takes 0.2 ms."""
+    quiet = [Usage((ms,), (0.0,), (0,)) for ms in (4.0, reference_ms, 0.2)]
+    round = Round(
+        (4.0,),
+        (reference_ms,),
+        usage=quiet[0],
+        reference="reference_96",
+        reference_usage=quiet[1],
+        base_ms=(0.2,),
+        base_usage=quiet[2],
+        scale=15.0,
+    )
+    return Measurement("net.onnx", (round,) * 10, environment)
+
+
+@pytest.mark.parametrize(("reference_ms", "counts"), [(3.0, True), (3.03, True), (3.3, False)])
+def test_beside_programs_that_change_how_two_references_compare_there_is_no_latency(
+    reference_ms: float, counts: bool
+) -> None:
+    measured = beside_larger(reference_ms, HERE)
+    assert (settle(measured, 10, None) is not None) is counts
+    assert ("one reference model takes +10% against another" in disturbed_line(measured)) is (
+        not counts
+    )
+    quiet = msgspec.structs.replace(HERE, programs=())
+    assert settle(beside_larger(reference_ms, quiet), 10, None) is not None

@@ -55,6 +55,22 @@ MARKS = """
 })
 """
 
+NAMES_WHEN_SCROLLED = """
+[...document.querySelectorAll(".scroll")].filter(box =>
+  box.scrollWidth > box.clientWidth && box.querySelectorAll("tbody tr").length > 1
+).map(box => {
+  box.scrollLeft = box.scrollWidth;
+  const left = box.getBoundingClientRect().left;
+  return [...box.querySelectorAll("tbody tr")].map(row => {
+    const [name] = [...row.children].filter(cell => cell.offsetWidth);
+    const shown = name.getBoundingClientRect();
+    return [name.innerText, shown.left - left, shown.width / box.clientWidth];
+  });
+})
+"""
+"""Text, distance from the left edge and share of the width of the first cell of each row, in tables
+that are scrolled to their right end."""
+
 SMALLEST_TEXT = """
 Math.min(...[...document.querySelectorAll(".plot text, .strip text, td, p, li, dd")].map(
   text => parseFloat(getComputedStyle(text).fontSize)))
@@ -112,6 +128,19 @@ def test_a_page_fits_every_width_and_each_chart_has_marks(browser: Browser, page
             assert marks > 1 and not outside, (name, marks, outside)
             assert plot_px is None or plot_px > 0.6 * min(width, 640), (name, plot_px)
         assert opened.evaluate(SMALLEST_TEXT) >= 11
+
+
+def test_a_wide_table_on_a_phone_keeps_the_names_of_its_rows_in_view(
+    browser: Browser, tmp_path: Path
+) -> None:
+    measured_report().render(tmp_path)
+    tables = Page(browser, tmp_path / "report.html", 360).evaluate(NAMES_WHEN_SCROLLED)
+    names = [[name for name, _, _ in rows] for rows in tables]
+    assert any("mbconv k3" in " ".join(rows) for rows in names), "the blocks"
+    assert len(tables) >= 2
+    for name, left_px, share in (row for rows in tables for row in rows):
+        assert name.strip()
+        assert abs(left_px) <= 1 and share < 0.65, name
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,12 @@ def test_a_simulated_latency_is_never_called_measured(finished: Path) -> None:
         assert "simulated" in text
         assert "measured" not in text.replace("not measured", "").replace("never measured", "")
     assert '"kind": "measured"' not in json.dumps(document)
+
+
+def test_a_simulated_latency_was_taken_at_no_date(finished: Path) -> None:
+    conditions = result_of(finished)["latency"]["conditions"]
+    assert "litert simulated" in conditions
+    assert not re.search(r"\d{4}-\d\d|\d\d:\d\d", conditions)
 
 
 def test_easy_images_are_learnt_and_the_files_agree_with_torch(finished: Path, data: Path) -> None:

@@ -15,6 +15,8 @@ def handle(request: str) -> str:
         time.sleep(60)
     if request == "refuse":
         raise ValueError("no")
+    if request.isdigit():
+        raise OSError(int(request), os.strerror(int(request)))
     print("text that belongs on no channel")
     return f"{request} by {os.getpid()}"
 

@@ -67,6 +67,15 @@ def test_a_training_that_is_too_large_alone_fails(tmp_path: Path, child: Child) 
     assert [(folder / "starts").read_text() for folder in trainings] == ["||", "||"]
 
 
+def test_a_training_whose_message_has_no_space_on_the_disk_says_what_was_full(
+    tmp_path: Path, child: Child
+) -> None:
+    child(f"sys.exit({process_pool.NO_SPACE_STATUS})")
+    [training] = folders(tmp_path, 1)
+    full = f"{training}: cannot be written (No space left on device)"
+    assert list(ProcessPool(1).train([training])) == [(training, full)]
+
+
 def test_each_training_sees_one_gpu_that_it_has_for_itself(tmp_path: Path, child: Child) -> None:
     child("""
 gpu = os.environ["CUDA_VISIBLE_DEVICES"]

@@ -29,7 +29,7 @@ from typing import Any
 import click
 
 from hwnas.cli.framework.signals import signal_number
-from hwnas.errors import HwnasError, Interrupted, WriteError
+from hwnas.errors import NO_SPACE, HwnasError, Interrupted, WriteError
 
 ARGUMENTS = "hwnas.arguments"
 """Where a context's ``meta`` holds the words of the command line."""
@@ -111,9 +111,9 @@ class Command(_Help):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise interrupted(error, self._continuing(ctx)) from None
-        except WriteError as error:
-            if error.lacks_space and (words := self._continuing(ctx)):
-                raise HwnasError(f"{error}{_continue_line(words)}") from None
+        except (HwnasError, OSError) as error:
+            if (stopped := stopped_by(error, self._continuing(ctx))) is not None:
+                raise stopped from None
             raise
 
     def _continuing(self, ctx: click.Context) -> list[str] | None:
@@ -128,6 +128,18 @@ class Command(_Help):
 def interrupted(error: KeyboardInterrupt, words: Sequence[str] | None = None) -> Interrupted:
     """Return the error of an interrupted command; ``words`` are the command that continues it."""
     return Interrupted(f"interrupted{_continue_line(words)}", signal_number(error))
+
+
+def stopped_by(
+    error: HwnasError | OSError, words: Sequence[str] | None = None
+) -> HwnasError | None:
+    """Return the error of a command that can go on, such as one whose disk is full; ``words`` are
+    the command that continues it. ``None`` for any other error."""
+    if isinstance(error, OSError) and error.errno in NO_SPACE and error.filename is not None:
+        error = WriteError(error.filename, error)
+    if isinstance(error, HwnasError) and error.can_resume:
+        return HwnasError(f"{error}{_continue_line(words)}")
+    return None
 
 
 def _continue_line(words: Sequence[str] | None) -> str:

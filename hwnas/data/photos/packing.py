@@ -6,7 +6,6 @@ is complete.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -24,8 +23,8 @@ from hwnas.data.photos.copying import CHUNK_PHOTOS, Chunk, Headers, copy_photos
 from hwnas.data.photos.flat import Layout, layout_of
 from hwnas.data.photos.labelled import LabelledPhotos, ReadingOptions
 from hwnas.data.photos.packed import FORMAT, HEADER_BYTES, PACKED_SUFFIX, Header, Tail, read_header
-from hwnas.errors import HwnasError, UsageError
-from hwnas.files import append_line, home, read_lines
+from hwnas.errors import HwnasError, UsageError, WriteError
+from hwnas.files import append_line, home, read_lines, writing
 
 SPARE_BYTES = 1_000_000_000
 """Free space that a packing leaves on the disk."""
@@ -81,10 +80,11 @@ def pack(
             FORMAT, key, shape, headers.own_shape, len(photos.labels), layout.pixel_bytes
         )
         try:
-            _write(photos, headers, layout, header, path, options)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise HwnasError(f"{path}: cannot be written ({error.strerror})") from None
+            with writing(path):
+                _write(photos, headers, layout, header, path, options)
+        except WriteError as error:
+            if not error.can_resume:
+                raise
             raise HwnasError(
                 f"{path}: the disk is full; free some space and start again, and packing goes on "
                 "where it stopped"
@@ -209,9 +209,11 @@ def _write_all(descriptor: int, content: bytes, place: int) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Wait until no other process packs this file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f"{path.name}.lock")
-    with lock.open("w") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
             yield

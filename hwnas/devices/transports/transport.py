@@ -305,4 +305,7 @@ def open_transport(profile: DeviceProfile) -> Transport:
         return Transport(name, SshConnection(name, remote), remote.folder or ".hwnas")
     if profile.transport == "local":
         return Transport(name, LocalConnection(), str(home() / "device"))
-    raise DeviceError(f"{name}: its profile gives no connection by which to run commands")
+    why = "is simulated" if profile.transport == "simulated" else "has no connection in its profile"
+    raise DeviceError(
+        f"{name}: {why}, so no command can be run on it; --target host-cpu runs it on this machine"
+    )

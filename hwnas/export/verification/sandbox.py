@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ import numpy as np
 from hwnas.errors import DeviceError, ExportError, InvalidFile
 from hwnas.export.verification.metrics import Array
 from hwnas.export.verification.run_model import run_file
+from hwnas.files import writing
 from hwnas.processes import run_json_child, serve_json
 
 TIMEOUT_S = 600.0
@@ -30,8 +32,8 @@ def sandboxed_outputs(
     path: Path, inputs: Sequence[Array], names: Sequence[str] = ()
 ) -> dict[str, Array]:
     """Return the same as `run_file`. A crash of the runtime is an `ExportError`, too."""
-    with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "inputs.npz", *inputs)
+    with tempfile.TemporaryDirectory() as folder, writing(Path(folder)):
+        _store(Path(folder) / "inputs.npz", inputs)
         request = SandboxRequest(str(path), folder, tuple(names))
         try:
             outputs = run_json_child(
@@ -48,8 +50,14 @@ def sandboxed_outputs(
 def _save_outputs(request: SandboxRequest) -> tuple[str, ...]:
     folder = Path(request.folder)
     outputs = run_file(Path(request.path), _load(folder / "inputs.npz"), request.names)
-    np.savez(folder / "outputs.npz", *outputs.values())
+    _store(folder / "outputs.npz", list(outputs.values()))
     return tuple(outputs)
+
+
+def _store(file: Path, arrays: Sequence[Array]) -> None:
+    content = BytesIO()  # an archive can't be closed on a full disk
+    np.savez(content, *arrays)
+    file.write_bytes(content.getbuffer())
 
 
 def _load(file: Path) -> list[Array]:

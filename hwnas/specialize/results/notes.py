@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.latency_models.model import LatencyModel
+from hwnas.measurement.disturbance import other_programs_line
 from hwnas.measurement.measurement import DRIFT_LIMIT
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import MobileSpace
@@ -39,6 +40,8 @@ def notes_of(
             "of this machine has changed since. Ratios of latencies hold; milliseconds are those "
             "of the calibration. `hwnas latency measure --again` calibrates anew."
         )
+    if measurement is not None:
+        notes.append(other_programs_line(measurement.environment))
     if screened.model.kind == "table":
         notes.append(_bound_note(delivered, screened.model))
     notes += _better_baselines(run, delivered)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from hwnas.data.datasets import Dataset, make_dataset
 from hwnas.data.photos.flat import packed_path
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import UnknownName, UsageError
-from hwnas.files import home, write_atomic, writing
+from hwnas.files import home, write_atomic
 from hwnas.specialize.spec import Budget, Milliseconds, RunSpec, check_types
 from hwnas.specialize.values import BUDGET_FORM, parse_budget
 
@@ -111,15 +112,13 @@ def _write_dataset(dataset: Dataset, folder: Path) -> str:
     name = re.sub(r"[^\w.-]+", "-", dataset.name)
     path = folder / dataset.digest / f"{name}.npz"  # other images are another file
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name("part.npz")
         arrays: dict[str, Any] = {"classes": np.array(dataset.classes)}
         parts = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
         for part, split in parts.items():
             arrays |= {f"x_{part}": split.images[:], f"y_{part}": split.labels}
-        with writing(path):
-            np.savez(partial, **arrays)
-            partial.replace(path)
+        content = BytesIO()
+        np.savez(content, **arrays)
+        write_atomic(path, content.getvalue())
     return str(path.resolve())
 
 

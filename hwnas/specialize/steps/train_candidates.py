@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from hwnas.console import Update
-from hwnas.errors import HwnasError
+from hwnas.errors import TrainingFailed
 from hwnas.files import read_json, read_lines, write_atomic, write_json
 from hwnas.nn.memory import image_bytes
 from hwnas.search.elastic.state import TunedFiles
@@ -72,7 +72,7 @@ def train_all(run: RunContext, chosen: list[Candidate]) -> list[TrainingResult]:
         waiting = [] if ranks() > 1 else list(jobs)
         for folder, failure in _pool(run, list(jobs.values())).train(waiting, progress.show):
             if failure:
-                raise HwnasError(f"training {folder.name} failed: {failure}")
+                raise TrainingFailed(f"training {folder.name} failed: {failure}")
         progress.show()
     results = [read_result(folder) for folder in folders]
     return [result for result in results if result is not None]

@@ -1,0 +1,34 @@
+"""Disks that are full: each stop is one line with the command that goes on, and nothing is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.small_disk import NO_SPACE, recorded
+
+GOES_ON = "; continue with: hwnas specialize --resume --out "
+
+
+def test_a_run_whose_disk_is_full_at_every_step_ends_as_on_a_large_disk(tmp_path: Path) -> None:
+    record = recorded("specialize", tmp_path)
+    assert record.small == record.whole and len(record.whole) == 3
+    not_begun, *stops = record.stops
+    assert not_begun.line.endswith(NO_SPACE), "nothing is there to be resumed"
+    assert all(NO_SPACE + GOES_ON in stop.line for stop in stops)
+    for stop in record.stops:
+        assert stop.line.count("\n") == 0 and stop.exit_code == 1
+        assert stop.temporary == []
+    lines = "\n".join(stop.line for stop in record.stops)
+    written = ("latency_model.json", "checkpoints/", "search/", "training ", "/model.tflite")
+    assert [name for name in written if name not in lines] == []
+
+
+def test_a_packing_goes_on_once_a_disk_that_others_filled_has_space(tmp_path: Path) -> None:
+    record = recorded("pack", tmp_path)
+    [stop] = record.stops
+    assert stop.line.endswith(
+        "small.packed: the disk is full; free some space and start again, and packing goes on "
+        "where it stopped"
+    )
+    assert stop.exit_code == 1
+    assert record.small == record.whole
