@@ -27,7 +27,7 @@ from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.devices.worker.samples import Samples, Timer
 
 LARGER_FROM = 3.0
-"""A model that takes so many times as long as a reference is compared with a larger one."""
+"""A model that takes more than so many times as long as a reference has a larger one."""
 HOPELESS_ROUNDS = 3
 """Multiple of ``min_rounds`` after which a model with hardly an undisturbed round is given up."""
 HOPELESS_SHARE = 0.1
@@ -156,28 +156,22 @@ def take_visit(timed: TimedModel, base: TimedModel, runs: int, timer: Timer, num
 def choose_references(
     models: Sequence[TimedModel], base: TimedModel, paths: Sequence[str], request: dict[str, Any]
 ) -> None:
-    """Give each model the reference whose latency is nearest to its own.
+    """Give each model that is much slower than a reference the next larger one.
 
-    Larger references (``paths``, the smallest first) are opened only for models that are slower
-    than the one before them.
+    Larger references (``paths``, the smallest first) are opened only for such models.
     """
-    opened, base_ms = [base], warm_ms(base)
     own_ms = {id(model): warm_ms(model) for model in models}
-    speeds_ms = {id(base): base_ms}
+    slower, reference = list(models), base
     for path in paths:
-        if max(own_ms.values(), default=0.0) <= LARGER_FROM * speeds_ms[id(opened[-1])]:
+        least_ms = LARGER_FROM * warm_ms(reference)
+        slower = [model for model in slower if own_ms[id(model)] > least_ms]
+        if not slower:
             break
-        larger = TimedModel(
+        reference = TimedModel(
             {"name": os.path.basename(path), "path": path}, request["runtime"], request
         )
-        opened.append(larger)
-        speeds_ms[id(larger)] = warm_ms(larger)
-    for model in models:
-        distance = {
-            id(each): abs(math.log(own_ms[id(model)] / speeds_ms[id(each)])) for each in opened
-        }
-        nearest = min(opened, key=lambda each: distance[id(each)])
-        model.beside = None if nearest is base else nearest
+        for model in slower:
+            model.beside = reference
 
 
 def warm_ms(timed: TimedModel) -> float:

@@ -123,7 +123,7 @@ def write_networks(folder: Path, size: str) -> list[Path]:
 def profile_of(target: str, threads: int, max_s: float) -> DeviceProfile:
     profile = find_profile(target)
     spec = msgspec.structs.replace(
-        profile.measure, threads=threads, processes=3, min_rounds=9, max_s=max_s
+        profile.measure, threads=threads, processes=2, min_rounds=8, max_s=max_s
     )
     return msgspec.structs.replace(profile, measure=spec)
 
