@@ -143,6 +143,7 @@ def measure(
             if raw:
                 write_json(raw / f"{'-'.join(map(str, row.key))}.json", (shorter, longer))
         except Disturbed as error:
+            click.echo(str(error), err=True)
             known = [each for each in error.measurements if each is not None]
             return msgspec.structs.replace(row, others=_others(known, started))
     return msgspec.structs.replace(
