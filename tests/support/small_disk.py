@@ -11,12 +11,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from threading import Event, Thread
 
 import msgspec
 import pytest
@@ -110,48 +109,24 @@ def specialize(folder: Path) -> Record:
 
 
 def fill(disk: Path, words: list[str]) -> list[Stop]:
-    """Run on a disk that has hardly more space than is used, at each moment.
-
-    A file that does not fit has four times as much the next time.
-    """
+    """Run on a disk that gets a little more space than is used whenever it is full."""
     stops: list[Stop] = []
-    spare_kb, named = FIRST_KB, ""
+    spare_kb, named = FIRST_KB, set[str]()
     while len(stops) < MAX_STOPS:
         mount(disk, (used_kb(disk) if disk.is_mount() else 0) + spare_kb)
-        with kept_small(disk, spare_kb):
-            done = call(words)
+        done = call(words)
         if done.exception is None:
             break
         line = str(done.exception)
         assert NO_SPACE in line, line
         temporary = [file.name for file in disk.rglob(".*.tmp*")]
         stops.append(Stop(line, getattr(done.exception, "exit_code", -1), temporary))
-        before, named = named, line.partition(NO_SPACE)[0]
-        spare_kb = 4 * spare_kb if named == before else LEAST_KB
+        file = line.partition(NO_SPACE)[0]
+        spare_kb = 2 * spare_kb if file in named else LEAST_KB
+        named.add(file)
         if match := re.search("continue with: hwnas (.*)", line):
             words = shlex.split(match[1])
     return stops
-
-
-@contextmanager
-def kept_small(disk: Path, spare_kb: int) -> Iterator[None]:
-    """Take space from the disk again once the file that needed so much of it is written."""
-    start_kb, ended = used_kb(disk), Event()
-
-    def watch() -> None:
-        while not ended.wait(0.05):
-            used = used_kb(disk)
-            if used - start_kb >= spare_kb // 5:
-                with suppress(subprocess.CalledProcessError):  # more was written meanwhile
-                    mount(disk, used + LEAST_KB)
-
-    watcher = Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
 
 
 def call(words: list[str]) -> Result:
