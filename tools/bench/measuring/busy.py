@@ -182,8 +182,10 @@ def write_report(rows: Sequence[Row], called_as: str) -> None:
                     signs.append(row.ratio > 1)
                     silent += [abs(change)] * (not row.doubted)
         ratio = f"{row.ratio:.3f}" if row.ratio else "-"
-        said = f"{row.clock}, others named" if row.doubted else row.clock
-        lines.append((row.target, str(row.threads), row.size, row.load, said, error, ratio, sign))
+        reported = f"{row.clock}, others named" if row.doubted else row.clock
+        lines.append(
+            (row.target, str(row.threads), row.size, row.load, reported, error, ratio, sign)
+        )
     beside, again = errors["beside others"], errors["quiet again"]
     disturbed = sum(row.load not in QUIET for row in rows)
     planned = len(SIZES) * len(TARGETS) * 2 * (len(LOADS) - len(QUIET))
