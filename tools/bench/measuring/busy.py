@@ -163,7 +163,7 @@ def _others(measurements: Sequence[Measurement], started: Sequence[int]) -> floa
 
 def write_report(rows: Sequence[Row], called_as: str) -> None:
     """Write the table of all rows, and how many keep the goal."""
-    quiet = {row.key[:3]: row for row in rows if row.load == "quiet"}
+    quiet = {row.key[:3]: row for load in reversed(QUIET) for row in rows if row.load == load}
     lines: list[tuple[str, ...]] = []
     errors: dict[str, list[float]] = {"beside others": [], "quiet again": []}
     silent: list[float] = []
@@ -172,15 +172,14 @@ def write_report(rows: Sequence[Row], called_as: str) -> None:
     for row in sorted(rows, key=lambda r: (*r.key[:2], sizes.index(r.size), LOADS.index(r.load))):
         before = quiet.get(row.key[:3])
         error = sign = "-"
-        if row.latency_ms and row.ratio and before and before.latency_ms:
+        if row.latency_ms and row.ratio and before and before.latency_ms and row is not before:
             change = row.latency_ms / before.latency_ms - 1
             error, sign = f"{change:+.1%}", "right" if row.ratio > 1 else "wrong"
-            if row.load != "quiet":
-                again = row.load in QUIET
-                errors["quiet again" if again else "beside others"].append(abs(change))
-                if not again:
-                    signs.append(row.ratio > 1)
-                    silent += [abs(change)] * (not row.doubted)
+            again = row.load in QUIET
+            errors["quiet again" if again else "beside others"].append(abs(change))
+            if not again:
+                signs.append(row.ratio > 1)
+                silent += [abs(change)] * (not row.doubted)
         ratio = f"{row.ratio:.3f}" if row.ratio else "-"
         reported = f"{row.clock}, others named" if row.doubted else row.clock
         lines.append(
