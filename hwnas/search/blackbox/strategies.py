@@ -2,9 +2,11 @@
 
 The supernet's weights are trained on uniform paths (Guo et al., ECCV 2020, arXiv:1904.00420), and a
 network inherits them. While the search goes on, a network is judged on a few validation images; the
-best are judged on more of them at its end. Batch norms take the statistics of the images, as in the
-code of ProxylessNAS: those of the supernet belong to other paths, and recalibrating them takes
-longer than the judgement. One supernet serves every budget and device.
+best are judged on more of them at its end. The score is the `label_probability`: it ranks networks
+better than the accuracy on as many images (tools/evaluate/exhaustive/results/ranking.md). Batch
+norms take the statistics of the images, as in the code of ProxylessNAS: those of the supernet
+belong to other paths, and recalibrating them takes longer than the judgement. One supernet serves
+every budget and device.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from hwnas.search.knapsack import window_samples
 from hwnas.search.path_training import PathTraining, check_paths
 from hwnas.search.plan import JUDGING_IMAGES, SearchPlan
 from hwnas.search.sampled_paths import Paths
+from hwnas.training.compute import full_precision
+from hwnas.training.evaluation import label_probability
 from hwnas.training.images.loader import Batch, Data
 
 FINAL_IMAGES = 1000
@@ -39,7 +43,7 @@ FINALISTS = 4
 
 
 class SupernetJudge:
-    """Accuracy of networks on the same validation images; each network is judged once."""
+    """Scores of networks on the same validation images; each network is judged once."""
 
     def __init__(self, weights: PathTraining[Paths], valid: Data, count: int, seed: int) -> None:
         self.weights = weights
@@ -50,22 +54,21 @@ class SupernetJudge:
         self.known: dict[tuple[int, ...], float] = {}
 
     def __call__(self, choices: Choices) -> Scores:
-        return np.array([self.accuracy(tuple(map(int, row))) for row in choices])
+        return np.array([self.score(tuple(map(int, row))) for row in choices])
 
-    def accuracy(self, row: tuple[int, ...]) -> float:
+    def score(self, row: tuple[int, ...]) -> float:
+        """Return the `label_probability` of the network with these choices."""
         if row not in self.known:
-            self.known[row] = self._accuracy(row)
+            self.known[row] = self._score(row)
         return self.known[row]
 
     @torch.no_grad()
-    def _accuracy(self, row: tuple[int, ...]) -> float:
+    def _score(self, row: tuple[int, ...]) -> float:
         supernet = self.weights.supernet.train()
         with self.weights.frozen(), self.weights.compute.autocast():
-            hits = [
-                (supernet(images, row).argmax(1) == labels).float()
-                for images, labels in self.batches
-            ]
-        return torch.cat(hits).mean().item()
+            logits = [supernet(images, row) for images, _ in self.batches]
+        labels = torch.cat([wanted for _, wanted in self.batches])
+        return label_probability(full_precision(torch.cat(logits)), labels)
 
 
 class Evolution(RandomSearch):

@@ -14,8 +14,7 @@ import msgspec
 import numpy as np
 import torch
 
-from hwnas.architecture.architecture import Genotype
-from hwnas.files import append_line, read_lines
+from hwnas.files import append_line, read_json, read_lines, write_json
 from hwnas.latency_models.cost import CostTable
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.observation import Observation
@@ -23,7 +22,7 @@ from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext
-from hwnas.training.evaluation import accuracy, recalibrate
+from hwnas.training.evaluation import label_probability
 from hwnas.training.images.augment import NO_AUGMENTATION
 from hwnas.training.seeds import derived_seed, seeded
 from tools.evaluate.exhaustive.problem import (
@@ -34,6 +33,7 @@ from tools.evaluate.exhaustive.problem import (
     load_images,
     space,
 )
+from tools.evaluate.exhaustive.ranking.scores import all_logits
 from tools.evaluate.exhaustive.table import Table
 from tools.lib.clock import Clock
 
@@ -43,9 +43,6 @@ WINDOW = 0.89, 0.99
 """Predicted latencies between which a search chooses, as shares of the budget."""
 SCREENED = 8
 """Networks that a search proposes; the first whose measured latency keeps the budget counts."""
-RECALIBRATION_IMAGES, RANKING_IMAGES = 256, 1000
-"""Training images for the statistics of a network with the supernet's weights, and validation
-images for its accuracy, by which all networks are ranked."""
 MEASURED = 24
 """Networks that the latency model is fitted to."""
 PLAN = SearchPlan(
@@ -88,8 +85,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float
     """Processor time of training the supernet and of choosing."""
     supernet: tuple[float, ...] = ()
-    """Validation accuracy of all networks with the supernet's weights, in the table's order; empty
-    for a supernet that another method's line has."""
+    """Scores of all networks with the supernet's weights on the validation images, in the table's
+    order; empty for a supernet that another method's line has."""
 
 
 def search_all(work: Path, table: Table, seeds: int, methods: tuple[str, ...]) -> Iterator[Search]:
@@ -105,7 +102,7 @@ def search_all(work: Path, table: Table, seeds: int, methods: tuple[str, ...]) -
             continue
         budget_ms = table.budget_ms(runtime, percentile)
         search = _Search(work / "supernets", images, costs[runtime], budget_ms, name, seed)
-        line = search.run(table, runtime, percentile)
+        line = search.run(runtime, percentile)
         append_line(file, line)
         yield line
 
@@ -142,14 +139,14 @@ class _Search:
         self.folder, self.images, self.costs, self.budget_ms = folder, images, costs, budget_ms
         self.name, self.method, self.seed = method, METHODS[method], seed
 
-    def run(self, table: Table, runtime: str, percentile: int) -> Search:
+    def run(self, runtime: str, percentile: int) -> Search:
         """Search; the supernet, or its warm-up, is trained once for all budgets of a seed."""
         strategy, name = self._begin(), self.method.strategy
         uniform = name in UNIFORM
-        shared = self.folder / f"{'uniform' if uniform else f'{name}-warm-up'}-{self.seed}"
+        folder = shared = self.folder / f"{'uniform' if uniform else f'{name}-warm-up'}-{self.seed}"
         clock = self._train(strategy, PLAN if uniform else WARM_UP, shared)
         if not uniform:
-            own = self.folder / f"{self.name}-{runtime}-{percentile}-{self.seed}"
+            folder = own = self.folder / f"{self.name}-{runtime}-{percentile}-{self.seed}"
             if not own.exists():
                 copied = own.with_suffix(".part")
                 shutil.copytree(shared, copied, dirs_exist_ok=True)
@@ -166,7 +163,7 @@ class _Search:
             seed=self.seed,
             candidates=tuple(genotype.choices for genotype in genotypes),
             cpu_s=clock.spent_s,
-            supernet=self._supernet(strategy, table),
+            supernet=self._supernet(strategy, folder),
         )
 
     def _train(self, strategy: Any, plan: SearchPlan, folder: Path) -> Clock:
@@ -193,15 +190,14 @@ class _Search:
             )
         )
 
-    def _supernet(self, strategy: Any, table: Table) -> tuple[float, ...]:
-        """Return the accuracy of every network with the supernet's weights."""
+    def _supernet(self, strategy: Any, folder: Path) -> tuple[float, ...]:
+        """Return the score of every network with the supernet's weights, kept in its folder."""
         if self.method.strategy in UNIFORM and self.name != "random":
             return ()
-        train = self.images.train.sample(RECALIBRATION_IMAGES, self.seed)
-        valid = self.images.valid.sample(RANKING_IMAGES, self.seed)
-        own, accuracies = space(), list[float]()
-        for choices in table.choices.tolist():
-            network = strategy.network(Genotype(own.name, tuple(choices)))
-            recalibrate(network, train)
-            accuracies.append(round(accuracy(network, valid), 4))
-        return tuple(accuracies)
+        file = folder / "scores.json"
+        if not file.exists():
+            batches = list(self.images.valid.in_order())
+            labels = torch.cat([wanted for _, wanted in batches])
+            logits = all_logits(strategy.supernet, batches)
+            write_json(file, [round(label_probability(each, labels), 5) for each in logits])
+        return read_json(file, tuple[float, ...])

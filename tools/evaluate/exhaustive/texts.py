@@ -151,9 +151,9 @@ def _regrets(known: Table, searches: Sequence[Search], runtime: str, percentile:
 
 def _rankings(known: Table, searches: Sequence[Search]) -> str:
     text = (
-        "Kendall's tau-b of the validation accuracies with the supernet's weights and the truth, "
-        "over all networks and over those with 80 to 100 % of the budget; `evolution` and "
-        "`NSGA-II` have the supernet of `random`.\n\n"
+        "Kendall's tau-b of the mean probabilities of the labels with the supernet's weights and "
+        "the truth, over all networks and over those with 80 to 100 % of the budget; `evolution` "
+        "and `NSGA-II` have the supernet of `random`.\n\n"
     )
     rows: list[list[object]] = []
     ranked = [search for search in searches if search.supernet]
@@ -161,9 +161,9 @@ def _rankings(known: Table, searches: Sequence[Search]) -> str:
         taken = [search for search in ranked if search.method == method]
         everywhere = [rank_correlation(known, search.supernet) for search in taken]
         near = [rank_correlation(known, each.supernet, _near(known, each)) for each in taken]
-        accuracy = [100 * float(np.mean(search.supernet)) for search in taken]
-        rows.append([method, len(taken), *map(_mean_and_std, (everywhere, near, accuracy))])
-    titles = ["method", "supernets", "tau, all", "tau, near the budget", "their mean accuracy, %"]
+        mean = [float(np.mean(search.supernet)) for search in taken]
+        rows.append([method, len(taken), *map(_mean_and_std, (everywhere, near, mean))])
+    titles = ["method", "supernets", "tau, all", "tau, near the budget", "mean probability"]
     return text + table(titles, rows)
 
 

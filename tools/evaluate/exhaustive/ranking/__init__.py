@@ -1,0 +1,1 @@
+"""What decides how well a supernet ranks the networks of the table."""

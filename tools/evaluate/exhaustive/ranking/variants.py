@@ -1,0 +1,63 @@
+"""How a supernet may be trained; each variant differs from another in one thing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Sampling = Literal["uniform", "cost", "fair", "sandwich"]
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """A training of the supernet."""
+
+    sampling: Sampling = "uniform"
+    """Paths of a step: ``uniform`` candidates; ``cost``: uniform in MACs; ``fair``: each candidate
+    as often (FairNAS, Chu et al. 2021); ``sandwich``: the largest, the smallest, and uniform ones
+    (Yu and Huang 2019)."""
+    paths: int = 1
+    """Paths of a step."""
+    whole: bool = False
+    """Each path gets all images of the batch, else an equal part of them."""
+    distil: bool = False
+    """All but the largest path learn its answers (in-place distillation)."""
+    epochs: int = 12
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    anneal: bool = True
+    """The learning rate falls along a cosine to zero."""
+    label_smoothing: float = 0.1
+    share_weights: bool = True
+    zero_gain: bool = False
+    """Residual branches start at zero, as in the trainings of the table."""
+    averaged: float = 0.0
+    """Momentum of a moving average of the weights that is judged; 0: the weights themselves."""
+    statistics: bool = False
+    """The networks are also judged with statistics averaged over training images."""
+    marks: tuple[int, ...] = ()
+    """Epochs after which the networks are judged, beside the last."""
+
+
+VARIANTS: dict[str, Variant] = {
+    "one path": Variant(marks=(1, 2, 4, 8)),
+    "fair": Variant(sampling="fair", paths=4),
+    "four paths": Variant(paths=4),
+    "separate weights": Variant(share_weights=False),
+    "zero gain": Variant(zero_gain=True),
+    "4 epochs": Variant(epochs=4),
+    "24 epochs": Variant(epochs=24),
+    "sandwich": Variant(sampling="sandwich", paths=4),
+    "uniform in cost": Variant(sampling="cost"),
+    "no smoothing": Variant(label_smoothing=0.0),
+    "rate 0.03": Variant(learning_rate=0.03),
+    "rate 0.3": Variant(learning_rate=0.3),
+    "batch 32": Variant(batch_size=32, learning_rate=0.05),
+    "constant rate": Variant(anneal=False, learning_rate=0.05, marks=(4,)),
+    "averaged weights": Variant(averaged=0.98, anneal=False, learning_rate=0.05),
+    "two paths": Variant(paths=2),
+    "fair, whole batches": Variant(sampling="fair", paths=4, whole=True, epochs=3),
+    "sandwich, distilled": Variant(sampling="sandwich", paths=4, whole=True, distil=True, epochs=3),
+    "48 epochs": Variant(epochs=48),
+    "averaged statistics": Variant(statistics=True),
+}
