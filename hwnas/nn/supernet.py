@@ -47,6 +47,13 @@ class MixedOp(nn.Module):
     def __len__(self) -> int:
         return len(self.candidates)
 
+    def start_as_identity(self) -> None:
+        """Set the last gain of sliced candidates with a shortcut to 0, as `initialise` sets it in a
+        network, so that a skip is rated as it is there."""
+        for candidate in self.candidates:
+            if isinstance(candidate, SlicedMBConv) and candidate.block.residual:
+                nn.init.zeros_(candidate.project_norm.weight)
+
     def forward(self, x: Tensor, choice: int) -> Tensor:
         candidate = self.candidates[choice]
         return candidate(x, self.shared) if isinstance(candidate, SlicedMBConv) else candidate(x)
@@ -153,6 +160,8 @@ class Supernet(nn.Module):
         set_norm_eps(self, default.norm_eps)
         if not default.inputs:
             initialise(self)
+            for op in self.ops:
+                op.start_as_identity()
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all modules, unless this one is in it already: there are thousands, and

@@ -15,7 +15,7 @@ from hwnas.errors import UnknownName
 from hwnas.nn.blocks import FusedMBConv, MBConv, SqueezeExcite, block_module
 from hwnas.nn.build import build
 from hwnas.nn.depthwise import depthwise_conv2d
-from hwnas.nn.supernet import MixedOp, Supernet
+from hwnas.nn.supernet import MixedOp, SlicedMBConv, Supernet
 from hwnas.spaces.mobile.space import FUSED, MBCONVS, Candidate, MobileSpace, mobile_space
 from tests.architecture.test_ops import every_block
 from tests.support.tiny import MB33, MB36, MB73, MB76, tiny_batch, tiny_space
@@ -147,6 +147,17 @@ def test_in_a_fresh_network_every_residual_block_is_the_identity(candidate: Cand
         channels = next(p for p in block.parameters() if p.ndim == 4).shape[1]
         x = torch.randn(2, channels, 5, 5)
         assert torch.equal(block(x), x)
+
+
+@shared_and_separate
+def test_in_a_fresh_supernet_every_mbconv_with_a_shortcut_is_the_identity(share: bool) -> None:
+    for op in Supernet(mobile_space((1, 28, 28), 10), share).ops:
+        for choice, candidate in enumerate(op.candidates):
+            owner = candidate.block if isinstance(candidate, SlicedMBConv) else candidate
+            if isinstance(candidate, SlicedMBConv | MBConv) and owner.residual:
+                channels = next(p for p in op.parameters() if p.ndim == 4).shape[1]
+                x = torch.randn(2, channels, 5, 5)
+                assert torch.equal(op(x, choice), x)
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu6", "hswish"])

@@ -145,7 +145,7 @@ def test_a_supernet_is_trained_the_same_again(variant: Variant) -> None:
 def test_the_figures_of_a_variant_are_in_its_row() -> None:
     known = noisy_table()
     truth = tuple(known.accuracy.tolist())
-    names = ("label probability, 2000 images", "accuracy, 2000 images")
+    names = ("label probability as it is, 2000 images", "accuracy, 2000 images")
     lines = [Judged("fair", seed, 12, 5.0, dict.fromkeys(names, truth)) for seed in (0, 1)]
     text = "\n".join(ranking_text(known, lines))
     assert "| fair | sampling fair, paths 4 | 2 | 1.00 ± 0.00 |" in text

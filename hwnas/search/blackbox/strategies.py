@@ -2,11 +2,11 @@
 
 The supernet's weights are trained on uniform paths (Guo et al., ECCV 2020, arXiv:1904.00420), and a
 network inherits them. While the search goes on, a network is judged on a few validation images; the
-best are judged on more of them at its end. The score is the `label_probability`: it ranks networks
-better than the accuracy on as many images (tools/evaluate/exhaustive/results/ranking.md). Batch
-norms take the statistics of the images, as in the code of ProxylessNAS: those of the supernet
-belong to other paths, and recalibrating them takes longer than the judgement. One supernet serves
-every budget and device.
+best are judged on more of them at its end. The score is the mean probability of the labels, which
+ranks networks better than the accuracy on as many images does
+(tools/evaluate/exhaustive/results/ranking.md). Batch norms take the statistics of the images, as in
+the code of ProxylessNAS: those of the supernet belong to other paths, and recalibrating them takes
+longer than the judgement. One supernet serves every budget and device.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from hwnas.search.path_training import PathTraining, check_paths
 from hwnas.search.plan import JUDGING_IMAGES, SearchPlan
 from hwnas.search.sampled_paths import Paths
 from hwnas.training.compute import full_precision
-from hwnas.training.evaluation import label_probability
+from hwnas.training.compute import full_precision
 from hwnas.training.images.loader import Batch, Data
 
 FINAL_IMAGES = 1000
@@ -57,7 +57,7 @@ class SupernetJudge:
         return np.array([self.score(tuple(map(int, row))) for row in choices])
 
     def score(self, row: tuple[int, ...]) -> float:
-        """Return the `label_probability` of the network with these choices."""
+        """Return the mean probability that the network with these choices gives the labels."""
         if row not in self.known:
             self.known[row] = self._score(row)
         return self.known[row]
@@ -66,9 +66,11 @@ class SupernetJudge:
     def _score(self, row: tuple[int, ...]) -> float:
         supernet = self.weights.supernet.train()
         with self.weights.frozen(), self.weights.compute.autocast():
-            logits = [supernet(images, row) for images, _ in self.batches]
-        labels = torch.cat([wanted for _, wanted in self.batches])
-        return label_probability(full_precision(torch.cat(logits)), labels)
+            given = [
+                full_precision(supernet(images, row)).softmax(1).gather(1, labels[:, None])
+                for images, labels in self.batches
+            ]
+        return torch.cat(given).mean().item()
 
 
 class Evolution(RandomSearch):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from hwnas.files import append_line, read_json, read_lines, write_json
 from hwnas.latency_models.cost import CostTable
@@ -22,7 +23,6 @@ from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.search.registry import load_strategy, parse_options
 from hwnas.search.strategy import SearchContext
-from hwnas.training.evaluation import label_probability
 from hwnas.training.images.augment import NO_AUGMENTATION
 from hwnas.training.seeds import derived_seed, seeded
 from tools.evaluate.exhaustive.problem import (
@@ -199,5 +199,10 @@ class _Search:
             batches = list(self.images.valid.in_order())
             labels = torch.cat([wanted for _, wanted in batches])
             logits = all_logits(strategy.supernet, batches)
-            write_json(file, [round(label_probability(each, labels), 5) for each in logits])
+            write_json(file, [round(_probability(each, labels), 5) for each in logits])
         return read_json(file, tuple[float, ...])
+
+
+def _probability(logits: Tensor, labels: Tensor) -> float:
+    """Return the score of `hwnas.search.blackbox.strategies.SupernetJudge`."""
+    return logits.softmax(1).gather(1, labels[:, None]).mean().item()

@@ -22,7 +22,7 @@ from tools.evaluate.exhaustive.problem import load_images
 from tools.evaluate.exhaustive.ranking.figures import ranking
 from tools.evaluate.exhaustive.ranking.scores import judge
 from tools.evaluate.exhaustive.ranking.supernets import trained
-from tools.evaluate.exhaustive.ranking.texts import Judged, ranking_text
+from tools.evaluate.exhaustive.ranking.texts import SCORE, Judged, ranking_text
 from tools.evaluate.exhaustive.ranking.variants import VARIANTS
 from tools.evaluate.exhaustive.table import TABLE, read_table
 from tools.lib.options import seeds_option, work_option
@@ -52,7 +52,7 @@ def train(work: Path, seeds: int, names: tuple[str, ...]) -> None:
     torch.set_num_threads(1)
     known = read_table()
     for line in train_all(work, seeds, names):
-        for name in ("accuracy, 1000 images", "label probability, 2000 images"):
+        for name in ("accuracy, 1000 images", "label probability as it is, 256 images", SCORE):
             figures = ranking(known, line.scores[name])
             text = " ".join(f"{value:5.2f}" for value in figures)
             click.echo(f"{line.variant}, seed {line.seed}, epoch {line.epoch}: {text} ({name})")

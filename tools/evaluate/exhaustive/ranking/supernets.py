@@ -40,8 +40,8 @@ def trained(variant: Variant, table: Table, train: Data, seed: int) -> Iterator[
     """Train a supernet; yield it after each of the marked epochs and after the last."""
     torch.manual_seed(derived_seed(seed, "supernet"))
     supernet = Supernet(space(), variant.share_weights)
-    if variant.zero_gain:
-        _zero_gains(supernet)
+    if variant.unit_gain:
+        _unit_gains(supernet)
     optimizer = SlicedSGD(
         supernet.parameters(), 0.0, MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
     )
@@ -157,10 +157,10 @@ def _rate(variant: Variant, progress: float) -> float:
 
 
 @torch.no_grad()
-def _zero_gains(supernet: Supernet) -> None:
+def _unit_gains(supernet: Supernet) -> None:
     for module in supernet.modules():
         if isinstance(module, SlicedMBConv) and module.block.residual:
-            nn.init.zeros_(module.project_norm.weight)
+            nn.init.ones_(module.project_norm.weight)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from tools.evaluate.exhaustive.ranking.variants import VARIANTS, Variant
 from tools.evaluate.exhaustive.table import Table
 from tools.lib.results import sections, table
 
-SCORE = f"label probability, {VALID_IMAGES} images"
+SCORE = f"label probability as it is, {VALID_IMAGES} images"
 """Score by which the variants are compared."""
 COLUMNS = ["tau", "corrected", "Spearman", "tau near a budget", "regret: first", f"best of {TOP}"]
 
@@ -60,17 +60,15 @@ def ranking_text(known: Table, lines: Sequence[Judged]) -> list[str]:
         "supernets. All networks are judged with the statistics of the batch, without others."
     )
     last = [line for line in lines if line.epoch == VARIANTS[line.variant].epochs]
-    return [
-        text,
-        sections(
-            [
-                (f"Variants, by the {SCORE}", _variants(known, last)),
-                ("Epochs", _epochs(known, lines)),
-                ("Scores", _scores(known, last)),
-                ("Bias", _biases(known, last)),
-            ]
-        ),
+    last.sort(key=lambda line: (list(VARIANTS).index(line.variant), line.seed))
+    parts = [
+        (f"Variants, by the {SCORE}", _variants(known, last)),
+        ("Scores", _scores(known, last)),
+        ("Bias", _biases(known, last)),
     ]
+    if any(VARIANTS[line.variant].marks for line in lines):
+        parts.append(("Epochs", _epochs(known, lines)))
+    return [text, sections(parts)]
 
 
 def _variants(known: Table, lines: Sequence[Judged]) -> str:

@@ -29,8 +29,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """The learning rate falls along a cosine to zero."""
     label_smoothing: float = 0.1
     share_weights: bool = True
-    zero_gain: bool = False
-    """Residual branches start at zero, as in the trainings of the table."""
+    unit_gain: bool = False
+    """Residual branches start with gain 1, not at zero as in the trainings of the table."""
     averaged: float = 0.0
     """Momentum of a moving average of the weights that is judged; 0: the weights themselves."""
     statistics: bool = False
@@ -40,24 +40,26 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 VARIANTS: dict[str, Variant] = {
-    "one path": Variant(marks=(1, 2, 4, 8)),
+    "one path": Variant(),
+    "unit gain": Variant(unit_gain=True),
     "fair": Variant(sampling="fair", paths=4),
-    "four paths": Variant(paths=4),
-    "separate weights": Variant(share_weights=False),
-    "zero gain": Variant(zero_gain=True),
+    "fair, unit gain": Variant(sampling="fair", paths=4, unit_gain=True),
     "4 epochs": Variant(epochs=4),
+    "4 epochs, unit gain": Variant(epochs=4, unit_gain=True),
     "24 epochs": Variant(epochs=24),
-    "sandwich": Variant(sampling="sandwich", paths=4),
-    "uniform in cost": Variant(sampling="cost"),
+    "48 epochs": Variant(epochs=48),
+    "constant rate": Variant(anneal=False, learning_rate=0.05, marks=(1, 2, 4, 8)),
+    "averaged weights": Variant(averaged=0.98, anneal=False, learning_rate=0.05),
+    "separate weights": Variant(share_weights=False),
     "no smoothing": Variant(label_smoothing=0.0),
     "rate 0.03": Variant(learning_rate=0.03),
     "rate 0.3": Variant(learning_rate=0.3),
     "batch 32": Variant(batch_size=32, learning_rate=0.05),
-    "constant rate": Variant(anneal=False, learning_rate=0.05, marks=(4,)),
-    "averaged weights": Variant(averaged=0.98, anneal=False, learning_rate=0.05),
+    "uniform in cost": Variant(sampling="cost"),
     "two paths": Variant(paths=2),
+    "four paths": Variant(paths=4),
+    "sandwich": Variant(sampling="sandwich", paths=4),
     "fair, whole batches": Variant(sampling="fair", paths=4, whole=True, epochs=3),
     "sandwich, distilled": Variant(sampling="sandwich", paths=4, whole=True, distil=True, epochs=3),
-    "48 epochs": Variant(epochs=48),
     "averaged statistics": Variant(statistics=True),
 }
