@@ -73,11 +73,11 @@ def test_the_correction_gives_the_tau_that_a_table_without_noise_would_have() ->
 def test_a_candidate_that_a_score_favours_has_that_bias() -> None:
     known = noisy_table()
     favoured = known.accuracy + 2.0 * (known.choices[:, 3] == 2)
-    found = biases(known, favoured.tolist())
+    rated = biases(known, favoured.tolist())
     name = f"{SPACE.decisions[3].name}: {SPACE.decisions[3].candidates[2]}"
-    assert max(found, key=lambda key: found[key]) == name
-    assert found[name] > 1
-    assert all(abs(value) < 0.5 for key, value in found.items() if key != name)
+    assert max(rated, key=lambda key: rated[key]) == name
+    assert rated[name] > 1
+    assert all(abs(value) < 0.5 for key, value in rated.items() if key != name)
 
 
 def test_all_networks_are_judged_as_each_one_alone() -> None:

@@ -33,7 +33,6 @@ from hwnas.search.path_training import PathTraining, check_paths
 from hwnas.search.plan import JUDGING_IMAGES, SearchPlan
 from hwnas.search.sampled_paths import Paths
 from hwnas.training.compute import full_precision
-from hwnas.training.compute import full_precision
 from hwnas.training.images.loader import Batch, Data
 
 FINAL_IMAGES = 1000

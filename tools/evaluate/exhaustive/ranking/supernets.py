@@ -144,9 +144,9 @@ def _used(supernet: Supernet, paths: list[Choices]) -> dict[Tensor, Slices]:
 def _hull(a: Slices, b: Slices) -> Slices:
     return tuple(
         slice(None)
-        if slice(None) in (one, other)
-        else slice(min(one.start or 0, other.start or 0), max(one.stop, other.stop))
-        for one, other in zip(a, b, strict=True)
+        if slice(None) in (first, second)
+        else slice(min(first.start or 0, second.start or 0), max(first.stop, second.stop))
+        for first, second in zip(a, b, strict=True)
     )
 
 

@@ -130,7 +130,7 @@ def _biases(known: Table, lines: Sequence[Judged]) -> str:
     }
     first = next(iter(columns.values()))[0]
     rows = [
-        [name, *(f"{np.mean([bias[name] for bias in found]):+.2f}" for found in columns.values())]
+        [name, *(f"{np.mean([bias[name] for bias in each]):+.2f}" for each in columns.values())]
         for name in first
     ]
     text = (
