@@ -8,10 +8,11 @@ several points, while the divergence counts every image.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.nn.build import Network, build
@@ -33,15 +34,21 @@ class Divergence:
         """``images [N, C, H, W]`` are normalised, in the largest resolution of the space."""
         self.space, self.forms, self.images = space, forms, images
         self._members: dict[Genotype, float] = {}
-        self._answers = self._probabilities(space.largest)
+        self._refitted: tuple[Genotype, Network] | None = None
+        """The last one, which is often asked for again."""
+        self._answers = self._probabilities(self.member(space.largest), 0)
 
-    @torch.no_grad()
     def of(self, genotype: Genotype) -> float:
-        """Return the divergence of a member in nats, from the whole network at full resolution."""
+        """Return the divergence in nats of a member, with the weights that its training begins
+        with, from the whole network at full resolution."""
         if genotype not in self._members:
-            answers = self._probabilities(genotype)
-            self._members[genotype] = _divergence(self._answers, answers).mean().item()
+            network = self.refitted(genotype)
+            self._members[genotype] = self.of_network(network, genotype.choices[0])
         return self._members[genotype]
+
+    def of_network(self, network: nn.Module, size: int) -> float:
+        """Return the divergence of a network at the resolution of index ``size``."""
+        return _divergence(self._answers, self._probabilities(network, size)).mean().item()
 
     @torch.no_grad()
     def increments(self, size: int) -> list[list[float]]:
@@ -71,6 +78,11 @@ class Divergence:
     def refitted(self, genotype: Genotype) -> Network:
         """Return a member whose projections are solved again for its own inputs; it shares no
         weights. A whole network has the weights of the trained one at every resolution."""
+        if self._refitted is None or self._refitted[0] != genotype:
+            self._refitted = genotype, self._refit(genotype)
+        return deepcopy(self._refitted[1])
+
+    def _refit(self, genotype: Genotype) -> Network:
         architecture = self.space.architecture(genotype)
         network = build(architecture)
         if not any(genotype.choices[1:]):
@@ -98,10 +110,9 @@ class Divergence:
         return network.eval()
 
     @torch.no_grad()
-    def _probabilities(self, genotype: Genotype) -> Tensor:
-        """Return the logarithms of a member's probabilities, ``[N, classes]``."""
-        network = self.member(genotype)
-        images = resized(self.images, self.space.sizes[genotype.choices[0]])
+    def _probabilities(self, network: nn.Module, size: int) -> Tensor:
+        """Return the logarithms of a network's probabilities, ``[N, classes]``."""
+        images = resized(self.images, self.space.sizes[size])
         parts = [network(part).log_softmax(1) for part in images.split(CHUNK_IMAGES)]
         return torch.cat(parts)
 

@@ -4,8 +4,9 @@
    every smaller network.
 2. Statistics of its inner channels give the weights of every cut in closed form
    (`hwnas.nn.elastic.member`), and each cut's effect on the answers is measured alone.
-3. The best members within a latency window are solutions of a knapsack for each resolution, ranked
-   by their measured divergence from the whole network.
+3. The best members within a latency window are solutions of a knapsack for each resolution. Their
+   projections are solved again for their own inputs, and those are chosen that give the labels of
+   the validation images the highest probability.
 
 The idea of a knapsack over independent effects is that of HALP (Shen et al., NeurIPS 2022,
 arXiv:2110.10811) and SPDY (Frantar and Alistarh, ICML 2022, arXiv:2201.13096); the nested networks
@@ -14,6 +15,7 @@ in a trained one are those of Once-for-all (Cai et al., ICLR 2020, arXiv:1908.09
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
 import msgspec
@@ -27,8 +29,9 @@ from hwnas.latency_models.cost import NetworkCosts
 from hwnas.nn.build import Network, build
 from hwnas.nn.elastic.member import ClosedForms
 from hwnas.nn.elastic.statistics import collect, elastic_places
+from hwnas.nn.resized import resized
 from hwnas.pretrained.network import loaded
-from hwnas.search.elastic.divergence import Divergence
+from hwnas.search.elastic.divergence import CHUNK_IMAGES, Divergence
 from hwnas.search.elastic.shortlist import random_members, shortlist
 from hwnas.search.elastic.state import (
     ElasticState,
@@ -43,8 +46,8 @@ from hwnas.search.strategy import SearchContext, StrategyOptions, StrategyTraits
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from hwnas.training.evaluation import accuracy
-from hwnas.training.images.loader import Data
+from hwnas.training.evaluation import accuracy, label_probability
+from hwnas.training.images.loader import Batch, Data
 from hwnas.training.job import TrainingJob, run_job
 from hwnas.training.log import EpochLog
 
@@ -53,7 +56,11 @@ STATISTICS_IMAGES = 256
 DIVERGENCE_IMAGES = 128
 """Training images on which answers are compared."""
 MEMBERS_PER_SIZE = 2
-"""Members of each resolution whose divergence is measured."""
+"""Members of each resolution on the shortlist."""
+BEST_SIZES = 3
+"""Resolutions of which all members of the shortlist are judged; of others the first."""
+JUDGED_IMAGES = 512
+"""Validation images by which members are judged, at most."""
 ORIGINAL = "original"
 """Folder of the whole network's training, in the folder of the search."""
 
@@ -61,8 +68,9 @@ ORIGINAL = "original"
 class ElasticOptions(StrategyOptions, frozen=True):
     """Options of strategy ``elastic``."""
 
-    ranking: Literal["divergence", "random"] = "divergence"
-    """How members are chosen; ``random``: by latency alone, to compare with."""
+    ranking: Literal["probability", "random"] = "probability"
+    """How members are chosen: by the probability that they give the labels of validation images;
+    ``random``: by latency alone, to compare with."""
 
 
 def tuned_epochs(plan: SearchPlan, rounds: int) -> int:
@@ -88,6 +96,9 @@ class Elastic:
         self.set_costs(context.costs, context.budget_ms)
         self.divergence: Divergence
         self.increments: list[list[float]]
+        self.judging: Batch
+        """Validation images on the host, normalised, with their labels."""
+        self._probabilities: dict[Genotype, float] = {}
 
     @staticmethod
     def check(space: SearchSpace) -> None:
@@ -122,7 +133,8 @@ class Elastic:
 
         The tuned network is written to `TunedFiles`.
         """
-        images = _normalised(train, max(STATISTICS_IMAGES, DIVERGENCE_IMAGES), seed)
+        images, _ = _normalised(train, max(STATISTICS_IMAGES, DIVERGENCE_IMAGES), seed)
+        self.judging = _normalised(valid, JUDGED_IMAGES, seed)
         if files.checkpoint.exists():
             state = read_state(files.checkpoint)
             self._open(state, images)
@@ -146,7 +158,7 @@ class Elastic:
         return True
 
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
-        """Return members in the window, those first that change the answers least."""
+        """Return members in the window, the most promising first."""
         if self.options.ranking == "random":
             return random_members(self.space, self.costs, low_ms, high_ms, count, seed)
         members = shortlist(
@@ -155,7 +167,34 @@ class Elastic:
         # a whole network at a resolution is a baseline, and is trained anyway
         whole = {self.space.genotype(size) for size in range(len(self.space.sizes))}
         cut = [member for member in dict.fromkeys(members) if member not in whole]
-        return sorted(cut, key=self.divergence.of)[:count]
+        return self._most_probable(cut)[:count]
+
+    @torch.no_grad()
+    def probability(self, genotype: Genotype) -> float:
+        """Return the `label_probability` of a member on validation images, with the weights that
+        its training begins with.
+
+        Cuts make a network less sure, the more so at large resolutions with few blocks. Divergences
+        count that, accuracies and this probability don't; so only they compare resolutions.
+        """
+        if genotype not in self._probabilities:
+            images, labels = self.judging
+            network = self.divergence.refitted(genotype)
+            images = resized(images, self.space.sizes[genotype.choices[0]])
+            logits = torch.cat([network(part) for part in images.split(CHUNK_IMAGES)])
+            self._probabilities[genotype] = label_probability(logits, labels)
+        return self._probabilities[genotype]
+
+    def _most_probable(self, members: Sequence[Genotype]) -> list[Genotype]:
+        """Return the members that were judged, the most probable first: the first one of each
+        resolution, and all of the best `BEST_SIZES`."""
+        by_size: dict[int, list[Genotype]] = {}
+        for member in members:
+            by_size.setdefault(member.choices[0], []).append(member)
+        sizes = sorted(by_size.values(), key=lambda same: -self.probability(same[0]))
+        judged = [member for same in sizes[:BEST_SIZES] for member in same]
+        judged += [same[0] for same in sizes[BEST_SIZES:]]
+        return sorted(judged, key=lambda member: -self.probability(member))
 
     def preferences(self) -> None:
         return None
@@ -239,8 +278,10 @@ def _logged(line: EpochLog) -> LogLine:
     )
 
 
-def _normalised(data: Data, count: int, seed: int) -> Tensor:
-    """Return up to ``count`` random images as the network expects them, ``[N, C, H, W]``."""
+def _normalised(data: Data, count: int, seed: int) -> Batch:
+    """Return up to ``count`` random images on the host, as the network expects them, and their
+    labels."""
     sample = data.sample(count, seed)
     with torch.no_grad():
-        return torch.cat([images for images, _ in sample.in_order()]).cpu()
+        images, labels = zip(*sample.in_order(), strict=True)
+        return torch.cat(images).cpu(), torch.cat(labels).cpu()

@@ -16,6 +16,7 @@ from hwnas.latency_models.cost import NetworkCosts
 from hwnas.nn.build import Network, build
 from hwnas.nn.elastic.member import ClosedForms
 from hwnas.nn.elastic.statistics import collect, elastic_places
+from hwnas.nn.resized import resized
 from hwnas.search.elastic.divergence import Divergence
 from hwnas.search.elastic.shortlist import random_members, resolution_costs, shortlist
 from hwnas.search.elastic.state import TunedFiles
@@ -27,6 +28,7 @@ from hwnas.spaces.elastic.space import ElasticSpace, elastic_space
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.training.checkpoint import load_checkpoint
 from hwnas.training.compute import Compute
+from hwnas.training.evaluation import label_probability
 from hwnas.training.images.loader import Data
 from hwnas.training.plan import TrainingPlan
 
@@ -79,7 +81,12 @@ def test_the_whole_network_answers_as_itself(space: ElasticSpace, divergence: Di
 
 
 def test_a_member_changes_the_answers(space: ElasticSpace, divergence: Divergence) -> None:
-    assert divergence.of(space.smallest) > 1e-4
+    smallest = space.smallest
+    cut = divergence.of_network(divergence.member(smallest), smallest.choices[0])
+    assert cut > 1e-4
+    # its projections are solved again before it is judged
+    refitted = divergence.of_network(divergence.refitted(smallest), smallest.choices[0])
+    assert divergence.of(smallest) == pytest.approx(refitted, rel=1e-3) and refitted < cut
 
 
 def test_an_increment_is_the_divergence_of_that_cut_alone(
@@ -91,7 +98,7 @@ def test_an_increment_is_the_divergence_of_that_cut_alone(
         assert row[0] == 0
         choices = [0] * len(increments)
         choices[number] = len(row) - 1
-        alone = divergence.of(space.genotype(0, choices))
+        alone = divergence.of_network(divergence.member(space.genotype(0, choices)), 0)
         assert row[-1] == pytest.approx(alone, rel=1e-3)
 
 
@@ -199,15 +206,38 @@ def test_a_finished_search_is_not_repeated(run: tuple[Path, Elastic], space: Ela
     assert all(torch.equal(before[name], now[name]) for name in before)
 
 
-def test_candidates_change_the_answers_least(
+def test_candidates_give_the_labels_of_validation_images_the_highest_probability(
     run: tuple[Path, Elastic], space: ElasticSpace
 ) -> None:
     _, strategy = run
     high_ms = 0.6 * strategy.costs.largest_ms
     candidates = strategy.candidates(4, 0.9 * high_ms, high_ms, seed=0)
-    changes = [strategy.divergence.of(each) for each in candidates]
-    assert changes == sorted(changes)
+    assert len(candidates) > 1
+    images, labels = strategy.judging
+    probabilities: list[float] = []
+    for candidate in candidates:
+        network = strategy.network(candidate)  # with the weights that its training begins with
+        with torch.no_grad():
+            logits = network(resized(images, space.sizes[candidate.choices[0]]))
+        probabilities.append(label_probability(logits, labels))
+        assert strategy.probability(candidate) == pytest.approx(probabilities[-1], abs=1e-5)
+    assert probabilities == sorted(probabilities, reverse=True)
     assert all(strategy.costs.network_ms(each.choices) <= high_ms for each in candidates)
+
+
+def test_how_far_answers_change_does_not_decide(
+    run: tuple[Path, Elastic], space: ElasticSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member whose answers are less sure, but right, is preferred to a surer one."""
+    _, strategy = run
+    high_ms = 0.6 * strategy.costs.largest_ms
+    candidates = strategy.candidates(4, 0.9 * high_ms, high_ms, seed=0)
+    least, best = candidates[-1], candidates[0]
+    turned = {least: 0.9, best: 0.1}
+    monkeypatch.setattr(strategy, "probability", lambda each: turned.get(each, 0.5))
+    monkeypatch.setattr(strategy.divergence, "of", lambda each: {least: 9.0}.get(each, 0.1))
+    again = strategy.candidates(4, 0.9 * high_ms, high_ms, seed=0)
+    assert again[0] == least and again[-1] == best
 
 
 def test_a_space_without_a_trained_network_is_refused() -> None:
