@@ -174,8 +174,8 @@ class Elastic:
         """Return the `label_probability` of a member on validation images, with the weights that
         its training begins with.
 
-        Cuts make a network less sure, the more so at large resolutions with few blocks. Divergences
-        count that, accuracies and this probability don't; so only they compare resolutions.
+        Closed forms alone favour small resolutions with few cuts: refitting helps members with many
+        cuts most (`tools.evaluate.pretrained.resolutions`).
         """
         if genotype not in self._probabilities:
             images, labels = self.judging
