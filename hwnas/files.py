@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
@@ -257,3 +258,12 @@ def check_no_pointer(path: Path) -> None:
             raise InvalidFile(
                 str(path), "is a pointer of Git LFS, not the model; `git lfs pull` fetches it"
             )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, which is not read at once."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

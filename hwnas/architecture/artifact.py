@@ -7,8 +7,10 @@ from typing import Literal
 import msgspec
 
 Format = Literal["onnx", "tflite"]
-Precision = Literal["fp32", "fp16", "int8"]
-"""Of a file: ``fp16`` has weights of 16 bits and computes in float32."""
+Precision = Literal["fp32", "fp16", "int8-weights", "int8-dynamic", "int8"]
+"""Of a file. ``fp16`` and ``int8-weights`` have weights of 16 and 8 bits and compute in float32;
+``int8-dynamic`` rounds the inputs of layers to 8 bits, too, by their range in each run; ``int8``
+rounds all values, by ranges that were measured beforehand."""
 
 
 class OutputParity(msgspec.Struct, frozen=True):
@@ -19,6 +21,10 @@ class OutputParity(msgspec.Struct, frozen=True):
     """For a batch of one; images are ``[1, C, H, W]`` in every format."""
     max_relative_error: float
     """As in `Parity`, over this output alone."""
+    sqnr_db: float | None = None
+    """As in `Parity`; of an output of floats."""
+    agreement: float | None = None
+    """Share of equal elements in an output of integers of a file of 8 bits."""
 
 
 class Parity(msgspec.Struct, frozen=True):
@@ -26,14 +32,16 @@ class Parity(msgspec.Struct, frozen=True):
 
     images: int
     max_relative_error: float
-    """``max|artifact - torch| / max|torch|`` over all images, of the output that differs most."""
+    """``max|artifact - torch| / max|torch|`` over all images, of the output that differs most; in
+    files of 8 bits of outputs of floats."""
     accuracy_torch: float | None = None
     """Top-1 on these images, 0 to 1; ``None`` if the network is no classifier."""
     accuracy_artifact: float | None = None
     label_agreement: float | None = None
     """Share of images that both assign to the same class; ``None`` if it was not counted."""
     sqnr_db: float | None = None
-    """Signal-to-quantisation-noise ratio of the logits of all images; of int8 files only."""
+    """Signal-to-quantisation-noise ratio over all images, of the output with the most noise; of
+    files of 8 bits only."""
     top5_artifact: float | None = None
     """Top-5 of the file; ``None`` for fewer than 20 classes or without labels."""
     balanced_artifact: float | None = None

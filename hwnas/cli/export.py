@@ -16,7 +16,15 @@ from hwnas.cli.framework.options import (
     named_shapes,
     output_names_option,
 )
-from hwnas.cli.framework.params import CALIBRATION, DATA, FILE_PRECISION, LAYERS, NETWORK, PATH
+from hwnas.cli.framework.params import (
+    CALIBRATION,
+    DATA,
+    FILE,
+    FILE_PRECISION,
+    LAYERS,
+    NETWORK,
+    PATH,
+)
 from hwnas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,8 +61,9 @@ ONNX_OPTIONS = "--opset, --dynamic-batch and --dynamic-size"
     group="Format",
     default="fp32",
     type=FILE_PRECISION,
-    help="fp16 stores weights in 16 bits and computes in float32; int8 is calibrated on training "
-    "images of --data.",
+    help="fp16 and int8-weights store weights in 16 and 8 bits and compute in float32; "
+    "int8-dynamic rounds the inputs of layers, too, by their range in each run; int8 rounds all "
+    "values, by ranges measured on training images of --data or on --samples.",
 )
 @option(
     "--calibration",
@@ -100,6 +109,14 @@ ONNX_OPTIONS = "--opset, --dynamic-batch and --dynamic-size"
     "classes, and its normalisation where the network has none of its own.",
 )
 @option(
+    "--samples",
+    group="Verification",
+    type=FILE,
+    default_help="noise",
+    help="Values of the inputs to verify on in the place of --data, as an .npz file with an array "
+    "for each input; int8 is calibrated on three of four and verified on the others.",
+)
+@option(
     "--pixels/--no-pixels",
     group="Verification",
     default=None,
@@ -110,7 +127,7 @@ ONNX_OPTIONS = "--opset, --dynamic-batch and --dynamic-size"
     "--images",
     group="Verification",
     type=click.IntRange(1),
-    default_help="16; int8: 256",
+    default_help="16; 8 bits: 256",
     help="Number of images to verify on.",
 )
 @option(
@@ -129,6 +146,7 @@ def export(
     output_names: tuple[str, ...] | None,
     checkpoint: Path | None,
     data: str | None,
+    samples: Path | None,
     images: int | None,
     precision: Any,
     as_json: bool,
@@ -142,10 +160,11 @@ def export(
     imports and runs your code. Published networks have their weights where they are on this
     machine. Files compiled from an .onnx file are compared with that file in ONNX Runtime.
     """
-    _check_options(formats, precision, data, **options)
+    _check_options(formats, precision, data, samples, **options)
     from hwnas.cli.tables import print_json
     from hwnas.export.compile import export_module
     from hwnas.export.quantization.float_layers import with_float_layers
+    from hwnas.export.samples import read_samples
     from hwnas.networks.user_module import load_network
     from hwnas.networks.verification_data import calibration_images, check_kind, verification_data
 
@@ -153,10 +172,16 @@ def export(
     own, pixels = network.preprocessing, options["pixels"]
     if data is not None and own is None:
         check_kind(model, network.module, data, network.input_shape, pixels)
-    verified_on = verification_data(data, network, precision, images, pixels=bool(pixels))
-    calibration = None
-    if precision == "int8" and data:
-        calibration = calibration_images(data, network.input_shape, own, pixels=bool(pixels))
+    is_int8 = precision == "int8"
+    values = samples and read_samples(samples, network.interface.inputs, int8=is_int8)
+    verified_on = verification_data(
+        data, network, precision, images, pixels=bool(pixels), samples=values
+    )
+    calibration: tuple[Any, ...] = ()
+    if is_int8 and data:
+        calibration = (calibration_images(data, network.input_shape, own, pixels=bool(pixels)),)
+    elif is_int8 and values:
+        calibration = values.calibration
     _say_weights(model, network.trained)
 
     def compiled(format: Format, float_layers: tuple[str, ...]) -> Artifact:
@@ -201,6 +226,7 @@ def _check_options(
     formats: tuple[Format, ...],
     precision: str,
     data: str | None,
+    samples: Path | None,
     *,
     opset: int | None,
     dynamic_batch: bool,
@@ -219,20 +245,24 @@ def _check_options(
         raise UsageError("--dynamic-size cannot be combined with --precision int8")
     if precision != "fp32" and via is not None:
         raise UsageError(f"--precision {precision} cannot be combined with --via")
-    if precision == "int8" and data is None:
-        raise UsageError("--precision int8 needs --data, for images to calibrate with")
+    if data is not None and samples is not None:
+        raise UsageError("--samples takes the place of --data; expected one of them")
+    if precision == "int8" and data is None and samples is None:
+        raise UsageError("--precision int8 needs --data or --samples, to calibrate with")
     if precision != "int8" and (calibration or float_layers):
         raise UsageError("--calibration and --float-layers need --precision int8")
 
 
 def _int8(
-    format: Format, images: Any, calibration: str | None, float_layers: tuple[str, ...]
+    format: Format, inputs: Any, calibration: str | None, float_layers: tuple[str, ...]
 ) -> Int8 | None:
     from hwnas.export.quantization.ptq import Int8, int8_quantization
 
-    if images is None:
+    if not inputs:
         return None
-    return Int8(images, int8_quantization(format, calibration), float_layers)
+    first, *others = inputs
+    quantization = int8_quantization(format, calibration)
+    return Int8(first, quantization, float_layers, tuple(others))
 
 
 def _formats(formats: tuple[Format, ...], via: Any) -> tuple[Format, ...]:

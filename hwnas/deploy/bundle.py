@@ -22,11 +22,10 @@ from hwnas.deploy.interface import NAME as INTERFACE
 from hwnas.deploy.interface import FileInterface, ImageInput, described, run_stored
 from hwnas.deploy.samples import SampleInputs, fitting_count, input_values, packed, top1
 from hwnas.devices.external_data import files_beside
-from hwnas.devices.runner import file_sha256
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.export.recipe import format_of
 from hwnas.export.verification.run_model import open_file
-from hwnas.files import decode, read_json, write_atomic, write_json
+from hwnas.files import decode, file_sha256, read_json, write_atomic, write_json
 from hwnas.shipped import shipped
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +13,8 @@ from hwnas.architecture.runtimes import RUNTIMES
 from hwnas.data.datasets import Dataset
 from hwnas.deploy.interface import Array, FileInterface, ImageInput, read_interface
 from hwnas.devices.worker.model import InputTensor, noise
-from hwnas.errors import ExportError, InvalidFile, UsageError
+from hwnas.errors import ExportError, UsageError
+from hwnas.export import samples
 from hwnas.export.verification.metrics import accuracy
 
 NAME = "samples.npz"
@@ -25,11 +25,11 @@ SAMPLES = 32
 MAX_BYTES = 32 * 2**20
 """Bytes of all samples: fewer are taken of large inputs and outputs, at least two."""
 
-MAX_RELATIVE_ERROR = {"fp32": 1e-3, "fp16": 1e-3, "int8": 0.05}
+MAX_RELATIVE_ERROR = {"fp32": 1e-3, "fp16": 1e-3, "int8-weights": 1e-3, "int8": 0.05}
 """Largest difference of outputs between two machines, relative to the largest output. Runtimes
 choose other kernels on other processors; a wrong file or input differs by orders of magnitude."""
 
-MAX_OTHER_INTEGERS = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1}
+MAX_OTHER_INTEGERS = {"fp32": 0.01, "fp16": 0.01, "int8-weights": 0.01, "int8": 0.1}
 """Largest share of other values in an integer output, such as the class of each pixel: rounding
 decides where two are as good."""
 
@@ -96,36 +96,8 @@ def read_values(
 
     They are single values in the shape of the input, or ``[N, ...]`` of them. Raises `InvalidFile`.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise InvalidFile(str(path), f"not a readable .npz file ({error})") from None
     names = [tensor.name for tensor in inputs]
-    if set(arrays) != set(names):
-        raise InvalidFile(
-            str(path), f"has {', '.join(arrays)}; expected an array for each of {', '.join(names)}"
-        )
-    values = tuple(
-        _counted(path, tensor.name, shape, arrays[tensor.name])
-        for tensor, shape in zip(inputs, shapes, strict=True)
-    )
-    if len({len(array) for array in values}) > 1:
-        raise InvalidFile(str(path), "has another number of values for each input")
-    return SampleInputs(values=values)
-
-
-def _counted(path: Path, name: str, shape: tuple[int, ...], array: Array) -> Array:
-    """Return an array as ``[N, *shape]``."""
-    for whole in ((1, *shape), (len(array), *shape)) if array.ndim else ((1, *shape),):
-        if array.size == int(np.prod(whole)) and array.size and array.dtype.kind in "fiub":
-            without_batch = (len(array), *shape[1:]) if array.ndim else ()
-            if array.shape in (shape, whole, without_batch):
-                return array.reshape(whole)
-    raise InvalidFile(
-        str(path),
-        f"{name} is {array.dtype} {list(array.shape)}; expected {list(shape)}, or several of them",
-    )
+    return SampleInputs(values=samples.read_values(path, names, shapes))
 
 
 def fitting_count(sample_bytes: int) -> int:

@@ -12,7 +12,13 @@ from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import UsageError
 from hwnas.spaces.space import SearchSpace
 
-DTYPES = {"fp32": "float32", "fp16": "float32", "int8": "int8"}
+DTYPES = {
+    "fp32": "float32",
+    "fp16": "float32",
+    "int8-weights": "float32",
+    "int8-dynamic": "int8",
+    "int8": "int8",
+}
 """Number type of a file by its precision."""
 SAMPLED_NETWORKS = 8
 """Random networks that must equal the sum of their sites before the minimum is computed so."""

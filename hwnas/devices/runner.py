@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -14,6 +13,7 @@ from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
 from hwnas.devices.external_data import check_present
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import DeviceError, UsageError
+from hwnas.files import file_sha256
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.shipped import shipped
 
@@ -135,7 +135,3 @@ def printable(file: str) -> str:
 
 def reference_sha256(runtime: RuntimeName) -> str:
     return file_sha256(reference_file(runtime))
-
-
-def file_sha256(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()

@@ -20,6 +20,7 @@ from hwnas.export.metadata.architecture import architecture_metadata
 from hwnas.export.metadata.input import Preprocessing, input_metadata
 from hwnas.export.metadata.preprocessing import fold_input_affine, with_normalisation
 from hwnas.export.model_file import write_artifact
+from hwnas.export.quantization.int8_agreement import verify_int8
 from hwnas.export.quantization.ptq import (
     Int8,
     check_layer_names,
@@ -30,8 +31,12 @@ from hwnas.export.quantization.ranges import check_covered
 from hwnas.export.quantization.sensitivity import FloatModel, naming_float_layers
 from hwnas.export.recipe import OnnxRecipe, Recipe, find_recipe, format_of
 from hwnas.export.verification.bisect import locate_difference
-from hwnas.export.verification.images import IMAGES, Verification, noise_inputs
-from hwnas.export.verification.int8_agreement import verify_int8
+from hwnas.export.verification.images import (
+    IMAGES,
+    NOISE_INPUTS,
+    Verification,
+    noise_inputs,
+)
 from hwnas.export.verification.metrics import is_logits
 from hwnas.export.verification.module_outputs import module_outputs
 from hwnas.export.verification.sizes import larger, verify_sizes
@@ -59,7 +64,7 @@ def export_module(
     that makes a float32 file from operations that hwnas does not compile.
     """
     interface = as_interface(module, inputs)
-    count = IMAGES["fp32" if int8 is None else "int8"]
+    count = NOISE_INPUTS if int8 is None else IMAGES["int8"]
     verification = verification or noise_for(module, interface, count)
     # also reports a module that PyTorch itself cannot run, before any work
     first = module_outputs(module, interface, [array[:1] for array in verification.inputs])
@@ -85,7 +90,7 @@ def export_module(
 def noise_for(module: nn.Module, interface: Interface, count: int | None = None) -> Verification:
     """Return noise for the inputs of ``module``; integers are rows of its smallest embedding."""
     if isinstance(module, ForeignModule):
-        first, *others = module.noise(interface.inputs, count or IMAGES["fp32"])
+        first, *others = module.noise(interface.inputs, count or NOISE_INPUTS)
         return Verification(first, None, tuple(others))
     tables = [part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding)]
     return noise_inputs(interface.inputs, count, below=min(tables, default=2))
@@ -115,7 +120,7 @@ def compile_model(
     ``architecture`` and ``preprocessing`` are written into the file; with
     ``preprocessing.embedded`` the normalisation is compiled into it, and all images given here are
     pixels from 0 to 255. ``recipe`` replaces the shipped recipe,
-    as that of ``fp16`` for weights of 16 bits.
+    as that of ``fp16`` or ``int8-weights`` for smaller weights.
 
     The file appears under its name when all of this has succeeded; after an `ExportError` a file
     that existed before is unchanged.
@@ -128,7 +133,7 @@ def compile_model(
     embedded = preprocessing is not None and preprocessing.embedded
     if preprocessing is not None and embedded:
         module = with_normalisation(module, preprocessing)
-    graph = trace(module, interface, any_batch=any_batch)
+    graph = trace(module, interface, any_batch=any_batch, shares_weights=True)
     resized = None
     if isinstance(recipe, OnnxRecipe) and recipe.dynamic_size:
         if int8 is not None:
@@ -140,7 +145,8 @@ def compile_model(
     if int8 is not None:
         check_layer_names(graph, int8.float_layers)
     if int8 is not None and verification is not None:
-        check_covered(verification.images, int8.calibration)
+        for given, calibration in zip(verification.inputs, int8.inputs, strict=True):
+            check_covered(given, calibration)
 
     def write(target: Path) -> None:
         other = None if resized is None else resized.graph
@@ -152,11 +158,14 @@ def compile_model(
     def check(target: Path) -> Parity | None:
         if verification is None:
             return None
-        if int8 is not None and quantization is not None:
-            model = FloatModel(module, _image_shape(interface), format, int8)
-            with naming_float_layers(model, graph, verification):
-                return verify_int8(target, module, verification, quantization)
         precision = recipe.precision
+        if int8 is not None and quantization is not None:
+            model = FloatModel(module, interface, format, int8)
+            with naming_float_layers(model, graph, verification):
+                parity = verify_int8(target, module, verification, quantization, interface)
+            if any_batch:
+                verify_dynamic_batch(target, module, verification, interface, precision)
+            return parity
         with locate_difference(target, module, interface, verification.inputs, precision):
             parity = verify(target, module, verification, interface, precision=precision)
         if any_batch:

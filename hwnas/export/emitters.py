@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
 from hwnas.export.graph.nodes import Node
 
 Builder = TypeVar("Builder")
@@ -34,14 +32,3 @@ class Emitters(Generic[Builder]):
     def emit(self, builder: Builder, node: Node) -> None:
         """Add the operators of ``node`` to the file that ``builder`` holds."""
         self.functions[type(node)](builder, node)
-
-
-HALF_FROM = 64
-"""Fewest elements of a weight that is worth an operator which widens it."""
-
-
-def fits_half(values: np.ndarray) -> bool:
-    """Return whether a weight is stored with 16 bits: it is large, and no element overflows."""
-    if values.dtype != np.float32 or values.size < HALF_FROM:
-        return False
-    return bool(np.abs(values).max() <= np.finfo(np.float16).max)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +11,7 @@ from hwnas.architecture.artifact import Artifact, Parity
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError, WriteError
 from hwnas.export.recipe import Recipe
+from hwnas.files import file_sha256
 
 
 def write_artifact(
@@ -31,7 +31,7 @@ def write_artifact(
         write(temporary)
         version = _runtime_version(temporary, recipe)
         parity = verify(temporary)
-        data = temporary.read_bytes()
+        digest, size_bytes = file_sha256(temporary), temporary.stat().st_size
         os.replace(temporary, path)
     except ExportError as error:
         error.args = (str(error).replace(str(temporary), str(path)), *error.args[1:])
@@ -47,8 +47,8 @@ def write_artifact(
         precision=recipe.precision,
         runtime=recipe.runtime,
         runtime_version=version,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size_bytes=len(data),
+        sha256=digest,
+        size_bytes=size_bytes,
         parity=parity,
     )
 

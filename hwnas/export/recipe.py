@@ -19,27 +19,32 @@ Calibration = Literal["minmax", "percentile", "entropy"]
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How an int8 file is made, and how much accuracy it may lose."""
+    """How a file of 8 bits is made, and how different it may be."""
 
-    calibration: Calibration
-    percentile: float
+    calibration: Calibration = "minmax"
+    """How ranges are measured, for ``int8`` only, as the next two."""
+    percentile: float = 99.999
     """Percentage of an activation's values that its range covers, for ``percentile``."""
     reduce_range: bool = False
     """Weights of 7 bits, for ONNX only."""
     min_label_agreement: float
-    """Smallest fraction of images in which the file predicts the class that PyTorch predicts."""
+    """Smallest fraction of images in which the file predicts the class that PyTorch predicts, and
+    of equal elements in an output of integers."""
     max_drop: float
     """Largest loss of top-1 accuracy against PyTorch, 0 to 1."""
     min_sqnr_db: float
     """Smallest ratio of the power of the logits to that of their change."""
+    min_output_sqnr_db: float
+    """The same for every output of a network that is no classifier."""
 
 
 class _Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format"):
     precision: Precision
     max_relative_error: float | None = None
-    """Limit of `Parity.max_relative_error` above which a file is rejected; None for int8."""
+    """Limit of `Parity.max_relative_error` above which a file is rejected; None where
+    ``quantization`` has limits."""
     quantization: Quantization | None = None
-    """Settings of an int8 recipe."""
+    """Settings of a recipe of 8 bits."""
 
 
 class OnnxRecipe(_Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="onnx"):

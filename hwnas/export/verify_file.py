@@ -1,8 +1,9 @@
-"""Verifies a model file of unknown origin, float32 or int8, against its network."""
+"""Verifies a model file of unknown origin and any precision against its network."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from hwnas.export.graph.interface import Interface
 from hwnas.export.graph.modules import explains
 from hwnas.export.graph.trace import trace
 from hwnas.export.metadata.precision import precision_of
+from hwnas.export.quantization.int8_agreement import int8_parity
 from hwnas.export.quantization.ptq import int8_quantization
 from hwnas.export.quantization.sensitivity import value_noise_db
 from hwnas.export.recipe import find_recipe, format_of
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.int8_agreement import TooMuchLoss, check_limits, int8_parity
 from hwnas.export.verification.metrics import Array
-from hwnas.export.verification.run_model import first_output
+from hwnas.export.verification.rounding import TooMuchLoss, check_limits
 from hwnas.export.verification.sandbox import sandboxed_outputs
 from hwnas.export.verification.verify import interface_of, verify_outputs
 from hwnas.export.write import write_graph
@@ -48,28 +49,31 @@ def verify_file(
     precision = precision_of(path)
     if precision != "int8":
         return verify_outputs(path, module, verification, interface, outputs, precision)
-    result = int8_parity(path, module, verification, first_output(outputs))
+    result = int8_parity(path, module, verification, outputs, interface)
     try:
         check_limits(path, result, int8_quantization(format_of(path)))
     except TooMuchLoss as error:
-        layer = _first_different(path, module, verification.images[:LOCATING_IMAGES])
+        few = [array[:LOCATING_IMAGES] for array in verification.inputs]
+        layer = _first_different(path, module, interface, few)
         if layer is None:
             raise
         raise TooMuchLoss(f"{error}; the first layer that differs is {layer}") from error
     return result
 
 
-def _first_different(path: Path, module: nn.Module, images: Array) -> str | None:
+def _first_different(
+    path: Path, module: nn.Module, interface: Interface, inputs: Sequence[Array]
+) -> str | None:
     """Return the first value of an int8 file with more noise than `DIFFERENT_DB`, if there is one.
 
     It is compared with the float32 file that the compiler makes of ``module``.
     """
-    channels, height, width = images.shape[1:]
-    with suppress(ExportError), tempfile.TemporaryDirectory() as folder:
-        graph = trace(module, (channels, height, width))
+    # the inputs of a file of another program may be others
+    with suppress(ExportError, RuntimeError, ValueError), tempfile.TemporaryDirectory() as folder:
+        graph = trace(module, interface)
         source = Path(folder) / f"float{path.suffix}"
         write_graph(graph, find_recipe(format_of(path)), source, {})
-        noise_db = value_noise_db(source, path, images)
+        noise_db = value_noise_db(source, path, inputs)
         for node in graph.nodes:
             if (ratio_db := noise_db.get(node.name)) is not None and ratio_db < DIFFERENT_DB:
                 return f"{node.name}, with a signal-to-noise ratio of {ratio_db:.1f} dB"

@@ -20,10 +20,10 @@ def write_graph(
 ) -> None:
     """Write a file of floats in the versions that ``recipe`` states.
 
-    Its weights have 16 bits if ``recipe`` is of ``fp16``, else 32. With ``resized``, the graph at
+    Its weights, and what is multiplied with them, have the bits that the recipe's precision states;
+    32 for that of ``int8``, which is quantised afterwards. With ``resized``, the graph at
     another size, height and width are dynamic; ONNX only.
     """
-    half = recipe.precision == "fp16"
     if isinstance(recipe, OnnxRecipe):
         write_onnx(
             graph,
@@ -32,10 +32,14 @@ def write_graph(
             ir_version=recipe.ir_version,
             metadata=metadata,
             dynamic_batch=recipe.dynamic_batch,
-            half=half,
+            precision=recipe.precision,
             resized=resized,
         )
     else:
         write_tflite(
-            graph, path, schema_version=recipe.schema_version, metadata=metadata, half=half
+            graph,
+            path,
+            schema_version=recipe.schema_version,
+            metadata=metadata,
+            precision=recipe.precision,
         )

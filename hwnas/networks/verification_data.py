@@ -14,7 +14,8 @@ from hwnas.export.graph.modules import ForeignModule
 from hwnas.export.metadata.input import Preprocessing
 from hwnas.export.quantization.ptq import CALIBRATION_IMAGES
 from hwnas.export.quantization.ranges import check_images
-from hwnas.export.verification.images import IMAGES, Verification
+from hwnas.export.samples import Samples
+from hwnas.export.verification.images import IMAGES, NOISE_INPUTS, Verification
 from hwnas.networks.input_kind import BothKinds, check_accuracy, check_scale
 from hwnas.networks.user_module import LoadedNetwork
 
@@ -47,15 +48,21 @@ def verification_data(
     count: int | None = None,
     *,
     pixels: bool = False,
+    samples: Samples | None = None,
 ) -> VerificationData:
     """Return validation images and labels of a data set, or noise if ``data`` is None.
 
-    With ``pixels`` they are pixels from 0 to 255, else normalised images or standard normal noise.
-    Images of a trained network are normalised as it says, others as the data set's. Raises
-    `UsageError` for a data set of other classes.
+    ``samples`` take the place of both. With ``pixels`` they are pixels from 0 to 255, else
+    normalised images or standard normal noise. Images of a trained network are normalised as it
+    says, others as the data set's. Raises `UsageError` for a data set of other classes.
     """
-    own, count = network.preprocessing, count or IMAGES[precision]
+    own = network.preprocessing
+    if samples is not None:
+        first, *others = samples.verification
+        verification = Verification(first, None, tuple(others))
+        return VerificationData(verification, f"{len(first)} samples", own)
     if data is None:
+        count = count or NOISE_INPUTS
         inputs = network.interface.inputs
         noise = noise_for(network.module, network.interface, count)
         if pixels:
@@ -65,7 +72,7 @@ def verification_data(
         if isinstance(network.module, ForeignModule):
             source += f", beside {network.module.source}"
         return VerificationData(noise, source, own)
-    dataset = _dataset(data, network.input_shape, own)
+    dataset, count = _dataset(data, network.input_shape, own), count or IMAGES[precision]
     images = to_model_input(dataset.valid.images[:count], dataset, pixels)
     if not len(images):
         raise UsageError(f"{data}: has no validation images to verify on")

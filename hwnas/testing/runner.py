@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hwnas.devices.runner import Runner, Subject, file_sha256
+from hwnas.devices.runner import Runner, Subject
 from hwnas.errors import HwnasError
+from hwnas.files import file_sha256
 from hwnas.measurement.measurement import compare
 from hwnas.testing.contract import require, require_error
 from hwnas.testing.device import write_model

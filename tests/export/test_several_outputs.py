@@ -18,10 +18,11 @@ from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.graph.interface import module_interface
 from hwnas.export.recipe import onnx_recipe
+from hwnas.export.verification.checks import check_output
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import hidden_error
 from hwnas.export.verification.run_model import outputs_at_once, run_file
-from hwnas.export.verification.verify import check_output, verify
+from hwnas.export.verification.verify import verify
 from tests.export.test_parity import both
 from tests.export.verification.test_verify import write_changed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hwnas.architecture.artifact import Parity
+    from hwnas.architecture.artifact import OutputParity, Parity
 
 
 def agreement_text(parity: Parity, source: str, labelled: bool = False) -> str:
@@ -31,7 +31,11 @@ def output_lines(parity: Parity) -> list[str]:
     """Return a line for each output, unless the network is a classifier."""
     if parity.accuracy_artifact is not None:
         return []
-    return [
-        f"{each.name} {list(each.shape)}: error {each.max_relative_error:.1e}"
-        for each in parity.outputs
-    ]
+    return [f"{each.name} {list(each.shape)}: {_output_text(each)}" for each in parity.outputs]
+
+
+def _output_text(output: OutputParity) -> str:
+    if output.agreement is not None:
+        return f"the same in {output.agreement:.2%}"
+    noise = "" if output.sqnr_db is None else f", noise {output.sqnr_db:.0f} dB below it"
+    return f"error {output.max_relative_error:.1e}{noise}"

@@ -177,7 +177,7 @@ def _latency_models() -> Iterable[str]:
 PATH = click.Path(path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 PRECISION = click.Choice(["fp32", "int8"])
-FILE_PRECISION = click.Choice(["fp32", "fp16", "int8"])
+FILE_PRECISION = click.Choice(["fp32", "fp16", "int8-weights", "int8-dynamic", "int8"])
 
 TARGET = Name("DEVICE", _devices)
 SPACE = Name("SPACE", _spaces)

@@ -24,11 +24,10 @@ from hwnas.devices.runner import (
     Progress,
     Subject,
     check_file,
-    file_sha256,
     reference_file,
 )
 from hwnas.errors import DeviceLost, InvalidFile, UsageError
-from hwnas.files import home, write_atomic
+from hwnas.files import file_sha256, home, write_atomic
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.measurement.round import Round
 

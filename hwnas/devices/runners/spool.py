@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from hwnas.devices.profile import DeviceProfile, MeasureSpec
-from hwnas.devices.runner import Subject, file_sha256
+from hwnas.devices.runner import Subject
 from hwnas.devices.runners.protocol import WorkerResult
-from hwnas.files import home, write_json
+from hwnas.files import file_sha256, home, write_json
 
 MAX_AGE_S = 6 * 3600.0
 """Older results are not used."""

@@ -15,7 +15,6 @@ from hwnas.devices.runner import (
     Progress,
     Subject,
     check_file,
-    file_sha256,
     larger_references,
     reference_file,
 )
@@ -31,6 +30,7 @@ from hwnas.devices.runners.protocol import (
 from hwnas.devices.runners.schedule import assign_batches, per_process_spec, scaled_progress
 from hwnas.devices.runners.spool import Spool
 from hwnas.errors import DeviceLost
+from hwnas.files import file_sha256
 from hwnas.measurement.disturbance import Disturbed, disturbed_line, settle
 from hwnas.measurement.measurement import Environment, Measurement, Program, local_time
 

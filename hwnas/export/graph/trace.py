@@ -32,13 +32,21 @@ from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.registry import LOWER
 
 
-def trace(module: nn.Module, inputs: InputShapes | Interface, *, any_batch: bool = False) -> Graph:
+def trace(
+    module: nn.Module,
+    inputs: InputShapes | Interface,
+    *,
+    any_batch: bool = False,
+    shares_weights: bool = False,
+) -> Graph:
     """Return the graph of ``module`` in evaluation mode for a batch of one.
 
     ``inputs`` are the shapes of the inputs without the batch, or how the module is called. It is
     left unchanged, including its device and training flags. With ``any_batch`` its operations must
-    be the same for every batch. Raises `ExportError` for a module that does not accept these
-    inputs, has a weight that is not finite, or contains an operation that cannot be lowered.
+    be the same for every batch. With ``shares_weights`` the graph may use the memory of the module,
+    which must not change as long as it is in use; else its weights are copies. Raises `ExportError`
+    for a module that does not accept these inputs, has a weight that is not finite, or contains an
+    operation that cannot be lowered.
     """
     interface = as_interface(module, inputs)
     with _ready(module) as module:
@@ -46,6 +54,10 @@ def trace(module: nn.Module, inputs: InputShapes | Interface, *, any_batch: bool
         if any_batch:
             _check_batch(recording, _record(module, interface, 2))
         graph = Lowering(recording, LOWER, interface.inputs).lower()
+    for node in graph.nodes:
+        _check_finite(node)
+    if shares_weights:
+        return graph
     return msgspec.structs.replace(graph, nodes=tuple(map(_with_own_weights, graph.nodes)))
 
 
@@ -157,13 +169,22 @@ def _check_batch(single: Recording, double: Recording) -> None:
             )
 
 
-def _with_own_weights(node: Node) -> Node:
-    """Copy weights that share the module's memory. Raises for values that are not finite."""
-    copies: dict[str, Any] = {}
-    for field in ("weight", "bias", "gain", "shift", "slope", "value"):
+WEIGHTS = ("weight", "bias", "gain", "shift", "slope", "value")
+"""Fields of nodes that contain weights."""
+
+
+def _check_finite(node: Node) -> None:
+    for field in WEIGHTS:
         values = getattr(node, field, None)
-        if isinstance(values, np.ndarray):
-            if not np.isfinite(values).all():
-                raise ExportError(f"{node.name}: its {field} contains a value that is not finite")
-            copies[field] = detached_copy(values)
+        if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+            raise ExportError(f"{node.name}: its {field} contains a value that is not finite")
+
+
+def _with_own_weights(node: Node) -> Node:
+    """Copy weights that share the module's memory."""
+    copies = {
+        field: detached_copy(values)
+        for field in WEIGHTS
+        if isinstance(values := getattr(node, field, None), np.ndarray)
+    }
     return msgspec.structs.replace(node, **copies) if copies else node

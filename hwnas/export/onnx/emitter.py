@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hwnas.architecture.artifact import Precision
 from hwnas.errors import ExportError
 from hwnas.export.graph.nodes import Graph, Node
 from hwnas.export.layout.rules import NCHW, Arranged, arrange
@@ -38,7 +39,7 @@ def write_onnx(
     ir_version: int = 9,
     metadata: Mapping[str, bytes] | None = None,
     dynamic_batch: bool = False,
-    half: bool = False,
+    precision: Precision = "fp32",
     resized: Graph | None = None,
 ) -> None:
     """Write and check a model with the inputs and outputs of ``graph``.
@@ -46,23 +47,24 @@ def write_onnx(
     ``opset`` is 13 or later; ``ir_version`` is raised where the opset needs it. With
     ``dynamic_batch`` the first axis of each is dynamic. ``resized`` is the graph at another height
     and width: then these are dynamic, and a node that depends on them is an `ExportError`.
-    ``metadata`` (UTF-8) becomes ``metadata_props``; with ``half`` weights have 16 bits. The same
-    graph gives the same bytes.
+    ``metadata`` (UTF-8) becomes ``metadata_props``; ``precision`` states the bits of weights and of
+    what they are multiplied with. The same graph gives the same bytes.
     """
     arranged = arrange(graph, NCHW)
     if resized is None:
-        builder = OnnxBuilder(arranged, opset, dynamic_batch, half)
+        builder = OnnxBuilder(arranged, opset, dynamic_batch, precision)
         for node in arranged.nodes:
             EMITTERS.emit(builder, node)
     else:
         other = arrange(resized, NCHW)
         builder = _of_any_size(
-            OnnxBuilder(arranged, opset, dynamic_batch, half, other),
-            OnnxBuilder(other, opset, dynamic_batch, half, arranged),
+            OnnxBuilder(arranged, opset, dynamic_batch, precision, other),
+            OnnxBuilder(other, opset, dynamic_batch, precision, arranged),
             arranged,
             other,
         )
-    path.write_bytes(builder.serialise(ir_version, metadata or {}))
+    with path.open("wb") as file:
+        file.writelines(builder.serialise(ir_version, metadata or {}))
 
 
 def _of_any_size(

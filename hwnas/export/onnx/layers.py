@@ -7,8 +7,9 @@ import numpy as np
 from hwnas.export.graph.nodes import Conv, ConvTranspose, LayerNorm, Linear, MatMul
 from hwnas.export.onnx.elementwise import add_with_activation
 from hwnas.export.onnx.layout import swap_last_axes
-from hwnas.export.onnx.model_builder import OnnxBuilder, emits
+from hwnas.export.onnx.model_builder import FLOAT, OnnxBuilder, emits
 from hwnas.export.onnx.reductions import add_reduction
+from hwnas.export.stored_weights import SAFE_LEVELS, int8_weight, is_large
 
 
 @emits(Conv)
@@ -59,14 +60,39 @@ def conv_transpose(builder: OnnxBuilder, node: ConvTranspose) -> None:
 @emits(Linear)
 def linear(builder: OnnxBuilder, node: Linear) -> None:
     """``Gemm`` takes matrices only; with more axes it is a product and a sum."""
+    if builder.precision == "int8-dynamic" and is_large(node.weight):
+        _dynamic_linear(builder, node)
+        return
     if len(node.shape) == 2:
         inputs = (*node.inputs, *_weights(builder, node))
         add_with_activation(builder, node, "Gemm", inputs, transB=1)
         return
-    weight = builder.node_constant(node, "weight", np.ascontiguousarray(node.weight.T))
+    weight = builder.weight(node, np.ascontiguousarray(node.weight.T), axis=1)
     bias = builder.node_constant(node, "bias", node.bias)
     builder.add("MatMul", (*node.inputs, weight), f"{node.name}.product")
     add_with_activation(builder, node, "Add", (f"{node.name}.product", bias))
+
+
+def _dynamic_linear(builder: OnnxBuilder, node: Linear) -> None:
+    """Round the input by its range in this run, multiply integers, and scale the result.
+
+    ONNX Runtime fuses these operators. It has no fast kernel for convolutions of this kind.
+    """
+    (value,) = node.inputs
+    integers, scale, zero = (f"{value}.{name}" for name in ("rounded", "scale", "zero"))
+    if not builder.is_given(integers):
+        builder.add("DynamicQuantizeLinear", (value,), integers, scale, zero)
+    levels, weight_scale = int8_weight(node.weight.T, axis=1, levels=SAFE_LEVELS)
+    owner = builder.owners.owner(node.name, node.weight.T, 1)
+    weight = builder.constant(f"{owner}.int8", levels)
+    no_shift = builder.constant("no shift", np.int8(0))
+    add, name = builder.add, node.name
+    add("MatMulInteger", (integers, weight, zero, no_shift), f"{name}.sums")
+    add("Cast", (f"{name}.sums",), f"{name}.levels", to=FLOAT)
+    add("Mul", (scale, builder.constant(f"{owner}.scale", weight_scale)), f"{name}.level")
+    add("Mul", (f"{name}.levels", f"{name}.level"), f"{name}.product")
+    bias = builder.node_constant(node, "bias", node.bias)
+    add_with_activation(builder, node, "Add", (f"{name}.product", bias))
 
 
 @emits(MatMul)
@@ -116,7 +142,8 @@ def _decomposed_layer_norm(builder: OnnxBuilder, node: LayerNorm) -> None:
 
 
 def _weights(builder: OnnxBuilder, node: Conv | ConvTranspose | Linear) -> tuple[str, str]:
+    axis = 1 if isinstance(node, ConvTranspose) else 0
     return (
-        builder.node_constant(node, "weight", node.weight),
+        builder.weight(node, node.weight, axis),
         builder.node_constant(node, "bias", node.bias),
     )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from hwnas.export.emitters import Emitters, fits_half
+from hwnas.architecture.artifact import Precision
+from hwnas.export.emitters import Emitters
 from hwnas.export.graph.nodes import DType, Node, TensorSpec
 from hwnas.export.layout.arrange import Arranged
+from hwnas.export.onnx.wire import serialised
+from hwnas.export.stored_weights import WeightOwners, fits_half, int8_weight, is_large
 
 BATCH_AXIS = "batch"
 """Name of a dynamic first axis."""
+CHECKED_BYTES = 1024
+"""Largest constant whose values ONNX's shape inference gets; those that state shapes are smaller.
+"""
 FLOAT = 1
 """The schema's ``TensorProto.FLOAT``."""
 
@@ -25,14 +31,18 @@ class OnnxBuilder:
         graph: Arranged,
         opset: int,
         dynamic_batch: bool,
-        half: bool = False,
+        precision: Precision = "fp32",
         resized: Arranged | None = None,
     ) -> None:
         """``resized`` is the same graph at another height and width, if these are dynamic."""
-        self.half = half
+        self.precision = precision
         self.opset, self.dynamic_batch = opset, dynamic_batch
         self.inputs, self.outputs = graph.inputs, graph.outputs
         self.nodes: list[Any] = []
+        self._given: set[str] = set()
+        self.owners = WeightOwners()
+        self._weight_names: dict[str, str] = {}
+        """Values of the weights, by the node that they were written for."""
         self.initializers: dict[str, Any] = {}
         """Values of the constants, by name."""
         self.shapes = shapes_of(graph)
@@ -45,18 +55,46 @@ class OnnxBuilder:
         from onnx import helper
 
         self.nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **attributes))
+        self._given.update(outputs)
 
     def constant(self, name: str, values: Any) -> str:
         """Add a constant once: a later one of the same name refers to the first."""
         return self.value(f"{name}:constant", values)
 
     def node_constant(self, node: Node, name: str, values: Any) -> str:
-        """Add a constant that belongs to ``node``, such as its weight."""
-        if self.half and name == "weight" and fits_half(values):
-            half = self.constant(f"{node.name}.half", values.astype(np.float16))
-            self.add("Cast", (half,), f"{node.name}.weight", to=FLOAT)
-            return f"{node.name}.weight"
+        """Add a constant that belongs to ``node``, such as its bias."""
         return self.constant(f"{node.name}.{name}", values)
+
+    def weight(self, node: Node, values: Any, axis: int) -> str:
+        """Add the weight of ``node`` in the bits that the precision of the file states.
+
+        ``axis`` is that of its output channels. ONNX Runtime computes the casts and products of
+        constants when it opens a file; a ``DequantizeLinear`` it would compute in every run. Equal
+        weights of several nodes are written once.
+        """
+        owner = self.owners.owner(node.name, values, axis)
+        if owner not in self._weight_names:
+            self._weight_names[owner] = self._stored(owner, values, axis)
+        return self._weight_names[owner]
+
+    def _stored(self, name: str, values: Any, axis: int) -> str:
+        if self.precision == "fp16" and fits_half(values):
+            half = self.constant(f"{name}.half", values.astype(np.float16))
+            self.add("Cast", (half,), f"{name}.weight", to=FLOAT)
+            return f"{name}.weight"
+        if self.precision in ("int8-weights", "int8-dynamic") and is_large(values):
+            levels, scale = int8_weight(values, axis)
+            stored = self.constant(f"{name}.int8", levels)
+            self.add("Cast", (stored,), f"{name}.levels", to=FLOAT)
+            others = [place for place in range(values.ndim) if place != axis]
+            scale = self.constant(f"{name}.scale", np.expand_dims(scale, others))
+            self.add("Mul", (f"{name}.levels", scale), f"{name}.weight")
+            return f"{name}.weight"
+        return self.constant(f"{name}.weight", values)
+
+    def is_given(self, name: str) -> bool:
+        """Return whether an operator gives ``name`` already."""
+        return name in self._given
 
     def is_free(self, name: str, axis: int) -> bool:
         """Return whether the size of an axis depends on the size of the image."""
@@ -64,8 +102,7 @@ class OnnxBuilder:
 
     def written(self) -> list[str]:
         """Return the names of the inputs, and of the values of the operators so far, in order."""
-        given = {name for node in self.nodes for name in node.output}
-        given.update(spec.name for spec in self.inputs)
+        given = self._given.union(spec.name for spec in self.inputs)
         return [name for name in self.shapes if name in given]
 
     def sizes(self, name: str, axis: int) -> tuple[int, ...]:
@@ -78,27 +115,37 @@ class OnnxBuilder:
         self.initializers.setdefault(name, values)
         return name
 
-    def serialise(self, ir_version: int, metadata: Mapping[str, bytes]) -> bytes:
-        """Return the bytes of the file, after ONNX's checker and shape inference accepted it."""
-        import onnx
-        from onnx import helper
+    def serialise(self, ir_version: int, metadata: Mapping[str, bytes]) -> Iterator[Any]:
+        """Yield the file's bytes in pieces, once ONNX's checker and shape inference accept it."""
+        from onnx import ModelProto, helper
 
         inputs, outputs = (list(map(self._end, ends)) for ends in (self.inputs, self.outputs))
-        body = helper.make_graph(self.nodes, "hwnas", inputs, outputs)
+        graph = helper.make_graph(self.nodes, "hwnas", inputs, outputs)
         opsets = [helper.make_opsetid("", self.opset)]
-        model = helper.make_model(
-            body,
-            opset_imports=opsets,
+        model = ModelProto(
+            opset_import=opsets,
             ir_version=max(ir_version, helper.find_min_ir_version_for(opsets)),
             producer_name="hwnas",
         )
         helper.set_model_props(model, {name: text.decode() for name, text in metadata.items()})
-        # written into the model itself, so that large weights are copied only once
+        self._check(model, graph)
+        yield from serialised(model, graph, self.initializers)
+
+    def _check(self, model: Any, graph: Any) -> None:
+        """Check the model with its large weights as inputs, which copies none of them."""
+        import onnx
+        from onnx import ModelProto, helper, numpy_helper
+
+        checked = ModelProto()
+        checked.CopyFrom(model)
+        checked.graph.CopyFrom(graph)
         for name, values in self.initializers.items():
-            _fill(model.graph.initializer.add(), name, values)
-        data = model.SerializeToString(deterministic=True)
-        onnx.checker.check_model(data, full_check=True)
-        return data
+            if values.nbytes <= CHECKED_BYTES:
+                checked.graph.initializer.append(numpy_helper.from_array(values, name))
+            else:
+                dtype = helper.np_dtype_to_tensor_dtype(values.dtype)
+                checked.graph.input.append(helper.make_tensor_value_info(name, dtype, values.shape))
+        onnx.checker.check_model(checked, full_check=True)
 
     def _axis_name(self, name: str, axis: int) -> str:
         """Return the name of a free axis: that of the image if it has the image's size."""
@@ -140,11 +187,3 @@ def onnx_type(dtype: DType) -> str:
 
 EMITTERS: Emitters[OnnxBuilder] = Emitters("ONNX")
 emits = EMITTERS.emits
-
-
-def _fill(tensor: Any, name: str, values: Any) -> None:
-    from onnx import helper
-
-    tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(values.dtype)
-    tensor.dims.extend(values.shape)
-    tensor.raw_data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

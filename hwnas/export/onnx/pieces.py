@@ -49,7 +49,7 @@ def gather(builder: OnnxBuilder, node: Gather) -> None:
 
 @emits(Lookup)
 def lookup(builder: OnnxBuilder, node: Lookup) -> None:
-    table = builder.node_constant(node, "weight", node.weight)
+    table = builder.weight(node, node.weight, axis=0)
     builder.add("Gather", (table, *node.inputs), node.name, axis=0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from hwnas.export.verification.int8_agreement import TooMuchLoss
+from hwnas.export.verification.rounding import TooMuchLoss
 
 T = TypeVar("T")
 AUTO = ("auto",)

@@ -7,7 +7,7 @@ replaces them by integer kernels.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +17,7 @@ import numpy as np
 
 from hwnas.devices.worker.runtimes.onnxruntime_cpu import onnx_options
 from hwnas.errors import ExportError, first_line
-from hwnas.export.graph.nodes import INPUT
-from hwnas.export.quantization.ranges import INFINITE, Ranges
+from hwnas.export.quantization.ranges import INFINITE, Ranges, given_dtype
 from hwnas.export.recipe import Quantization
 from hwnas.export.verification.metrics import Array
 
@@ -93,10 +92,11 @@ def _unsupported(model: Any) -> Iterator[str]:
             yield node.name
 
 
-def onnx_values(source: Path, images: Array) -> Iterator[dict[str, Array]]:
-    """Run the file on every image and yield the content of every float value, by its name.
+def onnx_values(source: Path, inputs: Sequence[Array]) -> Iterator[dict[str, Array]]:
+    """Run the file on every sample and yield the content of every float value, by its name.
 
-    A value that an int8 file rounds is yielded as it is after rounding.
+    ``inputs`` have N samples each, in the order of the file's inputs. A value that an int8 file
+    rounds is yielded as it is after rounding.
     """
     import onnx
 
@@ -109,14 +109,25 @@ def onnx_values(source: Path, images: Array) -> Iterator[dict[str, Array]]:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     outputs = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
-    for image in images.astype(np.float32):
-        contents = dict(zip(outputs, session.run(outputs, {INPUT: image[None]}), strict=True))
+    stated = session.get_inputs()
+    for place in range(len(inputs[0])):
+        given = {
+            spec.name: array[place].reshape(_single(spec.shape)).astype(given_dtype(array))
+            for spec, array in zip(stated, inputs, strict=True)
+        }
+        contents = dict(zip(outputs, session.run(outputs, given), strict=True))
         rounded = {
             name.removesuffix(ROUNDED).removesuffix(FUSED): content
             for name, content in contents.items()
             if name.endswith(ROUNDED)
         }
-        yield {INPUT: image[None], **contents, **rounded}
+        floats = {name: array for name, array in given.items() if array.dtype == np.float32}
+        yield {**floats, **contents, **rounded}
+
+
+def _single(shape: Sequence[Any]) -> list[int]:
+    """Return the shape of an input with 1 for a free batch."""
+    return [size if isinstance(size, int) else 1 for size in shape]
 
 
 def _replace_infinite(model: Any, ranges: Ranges) -> None:

@@ -7,7 +7,7 @@ same images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -17,24 +17,32 @@ from hwnas.architecture.artifact import Format
 from hwnas.errors import ExportError, UnknownName
 from hwnas.export.graph.nodes import Conv, Graph, Linear
 from hwnas.export.quantization.onnx import onnx_values, quantize_onnx
-from hwnas.export.quantization.ranges import Ranges, check_images, measure_ranges
+from hwnas.export.quantization.ranges import Ranges, check_samples, measure_ranges
 from hwnas.export.quantization.tflite import quantize_tflite, tflite_values
 from hwnas.export.recipe import Calibration, Quantization, find_recipe, format_of
 from hwnas.export.verification.metrics import Array
 
 CALIBRATION_IMAGES = 256
-"""Number of training images on which ranges are measured."""
+"""Number of training images or samples on which ranges are measured."""
 
 
 class Int8(NamedTuple):
     """How a network is quantised."""
 
     calibration: Array
-    """Inputs ``[N, C, H, W]`` from training data, other than those it is verified on."""
+    """Values of the first input, ``[N, ...]``: training images ``[N, C, H, W]`` as a rule, other
+    than those it is verified on."""
     quantization: Quantization | None = None
     """Settings; None: those of the recipe."""
     float_layers: tuple[str, ...] = ()
     """Names of layers (see `weighted_layers`) that stay in float32."""
+    others: tuple[Array, ...] = ()
+    """Values of the other inputs, in order, ``[N, ...]`` each."""
+
+    @property
+    def inputs(self) -> tuple[Array, ...]:
+        """Calibration values of all inputs."""
+        return (self.calibration, *self.others)
 
 
 def quantize(source: Path, target: Path, int8: Int8) -> None:
@@ -47,15 +55,17 @@ def quantize(source: Path, target: Path, int8: Int8) -> None:
 
 def value_ranges(source: Path, int8: Int8) -> Ranges:
     """Return the range of every value of the float32 file ``source`` on the calibration images."""
-    images = int8.calibration
-    check_images(images)
+    check_samples(int8.inputs)
     quantization = int8.quantization or int8_quantization(format_of(source))
-    return measure_ranges(lambda: file_values(source, images), quantization)
+    return measure_ranges(lambda: file_values(source, int8.inputs), quantization)
 
 
-def file_values(path: Path, images: Array) -> Iterator[Mapping[str, Array]]:
-    """Yield for each image all values that a file computes, by name; those of int8 as numbers."""
-    return (onnx_values if format_of(path) == "onnx" else tflite_values)(path, images)
+def file_values(path: Path, inputs: Sequence[Array]) -> Iterator[Mapping[str, Array]]:
+    """Yield for each sample all values that a file computes, by name; those of int8 as numbers.
+
+    ``inputs`` have N samples each, in the order of the file's inputs.
+    """
+    return (onnx_values if format_of(path) == "onnx" else tflite_values)(path, inputs)
 
 
 def write_int8(source: Path, target: Path, int8: Int8, ranges: Ranges) -> None:

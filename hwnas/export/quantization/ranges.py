@@ -8,7 +8,8 @@ inference with TensorRT", GTC 2017).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,34 @@ def measure_ranges(values: Values, quantization: Quantization) -> Ranges:
     return {name: _with_width(*each) for name, each in ranges.items()}
 
 
+def given_dtype(array: Array) -> Any:
+    """Return the type in which a file takes the values of an input."""
+    return np.float32 if array.dtype.kind == "f" else array.dtype
+
+
+def check_samples(inputs: Sequence[Array]) -> None:
+    """Raise `ExportError` for calibration values that no range can be measured on.
+
+    ``inputs`` have N samples each, ``[N, ...]``.
+    """
+    images = inputs[0]
+    if len(inputs) == 1 and images.ndim == 4:
+        check_images(images)
+        return
+    counts = sorted({len(array) for array in inputs})
+    if counts[0] != counts[-1] or not counts[0]:
+        raise ExportError(
+            f"int8 needs the same number of samples of each input to calibrate with, got {counts}"
+        )
+    if not all(np.isfinite(array).all() for array in inputs):
+        raise ExportError("a calibration sample has a value that is not finite")
+    if counts[0] > 1 and all((array == array[0]).all() for array in inputs):
+        raise ExportError(
+            f"all {counts[0]} calibration samples are the same: ranges measured on them do not "
+            "hold for others; expected values like those that the network will get"
+        )
+
+
 def check_images(images: Array) -> None:
     """Raise `ExportError` for calibration images that no range can be measured on."""
     if images.ndim != 4 or not len(images):
@@ -80,7 +109,12 @@ def check_images(images: Array) -> None:
 
 
 def check_covered(images: Array, calibration: Array) -> None:
-    """Raise `ExportError` if the file would cut off many values of ``images``."""
+    """Raise `ExportError` if the file would cut off many values of ``images``, if they are floats.
+
+    They may also be values ``[N, ...]`` of any other input.
+    """
+    if images.dtype.kind != "f":
+        return
     low, high = float(calibration.min()), float(calibration.max())
     margin = CLIP_MARGIN * (high - low)
     outside = float(((images < low - margin) | (images > high + margin)).mean())

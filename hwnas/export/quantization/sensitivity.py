@@ -7,7 +7,7 @@ against that of its inputs, in the same int8 file. One file shows all layers.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from torch import nn
 
 from hwnas.architecture.artifact import Format
+from hwnas.export.graph.interface import InputShapes, Interface
 from hwnas.export.graph.nodes import (
     Activation,
     Arithmetic,
@@ -33,7 +34,8 @@ from hwnas.export.graph.nodes import (
     Reduce,
     Select,
 )
-from hwnas.export.graph.trace import trace
+from hwnas.export.graph.trace import as_interface, trace
+from hwnas.export.quantization.int8_agreement import compare_int8
 from hwnas.export.quantization.ptq import (
     Int8,
     file_values,
@@ -44,12 +46,8 @@ from hwnas.export.quantization.ptq import (
 from hwnas.export.quantization.ranges import Ranges
 from hwnas.export.recipe import find_recipe
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.int8_agreement import (
-    TooMuchLoss,
-    compare_int8,
-    exceeded_limit,
-)
 from hwnas.export.verification.metrics import MAX_DB, Array, power_ratio_db
+from hwnas.export.verification.rounding import TooMuchLoss, exceeded_limit
 from hwnas.export.write import write_graph
 
 RANKING_IMAGES = 16
@@ -86,7 +84,8 @@ class FloatModel(NamedTuple):
     """A float32 network, and how it is quantised."""
 
     module: nn.Module
-    input_shape: tuple[int, int, int]
+    inputs: InputShapes | Interface
+    """Shapes without the batch, or how the network is called."""
     format: Format
     int8: Int8
 
@@ -100,7 +99,7 @@ def select_float_layers(
     tried, 1, 2, 4, ..., without and with the layers that compute their inputs. All layers with
     weights are returned if not even half of all are enough.
     """
-    graph = trace(model.module, model.input_shape)
+    graph = trace(model.module, model.inputs)
     layers = sufficient_float_layers(model, graph, verification, max_drop)
     return layers or tuple(node.name for node in graph.nodes if isinstance(node, Conv | Linear))
 
@@ -112,17 +111,19 @@ def sufficient_float_layers(
     quantization = model.int8.quantization or int8_quantization(model.format)
     if max_drop is not None:
         quantization = msgspec.structs.replace(quantization, max_drop=max_drop)
+    interface = as_interface(model.module, model.inputs)
     order = {node.name: number for number, node in enumerate(graph.nodes)}
     with _calibrated(model, graph) as (source, ranges):
         target = source.with_name(f"int8.{model.format}")
 
         def passes(layers: tuple[str, ...]) -> bool:
             write_int8(source, target, model.int8._replace(float_layers=layers), ranges)
-            result = compare_int8(target, model.module, verification)
+            result = compare_int8(target, model.module, verification, interface)
             return exceeded_limit(result, quantization) is None
 
         write_int8(source, target, model.int8, ranges)
-        noise = value_noise_db(source, target, verification.images[:RANKING_IMAGES])
+        few = [array[:RANKING_IMAGES] for array in verification.inputs]
+        noise = value_noise_db(source, target, few)
         ranked = [layer for layer, _ in layer_noise(graph, noise)]
         count = 1
         while count <= max(1, len(ranked) * MAX_SHARE):
@@ -169,14 +170,14 @@ def layer_noise(graph: Graph, noise_db: Mapping[str, float]) -> list[LayerNoise]
     return sorted(result, key=lambda each: -each.lost_db)
 
 
-def value_noise_db(source: Path, target: Path, images: Array) -> dict[str, float]:
+def value_noise_db(source: Path, target: Path, inputs: Sequence[Array]) -> dict[str, float]:
     """Return the signal-to-noise ratio of the values of an int8 file, against its float32 file.
 
-    The keys are the names that both files have, in order.
+    ``inputs`` have N samples each. The keys are the names that both files have, in order.
     """
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
-    for floats, ints in zip(file_values(source, images), file_values(target, images), strict=True):
+    for floats, ints in zip(file_values(source, inputs), file_values(target, inputs), strict=True):
         for name, expected in floats.items():
             content = ints.get(name)
             if content is not None and content.shape == expected.shape:
@@ -191,7 +192,7 @@ def accuracy_drop(
     model: FloatModel, verification: Verification, float_layers: tuple[str, ...] = ()
 ) -> float:
     """Return the accuracy on ``verification`` that the int8 file loses against PyTorch."""
-    with _calibrated(model, trace(model.module, model.input_shape)) as (source, ranges):
+    with _calibrated(model, trace(model.module, model.inputs)) as (source, ranges):
         target = source.with_name(f"int8.{model.format}")
         write_int8(source, target, model.int8._replace(float_layers=float_layers), ranges)
         parity = compare_int8(target, model.module, verification)

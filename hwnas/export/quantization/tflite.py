@@ -7,7 +7,7 @@ large values.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from hwnas.devices.worker.runtimes.litert import dequantised, quantised, silenced_stderr
 from hwnas.errors import DeviceError, ExportError, InvalidFile
 from hwnas.export.quantization.ai_edge import Job, Request
-from hwnas.export.quantization.ranges import INFINITE, Ranges
+from hwnas.export.quantization.ranges import INFINITE, Ranges, given_dtype
 from hwnas.export.verification.metrics import Array
 from hwnas.processes import JsonWorker
 
@@ -50,10 +50,11 @@ def quantize_tflite(
         written.unlink(missing_ok=True)
 
 
-def tflite_values(source: Path, images: Array) -> Iterator[dict[str, Array]]:
-    """Run the file on every image and yield the content of every computed tensor, by its name.
+def tflite_values(source: Path, inputs: Sequence[Array]) -> Iterator[dict[str, Array]]:
+    """Run the file on every sample and yield the content of every computed tensor, by its name.
 
     Those are the float tensors, and the quantised ones as the numbers that they stand for.
+    ``inputs`` have N samples each, in the order of the file's inputs; images are NCHW.
     """
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter
@@ -78,9 +79,12 @@ def tflite_values(source: Path, images: Array) -> Iterator[dict[str, Array]]:
         and tensor["index"] < graph.TensorsLength()
         and (tensor["dtype"] == np.float32 or tensor["quantization"][0])
     ]
-    [given] = interpreter.get_input_details()
-    for image in images.astype(np.float32):
-        interpreter.set_tensor(given["index"], quantised(image.transpose(1, 2, 0)[None], given))
+    stated = interpreter.get_input_details()
+    for place in range(len(inputs[0])):
+        for spec, array in zip(stated, inputs, strict=True):
+            stored = array[place].transpose(1, 2, 0) if array.ndim == 4 else array[place]
+            value = stored.reshape(spec["shape"]).astype(given_dtype(array))
+            interpreter.set_tensor(spec["index"], quantised(value, spec))
         interpreter.invoke()
         yield {
             tensor["name"]: dequantised(interpreter.get_tensor(tensor["index"]), tensor)

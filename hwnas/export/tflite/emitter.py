@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from hwnas.architecture.artifact import Precision
 from hwnas.export.graph.nodes import Graph
 from hwnas.export.layout.arrange import Arranged
 from hwnas.export.layout.hoist import hoisted
@@ -37,15 +38,16 @@ def write_tflite(
     *,
     schema_version: int = 3,
     metadata: Mapping[str, bytes] | None = None,
-    half: bool = False,
+    precision: Precision = "fp32",
 ) -> None:
     """Write a model with the inputs and outputs of ``graph``, those of four axes as NHWC.
 
     The model has the signature ``serving_default``. ``metadata`` becomes entries of the model's
-    metadata; with ``half`` weights have 16 bits. The same graph gives the same bytes.
+    metadata; ``precision`` states the bits of weights and of what they are multiplied with. The
+    same graph gives the same bytes.
     """
     arranged = tidied(arrange(graph, NHWC))
-    builder = TfliteBuilder(arranged, half)
+    builder = TfliteBuilder(arranged, precision)
     for node in arranged.nodes:
         EMITTERS.emit(builder, node)
     for name, content in (metadata or {}).items():

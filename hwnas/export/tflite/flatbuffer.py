@@ -18,6 +18,9 @@ ALIGNMENT_BYTES = 16
 MAX_RECORD_BYTES = 4096
 """More than a tensor or an operator takes, its data left out."""
 
+SCALE_BYTES = 4 + 8
+"""A scale and its zero point."""
+
 
 class Flatbuffer:
     """One subgraph, whose operators are added in order."""
@@ -36,6 +39,8 @@ class Flatbuffer:
         self._buffers: list[Any] = [schema.BufferT()]
         self._codes: dict[tuple[str, int], Any] = {}
         self._metadata: list[Any] = []
+        self._scales = 0
+        """Number of the scales of all quantised constants."""
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> str:
         """Add a computed value; its buffer is number 0, the empty one."""
@@ -64,6 +69,16 @@ class Flatbuffer:
             self._tensors[-1].buffer = len(self._buffers)
             self._buffers.append(buffer)
         return name
+
+    def quantized(self, name: str, levels: Any, scale: Any, axis: int) -> str:
+        """Add a constant of int8 levels, with what one level is at each place of ``axis``."""
+        stored = self.constant(name, levels)
+        quantization: Any = self._schema.QuantizationParametersT()
+        quantization.scale, quantization.quantizedDimension = scale, axis
+        quantization.zeroPoint = np.zeros(len(scale), np.int64)
+        self._tensors[self._index[stored]].quantization = quantization
+        self._scales += len(scale)
+        return stored
 
     def operator(
         self,
@@ -117,6 +132,7 @@ class Flatbuffer:
         model.signatureDefs = [self._signature(inputs, outputs)]
         size = sum(buffer.data.nbytes for buffer in self._buffers[1:])
         size += MAX_RECORD_BYTES * (1 + len(self._tensors) + len(self._operators))
+        size += SCALE_BYTES * self._scales
         if size >= flatbuffers.Builder.MAX_BUFFER_SIZE:
             raise ExportError(f"{size / 1e9:.2f} GB are more than the 2 GiB of a .tflite file")
         builder: Any = flatbuffers.Builder(0)

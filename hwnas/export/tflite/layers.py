@@ -9,6 +9,9 @@ import numpy as np
 from hwnas.export.graph.nodes import Conv, LayerNorm, Linear, MatMul
 from hwnas.export.tflite.model_builder import FUSED_ACTIVATION, TfliteBuilder, emits
 
+DYNAMIC_CONV, DYNAMIC_LINEAR = 5, 12
+"""First versions of operators that take floats, and int8 weights with a scale for each channel."""
+
 
 @emits(Conv)
 def conv(builder: TfliteBuilder, node: Conv) -> None:
@@ -17,6 +20,9 @@ def conv(builder: TfliteBuilder, node: Conv) -> None:
         node.weight.transpose(1, 2, 3, 0) if node.depthwise else node.weight.transpose(0, 2, 3, 1)
     )
     version = 2 if node.depthwise and node.dilation != (1, 1) else 1
+    stored = builder.dynamic_weight(node, weight) if node.groups == 1 else None
+    if stored is not None:
+        version = DYNAMIC_CONV
     options: dict[str, Any] = {}
     if node.depthwise:
         options["depthMultiplier"] = len(node.weight) // node.groups
@@ -27,7 +33,7 @@ def conv(builder: TfliteBuilder, node: Conv) -> None:
         "DepthwiseConv2DOptions" if node.depthwise else "Conv2DOptions",
         (
             value,
-            builder.node_constant(node, "weight", weight),
+            stored or builder.weight(node, weight, 3 if node.depthwise else 0),
             builder.node_constant(node, "bias", node.bias),
         ),
         builder.output(node),
@@ -44,16 +50,18 @@ def conv(builder: TfliteBuilder, node: Conv) -> None:
 
 @emits(Linear)
 def linear(builder: TfliteBuilder, node: Linear) -> None:
+    stored = builder.dynamic_weight(node, node.weight)
+    version = 1 if len(node.shape) == 2 else 5
     builder.operator(
         "FULLY_CONNECTED",
         "FullyConnectedOptions",
         (
             *node.inputs,
-            builder.node_constant(node, "weight", node.weight),
+            stored or builder.weight(node, node.weight, axis=0),
             builder.node_constant(node, "bias", node.bias),
         ),
         builder.output(node),
-        version=1 if len(node.shape) == 2 else 5,
+        version=version if stored is None else DYNAMIC_LINEAR,
         keepNumDims=len(node.shape) > 2,
         fusedActivationFunction=FUSED_ACTIVATION[node.fused],
     )

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from hwnas.export.emitters import Emitters, fits_half
+from hwnas.architecture.artifact import Precision
+from hwnas.export.emitters import Emitters
 from hwnas.export.graph.nodes import Conv, Node, WindowPool
 from hwnas.export.layout.arrange import Arranged
+from hwnas.export.stored_weights import WeightOwners, fits_half, int8_weight, is_large
 from hwnas.export.tflite.flatbuffer import Flatbuffer
 from hwnas.export.tflite.padding import explicit_padding, is_same
 
-DEQUANTIZES_HALF = 3
-"""First version of ``DEQUANTIZE`` that takes floats of 16 bits."""
+DEQUANTIZES_HALF, DEQUANTIZES_CHANNELS = 3, 5
+"""First versions of ``DEQUANTIZE`` that take floats of 16 bits, and a scale for each channel."""
 SAME, VALID = 0, 1
 """The schema's enum ``Padding``."""
 FUSED_ACTIVATION = {None: 0, "relu": 1, "relu6": 3}
@@ -24,9 +26,12 @@ FUSED_ACTIVATION = {None: 0, "relu": 1, "relu6": 3}
 class TfliteBuilder(Flatbuffer):
     """Collects the operators of one graph, in order; values keep the names of the graph."""
 
-    def __init__(self, graph: Arranged, half: bool = False) -> None:
+    def __init__(self, graph: Arranged, precision: Precision = "fp32") -> None:
         super().__init__()
-        self.half = half
+        self.precision = precision
+        self.owners = WeightOwners()
+        self._weight_names: dict[str, str] = {}
+        """Tensors of the weights, by the node that they were written for."""
         self.inputs = [self.tensor(spec.name, spec.shape, spec.dtype) for spec in graph.inputs]
         self.outputs = [spec.name for spec in graph.outputs]
 
@@ -35,13 +40,45 @@ class TfliteBuilder(Flatbuffer):
         return self.tensor(node.name, node.shape)
 
     def node_constant(self, node: Node, name: str, values: Any) -> str:
-        """Add a constant that belongs to ``node``, such as its weight."""
-        if self.half and name == "weight" and fits_half(values):
-            half = self.constant(f"{node.name}.half", values.astype(np.float16))
-            weight = self.tensor(f"{node.name}.weight", values.shape)
-            self.operator("DEQUANTIZE", "DequantizeOptions", (half,), weight, DEQUANTIZES_HALF)
-            return weight
+        """Add a constant that belongs to ``node``, such as its bias."""
         return self.constant(f"{node.name}.{name}", values)
+
+    def weight(self, node: Node, values: Any, axis: int) -> str:
+        """Add the weight of ``node`` in the bits that the precision of the file states.
+
+        ``axis`` is that of its output channels. LiteRT computes a ``DEQUANTIZE`` of constants once.
+        Equal weights of several nodes are written once.
+        """
+        owner = self.owners.owner(node.name, values, axis)
+        if owner not in self._weight_names:
+            self._weight_names[owner] = self._stored(owner, values, axis)
+        return self._weight_names[owner]
+
+    def dynamic_weight(self, node: Node, values: Any) -> str | None:
+        """Add int8 levels ``[O, ...]`` for an operator that rounds its input by its range in a run.
+
+        None unless the precision of the file is that, and the weight is large.
+        """
+        if self.precision != "int8-dynamic" or not is_large(values):
+            return None
+        return self._int8(self.owners.owner(node.name, values, 0), values, axis=0)
+
+    def _stored(self, name: str, values: Any, axis: int) -> str:
+        if self.precision == "fp16" and fits_half(values):
+            half = self.constant(f"{name}.half", values.astype(np.float16))
+            return self._dequantized(name, half, DEQUANTIZES_HALF)
+        if self.precision in ("int8-weights", "int8-dynamic") and is_large(values):
+            return self._dequantized(name, self._int8(name, values, axis), DEQUANTIZES_CHANNELS)
+        return self.constant(f"{name}.weight", values)
+
+    def _int8(self, name: str, values: Any, axis: int) -> str:
+        levels, scale = int8_weight(values, axis)
+        return self.quantized(f"{name}.int8", levels, scale, axis)
+
+    def _dequantized(self, name: str, stored: str, version: int) -> str:
+        weight = self.tensor(f"{name}.weight", self.shapes[stored])
+        self.operator("DEQUANTIZE", "DequantizeOptions", (stored,), weight, version)
+        return weight
 
     def padded_input(
         self, node: Conv | WindowPool, window: tuple[int, int], fill: float = 0.0

@@ -51,7 +51,7 @@ def gather(builder: TfliteBuilder, node: Gather) -> None:
 
 @emits(Lookup)
 def lookup(builder: TfliteBuilder, node: Lookup) -> None:
-    table = builder.node_constant(node, "weight", node.weight)
+    table = builder.weight(node, node.weight, axis=0)
     inputs = (table, *node.inputs)
     builder.operator("GATHER", "GatherOptions", inputs, builder.output(node), axis=0)
 

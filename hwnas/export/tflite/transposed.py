@@ -33,7 +33,7 @@ def conv_transpose(builder: TfliteBuilder, node: ConvTranspose) -> None:
         "TransposeConvOptions",
         (
             builder.node_constant(node, "shape", np.array(shape, np.int32)),
-            builder.node_constant(node, "weight", weight.transpose(1, 2, 3, 0)),
+            builder.weight(node, weight.transpose(1, 2, 3, 0), axis=0),
             node.inputs[0],
             builder.node_constant(node, "bias", node.bias),
         ),

@@ -26,6 +26,10 @@ from hwnas.export.verification.run_model import outputs_at_once
 VANISHED = 1e-9
 """Share of the largest value below which a value is not compared in the place of the outputs: what
 is left of a signal that vanishes from layer to layer is mostly rounding, denormal in the end."""
+
+ROUNDED_ERROR = 0.5
+"""Relative error from which a value counts as different in a file of weights of 8 bits."""
+
 MAX_IMAGES = 4
 """Number of inputs on which a difference is searched for."""
 
@@ -87,7 +91,7 @@ def locate_difference(
     try:
         yield
     except ExportError as error:
-        difference, limit = None, find_recipe(format_of(path), precision).max_relative_error or 0.0
+        difference, limit = None, _limit(path, precision)
         with suppress(ExportError):
             for place in range(min(MAX_IMAGES, len(inputs[0]))):
                 single = [array[place : place + 1] for array in inputs]
@@ -118,7 +122,7 @@ def check_hidden_values(
     first, second = ([array[place : place + 1] for array in inputs] for place in (0, 1))
     values, others = (traced_values(module, interface, each) for each in (first, second))
     computed = _tensor_names(path)
-    limit = find_recipe(format_of(path), precision).max_relative_error or 0.0
+    limit = _limit(path, precision)
     largest = {name: np.abs(value).max(initial=0.0) for name, value in values.items()}
     least = VANISHED * max(largest.values(), default=0.0)
     varying = [
@@ -134,6 +138,10 @@ def check_hidden_values(
             relative_error(value, values[varying[-1]]) <= limit
         ):
             raise ExportError(f"{path}: the value {varying[-1]} differs from PyTorch")
+
+
+def _limit(path: Path, precision: Precision) -> float:
+    return find_recipe(format_of(path), precision).max_relative_error or ROUNDED_ERROR
 
 
 def _tensor_names(path: Path) -> set[str]:

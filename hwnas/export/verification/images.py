@@ -11,8 +11,18 @@ from hwnas.architecture.artifact import Precision
 from hwnas.export.graph.interface import ModuleInput
 from hwnas.export.verification.metrics import Array
 
-IMAGES: dict[Precision, int] = {"fp32": 16, "fp16": 16, "int8": 256}
-"""Number of images by default: an int8 file is judged by its predicted classes, one per image."""
+IMAGES: dict[Precision, int] = {
+    "fp32": 16,
+    "fp16": 16,
+    "int8-weights": 256,
+    "int8-dynamic": 256,
+    "int8": 256,
+}
+"""Number of images by default: files of 8 bits are judged by the predicted classes, one per image.
+"""
+
+NOISE_INPUTS = 16
+"""Number of inputs of noise by default, on which no classes are told apart."""
 
 
 class Verification(NamedTuple):
@@ -48,7 +58,7 @@ def noise_inputs(
     """
     rng, arrays = np.random.default_rng(0), list[Array]()
     for spec in inputs:
-        shape = (count or IMAGES["fp32"], *spec.item_shape)
+        shape = (count or NOISE_INPUTS, *spec.item_shape)
         if spec.dtype == "float32":
             arrays.append(rng.standard_normal(shape).astype(np.float32))
         else:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hwnas.architecture.artifact import Parity
-from hwnas.errors import ExportError
 from hwnas.measurement.classification import (
     balanced_accuracy,
     class_accuracies,
@@ -22,19 +20,6 @@ Array = np.ndarray[Any, Any]
 
 MAX_DB = 200.0
 """Largest ratio of signal to noise that is stated; that of float32 is about 140 dB."""
-
-
-def check_logits(path: Path, outputs: Array, expected: Array) -> None:
-    """Raise `ExportError` unless file and PyTorch both give logits ``[N, classes]``."""
-    if expected.ndim != 2:
-        raise ExportError(
-            f"{path}: the network gives {list(expected.shape)}; only logits [N, classes] can be "
-            "verified"
-        )
-    if outputs.shape != expected.shape:
-        raise ExportError(
-            f"{path}: gives outputs of shape {list(outputs.shape)}, PyTorch {list(expected.shape)}"
-        )
 
 
 def is_logits(outputs: Mapping[str, Array]) -> bool:

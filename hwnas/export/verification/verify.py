@@ -18,24 +18,22 @@ from hwnas.architecture.artifact import OutputParity, Parity, Precision
 from hwnas.data.images import images_at_once
 from hwnas.errors import ExportError
 from hwnas.export.graph.interface import Interface, module_interface
-from hwnas.export.recipe import find_recipe, format_of
+from hwnas.export.recipe import Recipe, find_recipe, format_of
 from hwnas.export.verification.bisect import check_hidden_values, locate_difference
+from hwnas.export.verification.checks import check_classes, check_output, paired
 from hwnas.export.verification.decisions import as_decided
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import (
     Array,
-    hidden_error,
     is_logits,
     parity,
     relative_error,
+    sqnr_db,
 )
 from hwnas.export.verification.module_outputs import module_outputs, outputs_together
+from hwnas.export.verification.rounding import check_limits, rounded_parity
 from hwnas.export.verification.run_model import outputs_at_once, run_file, runtime_title
 from hwnas.export.verification.ties import settle_ties
-
-HIDDEN_ERROR = 0.05
-"""Largest relative error of an image or channel whose values are a thousand times smaller than the
-largest: rounding may cancel there, a wrong file differs by more."""
 
 
 def verify(
@@ -51,7 +49,7 @@ def verify(
 
     Raises `ExportError` if a value is not finite, if the relative error of an output is above the
     recipe's limit, or if the predicted class of an image differs where PyTorch's two best are no
-    tie.
+    tie; for weights of 8 bits `TooMuchLoss`.
     """
     interface = interface or interface_of(module, verification)
     expected = module_outputs(module, interface, verification.inputs)
@@ -73,15 +71,19 @@ def verify_dynamic_batch(
     pairs = [array[:2] for array in verification.inputs]
     expected = _numbers(outputs_together(module, interface, pairs))
     together = _numbers(outputs_at_once(path, pairs, interface.input_names))
-    limit = find_recipe(format_of(path), precision).max_relative_error or 0.0
+    recipe = find_recipe(format_of(path), precision)
     for name, values in expected.items():
-        if together[name].shape != values.shape or not (
-            relative_error(together[name], values) <= limit
-        ):
+        if together[name].shape != values.shape or not _agrees(together[name], values, recipe):
             raise ExportError(
                 f"{runtime_title(path)} differs from PyTorch for two inputs at once; the batch of "
                 "this network cannot be dynamic"
             )
+
+
+def _agrees(outputs: Array, expected: Array, recipe: Recipe) -> bool:
+    if recipe.quantization is None:
+        return relative_error(outputs, expected) <= (recipe.max_relative_error or 0.0)
+    return sqnr_db(outputs, expected) >= recipe.quantization.min_sqnr_db  # False for NaN
 
 
 def verify_outputs(
@@ -122,13 +124,17 @@ def compare(
     precision: Precision,
 ) -> Parity:
     """Compare ``outputs`` of the file with those that are ``expected``, as `verify`."""
-    limit = find_recipe(format_of(path), precision).max_relative_error
+    recipe, inputs = find_recipe(format_of(path), precision), verification.inputs
+    if recipe.quantization is not None:
+        result = rounded_parity(path, outputs, expected, verification.labels)
+        check_limits(path, result, recipe.quantization, precision)
+        return result
+    limit = recipe.max_relative_error
     assert limit is not None, "a recipe of floats states its limit"
-    paired = _paired(path, outputs, expected)
-    paired = settle_ties(module, interface, verification.inputs, paired, expected, limit)
-    inputs = verification.inputs
-    expected = as_decided(path, module, interface, inputs, paired, expected, limit)
-    outputs, expected = _numbers(paired), _numbers(expected)
+    outputs = paired(path, outputs, expected)
+    outputs = settle_ties(module, interface, inputs, outputs, expected, limit)
+    expected = as_decided(path, module, interface, inputs, outputs, expected, limit)
+    outputs, expected = _numbers(outputs), _numbers(expected)
     title = runtime_title(path)
     several = len(expected) > 1
     for name, values in expected.items():
@@ -156,27 +162,6 @@ def _numbers(outputs: Mapping[str, Array]) -> dict[str, Array]:
         name: values if values.dtype.kind == "f" else values.astype(np.float64)
         for name, values in outputs.items()
     }
-
-
-def _paired(
-    path: Path, outputs: Mapping[str, Array], expected: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Return the file's outputs under PyTorch's names, by name if it has them, else in order."""
-    if len(outputs) != len(expected):
-        raise ExportError(
-            f"{path}: gives {len(outputs)} outputs ({', '.join(outputs)}), PyTorch {len(expected)} "
-            f"({', '.join(expected)})"
-        )
-    if set(outputs) != set(expected):
-        outputs = dict(zip(expected, outputs.values(), strict=True))
-    for name, values in expected.items():
-        if outputs[name].shape != values.shape:
-            what = f"the output {name} has" if len(expected) > 1 else "gives outputs of"
-            raise ExportError(
-                f"{path}: {what} shape {list(outputs[name].shape[1:])}, PyTorch "
-                f"{list(values.shape[1:])}"
-            )
-    return dict(outputs)
 
 
 def torch_outputs(module: nn.Module, images: Array) -> Array:
@@ -221,48 +206,3 @@ def _logits(module: nn.Module, interface: Interface, batch: Array) -> Array:
             "[N, classes]"
         )
     return first
-
-
-def check_output(
-    outputs: Array, expected: Array, limit: float, title: str, output: str = ""
-) -> None:
-    """Raise `ExportError` for an output ``[N, 1, ...]`` that differs from the expected one.
-
-    ``limit`` is that of the relative error; ``title`` is the file and runtime in messages,
-    ``output`` the name of the output, if there are several.
-    """
-    place = f" in the output {output}" if output else ""
-    for values, who in ((expected, "PyTorch"), (outputs, title)):
-        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-        if not finite.all():
-            raise ExportError(
-                f"{who} gives a value that is not finite for image {finite.argmin()}{place}"
-                + ("; there is nothing to compare" if who == "PyTorch" else "")
-            )
-    error = relative_error(outputs, expected)
-    if not error <= limit:
-        numbers = np.abs(outputs - expected).reshape(len(outputs), -1)
-        raise ExportError(
-            f"{title} differs from PyTorch by {error:.3g} of the largest value on image "
-            f"{int(numbers.max(axis=1).argmax())}{place}; the limit is {limit:g}"
-        )
-    hidden = hidden_error(outputs, expected)
-    hidden_limit = max(HIDDEN_ERROR, limit)
-    if hidden > hidden_limit:
-        raise ExportError(
-            f"{title} differs from PyTorch by {hidden:.3g} of the largest value of an image or "
-            f"channel whose values are small{place}; the limit is {hidden_limit:g}"
-        )
-
-
-def check_classes(outputs: Array, expected: Array, title: str) -> None:
-    """Raise `ExportError` for logits ``[N, classes]`` that surely give another class."""
-    difference = np.abs(outputs - expected).max()
-    for image in np.nonzero(outputs.argmax(axis=1) != expected.argmax(axis=1))[0]:
-        second, first = np.sort(expected[image])[-2:]
-        if first - second > difference:
-            raise ExportError(
-                f"{title} predicts class {outputs[image].argmax()} for image {image}, PyTorch "
-                f"{expected[image].argmax()} by a margin of {first - second:.3g}; the largest "
-                f"difference of any logit is {difference:.3g}"
-            )

@@ -10,8 +10,9 @@ import msgspec
 
 from hwnas.benchmarking.run import Benchmark, BenchmarkRequest
 from hwnas.devices.profile import find_profile
-from hwnas.devices.runner import Progress, file_sha256
+from hwnas.devices.runner import Progress
 from hwnas.errors import InvalidFile, UsageError
+from hwnas.files import file_sha256
 from hwnas.measurement.measurement import Measurement, compare
 from hwnas.specialize.comparison.compare import Comparison, LatencyRatio, Pair
 from hwnas.specialize.comparison.runs import Entry

@@ -20,10 +20,10 @@ from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.graph.trace import trace
+from hwnas.export.quantization.int8_agreement import compare_int8
 from hwnas.export.quantization.ptq import Int8, int8_quantization, value_ranges, weighted_layers
 from hwnas.export.recipe import find_recipe
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.int8_agreement import compare_int8
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.nn.build import untrained

@@ -24,7 +24,7 @@ from hwnas.export.quantization.sensitivity import (
     value_noise_db,
 )
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.int8_agreement import TooMuchLoss
+from hwnas.export.verification.rounding import TooMuchLoss
 from hwnas.export.verification.verify import torch_outputs
 
 pytest.importorskip("ai_edge_quantizer")
@@ -84,7 +84,7 @@ def test_the_layer_that_cannot_be_quantised_stays_in_float(format: Format, tmp_p
     source, target = tmp_path / f"float.{format}", tmp_path / f"int8.{format}"
     compile_model(network, (1, 12, 12), source)
     quantize(source, target, model.int8)
-    noise = layer_noise(trace(network, (1, 12, 12)), value_noise_db(source, target, images))
+    noise = layer_noise(trace(network, (1, 12, 12)), value_noise_db(source, target, [images]))
     assert noise[0].layer == "second" and noise[0].lost_db > noise[1].lost_db + 6
     verification = Verification(images)
     assert accuracy_drop(model, verification) > 0.1

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 import hwnas.export.compile
-from hwnas.architecture.artifact import Artifact, Format
+from hwnas.architecture.artifact import Artifact, Format, Precision
 from hwnas.errors import ExportError, InvalidFile, UnknownName, UsageError
 from hwnas.export.compile import compile_model, export_module
 from hwnas.export.graph.interface import module_interface
 from hwnas.export.graph.nodes import Conv, Graph
 from hwnas.export.recipe import find_recipe, read_recipe
+from hwnas.export.verification.checks import check_classes
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.module_outputs import module_outputs
-from hwnas.export.verification.verify import check_classes, torch_outputs, verify
+from hwnas.export.verification.verify import torch_outputs, verify
 from hwnas.shipped import shipped
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -178,7 +179,7 @@ def test_every_shipped_recipe_is_valid() -> None:
     files = list((shipped("export") / "recipes").iterdir())
     recipes = {file.name.removesuffix(".toml"): read_recipe(file) for file in files}
     assert set(recipes) == {
-        f"{format}-{precision}" for format in FORMATS for precision in ("fp32", "fp16", "int8")
+        f"{format}-{precision}" for format in FORMATS for precision in get_args(Precision)
     }
     for name, recipe in recipes.items():
         assert name == f"{recipe.format}-{recipe.precision}"
@@ -193,7 +194,10 @@ def test_a_misspelt_field_of_a_recipe_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownName, match="Known: onnx-fp16, onnx-fp32, onnx-int8, tf"):
+    with pytest.raises(
+        UnknownName,
+        match=r"Known: onnx-fp16, onnx-fp32, onnx-int8, onnx-int8-dynamic, onnx-int8-w.*, tf",
+    ):
         find_recipe("caffe")  # type: ignore[arg-type]
 
 

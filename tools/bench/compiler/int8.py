@@ -29,9 +29,9 @@ from hwnas.data.datasets import load_dataset
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject, open_runner
 from hwnas.export.compile import compile_model
+from hwnas.export.quantization.int8_agreement import compare_int8
 from hwnas.export.quantization.ptq import Int8, int8_quantization
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.int8_agreement import compare_int8
 from hwnas.measurement.measurement import compare
 from tools.bench.compiler.trained import Network, Settings, log, network_builders
 from tools.lib.options import PATH, out_option

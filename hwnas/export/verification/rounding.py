@@ -1,0 +1,126 @@
+"""Limits of files of 8 bits: the classes that they predict, and the noise in their outputs.
+
+Rounding to 8 bits changes every value, so the error limit of float files does not apply. What
+counts for a classifier is how often file and float32 network predict the same class, and the
+accuracy lost. For networks that predict a single class, as untrained ones, and for all others than
+classifiers, the noise in the outputs counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hwnas.architecture.artifact import OutputParity, Parity, Precision
+from hwnas.errors import ExportError
+from hwnas.export.recipe import Quantization
+from hwnas.export.verification.checks import check_finite, paired
+from hwnas.export.verification.metrics import Array, is_logits, parity, relative_error, sqnr_db
+
+
+class TooMuchLoss(ExportError):
+    """A file of 8 bits that is too different from its float32 network."""
+
+    def __init__(self, message: str, float_layers: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.float_layers = float_layers
+        """Layers with which in float32 the file passes; empty if they are not known."""
+
+
+def rounded_parity(
+    path: Path, outputs: Mapping[str, Array], expected: Mapping[str, Array], labels: Array | None
+) -> Parity:
+    """Return how the outputs of a file compare with PyTorch's, ``[N, 1, ...]`` each.
+
+    Raises `ExportError` for a value that is not finite.
+    """
+    outputs = paired(path, outputs, expected)
+    for name, values in expected.items():
+        place = f" in the output {name}" if len(expected) > 1 else ""
+        check_finite(values, "PyTorch", place)
+        check_finite(outputs[name], str(path), place)
+    results = tuple(_output(name, outputs[name], values) for name, values in expected.items())
+    noise_db = min((each.sqnr_db for each in results if each.sqnr_db is not None), default=None)
+    if is_logits(expected):
+        logits, expected_logits = (next(iter(each.values()))[:, 0] for each in (outputs, expected))
+        result = parity(logits, expected_logits, labels)
+        return msgspec.structs.replace(result, sqnr_db=noise_db, outputs=results)
+    return Parity(
+        images=len(next(iter(expected.values()))),
+        max_relative_error=max(
+            (each.max_relative_error for each in results if each.agreement is None), default=0.0
+        ),
+        sqnr_db=noise_db,
+        outputs=results,
+    )
+
+
+def _output(name: str, outputs: Array, expected: Array) -> OutputParity:
+    shape = expected.shape[1:]
+    if expected.dtype.kind == "f":
+        error, noise_db = relative_error(outputs, expected), sqnr_db(outputs, expected)
+        return OutputParity(name, shape, error, sqnr_db=noise_db)
+    error = relative_error(outputs.astype(np.float64), expected.astype(np.float64))
+    return OutputParity(name, shape, error, agreement=float((outputs == expected).mean()))
+
+
+def check_limits(
+    path: Path, result: Parity, quantization: Quantization, precision: Precision = "int8"
+) -> None:
+    """Raise `TooMuchLoss` if a file exceeds a limit of ``quantization``."""
+    problem = exceeded_limit(result, quantization, precision)
+    if problem is not None:
+        raise TooMuchLoss(f"{path}: {problem}")
+
+
+def exceeded_limit(
+    result: Parity, quantization: Quantization, precision: Precision = "int8"
+) -> str | None:
+    """Return which limit of ``quantization`` a file exceeds, as a sentence; None if none.
+
+    Without labels, inputs may be noise, whose classes are hardly told apart: then they count for
+    ``int8`` only, which is always verified on data.
+    """
+    if result.accuracy_torch is None or result.accuracy_artifact is None:
+        return _noisy_output(result, quantization, precision)
+    if result.accuracy_torch - result.accuracy_artifact > quantization.max_drop and (
+        result.hits or precision == "int8"
+    ):
+        return (
+            f"the {precision} file has accuracy {result.accuracy_artifact:.2%} on "
+            f"{result.images} images, float32 {result.accuracy_torch:.2%}; the largest loss "
+            f"allowed is {quantization.max_drop:.2%}"
+        )
+    if (result.label_agreement or 0.0) < quantization.min_label_agreement and (
+        result.hits or precision == "int8"
+    ):
+        return (
+            f"the {precision} file predicts the same class as float32 on only "
+            f"{result.label_agreement:.2%} of {result.images} images; the limit is "
+            f"{quantization.min_label_agreement:.2%}"
+        )
+    if result.sqnr_db is not None and result.sqnr_db < quantization.min_sqnr_db:
+        return (
+            f"the logits of the {precision} file differ from float32 by noise of "
+            f"{result.sqnr_db:.1f} dB below them; the limit is {quantization.min_sqnr_db:g} dB"
+        )
+    return None
+
+
+def _noisy_output(result: Parity, quantization: Quantization, precision: Precision) -> str | None:
+    for output in result.outputs:
+        place = f"the output {output.name} of the {precision} file"
+        if output.sqnr_db is not None and output.sqnr_db < quantization.min_output_sqnr_db:
+            return (
+                f"{place} differs from float32 by noise of {output.sqnr_db:.1f} dB below it; the "
+                f"limit is {quantization.min_output_sqnr_db:g} dB"
+            )
+        if output.agreement is not None and output.agreement < quantization.min_label_agreement:
+            return (
+                f"{place} is the same as that of float32 in only {output.agreement:.2%} of its "
+                f"elements; the limit is {quantization.min_label_agreement:.2%}"
+            )
+    return None
