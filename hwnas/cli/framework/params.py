@@ -38,6 +38,20 @@ class Name(click.ParamType):
         return [*items, CompletionItem(incomplete, type="file")] if self.paths else items
 
 
+class FilePrecision(click.Choice[str]):
+    """A precision of files; one that is not offered gets the reason."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value).lower() == "int4":
+            self.fail(
+                "int4 is not offered: 15 levels for each channel lose too much accuracy; the "
+                "smallest files are those of int8-weights",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 class Value(click.ParamType):
     """A value that ``parse`` reads from a word; it returns ``None`` for a word that it can't."""
 
@@ -177,7 +191,7 @@ def _latency_models() -> Iterable[str]:
 PATH = click.Path(path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 PRECISION = click.Choice(["fp32", "int8"])
-FILE_PRECISION = click.Choice(["fp32", "fp16", "int8-weights", "int8-dynamic", "int8"])
+FILE_PRECISION = FilePrecision(["fp32", "fp16", "int8-weights", "int8-dynamic", "int8"])
 
 TARGET = Name("DEVICE", _devices)
 SPACE = Name("SPACE", _spaces)
