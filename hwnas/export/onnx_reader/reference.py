@@ -97,11 +97,11 @@ class Reference:
 
 
 def _single_row(outputs: dict[str, Array]) -> dict[str, Array]:
-    """Return a single output of less than two axes as a row, as it is compiled."""
-    if len(outputs) != 1:
+    """Return a single output of floats with less than two axes as a row, as it is compiled."""
+    [(name, values), *others] = outputs.items()
+    if others or values.ndim >= 3 or values.dtype.kind != "f":
         return outputs
-    [(name, values)] = outputs.items()
-    return {name: values.reshape(len(values), 1, -1) if values.ndim < 3 else values}
+    return {name: values.reshape(len(values), 1, -1)}
 
 
 def _without_shapes(model: ModelProto) -> ModelProto:

@@ -86,8 +86,8 @@ def _outputs(module: nn.Module, interface: Interface, inputs: Sequence[Array]) -
 
 
 def _as_array(output: torch.Tensor, batch: int, *, single: bool) -> Array:
-    if single and output.dim() < 2 and output.numel():  # squeeze() of a batch of one
-        output = output.reshape(batch, -1)
     if output.dtype.is_floating_point:
         output = output.float()
+        if single and output.dim() < 2 and output.numel():  # squeeze() of a batch of one
+            output = output.reshape(batch, -1)
     return output.cpu().numpy()

@@ -110,14 +110,20 @@ def dropout(lowering: Lowering, call: Call) -> None:
 
 
 def cast(lowering: Lowering, call: Call) -> None:
-    """Lower a cast between floats, or of a mask, to nothing: every value is float32."""
+    """Lower a cast to float, or between integers, to nothing: every value is float32.
+
+    A cast of floats to integers rounds towards zero, one to a mask is whether a value differs
+    from 0.
+    """
     source, target = next(iter(call.operands)), call.result.dtype
     name, steps = lowering.values[source], Steps(lowering, call)
     if target == torch.bool and source.dtype != torch.bool:
         steps.finish(steps.select("ne", name, 0.0, 1.0, 0.0))
         return
     if source.dtype.is_floating_point and not target.is_floating_point:
-        lowering.refuse(call, f"from {source.dtype} to {target} is not supported")
+        up, down = (steps.activation(op, name) for op in ("ceil", "floor"))
+        steps.finish(steps.select("lt", name, 0.0, up, down))
+        return
     lowering.become(call, name)
 
 

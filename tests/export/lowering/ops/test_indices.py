@@ -86,6 +86,32 @@ def test_indices_are_numbers_for_what_follows(format: Format, tmp_path: Path) ->
     np.testing.assert_allclose((doubled - 1) / 6, third, atol=1e-6)
 
 
+@both
+def test_a_classifier_may_give_the_class_alone(format: Format, tmp_path: Path) -> None:
+    """One index for each image, without a further axis; also from an ONNX file."""
+    images = noise((4, *MAP))
+    function = Function(lambda x: x.mean((2, 3)).argmax(1)).eval()
+    export_module(function, MAP, tmp_path / "n.onnx", verification=Verification(images))
+    network, interface = load_onnx(tmp_path / "n.onnx", None)
+    for place, module in enumerate((function, network)):
+        path = tmp_path / f"{place}.{format}"
+        export_module(module, interface, path, verification=Verification(images))
+        [classes] = run_file(path, [images]).values()
+        assert classes.dtype == np.int64 and classes.shape == (4, 1)
+        np.testing.assert_array_equal(classes[:, 0], images.mean((2, 3)).argmax(1))
+
+
+@both
+def test_floats_become_integers_by_rounding_towards_zero(format: Format, tmp_path: Path) -> None:
+    images = 3 * noise((4, *MAP))
+    whole, rest = compiled(
+        lambda x: (x.long(), x - x.int()), tmp_path / f"n.{format}", images
+    ).values()
+    assert whole.dtype == np.int64 and whole.min() < 0 < whole.max()
+    np.testing.assert_array_equal(whole[:, 0], np.trunc(images))
+    np.testing.assert_allclose(rest[:, 0], images - np.trunc(images), atol=1e-6)
+
+
 def half_shuffled(x: Tensor) -> Tensor:
     """A network in which two channels are equal up to rounding."""
     mean = x.mean(1, keepdim=True)
