@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 
 
 LARGER_SIZES = (96,)
-"""Heights and widths of the larger reference models, about 3 and 30 ms; the reference's is 28."""
+"""Height and width of the larger reference model, about 1 to 3 ms; the reference's is 28."""
 
 
 class InputShape(msgspec.Struct, frozen=True):
