@@ -68,6 +68,31 @@ def test_the_latency_model_has_int8_blocks_only(
     assert len(rows) > 20 and all(key.endswith(" int8") for key in rows)
 
 
+def test_the_calibration_decides_the_ranges_of_the_same_network(
+    home: Path, finished: tuple[Path, dict[str, Any]]
+) -> None:
+    _, by_extremes = finished
+    out = home / "percentile"
+    by_percentile = specialize(out, home / "images.npz", "--calibration", "percentile")
+    assert by_percentile["architecture"]["digest"] == by_extremes["architecture"]["digest"]
+    first, second = (
+        sorted(float(each["quantization"][0]) for each in tensors(folder / "export/model.tflite"))
+        for folder in (finished[0], out)
+    )
+    # rare values are cut off, so that the same 256 levels lie closer
+    assert len(first) == len(second) and sum(second) < 0.99 * sum(first)
+
+
+def tensors(path: Path) -> list[dict[str, Any]]:
+    """Return the int8 feature maps of a TFLite file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    details = Interpreter(model_path=str(path)).get_tensor_details()
+    return [
+        each for each in details if each["quantization"][0] and each["dtype"].__name__ == "int8"
+    ]
+
+
 def test_a_loss_over_the_limit_is_tuned_away_or_leaves_layers_in_float(
     home: Path, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
