@@ -11,7 +11,9 @@ from hwnas.devices.discovery.attached import attached_gpus, attached_phones
 from hwnas.devices.discovery.check import Check
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.worker.conditions import too_few_cores
+from hwnas.errors import HwnasError
 from hwnas.files import home
+from hwnas.processes import check_cluster
 
 MIN_FREE_BYTES = 2_000_000_000
 """Free disk space below which a run may fail."""
@@ -162,6 +164,12 @@ def _device(profile: DeviceProfile) -> list[Check]:
     elif profile.transport == "ssh" and not shutil.which("ssh"):
         advice = "apt-get install openssh-client"
         checks.append(Check(profile.name, "failed", "ssh is not installed", advice))
+    elif profile.cluster is not None:
+        try:
+            check_cluster(profile.cluster.address, "[cluster] address")
+            checks.append(Check(profile.name, "ok", f"{profile.cluster.address} answers"))
+        except HwnasError as error:
+            checks.append(Check(profile.name, "failed", str(error), "ray start --head --port PORT"))
     if profile.transport == "local" and (problem := too_few_cores(profile.measure.threads)):
         checks.append(Check("threads", "failed", *problem))
     if profile.gpu is not None and profile.transport == "local":

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hwnas.devices.discovery.doctor import examine
 from hwnas.devices.profile import Cluster, DeviceProfile, find_profile, read_profile
 from hwnas.devices.runner import Subject
 from hwnas.devices.runners.cluster import ClusterRunner
@@ -186,3 +187,12 @@ def test_a_cluster_without_its_table_is_an_invalid_profile(tmp_path: Path) -> No
     (tmp_path / "rack.toml").write_text(text + '[cluster]\naddress = "auto"\ndevices = []\n')
     with pytest.raises(InvalidFile, match=r"\$\.cluster\.devices"):
         read_profile(tmp_path / "rack.toml")
+
+
+def test_the_doctor_says_whether_the_cluster_answers(nodes: Nodes) -> None:
+    rack = nodes.profile("a")
+    here = {check.name: check for check in examine(rack)}[rack.name]
+    assert here.state == "ok" and "answers" in here.detail
+    away = msgspec.structs.replace(rack, cluster=Cluster("127.0.0.1:1", ("a",)))
+    there = {check.name: check for check in examine(away)}[rack.name]
+    assert there.state == "failed" and "no Ray cluster answers at 127.0.0.1:1" in there.detail
