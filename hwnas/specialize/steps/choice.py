@@ -10,7 +10,7 @@ from hwnas.training.job import TrainingResult
 PREFERENCE = 1.0
 """Standard errors by which a whole network must be better than a searched one to be delivered.
 Cutting paid in all runs that were measured, so that a smaller difference for the whole network is
-more often noise (`tools.evaluate.pretrained.choice`). Breiman et al., "Classification and
+more often noise (docs/results.md; one seed). Breiman et al., "Classification and
 Regression Trees", 1984, section 3.4.3, choose a tree within one standard error of the best."""
 LEFT_OUT = 2.0
 """Standard errors below the highest accuracy from which a network is left out."""
@@ -21,8 +21,8 @@ def delivered_result(
 ) -> TrainingResult:
     """Return the training whose network is delivered, by ``images`` validation images.
 
-    That is the `most_accurate` of all, but the best of the ``searched`` ones unless that one, a
-    ``whole`` trained network, is more probable by `PREFERENCE` standard errors of its accuracy.
+    That is the `most_accurate` of all. Where that is a ``whole`` trained network, but not by
+    `PREFERENCE` standard errors, it is the most accurate of the ``searched`` networks instead.
     """
     best = most_accurate([*searched, *whole], images)
     if best in searched or not searched:
