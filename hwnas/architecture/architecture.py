@@ -7,8 +7,9 @@ from typing import Literal
 
 import msgspec
 
+from hwnas.architecture.block import ACTIVATIONS, Block, round_channels
 from hwnas.architecture.graph import Inputs, chained, check_wiring
-from hwnas.architecture.ops import ACTIVATIONS, OPS, Block, round_channels
+from hwnas.architecture.ops import OPS
 
 __all__ = [
     "ACTIVATIONS",

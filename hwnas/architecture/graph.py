@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.architecture.size import axes
 from hwnas.errors import UsageError
 

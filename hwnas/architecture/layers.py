@@ -14,7 +14,7 @@ GROUPS = 2
 
 
 class Shapes(Protocol):
-    """What a layer depends on: a part of `hwnas.architecture.ops.Block`."""
+    """What a layer depends on: a part of `hwnas.architecture.block.Block`."""
 
     @property
     def in_channels(self) -> int: ...
@@ -36,6 +36,8 @@ class Shapes(Protocol):
     def squeeze_excite(self) -> bool: ...
     @property
     def mid_channels(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
     @property
     def growth(self) -> int: ...
     @property
@@ -161,11 +163,14 @@ def basic(block: Shapes) -> list[Kernel]:
 
 def bottleneck(block: Shapes) -> list[Kernel]:
     mid, size, act = block.mid_channels, block.in_size, block.activation
-    return [
+    kernel_size, stride = block.kernel_size, block.stride
+    parts = [
         kernels.conv(block.in_channels, mid, size, activation=act),
-        kernels.conv(mid, mid, size, block.kernel_size, block.stride, activation=act),
-        kernels.conv(mid, block.out_channels, block.out_size),
+        kernels.conv(mid, mid, size, kernel_size, stride, block.groups, act),
     ]
+    if block.squeeze_excite:
+        parts += kernels.squeeze_excite(mid, block.se_channels, block.out_size)
+    return [*parts, kernels.conv(mid, block.out_channels, block.out_size)]
 
 
 def residual_sum(block: Shapes) -> list[Kernel]:

@@ -1,4 +1,4 @@
-"""Blocks, and the table of operations: all that the package knows about what a block computes.
+"""The table of operations: all that the package knows about what a block computes.
 
 To add an operation, add a row to `OPS`, its module to `hwnas.nn.blocks.MODULES`, and, where the
 compiler does not know a layer of it, its lowering to `hwnas.export.lowering`.
@@ -6,13 +6,8 @@ compiler does not know a layer of it, its lowering to `hwnas.export.lowering`.
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
-import msgspec
-
-from hwnas.architecture.kernels import Kernel
 from hwnas.architecture.layers import (
     Layer,
     add,
@@ -42,204 +37,6 @@ from hwnas.architecture.layers import (
     sep_conv,
     shortcut,
 )
-from hwnas.architecture.size import Size, axes, size_of, size_text
-from hwnas.errors import UnknownName, UsageError
-
-ACTIVATIONS = ("relu6", "relu", "hswish", "silu")
-"""All values of `Block.activation`."""
-
-_KEY = re.compile(
-    r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)(?:x(\d+))?(?:( se)(\d*)( sigmoid)?)?"
-    r"(?: (?!(?:same|int8)\b)(\w+))?( same)?( int8)?",
-    re.ASCII,
-)
-
-
-class Block(msgspec.Struct, frozen=True):
-    """An operation at one place of a network, with all shapes: what its latency depends on."""
-
-    op: str
-    """Name of the operation in `OPS`."""
-    in_channels: int
-    out_channels: int
-    kernel_size: int
-    stride: int
-    expand_ratio: float
-    """Inner over outer channels, to six digits. For ``add`` and ``concat``: the number of inputs,
-    see `num_inputs`."""
-    in_size: Size
-    """Height and width of the input feature map, in pixels: one number where they are equal."""
-    activation: str = "relu6"
-    """One of `ACTIVATIONS`."""
-    squeeze_excite: bool = False
-    """Squeeze-excite after the depthwise convolution (``mbconv`` only)."""
-    precision: Literal["fp32", "int8"] = "fp32"
-    """Precision that the block runs in; only ``int8`` is part of the key."""
-    padding: Literal["symmetric", "same"] = "symmetric"
-    """Zeros around the input: ``kernel_size // 2`` on each side, or TensorFlow's SAME, see
-    `same_padding`. It is ``symmetric`` where both are equal at every size."""
-    gate: Literal["hardsigmoid", "sigmoid"] = "hardsigmoid"
-    """Last function of the squeeze-excite."""
-    squeezed: int = 0
-    """Channels of the squeeze-excite bottleneck; 0 for the usual number, see `se_channels`."""
-
-    def __post_init__(self) -> None:
-        # blocks that compute the same are equal, and have the same key
-        self._set("in_size", size_of(*axes(self.in_size)))
-        self._set("expand_ratio", float(f"{self.expand_ratio:g}"))  # six digits, as in the key
-        if self.padding == "same" and self.stride == 1 and self.kernel_size % 2:
-            self._set("padding", "symmetric")
-        if not self.squeeze_excite:
-            self._set("gate", "hardsigmoid")
-            self._set("squeezed", 0)
-        elif self.squeezed and self.squeezed == _usual_se_channels(self):
-            self._set("squeezed", 0)
-
-    def _set(self, field: str, value: object) -> None:
-        now = getattr(self, field)
-        if now != value or type(now) is not type(value):  # 1 and 1.0 are different texts in JSON
-            msgspec.structs.force_setattr(self, field, value)
-
-    @property
-    def key(self) -> str:
-        """Name of the block's row in a latency table, e.g. ``mbconv k5 s2 e6 32>64 @56``."""
-        return (
-            f"{self.op} k{self.kernel_size} s{self.stride} e{self.expand_ratio:g} "
-            f"{self.in_channels}>{self.out_channels} @{size_text(self.in_size)}{self._flags}"
-        )
-
-    @property
-    def _flags(self) -> str:
-        """Return what the key states only where it differs from the default."""
-        flags = ""
-        if self.squeeze_excite:
-            flags += f" se{self.squeezed or ''}" + (" sigmoid" if self.gate == "sigmoid" else "")
-        if self.activation != "relu6":
-            flags += f" {self.activation}"
-        if self.padding == "same":
-            flags += " same"
-        return flags + (" int8" if self.precision == "int8" else "")
-
-    @classmethod
-    def from_key(cls, key: str) -> Block:
-        """Return the block that ``key`` names. Raises `UsageError` for what is not a block key."""
-        match = _KEY.fullmatch(key)
-        if match is None:
-            raise UsageError(
-                f"{key!r} is not a block key, expected e.g. 'mbconv k5 s2 e6 32>64 @56' "
-                "(operation, kernel, stride, expansion, channels, input size)"
-            )
-        op, kernel, stride, expand, c_in, c_out, height, width, *flags = match.groups()
-        se, squeezed, sigmoid, activation, same, int8 = flags
-        return cls(
-            op,
-            int(c_in),
-            int(c_out),
-            int(kernel),
-            int(stride),
-            float(expand),
-            size_of(int(height), int(width or height)),
-            activation=activation or "relu6",
-            squeeze_excite=se is not None,
-            precision="fp32" if int8 is None else "int8",
-            padding="symmetric" if same is None else "same",
-            gate="hardsigmoid" if sigmoid is None else "sigmoid",
-            squeezed=int(squeezed or 0),
-        )
-
-    @property
-    def spec(self) -> Op:
-        """The operation's row in the table. Raises `UnknownName`."""
-        if self.op not in OPS:
-            raise UnknownName("operation", self.op, OPS)
-        return OPS[self.op]
-
-    @property
-    def is_free(self) -> bool:
-        """Whether the block computes nothing: no row in a latency table, nothing in a file."""
-        return not self.spec.layers
-
-    @property
-    def num_inputs(self) -> int:
-        """How many feature maps the block takes."""
-        return int(self.expand_ratio) if self.spec.joins_inputs else 1
-
-    @property
-    def in_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the input."""
-        return (self.in_channels, *axes(self.in_size))
-
-    @property
-    def out_size(self) -> Size:
-        """Height and width of the output feature map, in pixels; 1 after a global pool."""
-        if self.spec.pools_globally:
-            return 1
-        height, width = axes(self.in_size)
-        return size_of(self._out_pixels(height), self._out_pixels(width))
-
-    def _out_pixels(self, pixels: int) -> int:
-        """Return the length of the output along an axis."""
-        if self.padding == "same":
-            return -(-pixels // self.stride)
-        unpadded = 1 - self.kernel_size % 2  # an even kernel has no symmetric padding
-        return (pixels - 1 - unpadded * (self.kernel_size - 1)) // self.stride + 1
-
-    @property
-    def mid_channels(self) -> int:
-        """Channels between the first and the last convolution."""
-        outer = self.growth if self.spec.appends_channels else self.in_channels
-        return int(outer * self.expand_ratio + 0.5)
-
-    @property
-    def growth(self) -> int:
-        """Channels that a ``dense_layer`` appends to its input."""
-        return self.out_channels - self.in_channels
-
-    @property
-    def se_channels(self) -> int:
-        """Channels of the squeeze-excite bottleneck: unless ``squeezed`` is given, a quarter of its
-        input, rounded to 8."""
-        return self.squeezed or _usual_se_channels(self)
-
-    @property
-    def residual(self) -> bool:
-        """Whether the block adds its input itself to its output."""
-        same_shape = self.stride == 1 and self.in_channels == self.out_channels
-        return same_shape and self.spec.has_shortcut
-
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """The kernels that a runtime starts for the block, in order."""
-        return _kernels(self)
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one image."""
-        return sum(kernel.macs for kernel in self.kernels)
-
-    @property
-    def params(self) -> int:
-        """Number of trained parameters."""
-        return sum(kernel.params for kernel in self.kernels)
-
-
-def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Return the pixels before and after an axis of ``size`` pixels in TensorFlow's SAME.
-
-    As few as give ``ceil(size / stride)`` outputs; of an odd number, the extra pixel is after.
-    """
-    total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
-    return total // 2, total - total // 2
-
-
-def _usual_se_channels(block: Block) -> int:
-    return round_channels(block.mid_channels / 4)
-
-
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """Round half up to a multiple of ``divisor``, never more than 10 % below ``channels``."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 class Op(NamedTuple):
@@ -259,11 +56,9 @@ class Op(NamedTuple):
     """Returns its input followed by `Block.growth` new channels."""
     can_pad_same: bool = False
     """Computes blocks with the padding ``same``."""
-
-
-@lru_cache(maxsize=1 << 16)
-def _kernels(block: Block) -> tuple[Kernel, ...]:
-    return tuple(kernel for layer in block.spec.layers for kernel in layer(block))
+    inner_channels: Literal["", "expanded", "always"] = ""
+    """Whether layers make channels that no other block sees; ``expanded``: with an expansion ratio
+    of 1 none does."""
 
 
 OPS: dict[str, Op] = {
@@ -274,14 +69,26 @@ OPS: dict[str, Op] = {
         (mbconv, shortcut),
         has_shortcut=True,
         can_pad_same=True,
+        inner_channels="expanded",
     ),
     "fused_mbconv": Op(
-        "fused MBConv", (fused_mbconv, shortcut), has_shortcut=True, can_pad_same=True
+        "fused MBConv",
+        (fused_mbconv, shortcut),
+        has_shortcut=True,
+        can_pad_same=True,
+        inner_channels="expanded",
     ),
     "identity": Op("skip", ()),
-    # ResNet
-    "basic": Op("basic residual block", (basic, residual_sum), has_shortcut=True),
-    "bottleneck": Op("bottleneck (1x1, kxk, 1x1)", (bottleneck, residual_sum), has_shortcut=True),
+    # ResNet; ResNeXt and RegNet
+    "basic": Op(
+        "basic residual block", (basic, residual_sum), has_shortcut=True, inner_channels="always"
+    ),
+    "bottleneck": Op(
+        "bottleneck (1x1, kxk, 1x1)",
+        (bottleneck, residual_sum),
+        has_shortcut=True,
+        inner_channels="always",
+    ),
     # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision
     "mix": Op("pool and 1x1 convolution", (pool_to_pixel, pointwise), pools_globally=True),
     "hidden": Op("pool and hidden linear layer", (pool_to_pixel, linear), pools_globally=True),

@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hwnas.architecture.block import Block
 from hwnas.architecture.kernels import Kernel
-from hwnas.architecture.ops import Block
 from hwnas.architecture.size import area
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ def shapes(blocks: Sequence[Block]) -> tuple[Floats, NDArray[np.intp]]:
     """Return coordinates ``[B, D]`` and the group (index into `SHAPE_GROUPS`) of each column."""
     names = sorted({block.op for block in blocks})
     rows = [_shape(block, names) for block in blocks]
-    groups = [0, 0, 4, 1, 2, *([3] * (5 + len(names)))]
+    groups = [0, 0, 4, 1, 2, *([3] * (6 + len(names)))]
     return np.array(rows, dtype=float).reshape(len(rows), len(groups)), np.array(groups)
 
 
@@ -69,6 +69,8 @@ def _values(block: Block) -> list[str]:
     values = [f"{block.op} kernel {block.kernel_size}", f"{block.op} stride {block.stride}"]
     if block.squeeze_excite:
         values.append("squeeze-excite")
+    if block.groups > 1:
+        values.append("groups")
     if block.precision == "int8":
         values.append("int8")
     return [*values, {"hswish": "h-swish", "silu": "SiLU"}.get(block.activation, "ReLU")]
@@ -81,6 +83,7 @@ def _shape(block: Block, names: Sequence[str]) -> list[float]:
         block.squeeze_excite,
         {"hswish": 1, "silu": 2}.get(block.activation, 0),
         block.precision == "int8",
+        log2(block.groups),
     ]
     return [
         log2(max(block.in_channels, 1)),

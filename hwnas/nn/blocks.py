@@ -4,7 +4,9 @@ MBConv: Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381. Squeeze-exci
 and `Hidden` as in Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244. SiLU and
 sigmoid gates: Tan and Le, "EfficientNet", ICML 2019, arXiv:1905.11946. Fused MBConv: Gupta and Tan,
 "EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution. ResNet: He et al.,
-CVPR 2016, arXiv:1512.03385, figure 5, with the stride in the bottleneck's kxk convolution.
+CVPR 2016, arXiv:1512.03385, figure 5, with the stride in the bottleneck's kxk convolution, which
+may have groups (Xie et al., "ResNeXt", CVPR 2017, arXiv:1611.05431) and a squeeze-excite behind it
+(Radosavovic et al., "RegNet", CVPR 2020, arXiv:2003.13678).
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class ConvNorm(nn.Sequential):
         depthwise: bool = False,
         activation: str | None = None,
         padding: str = "symmetric",
+        groups: int = 1,
     ) -> None:
         super().__init__()
         if depthwise:
@@ -53,8 +56,9 @@ class ConvNorm(nn.Sequential):
         elif (kernel_size, stride) == (1, 2):
             self.conv = StridedPointwise(in_channels, out_channels)
         else:
+            pixels = kernel_size // 2
             self.conv = nn.Conv2d(
-                in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False
+                in_channels, out_channels, kernel_size, stride, pixels, groups=groups, bias=False
             )
         self.norm = nn.BatchNorm2d(out_channels)
         if activation is not None:
@@ -209,7 +213,11 @@ def _bottleneck(block: Block) -> nn.Sequential:
     mid, kernel_size, act = block.mid_channels, block.kernel_size, block.activation
     layers = nn.Sequential()
     layers.reduce = ConvNorm(block.in_channels, mid, 1, activation=act)
-    layers.spatial = ConvNorm(mid, mid, kernel_size, block.stride, activation=act)
+    layers.spatial = ConvNorm(
+        mid, mid, kernel_size, block.stride, activation=act, groups=block.groups
+    )
+    if block.squeeze_excite:
+        layers.se = SqueezeExcite(mid, block.se_channels, act, block.gate)
     layers.restore = ConvNorm(mid, block.out_channels, 1)
     return layers
 
@@ -240,4 +248,9 @@ def block_module(block: Block) -> nn.Module:
     if block.padding == "same" and not block.spec.can_pad_same:
         known = ", ".join(op for op, row in OPS.items() if row.can_pad_same)
         raise UsageError(f"block {block.key}: padding 'same' is only supported for {known}")
+    if block.group_width and (block.op != "bottleneck" or block.mid_channels % block.group_width):
+        raise UsageError(
+            f"block {block.key}: groups of {block.group_width} channels, expected a divisor of the "
+            f"{block.mid_channels} inner channels of a bottleneck"
+        )
     return MODULES[block.op](block)

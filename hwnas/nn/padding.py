@@ -12,7 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwnas.architecture.ops import same_padding
+from hwnas.architecture.block import same_padding
 from hwnas.nn.depthwise import DepthwiseConv2d, depthwise_conv2d
 
 Sides = tuple[tuple[int, int], tuple[int, int]]

@@ -136,5 +136,8 @@ def _unfilled(source: Source, num_classes: int = IMAGENET_CLASSES) -> nn.Module:
     """Return torchvision's module on the device ``meta``."""
     from torchvision.models import get_model
 
-    with torch.device("meta"):
-        return get_model(source.factory, weights=None, num_classes=num_classes)
+    try:
+        with torch.device("meta"):
+            return get_model(source.factory, weights=None, num_classes=num_classes)
+    except NotImplementedError:  # RegNet computes its widths with tensors
+        return get_model(source.factory, weights=None, num_classes=num_classes).to("meta")

@@ -14,7 +14,7 @@ from torch import nn
 from hwnas.architecture.architecture import Block, round_channels
 from hwnas.architecture.artifact import Format
 from hwnas.architecture.ops import OPS
-from hwnas.errors import ExportError, UnknownName
+from hwnas.errors import ExportError, UnknownName, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.images import Verification
 from hwnas.nn.blocks import MODULES, block_module
@@ -40,6 +40,11 @@ BLOCKS = (
     Block("basic", 8, 16, 3, 1, 1, 7, "hswish"),
     Block("bottleneck", 16, 16, 3, 1, 0.25, 7, "relu"),
     *(Block("bottleneck", 8, 16, 3, s, 0.75, size, "relu") for s, size in ((1, 7), (2, 8))),
+    Block("bottleneck", 12, 12, 3, 1, 1, 7, "relu", group_width=4),
+    *(
+        Block("bottleneck", 8, 12, 3, 2, 1.5, size, "relu", True, squeezed=2, group_width=6)
+        for size in (8, 9)
+    ),
     Block("identity", 8, 8, 1, 1, 1, 7),
     Block("logits", 8, 5, 1, 1, 1, 7),
     Block("conv_bn", 3, 8, 3, 2, 1, 9),
@@ -172,7 +177,12 @@ def test_blocks_that_differ_in_anything_have_different_keys() -> None:
     blocks = [Block(*field) for field in fields]
     gates = product(("fp32", "int8"), ("symmetric", "same"), ("hardsigmoid", "sigmoid"), (0, 3))
     blocks += [Block("mbconv", 8, 8, 3, 2, 6, 7, "relu", True, *fields) for fields in gates]
-    assert len({block.key for block in blocks}) == len(set(blocks)) == 2**10 + 2**4 - 1
+    gates = product((False, True), (0, 2, 4), ("relu", "hswish"))
+    blocks += [
+        Block("bottleneck", 8, 16, 3, 1, 1, 7, act, se, group_width=width)
+        for se, width, act in gates
+    ]
+    assert len({block.key for block in blocks}) == len(set(blocks)) == 2**10 + 2**4 - 1 + 12
 
 
 def test_a_key_reads_as_documented() -> None:
@@ -181,6 +191,9 @@ def test_a_key_reads_as_documented() -> None:
     assert block.key == "mbconv k5 s2 e2.5 32>64 @56 se hswish"
     block = Block("mbconv", 32, 64, 5, 2, 6, 56, "silu", True, "int8", "same", "sigmoid", 12)
     assert block.key == "mbconv k5 s2 e6 32>64 @56 se12 sigmoid silu same int8"
+    block = Block("bottleneck", 64, 64, 3, 1, 1, 56, "relu", True, squeezed=4, group_width=16)
+    assert block.key == "bottleneck k3 s1 e1 64>64 @56 g16 se4 relu"
+    assert block.groups == 4
 
 
 def test_blocks_that_compute_the_same_at_every_size_are_equal() -> None:
@@ -194,6 +207,9 @@ def test_blocks_that_compute_the_same_at_every_size_are_equal() -> None:
     gated = Block("mbconv", 24, 24, 3, 1, 6, 7, squeeze_excite=True)
     assert msgspec.structs.replace(gated, squeezed=gated.se_channels) == gated
     assert msgspec.structs.replace(gated, squeezed=6).se_channels == 6
+    single = Block("bottleneck", 16, 16, 3, 1, 0.5, 7, "relu")
+    assert msgspec.structs.replace(single, group_width=8) == single
+    assert single.groups == 1
 
 
 def test_the_json_of_a_block_of_an_earlier_version_is_the_block() -> None:
@@ -244,3 +260,18 @@ def test_zeros_alone_leave_a_constant_that_is_not_compiled(tmp_path: Path) -> No
 def test_an_unknown_operation_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match="no operation named 'mbcon', did you mean 'mbconv'"):
         _ = Block("mbcon", 8, 8, 3, 1, 6, 7).out_size
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        Block("bottleneck", 8, 8, 3, 1, 1.5, 7, "relu", group_width=5),
+        Block("mbconv", 8, 8, 3, 1, 2, 7, group_width=4),
+    ],
+    ids=["no divisor", "another operation"],
+)
+def test_groups_that_do_not_divide_the_inner_channels_of_a_bottleneck_are_refused(
+    block: Block,
+) -> None:
+    with pytest.raises(UsageError, match=r"expected a divisor of the .* inner channels of a bott"):
+        block_module(block)

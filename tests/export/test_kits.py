@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from hwnas.architecture.artifact import Format
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.data.images import fit_image
 from hwnas.data.photos.reading import decoded, opened
 from hwnas.export.compile import compile_model

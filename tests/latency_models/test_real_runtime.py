@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import Subject
 from hwnas.devices.runners.local import LocalRunner

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.latency_models.features import shapes, unsupported
 from hwnas.latency_models.storage.store import measured_folder
 from hwnas.profiling.bench import compile_untrained

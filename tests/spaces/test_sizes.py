@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Architecture
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.architecture.size import area, axes, size_of, size_text, strided
 from hwnas.errors import UsageError
 from hwnas.nn.build import untrained

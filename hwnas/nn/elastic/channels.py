@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from hwnas.architecture.architecture import Block
 from hwnas.nn.growth.transforms import remap_outputs, strongest
 
 
@@ -25,6 +26,14 @@ INNER: dict[str, tuple[Inner, ...]] = {
     "bottleneck": (Inner(("reduce",), "spatial"), Inner(("spatial",), "restore")),
 }
 """The inner channels of each operation that has any, of `Block.mid_channels` each."""
+
+
+def inner_channels(block: Block) -> tuple[Inner, ...]:
+    """Return the inner channels of a block. Groups are kept whole, so both of a bottleneck with
+    groups are the same."""
+    if block.groups > 1:
+        return (Inner(("reduce", "spatial"), "restore"),)
+    return INNER[block.op] if block.has_inner_channels else ()
 
 
 def select_inner(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
-from hwnas.nn.elastic.channels import INNER, Inner, select_inner, strongest_gates
+from hwnas.nn.elastic.channels import Inner, inner_channels, select_inner, strongest_gates
 from hwnas.nn.elastic.kernel import crop_kernel, cut_kernel
 from hwnas.nn.elastic.projection import cut_projection, elimination_order, mean_shift
 from hwnas.nn.elastic.statistics import BlockStatistics, Statistics
@@ -93,14 +93,15 @@ class ClosedForms:
             kernel = self._weights[place][f"layers.{inner.consumer}.conv.weight"]
             scaled = _rows(kernel * gain[:, None, None, None])
             covariance = self.statistics[place].inputs[inner.consumer].covariance
-            self._orders[key] = elimination_order(scaled, covariance)
+            group_width = self.blocks[place].group_width or 1
+            self._orders[key] = elimination_order(scaled, covariance, group_width)
         return self._orders[key]
 
     def channels(self, place: int, width: int, inner: Inner) -> Tensor:
         """Return the ``width`` inner channels that remain at ``place``, ascending int64."""
         if place not in self.statistics:
             kernel = self._weights[place][f"layers.{inner.consumer}.conv.weight"]
-            return strongest(kernel.transpose(0, 1), width)
+            return strongest(kernel.transpose(0, 1), width, self.blocks[place].group_width or 1)
         return self.order(place, inner)[:width].sort().values
 
     def _cut(self, place: int, block: Block) -> Weights:
@@ -108,7 +109,7 @@ class ClosedForms:
         if block.kernel_size < self.blocks[place].kernel_size:
             reduce_kernel(weights, block.kernel_size, statistics)
         if block.mid_channels < self.blocks[place].mid_channels:
-            for inner in INNER[block.op]:
+            for inner in inner_channels(self.blocks[place]):
                 channels = self.channels(place, block.mid_channels, inner)
                 reduce_width(weights, inner, channels, block.se_channels, statistics)
         return weights
@@ -195,12 +196,14 @@ def check_cut(place: int, old: Block, new: Block) -> None:
         in_size=old.in_size,
         precision=old.precision,
         squeezed=old.squeezed,
+        group_width=old.group_width,
     )
     wider = new.mid_channels > old.mid_channels or new.se_channels > old.se_channels
     if (
         same_but_size != old
         or wider
         or new.kernel_size > old.kernel_size
+        or not _keeps_groups(old, new)
         or (new.mid_channels < old.mid_channels and not _can_be_narrower(old, new))
         or (new.kernel_size < old.kernel_size and not _can_have_kernel(old, new))
     ):
@@ -212,9 +215,14 @@ def check_cut(place: int, old: Block, new: Block) -> None:
 
 
 def _can_be_narrower(old: Block, new: Block) -> bool:
-    # an expansion of 1 is no layer
-    has_layer = old.op in ("basic", "bottleneck") or 1 not in (old.expand_ratio, new.expand_ratio)
-    return old.op in INNER and has_layer and new.mid_channels > 0
+    return old.has_inner_channels and new.has_inner_channels and new.mid_channels > 0
+
+
+def _keeps_groups(old: Block, new: Block) -> bool:
+    """Return whether each group of the kxk convolution that remains is whole."""
+    is_single = not new.group_width and new.mid_channels == old.group_width
+    whole = not old.group_width or new.mid_channels % old.group_width == 0
+    return whole and (new.group_width == old.group_width or is_single)
 
 
 def _can_have_kernel(old: Block, new: Block) -> bool:

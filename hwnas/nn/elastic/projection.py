@@ -29,25 +29,45 @@ CONSTANT = 1e-12
 """Share of the mean variance up to which an input is constant."""
 
 
-def elimination_order(projection: Tensor, covariance: Tensor, ridge: float = RIDGE) -> Tensor:
+def elimination_order(
+    projection: Tensor, covariance: Tensor, group_width: int = 1, ridge: float = RIDGE
+) -> Tensor:
     """Return the input channels of ``projection [O, I]``, int64 ``[I]``, the most useful first.
 
-    The first ``n`` of them are what remains when ``I - n`` have been eliminated. Give each row of
-    the projection the scale that its output has in the network, such as the batch norm's.
+    The first ``n`` of them are what remains when ``I - n`` have been eliminated, in whole groups of
+    ``group_width`` channels in a row. Give each row of the projection the scale that its output has
+    in the network, such as the batch norm's.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(ridged(covariance, ridge)))
     variance = covariance.diagonal()
     # constant inputs cost nothing, the ridge would make them cost
     weights = projection.double() * (variance > CONSTANT * variance.mean())
-    order = torch.arange(len(covariance))
-    for last in range(len(covariance) - 1, 0, -1):
-        # solving the others again raises the error by |w_c|^2 / inverse_cc
-        costs = weights[:, : last + 1].square().sum(0) / inverse.diagonal()[: last + 1]
-        _swap(int(costs.argmin()), last, order, weights, inverse)
-        row = inverse[last, :last] / inverse[last, last]
-        weights[:, :last].addr_(weights[:, last], row, alpha=-1)
-        inverse[:last, :last].addr_(inverse[:last, last], row, alpha=-1)
-    return order
+    groups = torch.arange(len(covariance)).view(-1, group_width)
+    order = torch.arange(len(groups))
+    for last in range(len(groups) - 1, 0, -1):
+        width = (last + 1) * group_width
+        costs = _elimination_costs(weights[:, :width], inverse[:width, :width], group_width)
+        _swap(int(costs.argmin()), last, order, weights, inverse, group_width)
+        start = last * group_width
+        removed = inverse[start:width, start:width]
+        rows = torch.linalg.solve(removed, inverse[start:width, :start])
+        weights[:, :start] -= weights[:, start:width] @ rows
+        inverse[:start, :start] -= inverse[:start, start:width] @ rows
+    return groups[order].flatten()
+
+
+def _elimination_costs(weights: Tensor, inverse: Tensor, group_width: int) -> Tensor:
+    """Return by how much the error rises without each group, ``[G]``, the others solved again.
+
+    ``tr(W_g (inverse_gg)^-1 W_g^T)``: for single channels ``|w_c|^2 / inverse_cc``.
+    """
+    if group_width == 1:
+        return weights.square().sum(0) / inverse.diagonal()
+    count = len(inverse) // group_width
+    blocks = inverse.view(count, group_width, count, group_width)
+    own = blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    columns = weights.view(len(weights), count, group_width).permute(1, 2, 0)
+    return (columns * torch.linalg.solve(own, columns)).sum(dim=(1, 2))
 
 
 def cut_projection(
@@ -86,10 +106,17 @@ def ridged(covariance: Tensor, ridge: float) -> Tensor:
     return covariance + ridge * mean * torch.eye(len(covariance), dtype=covariance.dtype)
 
 
-def _swap(first: int, second: int, order: Tensor, weights: Tensor, inverse: Tensor) -> None:
-    """Swap two channels in all three."""
+def _swap(
+    first: int, second: int, order: Tensor, weights: Tensor, inverse: Tensor, group_width: int
+) -> None:
+    """Swap two groups in all three."""
     pair, swapped = [first, second], [second, first]
     order[pair] = order[swapped]
+    channels = torch.arange(group_width)
+    pair, swapped = (
+        torch.cat([number * group_width + channels for number in numbers])
+        for numbers in (pair, swapped)
+    )
     weights[:, pair] = weights[:, swapped]
     inverse[pair] = inverse[swapped]
     inverse[:, pair] = inverse[:, swapped]

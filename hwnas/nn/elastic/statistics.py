@@ -86,12 +86,16 @@ def elastic_places(network: Network) -> tuple[int, ...]:
 
 
 def _consumers(block: nn.Module) -> dict[str, nn.Conv2d]:
-    """Return the convolutions of a block that take inner channels, by the names of their layers."""
+    """Return the convolutions of a block that take inner channels, by the names of their layers.
+
+    A convolution with groups is none: it has the channels of its inputs.
+    """
     if not isinstance(block, MBConv | FusedMBConv | ResidualBlock):
         return {}
     names = {inner.consumer for inners in INNER.values() for inner in inners}
     layers = {name: layer for name, layer in block.layers.named_children() if name in names}
-    return {name: layer.conv for name, layer in layers.items() if isinstance(layer, ConvNorm)}
+    convs = {name: layer.conv for name, layer in layers.items() if isinstance(layer, ConvNorm)}
+    return {name: conv for name, conv in convs.items() if conv.groups == 1}
 
 
 @contextmanager

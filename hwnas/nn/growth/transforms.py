@@ -78,12 +78,15 @@ class Remap(NamedTuple):
         return kernel[:, self.source] * share
 
 
-def strongest(kernel: Tensor, count: int) -> Tensor:
+def strongest(kernel: Tensor, count: int, group_width: int = 1) -> Tensor:
     """Return the ``count`` filters of ``kernel [O, I, ...]`` with the largest L1 norm, in order.
 
-    Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710.
+    They are chosen in whole groups of ``group_width`` filters in a row. Li et al., "Pruning Filters
+    for Efficient ConvNets", ICLR 2017, arXiv:1608.08710.
     """
-    return most_important(l1(kernel), count)
+    norms = l1(kernel).view(-1, group_width).sum(dim=1)
+    groups = most_important(norms, count // group_width)
+    return torch.arange(len(kernel)).view(-1, group_width)[groups].flatten()
 
 
 def remap_outputs(weights: dict[str, Tensor], names: tuple[str, ...], index: Tensor) -> None:

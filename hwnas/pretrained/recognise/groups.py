@@ -39,6 +39,11 @@ class Conv(NamedTuple):
         )
 
     @property
+    def group_width(self) -> int:
+        """Input channels of a group; all of them where there is one group."""
+        return int(self.module.weight.shape[1])
+
+    @property
     def pointwise(self) -> bool:
         return self.dense and self.kernel_size == self.stride == 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwnas.architecture.architecture import ACTIVATIONS, Block
-from hwnas.pretrained.recognise.groups import Gate
+from hwnas.pretrained.recognise.gates import with_gate
 from hwnas.pretrained.recognise.reading import Match, Place, Reading, conv_norms, padding_of
 
 
@@ -27,18 +27,15 @@ def mbconv(place: Place) -> Match | None:
         depthwise.out_channels / place.channels,
         place.size,
         depthwise.activation,
-        squeeze_excite=gate is not None,
         padding=padding_of(depthwise),
-        gate="sigmoid" if gate is not None and gate.sigmoid else "hardsigmoid",
-        squeezed=gate.squeeze.out_channels if gate is not None else 0,
     )
+    gated = with_gate(block, gate)
+    if gated is None:
+        return None
+    block, gate_pairs = gated
     layers = {"expand": expand, "depthwise": depthwise, "project": project}
     pairs = conv_norms({f"layers.{name}": conv for name, conv in layers.items()})
-    if gate is not None:
-        if not _is_ours(gate, block):
-            return None
-        pairs |= {"layers.se.squeeze": gate.squeeze.path, "layers.se.excite": gate.excite.path}
-    return rest.match(block, pairs)
+    return rest.match(block, pairs | gate_pairs)
 
 
 def fused_mbconv(place: Place) -> Match | None:
@@ -65,11 +62,3 @@ def fused_mbconv(place: Place) -> Match | None:
     )
     pairs = conv_norms({"layers.dense": dense, "layers.project": project})
     return rest.match(block, pairs)
-
-
-def _is_ours(gate: Gate, block: Block) -> bool:
-    """Return whether a squeeze-excite has the layers of ours: biases, and the same activation."""
-    squeeze, excite = gate.squeeze, gate.excite
-    activation = "silu" if block.activation == "silu" else "relu"
-    biases = squeeze.module.bias is not None and excite.module.bias is not None
-    return squeeze.activation == activation and biases

@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 from hwnas.architecture.architecture import Genotype
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.latency_models.cost import CostTable, NetworkCosts
 from hwnas.search.knapsack import window_samples
 from hwnas.spaces.elastic.space import ElasticSpace

@@ -32,9 +32,6 @@ DEFAULT_MACS_SHARE = 0.5
 """MACs of the default network, as a share of the largest network's."""
 MIN_INNER_CHANNELS = 8
 
-INNER_OPS = ("mbconv", "fused_mbconv", "basic", "bottleneck")
-"""Operations whose inner channels are seen by no other block."""
-
 
 class Cut(msgspec.Struct, frozen=True):
     """An option of a block: what remains of it."""
@@ -263,13 +260,13 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
 def _cuts(block: Block) -> tuple[Cut, ...]:
     """Return the options of a block, the whole block first; each gives another block."""
     kernels = (False, True) if block.op == "mbconv" and block.kernel_size > 3 else (False,)
-    sixths = WIDTHS if block.op in INNER_OPS and block.expand_ratio != 1 else WIDTHS[:1]
+    sixths = WIDTHS if block.has_inner_channels else WIDTHS[:1]
     options = [Cut(sixth, smaller) for smaller in kernels for sixth in sixths]
     options += [Cut(skipped=True)] if block.residual else []
     by_block: dict[Block, Cut] = {}
     for cut in options:
         left = cut_block(block, cut)
-        if left.expand_ratio != 1 or left.expand_ratio == block.expand_ratio or cut.skipped:
+        if cut.skipped or left.has_inner_channels == block.has_inner_channels:
             by_block.setdefault(left, cut)  # a ratio of 1 means no expansion, another block
     return tuple(by_block.values())
 
@@ -282,6 +279,6 @@ def cut_block(block: Block, cut: Cut) -> Block:
         block = msgspec.structs.replace(block, kernel_size=block.kernel_size - 2)
     if cut.sixths == 6:
         return block
-    mid = max(MIN_INNER_CHANNELS, round_channels(block.mid_channels * cut.sixths / 6))
-    mid = min(mid, block.mid_channels)
+    divisor = block.group_width or MIN_INNER_CHANNELS
+    mid = min(round_channels(block.mid_channels * cut.sixths / 6, divisor), block.mid_channels)
     return msgspec.structs.replace(block, expand_ratio=mid / block.in_channels)

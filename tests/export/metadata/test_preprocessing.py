@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hwnas.architecture.artifact import Format
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.export.compile import compile_model
 from hwnas.export.graph.trace import trace
 from hwnas.export.metadata.input import NAME, InputMetadata, Preprocessing

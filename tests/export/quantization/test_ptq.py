@@ -15,7 +15,7 @@ from torch import nn
 
 import hwnas.export.quantization.tflite
 from hwnas.architecture.artifact import Format
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import ExportError, UsageError
 from hwnas.export.compile import compile_model

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.export.compile import compile_model
 from hwnas.export.quantization.ptq import Int8
 from hwnas.export.quantization.qat import FakeActivation, FakeWeight, quantisation_aware

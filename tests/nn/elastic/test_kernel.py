@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hwnas.architecture.ops import same_padding
+from hwnas.architecture.block import same_padding
 from hwnas.nn.depthwise import DepthwiseConv2d
 from hwnas.nn.elastic.kernel import crop_kernel, cut_kernel, inner_taps
 from hwnas.nn.elastic.patches import patch_gram, tap_pixels

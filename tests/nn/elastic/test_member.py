@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.size import strided
 from hwnas.errors import UsageError
-from hwnas.nn.elastic.channels import INNER, select_inner, strongest_gates
+from hwnas.nn.elastic.channels import INNER, inner_channels, select_inner, strongest_gates
 from hwnas.nn.elastic.member import ClosedForms, member_weights
 from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.growth.shrink import narrower_expansion
@@ -27,11 +27,17 @@ BLOCKS = (
     Block("mbconv", 12, 12, 3, 1, 6, 8),
     Block("basic", 12, 12, 3, 1, 2, 8, activation="relu"),
     Block("bottleneck", 12, 16, 3, 2, 1, 8, activation="relu"),
+    Block("bottleneck", 16, 16, 3, 1, 1, 4, "relu", True, squeezed=4, group_width=4),
     Block("logits", 16, 5, 1, 1, 1, 4),
 )
-PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK = 2, 3, 4, 5, 6, 7
-NARROWER = (PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK)
-PRODUCERS = {FUSED: ("dense",), BASIC: ("first",), BOTTLENECK: ("reduce", "spatial")}
+PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK, GROUPED = 2, 3, 4, 5, 6, 7, 8
+NARROWER = (PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK, GROUPED)
+PRODUCERS = {
+    FUSED: ("dense",),
+    BASIC: ("first",),
+    BOTTLENECK: ("reduce", "spatial"),
+    GROUPED: ("reduce", "spatial"),
+}
 
 
 @pytest.fixture
@@ -98,9 +104,11 @@ def test_the_order_of_inner_channels_does_not_matter(
     before = network(images)
     weights = dict(network.state_dict())
     block = BLOCKS[place]
-    order = torch.randperm(block.mid_channels, generator=torch.Generator().manual_seed(2))
+    width = block.group_width or 1
+    groups = torch.randperm(block.mid_channels // width, generator=torch.Generator().manual_seed(2))
+    order = (groups[:, None] * width + torch.arange(width)).flatten()
     own = f"blocks.{place}.layers"
-    for inner in INNER[block.op]:
+    for inner in inner_channels(block):
         gates = strongest_gates(weights, own, block.se_channels)
         select_inner(weights, own, inner, order, gates)
     network.load_state_dict(weights)
@@ -109,7 +117,9 @@ def test_the_order_of_inner_channels_does_not_matter(
 
 @pytest.mark.parametrize("place", NARROWER)
 def test_cutting_dead_channels_changes_nothing(network: Network, place: int) -> None:
-    dead, ratio = slice(3, 3 + BLOCKS[place].mid_channels // 4), BLOCKS[place].expand_ratio * 3 / 4
+    first = BLOCKS[place].group_width or 3  # the second group, or any channels
+    dead = slice(first, first + BLOCKS[place].mid_channels // 4)
+    ratio = BLOCKS[place].expand_ratio * 3 / 4
     for name in PRODUCERS.get(place, ("depthwise",)):
         layer = norm(network, f"blocks.{place}.layers.{name}")
         layer.weight[dead] = layer.bias[dead] = 0
@@ -173,6 +183,8 @@ def test_two_skips_are_the_same_in_either_order(network: Network) -> None:
         (LAST, {"expand_ratio": 3}),
         (BASIC, {"expand_ratio": 1}),
         (BOTTLENECK, {"expand_ratio": 0.75}),
+        (GROUPED, {"expand_ratio": 0.5}),
+        (GROUPED, {"expand_ratio": 0.25, "group_width": 0}),
         (1, {"kernel_size": 3}),
     ],
 )
@@ -210,6 +222,10 @@ def test_channels_of_two_widths_are_nested_and_ascending(network: Network) -> No
     "blocks",
     [
         cut(PLAIN, expand_ratio=5),
+        cut(GROUPED, expand_ratio=0.875),
+        cut(GROUPED, expand_ratio=0.5, group_width=8),
+        cut(GROUPED, group_width=0),
+        cut(BOTTLENECK, group_width=3),
         cut(PLAIN, kernel_size=9),
         cut(PLAIN, kernel_size=4),
         cut(PLAIN, expand_ratio=1),
@@ -235,5 +251,5 @@ def test_a_block_that_cannot_be_cut_is_an_error(
 
 
 def test_a_member_has_as_many_blocks(network: Network) -> None:
-    with pytest.raises(UsageError, match="9 blocks has as many, not 8"):
+    with pytest.raises(UsageError, match="10 blocks has as many, not 9"):
         member_weights(network, BLOCKS, BLOCKS[:-1], {})

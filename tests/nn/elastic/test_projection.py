@@ -104,6 +104,22 @@ def test_each_elimination_is_the_best_single_removal(inputs: Tensor, projection:
         assert error(inputs, projection, order[:width], 1e-9) == pytest.approx(best, rel=1e-6)
 
 
+def test_each_elimination_of_a_group_is_the_best_removal_of_one(
+    inputs: Tensor, projection: Tensor
+) -> None:
+    covariance, width = torch.cov(inputs.T, correction=0), 3
+    order = elimination_order(projection, covariance, width, ridge=1e-9).view(-1, width)
+    assert [group.tolist() for group in order.sort(dim=0).values] == [
+        list(range(start, start + width)) for start in range(0, INPUTS, width)
+    ]
+    for count in range(1, len(order)):
+        larger = range(count + 1)
+        sets = [torch.cat([order[g] for g in larger if g != gone]) for gone in larger]
+        best = min(error(inputs, projection, channels, 1e-9) for channels in sets)
+        channels = order[:count].flatten()
+        assert error(inputs, projection, channels, 1e-9) == pytest.approx(best, rel=1e-6)
+
+
 def test_elimination_leaves_less_error_than_orders_by_importance(
     inputs: Tensor, projection: Tensor
 ) -> None:

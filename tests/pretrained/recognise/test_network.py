@@ -27,7 +27,16 @@ def test_a_chain_of_the_same_layers_gives_equal_bits(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "resnet18", "resnet50"],
+    [
+        "mobilenet_v3_small",
+        "mobilenet_v3_large",
+        "efficientnet_b0",
+        "resnet18",
+        "resnet50",
+        "resnext50_32x4d",
+        "regnet_x_400mf",
+        "regnet_y_400mf",
+    ],
 )
 def test_other_networks_of_torchvision_differ_by_rounding_at_most(name: str) -> None:
     source = torchvision_network(name)
@@ -43,9 +52,8 @@ def test_other_networks_of_torchvision_differ_by_rounding_at_most(name: str) -> 
 
 def test_blocks_of_resnet_are_basic_ones_and_bottlenecks() -> None:
     blocks: dict[str, list[str]] = {}
-    for name in ("resnet18", "resnet50"):
-        with torch.device("meta"):
-            source = get_model(name, weights=None)
+    for name in ("resnet18", "resnet50", "regnet_y_400mf"):
+        source = get_model(name, weights=None)
         architecture = recognise(source, (3, 224, 224)).architecture
         blocks[name] = [block.key for block in architecture.blocks]
     assert blocks["resnet18"][:3] == [
@@ -54,6 +62,11 @@ def test_blocks_of_resnet_are_basic_ones_and_bottlenecks() -> None:
         "basic k3 s1 e1 64>64 @56 relu",
     ]
     assert blocks["resnet18"][4] == "basic k3 s2 e2 64>128 @56 relu"
+    assert blocks["regnet_y_400mf"][:3] == [
+        "conv k3 s2 e1 3>32 @224 relu",
+        "bottleneck k3 s2 e1.5 32>48 @112 g8 se8 sigmoid relu",
+        "bottleneck k3 s2 e2.16667 48>104 @56 g8 se12 sigmoid relu",
+    ]
     assert blocks["resnet50"][2:4] == [
         "bottleneck k3 s1 e1 64>256 @56 relu",
         "bottleneck k3 s1 e0.25 256>256 @56 relu",

@@ -150,3 +150,20 @@ def test_a_cut_never_leaves_as_many_inner_channels_as_the_block_has_inputs() -> 
     space = elastic_space("twice", Architecture(Genotype("", ()), blocks, (3, 64, 64), 10))
     names = [cut.name for cut in space.cuts[1]]
     assert names == ["keep", "5/6 width", "skip"]
+
+
+def test_blocks_of_resnet_lose_inner_channels_at_any_ratio_and_groups_stay_whole() -> None:
+    blocks = (
+        Block("conv", 3, 48, 3, 2, 1, 64, "relu"),
+        Block("basic", 48, 48, 3, 1, 1, 32, "relu"),
+        Block("bottleneck", 48, 48, 3, 1, 1, 32, "relu", group_width=16),
+        Block("logits", 48, 10, 1, 1, 1, 32),
+    )
+    space = elastic_space("residual", Architecture(Genotype("", ()), blocks, (3, 64, 64), 10))
+    inner = [
+        [space.block(0, place, candidate).mid_channels for candidate in range(len(cuts))][:-1]
+        for place, cuts in enumerate(space.cuts)
+    ]
+    assert inner[1] == [48, 40, 32, 24]
+    assert inner[2] == [48, 32]  # of three groups of 16 channels
+    assert [cuts[-1].name for cuts in space.cuts[1:3]] == ["skip", "skip"]

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hwnas.architecture.architecture import Genotype
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.data.datasets import Dataset, normalise
 from hwnas.nn.build import build, untrained
 from hwnas.spaces.mobile.space import mobile_space

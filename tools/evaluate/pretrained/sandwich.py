@@ -28,7 +28,7 @@ from scipy.stats import kendalltau
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Architecture, Genotype
-from hwnas.architecture.ops import Block
+from hwnas.architecture.block import Block
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.latency_models.cost import NetworkCosts
 from hwnas.nn.blocks import block_module

@@ -1,0 +1,30 @@
+"""The squeeze-excite of a block."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hwnas.architecture.architecture import Block
+from hwnas.pretrained.recognise.groups import Gate
+from hwnas.pretrained.recognise.reading import ModulePairs
+
+
+def with_gate(block: Block, gate: Gate | None) -> tuple[Block, ModulePairs] | None:
+    """Return ``block`` with a squeeze-excite, and the module pairs of the latter.
+
+    None if the squeeze-excite is not one of ours: with biases, and the same activation.
+    """
+    if gate is None:
+        return block, {}
+    squeeze, excite = gate.squeeze, gate.excite
+    activation = "silu" if block.activation == "silu" else "relu"
+    has_biases = squeeze.module.bias is not None and excite.module.bias is not None
+    if squeeze.activation != activation or not has_biases:
+        return None
+    gated = msgspec.structs.replace(
+        block,
+        squeeze_excite=True,
+        gate="sigmoid" if gate.sigmoid else "hardsigmoid",
+        squeezed=squeeze.out_channels,
+    )
+    return gated, {"layers.se.squeeze": squeeze.path, "layers.se.excite": excite.path}
