@@ -18,7 +18,7 @@ ACTIVATIONS = ("relu6", "relu", "hswish", "silu")
 
 _KEY = re.compile(
     r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)(?:x(\d+))?(?: g(\d+))?"
-    r"(?:( se)(\d*)( sigmoid)?)?"
+    r"(?: a(\d+))?(?:( se)(\d*)( sigmoid)?)?"
     r"(?: (?!(?:same|int8)\b)(\w+))?( same)?( int8)?",
     re.ASCII,
 )
@@ -41,7 +41,7 @@ class Block(msgspec.Struct, frozen=True):
     activation: str = "relu6"
     """One of `ACTIVATIONS`."""
     squeeze_excite: bool = False
-    """Squeeze-excite after the kxk convolution (``mbconv`` and ``bottleneck`` only)."""
+    """Squeeze-excite after the kxk convolution of operations that have one, see `Op.can_gate`."""
     precision: Literal["fp32", "int8"] = "fp32"
     """Precision that the block runs in; only ``int8`` is part of the key."""
     padding: Literal["symmetric", "same"] = "symmetric"
@@ -53,6 +53,9 @@ class Block(msgspec.Struct, frozen=True):
     """Channels of the squeeze-excite bottleneck; 0 for the usual number, see `se_channels`."""
     group_width: int = 0
     """Channels of a group of the kxk convolution (``bottleneck`` only); 0 for a single group."""
+    start_kernel_size: int = 0
+    """Kernel of the depthwise convolution before the expansion (``uib`` only, where
+    ``kernel_size`` 1 stands for no depthwise convolution after it)."""
 
     def __post_init__(self) -> None:
         # blocks that compute the same are equal, and have the same key
@@ -85,6 +88,8 @@ class Block(msgspec.Struct, frozen=True):
     def _flags(self) -> str:
         """Return what the key states only where it differs from the default."""
         flags = f" g{self.group_width}" if self.group_width else ""
+        if self.start_kernel_size:
+            flags += f" a{self.start_kernel_size}"
         if self.squeeze_excite:
             flags += f" se{self.squeezed or ''}" + (" sigmoid" if self.gate == "sigmoid" else "")
         if self.activation != "relu6":
@@ -102,8 +107,8 @@ class Block(msgspec.Struct, frozen=True):
                 f"{key!r} is not a block key, expected e.g. 'mbconv k5 s2 e6 32>64 @56' "
                 "(operation, kernel, stride, expansion, channels, input size)"
             )
-        op, kernel, stride, expand, c_in, c_out, height, width, group, *flags = match.groups()
-        se, squeezed, sigmoid, activation, same, int8 = flags
+        op, kernel, stride, expand, c_in, c_out, height, width, *flags = match.groups()
+        group, start, se, squeezed, sigmoid, activation, same, int8 = flags
         return cls(
             op,
             int(c_in),
@@ -119,6 +124,7 @@ class Block(msgspec.Struct, frozen=True):
             gate="hardsigmoid" if sigmoid is None else "sigmoid",
             squeezed=int(squeezed or 0),
             group_width=int(group or 0),
+            start_kernel_size=int(start or 0),
         )
 
     @property
@@ -174,6 +180,12 @@ class Block(msgspec.Struct, frozen=True):
         """Whether a layer of the block makes channels that no other block sees."""
         inner = self.spec.inner_channels
         return inner == "always" or (inner == "expanded" and self.expand_ratio != 1)
+
+    @property
+    def depthwise_kernels(self) -> tuple[int, ...]:
+        """Sizes of the kernels of its depthwise convolutions that a smaller one can replace."""
+        sizes = (self.start_kernel_size, self.kernel_size) if self.spec.has_depthwise else ()
+        return tuple(size for size in sizes if size > 1)
 
     @property
     def growth(self) -> int:

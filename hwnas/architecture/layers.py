@@ -39,6 +39,8 @@ class Shapes(Protocol):
     @property
     def groups(self) -> int: ...
     @property
+    def start_kernel_size(self) -> int: ...
+    @property
     def growth(self) -> int: ...
     @property
     def se_channels(self) -> int: ...
@@ -136,6 +138,30 @@ def mbconv(block: Shapes) -> list[Kernel]:
     if block.squeeze_excite:
         parts += kernels.squeeze_excite(mid, block.se_channels, block.out_size)
     return [*parts, kernels.conv(mid, block.out_channels, block.out_size)]
+
+
+def uib(block: Shapes) -> list[Kernel]:
+    c_in, mid, act, size = block.in_channels, block.mid_channels, block.activation, block.in_size
+    is_last = block.kernel_size == 1
+    parts: list[Kernel] = []
+    if block.start_kernel_size:
+        stride = block.stride if is_last else 1
+        parts.append(kernels.depthwise_conv(c_in, size, block.start_kernel_size, stride))
+        size = block.out_size if is_last else size
+    parts.append(kernels.conv(c_in, mid, size, activation=act))
+    if not is_last:
+        parts.append(kernels.depthwise_conv(mid, size, block.kernel_size, block.stride, act))
+    if block.squeeze_excite:
+        parts += kernels.squeeze_excite(mid, block.se_channels, block.out_size)
+    return [*parts, kernels.conv(mid, block.out_channels, block.out_size)]
+
+
+def depthwise_separable(block: Shapes) -> list[Kernel]:
+    c_in, act, size = block.in_channels, block.activation, block.in_size
+    parts = [kernels.depthwise_conv(c_in, size, block.kernel_size, block.stride, act)]
+    if block.squeeze_excite:
+        parts += kernels.squeeze_excite(c_in, block.se_channels, block.out_size)
+    return [*parts, kernels.conv(c_in, block.out_channels, block.out_size, activation=act)]
 
 
 def fused_mbconv(block: Shapes) -> list[Kernel]:

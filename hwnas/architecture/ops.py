@@ -19,6 +19,7 @@ from hwnas.architecture.layers import (
     conv_7x1_1x7,
     data_copy,
     dense_bottleneck,
+    depthwise_separable,
     dil_conv,
     first_norm,
     fused_mbconv,
@@ -36,6 +37,7 @@ from hwnas.architecture.layers import (
     residual_sum,
     sep_conv,
     shortcut,
+    uib,
 )
 
 
@@ -56,6 +58,10 @@ class Op(NamedTuple):
     """Returns its input followed by `Block.growth` new channels."""
     can_pad_same: bool = False
     """Computes blocks with the padding ``same``."""
+    can_gate: bool = False
+    """Computes blocks with squeeze-excite."""
+    has_depthwise: bool = False
+    """Has a depthwise convolution in layers of its own, whose kernel can be made smaller."""
     inner_channels: Literal["", "expanded", "always"] = ""
     """Whether layers make channels that no other block sees; ``expanded``: with an expansion ratio
     of 1 none does."""
@@ -69,6 +75,8 @@ OPS: dict[str, Op] = {
         (mbconv, shortcut),
         has_shortcut=True,
         can_pad_same=True,
+        can_gate=True,
+        has_depthwise=True,
         inner_channels="expanded",
     ),
     "fused_mbconv": Op(
@@ -77,6 +85,21 @@ OPS: dict[str, Op] = {
         has_shortcut=True,
         can_pad_same=True,
         inner_channels="expanded",
+    ),
+    "depthwise_separable": Op(
+        "depthwise separable convolution",
+        (depthwise_separable,),
+        can_pad_same=True,
+        can_gate=True,
+        has_depthwise=True,
+    ),
+    "uib": Op(
+        "universal inverted bottleneck",
+        (uib, shortcut),
+        has_shortcut=True,
+        can_gate=True,
+        has_depthwise=True,
+        inner_channels="always",
     ),
     "identity": Op("skip", ()),
     # ResNet; ResNeXt and RegNet
@@ -87,6 +110,7 @@ OPS: dict[str, Op] = {
         "bottleneck (1x1, kxk, 1x1)",
         (bottleneck, residual_sum),
         has_shortcut=True,
+        can_gate=True,
         inner_channels="always",
     ),
     # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision

@@ -46,7 +46,7 @@ def shapes(blocks: Sequence[Block]) -> tuple[Floats, NDArray[np.intp]]:
     """Return coordinates ``[B, D]`` and the group (index into `SHAPE_GROUPS`) of each column."""
     names = sorted({block.op for block in blocks})
     rows = [_shape(block, names) for block in blocks]
-    groups = [0, 0, 4, 1, 2, *([3] * (6 + len(names)))]
+    groups = [0, 0, 4, 1, 2, 2, *([3] * (6 + len(names)))]
     return np.array(rows, dtype=float).reshape(len(rows), len(groups)), np.array(groups)
 
 
@@ -71,6 +71,8 @@ def _values(block: Block) -> list[str]:
         values.append("squeeze-excite")
     if block.groups > 1:
         values.append("groups")
+    if block.start_kernel_size:
+        values.append(f"start kernel {block.start_kernel_size}")
     if block.precision == "int8":
         values.append("int8")
     return [*values, {"hswish": "h-swish", "silu": "SiLU"}.get(block.activation, "ReLU")]
@@ -91,6 +93,7 @@ def _shape(block: Block, names: Sequence[str]) -> list[float]:
         log2(max(block.mid_channels, 1)),
         log2(max(area(block.in_size if block.spec.pools_globally else block.out_size), 1)),
         1.5 * log2(block.kernel_size),
+        1.5 * log2(max(block.start_kernel_size, 1)),
         *(2.0 * flag for flag in flags),
         *(2.0 * (block.op == name) for name in names),
     ]

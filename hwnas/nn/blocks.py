@@ -3,7 +3,8 @@
 MBConv: Sandler et al., "MobileNetV2", CVPR 2018, arXiv:1801.04381. Squeeze-excite, h-swish, `Mix`
 and `Hidden` as in Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244. SiLU and
 sigmoid gates: Tan and Le, "EfficientNet", ICML 2019, arXiv:1905.11946. Fused MBConv: Gupta and Tan,
-"EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution. ResNet: He et al.,
+"EfficientNet-EdgeTPU", 2019; with expand ratio 1 it is one dense convolution. Universal inverted
+bottleneck: Qin et al., "MobileNetV4", ECCV 2024, arXiv:2404.10518. ResNet: He et al.,
 CVPR 2016, arXiv:1512.03385, figure 5, with the stride in the bottleneck's kxk convolution, which
 may have groups (Xie et al., "ResNeXt", CVPR 2017, arXiv:1611.05431) and a squeeze-excite behind it
 (Radosavovic et al., "RegNet", CVPR 2020, arXiv:2003.13678).
@@ -86,19 +87,29 @@ class SqueezeExcite(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Inverted bottleneck: expand 1x1, depthwise, (squeeze-excite,) project 1x1, shortcut."""
+    """Inverted bottleneck: expand 1x1, depthwise, (squeeze-excite,) project 1x1, shortcut.
+
+    A universal one (``uib``) has depthwise convolutions before the expansion, after it, or both,
+    and an expansion of any ratio; in others a ratio of 1 is no layer.
+    """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         mid, act = block.mid_channels, block.activation
         self.residual = block.residual
         self.layers = nn.Sequential()
-        if block.expand_ratio != 1:
-            self.layers.add_module("expand", ConvNorm(block.in_channels, mid, 1, activation=act))
-        self.layers.add_module(
-            "depthwise",
-            ConvNorm(mid, mid, block.kernel_size, block.stride, True, act, block.padding),
-        )
+        c_in, kernel_size = block.in_channels, block.kernel_size
+        has_depthwise = block.op == "mbconv" or kernel_size > 1
+        if start_size := block.start_kernel_size:
+            stride = 1 if has_depthwise else block.stride
+            self.layers.add_module("start", ConvNorm(c_in, c_in, start_size, stride, True))
+        if block.op == "uib" or block.expand_ratio != 1:
+            self.layers.add_module("expand", ConvNorm(c_in, mid, 1, activation=act))
+        if has_depthwise:
+            self.layers.add_module(
+                "depthwise",
+                ConvNorm(mid, mid, kernel_size, block.stride, True, act, block.padding),
+            )
         if block.squeeze_excite:
             gate = SqueezeExcite(mid, block.se_channels, act, block.gate)
             self.layers.add_module("se", gate)
@@ -107,6 +118,27 @@ class MBConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.layers(x)
         return x + y if self.residual else y
+
+
+class DepthwiseSeparable(nn.Module):
+    """Depthwise convolution, (squeeze-excite,) and convolution 1x1, both with activation.
+
+    Howard et al., "MobileNets", 2017, arXiv:1704.04861.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        c_in, act = block.in_channels, block.activation
+        self.layers = nn.Sequential()
+        self.layers.depthwise = ConvNorm(
+            c_in, c_in, block.kernel_size, block.stride, True, act, block.padding
+        )
+        if block.squeeze_excite:
+            self.layers.se = SqueezeExcite(c_in, block.se_channels, act, block.gate)
+        self.layers.pointwise = ConvNorm(c_in, block.out_channels, 1, activation=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
 
 
 class FusedMBConv(nn.Module):
@@ -143,7 +175,11 @@ class ResidualBlock(nn.Module):
         self.act = ACTIVATIONS[block.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.layers(x) + self.shortcut(x))
+        return self.act(self.total(x))
+
+    def total(self, x: Tensor) -> Tensor:
+        """Return the sum of branch and shortcut, before the activation."""
+        return self.layers(x) + self.shortcut(x)
 
 
 class Mix(nn.Sequential):
@@ -224,7 +260,8 @@ def _bottleneck(block: Block) -> nn.Sequential:
 
 MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "conv": lambda block: _conv(block, block.out_channels),
-    "mbconv": MBConv,
+    **dict.fromkeys(("mbconv", "uib"), MBConv),
+    "depthwise_separable": DepthwiseSeparable,
     "fused_mbconv": FusedMBConv,
     **dict.fromkeys(("basic", "bottleneck"), ResidualBlock),
     "mix": Mix,

@@ -45,6 +45,18 @@ BLOCKS = (
         Block("bottleneck", 8, 12, 3, 2, 1.5, size, "relu", True, squeezed=2, group_width=6)
         for size in (8, 9)
     ),
+    *(
+        Block("uib", 8, 8, k, 1, 3, 7, "relu", start_kernel_size=start)
+        for k, start in ((5, 3), (1, 5), (3, 0), (1, 0))
+    ),
+    *(
+        Block("uib", 8, 16, k, 2, 3, size, "hswish", start_kernel_size=3)
+        for k in (1, 5)
+        for size in (8, 9)
+    ),
+    Block("uib", 8, 8, 3, 1, 1, 7, "relu", True, gate="sigmoid", squeezed=3),
+    *(Block("depthwise_separable", 8, 16, 5, s, 1, 8, "relu", s == 2) for s in (1, 2)),
+    Block("depthwise_separable", 8, 8, 3, 2, 1, 8, "hswish", padding="same"),
     Block("identity", 8, 8, 1, 1, 1, 7),
     Block("logits", 8, 5, 1, 1, 1, 7),
     Block("conv_bn", 3, 8, 3, 2, 1, 9),

@@ -119,8 +119,11 @@ def check_block(block: Block) -> Block:
         raise WrongRow(f"{name}: channels, kernel, stride and size must be 1 to {MAX_SIZE:,}")
     if not 1e-3 <= block.expand_ratio <= 1e3 or block.mid_channels < 1:
         raise WrongRow(f"{name}: expansion is {block.expand_ratio:g}, expected 0.001 to 1000")
-    if block.squeeze_excite and block.op not in ("mbconv", "bottleneck"):
-        raise WrongRow(f"{name}: only mbconv and bottleneck have squeeze-excite")
+    if block.squeeze_excite and not block.spec.can_gate:
+        known = ", ".join(op for op, row in OPS.items() if row.can_gate)
+        raise WrongRow(f"{name}: squeeze-excite is only supported for {known}")
+    if block.start_kernel_size and block.op != "uib":
+        raise WrongRow(f"{name}: only uib has a depthwise convolution before the expansion")
     if block.group_width and (block.op != "bottleneck" or block.mid_channels % block.group_width):
         raise WrongRow(f"{name}: groups of {block.group_width} do not divide a bottleneck")
     return block

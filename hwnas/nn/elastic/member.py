@@ -17,14 +17,13 @@ from hwnas.errors import UsageError
 from hwnas.nn.elastic.channels import Inner, inner_channels, select_inner, strongest_gates
 from hwnas.nn.elastic.kernel import crop_kernel, cut_kernel
 from hwnas.nn.elastic.projection import cut_projection, elimination_order, mean_shift
-from hwnas.nn.elastic.statistics import BlockStatistics, Statistics
+from hwnas.nn.elastic.statistics import SMALLEST_KERNEL, BlockStatistics, Statistics
 from hwnas.nn.growth.transforms import strongest
 from hwnas.nn.network import Network
 
 Weights = dict[str, Tensor]
 """A state dict, or that of one block."""
 
-DEPTHWISE = "layers.depthwise"
 SQUEEZE, EXCITE = "layers.se.squeeze", "layers.se.excite"
 
 
@@ -54,7 +53,7 @@ class ClosedForms:
         self.network, self.blocks, self.statistics = network, tuple(blocks), statistics
         self._weights = [_state(block) for block in network.blocks]
         self._orders: dict[tuple[int, str], Tensor] = {}
-        self._cuts: dict[tuple[int, int, int, int], Weights] = {}
+        self._cuts: dict[tuple[int, ...], Weights] = {}
 
     def member(self, blocks: Sequence[Block]) -> Weights:
         """Return the state dict of the network of ``blocks``.
@@ -80,7 +79,7 @@ class ClosedForms:
             return {}
         if not is_cut(old, block):
             return self._weights[place]
-        key = place, block.kernel_size, block.mid_channels, block.se_channels
+        key = (place, *_kernels(block).values(), block.mid_channels, block.se_channels)
         if key not in self._cuts:
             self._cuts[key] = self._cut(place, block)
         return self._cuts[key]
@@ -106,8 +105,9 @@ class ClosedForms:
 
     def _cut(self, place: int, block: Block) -> Weights:
         weights, statistics = dict(self._weights[place]), self.statistics.get(place)
-        if block.kernel_size < self.blocks[place].kernel_size:
-            reduce_kernel(weights, block.kernel_size, statistics)
+        for layer, kernel_size in _kernels(block).items():
+            if kernel_size < _kernels(self.blocks[place])[layer]:
+                reduce_kernel(weights, layer, kernel_size, statistics)
         if block.mid_channels < self.blocks[place].mid_channels:
             for inner in inner_channels(self.blocks[place]):
                 channels = self.channels(place, block.mid_channels, inner)
@@ -115,15 +115,26 @@ class ClosedForms:
         return weights
 
 
-def reduce_kernel(weights: Weights, kernel_size: int, statistics: BlockStatistics | None) -> None:
-    """Reduce the depthwise kernel of a block in its ``weights``; without statistics, crop it."""
-    kernel = weights[f"{DEPTHWISE}.conv.weight"]
-    if statistics is None or statistics.gram is None:
-        weights[f"{DEPTHWISE}.conv.weight"] = crop_kernel(kernel, kernel_size)
+def _kernels(block: Block) -> dict[str, int]:
+    """Return the kernel sizes of the depthwise layers of a block by the layers' names."""
+    return {"start": block.start_kernel_size, "depthwise": block.kernel_size}
+
+
+def reduce_kernel(
+    weights: Weights, layer: str, kernel_size: int, statistics: BlockStatistics | None
+) -> None:
+    """Reduce the kernel of a depthwise ``layer`` of a block in its ``weights``.
+
+    Without statistics, crop it.
+    """
+    name = f"layers.{layer}.conv.weight"
+    kernel = weights[name]
+    if statistics is None or layer not in statistics.grams:
+        weights[name] = crop_kernel(kernel, kernel_size)
         return
-    smaller, intercept = cut_kernel(kernel, statistics.gram, kernel_size)
-    weights[f"{DEPTHWISE}.conv.weight"] = smaller.to(kernel.dtype)
-    shift_mean(weights, DEPTHWISE, -intercept)
+    smaller, intercept = cut_kernel(kernel, statistics.grams[layer], kernel_size)
+    weights[name] = smaller.to(kernel.dtype)
+    shift_mean(weights, f"layers.{layer}", -intercept)
 
 
 def reduce_width(
@@ -192,6 +203,7 @@ def check_cut(place: int, old: Block, new: Block) -> None:
     same_but_size = msgspec.structs.replace(
         new,
         kernel_size=old.kernel_size,
+        start_kernel_size=old.start_kernel_size,
         expand_ratio=old.expand_ratio,
         in_size=old.in_size,
         precision=old.precision,
@@ -202,10 +214,9 @@ def check_cut(place: int, old: Block, new: Block) -> None:
     if (
         same_but_size != old
         or wider
-        or new.kernel_size > old.kernel_size
         or not _keeps_groups(old, new)
         or (new.mid_channels < old.mid_channels and not _can_be_narrower(old, new))
-        or (new.kernel_size < old.kernel_size and not _can_have_kernel(old, new))
+        or not _can_have_kernels(old, new)
     ):
         raise UsageError(
             f"block {place} ({old.key}) cannot be cut to {new.key}: expected its shape with fewer "
@@ -225,15 +236,19 @@ def _keeps_groups(old: Block, new: Block) -> bool:
     return whole and (new.group_width == old.group_width or is_single)
 
 
-def _can_have_kernel(old: Block, new: Block) -> bool:
-    return old.op == "mbconv" and new.kernel_size % 2 == 1
+def _can_have_kernels(old: Block, new: Block) -> bool:
+    pairs = zip(_kernels(old).values(), _kernels(new).values(), strict=True)
+    return all(
+        size == smaller
+        or (old.spec.has_depthwise and SMALLEST_KERNEL <= smaller < size and smaller % 2 == 1)
+        for size, smaller in pairs
+    )
 
 
 def is_cut(old: Block, new: Block) -> bool:
     """Return whether ``new`` has other weights than ``old``."""
-    return any(
-        getattr(old, name) != getattr(new, name) for name in ("op", "kernel_size", "mid_channels")
-    )
+    fields = ("op", "kernel_size", "start_kernel_size", "mid_channels")
+    return any(getattr(old, name) != getattr(new, name) for name in fields)
 
 
 def _state(block: nn.Module) -> Weights:

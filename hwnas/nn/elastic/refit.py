@@ -1,11 +1,11 @@
 """Weights of a member for the inputs that it has itself, block by block from the front.
 
 The closed forms of `hwnas.nn.elastic.member` take the statistics of the trained network, as if
-nothing before a block had been cut. Here the projections of MBConvs and fused MBConvs are solved
-again, from the first cut on, with the inputs of the member and the outputs of the trained network
-as targets. So a block makes up for the cuts before it, and for the blocks that are skipped after
-it. As in the reconstruction of channel pruning (He et al., ICCV 2017, arXiv:1707.06168), with a
-ridge towards the weights of the closed form:
+nothing before a block had been cut. Here the projections of MBConvs, fused MBConvs and bottlenecks
+are solved again, from the first cut on, with the inputs of the member and the outputs of the
+trained network as targets. So a block makes up for the cuts before it, and for the blocks that are
+skipped after it. As in the reconstruction of channel pruning (He et al., ICCV 2017,
+arXiv:1707.06168), with a ridge towards the weights of the closed form:
 
     P' = P + cov(u - P a, a) (cov(a) + r I)^-1
 
@@ -15,12 +15,13 @@ for inputs a of the projection P, and u what P would have to give.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
-from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv
+from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv, ResidualBlock
 from hwnas.nn.elastic.member import ClosedForms, Weights, is_cut, output_gain
 from hwnas.nn.elastic.projection import ridged
 from hwnas.nn.elastic.statistics import PIXELS, Moments, PixelSampler, evaluating
@@ -46,8 +47,8 @@ def refit_front_to_back(
 ) -> Weights:
     """Return the state dict of the network of ``blocks``, solved on ``batches [N, C, H, W]``.
 
-    The features of all images between two blocks are held in memory, of both networks. Blocks of
-    ResNet keep the weights of their closed forms. Raises `UsageError` for blocks that are not a
+    The features of all images between two blocks are held in memory, of both networks. Basic blocks
+    of ResNet keep the weights of their closed forms. Raises `UsageError` for blocks that are not a
     member.
     """
     member, sampler = _member(closed, blocks), PixelSampler(seed)
@@ -55,10 +56,12 @@ def refit_front_to_back(
     changed = False
     with evaluating(closed.network):
         for start, end in _groups(blocks):
-            targets = [closed.network.blocks[start:end](x) for x in targets]
+            last = closed.network.blocks[end - 1]
+            totals = [_total(last, closed.network.blocks[start : end - 1](x)) for x in targets]
+            targets = list(map(last.act, totals)) if isinstance(last, ResidualBlock) else totals
             changed |= any(is_cut(closed.blocks[n], blocks[n]) for n in range(start, end))
             if changed:
-                refit_projection(member.blocks[start], inputs, targets, sampler, pixels)
+                refit_projection(member.blocks[start], inputs, totals, sampler, pixels)
                 inputs = [member.blocks[start:end](x) for x in inputs]
             else:
                 inputs = targets
@@ -75,19 +78,22 @@ def refit_projection(
 ) -> None:
     """Solve the projection of ``block``, in place, so that it maps ``inputs`` to ``targets``.
 
-    Both are batches of features. A block without a projection is left as it is.
+    Both are batches of features, the latter before the activation that a bottleneck ends in. A
+    block without a projection is left as it is.
     """
-    if not isinstance(block, MBConv | FusedMBConv) or not hasattr(block.layers, "project"):
+    name = _projection(block)
+    if not name:
         return
-    project = block.layers.get_submodule("project")
+    assert isinstance(block, MBConv | FusedMBConv | ResidualBlock)
+    project = block.layers.get_submodule(name)
     assert isinstance(project, ConvNorm) and project.norm.running_mean is not None
-    gain = output_gain(block, "project")
+    gain = output_gain(block, name)
     solved = gain.abs() > MIN_GAIN * gain.abs().max()
     safe = torch.where(solved, gain, 1.0)[:, None, None]
     moments = Moments()
     for x, y in zip(inputs, targets, strict=True):
         sampler.batch += 1
-        branch = y - x if block.residual else y
+        branch = y - _shortcut(block, x)
         wanted = (branch - project.norm.bias[:, None, None]) / safe
         rows = [sampler.rows(each, pixels) for each in (block.layers[:-1](x), wanted)]
         moments.add(torch.cat(rows, dim=1))
@@ -95,6 +101,27 @@ def refit_projection(
     project.conv.weight += (solved[:, None] * change.to(gain))[:, :, None, None]
     mean = project.norm.running_mean
     mean.copy_(torch.where(solved, shift.to(gain), mean))
+
+
+def _projection(block: nn.Module) -> str:
+    """Return the name of the last layer of a block if that is a 1x1 convolution of its channels."""
+    if not isinstance(block, MBConv | FusedMBConv | ResidualBlock):
+        return ""
+    names = (name for name in ("project", "restore") if hasattr(block.layers, name))
+    return next(names, "")
+
+
+def _shortcut(block: MBConv | FusedMBConv | ResidualBlock, x: Tensor) -> Tensor | float:
+    """Return what a block adds to its branch."""
+    if isinstance(block, ResidualBlock):
+        return cast(Tensor, block.shortcut(x))
+    return x if block.residual else 0.0
+
+
+def _total(block: nn.Module, x: Tensor) -> Tensor:
+    """Return what a block gives, before the activation that a block of ResNet ends in."""
+    total: Tensor = block.total(x) if isinstance(block, ResidualBlock) else block(x)
+    return total
 
 
 def _solve(project: ConvNorm, moments: Moments, ridge: float) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv, ResidualBlock
+from hwnas.nn.blocks import ConvNorm, DepthwiseSeparable, FusedMBConv, MBConv, ResidualBlock
 from hwnas.nn.depthwise import DepthwiseConv2d
 from hwnas.nn.elastic.channels import INNER
 from hwnas.nn.elastic.patches import patch_gram
@@ -26,6 +26,8 @@ PIXELS = 4000
 """Pixels sampled in a batch for covariances."""
 KERNEL_PIXELS = 1000
 """Pixels sampled in a batch for depthwise kernels, which have few weights a channel."""
+DEPTHWISE = ("start", "depthwise")
+"""Names of the depthwise layers of a block, in order."""
 SMALLEST_KERNEL = 3
 """Kernels of this size are not made smaller, so they need no statistics."""
 
@@ -44,8 +46,9 @@ class BlockStatistics(NamedTuple):
 
     inputs: Mapping[str, InputStatistics]
     """Of the inputs of each layer that takes inner channels, see `INNER`."""
-    gram: Tensor | None = None
-    """``E [patch; 1] [patch; 1]^T`` of each depthwise channel, ``[I, k*k + 1, k*k + 1]``."""
+    grams: Mapping[str, Tensor] = {}
+    """``E [patch; 1] [patch; 1]^T`` of each channel of a depthwise layer with a kernel that can be
+    made smaller, ``[C, k*k + 1, k*k + 1]``."""
     squeeze_mean: Tensor | None = None
     """Of the inputs of a squeeze-excite's first layer, ``[I]``."""
     excite_mean: Tensor | None = None
@@ -81,8 +84,24 @@ def collect(
 
 
 def elastic_places(network: Network) -> tuple[int, ...]:
-    """Return the indices of the blocks that have inner channels."""
-    return tuple(place for place, block in enumerate(network.blocks) if _consumers(block))
+    """Return the indices of the blocks that have inner channels or kernels to be made smaller."""
+    return tuple(
+        place
+        for place, block in enumerate(network.blocks)
+        if _consumers(block) or _depthwise_layers(block)
+    )
+
+
+def _depthwise_layers(block: nn.Module) -> dict[str, ConvNorm]:
+    """Return the depthwise layers with a kernel that can be made smaller, by their names."""
+    if not isinstance(block, MBConv | DepthwiseSeparable):
+        return {}
+    layers = {name: layer for name, layer in block.layers.named_children() if name in DEPTHWISE}
+    return {
+        name: layer
+        for name, layer in layers.items()
+        if isinstance(layer, ConvNorm) and layer.conv.kernel_size[0] > SMALLEST_KERNEL
+    }
 
 
 def _consumers(block: nn.Module) -> dict[str, nn.Conv2d]:
@@ -165,19 +184,18 @@ class BlockSums:
         self.sampler, self.pixels, self.kernel_pixels = sampler, pixels, kernel_pixels
         self.inputs: dict[str, Moments] = {}
         self.squeeze, self.excite = Moments(), Moments()
-        self.gram: Tensor | None = None
-        self.patches = 0
+        self.grams: dict[str, Tensor] = {}
+        self.patches: dict[str, int] = {}
 
     def watch(self, block: nn.Module) -> Iterator[RemovableHandle]:
         """Add what the layers of the block are given from now on."""
         for name, conv in _consumers(block).items():
             self.inputs[name] = Moments()
             yield conv.register_forward_pre_hook(partial(self._sample, self.inputs[name]))
+        for name, layer in _depthwise_layers(block).items():
+            yield layer.conv.register_forward_hook(partial(self._depthwise, name))
         for name, layer in block.get_submodule("layers").named_children():
-            if name == "depthwise" and isinstance(layer, ConvNorm):
-                if layer.conv.kernel_size[0] > SMALLEST_KERNEL:
-                    yield layer.conv.register_forward_hook(self._depthwise)
-            elif name == "se":
+            if name == "se":
                 for part, moments in (("squeeze", self.squeeze), ("excite", self.excite)):
                     hook = partial(_add_pixels, moments)
                     yield layer.get_submodule(part).register_forward_pre_hook(hook)
@@ -187,20 +205,22 @@ class BlockSums:
             name: InputStatistics(moments.mean, moments.covariance)
             for name, moments in self.inputs.items()
         }
-        gram = None if self.gram is None else (self.gram / self.patches).cpu()
+        grams = {name: (gram / self.patches[name]).cpu() for name, gram in self.grams.items()}
         has_gates = self.squeeze.count > 0
         means = (self.squeeze.mean, self.excite.mean) if has_gates else (None, None)
-        return BlockStatistics(inputs, gram, *means)
+        return BlockStatistics(inputs, grams, *means)
 
     def _sample(self, moments: Moments, conv: nn.Module, inputs: tuple[Tensor]) -> None:
         moments.add(self.sampler.rows(inputs[0], self.pixels))
 
-    def _depthwise(self, conv: nn.Module, inputs: tuple[Tensor], outputs: Tensor) -> None:
+    def _depthwise(
+        self, name: str, conv: nn.Module, inputs: tuple[Tensor], outputs: Tensor
+    ) -> None:
         assert isinstance(conv, DepthwiseConv2d)
         pixels = self.sampler.sample(outputs[:, 0].numel(), self.kernel_pixels)
         gram = patch_gram(conv, inputs[0], pixels)
-        self.gram = gram if self.gram is None else self.gram + gram
-        self.patches += len(pixels)
+        self.grams[name] = self.grams[name] + gram if name in self.grams else gram
+        self.patches[name] = self.patches.get(name, 0) + len(pixels)
 
 
 def _add_pixels(moments: Moments, conv: nn.Module, inputs: tuple[Tensor]) -> None:

@@ -11,22 +11,25 @@ from collections.abc import Callable, Sequence
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.size import size_of
 from hwnas.errors import UsageError
-from hwnas.pretrained.recognise.ends import conv, hidden, logits, max_pool
+from hwnas.pretrained.recognise.ends import conv, global_pool, hidden, logits, max_pool
 from hwnas.pretrained.recognise.groups import Group
 from hwnas.pretrained.recognise.layers import IMAGE
 from hwnas.pretrained.recognise.messages import unrecognised
-from hwnas.pretrained.recognise.mobile import fused_mbconv, mbconv
+from hwnas.pretrained.recognise.mobile import depthwise_separable, fused_mbconv, mbconv, uib
 from hwnas.pretrained.recognise.reading import Match, ModulePairs, Place
 from hwnas.pretrained.recognise.residual import residual
 
 RULES: tuple[Callable[[Place], Match | None], ...] = (
     mbconv,
+    uib,
+    depthwise_separable,
     residual,
     fused_mbconv,
     conv,
     max_pool,
     hidden,
     logits,
+    global_pool,
 )
 """The rules in the order in which they are tried."""
 

@@ -35,6 +35,15 @@ def max_pool(place: Place) -> Match | None:
     return rest.match(Block("max_pool", channels, channels, kernel_size, stride, 1, place.size), {})
 
 
+def global_pool(place: Place) -> Match | None:
+    """Read a global pool that is followed by a convolution with norm, as in MobileNetV4."""
+    rest = Reading(place)
+    if rest.pool() is None:
+        return None
+    block = Block("global_pool", place.channels, place.channels, 1, 1, 1, place.size)
+    return rest.match(block, {})
+
+
 def hidden(place: Place) -> Match | None:
     """Read [a global pool and] a linear layer with activation, in front of the last one."""
     rest = Reading(place)

@@ -1,4 +1,4 @@
-"""Inverted residuals: with a depthwise convolution, or with a dense one instead (fused)."""
+"""Inverted residuals, with depthwise convolutions or a dense one, and separable convolutions."""
 
 from __future__ import annotations
 
@@ -35,6 +35,72 @@ def mbconv(place: Place) -> Match | None:
     block, gate_pairs = gated
     layers = {"expand": expand, "depthwise": depthwise, "project": project}
     pairs = conv_norms({f"layers.{name}": conv for name, conv in layers.items()})
+    return rest.match(block, pairs | gate_pairs)
+
+
+def uib(place: Place) -> Match | None:
+    """Read a universal inverted bottleneck that is no `mbconv`.
+
+    [Depthwise without activation,] 1x1 with, [depthwise with, squeeze-excite,] 1x1 without.
+    """
+    rest = Reading(place)
+    start = rest.conv(lambda conv: conv.depthwise and not conv.activation)
+    expand = rest.conv(lambda conv: conv.pointwise and conv.activation in ACTIVATIONS)
+    depthwise = rest.conv(lambda conv: conv.depthwise and conv.activation in ACTIVATIONS)
+    gate = rest.gate()
+    project = rest.conv(lambda conv: conv.pointwise and not conv.activation)
+    last = depthwise or start
+    if expand is None or project is None or last is None or padding_of(last) == "same":
+        return None
+    if depthwise is not None:
+        starts_strided = start is not None and start.stride > 1
+        same_activation = depthwise.activation == expand.activation
+        if starts_strided or not same_activation or depthwise.kernel_size == 1:
+            return None
+    block = Block(
+        "uib",
+        place.channels,
+        project.out_channels,
+        depthwise.kernel_size if depthwise is not None else 1,
+        last.stride,
+        expand.out_channels / place.channels,
+        place.size,
+        expand.activation,
+        start_kernel_size=start.kernel_size if start is not None else 0,
+    )
+    gated = with_gate(block, gate)
+    if gated is None:
+        return None
+    block, gate_pairs = gated
+    layers = {"start": start, "expand": expand, "depthwise": depthwise, "project": project}
+    pairs = conv_norms({f"layers.{name}": conv for name, conv in layers.items()})
+    return rest.match(block, pairs | gate_pairs)
+
+
+def depthwise_separable(place: Place) -> Match | None:
+    """Read depthwise with activation, [squeeze-excite,] 1x1 with activation."""
+    rest = Reading(place)
+    depthwise = rest.conv(lambda conv: conv.depthwise and conv.activation in ACTIVATIONS)
+    gate = rest.gate()
+    pointwise = rest.conv(lambda conv: conv.pointwise and conv.activation in ACTIVATIONS)
+    if depthwise is None or pointwise is None or pointwise.activation != depthwise.activation:
+        return None
+    block = Block(
+        "depthwise_separable",
+        place.channels,
+        pointwise.out_channels,
+        depthwise.kernel_size,
+        depthwise.stride,
+        1,
+        place.size,
+        depthwise.activation,
+        padding=padding_of(depthwise),
+    )
+    gated = with_gate(block, gate)
+    if gated is None:
+        return None
+    block, gate_pairs = gated
+    pairs = conv_norms({"layers.depthwise": depthwise, "layers.pointwise": pointwise})
     return rest.match(block, pairs | gate_pairs)
 
 

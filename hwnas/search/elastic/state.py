@@ -16,8 +16,8 @@ from hwnas.search.plan import SearchFiles
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 
 NETWORK, STATISTICS = "network", "statistics"
-OPTIONAL = ("gram", "squeeze_mean", "excite_mean")
-"""Fields of `BlockStatistics` that not every block has."""
+GATE_MEANS = ("squeeze_mean", "excite_mean")
+"""Fields of `BlockStatistics` that only blocks with squeeze-excite have."""
 
 
 class ElasticState(NamedTuple):
@@ -86,15 +86,21 @@ def _tensors(block: BlockStatistics) -> Iterator[tuple[str, Tensor]]:
     for layer, (mean, covariance) in block.inputs.items():
         yield f"mean/{layer}", mean
         yield f"covariance/{layer}", covariance
-    for name in OPTIONAL:
+    for layer, gram in block.grams.items():
+        yield f"gram/{layer}", gram
+    for name in GATE_MEANS:
         if (value := getattr(block, name)) is not None:
             yield name, value
 
 
 def _statistics(parts: Mapping[str, Tensor]) -> BlockStatistics:
-    layers = [name.removeprefix("mean/") for name in parts if name.startswith("mean/")]
+    def of_layers(prefix: str) -> dict[str, Tensor]:
+        names = [name for name in parts if name.startswith(prefix)]
+        return {name.removeprefix(prefix): parts[name] for name in names}
+
     inputs = {
-        layer: InputStatistics(parts[f"mean/{layer}"], parts[f"covariance/{layer}"])
-        for layer in layers
+        layer: InputStatistics(mean, parts[f"covariance/{layer}"])
+        for layer, mean in of_layers("mean/").items()
     }
-    return BlockStatistics(inputs, *(parts.get(name) for name in OPTIONAL))
+    means = (parts.get(name) for name in GATE_MEANS)
+    return BlockStatistics(inputs, of_layers("gram/"), *means)

@@ -39,7 +39,7 @@ class Cut(msgspec.Struct, frozen=True):
     sixths: int = 6
     """Inner channels that are kept, in sixths."""
     smaller_kernel: bool = False
-    """Whether the kernel is smaller by 2."""
+    """Whether each depthwise kernel above 3 is smaller by 2."""
     skipped: bool = False
 
     @property
@@ -259,7 +259,7 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
 
 def _cuts(block: Block) -> tuple[Cut, ...]:
     """Return the options of a block, the whole block first; each gives another block."""
-    kernels = (False, True) if block.op == "mbconv" and block.kernel_size > 3 else (False,)
+    kernels = (False, True) if max(block.depthwise_kernels, default=0) > 3 else (False,)
     sixths = WIDTHS if block.has_inner_channels else WIDTHS[:1]
     options = [Cut(sixth, smaller) for smaller in kernels for sixth in sixths]
     options += [Cut(skipped=True)] if block.residual else []
@@ -276,7 +276,9 @@ def cut_block(block: Block, cut: Cut) -> Block:
     if cut.skipped:
         return Block("identity", block.in_channels, block.out_channels, 1, 1, 1, block.in_size)
     if cut.smaller_kernel:
-        block = msgspec.structs.replace(block, kernel_size=block.kernel_size - 2)
+        sizes = block.start_kernel_size, block.kernel_size
+        start, size = (each - 2 if each > 3 else each for each in sizes)
+        block = msgspec.structs.replace(block, start_kernel_size=start, kernel_size=size)
     if cut.sixths == 6:
         return block
     divisor = block.group_width or MIN_INNER_CHANNELS

@@ -28,15 +28,19 @@ BLOCKS = (
     Block("basic", 12, 12, 3, 1, 2, 8, activation="relu"),
     Block("bottleneck", 12, 16, 3, 2, 1, 8, activation="relu"),
     Block("bottleneck", 16, 16, 3, 1, 1, 4, "relu", True, squeezed=4, group_width=4),
+    Block("uib", 16, 16, 5, 1, 3, 4, "relu", start_kernel_size=5),
+    Block("uib", 16, 16, 1, 1, 3, 4, "relu", start_kernel_size=3),
+    Block("depthwise_separable", 16, 16, 5, 1, 1, 4, "relu"),
     Block("logits", 16, 5, 1, 1, 1, 4),
 )
-PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK, GROUPED = 2, 3, 4, 5, 6, 7, 8
-NARROWER = (PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK, GROUPED)
+PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK, GROUPED, UNIVERSAL, STARTED, SEPARABLE = range(2, 12)
+NARROWER = (PLAIN, GATED, FUSED, LAST, BASIC, BOTTLENECK, GROUPED, UNIVERSAL, STARTED)
 PRODUCERS = {
     FUSED: ("dense",),
     BASIC: ("first",),
     BOTTLENECK: ("reduce", "spatial"),
     GROUPED: ("reduce", "spatial"),
+    STARTED: ("expand",),
 }
 
 
@@ -185,6 +189,12 @@ def test_two_skips_are_the_same_in_either_order(network: Network) -> None:
         (BOTTLENECK, {"expand_ratio": 0.75}),
         (GROUPED, {"expand_ratio": 0.5}),
         (GROUPED, {"expand_ratio": 0.25, "group_width": 0}),
+        (UNIVERSAL, {"expand_ratio": 2}),
+        (UNIVERSAL, {"kernel_size": 3}),
+        (UNIVERSAL, {"start_kernel_size": 3}),
+        (UNIVERSAL, {"kernel_size": 3, "start_kernel_size": 3, "expand_ratio": 1.5}),
+        (STARTED, {"expand_ratio": 1.5}),
+        (SEPARABLE, {"kernel_size": 3}),
         (1, {"kernel_size": 3}),
     ],
 )
@@ -226,6 +236,11 @@ def test_channels_of_two_widths_are_nested_and_ascending(network: Network) -> No
         cut(GROUPED, expand_ratio=0.5, group_width=8),
         cut(GROUPED, group_width=0),
         cut(BOTTLENECK, group_width=3),
+        cut(UNIVERSAL, start_kernel_size=0),
+        cut(UNIVERSAL, start_kernel_size=7),
+        cut(UNIVERSAL, kernel_size=1),
+        cut(STARTED, kernel_size=3),
+        cut(SEPARABLE, kernel_size=1),
         cut(PLAIN, kernel_size=9),
         cut(PLAIN, kernel_size=4),
         cut(PLAIN, expand_ratio=1),
@@ -251,5 +266,5 @@ def test_a_block_that_cannot_be_cut_is_an_error(
 
 
 def test_a_member_has_as_many_blocks(network: Network) -> None:
-    with pytest.raises(UsageError, match="10 blocks has as many, not 9"):
+    with pytest.raises(UsageError, match="13 blocks has as many, not 12"):
         member_weights(network, BLOCKS, BLOCKS[:-1], {})

@@ -29,6 +29,16 @@ SKIP = {
 }
 
 
+RESIDUAL = (
+    Block("conv", 3, 8, 3, 2, 1, 16),
+    Block("bottleneck", 8, 12, 3, 1, 2, 8, "relu"),
+    Block("bottleneck", 12, 12, 3, 1, 2, 8, "relu", True, squeezed=4, group_width=6),
+    Block("bottleneck", 12, 16, 3, 2, 1, 8, "relu"),
+    Block("uib", 16, 16, 5, 1, 3, 4, "relu", start_kernel_size=3),
+    Block("logits", 16, 5, 1, 1, 1, 4),
+)
+
+
 def with_blocks(changes: dict[int, Block]) -> tuple[Block, ...]:
     return tuple(changes.get(place, block) for place, block in enumerate(BLOCKS))
 
@@ -103,3 +113,26 @@ def test_outputs_without_gain_are_left_as_they_are() -> None:
     assert torch.equal(state["layers.project.conv.weight"][2], before)
     difference = (block(features) - targets).abs().amax((0, 2, 3))
     assert difference[2] > 0.09 and difference[[0, 1, 3]].max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {1: msgspec.structs.replace(RESIDUAL[1], expand_ratio=1)},
+        {2: msgspec.structs.replace(RESIDUAL[2], expand_ratio=1)},
+        {2: Block("identity", 12, 12, 1, 1, 1, 8)},
+        {4: msgspec.structs.replace(RESIDUAL[4], expand_ratio=1.5, kernel_size=3)},
+    ],
+    ids=["narrow", "fewer groups", "skip", "universal"],
+)
+def test_bottlenecks_are_solved_for_the_sum_before_their_activation(
+    changes: dict[int, Block],
+) -> None:
+    network = trained_network(RESIDUAL)
+    images = smooth_images(64, 16)
+    statistics = collect(network, [images], elastic_places(network))
+    closed = ClosedForms(network, RESIDUAL, statistics)
+    blocks = tuple(changes.get(place, block) for place, block in enumerate(RESIDUAL))
+    before = error(network, blocks, closed.member(blocks))
+    weights = refit_front_to_back(closed, blocks, smooth_images(256, 16).split(64))
+    assert 0 < error(network, blocks, weights) < 0.95 * before

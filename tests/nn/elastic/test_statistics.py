@@ -55,11 +55,11 @@ def test_the_squeeze_excite_and_the_kernels_have_statistics() -> None:
     pooled = gates.view(24, 10, -1).mean(2).T[:, :, None, None]
     hidden = squeeze(pooled).relu().mean((0, 2, 3))
     torch.testing.assert_close(statistics[SE].excite_mean, hidden)
-    gram = statistics[SE].gram
+    gram = statistics[SE].grams["depthwise"]
     assert gram is not None and gram.shape == (24, 26, 26)
     centre = inputs_of(network, SE, "depthwise", images).view(24, 10, 8, 8)[:, :, ::2, ::2]
     torch.testing.assert_close(gram[:, 12, 12], centre.square().mean((1, 2, 3)))
-    assert statistics[3].gram is None and statistics[3].squeeze_mean is None
+    assert not statistics[3].grams and statistics[3].squeeze_mean is None
 
 
 def test_a_sample_is_repeatable_and_near_the_whole() -> None:

@@ -93,6 +93,67 @@ def unit(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
 
+class Universal(nn.Module):
+    """A universal inverted bottleneck of MobileNetV4: depthwise before or after the expansion."""
+
+    def __init__(self, start: int, middle: int, stride: int = 1, inner: int = 24) -> None:
+        super().__init__()
+        first = stride if not middle else 1
+        self.start = depthwise_unit(8, start, first) if start else nn.Identity()
+        self.expand = nn.Sequential(*unit(8, inner, 1), nn.ReLU())
+        middle_layers = (*depthwise_unit(inner, middle, stride), nn.ReLU()) if middle else ()
+        self.middle = nn.Sequential(*middle_layers)
+        self.project = unit(inner, 8, 1)
+        self.adds = stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.middle(self.expand(self.start(x))))
+        return x + y if self.adds else y
+
+
+def depthwise_unit(channels: int, size: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(channels, channels, size, stride, size // 2, groups=channels, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels))
+
+
+@pytest.mark.parametrize(
+    ("module", "key"),
+    [
+        (Universal(5, 3), "uib k3 s1 e3 8>8 @32 a5 relu"),
+        (Universal(3, 5, stride=2), "uib k5 s2 e3 8>8 @32 a3 relu"),
+        (Universal(3, 0), "uib k1 s1 e3 8>8 @32 a3 relu"),
+        (Universal(5, 0, stride=2), "uib k1 s2 e3 8>8 @32 a5 relu"),
+        (Universal(0, 3), "mbconv k3 s1 e3 8>8 @32 relu"),
+        (Universal(0, 3, inner=8), "uib k3 s1 e1 8>8 @32 relu"),
+        (
+            nn.Sequential(*depthwise_unit(8, 5, 2), nn.ReLU(), *unit(8, 8, 1), nn.ReLU()),
+            "depthwise_separable k5 s2 e1 8>8 @32 relu",
+        ),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_universal_bottlenecks_and_separable_convolutions_are_blocks(
+    module: nn.Module, key: str
+) -> None:
+    source = randomise(Head(module)).eval()
+    architecture, weights = recognise(source, SHAPE)
+    assert architecture.blocks[1].key == key
+    images = noise(SHAPE)
+    with torch.inference_mode():
+        assert torch.equal(loaded(architecture, weights)(images), source(images))
+
+
+def test_a_convolution_behind_the_global_pool_is_part_of_the_head() -> None:
+    pool = nn.AdaptiveAvgPool2d(1)
+    source = randomise(Head(pool, *unit(8, 8, 1), nn.ReLU())).eval()
+    architecture, weights = recognise(source, SHAPE)
+    keys = [block.key for block in architecture.blocks[1:3]]
+    assert keys == ["global_pool k1 s1 e1 8>8 @32", "conv k1 s1 e1 8>8 @1 relu"]
+    images = noise(SHAPE)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(architecture, weights)(images), source(images))
+
+
 def test_a_projection_where_the_shapes_are_equal_is_no_block_of_ours() -> None:
     assert recognise(Head(Bottleneck(stride=2, projection_stride=2)), SHAPE).architecture.blocks
     for other in (Bottleneck(), Bottleneck(stride=2, projection_stride=2, activation=False)):
