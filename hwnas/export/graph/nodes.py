@@ -221,6 +221,14 @@ class Gather(Node, frozen=True, eq=False, kw_only=True):
     indices: tuple[int, ...]
 
 
+class Take(Node, frozen=True, eq=False, kw_only=True):
+    """Rows of the first input ``[..., R, D]`` at places that the second computes, ``[..., K]``."""
+
+
+class ScatterAdd(Node, frozen=True, eq=False, kw_only=True):
+    """Rows ``[..., R, D]``, each the sum of those ``[..., K, D]`` at its place ``[..., K]``."""
+
+
 class Expand(Node, frozen=True, eq=False, kw_only=True):
     """Repetition of the axes of size 1 to ``shape``."""
 

@@ -28,8 +28,10 @@ from hwnas.export.graph.nodes import (
     Pad,
     Reduce,
     Reshape,
+    ScatterAdd,
     Select,
     Slice,
+    Take,
     TopK,
     Transpose,
 )
@@ -167,6 +169,13 @@ def lookup(arranger: Arranger, node: Lookup) -> None:
     arranger.add(node, (arranger.tensor(name, plain[:-1]),), plain)
 
 
+def rows(arranger: Arranger, node: Take | ScatterAdd) -> None:
+    """Batch, rows and elements are no map: their axes stay."""
+    plain = tuple(range(len(node.shape)))
+    inputs = (arranger.tensor(name, plain[: len(arranger.shapes[name])]) for name in node.inputs)
+    arranger.add(node, tuple(inputs), plain)
+
+
 def matmul(arranger: Arranger, node: MatMul) -> None:
     """A product may read either operand with its last two axes swapped.
 
@@ -257,6 +266,7 @@ RULES: dict[type[Node], Rule] = {
     Lookup: lookup,
     MatMul: matmul,
     Reshape: reshape,
+    **dict.fromkeys((Take, ScatterAdd), rows),
     TopK: top,
     Transpose: transpose,
 }

@@ -11,15 +11,14 @@ from hwnas.export.lowering.ops import (
     activation,
     arithmetic,
     axes,
-    conv,
+    indices,
     linear,
     norm,
-    pad,
     pieces,
-    pool,
     reduce,
-    resize,
+    scatter,
 )
+from hwnas.export.lowering.ops.maps import conv, pad, pool, resize
 
 LOWER: dict[str, Lower] = {
     # layers with weights
@@ -162,11 +161,17 @@ LOWER: dict[str, Lower] = {
     ),
     "cat": pieces.concat,
     "stack": pieces.stack,
-    "index": pieces.index,
-    "embedding": pieces.embedding,
-    "index_select": pieces.index_select,
     "flip": pieces.flip,
     "roll": pieces.roll,
     "unfold": pieces.unfold,
+    # elements at indices
+    "index": indices.index,
+    "index_select": indices.index_select,
+    "gather": indices.gather,
+    "embedding": indices.embedding,
+    "_embedding_bag": indices.embedding_bag,
+    **dict.fromkeys(("scatter", "scatter_add", "scatter_reduce"), scatter.scatter),
+    **dict.fromkeys(("index_put", "_unsafe_index_put"), scatter.index_put),
+    **dict.fromkeys(("index_add", "index_copy", "index_fill"), scatter.index_add),
 }
 """Functions that take the lowering under construction and the call."""

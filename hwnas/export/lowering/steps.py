@@ -20,8 +20,10 @@ from hwnas.export.graph.nodes import (
     Pad,
     Reduce,
     Reshape,
+    ScatterAdd,
     Select,
     Slice,
+    Take,
     TopK,
     Transpose,
 )
@@ -53,6 +55,10 @@ class Steps:
     def activation(self, op: str, value: str, **fields: Any) -> str:
         return self._add(op, Activation, (value,), self.shape(value), op=op, **fields)
 
+    def towards_zero(self, value: str) -> str:
+        up, down = (self.activation(op, value) for op in ("ceil", "floor"))
+        return self.select("lt", value, 0.0, up, down)
+
     def reduce(self, op: str, value: str, axes: tuple[int, ...]) -> str:
         before = self.shape(value)
         shape = tuple(1 if axis in axes else n for axis, n in enumerate(before))
@@ -81,6 +87,10 @@ class Steps:
         return values, indices
 
     def reshape(self, value: str, shape: Shape) -> str:
+        """Reshape; an axis of -1 has all elements that are left."""
+        if -1 in shape:
+            rest = prod(self.shape(value)) // -prod(shape)
+            shape = tuple(rest if size == -1 else size for size in shape)
         node = self.lowering.nodes.get(value)
         if shape == self.shape(value):
             return value
@@ -121,6 +131,19 @@ class Steps:
         shape = list(self.shape(value))
         shape[axis] = len(indices)
         return self._add("gather", Gather, (value,), tuple(shape), axis=axis, indices=indices)
+
+    def take(self, rows: str, places: str) -> str:
+        """Return rows of ``[..., R, D]`` at computed places ``[..., K]``: ``[..., K, D]``."""
+        shape = (*self.shape(places), self.shape(rows)[-1])
+        return self._add("take", Take, (rows, places), shape)
+
+    def scatter_add(self, rows: str, places: str, count: int) -> str:
+        """Return ``count`` rows that are sums of ``[..., K, D]``, each added at its place.
+
+        Places are ``[..., K]``; rows at which there is none are 0.
+        """
+        *batch, _, elements = self.shape(rows)
+        return self._add("scatter", ScatterAdd, (rows, places), (*batch, count, elements))
 
     def pad(self, value: str, sides: tuple[tuple[int, int], ...], fill: float | None) -> str:
         if not np.any(sides):

@@ -33,7 +33,8 @@ def _target(builder: OnnxBuilder, node: Reshape) -> str:
             sizes[axis] = 0 if same else sizes[axis]
     rest = [axis for axis in free if sizes[axis]]
     if builder.dynamic_batch:
-        sizes[0] = 0
+        merged = not rest and builder.shapes[value][:1] != node.shape[:1]
+        sizes[0] = -1 if merged else 0
     if not rest:
         return builder.node_constant(node, "sizes", np.array(sizes, np.int64))
     sources = {axis: _size_source(builder, node, axis) for axis in rest}

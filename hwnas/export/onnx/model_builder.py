@@ -19,8 +19,8 @@ BATCH_AXIS = "batch"
 CHECKED_BYTES = 1024
 """Largest constant whose values ONNX's shape inference gets; those that state shapes are smaller.
 """
-FLOAT = 1
-"""The schema's ``TensorProto.FLOAT``."""
+FLOAT, INT64 = 1, 7
+"""The schema's ``TensorProto.FLOAT`` and ``INT64``."""
 
 
 class OnnxBuilder:

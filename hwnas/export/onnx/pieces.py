@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from hwnas.errors import ExportError
-from hwnas.export.graph.nodes import Cast, Concat, Expand, Gather, Lookup, Slice
-from hwnas.export.onnx.model_builder import OnnxBuilder, emits, onnx_type
+from hwnas.export.graph.nodes import Cast, Concat, Expand, Gather, Lookup, ScatterAdd, Slice, Take
+from hwnas.export.onnx.model_builder import INT64, OnnxBuilder, emits, onnx_type
+
+OLDEST_OPSET_OF_SUMS = 16
+"""Since then ``ScatterElements`` adds."""
 
 
 @emits(Slice)
@@ -51,6 +54,47 @@ def gather(builder: OnnxBuilder, node: Gather) -> None:
 def lookup(builder: OnnxBuilder, node: Lookup) -> None:
     table = builder.weight(node, node.weight, axis=0)
     builder.add("Gather", (table, *node.inputs), node.name, axis=0)
+
+
+@emits(Take)
+def take(builder: OnnxBuilder, node: Take) -> None:
+    rows, places = node.inputs
+    integers, tuples = f"{node.name}.integers", f"{node.name}.tuples"
+    builder.add("Cast", (places,), integers, to=INT64)
+    last = builder.constant("last axis", np.array([-1], np.int64))
+    builder.add("Unsqueeze", (integers, last), tuples)
+    builder.add("GatherND", (rows, tuples), node.name, batch_dims=len(node.shape) - 2)
+
+
+@emits(ScatterAdd)
+def scatter_add(builder: OnnxBuilder, node: ScatterAdd) -> None:
+    """Sums exist from opset 16 on."""
+    rows, places = node.inputs
+    if builder.opset < OLDEST_OPSET_OF_SUMS:
+        raise ExportError(
+            f"{node.name}: sums at computed places need opset {OLDEST_OPSET_OF_SUMS} or later"
+        )
+    names = ("integers", "column", "spread", "zeros")
+    integers, column, spread, zeros = (f"{node.name}.{name}" for name in names)
+    builder.add("Cast", (places,), integers, to=INT64)
+    last = builder.constant("last axis", np.array([-1], np.int64))
+    builder.add("Unsqueeze", (integers, last), column)
+    builder.add("Shape", (rows,), f"{node.name}.sizes")
+    builder.add("Expand", (column, f"{node.name}.sizes"), spread)
+    builder.add("Expand", (builder.constant("zero", np.float32(0)), _shape(builder, node)), zeros)
+    fields = {"axis": len(node.shape) - 2, "reduction": "add"}
+    builder.add("ScatterElements", (zeros, spread, rows), node.name, **fields)
+
+
+def _shape(builder: OnnxBuilder, node: ScatterAdd) -> str:
+    """Return the shape of the sums, of the batch that the rows have."""
+    if not builder.dynamic_batch:
+        return builder.node_constant(node, "shape", np.array(node.shape, np.int64))
+    batch, shape = f"{node.name}.batch", f"{node.name}.shape"
+    builder.add("Shape", (node.inputs[0],), batch, start=0, end=1)
+    sizes = builder.node_constant(node, "sizes", np.array(node.shape[1:], np.int64))
+    builder.add("Concat", (batch, sizes), shape, axis=0)
+    return shape
 
 
 @emits(Cast)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from hwnas.errors import ExportError
@@ -13,10 +15,15 @@ from hwnas.export.graph.nodes import (
     Gather,
     GridSample,
     Lookup,
+    ScatterAdd,
     Slice,
+    Take,
     TopK,
 )
 from hwnas.export.tflite.model_builder import TfliteBuilder, emits
+
+GATHERS_IN_BATCHES = 5
+"""First version of ``GATHER`` that keeps leading axes apart."""
 
 
 @emits(Slice)
@@ -54,6 +61,39 @@ def lookup(builder: TfliteBuilder, node: Lookup) -> None:
     table = builder.weight(node, node.weight, axis=0)
     inputs = (table, *node.inputs)
     builder.operator("GATHER", "GatherOptions", inputs, builder.output(node), axis=0)
+
+
+@emits(Take)
+def take(builder: TfliteBuilder, node: Take) -> None:
+    rows, places = node.inputs
+    integers = builder.tensor(f"{node.name}.integers", builder.shapes[places], "int32")
+    builder.operator("CAST", "CastOptions", (places,), integers)
+    inputs, output = (rows, integers), builder.output(node)
+    batch = len(node.shape) - 2
+    fields = {"axis": batch, "batchDims": batch}
+    builder.operator("GATHER", "GatherOptions", inputs, output, GATHERS_IN_BATCHES, **fields)
+
+
+@emits(ScatterAdd)
+def scatter_add(builder: TfliteBuilder, node: ScatterAdd) -> None:
+    """The operator has no batch: the rows of all are numbered one after the other."""
+    rows, places = node.inputs
+    *sizes, count, elements = builder.shapes[rows]
+    batch, rows_each = prod(sizes), node.shape[-2]
+    if batch > 1:
+        starts = np.arange(batch, dtype=np.float32).reshape(*sizes, 1) * rows_each
+        inputs = places, builder.node_constant(node, "starts", starts)
+        places = builder.tensor(f"{node.name}.numbered", (*sizes, count))
+        builder.operator("ADD", "AddOptions", inputs, places)
+    column = builder.reshaped(places, (batch * count, 1), f"{node.name}.column")
+    integers = builder.tensor(f"{node.name}.integers", (batch * count, 1), "int32")
+    builder.operator("CAST", "CastOptions", (column,), integers)
+    flat = builder.reshaped(rows, (batch * count, elements), f"{node.name}.rows")
+    shape = (batch * rows_each, elements)
+    target = builder.node_constant(node, "target", np.array(shape, np.int32))
+    sums = builder.tensor(f"{node.name}.sums", shape)
+    builder.operator("SCATTER_ND", "ScatterNdOptions", (integers, flat, target), sums)
+    builder.reshaped(sums, node.shape, node.name)
 
 
 @emits(Cast)

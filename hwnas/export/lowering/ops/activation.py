@@ -42,10 +42,17 @@ def silu(lowering: Lowering, call: Call) -> None:
 
 
 def softplus(lowering: Lowering, call: Call) -> None:
+    """Lower to ``log(1 + exp(beta x)) / beta``, or ``x`` where ``beta x`` is above the threshold.
+
+    From 15 on they are the same in float32.
+    """
     value, steps, beta = lowering.operand(call), Steps(lowering, call), call.args["beta"]
     scaled = value if beta == 1 else steps.arithmetic("mul", value, beta)
     soft = _softplus(steps, scaled)
-    steps.finish(soft if beta == 1 else steps.arithmetic("div", soft, beta))
+    soft = soft if beta == 1 else steps.arithmetic("div", soft, beta)
+    if (limit := call.args["threshold"]) < 15:
+        soft = steps.select("gt", scaled, limit, value, soft)
+    steps.finish(soft)
 
 
 def log_sigmoid(lowering: Lowering, call: Call) -> None:

@@ -106,11 +106,11 @@ def lerp(lowering: Lowering, call: Call) -> None:
 
 
 def _whole_quotient(lowering: Lowering, call: Call, mode: str) -> None:
-    if mode != "floor":
-        lowering.refuse(call, f"with rounding_mode={mode!r} is not supported, only with 'floor'")
     steps = Steps(lowering, call)
     names = (lowering.name(call, call.args[name]) for name in ("self", "other"))
-    steps.finish(steps.activation("floor", steps.arithmetic("div", *names)))
+    quotient = steps.arithmetic("div", *names)
+    whole = steps.activation("floor", quotient) if mode == "floor" else None
+    steps.finish(whole or steps.towards_zero(quotient))
 
 
 def _compute(lowering: Lowering, call: Call, op: str, left: Any, right: Any) -> None:

@@ -121,8 +121,7 @@ def cast(lowering: Lowering, call: Call) -> None:
         steps.finish(steps.select("ne", name, 0.0, 1.0, 0.0))
         return
     if source.dtype.is_floating_point and not target.is_floating_point:
-        up, down = (steps.activation(op, name) for op in ("ceil", "floor"))
-        steps.finish(steps.select("lt", name, 0.0, up, down))
+        steps.finish(steps.towards_zero(name))
         return
     lowering.become(call, name)
 

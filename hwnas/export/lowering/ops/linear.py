@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hwnas.export.graph.nodes import Linear
-from hwnas.export.graph.recording import Call, Value
+from hwnas.export.graph.recording import Call, Shape, Value
 from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.steps import Steps
@@ -59,10 +59,12 @@ def matmul(lowering: Lowering, call: Call) -> None:
 def attention(lowering: Lowering, call: Call) -> None:
     """Lower ``softmax(query @ key.T * scale + mask) @ value`` over the last two axes."""
     args, steps = call.args, Steps(lowering, call)
-    if args["dropout_p"] or args.get("enable_gqa"):
-        lowering.refuse(call, "with dropout_p or enable_gqa is not supported")
-    query, key, value = (lowering.operand(call, name) for name in ("query", "key", "value"))
+    if args["dropout_p"]:
+        lowering.refuse(call, "drops values in evaluation mode; pass dropout_p=0.0 there")
+    query, key, value = (lowering.name(call, args[name]) for name in ("query", "key", "value"))
     rank = len(lowering.shape(query))
+    if args.get("enable_gqa"):
+        key, value = (_of_each_head(steps, name, lowering.shape(query)) for name in (key, value))
     scale = args.get("scale") or 1 / math.sqrt(lowering.shape(query)[-1])
     order = (*range(rank - 2), rank - 1, rank - 2)
     scores = steps.matmul(steps.arithmetic("mul", query, scale), steps.transpose(key, order))
@@ -71,10 +73,19 @@ def attention(lowering: Lowering, call: Call) -> None:
         mask = torch.ones(lowering.shape(scores)[-2:], dtype=torch.bool).tril()
     if isinstance(mask, torch.Tensor):
         mask = torch.where(mask, 0.0, -1e30) if mask.dtype == torch.bool else mask
-    if mask is not None:
+    if isinstance(mask, Value) and mask.dtype == torch.bool:
+        scores = steps.select("ne", lowering.values[mask], 0.0, scores, -1e30)
+    elif mask is not None:
         scores = steps.arithmetic("add", scores, lowering.name(call, mask))
     shares = steps.activation("softmax", scores, axis=rank - 1)
     steps.finish(steps.matmul(shares, value))
+
+
+def _of_each_head(steps: Steps, value: str, query: Shape) -> str:
+    """Repeat heads ``[..., H, L, E]`` that several heads of the query share."""
+    heads, count = steps.shape(value)[-3], query[-3]
+    places = tuple(place * heads // count for place in range(count))
+    return steps.gather(value, len(query) - 3, places)
 
 
 def _emit(lowering: Lowering, call: Call, value: str, weight: Any, bias: Any) -> None:

@@ -1,16 +1,11 @@
-"""Lowering of pieces of tensors: slices, splits, indices, and their concatenation."""
+"""Lowering of pieces of tensors: slices, splits, windows, and their concatenation."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from hwnas.export.graph.nodes import Cast, Concat, Lookup
-from hwnas.export.graph.recording import Call, Value
-from hwnas.export.graph.weights import to_array
+from hwnas.export.graph.nodes import Concat
+from hwnas.export.graph.recording import Call
 from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.steps import Steps
 
@@ -70,63 +65,6 @@ def stack(lowering: Lowering, call: Call) -> None:
     steps.finish(steps.concat([steps.reshape(name, tuple(shape)) for name in names], axis))
 
 
-def index(lowering: Lowering, call: Call) -> None:
-    """Lower an index by constant lists along neighbouring axes, as in ``x[:, [2, 0, 3]]``.
-
-    A constant that is indexed by values is a table.
-    """
-    lists = [(axis, item) for axis, item in enumerate(call.args["indices"]) if item is not None]
-    axes = [axis for axis, _ in lists]
-    if axes == [0] and not isinstance(call.args["self"], Value):
-        look_up(lowering, call, call.args["self"], lists[0][1])
-        return
-    if any(isinstance(item, Value) for _, item in lists) or axes != list(
-        range(axes[0], axes[0] + len(axes))
-    ):
-        lowering.refuse(call, "is only supported with constant indices of neighbouring axes")
-    value, steps = lowering.operand(call), Steps(lowering, call)
-    places = _positions([item for _, item in lists])
-    shape, end = lowering.shape(value), axes[0] + len(places)
-    sizes = shape[axes[0] : end]
-    flat = np.ravel_multi_index(
-        [place.numpy() % size for place, size in zip(places, sizes, strict=True)], sizes
-    )
-    merged = steps.reshape(value, (*shape[: axes[0]], int(np.prod(sizes)), *shape[end:]))
-    gathered = steps.gather(merged, axes[0], tuple(map(int, flat.reshape(-1))))
-    steps.finish(steps.reshape(gathered, call.result.shape))
-
-
-def embedding(lowering: Lowering, call: Call) -> None:
-    table = lowering.constant(call, "weight")
-    assert table is not None
-    look_up(lowering, call, table, call.args["indices"])
-
-
-def look_up(lowering: Lowering, call: Call, table: Tensor, indices: Value) -> None:
-    """Lower to the rows of a constant table at the values ``indices``."""
-    name = lowering.values[indices]
-    node = lowering.nodes.get(name)
-    if indices.dtype == torch.bool:
-        lowering.refuse(call, "by a mask of values is not supported")
-    if isinstance(node, Cast) and lowering.inputs[node.inputs[0]].dtype in ("int32", "int64"):
-        (name,) = node.inputs
-    else:
-        fields = {"dtype": "int32"}
-        name = lowering.step(call, "indices", Cast, (name,), lowering.shape(name), **fields)
-    rows = to_array(table)
-    steps, shape = Steps(lowering, call), (*lowering.shape(name), int(np.prod(rows.shape[1:])))
-    weight = rows.reshape(len(rows), -1)
-    looked_up = lowering.step(call, "rows", Lookup, (name,), shape, weight=weight)
-    steps.finish(steps.reshape(looked_up, call.result.shape))
-
-
-def index_select(lowering: Lowering, call: Call) -> None:
-    value, steps = lowering.operand(call), Steps(lowering, call)
-    axis, places = call.args["dim"] % len(call.result.shape), lowering.constant(call, "index")
-    assert places is not None
-    steps.finish(steps.gather(value, axis, _places(places, lowering.shape(value)[axis])))
-
-
 def flip(lowering: Lowering, call: Call) -> None:
     value, steps = lowering.operand(call), Steps(lowering, call)
     for dim in call.args["dims"]:
@@ -161,16 +99,3 @@ def unfold(lowering: Lowering, call: Call) -> None:
     split = (*shape[:axis], len(starts), args["size"], *shape[axis + 1 :])
     order = (*(n for n in range(len(split)) if n != axis + 1), axis + 1)
     steps.finish(steps.transpose(steps.reshape(gathered, split), order))
-
-
-def _positions(indices: list[Tensor]) -> list[Tensor]:
-    """Return the index along each axis, of one shape; a mask stands for several axes."""
-    positions: list[Tensor] = []
-    for item in indices:
-        mask = item.dtype in (torch.bool, torch.uint8)
-        positions += item.nonzero().unbind(1) if mask else [item]
-    return list(torch.broadcast_tensors(*positions))
-
-
-def _places(indices: Tensor, size: int) -> tuple[int, ...]:
-    return tuple(int(place) % size for place in indices.reshape(-1))

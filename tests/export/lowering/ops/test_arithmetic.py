@@ -60,6 +60,8 @@ class Functional(nn.Module):
         lambda x: F.celu(x, 0.7) + F.selu(x) + F.elu(x, 0.5) + F.rrelu(x),
         lambda x: F.threshold(x, 0.1, -1) + F.hardshrink(x, 0.3) + F.softshrink(x, 0.3),
         lambda x: F.glu(x, 1) + F.logsigmoid(x)[:, :2] + F.softsign(x)[:, 2:],
+        lambda x: F.softplus(x, beta=2, threshold=3) + F.softplus(x, threshold=2),
+        lambda x: x // 0.7 + torch.div(x * 3, 0.7, rounding_mode="trunc"),
         lambda x: F.softplus(x, beta=2) + F.tanhshrink(x) + F.hardtanh(x, -2, 0.5),
         lambda x: F.prelu(x.flatten(2), torch.tensor([0.1, -0.2, 0.3, 0.4])),
         lambda x: F.softmax(x, 3) + F.log_softmax(x, 2) + F.softmin(x, 1),

@@ -79,6 +79,10 @@ class Mixed(nn.Module):
         lambda: Function(
             lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.3)
         ),
+        lambda: Function(lambda x: F.scaled_dot_product_attention(x, x, x, (x @ x.mT) > -1)),
+        lambda: Function(
+            lambda x: F.scaled_dot_product_attention(x, x[:, :2], x[:, :2] * 2, enable_gqa=True)
+        ),
         lambda: Function(lambda x: torch.addmm(torch.ones(3), x[:, :, 0, 0], torch.ones(4, 3))),
     ],
 )

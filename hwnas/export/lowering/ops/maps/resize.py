@@ -15,7 +15,7 @@ from hwnas.export.graph.nodes import GridSample, Resize
 from hwnas.export.graph.recording import Call
 from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.lowering import Lowering
-from hwnas.export.lowering.ops.pool import weighted_sums
+from hwnas.export.lowering.ops.maps.pool import weighted_sums
 from hwnas.export.lowering.steps import Steps
 
 

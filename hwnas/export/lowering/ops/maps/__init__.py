@@ -1,0 +1,1 @@
+"""Lowering of operations on feature maps."""
