@@ -15,8 +15,10 @@ from torch import nn
 
 import hwnas
 from hwnas import api
+from hwnas.api.run import SpecializeOptions
 from hwnas.errors import UnknownName, UsageError
-from hwnas.specialize.setup.python_values import run_request
+from hwnas.specialize.options import OPTIONS
+from hwnas.specialize.setup.python_values import SINGULAR, run_request
 from hwnas.specialize.spec import Milliseconds, Share
 
 FUNCTIONS = [name for name in hwnas.__all__ if inspect.isfunction(getattr(api, name, None))]
@@ -24,13 +26,7 @@ PHONE = "simulated-phone"
 
 
 def test_all_public_functions_are_in_all() -> None:
-    public = {
-        name
-        for name, value in vars(api).items()
-        if inspect.isfunction(value)
-        and not name.startswith("_")
-        and value.__module__ == api.__name__
-    }
+    public = {name for name, value in vars(api).items() if inspect.isfunction(value)}
     assert public == set(FUNCTIONS)
     assert set(dir(hwnas)) == set(hwnas.__all__)
 
@@ -101,6 +97,13 @@ def test_budgets_from_python_are_numbers_of_milliseconds_or_text() -> None:
     for budget in (0, -1.0, "2", True, object()):
         with pytest.raises(UsageError, match="a number of milliseconds"):
             run_request("host-cpu", budget, "fashion-mnist-6k", {})
+
+
+def test_every_option_of_the_command_is_a_keyword() -> None:
+    positional = {"targets", "budgets", "data"}
+    singular = {several: single for single, several in SINGULAR.items()}
+    fields = {singular.get(option.field, option.field) for option in OPTIONS}
+    assert SpecializeOptions.__optional_keys__ == fields - positional
 
 
 def test_options_take_one_value_or_several() -> None:

@@ -1,0 +1,69 @@
+"""The known devices, and their latency models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from hwnas.devices.profile import DeviceProfile
+    from hwnas.latency_models.model import LatencyModel
+
+
+def devices() -> list[DeviceProfile]:
+    """Return the profiles of all known devices: shipped, installed, and in ``$HWNAS_DEVICES``.
+
+    >>> import hwnas
+    >>> [profile.runtime for profile in hwnas.devices() if profile.name == "host-cpu"]
+    ['onnxruntime']
+
+    """
+    from hwnas.devices.profile import profile_files, read_profile
+
+    files = {file.name: file for file in reversed(list(profile_files()))}
+    return sorted(map(read_profile, files.values()), key=lambda profile: profile.name)
+
+
+class MeasureOptions(TypedDict, total=False):
+    """How much `measure_latency_model` measures."""
+
+    networks: int | None
+    """Whole networks beside the blocks; by default at most 24."""
+    minutes: float | None
+    """Time for the most informative blocks and networks, in the place of ``networks``."""
+    again: bool
+    """Set aside a model that is stored already, instead of completing it."""
+
+
+def measure_latency_model(
+    target: str | Path | DeviceProfile = "host-cpu",
+    space: str = "mobile",
+    data: str = "fashion-mnist-6k",
+    *,
+    precision: Literal["fp32", "int8"] = "fp32",
+    wait_idle_s: float = 0.0,
+    quiet: bool = False,
+    **options: Unpack[MeasureOptions],
+) -> LatencyModel:
+    """Measure the latency model of a device for a search space, and return it.
+
+    Blocks and whole networks are measured, as many as the ``options`` state (`MeasureOptions`). The
+    model is stored for later runs; one that is there already is completed. ``data`` gives input
+    size and classes. This machine waits at most ``wait_idle_s`` for a quiet core.
+
+        >>> import hwnas
+        >>> model = hwnas.measure_latency_model("simulated-phone", networks=6, quiet=True)
+        >>> model.kind
+        'simulated'
+
+    """
+    from hwnas.console import console
+    from hwnas.profiling.measure import measure_latency_model as measure
+    from hwnas.profiling.plan import MeasurePlan
+    from hwnas.profiling.setup import find_setup
+
+    plan = MeasurePlan(**options)
+    named = str(target) if isinstance(target, Path) else target
+    setup = find_setup(named, space, data, precision, wait_idle_s)
+    with setup.open_runner() as runner:
+        return measure(setup.profile, runner, setup.space, setup.folder, console(quiet), plan=plan)
