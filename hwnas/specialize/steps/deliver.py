@@ -7,15 +7,17 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from hwnas.architecture.artifact import Artifact, Format
 from hwnas.architecture.runtimes import COMPILED, RUNTIMES
 from hwnas.devices.idle import waiting
 from hwnas.devices.limits import unfit
 from hwnas.devices.profile import profile_files, read_profile
 from hwnas.devices.runner import Subject, open_runner, reference_sha256
-from hwnas.errors import ExportError, HwnasError
+from hwnas.errors import ExportError
 from hwnas.export.metadata.manifest import export_manifest
-from hwnas.files import write_json
+from hwnas.files import write_atomic, write_json
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.store import calibration
 from hwnas.measurement.disturbance import joined
@@ -225,15 +227,21 @@ def _best(run: RunContext, trained: tuple[TrainedCandidate, ...]) -> TrainedCand
 
 
 def _write_best(run: RunContext, best: TrainedCandidate) -> tuple[Artifact, ...]:
-    """Write the chosen network in every format to ``export/``, the target's first."""
+    """Write the chosen network in every format to ``export/``, the target's first.
+
+    That file is a copy of the one that was verified and measured.
+    """
     folder, architecture = run.folder.path / "export", best.candidate.architecture
-    first = RUNTIMES[run.target.profile.runtime].format
-    formats = sorted(COMPILED, key=lambda format: format != first)
-    files = tuple(
-        compile_trained(run, architecture, format, folder / f"model.{format}") for format in formats
+    first = best.artifact.format
+    path = folder / f"model.{first}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, Path(best.artifact.path).read_bytes())
+    others = (
+        compile_trained(run, architecture, format, folder / f"model.{format}")
+        for format in COMPILED
+        if format != first
     )
-    if files[0].sha256 != best.artifact.sha256:
-        raise HwnasError(f"{files[0].path}: compiling the same network twice gave two files")
+    files = (replace(best.artifact, path=str(path)), *others)
     write_json(run.folder.path / "search" / "architecture.json", architecture)
     document = export_manifest(files, preprocessing(run), architecture.input_shape)
     write_json(folder / "manifest.json", document)
