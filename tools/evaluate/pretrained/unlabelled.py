@@ -196,6 +196,7 @@ def _plan(epochs: int) -> TrainingPlan:
             weight_decay=1e-4,
             label_smoothing=0.0,
             layer_decay=0.9,
+            teacher_share=1.0,
             frozen_norms=True,
             augmentation=Augmentation(shift=0.0, min_crop_area=MIN_CROP_AREA, flip=True),
         ),
