@@ -169,7 +169,7 @@ def _inside(block: BlockRow) -> list[str]:
         return ["cell", "s2"] if block.stride == 2 else ["cell"]
     lines = [f"k{block.kernel_size}"]
     if block.op in ("mbconv", "fused_mbconv", "basic", "bottleneck", "uib"):
-        lines.append(f"e{block.expand_ratio:g}")
+        lines.append(f"e{block.expand_ratio:.3g}")
     return [*lines, "s2"] if block.stride == 2 else lines
 
 
