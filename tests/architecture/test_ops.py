@@ -245,14 +245,22 @@ def test_every_operation_has_a_label_and_all_but_skips_have_kernels() -> None:
 
 
 @pytest.mark.parametrize("format", ["onnx", "tflite"])
-@pytest.mark.parametrize("op", [op for op in OPS if op != "none"])
+@pytest.mark.parametrize(
+    "block",
+    [
+        *(SAMPLES[op] for op in OPS if op != "none"),
+        Block("bottleneck", 8, 12, 3, 2, 1.5, 8, "relu", True, squeezed=2, group_width=6),
+        Block("uib", 8, 16, 1, 2, 3, 9, "hswish", start_kernel_size=3),
+    ],
+    ids=lambda block: block.key,
+)
 def test_every_operation_compiles_and_computes_the_same(
-    op: str, format: Format, tmp_path: Path
+    block: Block, format: Format, tmp_path: Path
 ) -> None:
-    stem = Block("conv", 3, SAMPLES[op].in_channels, 1, 1, 1, SAMPLES[op].in_size)
-    tail = Block("logits", SAMPLES[op].out_channels, 5, 1, 1, 1, SAMPLES[op].out_size)
-    ends = op in ("logits", "norm_logits")
-    blocks = (stem, SAMPLES[op]) if ends else (stem, SAMPLES[op], tail)
+    stem = Block("conv", 3, block.in_channels, 1, 1, 1, block.in_size)
+    tail = Block("logits", block.out_channels, 5, 1, 1, 1, block.out_size)
+    ends = block.op in ("logits", "norm_logits")
+    blocks = (stem, block) if ends else (stem, block, tail)
     shape = stem.in_shape
     images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)).numpy()
     labels = torch.zeros(4, dtype=torch.int64).numpy()
