@@ -18,6 +18,13 @@ class HwnasError(Exception):
     """Whether the command can go on where it stopped, once the cause is gone."""
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like ``name``, in whatever case; ``None``: none is."""
+    folded = {each.casefold(): each for each in known}
+    near = get_close_matches(name.casefold(), folded, n=1)
+    return folded[near[0]] if near else None
+
+
 class UsageError(HwnasError):
     """An invalid value given by the user."""
 
@@ -29,8 +36,8 @@ class UnknownName(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = get_close_matches(name, known, n=1)
-        hint = f", did you mean {near[0]!r}? Known" if near else "; known"
+        near = nearest(name, known)
+        hint = f", did you mean {near!r}? Known" if near else "; known"
         listed = ", ".join(known[:12]) + (f", … {len(known) - 12} more" if len(known) > 12 else "")
         super().__init__(f"no {kind} named {name!r}{hint}: {listed or 'none'}")
 

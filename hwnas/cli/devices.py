@@ -145,7 +145,7 @@ def add_device(name: str, source: str, force: bool) -> None:
 @json_option
 @click.pass_context
 def doctor(context: click.Context, name: str | None, training: bool, as_json: bool) -> None:
-    """Diagnose what prevents or disturbs measuring here, and on the device NAME if given.
+    """Diagnose what prevents or disturbs measuring here, and on DEVICE if it is given.
 
     The exit status is 3 if something is missing.
     """

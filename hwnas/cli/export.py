@@ -152,9 +152,9 @@ def export(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Compile MODEL to ONNX and TFLite, and verify each file in its runtime against PyTorch.
+    """Compile NETWORK to ONNX and TFLite, and verify each file in its runtime against PyTorch.
 
-    MODEL is a folder of a run or of `hwnas train`, a published name or timm:NAME, an architecture
+    NETWORK is a folder of a run or of `hwnas train`, a published name or timm:NAME, an architecture
     (JSON file), a file of weights, a program that torch.export saved (a .pt2 file), an .onnx file
     of any origin, or module:factory, a function of your own that returns a torch.nn.Module: hwnas
     imports and runs your code. Published networks have their weights where they are on this

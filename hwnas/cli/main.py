@@ -17,7 +17,7 @@ from hwnas.errors import HwnasError, Interrupted, UnknownName
 SECTIONS = {
     "Make a model": {
         "specialize": ("hwnas.cli.specialize:specialize", "Make a model for a device and budget."),
-        "train": ("hwnas.cli.train:train", "Train one architecture."),
+        "train": ("hwnas.cli.train:train", "Train a network, or tune a trained one."),
         "networks": (
             "hwnas.cli.networks.group:networks",
             "List networks with published weights, show and fetch them.",

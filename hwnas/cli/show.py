@@ -19,7 +19,8 @@ def show(network: str, input_shape: tuple[int, int, int] | None, data: str, as_j
 
     NETWORK is a published name, timm:NAME, the folder of a run or training, a JSON file of an
     architecture or genotype, a file of weights, an ONNX or TFLite file that hwnas wrote, or
-    module:factory, a function of your own that returns a torch.nn.Module.
+    module:factory, a function of your own that returns a torch.nn.Module. What --json prints is an
+    architecture, which every command takes.
     """
     from hwnas.cli.tables import print_json, print_table
     from hwnas.data.datasets import load_dataset
@@ -38,7 +39,11 @@ def show(network: str, input_shape: tuple[int, int, int] | None, data: str, as_j
                 "params": architecture.params,
                 "macs": architecture.macs,
                 "input_shape": architecture.input_shape,
+                "num_classes": architecture.num_classes,
+                "genotype": architecture.genotype,
                 "blocks": architecture.blocks,
+                "inputs": architecture.inputs,
+                "norm_eps": architecture.norm_eps,
             }
         )
         return

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from hwnas.errors import InvalidFile, UnknownName, UsageError
+from hwnas.errors import InvalidFile, UnknownName, UsageError, nearest
 from hwnas.pretrained.sources import (
     TIMM_PREFIXES,
     WEIGHT_SUFFIXES,
@@ -70,8 +69,8 @@ def kind_of(name: str) -> Kind:
         raise no_such_file(name)
     if reason := why_unsupported(name):
         raise UsageError(f"{name}: not supported, {reason}")
-    near = get_close_matches(name, [*network_names(), *_entries(Path())], n=1)
-    if near and near[0] not in network_names():
+    near = nearest(name, [*network_names(), *_entries(Path())])
+    if near is not None and near not in network_names():
         raise no_such_file(name)
     raise UnknownName("network, file or folder", name, network_names())
 
@@ -90,8 +89,8 @@ def network_names() -> list[str]:
 def no_such_file(name: str) -> InvalidFile:
     """Return the error for a path where nothing is, with the nearest one beside it."""
     path = Path(name)
-    near = get_close_matches(path.name, _entries(path.parent), n=1)
-    hint = f", did you mean {path.parent / near[0]}?" if near else ""
+    near = nearest(path.name, _entries(path.parent))
+    hint = f", did you mean {path.parent / near}?" if near else ""
     what = "no such file" if path.suffix in SUFFIXES else "no such file or folder"
     return InvalidFile(name, f"{what}{hint or f'; expected {FORMS}'}")
 

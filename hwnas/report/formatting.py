@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import floor, log10
 
 from hwnas.architecture.size import Size, axes
-from hwnas.report.schema import Accuracy, Result
+from hwnas.report.schema import Accuracy, CandidateRow, Result
 
 KIND_TEXT: dict[str, str] = {
     "measured": "measured",
@@ -90,8 +90,17 @@ def count(value: int | None) -> str:
     return str(value)
 
 
+def budget_text(row: CandidateRow) -> str:
+    """Return whether a candidate keeps the budget, or why that is not known."""
+    if row.disturbed:
+        return "not measured: disturbed"
+    return {None: "undecided", True: "kept", False: "exceeded"}[row.keeps_budget]
+
+
 def size(size_bytes: int) -> str:
-    """Return bytes as ``312 kB`` or ``4.10 MB`` (powers of ten)."""
+    """Return bytes as ``312 kB``, ``4.10 MB`` or ``1.70 GB`` (powers of ten)."""
+    if size_bytes >= 10**9:
+        return f"{size_bytes / 1e9:.2f} GB"
     return f"{size_bytes / 1e6:.2f} MB" if size_bytes >= 10**6 else f"{size_bytes / 1e3:.0f} kB"
 
 

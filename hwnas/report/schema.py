@@ -127,6 +127,9 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     test_agreement: float | None = None
     """Agreements in the place of accuracies, see `Result.agreement`."""
     keeps_budget: bool | None = None
+    disturbed: bool = False
+    """Whether it has no measured latency because other programs disturbed the measurements;
+    `latency_ms` is the predicted one then."""
     chosen: bool = False
     size_px: int | None = None
     """Height and width of its images."""

@@ -34,6 +34,16 @@ from hwnas.cli.main import main
             "Invalid value for '--minutes': 'nan' is not a finite number; see `hwnas train --help`",
         ),
         ("devices lst", "No such command 'lst'. Did you mean 'list'? See `hwnas devices --help`"),
+        (
+            "train resnet18 --data photos --out tuned",
+            "Got unexpected extra argument (resnet18): the network follows --from or "
+            "--architecture, the images follow --data; see `hwnas train --help`",
+        ),
+        (
+            "specialize photos",
+            "Got unexpected extra argument (photos): the device follows --target, the images "
+            "follow --data, a network follows --from; see `hwnas specialize --help`",
+        ),
         ("runs list a b", "Got unexpected extra argument (b); see `hwnas runs list --help`"),
     ],
 )

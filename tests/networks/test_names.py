@@ -42,6 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("proxyles_mobile", "did you mean 'proxyless_mobile'"),
         ("resnet-18", "did you mean 'resnet18'"),
+        ("darts_v1", "did you mean 'DARTS_V1'"),
+        ("ResNet18", "did you mean 'resnet18'"),
         ("runs/frist", "runs/frist: no such file or folder, did you mean runs/first"),
         ("frist.json", "frist.json: no such file, did you mean first.json"),
         ("second", "no such file or folder, did you mean second2"),
@@ -114,7 +116,7 @@ def test_a_compiled_file_has_no_weights_to_tune_but_may_have_blocks(folder: Path
     compile_model(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), (3, 8, 8), Path("own.onnx"))
     with pytest.raises(UsageError, match="its weights are those of a compiled network"):
         load_pretrained("own.onnx")
-    with pytest.raises(HwnasError, match=r"hwnas did not write it; .*benchmark --per-op"):
+    with pytest.raises(HwnasError, match=r"does not state its blocks, .*benchmark --per-op"):
         resolve_architecture("own.onnx")
 
 
@@ -161,6 +163,16 @@ def test_every_command_names_the_nearest_network(words: tuple[str, ...]) -> None
     error = CliRunner().invoke(cli, arguments, standalone_mode=False).exception
     assert isinstance(error, UnknownName)
     assert "did you mean 'efficientnet_lite0'" in str(error)
+
+
+@pytest.mark.parametrize("name", ["proxyless_cifar", "DARTS_V1", "FairDARTS_a"])
+def test_what_show_prints_as_json_is_a_network_again(name: str, folder: Path) -> None:
+    shown = CliRunner().invoke(cli, ["show", name, "--json"], catch_exceptions=False).stdout
+    (folder / "shown.json").write_text(shown)
+    expected = resolve_architecture(name, input_shape=(1, 28, 28), num_classes=10)
+    again = resolve_architecture("shown.json")
+    assert again == expected and again.digest == expected.digest
+    CliRunner().invoke(cli, ["show", "shown.json"], catch_exceptions=False)
 
 
 def test_show_completes_a_genotype_by_the_data() -> None:

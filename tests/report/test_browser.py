@@ -64,12 +64,13 @@ NAMES_WHEN_SCROLLED = """
   return [...box.querySelectorAll("tbody tr")].map(row => {
     const [name] = [...row.children].filter(cell => cell.offsetWidth);
     const shown = name.getBoundingClientRect();
-    return [name.innerText, shown.left - left, shown.width / box.clientWidth];
+    const lines = shown.height / parseFloat(getComputedStyle(name).lineHeight);
+    return [name.innerText, shown.left - left, shown.width / box.clientWidth, lines];
   });
 })
 """
-"""Text, distance from the left edge and share of the width of the first cell of each row, in tables
-that are scrolled to their right end."""
+"""Text, distance from the left edge, share of the width, and height in lines of the first cell of
+each row, in tables that are scrolled to their right end."""
 
 SMALLEST_TEXT = """
 Math.min(...[...document.querySelectorAll(".plot text, .strip text, td, p, li, dd")].map(
@@ -135,12 +136,13 @@ def test_a_wide_table_on_a_phone_keeps_the_names_of_its_rows_in_view(
 ) -> None:
     measured_report().render(tmp_path)
     tables = Page(browser, tmp_path / "report.html", 360).evaluate(NAMES_WHEN_SCROLLED)
-    names = [[name for name, _, _ in rows] for rows in tables]
+    names = [[name for name, *_ in rows] for rows in tables]
     assert any("mbconv k3" in " ".join(rows) for rows in names), "the blocks"
     assert len(tables) >= 2
-    for name, left_px, share in (row for rows in tables for row in rows):
+    for name, left_px, share, lines in (row for rows in tables for row in rows):
         assert name.strip()
         assert abs(left_px) <= 1 and share < 0.65, name
+        assert lines < 4, f"{name}: a word is broken into letters"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

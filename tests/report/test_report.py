@@ -272,7 +272,8 @@ def test_numbers_have_significant_digits() -> None:
         "8 min 32 s",
         "2 h 02 min",
     ]
-    assert formatting.size(412_331) == "412 kB"
+    sizes = [formatting.size(size) for size in (412_331, 1_000_000, 999_990_000, 1_695_710_000)]
+    assert sizes == ["412 kB", "1.00 MB", "999.99 MB", "1.70 GB"]
 
 
 def test_a_raw_verdict_uses_the_latency_by_the_clock() -> None:

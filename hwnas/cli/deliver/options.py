@@ -15,7 +15,7 @@ input_option = option(
     group=GROUP,
     type=click.Choice(["pixels", "0..1", "-1..1", "imagenet"]),
     default_help="as the file states",
-    help="Values that MODEL takes; imagenet: normalised by the mean and deviation of ImageNet.",
+    help="Values that the model takes; imagenet: normalised by the mean and deviation of ImageNet.",
 )
 labels_option = option(
     "--labels",

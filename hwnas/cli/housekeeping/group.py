@@ -75,7 +75,7 @@ def _cells(row: RunRow) -> list[str]:
 def clean(run: Path, yes: bool) -> None:
     """Show what of the finished RUN may be deleted, and delete it with --yes.
 
-    That are checkpoints and networks that were not delivered. Delivered files, their weights,
+    These are checkpoints and networks that were not delivered. Delivered files, their weights,
     reports, measurements and logs stay; the run can't be resumed then.
     """
     from hwnas.report import formatting

@@ -43,13 +43,13 @@ def list_networks(installed: bool, as_json: bool) -> None:
     "show",
     example=("hwnas networks show mobilenet_v2", "hwnas networks show my-mobilenet.pt"),
 )
-@click.argument("name", type=PRETRAINED)
+@click.argument("name", metavar="NETWORK", type=PRETRAINED)
 @image_shape_option
 @json_option
 def show_network(name: str, input_shape: tuple[int, int, int] | None, as_json: bool) -> None:
     """Show the figures, licence and preprocessing of a network, and where its weights are.
 
-    NAME is a name of `hwnas networks list`, timm:NAME, local-dir:FOLDER, a file of weights, the
+    NETWORK is a name of `hwnas networks list`, timm:NAME, local-dir:FOLDER, a file of weights, the
     folder of a run or training, or module:factory. Weights of timm and files are loaded and rebuilt
     from blocks, which checks them.
     """

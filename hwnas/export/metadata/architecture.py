@@ -52,8 +52,9 @@ def read_embedded(path: Path) -> Architecture:
     if data is None:
         raise InvalidFile(
             str(path),
-            "does not contain its blocks, because hwnas did not write it; give the JSON of the "
-            "architecture or the run folder (`hwnas benchmark --per-op` times its operators)",
+            "does not state its blocks, as files of networks that hwnas searched, trained or cut "
+            "do; give that network: a run folder, a JSON file of its architecture, module:factory "
+            "(`hwnas benchmark --per-op` times the operators of any file)",
         )
     try:
         content = msgspec.json.decode(data, type=EmbeddedArchitecture)

@@ -112,20 +112,30 @@ def _shares(decision: Decision, number: int, search: Probabilities) -> list[Cand
 def candidate_rows(
     run: RunContext, screened: ScreeningResult, delivered: DeliveryResult
 ) -> tuple[CandidateRow, ...]:
-    """Return the trained networks, then those that were only screened."""
+    """Return the trained networks, then those that were only screened.
+
+    Of the latter, networks that users would ship without a search are listed as well, and those to
+    compare with that other programs left without a latency.
+    """
     rows = [_trained_row(each, run, delivered, screened.model) for each in delivered.trained]
     trained = {each.digest for each in delivered.trained}
     original = _original(run)
     whole = "" if original is None else original.architecture.digest
     for candidate in screened.candidates:
         digest = candidate.architecture.digest
-        if digest in trained or not (candidate.origin == "search" or digest == whole):
+        listed = candidate.may_be_delivered or _is_disturbed(run, candidate.measured_ms)
+        if digest in trained or not (listed or digest == whole):
             continue
         row = _screened_row(candidate, run, screened.model)
         if original is not None and digest == whole:
             row = msgspec.structs.replace(row, validation_accuracy=original.accuracy)
         rows.append(row)
     return tuple(rows)
+
+
+def _is_disturbed(run: RunContext, measured_ms: float | None) -> bool:
+    """Return whether other programs left a network without a latency."""
+    return run.target.runner is not None and measured_ms is None
 
 
 def _original(run: RunContext) -> TunedNetwork | None:
@@ -140,6 +150,10 @@ def _trained_row(
 ) -> CandidateRow:
     candidate, measurement = trained.candidate, trained.measurement
     parity = trained.artifact.parity
+    is_disturbed = _is_disturbed(run, None if measurement is None else measurement.median_ms)
+    keeps_budget = None
+    if trained.latency_ms is not None and not is_disturbed:
+        keeps_budget = trained.latency_ms <= run.budget_ms
     return CandidateRow(
         name=candidate.name,
         origin=candidate.origin,
@@ -154,13 +168,15 @@ def _trained_row(
         validation_accuracy=trained.result.validation_accuracy,
         label_probability=trained.result.label_probability,
         test_accuracy=None if parity is None else parity.accuracy_artifact,
-        keeps_budget=None if trained.latency_ms is None else trained.latency_ms <= run.budget_ms,
+        keeps_budget=keeps_budget,
+        disturbed=is_disturbed,
         chosen=trained is delivered.chosen,
         **_cut(run, candidate),
     )
 
 
 def _screened_row(candidate: Candidate, run: RunContext, model: LatencyModel) -> CandidateRow:
+    is_disturbed = _is_disturbed(run, candidate.measured_ms)
     unknown = candidate.measured_ms is None and candidate.predicted_ms is None
     return CandidateRow(
         name=candidate.name,
@@ -172,7 +188,8 @@ def _screened_row(candidate: Candidate, run: RunContext, model: LatencyModel) ->
         predicted_std_ms=candidate.predicted_std_ms,
         measured_ms=candidate.measured_ms,
         kind=_kind(model) if candidate.measured_ms is None else candidate.measured_kind,
-        keeps_budget=None if unknown else candidate.latency_ms <= run.budget_ms,
+        keeps_budget=None if unknown or is_disturbed else candidate.latency_ms <= run.budget_ms,
+        disturbed=is_disturbed,
         **_cut(run, candidate),
     )
 

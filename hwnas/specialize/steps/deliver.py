@@ -25,7 +25,7 @@ from hwnas.measurement.measurement import Measurement
 from hwnas.specialize.context import MIN_BUDGET_USE, Candidate, RunContext
 from hwnas.specialize.steps.choice import delivered_result
 from hwnas.specialize.steps.quantize import compile_trained, preprocessing
-from hwnas.specialize.steps.screening import ScreeningResult, measure
+from hwnas.specialize.steps.screening import ScreeningResult, measure, say_disturbed
 from hwnas.training.job import TrainingResult
 
 MAX_DISAGREEMENT = 0.05
@@ -118,7 +118,7 @@ def further_candidates(
     ratios = [
         t.latency_ms / t.candidate.measured_ms
         for t in trained
-        if t.latency_ms and t.candidate.measured_ms
+        if t.measurement is not None and t.latency_ms and t.candidate.measured_ms
     ]
     if not ratios:
         return []
@@ -173,24 +173,33 @@ def _compile(run: RunContext, candidate: Candidate, format: Format) -> Artifact:
 def _measure_agreeing(
     run: RunContext, model: LatencyModel, chosen: list[Candidate], artifacts: list[Artifact]
 ) -> dict[str, Measurement]:
-    """Measure the trained files, and all of them again while one disagrees with its screening.
+    """Measure the trained files, and all of them again while one disagrees with its screening, or
+    has no latency since other programs disturbed it.
 
     The state of a machine can change within a minute (another program on the other core), which
-    the ratio to the reference does not always absorb. The rounds of all sessions count alike.
+    the ratio to the reference does not always absorb. The rounds of all sessions count alike. A
+    network to compare with may stay without a latency; for a searched one that is `Disturbed`.
     """
     digests = [candidate.architecture.digest for candidate in chosen]
+    searched = {each.architecture.digest for each in chosen if each.origin == "search"}
+    required = searched or set(digests)
     files = {d: Path(artifact.path) for d, artifact in zip(digests, artifacts, strict=True)}
     screened_ms = {d: candidate.measured_ms for d, candidate in zip(digests, chosen, strict=True)}
-    measurements = measure(run, model, "final", files)
+    measurements = measure(run, model, "final", files, required)
     for session in range(2, MAX_SESSIONS + 1):
-        if all(
-            abs(m.median_ms / (screened_ms[digest] or m.median_ms) - 1) <= MAX_DISAGREEMENT
+        disagree = any(
+            abs(m.median_ms / (screened_ms[digest] or m.median_ms) - 1) > MAX_DISAGREEMENT
             for digest, m in measurements.items()
-        ):
+        )
+        if not disagree and len(measurements) == len(files):
             break
-        run.console.say("a latency disagrees with its screening: all files are measured again")
-        again = measure(run, model, f"final-{session}", files)
-        measurements = {digest: joined(m, again[digest]) for digest, m in measurements.items()}
+        cause = "disagrees with its screening" if disagree else "is disturbed by other programs"
+        run.console.say(f"a latency {cause}: all files are measured again")
+        again = measure(run, model, f"final-{session}", files, required if disagree else ())
+        for digest, measurement in again.items():
+            first = measurements.get(digest)
+            measurements[digest] = measurement if first is None else joined(first, measurement)
+    say_disturbed(run, [each for each in chosen if each.architecture.digest not in measurements])
     return measurements
 
 
@@ -215,6 +224,8 @@ def files_within_limits(
 
 def _best(run: RunContext, trained: tuple[TrainedCandidate, ...]) -> TrainedCandidate:
     possible = [t for t in trained if t.candidate.may_be_delivered]
+    if run.target.runner is not None:  # what others disturbed can't be said to keep the budget
+        possible = [t for t in possible if t.measurement is not None]
     within = [t for t in possible if (t.latency_ms or 0.0) <= run.budget_ms]
     if not within:
         return min(possible, key=lambda t: t.latency_ms or 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -135,11 +135,16 @@ def window(run: RunContext, model: LatencyModel) -> tuple[float, float]:
 
 
 def measure(
-    run: RunContext, model: LatencyModel, stage: str, files: dict[str, Path]
+    run: RunContext,
+    model: LatencyModel,
+    stage: str,
+    files: dict[str, Path],
+    required: Collection[str],
 ) -> dict[str, Measurement]:
     """Measure the files of architectures, by their digests, interleaved.
 
-    Measurements that the journal has of this stage are reused.
+    Measurements that the journal has of this stage are reused. Without those that other programs
+    disturbed too much; raises `Disturbed` if one of the ``required`` digests is among them.
     """
     assert run.target.runner is not None
     known = run.folder.measured(stage)
@@ -155,12 +160,15 @@ def measure(
             )
         except Disturbed as error:
             _journal(run, stage, error.measurements)
-            raise Disturbed(
-                f"{error}; what was measured is stored, the same command with --resume continues"
-            ) from None
+            if not run.folder.measured(stage).keys() >= set(required):
+                raise Disturbed(
+                    f"{error}; what was measured is stored, the same command with --resume "
+                    "continues"
+                ) from None
+            measurements = ()
         _journal(run, stage, measurements)
     known = run.folder.measured(stage)
-    return {digest: known[digest] for digest in files}
+    return {digest: known[digest] for digest in files if digest in known}
 
 
 def _journal(run: RunContext, stage: str, measurements: Sequence[Measurement | None]) -> None:
@@ -229,16 +237,33 @@ def _measured(
             network = candidate.architecture
             files[network.digest] = Path(scratch) / f"{network.digest}.{format}"
             compile_untrained(network.blocks, network.inputs, files[network.digest])
-        measurements = measure(run, model, f"screen-{number}", files)
+        searched = {each.architecture.digest for each in candidates if each.origin == "search"}
+        measurements = measure(run, model, f"screen-{number}", files, searched)
+    say_disturbed(
+        run, [each for each in candidates if each.architecture.digest not in measurements]
+    )
     return [
-        msgspec.structs.replace(
-            candidate,
-            measured_kind=measurements[candidate.architecture.digest].kind,
-            measured_ms=measurements[candidate.architecture.digest].median_ms,
-            measured_high_ms=measurements[candidate.architecture.digest].ci95_ms[1],
-        )
+        _with_latency(candidate, measurements.get(candidate.architecture.digest))
         for candidate in candidates
     ]
+
+
+def say_disturbed(run: RunContext, candidates: Sequence[Candidate]) -> None:
+    """Name the networks that other programs left without a latency, if there are any."""
+    if candidates:
+        names = ", ".join(candidate.name for candidate in candidates)
+        run.console.say(f"not measured, since other programs disturbed it: {names}")
+
+
+def _with_latency(candidate: Candidate, measurement: Measurement | None) -> Candidate:
+    if measurement is None:
+        return candidate
+    return msgspec.structs.replace(
+        candidate,
+        measured_kind=measurement.kind,
+        measured_ms=measurement.median_ms,
+        measured_high_ms=measurement.ci95_ms[1],
+    )
 
 
 def _probabilities(strategy: Strategy) -> Probabilities | None:

@@ -7,6 +7,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from hwnas.measurement.measurement import Environment, Measurement
@@ -36,7 +37,9 @@ def answers(monkeypatch: pytest.MonkeyPatch, *sessions_ms: float) -> list[str]:
     """Let the device answer with these medians, one a session; return the list of sessions."""
     sessions: list[str] = []
 
-    def measure(run: object, model: object, stage: str, files: object) -> dict[str, Measurement]:
+    def measure(
+        run: object, model: object, stage: str, files: object, required: object
+    ) -> dict[str, Measurement]:
         sessions.append(stage)
         return {NET.digest: measurement(sessions_ms[len(sessions) - 1])}
 
@@ -72,6 +75,61 @@ def test_a_network_that_really_is_slower_stays_slower(monkeypatch: pytest.Monkey
     sessions = answers(monkeypatch, 1.3, 1.31, 1.3)
     assert final_ms() == pytest.approx(1.3)
     assert len(sessions) == deliver.MAX_SESSIONS
+
+
+BASELINE = msgspec.structs.replace(
+    CANDIDATE, name="b", origin="uniform", architecture=SPACE.architecture(SPACE.random(Random(1)))
+)
+WHOLE = msgspec.structs.replace(BASELINE, name="whole", origin="resolution")
+
+
+@pytest.mark.parametrize("answered", [2, 3, None])
+def test_a_disturbed_network_to_compare_with_is_measured_again_and_at_last_named(
+    answered: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[str] = []
+    printed: list[str] = []
+
+    def measure(
+        run: object, model: object, stage: str, files: dict[str, Path], required: set[str]
+    ) -> dict[str, Measurement]:
+        sessions.append(stage)
+        assert required == ({NET.digest} if stage == "final" else ())
+        measured = {NET.digest: measurement(1.0)}
+        if len(sessions) == answered:
+            measured[BASELINE.architecture.digest] = measurement(0.9)
+        return measured
+
+    monkeypatch.setattr(deliver, "measure", measure)
+    run: Any = SimpleNamespace(console=SimpleNamespace(say=printed.append))
+    model: Any = None
+    artifact: Any = SimpleNamespace(path="a.tflite")
+    baseline = msgspec.structs.replace(BASELINE, measured_ms=None)
+    result = deliver._measure_agreeing(run, model, [CANDIDATE, baseline], [artifact, artifact])
+    named = "not measured, since other programs disturbed it: b"
+    if answered is None:
+        assert set(result) == {NET.digest} and printed[-1] == named
+        assert len(sessions) == deliver.MAX_SESSIONS
+    else:
+        assert result[BASELINE.architecture.digest].median_ms == pytest.approx(0.9)
+        assert len(sessions) == answered and named not in printed
+
+
+def test_a_network_without_a_latency_is_not_delivered_where_latency_is_measured() -> None:
+    unused: Any = None
+    results: Any = [
+        SimpleNamespace(validation_accuracy=accuracy, label_probability=accuracy)
+        for accuracy in (0.5, 0.9)
+    ]
+    searched = TrainedCandidate(CANDIDATE, results[0], unused, measurement(1.0))
+    whole = TrainedCandidate(WHOLE, results[1], unused, None)
+    dataset = SimpleNamespace(valid=SimpleNamespace(labels=range(1000)))
+    run: Any = SimpleNamespace(
+        target=SimpleNamespace(runner=object()), budget_ms=1.1, dataset=dataset
+    )
+    assert deliver._best(run, (searched, whole)) is searched
+    measured = whole._replace(measurement=measurement(1.0))
+    assert deliver._best(run, (searched, measured)) is measured
 
 
 def delivered(ratio: float, *candidates: Candidate) -> DeliveryResult:
@@ -134,4 +192,5 @@ def test_only_the_files_given_are_returned_though_more_were_measured_before() ->
         folder=SimpleNamespace(measured=lambda stage: known),
     )
     model: Any = None
-    assert set(screening.measure(run, model, "final", {"first": Path("a.onnx")})) == {"first"}
+    files = {"first": Path("a.onnx")}
+    assert set(screening.measure(run, model, "final", files, files)) == {"first"}

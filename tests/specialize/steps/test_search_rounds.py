@@ -383,7 +383,7 @@ def test_screening_without_a_latency_stores_what_was_measured_and_is_exit_6(begi
 
     class Disturbing(StandIn):
         def measure(self, subjects: Sequence[Subject], **options: Any) -> list[Measurement]:
-            raise Disturbed("phone: load 5.0", [*super().measure(subjects, **options)[1:], None])
+            raise Disturbed("phone: load 5.0", [None, *super().measure(subjects, **options)[1:]])
 
     busy = Disturbing(opened.runner, lambda measurement: 1.0)
     run = opened.run._replace(target=Target(PHONE, busy))
@@ -393,3 +393,19 @@ def test_screening_without_a_latency_stores_what_was_measured_and_is_exit_6(begi
     assert len(stored) == len(busy.calls[0]) - 1
     again = search_rounds(run._replace(target=Target(PHONE, opened.runner)))
     assert len(opened.runner.calls[-1]) < len(busy.calls[0]) or again.round > 1
+
+
+def test_a_disturbed_baseline_does_not_end_a_run_and_is_named(begin: Begin) -> None:
+    opened = begin("baseline")
+
+    class Disturbing(StandIn):
+        def measure(self, subjects: Sequence[Subject], **options: Any) -> list[Measurement]:
+            raise Disturbed("phone: load 5.0", [*super().measure(subjects, **options)[:-1], None])
+
+    busy = Disturbing(opened.runner, lambda measurement: 1.0)
+    run = opened.run._replace(target=Target(PHONE, busy))
+    *measured, disturbed = search_rounds(run).candidates
+    assert all(each.measured_ms is not None for each in measured)
+    assert disturbed.origin == "uniform" and disturbed.measured_ms is None
+    assert disturbed.predicted_ms is not None
+    assert f"not measured, since other programs disturbed it: {disturbed.name}" in printed(run)
