@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from statistics import median
 
 import msgspec
 
@@ -23,8 +22,8 @@ from hwnas.latency_models.storage.journal import (
     journal_outdated,
     observations_of,
     read_journal,
+    reference_speed,
 )
-from hwnas.measurement.measurement import quantile
 from hwnas.profiling.bench import Bench, block_keys, network_job
 from hwnas.profiling.sampling import predicted_costs, spread_networks
 from hwnas.profiling.setup import ProfilingSetup
@@ -100,17 +99,12 @@ def measure_adapted(
         journal = bench.measure([network_job(network) for network in chosen])
     keys = {block_keys(network) for network in chosen}
     entries = [entry for entry in journal if entry.network and entry.keys in keys]
-    references = sorted(
-        median(round.reference_ms) for entry in entries for round in entry.measurement.rounds
-    )
-    spread = (quantile(references, 0.75) - quantile(references, 0.25)) / median(references)
+    calibrated_ms, spread = reference_speed(entries)
     kind = entries[0].measurement.kind
     model = adapted_model(
         profile.name, source, observations_of(entries), f"{len(entries)} networks {kind} by hwnas"
     )
-    conditions = conditions_of(
-        entries[0].measurement.environment, median(references), spread, reference
-    )
+    conditions = conditions_of(entries[0].measurement.environment, calibrated_ms, spread, reference)
     return msgspec.structs.replace(model, conditions=conditions)
 
 

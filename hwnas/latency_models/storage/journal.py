@@ -54,9 +54,7 @@ def fit_entries(device: str, entries: Sequence[Entry], validate: bool = True) ->
     if not entries:
         raise HwnasError(f"{device}: the journal is empty, nothing was measured")
     environment = entries[0].measurement.environment
-    references = _references(entries)
-    reference_ms = median(references)
-    spread = (quantile(references, 0.75) - quantile(references, 0.25)) / reference_ms
+    reference_ms, spread = reference_speed(entries)
     measured_as = entries[0].measurement.kind
     kind = measured_as if measured_as in ("simulated", "emulated") else "measured"
     alone = sum(not entry.network and bool(entry.keys) for entry in entries)
@@ -85,7 +83,24 @@ def observations_of(entries: Sequence[Entry]) -> list[Observation]:
 
 def reference_ms_of(entries: Sequence[Entry]) -> float:
     """Return the reference's median latency over all rounds of the first session."""
-    return median(_references(entries))
+    return reference_speed(entries)[0]
+
+
+def reference_speed(entries: Sequence[Entry]) -> tuple[float, float]:
+    """Return the reference's latency in ms and its interquartile range as a share of it.
+
+    The median is over all rounds of the first session. A round beside a larger reference model
+    counts with what the reference itself would have taken.
+    """
+    references_ms = sorted(
+        median(round.counted_reference_ms)
+        for entry in entries
+        if entry.session == entries[0].session
+        for round in entry.measurement.rounds
+    )
+    reference_ms = median(references_ms)
+    low_ms, high_ms = (quantile(references_ms, share) for share in (0.25, 0.75))
+    return reference_ms, (high_ms - low_ms) / reference_ms
 
 
 def observation_of(entry: Entry, reference_ms: float) -> Observation:
@@ -175,14 +190,4 @@ def speed_step(entries: Sequence[Entry]) -> str | None:
         f"the device's speed stepped: from measurement {place + 1} of {len(speeds)} on the "
         f"reference model took {after:.4g} ms, not {before:.4g} ms ({after / before - 1:+.0%}); "
         "latencies are ratios to it, so they stand as far as all models slowed alike"
-    )
-
-
-def _references(entries: Sequence[Entry]) -> list[float]:
-    """Return the reference's latency in every round of the first session, sorted."""
-    return sorted(
-        median(round.reference_ms)
-        for entry in entries
-        if entry.session == entries[0].session
-        for round in entry.measurement.rounds
     )

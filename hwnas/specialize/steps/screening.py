@@ -24,6 +24,7 @@ from hwnas.measurement.measurement import Measurement
 from hwnas.profiling.bench import compile_untrained
 from hwnas.search.elastic.strategy import Elastic
 from hwnas.search.strategy import Strategy
+from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import Candidate, RunContext
 from hwnas.specialize.steps.baselines import (
     compared_networks,
@@ -72,7 +73,8 @@ def screen(
 ) -> ScreeningResult:
     """Derive networks near the budget, evaluate them on the supernet and measure their latency."""
     seed = derived_seed(run.spec.seed, "derive", number)
-    low_ms, high_ms = (share * run.budget_ms for share in window(run, model))
+    is_measured = run.target.runner is not None
+    low_ms, high_ms = (share * run.budget_ms for share in window(run.space, model, is_measured))
     if model.costs(run.space).smallest_ms > high_ms:
         high_ms = run.budget_ms  # only the fastest networks keep it
     with run.folder.stage("choose"):
@@ -86,7 +88,7 @@ def screen(
         ]
         siblings = sibling_networks(run, model)
     candidates = networks_within_limits(run, [*searched, *baselines, *siblings])
-    if run.target.runner is not None:
+    if is_measured:
         with run.console.step(f"measuring {len(candidates)} networks"), run.folder.stage("measure"):
             candidates = _measured(run, model, candidates, number)
     return ScreeningResult(
@@ -116,18 +118,16 @@ def networks_within_limits(run: RunContext, candidates: list[Candidate]) -> list
     return fitting
 
 
-def window(run: RunContext, model: LatencyModel) -> tuple[float, float]:
+def window(space: SearchSpace, model: LatencyModel, is_measured: bool) -> tuple[float, float]:
     """Return the shares of the budget between which the latency of derived networks is predicted.
 
     The better the model knows the device, the closer to the budget. Without a device to measure on
     the prediction itself is compared with the budget, so the smallest margin is enough.
     """
     margin = MIN_MARGIN
-    if run.target.runner is not None:
+    if is_measured:
         rng = Random(0)
-        networks = [
-            run.space.architecture(run.space.random(rng)).blocks for _ in range(SAMPLED_NETWORKS)
-        ]
+        networks = [space.architecture(space.random(rng)).blocks for _ in range(SAMPLED_NETWORKS)]
         prediction = model.predict(networks)
         ratio = float(np.median(prediction.bound_ms(CONFIDENCE) / prediction.mean_ms))
         margin = min(max(1 - 1 / ratio, MIN_MARGIN), MAX_MARGIN)
