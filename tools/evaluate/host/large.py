@@ -98,10 +98,11 @@ def main(
             if (row := search(case, share, file, time.monotonic() < end_s)) is not None:
                 budgets.append(case.names | row)
                 click.echo(str(budgets[-1]), err=True)
-    kept = sum(row["kept"] == "yes" for row in budgets)
+    within_budget = sum(row["kept"] == "yes" for row in budgets)
     text = (
         f"Space `mobile`, 224x224. fresh: networks that the model never saw, measured in other "
-        f"processes than the fitted ones. {kept} of {len(budgets)} final files keep the budget."
+        f"processes than the fitted ones. {within_budget} of {len(budgets)} final files keep the "
+        "budget."
     )
     arguments = f"--work DIR --threads {counts} --width-mult {widths}"
     arguments += f" --fresh {fresh} --networks {networks}"
