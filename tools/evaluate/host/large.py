@@ -159,7 +159,7 @@ def search(case: Case, share: float, file: Path, may_begin: bool) -> Row | None:
         return None
     model, space = read_measured(case.folder), case.space
     assert model is not None
-    costs = model.costs(space)
+    costs = model.cost_table(space)
     budget_ms = share * costs.largest_ms
     low_ms, high_ms = (part * budget_ms for part in window(space, model, is_measured=True))
     level = [[0.0] * len(row) for row in costs.mean_ms]
