@@ -1,9 +1,11 @@
-"""Decomposition of ATen operations that have no lowering, by PyTorch's own rules."""
+"""Operations without a lowering: replaced by PyTorch's own rules, or refused with a reason."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+import torch
 from torch._C import DispatchKey
 
 from hwnas.errors import ExportError
@@ -11,6 +13,46 @@ from hwnas.export.graph.recording import schema_of
 
 FALL_BACK = "fall-back: --via torch-onnx or litert-torch"
 """What a user can do about an operation that is not supported."""
+DECISIONS = {
+    *("item", "is_nonzero", "_local_scalar_dense", "equal", "allclose"),
+    *("nonzero", "nonzero_numpy", "masked_select", "unique", "_unique2", "argwhere"),
+}
+"""Operations by which Python code, or a shape, depends on the pixels."""
+FOURIER = "matrices of cosines and sines in the place of a Fourier transform of a fixed length"
+PARTS = "real and imaginary parts as two tensors"
+INSTEAD = {
+    **dict.fromkeys(("_fft_r2c", "_fft_c2c", "_fft_c2r"), FOURIER),
+    **dict.fromkeys(("complex", "polar", "view_as_complex", "view_as_real"), PARTS),
+    **dict.fromkeys(("bincount", "histc"), "compare with each bin, and sum"),
+    "torchvision::nms": "return boxes and scores, and call it on the outputs",
+    "masked_scatter": "torch.where",
+}
+"""What a network can do in the place of an operation."""
+
+
+def check_computable(place: str, func: Any) -> None:
+    """Raise `ExportError` for an operation on values of the input that no file can compute.
+
+    ``place`` is the path of the module as error messages begin.
+    """
+    schema = schema_of(func)
+    if schema.op in DECISIONS or (schema.op == "where" and len(schema.names) == 1):
+        what = "a branch" if schema.op == "is_nonzero" else f"Tensor.{schema.op}"
+        raise ExportError(
+            f"{place}{what} depends on the values of the input; only computations that "
+            "are the same for every input can be compiled"
+        )
+    if schema.op in INSTEAD:
+        raise _outside(place, func)
+
+
+def check_repeatable(place: str, func: Any) -> None:
+    """Raise `ExportError` for an operation that draws random numbers."""
+    if _draws(func):
+        raise ExportError(
+            f"{place}{_title(func)} draws random numbers in evaluation mode; draw them outside of "
+            "the network, as an input"
+        )
 
 
 def decompose(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -38,5 +80,23 @@ def _decomposed(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def _outside(place: str, func: Any) -> ExportError:
+    """Return the error for an operation without a lowering."""
+    instead, fall_back = INSTEAD.get(schema_of(func).op), FALL_BACK
+    if instead:
+        fall_back = FALL_BACK.replace("--via", f"{instead}, or --via")
+    return ExportError(f"{place}{_title(func)} is outside the compiler's operations; {fall_back}")
+
+
+@lru_cache(maxsize=4096)
+def _draws(func: Any) -> bool:
+    """Return whether an operation draws by itself, and not by those that it is composed of."""
+    composed = DispatchKey.CompositeImplicitAutograd
+    return (
+        torch.Tag.nondeterministic_seeded in func.tags
+        and not torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), composed)
+    )
+
+
+def _title(func: Any) -> str:
     op = schema_of(func).op.removeprefix("prims::")
-    return ExportError(f"{place}aten.{op} is outside the compiler's operations; {FALL_BACK}")
+    return op if "::" in op else f"aten.{op}"

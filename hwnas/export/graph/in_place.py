@@ -14,14 +14,20 @@ from torch import Tensor
 
 from hwnas.errors import ExportError
 from hwnas.export.graph.recording import schema_of
-from hwnas.export.graph.tensor import TracedTensor
+from hwnas.export.graph.tensor import TracedTensor, resize
 
 KEEPS_ORDER = {
     *("view", "reshape", "_unsafe_view", "flatten", "unflatten", "alias", "detach", "contiguous"),
     *("squeeze", "unsqueeze", "to", "expand", "_reshape_alias"),
 }
 """Views that have all elements, in the same order."""
+RESHAPES = {"squeeze_", "unsqueeze_", "transpose_", "t_", "swapaxes_", "swapdims_"}
+"""Operations in place that make a tensor another view of the same memory."""
 TRANSPOSES = {"transpose": ("dim0", "dim1"), "t": ()}
+
+
+class WritesIntoConstant(ExportError):
+    """A network that writes what it computes into a tensor that was not traced."""
 
 
 def overwrite(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -29,11 +35,15 @@ def overwrite(place: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     target = args[0] if args else None
     op = schema_of(func).op
     if not isinstance(target, TracedTensor):
-        raise ExportError(
-            f"{place}Tensor.{op} writes a value that depends on the image into a tensor "
-            "that does not; create that tensor with x.new_zeros or torch.zeros_like"
+        raise WritesIntoConstant(
+            f"{place}Tensor.{op} writes a value that depends on the input into a tensor that the "
+            "network keeps, so that outputs depend on the inputs before; make it an input and an "
+            "output of the network, or write to a clone()"
         )
     if op == "detach_":
+        return target
+    if op in RESHAPES:
+        _reshape(place, func, target, args, kwargs)
         return target
     new = _functional(place, func, op, target, args, kwargs)
     if new.shape != target.shape:
@@ -56,7 +66,7 @@ def refresh(tensor: TracedTensor) -> None:
 def _functional(
     place: str, func: Any, op: str, target: TracedTensor, args: Any, kwargs: Any
 ) -> TracedTensor:
-    if op == "copy_":
+    if op == "copy_" or (op == "fill_" and isinstance(args[1], torch.Tensor)):
         source = args[1].to(target.dtype).expand(target.shape)
         return (
             source
@@ -66,10 +76,22 @@ def _functional(
     if op in ("fill_", "zero_"):
         return torch.full_like(target, args[1] if op == "fill_" else 0)  # type: ignore[return-value]
     packet = getattr(torch.ops.aten, op.removesuffix("_"), None)
-    overload = getattr(packet, func._overloadname, None)
+    name = "int" if op in ("transpose_", "swapaxes_", "swapdims_") else func._overloadname
+    overload = getattr(packet, name, None)
     if not op.endswith("_") or overload is None:
         raise ExportError(f"{place}aten.{op} overwrites a tensor in an unknown way")
     return overload(*args, **kwargs)
+
+
+def _reshape(place: str, func: Any, target: TracedTensor, args: Any, kwargs: Any) -> None:
+    """Let ``target`` be a view of what it was."""
+    refresh(target)
+    before = TracedTensor(target.data_, target.value, target.tracer)
+    before.base, before.version = target.base, target.version
+    new = _functional(place, func, schema_of(func).op, before, (before, *args[1:]), kwargs)
+    resize(target, func, args[1:], kwargs)
+    target.data_, target.value, target.base = new.data_, new.value, new.base
+    target.version = new.version
 
 
 def _assign(place: str, target: TracedTensor, new: TracedTensor) -> None:
@@ -95,9 +117,12 @@ def _put_back(
     if op in TRANSPOSES:
         names = TRANSPOSES[op]
         return part.transpose(*((args[name] for name in names) if names else (0, 1)))
-    if op == "slice" and args["step"] == 1:
-        begin, _, _ = slice(args["start"], args["end"]).indices(parent.shape[args["dim"]])
-        return _spliced(parent, part, args["dim"], begin)
+    if op == "slice":
+        chosen = slice(args["start"], args["end"], args["step"])
+        places = range(*chosen.indices(parent.shape[args["dim"]]))
+        if places.step == 1:
+            return _spliced(parent, part, args["dim"], places.start)
+        return _woven(parent, part, args["dim"], places)
     if op in ("select", "unbind"):
         dim = args["dim"]
         begin = (args["index"] if op == "select" else index) % parent.shape[dim]
@@ -114,6 +139,13 @@ def _spliced(parent: Tensor, part: Tensor, dim: int, begin: int) -> Tensor:
     end, size = begin + part.shape[dim], parent.shape[dim]
     before, after = parent.narrow(dim, 0, begin), parent.narrow(dim, end, size - end)
     return torch.cat([piece for piece in (before, part, after) if piece.shape[dim]], dim)
+
+
+def _woven(parent: Tensor, part: Tensor, dim: int, places: range) -> Tensor:
+    """Return ``parent`` with ``part`` at some places of an axis."""
+    source = torch.arange(parent.shape[dim])
+    source[list(places)] = parent.shape[dim] + torch.arange(len(places))
+    return torch.cat((parent, part), dim).index_select(dim, source)
 
 
 def _piece_begin(parent: Tensor, op: str, args: dict[str, Any], index: Any) -> int:

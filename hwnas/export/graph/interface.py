@@ -1,8 +1,8 @@
 """Inputs and outputs of a module: their names, and how it is called.
 
 Inputs are named as the arguments of ``forward``, a single one of images is `INPUT`. A tensor that
-is returned alone is called `OUTPUT`; those of a dict by their keys, of a named tuple by its fields,
-of a list or tuple by their numbers, nested ones by their path, such as ``boxes.0``.
+is returned alone is called `OUTPUT`; those of a dict by their keys, of a named tuple or dataclass
+by its fields, of a list or tuple by their numbers, nested ones by their path, as ``boxes.0``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any, NamedTuple, get_args
@@ -146,7 +148,7 @@ def named_outputs(module: nn.Module, output: Any) -> dict[str, Any]:
             place = f" as {'.'.join(path)}" if path else ""
             raise ExportError(
                 f"{type(module).__name__} returns {type(leaf).__name__}{place}; expected tensors, "
-                "or dicts, lists and tuples of them"
+                "or dicts, lists, tuples and dataclasses of them"
             )
     if not leaves:
         raise ExportError(f"{type(module).__name__} returns no tensor")
@@ -157,6 +159,8 @@ def _leaves(output: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
     fields = getattr(output, "_fields", None)
     if isinstance(output, tuple) and fields is not None:
         parts = list(zip(fields, output, strict=True))
+    elif is_dataclass(output) and not isinstance(output, type | Mapping):
+        parts = [(field.name, getattr(output, field.name)) for field in dataclass_fields(output)]
     elif isinstance(output, Mapping):
         parts = list(output.items())
     elif isinstance(output, list | tuple):

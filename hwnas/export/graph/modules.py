@@ -89,3 +89,24 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in flags:
             part.training = training
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """Give buffers of ``module`` that its ``forward`` changes their values back."""
+    before = [(part, dict(part._buffers)) for part in module.modules() if part._buffers]
+    values = [
+        (buffer, buffer.clone())
+        for _, buffers in before
+        for buffer in buffers.values()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for part, buffers in before:
+            part._buffers.update(buffers)
+        with torch.no_grad():
+            for buffer, value in values:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)

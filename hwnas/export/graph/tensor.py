@@ -17,6 +17,8 @@ class Dispatcher(Protocol):
 
     def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
 
+    def constant(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+
 
 class TracedTensor(Tensor):
     """A tensor that depends on the image, or a constant computed in the network."""
@@ -59,6 +61,12 @@ class TracedTensor(Tensor):
         return tracer.dispatch(func, args, kwargs)
 
 
+def resize(tensor: TracedTensor, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Let an operation in place change the sizes of a tensor, not what it stands for."""
+    with torch._C._DisableTorchDispatch():
+        func(tensor, *args, **kwargs)
+
+
 class Tracing(TorchDispatchMode):
     """Hands operations on traced tensors to ``tracer``, before PyTorch looks at their class.
 
@@ -80,7 +88,7 @@ class Tracing(TorchDispatchMode):
         kwargs = kwargs or {}
         if TracedTensor in types:
             return self.tracer.dispatch(func, args, kwargs)
-        return func(*args, **kwargs)
+        return self.tracer.constant(func, args, kwargs)
 
 
 def traced_in(arguments: tuple[Any, ...]) -> list[TracedTensor]:

@@ -17,15 +17,17 @@ import torch
 from torch import nn
 
 from hwnas.errors import ExportError, HwnasError, first_line
+from hwnas.export.graph.in_place import WritesIntoConstant
 from hwnas.export.graph.interface import (
     InputShapes,
     Interface,
     described_inputs,
     module_interface,
 )
-from hwnas.export.graph.modules import evaluating, float32_on_cpu
+from hwnas.export.graph.modules import evaluating, float32_on_cpu, unchanged
 from hwnas.export.graph.nodes import Constant, Graph, Node
 from hwnas.export.graph.recording import Recording, Value, replay
+from hwnas.export.graph.tensor import TracedTensor
 from hwnas.export.graph.tracer import Tracer
 from hwnas.export.graph.weights import detached_copy
 from hwnas.export.lowering.lowering import Lowering
@@ -147,7 +149,12 @@ def _record(module: nn.Module, interface: Interface, batch: int = 1) -> Recordin
     dtype = weight.dtype if weight.dtype.is_floating_point else torch.float32
     tracer = Tracer(module, LOWER)
     try:
-        return tracer.record(interface, dtype, batch)
+        with unchanged(module), _without_traces(module):
+            try:
+                return tracer.record(interface, dtype, batch)
+            except WritesIntoConstant:  # tracing every constant takes time, and may be refused
+                tracer = Tracer(module, LOWER, traces_constants=True)
+                return tracer.record(interface, dtype, batch)
     except HwnasError:
         raise
     except Exception as error:  # a user's ``forward`` may raise anything
@@ -156,6 +163,32 @@ def _record(module: nn.Module, interface: Interface, batch: int = 1) -> Recordin
             f"{type(module).__name__} does not accept {described_inputs(interface)}: "
             f"{first_line(error)}{f' (in {path})' if path else ''}"
         ) from error
+
+
+@contextmanager
+def _without_traces(module: nn.Module) -> Iterator[None]:
+    """Take what is traced out of the attributes that ``forward`` sets.
+
+    Raises `ExportError` for a buffer: outputs would depend on the inputs before.
+    """
+    before = [(part, dict(vars(part))) for part in module.modules()]
+    try:
+        yield
+        for path, part in module.named_modules():
+            for name, buffer in part._buffers.items():
+                if isinstance(buffer, TracedTensor) and buffer.value is not None:
+                    raise ExportError(
+                        f"{path or 'the network'}: its buffer {name} is computed from the input: "
+                        "outputs may depend on the inputs before; make it an input and an output"
+                    )
+    finally:
+        for part, attributes in before:
+            for name, value in list(vars(part).items()):
+                if isinstance(value, TracedTensor):
+                    if name in attributes:
+                        vars(part)[name] = attributes[name]
+                    else:
+                        del vars(part)[name]
 
 
 def _check_batch(single: Recording, double: Recording) -> None:

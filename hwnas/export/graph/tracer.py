@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
-from hwnas.errors import ExportError
-from hwnas.export.graph.decompose import decompose
+from hwnas.export.graph.decompose import check_computable, check_repeatable, decompose
 from hwnas.export.graph.in_place import overwrite, refresh
 from hwnas.export.graph.interface import Interface, torch_dtype
 from hwnas.export.graph.recording import Call, Recording, Value, name_arguments, schema_of
@@ -29,13 +28,8 @@ CONSTANT_LIKE = {
     *("new_zeros", "new_ones", "new_full", "new_empty"),
 }
 """Operations that read the shape of their argument alone."""
-DECISIONS = {
-    *("item", "is_nonzero", "_local_scalar_dense", "equal", "allclose"),
-    *("nonzero", "nonzero_numpy", "masked_select", "unique", "_unique2", "argwhere"),
-}
-"""Operations by which Python code, or a shape, depends on the pixels."""
-
-
+CHECKS = {"_assert_async", "_assert_scalar", "_assert_tensor_metadata"}
+"""Operations that compute nothing."""
 SAMPLINGS = {"grid_sampler", "grid_sampler_2d"}
 """Operations that are decomposed where the points are constants: into pixels and weights."""
 
@@ -43,8 +37,12 @@ SAMPLINGS = {"grid_sampler", "grid_sampler_2d"}
 class Tracer:
     """Runs a module once and records its calls."""
 
-    def __init__(self, module: nn.Module, lowered: Container[str]) -> None:
+    def __init__(
+        self, module: nn.Module, lowered: Container[str], traces_constants: bool = False
+    ) -> None:
+        """``traces_constants``: also tensors that the network creates, to write values into."""
         self.module, self.lowered = module, lowered
+        self.traces_constants = traces_constants
         self.calls: list[Call] = []
         self.paths: dict[nn.Module, str] = {part: path for path, part in module.named_modules()}
         self.stack: list[nn.Module] = [module]
@@ -74,6 +72,8 @@ class Tracer:
     def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record a call, or the calls that it decomposes into, and return what it returns."""
         schema = schema_of(func)
+        if schema.op not in self.lowered:
+            check_repeatable(self.place(), func)
         if schema.overwrites:
             with Tracing(self):
                 return overwrite(self.place(), func, args, kwargs)
@@ -82,16 +82,21 @@ class Tracer:
             refresh(tensor)
         if schema.op in CONSTANT_LIKE or not any(tensor.value for tensor in tensors):
             return self._constant(func, args, kwargs)
-        if schema.op in DECISIONS:
-            what = "a branch" if schema.op == "is_nonzero" else f"Tensor.{schema.op}"
-            raise ExportError(
-                f"{self.place()}{what} depends on the values of the input; only computations that "
-                "are the same for every input can be compiled"
-            )
+        check_computable(self.place(), func)
+        if schema.op in CHECKS:
+            return None
         if schema.op not in self.lowered or (schema.op in SAMPLINGS and not _value_of(args[1])):
             with Tracing(self):
                 return decompose(self.place(), func, args, kwargs)
         return self._call(func, args, kwargs)
+
+    def constant(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Compute a call that takes no traced tensor."""
+        if schema_of(func).op not in self.lowered:
+            check_repeatable(self.place(), func)
+        result = func(*args, **kwargs)
+        wraps = self.traces_constants and isinstance(result, Tensor)
+        return TracedTensor(result, None, self) if wraps and not _tensors(args) else result
 
     def place(self) -> str:
         """Return the path of the current module as error messages begin."""
@@ -276,6 +281,15 @@ def _map_values(function: Callable[[Any], Any], arguments: dict[str, Any]) -> di
     if not arguments:
         return arguments
     return dict(zip(arguments, _map(function, tuple(arguments.values())), strict=True))
+
+
+def _tensors(args: tuple[Any, ...]) -> bool:
+    """Return whether there is a tensor among arguments, or in lists among them."""
+    return any(
+        isinstance(item, Tensor)
+        for argument in args
+        for item in (argument if isinstance(argument, list | tuple) else (argument,))
+    )
 
 
 def _memory(tensor: Tensor) -> int:

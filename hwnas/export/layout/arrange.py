@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from hwnas.export.graph.nodes import Constant, Graph, Node, Reshape, TensorSpec, Transpose
 
@@ -142,7 +141,7 @@ class Arranger:
         unmoved = order == self.native(values.ndim)
         tensor = name if unmoved else f"{name}.{_title(order)}"
         if tensor not in self.nodes:
-            array = np.ascontiguousarray(values)
+            array = values.copy(order="C")  # of no axes, too
             self.put(Constant(name=tensor, inputs=(), shape=array.shape, value=array))
         return tensor
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from hwnas.errors import ExportError, HwnasError, first_line
 from hwnas.export.graph.interface import Interface, torch_dtype
-from hwnas.export.graph.modules import ForeignModule, evaluating, float32_on_cpu
+from hwnas.export.graph.modules import ForeignModule, evaluating, float32_on_cpu, unchanged
 from hwnas.export.verification.metrics import Array
 
 
@@ -27,7 +27,7 @@ def module_outputs(
     if isinstance(module, ForeignModule):
         return module.reference_outputs(inputs)
     module = float32_on_cpu(module)
-    with evaluating(module), torch.no_grad(), single_thread():
+    with evaluating(module), unchanged(module), torch.no_grad(), single_thread():
         runs = [
             _outputs(module, interface, [array[place : place + 1] for array in inputs])
             for place in range(len(inputs[0]))
@@ -58,7 +58,7 @@ def outputs_together(
     if isinstance(module, ForeignModule):
         return module.reference_batch(inputs)
     module = float32_on_cpu(module)
-    with evaluating(module), torch.no_grad():
+    with evaluating(module), unchanged(module), torch.no_grad():
         return _outputs(module, interface, inputs)
 
 

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from hwnas.errors import ExportError
 from hwnas.export.graph.interface import module_interface
 from hwnas.export.graph.nodes import OUTPUT, Conv
 from hwnas.export.graph.recording import Recording, Value, replay
-from hwnas.export.graph.trace import trace
+from hwnas.export.graph.trace import record, trace
 from hwnas.export.graph.tracer import Tracer
 from hwnas.export.lowering.registry import LOWER
+from hwnas.export.verification.module_outputs import module_outputs
 from tests.export.test_parity import Function
 
 MAP = (4, 5, 6)
@@ -65,6 +67,22 @@ def into_zeros(x: Tensor) -> Tensor:
     return y * mask
 
 
+def woven(x: Tensor) -> Tensor:
+    y = x + 0
+    y[:, ::2] += 1
+    y[..., 1::3] = x.mean()
+    return y
+
+
+def reshaped(x: Tensor) -> Tensor:
+    y = x.mean(3)
+    y.unsqueeze_(1)
+    y.transpose_(2, 3)
+    part = y[:, :, 1:]
+    part *= 2
+    return y.squeeze_(1) + 1
+
+
 def overlapping(x: Tensor) -> Tensor:
     y = x + 0
     part = y[:, :2]
@@ -77,7 +95,9 @@ def residual(x: Tensor) -> Tensor:
     return F.relu6(y, inplace=True) - y
 
 
-@pytest.mark.parametrize("function", [in_views, in_reshaped, into_zeros, overlapping, residual])
+@pytest.mark.parametrize(
+    "function", [in_views, in_reshaped, into_zeros, woven, reshaped, overlapping, residual]
+)
 def test_operations_in_place_become_values(function: Any) -> None:
     assert_records(function)
 
@@ -90,24 +110,112 @@ def test_the_image_is_not_overwritten() -> None:
     assert_records(normalised)
 
 
-def test_writing_into_every_second_element_is_refused() -> None:
-    def strided(x: Tensor) -> Tensor:
+def test_writing_through_a_diagonal_is_refused() -> None:
+    def diagonal(x: Tensor) -> Tensor:
         y = x + 0
-        y[:, ::2] += 1
+        y.diagonal(dim1=1, dim2=2)[:] = 1
         return y
 
-    with pytest.raises(ExportError, match=r"writes through Tensor\.slice .* clone\(\) instead"):
-        trace(Function(strided), MAP)
+    with pytest.raises(ExportError, match=r"writes through Tensor\.diagonal .* clone\(\) instead"):
+        trace(Function(diagonal), MAP)
 
 
-def test_writing_the_image_into_a_constant_is_refused() -> None:
-    def into_constant(x: Tensor) -> Tensor:
-        y = torch.zeros(1, 4, 5, 6)
-        y[:, :2] = x[:, :2]
+class Filled(nn.Module):
+    """Writes values into tensors that it creates."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, weights = torch.zeros(1, 4, 5, 6), torch.tensor([1.0, 2.0])
+        y[:, :2] = x[:, :2] * float(weights[1])
+        h = torch.full((1, 6), 0.5)
+        for row in range(5):
+            h += x[:, 3, row]
+            y[:, 3, row] = h
         return y
 
-    with pytest.raises(ExportError, match="into a tensor that does not; create that tensor with"):
-        trace(Function(into_constant), MAP)
+
+def test_values_are_written_into_tensors_that_the_network_creates() -> None:
+    image = torch.randn(1, *MAP)
+    recording = record(Filled(), MAP)
+    known = replay(recording, image)
+    output = recording.outputs[OUTPUT]
+    assert isinstance(output, Value)
+    torch.testing.assert_close(known[output], Filled()(image))
+
+
+class Remembers(nn.Module):
+    """Changes its buffers, in place or by another tensor, and counts its runs."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+        self.register_buffer("mean", torch.zeros(1, 4))
+        self.register_buffer("runs", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        self.seen = x.mean((2, 3))
+        if self.in_place:
+            self.mean.mul_(0.9).add_(self.seen)
+        else:
+            self.mean = self.mean * 0.9 + self.seen
+        return x - self.mean[..., None, None]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_network_that_remembers_its_inputs_is_refused(in_place: bool) -> None:
+    module = Remembers(in_place)
+    with pytest.raises(
+        ExportError, match=r"outputs (may )?depend on the inputs before; make it an"
+    ):
+        trace(module, MAP)
+    assert [bool(buffer.any()) for buffer in module.buffers()] == [False, False]
+    assert all(type(buffer) is Tensor for buffer in module.buffers())
+    assert not hasattr(module, "seen")
+
+
+def test_buffers_have_their_values_after_a_comparison() -> None:
+    module = nn.BatchNorm2d(4)
+
+    class InTraining(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = module
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.batch_norm(x, module.running_mean, module.running_var, training=True)
+
+    images = np.arange(240, dtype=np.float32).reshape(2, *MAP)
+    module_outputs(InTraining(), module_interface(module, MAP), [images])
+    assert module.running_mean is not None and not module.running_mean.any()
+
+
+@pytest.mark.parametrize(
+    ("function", "op"),
+    [
+        (lambda x: x + torch.randn(5, 6), "randn"),
+        (lambda x: x + torch.rand_like(x), "rand_like"),
+        (lambda x: F.gumbel_softmax(x), "exponential_"),
+        (lambda x: torch.bernoulli(x.sigmoid()), "bernoulli"),
+    ],
+)
+def test_random_numbers_are_refused(function: Any, op: str) -> None:
+    with pytest.raises(ExportError, match=rf"aten\.{op} draws random numbers in evaluation mode"):
+        trace(Function(function), MAP)
+
+
+@pytest.mark.parametrize(
+    ("function", "instead"),
+    [
+        (lambda x: torch.fft.rfft2(x).abs(), "matrices of cosines and sines"),
+        (lambda x: torch.complex(x, x).abs(), "real and imaginary parts"),
+        (lambda x: torch.histc(x, 4), "compare with each bin"),
+        (lambda x: x[torchvision.ops.nms(x[0, 0, :, :4], x[0, 0, :, 4], 0.5)], "boxes and scores"),
+        (lambda x: torch.where(x > 0)[0], "Tensor.where depends on the values"),
+    ],
+)
+def test_what_can_take_the_place_of_an_operation_is_named(function: Any, instead: str) -> None:
+    with pytest.raises(ExportError, match=instead):
+        trace(Function(function), MAP)
 
 
 def test_what_does_not_depend_on_the_image_is_computed_beforehand() -> None:

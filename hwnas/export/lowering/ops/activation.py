@@ -215,13 +215,17 @@ def expm1(lowering: Lowering, call: Call) -> None:
 
 
 def erf(lowering: Lowering, call: Call) -> None:
-    """Lower to ``gelu``: ``erf(x) = 2 * gelu(y) / y - 1`` for ``y = sqrt(2) x``, 0 at 0."""
-    value, steps = lowering.operand(call), Steps(lowering, call)
+    steps = Steps(lowering, call)
+    steps.finish(error_function(steps, lowering.operand(call)))
+
+
+def error_function(steps: Steps, value: str) -> str:
+    """Return ``erf(x) = 2 * gelu(y) / y - 1`` for ``y = sqrt(2) x``, 0 at 0."""
     scaled = steps.arithmetic("mul", value, math.sqrt(2))
     apart = steps.select("eq", scaled, 0.0, 1.0, scaled)
     ratio = steps.arithmetic("div", steps.activation("gelu", apart), apart)
     curve = steps.arithmetic("sub", steps.arithmetic("mul", ratio, 2.0), 1.0)
-    steps.finish(steps.select("eq", scaled, 0.0, 0.0, curve))
+    return steps.select("eq", scaled, 0.0, 0.0, curve)
 
 
 def softmax(lowering: Lowering, call: Call) -> None:

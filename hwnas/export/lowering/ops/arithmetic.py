@@ -80,10 +80,14 @@ def masked_fill(lowering: Lowering, call: Call) -> None:
 def logical(lowering: Lowering, call: Call) -> None:
     """Lower ``and``, ``or`` and ``not`` of masks to a minimum, a maximum and ``1 - mask``."""
     steps = Steps(lowering, call)
+    if call.result.dtype != torch.bool:
+        lowering.refuse(call, "of the bits of integers is not supported, only of masks")
     masks = [call.args[name] for name in ("self", "other") if name in call.args]
     names = [_mask(lowering, call, mask) for mask in masks]
     if "not" in call.op:
         steps.finish(steps.arithmetic("sub", 1.0, names[0]))
+    elif "xor" in call.op:
+        steps.finish(steps.select("ne", names[0], names[1], 1.0, 0.0))
     else:
         op = "minimum" if "and" in call.op else "maximum"
         steps.finish(steps.arithmetic(op, *names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from hwnas.export.graph.nodes import Expand, Pool, Reshape, Shuffle, Transpose
-from hwnas.export.graph.recording import Call
+from hwnas.export.graph.recording import Call, Value
 from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.steps import Steps
 
@@ -89,14 +89,27 @@ def repeat(lowering: Lowering, call: Call) -> None:
 
 
 def repeat_interleave(lowering: Lowering, call: Call) -> None:
-    value, times = lowering.operand(call), call.args["repeats"]
-    dim = call.args["dim"]
-    if dim is None or not isinstance(times, int):
-        lowering.refuse(call, "is only supported with a number of repeats and a dim")
+    """Lower to a gather; without a dim the value is flattened."""
+    value, times, steps = lowering.operand(call), call.args["repeats"], Steps(lowering, call)
+    if isinstance(times, Value):
+        lowering.refuse(call, "gives a number of elements that depends on the input")
+    if (dim := call.args["dim"]) is None:
+        value, dim = steps.reshape(value, (-1,)), 0
     axis = dim % len(lowering.shape(value))
-    indices = [place for place in range(lowering.shape(value)[axis]) for _ in range(times)]
-    steps = Steps(lowering, call)
-    steps.finish(steps.gather(value, axis, tuple(indices)))
+    places = torch.arange(lowering.shape(value)[axis]).repeat_interleave(times)
+    steps.finish(steps.gather(value, axis, tuple(places.tolist())))
+
+
+def diagonal(lowering: Lowering, call: Call) -> None:
+    """Lower to elements of two axes as one; the diagonal comes last."""
+    value, steps, args = lowering.operand(call), Steps(lowering, call), call.args
+    shape = lowering.shape(value)
+    pair = args["dim1"] % len(shape), args["dim2"] % len(shape)
+    order = (*(axis for axis in range(len(shape)) if axis not in pair), *pair)
+    rows, columns = (shape[axis] for axis in pair)
+    places = torch.arange(rows * columns).reshape(rows, columns).diagonal(args["offset"])
+    flat = steps.reshape(steps.transpose(value, order), (*call.result.shape[:-1], -1))
+    steps.finish(steps.gather(flat, len(shape) - 2, tuple(places.tolist())))
 
 
 def identity(lowering: Lowering, call: Call) -> None:

@@ -29,6 +29,7 @@ from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.steps import Steps
 
+INTEGERS = ("int32", "int64")
 EXACT = 2**24
 """Largest index that float32 holds exactly."""
 
@@ -152,13 +153,18 @@ def look_up(lowering: Lowering, call: Call, table: Tensor, indices: Value) -> No
 
 
 def table_rows(steps: Steps, table: Tensor, indices: Value) -> str:
-    """Return the rows of a constant table at indices, of an input where they are one."""
+    """Return the rows of a constant table at indices, of an input where they are one.
+
+    Indices of four axes become two, so that they are no map, which a format may store otherwise.
+    """
     lowering, call = steps.lowering, steps.call
     name = lowering.values[indices]
-    node = lowering.nodes.get(name)
-    if isinstance(node, Cast) and lowering.inputs[node.inputs[0]].dtype in ("int32", "int64"):
+    node, rank = lowering.nodes.get(name), len(indices.shape)
+    integers = isinstance(node, Cast) and lowering.inputs[node.inputs[0]].dtype in INTEGERS
+    if isinstance(node, Cast) and integers and rank != 4:
         (name,) = node.inputs
     else:
+        name = steps.reshape(name, (indices.shape[0], -1)) if rank == 4 else name
         fields = {"dtype": "int32"}
         name = lowering.step(call, "indices", Cast, (name,), lowering.shape(name), **fields)
     rows = to_array(table)

@@ -16,8 +16,35 @@ from hwnas.export.lowering.steps import Steps
 
 
 def linear(lowering: Lowering, call: Call) -> None:
+    """Lower a linear layer; one whose weight is computed is a matrix product."""
+    value, weight, bias = (call.args[name] for name in ("input", "weight", "bias"))
+    if isinstance(value, Value) and not isinstance(weight, Value) and not isinstance(bias, Value):
+        _emit(lowering, call, lowering.values[value], weight, bias)
+        return
+    steps, shape = Steps(lowering, call), tuple(value.shape)
+    rows = steps.reshape(lowering.name(call, value), (math.prod(shape[:-1]), shape[-1]))
+    columns = steps.reshape(lowering.name(call, weight), (-1, shape[-1]))
+    product = steps.matmul(rows, steps.transpose(columns, (1, 0)))
+    if bias is not None:
+        product = steps.arithmetic("add", product, lowering.name(call, bias))
+    steps.finish(steps.reshape(product, call.result.shape))
+
+
+def bilinear(lowering: Lowering, call: Call) -> None:
+    """Lower ``first @ weight[o] @ second + bias[o]`` for each output."""
+    steps, args = Steps(lowering, call), call.args
     weight, bias = lowering.constant(call, "weight"), lowering.constant(call, "bias")
-    _emit(lowering, call, lowering.operand(call, "input"), weight, bias)
+    assert weight is not None
+    outputs, width, other = weight.shape
+    first, second = (lowering.name(call, args[name]) for name in ("input1", "input2"))
+    rows = steps.reshape(first, (-1, width))
+    product = steps.matmul(rows, to_array(weight.permute(1, 0, 2).reshape(width, -1)))
+    product = steps.reshape(product, (-1, outputs, other))
+    product = steps.arithmetic("mul", product, steps.reshape(second, (-1, 1, other)))
+    sums = steps.reshape(steps.reduce("sum", product, (2,)), (-1, outputs))
+    if bias is not None:
+        sums = steps.arithmetic("add", sums, to_array(bias))
+    steps.finish(steps.reshape(sums, call.result.shape))
 
 
 def addmm(lowering: Lowering, call: Call) -> None:

@@ -74,18 +74,18 @@ def flip(lowering: Lowering, call: Call) -> None:
 
 
 def roll(lowering: Lowering, call: Call) -> None:
-    """Lower to a concatenation of the end and the beginning of each axis."""
+    """Lower to a concatenation of the end and the beginning of each axis, or of all."""
     value, steps = lowering.operand(call), Steps(lowering, call)
     dims: Any = call.args["dims"]
     if not dims:
-        lowering.refuse(call, "without dims is not supported")
+        value, dims = steps.reshape(value, (-1,)), [0]
     for shift, dim in zip(call.args["shifts"], dims, strict=True):
         axis = dim % len(lowering.shape(value))
         size = lowering.shape(value)[axis]
         if cut := -shift % size:
             ends = steps.slice(value, axis, cut, size - cut), steps.slice(value, axis, 0, cut)
             value = steps.concat(list(ends), axis)
-    steps.finish(value)
+    steps.finish(steps.reshape(value, call.result.shape))
 
 
 def unfold(lowering: Lowering, call: Call) -> None:

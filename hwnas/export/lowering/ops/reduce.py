@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from hwnas.export.graph.nodes import Pool
 from hwnas.export.graph.recording import Call
 from hwnas.export.lowering.lowering import Lowering
@@ -29,19 +27,6 @@ def total(lowering: Lowering, call: Call) -> None:
 
 def product(lowering: Lowering, call: Call) -> None:
     _reduce(lowering, call, "prod", lowering.operand(call), _axes(lowering, call))
-
-
-def cumsum(lowering: Lowering, call: Call) -> None:
-    """Lower to a product with a triangular matrix, along the axis as last one."""
-    value, steps = lowering.operand(call), Steps(lowering, call)
-    rank = len(lowering.shape(value))
-    axis, order = call.args["dim"] % rank, list(range(rank))
-    order[axis], order[-1] = order[-1], order[axis]
-    size = lowering.shape(value)[axis]
-    moved = steps.of_rank(steps.transpose(value, tuple(order)), max(rank, 2))
-    sums = steps.matmul(moved, np.triu(np.ones((size, size), np.float32)))
-    sums = steps.reshape(sums, tuple(lowering.shape(value)[n] for n in order))
-    steps.finish(steps.transpose(sums, tuple(order)))
 
 
 def extreme(lowering: Lowering, call: Call) -> None:
@@ -69,31 +54,6 @@ def arg_extreme(lowering: Lowering, call: Call) -> None:
     steps.finish(steps.reshape(indices, call.result.shape))
 
 
-def top(lowering: Lowering, call: Call) -> None:
-    """Lower ``topk``, and ``sort`` and ``argsort`` as all elements in their order.
-
-    The smallest elements are the largest of the negated values.
-    """
-    value, steps = lowering.operand(call), Steps(lowering, call)
-    rank = len(lowering.shape(value))
-    if not rank:
-        lowering.refuse(call, "of a single number is not supported")
-    axis, order = call.args.get("dim", -1) % rank, list(range(rank))
-    order[axis], order[-1] = order[-1], order[axis]
-    moved = steps.transpose(value, tuple(order))
-    largest = call.args.get("largest", True) if call.op == "topk" else call.args.get("descending")
-    elements = lowering.shape(value)[axis]
-    count = call.args["k"] if call.op == "topk" else elements
-    if not largest:
-        moved = steps.activation("neg", moved)
-    values, indices = steps.top(moved, count)
-    if not largest:
-        values = steps.activation("neg", values)
-    names = [steps.transpose(name, tuple(order)) for name in (values, indices)]
-    for result, name in zip(call.results, names[-len(call.results) :], strict=True):
-        lowering.give(result, name)
-
-
 def variance(lowering: Lowering, call: Call) -> None:
     """Lower ``var`` and ``std``, and with their means ``var_mean`` and ``std_mean``."""
     value, axes, steps = lowering.operand(call), _axes(lowering, call), Steps(lowering, call)
@@ -116,17 +76,23 @@ def norm(lowering: Lowering, call: Call) -> None:
     """Lower vector norms of any order."""
     value, axes, steps = lowering.operand(call), _axes(lowering, call), Steps(lowering, call)
     order = float(2 if (power := call.args.get("ord", call.args.get("p"))) is None else power)
-    if order in (float("inf"), float("-inf")):
-        result = steps.reduce("max" if order > 0 else "min", steps.activation("abs", value), axes)
-    elif order == 2:
+    steps.finish(steps.reshape(vector_norm(steps, value, axes, order), call.result.shape))
+
+
+def vector_norm(steps: Steps, value: str, axes: tuple[int, ...], order: float) -> str:
+    """Return the norms over some axes, each of which stays with size 1."""
+    if order == 2:
         squares = steps.reduce("sum", steps.arithmetic("mul", value, value), axes)
-        result = steps.activation("sqrt", squares)
-    elif order == 1:
-        result = steps.reduce("sum", steps.activation("abs", value), axes)
-    else:
-        powers = steps.arithmetic("pow", steps.activation("abs", value), order)
-        result = steps.arithmetic("pow", steps.reduce("sum", powers, axes), 1 / order)
-    steps.finish(steps.reshape(result, call.result.shape))
+        return steps.activation("sqrt", squares)
+    sizes = steps.activation("abs", value)
+    if order in (float("inf"), float("-inf")):
+        return steps.reduce("max" if order > 0 else "min", sizes, axes)
+    if order == 0:
+        return steps.reduce("sum", steps.select("ne", value, 0.0, 1.0, 0.0), axes)
+    if order == 1:
+        return steps.reduce("sum", sizes, axes)
+    powers = steps.arithmetic("pow", sizes, order)
+    return steps.arithmetic("pow", steps.reduce("sum", powers, axes), 1 / order)
 
 
 def logsumexp(lowering: Lowering, call: Call) -> None:

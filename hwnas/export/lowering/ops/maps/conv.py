@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 
 from hwnas.export.graph.nodes import Conv, ConvTranspose, Pad, Sides
-from hwnas.export.graph.recording import Call, Shape
+from hwnas.export.graph.recording import Call, Shape, Value
 from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.lowering import Lowering
 from hwnas.export.lowering.steps import Steps
 
+Pair = tuple[int, int]
+
 
 def conv(lowering: Lowering, call: Call) -> None:
     """Lower a convolution; a zero padding before it that has no other reader is merged into it."""
+    if isinstance(call.args["weight"], Value):
+        _with_computed_weight(lowering, call)
+        return
     value, weight = _input(lowering, call), _weight(lowering, call)
     padding = _padding(call.args["padding"], call, weight.shape)
     before = lowering.nodes.get(value)
@@ -65,16 +70,26 @@ def convolution(lowering: Lowering, call: Call) -> None:
 
 def unfold(lowering: Lowering, call: Call) -> None:
     """Lower ``im2col`` to a depthwise convolution whose kernels each read one place."""
-    value, size = lowering.operand(call), _pair(call, "kernel_size")
+    size, stride, dilation = (_pair(call, name) for name in ("kernel_size", "stride", "dilation"))
+    rows, columns = _pair(call, "padding")
+    padding = ((rows, rows), (columns, columns))
+    patches = _patches(lowering, call, lowering.operand(call), size, stride, padding, dilation)
+    lowering.become(call, patches)
+
+
+def _patches(
+    lowering: Lowering, call: Call, value: str, size: Pair, stride: Pair, padding: Sides,
+    dilation: Pair,
+) -> str:  # fmt: skip
+    """Return the pixels of each window, ``[N, C * h * w, H, W]``."""
     batch, channels, *pixels = lowering.shape(value)
     places = size[0] * size[1]
     kernels = np.eye(places, dtype=np.float32).reshape(places, 1, *size)
-    padding, stride, dilation = (_pair(call, name) for name in ("padding", "stride", "dilation"))
     counts = [
-        (n + 2 * pad - gap * (k - 1) - 1) // jump + 1
-        for n, pad, gap, k, jump in zip(pixels, padding, dilation, size, stride, strict=True)
+        (n + sum(sides) - gap * (k - 1) - 1) // jump + 1
+        for n, sides, gap, k, jump in zip(pixels, padding, dilation, size, stride, strict=True)
     ]
-    patches = lowering.step(
+    return lowering.step(
         call,
         "patches",
         Conv,
@@ -83,11 +98,29 @@ def unfold(lowering: Lowering, call: Call) -> None:
         weight=np.tile(kernels, (channels, 1, 1, 1)),
         bias=np.zeros(channels * places, np.float32),
         stride=stride,
-        padding=((padding[0], padding[0]), (padding[1], padding[1])),
+        padding=padding,
         dilation=dilation,
         groups=channels,
     )
-    lowering.become(call, patches)
+
+
+def _with_computed_weight(lowering: Lowering, call: Call) -> None:
+    """Lower a convolution whose weight is computed to products with the pixels of each window."""
+    value, steps, groups = _input(lowering, call), Steps(lowering, call), call.args["groups"]
+    weight = lowering.operand(call, "weight")
+    outputs, inputs, *size = lowering.shape(weight)
+    kernel = (1, size[0]) if len(size) == 1 else (size[0], size[1])
+    padding = _padding(call.args["padding"], call, (outputs, inputs, *kernel))
+    stride, dilation = _pair(call, "stride"), _pair(call, "dilation")
+    patches = _patches(lowering, call, value, kernel, stride, padding, dilation)
+    batch, rows, *pixels = lowering.shape(patches)
+    columns = steps.reshape(patches, (batch, groups, rows // groups, -1))
+    kernels = steps.reshape(weight, (1, groups, outputs // groups, rows // groups))
+    sums = steps.reshape(steps.matmul(kernels, columns), (batch, outputs, *pixels))
+    if call.args["bias"] is not None:
+        bias = steps.reshape(lowering.name(call, call.args["bias"]), (1, outputs, 1, 1))
+        sums = steps.arithmetic("add", sums, bias)
+    steps.finish(steps.reshape(sums, call.result.shape))
 
 
 def fold(lowering: Lowering, call: Call) -> None:
@@ -148,7 +181,7 @@ def _bias(lowering: Lowering, call: Call, count: int) -> Any:
     return np.zeros(count, np.float32) if bias is None else to_array(bias)
 
 
-def _pair(call: Call, name: str) -> tuple[int, int]:
+def _pair(call: Call, name: str) -> Pair:
     """Return a setting for (height, width); one number of a 1-D convolution is for the width."""
     numbers = call.args[name]
     numbers = [numbers] if isinstance(numbers, int) else list(numbers)

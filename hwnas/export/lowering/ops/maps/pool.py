@@ -19,11 +19,12 @@ NO_PADDING: Sides = ((0, 0), (0, 0))
 
 
 def max_pool(lowering: Lowering, call: Call) -> None:
-    if len(call.results) > 1 and lowering.waiting[call.results[1]]:
-        lowering.refuse(call, "with return_indices=True is not supported")
     value, after = _map(lowering, call)
     size, stride, padding = _window(call)
     dilation = _pair(call, "dilation")
+    if len(call.results) > 1 and lowering.waiting[call.results[1]]:
+        window = size, stride, padding, dilation
+        lowering.give(call.results[1], _places(lowering, call, value, after, *window))
     reach = (dilation[0] * (size[0] - 1) + 1, dilation[1] * (size[1] - 1) + 1)
     sides, _ = _sides(lowering.shape(value), after, reach, stride, padding)
     before = lowering.nodes.get(value)
@@ -43,6 +44,40 @@ def max_pool(lowering: Lowering, call: Call) -> None:
             steps, value, axis, after[axis], (size[place], stride[place], dilation[place])
         )
     steps.finish(steps.reshape(value, call.result.shape))
+
+
+def _places(
+    lowering: Lowering, call: Call, value: str, after: Shape, size: Pair, stride: Pair,
+    padding: Pair, dilation: Pair,
+) -> str:  # fmt: skip
+    """Return the place of the maximum of each window in its map.
+
+    The windows' pixels come one after the other along a new axis; the maximum is the first largest.
+    """
+    steps, before = Steps(lowering, call), lowering.shape(value)
+    reach = tuple(gap * (n - 1) + 1 for gap, n in zip(dilation, size, strict=True))
+    ends = [
+        max(padding[n], (after[2 + n] - 1) * stride[n] + reach[n] - before[2 + n] - padding[n])
+        for n in (0, 1)
+    ]
+    sides = ((0, 0), (0, 0), (padding[0], ends[0]), (padding[1], ends[1]))
+    padded = steps.pad(value, sides, -LARGEST)
+    pieces = []
+    for row in range(size[0]):
+        line = steps.slice(padded, 2, row * dilation[0], after[2], stride[0])
+        for column in range(size[1]):
+            piece = steps.slice(line, 3, column * dilation[1], after[3], stride[1])
+            pieces.append(steps.reshape(piece, (*after, 1)))
+    place = steps.arg_extreme("max", steps.concat(pieces, 4), 4)
+    place = steps.reshape(place, after)
+    row = steps.activation("floor", steps.arithmetic("div", place, float(size[1])))
+    column = steps.arithmetic("sub", place, steps.arithmetic("mul", row, float(size[1])))
+    rows, columns = np.ogrid[: after[2], : after[3]]
+    start = (rows * stride[0] - padding[0]) * before[3] + columns * stride[1] - padding[1]
+    row = steps.arithmetic("mul", row, float(dilation[0] * before[3]))
+    column = steps.arithmetic("mul", column, float(dilation[1]))
+    flat = steps.arithmetic("add", steps.arithmetic("add", row, column), start.astype(np.float32))
+    return steps.reshape(flat, call.results[1].shape)
 
 
 def avg_pool(lowering: Lowering, call: Call) -> None:
