@@ -325,9 +325,42 @@ def attention(rng: Random, shape: tuple[int, ...]) -> Any:
     return _Function(rng.choice(functions))
 
 
+def places(rng: Random, shape: tuple[int, ...]) -> Any:
+    """Reads and writes at computed places, on values that are far enough apart to have an order.
+
+    A chain of steps may make values equal, which have either order: so a ramp is added.
+    """
+    rank, axis = len(shape), rng.randrange(len(shape)) + 1
+    size = shape[axis - 1]
+    count, other = rng.randint(1, size), rng.randrange(rank) + 1
+    ramp = torch.rand(size, generator=torch.Generator().manual_seed(rng.randrange(99)))
+    ramp = (ramp * 4).reshape([size if n == axis else 1 for n in range(1, rank + 1)])
+    keys: Step = lambda x: (x.mean(other, keepdim=True).tanh() * 1e-3 + ramp) * 8  # noqa: E731
+    steps: list[Step] = [
+        lambda x: x.gather(axis, keys(x).topk(count, axis)[1].expand(_cut(x, axis, count))),
+        lambda x: x.take_along_dim(keys(x).argsort(axis), axis),
+        lambda x: x.index_select(
+            axis, keys(x).amax([n for n in range(rank + 1) if n != axis]).argsort()
+        ),
+        lambda x: x.scatter(axis, keys(x).topk(count, axis)[1].expand(_cut(x, axis, count)), 0.5),
+        lambda x: x.scatter_add(
+            axis, keys(x).topk(count, axis)[1].expand(_cut(x, axis, count)), x * 0.5
+        ),
+        lambda x: keys(x).median(axis, keepdim=True)[0] * x,
+        lambda x: x.cummax(axis)[0],
+        lambda x: torch.atan2(x, x.abs() + 1) + x.quantile(0.3, axis, keepdim=True),
+    ]
+    return _Function(rng.choice(steps))
+
+
+def _cut(x: Tensor, axis: int, count: int) -> list[int]:
+    """Return the shape of a value with ``count`` elements along an axis."""
+    return [count if n == axis else size for n, size in enumerate(x.shape)]
+
+
 SIMPLE = (
     *(convolution, convolution, convolution_1d, layer, pool, transposed, resize),
-    *(move, rearrange, elementwise, elementwise, reduction, attention),
+    *(move, rearrange, elementwise, elementwise, reduction, attention, places),
 )
 KINDS = (*SIMPLE, branches, branches)
 

@@ -28,6 +28,7 @@ def reshape(arranger: Arranger, node: Reshape) -> None:
     groups, stored = _groups(before, after), arranger.order(name)
     if not _in_order(groups, before, stored):
         if _only_linear_layers_read(arranger, node):
+            stored = (0, *(axis for axis in stored if axis != 0))  # the batch, of size 1
             arranger.flattened[node.name] = before[1:], tuple(axis - 1 for axis in stored[1:])
             _add(arranger, node, arranger.tensor(name, stored), tuple(range(len(after))))
             return

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.architecture.artifact import Format
-from hwnas.export.compile import compile_model
+from hwnas.export.compile import compile_model, export_module
 from hwnas.export.graph.trace import trace
 from hwnas.export.layout.reshape import Group, _groups  # pyright: ignore[reportPrivateUsage]
 from hwnas.export.layout.rules import NCHW, NHWC, arrange
@@ -36,7 +36,7 @@ class Moves(nn.Module):
         return x.flatten(1) * 2
 
     def _step(self, x: Tensor, rng: Random) -> Tensor:
-        match rng.choice((0, 1, 1, 2, 3)):
+        match rng.choice((0, 1, 1, 2, 3, 4)):
             case 0:
                 axes = list(range(1, x.dim()))
                 rng.shuffle(axes)
@@ -47,7 +47,7 @@ class Moves(nn.Module):
                 )
             case 2:
                 return x.reshape(1, *rng.choice(((4, 2, 3, 6), (2, 2, 6, 2, 3), (4, 6, 6))))
-            case 2:
+            case 3:
                 return x + x.mean(rng.randrange(1, x.dim()), keepdim=True)
             case _:
                 return self.conv(x.reshape(1, 4, 6, 6))
@@ -64,6 +64,24 @@ def test_random_moves_give_the_elements_of_pytorch(
     with torch.no_grad():
         expected = module(torch.from_numpy(image)).numpy()
     np.testing.assert_allclose(file_outputs(Path(artifact.path), image), expected, atol=2e-5)
+
+
+@both
+def test_a_linear_layer_reads_a_map_whose_batch_is_not_stored_first(
+    format: Format, tmp_path: Path
+) -> None:
+    """Rows at computed places come before the batch."""
+
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(144, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x.index_select(2, x[0, 0].mean(1).argsort()).flatten(1))
+
+    artifact = export_module(Rows().eval(), (4, 6, 6), tmp_path / f"net.{format}")
+    assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-5
 
 
 def test_axes_that_hold_the_same_elements_are_grouped() -> None:

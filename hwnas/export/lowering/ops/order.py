@@ -70,12 +70,12 @@ def quantile(lowering: Lowering, call: Call) -> None:
     first, second = (steps.gather(ordered, axis, _whole(ends)) for ends in (below, above))
     way = steps.arithmetic("sub", second, first)
     part = steps.arithmetic("mul", way, weights.reshape(shape).astype(np.float32))
-    found = steps.arithmetic("add", first, part)
+    values = steps.arithmetic("add", first, part)
     rank = len(shape)
     if shares.dim():  # the shares come first
         order = (axis, *(place for place in range(rank) if place != axis))
-        found = steps.transpose(found, order)
-    steps.finish(steps.reshape(found, call.result.shape))
+        values = steps.transpose(values, order)
+    steps.finish(steps.reshape(values, call.result.shape))
 
 
 def searchsorted(lowering: Lowering, call: Call) -> None:
