@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, cast
 
 import msgspec
@@ -12,6 +13,10 @@ from msgspec.inspect import Field, LiteralType, StructType, type_info
 from hwnas.errors import HwnasError, UnknownName, UsageError
 from hwnas.plugins import load
 from hwnas.search.strategy import Strategy, StrategyOptions, StrategyTraits
+
+Values = Mapping[str, bool | int | float | str]
+"""Options of a strategy by name, as values or text."""
+NO_VALUES: Values = MappingProxyType({})
 
 METHODS = ("check", "begin", "network", "inherits", "set_costs", "candidates", "preferences")
 STEP_METHODS = (
@@ -62,7 +67,7 @@ def _missing(kind: Any, name: str, expected: str) -> str:
     return f"it has no attribute {name!r}{hint}; expected {expected}"
 
 
-def parse_options(name: str, values: Mapping[str, bool | int | float | str]) -> StrategyOptions:
+def parse_options(name: str, values: Values) -> StrategyOptions:
     """Return a strategy's options from values or text, e.g. ``{"shrink": "false"}``.
 
     Raises `UnknownName` for an option or a choice that there is not, `UsageError` for a value of
@@ -82,6 +87,11 @@ def parse_options(name: str, values: Mapping[str, bool | int | float | str]) -> 
             reason = str(error).partition(" - at ")[0]
             raise UsageError(f"strategy {name!r}, option {option}={value}: {reason}") from None
     return cast(StrategyOptions, msgspec.convert(dict(values), kind, strict=False))
+
+
+def judges(name: str, options: Values) -> bool:
+    """Whether a strategy judges networks on its supernet under these options."""
+    return load_strategy(name).traits.judges and parse_options(name, options).judges
 
 
 def struct_fields(kind: type[msgspec.Struct]) -> tuple[Field, ...]:

@@ -54,6 +54,11 @@ class StrategyOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     without_effect: ClassVar[frozenset[str]] = frozenset()
     """Options that change no result, so that they may differ when a run is resumed."""
 
+    @property
+    def judges(self) -> bool:
+        """Whether a strategy with `StrategyTraits.judges` judges networks under these options."""
+        return True
+
     def check(self) -> None:
         """Raise an `HwnasError` for a value that can't be used here; called before any work."""
 

@@ -11,7 +11,7 @@ from hwnas.errors import HwnasError, UnknownName, UsageError
 from hwnas.plugins import names
 from hwnas.search.blackbox.random import RandomSearch
 from hwnas.search.proxyless.gradient import ProxylessOptions
-from hwnas.search.registry import load_strategy, parse_options
+from hwnas.search.registry import judges, load_strategy, parse_options
 from hwnas.search.strategy import SearchContext, StrategyTraits
 from hwnas.testing import ContractBroken, check_interface, check_strategy
 from hwnas.testing.strategy import small_costs, small_space
@@ -68,6 +68,8 @@ def test_a_misspelt_trait_is_refused() -> None:
 
 def test_options_are_parsed_from_text() -> None:
     assert parse_options("proxyless", {"estimator": "two"}) == ProxylessOptions("two")
+    assert not judges("proxyless", {"choice": "most-probable"})
+    assert judges("proxyless", {}) and judges("evolution", {}) and not judges("random", {})
     options = parse_options("eas", {"shrink": "false", "ray": "head:6379"})
     assert msgspec.structs.asdict(options) == {"ray": "head:6379", "shrink": False}
 

@@ -18,8 +18,8 @@ from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.plugins import load, names
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
-from hwnas.search.proxyless.gradient import Estimator, ProxylessOptions
-from hwnas.search.strategy import SearchContext
+from hwnas.search.proxyless.gradient import ChoiceOptions, Estimator, ProxylessOptions
+from hwnas.search.strategy import SearchContext, StrategyOptions
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.mobile.space import Candidate
 from hwnas.spaces.space import SearchSpace
@@ -69,8 +69,19 @@ def costs_of(space: SearchSpace) -> CostTable:
     return cost_table(space, lambda block: float(block.op in ("sep_conv", "mbconv")), 0.0)
 
 
+def options_of(name: str, estimator: Estimator) -> StrategyOptions | None:
+    """Return options under which a search decides by what it has learnt itself."""
+    if name == "proxyless":
+        return ProxylessOptions(estimator, choice="most-probable")
+    return ChoiceOptions(choice="most-probable") if name == "reinforce" else None
+
+
 def chosen(
-    name: str, space: SearchSpace, estimator: Estimator, budget_ms: float, at: Path
+    name: str,
+    space: SearchSpace,
+    options: StrategyOptions | None,
+    budget_ms: float,
+    at: Path,
 ) -> set[str]:
     """Search, and return the operations of the network that a run would take."""
     torch.manual_seed(0)
@@ -85,7 +96,7 @@ def chosen(
             generator=generator,
             arch_learning_rate=0.1,
             objective="hinge",
-            options=ProxylessOptions(estimator) if name == "proxyless" else None,
+            options=options,
         )
     )
     blind(strategy.supernet)
@@ -139,5 +150,16 @@ def test_the_useful_operation_wins_unless_the_budget_excludes_it(
     name: str, space: SearchSpace, estimator: Estimator, tmp_path: Path
 ) -> None:
     largest_ms = costs_of(space).largest_ms
-    assert chosen(name, space, estimator, 1.1 * largest_ms, tmp_path) == {"conv"}
-    assert chosen(name, space, estimator, 0.4, tmp_path) == {"skip"}
+    options = options_of(name, estimator)
+    assert chosen(name, space, options, 1.1 * largest_ms, tmp_path) == {"conv"}
+    assert chosen(name, space, options, 0.4, tmp_path) == {"skip"}
+
+
+@pytest.mark.parametrize(
+    ("name", "space"), [("proxyless", CELLS), ("proxyless", CHAIN), ("reinforce", CHAIN)]
+)
+def test_judged_on_the_supernet_the_useful_operation_wins_too(
+    name: str, space: SearchSpace, tmp_path: Path
+) -> None:
+    assert chosen(name, space, None, 1.1 * costs_of(space).largest_ms, tmp_path) == {"conv"}
+    assert chosen(name, space, None, 0.4, tmp_path) == {"skip"}

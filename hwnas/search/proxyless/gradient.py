@@ -36,7 +36,9 @@ from hwnas.nn.network import Network
 from hwnas.search.log import SearchMetrics
 from hwnas.search.objective import expected_ms, objective, padded_costs
 from hwnas.search.path_training import PATHS, PathTraining, State, load_adam, save_adam
+from hwnas.search.plan import SearchPlan
 from hwnas.search.proxyless.gates import apply_gate, draw_pairs, rescale_pairs
+from hwnas.search.proxyless.judged import JudgedChoice
 from hwnas.search.sampled_paths import (
     Paths,
     check_sampled,
@@ -51,12 +53,24 @@ from hwnas.search.strategy import SearchContext, StepResult, StrategyOptions, St
 from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.distributed import average_gradients, check_alike
 from hwnas.training.evaluation import batch_accuracy
-from hwnas.training.images.loader import Batch
+from hwnas.training.images.loader import Batch, Data
 
 Estimator = Literal["full", "two"]
+Choice = Literal["judged", "most-probable"]
 
 
-class ProxylessOptions(StrategyOptions, frozen=True):
+class ChoiceOptions(StrategyOptions, frozen=True, kw_only=True):
+    """Options of strategy ``reinforce``, and of ``proxyless``."""
+
+    choice: Choice = "judged"
+    """How networks are chosen: judged on the supernet, or the most probable one as in the paper."""
+
+    @property
+    def judges(self) -> bool:
+        return self.choice == "judged"
+
+
+class ProxylessOptions(ChoiceOptions, frozen=True):
     """Options of strategy ``proxyless``."""
 
     estimator: Estimator = "full"
@@ -66,7 +80,7 @@ class ProxylessOptions(StrategyOptions, frozen=True):
 class ProxylessGradient:
     """Trains weights on training data and ``arch_logits [P, K]`` on validation data."""
 
-    traits: ClassVar = StrategyTraits(parallel=True)
+    traits: ClassVar = StrategyTraits(parallel=True, judges=True)
     Options: ClassVar[type[msgspec.Struct]] = ProxylessOptions
     check = staticmethod(check_sampled)
 
@@ -80,13 +94,16 @@ class ProxylessGradient:
         objective_name: str = "lagrangian",
         estimator: Estimator = "full",
         compute: Compute = CPU,
+        choice: Choice = "judged",
         **training: float,
     ) -> None:
         self.weights = PathTraining(supernet, compute, **training)
         self.generator = generator
         """Draws the paths; the loop seeds it at the start of each epoch."""
         self.objective = objective(objective_name, budget_ms)
-        self.estimator = estimator
+        self.estimator, self.choice = estimator, choice
+        self.judged: JudgedChoice | None = None
+        """Chooses networks; ``None``: the most probable ones are chosen."""
         self.set_costs(costs, budget_ms)
         self.arch_logits = nn.Parameter(1e-3 * torch.randn(self.mask.shape, generator=generator))
         # beta1 = 0: the logit of a candidate that has no gradient must not move
@@ -96,6 +113,7 @@ class ProxylessGradient:
 
     @classmethod
     def begin(cls, context: SearchContext) -> Self:
+        options = context.options_as(ProxylessOptions)
         search = cls(
             sampled_supernet(context),
             context.table,
@@ -103,8 +121,9 @@ class ProxylessGradient:
             context.generator,
             context.arch_learning_rate,
             context.objective or "lagrangian",
-            context.options_as(ProxylessOptions).estimator,
+            options.estimator,
             context.compute,
+            options.choice,
         )
         search.weights.accumulate = context.accumulate
         return search
@@ -191,7 +210,19 @@ class ProxylessGradient:
         """Draw the active candidate of each pair ``[P, 2]`` by ``probs``."""
         return pairs.gather(1, torch.multinomial(probs, 1, generator=self.generator))[:, 0].tolist()
 
+    def judge_on(self, valid: Data, plan: SearchPlan, images: int, seed: int) -> None:
+        """Judge networks by validation images and the present weights, if the choice is that."""
+        queries = plan.queries(images) if self.choice == "judged" else 0
+        self.judged = JudgedChoice(self.weights, valid, queries, seed) if queries else None
+
     def candidates(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
+        if self.judged is None:
+            return self._probable(count, low_ms, high_ms, seed)
+        probable = self._probable(max(count, self.judged.drawn), low_ms, high_ms, seed)
+        return self.judged.best(probable, self.costs, (low_ms, high_ms), count, seed)
+
+    def _probable(self, count: int, low_ms: float, high_ms: float, seed: int) -> list[Genotype]:
+        """Return the most probable network of the window, and others drawn there."""
         scores = [[math.log(max(prob, 1e-12)) for prob in row] for row in self.preferences()[0]]
         rng = np.random.default_rng(seed)
         return path_candidates(

@@ -22,9 +22,9 @@ from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
 from hwnas.search.objective import expected_ms
 from hwnas.search.path_training import PATHS, State, check_paths, path_supernet
-from hwnas.search.proxyless.gradient import ProxylessGradient
+from hwnas.search.proxyless.gradient import Choice, ChoiceOptions, ProxylessGradient
 from hwnas.search.statistics import ema_update
-from hwnas.search.strategy import NoOptions, SearchContext, StepResult
+from hwnas.search.strategy import SearchContext, StepResult
 from hwnas.training.compute import CPU, Compute, full_precision
 from hwnas.training.distributed import average, check_alike
 from hwnas.training.evaluation import batch_accuracy
@@ -37,7 +37,7 @@ PART_IMAGES = 250
 class Reinforce(ProxylessGradient):
     """Trains weights as `ProxylessGradient` does, and ``arch_logits`` by REINFORCE."""
 
-    Options: ClassVar[type[msgspec.Struct]] = NoOptions
+    Options: ClassVar[type[msgspec.Struct]] = ChoiceOptions
     check = staticmethod(check_paths)
 
     def __init__(
@@ -51,6 +51,7 @@ class Reinforce(ProxylessGradient):
         networks: int = 10,
         baseline_weight_new: float = 0.99,
         compute: Compute = CPU,
+        choice: Choice = "judged",
     ) -> None:
         """Sample ``networks`` for each update.
 
@@ -65,6 +66,7 @@ class Reinforce(ProxylessGradient):
             arch_learning_rate,
             objective_name,
             compute=compute,
+            choice=choice,
         )
         self.networks = networks
         self.baseline_weight_new = baseline_weight_new
@@ -80,6 +82,7 @@ class Reinforce(ProxylessGradient):
             context.arch_learning_rate,
             context.objective or "mul#log",
             compute=context.compute,
+            choice=context.options_as(ChoiceOptions).choice,
         )
         search.weights.accumulate = context.accumulate
         return search

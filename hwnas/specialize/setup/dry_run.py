@@ -87,17 +87,18 @@ def plan_report(runs: Iterable[ResolvedRun]) -> PlanReport:
     data = first.dataset
     setting = first.setting(first.latency_model(), settle_compute(first.spec, None))
     work = settle_work(setting, None, first.resources.console, time.perf_counter())
+    spec, images = first.spec, len(data.train.labels)
     return PlanReport(
         results=tuple(map(plan_run, runs)),
         data=PlannedData(
             data.name,
-            len(data.train.labels),
+            images,
             len(data.valid.labels),
             len(data.test.labels),
             data.input_shape,
         ),
         search=work.search,
-        judged=judged_networks(first.spec.strategy, work, len(data.train.labels)),
+        judged=judged_networks(spec.strategy, work, images, spec.strategy_options),
         training=work.training,
         starts_from="" if first.start is None else first.start.network.name,
     )

@@ -16,7 +16,7 @@ from hwnas.training.plan import TrainingPlan, one_cycle_plan
 
 Choices = tuple[int, ...]
 
-DATA, IMAGE_SIZE = "fashion-mnist", 16
+IMAGE_SIZE = 16
 TRAIN_IMAGES, VALID_IMAGES, TEST_IMAGES = 4000, 2000, 5000
 """Images of the official training set (the first two) and test set, drawn once."""
 SEED = 0
@@ -33,6 +33,20 @@ PLAN = one_cycle_plan(
 )
 
 
+class Task(NamedTuple):
+    """A data set at a size."""
+
+    data: str
+    input_shape: tuple[int, int, int]
+    """``(C, H, W)`` of the images, which are fitted to it."""
+
+
+TABLE_TASK = Task("fashion-mnist", (1, IMAGE_SIZE, IMAGE_SIZE))
+"""That of the table."""
+SECOND_TASK = Task("cifar10", (3, 32, 32))
+"""That of `tools.evaluate.exhaustive.ranking.second_data`."""
+
+
 class Images(NamedTuple):
     """Images to train on, to choose networks by, and to report accuracies on."""
 
@@ -41,10 +55,10 @@ class Images(NamedTuple):
     test: Data
 
 
-def space() -> MobileSpace:
-    """Return the space of the table."""
+def space(task: Task = TABLE_TASK) -> MobileSpace:
+    """Return the space of the table, for the images of a task."""
     file = Path(__file__).parent / "space.toml"
-    return chain_space(str(file), (1, IMAGE_SIZE, IMAGE_SIZE), 10)
+    return chain_space(str(file), task.input_shape, 10)
 
 
 def all_choices(space: MobileSpace) -> list[Choices]:
@@ -56,9 +70,9 @@ def architecture(space: MobileSpace, choices: Choices) -> Architecture:
     return space.architecture(Genotype(space.name, choices))
 
 
-def load_images() -> Images:
+def load_images(task: Task = TABLE_TASK) -> Images:
     """Load the images; raises `HwnasError` where the data set can be neither read nor loaded."""
-    dataset = load_dataset(DATA, input_shape=(1, IMAGE_SIZE, IMAGE_SIZE))
+    dataset = load_dataset(task.data, input_shape=task.input_shape)
     splits = (dataset.train, dataset.valid, dataset.test)
     counts = (TRAIN_IMAGES, VALID_IMAGES, TEST_IMAGES)
     return Images(

@@ -59,15 +59,19 @@ class Method(NamedTuple):
     strategy: str
     options: Mapping[str, str] = MappingProxyType({})
     """As on the command line."""
+    search: str = ""
+    """Method with the same search, which chooses its networks otherwise; empty: none."""
 
 
 METHODS: dict[str, Method] = {
     "random": Method("random"),
     "evolution": Method("evolution"),
     "NSGA-II": Method("nsga2"),
-    "ProxylessNAS": Method("proxyless"),
-    "ProxylessNAS, two paths": Method("proxyless", {"estimator": "two"}),
-    "REINFORCE": Method("reinforce"),
+    "ProxylessNAS": Method("proxyless", {"choice": "most-probable"}),
+    "ProxylessNAS, judged": Method("proxyless", search="ProxylessNAS"),
+    "ProxylessNAS, two paths, judged": Method("proxyless", {"estimator": "two"}),
+    "REINFORCE": Method("reinforce", {"choice": "most-probable"}),
+    "REINFORCE, judged": Method("reinforce", search="REINFORCE"),
 }
 UNIFORM = ("random", "evolution", "nsga2")
 """Strategies whose supernet is trained on uniform paths: it is the same for all of them."""
@@ -146,7 +150,8 @@ class _Search:
         folder = shared = self.folder / f"{'uniform' if uniform else f'{name}-warm-up'}-{self.seed}"
         clock = self._train(strategy, PLAN if uniform else WARM_UP, shared)
         if not uniform:
-            folder = own = self.folder / f"{self.name}-{runtime}-{percentile}-{self.seed}"
+            searched = self.method.search or self.name
+            folder = own = self.folder / f"{searched}-{runtime}-{percentile}-{self.seed}"
             if not own.exists():
                 copied = own.with_suffix(".part")
                 shutil.copytree(shared, copied, dirs_exist_ok=True)
@@ -204,5 +209,5 @@ class _Search:
 
 
 def _probability(logits: Tensor, labels: Tensor) -> float:
-    """Return the score of `hwnas.search.blackbox.strategies.SupernetJudge`."""
+    """Return the score of `hwnas.search.blackbox.judging.SupernetJudge`."""
     return logits.softmax(1).gather(1, labels[:, None]).mean().item()

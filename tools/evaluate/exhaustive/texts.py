@@ -27,6 +27,9 @@ from tools.evaluate.exhaustive.searches import PERCENTILES, SCREENED, WINDOW, Se
 from tools.evaluate.exhaustive.table import Table
 from tools.lib.results import sections, table
 
+COLUMNS = ["first", f"best of {TRAINED}", "random network", "random search"]
+"""Titles of the regrets, in the order of `Regret`."""
+
 
 def table_text(known: Table) -> list[str]:
     """Return what the table says of the space: spread, seeds, and what each decision does."""
@@ -111,13 +114,33 @@ def regret_text(known: Table, searches: Sequence[Search]) -> list[str]:
         f"networks, as many are trained once as the search and its {TRAINED} trainings take time "
         "for."
     )
-    parts: list[tuple[str, str]] = []
+    parts = [("All budgets", _all_budgets(known, searches))]
     for runtime in known.latency_ms:
         for percentile in PERCENTILES:
             us = 1e3 * known.budget_ms(runtime, percentile)
             title = f"{runtime}, budget {percentile} %: {us:.1f} µs"
             parts.append((title, _regrets(known, searches, runtime, percentile)))
     return [text, sections(parts), "## Ranking by the supernets", _rankings(known, searches)]
+
+
+def _all_budgets(known: Table, searches: Sequence[Search]) -> str:
+    """Return each method's mean over all its searches, with the standard error of that mean."""
+    rows: list[list[object]] = []
+    for method in dict.fromkeys(search.method for search in searches):
+        taken = [search for search in searches if search.method == method]
+        regrets = [regret(known, search) for search in taken]
+        columns = zip(*(row[: len(COLUMNS)] for row in regrets), strict=True)
+        cells = [_mean_and_error(column) for column in columns]
+        rows.append([method, len(taken), *cells, f"{np.mean([each.cpu_s for each in taken]):.0f}"])
+    text = "Mean ± its standard error over the searches.\n\n"
+    return text + table(["method", "searches", *COLUMNS, "core-seconds"], rows)
+
+
+def _mean_and_error(values: Sequence[float]) -> str:
+    known = [value for value in values if not np.isnan(value)]
+    if len(known) < 2:
+        return _mean_and_std(values)
+    return f"{np.mean(known):.2f} ± {np.std(known, ddof=1) / np.sqrt(len(known)):.2f}"
 
 
 def _regrets(known: Table, searches: Sequence[Search], runtime: str, percentile: int) -> str:
@@ -143,7 +166,7 @@ def _regrets(known: Table, searches: Sequence[Search], runtime: str, percentile:
                 f"{np.mean([search.cpu_s for search in taken]):.0f}",
             ]
         )
-    titles = ["method", "seeds", "first", f"best of {TRAINED}", "random network", "random search"]
+    titles = ["method", "seeds", *COLUMNS]
     titles += ["trainings of it", "proposals over the budget", "core-seconds"]
     best = f"Best network: {known.best(runtime, budget_ms):.2f} %.\n\n"
     return best + table(titles, rows)

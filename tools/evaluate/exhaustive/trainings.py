@@ -15,11 +15,13 @@ import torch
 
 from hwnas.files import append_line, read_lines
 from hwnas.training.job import TrainingJob, run_job
+from hwnas.training.plan import TrainingPlan
 from tools.evaluate.exhaustive.problem import (
-    DATA,
     PLAN,
+    TABLE_TASK,
     Choices,
     Images,
+    Task,
     all_choices,
     architecture,
     load_images,
@@ -63,11 +65,13 @@ def train_all(work: Path, seeds: int, processes: int) -> Iterator[Training]:
         pool.shutdown(cancel_futures=True)
 
 
-def train_network(choices: Choices, seed: int) -> Training:
+def train_network(
+    choices: Choices, seed: int, task: Task = TABLE_TASK, plan: TrainingPlan = PLAN
+) -> Training:
     """Train one network on one thread."""
     torch.set_num_threads(1)
-    images = _images()
-    job = TrainingJob(architecture=architecture(space(), choices), data=DATA, plan=PLAN, seed=seed)
+    images, network = _images(task), architecture(space(task), choices)
+    job = TrainingJob(architecture=network, data=task.data, plan=plan, seed=seed)
     begun_s = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         result = run_job(job, Path(folder), images=(images.train, images.test))
@@ -75,7 +79,7 @@ def train_network(choices: Choices, seed: int) -> Training:
 
 
 @cache
-def _images() -> Images:
+def _images(task: Task = TABLE_TASK) -> Images:
     """Load the images once a process."""
     torch.set_num_threads(1)
-    return load_images()
+    return load_images(task)

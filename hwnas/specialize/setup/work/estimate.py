@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hwnas.report.formatting import seconds
 from hwnas.search.plan import JUDGING_IMAGES
-from hwnas.search.registry import load_strategy
+from hwnas.search.registry import NO_VALUES, Values, judges, load_strategy
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.setup.effort import WorkPlan
@@ -28,14 +28,22 @@ def estimate_line(setting: Setting, plan: WorkPlan, at_once: int, clock: Clock) 
         work_s, what = cut_s(plan, image_ms, use, images, at_once), cut_line(plan, image_ms)
     else:
         pace = measure_pace(setting, plan, MEASURED_S, clock)
-        work_s = search_s(setting.spec.strategy, plan, pace, images, at_once)
+        strategy, options = setting.spec.strategy, setting.spec.strategy_options
+        work_s = search_s(strategy, plan, pace, images, at_once, options)
         work_s += training_s(plan, pace, images, at_once)
-        what = plan_line(plan, pace, judged_networks(setting.spec.strategy, plan, images))
+        what = plan_line(plan, pace, judged_networks(strategy, plan, images, options))
     return f"about {seconds(work_s / (1 - REST))} from here, as fast as the first steps: {what}"
 
 
-def search_s(strategy: str, plan: WorkPlan, pace: Pace, images: int, at_once: int) -> float:
-    """Return the time of the search by a strategy."""
+def search_s(
+    strategy: str,
+    plan: WorkPlan,
+    pace: Pace,
+    images: int,
+    at_once: int,
+    options: Values = NO_VALUES,
+) -> float:
+    """Return the time of the search by a strategy with options."""
     search = plan.search
     if not search.trains_supernet:
         return 0.0
@@ -44,9 +52,7 @@ def search_s(strategy: str, plan: WorkPlan, pace: Pace, images: int, at_once: in
         return epochs * images * pace.training_ms / 1e3
     warmup_s = search.warmup_epochs * images * pace.weight_ms / 1e3
     steps_s = warmup_s + search.search_epochs * search_epoch_s(search, pace, images)
-    if not load_strategy(strategy).traits.judges:
-        return steps_s
-    judged = search.queries(images) * JUDGING_IMAGES
+    judged = judged_networks(strategy, plan, images, options) * JUDGING_IMAGES
     return steps_s + judged * FORWARD_SHARE * pace.weight_ms / 1e3
 
 
@@ -64,9 +70,9 @@ def cut_s(plan: WorkPlan, image_ms: float, use: float, images: int, at_once: int
     return (epochs * images + SEARCH_FORWARDS * FORWARD_SHARE) * image_ms / 1e3
 
 
-def judged_networks(strategy: str, plan: WorkPlan, images: int) -> int:
+def judged_networks(strategy: str, plan: WorkPlan, images: int, options: Values = NO_VALUES) -> int:
     """Return how many networks a strategy judges on its supernet; 0 for one that judges none."""
-    return plan.search.queries(images) if load_strategy(strategy).traits.judges else 0
+    return plan.search.queries(images) if judges(strategy, options) else 0
 
 
 def plan_line(plan: WorkPlan, pace: Pace, judged: int = 0) -> str:

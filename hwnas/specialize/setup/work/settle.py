@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from hwnas.console import Console
 from hwnas.files import read_json, write_json
 from hwnas.processes import cores
-from hwnas.search.registry import load_strategy
+from hwnas.search.registry import judges, load_strategy
 from hwnas.spaces.elastic.space import ElasticSpace
 from hwnas.spaces.int8 import in_float
 from hwnas.specialize.setup.device import child_gpus
@@ -88,13 +88,13 @@ def _timed(
         return _timed_cut(setting, space, plan, time_s, start_s, console, clock)
     pace = measure_pace(setting, plan, MEASURING * time_s, clock)
     left_s = max(MIN_LEFT * time_s, time_s - (clock() - start_s))
-    judges = load_strategy(setting.spec.strategy).traits.judges
-    timed = timed_plan(plan, pace, images, left_s, at_once, judges)
+    strategy, options = setting.spec.strategy, setting.spec.strategy_options
+    timed = timed_plan(plan, pace, images, left_s, at_once, judges(strategy, options))
     if _is_too_short(setting, timed):
         console.say(too_short_line(timed, images, pace))
         unsearched = replace(plan, search=without_search(plan.search))
         timed = timed_plan(unsearched, pace, images, left_s, at_once)
-    judged = judged_networks(setting.spec.strategy, timed, images)
+    judged = judged_networks(strategy, timed, images, options)
     console.say(f"{setting.spec.minutes:g} min: {plan_line(timed, pace, judged)}")
     return timed
 

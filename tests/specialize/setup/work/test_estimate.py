@@ -27,7 +27,7 @@ QUICK = WorkPlan(EFFORT, *plans(EFFORT, 4000, 5e6, Augmentation()))
 @pytest.mark.parametrize("at_once", [1, 2, 4])
 def test_the_estimate_of_a_timed_plan_is_its_time(at_once: int) -> None:
     plan = timed_plan(QUICK, PACE, 4000, 600.0, at_once)
-    work_s = search_s("proxyless", plan, PACE, 4000, at_once)
+    work_s = search_s("proxyless", plan, PACE, 4000, at_once, {"choice": "most-probable"})
     work_s += training_s(plan, PACE, 4000, at_once)
     assert work_s / (1 - REST) == pytest.approx(600, rel=0.05)
 
@@ -51,7 +51,16 @@ def test_judging_networks_takes_as_long_as_training_their_supernet() -> None:
     assert judged_s == pytest.approx(steps_s, rel=0.01)
     line = plan_line(plan, PACE, judged_networks("nsga2", plan, 4000))
     assert f"{plan.search.queries(4000)} networks judged on the supernet" in line
-    assert judged_networks("proxyless", plan, 4000) == 0
+    assert judged_networks("random", plan, 4000) == 0
+
+
+@pytest.mark.parametrize("strategy", ["proxyless", "reinforce"])
+def test_the_most_probable_networks_are_not_judged(strategy: str) -> None:
+    paper = {"choice": "most-probable"}
+    assert judged_networks(strategy, QUICK, 4000) == QUICK.search.queries(4000) > 0
+    assert judged_networks(strategy, QUICK, 4000, paper) == 0
+    judged_s = search_s(strategy, QUICK, PACE, 4000, 1)
+    assert judged_s > search_s(strategy, QUICK, PACE, 4000, 1, paper)
 
 
 def test_no_search_takes_no_time() -> None:

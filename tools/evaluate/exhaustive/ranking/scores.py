@@ -29,12 +29,12 @@ def judge(supernet: Supernet, images: Images, recalibrated: bool) -> Scores:
     """Return all scores of all networks; with ``recalibrated`` also with averaged statistics."""
     batches = list(images.valid.in_order())
     labels = torch.cat([wanted for _, wanted in batches])
-    ways = {"": [_scores(logits, labels) for logits in all_logits(supernet, batches)]}
+    ways = {"": [scores_of(logits, labels) for logits in all_logits(supernet, batches)]}
     if recalibrated:
         for count in RECALIBRATION:
             train = images.train.sample(count, 0)
             ways[f", statistics of {count} images"] = [
-                _scores(_recalibrated_logits(supernet, choices, train, batches), labels)
+                scores_of(_recalibrated_logits(supernet, choices, train, batches), labels)
                 for choices in all_choices(space())
             ]
     return {
@@ -42,6 +42,14 @@ def judge(supernet: Supernet, images: Images, recalibrated: bool) -> Scores:
         for way, lines in ways.items()
         for name in lines[0]
     }
+
+
+@torch.no_grad()
+def network_logits(supernet: Supernet, choices: Choices, batches: list[Batch]) -> Tensor:
+    """Return the logits of a network ``[N, classes]`` with the statistics of each batch."""
+    supernet.train()
+    with Frozen(supernet)():
+        return torch.cat([supernet(images, choices) for images, _ in batches])
 
 
 @torch.no_grad()
@@ -73,7 +81,7 @@ def _recalibrated_logits(
     return torch.cat([network(images) for images, _ in batches])
 
 
-def _scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def scores_of(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Return all scores of a network with ``logits [N, classes]``; the higher the better."""
     hits = (logits.argmax(1) == labels).float()
     given = logits.softmax(1).gather(1, labels[:, None])

@@ -19,7 +19,7 @@ from hwnas.training.images.augment import NO_AUGMENTATION
 from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Batch, Data
 from hwnas.training.seeds import derived_seed
-from tools.evaluate.exhaustive.problem import Choices, space
+from tools.evaluate.exhaustive.problem import TABLE_TASK, Choices, Task, space
 from tools.evaluate.exhaustive.ranking.variants import Variant
 from tools.evaluate.exhaustive.table import Table
 
@@ -36,10 +36,12 @@ class Mark(NamedTuple):
     """Processor time of the training up to here."""
 
 
-def trained(variant: Variant, table: Table, train: Data, seed: int) -> Iterator[Mark]:
+def trained(
+    variant: Variant, table: Table, train: Data, seed: int, task: Task = TABLE_TASK
+) -> Iterator[Mark]:
     """Train a supernet; yield it after each of the marked epochs and after the last."""
     torch.manual_seed(derived_seed(seed, "supernet"))
-    supernet = Supernet(space(), variant.share_weights)
+    supernet = Supernet(space(task), variant.share_weights)
     if variant.unit_gain:
         _unit_gains(supernet)
     optimizer = SlicedSGD(
