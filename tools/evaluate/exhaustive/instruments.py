@@ -151,12 +151,7 @@ def estimators_text(known: Table, lines: Sequence[Estimator]) -> str:
     for name in dict.fromkeys(line.name for line in lines):
         taken = [line for line in lines if line.name == name]
         values = [[line.cosine, line.signal, accumulated_cosine(line, steps)] for line in taken]
-        cells = [
-            f"{np.mean(column):.2f} ± {np.std(column, ddof=1):.2f}"
-            if len(column) > 1
-            else f"{column[0]:.2f}"
-            for column in zip(*values, strict=True)
-        ]
+        cells = [_mean_and_std(column) for column in zip(*values, strict=True)]
         rows.append([name, len(taken), taken[0].forwards, *cells])
     text = (
         "The gradient of the expected cross-entropy in the logits at the end of the warm-up, all "
@@ -250,6 +245,11 @@ def _gate_gradients(strategy: ProxylessGradient, batches: Sequence[Batch]) -> Fl
         assert grad is not None
         drawn.append(grad[strategy.mask].double().numpy().copy())
     return np.array(drawn)
+
+
+def _mean_and_std(values: Sequence[float]) -> str:
+    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{spread}"
 
 
 def _two(value: float) -> str:
