@@ -66,12 +66,12 @@ def train_all(work: Path, seeds: int, processes: int) -> Iterator[Training]:
 
 
 def train_network(
-    choices: Choices, seed: int, task: Task = TABLE_TASK, plan: TrainingPlan = PLAN
+    choices: Choices, seed: int, task: Task = TABLE_TASK, plan: TrainingPlan | None = None
 ) -> Training:
-    """Train one network on one thread."""
+    """Train one network on one thread, by `PLAN` or another plan."""
     torch.set_num_threads(1)
     images, network = _images(task), architecture(space(task), choices)
-    job = TrainingJob(architecture=network, data=task.data, plan=plan, seed=seed)
+    job = TrainingJob(architecture=network, data=task.data, plan=plan or PLAN, seed=seed)
     begun_s = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         result = run_job(job, Path(folder), images=(images.train, images.test))
