@@ -121,7 +121,8 @@ def test_a_run_of_given_minutes_is_planned_once_and_says_how(
     [line] = [line for line in console.lines if line.startswith("1 min:")]
     assert line.startswith(
         "1 min: 500 (weight steps), 250 (architecture steps), 1e+03 (training) images/s measured; "
-        "30 + 30 epochs of search, then 4 networks trained for 60 epochs"
+        "30 + 19 epochs of search, 80 networks judged on the supernet, then 4 networks trained "
+        "for 60 epochs"
     )
     monkeypatch.setattr(settle, "measure_pace", lambda *_: pytest.fail("planned again"))
     with open_run(spec, tmp_path / "run", Resources(console), True) as again:
