@@ -31,6 +31,10 @@ class Console(Protocol):
 
     def say(self, text: str) -> None: ...
 
+    def warn(self, text: str) -> None:
+        """Print what a user must know who wants to see the result only, too."""
+        ...
+
     def step(self, title: str) -> AbstractContextManager[Update]:
         """Show the progress of one step, with the time left."""
         ...
@@ -41,10 +45,13 @@ class Console(Protocol):
 
 
 class QuietConsole:
-    """Prints nothing: the command prints its result."""
+    """Prints warnings only: the command prints its result."""
 
     def say(self, text: str) -> None:
         pass
+
+    def warn(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Update]:
@@ -91,6 +98,9 @@ class RichConsole:
 
     def say(self, text: str) -> None:
         self.rich.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        self.say(text)
 
     def standings(self, title: str, rows: Sequence[Standing]) -> None:
         from rich import box

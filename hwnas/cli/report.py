@@ -11,7 +11,7 @@ from hwnas.cli.framework.command import command, json_option, option, quiet_opti
 from hwnas.cli.framework.options import progress_bar, wait_idle_option
 from hwnas.cli.framework.params import FILE, PATH
 from hwnas.cli.tables import print_json, print_table
-from hwnas.errors import HwnasError, InvalidFile, UsageError
+from hwnas.errors import InvalidFile, UsageError
 
 if TYPE_CHECKING:
     from hwnas.report.schema import Result
@@ -71,17 +71,14 @@ def _render(run: Path, as_json: bool) -> None:
     path = run / "report.json" if run.is_dir() else run
     if not path.exists():
         raise InvalidFile(str(path), "no such file; expected a run folder or its report.json")
-    result = Report.read(path)
-    try:
-        result.render(path.parent)
-    except OSError as error:
-        raise HwnasError(f"{path.parent}: {error.strerror or error}") from None
+    result = Report.read(path).at(path.parent)
     if as_json:
         click.echo(path.read_text(encoding="utf-8"), nl=False)
-        return
-    if len(result.results) > 1:
-        print_table(COLUMNS, map(_cells, result.results))
-    click.echo(result.summary(path.parent))
+    else:
+        if len(result.results) > 1:
+            print_table(COLUMNS, map(_cells, result.results))
+        click.echo(result.summary(path.parent))
+    result.render(path.parent)  # last, as a run may be in a folder that can't be written
 
 
 def _cells(result: Result) -> list[str]:
@@ -120,15 +117,17 @@ def _compare(
 
         with progress_bar("measuring", quiet) as progress:
             comparison = measured(comparison, entries, progress, wait_idle_s)
-    if out:
-        write_atomic(out, page(comparison))
     if as_json:
         print_json(comparison)
-        return
-    names = [row.run for row in comparison.rows]
-    lines = table(comparison) + [(name, [*texts]) for name, texts in comparison.settings.items()]
-    print_table(["", *names], [[name, *texts] for name, texts in lines], left=1 + len(names))
-    for sentence in sentences(comparison):
-        click.echo(sentence)
-    if out:
-        click.echo(f"page: {out}")
+    else:
+        names = [row.run for row in comparison.rows]
+        lines = table(comparison) + [
+            (name, [*texts]) for name, texts in comparison.settings.items()
+        ]
+        print_table(["", *names], [[name, *texts] for name, texts in lines], left=1 + len(names))
+        for sentence in sentences(comparison):
+            click.echo(sentence)
+    if out:  # after the result, which is not lost with a full disk
+        write_atomic(out, page(comparison))
+        if not as_json:
+            click.echo(f"page: {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +34,19 @@ class Report(ReportData, frozen=True, kw_only=True):
         if schema != SCHEMA:
             raise InvalidFile(str(path), f"Expected schema {SCHEMA}, got {schema} - at `$.schema`")
         return decode(content, cls, str(path))
+
+    def at(self, folder: Path) -> Self:
+        """Return the report with commands for the run in ``folder``, wherever it was made."""
+        words = [shlex.split(command.line) for command in self.commands]
+        before = next((line[2] for line in words if line[:2] == ["hwnas", "report"]), None)
+        if before is None:
+            return self
+        lines = (shlex.join(_moved(word, before, folder) for word in line) for line in words)
+        commands = tuple(
+            msgspec.structs.replace(command, line=line)
+            for command, line in zip(self.commands, lines, strict=True)
+        )
+        return msgspec.structs.replace(self, commands=commands)
 
     def write(self, folder: Path) -> None:
         """Write the renderings, then ``report.json``, each atomically: with it a run is over."""
@@ -91,6 +105,13 @@ class Report(ReportData, frozen=True, kw_only=True):
 
 class _Version(msgspec.Struct):
     schema: int
+
+
+def _moved(word: str, before: str, folder: Path) -> str:
+    """Return a word of a command with the run's folder in the place of the one ``before``."""
+    if word != before and not word.startswith(f"{before}/"):
+        return word
+    return str(folder / word.removeprefix(before).lstrip("/"))
 
 
 def _row(result: Result) -> dict[str, Any]:

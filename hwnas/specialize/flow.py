@@ -59,7 +59,7 @@ def specialize(
     spec = with_answers(started(spec, folder, console), folder, console)
     runs = scenarios(spec, folder)
     with (
-        closing(Tracking(tracker, console.say)) as tracking,
+        closing(Tracking(tracker, console.warn)) as tracking,
         Resources(console, tracking, folder) as resources,
     ):
         if len(runs) == 1:

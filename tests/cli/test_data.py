@@ -95,3 +95,13 @@ def test_show_gives_programs_one_document(folder: Path) -> None:
     assert content["name"] == "pets" and content["broken"] == {}
     assert len(content["card"]["samples"]) == 24
     assert "60 groups by '(\\d+)', none both" in content["card"]["split"]
+
+
+def test_a_data_set_is_shown_also_where_nothing_can_be_remembered(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "cat" / "broken.png").write_bytes(b"no image")
+    expected = show(str(folder))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HWNAS_HOME", str(tmp_path / "file" / "home"))
+    assert show(str(folder)) == expected and "broken.png" in expected

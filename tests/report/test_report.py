@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 from hwnas.cli.report import report as command
-from hwnas.errors import InvalidFile
+from hwnas.errors import InvalidFile, WriteError
 from hwnas.report import formatting, sentences
 from hwnas.report.charts.result import result_charts
 from hwnas.report.html import html, markdown
 from hwnas.report.latency import Latency
 from hwnas.report.report import Report
-from hwnas.report.schema import ClassAccuracy
+from hwnas.report.schema import ClassAccuracy, NextCommand
 from tests.support.sample_report import (
     fleet_report,
     host_measurement,
@@ -352,3 +352,37 @@ def test_top_5_and_balanced_accuracy_are_shown_where_they_apply() -> None:
     assert "top-5 98.1 %, mean over classes 61.2 %" in sentence
     report = msgspec.structs.replace(measured_report(), results=(result,))
     assert "top-5 98.1 %" in html(report) and "mean over classes 61.2 %" in report.summary()
+
+
+def test_the_commands_of_a_run_that_was_moved_name_its_folder(tmp_path: Path) -> None:
+    lines = [
+        "hwnas deploy runs/a",
+        "hwnas benchmark runs/a/export/model.onnx --target runs/another.toml",
+        "hwnas specialize --target host-cpu --data 'my photos'",
+        "hwnas report runs/a",
+    ]
+    commands = tuple(NextCommand("title", line) for line in lines)
+    report = msgspec.structs.replace(measured_report(), commands=commands)
+    moved = report.at(tmp_path / "my runs")
+    there = f"'{tmp_path}/my runs"
+    assert [command.line for command in moved.commands] == [
+        f"hwnas deploy {there}'",
+        f"hwnas benchmark {there}/export/model.onnx' --target runs/another.toml",
+        "hwnas specialize --target host-cpu --data 'my photos'",
+        f"hwnas report {there}'",
+    ]
+    assert moved.at(Path("runs/a")) == report
+    bare = msgspec.structs.replace(report, commands=())
+    assert bare.at(tmp_path) == bare
+
+
+def test_a_report_in_a_folder_that_cannot_be_written_is_printed_all_the_same(
+    tmp_path: Path,
+) -> None:
+    measured_report().write(tmp_path)
+    for name in ("report.md", "report.html"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).mkdir()
+    result = CliRunner().invoke(command, [str(tmp_path)])
+    assert "KEPT" in result.stdout
+    assert isinstance(result.exception, WriteError) and "report.md" in str(result.exception)

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from hwnas.cli.main import cli
 from hwnas.devices.runner import file_sha256
-from hwnas.errors import InvalidFile, UsageError
+from hwnas.errors import InvalidFile, UsageError, WriteError
 from hwnas.files import lock_folder
 from hwnas.measurement.classification import packed_hits
 from hwnas.report.report import Report
@@ -208,6 +208,15 @@ def test_the_command_prints_a_table_and_writes_a_page(two: list[Path], tmp_path:
     document = json.loads(call("--compare", *two, "--json").stdout)
     assert document == json.loads(msgspec.json.encode(compare_runs(two)))
     assert msgspec.convert(document, Comparison) == compare_runs(two)
+
+
+def test_a_page_that_cannot_be_written_does_not_cost_the_comparison(
+    two: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    result = call("--compare", *two, "--out", tmp_path / "file" / "page.html")
+    assert "0.208 ms measured" in result.stdout and "page:" not in result.stdout
+    assert isinstance(result.exception, WriteError)
 
 
 def test_names_are_escaped_on_the_page(tmp_path: Path) -> None:

@@ -52,6 +52,18 @@ def test_a_tracker_that_fails_is_reported_once_and_not_called_again() -> None:
     assert warnings == ["tracking stops, the run goes on: the server"]
 
 
+def test_a_lost_tracker_is_told_to_who_wants_the_result_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    architecture = SPACE.architecture(SPACE.uniform(SPACE.candidates[0]))
+    (tmp_path / "net.json").write_bytes(msgspec.json.encode(architecture))
+    data = write_images(tmp_path / "images.npz", train=60, test=20)
+    spec = TrainSpec(architecture=str(tmp_path / "net.json"), data=str(data), epochs=1)
+    recorder = Recorder(fails_at=0)
+    train_network(spec, tmp_path / "out", console=QuietConsole(), tracker=recorder)
+    assert capsys.readouterr() == ("", "tracking stops, the run goes on: the server\n")
+
+
 def test_the_runs_of_a_sweep_share_a_tracker_and_differ_in_their_prefix(tmp_path: Path) -> None:
     recorder = Recorder()
     tracking = Tracking(recorder)

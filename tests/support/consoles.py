@@ -18,6 +18,9 @@ class RecordingConsole(QuietConsole):
     def say(self, text: str) -> None:
         self.lines.append(text)
 
+    def warn(self, text: str) -> None:
+        self.say(text)
+
     @contextmanager
     def step(self, title: str) -> Iterator[Update]:
         yield lambda done, total, remark: self.progress.append((done, total, remark))
@@ -28,3 +31,6 @@ class SilentConsole(QuietConsole):
 
     def say(self, text: str) -> None:
         raise AssertionError(f"expected no message, got: {text}")
+
+    def warn(self, text: str) -> None:
+        self.say(text)

@@ -82,11 +82,12 @@ def evaluate(
     options = ReadingOptions(skip_broken, output.say, output.step)
     classifier = find_classifier(model, input_values, labels)
     run = evaluate_model(classifier, data, split, options)
-    write_atomic(out, page(run))
     if as_json:
         print_json(run.evaluation)
     else:
         _print(run.evaluation)
+    write_atomic(out, page(run))  # after the result, which is not lost with a full disk
+    if not as_json:
         click.echo(f"page: {out}")
 
 

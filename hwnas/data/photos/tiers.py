@@ -45,7 +45,7 @@ from hwnas.data.photos.packed import Copies, part_rows, read_copies, read_header
 from hwnas.data.photos.packing import cache_path, digest_of, missing_bytes, pack
 from hwnas.data.photos.reading import decoded
 from hwnas.data.splits import Origin, Source, Split, Statistics, moments
-from hwnas.errors import InvalidFile
+from hwnas.errors import InvalidFile, WriteError
 from hwnas.files import read_json, write_json
 from hwnas.processes import cores
 
@@ -121,7 +121,8 @@ def broken_photos(photos: LabelledPhotos, headers: Headers, options: ReadingOpti
     if path.exists():
         return read_json(path, Broken)
     broken = headers.broken | broken_pixels(photos.photos, headers, options)
-    write_json(path, broken)
+    with suppress(WriteError):  # the next run decodes them again
+        write_json(path, broken)
     return broken
 
 

@@ -96,7 +96,7 @@ def train_network(
     )
     with (
         console.step("training") as update,
-        closing(Tracking(tracker, console.say)) as tracking,
+        closing(Tracking(tracker, console.warn)) as tracking,
     ):
         reporter = _Reporter(job, images[0].images, update, console, tracking)
 

@@ -160,8 +160,9 @@ def find_trainee(spec: TrainSpec, options: ReadingOptions) -> Trainee:
             architecture = adapt(architecture, dataset.input_shape, dataset.num_classes)
     if dataset.num_classes != architecture.num_classes:
         raise UsageError(
-            f"{spec.architecture} has {architecture.num_classes} classes, "
-            f"but {spec.data} has {dataset.num_classes}"
+            f"{spec.architecture} has {architecture.num_classes} classes, but {spec.data} has "
+            f"{dataset.num_classes}; --from {spec.architecture} tunes it for others, if it is "
+            "trained"
         )
     return Trainee(architecture, dataset)
 

@@ -76,6 +76,17 @@ def test_evaluate_writes_a_page_and_prints_the_accuracy(
     assert result["accuracy"] == 0.75 and result["classes"][0]["name"] == "green"
 
 
+def test_a_page_that_cannot_be_written_does_not_cost_the_result(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colours.colour_folder(Path("data"), {"red": [RED, RED], "green": [GREEN, BLUE]})
+    Path("file").write_text("")
+    words = ("evaluate", model, "--data", "data", "--out", "file/page.html", "--quiet")
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert code == 1 and out.startswith("accuracy 75.0%") and "page:" not in out
+    assert err.startswith("hwnas: file/page.html: cannot be written") and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
