@@ -7,8 +7,9 @@ replaces them by integer kernels.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def quantize_onnx(
         {},
     )
     try:
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()), _without_warnings():
             quantiser.quantize_model()
         quantiser.model.topological_sort()
     except Exception as error:  # of the quantiser's own code
@@ -82,6 +83,21 @@ def quantize_onnx(
     del model.graph.value_info[:]
     onnx.checker.check_model(model)
     target.write_bytes(model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep back what the quantiser logs of each vector that it gives a single scale."""
+    root = logging.getLogger()
+    root.addFilter(_is_error)
+    try:
+        yield
+    finally:
+        root.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _unsupported(model: Any) -> Iterator[str]:

@@ -10,11 +10,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwnas.architecture.artifact import Format
 from hwnas.errors import ExportError
 from hwnas.export.compile import export_module
+from hwnas.export.quantization.ptq import Int8
 from hwnas.export.recipe import onnx_recipe
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.run_model import run_file
@@ -122,6 +123,22 @@ def test_places_hold_for_every_batch(function: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(
         np.asarray(got), function(torch.from_numpy(images)).numpy(), atol=1e-5
     )
+
+
+@both
+@pytest.mark.parametrize("function", [READS["row of each image"], WRITES["index_add"]])
+def test_places_are_the_same_in_int8(
+    function: Any, format: Format, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file is judged by its noise; the quantisers log nothing."""
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(7)
+    module = Function(lambda x: norm(function(x).mean(2))).eval()
+    images = noise((24, *MAP))
+    verification = Verification(images[16:])
+    path = tmp_path / f"net.{format}"
+    export_module(module, MAP, path, int8=Int8(images[:16]), verification=verification)
+    assert path.exists() and not caplog.records
 
 
 def test_older_opsets_have_no_sums_at_computed_places(tmp_path: Path) -> None:
