@@ -70,7 +70,7 @@ def _type(each: RunOption) -> click.ParamType:
 @command(
     "specialize",
     continued_by="--resume",
-    no_words="the device follows --target, the images follow --data, a network follows --from",
+    argument_hint="the device follows --target, the images follow --data, a network follows --from",
     example=(
         "hwnas specialize --target host-cpu --budget 0.2ms --data fashion-mnist-6k",
         "hwnas specialize --resume --out runs/host-cpu",

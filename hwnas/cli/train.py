@@ -30,7 +30,7 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
 @command(
     "train",
     continued_by="--resume",
-    no_words="the network follows --from or --architecture, the images follow --data",
+    argument_hint="the network follows --from or --architecture, the images follow --data",
     example=(
         "hwnas train --from efficientnet_lite0 --data photos --out tuned",
         "hwnas train --architecture runs/host-cpu --data fashion-mnist-6k --out trained",

@@ -101,20 +101,21 @@ class Command(_Help):
     """A command of hwnas, which a signal ends with one line and the command that continues."""
 
     def __init__(
-        self, *args: Any, continued_by: str | None = None, no_words: str = "", **attrs: Any
+        self, *args: Any, continued_by: str | None = None, argument_hint: str = "", **attrs: Any
     ) -> None:
         """``continued_by`` is what is added to the command line to go on after an interruption:
-        ``--resume``, or nothing; ``None`` for a command that keeps nothing. ``no_words`` tells who
-        gives a word to a command that takes options only what it may have meant."""
+        ``--resume``, or nothing; ``None`` for a command that keeps nothing. ``argument_hint`` says
+        which options to use, in the error for an argument to a command that takes none."""
         super().__init__(*args, **attrs)
-        self.continued_by, self.no_words = continued_by, no_words
+        self.continued_by, self.argument_hint = continued_by, argument_hint
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if self.no_words and "extra argument" in error.message:
-                error.message += f": {self.no_words}"
+            if self.argument_hint and "extra argument" in error.message:
+                text = f"{error.message}: {self.argument_hint}"
+                raise click.UsageError(text, error.ctx) from None
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
