@@ -108,7 +108,7 @@ def test_weights_of_sixteen_bits_are_compared_as_float32(tmp_path: Path) -> None
     [
         ([node("NonMaxSuppression", ["x", "x"], ["y"], name="nms")], r"node 'nms' \(NonMax"),
         ([node("Foo", ["x"], ["y"], name="f", domain="acme")], r"'f' \(acme.Foo\) is of a domain"),
-        ([node("Conv", ["x", "x"], ["y"], name="c")], r"node 'c' \(Conv\).*weight that depends"),
+        ([node("ConvTranspose", ["x", "x"], ["y"], name="c")], r"'c' \(ConvT.*weight that depends"),
         ([node("Reshape", ["x", "shape"], ["y"], name="r")], r"node 'r' \(Reshape\) cannot be"),
         ([node("Relu", ["z"], ["y"], name="lost")], r"node 'lost' \(Relu\) reads 'z'"),
         ([node("QuantizeLinear", ["x", "scale"], ["y"], name="q")], r"'q' \(Quant.*--precision"),

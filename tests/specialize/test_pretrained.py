@@ -112,15 +112,19 @@ def test_the_report_shows_the_whole_network_beside_its_members(finished: Path) -
     assert whole["origin"] == "resolution" and whole["validation_accuracy"] > 0
     assert not whole["keeps_budget"]
     smaller = [row for row in rows.values() if row["origin"] == "resolution" and row is not whole]
-    assert len(smaller) == 1 and smaller[0]["validation_accuracy"] > 0
+    [trained] = [row for row in smaller if row["validation_accuracy"] is not None]
+    assert trained["validation_accuracy"] > 0
+    assert all(row["measured_ms"] > 0 for row in smaller)  # what a user would ship
     assert any(row["origin"] == "search" for row in rows.values())
 
 
 def test_siblings_are_tuned_as_they_are_and_shown_beside_the_members(finished: Path) -> None:
     rows = rows_of(finished, "sibling")
-    assert len(rows) == 1 and rows[0]["name"].startswith(f"{SIBLING} at ")
-    assert rows[0]["validation_accuracy"] > 0 and rows[0]["measured_ms"] > 0
-    job = json.loads((finished / "training" / rows[0]["digest"] / "job.json").read_bytes())
+    assert all(row["name"].startswith(f"{SIBLING} at ") for row in rows)
+    assert all(row["measured_ms"] > 0 for row in rows)
+    [trained] = [row for row in rows if row["validation_accuracy"] is not None]
+    assert trained["validation_accuracy"] > 0
+    job = json.loads((finished / "training" / trained["digest"] / "job.json").read_bytes())
     assert job["teacher"] is None and job["plan"]["probe"]
     assert job["normalisation"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
 

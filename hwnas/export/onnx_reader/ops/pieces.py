@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,9 @@ def gather(node: OnnxNode, x: Tensor, indices: Tensor) -> Tensor:
     if is_traced(indices):
         if not is_traced(x) and x.dim() == 2 and axis == 0:
             return F.embedding(indices, x)
-        node.refuse("takes indices that depend on the input of the network")
+        size = x.shape[axis]
+        taken = x.index_select(axis, _from_zero(indices, size).reshape(-1))
+        return taken.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
     places = node.constant(indices, "indices").to(torch.int64)
     size = x.shape[axis]
     if places.numel() and not -size <= int(places.min()) <= int(places.max()) < size:
@@ -74,7 +77,10 @@ def gather(node: OnnxNode, x: Tensor, indices: Tensor) -> Tensor:
 @reads("GatherElements")
 def gather_elements(node: OnnxNode, x: Tensor, indices: Tensor) -> Tensor:
     """Take an element for each index; constant indices are places in the flattened value."""
-    axis, places = node.integer("axis", 0) % x.dim(), node.constant(indices, "indices")
+    axis = node.integer("axis", 0) % x.dim()
+    if is_traced(indices):
+        return x.gather(axis, _from_zero(indices, x.shape[axis]))
+    places = node.constant(indices, "indices")
     grid = np.indices(places.shape)
     grid[axis] = places.numpy() % x.shape[axis]
     flat = np.ravel_multi_index(list(grid), tuple(x.shape))
@@ -84,8 +90,10 @@ def gather_elements(node: OnnxNode, x: Tensor, indices: Tensor) -> Tensor:
 @reads("GatherND")
 def gather_nd(node: OnnxNode, x: Tensor, indices: Tensor) -> Tensor:
     """Take slices at places, tuples along the last axis of the indices."""
-    places = node.constant(indices, "indices").numpy()
     batches = node.integer("batch_dims", 0)
+    if is_traced(indices):
+        return _computed_slices(x, indices, batches)
+    places = node.constant(indices, "indices").numpy()
     flat, depth = _flat_places(places, tuple(x.shape), batches), batches + places.shape[-1]
     rest = tuple(x.shape[depth:])
     taken = x.reshape((-1, *rest)).index_select(0, torch.from_numpy(flat.reshape(-1)))
@@ -94,10 +102,14 @@ def gather_nd(node: OnnxNode, x: Tensor, indices: Tensor) -> Tensor:
 
 @reads("ScatterND")
 def scatter_nd(node: OnnxNode, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    """Replace slices at constant places: take each row from the value or from the updates."""
-    _check_reduction(node)
+    """Replace slices, or add to them; constant places take rows of the value or the updates."""
+    adds, rest = _adds(node), tuple(x.shape[indices.shape[-1] :])
+    if adds or is_traced(indices):
+        rows = x.reshape((-1, *rest))
+        flat = _computed_places(indices, tuple(x.shape[: indices.shape[-1]])).reshape(-1)
+        written = rows.index_put((flat,), updates.reshape((-1, *rest)), accumulate=adds)
+        return written.reshape(x.shape)
     places = node.constant(indices, "indices").numpy()
-    rest = tuple(x.shape[places.shape[-1] :])
     flat = _flat_places(places, tuple(x.shape), 0).reshape(-1)
     rows = x.reshape((-1, *rest))
     return _replaced(rows, flat, updates.reshape((-1, *rest))).reshape(x.shape)
@@ -105,8 +117,12 @@ def scatter_nd(node: OnnxNode, x: Tensor, indices: Tensor, updates: Tensor) -> T
 
 @reads("ScatterElements", "Scatter")
 def scatter_elements(node: OnnxNode, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    _check_reduction(node)
-    axis, places = node.integer("axis", 0) % x.dim(), node.constant(indices, "indices")
+    adds, axis = _adds(node), node.integer("axis", 0) % x.dim()
+    if adds or is_traced(indices):
+        places = _from_zero(indices.to(torch.int64), x.shape[axis])
+        write = x.scatter_add if adds else x.scatter
+        return write(axis, places, updates)
+    places = node.constant(indices, "indices")
     grid = np.indices(places.shape)
     grid[axis] = places.numpy() % x.shape[axis]
     flat = np.ravel_multi_index(list(grid), tuple(x.shape)).reshape(-1)
@@ -189,9 +205,35 @@ def _replaced(rows: Tensor, places: Any, updates: Tensor) -> Tensor:
     return torch.cat((rows, updates)).index_select(0, torch.from_numpy(source))
 
 
-def _check_reduction(node: OnnxNode) -> None:
-    if (mode := node.text("reduction", "none")) != "none":
+def _computed_slices(x: Tensor, indices: Tensor, batches: int) -> Tensor:
+    """Take slices at tuples of computed indices ``[..., depth]``, behind ``batches`` axes."""
+    depth = batches + indices.shape[-1]
+    indexed, rest = tuple(x.shape[batches:depth]), tuple(x.shape[depth:])
+    count, width = prod(indices.shape[batches:-1]), prod(rest)
+    flat = _computed_places(indices, indexed).reshape((-1, count, 1)).expand((-1, count, width))
+    taken = x.reshape((-1, prod(indexed), width)).gather(1, flat)
+    return taken.reshape((*indices.shape[:-1], *rest))
+
+
+def _computed_places(indices: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Return the row of each tuple along the last axis, in the value flattened over ``sizes``."""
+    flat, indices = torch.zeros((), dtype=torch.int64), indices.to(torch.int64)
+    for n, size in enumerate(sizes):
+        flat = flat * size + _from_zero(indices.select(-1, n), size)
+    return flat
+
+
+def _from_zero(indices: Tensor, size: int) -> Tensor:
+    """Return indices of which the negative ones count from the end of an axis, from 0 on."""
+    return torch.where(indices < 0, indices + size, indices)
+
+
+def _adds(node: OnnxNode) -> bool:
+    """Return whether what is written is added; other reductions are refused."""
+    mode = node.text("reduction", "none")
+    if mode not in ("none", "add"):
         node.refuse(f"has reduction {mode!r}, which is not supported")
+    return mode == "add"
 
 
 def _repeated(node: OnnxNode, mode: str, size: int, before: int, after: int) -> list[int]:

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
-from tests.support.onnx_files import Case, case, difference
+from hwnas.export.compile import compile_model
+from hwnas.networks.onnx_file import load_onnx
+from tests.support.onnx_files import Case, case, difference, noise, save
 
 END = 2**63 - 1
 BLOCKS = (1, 12, 3, 4)
@@ -99,3 +102,31 @@ def test_a_piece(example: Case, tmp_path: Path) -> None:
 )
 def test_a_padding(example: Case, tmp_path: Path) -> None:
     assert difference(example.write(tmp_path / "net.onnx"), example.shape) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        helper.make_node("GatherElements", ["x", "best"], ["y"], axis=3),
+        helper.make_node("Gather", ["x", "best"], ["y"], axis=3),
+        helper.make_node("GatherND", ["x", "best"], ["y"], batch_dims=3),
+        helper.make_node("ScatterElements", ["x", "best", "new"], ["y"], axis=3),
+        helper.make_node("ScatterElements", ["x", "best", "new"], ["y"], axis=3, reduction="add"),
+    ],
+    ids=lambda node: f"{node.op_type}-{len(node.attribute)}",
+)
+def test_places_may_be_computed(last: Any, tmp_path: Path) -> None:
+    shape = (1, 4, 9, 10)
+    best = helper.make_node("ArgMax", ["x"], ["best"], axis=3)
+    path = save(tmp_path / "net.onnx", [best, last], shape, {"new": noise((1, 4, 9, 1))})
+    assert difference(path, shape) < 1e-6
+    compile_model(*load_onnx(path), tmp_path / "net.tflite")
+
+
+def test_what_is_written_at_constant_places_may_be_added(tmp_path: Path) -> None:
+    places = ints(0, 1, 0, 3, 0, 1).reshape(3, 2)  # the first place twice
+    constants = {"places": places, "new": noise((3, 9, 10))}
+    add = helper.make_node("ScatterND", ["x", "places", "new"], ["y"], reduction="add")
+    path = save(tmp_path / "net.onnx", [add], (1, 4, 9, 10), constants)
+    assert difference(path, (1, 4, 9, 10)) < 1e-6
+    compile_model(*load_onnx(path), tmp_path / "net.tflite")
