@@ -13,14 +13,13 @@ from hwnas.export.lowering.ops import (
     axes,
     distances,
     functions,
-    indices,
     linear,
     norm,
     order,
     pieces,
     reduce,
-    scatter,
 )
+from hwnas.export.lowering.ops.indices import reads, writes
 from hwnas.export.lowering.ops.maps import conv, pad, pool, resize
 
 LOWER: dict[str, Lower] = {
@@ -180,13 +179,13 @@ LOWER: dict[str, Lower] = {
     "roll": pieces.roll,
     "unfold": pieces.unfold,
     # elements at indices
-    "index": indices.index,
-    "index_select": indices.index_select,
-    "gather": indices.gather,
-    "embedding": indices.embedding,
-    **dict.fromkeys(("_embedding_bag", "_embedding_bag_forward_only"), indices.embedding_bag),
-    **dict.fromkeys(("scatter", "scatter_add", "scatter_reduce"), scatter.scatter),
-    **dict.fromkeys(("index_put", "_unsafe_index_put"), scatter.index_put),
-    **dict.fromkeys(("index_add", "index_copy", "index_fill"), scatter.index_add),
+    "index": reads.index,
+    "index_select": reads.index_select,
+    "gather": reads.gather,
+    "embedding": reads.embedding,
+    **dict.fromkeys(("_embedding_bag", "_embedding_bag_forward_only"), reads.embedding_bag),
+    **dict.fromkeys(("scatter", "scatter_add", "scatter_reduce"), writes.scatter),
+    **dict.fromkeys(("index_put", "_unsafe_index_put"), writes.index_put),
+    **dict.fromkeys(("index_add", "index_copy", "index_fill"), writes.index_add),
 }
 """Functions that take the lowering under construction and the call."""

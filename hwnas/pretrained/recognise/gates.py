@@ -6,7 +6,13 @@ import msgspec
 
 from hwnas.architecture.architecture import Block
 from hwnas.pretrained.recognise.groups import Gate
-from hwnas.pretrained.recognise.reading import ModulePairs
+from hwnas.pretrained.recognise.reading import Match, ModulePairs, Reading
+
+
+def gated_match(rest: Reading, block: Block, pairs: ModulePairs, gate: Gate | None) -> Match | None:
+    """Return ``block`` with the squeeze-excite that was read, if both have the form of ours."""
+    gated = with_gate(block, gate)
+    return None if gated is None else rest.match(gated[0], pairs | gated[1])
 
 
 def with_gate(block: Block, gate: Gate | None) -> tuple[Block, ModulePairs] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwnas.architecture.architecture import ACTIVATIONS, Block
-from hwnas.pretrained.recognise.gates import with_gate
+from hwnas.pretrained.recognise.gates import gated_match
 from hwnas.pretrained.recognise.reading import Match, Place, Reading, conv_norms, padding_of
 
 
@@ -29,13 +29,9 @@ def mbconv(place: Place) -> Match | None:
         depthwise.activation,
         padding=padding_of(depthwise),
     )
-    gated = with_gate(block, gate)
-    if gated is None:
-        return None
-    block, gate_pairs = gated
     layers = {"expand": expand, "depthwise": depthwise, "project": project}
     pairs = conv_norms({f"layers.{name}": conv for name, conv in layers.items()})
-    return rest.match(block, pairs | gate_pairs)
+    return gated_match(rest, block, pairs, gate)
 
 
 def uib(place: Place) -> Match | None:
@@ -68,13 +64,9 @@ def uib(place: Place) -> Match | None:
         expand.activation,
         start_kernel_size=start.kernel_size if start is not None else 0,
     )
-    gated = with_gate(block, gate)
-    if gated is None:
-        return None
-    block, gate_pairs = gated
     layers = {"start": start, "expand": expand, "depthwise": depthwise, "project": project}
     pairs = conv_norms({f"layers.{name}": conv for name, conv in layers.items()})
-    return rest.match(block, pairs | gate_pairs)
+    return gated_match(rest, block, pairs, gate)
 
 
 def depthwise_separable(place: Place) -> Match | None:
@@ -96,12 +88,8 @@ def depthwise_separable(place: Place) -> Match | None:
         depthwise.activation,
         padding=padding_of(depthwise),
     )
-    gated = with_gate(block, gate)
-    if gated is None:
-        return None
-    block, gate_pairs = gated
     pairs = conv_norms({"layers.depthwise": depthwise, "layers.pointwise": pointwise})
-    return rest.match(block, pairs | gate_pairs)
+    return gated_match(rest, block, pairs, gate)
 
 
 def fused_mbconv(place: Place) -> Match | None:

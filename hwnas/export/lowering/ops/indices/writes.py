@@ -1,4 +1,4 @@
-"""Lowering of writes at indices: the axes that are indexed become one, as in `indices`.
+"""Lowering of writes at indices: reads and writes share `places`.
 
 Constant places are a gather of the value and what is written. At places that are computed, what is
 written is added up; where it replaces a value, the sum is divided by the number of terms, so that
@@ -16,7 +16,7 @@ import torch
 from hwnas.export.graph.nodes import Constant
 from hwnas.export.graph.recording import Call, Shape
 from hwnas.export.lowering.lowering import Lowering
-from hwnas.export.lowering.ops.indices import (
+from hwnas.export.lowering.ops.indices.places import (
     flat_places,
     index_lists,
     indexed_places,

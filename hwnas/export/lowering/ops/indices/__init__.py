@@ -1,0 +1,1 @@
+"""Lowering of reads and writes at indices."""
