@@ -165,24 +165,22 @@ class _Work:
         parts = deque(range(start, min(start + size, len(self.subjects))) for start in starts)
         results: dict[int, Measurement | None] = {}
         disturbed = ""
-        try:
-            while parts or self.running:
-                while parts and idle:
-                    self._start(idle.popleft(), parts.popleft())
-                if not self.running:
-                    raise self._no_device()
-                for device, part, answer in self._ended():
-                    if answer is None:
-                        parts.appendleft(part)
-                        continue
-                    idle.append(device)
-                    results |= dict(zip(part, answer.measurements, strict=True))
-                    disturbed = disturbed or answer.disturbed
-                    if progress is not None:
-                        progress(len(results), len(self.subjects))
-        finally:
-            for task in self.running:
-                self.ray.cancel(task)
+        # what still runs after an error ends by itself: a task that is cancelled while its result
+        # arrives makes Ray 2.60 end this process
+        while parts or self.running:
+            while parts and idle:
+                self._start(idle.popleft(), parts.popleft())
+            if not self.running:
+                raise self._no_device()
+            for device, part, answer in self._ended():
+                if answer is None:
+                    parts.appendleft(part)
+                    continue
+                idle.append(device)
+                results |= dict(zip(part, answer.measurements, strict=True))
+                disturbed = disturbed or answer.disturbed
+                if progress is not None:
+                    progress(len(results), len(self.subjects))
         measurements = [results[place] for place in range(len(self.subjects))]
         self._check_alike([each for each in measurements if each is not None])
         if disturbed:
@@ -210,7 +208,6 @@ class _Work:
             self._lose_missing()
             for task, (device, part) in list(self.running.items()):
                 if device in self.lost:
-                    self.ray.cancel(task)
                     del self.running[task]
                     ended.append(_Ended(device, part, None))
         return ended
