@@ -12,6 +12,7 @@ from hwnas.nn.supernet import Supernet
 from hwnas.training.images.loader import Data
 from tools.evaluate.exhaustive import problem
 from tools.evaluate.exhaustive.problem import Images, all_choices
+from tools.evaluate.exhaustive.ranking import second_data
 from tools.evaluate.exhaustive.ranking.figures import (
     biases,
     corrected_tau,
@@ -23,7 +24,8 @@ from tools.evaluate.exhaustive.ranking.scores import all_logits, judge
 from tools.evaluate.exhaustive.ranking.supernets import Paths, trained
 from tools.evaluate.exhaustive.ranking.texts import Judged, ranking_text
 from tools.evaluate.exhaustive.ranking.variants import Variant
-from tools.evaluate.exhaustive.table import Table
+from tools.evaluate.exhaustive.table import Table, read_table
+from tools.evaluate.exhaustive.trainings import Training
 
 SPACE = problem.space()
 NETWORKS = all_choices(SPACE)
@@ -149,3 +151,29 @@ def test_the_figures_of_a_variant_are_in_its_row() -> None:
     lines = [Judged("fair", seed, 12, 5.0, dict.fromkeys(names, truth)) for seed in (0, 1)]
     text = "\n".join(ranking_text(known, lines))
     assert "| fair | sampling fair, paths 4 | 2 | 1.00 ± 0.00 |" in text
+
+
+def test_networks_of_the_second_data_set_take_about_the_same_time() -> None:
+    known = read_table()
+    chosen = second_data.chosen_networks(known, 24)
+    assert len(set(chosen)) == 24
+    runtime, percentile = second_data.RUNTIME, second_data.PERCENTILE
+    share = known.latency_ms[runtime] / known.budget_ms(runtime, percentile)
+    of_chosen = share[known.place(np.array(chosen))]
+    assert of_chosen.min() >= second_data.LOW and of_chosen.max() <= 1.0
+
+
+def test_rankings_of_the_second_data_set_are_compared_with_the_mean_of_complete_seeds() -> None:
+    rates = {(NETWORKS[row], seed): 0.4 + 0.01 * row for row in range(4) for seed in (0, 1)}
+    rates[NETWORKS[0], 2] = 0.9  # of a seed that is not complete
+    trainings = [Training(choices, seed, rate, 1.0) for (choices, seed), rate in rates.items()]
+    scores = {"right": (1.0, 2.0, 3.0, 4.0), "reversed": (4.0, 3.0, 2.0, 1.0)}
+    judged = [second_data.Judged("one path", seed, 1.0, scores) for seed in (0, 1)]
+    text = "\n".join(second_data.second_text(trainings, judged))
+    assert "40.0 to 43.0 %" in text and "2 seeds" in text
+    assert "Kendall's tau of two seeds: 1.00" in text and "a random one loses 1.50" in text
+    assert "| one path | right | 2 | 1.00 ± 0.00 | 0.00 ± 0.00 |" in text
+    assert "| one path | reversed | 2 | -1.00 ± 0.00 | 3.00 ± 0.00 |" in text
+    assert second_data.second_text(trainings[1:3], judged) == [
+        "The trainings are not complete yet."
+    ]
