@@ -187,8 +187,8 @@ def _print_plan(plan: PlanReport) -> None:
         low_ms, median_ms, high_ms = result.range_ms
         click.echo(f"{result.target} ({result.runtime}, {result.precision})")
         click.echo(
-            f"  the {Decimal(result.networks):.3g} networks of the space take {low_ms:.4g} to "
-            f"{high_ms:.4g} ms, a random one {median_ms:.4g} ms in the median "
+            f"  the {Decimal(result.networks):.3g} networks of space {result.space} take "
+            f"{low_ms:.4g} to {high_ms:.4g} ms, a random one {median_ms:.4g} ms in the median "
             f"({result.latency.kind})"
         )
         click.echo(f"  source: {result.source}")

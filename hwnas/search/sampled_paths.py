@@ -37,7 +37,7 @@ def sampled_supernet(context: SearchContext) -> Paths:
     """Return the supernet of a space. Raises `UsageError` for a space that has no paths."""
     if not isinstance(context.space, CellSpace):
         return path_supernet(context)
-    supernet = CellPaths(context.space)
+    supernet = CellPaths(context.space.searched)
     return context.compute.place(supernet)
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from hwnas.errors import InvalidFile, UnknownName
 from hwnas.plugins import load, names
+from hwnas.spaces.cells.sizes import sized_cells
 from hwnas.spaces.grown.toml_file import plain_file_space
 from hwnas.spaces.mobile.toml_file import chain_names, chain_space
 from hwnas.spaces.space import SearchSpace
@@ -24,6 +25,8 @@ def find_space(name: str, input_shape: tuple[int, int, int], num_classes: int) -
     """
     if name.endswith(".toml"):
         return FAMILIES[_family(name)](name, input_shape, num_classes)
+    if (cells := sized_cells(name, input_shape, num_classes)) is not None:
+        return cells
     if name in tree_names():
         return tree_space(name, input_shape, num_classes)
     if name in chain_names():

@@ -70,9 +70,13 @@ def _absolute(name: str) -> str:
 
 def resumed_spec(folder: Path, fields: dict[str, Any]) -> RunSpec:
     """Return the specification of the run in ``folder``, with which ``fields`` must agree."""
+    from hwnas.spaces.cells.sizes import unsized_name
+
     before = read_spec(folder)
     if fields.get("data") == _named_data(before.data):
         fields = {**fields, "data": before.data}
+    if fields.get("space") == unsized_name(before.space):
+        fields = {**fields, "space": before.space}
     if options := fields.get("strategy_options"):
         fields = {**fields, "strategy_options": {**before.strategy_options, **options}}
     now = msgspec.structs.replace(before, **fields)

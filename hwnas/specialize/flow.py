@@ -14,10 +14,11 @@ from hwnas.report.report import Report
 from hwnas.specialize.context import RunContext
 from hwnas.specialize.results.compose import compose
 from hwnas.specialize.run_folder import RunFolder
-from hwnas.specialize.setup.auto_width import widened
 from hwnas.specialize.setup.dry_run import PlanReport, plan_report, plan_run
 from hwnas.specialize.setup.python_values import with_files
 from hwnas.specialize.setup.resolve import ResolvedRun, Resources, open_run, resolve
+from hwnas.specialize.setup.scale.cells import sized
+from hwnas.specialize.setup.scale.width import widened
 from hwnas.specialize.setup.start.answers import with_answers
 from hwnas.specialize.setup.start.default import started
 from hwnas.specialize.spec import RunSpec, check_types
@@ -77,7 +78,7 @@ def specialize(
 def _specialize_scenario(run: SweepRun, resources: Resources, resume: bool) -> Report:
     """Specialise for one target and budget: the best of all variants."""
     folder = run.folder
-    spec = widened(run.spec, resources, folder)
+    spec = _scaled(run.spec, resources, folder)
     runs = variants(spec, folder)
     if len(runs) == 1:
         return _specialize_variant(runs[0], resources, resume)
@@ -125,5 +126,10 @@ def _resolved(spec: RunSpec, resources: Resources) -> list[ResolvedRun]:
     return [
         resolve(variant.spec, resources)
         for scenario in scenarios(spec, Path())
-        for variant in variants(widened(scenario.spec, resources), Path())
+        for variant in variants(_scaled(scenario.spec, resources), Path())
     ]
+
+
+def _scaled(spec: RunSpec, resources: Resources, folder: Path | None = None) -> RunSpec:
+    """Return ``spec`` with the width or the size of networks that its budget allows."""
+    return sized(widened(spec, resources, folder), resources, folder)

@@ -71,7 +71,7 @@ class RunSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     resolutions: tuple[Count, ...] = ()
     """Heights and widths of the images in pixels; empty: those of the data set or the target."""
     width_mults: tuple[Positive, ...] = ()
-    """Factors of all widths of the space; empty: 1, or the width that `setup.auto_width` finds."""
+    """Factors of all widths of the space; empty: 1, or the width that `setup.scale.width` finds."""
     calibration: Calibration | None = None
     """How the ranges of int8 files are measured; ``None``: as the format's recipe does."""
     max_drop: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.02

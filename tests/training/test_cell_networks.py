@@ -123,7 +123,7 @@ def test_a_chain_has_no_place_for_a_second_classifier(tmp_path: Path) -> None:
 
 def test_only_the_full_effort_trains_cells_as_darts_does() -> None:
     def trained(effort: EffortName) -> TrainingPlan:
-        spec = RunSpec(targets=("simulated-phone",), space="cells", effort=effort)
+        spec = RunSpec(targets=("simulated-phone",), space="cells-5x8", effort=effort)
         return plan(spec, QuietConsole()).training
 
     assert (trained("full").auxiliary, trained("full").drop_path) == (0.4, 0.2)

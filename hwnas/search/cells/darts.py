@@ -67,6 +67,7 @@ ARCH_RATE = 0.3
 
 def search_net_macs(space: CellSpace, partial: int = 1) -> float:
     """Return the MACs of the search net per image: all operations of all edges."""
+    space = space.searched
     narrow = msgspec.structs.replace(space, channels=space.channels // partial)
     ops = sum(site.multiplicity * site.block.macs for site in narrow.sites())
     return ops / EDGES_PER_NODE + sum(block.macs for block in space.fixed)

@@ -28,4 +28,4 @@ class PartialDarts(Darts):
 
     @classmethod
     def check(cls, space: SearchSpace) -> None:
-        check_partial(check_cells(space, cls.name), cls.partial)
+        check_partial(check_cells(space, cls.name).searched, cls.partial)

@@ -40,7 +40,7 @@ def cell_supernet(
 
     Raises `UsageError` for another kind of space.
     """
-    space = check_cells(context.space, strategy)
+    space = check_cells(context.space, strategy).searched
     ops = (("none",) if none else ()) + space.ops
     supernet = CellSupernet(space, ops, affine, partial)
     return context.compute.place(supernet)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.graph import IMAGE, Inputs
 from hwnas.architecture.size import Size, axes, size_of, size_text, strided
@@ -34,6 +36,18 @@ class Stack(NamedTuple):
     """Number of cells."""
     stem: Stem
     norm: Norm
+
+
+class StackSize(msgspec.Struct, frozen=True):
+    """Depth and width of a network of cells."""
+
+    layers: int
+    """Number of cells."""
+    channels: int
+    """Width of the nodes in the first cell."""
+
+    def __str__(self) -> str:
+        return f"{self.layers} cells of {self.channels} channels"
 
 
 class CellPlace(NamedTuple):

@@ -29,6 +29,7 @@ from hwnas.spaces.cells.layout import (
     CellPlace,
     Norm,
     Stack,
+    StackSize,
     Stem,
     add_block,
     cell_places,
@@ -118,6 +119,18 @@ class CellSpace(msgspec.Struct, frozen=True, dict=True):
     norm: Norm = "none"
     ops: tuple[str, ...] = DARTS_OPS[1:]
     nodes: int = 4
+    search_size: StackSize | None = None
+    """Size of the search net; ``None``: that of the networks."""
+
+    @property
+    def searched(self) -> CellSpace:
+        """The same cells in networks of the search net's size. Genotypes of both spaces are the
+        same; blocks, and so costs, are those of other networks."""
+        if (size := self.search_size) is None:
+            return self
+        return msgspec.structs.replace(
+            self, channels=size.channels, layers=size.layers, search_size=None
+        )
 
     @property
     def stack(self) -> Stack:

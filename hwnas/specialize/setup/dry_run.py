@@ -29,6 +29,8 @@ class PlannedRun(msgspec.Struct, frozen=True):
     target: str
     runtime: str
     precision: Precision
+    space: str
+    """With the width or the size of its networks, where the run chose it."""
     budget_ms: float
     range_ms: tuple[float, float, float]
     """Least, median and greatest latency of the space's networks."""
@@ -73,6 +75,7 @@ def plan_run(run: ResolvedRun, folder: Path | None = None) -> PlannedRun:
         target=run.target.profile.name,
         runtime=run.target.profile.runtime,
         precision=run.spec.precision,
+        space=run.space.name,
         budget_ms=run.budget_ms(model),
         range_ms=latency_range(run.space, model.costs(run.space)),
         latency=PlannedLatency("table" if model.kind == "table" else "predicted"),

@@ -41,9 +41,7 @@ def work_plan(
     """Return the plan of search and training, in batches that fit the memory of the device."""
     if isinstance(cut := in_float(space), ElasticSpace):
         return cut_plan(spec, dataset, cut, console, compute, start)
-    macs = _mean_macs(space)
-    step_macs = load_strategy(spec.strategy).traits.step_macs
-    search_macs = macs if step_macs is None else step_macs(space)
+    macs, search_macs = _mean_macs(space), _search_macs(spec.strategy, in_float(space))
     images, shape = len(dataset.train.labels), dataset.input_shape
     effort = EFFORTS[spec.effort]
     if effort.is_papers:
@@ -74,6 +72,14 @@ def work_plan(
     elif size < planned:
         search, training = replace(search, batch_size=size), scaled_training(training, size)
     return WorkPlan(effort, search, training)
+
+
+def _search_macs(strategy: str, space: SearchSpace) -> float:
+    """Return the MACs of a search step per image."""
+    step_macs = load_strategy(strategy).traits.step_macs
+    if step_macs is not None:
+        return step_macs(space)
+    return _mean_macs(space.searched if isinstance(space, CellSpace) else space)
 
 
 def _parts(batch_size: int, fitting: int) -> int:

@@ -8,23 +8,15 @@ measured on the device. Wide networks learn slowly: a short effort keeps the spa
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from hwnas.architecture.runtimes import RUNTIMES
-from hwnas.devices.limits import check_space_size
-from hwnas.devices.profile import DeviceProfile
-from hwnas.devices.runner import Runner, Subject, reference_sha256
-from hwnas.errors import UsageError
-from hwnas.latency_models.storage.store import calibration
-from hwnas.profiling.bench import compile_untrained
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import UNIFORM, MobileSpace, mobilenet_v2_like, scaled
 from hwnas.specialize.setup.effort import EFFORTS
 from hwnas.specialize.setup.resolve import Resources, resolve
+from hwnas.specialize.setup.scale.uniform import fits, measured_ms
 from hwnas.specialize.spec import Milliseconds, RunSpec, read_spec
 
 WIDTHS = (1.5, 2.0, 3.0)
@@ -52,8 +44,13 @@ def widened(spec: RunSpec, resources: Resources, folder: Path | None = None) -> 
     space, (profile, runner) = in_float(run.space), run.target
     if not isinstance(space, MobileSpace) or runner is None:
         return spec
-    widths = [width for width in WIDTHS if _fits(scaled(space, width), profile)]
-    latencies_ms = _uniform_ms(profile, runner, space, widths)
+    networks = {
+        f"{width:g}": mobilenet_v2_like(space, BLOCK, width)
+        for width in WIDTHS
+        if fits(scaled(space, width), profile)
+    }
+    uniform_ms = measured_ms(networks, profile, runner)
+    latencies_ms = {float(width): ms for width, ms in uniform_ms.items()}
     budget_ms = spec.budget.value
     width = max((width for width, ms in latencies_ms.items() if ms <= budget_ms), default=None)
     if width is None:
@@ -63,33 +60,3 @@ def widened(spec: RunSpec, resources: Resources, folder: Path | None = None) -> 
         f"{latencies_ms[width]:.4g} of {budget_ms:.4g} ms, so the space is searched at this width"
     )
     return msgspec.structs.replace(spec, width_mults=(width,))
-
-
-def _fits(space: MobileSpace, profile: DeviceProfile) -> bool:
-    """Whether the device takes a file of at least the smallest network."""
-    try:
-        check_space_size(space, profile)
-    except UsageError:
-        return False
-    return True
-
-
-def _uniform_ms(
-    profile: DeviceProfile, runner: Runner, space: MobileSpace, widths: Sequence[float]
-) -> dict[float, float]:
-    """Measure the uniform network of each width on the target."""
-    if not widths:
-        return {}
-    runtime = RUNTIMES[profile.runtime]
-    with tempfile.TemporaryDirectory() as scratch:
-        subjects: list[Subject] = []
-        for width in widths:
-            network = mobilenet_v2_like(space, BLOCK, width)
-            file = Path(scratch) / f"uniform-{width:g}{runtime.suffix}"
-            compile_untrained(network.blocks, network.inputs, file)
-            subjects.append(Subject(f"{width:g}", file))
-        reference = reference_sha256(profile.runtime)
-        measurements = runner.measure(
-            subjects, calibrated_reference_ms=calibration(runner.probe(), reference)
-        )
-    return {float(each.name): each.median_ms for each in measurements}

@@ -17,8 +17,8 @@ from hwnas.profiling.bench import compile_untrained
 from hwnas.shipped import shipped
 from hwnas.spaces.mobile.space import mobile_space, mobilenet_v2_like, scaled
 from hwnas.specialize.run_folder import RunFolder
-from hwnas.specialize.setup.auto_width import BLOCK, WIDTHS, widened
 from hwnas.specialize.setup.resolve import Resources
+from hwnas.specialize.setup.scale.width import BLOCK, WIDTHS, widened
 from hwnas.specialize.spec import Milliseconds, RunSpec, Share
 from hwnas.specialize.sweep import scenarios
 
