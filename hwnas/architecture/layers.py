@@ -164,6 +164,27 @@ def depthwise_separable(block: Shapes) -> list[Kernel]:
     return [*parts, kernels.conv(c_in, block.out_channels, block.out_size, activation=act)]
 
 
+def shuffle_unit(block: Shapes) -> list[Kernel]:
+    """Return the convolutions of one or two branches of half the output each."""
+    half, mid, act, size = (
+        block.out_channels // 2,
+        block.mid_channels,
+        block.activation,
+        block.in_size,
+    )
+    c_in, parts = block.in_channels // 2, list[Kernel]()
+    if block.stride > 1:
+        c_in = block.in_channels
+        parts.append(kernels.depthwise_conv(c_in, size, block.kernel_size, block.stride))
+        parts.append(kernels.conv(c_in, half, block.out_size, activation=act))
+    return [
+        *parts,
+        kernels.conv(c_in, mid, size, activation=act),
+        kernels.depthwise_conv(mid, size, block.kernel_size, block.stride),
+        kernels.conv(mid, half, block.out_size, activation=act),
+    ]
+
+
 def fused_mbconv(block: Shapes) -> list[Kernel]:
     if block.expand_ratio == 1:
         return conv(block)

@@ -37,6 +37,7 @@ from hwnas.architecture.layers import (
     residual_sum,
     sep_conv,
     shortcut,
+    shuffle_unit,
     uib,
 )
 
@@ -100,6 +101,10 @@ OPS: dict[str, Op] = {
         can_gate=True,
         has_depthwise=True,
         inner_channels="always",
+    ),
+    # concatenates two branches and shuffles their channels
+    "shuffle_unit": Op(
+        "unit of ShuffleNet", (shuffle_unit, data_copy, data_copy), inner_channels="always"
     ),
     "identity": Op("skip", ()),
     # ResNet; ResNeXt and RegNet

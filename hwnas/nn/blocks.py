@@ -7,13 +7,15 @@ sigmoid gates: Tan and Le, "EfficientNet", ICML 2019, arXiv:1905.11946. Fused MB
 bottleneck: Qin et al., "MobileNetV4", ECCV 2024, arXiv:2404.10518. ResNet: He et al.,
 CVPR 2016, arXiv:1512.03385, figure 5, with the stride in the bottleneck's kxk convolution, which
 may have groups (Xie et al., "ResNeXt", CVPR 2017, arXiv:1611.05431) and a squeeze-excite behind it
-(Radosavovic et al., "RegNet", CVPR 2020, arXiv:2003.13678).
+(Radosavovic et al., "RegNet", CVPR 2020, arXiv:2003.13678). ShuffleNet: Ma et al., "ShuffleNet V2",
+ECCV 2018, arXiv:1807.11164, figure 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -141,6 +143,32 @@ class DepthwiseSeparable(nn.Module):
         return self.layers(x)
 
 
+class ShuffleUnit(nn.Module):
+    """Half of the channels through convolutions, then a shuffle with the other half.
+
+    With a stride both branches take all channels and have convolutions.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        half, mid, act = block.out_channels // 2, block.mid_channels, block.activation
+        size, stride = block.kernel_size, block.stride
+        c_in = block.in_channels if stride > 1 else block.in_channels // 2
+        self.side = nn.Sequential()
+        if stride > 1:
+            self.side.depthwise = ConvNorm(c_in, c_in, size, stride, True)
+            self.side.pointwise = ConvNorm(c_in, half, 1, activation=act)
+        self.layers = nn.Sequential()
+        self.layers.expand = ConvNorm(c_in, mid, 1, activation=act)
+        self.layers.depthwise = ConvNorm(mid, mid, size, stride, True)
+        self.layers.project = ConvNorm(mid, half, 1, activation=act)
+        self.shuffle = nn.ChannelShuffle(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = (x, x) if self.side else x.chunk(2, dim=1)
+        return self.shuffle(torch.cat((self.side(first), self.layers(second)), dim=1))
+
+
 class FusedMBConv(nn.Module):
     """Expansion and depthwise convolution fused into one dense convolution, then project."""
 
@@ -262,6 +290,7 @@ MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "conv": lambda block: _conv(block, block.out_channels),
     **dict.fromkeys(("mbconv", "uib"), MBConv),
     "depthwise_separable": DepthwiseSeparable,
+    "shuffle_unit": ShuffleUnit,
     "fused_mbconv": FusedMBConv,
     **dict.fromkeys(("basic", "bottleneck"), ResidualBlock),
     "mix": Mix,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def _family(source: Source, network: Architecture, weights: dict[str, Tensor]) -
     return PretrainedNetwork(source.name, network, weights, source.preprocessing, source.name)
 
 
+OLD_DENSE_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 Loader = Callable[[Source, Path, dict[str, Tensor]], PretrainedNetwork]
 LOADERS: dict[CollectionName, Loader] = {
     "torchvision": _torchvision,
@@ -127,6 +129,8 @@ def classes_in(weights: Mapping[str, Tensor], classifier: str) -> int:
 
 def _torchvision_module(source: Source, path: Path, weights: dict[str, Tensor]) -> nn.Module:
     """Return torchvision's module with ``weights``, which may have another number of classes."""
+    # the published files of DenseNet have keys of an older PyTorch: norm.1 instead of norm1
+    weights = {OLD_DENSE_KEY.sub(r"\1\2", key): value for key, value in weights.items()}
     state = _unfilled(source).state_dict()
     classifier = [key for key, value in state.items() if value.ndim == 2][-1]
     return with_weights(_unfilled(source, classes_in(weights, classifier)), path, weights)

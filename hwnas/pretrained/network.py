@@ -139,7 +139,8 @@ def _stem(weights: dict[str, Tensor], kernels: Tensor, shift: Tensor) -> dict[st
 
 def _zero_classifier(architecture: Architecture) -> dict[str, Tensor]:
     last = architecture.blocks[-1]
-    prefix = f"blocks.{len(architecture.blocks) - 1}.linear"
+    layer = "logits.linear" if last.op == "norm_logits" else "linear"
+    prefix = f"blocks.{len(architecture.blocks) - 1}.{layer}"
     return {
         f"{prefix}.weight": torch.zeros(last.out_channels, last.in_channels),
         f"{prefix}.bias": torch.zeros(last.out_channels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -65,6 +66,21 @@ def test_weights_of_ones_own_may_have_other_classes(tmp_path: Path) -> None:
     trained = load_source(NAME, file)
     assert trained.architecture.num_classes == 5
     assert (trained.classes, trained.top1, trained.source) == ((), None, str(file))
+
+
+def test_files_of_densenet_may_have_keys_of_an_older_pytorch(tmp_path: Path) -> None:
+    source, file = torchvision_network("densenet121", num_classes=7), tmp_path / "old.pt"
+    old = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])\.")
+    weights = {old.sub(r"\1.\2.", key): value for key, value in source.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in weights
+    torch.save(weights, file)
+    trained = load_source("densenet121", file)
+    images = noise((3, 64, 64), 2)
+    with torch.inference_mode():
+        expected = source(images)
+        assert torch.equal(trained.at((3, 64, 64)).network()(images), expected)
+        renamed = trained.at((3, 64, 64), ("cat", "dog"))
+        assert not renamed.network()(images).any()
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_figures_and_preprocessing_are_those_of_torchvision(source: Source) -> N
     assert expected.interpolation == transforms.interpolation.value
     assert (list(expected.mean), list(expected.std)) == (transforms.mean, transforms.std)
     assert source.params == weights.meta["num_params"]
-    assert source.macs == pytest.approx(weights.meta["_ops"] * 1e9, rel=0.01)
+    assert source.macs == pytest.approx(weights.meta["_ops"] * 1e9, rel=0.01, abs=5e5)
     top1 = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
     assert source.top1 == pytest.approx(top1, abs=0.005)
     assert source.url.endswith(f"-{source.sha256}.pth") and source.url.endswith(source.file)

@@ -20,7 +20,9 @@ class Inner(NamedTuple):
 
 
 INNER: dict[str, tuple[Inner, ...]] = {
-    **dict.fromkeys(("mbconv", "uib"), (Inner(("expand", "depthwise"), "project"),)),
+    **dict.fromkeys(
+        ("mbconv", "uib", "shuffle_unit"), (Inner(("expand", "depthwise"), "project"),)
+    ),
     "fused_mbconv": (Inner(("dense",), "project"),),
     "basic": (Inner(("first",), "last"),),
     "bottleneck": (Inner(("reduce",), "spatial"), Inner(("spatial",), "restore")),

@@ -48,7 +48,7 @@ def refit_front_to_back(
     """Return the state dict of the network of ``blocks``, solved on ``batches [N, C, H, W]``.
 
     The features of all images between two blocks are held in memory, of both networks. Basic blocks
-    of ResNet keep the weights of their closed forms. Raises `UsageError` for blocks that are not a
+    of ResNet and units of ShuffleNet keep the weights of their closed forms. Raises `UsageError` for blocks that are not a
     member.
     """
     member, sampler = _member(closed, blocks), PixelSampler(seed)

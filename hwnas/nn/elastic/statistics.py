@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from hwnas.nn.blocks import ConvNorm, DepthwiseSeparable, FusedMBConv, MBConv, ResidualBlock
+from hwnas.nn.blocks import (
+    ConvNorm,
+    DepthwiseSeparable,
+    FusedMBConv,
+    MBConv,
+    ResidualBlock,
+    ShuffleUnit,
+)
 from hwnas.nn.depthwise import DepthwiseConv2d
 from hwnas.nn.elastic.channels import INNER
 from hwnas.nn.elastic.patches import patch_gram
@@ -109,7 +116,7 @@ def _consumers(block: nn.Module) -> dict[str, nn.Conv2d]:
 
     A convolution with groups is none: it has the channels of its inputs.
     """
-    if not isinstance(block, MBConv | FusedMBConv | ResidualBlock):
+    if not isinstance(block, MBConv | FusedMBConv | ResidualBlock | ShuffleUnit):
         return {}
     names = {inner.consumer for inners in INNER.values() for inner in inners}
     layers = {name: layer for name, layer in block.layers.named_children() if name in names}

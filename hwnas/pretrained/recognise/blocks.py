@@ -11,8 +11,14 @@ from collections.abc import Callable, Sequence
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.size import size_of
 from hwnas.errors import UsageError
+from hwnas.pretrained.recognise.concatenating import (
+    dense_layer,
+    norm_logits,
+    shuffle_unit,
+    transition,
+)
 from hwnas.pretrained.recognise.ends import conv, global_pool, hidden, logits, max_pool
-from hwnas.pretrained.recognise.groups import Group
+from hwnas.pretrained.recognise.groups import Group, Other
 from hwnas.pretrained.recognise.layers import IMAGE
 from hwnas.pretrained.recognise.messages import unrecognised
 from hwnas.pretrained.recognise.mobile import depthwise_separable, fused_mbconv, mbconv, uib
@@ -24,6 +30,10 @@ RULES: tuple[Callable[[Place], Match | None], ...] = (
     uib,
     depthwise_separable,
     residual,
+    shuffle_unit,
+    dense_layer,
+    transition,
+    norm_logits,
     fused_mbconv,
     conv,
     max_pool,
@@ -52,13 +62,17 @@ def read_blocks(
         prefix = f"blocks.{len(blocks)}"
         modules |= {f"{prefix}.{ours}": theirs for ours, theirs in match.modules.items()}
         blocks.append(match.block)
-        value = place.groups[match.groups - 1].output
-        place = Place(
-            place.groups[match.groups :], value, match.block.out_channels, match.block.out_size
-        )
-    if place.value != output or not blocks or blocks[-1].op != "logits":
+        place = _next_place(place, match)
+    if place.value != output or not blocks or blocks[-1].op not in ("logits", "norm_logits"):
         raise UsageError(f"{network}: does not end in a global pool and a linear layer")
     return tuple(blocks), modules
+
+
+def _next_place(place: Place, match: Match) -> Place:
+    last, rest, block = place.groups[match.groups - 1], place.groups[match.groups :], match.block
+    joins = isinstance(last, Other) and last.layer.kind == "concat"
+    parts = last.layer.inputs if joins else ()
+    return Place(rest, last.output, block.out_channels, block.out_size, parts)
 
 
 def _match(place: Place) -> Match | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any, Literal, NamedTuple
 
 import torch.nn.functional as F
@@ -13,7 +16,12 @@ from hwnas.errors import UsageError, first_line
 IMAGE = -1
 """The index that stands for the network's input."""
 
-Kind = Literal["conv", "norm", "act", "pool", "max_pool", "linear", "add", "mul", "other"]
+Kind = Literal[
+    "conv", "norm", "act", "pool", "max_pool", "avg_pool", "linear", "add", "mul",
+    "concat", "first_half", "second_half", "shuffle", "other",
+]  # fmt: skip
+"""``first_half``, ``second_half``, ``shuffle``: of channels, the latter in two groups."""
+HALVES: tuple[Kind, Kind] = ("first_half", "second_half")
 
 ACTIVATIONS = {
     "relu": "relu",
@@ -29,6 +37,7 @@ ACTIVATIONS = {
 UNCHANGED = {"dropout", "dropout2d", "droppath", "identity", "stochasticdepth", "stochastic_depth"}
 """Layers that return their input in evaluation mode."""
 
+SHUFFLE = "channel_shuffle"
 RESHAPES = {"flatten"}
 """Layers that only change the shape ``[N, C, 1, 1]`` to ``[N, C]``."""
 
@@ -50,7 +59,7 @@ def layers_of(network: nn.Module) -> tuple[list[Layer], int]:
     Layers that do nothing in evaluation mode are left out. Raises `UsageError` for a network whose
     computation depends on its input, which torch.fx cannot trace.
     """
-    tracer = _Tracer()
+    tracer = _Tracer(autowrap_functions=tuple(_shuffles(network)))
     try:
         graph = tracer.trace(network)
     except Exception as error:  # whatever the module's code raises on a symbolic input
@@ -78,6 +87,14 @@ class _Tracer(fx.Tracer):
             ACTIVATIONS.keys() | UNCHANGED
         )
         return known or super().is_leaf_module(m, module_qualified_name)
+
+
+def _shuffles(network: nn.Module) -> set[Callable[..., Any]]:
+    """Return the functions ``channel_shuffle`` in the files of the network's modules, which compute
+    with sizes; whether they do what the name says is verified with the logits."""
+    spaces = (sys.modules.get(type(module).__module__) for module in network.modules())
+    functions = (getattr(space, SHUFFLE, None) for space in spaces)
+    return {function for function in functions if isinstance(function, FunctionType)}
 
 
 def _append(
@@ -111,6 +128,10 @@ def _module_layers(path: str, module: nn.Module, inputs: tuple[int, ...]) -> Ite
             yield Layer("pool", path, inputs)
         case nn.MaxPool2d():
             yield Layer("max_pool", path, inputs, module)
+        case nn.AvgPool2d():
+            yield Layer("avg_pool", path, inputs, module)
+        case nn.ChannelShuffle(groups=2):
+            yield Layer("shuffle", path, inputs)
         case _ if name in ACTIVATIONS:
             yield Layer("act", path, inputs, module, ACTIVATIONS[name])
         case _ if name in UNCHANGED | RESHAPES:
@@ -131,12 +152,48 @@ def _function_layers(node: fx.Node, inputs: tuple[int, ...]) -> Iterator[Layer]:
         yield Layer("act", path, inputs, activation=ACTIVATIONS[name])
     elif _pools_globally(node, name):
         yield Layer("pool", path, inputs)
+    elif _is_half(node):
+        yield Layer(HALVES[node.args[1]], path, inputs)
+    elif _concatenates(node, name):
+        if len(inputs) > 1:
+            yield Layer("concat", path, inputs)
+    elif name == SHUFFLE and _argument(node, 1, "groups") == 2:
+        yield Layer("shuffle", path, inputs)
+    elif _halves(node):
+        return
     elif name not in UNCHANGED | RESHAPES:
         yield Layer("other", path, inputs)
 
 
+def _concatenates(node: fx.Node, name: str) -> bool:
+    """Return whether a node concatenates different feature maps along the channels."""
+    if name not in ("cat", "concat") or _argument(node, 1, "dim") not in (1, -3):
+        return False
+    parts = _argument(node, 0, "tensors")
+    return isinstance(parts, list | tuple) and len(parts) == len(node.all_input_nodes)
+
+
+def _halves(node: fx.Node) -> bool:
+    """Return whether a node divides the channels into halves, each of which is taken."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    dim = _argument(node, 2, "dim")
+    taken_apart = all(user.target is operator.getitem for user in node.users)
+    return name == "chunk" and _argument(node, 1, "chunks") == 2 and dim in (1, -3) and taken_apart
+
+
+def _is_half(node: fx.Node) -> bool:
+    if node.target is not operator.getitem:
+        return False
+    source, item = node.args
+    return isinstance(source, fx.Node) and _halves(source) and item in (0, 1)
+
+
+def _argument(node: fx.Node, place: int, name: str) -> Any:
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name)
+
+
 def _pools_globally(node: fx.Node, name: str) -> bool:
-    argument = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    argument = _argument(node, 1, "dim")
     if node.target is F.adaptive_avg_pool2d:
         return argument in (1, (1, 1), [1, 1])
     return name == "mean" and argument in ((2, 3), [2, 3], (-2, -1), [-2, -1])

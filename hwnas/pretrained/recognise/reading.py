@@ -10,6 +10,7 @@ from torch import nn
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.size import Size
 from hwnas.pretrained.recognise.groups import Add, Conv, Gate, Group, Other, Pool
+from hwnas.pretrained.recognise.layers import Kind
 
 Taken = TypeVar("Taken", Conv, Gate, Pool, Other)
 ModulePairs = dict[str, str]
@@ -33,6 +34,8 @@ class Place(NamedTuple):
     """Index of the layer whose output is the feature map."""
     channels: int
     size: Size
+    parts: tuple[int, ...] = ()
+    """Indices of the layers whose outputs the feature map is made of, where it is concatenated."""
 
 
 class Reading:
@@ -52,6 +55,39 @@ class Reading:
         group = self._next(Conv)
         plain = group is not None and group.pointwise and group.norm is None
         return self._take(group) if plain else None
+
+    def bare_conv(self) -> Conv | None:
+        """Take a dense convolution of stride 1 without norm, bias and activation."""
+        group = self._next(Conv)
+        plain = group is not None and group.norm is None and not group.activation
+        if not plain or not is_plain(group) or not group.dense or group.stride > 1:
+            return None
+        return self._take(group)
+
+    def norm_relu(self) -> Other | None:
+        """Take a norm and a ReLU that no convolution precedes; return the norm."""
+        norm = self.layer("norm")
+        act = self.layer("act") if norm is not None else None
+        return norm if act is not None and act.layer.activation == "relu" else None
+
+    def layer(self, kind: Kind) -> Other | None:
+        """Take a layer that belongs to no group."""
+        group = self._next(Other)
+        return self._take(group) if group is not None and group.layer.kind == kind else None
+
+    def back(self) -> None:
+        """Go on with the block's input."""
+        self.value = self.place.value
+
+    def concatenated(self, *parts: int) -> bool:
+        """Take the concatenation of the outputs of layers, and return whether it comes next."""
+        group = self.groups[0] if self.groups else None
+        if not isinstance(group, Other) or group.layer.kind != "concat":
+            return False
+        if group.layer.inputs != parts:
+            return False
+        self._take(group)
+        return True
 
     def gate(self) -> Gate | None:
         return self._take(self._next(Gate))

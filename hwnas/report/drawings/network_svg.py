@@ -30,7 +30,9 @@ _COLOURS = {
     ),
     **dict.fromkeys(("logits", "norm_logits"), "logits"),
     **{op: op for op in ("mbconv", "fused_mbconv", "identity")},
-    **dict.fromkeys(("basic", "bottleneck", "depthwise_separable", "uib"), "mbconv"),
+    **dict.fromkeys(
+        ("basic", "bottleneck", "depthwise_separable", "shuffle_unit", "uib"), "mbconv"
+    ),
     "cell": "fused_mbconv",
 }
 """The page's style sheet has a colour for each of these values, and one for other ops."""
@@ -168,7 +170,7 @@ def _inside(block: BlockRow) -> list[str]:
     if block.op == "cell":
         return ["cell", "s2"] if block.stride == 2 else ["cell"]
     lines = [f"k{block.kernel_size}"]
-    if block.op in ("mbconv", "fused_mbconv", "basic", "bottleneck", "uib"):
+    if block.op in ("mbconv", "fused_mbconv", "basic", "bottleneck", "shuffle_unit", "uib"):
         lines.append(f"e{block.expand_ratio:.3g}")
     return [*lines, "s2"] if block.stride == 2 else lines
 

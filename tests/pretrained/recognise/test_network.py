@@ -15,7 +15,9 @@ from tests.support.trained import noise, randomise, small_mobilenet, torchvision
 SHAPE = (3, 64, 64)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mnasnet1_0", "mnasnet0_5"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", "mnasnet1_0", "mnasnet0_5", "densenet121", "shufflenet_v2_x0_5"]
+)
 def test_a_chain_of_the_same_layers_gives_equal_bits(name: str) -> None:
     source = torchvision_network(name)
     architecture, weights = recognise(source, SHAPE, name)
