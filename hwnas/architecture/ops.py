@@ -1,7 +1,7 @@
 """The table of operations: all that the package knows about what a block computes.
 
-To add an operation, add a row to `OPS`, its module to `hwnas.nn.blocks.MODULES`, and, where the
-compiler does not know a layer of it, its lowering to `hwnas.export.lowering`.
+To add an operation, add a row to `OPS`, its module to `hwnas.nn.blocks.table.MODULES`, and, where
+the compiler does not know a layer of it, its lowering to `hwnas.export.lowering`.
 """
 
 from __future__ import annotations

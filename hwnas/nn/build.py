@@ -9,7 +9,9 @@ from torch import nn
 
 from hwnas.architecture.architecture import NORM_EPS, Architecture, Block
 from hwnas.architecture.graph import Inputs
-from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv, ResidualBlock
+from hwnas.nn.blocks.layers import ConvNorm
+from hwnas.nn.blocks.mobile import FusedMBConv, MBConv
+from hwnas.nn.blocks.residual import ResidualBlock
 from hwnas.nn.network import Network, WiredNetwork
 
 __all__ = ["Network", "WiredNetwork", "build", "initialise", "untrained"]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import NORM_EPS, Block
 from hwnas.architecture.graph import IMAGE, Inputs
-from hwnas.nn.blocks import Logits, block_module
+from hwnas.nn.blocks.ends import Logits
+from hwnas.nn.blocks.table import block_module
 
 
 class Network(nn.Module):

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block, Genotype
 from hwnas.architecture.graph import chained
-from hwnas.nn.blocks import ACTIVATIONS, ConvNorm, MBConv, SqueezeExcite, block_module
+from hwnas.nn.blocks.layers import ACTIVATIONS, ConvNorm, SqueezeExcite
+from hwnas.nn.blocks.mobile import MBConv
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.build import Network, build, initialise
 from hwnas.nn.depthwise import depthwise_conv2d
 from hwnas.nn.network import run_wired, set_norm_eps

@@ -17,7 +17,7 @@ from hwnas.architecture.ops import OPS
 from hwnas.errors import ExportError, UnknownName, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.images import Verification
-from hwnas.nn.blocks import MODULES, block_module
+from hwnas.nn.blocks.table import MODULES, block_module
 from hwnas.nn.build import untrained
 
 BLOCKS = (

@@ -23,7 +23,7 @@ from hwnas.export.tflite.padding import explicit_padding, is_same, pixels_in_win
 from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.export.verification.verify import torch_outputs
-from hwnas.nn.blocks import block_module
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.build import build, untrained
 from hwnas.spaces.cells.genotype import published_genotype
 from hwnas.spaces.cells.layout import Norm

@@ -16,7 +16,7 @@ from hwnas.devices.worker.archive import worker_archive
 from hwnas.export.compile import compile_model
 from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.verify import torch_outputs
-from hwnas.nn.blocks import block_module
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.build import build
 from hwnas.spaces.cells.space import searched_cells
 from hwnas.spaces.grown.densenet import densenet

@@ -19,7 +19,8 @@ from hwnas.export.compile import compile_model
 from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.export.verification.verify import torch_outputs
-from hwnas.nn.blocks import SqueezeExcite, block_module
+from hwnas.nn.blocks.layers import SqueezeExcite
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.build import build
 from hwnas.nn.network import Network
 from hwnas.spaces.mobile.space import mobile_space

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
-from hwnas.nn.blocks import ConvNorm, MBConv, block_module
+from hwnas.nn.blocks.layers import ConvNorm
+from hwnas.nn.blocks.mobile import MBConv
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.supernet import MixedOp, SlicedMBConv
 
 KERNELS, STRIDES, SIZES = (3, 5, 7), (1, 2), range(7, 17)

@@ -8,7 +8,8 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from hwnas.architecture.architecture import Block
-from hwnas.nn.blocks import ResidualBlock, block_module
+from hwnas.nn.blocks.residual import ResidualBlock
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.build import initialise
 from tests.nn.test_supernet import randomise
 

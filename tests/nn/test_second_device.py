@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
-from hwnas.nn.blocks import block_module
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.cells.child import absorb_gates
 from hwnas.nn.cells.supernet import CellPath, CellSupernet
 from hwnas.nn.depthwise import depthwise_conv2d

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.errors import UnknownName
-from hwnas.nn.blocks import FusedMBConv, MBConv, SqueezeExcite, block_module
+from hwnas.nn.blocks.layers import SqueezeExcite
+from hwnas.nn.blocks.mobile import FusedMBConv, MBConv
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.build import build
 from hwnas.nn.depthwise import depthwise_conv2d
 from hwnas.nn.supernet import MixedOp, SlicedMBConv, Supernet

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.errors import UsageError
-from hwnas.nn.blocks import block_module
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.cells.ops import cell_op
 from hwnas.spaces.cells.genotype import CELL_INPUTS, DARTS_OPS, Edge
 from hwnas.spaces.cells.layout import (

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
-from hwnas.nn.blocks import ConvNorm, FusedMBConv, MBConv, ResidualBlock
+from hwnas.nn.blocks.layers import ConvNorm
+from hwnas.nn.blocks.mobile import FusedMBConv, MBConv
+from hwnas.nn.blocks.residual import ResidualBlock
 from hwnas.nn.elastic.member import ClosedForms, Weights, is_cut, output_gain
 from hwnas.nn.elastic.projection import ridged
 from hwnas.nn.elastic.statistics import PIXELS, Moments, PixelSampler, evaluating
@@ -48,8 +50,8 @@ def refit_front_to_back(
     """Return the state dict of the network of ``blocks``, solved on ``batches [N, C, H, W]``.
 
     The features of all images between two blocks are held in memory, of both networks. Basic blocks
-    of ResNet and units of ShuffleNet keep the weights of their closed forms. Raises `UsageError` for blocks that are not a
-    member.
+    of ResNet and units of ShuffleNet keep the weights of their closed forms. Raises `UsageError`
+    for blocks that are not a member.
     """
     member, sampler = _member(closed, blocks), PixelSampler(seed)
     targets = inputs = list(batches)

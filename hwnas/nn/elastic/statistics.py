@@ -16,14 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from hwnas.nn.blocks import (
-    ConvNorm,
-    DepthwiseSeparable,
-    FusedMBConv,
-    MBConv,
-    ResidualBlock,
-    ShuffleUnit,
-)
+from hwnas.nn.blocks.layers import ConvNorm
+from hwnas.nn.blocks.mobile import DepthwiseSeparable, FusedMBConv, MBConv, ShuffleUnit
+from hwnas.nn.blocks.residual import ResidualBlock
 from hwnas.nn.depthwise import DepthwiseConv2d
 from hwnas.nn.elastic.channels import INNER
 from hwnas.nn.elastic.patches import patch_gram

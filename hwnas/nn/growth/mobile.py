@@ -13,7 +13,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
-from hwnas.nn.blocks import block_module
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.growth.transforms import (
     Net,
     Remap,

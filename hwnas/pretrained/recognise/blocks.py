@@ -70,8 +70,8 @@ def read_blocks(
 
 def _next_place(place: Place, match: Match) -> Place:
     last, rest, block = place.groups[match.groups - 1], place.groups[match.groups :], match.block
-    joins = isinstance(last, Other) and last.layer.kind == "concat"
-    parts = last.layer.inputs if joins else ()
+    layer = last.layer if isinstance(last, Other) else None
+    parts = layer.inputs if layer is not None and layer.kind == "concat" else ()
     return Place(rest, last.output, block.out_channels, block.out_size, parts)
 
 

@@ -21,7 +21,6 @@ Kind = Literal[
     "concat", "first_half", "second_half", "shuffle", "other",
 ]  # fmt: skip
 """``first_half``, ``second_half``, ``shuffle``: of channels, the latter in two groups."""
-HALVES: tuple[Kind, Kind] = ("first_half", "second_half")
 
 ACTIVATIONS = {
     "relu": "relu",
@@ -153,7 +152,7 @@ def _function_layers(node: fx.Node, inputs: tuple[int, ...]) -> Iterator[Layer]:
     elif _pools_globally(node, name):
         yield Layer("pool", path, inputs)
     elif _is_half(node):
-        yield Layer(HALVES[node.args[1]], path, inputs)
+        yield Layer("second_half" if node.args[1] else "first_half", path, inputs)
     elif _concatenates(node, name):
         if len(inputs) > 1:
             yield Layer("concat", path, inputs)

@@ -19,7 +19,7 @@ def unrecognised(network: str, group: Group) -> UsageError:
     """Return the error that names the first module that begins no block."""
     return UsageError(
         f"{network}: {group.path} ({_description(group)}) begins no block that hwnas has; "
-        f"expected {EXPECTED}"
+        f"expected {EXPECTED}. `hwnas export` compiles such a network as it is"
     )
 
 

@@ -59,10 +59,9 @@ class Reading:
     def bare_conv(self) -> Conv | None:
         """Take a dense convolution of stride 1 without norm, bias and activation."""
         group = self._next(Conv)
-        plain = group is not None and group.norm is None and not group.activation
-        if not plain or not is_plain(group) or not group.dense or group.stride > 1:
+        if group is None or group.norm is not None or group.activation or group.stride > 1:
             return None
-        return self._take(group)
+        return self._take(group) if group.dense and is_plain(group) else None
 
     def norm_relu(self) -> Other | None:
         """Take a norm and a ReLU that no convolution precedes; return the norm."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from hwnas.nn.blocks import Logits
+from hwnas.nn.blocks.ends import Logits
 from hwnas.nn.network import Network
 from hwnas.training.plan import TrainingPlan
 

@@ -18,7 +18,7 @@ from hwnas.export.graph.shapes import RULES, quick_result
 from hwnas.export.graph.trace import trace
 from hwnas.export.graph.tracer import Tracer
 from hwnas.export.lowering.registry import LOWER
-from hwnas.nn.blocks import SqueezeExcite
+from hwnas.nn.blocks.layers import SqueezeExcite
 from hwnas.nn.depthwise import DepthwiseConv2d
 
 

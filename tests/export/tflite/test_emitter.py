@@ -18,7 +18,7 @@ from hwnas.export.graph.trace import trace
 from hwnas.export.tflite.emitter import write_tflite
 from hwnas.export.tflite.flatbuffer import ALIGNMENT_BYTES, Flatbuffer
 from hwnas.export.tflite.model_builder import EMITTERS
-from hwnas.nn.blocks import SqueezeExcite
+from hwnas.nn.blocks.layers import SqueezeExcite
 from hwnas.nn.build import untrained
 
 SHAPE = (3, 12, 10)

@@ -14,7 +14,7 @@ from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.architecture.graph import chained
 from hwnas.errors import UsageError
 from hwnas.nn.auxiliary import AuxiliaryHead, WithAuxiliary
-from hwnas.nn.blocks import block_module
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.build import Network, WiredNetwork, build, untrained
 from hwnas.nn.cells.ops import FactorizedReduce
 from hwnas.nn.network import drop_path

@@ -10,6 +10,7 @@ from torchvision.models import get_model
 from hwnas.errors import UsageError
 from hwnas.pretrained.network import loaded
 from hwnas.pretrained.recognise.network import recognise, verify
+from tests.support.convolutions import Head, depthwise_unit, unit
 from tests.support.trained import noise, randomise, small_mobilenet, torchvision_network
 
 SHAPE = (3, 64, 64)
@@ -90,11 +91,6 @@ class Bottleneck(nn.Module):
         return self.act(self.layers(x) + self.side(x))
 
 
-def unit(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, size, stride, size // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
-
-
 class Universal(nn.Module):
     """A universal inverted bottleneck of MobileNetV4: depthwise before or after the expansion."""
 
@@ -111,11 +107,6 @@ class Universal(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.middle(self.expand(self.start(x))))
         return x + y if self.adds else y
-
-
-def depthwise_unit(channels: int, size: int, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(channels, channels, size, stride, size // 2, groups=channels, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(channels))
 
 
 @pytest.mark.parametrize(
@@ -175,21 +166,6 @@ def test_the_blocks_are_those_of_the_paper() -> None:
     ]
     assert blocks[-2:] == ["conv k1 s1 e1 320>1280 @7", "logits k1 s1 e1 1280>1000 @7"]
     assert len(blocks) == 20
-
-
-class Head(nn.Module):
-    """A stem, ``middle``, global pool and a linear layer."""
-
-    def __init__(self, *middle: nn.Module) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
-        )
-        self.middle = nn.Sequential(*middle)
-        self.fc = nn.Linear(8, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.middle(self.stem(x)).mean((2, 3)))
 
 
 def conv(kernel_size: int = 3, padding: int = 1, groups: int = 1, bias: bool = False) -> nn.Module:

@@ -16,7 +16,7 @@ from hwnas.architecture.architecture import Block
 from hwnas.architecture.artifact import Format
 from hwnas.errors import InvalidFile, UsageError
 from hwnas.latency_models.cost import cost_table
-from hwnas.nn.blocks import block_module
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.build import build, untrained
 from hwnas.nn.supernet import MixedOp, Supernet
 from hwnas.search.knapsack import window_knapsack

@@ -31,7 +31,7 @@ from hwnas.architecture.architecture import Architecture, Genotype
 from hwnas.architecture.block import Block
 from hwnas.data.datasets import Dataset, load_dataset
 from hwnas.latency_models.cost import NetworkCosts
-from hwnas.nn.blocks import block_module
+from hwnas.nn.blocks.table import block_module
 from hwnas.nn.build import Network, build
 from hwnas.nn.elastic.member import ClosedForms
 from hwnas.nn.elastic.statistics import collect, elastic_places
