@@ -238,11 +238,15 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
         )
 
     def sample_sizes(self, count: int, rng: Random) -> list[Genotype]:
-        """Return random networks that are spaced evenly in the logarithm of their MACs."""
+        """Return random networks that are spaced evenly in the logarithm of their MACs.
+
+        There are fewer than ``count`` where the space is as small as its resolutions.
+        """
         low, high = (self.architecture(end).macs for end in (self.smallest, self.largest))
         pool = [self.smallest, self.largest, *(self.random(rng) for _ in range(20 * count))]
         macs = {genotype: self.architecture(genotype).macs for genotype in pool}
         sample: dict[Genotype, None] = {}
+        count = min(count, len(macs))
         for number in range(count):
             goal = low * (high / low) ** (number / max(1, count - 1))
             left = [genotype for genotype in macs if genotype not in sample]

@@ -114,6 +114,19 @@ def test_sampled_networks_reach_from_the_smallest_to_the_largest(space: ElasticS
     assert macs[0] < macs[4] < macs[8]
 
 
+def test_a_space_of_resolutions_only_is_sampled_whole() -> None:
+    blocks = (
+        Block("conv", 3, 8, 3, 2, 1, 64, "relu"),
+        Block("dense_layer", 8, 12, 3, 1, 4, 32, "relu"),
+        Block("norm_logits", 12, 5, 1, 1, 1, 32, "relu"),
+    )
+    original = Architecture(Genotype("dense", ()), blocks, (3, 64, 64), 5)
+    space = elastic_space("dense", original)
+    assert space.elastic == () and space.size == len(space.sizes) == 5
+    assert len(set(space.sample_sizes(9, Random(0)))) == 5
+    assert next(iter(space.baselines())).architecture.blocks == blocks
+
+
 def test_the_size_counts_every_combination(space: ElasticSpace) -> None:
     assert space.size == 5 * 2 * 8 * 9
 
