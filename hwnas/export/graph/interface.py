@@ -186,6 +186,10 @@ def _by_name(
             yield _input(name, stated)
         return
     names = [argument.name for argument in arguments]
+    if _takes_any_keyword(module):
+        extra = [name for name in shapes if name not in names]
+        arguments = [*arguments, *(Argument(name, False, False) for name in extra)]
+        names += extra
     for name in shapes:
         if name not in names:
             near = get_close_matches(name, names, n=1)
@@ -244,6 +248,11 @@ def _arguments(module: nn.Module) -> list[Argument] | None:
             if parameter.kind is not Parameter.VAR_KEYWORD
         ]
     return None
+
+
+def _takes_any_keyword(module: nn.Module) -> bool:
+    parameters = signature(module.forward).parameters.values()
+    return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _check_needed(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import wraps
 from itertools import chain
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -80,15 +82,60 @@ def explains(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put every part of ``module`` in evaluation mode and restore its mode afterwards."""
+    """Put every part of ``module`` in evaluation mode and restore its mode afterwards.
+
+    What runs computes what its code says, in float32.
+    """
     flags = [(part, part.training) for part in module.modules()]
     try:
         for part, _ in flags:
             part.training = False
-        yield
+        with _uncompiled(), _without_fast_path(), _without_autocast():
+            yield
     finally:
         for part, training in flags:
             part.training = training
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Let what `torch.compile` wraps run as it is written."""
+    if "torch._dynamo" not in sys.modules:  # nothing is wrapped, and importing it takes a second
+        yield
+        return
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        warnings.filterwarnings("ignore", "Using `torch.compile")  # hooks run for wrappers, too
+        yield
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Let attention compute every token.
+
+    PyTorch's encoders give zeros for padded tokens at the end instead, in evaluation mode alone.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Let `torch.autocast` leave values in float32, also where ``forward`` enters it."""
+    enter = torch.autocast.__enter__
+
+    def enter_disabled(context: Any) -> Any:
+        context._enabled = False
+        return enter(context)
+
+    torch.autocast.__enter__ = enter_disabled  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.autocast.__enter__ = enter
 
 
 @contextmanager
@@ -105,7 +152,8 @@ def unchanged(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part, buffers in before:
-            part._buffers.update(buffers)
+            for name, buffer in buffers.items():
+                part._buffers[name] = buffer
         with torch.no_grad():
             for buffer, value in values:
                 if not torch.equal(buffer, value):

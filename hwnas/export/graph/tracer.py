@@ -224,16 +224,14 @@ CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 def _below_autograd() -> Iterator[None]:
     """Dispatch composite operations, such as ``conv2d``, before PyTorch decomposes them.
 
-    Without the fused forms of attention and recurrent layers, which hide their operations.
+    Without the fused forms of recurrent layers, which hide their operations.
     """
-    fast, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    mkldnn = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         torch._C._set_mkldnn_enabled(mkldnn)
 
 

@@ -206,12 +206,10 @@ def _large(arranger: Arranger, name: str, order: Order) -> Order:
 
 
 def _pointwise(arranger: Arranger, node: Linear, order: Order) -> None:
-    (name,) = node.inputs
-    shape = permuted(node.shape, order)
     layer = Conv(
         name=node.name,
-        inputs=(arranger.tensor(name, order),),
-        shape=shape,
+        inputs=node.inputs,
+        shape=node.shape,
         weight=node.weight[:, :, None, None],
         bias=node.bias,
         stride=(1, 1),
@@ -219,7 +217,7 @@ def _pointwise(arranger: Arranger, node: Linear, order: Order) -> None:
         dilation=(1, 1),
         fused=node.fused,
     )
-    arranger.hold(node.name, arranger.put(layer), order)
+    arranger.add(layer, (arranger.tensor(node.inputs[0], order),), order)
 
 
 def _common_order(arranger: Arranger, node: Node) -> Order:

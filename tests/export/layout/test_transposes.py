@@ -31,7 +31,7 @@ from hwnas.export.layout.merge import merged
 from hwnas.export.layout.rules import NHWC, arrange
 from hwnas.export.tflite.emitter import tidied
 from hwnas.export.verification.run_model import file_outputs
-from tests.export.test_parity import Function
+from tests.export.test_parity import FLOAT32_ERROR, Function, error_of
 
 Values = dict[str, Any]
 
@@ -318,3 +318,9 @@ def test_a_graph_without_transposes_stays_as_it_is() -> None:
     before = arrange(trace(module.eval(), (4, 6, 6)), NHWC)
     names = [node.name for node in before.nodes]
     assert [node.name for node in tidied(before).nodes] == names
+
+
+def test_linear_layers_on_the_last_axis_of_a_map_follow_each_other(tmp_path: Path) -> None:
+    """The second is a 1x1 convolution of a map that is not stored in TFLite's own order."""
+    module = nn.Sequential(nn.Linear(10, 5), nn.Linear(5, 3))
+    assert error_of(module, (4, 7, 10), "tflite", tmp_path) < FLOAT32_ERROR
