@@ -46,7 +46,10 @@ def upright(image):
     """Return an image as grey or RGB, turned as its orientation tag says."""
     from PIL import Image
 
-    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    if image.format == "TIFF":  # Pillow turns it when it reads the pixels, and drops the tag
+        image.load()
+    tagged = image.format != "PNG" or "exif" in image.info
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1)) if tagged else None
     if image.mode.startswith("I"):  # 16 bits
         picture = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     else:

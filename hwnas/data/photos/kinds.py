@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from pathlib import Path
+
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How the text file begins that Git has in place of a large file."""
 
@@ -24,6 +28,17 @@ MARKUP = (
     (b"<?xml", "an XML text"),
     (b"{", "a JSON text"),
 )
+IMAGES = (
+    (b"\x89PNG", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"RIFF", "WebP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)
+"""How images begin."""
+
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 AVIF_BRANDS = (b"avif", b"avis")
 
@@ -44,6 +59,29 @@ def kind_of(head: bytes) -> str | None:
     if not head.strip(b"\0"):
         return "the file begins with zeros, as after a copy that was cut off"
     return None
+
+
+def special_kind(file: Path) -> str | None:
+    """Return what is called like a file and is none, such as a pipe, which may never end."""
+    try:
+        mode = os.stat(file).st_mode
+    except OSError:
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device, not a file"
+
+
+def unidentified_kind(head: bytes) -> str:
+    """Return what a file may be that is no image and none of the kinds of `kind_of`."""
+    for beginning, name in IMAGES:
+        if head.startswith(beginning):
+            return f"a {name} image whose header is damaged or cut short"
+    text = head[:40].decode("ascii", "replace")
+    words = " ".join(text.split())
+    if words.isprintable() and "\ufffd" not in words:
+        return f"a text that begins with {words!r}"
+    return "no image of a known format"
 
 
 def _kind_of_media(brand: bytes) -> str:

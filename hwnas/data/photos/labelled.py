@@ -146,7 +146,7 @@ class FilePhotos:
         return opened(self.folder / self.names[row], self.name(row))
 
     def size_bytes(self, row: int) -> int:
-        return os.stat(f"{self.folder}/{self.names[row]}").st_size
+        return os.stat(os.path.join(self.folder, self.names[row])).st_size
 
     def content(self, row: int) -> bytes:
         return read_bytes(self.folder / self.names[row])
@@ -154,12 +154,10 @@ class FilePhotos:
     def state(self) -> bytes:
         lines = bytearray()
         for name in self.names:
-            file = f"{self.folder}/{name}"
             try:
-                status = os.stat(file)
-            except OSError as error:
-                raise InvalidFile(file, f"cannot be read ({error.strerror})") from None
-            lines += f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
-                "utf-8", "surrogateescape"
-            )
+                status = os.stat(os.path.join(self.folder, name))
+                size, time_ns = status.st_size, status.st_mtime_ns
+            except OSError:  # opening it says why, with all that can't be read
+                size = time_ns = -1
+            lines += f"{name}\0{size}\0{time_ns}\n".encode("utf-8", "surrogateescape")
         return bytes(lines)

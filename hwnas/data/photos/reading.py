@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.data.images import Shape, to_grey_or_rgb
-from hwnas.data.photos.kinds import HEAD_BYTES, kind_of
+from hwnas.data.photos.kinds import HEAD_BYTES, kind_of, special_kind, unidentified_kind
 from hwnas.errors import InvalidFile, first_line
 
 if TYPE_CHECKING:
@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 ORIENTATION = 0x0112
 """The EXIF tag of a photo's orientation; 5 to 8 exchange width and height."""
 
+TIFF_SIZE = 256, 257
+"""Tags of the width and height that a TIFF file stores."""
+
 MAX_PIXELS = 178_956_970
 """Most pixels of a photo, the limit of Pillow: more is taken for a decompression bomb."""
 
-READING_VERSION = 2
+READING_VERSION = 3
 """Goes up when the same file gives other pixels: caches of older versions are made anew."""
 
 PILLOW = r"PIL\."
@@ -46,15 +49,20 @@ def opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
     from PIL import Image as images
 
     _ignore_pillow_warnings()
+    if isinstance(file, Path) and (kind := special_kind(file)) is not None:
+        raise InvalidFile(name, f"not a readable image ({kind})")
     try:
         with images.open(file) as image:
             yield image
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InvalidFile(name, f"cannot be read ({error.strerror})") from None
         raise InvalidFile(name, f"not a readable image ({_reason(file, error)})") from None
 
 
 def _reason(file: Path | IO[bytes], error: Exception) -> str:
     """Return why an image can't be read: what it is in place of an image, or its fault."""
+    from PIL import UnidentifiedImageError
     from PIL.Image import DecompressionBombError
 
     if isinstance(error, DecompressionBombError):
@@ -62,12 +70,20 @@ def _reason(file: Path | IO[bytes], error: Exception) -> str:
         pixels = f"{int(size[0]):,} pixels" if size else "too many pixels"
         return f"{pixels}, expected at most {MAX_PIXELS:,}: make it smaller"
     try:
-        kind = kind_of(_head(file))
+        head = _head(file)
     except (OSError, ValueError):
-        kind = None
-    if kind is None and "truncated" in str(error).lower():
+        return first_line(error)
+    if (kind := kind_of(head)) is not None:
+        return kind
+    if isinstance(error, UnidentifiedImageError):
+        return unidentified_kind(head)
+    if "truncated" in str(error).lower():
         return f"cut short: {first_line(error)}"
-    return kind or first_line(error)
+    if "MAX_TEXT" in str(error):
+        return "more than a megabyte of text in its metadata, save it without them"
+    if isinstance(error, (OSError, SyntaxError, RuntimeError)):  # of Pillow's decoders
+        return f"damaged: {first_line(error)}"
+    return first_line(error)
 
 
 def _head(file: Path | IO[bytes]) -> bytes:
@@ -90,7 +106,11 @@ def _ignore_pillow_warnings() -> None:
 def oriented_size(image: Image) -> tuple[int, int]:
     """Return height and width as the photo is viewed, without reading pixels."""
     width, height = image.size
-    return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+    exchanged = _orientation(image) in (5, 6, 7, 8)
+    if exchanged and image.format == "TIFF":  # Pillow 11 and later have exchanged them
+        tags = image.getexif()
+        exchanged = (width, height) == tuple(tags.get(tag) for tag in TIFF_SIZE)
+    return (width, height) if exchanged else (height, width)
 
 
 def decoded(image: Image) -> Image:
@@ -106,6 +126,8 @@ def decoded(image: Image) -> Image:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
+    if image.format == "TIFF":  # Pillow turns it when it reads the pixels, and drops the tag
+        image.load()
     turn = turns.get(_orientation(image))
     upright = to_grey_or_rgb(image)
     return upright if turn is None else upright.transpose(turn)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import runpy
 import struct
 import zlib
+from importlib.resources import as_file
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +18,24 @@ from hwnas.data.images import to_grey_or_rgb
 from hwnas.data.photos import tiers
 from hwnas.data.photos.kinds import kind_of
 from hwnas.data.photos.labelled import ReadingOptions
-from hwnas.data.photos.reading import opened
+from hwnas.data.photos.reading import ORIENTATION, decoded, opened, oriented_size
 from hwnas.errors import InvalidFile
+from hwnas.shipped import shipped
 from tests.support.photos import noise_folder
+
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a photo is stored that an orientation tag turns upright."""
+
+with as_file(shipped("export") / "kits" / "image_pixels.py") as kit:
+    read_pixels = runpy.run_path(str(kit))["read_pixels"]
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 12345\n"
 
@@ -42,6 +60,9 @@ BROKEN = {
     "bomb.png": (bomb(), "400,000,000 pixels, expected at most 178,956,970"),
     "zeros.png": (b"\0" * 4000, "the file begins with zeros"),
     "clip.jpg": (b"\0\0\0\x18ftypisom\0\0\0\0", "a video"),
+    "denied.jpg": (b"Access denied\r\n", r"a text that begins with 'Access denied'\)"),
+    "header.gif": (b"GIF89a\x20", "a GIF image whose header is damaged or cut short"),
+    "noise.jpg": (b"\x9c\x01\xfe\x80" * 9, "no image of a known format"),
 }
 
 
@@ -74,13 +95,18 @@ def test_all_broken_images_are_listed_before_any_work_or_left_out(
     folder: Path, tier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_all(folder)
+    count = len(BROKEN) + 1
     if tier == "files":
         monkeypatch.setattr(tiers, "memory_limit_bytes", lambda: 0)
         monkeypatch.setattr(tiers, "missing_bytes", lambda *_: 1)
-    with pytest.raises(InvalidFile, match=rf"^{folder}: 9 of 68 images can't be read:\n") as raised:
+    with pytest.raises(
+        InvalidFile,
+        match=rf"^{folder}: {count} of {59 + count} images can't be read:\n",
+    ) as raised:
         load_dataset(str(folder))
     lines = str(raised.value).splitlines()
-    assert len(lines) == 11 and lines[-1].endswith("or leave them out with --skip-broken")
+    assert len(lines) == count + 2
+    assert lines[-1].endswith("or leave them out with --skip-broken")
     names = [*(f"cat/{name}" for name in sorted(BROKEN)), "dog/003.png"]
     for name, line in zip(names, lines[1:-1], strict=True):
         assert f"{name}: not a readable image" in line
@@ -88,8 +114,8 @@ def test_all_broken_images_are_listed_before_any_work_or_left_out(
     dataset = load_dataset(str(folder), options=ReadingOptions(True, messages.append))
     splits = dataset.train, dataset.valid, dataset.test
     assert sum(len(split.labels) for split in splits) == 59
-    assert sum(line.startswith("skipped: ") for line in messages) == 9
-    assert "9 images that could not be read were left out" in dataset.notes
+    assert sum(line.startswith("skipped: ") for line in messages) == count
+    assert f"{count} images that could not be read were left out" in dataset.notes
 
 
 def test_a_long_list_is_cut(folder: Path) -> None:
@@ -144,3 +170,39 @@ def test_pictures_of_every_mode_are_read_without_a_warning(tmp_path: Path) -> No
         assert pixels.shape[:2] == (8, 8) and pixels.dtype == np.uint8
         if file.stem == "moving":
             np.testing.assert_array_equal(pixels, noise)
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "cat" / "pipe.png")
+    with pytest.raises(InvalidFile, match=r"cat/pipe\.png: .* \(a pipe, socket or device"):
+        load_dataset(str(folder))
+
+
+def test_a_link_that_leads_nowhere_is_named_or_left_out(folder: Path) -> None:
+    (folder / "cat" / "annex.png").symlink_to("nowhere")
+    with pytest.raises(InvalidFile, match=r"annex\.png: .*\(No such file or directory\); repair"):
+        load_dataset(str(folder))
+    dataset = load_dataset(str(folder), options=ReadingOptions(True))
+    assert "1 image that could not be read was left out" in dataset.notes
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("tag", range(9))
+def test_every_orientation_of_every_format_is_upright(
+    tmp_path: Path, suffix: str, tag: int
+) -> None:
+    """The photo is 24 px wide and 16 high, and bright at its upper left; 0 is no orientation."""
+    upright = Image.new("RGB", (24, 16), (20, 20, 20))
+    upright.paste((220, 220, 220), (0, 0, 8, 4))
+    stored = upright.transpose(STORED[tag]) if tag in STORED else upright
+    exif = Image.Exif()
+    exif[ORIENTATION] = tag
+    file = tmp_path / f"photo.{suffix}"
+    stored.save(file, exif=exif, quality=95)
+    with opened(file, file.name) as image:
+        assert oriented_size(image) == (16, 24)
+        pixels = np.asarray(decoded(image)).astype(int)
+    assert pixels.shape == (16, 24, 3)
+    assert np.abs(pixels - np.asarray(upright)).mean() < 10
+    by_kit = read_pixels(file, 3, 16, 24).transpose(1, 2, 0)
+    np.testing.assert_array_equal(by_kit, pixels)

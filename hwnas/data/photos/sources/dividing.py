@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from unicodedata import normalize
 
 import numpy as np
 
@@ -17,6 +20,9 @@ SPLIT_SHARES = (0.70, 0.15, 0.15)
 BY_HASH = "by a hash of the names"
 DIVIDED = "70 % training, 15 % validation and 15 % test images"
 """How images are divided that have no splits."""
+
+MAX_CLASSES = 12
+"""Classes that a message lists at most."""
 
 Files = dict[str, list[str]]
 """Names of images, unique in the data set, by class."""
@@ -33,6 +39,18 @@ SPLIT_NAMES = {
 }
 """Splits by the names that sources give them."""
 
+NUMBER = re.compile(r"[-+]?(\d+(\.\d+)?|\.\d+)")
+
+
+def split_of(name: str) -> str | None:
+    """Return the split whose name is a word in ``name``: ``seg_train``, ``test-set``, ``val2017``.
+
+    None if no word is one, or words of several splits are.
+    """
+    words = re.split(r"[^a-z]+", name.lower())
+    parts = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return parts.pop() if len(parts) == 1 else None
+
 
 def divide_files(
     files: Files, where: Callable[[str], object], groups: Groups | None = None
@@ -40,8 +58,7 @@ def divide_files(
     """Return 70 % training, 15 % validation and 15 % test images; ``where`` names a class."""
     if groups is not None:
         return divide_groups(str(where("")), files, groups, SPLIT_SHARES)
-    for name, images in files.items():
-        check_count(str(where(name)), name, len(images), needed=3)
+    _check_counts(files, where, needed=3)
     return _divide(files, SPLIT_SHARES)
 
 
@@ -55,8 +72,7 @@ def cut_valid(
 
     The second is what `capped_share` limits, e.g. 50 images of each class of ImageNet.
     """
-    for name, images in train.items():
-        check_count(str(where(name)), name, len(images), needed=2)
+    _check_counts(train, where, needed=2)
     count = sum(map(len, train.values()))
     share = capped_share(valid_share, count, len(train))
     if groups is not None:
@@ -109,7 +125,7 @@ def split_rule(given: Iterable[str], groups: Groups | None, splits: Sequence[Fil
     if len(names) < 2:
         return f"{DIVIDED}, {made}"
     text = f"as given ({', '.join(names)})"
-    known = {SPLIT_NAMES.get(name.rstrip("/").lower(), name) for name in names}
+    known = {split_of(name) for name in names}
     if not known >= {"valid", "test"}:
         return f"{text}; the validation images are split from the training images {made}"
     return text if groups is None else f"{text}; {group_remark(splits, groups)}"
@@ -145,14 +161,40 @@ def labelled(
         photos(images),
         labels.astype(np.int64),
         parts.astype(np.uint8),
-        notes,
+        (*notes, *_alike(names)),
     )
 
 
 def numbered(classes: Iterable[str]) -> list[str]:
-    """Return classes in their order, where 10 comes after 9."""
+    """Return classes in their order, where 10 comes after 9 and -5 before 0."""
     names = sorted(classes)
-    return sorted(names, key=int) if all(map(str.isdecimal, names)) else names
+    return sorted(names, key=Decimal) if all(map(NUMBER.fullmatch, names)) else names
+
+
+def same_name(name: str) -> str:
+    """Return what is the same for names that differ in case, blanks or encoding only."""
+    return " ".join(normalize("NFKC", name).casefold().split())
+
+
+def _alike(names: Sequence[str]) -> list[str]:
+    """Return a remark for classes that look like one class."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(same_name(name), []).append(name)
+    alike = [", ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    return [f"almost the same name, and yet separate classes: {each}" for each in alike]
+
+
+def _check_counts(files: Files, where: Callable[[str], object], needed: int) -> None:
+    """Raise `InvalidFile` with all classes that have too few images to be divided."""
+    few = {name: len(images) for name, images in files.items() if len(images) < needed}
+    if len(few) > 1:
+        listed = ", ".join(f"{name!r} ({count})" for name, count in list(few.items())[:MAX_CLASSES])
+        more = f", … {len(few) - MAX_CLASSES} more" if len(few) > MAX_CLASSES else ""
+        why = f"{len(few)} classes have too few images for {needed} splits: {listed}{more}"
+        raise InvalidFile(str(where("")), f"{why}; expected at least {needed} of each")
+    for name, count in few.items():
+        check_count(str(where(name)), name, count, needed=needed)
 
 
 def _check_classes(where: str, files: Files) -> None:

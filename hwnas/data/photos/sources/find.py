@@ -8,6 +8,7 @@ from hwnas.data.photos.labelled import LabelledPhotos
 from hwnas.data.photos.sources.answers import SUFFIX, answered_photos
 from hwnas.data.photos.sources.folder import folder_photos, undivided_photos
 from hwnas.data.photos.sources.hub import HUB_PREFIX, hub_photos, is_saved
+from hwnas.data.photos.sources.listing import has_images, list_entries
 from hwnas.data.photos.sources.lists import LIST_SUFFIXES, list_photos
 from hwnas.data.photos.sources.shards import BRACES, shard_photos
 
@@ -15,7 +16,7 @@ from hwnas.data.photos.sources.shards import BRACES, shard_photos
 def find_undivided(name: str) -> LabelledPhotos | None:
     """Return all photos of a folder of class folders as test images, None for other sources."""
     path = Path(name).expanduser()
-    if not name or not path.is_dir() or is_saved(path) or any(path.glob("*.tar")):
+    if not name or not path.is_dir() or is_saved(path) or _has_shards(path):
         return None
     return undivided_photos(path)
 
@@ -38,6 +39,13 @@ def find_photos(name: str, valid_share: float, group_by: str = "") -> LabelledPh
         return None
     if is_saved(path):
         return hub_photos(str(path), valid_share, group_by)
-    if any(path.glob("*.tar")):
+    if _has_shards(path):
         return shard_photos(str(path), valid_share, group_by)
     return folder_photos(path, valid_share, group_by)
+
+
+def _has_shards(folder: Path) -> bool:
+    """Whether there are tar files in a folder, and no folders that were unpacked from them."""
+    if not any(folder.glob("*.tar")):
+        return False
+    return not any(has_images(folder / name) for name in list_entries(folder).folders)

@@ -5,6 +5,10 @@ just ``DIR/CLASS/*``, which is split by class into 70 % training, 15 % validatio
 the layout of ImageNet, ``DIR/train`` and ``DIR/val`` without test images, the images of ``val`` are
 the test images. Images in sub-folders of a class belong to the class.
 
+A folder may hold another of the same kind only, as archives leave it: ``train/train/CLASS``. Names
+of which a word is that of a split, such as ``seg_train`` and ``test_set``, are splits if they have
+class folders of the same names.
+
 A folder called ``train`` is a split if it has class folders and no images of its own, and a folder
 of another split has class folders of the same names; else it is a class like any other.
 """
@@ -16,12 +20,15 @@ from pathlib import Path
 
 from hwnas.data.photos.labelled import FilePhotos, LabelledPhotos
 from hwnas.data.photos.sources.dividing import (
+    MAX_CLASSES,
     SPLIT_NAMES,
     Files,
     cut_valid,
     divide_files,
     labelled,
     numbered,
+    same_name,
+    split_of,
     split_rule,
 )
 from hwnas.data.photos.sources.grouping import Groups, pattern_groups
@@ -109,10 +116,10 @@ def _class_folders(folder: Path) -> list[str]:
 def _split_folders(folder: Path, remarks: Remarks) -> Parts:
     """Return the folders of the splits; empty where the folders are classes."""
     entries = list_entries(folder)
-    named = [name for name in entries.folders if name.lower() in SPLIT_NAMES]
+    named = _named_splits(folder, entries.folders)
     others = [name for name in entries.folders if name not in named and has_images(folder / name)]
-    classes = {name: set(_class_folders(folder / name)) for name in named}
-    training = [name for name in named if SPLIT_NAMES[name.lower()] == "train" and classes[name]]
+    classes = {name: set(_class_folders(_inner(folder / name))) for name in named}
+    training = [name for name in named if split_of(name) == "train" and classes[name]]
     if not training:
         _check_named(folder, named, others, classes)
         return {}
@@ -126,17 +133,43 @@ def _split_folders(folder: Path, remarks: Remarks) -> Parts:
             return {}
     parts: Parts = {}
     for name in (*training, *named):
-        part = SPLIT_NAMES[name.lower()]
+        part = split_of(name) or ""
         if name not in training and not classes[name]:
             images = len(list_tree(folder / name))
             remarks.more.append(f"{name}/ ignored: {images} images without class folders")
         elif parts.setdefault(part, folder / name).name != name:
             both = f"{parts[part].name}/ and {name}/"
             raise InvalidFile(str(folder), f"has both {both}, expected one of them")
+    parts = {part: _inner(path) for part, path in parts.items()}
     if others:
         listed = ", ".join(f"{name}/" for name in others[:5])
         remarks.more.append(f"ignored beside {training[0]}/: {listed}")
     return parts
+
+
+def _named_splits(folder: Path, folders: list[str]) -> list[str]:
+    """Return the folders that have names of splits; those with a name of several words only where
+    training images and others have class folders of the same names."""
+    worded = [name for name in folders if split_of(name) is not None]
+    exact = [name for name in worded if name.lower() in SPLIT_NAMES]
+    if worded == exact:
+        return exact
+    classes = {name: set(_class_folders(_inner(folder / name))) for name in worded}
+
+    def are_splits(names: list[str]) -> bool:
+        training = [name for name in names if split_of(name) == "train"]
+        others = [name for name in names if name not in training]
+        return any(len(classes[a] & classes[b]) > 1 for a in training for b in others)
+
+    return worded if are_splits(worded) and not are_splits(exact) else exact
+
+
+def _inner(folder: Path) -> Path:
+    """Return the only folder in the folder of a split if that has the class folders."""
+    classes = _class_folders(folder)
+    if len(classes) == 1 and len(_class_folders(folder / classes[0])) > 1:
+        return _inner(folder / classes[0])
+    return folder
 
 
 def _check_named(
@@ -146,7 +179,7 @@ def _check_named(
     if others or not named or not all(has_images(folder / name) for name in named):
         return
     listed = ", ".join(f"{name}/" for name in named)
-    parts = {SPLIT_NAMES[name.lower()] for name in named}
+    parts = {split_of(name) for name in named}
     if "train" not in parts:
         if all(classes[name] for name in named):
             raise InvalidFile(str(folder), f"no folder 'train' beside {listed}, expected train/")
@@ -200,9 +233,16 @@ def _class_files(root: Path, folder: Path, remarks: Remarks, needed_classes: int
         raise InvalidFile(str(folder), f"no images in class folders ({where}), {expected}")
     if len(files) < needed_classes:
         raise InvalidFile(str(folder), f"one class ({next(iter(files))!r}), expected at least 2")
-    for name, images in files.items():
-        if not images:
-            raise InvalidFile(str(folder / name), f"no images, expected {', '.join(SUFFIXES)}")
+    if empty := [name for name, images in files.items() if not images]:
+        listed = ", ".join(f"{name}/" for name in empty[:MAX_CLASSES])
+        more = f", … {len(empty) - MAX_CLASSES} more" if len(empty) > MAX_CLASSES else ""
+        where = folder / empty[0] if len(empty) == 1 else folder
+        why = "no images" if len(empty) == 1 else f"no images in {listed}{more}"
+        raise InvalidFile(
+            str(where),
+            f"{why}, expected {', '.join(SUFFIXES[:4])}, … in the folder of each class; remove "
+            "folders that are no classes",
+        )
     return files
 
 
@@ -215,4 +255,12 @@ def _check_same(train_folder: Path, train: Files, folder: Path, files: Files) ->
         if missing:
             listed = ", ".join(repr(name) for name in sorted(missing)[:5])
             other = train_folder if where == folder else folder
-            raise InvalidFile(str(where), f"no class {listed}, expected the classes of {other}")
+            own = files if where == folder else train
+            hints = [
+                f"; rename {own_name!r} to {name!r}?"
+                for name in sorted(missing)
+                for own_name in sorted(own)
+                if same_name(own_name) == same_name(name)
+            ]
+            why = f"no class {listed}, expected the classes of {other}"
+            raise InvalidFile(str(where), why + "".join(hints[:1]))

@@ -12,7 +12,7 @@ from hwnas.errors import InvalidFile
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".tga", ".mpo"),
 )
 """Suffixes of images, in any case. Pillow reads no HEIC: such a photo is named, not overlooked."""
 
@@ -25,6 +25,9 @@ LITTER = {
     "system volume information",
     "@eadir",  # Synology
     "lost+found",
+    "#recycle",
+    "@recycle",  # QNAP
+    "__pycache__",
     "icon\r",  # macOS
 }
 """What file managers and operating systems leave; names that begin with a dot are passed over too:
@@ -79,7 +82,7 @@ def list_entries(folder: Path, remarks: Remarks | None = None) -> Entries:
         if name.startswith(".") or name.lower() in LITTER:
             if remarks is not None:
                 remarks.litter["._*" if name.startswith("._") else name] += 1
-        elif entry.is_dir():
+        elif _is_folder(entry):
             folders.append(name)
         elif name.lower().endswith(SUFFIXES):
             images.append(name)
@@ -90,20 +93,30 @@ def list_entries(folder: Path, remarks: Remarks | None = None) -> Entries:
 
 def list_tree(folder: Path, remarks: Remarks | None = None) -> list[str]:
     """Return the images in a folder and all its sub-folders, relative to it and sorted."""
-    return sorted(_walk(folder, "", remarks, frozenset()))
+    return sorted(_walk(folder, "", remarks, _above(folder)))
 
 
 def has_images(folder: Path) -> bool:
     """Return whether there is an image in a folder or its sub-folders."""
-    return next(_walk(folder, "", None, frozenset()), None) is not None
+    return next(_walk(folder, "", None, _above(folder)), None) is not None
 
 
-def _walk(
-    folder: Path, prefix: str, remarks: Remarks | None, above: frozenset[tuple[int, int]]
-) -> Iterator[str]:
-    """Yield the images below a folder; a link to a folder above is not followed."""
+Places = frozenset[tuple[int, int]]
+"""Folders by their devices and numbers, the same whatever link leads to them."""
+
+
+def _above(folder: Path) -> Places:
+    return frozenset(map(_place, folder.absolute().parents))
+
+
+def _place(folder: Path) -> tuple[int, int]:
     status = folder.stat()
-    here = status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino
+
+
+def _walk(folder: Path, prefix: str, remarks: Remarks | None, above: Places) -> Iterator[str]:
+    """Yield the images below a folder; a link to a folder above is not followed."""
+    here = _place(folder)
     if here in above:
         return
     entries = list_entries(folder, remarks)
@@ -121,6 +134,13 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError as error:
         raise InvalidFile(str(folder), f"cannot be listed ({error.strerror})") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _images(count: int) -> str:

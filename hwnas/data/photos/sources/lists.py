@@ -2,11 +2,12 @@
 
 ``.csv`` has commas or semicolons, ``.tsv`` tabs, ``.txt`` any of them or blanks. Paths are relative
 to the list's folder. A first line that names the columns (``path``, ``label``, ``split``) may be
-there.
+there. Backslashes of Windows' paths are read as slashes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,17 +21,24 @@ from hwnas.data.photos.sources.dividing import (
     split_rule,
 )
 from hwnas.data.photos.sources.grouping import Groups, pattern_groups
+from hwnas.data.photos.sources.missing import check_missing, located
 from hwnas.delimited import SEPARATORS, Line, decode_text, read_lines
 from hwnas.errors import InvalidFile
-from hwnas.files import read_bytes
+from hwnas.files import printable, read_bytes
 
 LIST_SUFFIXES = (".csv", ".tsv", ".txt")
 COLUMNS = {
-    "path": ("path", "file", "filename", "image", "filepath"),
-    "label": ("label", "class", "category", "target"),
-    "split": ("split", "set", "part", "subset"),
+    "path": (
+        *("path", "file", "filename", "image", "filepath", "imagepath", "imagefile", "imagename"),
+        *("imagefilename", "img", "imgpath", "imgfile", "imgname", "photo", "picture"),
+    ),
+    "label": (
+        *("label", "class", "category", "target", "labels", "classname", "classlabel", "labelname"),
+        "categoryname",
+    ),
+    "split": ("split", "set", "part", "subset", "partition", "datasplit", "dataset"),
 }
-"""Names of each column, in a first line that has names."""
+"""Names of each column without blanks and underscores, in a first line that has names."""
 
 
 def list_photos(path: Path, valid_share: float, group_by: str = "") -> LabelledPhotos:
@@ -39,12 +47,15 @@ def list_photos(path: Path, valid_share: float, group_by: str = "") -> LabelledP
     of: dict[str, str] = {}
     parts: dict[str, Files] = {}
     numbers: dict[str, int] = {}
-    for number, (name, label, split), fields in _rows(path):
+    missing: dict[int, str] = {}
+    for number, (given, label, split), fields in _rows(path):
         where = f"{path}:{number}"
+        name = located(path.parent, given)
+        if name is None:
+            missing[number] = given
+            continue
         if name in numbers:
-            raise InvalidFile(where, f"{name!r} is in line {numbers[name]} already")
-        if not (path.parent / name).is_file():
-            raise InvalidFile(where, f"no file {name!r} in {path.parent}")
+            raise InvalidFile(where, f"{given!r} is in line {numbers[name]} already")
         if not label:
             raise InvalidFile(where, f"{name!r} has no label")
         if split and split.lower() not in SPLIT_NAMES:
@@ -56,6 +67,7 @@ def list_photos(path: Path, valid_share: float, group_by: str = "") -> LabelledP
                 raise InvalidFile(where, f"{name!r} has no {group_by!r}, the group to divide by")
         part = SPLIT_NAMES[split.lower()] if split else ""
         parts.setdefault(part, {}).setdefault(label, []).append(name)
+    check_missing(path, missing, len(numbers))
     if not numbers:
         raise InvalidFile(str(path), "has no lines, expected path,label")
     if "" in parts and len(parts) > 1:
@@ -71,6 +83,7 @@ def list_photos(path: Path, valid_share: float, group_by: str = "") -> LabelledP
         path.stem,
         splits,
         lambda names: FilePhotos(path.parent, names),
+        _ignored_columns(path, group_by),
         classes=numbered(splits[0]),
     )._replace(split=split_rule(sorted(parts), groups, splits))
 
@@ -89,10 +102,29 @@ def _check_labels(path: Path, parts: dict[str, Files], numbers: dict[str, int]) 
 
 def _column(path: Path, group_by: str) -> int | None:
     """Return the place of the column that ``group_by`` names, None if it names none."""
-    first = next(_lines(path), None)
-    words: Sequence[str] = first.values if first is not None and _header(first.values) else ()
-    lower = [word.lower() for word in words]
+    lower = [word.lower() for word in _column_names(path)]
     return lower.index(group_by.lower()) if group_by and group_by.lower() in lower else None
+
+
+def _ignored_columns(path: Path, group_by: str) -> tuple[str, ...]:
+    """Return the remark on the columns that have no meaning here."""
+    names = _column_names(path)
+    used = _header(names).values()
+    ignored = [
+        name
+        for place, name in enumerate(names)
+        if name and place not in used and name.lower() != group_by.lower()
+    ]
+    if not ignored:
+        return ()
+    listed = ", ".join(map(printable, ignored[:6])) + ", …" * (len(ignored) > 6)
+    return (f"columns of {path.name} ignored: {listed}",)
+
+
+def _column_names(path: Path) -> Sequence[str]:
+    """Return the fields of the first line if they are names of columns, else nothing."""
+    first = next(_lines(path), None)
+    return first.values if first is not None and _header(first.values) else ()
 
 
 def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str], Sequence[str]]]:
@@ -127,14 +159,14 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str], Sequence[str]
 
 def _header(fields: Sequence[str]) -> dict[str, int]:
     """Return the places of the columns that a first line names; empty if it names none."""
-    words = [field.lower() for field in fields]
+    words = [re.sub(r"[\W_]", "", field.lower()) for field in fields]
     places = {
         column: words.index(word)
         for column, names in COLUMNS.items()
         for word in reversed(names)
         if word in words
     }
-    return places if len(places) >= 2 or "path" in words else {}
+    return places if len(places) >= 2 or "path" in places else {}
 
 
 def _lines(path: Path) -> Iterator[Line]:

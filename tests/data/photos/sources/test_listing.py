@@ -55,6 +55,7 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
     fill(tmp_path / "a")
     fill(tmp_path / "b")
     (tmp_path / "a" / "again").symlink_to(tmp_path / "a")
+    (tmp_path / "b" / "all").symlink_to("..")
     assert sum(sizes(load_dataset(str(tmp_path)))) == 8
 
 
@@ -148,3 +149,95 @@ def test_classes_that_are_numbers_are_in_numeric_order(tmp_path: Path) -> None:
         assert (split.images[:][:, 0, 0, 0] // 10 == split.labels + 1).all()
     undivided = find_undivided(str(tmp_path))
     assert undivided is not None and undivided.classes == dataset.classes
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training_set", "test_set"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("train2017", "val2017"),
+        ("train/train", "test"),
+    ],
+)
+def test_names_with_the_word_of_a_split_are_splits_if_their_classes_agree(
+    tmp_path: Path, train: str, test: str
+) -> None:
+    for part, count in ((train, 10), (test, 4)):
+        for kind in "ab":
+            fill(tmp_path / part / kind, count)
+    dataset = load_dataset(str(tmp_path))
+    assert dataset.classes == ("a", "b")
+    assert sizes(dataset)[2] == 8 and sum(sizes(dataset)) == 28
+
+
+def test_classes_with_such_words_stay_classes(tmp_path: Path) -> None:
+    for name in ("steam train", "test tube", "train_val"):
+        fill(tmp_path / name)
+    fill(tmp_path / "steam train" / "old")
+    assert load_dataset(str(tmp_path)).classes == ("steam train", "test tube", "train_val")
+
+
+def test_splits_with_plain_names_come_before_others(tmp_path: Path) -> None:
+    for part in ("train", "test", "train_extra"):
+        for kind in "ab":
+            fill(tmp_path / part / kind)
+    assert "ignored beside train/: train_extra/" in load_dataset(str(tmp_path)).notes
+
+
+def test_numbers_with_signs_and_points_are_in_their_order(tmp_path: Path) -> None:
+    names = ("-10", "-9", "-0.5", "0", "2.5", "11.5", "100")
+    for number, name in enumerate(names):
+        fill(tmp_path / name, 3, start=10 * number)
+    assert load_dataset(str(tmp_path)).classes == names
+
+
+def test_a_link_to_itself_is_passed_over(tmp_path: Path) -> None:
+    for name in "ab":
+        fill(tmp_path / name)
+    (tmp_path / "a" / "self").symlink_to("self")
+    (tmp_path / "gone").symlink_to("nowhere")
+    dataset = load_dataset(str(tmp_path))
+    assert dataset.classes == ("a", "b") and sum(sizes(dataset)) == 8
+
+
+def test_an_archive_beside_the_folders_that_it_held_is_ignored_aloud(tmp_path: Path) -> None:
+    for name in "ab":
+        fill(tmp_path / name)
+    (tmp_path / "photos.tar").write_bytes(b"")
+    (tmp_path / "photos.zip").write_bytes(b"")
+    dataset = load_dataset(str(tmp_path))
+    assert dataset.classes == ("a", "b")
+    assert dataset.notes == ("2 files that are no images ignored (.tar, .zip)",)
+
+
+@pytest.mark.parametrize("pair", [("Cat", "cat"), ("caf\u00e9", "cafe\u0301"), ("cat", "cat ")])
+def test_classes_whose_names_look_alike_are_named(tmp_path: Path, pair: tuple[str, str]) -> None:
+    for name in (*pair, "dog"):
+        fill(tmp_path / name)
+    dataset = load_dataset(str(tmp_path))
+    listed = ", ".join(map(repr, sorted(pair)))
+    assert dataset.num_classes == 3
+    assert dataset.notes == (f"almost the same name, and yet separate classes: {listed}",)
+
+
+def test_a_class_that_another_split_writes_differently_is_named(tmp_path: Path) -> None:
+    for part, names in (("train", ("Ant", "Bee")), ("test", ("ant", "bee"))):
+        for name in names:
+            fill(tmp_path / part / name)
+    with pytest.raises(
+        UsageError, match=r"test: no class 'Ant', 'Bee', .*; rename 'ant' to 'Ant'\?$"
+    ):
+        load_dataset(str(tmp_path))
+
+
+def test_all_classes_without_images_or_with_too_few_are_named(tmp_path: Path) -> None:
+    for name, count in (("a", 5), ("b", 2), ("c", 1)):
+        fill(tmp_path / name, count)
+    few = r"2 classes have too few images for 3 splits: 'b' \(2\), 'c' \(1\); expected at least 3"
+    with pytest.raises(UsageError, match=few):
+        load_dataset(str(tmp_path))
+    for name in ("docs", "labels"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UsageError, match=r"no images in docs/, labels/, .*remove folders"):
+        load_dataset(str(tmp_path))

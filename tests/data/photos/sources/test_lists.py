@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from hwnas.data.datasets import Dataset, load_dataset
+from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import InvalidFile
 
 
@@ -105,3 +106,79 @@ def test_a_list_without_lines_or_labels_is_refused(folder: Path) -> None:
         load(write(folder / "all.csv", []))
     with pytest.raises(InvalidFile, match=r"all\.csv:1: no column 'label'"):
         load(write(folder / "all.csv", ["path,colour", "0.png,red"]))
+
+
+def even_and_odd(names: Iterable[str]) -> list[str]:
+    return [f"{name},{('even', 'odd')[value % 2]}" for value, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("form", ["{folder}/{value}.png", "./{value}.png", "x/../{value}.png"])
+def test_paths_may_be_absolute_or_lead_through_other_folders(folder: Path, form: str) -> None:
+    (folder / "x").mkdir()
+    names = [form.format(folder=folder, value=value) for value in range(20)]
+    dataset = load(write(folder / "all.csv", even_and_odd(names)))
+    assert labels(dataset) == {value: ("even", "odd")[value % 2] for value in range(20)}
+
+
+def test_backslashes_of_windows_are_slashes(folder: Path) -> None:
+    (folder / "img").mkdir()
+    for value in range(20):
+        (folder / f"{value}.png").rename(folder / "img" / f"{value}.png")
+    lines = even_and_odd(f"img\\{value}.png" for value in range(20))
+    windows = load(write(folder / "all.csv", lines))
+    plain = load(write(folder / "all.csv", [line.replace("\\", "/") for line in lines]))
+    assert windows.digest == plain.digest
+
+
+def test_a_file_in_two_lines_is_found_however_it_is_written(folder: Path) -> None:
+    lines = even_and_odd(f"{value}.png" for value in range(20))
+    for again in ("./0.png", f"{folder}/0.png"):
+        with pytest.raises(InvalidFile, match=rf"all\.csv:21: '{again}' is in line 1 already"):
+            load(write(folder / "all.csv", [*lines, f"{again},even"]))
+
+
+def test_all_missing_files_are_named_at_once(folder: Path) -> None:
+    lines = even_and_odd(f"{value}.png" for value in range(27))
+    with pytest.raises(
+        InvalidFile,
+        match=rf"^{folder}/all\.csv: 7 of 27 files are not in {folder}: line 21 '20\.png', line 22 "
+        r".*, line 25 '24\.png', … 2 more$",
+    ):
+        load(write(folder / "all.csv", lines))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("3.PNG", r"no file '3\.PNG' in .*; did you mean '3\.png'\?$"),
+        ("3", r"no file '3' in .*; did you mean '3\.png'\?$"),
+        ("https://example.org/3.png", "it is an address: download the images$"),
+        ("C:\\photos\\3.png", "write paths relative to the list"),
+        ("folder", r"no file 'folder' in [^;]*$"),
+    ],
+)
+def test_what_may_be_meant_by_a_missing_file_is_said(folder: Path, name: str, hint: str) -> None:
+    (folder / "folder").mkdir()
+    names = [name if value == 3 else f"{value}.png" for value in range(20)]
+    with pytest.raises(InvalidFile, match=hint):
+        load(write(folder / "all.csv", even_and_odd(names)))
+
+
+def test_unknown_names_of_columns_are_no_image(folder: Path) -> None:
+    lines = ["id_code,diagnosis", *even_and_odd(f"{value}.png" for value in range(20))]
+    with pytest.raises(InvalidFile, match=r"all\.csv:1: .*; .* call them path and label$"):
+        load(write(folder / "all.csv", lines))
+
+
+@pytest.mark.parametrize("header", ["image_path,Class Name", "File Name,category", "img,labels"])
+def test_columns_have_the_names_that_people_give_them(folder: Path, header: str) -> None:
+    lines = [header, *even_and_odd(f"{value}.png" for value in range(20))]
+    assert labels(load(write(folder / "all.csv", lines)))[3] == "odd"
+
+
+def test_columns_that_are_ignored_are_named(folder: Path) -> None:
+    lines = [f"{value}.png,{value % 2},{value // 3},1" for value in range(20)]
+    path = write(folder / "all.csv", ["path,label,patient,is_train", *lines])
+    assert load(path).notes == ("columns of all.csv ignored: patient, is_train",)
+    grouped = load_dataset(str(path), options=ReadingOptions(group_by="patient"))
+    assert grouped.notes == ("columns of all.csv ignored: is_train",)
