@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from hwnas.pretrained.recognise.network import Shape, recognise, verify
 from hwnas.pretrained.sources import Preprocessing
 from hwnas.pretrained.weights import check_keys
 
+MERGE_METHODS = ("reparameterize", "switch_to_deploy")
+"""Usual names of the method that merges the branches of a block."""
 CROP = 0.875
 """Usual size of the crop, as a share of the resized image."""
 
@@ -25,7 +28,7 @@ def from_module(
     Without ``preprocessing`` its images are normalised and cropped as is usual for ImageNet. Raises
     `UsageError` that names the first module that is no block of hwnas.
     """
-    architecture, weights = recognise(module, input_shape, name)
+    architecture, weights = recognise(reparameterised(module), input_shape, name)
     verify(module, loaded(architecture, weights), input_shape, name)
     size = input_shape[1]
     return PretrainedNetwork(
@@ -35,6 +38,25 @@ def from_module(
         preprocessing=preprocessing or Preprocessing(size, round(size / CROP)),
         source=name,
     )
+
+
+def reparameterised(module: nn.Module) -> nn.Module:
+    """Return ``module`` with parallel branches as one convolution each, where its parts can do so.
+
+    RepVGG, MobileOne and others have a method for it; the module itself stays as it is.
+    """
+    if not any(_merge_method(part) for part in module.modules()):
+        return module
+    merged = copy.deepcopy(module).eval()
+    for part in list(merged.modules()):
+        if (merge := _merge_method(part)) is not None:
+            merge()
+    return merged
+
+
+def _merge_method(module: nn.Module) -> Callable[[], object] | None:
+    methods = (getattr(module, name, None) for name in MERGE_METHODS)
+    return next((method for method in methods if callable(method)), None)
 
 
 def with_weights(module: nn.Module, path: Path, weights: Mapping[str, Tensor]) -> nn.Module:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from hwnas.export.compile import export_module
 from hwnas.pretrained.modules import from_module
-from tests.support.trained import torchvision_network
+from tests.support.convolutions import Head, unit
+from tests.support.trained import noise, randomise, torchvision_network
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
@@ -22,3 +26,41 @@ def test_a_network_of_torchvision_is_compiled_from_its_blocks(
         network.network(), shape, tmp_path / f"{name}{suffix}", architecture=network.architecture
     )
     assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-5
+
+
+class Branches(nn.Module):
+    """A 3x3 and a 1x1 convolution with their norms, which can become one convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large, self.small = unit(8, 8, 3), unit(8, 8, 1)
+        self.merged: nn.Conv2d | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.large(x) + self.small(x) if self.merged is None else self.merged(x)
+        return torch.relu(y)
+
+    def reparameterize(self) -> None:
+        merged: Any = nn.Conv2d(8, 8, 3, padding=1)
+        merged.weight.data.zero_()
+        merged.bias.data.zero_()
+        parts: list[Any] = [(*self.large, 0), (*self.small, 1)]
+        for conv, norm, border in parts:
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            kernel = nn.functional.pad(conv.weight * scale[:, None, None, None], [border] * 4)
+            merged.weight.data += kernel
+            merged.bias.data += norm.bias - norm.running_mean * scale
+        del self.large, self.small
+        self.merged = merged
+
+
+def test_branches_are_merged_where_their_module_can_do_so() -> None:
+    shape = (3, 64, 64)
+    branches = Branches()
+    source = randomise(Head(branches)).eval()
+    network = from_module(source, shape, "mine")
+    assert [block.op for block in network.architecture.blocks] == ["conv", "conv", "logits"]
+    assert branches.merged is None
+    images = noise(shape)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.network()(images), source(images))

@@ -9,9 +9,8 @@ from hwnas.errors import UsageError
 from hwnas.pretrained.recognise.groups import Add, Conv, Gate, Group, Pool
 
 EXPECTED = (
-    "a convolution with batch norm and activation, an inverted residual, a depthwise separable "
-    "convolution, a block of ResNet, DenseNet or ShuffleNet V2, or a global pool and a linear "
-    "layer at the end"
+    "a convolution with activation, an inverted residual, a depthwise separable convolution, a "
+    "block of ResNet, DenseNet or ShuffleNet V2, or a global pool and a linear layer at the end"
 )
 
 

@@ -44,7 +44,10 @@ def recognise(module: nn.Module, input_shape: Shape, name: str = "") -> Recognis
     eps, classes = _norm_eps(module, name), blocks[-1].out_channels
     architecture = Architecture(Genotype(name, ()), blocks, input_shape, classes, norm_eps=eps)
     weights = renamed(module.state_dict(), modules, name)
-    return Recognised(architecture, _reshaped(weights, architecture))
+    with torch.device("meta"):
+        expected = build(architecture).state_dict()
+    _complete_norms(weights, expected, eps)
+    return Recognised(architecture, _reshaped(weights, expected))
 
 
 def verify(module: nn.Module, network: nn.Module, input_shape: Shape, name: str) -> None:
@@ -90,10 +93,25 @@ def _check_channels(module: nn.Module, input_shape: Shape, name: str) -> None:
         )
 
 
-def _reshaped(weights: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+def _complete_norms(weights: dict[str, Tensor], expected: Mapping[str, Tensor], eps: float) -> None:
+    """Add norms that change nothing after convolutions without, and give norms the biases of the
+    convolutions before them, in place."""
+    for key in expected:
+        layer, is_variance, _ = key.rpartition("norm.running_var")
+        kernel = weights.get(f"{layer}conv.weight")
+        if not is_variance or kernel is None:
+            continue
+        mean = f"{layer}norm.running_mean"
+        if key not in weights:
+            zeros, ones = kernel.new_zeros(len(kernel)), kernel.new_ones(len(kernel))
+            weights |= {f"{layer}norm.weight": ones, f"{layer}norm.bias": zeros}
+            weights |= {mean: zeros, key: ones - eps}
+        if (bias := weights.pop(f"{layer}conv.bias", None)) is not None:
+            weights[mean] = weights[mean] - bias
+
+
+def _reshaped(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights with linear layers as 1x1 convolutions, or the reverse, where ours are."""
-    with torch.device("meta"):
-        expected = build(architecture).state_dict()
     return {
         key: tensor if tensor.ndim < 2 else tensor.reshape(expected[key].shape)
         for key, tensor in weights.items()

@@ -45,10 +45,9 @@ class Reading:
         self.place, self.groups, self.value = place, place.groups, place.value
 
     def conv(self, fits: Callable[[Conv], bool]) -> Conv | None:
-        """Take a convolution with a norm that ``fits``."""
+        """Take a convolution that ``fits``; it may have a norm, a bias, or neither."""
         group = self._next(Conv)
-        plain = group is not None and group.norm is not None and is_plain(group) and fits(group)
-        return self._take(group) if plain else None
+        return self._take(group) if group is not None and is_plain(group) and fits(group) else None
 
     def linear(self) -> Conv | None:
         """Take a linear layer, or a 1x1 convolution of a single pixel, without norm."""
@@ -61,7 +60,8 @@ class Reading:
         group = self._next(Conv)
         if group is None or group.norm is not None or group.activation or group.stride > 1:
             return None
-        return self._take(group) if group.dense and is_plain(group) else None
+        plain = group.dense and is_plain(group) and group.module.bias is None
+        return self._take(group) if plain else None
 
     def norm_relu(self) -> Other | None:
         """Take a norm and a ReLU that no convolution precedes; return the norm."""
@@ -95,23 +95,23 @@ class Reading:
         return self._take(self._next(Pool))
 
     def max_pool(self) -> Any:
-        """Take a max pool with an odd window and padding on all sides."""
+        """Take a max pool, whose padding is half of an odd window and none of an even one."""
         group = self._next(Other)
         module: Any = group.layer.module if group is not None else None
         if not isinstance(module, nn.MaxPool2d):
             return None
         size = module.kernel_size
-        plain = isinstance(size, int) and size % 2 == 1 and module.padding == size // 2
+        plain = isinstance(size, int) and module.padding == (size // 2 if size % 2 else 0)
         plain = plain and isinstance(module.stride, int)
         plain = plain and module.dilation == 1 and not module.ceil_mode
         return module if plain and self._take(group) is not None else None
 
     def side(self, fits: Callable[[Conv], bool]) -> Conv | None:
-        """Take a convolution with norm beside the others: of the block's input."""
+        """Take a convolution beside the others: of the block's input."""
         group = self.groups[0] if self.groups else None
         if not isinstance(group, Conv) or group.source != self.place.value:
             return None
-        if group.norm is None or not is_plain(group) or not fits(group):
+        if not is_plain(group) or not fits(group):
             return None
         self.groups = self.groups[1:]
         return group
@@ -148,19 +148,21 @@ class Reading:
 
 
 def conv_norms(convs: dict[str, Conv | None]) -> ModulePairs:
-    """Return the module pairs of convolutions with norms, by the names of our `ConvNorm`s."""
+    """Return the module pairs of convolutions and their norms, by the names of our `ConvNorm`s."""
     pairs: ModulePairs = {}
     for name, conv in convs.items():
         if conv is not None:
             prefix = f"{name}." if name else ""
-            pairs |= {f"{prefix}conv": conv.path, f"{prefix}norm": conv.norm_path}
+            pairs[f"{prefix}conv"] = conv.path
+            if conv.norm is not None:
+                pairs[f"{prefix}norm"] = conv.norm_path
     return pairs
 
 
 def is_plain(conv: Conv) -> bool:
-    """Return whether a convolution has the form of ours: square, odd, padded, without bias."""
+    """Return whether a convolution has the form of ours: square, odd, padded."""
     module = conv.module
-    if not isinstance(module, nn.Conv2d) or module.bias is not None:
+    if not isinstance(module, nn.Conv2d):
         return False
     size, (stride, other) = module.kernel_size[0], module.stride
     return (
