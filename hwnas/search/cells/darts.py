@@ -37,6 +37,7 @@ from hwnas.search.cells.training import (
     window_genotypes,
 )
 from hwnas.search.cells.unrolled_gradient import (
+    RADIUS,
     Order,
     VirtualStep,
     Weights,
@@ -80,6 +81,8 @@ class Darts:
     Options: ClassVar[type[msgspec.Struct]] = NoOptions
     name = "darts"
     order: Order = "first"
+    radius = RADIUS
+    """Of the central difference, see `architecture_gradient`."""
     partial = 1
     """The operations of an edge process 1 / ``partial`` of its channels."""
     weighs_edges = False
@@ -215,7 +218,7 @@ class Darts:
             latency_ms = self._expected_ms(self.arch).item()
         with training.frozen():
             _, gradients = architecture_gradient(
-                train_loss, valid_loss, weights, self.arch, step, self.order
+                train_loss, valid_loss, weights, self.arch, step, self.order, self.radius
             )
         for parameter, gradient in zip(self.arch, gradients, strict=True):
             parameter.grad = gradient

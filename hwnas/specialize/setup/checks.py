@@ -22,7 +22,8 @@ def check_strategy(spec: RunSpec) -> None:
     parse_options(spec.strategy, spec.strategy_options).check()
     if ranks() > 1 and not traits.parallel:
         raise UsageError(
-            f"strategy {spec.strategy!r} searches in one process: start it without torchrun"
+            f"strategy {spec.strategy!r} searches in one process: start it without torchrun; the "
+            "trainings after its search use all GPUs of this machine then"
         )
     if ranks() > 1 and spec.precision != "fp32":
         raise UsageError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from hwnas.search.cells.darts import ARCH_RATE as DARTS_ARCH_RATE
 from hwnas.search.registry import load_strategy
 from hwnas.spaces.find import find_space
 from hwnas.spaces.int8 import in_float
@@ -137,6 +139,38 @@ def test_cifar_10_recipes_have_the_figures_of_their_papers() -> None:
     )
     search, training = recipe_plans(EAS, 45_000, SMALL, None)
     assert (search.child_epochs, training.epochs, training.peak_learning_rate) == (20, 300, 0.1)
+
+
+def test_searches_of_cells_have_no_warm_up_and_the_rates_of_their_papers() -> None:
+    """Epochs, batch, learning rate at the start and at the end, of architecture parameters."""
+    figures = {
+        "darts": (50, 64, 0.025, 0.001, 3e-4),
+        "darts-2": (50, 64, 0.025, 0.001, 3e-4),
+        "pc-darts": (50, 256, 0.1, 0.0, 6e-4),
+        "ista": (50, 256, 0.1, 0.001, 6e-4),
+        "ista-one-stage": (120, 96, 0.025, 0.025, 3e-4),
+    }
+    assert figures.keys() == CELLS.keys()
+    for name, (epochs, batch, first, last, arch) in figures.items():
+        recipe = CELLS[name]
+        search, training = recipe_plans(recipe, 45_000, SMALL, None)
+        assert (search.warmup_epochs, search.search_epochs) == (0, epochs), name
+        assert (search.batch_size, search.weight_steps) == (batch, 1), name
+        rates = (search.search_learning_rate, search.search_learning_rate * search.last_rate)
+        assert rates == pytest.approx((first, last)), name
+        module = import_module(load_strategy(name).__module__)
+        share = getattr(module, "ARCH_RATE", DARTS_ARCH_RATE)
+        assert share * recipe.arch_learning_rate == pytest.approx(arch), name
+        assert training == recipe_plans(DARTS, 45_000, SMALL, None)[1], name
+    # the one-stage search trains the network itself, which has cutout
+    assert CELLS["ista-one-stage"].search.augmentation.cutout == 0.5
+    assert CELLS["ista"].search.augmentation.cutout == 0
+
+
+def test_eas_shows_as_many_images_of_a_larger_set_as_of_cifar_10() -> None:
+    search, training = recipe_plans(EAS, 598_388, SMALL, False)  # SVHN with its extra images
+    assert (search.child_epochs, training.epochs) == (2, 23)
+    assert not training.augmentation.flip
 
 
 def test_a_batch_that_does_not_fit_the_memory_is_computed_in_parts(

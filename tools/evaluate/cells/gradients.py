@@ -1,0 +1,392 @@
+"""Is the second order of DARTS worth its time, and how should its product be computed?
+
+    OMP_NUM_THREADS=1 python -m tools.evaluate.cells.gradients [--data cifar10] [--seeds 3]
+
+A search net is trained by DARTS (first order, as many architecture steps as weight steps). After
+some steps each kind of architecture gradient is computed, for the same training and validation
+batch: first order, the central difference of the paper with radius 0.01, with radius 0.1, and the
+exact product by a second differentiation. They are compared with true slopes, which need no
+gradient of architecture parameters: these are moved by ``+h`` and ``-h`` along a direction, the
+weights are trained from the same state under both, and the losses on the validation batch and on
+other validation images are compared. The weights are trained for the one step that the
+second order looks ahead, or for several steps on other batches. For random directions ``u`` the
+table has the correlation of ``gradient * u`` with the true slopes one step ahead, and for each
+gradient the true slope along it, with unit length: how fast the loss falls if it is followed.
+
+The cost is that of architecture steps of the strategies: processor time, activations that are kept
+for backward passes, and memory of the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from itertools import islice
+from pathlib import Path
+from statistics import fmean, median
+from time import process_time
+from typing import NamedTuple
+
+import click
+import numpy as np
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hwnas.data.datasets import load_dataset
+from hwnas.files import write_json
+from hwnas.latency_models.cost import cost_table
+from hwnas.search.cells.darts import Darts
+from hwnas.search.cells.unrolled_gradient import (
+    Order,
+    VirtualStep,
+    Weights,
+    architecture_gradient,
+)
+from hwnas.search.registry import load_strategy
+from hwnas.search.strategy import SearchContext
+from hwnas.spaces.cells.space import CellSpace, cell_space
+from hwnas.training.images.loader import Batch, Data, as_data
+from hwnas.training.seeds import derived_seed, seeded
+from tools.bench.search.memory import activation_bytes, peak_rss_bytes, run_forked
+from tools.lib.results import command, results_folder, sections, table, write_results
+
+KINDS: dict[str, tuple[Order, float]] = {
+    "first order": ("first", 0.0),
+    "difference, radius 0.01": ("second", 0.01),
+    "difference, radius 0.1": ("second", 0.1),
+    "exact product": ("exact", 0.0),
+}
+MOVED = 0.05
+"""Length of the move of architecture parameters to each side, for a true slope."""
+LEARNING_RATE, ARCH_RATE = 0.025, 3e-4
+"""Of the paper."""
+OTHER_IMAGES = 256
+"""Validation images beside those of the batch."""
+
+
+class State(NamedTuple):
+    """A search after some of its steps."""
+
+    net: nn.Module
+    weights: Weights
+    arch: list[Tensor]
+    step: VirtualStep
+
+    def loss(self, weights: Mapping[str, Tensor], arch: Sequence[Tensor], batch: Batch) -> Tensor:
+        images, labels = batch
+        mixing = (part.softmax(1) for part in arch)
+        return F.cross_entropy(functional_call(self.net, dict(weights), (images, *mixing)), labels)
+
+    def gradient(self, kind: str, train: Batch, valid: Batch) -> list[Tensor]:
+        order, radius = KINDS[kind]
+        _, gradients = architecture_gradient(
+            lambda weights, arch: self.loss(weights, arch, train),
+            lambda weights, arch: self.loss(weights, arch, valid),
+            self.weights,
+            self.arch,
+            self.step,
+            order,
+            radius,
+        )
+        return gradients
+
+    def trained(self, arch: Sequence[Tensor], batches: Sequence[Batch]) -> Weights:
+        """Return the weights after a step of SGD on each batch."""
+        weights, momenta = dict(self.weights), dict(self.step.momenta)
+        for batch in batches:
+            live = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+            slopes = torch.autograd.grad(
+                self.loss(live, arch, batch), list(live.values()), materialize_grads=True
+            )
+            step = self.step._replace(momenta=momenta)
+            weights = step.apply(live, slopes)
+            momenta = {
+                name: (live[name] - weight).detach() / step.learning_rate
+                for name, weight in weights.items()
+            }
+        return weights
+
+    def slopes(
+        self, direction: Sequence[Tensor], batches: Sequence[Batch], valid: Sequence[Batch]
+    ) -> list[float]:
+        """Return the true slope of the loss on each validation batch along a direction of unit
+        length, where weights are trained on ``batches``."""
+        sides: list[list[float]] = []
+        for sign in (1, -1):
+            arch = [
+                (part + sign * MOVED * move).detach()
+                for part, move in zip(self.arch, direction, strict=True)
+            ]
+            weights = self.trained(arch, batches)
+            with torch.no_grad():
+                sides.append([self.loss(weights, arch, batch).item() for batch in valid])
+        return [(plus - minus) / (2 * MOVED) for plus, minus in zip(*sides, strict=True)]
+
+
+class Comparison(NamedTuple):
+    """A kind of gradient after some steps of a search."""
+
+    point: int
+    kind: str
+    distance: float
+    """From the exact gradient, relative to its length."""
+    correlation: float
+    """With true slopes along random directions, the validation loss one step ahead."""
+    fall: float
+    """Of the validation batch's loss along the gradient, one step ahead."""
+    far_fall: float
+    other_fall: float
+    """Of the loss on other validation images, several steps ahead."""
+
+
+def compare(
+    state: State, point: int, images: Batches, directions: int, ahead: int
+) -> list[Comparison]:
+    """Return the comparison of all kinds of gradients at one point of a search."""
+    train, valid, other = (next(images.train), next(images.valid), images.other)
+    further = [train, *islice(images.train, ahead - 1)]
+    gradients = {kind: state.gradient(kind, train, valid) for kind in KINDS}
+    generator = torch.Generator().manual_seed(derived_seed(point, "directions"))
+    randoms = [
+        unit([torch.randn(part.shape, generator=generator) for part in state.arch])
+        for _ in range(directions)
+    ]
+    near = [state.slopes(each, [train], [valid])[0] for each in randoms]
+    exact = gradients["exact product"]
+    rows: list[Comparison] = []
+    for kind, gradient in gradients.items():
+        predicted = [dot(gradient, each) for each in randoms]
+        along = unit(gradient)
+        difference = [a - b for a, b in zip(gradient, exact, strict=True)]
+        far_fall, other_fall = state.slopes(along, further, [valid, other])
+        rows.append(
+            Comparison(
+                point,
+                kind,
+                dot(difference, difference) ** 0.5 / dot(exact, exact) ** 0.5,
+                float(np.corrcoef(predicted, near)[0, 1]),
+                state.slopes(along, [train], [valid])[0],
+                far_fall,
+                other_fall,
+            )
+        )
+    return rows
+
+
+def dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    return sum((a * b).sum().item() for a, b in zip(left, right, strict=True))
+
+
+def unit(parts: Sequence[Tensor]) -> list[Tensor]:
+    length = dot(parts, parts) ** 0.5
+    return [part / length for part in parts]
+
+
+class Batches(NamedTuple):
+    """Images of a comparison."""
+
+    train: Iterator[Batch]
+    valid: Iterator[Batch]
+    other: Batch
+
+
+def endless(data: Data, size: int, seed: int, name: str) -> Iterator[Batch]:
+    """Yield batches in another order each epoch."""
+    generator = seeded(seed, name)
+    while True:
+        for rows in torch.randperm(len(data.labels), generator=generator).split(size):
+            if len(rows) == size:
+                yield data.normalise(data.read(rows)), data.labels[rows]
+
+
+def started(space: CellSpace, strategy: str, seed: int) -> Darts:
+    """Return a search without a latency budget."""
+    torch.manual_seed(derived_seed(seed, "supernet"))
+    costs = cost_table(space, lambda block: block.macs / 1e6, 0.0)
+    context = SearchContext(
+        space=space,
+        costs=costs,
+        budget_ms=costs.largest_ms,
+        generator=seeded(seed, "paths"),
+        arch_learning_rate=ARCH_RATE / 0.3,
+    )
+    search = load_strategy(strategy).begin(context)
+    assert isinstance(search, Darts)
+    return search
+
+
+def state_of(search: Darts) -> State:
+    """Return a copy of a search's state."""
+    training = search.weights
+    net = deepcopy(search.supernet).train()
+    return State(
+        net,
+        {name: weight.detach().clone() for name, weight in net.named_parameters()},
+        [part.detach().clone().requires_grad_() for part in search.alpha],
+        VirtualStep(
+            LEARNING_RATE,
+            training.momentum,
+            training.weight_decay,
+            {name: value.clone() for name, value in training.momenta.items()},
+        ),
+    )
+
+
+def course(
+    space: CellSpace,
+    images: Batches,
+    points: Sequence[int],
+    directions: int,
+    ahead: int,
+    seed: int,
+) -> list[Comparison]:
+    """Return the comparisons along a search by DARTS."""
+    search = started(space, "darts", seed)
+    rows: list[Comparison] = []
+    for number in range(max(points) + 1):
+        if number in points:
+            rows += compare(state_of(search), number, images, directions, ahead)
+            click.echo(f"seed {seed}: {number} steps", err=True)
+        search.weight_step(next(images.train), LEARNING_RATE)
+        search.architecture_step(next(images.valid))
+    return rows
+
+
+class Cost(NamedTuple):
+    """An architecture step of a strategy."""
+
+    step_s: float
+    """Processor time."""
+    activation_bytes: int
+    rss_bytes: int
+    """Of the process, above that before the step."""
+
+
+def cost(kind: str, space: CellSpace, batch_size: int, rounds: int) -> Cost:
+    order, radius = KINDS[kind]
+    search = started(space, "darts", 0)
+    search.order, search.radius = order, radius or search.radius
+    search._measure_curvature = False
+    batch = torch.randn(batch_size, *space.input_shape), torch.arange(batch_size) % 10
+    before_bytes = psutil.Process().memory_info().rss
+    search.weight_step(batch, LEARNING_RATE)
+    search.architecture_step(batch)
+    times_s: list[float] = []
+    for _ in range(rounds):
+        begin_s = process_time()
+        search.architecture_step(batch)
+        times_s.append(process_time() - begin_s)
+    peak_bytes = peak_rss_bytes() - before_bytes
+    saved = activation_bytes(
+        lambda: search.architecture_step(batch), list(search.supernet.parameters())
+    )
+    return Cost(median(times_s), saved, peak_bytes)
+
+
+@click.command()
+@click.option("--data", default="fashion-mnist-6k", show_default=True)
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--points", default="0,20,100", show_default=True, help="Steps of the search.")
+@click.option("--directions", default=24, show_default=True, help="Random directions.")
+@click.option("--ahead", default=4, show_default=True, help="Steps of the longer look ahead.")
+@click.option("--batch", default=32, show_default=True)
+@click.option("--channels", default=4, show_default=True)
+@click.option("--layers", default=3, show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="Timed steps of each kind.")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Write the values as JSON.")
+def main(
+    data: str,
+    seeds: int,
+    points: str,
+    directions: int,
+    ahead: int,
+    batch: int,
+    channels: int,
+    layers: int,
+    rounds: int,
+    out: Path | None,
+) -> None:
+    """Compare the architecture gradients of DARTS with true changes of the loss."""
+    dataset = load_dataset(data)
+    space = cell_space(dataset.input_shape, dataset.num_classes, channels, layers)
+    costs = {kind: run_forked(cost, kind, space, batch, rounds) for kind in KINDS}
+    torch.set_num_threads(1)
+    train, valid = (as_data(split, dataset) for split in (dataset.train, dataset.valid))
+    shuffled = valid.sample(len(valid.labels), derived_seed(0, "gradients"))
+    others = shuffled._replace(
+        images=shuffled.read(torch.arange(OTHER_IMAGES)), labels=shuffled.labels[:OTHER_IMAGES]
+    )
+    rest = torch.arange(OTHER_IMAGES, len(shuffled.labels))
+    own = shuffled._replace(images=shuffled.read(rest), labels=shuffled.labels[rest])
+    other = next(others.in_order(OTHER_IMAGES))
+    rows: list[Comparison] = []
+    for seed in range(seeds):
+        images = Batches(
+            endless(train, batch, seed, "train"), endless(own, batch, seed, "valid"), other
+        )
+        numbers = [int(point) for point in points.split(",")]
+        rows += course(space, images, numbers, directions, ahead, seed)
+    words = f"--data {data} --seeds {seeds} --points {points} --directions {directions}"
+    sizes = f"--ahead {ahead} --batch {batch} --channels {channels} --layers {layers}"
+    text = write_results(
+        results_folder(__file__) / "gradients.md",
+        "Architecture gradients of DARTS",
+        command(__file__, f"{words} {sizes} --rounds {rounds}"),
+        f"{data}: {layers} cells of {channels} channels, batch {batch}, learning rate "
+        f"{LEARNING_RATE}; mean over {seeds} seed(s).",
+        sections(
+            [
+                ("Cost of an architecture step", cost_table_of(costs)),
+                ("Agreement with true changes of the loss", agreement_table(rows, ahead)),
+            ]
+        ),
+        conditions=f"torch {torch.__version__}, one thread",
+    )
+    click.echo(text)
+    if out is not None:
+        write_json(out, {"costs": costs, "comparisons": rows})
+
+
+def cost_table_of(costs: Mapping[str, Cost]) -> str:
+    first = costs["first order"]
+    titles = ["gradient", "CPU time, ms", "activations, MB", "memory of the process, MB"]
+    return table(
+        titles,
+        [
+            [
+                kind,
+                f"{1e3 * each.step_s:.0f} ({each.step_s / first.step_s:.2f})",
+                f"{each.activation_bytes / 1e6:.0f} "
+                f"({each.activation_bytes / first.activation_bytes:.2f})",
+                f"{each.rss_bytes / 1e6:.0f} ({each.rss_bytes / first.rss_bytes:.2f})",
+            ]
+            for kind, each in costs.items()
+        ],
+    )
+
+
+def agreement_table(rows: Sequence[Comparison], ahead: int) -> str:
+    titles = [
+        "after",
+        "gradient",
+        "distance from exact",
+        "correlation, 1 step ahead",
+        "slope along it, 1 step ahead",
+        f"{ahead} steps ahead",
+        "other images",
+    ]
+    lines: list[list[str]] = []
+    for point in dict.fromkeys(row.point for row in rows):
+        for kind in KINDS:
+            same = [row[2:] for row in rows if (row.point, row.kind) == (point, kind)]
+            means = [fmean(values) for values in zip(*same, strict=True)]
+            shown = [f"{value:.2f}" for value in means[:2]] + [f"{v:.4f}" for v in means[2:]]
+            lines.append([f"{point} steps", kind, *shown])
+    return table(titles, lines)
+
+
+if __name__ == "__main__":
+    main()
