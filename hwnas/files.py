@@ -248,6 +248,14 @@ def _lock(descriptor: int, folder: Path) -> None:
             time.sleep(0.1)
 
 
+def check_suffix(path: Path, suffixes: Iterable[str]) -> None:
+    """Raise `UsageError` for a file that has one of the suffixes in capital letters."""
+    suffix = path.suffix.lower()
+    if suffix != path.suffix and suffix in suffixes:
+        renamed = path.with_suffix(suffix).name
+        raise UsageError(f"{path}: the suffix is in small letters here; rename it to {renamed}")
+
+
 LFS_POINTER = b"version https://git-lfs"
 
 

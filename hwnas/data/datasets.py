@@ -20,13 +20,14 @@ from hwnas.data.photos.sources.find import find_photos
 from hwnas.data.photos.tiers import broken_photos, pack_photos, read_packed, read_photos
 from hwnas.data.splits import Origin, Source, Split, Statistics, cut_classes, moments
 from hwnas.errors import InvalidFile, UnknownName, UsageError
-from hwnas.files import printable
+from hwnas.files import check_suffix, printable
 
 __all__ = ["DEFAULT", "NAMED", "Dataset", "Split", "load_dataset", "make_dataset", "normalise"]
 
 DEFAULT = "fashion-mnist-6k"
 READING = ReadingOptions()
 VALID_SHARE = 0.2
+ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 NAMED: dict[str, Callable[[], Source]] = {
     DEFAULT: read_embedded,
     "fashion-mnist": read_fashion_mnist,
@@ -220,7 +221,9 @@ def _read(name: str, shape: Shape | None, valid_share: float, options: ReadingOp
         return read_photos(photos, shape, options)
     expected = "expected a folder of images, a list (.csv), .tar shards, a .packed or .npz file"
     if path.is_file():
-        raise InvalidFile(name, f"is a file of another kind, {expected}")
+        check_suffix(path, [".npz", PACKED_SUFFIX, ".tar"])
+        hint = "; unpack the archive" if path.suffix.lower() in ARCHIVES else ""
+        raise InvalidFile(name, f"is a file of another kind, {expected}{hint}")
     if path.suffix == ".npz" or path.name != name:
         raise InvalidFile(name, f"does not exist, {expected}")
     unknown = UnknownName("data set", name, NAMED)

@@ -13,7 +13,7 @@ from hwnas.architecture.runtimes import RUNTIMES, RuntimeName
 from hwnas.devices.external_data import check_present
 from hwnas.devices.profile import DeviceProfile
 from hwnas.errors import DeviceError, UsageError
-from hwnas.files import file_sha256
+from hwnas.files import check_suffix, file_sha256
 from hwnas.measurement.measurement import Environment, Measurement
 from hwnas.shipped import shipped
 
@@ -123,6 +123,7 @@ def check_file(subject: Subject, profile: DeviceProfile) -> None:
     runtime = subject.runtime or profile.runtime
     suffix = RUNTIMES[runtime].suffix
     if subject.path.suffix != suffix:
+        check_suffix(subject.path, [suffix])
         raise UsageError(f"{subject.path}: {profile.name} runs {runtime} and takes {suffix} files")
     check_present(subject.path)
 

@@ -12,7 +12,7 @@ import msgspec
 from hwnas.architecture.artifact import Format, Precision
 from hwnas.architecture.runtimes import COMPILED
 from hwnas.errors import UnknownName, UsageError
-from hwnas.files import decode_toml
+from hwnas.files import check_suffix, decode_toml
 from hwnas.shipped import shipped
 
 Calibration = Literal["minmax", "percentile", "entropy"]
@@ -80,6 +80,7 @@ def format_of(path: Path) -> Format:
     for format in COMPILED:
         if path.suffix == f".{format}":
             return format
+    check_suffix(path, [f".{format}" for format in COMPILED])
     raise UsageError(f"{path}: expected a file name that ends in .onnx or .tflite")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from hwnas.errors import InvalidFile, UnknownName, UsageError, nearest
+from hwnas.files import check_suffix
 from hwnas.pretrained.sources import (
     TIMM_PREFIXES,
     WEIGHT_SUFFIXES,
@@ -64,6 +66,7 @@ def kind_of(name: str) -> Kind:
             "NAME (run in its folder)"
         )
     if path.exists():
+        check_suffix(path, SUFFIXES)
         raise InvalidFile(name, f"is no network; expected {FORMS}, or a network's name")
     if "/" in name:
         raise no_such_file(name)
@@ -89,6 +92,8 @@ def network_names() -> list[str]:
 def no_such_file(name: str) -> InvalidFile:
     """Return the error for a path where nothing is, with the nearest one beside it."""
     path = Path(name)
+    if path.is_symlink():
+        return InvalidFile(name, f"is a link to {os.readlink(path)}, which does not exist")
     near = nearest(path.name, _entries(path.parent))
     hint = f", did you mean {path.parent / near}?" if near else ""
     what = "no such file" if path.suffix in SUFFIXES else "no such file or folder"

@@ -18,6 +18,9 @@ SAMPLE_PX = 64
 UNEQUAL = 1.5
 """Ratio of the largest to the smallest class from which on classes are called unequal."""
 
+FLAT_STD = 2 / 255
+"""Standard deviation of all pixels, of 1, below which images are hardly to be seen."""
+
 FEW_TEST_IMAGES = 5
 """Test images of a class below which its accuracy says little."""
 
@@ -35,7 +38,7 @@ def data_card(dataset: Dataset) -> DataCard:
         balance=_balance(classes) if labelled else "",
         duplicates=_duplicates(duplicates),
         leaks=_leaks(duplicates),
-        warnings=tuple(_warnings(classes if labelled else (), duplicates)),
+        warnings=tuple(_warnings(dataset, classes if labelled else (), duplicates)),
         samples=tuple(_samples(dataset)),
     )
 
@@ -44,10 +47,10 @@ def spoken_warnings(dataset: Dataset) -> tuple[str, ...]:
     """Return what a user should know of the data before a run begins: unequal classes, test images
     that are trained on, classes with hardly any test images."""
     if dataset.answers_of:
-        return tuple(_warnings((), find_duplicates(dataset)))
+        return tuple(_warnings(dataset, (), find_duplicates(dataset)))
     classes = _class_counts(dataset)
     balance = filter(None, [_balance(classes)])
-    return (*balance, *_warnings(classes, find_duplicates(dataset)))
+    return (*balance, *_warnings(dataset, classes, find_duplicates(dataset)))
 
 
 def card_text(dataset: Dataset, card: DataCard) -> str:
@@ -126,8 +129,17 @@ def _duplicates(duplicates: Duplicates) -> str:
     return f"Identical images: {', '.join(parts)}."
 
 
-def _warnings(classes: tuple[ClassCount, ...], duplicates: Duplicates) -> list[str]:
+def _warnings(
+    dataset: Dataset, classes: tuple[ClassCount, ...], duplicates: Duplicates
+) -> list[str]:
     warnings: list[str] = []
+    if max(dataset.std) < FLAT_STD:
+        mean = sum(dataset.mean) / len(dataset.mean)
+        warnings.append(
+            f"the training images are hardly more than one colour (mean {255 * mean:.0f}, standard "
+            f"deviation {255 * max(dataset.std):.1f} of 255): black, or of 16 bits of which only "
+            "the lower are used."
+        )
     if leaks := _leaks(duplicates):
         first, second = duplicates.examples[0]
         images = "1 test image is" if leaks == 1 else f"{leaks:,} test images are"

@@ -215,6 +215,11 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data.zip").write_bytes(b"PK")
     with pytest.raises(UsageError, match=r"data\.zip: is a file of another kind, expected"):
         load_dataset(str(tmp_path / "data.zip"))
+    with pytest.raises(UsageError, match=r"file; unpack the archive$"):
+        load_dataset(str(tmp_path / "data.zip"))
+    (tmp_path / "DATA.NPZ").write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"in small letters here; rename it to DATA\.npz$"):
+        load_dataset(str(tmp_path / "DATA.NPZ"))
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8), (1, 0, 8), (8, 8)])

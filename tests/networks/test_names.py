@@ -12,8 +12,11 @@ from torch import nn
 
 from hwnas.cli.main import cli
 from hwnas.deploy.find import find_model_file
-from hwnas.errors import HwnasError, UnknownName, UsageError
+from hwnas.devices.profile import find_profile
+from hwnas.devices.runner import Subject, check_file
+from hwnas.errors import HwnasError, InvalidFile, UnknownName, UsageError
 from hwnas.export.compile import compile_model
+from hwnas.export.recipe import format_of
 from hwnas.files import write_json
 from hwnas.networks.names import kind_of
 from hwnas.networks.pretrained import load_pretrained
@@ -179,3 +182,25 @@ def test_show_completes_a_genotype_by_the_data() -> None:
     result = CliRunner().invoke(cli, ["show", "DARTS_V1"])
     assert result.exit_code == 0
     assert "for 1x28x28 and 10 classes, as fashion-mnist-6k has" in result.output
+
+
+def test_a_link_to_nothing_says_where_it_leads(tmp_path: Path) -> None:
+    link = tmp_path / "net.onnx"
+    link.symlink_to("gone.onnx")
+    why = r"net\.onnx: is a link to gone\.onnx, which does not exist"
+    with pytest.raises(InvalidFile, match=why):
+        kind_of(str(link))
+
+
+@pytest.mark.parametrize("name", ["NET.ONNX", "net.Tflite"])
+def test_capital_letters_of_a_suffix_are_named(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(b"")
+    renamed = file.with_suffix(file.suffix.lower()).name
+    with pytest.raises(UsageError, match=f"in small letters here; rename it to {renamed}$"):
+        kind_of(str(file))
+    with pytest.raises(UsageError, match=f"rename it to {renamed}$"):
+        format_of(file)
+    with pytest.raises(UsageError, match=f"rename it to {renamed}$"):
+        runtime = "onnxruntime" if name.endswith("X") else "litert"
+        check_file(Subject(name, file, runtime), find_profile("host-cpu"))

@@ -73,6 +73,21 @@ def test_unequal_classes_and_few_test_images_are_named(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("brightest", "warned"), [(1023, True), (65535, False)])
+def test_images_that_are_nearly_black_are_named(
+    tmp_path: Path, brightest: int, warned: bool
+) -> None:
+    """A camera of 10 bits may write 16-bit files without scaling its values."""
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        file = tmp_path / "scans" / ("cat", "dog")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, brightest, (8, 8), dtype=np.uint16)).save(file)
+    warnings = spoken_warnings(load_dataset(str(tmp_path / "scans")))
+    text = r"hardly more than one colour \(mean [12], standard deviation 1\.1 of 255\)"
+    assert any(re.search(text, line) for line in warnings) == warned
+
+
 def test_a_run_says_at_its_beginning_what_the_card_warns_of(folder: Path) -> None:
     assert spoken_warnings(load_dataset(str(folder))) == ()
     shutil.copy(folder / "train" / "cat" / "000.png", folder / "test" / "cat" / "again.png")
