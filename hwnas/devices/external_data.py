@@ -16,8 +16,10 @@ from hwnas.files import check_no_pointer
 Message = dict[int, "Message"]
 """The fields of a kind of message that are messages on the way to external data, by number."""
 
-ENTRY: Message = {}
-TENSOR: Message = {13: ENTRY}
+ENTRIES = 13
+"""Number of a tensor's field with the entries of its external data."""
+
+TENSOR: Message = {}
 GRAPH: Message = {5: TENSOR}
 ATTRIBUTE: Message = {5: TENSOR, 6: GRAPH, 10: TENSOR, 11: GRAPH}
 NODE: Message = {5: ATTRIBUTE}
@@ -36,9 +38,15 @@ def check_present(path: Path) -> None:
     A clone without Git LFS has pointers in the place of files.
     """
     if not path.is_file():
-        raise InvalidFile(str(path), "no such file")
+        raise InvalidFile(str(path), "is not a file" if path.exists() else "no such file")
+    needed = {path.parent / name: size for name, size in _needed_bytes(path).items()}
     for file in (path, *external_files(path)):
         check_no_pointer(file)
+        if (size := file.stat().st_size) < needed.get(file, 0):
+            raise InvalidFile(
+                str(file),
+                f"is cut short: {size:,} bytes of weights, {path.name} needs {needed[file]:,}",
+            )
 
 
 def external_files(path: Path) -> list[Path]:
@@ -47,18 +55,24 @@ def external_files(path: Path) -> list[Path]:
     A file that is no ONNX file has none. Raises `InvalidFile` for one that is missing, and for a
     path that leads out of the folder.
     """
+    return [_inside(path, name) for name in sorted(_needed_bytes(path))]
+
+
+def _needed_bytes(path: Path) -> dict[str, int]:
+    """Return how many bytes each file of weights has at least, by its name in an ONNX file."""
+    needed: dict[str, int] = {}
     if path.suffix != ".onnx":
-        return []
-    names: set[str] = set()
+        return needed
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for start, end in _entries(data, 0, len(data), MODEL):
-                fields = dict(_fields(data, start, end))
-                if _text(data, fields, 1) == "location":
-                    names.add(_text(data, fields, 2))
+            for start, end in _tensors(data, 0, len(data), MODEL):
+                entries = _external_entries(data, start, end)
+                if (name := entries.get("location")) is not None:
+                    last = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+                    needed[name] = max(needed.get(name, 0), last)
     except (IndexError, ValueError, OSError):  # damaged, or empty: its runtime says so
-        return []
-    return [_inside(path, name) for name in sorted(names)]
+        return {}
+    return needed
 
 
 def files_beside(path: Path) -> list[Path]:
@@ -83,14 +97,24 @@ def _inside(path: Path, name: str) -> Path:
     return file
 
 
-def _entries(data: mmap.mmap, start: int, end: int, kind: Message) -> Iterator[tuple[int, int]]:
-    """Yield where the entries of external data begin and end in a message."""
+def _tensors(data: mmap.mmap, start: int, end: int, kind: Message) -> Iterator[tuple[int, int]]:
+    """Yield where tensors begin and end in a message."""
     for number, (first, last) in _fields(data, start, end):
         inner = kind.get(number)
-        if inner is ENTRY:
+        if inner is TENSOR:
             yield first, last
         elif inner is not None:
-            yield from _entries(data, first, last, inner)
+            yield from _tensors(data, first, last, inner)
+
+
+def _external_entries(data: mmap.mmap, start: int, end: int) -> dict[str, str]:
+    """Return what a tensor states of its external data: location, and maybe offset and length."""
+    entries: dict[str, str] = {}
+    for number, (first, last) in _fields(data, start, end):
+        if number == ENTRIES:
+            fields = dict(_fields(data, first, last))
+            entries[_text(data, fields, 1)] = _text(data, fields, 2)
+    return entries
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:

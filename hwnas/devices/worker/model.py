@@ -110,6 +110,8 @@ def input_shapes(
             sizes[1:] = wanted
         if any(isinstance(size, str) for size in sizes):
             example = "x".join(str(size) if isinstance(size, int) else "224" for size in sizes[1:])
+            if example == "224x224x224":
+                example = "3x224x224"
             name = "" if len(inputs) == 1 else f"{tensor.name}="
             raise BadModel(
                 path,

@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
 from hwnas.devices.external_data import check_present, external_files, files_beside
-from hwnas.devices.worker.model import BadModel
+from hwnas.devices.worker.model import BadModel, InputTensor, input_shapes
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import InvalidFile
 from tests.conftest import NetWriter
@@ -22,10 +22,16 @@ from tests.conftest import NetWriter
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
 
-def onnx_bytes(op: str = "Relu", domain: str = "", opset: int = 17, ir_version: int = 8) -> bytes:
+def onnx_bytes(
+    op: str = "Relu",
+    domain: str = "",
+    opset: int = 17,
+    ir_version: int = 8,
+    kind: int = TensorProto.FLOAT,
+) -> bytes:
     """Return an ONNX file of one node."""
     node = helper.make_node(op, ["x"], ["y"], name="the_node", domain=domain)
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in "xy"]
+    ends = [helper.make_tensor_value_info(name, kind, [1, 3]) for name in "xy"]
     opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
     graph = helper.make_graph([node], "graph", ends[:1], ends[1:])
     return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version).SerializeToString()
@@ -51,6 +57,11 @@ def refusal(path: Path, content: bytes) -> str:
         (onnx_bytes("NoSuch", "com.microsoft"), "the operator NoSuch of the domain com.microsoft "),
         (onnx_bytes("Frob"), "the operator Frob (node 'the_node') does not exist in opset 17"),
         (onnx_bytes()[:-30], "not a whole ONNX file; was it copied completely?"),
+        (onnx_bytes()[2:], "no IR version is stated in the file"),
+        (
+            onnx_bytes("Identity", kind=TensorProto.BFLOAT16),
+            "input x takes bfloat16; expected floats of 16, ",
+        ),
         (b"", "an empty file"),
         (b"<!DOCTYPE html><html></html>", "a web page, not ONNX"),
         (b"PK\x03\x04" + bytes(30), "a ZIP archive, as PyTorch and Keras write, not ONNX"),
@@ -104,12 +115,13 @@ def test_a_tflite_file_is_refused_in_one_line(tmp_path: Path, write_net: NetWrit
         assert expected in refusal(tmp_path / "net.tflite", content)
 
 
-def external(path: Path, location: str) -> Path:
-    """Write a network whose weights lie in another file."""
+def external(path: Path, location: str, **place: int) -> Path:
+    """Write a network whose weights lie in another file, at a place if that is stated."""
     weight = numpy_helper.from_array(np.ones((3, 4), np.float32), "w")
     weight.ClearField("raw_data")
     weight.data_location = TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value=location)
+    for key, value in {**place, "location": location}.items():
+        weight.external_data.add(key=key, value=str(value))
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
     graph = helper.make_graph([node], "graph", ends[:1], ends[1:], [weight])
@@ -145,3 +157,20 @@ def test_weights_outside_of_the_folder_are_refused(tmp_path: Path, location: str
 def test_a_damaged_file_has_no_weights_elsewhere(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "net.onnx").write_bytes(content)
     assert external_files(tmp_path / "net.onnx") == []
+
+
+def test_weights_in_other_files_that_are_cut_short_are_named(tmp_path: Path) -> None:
+    path = external(tmp_path / "net.onnx", "w.bin", offset=8, length=48)
+    (tmp_path / "w.bin").write_bytes(bytes(56))
+    check_present(path)
+    (tmp_path / "w.bin").write_bytes(bytes(55))
+    with pytest.raises(
+        InvalidFile, match=r"w\.bin: is cut short: 55 bytes of weights, net\.onnx needs 56"
+    ):
+        check_present(path)
+
+
+def test_the_example_of_a_shape_is_an_image_where_every_size_is_free() -> None:
+    for shape, example in ((("N", "C", "H", "W"), "3x224x224"), (("N", 1, "H", 32), "1x224x32")):
+        with pytest.raises(BadModel, match=f"--input-shape {example}$"):
+            input_shapes("net.onnx", [InputTensor("x", shape, "float32")])

@@ -69,8 +69,9 @@ def onnx_inputs(path: str, session: Any) -> tuple[InputTensor, ...]:
     for tensor in session.get_inputs():
         kind = str(tensor.type).removeprefix("tensor(").removesuffix(")")
         if kind not in NUMPY_TYPES:
-            what = "text" if kind == "string" else tensor.type
-            raise BadModel(path, f"its input {tensor.name} takes {what}; expected numbers")
+            what = "text" if kind == "string" else kind
+            expected = "expected floats of 16, 32 or 64 bits, integers or booleans"
+            raise BadModel(path, f"its input {tensor.name} takes {what}; {expected}")
         shape = tuple(size if isinstance(size, int) else size or "?" for size in tensor.shape)
         inputs.append(InputTensor(tensor.name, shape, NUMPY_TYPES[kind]))
     return tuple(inputs)

@@ -36,6 +36,7 @@ REFUSALS = (
     ),
     Refusal(r"Opset (\d+) is under development", "opset {0}, which {runtime} does not know yet"),
     Refusal(r"Missing opset in the model", "no opset is stated in the file"),
+    Refusal(r"Missing model IR version", "no IR version is stated in the file"),
     Refusal(
         r"Fatal error: ([\w.]+):(\w+)\(-?\d+\) is not a registered function/op",
         "the operator {1} of the domain {0} is not one of {runtime}; custom operators need their "
