@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from hwnas.errors import UsageError
 from hwnas.nn.build import build
 from hwnas.pretrained.recognise.blocks import ModulePairs, read_blocks
 from hwnas.pretrained.recognise.groups import groups_of
-from hwnas.pretrained.recognise.layers import layers_of
+from hwnas.pretrained.recognise.layers import IMAGE, Layer, layers_of
 from hwnas.pretrained.weights import COUNTER
 
 Shape = tuple[int, int, int]
@@ -39,7 +39,7 @@ def recognise(module: nn.Module, input_shape: Shape, name: str = "") -> Recognis
     name = name or type(module).__name__
     module.eval()
     layers, output = layers_of(module)
-    _check_channels(module, input_shape, name)
+    _check_channels(layers, input_shape, name)
     blocks, modules = read_blocks(groups_of(layers), output, input_shape, name)
     eps, classes = _norm_eps(module, name), blocks[-1].out_channels
     architecture = Architecture(Genotype(name, ()), blocks, input_shape, classes, norm_eps=eps)
@@ -84,13 +84,14 @@ def renamed(source: Mapping[str, Tensor], modules: ModulePairs, name: str) -> di
     return weights
 
 
-def _check_channels(module: nn.Module, input_shape: Shape, name: str) -> None:
-    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
-    if first is not None and first.in_channels != input_shape[0]:
-        raise UsageError(
-            f"{name}: its first convolution takes {first.in_channels} channels, the images have "
-            f"{input_shape[0]}"
-        )
+def _check_channels(layers: Sequence[Layer], input_shape: Shape, name: str) -> None:
+    stems = [layer.module for layer in layers if layer.inputs == (IMAGE,)]
+    for stem in stems:
+        if isinstance(stem, nn.Conv2d) and stem.in_channels != input_shape[0]:
+            raise UsageError(
+                f"{name}: its first convolution takes {stem.in_channels} channels, the images have "
+                f"{input_shape[0]}"
+            )
 
 
 def _complete_norms(weights: dict[str, Tensor], expected: Mapping[str, Tensor], eps: float) -> None:

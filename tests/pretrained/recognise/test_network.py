@@ -276,3 +276,13 @@ def test_networks_that_differ_in_one_weight_are_told_apart() -> None:
     changed = loaded(architecture, weights | {key: weights[key] + 0.1})
     with pytest.raises(UsageError, match=r"small: .* its logits differ by .* expected at most"):
         verify(source, changed, SHAPE, "small")
+
+
+def test_the_convolution_that_takes_the_image_is_checked_wherever_it_is_registered() -> None:
+    network = Head(conv(), nn.BatchNorm2d(8), nn.ReLU())
+    stem = network.stem
+    del network.stem
+    network.stem = stem  # now the last of the modules
+    assert recognise(network, SHAPE).architecture.input_shape == SHAPE
+    with pytest.raises(UsageError, match="first convolution takes 3 channels, the images have 1"):
+        recognise(network, (1, 64, 64))
