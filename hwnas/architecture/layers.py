@@ -229,6 +229,16 @@ def residual_sum(block: Shapes) -> list[Kernel]:
     return [shortcut, total]
 
 
+def pooled_sum(block: Shapes) -> list[Kernel]:
+    """Return the addition of the input behind an average pool of 2x2 and a 1x1 convolution."""
+    c_in, c_out, size = block.in_channels, block.out_channels, block.out_size
+    return [
+        kernels.pool(c_in, block.in_size, size, 2),
+        kernels.conv(c_in, c_out, size),
+        kernels.add(c_out, size, block.activation),
+    ]
+
+
 def separable(
     block: Shapes, stride: int, in_size: Size, out_channels: int, norm: bool = True
 ) -> list[Kernel]:

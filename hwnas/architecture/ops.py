@@ -33,6 +33,7 @@ from hwnas.architecture.layers import (
     pointwise,
     pool,
     pool_to_pixel,
+    pooled_sum,
     relu,
     residual_sum,
     sep_conv,
@@ -61,6 +62,10 @@ class Op(NamedTuple):
     """Computes blocks with the padding ``same``."""
     can_gate: bool = False
     """Computes blocks with squeeze-excite."""
+    can_group: bool = False
+    """Computes blocks whose kxk convolution has groups."""
+    pools_shortcut: bool = False
+    """Averages its input over 2x2 pixels for the sum with its output."""
     has_depthwise: bool = False
     """Has a depthwise convolution in layers of its own, whose kernel can be made smaller."""
     inner_channels: Literal["", "expanded", "always"] = ""
@@ -116,6 +121,22 @@ OPS: dict[str, Op] = {
         (bottleneck, residual_sum),
         has_shortcut=True,
         can_gate=True,
+        can_group=True,
+        inner_channels="always",
+    ),
+    # downsampling ones of ResNet-D
+    "basic_d": Op(
+        "basic residual block, pooled shortcut",
+        (basic, pooled_sum),
+        pools_shortcut=True,
+        inner_channels="always",
+    ),
+    "bottleneck_d": Op(
+        "bottleneck, pooled shortcut",
+        (bottleneck, pooled_sum),
+        can_gate=True,
+        can_group=True,
+        pools_shortcut=True,
         inner_channels="always",
     ),
     # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision

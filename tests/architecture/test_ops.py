@@ -57,6 +57,8 @@ BLOCKS = (
     Block("uib", 8, 8, 3, 1, 1, 7, "relu", True, gate="sigmoid", squeezed=3),
     *(Block("depthwise_separable", 8, 16, 5, s, 1, 8, "relu", s == 2) for s in (1, 2)),
     Block("depthwise_separable", 8, 8, 3, 2, 1, 8, "hswish", padding="same"),
+    *(Block("basic_d", 8, 12, 3, 2, 1.5, size, "relu") for size in (8, 9)),
+    Block("bottleneck_d", 8, 16, 3, 2, 1, 9, "relu", True, squeezed=2, group_width=4),
     Block("shuffle_unit", 8, 8, 3, 1, 0.75, 7, "relu"),
     *(Block("shuffle_unit", 6, 16, 3, 2, 1.5, size, "hswish") for size in (8, 9)),
     Block("identity", 8, 8, 1, 1, 1, 7),

@@ -124,6 +124,6 @@ def check_block(block: Block) -> Block:
         raise WrongRow(f"{name}: squeeze-excite is only supported for {known}")
     if block.start_kernel_size and block.op != "uib":
         raise WrongRow(f"{name}: only uib has a depthwise convolution before the expansion")
-    if block.group_width and (block.op != "bottleneck" or block.mid_channels % block.group_width):
+    if block.group_width and (not block.spec.can_group or block.mid_channels % block.group_width):
         raise WrongRow(f"{name}: groups of {block.group_width} do not divide a bottleneck")
     return block

@@ -2,7 +2,8 @@
 
 The stride is in the bottleneck's kxk convolution, which may have groups (Xie et al., "ResNeXt",
 CVPR 2017, arXiv:1611.05431) and a squeeze-excite behind it (Radosavovic et al., "RegNet", CVPR
-2020, arXiv:2003.13678).
+2020, arXiv:2003.13678). ResNet-D: He et al., "Bag of Tricks", CVPR 2019, arXiv:1812.01187,
+figure 2.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from hwnas.nn.blocks.layers import ACTIVATIONS, ConvNorm, SqueezeExcite, conv_no
 class ResidualBlock(nn.Module):
     """A basic block or bottleneck of ResNet: convolutions, a shortcut, an activation after the sum.
 
-    The shortcut is a convolution 1x1 with norm where input and output differ in shape.
+    The shortcut is a convolution 1x1 with norm where input and output differ in shape, in ResNet-D
+    behind an average pool.
     """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         c_in, c_out, stride = block.in_channels, block.out_channels, block.stride
         self.residual = block.residual
-        self.layers = _bottleneck(block) if block.op == "bottleneck" else _basic(block)
+        self.layers = _bottleneck(block) if block.op.startswith("bottleneck") else _basic(block)
         self.shortcut = nn.Identity() if block.residual else ConvNorm(c_in, c_out, 1, stride)
+        if block.spec.pools_shortcut:
+            self.shortcut = _pooled(block)
         self.act = ACTIVATIONS[block.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,6 +37,14 @@ class ResidualBlock(nn.Module):
     def total(self, x: Tensor) -> Tensor:
         """Return the sum of branch and shortcut, before the activation."""
         return self.layers(x) + self.shortcut(x)
+
+
+def _pooled(block: Block) -> nn.Sequential:
+    layers = nn.Sequential()
+    layers.pool = nn.AvgPool2d(2, block.stride, ceil_mode=True, count_include_pad=False)
+    layers.conv = nn.Conv2d(block.in_channels, block.out_channels, 1, bias=False)
+    layers.norm = nn.BatchNorm2d(block.out_channels)
+    return layers
 
 
 def _basic(block: Block) -> nn.Sequential:

@@ -22,7 +22,7 @@ MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "depthwise_separable": DepthwiseSeparable,
     "shuffle_unit": ShuffleUnit,
     "fused_mbconv": FusedMBConv,
-    **dict.fromkeys(("basic", "bottleneck"), ResidualBlock),
+    **dict.fromkeys(("basic", "bottleneck", "basic_d", "bottleneck_d"), ResidualBlock),
     "mix": Mix,
     "hidden": Hidden,
     "logits": Logits,
@@ -44,7 +44,7 @@ def block_module(block: Block) -> nn.Module:
     if block.padding == "same" and not block.spec.can_pad_same:
         known = ", ".join(op for op, row in OPS.items() if row.can_pad_same)
         raise UsageError(f"block {block.key}: padding 'same' is only supported for {known}")
-    if block.group_width and (block.op != "bottleneck" or block.mid_channels % block.group_width):
+    if block.group_width and (not block.spec.can_group or block.mid_channels % block.group_width):
         raise UsageError(
             f"block {block.key}: groups of {block.group_width} channels, expected a divisor of the "
             f"{block.mid_channels} inner channels of a bottleneck"

@@ -24,8 +24,11 @@ INNER: dict[str, tuple[Inner, ...]] = {
         ("mbconv", "uib", "shuffle_unit"), (Inner(("expand", "depthwise"), "project"),)
     ),
     "fused_mbconv": (Inner(("dense",), "project"),),
-    "basic": (Inner(("first",), "last"),),
-    "bottleneck": (Inner(("reduce",), "spatial"), Inner(("spatial",), "restore")),
+    **dict.fromkeys(("basic", "basic_d"), (Inner(("first",), "last"),)),
+    **dict.fromkeys(
+        ("bottleneck", "bottleneck_d"),
+        (Inner(("reduce",), "spatial"), Inner(("spatial",), "restore")),
+    ),
 }
 """The inner channels of each operation that has any, of `Block.mid_channels` each."""
 

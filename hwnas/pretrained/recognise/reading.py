@@ -106,12 +106,23 @@ class Reading:
         plain = plain and module.dilation == 1 and not module.ceil_mode
         return module if plain and self._take(group) is not None else None
 
-    def side(self, fits: Callable[[Conv], bool]) -> Conv | None:
-        """Take a convolution beside the others: of the block's input."""
+    def side(self, fits: Callable[[Conv], bool], source: int | None = None) -> Conv | None:
+        """Take a convolution beside the others: of the block's input, or of another layer."""
         group = self.groups[0] if self.groups else None
-        if not isinstance(group, Conv) or group.source != self.place.value:
+        source = self.place.value if source is None else source
+        if not isinstance(group, Conv) or group.source != source:
             return None
         if not is_plain(group) or not fits(group):
+            return None
+        self.groups = self.groups[1:]
+        return group
+
+    def side_pool(self) -> Other | None:
+        """Take an average pool beside the others: of the block's input."""
+        group = self.groups[0] if self.groups else None
+        if not isinstance(group, Other) or group.source != self.place.value:
+            return None
+        if group.layer.kind != "avg_pool":
             return None
         self.groups = self.groups[1:]
         return group

@@ -1,10 +1,12 @@
-"""The blocks of ResNet, ResNeXt and RegNet, with the stride in the kxk convolution."""
+"""The blocks of ResNet, ResNet-D, ResNeXt and RegNet, with the stride in the kxk convolution."""
 
 from __future__ import annotations
 
+from torch import nn
+
 from hwnas.architecture.architecture import ACTIVATIONS, Block
 from hwnas.pretrained.recognise.gates import with_gate
-from hwnas.pretrained.recognise.groups import Conv
+from hwnas.pretrained.recognise.groups import Conv, Other
 from hwnas.pretrained.recognise.reading import Match, Place, Reading, conv_norms, padding_of
 
 
@@ -12,20 +14,25 @@ def residual(place: Place) -> Match | None:
     """Read [1x1,] kxk and a last convolution, and the sum with the input, with activation.
 
     Behind a kxk convolution between two of 1x1 may be a squeeze-excite. Where the shapes differ,
-    the input goes through a 1x1 convolution, which may come first or last.
+    the input goes through a 1x1 convolution, in ResNet-D behind an average pool; they may come
+    first or last.
     """
     rest = Reading(place)
-    shortcut = rest.side(_is_shortcut)
+    pool, shortcut = _shortcut(rest)
     reduce = rest.conv(lambda conv: conv.pointwise and conv.activation in ACTIVATIONS)
     spatial = rest.conv(lambda conv: not conv.depthwise and conv.activation in ACTIVATIONS)
     gate = rest.gate()
     last = rest.conv(lambda conv: conv.dense and conv.stride == 1 and not conv.activation)
-    shortcut = shortcut or rest.side(_is_shortcut)
+    if shortcut is None:
+        pool, shortcut = _shortcut(rest)
     activation = rest.total(place.value if shortcut is None else shortcut.output)
     if spatial is None or last is None or not _are_ours(reduce, spatial, last, activation):
         return None
+    if pool is not None and not _averages_pairs(pool, spatial.stride):
+        return None
+    op = "basic" if reduce is None else "bottleneck"
     block = Block(
-        "basic" if reduce is None else "bottleneck",
+        op if pool is None else f"{op}_d",
         place.channels,
         last.out_channels,
         spatial.kernel_size,
@@ -36,8 +43,9 @@ def residual(place: Place) -> Match | None:
         group_width=0 if spatial.dense else spatial.group_width,
     )
     gated = with_gate(block, gate)
-    stride = block.stride if shortcut is None else shortcut.stride
-    if block.residual != (shortcut is None) or stride != block.stride or gated is None:
+    stride = 1 if shortcut is None else shortcut.stride
+    expected = 1 if shortcut is None or pool is not None else block.stride
+    if block.residual != (shortcut is None) or stride != expected or gated is None:
         return None
     block, gate_pairs = gated
     layers = {"first": spatial, "last": last}
@@ -48,6 +56,24 @@ def residual(place: Place) -> Match | None:
     pairs = conv_norms({f"layers.{name}": conv for name, conv in layers.items()})
     taken = len(place.groups) - len(rest.groups) + 1
     return Match(block, pairs | gate_pairs | conv_norms({"shortcut": shortcut}), taken)
+
+
+def _shortcut(rest: Reading) -> tuple[Other | None, Conv | None]:
+    """Take the convolution of the block's input, and the average pool before it."""
+    pool = rest.side_pool()
+    return pool, rest.side(_is_shortcut, None if pool is None else pool.output)
+
+
+def _averages_pairs(pool: Other, stride: int) -> bool:
+    """Return whether a pool is that of ResNet-D: 2x2, of what there is at the border."""
+    module = pool.layer.module
+    assert isinstance(module, nn.AvgPool2d)
+    return (
+        (module.kernel_size, module.stride, module.padding) == (2, stride, 0)
+        and module.ceil_mode
+        and not module.count_include_pad
+        and module.divisor_override is None
+    )
 
 
 def _is_shortcut(conv: Conv) -> bool:

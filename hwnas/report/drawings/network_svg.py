@@ -24,15 +24,14 @@ _GAP, _NARROW, _BROAD = 7.0, 34.0, 128.0
 _TOP, _TALL, _LOW = 54.0, 150.0, 44.0
 _BARS_TOP, _BARS_TALL = _TOP + _TALL + 62.0, 64.0
 _HEIGHT = _BARS_TOP + _BARS_TALL + 30.0
+_EXPANDED = ("mbconv", "uib", "shuffle_unit", "basic", "bottleneck", "basic_d", "bottleneck_d")
 _COLOURS = {
     **dict.fromkeys(
         ("conv", "bare_conv", "conv_bn", "dense_layer", "relu_conv_bn", "transition"), "conv"
     ),
     **dict.fromkeys(("logits", "norm_logits"), "logits"),
-    **{op: op for op in ("mbconv", "fused_mbconv", "identity")},
-    **dict.fromkeys(
-        ("basic", "bottleneck", "depthwise_separable", "shuffle_unit", "uib"), "mbconv"
-    ),
+    **{op: op for op in ("fused_mbconv", "identity")},
+    **dict.fromkeys((*_EXPANDED, "depthwise_separable"), "mbconv"),
     "cell": "fused_mbconv",
 }
 """The page's style sheet has a colour for each of these values, and one for other ops."""
@@ -170,7 +169,7 @@ def _inside(block: BlockRow) -> list[str]:
     if block.op == "cell":
         return ["cell", "s2"] if block.stride == 2 else ["cell"]
     lines = [f"k{block.kernel_size}"]
-    if block.op in ("mbconv", "fused_mbconv", "basic", "bottleneck", "shuffle_unit", "uib"):
+    if block.op in (*_EXPANDED, "fused_mbconv"):
         lines.append(f"e{block.expand_ratio:.3g}")
     return [*lines, "s2"] if block.stride == 2 else lines
 

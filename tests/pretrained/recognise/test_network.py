@@ -91,6 +91,31 @@ class Bottleneck(nn.Module):
         return self.act(self.layers(x) + self.side(x))
 
 
+class Downsampling(nn.Module):
+    """A basic block of ResNet-D, whose shortcut averages pixels before its convolution."""
+
+    def __init__(self, window: int = 2, counts_padding: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*unit(8, 12, 3, 2), nn.ReLU(), *unit(12, 8, 3))
+        pool = nn.AvgPool2d(window, 2, ceil_mode=True, count_include_pad=counts_padding)
+        self.side = nn.Sequential(pool, *unit(8, 8, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.layers(x) + self.side(x))
+
+
+def test_shortcuts_of_resnet_d_average_pixels() -> None:
+    source = randomise(Head(Downsampling())).eval()
+    for size in (64, 66):  # 66: an odd map of 33 pixels
+        shape = (3, size, size)
+        architecture, weights = recognise(source, shape)
+        assert architecture.blocks[1].key == f"basic_d k3 s2 e1.5 8>8 @{size // 2} relu"
+        verify(source, loaded(architecture, weights), shape, "mine")
+    for other in (Downsampling(window=3), Downsampling(counts_padding=True)):
+        with pytest.raises(UsageError, match="begins no block"):
+            recognise(Head(other), SHAPE)
+
+
 class Universal(nn.Module):
     """A universal inverted bottleneck of MobileNetV4: depthwise before or after the expansion."""
 
