@@ -11,6 +11,7 @@ from hwnas.export.lowering.ops import (
     activation,
     arithmetic,
     axes,
+    bits,
     distances,
     functions,
     linear,
@@ -20,12 +21,14 @@ from hwnas.export.lowering.ops import (
     reduce,
 )
 from hwnas.export.lowering.ops.indices import reads, writes
-from hwnas.export.lowering.ops.maps import conv, pad, pool, resize
+from hwnas.export.lowering.ops.maps import conv, pad, pool, resize, volumes
 
 LOWER: dict[str, Lower] = {
     # layers with weights
     **dict.fromkeys(("conv1d", "conv2d"), conv.conv),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d"), conv.conv_transpose),
+    "conv3d": volumes.conv3d,
+    "conv_transpose3d": volumes.conv_transpose3d,
     **dict.fromkeys(("convolution", "_convolution"), conv.convolution),
     "im2col": conv.unfold,
     "col2im": conv.fold,
@@ -96,6 +99,10 @@ LOWER: dict[str, Lower] = {
         ),
         arithmetic.logical,
     ),
+    **dict.fromkeys(
+        (*("__lshift__", "bitwise_left_shift", "__rshift__", "bitwise_right_shift"),),
+        bits.shift,
+    ),
     "remainder": arithmetic.remainder,
     "lerp": arithmetic.lerp,
     # reductions
@@ -120,12 +127,15 @@ LOWER: dict[str, Lower] = {
     # feature maps
     **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool2d_with_indices"), pool.max_pool),
     **dict.fromkeys(("avg_pool1d", "avg_pool2d"), pool.avg_pool),
-    "avg_pool3d": pool.avg_pool3d,
+    **dict.fromkeys(("max_pool3d", "max_pool3d_with_indices"), volumes.max_pool3d),
+    "avg_pool3d": volumes.avg_pool3d,
     **dict.fromkeys(
         ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"),
         pool.adaptive_avg_pool,
     ),
     **dict.fromkeys(("adaptive_max_pool1d", "adaptive_max_pool2d"), pool.adaptive_max_pool),
+    **dict.fromkeys(("adaptive_avg_pool3d", "_adaptive_avg_pool3d"), volumes.adaptive_avg_pool3d),
+    "adaptive_max_pool3d": volumes.adaptive_max_pool3d,
     **dict.fromkeys(
         (
             *("upsample_nearest1d", "upsample_nearest2d"),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, defs, helper
 from torch import Tensor, nn
 
-from hwnas.errors import ExportError, InvalidFile, UnknownName, first_line
+from hwnas.errors import ExportError, InvalidFile, UnknownName
 from hwnas.export.graph.decompose import FALL_BACK
 from hwnas.export.graph.modules import ForeignModule
 from hwnas.export.graph.nodes import TensorSpec
@@ -21,9 +21,13 @@ from hwnas.export.onnx_reader.noise import comparable_samples
 from hwnas.export.onnx_reader.ops.constants import NOT_INT8, QUANTISED
 from hwnas.export.onnx_reader.patterns import simplified
 from hwnas.export.onnx_reader.reference import Reference
+from hwnas.export.onnx_reader.steps import Branch, Graph, Repetition, Step, Values, run
 from hwnas.export.onnx_reader.table import READS
 
-Values = dict[str, Any]
+LEAVE_OUT = (
+    "leave it out with onnx.utils.extract_model, or compile the network that the file was made from"
+)
+"""What a user can do about an operator that is not supported."""
 
 
 class OnnxInput(NamedTuple):
@@ -82,10 +86,7 @@ class OnnxNetwork(ForeignModule):
         place, _, rest = message.partition(": ")
         step = dict(self.named_children()).get(place)
         if isinstance(step, Step):
-            return (
-                f"{self.path}: node {step.node.name!r} ({step.node.op}): {rest}; leave it out with "
-                "onnx.utils.extract_model, or compile the network that the file was made from"
-            )
+            return f"{self.path}: node {step.node.name!r} ({step.node.op}): {rest}; {LEAVE_OUT}"
         return message if str(self.path) in message else f"{self.path}: {message}"
 
     def _table_rows(self) -> int:
@@ -94,67 +95,6 @@ class OnnxNetwork(ForeignModule):
                   if step.node.op == "Gather" and not step.node.integer("axis", 0)]  # fmt: skip
         rows = [len(table) for table in tables if table is not None and table.dim() == 2]
         return min(rows, default=2)
-
-
-class Step(nn.Module):
-    """A node that is computed; the compiler's errors name the modules in which they occur."""
-
-    def __init__(self, node: OnnxNode, function: Callable[..., Any], proto: NodeProto) -> None:
-        super().__init__()
-        self.node, self.function = node, function
-        self.reads, self.writes = list(proto.input), list(proto.output)
-
-    def forward(self, *inputs: Any) -> Any:
-        try:
-            return self.function(self.node, *inputs)
-        except ExportError:
-            raise
-        except Exception as error:  # whatever PyTorch raises for operands that do not fit
-            self.node.refuse(f"cannot be computed: {first_line(error)}")
-
-
-class Branch(Step):
-    """An ``If`` whose condition is known: the nodes of its branch are computed."""
-
-    def __init__(self, node: OnnxNode, proto: NodeProto, branches: dict[bool, Graph]) -> None:
-        super().__init__(node, self.choose, proto)
-        self.branches = branches
-        self.outer: Values = {}
-
-    def choose(self, node: OnnxNode, condition: Tensor) -> Any:
-        graph = self.branches[bool(node.constant(condition, "a condition").any())]
-        values = {**self.outer, **graph.constants}
-        run(graph.steps, values)
-        outputs = tuple(values[name] for name in graph.outputs)
-        return outputs[0] if len(outputs) == 1 else outputs
-
-
-class Graph(NamedTuple):
-    """A graph inside a node."""
-
-    constants: Values
-    steps: list[Step]
-    outputs: list[str]
-
-
-def run(steps: list[Step], values: Values) -> None:
-    """Compute ``steps`` in order, and add what they give to ``values``."""
-    for step in steps:
-        unknown = [name for name in step.reads if name and name not in values]
-        if unknown:
-            step.node.refuse(f"reads {unknown[0]!r}, which no node before it computes")
-        if isinstance(step, Branch):
-            step.outer = values
-        results = step(*(values[name] if name else None for name in step.reads))
-        listed = results if isinstance(results, tuple) else (results,)
-        values.update(zip(step.writes, listed, strict=False))
-        _check_written(step, values)
-
-
-def _check_written(step: Step, values: Values) -> None:
-    for name in step.writes[: step.node.outputs]:
-        if name and name not in values:
-            step.node.refuse(f"gives {name!r}, which is not supported")
 
 
 class _Loader:
@@ -193,6 +133,8 @@ class _Loader:
             return Branch(
                 node, proto, {flag: node.attributes[name] for flag, name in branches.items()}
             )
+        if node.op == "Loop":
+            return Repetition(node, proto, node.attributes["body"])
         if node.op in QUANTISED or node.op.startswith("com.microsoft.QLinear"):
             node.refuse(NOT_INT8)
         if node.op not in READS:
@@ -204,7 +146,8 @@ class _Loader:
             return constant_tensor(entry.t, self.path)
         if entry.type == AttributeProto.GRAPH:
             outputs = [value.name for value in entry.g.output]
-            return Graph(self.constants(entry.g), self.steps(entry.g, outputs), outputs)
+            inputs = [value.name for value in entry.g.input]
+            return Graph(self.constants(entry.g), inputs, self.steps(entry.g, outputs), outputs)
         return helper.get_attribute_value(entry)
 
     def _key(self, name: str) -> str:
@@ -218,10 +161,14 @@ class _Loader:
 
 
 def _unknown(op: str) -> str:
-    near = str(UnknownName("operator", op, READS)).partition(", did you mean ")[2].partition("?")[0]
     if "." in op:
-        return "is of a domain other than ONNX's, and not supported"
-    return f"is not supported{f'; is {near} meant?' if near else ''}"
+        return f"is of a domain other than ONNX's, and not supported; {LEAVE_OUT}"
+    if op.startswith("Random") or op == "Multinomial":
+        return f"draws random numbers; {LEAVE_OUT}"
+    if defs.has(op):
+        return f"is not supported; {LEAVE_OUT}"
+    near = str(UnknownName("operator", op, READS)).partition(", did you mean ")[2].partition("?")[0]
+    return f"is no operator of ONNX{f'; is {near} meant?' if near else ''}"
 
 
 def _inputs(path: Path, model: ModelProto, constants: Values) -> list[OnnxInput]:

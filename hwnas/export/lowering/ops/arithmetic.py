@@ -12,6 +12,7 @@ from hwnas.export.graph.recording import Call, Value
 from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.fold_affine import emit_depthwise, fold
 from hwnas.export.lowering.lowering import Lowering
+from hwnas.export.lowering.ops import bits
 from hwnas.export.lowering.steps import Steps
 
 OPS = {"max": "maximum", "min": "minimum"}
@@ -78,10 +79,14 @@ def masked_fill(lowering: Lowering, call: Call) -> None:
 
 
 def logical(lowering: Lowering, call: Call) -> None:
-    """Lower ``and``, ``or`` and ``not`` of masks to a minimum, a maximum and ``1 - mask``."""
-    steps = Steps(lowering, call)
+    """Lower ``and``, ``or`` and ``not`` of masks to a minimum, a maximum and ``1 - mask``.
+
+    Those of numbers are of their bits.
+    """
     if call.result.dtype != torch.bool:
-        lowering.refuse(call, "of the bits of integers is not supported, only of masks")
+        bits.bitwise(lowering, call)
+        return
+    steps = Steps(lowering, call)
     masks = [call.args[name] for name in ("self", "other") if name in call.args]
     names = [_mask(lowering, call, mask) for mask in masks]
     if "not" in call.op:

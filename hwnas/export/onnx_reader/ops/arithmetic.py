@@ -25,6 +25,7 @@ PAIRS: dict[str, Callable[..., Tensor]] = {
     "Xor": torch.ne,
     "BitwiseAnd": torch.bitwise_and,
     "BitwiseOr": torch.bitwise_or,
+    "BitwiseXor": torch.bitwise_xor,
 }
 """Operators without attributes, of two inputs that broadcast."""
 SERIES: dict[str, Callable[..., Tensor]] = {
@@ -75,6 +76,17 @@ def mod(node: OnnxNode, left: Tensor, right: Tensor) -> Tensor:
 @reads("Not")
 def logical_not(node: OnnxNode, x: Tensor) -> Tensor:
     return torch.logical_not(x)
+
+
+@reads("BitwiseNot")
+def bitwise_not(node: OnnxNode, x: Tensor) -> Tensor:
+    return torch.bitwise_not(x)
+
+
+@reads("BitShift")
+def bit_shift(node: OnnxNode, x: Tensor, amount: Tensor) -> Tensor:
+    left = node.text("direction", "") == "LEFT"
+    return (torch.bitwise_left_shift if left else torch.bitwise_right_shift)(x, amount)
 
 
 @reads("Where")

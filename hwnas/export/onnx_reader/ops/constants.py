@@ -63,13 +63,11 @@ def nonzero(node: OnnxNode, x: Tensor) -> Tensor:
 def one_hot(node: OnnxNode, indices: Tensor, depth: Tensor, values: Tensor) -> Tensor:
     """Return a new axis with the second of two values at each index, else the first."""
     [count] = node.numbers(depth, "a depth")
-    places, axis = (
-        node.constant(indices, "indices").to(torch.int64) % count,
-        node.integer("axis", -1),
-    )
+    axis = node.integer("axis", -1) % (indices.dim() + 1)
     off, on = node.constant(values, "values")
-    hot = torch.nn.functional.one_hot(places, count).movedim(-1, axis).bool()
-    return torch.where(hot, on, off)
+    places = torch.where(indices < 0, indices + count, indices).unsqueeze(axis)
+    rows = torch.arange(count).view(-1, *(1,) * (indices.dim() - axis))
+    return torch.where(places == rows, on, off)
 
 
 @reads("EyeLike")

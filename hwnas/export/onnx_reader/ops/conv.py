@@ -1,4 +1,4 @@
-"""Convolutions and transposed convolutions, of one and two dimensions."""
+"""Convolutions and transposed convolutions, of one to three dimensions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from hwnas.export.onnx_reader.node import OnnxNode, to_dtype_of
 from hwnas.export.onnx_reader.registry import reads
 from hwnas.export.onnx_reader.windows import Window, padded, window
 
-CONVS: dict[int, Any] = {1: F.conv1d, 2: F.conv2d}
-TRANSPOSED: dict[int, Any] = {1: F.conv_transpose1d, 2: F.conv_transpose2d}
+CONVS: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED: dict[int, Any] = {
+    1: F.conv_transpose1d,
+    2: F.conv_transpose2d,
+    3: F.conv_transpose3d,
+}
 
 
 @reads("Conv")
@@ -84,5 +88,5 @@ def _crop(node: OnnxNode, x: Tensor, weight: Tensor) -> tuple[Window, list[int]]
 def _spatial(node: OnnxNode, weight: Tensor) -> int:
     spatial = weight.dim() - 2
     if spatial not in CONVS:
-        node.refuse(f"has {spatial} dimensions; only 1 and 2 are supported")
+        node.refuse(f"has {spatial} dimensions; only 1 to 3 are supported")
     return spatial

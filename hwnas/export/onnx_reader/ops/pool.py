@@ -13,8 +13,8 @@ from hwnas.export.onnx_reader.node import OnnxNode
 from hwnas.export.onnx_reader.registry import reads
 from hwnas.export.onnx_reader.windows import Ends, Window, padded, window
 
-MAX_POOLS: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d}
-MEAN_POOLS: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d}
+MAX_POOLS: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+MEAN_POOLS: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 @reads("MaxPool")
@@ -82,7 +82,7 @@ def global_lp_pool(node: OnnxNode, x: Tensor) -> Tensor:
 
 def _window(node: OnnxNode, x: Tensor) -> Window:
     if x.dim() - 2 not in MAX_POOLS:
-        node.refuse(f"has {x.dim() - 2} dimensions; only 1 and 2 are supported")
+        node.refuse(f"has {x.dim() - 2} dimensions; only 1 to 3 are supported")
     return window(node, x.shape[2:], node.integers("kernel_shape"))
 
 

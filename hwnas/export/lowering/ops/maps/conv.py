@@ -10,6 +10,7 @@ from hwnas.export.graph.nodes import Conv, ConvTranspose, Pad, Sides
 from hwnas.export.graph.recording import Call, Shape, Value
 from hwnas.export.graph.weights import to_array
 from hwnas.export.lowering.lowering import Lowering
+from hwnas.export.lowering.ops.maps.volumes import conv3d, conv_transpose3d
 from hwnas.export.lowering.steps import Steps
 
 Pair = tuple[int, int]
@@ -65,7 +66,9 @@ def conv_transpose(lowering: Lowering, call: Call) -> None:
 
 def convolution(lowering: Lowering, call: Call) -> None:
     """Lower the general form, which decompositions contain."""
-    (conv_transpose if call.args["transposed"] else conv)(lowering, call)
+    volume = len(call.args["weight"].shape) == 5
+    forms = (conv3d, conv_transpose3d) if volume else (conv, conv_transpose)
+    forms[bool(call.args["transposed"])](lowering, call)
 
 
 def unfold(lowering: Lowering, call: Call) -> None:

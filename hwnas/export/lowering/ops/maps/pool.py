@@ -40,7 +40,7 @@ def max_pool(lowering: Lowering, call: Call) -> None:
     value = steps.pad(value, ((0, 0), (0, 0), *sides), -LARGEST)
     for axis in (2, 3):
         place = axis - 2
-        value = _largest(
+        value = largest(
             steps, value, axis, after[axis], (size[place], stride[place], dilation[place])
         )
     steps.finish(steps.reshape(value, call.result.shape))
@@ -104,31 +104,6 @@ def avg_pool(lowering: Lowering, call: Call) -> None:
     steps.finish(steps.reshape(scaled, call.result.shape))
 
 
-def avg_pool3d(lowering: Lowering, call: Call) -> None:
-    """Lower windows over depth alone, as in local response norm, to windows of one column."""
-    value, steps = lowering.operand(call), Steps(lowering, call)
-    size, stride, padding = (
-        tuple(call.args[name]) for name in ("kernel_size", "stride", "padding")
-    )
-    *front, depth, height, width = lowering.shape(value)
-    if size[1:] != (1, 1) or stride[1:] not in ((), (1, 1)) or padding[1:] != (0, 0):
-        lowering.refuse(call, "is only supported over the depth alone")
-    rows = steps.reshape(value, (1, int(np.prod(front)), depth, height * width))
-    pooled = lowering.step(
-        call,
-        "rows",
-        WindowPool,
-        (rows,),
-        (*steps.shape(rows)[:2], call.result.shape[-3], height * width),
-        op="mean",
-        size=(size[0], 1),
-        stride=((stride or size)[0], 1),
-        padding=((padding[0], padding[0]), (0, 0)),
-        counts_padding=bool(call.args["count_include_pad"] and padding[0]),
-    )
-    steps.finish(steps.reshape(pooled, call.result.shape))
-
-
 def adaptive_avg_pool(lowering: Lowering, call: Call) -> None:
     """Lower to windows of one size, or to repeated pixels, where the sizes divide.
 
@@ -167,14 +142,19 @@ def adaptive_max_pool(lowering: Lowering, call: Call) -> None:
         _emit(lowering, call, value, shape, op="max", size=size, stride=size, padding=NO_PADDING)
         return
     steps = Steps(lowering, call)
-    for axis, (old, new) in enumerate(zip(before, after, strict=True), start=2):
-        pieces: list[str] = []
-        for place in range(new):
-            begin, end = place * old // new, -(-(place + 1) * old // new)
-            piece = steps.slice(value, axis, begin, end - begin)
-            pieces.append(steps.reduce("max", piece, (axis,)))
-        value = steps.concat(pieces, axis)
+    for axis, new in enumerate(after, start=2):
+        value = piecewise_largest(steps, value, axis, new)
     steps.finish(steps.reshape(value, call.result.shape))
+
+
+def piecewise_largest(steps: Steps, value: str, axis: int, count: int) -> str:
+    """Return the maximum of each of ``count`` pieces of an axis, as adaptive pools part it."""
+    size, pieces = steps.shape(value)[axis], list[str]()
+    for place in range(count):
+        begin, end = place * size // count, -(-(place + 1) * size // count)
+        piece = steps.slice(value, axis, begin, end - begin)
+        pieces.append(steps.reduce("max", piece, (axis,)))
+    return steps.concat(pieces, axis)
 
 
 def weighted_sums(steps: Steps, value: str, rows: Any, columns: Any) -> str:
@@ -193,7 +173,7 @@ def _means(before: int, after: int) -> Any:
     return to_array(F.adaptive_avg_pool1d(torch.eye(before)[None], after)[0].t())
 
 
-def _largest(steps: Steps, value: str, axis: int, count: int, window: tuple[int, int, int]) -> str:
+def largest(steps: Steps, value: str, axis: int, count: int, window: tuple[int, int, int]) -> str:
     """Return the maximum of ``size`` elements, ``dilation`` apart, of each of ``count`` windows."""
     size, stride, dilation = window
     result = ""
