@@ -1,8 +1,8 @@
-"""Checksums inside journals and checkpoints: damage is noticed when a file is read.
+"""Checksums inside journals, checkpoints and TOML files: damage is noticed when a file is read.
 
 A line of a journal ends in the field ``check``, the hash of the line without it. A checkpoint has
 ``sha256`` among its notes, the hash of the whole file with zeros in its place. Lines and files
-without one, from elsewhere, are taken as they are.
+without one, from elsewhere, are taken as they are. A TOML file ends in a comment with its hash.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 CHECK = re.compile(rb',"check":"([0-9a-f]{8})"\}$')
 DIGEST = "sha256"
 """Name of the note of a checkpoint that is its hash."""
+COMMENT = re.compile(rb"# check ([0-9a-f]{8})\n\Z")
 NO_DIGEST = "0" * 64
 PLACE = re.compile(rb'"sha256":"(.{64})', re.DOTALL)
 
@@ -30,6 +31,17 @@ def is_intact_line(line: bytes) -> bool:
     """Whether a line has the content that it was sealed with."""
     match = CHECK.search(line)
     return match is None or match[1] == _short_hash(line[: match.start()] + b"}")
+
+
+def seal_toml(content: bytes) -> bytes:
+    """Add the hash as a comment at the end."""
+    return content + b"# check %s\n" % _short_hash(content)
+
+
+def is_sealed_toml(content: bytes) -> bool:
+    """Whether a TOML file has the content that it was sealed with; not if it has no hash."""
+    match = COMMENT.search(content)
+    return match is not None and match[1] == _short_hash(content[: match.start()])
 
 
 def seal_checkpoint(content: bytes) -> bytes:

@@ -27,7 +27,7 @@ from hwnas.files import (
 from hwnas.measurement.measurement import Measurement, local_time
 from hwnas.recovery import recover
 from hwnas.specialize.command_line import check_resumed, command_line
-from hwnas.specialize.spec import RunSpec, encode_spec, read_spec
+from hwnas.specialize.spec import RunSpec, Stated, encode_spec, has_whole_spec, read_spec
 
 QUIET = QuietConsole()
 FORMAT = 1
@@ -114,14 +114,15 @@ class RunFolder:
             )
         with ExitStack() as lock:
             lock.enter_context(lock_folder(path))
-            if (path / "config.toml").exists():
-                check_resumed(path, read_spec(path), spec)
+            begun = spec
+            if resume or (path / "config.toml").exists():
+                begun = _begun_spec(path, spec, say)
                 recover(path, say)
                 _check_version(path, say)
             if not (path / "manifest.json").exists():
-                write_json(path / "manifest.json", manifest(spec))
-            if not (path / "config.toml").exists():
-                write_atomic(path / "config.toml", encode_spec(spec))
+                write_json(path / "manifest.json", manifest(begun))
+            if not has_whole_spec(path):
+                write_atomic(path / "config.toml", encode_spec(begun))
             return cls(path, spec, lock.pop_all())
 
     def close(self) -> None:
@@ -194,6 +195,30 @@ def default_folder(targets: Sequence[str], resume: bool) -> Path:
     return (newest or folder) if resume else folder
 
 
+def _begun_spec(path: Path, spec: RunSpec, say: Callable[[str], None]) -> RunSpec:
+    """Return the specification with which the run in a folder was begun, or ``spec`` if none was.
+
+    Raises `UsageError` if the run can't be continued with ``spec``; ``say`` names a
+    ``config.toml`` that is not as it was written.
+    """
+    config, manifest = path / "config.toml", path / "manifest.json"
+    if not config.exists() and not manifest.exists():
+        return spec
+    begun = read_spec(path)
+    check_resumed(path, begun, spec)
+    if not config.exists():
+        say(f"{config}: missing; the specification in {manifest.name} is used")
+    elif not has_whole_spec(path) and _is_stated(manifest):
+        say(f"{config}: damaged or edited; the specification in {manifest.name} is used")
+    return begun
+
+
+def _is_stated(manifest: Path) -> bool:
+    with suppress(UsageError):
+        return read_json(manifest, Stated).spec is not None
+    return False
+
+
 class _Maker(msgspec.Struct, frozen=True):
     """What ``manifest.json`` says of the program that made a run folder."""
 
@@ -223,6 +248,7 @@ def manifest(spec: RunSpec) -> dict[str, object]:
         "format": FORMAT,
         "created": local_time(),
         "command": command_line(spec),
+        "spec": spec,
         "seed": spec.seed,
         "python": platform.python_version(),
         "system": platform.platform(),

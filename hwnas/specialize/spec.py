@@ -6,14 +6,16 @@ as ``config.toml`` in the run's folder.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from hwnas.errors import UsageError
+from hwnas.errors import InvalidFile, UsageError
 from hwnas.export.recipe import Calibration
-from hwnas.files import decode_toml
+from hwnas.files import decode_toml, read_json
+from hwnas.integrity import is_sealed_toml, seal_toml
 
 Precision = Literal["fp32", "int8"]
 EffortName = Literal["trial", "quick", "standard", "full"]
@@ -38,6 +40,9 @@ class Share(msgspec.Struct, frozen=True, tag_field="unit", tag="share"):
 
 Budget = Milliseconds | Share
 
+
+LAST_TABLE = b"[strategy_options]"
+"""The end of a ``config.toml`` that has no hash."""
 
 SCRATCH = "scratch"
 """The value of ``--from`` for networks that are trained from random weights."""
@@ -150,14 +155,38 @@ def check_types(spec: RunSpec) -> RunSpec:
 def encode_spec(spec: RunSpec) -> bytes:
     """Return the TOML that `read_spec` reads; a field of ``None`` is left out."""
     fields = msgspec.to_builtins(spec).items()
-    return msgspec.toml.encode({name: value for name, value in fields if value is not None})
+    content = msgspec.toml.encode({name: value for name, value in fields if value is not None})
+    return seal_toml(content)
+
+
+class Stated(msgspec.Struct, frozen=True):
+    """What ``manifest.json`` says of the specification."""
+
+    spec: RunSpec | None = None
 
 
 def read_spec(folder: Path) -> RunSpec:
-    """Read the specification of the run in ``folder``."""
+    """Read the specification of the run in ``folder``.
+
+    It is in ``manifest.json`` too, which is read where ``config.toml`` is missing, damaged or
+    edited. Raises `UsageError` where there is none, `InvalidFile` for one that is not whole.
+    """
     path = folder / "config.toml"
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise UsageError(f"{folder}: there is no run to resume (no config.toml)") from None
+    content = path.read_bytes() if path.is_file() else b""
+    if is_sealed_toml(content):
+        return decode_toml(content, RunSpec, str(path))
+    with suppress(UsageError):
+        stated = read_json(folder / "manifest.json", Stated).spec
+        if stated is not None:
+            return stated
+    if not path.exists():
+        raise UsageError(f"{folder}: there is no run to resume (no config.toml)")
+    if LAST_TABLE not in content:
+        raise InvalidFile(str(path), "is not whole; start a new run with another --out")
     return decode_toml(content, RunSpec, str(path))
+
+
+def has_whole_spec(folder: Path) -> bool:
+    """Whether ``config.toml`` is as it was written."""
+    path = folder / "config.toml"
+    return path.is_file() and is_sealed_toml(path.read_bytes())
