@@ -30,6 +30,7 @@ from hwnas.export.tflite import (  # noqa: F401
     transposed,
 )
 from hwnas.export.tflite.model_builder import EMITTERS, TfliteBuilder
+from hwnas.export.tflite.sampling import without_sampling
 
 
 def write_tflite(
@@ -46,7 +47,7 @@ def write_tflite(
     metadata; ``precision`` states the bits of weights and of what they are multiplied with. The
     same graph gives the same bytes.
     """
-    arranged = tidied(arrange(graph, NHWC))
+    arranged = tidied(arrange(without_sampling(graph), NHWC))
     builder = TfliteBuilder(arranged, precision)
     for node in arranged.nodes:
         EMITTERS.emit(builder, node)

@@ -6,14 +6,12 @@ from math import prod
 
 import numpy as np
 
-from hwnas.errors import ExportError
 from hwnas.export.graph.nodes import (
     ArgExtreme,
     Cast,
     Concat,
     Expand,
     Gather,
-    GridSample,
     Lookup,
     ScatterAdd,
     Slice,
@@ -128,14 +126,6 @@ def top(builder: TfliteBuilder, node: TopK) -> None:
     builder.operator("TOPK_V2", "TopKV2Options", (*node.inputs, count), outputs)
     if node.indices:
         builder.operator("CAST", "CastOptions", (indices,), builder.output(node))
-
-
-@emits(GridSample)
-def grid_sample(builder: TfliteBuilder, node: GridSample) -> None:
-    raise ExportError(
-        f"{node.name}: TFLite has no operator for grid_sample; compile to ONNX (--format onnx), or "
-        "sample at fixed points by index"
-    )
 
 
 @emits(Expand)

@@ -14,12 +14,11 @@ from onnx import helper
 from torch import Tensor, nn
 
 from hwnas.architecture.artifact import Format
-from hwnas.errors import ExportError
 from hwnas.export.compile import export_module
 from hwnas.export.graph.interface import module_interface
 from hwnas.export.recipe import onnx_recipe
 from hwnas.export.verification.images import Verification
-from hwnas.export.verification.run_model import run_file
+from hwnas.export.verification.run_model import file_outputs, run_file
 from hwnas.export.verification.ties import settle_ties
 from hwnas.networks.onnx_file import load_onnx
 from tests.export.test_parity import Function, both
@@ -164,10 +163,36 @@ def test_points_are_sampled_in_onnx(mode: str, opset: int, tmp_path: Path) -> No
     recipe = onnx_recipe("fp32", opset, False)
     artifact = export_module(module, (3, 8, 9), tmp_path / "net.onnx", recipe=recipe)
     assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-4
-    with pytest.raises(ExportError, match="TFLite has no operator for grid_sample"):
-        export_module(module, (3, 8, 9), tmp_path / "net.tflite")
     network, interface = load_onnx(tmp_path / "net.onnx")
     export_module(network, interface, tmp_path / "again.onnx")
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_points_are_sampled_in_tflite(
+    mode: str, padding: str, align_corners: bool, tmp_path: Path
+) -> None:
+    """Points reach three times as far as the map, so that they are reflected twice."""
+    module = nn.Sequential(
+        nn.Conv2d(2, 2, 1, bias=False),
+        Function(
+            lambda x: F.grid_sample(
+                torch.cat((x, x * 2), 1),
+                torch.clamp(x[:, :, :5].permute(0, 2, 3, 1) * 2, -3, 3),
+                mode,
+                padding,
+                align_corners,
+            )
+        ),
+    )
+    nn.init.dirac_(module[0].weight)  # type: ignore[arg-type]
+    images = np.random.default_rng(0).normal(size=(3, 2, 7, 6)).astype(np.float32)
+    artifact = export_module(module, (2, 7, 6), tmp_path / "net.tflite")
+    expected = module(torch.from_numpy(images)).detach().numpy()
+    assert (expected != 0).any()
+    outputs = file_outputs(Path(artifact.path), images)
+    assert np.abs(outputs - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("last", [0, 1])
