@@ -23,6 +23,7 @@ from hwnas.search.proxyless.reinforce import Reinforce
 from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.mobile.space import FUSED
+from hwnas.training.images.augment import Augmentation
 from tests.support.tiny import MB33, MB76, tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(MB33, MB76, FUSED[1])
@@ -208,6 +209,39 @@ def test_the_learning_rate_rises_falls_and_restarts_for_the_search() -> None:
     assert search[0] == plan.search_learning_rate
     assert search[80:] == pytest.approx([0.1 * plan.search_learning_rate] * 120)
     assert search == sorted(search, reverse=True)
+
+
+@pytest.mark.parametrize("kind", [ProxylessGradient, Reinforce])
+def test_architecture_steps_see_validation_images_as_they_are(
+    kind: type[Chain], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy = started(kind)
+    seen: dict[str, list[Tensor]] = {"weight_step": [], "architecture_step": []}
+    for name, images in seen.items():
+        step = getattr(strategy, name)
+
+        def noted(batch, *rest, step=step, images=images):
+            images.append(batch[0].clone())
+            return step(batch, *rest)
+
+        monkeypatch.setattr(strategy, name, noted)
+    plan = msgspec.structs.replace(
+        PLAN,
+        warmup_epochs=0,
+        weight_steps=1,
+        arch_batch_size=10,
+        augmentation=Augmentation(shift=0.3),
+    )
+    run_search(strategy, TRAIN, VALID, plan, 0, files_in(tmp_path / "run"))
+    trained, judged = seen["weight_step"], seen["architecture_step"]
+    assert len(judged) == len(trained) == plan.search_epochs * len(TRAIN.labels) // 8
+    assert {len(batch) for batch in judged} == {10}
+    stored = VALID.normalise(VALID.read(torch.arange(len(VALID.labels))))
+    for image in torch.cat(judged):
+        assert any(torch.equal(image, other) for other in stored)
+    plain = TRAIN.normalise(TRAIN.read(torch.arange(len(TRAIN.labels))))
+    moved = [all(not torch.equal(image, other) for other in plain) for image in torch.cat(trained)]
+    assert sum(moved) > len(moved) / 2
 
 
 def test_without_a_warm_up_the_search_starts_at_once() -> None:
