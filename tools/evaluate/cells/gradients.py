@@ -13,8 +13,8 @@ second order looks ahead, or for several steps on other batches. For random dire
 table has the correlation of ``gradient * u`` with the true slopes one step ahead, and for each
 gradient the true slope along it, with unit length: how fast the loss falls if it is followed.
 
-The cost is that of architecture steps of the strategies: processor time, activations that are kept
-for backward passes, and memory of the process.
+The cost is that of architecture steps of the strategy: processor time, and peak memory of the
+process above that before the first step.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from hwnas.search.strategy import SearchContext
 from hwnas.spaces.cells.space import CellSpace, cell_space
 from hwnas.training.images.loader import Batch, Data, as_data
 from hwnas.training.seeds import derived_seed, seeded
-from tools.bench.search.memory import activation_bytes, peak_rss_bytes, run_forked
+from tools.bench.search.memory import peak_rss_bytes, run_forked
 from tools.lib.results import command, results_folder, sections, table, write_results
 
 KINDS: dict[str, tuple[Order, float]] = {
@@ -260,9 +260,8 @@ class Cost(NamedTuple):
 
     step_s: float
     """Processor time."""
-    activation_bytes: int
     rss_bytes: int
-    """Of the process, above that before the step."""
+    """Peak of the process, above that before the first step."""
 
 
 def cost(kind: str, space: CellSpace, batch_size: int, rounds: int) -> Cost:
@@ -279,11 +278,7 @@ def cost(kind: str, space: CellSpace, batch_size: int, rounds: int) -> Cost:
         begin_s = process_time()
         search.architecture_step(batch)
         times_s.append(process_time() - begin_s)
-    peak_bytes = peak_rss_bytes() - before_bytes
-    saved = activation_bytes(
-        lambda: search.architecture_step(batch), list(search.supernet.parameters())
-    )
-    return Cost(median(times_s), saved, peak_bytes)
+    return Cost(median(times_s), peak_rss_bytes() - before_bytes)
 
 
 @click.command()
@@ -352,15 +347,13 @@ def main(
 
 def cost_table_of(costs: Mapping[str, Cost]) -> str:
     first = costs["first order"]
-    titles = ["gradient", "CPU time, ms", "activations, MB", "memory of the process, MB"]
+    titles = ["gradient", "CPU time, ms", "peak memory, MB"]
     return table(
         titles,
         [
             [
                 kind,
                 f"{1e3 * each.step_s:.0f} ({each.step_s / first.step_s:.2f})",
-                f"{each.activation_bytes / 1e6:.0f} "
-                f"({each.activation_bytes / first.activation_bytes:.2f})",
                 f"{each.rss_bytes / 1e6:.0f} ({each.rss_bytes / first.rss_bytes:.2f})",
             ]
             for kind, each in costs.items()
