@@ -4,7 +4,7 @@
 share one supernet, trained in the first: a search whose weights don't depend on latency
 (`StrategyTraits.weights_ignore_costs`) is shared as a whole, any other after its warm-up, unless
 the warm-up uses costs. Both are what the scenario would compute itself, so the results are those
-of separate runs.
+of separate runs. Scenarios whose budgets decide the size of networks of cells share nothing.
 
 *Variants* are the combinations of precisions, resolutions and width multipliers: int8 is not
 always faster, and image size and width set the scale of a space, which its decisions don't change
@@ -43,6 +43,7 @@ from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.run_folder import SCENARIOS
 from hwnas.specialize.setup.dry_run import plan_run
 from hwnas.specialize.setup.resolve import Resources, resolve
+from hwnas.specialize.setup.scale.cells import chooses_size
 from hwnas.specialize.spec import Milliseconds, RunSpec
 from hwnas.specialize.values import format_budget
 
@@ -166,7 +167,8 @@ def may_share(source: SweepRun, run: SweepRun) -> bool:
     images = [find_profile(each.spec.target).default_input for each in (source, run)]
     has_variants = len(variants(run.spec, run.folder)) > 1
     uses_costs = load_strategy(run.spec.strategy).traits.warm_up_uses_costs
-    return images[0] == images[1] and not has_variants and not uses_costs
+    same_networks = images[0] == images[1] and not chooses_size(run.spec)
+    return same_networks and not has_variants and not uses_costs
 
 
 def share_supernet(source: SweepRun, run: SweepRun) -> None:

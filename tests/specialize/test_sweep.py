@@ -33,6 +33,7 @@ from hwnas.specialize.sweep import (
     best_variant,
     scenarios,
     share_supernet,
+    sharing,
     variants,
 )
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
@@ -215,6 +216,19 @@ def small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_bytes())
+
+
+def test_networks_of_cells_whose_size_follows_from_the_budget_share_nothing() -> None:
+    def shared(**changes: Any) -> int:
+        spec = msgspec.structs.replace(
+            RunSpec(targets=("simulated-phone",), space="cells", effort="full"),
+            budgets=(Share(0.3), Share(0.6)),
+            **changes,
+        )
+        return sharing(scenarios(spec, Path("out")))
+
+    assert shared() == 1
+    assert shared(space="cells-20x36") == shared(effort="standard") == 2
 
 
 @pytest.mark.slow

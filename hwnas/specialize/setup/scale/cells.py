@@ -34,7 +34,7 @@ def sized(spec: RunSpec, resources: Resources, folder: Path | None = None) -> Ru
     paper's: they train networks as small as those that they search in. Of several precisions and
     resolutions the first decides. A run that exists in ``folder`` keeps its size.
     """
-    if spec.space not in SPACES or spec.starts_trained or not EFFORTS[spec.effort].is_papers:
+    if not chooses_size(spec):
         return spec
     if folder is not None and (folder / "config.toml").exists():
         space = read_spec(folder).space
@@ -45,6 +45,11 @@ def sized(spec: RunSpec, resources: Resources, folder: Path | None = None) -> Ru
     net = SEARCH_SIZE if spec.space == "cells" else "the same size"
     resources.console.say(f"--space {name}: networks of {size}, searched in {net}; {reason}")
     return replace(spec, space=name)
+
+
+def chooses_size(spec: RunSpec) -> bool:
+    """Whether a run has cells of no given size and the effort of a paper."""
+    return spec.space in SPACES and not spec.starts_trained and EFFORTS[spec.effort].is_papers
 
 
 def _size(spec: RunSpec, resources: Resources) -> tuple[StackSize, str]:
