@@ -36,6 +36,8 @@ def list_networks(installed: bool, as_json: bool) -> None:
         return
     titles = ["network", "weights", "top-1 %", "MACs, M", "params, M", "pixels"]
     print_table(titles, [_cells(row) for row in rows], left=2)
+    if not installed:
+        click.echo("fetch: `hwnas networks fetch NETWORK` downloads the weights")
     click.echo("also: timm:NAME, local-dir:FOLDER (timm), a file of weights of such a network")
 
 
@@ -137,12 +139,19 @@ def _row(source: Source) -> dict[str, Any]:
 def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["name"],
-        row["file"] or row["obtained_by"],
+        _weights(row),
         f"{row['top1']:.1f}" if row["top1"] is not None else "",
         f"{row['macs'] / 1e6:,.0f}",
         f"{row['params'] / 1e6:.1f}",
         str(row["preprocessing"]["size_px"]),
     ]
+
+
+def _weights(row: dict[str, Any]) -> str:
+    """Return where the weights of a network are, or how to get them, in a few words."""
+    if row["file"]:
+        return "on this machine"
+    return "fetch" if row["url"].startswith("http") else row["obtained_by"]
 
 
 def _text(value: Any) -> str:
