@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 import torch
 
 from hwnas.files import read_lines
+from hwnas.pretrained.load import load_source
 from hwnas.spaces.mobile.space import mobile_space
-from tools.peers import regrets
+from tools.peers import fine_tuning, plain_tuning, regrets
 from tools.peers.problems import Tabular
 from tools.peers.proxyless_step import hwnas_steps
 from tools.peers.regrets import OWN, PEERS, Peer, Run, run_all, text
@@ -105,3 +107,31 @@ def test_hwnas_takes_a_step_for_each_batch() -> None:
     batch = (torch.randn(2, 1, 28, 28), torch.tensor([1, 2]))
     line = msgspec.json.decode(hwnas_steps(small, [batch] * 3), type=Steps)
     assert len(line.steps_ms) == 3 and min(line.steps_ms) > 0 and line.mb >= 0
+
+
+def test_a_run_and_a_script_are_compared_in_points() -> None:
+    def pair(seed: int, own: float, plain: float) -> fine_tuning.Pair:
+        script = plain_tuning.Tuned(pixels=96, epochs=7, cpu_s=60.0, validation=0.8, test=plain)
+        return fine_tuning.Pair(
+            data="signs", minutes=10.0, seed=seed, cpu_s=66.4, budget_ms=1.0, own_px=128,
+            own_ms=0.97, own_test=own, plain=script, plain_ms=0.8,
+        )  # fmt: skip
+
+    text, rows = fine_tuning.texts([pair(0, 0.92, 0.9), pair(1, 0.94, 0.9)], 50)
+    assert "Gain: +3.0 ± 1.4 points" in text
+    assert "| signs | 0 | 66 | 1.00 | 128 | 0.97 | 92.0 | 96 | 0.80 | 7 | 90.0 | +2.0 |" in rows
+
+
+def test_the_rate_of_the_script_rises_and_falls_to_zero() -> None:
+    rates = [plain_tuning.rate(step, 100) for step in range(100)]
+    assert max(rates) == rates[10] == plain_tuning.RATE
+    assert rates[0] == pytest.approx(plain_tuning.RATE / 10) and rates[99] < 1e-2 * rates[10]
+
+
+def test_the_network_of_the_script_is_that_of_hwnas() -> None:
+    pytest.importorskip("timm")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    ours = load_source(plain_tuning.NETWORK).at((3, 64, 64)).network()
+    with torch.inference_mode():
+        network: Any = plain_tuning._network(5).eval()
+        torch.testing.assert_close(network.forward_features(image), ours.blocks[:-1](image))
