@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import UsageError
-from hwnas.nn import blocks as modules
+from hwnas.nn.blocks.layers import ACTIVATIONS
 from hwnas.nn.growth import chain
 from hwnas.nn.growth.chain import activation_statistics, deeper, wider
 from hwnas.nn.growth.dense import dense_deeper, dense_wider
@@ -152,7 +152,7 @@ def test_the_shares_of_the_copies_of_a_channel_sum_to_one() -> None:
 
 
 def test_after_tanh_an_identity_layer_changes_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(modules.ACTIVATIONS, "tanh", nn.Tanh)
+    monkeypatch.setitem(ACTIVATIONS, "tanh", nn.Tanh)
     blocks = (Block("conv", 3, 6, 3, 1, 1, 8, "tanh"), Block("logits", 6, 5, 1, 1, 1, 8))
     net, x = trained(blocks), images(blocks, 1)
     with pytest.raises(UsageError, match="a layer added after tanh would change the function"):
