@@ -81,7 +81,8 @@ class PlainConsole(QuietConsole):
             if now - last >= PLAIN_EVERY_S and done > first:
                 last = now
                 left_s = (now - start) * (total - done) / (done - first)
-                self.say(f"  {done / total:.0%}, about {left_s:.0f} s left  {remark}")
+                left = f"{left_s:.0f} s" if left_s < 120 else f"{left_s / 60:.0f} min"
+                self.say(f"  {done / total:.0%}, about {left} left  {remark}")
 
         yield update
         self.say(f"  done in {time.monotonic() - start:.1f} s")

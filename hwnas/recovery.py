@@ -1,18 +1,38 @@
-"""What a cut-off run or a faulty disk left in a folder, set right before the work goes on."""
+"""Folders of runs: whether one was begun there, and what a cut-off run or a faulty disk left in it,
+set right before the work goes on."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from hwnas.files import previous, write_atomic, writing
+from hwnas.errors import UsageError
+from hwnas.files import previous, read_json, write_atomic, writing
 from hwnas.integrity import is_intact_checkpoint, is_intact_line
 
 PREVIOUS = ".previous"
 """End of the stem of `hwnas.files.previous`."""
+
+
+CONFIG, MANIFEST = "config.toml", "manifest.json"
+"""Both have the specification of a run."""
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    spec: dict[str, object] | None = None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run was begun in ``folder``, though one of its files may be lost or damaged."""
+    if (folder / CONFIG).exists():
+        return True
+    with suppress(UsageError):
+        return read_json(folder / MANIFEST, _Manifest).spec is not None
+    return False
 
 
 def recover(folder: Path, say: Callable[[str], None]) -> None:
@@ -27,7 +47,7 @@ def recover(folder: Path, say: Callable[[str], None]) -> None:
     for path in _checkpoints(folder):
         _restore_checkpoint(path, say)
     for path in sorted(folder.rglob("*.json")):
-        if not _is_json(path.read_bytes()):
+        if not is_json(path.read_bytes()):
             _set_aside(path, say)
 
 
@@ -44,10 +64,11 @@ def _remove_damaged_lines(path: Path, say: Callable[[str], None]) -> None:
 
 
 def _is_whole(line: bytes) -> bool:
-    return not line.strip() or (is_intact_line(line) and _is_json(line))
+    return not line.strip() or (is_intact_line(line) and is_json(line))
 
 
-def _is_json(content: bytes) -> bool:
+def is_json(content: bytes) -> bool:
+    """Whether ``content`` is whole JSON of any kind."""
     try:
         msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -17,16 +17,18 @@ ROWS = [Standing("proxyless 1.2", "2.31 ms measured", "71 %"), Standing("[b]", "
 def test_the_time_left_counts_from_where_a_resumed_step_began(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = iter([0.0, 1.0, 21.0, 41.0, 50.0])
+    now = iter([0.0, 1.0, 11.0, 21.0, 41.0, 50.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
     plain = PlainConsole()
     with plain.step("search") as update:
         update(80, 100, "")  # by the process before
+        update(81, 100, "")  # 1 in 11 s
         update(84, 100, "")  # 4 in 21 s
         update(90, 100, "remark")  # 10 in 41 s
         plain.standings("networks", ROWS)
     assert capsys.readouterr().err.splitlines() == [
         "search",
+        "  81%, about 3 min left  ",
         "  84%, about 84 s left  ",
         "  90%, about 41 s left  remark",
         "  done in 50.0 s",

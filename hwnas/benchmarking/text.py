@@ -61,14 +61,19 @@ def batch_table(result: BenchmarkResult) -> Table | None:
     """Return throughput and transfers, if there is a batch or a GPU."""
     if not any(row.batch > 1 or row.on_gpu for row in result.results):
         return None
-    titles = ["file", "provider", "batch", "inputs / s", "wall ms", "copy to ms", "copy back ms"]
+    titles = ["file", "provider", "batch", "inputs / s"]
+    transfers = any(row.on_gpu for row in result.results)
+    if transfers:
+        titles += ["wall ms", "copy to ms", "copy back ms"]
     rows: list[list[str]] = []
     for row in result.results:
         gpu = row.on_gpu
-        times_ms = (gpu.wall_ms, gpu.to_gpu_ms, gpu.from_gpu_ms) if gpu else (None, None, None)
         provider = f"{gpu.provider} {gpu.precision}" if gpu else row.runtime
-        cells = ["" if time_ms is None else milliseconds(time_ms) for time_ms in times_ms]
-        rows.append([row.file, provider, str(row.batch), f"{row.inputs_per_s:.4g}", *cells])
+        cells = [row.file, provider, str(row.batch), per_second(row.inputs_per_s)]
+        if transfers:
+            times_ms = (gpu.wall_ms, gpu.to_gpu_ms, gpu.from_gpu_ms) if gpu else (None,) * 3
+            cells += ["" if time_ms is None else milliseconds(time_ms) for time_ms in times_ms]
+        rows.append(cells)
     return titles, rows
 
 
@@ -197,6 +202,11 @@ def junit(result: BenchmarkResult) -> bytes:
 def milliseconds(value_ms: float) -> str:
     """Return four significant digits, never an exponent."""
     return f"{value_ms:.3f}" if value_ms < 10 else f"{value_ms:.4g}"
+
+
+def per_second(rate: float) -> str:
+    """Return four significant digits, never an exponent."""
+    return f"{rate:.4g}" if rate < 1000 else f"{rate:,.0f}"
 
 
 def size(size_bytes: int | None) -> str:

@@ -153,6 +153,7 @@ def _run(
     spec: RunSpec, folder: Path, resume: bool, track: str | None, as_json: bool, quiet: bool
 ) -> None:
     from hwnas.console import console
+    from hwnas.recovery import is_run
     from hwnas.specialize.distributed.ranks import leading
     from hwnas.specialize.flow import specialize as run
     from hwnas.specialize.tracking import open_tracker
@@ -164,8 +165,8 @@ def _run(
             tracker = open_tracker(track, folder)
             report = run(spec, folder, console(quiet), resume, tracker=tracker)
     except (KeyboardInterrupt, HwnasError, OSError) as error:
-        begun = (folder / "config.toml").exists()
-        words = ["hwnas", "specialize", "--resume", "--out", str(folder)] if begun else None
+        words = ["hwnas", "specialize", "--resume", "--out", str(folder)]
+        words = words if is_run(folder) else None
         if isinstance(error, KeyboardInterrupt):
             raise interrupted(error, words) from None
         if (stopped := stopped_by(error, words)) is not None:

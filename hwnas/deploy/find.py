@@ -10,6 +10,7 @@ from hwnas.deploy.interface import NAME as INTERFACE
 from hwnas.errors import UsageError
 from hwnas.networks.names import kind_of
 from hwnas.pretrained.sources import WEIGHT_SUFFIXES
+from hwnas.recovery import is_run
 from hwnas.report.report import Report
 
 
@@ -32,7 +33,7 @@ def find_model_file(name: str) -> Path:
 def _in_folder(folder: Path) -> Path:
     if (folder / "report.json").exists():
         return _delivered(folder)
-    if (folder / "config.toml").exists():
+    if is_run(folder):
         raise UsageError(f"{folder}: the run has not finished: it has no report yet")
     if (folder / INTERFACE).exists():
         return folder / read_bundle(folder).model

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -14,11 +15,11 @@ from hwnas.deploy.samples import noise_samples, read_values
 from hwnas.deploy.stated import InputValues, Normalisation, stated_in
 from hwnas.devices.profile import find_profile
 from hwnas.devices.runner import InputShape, Subject, check_file
-from hwnas.devices.worker.model import Model, input_shapes
+from hwnas.devices.worker.model import BadModel, Model, input_shapes
 from hwnas.errors import UsageError
 from hwnas.export.metadata.precision import precision_of
 from hwnas.export.recipe import format_of
-from hwnas.export.verification.run_model import open_file, runtime_errors
+from hwnas.export.verification.run_model import open_file
 
 TARGETS = {"onnxruntime": "host-cpu", "litert": "host-cpu-litert"}
 """This machine, by the runtime of a file."""
@@ -47,7 +48,7 @@ def bundle_file(
     if image is None and input_values is not None:
         listed = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in model.inputs)
         raise UsageError(f"--input {input_values}: {path} takes {listed}, no image")
-    with runtime_errors(path):
+    with _usage_errors():
         sizes = input_shapes(str(path), model.inputs, stated=_plain(shapes))
     given = noise_samples(model.inputs, sizes, image)
     if samples is not None:
@@ -67,13 +68,22 @@ def _image(
     path: Path, model: Model, normalisation: Normalisation | None, shapes: Sequence[InputShape]
 ) -> ImageInput | None:
     """Return how pixels become the input; bytes without a scale are pixels."""
-    with runtime_errors(path):
+    with _usage_errors():
         shape = image_shape(path, model, _plain(shapes))
     if normalisation is None and shape is not None and model.inputs[0].dtype == "uint8":
         normalisation = Normalisation(scale=1.0)
     if shape is None or normalisation is None:
         return None
     return ImageInput(shape, normalisation.mean, normalisation.std, normalisation.scale)
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Raise `UsageError` for shapes that a file does not take, or that it leaves open."""
+    try:
+        yield
+    except BadModel as error:
+        raise UsageError(str(error)) from None
 
 
 def _plain(shapes: Sequence[InputShape]) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ import msgspec
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import InvalidFile
 from hwnas.files import read_json
+from hwnas.recovery import is_run
 
 CHECKPOINT = "network.safetensors"
 """Name of the weights in the folder of a training."""
@@ -37,7 +38,7 @@ def architecture_in(folder: Path) -> Architecture:
     if runs:
         listed = ", ".join(map(str, runs))
         raise InvalidFile(str(folder), f"is a run of several networks; name a single one: {listed}")
-    if (folder / "config.toml").exists():
+    if is_run(folder):
         raise InvalidFile(str(folder), "the run has not finished; continue it by --resume")
     raise InvalidFile(
         str(folder), f"is no folder of a run or of a training (no {DELIVERED}, no job.json)"

@@ -12,6 +12,7 @@ import msgspec
 from hwnas.errors import BudgetError, InvalidFile, TooNoisy
 from hwnas.files import decode, read_bytes, write_atomic, write_json
 from hwnas.measurement.measurement import TOO_NOISY_HALF_WIDTH
+from hwnas.recovery import is_json, is_run
 from hwnas.report.html import html, markdown
 from hwnas.report.schema import SCHEMA, ReportData, Result
 from hwnas.report.text_summary import text_summary
@@ -30,6 +31,9 @@ class Report(ReportData, frozen=True, kw_only=True):
     def read(cls, path: Path) -> Self:
         """Read ``report.json``; unknown fields are ignored. Raises `InvalidFile`."""
         content = read_bytes(path)
+        if is_run(path.parent) and not is_json(content):
+            command = shlex.join(["hwnas", "specialize", "--resume", "--out", str(path.parent)])
+            raise InvalidFile(str(path), f"damaged; `{command}` writes it again")
         schema = decode(content, _Version, str(path)).schema
         if schema != SCHEMA:
             raise InvalidFile(str(path), f"Expected schema {SCHEMA}, got {schema} - at `$.schema`")

@@ -25,7 +25,7 @@ from hwnas.files import (
     write_json,
 )
 from hwnas.measurement.measurement import Measurement, local_time
-from hwnas.recovery import recover
+from hwnas.recovery import is_run, recover
 from hwnas.specialize.command_line import check_resumed, command_line
 from hwnas.specialize.spec import RunSpec, Stated, encode_spec, has_whole_spec, read_spec
 
@@ -103,7 +103,7 @@ class RunFolder:
         `UsageError` if it holds another run, is in use or was made by a version whose folders are
         different, `WriteError` if it can't be written.
         """
-        if (path / "config.toml").exists() and not resume:
+        if is_run(path) and not resume:
             raise UsageError(
                 f"{path}: there is a run already; add --resume to continue it, or choose another "
                 "--out"
@@ -115,7 +115,7 @@ class RunFolder:
         with ExitStack() as lock:
             lock.enter_context(lock_folder(path))
             begun = spec
-            if resume or (path / "config.toml").exists():
+            if resume or is_run(path):
                 begun = _begun_spec(path, spec, say)
                 recover(path, say)
                 _check_version(path, say)
@@ -188,7 +188,7 @@ def default_folder(targets: Sequence[str], resume: bool) -> Path:
     stem = "+".join(Path(name).stem for name in targets)
     number, folder = 1, Path("runs") / stem
     newest: Path | None = None
-    while (folder / "config.toml").exists():
+    while is_run(folder):
         newest = folder
         number += 1
         folder = Path("runs") / f"{stem}-{number}"

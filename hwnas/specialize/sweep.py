@@ -33,6 +33,7 @@ from hwnas.export.verification.run_model import file_outputs
 from hwnas.files import write_atomic, write_json
 from hwnas.networks.resolve import read_architecture
 from hwnas.networks.verification_data import to_model_input
+from hwnas.recovery import is_run
 from hwnas.report.report import Report
 from hwnas.report.schema import Result
 from hwnas.search.log import read_log, write_log
@@ -154,7 +155,7 @@ def _report(run: SweepRun, execute: Execute) -> Report:
     """Return the report of a run, executing or resuming it if it has none."""
     if (run.folder / "report.json").exists():
         return Report.read(run.folder / "report.json")
-    return execute(run, resume=(run.folder / "config.toml").exists())
+    return execute(run, resume=is_run(run.folder))
 
 
 def sharing(runs: Sequence[SweepRun]) -> int:

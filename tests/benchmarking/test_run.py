@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 from torch import nn
 
 from hwnas.benchmarking.result import BenchmarkResult
 from hwnas.benchmarking.run import Benchmark, BenchmarkRequest, run_benchmark
-from hwnas.benchmarking.text import junit, latency_table, markdown, sentences
+from hwnas.benchmarking.text import batch_table, junit, latency_table, markdown, sentences
 from hwnas.errors import UnknownName, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.recipe import find_recipe
@@ -70,6 +71,13 @@ def test_text_and_markdown_have_the_same_cells(result: BenchmarkResult) -> None:
         assert len(row) == len(titles)
     assert any("simulated, not measured" in line for line in sentences(result))
     assert any(line.endswith("a real difference.") for line in sentences(result))
+
+
+def test_inputs_per_second_stand_without_a_gpu_s_copies(result: BenchmarkResult) -> None:
+    small = msgspec.structs.replace(result.results[0], batch=4, inputs_per_s=97_650.0)
+    titles, rows = batch_table(msgspec.structs.replace(result, results=(small,))) or ([], [])
+    assert titles == ["file", "provider", "batch", "inputs / s"]
+    assert [row[2:] for row in rows] == [["4", "97,650"]]
 
 
 def test_rows_name_the_precision_of_the_file(tmp_path: Path) -> None:

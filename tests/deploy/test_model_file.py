@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from hwnas.deploy.bundle import Manifest, read_bundle
 from hwnas.deploy.device import deploy, verify_outputs
@@ -18,10 +19,12 @@ from hwnas.deploy.interface import read_interface
 from hwnas.deploy.model_file import bundle_file
 from hwnas.devices.external_data import external_files
 from hwnas.devices.profile import find_profile
+from hwnas.devices.runner import InputShape
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.export.verification.run_model import file_outputs, run_file
 from tests.deploy.networks import segmentation_file, tracker_file
 from tests.support import colours
+from tests.support.onnx_files import save
 from tests.support.photos import noise_image
 
 FORMATS = pytest.mark.parametrize("format", ["onnx", "tflite"])
@@ -146,3 +149,17 @@ def test_values_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", images=np.zeros((1, 3, 24, 16)))
     with pytest.raises(InvalidFile, match=r"images is float64 \[1, 3, 24, 16\]; expected \[1, 3,"):
         bundle_file(file, tmp_path / "b", samples=tmp_path / "in.npz")
+
+
+def test_inputs_of_any_size_ask_for_a_shape(tmp_path: Path) -> None:
+    file = save(
+        tmp_path / "net.onnx",
+        [helper.make_node("Relu", ["x"], ["y"])],
+        ["N", 3, "H", "W"],
+    )
+    with pytest.raises(UsageError, match=r"net\.onnx: the input x is \[N, 3, H, W\], of any size"):
+        bundle_file(file, tmp_path / "bundle")
+    with pytest.raises(UsageError, match=r"\[N, 3, H, W\], not \[1, 8, 8\]"):
+        bundle_file(file, tmp_path / "bundle", shapes=[InputShape(None, (1, 8, 8))])
+    bundle_file(file, tmp_path / "bundle", shapes=[InputShape(None, (3, 8, 8))])
+    assert read_interface(tmp_path / "bundle").outputs[0].shape == (1, 3, 8, 8)

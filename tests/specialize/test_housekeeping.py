@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from hwnas.cli.main import cli
 from hwnas.errors import UsageError
 from hwnas.files import lock_folder
+from hwnas.report.formatting import ms
 from hwnas.specialize.housekeeping.cleaning import clean, deletable
 from hwnas.specialize.housekeeping.listing import list_runs
 from hwnas.specialize.run_folder import RunFolder
@@ -85,6 +86,7 @@ def test_a_finished_run_is_listed_with_its_result(run: Path, tmp_path: Path) -> 
     assert row.size_bytes >= 1000 * len(DELETED)
     printed = call("runs", "list", str(tmp_path)).stdout
     assert "finished" in printed and result.verdict in printed and row.date in printed
+    assert f"{ms(result.latency.median_ms)} ms {result.latency.kind}" in printed
 
 
 def test_states_are_told_apart(run: Path, tmp_path: Path) -> None:
@@ -97,6 +99,32 @@ def test_states_are_told_apart(run: Path, tmp_path: Path) -> None:
     assert states == {"phone": "running", "cut-off": "interrupted", "b": "unreadable"}
     clean(run)
     assert [row.state for row in list_runs(run)] == ["cleaned"]
+
+
+@pytest.mark.parametrize("name", ["config.toml", "manifest.json"])
+def test_a_run_that_lost_its_specification_is_the_same_run(
+    run: Path, tmp_path: Path, name: str
+) -> None:
+    (run / name).unlink()
+    [row] = list_runs(tmp_path)
+    assert (row.state, row.target) == ("finished", measured_report().results[0].target)
+    assert deletable(run)
+    with pytest.raises(UsageError, match="there is a run already"):
+        RunFolder.open(run, RunSpec(), resume=False)
+
+
+def test_a_bundle_and_another_program_s_settings_are_no_runs(tmp_path: Path) -> None:
+    for name in ("bundle/manifest.json", "theirs/config.toml"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("{}")
+    assert list_runs(tmp_path) == []
+
+
+def test_a_damaged_report_names_the_command_that_writes_it_again(run: Path) -> None:
+    for content in ("", "{", '{"schema": 1'):
+        (run / "report.json").write_text(content)
+        error = call("report", str(run)).exception
+        assert f"damaged; `hwnas specialize --resume --out {run}` writes it again" in str(error)
 
 
 def test_an_interrupted_run_is_listed_with_its_goal(tmp_path: Path) -> None:

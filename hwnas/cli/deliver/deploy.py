@@ -100,6 +100,8 @@ def _bundle(
     input_shapes: tuple[tuple[str | None, str], ...],
 ) -> Path:
     """Return the folder of the bundle, which is written unless it is there."""
+    from hwnas.recovery import is_run
+
     if not source.is_dir():
         from hwnas.deploy.find import find_model_file
         from hwnas.deploy.model_file import bundle_file
@@ -121,9 +123,9 @@ def _bundle(
             f"--input, --labels, --input-shape and --samples need a model file; {source} is a "
             "folder"
         )
-    if (source / "manifest.json").exists() and not (source / "config.toml").exists():
+    if (source / "manifest.json").exists() and not is_run(source):
         return source
-    if not (source / "config.toml").exists():
+    if not is_run(source):
         raise UsageError(f"{source}: expected the folder of a run, a bundle or a model file")
     from hwnas.specialize.results.bundle import bundle_run
 

@@ -55,7 +55,7 @@ def list_runs(folder: Path, as_json: bool) -> None:
 def _cells(row: RunRow) -> list[str]:
     from hwnas.report import formatting
 
-    latency = "" if row.measured_ms is None else f"{formatting.ms(row.measured_ms)} {row.kind}"
+    latency = "" if row.measured_ms is None else f"{formatting.ms(row.measured_ms)} ms {row.kind}"
     return [
         row.run,
         row.state,

@@ -12,8 +12,9 @@ import msgspec
 from hwnas.errors import UsageError
 from hwnas.files import lock_folder, write_json
 from hwnas.measurement.measurement import local_time
+from hwnas.recovery import CONFIG, is_run
 from hwnas.report.report import Report
-from hwnas.specialize.housekeeping.listing import CONFIG, REPORT, state_of
+from hwnas.specialize.housekeeping.listing import REPORT, state_of
 from hwnas.specialize.run_folder import CLEANED
 
 SEARCH = "checkpoints of the search"
@@ -36,7 +37,7 @@ def deletable(run: Path) -> list[Part]:
     Raises `UsageError` for a folder that is no run, and for a run that is running or has not
     finished: it needs its checkpoints.
     """
-    if not (run / CONFIG).exists():
+    if not is_run(run):
         raise UsageError(f"{run}: not the folder of a run, it has no {CONFIG}")
     state = state_of(run)
     if state == "running":

@@ -11,13 +11,14 @@ import msgspec
 
 from hwnas.errors import InvalidFile, UsageError
 from hwnas.files import is_locked
+from hwnas.recovery import CONFIG, MANIFEST, is_run
 from hwnas.report.report import Report
 from hwnas.report.schema import Result
 from hwnas.specialize.run_folder import CLEANED
-from hwnas.specialize.spec import RunSpec, read_spec
+from hwnas.specialize.spec import RunSpec, has_whole_spec, read_spec
 from hwnas.specialize.values import format_budget
 
-CONFIG, REPORT = "config.toml", "report.json"
+REPORT = "report.json"
 State = Literal["running", "finished", "cleaned", "interrupted", "unreadable"]
 
 
@@ -56,7 +57,7 @@ def list_runs(folder: Path) -> list[RunRow]:
 
 def find_runs(folder: Path) -> Iterator[Path]:
     """Yield the folders of runs, without going into them."""
-    if (folder / CONFIG).is_file() and (folder / "manifest.json").is_file():
+    if is_run(folder) and (has_whole_spec(folder) or (folder / MANIFEST).is_file()):
         yield folder
         return
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from hwnas.recovery import is_run
 from hwnas.spaces.cells.layout import StackSize
 from hwnas.spaces.cells.sizes import SEARCH_SIZE, network_sizes, sized_name, unsized_name
 from hwnas.spaces.cells.space import DEFAULT_CELLS
@@ -36,7 +37,7 @@ def sized(spec: RunSpec, resources: Resources, folder: Path | None = None) -> Ru
     """
     if not chooses_size(spec):
         return spec
-    if folder is not None and (folder / "config.toml").exists():
+    if folder is not None and is_run(folder):
         space = read_spec(folder).space
         return replace(spec, space=space) if unsized_name(space) == spec.space else spec
     first = replace(spec, precisions=spec.precisions[:1], resolutions=spec.resolutions[:1])

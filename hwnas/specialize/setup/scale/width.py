@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from hwnas.recovery import is_run
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import UNIFORM, MobileSpace, mobilenet_v2_like, scaled
 from hwnas.specialize.setup.effort import EFFORTS
@@ -33,7 +34,7 @@ def widened(spec: RunSpec, resources: Resources, folder: Path | None = None) -> 
     """
     if spec.width_mults or len(spec.budgets) != 1 or not isinstance(spec.budget, Milliseconds):
         return spec
-    if folder is not None and (folder / "config.toml").exists():
+    if folder is not None and is_run(folder):
         return msgspec.structs.replace(spec, width_mults=read_spec(folder).width_mults)
     single = len(spec.precisions) == 1 and len(spec.resolutions) <= 1
     if not single or spec.space != "mobile" or spec.latency_model:

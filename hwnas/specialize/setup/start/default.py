@@ -10,6 +10,7 @@ from hwnas.console import Console
 from hwnas.data.datasets import count_photos, median_photo_px
 from hwnas.errors import UsageError
 from hwnas.pretrained.sources import Source, find_source, weights_file
+from hwnas.recovery import is_run
 from hwnas.specialize.spec import SCRATCH, RunSpec
 
 MIN_PHOTO_PX = 64
@@ -42,7 +43,7 @@ def started(spec: RunSpec, folder: Path | None, console: Console) -> RunSpec:
 def _started(spec: RunSpec, folder: Path | None, console: Console) -> RunSpec:
     if spec.starts_trained and spec.strategy == RunSpec().strategy:
         return replace(spec, strategy="elastic")
-    exists = folder is not None and (folder / "config.toml").exists()
+    exists = folder is not None and is_run(folder)
     if spec.pretrained or exists or not _is_open(spec) or not _are_photos(spec.data):
         return spec
     source = _installed()

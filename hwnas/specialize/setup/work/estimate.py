@@ -29,7 +29,8 @@ def estimate_line(setting: Setting, plan: WorkPlan, at_once: int, clock: Clock) 
     else:
         pace = measure_pace(setting, plan, MEASURED_S, clock)
         strategy, options = setting.spec.strategy, setting.spec.strategy_options
-        work_s = search_s(strategy, plan, pace, images, at_once, options)
+        judging = min(JUDGING_IMAGES, len(setting.dataset.valid.labels))
+        work_s = search_s(strategy, plan, pace, images, at_once, options, judging)
         work_s += training_s(plan, pace, images, at_once)
         what = plan_line(plan, pace, judged_networks(strategy, plan, images, options))
     return f"about {seconds(work_s / (1 - REST))} from here, as fast as the first steps: {what}"
@@ -42,8 +43,10 @@ def search_s(
     images: int,
     at_once: int,
     options: Values = NO_VALUES,
+    judging_images: int = JUDGING_IMAGES,
 ) -> float:
-    """Return the time of the search by a strategy with options."""
+    """Return the time of the search by a strategy with options, which judges each network by so
+    many images."""
     search = plan.search
     if not search.trains_supernet:
         return 0.0
@@ -52,7 +55,7 @@ def search_s(
         return epochs * images * pace.training_ms / 1e3
     warmup_s = search.warmup_epochs * images * pace.weight_ms / 1e3
     steps_s = warmup_s + search.search_epochs * search_epoch_s(search, pace, images)
-    judged = judged_networks(strategy, plan, images, options) * JUDGING_IMAGES
+    judged = judged_networks(strategy, plan, images, options) * judging_images
     return steps_s + judged * FORWARD_SHARE * pace.weight_ms / 1e3
 
 

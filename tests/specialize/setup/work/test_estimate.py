@@ -63,6 +63,14 @@ def test_the_most_probable_networks_are_not_judged(strategy: str) -> None:
     assert judged_s > search_s(strategy, QUICK, PACE, 4000, 1, paper)
 
 
+def test_networks_are_judged_by_the_validation_images_that_there_are() -> None:
+    steps_s, many_s, few_s = (
+        search_s(strategy, QUICK, PACE, 60, 1, judging_images=images)
+        for strategy, images in [("random", 256), ("evolution", 256), ("evolution", 16)]
+    )
+    assert many_s - steps_s == pytest.approx(16 * (few_s - steps_s))
+
+
 def test_no_search_takes_no_time() -> None:
     search = replace(QUICK.search, warmup_epochs=0, search_epochs=0)
     assert search_s("proxyless", replace(QUICK, search=search), PACE, 4000, 1) == 0
