@@ -13,7 +13,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import Block
 from hwnas.errors import ExportError
-from hwnas.export.graph.nodes import Node
+from hwnas.export.graph.nodes import GridSample, Node
 from hwnas.export.graph.trace import trace
 from hwnas.export.tflite.emitter import write_tflite
 from hwnas.export.tflite.flatbuffer import ALIGNMENT_BYTES, Flatbuffer
@@ -131,5 +131,5 @@ def test_a_file_over_two_gibibytes_is_refused() -> None:
         list(file.pack(3, ["images"], ["logits"]))
 
 
-def test_every_kind_of_node_can_be_emitted() -> None:
-    assert set(EMITTERS.functions) == set(Node.__subclasses__())
+def test_every_kind_of_node_can_be_emitted_except_sampling_which_is_written_out() -> None:
+    assert set(EMITTERS.functions) == set(Node.__subclasses__()) - {GridSample}
