@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.pretrained.families.efficientnet_lite import lite_modules, lite_network
-from hwnas.pretrained.families.layout import our_weights
+from hwnas.pretrained.families.layout import ModulePairs, our_weights
+from hwnas.pretrained.families.ofa_resnet import RESNET, resnet_modules, resnet_network
 from hwnas.pretrained.families.once_for_all import (
     largest_network,
     ofa_modules,
@@ -81,21 +82,32 @@ def _lite(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedN
 
 
 def _proxyless(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
-    return _han_lab(source, path, weights, proxyless_network(source.name))
+    network = proxyless_network(source.name)
+    return _han_lab(source, path, weights, network, ofa_modules(network))
 
 
 def _once_for_all(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
-    return _han_lab(
-        source, path, weights, largest_network(source.name, source.preprocessing.size_px)
-    )
+    network = _largest(source)
+    modules = resnet_modules if source.name == RESNET else ofa_modules
+    return _han_lab(source, path, weights, network, modules(network))
+
+
+def _largest(source: Source) -> Architecture:
+    """Return the largest network of a supernet of Once-for-all."""
+    size = source.preprocessing.size_px
+    return resnet_network(size) if source.name == RESNET else largest_network(source.name, size)
 
 
 def _han_lab(
-    source: Source, path: Path, weights: dict[str, Tensor], network: Architecture
+    source: Source,
+    path: Path,
+    weights: dict[str, Tensor],
+    network: Architecture,
+    modules: ModulePairs,
 ) -> PretrainedNetwork:
     plain = plain_keys(weights)
     network = adapt(network, network.input_shape, classes_in(plain, "classifier.linear.weight"))
-    return _family(source, network, our_weights(path, plain, network, ofa_modules(network)))
+    return _family(source, network, our_weights(path, plain, network, modules))
 
 
 def _family(source: Source, network: Architecture, weights: dict[str, Tensor]) -> PretrainedNetwork:
@@ -118,7 +130,7 @@ ARCHITECTURES: dict[CollectionName, Callable[[Source], Architecture]] = {
     ),
     "efficientnet-lite": lambda source: lite_network(source.name, source.preprocessing.size_px),
     "proxylessnas": lambda source: proxyless_network(source.name),
-    "once-for-all": lambda source: largest_network(source.name, source.preprocessing.size_px),
+    "once-for-all": _largest,
 }
 
 

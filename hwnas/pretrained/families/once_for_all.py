@@ -94,7 +94,7 @@ def plain_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in weights.items():
         if MATRIX.search(key):
             continue
-        name = re.sub(r"^(blocks\.\d+)\.conv\.", rf"\1.{CONV}.", key)
+        name = re.sub(r"^(blocks\.\d+|input_stem\.1)\.conv\.", rf"\1.{CONV}.", key)
         name = re.sub(r"\.(conv|bn|linear)\.\1\.", r".\1.", name)
         plain[name] = value
     return plain
