@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -185,6 +186,37 @@ def test_the_noise_of_a_column_is_estimated_from_its_equal_networks() -> None:
     best: Any = spearmanr(true, ms)
     assert np.sqrt(rank) == pytest.approx(best.statistic, abs=0.01)
     assert repeats.measurement_noise(groups, true) == (pytest.approx(1.0), 0.0)
+
+
+def test_each_kind_of_block_has_a_forest_of_its_own() -> None:
+    pytest.importorskip("sklearn")
+    from hwnas.latency_models.observation import Observation
+    from tools.evaluate.latency_published.forests import BlockForests
+
+    network = mobile_space((1, 28, 28), 10).default
+    blocks = mobile_space((1, 28, 28), 10).architecture(network).compute_blocks
+    ops = list(dict.fromkeys(block.op for block in blocks))
+    assert len(ops) > 1
+    timed = [Observation("in_network", (block,), 1.0 + ops.index(block.op)) for block in blocks]
+    forests = BlockForests.fitted(timed)
+    assert forests.blocks_ms(blocks).tolist() == [each.ms for each in timed]
+    assert forests.network_ms(blocks) == pytest.approx(sum(each.ms for each in timed))
+
+
+def test_ten_cells_are_scored_with_and_without_both_ends(tmp_path: Path) -> None:
+    from tools.evaluate.latency_published import ten_cells
+    from tools.lib.latency.score import Cache
+
+    bench = _bench(400)._replace(ms={"2080ti_1": _bench(400).ms["it"]})
+    np.savez(tmp_path / "help_nb201.npz", hw_embedding_index=np.arange(40, 50))
+    cache = Cache(tmp_path / "cache.jsonl")
+    ten_cells.run(bench, tmp_path, cache, seeds=2)
+    own = [key for key in cache.rows if ten_cells.OWN_CELLS in key]
+    assert len(cache.rows) == 2 * len(ten_cells.CHOICES) + 1 and len(own) == 1
+    for everywhere, inside in cache.rows.values():
+        assert 0.8 < inside < everywhere < 1  # a narrower range is harder to rank
+    published = [value for group in ten_cells.PUBLISHED.values() for value in group.values()]
+    assert np.mean(published) == pytest.approx(0.932, abs=5e-4)  # as the paper states
 
 
 def test_fresh_networks_are_scored_by_both_of_their_measurements() -> None:

@@ -13,13 +13,17 @@ from hwnas.latency_models.model import Predictions
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.registry import find_model
 from hwnas.spaces.json_networks import DescribedNetwork, read_once_for_all
+from tools.evaluate.latency_published.forests import BlockForests
 from tools.lib.latency.bench import Floats
-from tools.lib.latency.score import Cache, figures, scores
+from tools.lib.latency.learn import has_sklearn
+from tools.lib.latency.score import Cache, figures, scores, without_interval
 from tools.lib.results import table
 
 HIDDEN_SHARES = (0.2, 0.5, 0.8)
 RESOLUTIONS = (160, 192, 224)
 """Known resolutions of the Note10's table; all others are predicted."""
+MODEL, FORESTS = "model", "random forests of blocks"
+METHODS = (MODEL, FORESTS)
 FIGURES = ("±5 %", "±10 %", "RMSPE", "Spearman", "cover 90")
 
 
@@ -35,14 +39,16 @@ def hidden_blocks_section(data: Path, cache: Cache, seeds: int) -> tuple[str, st
     shown: list[list[str]] = []
     for share in HIDDEN_SHARES:
         for name, rows in tables.items():
-            scores_by_seed = [
-                _cached(cache, f"hidden/mbconv/{name}/{share}/{seed}", _split(rows, share, seed))
-                for seed in range(seeds)
-            ]
-            mean = np.mean(scores_by_seed, axis=0).tolist()
-            count = len(_searchable(rows))
-            shown.append([f"{share:.0%}", name, str(count), str(seeds), *_cells(mean)])
-    titles = ["hidden", "table", "blocks", "seeds", *FIGURES]
+            for method in METHODS:
+                splits = {seed: _split(rows, share, seed) for seed in range(seeds)}
+                scores_by_seed = [
+                    _cached(cache, f"hidden/mbconv/{name}/{share}/{seed}", split, method)
+                    for seed, split in splits.items()
+                ]
+                mean = np.mean(scores_by_seed, axis=0).tolist()
+                count = len(_searchable(rows))
+                shown.append([f"{share:.0%}", name, str(count), str(seeds), method, *_cells(mean)])
+    titles = ["hidden", "table", "blocks", "seeds", "method", *FIGURES]
     return "Blocks hidden at random", table(titles, shown)
 
 
@@ -63,10 +69,12 @@ def resolutions_section(data: Path, cache: Cache) -> tuple[str, str]:
                 if observation.blocks not in known_blocks
             ]
         )
-        row = _cached(cache, f"resolutions/{known}", (observations, hidden_blocks))
         known_px = ", ".join(map(str, known))
-        rows.append([known_px, str(len(fresh)), str(len(hidden_blocks)), *_cells(row)])
-    titles = ["known, px", "resolutions predicted", "blocks predicted", *FIGURES]
+        for method in METHODS:
+            row = _cached(cache, f"resolutions/{known}", (observations, hidden_blocks), method)
+            counts = [str(len(fresh)), str(len(hidden_blocks))]
+            rows.append([known_px, *counts, method, *_cells(row)])
+    titles = ["known, px", "resolutions predicted", "blocks predicted", "method", *FIGURES]
     return "Note10: resolutions that are not in the table", table(titles, rows)
 
 
@@ -76,6 +84,7 @@ def networks_sections(data: Path) -> list[tuple[str, str]]:
     note10, pixel1 = find_model("note10/table")[1], find_model("pixel1/adapted")[1]
     mine = _published(every, "note10")
     direct = note10.predict([network.architecture.blocks for network in mine])
+    forests = BlockForests.fitted(note10.observations) if has_sklearn() else None
     theirs = _published(every, "pixel1")
     own = {observation.blocks: observation for observation in pixel1.networks}
     scaled = note10.predict([network.architecture.blocks for network in theirs]).mean_ms
@@ -105,10 +114,11 @@ def networks_sections(data: Path) -> list[tuple[str, str]]:
             network.name,
             f"{network.published_ms:g}",
             _prediction_cell(direct, n, float(network.published_ms or 0)),
+            _forests_cell(forests, network),
         ]
         for n, network in enumerate(mine)
     ]
-    direct_titles = [*titles[:2], "predicted"]
+    direct_titles = [*titles[:2], MODEL, FORESTS]
     return [
         ("Note10's published networks, from its table alone", table(direct_titles, first)),
         ("Pixel 1's published networks, each from the other six", table(titles, rows)),
@@ -139,16 +149,28 @@ def _split(
 
 
 def _cached(
-    cache: Cache, key: str, split: tuple[Sequence[Observation], Sequence[Observation]]
+    cache: Cache,
+    key: str,
+    split: tuple[Sequence[Observation], Sequence[Observation]],
+    method: str,
 ) -> list[float]:
+    """Return the figures of hidden blocks that are predicted from known ones; NaN where the method
+    needs a library that is missing."""
+    key = key if method == MODEL else f"{key}/{method}"
     if key in cache.rows:
         return cache.rows[key]
     known, hidden_blocks = split
-    model = fit_model("here", known, kind="measured", source="", validate=False)
-    posterior = model.posterior_over([observation.blocks[0] for observation in hidden_blocks])
-    std = np.sqrt(np.diag(posterior.covariance)[:-1])
+    blocks = [observation.blocks[0] for observation in hidden_blocks]
     measured: Floats = np.array([observation.ms for observation in hidden_blocks])
-    return cache.add(key, scores(Predictions(posterior.ms, std), measured))
+    if method == MODEL:
+        model = fit_model("here", known, kind="measured", source="", validate=False)
+        posterior = model.posterior_over(blocks)
+        std = np.sqrt(np.diag(posterior.covariance)[:-1])
+        return cache.add(key, scores(Predictions(posterior.ms, std), measured))
+    if not has_sklearn():
+        return [np.nan] * len(FIGURES)
+    predicted_ms = BlockForests.fitted(known).blocks_ms(blocks)
+    return cache.add(key, without_interval(predicted_ms, measured))
 
 
 def _published(every: Sequence[DescribedNetwork], device: str) -> list[DescribedNetwork]:
@@ -162,6 +184,16 @@ def _published(every: Sequence[DescribedNetwork], device: str) -> list[Described
 def _prediction_cell(predictions: Predictions, number: int, measured_ms: float) -> str:
     mean, std = predictions.mean_ms[number], predictions.std_ms[number]
     return f"{mean:.1f} ± {std:.1f} ({mean / measured_ms - 1:+.1%})"
+
+
+def _forests_cell(forests: BlockForests | None, network: DescribedNetwork) -> str:
+    if forests is None:
+        return "-"
+    mean_ms, measured_ms = (
+        forests.network_ms(network.architecture.compute_blocks),
+        float(network.published_ms or 0),
+    )
+    return f"{mean_ms:.1f} ({mean_ms / measured_ms - 1:+.1%})"
 
 
 def _cells(values: Sequence[float]) -> list[str]:
