@@ -19,7 +19,7 @@ ACTIVATIONS = ("relu6", "relu", "hswish", "silu")
 _KEY = re.compile(
     r"(\w+) k(\d+) s(\d+) e(\d+(?:\.\d+)?) (\d+)>(\d+) @(\d+)(?:x(\d+))?(?: g(\d+))?"
     r"(?: a(\d+))?(?:( se)(\d*)( sigmoid)?)?"
-    r"(?: (?!(?:same|int8)\b)(\w+))?( same)?( int8)?",
+    r"(?: (?!(?:same|pad\d+|int8)\b)(\w+))?(?:( same)| pad(\d+))?( int8)?",
     re.ASCII,
 )
 
@@ -44,9 +44,10 @@ class Block(msgspec.Struct, frozen=True):
     """Squeeze-excite after the kxk convolution of operations that have one, see `Op.can_gate`."""
     precision: Literal["fp32", "int8"] = "fp32"
     """Precision that the block runs in; only ``int8`` is part of the key."""
-    padding: Literal["symmetric", "same"] = "symmetric"
-    """Zeros around the input: ``kernel_size // 2`` on each side, or TensorFlow's SAME, see
-    `same_padding`. It is ``symmetric`` where both are equal at every size."""
+    padding: Literal["symmetric", "same"] | int = "symmetric"
+    """Zeros around the input: ``kernel_size // 2`` on each side (none for an even kernel),
+    TensorFlow's SAME, see `same_padding`, or a number of pixels on each side. It is ``symmetric``
+    where that is equal at every size."""
     gate: Literal["hardsigmoid", "sigmoid"] = "hardsigmoid"
     """Last function of the squeeze-excite."""
     squeezed: int = 0
@@ -62,6 +63,8 @@ class Block(msgspec.Struct, frozen=True):
         self._set("in_size", size_of(*axes(self.in_size)))
         self._set("expand_ratio", float(f"{self.expand_ratio:g}"))  # six digits, as in the key
         if self.padding == "same" and self.stride == 1 and self.kernel_size % 2:
+            self._set("padding", "symmetric")
+        if self.padding == symmetric_padding_px(self.kernel_size):
             self._set("padding", "symmetric")
         if not self.squeeze_excite:
             self._set("gate", "hardsigmoid")
@@ -96,6 +99,8 @@ class Block(msgspec.Struct, frozen=True):
             flags += f" {self.activation}"
         if self.padding == "same":
             flags += " same"
+        elif self.padding != "symmetric":
+            flags += f" pad{self.padding}"
         return flags + (" int8" if self.precision == "int8" else "")
 
     @classmethod
@@ -108,7 +113,8 @@ class Block(msgspec.Struct, frozen=True):
                 "(operation, kernel, stride, expansion, channels, input size)"
             )
         op, kernel, stride, expand, c_in, c_out, height, width, *flags = match.groups()
-        group, start, se, squeezed, sigmoid, activation, same, int8 = flags
+        group, start, se, squeezed, sigmoid, activation, same, padding_px, int8 = flags
+        padding = "symmetric" if same is None else "same"
         return cls(
             op,
             int(c_in),
@@ -120,7 +126,7 @@ class Block(msgspec.Struct, frozen=True):
             activation=activation or "relu6",
             squeeze_excite=se is not None,
             precision="fp32" if int8 is None else "int8",
-            padding="symmetric" if same is None else "same",
+            padding=padding if padding_px is None else int(padding_px),
             gate="hardsigmoid" if sigmoid is None else "sigmoid",
             squeezed=int(squeezed or 0),
             group_width=int(group or 0),
@@ -161,8 +167,14 @@ class Block(msgspec.Struct, frozen=True):
         """Return the length of the output along an axis."""
         if self.padding == "same":
             return -(-pixels // self.stride)
-        unpadded = 1 - self.kernel_size % 2  # an even kernel has no symmetric padding
-        return (pixels - 1 - unpadded * (self.kernel_size - 1)) // self.stride + 1
+        return (pixels + 2 * self.padding_px - self.kernel_size) // self.stride + 1
+
+    @property
+    def padding_px(self) -> int:
+        """Zeros on each side of the input where these are equally many."""
+        if isinstance(self.padding, int):
+            return self.padding
+        return symmetric_padding_px(self.kernel_size)
 
     @property
     def mid_channels(self) -> int:
@@ -227,6 +239,11 @@ def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
     """
     total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
     return total // 2, total - total // 2
+
+
+def symmetric_padding_px(kernel_size: int) -> int:
+    """Return the zeros on each side with which an odd kernel keeps the size; 0 for an even one."""
+    return kernel_size // 2 if kernel_size % 2 else 0
 
 
 def _usual_se_channels(block: Block) -> int:

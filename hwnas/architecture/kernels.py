@@ -56,9 +56,13 @@ def conv(
     groups: int = 1,
     activation: str = "",
     norm: bool = True,
+    out_size: Size | None = None,
 ) -> Kernel:
-    """Return a convolution, or with ``in_size`` 1 a linear layer without bias."""
-    pixels = area(strided(in_size, stride))
+    """Return a convolution, or with ``in_size`` 1 a linear layer without bias.
+
+    ``out_size`` is given where the padding does not follow from the kernel.
+    """
+    pixels = area(strided(in_size, stride) if out_size is None else out_size)
     weights = kernel_size**2 * in_channels * out_channels // groups
     return Kernel(
         dense_macs=pixels * weights,

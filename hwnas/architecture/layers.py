@@ -65,7 +65,16 @@ def conv(block: Shapes, groups: int = 1, norm: bool = True) -> list[Kernel]:
             groups,
             block.activation,
             norm,
+            block.out_size,
         )
+    ]
+
+
+def double_conv(block: Shapes) -> list[Kernel]:
+    mid, size, act = block.mid_channels, block.kernel_size, block.activation
+    return [
+        kernels.conv(block.in_channels, mid, block.in_size, size, block.stride, activation=act),
+        kernels.conv(mid, block.out_channels, block.out_size, size, activation=act),
     ]
 
 
@@ -109,11 +118,20 @@ def pool_to_pixel(block: Shapes) -> list[Kernel]:
     return global_pool(block) if block.in_size != 1 else []
 
 
+def pool_to_grid(block: Shapes) -> list[Kernel]:
+    """Return the pool to ``kernel_size`` pixels in height and width, which is left out where there
+    are as many already."""
+    grid = block.kernel_size
+    if grid == 1:
+        return pool_to_pixel(block)
+    pooled = kernels.pool(block.in_channels, block.in_size, grid, 1)
+    return [pooled] if block.in_size != grid else []
+
+
 def pointwise(block: Shapes, bias: bool = False) -> list[Kernel]:
-    """Return a 1x1 convolution of a single pixel."""
-    linear = kernels.conv(
-        block.in_channels, block.out_channels, 1, activation=block.activation, norm=False
-    )
+    """Return a linear layer of all ``kernel_size`` squared pixels of an image."""
+    inputs, act = block.in_channels * block.kernel_size**2, block.activation
+    linear = kernels.conv(inputs, block.out_channels, 1, activation=act, norm=False)
     return [linear._replace(norm_params=block.out_channels if bias else 0)]
 
 

@@ -21,6 +21,7 @@ from hwnas.architecture.layers import (
     dense_bottleneck,
     depthwise_separable,
     dil_conv,
+    double_conv,
     first_norm,
     fused_mbconv,
     global_pool,
@@ -32,6 +33,7 @@ from hwnas.architecture.layers import (
     norm,
     pointwise,
     pool,
+    pool_to_grid,
     pool_to_pixel,
     pooled_sum,
     relu,
@@ -60,6 +62,8 @@ class Op(NamedTuple):
     """Returns its input followed by `Block.growth` new channels."""
     can_pad_same: bool = False
     """Computes blocks with the padding ``same``."""
+    can_pad_pixels: bool = False
+    """Computes blocks whose padding is a number of pixels."""
     can_gate: bool = False
     """Computes blocks with squeeze-excite."""
     can_group: bool = False
@@ -75,7 +79,9 @@ class Op(NamedTuple):
 
 OPS: dict[str, Op] = {
     # mobile networks
-    "conv": Op("convolution", (conv,), can_pad_same=True),
+    "conv": Op("convolution", (conv,), can_pad_same=True, can_pad_pixels=True),
+    # VGG: the first has the stride, both have the activation
+    "double_conv": Op("two convolutions", (double_conv,), inner_channels="always"),
     "mbconv": Op(
         "MBConv (expand, depthwise, project)",
         (mbconv, shortcut),
@@ -139,9 +145,10 @@ OPS: dict[str, Op] = {
         pools_shortcut=True,
         inner_channels="always",
     ),
-    # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision
+    # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision; VGG's
+    # hidden layer takes all pixels of a grid, whose height and width are the kernel size
     "mix": Op("pool and 1x1 convolution", (pool_to_pixel, pointwise), pools_globally=True),
-    "hidden": Op("pool and hidden linear layer", (pool_to_pixel, linear), pools_globally=True),
+    "hidden": Op("pool and hidden linear layer", (pool_to_grid, linear), pools_globally=True),
     "logits": Op("pool and linear", (pool_to_pixel, linear), pools_globally=True),
     # cells of DARTS: ReLU comes first; `none` is zeros in the shape of the output
     "conv_bn": Op("convolution", (conv,)),
@@ -151,7 +158,7 @@ OPS: dict[str, Op] = {
     "sep_conv": Op("separable convolution, twice", (relu, sep_conv)),
     "dil_conv": Op("separable convolution with dilation 2", (relu, dil_conv)),
     "conv_7x1_1x7": Op("ReLU, 1x7 and 7x1 convolution", (relu, conv_7x1_1x7)),
-    "max_pool": Op("max pool", (pool,), can_pad_same=True),
+    "max_pool": Op("max pool", (pool,), can_pad_same=True, can_pad_pixels=True),
     "avg_pool": Op("average pool", (pool,)),
     "max_pool_bn": Op("max pool, norm", (pool, norm)),
     "avg_pool_bn": Op("average pool, norm", (pool, norm)),

@@ -15,7 +15,8 @@ from hwnas.pretrained.sources import Preprocessing
 from hwnas.pretrained.weights import COUNTER
 from hwnas.spaces.published import adapt
 
-STEM = "blocks.0"
+STEMS = ("blocks.0", "blocks.0.layers.first")
+"""Where the layer is that takes the image."""
 
 
 class PretrainedNetwork(NamedTuple):
@@ -75,7 +76,7 @@ class PretrainedNetwork(NamedTuple):
                 f"{len(preprocessing.mean)}"
             )
         (mean, std), (other_mean, other_std) = map(_moments, (self.preprocessing, preprocessing))
-        kernels = self.weights[f"{STEM}.conv.weight"].double()
+        kernels = _stem_kernels(self.weights)
         shift = (kernels.sum(dim=(2, 3)) * ((other_mean - mean) / std)).sum(dim=1)
         changed = _stem(self.weights, kernels * (other_std / std)[:, None, None], shift)
         normalised = msgspec.structs.replace(
@@ -111,7 +112,7 @@ def grey_stem(
     colours = len(preprocessing.mean)
     if channels != 1 or colours == 1:
         raise UsageError(f"the network takes {colours} channels, it cannot take {channels}")
-    kernels = weights[f"{STEM}.conv.weight"].double()
+    kernels = _stem_kernels(weights)
     mean, std = _moments(preprocessing)
     grey_mean, grey_std = mean.mean().item(), std.mean().item()
     summed = (kernels * (grey_std / std)[:, None, None]).sum(dim=1, keepdim=True)
@@ -127,13 +128,22 @@ def _moments(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
     return torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
 
 
+def _stem_kernels(weights: dict[str, Tensor]) -> Tensor:
+    return weights[f"{_stem_layer(weights)}.conv.weight"].double()
+
+
+def _stem_layer(weights: dict[str, Tensor]) -> str:
+    return next(layer for layer in STEMS if f"{layer}.conv.weight" in weights)
+
+
 def _stem(weights: dict[str, Tensor], kernels: Tensor, shift: Tensor) -> dict[str, Tensor]:
     """Return the tensors of a stem with other ``kernels``, whose outputs are ``shift [C]`` lower
     than its batch norm expects."""
-    running_mean = weights[f"{STEM}.norm.running_mean"]
+    stem = _stem_layer(weights)
+    running_mean = weights[f"{stem}.norm.running_mean"]
     return {
-        f"{STEM}.conv.weight": kernels.to(running_mean.dtype),
-        f"{STEM}.norm.running_mean": (running_mean - shift).to(running_mean.dtype),
+        f"{stem}.conv.weight": kernels.to(running_mean.dtype),
+        f"{stem}.norm.running_mean": (running_mean - shift).to(running_mean.dtype),
     }
 
 

@@ -13,8 +13,8 @@ import msgspec
 
 from hwnas.architecture.architecture import Architecture, Block, Genotype
 from hwnas.architecture.graph import IMAGE, chained
-from hwnas.architecture.size import size_of
-from hwnas.errors import UnknownName
+from hwnas.architecture.size import axes, size_of, size_text
+from hwnas.errors import UnknownName, UsageError
 from hwnas.files import read_json
 from hwnas.spaces.tree.toml_file import tree_space
 
@@ -67,7 +67,8 @@ def adapt(
 ) -> Architecture:
     """Return a network with the same blocks for images of another size and for other classes.
 
-    Strides and widths stay the same; a block takes its input channels and size from its inputs.
+    Strides and widths stay the same, also inner ones; a block takes its input channels and size
+    from its inputs. Raises `UsageError` for images of which a block leaves no pixel.
     """
     blocks: list[Block] = []
     for block, sources in zip(
@@ -78,12 +79,31 @@ def adapt(
             channels, size = blocks[sources[0]].out_channels, blocks[sources[0]].out_size
         last = block.op in ("logits", "norm_logits")
         width = num_classes if last else block.out_channels
+        ratio = block.expand_ratio
+        if block.has_inner_channels and channels != block.in_channels:  # grey images
+            ratio = block.mid_channels / channels
         blocks.append(
-            msgspec.structs.replace(block, in_channels=channels, in_size=size, out_channels=width)
+            msgspec.structs.replace(
+                block,
+                in_channels=channels,
+                in_size=size,
+                out_channels=width,
+                expand_ratio=ratio,
+            )
         )
+        check_pixels(architecture.genotype.space, blocks[-1], input_shape)
     return msgspec.structs.replace(
         architecture, blocks=tuple(blocks), input_shape=input_shape, num_classes=num_classes
     )
+
+
+def check_pixels(network: str, block: Block, input_shape: tuple[int, int, int]) -> None:
+    """Raise `UsageError` if ``block`` of a network leaves no pixel of images of ``input_shape``."""
+    if min(axes(block.out_size)) < 1:
+        size = size_text(size_of(*input_shape[1:]))
+        raise UsageError(
+            f"{network}: images of {size} px are too small for it: no pixel remains of {block.key}"
+        )
 
 
 def published_names() -> tuple[str, ...]:

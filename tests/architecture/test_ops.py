@@ -32,6 +32,9 @@ BLOCKS = (
     Block("mbconv", 8, 8, 3, 2, 3, 8, "relu", True, padding="same", gate="sigmoid"),
     Block("mbconv", 8, 8, 3, 1, 3, 7, "hswish", True, squeezed=5, precision="int8"),
     Block("conv", 3, 8, 3, 2, 1, 10, "silu", padding="same"),
+    Block("conv", 3, 8, 11, 4, 1, 27, "relu", padding=2),
+    *(Block("conv", 3, 8, 4, s, 1, size, "relu") for s, size in ((4, 11), (2, 8))),
+    *(Block("double_conv", 8, 12, k, s, 1.5, 7, "relu") for k, s in ((3, 1), (5, 2))),
     Block("fused_mbconv", 8, 8, 3, 1, 1, 7),
     *(Block("fused_mbconv", 8, 16, 3, 2, e, 8, "silu", padding="same") for e in (1, 2)),
     Block("fused_mbconv", 8, 16, 3, 2, 2, 9, "hswish"),
@@ -78,6 +81,7 @@ BLOCKS = (
     Block("concat", 8, 32, 1, 1, 4, 7),
     *(Block("max_pool", 8, 8, k, k, 1, size) for k, size in ((2, 9), (2, 8), (4, 9))),
     *(Block("max_pool", 8, 8, k, 2, 1, size, padding="same") for k, size in ((2, 9), (3, 8))),
+    *(Block("max_pool", 8, 8, 3, 2, 1, size, padding=0) for size in (8, 9)),
     Block("global_pool", 8, 8, 1, 1, 1, 7),
     Block("conv", 8, 6, 1, 1, 1, 1, "relu"),
     Block("bare_conv", 3, 8, 3, 1, 1, 7),
@@ -87,6 +91,7 @@ BLOCKS = (
     Block("norm_logits", 8, 5, 1, 1, 1, 7, "relu"),
     Block("mix", 8, 6, 1, 1, 1, 7, "hswish"),
     *(Block("hidden", 8, 6, 1, 1, 1, size, "hswish") for size in (7, 1)),
+    *(Block("hidden", 8, 6, 3, 1, 1, size, "relu") for size in (2, 3, 6, 7)),
     Block("bn_conv", 8, 6, 3, 1, 1, 7),
     Block("bn_relu_conv_bn", 8, 6, 1, 2, 1, 8, "relu"),
     Block("bn_relu_group_conv", 8, 6, 3, 1, 1, 7, "relu"),
@@ -171,6 +176,11 @@ def test_only_a_block_of_stride_1_and_equal_width_adds_its_input() -> None:
         assert Block(op, 8, out_channels, 3, stride, 3, 7).residual == expected
 
 
+def test_padding_in_pixels_is_refused_where_the_module_has_none() -> None:
+    with pytest.raises(UsageError, match="padding in pixels is only supported for conv, max_pool"):
+        block_module(Block("mbconv", 8, 8, 3, 1, 2, 7, padding=0))
+
+
 def test_output_sizes_round_up() -> None:
     sizes = [Block("conv", 1, 1, 3, 2, 1, size).out_size for size in (28, 7, 8, 1)]
     assert sizes == [14, 4, 4, 1]
@@ -207,6 +217,8 @@ def test_a_key_reads_as_documented() -> None:
     assert block.key == "mbconv k5 s2 e2.5 32>64 @56 se hswish"
     block = Block("mbconv", 32, 64, 5, 2, 6, 56, "silu", True, "int8", "same", "sigmoid", 12)
     assert block.key == "mbconv k5 s2 e6 32>64 @56 se12 sigmoid silu same int8"
+    block = Block("conv", 3, 64, 11, 4, 1, 224, "relu", padding=2)
+    assert block.key == "conv k11 s4 e1 3>64 @224 relu pad2"
     block = Block("bottleneck", 64, 64, 3, 1, 1, 56, "relu", True, squeezed=4, group_width=16)
     assert block.key == "bottleneck k3 s1 e1 64>64 @56 g16 se4 relu"
     assert block.groups == 4
@@ -215,7 +227,8 @@ def test_a_key_reads_as_documented() -> None:
 def test_blocks_that_compute_the_same_at_every_size_are_equal() -> None:
     for kernel_size in (1, 3):
         block = Block("conv", 8, 8, kernel_size, 1, 1, 8)
-        assert msgspec.structs.replace(block, padding="same") == block
+        for padding in ("same", kernel_size // 2):
+            assert msgspec.structs.replace(block, padding=padding) == block
     strided = Block("conv", 8, 8, 3, 2, 1, 7)
     same = msgspec.structs.replace(strided, padding="same")
     assert same != strided  # they differ at 8 px
@@ -255,6 +268,9 @@ def test_every_operation_has_a_label_and_all_but_skips_have_kernels() -> None:
         *(SAMPLES[op] for op in OPS if op != "none"),
         Block("bottleneck", 8, 12, 3, 2, 1.5, 8, "relu", True, squeezed=2, group_width=6),
         Block("uib", 8, 16, 1, 2, 3, 9, "hswish", start_kernel_size=3),
+        Block("conv", 8, 8, 11, 4, 1, 27, "relu", padding=2),
+        Block("max_pool", 8, 8, 3, 2, 1, 8, padding=0),
+        *(Block("hidden", 8, 6, 3, 1, 1, size, "relu") for size in (2, 3, 6, 7)),
     ],
     ids=lambda block: block.key,
 )

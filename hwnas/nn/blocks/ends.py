@@ -23,15 +23,17 @@ class Mix(nn.Sequential):
 
 
 class Hidden(nn.Sequential):
-    """Global average pool, linear layer with bias, and the activation: to a single pixel.
+    """Average pool, linear layer with bias of all its pixels, and the activation: to one pixel.
 
-    The linear layer is a convolution 1x1.
+    The pool leaves ``kernel_size`` pixels in height and width: 1, or 7 in VGG (Simonyan and
+    Zisserman, ICLR 2015, arXiv:1409.1556). The linear layer is a convolution of that size.
     """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1) if block.in_size != 1 else nn.Identity()
-        self.linear = nn.Conv2d(block.in_channels, block.out_channels, 1)
+        grid = block.kernel_size
+        self.pool = nn.AdaptiveAvgPool2d(grid) if block.in_size != grid else nn.Identity()
+        self.linear = nn.Conv2d(block.in_channels, block.out_channels, grid)
         self.act = ACTIVATIONS[block.activation]()
 
 

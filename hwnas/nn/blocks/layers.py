@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
+from hwnas.architecture.block import symmetric_padding_px
 from hwnas.nn.cells.ops import StridedPointwise
 from hwnas.nn.depthwise import DepthwiseConv2d
 from hwnas.nn.padding import SameConv2d, SameDepthwiseConv2d
@@ -36,7 +37,7 @@ class ConvNorm(nn.Sequential):
         stride: int = 1,
         depthwise: bool = False,
         activation: str | None = None,
-        padding: str = "symmetric",
+        padding: str | int = "symmetric",
         groups: int = 1,
     ) -> None:
         super().__init__()
@@ -45,10 +46,11 @@ class ConvNorm(nn.Sequential):
             self.conv = kind(in_channels, kernel_size, stride)
         elif padding == "same":
             self.conv = SameConv2d(in_channels, out_channels, kernel_size, stride)
-        elif (kernel_size, stride) == (1, 2):
+        elif (kernel_size, stride, padding) == (1, 2, "symmetric"):
             self.conv = StridedPointwise(in_channels, out_channels)
         else:
-            pixels = kernel_size // 2
+            symmetric_px = symmetric_padding_px(kernel_size)
+            pixels = padding if isinstance(padding, int) else symmetric_px
             self.conv = nn.Conv2d(
                 in_channels, out_channels, kernel_size, stride, pixels, groups=groups, bias=False
             )

@@ -12,12 +12,14 @@ from hwnas.nn.blocks.dense import BareConv, DenseLayer, Transition
 from hwnas.nn.blocks.ends import Hidden, Logits, Mix, NormLogits
 from hwnas.nn.blocks.layers import conv_norm
 from hwnas.nn.blocks.mobile import DepthwiseSeparable, FusedMBConv, MBConv, ShuffleUnit
+from hwnas.nn.blocks.plain import DoubleConv
 from hwnas.nn.blocks.residual import ResidualBlock
 from hwnas.nn.blocks.tree import TREE_OPS, tree_op
 from hwnas.nn.cells.ops import CELL_OPS, cell_op
 
 MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "conv": lambda block: conv_norm(block, block.out_channels),
+    "double_conv": DoubleConv,
     **dict.fromkeys(("mbconv", "uib"), MBConv),
     "depthwise_separable": DepthwiseSeparable,
     "shuffle_unit": ShuffleUnit,
@@ -44,6 +46,9 @@ def block_module(block: Block) -> nn.Module:
     if block.padding == "same" and not block.spec.can_pad_same:
         known = ", ".join(op for op, row in OPS.items() if row.can_pad_same)
         raise UsageError(f"block {block.key}: padding 'same' is only supported for {known}")
+    if isinstance(block.padding, int) and not block.spec.can_pad_pixels:
+        known = ", ".join(op for op, row in OPS.items() if row.can_pad_pixels)
+        raise UsageError(f"block {block.key}: padding in pixels is only supported for {known}")
     if block.group_width and (not block.spec.can_group or block.mid_channels % block.group_width):
         raise UsageError(
             f"block {block.key}: groups of {block.group_width} channels, expected a divisor of the "

@@ -165,16 +165,12 @@ def _dil_conv(block: Block, affine: bool) -> nn.Module:
 def _max_pool(block: Block, affine: bool) -> nn.Module:
     if block.padding == "same":
         return SameMaxPool2d(block.kernel_size, block.stride)
-    return nn.MaxPool2d(block.kernel_size, block.stride, _pool_padding(block))
+    return nn.MaxPool2d(block.kernel_size, block.stride, block.padding_px)
 
 
 def _avg_pool(block: Block, affine: bool) -> nn.Module:
-    padding = _pool_padding(block)
+    padding = block.padding_px
     return nn.AvgPool2d(block.kernel_size, block.stride, padding, count_include_pad=False)
-
-
-def _pool_padding(block: Block) -> int:
-    return block.kernel_size // 2 if block.kernel_size % 2 else 0
 
 
 def _with_norm(op: Callable[[Block, bool], nn.Module]) -> Callable[[Block, bool], nn.Module]:

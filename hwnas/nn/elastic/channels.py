@@ -24,7 +24,7 @@ INNER: dict[str, tuple[Inner, ...]] = {
         ("mbconv", "uib", "shuffle_unit"), (Inner(("expand", "depthwise"), "project"),)
     ),
     "fused_mbconv": (Inner(("dense",), "project"),),
-    **dict.fromkeys(("basic", "basic_d"), (Inner(("first",), "last"),)),
+    **dict.fromkeys(("basic", "basic_d", "double_conv"), (Inner(("first",), "last"),)),
     **dict.fromkeys(
         ("bottleneck", "bottleneck_d"),
         (Inner(("reduce",), "spatial"), Inner(("spatial",), "restore")),

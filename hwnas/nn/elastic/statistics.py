@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from hwnas.nn.blocks.layers import ConvNorm
 from hwnas.nn.blocks.mobile import DepthwiseSeparable, FusedMBConv, MBConv, ShuffleUnit
+from hwnas.nn.blocks.plain import DoubleConv
 from hwnas.nn.blocks.residual import ResidualBlock
 from hwnas.nn.depthwise import DepthwiseConv2d
 from hwnas.nn.elastic.channels import INNER
@@ -111,7 +112,7 @@ def _consumers(block: nn.Module) -> dict[str, nn.Conv2d]:
 
     A convolution with groups is none: it has the channels of its inputs.
     """
-    if not isinstance(block, MBConv | FusedMBConv | ResidualBlock | ShuffleUnit):
+    if not isinstance(block, MBConv | FusedMBConv | ResidualBlock | ShuffleUnit | DoubleConv):
         return {}
     names = {inner.consumer for inners in INNER.values() for inner in inners}
     layers = {name: layer for name, layer in block.layers.named_children() if name in names}

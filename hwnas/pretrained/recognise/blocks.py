@@ -22,8 +22,10 @@ from hwnas.pretrained.recognise.groups import Group, Other
 from hwnas.pretrained.recognise.layers import IMAGE
 from hwnas.pretrained.recognise.messages import unrecognised
 from hwnas.pretrained.recognise.mobile import depthwise_separable, fused_mbconv, mbconv, uib
+from hwnas.pretrained.recognise.pairs import pair_convolutions
 from hwnas.pretrained.recognise.reading import Match, ModulePairs, Place
 from hwnas.pretrained.recognise.residual import residual
+from hwnas.spaces.published import check_pixels
 
 RULES: tuple[Callable[[Place], Match | None], ...] = (
     mbconv,
@@ -42,6 +44,8 @@ RULES: tuple[Callable[[Place], Match | None], ...] = (
     global_pool,
 )
 """The rules in the order in which they are tried."""
+LAST = ("logits", "norm_logits")
+"""The blocks that a network may end in."""
 
 
 def read_blocks(
@@ -52,20 +56,24 @@ def read_blocks(
     ``output`` is the index of the network's last layer. Raises `UsageError` that names the first
     module that begins no block.
     """
-    blocks: list[Block] = []
-    modules: ModulePairs = {}
+    matches: list[Match] = []
     place = Place(groups, IMAGE, input_shape[0], size_of(*input_shape[1:]))
     while place.groups:
         match = _match(place)
         if match is None:
             raise unrecognised(network, place.groups[0])
-        prefix = f"blocks.{len(blocks)}"
-        modules |= {f"{prefix}.{ours}": theirs for ours, theirs in match.modules.items()}
-        blocks.append(match.block)
+        check_pixels(network, match.block, input_shape)
+        matches.append(match)
         place = _next_place(place, match)
-    if place.value != output or not blocks or blocks[-1].op not in ("logits", "norm_logits"):
+    matches = pair_convolutions(matches)
+    if place.value != output or not matches or matches[-1].block.op not in LAST:
         raise UsageError(f"{network}: does not end in a global pool and a linear layer")
-    return tuple(blocks), modules
+    modules = {
+        f"blocks.{number}.{ours}": theirs
+        for number, match in enumerate(matches)
+        for ours, theirs in match.modules.items()
+    }
+    return tuple(match.block for match in matches), modules
 
 
 def _next_place(place: Place, match: Match) -> Place:

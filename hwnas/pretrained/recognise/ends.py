@@ -9,7 +9,7 @@ from hwnas.pretrained.recognise.reading import Match, Place, Reading, conv_norms
 def conv(place: Place) -> Match | None:
     """Read a convolution with norm and activation."""
     rest = Reading(place)
-    conv = rest.conv(lambda conv: conv.dense and conv.activation in ACTIVATIONS)
+    conv = rest.padded_conv(lambda conv: conv.dense and conv.activation in ACTIVATIONS)
     if conv is None:
         return None
     block = Block(
@@ -31,8 +31,17 @@ def max_pool(place: Place) -> Match | None:
     pool = rest.max_pool()
     if pool is None:
         return None
-    channels, kernel_size, stride = place.channels, pool.kernel_size, pool.stride
-    return rest.match(Block("max_pool", channels, channels, kernel_size, stride, 1, place.size), {})
+    block = Block(
+        "max_pool",
+        place.channels,
+        place.channels,
+        pool.kernel_size,
+        pool.stride,
+        1,
+        place.size,
+        padding=pool.padding,
+    )
+    return rest.match(block, {})
 
 
 def global_pool(place: Place) -> Match | None:
@@ -45,18 +54,22 @@ def global_pool(place: Place) -> Match | None:
 
 
 def hidden(place: Place) -> Match | None:
-    """Read [a global pool and] a linear layer with activation, in front of the last one."""
+    """Read [an average pool and] a linear layer with activation, in front of the last one.
+
+    It takes the single pixel of a global pool, or all pixels of a larger square.
+    """
     rest = Reading(place)
-    if rest.pool() is None and place.size != 1:
-        return None
+    side = 1 if rest.pool() is not None else rest.grid_pool() or place.size
     linear = rest.linear()
     if linear is None or linear.activation not in ACTIVATIONS:
         return None
+    if not isinstance(side, int) or linear.in_channels != place.channels * side**2:
+        return None
     op = "hidden" if linear.module.bias is not None else "mix"
-    if op == "mix" and place.size == 1:
-        return None  # ours always pools
+    if op == "mix" and (place.size == 1 or side > 1):
+        return None  # ours always pools, to a pixel
     out_channels, activation = linear.out_channels, linear.activation
-    block = Block(op, place.channels, out_channels, 1, 1, 1, place.size, activation)
+    block = Block(op, place.channels, out_channels, side, 1, 1, place.size, activation)
     return rest.match(block, {"conv" if op == "mix" else "linear": linear.path})
 
 

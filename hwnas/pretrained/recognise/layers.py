@@ -17,10 +17,11 @@ IMAGE = -1
 """The index that stands for the network's input."""
 
 Kind = Literal[
-    "conv", "norm", "act", "pool", "max_pool", "avg_pool", "linear", "add", "mul",
+    "conv", "norm", "act", "pool", "grid_pool", "max_pool", "avg_pool", "linear", "add", "mul",
     "concat", "first_half", "second_half", "shuffle", "other",
 ]  # fmt: skip
-"""``first_half``, ``second_half``, ``shuffle``: of channels, the latter in two groups."""
+"""``grid_pool``: an average pool to a number of pixels in height and width above 1.
+``first_half``, ``second_half``, ``shuffle``: of channels, the latter in two groups."""
 
 ACTIVATIONS = {
     "relu": "relu",
@@ -38,7 +39,7 @@ UNCHANGED = {"dropout", "dropout2d", "droppath", "identity", "stochasticdepth", 
 
 SHUFFLE = "channel_shuffle"
 RESHAPES = {"flatten"}
-"""Layers that only change the shape ``[N, C, 1, 1]`` to ``[N, C]``."""
+"""Layers that only change the shape ``[N, C, H, W]`` to ``[N, C * H * W]``."""
 
 
 class Layer(NamedTuple):
@@ -125,6 +126,8 @@ def _module_layers(path: str, module: nn.Module, inputs: tuple[int, ...]) -> Ite
             yield Layer("linear", path, inputs, module)
         case nn.AdaptiveAvgPool2d(output_size=1 | (1, 1)):
             yield Layer("pool", path, inputs)
+        case nn.AdaptiveAvgPool2d():
+            yield Layer("grid_pool", path, inputs, module)
         case nn.MaxPool2d():
             yield Layer("max_pool", path, inputs, module)
         case nn.AvgPool2d():

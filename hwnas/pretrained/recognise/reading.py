@@ -46,8 +46,12 @@ class Reading:
 
     def conv(self, fits: Callable[[Conv], bool]) -> Conv | None:
         """Take a convolution that ``fits``; it may have a norm, a bias, or neither."""
+        return self.padded_conv(lambda conv: is_plain(conv) and fits(conv))
+
+    def padded_conv(self, fits: Callable[[Conv], bool]) -> Conv | None:
+        """Take a convolution that ``fits``, with any number of pixels as padding."""
         group = self._next(Conv)
-        return self._take(group) if group is not None and is_plain(group) and fits(group) else None
+        return self._take(group) if group is not None and is_square(group) and fits(group) else None
 
     def linear(self) -> Conv | None:
         """Take a linear layer, or a 1x1 convolution of a single pixel, without norm."""
@@ -94,15 +98,30 @@ class Reading:
     def pool(self) -> Pool | None:
         return self._take(self._next(Pool))
 
+    def grid_pool(self) -> int:
+        """Take an average pool to a square of more than a pixel; return the length of its side.
+
+        It is 0 where there is none.
+        """
+        group = self._next(Other)
+        module = group.layer.module if group is not None else None
+        if group is None or not isinstance(module, nn.AdaptiveAvgPool2d):
+            return 0
+        size: Any = module.output_size
+        height, width = size if isinstance(size, tuple) else (size, size)
+        if not isinstance(height, int) or height != width:
+            return 0
+        self._take(group)
+        return height
+
     def max_pool(self) -> Any:
-        """Take a max pool, whose padding is half of an odd window and none of an even one."""
+        """Take a max pool of square windows."""
         group = self._next(Other)
         module: Any = group.layer.module if group is not None else None
         if not isinstance(module, nn.MaxPool2d):
             return None
         size = module.kernel_size
-        plain = isinstance(size, int) and module.padding == (size // 2 if size % 2 else 0)
-        plain = plain and isinstance(module.stride, int)
+        plain = all(isinstance(each, int) for each in (size, module.stride, module.padding))
         plain = plain and module.dilation == 1 and not module.ceil_mode
         return module if plain and self._take(group) is not None else None
 
@@ -172,22 +191,32 @@ def conv_norms(convs: dict[str, Conv | None]) -> ModulePairs:
 
 def is_plain(conv: Conv) -> bool:
     """Return whether a convolution has the form of ours: square, odd, padded."""
+    return is_square(conv) and conv.kernel_size % 2 == 1 and isinstance(padding_of(conv), str)
+
+
+def is_square(conv: Conv) -> bool:
+    """Return whether a convolution has the same kernel, stride and padding along both axes, and
+    pads with zeros."""
     module = conv.module
     if not isinstance(module, nn.Conv2d):
         return False
-    size, (stride, other) = module.kernel_size[0], module.stride
+    padding = ("same",) if _pads_same(module) else module.padding
+    sides = (module.kernel_size, module.stride, padding)
     return (
-        module.kernel_size == (size, size)
-        and size % 2 == 1
-        and stride == other
+        all(len(set(pair)) == 1 for pair in sides)
         and module.dilation == (1, 1)
-        and (_pads_same(module) or module.padding == (size // 2, size // 2))
         and module.padding_mode == "zeros"
     )
 
 
-def padding_of(conv: Conv) -> Literal["symmetric", "same"]:
-    return "same" if _pads_same(conv.module) else "symmetric"
+def padding_of(conv: Conv) -> Literal["symmetric", "same"] | int:
+    """Return the `Block.padding` of a convolution that `is_square`."""
+    module = conv.module
+    if _pads_same(module):
+        return "same"
+    assert isinstance(module, nn.Conv2d) and isinstance(module.padding, tuple)
+    pixels, half = module.padding[0], module.kernel_size[0] // 2
+    return "symmetric" if pixels == half and module.kernel_size[0] % 2 else pixels
 
 
 def _pads_same(module: nn.Module) -> bool:

@@ -24,7 +24,10 @@ _GAP, _NARROW, _BROAD = 7.0, 34.0, 128.0
 _TOP, _TALL, _LOW = 54.0, 150.0, 44.0
 _BARS_TOP, _BARS_TALL = _TOP + _TALL + 62.0, 64.0
 _HEIGHT = _BARS_TOP + _BARS_TALL + 30.0
-_EXPANDED = ("mbconv", "uib", "shuffle_unit", "basic", "bottleneck", "basic_d", "bottleneck_d")
+_EXPANDED = (
+    "mbconv", "uib", "shuffle_unit", "basic", "bottleneck", "basic_d", "bottleneck_d",
+    "double_conv",
+)  # fmt: skip
 _COLOURS = {
     **dict.fromkeys(
         ("conv", "bare_conv", "conv_bn", "dense_layer", "relu_conv_bn", "transition"), "conv"

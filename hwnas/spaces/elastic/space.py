@@ -61,7 +61,8 @@ def elastic_space(name: str, original: Architecture) -> ElasticSpace:
         raise UsageError(
             f"{name}: only a chain of blocks can be cut, and this network has branches"
         )
-    space = ElasticSpace(name, original, _sizes(*original.input_shape[1:]))
+    sizes = _sizes(*original.input_shape[1:])
+    space = ElasticSpace(name, original, tuple(size for size in sizes if _fits(original, size)))
     if len(space.sizes) == 1 and not space.elastic:
         ops = ", ".join(sorted({block.op for block in original.blocks}))
         raise UsageError(
@@ -80,6 +81,15 @@ def _sizes(height: int, width: int) -> tuple[Size, ...]:
         max(round(width * size / height / SIZE_STEP_PX), 1) * SIZE_STEP_PX for size in heights
     ]
     return (size_of(height, width), *map(size_of, heights, widths))
+
+
+def _fits(original: Architecture, size: Size) -> bool:
+    """Return whether each block leaves a pixel of images of ``size``."""
+    try:
+        adapt(original, (original.input_shape[0], *axes(size)), original.num_classes)
+    except UsageError:
+        return False
+    return True
 
 
 class ElasticSpace(msgspec.Struct, frozen=True, dict=True):

@@ -193,8 +193,9 @@ def test_the_blocks_are_those_of_the_paper() -> None:
     assert len(blocks) == 20
 
 
-def conv(kernel_size: int = 3, padding: int = 1, groups: int = 1, bias: bool = False) -> nn.Module:
-    return nn.Conv2d(8, 8, kernel_size, padding=padding, groups=groups, bias=bias)
+def conv(kernel_size: int = 3, dilation: int = 1, groups: int = 1, bias: bool = False) -> nn.Module:
+    padding = dilation * (kernel_size // 2)
+    return nn.Conv2d(8, 8, kernel_size, 1, padding, dilation, groups, bias)
 
 
 @pytest.mark.parametrize(
@@ -202,11 +203,11 @@ def conv(kernel_size: int = 3, padding: int = 1, groups: int = 1, bias: bool = F
     [
         ([nn.GELU()], r"Head: middle.0 \(GELU\) begins no block"),
         ([nn.AvgPool2d(2)], r"middle.0 \(AvgPool2d\) begins no block"),
-        ([conv(padding=0), nn.ReLU()], r"middle.0 \(3x3 convolution, no batch norm, then relu\)"),
+        ([conv(dilation=2), nn.ReLU()], r"middle.0 \(3x3 convolution, no batch norm, then relu\)"),
         ([conv(), nn.BatchNorm2d(8)], r"middle.0 \(3x3 convolution, no activation\)"),
         ([conv(groups=4), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution, 4 groups"),
-        ([conv(padding=0), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution"),
-        ([conv(4, 2, bias=True), nn.BatchNorm2d(8), nn.ReLU()], r"\(4x4 convolution, a bias, then"),
+        ([conv(dilation=2), nn.BatchNorm2d(8), nn.ReLU()], r"middle.0 \(3x3 convolution"),
+        ([conv(5, 2, bias=True), nn.BatchNorm2d(8), nn.ReLU()], r"\(5x5 convolution, a bias, then"),
         ([conv(), nn.BatchNorm2d(8), nn.Sigmoid()], "then sigmoid, unknown here"),
     ],
 )
@@ -219,10 +220,10 @@ def test_the_first_module_that_is_no_block_is_named(middle: list[nn.Module], mes
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(8), nn.Identity()])
 def test_convolutions_with_a_bias_or_without_a_norm_are_blocks(bias: bool, norm: nn.Module) -> None:
     pool = nn.MaxPool2d(2)
-    source = randomise(Head(conv(bias=bias), norm, nn.ReLU(), pool)).eval()
+    source = randomise(Head(conv(5, bias=bias), norm, nn.ReLU(), pool)).eval()
     architecture, weights = recognise(source, SHAPE)
     assert [block.key for block in architecture.blocks[1:3]] == [
-        "conv k3 s1 e1 8>8 @32 relu",
+        "conv k5 s1 e1 8>8 @32 relu",
         "max_pool k2 s2 e1 8>8 @32",
     ]
     verify(source, loaded(architecture, weights), SHAPE, "mine")
