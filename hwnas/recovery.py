@@ -4,14 +4,15 @@ set right before the work goes on."""
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from hwnas.errors import UsageError
-from hwnas.files import previous, read_json, write_atomic, writing
+from hwnas.errors import InvalidFile, UsageError
+from hwnas.files import is_locked, previous, read_json, write_atomic, writing
 from hwnas.integrity import is_intact_checkpoint, is_intact_line
 
 PREVIOUS = ".previous"
@@ -33,6 +34,14 @@ def is_run(folder: Path) -> bool:
     with suppress(UsageError):
         return read_json(folder / MANIFEST, _Manifest).spec is not None
     return False
+
+
+def unfinished(folder: Path) -> InvalidFile:
+    """Return the error of a run that has no report yet."""
+    if is_locked(folder):
+        return InvalidFile(str(folder), "the run has not finished, a process is working in it")
+    command = shlex.join(["hwnas", "specialize", "--resume", "--out", str(folder)])
+    return InvalidFile(str(folder), f"the run has not finished; continue it with: {command}")
 
 
 def recover(folder: Path, say: Callable[[str], None]) -> None:

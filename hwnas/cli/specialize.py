@@ -69,7 +69,7 @@ def _type(each: RunOption) -> click.ParamType:
 
 @command(
     "specialize",
-    continued_by="--resume",
+    continued_by="",  # until the run's folder is there, see _run
     argument_hint="the device follows --target, the images follow --data, a network follows --from",
     example=(
         "hwnas specialize --target host-cpu --budget 0.2ms --data fashion-mnist-6k",
@@ -165,8 +165,9 @@ def _run(
             tracker = open_tracker(track, folder)
             report = run(spec, folder, console(quiet), resume, tracker=tracker)
     except (KeyboardInterrupt, HwnasError, OSError) as error:
+        if not is_run(folder):
+            raise
         words = ["hwnas", "specialize", "--resume", "--out", str(folder)]
-        words = words if is_run(folder) else None
         if isinstance(error, KeyboardInterrupt):
             raise interrupted(error, words) from None
         if (stopped := stopped_by(error, words)) is not None:

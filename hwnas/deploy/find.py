@@ -10,7 +10,7 @@ from hwnas.deploy.interface import NAME as INTERFACE
 from hwnas.errors import UsageError
 from hwnas.networks.names import kind_of
 from hwnas.pretrained.sources import WEIGHT_SUFFIXES
-from hwnas.recovery import is_run
+from hwnas.recovery import is_run, unfinished
 from hwnas.report.report import Report
 
 
@@ -34,7 +34,7 @@ def _in_folder(folder: Path) -> Path:
     if (folder / "report.json").exists():
         return _delivered(folder)
     if is_run(folder):
-        raise UsageError(f"{folder}: the run has not finished: it has no report yet")
+        raise unfinished(folder)
     if (folder / INTERFACE).exists():
         return folder / read_bundle(folder).model
     if (folder / "job.json").exists():

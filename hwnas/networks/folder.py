@@ -9,7 +9,7 @@ import msgspec
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import InvalidFile
 from hwnas.files import read_json
-from hwnas.recovery import is_run
+from hwnas.recovery import is_run, unfinished
 
 CHECKPOINT = "network.safetensors"
 """Name of the weights in the folder of a training."""
@@ -39,7 +39,7 @@ def architecture_in(folder: Path) -> Architecture:
         listed = ", ".join(map(str, runs))
         raise InvalidFile(str(folder), f"is a run of several networks; name a single one: {listed}")
     if is_run(folder):
-        raise InvalidFile(str(folder), "the run has not finished; continue it by --resume")
+        raise unfinished(folder)
     raise InvalidFile(
         str(folder), f"is no folder of a run or of a training (no {DELIVERED}, no job.json)"
     )

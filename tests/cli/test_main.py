@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -292,13 +293,15 @@ def test_a_folder_locked_by_another_process_is_refused(
 
 
 BEFORE, RESUME = "interrupted", "continue with: hwnas specialize --resume --out 'my run'"
+REPEAT = "continue with: hwnas {} --out 'my run'"
+"""With the arguments that began the run."""
 
 
 @pytest.mark.parametrize(
     ("begun", "error", "code", "line"),
     [
         (False, ExportError("no such op"), 4, "no such op"),
-        (False, KeyboardInterrupt(), 130, BEFORE),
+        (False, KeyboardInterrupt(), 130, f"{BEFORE}; {REPEAT}"),
         (True, KeyboardInterrupt(), 130, f"{BEFORE}; {RESUME}"),
     ],
 )
@@ -318,7 +321,20 @@ def test_an_error_in_a_run_has_its_exit_code(
 
     monkeypatch.setattr("hwnas.specialize.flow.specialize", ends)
     output = call(*phone, "--out", "my run")
+    line = line.format(shlex.join(phone))
     assert (output.code, only_line(output)) == (code, f"hwnas: {line}")
+
+
+def test_a_run_that_is_interrupted_before_it_has_a_folder_is_continued_by_the_same_command(
+    phone: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hwnas.devices.profile.find_profile", interrupt)
+    output = call(*phone, "--out", "my run")
+    line = f"hwnas: {BEFORE}; {REPEAT.format(shlex.join(phone))}"
+    assert (output.code, only_line(output)) == (130, line)
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -353,7 +369,7 @@ def test_a_run_that_can_go_on_names_the_command_that_continues_it(
 
     monkeypatch.setattr("hwnas.specialize.flow.specialize", ends)
     output = call(*phone, "--out", "my run")
-    goes_on = f"; {RESUME}" if begun else ""
+    goes_on = f"; {RESUME if begun else REPEAT.format(shlex.join(phone))}"
     assert (output.code, only_line(output)) == (1, f"hwnas: {line.format(goes_on)}")
 
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from hwnas.errors import UsageError
 from hwnas.files import printable
+from hwnas.recovery import CONFIG, is_run, unfinished
 from hwnas.report.report import Report
 from hwnas.report.schema import Result
-from hwnas.specialize.housekeeping.listing import CONFIG, REPORT, state_of
+from hwnas.specialize.housekeeping.listing import REPORT
 from hwnas.specialize.spec import RunSpec, read_spec
 
 
@@ -54,11 +55,11 @@ def _entries(run: Path) -> Iterator[Entry]:
     folder = run.parent if run.is_file() else run
     path = run if run.is_file() else run / REPORT
     if not path.exists():
-        raise UsageError(_without_report(run))
+        raise _without_report(run)
     report = Report.read(path)
     if not report.results:
         raise UsageError(f"{run}: the run has no result")
-    spec = read_spec(folder) if (folder / CONFIG).exists() else None
+    spec = read_spec(folder) if is_run(folder) else None
     for result in report.results:
         name = printable(str(run))
         if len(report.results) > 1:
@@ -67,14 +68,10 @@ def _entries(run: Path) -> Iterator[Entry]:
         yield Entry(name, folder, report, result, spec)
 
 
-def _without_report(run: Path) -> str:
+def _without_report(run: Path) -> UsageError:
     """Return why a path has no result to compare."""
     if not run.exists():
-        return f"{run}: no such folder; expected a run folder or its {REPORT}"
-    if not (run / CONFIG).exists():
-        return f"{run}: not the folder of a run, it has neither {CONFIG} nor {REPORT}"
-    if state_of(run) == "running":
-        return f"{run}: the run has no result yet, a process is working in it"
-    return (
-        f"{run}: the run has no result yet; continue it with: hwnas specialize --resume --out {run}"
-    )
+        return UsageError(f"{run}: no such folder; expected a run folder or its {REPORT}")
+    if not is_run(run):
+        return UsageError(f"{run}: not the folder of a run, it has neither {CONFIG} nor {REPORT}")
+    return unfinished(run)

@@ -16,6 +16,7 @@ from hwnas.devices.worker.model import input_shapes
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import UsageError
 from hwnas.files import read_json
+from hwnas.recovery import unfinished
 from hwnas.report.report import Report
 from hwnas.specialize.results.next_commands import result_folder
 from hwnas.specialize.spec import RunSpec, read_spec
@@ -44,7 +45,7 @@ def bundle_run(run: Path, folder: Path, target: str | None = None) -> Path:
     """
     spec = read_spec(run)
     if not (run / "report.json").exists():
-        raise UsageError(f"{run}: the run has not finished: it has no report yet")
+        raise unfinished(run)
     results = list(Report.read(run / "report.json").results)
     if len(results) > 1:
         folders = [str(result_folder(run, result)) for result in results if result.artifacts]

@@ -177,7 +177,7 @@ def test_a_tuning_that_is_killed_and_resumed_gives_the_same_weights(
     ("content", "problem"),
     [
         ((), "is no folder of a run or of a training"),
-        (("config.toml",), "the run has not finished; continue it by --resume"),
+        (("config.toml",), "the run has not finished; continue it with: .*--resume"),
         (("scenarios/a-20ms/", "scenarios/a-10ms/"), r"name a single one: .*a-10ms, .*a-20ms"),
     ],
 )
