@@ -41,7 +41,8 @@ class Block(msgspec.Struct, frozen=True):
     activation: str = "relu6"
     """One of `ACTIVATIONS`."""
     squeeze_excite: bool = False
-    """Squeeze-excite after the kxk convolution of operations that have one, see `Op.can_gate`."""
+    """Squeeze-excite after the kxk convolution of operations that have one, see `Op.can_gate`, or
+    at the end of the branch, see `Op.gates_output`."""
     precision: Literal["fp32", "int8"] = "fp32"
     """Precision that the block runs in; only ``int8`` is part of the key."""
     padding: Literal["symmetric", "same"] | int = "symmetric"
@@ -247,7 +248,8 @@ def symmetric_padding_px(kernel_size: int) -> int:
 
 
 def _usual_se_channels(block: Block) -> int:
-    return round_channels(block.mid_channels / 4)
+    gated = block.out_channels if block.spec.gates_output else block.mid_channels
+    return round_channels(gated / 4)
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

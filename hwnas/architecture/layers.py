@@ -213,50 +213,6 @@ def fused_mbconv(block: Shapes) -> list[Kernel]:
     ]
 
 
-def basic(block: Shapes) -> list[Kernel]:
-    c_in, mid, kernel_size, act = (
-        block.in_channels,
-        block.mid_channels,
-        block.kernel_size,
-        block.activation,
-    )
-    return [
-        kernels.conv(c_in, mid, block.in_size, kernel_size, block.stride, activation=act),
-        kernels.conv(mid, block.out_channels, block.out_size, kernel_size),
-    ]
-
-
-def bottleneck(block: Shapes) -> list[Kernel]:
-    mid, size, act = block.mid_channels, block.in_size, block.activation
-    kernel_size, stride = block.kernel_size, block.stride
-    parts = [
-        kernels.conv(block.in_channels, mid, size, activation=act),
-        kernels.conv(mid, mid, size, kernel_size, stride, block.groups, act),
-    ]
-    if block.squeeze_excite:
-        parts += kernels.squeeze_excite(mid, block.se_channels, block.out_size)
-    return [*parts, kernels.conv(mid, block.out_channels, block.out_size)]
-
-
-def residual_sum(block: Shapes) -> list[Kernel]:
-    """Return the addition of the input, behind a 1x1 convolution where the shapes differ."""
-    total = kernels.add(block.out_channels, block.out_size, block.activation)
-    if block.residual:
-        return [total]
-    shortcut = kernels.conv(block.in_channels, block.out_channels, block.in_size, 1, block.stride)
-    return [shortcut, total]
-
-
-def pooled_sum(block: Shapes) -> list[Kernel]:
-    """Return the addition of the input behind an average pool of 2x2 and a 1x1 convolution."""
-    c_in, c_out, size = block.in_channels, block.out_channels, block.out_size
-    return [
-        kernels.pool(c_in, block.in_size, size, 2),
-        kernels.conv(c_in, c_out, size),
-        kernels.add(c_out, size, block.activation),
-    ]
-
-
 def separable(
     block: Shapes, stride: int, in_size: Size, out_channels: int, norm: bool = True
 ) -> list[Kernel]:

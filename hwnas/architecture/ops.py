@@ -13,8 +13,6 @@ from hwnas.architecture.layers import (
     add,
     bare_conv,
     bare_separable,
-    basic,
-    bottleneck,
     conv,
     conv_7x1_1x7,
     data_copy,
@@ -35,13 +33,19 @@ from hwnas.architecture.layers import (
     pool,
     pool_to_grid,
     pool_to_pixel,
-    pooled_sum,
     relu,
-    residual_sum,
     sep_conv,
     shortcut,
     shuffle_unit,
     uib,
+)
+from hwnas.architecture.residual_layers import (
+    bare_bottleneck,
+    basic,
+    bottleneck,
+    output_gate,
+    pooled_sum,
+    residual_sum,
 )
 
 
@@ -66,6 +70,8 @@ class Op(NamedTuple):
     """Computes blocks whose padding is a number of pixels."""
     can_gate: bool = False
     """Computes blocks with squeeze-excite."""
+    gates_output: bool = False
+    """Its squeeze-excite scales the channels of the output, before the sum, not the inner ones."""
     can_group: bool = False
     """Computes blocks whose kxk convolution has groups."""
     pools_shortcut: bool = False
@@ -141,6 +147,41 @@ OPS: dict[str, Op] = {
         "bottleneck, pooled shortcut",
         (bottleneck, pooled_sum),
         can_gate=True,
+        can_group=True,
+        pools_shortcut=True,
+        inner_channels="always",
+    ),
+    # SENet
+    "basic_se": Op(
+        "basic residual block, squeeze-excite last",
+        (basic, output_gate, residual_sum),
+        has_shortcut=True,
+        can_gate=True,
+        gates_output=True,
+        inner_channels="always",
+    ),
+    "bottleneck_se": Op(
+        "bottleneck, squeeze-excite last",
+        (bare_bottleneck, output_gate, residual_sum),
+        has_shortcut=True,
+        can_gate=True,
+        gates_output=True,
+        can_group=True,
+        inner_channels="always",
+    ),
+    "basic_se_d": Op(
+        "basic residual block, squeeze-excite last, pooled shortcut",
+        (basic, output_gate, pooled_sum),
+        can_gate=True,
+        gates_output=True,
+        pools_shortcut=True,
+        inner_channels="always",
+    ),
+    "bottleneck_se_d": Op(
+        "bottleneck, squeeze-excite last, pooled shortcut",
+        (bare_bottleneck, output_gate, pooled_sum),
+        can_gate=True,
+        gates_output=True,
         can_group=True,
         pools_shortcut=True,
         inner_channels="always",

@@ -2,7 +2,8 @@
 
 The stride is in the bottleneck's kxk convolution, which may have groups (Xie et al., "ResNeXt",
 CVPR 2017, arXiv:1611.05431) and a squeeze-excite behind it (Radosavovic et al., "RegNet", CVPR
-2020, arXiv:2003.13678). ResNet-D: He et al., "Bag of Tricks", CVPR 2019, arXiv:1812.01187,
+2020, arXiv:2003.13678); that of SENet is at the end of the branch (Hu et al., CVPR 2018,
+arXiv:1709.01507). ResNet-D: He et al., "Bag of Tricks", CVPR 2019, arXiv:1812.01187,
 figure 2.
 """
 
@@ -26,6 +27,7 @@ class ResidualBlock(nn.Module):
         c_in, c_out, stride = block.in_channels, block.out_channels, block.stride
         self.residual = block.residual
         self.layers = _bottleneck(block) if block.op.startswith("bottleneck") else _basic(block)
+        self.gate = _output_gate(block)
         self.shortcut = nn.Identity() if block.residual else ConvNorm(c_in, c_out, 1, stride)
         if block.spec.pools_shortcut:
             self.shortcut = _pooled(block)
@@ -36,7 +38,13 @@ class ResidualBlock(nn.Module):
 
     def total(self, x: Tensor) -> Tensor:
         """Return the sum of branch and shortcut, before the activation."""
-        return self.layers(x) + self.shortcut(x)
+        return self.gate(self.layers(x)) + self.shortcut(x)
+
+
+def _output_gate(block: Block) -> nn.Module:
+    if not (block.spec.gates_output and block.squeeze_excite):
+        return nn.Identity()
+    return SqueezeExcite(block.out_channels, block.se_channels, block.activation, block.gate)
 
 
 def _pooled(block: Block) -> nn.Sequential:
@@ -61,7 +69,7 @@ def _bottleneck(block: Block) -> nn.Sequential:
     layers.spatial = ConvNorm(
         mid, mid, kernel_size, block.stride, activation=act, groups=block.groups
     )
-    if block.squeeze_excite:
+    if block.squeeze_excite and not block.spec.gates_output:
         layers.se = SqueezeExcite(mid, block.se_channels, act, block.gate)
     layers.restore = ConvNorm(mid, block.out_channels, 1)
     return layers

@@ -24,7 +24,10 @@ MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "depthwise_separable": DepthwiseSeparable,
     "shuffle_unit": ShuffleUnit,
     "fused_mbconv": FusedMBConv,
-    **dict.fromkeys(("basic", "bottleneck", "basic_d", "bottleneck_d"), ResidualBlock),
+    **dict.fromkeys(("basic", "basic_d", "basic_se", "basic_se_d"), ResidualBlock),
+    **dict.fromkeys(
+        ("bottleneck", "bottleneck_d", "bottleneck_se", "bottleneck_se_d"), ResidualBlock
+    ),
     "mix": Mix,
     "hidden": Hidden,
     "logits": Logits,

@@ -24,9 +24,11 @@ INNER: dict[str, tuple[Inner, ...]] = {
         ("mbconv", "uib", "shuffle_unit"), (Inner(("expand", "depthwise"), "project"),)
     ),
     "fused_mbconv": (Inner(("dense",), "project"),),
-    **dict.fromkeys(("basic", "basic_d", "double_conv"), (Inner(("first",), "last"),)),
     **dict.fromkeys(
-        ("bottleneck", "bottleneck_d"),
+        ("basic", "basic_d", "basic_se", "basic_se_d", "double_conv"), (Inner(("first",), "last"),)
+    ),
+    **dict.fromkeys(
+        ("bottleneck", "bottleneck_d", "bottleneck_se", "bottleneck_se_d"),
         (Inner(("reduce",), "spatial"), Inner(("spatial",), "restore")),
     ),
 }

@@ -106,8 +106,11 @@ def refit_projection(
 
 
 def _projection(block: nn.Module) -> str:
-    """Return the name of the last layer of a block if that is a 1x1 convolution of its channels."""
+    """Return the name of the last layer of a block if that is a 1x1 convolution of its channels,
+    whose output no squeeze-excite scales."""
     if not isinstance(block, MBConv | FusedMBConv | ResidualBlock):
+        return ""
+    if isinstance(block, ResidualBlock) and not isinstance(block.gate, nn.Identity):
         return ""
     names = (name for name in ("project", "restore") if hasattr(block.layers, name))
     return next(names, "")

@@ -15,8 +15,10 @@ def gated_match(rest: Reading, block: Block, pairs: ModulePairs, gate: Gate | No
     return None if gated is None else rest.match(gated[0], pairs | gated[1])
 
 
-def with_gate(block: Block, gate: Gate | None) -> tuple[Block, ModulePairs] | None:
-    """Return ``block`` with a squeeze-excite, and the module pairs of the latter.
+def with_gate(
+    block: Block, gate: Gate | None, ours: str = "layers.se"
+) -> tuple[Block, ModulePairs] | None:
+    """Return ``block`` with a squeeze-excite, which is ``ours`` in it, and the module pairs.
 
     None if the squeeze-excite is not one of ours: with biases, and the same activation.
     """
@@ -33,4 +35,4 @@ def with_gate(block: Block, gate: Gate | None) -> tuple[Block, ModulePairs] | No
         gate="sigmoid" if gate.sigmoid else "hardsigmoid",
         squeezed=squeeze.out_channels,
     )
-    return gated, {"layers.se.squeeze": squeeze.path, "layers.se.excite": excite.path}
+    return gated, {f"{ours}.squeeze": squeeze.path, f"{ours}.excite": excite.path}

@@ -1,4 +1,4 @@
-"""The blocks of ResNet, ResNet-D, ResNeXt and RegNet, with the stride in the kxk convolution."""
+"""The blocks of ResNet, -D, ResNeXt, RegNet and SENet, with the stride in the kxk convolution."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hwnas.pretrained.recognise.reading import Match, Place, Reading, conv_norms
 def residual(place: Place) -> Match | None:
     """Read [1x1,] kxk and a last convolution, and the sum with the input, with activation.
 
-    Behind a kxk convolution between two of 1x1 may be a squeeze-excite. Where the shapes differ,
-    the input goes through a 1x1 convolution, in ResNet-D behind an average pool; they may come
-    first or last.
+    Behind a kxk convolution between two of 1x1, or behind the last, may be a squeeze-excite. Where
+    the shapes differ, the input goes through a 1x1 convolution, in ResNet-D behind an average pool;
+    they may come first or last.
     """
     rest = Reading(place)
     pool, shortcut = _shortcut(rest)
@@ -23,14 +23,18 @@ def residual(place: Place) -> Match | None:
     spatial = rest.conv(lambda conv: not conv.depthwise and conv.activation in ACTIVATIONS)
     gate = rest.gate()
     last = rest.conv(lambda conv: conv.dense and conv.stride == 1 and not conv.activation)
+    output_gate = rest.gate()
     if shortcut is None:
         pool, shortcut = _shortcut(rest)
     activation = rest.total(place.value if shortcut is None else shortcut.output)
+    if gate is not None and output_gate is not None:
+        return None
     if spatial is None or last is None or not _are_ours(reduce, spatial, last, activation):
         return None
     if pool is not None and not _averages_pairs(pool, spatial.stride):
         return None
     op = "basic" if reduce is None else "bottleneck"
+    op += "" if output_gate is None else "_se"
     block = Block(
         op if pool is None else f"{op}_d",
         place.channels,
@@ -42,7 +46,7 @@ def residual(place: Place) -> Match | None:
         activation,
         group_width=0 if spatial.dense else spatial.group_width,
     )
-    gated = with_gate(block, gate)
+    gated = with_gate(block, gate or output_gate, "layers.se" if gate is not None else "gate")
     stride = 1 if shortcut is None else shortcut.stride
     expected = 1 if shortcut is None or pool is not None else block.stride
     if block.residual != (shortcut is None) or stride != expected or gated is None:

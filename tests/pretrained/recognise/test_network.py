@@ -312,3 +312,16 @@ def test_the_convolution_that_takes_the_image_is_checked_wherever_it_is_register
     assert recognise(network, SHAPE).architecture.input_shape == SHAPE
     with pytest.raises(UsageError, match="first convolution takes 3 channels, the images have 1"):
         recognise(network, (1, 64, 64))
+
+
+@pytest.mark.parametrize("name", ["seresnet18", "seresnext26d_32x4d"])
+def test_squeeze_excites_at_the_end_of_a_branch_give_equal_bits(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    source = randomise(timm.create_model(name))
+    architecture, weights = recognise(source, SHAPE, name)
+    assert {"basic_se", "bottleneck_se"} & {block.op for block in architecture.blocks}
+    images = noise(SHAPE)
+    with torch.inference_mode():
+        assert torch.equal(loaded(architecture, weights)(images), source(images))
+    assert architecture.params == sum(p.numel() for p in source.parameters())
