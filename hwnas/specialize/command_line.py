@@ -54,9 +54,14 @@ def parse_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         if option.repeated and (value := option.parse(value)) is None:
             raise UsageError(f"{option.flag}: expected {option.expected}")
         fields[option.field] = value
-    for field in ("data", "pretrained", "space", "latency_model"):
+    for field in ("data", "pretrained"):
         if field in fields:
             fields[field] = _absolute(fields[field])
+    for field in ("space", "latency_model"):
+        if field in fields:
+            fields[field] = _absolute_file(fields[field])
+    if targets := fields.get("targets"):
+        fields["targets"] = tuple(map(_absolute_file, targets))
     if siblings := fields.get("siblings"):
         fields["siblings"] = tuple(map(_absolute, siblings))
     return fields
@@ -66,6 +71,11 @@ def _absolute(name: str) -> str:
     """Return the absolute path of what exists and is no network's name, else ``name``."""
     exists = Path(name).exists() and not is_source(name)
     return str(Path(name).resolve()) if exists else name
+
+
+def _absolute_file(name: str) -> str:
+    """Return the absolute path of a file; a name stays one beside a folder called so."""
+    return str(Path(name).resolve()) if Path(name).is_file() else name
 
 
 def resumed_spec(folder: Path, fields: dict[str, Any]) -> RunSpec:

@@ -170,7 +170,7 @@ def test_external_data_outside_the_folder_are_refused(location: str, tmp_path: P
 
 def test_external_data_that_are_cut_off_are_named(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(bytes(20))
-    with pytest.raises(InvalidFile, match="w.bin: is cut short: 20 bytes of weights, net.onnx needs 48"):
+    with pytest.raises(InvalidFile, match=r"w\.bin: is cut short: 20 .* net\.onnx needs 48"):
         load_onnx(external(tmp_path / "net.onnx", "w.bin"))
     with pytest.raises(InvalidFile, match="which is not beside it"):
         load_onnx(external(tmp_path / "net.onnx", "gone.bin"))

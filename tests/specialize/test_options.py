@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -115,6 +116,29 @@ def test_a_default_run_is_repeated_by_its_target_and_data_alone() -> None:
     line = "hwnas specialize --target host-cpu --data fashion-mnist-6k"
     assert command_line(RunSpec()) == line
     assert parse("hwnas specialize") == RunSpec()
+
+
+def test_files_are_named_by_absolute_paths_and_names_stay_beside_folders_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mobile", "host-cpu", "pixel1/table-2018"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("phone.toml", "own.toml", "model.json"):
+        (tmp_path / name).write_text("")
+    named = parse(
+        "hwnas specialize --space mobile --target host-cpu --latency-model pixel1/table-2018"
+    )
+    assert (named.space, named.targets) == ("mobile", ("host-cpu",))
+    assert named.latency_model == "pixel1/table-2018"
+    files = parse(
+        "hwnas specialize --space own.toml --target phone.toml,pixel1 --latency-model model.json"
+    )
+    assert files.targets == (str(tmp_path / "phone.toml"), "pixel1")
+    assert (files.space, files.latency_model) == (
+        str(tmp_path / "own.toml"),
+        str(tmp_path / "model.json"),
+    )
 
 
 def test_a_strategy_option_that_looks_like_a_number_can_still_be_text() -> None:

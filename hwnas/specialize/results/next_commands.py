@@ -35,11 +35,16 @@ def next_commands(
             line = shlex.join([*words, *["--skip-broken"] * spec.skip_broken])
             commands.append(NextCommand("see each class, and the worst images", line))
         file = str(folder / result.artifacts[0].path)
-        line = shlex.join(["hwnas", "benchmark", file, "--target", result.target])
+        line = shlex.join(["hwnas", "benchmark", file, "--target", _given(spec, result.target)])
         commands.append(NextCommand("measure the file again", line))
     commands.append(NextCommand("repeat this run", command_line(spec)))
     commands.append(NextCommand("print this report", shlex.join(["hwnas", "report", str(folder)])))
     return tuple(commands)
+
+
+def _given(spec: RunSpec, name: str) -> str:
+    """Return the device of a name as the run was given it: a profile's file has its name."""
+    return next((each for each in spec.targets if Path(each).stem == name), name)
 
 
 def result_folder(run: Path, result: Result) -> Path:
