@@ -11,7 +11,7 @@ from hwnas.errors import InvalidFile, UsageError
 from hwnas.networks.factory import user_module
 from hwnas.networks.folder import architecture_in, weights_in
 from hwnas.networks.names import kind_of
-from hwnas.networks.weights import read_trained
+from hwnas.networks.weights import read_slices, read_trained
 from hwnas.pretrained.hub import load_timm
 from hwnas.pretrained.identify import load_file
 from hwnas.pretrained.load import load_source
@@ -93,6 +93,7 @@ def _of_training(path: Path) -> PretrainedNetwork:
         ),
         source=str(path),
         classes=classes,
+        slices=read_slices(path.parent),
     )
 
 

@@ -12,9 +12,13 @@ from hwnas.architecture.architecture import Architecture
 from hwnas.errors import InvalidFile
 from hwnas.networks.folder import CHECKPOINT
 from hwnas.nn.build import Network, build
+from hwnas.nn.elastic.slices import NO_SLICES, TrainedSlices, packed, unpacked
 from hwnas.pretrained.weights import check_keys, without_counters
-from hwnas.training.checkpoint import load_checkpoint
+from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
 from hwnas.training.description import NetworkDescription, read_description
+
+SLICES = "slices.safetensors"
+"""File beside the weights of a network that was trained to be cut (`hwnas.nn.elastic.slices`)."""
 
 
 class TrainedFile(NamedTuple):
@@ -49,6 +53,18 @@ def read_trained(path: Path) -> TrainedFile:
         expected = build(description.architecture).state_dict()
     check_keys(path, without_counters(weights), expected)
     return TrainedFile(description, weights)
+
+
+def write_slices(folder: Path, slices: TrainedSlices) -> None:
+    """Write which blocks were trained to be cut; nothing where none was."""
+    if slices:
+        save_checkpoint(folder / SLICES, packed(slices), {})
+
+
+def read_slices(folder: Path) -> TrainedSlices:
+    """Return which blocks of the network in ``folder`` were trained to be cut."""
+    path = folder / SLICES
+    return unpacked(load_checkpoint(path)[0]) if path.exists() else NO_SLICES
 
 
 def described(path: Path) -> NetworkDescription:

@@ -12,12 +12,19 @@ from torch import Tensor, nn
 from hwnas.architecture.architecture import Architecture
 from hwnas.pretrained.families.efficientnet_lite import lite_modules, lite_network
 from hwnas.pretrained.families.layout import ModulePairs, our_weights
-from hwnas.pretrained.families.ofa_resnet import RESNET, resnet_modules, resnet_network
+from hwnas.pretrained.families.ofa_resnet import (
+    RESNET,
+    resnet_modules,
+    resnet_network,
+    resnet_slices,
+)
 from hwnas.pretrained.families.once_for_all import (
     largest_network,
     ofa_modules,
     plain_keys,
     proxyless_network,
+    trained_slices,
+    without_matrices,
 )
 from hwnas.pretrained.modules import from_module, with_weights
 from hwnas.pretrained.network import PretrainedNetwork
@@ -83,13 +90,17 @@ def _lite(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedN
 
 def _proxyless(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
     network = proxyless_network(source.name)
-    return _han_lab(source, path, weights, network, ofa_modules(network))
+    return _han_lab(source, path, plain_keys(weights), network, ofa_modules(network))
 
 
 def _once_for_all(source: Source, path: Path, weights: dict[str, Tensor]) -> PretrainedNetwork:
-    network = _largest(source)
-    modules = resnet_modules if source.name == RESNET else ofa_modules
-    return _han_lab(source, path, weights, network, modules(network))
+    plain, network = plain_keys(weights), _largest(source)
+    if source.name == RESNET:
+        modules, slices = resnet_modules(network), resnet_slices(network)
+    else:
+        modules, slices = ofa_modules(network), trained_slices(path, plain, network)
+    whole = _han_lab(source, path, without_matrices(plain), network, modules)
+    return whole._replace(slices=slices)
 
 
 def _largest(source: Source) -> Architecture:
@@ -101,11 +112,10 @@ def _largest(source: Source) -> Architecture:
 def _han_lab(
     source: Source,
     path: Path,
-    weights: dict[str, Tensor],
+    plain: dict[str, Tensor],
     network: Architecture,
     modules: ModulePairs,
 ) -> PretrainedNetwork:
-    plain = plain_keys(weights)
     network = adapt(network, network.input_shape, classes_in(plain, "classifier.linear.weight"))
     return _family(source, network, our_weights(path, plain, network, modules))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from hwnas.architecture.architecture import Architecture
 from hwnas.errors import UsageError
 from hwnas.nn.build import Network, build
+from hwnas.nn.elastic.slices import NO_SLICES, TrainedSlices
 from hwnas.pretrained.sources import Preprocessing
 from hwnas.pretrained.weights import COUNTER
 from hwnas.spaces.published import adapt
@@ -33,6 +34,8 @@ class PretrainedNetwork(NamedTuple):
     """Published accuracy in percent on the validation images of ImageNet."""
     classes: tuple[str, ...] = ()
     """Names of the classes in their order; empty where they are not known."""
+    slices: TrainedSlices = NO_SLICES
+    """The blocks that were trained to be cut, see `hwnas.nn.elastic.slices`."""
 
     def network(self) -> Network:
         """Return the network with copies of the weights, in evaluation mode."""

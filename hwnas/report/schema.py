@@ -135,7 +135,8 @@ class CandidateRow(msgspec.Struct, frozen=True, kw_only=True):
     """Height and width of its images."""
     cuts: tuple[str, ...] = ()
     """What remains of each block that can be cut from a trained network: ``keep``, ``skip``, ``5/6
-    width``, ``smaller kernel``, or the last two. Empty: it is not cut from one."""
+    width``, ``smaller kernel``, ``smallest kernel``, or a width and a kernel. Empty: it is not cut
+    from one."""
     divergence: float | None = None
     """Mean Kullback-Leibler divergence in nats from the trained network's probabilities, before the
     member is trained."""

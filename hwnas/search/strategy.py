@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hwnas.architecture.architecture import Genotype
 from hwnas.errors import UsageError
 from hwnas.latency_models.cost import Costs, CostTable
+from hwnas.nn.elastic.slices import NO_SLICES, TrainedSlices
 from hwnas.search.log import OnLine, SearchMetrics
 from hwnas.search.plan import SearchFiles, SearchPlan
 from hwnas.spaces.space import SearchSpace
@@ -101,6 +102,8 @@ class SearchContext(msgspec.Struct, frozen=True, kw_only=True):
     """See `hwnas.data.photos.labelled.ReadingOptions`."""
     weights: Mapping[str, Tensor] | None = None
     """Weights of the network that the space is cut from (`hwnas.spaces.elastic`)."""
+    slices: TrainedSlices = NO_SLICES
+    """Its blocks that were trained to be cut."""
     options: msgspec.Struct | None = None
     """An instance of the strategy's `Options`; ``None``: its defaults."""
     warn: Callable[[str], None] = _ignore

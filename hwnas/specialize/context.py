@@ -13,6 +13,7 @@ from hwnas.console import Console
 from hwnas.data.datasets import Dataset
 from hwnas.latency_models.model import LatencyModel
 from hwnas.measurement.measurement import Kind
+from hwnas.nn.elastic.slices import NO_SLICES, TrainedSlices
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.report.schema import Origin
 from hwnas.search.plan import SearchPlan
@@ -54,6 +55,8 @@ class RunContext(NamedTuple):
     """Load the data set with images of another shape ``(C, H, W)``."""
     weights: Mapping[str, Tensor] | None = None
     """Weights of the network that the space is cut from; ``None``: there is none."""
+    slices: TrainedSlices = NO_SLICES
+    """The blocks of that network that were trained to be cut."""
     siblings: tuple[PretrainedNetwork, ...] = ()
     """Other trained networks for the same images and classes, which are tuned as they are."""
 

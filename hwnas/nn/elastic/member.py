@@ -2,7 +2,8 @@
 
 A member has the same chain of blocks, of which some are skipped, have fewer inner channels, a
 smaller kernel, or both. Its weights are the trained network's own, except for what
-`hwnas.nn.elastic.projection` and `hwnas.nn.elastic.kernel` solve again.
+`hwnas.nn.elastic.projection` and `hwnas.nn.elastic.kernel` solve again. Blocks that were trained at
+smaller widths and kernels are sliced instead (`hwnas.nn.elastic.slices`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import torch
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
@@ -17,6 +19,7 @@ from hwnas.errors import UsageError
 from hwnas.nn.elastic.channels import Inner, inner_channels, select_inner, strongest_gates
 from hwnas.nn.elastic.kernel import crop_kernel, cut_kernel
 from hwnas.nn.elastic.projection import cut_projection, elimination_order, mean_shift
+from hwnas.nn.elastic.slices import NO_SLICES, TrainedSlices, slice_kernel, slice_width
 from hwnas.nn.elastic.statistics import SMALLEST_KERNEL, BlockStatistics, Statistics
 from hwnas.nn.growth.transforms import strongest
 from hwnas.nn.network import Network
@@ -44,13 +47,21 @@ def member_weights(
 class ClosedForms:
     """All members of a trained network; a cut of a block is solved when a member first has it."""
 
-    def __init__(self, network: Network, blocks: Sequence[Block], statistics: Statistics) -> None:
+    def __init__(
+        self,
+        network: Network,
+        blocks: Sequence[Block],
+        statistics: Statistics,
+        slices: TrainedSlices = NO_SLICES,
+    ) -> None:
         """Take the weights of ``network``, whose blocks are ``blocks``, by reference on the CPU.
 
-        A block without statistics is cut as in Once-for-all: its channels are sorted by the L1
-        norm of the projection, its kernel is cropped.
+        A block without statistics is cut by its weights alone: its channels are sorted by the L1
+        norm of the projection, its kernel is cropped. ``slices`` are the blocks that were trained
+        to be sliced.
         """
         self.network, self.blocks, self.statistics = network, tuple(blocks), statistics
+        self.slices = slices
         self._weights = [_state(block) for block in network.blocks]
         self._orders: dict[tuple[int, str], Tensor] = {}
         self._cuts: dict[tuple[int, ...], Weights] = {}
@@ -98,6 +109,8 @@ class ClosedForms:
 
     def channels(self, place: int, width: int, inner: Inner) -> Tensor:
         """Return the ``width`` inner channels that remain at ``place``, ascending int64."""
+        if place in self.slices:
+            return torch.arange(width)
         if place not in self.statistics:
             kernel = self._weights[place][f"layers.{inner.consumer}.conv.weight"]
             return strongest(kernel.transpose(0, 1), width, self.blocks[place].group_width or 1)
@@ -105,14 +118,29 @@ class ClosedForms:
 
     def _cut(self, place: int, block: Block) -> Weights:
         weights, statistics = dict(self._weights[place]), self.statistics.get(place)
+        matrices = self.slices.get(place, {})
         for layer, kernel_size in _kernels(block).items():
-            if kernel_size < _kernels(self.blocks[place])[layer]:
+            if kernel_size >= _kernels(self.blocks[place])[layer]:
+                continue
+            if kernel_size in matrices:
+                gram = None if statistics is None else statistics.grams[layer]
+                slice_kernel(weights, f"layers.{layer}", kernel_size, matrices, gram)
+            else:
                 reduce_kernel(weights, layer, kernel_size, statistics)
         if block.mid_channels < self.blocks[place].mid_channels:
             for inner in inner_channels(self.blocks[place]):
-                channels = self.channels(place, block.mid_channels, inner)
-                reduce_width(weights, inner, channels, block.se_channels, statistics)
+                self._reduce(place, block, inner, weights)
         return weights
+
+    def _reduce(self, place: int, block: Block, inner: Inner, weights: Weights) -> None:
+        """Reduce ``weights`` to the width that ``block`` has of ``inner``."""
+        statistics, gates = self.statistics.get(place), block.se_channels
+        channels = self.channels(place, block.mid_channels, inner)
+        if place in self.slices:
+            moments = None if statistics is None else statistics.inputs[inner.consumer]
+            slice_width(weights, inner, channels, gates, moments)
+        else:
+            reduce_width(weights, inner, channels, gates, statistics)
 
 
 def _kernels(block: Block) -> dict[str, int]:

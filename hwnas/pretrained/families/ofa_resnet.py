@@ -7,6 +7,8 @@ all weights, so that its largest network needs no more than they are.
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from hwnas.architecture.architecture import Architecture, Block, Genotype, round_channels
 from hwnas.pretrained.families.layout import ModulePairs, conv_norm
 
@@ -42,6 +44,11 @@ def _bottleneck(before: Block, width: int, stride: int) -> Block:
     return Block(op, c_in, width, 3, stride, inner / c_in, before.out_size, "relu")
 
 
+def resnet_slices(network: Architecture) -> dict[int, dict[int, Tensor]]:
+    """Return the blocks that the supernet trained at smaller widths: all bottlenecks."""
+    return {place: {} for place in _bottlenecks(network)}
+
+
 def resnet_modules(network: Architecture) -> ModulePairs:
     """Return the module pairs for keys as `plain_keys` returns them."""
     modules: ModulePairs = {
@@ -50,14 +57,17 @@ def resnet_modules(network: Architecture) -> ModulePairs:
         **_unit("blocks.2", "input_stem.2"),
         f"blocks.{len(network.blocks) - 1}.linear": "classifier.linear",
     }
-    bottlenecks = [p for p, block in enumerate(network.blocks) if "bottleneck" in block.op]
-    for number, place in enumerate(bottlenecks):
+    for number, place in enumerate(_bottlenecks(network)):
         theirs, block = f"blocks.{number}", network.blocks[place]
         for layer, name in (("reduce", "conv1"), ("spatial", "conv2"), ("restore", "conv3")):
             modules |= _unit(f"blocks.{place}.layers.{layer}", f"{theirs}.{name}")
         if not block.residual:
             modules |= _unit(f"blocks.{place}.shortcut", f"{theirs}.downsample")
     return modules
+
+
+def _bottlenecks(network: Architecture) -> list[int]:
+    return [p for p, block in enumerate(network.blocks) if block.op.startswith("bottleneck")]
 
 
 def _unit(ours: str, theirs: str) -> ModulePairs:

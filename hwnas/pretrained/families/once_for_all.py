@@ -1,16 +1,18 @@
 """The largest networks of Once-for-all's supernets, and the networks of ProxylessNAS.
 
 Cai, Gan, Wang, Zhang and Han, ICLR 2020, arXiv:1908.09791; Cai, Zhu and Han, ICLR 2019,
-arXiv:1812.00332. Both name their modules alike. A supernet's file has full kernels and widths, so
-that its largest network needs no more than these; the matrices of smaller kernels are left out.
+arXiv:1812.00332. Both name their modules alike. A supernet's file has full kernels and widths,
+which are the largest network, and matrices that make smaller kernels of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
+import torch
 from torch import Tensor
 
 from hwnas.architecture.architecture import Architecture, Block, round_channels
@@ -22,12 +24,14 @@ from hwnas.pretrained.families.layout import (
     conv_norm,
     inverted_residuals,
 )
+from hwnas.pretrained.weights import check_keys
 from hwnas.spaces.published import published
 
 PROXYLESS_EPS = 1e-3
 KERNEL, EXPAND = 7, 6
 """The largest of each in the supernets."""
-MATRIX = re.compile(r"\.\dto\d_matrix$")
+SMALLER_KERNELS = (5, 3)
+MATRIX = "_matrix"
 CONV = "mobile_inverted_conv"
 
 
@@ -87,13 +91,44 @@ def ofa_modules(network: Architecture) -> ModulePairs:
     return modules | {f"blocks.{len(blocks) - 1}.linear": "classifier.linear"}
 
 
+def trained_slices(
+    path: Path, plain: Mapping[str, Tensor], network: Architecture
+) -> dict[int, dict[int, Tensor]]:
+    """Return the blocks that a supernet trained at smaller kernels and widths, with its matrices.
+
+    ``plain`` has the keys of `plain_keys`. A file of the largest network alone, without matrices,
+    has none. Raises `WrongKeys` if some are missing or of another shape.
+    """
+    matrices = {key: value for key, value in plain.items() if key.endswith(MATRIX)}
+    if not matrices:
+        return {}
+    places = [place for place, block in enumerate(network.blocks) if block.kernel_size == KERNEL]
+    expected = {
+        _matrix(place, size): torch.empty(size * size, size * size)
+        for place in places
+        for size in SMALLER_KERNELS
+    }
+    check_keys(path, matrices, expected)
+    return {
+        place: {size: matrices[_matrix(place, size)] for size in SMALLER_KERNELS}
+        for place in places
+    }
+
+
+def _matrix(place: int, size: int) -> str:
+    """Return the key of the matrix that gives a kernel of ``size`` to the block at ``place``."""
+    return f"blocks.{place - 1}.{CONV}.depth_conv.conv.{size + 2}to{size}{MATRIX}"
+
+
+def without_matrices(plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in plain.items() if not key.endswith(MATRIX)}
+
+
 def plain_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights under the names of a network alone: newer code shortens the names, and
     supernets wrap their layers."""
     plain: dict[str, Tensor] = {}
     for key, value in weights.items():
-        if MATRIX.search(key):
-            continue
         name = re.sub(r"^(blocks\.\d+|input_stem\.1)\.conv\.", rf"\1.{CONV}.", key)
         name = re.sub(r"\.(conv|bn|linear)\.\1\.", r".\1.", name)
         plain[name] = value

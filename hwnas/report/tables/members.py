@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hwnas.report.schema import CandidateRow
 
-SMALLER_KERNEL = "k"
+KERNELS = {"smaller kernel": "k", "smallest kernel": "kk"}
 SIXTHS = 6
 
 
@@ -15,7 +15,8 @@ class Remainder(NamedTuple):
     """What remains of a block."""
 
     name: str
-    """``keep``, ``skip``, ``5/6 width``, ``smaller kernel``, or the last two."""
+    """``keep``, ``skip``, ``5/6 width``, ``smaller kernel``, ``smallest kernel``, or a width and a
+    kernel."""
 
     @property
     def sixths(self) -> int:
@@ -26,8 +27,9 @@ class Remainder(NamedTuple):
 
     @property
     def symbol(self) -> str:
-        """E.g. ``6``, ``5k``, ``0``."""
-        return f"{self.sixths}{SMALLER_KERNEL * ('smaller kernel' in self.name)}"
+        """E.g. ``6``, ``5k``, ``4kk``, ``0``."""
+        kernel = next((KERNELS[part] for part in self.name.split(", ") if part in KERNELS), "")
+        return f"{self.sixths}{kernel}"
 
 
 class Member(NamedTuple):

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.files import read_json
+from hwnas.nn.elastic.slices import NO_SLICES, TrainedSlices, packed, unpacked
 from hwnas.nn.elastic.statistics import BlockStatistics, InputStatistics
 from hwnas.search.plan import SearchFiles
-from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from hwnas.training.checkpoint import load_checkpoint, save_checkpoint, strip_prefix
 
-NETWORK, STATISTICS = "network", "statistics"
+NETWORK, STATISTICS, SLICES = "network", "statistics", "slices"
 GATE_MEANS = ("squeeze_mean", "excite_mean")
 """Fields of `BlockStatistics` that only blocks with squeeze-excite have."""
 
@@ -31,6 +32,9 @@ class ElasticState(NamedTuple):
     """By the index of the block."""
     increments: list[list[float]]
     """``[decision][candidate]``, see `hwnas.search.elastic.divergence.Divergence.increments`."""
+    slices: TrainedSlices = NO_SLICES
+    """The blocks that were trained to be cut, with matrices for their kernels before and after the
+    tuning."""
 
 
 class TunedNetwork(msgspec.Struct, frozen=True):
@@ -60,6 +64,7 @@ def write_state(path: Path, state: ElasticState) -> None:
     tensors = {f"{NETWORK}/{name}": value for name, value in state.weights.items()}
     for place, block in state.statistics.items():
         tensors |= {f"{STATISTICS}/{place}/{name}": each for name, each in _tensors(block)}
+    tensors |= {f"{SLICES}/{name}": each for name, each in packed(state.slices).items()}
     notes = {"increments": state.increments, "accuracy": state.accuracy}
     encoded = {name: msgspec.json.encode(value).decode() for name, value in notes.items()}
     save_checkpoint(path, tensors, encoded)
@@ -73,12 +78,13 @@ def read_state(path: Path) -> ElasticState:
         group, rest = name.split("/", 1)
         if group == NETWORK:
             weights[rest] = value
-        else:
+        elif group == STATISTICS:
             place, part = rest.split("/", 1)
             blocks.setdefault(int(place), {})[part] = value
     statistics = {place: _statistics(parts) for place, parts in sorted(blocks.items())}
     increments = msgspec.json.decode(notes["increments"], type=list[list[float]])
-    return ElasticState(weights, float(notes["accuracy"]), statistics, increments)
+    slices = unpacked(strip_prefix(f"{SLICES}/", tensors))
+    return ElasticState(weights, float(notes["accuracy"]), statistics, increments, slices)
 
 
 def _tensors(block: BlockStatistics) -> Iterator[tuple[str, Tensor]]:

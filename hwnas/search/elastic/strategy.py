@@ -249,7 +249,8 @@ class Elastic:
         """Return the state of the search: the statistics of the network, and its increments."""
         places = [place for place in elastic_places(network) if place in self.space.elastic]
         statistics = collect(network, images[:STATISTICS_IMAGES].split(32), places, seed=seed)
-        state = ElasticState(network.state_dict(), accuracy, statistics, [])
+        weights, slices = network.state_dict(), self.context.slices
+        state = ElasticState(weights, accuracy, statistics, [], slices)
         self._open(state, images)
         self.increments = self.divergence.increments(self.space.default.choices[0])
         return state._replace(increments=self.increments)
@@ -262,7 +263,8 @@ class Elastic:
     def _open(self, state: ElasticState, images: Tensor) -> None:
         network = build(self.space.original)
         network.load_state_dict(state.weights)
-        forms = ClosedForms(network.eval(), self.space.original.blocks, state.statistics)
+        blocks = self.space.original.blocks
+        forms = ClosedForms(network.eval(), blocks, state.statistics, state.slices)
         self.divergence = Divergence(self.space, forms, images[:DIVERGENCE_IMAGES])
         self.increments = state.increments
 

@@ -23,6 +23,8 @@ from hwnas.spaces.space import Baseline, Decision, Site, check_genotype
 
 WIDTHS = (6, 5, 4, 3)
 """Inner channels that a block may keep, in sixths."""
+KERNEL_NAMES = ("", "smaller kernel", "smallest kernel")
+"""Of depthwise kernels that are smaller by 0, 1 and 2 steps, which take a kernel of 7 to 3."""
 SIZE_STEP_PX = 8
 """Step between two resolutions. Strides need not divide them: the padding of each block follows
 from its own size, and the last pooling takes any."""
@@ -38,8 +40,8 @@ class Cut(msgspec.Struct, frozen=True):
 
     sixths: int = 6
     """Inner channels that are kept, in sixths."""
-    smaller_kernel: bool = False
-    """Whether each depthwise kernel above 3 is smaller by 2."""
+    kernel_steps: int = 0
+    """By how many steps of 2 each depthwise kernel is smaller, but not below 3."""
     skipped: bool = False
 
     @property
@@ -47,7 +49,7 @@ class Cut(msgspec.Struct, frozen=True):
         if self.skipped:
             return "skip"
         names = [f"{self.sixths}/6 width"] if self.sixths < 6 else []
-        names += ["smaller kernel"] if self.smaller_kernel else []
+        names += [KERNEL_NAMES[self.kernel_steps]] if self.kernel_steps else []
         return ", ".join(names) or "keep"
 
 
@@ -273,9 +275,9 @@ class ElasticSpace(msgspec.Struct, frozen=True, dict=True):
 
 def _cuts(block: Block) -> tuple[Cut, ...]:
     """Return the options of a block, the whole block first; each gives another block."""
-    kernels = (False, True) if max(block.depthwise_kernels, default=0) > 3 else (False,)
+    steps = range(len(KERNEL_NAMES))  # those that leave the same block are dropped below
     sixths = WIDTHS if block.has_inner_channels else WIDTHS[:1]
-    options = [Cut(sixth, smaller) for smaller in kernels for sixth in sixths]
+    options = [Cut(sixth, step) for step in steps for sixth in sixths]
     options += [Cut(skipped=True)] if block.residual else []
     by_block: dict[Block, Cut] = {}
     for cut in options:
@@ -289,9 +291,9 @@ def cut_block(block: Block, cut: Cut) -> Block:
     """Return what ``cut`` leaves of ``block``; ``identity`` where it is left out."""
     if cut.skipped:
         return Block("identity", block.in_channels, block.out_channels, 1, 1, 1, block.in_size)
-    if cut.smaller_kernel:
+    if cut.kernel_steps and block.spec.has_depthwise:
         sizes = block.start_kernel_size, block.kernel_size
-        start, size = (each - 2 if each > 3 else each for each in sizes)
+        start, size = (max(min(each, 3), each - 2 * cut.kernel_steps) for each in sizes)
         block = msgspec.structs.replace(block, start_kernel_size=start, kernel_size=size)
     if cut.sixths == 6:
         return block

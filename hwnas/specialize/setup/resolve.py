@@ -19,6 +19,7 @@ from hwnas.files import write_atomic
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.storage.model_file import write_model
 from hwnas.latency_models.storage.store import measured_folder, read_model
+from hwnas.nn.elastic.slices import NO_SLICES
 from hwnas.profiling.setup import Shape, load_images, load_space
 from hwnas.spaces.int8 import in_float
 from hwnas.spaces.space import SearchSpace
@@ -206,6 +207,7 @@ def open_run(spec: RunSpec, path: Path, resources: Resources, resume: bool) -> I
             tracking=resources.tracking_of(path),
             load_at=run.dataset_at,
             weights=None if run.start is None else run.start.network.weights,
+            slices=NO_SLICES if run.start is None else run.start.network.slices,
             siblings=() if run.start is None else run.start.siblings,
         )
 

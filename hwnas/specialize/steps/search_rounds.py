@@ -154,6 +154,7 @@ def _strategy(run: RunContext) -> Strategy:
         data=spec.data,
         group_by=spec.group_by,
         weights=run.weights,
+        slices=run.slices,
         warn=run.console.say,
         stage=run.folder.stage,
     )

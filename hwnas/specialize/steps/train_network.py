@@ -15,6 +15,7 @@ from hwnas.data.datasets import Dataset
 from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import UsageError
 from hwnas.files import read_json
+from hwnas.networks.weights import write_slices
 from hwnas.specialize.card import spoken_warnings
 from hwnas.specialize.distributed.tasks import TrainTask, together
 from hwnas.specialize.progress import WaitingRemedy, speed_text
@@ -124,6 +125,7 @@ def _initial(spec: TrainSpec, trainee: Trainee, folder: Path) -> str:
         return "" if spec.weights is None else os.path.abspath(spec.weights)
     path = folder / INITIAL
     if not path.exists():
+        write_slices(folder, trainee.start.network.slices)
         save_checkpoint(path, trainee.start.network.network().state_dict(), {})
     return INITIAL
 

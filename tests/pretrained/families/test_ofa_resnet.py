@@ -118,6 +118,8 @@ def test_the_largest_network_of_the_supernet(
     with torch.inference_mode():
         logits, expected = network.network()(images), supernet(images)
     assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
+    blocks = network.architecture.blocks
+    assert network.slices == {p: {} for p, b in enumerate(blocks) if b.op.startswith("bottleneck")}
     assert network.architecture.params == sum(each.numel() for each in supernet.parameters())
 
 

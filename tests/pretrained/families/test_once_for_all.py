@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hwnas.errors import InvalidFile
+from hwnas.nn.elastic.member import ClosedForms
+from hwnas.nn.network import Network
 from hwnas.pretrained.load import load_source
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.pretrained.sources import find_source
@@ -75,8 +78,9 @@ def supernet_weights(conv: str) -> dict[str, Tensor]:
         prefix, inner = f"{block}.{conv}", 6 * before
         unit(f"{prefix}.inverted_bottleneck", (inner, before, 1, 1), "conv")
         unit(f"{prefix}.depth_conv", (inner, 1, 7, 7), "conv")
-        weights[f"{prefix}.depth_conv.conv.7to5_matrix"] = torch.eye(25)
-        weights[f"{prefix}.depth_conv.conv.5to3_matrix"] = torch.eye(9)
+        for name, taps in (("7to5", 25), ("5to3", 9)):
+            learnt = 0.2 * torch.randn((taps, taps), generator=rng)
+            weights[f"{prefix}.depth_conv.conv.{name}_matrix"] = torch.eye(taps) + learnt
         if has_gate:
             for name, shape in (
                 ("reduce", (squeezed(inner), inner, 1, 1)),
@@ -91,6 +95,39 @@ def supernet_weights(conv: str) -> dict[str, Tensor]:
     weights["classifier.linear.weight"] = torch.randn((1000, 1536), generator=rng) / 40
     weights["classifier.linear.bias"] = torch.randn(1000, generator=rng)
     return weights
+
+
+Choices = dict[str, tuple[int, int]]
+"""Kernel size and expansion of the blocks that are not full."""
+
+
+def subnet(x: Tensor, weights: Weights, conv: str, choices: Choices) -> Tensor:
+    """What a member of the supernet computes in evaluation mode, its norms as they are."""
+    sliced = dict(weights)
+    for block, before, *_ in blocks_of_w12():
+        kernel_size, expand_ratio = choices.get(block, (7, 6))
+        prefix, inner = f"{block}.{conv}", expand_ratio * before
+        depthwise = f"{prefix}.depth_conv.conv"
+        kernel = weights[f"{depthwise}.conv.weight"]
+        for larger in range(7, kernel_size, -2):
+            centre = kernel[:, 0, 1:-1, 1:-1].reshape(len(kernel), -1)
+            matrix = weights[f"{depthwise}.{larger}to{larger - 2}_matrix"]
+            kernel = (centre @ matrix.T).view(-1, 1, larger - 2, larger - 2)
+        sliced[f"{depthwise}.conv.weight"] = kernel[:inner]
+        expand, project = (f"{prefix}.{n}" for n in ("inverted_bottleneck", "point_linear"))
+        sliced[f"{expand}.conv.conv.weight"] = weights[f"{expand}.conv.conv.weight"][:inner]
+        sliced[f"{project}.conv.conv.weight"] = weights[f"{project}.conv.conv.weight"][:, :inner]
+        for norm in (f"{expand}.bn.bn", f"{prefix}.depth_conv.bn.bn"):
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                sliced[f"{norm}.{part}"] = weights[f"{norm}.{part}"][:inner]
+        reduce, grow = (f"{prefix}.depth_conv.se.fc.{name}" for name in ("reduce", "expand"))
+        if f"{reduce}.bias" in weights:
+            gates = squeezed(inner)
+            sliced[f"{reduce}.weight"] = weights[f"{reduce}.weight"][:gates, :inner]
+            sliced[f"{reduce}.bias"] = weights[f"{reduce}.bias"][:gates]
+            sliced[f"{grow}.weight"] = weights[f"{grow}.weight"][:inner, :gates]
+            sliced[f"{grow}.bias"] = weights[f"{grow}.bias"][:inner]
+    return largest_subnet(x, sliced, conv)
 
 
 def largest_subnet(x: Tensor, weights: Weights, conv: str) -> Tensor:
@@ -127,6 +164,53 @@ def test_the_largest_network_of_the_supernet(tmp_path: Path, conv: str) -> None:
     expected = largest_subnet(image(), doubled(weights), conv)
     assert difference(network, expected) < 1e-12
     assert network.architecture.params == 10_701_632  # 10,715,752 less the matrices
+
+
+CHOICES: Choices = {
+    "blocks.1": (5, 6),
+    "blocks.6": (3, 4),
+    "blocks.7": (7, 3),
+    "blocks.13": (3, 6),
+    "blocks.20": (5, 3),
+}
+
+
+@pytest.mark.parametrize("conv", ["mobile_inverted_conv", "conv"])
+def test_a_member_has_the_kernels_and_channels_that_the_supernet_trained(
+    tmp_path: Path, conv: str
+) -> None:
+    weights = supernet_weights(conv)
+    torch.save({"state_dict": weights}, tmp_path / "ofa")
+    network = load_source("ofa_mbv3_w1.2", tmp_path / "ofa").at((3, SIZE, SIZE))
+    blocks = list(network.architecture.blocks)
+    for name, (kernel_size, expand_ratio) in CHOICES.items():
+        place = int(name.removeprefix("blocks.")) + 1
+        blocks[place] = msgspec.structs.replace(
+            blocks[place], kernel_size=kernel_size, expand_ratio=expand_ratio
+        )
+    whole = network.network().double()
+    forms = ClosedForms(whole, network.architecture.blocks, {}, network.slices)
+    member = Network(tuple(blocks), norm_eps=1e-5).double().eval()
+    member.load_state_dict(forms.member(blocks))
+    expected = subnet(image(), doubled(weights), conv, CHOICES)
+    with torch.inference_mode():
+        logits = member(image())
+    assert (logits - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+def test_a_supernet_that_lacks_a_matrix_is_refused_by_its_name(tmp_path: Path) -> None:
+    weights = supernet_weights("conv")
+    del weights["blocks.7.conv.depth_conv.conv.5to3_matrix"]
+    torch.save({"state_dict": weights}, tmp_path / "ofa")
+    with pytest.raises(InvalidFile, match=r"has no blocks.7.*.depth_conv.conv.5to3_matrix"):
+        load_source("ofa_mbv3_w1.2", tmp_path / "ofa")
+
+
+def test_the_largest_network_alone_has_no_members_that_were_trained(tmp_path: Path) -> None:
+    weights = supernet_weights("conv")
+    alone = {key: value for key, value in weights.items() if "_matrix" not in key}
+    torch.save(alone, tmp_path / "alone")
+    assert load_source("ofa_mbv3_w1.2", tmp_path / "alone").slices == {}
 
 
 def test_a_supernet_that_lacks_a_key_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def row(name: str, cuts: tuple[str, ...], **more: object) -> CandidateRow:
         ("skip", 0, "0"),
         ("4/6 width", 4, "4"),
         ("smaller kernel", 6, "6k"),
+        ("4/6 width, smallest kernel", 4, "4kk"),
         ("3/6 width, smaller kernel", 3, "3k"),
     ],
 )

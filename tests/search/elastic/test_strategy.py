@@ -15,6 +15,7 @@ from hwnas.errors import UsageError
 from hwnas.latency_models.cost import NetworkCosts
 from hwnas.nn.build import Network, build
 from hwnas.nn.elastic.member import ClosedForms
+from hwnas.nn.elastic.slices import NO_SLICES, TrainedSlices
 from hwnas.nn.elastic.statistics import collect, elastic_places
 from hwnas.nn.resized import resized
 from hwnas.search.elastic.divergence import Divergence
@@ -161,13 +162,19 @@ def data(count: int) -> Data:
     return Data(images, labels, half, half, 4)
 
 
-def search(space: ElasticSpace, folder: Path, weights: dict[str, Tensor] | None) -> Elastic:
+def search(
+    space: ElasticSpace,
+    folder: Path,
+    weights: dict[str, Tensor] | None,
+    slices: TrainedSlices = NO_SLICES,
+) -> Elastic:
     context = SearchContext(
         space=space,
         costs=costs_of(space),
         budget_ms=1.0,
         generator=torch.Generator(),
         weights=weights,
+        slices=slices,
         options=ElasticOptions(),
     )
     strategy = Elastic.begin(context)
@@ -204,6 +211,23 @@ def test_a_finished_search_is_not_repeated(run: tuple[Path, Elastic], space: Ela
     genotype = space.smallest
     before, now = (each.network(genotype).state_dict() for each in (strategy, again))
     assert all(torch.equal(before[name], now[name]) for name in before)
+
+
+def test_matrices_of_a_supernet_make_kernels_of_the_tuned_ones(
+    space: ElasticSpace, tmp_path: Path
+) -> None:
+    initial = randomised(build(trained())).state_dict()
+    matrix = torch.eye(9) + 0.3 * torch.randn(9, 9, generator=torch.Generator().manual_seed(4))
+    strategy = search(space, tmp_path, initial, {3: {3: matrix}})
+    number = space.elastic.index(3)
+    choices = [0] * len(space.elastic)
+    choices[number] = [cut.name for cut in space.cuts[3]].index("4/6 width, smaller kernel")
+    genotype, name = space.genotype(0, choices), "blocks.3.layers.depthwise.conv.weight"
+    tuned = strategy.network(space.largest).state_dict()[name]
+    assert not torch.equal(tuned, initial[name])
+    expected = (tuned[:64, 0, 1:4, 1:4].reshape(64, 9) @ matrix.T).view(64, 1, 3, 3)
+    for each in (strategy, search(space, tmp_path, None)):  # the second opens what the first left
+        torch.testing.assert_close(each.network(genotype).state_dict()[name], expected)
 
 
 def test_candidates_give_the_labels_of_validation_images_the_highest_probability(

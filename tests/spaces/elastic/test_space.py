@@ -62,6 +62,25 @@ def test_cuts_leave_sixths_of_the_inner_channels_and_smaller_kernels(space: Elas
     assert [block.kernel_size for block in blocks] == [5] * 4 + [3] * 4
 
 
+def test_a_kernel_of_7_can_be_of_5_or_3() -> None:
+    blocks = (
+        Block("conv", 3, 8, 3, 2, 1, 64),
+        Block("mbconv", 8, 8, 7, 1, 6, 32),
+        Block("logits", 8, 10, 1, 1, 1, 32),
+    )
+    space = elastic_space("seven", Architecture(Genotype("seven", ()), blocks, (3, 64, 64), 10))
+    names = [cut.name for cut in space.cuts[1]]
+    assert names[8:] == [
+        "smallest kernel",
+        "5/6 width, smallest kernel",
+        "4/6 width, smallest kernel",
+        "3/6 width, smallest kernel",
+        "skip",
+    ]
+    sizes = [space.block(0, 1, candidate).kernel_size for candidate in range(12)]
+    assert sizes == [7] * 4 + [5] * 4 + [3] * 4
+
+
 def test_the_resolution_changes_the_size_of_every_block(space: ElasticSpace) -> None:
     assert space.sizes == (64, 56, 48, 40, 32)
     network = space.architecture(space.genotype(2))

@@ -21,6 +21,7 @@ from hwnas.files import read_json
 from hwnas.networks.pretrained import load_pretrained
 from hwnas.networks.user_module import load_network
 from hwnas.networks.verification_data import verification_data
+from hwnas.specialize.setup.start import network
 from hwnas.specialize.setup.start.network import start_from
 from hwnas.specialize.steps.train_network import train_network
 from hwnas.specialize.steps.training_setup import TrainSpec, check_options
@@ -102,6 +103,18 @@ def test_a_run_starts_from_the_folder_of_a_training_or_its_file(
     with torch.inference_mode():
         expected = load_network(str(tuned)).module(images)
         assert torch.equal(start.network.network()(images), expected)
+
+
+def test_a_supernet_that_was_tuned_is_still_cut_as_it_was_trained(
+    home: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = torch.randn(9, 9, generator=torch.Generator().manual_seed(0))
+    supernet = load_pretrained(NETWORK, (3, SIZE, SIZE))._replace(slices={2: {3: matrix}, 3: {}})
+    monkeypatch.setattr(network, "load_pretrained", lambda *_: supernet)
+    assert train(home / "supernet", data, "--epochs", "1").exit_code == 0
+    slices = load_pretrained(str(home / "supernet")).slices
+    assert slices.keys() == {2, 3} and not slices[3]
+    assert torch.equal(slices[2][3], matrix)
 
 
 def test_other_classes_begin_with_a_new_classifier(tuned: Path, data: str) -> None:

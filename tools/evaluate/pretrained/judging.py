@@ -47,7 +47,7 @@ def judging_speed(network: str, photos: Path, size: int) -> Judging:
     started = process_time()
     places = [place for place in elastic_places(whole) if place in space.elastic]
     statistics = collect(whole, images[:STATISTICS_IMAGES].split(32), places)
-    forms = ClosedForms(whole, source.architecture.blocks, statistics)
+    forms = ClosedForms(whole, source.architecture.blocks, statistics, source.slices)
     for place, cuts in enumerate(space.cuts):
         for candidate in range(len(cuts)):
             forms.block(place, space.block(0, place, candidate))

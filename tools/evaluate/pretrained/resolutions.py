@@ -98,7 +98,7 @@ def judged(
     photos = torch.cat([batch for batch, _ in valid.in_order()])
     network = build(space.original)
     network.load_state_dict(state.weights)
-    forms = ClosedForms(network.eval(), space.original.blocks, state.statistics)
+    forms = ClosedForms(network.eval(), space.original.blocks, state.statistics, state.slices)
     divergence = Divergence(space, forms, images)
 
     def logits(network: nn.Module, member: Genotype) -> Tensor:

@@ -184,7 +184,8 @@ def _divergence(original: Original, space: ElasticSpace) -> Divergence:
     images = torch.cat([batch for batch, _ in sample.in_order()])
     places = [place for place in elastic_places(original.network) if place in space.elastic]
     statistics = collect(original.network, images.split(BATCH_SIZE), places)
-    forms = ClosedForms(original.network, space.original.blocks, statistics)
+    slices = original.source.slices
+    forms = ClosedForms(original.network, space.original.blocks, statistics, slices)
     return Divergence(space, forms, images[:DIVERGENCE_IMAGES])
 
 
