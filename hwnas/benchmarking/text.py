@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -126,7 +127,8 @@ def notes(result: BenchmarkResult) -> list[str]:
         lines.append(line)
     drift = result.reference.drift
     if result.reference.calibrated_ms:
-        advice = "; run `hwnas latency measure --again` to calibrate again"
+        command = shlex.join(["hwnas", "latency", "measure", "--target", result.target, "--again"])
+        advice = f"; run `{command}` to calibrate again"
         lines.append(
             f"The reference model's latency differs by {drift:+.1%} from its calibration"
             f"{advice if abs(drift) > DRIFT_LIMIT else ''}."

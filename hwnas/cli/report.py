@@ -11,7 +11,7 @@ from hwnas.cli.framework.command import command, json_option, option, quiet_opti
 from hwnas.cli.framework.options import progress_bar, wait_idle_option
 from hwnas.cli.framework.params import FILE, PATH
 from hwnas.cli.tables import print_json, print_table
-from hwnas.errors import UsageError
+from hwnas.errors import InvalidFile, UsageError
 
 if TYPE_CHECKING:
     from hwnas.report.schema import Result
@@ -73,7 +73,7 @@ def _render(run: Path, as_json: bool) -> None:
     if not path.exists():
         if is_run(path.parent):
             raise unfinished(path.parent)
-        raise UsageError(f"{path}: no such file; expected a run folder or its report.json")
+        raise InvalidFile(str(path), "no such file; expected a run folder or its report.json")
     result = Report.read(path).at(path.parent)
     if as_json:
         click.echo(path.read_text(encoding="utf-8"), nl=False)

@@ -91,7 +91,8 @@ def _measured(
             if gap.half_width > plan.goal:
                 console.say(
                     f"the latency model of {profile.name} {gap.description}; it is used as it is, "
-                    f"`hwnas latency measure --target {profile.name}` continues measuring"
+                    f"`hwnas latency measure --target {profile.name}`, with the same space and "
+                    "data, continues measuring"
                 )
             _report_profiles(read_journal(folder), plan.profiled, console)
             return model

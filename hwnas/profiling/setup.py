@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,6 +20,9 @@ from hwnas.spaces.space import SearchSpace
 
 Shape = tuple[int, int, int]
 
+MEASURED_SPACE, MEASURED_DATA = "mobile", "fashion-mnist-6k"
+"""What ``hwnas latency measure`` measures if neither a space nor a data set is given."""
+
 
 class LoadDataset(Protocol):
     def __call__(self, name: str, *, input_shape: Shape | None = None) -> Dataset: ...
@@ -32,6 +36,8 @@ class ProfilingSetup(NamedTuple):
     profile: DeviceProfile
     space: SearchSpace
     folder: Path
+    space_name: str = MEASURED_SPACE
+    data: str = MEASURED_DATA
 
     def open_runner(self) -> Runner:
         """Return a runner on the device. Raises `DeviceError` if the device can't be reached."""
@@ -45,8 +51,19 @@ class ProfilingSetup(NamedTuple):
     @property
     def measure_command(self) -> str:
         """The command that measures the latency model."""
-        is_int8 = precision_of(self.space) == "int8"
-        return f"hwnas latency measure --target {self.target}" + " --precision int8" * is_int8
+        return measure_command(self.target, self.space_name, self.data, precision_of(self.space))
+
+
+def measure_command(target: str, space: str, data: str, precision: str = "fp32") -> str:
+    """Return the command that measures a latency model; defaults are left out."""
+    words = ["hwnas", "latency", "measure", "--target", target]
+    if space != MEASURED_SPACE:
+        words += ["--space", space]
+    if data != MEASURED_DATA:
+        words += ["--data", data]
+    if precision != "fp32":
+        words += ["--precision", precision]
+    return shlex.join(words)
 
 
 def find_setup(
@@ -69,7 +86,8 @@ def find_setup(
     check_precision(precision, profile)
     searched = load_space(space, load_images(data, profile), precision)
     name = target if isinstance(target, str) else profile.name
-    return ProfilingSetup(name, profile, searched, measured_folder(profile.name, searched))
+    folder = measured_folder(profile.name, searched)
+    return ProfilingSetup(name, profile, searched, folder, space, data)
 
 
 def load_images(

@@ -207,7 +207,7 @@ def test_a_model_that_lacks_blocks_is_used_if_it_is_precise_enough(
     assert len(phone.calls) == calls
     [line] = console.lines
     assert line.startswith("the latency model of simulated-phone lacks times of 59 of 59 blocks, ")
-    command = "`hwnas latency measure --target simulated-phone`"
+    command = "`hwnas latency measure --target simulated-phone`, with the same space and data,"
     assert f"it is used as it is, {command} continues measuring" in line
     assert measure(phone, tmp_path, MeasurePlan(goal=0.9), SilentConsole()) == model
     _, lines = limited(phone, tmp_path, minutes=None, networks=8)

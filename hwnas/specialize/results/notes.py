@@ -13,6 +13,7 @@ from hwnas.spaces.int8 import in_float
 from hwnas.spaces.mobile.space import MobileSpace
 from hwnas.spaces.space import SearchSpace
 from hwnas.specialize.context import RunContext
+from hwnas.specialize.results.model_note import again_command, model_note
 from hwnas.specialize.steps.deliver import DeliveryResult, TrainedCandidate
 from hwnas.specialize.steps.screening import ScreeningResult
 
@@ -34,11 +35,12 @@ def notes_of(
             "by the latency model alone."
         )
     notes += _int8_notes(delivered)
+    notes.append(model_note(run))
     if measurement is not None and abs(measurement.drift) > DRIFT_LIMIT:
         notes.append(
             f"The reference model ran {measurement.drift:+.0%} against its calibration: the speed "
             "of this machine has changed since. Ratios of latencies hold; milliseconds are those "
-            "of the calibration. `hwnas latency measure --again` calibrates anew."
+            f"of the calibration. `{again_command(run.spec)}` calibrates anew."
         )
     if measurement is not None:
         notes.append(other_programs_line(measurement.environment))
