@@ -51,7 +51,9 @@ class Objective(Protocol):
         ...
 
     def reward(self, accuracy: float, latency_ms: float) -> float:
-        """Return the reward to ascend for one network; ``accuracy`` in 0..1."""
+        """Return the reward to ascend for one network.
+
+        ``accuracy`` is in 0..1, as a score in its place must be."""
         ...
 
     def update(self, latency_ms: float) -> None:

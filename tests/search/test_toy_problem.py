@@ -18,7 +18,8 @@ from hwnas.latency_models.cost import CostTable, cost_table
 from hwnas.plugins import load, names
 from hwnas.search.loop import run_search
 from hwnas.search.plan import SearchFiles, SearchPlan
-from hwnas.search.proxyless.gradient import ChoiceOptions, Estimator, ProxylessOptions
+from hwnas.search.proxyless.gradient import Estimator, ProxylessOptions
+from hwnas.search.proxyless.reinforce import ReinforceOptions
 from hwnas.search.strategy import SearchContext, StrategyOptions
 from hwnas.spaces.cells.space import CellSpace
 from hwnas.spaces.mobile.space import Candidate
@@ -73,7 +74,7 @@ def options_of(name: str, estimator: Estimator) -> StrategyOptions | None:
     """Return options under which a search decides by what it has learnt itself."""
     if name == "proxyless":
         return ProxylessOptions(estimator, choice="most-probable")
-    return ChoiceOptions(choice="most-probable") if name == "reinforce" else None
+    return ReinforceOptions(choice="most-probable") if name == "reinforce" else None
 
 
 def chosen(

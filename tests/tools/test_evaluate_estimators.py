@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tools.evaluate.exhaustive.estimators import (
+from tools.evaluate.exhaustive.gradients.estimators import (
     accumulated_cosine,
     decision_gradients,
     exact_gradient,

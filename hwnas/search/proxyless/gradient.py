@@ -60,7 +60,7 @@ Choice = Literal["judged", "most-probable"]
 
 
 class ChoiceOptions(StrategyOptions, frozen=True, kw_only=True):
-    """Options of strategy ``reinforce``, and of ``proxyless``."""
+    """How strategies ``proxyless`` and ``reinforce`` choose."""
 
     choice: Choice = "judged"
     """How networks are chosen: judged on the supernet, or the most probable one as in the paper."""

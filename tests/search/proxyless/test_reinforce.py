@@ -6,11 +6,12 @@ from itertools import product
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hwnas.latency_models.cost import CostTable
 from hwnas.nn.supernet import Supernet
-from hwnas.search.proxyless.reinforce import Reinforce, policy_loss
+from hwnas.search.proxyless.reinforce import Reinforce, Reward, policy_loss
 from hwnas.search.statistics import ema_update
 from tests.support.tiny import MB33, tiny_batch, tiny_costs, tiny_space
 
@@ -61,7 +62,12 @@ def test_the_baseline_moves_by_the_weight_of_the_new_reward() -> None:
     assert ema_update(0.5, 0.7, 0.1) == pytest.approx(0.9 * 0.5 + 0.1 * 0.7)
 
 
-def searcher(costs: CostTable, budget_ms: float, objective: str = "mul#log") -> Reinforce:
+def searcher(
+    costs: CostTable,
+    budget_ms: float,
+    objective: str = "mul#log",
+    reward: Reward = "probability",
+) -> Reinforce:
     space = tiny_space(MB33, MB33, MB33, widths=(16, 24))
     torch.manual_seed(0)
     supernet = Supernet(space, share_weights=False)
@@ -69,7 +75,7 @@ def searcher(costs: CostTable, budget_ms: float, objective: str = "mul#log") -> 
         for candidate in op.candidates:
             candidate.load_state_dict(op.candidates[0].state_dict())
     generator = torch.Generator().manual_seed(0)
-    return Reinforce(supernet, costs, budget_ms, generator, 0.1, objective)
+    return Reinforce(supernet, costs, budget_ms, generator, 0.1, objective, reward=reward)
 
 
 @pytest.mark.parametrize("objective", ["mul#log", "add#linear"])
@@ -82,8 +88,10 @@ def test_with_equal_ops_it_learns_the_fastest(objective: str) -> None:
     assert strategy.probs.max(1).values.min() > 0.8
 
 
-def test_an_update_evaluates_ten_networks_and_changes_no_weight() -> None:
-    strategy = searcher(tiny_costs(tiny_space(MB33, MB33, MB33, widths=(16, 24))), 2.0)
+@pytest.mark.parametrize("reward", ["probability", "accuracy"])
+def test_an_update_evaluates_ten_networks_and_changes_no_weight(reward: Reward) -> None:
+    costs = tiny_costs(tiny_space(MB33, MB33, MB33, widths=(16, 24)))
+    strategy = searcher(costs, 2.0, reward=reward)
     before = {name: value.clone() for name, value in strategy.weights.state_dict().items()}
     drawn: list[list[int]] = []
     sample = strategy._sample
@@ -95,12 +103,27 @@ def test_an_update_evaluates_ten_networks_and_changes_no_weight() -> None:
     strategy._sample = recorded
     log = strategy.architecture_step(tiny_batch())
     assert len(drawn) == strategy.networks == 10
-    right = log.accuracy  # all candidates are equal, so are the networks
-    rewards = [right * (2.0 / strategy.costs.network_ms(path)) ** 0.1 for path in drawn]
+    # all candidates are equal, so are the networks
+    images, labels = tiny_batch()
+    losses = F.cross_entropy(strategy._logits(images, drawn[:1])[0], labels, reduction="none")
+    value = log.accuracy if reward == "accuracy" else (-losses).exp().mean().item()
+    rewards = [value * (2.0 / strategy.costs.network_ms(path)) ** 0.1 for path in drawn]
     assert strategy.baseline == pytest.approx(sum(rewards) / 10)
     after = strategy.weights.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("reward", "values"), [("accuracy", [0.5, 1.0]), ("probability", [0.55, 0.7])]
+)
+def test_a_network_is_rewarded_for_its_probabilities_of_the_labels_or_its_accuracy(
+    reward: Reward, values: list[float]
+) -> None:
+    costs = tiny_costs(tiny_space(MB33, MB33, MB33, widths=(16, 24)))
+    strategy = searcher(costs, 2.0, reward=reward)
+    answers = torch.tensor([[[0.9, 0.1], [0.8, 0.2]], [[0.8, 0.2], [0.4, 0.6]]])
+    assert strategy._values(answers.log(), torch.tensor([0, 1])) == pytest.approx(values)
 
 
 def test_rewards_on_many_images_are_computed_in_parts_of_about_equal_size() -> None:

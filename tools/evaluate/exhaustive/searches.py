@@ -70,8 +70,9 @@ METHODS: dict[str, Method] = {
     "ProxylessNAS": Method("proxyless", {"choice": "most-probable"}),
     "ProxylessNAS, judged": Method("proxyless", search="ProxylessNAS"),
     "ProxylessNAS, two paths, judged": Method("proxyless", {"estimator": "two"}),
-    "REINFORCE": Method("reinforce", {"choice": "most-probable"}),
-    "REINFORCE, judged": Method("reinforce", search="REINFORCE"),
+    "REINFORCE": Method("reinforce", {"choice": "most-probable", "reward": "accuracy"}),
+    "REINFORCE, probability": Method("reinforce", {"choice": "most-probable"}),
+    "REINFORCE, judged": Method("reinforce", search="REINFORCE, probability"),
 }
 UNIFORM = ("random", "evolution", "nsga2")
 """Strategies whose supernet is trained on uniform paths: it is the same for all of them."""

@@ -1,7 +1,7 @@
 """Why does a ProxylessNAS search choose worse than its own supernet ranks?
 
-    python -m tools.evaluate.exhaustive.instruments gradients --work DIR [--seeds 3]
-    python -m tools.evaluate.exhaustive.instruments table     --work DIR
+    python -m tools.evaluate.exhaustive.gradients.instruments gradients --work DIR [--seeds 3]
+    python -m tools.evaluate.exhaustive.gradients.instruments table     --work DIR
 
 Both read what ``run search --method ProxylessNAS`` left in DIR. ``gradients`` compares estimators
 of the architecture gradient with the exact one at the end of the warm-up; ``table`` writes
@@ -26,7 +26,7 @@ from hwnas.search.strategy import SearchContext
 from hwnas.training.checkpoint import load_checkpoint
 from hwnas.training.images.loader import Batch
 from hwnas.training.seeds import seeded
-from tools.evaluate.exhaustive.estimators import (
+from tools.evaluate.exhaustive.gradients.estimators import (
     Estimator,
     Floats,
     accumulated_cosine,
