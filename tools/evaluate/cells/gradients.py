@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from time import process_time
 from typing import NamedTuple
 
@@ -331,7 +331,7 @@ def main(
         "Architecture gradients of DARTS",
         command(__file__, f"{words} {sizes} --rounds {rounds}"),
         f"{data}: {layers} cells of {channels} channels, batch {batch}, learning rate "
-        f"{LEARNING_RATE}; mean over {seeds} seed(s).",
+        f"{LEARNING_RATE}; mean and standard deviation of {seeds} seed(s).",
         sections(
             [
                 ("Cost of an architecture step", cost_table_of(costs)),
@@ -375,10 +375,17 @@ def agreement_table(rows: Sequence[Comparison], ahead: int) -> str:
     for point in dict.fromkeys(row.point for row in rows):
         for kind in KINDS:
             same = [row[2:] for row in rows if (row.point, row.kind) == (point, kind)]
-            means = [fmean(values) for values in zip(*same, strict=True)]
-            shown = [f"{value:.2f}" for value in means[:2]] + [f"{v:.4f}" for v in means[2:]]
-            lines.append([f"{point} steps", kind, *shown])
+            columns = list(zip(*same, strict=True))
+            near = [spread(values, 2) for values in columns[:2]]
+            falls = [spread(values, 3) for values in columns[2:]]
+            lines.append([f"{point} steps", kind, *near, *falls])
     return table(titles, lines)
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Return mean and standard deviation over seeds."""
+    mean = f"{fmean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {stdev(values):.{digits}f}"
 
 
 if __name__ == "__main__":
