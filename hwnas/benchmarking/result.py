@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from hwnas.devices.external_data import external_files
 from hwnas.devices.op_profile.local import OperatorTime
 from hwnas.devices.profile import DeviceProfile
 from hwnas.devices.runners.memory import PeakMemory
@@ -178,7 +179,7 @@ def make_result(
     for place, file in enumerate(files):
         rows[place] = msgspec.structs.replace(
             rows[place],
-            size_bytes=file.stat().st_size,
+            size_bytes=sum(each.stat().st_size for each in (file, *external_files(file))),
             precision=precision_of(file) if file.suffix in STATING_PRECISION else "",
         )
     for place, peak in enumerate(memory):

@@ -147,7 +147,7 @@ def add_device(name: str, source: str, force: bool) -> None:
 def doctor(context: click.Context, name: str | None, training: bool, as_json: bool) -> None:
     """Diagnose what prevents or disturbs measuring here, and on DEVICE if it is given.
 
-    The exit status is 3 if something is missing.
+    The exit code is 3 if something is missing.
     """
     if training:
         _time_training(as_json)
@@ -229,7 +229,7 @@ def show_device(name: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check_devices(context: click.Context, files: tuple[str, ...], as_json: bool) -> None:
-    """Check device profiles; prints one line per file, exit status 2 if one is invalid."""
+    """Check device profiles; prints one line per file, exit code 2 if one is invalid."""
     from pathlib import Path
 
     from hwnas.devices.profile import read_profile

@@ -12,7 +12,7 @@ from hwnas.cli.tables import print_json, print_table
 @json_option
 @click.pass_context
 def plugins(context: click.Context, as_json: bool) -> None:
-    """List and check the installed extensions; exit status 1 if one is broken.
+    """List and check the installed extensions; exit code 1 if one is broken.
 
     Each extension is imported, which runs code of its package, and checked briefly: the profiles of
     devices, one network of each space, the methods of strategies and runners. An extension is

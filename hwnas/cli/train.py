@@ -77,7 +77,7 @@ def _threads_option(function: Callable[..., None]) -> Callable[..., None]:
     "--epochs",
     group="Training",
     type=click.IntRange(1),
-    default_help="as in a quick run",
+    default_help="3 to 60, the fewer the more images there are",
     help="Epochs to train.",
 )
 @option(

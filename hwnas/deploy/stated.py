@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from hwnas.errors import InvalidFile
 from hwnas.export.metadata.input import read_input
 from hwnas.export.recipe import format_of
-from hwnas.files import read_bytes
+from hwnas.files import check_no_pointer, read_bytes
 
 InputValues = Literal["pixels", "0..1", "-1..1", "imagenet"]
 
@@ -50,6 +50,7 @@ class StatedModel(NamedTuple):
 def stated_in(path: Path) -> StatedModel:
     """Return what a file states; files of other programs state nothing. Raises `InvalidFile`."""
     format_of(path)
+    check_no_pointer(path)
     metadata = read_input(path)
     if metadata is None:
         return StatedModel(path, None, ())

@@ -54,6 +54,28 @@ def escape_markdown(value: Any) -> Any:
     return Markup(re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text))
 
 
+COMMAND = re.compile(r"`([^`\n]+)`")
+"""A command in a sentence; `re.split` gives text and commands by turns."""
+
+
+def html_prose(text: str) -> Markup:
+    """Return a sentence in HTML, its commands as code."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part
+        for place, part in enumerate(COMMAND.split(text))
+    )
+
+
+def markdown_prose(text: str) -> Markup:
+    """Return a sentence in Markdown, its commands as code unless they hold signs of HTML."""
+    return Markup("").join(
+        Markup(f"`{part}`")
+        if place % 2 and not {*"<>&"} & {*part}
+        else escape_markdown(f"`{part}`" if place % 2 else part)
+        for place, part in enumerate(COMMAND.split(text))
+    )
+
+
 def fenced(line: str) -> Markup:
     """Return a code block whose fence is longer than any run of backticks in ``line``."""
     longest = max((len(run) for run in re.findall(r"`+", line)), default=0)
@@ -103,4 +125,5 @@ def environment(*, for_html: bool) -> Environment:
     untyped: Any = environment
     untyped.globals["formatting"] = formatting
     untyped.filters["fenced"] = fenced
+    untyped.filters["prose"] = html_prose if for_html else markdown_prose
     return environment

@@ -29,7 +29,7 @@ def verdict_sentences(result: Result) -> list[str]:
             f"One call in ten took longer than {ms(latency.p90_ms)} ms, one in a hundred longer "
             f"than {ms(latency.p99_ms)} ms ({latency.kind})."
         )
-    return sentences + _drift(latency, result.target)
+    return sentences + _drift(latency)
 
 
 def prediction_error(latency: Latency) -> str:
@@ -145,7 +145,7 @@ def _probability(latency: Latency, budget_ms: float | None) -> list[str]:
     return sentences
 
 
-def _drift(latency: Latency, target: str) -> list[str]:
+def _drift(latency: Latency) -> list[str]:
     drift = latency.reference_drift
     if drift is None or latency.raw_median_ms is None:
         return []
@@ -158,7 +158,6 @@ def _drift(latency: Latency, target: str) -> list[str]:
     if abs(drift) > DRIFT_LIMIT:
         sentences.append(
             f"A change of more than {percent(DRIFT_LIMIT, 0)} means that the machine is in another "
-            "state than at its calibration; "
-            f"`hwnas latency measure --target {target} --again` calibrates it again."
+            "state than at its calibration."
         )
     return sentences

@@ -174,7 +174,9 @@ OPTIONS = (
         "objective",
         "--objective",
         SEARCH,
-        "How latency enters the search.",
+        "How latency enters the search: lagrangian adapts its weight until the budget is kept, "
+        "add#linear adds it to the loss with a fixed weight, hinge only what is over the budget, "
+        "mul#log multiplies the loss by a power of it.",
         "the strategy's own",
         choices=OBJECTIVES,
     ),

@@ -8,16 +8,19 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import msgspec
+import onnx
 import pytest
 from torch import nn
 
-from hwnas.benchmarking.result import BenchmarkResult
+from hwnas.benchmarking.result import BenchmarkResult, make_result
 from hwnas.benchmarking.run import Benchmark, BenchmarkRequest, run_benchmark
 from hwnas.benchmarking.text import batch_table, junit, latency_table, markdown, sentences
+from hwnas.devices.profile import find_profile
 from hwnas.errors import UnknownName, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.recipe import find_recipe
 from hwnas.shipped import shipped
+from tests.support.sample_report import host_measurement
 
 NetWriter = Callable[..., Path]
 
@@ -71,6 +74,18 @@ def test_text_and_markdown_have_the_same_cells(result: BenchmarkResult) -> None:
         assert len(row) == len(titles)
     assert any("simulated, not measured" in line for line in sentences(result))
     assert any(line.endswith("a real difference.") for line in sentences(result))
+
+
+def test_weights_in_another_file_count_for_the_size(tmp_path: Path, write_net: NetWriter) -> None:
+    whole, parted = write_net(tmp_path / "a.onnx", channels=64, layers=4), tmp_path / "b.onnx"
+    onnx.save_model(
+        onnx.load(whole), parted, save_as_external_data=True, location="b.data", size_threshold=100
+    )
+    measurements = [host_measurement("measured")] * 2
+    result = make_result(measurements, find_profile("host-cpu"), files=(whole, parted))
+    sizes = [row.size_bytes or 0 for row in result.results]
+    assert sizes[1] == parted.stat().st_size + (tmp_path / "b.data").stat().st_size
+    assert sizes[1] > 0.9 * sizes[0] > parted.stat().st_size
 
 
 def test_inputs_per_second_stand_without_a_gpu_s_copies(result: BenchmarkResult) -> None:

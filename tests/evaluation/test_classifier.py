@@ -68,6 +68,14 @@ def test_another_folder_is_an_error(tmp_path: Path, files: tuple[str, ...], mess
         find_classifier(tmp_path)
 
 
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    for suffix in ("onnx", "tflite"):
+        file = tmp_path / f"net.{suffix}"
+        file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+        with pytest.raises(InvalidFile, match="is a pointer of Git LFS"):
+            find_classifier(file)
+
+
 def test_a_file_of_another_program_needs_its_input_stated(tmp_path: Path) -> None:
     file = colours.foreign_file(tmp_path / "net.onnx")
     with pytest.raises(UsageError, match=r"net\.onnx: does not state .* --input, one of pixels, 0"):

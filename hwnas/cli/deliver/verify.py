@@ -73,12 +73,12 @@ def verify(
 ) -> None:
     """Verify FILE (.onnx or .tflite) against its network in PyTorch, input by input.
 
-    A difference is exit status 4 and names the first layer that differs. An int8 file is judged by
+    A difference is exit code 4 and names the first layer that differs. An int8 file is judged by
     the classes that it predicts and the noise in its outputs. The file runs in a child process,
     because a damaged file may crash its runtime.
 
     For a BUNDLE of `hwnas deploy`, check its hashes, outputs and accuracy, and the latency on its
-    target. Exit status 4: a file or an output has changed. Exit status 5: the budget is exceeded.
+    target. Exit code 4: a file or an output has changed. Exit code 5: the budget is exceeded.
     """
     if file.is_dir():
         if model is not None:

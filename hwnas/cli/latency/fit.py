@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hwnas.cli.framework.command import command, json_option, option
-from hwnas.cli.framework.params import PATH
-from hwnas.cli.latency.options import data_option, out_option, space_option, target_option
+from hwnas.cli.framework.params import FILE, PATH
+from hwnas.cli.latency.options import data_option, space_option, target_option
 from hwnas.cli.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 @space_option
 @data_option
 @option("--device", metavar="NAME", group="Device", help="Device of the latencies in SOURCE.")
-@out_option
+@option(
+    "--out",
+    group="Output",
+    type=FILE,
+    default_help="with SOURCE it is not written; else in hwnas's home",
+    help="Write the model to this file.",
+)
 @json_option
 def fit(
     source: Path | None,

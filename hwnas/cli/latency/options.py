@@ -25,7 +25,13 @@ precision_option = option(
     default="fp32",
     help="Precision of the networks.",
 )
-out_option = option("--out", group="Output", type=FILE, help="Write the model to this file.")
+out_option = option(
+    "--out",
+    group="Output",
+    type=FILE,
+    default_help="in hwnas's home, where runs for the device find it",
+    help="Write the model to this file.",
+)
 force_option = option(
     "--force", group="Output", is_flag=True, help="Overwrite an existing model of that name."
 )

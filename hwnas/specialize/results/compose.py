@@ -143,7 +143,7 @@ def _latency(chosen: TrainedCandidate, model: LatencyModel) -> Latency:
         chosen.measurement,
         predicted_ms=predicted_ms,
         predicted_std_ms=std_ms,
-        source=f"{chosen.measurement.kind} of the delivered file in this run",
+        source=f"the delivered file, {chosen.measurement.kind} in this run",
     )
 
 
