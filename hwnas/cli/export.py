@@ -170,6 +170,11 @@ def export(
 
     network = load_network(model, named_shapes(input_shapes), checkpoint, output_names or ())
     own, pixels = network.preprocessing, options["pixels"]
+    if pixels and own is not None and not own.inside:
+        raise UsageError(
+            f"--pixels: {model} states that it takes normalised images; "
+            "`hwnas specialize --pixels` makes files that take pixels"
+        )
     if data is not None and own is None:
         check_kind(model, network.module, data, network.input_shape, pixels)
     is_int8 = precision == "int8"

@@ -99,6 +99,9 @@ def test_weights_of_other_programs_are_compiled_and_shown(folder: Path) -> None:
     images = torch.randn(2, *loaded.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(loaded.module(images), module.eval()(images))
+    error = CliRunner().invoke(cli, ["export", "mine.pth", "--pixels"]).exception
+    assert isinstance(error, UsageError)
+    assert "mine.pth states that it takes normalised images" in str(error)
 
 
 def test_random_weights_are_the_same_each_time() -> None:
