@@ -13,7 +13,7 @@ from hwnas.architecture.ops import OPS, Op
 from hwnas.architecture.size import Size, axes, size_of, size_text
 from hwnas.errors import UnknownName, UsageError
 
-ACTIVATIONS = ("relu6", "relu", "hswish", "silu")
+ACTIVATIONS = ("relu6", "relu", "hswish", "silu", "gelu")
 """All values of `Block.activation`."""
 
 _KEY = re.compile(

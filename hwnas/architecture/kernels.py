@@ -15,7 +15,7 @@ from hwnas.architecture.size import Size, area, axes, strided
 WIDE_KERNEL_SIZE = 7
 """Some runtimes have fast depthwise kernels up to 5x5 only; a 7x7 one takes 26 times as long in
 LiteRT."""
-SMOOTH_ACTIVATIONS = ("hswish", "silu")
+SMOOTH_ACTIVATIONS = ("hswish", "silu", "gelu")
 
 
 class Kernel(NamedTuple):
@@ -34,7 +34,7 @@ class Kernel(NamedTuple):
     gate_elements: int = 0
     """Elements that squeeze-excite reads or scales."""
     hswish_elements: int = 0
-    """Elements of an h-swish or SiLU, which cost more than a ReLU."""
+    """Elements of an h-swish, SiLU or GELU, which cost more than a ReLU."""
     norm_params: int = 0
     """Parameters beside the weights: of a batch norm (two a channel), or biases. No cost."""
 

@@ -158,6 +158,16 @@ def mbconv(block: Shapes) -> list[Kernel]:
     return [*parts, kernels.conv(mid, block.out_channels, block.out_size)]
 
 
+def convnext(block: Shapes) -> list[Kernel]:
+    c_in, mid, size = block.in_channels, block.mid_channels, block.in_size
+    return [
+        kernels.depthwise_conv(c_in, size, block.kernel_size, block.stride),
+        kernels.elementwise(c_in, block.out_size, norm=True),
+        kernels.conv(c_in, mid, block.out_size, activation=block.activation),
+        kernels.conv(mid, block.out_channels, block.out_size),
+    ]
+
+
 def uib(block: Shapes) -> list[Kernel]:
     c_in, mid, act, size = block.in_channels, block.mid_channels, block.activation, block.in_size
     is_last = block.kernel_size == 1

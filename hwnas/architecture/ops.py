@@ -15,6 +15,7 @@ from hwnas.architecture.layers import (
     bare_separable,
     conv,
     conv_7x1_1x7,
+    convnext,
     data_copy,
     dense_bottleneck,
     depthwise_separable,
@@ -186,6 +187,15 @@ OPS: dict[str, Op] = {
         pools_shortcut=True,
         inner_channels="always",
     ),
+    # ConvNeXt, with an expansion of 1x1 behind a layer norm of the channels of each pixel
+    "convnext": Op(
+        "ConvNeXt (depthwise, norm, expand, project)",
+        (convnext, shortcut),
+        has_shortcut=True,
+        has_depthwise=True,
+        inner_channels="always",
+    ),
+    "layer_norm": Op("layer norm", (norm,)),
     # before the classifier of MobileNetV3: of Once-for-all, and with a bias of torchvision; VGG's
     # hidden layer takes all pixels of a grid, whose height and width are the kernel size
     "mix": Op("pool and 1x1 convolution", (pool_to_pixel, pointwise), pools_globally=True),

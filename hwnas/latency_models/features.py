@@ -75,7 +75,10 @@ def _values(block: Block) -> list[str]:
         values.append(f"start kernel {block.start_kernel_size}")
     if block.precision == "int8":
         values.append("int8")
-    return [*values, {"hswish": "h-swish", "silu": "SiLU"}.get(block.activation, "ReLU")]
+    return [
+        *values,
+        {"hswish": "h-swish", "silu": "SiLU", "gelu": "GELU"}.get(block.activation, "ReLU"),
+    ]
 
 
 def _shape(block: Block, names: Sequence[str]) -> list[float]:
@@ -83,7 +86,7 @@ def _shape(block: Block, names: Sequence[str]) -> list[float]:
         block.stride - 1,
         block.residual,
         block.squeeze_excite,
-        {"hswish": 1, "silu": 2}.get(block.activation, 0),
+        {"hswish": 1, "silu": 2, "gelu": 3}.get(block.activation, 0),
         block.precision == "int8",
         log2(block.groups),
     ]

@@ -8,6 +8,7 @@ from torch import nn
 
 from hwnas.architecture.architecture import OPS, Block
 from hwnas.errors import UnknownName, UsageError
+from hwnas.nn.blocks.convnext import ChannelNorm, ConvNeXtBlock
 from hwnas.nn.blocks.dense import BareConv, DenseLayer, Transition
 from hwnas.nn.blocks.ends import Hidden, Logits, Mix, NormLogits
 from hwnas.nn.blocks.layers import conv_norm
@@ -28,6 +29,8 @@ MODULES: dict[str, Callable[[Block], nn.Module]] = {
     **dict.fromkeys(
         ("bottleneck", "bottleneck_d", "bottleneck_se", "bottleneck_se_d"), ResidualBlock
     ),
+    "convnext": ConvNeXtBlock,
+    "layer_norm": lambda block: ChannelNorm(block.in_channels),
     "mix": Mix,
     "hidden": Hidden,
     "logits": Logits,

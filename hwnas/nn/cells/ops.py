@@ -30,7 +30,7 @@ class ReLUConvNorm(nn.Sequential):
             block.out_channels,
             block.kernel_size,
             block.stride,
-            block.kernel_size // 2,
+            block.padding_px,
             bias=False,
         )
         self.norm = nn.BatchNorm2d(block.out_channels, affine=affine)

@@ -23,6 +23,7 @@ INNER: dict[str, tuple[Inner, ...]] = {
     **dict.fromkeys(
         ("mbconv", "uib", "shuffle_unit"), (Inner(("expand", "depthwise"), "project"),)
     ),
+    "convnext": (Inner(("expand",), "project"),),
     "fused_mbconv": (Inner(("dense",), "project"),),
     **dict.fromkeys(
         ("basic", "basic_d", "basic_se", "basic_se_d", "double_conv"), (Inner(("first",), "last"),)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from hwnas.nn.blocks.convnext import ConvNeXtBlock
 from hwnas.nn.blocks.layers import ConvNorm
 from hwnas.nn.blocks.mobile import DepthwiseSeparable, FusedMBConv, MBConv, ShuffleUnit
 from hwnas.nn.blocks.plain import DoubleConv
@@ -31,6 +32,9 @@ KERNEL_PIXELS = 1000
 """Pixels sampled in a batch for depthwise kernels, which have few weights a channel."""
 DEPTHWISE = ("start", "depthwise")
 """Names of the depthwise layers of a block, in order."""
+WITH_INNER_CHANNELS = (
+    MBConv, FusedMBConv, ResidualBlock, ShuffleUnit, DoubleConv, ConvNeXtBlock
+)  # fmt: skip
 SMALLEST_KERNEL = 3
 """Kernels of this size are not made smaller, so they need no statistics."""
 
@@ -97,7 +101,7 @@ def elastic_places(network: Network) -> tuple[int, ...]:
 
 def _depthwise_layers(block: nn.Module) -> dict[str, ConvNorm]:
     """Return the depthwise layers with a kernel that can be made smaller, by their names."""
-    if not isinstance(block, MBConv | DepthwiseSeparable):
+    if not isinstance(block, MBConv | DepthwiseSeparable | ConvNeXtBlock):
         return {}
     layers = {name: layer for name, layer in block.layers.named_children() if name in DEPTHWISE}
     return {
@@ -112,7 +116,7 @@ def _consumers(block: nn.Module) -> dict[str, nn.Conv2d]:
 
     A convolution with groups is none: it has the channels of its inputs.
     """
-    if not isinstance(block, MBConv | FusedMBConv | ResidualBlock | ShuffleUnit | DoubleConv):
+    if not isinstance(block, WITH_INNER_CHANNELS):
         return {}
     names = {inner.consumer for inners in INNER.values() for inner in inners}
     layers = {name: layer for name, layer in block.layers.named_children() if name in names}

@@ -11,20 +11,21 @@ from collections.abc import Callable, Sequence
 from hwnas.architecture.architecture import Block
 from hwnas.architecture.size import size_of
 from hwnas.errors import UsageError
-from hwnas.pretrained.recognise.concatenating import (
+from hwnas.pretrained.recognise.groups import Group, Other
+from hwnas.pretrained.recognise.layers import IMAGE
+from hwnas.pretrained.recognise.messages import unrecognised
+from hwnas.pretrained.recognise.pairs import pair_convolutions
+from hwnas.pretrained.recognise.reading import Match, ModulePairs, Place
+from hwnas.pretrained.recognise.rules.concatenating import (
     dense_layer,
     norm_logits,
     shuffle_unit,
     transition,
 )
-from hwnas.pretrained.recognise.ends import conv, global_pool, hidden, logits, max_pool
-from hwnas.pretrained.recognise.groups import Group, Other
-from hwnas.pretrained.recognise.layers import IMAGE
-from hwnas.pretrained.recognise.messages import unrecognised
-from hwnas.pretrained.recognise.mobile import depthwise_separable, fused_mbconv, mbconv, uib
-from hwnas.pretrained.recognise.pairs import pair_convolutions
-from hwnas.pretrained.recognise.reading import Match, ModulePairs, Place
-from hwnas.pretrained.recognise.residual import residual
+from hwnas.pretrained.recognise.rules.convnext import convnext, layer_norm, patches
+from hwnas.pretrained.recognise.rules.ends import conv, global_pool, hidden, logits, max_pool
+from hwnas.pretrained.recognise.rules.mobile import depthwise_separable, fused_mbconv, mbconv, uib
+from hwnas.pretrained.recognise.rules.residual import residual
 from hwnas.spaces.published import check_pixels
 
 RULES: tuple[Callable[[Place], Match | None], ...] = (
@@ -37,6 +38,9 @@ RULES: tuple[Callable[[Place], Match | None], ...] = (
     transition,
     norm_logits,
     fused_mbconv,
+    convnext,
+    layer_norm,
+    patches,
     conv,
     max_pool,
     hidden,
@@ -69,7 +73,7 @@ def read_blocks(
     if place.value != output or not matches or matches[-1].block.op not in LAST:
         raise UsageError(f"{network}: does not end in a global pool and a linear layer")
     modules = {
-        f"blocks.{number}.{ours}": theirs
+        f"blocks.{number}.{ours}".rstrip("."): theirs
         for number, match in enumerate(matches)
         for ours, theirs in match.modules.items()
     }

@@ -6,7 +6,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch.nn.functional as F
 from torch import fx, nn
@@ -18,16 +18,18 @@ IMAGE = -1
 
 Kind = Literal[
     "conv", "norm", "act", "pool", "grid_pool", "max_pool", "avg_pool", "linear", "add", "mul",
-    "concat", "first_half", "second_half", "shuffle", "other",
+    "concat", "first_half", "second_half", "shuffle", "layer_norm", "scale", "other",
 ]  # fmt: skip
 """``grid_pool``: an average pool to a number of pixels in height and width above 1.
-``first_half``, ``second_half``, ``shuffle``: of channels, the latter in two groups."""
+``first_half``, ``second_half``, ``shuffle``: of channels, the latter in two groups. ``scale``: a
+product with a parameter, which the path names."""
 
 ACTIVATIONS = {
     "relu": "relu",
     "relu6": "relu6",
     "hardswish": "hswish",
     "silu": "silu",
+    "gelu": "gelu",
     "swish": "silu",
     "sigmoid": "sigmoid",
     "hardsigmoid": "hardsigmoid",
@@ -38,6 +40,8 @@ UNCHANGED = {"dropout", "dropout2d", "droppath", "identity", "stochasticdepth", 
 """Layers that return their input in evaluation mode."""
 
 SHUFFLE = "channel_shuffle"
+TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+"""Permutations that move the channels to the last place, for linear layers of pixels, and back."""
 RESHAPES = {"flatten"}
 """Layers that only change the shape ``[N, C, H, W]`` to ``[N, C * H * W]``."""
 
@@ -69,23 +73,45 @@ def layers_of(network: nn.Module) -> tuple[list[Layer], int]:
     modules = dict(network.named_modules())
     layers: list[Layer] = []
     places: dict[fx.Node, int] = {}
+    parameters: dict[fx.Node, str] = {}
     for node in graph.nodes:
         if node.op == "placeholder":
             places[node] = IMAGE
         elif node.op == "output":
             return layers, _places(node, places)[0]
+        elif (parameter := _parameter(node, parameters)) is not None:
+            parameters[node] = parameter
+        elif (scale := _scale(node, parameters)) is not None:
+            layers.append(Layer("scale", scale, _places(node, places)))
+            places[node] = len(layers) - 1
         else:
             places[node] = _append(layers, node, modules, _places(node, places))
     raise AssertionError("a graph ends in its output")
+
+
+def _parameter(node: fx.Node, parameters: dict[fx.Node, str]) -> str | None:
+    """Return the name of the parameter that a node is, whatever its shape."""
+    if node.op == "get_attr":
+        return str(node.target)
+    if node.target in ("reshape", "view") and isinstance(node.args[0], fx.Node):
+        return parameters.get(node.args[0])
+    return None
+
+
+def _scale(node: fx.Node, parameters: dict[fx.Node, str]) -> str | None:
+    """Return the name of the parameter that a node multiplies a feature map with."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    names = [parameters[source] for source in node.all_input_nodes if source in parameters]
+    multiplies = name.strip("_") in ("mul", "imul", "multiply") and len(node.all_input_nodes) == 2
+    return names[0] if multiplies and len(names) == 1 else None
 
 
 class _Tracer(fx.Tracer):
     """Traces down to the layers of torch.nn and their subclasses."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        known = isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear) or _name(m) in (
-            ACTIVATIONS.keys() | UNCHANGED
-        )
+        kinds = nn.Conv2d | nn.BatchNorm2d | nn.Linear | nn.LayerNorm
+        known = isinstance(m, kinds) or _name(m) in ACTIVATIONS.keys() | UNCHANGED
         return known or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -122,6 +148,10 @@ def _module_layers(path: str, module: nn.Module, inputs: tuple[int, ...]) -> Ite
             act = getattr(module, "act", None)  # timm's norm with an activation
             if isinstance(act, nn.Module) and not isinstance(act, nn.Identity):
                 yield from _module_layers(f"{path}.act", act, ())
+        case nn.LayerNorm():
+            yield Layer("layer_norm", path, inputs, module)
+        case nn.GELU(approximate="tanh"):
+            yield Layer("other", path, inputs, module)
         case nn.Linear():
             yield Layer("linear", path, inputs, module)
         case nn.AdaptiveAvgPool2d(output_size=1 | (1, 1)):
@@ -150,7 +180,7 @@ def _function_layers(node: fx.Node, inputs: tuple[int, ...]) -> Iterator[Layer]:
         yield Layer("add", path, inputs)
     elif name in ("mul", "imul") and len(inputs) == 2:
         yield Layer("mul", path, inputs)
-    elif name in ACTIVATIONS:
+    elif name in ACTIVATIONS and node.kwargs.get("approximate", "none") == "none":
         yield Layer("act", path, inputs, activation=ACTIVATIONS[name])
     elif _pools_globally(node, name):
         yield Layer("pool", path, inputs)
@@ -161,7 +191,7 @@ def _function_layers(node: fx.Node, inputs: tuple[int, ...]) -> Iterator[Layer]:
             yield Layer("concat", path, inputs)
     elif name == SHUFFLE and _argument(node, 1, "groups") == 2:
         yield Layer("shuffle", path, inputs)
-    elif _halves(node):
+    elif _halves(node) or _moves_channels(node, name):
         return
     elif name not in UNCHANGED | RESHAPES:
         yield Layer("other", path, inputs)
@@ -183,6 +213,14 @@ def _halves(node: fx.Node) -> bool:
     return name == "chunk" and _argument(node, 1, "chunks") == 2 and dim in (1, -3) and taken_apart
 
 
+def _moves_channels(node: fx.Node, name: str) -> bool:
+    """Return whether a node moves the channels to the last place or back; that both belong together
+    is verified with the logits."""
+    dims = node.args[1:] or (node.kwargs.get("dims"),)
+    axes = dims[0] if isinstance(dims[0], list | tuple) else dims
+    return name == "permute" and tuple(cast(Any, axes)) in (TO_LAST, TO_FIRST)
+
+
 def _is_half(node: fx.Node) -> bool:
     if node.target is not operator.getitem:
         return False
@@ -202,7 +240,8 @@ def _pools_globally(node: fx.Node, name: str) -> bool:
 
 
 def _places(node: fx.Node, places: dict[fx.Node, int]) -> tuple[int, ...]:
-    return tuple(places[source] for source in node.all_input_nodes) or (IMAGE,)
+    """Return the indices of the layers whose outputs a node takes; parameters have none."""
+    return tuple(places[each] for each in node.all_input_nodes if each in places) or (IMAGE,)
 
 
 def _name(module: nn.Module) -> str:

@@ -10,7 +10,8 @@ from hwnas.pretrained.recognise.groups import Add, Conv, Gate, Group, Pool
 
 EXPECTED = (
     "a convolution with activation, an inverted residual, a depthwise separable convolution, a "
-    "block of ResNet, DenseNet or ShuffleNet V2, or a global pool and a linear layer at the end"
+    "block of ResNet, DenseNet, ShuffleNet V2 or ConvNeXt, or a global pool and a linear layer at "
+    "the end"
 )
 
 

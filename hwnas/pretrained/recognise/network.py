@@ -95,8 +95,10 @@ def _check_channels(layers: Sequence[Layer], input_shape: Shape, name: str) -> N
 
 
 def _complete_norms(weights: dict[str, Tensor], expected: Mapping[str, Tensor], eps: float) -> None:
-    """Add norms that change nothing after convolutions without, and give norms the biases of the
-    convolutions before them, in place."""
+    """Add norms that change nothing after convolutions without, in place.
+
+    Norms get the biases of the convolutions before them, and the scales after them as their gains.
+    """
     for key in expected:
         layer, is_variance, _ = key.rpartition("norm.running_var")
         kernel = weights.get(f"{layer}conv.weight")
@@ -105,7 +107,9 @@ def _complete_norms(weights: dict[str, Tensor], expected: Mapping[str, Tensor], 
         mean = f"{layer}norm.running_mean"
         if key not in weights:
             zeros, ones = kernel.new_zeros(len(kernel)), kernel.new_ones(len(kernel))
-            weights |= {f"{layer}norm.weight": ones, f"{layer}norm.bias": zeros}
+            scales = [name for name in weights if name.startswith(f"{layer}norm.")]
+            gain = weights.pop(scales[0]).flatten() if scales else ones
+            weights |= {f"{layer}norm.weight": gain, f"{layer}norm.bias": zeros}
             weights |= {mean: zeros, key: ones - eps}
         if (bias := weights.pop(f"{layer}conv.bias", None)) is not None:
             weights[mean] = weights[mean] - bias

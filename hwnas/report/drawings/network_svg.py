@@ -27,6 +27,7 @@ _HEIGHT = _BARS_TOP + _BARS_TALL + 30.0
 _EXPANDED = (
     "mbconv", "uib", "shuffle_unit", "basic", "bottleneck", "basic_d", "bottleneck_d",
     "double_conv", "basic_se", "bottleneck_se", "basic_se_d", "bottleneck_se_d",
+    "convnext",
 )  # fmt: skip
 _COLOURS = {
     **dict.fromkeys(

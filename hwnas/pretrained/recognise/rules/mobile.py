@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hwnas.architecture.architecture import ACTIVATIONS, Block
-from hwnas.pretrained.recognise.gates import gated_match
 from hwnas.pretrained.recognise.reading import Match, Place, Reading, conv_norms, padding_of
+from hwnas.pretrained.recognise.rules.gates import gated_match
 
 
 def mbconv(place: Place) -> Match | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from hwnas.architecture.architecture import ACTIVATIONS, Block
-from hwnas.pretrained.recognise.gates import with_gate
 from hwnas.pretrained.recognise.groups import Conv, Other
 from hwnas.pretrained.recognise.reading import Match, Place, Reading, conv_norms, padding_of
+from hwnas.pretrained.recognise.rules.gates import with_gate
 
 
 def residual(place: Place) -> Match | None:

@@ -1,0 +1,1 @@
+"""Rules that read groups of layers as blocks, by family."""
