@@ -333,7 +333,8 @@ class Darts:
 
 
 class DartsSecond(Darts):
-    """DARTS with the second order by a central difference; steps take about three times as long."""
+    """DARTS with the second order by a central difference; an architecture step takes about six
+    times as long (tools/evaluate/cells/results/gradients.md)."""
 
     name = "darts-2"
     order: Order = "second"
