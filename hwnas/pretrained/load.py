@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from hwnas.architecture.architecture import Architecture
 from hwnas.pretrained.families.efficientnet_lite import lite_modules, lite_network
@@ -153,17 +155,36 @@ def _torchvision_module(source: Source, path: Path, weights: dict[str, Tensor]) 
     """Return torchvision's module with ``weights``, which may have another number of classes."""
     # the published files of DenseNet have keys of an older PyTorch: norm.1 instead of norm1
     weights = {OLD_DENSE_KEY.sub(r"\1\2", key): value for key, value in weights.items()}
-    state = _unfilled(source).state_dict()
-    classifier = [key for key, value in state.items() if value.ndim == 2][-1]
-    return with_weights(_unfilled(source, classes_in(weights, classifier)), path, weights)
+    module = _unfilled(source)
+    classifier = [key for key, value in module.state_dict().items() if value.ndim == 2][-1]
+    if (classes := classes_in(weights, classifier)) != IMAGENET_CLASSES:
+        module = _unfilled(source, classes)
+    return with_weights(module, path, weights)
 
 
 def _unfilled(source: Source, num_classes: int = IMAGENET_CLASSES) -> nn.Module:
     """Return torchvision's module on the device ``meta``."""
     from torchvision.models import get_model
 
-    try:
-        with torch.device("meta"):
-            return get_model(source.factory, weights=None, num_classes=num_classes)
-    except NotImplementedError:  # RegNet computes its widths with tensors
+    with _EmptyOnMeta():
         return get_model(source.factory, weights=None, num_classes=num_classes).to("meta")
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Makes tensors without values, as those of parameters, on the device ``meta``.
+
+    Unlike ``torch.device("meta")`` it leaves values alone that a constructor computes with, such as
+    the widths of RegNet.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
