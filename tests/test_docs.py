@@ -19,7 +19,7 @@ import hwnas
 from hwnas.cli.main import cli
 from hwnas.report.report import Report
 from tests.support.paths import ROOT
-from tests.support.sample_report import measured_report
+from tests.support.reporting.sample_report import measured_report
 from tools.__main__ import programs
 
 PAGES = sorted(

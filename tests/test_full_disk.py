@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_disk import NO_SPACE, recorded
+from tests.support.machines.small_disk import NO_SPACE, recorded
 
 GOES_ON = "; continue with: hwnas specialize --resume --out "
 

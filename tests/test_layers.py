@@ -6,9 +6,12 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import hwnas
 
 ROOT = Path(hwnas.__file__).parent
+CHECKOUT = Path(__file__).parents[1]
 
 PLAIN = (
     "architecture callable_package delimited files integrity measurement plugins processes "
@@ -179,6 +182,15 @@ def test_no_file_name_begins_with_the_name_of_its_folder_or_of_a_neighbour() -> 
 
 def test_no_folder_is_a_drawer() -> None:
     wrong = {str(folder): len(names) for folder, names in folders() if len(names) > MAX_FILES}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("root", ["tests", "tools"])
+def test_no_folder_of_tests_or_programs_is_a_drawer(root: str) -> None:
+    """Only that of the tests of the package's own files, and of those of the repository."""
+    inner = [file.parent for file in (CHECKOUT / root).rglob("*.py")]
+    counts = {folder: len(list(folder.glob("[!_]*.py"))) for folder in inner}
+    wrong = {str(f): n for f, n in counts.items() if n > MAX_FILES and f != CHECKOUT / "tests"}
     assert wrong == {}
 
 

@@ -19,8 +19,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.support.photos import noise_image
-from tests.support.sample_run import ROOT
+from tests.support.data.photos import noise_image
+from tests.support.reporting.sample_run import ROOT
 from tools.lib.busy import busy_programs
 
 SIZE = 32

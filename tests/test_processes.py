@@ -12,7 +12,7 @@ from hwnas.processes import JsonWorker
 
 
 def test_a_worker_answers_one_request_after_another_until_it_crashes() -> None:
-    worker = JsonWorker("tests.support.child", "the child")
+    worker = JsonWorker("tests.support.machines.child", "the child")
     try:
         first, second = worker.call("a", str), worker.call("b", str)
         assert first.partition(" by ")[2] == second.partition(" by ")[2]
@@ -29,7 +29,7 @@ def test_a_worker_answers_one_request_after_another_until_it_crashes() -> None:
 
 
 def test_a_worker_that_was_killed_between_two_calls_is_started_anew() -> None:
-    worker = JsonWorker("tests.support.child", "the child")
+    worker = JsonWorker("tests.support.machines.child", "the child")
     try:
         killed = worker.call("a", str).partition(" by ")[2]
         # this process alone: pytest has other children, which later tests need
@@ -42,7 +42,7 @@ def test_a_worker_that_was_killed_between_two_calls_is_started_anew() -> None:
 
 
 def test_a_full_disk_of_the_child_is_an_error_of_the_disk_and_no_other_error_is() -> None:
-    worker = JsonWorker("tests.support.child", "the child")
+    worker = JsonWorker("tests.support.machines.child", "the child")
     try:
         with pytest.raises(OSError, match="No space left on device") as full:
             worker.call(str(ENOSPC), str)

@@ -20,7 +20,7 @@ from hwnas.errors import UnknownName, UsageError
 from hwnas.export.compile import compile_model
 from hwnas.export.recipe import find_recipe
 from hwnas.shipped import shipped
-from tests.support.sample_report import host_measurement
+from tests.support.reporting.sample_report import host_measurement
 
 NetWriter = Callable[..., Path]
 

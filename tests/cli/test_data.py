@@ -14,7 +14,7 @@ from hwnas.data.datasets import load_dataset
 from hwnas.data.photos.flat import packed_path
 from hwnas.data.splits import Split
 from hwnas.errors import InvalidFile, UsageError
-from tests.support.photos import noise_folder
+from tests.support.data.photos import noise_folder
 
 
 @pytest.fixture

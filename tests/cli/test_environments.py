@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sample_run import ROOT
+from tests.support.reporting.sample_run import ROOT
 
 TABLE = "key,ms\nconv k3 s2 3>16 @32,0.11\nlogits 24>10 @8,0.03\n"
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -22,8 +22,8 @@ from hwnas.errors import ExportError, TooNoisy, TrainingFailed, WriteError
 from hwnas.report.report import Report
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.spec import RunSpec
-from tests.support.sample_report import measured_report, measured_result
-from tests.support.sample_run import PHONE, ROOT, put_phone_table, write_images
+from tests.support.reporting.sample_report import measured_report, measured_result
+from tests.support.reporting.sample_run import PHONE, ROOT, put_phone_table, write_images
 
 
 class Output(NamedTuple):

@@ -15,7 +15,7 @@ from PIL import Image
 from hwnas.data.datasets import load_dataset, make_dataset
 from hwnas.data.photos.flat import packed_path
 from hwnas.errors import InvalidFile, UsageError
-from tests.support.photos import noise_image
+from tests.support.data.photos import noise_image
 
 
 def arrays(count: int = 20, size: int = 6, classes: int = 2) -> dict[str, np.ndarray]:

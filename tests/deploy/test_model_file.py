@@ -23,9 +23,9 @@ from hwnas.devices.runner import InputShape
 from hwnas.errors import ExportError, InvalidFile, UsageError
 from hwnas.export.verification.run_model import file_outputs, run_file
 from tests.deploy.networks import segmentation_file, tracker_file
-from tests.support import colours
-from tests.support.onnx_files import save
-from tests.support.photos import noise_image
+from tests.support.data import colours
+from tests.support.data.photos import noise_image
+from tests.support.networks.onnx_files import save
 
 FORMATS = pytest.mark.parametrize("format", ["onnx", "tflite"])
 

@@ -14,8 +14,8 @@ from hwnas.evaluation.predict import predict_files
 from hwnas.report.report import Report
 from hwnas.report.schema import ArtifactRow
 from tests.conftest import NetWriter
-from tests.support import colours
-from tests.support.sample_report import fleet_report, measured_report
+from tests.support.data import colours
+from tests.support.reporting.sample_report import fleet_report, measured_report
 
 
 def artifact(path: str) -> ArtifactRow:

@@ -17,8 +17,8 @@ from hwnas.evaluation.evaluate import EvaluationRun, evaluate_model
 from hwnas.evaluation.page import confused_pairs, page
 from hwnas.evaluation.result import Confusion, Scores, Source, summarise
 from hwnas.measurement.statistics import wilson_interval
-from tests.support import colours
-from tests.support.colours import BLUE, GREEN, RED, REDDISH
+from tests.support.data import colours
+from tests.support.data.colours import BLUE, GREEN, RED, REDDISH
 
 MIXED = {"blue": [BLUE] * 3, "green": [GREEN, REDDISH], "red": [RED] * 4 + [BLUE]}
 """Two mistakes of ten: a green image looks red, but little; a red image looks blue."""

@@ -13,8 +13,8 @@ from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.errors import InvalidFile
 from hwnas.evaluation.images import find_images, fitted_images
 from hwnas.report.schema import DatasetSummary
-from tests.support import colours
-from tests.support.photos import noise_folder
+from tests.support.data import colours
+from tests.support.data.photos import noise_folder
 
 SHAPE = (3, 8, 8)
 PETS = DatasetSummary(

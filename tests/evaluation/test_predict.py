@@ -24,8 +24,8 @@ from hwnas.deploy.samples import data_samples, image_input
 from hwnas.errors import InvalidFile
 from hwnas.evaluation.classifier import find_classifier
 from hwnas.evaluation.predict import Prediction, predict_files
-from tests.support import colours
-from tests.support.photos import noise_image
+from tests.support.data import colours
+from tests.support.data.photos import noise_image
 
 FORMATS = pytest.mark.parametrize("format", ["onnx", "tflite"])
 

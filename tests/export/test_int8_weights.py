@@ -22,7 +22,7 @@ from hwnas.export.stored_weights import int8_weight
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.run_model import outputs_at_once, run_file
 from hwnas.export.verify_file import verify_file
-from tests.export.test_half_weights import SHAPE, network
+from tests.export.networks.test_half_weights import SHAPE, network
 from tests.export.test_parity import both
 from tests.export.test_several_outputs import SHAPES, Heads
 

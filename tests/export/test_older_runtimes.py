@@ -21,7 +21,7 @@ from hwnas.nn.build import build
 from hwnas.spaces.cells.space import searched_cells
 from hwnas.spaces.grown.densenet import densenet
 from hwnas.spaces.mobile.space import mobile_space
-from tests.export.test_cell_networks import BLOCKS
+from tests.export.networks.test_cell_networks import BLOCKS
 from tests.export.test_parity import FLOAT32_ERROR, randomise
 from tests.support.paths import ROOT
 

@@ -14,7 +14,7 @@ from hwnas.export.quantization.qat import quantisation_aware
 from hwnas.export.verification.images import noise_images
 from hwnas.export.verify_file import verify_file
 from hwnas.nn.build import build
-from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
 from tests.support.tiny import MB33, tiny_space
 
 pytestmark = needs_fake_gpu

@@ -17,7 +17,7 @@ from hwnas.devices.runners.remote import RemoteHost, RemoteRunner
 from tests.conftest import write_chain
 from tests.lab.bench import Host, Phone, host_profile, phone_profile
 from tests.lab.test_lab_measuring import _without_none as without_none
-from tests.support.sample_run import make_small, write_images
+from tests.support.reporting.sample_run import make_small, write_images
 
 SPACE = """name = "two"
 title = "two blocks"

@@ -8,7 +8,7 @@ from hwnas.latency_models.breakdown import breakdown
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, isolated, networks
+from tests.support.data.synthetic import BLOCKS, isolated, networks
 
 
 def test_a_kernel_that_no_measured_network_has_is_told() -> None:

@@ -16,7 +16,7 @@ from hwnas.latency_models.fitting.fit import fit_model, update_model
 from hwnas.latency_models.model import MIN_RELATIVE_STD, LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
 from hwnas.latency_models.storage.model_file import SCHEMA, decode_model, encode_model
-from tests.support.synthetic import (
+from tests.support.data.synthetic import (
     BLOCKS,
     CALL_MS,
     COSTS_MS,

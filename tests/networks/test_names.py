@@ -23,7 +23,7 @@ from hwnas.networks.pretrained import load_pretrained
 from hwnas.networks.resolve import resolve_architecture
 from hwnas.networks.user_module import load_network
 from hwnas.pretrained.sources import sources
-from tests.support.trained import torchvision_network
+from tests.support.networks.trained import torchvision_network
 
 SHAPE = (3, 32, 32)
 
@@ -86,7 +86,7 @@ def test_networks_whose_weights_are_elsewhere_have_blocks() -> None:
 
 def test_a_module_of_the_users_code_has_blocks(folder: Path) -> None:
     (folder / "own_blocks.py").write_text(
-        "from tests.support.trained import small_mobilenet as make\n"
+        "from tests.support.networks.trained import small_mobilenet as make\n"
     )
     network = resolve_architecture("own_blocks:make", input_shape=(3, 64, 64))
     trained = load_pretrained("own_blocks:make", (3, 64, 64))

@@ -22,7 +22,7 @@ from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.run_model import run_file
 from hwnas.networks.onnx_file import load_onnx
 from tests.export.test_parity import both
-from tests.support.onnx_files import in_onnxruntime, noise, save
+from tests.support.networks.onnx_files import in_onnxruntime, noise, save
 
 node = helper.make_node
 

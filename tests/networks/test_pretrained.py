@@ -9,7 +9,7 @@ import torch
 
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.networks.pretrained import load_pretrained
-from tests.support.trained import noise, small_mobilenet, torchvision_network
+from tests.support.networks.trained import noise, small_mobilenet, torchvision_network
 
 SHAPE = (3, 64, 64)
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_module_of_the_users_code(folder: Path) -> None:
     (folder / "my_trained.py").write_text(
-        "from tests.support.trained import small_mobilenet\n"
+        "from tests.support.networks.trained import small_mobilenet\n"
         "def make(): return small_mobilenet()\n"
         "def other():\n"
         "    from torch import nn\n"

@@ -22,7 +22,7 @@ from hwnas.nn.network import Network
 from hwnas.nn.supernet import Supernet
 from hwnas.spaces.cells.space import CellSpace
 from tests.architecture.test_ops import every_block
-from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
 from tests.support.tiny import MB33, MB76, tiny_space
 
 pytestmark = needs_fake_gpu

@@ -13,7 +13,7 @@ import torch
 from hwnas.errors import HwnasError, InvalidFile, UsageError
 from hwnas.pretrained import hub
 from hwnas.pretrained.hub import fetch_timm, is_timm, load_timm
-from tests.support.trained import noise, randomise
+from tests.support.networks.trained import noise, randomise
 
 timm: Any = pytest.importorskip("timm", reason="needs `pip install timm`")
 huggingface_hub: Any = pytest.importorskip("huggingface_hub")

@@ -10,7 +10,7 @@ import torch
 from hwnas.errors import InvalidFile
 from hwnas.pretrained.identify import load_file
 from hwnas.pretrained.sources import find_source
-from tests.support.trained import noise, torchvision_network
+from tests.support.networks.trained import noise, torchvision_network
 
 
 @pytest.mark.parametrize("name", ["mnasnet0_5", "mobilenet_v3_small"])

@@ -14,7 +14,7 @@ from hwnas.errors import HwnasError, InvalidFile
 from hwnas.pretrained import load, sources
 from hwnas.pretrained.load import load_source
 from hwnas.pretrained.sources import find_source, hub_folder
-from tests.support.trained import noise, torchvision_network
+from tests.support.networks.trained import noise, torchvision_network
 
 NAME = "mnasnet0_5"
 SHAPE = (3, 224, 224)

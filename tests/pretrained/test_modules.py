@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hwnas.export.compile import export_module
 from hwnas.pretrained.modules import from_module
-from tests.support.convolutions import Head, unit
-from tests.support.trained import noise, randomise, torchvision_network
+from tests.support.networks.convolutions import Head, unit
+from tests.support.networks.trained import noise, randomise, torchvision_network
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".tflite"])

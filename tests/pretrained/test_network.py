@@ -13,7 +13,7 @@ from hwnas.errors import UsageError
 from hwnas.pretrained.modules import from_module
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.pretrained.sources import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from tests.support.trained import noise, small_mobilenet
+from tests.support.networks.trained import noise, small_mobilenet
 
 SHAPE = (3, 64, 64)
 PREPROCESSING = Preprocessing(size_px=64, resize_px=72, interpolation="bicubic")

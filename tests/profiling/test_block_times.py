@@ -27,8 +27,8 @@ from hwnas.profiling import block_times
 from hwnas.profiling.block_times import block_shares
 from hwnas.profiling.measure import missing_profiles
 from hwnas.spaces.mobile.space import mobile_space
-from tests.support.sample_report import host_measurement
-from tests.support.synthetic import isolated, networks
+from tests.support.data.synthetic import isolated, networks
+from tests.support.reporting.sample_report import host_measurement
 
 CHAIN = (
     Block("conv", 1, 16, 3, 2, 1, 28),

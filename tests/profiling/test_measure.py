@@ -25,8 +25,8 @@ from hwnas.profiling.bench import block_keys
 from hwnas.profiling.measure import measure_latency_model
 from hwnas.profiling.plan import MeasurePlan
 from hwnas.profiling.sampling import distinct_blocks, spread_networks
-from tests.support.consoles import RecordingConsole, SilentConsole
-from tests.support.sample_run import PHONE, SPACE, StandIn, put_phone_table
+from tests.support.reporting.consoles import RecordingConsole, SilentConsole
+from tests.support.reporting.sample_run import PHONE, SPACE, StandIn, put_phone_table
 
 NETWORKS = 12
 """The number of networks in `put_phone_table`."""

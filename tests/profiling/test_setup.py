@@ -12,7 +12,7 @@ from hwnas.devices.profile import find_profile
 from hwnas.errors import UsageError
 from hwnas.profiling.setup import load_images, load_space
 from hwnas.spaces.mobile.space import MobileSpace
-from tests.support.photos import noise_folder
+from tests.support.data.photos import noise_folder
 
 DATA = "fashion-mnist-6k"
 PROFILE = find_profile("simulated-phone")

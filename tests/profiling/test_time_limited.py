@@ -29,8 +29,8 @@ from hwnas.profiling.time_limited import (
     MODELS_PER_ROUND,
     initial_networks,
 )
-from tests.support.consoles import RecordingConsole, SilentConsole
-from tests.support.sample_run import PHONE, SPACE, StandIn, put_phone_table
+from tests.support.reporting.consoles import RecordingConsole, SilentConsole
+from tests.support.reporting.sample_run import PHONE, SPACE, StandIn, put_phone_table
 
 BLOCKS = distinct_blocks(SPACE)
 FIRST = initial_networks(SPACE, BLOCKS, 0)

@@ -15,10 +15,10 @@ from hwnas.report.report import Report
 from hwnas.specialize.comparison.compare import compare_runs
 from hwnas.specialize.comparison.page import page as page_of_comparison
 from tests.report.test_cell_networks import SPACE, report_of
-from tests.support import colours
 from tests.support.browser import WIDTHS, Browser, Page, chromium
-from tests.support.colours import BLUE, RED
-from tests.support.sample_report import fleet_report, measured_report, table_report
+from tests.support.data import colours
+from tests.support.data.colours import BLUE, RED
+from tests.support.reporting.sample_report import fleet_report, measured_report, table_report
 
 PROGRAM = chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed")

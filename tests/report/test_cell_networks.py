@@ -24,7 +24,7 @@ from hwnas.spaces.cells.space import cell_space
 from hwnas.spaces.int8 import in_precision
 from hwnas.specialize.results.rows import block_rows, cell_rows
 from hwnas.specialize.steps.screening import Probabilities
-from tests.support.sample_report import measured_report
+from tests.support.reporting.sample_report import measured_report
 
 SPACE = cell_space((3, 32, 32), 10, channels=8, layers=5)
 MODEL = cast(LatencyModel, SimpleNamespace(block_ms=lambda block: block.macs / 1e6))

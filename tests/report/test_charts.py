@@ -19,7 +19,7 @@ from hwnas.report.charts.search import search_curves
 from hwnas.report.drawings.network_svg import network_svg
 from hwnas.report.html import html
 from hwnas.report.schema import SearchPoint
-from tests.support.sample_report import (
+from tests.support.reporting.sample_report import (
     fleet_report,
     measured_report,
     measured_result,

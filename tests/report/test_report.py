@@ -21,7 +21,7 @@ from hwnas.report.html import html, markdown
 from hwnas.report.latency import Latency
 from hwnas.report.report import Report
 from hwnas.report.schema import ClassAccuracy, NextCommand
-from tests.support.sample_report import (
+from tests.support.reporting.sample_report import (
     fleet_report,
     host_measurement,
     measured_report,

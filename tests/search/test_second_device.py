@@ -27,8 +27,8 @@ from hwnas.training.checkpoint import load_checkpoint
 from hwnas.training.compute import CPU, Compute
 from hwnas.training.evaluation import accuracy
 from hwnas.training.images.loader import Batch, Data
-from tests.support.eas_search import Searched
-from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.networks.eas_search import Searched
 from tests.support.tiny import MB33, MB36, tiny_costs, tiny_data, tiny_space
 
 pytestmark = needs_fake_gpu

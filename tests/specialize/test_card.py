@@ -18,8 +18,8 @@ from hwnas.data.duplicates import find_duplicates
 from hwnas.data.splits import Split
 from hwnas.report.html import html, markdown
 from hwnas.specialize.card import card_text, data_card, spoken_warnings
-from tests.support.photos import noise_folder, noise_image
-from tests.support.sample_report import measured_report
+from tests.support.data.photos import noise_folder, noise_image
+from tests.support.reporting.sample_report import measured_report
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from hwnas.specialize.comparison.page import page
 from hwnas.specialize.comparison.text import sentences
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.spec import RunSpec
-from tests.support.sample_report import fleet_report, measured_report
+from tests.support.reporting.sample_report import fleet_report, measured_report
 
 IMAGES = 360
 LABELS = np.arange(IMAGES) % 10

@@ -17,7 +17,7 @@ from hwnas.specialize.housekeeping.cleaning import clean, deletable
 from hwnas.specialize.housekeeping.listing import list_runs
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.spec import Milliseconds, RunSpec
-from tests.support.sample_report import measured_report
+from tests.support.reporting.sample_report import measured_report
 
 STAYING = (
     "config.toml",

@@ -18,7 +18,7 @@ from hwnas.specialize.flow import plan, specialize
 from hwnas.specialize.run_folder import RunFolder
 from hwnas.specialize.setup import resolve, target
 from hwnas.specialize.spec import RunSpec, Share, read_spec
-from tests.support.sample_run import PHONE, make_small, put_phone_table, write_images
+from tests.support.reporting.sample_run import PHONE, make_small, put_phone_table, write_images
 
 BUDGETS = Share(0.4), Share(0.7)
 

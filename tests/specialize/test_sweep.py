@@ -37,7 +37,7 @@ from hwnas.specialize.sweep import (
     variants,
 )
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.support.sample_run import make_small, write_images
+from tests.support.reporting.sample_run import make_small, write_images
 from tests.support.tiny import tiny_costs, tiny_data, tiny_space
 
 SPEC = RunSpec(targets=("simulated-phone",))

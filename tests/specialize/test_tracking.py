@@ -18,9 +18,9 @@ from hwnas.specialize.setup.resolve import Resources
 from hwnas.specialize.steps.train_network import train_network
 from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.specialize.tracking import NO_TRACKING, Mlflow, TensorBoard, Tracking, open_tracker
-from tests.support.consoles import RecordingConsole
-from tests.support.sample_run import SPACE, write_images
-from tests.support.trackers import Recorder
+from tests.support.reporting.consoles import RecordingConsole
+from tests.support.reporting.sample_run import SPACE, write_images
+from tests.support.reporting.trackers import Recorder
 
 LINE = LogLine(loss=1.5, accuracy=0.25, epoch=3, step=40, phase="search", expected_ms=2.0)
 

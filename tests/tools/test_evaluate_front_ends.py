@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from click.testing import CliRunner
 
-from tests.support.sample_run import write_images
+from tests.support.reporting.sample_run import write_images
 
 PARTS = ("front_ends", "latency_data", "evaluate_front_ends")
 

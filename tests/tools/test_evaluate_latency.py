@@ -249,7 +249,7 @@ def test_a_measurement_with_little_time_stays_within_its_budget(
     budget: float, network: float
 ) -> None:
     from hwnas.latency_models.observation import Observation
-    from tests.support.synthetic import BLOCKS, COSTS_MS, OVERHEAD_MS, SPACE, isolated
+    from tests.support.data.synthetic import BLOCKS, COSTS_MS, OVERHEAD_MS, SPACE, isolated
     from tools.evaluate.latency_host import designs
 
     rng = Random(0)

@@ -26,7 +26,7 @@ from hwnas.training.images.batches import Batches
 from hwnas.training.log import EpochLog
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
-from tests.support.sample_run import write_images
+from tests.support.reporting.sample_run import write_images
 from tests.support.tiny import tiny_data
 
 SPACE = cell_space((1, 24, 24), 3, 4, 3)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hwnas.cli.main import main
-from tests.support import colours
-from tests.support.colours import BLUE, GREEN, RED
+from tests.support.data import colours
+from tests.support.data.colours import BLUE, GREEN, RED
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_wrong_usage_is_one_line(
 
 NETS = """
 from torch import nn
-from tests.support.colours import MeanColour
+from tests.support.data.colours import MeanColour
 
 def colours():
     return MeanColour()

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from hwnas.cli.framework.signals import SIGNALS
-from tests.support.sample_run import ROOT
+from tests.support.reporting.sample_run import ROOT
 
 COMMANDS = """
 import subprocess, sys, time

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from hwnas.cli.networks.group import networks
 from hwnas.errors import HwnasError, UsageError
 from hwnas.pretrained.sources import find_source, hub_folder, sources
-from tests.support.trained import torchvision_network
+from tests.support.networks.trained import torchvision_network
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from hwnas.data.datasets import load_dataset
 from hwnas.data.photos.sources.answers import Answers, is_unlabelled, unlabelled_photos
 from hwnas.errors import InvalidFile
 from hwnas.files import write_json
-from tests.support.photos import noise_folder, noise_image
+from tests.support.data.photos import noise_folder, noise_image
 
 CLASSES = ("crane", "owl", "crane", "cat", "dog")
 """Of which two have the same name, as in ImageNet, and two never occur."""

@@ -21,7 +21,7 @@ from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.data.photos.reading import ORIENTATION, decoded, opened, oriented_size
 from hwnas.errors import InvalidFile
 from hwnas.shipped import shipped
-from tests.support.photos import noise_folder
+from tests.support.data.photos import noise_folder
 
 STORED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

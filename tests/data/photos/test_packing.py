@@ -22,7 +22,7 @@ from hwnas.data.photos.packed import read_copies, read_header
 from hwnas.data.photos.packing import pack
 from hwnas.data.photos.sources.folder import folder_photos
 from hwnas.errors import HwnasError, InvalidFile, UsageError
-from tests.support.photos import noise_folder
+from tests.support.data.photos import noise_folder
 
 SHAPE = (3, 7, 7)
 

@@ -20,7 +20,7 @@ from hwnas.data.photos.labelled import ReadingOptions
 from hwnas.data.splits import Split
 from hwnas.data.stored import StoredImages
 from hwnas.errors import InvalidFile
-from tests.support.photos import noise_folder, noise_image
+from tests.support.data.photos import noise_folder, noise_image
 
 SHAPE = (3, 7, 7)
 TIERS = ["memory", "packed", "files"]

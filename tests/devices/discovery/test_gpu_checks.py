@@ -14,7 +14,7 @@ from hwnas.devices.discovery.check import Check
 from hwnas.devices.discovery.doctor import examine
 from hwnas.devices.discovery.gpu_checks import examine_gpu, runs_on
 from hwnas.devices.profile import GpuSpec, find_profile
-from tests.support.gpu_machine import Visible, load_fake_nvml, make_gpu_machine
+from tests.support.machines.gpu_machine import Visible, load_fake_nvml, make_gpu_machine
 from tests.support.paths import ROOT
 
 TORCH = GpuSpec(provider="torch")

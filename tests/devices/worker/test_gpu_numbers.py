@@ -17,7 +17,7 @@ from hwnas.devices.worker.runtimes import cuda
 from hwnas.devices.worker.runtimes import nvml as nvml_module
 from hwnas.errors import DeviceError
 from hwnas.measurement.gpu import GpuState
-from tests.support.gpu_machine import BUS_IDS, Visible, load_fake_nvml, make_gpu_machine
+from tests.support.machines.gpu_machine import BUS_IDS, Visible, load_fake_nvml, make_gpu_machine
 
 A, B, C = BUS_IDS
 

@@ -14,7 +14,7 @@ from hwnas.architecture.artifact import Format
 from hwnas.errors import ExportError
 from hwnas.export.graph.nodes import Conv, Node, Pad, Slice
 from hwnas.export.graph.trace import trace
-from tests.export.test_cell_networks import operators
+from tests.export.networks.test_cell_networks import operators
 from tests.export.test_parity import FLOAT32_ERROR, Function, both, error_of
 
 MAP = (4, 6, 7)

@@ -11,7 +11,7 @@ from hwnas.architecture.artifact import Format
 from hwnas.errors import InvalidFile
 from hwnas.export.compile import export_module
 from hwnas.export.metadata.output import gives_probabilities
-from tests.support import colours
+from tests.support.data import colours
 
 FORMATS = pytest.mark.parametrize("format", ["onnx", "tflite"])
 

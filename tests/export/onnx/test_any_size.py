@@ -20,7 +20,7 @@ from hwnas.export.recipe import onnx_recipe
 from hwnas.export.verification.verify import torch_outputs
 from hwnas.networks.onnx_file import load_onnx
 from tests.export.test_parity import Function
-from tests.support.onnx_files import in_onnxruntime, noise
+from tests.support.networks.onnx_files import in_onnxruntime, noise
 
 SHAPE = (3, 24, 20)
 

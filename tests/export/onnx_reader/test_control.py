@@ -14,7 +14,7 @@ from hwnas.export.compile import export_module
 from hwnas.export.graph.trace import trace
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.networks.onnx_file import load_onnx
-from tests.support.onnx_files import save
+from tests.support.networks.onnx_files import save
 
 BOOL, INT64, FLOAT = TensorProto.BOOL, TensorProto.INT64, TensorProto.FLOAT
 

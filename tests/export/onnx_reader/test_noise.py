@@ -15,7 +15,7 @@ from hwnas.export.graph.nodes import TensorSpec
 from hwnas.export.onnx_reader.noise import comparable_samples
 from hwnas.export.onnx_reader.reference import Reference
 from hwnas.export.verification.metrics import Array, hidden_error
-from tests.support.onnx_files import save
+from tests.support.networks.onnx_files import save
 
 Run = tuple[float, tuple[float, ...]]
 

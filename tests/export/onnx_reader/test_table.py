@@ -15,8 +15,8 @@ from hwnas.export.onnx_reader.table import SUBJECTS, operators
 from hwnas.export.verification.metrics import relative_error
 from hwnas.export.verification.run_model import file_outputs
 from hwnas.networks.onnx_file import load_onnx
-from tests.support.onnx_files import in_onnxruntime
-from tests.support.random_networks import INPUT_SHAPE, random_network
+from tests.support.networks.onnx_files import in_onnxruntime
+from tests.support.networks.random_networks import INPUT_SHAPE, random_network
 
 DOCS = Path(__file__).parents[3] / "docs" / "export.md"
 COUNT = int(os.environ.get("HWNAS_FUZZ_NETWORKS", "20"))

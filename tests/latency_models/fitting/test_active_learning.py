@@ -24,7 +24,7 @@ from hwnas.latency_models.fitting.gaussian import matern52
 from hwnas.latency_models.fitting.network_correction import Correction
 from hwnas.latency_models.model import LatencyModel
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, SPACE, isolated, networks
+from tests.support.data.synthetic import BLOCKS, SPACE, isolated, networks
 
 NOISE = 0.01
 """Relative error expected of every measurement."""

@@ -30,7 +30,7 @@ from hwnas.latency_models.fitting.block_prior import (
 )
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.spaces.mobile.space import mobile_space
-from tests.support.synthetic import BLOCKS, COSTS_MS, WEIGHTS, costs_ms, isolated, networks
+from tests.support.data.synthetic import BLOCKS, COSTS_MS, WEIGHTS, costs_ms, isolated, networks
 
 
 def timed(

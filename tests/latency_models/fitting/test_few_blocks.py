@@ -12,7 +12,15 @@ from hwnas.latency_models.fitting.block_prior import Residuals, fit_nnls, fit_pr
 from hwnas.latency_models.fitting.design_matrix import network_residuals, timed_blocks
 from hwnas.latency_models.fitting.fit import fit_model
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, CALL_MS, COSTS_MS, SCALE, WEIGHTS, isolated, networks
+from tests.support.data.synthetic import (
+    BLOCKS,
+    CALL_MS,
+    COSTS_MS,
+    SCALE,
+    WEIGHTS,
+    isolated,
+    networks,
+)
 
 DENSE = [block for block in BLOCKS if block.op != "mbconv"]
 """Blocks without a depthwise convolution."""

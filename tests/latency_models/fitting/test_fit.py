@@ -21,7 +21,7 @@ from hwnas.latency_models.fitting.fit import (
 )
 from hwnas.latency_models.model import LatencyModel, Predictions
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, CALL_MS, COSTS_MS, in_network, isolated, networks
+from tests.support.data.synthetic import BLOCKS, CALL_MS, COSTS_MS, in_network, isolated, networks
 
 DEEP = BLOCKS[5]
 

@@ -26,7 +26,7 @@ from hwnas.latency_models.fitting.gaussian import (
     negative_log_posterior,
     solve,
 )
-from tests.support.synthetic import in_network, isolated, networks
+from tests.support.data.synthetic import in_network, isolated, networks
 
 
 def spd(size: int, seed: int = 0) -> Floats:

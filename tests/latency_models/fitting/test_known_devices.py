@@ -14,7 +14,7 @@ from hwnas.latency_models.fitting.fit import fit_model, score_predictions
 from hwnas.latency_models.fitting.network_correction import COMMON_BIAS_STD
 from hwnas.latency_models.model import HeldOut, LatencyModel
 from hwnas.latency_models.observation import Observation
-from tests.support.synthetic import BLOCKS, COSTS_MS, in_network, isolated, networks
+from tests.support.data.synthetic import BLOCKS, COSTS_MS, in_network, isolated, networks
 
 
 @pytest.mark.parametrize("factor", [0.3, 3.0])

@@ -22,7 +22,7 @@ from hwnas.latency_models.fitting.covariance_terms import (
 )
 from hwnas.latency_models.fitting.gaussian import Prior, matern52
 from hwnas.latency_models.fitting.network_correction import Correction, fit_correction, posterior
-from tests.support.synthetic import BLOCKS, WEIGHTS
+from tests.support.data.synthetic import BLOCKS, WEIGHTS
 
 SCALES = {
     "common": 0.1,

@@ -8,7 +8,7 @@ import pytest
 
 from hwnas.errors import InvalidFile
 from hwnas.latency_models.observation import Observation
-from tests.support.table_files import KERNELS, blocks_of, read
+from tests.support.data.table_files import KERNELS, blocks_of, read
 
 PLAIN = """\
 # a remark

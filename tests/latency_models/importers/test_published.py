@@ -11,8 +11,8 @@ import pytest
 from hwnas.architecture.architecture import Block
 from hwnas.latency_models.importers import read_observations
 from hwnas.spaces.json_networks import read_once_for_all
+from tests.support.data.table_files import by_key
 from tests.support.paths import SHARED_DATA
-from tests.support.table_files import by_key
 
 PIXEL1 = SHARED_DATA / "proxylessnas" / "pixel1_mobile_trim.yaml"
 OFA = SHARED_DATA / "ofa"

@@ -12,7 +12,7 @@ from hwnas.architecture.architecture import Block
 from hwnas.errors import InvalidFile, UnknownName, UsageError
 from hwnas.latency_models.importers import read_observations
 from hwnas.latency_models.observation import Observation
-from tests.support.table_files import KERNELS, V3, by_key, read, yaml_of
+from tests.support.data.table_files import KERNELS, V3, by_key, read, yaml_of
 
 PROXYLESS = """\
 Conv-input:224x224x3-output:112x112x32:

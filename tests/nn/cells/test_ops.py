@@ -22,7 +22,7 @@ from hwnas.spaces.cells.genotype import Cell, CellGenotype, Edge, published_geno
 from hwnas.spaces.cells.layout import Norm
 from hwnas.spaces.cells.space import CellSpace, cell_space
 from hwnas.spaces.tree.toml_file import tree_space
-from tests.support.published_cells import COUNTS
+from tests.support.networks.published_cells import COUNTS
 from tests.support.tiny import tiny_space
 
 CIFAR = cell_space((3, 32, 32), 10, channels=36, layers=20)

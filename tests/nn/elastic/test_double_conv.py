@@ -11,7 +11,7 @@ from hwnas.architecture.block import Block
 from hwnas.nn.elastic.member import member_weights
 from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.network import Network
-from tests.support.trained_chain import smooth_images, trained_network
+from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
     Block("double_conv", 3, 16, 3, 2, 4, 32, "relu"),

@@ -16,7 +16,7 @@ from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.growth.shrink import narrower_expansion
 from hwnas.nn.growth.transforms import net_of
 from hwnas.nn.network import Network
-from tests.support.trained_chain import smooth_images, trained_network
+from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
     Block("conv", 3, 8, 3, 2, 1, 32),

@@ -12,7 +12,7 @@ from hwnas.nn.elastic.member import ClosedForms
 from hwnas.nn.elastic.refit import refit_front_to_back
 from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.network import Network
-from tests.support.trained_chain import smooth_images, trained_network
+from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
     Block("conv", 3, 16, 3, 2, 1, 32, "relu"),

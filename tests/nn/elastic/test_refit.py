@@ -12,7 +12,7 @@ from hwnas.nn.elastic.member import ClosedForms
 from hwnas.nn.elastic.refit import refit_front_to_back, refit_projection
 from hwnas.nn.elastic.statistics import PixelSampler, collect, elastic_places
 from hwnas.nn.network import Network
-from tests.support.trained_chain import smooth_images, trained_network
+from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
     Block("conv", 3, 8, 3, 2, 1, 16),

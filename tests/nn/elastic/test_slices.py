@@ -17,7 +17,7 @@ from hwnas.nn.elastic.slices import packed, unpacked
 from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.network import Network
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.support.trained_chain import smooth_images, trained_network
+from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
     Block("conv", 3, 8, 3, 2, 1, 32),

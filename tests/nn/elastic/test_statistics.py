@@ -8,7 +8,7 @@ from torch import Tensor
 from hwnas.architecture.architecture import Block
 from hwnas.nn.elastic.statistics import collect, elastic_places
 from hwnas.nn.network import Network
-from tests.support.trained_chain import smooth_images, trained_network
+from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
     Block("conv", 3, 8, 3, 2, 1, 16),

@@ -15,7 +15,7 @@ from hwnas.pretrained.load import load_source
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.pretrained.sources import find_source, weights_file
 from hwnas.pretrained.weights import read_weights
-from tests.support.plain_mobile import Padding, Weights, conv_norm
+from tests.support.networks.plain_mobile import Padding, Weights, conv_norm
 
 NAMES = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 STRIDES = {"efficientnet_lite0": (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hwnas.errors import InvalidFile
 from hwnas.pretrained.load import load_source
 from hwnas.pretrained.sources import find_source
-from tests.support.trained import randomise
+from tests.support.networks.trained import randomise
 
 NAME = "ofa_resnet50"
 SIZE = 72

@@ -18,7 +18,7 @@ from hwnas.pretrained.load import load_source
 from hwnas.pretrained.network import PretrainedNetwork
 from hwnas.pretrained.sources import find_source
 from hwnas.spaces.published import published
-from tests.support.plain_mobile import (
+from tests.support.networks.plain_mobile import (
     Weights,
     conv_norm,
     hswish,

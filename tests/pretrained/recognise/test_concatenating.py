@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from hwnas.errors import UsageError
 from hwnas.pretrained.network import loaded
 from hwnas.pretrained.recognise.network import recognise, verify
-from tests.support.convolutions import Head, depthwise_unit, unit
-from tests.support.trained import randomise
+from tests.support.networks.convolutions import Head, depthwise_unit, unit
+from tests.support.networks.trained import randomise
 
 SHAPE = (3, 64, 64)
 

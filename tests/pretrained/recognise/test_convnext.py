@@ -10,8 +10,8 @@ from hwnas.errors import UsageError
 from hwnas.pretrained.network import PretrainedNetwork, loaded
 from hwnas.pretrained.recognise.network import recognise
 from hwnas.pretrained.sources import Preprocessing
-from tests.support.convolutions import Head
-from tests.support.trained import noise, torchvision_network
+from tests.support.networks.convolutions import Head
+from tests.support.networks.trained import noise, torchvision_network
 
 SHAPE = (3, 64, 64)
 

@@ -10,8 +10,8 @@ from torchvision.models import get_model
 from hwnas.errors import UsageError
 from hwnas.pretrained.network import loaded
 from hwnas.pretrained.recognise.network import recognise, verify
-from tests.support.convolutions import Head, depthwise_unit, unit
-from tests.support.trained import noise, randomise, small_mobilenet, torchvision_network
+from tests.support.networks.convolutions import Head, depthwise_unit, unit
+from tests.support.networks.trained import noise, randomise, small_mobilenet, torchvision_network
 
 SHAPE = (3, 64, 64)
 

@@ -12,8 +12,8 @@ from hwnas.pretrained.network import PretrainedNetwork, loaded
 from hwnas.pretrained.recognise.network import recognise
 from hwnas.pretrained.sources import Preprocessing
 from hwnas.spaces.elastic.space import elastic_space
-from tests.support.convolutions import Head, unit
-from tests.support.trained import noise, randomise, torchvision_network
+from tests.support.networks.convolutions import Head, unit
+from tests.support.networks.trained import noise, randomise, torchvision_network
 
 SHAPE = (3, 64, 64)
 

@@ -7,7 +7,7 @@ import msgspec
 from hwnas.report.html import html, markdown
 from hwnas.report.schema import CandidateRow, ReportData
 from hwnas.report.tables.candidates import MAX_CANDIDATES, shown_candidates
-from tests.support.sample_report import measured_report
+from tests.support.reporting.sample_report import measured_report
 
 
 def many(report: ReportData, count: int) -> tuple[CandidateRow, ...]:

@@ -7,7 +7,7 @@ import msgspec
 from hwnas.report.html import html, markdown
 from hwnas.report.schema import FamilyRow
 from hwnas.report.tables.lineage import MAX_NETWORKS, lineage
-from tests.support.sample_report import measured_report
+from tests.support.reporting.sample_report import measured_report
 
 
 def row(name: str, parent: str = "", accuracy: float | None = 0.5, **more: object) -> FamilyRow:

@@ -8,7 +8,7 @@ import pytest
 from hwnas.report.html import html, markdown
 from hwnas.report.schema import CandidateRow
 from hwnas.report.tables.members import Remainder, members
-from tests.support.sample_report import measured_report
+from tests.support.reporting.sample_report import measured_report
 
 
 def row(name: str, cuts: tuple[str, ...], **more: object) -> CandidateRow:

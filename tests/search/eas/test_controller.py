@@ -27,7 +27,7 @@ from hwnas.spaces.grown.steps import (
 )
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.training.seeds import seeded
-from tests.support.grown import small_space
+from tests.support.networks.grown import small_space
 
 SPACE = small_space()
 START = SPACE.layers(SPACE.start)

@@ -24,7 +24,7 @@ from hwnas.training.compute import Compute
 from hwnas.training.job import TrainingJob
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.pool import ProcessPool
-from tests.support.eas_search import SPACE, TRAIN, VALID, FakeRay, InProcess
+from tests.support.networks.eas_search import SPACE, TRAIN, VALID, FakeRay, InProcess
 
 
 def requests(count: int, epochs: int = 1) -> list[TrainRequest]:

@@ -24,7 +24,7 @@ from hwnas.search.eas.model_pool import ModelPool, TrainRequest
 from hwnas.search.eas.worker_pool import OUTPUTS, Workers, workers_at
 from hwnas.training.plan import TrainingPlan
 from hwnas.training.pool import ProcessPool
-from tests.support.grown import small_space
+from tests.support.networks.grown import small_space
 from tests.support.tiny import tiny_data
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "hwnas[ray]"')

@@ -28,7 +28,7 @@ from hwnas.spaces.mobile.space import Candidate, MobileSpace, Stage
 from hwnas.training.evaluation import accuracy
 from hwnas.training.pool import Outcome
 from hwnas.training.seeds import seeded
-from tests.support.eas_search import (
+from tests.support.networks.eas_search import (
     MACS_PER_MS,
     PLAN,
     SPACE,

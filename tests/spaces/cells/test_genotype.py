@@ -18,8 +18,8 @@ from hwnas.spaces.cells.genotype import (
     published_genotype,
     read_genotype,
 )
+from tests.support.networks.published_cells import COUNTS
 from tests.support.paths import SHARED_DATA
-from tests.support.published_cells import COUNTS
 
 SHARED = SHARED_DATA / "genotypes.json"
 SKIP = Edge("skip_connect", 0)

@@ -23,7 +23,7 @@ from hwnas.spaces.cells.genotype import (
 from hwnas.spaces.cells.layout import Norm
 from hwnas.spaces.cells.space import CellSpace, cell_space
 from hwnas.spaces.space import SearchSpace
-from tests.support.published_cells import COUNTS, Counts
+from tests.support.networks.published_cells import COUNTS, Counts
 
 CIFAR = cell_space((3, 32, 32), 10, channels=36, layers=20)
 IMAGENET = cell_space((3, 224, 224), 1000, channels=48, layers=14)

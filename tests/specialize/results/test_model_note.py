@@ -8,7 +8,7 @@ from hwnas.profiling.setup import measure_command
 from hwnas.specialize.context import Candidate
 from hwnas.specialize.results.model_note import again_command, disagreement
 from hwnas.specialize.spec import RunSpec
-from tests.support.sample_run import SPACE
+from tests.support.reporting.sample_run import SPACE
 
 
 def measured(*times_ms: float | None) -> list[Candidate]:

@@ -8,7 +8,7 @@ import msgspec
 
 from hwnas.specialize.results.next_commands import next_commands
 from hwnas.specialize.spec import RunSpec
-from tests.support.sample_report import measured_report
+from tests.support.reporting.sample_report import measured_report
 
 
 def test_files_are_measured_again_on_the_profile_that_was_given() -> None:

@@ -13,7 +13,7 @@ from hwnas.report.schema import CandidateRow
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.specialize.context import Candidate
 from hwnas.specialize.results.rows import candidate_rows
-from tests.support.sample_report import measured_report
+from tests.support.reporting.sample_report import measured_report
 
 SPACE = mobile_space((1, 28, 28), 10)
 

@@ -33,9 +33,9 @@ from hwnas.training.compute import CPU, Compute
 from hwnas.training.log import EpochLog
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
-from tests.support.consoles import RecordingConsole
-from tests.support.sample_run import SPACE as PHONE_SPACE
-from tests.support.sample_run import put_phone_table, write_images
+from tests.support.reporting.consoles import RecordingConsole
+from tests.support.reporting.sample_run import SPACE as PHONE_SPACE
+from tests.support.reporting.sample_run import put_phone_table, write_images
 from tests.support.tiny import tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8,))

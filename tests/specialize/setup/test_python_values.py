@@ -11,7 +11,7 @@ from hwnas.data.photos import packing, tiers
 from hwnas.errors import UsageError
 from hwnas.specialize.setup.python_values import with_files
 from hwnas.specialize.spec import RunSpec
-from tests.support.photos import noise_folder
+from tests.support.data.photos import noise_folder
 
 
 def test_a_packed_data_set_is_named_and_not_copied(

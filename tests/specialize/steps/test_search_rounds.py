@@ -37,8 +37,8 @@ from hwnas.specialize.steps.search_rounds import (
     search_rounds,
 )
 from hwnas.specialize.tracking import Tracking
-from tests.support.consoles import RecordingConsole
-from tests.support.sample_run import (
+from tests.support.reporting.consoles import RecordingConsole
+from tests.support.reporting.sample_run import (
     PHONE,
     SPACE,
     TINY,
@@ -47,7 +47,7 @@ from tests.support.sample_run import (
     put_phone_table,
     write_images,
 )
-from tests.support.trackers import Recorder
+from tests.support.reporting.trackers import Recorder
 
 
 class OpenRun(NamedTuple):

@@ -17,9 +17,9 @@ from hwnas.training.compute import CPU, Compute
 from hwnas.training.job import TrainingJob, TrainingResult, read_result
 from hwnas.training.log import EpochLog
 from hwnas.training.plan import TrainingPlan
-from tests.support.consoles import RecordingConsole
+from tests.support.reporting.consoles import RecordingConsole
+from tests.support.reporting.trackers import Recorder
 from tests.support.tiny import tiny_space
-from tests.support.trackers import Recorder
 
 
 def epoch(number: int, images_per_s: float) -> EpochLog:

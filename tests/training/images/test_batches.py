@@ -26,7 +26,7 @@ from hwnas.training.images.batches import Batches
 from hwnas.training.images.loader import Batch, Data, ReadAhead, as_data
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
-from tests.support.photos import noise_folder
+from tests.support.data.photos import noise_folder
 from tests.support.tiny import tiny_data, tiny_space
 
 SHIFT = Augmentation(brightness=0.2, cutout=0.3)

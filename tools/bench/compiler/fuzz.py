@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m tools.bench.compiler.fuzz [--networks 20000] [--seed 0]
 
-Each network of ``tests/support/random_networks.py`` is compiled to both formats and run on two
-images. A line for each is appended to ``--work``/networks.jsonl, so that a run that was cut off
+Each network of ``tests/support/networks/random_networks.py`` is compiled to both formats and run on
+two images. A line for each is appended to ``--work``/networks.jsonl, so that a run that was cut off
 goes on there; with ``--again`` the networks that failed are tried again. A network that ended the
 process has failed, too. Writes ``tools/bench/compiler/results/fuzz.md``; the exit code is 1 if a
 network failed.
@@ -23,7 +23,7 @@ import torch
 
 from hwnas.architecture.runtimes import COMPILED
 from hwnas.errors import first_line
-from tests.support.random_networks import MAX_ERROR, file_error, random_network
+from tests.support.networks.random_networks import MAX_ERROR, file_error, random_network
 from tools.lib.options import PATH, out_option
 from tools.lib.results import command, results_folder, table, write_results
 

@@ -22,7 +22,7 @@ from hwnas.export.verification.run_model import file_outputs, run_file
 from hwnas.export.verification.ties import settle_ties
 from hwnas.networks.onnx_file import load_onnx
 from tests.export.test_parity import Function, both
-from tests.support.onnx_files import difference, noise, one_node, save
+from tests.support.networks.onnx_files import difference, noise, one_node, save
 
 Outputs = dict[str, Any]
 MAP = (5, 6, 7)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hwnas.architecture.artifact import Format
 from hwnas.export.graph.trace import trace
-from tests.export.test_cell_networks import operators
+from tests.export.networks.test_cell_networks import operators
 from tests.export.test_parity import FLOAT32_ERROR, Function, both, error_of
 
 MAP = (4, 3, 5)

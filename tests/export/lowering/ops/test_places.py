@@ -20,7 +20,7 @@ from hwnas.export.recipe import onnx_recipe
 from hwnas.export.verification.images import Verification
 from hwnas.export.verification.run_model import run_file
 from tests.export.test_parity import Function, both
-from tests.support.onnx_files import noise
+from tests.support.networks.onnx_files import noise
 
 MAP = (5, 6, 7)
 CONSTANT = torch.arange(4 * 6 * 3).reshape(4, 6, 3) % 5

@@ -11,7 +11,7 @@ from onnx import helper
 
 from hwnas.export.compile import compile_model
 from hwnas.networks.onnx_file import load_onnx
-from tests.support.onnx_files import Case, case, difference, noise, save
+from tests.support.networks.onnx_files import Case, case, difference, noise, save
 
 END = 2**63 - 1
 BLOCKS = (1, 12, 3, 4)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.onnx_files import Case, case, difference
+from tests.support.networks.onnx_files import Case, case, difference
 
 KERNEL, BIAS = (6, 4, 3, 3), (6,)
 TRANSPOSED, LESS = (4, 3, 3, 3), (3,)

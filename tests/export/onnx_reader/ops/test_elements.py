@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.onnx_files import Case, case, difference
+from tests.support.networks.onnx_files import Case, case, difference
 
 PLAIN = (
     *("Relu", "Sigmoid", "Tanh", "HardSwish", "Softplus", "Exp", "Abs", "Neg", "Reciprocal", "Sin"),

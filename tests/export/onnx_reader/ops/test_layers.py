@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.onnx_files import Case, case, difference
+from tests.support.networks.onnx_files import Case, case, difference
 
 VARIANCE = np.linspace(0.5, 2, 4, dtype=np.float32)
 ROW, MATRIX, SEQUENCE = (1, 12), (5, 12), (6, 1, 5)

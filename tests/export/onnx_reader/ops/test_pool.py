@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.onnx_files import Case, case, difference
+from tests.support.networks.onnx_files import Case, case, difference
 
 WINDOWS: list[dict[str, Any]] = [
     {"kernel_shape": [2, 2], "strides": [2, 2]},

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.onnx_files import Case, case, difference
+from tests.support.networks.onnx_files import Case, case, difference
 
 COORDINATES = (
     *("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"),

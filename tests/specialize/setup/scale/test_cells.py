@@ -21,7 +21,7 @@ from hwnas.specialize.setup.scale import cells
 from hwnas.specialize.setup.scale.cells import sized
 from hwnas.specialize.setup.scale.uniform import measured_ms
 from hwnas.specialize.spec import Milliseconds, RunSpec, Share
-from tests.support.consoles import RecordingConsole
+from tests.support.reporting.consoles import RecordingConsole
 
 SIZES = [StackSize(5, 12), StackSize(5, 8), StackSize(3, 8)]
 SPEC = RunSpec(targets=("simulated-phone",), space="cells", strategy="darts", effort="full")

@@ -16,9 +16,9 @@ from hwnas.specialize.setup.start import network as start_network
 from hwnas.specialize.setup.start.default import DEFAULTS, started
 from hwnas.specialize.setup.start.network import check_options, default_size, start_from
 from hwnas.specialize.spec import SCRATCH, RunSpec
-from tests.support.consoles import RecordingConsole
-from tests.support.photos import noise_folder
-from tests.support.trained import small_mobilenet
+from tests.support.data.photos import noise_folder
+from tests.support.networks.trained import small_mobilenet
+from tests.support.reporting.consoles import RecordingConsole
 
 NETWORK = DEFAULTS[0]
 

@@ -24,8 +24,8 @@ from hwnas.specialize.setup.work.pace import Pace
 from hwnas.specialize.spec import RunSpec
 from hwnas.specialize.steps.search_rounds import search_rounds
 from hwnas.training.images.augment import Augmentation
-from tests.support.consoles import RecordingConsole
-from tests.support.sample_run import TINY, put_phone_table, write_images
+from tests.support.reporting.consoles import RecordingConsole
+from tests.support.reporting.sample_run import TINY, put_phone_table, write_images
 
 PACE = Pace(weight_ms=30.0, arch_ms=60.0, training_ms=25.0)
 PHOTOS, PHOTO_MACS = 2400, 121e6

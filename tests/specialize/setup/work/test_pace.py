@@ -33,8 +33,8 @@ from hwnas.specialize.steps.training_setup import TrainSpec
 from hwnas.specialize.sweep import scenarios
 from hwnas.training.compute import CPU
 from hwnas.training.plan import TrainingPlan
-from tests.support.consoles import RecordingConsole
-from tests.support.sample_run import put_phone_table, write_images
+from tests.support.reporting.consoles import RecordingConsole
+from tests.support.reporting.sample_run import put_phone_table, write_images
 from tests.support.tiny import tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8,))

@@ -29,8 +29,8 @@ from hwnas.specialize.setup.work.recipes import (
 )
 from hwnas.specialize.spec import RunSpec
 from hwnas.training.plan import learning_rate
-from tests.support.consoles import RecordingConsole
-from tests.support.sample_run import SPACE, put_phone_table, write_images
+from tests.support.reporting.consoles import RecordingConsole
+from tests.support.reporting.sample_run import SPACE, put_phone_table, write_images
 
 PHOTO, SMALL = (3, 224, 224), (3, 32, 32)
 

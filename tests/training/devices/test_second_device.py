@@ -19,7 +19,7 @@ from hwnas.training.images.augment import Augmentation
 from hwnas.training.log import EpochLog
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
-from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
 from tests.support.tiny import MB36, tiny_data, tiny_space
 
 pytestmark = needs_fake_gpu

@@ -1,6 +1,6 @@
 """Sample reports, for tests and for looking at the page.
 
-`python -m tests.support.sample_report FOLDER` writes three of them.
+`python -m tests.support.reporting.sample_report FOLDER` writes three of them.
 """
 
 from __future__ import annotations

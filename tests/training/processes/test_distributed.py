@@ -47,8 +47,8 @@ from hwnas.training.images.loader import as_data
 from hwnas.training.job import TrainingJob
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
-from tests.support.forked import fork
-from tests.support.ranks import (
+from tests.support.machines.forked import fork
+from tests.support.machines.ranks import (
     TIMEOUT_S,
     free_port,
     join_and_leave,

@@ -27,8 +27,8 @@ from hwnas.specialize.setup.scale.uniform import measured_ms
 from hwnas.specialize.setup.work import recipes
 from hwnas.specialize.spec import read_spec
 from hwnas.training.checkpoint import load_checkpoint
-from tests.support.forked import fork, fork_trainings, killed_when
-from tests.support.sample_run import IMAGE_BYTES, write_images
+from tests.support.machines.forked import fork, fork_trainings, killed_when
+from tests.support.reporting.sample_run import IMAGE_BYTES, write_images
 
 SEARCHED = StackSize(2, 4)
 SIZES = [StackSize(3, 16), StackSize(3, 8), StackSize(2, 4)]

@@ -24,8 +24,8 @@ from hwnas.spaces.mobile import space as mobile_module
 from hwnas.spaces.mobile.space import mobile_space
 from hwnas.specialize.setup import plan
 from hwnas.specialize.setup.effort import EFFORTS, Effort
-from tests.support.consoles import SilentConsole
-from tests.support.forked import fork_trainings
+from tests.support.machines.forked import fork_trainings
+from tests.support.reporting.consoles import SilentConsole
 
 PHONE = find_profile("simulated-phone")
 SPACE = mobile_space((1, 16, 16), 3)
@@ -54,7 +54,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mobile_module, "WIDTH_MULTS", (1.0,))
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 """Of the repository."""
 
 

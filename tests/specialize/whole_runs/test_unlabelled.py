@@ -15,8 +15,8 @@ from hwnas.cli.main import cli
 from hwnas.errors import UsageError
 from hwnas.report.report import Report
 from hwnas.specialize.setup.work import tuning
-from tests.support.photos import noise_image
-from tests.support.sample_run import make_small
+from tests.support.data.photos import noise_image
+from tests.support.reporting.sample_run import make_small
 
 SIZE = 64
 
@@ -25,7 +25,7 @@ SIZE = 64
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("home")
     (folder / "own_network.py").write_text(
-        "from tests.support.trained import small_mobilenet as network\n"
+        "from tests.support.networks.trained import small_mobilenet as network\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(folder))

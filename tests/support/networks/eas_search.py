@@ -20,7 +20,7 @@ from hwnas.training.compute import CPU, Compute
 from hwnas.training.job import TrainingJob, run_job
 from hwnas.training.pool import Outcome
 from hwnas.training.seeds import seeded
-from tests.support.grown import small_space
+from tests.support.networks.grown import small_space
 from tests.support.tiny import tiny_data
 
 SPACE = small_space(depth=5, widths=(4, 8, 12, 16))

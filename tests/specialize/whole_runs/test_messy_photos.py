@@ -18,8 +18,8 @@ from PIL import Image
 
 from hwnas.cli.main import cli
 from hwnas.data.datasets import load_dataset
-from tests.support.photos import noise_image
-from tests.support.sample_run import make_small
+from tests.support.data.photos import noise_image
+from tests.support.reporting.sample_run import make_small
 
 CLASSES = ("2", "10", "-x", "<b>bold", "a, b", 'it\'s "so"', "日本")
 COLOURS = ("red", "lime", "blue", "yellow", "cyan", "magenta", "white")

@@ -14,7 +14,7 @@ from hwnas.cli.main import cli
 from hwnas.devices.worker.runtimes.open import open_model
 from hwnas.errors import UsageError
 from hwnas.specialize.steps import quantize
-from tests.support.sample_run import make_small, write_images
+from tests.support.reporting.sample_run import make_small, write_images
 
 pytest.importorskip("ai_edge_quantizer")
 

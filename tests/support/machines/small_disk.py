@@ -1,7 +1,7 @@
 """Work on disks that are full, in processes that mount them for themselves.
 
-Each program is called ``python -m tests.support.small_disk PROGRAM FOLDER``, started by `separate`;
-it prints a `Record` as JSON.
+Each program is called ``python -m tests.support.machines.small_disk PROGRAM FOLDER``, started by
+`separate`; it prints a `Record` as JSON.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from hwnas.cli.main import cli
 from hwnas.console import PlainConsole
 from hwnas.data.photos import copying, packing
 from hwnas.training import pool
-from tests.support.photos import noise_folder
-from tests.support.sample_run import ROOT, make_small, put_phone_table, write_images
+from tests.support.data.photos import noise_folder
+from tests.support.reporting.sample_run import ROOT, make_small, put_phone_table, write_images
 
 FIRST_KB, LEAST_KB = 4, 16
 """Space on the disk in the beginning, and beside what is used later on."""

@@ -24,8 +24,8 @@ from hwnas.networks.weights import trained_network
 from hwnas.specialize.setup import resolve
 from hwnas.specialize.setup.target import Target, find_target
 from hwnas.training import pool
-from tests.support.forked import fork, killed_when
-from tests.support.sample_run import (
+from tests.support.machines.forked import fork, killed_when
+from tests.support.reporting.sample_run import (
     StandIn,
     make_small,
     put_phone_table,

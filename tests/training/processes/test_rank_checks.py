@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-import tests.support.fake_gpu as fake_gpu
+import tests.support.machines.fake_gpu as fake_gpu
 from hwnas.errors import UsageError
 from hwnas.nn.build import build
 from hwnas.nn.supernet import Supernet
@@ -32,7 +32,7 @@ from hwnas.training.distributed import (
 from hwnas.training.images.augment import Augmentation
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
-from tests.support.ranks import rank_environment, run_on_two_ranks
+from tests.support.machines.ranks import rank_environment, run_on_two_ranks
 from tests.support.tiny import tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(widths=(8, 16))

@@ -25,8 +25,8 @@ from hwnas.training.compute import Compute
 from hwnas.training.log import Progress
 from hwnas.training.loop import train
 from hwnas.training.plan import TrainingPlan
-from tests.support.fake_gpu import NAME, needs_fake_gpu
-from tests.support.forked import CONTEXT, fork
+from tests.support.machines.fake_gpu import NAME, needs_fake_gpu
+from tests.support.machines.forked import CONTEXT, fork
 from tests.support.tiny import MB33, MB36, tiny_costs, tiny_data, tiny_space
 
 SPACE = tiny_space(MB33, MB36)

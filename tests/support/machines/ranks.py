@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from hwnas.training.distributed import process_group
-from tests.support.forked import CONTEXT, fork
+from tests.support.machines.forked import CONTEXT, fork
 
 TIMEOUT_S = 300.0
 

@@ -8,7 +8,7 @@ import pytest
 
 from hwnas.architecture.artifact import Format
 from tests.export.test_parity import both
-from tests.support.random_networks import MAX_ERROR, file_error, random_network
+from tests.support.networks.random_networks import MAX_ERROR, file_error, random_network
 
 
 @both

@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from hwnas.cli.main import cli
 from hwnas.errors import HwnasError
 from hwnas.specialize.setup.effort import EFFORTS
-from tests.support.eas_search import FakeRay, InProcess
-from tests.support.forked import fork_trainings
-from tests.support.sample_run import TINY, write_images
+from tests.support.machines.forked import fork_trainings
+from tests.support.networks.eas_search import FakeRay, InProcess
+from tests.support.reporting.sample_run import TINY, write_images
 
 SMALL = """
 family = "plain"

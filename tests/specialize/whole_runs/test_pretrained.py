@@ -22,8 +22,8 @@ from hwnas.search.elastic import strategy
 from hwnas.specialize import flow
 from hwnas.specialize.setup.work import tuning
 from hwnas.training import pool
-from tests.support.forked import fork, killed_when
-from tests.support.sample_run import make_small, write_images
+from tests.support.machines.forked import fork, killed_when
+from tests.support.reporting.sample_run import make_small, write_images
 
 FACTORY = """
 import torch

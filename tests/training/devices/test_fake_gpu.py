@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.support.fake_gpu import NAME, needs_fake_gpu, record_host_reads
+from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
 
 pytestmark = needs_fake_gpu
 

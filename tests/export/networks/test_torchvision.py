@@ -20,7 +20,7 @@ from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerB
 from hwnas.architecture.artifact import Format
 from hwnas.export.graph.trace import trace
 from hwnas.export.onnx.emitter import write_onnx
-from tests.export.test_cell_networks import operators
+from tests.export.networks.test_cell_networks import operators
 from tests.export.test_parity import both, error_of
 
 
