@@ -68,7 +68,7 @@ def test_files_compute_the_same_in_older_runtimes_as_in_pytorch(package: str, fo
     python = PYTHONS / package / "bin" / "python"
     if not python.exists():
         pytest.skip(f"no {python.relative_to(PYTHONS.parent)}: make test-runtimes")
-    script = ROOT / "tests" / "support" / "run_files.py"
+    script = ROOT / "tests" / "support" / "machines" / "run_files.py"
     archive = folder / "worker.pyz"
     archive.write_bytes(worker_archive())
     command = [python, script, str(archive), str(folder), package]

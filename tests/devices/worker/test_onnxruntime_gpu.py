@@ -33,7 +33,7 @@ from hwnas.measurement.measurement import compare
 from tests.support.paths import ROOT
 
 NetWriter = Callable[..., Path]
-FAKES = ROOT / "tests" / "support" / "gpu_fakes"
+FAKES = ROOT / "tests" / "support" / "machines" / "gpu_fakes"
 QUICK = MeasureSpec(
     warmup_runs=1, warmup_s=0.0, processes=1, runs=5, min_rounds=5, max_rounds=5, ci=0.0
 )

@@ -111,7 +111,7 @@ def test_the_null_model_is_a_row_without_a_key(tmp_path: Path) -> None:
         ("key,ms\nconv k3 3>32,1\n", "line 2: 'conv k3 3>32' is not a block key"),
         ("key,ms\ngconv k3 s2 e1 3>32 @224,1\n", "operation is 'gconv', expected one of conv"),
         ("key,ms\nidentity k1 s1 e1 8>8 @7,1\n", "operation is 'identity'"),
-        ("key,ms\nconv k3 s2 e1 3>32 @224 gelu,1\n", "activation is 'gelu'"),
+        ("key,ms\nconv k3 s2 e1 3>32 @224 mish,1\n", "activation is 'mish'"),
         ("key,ms\nconv k3 s2 e1 3>32 @224 se,1\n", "only supported for mbconv, depthwise_sep"),
         ("key,ms\nbottleneck k3 s1 e1 8>8 @7 g3,1\n", "groups of 3 do not divide a bottleneck"),
         ("key,ms\nmbconv k3 s1 e6 8>8 @7 a3,1\n", "only uib has a depthwise convolution before"),

@@ -27,6 +27,9 @@ MIN_CROP_AREA = 0.6
 """Smaller crops leave less of what the fitted classifier was fitted to."""
 EMA_STEPS = 500
 """Steps from which the weights are averaged."""
+CLIP_NORM = 50.0
+"""Largest norm of the gradients. Those of EfficientNet-Lite0 on photos are below it; networks whose
+scale is unusual diverge with larger ones."""
 
 
 def tuning_plan(labels: Labels, effort: EffortName, augmentation: Augmentation) -> TrainingPlan:
@@ -51,6 +54,7 @@ def tuning_plan(labels: Labels, effort: EffortName, augmentation: Augmentation) 
         layer_decay=0.9,
         probe=True,
         frozen_norms=True,
+        clip_norm=CLIP_NORM,
         patience=max(MIN_EPOCHS, epochs // 3),
         class_weights="balanced" if unbalanced(labels) else "none",
     )

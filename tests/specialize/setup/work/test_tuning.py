@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
+import torch
 
+from hwnas.architecture.architecture import Block
+from hwnas.errors import HwnasError
 from hwnas.measurement.classification import unbalanced
+from hwnas.nn.network import Network
 from hwnas.specialize.setup.work.tuning import MAX_EPOCHS, MIN_CROP_AREA, MIN_EPOCHS, tuning_plan
 from hwnas.specialize.spec import EffortName
 from hwnas.training.images.augment import NO_AUGMENTATION, Augmentation
+from hwnas.training.loop import train
+from tests.support.tiny import tiny_data
 
 PHOTOS = np.arange(3000) % 5
 
@@ -48,3 +55,28 @@ def test_the_augmentation_is_the_callers_with_larger_crops() -> None:
     crops = Augmentation(min_crop_area=0.25, saturation=0.5)
     larger = Augmentation(min_crop_area=MIN_CROP_AREA, saturation=0.5)
     assert tuning_plan(PHOTOS, "quick", crops).augmentation == larger
+
+
+def test_a_network_of_unusual_scale_does_not_diverge() -> None:
+    """The norms keep statistics that do not fit, so that each block enlarges its input."""
+    data = tiny_data(42)
+
+    def tuned(clip_norm: float) -> Network:
+        torch.manual_seed(0)
+        blocks = (
+            Block("conv", 1, 8, 3, 2, 1, 12, "relu"),
+            *(Block("basic", 8, 8, 3, 1, 1, 6, "relu"),) * 4,
+            Block("logits", 8, 3, 1, 1, 1, 6),
+        )
+        network = Network(blocks)
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight.mul_(10 if weight.ndim == 4 else 1)
+        train(network, data, msgspec.structs.replace(plan, clip_norm=clip_norm), seed=0)
+        return network
+
+    plan = tuning_plan(data.labels.numpy(), "trial", NO_AUGMENTATION)
+    plan = msgspec.structs.replace(plan, epochs=6, patience=0)
+    with pytest.raises(HwnasError, match="the training loss is not finite"):
+        tuned(clip_norm=0.0)
+    assert all(value.isfinite().all() for value in tuned(plan.clip_norm).state_dict().values())
