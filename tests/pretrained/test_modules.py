@@ -59,7 +59,7 @@ def test_branches_are_merged_where_their_module_can_do_so() -> None:
     branches = Branches()
     source = randomise(Head(branches)).eval()
     network = from_module(source, shape, "mine")
-    assert [block.op for block in network.architecture.blocks] == ["conv", "conv", "logits"]
+    assert [block.op for block in network.architecture.blocks] == ["double_conv", "logits"]
     assert branches.merged is None
     images = noise(shape)
     with torch.inference_mode():
