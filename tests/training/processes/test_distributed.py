@@ -213,7 +213,12 @@ def test_two_ranks_end_alike_and_as_one_process(kind: str, folders: tuple[Path, 
     assert expected.keys() == first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
-        torch.testing.assert_close(value, expected[name], rtol=2e-3, atol=2e-4, msg=name)
+        # Adam's step is 0.05, also for logits whose gradient is hardly more than rounding
+        atol = 0.02 if (kind, name) == ("reinforce", "arch_logits") else 2e-4
+        torch.testing.assert_close(value, expected[name], rtol=2e-3, atol=atol, msg=name)
+    if kind == "reinforce":
+        moment = "adam.exp_avg"
+        torch.testing.assert_close(first[moment], expected[moment], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
