@@ -10,6 +10,7 @@ the weights, the split of the photos and the measurement are hwnas's. Writes ``r
 
 from __future__ import annotations
 
+import functools
 import math
 import tempfile
 from pathlib import Path
@@ -30,11 +31,12 @@ import hwnas
 from hwnas.data.datasets import load_dataset
 from hwnas.files import write_json
 from hwnas.pretrained.load import load_source
+from hwnas.pretrained.sources import Preprocessing
 from hwnas.pretrained.weights import COUNTER
 from tools.lib.options import PATH
 
 NETWORK, TIMM_NETWORK, TARGET = "efficientnet_lite0", "tf_efficientnet_lite0", "host-cpu"
-SIZES = range(160, 48, -16)
+SIZES = range(160, 48, -8)
 BATCH, RATE, WEIGHT_DECAY, SMOOTHING = 32, 1e-3, 0.05, 0.1
 MIN_CROP_AREA = 0.35
 WARM_UP = 0.1
@@ -154,8 +156,13 @@ def accuracy(network: nn.Module, data: TensorDataset, pixels: int) -> float:
 
 
 def normalised(images: Tensor) -> Tensor:
-    own = load_source(NETWORK).preprocessing
+    own = preprocessing()
     return v2.functional.normalize(images.float() / 255, list(own.mean), list(own.std))
+
+
+@functools.cache
+def preprocessing() -> Preprocessing:
+    return load_source(NETWORK).preprocessing
 
 
 def export(network: nn.Module, pixels: int, file: Path) -> Path:
