@@ -71,7 +71,7 @@ def _render(run: Path, as_json: bool) -> None:
 
     path = run / "report.json" if run.is_dir() else run
     if not path.exists():
-        if is_run(path.parent):
+        if path.name == "report.json" and is_run(path.parent):
             raise unfinished(path.parent)
         raise InvalidFile(str(path), "no such file; expected a run folder or its report.json")
     result = Report.read(path).at(path.parent)

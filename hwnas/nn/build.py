@@ -9,14 +9,9 @@ from torch import nn
 
 from hwnas.architecture.architecture import NORM_EPS, Architecture, Block
 from hwnas.architecture.graph import Inputs
-from hwnas.nn.blocks.convnext import ConvNeXtBlock
 from hwnas.nn.blocks.layers import ConvNorm
-from hwnas.nn.blocks.mobile import FusedMBConv, MBConv
-from hwnas.nn.blocks.residual import ResidualBlock
+from hwnas.nn.blocks.table import Branched
 from hwnas.nn.network import Network, WiredNetwork
-
-BRANCHED = (MBConv, FusedMBConv, ResidualBlock, ConvNeXtBlock)
-"""Modules that may add their input to the output of their layers."""
 
 __all__ = ["Network", "WiredNetwork", "build", "initialise", "untrained"]
 
@@ -70,7 +65,7 @@ def initialise(network: nn.Module) -> None:
             nn.init.uniform_(module.weight, -bound, bound)
             nn.init.zeros_(module.bias)
     for module in network.modules():
-        if isinstance(module, BRANCHED) and module.residual:
+        if isinstance(module, Branched) and module.residual:
             last = module.layers[-1]
             if isinstance(last, ConvNorm) and not hasattr(last, "act"):
                 nn.init.zeros_(last.norm.weight)

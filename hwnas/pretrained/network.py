@@ -136,7 +136,13 @@ def _stem_kernels(weights: dict[str, Tensor]) -> Tensor:
 
 
 def _stem_layer(weights: dict[str, Tensor]) -> str:
-    return next(layer for layer in STEMS if f"{layer}.conv.weight" in weights)
+    stem = next((layer for layer in STEMS if f"{layer}.conv.weight" in weights), None)
+    if stem is None:
+        raise UsageError(
+            "the network does not begin with a convolution; its channels and its normalisation "
+            "cannot be changed"
+        )
+    return stem
 
 
 def _stem(weights: dict[str, Tensor], kernels: Tensor, shift: Tensor) -> dict[str, Tensor]:

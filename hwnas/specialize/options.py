@@ -176,7 +176,7 @@ OPTIONS = (
         SEARCH,
         "How latency enters the search: lagrangian adapts its weight until the budget is kept, "
         "add#linear adds it to the loss with a fixed weight, hinge only what is over the budget, "
-        "mul#log multiplies the loss by a power of it.",
+        "mul#log multiplies the loss by a power of its logarithm.",
         "the strategy's own",
         choices=OBJECTIVES,
     ),

@@ -117,3 +117,18 @@ def test_a_pretrained_network_compiles(tmp_path: Path, suffix: str) -> None:
     trained = pretrained().at((3, 32, 32))
     artifact = export_module(trained.network(), (3, 32, 32), tmp_path / f"net{suffix}")
     assert artifact.parity is not None and artifact.parity.max_relative_error < 1e-4
+
+
+def test_a_network_that_begins_with_a_pool_keeps_its_colours() -> None:
+    module = nn.Sequential(
+        nn.MaxPool2d(2),
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+    trained = from_module(module.eval(), SHAPE, "pooled")
+    with pytest.raises(UsageError, match="does not begin with a convolution"):
+        trained.at((1, 64, 64))

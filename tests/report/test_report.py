@@ -328,6 +328,9 @@ def test_a_missing_run_is_a_usage_error(tmp_path: Path) -> None:
     assert isinstance(result.exception, InvalidFile)
     assert result.exception.exit_code == 2
     assert "expected a run folder" in str(result.exception)
+    (tmp_path / "config.toml").write_text("")
+    mistyped = CliRunner().invoke(command, [str(tmp_path / "reports.json")]).exception
+    assert str(mistyped).startswith(f"{tmp_path / 'reports.json'}: no such file")
 
 
 def test_the_accuracy_names_the_best_and_the_worst_class() -> None:

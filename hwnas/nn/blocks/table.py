@@ -18,6 +18,8 @@ from hwnas.nn.blocks.residual import ResidualBlock
 from hwnas.nn.blocks.tree import TREE_OPS, tree_op
 from hwnas.nn.cells.ops import CELL_OPS, cell_op
 
+Branched = MBConv | FusedMBConv | ResidualBlock | ConvNeXtBlock
+"""Modules that may add their input to the output of their layers."""
 MODULES: dict[str, Callable[[Block], nn.Module]] = {
     "conv": lambda block: conv_norm(block, block.out_channels),
     "double_conv": DoubleConv,

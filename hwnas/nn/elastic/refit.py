@@ -21,10 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.architecture.architecture import Block
-from hwnas.nn.blocks.convnext import ConvNeXtBlock
 from hwnas.nn.blocks.layers import ConvNorm
-from hwnas.nn.blocks.mobile import FusedMBConv, MBConv
 from hwnas.nn.blocks.residual import ResidualBlock
+from hwnas.nn.blocks.table import Branched
 from hwnas.nn.elastic.member import ClosedForms, Weights, is_cut, output_gain
 from hwnas.nn.elastic.projection import ridged
 from hwnas.nn.elastic.statistics import PIXELS, Moments, PixelSampler, evaluating
@@ -87,7 +86,7 @@ def refit_projection(
     name = _projection(block)
     if not name:
         return
-    assert isinstance(block, MBConv | FusedMBConv | ResidualBlock | ConvNeXtBlock)
+    assert isinstance(block, Branched)
     project = block.layers.get_submodule(name)
     assert isinstance(project, ConvNorm) and project.norm.running_mean is not None
     gain = output_gain(block, name)
@@ -109,7 +108,7 @@ def refit_projection(
 def _projection(block: nn.Module) -> str:
     """Return the name of the last layer of a block if that is a 1x1 convolution of its channels,
     whose output no squeeze-excite scales."""
-    if not isinstance(block, MBConv | FusedMBConv | ResidualBlock | ConvNeXtBlock):
+    if not isinstance(block, Branched):
         return ""
     if isinstance(block, ResidualBlock) and not isinstance(block.gate, nn.Identity):
         return ""
@@ -117,9 +116,7 @@ def _projection(block: nn.Module) -> str:
     return next(names, "")
 
 
-def _shortcut(
-    block: MBConv | FusedMBConv | ResidualBlock | ConvNeXtBlock, x: Tensor
-) -> Tensor | float:
+def _shortcut(block: Branched, x: Tensor) -> Tensor | float:
     """Return what a block adds to its branch."""
     if isinstance(block, ResidualBlock):
         return cast(Tensor, block.shortcut(x))

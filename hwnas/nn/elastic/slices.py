@@ -7,8 +7,8 @@ the block share, so that 7 gives 5 and 5 gives 3:
 
     w_3 = M_53 centre_3(M_75 centre_5(w_7))
 
-The weights are what was trained. Only the batch norm behind them expects other inputs: its mean
-moves and its variance changes in proportion, by the statistics of a few images.
+Where the width was trained, so were these weights. Only the batch norm behind them expects other
+inputs: its mean moves and its variance changes in proportion, by the statistics of a few images.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ def _description(group: Group) -> str:
             return "a sum"
         case Pool():
             return "global pool"
+        case _ if group.layer.kind == "scale":
+            return "a product with a parameter"
         case _:
             module = group.layer.module
             return type(module).__name__ if module is not None else "a function of torch"

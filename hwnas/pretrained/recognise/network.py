@@ -80,7 +80,8 @@ def renamed(source: Mapping[str, Tensor], modules: ModulePairs, name: str) -> di
         for key in places.pop(theirs):
             weights[f"{ours}.{key.rpartition('.')[2]}"] = rest[key]
     if places:
-        raise UsageError(f"{name}: {next(iter(places))} is part of no block")
+        module, keys = next(iter(places.items()))
+        raise UsageError(f"{name}: {module or keys[0]} is part of no block")
     return weights
 
 

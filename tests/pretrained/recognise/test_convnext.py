@@ -103,5 +103,7 @@ class Gated(nn.Module):
 
 
 def test_a_scale_alone_is_no_block() -> None:
-    with pytest.raises(UsageError, match=r"middle\.0\.gain .* begins no block"):
+    with pytest.raises(
+        UsageError, match=r"middle\.0\.gain \(a product with a parameter\) begins no block"
+    ):
         recognise(Head(Gated()), SHAPE)

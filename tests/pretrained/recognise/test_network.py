@@ -264,8 +264,12 @@ def test_a_layer_that_runs_twice_is_no_pair_of_blocks() -> None:
 def test_weights_that_no_block_uses_are_an_error() -> None:
     module = Head()
     module.spare = nn.Linear(2, 2)
-    with pytest.raises(UsageError, match="spare is part of no block"):
+    with pytest.raises(UsageError, match="Head: spare is part of no block"):
         recognise(module, SHAPE)
+    own = Head()
+    own.scale = nn.Parameter(torch.ones(1))
+    with pytest.raises(UsageError, match="Head: scale is part of no block"):
+        recognise(own, SHAPE)
 
 
 def test_functions_and_methods_are_layers_too() -> None:
