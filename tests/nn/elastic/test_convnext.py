@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hwnas.architecture.block import Block
 from hwnas.nn.elastic.member import ClosedForms
 from hwnas.nn.elastic.refit import refit_front_to_back
-from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.network import Network
+from tests.support.networks.cut_chain import changed, logits, statistics_of
 from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
@@ -32,23 +31,12 @@ def network() -> Network:
     return trained_network(BLOCKS)
 
 
-def statistics_of(network: Network) -> Statistics:
-    return collect(network, smooth_images(32, 32).split(16), elastic_places(network))
-
-
 def with_cut(**fields: Any) -> tuple[Block, ...]:
     """Return the blocks of which the first of ConvNeXt has other fields."""
-    cut = msgspec.structs.replace(BLOCKS[PLACE], **fields)
-    return (*BLOCKS[:PLACE], cut, *BLOCKS[PLACE + 1 :])
+    return changed(BLOCKS, PLACE, **fields)
 
 
 NARROWER, SMALLER = with_cut(expand_ratio=2), with_cut(kernel_size=5)
-
-
-def logits(blocks: tuple[Block, ...], weights: dict[str, Tensor]) -> Tensor:
-    member = Network(blocks).double().eval().requires_grad_(False)
-    member.load_state_dict(weights)
-    return member(smooth_images(16, 32, seed=5))
 
 
 def test_cutting_constant_channels_changes_nothing(network: Network) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hwnas.architecture.block import Block
 from hwnas.nn.elastic.member import member_weights
-from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
+from hwnas.nn.elastic.statistics import elastic_places
 from hwnas.nn.network import Network
-from tests.support.networks.trained_chain import smooth_images, trained_network
+from tests.support.networks.cut_chain import changed, logits, statistics_of
+from tests.support.networks.trained_chain import trained_network
 
 BLOCKS = (
     Block("double_conv", 3, 16, 3, 2, 4, 32, "relu"),
@@ -28,21 +28,9 @@ def network() -> Network:
     return trained_network(BLOCKS)
 
 
-def statistics_of(network: Network) -> Statistics:
-    return collect(network, smooth_images(32, 32).split(16), elastic_places(network))
-
-
 def narrower(place: int) -> tuple[Block, ...]:
     """Return the blocks with two thirds of the inner channels of a pair."""
-    ratio = BLOCKS[place].expand_ratio * 2 / 3
-    cut = msgspec.structs.replace(BLOCKS[place], expand_ratio=ratio)
-    return (*BLOCKS[:place], cut, *BLOCKS[place + 1 :])
-
-
-def logits(blocks: tuple[Block, ...], weights: dict[str, Tensor]) -> Tensor:
-    member = Network(blocks).double().eval().requires_grad_(False)
-    member.load_state_dict(weights)
-    return member(smooth_images(16, 32, seed=5))
+    return changed(BLOCKS, place, expand_ratio=BLOCKS[place].expand_ratio * 2 / 3)
 
 
 def test_pairs_are_elastic(network: Network) -> None:

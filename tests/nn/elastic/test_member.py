@@ -12,10 +12,10 @@ from hwnas.architecture.size import strided
 from hwnas.errors import UsageError
 from hwnas.nn.elastic.channels import INNER, inner_channels, select_inner, strongest_gates
 from hwnas.nn.elastic.member import ClosedForms, member_weights
-from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.growth.shrink import narrower_expansion
 from hwnas.nn.growth.transforms import net_of
 from hwnas.nn.network import Network
+from tests.support.networks.cut_chain import changed, member, statistics_of
 from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
@@ -49,15 +49,8 @@ def network() -> Network:
     return trained_network(BLOCKS)
 
 
-def statistics_of(network: Network) -> Statistics:
-    images = smooth_images(32, 32)
-    return collect(network, images.split(16), elastic_places(network))
-
-
 def cut(place: int, **changes: float | str) -> tuple[Block, ...]:
-    blocks = list(BLOCKS)
-    blocks[place] = msgspec.structs.replace(blocks[place], **changes)
-    return tuple(blocks)
+    return changed(BLOCKS, place, **changes)
 
 
 def skip(*places: int) -> tuple[Block, ...]:
@@ -72,9 +65,7 @@ def outputs(
     blocks: tuple[Block, ...], weights: dict[str, Tensor], images: Tensor, end: int | None = None
 ) -> Tensor:
     """Return what the block before ``end`` gives, by default the logits."""
-    member = Network(blocks).double().eval().requires_grad_(False)
-    member.load_state_dict(weights)
-    return member.blocks[:end](images)
+    return member(blocks, weights).blocks[:end](images)
 
 
 def norm(network: Network, layer: str) -> nn.BatchNorm2d:

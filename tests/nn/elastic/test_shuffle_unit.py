@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 import torch
 
 from hwnas.architecture.block import Block
 from hwnas.nn.elastic.channels import inner_channels, select_inner
 from hwnas.nn.elastic.member import member_weights
-from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.network import Network
+from tests.support.networks.cut_chain import changed, member, statistics_of
 from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
@@ -27,23 +26,15 @@ def network() -> Network:
     return trained_network(BLOCKS)
 
 
-def statistics_of(network: Network) -> Statistics:
-    return collect(network, smooth_images(32, 32).split(16), elastic_places(network))
-
-
 def narrower(place: int) -> tuple[Block, ...]:
     """Return the blocks with two thirds of the inner channels of one."""
-    ratio = BLOCKS[place].expand_ratio * 2 / 3
-    cut = msgspec.structs.replace(BLOCKS[place], expand_ratio=ratio)
-    return (*BLOCKS[:place], cut, *BLOCKS[place + 1 :])
+    return changed(BLOCKS, place, expand_ratio=BLOCKS[place].expand_ratio * 2 / 3)
 
 
 def outputs(
     blocks: tuple[Block, ...], weights: dict[str, torch.Tensor], place: int
 ) -> torch.Tensor:
-    member = Network(blocks).double().eval().requires_grad_(False)
-    member.load_state_dict(weights)
-    return member.blocks[: place + 1](smooth_images(16, 32, seed=5))
+    return member(blocks, weights).blocks[: place + 1](smooth_images(16, 32, seed=5))
 
 
 @pytest.mark.parametrize("place", UNITS)

@@ -17,6 +17,7 @@ from hwnas.nn.elastic.slices import packed, unpacked
 from hwnas.nn.elastic.statistics import Statistics, collect, elastic_places
 from hwnas.nn.network import Network
 from hwnas.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.support.networks.cut_chain import changed, member
 from tests.support.networks.trained_chain import smooth_images, trained_network
 
 BLOCKS = (
@@ -49,9 +50,7 @@ def statistics(network: Network) -> Statistics:
 
 
 def cut(place: int, **changes: float) -> tuple[Block, ...]:
-    blocks = list(BLOCKS)
-    blocks[place] = msgspec.structs.replace(blocks[place], **changes)
-    return tuple(blocks)
+    return changed(BLOCKS, place, **changes)
 
 
 def layer_outputs(network: Network, place: int, layer: str, images: Tensor) -> Tensor:
@@ -62,12 +61,6 @@ def layer_outputs(network: Network, place: int, layer: str, images: Tensor) -> T
     network(images)
     handle.remove()
     return given[0]
-
-
-def member(blocks: tuple[Block, ...], weights: dict[str, Tensor]) -> Network:
-    network = Network(blocks).double().eval().requires_grad_(False)
-    network.load_state_dict(weights)
-    return network
 
 
 def by_sums(kernel: Tensor, matrix: Tensor) -> Tensor:

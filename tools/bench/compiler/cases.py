@@ -7,7 +7,7 @@ of it may state ``refuse`` for some. Those of ``habits/`` beside this program ar
 people's code. Each network is compiled to both formats in this process and verified on noise as
 ``hwnas export`` does. The file then runs on three other inputs beside the network: a format is
 right, refused by an `HwnasError` of one line, wrong, or failed with another exception. Writes
-``tools/bench/compiler/results/cases.md``.
+``tools/bench/compiler/results/cases.md``; the table of ``habits/`` is in ``habits.md`` beside it.
 """
 
 from __future__ import annotations
