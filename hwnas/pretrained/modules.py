@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -56,7 +57,19 @@ def reparameterised(module: nn.Module) -> nn.Module:
 
 def _merge_method(module: nn.Module) -> Callable[[], object] | None:
     methods = (getattr(module, name, None) for name in MERGE_METHODS)
-    return next((method for method in methods if callable(method)), None)
+    return next((method for method in methods if _needs_nothing(method)), None)
+
+
+def _needs_nothing(method: object) -> bool:
+    """Whether a method can be called without arguments, unlike that of an autoencoder, which draws
+    a sample."""
+    if not callable(method):
+        return False
+    try:
+        signature(method).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def with_weights(module: nn.Module, path: Path, weights: Mapping[str, Tensor]) -> nn.Module:

@@ -64,3 +64,21 @@ def test_branches_are_merged_where_their_module_can_do_so() -> None:
     images = noise(shape)
     with torch.inference_mode():
         torch.testing.assert_close(network.network()(images), source(images))
+
+
+class Sampling(nn.Module):
+    """Has a method of an autoencoder, which is called as the one that merges branches."""
+
+    def reparameterize(self, mean: Tensor, deviation: Tensor) -> Tensor:
+        return mean + deviation * torch.randn_like(deviation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_a_method_that_needs_arguments_merges_no_branches() -> None:
+    source = randomise(Head(Sampling())).eval()
+    images = noise((3, 64, 64))
+    network = from_module(source, (3, 64, 64), "mine").network()
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images), source(images))

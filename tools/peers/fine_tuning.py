@@ -127,7 +127,7 @@ def texts(pairs: list[Pair], percent: int) -> list[str]:
         "photos, in percent; latencies measured in turns after both. The script has the same "
         "weights, photos and processor time (all of hwnas but the latency model, which serves "
         "later runs), and the largest resolution whose file keeps the budget. Gain: "
-        f"{fmean(gains):+.1f}{spread} points."
+        f"{fmean(gains):+.1f}{spread} points (of the rows, mean{' ± deviation' * bool(spread)})."
     )
     titles = ["photos", "seed", "processor s", "budget, ms", "hwnas, px", "ms", "test, %"]
     titles += ["script, px", "ms", "epochs", "test, %", "gain"]
