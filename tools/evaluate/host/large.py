@@ -7,9 +7,9 @@ For each width of the space `mobile` at 224 px, number of threads and runtime: t
 Then, for 70, 50 and 35 % of the largest network's latency, what `hwnas specialize` does for a
 latency: random networks in the window below the budget that the model allows, measured; the one
 that uses most of the budget and keeps it; and that network's file, measured again in other
-processes. Nothing is trained, since a latency does not depend on weights. What is measured is kept
-in DIR, and the same command goes on (``--seconds``: no step begins after that time). Writes
-results/large.md.
+processes. A file that misses the budget is followed by the next network. Nothing is trained, since
+a latency does not depend on weights. What is measured is kept in DIR, and the same command goes on
+(``--seconds``: no step begins after that time). Writes results/large.md.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import click
 import msgspec
@@ -38,7 +40,7 @@ from hwnas.profiling.measure import measure_latency_model
 from hwnas.profiling.plan import MeasurePlan
 from hwnas.search.knapsack import window_samples
 from hwnas.spaces.mobile.space import MobileSpace, mobile_space, scaled
-from hwnas.specialize.steps.deliver import MAX_DISAGREEMENT
+from hwnas.specialize.steps.deliver import MAX_DISAGREEMENT, MAX_TRAINED_FACTOR
 from hwnas.specialize.steps.screening import window
 from tools.evaluate.host.rows import Row
 from tools.lib.options import work_option
@@ -49,6 +51,17 @@ BUDGETS = (0.7, 0.5, 0.35)
 INPUT_SHAPE, CLASSES = (3, 224, 224), 2
 SCREENED = 8
 """Networks that are measured for a budget."""
+
+
+class MeasuredNetwork(NamedTuple):
+    """A network and its latency, as screened or of its file."""
+
+    network: Architecture
+    measurement: Measurement
+
+    @property
+    def latency_ms(self) -> float:
+        return self.measurement.median_ms
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -166,29 +179,63 @@ def search(case: Case, share: float, file: Path, may_begin: bool) -> Row | None:
     rng = np.random.default_rng(0)
     drawn = window_samples(level, costs, low_ms, high_ms, SCREENED, rng)
     networks = [space.architecture(Genotype(space.name, choices)) for choices in drawn]
-    screened = list(zip(measure(case, networks, file, 200), networks, strict=True))
-    within = [pair for pair in screened if pair[0].median_ms <= budget_ms]
+    screened = list(map(MeasuredNetwork, networks, measure(case, networks, file, 200)))
+    within = [each for each in screened if each.latency_ms <= budget_ms]
     # the interval, too, else it may be within the budget by chance
-    surely = [pair for pair in within if pair[0].ci95_ms[1] <= budget_ms]
-    ordered = sorted(surely or within or screened, key=lambda pair: pair[0].median_ms)
-    screening, chosen = ordered[-1 if within else 0]
-    [measurement] = measure(case, [chosen], final, 300)
-    if abs(measurement.median_ms / screening.median_ms - 1) > MAX_DISAGREEMENT:  # as in a run
-        [again] = measure(case, [chosen], file.with_stem(f"{file.stem}-again"), 400)
-        measurement = joined(measurement, again)
-    final_ms = measurement.median_ms
+    surely = [each for each in within if each.measurement.ci95_ms[1] <= budget_ms]
+    ordered = sorted(surely or within or screened, key=lambda each: each.latency_ms)
+    files = deliver(case, screened, ordered[-1 if within else 0], file, budget_ms)
+    chosen, final_ms = files[-1].network, files[-1].latency_ms
+    screened_ms = {each.network.digest: each.latency_ms for each in screened}
     predicted_ms = model.network_ms(chosen.blocks)
     return {
         "budget": f"{share:.0%}",
         "budget ms": f"{budget_ms:.3f}",
         "screened within": f"{len(within)} of {len(networks)}",
         "predicted ms": f"{predicted_ms:.3f}",
-        "screened ms": f"{screening.median_ms:.3f}",
+        "screened ms": f"{screened_ms[chosen.digest]:.3f}",
+        "files measured": len(files),
         "final ms": f"{final_ms:.3f}",
         "final / predicted": f"{final_ms / predicted_ms - 1:+.1%}",
         "used": f"{final_ms / budget_ms:.1%}",
         "kept": "yes" if final_ms <= budget_ms else "no",
     }
+
+
+def deliver(
+    case: Case,
+    screened: Sequence[MeasuredNetwork],
+    first: MeasuredNetwork,
+    file: Path,
+    budget_ms: float,
+) -> list[MeasuredNetwork]:
+    """Return the files that a run would measure for a budget, the delivered one last.
+
+    A file that misses the budget is followed by the network that should use most of it by the
+    median ratio of measured to screened latency. If all miss it, the fastest is delivered.
+    """
+    final = file.with_stem(f"{file.stem}-final")
+    files: list[MeasuredNetwork] = []
+    ratios: list[float] = []
+    subject: MeasuredNetwork | None = first
+    while subject is not None:
+        network, screening = subject
+        [measurement] = measure(case, [network], final, 300)
+        if abs(measurement.median_ms / screening.median_ms - 1) > MAX_DISAGREEMENT:
+            [again] = measure(case, [network], file.with_stem(f"{file.stem}-again"), 400)
+            measurement = joined(measurement, again)
+        files.append(MeasuredNetwork(network, measurement))
+        ratios.append(measurement.median_ms / screening.median_ms)
+        if files[-1].latency_ms <= budget_ms or len(files) == MAX_TRAINED_FACTOR:
+            break
+        known = {each.network.digest for each in files}
+        further = [
+            each
+            for each in screened
+            if each.network.digest not in known and each.latency_ms * median(ratios) <= budget_ms
+        ]
+        subject = max(further, key=lambda each: each.latency_ms, default=None)
+    return sorted(files, key=lambda each: -each.latency_ms)
 
 
 def measure(
