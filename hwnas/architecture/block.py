@@ -195,12 +195,6 @@ class Block(msgspec.Struct, frozen=True):
         return inner == "always" or (inner == "expanded" and self.expand_ratio != 1)
 
     @property
-    def depthwise_kernels(self) -> tuple[int, ...]:
-        """Sizes of the kernels of its depthwise convolutions that a smaller one can replace."""
-        sizes = (self.start_kernel_size, self.kernel_size) if self.spec.has_depthwise else ()
-        return tuple(size for size in sizes if size > 1)
-
-    @property
     def growth(self) -> int:
         """Channels that a ``dense_layer`` appends to its input."""
         return self.out_channels - self.in_channels

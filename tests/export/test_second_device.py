@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from hwnas.export.compile import export_module
+from hwnas.export.graph.interface import ModuleInput
 from hwnas.export.quantization.qat import quantisation_aware
-from hwnas.export.verification.images import noise_images
+from hwnas.export.verification.images import noise_inputs
 from hwnas.export.verify_file import verify_file
 from hwnas.nn.build import build
 from tests.support.machines.fake_gpu import NAME, needs_fake_gpu, record_host_reads
@@ -47,7 +48,7 @@ def test_a_file_is_verified_with_a_network_on_a_device(tmp_path: Path) -> None:
     module, path = network(), tmp_path / "net.onnx"
     export_module(module, SHAPE, path)
     on_gpu = deepcopy(module).to(NAME)
-    parity = verify_file(path, on_gpu, noise_images(SHAPE, "fp32"))
+    parity = verify_file(path, on_gpu, noise_inputs([ModuleInput("image", (1, *SHAPE))]))
     assert parity.label_agreement == 1.0 and devices(on_gpu) == {NAME}
 
 

@@ -1,10 +1,9 @@
-"""Folders that tests read: the checkout, its tools, and the published data beside it."""
+"""Folders that tests read: the checkout, and the published data beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / "tools"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 """Published measurements and data sets; tests that need them skip where the folder is missing."""

@@ -90,6 +90,3 @@ def to_dtype_of(value: Tensor, like: Tensor) -> Tensor:
     return (
         value.to(like.dtype) if value.is_floating_point() and value.dtype != like.dtype else value
     )
-
-
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

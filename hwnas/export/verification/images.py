@@ -41,14 +41,6 @@ class Verification(NamedTuple):
         return (self.images, *self.others)
 
 
-def noise_images(
-    input_shape: tuple[int, int, int], precision: Precision = "fp32", count: int | None = None
-) -> Verification:
-    """Return standard normal noise, always the same."""
-    shape = (count or IMAGES[precision], *input_shape)
-    return Verification(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
-
-
 def noise_inputs(
     inputs: Sequence[ModuleInput], count: int | None = None, *, below: int = 2
 ) -> Verification:

@@ -36,7 +36,6 @@ class ScaleFit(NamedTuple):
     """``[draws, hyper-parameters]``."""
     weights: Floats
     """Of the draws; they sum to 1."""
-    neg_log_posterior: float
 
 
 Covariance = Callable[[Floats], tuple[Floats, list[Floats]]]
@@ -97,7 +96,7 @@ def fit_scales(
     )
     best = np.asarray(result.x, dtype=float)
     sampled, weights = _laplace(best, objective, widths, draws)
-    return ScaleFit(np.exp(best), np.exp(sampled), weights, float(result.fun))
+    return ScaleFit(np.exp(best), np.exp(sampled), weights)
 
 
 def negative_log_posterior(

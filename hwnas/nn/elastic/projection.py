@@ -94,13 +94,6 @@ def mean_shift(projection: Tensor, cut: Tensor, mean: Tensor, channels: Tensor) 
     return cut.double() @ mean[channels] - projection.double() @ mean
 
 
-def squared_error(projection: Tensor, cut: Tensor, covariance: Tensor, channels: Tensor) -> float:
-    """Return ``E|P' a_K - P a|^2`` beside the mean, summed over the outputs."""
-    difference = projection.double().clone()
-    difference[:, channels] -= cut.double()
-    return ((difference @ covariance) * difference).sum().item()
-
-
 def ridged(covariance: Tensor, ridge: float) -> Tensor:
     mean = covariance.diagonal().mean().clamp(min=1e-12)  # all inputs may be constant
     return covariance + ridge * mean * torch.eye(len(covariance), dtype=covariance.dtype)

@@ -40,10 +40,6 @@ class Member(NamedTuple):
     """For each block that can be cut."""
 
     @property
-    def is_trained(self) -> bool:
-        return self.row.validation_accuracy is not None
-
-    @property
     def summary(self) -> str:
         """E.g. ``6 6 5k 4 0 6``."""
         return " ".join(each.symbol for each in self.remainders)

@@ -68,10 +68,6 @@ class Step(msgspec.Struct, frozen=True):
     added after this one."""
 
     @property
-    def preserves(self) -> bool:
-        return self.kind in ("wider", "larger", "deeper")
-
-    @property
     def description(self) -> str:
         """For reports, with stages and layers counted from 1: ``wider 2.1 to 24``."""
         where = f"{self.kind} {self.stage + 1}.{self.layer + 1}"

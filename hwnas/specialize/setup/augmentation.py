@@ -8,8 +8,6 @@ PHOTO_SIZE = 112
 """Height in pixels from which colour images are treated as photos."""
 MANY_IMAGES = 100_000
 """Training images from which crops may be as small as in trainings on ImageNet."""
-LONG_TRAINING = 50
-"""Epochs from which small colour images get cutout."""
 
 
 def default_augmentation(

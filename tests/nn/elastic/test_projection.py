@@ -13,7 +13,6 @@ from hwnas.nn.elastic.projection import (
     cut_projection,
     elimination_order,
     mean_shift,
-    squared_error,
 )
 
 OUTPUTS, INPUTS, PIXELS = 5, 12, 400
@@ -33,6 +32,13 @@ def inputs() -> Tensor:
 def projection() -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(OUTPUTS, INPUTS, generator=generator, dtype=torch.float64)
+
+
+def squared_error(projection: Tensor, cut: Tensor, covariance: Tensor, channels: Tensor) -> float:
+    """Return ``E|P' a_K - P a|^2`` beside the mean, summed over the outputs."""
+    difference = projection.clone()
+    difference[:, channels] -= cut
+    return ((difference @ covariance) * difference).sum().item()
 
 
 def error(inputs: Tensor, projection: Tensor, channels: Tensor, ridge: float = 1e-4) -> float:
